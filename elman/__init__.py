@@ -1,0 +1,31 @@
+"""Recurrent neural networks: any cell, written as its equations in plain PyTorch, run through time.
+
+>>> import elman, torch
+>>> layer = elman.LSTM(input_size=3, hidden_size=5)   # as torch.nn.LSTM
+>>> outputs, (h, c) = layer(torch.randn(7, 2, 3))     # T=7 steps, B=2 sequences
+>>> outputs.shape
+torch.Size([7, 2, 5])
+
+Public names are imported when they are first asked for, so that the command line answers at once.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from elman.layers import GRU, LSTM, RNN, Recurrent, Stack
+
+__version__ = "0.1.0"
+
+__all__ = ["GRU", "LSTM", "RNN", "Recurrent", "Stack", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        from elman import layers
+
+        return getattr(layers, name)
+    raise AttributeError(f"module 'elman' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,34 @@
+"""The long short-term memory, with forget gates and without peepholes."""
+
+from torch import Tensor, sigmoid, tanh
+
+from elman.cells._gated import GatedCell
+
+
+class LSTM(GatedCell):
+    """The LSTM of torch.nn.
+
+        i_t = sigmoid(W_ii x_t + b_ii + W_hi h_{t-1} + b_hi)
+        f_t = sigmoid(W_if x_t + b_if + W_hf h_{t-1} + b_hf)
+        g_t = tanh(W_ig x_t + b_ig + W_hg h_{t-1} + b_hg)
+        o_t = sigmoid(W_io x_t + b_io + W_ho h_{t-1} + b_ho)
+        c_t = f_t * c_{t-1} + i_t * g_t
+        h_t = o_t * tanh(c_t)
+
+    Hochreiter and Schmidhuber, Neural Computation 9 (1997), with the forget gate of Gers et al. (2000). Gates are
+    stacked in the order i, f, g, o. Arguments as for `GatedCell`.
+
+    >>> import torch
+    >>> h, c = LSTM(3, 5)(torch.randn(2, 3), (torch.zeros(2, 5), torch.zeros(2, 5)))
+    """
+
+    gates = 4
+    states = 2
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """One step: x (B, D) and (h, c), each (B, H), to the next (h, c)."""
+        h, c = state
+        i, f, g, o = (self.from_input(x) + self.from_state(h)).chunk(4, -1)
+        c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+        h = sigmoid(o) * tanh(c)
+        return h, c

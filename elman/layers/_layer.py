@@ -1,0 +1,53 @@
+"""What all layers share."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class Layer(nn.Module):
+    """What every layer does at its door: layouts, unbatched input, a state of zeros, checks."""
+
+    batch_first: bool
+
+    def _enter(
+        self, input: Tensor, input_size: int | None, given: object, widths: Sequence[int], lead: tuple[int, ...] = ()
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The input as (T, B, D), and states of these widths as (*lead, B, width): those given, or zeros."""
+        x = self._time_major(input, input_size)
+        batch = (x.shape[1],) if input.dim() == 3 else ()
+        shapes = [(*lead, *batch, width) for width in widths]
+        if given is None:
+            states = tuple(x.new_zeros(shape) for shape in shapes)
+        else:
+            states = (given,) if isinstance(given, Tensor) else given  # type: ignore[assignment]
+            if not isinstance(states, tuple | list) or [tuple(s.shape) for s in states] != shapes:
+                got = [tuple(s.shape) for s in states] if isinstance(states, tuple | list) else states
+                raise ValueError(f"{type(self).__name__}: state: expected shape {_all(shapes)}, got {_all(got)}")
+        return x, tuple(states) if batch else tuple(state.unsqueeze(-2) for state in states)
+
+    def _time_major(self, input: Tensor, input_size: int | None) -> Tensor:
+        name = f"{type(self).__name__}: input"
+        layout = "(B, T, D)" if self.batch_first else "(T, B, D)"
+        if not isinstance(input, Tensor):
+            raise TypeError(f"{name}: expected a tensor {layout}, got {type(input).__name__}")
+        shape = tuple(input.shape)
+        if len(shape) not in (2, 3):
+            raise ValueError(f"{name}: expected {layout} or (T, D), got shape {shape}")
+        if input_size is not None and shape[-1] != input_size:
+            raise ValueError(f"{name}: expected width {input_size} (input_size), got {shape[-1]} in shape {shape}")
+        x = input.unsqueeze(1) if len(shape) == 2 else input.transpose(0, 1) if self.batch_first else input
+        if x.shape[0] == 0:
+            raise ValueError(f"{name}: expected at least one time step, got shape {shape}")
+        return x
+
+    def _leave(self, input: Tensor, outputs: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Outputs and states in the layout that the input came in."""
+        if input.dim() == 2:
+            return outputs.squeeze(1), tuple(state.squeeze(-2) for state in states)
+        return outputs.transpose(0, 1) if self.batch_first else outputs, states
+
+
+def _all(shapes: Any) -> str:
+    return " and ".join(map(str, shapes)) if isinstance(shapes, list) else type(shapes).__name__

@@ -1,0 +1,165 @@
+"""Stacks of cells in the conventions of torch.nn: `RNN`, `GRU`, `LSTM`, and `Stack` for any cell of the shelf."""
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout
+
+from elman import cells
+from elman.cells._gated import GatedCell
+from elman.layers._layer import Layer
+from elman.through_time import State, known_executor, run
+
+
+class Stack(Layer):
+    """`num_layers` cells of one type, each over the outputs of the one below, in the conventions of torch.nn.
+
+    `RNN`, `GRU` and `LSTM` are this class with the cell filled in.
+
+    Args:
+        input_size: D.
+        hidden_size: H, of every layer.
+        num_layers: L.
+        bias: as for the cell.
+        batch_first: input and output are (B, T, D) and (B, T, H); states stay (L, B, H).
+        dropout: probability, on the outputs of each layer but the last, in training.
+        bidirectional: not yet; stands here so that torch's order of arguments holds.
+        proj_size: not yet, likewise.
+        device: of the parameters.
+        dtype: of the parameters.
+        cell_type: a class of `elman.cells`.
+        executor: "auto", or a name in `elman.through_time.EXECUTORS`.
+        options: of the cell.
+
+    Shapes:
+        input (T, B, D), or (T, D) without a batch. Initial state: one tensor (L, B, H), or a tuple where the cell has
+        several states (the LSTM's h and c), or None for zeros. Returns the outputs of the last layer (T, B, H) and
+        the state after the last step, in the shapes of the initial one.
+
+    Raises:
+        ValueError: for an impossible size or option; in a call, for an input or state of the wrong shape.
+        NotImplementedError: for bidirectional or proj_size.
+
+    >>> layer = Stack(3, 5, num_layers=2, cell_type=cells.GRU)
+    >>> outputs, h = layer(torch.randn(7, 2, 3))
+    >>> outputs.shape, h.shape
+    (torch.Size([7, 2, 5]), torch.Size([2, 2, 5]))
+    """
+
+    cell_type: type[GatedCell]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        cell_type: type[GatedCell] | None = None,
+        executor: str = "auto",
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        _check(num_layers, dropout, bidirectional, proj_size)
+        self.input_size, self.hidden_size, self.num_layers, self.bias = input_size, hidden_size, num_layers, bias
+        self.batch_first, self.dropout = batch_first, float(dropout)
+        self.executor = known_executor(executor)
+        if cell_type is not None:
+            self.cell_type = cell_type
+        # The cells are equations without values (meta), kept out of the module tree by the tuple: the parameters
+        # live here, flat and under the names that torch.nn gives them.
+        self._cells = tuple(
+            self.cell_type(hidden_size if k else input_size, hidden_size, bias=bias, device="meta", **options)
+            for k in range(num_layers)
+        )
+        for k, cell in enumerate(self._cells):
+            for name, parameter in cell.named_parameters():
+                value = torch.empty(parameter.shape, device=device, dtype=dtype)
+                self.register_parameter(f"{name}_l{k}", nn.Parameter(value))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw every parameter from U(-1/sqrt(H), 1/sqrt(H)): with one seed, the numbers that torch.nn draws."""
+        bound = self.hidden_size**-0.5
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
+        """Run the stack over a sequence from the state `hx`; shapes are in the class's docstring."""
+        count = self._cells[0].states
+        x, states = self._enter(input, self.input_size, hx, [self.hidden_size] * count, (self.num_layers,))
+        finals = []
+        for k, cell in enumerate(self._cells):
+            if k:
+                x = dropout(x, self.dropout, self.training)
+            parameters = {name: getattr(self, f"{name}_l{k}") for name, _ in cell.named_parameters()}
+            state: State = states[0][k] if count == 1 else tuple(state[k] for state in states)
+            x, final = run(cell, parameters, x, state, self.executor)
+            finals.append((final,) if isinstance(final, Tensor) else final)
+        x, last = self._leave(input, x, tuple(torch.stack(layers) for layers in zip(*finals, strict=True)))
+        return x, last[0] if count == 1 else last
+
+    def extra_repr(self) -> str:
+        """As torch.nn prints its own."""
+        parts = [f"{self.input_size}, {self.hidden_size}"]
+        defaults = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
+        parts += [f"{key}={getattr(self, key)}" for key, value in defaults.items() if getattr(self, key) != value]
+        return ", ".join(parts)
+
+
+def _check(num_layers: int, dropout: float, bidirectional: bool, proj_size: int) -> None:
+    if num_layers < 1:
+        raise ValueError(f"num_layers: expected at least 1, got {num_layers}")
+    if isinstance(dropout, bool) or not 0 <= dropout <= 1:
+        raise ValueError(f"dropout: expected a probability from 0 to 1, got {dropout}")
+    if dropout and num_layers == 1:
+        warnings.warn(f"dropout={dropout} has no effect: it acts between layers and num_layers is 1", stacklevel=4)
+    if bidirectional or proj_size:
+        raise NotImplementedError("bidirectional and proj_size: not available yet; use torch.nn for these")
+
+
+class RNN(Stack):
+    """Elman layers, in the place of torch.nn.RNN; `cells.RNN` has the equation, `Stack` the shapes.
+
+    >>> outputs, h = RNN(3, 5, num_layers=2, nonlinearity="relu")(torch.randn(7, 2, 3))
+    """
+
+    cell_type = cells.RNN
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(input_size, hidden_size, num_layers, *args, nonlinearity=nonlinearity, **kwargs)
+        self.nonlinearity = nonlinearity
+
+
+class GRU(Stack):
+    """GRU layers, in the place of torch.nn.GRU; `cells.GRU` has the equations, `Stack` the arguments and shapes.
+
+    >>> outputs, h = GRU(3, 5)(torch.randn(7, 2, 3))
+    """
+
+    cell_type = cells.GRU
+
+
+class LSTM(Stack):
+    """LSTM layers, in the place of torch.nn.LSTM; `cells.LSTM` has the equations, `Stack` the arguments and shapes.
+
+    >>> outputs, (h, c) = LSTM(3, 5)(torch.randn(7, 2, 3))
+    """
+
+    cell_type = cells.LSTM
