@@ -1,0 +1,76 @@
+"""The commands, and the one place where errors become a line and an exit code."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+import elman
+from elman.errors import BadInput
+from elman.options import RunFolder
+from elman.tasks import TASKS, command_of
+
+app = typer.Typer(
+    help="Recurrent neural networks: train them, use them, look inside.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+train = typer.Typer(help="Train a model.", no_args_is_help=True)
+app.add_typer(train, name="train")
+for _task in TASKS:
+    train.command(_task)(command_of(_task).train)
+# Of these, each task will have its own; text is the only one so far.
+app.command()(command_of("text").generate)
+app.command()(command_of("text").evaluate)
+
+
+@app.command()
+def info(run: RunFolder) -> None:
+    """Tell what a run is: data, model, training, scores."""
+    from rich.console import Console
+
+    from elman.report.tables import describe
+    from elman.runs import open_run
+
+    describe(open_run(run), Console(highlight=False))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"elman {elman.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version)] = False,
+) -> None:
+    pass
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command; returns the exit code: 0, or 2 for bad input, or 130 after Ctrl-C."""
+    try:
+        code = app(arguments, prog_name="elman", standalone_mode=False)
+    except TyperException as error:
+        message = error.format_message()
+        where = context.command_path if (context := getattr(error, "ctx", None)) else "elman"
+        return _complain(f"{where}: {message}") if message else 2
+    except BadInput as error:
+        return _complain(f"elman: {error}")
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _complain(f"elman: {error.filename or 'writing'}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        return _complain("elman: interrupted", 130)
+    return int(code or 0)
+
+
+def _complain(line: str, code: int = 2) -> int:
+    print(" ".join(line.split()), file=sys.stderr)
+    return code

@@ -1,0 +1,68 @@
+"""Options of the command line that several commands share, and how a wrong value is told."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from elman.cells import SHELF
+from elman.training.options import OPTIMIZERS, SCHEDULES
+
+
+def whole(help: str, least: int, **more: Any) -> Any:
+    """An option that takes a whole number."""
+    return typer.Option(help=help, parser=_number(int, "a whole number", least, math.inf), metavar="N", **more)
+
+
+def real(help: str, least: float, most: float = math.inf, **more: Any) -> Any:
+    """An option that takes a finite number."""
+    return typer.Option(help=help, parser=_number(float, "a number", least, most), metavar="X", **more)
+
+
+def choice(help: str, names: "tuple[str, ...] | dict[str, Any]") -> Any:
+    """An option that takes one of a few names."""
+
+    def parse(text: str) -> str:
+        if text not in names:
+            raise typer.BadParameter(f"expected one of {', '.join(names)}; got {text!r}")
+        return text
+
+    return typer.Option(help=f"{help}: {', '.join(names)}.", parser=parse, metavar="NAME")
+
+
+def _number(kind: Callable[[str], float], name: str, least: float, most: float) -> Callable[[str], float]:
+    bounds = f" from {least}" + (f" to {most}" if most < math.inf else " up")
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not (least <= value <= most and math.isfinite(value)):
+            raise typer.BadParameter(f"expected {name}{bounds}; got {text!r}")
+        return value
+
+    return parse
+
+
+TINY = 1e-9  # for what has to be above zero
+
+Cell = Annotated[str, choice("The recurrent cell", SHELF)]
+Hidden = Annotated[int, whole("Width of each recurrent layer.", 1)]
+Layers = Annotated[int, whole("How many recurrent layers.", 1)]
+Dropout = Annotated[float, real("Dropout between layers, in training.", 0, 1)]
+Batch = Annotated[int, whole("How many sequences side by side.", 1)]
+Epochs = Annotated[float | None, real("Passes over the data.", TINY, show_default=False)]
+Minutes = Annotated[float | None, real("Time to train for.", TINY, show_default=False)]
+Optimizer = Annotated[str, choice("The rule of gradient descent", OPTIMIZERS)]
+Rate = Annotated[float | None, real("Learning rate at its highest.", TINY, show_default="by optimizer")]
+Schedule = Annotated[str, choice("What the learning rate does in the course of the training", SCHEDULES)]
+Clip = Annotated[float, real("Norm that gradients are scaled down to; 0 for never.", 0)]
+Patience = Annotated[int, whole("Validations without a new best before giving up; 0 for never.", 0)]
+Seed = Annotated[int, whole("Of the weights at the start and of dropout.", 0)]
+Encoding = Annotated[str, typer.Option(help="Of the text.", metavar="NAME")]
+Out = Annotated[Path | None, typer.Option(help="Folder for the run.", metavar="RUN", show_default="runs/TASK-N")]
+Resume = Annotated[Path | None, typer.Option(help="Go on with this run.", metavar="RUN", show_default=False)]
+RunFolder = Annotated[Path, typer.Argument(help="The folder of a run.", metavar="RUN", show_default=False)]

@@ -1,0 +1,55 @@
+"""The loss curves of a run as a picture."""
+
+import io
+from pathlib import Path
+
+import polars as pl
+
+from elman.files import write_whole
+
+
+def draw(metrics: Path, picture: Path, ylabel: str, baseline: tuple[str, float] | None = None) -> None:
+    """Draw training and validation loss over epochs, with the baseline as a line to get below.
+
+    Args:
+        metrics: a run's metrics.csv.
+        picture: the PNG to write.
+        ylabel: what the loss is, with its unit.
+        baseline: its name and its loss.
+    """
+    from matplotlib.figure import Figure
+
+    rows = pl.read_csv(metrics)
+    train = rows.drop_nulls("train_loss").select(
+        "epoch", "train_loss", smooth=pl.col("train_loss").ewm_mean(half_life=max(rows.height / 100, 1))
+    )
+    validation = rows.drop_nulls("val_loss")
+    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    axes.plot(train["epoch"], train["train_loss"], color="C0", alpha=0.25, linewidth=0.8)
+    axes.plot(train["epoch"], train["smooth"], color="C0", label="training")
+    axes.plot(validation["epoch"], validation["val_loss"], "o-", color="C1", markersize=4, label="validation")
+    if len(validation):
+        best = validation.row(validation["val_loss"].arg_min() or 0, named=True)
+        axes.annotate(
+            f"{best['val_loss']:.3f}", (best["epoch"], best["val_loss"]), xytext=(0, -14), textcoords="offset points",
+            ha="center", color="C1",
+        )  # fmt: skip
+    if baseline is not None:
+        name, loss = baseline
+        axes.axhline(loss, color="0.4", linestyle="--", linewidth=1)
+        axes.annotate(
+            f"{name} {loss:.3f}", (1, loss), xycoords=("axes fraction", "data"), xytext=(-4, 3),
+            textcoords="offset points", ha="right", color="0.4",
+        )  # fmt: skip
+    axes.set(xlabel="epoch", ylabel=ylabel, xlim=(0, None))
+    # The first steps fall from chance; left in full, they would press all that follows into a line.
+    losses = [*train["smooth"].slice(len(train) // 50), *validation["val_loss"], *([baseline[1]] if baseline else [])]
+    if losses:
+        margin = 0.08 * (max(losses) - min(losses)) + 0.01
+        axes.set_ylim(min(losses) - 1.5 * margin, max(losses) + margin)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper right")
+    data = io.BytesIO()
+    figure.savefig(data, format="png")
+    write_whole(picture, data.getvalue())

@@ -1,0 +1,56 @@
+"""The recurrent language model."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from elman import cells
+from elman.layers import Stack
+from elman.tasks.text.streams import IGNORED, Chunk
+
+
+class LanguageModel(nn.Module):
+    """Embedding, recurrent layers, and a linear output over the vocabulary; dropout between all of them.
+
+    Args:
+        vocabulary: V, how many tokens there are.
+        cell: a name in `elman.cells.SHELF`.
+        embed: width of the embedding.
+        hidden: H, of every recurrent layer.
+        layers: how many of them.
+        dropout: probability, in training.
+
+    >>> import torch
+    >>> logits, state = LanguageModel(10, "gru", 4, 8)(torch.tensor([[1, 2], [3, 4], [5, 6]]))
+    >>> logits.shape                                   # T=3 steps, B=2 streams, V=10
+    torch.Size([3, 2, 10])
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        cell: str = "lstm",
+        embed: int = 64,
+        hidden: int = 256,
+        layers: int = 1,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, embed)
+        between = dropout if layers > 1 else 0.0
+        self.recurrent = Stack(embed, hidden, layers, dropout=between, cell_type=cells.by_name(cell))
+        self.output = nn.Linear(hidden, vocabulary)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Token ids (T, B) and the state so far, to the logits of what follows each (T, B, V) and the state after."""
+        x = self.dropout(self.embedding(tokens))
+        h, state = self.recurrent(x, state)
+        return self.output(self.dropout(h)), state
+
+    def loss(self, chunk: Chunk, state: Any) -> tuple[Tensor, int, Any]:
+        """Cross-entropy in nats summed over a chunk, over how many targets, and the state after it."""
+        logits, state = self(chunk.inputs, None if chunk.fresh else state)
+        nats = cross_entropy(logits.flatten(0, 1), chunk.targets.flatten(), ignore_index=IGNORED, reduction="sum")
+        return nats, chunk.scored, state

@@ -1,0 +1,241 @@
+"""An n-gram language model, the honest baseline beside a recurrent one: interpolated modified Kneser-Ney smoothing.
+
+For a token w after the context c of n - 1 tokens, with c' the context less its oldest token:
+
+    p_n(w | c) = (a(c w) - D(a(c w))) / A(c) + (the sum of D(a(c v)) over the tokens v) / A(c) * p_{n-1}(w | c')
+    A(c)       = the sum of a(c v) over v, and where it is zero, p_n(w | c) = p_{n-1}(w | c')
+    p_0        = 1 / V
+    a(g)       = how often g occurs, in the highest order of a model,
+                 how many different tokens precede g, in the lower ones ("continuations")
+    D(a)       = 0, D_1, D_2 or D_3 for a = 0, 1, 2, and 3 or more: D_j = j - (j + 1) Y n_{j+1} / n_j,
+                 Y = n_1 / (n_1 + 2 n_2), and n_j is how many n-grams of this order have a = j
+
+S. F. Chen and J. Goodman, "An empirical study of smoothing techniques for language modeling", Computer Speech and
+Language 13 (1999), equations 17 to 26. The text's beginning counts as one more preceding token, so that no n-gram that
+occurs has a = 0. NumPy alone; a text of T tokens takes O(order T) memory and O(order T log T) time.
+
+>>> text = np.array([0, 1, 2] * 50)
+>>> model = NGram.fit(text, vocabulary=3, order=2)
+>>> float(model.nats(text).mean()) < 0.03
+True
+>>> float(model.nats(text, order=1).mean().round(2))
+1.1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tokens = NDArray[np.integer]
+Integers = NDArray[np.int64]
+Reals = NDArray[np.float64]
+
+TENSORS = ("vocabulary", "sizes", "keys", "counts", "continuations")
+
+
+@dataclass(frozen=True, eq=False)
+class NGram:
+    """All n-grams of a text up to an order, with their counts. Made by `fit`, `best` or `from_tensors`.
+
+    An n-gram's id is its place in its order's keys, which are sorted: keys[n - 1] is (the id of the first n - 1 tokens
+    among the (n-1)-grams) * vocabulary + (the last token). There is one 0-gram, of id 0.
+
+    Attributes:
+        vocabulary: V; the tokens are 0 to V - 1.
+        keys: for each order 1, 2, ..., one key per n-gram of the text.
+        counts: for each order, how often each n-gram occurs.
+        continuations: for each order but the highest, how many different tokens precede each n-gram.
+    """
+
+    vocabulary: int
+    keys: tuple[Integers, ...]
+    counts: tuple[Integers, ...]
+    continuations: tuple[Integers, ...]
+
+    @property
+    def order(self) -> int:
+        """The length of the longest n-grams: one token and a context of order - 1."""
+        return len(self.keys)
+
+    @classmethod
+    def fit(cls, ids: Tokens, vocabulary: int, order: int) -> NGram:
+        """Count the n-grams of a text.
+
+        Args:
+            ids: (T,) the text, tokens from 0 to vocabulary - 1. T may be anything, 0 included.
+            vocabulary: how many tokens there are, in the text or not. Each gets a probability above zero.
+            order: at least 1. The result can be evaluated at every order up to this one.
+
+        Raises:
+            ValueError: if an argument is outside these bounds.
+        """
+        if order < 1:
+            raise ValueError(f"order must be at least 1, got {order}")
+        text = _checked(ids, vocabulary)
+        keys: list[Integers] = []
+        counts: list[Integers] = []
+        continuations: list[Integers] = []
+        grams = np.zeros(len(text) + 1, np.int64)  # the ids of the text's (n-1)-grams, in the order of the text
+        for n in range(1, order + 1):
+            unique, where, longer, occurrences = np.unique(
+                grams[:-1] * vocabulary + text[n - 1 :], return_index=True, return_inverse=True, return_counts=True
+            )
+            if n > 1:
+                # Each n-gram adds one to the (n-1)-gram that ends it, and the text's beginning one to the first.
+                preceding = np.bincount(grams[1:][where], minlength=len(keys[-1]))
+                preceding[grams[:1]] += 1
+                continuations.append(preceding)
+            keys.append(unique)
+            counts.append(occurrences)
+            grams = longer
+        return cls(vocabulary, tuple(keys), tuple(counts), tuple(continuations))
+
+    def nats(self, ids: Tokens, order: int | None = None) -> Reals:
+        """The negative natural logarithm of the probability of each token but the first, given those before it.
+
+        Args:
+            ids: (T,) a text, tokens from 0 to vocabulary - 1.
+            order: of the model to use, from 1 to the fitted one, which is the default.
+
+        Returns:
+            (T - 1,) nats, for ids[1:]; none for a text of fewer than two tokens. A token sees the order - 1 tokens
+            before it; where there are fewer, it gets what the lower orders say.
+
+        Raises:
+            ValueError: if a token or the order is outside these bounds.
+        """
+        order = self.order if order is None else order
+        if not 1 <= order <= self.order:
+            raise ValueError(f"order must be from 1 to {self.order}, got {order}")
+        return -np.log(next(islice(self._by_order(_checked(ids, self.vocabulary)), order - 1, None)))
+
+    def _by_order(self, text: Integers) -> Iterator[Reals]:
+        """The probabilities (T - 1,) of text[1:] by the models of order 1, 2, ..., which share their lower orders."""
+        lower = np.full(len(text), 1 / self.vocabulary)
+        context = np.zeros(len(text), np.int64)  # -1 stands for every n-gram that the fitted text does not have
+        for n in range(self.order):
+            gram = _find(self.keys[n], context * self.vocabulary + text)
+            yield self._interpolate(n, self.counts[n], context, gram, lower)[1:]
+            if n + 1 < self.order:
+                lower = self._interpolate(n, self.continuations[n], context, gram, lower)
+            context = np.concatenate([[-1], gram[:-1]])[: len(text)]
+
+    def _interpolate(self, n: int, a: Integers, context: Integers, gram: Integers, lower: Reals) -> Reals:
+        """The equation of p_n at the head of this file, with n counted from 0, for arrays of contexts and n-grams."""
+        discount = _discounts(a)[np.minimum(a, 3)]
+        owner = self.keys[n] // self.vocabulary
+        contexts = len(self.keys[n - 1]) if n else 1
+        total = np.bincount(owner, a, contexts)
+        taken = np.bincount(owner, discount, contexts)
+        # One more element at the end is what the index -1 reads: no share of its own, everything from the lower order.
+        share = np.append((a - discount) / total[owner], 0.0)
+        rest = np.append(np.divide(taken, total, out=np.ones(contexts), where=total > 0), 1.0)
+        return share[gram] + rest[context] * lower
+
+    def truncated(self, order: int) -> NGram:
+        """The model of a lower order, from 1 to this one's, without the tables that it does not need."""
+        if not 1 <= order <= self.order:
+            raise ValueError(f"order must be from 1 to {self.order}, got {order}")
+        return NGram(self.vocabulary, self.keys[:order], self.counts[:order], self.continuations[: order - 1])
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Everything as five arrays, for safetensors; each of the narrowest unsigned integers that hold it."""
+        arrays = {
+            "vocabulary": np.array([self.vocabulary]),
+            "sizes": np.array([len(keys) for keys in self.keys]),
+            "keys": np.concatenate(self.keys),
+            "counts": np.concatenate(self.counts),
+            "continuations": np.concatenate([np.zeros(0, np.int64), *self.continuations]),
+        }
+        return {name: array.astype(np.min_scalar_type(array.max(initial=0))) for name, array in arrays.items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> NGram:
+        """The inverse of `tensors`. Further names are ignored.
+
+        Raises:
+            ValueError: if an array is missing, or is not what `tensors` could have made.
+        """
+        missing = [name for name in TENSORS if name not in tensors]
+        if missing:
+            raise ValueError(f"n-gram model: tensors missing: {', '.join(missing)}")
+        for name in TENSORS:
+            if tensors[name].ndim != 1 or tensors[name].dtype.kind not in "iu":
+                raise ValueError(f"n-gram model: {name} must be a row of integers, got {_described(tensors[name])}")
+        vocabulary, sizes, keys, counts, continuations = (tensors[name].astype(np.int64) for name in TENSORS)
+        if len(vocabulary) != 1 or vocabulary[0] < 1 or len(sizes) < 1 or sizes.min() < 0:
+            raise ValueError("n-gram model: vocabulary must be one number from 1, sizes one from 0 for each order")
+        *lower, last = sizes.tolist()
+        sought = (sum(lower) + last, sum(lower) + last, sum(lower))
+        lengths = (len(keys), len(counts), len(continuations))
+        if lengths != sought:
+            raise ValueError(f"n-gram model: keys, counts, continuations must be {sought} numbers long, got {lengths}")
+        ends = np.cumsum(lower, dtype=np.int64)
+        rows = (tuple(np.split(keys, ends)), tuple(np.split(counts, ends)), tuple(np.split(continuations, ends)[:-1]))
+        model = cls(int(vocabulary[0]), *rows)
+        if counts.min(initial=1) < 1 or continuations.min(initial=1) < 1:
+            raise ValueError("n-gram model: counts and continuations must be at least 1")
+        for n, (row, contexts) in enumerate(zip(model.keys, [1, *lower], strict=True)):
+            end = model.vocabulary * contexts
+            if len(row) and (row[0] < 0 or row[-1] >= end or (np.diff(row) <= 0).any()):
+                raise ValueError(f"n-gram model: the keys of order {n + 1} must rise strictly, from 0 to below {end}")
+        return model
+
+
+def best(train: Tokens, validation: Tokens, vocabulary: int, highest: int) -> NGram:
+    """The n-gram model of the order, from 1 to highest, that gives the validation text the fewest nats per token.
+
+    The order is chosen on the text on which the model is then reported, so the report errs in the baseline's favour.
+
+    Raises:
+        ValueError: if a text has tokens outside 0 to vocabulary - 1, validation has fewer than two, or highest is < 1.
+    """
+    text = _checked(validation, vocabulary)
+    if len(text) < 2:
+        raise ValueError(f"validation must have at least two tokens, got {len(text)}")
+    model = NGram.fit(train, vocabulary, highest)
+    means = [-np.log(p).mean() for p in model._by_order(text)]
+    return model.truncated(int(np.argmin(means)) + 1)
+
+
+def _discounts(a: Integers) -> Reals:
+    """D(0), D_1, D_2, D_3 for one order, of which a has the counts.
+
+    Where one of the n is zero, as with the letters of a long text, Y n_{j+1} / n_j says nothing; and with few n-grams
+    D_j may leave the bounds 0 < D_j < j that keep every probability above zero. Then D_j = j / 2, the middle, which
+    is also what KenLM falls back on (0.5, 1, 1.5).
+    """
+    j = np.arange(1.0, 4.0)
+    n = np.bincount(np.minimum(a, 5), minlength=6)[1:5]
+    y = n[0] / max(n[0] + 2 * n[1], 1)
+    d = j - (j + 1) * y * n[1:] / np.maximum(n[:3], 1)
+    sound = (n[1] > 0) & (n[:3] > 0) & (d > 0) & (d < j)
+    return np.append(0.0, np.where(sound, d, j / 2))
+
+
+def _find(keys: Integers, wanted: Integers) -> Integers:
+    """The place of each wanted number among the sorted keys, or -1."""
+    place = np.searchsorted(keys, wanted)
+    return np.where(np.append(keys, np.iinfo(np.int64).min)[place] == wanted, place, -1)
+
+
+def _checked(ids: Tokens, vocabulary: int) -> Integers:
+    """The text as int64, if it is a row of tokens from 0 to vocabulary - 1."""
+    text = np.asarray(ids)
+    if vocabulary < 1:
+        raise ValueError(f"vocabulary must be at least 1, got {vocabulary}")
+    if text.ndim != 1 or text.dtype.kind not in "iu":
+        raise ValueError(f"ids must be a row of integers, got {_described(text)}")
+    if len(text) and not 0 <= text.min() <= text.max() < vocabulary:
+        raise ValueError(f"ids must be from 0 to {vocabulary - 1}, got {text.min()} to {text.max()}")
+    return text.astype(np.int64)
+
+
+def _described(array: NDArray[Any]) -> str:
+    return f"{array.dtype} of shape {array.shape}"

@@ -1,0 +1,71 @@
+"""How well a text was predicted, in units that can be compared."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from elman.tasks.text import tokens
+from elman.tasks.text.model import LanguageModel
+from elman.tasks.text.streams import Streams
+
+
+class Text(NamedTuple):
+    """A text as it is scored: every token but the first, which nothing precedes."""
+
+    ids: NDArray[np.int32]
+    characters: int
+    unknown: int  # tokens that stand for something outside the vocabulary
+    unknown_bytes: int  # what those are in UTF-8
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, text: str) -> "Text":
+        """Tokenize a text."""
+        ids = tokens.encode(tokenizer, text)
+        lengths = tokens.token_bytes(tokenizer)[ids]
+        known = lengths > 0
+        first = len(tokenizer.decode(ids[:1].tolist()))
+        return cls(ids, len(text) - first, int((~known[1:]).sum()), len(text.encode()) - int(lengths.sum()))
+
+
+class Score(NamedTuple):
+    """Cross-entropy of a text under a model, in three units."""
+
+    nats_per_token: float
+    bits_per_character: float
+    perplexity: float
+
+    @classmethod
+    def of(cls, nats: float, text: Text) -> "Score":
+        """From the nats summed over all tokens of a text but the first.
+
+        What an unknown token stands for is not in those nats. So that bits per character mean the same for every
+        vocabulary, it is then spelled out at 8 bits for each of its bytes and 8 to end it.
+        """
+        per_token = nats / max(len(text.ids) - 1, 1)
+        bits = nats / math.log(2) + 8 * (text.unknown_bytes + text.unknown)
+        return cls(per_token, bits / max(text.characters, 1), math.exp(min(per_token, 700)))
+
+
+def nats(model: LanguageModel, ids: NDArray[np.int32]) -> float:
+    """Cross-entropy summed over ids[1:], each given what precedes it in its stream."""
+    streams = evaluation_streams(ids)
+    total, state = 0.0, None
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        for index in range(len(streams)):
+            chunk_nats, _, state = model.loss(streams[index], state)
+            total += chunk_nats.item()
+    model.train(training)
+    return total
+
+
+def evaluation_streams(ids: NDArray[np.int32]) -> Streams:
+    """The streams that a text is scored in: as many as leave each at least 1,000 tokens, so that what the empty
+    state at the beginning of each costs is lost in the average.
+    """
+    return Streams(ids, batch=min(max(len(ids) // 1000, 1), 64), bptt=128, every_token=True)

@@ -1,0 +1,121 @@
+"""Texts to token ids and back: characters, words or byte pairs, all as one kind of tokenizer.json."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from elman.errors import BadInput
+from elman.files import read_bytes
+
+KINDS = {"char": 0, "word": 10_000, "bpe": 1_000}  # and how many tokens each may have; 0: all there are
+UNKNOWN = "<unk>"
+
+# Words carry the space before them, so that tokens joined together are the text again, to the character.
+_WORD = Regex(r" ?[\p{L}\p{M}]+(?:['\x{2019}][\p{L}\p{M}]+)*| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]|\s")
+_CHARACTER = Regex(r"[\s\S]")
+_BLOCK = re.compile(r"(?s).{65536}.*?(?<=\S)(?=\s)|.+")  # cut where no word or byte pair reaches across
+_SMALL = 1_000  # words; in a longer text those that occur once are left unknown, so that "unknown" is learnt too
+
+
+def fit(kind: str, text: str, vocabulary: int = 0) -> Tokenizer:
+    """A tokenizer for this text.
+
+    Args:
+        kind: "char", "word" or "bpe" (byte-level).
+        text: what it will be trained on; other text may have characters and words that it does not know.
+        vocabulary: how many tokens at most; 0 for the default of the kind in `KINDS`.
+
+    >>> tokenizer = fit("word", "please stay at home, please stay")
+    >>> tokenizer.decode(encode(tokenizer, "please stay at home").tolist())
+    'please stay at home'
+    """
+    size = vocabulary or KINDS[kind]
+    if kind == "char":
+        return _table(sorted(set(text)), _CHARACTER)
+    if kind == "word":
+        counting = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
+        counting.pre_tokenizer = pre_tokenizers.Split(_WORD, "isolated")
+        least = 1 if text.count(" ") < _SMALL else 2
+        trainer = trainers.WordLevelTrainer(
+            vocab_size=max(size - 1, 1), min_frequency=least, show_progress=False, special_tokens=[]
+        )
+        counting.train_from_iterator(blocks(text), trainer)
+        ids = counting.get_vocab()
+        return _table(sorted(ids, key=lambda word: ids[word]), _WORD)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    pairs = trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(blocks(text), pairs)
+    return tokenizer
+
+
+def _table(tokens: list[str], pieces: Regex) -> Tokenizer:
+    ids = {token: index for index, token in enumerate([UNKNOWN, *tokens])}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(pieces, "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return tokenizer
+
+
+def load(path: Path) -> Tokenizer:
+    """Read a tokenizer.json.
+
+    Raises:
+        BadInput: if it is missing or damaged.
+    """
+    data = read_bytes(path)
+    try:
+        return Tokenizer.from_str(data.decode())
+    except Exception as error:  # the library raises nothing more special than Exception
+        raise BadInput(f"{path}: expected a tokenizer, got something else: {error}") from None
+
+
+def blocks(text: str) -> Iterator[str]:
+    """The text in pieces that are tokenized as the whole is: a long text fits in memory and in all cores."""
+    return (match.group() for match in _BLOCK.finditer(text))
+
+
+def encode(tokenizer: Tokenizer, text: str) -> NDArray[np.int32]:
+    """The token ids of a text, shape (N)."""
+    ids: list[NDArray[np.int32]] = [np.empty(0, np.int32)]
+    batch: list[str] = []
+    for block in blocks(text):
+        batch.append(block)
+        if len(batch) == 64:
+            ids += _encode(tokenizer, batch)
+            batch = []
+    return np.concatenate([*ids, *_encode(tokenizer, batch)])
+
+
+def _encode(tokenizer: Tokenizer, batch: list[str]) -> list[NDArray[np.int32]]:
+    return [np.array(encoding.ids, np.int32) for encoding in tokenizer.encode_batch_fast(batch)]
+
+
+def token_bytes(tokenizer: Tokenizer) -> NDArray[np.int64]:
+    """How many bytes of UTF-8 each token stands for, shape (V); 0 for the unknown one."""
+    size = tokenizer.get_vocab_size()
+    spelled = [tokenizer.id_to_token(index) or "" for index in range(size)]
+    if isinstance(tokenizer.model, models.BPE):  # byte-level: one character of the token's name for each byte
+        return np.array([len(token) for token in spelled])
+    return np.array([0 if token == UNKNOWN else len(token.encode()) for token in spelled])
+
+
+def split_known(tokenizer: Tokenizer, text: str) -> tuple[str, list[str]]:
+    """The text without what the tokenizer does not know, and what was left out, each once.
+
+    A first word that is known only with a space before it is given that space.
+    """
+    if isinstance(tokenizer.model, models.BPE):
+        return text, []
+    pieces = [piece for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text)]
+    if pieces and tokenizer.token_to_id(pieces[0]) is None and tokenizer.token_to_id(" " + pieces[0]) is not None:
+        pieces[0] = " " + pieces[0]
+    known = [piece for piece in pieces if tokenizer.token_to_id(piece) is not None]
+    unknown = [piece for piece in pieces if tokenizer.token_to_id(piece) is None]
+    return "".join(known), list(dict.fromkeys(unknown))

@@ -1,0 +1,200 @@
+"""`elman train text`: from a file to a run."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from elman.errors import BadInput
+from elman.files import write_whole
+from elman.report import curves, tables
+from elman.runs import Run, free_path, new_run, open_run
+from elman.tasks.text import corpus as corpora
+from elman.tasks.text import ngram, tokens
+from elman.tasks.text.corpus import Corpus
+from elman.tasks.text.model import LanguageModel
+from elman.tasks.text.score import Score, evaluation_streams
+from elman.tasks.text.streams import Streams
+from elman.training.callbacks import Interrupted
+from elman.training.lesson import Diverged
+from elman.training.options import OPTIMIZERS, TrainingOptions
+from elman.training.room import Outcome, fit
+from elman.training.task import Batches
+
+HIGHEST_ORDER = {"char": 10, "word": 4, "bpe": 6}  # of the n-grams that are tried as the baseline
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """What `elman train text` can be asked, apart from what every training can."""
+
+    tokens: str = "char"
+    vocabulary: int = 0
+    cell: str = "lstm"
+    hidden: int = 256
+    layers: int = 1
+    embed: int = 0
+    dropout: float = 0.0
+    bptt: int = 64
+    batch: int = 32
+
+
+class TextTask:
+    """What the training room is given."""
+
+    unit = "tokens"
+
+    def __init__(self, model: LanguageModel, corpus: Corpus, options: TextOptions) -> None:
+        self.model: nn.Module = model
+        self.train: Batches = Streams(corpus.train, options.batch, options.bptt)
+        self.validation: Batches = evaluation_streams(corpus.validation.ids)
+        self.loss = model.loss
+
+
+def start(
+    file: Path | None, encoding: str, options: TextOptions, training: TrainingOptions, out: Path | None, began: float
+) -> int:
+    """Train a new model; returns the exit code."""
+    path = free_path(out, "text")
+    name = str(file) if file else corpora.DEFAULT
+    text = corpora.read(file, encoding)
+    corpus = corpora.prepare(text, name, options.tokens, options.vocabulary)
+    least = options.batch * options.bptt + 1
+    if len(corpus.train) < least:
+        raise BadInput(
+            f"{name}: expected at least {least:,} tokens to train on (--batch {options.batch} streams of --bptt "
+            f"{options.bptt} steps, and one more), got {len(corpus.train):,}; give a longer text, or a smaller --batch "
+            "or --bptt"
+        )
+    shape: dict[str, Any] = {
+        "vocabulary": corpus.tokenizer.get_vocab_size(),
+        "cell": options.cell,
+        "embed": options.embed or (64 if options.tokens == "char" else options.hidden),
+        "hidden": options.hidden,
+        "layers": options.layers,
+        "dropout": options.dropout,
+    }
+    torch.manual_seed(training.seed)
+    model = LanguageModel(**shape)
+    config = {
+        "task": "text",
+        "data": {
+            "file": str(file.resolve()) if file else None,
+            "encoding": encoding,
+            "sha256": corpus.sha256,
+            "characters": corpus.characters,
+            "train_tokens": len(corpus.train),
+            "validation_tokens": len(corpus.validation.ids),
+        },
+        "model": shape,
+        "options": asdict(options),
+        "training": asdict(training),
+    }
+    with new_run(path, config) as run:
+        write_whole(run.path / "tokenizer.json", corpus.tokenizer.to_str())
+    return _train(run, model, corpus, options, training, name, began)
+
+
+def resume(
+    path: Path,
+    file: Path | None,
+    epochs: float | None,
+    minutes: float | None,
+    patience: int,
+    given: set[str],
+    began: float,
+) -> int:
+    """Go on with a training that was interrupted, or longer than was asked for at first; returns the exit code."""
+    fixed = given - {"resume", "file", "epochs", "minutes", "patience"}
+    if fixed:
+        raise BadInput(
+            f"--{sorted(fixed)[0].replace('_', '-')}: cannot be changed with --resume; only --epochs, --minutes and "
+            "--patience can"
+        )
+    run = open_run(path)
+    try:
+        options, training = TextOptions(**run.config["options"]), TrainingOptions(**run.config["training"])
+    except TypeError as error:
+        raise BadInput(f"{path / 'config.json'}: expected the options of `elman train text`: {error}") from None
+    if epochs or minutes:
+        training = replace(training, epochs=epochs, minutes=minutes)
+    elif run.config.get("ended"):
+        raise BadInput(f"--resume {path}: this training has ended; to go on, give more --epochs or --minutes")
+    if "patience" in given:
+        training = replace(training, patience=patience)
+    corpus, name = _same_corpus(run, file, options)
+    model = LanguageModel(**run.config["model"])
+    run.update(training=asdict(training), ended=None)
+    return _train(run, model, corpus, options, training, name, began, resume=True)
+
+
+def _same_corpus(run: Run, file: Path | None, options: TextOptions) -> tuple[Corpus, str]:
+    data = run.config["data"]
+    source = file or (Path(data["file"]) if data.get("file") else None)
+    name = str(source) if source else corpora.DEFAULT
+    text = corpora.read(source, data.get("encoding", "utf-8"))
+    if corpora.sha256(text) != data.get("sha256"):
+        raise BadInput(f"{name}: expected the text that {run.path} was trained on, got another or a changed one")
+    tokenizer = tokens.load(run.path / "tokenizer.json")
+    return corpora.prepare(text, name, options.tokens, options.vocabulary, tokenizer), name
+
+
+def _train(
+    run: Run,
+    model: LanguageModel,
+    corpus: Corpus,
+    options: TextOptions,
+    training: TrainingOptions,
+    name: str,
+    began: float,
+    resume: bool = False,
+) -> int:
+    console = Console(highlight=False, soft_wrap=True)
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    console.print(
+        f"{name}: {corpus.characters:,} characters; {len(corpus.train):,} tokens to train on, "
+        f"{len(corpus.validation.ids):,} to validate; {corpus.tokenizer.get_vocab_size():,} different ones"
+    )
+    console.print(f"{_title(options)}, {weights:,} weights, into {run.path}")
+    try:
+        outcome = fit(TextTask(model, corpus, options), training, run, console, began, resume)
+    except Interrupted:
+        console.print(f"Interrupted. All is saved; to go on: elman train text --resume {run.path}")
+        return 130
+    except Diverged as error:
+        rate = training.lr if training.lr is not None else OPTIMIZERS[training.optimizer]
+        raise BadInput(
+            f"{error}; try a smaller --lr (now {rate:g}) or a smaller --clip (now {training.clip:g})"
+        ) from None
+    _conclude(run, corpus, options, outcome, console)
+    return 0
+
+
+def _conclude(run: Run, corpus: Corpus, options: TextOptions, outcome: Outcome, console: Console) -> None:
+    """Scores, beside the baseline's; the picture; what to do next."""
+    with console.status("fitting the n-gram baseline"):
+        baseline = ngram.best(
+            corpus.train, corpus.validation.ids, corpus.tokenizer.get_vocab_size(), HIGHEST_ORDER[options.tokens]
+        )
+    text = corpus.validation
+    title = f"{baseline.order}-gram (Kneser-Ney)"
+    model_score = Score.of(outcome.best * (len(text.ids) - 1), text)
+    baseline_score = Score.of(float(baseline.nats(text.ids).sum()), text)
+    rows = {_title(options): model_score._asdict(), title: baseline_score._asdict()}
+    run.save_tensors("baseline", {name: torch.from_numpy(array) for name, array in baseline.tensors().items()})
+    picture = run.path / "curves.png"
+    curves.draw(run.path / "metrics.csv", picture, "nats per token", (title, baseline_score.nats_per_token))
+    run.update(scores=rows, ended={"steps": outcome.steps, "seconds": round(outcome.seconds, 1)})
+    tables.scores(rows, console)
+    if text.unknown:
+        share = text.unknown / (len(text.ids) - 1)
+        console.print(f"{share:.2%} of the validation tokens are unknown; bits per character count them spelled out.")
+    console.print(f"curves: {picture}\nto write: elman generate {run.path}")
+
+
+def _title(options: TextOptions) -> str:
+    layers = f"{options.layers} x " if options.layers > 1 else ""
+    return f"{options.cell.upper()} {layers}{options.hidden}"

@@ -1,0 +1,92 @@
+"""A trained run put to use: `elman generate` and `elman evaluate`."""
+
+import sys
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+
+from elman.cells import SHELF
+from elman.errors import BadInput
+from elman.files import read_text
+from elman.report import tables
+from elman.runs import Run, open_run
+from elman.tasks.text import sample, score, tokens
+from elman.tasks.text.model import LanguageModel
+from elman.tasks.text.ngram import NGram
+
+
+def load(path: Path) -> tuple[Run, LanguageModel, Tokenizer]:
+    """Open a run of `elman train text`, ready to be used.
+
+    Raises:
+        BadInput: if anything in it is missing, damaged or does not belong together.
+    """
+    run = open_run(path)
+    if run.config["task"] != "text":
+        raise BadInput(f"{path}: expected a run of `elman train text`, got one of {run.config['task']!r}")
+    shape = run.config["model"]
+    if shape.get("cell") not in SHELF:
+        raise BadInput(f"{path / 'config.json'}: expected a cell of {', '.join(SHELF)}; got {shape.get('cell')!r}")
+    tokenizer = tokens.load(path / "tokenizer.json")
+    if tokenizer.get_vocab_size() != shape.get("vocabulary"):
+        raise BadInput(
+            f"{path / 'tokenizer.json'}: expected {shape.get('vocabulary')} tokens by config.json, got "
+            f"{tokenizer.get_vocab_size()}"
+        )
+    try:
+        with torch.device("meta"):
+            model = LanguageModel(**shape)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BadInput(f"{path / 'config.json'}: expected the shape of a language model: {error}") from None
+    run.load_model(model)
+    return run, model.eval(), tokenizer
+
+
+def generate(
+    path: Path, prompt: str, length: int, temperature: float, top_k: int, top_p: float, seed: int | None
+) -> None:
+    """Write the prompt and what follows it to standard output as it is drawn."""
+    _, model, tokenizer = load(path)
+    known, unknown = tokens.split_known(tokenizer, prompt)
+    ids = tokens.encode(tokenizer, known).tolist()
+    if prompt.strip() and not ids:
+        raise BadInput(f"--prompt: expected text like that of the training, got only what it never saw: {prompt!r}")
+    if unknown:
+        never = ", ".join(map(repr, unknown))
+        print(f"elman: --prompt: left out what the training never saw: {never}", file=sys.stderr)
+    if not ids:  # nothing to go on from: begin with any token
+        ids = [1]
+    decoder = DecodeStream()
+    out = sys.stdout
+    out.write(prompt.lstrip("\n") if prompt.strip() else "")
+    drawn = sample.generate(
+        model, ids, length, temperature, top_k, top_p, seed, never=tokenizer.token_to_id(tokens.UNKNOWN)
+    )
+    for token in drawn:
+        piece = decoder.step(tokenizer, token)
+        if piece:
+            out.write(piece)
+            out.flush()
+    out.write("\n")
+
+
+def evaluate(path: Path, file: Path, encoding: str) -> None:
+    """Print the scores of model and baseline on a text."""
+    run, model, tokenizer = load(path)
+    text = score.Text.of(tokenizer, read_text(file, encoding))
+    if len(text.ids) < 2:
+        raise BadInput(f"{file}: expected at least 2 tokens, got {len(text.ids)}")
+    console = Console(highlight=False)
+    with console.status(f"scoring {len(text.ids):,} tokens"):
+        rows = {"model": score.Score.of(score.nats(model, text.ids), text)._asdict()}
+        if (path / "baseline.safetensors").exists():
+            tensors = {name: tensor.numpy() for name, tensor in run.load_tensors("baseline").items()}
+            baseline = NGram.from_tensors(tensors)
+            rows["baseline"] = score.Score.of(float(baseline.nats(text.ids).sum()), text)._asdict()
+    tables.scores(rows, console)
+    if text.unknown:
+        share = text.unknown / (len(text.ids) - 1)
+        console.print(f"{share:.2%} of the tokens are unknown to this run; bits per character count them spelled out.")

@@ -1,0 +1,101 @@
+"""Where a task is trained."""
+
+import logging
+import pickle
+import warnings
+from dataclasses import dataclass
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.loggers import TensorBoardLogger
+from rich.console import Console
+
+from elman.errors import BadInput
+from elman.runs import Run
+from elman.training.bar import Bar
+from elman.training.callbacks import Alarm, Clock, Keeper, last_step
+from elman.training.lesson import ENDLESS, Lesson, Steps
+from elman.training.metrics import MetricsFile
+from elman.training.options import TrainingOptions
+from elman.training.task import Task
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended."""
+
+    steps: int
+    seconds: float
+    best: float  # validation loss, of the weights in model.safetensors
+
+
+def fit(
+    task: Task, options: TrainingOptions, run: Run, console: Console, began: float, resume: bool = False
+) -> Outcome:
+    """Train, with everything worth keeping written to the run.
+
+    Args:
+        task: what is trained.
+        options: how.
+        run: where results go; with `resume`, where the training to go on with was saved.
+        console: for the progress bar.
+        began: when the clock of `options.minutes` was started, by time.monotonic.
+        resume: go on from the run's last checkpoint.
+
+    Raises:
+        Interrupted: after Ctrl-C, with everything saved.
+        Diverged: if the loss is no longer a number.
+        BadInput: if there is no checkpoint to resume from.
+    """
+    done = _checkpointed(run) if resume else 0
+    per_epoch = len(task.train)
+    total = ENDLESS if options.epochs is None else max(round(options.epochs * per_epoch), 1)
+    clock = Clock(options, total, began)
+    keeper = Keeper(run, clock, per_epoch)
+    callbacks: list[Callback] = [Alarm(), clock, keeper, Bar(console, clock, task.unit)]
+    if options.patience:
+        callbacks.append(EarlyStopping("val_loss", patience=options.patience, check_finite=False))
+    _quiet()
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=total,
+        callbacks=callbacks,
+        logger=[
+            MetricsFile(run.path / "metrics.csv", per_epoch, keep=done),
+            TensorBoardLogger(run.path, name="tensorboard", version="", purge_step=done or None),
+        ],
+        log_every_n_steps=max(1, min(10, per_epoch // 5)),
+        val_check_interval=per_epoch,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        gradient_clip_val=options.clip or None,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(
+        Lesson(task, options),
+        Steps(task.train, total),
+        task.validation,
+        ckpt_path=run.last if resume else None,
+        weights_only=True,
+    )
+    assert keeper.best is not None, "Lightning ends every training with a validation"
+    return Outcome(clock.step, clock.seconds, keeper.best)
+
+
+def _checkpointed(run: Run) -> int:
+    if not run.last.exists():
+        raise BadInput(f"--resume {run.path}: expected checkpoints/last.ckpt in it, found none")
+    try:
+        return last_step(run.last)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BadInput(f"{run.last}: expected a checkpoint of elman, got a damaged or foreign file: {reason}") from None
+
+
+def _quiet() -> None:
+    """Lightning talks to people who use Lightning; ours have not chosen its settings."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")

@@ -1,0 +1,1 @@
+"""What every cell must keep, with every executor."""

@@ -1,0 +1,30 @@
+"""Law 3: run(x) is run(x[:k]), then run(x[k:]) from the state that the first left."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tests.cases import CASES, STACKS, Case, Results, Sizes, every_executor, gradients, name_of, problem
+from tests.tolerances import all_close
+
+size = st.integers(1, 6)
+cases = [pytest.param(case, {}, id=name_of(case)) for case in CASES]
+cases += [pytest.param(case, {"num_layers": 3}, id=f"{name_of(case)}-3-layers") for case in STACKS]
+
+
+@given(k=size, rest=size, B=size, D=size, H=size)
+@every_executor
+@pytest.mark.parametrize(("case", "options"), cases)
+def test_split(case: Case, options: dict[str, int], executor: str, k: int, rest: int, B: int, D: int, H: int) -> None:
+    run, inputs, states = problem(case, Sizes(k + rest, B, D, H), executor, **options)
+
+    def run_in_two(x: Tensor, *others: Tensor) -> Results:
+        first, *carried = run(x[:k], *others)
+        second, *final = run(x[k:], *carried, *others[states:])
+        return (torch.cat([first, second]), *final)
+
+    whole, parts = run(*inputs), run_in_two(*inputs)
+    all_close(parts, whole, "outputs")
+    all_close(gradients(parts, inputs), gradients(whole, inputs), "gradients")
