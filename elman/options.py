@@ -13,12 +13,19 @@ from elman.training.options import OPTIMIZERS, SCHEDULES
 
 def whole(help: str, least: int, **more: Any) -> Any:
     """An option that takes a whole number."""
-    return typer.Option(help=help, parser=_number(int, "a whole number", least, math.inf), metavar="N", **more)
+    return _number(help, int, f"a whole number from {least} up", lambda value: value >= least, metavar="N", **more)
 
 
 def real(help: str, least: float, most: float = math.inf, **more: Any) -> Any:
     """An option that takes a finite number."""
-    return typer.Option(help=help, parser=_number(float, "a number", least, most), metavar="X", **more)
+    bounds = f"from {least} up" if most == math.inf else f"from {least} to {most}"
+    return _number(help, float, f"a number {bounds}", lambda value: least <= value <= most, **more)
+
+
+def positive(help: str, most: float = math.inf, **more: Any) -> Any:
+    """An option that takes a finite number above zero."""
+    bounds = "above 0" if most == math.inf else f"above 0, and {most} at most"
+    return _number(help, float, f"a number {bounds}", lambda value: 0 < value <= most, **more)
 
 
 def choice(help: str, names: "tuple[str, ...] | dict[str, Any]") -> Any:
@@ -32,32 +39,35 @@ def choice(help: str, names: "tuple[str, ...] | dict[str, Any]") -> Any:
     return typer.Option(help=f"{help}: {', '.join(names)}.", parser=parse, metavar="NAME")
 
 
-def _number(kind: Callable[[str], float], name: str, least: float, most: float) -> Callable[[str], float]:
-    bounds = f" from {least}" + (f" to {most}" if most < math.inf else " up")
-
+def _number(
+    help: str,
+    kind: Callable[[str], float],
+    expected: str,
+    fits: Callable[[float], bool],
+    metavar: str = "X",
+    **more: Any,
+) -> Any:
     def parse(text: str) -> float:
         try:
             value = kind(text)
         except ValueError:
             value = math.nan
-        if not (least <= value <= most and math.isfinite(value)):
-            raise typer.BadParameter(f"expected {name}{bounds}; got {text!r}")
+        if not (math.isfinite(value) and fits(value)):
+            raise typer.BadParameter(f"expected {expected}; got {text!r}")
         return value
 
-    return parse
+    return typer.Option(help=help, parser=parse, metavar=metavar, **more)
 
-
-TINY = 1e-9  # for what has to be above zero
 
 Cell = Annotated[str, choice("The recurrent cell", SHELF)]
 Hidden = Annotated[int, whole("Width of each recurrent layer.", 1)]
 Layers = Annotated[int, whole("How many recurrent layers.", 1)]
 Dropout = Annotated[float, real("Dropout between layers, in training.", 0, 1)]
 Batch = Annotated[int, whole("How many sequences side by side.", 1)]
-Epochs = Annotated[float | None, real("Passes over the data.", TINY, show_default=False)]
-Minutes = Annotated[float | None, real("Time to train for.", TINY, show_default=False)]
+Epochs = Annotated[float | None, positive("Passes over the data.", show_default=False)]
+Minutes = Annotated[float | None, positive("Time to train for.", show_default=False)]
 Optimizer = Annotated[str, choice("The rule of gradient descent", OPTIMIZERS)]
-Rate = Annotated[float | None, real("Learning rate at its highest.", TINY, show_default="by optimizer")]
+Rate = Annotated[float | None, positive("Learning rate at its highest.", show_default="by optimizer")]
 Schedule = Annotated[str, choice("What the learning rate does in the course of the training", SCHEDULES)]
 Clip = Annotated[float, real("Norm that gradients are scaled down to; 0 for never.", 0)]
 Patience = Annotated[int, whole("Validations without a new best before giving up; 0 for never.", 0)]

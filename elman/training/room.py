@@ -73,13 +73,11 @@ def fit(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(
-        Lesson(task, options),
-        Steps(task.train, total),
-        task.validation,
-        ckpt_path=run.last if resume else None,
-        weights_only=True,
-    )
+    lesson, steps = Lesson(task, options), Steps(task.train, total)
+    try:
+        trainer.fit(lesson, steps, task.validation, ckpt_path=run.last if resume else None, weights_only=True)
+    except SystemExit:  # what Lightning makes of a KeyboardInterrupt
+        raise KeyboardInterrupt from None
     assert keeper.best is not None, "Lightning ends every training with a validation"
     return Outcome(clock.step, clock.seconds, keeper.best)
 
@@ -89,7 +87,7 @@ def _checkpointed(run: Run) -> int:
         raise BadInput(f"--resume {run.path}: expected checkpoints/last.ckpt in it, found none")
     try:
         return last_step(run.last)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise BadInput(f"{run.last}: expected a checkpoint of elman, got a damaged or foreign file: {reason}") from None
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from elman import options as shared
-from elman.options import choice, real, whole
+from elman.options import choice, positive, real, whole
 
 KINDS = ("char", "word", "bpe")
 
@@ -67,7 +67,7 @@ def generate(
         float, real("Below 1 bolder choices become rarer; 0 always takes the likeliest token.", 0)
     ] = 0.8,
     top_k: Annotated[int, whole("Choose among this many likeliest tokens; 0: all.", 0)] = 0,
-    top_p: Annotated[float, real("Choose among the likeliest tokens up to this probability.", shared.TINY, 1)] = 1.0,
+    top_p: Annotated[float, positive("Choose among the likeliest tokens up to this probability.", 1)] = 1.0,
     seed: Annotated[
         int | None, whole("The same seed writes the same text.", 0, show_default="another each time")
     ] = None,

@@ -42,6 +42,7 @@ class LanguageModel(nn.Module):
         self.recurrent = Stack(embed, hidden, layers, dropout=between, cell_type=cells.by_name(cell))
         self.output = nn.Linear(hidden, vocabulary)
         self.dropout = nn.Dropout(dropout)
+        self.title = f"{cell.upper()} {f'{layers} x ' if layers > 1 else ''}{hidden}"
 
     def forward(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Token ids (T, B) and the state so far, to the logits of what follows each (T, B, V) and the state after."""

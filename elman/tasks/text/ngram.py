@@ -11,7 +11,7 @@ For a token w after the context c of n - 1 tokens, with c' the context less its 
                  Y = n_1 / (n_1 + 2 n_2), and n_j is how many n-grams of this order have a = j
 
 S. F. Chen and J. Goodman, "An empirical study of smoothing techniques for language modeling", Computer Speech and
-Language 13 (1999), equations 17 to 26. The text's beginning counts as one more preceding token, so that no n-gram that
+Language 13 (1999). The text's beginning counts as one more preceding token, so that no n-gram that
 occurs has a = 0. NumPy alone; a text of T tokens takes O(order T) memory and O(order T log T) time.
 
 >>> text = np.array([0, 1, 2] * 50)
@@ -62,6 +62,11 @@ class NGram:
     def order(self) -> int:
         """The length of the longest n-grams: one token and a context of order - 1."""
         return len(self.keys)
+
+    @property
+    def title(self) -> str:
+        """What tables and pictures call it."""
+        return f"{self.order}-gram (Kneser-Ney)"
 
     @classmethod
     def fit(cls, ids: Tokens, vocabulary: int, order: int) -> NGram:
@@ -160,7 +165,7 @@ class NGram:
         """The inverse of `tensors`. Further names are ignored.
 
         Raises:
-            ValueError: if an array is missing, or is not what `tensors` could have made.
+            ValueError: if an array is missing, or they do not make up a model.
         """
         missing = [name for name in TENSORS if name not in tensors]
         if missing:

@@ -6,8 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
 from tokenizers import Tokenizer
 
+from elman.report import tables
 from elman.tasks.text import tokens
 from elman.tasks.text.model import LanguageModel
 from elman.tasks.text.streams import Streams
@@ -48,6 +50,16 @@ class Score(NamedTuple):
         per_token = nats / max(len(text.ids) - 1, 1)
         bits = nats / math.log(2) + 8 * (text.unknown_bytes + text.unknown)
         return cls(per_token, bits / max(text.characters, 1), math.exp(min(per_token, 700)))
+
+
+def show(text: Text, nats: dict[str, float], console: Console) -> dict[str, dict[str, float]]:
+    """Print the scores of all who predicted a text, from the nats of each; returns them by name."""
+    rows = {name: Score.of(total, text)._asdict() for name, total in nats.items()}
+    tables.scores(rows, console)
+    if text.unknown:
+        share = text.unknown / (len(text.ids) - 1)
+        console.print(f"{share:.2%} of the tokens are unknown to this run; bits per character count them spelled out.")
+    return rows
 
 
 def nats(model: LanguageModel, ids: NDArray[np.int32]) -> float:

@@ -10,13 +10,13 @@ from torch import nn
 
 from elman.errors import BadInput
 from elman.files import write_whole
-from elman.report import curves, tables
+from elman.report import curves
 from elman.runs import Run, free_path, new_run, open_run
 from elman.tasks.text import corpus as corpora
-from elman.tasks.text import ngram, tokens
+from elman.tasks.text import ngram, score, tokens
 from elman.tasks.text.corpus import Corpus
 from elman.tasks.text.model import LanguageModel
-from elman.tasks.text.score import Score, evaluation_streams
+from elman.tasks.text.score import evaluation_streams
 from elman.tasks.text.streams import Streams
 from elman.training.callbacks import Interrupted
 from elman.training.lesson import Diverged
@@ -158,7 +158,7 @@ def _train(
         f"{name}: {corpus.characters:,} characters; {len(corpus.train):,} tokens to train on, "
         f"{len(corpus.validation.ids):,} to validate; {corpus.tokenizer.get_vocab_size():,} different ones"
     )
-    console.print(f"{_title(options)}, {weights:,} weights, into {run.path}")
+    console.print(f"{model.title}, {weights:,} weights, into {run.path}")
     try:
         outcome = fit(TextTask(model, corpus, options), training, run, console, began, resume)
     except Interrupted:
@@ -169,32 +169,22 @@ def _train(
         raise BadInput(
             f"{error}; try a smaller --lr (now {rate:g}) or a smaller --clip (now {training.clip:g})"
         ) from None
-    _conclude(run, corpus, options, outcome, console)
+    _conclude(run, model, corpus, options.tokens, outcome, console)
     return 0
 
 
-def _conclude(run: Run, corpus: Corpus, options: TextOptions, outcome: Outcome, console: Console) -> None:
+def _conclude(run: Run, model: LanguageModel, corpus: Corpus, kind: str, outcome: Outcome, console: Console) -> None:
     """Scores, beside the baseline's; the picture; what to do next."""
     with console.status("fitting the n-gram baseline"):
         baseline = ngram.best(
-            corpus.train, corpus.validation.ids, corpus.tokenizer.get_vocab_size(), HIGHEST_ORDER[options.tokens]
+            corpus.train, corpus.validation.ids, corpus.tokenizer.get_vocab_size(), HIGHEST_ORDER[kind]
         )
     text = corpus.validation
-    title = f"{baseline.order}-gram (Kneser-Ney)"
-    model_score = Score.of(outcome.best * (len(text.ids) - 1), text)
-    baseline_score = Score.of(float(baseline.nats(text.ids).sum()), text)
-    rows = {_title(options): model_score._asdict(), title: baseline_score._asdict()}
     run.save_tensors("baseline", {name: torch.from_numpy(array) for name, array in baseline.tensors().items()})
+    nats = {model.title: outcome.best * (len(text.ids) - 1), baseline.title: float(baseline.nats(text.ids).sum())}
+    scores = score.show(text, nats, console)
     picture = run.path / "curves.png"
-    curves.draw(run.path / "metrics.csv", picture, "nats per token", (title, baseline_score.nats_per_token))
-    run.update(scores=rows, ended={"steps": outcome.steps, "seconds": round(outcome.seconds, 1)})
-    tables.scores(rows, console)
-    if text.unknown:
-        share = text.unknown / (len(text.ids) - 1)
-        console.print(f"{share:.2%} of the validation tokens are unknown; bits per character count them spelled out.")
+    line = (baseline.title, scores[baseline.title]["nats_per_token"])
+    curves.draw(run.path / "metrics.csv", picture, "nats per token", line)
+    run.update(scores=scores, ended={"steps": outcome.steps, "seconds": round(outcome.seconds, 1)})
     console.print(f"curves: {picture}\nto write: elman generate {run.path}")
-
-
-def _title(options: TextOptions) -> str:
-    layers = f"{options.layers} x " if options.layers > 1 else ""
-    return f"{options.cell.upper()} {layers}{options.hidden}"

@@ -11,7 +11,6 @@ from tokenizers.decoders import DecodeStream
 from elman.cells import SHELF
 from elman.errors import BadInput
 from elman.files import read_text
-from elman.report import tables
 from elman.runs import Run, open_run
 from elman.tasks.text import sample, score, tokens
 from elman.tasks.text.model import LanguageModel
@@ -43,6 +42,13 @@ def load(path: Path) -> tuple[Run, LanguageModel, Tokenizer]:
         raise BadInput(f"{path / 'config.json'}: expected the shape of a language model: {error}") from None
     run.load_model(model)
     return run, model.eval(), tokenizer
+
+
+def _baseline(run: Run) -> NGram:
+    try:
+        return NGram.from_tensors({name: tensor.numpy() for name, tensor in run.load_tensors("baseline").items()})
+    except ValueError as error:
+        raise BadInput(f"{run.path / 'baseline.safetensors'}: {error}") from None
 
 
 def generate(
@@ -81,12 +87,8 @@ def evaluate(path: Path, file: Path, encoding: str) -> None:
         raise BadInput(f"{file}: expected at least 2 tokens, got {len(text.ids)}")
     console = Console(highlight=False)
     with console.status(f"scoring {len(text.ids):,} tokens"):
-        rows = {"model": score.Score.of(score.nats(model, text.ids), text)._asdict()}
+        nats = {model.title: score.nats(model, text.ids)}
         if (path / "baseline.safetensors").exists():
-            tensors = {name: tensor.numpy() for name, tensor in run.load_tensors("baseline").items()}
-            baseline = NGram.from_tensors(tensors)
-            rows["baseline"] = score.Score.of(float(baseline.nats(text.ids).sum()), text)._asdict()
-    tables.scores(rows, console)
-    if text.unknown:
-        share = text.unknown / (len(text.ids) - 1)
-        console.print(f"{share:.2%} of the tokens are unknown to this run; bits per character count them spelled out.")
+            baseline = _baseline(run)
+            nats[baseline.title] = float(baseline.nats(text.ids).sum())
+    score.show(text, nats, console)

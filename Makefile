@@ -1,0 +1,38 @@
+# Two commands do all: `make demo` and `make test`. Both set up .venv first, once.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+DEMO := runs/demo
+
+.PHONY: demo test lint types wheel clean
+
+demo: $(READY)
+	@if [ -f $(DEMO)/curves.png ]; then $(BIN)/elman info $(DEMO); \
+	elif [ -f $(DEMO)/checkpoints/last.ckpt ]; then $(BIN)/elman train text --resume $(DEMO); \
+	else $(BIN)/elman train text --minutes 2 --out $(DEMO); fi
+	@echo "A sample:"; echo
+	@$(BIN)/elman generate $(DEMO) --prompt "The statement" --length 400 --temperature 0.6 --seed 1
+	@echo; echo "Pictures: $(DEMO)/curves.png"
+
+test: $(READY)
+	@$(BIN)/pytest
+
+lint: $(READY)
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+
+types: $(READY)
+	@$(BIN)/mypy --no-error-summary
+
+wheel: $(READY)
+	@PYTHON=$(BIN)/python sh tests/installed.sh
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "elman needs Python 3.11 or newer, this is " + sys.version.split()[0])'
+	@echo "Setting up .venv (about a minute, and two gigabytes)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tasks,dev]'
+	@touch $@
+
+clean:
+	@rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

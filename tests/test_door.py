@@ -1,0 +1,95 @@
+"""What is wrong is said at the door: which argument, what was expected, what came."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from torch import nn, zeros
+from torch.nn.utils.rnn import pack_sequence
+
+from elman import GRU, LSTM, RNN, Recurrent, cells
+
+x = zeros(7, 2, 3)  # T = 7, B = 2, D = 3, and H = 5 below
+h, c = zeros(1, 2, 5), zeros(1, 2, 5)
+Wrong = tuple[Callable[[], object], type[Exception], Sequence[str]]
+
+
+class Halving(nn.Module):
+    """A cell that tells no size."""
+
+    def forward(self, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+        return x / 2 + h / 2
+
+
+INPUTS: dict[str, Wrong] = {
+    "width": (lambda: LSTM(3, 5)(zeros(7, 2, 4)), ValueError, ["LSTM: input", "width 3", "got 4", "(7, 2, 4)"]),
+    "width without batch": (lambda: LSTM(3, 5)(zeros(7, 4)), ValueError, ["LSTM: input", "width 3", "got 4"]),
+    "one dim": (lambda: GRU(3, 5)(zeros(3)), ValueError, ["GRU: input", "(T, B, D) or (T, D)", "(3,)"]),
+    "four dims": (lambda: GRU(3, 5)(zeros(1, 7, 2, 3)), ValueError, ["GRU: input", "(T, B, D)", "(1, 7, 2, 3)"]),
+    "layout": (lambda: RNN(3, 5, batch_first=True)(zeros(3)), ValueError, ["RNN: input", "(B, T, D)", "(3,)"]),
+    "no time": (lambda: RNN(3, 5)(zeros(0, 2, 3)), ValueError, ["RNN: input", "one time step", "(0, 2, 3)"]),
+    "no time, batch first": (
+        lambda: RNN(3, 5, batch_first=True)(zeros(2, 0, 3)),
+        ValueError,
+        ["RNN: input", "one time step", "(2, 0, 3)"],
+    ),
+    "packed": (lambda: GRU(3, 5)(pack_sequence([zeros(7, 3)])), TypeError, ["GRU: input", "tensor", "PackedSequence"]),
+    "list": (lambda: Recurrent(nn.GRUCell(3, 5))([x]), TypeError, ["Recurrent: input", "tensor", "list"]),
+    "width of a cell": (
+        lambda: Recurrent(nn.LSTMCell(3, 5))(zeros(7, 2, 4)),
+        ValueError,
+        ["Recurrent: input", "width 3", "got 4"],
+    ),
+}
+
+STATES: dict[str, Wrong] = {
+    "one for two": (lambda: LSTM(3, 5)(x, h), ValueError, ["LSTM: state", "(1, 2, 5) and (1, 2, 5)", "got (1, 2, 5)"]),
+    "two for one": (lambda: GRU(3, 5)(x, (h, c)), ValueError, ["GRU: state", "(1, 2, 5)", "(1, 2, 5) and (1, 2, 5)"]),
+    "three": (lambda: LSTM(3, 5)(x, (h, c, c)), ValueError, ["LSTM: state", " and ".join(["(1, 2, 5)"] * 3)]),
+    "width": (lambda: RNN(3, 5)(x, zeros(1, 2, 6)), ValueError, ["RNN: state", "(1, 2, 5)", "got (1, 2, 6)"]),
+    "batch": (lambda: RNN(3, 5)(x, zeros(1, 4, 5)), ValueError, ["RNN: state", "(1, 2, 5)", "got (1, 4, 5)"]),
+    "layers": (lambda: GRU(3, 5, 2)(x, h), ValueError, ["GRU: state", "(2, 2, 5)", "got (1, 2, 5)"]),
+    "no layers": (lambda: GRU(3, 5)(x, h[0]), ValueError, ["GRU: state", "(1, 2, 5)", "got (2, 5)"]),
+    "c of another shape": (lambda: LSTM(3, 5)(x, (h, c[0])), ValueError, ["LSTM: state", "(1, 2, 5) and (2, 5)"]),
+    "a batch for no batch": (lambda: GRU(3, 5)(zeros(7, 3), h), ValueError, ["GRU: state", "(1, 5)", "got (1, 2, 5)"]),
+    "of a cell": (
+        lambda: Recurrent(nn.LSTMCell(3, 5))(x, (h[0], zeros(2, 6))),
+        ValueError,
+        ["Recurrent: state", "(2, 5) and (2, 5)", "got (2, 5) and (2, 6)"],
+    ),
+    "number": (lambda: RNN(3, 5)(x, 0), ValueError, ["RNN: state", "(1, 2, 5)", "got int"]),
+    "unknown size": (lambda: Recurrent(Halving())(x), TypeError, ["state_size", "Halving", "not known"]),
+}
+
+ARGUMENTS: dict[str, Wrong] = {
+    "executor": (lambda: LSTM(3, 5, executor="gpu"), ValueError, ["executor", "'auto'", "loop", "got 'gpu'"]),
+    "executor of a cell": (
+        lambda: Recurrent(nn.GRUCell(3, 5), executor="gpu"),
+        ValueError,
+        ["executor", "'auto'", "loop", "got 'gpu'"],
+    ),
+    "dropout above": (lambda: GRU(3, 5, 2, dropout=1.5), ValueError, ["dropout", "from 0 to 1", "got 1.5"]),
+    "dropout below": (lambda: GRU(3, 5, 2, dropout=-0.5), ValueError, ["dropout", "from 0 to 1", "got -0.5"]),
+    "dropout is a bool": (lambda: GRU(3, 5, 2, dropout=True), ValueError, ["dropout", "from 0 to 1", "got True"]),
+    "hidden_size": (lambda: RNN(3, 0), ValueError, ["hidden_size", "at least 1", "got 3 and 0"]),
+    "input_size": (lambda: RNN(0, 5), ValueError, ["input_size", "at least 1", "got 0 and 5"]),
+    "width of a shelf cell": (lambda: cells.LSTM(3, -1), ValueError, ["hidden_size", "at least 1", "got 3 and -1"]),
+    "num_layers": (lambda: LSTM(3, 5, num_layers=0), ValueError, ["num_layers", "at least 1", "got 0"]),
+    "nonlinearity": (lambda: RNN(3, 5, 1, "sine"), ValueError, ["nonlinearity", "'tanh' or 'relu'", "got 'sine'"]),
+    "bidirectional": (lambda: GRU(3, 5, bidirectional=True), NotImplementedError, ["bidirectional", "not available"]),
+    "proj_size": (lambda: LSTM(3, 5, proj_size=2), NotImplementedError, ["proj_size", "not available"]),
+    # Last of torch's arguments by position: True must not be taken for another.
+    "seventh": (lambda: GRU(3, 5, 2, True, False, 0.0, True), NotImplementedError, ["bidirectional"]),
+    "eighth": (lambda: GRU(3, 5, 2, True, False, 0.0, False, 2), NotImplementedError, ["proj_size"]),
+}
+
+
+@pytest.mark.parametrize(
+    "wrong", [*INPUTS.values(), *STATES.values(), *ARGUMENTS.values()], ids=[*INPUTS, *STATES, *ARGUMENTS]
+)
+def test_says(wrong: Wrong) -> None:
+    do, error, says = wrong
+    with pytest.raises(error) as raised:
+        do()
+    message = str(raised.value)
+    assert [part for part in says if part not in message] == [], message

@@ -1,0 +1,99 @@
+"""Interrupted and resumed, a training writes what it would have written without."""
+
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from elman.training.callbacks import Keeper
+from tests.small import SMALL, Command
+
+PER_EPOCH = 89  # 3,600 tokens in 4 streams of chunks of 10, the last of which is not whole
+TRAIN = ["--epochs", 3, "--dropout", 0.2, "--layers", 2, *SMALL]
+
+
+def losses(run: Path) -> list[list[str]]:
+    """metrics.csv without its last column, the seconds."""
+    return [line.split(",")[:-1] for line in (run / "metrics.csv").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, file: Path) -> Path:
+    """The run that nobody interrupts."""
+    from elman.cli import run
+
+    path = tmp_path_factory.mktemp("whole") / "run"
+    assert run(["train", "text", str(file), "--out", str(path), *map(str, TRAIN)]) == 0
+    return path
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, what: Any) -> None:
+    original = Keeper.on_train_batch_end
+
+    def on_train_batch_end(self: Keeper, trainer: Any, *rest: Any) -> None:
+        if trainer.global_step == step:
+            what()
+        original(self, trainer, *rest)
+
+    monkeypatch.setattr(Keeper, "on_train_batch_end", on_train_batch_end)
+
+
+# At the first step of all, within an epoch, at its last (a validation is due) and next to it, at one that is logged.
+@pytest.mark.parametrize("step", [1, 37, PER_EPOCH - 1, PER_EPOCH, PER_EPOCH + 1, 230])
+def test_ctrl_c_saves_and_resuming_changes_nothing(
+    elman: Command, file: Path, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, step, lambda: signal.raise_signal(signal.SIGINT))
+        said = elman("train", "text", file, "--out", run, *TRAIN)
+    assert said.code == 130
+    assert f"to go on: elman train text --resume {run}" in said.out
+    assert elman("generate", run, "--length", 3).code == 0  # usable at once
+    assert len(losses(run)) < len(losses(whole))
+    assert elman("train", "text", "--resume", run).code == 0
+    assert losses(run) == losses(whole)
+    assert (run / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+class Crash(BaseException):
+    pass
+
+
+def test_after_a_crash_rows_beyond_the_last_checkpoint_are_written_anew(
+    elman: Command, file: Path, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash() -> None:
+        raise Crash
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2 * PER_EPOCH - 5, crash)
+        with pytest.raises(Crash):
+            elman("train", "text", file, "--out", run, *TRAIN)
+    assert elman("train", "text", "--resume", run).code == 0
+    assert losses(run) == losses(whole)
+
+
+def test_a_moved_run_can_be_resumed_and_made_longer(elman: Command, whole: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(whole, tmp_path / "moved")
+    before = losses(moved)
+    said = elman("train", "text", "--resume", moved, "--epochs", 4)
+    assert said.code == 0
+    assert losses(moved)[: len(before)] == before
+    assert float(losses(moved)[-1][1]) == 4.0
+    assert "ended" in elman("train", "text", "--resume", moved).err
+
+
+def test_ctrl_c_twice_does_not_wait(
+    elman: Command, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice() -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    interrupt_at(monkeypatch, 20, twice)
+    assert elman("train", "text", file, "--out", tmp_path / "run", *TRAIN).code == 130
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

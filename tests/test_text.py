@@ -1,0 +1,133 @@
+"""The parts of the text task: tokens, streams, scores, sampling."""
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+
+from elman.tasks.text import corpus, sample, score, tokens
+from elman.tasks.text.command import KINDS
+from elman.tasks.text.model import LanguageModel
+from elman.tasks.text.streams import IGNORED, Streams
+
+ENGLISH = "Don't stop\tat 42,000 steps — go on.\r\n\n  The naïve gate's open; \u2018so\u2019 is the door! 日本語 " * 3
+printable = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(text=printable)
+def test_tokens_give_the_text_back(kind: str, text: str) -> None:
+    whole = ENGLISH + text
+    tokenizer = tokens.fit(kind, whole, 400)
+    ids = tokens.encode(tokenizer, whole)
+    assert tokenizer.decode(ids.tolist()) == whole
+    assert tokens.token_bytes(tokenizer)[ids].sum() == len(whole.encode())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_long_text_is_tokenized_as_its_parts_are(kind: str) -> None:
+    text = ENGLISH * 2000
+    tokenizer = tokens.fit(kind, ENGLISH, 400)
+    assert len(list(tokens.blocks(text))) > 3
+    assert "".join(tokens.blocks(text)) == text
+    np.testing.assert_array_equal(tokens.encode(tokenizer, text), tokenizer.encode(text).ids)
+
+
+def test_words_are_words() -> None:
+    tokenizer = tokens.fit("word", "please stay at home, don't go", 0)
+    pieces = [tokenizer.id_to_token(index) for index in tokens.encode(tokenizer, "please stay at home, don't go")]
+    assert pieces == ["please", " stay", " at", " home", ",", " don't", " go"]
+
+
+def test_the_vocabulary_is_bounded_and_rare_words_of_a_long_text_are_unknown() -> None:
+    text = "one two three " * 600 + "never"
+    assert tokens.fit("word", text, 3).get_vocab_size() == 3
+    tokenizer = tokens.fit("word", text)
+    assert tokenizer.token_to_id(" never") is None
+    assert tokens.encode(tokenizer, " never").tolist() == [tokenizer.token_to_id(tokens.UNKNOWN)]
+    assert tokens.fit("bpe", text, 300).get_vocab_size() <= 300
+
+
+def test_what_is_unknown_is_named_once_and_left_out() -> None:
+    tokenizer = tokens.fit("char", "abc ")
+    assert tokens.split_known(tokenizer, "aXbXYc") == ("abc", ["X", "Y"])
+    words = tokens.fit("word", "stay at home")
+    assert tokens.split_known(words, "at home") == (" at home", [])
+
+
+@given(length=st.integers(2, 200), batch=st.integers(1, 7), bptt=st.integers(1, 9))
+def test_streams_score_every_token_once(length: int, batch: int, bptt: int) -> None:
+    ids = np.arange(length)
+    streams = Streams(ids, batch, bptt, every_token=True)
+    chunks = [streams[index] for index in range(len(streams))]
+    targets = torch.cat([chunk.targets.flatten() for chunk in chunks])
+    assert sorted(targets[targets != IGNORED].tolist()) == list(range(1, length))
+    assert sum(chunk.scored for chunk in chunks) == length - 1
+    for chunk in chunks:
+        kept = chunk.targets != IGNORED
+        assert torch.equal(chunk.targets[kept], chunk.inputs[kept] + 1)
+
+
+@given(length=st.integers(2, 200), batch=st.integers(1, 7), bptt=st.integers(1, 9))
+def test_each_stream_goes_on_where_it_was(length: int, batch: int, bptt: int) -> None:
+    streams = Streams(np.arange(length), batch, bptt)
+    chunks = [streams[index] for index in range(len(streams))]
+    for chunk in chunks:
+        assert chunk.inputs.shape == (bptt, batch)
+    for before, after in pairwise(chunks):
+        assert torch.equal(after.inputs[0], before.inputs[-1] + 1)
+    assert [chunk.fresh for chunk in chunks] == [index == 0 for index in range(len(chunks))]
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_a_text_scored_in_chunks_is_scored_as_one(cell: str) -> None:
+    model = LanguageModel(7, cell, embed=3, hidden=5, layers=2)
+    ids = torch.randint(7, (900,)).numpy().astype(np.int32)
+    logits, _ = model(torch.from_numpy(ids[:-1]).unsqueeze(1))
+    whole = torch.nn.functional.cross_entropy(logits.squeeze(1), torch.from_numpy(ids[1:]).long(), reduction="sum")
+    assert score.nats(model, ids) == pytest.approx(whole.item(), rel=1e-5)
+
+
+def test_bits_per_character_spell_out_what_is_unknown() -> None:
+    tokenizer = tokens.fit("char", "ab")
+    text = score.Text.of(tokenizer, "aé" + "b" * 8)
+    assert (text.characters, text.unknown, text.unknown_bytes) == (9, 1, 2)
+    result = score.Score.of(9 * math.log(2), text)
+    assert result == pytest.approx((math.log(2), (9 + 8 * 3) / 9, 2.0))
+
+
+def test_the_tokenizer_has_seen_only_what_is_trained_on() -> None:
+    made = corpus.prepare("ab" * 45 + "xy" * 5, "text", "char", 0)
+    assert made.tokenizer.token_to_id("x") is None
+    assert (len(made.train), len(made.validation.ids), made.validation.unknown) == (90, 10, 9)
+
+
+def counted(draws: int = 4000, **options: Any) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.tensor([0.5, 0.25, 0.2, 0.05]).log()
+    drawn = [sample.choose(logits, generator=generator, **options) for _ in range(draws)]
+    return torch.bincount(torch.tensor(drawn), minlength=4) / draws
+
+
+def test_sampling_follows_the_distribution() -> None:
+    # Three standard deviations of a share drawn 4,000 times are at most 0.024.
+    torch.testing.assert_close(counted(), torch.tensor([0.5, 0.25, 0.2, 0.05]), atol=0.024, rtol=0)
+    torch.testing.assert_close(counted(top_k=2), torch.tensor([2 / 3, 1 / 3, 0, 0]), atol=0.024, rtol=0)
+    torch.testing.assert_close(counted(top_p=0.7), torch.tensor([2 / 3, 1 / 3, 0, 0]), atol=0.024, rtol=0)
+    torch.testing.assert_close(counted(top_p=0.4), torch.tensor([1.0, 0, 0, 0]))
+    squared = torch.tensor([0.25, 0.0625, 0.04, 0.0025])
+    torch.testing.assert_close(counted(temperature=0.5), squared / squared.sum(), atol=0.024, rtol=0)
+    assert sample.choose(torch.tensor([1.0, 9.0, 2.0]), temperature=0) == 1
+
+
+def test_the_unknown_token_is_never_written() -> None:
+    model = LanguageModel(4, "rnn", 3, 5).eval()
+    with torch.no_grad():
+        model.output.bias[2] = 100
+    assert 2 in sample.generate(model, [1], 50, seed=0)
+    assert 2 not in sample.generate(model, [1], 50, seed=0, never=2)
