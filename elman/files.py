@@ -2,7 +2,6 @@
 
 import codecs
 import os
-import tempfile
 from pathlib import Path
 
 from elman.errors import BadInput
@@ -59,18 +58,10 @@ def write_whole(path: Path, data: bytes | str) -> None:
     Raises:
         OSError: if it cannot be written; the old file is then as it was.
     """
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-        Path(part).chmod(0o666 & ~_umask())
-        Path(part).replace(path)
+        part.write_bytes(data.encode() if isinstance(data, str) else data)
+        part.replace(path)
     except BaseException:
-        Path(part).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -132,20 +132,30 @@ def free_path(out: Path | None, stem: str) -> Path:
 
 @contextmanager
 def new_run(path: Path, config: dict[str, Any]) -> Iterator[Run]:
-    """Make a run's folder, to be filled in the body; if the body fails, what was made is taken away again.
+    """Make a run's folder, to be filled in the body; if the body fails before anything is worth keeping, that is before
+    there is a checkpoint, all that was made is taken away again.
 
     Raises:
-        BadInput: if it cannot be made.
+        BadInput: if it cannot be written.
     """
-    made = next((p for p in [*reversed(path.parents), path] if not p.exists()), None)
+    run = Run(path, {"format": FORMAT, "elman": elman.__version__} | config)
+    made = next((folder for folder in [*reversed(path.parents), path] if not folder.exists()), None)
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        (path / "checkpoints").mkdir()
-        run = Run(path, {"format": FORMAT, "elman": elman.__version__} | config)
+        (path / "checkpoints").mkdir(parents=True)
         run.update()
         yield run
     except BaseException as error:
-        shutil.rmtree(made or path / "checkpoints", ignore_errors=True)
+        if not run.last.exists():
+            _take_away(path, made)
         if isinstance(error, OSError):
             raise BadInput(f"--out {path}: cannot be written: {error.strerror or error}") from None
         raise
+
+
+def _take_away(path: Path, made: Path | None) -> None:
+    """Remove what a run left in a folder, and the folders that were made for it."""
+    if made is not None:
+        shutil.rmtree(made, ignore_errors=True)
+    elif path.is_dir():
+        for file in path.iterdir():
+            shutil.rmtree(file, ignore_errors=True) if file.is_dir() else file.unlink()

@@ -63,19 +63,19 @@ def recurrent(cell_type: Callable[..., nn.Module], **of_cell: Any) -> Callable[.
     return build
 
 
-relu = {"nonlinearity": "relu"}
 rnn_tanh, rnn_relu = partial(rnn, "tanh"), partial(rnn, "relu")
+torch_relu = partial(nn.RNN, nonlinearity="relu")
 
 STACKS = [
     Case("RNN-tanh", elman.RNN, nn.RNN, rnn_tanh),
-    Case("RNN-relu", partial(elman.RNN, **relu), partial(nn.RNN, **relu), rnn_relu),
+    Case("RNN-relu", partial(elman.RNN, nonlinearity="relu"), torch_relu, rnn_relu),
     Case("GRU", elman.GRU, nn.GRU, gru),
     Case("LSTM", elman.LSTM, nn.LSTM, lstm),
 ]
 CASES = [
     *STACKS,
     Case("Recurrent-RNNCell-tanh", recurrent(nn.RNNCell), nn.RNN, rnn_tanh),
-    Case("Recurrent-RNNCell-relu", recurrent(nn.RNNCell, **relu), partial(nn.RNN, **relu), rnn_relu),
+    Case("Recurrent-RNNCell-relu", recurrent(nn.RNNCell, nonlinearity="relu"), torch_relu, rnn_relu),
     Case("Recurrent-GRUCell", recurrent(nn.GRUCell), nn.GRU, gru),
     Case("Recurrent-LSTMCell", recurrent(nn.LSTMCell), nn.LSTM, lstm),
     Case("Recurrent-TwoWidths", recurrent(TwoWidths)),
@@ -106,20 +106,20 @@ def problem(case: Case, sizes: Sizes, executor: str, dtype: torch.dtype = torch.
     T, B, D, H = sizes
     layer = case.build(D, H, executor=executor, **options).to(dtype)
     x = torch.randn(T, B, D, dtype=dtype, requires_grad=True)
-    states = random_states(layer, B, dtype)
+    states = random_states(layer, (B,), dtype)
     return Problem(as_function(layer, len(states)), (x, *states, *layer.parameters()), len(states))
 
 
-def state_shapes(layer: nn.Module, *B: int) -> list[tuple[int, ...]]:
+def random_states(layer: nn.Module, batch: tuple[int, ...], dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    """In the layer's own shapes; batch is (B,), or () for none."""
     if isinstance(layer, elman.Recurrent):
-        widths = layer.state_size if isinstance(layer.state_size, tuple) else (layer.state_size,)
-        return [(*B, width) for width in widths if width is not None]
-    assert isinstance(layer, elman.Stack)
-    return [(layer.num_layers, *B, layer.hidden_size)] * layer.cell_type.states
-
-
-def random_states(layer: nn.Module, B: int, dtype: torch.dtype) -> list[Tensor]:
-    return [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in state_shapes(layer, B)]
+        assert layer.state_size is not None
+        widths = (layer.state_size,) if isinstance(layer.state_size, int) else layer.state_size
+        shapes = [(*batch, width) for width in widths]
+    else:
+        assert isinstance(layer, elman.Stack)
+        shapes = [(layer.num_layers, *batch, layer.hidden_size)] * layer.cell_type.states
+    return [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
 
 
 def call(layer: nn.Module, x: Tensor, states: Sequence[Tensor] = ()) -> Results:
@@ -144,6 +144,11 @@ def as_function(layer: nn.Module, states: int) -> Run:
         return in_a_row(functional_call(layer, parameters, (x, in_form(rest[:states]))))
 
     return run
+
+
+def asking_for(which: int, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """The same inputs, of which one alone asks for its gradient."""
+    return [tensor.detach().requires_grad_(k == which) for k, tensor in enumerate(inputs)]
 
 
 def gradients(results: Sequence[Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -19,15 +19,11 @@ from tests.small import SMALL, Command, text
 hypothesis.settings.register_profile("elman", derandomize=True, database=None, deadline=None, max_examples=10)
 hypothesis.settings.load_profile("elman")
 
-# On matrices this small a second thread only waits: on a busy machine the tests took ten times as long.
-torch.set_num_threads(1)
-
-Allocator = Callable[..., NDArray[Any]]
-
-
 # What the tests compute is small: more threads would wait for each other, and tests already run side by side.
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 torch.set_num_threads(1)
+
+Allocator = Callable[..., NDArray[Any]]
 
 
 @pytest.fixture(autouse=True)

@@ -128,7 +128,7 @@ def test_out_that_cannot_be_made(elman: Command, file: Path) -> None:
 def test_a_full_disk_at_the_start_leaves_nothing(
     elman: Command, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "fdopen", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     out = tmp_path / "new/run"
     refused(elman("train", "text", file, "--out", out, *SMALL), "--out", str(out), "No space left")
     assert files_in(tmp_path) == set()
@@ -143,7 +143,7 @@ def test_a_full_disk_later_keeps_what_was_whole(
 
     def on_validation_end(self: Keeper, *rest: Any) -> None:
         original(self, *rest)
-        monkeypatch.setattr(os, "fdopen", full_disk)  # from the second validation on
+        monkeypatch.setattr(Path, "write_bytes", full_disk)  # from the second validation on
 
     monkeypatch.setattr(Keeper, "on_validation_end", on_validation_end)
     refused(elman("train", "text", file, "--epochs", 4, "--out", run, *SMALL), "No space left")
@@ -153,8 +153,9 @@ def test_a_full_disk_later_keeps_what_was_whole(
     assert elman("train", "text", "--resume", run).code == 0
 
 
-def full_disk(handle: int, *rest: Any) -> Any:
-    os.close(handle)
+def full_disk(path: Path, data: bytes) -> int:
+    with path.open("wb") as file:
+        file.write(data[: len(data) // 2])
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

@@ -43,13 +43,19 @@ def draw(metrics: Path, picture: Path, ylabel: str, baseline: tuple[str, float] 
             textcoords="offset points", ha="right", color="0.4",
         )  # fmt: skip
     axes.set(xlabel="epoch", ylabel=ylabel, xlim=(0, None))
-    # The first steps fall from chance; left in full, they would press all that follows into a line.
     losses = [*train["smooth"].slice(len(train) // 50), *validation["val_loss"], *([baseline[1]] if baseline else [])]
     if losses:
-        margin = 0.08 * (max(losses) - min(losses)) + 0.01
-        axes.set_ylim(min(losses) - 1.5 * margin, max(losses) + margin)
+        axes.set_ylim(*_limits(losses))
     axes.grid(alpha=0.3)
     axes.legend(loc="upper right")
     data = io.BytesIO()
     figure.savefig(data, format="png")
     write_whole(picture, data.getvalue())
+
+
+def _limits(losses: list[float]) -> tuple[float, float]:
+    """Room below for what is written there. The caller leaves out the first steps, whose fall from chance would press
+    all that follows into a line.
+    """
+    margin = 0.08 * (max(losses) - min(losses)) + 0.01
+    return min(losses) - 1.5 * margin, max(losses) + margin

@@ -36,7 +36,8 @@ class Bar(Callback):
             self._mark = (now, module.seen)
         self._progress.update(self._task, completed=self._clock.done, description=self._text())
 
-    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, module: Any) -> None:
+        self._mark = (self._clock.seconds, module.seen)  # the rate is that of training alone
         self._validation = float(trainer.callback_metrics["val_loss"])
         if not self._console.is_terminal:
             self._console.print(f"step {self._clock.step}: {self._text()}", highlight=False)

@@ -47,7 +47,6 @@ def fit(
         Diverged: if the loss is no longer a number.
         BadInput: if there is no checkpoint to resume from.
     """
-    done = _checkpointed(run) if resume else 0
     per_epoch = len(task.train)
     total = ENDLESS if options.epochs is None else max(round(options.epochs * per_epoch), 1)
     clock = Clock(options, total, began)
@@ -55,8 +54,20 @@ def fit(
     callbacks: list[Callback] = [Alarm(), clock, keeper, Bar(console, clock, task.unit)]
     if options.patience:
         callbacks.append(EarlyStopping("val_loss", patience=options.patience, check_finite=False))
+    done = _checkpointed(run) if resume else 0
+    trainer = _trainer(run, callbacks, total, per_epoch, options.clip, done)
+    lesson, steps = Lesson(task, options), Steps(task.train, total)
+    try:
+        trainer.fit(lesson, steps, task.validation, ckpt_path=run.last if resume else None, weights_only=True)
+    except SystemExit:  # what Lightning makes of a KeyboardInterrupt
+        raise KeyboardInterrupt from None
+    assert keeper.best is not None, "Lightning ends every training with a validation"
+    return Outcome(clock.step, clock.seconds, keeper.best)
+
+
+def _trainer(run: Run, callbacks: list[Callback], total: int, per_epoch: int, clip: float, done: int) -> Trainer:
     _quiet()
-    trainer = Trainer(
+    return Trainer(
         accelerator="cpu",
         max_steps=total,
         callbacks=callbacks,
@@ -68,18 +79,11 @@ def fit(
         val_check_interval=per_epoch,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
-        gradient_clip_val=options.clip or None,
+        gradient_clip_val=clip or None,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    lesson, steps = Lesson(task, options), Steps(task.train, total)
-    try:
-        trainer.fit(lesson, steps, task.validation, ckpt_path=run.last if resume else None, weights_only=True)
-    except SystemExit:  # what Lightning makes of a KeyboardInterrupt
-        raise KeyboardInterrupt from None
-    assert keeper.best is not None, "Lightning ends every training with a validation"
-    return Outcome(clock.step, clock.seconds, keeper.best)
 
 
 def _checkpointed(run: Run) -> int:

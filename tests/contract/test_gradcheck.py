@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 
 from tests.cases import SMALL, Case, Sizes, different_sizes, every_case, every_executor, problem
 from tests.tolerances import gradcheck
@@ -16,6 +16,7 @@ def test_gradients(case: Case, executor: str, sizes: Sizes) -> None:
     gradcheck(run, inputs)
 
 
+@settings(max_examples=4)
 @given(sizes=different_sizes)
 @every_executor
 @every_case
@@ -28,7 +29,7 @@ def test_gradients_of_any_sizes(case: Case, executor: str, sizes: Sizes) -> None
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 @every_case
 def test_the_loop_does_whatever_torch_can(case: Case) -> None:
-    """Second derivatives, forward mode and vmap, both over the backward pass and over the tangents."""
+    """Second derivatives, forward mode, and vmap over the backward pass."""
     run, inputs, _ = problem(case, Sizes(T=2, B=1, D=1, H=2), "loop")
-    gradcheck(run, inputs, check_forward_ad=True, check_batched_grad=True, check_batched_forward_grad=True)
+    gradcheck(run, inputs, check_forward_ad=True, check_batched_grad=True)
     assert torch.autograd.gradgradcheck(run, inputs)

@@ -1,10 +1,9 @@
 """What autograd may ask of an executor: one gradient, one cotangent, any memory layout, none at all."""
 
-import pytest
 import torch
 
-from tests.cases import Case, Sizes, cotangents, every_case, every_executor, gradients, problem
-from tests.tolerances import all_close, close
+from tests.cases import Case, Sizes, asking_for, cotangents, every_case, every_executor, gradients, problem
+from tests.tolerances import all_close
 
 SIZES = Sizes(T=4, B=2, D=3, H=5)
 pytestmark = [every_case, every_executor]
@@ -14,15 +13,15 @@ def test_one_gradient_alone(case: Case, executor: str) -> None:
     run, inputs, _ = problem(case, SIZES, executor)
     together = gradients(run(*inputs), inputs)
     for which, expected in enumerate(together):
-        alone = [input.detach().requires_grad_(k == which) for k, input in enumerate(inputs)]
-        close(*gradients(run(*alone), [alone[which]]), expected, "gradients")
+        alone = asking_for(which, inputs)
+        all_close(gradients(run(*alone), [alone[which]]), [expected], "gradients")
 
 
 def test_one_cotangent_alone(case: Case, executor: str) -> None:
     """The gradient is linear in the cotangents, so that those of each result alone sum to those of all."""
     run, inputs, _ = problem(case, SIZES, executor)
     results = run(*inputs)
-    total = [torch.zeros_like(input) for input in inputs]
+    total = [torch.zeros_like(tensor) for tensor in inputs]
     for result, cotangent in zip(results, cotangents(results), strict=True):
         parts = torch.autograd.grad(
             result, inputs, cotangent, retain_graph=True, allow_unused=True, materialize_grads=True
@@ -33,8 +32,8 @@ def test_one_cotangent_alone(case: Case, executor: str) -> None:
 
 def test_any_memory_layout(case: Case, executor: str) -> None:
     run, inputs, _ = problem(case, SIZES, executor)
-    strided = [torch.stack([input, input], dim=-1)[..., 0] for input in inputs]
-    assert not any(input.is_contiguous() for input in strided)
+    strided = [torch.stack([tensor, tensor], dim=-1)[..., 0] for tensor in inputs]
+    assert not any(tensor.is_contiguous() for tensor in strided)
     all_close(run(*strided), run(*inputs), "outputs")
     all_close(gradients(run(*strided), inputs), gradients(run(*inputs), inputs), "gradients")
 

@@ -1,5 +1,7 @@
 """Law 3: run(x) is run(x[:k]), then run(x[k:]) from the state that the first left."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -17,7 +19,7 @@ cases += [pytest.param(case, {"num_layers": 3}, id=f"{name_of(case)}-3-layers") 
 @given(k=size, rest=size, B=size, D=size, H=size)
 @every_executor
 @pytest.mark.parametrize(("case", "options"), cases)
-def test_split(case: Case, options: dict[str, int], executor: str, k: int, rest: int, B: int, D: int, H: int) -> None:
+def test_split(case: Case, options: dict[str, Any], executor: str, k: int, rest: int, B: int, D: int, H: int) -> None:
     run, inputs, states = problem(case, Sizes(k + rest, B, D, H), executor, **options)
 
     def run_in_two(x: Tensor, *others: Tensor) -> Results:

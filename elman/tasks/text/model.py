@@ -6,7 +6,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from elman import cells
+from elman.errors import BadInput
 from elman.layers import Stack
+from elman.runs import Run
 from elman.tasks.text.streams import IGNORED, Chunk
 
 
@@ -43,6 +45,21 @@ class LanguageModel(nn.Module):
         self.output = nn.Linear(hidden, vocabulary)
         self.dropout = nn.Dropout(dropout)
         self.title = f"{cell.upper()} {f'{layers} x ' if layers > 1 else ''}{hidden}"
+
+    @classmethod
+    def of(cls, run: Run) -> "LanguageModel":
+        """The model that a run's config.json describes, with new weights.
+
+        Raises:
+            BadInput: if it describes none.
+        """
+        shape, file = run.config["model"], run.path / "config.json"
+        if shape.get("cell") not in cells.SHELF:
+            raise BadInput(f"{file}: expected a cell of {', '.join(cells.SHELF)}; got {shape.get('cell')!r}")
+        try:
+            return cls(**shape)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise BadInput(f"{file}: expected the shape of a language model: {error}") from None
 
     def forward(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Token ids (T, B) and the state so far, to the logits of what follows each (T, B, V) and the state after."""

@@ -41,6 +41,17 @@ class TextOptions:
     bptt: int = 64
     batch: int = 32
 
+    def shape(self, vocabulary: int) -> dict[str, Any]:
+        """The arguments of the model, for a vocabulary of this size."""
+        return {
+            "vocabulary": vocabulary,
+            "cell": self.cell,
+            "embed": self.embed or (64 if self.tokens == "char" else self.hidden),
+            "hidden": self.hidden,
+            "layers": self.layers,
+            "dropout": self.dropout,
+        }
+
 
 class TextTask:
     """What the training room is given."""
@@ -69,14 +80,7 @@ def start(
             f"{options.bptt} steps, and one more), got {len(corpus.train):,}; give a longer text, or a smaller --batch "
             "or --bptt"
         )
-    shape: dict[str, Any] = {
-        "vocabulary": corpus.tokenizer.get_vocab_size(),
-        "cell": options.cell,
-        "embed": options.embed or (64 if options.tokens == "char" else options.hidden),
-        "hidden": options.hidden,
-        "layers": options.layers,
-        "dropout": options.dropout,
-    }
+    shape = options.shape(corpus.tokenizer.get_vocab_size())
     torch.manual_seed(training.seed)
     model = LanguageModel(**shape)
     config = {
@@ -95,7 +99,7 @@ def start(
     }
     with new_run(path, config) as run:
         write_whole(run.path / "tokenizer.json", corpus.tokenizer.to_str())
-    return _train(run, model, corpus, options, training, name, began)
+        return _train(run, model, corpus, options, training, name, began)
 
 
 def resume(
@@ -126,7 +130,7 @@ def resume(
     if "patience" in given:
         training = replace(training, patience=patience)
     corpus, name = _same_corpus(run, file, options)
-    model = LanguageModel(**run.config["model"])
+    model = LanguageModel.of(run)
     run.update(training=asdict(training), ended=None)
     return _train(run, model, corpus, options, training, name, began, resume=True)
 

@@ -8,7 +8,6 @@ from rich.console import Console
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
-from elman.cells import SHELF
 from elman.errors import BadInput
 from elman.files import read_text
 from elman.runs import Run, open_run
@@ -26,20 +25,12 @@ def load(path: Path) -> tuple[Run, LanguageModel, Tokenizer]:
     run = open_run(path)
     if run.config["task"] != "text":
         raise BadInput(f"{path}: expected a run of `elman train text`, got one of {run.config['task']!r}")
-    shape = run.config["model"]
-    if shape.get("cell") not in SHELF:
-        raise BadInput(f"{path / 'config.json'}: expected a cell of {', '.join(SHELF)}; got {shape.get('cell')!r}")
+    with torch.device("meta"):
+        model = LanguageModel.of(run)
     tokenizer = tokens.load(path / "tokenizer.json")
-    if tokenizer.get_vocab_size() != shape.get("vocabulary"):
-        raise BadInput(
-            f"{path / 'tokenizer.json'}: expected {shape.get('vocabulary')} tokens by config.json, got "
-            f"{tokenizer.get_vocab_size()}"
-        )
-    try:
-        with torch.device("meta"):
-            model = LanguageModel(**shape)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise BadInput(f"{path / 'config.json'}: expected the shape of a language model: {error}") from None
+    known, expected = tokenizer.get_vocab_size(), run.config["model"]["vocabulary"]
+    if known != expected:
+        raise BadInput(f"{path / 'tokenizer.json'}: expected {expected} tokens by config.json, got {known}")
     run.load_model(model)
     return run, model.eval(), tokenizer
 

@@ -1,0 +1,27 @@
+"""What the examples and the README show is run, and what it prints is what they say."""
+
+import doctest
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_example_runs(example: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(example), run_name="__main__")
+    errors = [float(number) for number in re.findall(r"error ([\d.]+)", capsys.readouterr().out)]
+    assert errors[-1] < errors[0] / 10
+
+
+def test_the_readme_prints_what_it_says() -> None:
+    """The blocks marked `pycon`; those of the shell take minutes and are run by hand."""
+    blocks = re.findall(r"```pycon\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert blocks
+    test = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, "README", "README.md", 0)
+    runner = doctest.DocTestRunner(verbose=False)
+    runner.run(test)
+    assert runner.summarize().failed == 0
