@@ -62,7 +62,7 @@ def _number(
 Cell = Annotated[str, choice("The recurrent cell", SHELF)]
 Hidden = Annotated[int, whole("Width of each recurrent layer.", 1)]
 Layers = Annotated[int, whole("How many recurrent layers.", 1)]
-Dropout = Annotated[float, real("Dropout between layers, in training.", 0, 1)]
+Dropout = Annotated[float, real("Dropout on what each recurrent layer hands up.", 0, 1)]
 Batch = Annotated[int, whole("How many sequences side by side.", 1)]
 Epochs = Annotated[float | None, positive("Passes over the data.", show_default=False)]
 Minutes = Annotated[float | None, positive("Time to train for.", show_default=False)]

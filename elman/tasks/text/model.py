@@ -13,7 +13,7 @@ from elman.tasks.text.streams import IGNORED, Chunk
 
 
 class LanguageModel(nn.Module):
-    """Embedding, recurrent layers, and a linear output over the vocabulary; dropout between all of them.
+    """Embedding, recurrent layers, and a linear output over the vocabulary.
 
     Args:
         vocabulary: V, how many tokens there are.
@@ -21,7 +21,7 @@ class LanguageModel(nn.Module):
         embed: width of the embedding.
         hidden: H, of every recurrent layer.
         layers: how many of them.
-        dropout: probability, in training.
+        dropout: probability, on what each recurrent layer hands up, in training.
 
     >>> import torch
     >>> logits, state = LanguageModel(10, "gru", 4, 8)(torch.tensor([[1, 2], [3, 4], [5, 6]]))
@@ -63,8 +63,7 @@ class LanguageModel(nn.Module):
 
     def forward(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Token ids (T, B) and the state so far, to the logits of what follows each (T, B, V) and the state after."""
-        x = self.dropout(self.embedding(tokens))
-        h, state = self.recurrent(x, state)
+        h, state = self.recurrent(self.embedding(tokens), state)
         return self.output(self.dropout(h)), state
 
     def loss(self, chunk: Chunk, state: Any) -> tuple[Tensor, int, Any]:
