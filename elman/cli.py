@@ -1,5 +1,6 @@
 """The commands, and the one place where errors become a line and an exit code."""
 
+import io
 import os
 import sys
 from typing import Annotated
@@ -30,12 +31,10 @@ app.command()(command_of("text").evaluate)
 @app.command()
 def info(run: RunFolder) -> None:
     """Tell what a run is: data, model, training, scores."""
-    from rich.console import Console
-
-    from elman.report.tables import describe
+    from elman.report import tables
     from elman.runs import open_run
 
-    describe(open_run(run), Console(highlight=False))
+    tables.describe(open_run(run), tables.console())
 
 
 def _version(wanted: bool) -> None:
@@ -53,6 +52,8 @@ def _options(
 
 def run(arguments: list[str]) -> int:
     """Run a command; returns the exit code: 0, or 2 for bad input, or 130 after Ctrl-C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a letter shows a ? in its place
     try:
         code = app(arguments, prog_name="elman", standalone_mode=False)
     except TyperException as error:

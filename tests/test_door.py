@@ -7,7 +7,7 @@ import torch
 from torch import nn, zeros
 from torch.nn.utils.rnn import pack_sequence
 
-from elman import GRU, LSTM, RNN, Recurrent, cells
+from elman import GRU, LSTM, RNN, Recurrent, Stack, cells
 
 x = zeros(7, 2, 3)  # T = 7, B = 2, D = 3, and H = 5 below
 h, c = zeros(1, 2, 5), zeros(1, 2, 5)
@@ -57,6 +57,13 @@ STATES: dict[str, Wrong] = {
         ValueError,
         ["Recurrent: state", "(2, 5) and (2, 5)", "got (2, 5) and (2, 6)"],
     ),
+    "not a tensor": (lambda: LSTM(3, 5)(x, (h, None)), ValueError, ["LSTM: state", "got (1, 2, 5) and NoneType"]),
+    "none at all": (lambda: LSTM(3, 5)(x, ()), ValueError, ["LSTM: state", "got no tensor"]),
+    "not tensors": (
+        lambda: Recurrent(Halving())(x, (None,)),
+        TypeError,
+        ["Recurrent: state", "tuple of tensors", "None"],
+    ),
     "number": (lambda: RNN(3, 5)(x, 0), ValueError, ["RNN: state", "(1, 2, 5)", "got int"]),
     "unknown size": (lambda: Recurrent(Halving())(x), TypeError, ["state_size", "Halving", "not known"]),
 }
@@ -77,6 +84,9 @@ ARGUMENTS: dict[str, Wrong] = {
     "num_layers": (lambda: LSTM(3, 5, num_layers=0), ValueError, ["num_layers", "at least 1", "got 0"]),
     "nonlinearity": (lambda: RNN(3, 5, 1, "sine"), ValueError, ["nonlinearity", "'tanh' or 'relu'", "got 'sine'"]),
     "bidirectional": (lambda: GRU(3, 5, bidirectional=True), NotImplementedError, ["bidirectional", "not available"]),
+    "dropout is a string": (lambda: GRU(3, 5, 2, dropout="0.5"), ValueError, ["dropout", "got '0.5'"]),  # type: ignore[arg-type]
+    "no cell": (lambda: Stack(3, 5), TypeError, ["cell_type", "got none"]),
+    "cell is a string": (lambda: Recurrent("gru"), TypeError, ["cell", "Module", "got str"]),  # type: ignore[arg-type]
     "proj_size": (lambda: LSTM(3, 5, proj_size=2), NotImplementedError, ["proj_size", "not available"]),
     # Last of torch's arguments by position: True must not be taken for another.
     "seventh": (lambda: GRU(3, 5, 2, True, False, 0.0, True), NotImplementedError, ["bidirectional"]),

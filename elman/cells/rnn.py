@@ -42,6 +42,11 @@ class RNN(GatedCell):
         super().__init__(input_size, hidden_size, bias, device, dtype)
         self.nonlinearity = nonlinearity
 
+    def extra_repr(self) -> str:
+        """As torch.nn.RNNCell prints itself."""
+        other = "" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}"
+        return super().extra_repr() + other
+
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         """One step: x (B, D) and h (B, H) to the next h (B, H)."""
         g = torch.tanh if self.nonlinearity == "tanh" else torch.relu

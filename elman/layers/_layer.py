@@ -21,11 +21,12 @@ class Layer(nn.Module):
         if given is None:
             states = tuple(x.new_zeros(shape) for shape in shapes)
         else:
-            states = (given,) if isinstance(given, Tensor) else given  # type: ignore[assignment]
-            if not isinstance(states, tuple | list) or [tuple(s.shape) for s in states] != shapes:
-                got = [tuple(s.shape) for s in states] if isinstance(states, tuple | list) else states
-                raise ValueError(f"{type(self).__name__}: state: expected shape {_all(shapes)}, got {_all(got)}")
-        return x, tuple(states) if batch else tuple(state.unsqueeze(-2) for state in states)
+            states = tuple(given) if isinstance(given, tuple | list) else (given,)  # type: ignore[assignment]
+            got = [_shape(state) for state in states]
+            if got != shapes:
+                expected, came = (" and ".join(map(str, of)) or "no tensor" for of in (shapes, got))
+                raise ValueError(f"{type(self).__name__}: state: expected shape {expected}, got {came}")
+        return x, states if batch else tuple(state.unsqueeze(-2) for state in states)
 
     def _time_major(self, input: Tensor, input_size: int | None) -> Tensor:
         name = f"{type(self).__name__}: input"
@@ -49,5 +50,5 @@ class Layer(nn.Module):
         return outputs.transpose(0, 1) if self.batch_first else outputs, states
 
 
-def _all(shapes: Any) -> str:
-    return " and ".join(map(str, shapes)) if isinstance(shapes, list) else type(shapes).__name__
+def _shape(state: Any) -> tuple[int, ...] | str:
+    return tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__

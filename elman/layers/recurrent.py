@@ -40,6 +40,8 @@ class Recurrent(Layer):
         executor: str = "auto",
     ) -> None:
         super().__init__()
+        if not isinstance(cell, nn.Module):
+            raise TypeError(f"Recurrent: cell: expected a torch.nn.Module, got {type(cell).__name__}")
         self.cell, self.batch_first, self.executor = cell, batch_first, known_executor(executor)
         self.state_size = _state_size(cell) if state_size is None else state_size
 
@@ -52,7 +54,7 @@ class Recurrent(Layer):
                     f"Recurrent: state_size: the size of {type(self.cell).__name__}'s state is not known; give "
                     "state_size= to Recurrent, or an initial state in the call"
                 )
-            sizes = state.shape[-1] if isinstance(state, Tensor) else tuple(s.shape[-1] for s in state)
+            sizes = state.shape[-1] if isinstance(state, Tensor) else tuple(s.shape[-1] for s in _tensors(state))
         single = isinstance(sizes, int)
         widths = (sizes,) if isinstance(sizes, int) else sizes
         x, states = self._enter(input, getattr(self.cell, "input_size", None), state, widths)
@@ -60,6 +62,12 @@ class Recurrent(Layer):
         outputs, final = run(self.cell, values, x, states[0] if single else states, self.executor)
         outputs, last = self._leave(input, outputs, (final,) if isinstance(final, Tensor) else final)
         return outputs, last[0] if single else last
+
+
+def _tensors(state: object) -> tuple[Tensor, ...]:
+    if not isinstance(state, tuple | list) or not all(isinstance(s, Tensor) for s in state):
+        raise TypeError(f"Recurrent: state: expected a tensor or a tuple of tensors, got {state!r:.60}")
+    return tuple(state)
 
 
 def _state_size(cell: nn.Module) -> int | tuple[int, ...] | None:

@@ -68,12 +68,14 @@ class Stack(Layer):
         **options: Any,
     ) -> None:
         super().__init__()
-        _check(num_layers, dropout, bidirectional, proj_size)
+        _check(num_layers, dropout, bidirectional, proj_size, level=3 if type(self).__init__ is Stack.__init__ else 4)
         self.input_size, self.hidden_size, self.num_layers, self.bias = input_size, hidden_size, num_layers, bias
         self.batch_first, self.dropout = batch_first, float(dropout)
         self.executor = known_executor(executor)
         if cell_type is not None:
             self.cell_type = cell_type
+        elif not hasattr(self, "cell_type"):
+            raise TypeError("Stack: cell_type: expected a class of elman.cells, got none; or use RNN, GRU or LSTM")
         # The cells are equations without values (meta), kept out of the module tree by the tuple: the parameters
         # live here, flat and under the names that torch.nn gives them.
         self._cells = tuple(
@@ -115,15 +117,17 @@ class Stack(Layer):
         return ", ".join(parts)
 
 
-def _check(num_layers: int, dropout: float, bidirectional: bool, proj_size: int) -> None:
+def _check(num_layers: int, dropout: float, bidirectional: bool, proj_size: int, level: int) -> None:
     if num_layers < 1:
         raise ValueError(f"num_layers: expected at least 1, got {num_layers}")
-    if isinstance(dropout, bool) or not 0 <= dropout <= 1:
-        raise ValueError(f"dropout: expected a probability from 0 to 1, got {dropout}")
+    if isinstance(dropout, bool | str) or not 0 <= dropout <= 1:
+        raise ValueError(f"dropout: expected a probability from 0 to 1, got {dropout!r}")
     if dropout and num_layers == 1:
-        warnings.warn(f"dropout={dropout} has no effect: it acts between layers and num_layers is 1", stacklevel=4)
+        warnings.warn(f"dropout={dropout} has no effect: it acts between layers and num_layers is 1", stacklevel=level)
     if bidirectional or proj_size:
-        raise NotImplementedError("bidirectional and proj_size: not available yet; use torch.nn for these")
+        raise NotImplementedError(
+            f"bidirectional={bidirectional}, proj_size={proj_size}: not available yet; use torch.nn for these"
+        )
 
 
 class RNN(Stack):

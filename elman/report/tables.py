@@ -10,6 +10,11 @@ from elman.runs import Run
 from elman.words import clock_time
 
 
+def console() -> Console:
+    """The terminal, or the file that output goes to: there lines are left as long as they are."""
+    return Console(highlight=False, soft_wrap=True)
+
+
 def scores(rows: dict[str, dict[str, float]], console: Console) -> None:
     """Print a line of numbers under each name's columns."""
     table = Table(box=box.SIMPLE_HEAD)

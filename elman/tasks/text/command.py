@@ -26,7 +26,7 @@ def train(
     hidden: shared.Hidden = 256,
     layers: shared.Layers = 1,
     embed: Annotated[int, whole("Width of the embedding; 0: 64 for characters, else as --hidden.", 0)] = 0,
-    dropout: shared.Dropout = 0.0,
+    dropout: shared.Dropout = 0.25,
     bptt: Annotated[int, whole("Steps that the gradient goes back: truncated BPTT.", 1)] = 64,
     batch: shared.Batch = 32,
     epochs: shared.Epochs = None,

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.progress import track
 from tokenizers import Tokenizer
 
 from elman.report import tables
@@ -62,14 +63,15 @@ def show(text: Text, nats: dict[str, float], console: Console) -> dict[str, dict
     return rows
 
 
-def nats(model: LanguageModel, ids: NDArray[np.int32]) -> float:
-    """Cross-entropy summed over ids[1:], each given what precedes it in its stream."""
+def nats(model: LanguageModel, ids: NDArray[np.int32], console: Console | None = None) -> float:
+    """Cross-entropy summed over ids[1:], each given what precedes it in its stream; a console shows how far it is."""
     streams = evaluation_streams(ids)
     total, state = 0.0, None
     training = model.training
     model.eval()
     with torch.no_grad():
-        for index in range(len(streams)):
+        steps = range(len(streams))
+        for index in track(steps, "scoring", console=console, transient=True) if console else steps:
             chunk_nats, _, state = model.loss(streams[index], state)
             total += chunk_nats.item()
     model.train(training)

@@ -10,7 +10,7 @@ from torch import nn
 
 from elman.errors import BadInput
 from elman.files import write_whole
-from elman.report import curves
+from elman.report import curves, tables
 from elman.runs import Run, free_path, new_run, open_run
 from elman.tasks.text import corpus as corpora
 from elman.tasks.text import ngram, score, tokens
@@ -37,7 +37,7 @@ class TextOptions:
     hidden: int = 256
     layers: int = 1
     embed: int = 0
-    dropout: float = 0.0
+    dropout: float = 0.25
     bptt: int = 64
     batch: int = 32
 
@@ -71,8 +71,9 @@ def start(
     """Train a new model; returns the exit code."""
     path = free_path(out, "text")
     name = str(file) if file else corpora.DEFAULT
-    text = corpora.read(file, encoding)
-    corpus = corpora.prepare(text, name, options.tokens, options.vocabulary)
+    console = tables.console()
+    with console.status(f"reading {name}"):
+        corpus = corpora.prepare(corpora.read(file, encoding), name, options.tokens, options.vocabulary)
     least = options.batch * options.bptt + 1
     if len(corpus.train) < least:
         raise BadInput(
@@ -99,7 +100,7 @@ def start(
     }
     with new_run(path, config) as run:
         write_whole(run.path / "tokenizer.json", corpus.tokenizer.to_str())
-        return _train(run, model, corpus, options, training, name, began)
+        return _train(run, model, corpus, options, training, console, name, began)
 
 
 def resume(
@@ -129,10 +130,12 @@ def resume(
         raise BadInput(f"--resume {path}: this training has ended; to go on, give more --epochs or --minutes")
     if "patience" in given:
         training = replace(training, patience=patience)
-    corpus, name = _same_corpus(run, file, options)
+    console = tables.console()
+    with console.status("reading the text"):
+        corpus, name = _same_corpus(run, file, options)
     model = LanguageModel.of(run)
     run.update(training=asdict(training), ended=None)
-    return _train(run, model, corpus, options, training, name, began, resume=True)
+    return _train(run, model, corpus, options, training, console, name, began, resume=True)
 
 
 def _same_corpus(run: Run, file: Path | None, options: TextOptions) -> tuple[Corpus, str]:
@@ -152,11 +155,11 @@ def _train(
     corpus: Corpus,
     options: TextOptions,
     training: TrainingOptions,
+    console: Console,
     name: str,
     began: float,
     resume: bool = False,
 ) -> int:
-    console = Console(highlight=False, soft_wrap=True)
     weights = sum(parameter.numel() for parameter in model.parameters())
     console.print(
         f"{name}: {corpus.characters:,} characters; {len(corpus.train):,} tokens to train on, "

@@ -4,12 +4,12 @@ import sys
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from elman.errors import BadInput
 from elman.files import read_text
+from elman.report import tables
 from elman.runs import Run, open_run
 from elman.tasks.text import sample, score, tokens
 from elman.tasks.text.model import LanguageModel
@@ -51,7 +51,7 @@ def generate(
     ids = tokens.encode(tokenizer, known).tolist()
     if prompt.strip() and not ids:
         raise BadInput(f"--prompt: expected text like that of the training, got only what it never saw: {prompt!r}")
-    if unknown:
+    if unknown and prompt.strip():
         never = ", ".join(map(repr, unknown))
         print(f"elman: --prompt: left out what the training never saw: {never}", file=sys.stderr)
     if not ids:  # nothing to go on from: begin with any token
@@ -76,10 +76,9 @@ def evaluate(path: Path, file: Path, encoding: str) -> None:
     text = score.Text.of(tokenizer, read_text(file, encoding))
     if len(text.ids) < 2:
         raise BadInput(f"{file}: expected at least 2 tokens, got {len(text.ids)}")
-    console = Console(highlight=False)
-    with console.status(f"scoring {len(text.ids):,} tokens"):
-        nats = {model.title: score.nats(model, text.ids)}
-        if (path / "baseline.safetensors").exists():
-            baseline = _baseline(run)
-            nats[baseline.title] = float(baseline.nats(text.ids).sum())
+    console = tables.console()
+    nats = {model.title: score.nats(model, text.ids, console if console.is_terminal else None)}
+    if (path / "baseline.safetensors").exists():
+        baseline = _baseline(run)
+        nats[baseline.title] = float(baseline.nats(text.ids).sum())
     score.show(text, nats, console)
