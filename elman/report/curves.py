@@ -32,15 +32,15 @@ def draw(metrics: Path, picture: Path, ylabel: str, baseline: tuple[str, float] 
     if len(validation):
         best = validation.row(validation["val_loss"].arg_min() or 0, named=True)
         axes.annotate(
-            f"{best['val_loss']:.3f}", (best["epoch"], best["val_loss"]), xytext=(0, -14), textcoords="offset points",
+            f"{best['val_loss']:.3f}", (best["epoch"], best["val_loss"]), xytext=(0, 7), textcoords="offset points",
             ha="center", color="C1",
         )  # fmt: skip
     if baseline is not None:
         name, loss = baseline
         axes.axhline(loss, color="0.4", linestyle="--", linewidth=1)
         axes.annotate(
-            f"{name} {loss:.3f}", (1, loss), xycoords=("axes fraction", "data"), xytext=(-4, 3),
-            textcoords="offset points", ha="right", color="0.4",
+            f"{name} {loss:.3f}", (0, loss), xycoords=("axes fraction", "data"), xytext=(4, 3),
+            textcoords="offset points", color="0.4",
         )  # fmt: skip
     axes.set(xlabel="epoch", ylabel=ylabel, xlim=(0, None))
     losses = [*train["smooth"].slice(len(train) // 50), *validation["val_loss"], *([baseline[1]] if baseline else [])]
