@@ -28,20 +28,11 @@ def draw(metrics: Path, picture: Path, ylabel: str, baseline: tuple[str, float] 
     axes = figure.subplots()
     axes.plot(train["epoch"], train["train_loss"], color="C0", alpha=0.25, linewidth=0.8)
     axes.plot(train["epoch"], train["smooth"], color="C0", label="training")
-    axes.plot(validation["epoch"], validation["val_loss"], "o-", color="C1", markersize=4, label="validation")
-    if len(validation):
-        best = validation.row(validation["val_loss"].arg_min() or 0, named=True)
-        axes.annotate(
-            f"{best['val_loss']:.3f}", (best["epoch"], best["val_loss"]), xytext=(0, 7), textcoords="offset points",
-            ha="center", color="C1",
-        )  # fmt: skip
+    best = f", best {min(validation['val_loss']):.3f}" if len(validation) else ""
+    axes.plot(validation["epoch"], validation["val_loss"], "o-", color="C1", markersize=4, label=f"validation{best}")
     if baseline is not None:
         name, loss = baseline
-        axes.axhline(loss, color="0.4", linestyle="--", linewidth=1)
-        axes.annotate(
-            f"{name} {loss:.3f}", (0, loss), xycoords=("axes fraction", "data"), xytext=(4, 3),
-            textcoords="offset points", color="0.4",
-        )  # fmt: skip
+        axes.axhline(loss, color="0.4", linestyle="--", linewidth=1, label=f"{name} {loss:.3f}")
     axes.set(xlabel="epoch", ylabel=ylabel, xlim=(0, None))
     losses = [*train["smooth"].slice(len(train) // 50), *validation["val_loss"], *([baseline[1]] if baseline else [])]
     if losses:
