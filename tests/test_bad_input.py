@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from elman import files
 from tests.small import SMALL, Command, Said
@@ -149,6 +151,8 @@ def test_a_full_disk_later_keeps_what_was_whole(
     refused(elman("train", "text", file, "--epochs", 4, "--out", run, *SMALL), "No space left")
     monkeypatch.undo()
     assert not [name for name in files_in(run) if name.startswith(".")]
+    for checkpoint in (run / "checkpoints").iterdir():
+        torch.load(checkpoint, weights_only=True)
     assert elman("generate", run, "--length", 3).code == 0
     assert elman("train", "text", "--resume", run).code == 0
 
@@ -168,9 +172,6 @@ def put(path: Path, **changes: Any) -> None:
 
 
 def foreign(path: Path) -> None:
-    import torch
-    from safetensors.torch import save_file
-
     save_file({"weight": torch.zeros(2)}, path)
 
 
@@ -239,8 +240,6 @@ class Evil:
 def test_a_checkpoint_never_executes_what_it_holds(
     elman: Command, copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import torch
-
     monkeypatch.chdir(tmp_path)
     torch.save({"global_step": 3, "evil": Evil()}, copied / "checkpoints/last.ckpt")
     refused(elman("train", "text", "--resume", copied, "--epochs", 4), "last.ckpt")

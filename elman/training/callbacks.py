@@ -3,7 +3,6 @@
 import signal
 import threading
 import time
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -129,10 +128,3 @@ class Alarm(Callback):
         loss = float(out["loss"])
         if not loss < float("inf"):
             raise Diverged(f"the loss is {loss} at step {trainer.global_step}")
-
-
-def last_step(checkpoint: Path) -> int:
-    """How many steps a checkpoint has behind it; nothing of it is executed."""
-    import torch
-
-    return int(torch.load(checkpoint, weights_only=True, mmap=True)["global_step"])

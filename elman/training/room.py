@@ -13,7 +13,8 @@ from rich.console import Console
 from elman.errors import BadInput
 from elman.runs import Run
 from elman.training.bar import Bar
-from elman.training.callbacks import Alarm, Clock, Keeper, last_step
+from elman.training.callbacks import Alarm, Clock, Keeper
+from elman.training.checkpoints import WholeCheckpoints, steps_done
 from elman.training.lesson import ENDLESS, Lesson, Steps
 from elman.training.metrics import MetricsFile
 from elman.training.options import TrainingOptions
@@ -71,6 +72,7 @@ def _trainer(run: Run, callbacks: list[Callback], total: int, per_epoch: int, cl
         accelerator="cpu",
         max_steps=total,
         callbacks=callbacks,
+        plugins=[WholeCheckpoints()],
         logger=[
             MetricsFile(run.path / "metrics.csv", per_epoch, keep=done),
             TensorBoardLogger(run.path, name="tensorboard", version="", purge_step=done or None),
@@ -90,7 +92,7 @@ def _checkpointed(run: Run) -> int:
     if not run.last.exists():
         raise BadInput(f"--resume {run.path}: expected checkpoints/last.ckpt in it, found none")
     try:
-        return last_step(run.last)
+        return steps_done(run.last)
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise BadInput(f"{run.last}: expected a checkpoint of elman, got a damaged or foreign file: {reason}") from None
