@@ -1,6 +1,6 @@
 """What a training shows of itself."""
 
-import sys
+import time
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -17,27 +17,26 @@ class Bar(Callback):
     def __init__(self, console: Console, clock: Clock, unit: str) -> None:
         self._console, self._clock, self._unit = console, clock, unit
         self._loss = self._validation = float("nan")
-        self._rate = float("nan")
-        self._mark = (0.0, 0)  # seconds and units when the rate was last taken
+        self._began = self._seconds = self._units = 0.0  # of a step; of the last steps, older ones counting less
+        self._seen = 0
         columns = [BarColumn(), TaskProgressColumn(), TextColumn("{task.description}")]
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._progress.add_task("training", total=1.0)
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self._mark = (self._clock.seconds, 0)
         self._progress.start()
+
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, index: int) -> None:
+        self._began = time.monotonic()
 
     def on_train_batch_end(self, trainer: Trainer, module: Any, out: Any, batch: Any, index: int) -> None:
         loss = float(out["loss"])
         self._loss = loss if self._loss != self._loss else 0.98 * self._loss + 0.02 * loss
-        (before, seen), now = self._mark, self._clock.seconds
-        if now - before > 1:
-            self._rate = (module.seen - seen) / (now - before)
-            self._mark = (now, module.seen)
+        self._seconds = 0.98 * self._seconds + time.monotonic() - self._began
+        self._units, self._seen = 0.98 * self._units + module.seen - self._seen, module.seen
         self._progress.update(self._task, completed=self._clock.done, description=self._text())
 
-    def on_validation_end(self, trainer: Trainer, module: Any) -> None:
-        self._mark = (self._clock.seconds, module.seen)  # the rate is that of training alone
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         self._validation = float(trainer.callback_metrics["val_loss"])
         if not self._console.is_terminal:
             self._console.print(f"step {self._clock.step}: {self._text()}", highlight=False)
@@ -46,11 +45,9 @@ class Bar(Callback):
         parts = [f"loss {self._loss:.3f}"]
         if self._validation == self._validation:
             parts.append(f"validation {self._validation:.3f}")
-        if self._rate == self._rate:
-            parts.append(f"{self._rate:,.0f} {self._unit}/s")
+        parts.append(f"{self._units / self._seconds:,.0f} {self._unit}/s")
         left = self._clock.seconds_left
         return ", ".join([*parts, f"{clock_time(left)} left"] if left < float("inf") else parts)
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         self._progress.stop()
-        sys.stdout.flush()
