@@ -7,7 +7,7 @@ DEMO := runs/demo
 .PHONY: demo test lint types wheel clean
 
 demo: $(READY)
-	@if [ -f $(DEMO)/curves.png ]; then $(BIN)/elman info $(DEMO); \
+	@if [ -f $(DEMO)/curves.png ]; then echo "Trained before; rm -r $(DEMO) makes it train again."; $(BIN)/elman info $(DEMO); \
 	elif [ -f $(DEMO)/checkpoints/last.ckpt ]; then $(BIN)/elman train text --resume $(DEMO); \
 	else $(BIN)/elman train text --minutes 2 --out $(DEMO); fi
 	@echo "A sample:"; echo

@@ -64,7 +64,10 @@ Hidden = Annotated[int, whole("Width of each recurrent layer.", 1)]
 Layers = Annotated[int, whole("How many recurrent layers.", 1)]
 Dropout = Annotated[float, real("Dropout on what each recurrent layer hands up.", 0, 1)]
 Batch = Annotated[int, whole("How many sequences side by side.", 1)]
-Epochs = Annotated[float | None, positive("Passes over the data.", show_default=False)]
+Epochs = Annotated[
+    float | None,
+    positive("Passes over the data; with --minutes too, what is reached first ends it.", show_default=False),
+]
 Minutes = Annotated[float | None, positive("Time to train for.", show_default=False)]
 Optimizer = Annotated[str, choice("The rule of gradient descent", OPTIMIZERS)]
 Rate = Annotated[float | None, positive("Learning rate at its highest.", show_default="by optimizer")]

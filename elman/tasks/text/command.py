@@ -61,7 +61,7 @@ def train(
 
 def generate(
     run: shared.RunFolder,
-    prompt: Annotated[str, typer.Option(help="Text to go on from.", metavar="TEXT")] = "\n",
+    prompt: Annotated[str, typer.Option(help="Text to go on from.", metavar="TEXT", show_default="a new line")] = "\n",
     length: Annotated[int, whole("How many tokens to write.", 1)] = 500,
     temperature: Annotated[
         float, real("Below 1 bolder choices become rarer; 0 always takes the likeliest token.", 0)
