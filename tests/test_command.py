@@ -138,6 +138,7 @@ def test_without_a_file_it_trains_on_the_manual_of_python(elman: Command, tmp_pa
     said = elman("train", "text", "--epochs", 0.01, "--out", tmp_path / "run", *SMALL, "--batch", 64)
     assert said.code == 0
     assert said.out.startswith("Python's reference manual: ")
+    assert "name Python's reference manual" in elman("info", tmp_path / "run").out
 
 
 def imported_by(code: str) -> set[str]:

@@ -87,6 +87,7 @@ def start(
     config = {
         "task": "text",
         "data": {
+            "name": name,
             "file": str(file.resolve()) if file else None,
             "encoding": encoding,
             "sha256": corpus.sha256,
