@@ -230,6 +230,8 @@ def test_resuming_what_cannot_be_resumed(elman: Command, copied: Path, file: Pat
     (copied / "checkpoints/last.ckpt").unlink()
     refused(elman(*resume), "last.ckpt")
     assert (copied / "model.safetensors").exists()
+    put(copied / "config.json", task="poem")
+    refused(elman(*resume), "poem")
 
 
 class Evil:

@@ -45,8 +45,8 @@ def draw(metrics: Path, picture: Path, ylabel: str, baseline: tuple[str, float] 
 
 
 def _limits(losses: list[float]) -> tuple[float, float]:
-    """Room below for what is written there. The caller leaves out the first steps, whose fall from chance would press
-    all that follows into a line.
+    """A little room around them. The caller leaves out the first steps, whose fall from chance would press all that
+    follows into a line.
     """
     margin = 0.08 * (max(losses) - min(losses)) + 0.01
     return min(losses) - 1.5 * margin, max(losses) + margin

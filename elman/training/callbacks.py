@@ -68,7 +68,7 @@ class Keeper(Callback):
         self._every = every  # steps between validations
         self._saved = time.monotonic()
         self._stale = True
-        self._stop: int | None = None
+        self._stop = False
         self._leave = False
         self._handlers: dict[int, Any] = {}
 
@@ -78,9 +78,9 @@ class Keeper(Callback):
                 self._handlers[number] = signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._stop is not None:  # a second Ctrl-C does not wait for the step to end
+        if self._stop:  # a second Ctrl-C does not wait for the step to end
             raise KeyboardInterrupt
-        self._stop = number
+        self._stop = True
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         for number, handler in self._handlers.items():
@@ -90,10 +90,10 @@ class Keeper(Callback):
         ending = self.clock.done >= 1
         if trainer.global_step % self._every == 0 and not ending:
             return  # a validation is due; a checkpoint from between a step and its validation would skip that
-        if ending or self._stop is not None or self._stale or time.monotonic() - self._saved > 60:
+        if ending or self._stop or self._stale or time.monotonic() - self._saved > 60:
             trainer.save_checkpoint(self.run.last)
             self._saved, self._stale = time.monotonic(), False
-            self._leave = self._stop is not None and not ending
+            self._leave = self._stop and not ending
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, index: int) -> None:
         if self._leave:  # not before: the last step's losses had to be logged

@@ -16,7 +16,6 @@ class WholeCheckpoints(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         data = io.BytesIO()
         torch.save(checkpoint, data)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_whole(Path(path), data.getvalue())
 
 

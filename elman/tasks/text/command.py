@@ -8,8 +8,7 @@ import typer
 
 from elman import options as shared
 from elman.options import choice, positive, real, whole
-
-KINDS = ("char", "word", "bpe")
+from elman.tasks.text.options import KINDS, TextOptions
 
 
 def train(
@@ -55,7 +54,7 @@ def train(
     if epochs is None and minutes is None:
         minutes = 3.0
     training = TrainingOptions(epochs, minutes, optimizer, lr, schedule, clip, patience, seed)
-    text = work.TextOptions(tokens, vocabulary, cell, hidden, layers, embed, dropout, bptt, batch)
+    text = TextOptions(tokens, vocabulary, cell, hidden, layers, embed, dropout, bptt, batch)
     return work.start(file, encoding, text, training, out, began)
 
 

@@ -51,9 +51,11 @@ class LanguageModel(nn.Module):
         """The model that a run's config.json describes, with new weights.
 
         Raises:
-            BadInput: if it describes none.
+            BadInput: if it describes none, or is of another task.
         """
         shape, file = run.config["model"], run.path / "config.json"
+        if run.config["task"] != "text":
+            raise BadInput(f"{run.path}: expected a run of `elman train text`, got one of {run.config['task']!r}")
         if shape.get("cell") not in cells.SHELF:
             raise BadInput(f"{file}: expected a cell of {', '.join(cells.SHELF)}; got {shape.get('cell')!r}")
         try:

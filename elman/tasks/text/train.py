@@ -1,8 +1,7 @@
 """`elman train text`: from a file to a run."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -16,6 +15,7 @@ from elman.tasks.text import corpus as corpora
 from elman.tasks.text import ngram, score, tokens
 from elman.tasks.text.corpus import Corpus
 from elman.tasks.text.model import LanguageModel
+from elman.tasks.text.options import TextOptions
 from elman.tasks.text.score import evaluation_streams
 from elman.tasks.text.streams import Streams
 from elman.training.callbacks import Interrupted
@@ -25,32 +25,6 @@ from elman.training.room import Outcome, fit
 from elman.training.task import Batches
 
 HIGHEST_ORDER = {"char": 10, "word": 4, "bpe": 6}  # of the n-grams that are tried as the baseline
-
-
-@dataclass(frozen=True)
-class TextOptions:
-    """What `elman train text` can be asked, apart from what every training can."""
-
-    tokens: str = "char"
-    vocabulary: int = 0
-    cell: str = "lstm"
-    hidden: int = 256
-    layers: int = 1
-    embed: int = 0
-    dropout: float = 0.25
-    bptt: int = 64
-    batch: int = 32
-
-    def shape(self, vocabulary: int) -> dict[str, Any]:
-        """The arguments of the model, for a vocabulary of this size."""
-        return {
-            "vocabulary": vocabulary,
-            "cell": self.cell,
-            "embed": self.embed or (64 if self.tokens == "char" else self.hidden),
-            "hidden": self.hidden,
-            "layers": self.layers,
-            "dropout": self.dropout,
-        }
 
 
 class TextTask:
@@ -121,6 +95,7 @@ def resume(
             "--patience can"
         )
     run = open_run(path)
+    model = LanguageModel.of(run)
     try:
         options, training = TextOptions(**run.config["options"]), TrainingOptions(**run.config["training"])
     except TypeError as error:
@@ -134,7 +109,6 @@ def resume(
     console = tables.console()
     with console.status("reading the text"):
         corpus, name = _same_corpus(run, file, options)
-    model = LanguageModel.of(run)
     run.update(training=asdict(training), ended=None)
     return _train(run, model, corpus, options, training, console, name, began, resume=True)
 

@@ -23,8 +23,6 @@ def load(path: Path) -> tuple[Run, LanguageModel, Tokenizer]:
         BadInput: if anything in it is missing, damaged or does not belong together.
     """
     run = open_run(path)
-    if run.config["task"] != "text":
-        raise BadInput(f"{path}: expected a run of `elman train text`, got one of {run.config['task']!r}")
     with torch.device("meta"):
         model = LanguageModel.of(run)
     tokenizer = tokens.load(path / "tokenizer.json")
