@@ -1,7 +1,7 @@
 """The engine's one door: a cell, its parameters, a sequence and a state in; outputs and the last state out.
 
 An executor is a function with the signature of `loop.run`. `loop` is plain torch and the definition of correct;
-others join it as lines of `EXECUTORS`.
+`native` compiles the cell for this machine's CPU.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,20 @@ __all__ = ["EXECUTORS", "State", "known_executor", "run"]
 
 Executor = Callable[[nn.Module, Mapping[str, Tensor], Tensor, State], tuple[Tensor, State]]
 
-EXECUTORS: dict[str, Executor] = {"loop": loop.run}
+
+def _native(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State) -> tuple[Tensor, State]:
+    from elman.through_time.native.run import run
+
+    return run(cell, parameters, x, state)
+
+
+def _auto(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State) -> tuple[Tensor, State]:
+    from elman.through_time.native.run import run
+
+    return run(cell, parameters, x, state, strict=False)
+
+
+EXECUTORS: dict[str, Executor] = {"loop": loop.run, "native": _native}
 
 
 def run(
@@ -28,16 +41,17 @@ def run(
         parameters: the cell's parameters and buffers by name; the cell's own values are not looked at.
         x: (T, B, D) with T >= 1.
         state: at t = 0, in the form the cell takes: a tensor (B, H) or a tuple of tensors.
-        executor: a name in `EXECUTORS`, which runs or raises; "auto" may choose.
+        executor: a name in `EXECUTORS`, which runs or raises; "auto" is native where that can run, else loop.
 
     Returns:
         The first state of every step, (T, B, H), and the whole state after the last.
 
     Raises:
         ValueError: for an unknown executor.
+        RuntimeError: if the executor asked for cannot run this.
     """
-    chosen = "loop" if known_executor(executor) == "auto" else executor
-    return EXECUTORS[chosen](cell, parameters, x, state)
+    chosen = _auto if known_executor(executor) == "auto" else EXECUTORS[executor]
+    return chosen(cell, parameters, x, state)
 
 
 def known_executor(name: str) -> str:

@@ -1,0 +1,213 @@
+"""One step of a cell, and its vector-Jacobian product, as one graph of torch's own small operations.
+
+The step is run once on small random numbers, and what torch does is written down as it is dispatched: below autograd,
+so the backward step is seen as well. Against `make_fx` this saves importing sympy (a second, in a process that would
+else need milliseconds), and views, copies and operations in place never enter the graph.
+"""
+
+import operator
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from elman.through_time.loop import State
+
+aten = torch.ops.aten
+
+SAME = {aten.detach.default, aten.alias.default, aten.clone.default, aten.lift_fresh.default, aten._to_copy.default}
+HERE = str(Path(__file__).parent)
+TORCH = str(Path(torch.__file__).parent)
+
+
+class CannotCapture(Exception):
+    """The step is no fixed graph of operations; the message says which operation of which line is in the way."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step and its vector-Jacobian product.
+
+    The graph's placeholders are x (B, D), the states (B, H), the parameters and buffers, then a cotangent for each new
+    state. Its output is four tuples: the new states, and the gradients of x (in a tuple of one), of the states and of
+    the parameters; a gradient is None where nothing reaches it. `batch` stands for B wherever sizes are written out.
+    """
+
+    graph: fx.Graph
+    batch: int
+    parameters: tuple[str, ...]
+    states: int
+
+
+def capture(cell: nn.Module, shapes: Mapping[str, torch.Size], input_size: int, widths: Sequence[int]) -> Step:
+    """Capture one step of a cell.
+
+    Args:
+        cell: `cell(x, state) -> state`.
+        shapes: of its parameters and buffers, by name; their values do not matter.
+        input_size: D.
+        widths: of its states.
+
+    Raises:
+        CannotCapture: if the step is no fixed graph of operations on x, the states and the parameters.
+    """
+    batch = _marker([input_size, *widths, *(size for shape in shapes.values() for size in shape)])
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    count = len(widths)
+
+    def step(x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        state: State = rest[0] if count == 1 else rest[:count]
+        named = dict(zip(shapes, rest[count:], strict=True))
+        new = torch.func.functional_call(cell, named, (x, state))
+        return (new,) if isinstance(new, Tensor) else tuple(new)
+
+    with _ordinary_mode():
+        parameters = [draw(*shape) for shape in shapes.values()]
+        inputs = [draw(batch, input_size), *(draw(batch, width) for width in widths), *parameters]
+        graph = _recorded(step, inputs, [draw(batch, width) for width in widths])
+        found = Step(graph, batch, tuple(shapes), count)
+        _check(found, step, [draw(*tensor.shape) for tensor in inputs])
+    names = ("x", *(f"state{i}" for i in range(count)), *shapes, *(f"d_state{i}" for i in range(count)))
+    for node, name in zip(graph.find_nodes(op="placeholder"), names, strict=True):
+        node.name = name.replace(".", "_")
+    return found
+
+
+@contextmanager
+def _ordinary_mode() -> Iterator[None]:
+    """Whatever the caller's modes are, the step is captured in none of them, and draws no random numbers of his."""
+    ordinary = torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False)
+    with ordinary[0], ordinary[1], ordinary[2], torch.random.fork_rng(devices=()), torch.device("cpu"):
+        yield
+
+
+def _marker(sizes: Iterable[int]) -> int:
+    """A batch size that no width can be mistaken for."""
+    taken = set(sizes)
+    return next(prime for prime in (3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37) if prime not in taken)
+
+
+def _recorded(step: Any, inputs: Sequence[Tensor], cotangents: Sequence[Tensor]) -> fx.Graph:
+    recorder = _Recorder()
+    leaves = [tensor.requires_grad_(tensor.is_floating_point()) for tensor in inputs]
+    for tensor in (*leaves, *cotangents):
+        recorder.name(tensor, recorder.graph.placeholder("input"))
+    with recorder:
+        new = step(*leaves)
+    if [tuple(state.shape) for state in new] != [tuple(c.shape) for c in cotangents]:
+        shapes = [tuple(state.shape) for state in new]
+        raise CannotCapture(f"the step turns states of shapes {[tuple(c.shape) for c in cotangents]} into {shapes}")
+    outputs = [recorder.named(state) for state in new]
+    gradients: Sequence[Tensor | None] = [None] * len(leaves)
+    if any(state.requires_grad for state in new):
+        with recorder:
+            gradients = torch.autograd.grad(_seed(new, cotangents), leaves, allow_unused=True)
+    found = [None if g is None else recorder.named(g) for g in gradients]
+    count = len(cotangents)
+    recorder.graph.output((tuple(outputs), (found[0],), tuple(found[1 : 1 + count]), tuple(found[1 + count :])))
+    recorder.graph.eliminate_dead_code()
+    return recorder.graph
+
+
+def _seed(new: Sequence[Tensor], cotangents: Sequence[Tensor]) -> Tensor:
+    scalar: Tensor = _Seed.apply(len(new), *new, *cotangents)  # type: ignore[no-untyped-call]
+    return scalar
+
+
+class _Seed(torch.autograd.Function):
+    """A scalar whose backward step begins with given cotangents, so that the graph begins there as well."""
+
+    @staticmethod
+    def forward(ctx: Any, count: int, *tensors: Tensor) -> Tensor:
+        ctx.cotangents = tensors[count:]
+        return tensors[0].new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
+        return (None, *ctx.cotangents, *(None for _ in ctx.cotangents))
+
+
+class _Recorder(TorchDispatchMode):
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else the first operation imports the whole of torch.compile
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.graph = fx.Graph()
+        self._nodes: dict[int, fx.Node] = {}
+        self._alive: list[Tensor] = []  # an id is a name only while its tensor lives
+
+    def name(self, tensor: Tensor, node: fx.Node) -> None:
+        self._nodes[id(tensor)] = node
+        self._alive.append(tensor)
+        node.meta["shape"] = tuple(tensor.shape)
+
+    def named(self, tensor: Tensor) -> fx.Node:
+        node = self._nodes.get(id(tensor))
+        if node is None:
+            raise CannotCapture(f"a tensor of shape {tuple(tensor.shape)} that is no parameter or buffer{_line()}")
+        return node
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is aten._local_scalar_dense.default:
+            raise CannotCapture(f"a number read out of a tensor{_line()}")
+        result = func(*args, **kwargs)
+        if func in SAME and args[0].dtype == result.dtype:
+            self.name(result, self.named(args[0]))
+            return result
+        written = _functional(func)
+        given = fx.node.map_aggregate((args, kwargs), lambda a: self.named(a) if isinstance(a, Tensor) else a)
+        node = self.graph.call_function(written, *given)
+        node.meta["line"] = _line()
+        if isinstance(result, Tensor):
+            self.name(result, node)
+        else:
+            for i, piece in enumerate(result):
+                if isinstance(piece, Tensor):
+                    self.name(piece, self.graph.call_function(operator.getitem, (node, i)))
+        return result
+
+
+def _functional(func: Any) -> Any:
+    """The operation that returns what this one writes in place; itself, if it writes nothing."""
+    if not func._schema.is_mutable:
+        return func
+    name, overload = func._schema.name.split("::")[1], func._schema.overload_name or "default"
+    packet = getattr(aten, name.rstrip("_"), None)
+    if not name.endswith("_") or packet is None or overload not in packet.overloads():
+        raise CannotCapture(f"{func}, which writes into a tensor{_line()}")
+    return getattr(packet, overload)
+
+
+def _line() -> str:
+    """Where in the cell's own code the operation now being recorded stands, " (file, line n)"."""
+    frame = sys._getframe(1)
+    while frame and frame.f_code.co_filename.startswith((HERE, TORCH, "<")):
+        frame = frame.f_back  # type: ignore[assignment]
+    return f" ({Path(frame.f_code.co_filename).name}, line {frame.f_lineno})" if frame else ""
+
+
+def _check(found: Step, step: Any, inputs: Sequence[Tensor]) -> None:
+    """The graph must say what the cell does for other numbers too, or the cell decides by what it sees."""
+    graph = fx.Graph()
+    count = len(inputs)
+    output = graph.graph_copy(found.graph, {})
+    graph.output(output[0])  # type: ignore[index]
+    values = fx.Interpreter(nn.Module(), graph=graph).run(*inputs, *inputs[1 : 1 + found.states])
+    with torch.no_grad():
+        expected = step(*inputs)
+    assert len(inputs) == count
+    if not all(torch.allclose(a, e) for a, e in zip(values, expected, strict=True)):
+        raise CannotCapture("the step does not always run the same operations, or writes over a tensor it still uses")

@@ -1,0 +1,156 @@
+"""The machine that kernels are compiled for, and the compiler: LLVM by llvmlite, with a cache on disk."""
+
+import ctypes
+import functools
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+import platformdirs
+from llvmlite import ir
+
+from elman.through_time.native.writer import SCALARS, Real
+
+
+@dataclass(frozen=True)
+class Host:
+    """What the compiler must know of a machine."""
+
+    triple: str
+    cpu: str
+    features: str
+    vector_bytes: int
+
+    def real(self, dtype: str) -> Real:
+        """The numbers of a dtype ("float32", "float64") on this machine."""
+        # AVX-512 and NEON have 32 vector registers, AVX2 and SSE 16.
+        registers = 16 if self.triple.startswith(("x86", "i")) and self.vector_bytes < 64 else 32
+        return Real(dtype, self.vector_bytes // SCALARS[dtype][1], registers)
+
+
+@functools.cache
+def this_machine(vector_bytes: int | None = None) -> Host:
+    """The host; with `vector_bytes` (or ELMAN_VECTOR_BYTES) its vectors are narrower than they could be."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    features = llvm.get_host_cpu_features()
+    widest = 64 if features.get("avx512f") else 32 if features.get("avx2") and features.get("fma") else 16
+    asked = vector_bytes or int(os.environ.get("ELMAN_VECTOR_BYTES", widest))
+    width = min(widest, asked)
+    if width < 64:
+        features.update({name: False for name in features if name.startswith("avx512")})
+    if width < 32:
+        features.update({name: False for name in features if name in ("avx", "avx2", "fma", "f16c", "fma4", "xop")})
+    return Host(llvm.get_process_triple(), llvm.get_host_cpu_name(), features.flatten(), width)
+
+
+class Compiled:
+    """Machine code in memory, and its functions by name."""
+
+    def __init__(self, host: Host, code: bytes) -> None:
+        # The engine owns the machine; the code lives as long as the engine does.
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine(host))
+        self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        self._engine.finalize_object()
+
+    def __getitem__(self, name: str) -> int:
+        """The address of a function."""
+        address: int = self._engine.get_function_address(name)
+        if not address:
+            raise KeyError(name)
+        return address
+
+
+def compiled(host: Host, name: str, key: str, write: Callable[[Any], None]) -> tuple[Compiled, bool]:
+    """The module that `write` writes, compiled, or read from the cache if it was compiled before.
+
+    Args:
+        host: the machine.
+        name: of the module, for people.
+        key: whatever the module depends on, but for the host and the versions of elman's and LLVM's code.
+        write: fills an empty llvmlite module.
+
+    Returns:
+        The code, and whether it had to be compiled.
+    """
+    versions = f"{_own_source()} {llvmlite.__version__} {llvm.llvm_version_info} {host}"
+    path = cache_folder() / f"{name}-{hashlib.sha256(f'{versions} {key}'.encode()).hexdigest()[:32]}.o"
+    code = _cached(path)
+    if code is not None:
+        return Compiled(host, code), False
+    module = ir.Module(name)
+    module.triple = host.triple
+    write(module)
+    code = machine_code(host, str(module))
+    _keep(path, code)
+    return Compiled(host, code), True
+
+
+def machine_code(host: Host, text: str) -> bytes:
+    """Compile the text of a module to an object file."""
+    machine = _machine(host)
+    module = llvm.parse_assembly(text)
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    # The code is vectors and unrolled tiles already.
+    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    code: bytes = machine.emit_object(module)
+    return code
+
+
+def _machine(host: Host) -> Any:
+    target = llvm.Target.from_triple(host.triple)
+    return target.create_target_machine(cpu=host.cpu, features=host.features, opt=2, reloc="pic", codemodel="default")
+
+
+def cache_folder() -> Path:
+    """ELMAN_CACHE, or the platform's place for the user's caches."""
+    return Path(os.environ.get("ELMAN_CACHE") or platformdirs.user_cache_dir("elman", appauthor=False))
+
+
+@functools.cache
+def _own_source() -> str:
+    """A digest of the code that writes kernels: another version of it must not find the kernels of this one."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _cached(path: Path) -> bytes | None:
+    """A cached object file, if it is there, ours and whole."""
+    try:
+        if hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
+            return None  # code that another user wrote is not run
+        content = path.read_bytes()
+    except OSError:
+        return None
+    digest, code = content[:32], content[32:]
+    return code if hashlib.sha256(code).digest() == digest else None
+
+
+def _keep(path: Path, code: bytes) -> None:
+    """Cache an object file: whole or not at all, whoever else writes it at the same time."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent)
+    except OSError:
+        return  # a folder that cannot be written to costs time, not the result
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(hashlib.sha256(code).digest() + code)
+        Path(temporary).replace(path)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def callable_at(address: int) -> Callable[[int], None]:
+    """A compiled function of one pointer; Python's lock is released while it runs."""
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)

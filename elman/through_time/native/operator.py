@@ -1,0 +1,152 @@
+"""The native executor as operations of torch, `elman::forward` and `elman::backward`, for autograd and compilers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elman.through_time import loop
+from elman.through_time.native.registry import compiled, known
+
+_library = torch.library.Library("elman", "DEF")
+_library.define(
+    "forward(str plan, Tensor x, Tensor[] states, Tensor[] parameters, bool keep) -> (Tensor, Tensor[], Tensor[])"
+)
+_library.define(
+    "backward(str plan, Tensor? dy, Tensor?[] d_finals, Tensor x, Tensor[] states, Tensor[] parameters, "
+    "Tensor outputs, Tensor[] kept, bool of_x, bool of_parameters) -> Tensor[]"
+)
+forward_op = torch.ops.elman.forward.default
+backward_op = torch.ops.elman.backward.default
+
+
+def _forward(
+    plan: str, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], keep: bool
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    x, states = x.contiguous(), [state.contiguous() for state in states]
+    return compiled(plan, x.dtype).forward(x, states, parameters, keep)
+
+
+def _backward(
+    plan: str,
+    dy: Tensor | None,
+    d_finals: Sequence[Tensor | None],
+    x: Tensor,
+    states: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    outputs: Tensor,
+    kept: Sequence[Tensor],
+    of_x: bool,
+    of_parameters: bool,
+) -> list[Tensor]:
+    native = compiled(plan, x.dtype)
+    x, states = x.contiguous(), [state.contiguous() for state in states]
+    outputs, kept = outputs.contiguous(), [k.contiguous() for k in kept]
+    dx, d_states, d_parameters = native.backward(
+        dy, d_finals, x, states, parameters, outputs, kept, of_x, of_parameters
+    )
+    found = [dx, *d_states, *d_parameters] if of_parameters else [dx, *d_states]
+    like = [x, *states, *parameters]
+    # A list of tensors has no place for None: where nothing reaches, the gradient is zero.
+    return [torch.zeros_like(t) if g is None else g for g, t in zip(found[not of_x :], like[not of_x :], strict=False)]
+
+
+def _fake_forward(
+    plan: str, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], keep: bool
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    T, B, _ = x.shape
+    made = known(plan).plan
+    finals = [x.new_empty(B, size) for size in made.widths]
+    kept = [x.new_empty(T, B, made.kept_width)]
+    later = zip(made.widths[1:], made.sequences[1:], strict=True)
+    kept += [x.new_empty(T, B, size) for size, sequence in later if sequence]
+    return x.new_empty(T, B, made.widths[0]), finals, kept if keep else []
+
+
+def _fake_backward(
+    plan: str, dy: Any, d_finals: Any, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor],
+    outputs: Tensor, kept: Any, of_x: bool, of_parameters: bool,
+) -> list[Tensor]:  # fmt: skip
+    like = [*([x] if of_x else []), *states, *(parameters if of_parameters else [])]
+    return [tensor.new_empty(tensor.shape) for tensor in like]
+
+
+class _Through(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, plan: str, keep: bool, count: int, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        states, parameters = rest[:count], rest[count:]
+        with torch._C._AutoDispatchBelowAutograd():
+            outputs, finals, kept = forward_op(plan, x, states, parameters, keep)
+        ctx.plan, ctx.count = plan, count
+        ctx.save_for_backward(x, outputs, *rest, *kept)
+        ctx.kept = len(kept)
+        ctx.mark_non_differentiable(*kept)
+        ctx.set_materialize_grads(False)
+        return (outputs, *finals, *kept)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor | None, *d_rest: Tensor | None) -> tuple[Tensor | None, ...]:
+        count, saved = ctx.count, ctx.saved_tensors
+        x, outputs, rest = saved[0], saved[1], saved[2 : len(saved) - ctx.kept]
+        kept, states, parameters = saved[len(saved) - ctx.kept :], rest[:count], rest[count:]
+        d_finals = d_rest[:count]
+        needed = ctx.needs_input_grad[3:]
+        of_x, of_parameters = needed[0], any(needed[1 + count :])
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            found = _by_loop(ctx.plan, dy, d_finals, x, states, parameters, needed)
+        else:
+            found = backward_op(ctx.plan, dy, d_finals, x, states, parameters, outputs, kept, of_x, of_parameters)
+            found = [*([] if of_x else [None]), *found]
+        found = [*found, *(None for _ in range(len(needed) - len(found)))]
+        return (None, None, None, *(g if n else None for g, n in zip(found, needed, strict=True)))
+
+
+def _by_loop(
+    plan: str,
+    dy: Tensor | None,
+    d_finals: Sequence[Tensor | None],
+    x: Tensor,
+    states: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    needed: Sequence[bool],
+) -> list[Tensor | None]:
+    """The gradients as the loop executor makes them, which can be differentiated again."""
+    entry = known(plan)
+    cell = next(iter(entry.cells), None)
+    if cell is None:
+        raise RuntimeError("the gradient of a gradient needs the cell, which is gone; keep the layer while you use it")
+    named = dict(zip(entry.plan.step.parameters, parameters, strict=True))
+    outputs, finals = loop.run(cell, named, x, states[0] if len(states) == 1 else tuple(states))
+    results = (outputs, *((finals,) if isinstance(finals, Tensor) else finals))
+    pairs = [(result, d) for result, d in zip(results, (dy, *d_finals), strict=True) if d is not None]
+    inputs = [tensor for tensor, need in zip((x, *states, *parameters), needed, strict=True) if need]
+    found = iter(
+        torch.autograd.grad([r for r, _ in pairs], inputs, [d for _, d in pairs], create_graph=True, allow_unused=True)
+    )
+    return [next(found) if need else None for need in needed]
+
+
+def _differentiable(
+    plan: str, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], keep: bool
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    if not keep:
+        with torch._C._AutoDispatchBelowAutograd():
+            return forward_op(plan, x, states, parameters, keep)  # type: ignore[no-any-return]
+    count = len(states)
+    outputs, *rest = _Through.apply(plan, keep, count, x, *states, *parameters)  # type: ignore[no-untyped-call]
+    return outputs, rest[:count], rest[count:]
+
+
+_library.impl("forward", _forward, "CPU")
+_library.impl("backward", _backward, "CPU")
+_library.impl("forward", _differentiable, "Autograd")
+torch.library.register_fake("elman::forward", _fake_forward, lib=_library)
+torch.library.register_fake("elman::backward", _fake_backward, lib=_library)
+
+
+def apply(plan: str, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """Run a plan over a sequence; the outputs and the final states."""
+    keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *states, *parameters))
+    outputs, finals, _ = forward_op(plan, x, states, parameters, keep)
+    return outputs, finals

@@ -1,0 +1,60 @@
+"""The threads: those that torch computes with, and no others.
+
+torch's OpenMP threads spin for a while after every parallel region, so a second pool beside them would fight for the
+same cores. GNU's OpenMP library and Intel's both offer `GOMP_parallel`, and a second `dlopen` of the one that torch has
+loaded gives the very same pool. Where there is none, everything runs on the calling thread.
+"""
+
+import ctypes
+import functools
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_forked = False
+
+
+def _after_fork() -> None:
+    # The child has none of its parent's threads, and OpenMP does not know.
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+@functools.cache
+def library() -> Any:
+    """Torch's OpenMP library, or None."""
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        return None
+    paths = dict.fromkeys(line.split()[-1] for line in maps.read_text().splitlines() if ".so" in line)
+    for path in paths:
+        if Path(path).name.startswith(("libgomp", "libiomp5")):
+            found = ctypes.CDLL(path)
+            return found if hasattr(found, "GOMP_parallel") else None
+    return None
+
+
+def threads() -> int:
+    """How many threads a computation may use now: torch's number, or 1 where they cannot be shared."""
+    return 1 if _forked or library() is None else torch.get_num_threads()
+
+
+@functools.cache
+def addresses() -> tuple[int, int, int]:
+    """Of the functions omp_get_thread_num, omp_get_num_threads and GOMP_barrier; zeros where there are none."""
+    if library() is None:
+        return (0, 0, 0)
+    names = ("omp_get_thread_num", "omp_get_num_threads", "GOMP_barrier")
+    address = [ctypes.cast(getattr(library(), name), ctypes.c_void_p).value or 0 for name in names]
+    return (address[0], address[1], address[2])
+
+
+def parallel(function: int, data: int, count: int) -> None:
+    """Let `count` threads call the function at an address with `data`, and wait for all of them."""
+    library().GOMP_parallel(ctypes.c_void_p(function), ctypes.c_void_p(data), ctypes.c_uint(count), ctypes.c_uint(0))

@@ -1,0 +1,92 @@
+"""Which cells have been planned, and which plans compiled: nothing is done twice."""
+
+import hashlib
+import threading
+import warnings
+import weakref
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from elman.through_time.capture import CannotCapture, capture
+from elman.through_time.native.executor import Native
+from elman.through_time.plan import Plan, plan
+
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+class Known(NamedTuple):
+    """A plan and the living cells that it is of, all with the same equations."""
+
+    plan: Plan
+    cells: "weakref.WeakSet[nn.Module]"
+
+
+_lock = threading.RLock()
+_by_cell: "weakref.WeakKeyDictionary[nn.Module, dict[Any, tuple[str, str]]]" = weakref.WeakKeyDictionary()
+_by_key: dict[str, Known] = {}
+_compiled: dict[tuple[str, torch.dtype], Native] = {}
+
+
+def planned(cell: nn.Module, shapes: Shapes, input_size: int, widths: tuple[int, ...]) -> tuple[str, str]:
+    """The key of a cell's plan, or "" and why there is none.
+
+    A cell is captured again when an option of it has changed: a number, a string or a flag, of it or a module in it.
+    """
+    options = tuple(_options(module) for module in cell.modules())
+    asked = (shapes, input_size, widths, options)
+    found = _by_cell.setdefault(cell, {})
+    if asked not in found:
+        with _lock:
+            if asked not in found:
+                found[asked] = _plan(cell, dict(shapes), input_size, widths)
+    return found[asked]
+
+
+# torch.compile does not look inside, and takes the answer as a constant: what torch.compiler.assume_constant_result
+# does, without importing the compiler.
+planned._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def _options(module: nn.Module) -> tuple[Any, ...]:
+    simple = (bool, int, float, str, type(None), tuple)
+    return tuple(item for item in vars(module).items() if isinstance(item[1], simple))
+
+
+def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, widths: Sequence[int]) -> tuple[str, str]:
+    try:
+        step = capture(cell, shapes, input_size, widths)
+        made = plan(step)
+    except CannotCapture as reason:
+        text = f"{type(cell).__name__} cannot run on the native executor: {reason}"
+        return "", text
+    described = f"{step.graph} {[(node.name, node.meta['shape']) for node in made.inputs]}"
+    key = hashlib.sha256(described.encode()).hexdigest()[:32]
+    _by_key.setdefault(key, Known(made, weakref.WeakSet())).cells.add(cell)
+    return key, ""
+
+
+def warn_once(cell: nn.Module, reason: str) -> None:
+    """Tell that a cell runs slower than it might; once for each cell."""
+    found = _by_cell.setdefault(cell, {})
+    if "warned" not in found:
+        found["warned"] = ("", reason)
+        warnings.warn(f"{reason}; it runs on the loop executor, which is slower", stacklevel=6)
+
+
+def known(key: str) -> Known:
+    """The plan of a key."""
+    return _by_key[key]
+
+
+def compiled(key: str, dtype: torch.dtype) -> Native:
+    """The plan of a key, compiled for a dtype."""
+    found = _compiled.get((key, dtype))
+    if found is None:
+        with _lock:
+            found = _compiled.get((key, dtype))
+            if found is None:
+                found = _compiled[key, dtype] = Native(_by_key[key].plan, key, dtype)
+    return found

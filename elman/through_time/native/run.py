@@ -1,0 +1,70 @@
+"""The door of the native executor, and what it cannot run."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from elman.through_time import loop
+from elman.through_time.loop import State
+from elman.through_time.native import registry
+from elman.through_time.native.operator import apply
+
+DTYPES = (torch.float32, torch.float64)
+
+
+def run(
+    cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, strict: bool = True
+) -> tuple[Tensor, State]:
+    """Run `cell` over `x`, as `elman.through_time.run` says.
+
+    What only the loop executor can differentiate (forward mode, torch.func, a gradient of a gradient) goes to it.
+
+    Args:
+        cell: as there.
+        parameters: as there.
+        x: as there.
+        state: as there.
+        strict: raise for what cannot be compiled; else warn once, and run on the loop executor.
+
+    Raises:
+        RuntimeError: if the cell, the device or the dtype is none that can be compiled.
+    """
+    states = (state,) if isinstance(state, Tensor) else tuple(state)
+    values = tuple(parameters.values())
+    if torch.is_autocast_enabled("cpu"):
+        # As torch does for what loses too much in half precision: it is computed in single precision.
+        dtype = next((value.dtype for value in values if value.is_floating_point()), torch.float32)
+        x, states = x.to(dtype), tuple(s.to(dtype) for s in states)
+    if x.shape[1] == 0 or (not torch.compiler.is_compiling() and _transformed((x, *states, *values))):
+        return loop.run(cell, parameters, x, state)
+    key, reason = "", unfit(x, states, values)
+    if not reason:
+        shapes = tuple((name, tuple(value.shape)) for name, value in parameters.items())
+        key, reason = registry.planned(cell, shapes, x.shape[2], tuple(s.shape[1] for s in states))
+        if reason and not strict and not torch.compiler.is_compiling():
+            registry.warn_once(cell, reason)
+    if reason:
+        if strict:
+            raise RuntimeError(reason)
+        return loop.run(cell, parameters, x, state)
+    outputs, finals = apply(key, x, states, values)
+    return outputs, finals[0] if isinstance(state, Tensor) else tuple(finals)
+
+
+def unfit(x: Tensor, states: Sequence[Tensor], values: Sequence[Tensor]) -> str:
+    """Why tensors like these cannot be computed with here; "" if they can."""
+    for tensor in (x, *states, *values):
+        if tensor.device.type != "cpu":
+            return f"the native executor runs on the CPU, and was given a tensor on {tensor.device}"
+        if tensor.dtype not in DTYPES or tensor.dtype != x.dtype:
+            return f"the native executor runs on float32 or float64 alone, and was given {x.dtype} with {tensor.dtype}"
+    return ""
+
+
+def _transformed(tensors: Sequence[Tensor]) -> bool:
+    """Whether torch.func or forward-mode differentiation is at work on the tensors."""
+    if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
+        return True
+    return torch._C._functorch.peek_interpreter_stack() is not None

@@ -1,0 +1,214 @@
+"""Writing LLVM IR: llvmlite's builder, and the few idioms that the kernels are made of.
+
+A kernel is vector code by construction: every vector has as many lanes as the target's registers, whatever they are.
+Integers are 64 bits wide and count elements, not bytes.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+
+Value = Any  # of llvmlite, which has no types: ir.Value
+Integer = Any  # a Python int or an ir.Value
+
+INT = ir.IntType(64)
+POINTER = ir.PointerType()
+SCALARS = {"float32": (ir.FloatType(), 4, "f32"), "float64": (ir.DoubleType(), 8, "f64")}
+
+
+@dataclass(frozen=True)
+class Real:
+    """The numbers that a kernel computes with: their type, and how many of them a vector register holds."""
+
+    name: str
+    lanes: int
+    registers: int
+
+    @property
+    def scalar(self) -> Any:
+        return SCALARS[self.name][0]
+
+    @property
+    def bytes(self) -> int:
+        return SCALARS[self.name][1]
+
+    @property
+    def suffix(self) -> str:
+        return SCALARS[self.name][2]
+
+    @property
+    def vector(self) -> Any:
+        return ir.VectorType(self.scalar, self.lanes)
+
+
+def integer(value: Integer) -> Value:
+    return INT(value) if isinstance(value, int) else value
+
+
+class Code:
+    """The body of one function `name(arguments)`, being written.
+
+    Args:
+        module: of llvmlite, that the function joins.
+        name: of the function.
+        arguments: their names; "*a" is a pointer, "a" an integer. Each becomes an item of `self`.
+        real: of the numbers.
+        public: may be called from other modules and from Python.
+    """
+
+    def __init__(self, module: Any, name: str, arguments: Sequence[str], real: Real, public: bool = False) -> None:
+        kinds = [POINTER if argument.startswith("*") else INT for argument in arguments]
+        self.function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
+        if not public:
+            self.function.linkage = "internal"
+        self.named = {name.lstrip("*"): value for name, value in zip(arguments, self.function.args, strict=True)}
+        self.entry = self.function.append_basic_block("entry")
+        self.b = ir.IRBuilder(self.function.append_basic_block("body"))
+        self.real, self.module = real, module
+
+    def __getitem__(self, argument: str) -> Value:
+        return self.named[argument]
+
+    def end(self) -> Any:
+        """Close the body; the finished function."""
+        self.b.ret_void()
+        with self.b.goto_block(self.entry):
+            self.b.branch(self.function.blocks[1])
+        return self.function
+
+    # Integers.
+
+    def add(self, first: Integer, *others: Integer) -> Value:
+        total = integer(first)
+        for other in others:
+            total = self.b.add(total, integer(other))
+        return total
+
+    def sub(self, a: Integer, b: Integer) -> Value:
+        return self.b.sub(integer(a), integer(b))
+
+    def mul(self, a: Integer, b: Integer) -> Value:
+        return self.b.mul(integer(a), integer(b))
+
+    def div(self, a: Integer, b: Integer) -> Value:
+        return self.b.sdiv(integer(a), integer(b))
+
+    def rem(self, a: Integer, b: Integer) -> Value:
+        return self.b.srem(integer(a), integer(b))
+
+    def is_(self, a: Integer, sign: str, b: Integer) -> Value:
+        return self.b.icmp_signed(sign, integer(a), integer(b))
+
+    def choose(self, condition: Value, a: Integer, b: Integer) -> Value:
+        return self.b.select(condition, integer(a), integer(b))
+
+    def least(self, a: Integer, b: Integer) -> Value:
+        return self.choose(self.is_(a, "<", b), a, b)
+
+    def ceil_div(self, a: Integer, b: int) -> Value:
+        return self.div(self.add(a, b - 1), b)
+
+    def share(self, count: Integer, part: Integer, parts: Integer) -> tuple[Value, Value]:
+        """Where the `part`-th of `parts` nearly equal shares of range(count) begins and ends."""
+        begin, end = (self.div(self.mul(count, p), parts) for p in (part, self.add(part, 1)))
+        return begin, end
+
+    # Control.
+
+    @contextmanager
+    def loop(self, start: Integer, stop: Integer, step: Integer = 1) -> Iterator[Value]:
+        """A loop over range(start, stop, step), for a positive step."""
+        b = self.b
+        start, stop, step = integer(start), integer(stop), integer(step)
+        head, body, done = (self.function.append_basic_block(name) for name in ("head", "body", "done"))
+        before = b.block
+        b.branch(head)
+        b.position_at_end(head)
+        i = b.phi(INT)
+        i.add_incoming(start, before)
+        b.cbranch(b.icmp_signed("<", i, stop), body, done)
+        b.position_at_end(body)
+        yield i
+        i.add_incoming(b.add(i, step), b.block)
+        b.branch(head)
+        b.position_at_end(done)
+
+    def call(self, function: Any, *arguments: Any) -> Value:
+        return self.b.call(function, [integer(argument) for argument in arguments])
+
+    def local(self, kind: Any, count: int = 1) -> Value:
+        """Memory for `count` values of this call; where only loads and stores touch it, a register."""
+        with self.b.goto_block(self.entry):
+            memory = self.b.alloca(kind, INT(count))
+        memory.type = POINTER  # llvmlite still types the pointers of locals and globals, and no others
+        return memory
+
+    # Memory.
+
+    def at(self, pointer: Value, index: Integer = 0, kind: Any = None) -> Value:
+        """The address of the index-th number (or value of another `kind`) from `pointer` on."""
+        return self.b.gep(pointer, [integer(index)], source_etype=kind or self.real.scalar)
+
+    def load(self, pointer: Value, index: Integer = 0) -> Value:
+        return self.b.load(self.at(pointer, index), typ=self.real.scalar, align=self.real.bytes)
+
+    def store(self, value: Value, pointer: Value, index: Integer = 0) -> None:
+        self.b.store(value, self.at(pointer, index), align=self.real.bytes)
+
+    def load_vector(self, pointer: Value, index: Integer = 0, mask: Value = None) -> Value:
+        """The vector from the index-th number on; of lanes outside `mask`, nothing is read and zero is returned."""
+        address = self.at(pointer, index)
+        if mask is None:
+            return self.b.load(address, typ=self.real.vector, align=self.real.bytes)
+        kind = ir.FunctionType(self.real.vector, [POINTER, ir.IntType(32), mask.type, self.real.vector])
+        load = self.declared(f"llvm.masked.load.v{self.real.lanes}{self.real.suffix}.p0", kind)
+        return self.b.call(load, [address, ir.IntType(32)(self.real.bytes), mask, self.fill(0)])
+
+    def store_vector(self, value: Value, pointer: Value, index: Integer = 0, mask: Value = None) -> None:
+        """Write a vector from the index-th number on, or of it the lanes in `mask`."""
+        address = self.at(pointer, index)
+        if mask is None:
+            self.b.store(value, address, align=self.real.bytes)
+            return
+        kind = ir.FunctionType(ir.VoidType(), [self.real.vector, POINTER, ir.IntType(32), mask.type])
+        store = self.declared(f"llvm.masked.store.v{self.real.lanes}{self.real.suffix}.p0", kind)
+        self.b.call(store, [value, address, ir.IntType(32)(self.real.bytes), mask])
+
+    def prefetch(self, pointer: Value, index: Integer = 0) -> None:
+        """Ask for the numbers at an address, which need not be valid, to come nearer."""
+        int32 = ir.IntType(32)
+        prefetch = self.declared("llvm.prefetch.p0", ir.FunctionType(ir.VoidType(), [POINTER, int32, int32, int32]))
+        self.b.call(prefetch, [self.at(pointer, index), int32(0), int32(2), int32(1)])
+
+    def first_lanes(self, count: int) -> Value:
+        """The mask of the first `count` lanes."""
+        lanes = [int(lane < count) for lane in range(self.real.lanes)]
+        return ir.Constant(ir.VectorType(ir.IntType(1), self.real.lanes), lanes)
+
+    # Vectors.
+
+    def fill(self, value: Any) -> Value:
+        """A number, or a scalar value, in every lane."""
+        if isinstance(value, int | float):
+            return ir.Constant(self.real.vector, [float(value)] * self.real.lanes)
+        undefined = ir.Constant(self.real.vector, ir.Undefined)
+        one = self.b.insert_element(undefined, value, ir.IntType(32)(0))
+        return self.shuffle(one, undefined, [0] * self.real.lanes)
+
+    def shuffle(self, a: Value, b: Value, lanes: Sequence[int]) -> Value:
+        return self.b.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes)))
+
+    def intrinsic(self, name: str, *operands: Value) -> Value:
+        """LLVM's elementwise `name` of vectors."""
+        kind = ir.FunctionType(self.real.vector, [operand.type for operand in operands])
+        return self.b.call(self.declared(f"llvm.{name}.v{self.real.lanes}{self.real.suffix}", kind), operands)
+
+    def fma(self, a: Value, b: Value, c: Value) -> Value:
+        return self.intrinsic("fma", a, b, c)
+
+    def declared(self, name: str, kind: Any) -> Any:
+        """The function of another module, or of LLVM, called `name`."""
+        return self.module.globals.get(name) or ir.Function(self.module, kind, name)

@@ -1,0 +1,234 @@
+"""What of a step runs before, in and after the loop over time, and what the backward loop finds kept."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch.fx import Node
+
+from elman.through_time.capture import Step
+from elman.through_time.graph import PRODUCT, Domain, aten, domains, operand, source, width
+from elman.through_time.operations import POINTWISE
+from elman.through_time.schedule import Buffer, Kind, Place, Pointwise, Program, schedule
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A sum over all rows: D^T X, or the rows of D where there is no X."""
+
+    nodes: tuple[Node, ...]  # the values of the step that are this sum
+    d: Place
+    size: int  # columns of D
+    x: Place | None
+    x_size: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The programs of a step. Those of the loop run once for each step, the others on the rows of many steps at once.
+
+    before: matrix products that need x alone.
+    inference, forward: the loop, keeping nothing, and keeping what `backward` needs.
+    backward: the loop from the last step to the first; it leaves deltas behind.
+    after: the gradient of x, from the deltas.
+    reductions: sums over all rows, of which the gradients of the parameters are made.
+    """
+
+    step: Step
+    before: Program
+    inference: Program
+    forward: Program
+    backward: Program
+    after: Program
+    reductions: tuple[Reduction, ...]
+    sequences: tuple[bool, ...]  # whether the backward step needs each state of all steps
+    kept: tuple[tuple[Node, int], ...]  # values kept for the backward step, and their columns of the buffer "kept"
+    widths: tuple[int, ...]  # of the states
+    parameters: tuple[Node, ...]
+    d_parameters: tuple[Node | None, ...]
+
+    @property
+    def inputs(self) -> list[Node]:
+        """The placeholders of the step."""
+        return list(self.step.graph.find_nodes(op="placeholder"))
+
+    @property
+    def kept_width(self) -> int:
+        """How many numbers are kept for each row of each step."""
+        return sum(width(node) for node, _ in self.kept)
+
+
+def plan(step: Step) -> Plan:
+    """Plan a step.
+
+    Raises:
+        CannotCapture: for what the table of operations does not have, or rows that depend on each other.
+    """
+    return _Planner(step).plan()
+
+
+class _Planner:
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        self.domain = domains(step)
+        for node, domain in self.domain.items():
+            node.meta["domain"] = domain
+        inputs, count = list(step.graph.find_nodes(op="placeholder")), step.states
+        self.x, self.states, self.cotangents = inputs[0], inputs[1 : 1 + count], inputs[len(inputs) - count :]
+        self.parameters = tuple(inputs[1 + count : len(inputs) - count])
+        output = next(iter(step.graph.find_nodes(op="output"))).args[0]
+        self.new, (self.dx,), self.d_states, self.d_parameters = output
+        self.of_backward = _depends(step, self.cotangents)
+        self.of_state = _depends(step, [*self.states, *self.cotangents])
+
+    def plan(self) -> Plan:
+        rows = [n for n in self.step.graph.nodes if self.domain.get(n) is Domain.ROW and n.target in PRODUCT]
+        early: dict[Node, Place] = {}
+        for node in rows:
+            if node not in self.of_state:
+                early[node] = Place(Buffer("before", 0, Kind.STEP), sum(width(n) for n in early))
+        total = sum(width(n) for n in early)
+        early = {node: Place(Buffer("before", total, Kind.STEP), place.offset) for node, place in early.items()}
+        before = schedule({}, self._x(), bare=early)
+
+        backward_memory = self._backward_memory()
+        reductions = self._reductions()
+        late = _depends(self.step, [n for n in rows if n in self.of_backward and n not in _ancestors(self.d_states)])
+        frontier = self._frontier(late, reductions, backward_memory)
+        roots = {**frontier, **self._next_cotangents()}
+        kept = self._kept(_ancestors(roots), backward_memory)
+        width_kept = sum(width(node) for node, _ in kept)
+        kept_places = {node: Place(Buffer("kept", width_kept, Kind.STEP), offset) for node, offset in kept}
+        backward = schedule(roots, backward_memory | kept_places)
+        for i, node in enumerate(self.d_states):
+            if node is None:
+                size = width(self.states[i])
+                to = Place(Buffer(f"d_state{i}", size, Kind.NEXT))
+                backward.stages.append(Pointwise(size, ((None, 0, to),), {}, {}))
+        after = self._after(backward_memory, kept_places, frontier)
+        found = self._sums(reductions, backward_memory | kept_places | frontier)
+        sequences = self._sequences(backward, after, found)
+        return Plan(
+            self.step, before, self._forward([False] * len(self.new), {}, early),
+            self._forward(sequences, kept_places, early), backward, after, found, tuple(sequences), tuple(kept),
+            tuple(width(state) for state in self.states), self.parameters, tuple(self.d_parameters),
+        )  # fmt: skip
+
+    def _x(self) -> dict[Node, Place]:
+        return {self.x: Place(Buffer("x", width(self.x), Kind.STEP))}
+
+    def _forward(self, sequences: Iterable[bool], kept: dict[Node, Place], early: dict[Node, Place]) -> Program:
+        memory = self._x()
+        roots = dict(kept)
+        for i, (state, new, sequence) in enumerate(zip(self.states, self.new, sequences, strict=True)):
+            whole = sequence or i == 0
+            name, size = f"state{i}", width(state)
+            memory[state] = Place(Buffer(name, size, Kind.PREVIOUS if whole else Kind.NOW))
+            target = Place(Buffer(name, size, Kind.STEP if whole else Kind.NEXT))
+            roots[new] = target
+        return schedule(roots, memory, early)
+
+    def _backward_memory(self) -> dict[Node, Place]:
+        """What the backward loop finds: x, states before and after the step, cotangents."""
+        memory = self._x()
+        for i, (state, new, cotangent) in enumerate(zip(self.states, self.new, self.cotangents, strict=True)):
+            memory[state] = Place(Buffer(f"state{i}", width(state), Kind.PREVIOUS))
+            memory[new] = Place(Buffer(f"state{i}", width(state), Kind.STEP))
+            kind = Kind.NOW if i else Kind.COTANGENT
+            memory[cotangent] = Place(Buffer(f"d_state{i}", width(state), kind))
+        return memory
+
+    def _next_cotangents(self) -> dict[Node, Place]:
+        return {
+            node: Place(Buffer(f"d_state{i}", width(node), Kind.NEXT))
+            for i, node in enumerate(self.d_states)
+            if node is not None
+        }
+
+    def _reductions(self) -> list[Node]:
+        sums = [n for n in self.step.graph.nodes if self.domain.get(n) is Domain.SUM]
+        return [n for n in sums if any(self.domain[i] in (Domain.ROW, Domain.TURNED) for i in n.all_input_nodes)]
+
+    def _frontier(self, late: set[Node], reductions: list[Node], memory: dict[Node, Place]) -> dict[Node, Place]:
+        """What the loop leaves behind for what comes after it."""
+        wanted: list[Node] = []
+        for node in reductions:
+            wanted += [_unturned(argument) for argument in node.all_input_nodes]
+        for node in sorted(late):
+            wanted += [n for n in node.all_input_nodes if n not in late and self.domain[n] is Domain.ROW]
+        found: dict[Node, Place] = {}
+        for node in wanted:
+            real, _ = source(node, 0, width(node), memory)
+            there = real in memory and memory[real].buffer.kind in (Kind.STEP, Kind.PREVIOUS)
+            if not there and node not in late and node not in found:
+                found[node] = Place(Buffer(f"delta{len(found)}", width(node), Kind.STEP))
+        return found
+
+    def _kept(self, needed: set[Node], memory: dict[Node, Place]) -> list[tuple[Node, int]]:
+        """What the backward loop uses of the forward step, and cannot make again by pointwise math."""
+        kept: dict[Node, int] = {}
+
+        def free(node: Node) -> bool:
+            node, _ = source(node, 0, width(node), {**memory, **kept})
+            if node in memory or node in kept:
+                return True
+            rows = [n for n in node.all_input_nodes if self.domain[n] is Domain.ROW]
+            return node.target in POINTWISE and all(free(row) for row in rows)
+
+        for node in self.step.graph.nodes:
+            forward = self.domain.get(node) is Domain.ROW and node not in self.of_backward
+            used = any(user in needed and user in self.of_backward for user in node.users)
+            if forward and used and not free(node):
+                kept[node] = sum(map(width, kept))
+        return list(kept.items())
+
+    def _after(self, memory: dict[Node, Place], kept: dict[Node, Place], frontier: dict[Node, Place]) -> Program:
+        if self.dx is None:
+            return Program()
+        uniform = {node: place for node, place in memory.items() if place.buffer.kind is Kind.STEP}
+        return schedule({self.dx: Place(Buffer("dx", width(self.dx), Kind.STEP))}, uniform | kept | frontier)
+
+    def _sums(self, reductions: list[Node], memory: dict[Node, Place]) -> tuple[Reduction, ...]:
+        found: dict[tuple[Place, Place | None], Reduction] = {}
+        for node in reductions:
+            d, *x = (_unturned(argument) for argument in node.all_input_nodes)
+            places = _place(d, memory), _place(x[0], memory) if x else None
+            same = found[places].nodes if places in found else ()
+            found[places] = Reduction((*same, node), places[0], width(d), places[1], width(x[0]) if x else 0)
+        return tuple(found.values())
+
+    def _sequences(self, backward: Program, after: Program, reductions: Iterable[Reduction]) -> list[bool]:
+        names = {buffer.name for program in (backward, after) for buffer in program.buffers()}
+        names |= {place.buffer.name for r in reductions for place in (r.d, r.x) if place}
+        return [f"state{i}" in names for i in range(len(self.states))]
+
+
+def _unturned(node: Node) -> Node:
+    while node.target is aten.t.default:
+        node = operand(node, 0)
+    return node
+
+
+def _place(node: Node, memory: dict[Node, Place]) -> Place:
+    if node in memory:
+        return memory[node]
+    real, start = source(node, 0, width(node), memory)
+    return Place(memory[real].buffer, memory[real].offset + start)
+
+
+def _depends(step: Step, on: Iterable[Node]) -> set[Node]:
+    found = set(on)
+    for node in step.graph.nodes:
+        if node.op == "call_function" and any(operand in found for operand in node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def _ancestors(nodes: Iterable[Node | None]) -> set[Node]:
+    found: set[Node] = set()
+    todo = [node for node in nodes if node is not None]
+    while todo:
+        node = todo.pop()
+        if node not in found:
+            found.add(node)
+            todo += node.all_input_nodes
+    return found

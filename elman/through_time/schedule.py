@@ -1,0 +1,234 @@
+"""Putting values in order: which are computed together, element by element, and between which matrix products."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from torch.fx import Node
+
+from elman.through_time.capture import CannotCapture
+from elman.through_time.graph import PRODUCT, Domain, aten, operand, parts, source, width
+from elman.through_time.operations import POINTWISE
+
+
+class Kind(Enum):
+    """How the memory of a value is laid out."""
+
+    STEP = "a row for each step and member of the batch"
+    PREVIOUS = "the same memory, one step earlier"
+    NOW = "a row for each member, of this step; the next step finds it in NEXT's place"
+    NEXT = "a row for each member, of the next step"
+    BLOCK = "a row for each member, forgotten after the step"
+    COTANGENT = "as NOW, and the cotangent of this step's output added"
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Memory with a row for each member of the batch, or many."""
+
+    name: str
+    width: int
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Place:
+    """Columns of a buffer, from `offset` on."""
+
+    buffer: Buffer
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Product:
+    """C = A W or, `transposed`, C = A W^T, for all rows."""
+
+    a: Place
+    weight: Node
+    transposed: bool
+    c: Place
+    depth: int  # columns of A
+    width: int  # columns of C
+
+
+@dataclass(frozen=True)
+class Pointwise:
+    """Values of one width, computed together from what `memory` (and, of products, `products`) holds, and stored."""
+
+    width: int
+    stores: tuple[tuple[Node | None, int, Place], ...]  # the value (None: zeros), its first column, and where to
+    memory: Mapping[Node, Place]
+    products: Mapping[Node, Place]
+
+
+Stage = Product | Pointwise
+
+
+@dataclass
+class Program:
+    """Stages to be run one after the other on the same rows."""
+
+    stages: list[Stage] = field(default_factory=list)
+
+    def buffers(self) -> list[Buffer]:
+        """Every buffer that a stage reads or writes, once, in order of their names."""
+        places: list[Place] = []
+        for stage in self.stages:
+            if isinstance(stage, Product):
+                places += [stage.a, stage.c]
+            else:
+                places += [place for *_, place in stage.stores]
+                places += [place for place, _ in leaves(stage).values() if place is not None]
+        found = {(place.buffer.name, place.buffer.kind): place.buffer for place in places}
+        return [found[key] for key in sorted(found, key=lambda key: (key[0], key[1].name))]
+
+    def weights(self) -> list[tuple[Node, bool]]:
+        """Every matrix that a product multiplies with, and whether transposed, once."""
+        found = dict.fromkeys((s.weight, s.transposed) for s in self.stages if isinstance(s, Product))
+        return list(found)
+
+
+def leaves(stage: Pointwise) -> dict[tuple[Node, int], tuple[Place | None, bool]]:
+    """What a stage loads: (value, first column) -> where from (None: a parameter), and whether it is a product."""
+    found: dict[tuple[Node, int], tuple[Place | None, bool]] = {}
+
+    def visit(node: Node, start: int) -> None:
+        node, start = source(node, start, stage.width, stage.memory)
+        if node in stage.memory:
+            found[node, start] = (stage.memory[node], False)
+        elif node in stage.products:
+            found[node, start] = (stage.products[node], True)
+        else:
+            for argument in node.all_input_nodes:
+                if argument.meta["domain"] is Domain.ROW:
+                    visit(argument, start)
+
+    for node, start, _ in stage.stores:
+        if node is not None:
+            visit(node, start)
+    return found
+
+
+def schedule(
+    roots: Mapping[Node, Place],
+    memory: Mapping[Node, Place],
+    products: Mapping[Node, Place] | None = None,
+    bare: Mapping[Node, Place] | None = None,
+) -> Program:
+    """The stages that store every root in its place.
+
+    Args:
+        roots: values and where they shall be stored.
+        memory: values that are stored already, and where.
+        products: matrix products that are stored already, without the bias that addmm adds.
+        bare: matrix products to store so, and where.
+
+    Raises:
+        CannotCapture: for an operation that is in no table.
+    """
+    return _Schedule(roots, memory, products or {}, bare or {}).program()
+
+
+class _Schedule:
+    def __init__(
+        self,
+        roots: Mapping[Node, Place],
+        memory: Mapping[Node, Place],
+        products: Mapping[Node, Place],
+        bare: Mapping[Node, Place],
+    ) -> None:
+        self.wanted, self.memory, self.products, self.bare = dict(roots), dict(memory), dict(products), dict(bare)
+        self.levels: dict[Node, int] = {}
+        self.found: dict[Node, int] = {}  # products, and the level at which each is there
+        for node in (*roots, *bare):
+            self.level(node)
+
+    def level(self, node: Node) -> int:
+        """How many products, one after the other, must be there before the value is."""
+        node, _ = source(node, 0, width(node), self.memory)
+        if node in self.memory:
+            return 0
+        if node not in self.levels:
+            if node.target in PRODUCT:
+                self.levels[node] = self._level_of_product(node)
+            elif node.target is aten.cat.default:
+                self.levels[node] = max(self.level(part) for part, _ in parts(node))
+            else:
+                check(node)
+                rows = [n for n in node.all_input_nodes if n.meta["domain"] is Domain.ROW]
+                self.levels[node] = max((self.level(row) for row in rows), default=0)
+        return self.levels[node]
+
+    def _level_of_product(self, node: Node) -> int:
+        if node in self.products:
+            return 0
+        left = operand(node, len(node.args) - 2)
+        if self.place(left) is None:
+            self.wanted[left] = Place(Buffer(f"left{len(self.wanted)}", width(left), Kind.BLOCK))
+        self.found[node] = self.level(left) + 1
+        return self.found[node]
+
+    def place(self, node: Node) -> Place | None:
+        """Where a value is, or will be, stored as a whole."""
+        if node in self.wanted:
+            return self.wanted[node]
+        real, start = source(node, 0, width(node), {**self.memory, **self.wanted})
+        place = self.memory.get(real) or self.wanted.get(real)
+        if place is None or place.buffer.kind is Kind.COTANGENT:
+            return None
+        return Place(place.buffer, place.offset + start)
+
+    def program(self) -> Program:
+        program = Program()
+        stored: set[Node] = set()
+        for level in range(max([0, *self.levels.values()]) + 1):
+            ready = [node for node in self.wanted if node not in stored and self.level(node) <= level]
+            self._pointwise(program, [node for node in ready if self.memory.get(node) != self.wanted[node]])
+            stored.update(ready)
+            self.memory |= {node: self.wanted[node] for node in ready}
+            for node, there in self.found.items():
+                if there == level + 1:
+                    self._product(program, node)
+                    if self.products[node] == self.wanted.get(node):
+                        stored.add(node)
+        return program
+
+    def _pointwise(self, program: Program, nodes: list[Node]) -> None:
+        by_width: dict[int, list[tuple[Node | None, int, Place]]] = {}
+        for node in nodes:
+            whole, start = source(node, 0, width(node), self.memory)
+            for part, offset in parts(whole) if start == 0 and width(whole) == width(node) else [(node, 0)]:
+                place = self.wanted[node]
+                to = Place(place.buffer, place.offset + offset)
+                by_width.setdefault(width(part), []).append((part, 0, to))
+        for size, stores in by_width.items():
+            program.stages.append(Pointwise(size, tuple(stores), dict(self.memory), dict(self.products)))
+
+    def _product(self, program: Program, node: Node) -> None:
+        left, right = (operand(node, len(node.args) - i) for i in (2, 1))
+        weight, transposed = right, False
+        while weight.target is aten.t.default:
+            weight, transposed = operand(weight, 0), not transposed
+        if weight.meta["domain"] is not Domain.WEIGHT:
+            raise CannotCapture(f"a product of two values of the step{node.meta['line']}")
+        direct = self.wanted.get(node) if node.target is aten.mm.default else None
+        c = self.bare.get(node) or direct or Place(Buffer(f"product{len(program.stages)}", width(node), Kind.BLOCK))
+        a = self.place(left)
+        assert a is not None
+        program.stages.append(Product(a, weight, transposed, c, width(left), width(node)))
+        self.products[node] = c
+
+
+def check(node: Node) -> None:
+    """Raise CannotCapture unless the table of operations has the node's operation, on rows of one width."""
+    line = node.meta.get("line") or " (in the backward step)"
+    if node.target not in POINTWISE:
+        raise CannotCapture(f"{node.target}, which is not in the table of operations{line}")
+    for argument in node.all_input_nodes:
+        shape, wide = argument.meta["shape"], argument.meta["domain"] is Domain.ROW
+        if (
+            (len(shape) != 2 or shape != node.meta["shape"])
+            if wide
+            else (len(shape) > 1 or shape not in ((), (1,), node.meta["shape"][1:]))
+        ):
+            raise CannotCapture(f"{node.target} of shapes that differ{line}")
