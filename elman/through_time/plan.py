@@ -85,9 +85,9 @@ class _Planner:
         early: dict[Node, Place] = {}
         for node in rows:
             if node not in self.of_state:
-                early[node] = Place(Buffer("before", 0, Kind.STEP), sum(width(n) for n in early))
+                early[node] = Place(Buffer("before", 0, Kind.CHUNK), sum(width(n) for n in early))
         total = sum(width(n) for n in early)
-        early = {node: Place(Buffer("before", total, Kind.STEP), place.offset) for node, place in early.items()}
+        early = {node: Place(Buffer("before", total, Kind.CHUNK), place.offset) for node, place in early.items()}
         before = schedule({}, self._x(), bare=early)
 
         backward_memory = self._backward_memory()
@@ -160,7 +160,7 @@ class _Planner:
             real, _ = source(node, 0, width(node), memory)
             there = real in memory and memory[real].buffer.kind in (Kind.STEP, Kind.PREVIOUS)
             if not there and node not in late and node not in found:
-                found[node] = Place(Buffer(f"delta{len(found)}", width(node), Kind.STEP))
+                found[node] = Place(Buffer(f"delta{len(found)}", width(node), Kind.CHUNK))
         return found
 
     def _kept(self, needed: set[Node], memory: dict[Node, Place]) -> list[tuple[Node, int]]:

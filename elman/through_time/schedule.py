@@ -15,6 +15,7 @@ class Kind(Enum):
     """How the memory of a value is laid out."""
 
     STEP = "a row for each step and member of the batch"
+    CHUNK = "as STEP, for the steps of one chunk, and then forgotten"
     PREVIOUS = "the same memory, one step earlier"
     NOW = "a row for each member, of this step; the next step finds it in NEXT's place"
     NEXT = "a row for each member, of the next step"

@@ -1,7 +1,7 @@
 """Elementary functions on vectors, within 4 units in the last place: `docs/numerics.md` has the measurements.
 
-Both rest on expm1(r) for |r| <= ln(2)/2, by its Taylor series, and on 2^n written into the exponent's bits. Values that
-are not numbers (NaN) stay so; nothing in here traps.
+They rest on expm1(r) for |r| <= ln(2)/2, by its Taylor series, and on 2^n written into the exponent's bits. What is not
+a number (NaN) stays so: it passes every clamp, for an ordered comparison with it is false.
 """
 
 import math
@@ -12,45 +12,39 @@ from llvmlite import ir
 
 from elman.through_time.native.writer import Code, Value
 
-# dtype: terms of the series, bits of the mantissa, largest |x| at which tanh differs from 1 by more than half an ulp
-LIMITS = {"float32": (7, 23, 9.1), "float64": (13, 52, 19.2)}
+TERMS = {"float32": 7, "float64": 13}  # of the series
+MANTISSA = {"float32": 23, "float64": 52}  # bits
+BIAS = {"float32": 127, "float64": 1023}  # of the exponent
+ONE = {"float32": 9.1, "float64": 19.2}  # where tanh has come within half an ulp of 1
+LARGEST = {"float32": 88.0, "float64": 709.0}  # whose exponential is a number, and that of its negative a normal one
 
 
 def tanh(code: Code, x: Value) -> Value:
-    """T / (t + 2), where t = expm1(2 |x|), with the sign of x."""
-    limit = LIMITS[code.real.name][2]
-    a = code.intrinsic("fabs", x)
-    a = _no_more_than(code, a, limit)
-    power, p = _expm1_parts(code, code.b.fadd(a, a))
-    t = code.fma(power, p, code.b.fsub(power, code.fill(1)))
-    return code.intrinsic("copysign", code.b.fdiv(t, code.b.fadd(t, code.fill(2))), x)
+    """With t = expm1(2 |x|), it is t / (t + 2), with the sign of x."""
+    b = code.b
+    a = _no_more_than(code, code.intrinsic("fabs", x), ONE[code.real.name])
+    power, p = _expm1_parts(code, b.fadd(a, a))
+    t = code.fma(power, p, b.fsub(power, code.fill(1)))
+    return code.intrinsic("copysign", b.fdiv(t, b.fadd(t, code.fill(2))), x)
 
 
 def sigmoid(code: Code, x: Value) -> Value:
-    """1 / (1 + exp(-x))."""
-    return code.b.fdiv(code.fill(1), code.b.fadd(code.fill(1), exp(code, code.b.fneg(x))))
-
-
-def exp(code: Code, x: Value) -> Value:
-    """Of x, its exponential; what is below the smallest normal number is zero."""
-    mantissa = LIMITS[code.real.name][1]
-    bias = 127 if mantissa == 23 else 1023
-    inside = _no_more_than(code, x, (bias + 1.4) * math.log(2))
-    low = (1 - bias) * math.log(2)
-    inside = code.b.select(code.b.fcmp_ordered("<", inside, code.fill(low)), code.fill(low), inside)
-    power, p = _expm1_parts(code, inside)
-    return code.fma(power, p, power)
+    """1 / (1 + exp(-x)); zero where that is below the smallest normal number."""
+    limit = LARGEST[code.real.name]
+    y = _no_more_than(code, code.b.fneg(x), limit)
+    y = code.b.select(code.b.fcmp_ordered("<", y, code.fill(1 - limit)), code.fill(1 - limit), y)
+    power, p = _expm1_parts(code, y)
+    return code.b.fdiv(code.fill(1), code.b.fadd(code.fill(1), code.fma(power, p, power)))
 
 
 def _no_more_than(code: Code, x: Value, limit: float) -> Value:
-    # An ordered comparison with NaN is false, so NaN passes.
     return code.b.select(code.b.fcmp_ordered(">", x, code.fill(limit)), code.fill(limit), x)
 
 
 def _expm1_parts(code: Code, y: Value) -> tuple[Value, Value]:
     """2^n and expm1(r), where y = n ln(2) + r and |r| <= ln(2)/2."""
-    terms, mantissa, _ = LIMITS[code.real.name]
     b, real = code.b, code.real
+    terms, mantissa, bias = (table[real.name] for table in (TERMS, MANTISSA, BIAS))
     # Adding 1.5 * 2^mantissa leaves n, rounded, in the last bits of the sum.
     shift = 1.5 * 2.0**mantissa
     shifted = code.fma(y, code.fill(1 / math.log(2)), code.fill(shift))
@@ -59,15 +53,24 @@ def _expm1_parts(code: Code, y: Value) -> tuple[Value, Value]:
     high = _rounded(math.log(2), real.name)
     low = math.log(2) - high if real.name == "float32" else 2.319046813846299558e-17
     r = code.fma(n, code.fill(-low), code.fma(n, code.fill(-high), y))
-    series = code.fill(1 / math.factorial(terms))
-    for k in range(terms - 1, 1, -1):
-        series = code.fma(series, r, code.fill(1 / math.factorial(k)))
-    p = code.fma(b.fmul(r, r), series, r)
+    square = b.fmul(r, r)
+    p = code.fma(square, _polynomial(code, r, square, [1 / math.factorial(k) for k in range(2, terms + 1)]), r)
     whole: Any = ir.VectorType(ir.IntType(8 * real.bytes), real.lanes)
-    bias = 127 if mantissa == 23 else 1023
     bits = b.shl(b.bitcast(shifted, whole), ir.Constant(whole, [mantissa] * real.lanes))
     power = b.add(bits, ir.Constant(whole, [bias << mantissa] * real.lanes))
     return b.bitcast(power, real.vector), p
+
+
+def _polynomial(code: Code, x: Value, square: Value, coefficients: list[float]) -> Value:
+    """The sum of c_k x^k, by Estrin's scheme: pairs, then pairs of pairs, which need not wait for each other."""
+    terms: list[Any] = [code.fill(c) for c in coefficients]
+    power = x
+    while len(terms) > 1:
+        pairs = zip(terms[0::2], terms[1::2], strict=False)
+        last = terms[-1:] if len(terms) % 2 else []
+        terms = [code.fma(odd, power, even) for even, odd in pairs] + last
+        power = square if power is x else code.b.fmul(power, power)
+    return terms[0]
 
 
 def _rounded(value: float, dtype: str) -> float:

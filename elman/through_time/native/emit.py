@@ -7,18 +7,31 @@ many there are. Threads share the rows of the batch, each taking its own through
 
 from typing import Any
 
-from llvmlite import ir
 from torch.fx import Node
 
-from elman.through_time.graph import Domain, source, width
+from elman.through_time.graph import Domain, operand, source, width
 from elman.through_time.native import products
 from elman.through_time.native.writer import INT, POINTER, Code, Integer, Real, Value
 from elman.through_time.operations import POINTWISE
 from elman.through_time.plan import Plan
-from elman.through_time.schedule import Kind, Place, Pointwise, Product, Program, leaves
+from elman.through_time.schedule import Buffer, Kind, Place, Pointwise, Product, Program, leaves
 
+# Vectors computed side by side: a step is a long chain of operations that wait for each other, and the processor looks
+# ahead no further than one such chain.
+TOGETHER = 2
 ARGUMENTS = ("*data", "me", "all")
-HEADER = ("work", "thread_num", "num_threads", "barrier", "B", "rows", "steps", "time", "split", "add")
+FUNCTIONS = (
+    "pack_forward",
+    "before",
+    "inference",
+    "forward",
+    "pack_backward",
+    "pack_after",
+    "backward",
+    "after",
+    "reduce",
+)
+HEADER = ("work", "thread_num", "num_threads", "barrier", "yield", "B", "rows", "steps", "time", "split", "add")
 
 
 def slots(plan: Plan) -> dict[str, int]:
@@ -48,6 +61,15 @@ def panels_name(weight: Node, transposed: bool) -> str:
     return f"panels.{weight.name}{'.t' if transposed else ''}"
 
 
+def panels_size(weight: Node, transposed: bool, real: Real) -> int:
+    """How many numbers a packed matrix has."""
+    n, k = weight.meta["shape"]
+    K, N = (k, n) if transposed else (n, k)
+    NR = products.panel_width(real)
+    size: int = K * -(-N // NR) * NR
+    return size
+
+
 def vectors(program: Program) -> list[Node]:
     """The parameters that a program uses element by element."""
     found: dict[Node, None] = {}
@@ -66,8 +88,18 @@ def write(module: Any, plan: Plan, real: Real) -> None:
     emitter.loop("backward", plan.backward, backwards=True)
     emitter.rows("after", plan.after)
     emitter.pack("pack_forward", [plan.before, plan.forward])
-    emitter.pack("pack_backward", [plan.backward, plan.after])
+    emitter.pack("pack_backward", [plan.backward])
+    emitter.pack("pack_after", [plan.after])
     emitter.reduce()
+
+
+def stride(buffer: Buffer, real: Real) -> int:
+    """How many numbers from one row of a buffer to the next: more than its width where nobody else reads it."""
+    if buffer.kind not in (Kind.BLOCK, Kind.CHUNK):
+        return buffer.width
+    NR = products.panel_width(real)
+    # One vector more than whole panels, so that rows do not lie at multiples of a page.
+    return -(-buffer.width // NR) * NR + real.lanes
 
 
 class _Body:
@@ -88,19 +120,15 @@ class _Body:
         return self.code.b.inttoptr(self.slot(name), POINTER)
 
     def stride(self, place: Place) -> int:
-        if place.buffer.kind is not Kind.BLOCK:
-            return place.buffer.width
-        NR = products.panel_width(self.real)
-        # One line more than whole panels, so that rows do not lie at multiples of a page.
-        return -(-place.buffer.width // NR) * NR + self.real.lanes
+        return stride(place.buffer, self.real)
 
     def start(self, place: Place) -> Value:
         """The address of the first row of this step, at the place's first column."""
         code, B, size = self.code, self.slot("B"), place.buffer.width
         base = self.pointer(place.buffer.name)
         kind = place.buffer.kind
-        if kind is Kind.STEP and self.timed:
-            base = code.at(base, code.mul(code.mul(self.step, B), size))
+        if kind in (Kind.STEP, Kind.CHUNK) and self.timed:
+            base = code.at(base, code.mul(code.mul(self.step, B), self.stride(place)))
         elif kind is Kind.PREVIOUS:
             earlier = code.at(base, code.mul(code.mul(code.sub(self.step, 1), B), size))
             first = code.is_(self.step, "==", 0)
@@ -144,7 +172,7 @@ class _Emitter:
             for stage in program.stages:
                 self.stage(body, stage, begin, end, part, parts)
                 with b.if_then(code.is_(parts, ">", 1)):
-                    b.call(b.inttoptr(body.slot("barrier"), ir.FunctionType(ir.VoidType(), []).as_pointer()), [])
+                    code.call(products.declare(code, "barrier"), body.pointer("barrier"), parts, body.slot("yield"))
         code.end()
 
     def stage(self, body: _Body, stage: Any, begin: Integer, end: Integer, part: Integer, parts: Integer) -> None:
@@ -191,15 +219,16 @@ class _Emitter:
                 x = r.x
                 name = previous(x) if x.buffer.kind is Kind.PREVIOUS else x.buffer.name
                 with_sums = sums.pop(r.d, None)
+                right = code.at(body.pointer(name), x.offset), stride(x.buffer, self.real)
                 code.call(
-                    products.declare(code, "outer"), d, r.d.buffer.width, code.at(body.pointer(name), x.offset),
-                    x.buffer.width, body.pointer(r.nodes[0].name), r.x_size, body.slot("rows"), r.size, r.x_size,
-                    *share, body.slot("add"), body.pointer(with_sums.name) if with_sums else null, scratch,
+                    products.declare(code, "outer"), d, stride(r.d.buffer, self.real), *right,
+                    body.pointer(r.nodes[0].name), r.x_size, body.slot("rows"), r.size, r.x_size, *share,
+                    body.slot("add"), body.pointer(with_sums.name) if with_sums else null, scratch,
                 )  # fmt: skip
         for place, node in sums.items():
             d, size = code.at(body.pointer(place.buffer.name), place.offset), width(node.all_input_nodes[0])
             code.call(
-                products.declare(code, "column_sums"), d, place.buffer.width, body.slot("rows"), size,
+                products.declare(code, "column_sums"), d, stride(place.buffer, self.real), body.slot("rows"), size,
                 code["me"], code["all"], body.slot("add"), body.pointer(node.name),
             )  # fmt: skip
         code.end()
@@ -226,7 +255,7 @@ class _Values:
             return
         if node in self.stage.products:
             if len(node.args) == 3:
-                found[node.args[0]] = None  # type: ignore[index]
+                found[operand(node, 0)] = None
             return
         for argument in node.all_input_nodes:
             self._collect(argument, start, found)
@@ -240,51 +269,61 @@ class _Values:
         with code.loop(begin, end) as row:
             self.row = row
             self.rows = {p: code.at(start, code.mul(row, body.stride(p))) for p, start in starts.items()}
-            with code.loop(first, code.least(last, whole)) as vector:
-                self._columns(code.mul(vector, lanes), None)
+            end = code.least(last, whole)
+            pairs = code.mul(code.div(code.sub(end, first), TOGETHER), TOGETHER)
+            middle = code.add(first, code.choose(code.is_(pairs, ">", 0), pairs, 0))
+            with code.loop(first, middle, TOGETHER) as vector:
+                self._columns([code.mul(code.add(vector, i), lanes) for i in range(TOGETHER)], None)
+            with code.loop(middle, end) as vector:
+                self._columns([code.mul(vector, lanes)], None)
             if rest:
                 with code.b.if_then(code.is_(last, ">", whole)):
-                    self._columns(INT(whole * lanes), code.first_lanes(rest))
+                    self._columns([INT(whole * lanes)], code.first_lanes(rest))
 
-    def _columns(self, column: Value, mask: Value) -> None:
-        self.column, self.mask = column, mask
-        self.done: dict[tuple[Node, int], Value] = {}
+    def _columns(self, columns: list[Value], mask: Value) -> None:
+        self.columns, self.mask = columns, mask
+        self.done: dict[tuple[Node, int], list[Value]] = {}
         values = [(self.value(node, start), place) for node, start, place in self.stage.stores]
         for value, place in values:
-            self.body.code.store_vector(value, self.rows[place], column, mask)
+            for one, column in zip(value, columns, strict=True):
+                self.body.code.store_vector(one, self.rows[place], column, mask)
 
-    def value(self, node: Node | None, start: int) -> Value:
+    def value(self, node: Node | None, start: int) -> list[Value]:
+        """A value, in a vector for each of the columns that are computed together."""
         if node is None:
-            return self.body.code.fill(0)
+            return [self.body.code.fill(0) for _ in self.columns]
         if node.meta["domain"] is not Domain.WEIGHT:
             node, start = source(node, start, self.stage.width, self.stage.memory)
         if (node, start) not in self.done:
             self.done[node, start] = self._value(node, start)
         return self.done[node, start]
 
-    def _value(self, node: Node, start: int) -> Value:
+    def _value(self, node: Node, start: int) -> list[Value]:
         stage, code = self.stage, self.body.code
         if node in stage.memory:
             return self._loaded(stage.memory[node], start)
         if node in stage.products:
             value = self._loaded(stage.products[node], start)
             if len(node.args) == 3:
-                value = code.b.fadd(value, self.value(node.args[0], start))  # type: ignore[arg-type]
+                bias = self.value(operand(node, 0), start)
+                value = [code.b.fadd(v, b) for v, b in zip(value, bias, strict=True)]
             return value
         if node.meta["domain"] is Domain.WEIGHT:
             pointer = self.body.pointer(node.name)
             if node.meta["shape"] in ((), (1,)):
-                return code.fill(code.load(pointer))
-            return code.load_vector(pointer, code.add(self.column, start), self.mask)
-        arguments = [self.value(a, start) if isinstance(a, Node) else a for a in node.args]
-        return POINTWISE[node.target](code, *arguments, **node.kwargs)
+                return [code.fill(code.load(pointer))] * len(self.columns)
+            return [code.load_vector(pointer, code.add(column, start), self.mask) for column in self.columns]
+        given = [self.value(a, start) if isinstance(a, Node) else [a] * len(self.columns) for a in node.args]
+        return [POINTWISE[node.target](code, *one, **node.kwargs) for one in zip(*given, strict=True)]
 
-    def _loaded(self, place: Place, start: int) -> Value:
+    def _loaded(self, place: Place, start: int) -> list[Value]:
         code, body = self.body.code, self.body
-        index = code.add(self.column, start)
-        value = code.load_vector(self.rows[place], index, self.mask)
-        if place.buffer.kind is Kind.COTANGENT:
-            row = code.mul(self.row, body.slot("dy.row"))
-            dy = code.at(body.pointer("dy"), code.add(code.mul(body.step, body.slot("dy.step")), row))
-            value = code.b.fadd(value, code.load_vector(dy, code.add(index, place.offset), self.mask))
-        return value
+        found = [code.load_vector(self.rows[place], code.add(column, start), self.mask) for column in self.columns]
+        if place.buffer.kind is not Kind.COTANGENT:
+            return found
+        row = code.mul(self.row, body.slot("dy.row"))
+        dy = code.at(body.pointer("dy"), code.add(code.mul(body.step, body.slot("dy.step")), row, place.offset + start))
+        return [
+            code.b.fadd(value, code.load_vector(dy, column, self.mask))
+            for value, column in zip(found, self.columns, strict=True)
+        ]

@@ -30,7 +30,8 @@ class Host:
     def real(self, dtype: str) -> Real:
         """The numbers of a dtype ("float32", "float64") on this machine."""
         # AVX-512 and NEON have 32 vector registers, AVX2 and SSE 16.
-        registers = 16 if self.triple.startswith(("x86", "i")) and self.vector_bytes < 64 else 32
+        x86 = self.triple.startswith(("x86", "i"))
+        registers = 16 if x86 and self.vector_bytes < 64 else 32
         return Real(dtype, self.vector_bytes // SCALARS[dtype][1], registers)
 
 

@@ -46,13 +46,16 @@ def threads() -> int:
 
 
 @functools.cache
-def addresses() -> tuple[int, int, int]:
-    """Of the functions omp_get_thread_num, omp_get_num_threads and GOMP_barrier; zeros where there are none."""
+def addresses() -> dict[str, int]:
+    """Of what compiled code calls: which thread it runs on, of how many, and how to let others run."""
     if library() is None:
-        return (0, 0, 0)
-    names = ("omp_get_thread_num", "omp_get_num_threads", "GOMP_barrier")
-    address = [ctypes.cast(getattr(library(), name), ctypes.c_void_p).value or 0 for name in names]
-    return (address[0], address[1], address[2])
+        return {}
+    of = {
+        "thread_num": library().omp_get_thread_num,
+        "num_threads": library().omp_get_num_threads,
+        "yield": ctypes.CDLL(None).sched_yield,
+    }
+    return {name: ctypes.cast(function, ctypes.c_void_p).value or 0 for name, function in of.items()}
 
 
 def parallel(function: int, data: int, count: int) -> None:

@@ -13,6 +13,7 @@ from llvmlite import ir
 
 from elman.through_time.native.writer import INT, POINTER, Code, Integer, Real, Value
 
+X86, ARM = ("x86_64", "i386", "i686"), ("aarch64", "arm64")  # as target triples begin
 VECTORS = 2  # of a panel's row
 DEPTH = 256  # of k, between two visits to the result: the panel's part stays in the first cache
 BLOCK = 8  # tiles, in the rows of the left matrix that are worked on together: they stay in the second cache
@@ -48,6 +49,7 @@ def write(module: Any, real: Real) -> None:
     _product(module, real, single, several)
     _outer(module, real, _tile(module, real, most, 1, packed=True))
     _column_sums(module, real)
+    _barrier(module, real)
     _entries(module, real)
 
 
@@ -70,6 +72,7 @@ SIGNATURES = {
     "pack": ("*source", "step_k", "step_n", "K", "N", "begin", "end", "*panels"),
     "product": ("*a", "lda", "*panels", "*c", "ldc", "M", "N", "K", "begin", "end", "add"),
     "outer": ("*d", "ldd", "*x", "ldx", "*c", "ldc", "R", "M", "N", "part", "parts", "add", "*sums", "*scratch"),
+    "barrier": ("*memory", "all", "yield"),
     "alone": ("*data",),
     "team": ("*data",),
     "column_sums": ("*d", "ldd", "R", "N", "part", "parts", "add", "*sums"),
@@ -388,6 +391,47 @@ def _column_sums(module: Any, real: Real) -> None:
     code.end()
 
 
+SPINS = 2000  # of a waiting thread, before it begins to offer its core to others: some ten microseconds
+BARRIER = 16  # 64-bit words: how many threads have arrived, and on a line of its own, how often all had
+
+
+def _barrier(module: Any, real: Real) -> None:
+    """Wait until all threads are here. An OpenMP barrier takes a microsecond, as long as a small step; this a tenth."""
+    code = _public(module, "barrier", real)
+    b, memory = code.b, code["memory"]
+    arrived, rounds = code.at(memory, 0, INT), code.at(memory, BARRIER // 2, INT)
+    before = b.load_atomic(rounds, "acquire", 8, typ=INT)
+    last = code.is_(b.atomic_rmw("add", arrived, INT(1), "acq_rel"), "==", code.sub(code["all"], 1))
+    with b.if_else(last) as (opening, waiting):
+        with opening:
+            b.atomic_rmw("xchg", arrived, INT(0), "monotonic")
+            b.atomic_rmw("add", rounds, INT(1), "release")
+        with waiting:
+            spins = code.local(INT)
+            b.store(INT(0), spins)
+            look, again, done = (code.function.append_basic_block(name) for name in ("look", "again", "done"))
+            b.branch(look)
+            b.position_at_end(look)
+            b.cbranch(code.is_(b.load_atomic(rounds, "acquire", 8, typ=INT), "==", before), again, done)
+            b.position_at_end(again)
+            _pause(code)
+            b.store(code.add(b.load(spins, typ=INT), 1), spins)
+            with b.if_then(code.is_(b.load(spins, typ=INT), ">", SPINS)):
+                b.call(b.inttoptr(code["yield"], ir.FunctionType(ir.IntType(32), []).as_pointer()), [])
+            b.branch(look)
+            b.position_at_end(done)
+    code.end()
+
+
+def _pause(code: Code) -> None:
+    """Tell the core that it is waiting."""
+    if code.module.triple.startswith(X86):
+        code.b.call(code.declared("llvm.x86.sse2.pause", ir.FunctionType(ir.VoidType(), [])), [])
+    elif code.module.triple.startswith(ARM):
+        hint = code.declared("llvm.aarch64.hint", ir.FunctionType(ir.VoidType(), [ir.IntType(32)]))
+        code.b.call(hint, [ir.IntType(32)(1)])
+
+
 WORK = ir.FunctionType(ir.VoidType(), [POINTER, INT, INT])
 
 
@@ -413,7 +457,7 @@ def _entries(module: Any, real: Real) -> None:
 def _flush_denormals(code: Code) -> Callable[[], None]:
     """Let denormals be zero, operands and results alike; the returned function writes what undoes it."""
     b, triple, int32 = code.b, code.module.triple, ir.IntType(32)
-    if triple.startswith(("x86_64", "i386", "i686")):
+    if triple.startswith(X86):
         kind = ir.FunctionType(ir.VoidType(), [POINTER])
         read, write = (code.declared(f"llvm.x86.sse.{name}", kind) for name in ("stmxcsr", "ldmxcsr"))
         before, now = code.local(int32), code.local(int32)
@@ -421,7 +465,7 @@ def _flush_denormals(code: Code) -> Callable[[], None]:
         b.store(b.or_(b.load(before, typ=int32), int32(0x8040)), now)
         b.call(write, [now])
         return lambda: b.call(write, [before])
-    if triple.startswith(("aarch64", "arm64")):
+    if triple.startswith(ARM):
         get = code.declared("llvm.aarch64.get.fpcr", ir.FunctionType(INT, []))
         put = code.declared("llvm.aarch64.set.fpcr", ir.FunctionType(ir.VoidType(), [INT]))
         register = b.call(get, [])

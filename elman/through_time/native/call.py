@@ -1,0 +1,213 @@
+"""One call of a compiled plan: its slots, its memory, its chunks of steps."""
+
+import ctypes
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, fx
+
+from elman.through_time.native import emit, pool, products
+from elman.through_time.native.writer import Real
+from elman.through_time.plan import Plan
+from elman.through_time.schedule import Kind, Product, Program
+
+ROWS = 512  # of steps times batch, in a chunk: worked on together between the loop and what comes before and after it
+LINE = 64  # bytes, of a cache
+
+
+class Values(dict[fx.Node, Tensor]):
+    """Values of a plan that no row takes part in, worked out by torch when they are asked for."""
+
+    def __init__(self, plan: Plan, parameters: Sequence[Tensor], sums: Mapping[fx.Node, Tensor]) -> None:
+        super().__init__(zip(plan.parameters, parameters, strict=True))
+        self.update(sums)
+
+    def __missing__(self, node: fx.Node) -> Tensor:
+        arguments = fx.node.map_arg((node.args, node.kwargs), lambda n: self[n])
+        self[node] = node.target(*arguments[0], **arguments[1])  # type: ignore[operator]
+        return self[node]
+
+
+class Piece(NamedTuple):
+    """Memory that a call needs for a slot, in numbers: so many, and more for the batch, a chunk's rows, the threads."""
+
+    slot: int
+    fixed: int = 0
+    batch: int = 0
+    rows: int = 0
+    threads: int = 0
+
+
+class Layout:
+    """What a call of some programs needs, whatever T and B are.
+
+    Args:
+        plan: of the programs.
+        loop: the program of the loop.
+        around: the program that runs on whole chunks, before the loop or after it.
+        real: of the numbers.
+    """
+
+    def __init__(self, plan: Plan, loop: Program, around: Program, real: Real) -> None:
+        self.plan, self.loop, self.real, self.number = plan, loop, real, emit.slots(plan)
+        self.given: dict[
+            fx.Node, list[int]
+        ] = {}  # parameters, or values made of them, and the slots of their addresses
+        pieces: dict[int, Piece] = {}
+        for program in (around, loop):
+            for weight, transposed in program.weights():
+                slot = self.number[emit.panels_name(weight, transposed)]
+                pieces[slot] = Piece(slot, emit.panels_size(weight, transposed, real))
+                self.given[weight] = [self.number[weight.name]]
+            for node in emit.vectors(program):
+                self.given[node] = [self.number[node.name]]
+            for buffer in program.buffers():
+                slot, stride = self.number[buffer.name], emit.stride(buffer, real)
+                if buffer.kind is Kind.CHUNK or (buffer.kind is Kind.BLOCK and program is around):
+                    pieces[slot] = Piece(slot, rows=max(stride, pieces.get(slot, Piece(slot)).rows))
+                elif buffer.kind is Kind.BLOCK:
+                    pieces.setdefault(slot, Piece(slot, batch=stride))
+        self.scratch = max((products.outer_scratch(real, r.x_size) for r in plan.reductions), default=0)
+        if loop is plan.backward:
+            slot = self.number["scratch"]
+            pieces[slot] = Piece(slot, threads=self.scratch)
+        self.pieces = list(pieces.values())
+
+
+class Call:
+    """One call's slots and memory.
+
+    Args:
+        layout: of the programs that will run.
+        entry: runs the function whose address is in the first slot, on some threads.
+        x: (T, B, D), whose dtype is that of all memory.
+        parameters: in the order of the plan.
+    """
+
+    def __init__(
+        self, layout: Layout, entry: Callable[[int, int], None], x: Tensor, parameters: Sequence[Tensor]
+    ) -> None:
+        self.layout, self.entry, self.number, self.x = layout, entry, layout.number, x
+        self.T, self.B = T, B = x.shape[:2]
+        self.data = (ctypes.c_int64 * len(self.number))()
+        self.address = ctypes.addressof(self.data)
+        self.alive: list[Tensor] = []
+        self.moving: list[tuple[int, int, int]] = []
+        self.first: list[tuple[int, int, int, int]] = []
+        self.swaps: dict[str, Tensor] = {}
+        self.states: dict[str, tuple[Tensor, Tensor]] = {}
+        self.threads, self.split = threads_for(layout.loop, layout.real, T, B, pool.threads())
+        self.steps = max(1, min(T, ROWS // max(B, 1)))
+        for name, address in pool.addresses().items():
+            self.set(name, address)
+        self.set("B", B)
+        self.set("split", int(self.split))
+        self.set("scratch.each", layout.scratch)
+        values = Values(layout.plan, parameters, {})
+        for node, slots in layout.given.items():
+            tensor = values[node].contiguous()
+            self.alive.append(tensor)
+            for slot in slots:
+                self.data[slot] = tensor.data_ptr()
+        self._allocate()
+
+    def _allocate(self) -> None:
+        """Packed matrices, buffers of a step and buffers of a chunk, in one piece of memory."""
+        rows, size = self.steps * self.B, self.layout.real.bytes
+        line = LINE // size
+        counts = [p.fixed + p.batch * self.B + p.rows * rows + p.threads * self.threads for p in self.layout.pieces]
+        counts = [-(-count // line) * line for count in counts]
+        memory = self.x.new_empty(sum(counts) + line)
+        self.alive.append(memory)
+        if self.split:
+            self.point("barrier", torch.zeros(products.BARRIER, dtype=torch.int64))
+        address = -(-memory.data_ptr() // LINE) * LINE
+        for piece, count in zip(self.layout.pieces, counts, strict=True):
+            self.data[piece.slot] = address
+            address += count * size
+
+    def set(self, name: str, value: int) -> None:
+        """Put a number into a slot."""
+        self.data[self.number[name]] = value
+
+    def point(self, name: str, tensor: Tensor) -> None:
+        """Put a tensor's address into a slot, if there is one."""
+        if name in self.number:
+            self.data[self.number[name]] = tensor.data_ptr()
+            self.alive.append(tensor)
+
+    def along(self, name: str, tensor: Tensor, before: Tensor | None = None) -> None:
+        """A tensor (T, B, ...) whose slot moves with the chunks; `before` is the row before its first."""
+        if name not in self.number:
+            return
+        step = tensor.stride(0) * tensor.element_size()
+        self.alive.append(tensor)
+        self.moving.append((self.number[name], tensor.data_ptr(), step))
+        if before is not None:
+            self.alive.append(before)
+            self.states[name] = (before, tensor)
+            if f"{name}.before" in self.number:
+                self.first.append((self.number[f"{name}.before"], before.data_ptr(), tensor.data_ptr(), step))
+
+    def swapped(self, name: str, initial: Tensor, half: int) -> Tensor:
+        """Memory for two states, which take turns; one begins as `initial`."""
+        both = self.x.new_empty(2, *initial.shape)
+        both[half] = initial
+        self.point(name, both)
+        self.swaps[name] = both
+        return both
+
+    def cotangent(self, dy: Tensor) -> None:
+        """The cotangent of the outputs, whose rows may lie anywhere."""
+        if dy.stride(-1) != 1 and dy.shape[-1] > 1:
+            dy = dy.contiguous()
+        self.along("dy", dy)
+        self.set("dy.step", dy.stride(0))
+        self.set("dy.row", dy.stride(1))
+
+    def chunks(self) -> list[tuple[int, int]]:
+        """The steps at which each chunk begins and ends."""
+        return [(t, min(t + self.steps, self.T)) for t in range(0, self.T, self.steps)]
+
+    def move(self, begin: int, end: int, add: bool = False) -> None:
+        """Point every slot at a chunk."""
+        self.set("time", begin)
+        self.set("steps", end - begin)
+        self.set("rows", (end - begin) * self.B)
+        self.set("add", int(add))
+        for number, address, step in self.moving:
+            self.data[number] = address + begin * step
+        for number, first, address, step in self.first:
+            self.data[number] = address + (begin - 1) * step if begin else first
+        for name, (before, sequence) in self.states.items():
+            if f"{name}.previous" in self.number:
+                earlier = sequence[begin - 1 :] if begin else torch.cat((before[None], sequence[: end - 1]))
+                self.point(f"{name}.previous", earlier)
+
+    def run(self, function: int) -> None:
+        """Run a function of the plan on all threads."""
+        self.data[0] = function
+        self.entry(self.address, self.threads)
+
+
+# What the choice of threads reckons with: roughly what a core of today does.
+FLOPS = 1e11  # multiply-adds count twice
+BANDWIDTH = 5e10  # bytes per second, of matrices that pass through the caches at every step
+WAIT = 5e-7  # seconds, of a barrier
+START = 1e-5  # seconds, of setting all threads to work
+
+
+def threads_for(loop: Program, real: Real, T: int, B: int, count: int) -> tuple[int, bool]:
+    """How many threads of `count` a loop uses, and whether they share the columns of a step rather than its rows."""
+    products_of_step = [stage for stage in loop.stages if isinstance(stage, Product)]
+    numbers = sum(stage.depth * stage.width for stage in products_of_step)
+
+    def seconds(rows: int, share: float) -> float:
+        return max(2 * rows * numbers * share / FLOPS, real.bytes * numbers * share / BANDWIDTH) + rows * share * 1e-7
+
+    by_rows = T * seconds(-(-B // count), 1) + START
+    by_columns = T * (seconds(B, 1 / count) + WAIT * len(loop.stages)) + START
+    if count == 1 or T * seconds(B, 1) <= min(by_rows, by_columns):
+        return 1, False
+    return count, by_columns < by_rows
