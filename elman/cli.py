@@ -9,6 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 import elman
+from elman.bench.command import bench
 from elman.errors import BadInput
 from elman.options import RunFolder
 from elman.tasks import TASKS, command_of
@@ -26,6 +27,7 @@ for _task in TASKS:
 # Of these, each task will have its own; text is the only one so far.
 app.command()(command_of("text").generate)
 app.command()(command_of("text").evaluate)
+app.command()(bench)
 
 
 @app.command()

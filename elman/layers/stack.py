@@ -106,7 +106,8 @@ class Stack(Layer):
             state: State = states[0][k] if count == 1 else tuple(state[k] for state in states)
             x, final = run(cell, parameters, x, state, self.executor)
             finals.append((final,) if isinstance(final, Tensor) else final)
-        x, last = self._leave(input, x, tuple(torch.stack(layers) for layers in zip(*finals, strict=True)))
+        pile = [layers[0][None] if len(layers) == 1 else torch.stack(layers) for layers in zip(*finals, strict=True)]
+        x, last = self._leave(input, x, tuple(pile))
         return x, last[0] if count == 1 else last
 
     def extra_repr(self) -> str:

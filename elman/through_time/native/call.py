@@ -51,17 +51,15 @@ class Layout:
 
     def __init__(self, plan: Plan, loop: Program, around: Program, real: Real) -> None:
         self.plan, self.loop, self.real, self.number = plan, loop, real, emit.slots(plan)
-        self.given: dict[
-            fx.Node, list[int]
-        ] = {}  # parameters, or values made of them, and the slots of their addresses
+        self.given: dict[fx.Node, int] = {}  # parameters, or values made of them, and the slots they go to
         pieces: dict[int, Piece] = {}
         for program in (around, loop):
             for weight, transposed in program.weights():
                 slot = self.number[emit.panels_name(weight, transposed)]
                 pieces[slot] = Piece(slot, emit.panels_size(weight, transposed, real))
-                self.given[weight] = [self.number[weight.name]]
+                self.given[weight] = self.number[weight.name]
             for node in emit.vectors(program):
-                self.given[node] = [self.number[node.name]]
+                self.given[node] = self.number[node.name]
             for buffer in program.buffers():
                 slot, stride = self.number[buffer.name], emit.stride(buffer, real)
                 if buffer.kind is Kind.CHUNK or (buffer.kind is Kind.BLOCK and program is around):
@@ -69,10 +67,18 @@ class Layout:
                 elif buffer.kind is Kind.BLOCK:
                     pieces.setdefault(slot, Piece(slot, batch=stride))
         self.scratch = max((products.outer_scratch(real, r.x_size) for r in plan.reductions), default=0)
-        if loop is plan.backward:
+        self.backwards = loop is plan.backward
+        if self.backwards:
             slot = self.number["scratch"]
             pieces[slot] = Piece(slot, threads=self.scratch)
         self.pieces = list(pieces.values())
+        self.template = (ctypes.c_int64 * len(self.number))()
+        for name, value in {**pool.addresses(), "scratch.each": self.scratch}.items():
+            self.template[self.number[name]] = value
+        # Parameters as they are have their place in the list of them; values made of several must be worked out.
+        order = {node: i for i, node in enumerate(plan.parameters)}
+        self.plain = [(order[node], slot) for node, slot in self.given.items() if node in order]
+        self.made = [(node, slot) for node, slot in self.given.items() if node not in order]
 
 
 class Call:
@@ -90,7 +96,7 @@ class Call:
     ) -> None:
         self.layout, self.entry, self.number, self.x = layout, entry, layout.number, x
         self.T, self.B = T, B = x.shape[:2]
-        self.data = (ctypes.c_int64 * len(self.number))()
+        self.data = type(layout.template).from_buffer_copy(layout.template)
         self.address = ctypes.addressof(self.data)
         self.alive: list[Tensor] = []
         self.moving: list[tuple[int, int, int]] = []
@@ -99,17 +105,14 @@ class Call:
         self.states: dict[str, tuple[Tensor, Tensor]] = {}
         self.threads, self.split = threads_for(layout.loop, layout.real, T, B, pool.threads())
         self.steps = max(1, min(T, ROWS // max(B, 1)))
-        for name, address in pool.addresses().items():
-            self.set(name, address)
         self.set("B", B)
         self.set("split", int(self.split))
-        self.set("scratch.each", layout.scratch)
-        values = Values(layout.plan, parameters, {})
-        for node, slots in layout.given.items():
-            tensor = values[node].contiguous()
-            self.alive.append(tensor)
-            for slot in slots:
-                self.data[slot] = tensor.data_ptr()
+        for index, slot in layout.plain:
+            self.put(slot, parameters[index].contiguous())
+        if layout.made:
+            values = Values(layout.plan, parameters, {})
+            for node, slot in layout.made:
+                self.put(slot, values[node].contiguous())
         self._allocate()
 
     def _allocate(self) -> None:
@@ -131,11 +134,15 @@ class Call:
         """Put a number into a slot."""
         self.data[self.number[name]] = value
 
+    def put(self, slot: int, tensor: Tensor) -> None:
+        """Put a tensor's address into the slot of a number."""
+        self.data[slot] = tensor.data_ptr()
+        self.alive.append(tensor)
+
     def point(self, name: str, tensor: Tensor) -> None:
         """Put a tensor's address into a slot, if there is one."""
         if name in self.number:
-            self.data[self.number[name]] = tensor.data_ptr()
-            self.alive.append(tensor)
+            self.put(self.number[name], tensor)
 
     def along(self, name: str, tensor: Tensor, before: Tensor | None = None) -> None:
         """A tensor (T, B, ...) whose slot moves with the chunks; `before` is the row before its first."""
@@ -181,7 +188,7 @@ class Call:
         for number, first, address, step in self.first:
             self.data[number] = address + (begin - 1) * step if begin else first
         for name, (before, sequence) in self.states.items():
-            if f"{name}.previous" in self.number:
+            if self.layout.backwards and f"{name}.previous" in self.number:
                 earlier = sequence[begin - 1 :] if begin else torch.cat((before[None], sequence[: end - 1]))
                 self.point(f"{name}.previous", earlier)
 

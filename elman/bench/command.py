@@ -1,0 +1,49 @@
+"""`elman bench`."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from elman.options import positive, whole
+
+ALL = "lstm gru rnn-tanh rnn-relu"
+
+
+def bench(
+    cells: Annotated[str, typer.Option(help="Which layers.", metavar="NAMES")] = ALL,
+    shapes: Annotated[
+        str | None, typer.Option(help="Which shapes.", metavar='"T,B,D,H ..."', show_default="ten of many kinds")
+    ] = None,
+    threads: Annotated[int | None, whole("How many threads.", 1, show_default="torch's own number")] = None,
+    seconds: Annotated[float, positive("To spend on each figure.")] = 1.0,
+    input_gradient: Annotated[bool, typer.Option(help="Compute the gradient of x too.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and no table.")] = False,
+) -> None:
+    """Time our layers against torch.nn's, side by side, where both give the same numbers."""
+    import torch
+
+    from elman.bench import layers, report, run
+    from elman.errors import BadInput
+
+    names = cells.split()
+    if not names or any(name not in layers.PAIRS for name in names):
+        raise BadInput(f"--cells: expected some of {', '.join(layers.PAIRS)}; got {cells!r}")
+    try:
+        chosen = layers.SHAPES if shapes is None else layers.parse(shapes)
+    except ValueError:
+        raise BadInput(f'--shapes: expected sizes "T,B,D,H", each from 1 up; got {shapes!r}') from None
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        peak = run.peak(seconds)
+        rows = list(report.with_progress(run.measure(names, chosen, seconds, input_gradient), len(names) * len(chosen)))
+    finally:
+        torch.set_num_threads(before)
+    if as_json:
+        found = {"machine": run.machine(), "peak": peak, "rows": [run.as_json(row) for row in rows]}
+        print(json.dumps(found, indent=1))
+    else:
+        report.table(rows, peak, run.machine())
+    if not all(row.agrees for row in rows):
+        raise BadInput("some layers do not give the numbers of torch.nn; no ratio is printed for these")

@@ -1,0 +1,69 @@
+"""What `elman bench` prints."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from elman.bench.layers import AGREEMENT
+from elman.bench.run import Row, geometric_mean
+from elman.report.tables import console
+
+WIDTH = 120  # characters
+
+
+WIDTH = 120  # characters
+
+
+def with_progress(rows: Iterable[Row], total: int) -> Iterator[Row]:
+    """The rows as they come, with a bar on the terminal."""
+    text, left = TextColumn("{task.description}"), TextColumn("time left")
+    columns = (text, BarColumn(), MofNCompleteColumn(), left, TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("measuring", total=total)
+        for row in rows:
+            progress.update(task, advance=1, description=f"{row.cell} {row.shape}")
+            yield row
+
+
+def table(rows: Sequence[Row], peak: dict[str, float], machine: dict[str, Any]) -> None:
+    """Print all rows, and for each cell the least and the mean ratio."""
+    screen = console()
+    screen.width = max(screen.width, WIDTH)  # figures cut short would say nothing
+    drawn = Table(box=box.SIMPLE_HEAD)
+    drawn.add_column("layer")
+    headings = "T,B,D,H", "forward ms", "torch.nn", "ratio", "GFLOP/s"
+    for name in (*headings, "both ways ms", "torch.nn", "ratio", "GFLOP/s", "of peak"):
+        drawn.add_column(name, justify="right")
+    for row in rows:
+        drawn.add_row(row.cell, str(row.shape), *_figures(row, max(peak.values())))
+    screen.print(drawn)
+    for cell in dict.fromkeys(row.cell for row in rows):
+        ratios = [row.ratios for row in rows if row.cell == cell and row.agrees]
+        if ratios:
+            least = [min(column) for column in zip(*ratios, strict=True)]
+            mean = [geometric_mean(column) for column in zip(*ratios, strict=True)]
+            screen.print(
+                f"{cell}: forward least {least[0]:.2f}, mean {mean[0]:.2f}; "
+                f"both ways least {least[1]:.2f}, mean {mean[1]:.2f} (geometric)"
+            )
+    threads = rows[0].threads
+    screen.print(
+        f"{threads} thread{'s' if threads > 1 else ''}; largest product: torch {peak['torch']:.0f}, "
+        f"our tile {peak['tile']:.0f} GFLOP/s; {', '.join(f'{k} {v}' for k, v in machine.items() if v)}"
+    )
+
+
+def _figures(row: Row, peak: float) -> list[str]:
+    if not row.agrees:
+        return [f"the numbers differ by {row.error:.1e} (at most {AGREEMENT:.0e} is the rounding)"]
+    assert row.forward
+    assert row.both
+    assert row.gflops
+    figures: list[str] = []
+    for (ours, theirs), ratio, speed in zip((row.forward, row.both), row.ratios, row.gflops, strict=True):
+        figures += [f"{ours * 1e3:.2f}", f"{theirs * 1e3:.2f}", f"{ratio:.2f}", f"{speed:.0f}"]
+    return [*figures, f"{row.gflops[1] / peak:.0%}"]
