@@ -1,9 +1,10 @@
 """The engine's one door: a cell, its parameters, a sequence and a state in; outputs and the last state out.
 
 An executor is a function with the signature of `loop.run`. `loop` is plain torch and the definition of correct;
-`native` compiles the cell for this machine's CPU.
+`native` compiles the cell for this machine's CPU; in an environment with ELMAN_NATIVE=0, it is not there.
 """
 
+import os
 from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
@@ -29,6 +30,8 @@ def _auto(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: S
 
 
 EXECUTORS: dict[str, Executor] = {"loop": loop.run, "native": _native}
+if os.environ.get("ELMAN_NATIVE") == "0":
+    del EXECUTORS["native"]
 
 
 def run(
@@ -50,7 +53,9 @@ def run(
         ValueError: for an unknown executor.
         RuntimeError: if the executor asked for cannot run this.
     """
-    chosen = _auto if known_executor(executor) == "auto" else EXECUTORS[executor]
+    if known_executor(executor) == "auto":
+        executor = "auto" if "native" in EXECUTORS else "loop"
+    chosen = _auto if executor == "auto" else EXECUTORS[executor]
     return chosen(cell, parameters, x, state)
 
 

@@ -156,5 +156,8 @@ class Native:
     def _finished(self, sums: Mapping[fx.Node, Tensor], parameters: Sequence[Tensor]) -> list[Tensor | None]:
         """The gradients of the parameters, from sums over all rows."""
         values = Values(self.plan, parameters, sums)
-        gradients = self.plan.d_parameters
-        return [None if node is None else values[node] for node in gradients]
+        found = [None if node is None else values[node].contiguous() for node in self.plan.d_parameters]
+        # Two biases that are only ever added have one gradient, but not one memory: optimizers write into it.
+        pointers = [None if gradient is None else gradient.data_ptr() for gradient in found]
+        shared = [gradient is not None and pointers.index(gradient.data_ptr()) < i for i, gradient in enumerate(found)]
+        return [g.clone() if g is not None and again else g for g, again in zip(found, shared, strict=True)]

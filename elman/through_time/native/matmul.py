@@ -14,8 +14,8 @@ SLOTS = ("work", "thread_num", "num_threads", "a", "b", "c", "panels", "M", "K",
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """The product of two contiguous matrices, with torch's number of threads.
 
-    >>> a = torch.ones(3, 4)
-    >>> matmul(a, torch.ones(4, 2))[0].tolist()
+    >>> import torch
+    >>> matmul(torch.ones(3, 4), torch.ones(4, 2))[0].tolist()
     [4.0, 4.0]
     """
     (M, K), N = a.shape, b.shape[1]
