@@ -9,21 +9,22 @@ torch.Size([7, 2, 5])
 Public names are imported when they are first asked for, so that the command line answers at once.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from elman.explanation import explain
     from elman.layers import GRU, LSTM, RNN, Recurrent, Stack
 
 __version__ = "0.1.0"
 
-__all__ = ["GRU", "LSTM", "RNN", "Recurrent", "Stack", "__version__"]
+__all__ = ["GRU", "LSTM", "RNN", "Recurrent", "Stack", "__version__", "explain"]
 
 
 def __getattr__(name: str) -> object:
     if name in __all__:
-        from elman import layers
-
-        return getattr(layers, name)
+        home = import_module("elman.explanation" if name == "explain" else "elman.layers")
+        return getattr(home, name)
     raise AttributeError(f"module 'elman' has no attribute {name!r}")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -22,7 +23,6 @@ from elman.through_time.loop import State
 aten = torch.ops.aten
 
 SAME = {aten.detach.default, aten.alias.default, aten.clone.default, aten.lift_fresh.default, aten._to_copy.default}
-HERE = str(Path(__file__).parent)
 TORCH = str(Path(torch.__file__).parent)
 
 
@@ -176,7 +176,9 @@ class _Recorder(TorchDispatchMode):
         else:
             for i, piece in enumerate(result):
                 if isinstance(piece, Tensor):
-                    self.name(piece, self.graph.call_function(operator.getitem, (node, i)))
+                    item = self.graph.call_function(operator.getitem, (node, i))
+                    item.meta["line"] = node.meta["line"]
+                    self.name(piece, item)
         return result
 
 
@@ -193,10 +195,12 @@ def _functional(func: Any) -> Any:
 
 def _line() -> str:
     """Where in the cell's own code the operation now being recorded stands, " (file, line n)"."""
-    frame = sys._getframe(1)
-    while frame and frame.f_code.co_filename.startswith((HERE, TORCH, "<")):
-        frame = frame.f_back  # type: ignore[assignment]
-    return f" ({Path(frame.f_code.co_filename).name}, line {frame.f_lineno})" if frame else ""
+    frame: FrameType | None = sys._getframe(1)
+    while frame and frame.f_code is not _recorded.__code__:
+        if not frame.f_code.co_filename.startswith((__file__, TORCH)):
+            return f" ({Path(frame.f_code.co_filename).name}, line {frame.f_lineno})"
+        frame = frame.f_back
+    return ""
 
 
 def _check(found: Step, step: Any, inputs: Sequence[Tensor]) -> None:

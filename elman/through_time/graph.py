@@ -43,6 +43,8 @@ def domains(step: Step) -> dict[Node, Domain]:
     for node in step.graph.nodes:
         if node.op == "call_function":
             found[node] = _domain(node, {found[operand] for operand in node.all_input_nodes}, found)
+            if found[node] is Domain.ROW:
+                _check_rows(node, step.batch)
     return found
 
 
@@ -58,8 +60,26 @@ def _domain(node: Node, of: set[Domain], found: dict[Node, Domain]) -> Domain:
     if node.target in SUM and node.args[1] == [0] and of == {Domain.ROW}:
         return Domain.SUM
     if Domain.TURNED in of or Domain.SUM in of:
-        raise CannotCapture(f"{node.target}, which mixes the rows of the batch{node.meta.get('line', '')}")
+        raise _mixing(node)
     return Domain.ROW
+
+
+def _check_rows(node: Node, batch: int) -> None:
+    """Raise CannotCapture unless each row of the value comes from the same rows of its operands."""
+    shape = node.meta.get("shape")  # of a split, only its pieces have one
+    if shape is not None and (not shape or shape[0] != batch):
+        raise _mixing(node)
+    if shape is not None and len(shape) != 2:
+        raise CannotCapture(f"{node.target}, whose rows are no vectors (shape {shape}){node.meta.get('line', '')}")
+    along = node.kwargs.get("dim", node.args[2] if len(node.args) > 2 else 0) if node.target in SPLIT else -1
+    if node.target is aten.cat.default:
+        along = node.args[1] if len(node.args) > 1 else 0
+    if along not in LAST:
+        raise _mixing(node)
+
+
+def _mixing(node: Node) -> CannotCapture:
+    return CannotCapture(f"{node.target}, which mixes the rows of the batch{node.meta.get('line', '')}")
 
 
 def operand(node: Node, index: int) -> Node:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from torch.fx import Node
 
 from elman.through_time.capture import Step
-from elman.through_time.graph import PRODUCT, Domain, aten, domains, operand, source, width
+from elman.through_time.graph import PRODUCT, Domain, aten, domains, operand, parts, source, width
 from elman.through_time.operations import POINTWISE
-from elman.through_time.schedule import Buffer, Kind, Place, Pointwise, Program, schedule
+from elman.through_time.schedule import Buffer, Kind, Place, Pointwise, Program, Stores, schedule
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,9 @@ class Plan:
     widths: tuple[int, ...]  # of the states
     parameters: tuple[Node, ...]
     d_parameters: tuple[Node | None, ...]
+    dx: Node | None
+    loop_makes_dx: bool  # the backward loop itself leaves the gradient of x behind
+    sums_need_after: bool
 
     @property
     def inputs(self) -> list[Node]:
@@ -88,29 +91,34 @@ class _Planner:
                 early[node] = Place(Buffer("before", 0, Kind.CHUNK), sum(width(n) for n in early))
         total = sum(width(n) for n in early)
         early = {node: Place(Buffer("before", total, Kind.CHUNK), place.offset) for node, place in early.items()}
-        before = schedule({}, self._x(), bare=early)
+        before = schedule("before", [], self._x(), bare=early)
 
         backward_memory = self._backward_memory()
         reductions = self._reductions()
         late = _depends(self.step, [n for n in rows if n in self.of_backward and n not in _ancestors(self.d_states)])
         frontier = self._frontier(late, reductions, backward_memory)
-        roots = {**frontier, **self._next_cotangents()}
-        kept = self._kept(_ancestors(roots), backward_memory)
+        roots = [*frontier.items(), *self._next_cotangents()]
+        if self.dx is not None and self.dx not in late:
+            # No product stands between: the loop has it at hand.
+            roots.append((self.dx, self._dx_place()))
+        kept = self._kept([node for node, _ in roots], backward_memory)
         width_kept = sum(width(node) for node, _ in kept)
         kept_places = {node: Place(Buffer("kept", width_kept, Kind.STEP), offset) for node, offset in kept}
-        backward = schedule(roots, backward_memory | kept_places)
+        backward = schedule("backward", roots, backward_memory | kept_places)
         for i, node in enumerate(self.d_states):
             if node is None:
                 size = width(self.states[i])
                 to = Place(Buffer(f"d_state{i}", size, Kind.NEXT))
                 backward.stages.append(Pointwise(size, ((None, 0, to),), {}, {}))
-        after = self._after(backward_memory, kept_places, frontier)
-        found = self._sums(reductions, backward_memory | kept_places | frontier)
+        afterwards = self._afterwards(late, reductions)
+        after = schedule("after", afterwards, self._uniform(backward_memory) | kept_places | frontier)
+        found = self._sums(reductions, backward_memory | kept_places | frontier | dict(afterwards))
         sequences = self._sequences(backward, after, found)
         return Plan(
             self.step, before, self._forward([False] * len(self.new), {}, early),
             self._forward(sequences, kept_places, early), backward, after, found, tuple(sequences), tuple(kept),
             tuple(width(state) for state in self.states), self.parameters, tuple(self.d_parameters),
+            self.dx, self.dx is not None and self.dx not in late, any(node is not self.dx for node, _ in afterwards),
         )  # fmt: skip
 
     def _x(self) -> dict[Node, Place]:
@@ -118,31 +126,30 @@ class _Planner:
 
     def _forward(self, sequences: Iterable[bool], kept: dict[Node, Place], early: dict[Node, Place]) -> Program:
         memory = self._x()
-        roots = dict(kept)
+        roots = list(kept.items())
         for i, (state, new, sequence) in enumerate(zip(self.states, self.new, sequences, strict=True)):
             whole = sequence or i == 0
             name, size = f"state{i}", width(state)
             memory[state] = Place(Buffer(name, size, Kind.PREVIOUS if whole else Kind.NOW))
-            target = Place(Buffer(name, size, Kind.STEP if whole else Kind.NEXT))
-            roots[new] = target
-        return schedule(roots, memory, early)
+            roots.append((new, Place(Buffer(name, size, Kind.STEP if whole else Kind.NEXT))))
+        return schedule("forward", roots, memory, early)
 
     def _backward_memory(self) -> dict[Node, Place]:
         """What the backward loop finds: x, states before and after the step, cotangents."""
         memory = self._x()
         for i, (state, new, cotangent) in enumerate(zip(self.states, self.new, self.cotangents, strict=True)):
             memory[state] = Place(Buffer(f"state{i}", width(state), Kind.PREVIOUS))
-            memory[new] = Place(Buffer(f"state{i}", width(state), Kind.STEP))
+            memory.setdefault(new, Place(Buffer(f"state{i}", width(state), Kind.STEP)))
             kind = Kind.NOW if i else Kind.COTANGENT
             memory[cotangent] = Place(Buffer(f"d_state{i}", width(state), kind))
         return memory
 
-    def _next_cotangents(self) -> dict[Node, Place]:
-        return {
-            node: Place(Buffer(f"d_state{i}", width(node), Kind.NEXT))
+    def _next_cotangents(self) -> Stores:
+        return [
+            (node, Place(Buffer(f"d_state{i}", width(node), Kind.NEXT)))
             for i, node in enumerate(self.d_states)
             if node is not None
-        }
+        ]
 
     def _reductions(self) -> list[Node]:
         sums = [n for n in self.step.graph.nodes if self.domain.get(n) is Domain.SUM]
@@ -163,29 +170,41 @@ class _Planner:
                 found[node] = Place(Buffer(f"delta{len(found)}", width(node), Kind.CHUNK))
         return found
 
-    def _kept(self, needed: set[Node], memory: dict[Node, Place]) -> list[tuple[Node, int]]:
+    def _kept(self, roots: list[Node], memory: dict[Node, Place]) -> list[tuple[Node, int]]:
         """What the backward loop uses of the forward step, and cannot make again by pointwise math."""
         kept: dict[Node, int] = {}
+        needed = _ancestors(roots)
 
         def free(node: Node) -> bool:
             node, _ = source(node, 0, width(node), {**memory, **kept})
             if node in memory or node in kept:
                 return True
+            if node.target is aten.cat.default:
+                return all(free(part) for part, _ in parts(node))
             rows = [n for n in node.all_input_nodes if self.domain[n] is Domain.ROW]
             return node.target in POINTWISE and all(free(row) for row in rows)
 
         for node in self.step.graph.nodes:
             forward = self.domain.get(node) is Domain.ROW and node not in self.of_backward
-            used = any(user in needed and user in self.of_backward for user in node.users)
+            used = node in roots or any(user in needed and user in self.of_backward for user in node.users)
             if forward and used and not free(node):
                 kept[node] = sum(map(width, kept))
         return list(kept.items())
 
-    def _after(self, memory: dict[Node, Place], kept: dict[Node, Place], frontier: dict[Node, Place]) -> Program:
-        if self.dx is None:
-            return Program()
-        uniform = {node: place for node, place in memory.items() if place.buffer.kind is Kind.STEP}
-        return schedule({self.dx: Place(Buffer("dx", width(self.dx), Kind.STEP))}, uniform | kept | frontier)
+    def _dx_place(self) -> Place:
+        return Place(Buffer("dx", width(self.x), Kind.STEP))
+
+    def _afterwards(self, late: set[Node], reductions: list[Node]) -> Stores:
+        """What is made of the deltas, for all steps at once."""
+        stores = [(self.dx, self._dx_place())] if self.dx is not None and self.dx in late else []
+        operands = [_unturned(argument) for node in reductions for argument in node.all_input_nodes]
+        for node in dict.fromkeys(operands):
+            if node in late:
+                stores.append((node, Place(Buffer(f"late{len(stores)}", width(node), Kind.CHUNK))))
+        return stores
+
+    def _uniform(self, memory: dict[Node, Place]) -> dict[Node, Place]:
+        return {node: place for node, place in memory.items() if place.buffer.kind is Kind.STEP}
 
     def _sums(self, reductions: list[Node], memory: dict[Node, Place]) -> tuple[Reduction, ...]:
         found: dict[tuple[Place, Place | None], Reduction] = {}

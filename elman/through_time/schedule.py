@@ -110,8 +110,12 @@ def leaves(stage: Pointwise) -> dict[tuple[Node, int], tuple[Place | None, bool]
     return found
 
 
+Stores = list[tuple[Node, Place]]
+
+
 def schedule(
-    roots: Mapping[Node, Place],
+    name: str,
+    roots: Stores,
     memory: Mapping[Node, Place],
     products: Mapping[Node, Place] | None = None,
     bare: Mapping[Node, Place] | None = None,
@@ -119,6 +123,7 @@ def schedule(
     """The stages that store every root in its place.
 
     Args:
+        name: of the program, for the names of its own buffers.
         roots: values and where they shall be stored.
         memory: values that are stored already, and where.
         products: matrix products that are stored already, without the bias that addmm adds.
@@ -127,21 +132,24 @@ def schedule(
     Raises:
         CannotCapture: for an operation that is in no table.
     """
-    return _Schedule(roots, memory, products or {}, bare or {}).program()
+    return _Schedule(name, roots, memory, products or {}, bare or {}).program()
 
 
 class _Schedule:
     def __init__(
         self,
-        roots: Mapping[Node, Place],
+        name: str,
+        roots: Stores,
         memory: Mapping[Node, Place],
         products: Mapping[Node, Place],
         bare: Mapping[Node, Place],
     ) -> None:
-        self.wanted, self.memory, self.products, self.bare = dict(roots), dict(memory), dict(products), dict(bare)
+        self.name, self.stores = name, list(roots)
+        self.memory, self.products, self.bare = dict(memory), dict(products), dict(bare)
+        self.wanted = dict(reversed(roots))
         self.levels: dict[Node, int] = {}
         self.found: dict[Node, int] = {}  # products, and the level at which each is there
-        for node in (*roots, *bare):
+        for node in (*self.wanted, *bare):
             self.level(node)
 
     def level(self, node: Node) -> int:
@@ -165,9 +173,13 @@ class _Schedule:
             return 0
         left = operand(node, len(node.args) - 2)
         if self.place(left) is None:
-            self.wanted[left] = Place(Buffer(f"left{len(self.wanted)}", width(left), Kind.BLOCK))
+            self.wanted[left] = Place(self._buffer(width(left)))
+            self.stores.append((left, self.wanted[left]))
         self.found[node] = self.level(left) + 1
         return self.found[node]
+
+    def _buffer(self, size: int) -> Buffer:
+        return Buffer(f"{self.name}.{len(self.stores) + len(self.products)}", size, Kind.BLOCK)
 
     def place(self, node: Node) -> Place | None:
         """Where a value is, or will be, stored as a whole."""
@@ -181,27 +193,27 @@ class _Schedule:
 
     def program(self) -> Program:
         program = Program()
-        stored: set[Node] = set()
+        left = list(self.stores)
         for level in range(max([0, *self.levels.values()]) + 1):
-            ready = [node for node in self.wanted if node not in stored and self.level(node) <= level]
-            self._pointwise(program, [node for node in ready if self.memory.get(node) != self.wanted[node]])
-            stored.update(ready)
-            self.memory |= {node: self.wanted[node] for node in ready}
+            ready = [store for store in left if self.level(store[0]) <= level]
+            left = [store for store in left if store not in ready]
+            self._pointwise(program, ready)
+            for node, place in ready:
+                if node not in self.memory or self.memory[node].buffer.kind is Kind.COTANGENT:
+                    self.memory[node] = place
             for node, there in self.found.items():
                 if there == level + 1:
                     self._product(program, node)
-                    if self.products[node] == self.wanted.get(node):
-                        stored.add(node)
+                    left = [store for store in left if store != (node, self.products[node])]
         return program
 
-    def _pointwise(self, program: Program, nodes: list[Node]) -> None:
+    def _pointwise(self, program: Program, ready: Stores) -> None:
         by_width: dict[int, list[tuple[Node | None, int, Place]]] = {}
-        for node in nodes:
+        for node, place in ready:
             whole, start = source(node, 0, width(node), self.memory)
-            for part, offset in parts(whole) if start == 0 and width(whole) == width(node) else [(node, 0)]:
-                place = self.wanted[node]
-                to = Place(place.buffer, place.offset + offset)
-                by_width.setdefault(width(part), []).append((part, 0, to))
+            pieces = parts(whole) if start == 0 and width(whole) == width(node) else [(node, 0)]
+            for part, offset in [(node, 0)] if whole in self.memory else pieces:
+                by_width.setdefault(width(part), []).append((part, 0, Place(place.buffer, place.offset + offset)))
         for size, stores in by_width.items():
             program.stages.append(Pointwise(size, tuple(stores), dict(self.memory), dict(self.products)))
 
@@ -213,7 +225,7 @@ class _Schedule:
         if weight.meta["domain"] is not Domain.WEIGHT:
             raise CannotCapture(f"a product of two values of the step{node.meta['line']}")
         direct = self.wanted.get(node) if node.target is aten.mm.default else None
-        c = self.bare.get(node) or direct or Place(Buffer(f"product{len(program.stages)}", width(node), Kind.BLOCK))
+        c = self.bare.get(node) or direct or Place(self._buffer(width(node)))
         a = self.place(left)
         assert a is not None
         program.stages.append(Product(a, weight, transposed, c, width(left), width(node)))

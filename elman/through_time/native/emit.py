@@ -45,15 +45,15 @@ def slots(plan: Plan) -> dict[str, int]:
         names += [node.name for node in vectors(program)]
     names += ["dy", "dy.step", "dy.row", "scratch", "scratch.each"]
     for reduction in plan.reductions:
-        names += [reduction.d.buffer.name, reduction.nodes[0].name]
+        names += [rows_name(reduction.d), reduction.nodes[0].name]
         if reduction.x:
-            names.append(previous(reduction.x) if reduction.x.buffer.kind is Kind.PREVIOUS else reduction.x.buffer.name)
+            names.append(rows_name(reduction.x))
     return {name: i for i, name in enumerate(dict.fromkeys(names))}
 
 
-def previous(place: Place) -> str:
-    """The slot of a state's rows of one step earlier, laid out as one matrix."""
-    return f"{place.buffer.name}.previous"
+def rows_name(place: Place) -> str:
+    """The slot of a buffer whose rows a sum runs over; of earlier states, laid out as one matrix."""
+    return f"{place.buffer.name}.previous" if place.buffer.kind is Kind.PREVIOUS else place.buffer.name
 
 
 def panels_name(weight: Node, transposed: bool) -> str:
@@ -214,19 +214,18 @@ class _Emitter:
         sums = {r.d: r.nodes[0] for r in self.plan.reductions if r.x is None}
         null = code.b.inttoptr(INT(0), POINTER)
         for r in self.plan.reductions:
-            d, share = code.at(body.pointer(r.d.buffer.name), r.d.offset), (code["me"], code["all"])
+            d, share = code.at(body.pointer(rows_name(r.d)), r.d.offset), (code["me"], code["all"])
             if r.x:
                 x = r.x
-                name = previous(x) if x.buffer.kind is Kind.PREVIOUS else x.buffer.name
                 with_sums = sums.pop(r.d, None)
-                right = code.at(body.pointer(name), x.offset), stride(x.buffer, self.real)
+                right = code.at(body.pointer(rows_name(x)), x.offset), stride(x.buffer, self.real)
                 code.call(
                     products.declare(code, "outer"), d, stride(r.d.buffer, self.real), *right,
                     body.pointer(r.nodes[0].name), r.x_size, body.slot("rows"), r.size, r.x_size, *share,
                     body.slot("add"), body.pointer(with_sums.name) if with_sums else null, scratch,
                 )  # fmt: skip
         for place, node in sums.items():
-            d, size = code.at(body.pointer(place.buffer.name), place.offset), width(node.all_input_nodes[0])
+            d, size = code.at(body.pointer(rows_name(place)), place.offset), width(node.all_input_nodes[0])
             code.call(
                 products.declare(code, "column_sums"), d, stride(place.buffer, self.real), body.slot("rows"), size,
                 code["me"], code["all"], body.slot("add"), body.pointer(node.name),

@@ -128,7 +128,8 @@ class Native:
             final = d_finals[i]
             call.swapped(f"d_state{i}", final if final is not None else x.new_zeros(B, size), T % 2)
         call.cotangent(dy if dy is not None else x.new_zeros(1, 1, 1).expand(T, B, plan.widths[0]))
-        dx = x.new_empty(T, B, D) if of_x and plan.after.stages else None
+        after = plan.after.stages and (of_x or (of_parameters and plan.sums_need_after))
+        dx = x.new_empty(T, B, D) if plan.dx is not None and (of_x or after or plan.loop_makes_dx) else None
         if dx is not None:
             call.along("dx", dx)
         sums: dict[fx.Node, Tensor] = {}
@@ -137,12 +138,12 @@ class Native:
             call.point(reduction.nodes[0].name, value)
             sums |= dict.fromkeys(reduction.nodes, value)
         call.run(function["pack_backward"])
-        if dx is not None:
+        if after:
             call.run(function["pack_after"])
         for k, (begin, end) in enumerate(reversed(call.chunks())):
             call.move(begin, end, add=k > 0)
             call.run(function["backward"])
-            if dx is not None:
+            if after:
                 call.run(function["after"])
             if sums:
                 call.run(function["reduce"])

@@ -39,10 +39,9 @@ def run(
         x, states = x.to(dtype), tuple(s.to(dtype) for s in states)
     if x.shape[1] == 0 or (not torch.compiler.is_compiling() and _transformed((x, *states, *values))):
         return loop.run(cell, parameters, x, state)
-    key, reason = "", unfit(x, states, values)
+    key, reason = "", unfit((x, *states, *values))
     if not reason:
-        shapes = tuple((name, tuple(value.shape)) for name, value in parameters.items())
-        key, reason = registry.planned(cell, shapes, x.shape[2], tuple(s.shape[1] for s in states))
+        key, reason = registry.planned(cell, _shapes(parameters), x.shape[2], tuple(s.shape[1] for s in states))
         if reason and not strict and not torch.compiler.is_compiling():
             registry.warn_once(cell, reason)
     if reason:
@@ -53,13 +52,23 @@ def run(
     return outputs, finals[0] if isinstance(state, Tensor) else tuple(finals)
 
 
-def unfit(x: Tensor, states: Sequence[Tensor], values: Sequence[Tensor]) -> str:
+def why_not(cell: nn.Module, parameters: Mapping[str, Tensor], input_size: int, widths: tuple[int, ...]) -> str:
+    """Why a cell with these parameters cannot run here; "" if it can."""
+    return unfit(tuple(parameters.values())) or registry.planned(cell, _shapes(parameters), input_size, widths)[1]
+
+
+def _shapes(parameters: Mapping[str, Tensor]) -> registry.Shapes:
+    return tuple((name, tuple(value.shape)) for name, value in parameters.items())
+
+
+def unfit(tensors: Sequence[Tensor]) -> str:
     """Why tensors like these cannot be computed with here; "" if they can."""
-    for tensor in (x, *states, *values):
+    for tensor in tensors:
         if tensor.device.type != "cpu":
             return f"the native executor runs on the CPU, and was given a tensor on {tensor.device}"
-        if tensor.dtype not in DTYPES or tensor.dtype != x.dtype:
-            return f"the native executor runs on float32 or float64 alone, and was given {x.dtype} with {tensor.dtype}"
+        if tensor.dtype not in DTYPES or tensor.dtype != tensors[0].dtype:
+            mixed = " and ".join(dict.fromkeys((str(tensors[0].dtype), str(tensor.dtype))))
+            return f"the native executor runs on float32 or float64 alone, and was given {mixed}"
     return ""
 
 

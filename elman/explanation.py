@@ -1,0 +1,138 @@
+"""How a layer is computed, in words and numbers."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from elman.layers import Recurrent, Stack
+from elman.through_time import EXECUTORS
+
+
+def explain(layer: Stack | Recurrent, input: Tensor | None = None) -> "Explanation":
+    """Tell what runs before, in and after the loop over time, what is kept for the backward step, and who runs it.
+
+    Args:
+        layer: of elman.
+        input: as the layer takes it; with it, the number of threads and the memory in all are told too. For a
+            `Recurrent` whose cell has no `input_size`, it is needed.
+
+    Returns:
+        What `print` shows as text; `executor` and `reason` say what runs and why.
+
+    Raises:
+        TypeError: for what is no layer of elman, or if the width of the input is not known.
+
+    >>> import elman
+    >>> explanation = elman.explain(elman.GRU(3, 5, executor="loop"))
+    >>> explanation.executor
+    'loop'
+    """
+    if not isinstance(layer, Stack | Recurrent):
+        raise TypeError(f"explain: layer: expected a layer of elman, got {type(layer).__name__}")
+    cells = list(_cells(layer, input))
+    asked = layer.executor
+    if asked == "loop" or "native" not in EXECUTORS:
+        why = "asked for by name" if asked == "loop" else "the native executor is switched off"
+        return Explanation("loop", why, (f"{type(layer).__name__}: executor loop, {why}", *_of_loop()))
+    from elman.through_time.native.run import why_not
+
+    reasons = [why_not(cell, values, width, sizes) for cell, values, width, sizes in cells]
+    reason = next((reason for reason in reasons if reason), "")
+    if reason:
+        return Explanation("loop", reason, (f"{type(layer).__name__}: executor loop, because {reason}", *_of_loop()))
+    why = "asked for by name" if asked == "native" else "all that the cell does is in the table of operations"
+    lines = [f"{type(layer).__name__}: executor native, {why}"]
+    size = None
+    if input is not None:
+        T, B = (input.shape[0], 1) if input.dim() == 2 else input.shape[:2]
+        size = (B, T) if layer.batch_first and input.dim() == 3 else (T, B)
+    for k, (cell, values, width, sizes) in enumerate(cells):
+        lines += ["", *_of_native(f"layer {k}, " if len(cells) > 1 else "", cell, values, width, sizes, size)]
+    return Explanation("native", why, tuple(lines))
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What `explain` found."""
+
+    executor: str
+    reason: str
+    lines: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+
+Cell = tuple[nn.Module, Mapping[str, Tensor], int, tuple[int, ...]]
+
+
+def _cells(layer: Stack | Recurrent, input: Tensor | None) -> Iterator[Cell]:
+    """Each cell, its parameters and buffers, the width of its input and of its states."""
+    if isinstance(layer, Stack):
+        for k, cell in enumerate(layer._cells):
+            values = {name: getattr(layer, f"{name}_l{k}") for name, _ in cell.named_parameters()}
+            yield cell, values, cell.input_size, (cell.hidden_size,) * cell.states
+        return
+    width = getattr(layer.cell, "input_size", None) if input is None else input.shape[-1]
+    size = layer.state_size
+    if width is None or size is None:
+        raise TypeError("explain: input: expected an example of the input, since the cell does not tell its sizes")
+    named = dict(layer.cell.named_parameters()) | dict(layer.cell.named_buffers())
+    yield layer.cell, named, width, (size,) if isinstance(size, int) else size
+
+
+def _of_loop() -> list[str]:
+    return ["  every step is run by torch, one after the other; autograd keeps what it needs of each"]
+
+
+def _of_native(
+    prefix: str, cell: nn.Module, values: Mapping[str, Tensor], width: int, sizes: tuple[int, ...],
+    shape: tuple[int, int] | None,
+) -> Iterator[str]:  # fmt: skip
+    from elman.through_time.native import call, pool, registry
+    from elman.through_time.schedule import Pointwise, Product, Program
+
+    shapes = tuple((name, tuple(value.shape)) for name, value in values.items())
+    key, _ = registry.planned(cell, shapes, width, sizes)
+    plan = registry.known(key).plan
+    dtype = next((value.dtype for value in values.values() if value.is_floating_point()), torch.float32)
+
+    def stages(program: Program) -> str:
+        told = []
+        for stage in program.stages:
+            if isinstance(stage, Product):
+                matrix = f"{stage.weight.name}{'^T' if stage.transposed else ''}"
+                told.append(f"product with {matrix} ({stage.depth} -> {stage.width})")
+            elif isinstance(stage, Pointwise):
+                told.append(
+                    f"{len(stage.stores)} value{'s' * (len(stage.stores) > 1)} of width {stage.width} in one pass"
+                )
+        return "; ".join(told) or "nothing"
+
+    kept = ", ".join(f"{node.name}{node.meta.get('line', '')}" for node, _ in plan.kept) or "no values"
+    states = sum(w for w, sequence in zip(plan.widths, plan.sequences, strict=True) if sequence)
+    row = (plan.kept_width + states) * dtype.itemsize
+    to = ", ".join(map(str, sizes))
+    yield f"  {prefix}{type(cell).__name__}, {width} -> {to}, {str(dtype).removeprefix('torch.')}"
+    yield f"  before the loop, all steps at once: {stages(plan.before)}"
+    yield f"  in the loop, forward: {stages(plan.forward)}"
+    yield f"  in the loop, backward: {stages(plan.backward)}"
+    yield f"  after the loop, all steps at once: {stages(plan.after)}; {_sums(plan)}"
+    yield f"  kept for the backward step: {kept}; with the states {row:,} bytes for each step and sequence"
+    if shape:
+        T, B = shape
+        real = registry.compiled(key, dtype).real
+        threads, split = call.threads_for(plan.forward, real, T, B, pool.threads())
+        how = "one thread" if threads == 1 else f"{threads} threads, which share "
+        how += "" if threads == 1 else "the columns of each step" if split else "the sequences of the batch"
+        yield f"  for T = {T}, B = {B}: {how}; kept in all {T * B * row / 1e6:,.1f} MB"
+
+
+def _sums(plan: object) -> str:
+    from elman.through_time.plan import Plan
+
+    assert isinstance(plan, Plan)
+    told = [f"{r.size} x {r.x_size}" if r.x else f"{r.size}" for r in plan.reductions]
+    return f"sums over all rows for the parameters ({', '.join(told)})" if told else "no parameters"
