@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import elman
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 FUNCTIONS = {"tanh": torch.tanh, "sigmoid": torch.sigmoid}
 EXACT = {"tanh": np.tanh, "sigmoid": lambda x: 1 / (1 + np.exp(-x))}

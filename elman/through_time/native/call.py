@@ -7,7 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, fx
 
-from elman.through_time.native import emit, pool, products
+from elman.through_time.native import emit, pool
+from elman.through_time.native.sums import outer_scratch
+from elman.through_time.native.team import BARRIER
 from elman.through_time.native.writer import Real
 from elman.through_time.plan import Plan
 from elman.through_time.schedule import Kind, Product, Program
@@ -66,7 +68,7 @@ class Layout:
                     pieces[slot] = Piece(slot, rows=max(stride, pieces.get(slot, Piece(slot)).rows))
                 elif buffer.kind is Kind.BLOCK:
                     pieces.setdefault(slot, Piece(slot, batch=stride))
-        self.scratch = max((products.outer_scratch(real, r.x_size) for r in plan.reductions), default=0)
+        self.scratch = max((outer_scratch(real, r.x_size) for r in plan.reductions), default=0)
         self.backwards = loop is plan.backward
         if self.backwards:
             slot = self.number["scratch"]
@@ -124,7 +126,7 @@ class Call:
         memory = self.x.new_empty(sum(counts) + line)
         self.alive.append(memory)
         if self.split:
-            self.point("barrier", torch.zeros(products.BARRIER, dtype=torch.int64))
+            self.point("barrier", torch.zeros(BARRIER, dtype=torch.int64))
         address = -(-memory.data_ptr() // LINE) * LINE
         for piece, count in zip(self.layout.pieces, counts, strict=True):
             self.data[piece.slot] = address

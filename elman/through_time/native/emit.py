@@ -10,7 +10,8 @@ from typing import Any
 from torch.fx import Node
 
 from elman.through_time.graph import Domain, operand, source, width
-from elman.through_time.native import products
+from elman.through_time.native.signatures import declare
+from elman.through_time.native.tiles import panel_width
 from elman.through_time.native.writer import INT, POINTER, Code, Integer, Real, Value
 from elman.through_time.operations import POINTWISE
 from elman.through_time.plan import Plan
@@ -65,7 +66,7 @@ def panels_size(weight: Node, transposed: bool, real: Real) -> int:
     """How many numbers a packed matrix has."""
     n, k = weight.meta["shape"]
     K, N = (k, n) if transposed else (n, k)
-    NR = products.panel_width(real)
+    NR = panel_width(real)
     size: int = K * -(-N // NR) * NR
     return size
 
@@ -97,7 +98,7 @@ def stride(buffer: Buffer, real: Real) -> int:
     """How many numbers from one row of a buffer to the next: more than its width where nobody else reads it."""
     if buffer.kind not in (Kind.BLOCK, Kind.CHUNK):
         return buffer.width
-    NR = products.panel_width(real)
+    NR = panel_width(real)
     # One vector more than whole panels, so that rows do not lie at multiples of a page.
     return -(-buffer.width // NR) * NR + real.lanes
 
@@ -172,7 +173,7 @@ class _Emitter:
             for stage in program.stages:
                 self.stage(body, stage, begin, end, part, parts)
                 with b.if_then(code.is_(parts, ">", 1)):
-                    code.call(products.declare(code, "barrier"), body.pointer("barrier"), parts, body.slot("yield"))
+                    code.call(declare(code, "barrier"), body.pointer("barrier"), parts, body.slot("yield"))
         code.end()
 
     def stage(self, body: _Body, stage: Any, begin: Integer, end: Integer, part: Integer, parts: Integer) -> None:
@@ -182,13 +183,13 @@ class _Emitter:
             _Values(stage).write(body, begin, end, part, parts)
 
     def product(self, body: _Body, stage: Product, begin: Value, end: Value, part: Integer, parts: Integer) -> None:
-        code, NR = body.code, products.panel_width(self.real)
+        code, NR = body.code, panel_width(self.real)
         panels = -(-stage.width // NR)
         first, last = code.share(panels, part, parts)
         a, lda, c, ldc = body.start(stage.a), body.stride(stage.a), body.start(stage.c), body.stride(stage.c)
         columns = panels * NR if stage.c.buffer.kind is Kind.BLOCK else stage.width
         code.call(
-            products.declare(code, "product"),
+            declare(code, "product"),
             code.at(a, code.mul(begin, lda)), lda, body.pointer(panels_name(stage.weight, stage.transposed)),
             code.at(c, code.mul(begin, ldc)), ldc, code.sub(end, begin), columns, stage.depth, first, last, 0,
         )  # fmt: skip
@@ -201,9 +202,9 @@ class _Emitter:
             n, k = weight.meta["shape"]
             steps = (1, k) if transposed else (k, 1)
             K, N = (k, n) if transposed else (n, k)
-            share = code.share(-(-N // products.panel_width(self.real)), code["me"], code["all"])
+            share = code.share(-(-N // panel_width(self.real)), code["me"], code["all"])
             source_, panels = body.pointer(weight.name), body.pointer(panels_name(weight, transposed))
-            code.call(products.declare(code, "pack"), source_, *steps, K, N, *share, panels)
+            code.call(declare(code, "pack"), source_, *steps, K, N, *share, panels)
         code.end()
 
     def reduce(self) -> None:
@@ -220,14 +221,14 @@ class _Emitter:
                 with_sums = sums.pop(r.d, None)
                 right = code.at(body.pointer(rows_name(x)), x.offset), stride(x.buffer, self.real)
                 code.call(
-                    products.declare(code, "outer"), d, stride(r.d.buffer, self.real), *right,
+                    declare(code, "outer"), d, stride(r.d.buffer, self.real), *right,
                     body.pointer(r.nodes[0].name), r.x_size, body.slot("rows"), r.size, r.x_size, *share,
                     body.slot("add"), body.pointer(with_sums.name) if with_sums else null, scratch,
                 )  # fmt: skip
         for place, node in sums.items():
             d, size = code.at(body.pointer(rows_name(place)), place.offset), width(node.all_input_nodes[0])
             code.call(
-                products.declare(code, "column_sums"), d, stride(place.buffer, self.real), body.slot("rows"), size,
+                declare(code, "column_sums"), d, stride(place.buffer, self.real), body.slot("rows"), size,
                 code["me"], code["all"], body.slot("add"), body.pointer(node.name),
             )  # fmt: skip
         code.end()

@@ -7,20 +7,20 @@ import llvmlite.binding as llvm
 import torch
 from torch import Tensor, fx
 
-from elman.through_time.native import emit, host, pool, products
+from elman.through_time.native import emit, host, library, pool, signatures
 from elman.through_time.native.call import Call, Layout, Values
 from elman.through_time.native.writer import Real
 from elman.through_time.plan import Plan
 
 
 @functools.cache
-def library(dtype: str) -> tuple[Real, host.Compiled]:
+def products_for(dtype: str) -> tuple[Real, host.Compiled]:
     """The matrix products for a dtype."""
     machine = host.this_machine()
     real = machine.real(dtype)
-    code, _ = host.compiled(machine, f"products-{dtype}", dtype, lambda module: products.write(module, real))
-    for name in products.SIGNATURES:
-        full = products.full_name(name, real)
+    code, _ = host.compiled(machine, f"products-{dtype}", dtype, lambda module: library.write(module, real))
+    for name in signatures.SIGNATURES:
+        full = signatures.full_name(name, real)
         llvm.add_symbol(full, code[full])
     return real, code
 
@@ -37,7 +37,7 @@ class Native:
     def __init__(self, plan: Plan, key: str, dtype: torch.dtype) -> None:
         self.plan, self.dtype = plan, dtype
         name = str(dtype).removeprefix("torch.")
-        self.real, self._library = library(name)
+        self.real, self._library = products_for(name)
         self.code, self.fresh = host.compiled(
             host.this_machine(), f"cell-{name}", key, lambda module: emit.write(module, plan, self.real)
         )
@@ -47,8 +47,8 @@ class Native:
             "forward": Layout(plan, plan.forward, plan.before, self.real),
             "backward": Layout(plan, plan.backward, plan.after, self.real),
         }
-        self._alone = host.callable_at(self._library[products.full_name("alone", self.real)])
-        self._team = self._library[products.full_name("team", self.real)]
+        self._alone = host.callable_at(self._library[signatures.full_name("alone", self.real)])
+        self._team = self._library[signatures.full_name("team", self.real)]
 
     def entry(self, data: int, threads: int) -> None:
         """Call the function whose address is the first of the slots at `data`, on some threads."""

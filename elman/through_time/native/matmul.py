@@ -4,8 +4,10 @@ import ctypes
 
 from torch import Tensor
 
-from elman.through_time.native import host, pool, products
-from elman.through_time.native.executor import library
+from elman.through_time.native import host, pool
+from elman.through_time.native.executor import products_for
+from elman.through_time.native.signatures import declare, full_name
+from elman.through_time.native.tiles import panel_width
 from elman.through_time.native.writer import INT, POINTER, Code, Real
 
 SLOTS = ("work", "thread_num", "num_threads", "a", "b", "c", "panels", "M", "K", "N", "pack")
@@ -20,9 +22,9 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     """
     (M, K), N = a.shape, b.shape[1]
     name = str(a.dtype).removeprefix("torch.")
-    real, code = library(name)
+    real, code = products_for(name)
     work, _ = host.compiled(host.this_machine(), f"matmul-{name}", name, lambda module: _write(module, real))
-    NR = products.panel_width(real)
+    NR = panel_width(real)
     panels = a.new_empty(K * -(-N // NR) * NR)
     c = a.new_empty(M, N)
     addresses = pool.addresses()
@@ -34,9 +36,9 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     for pack in (1, 0):
         data[SLOTS.index("pack")] = pack
         if threads == 1:
-            host.callable_at(code[products.full_name("alone", real)])(ctypes.addressof(data))
+            host.callable_at(code[full_name("alone", real)])(ctypes.addressof(data))
         else:
-            pool.parallel(code[products.full_name("team", real)], ctypes.addressof(data), threads)
+            pool.parallel(code[full_name("team", real)], ctypes.addressof(data), threads)
     return c
 
 
@@ -46,14 +48,14 @@ def _write(module: object, real: Real) -> None:
     slot = {name: b.load(code.at(code["data"], i, INT), typ=INT) for i, name in enumerate(SLOTS)}
     at = {name: b.inttoptr(slot[name], POINTER) for name in ("a", "b", "c", "panels")}
     M, K, N = slot["M"], slot["K"], slot["N"]
-    panels = code.ceil_div(N, products.panel_width(real))
+    panels = code.ceil_div(N, panel_width(real))
     with b.if_else(code.is_(slot["pack"], "!=", 0)) as (packing, multiplying):
         with packing:
             share = code.share(panels, code["me"], code["all"])
-            code.call(products.declare(code, "pack"), at["b"], N, 1, K, N, *share, at["panels"])
+            code.call(declare(code, "pack"), at["b"], N, 1, K, N, *share, at["panels"])
         with multiplying:
             begin, end = code.share(M, code["me"], code["all"])
             a, c = code.at(at["a"], code.mul(begin, K)), code.at(at["c"], code.mul(begin, N))
             rows = code.sub(end, begin)
-            code.call(products.declare(code, "product"), a, K, at["panels"], c, N, rows, N, K, 0, panels, 0)
+            code.call(declare(code, "product"), a, K, at["panels"], c, N, rows, N, K, 0, panels, 0)
     code.end()

@@ -1,0 +1,70 @@
+"""What the backward pass needs kept, and the peak of memory: `python benchmarks/memory.py`.
+
+Each figure is of a process of its own: the growth of its resident memory from before the forward pass until after it,
+while its results live, and until the peak of forward and backward.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from elman.bench.layers import PAIRS, SHAPES, Shape, flops, parse
+
+PAGE = 4096
+
+
+def resident() -> int:
+    """Bytes of this process in memory now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+
+
+def peak() -> int:
+    """Bytes of this process in memory at most so far, since `forget_peak`."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def forget_peak() -> None:
+    """Begin anew to watch for the peak."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def measure(which: str, cell: str, shape: Shape) -> None:
+    """Print the bytes kept and the peak, of this process."""
+    pair = PAIRS[cell]
+    layer = (pair.ours if which == "elman" else pair.theirs)(shape.D, shape.H)
+    small = torch.randn(2, shape.B, shape.D, requires_grad=True)
+    layer(small)[0].sum().backward()  # code is compiled and libraries have set up what they keep
+    x, dy = torch.randn(*shape[:3], requires_grad=True), torch.randn(shape.T, shape.B, shape.H)
+    for parameter in layer.parameters():
+        parameter.grad = None
+    forget_peak()
+    before = resident()
+    outputs = layer(x)
+    kept = resident() - before
+    outputs[0].backward(dy)
+    print(json.dumps([kept, peak() - before]))
+
+
+def main() -> None:
+    """Print a table."""
+    shapes = parse(sys.argv[1]) if len(sys.argv) > 1 else [s for s in SHAPES if flops("lstm", s)[0] > 1e8]
+    print(f"{'layer':9} {'T,B,D,H':>18} {'kept MB: elman':>15} {'torch.nn':>9} {'peak MB: elman':>15} {'torch.nn':>9}")
+    for cell in PAIRS:
+        for shape in shapes:
+            found = []
+            for which in ("elman", "torch"):
+                command = [sys.executable, __file__, "--one", which, cell, str(shape)]
+                found.append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))  # noqa: S603
+            (a, pa), (b, pb) = found
+            print(f"{cell:9} {shape!s:>18} {a / 1e6:15.1f} {b / 1e6:9.1f} {pa / 1e6:15.1f} {pb / 1e6:9.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--one"]:
+        measure(sys.argv[2], sys.argv[3], parse(sys.argv[4])[0])
+    else:
+        main()

@@ -1,0 +1,134 @@
+"""Sums over the rows of a batch and of many steps: what the gradients of parameters are made of."""
+
+from typing import Any
+
+from llvmlite import ir
+
+from elman.through_time.native.signatures import declare, public
+from elman.through_time.native.tiles import DEPTH, VECTORS, copy, panel_width, tile, tile_rows
+from elman.through_time.native.writer import INT, Code, Real, Value
+
+
+def outer_scratch(real: Real, N: int) -> int:
+    """How many numbers a part of `outer` needs for itself."""
+    return DEPTH * (tile_rows(real) + N + panel_width(real)) + real.lanes
+
+
+def outer(module: Any, real: Real) -> None:
+    """C[M, N] (+)= D[R, M]^T X[R, N], a part of it: the rows or the columns of C are shared among `parts`.
+
+    Unless `sums` is null, the sums of D's rows go there: sums[M] (+)= sum over R.
+    `scratch` is this part's own: `outer_scratch` numbers.
+    """
+    code = public(module, "outer", real)
+    most, NR, b = tile_rows(real), panel_width(real), code.b
+    packed = tile(module, real, most, 1, packed=True)
+    M, N, R, ldc = code["M"], code["N"], code["R"], code["ldc"]
+    bands, panels = code.ceil_div(M, most), code.ceil_div(N, NR)
+    # Shared where the shares come out more even.
+    by_rows = code.is_(_uneven(code, bands), "<=", _uneven(code, panels))
+    whole_bands, whole_panels = (code.share(count, 0, 1) for count in (bands, panels))
+    part_bands, part_panels = (code.share(count, code["part"], code["parts"]) for count in (bands, panels))
+    band_begin, band_end = (code.choose(by_rows, p, w) for p, w in zip(part_bands, whole_bands, strict=True))
+    panel_begin, panel_end = (code.choose(by_rows, w, p) for p, w in zip(part_panels, whole_panels, strict=True))
+    columns = code["scratch"]
+    rows = code.at(columns, code.mul(code.mul(panels, NR), DEPTH))
+    edge = code.local(real.scalar, most * NR)
+    pack = declare(code, "pack")
+    asked = b.icmp_unsigned("!=", b.ptrtoint(code["sums"], INT), INT(0))
+    summing = b.and_(asked, b.or_(by_rows, code.is_(code["part"], "==", 0)))
+    with code.loop(0, R, DEPTH) as r:
+        depth = code.least(code.sub(R, r), DEPTH)
+        add = code.choose(code.is_(r, ">", 0), 1, code["add"])
+        x = code.at(code["x"], code.mul(r, code["ldx"]))
+        code.call(pack, x, code["ldx"], 1, depth, N, panel_begin, panel_end, columns)
+        with code.loop(band_begin, band_end) as band:
+            m = code.mul(band, most)
+            valid = code.least(code.sub(M, m), most)
+            sums = code.at(code["sums"], m)
+            with b.if_then(b.and_(summing, code.is_(add, "==", 0))), code.loop(0, valid) as i:
+                code.store(ir.Constant(real.scalar, 0.0), sums, i)
+            d = code.at(code["d"], code.add(code.mul(r, code["ldd"]), m))
+            _pack_band(code, d, rows, depth, valid, sums, code.choose(summing, valid, 0))
+            with code.loop(panel_begin, panel_end) as p:
+                panel = code.at(columns, code.mul(code.mul(p, depth), NR))
+                c = code.at(code["c"], code.add(code.mul(m, ldc), code.mul(p, NR)))
+                columns_left = code.sub(N, code.mul(p, NR))
+                inside = b.and_(code.is_(valid, "==", most), code.is_(columns_left, ">=", NR))
+                with b.if_else(inside) as (full, narrow):
+                    with full:
+                        code.call(packed, rows, 0, panel, 0, c, ldc, depth, add)
+                    with narrow:
+                        fits = code.least(columns_left, NR)
+                        copy(code, c, ldc, edge, NR, code.choose(code.is_(add, "!=", 0), valid, 0), fits)
+                        code.call(packed, rows, 0, panel, 0, edge, NR, depth, add)
+                        copy(code, edge, NR, c, ldc, valid, fits)
+    code.end()
+
+
+def _uneven(code: Code, count: Value) -> Value:
+    """How much longer the longest share of `count` things is than an even one, in thousandths."""
+    parts = code["parts"]
+    longest = code.div(code.add(count, code.sub(parts, 1)), parts)
+    return code.div(code.mul(code.mul(longest, parts), 1000), count)
+
+
+def _pack_band(code: Code, d: Value, rows: Value, depth: Value, valid: Value, sums: Value, summed: Value) -> None:
+    """Some columns of D side by side for each r, the missing ones as zeros; the first `summed` are added to sums."""
+    b, real, most = code.b, code.real, tile_rows(code.real)
+    pieces = [(m, code.first_lanes(most - m) if most - m < real.lanes else None) for m in range(0, most, real.lanes)]
+    totals = [code.local(real.vector) for _ in pieces]
+    for total in totals:
+        b.store(code.fill(0), total)
+    with code.loop(0, depth) as k:
+        source, target = code.at(d, code.mul(k, code["ldd"])), code.at(rows, code.mul(k, most))
+        with b.if_else(code.is_(valid, "==", most)) as (full, narrow):
+            with full:
+                for m, mask in pieces:
+                    # All lanes are written: those too many are the next r's, and written again.
+                    code.store_vector(code.load_vector(source, m, mask), target, m)
+            with narrow:
+                for m, _ in pieces:
+                    code.store_vector(code.fill(0), target, m)
+                with code.loop(0, valid) as m:
+                    code.store(code.load(source, m), target, m)
+        for total, (m, _) in zip(totals, pieces, strict=True):
+            b.store(b.fadd(b.load(total, typ=real.vector), code.load_vector(target, m)), total)
+    found = code.local(real.scalar, len(pieces) * real.lanes)
+    for total, (m, _) in zip(totals, pieces, strict=True):
+        code.store_vector(b.load(total, typ=real.vector), found, m)
+    with code.loop(0, summed) as i:
+        code.store(b.fadd(code.load(sums, i), code.load(found, i)), sums, i)
+
+
+def column_sums(module: Any, real: Real) -> None:
+    """sums[N] (+)= the sum of the R rows of D; its share of the columns."""
+    code = public(module, "column_sums", real)
+    b, N = code.b, code["N"]
+    wide = VECTORS * real.lanes
+    vectors = code.div(N, wide)
+    begin, end = code.share(vectors, code["part"], code["parts"])
+    with code.loop(begin, end) as v:
+        n = code.mul(v, wide)
+        sums = [code.local(real.vector) for _ in range(VECTORS)]
+        for i, total in enumerate(sums):
+            b.store(code.fill(0), total)
+            with b.if_then(code.is_(code["add"], "!=", 0)):
+                b.store(code.load_vector(code["sums"], code.add(n, i * real.lanes)), total)
+        with code.loop(0, code["R"]) as r:
+            row = code.at(code["d"], code.add(code.mul(r, code["ldd"]), n))
+            for i, total in enumerate(sums):
+                b.store(b.fadd(b.load(total, typ=real.vector), code.load_vector(row, i * real.lanes)), total)
+        for i, total in enumerate(sums):
+            code.store_vector(b.load(total, typ=real.vector), code["sums"], code.add(n, i * real.lanes))
+    # The last columns, fewer than the vectors take, are the last part's.
+    last = code.is_(code["part"], "==", code.sub(code["parts"], 1))
+    with code.loop(code.choose(last, code.mul(vectors, wide), N), N) as n:
+        total = code.local(real.scalar)
+        code.store(ir.Constant(real.scalar, 0.0), total)
+        with b.if_then(code.is_(code["add"], "!=", 0)):
+            code.store(code.load(code["sums"], n), total)
+        with code.loop(0, code["R"]) as r:
+            code.store(b.fadd(code.load(total), code.load(code["d"], code.add(code.mul(r, code["ldd"]), n))), total)
+        code.store(code.load(total), code["sums"], n)
+    code.end()
