@@ -92,6 +92,7 @@ class _Planner:
         total = sum(width(n) for n in early)
         early = {node: Place(Buffer("before", total, Kind.CHUNK), place.offset) for node, place in early.items()}
         before = schedule("before", [], self._x(), bare=early)
+        inference = self._forward([False] * len(self.new), {}, early)
 
         backward_memory = self._backward_memory()
         reductions = self._reductions()
@@ -115,7 +116,7 @@ class _Planner:
         found = self._sums(reductions, backward_memory | kept_places | frontier | dict(afterwards))
         sequences = self._sequences(backward, after, found)
         return Plan(
-            self.step, before, self._forward([False] * len(self.new), {}, early),
+            self.step, before, inference,
             self._forward(sequences, kept_places, early), backward, after, found, tuple(sequences), tuple(kept),
             tuple(width(state) for state in self.states), self.parameters, tuple(self.d_parameters),
             self.dx, self.dx is not None and self.dx not in late, any(node is not self.dx for node, _ in afterwards),

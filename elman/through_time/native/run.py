@@ -41,7 +41,7 @@ def run(
         return loop.run(cell, parameters, x, state)
     key, reason = "", unfit((x, *states, *values))
     if not reason:
-        key, reason = registry.planned(cell, _shapes(parameters), x.shape[2], tuple(s.shape[1] for s in states))
+        key, reason = registry.planned(cell, _shapes(parameters), *_sizes(cell, x, states))
         if reason and not strict and not torch.compiler.is_compiling():
             registry.warn_once(cell, reason)
     if reason:
@@ -55,6 +55,16 @@ def run(
 def why_not(cell: nn.Module, parameters: Mapping[str, Tensor], input_size: int, widths: tuple[int, ...]) -> str:
     """Why a cell with these parameters cannot run here; "" if it can."""
     return unfit(tuple(parameters.values())) or registry.planned(cell, _shapes(parameters), input_size, widths)[1]
+
+
+def _sizes(cell: nn.Module, x: Tensor, states: Sequence[Tensor]) -> tuple[int, tuple[int, ...]]:
+    """D and the widths of the states."""
+    input_size, widths = x.shape[2], tuple(state.shape[1] for state in states)
+    if torch.compiler.is_compiling():
+        # A compiler may see symbols in the shapes; the layers have checked that they are what the cell tells.
+        input_size, told = getattr(cell, "input_size", input_size), getattr(cell, "state_size", widths)
+        widths = (told,) if isinstance(told, int) else told
+    return input_size, widths
 
 
 def _shapes(parameters: Mapping[str, Tensor]) -> registry.Shapes:
