@@ -1,0 +1,215 @@
+"""Law 6: nothing is compiled twice, in a process or on a machine, and a cache that is broken costs time alone."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import elman
+from elman.through_time import EXECUTORS
+from elman.through_time.native import executor, host
+from tests.native.pairs import agrees, problem
+
+pytestmark = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
+
+D = 3
+Layer = elman.Stack | elman.Recurrent
+
+# Little is imported, so that it starts soon. One line of output: how often the compiler ran.
+SCRIPT = """
+import torch
+import elman
+from elman.through_time.native import host
+
+counts = []
+compile = host.machine_code
+host.machine_code = lambda *given: counts.append(1) or compile(*given)
+layer, x = elman.RNN(3, 5, executor="native"), torch.randn(4, 2, 3)
+found = torch.autograd.grad(layer(x)[0].sum(), list(layer.parameters()))
+layer.executor = "loop"
+expected = torch.autograd.grad(layer(x)[0].sum(), list(layer.parameters()))
+torch.testing.assert_close(found, expected)
+print(len(counts))
+"""
+
+
+def start(cache: Path) -> "subprocess.Popen[str]":
+    """A fresh process that runs a layer."""
+    environment = {**os.environ, "ELMAN_CACHE": str(cache)}
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def compilations(process: "subprocess.Popen[str]") -> int:
+    """How often the process compiled; AssertionError if it failed."""
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    return int(out)
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """Every module that the compiler is given from now on, in this process and with an empty cache."""
+    executor.products_for("float32"), executor.products_for("float64")
+    seen: list[str] = []
+    compiler: Callable[..., bytes] = host.machine_code
+
+    def counting(machine: host.Host, text: str) -> bytes:
+        seen.append(text)
+        return compiler(machine, text)
+
+    monkeypatch.setattr(host, "machine_code", counting)
+    monkeypatch.setenv("ELMAN_CACHE", str(tmp_path / "cache"))
+    return seen
+
+
+# A process keeps what it compiled, so every test here has a width of its own, which no other test uses.
+
+
+@pytest.mark.parametrize(("build", "H"), [(elman.RNN, 71), (elman.GRU, 72), (elman.LSTM, 73)])
+def test_one_compilation_serves_every_length_and_batch(build: Any, H: int, compiled: list[str]) -> None:
+    layer = build(D, H, executor="native")
+    agrees(layer, *problem(layer, 4, 2, D))
+    assert len(compiled) == 1
+    for T, B in [(4, 2), (9, 2), (1, 2), (4, 7), (4, 1)]:
+        agrees(layer, *problem(layer, T, B, D))
+        with torch.no_grad():
+            layer(torch.randn(T, B, D))
+    assert len(compiled) == 1
+
+
+def test_another_layer_with_the_same_equations_compiles_nothing(compiled: list[str]) -> None:
+    H = 74
+    layers: list[Layer] = [elman.RNN(D, H, executor="native") for _ in range(2)]
+    layers += [elman.RNN(D, H, batch_first=True, executor="native")]
+    layers += [elman.Recurrent(elman.cells.RNN(D, H), executor="native")]
+    for layer in layers:
+        layer(torch.randn(4, 2, D).transpose(0, 1) if layer.batch_first else torch.randn(4, 2, D))
+    assert len(compiled) == 1
+
+
+def test_the_upper_layers_of_a_stack_are_compiled_once(compiled: list[str]) -> None:
+    elman.RNN(D, 75, num_layers=4, executor="native")(torch.randn(4, 2, D))
+    assert len(compiled) == 2
+
+
+def test_what_differs_is_compiled(compiled: list[str]) -> None:
+    H = 76
+    layers = [elman.RNN(D, H, executor="native"), elman.RNN(D, H, nonlinearity="relu", executor="native")]
+    layers += [elman.RNN(D, H, bias=False, executor="native"), elman.RNN(D + 1, H, executor="native")]
+    layers += [elman.RNN(D, H, executor="native", dtype=torch.float64)]
+    for count, layer in enumerate(layers, start=1):
+        agrees(layer, *problem(layer, 4, 2, layer.input_size))
+        assert len(compiled) == count
+
+
+def _truncated(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def _garbage(content: bytes) -> bytes:
+    return bytes(len(content))
+
+
+def _one_bit(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def _empty(content: bytes) -> bytes:
+    return b""
+
+
+@pytest.mark.parametrize("damage", [_truncated, _garbage, _one_bit, _empty])
+def test_a_damaged_file_is_replaced(
+    damage: Callable[[bytes], bytes], compiled: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    H = 77
+    # As in a fresh process: nothing is kept but the files.
+    monkeypatch.setattr("elman.through_time.native.registry._compiled", {})
+    layer = elman.RNN(D, H, executor="native")
+    agrees(layer, *problem(layer, 4, 2, D))
+    (file,) = (tmp_path / "cache").iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
+    for _ in range(2):
+        monkeypatch.setattr("elman.through_time.native.registry._compiled", {})
+        agrees(layer, *problem(layer, 4, 2, D))
+    assert len(compiled) == 2  # at first and for the damaged file; the second time it was found whole
+    assert list((tmp_path / "cache").iterdir()) == [file]
+    assert file.read_bytes() == whole
+
+
+def test_a_cache_that_is_a_file(compiled: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for path in (tmp_path / "file", tmp_path / "file/below"):
+        monkeypatch.setenv("ELMAN_CACHE", str(path))
+        monkeypatch.setattr("elman.through_time.native.registry._compiled", {})
+        layer = elman.RNN(D, 78, executor="native")
+        agrees(layer, *problem(layer, 4, 2, D))
+    assert len(compiled) == 2
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_cache_that_cannot_be_written_to(
+    compiled: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "cache"
+    folder.mkdir(mode=0o500)
+    if os.access(folder, os.W_OK):  # root may write anywhere
+        monkeypatch.setattr("tempfile.mkstemp", _refused)
+    layer = elman.RNN(D, 79, executor="native")
+    agrees(layer, *problem(layer, 4, 2, D))
+    assert len(compiled) == 1
+    assert list(folder.iterdir()) == []
+
+
+def _refused(*_: Any, **__: Any) -> tuple[int, str]:
+    raise PermissionError("read-only")
+
+
+def test_a_disk_that_is_full(compiled: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What could not be written whole is not left behind."""
+
+    def full(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    layer = elman.RNN(D, 80, executor="native")
+    agrees(layer, *problem(layer, 4, 2, D))
+    assert len(compiled) == 1
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_processes_share_what_they_compile(tmp_path: Path) -> None:
+    cache = tmp_path / "not/there/yet"
+    counts = [compilations(process) for process in [start(cache) for _ in range(4)]]
+    assert 2 <= sum(counts) <= 8  # the matrix products and the cell, in one process at least
+    left = {file: file.read_bytes() for file in cache.iterdir()}
+    assert [file.suffix for file in left] == [".o", ".o"]
+    assert compilations(start(cache)) == 0
+    assert {file: file.read_bytes() for file in cache.iterdir()} == left
+
+
+class Forgotten(nn.Module):
+    """A cell of which only the plan is left."""
+
+    state_size = 81
+
+    def forward(self, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(h / 2)
+
+
+def test_a_plan_outlives_its_cell(compiled: list[str]) -> None:
+    for _ in range(2):
+        layer = elman.Recurrent(Forgotten(), executor="native")
+        layer(torch.randn(4, 2, D))
+        del layer
+    assert len(compiled) == 1

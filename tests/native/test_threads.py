@@ -1,0 +1,198 @@
+"""Law 10: the number of threads changes no number; nor do callers at once, forked children and workers of a loader."""
+
+import multiprocessing
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from multiprocessing.connection import Connection
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from elman.through_time import EXECUTORS
+from elman.through_time.native import call as calls
+from elman.through_time.native import pool
+from tests.cases import call
+from tests.native.pairs import LAYERS, Build, agrees, forward_and_backward, on_loop, problem, same
+from tests.tolerances import close
+
+pytestmark = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
+every_layer = pytest.mark.parametrize("build", LAYERS.values(), ids=LAYERS)
+every_split = pytest.mark.parametrize("by_columns", [True, False], ids=["columns", "rows"])
+
+SHAPES = [(9, 1, 33, 160), (9, 2, 20, 65), (7, 5, 3, 4), (5, 40, 16, 48)]
+PATIENCE = 20  # seconds; what takes longer hangs
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def force(monkeypatch: pytest.MonkeyPatch, two_threads: None) -> Callable[[bool], list[int]]:
+    """Let every call use two threads; the list grows by one with each time that they are set to work."""
+    if pool.threads() == 1:
+        pytest.skip("threads cannot be shared with torch here")
+    parallel, seen = pool.parallel, list[int]()
+
+    def counting(function: int, data: int, count: int) -> None:
+        seen.append(count)
+        parallel(function, data, count)
+
+    def forced(by_columns: bool) -> list[int]:
+        monkeypatch.setattr(calls, "threads_for", lambda *_: (2, by_columns))
+        monkeypatch.setattr(pool, "parallel", counting)
+        return seen
+
+    return forced
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("threads", [1, 2])
+@every_layer
+def test_the_number_of_threads(build: Build, threads: int, shape: tuple[int, int, int, int], two_threads: None) -> None:
+    T, B, D, H = shape
+    torch.set_num_threads(threads)
+    layer = build(D, H, executor="native")
+    agrees(layer, *problem(layer, T, B, D))
+
+
+@pytest.mark.parametrize("B", [1, 3])
+@every_split
+@every_layer
+def test_either_split(build: Build, by_columns: bool, B: int, force: Callable[[bool], list[int]]) -> None:
+    seen = force(by_columns)
+    for D, H in [(20, 65), (3, 4)]:  # of 4 columns, there are none for the second thread
+        layer = build(D, H, executor="native")
+        agrees(layer, *problem(layer, 6, B, D))
+        with torch.inference_mode():
+            x = torch.randn(6, B, D)
+            close(call(layer, x)[0], call(on_loop(layer), x)[0], "outputs")
+    assert set(seen) == {2}
+
+
+@every_split
+def test_more_rows_than_a_chunk(by_columns: bool, force: Callable[[bool], list[int]]) -> None:
+    seen = force(by_columns)
+    layer = LAYERS["GRU"](3, 4, executor="native", dtype=torch.float64)
+    agrees(layer, *problem(layer, 2 * calls.ROWS // 5, 5, 3))
+    assert set(seen) == {2}
+
+
+@every_split
+@pytest.mark.parametrize("shared", [True, False], ids=["one layer", "a layer each"])
+def test_callers_at_once(shared: bool, by_columns: bool, force: Callable[[bool], list[int]]) -> None:
+    seen = force(by_columns)
+    layers = [LAYERS[name](20, 65, executor="native") for name in ("LSTM", "GRU", "RNN", "LSTM")]
+    if shared:
+        layers = layers[:1] * 4
+    problems = [problem(layer, 6, 3, 20) for layer in layers]
+    expected = [forward_and_backward(on_loop(layer), *p) for layer, p in zip(layers, problems, strict=True)]
+    found: dict[int, Any] = {}
+    together = threading.Barrier(4)
+
+    def work(k: int) -> None:
+        together.wait(PATIENCE)
+        found[k] = [forward_and_backward(layers[k], *problems[k]) for _ in range(5)]
+
+    callers = [threading.Thread(target=work, args=(k,), daemon=True) for k in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(PATIENCE)
+    assert set(found) == set(range(4))
+    for k, results in found.items():
+        for result in results:
+            same(result, expected[k])
+    assert set(seen) == {2}
+
+
+def test_the_first_call_of_a_plan_from_many_threads() -> None:
+    """Planning and compiling happen once, whoever comes first."""
+    layer = LAYERS["LSTM"](6, 11, executor="native")
+    problems = [problem(layer, 3, 2, 6) for _ in range(4)]
+    expected = [forward_and_backward(on_loop(layer), *p) for p in problems]
+    found: dict[int, Any] = {}
+    together = threading.Barrier(4)
+
+    def work(k: int) -> None:
+        together.wait(PATIENCE)
+        found[k] = forward_and_backward(deepcopy(layer) if k % 2 else layer, *problems[k])
+
+    callers = [threading.Thread(target=work, args=(k,), daemon=True) for k in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(PATIENCE)
+    assert set(found) == set(range(4))
+    for k, result in found.items():
+        same(result, expected[k])
+
+
+def test_a_forked_child(monkeypatch: pytest.MonkeyPatch, two_threads: None) -> None:
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("no fork here")
+    # As many threads as there are. All is small: where it is large, torch fills fresh memory with poison on its own
+    # threads, which the child does not have.
+    monkeypatch.setattr(calls, "threads_for", lambda *given: (given[-1], given[-1] > 1))
+    layer = LAYERS["LSTM"](4, 12, executor="native")
+    x, states = problem(layer, 9, 2, 4)
+    expected = forward_and_backward(on_loop(layer), x, states)
+    agrees(layer, x, states)  # the parent's two threads have worked before the fork
+
+    def child(sender: Connection) -> None:
+        found = forward_and_backward(layer, x, states)
+        sender.send([[tensor.tolist() for tensor in tensors] for tensors in found])
+
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=child, args=(sender,))
+    with warnings.catch_warnings():
+        # Python 3.12 and later warn of any fork while threads live, and torch's always do.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        process.start()
+    try:
+        assert receiver.poll(PATIENCE), "the child hangs"
+        results, gradients = ([torch.tensor(t) for t in tensors] for tensors in receiver.recv())
+    finally:
+        process.kill()
+        process.join()
+    same((tuple(results), tuple(gradients)), expected)
+
+
+class Transformed(Dataset[tuple[Tensor, Tensor]]):
+    """Every item is the output and the gradient of a layer, worked out where the item is asked for."""
+
+    def __init__(self, executor: str) -> None:
+        torch.manual_seed(0)
+        self.layer = LAYERS["GRU"](5, 40, executor=executor)
+        self.data = torch.randn(4, 6, 2, 5)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        x = self.data[index].requires_grad_()
+        outputs = call(self.layer, x)[0]
+        (gradient,) = torch.autograd.grad(outputs.square().sum(), [x])
+        return outputs.detach(), gradient
+
+
+# On one core, torch finds two workers too many; Python 3.12 warns of any fork while threads live.
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning", "ignore::DeprecationWarning")
+def test_workers_of_a_loader(two_threads: None) -> None:
+    native, loop = Transformed("native"), Transformed("loop")
+    assert native[0][0].shape == (6, 2, 40)  # the parent has used it before
+    loaded = list(DataLoader(native, batch_size=None, num_workers=2, timeout=PATIENCE))
+    assert len(loaded) == len(loop)
+    for (outputs, gradient), (right, right_gradient) in zip(loaded, (loop[k] for k in range(len(loop))), strict=True):
+        close(outputs, right, "outputs")
+        close(gradient, right_gradient, "gradients")

@@ -1,0 +1,201 @@
+"""The native executor as torch sees it: operators, compilers, modes; and its layers as modules."""
+
+import pickle
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import elman
+from elman.through_time import EXECUTORS
+from elman.through_time.native.operator import backward_op, forward_op
+from tests.cases import call, cotangents
+from tests.native.pairs import LAYERS, Build, Layer, agrees, forward_and_backward, key_of, on_loop, problem, same
+from tests.tolerances import all_close, close
+
+pytestmark = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
+every_layer = pytest.mark.parametrize("build", LAYERS.values(), ids=LAYERS)
+
+T, B, D, H = 4, 3, 2, 5
+
+
+def native(build: Build, dtype: torch.dtype = torch.float32, **options: Any) -> Layer:
+    return build(D, H, executor="native", dtype=dtype, **options)
+
+
+def tensors_of(layer: elman.Stack) -> tuple[str, Tensor, list[Tensor], list[Tensor]]:
+    """What the operators take for a layer of one cell: the plan, x, the states, the parameters."""
+    x, states = problem(layer, T, B, D)
+    inner = [state.detach()[0].requires_grad_() for state in states]
+    return key_of(layer), x, inner, list(layer.parameters())
+
+
+@every_layer
+@pytest.mark.parametrize("keep", [True, False], ids=["training", "inference"])
+def test_opcheck_of_forward(build: Callable[..., elman.Stack], keep: bool) -> None:
+    key, x, states, parameters = tensors_of(build(D, H, executor="native"))
+    if not keep:
+        x, states, parameters = x.detach(), [s.detach() for s in states], [p.detach() for p in parameters]
+    torch.library.opcheck(forward_op, (key, x, states, parameters, keep))
+
+
+@every_layer
+@pytest.mark.parametrize("of_outputs", [True, False])
+@pytest.mark.parametrize(("of_x", "of_parameters"), [(True, True), (False, True), (True, False)])
+def test_opcheck_of_backward(
+    build: Callable[..., elman.Stack], of_outputs: bool, of_x: bool, of_parameters: bool
+) -> None:
+    key, x, states, parameters = tensors_of(build(D, H, executor="native"))
+    with torch.no_grad():
+        outputs, finals, kept = forward_op(key, x, states, parameters, True)
+    d_finals = [None if of_outputs and i == 0 else torch.randn_like(final) for i, final in enumerate(finals)]
+    dy = torch.randn_like(outputs) if of_outputs else None
+    given = (key, dy, d_finals, x.detach(), [s.detach() for s in states], [p.detach() for p in parameters])
+    torch.library.opcheck(
+        backward_op,
+        (*given, outputs, kept, of_x, of_parameters),
+        test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_static"),
+    )
+
+
+class Model(nn.Module):
+    def __init__(self, executor: str) -> None:
+        super().__init__()
+        self.lstm = elman.LSTM(D, H, num_layers=2, executor=executor)
+        self.gru = elman.GRU(H, 3, executor=executor)
+        self.rnn = elman.RNN(3, 4, executor=executor)
+        self.cell = elman.Recurrent(nn.LSTMCell(4, H), executor=executor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, (h, c) = self.lstm(x)
+        y, last = self.gru(torch.tanh(x))
+        y, _ = self.rnn(y)
+        y, (_, memory) = self.cell(y)
+        loss: Tensor = y.square().mean() + h.mean() * c.mean() + last.mean() + memory.square().mean()
+        return loss
+
+
+def loss_and_gradients(model: Callable[..., Any], x: Tensor, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
+    loss = model(x)
+    return [loss, *torch.autograd.grad(loss, parameters)]
+
+
+@pytest.fixture
+def fresh_compiler() -> None:
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize("dynamic", [None, True])
+def test_compiled_in_training(dynamic: bool | None, fresh_compiler: None) -> None:
+    model, loop = Model("native"), Model("loop")
+    loop.load_state_dict(model.state_dict())
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=dynamic)
+    for shape in [(4, 3, D), (6, 2, D)]:
+        x = torch.randn(shape)
+        found = loss_and_gradients(compiled, x, list(model.parameters()))
+        all_close(found, loss_and_gradients(model, x, list(model.parameters())), "gradients")
+        all_close(found, loss_and_gradients(loop, x, list(loop.parameters())), "gradients")
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_compiled_in_inference(mode: Callable[[], Any], fresh_compiler: None) -> None:
+    model = Model("native")
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    for shape in [(4, 3, D), (6, 2, D)]:
+        x = torch.randn(shape)
+        with mode():
+            found = compiled(x)
+        close(found, model(x).detach(), "outputs")
+
+
+def test_compiled_gradient_of_x_alone(fresh_compiler: None) -> None:
+    layer = native(elman.LSTM)
+    for parameter in layer.parameters():
+        parameter.requires_grad_(False)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    x, _ = problem(layer, T, B, D)
+    d = torch.randn(T, B, H)
+    (found,) = torch.autograd.grad(compiled(x)[0], [x], d)
+    (expected,) = torch.autograd.grad(on_loop(layer)(x)[0], [x], d)
+    close(found, expected, "gradients")
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize(("build", "size"), [(elman.LSTM, 6), (elman.GRU, 7), (elman.RNN, 8)])
+def test_first_planned_without_gradients(build: Build, size: int, mode: Callable[[], Any]) -> None:
+    """No other test has cells of these sizes, so that nothing of them is planned yet."""
+    H = size + 10 * (mode is torch.no_grad)
+    layer = build(D, H, executor="native")
+    with mode():
+        x = torch.randn(T, B, D)
+        found = call(layer, x)
+        all_close(found, call(on_loop(layer), x), "outputs")
+        assert not any(result.requires_grad for result in found)
+    agrees(layer, *problem(layer, T, B, D))
+
+
+@every_layer
+def test_autocast(build: Build) -> None:
+    linear, layer = nn.Linear(3, D), native(build)
+    loop, inputs = on_loop(layer), torch.randn(T, B, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        hidden = linear(inputs)
+        results = call(layer, hidden)
+    assert hidden.dtype == torch.bfloat16
+    assert {result.dtype for result in results} == {torch.float32}
+    single = hidden.detach().float().requires_grad_()
+    expected = call(loop, single)
+    all_close(results, expected, "outputs")
+    d = cotangents(expected)
+    found = torch.autograd.grad(results, [*layer.parameters(), hidden, linear.weight], d)
+    *of_layer, of_hidden = torch.autograd.grad(expected, [*loop.parameters(), single], d)
+    all_close(found[:-2], of_layer, "gradients")
+    # Rounded to bfloat16 on its way to the linear layer.
+    assert torch.allclose(found[-2].float(), of_hidden, rtol=2**-7, atol=1e-6)
+    assert found[-1].abs().max() > 0
+
+
+@every_layer
+@pytest.mark.parametrize("copied", [deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))], ids=["copy", "pickle"])
+def test_copies_of_a_layer_that_has_run(build: Build, copied: Callable[[Layer], Layer]) -> None:
+    layer = native(build)
+    x, states = problem(layer, T, B, D)
+    expected = forward_and_backward(layer, x, states)
+    copy = copied(layer)
+    same(forward_and_backward(copy, x, states), expected)
+    with torch.no_grad():
+        for parameter in copy.parameters():
+            parameter.zero_()
+    same(forward_and_backward(layer, x, states), expected)
+
+
+@every_layer
+def test_steps_of_an_optimizer_are_seen(build: Build) -> None:
+    layer = native(build)
+    x, states = problem(layer, T, B, D)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.5)
+    seen = set()
+    for _ in range(3):
+        agrees(layer, x, states)
+        optimizer.zero_grad()
+        loss = call(layer, x, states)[0].square().sum()
+        loss.backward()
+        optimizer.step()
+        seen.add(loss.item())
+    assert len(seen) == 3
+
+
+def test_an_option_of_a_cell_is_seen() -> None:
+    cell = elman.cells.RNN(D, H)
+    layer = elman.Recurrent(cell, executor="native")
+    x, states = problem(layer, T, B, D)
+    agrees(layer, x, states)
+    before = call(layer, x, states)[0]
+    cell.nonlinearity = "relu"
+    agrees(layer, x, states)
+    assert not torch.allclose(call(layer, x, states)[0], before)
+    cell.nonlinearity = "tanh"
+    assert torch.equal(call(layer, x, states)[0], before)

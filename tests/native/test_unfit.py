@@ -1,0 +1,251 @@
+"""What cannot run natively: it is told once and in one line, and runs on the loop executor all the same."""
+
+import inspect
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+import elman
+from elman.through_time import EXECUTORS
+from tests.native.pairs import forward_and_backward, on_loop, same
+
+pytestmark = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
+
+T, B, H = 4, 3, 5
+
+
+class Cell(nn.Module):
+    """Reads x and h of one width; the line in the way is marked with `# here`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state_size = H
+        self.W = nn.Parameter(torch.randn(H, H) / 2)
+
+
+class Cumsum(Cell):
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        a = x + h @ self.W
+        return torch.tanh(a.cumsum(-1))  # here
+
+
+class Atan(Cell):
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.atan(  # here
+            x + h @ self.W
+        )
+
+
+class OneColumn(Cell):
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        a = x + h @ self.W
+        return torch.tanh(a * a[:, :1])  # here
+
+
+class Branch(Cell):
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        if x.sum() > 0:  # here
+            return torch.tanh(x + h @ self.W)
+        return x - h @ self.W
+
+
+class Item(Cell):
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.tanh(x + h @ self.W) * self.W[0, 0].item()  # here
+
+
+class Centered(Cell):
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.tanh(x - x.mean(0) + h @ self.W)  # here
+
+
+class Summed(Cell):
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.tanh(x - x.sum(0) + h @ self.W)  # here
+
+
+class Gram(Cell):
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.tanh(x @ (x.t() @ h) + h @ self.W)  # here
+
+
+class FirstRow(Cell):
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.tanh(x + x[:1] + h @ self.W)  # here
+
+
+class Stranger(Cell):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = [torch.linspace(0.5, 1.5, H)]  # in a list, so that no module knows it
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.tanh(x * self.scale[0] + h @ self.W)  # here
+
+
+class Remembering(Cell):
+    """What the step does depends on what no tensor says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = [0]
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        self.calls[0] += 1
+        return torch.tanh(x + h @ self.W) if self.calls[0] % 2 else torch.tanh(x - h @ self.W)
+
+
+class Dropping(Cell):
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.tanh(x + linear(self.drop(h), self.W))
+
+
+UNFIT: list[tuple[type[Cell], Sequence[str]]] = [
+    (Cumsum, ["aten.cumsum", "not in the table"]),
+    (Atan, ["aten.atan", "not in the table"]),
+    (OneColumn, ["aten.mul", "of shapes that differ"]),
+    (Branch, ["a number read out of a tensor"]),
+    (Item, ["a number read out of a tensor"]),
+    (Centered, ["aten."]),
+    (Summed, ["mixes the rows"]),
+    (Gram, ["mixes the rows"]),
+    (FirstRow, ["aten."]),
+    (Stranger, ["a tensor of shape (5,)", "no parameter or buffer"]),
+]
+unfit = pytest.mark.parametrize(("cell_type", "says"), UNFIT, ids=[cell_type.__name__ for cell_type, _ in UNFIT])
+
+
+def line_of(cell_type: type[nn.Module]) -> str:
+    lines, first = inspect.getsourcelines(cell_type)
+    offset = next(i for i, line in enumerate(lines) if "# here" in line)
+    return f"({Path(__file__).name}, line {first + offset})"
+
+
+def problem(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    return torch.randn(T, B, H, dtype=dtype, requires_grad=True), torch.randn(B, H, dtype=dtype, requires_grad=True)
+
+
+@unfit
+def test_auto_tells_once_and_runs_on_the_loop(cell_type: type[Cell], says: Sequence[str]) -> None:
+    layer, (x, h) = elman.Recurrent(cell_type()), problem()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        first = forward_and_backward(layer, x, [h])
+        second = forward_and_backward(layer, x, [h])
+        third = forward_and_backward(layer, x[:2], [h])
+    assert [warning.category for warning in caught] == [UserWarning]
+    message = str(caught[0].message)
+    assert "\n" not in message
+    expected = [cell_type.__name__, *says, line_of(cell_type), "loop executor"]
+    assert [part for part in expected if part not in message] == [], message
+    same(first, forward_and_backward(on_loop(layer), x, [h]))
+    same(second, first)
+    same(third, forward_and_backward(on_loop(layer), x[:2], [h]))
+
+
+@unfit
+def test_native_raises(cell_type: type[Cell], says: Sequence[str]) -> None:
+    layer, (x, h) = elman.Recurrent(cell_type(), executor="native"), problem()
+    for _ in range(2):
+        with pytest.raises(RuntimeError) as raised:
+            layer(x, h)
+        message = str(raised.value)
+        expected = [cell_type.__name__, "cannot run on the native executor", *says, line_of(cell_type)]
+        assert [part for part in expected if part not in message] == [], message
+        assert "\n" not in message
+
+
+def test_both_say_the_same() -> None:
+    layer, (x, h) = elman.Recurrent(Atan()), problem()
+    with pytest.warns(UserWarning, match="atan") as caught:
+        layer(x, h)
+    layer.executor = "native"
+    with pytest.raises(RuntimeError) as raised:
+        layer(x, h)
+    assert str(caught[0].message).startswith(str(raised.value))
+
+
+def test_every_cell_is_told_of() -> None:
+    x, h = problem()
+    for _ in range(2):
+        layer = elman.Recurrent(Atan())
+        with pytest.warns(UserWarning, match="atan") as caught:
+            layer(x, h)
+        assert len(caught) == 1
+
+
+def test_the_warning_is_no_error_of_the_cell() -> None:
+    """Whoever turns warnings into errors gets this one as well, and the next call runs."""
+    layer, (x, h) = elman.Recurrent(Atan()), problem()
+    with pytest.raises(UserWarning, match="atan"):
+        layer(x, h)
+    same(forward_and_backward(layer, x, [h]), forward_and_backward(on_loop(layer), x, [h]))
+
+
+def test_a_step_that_changes_from_call_to_call() -> None:
+    layer, (x, h) = elman.Recurrent(Remembering(), executor="native"), problem()
+    with pytest.raises(RuntimeError, match="does not always run the same operations"):
+        layer(x, h)
+
+
+def test_an_option_of_a_module_inside_decides() -> None:
+    layer, (x, h) = elman.Recurrent(Dropping(), executor="native"), problem()
+    with pytest.raises(RuntimeError, match="Dropping cannot run"):
+        layer(x, h)
+    layer.eval()
+    same(forward_and_backward(layer, x, [h]), forward_and_backward(on_loop(layer), x, [h]))
+    layer.train()
+    with pytest.raises(RuntimeError, match="Dropping cannot run"):
+        layer(x, h)
+
+
+def test_planning_takes_no_random_numbers() -> None:
+    layer, (x, h) = elman.Recurrent(Dropping(), executor="native"), problem()
+    before = torch.get_rng_state()
+    with pytest.raises(RuntimeError, match="Dropping cannot run"):
+        layer(x, h)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision(dtype: torch.dtype) -> None:
+    layer = elman.LSTM(H, H, dtype=dtype)
+    x = torch.randn(T, B, H, dtype=dtype)
+    assert torch.equal(layer(x)[0], on_loop(layer)(x)[0])
+    layer.executor = "native"
+    with pytest.raises(RuntimeError, match=f"float32 or float64 alone, and was given {dtype}"):
+        layer(x)
+
+
+class Counting(Cell):
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.tensor([1, 2, 3, 4, 5]))
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.tanh(x * self.count + h @ self.W)
+
+
+def test_an_integer_buffer() -> None:
+    layer, (x, h) = elman.Recurrent(Counting()), problem()
+    same(forward_and_backward(layer, x, [h]), forward_and_backward(on_loop(layer), x, [h]))
+    layer.executor = "native"
+    with pytest.raises(RuntimeError, match=r"torch\.int64"):
+        layer(x, h)
+
+
+def test_dtypes_that_differ() -> None:
+    layer, (x, _) = elman.GRU(H, H, executor="native"), problem(torch.float64)
+    with pytest.raises(RuntimeError, match=r"torch\.float64 \w+ torch\.float32"):
+        layer(x)
