@@ -104,7 +104,7 @@ def _of_native(
         for stage in program.stages:
             if isinstance(stage, Product):
                 matrix = f"{stage.weight.name}{'^T' if stage.transposed else ''}"
-                told.append(f"product with {matrix} ({stage.depth} -> {stage.width})")
+                told.append(f"product with {matrix} ({stage.depth} -> {stage.width}){', added up' * stage.add}")
             elif isinstance(stage, Pointwise):
                 told.append(
                     f"{len(stage.stores)} value{'s' * (len(stage.stores) > 1)} of width {stage.width} in one pass"

@@ -41,6 +41,10 @@ def table(rows: Sequence[Row], peak: dict[str, float], machine: dict[str, Any]) 
     for row in rows:
         drawn.add_row(row.cell, str(row.shape), *_figures(row, max(peak.values())))
     screen.print(drawn)
+    for row in rows:
+        if not row.agrees:
+            bound = f"at most {AGREEMENT:.0e} is rounding"
+            screen.print(f"{row.cell} {row.shape}: no ratio, for the numbers differ by {row.error:.1e} ({bound})")
     for cell in dict.fromkeys(row.cell for row in rows):
         ratios = [row.ratios for row in rows if row.cell == cell and row.agrees]
         if ratios:
@@ -59,7 +63,7 @@ def table(rows: Sequence[Row], peak: dict[str, float], machine: dict[str, Any]) 
 
 def _figures(row: Row, peak: float) -> list[str]:
     if not row.agrees:
-        return [f"the numbers differ by {row.error:.1e} (at most {AGREEMENT:.0e} is the rounding)"]
+        return ["-"] * 9
     assert row.forward
     assert row.both
     assert row.gflops

@@ -19,7 +19,8 @@ class Layer(nn.Module):
         batch = (x.shape[1],) if input.dim() == 3 else ()
         shapes = [(*lead, *batch, width) for width in widths]
         if given is None:
-            states = tuple(x.new_zeros(shape) for shape in shapes)
+            zeros = {shape: x.new_zeros(shape) for shape in dict.fromkeys(shapes)}
+            states = tuple(zeros[shape] for shape in shapes)
         else:
             states = tuple(given) if isinstance(given, tuple | list) else (given,)  # type: ignore[assignment]
             got = [_shape(state) for state in states]

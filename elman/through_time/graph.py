@@ -95,6 +95,15 @@ def width(node: Node) -> int:
     return size
 
 
+def biases(product: Node) -> list[Node]:
+    """What is to be added to each row of a bare product, or to the sum of two."""
+    if product.target is aten.addmm.default:
+        return [operand(product, 0)]
+    if product.target is aten.add.Tensor:
+        return [bias for i in (0, 1) for bias in biases(operand(product, i))]
+    return []
+
+
 def parts(node: Node) -> Iterator[tuple[Node, int]]:
     """The values that a concatenation lays side by side, each with its first column; any other value is one part."""
     if node.target is not aten.cat.default:

@@ -92,6 +92,7 @@ class _Planner:
         total = sum(width(n) for n in early)
         early = {node: Place(Buffer("before", total, Kind.CHUNK), place.offset) for node, place in early.items()}
         before = schedule("before", [], self._x(), bare=early)
+        self.merged = self._merged(early)
         inference = self._forward([False] * len(self.new), {}, early)
 
         backward_memory = self._backward_memory()
@@ -122,6 +123,16 @@ class _Planner:
             self.dx, self.dx is not None and self.dx not in late, any(node is not self.dx for node, _ in afterwards),
         )  # fmt: skip
 
+    def _merged(self, early: dict[Node, Place]) -> dict[Node, Node]:
+        """Products of the loop that are only ever added to one that is there before it, with the sums."""
+        found: dict[Node, Node] = {}
+        for node in self.step.graph.find_nodes(op="call_function", target=aten.add.Tensor):
+            pair = node.all_input_nodes
+            alone = all(value.target in PRODUCT and len(value.users) == 1 for value in pair)
+            if len(pair) == 2 and alone and not node.kwargs and sum(value in early for value in pair) == 1:
+                found[pair[0] if pair[1] in early else pair[1]] = node
+        return found
+
     def _x(self) -> dict[Node, Place]:
         return {self.x: Place(Buffer("x", width(self.x), Kind.STEP))}
 
@@ -133,7 +144,7 @@ class _Planner:
             name, size = f"state{i}", width(state)
             memory[state] = Place(Buffer(name, size, Kind.PREVIOUS if whole else Kind.NOW))
             roots.append((new, Place(Buffer(name, size, Kind.STEP if whole else Kind.NEXT))))
-        return schedule("forward", roots, memory, early)
+        return schedule("forward", roots, memory, early, merged=self.merged)
 
     def _backward_memory(self) -> dict[Node, Place]:
         """What the backward loop finds: x, states before and after the step, cotangents."""

@@ -42,7 +42,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Product:
-    """C = A W or, `transposed`, C = A W^T, for all rows."""
+    """C = A W or, `transposed`, C = A W^T, for all rows; or that is added to C."""
 
     a: Place
     weight: Node
@@ -50,6 +50,7 @@ class Product:
     c: Place
     depth: int  # columns of A
     width: int  # columns of C
+    add: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ def schedule(
     memory: Mapping[Node, Place],
     products: Mapping[Node, Place] | None = None,
     bare: Mapping[Node, Place] | None = None,
+    merged: Mapping[Node, Node] | None = None,
 ) -> Program:
     """The stages that store every root in its place.
 
@@ -128,11 +130,12 @@ def schedule(
         memory: values that are stored already, and where.
         products: matrix products that are stored already, without the bias that addmm adds.
         bare: matrix products to store so, and where.
+        merged: products to be added to one of `products` where that is stored, and the sums that this gives.
 
     Raises:
         CannotCapture: for an operation that is in no table.
     """
-    return _Schedule(name, roots, memory, products or {}, bare or {}).program()
+    return _Schedule(name, roots, memory, products or {}, bare or {}, merged or {}).program()
 
 
 class _Schedule:
@@ -143,10 +146,12 @@ class _Schedule:
         memory: Mapping[Node, Place],
         products: Mapping[Node, Place],
         bare: Mapping[Node, Place],
+        merged: Mapping[Node, Node],
     ) -> None:
         self.name, self.stores = name, list(roots)
         self.memory, self.products, self.bare = dict(memory), dict(products), dict(bare)
         self.wanted = dict(reversed(roots))
+        self.merged, self.summed = merged, {total: product for product, total in merged.items()}
         self.levels: dict[Node, int] = {}
         self.found: dict[Node, int] = {}  # products, and the level at which each is there
         for node in (*self.wanted, *bare):
@@ -160,6 +165,8 @@ class _Schedule:
         if node not in self.levels:
             if node.target in PRODUCT:
                 self.levels[node] = self._level_of_product(node)
+            elif node in self.summed:
+                self.levels[node] = self.level(self.summed[node])
             elif node.target is aten.cat.default:
                 self.levels[node] = max(self.level(part) for part, _ in parts(node))
             else:
@@ -204,7 +211,7 @@ class _Schedule:
             for node, there in self.found.items():
                 if there == level + 1:
                     self._product(program, node)
-                    left = [store for store in left if store != (node, self.products[node])]
+                    left = [store for store in left if store != (node, self.products.get(node))]
         return program
 
     def _pointwise(self, program: Program, ready: Stores) -> None:
@@ -225,11 +232,13 @@ class _Schedule:
         if weight.meta["domain"] is not Domain.WEIGHT:
             raise CannotCapture(f"a product of two values of the step{node.meta['line']}")
         direct = self.wanted.get(node) if node.target is aten.mm.default else None
-        c = self.bare.get(node) or direct or Place(self._buffer(width(node)))
+        total = self.merged.get(node)
+        there = None if total is None else next(self.products[n] for n in total.all_input_nodes if n is not node)
+        c = there or self.bare.get(node) or direct or Place(self._buffer(width(node)))
         a = self.place(left)
         assert a is not None
-        program.stages.append(Product(a, weight, transposed, c, width(left), width(node)))
-        self.products[node] = c
+        program.stages.append(Product(a, weight, transposed, c, width(left), width(node), add=there is not None))
+        self.products[total or node] = c
 
 
 def check(node: Node) -> None:

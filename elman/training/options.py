@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-OPTIMIZERS = {"adamw": 4e-3, "adam": 4e-3, "rmsprop": 2e-3, "sgd": 1.0}  # and the learning rate each begins with
+OPTIMIZERS = {"adamw": 6e-3, "adam": 6e-3, "rmsprop": 2e-3, "sgd": 1.0}  # and the learning rate each begins with
 SCHEDULES = ("cosine", "constant")
 
 

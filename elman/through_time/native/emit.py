@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.fx import Node
 
-from elman.through_time.graph import Domain, operand, source, width
+from elman.through_time.graph import Domain, biases, source, width
 from elman.through_time.native.signatures import declare
 from elman.through_time.native.tiles import panel_width
 from elman.through_time.native.writer import INT, POINTER, Code, Integer, Real, Value
@@ -191,7 +191,8 @@ class _Emitter:
         code.call(
             declare(code, "product"),
             code.at(a, code.mul(begin, lda)), lda, body.pointer(panels_name(stage.weight, stage.transposed)),
-            code.at(c, code.mul(begin, ldc)), ldc, code.sub(end, begin), columns, stage.depth, first, last, 0,
+            code.at(c, code.mul(begin, ldc)), ldc, code.sub(end, begin), columns, stage.depth, first, last,
+            int(stage.add),
         )  # fmt: skip
 
     def pack(self, name: str, programs: list[Program]) -> None:
@@ -254,8 +255,7 @@ class _Values:
         if node in self.stage.memory:
             return
         if node in self.stage.products:
-            if len(node.args) == 3:
-                found[operand(node, 0)] = None
+            found.update(dict.fromkeys(biases(node)))
             return
         for argument in node.all_input_nodes:
             self._collect(argument, start, found)
@@ -304,9 +304,8 @@ class _Values:
             return self._loaded(stage.memory[node], start)
         if node in stage.products:
             value = self._loaded(stage.products[node], start)
-            if len(node.args) == 3:
-                bias = self.value(operand(node, 0), start)
-                value = [code.b.fadd(v, b) for v, b in zip(value, bias, strict=True)]
+            for bias in biases(node):
+                value = [code.b.fadd(v, b) for v, b in zip(value, self.value(bias, start), strict=True)]
             return value
         if node.meta["domain"] is Domain.WEIGHT:
             pointer = self.body.pointer(node.name)

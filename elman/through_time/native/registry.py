@@ -24,6 +24,7 @@ class Known(NamedTuple):
     cells: "weakref.WeakSet[nn.Module]"
 
 
+SIMPLE = {bool, int, float, str, type(None), tuple}
 _lock = threading.RLock()
 _by_cell: "weakref.WeakKeyDictionary[nn.Module, dict[Any, tuple[str, str]]]" = weakref.WeakKeyDictionary()
 _by_key: dict[str, Known] = {}
@@ -51,8 +52,7 @@ planned._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _options(module: nn.Module) -> tuple[Any, ...]:
-    simple = (bool, int, float, str, type(None), tuple)
-    return tuple(item for item in vars(module).items() if isinstance(item[1], simple))
+    return tuple(item for item in vars(module).items() if type(item[1]) in SIMPLE)
 
 
 def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, widths: Sequence[int]) -> tuple[str, str]:
@@ -73,7 +73,10 @@ def warn_once(cell: nn.Module, reason: str) -> None:
     found = _by_cell.setdefault(cell, {})
     if "warned" not in found:
         found["warned"] = ("", reason)
-        warnings.warn(f"{reason}; it runs on the loop executor, which is slower", stacklevel=6)
+        # Told of the cell's own lines: every caller is some line of torch's.
+        code = type(cell).forward.__code__
+        text = f"{reason}; it runs on the loop executor, which is slower"
+        warnings.warn_explicit(text, UserWarning, code.co_filename, code.co_firstlineno)
 
 
 def known(key: str) -> Known:

@@ -73,6 +73,8 @@ def _shapes(parameters: Mapping[str, Tensor]) -> registry.Shapes:
 
 def unfit(tensors: Sequence[Tensor]) -> str:
     """Why tensors like these cannot be computed with here; "" if they can."""
+    if len({(tensor.dtype, tensor.device) for tensor in tensors}) == 1 and tensors[0].dtype in DTYPES:
+        tensors = tensors[:1]  # all are alike
     for tensor in tensors:
         if tensor.device.type != "cpu":
             return f"the native executor runs on the CPU, and was given a tensor on {tensor.device}"

@@ -1,0 +1,76 @@
+"""`elman.explain` tells what runs where, and why."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import elman
+from elman.through_time import EXECUTORS
+
+native = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
+
+
+class Summing(nn.Module):
+    """A cell with an operation that is in no table."""
+
+    input_size, state_size = 4, 4
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.cumsum(h, -1) + x
+
+
+@native
+def test_of_an_lstm() -> None:
+    found = elman.explain(elman.LSTM(3, 5))
+    text = str(found)
+    assert found.executor == "native"
+    assert "before the loop, all steps at once: product with weight_ih^T (3 -> 20)" in text
+    assert "in the loop, forward: product with weight_hh^T (5 -> 20)" in text
+    assert "after the loop, all steps at once: product with weight_ih (20 -> 3); sums over all rows" in text
+    assert f"{(4 + 2) * 5 * 4} bytes for each step and sequence" in text  # four gates, h and c
+
+
+@native
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_of_an_input(batch_first: bool) -> None:
+    layer = elman.GRU(3, 5, num_layers=2, batch_first=batch_first)
+    text = str(elman.explain(layer, torch.zeros(2, 7, 3) if batch_first else torch.zeros(7, 2, 3)))
+    assert text.count("for T = 7, B = 2: one thread; kept in all") == 2
+    assert "layer 0, GRU, 3 -> 5" in text
+    assert "layer 1, GRU, 5 -> 5" in text
+
+
+@native
+def test_threads_by_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("elman.through_time.native.pool.threads", lambda: 2)
+    layer = elman.LSTM(256, 256)
+    assert "2 threads, which share the sequences" in str(elman.explain(layer, torch.zeros(9, 32, 256)))
+    assert "2 threads, which share the columns of each step" in str(elman.explain(layer, torch.zeros(99, 1, 256)))
+
+
+@native
+def test_why_not_native() -> None:
+    found = elman.explain(elman.Recurrent(Summing()))
+    assert found.executor == "loop"
+    assert "aten.cumsum" in found.reason
+    assert "(test_explain.py, line " in str(found)
+
+
+def test_of_the_loop() -> None:
+    found = elman.explain(elman.RNN(3, 5, executor="loop"))
+    assert found.executor == "loop"
+    assert "asked for by name" in str(found)
+
+
+def test_of_what_is_no_layer() -> None:
+    with pytest.raises(TypeError, match="expected a layer of elman, got LSTM"):
+        elman.explain(nn.LSTM(3, 5))  # type: ignore[arg-type]
+
+
+def test_of_a_cell_that_tells_no_size() -> None:
+    class Halving(nn.Module):
+        def forward(self, x: Tensor, h: Tensor) -> Tensor:
+            return (x + h) / 2
+
+    with pytest.raises(TypeError, match="input: expected an example"):
+        elman.explain(elman.Recurrent(Halving()))
