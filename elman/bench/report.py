@@ -8,14 +8,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from elman.bench.layers import AGREEMENT
 from elman.bench.run import Row, geometric_mean
 from elman.report.tables import console
 
-WIDTH = 120  # characters
+WIDTH = 132  # characters
 
 
-WIDTH = 120  # characters
+WIDTH = 132  # characters
 
 
 def with_progress(rows: Iterable[Row], total: int) -> Iterator[Row]:
@@ -34,17 +33,17 @@ def table(rows: Sequence[Row], peak: dict[str, float], machine: dict[str, Any]) 
     screen = console()
     screen.width = max(screen.width, WIDTH)  # figures cut short would say nothing
     drawn = Table(box=box.SIMPLE_HEAD)
-    drawn.add_column("layer")
+    drawn.add_column("layer", no_wrap=True)
     headings = "T,B,D,H", "forward ms", "torch.nn", "ratio", "GFLOP/s"
     for name in (*headings, "both ways ms", "torch.nn", "ratio", "GFLOP/s", "of peak"):
-        drawn.add_column(name, justify="right")
+        drawn.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         drawn.add_row(row.cell, str(row.shape), *_figures(row, max(peak.values())))
     screen.print(drawn)
     for row in rows:
         if not row.agrees:
-            bound = f"at most {AGREEMENT:.0e} is rounding"
-            screen.print(f"{row.cell} {row.shape}: no ratio, for the numbers differ by {row.error:.1e} ({bound})")
+            bound = f"at most {row.bound:.0e} is rounding"
+            screen.print(f"{row.cell} {row.shape}: no ratio, for the numbers err by {row.error:.1e} ({bound})")
     for cell in dict.fromkeys(row.cell for row in rows):
         ratios = [row.ratios for row in rows if row.cell == cell and row.agrees]
         if ratios:

@@ -31,7 +31,8 @@ class Cell(nn.Module):
 
 def halves(p: Any, x: Tensor, h: Tensor) -> Tensor:
     gate, value = (h @ p.wide).chunk(2, -1)
-    return sigmoid(gate) * tanh(value) + x @ p.U
+    new: Tensor = sigmoid(gate) * tanh(value) + x @ p.U
+    return new
 
 
 def twice(p: Any, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

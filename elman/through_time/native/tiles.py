@@ -43,13 +43,8 @@ def tile(module: Any, real: Real, rows: int, panels: int, packed: bool = False) 
     places = [(p, v) for p in range(panels) for v in range(VECTORS)]
     sums = {(m, place): code.local(real.vector) for m in range(rows) for place in places}
     c_rows = [code.at(code["c"], code.mul(code["ldc"], m)) for m in range(rows)]
-    with b.if_else(code.is_(code["add"], "!=", 0)) as (adding, fresh):
-        with adding:
-            for (m, (p, v)), total in sums.items():
-                b.store(code.load_vector(c_rows[m], p * NR + v * real.lanes), total)
-        with fresh:
-            for total in sums.values():
-                b.store(code.fill(0), total)
+    for total in sums.values():
+        b.store(code.fill(0), total)
     a_rows = [code.at(code["a"], code.mul(code["lda"], m)) for m in range(rows)]
     starts = [code.at(code["panels"], code.mul(code["step"], p)) for p in range(panels)]
     with code.loop(0, code["K"]) as k:
@@ -64,6 +59,11 @@ def tile(module: Any, real: Real, rows: int, panels: int, packed: bool = False) 
             for place in places:
                 total = sums[m, place]
                 b.store(code.fma(left, right[place], b.load(total, typ=real.vector)), total)
+    # Added to the result at the end and not at the beginning: sums of sums err less than one long sum.
+    with b.if_then(code.is_(code["add"], "!=", 0)):
+        for (m, (p, v)), total in sums.items():
+            before = code.load_vector(c_rows[m], p * NR + v * real.lanes)
+            b.store(b.fadd(b.load(total, typ=real.vector), before), total)
     for (m, (p, v)), total in sums.items():
         code.store_vector(b.load(total, typ=real.vector), c_rows[m], p * NR + v * real.lanes)
     return code.end()
