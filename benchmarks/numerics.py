@@ -8,34 +8,15 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-import elman
+from elman.bench.elementwise import FUNCTIONS, native
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-FUNCTIONS = {"tanh": torch.tanh, "sigmoid": torch.sigmoid}
 EXACT = {"tanh": np.tanh, "sigmoid": lambda x: 1 / (1 + np.exp(-x))}
 DTYPES = {"float32": (torch.float32, np.float32), "float64": (torch.float64, np.float64)}
-
-
-class Of(nn.Module):
-    """A cell that forgets its state."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
-
-    def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        return FUNCTIONS[self.name](x)
-
-
-def native(name: str, x: Tensor) -> Tensor:
-    """The function of every number of x, by the native executor."""
-    layer = elman.Recurrent(Of(name), state_size=64, executor="native")
-    with torch.no_grad():
-        return layer(x.view(1, -1, 64))[0].flatten()
 
 
 def inputs(dtype: torch.dtype) -> Tensor:
@@ -58,7 +39,7 @@ def errors(name: str, dtype: str, values: Tensor, x: Tensor) -> np.ndarray:
 def main() -> None:
     """Print the largest errors and draw all of them."""
     figure, axes = plt.subplots(2, 2, figsize=(11, 6.5), sharey=True)
-    for row, name in zip(axes, FUNCTIONS, strict=True):
+    for row, name in zip(axes, EXACT, strict=True):
         for axis, dtype in zip(row, DTYPES, strict=True):
             x = inputs(DTYPES[dtype][0])
             ours = errors(name, dtype, native(name, x), x)

@@ -2,12 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from elman.layers import Recurrent, Stack
 from elman.through_time import EXECUTORS
+
+if TYPE_CHECKING:
+    from elman.through_time.plan import Plan
+    from elman.through_time.schedule import Program
 
 
 def explain(layer: Stack | Recurrent, input: Tensor | None = None) -> "Explanation":
@@ -92,34 +97,21 @@ def _of_native(
     shape: tuple[int, int] | None,
 ) -> Iterator[str]:  # fmt: skip
     from elman.through_time.native import call, pool, registry
-    from elman.through_time.schedule import Pointwise, Product, Program
 
     shapes = tuple((name, tuple(value.shape)) for name, value in values.items())
     key, _ = registry.planned(cell, shapes, width, sizes)
     plan = registry.known(key).plan
     dtype = next((value.dtype for value in values.values() if value.is_floating_point()), torch.float32)
 
-    def stages(program: Program) -> str:
-        told = []
-        for stage in program.stages:
-            if isinstance(stage, Product):
-                matrix = f"{stage.weight.name}{'^T' if stage.transposed else ''}"
-                told.append(f"product with {matrix} ({stage.depth} -> {stage.width}){', added up' * stage.add}")
-            elif isinstance(stage, Pointwise):
-                told.append(
-                    f"{len(stage.stores)} value{'s' * (len(stage.stores) > 1)} of width {stage.width} in one pass"
-                )
-        return "; ".join(told) or "nothing"
-
     kept = ", ".join(f"{node.name}{node.meta.get('line', '')}" for node, _ in plan.kept) or "no values"
     states = sum(w for w, sequence in zip(plan.widths, plan.sequences, strict=True) if sequence)
     row = (plan.kept_width + states) * dtype.itemsize
     to = ", ".join(map(str, sizes))
     yield f"  {prefix}{type(cell).__name__}, {width} -> {to}, {str(dtype).removeprefix('torch.')}"
-    yield f"  before the loop, all steps at once: {stages(plan.before)}"
-    yield f"  in the loop, forward: {stages(plan.forward)}"
-    yield f"  in the loop, backward: {stages(plan.backward)}"
-    yield f"  after the loop, all steps at once: {stages(plan.after)}; {_sums(plan)}"
+    yield f"  before the loop, all steps at once: {_stages(plan.before)}"
+    yield f"  in the loop, forward: {_stages(plan.forward)}"
+    yield f"  in the loop, backward: {_stages(plan.backward)}"
+    yield f"  after the loop, all steps at once: {_stages(plan.after)}; {_sums(plan)}"
     yield f"  kept for the backward step: {kept}; with the states {row:,} bytes for each step and sequence"
     if shape:
         T, B = shape
@@ -130,9 +122,20 @@ def _of_native(
         yield f"  for T = {T}, B = {B}: {how}; kept in all {T * B * row / 1e6:,.1f} MB"
 
 
-def _sums(plan: object) -> str:
-    from elman.through_time.plan import Plan
+def _stages(program: "Program") -> str:
+    from elman.through_time.schedule import Product
 
-    assert isinstance(plan, Plan)
+    told = []
+    for stage in program.stages:
+        if isinstance(stage, Product):
+            matrix = f"{stage.weight.name}{'^T' if stage.transposed else ''}"
+            told.append(f"product with {matrix} ({stage.depth} -> {stage.width}){', added up' * stage.add}")
+        else:
+            count = len(stage.stores)
+            told.append(f"{count} value{'s' * (count > 1)} of width {stage.width} in one pass")
+    return "; ".join(told) or "nothing"
+
+
+def _sums(plan: "Plan") -> str:
     told = [f"{r.size} x {r.x_size}" if r.x else f"{r.size}" for r in plan.reductions]
     return f"sums over all rows for the parameters ({', '.join(told)})" if told else "no parameters"

@@ -6,31 +6,15 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 import elman
+from elman.bench.elementwise import FUNCTIONS, WIDTH, native
 from elman.through_time import EXECUTORS
 
 pytestmark = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
 
-FUNCTIONS = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu}
-WIDTH = 37  # vectors, and a rest
 both = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-
-
-class Of(nn.Module):
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
-
-    def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        return FUNCTIONS[self.name](x)
-
-
-def native(name: str, x: Tensor) -> Tensor:
-    padded = torch.cat((x, x.new_zeros(-len(x) % WIDTH))).view(1, -1, WIDTH)
-    outputs: Tensor = elman.Recurrent(Of(name), state_size=WIDTH, executor="native")(padded)[0]
-    return outputs.flatten()[: len(x)]
 
 
 def exact(name: str, x: Tensor) -> NDArray[Any]:

@@ -53,9 +53,8 @@ def run(
         ValueError: for an unknown executor.
         RuntimeError: if the executor asked for cannot run this.
     """
-    if known_executor(executor) == "auto":
-        executor = "auto" if "native" in EXECUTORS else "loop"
-    chosen = _auto if executor == "auto" else EXECUTORS[executor]
+    auto = _auto if "native" in EXECUTORS else loop.run
+    chosen = auto if known_executor(executor) == "auto" else EXECUTORS[executor]
     return chosen(cell, parameters, x, state)
 
 

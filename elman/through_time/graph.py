@@ -11,7 +11,6 @@ from elman.through_time.capture import CannotCapture, Step
 
 aten = torch.ops.aten
 
-TRANSPOSE = {aten.t.default}
 PRODUCT = {aten.mm.default, aten.addmm.default}
 SPLIT = {aten.split.Tensor, aten.split_with_sizes.default, aten.unsafe_split.Tensor}
 SLICE = {aten.slice.Tensor}
@@ -53,7 +52,7 @@ def _domain(node: Node, of: set[Domain], found: dict[Node, Domain]) -> Domain:
         return Domain.WEIGHT
     if of <= {Domain.WEIGHT, Domain.SUM}:
         return Domain.SUM
-    if node.target in TRANSPOSE:
+    if node.target is aten.t.default:
         return {Domain.ROW: Domain.TURNED, Domain.TURNED: Domain.ROW}[found[operand(node, 0)]]
     if node.target is aten.mm.default and [found[operand(node, i)] for i in (0, 1)] == [Domain.TURNED, Domain.ROW]:
         return Domain.SUM
@@ -87,6 +86,14 @@ def operand(node: Node, index: int) -> Node:
     value = node.args[index]
     assert isinstance(value, Node)
     return value
+
+
+def unturned(node: Node) -> tuple[Node, bool]:
+    """What is left of a value without its transposes, and whether these turn it."""
+    turned = False
+    while node.target is aten.t.default:
+        node, turned = operand(node, 0), not turned
+    return node, turned
 
 
 def width(node: Node) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch.fx import Node
 
 from elman.through_time.capture import Step
-from elman.through_time.graph import PRODUCT, Domain, aten, domains, operand, parts, source, width
+from elman.through_time.graph import PRODUCT, Domain, aten, domains, parts, source, unturned, width
 from elman.through_time.operations import POINTWISE
 from elman.through_time.schedule import Buffer, Kind, Place, Pointwise, Program, Stores, schedule
 
@@ -171,7 +171,7 @@ class _Planner:
         """What the loop leaves behind for what comes after it."""
         wanted: list[Node] = []
         for node in reductions:
-            wanted += [_unturned(argument) for argument in node.all_input_nodes]
+            wanted += [unturned(argument)[0] for argument in node.all_input_nodes]
         for node in sorted(late):
             wanted += [n for n in node.all_input_nodes if n not in late and self.domain[n] is Domain.ROW]
         found: dict[Node, Place] = {}
@@ -209,7 +209,7 @@ class _Planner:
     def _afterwards(self, late: set[Node], reductions: list[Node]) -> Stores:
         """What is made of the deltas, for all steps at once."""
         stores = [(self.dx, self._dx_place())] if self.dx is not None and self.dx in late else []
-        operands = [_unturned(argument) for node in reductions for argument in node.all_input_nodes]
+        operands = [unturned(argument)[0] for node in reductions for argument in node.all_input_nodes]
         for node in dict.fromkeys(operands):
             if node in late:
                 stores.append((node, Place(Buffer(f"late{len(stores)}", width(node), Kind.CHUNK))))
@@ -221,7 +221,7 @@ class _Planner:
     def _sums(self, reductions: list[Node], memory: dict[Node, Place]) -> tuple[Reduction, ...]:
         found: dict[tuple[Place, Place | None], Reduction] = {}
         for node in reductions:
-            d, *x = (_unturned(argument) for argument in node.all_input_nodes)
+            d, *x = (unturned(argument)[0] for argument in node.all_input_nodes)
             places = _place(d, memory), _place(x[0], memory) if x else None
             same = found[places].nodes if places in found else ()
             found[places] = Reduction((*same, node), places[0], width(d), places[1], width(x[0]) if x else 0)
@@ -231,12 +231,6 @@ class _Planner:
         names = {buffer.name for program in (backward, after) for buffer in program.buffers()}
         names |= {place.buffer.name for r in reductions for place in (r.d, r.x) if place}
         return [f"state{i}" in names for i in range(len(self.states))]
-
-
-def _unturned(node: Node) -> Node:
-    while node.target is aten.t.default:
-        node = operand(node, 0)
-    return node
 
 
 def _place(node: Node, memory: dict[Node, Place]) -> Place:

@@ -7,7 +7,7 @@ from enum import Enum
 from torch.fx import Node
 
 from elman.through_time.capture import CannotCapture
-from elman.through_time.graph import PRODUCT, Domain, aten, operand, parts, source, width
+from elman.through_time.graph import PRODUCT, Domain, aten, operand, parts, source, unturned, width
 from elman.through_time.operations import POINTWISE
 
 
@@ -80,7 +80,7 @@ class Program:
                 places += [stage.a, stage.c]
             else:
                 places += [place for *_, place in stage.stores]
-                places += [place for place, _ in leaves(stage).values() if place is not None]
+                places += leaves(stage)
         found = {(place.buffer.name, place.buffer.kind): place.buffer for place in places}
         return [found[key] for key in sorted(found, key=lambda key: (key[0], key[1].name))]
 
@@ -90,16 +90,16 @@ class Program:
         return list(found)
 
 
-def leaves(stage: Pointwise) -> dict[tuple[Node, int], tuple[Place | None, bool]]:
-    """What a stage loads: (value, first column) -> where from (None: a parameter), and whether it is a product."""
-    found: dict[tuple[Node, int], tuple[Place | None, bool]] = {}
+def leaves(stage: Pointwise) -> list[Place]:
+    """Where a stage loads values from, parameters apart."""
+    found: dict[Place, None] = {}
 
     def visit(node: Node, start: int) -> None:
         node, start = source(node, start, stage.width, stage.memory)
         if node in stage.memory:
-            found[node, start] = (stage.memory[node], False)
+            found[stage.memory[node]] = None
         elif node in stage.products:
-            found[node, start] = (stage.products[node], True)
+            found[stage.products[node]] = None
         else:
             for argument in node.all_input_nodes:
                 if argument.meta["domain"] is Domain.ROW:
@@ -108,7 +108,7 @@ def leaves(stage: Pointwise) -> dict[tuple[Node, int], tuple[Place | None, bool]
     for node, start, _ in stage.stores:
         if node is not None:
             visit(node, start)
-    return found
+    return list(found)
 
 
 Stores = list[tuple[Node, Place]]
@@ -226,9 +226,7 @@ class _Schedule:
 
     def _product(self, program: Program, node: Node) -> None:
         left, right = (operand(node, len(node.args) - i) for i in (2, 1))
-        weight, transposed = right, False
-        while weight.target is aten.t.default:
-            weight, transposed = operand(weight, 0), not transposed
+        weight, transposed = unturned(right)
         if weight.meta["domain"] is not Domain.WEIGHT:
             raise CannotCapture(f"a product of two values of the step{node.meta['line']}")
         direct = self.wanted.get(node) if node.target is aten.mm.default else None

@@ -57,7 +57,7 @@ def compilations(process: "subprocess.Popen[str]") -> int:
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """Every module that the compiler is given from now on, in this process and with an empty cache."""
-    executor.products_for("float32"), executor.products_for("float64")
+    executor.library_for(torch.float32), executor.library_for(torch.float64)
     seen: list[str] = []
     compiler: Callable[..., bytes] = host.machine_code
 

@@ -103,16 +103,20 @@ def test_callers_at_once(shared: bool, by_columns: bool, force: Callable[[bool],
         together.wait(PATIENCE)
         found[k] = [forward_and_backward(layers[k], *problems[k]) for _ in range(5)]
 
-    callers = [threading.Thread(target=work, args=(k,), daemon=True) for k in range(4)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join(PATIENCE)
+    from_four_threads(work)
     assert set(found) == set(range(4))
     for k, results in found.items():
         for result in results:
             same(result, expected[k])
     assert set(seen) == {2}
+
+
+def from_four_threads(work: Callable[[int], None]) -> None:
+    callers = [threading.Thread(target=work, args=(k,), daemon=True) for k in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(PATIENCE)
 
 
 def test_the_first_call_of_a_plan_from_many_threads() -> None:
@@ -127,11 +131,7 @@ def test_the_first_call_of_a_plan_from_many_threads() -> None:
         together.wait(PATIENCE)
         found[k] = forward_and_backward(deepcopy(layer) if k % 2 else layer, *problems[k])
 
-    callers = [threading.Thread(target=work, args=(k,), daemon=True) for k in range(4)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join(PATIENCE)
+    from_four_threads(work)
     assert set(found) == set(range(4))
     for k, result in found.items():
         same(result, expected[k])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from elman.through_time.native import emit, pool
+from elman.through_time.native.body import stride as stride_of
 from elman.through_time.native.sums import outer_scratch
 from elman.through_time.native.team import BARRIER
 from elman.through_time.native.writer import Real
@@ -49,10 +50,11 @@ class Layout:
         loop: the program of the loop.
         around: the program that runs on whole chunks, before the loop or after it.
         real: of the numbers.
+        number: of each slot.
     """
 
-    def __init__(self, plan: Plan, loop: Program, around: Program, real: Real) -> None:
-        self.plan, self.loop, self.real, self.number = plan, loop, real, emit.slots(plan)
+    def __init__(self, plan: Plan, loop: Program, around: Program, real: Real, number: dict[str, int]) -> None:
+        self.plan, self.loop, self.real, self.number = plan, loop, real, number
         self.given: dict[fx.Node, int] = {}  # parameters, or values made of them, and the slots they go to
         pieces: dict[int, Piece] = {}
         for program in (around, loop):
@@ -63,7 +65,7 @@ class Layout:
             for node in emit.vectors(program):
                 self.given[node] = self.number[node.name]
             for buffer in program.buffers():
-                slot, stride = self.number[buffer.name], emit.stride(buffer, real)
+                slot, stride = self.number[buffer.name], stride_of(buffer, real)
                 if buffer.kind is Kind.CHUNK or (buffer.kind is Kind.BLOCK and program is around):
                     pieces[slot] = Piece(slot, rows=max(stride, pieces.get(slot, Piece(slot)).rows))
                 elif buffer.kind is Kind.BLOCK:

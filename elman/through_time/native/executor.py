@@ -7,22 +7,37 @@ import llvmlite.binding as llvm
 import torch
 from torch import Tensor, fx
 
-from elman.through_time.native import emit, host, library, pool, signatures
+from elman.through_time.native import emit, host, library, pool
 from elman.through_time.native.call import Call, Layout, Values
-from elman.through_time.native.writer import Real
+from elman.through_time.native.signatures import SIGNATURES, full_name
 from elman.through_time.plan import Plan
 
 
+class Library:
+    """The functions that compiled cells call, compiled for a dtype ("float32", "float64")."""
+
+    def __init__(self, dtype: str) -> None:
+        machine = host.this_machine()
+        self.real = machine.real(dtype)
+        write = functools.partial(library.write, real=self.real)
+        self.code, _ = host.compiled(machine, f"products-{dtype}", dtype, write)
+        addresses = {name: self.code[full_name(name, self.real)] for name in SIGNATURES}
+        for name, address in addresses.items():
+            llvm.add_symbol(full_name(name, self.real), address)
+        self._alone, self._team = host.callable_at(addresses["alone"]), addresses["team"]
+
+    def run(self, data: int, threads: int) -> None:
+        """Call the function whose address is the first of the slots at `data`, on some threads."""
+        if threads == 1:
+            self._alone(data)
+        else:
+            pool.parallel(self._team, data, threads)
+
+
 @functools.cache
-def products_for(dtype: str) -> tuple[Real, host.Compiled]:
-    """The matrix products for a dtype."""
-    machine = host.this_machine()
-    real = machine.real(dtype)
-    code, _ = host.compiled(machine, f"products-{dtype}", dtype, lambda module: library.write(module, real))
-    for name in signatures.SIGNATURES:
-        full = signatures.full_name(name, real)
-        llvm.add_symbol(full, code[full])
-    return real, code
+def library_for(dtype: torch.dtype) -> Library:
+    """The library for a dtype: one in a process."""
+    return Library(str(dtype).removeprefix("torch."))
 
 
 class Native:
@@ -36,26 +51,18 @@ class Native:
 
     def __init__(self, plan: Plan, key: str, dtype: torch.dtype) -> None:
         self.plan, self.dtype = plan, dtype
-        name = str(dtype).removeprefix("torch.")
-        self.real, self._library = products_for(name)
+        self._library = library_for(dtype)
+        self.real, number = self._library.real, emit.slots(plan)
         self.code, self.fresh = host.compiled(
-            host.this_machine(), f"cell-{name}", key, lambda module: emit.write(module, plan, self.real)
-        )
+            host.this_machine(), f"cell-{self.real.name}", key,
+            lambda module: emit.write(module, plan, self.real, number),
+        )  # fmt: skip
         self.functions = {name: self.code[name] for name in emit.FUNCTIONS}
         self.layouts = {
-            "inference": Layout(plan, plan.inference, plan.before, self.real),
-            "forward": Layout(plan, plan.forward, plan.before, self.real),
-            "backward": Layout(plan, plan.backward, plan.after, self.real),
+            "inference": Layout(plan, plan.inference, plan.before, self.real, number),
+            "forward": Layout(plan, plan.forward, plan.before, self.real, number),
+            "backward": Layout(plan, plan.backward, plan.after, self.real, number),
         }
-        self._alone = host.callable_at(self._library[signatures.full_name("alone", self.real)])
-        self._team = self._library[signatures.full_name("team", self.real)]
-
-    def entry(self, data: int, threads: int) -> None:
-        """Call the function whose address is the first of the slots at `data`, on some threads."""
-        if threads == 1:
-            self._alone(data)
-        else:
-            pool.parallel(self._team, data, threads)
 
     def forward(
         self, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], keep: bool
@@ -67,7 +74,7 @@ class Native:
         """
         plan, (T, B, _) = self.plan, x.shape
         loop = "forward" if keep else "inference"
-        call, function = Call(self.layouts[loop], self.entry, x, parameters), self.functions
+        call, function = Call(self.layouts[loop], self._library.run, x, parameters), self.functions
         outputs = x.new_empty(T, B, plan.widths[0])
         kept = x.new_empty(T, B, plan.kept_width if keep else 0)
         call.along("x", x)
@@ -118,7 +125,7 @@ class Native:
             The gradients of x, of the initial states and of the parameters.
         """
         plan, (T, B, D) = self.plan, x.shape
-        call, function = Call(self.layouts["backward"], self.entry, x, parameters), self.functions
+        call, function = Call(self.layouts["backward"], self._library.run, x, parameters), self.functions
         sequences = iter((outputs, *kept[1:]))
         call.along("x", x)
         call.along("kept", kept[0])

@@ -15,7 +15,7 @@ import llvmlite.binding as llvm
 import platformdirs
 from llvmlite import ir
 
-from elman.through_time.native.writer import SCALARS, Real
+from elman.through_time.native.writer import SCALARS, X86, Real
 
 
 @dataclass(frozen=True)
@@ -30,20 +30,19 @@ class Host:
     def real(self, dtype: str) -> Real:
         """The numbers of a dtype ("float32", "float64") on this machine."""
         # AVX-512 and NEON have 32 vector registers, AVX2 and SSE 16.
-        x86 = self.triple.startswith(("x86", "i"))
+        x86 = self.triple.startswith(X86)
         registers = 16 if x86 and self.vector_bytes < 64 else 32
         return Real(dtype, self.vector_bytes // SCALARS[dtype][1], registers)
 
 
 @functools.cache
-def this_machine(vector_bytes: int | None = None) -> Host:
-    """The host; with `vector_bytes` (or ELMAN_VECTOR_BYTES) its vectors are narrower than they could be."""
+def this_machine() -> Host:
+    """The host; with ELMAN_VECTOR_BYTES in the environment, its vectors are narrower than they could be."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     features = llvm.get_host_cpu_features()
     widest = 64 if features.get("avx512f") else 32 if features.get("avx2") and features.get("fma") else 16
-    asked = vector_bytes or int(os.environ.get("ELMAN_VECTOR_BYTES", widest))
-    width = min(widest, asked)
+    width = min(widest, int(os.environ.get("ELMAN_VECTOR_BYTES", widest)))
     if width < 64:
         features.update({name: False for name in features if name.startswith("avx512")})
     if width < 32:

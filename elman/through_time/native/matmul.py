@@ -5,8 +5,8 @@ import ctypes
 from torch import Tensor
 
 from elman.through_time.native import host, pool
-from elman.through_time.native.executor import products_for
-from elman.through_time.native.signatures import declare, full_name
+from elman.through_time.native.executor import library_for
+from elman.through_time.native.signatures import declare
 from elman.through_time.native.tiles import panel_width
 from elman.through_time.native.writer import INT, POINTER, Code, Real
 
@@ -21,9 +21,9 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     [4.0, 4.0]
     """
     (M, K), N = a.shape, b.shape[1]
-    name = str(a.dtype).removeprefix("torch.")
-    real, code = products_for(name)
-    work, _ = host.compiled(host.this_machine(), f"matmul-{name}", name, lambda module: _write(module, real))
+    library = library_for(a.dtype)
+    real = library.real
+    work, _ = host.compiled(host.this_machine(), f"matmul-{real.name}", real.name, lambda module: _write(module, real))
     NR = panel_width(real)
     panels = a.new_empty(K * -(-N // NR) * NR)
     c = a.new_empty(M, N)
@@ -35,10 +35,7 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     threads = pool.threads()
     for pack in (1, 0):
         data[SLOTS.index("pack")] = pack
-        if threads == 1:
-            host.callable_at(code[full_name("alone", real)])(ctypes.addressof(data))
-        else:
-            pool.parallel(code[full_name("team", real)], ctypes.addressof(data), threads)
+        library.run(ctypes.addressof(data), threads)
     return c
 
 

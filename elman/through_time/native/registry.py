@@ -27,6 +27,7 @@ class Known(NamedTuple):
 SIMPLE = {bool, int, float, str, type(None), tuple}
 _lock = threading.RLock()
 _by_cell: "weakref.WeakKeyDictionary[nn.Module, dict[Any, tuple[str, str]]]" = weakref.WeakKeyDictionary()
+_warned: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 _by_key: dict[str, Known] = {}
 _compiled: dict[tuple[str, torch.dtype], Native] = {}
 
@@ -70,9 +71,8 @@ def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, widths: Sequ
 
 def warn_once(cell: nn.Module, reason: str) -> None:
     """Tell that a cell runs slower than it might; once for each cell."""
-    found = _by_cell.setdefault(cell, {})
-    if "warned" not in found:
-        found["warned"] = ("", reason)
+    if cell not in _warned:
+        _warned.add(cell)
         # Told of the cell's own lines: every caller is some line of torch's.
         code = type(cell).forward.__code__
         text = f"{reason}; it runs on the loop executor, which is slower"

@@ -6,9 +6,8 @@ from typing import Any
 from llvmlite import ir
 
 from elman.through_time.native.signatures import public
-from elman.through_time.native.writer import INT, POINTER, Code, Real
+from elman.through_time.native.writer import ARM, INT, POINTER, X86, Code, Real
 
-X86, ARM = ("x86_64", "i386", "i686"), ("aarch64", "arm64")  # as target triples begin
 SPINS = 2000  # of a waiting thread, before it begins to offer its core to others: some ten microseconds
 BARRIER = 16  # 64-bit words: how many threads have arrived, and on a line of its own, how often all had
 

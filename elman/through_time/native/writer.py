@@ -16,6 +16,7 @@ Integer = Any  # a Python int or an ir.Value
 
 INT = ir.IntType(64)
 POINTER = ir.PointerType()
+X86, ARM = ("x86_64", "i386", "i686"), ("aarch64", "arm64")  # as target triples begin
 SCALARS = {"float32": (ir.FloatType(), 4, "f32"), "float64": (ir.DoubleType(), 8, "f64")}
 
 
