@@ -49,11 +49,14 @@ def outer(module: Any, real: Real) -> None:
             with b.if_then(b.and_(summing, code.is_(add, "==", 0))), code.loop(0, valid) as i:
                 code.store(ir.Constant(real.scalar, 0.0), sums, i)
             d = code.at(code["d"], code.add(code.mul(r, code["ldd"]), m))
+            # With few panels, asking costs more than waiting.
+            fetched = code.choose(code.is_(panels, ">", 4), depth, 0)
             _pack_band(code, d, rows, depth, valid, sums, code.choose(summing, valid, 0))
             with code.loop(panel_begin, panel_end) as p:
                 panel = code.at(columns, code.mul(code.mul(p, depth), NR))
                 c = code.at(code["c"], code.add(code.mul(m, ldc), code.mul(p, NR)))
                 columns_left = code.sub(N, code.mul(p, NR))
+                _fetch_band(code, code.at(d, most), code.share(fetched, p, panels))
                 inside = b.and_(code.is_(valid, "==", most), code.is_(columns_left, ">=", NR))
                 with b.if_else(inside) as (full, narrow):
                     with full:
@@ -99,6 +102,14 @@ def _pack_band(code: Code, d: Value, rows: Value, depth: Value, valid: Value, su
         code.store_vector(b.load(total, typ=real.vector), found, m)
     with code.loop(0, summed) as i:
         code.store(b.fadd(code.load(sums, i), code.load(found, i)), sums, i)
+
+
+def _fetch_band(code: Code, d: Value, rows: tuple[Value, Value]) -> None:
+    """Bring some rows of the next band nearer, while the tiles of this one are at work."""
+    with code.loop(*rows) as k:
+        row = code.mul(k, code["ldd"])
+        for column in (0, tile_rows(code.real) - 1):
+            code.prefetch(d, code.add(row, column))
 
 
 def column_sums(module: Any, real: Real) -> None:

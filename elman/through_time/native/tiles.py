@@ -43,8 +43,9 @@ def tile(module: Any, real: Real, rows: int, panels: int, packed: bool = False) 
     places = [(p, v) for p in range(panels) for v in range(VECTORS)]
     sums = {(m, place): code.local(real.vector) for m in range(rows) for place in places}
     c_rows = [code.at(code["c"], code.mul(code["ldc"], m)) for m in range(rows)]
-    for total in sums.values():
+    for (m, (p, v)), total in sums.items():
         b.store(code.fill(0), total)
+        code.prefetch(c_rows[m], p * NR + v * real.lanes, to_write=True)
     a_rows = [code.at(code["a"], code.mul(code["lda"], m)) for m in range(rows)]
     starts = [code.at(code["panels"], code.mul(code["step"], p)) for p in range(panels)]
     with code.loop(0, code["K"]) as k:

@@ -178,11 +178,11 @@ class Code:
         store = self.declared(f"llvm.masked.store.v{self.real.lanes}{self.real.suffix}.p0", kind)
         self.b.call(store, [value, address, ir.IntType(32)(self.real.bytes), mask])
 
-    def prefetch(self, pointer: Value, index: Integer = 0) -> None:
-        """Ask for the numbers at an address, which need not be valid, to come nearer."""
+    def prefetch(self, pointer: Value, index: Integer = 0, to_write: bool = False) -> None:
+        """Ask for the numbers at an address, which need not be valid, to come nearer; the nearest, if `to_write`."""
         int32 = ir.IntType(32)
         prefetch = self.declared("llvm.prefetch.p0", ir.FunctionType(ir.VoidType(), [POINTER, int32, int32, int32]))
-        self.b.call(prefetch, [self.at(pointer, index), int32(0), int32(2), int32(1)])
+        self.b.call(prefetch, [self.at(pointer, index), int32(int(to_write)), int32(3 if to_write else 2), int32(1)])
 
     def first_lanes(self, count: int) -> Value:
         """The mask of the first `count` lanes."""
