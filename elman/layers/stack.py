@@ -86,6 +86,9 @@ class Stack(Layer):
             for name, parameter in cell.named_parameters():
                 value = torch.empty(parameter.shape, device=device, dtype=dtype)
                 self.register_parameter(f"{name}_l{k}", nn.Parameter(value))
+        self._names = tuple(
+            tuple((name, f"{name}_l{k}") for name, _ in cell.named_parameters()) for k, cell in enumerate(self._cells)
+        )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -102,7 +105,7 @@ class Stack(Layer):
         for k, cell in enumerate(self._cells):
             if k:
                 x = dropout(x, self.dropout, self.training)
-            parameters = {name: getattr(self, f"{name}_l{k}") for name, _ in cell.named_parameters()}
+            parameters = {name: getattr(self, full) for name, full in self._names[k]}
             state: State = states[0][k] if count == 1 else tuple(state[k] for state in states)
             x, final = run(cell, parameters, x, state, self.executor)
             finals.append((final,) if isinstance(final, Tensor) else final)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import elman
 from elman.through_time import EXECUTORS
@@ -199,3 +200,26 @@ def test_an_option_of_a_cell_is_seen() -> None:
     assert not torch.allclose(call(layer, x, states)[0], before)
     cell.nonlinearity = "tanh"
     assert torch.equal(call(layer, x, states)[0], before)
+
+
+class _Seen(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_whoever_watches_sees_the_operations() -> None:
+    # Without a watcher torch's dispatcher is left out.
+    layer = native(elman.GRU)
+    x = torch.randn(T, B, D)
+    seen = _Seen()
+    with seen:
+        layer(x)[0].sum().backward()
+    assert {"elman.forward.default", "elman.backward.default"} <= set(seen.names)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        layer(x)[0].sum().backward()
+    assert {"elman::forward", "elman::backward"} <= {event.key for event in profile.key_averages()}

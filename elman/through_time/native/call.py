@@ -1,14 +1,16 @@
 """One call of a compiled plan: its slots, its memory, its chunks of steps."""
 
 import ctypes
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx
 
 from elman.through_time.native import emit, pool
 from elman.through_time.native.body import stride as stride_of
+from elman.through_time.native.recipe import recipe
 from elman.through_time.native.sums import outer_scratch
 from elman.through_time.native.team import BARRIER
 from elman.through_time.native.writer import Real
@@ -17,19 +19,7 @@ from elman.through_time.schedule import Kind, Product, Program
 
 ROWS = 512  # of steps times batch, in a chunk: worked on together between the loop and what comes before and after it
 LINE = 64  # bytes, of a cache
-
-
-class Values(dict[fx.Node, Tensor]):
-    """Values of a plan that no row takes part in, worked out by torch when they are asked for."""
-
-    def __init__(self, plan: Plan, parameters: Sequence[Tensor], sums: Mapping[fx.Node, Tensor]) -> None:
-        super().__init__(zip(plan.parameters, parameters, strict=True))
-        self.update(sums)
-
-    def __missing__(self, node: fx.Node) -> Tensor:
-        arguments = fx.node.map_arg((node.args, node.kwargs), lambda n: self[n])
-        self[node] = node.target(*arguments[0], **arguments[1])  # type: ignore[operator]
-        return self[node]
+FRAMES = 256  # remembered, of as many shapes
 
 
 class Piece(NamedTuple):
@@ -82,7 +72,35 @@ class Layout:
         # Parameters as they are have their place in the list of them; values made of several must be worked out.
         order = {node: i for i, node in enumerate(plan.parameters)}
         self.plain = [(order[node], slot) for node, slot in self.given.items() if node in order]
-        self.made = [(node, slot) for node, slot in self.given.items() if node not in order]
+        made = {node: slot for node, slot in self.given.items() if node not in order}
+        self.made = list(made.values())
+        self.make = recipe(plan.parameters, list(made)) if made else None
+        self.frame = functools.lru_cache(maxsize=FRAMES)(self._frame)
+
+    def _frame(self, T: int, B: int, count: int) -> "Frame":
+        threads, split = threads_for(self.loop, self.real, T, B, count)
+        steps = max(1, min(T, ROWS // max(B, 1)))
+        # Packed matrices, buffers of a step and buffers of a chunk, in one piece of memory.
+        rows, size, places, total = steps * B, self.real.bytes, [], 0
+        for p in self.pieces:
+            places.append((p.slot, total))
+            needed = (p.fixed + p.batch * B + p.rows * rows + p.threads * threads) * size
+            total += -(-needed // LINE) * LINE
+        template = type(self.template).from_buffer_copy(self.template)
+        template[self.number["B"]], template[self.number["split"]] = B, int(split)
+        chunks = tuple((t, min(t + steps, T)) for t in range(0, T, steps))
+        return Frame(threads, split, chunks, (total + LINE) // size, tuple(places), template)
+
+
+class Frame(NamedTuple):
+    """What is the same in every call with one T and B, on as many threads."""
+
+    threads: int
+    split: bool  # the columns among the threads, and not the rows
+    chunks: tuple[tuple[int, int], ...]  # the steps at which each begins and ends
+    numbers: int  # of memory, in all
+    places: tuple[tuple[int, int], ...]  # slots, and where their memory begins, in bytes
+    template: Any  # of the slots
 
 
 class Call:
@@ -99,40 +117,29 @@ class Call:
         self, layout: Layout, entry: Callable[[int, int], None], x: Tensor, parameters: Sequence[Tensor]
     ) -> None:
         self.layout, self.entry, self.number, self.x = layout, entry, layout.number, x
-        self.T, self.B = T, B = x.shape[:2]
-        self.data = type(layout.template).from_buffer_copy(layout.template)
+        T, B, _ = x.shape
+        frame = layout.frame(T, B, pool.threads())
+        self.threads, self.chunks = frame.threads, frame.chunks
+        self.data = type(frame.template).from_buffer_copy(frame.template)
         self.address = ctypes.addressof(self.data)
         self.alive: list[Tensor] = []
         self.moving: list[tuple[int, int, int]] = []
         self.first: list[tuple[int, int, int, int]] = []
         self.swaps: dict[str, Tensor] = {}
         self.states: dict[str, tuple[Tensor, Tensor]] = {}
-        self.threads, self.split = threads_for(layout.loop, layout.real, T, B, pool.threads())
-        self.steps = max(1, min(T, ROWS // max(B, 1)))
-        self.set("B", B)
-        self.set("split", int(self.split))
         for index, slot in layout.plain:
             self.put(slot, parameters[index].contiguous())
-        if layout.made:
-            values = Values(layout.plan, parameters, {})
-            for node, slot in layout.made:
-                self.put(slot, values[node].contiguous())
-        self._allocate()
-
-    def _allocate(self) -> None:
-        """Packed matrices, buffers of a step and buffers of a chunk, in one piece of memory."""
-        rows, size = self.steps * self.B, self.layout.real.bytes
-        line = LINE // size
-        counts = [p.fixed + p.batch * self.B + p.rows * rows + p.threads * self.threads for p in self.layout.pieces]
-        counts = [-(-count // line) * line for count in counts]
-        memory = self.x.new_empty(sum(counts) + line)
+        if layout.make is not None:
+            for slot, value in zip(layout.made, layout.make(*parameters), strict=True):
+                assert value is not None
+                self.put(slot, value.contiguous())
+        memory = x.new_empty(frame.numbers)
         self.alive.append(memory)
-        if self.split:
+        begin = -(-memory.data_ptr() // LINE) * LINE
+        for slot, offset in frame.places:
+            self.data[slot] = begin + offset
+        if frame.split:
             self.point("barrier", torch.zeros(BARRIER, dtype=torch.int64))
-        address = -(-memory.data_ptr() // LINE) * LINE
-        for piece, count in zip(self.layout.pieces, counts, strict=True):
-            self.data[piece.slot] = address
-            address += count * size
 
     def set(self, name: str, value: int) -> None:
         """Put a number into a slot."""
@@ -161,10 +168,14 @@ class Call:
             if f"{name}.before" in self.number:
                 self.first.append((self.number[f"{name}.before"], before.data_ptr(), tensor.data_ptr(), step))
 
-    def swapped(self, name: str, initial: Tensor, half: int) -> Tensor:
-        """Memory for two states, which take turns; one begins as `initial`."""
-        both = self.x.new_empty(2, *initial.shape)
-        both[half] = initial
+    def swapped(self, name: str, size: int, initial: Tensor | None, half: int) -> Tensor:
+        """Memory for two states, which take turns; one begins as `initial`, or zero."""
+        shape = (2, self.x.shape[1], size)
+        if initial is None:
+            both = self.x.new_zeros(shape)
+        else:
+            both = self.x.new_empty(shape)
+            both[half] = initial
         self.point(name, both)
         self.swaps[name] = both
         return both
@@ -177,15 +188,10 @@ class Call:
         self.set("dy.step", dy.stride(0))
         self.set("dy.row", dy.stride(1))
 
-    def chunks(self) -> list[tuple[int, int]]:
-        """The steps at which each chunk begins and ends."""
-        return [(t, min(t + self.steps, self.T)) for t in range(0, self.T, self.steps)]
-
     def move(self, begin: int, end: int, add: bool = False) -> None:
         """Point every slot at a chunk."""
-        self.set("time", begin)
-        self.set("steps", end - begin)
-        self.set("rows", (end - begin) * self.B)
+        for name, value in (("time", begin), ("steps", end - begin), ("rows", (end - begin) * self.x.shape[1])):
+            self.set(name, value)
         self.set("add", int(add))
         for number, address, step in self.moving:
             self.data[number] = address + begin * step

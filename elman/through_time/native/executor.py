@@ -1,14 +1,15 @@
 """The executor `native`: compiles the programs of a plan, and conducts them over a sequence."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import llvmlite.binding as llvm
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from elman.through_time.native import emit, host, library, pool
-from elman.through_time.native.call import Call, Layout, Values
+from elman.through_time.native.call import Call, Layout
+from elman.through_time.native.recipe import recipe
 from elman.through_time.native.signatures import SIGNATURES, full_name
 from elman.through_time.plan import Plan
 
@@ -63,6 +64,8 @@ class Native:
             "forward": Layout(plan, plan.forward, plan.before, self.real, number),
             "backward": Layout(plan, plan.backward, plan.after, self.real, number),
         }
+        sums = [node for reduction in plan.reductions for node in reduction.nodes]
+        self._gradients = recipe([*plan.parameters, *sums], plan.d_parameters)
 
     def forward(
         self, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], keep: bool
@@ -87,9 +90,9 @@ class Native:
                 finals.append(sequence[-1])
                 sequences.append(sequence)
             else:
-                finals.append(call.swapped(f"state{i}", state, 0)[T % 2])
+                finals.append(call.swapped(f"state{i}", size, state, 0)[T % 2])
         call.run(function["pack_forward"])
-        for begin, end in call.chunks():
+        for begin, end in call.chunks:
             call.move(begin, end)
             if plan.before.stages:
                 call.run(function["before"])
@@ -132,22 +135,21 @@ class Native:
         for i, (state, size) in enumerate(zip(states, plan.widths, strict=True)):
             if i == 0 or plan.sequences[i]:
                 call.along(f"state{i}", next(sequences), before=state)
-            final = d_finals[i]
-            call.swapped(f"d_state{i}", final if final is not None else x.new_zeros(B, size), T % 2)
+            call.swapped(f"d_state{i}", size, d_finals[i], T % 2)
         call.cotangent(dy if dy is not None else x.new_zeros(1, 1, 1).expand(T, B, plan.widths[0]))
         after = plan.after.stages and (of_x or (of_parameters and plan.sums_need_after))
         dx = x.new_empty(T, B, D) if plan.dx is not None and (of_x or after or plan.loop_makes_dx) else None
         if dx is not None:
             call.along("dx", dx)
-        sums: dict[fx.Node, Tensor] = {}
+        sums: list[Tensor] = []
         for reduction in plan.reductions if of_parameters else ():
             value = x.new_empty(reduction.nodes[0].meta["shape"])
             call.point(reduction.nodes[0].name, value)
-            sums |= dict.fromkeys(reduction.nodes, value)
+            sums += [value] * len(reduction.nodes)
         call.run(function["pack_backward"])
         if after:
             call.run(function["pack_after"])
-        for k, (begin, end) in enumerate(reversed(call.chunks())):
+        for k, (begin, end) in enumerate(reversed(call.chunks)):
             call.move(begin, end, add=k > 0)
             call.run(function["backward"])
             if after:
@@ -156,16 +158,20 @@ class Native:
                 call.run(function["reduce"])
         if of_x and dx is None:
             dx = torch.zeros_like(x)
-        found: list[Tensor | None] = (
-            self._finished(sums, parameters) if of_parameters else [None for _ in plan.parameters]
-        )
-        return dx, [call.swaps[f"d_state{i}"][0].clone() for i in range(len(states))], found
+        found: list[Tensor | None] = [None for _ in plan.parameters]
+        if of_parameters:
+            found = self._finished(parameters, sums)
+        return dx, [call.swaps[f"d_state{i}"][0] for i in range(len(states))], found
 
-    def _finished(self, sums: Mapping[fx.Node, Tensor], parameters: Sequence[Tensor]) -> list[Tensor | None]:
+    def _finished(self, parameters: Sequence[Tensor], sums: Sequence[Tensor]) -> list[Tensor | None]:
         """The gradients of the parameters, from sums over all rows."""
-        values = Values(self.plan, parameters, sums)
-        found = [None if node is None else values[node].contiguous() for node in self.plan.d_parameters]
-        # Two biases that are only ever added have one gradient, but not one memory: optimizers write into it.
-        pointers = [None if gradient is None else gradient.data_ptr() for gradient in found]
-        shared = [gradient is not None and pointers.index(gradient.data_ptr()) < i for i, gradient in enumerate(found)]
-        return [g.clone() if g is not None and again else g for g, again in zip(found, shared, strict=True)]
+        found: list[Tensor | None] = []
+        taken: set[int] = set()
+        for gradient in self._gradients(*parameters, *sums):
+            if gradient is not None:
+                # Two biases that are only ever added have one gradient, but not one memory: optimizers write into it.
+                shared = gradient.data_ptr() in taken
+                gradient = gradient.clone() if shared else gradient.contiguous()
+                taken.add(gradient.data_ptr())
+            found.append(gradient)
+        return found

@@ -1,10 +1,10 @@
 """The native executor as operations of torch, `elman::forward` and `elman::backward`, for autograd and compilers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from elman.through_time import loop
 from elman.through_time.native.registry import compiled, known
@@ -19,6 +19,7 @@ _library.define(
 )
 forward_op = torch.ops.elman.forward.default
 backward_op = torch.ops.elman.backward.default
+PLAIN = (Tensor, nn.Parameter, type(None))
 
 
 def _forward(
@@ -72,12 +73,28 @@ def _fake_backward(
     return [tensor.new_empty(tensor.shape) for tensor in like]
 
 
+def _watched(tensors: Iterable[Tensor | None]) -> bool:
+    """Whether somebody wants to see the operations: a compiler, a mode, a profiler, a type of tensors of its own.
+
+    Where nobody does, torch's dispatcher is left out: for small layers it takes as long as the computation.
+    """
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._autograd._profiler_enabled()
+        or any(type(tensor) not in PLAIN for tensor in tensors)
+    )
+
+
 class _Through(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, plan: str, keep: bool, count: int, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         states, parameters = rest[:count], rest[count:]
-        with torch._C._AutoDispatchBelowAutograd():
-            outputs, finals, kept = forward_op(plan, x, states, parameters, keep)
+        if _watched((x, *rest)):
+            with torch._C._AutoDispatchBelowAutograd():
+                outputs, finals, kept = forward_op(plan, x, states, parameters, keep)
+        else:
+            outputs, finals, kept = _forward(plan, x, states, parameters, keep)
         ctx.plan, ctx.count = plan, count
         ctx.save_for_backward(x, outputs, *rest, *kept)
         ctx.kept = len(kept)
@@ -96,8 +113,9 @@ class _Through(torch.autograd.Function):
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             found = _by_loop(ctx.plan, dy, d_finals, x, states, parameters, needed)
         else:
-            found = backward_op(ctx.plan, dy, d_finals, x, states, parameters, outputs, kept, of_x, of_parameters)
-            found = [*([] if of_x else [None]), *found]
+            op: Callable[..., list[Tensor]] = backward_op if _watched((*d_rest, *saved)) else _backward
+            of = op(ctx.plan, dy, d_finals, x, states, parameters, outputs, kept, of_x, of_parameters)
+            found = [*([] if of_x else [None]), *of]
         found = [*found, *(None for _ in range(len(needed) - len(found)))]
         return (None, None, None, *(g if n else None for g, n in zip(found, needed, strict=True)))
 
@@ -148,5 +166,6 @@ torch.library.register_fake("elman::backward", _fake_backward, lib=_library)
 def apply(plan: str, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
     """Run a plan over a sequence; the outputs and the final states."""
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *states, *parameters))
-    outputs, finals, _ = forward_op(plan, x, states, parameters, keep)
+    forward = forward_op if _watched((x, *states, *parameters)) else _differentiable if keep else _forward
+    outputs, finals, _ = forward(plan, x, states, parameters, keep)
     return outputs, finals
