@@ -10,6 +10,7 @@ from torch import Tensor, fx
 
 from elman.through_time.native import emit, pool
 from elman.through_time.native.body import stride as stride_of
+from elman.through_time.native.memory import empty
 from elman.through_time.native.recipe import recipe
 from elman.through_time.native.sums import outer_scratch
 from elman.through_time.native.team import BARRIER
@@ -133,7 +134,7 @@ class Call:
             for slot, value in zip(layout.made, layout.make(*parameters), strict=True):
                 assert value is not None
                 self.put(slot, value.contiguous())
-        memory = x.new_empty(frame.numbers)
+        memory = empty(x, frame.numbers)
         self.alive.append(memory)
         begin = -(-memory.data_ptr() // LINE) * LINE
         for slot, offset in frame.places:
