@@ -15,6 +15,7 @@ PRODUCT = {aten.mm.default, aten.addmm.default}
 SPLIT = {aten.split.Tensor, aten.split_with_sizes.default, aten.unsafe_split.Tensor}
 SLICE = {aten.slice.Tensor}
 ITEM = {operator.getitem}
+RESHAPED = {aten.view.default, aten.unsqueeze.default, aten.squeeze.dim}
 SUM = {aten.sum.dim_IntList}
 LAST = (-1, 1)  # the axis of a row (B, width) that its numbers lie on
 
@@ -94,6 +95,18 @@ def unturned(node: Node) -> tuple[Node, bool]:
     while node.target is aten.t.default:
         node, turned = operand(node, 0), not turned
     return node, turned
+
+
+def unshaped(node: Node) -> Node:
+    """The value whose numbers, in the same order, a value is made of: another shape is all that was given to it."""
+    while True:
+        inner, turned = unturned(node)
+        if inner.target in RESHAPED:
+            node = operand(inner, 0)
+        elif turned or inner is node:
+            return node
+        else:
+            node = inner
 
 
 def width(node: Node) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from elman.through_time.native import emit, host, library, pool
 from elman.through_time.native.call import Call, Layout
-from elman.through_time.native.recipe import recipe
+from elman.through_time.native.recipe import Gradients
 from elman.through_time.native.signatures import SIGNATURES, full_name
 from elman.through_time.plan import Plan
 
@@ -64,8 +64,7 @@ class Native:
             "forward": Layout(plan, plan.forward, plan.before, self.real, number),
             "backward": Layout(plan, plan.backward, plan.after, self.real, number),
         }
-        sums = [node for reduction in plan.reductions for node in reduction.nodes]
-        self._gradients = recipe([*plan.parameters, *sums], plan.d_parameters)
+        self._gradients = Gradients(plan)
 
     def forward(
         self, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], keep: bool
@@ -125,7 +124,7 @@ class Native:
             of_parameters: whether those of the parameters are.
 
         Returns:
-            The gradients of x, of the initial states and of the parameters.
+            The gradients of x, of the initial states and, if asked for, of the parameters.
         """
         plan, (T, B, D) = self.plan, x.shape
         call, function = Call(self.layouts["backward"], self._library.run, x, parameters), self.functions
@@ -141,11 +140,9 @@ class Native:
         dx = x.new_empty(T, B, D) if plan.dx is not None and (of_x or after or plan.loop_makes_dx) else None
         if dx is not None:
             call.along("dx", dx)
-        sums: list[Tensor] = []
-        for reduction in plan.reductions if of_parameters else ():
-            value = x.new_empty(reduction.nodes[0].meta["shape"])
+        sums = [x.new_empty(shape) for shape in self._gradients.shapes] if of_parameters else []
+        for reduction, value in zip(plan.reductions, sums, strict=False):
             call.point(reduction.nodes[0].name, value)
-            sums += [value] * len(reduction.nodes)
         call.run(function["pack_backward"])
         if after:
             call.run(function["pack_after"])
@@ -158,20 +155,5 @@ class Native:
                 call.run(function["reduce"])
         if of_x and dx is None:
             dx = torch.zeros_like(x)
-        found: list[Tensor | None] = [None for _ in plan.parameters]
-        if of_parameters:
-            found = self._finished(parameters, sums)
+        found = self._gradients(parameters, sums) if of_parameters else []
         return dx, [call.swaps[f"d_state{i}"][0] for i in range(len(states))], found
-
-    def _finished(self, parameters: Sequence[Tensor], sums: Sequence[Tensor]) -> list[Tensor | None]:
-        """The gradients of the parameters, from sums over all rows."""
-        found: list[Tensor | None] = []
-        taken: set[int] = set()
-        for gradient in self._gradients(*parameters, *sums):
-            if gradient is not None:
-                # Two biases that are only ever added have one gradient, but not one memory: optimizers write into it.
-                shared = gradient.data_ptr() in taken
-                gradient = gradient.clone() if shared else gradient.contiguous()
-                taken.add(gradient.data_ptr())
-            found.append(gradient)
-        return found

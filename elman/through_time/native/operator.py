@@ -19,7 +19,7 @@ _library.define(
 )
 forward_op = torch.ops.elman.forward.default
 backward_op = torch.ops.elman.backward.default
-PLAIN = (Tensor, nn.Parameter, type(None))
+PLAIN = {Tensor, nn.Parameter, type(None)}
 
 
 def _forward(
@@ -47,7 +47,7 @@ def _backward(
     dx, d_states, d_parameters = native.backward(
         dy, d_finals, x, states, parameters, outputs, kept, of_x, of_parameters
     )
-    found = [dx, *d_states, *d_parameters] if of_parameters else [dx, *d_states]
+    found = [dx, *d_states, *d_parameters]
     like = [x, *states, *parameters]
     # A list of tensors has no place for None: where nothing reaches, the gradient is zero.
     return [torch.zeros_like(t) if g is None else g for g, t in zip(found[not of_x :], like[not of_x :], strict=False)]
@@ -82,7 +82,7 @@ def _watched(tensors: Iterable[Tensor | None]) -> bool:
         torch.compiler.is_compiling()
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._autograd._profiler_enabled()
-        or any(type(tensor) not in PLAIN for tensor in tensors)
+        or not PLAIN.issuperset(map(type, tensors))
     )
 
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, fx, nn
 
-from elman.through_time.graph import aten, unturned
+from elman.through_time.graph import aten, unshaped, unturned
+from elman.through_time.plan import Plan
 
 
 def recipe(given: Sequence[fx.Node], wanted: Sequence[fx.Node | None]) -> Callable[..., list[Tensor | None]]:
@@ -21,3 +23,42 @@ def recipe(given: Sequence[fx.Node], wanted: Sequence[fx.Node | None]) -> Callab
     graph.output([None if node is None else copied(node) for node in wanted])
     function: Callable[..., list[Tensor | None]] = fx.GraphModule(nn.Module(), graph).forward
     return function
+
+
+class Gradients:
+    """The gradients of a plan's parameters, from the sums over all rows.
+
+    Most are such a sum, and need no more than its memory in the shape of the parameter; the others are worked out.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        of = {node: k for k, reduction in enumerate(plan.reductions) for node in reduction.nodes}
+        sums = list(of)
+        bases = [None if node is None else unshaped(node) for node in plan.d_parameters]
+        self._direct = [None if base is None else of.get(base) for base in bases]
+        others = [node if k is None else None for node, k in zip(plan.d_parameters, self._direct, strict=True)]
+        self._given = [of[node] for node in sums]
+        self._others = recipe([*plan.parameters, *sums], others) if any(node is not None for node in others) else None
+        self._parameters = [parameter.meta["shape"] for parameter in plan.parameters]
+        #: of the memory that each sum goes to
+        self.shapes: list[torch.Size] = [reduction.nodes[0].meta["shape"] for reduction in plan.reductions]
+        if self._others is None:
+            for k, shape in zip(self._direct, self._parameters, strict=True):
+                if k is not None:
+                    self.shapes[k] = shape
+
+    def __call__(self, parameters: Sequence[Tensor], sums: Sequence[Tensor]) -> list[Tensor | None]:
+        """One for each parameter, each with memory of its own: optimizers write into it."""
+        found: list[Tensor | None] = [None for _ in parameters]
+        if self._others is not None:
+            found = self._others(*parameters, *(sums[k] for k in self._given))
+        taken: set[int] = set()
+        for i, (k, shape) in enumerate(zip(self._direct, self._parameters, strict=True)):
+            value = found[i] if k is None else sums[k]
+            if value is None:
+                continue
+            # Two biases that are only ever added have one gradient.
+            value = value.clone() if value.data_ptr() in taken else value.contiguous()
+            taken.add(value.data_ptr())
+            found[i] = value if value.shape == shape else value.view(shape)
+        return found

@@ -68,13 +68,14 @@ def _sizes(cell: nn.Module, x: Tensor, states: Sequence[Tensor]) -> tuple[int, t
 
 
 def _shapes(parameters: Mapping[str, Tensor]) -> registry.Shapes:
-    return tuple((name, tuple(value.shape)) for name, value in parameters.items())
+    return tuple((name, value.shape) for name, value in parameters.items())
 
 
 def unfit(tensors: Sequence[Tensor]) -> str:
     """Why tensors like these cannot be computed with here; "" if they can."""
-    if len({(tensor.dtype, tensor.device) for tensor in tensors}) == 1 and tensors[0].dtype in DTYPES:
-        tensors = tensors[:1]  # all are alike
+    dtype = tensors[0].dtype
+    if dtype in DTYPES and all(tensor.dtype is dtype and tensor.is_cpu for tensor in tensors):
+        return ""
     for tensor in tensors:
         if tensor.device.type != "cpu":
             return f"the native executor runs on the CPU, and was given a tensor on {tensor.device}"
