@@ -4,9 +4,11 @@ from typing import Any
 
 from llvmlite import ir
 
-from elman.through_time.native.signatures import declare, public
+from elman.through_time.native.signatures import SIGNATURES, declare, public
 from elman.through_time.native.tiles import DEPTH, VECTORS, copy, panel_width, tile, tile_rows
 from elman.through_time.native.writer import INT, Code, Real, Value
+
+FEW = 4  # panels: with so few, asking for the next band's numbers costs more than waiting for them
 
 
 def outer_scratch(real: Real, N: int) -> int:
@@ -21,8 +23,24 @@ def outer(module: Any, real: Real) -> None:
     `scratch` is this part's own: `outer_scratch` numbers.
     """
     code = public(module, "outer", real)
-    most, NR, b = tile_rows(real), panel_width(real), code.b
-    packed = tile(module, real, most, 1, packed=True)
+    # Bands of as many rows as a tile can have, or one fewer: whichever leaves less of the last band empty.
+    most = tile_rows(real)
+    whole, fewer = (_outer_in_bands(module, real, rows) for rows in (most, most - 1))
+    empty = [code.sub(code.mul(code.ceil_div(code["M"], rows), rows), code["M"]) for rows in (most, most - 1)]
+    arguments = [code[name.lstrip("*")] for name in SIGNATURES["outer"]]
+    with code.b.if_else(code.is_(empty[1], "<", empty[0])) as (closer, otherwise):
+        with closer:
+            code.call(fewer, *arguments)
+        with otherwise:
+            code.call(whole, *arguments)
+    code.end()
+
+
+def _outer_in_bands(module: Any, real: Real, most: int) -> Any:
+    """`outer`, of bands of C with so many rows."""
+    code = Code(module, f"outer_in_bands_of_{most}", SIGNATURES["outer"], real)
+    NR, b = panel_width(real), code.b
+    turned = tile(module, real, most, 1, turned=True)
     M, N, R, ldc = code["M"], code["N"], code["R"], code["ldc"]
     bands, panels = code.ceil_div(M, most), code.ceil_div(N, NR)
     # Shared where the shares come out more even.
@@ -49,24 +67,28 @@ def outer(module: Any, real: Real) -> None:
             with b.if_then(b.and_(summing, code.is_(add, "==", 0))), code.loop(0, valid) as i:
                 code.store(ir.Constant(real.scalar, 0.0), sums, i)
             d = code.at(code["d"], code.add(code.mul(r, code["ldd"]), m))
-            # With few panels, asking costs more than waiting.
-            fetched = code.choose(code.is_(panels, ">", 4), depth, 0)
-            _pack_band(code, d, rows, depth, valid, sums, code.choose(summing, valid, 0))
+            fetched = code.choose(code.is_(panels, ">", FEW), depth, 0)
+            # A band is read where it lies: to pack it was never faster. Only beside a narrow one may be no memory.
+            complete = code.is_(valid, "==", most)
+            copy(code, d, code["ldd"], rows, most, code.choose(complete, 0, depth), valid)
+            left = b.select(complete, d, rows), code.choose(complete, code["ldd"], most)
+            with b.if_then(summing):
+                _sum_band(code, *left, most, depth, sums, valid)
             with code.loop(panel_begin, panel_end) as p:
                 panel = code.at(columns, code.mul(code.mul(p, depth), NR))
                 c = code.at(code["c"], code.add(code.mul(m, ldc), code.mul(p, NR)))
                 columns_left = code.sub(N, code.mul(p, NR))
-                _fetch_band(code, code.at(d, most), code.share(fetched, p, panels))
-                inside = b.and_(code.is_(valid, "==", most), code.is_(columns_left, ">=", NR))
+                _fetch_band(code, code.at(d, most), most, code.share(fetched, p, panels))
+                inside = b.and_(complete, code.is_(columns_left, ">=", NR))
                 with b.if_else(inside) as (full, narrow):
                     with full:
-                        code.call(packed, rows, 0, panel, 0, c, ldc, depth, add)
+                        code.call(turned, *left, panel, 0, c, ldc, depth, add)
                     with narrow:
                         fits = code.least(columns_left, NR)
                         copy(code, c, ldc, edge, NR, code.choose(code.is_(add, "!=", 0), valid, 0), fits)
-                        code.call(packed, rows, 0, panel, 0, edge, NR, depth, add)
+                        code.call(turned, *left, panel, 0, edge, NR, depth, add)
                         copy(code, edge, NR, c, ldc, valid, fits)
-    code.end()
+    return code.end()
 
 
 def _uneven(code: Code, count: Value) -> Value:
@@ -76,39 +98,30 @@ def _uneven(code: Code, count: Value) -> Value:
     return code.div(code.mul(code.mul(longest, parts), 1000), count)
 
 
-def _pack_band(code: Code, d: Value, rows: Value, depth: Value, valid: Value, sums: Value, summed: Value) -> None:
-    """Some columns of D side by side for each r, the missing ones as zeros; the first `summed` are added to sums."""
-    b, real, most = code.b, code.real, tile_rows(code.real)
-    pieces = [(m, code.first_lanes(most - m) if most - m < real.lanes else None) for m in range(0, most, real.lanes)]
-    totals = [code.local(real.vector) for _ in pieces]
+def _sum_band(code: Code, d: Value, ldd: Value, most: int, depth: Value, sums: Value, valid: Value) -> None:
+    """Add the sums of the first `valid` of `most` columns of D."""
+    b, real = code.b, code.real
+    firsts = range(0, most, real.lanes)
+    masks = [code.first_lanes(most - m) if most - m < real.lanes else None for m in firsts]
+    totals = [code.local(real.vector) for _ in firsts]
     for total in totals:
         b.store(code.fill(0), total)
     with code.loop(0, depth) as k:
-        source, target = code.at(d, code.mul(k, code["ldd"])), code.at(rows, code.mul(k, most))
-        with b.if_else(code.is_(valid, "==", most)) as (full, narrow):
-            with full:
-                for m, mask in pieces:
-                    # All lanes are written: those too many are the next r's, and written again.
-                    code.store_vector(code.load_vector(source, m, mask), target, m)
-            with narrow:
-                for m, _ in pieces:
-                    code.store_vector(code.fill(0), target, m)
-                with code.loop(0, valid) as m:
-                    code.store(code.load(source, m), target, m)
-        for total, (m, _) in zip(totals, pieces, strict=True):
-            b.store(b.fadd(b.load(total, typ=real.vector), code.load_vector(target, m)), total)
-    found = code.local(real.scalar, len(pieces) * real.lanes)
-    for total, (m, _) in zip(totals, pieces, strict=True):
+        row = code.mul(k, ldd)
+        for total, m, mask in zip(totals, firsts, masks, strict=True):
+            b.store(b.fadd(b.load(total, typ=real.vector), code.load_vector(d, code.add(row, m), mask)), total)
+    found = code.local(real.scalar, len(totals) * real.lanes)
+    for total, m in zip(totals, firsts, strict=True):
         code.store_vector(b.load(total, typ=real.vector), found, m)
-    with code.loop(0, summed) as i:
+    with code.loop(0, valid) as i:
         code.store(b.fadd(code.load(sums, i), code.load(found, i)), sums, i)
 
 
-def _fetch_band(code: Code, d: Value, rows: tuple[Value, Value]) -> None:
+def _fetch_band(code: Code, d: Value, most: int, rows: tuple[Value, Value]) -> None:
     """Bring some rows of the next band nearer, while the tiles of this one are at work."""
     with code.loop(*rows) as k:
         row = code.mul(k, code["ldd"])
-        for column in (0, tile_rows(code.real) - 1):
+        for column in (0, most - 1):
             code.prefetch(d, code.add(row, column))
 
 

@@ -33,9 +33,9 @@ def tile_panels(real: Real, rows: int) -> int:
     return max(1, min(4, (real.registers - 4) // (VECTORS * rows)))
 
 
-def tile(module: Any, real: Real, rows: int, panels: int, packed: bool = False) -> Any:
-    """C[rows, panels*NR] (+)= A[rows, K] P. A's numbers lie at a[m*lda + k], or packed at a[k*rows + m]."""
-    name = f"tile_{rows}x{panels}{'_packed' if packed else ''}"
+def tile(module: Any, real: Real, rows: int, panels: int, turned: bool = False) -> Any:
+    """C[rows, panels*NR] (+)= A[rows, K] P. A's numbers lie at a[m*lda + k], or, `turned`, at a[k*lda + m]."""
+    name = f"tile_{rows}x{panels}{'_turned' if turned else ''}"
     if existing := module.globals.get(name):
         return existing
     code = Code(module, name, ("*a", "lda", "*panels", "step", "*c", "ldc", "K", "add"), real)
@@ -55,7 +55,7 @@ def tile(module: Any, real: Real, rows: int, panels: int, packed: bool = False) 
             for p, v in places:
                 code.prefetch(starts[p], code.add(row, code.mul(code["step"], panels), v * real.lanes))
         for m in range(rows):
-            one = code.load(code["a"], code.add(code.mul(k, rows), m)) if packed else code.load(a_rows[m], k)
+            one = code.load(code["a"], code.add(code.mul(k, code["lda"]), m)) if turned else code.load(a_rows[m], k)
             left = code.fill(one)
             for place in places:
                 total = sums[m, place]
