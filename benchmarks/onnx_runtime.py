@@ -1,13 +1,11 @@
 """Inference against ONNX Runtime's own LSTM, GRU and RNN: `python benchmarks/onnx_runtime.py --threads 2`.
 
-Needs onnx and onnxruntime. Both give the same numbers first. Both have threads that wait actively for work, so they
-take turns in rounds of several calls, of which the first two do not count.
+Needs onnx and onnxruntime. Both give the same numbers first. They take turns as in `elman bench`: both have threads
+that wait actively for work, and disturb the other for a while.
 """
 
 import argparse
 from collections.abc import Callable
-from statistics import median
-from time import perf_counter
 
 import numpy as np
 import onnxruntime
@@ -16,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from elman.bench.layers import PAIRS, SHAPES, Shape, parse
+from elman.bench.layers import PAIRS, SHAPES, Shape, medians, parse
 from elman.bench.run import geometric_mean, machine
 
 # ONNX stacks gates in an order of its own: where each of its gates is among torch's.
@@ -55,21 +53,6 @@ def session(cell: str, layer: nn.Module, shape: Shape, threads: int) -> Callable
     return lambda x: runtime.run(None, {"X": x})[0][:, 0]
 
 
-def rounds(functions: list[Callable[[], object]], seconds: float) -> list[float]:
-    """The median time of each, in turns of several calls."""
-    times: list[list[float]] = [[] for _ in functions]
-    end = perf_counter() + seconds
-    while perf_counter() < end or len(times[0]) < 15:
-        for function, taken in zip(functions, times, strict=True):
-            function()
-            function()
-            for _ in range(5):
-                begin = perf_counter()
-                function()
-                taken.append(perf_counter() - begin)
-    return [median(taken) for taken in times]
-
-
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -92,7 +75,7 @@ def main() -> None:
                 error = np.abs(ours(x)[0].numpy() - run(array)).max()
                 if not error < 5e-5:
                     raise SystemExit(f"{cell} {shape}: the outputs differ by {error:.1e}")
-                a, b, c = rounds([lambda: ours(x), lambda: run(array), lambda: theirs(x)], given.seconds)  # noqa: B023
+                a, b, c = medians([lambda: ours(x), lambda: run(array), lambda: theirs(x)], given.seconds)  # noqa: B023
             ratios.append(b / a)
             print(f"{cell:9} {shape!s:>18} {a * 1e3:9.2f} {b * 1e3:16.2f} {c * 1e3:12.2f} {b / a:6.2f}", flush=True)
     print(f"ONNX Runtime {onnxruntime.__version__} takes {geometric_mean(ratios):.2f} times as long (geometric mean), "

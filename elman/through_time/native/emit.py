@@ -147,7 +147,7 @@ class _Emitter:
             declare(code, "product"),
             code.at(a, code.mul(begin, lda)), lda, body.pointer(panels_name(stage.weight, stage.transposed)),
             code.at(c, code.mul(begin, ldc)), ldc, code.sub(end, begin), columns, stage.depth, first, last,
-            int(stage.add),
+            int(stage.add), code.rem(body.step, 2),
         )  # fmt: skip
 
     def pack(self, name: str, programs: list[Program]) -> None:

@@ -54,5 +54,5 @@ def _write(module: object, real: Real) -> None:
             begin, end = code.share(M, code["me"], code["all"])
             a, c = code.at(at["a"], code.mul(begin, K)), code.at(at["c"], code.mul(begin, N))
             rows = code.sub(end, begin)
-            code.call(declare(code, "product"), a, K, at["panels"], c, N, rows, N, K, 0, panels, 0)
+            code.call(declare(code, "product"), a, K, at["panels"], c, N, rows, N, K, 0, panels, 0, 0)
     code.end()

@@ -12,7 +12,10 @@ CONFLICT = 2048  # bytes: rows that lie so far apart, or a multiple of it, displ
 
 
 def product(module: Any, real: Real) -> None:
-    """C[M, N] (+)= A[M, K] times the panels begin..end; of C, nothing right of column N is touched."""
+    """C[M, N] (+)= A[M, K] times the panels begin..end; of C, nothing right of column N is touched.
+
+    The panels are taken from the last to the first if `back`: a loop that takes turns finds the last ones in its cache.
+    """
     rows = _product_of_few_rows(module, real)
     code = public(module, "product", real)
     b, K, M, lda, ldc = code.b, code["K"], code["M"], code["lda"], code["ldc"]
@@ -32,7 +35,7 @@ def product(module: Any, real: Real) -> None:
         )
         add = code.choose(code.is_(k, ">", 0), 1, code["add"])
         c = code.at(code["c"], code.mul(begin, ldc))
-        code.call(rows, *left, panels, c, ldc, count, code["N"], depth, code["begin"], code["end"], add)
+        code.call(rows, *left, panels, c, ldc, count, code["N"], depth, code["begin"], code["end"], add, code["back"])
     code.end()
 
 
@@ -55,12 +58,15 @@ def _product_of_few_rows(module: Any, real: Real) -> Any:
     wide = code.choose(code.is_(width, ">", 1), code.mul(code.div(inside, width), width), 0)
     middle = code.add(code["begin"], code.choose(code.is_(wide, ">", 0), wide, 0))
     edge = code.local(real.scalar, most * NR)
+    back = code.is_(code["back"], "!=", 0)
     step = code.mul(K, NR)
-    with code.loop(code["begin"], middle, width) as p:
+    with code.loop(code["begin"], middle, width) as i:
+        p = code.choose(back, code.sub(code.sub(code.add(middle, code["begin"]), width), i), i)
         panel, c = code.at(code["panels"], code.mul(p, step)), code.at(code["c"], code.mul(p, NR))
         chosen = b.load(code.at(wide_tiles, index, POINTER), typ=TILE.as_pointer())
         code.call(chosen, code["a"], code["lda"], panel, step, c, code["ldc"], K, code["add"])
-    with code.loop(middle, code["end"]) as p:
+    with code.loop(middle, code["end"]) as j:
+        p = code.choose(back, code.sub(code.sub(code.add(middle, code["end"]), 1), j), j)
         panel = code.at(code["panels"], code.mul(p, step))
         with code.loop(0, count) as i:
             rows = code.add(few, code.choose(code.is_(i, "<", more), 1, 0))
@@ -68,7 +74,7 @@ def _product_of_few_rows(module: Any, real: Real) -> Any:
             a = code.at(code["a"], code.mul(first, code["lda"]))
             c = code.at(code["c"], code.add(code.mul(first, code["ldc"]), code.mul(p, NR)))
             chosen = b.load(code.at(tiles, code.sub(rows, 1), POINTER), typ=TILE.as_pointer())
-            left = (chosen, a, code["lda"], panel, step)
+            left = (chosen, a, code["lda"], panel, code.choose(back, code.sub(0, step), step))
             _within(code, left, c, rows, code.sub(N, code.mul(p, NR)), edge)
     return code.end()
 

@@ -8,7 +8,7 @@ from elman.through_time.native.writer import INT, POINTER, Code, Real
 
 SIGNATURES = {
     "pack": ("*source", "step_k", "step_n", "K", "N", "begin", "end", "*panels"),
-    "product": ("*a", "lda", "*panels", "*c", "ldc", "M", "N", "K", "begin", "end", "add"),
+    "product": ("*a", "lda", "*panels", "*c", "ldc", "M", "N", "K", "begin", "end", "add", "back"),
     "outer": ("*d", "ldd", "*x", "ldx", "*c", "ldc", "R", "M", "N", "part", "parts", "add", "*sums", "*scratch"),
     "barrier": ("*memory", "all", "yield"),
     "alone": ("*data",),
