@@ -122,19 +122,23 @@ def parse(text: str) -> tuple[Shape, ...]:
 TURN = 0.02  # seconds, at least, before it is the other's turn
 
 
-def medians(functions: Sequence[Callable[[], object]], seconds: float, least: int = 5) -> list[float]:
+def medians(
+    functions: Sequence[Callable[[], object]], seconds: float, least: int = 5, pause: float = 0.0
+) -> list[float]:
     """The median time of each, measured in turns.
 
     The first call of a turn is not counted: it finds memory and caches as the other function left them, which no
-    program that uses one of the two would meet.
+    program that uses one of the two would meet. Where each has threads of its own, which wait actively for more work,
+    a `pause` before each turn, in seconds, lets them fall asleep.
     """
     from statistics import median
-    from time import perf_counter
+    from time import perf_counter, sleep
 
     times: list[list[float]] = [[] for _ in functions]
     end = perf_counter() + seconds
     while perf_counter() < end or len(times[0]) < least:
         for function, taken in zip(functions, times, strict=True):
+            sleep(pause)
             function()
             turn = perf_counter() + TURN
             while True:

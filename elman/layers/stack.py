@@ -100,16 +100,18 @@ class Stack(Layer):
     def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
         """Run the stack over a sequence from the state `hx`; shapes are in the class's docstring."""
         count = self._cells[0].states
-        x, states = self._enter(input, self.input_size, hx, [self.hidden_size] * count, (self.num_layers,))
+        x, given = self._enter(input, self.input_size, hx, [self.hidden_size] * count, (self.num_layers,))
+        states = [state.unbind() for state in given]
         finals = []
         for k, cell in enumerate(self._cells):
             if k:
                 x = dropout(x, self.dropout, self.training)
             parameters = {name: getattr(self, full) for name, full in self._names[k]}
-            state: State = states[0][k] if count == 1 else tuple(state[k] for state in states)
+            state: State = states[0][k] if count == 1 else tuple(layers[k] for layers in states)
             x, final = run(cell, parameters, x, state, self.executor)
             finals.append((final,) if isinstance(final, Tensor) else final)
-        pile = [layers[0][None] if len(layers) == 1 else torch.stack(layers) for layers in zip(*finals, strict=True)]
+        one = len(finals) == 1
+        pile = [layers[0].unsqueeze(0) if one else torch.stack(layers) for layers in zip(*finals, strict=True)]
         x, last = self._leave(input, x, tuple(pile))
         return x, last[0] if count == 1 else last
 

@@ -78,16 +78,18 @@ class Native:
         loop = "forward" if keep else "inference"
         call, function = Call(self.layouts[loop], self._library.run, x, parameters), self.functions
         outputs = x.new_empty(T, B, plan.widths[0])
-        kept = x.new_empty(T, B, plan.kept_width if keep else 0)
         call.along("x", x)
-        call.along("kept", kept)
-        finals, sequences = [], []
+        more = []  # that `backward` needs
+        if keep:
+            more.append(x.new_empty(T, B, plan.kept_width))
+            call.along("kept", more[0])
+        finals = []
         for i, (state, size) in enumerate(zip(states, plan.widths, strict=True)):
             if i == 0 or (keep and plan.sequences[i]):
                 sequence = x.new_empty(T, B, size) if i else outputs
                 call.along(f"state{i}", sequence, before=state)
                 finals.append(sequence[-1])
-                sequences.append(sequence)
+                more += [sequence] if i else []
             else:
                 finals.append(call.swapped(f"state{i}", size, state, 0)[T % 2])
         call.run(function["pack_forward"])
@@ -96,7 +98,7 @@ class Native:
             if plan.before.stages:
                 call.run(function["before"])
             call.run(function[loop])
-        return outputs, [final.clone() for final in finals], [kept, *sequences[1:]] if keep else []
+        return outputs, [final.clone() for final in finals], more
 
     def backward(
         self,

@@ -34,7 +34,10 @@ def tile_panels(real: Real, rows: int) -> int:
 
 
 def tile(module: Any, real: Real, rows: int, panels: int, turned: bool = False) -> Any:
-    """C[rows, panels*NR] (+)= A[rows, K] P, the panels `step` apart, or the next one if it is one. A's numbers lie at a[m*lda + k], or, `turned`, at a[k*lda + m]."""
+    """C[rows, panels*NR] (+)= A[rows, K] P. A's numbers lie at a[m*lda + k], or, `turned`, at a[k*lda + m].
+
+    Panels lie `step` apart, and so does what will be wanted next.
+    """
     name = f"tile_{rows}x{panels}{'_turned' if turned else ''}"
     if existing := module.globals.get(name):
         return existing
