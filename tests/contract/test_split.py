@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.cases import CASES, STACKS, Case, Results, Sizes, every_executor, gradients, name_of, problem
-from tests.tolerances import all_close
+from tests.tolerances import TOLERANCES, all_close
 
 size = st.integers(1, 6)
 cases = [pytest.param(case, {}, id=name_of(case)) for case in CASES]
@@ -17,10 +17,13 @@ cases += [pytest.param(case, {"num_layers": 3}, id=f"{name_of(case)}-3-layers") 
 
 
 @given(k=size, rest=size, B=size, D=size, H=size)
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 @every_executor
 @pytest.mark.parametrize(("case", "options"), cases)
-def test_split(case: Case, options: dict[str, Any], executor: str, k: int, rest: int, B: int, D: int, H: int) -> None:
-    run, inputs, states = problem(case, Sizes(k + rest, B, D, H), executor, **options)
+def test_split(
+    case: Case, options: dict[str, Any], executor: str, dtype: torch.dtype, k: int, rest: int, B: int, D: int, H: int
+) -> None:
+    run, inputs, states = problem(case, Sizes(k + rest, B, D, H), executor, dtype, **options)
 
     def run_in_two(x: Tensor, *others: Tensor) -> Results:
         first, *carried = run(x[:k], *others)

@@ -10,15 +10,18 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from elman.through_time import EXECUTORS
 from elman.through_time.native import call as calls
 from elman.through_time.native import pool
-from tests.cases import call
+from tests.cases import STACKS, Case, Sizes, call, gradients, name_of
+from tests.cases import problem as problem_of
 from tests.native.pairs import LAYERS, Build, agrees, forward_and_backward, on_loop, problem, same
-from tests.tolerances import close
+from tests.tolerances import TOLERANCES, close
 
 pytestmark = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
 every_layer = pytest.mark.parametrize("build", LAYERS.values(), ids=LAYERS)
@@ -37,18 +40,20 @@ def two_threads() -> Iterator[None]:
 
 
 @pytest.fixture
-def force(monkeypatch: pytest.MonkeyPatch, two_threads: None) -> Callable[[bool], list[int]]:
-    """Let every call use two threads; the list grows by one with each time that they are set to work."""
+def force(monkeypatch: pytest.MonkeyPatch, two_threads: None) -> Callable[..., list[int]]:
+    """Let every call use two threads, or so many; the list grows by one with each time that they are set to work."""
     if pool.threads() == 1:
         pytest.skip("threads cannot be shared with torch here")
     parallel, seen = pool.parallel, list[int]()
+    # What was chosen for a shape is remembered, but not here.
+    monkeypatch.setattr(calls.Layout, "frame", calls.Layout.frame.__wrapped__)
 
     def counting(function: int, data: int, count: int) -> None:
         seen.append(count)
         parallel(function, data, count)
 
-    def forced(by_columns: bool) -> list[int]:
-        monkeypatch.setattr(calls, "threads_for", lambda *_: (2, by_columns))
+    def forced(by_columns: bool, threads: int = 2) -> list[int]:
+        monkeypatch.setattr(calls, "threads_for", lambda *_: (threads, by_columns))
         monkeypatch.setattr(pool, "parallel", counting)
         return seen
 
@@ -65,10 +70,28 @@ def test_the_number_of_threads(build: Build, threads: int, shape: tuple[int, int
     agrees(layer, *problem(layer, T, B, D))
 
 
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sizes=st.builds(Sizes, T=st.integers(1, 9), B=st.integers(1, 20), D=st.integers(1, 40), H=st.integers(1, 70)))
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+@pytest.mark.parametrize("case", STACKS, ids=name_of)
+def test_every_way_to_share_gives_the_same_numbers(
+    case: Case, dtype: torch.dtype, sizes: Sizes, force: Callable[..., list[int]]
+) -> None:
+    """Not nearly the same: each is one thread's, who adds in the same order."""
+    found = []
+    for threads, by_columns in [(1, False), (2, False), (2, True), (3, False), (3, True)]:
+        force(by_columns, threads)
+        run, inputs, _ = problem_of(case, sizes, "native", dtype)
+        results = run(*inputs)
+        found.append((*results, *gradients(results, inputs)))
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
 @pytest.mark.parametrize("B", [1, 3])
 @every_split
 @every_layer
-def test_either_split(build: Build, by_columns: bool, B: int, force: Callable[[bool], list[int]]) -> None:
+def test_either_split(build: Build, by_columns: bool, B: int, force: Callable[..., list[int]]) -> None:
     seen = force(by_columns)
     for D, H in [(20, 65), (3, 4)]:  # of 4 columns, there are none for the second thread
         layer = build(D, H, executor="native")
@@ -80,7 +103,7 @@ def test_either_split(build: Build, by_columns: bool, B: int, force: Callable[[b
 
 
 @every_split
-def test_more_rows_than_a_chunk(by_columns: bool, force: Callable[[bool], list[int]]) -> None:
+def test_more_rows_than_a_chunk(by_columns: bool, force: Callable[..., list[int]]) -> None:
     seen = force(by_columns)
     layer = LAYERS["GRU"](3, 4, executor="native", dtype=torch.float64)
     agrees(layer, *problem(layer, 2 * calls.ROWS // 5, 5, 3))
@@ -89,7 +112,7 @@ def test_more_rows_than_a_chunk(by_columns: bool, force: Callable[[bool], list[i
 
 @every_split
 @pytest.mark.parametrize("shared", [True, False], ids=["one layer", "a layer each"])
-def test_callers_at_once(shared: bool, by_columns: bool, force: Callable[[bool], list[int]]) -> None:
+def test_callers_at_once(shared: bool, by_columns: bool, force: Callable[..., list[int]]) -> None:
     seen = force(by_columns)
     layers = [LAYERS[name](20, 65, executor="native") for name in ("LSTM", "GRU", "RNN", "LSTM")]
     if shared:
@@ -140,6 +163,7 @@ def test_the_first_call_of_a_plan_from_many_threads() -> None:
 def test_a_forked_child(monkeypatch: pytest.MonkeyPatch, two_threads: None) -> None:
     if "fork" not in multiprocessing.get_all_start_methods():
         pytest.skip("no fork here")
+    monkeypatch.setattr(calls.Layout, "frame", calls.Layout.frame.__wrapped__)
     # As many threads as there are. All is small: where it is large, torch fills fresh memory with poison on its own
     # threads, which the child does not have.
     monkeypatch.setattr(calls, "threads_for", lambda *given: (given[-1], given[-1] > 1))

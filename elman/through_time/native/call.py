@@ -20,7 +20,7 @@ from elman.through_time.schedule import Kind, Product, Program
 
 ROWS = 512  # of steps times batch, in a chunk: worked on together between the loop and what comes before and after it
 LINE = 64  # bytes, of a cache
-FRAMES = 256  # remembered, of as many shapes
+FRAMES = 1024  # remembered, of as many layouts and shapes
 
 
 class Piece(NamedTuple):
@@ -76,9 +76,10 @@ class Layout:
         made = {node: slot for node, slot in self.given.items() if node not in order}
         self.made = list(made.values())
         self.make = recipe(plan.parameters, list(made)) if made else None
-        self.frame = functools.lru_cache(maxsize=FRAMES)(self._frame)
 
-    def _frame(self, T: int, B: int, count: int) -> "Frame":
+    @functools.lru_cache(maxsize=FRAMES)  # noqa: B019  a layout lives as long as the process
+    def frame(self, T: int, B: int, count: int) -> "Frame":
+        """What is the same in every call with this T and B, while torch has this number of threads."""
         threads, split = threads_for(self.loop, self.real, T, B, count)
         steps = max(1, min(T, ROWS // max(B, 1)))
         # Packed matrices, buffers of a step and buffers of a chunk, in one piece of memory.
