@@ -42,7 +42,20 @@ INPUTS: dict[str, Wrong] = {
     ),
 }
 
+INPUTS |= {
+    "dtype": (lambda: LSTM(3, 5)(x.double()), ValueError, ["LSTM: input: expected dtype torch.float32", "float64"]),
+    "whole numbers": (lambda: GRU(3, 5)(x.long()), ValueError, ["GRU: input: expected dtype", "torch.int64"]),
+    "dtype of a cell": (
+        lambda: Recurrent(nn.GRUCell(3, 5))(x.double()),
+        ValueError,
+        ["Recurrent: input: expected dtype torch.float32", "torch.float64"],
+    ),
+    "device": (lambda: RNN(3, 5)(x.to("meta")), ValueError, ["RNN: input: expected device cpu", "got meta"]),
+}
+
 STATES: dict[str, Wrong] = {
+    "dtype": (lambda: LSTM(3, 5)(x, (h, c.double())), ValueError, ["LSTM: state: expected dtype", "got torch.float64"]),
+    "device": (lambda: GRU(3, 5)(x, h.to("meta")), ValueError, ["GRU: state: expected device cpu", "got meta"]),
     "one for two": (lambda: LSTM(3, 5)(x, h), ValueError, ["LSTM: state", "(1, 2, 5) and (1, 2, 5)", "got (1, 2, 5)"]),
     "two for one": (lambda: GRU(3, 5)(x, (h, c)), ValueError, ["GRU: state", "(1, 2, 5)", "(1, 2, 5) and (1, 2, 5)"]),
     "three": (lambda: LSTM(3, 5)(x, (h, c, c)), ValueError, ["LSTM: state", " and ".join(["(1, 2, 5)"] * 3)]),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -12,10 +13,20 @@ class Layer(nn.Module):
     batch_first: bool
 
     def _enter(
-        self, input: Tensor, input_size: int | None, given: object, widths: Sequence[int], lead: tuple[int, ...] = ()
+        self,
+        input: Tensor,
+        input_size: int | None,
+        like: Tensor | None,
+        given: object,
+        widths: Sequence[int],
+        lead: tuple[int, ...] = (),
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The input as (T, B, D), and states of these widths as (*lead, B, width): those given, or zeros."""
+        """The input as (T, B, D), and states of these widths as (*lead, B, width): those given, or zeros.
+
+        The input must have the dtype and the device of a parameter `like` it, if there is one, and the states too.
+        """
         x = self._time_major(input, input_size)
+        self._alike("input", input, like)
         batch = (x.shape[1],) if input.dim() == 3 else ()
         shapes = [(*lead, *batch, width) for width in widths]
         if given is None:
@@ -27,7 +38,22 @@ class Layer(nn.Module):
             if got != shapes:
                 expected, came = (" and ".join(map(str, of)) or "no tensor" for of in (shapes, got))
                 raise ValueError(f"{type(self).__name__}: state: expected shape {expected}, got {came}")
+            for state in states:
+                self._alike("state", state, like)
         return x, states if batch else tuple(state.unsqueeze(-2) for state in states)
+
+    def _alike(self, name: str, tensor: Tensor, like: Tensor | None) -> None:
+        if like is None or (tensor.dtype == like.dtype and tensor.device == like.device):
+            return
+        device = like.device.type
+        casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+        cast = casts and tensor.is_floating_point()
+        for what in ("device",) if cast else ("dtype", "device"):
+            expected, came = getattr(like, what), getattr(tensor, what)
+            if expected != came:
+                raise ValueError(
+                    f"{type(self).__name__}: {name}: expected {what} {expected}, which the parameters have, got {came}"
+                )
 
     def _time_major(self, input: Tensor, input_size: int | None) -> Tensor:
         name = f"{type(self).__name__}: input"

@@ -23,7 +23,8 @@ class Recurrent(Layer):
 
     Raises:
         TypeError: if zeros are asked for and the size of the state is not known.
-        ValueError: in a call, for an input or state of the wrong shape.
+        ValueError: in a call, for an input or state of the wrong shape; of the wrong dtype or device, where the cell
+            tells its input_size.
 
     >>> import torch
     >>> layer = Recurrent(nn.LSTMCell(3, 5))
@@ -57,8 +58,11 @@ class Recurrent(Layer):
             sizes = state.shape[-1] if isinstance(state, Tensor) else tuple(s.shape[-1] for s in _tensors(state))
         single = isinstance(sizes, int)
         widths = (sizes,) if isinstance(sizes, int) else sizes
-        x, states = self._enter(input, getattr(self.cell, "input_size", None), state, widths)
         values = dict(self.cell.named_parameters()) | dict(self.cell.named_buffers())
+        # A cell that tells no size may read anything: numbers of tokens, say.
+        reads = getattr(self.cell, "input_size", None)
+        like = None if reads is None else next(iter(values.values()), None)
+        x, states = self._enter(input, reads, like, state, widths)
         outputs, final = run(self.cell, values, x, states[0] if single else states, self.executor)
         outputs, last = self._leave(input, outputs, (final,) if isinstance(final, Tensor) else final)
         return outputs, last[0] if single else last

@@ -39,7 +39,8 @@ class Stack(Layer):
         the state after the last step, in the shapes of the initial one.
 
     Raises:
-        ValueError: for an impossible size or option; in a call, for an input or state of the wrong shape.
+        ValueError: for an impossible size or option; in a call, for an input or state of the wrong shape, dtype or
+            device.
         NotImplementedError: for bidirectional or proj_size.
 
     >>> layer = Stack(3, 5, num_layers=2, cell_type=cells.GRU)
@@ -100,14 +101,14 @@ class Stack(Layer):
     def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
         """Run the stack over a sequence from the state `hx`; shapes are in the class's docstring."""
         count = self._cells[0].states
-        x, given = self._enter(input, self.input_size, hx, [self.hidden_size] * count, (self.num_layers,))
-        states = [state.unbind() for state in given]
+        like = getattr(self, self._names[0][0][1])
+        x, states = self._enter(input, self.input_size, like, hx, [self.hidden_size] * count, (self.num_layers,))
         finals = []
         for k, cell in enumerate(self._cells):
             if k:
                 x = dropout(x, self.dropout, self.training)
             parameters = {name: getattr(self, full) for name, full in self._names[k]}
-            state: State = states[0][k] if count == 1 else tuple(layers[k] for layers in states)
+            state: State = states[0][k] if count == 1 else tuple(state[k] for state in states)
             x, final = run(cell, parameters, x, state, self.executor)
             finals.append((final,) if isinstance(final, Tensor) else final)
         one = len(finals) == 1

@@ -246,6 +246,7 @@ def test_an_integer_buffer() -> None:
 
 
 def test_dtypes_that_differ() -> None:
-    layer, (x, _) = elman.GRU(H, H, executor="native"), problem(torch.float64)
-    with pytest.raises(RuntimeError, match=r"torch\.float64 \w+ torch\.float32"):
+    layer, (x, _) = elman.GRU(H, H, executor="native"), problem(torch.float32)
+    layer.bias_hh_l0 = nn.Parameter(torch.zeros(3 * H, dtype=torch.float64))
+    with pytest.raises(RuntimeError, match=r"torch\.float32 \w+ torch\.float64"):
         layer(x)

@@ -73,7 +73,7 @@ def _shapes(parameters: Mapping[str, Tensor]) -> registry.Shapes:
 
 def unfit(tensors: Sequence[Tensor]) -> str:
     """Why tensors like these cannot be computed with here; "" if they can."""
-    dtype = tensors[0].dtype
+    dtype = tensors[0].dtype if tensors else torch.float32
     if dtype in DTYPES and all(tensor.dtype is dtype and tensor.is_cpu for tensor in tensors):
         return ""
     for tensor in tensors:
