@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,6 +24,7 @@ from elman.through_time.loop import State
 aten = torch.ops.aten
 
 SAME = {aten.detach.default, aten.alias.default, aten.clone.default, aten.lift_fresh.default, aten._to_copy.default}
+PERIOD = 10007  # random numbers, after which they come again: a prime, so that no row repeats another
 TORCH = str(Path(torch.__file__).parent)
 
 
@@ -72,11 +74,17 @@ def capture(cell: nn.Module, shapes: Mapping[str, torch.Size], input_size: int, 
         return (new,) if isinstance(new, Tensor) else tuple(new)
 
     with _ordinary_mode():
-        parameters = [draw(*shape) for shape in shapes.values()]
-        inputs = [draw(batch, input_size), *(draw(batch, width) for width in widths), *parameters]
-        graph = _recorded(step, inputs, [draw(batch, width) for width in widths])
+        pool = draw(PERIOD).repeat(2 + max((prod(shape) for shape in shapes.values()), default=0) // PERIOD)
+
+        def inputs() -> list[Tensor]:
+            # Drawing a million numbers takes longer than all else here: the parameters overlap in one piece of memory.
+            begins = torch.randint(PERIOD, (len(shapes),), generator=generator).tolist()
+            parameters = [pool[i : i + prod(s)].view(s) for i, s in zip(begins, shapes.values(), strict=True)]
+            return [draw(batch, input_size), *(draw(batch, width) for width in widths), *parameters]
+
+        graph = _recorded(step, inputs(), [draw(batch, width) for width in widths])
         found = Step(graph, batch, tuple(shapes), count)
-        _check(found, step, [draw(*tensor.shape) for tensor in inputs])
+        _check(found, step, inputs())
     names = ("x", *(f"state{i}" for i in range(count)), *shapes, *(f"d_state{i}" for i in range(count)))
     for node, name in zip(graph.find_nodes(op="placeholder"), names, strict=True):
         node.name = name.replace(".", "_")
