@@ -13,30 +13,43 @@ from elman.through_time.native.writer import INT, POINTER, Code, Real
 SLOTS = ("work", "thread_num", "num_threads", "a", "b", "c", "panels", "M", "K", "N", "pack")
 
 
-def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """The product of two contiguous matrices, with torch's number of threads.
+class Times:
+    """The product of any contiguous matrix with one that is packed once; with torch's number of threads.
 
     >>> import torch
-    >>> matmul(torch.ones(3, 4), torch.ones(4, 2))[0].tolist()
+    >>> times = Times(torch.ones(4, 2))
+    >>> times(torch.ones(3, 4))[0].tolist()
     [4.0, 4.0]
     """
-    (M, K), N = a.shape, b.shape[1]
-    library = library_for(a.dtype)
-    real = library.real
-    work, _ = host.compiled(host.this_machine(), f"matmul-{real.name}", real.name, lambda module: _write(module, real))
-    NR = panel_width(real)
-    panels = a.new_empty(K * -(-N // NR) * NR)
-    c = a.new_empty(M, N)
-    addresses = pool.addresses()
-    data = (ctypes.c_int64 * len(SLOTS))(
-        work["matmul"], addresses.get("thread_num", 0), addresses.get("num_threads", 0),
-        a.data_ptr(), b.data_ptr(), c.data_ptr(), panels.data_ptr(), M, K, N, 1,
-    )  # fmt: skip
-    threads = pool.threads()
-    for pack in (1, 0):
-        data[SLOTS.index("pack")] = pack
-        library.run(ctypes.addressof(data), threads)
-    return c
+
+    def __init__(self, b: Tensor) -> None:
+        self._library = library_for(b.dtype)
+        real, (K, self._columns) = self._library.real, b.shape
+        NR, addresses = panel_width(real), pool.addresses()
+        self._code, _ = host.compiled(
+            host.this_machine(), f"matmul-{real.name}", real.name, lambda module: _write(module, real)
+        )
+        self._panels = b.new_empty(K * -(-self._columns // NR) * NR)
+        self._data = (ctypes.c_int64 * len(SLOTS))(
+            self._code["matmul"], addresses.get("thread_num", 0), addresses.get("num_threads", 0),
+            0, b.data_ptr(), 0, self._panels.data_ptr(), 0, K, self._columns, 1,
+        )  # fmt: skip
+        self._run()
+        self._set("pack", 0)
+
+    def __call__(self, a: Tensor) -> Tensor:
+        """A (M, K) times the matrix."""
+        c = a.new_empty(len(a), self._columns)
+        for name, value in (("a", a.data_ptr()), ("c", c.data_ptr()), ("M", len(a))):
+            self._set(name, value)
+        self._run()
+        return c
+
+    def _set(self, name: str, value: int) -> None:
+        self._data[SLOTS.index(name)] = value
+
+    def _run(self) -> None:
+        self._library.run(ctypes.addressof(self._data), pool.threads())
 
 
 def _write(module: object, real: Real) -> None:
