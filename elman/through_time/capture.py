@@ -82,9 +82,15 @@ def capture(cell: nn.Module, shapes: Mapping[str, torch.Size], input_size: int, 
             parameters = [pool[i : i + prod(s)].view(s) for i, s in zip(begins, shapes.values(), strict=True)]
             return [draw(batch, input_size), *(draw(batch, width) for width in widths), *parameters]
 
-        graph = _recorded(step, inputs(), [draw(batch, width) for width in widths])
-        found = Step(graph, batch, tuple(shapes), count)
-        _check(found, step, inputs())
+        try:
+            graph = _recorded(step, inputs(), [draw(batch, width) for width in widths])
+            found = Step(graph, batch, tuple(shapes), count)
+            _check(found, step, inputs())
+        except CannotCapture:
+            raise
+        except Exception as error:
+            # The cell's own, or torch's about it. Where it is a mistake of the cell, the loop executor will tell.
+            raise CannotCapture(f"a step on random numbers ended with {type(error).__name__}: {error}") from error
     names = ("x", *(f"state{i}" for i in range(count)), *shapes, *(f"d_state{i}" for i in range(count)))
     for node, name in zip(graph.find_nodes(op="placeholder"), names, strict=True):
         node.name = name.replace(".", "_")

@@ -140,7 +140,7 @@ def parts(node: Node) -> Iterator[tuple[Node, int]]:
 def source(node: Node, start: int, size: int, known: Container[Node] = ()) -> tuple[Node, int]:
     """The value, and its first column, that columns start .. start+size of `node` really are: itself, if `known`."""
     while node not in known:
-        if node.target in ITEM:
+        if node.target in ITEM and operand(node, 0).target in SPLIT:
             pieces, index = operand(node, 0), node.args[1]
             assert isinstance(index, int)
             sizes = pieces.args[1]

@@ -91,7 +91,7 @@ class Program:
 
 
 def leaves(stage: Pointwise) -> list[Place]:
-    """Where a stage loads values from, parameters apart."""
+    """Where a stage loads values from, parameters apart; CannotCapture if it needs what no pointwise code can make."""
     found: dict[Place, None] = {}
 
     def visit(node: Node, start: int) -> None:
@@ -100,6 +100,8 @@ def leaves(stage: Pointwise) -> list[Place]:
             found[stage.memory[node]] = None
         elif node in stage.products:
             found[stage.products[node]] = None
+        elif node.target not in POINTWISE:
+            raise CannotCapture(f"{node.target} where it is used{node.meta.get('line', '')}")
         else:
             for argument in node.all_input_nodes:
                 if argument.meta["domain"] is Domain.ROW:
@@ -135,7 +137,9 @@ def schedule(
     Raises:
         CannotCapture: for an operation that is in no table.
     """
-    return _Schedule(name, roots, memory, products or {}, bare or {}, merged or {}).program()
+    program = _Schedule(name, roots, memory, products or {}, bare or {}, merged or {}).program()
+    program.buffers()
+    return program
 
 
 class _Schedule:

@@ -117,7 +117,10 @@ class _Through(torch.autograd.Function):
             of = op(ctx.plan, dy, d_finals, x, states, parameters, outputs, kept, of_x, of_parameters)
             found = [*([] if of_x else [None]), *of]
         found = [*found, *(None for _ in range(len(needed) - len(found)))]
-        return (None, None, None, *(g if n else None for g, n in zip(found, needed, strict=True)))
+        made = known(ctx.plan).plan
+        reached = (made.dx, *states, *made.d_parameters)  # what nothing reaches has no gradient, rather than zeros
+        wanted = zip(found, needed, reached, strict=True)
+        return (None, None, None, *(g if n and r is not None else None for g, n, r in wanted))
 
 
 def _by_loop(

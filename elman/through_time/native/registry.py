@@ -5,6 +5,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Sequence
+from types import BuiltinFunctionType, FunctionType
 from typing import Any, NamedTuple
 
 import torch
@@ -24,7 +25,9 @@ class Known(NamedTuple):
     cells: "weakref.WeakSet[nn.Module]"
 
 
-SIMPLE = {bool, int, float, str, type(None), tuple}
+SIMPLE = {bool, int, float, str, type(None), FunctionType, BuiltinFunctionType}
+BASE = frozenset(vars(nn.Module())) - {"training"}
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _lock = threading.RLock()
 _by_cell: "weakref.WeakKeyDictionary[nn.Module, dict[Any, tuple[str, str]]]" = weakref.WeakKeyDictionary()
 _warned: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
@@ -35,10 +38,15 @@ _compiled: dict[tuple[str, torch.dtype], Native] = {}
 def planned(cell: nn.Module, shapes: Shapes, input_size: int, widths: tuple[int, ...]) -> tuple[str, str]:
     """The key of a cell's plan, or "" and why there is none.
 
-    A cell is captured again when an option of it has changed: a number, a string or a flag, of it or a module in it.
+    A cell is captured again when an attribute of it or of a module in it has changed: a number, a string, a flag, a
+    function, or a list, tuple or dictionary of such. What a cell reads from elsewhere is taken as it was.
     """
-    options = tuple(_options(module) for module in cell.modules())
-    asked = (shapes, input_size, widths, options)
+    options = []
+    for module in cell.modules():
+        if any(getattr(module, hooks) for hooks in HOOKS):
+            return "", f"{type(cell).__name__} cannot run on the native executor: hooks are called at every step"
+        options.append(_options(module))
+    asked = (shapes, input_size, widths, tuple(options))
     found = _by_cell.setdefault(cell, {})
     if asked not in found:
         with _lock:
@@ -53,7 +61,18 @@ planned._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _options(module: nn.Module) -> tuple[Any, ...]:
-    return tuple(item for item in vars(module).items() if type(item[1]) in SIMPLE)
+    return tuple((name, _frozen(value)) for name, value in vars(module).items() if name not in BASE)
+
+
+def _frozen(value: object) -> Any:
+    """What a value says, if it is simple or made of simple values; of anything else, its type."""
+    if type(value) in SIMPLE:
+        return value
+    if isinstance(value, list | tuple):
+        return tuple(map(_frozen, value))
+    if isinstance(value, dict):
+        return tuple((_frozen(key), _frozen(item)) for key, item in value.items())
+    return type(value)
 
 
 def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, widths: Sequence[int]) -> tuple[str, str]:
