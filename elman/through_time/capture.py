@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from elman.through_time.loop import State
 
@@ -101,7 +101,10 @@ def capture(cell: nn.Module, shapes: Mapping[str, torch.Size], input_size: int, 
 def _ordinary_mode() -> Iterator[None]:
     """Whatever the caller's modes are, the step is captured in none of them, and draws no random numbers of his."""
     ordinary = torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False)
-    with ordinary[0], ordinary[1], ordinary[2], torch.random.fork_rng(devices=()), torch.device("cpu"):
+    with (
+        _disable_current_modes(), torch._C.DisableTorchFunction(), ordinary[0], ordinary[1], ordinary[2],
+        torch.random.fork_rng(devices=()), torch.device("cpu"),
+    ):  # fmt: skip
         yield
 
 

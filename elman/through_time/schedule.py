@@ -7,7 +7,7 @@ from enum import Enum
 from torch.fx import Node
 
 from elman.through_time.capture import CannotCapture
-from elman.through_time.graph import PRODUCT, Domain, aten, operand, parts, source, unturned, width
+from elman.through_time.graph import ITEM, PRODUCT, Domain, aten, operand, parts, source, unturned, width
 from elman.through_time.operations import POINTWISE
 
 
@@ -101,7 +101,7 @@ def leaves(stage: Pointwise) -> list[Place]:
         elif node in stage.products:
             found[stage.products[node]] = None
         elif node.target not in POINTWISE:
-            raise CannotCapture(f"{node.target} where it is used{node.meta.get('line', '')}")
+            raise CannotCapture(f"{node.target} that is used in other parts than it is made of{_line(node)}")
         else:
             for argument in node.all_input_nodes:
                 if argument.meta["domain"] is Domain.ROW:
@@ -245,9 +245,10 @@ class _Schedule:
 
 def check(node: Node) -> None:
     """Raise CannotCapture unless the table of operations has the node's operation, on rows of one width."""
-    line = node.meta.get("line") or " (in the backward step)"
+    line = _line(node)
     if node.target not in POINTWISE:
-        raise CannotCapture(f"{node.target}, which is not in the table of operations{line}")
+        target = operand(node, 0).target if node.target in ITEM else node.target  # an item is of what has several
+        raise CannotCapture(f"{target}, which is not in the table of operations{line}")
     for argument in node.all_input_nodes:
         shape, wide = argument.meta["shape"], argument.meta["domain"] is Domain.ROW
         if (
@@ -256,3 +257,7 @@ def check(node: Node) -> None:
             else (len(shape) > 1 or shape not in ((), (1,), node.meta["shape"][1:]))
         ):
             raise CannotCapture(f"{node.target} of shapes that differ{line}")
+
+
+def _line(node: Node) -> str:
+    return node.meta.get("line") or " (in the backward step)"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import elman
@@ -223,3 +224,19 @@ def test_whoever_watches_sees_the_operations() -> None:
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         layer(x)[0].sum().backward()
     assert {"elman::forward", "elman::backward"} <= {event.key for event in profile.key_averages()}
+
+
+@every_layer
+def test_export_writes_down_plain_torch(build: Build) -> None:
+    """What is exported must run where there is no plan of ours."""
+    layer, x = build(D, H), torch.randn(T, B, D)
+    exported = torch.export.export(layer, (x,))
+    assert "elman" not in str(exported.graph)
+    close(exported.module()(x)[0], call(layer, x)[0], "outputs")
+
+
+def test_planned_while_somebody_traces() -> None:
+    layer = native(elman.RNN, nonlinearity="relu")
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert layer(torch.randn(T, B, D))[0].shape == (T, B, H)
+    agrees(layer, *problem(layer, T, B, D))

@@ -3,16 +3,18 @@
 import inspect
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import layer_norm, linear
 
 import elman
 from elman.through_time import EXECUTORS
 from tests.native.pairs import forward_and_backward, on_loop, same
+from tests.tolerances import close
 
 pytestmark = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
 
@@ -109,6 +111,27 @@ class Dropping(Cell):
         return torch.tanh(x + linear(self.drop(h), self.W))
 
 
+class Normed(Cell):
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return layer_norm(x + h @ self.W, (H,))  # here
+
+
+class Swapped(Cell):
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        first, second = torch.tanh(x + h @ self.W).split((2, H - 2), -1)
+        return torch.cat((second, first), -1)
+
+
+class Writing(Cell):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("steps", torch.zeros(H))
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        self.steps.add_(1.0)  # type: ignore[operator]
+        return torch.tanh(x + h @ self.W)
+
+
 UNFIT: list[tuple[type[Cell], Sequence[str]]] = [
     (Cumsum, ["aten.cumsum", "not in the table"]),
     (Atan, ["aten.atan", "not in the table"]),
@@ -119,6 +142,7 @@ UNFIT: list[tuple[type[Cell], Sequence[str]]] = [
     (Summed, ["mixes the rows"]),
     (Gram, ["mixes the rows"]),
     (FirstRow, ["aten."]),
+    (Normed, ["aten.native_layer_norm", "not in the table"]),
     (Stranger, ["a tensor of shape (5,)", "no parameter or buffer"]),
 ]
 unfit = pytest.mark.parametrize(("cell_type", "says"), UNFIT, ids=[cell_type.__name__ for cell_type, _ in UNFIT])
@@ -162,6 +186,60 @@ def test_native_raises(cell_type: type[Cell], says: Sequence[str]) -> None:
         expected = [cell_type.__name__, "cannot run on the native executor", *says, line_of(cell_type)]
         assert [part for part in expected if part not in message] == [], message
         assert "\n" not in message
+
+
+@pytest.mark.parametrize(("cell_type", "says"), [(Swapped, "aten.cat"), (Writing, "in-place operation")])
+def test_whatever_the_planner_cannot_do_runs_on_the_loop(cell_type: type[Cell], says: str) -> None:
+    layer, (x, h) = elman.Recurrent(cell_type()), problem()
+    with pytest.warns(UserWarning, match=says):
+        found = forward_and_backward(layer, x, [h])
+    same(found, forward_and_backward(on_loop(layer), x, [h]))
+
+
+class Plain(Cell):
+    def __init__(self) -> None:
+        super().__init__()
+        self.U = nn.Linear(H, H)
+        self.scales, self.f = {"a": 0.5}, torch.tanh
+        self.unused = nn.Linear(H, H)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return self.f(self.U(h) * self.scales["a"] + x)
+
+
+@pytest.mark.parametrize("hook", ["register_forward_hook", "register_forward_pre_hook"])
+@pytest.mark.parametrize("inside", [True, False], ids=["of a module inside", "of the cell"])
+def test_hooks_are_called_at_every_step(hook: str, inside: bool) -> None:
+    cell = Plain()
+    layer, (x, h), calls = elman.Recurrent(cell), problem(), list[int]()
+    before = layer(x, h)[0]
+    handle = getattr(cell.U if inside else cell, hook)(lambda *_: calls.append(1))
+    with pytest.warns(UserWarning, match="hooks are called at every step"):
+        layer(x, h)
+    assert len(calls) == T
+    handle.remove()
+    assert torch.equal(layer(x, h)[0], before)
+    assert len(calls) == T
+
+
+def test_attributes_that_change_are_seen() -> None:
+    cell = Plain()
+    layer, (x, h) = elman.Recurrent(cell, executor="native"), problem()
+    seen = [layer(x, h)[0]]
+    cell.scales["a"] = 0.1
+    seen.append(layer(x, h)[0])
+    cell.f = torch.sigmoid
+    seen.append(layer(x, h)[0])
+    assert not any(torch.allclose(a, b) for a, b in pairwise(seen))
+    close(seen[-1], on_loop(layer)(x, h)[0], "outputs")
+
+
+def test_what_nothing_reaches_has_no_gradient() -> None:
+    cell = Plain()
+    layer, (x, h) = elman.Recurrent(cell, executor="native"), problem()
+    layer(x, h)[0].sum().backward()
+    assert cell.unused.weight.grad is None
+    assert cell.U.weight.grad is not None
 
 
 def test_both_say_the_same() -> None:

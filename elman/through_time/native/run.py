@@ -19,7 +19,8 @@ def run(
 ) -> tuple[Tensor, State]:
     """Run `cell` over `x`, as `elman.through_time.run` says.
 
-    What only the loop executor can differentiate (forward mode, torch.func, a gradient of a gradient) goes to it.
+    What only the loop executor can differentiate (forward mode, torch.func, a gradient of a gradient) goes to it, and
+    what torch.export writes down.
 
     Args:
         cell: as there.
@@ -37,7 +38,9 @@ def run(
         # As torch does for what loses too much in half precision: it is computed in single precision.
         dtype = next((value.dtype for value in values if value.is_floating_point()), torch.float32)
         x, states = x.to(dtype), tuple(s.to(dtype) for s in states)
-    if x.shape[1] == 0 or (not torch.compiler.is_compiling() and _transformed((x, *states, *values))):
+    # What is exported must run without us, and a plan lives in this process.
+    elsewhere = torch.compiler.is_exporting()
+    if elsewhere or x.shape[1] == 0 or (not torch.compiler.is_compiling() and _transformed((x, *states, *values))):
         return loop.run(cell, parameters, x, state)
     key, reason = "", unfit((x, *states, *values))
     if not reason:
