@@ -131,10 +131,9 @@ def _check(num_layers: int, dropout: float, bidirectional: bool, proj_size: int,
         raise ValueError(f"dropout: expected a probability from 0 to 1, got {dropout!r}")
     if dropout and num_layers == 1:
         warnings.warn(f"dropout={dropout} has no effect: it acts between layers and num_layers is 1", stacklevel=level)
-    if bidirectional or proj_size:
-        raise NotImplementedError(
-            f"bidirectional={bidirectional}, proj_size={proj_size}: not available yet; use torch.nn for these"
-        )
+    for name, value in (("bidirectional", bidirectional), ("proj_size", proj_size)):
+        if value:
+            raise NotImplementedError(f"{name}={value}: not available yet; use torch.nn for this")
 
 
 class RNN(Stack):
