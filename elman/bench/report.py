@@ -14,9 +14,6 @@ from elman.report.tables import console
 WIDTH = 132  # characters
 
 
-WIDTH = 132  # characters
-
-
 def with_progress(rows: Iterable[Row], total: int) -> Iterator[Row]:
     """The rows as they come, with a bar on the terminal."""
     text, left = TextColumn("{task.description}"), TextColumn("time left")

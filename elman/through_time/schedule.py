@@ -138,7 +138,7 @@ def schedule(
         CannotCapture: for an operation that is in no table.
     """
     program = _Schedule(name, roots, memory, products or {}, bare or {}, merged or {}).program()
-    program.buffers()
+    program.buffers()  # refuses what no pointwise code can make: now, and not when code is written
     return program
 
 

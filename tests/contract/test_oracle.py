@@ -19,7 +19,7 @@ from tests.cases import (
     every_executor,
     name_of,
     problem,
-)  # fmt: skip
+)
 from tests.oracle import Answer, Array, Oracle, Weights
 from tests.tolerances import TOLERANCES, all_close
 

@@ -85,20 +85,21 @@ def _coefficients(dtype: str) -> list[float]:
     half = math.log(2) / 2
     while len(found) > TERMS[dtype]:
         last, degree = found.pop(), len(found)
-        before, chebyshev = [1], [0, 1]
-        for _ in range(degree - 1):
-            before, chebyshev = (
-                chebyshev,
-                [
-                    2 * high - low
-                    for high, low in zip(
-                        [0, *chebyshev], before + [0] * (len(chebyshev) + 1 - len(before)), strict=True
-                    )
-                ],
-            )
+        chebyshev = _chebyshev(degree)
         scale = last * half**degree / chebyshev[degree]
         for k in range(degree):
             found[k] -= scale * chebyshev[k] / half**k
+    return found
+
+
+def _chebyshev(degree: int) -> list[int]:
+    """The coefficients of T_n, for n >= 1: T_(k+1) = 2 x T_k - T_(k-1)."""
+    before, found = [1], [0, 1]
+    for _ in range(degree - 1):
+        following = [0, *(2 * c for c in found)]
+        for k, c in enumerate(before):
+            following[k] -= c
+        before, found = found, following
     return found
 
 

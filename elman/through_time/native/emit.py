@@ -13,7 +13,7 @@ from elman.through_time.graph import width
 from elman.through_time.native.body import Body, stride
 from elman.through_time.native.pointwise import Values
 from elman.through_time.native.signatures import declare
-from elman.through_time.native.tiles import panel_width
+from elman.through_time.native.tiles import packed_size, panel_width
 from elman.through_time.native.writer import INT, POINTER, Integer, Real, Value
 from elman.through_time.plan import Plan
 from elman.through_time.schedule import Kind, Place, Pointwise, Product, Program
@@ -67,10 +67,7 @@ def _sizes(weight: Node, transposed: bool) -> tuple[int, int]:
 
 def panels_size(weight: Node, transposed: bool, real: Real) -> int:
     """How many numbers a packed matrix has."""
-    K, N = _sizes(weight, transposed)
-    NR = panel_width(real)
-    size: int = K * -(-N // NR) * NR
-    return size
+    return packed_size(real, *_sizes(weight, transposed))
 
 
 def vectors(program: Program) -> list[Node]:

@@ -7,7 +7,7 @@ from torch import Tensor
 from elman.through_time.native import host, pool
 from elman.through_time.native.executor import library_for
 from elman.through_time.native.signatures import declare
-from elman.through_time.native.tiles import panel_width
+from elman.through_time.native.tiles import packed_size, panel_width
 from elman.through_time.native.writer import INT, POINTER, Code, Real
 
 SLOTS = ("work", "thread_num", "num_threads", "a", "b", "c", "panels", "M", "K", "N", "pack")
@@ -25,11 +25,11 @@ class Times:
     def __init__(self, b: Tensor) -> None:
         self._library = library_for(b.dtype)
         real, (K, self._columns) = self._library.real, b.shape
-        NR, addresses = panel_width(real), pool.addresses()
+        addresses = pool.addresses()
         self._code, _ = host.compiled(
             host.this_machine(), f"matmul-{real.name}", real.name, lambda module: _write(module, real)
         )
-        self._panels = b.new_empty(K * -(-self._columns // NR) * NR)
+        self._panels = b.new_empty(packed_size(real, K, self._columns))
         self._data = (ctypes.c_int64 * len(SLOTS))(
             self._code["matmul"], addresses.get("thread_num", 0), addresses.get("num_threads", 0),
             0, b.data_ptr(), 0, self._panels.data_ptr(), 0, K, self._columns, 1,

@@ -38,9 +38,9 @@ def run(
         # As torch does for what loses too much in half precision: it is computed in single precision.
         dtype = next((value.dtype for value in values if value.is_floating_point()), torch.float32)
         x, states = x.to(dtype), tuple(s.to(dtype) for s in states)
+    transformed = not torch.compiler.is_compiling() and _transformed((x, *states, *values))
     # What is exported must run without us, and a plan lives in this process.
-    elsewhere = torch.compiler.is_exporting()
-    if elsewhere or x.shape[1] == 0 or (not torch.compiler.is_compiling() and _transformed((x, *states, *values))):
+    if transformed or torch.compiler.is_exporting() or x.shape[1] == 0:
         return loop.run(cell, parameters, x, state)
     key, reason = "", unfit((x, *states, *values))
     if not reason:
@@ -76,11 +76,8 @@ def _shapes(parameters: Mapping[str, Tensor]) -> registry.Shapes:
 
 def unfit(tensors: Sequence[Tensor]) -> str:
     """Why tensors like these cannot be computed with here; "" if they can."""
-    dtype = tensors[0].dtype if tensors else torch.float32
-    if dtype in DTYPES and all(tensor.dtype is dtype and tensor.is_cpu for tensor in tensors):
-        return ""
     for tensor in tensors:
-        if tensor.device.type != "cpu":
+        if not tensor.is_cpu:
             return f"the native executor runs on the CPU, and was given a tensor on {tensor.device}"
         if tensor.dtype not in DTYPES or tensor.dtype != tensors[0].dtype:
             mixed = " and ".join(dict.fromkeys((str(tensors[0].dtype), str(tensor.dtype))))

@@ -23,6 +23,13 @@ def panel_width(real: Real) -> int:
     return VECTORS * real.lanes
 
 
+def packed_size(real: Real, K: int, N: int) -> int:
+    """How many numbers a packed matrix has."""
+    NR = panel_width(real)
+    size: int = K * -(-N // NR) * NR
+    return size
+
+
 def tile_rows(real: Real) -> int:
     """The most rows of a tile: the accumulators fill the registers but four."""
     return (real.registers - 4) // VECTORS
