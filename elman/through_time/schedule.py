@@ -84,6 +84,21 @@ class Program:
         found = {(place.buffer.name, place.buffer.kind): place.buffer for place in places}
         return [found[key] for key in sorted(found, key=lambda key: (key[0], key[1].name))]
 
+    def for_next(self) -> list[bool]:
+        """Of each stage, whether all that it makes is for the next step: where there is none, it can be left out."""
+        found: list[bool] = []
+        read: set[Buffer] = set()
+        for stage in reversed(self.stages):
+            if isinstance(stage, Product):
+                makes, reads = [stage.c], [stage.a, stage.c]
+            else:
+                makes, reads = [place for *_, place in stage.stores], leaves(stage)
+            buffers = [place.buffer for place in makes]
+            found.append(all(b.kind is Kind.NEXT or (b.kind is Kind.BLOCK and b not in read) for b in buffers))
+            if not found[-1]:
+                read |= {place.buffer for place in reads}
+        return found[::-1]
+
     def weights(self) -> list[tuple[Node, bool]]:
         """Every matrix that a product multiplies with, and whether transposed, once."""
         found = dict.fromkeys((s.weight, s.transposed) for s in self.stages if isinstance(s, Product))

@@ -46,9 +46,9 @@ def test_opcheck_of_forward(build: Callable[..., elman.Stack], keep: bool) -> No
 
 @every_layer
 @pytest.mark.parametrize("of_outputs", [True, False])
-@pytest.mark.parametrize(("of_x", "of_parameters"), [(True, True), (False, True), (True, False)])
+@pytest.mark.parametrize("asked", [(True,) * 3, (False, True, True), (True, False, True), (True, True, False)], ids=str)
 def test_opcheck_of_backward(
-    build: Callable[..., elman.Stack], of_outputs: bool, of_x: bool, of_parameters: bool
+    build: Callable[..., elman.Stack], of_outputs: bool, asked: tuple[bool, bool, bool]
 ) -> None:
     key, x, states, parameters = tensors_of(build(D, H, executor="native"))
     with torch.no_grad():
@@ -58,7 +58,7 @@ def test_opcheck_of_backward(
     given = (key, dy, d_finals, x.detach(), [s.detach() for s in states], [p.detach() for p in parameters])
     torch.library.opcheck(
         backward_op,
-        (*given, outputs, kept, of_x, of_parameters),
+        (*given, outputs, kept, *asked),
         test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_static"),
     )
 

@@ -5,6 +5,7 @@ many there are. Threads share the rows of the batch, each taking its own through
 `split` asks them to share the columns of every stage instead, with a barrier after each.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 from torch.fx import Node
@@ -29,7 +30,7 @@ FUNCTIONS = (
     "after",
     "reduce",
 )
-HEADER = ("work", "thread_num", "num_threads", "barrier", "yield", "B", "rows", "steps", "time", "split", "add")
+HEADER = ("work", "thread_num", "num_threads", "barrier", "yield", "B", "rows", "steps", "time", "last", "split", "add")
 
 
 def slots(plan: Plan) -> dict[str, int]:
@@ -111,7 +112,10 @@ class _Emitter:
         code.end()
 
     def loop(self, name: str, program: Program, backwards: bool = False) -> None:
-        """A function that runs a program for each of `steps` steps, for all rows of the batch."""
+        """A function that runs a program for each of `steps` steps, for all rows of the batch.
+
+        Backwards, what is only for the next step is left out in step `last`.
+        """
         body = self.body(name)
         code, b = body.code, body.code.b
         split = code.is_(body.slot("split"), "!=", 0)
@@ -122,10 +126,12 @@ class _Emitter:
         steps = code.choose(code.is_(begin, "<", end), body.slot("steps"), 0)
         with code.loop(0, steps) as count:
             body.step = code.sub(code.sub(steps, 1), count) if backwards else count
-            for stage in program.stages:
-                self.stage(body, stage, begin, end, part, parts)
-                with b.if_then(code.is_(parts, ">", 1)):
-                    code.call(declare(code, "barrier"), body.pointer("barrier"), parts, body.slot("yield"))
+            another = code.is_(code.add(body.slot("time"), body.step), "!=", body.slot("last"))
+            for stage, for_next in zip(program.stages, program.for_next(), strict=True):
+                with b.if_then(another) if backwards and for_next else nullcontext():
+                    self.stage(body, stage, begin, end, part, parts)
+                    with b.if_then(code.is_(parts, ">", 1)):
+                        code.call(declare(code, "barrier"), body.pointer("barrier"), parts, body.slot("yield"))
         code.end()
 
     def stage(self, body: Body, stage: Any, begin: Integer, end: Integer, part: Integer, parts: Integer) -> None:

@@ -110,6 +110,7 @@ class Native:
         outputs: Tensor,
         kept: Sequence[Tensor],
         of_x: bool,
+        of_states: bool,
         of_parameters: bool,
     ) -> tuple[Tensor | None, list[Tensor], list[Tensor | None]]:
         """Run the backward loop, and what comes after it.
@@ -123,10 +124,11 @@ class Native:
             outputs: of `forward`.
             kept: of `forward`.
             of_x: whether the gradient of x is wanted.
+            of_states: whether those of the initial states are.
             of_parameters: whether those of the parameters are.
 
         Returns:
-            The gradients of x, of the initial states and, if asked for, of the parameters.
+            The gradients of x, of the initial states and of the parameters: of what was asked for.
         """
         plan, (T, B, D) = self.plan, x.shape
         call, function = Call(self.layouts["backward"], self._library.run, x, parameters), self.functions
@@ -145,6 +147,7 @@ class Native:
         sums = [x.new_empty(shape) for shape in self._gradients.shapes] if of_parameters else []
         for reduction, value in zip(plan.reductions, sums, strict=False):
             call.point(reduction.nodes[0].name, value)
+        call.set("last", -1 if of_states else 0)
         call.run(function["pack_backward"])
         if after:
             call.run(function["pack_after"])
@@ -158,4 +161,4 @@ class Native:
         if of_x and dx is None:
             dx = torch.zeros_like(x)
         found = self._gradients(parameters, sums) if of_parameters else []
-        return dx, [call.swaps[f"d_state{i}"][0] for i in range(len(states))], found
+        return dx, [call.swaps[f"d_state{i}"][0] for i in range(len(states) if of_states else 0)], found

@@ -15,7 +15,7 @@ _library.define(
 )
 _library.define(
     "backward(str plan, Tensor? dy, Tensor?[] d_finals, Tensor x, Tensor[] states, Tensor[] parameters, "
-    "Tensor outputs, Tensor[] kept, bool of_x, bool of_parameters) -> Tensor[]"
+    "Tensor outputs, Tensor[] kept, bool of_x, bool of_states, bool of_parameters) -> Tensor[]"
 )
 forward_op = torch.ops.elman.forward.default
 backward_op = torch.ops.elman.backward.default
@@ -39,18 +39,25 @@ def _backward(
     outputs: Tensor,
     kept: Sequence[Tensor],
     of_x: bool,
+    of_states: bool,
     of_parameters: bool,
 ) -> list[Tensor]:
     native = compiled(plan, x.dtype)
     x, states = x.contiguous(), [state.contiguous() for state in states]
     outputs, kept = outputs.contiguous(), [k.contiguous() for k in kept]
     dx, d_states, d_parameters = native.backward(
-        dy, d_finals, x, states, parameters, outputs, kept, of_x, of_parameters
+        dy, d_finals, x, states, parameters, outputs, kept, of_x, of_states, of_parameters
     )
-    found = [dx, *d_states, *d_parameters]
-    like = [x, *states, *parameters]
+    found = [*([dx] if of_x else []), *d_states, *d_parameters]
+    like = _asked(x, states, parameters, of_x, of_states, of_parameters)
     # A list of tensors has no place for None: where nothing reaches, the gradient is zero.
-    return [torch.zeros_like(t) if g is None else g for g, t in zip(found[not of_x :], like[not of_x :], strict=False)]
+    return [torch.zeros_like(t) if g is None else g for g, t in zip(found, like, strict=True)]
+
+
+def _asked(
+    x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], of_x: bool, of_states: bool, of_parameters: bool
+) -> list[Tensor]:
+    return [*([x] if of_x else []), *(states if of_states else []), *(parameters if of_parameters else [])]
 
 
 def _fake_forward(
@@ -67,9 +74,9 @@ def _fake_forward(
 
 def _fake_backward(
     plan: str, dy: Any, d_finals: Any, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor],
-    outputs: Tensor, kept: Any, of_x: bool, of_parameters: bool,
+    outputs: Tensor, kept: Any, of_x: bool, of_states: bool, of_parameters: bool,
 ) -> list[Tensor]:  # fmt: skip
-    like = [*([x] if of_x else []), *states, *(parameters if of_parameters else [])]
+    like = _asked(x, states, parameters, of_x, of_states, of_parameters)
     return [tensor.new_empty(tensor.shape) for tensor in like]
 
 
@@ -109,14 +116,14 @@ class _Through(torch.autograd.Function):
         kept, states, parameters = saved[len(saved) - ctx.kept :], rest[:count], rest[count:]
         d_finals = d_rest[:count]
         needed = ctx.needs_input_grad[3:]
-        of_x, of_parameters = needed[0], any(needed[1 + count :])
+        asked = needed[0], any(needed[1 : 1 + count]), any(needed[1 + count :])
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             found = _by_loop(ctx.plan, dy, d_finals, x, states, parameters, needed)
         else:
             op: Callable[..., list[Tensor]] = backward_op if _watched((*d_rest, *saved)) else _backward
-            of = op(ctx.plan, dy, d_finals, x, states, parameters, outputs, kept, of_x, of_parameters)
-            found = [*([] if of_x else [None]), *of]
-        found = [*found, *(None for _ in range(len(needed) - len(found)))]
+            of = iter(op(ctx.plan, dy, d_finals, x, states, parameters, outputs, kept, *asked))
+            kinds = [asked[0], *(asked[1] for _ in states), *(asked[2] for _ in parameters)]
+            found = [next(of) if wanted else None for wanted in kinds]
         made = known(ctx.plan).plan
         reached = (made.dx, *states, *made.d_parameters)  # what nothing reaches has no gradient, rather than zeros
         wanted = zip(found, needed, reached, strict=True)
