@@ -1,7 +1,9 @@
 """What the backward pass needs kept, and the peak of memory: `python benchmarks/memory.py`.
 
-Each figure is of a process of its own: the growth of its resident memory from before the forward pass until after it,
-while its results live, and until the peak of forward and backward.
+Saved is what autograd holds on to, each piece of memory once, without x and the parameters (of what oneDNN asks for,
+parts are never touched). The others are of a process
+of its own: the growth of its resident memory from before the forward pass until after it, while its results live (with
+what has been freed and not yet been given back to the system), and until the peak of forward and backward.
 """
 
 import json
@@ -14,6 +16,8 @@ import torch
 from elman.bench.layers import PAIRS, SHAPES, Shape, flops, parse
 
 PAGE = 4096
+FIGURES = ("saved", "kept", "peak")
+WIDTH = 15
 
 
 def resident() -> int:
@@ -32,8 +36,25 @@ def forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
+def saved(layer: torch.nn.Module, x: torch.Tensor) -> int:
+    """Bytes that autograd keeps of the forward pass, beside what was there before it."""
+    pieces: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        memory = tensor.untyped_storage()
+        pieces[memory.data_ptr()] = memory.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        results = layer(x)
+    for there in (x, *layer.parameters()):
+        pieces.pop(there.untyped_storage().data_ptr(), None)
+    del results
+    return sum(pieces.values())
+
+
 def measure(which: str, cell: str, shape: Shape) -> None:
-    """Print the bytes kept and the peak, of this process."""
+    """Print the bytes saved, and of this process those kept and the peak."""
     pair = PAIRS[cell]
     layer = (pair.ours if which == "elman" else pair.theirs)(shape.D, shape.H)
     small = torch.randn(2, shape.B, shape.D, requires_grad=True)
@@ -46,21 +67,25 @@ def measure(which: str, cell: str, shape: Shape) -> None:
     outputs = layer(x)
     kept = resident() - before
     outputs[0].backward(dy)
-    print(json.dumps([kept, peak() - before]))
+    highest = peak() - before
+    print(json.dumps([saved(layer, x), kept, highest]))
 
 
 def main() -> None:
     """Print a table."""
     shapes = parse(sys.argv[1]) if len(sys.argv) > 1 else [s for s in SHAPES if flops("lstm", s)[0] > 1e8]
-    print(f"{'layer':9} {'T,B,D,H':>18} {'kept MB: elman':>15} {'torch.nn':>9} {'peak MB: elman':>15} {'torch.nn':>9}")
+    heads = [
+        f"{what} MB: {whose}" if whose == "elman" else whose for what in FIGURES for whose in ("elman", "torch.nn")
+    ]
+    print(f"{'layer':9} {'T,B,D,H':>18} " + " ".join(f"{head:>{WIDTH}}" for head in heads))
     for cell in PAIRS:
         for shape in shapes:
             found = []
             for which in ("elman", "torch"):
                 command = [sys.executable, __file__, "--one", which, cell, str(shape)]
                 found.append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))  # noqa: S603
-            (a, pa), (b, pb) = found
-            print(f"{cell:9} {shape!s:>18} {a / 1e6:15.1f} {b / 1e6:9.1f} {pa / 1e6:15.1f} {pb / 1e6:9.1f}", flush=True)
+            figures = [figure / 1e6 for pair in zip(*found, strict=True) for figure in pair]
+            print(f"{cell:9} {shape!s:>18} " + " ".join(f"{figure:{WIDTH}.1f}" for figure in figures), flush=True)
 
 
 if __name__ == "__main__":
