@@ -1,9 +1,9 @@
 """What the backward pass needs kept, and the peak of memory: `python benchmarks/memory.py`.
 
 Saved is what autograd holds on to, each piece of memory once, without x and the parameters (of what oneDNN asks for,
-parts are never touched). The others are of a process
-of its own: the growth of its resident memory from before the forward pass until after it, while its results live (with
-what has been freed and not yet been given back to the system), and until the peak of forward and backward.
+parts are never touched). The others are of a process of its own: the growth of its resident memory from before the
+forward pass until after it, while its results live (with what has been freed and not yet been given back to the
+system), and until the peak of forward and backward.
 """
 
 import json
