@@ -12,7 +12,7 @@ from elman.through_time import EXECUTORS
 
 if TYPE_CHECKING:
     from elman.through_time.plan import Plan
-    from elman.through_time.schedule import Program
+    from elman.through_time.program import Program
 
 
 def explain(layer: Stack | Recurrent, input: Tensor | None = None) -> "Explanation":
@@ -123,7 +123,7 @@ def _of_native(
 
 
 def _stages(program: "Program") -> str:
-    from elman.through_time.schedule import Product
+    from elman.through_time.program import Product
 
     told = []
     for stage in program.stages:

@@ -17,13 +17,25 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._C import DispatchKey
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+from elman.through_time import decompositions
+from elman.through_time.decompositions import DECOMPOSITIONS, addmm, sums_in_two
 from elman.through_time.loop import State
 
 aten = torch.ops.aten
 
+CONSTANT = aten.full.default  # as which every tensor of one known number is written down
+FILLED = {
+    aten.zeros.default, aten.ones.default, aten.full.default, aten.zeros_like.default, aten.ones_like.default,
+    aten.full_like.default, aten.new_zeros.default, aten.new_ones.default, aten.new_full.default,
+    aten.scalar_tensor.default, aten.fill_.Scalar, aten.zero_.default,
+}  # fmt: skip
+EMPTY = {aten.empty.memory_format, aten.empty_like.default, aten.new_empty.default}
 SAME = {aten.detach.default, aten.alias.default, aten.clone.default, aten.lift_fresh.default, aten._to_copy.default}
+# Sizes to tell the batch by; others, for cells with slices, say, whose width happens to be one of the first.
+MARKERS = (3, 5, 7, 11, 13), (37, 41, 43, 47, 53)
 PERIOD = 10007  # random numbers, after which they come again: a prime, so that no row repeats another
 TORCH = str(Path(torch.__file__).parent)
 
@@ -47,7 +59,13 @@ class Step:
     states: int
 
 
-def capture(cell: nn.Module, shapes: Mapping[str, torch.Size], input_size: int, widths: Sequence[int]) -> Step:
+def capture(
+    cell: nn.Module,
+    shapes: Mapping[str, torch.Size],
+    input_size: int,
+    widths: Sequence[int],
+    marker: Sequence[int] = MARKERS[0],
+) -> Step:
     """Capture one step of a cell.
 
     Args:
@@ -55,11 +73,13 @@ def capture(cell: nn.Module, shapes: Mapping[str, torch.Size], input_size: int, 
         shapes: of its parameters and buffers, by name; their values do not matter.
         input_size: D.
         widths: of its states.
+        marker: batch sizes, of which the first that is no width is taken: by it the batch is told from widths.
 
     Raises:
         CannotCapture: if the step is no fixed graph of operations on x, the states and the parameters.
     """
-    batch = _marker([input_size, *widths, *(size for shape in shapes.values() for size in shape)])
+    taken = {input_size, *widths, *(size for shape in shapes.values() for size in shape)}
+    batch = next(size for size in marker if size not in taken)
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
@@ -106,12 +126,6 @@ def _ordinary_mode() -> Iterator[None]:
         torch.random.fork_rng(devices=()), torch.device("cpu"),
     ):  # fmt: skip
         yield
-
-
-def _marker(sizes: Iterable[int]) -> int:
-    """A batch size that no width can be mistaken for."""
-    taken = set(sizes)
-    return next(prime for prime in (3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37) if prime not in taken)
 
 
 def _recorded(step: Any, inputs: Sequence[Tensor], cotangents: Sequence[Tensor]) -> fx.Graph:
@@ -180,9 +194,16 @@ class _Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         if func is aten._local_scalar_dense.default:
             raise CannotCapture(f"a number read out of a tensor{_line()}")
+        if (smaller := _smaller(func, args, kwargs)) is not None:
+            with self:
+                return smaller(*args, **kwargs)
         result = func(*args, **kwargs)
-        if func in SAME and args[0].dtype == result.dtype:
+        if func in SAME and (args[0].dtype == result.dtype or args[0].dtype == torch.bool):
             self.name(result, self.named(args[0]))
+            return result
+        if func in FILLED or func in EMPTY:
+            number = float("nan") if func in EMPTY else result.flatten()[0].item() if result.numel() else 0.0
+            self.name(result, self.graph.call_function(CONSTANT, (list(result.shape), number), {"dtype": result.dtype}))
             return result
         written = _functional(func)
         given = fx.node.map_aggregate((args, kwargs), lambda a: self.named(a) if isinstance(a, Tensor) else a)
@@ -199,8 +220,22 @@ class _Recorder(TorchDispatchMode):
         return result
 
 
+def _smaller(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The function that does what an operation does in smaller ones, if there is one."""
+    if func is aten.sum.dim_IntList:
+        dims = [dim % args[0].dim() for dim in args[1] or range(args[0].dim())]
+        return sums_in_two if 0 in dims and len(dims) > 1 else None
+    if func is aten.addmm.default:
+        return addmm if kwargs or args[0].dim() > 1 else None
+    if func.has_kernel_for_dispatch_key(DispatchKey.CompositeImplicitAutograd):
+        return func.decompose
+    return DECOMPOSITIONS.get(func)
+
+
 def _functional(func: Any) -> Any:
     """The operation that returns what this one writes in place; itself, if it writes nothing."""
+    if func in (aten.view.default, aten._unsafe_view.default):
+        return aten.reshape.default  # copies that make a view possible are not written down
     if not func._schema.is_mutable:
         return func
     name, overload = func._schema.name.split("::")[1], func._schema.overload_name or "default"
@@ -210,11 +245,16 @@ def _functional(func: Any) -> Any:
     return getattr(packet, overload)
 
 
+def line_of(node: fx.Node) -> str:
+    """Where in the cell's own code an operation stands, for the end of a message."""
+    return node.meta.get("line") or " (in the backward step)"
+
+
 def _line() -> str:
     """Where in the cell's own code the operation now being recorded stands, " (file, line n)"."""
     frame: FrameType | None = sys._getframe(1)
     while frame and frame.f_code is not _recorded.__code__:
-        if not frame.f_code.co_filename.startswith((__file__, TORCH)):
+        if not frame.f_code.co_filename.startswith((__file__, decompositions.__file__, TORCH)):
             return f" ({Path(frame.f_code.co_filename).name}, line {frame.f_lineno})"
         frame = frame.f_back
     return ""

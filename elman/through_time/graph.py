@@ -1,23 +1,17 @@
-"""Reading a captured step: which values belong to rows of the batch, which to the parameters; what is part of what."""
+"""Reading a captured step: which values belong to rows of the batch, which to the parameters."""
 
-import operator
-from collections.abc import Container, Iterator
 from enum import Enum
 
 import torch
 from torch.fx import Node
 
-from elman.through_time.capture import CannotCapture, Step
+from elman.through_time.capture import CONSTANT, CannotCapture, Step, line_of
+from elman.through_time.columns import VIEW, Fit, fit, operand
 
 aten = torch.ops.aten
 
 PRODUCT = {aten.mm.default, aten.addmm.default}
-SPLIT = {aten.split.Tensor, aten.split_with_sizes.default, aten.unsafe_split.Tensor}
-SLICE = {aten.slice.Tensor}
-ITEM = {operator.getitem}
-RESHAPED = {aten.view.default, aten.unsqueeze.default, aten.squeeze.dim}
 SUM = {aten.sum.dim_IntList}
-LAST = (-1, 1)  # the axis of a row (B, width) that its numbers lie on
 
 
 class Domain(Enum):
@@ -41,10 +35,18 @@ def domains(step: Step) -> dict[Node, Domain]:
     for i, node in enumerate(inputs):
         found[node] = Domain.WEIGHT if first <= i < last else Domain.ROW
     for node in step.graph.nodes:
-        if node.op == "call_function":
-            found[node] = _domain(node, {found[operand] for operand in node.all_input_nodes}, found)
+        if node.target is CONSTANT:
+            found[node] = Domain.ROW if node.meta["shape"][:1] == (step.batch,) else Domain.WEIGHT
+        elif node.op == "call_function":
+            # A constant goes with everything.
+            inputs = node.all_input_nodes
+            of = {found[value] for value in inputs if value.target is not CONSTANT} or {found[v] for v in inputs}
+            found[node] = _domain(node, of, found)
             if found[node] is Domain.ROW:
                 _check_rows(node, step.batch)
+    for node in step.graph.find_nodes(op="call_function", target=CONSTANT):
+        if all(found.get(user) in (Domain.WEIGHT, Domain.SUM) for user in node.users):
+            found[node] = Domain.WEIGHT  # whose size was that of the batch by chance
     return found
 
 
@@ -67,26 +69,12 @@ def _domain(node: Node, of: set[Domain], found: dict[Node, Domain]) -> Domain:
 def _check_rows(node: Node, batch: int) -> None:
     """Raise CannotCapture unless each row of the value comes from the same rows of its operands."""
     shape = node.meta.get("shape")  # of a split, only its pieces have one
-    if shape is not None and (not shape or shape[0] != batch):
-        raise _mixing(node)
-    if shape is not None and len(shape) != 2:
-        raise CannotCapture(f"{node.target}, whose rows are no vectors (shape {shape}){node.meta.get('line', '')}")
-    along = node.kwargs.get("dim", node.args[2] if len(node.args) > 2 else 0) if node.target in SPLIT else -1
-    if node.target is aten.cat.default:
-        along = node.args[1] if len(node.args) > 1 else 0
-    if along not in LAST:
+    if shape is not None and (not shape or shape[0] != batch or batch in shape[1:]):
         raise _mixing(node)
 
 
 def _mixing(node: Node) -> CannotCapture:
-    return CannotCapture(f"{node.target}, which mixes the rows of the batch{node.meta.get('line', '')}")
-
-
-def operand(node: Node, index: int) -> Node:
-    """An argument that is a value."""
-    value = node.args[index]
-    assert isinstance(value, Node)
-    return value
+    return CannotCapture(f"{node.target}, which mixes the rows of the batch{line_of(node)}")
 
 
 def unturned(node: Node) -> tuple[Node, bool]:
@@ -101,18 +89,12 @@ def unshaped(node: Node) -> Node:
     """The value whose numbers, in the same order, a value is made of: another shape is all that was given to it."""
     while True:
         inner, turned = unturned(node)
-        if inner.target in RESHAPED:
+        if inner.target in VIEW:
             node = operand(inner, 0)
         elif turned or inner is node:
             return node
         else:
             node = inner
-
-
-def width(node: Node) -> int:
-    """How many numbers a row of the value has."""
-    size: int = node.meta["shape"][-1]
-    return size
 
 
 def biases(product: Node) -> list[Node]:
@@ -124,38 +106,9 @@ def biases(product: Node) -> list[Node]:
     return []
 
 
-def parts(node: Node) -> Iterator[tuple[Node, int]]:
-    """The values that a concatenation lays side by side, each with its first column; any other value is one part."""
-    if node.target is not aten.cat.default:
-        yield node, 0
-        return
-    start = 0
-    for part in node.args[0]:  # type: ignore[union-attr]
-        assert isinstance(part, Node)
-        for inner, offset in parts(part):
-            yield inner, start + offset
-        start += width(part)
-
-
-def source(node: Node, start: int, size: int, known: Container[Node] = ()) -> tuple[Node, int]:
-    """The value, and its first column, that columns start .. start+size of `node` really are: itself, if `known`."""
-    while node not in known:
-        if node.target in ITEM and operand(node, 0).target in SPLIT:
-            pieces, index = operand(node, 0), node.args[1]
-            assert isinstance(index, int)
-            sizes = pieces.args[1]
-            start += sizes * index if isinstance(sizes, int) else sum(sizes[:index])  # type: ignore[arg-type,index]
-            node = operand(pieces, 0)
-        elif node.target in SLICE and node.args[1] in LAST:
-            begin = node.args[2] if len(node.args) > 2 else 0
-            assert isinstance(begin, int)
-            start += begin + (width(operand(node, 0)) if begin < 0 else 0)
-            node = operand(node, 0)
-        elif node.target is aten.cat.default:
-            around = [(p, o) for p, o in parts(node) if o <= start and start + size <= o + width(p)]
-            if not around:
-                break
-            node, start = around[0][0], start - around[0][1]
-        else:
-            break
-    return node, start
+def matching(node: Node, value: Node) -> tuple[Fit, int, int] | None:
+    """How a value is matched with one made of it."""
+    shape, whole = value.meta["shape"], node.meta["shape"]
+    if value.meta["domain"] is not Domain.WEIGHT or len(shape) == len(whole):
+        shape = shape[1:]
+    return fit(shape, whole[1:])

@@ -1,17 +1,22 @@
 """The table of operations: what the native executor can do element by element, and how it is written as vector code.
 
-A row takes the code being written and the operation's arguments as torch gives them: vectors, and Python numbers.
+A row takes the code being written and the operation's arguments as torch gives them: vectors, and Python numbers. What
+is true is 1, what is false 0; whatever is not 0 counts as true. `decompositions` says larger operations in these.
 """
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 import torch
 
-from elman.through_time.native.elementary import sigmoid, tanh
+from elman.through_time.native.elementary import exp, expm1, log, log1p, sigmoid, tanh
 from elman.through_time.native.writer import Code, Value
 
 aten = torch.ops.aten
+
+Operation = Callable[..., Value]
+Combine = Callable[[Code, Value, Value], Value]
 
 
 def _add(code: Code, a: Any, b: Any, alpha: float = 1) -> Value:
@@ -48,7 +53,97 @@ def _threshold_backward(code: Code, grad: Value, y: Value, threshold: float) -> 
     return code.b.select(above, grad, code.fill(0))
 
 
-POINTWISE: dict[Any, Callable[..., Value]] = {
+def _sqrt(code: Code, x: Value) -> Value:
+    return code.intrinsic("sqrt", x)
+
+
+def _pow(code: Code, x: Value, exponent: Any) -> Value:
+    one = code.fill(1)
+    if exponent in (0.5, -0.5):
+        root = _sqrt(code, x)
+        return root if exponent > 0 else code.b.fdiv(one, root)
+    if isinstance(exponent, int | float) and abs(exponent) <= LARGEST_POWER and exponent == int(exponent):
+        power, left = one, abs(int(exponent))
+        while left:
+            power, x, left = (code.b.fmul(power, x) if left % 2 else power), code.b.fmul(x, x), left // 2
+        return power if exponent >= 0 else code.b.fdiv(one, power)
+    return code.by_lane("pow", x, _vector(code, exponent))
+
+
+LARGEST_POWER = 8  # by which is multiplied; others go to the C library
+
+
+def _sign(code: Code, x: Value) -> Value:
+    positive = _truth(code, code.b.fcmp_ordered(">", x, code.fill(0)))
+    negative = _truth(code, code.b.fcmp_ordered("<", x, code.fill(0)))
+    return code.b.fsub(positive, negative)
+
+
+def _clamp(code: Code, x: Value, low: Any = None, high: Any = None) -> Value:
+    x = x if low is None else _maximum(code, x, _vector(code, low))
+    return x if high is None else _minimum(code, x, _vector(code, high))
+
+
+def _maximum(code: Code, a: Value, b: Value) -> Value:
+    return _either(code, ">", a, b)
+
+
+def _minimum(code: Code, a: Value, b: Value) -> Value:
+    return _either(code, "<", a, b)
+
+
+def _either(code: Code, sign: str, a: Value, b: Value) -> Value:
+    # Of a and b, what is not a number prevails.
+    first = code.b.or_(code.b.fcmp_ordered(sign, a, b), code.b.fcmp_unordered("uno", a, a))
+    return code.b.select(first, a, b)
+
+
+def _compared(sign: str) -> Operation:
+    def compare(code: Code, a: Any, b: Any) -> Value:
+        # Not equal is what is no number, even to itself; all else it is not.
+        written = code.b.fcmp_unordered if sign == "!=" else code.b.fcmp_ordered
+        return _truth(code, written(sign, _vector(code, a), _vector(code, b)))
+
+    return compare
+
+
+def _truth(code: Code, condition: Value) -> Value:
+    return code.b.select(condition, code.fill(1), code.fill(0))
+
+
+def _is(code: Code, x: Value) -> Value:
+    return code.b.fcmp_unordered("!=", x, code.fill(0))
+
+
+def _where(code: Code, condition: Value, a: Any, b: Any) -> Value:
+    return code.b.select(_is(code, condition), _vector(code, a), _vector(code, b))
+
+
+def _and(code: Code, a: Value, b: Value) -> Value:
+    return _truth(code, code.b.and_(_is(code, a), _is(code, b)))
+
+
+def _or(code: Code, a: Value, b: Value) -> Value:
+    return _truth(code, code.b.or_(_is(code, a), _is(code, b)))
+
+
+def _xor(code: Code, a: Value, b: Value) -> Value:
+    return _truth(code, code.b.xor(_is(code, a), _is(code, b)))
+
+
+def _not(code: Code, a: Value) -> Value:
+    return code.b.select(_is(code, a), code.fill(0), code.fill(1))
+
+
+def _intrinsic(name: str) -> Operation:
+    return lambda code, x: code.intrinsic(name, x)
+
+
+def _by_lane(name: str) -> Operation:
+    return lambda code, x: code.by_lane(name, x)
+
+
+POINTWISE: dict[Any, Operation] = {
     aten.add.Tensor: _add,
     aten.add.Scalar: _add,
     aten.sub.Tensor: _sub,
@@ -59,12 +154,65 @@ POINTWISE: dict[Any, Callable[..., Value]] = {
     aten.div.Tensor: _div,
     aten.div.Scalar: _div,
     aten.neg.default: lambda code, x: code.b.fneg(x),
+    aten.reciprocal.default: lambda code, x: code.b.fdiv(code.fill(1), x),
     aten.tanh.default: tanh,
     aten.sigmoid.default: sigmoid,
     aten.relu.default: _relu,
     aten.tanh_backward.default: _tanh_backward,
     aten.sigmoid_backward.default: _sigmoid_backward,
     aten.threshold_backward.default: _threshold_backward,
+    aten.exp.default: exp,
+    aten.expm1.default: expm1,
+    aten.log.default: log,
+    aten.log1p.default: log1p,
+    aten.sqrt.default: _sqrt,
+    aten.rsqrt.default: lambda code, x: code.b.fdiv(code.fill(1), _sqrt(code, x)),
+    aten.pow.Tensor_Scalar: _pow,
+    aten.pow.Tensor_Tensor: _pow,
+    aten.abs.default: _intrinsic("fabs"),
+    aten.sign.default: _sign,
+    aten.sgn.default: _sign,
+    aten.floor.default: _intrinsic("floor"),
+    aten.ceil.default: _intrinsic("ceil"),
+    aten.round.default: _intrinsic("roundeven"),
+    aten.trunc.default: _intrinsic("trunc"),
+    aten.sin.default: _by_lane("sin"),
+    aten.cos.default: _by_lane("cos"),
+    aten.atan.default: _by_lane("atan"),
+    aten.sinh.default: _by_lane("sinh"),
+    aten.cosh.default: _by_lane("cosh"),
+    aten.erf.default: _by_lane("erf"),
+    aten.clamp.default: _clamp,
+    aten.clamp.Tensor: _clamp,
+    aten.clamp_min.default: _clamp,
+    aten.clamp_max.default: lambda code, x, high: _clamp(code, x, None, high),
+    aten.maximum.default: _maximum,
+    aten.minimum.default: _minimum,
+    aten.where.self: _where,
+    aten.masked_fill.Scalar: lambda code, x, mask, value: _where(code, mask, value, x),
+    aten.masked_fill.Tensor: lambda code, x, mask, value: _where(code, mask, value, x),
+    aten.isnan.default: lambda code, x: _truth(code, code.b.fcmp_unordered("uno", x, x)),
+    aten.logical_and.default: _and,
+    aten.bitwise_and.Tensor: _and,
+    aten.logical_or.default: _or,
+    aten.bitwise_or.Tensor: _or,
+    aten.logical_xor.default: _xor,
+    aten.bitwise_xor.Tensor: _xor,
+    aten.logical_not.default: _not,
+    aten.bitwise_not.default: _not,
+    aten.expand.default: lambda code, x, shape: x,
+    **{
+        getattr(getattr(aten, name), kind): _compared(sign)
+        for name, sign in {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "eq": "==", "ne": "!="}.items()
+        for kind in ("Tensor", "Scalar")
+    },
+}
+
+#: what columns of a row are made one by: the number that changes nothing, and what makes two vectors one
+REDUCING: dict[Any, tuple[float, Combine]] = {
+    aten.sum.dim_IntList: (0.0, _add),
+    aten.amax.default: (-inf, _maximum),
+    aten.amin.default: (inf, _minimum),
 }
 
 

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 from torch.fx import Node
 
-from elman.through_time.capture import Step
-from elman.through_time.graph import PRODUCT, Domain, aten, domains, parts, source, unturned, width
+from elman.through_time.capture import CONSTANT, Step
+from elman.through_time.columns import arranged, aten, inside, source, width
+from elman.through_time.graph import PRODUCT, Domain, domains, unturned
 from elman.through_time.operations import POINTWISE
-from elman.through_time.schedule import Buffer, Kind, Place, Pointwise, Program, Stores, schedule
+from elman.through_time.program import Buffer, Kind, Place, Pointwise, Program, Store
+from elman.through_time.schedule import Stores, schedule
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class _Planner:
             if node is None:
                 size = width(self.states[i])
                 to = Place(Buffer(f"d_state{i}", size, Kind.NEXT))
-                backward.stages.append(Pointwise(size, ((None, 0, to),), {}, {}))
+                backward.stages.append(Pointwise(1, size, (Store(None, 0, to),), {}, {}))
         afterwards = self._afterwards(late, reductions)
         after = schedule("after", afterwards, self._uniform(backward_memory) | kept_places | frontier)
         found = self._sums(reductions, backward_memory | kept_places | frontier | dict(afterwards))
@@ -191,10 +193,10 @@ class _Planner:
             node, _ = source(node, 0, width(node), {**memory, **kept})
             if node in memory or node in kept:
                 return True
-            if node.target is aten.cat.default:
-                return all(free(part) for part, _ in parts(node))
+            if arranged(node):
+                return all(free(part) for part, *_ in inside(node, 0, width(node)))
             rows = [n for n in node.all_input_nodes if self.domain[n] is Domain.ROW]
-            return node.target in POINTWISE and all(free(row) for row in rows)
+            return node.target is CONSTANT or (node.target in POINTWISE and all(free(row) for row in rows))
 
         for node in self.step.graph.nodes:
             forward = self.domain.get(node) is Domain.ROW and node not in self.of_backward

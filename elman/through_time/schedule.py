@@ -1,132 +1,15 @@
 """Putting values in order: which are computed together, element by element, and between which matrix products."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Container, Mapping
+from math import prod
 
 from torch.fx import Node
 
-from elman.through_time.capture import CannotCapture
-from elman.through_time.graph import ITEM, PRODUCT, Domain, aten, operand, parts, source, unturned, width
-from elman.through_time.operations import POINTWISE
-
-
-class Kind(Enum):
-    """How the memory of a value is laid out."""
-
-    STEP = "a row for each step and member of the batch"
-    CHUNK = "as STEP, for the steps of one chunk, and then forgotten"
-    PREVIOUS = "the same memory, one step earlier"
-    NOW = "a row for each member, of this step; the next step finds it in NEXT's place"
-    NEXT = "a row for each member, of the next step"
-    BLOCK = "a row for each member, forgotten after the step"
-    COTANGENT = "as NOW, and the cotangent of this step's output added"
-
-
-@dataclass(frozen=True)
-class Buffer:
-    """Memory with a row for each member of the batch, or many."""
-
-    name: str
-    width: int
-    kind: Kind
-
-
-@dataclass(frozen=True)
-class Place:
-    """Columns of a buffer, from `offset` on."""
-
-    buffer: Buffer
-    offset: int = 0
-
-
-@dataclass(frozen=True)
-class Product:
-    """C = A W or, `transposed`, C = A W^T, for all rows; or that is added to C."""
-
-    a: Place
-    weight: Node
-    transposed: bool
-    c: Place
-    depth: int  # columns of A
-    width: int  # columns of C
-    add: bool = False
-
-
-@dataclass(frozen=True)
-class Pointwise:
-    """Values of one width, computed together from what `memory` (and, of products, `products`) holds, and stored."""
-
-    width: int
-    stores: tuple[tuple[Node | None, int, Place], ...]  # the value (None: zeros), its first column, and where to
-    memory: Mapping[Node, Place]
-    products: Mapping[Node, Place]
-
-
-Stage = Product | Pointwise
-
-
-@dataclass
-class Program:
-    """Stages to be run one after the other on the same rows."""
-
-    stages: list[Stage] = field(default_factory=list)
-
-    def buffers(self) -> list[Buffer]:
-        """Every buffer that a stage reads or writes, once, in order of their names."""
-        places: list[Place] = []
-        for stage in self.stages:
-            if isinstance(stage, Product):
-                places += [stage.a, stage.c]
-            else:
-                places += [place for *_, place in stage.stores]
-                places += leaves(stage)
-        found = {(place.buffer.name, place.buffer.kind): place.buffer for place in places}
-        return [found[key] for key in sorted(found, key=lambda key: (key[0], key[1].name))]
-
-    def for_next(self) -> list[bool]:
-        """Of each stage, whether all that it makes is for the next step: where there is none, it can be left out."""
-        found: list[bool] = []
-        read: set[Buffer] = set()
-        for stage in reversed(self.stages):
-            if isinstance(stage, Product):
-                makes, reads = [stage.c], [stage.a, stage.c]
-            else:
-                makes, reads = [place for *_, place in stage.stores], leaves(stage)
-            buffers = [place.buffer for place in makes]
-            found.append(all(b.kind is Kind.NEXT or (b.kind is Kind.BLOCK and b not in read) for b in buffers))
-            if not found[-1]:
-                read |= {place.buffer for place in reads}
-        return found[::-1]
-
-    def weights(self) -> list[tuple[Node, bool]]:
-        """Every matrix that a product multiplies with, and whether transposed, once."""
-        found = dict.fromkeys((s.weight, s.transposed) for s in self.stages if isinstance(s, Product))
-        return list(found)
-
-
-def leaves(stage: Pointwise) -> list[Place]:
-    """Where a stage loads values from, parameters apart; CannotCapture if it needs what no pointwise code can make."""
-    found: dict[Place, None] = {}
-
-    def visit(node: Node, start: int) -> None:
-        node, start = source(node, start, stage.width, stage.memory)
-        if node in stage.memory:
-            found[stage.memory[node]] = None
-        elif node in stage.products:
-            found[stage.products[node]] = None
-        elif node.target not in POINTWISE:
-            raise CannotCapture(f"{node.target} that is used in other parts than it is made of{_line(node)}")
-        else:
-            for argument in node.all_input_nodes:
-                if argument.meta["domain"] is Domain.ROW:
-                    visit(argument, start)
-
-    for node, start, _ in stage.stores:
-        if node is not None:
-            visit(node, start)
-    return list(found)
-
+from elman.through_time.capture import CONSTANT, CannotCapture, line_of
+from elman.through_time.columns import ITEM, Fit, arranged, aten, inside, operand, reduced, source, width
+from elman.through_time.graph import PRODUCT, Domain, matching, unturned
+from elman.through_time.operations import POINTWISE, REDUCING
+from elman.through_time.program import Buffer, Kind, Place, Pointwise, Product, Program, Store
 
 Stores = list[tuple[Node, Place]]
 
@@ -152,9 +35,7 @@ def schedule(
     Raises:
         CannotCapture: for an operation that is in no table.
     """
-    program = _Schedule(name, roots, memory, products or {}, bare or {}, merged or {}).program()
-    program.buffers()  # refuses what no pointwise code can make: now, and not when code is written
-    return program
+    return _Schedule(name, roots, memory, products or {}, bare or {}, merged or {}).program()
 
 
 class _Schedule:
@@ -172,22 +53,24 @@ class _Schedule:
         self.wanted = dict(reversed(roots))
         self.merged, self.summed = merged, {total: product for product, total in merged.items()}
         self.levels: dict[Node, int] = {}
-        self.found: dict[Node, int] = {}  # products, and the level at which each is there
+        self.found: dict[Node, int] = {}  # products and reductions, and the level at which each is there
         for node in (*self.wanted, *bare):
             self.level(node)
 
     def level(self, node: Node) -> int:
-        """How many products, one after the other, must be there before the value is."""
+        """How many products and reductions, one after the other, must be there before the value is."""
         node, _ = source(node, 0, width(node), self.memory)
         if node in self.memory:
             return 0
         if node not in self.levels:
             if node.target in PRODUCT:
                 self.levels[node] = self._level_of_product(node)
+            elif node.target in REDUCING:
+                self.levels[node] = self._level_of_reduction(node)
             elif node in self.summed:
                 self.levels[node] = self.level(self.summed[node])
-            elif node.target is aten.cat.default:
-                self.levels[node] = max(self.level(part) for part, _ in parts(node))
+            elif arranged(node):
+                self.levels[node] = max(self.level(part) for part, *_ in inside(node, 0, width(node)))
             else:
                 check(node)
                 rows = [n for n in node.all_input_nodes if n.meta["domain"] is Domain.ROW]
@@ -198,14 +81,35 @@ class _Schedule:
         if node in self.products:
             return 0
         left = operand(node, len(node.args) - 2)
-        if self.place(left) is None:
-            self.wanted[left] = Place(self._buffer(width(left)))
-            self.stores.append((left, self.wanted[left]))
+        self._want(left)
         self.found[node] = self.level(left) + 1
         return self.found[node]
 
-    def _buffer(self, size: int) -> Buffer:
-        return Buffer(f"{self.name}.{len(self.stores) + len(self.products)}", size, Kind.BLOCK)
+    def _level_of_reduction(self, node: Node) -> int:
+        value = operand(node, 0)
+        level = self.level(value)
+        how, heads, size = self._reduced(node)
+        work = Work(value, 0, width(value), self._leaves())
+        if work.cuts or (work.frames and how is not Fit.ONE and work.frames != {(heads, size)}):
+            # Not computed in one piece, or not in pieces of this shape: it is stored first.
+            self._want(value)
+            level += 1
+        self._want(node)
+        self.found[node] = level + 1
+        return level + 1
+
+    def _reduced(self, node: Node) -> tuple[Fit, int, int]:
+        found = reduced(node)
+        if found is None:
+            raise CannotCapture(f"{node.target} over axes that are not side by side{line_of(node)}")
+        return found
+
+    def _want(self, node: Node) -> None:
+        """See that a value is stored as a whole."""
+        if self.place(node) is None:
+            buffer = Buffer(f"{self.name}.{len(self.stores) + len(self.products)}", width(node), Kind.BLOCK)
+            self.wanted[node] = Place(buffer)
+            self.stores.append((node, self.wanted[node]))
 
     def place(self, node: Node) -> Place | None:
         """Where a value is, or will be, stored as a whole."""
@@ -217,62 +121,137 @@ class _Schedule:
             return None
         return Place(place.buffer, place.offset + start)
 
+    def _leaves(self) -> Container[Node]:
+        return {**self.memory, **self.products}
+
+    def when(self, node: Node) -> int:
+        """The level at which a value is stored."""
+        # A reduction is worked out, with what is stored together with it, one level before it can be used.
+        return self.level(node) - (node in self.found and node.target in REDUCING)
+
     def program(self) -> Program:
         program = Program()
         left = list(self.stores)
         for level in range(max([0, *self.levels.values()]) + 1):
-            ready = [store for store in left if self.level(store[0]) <= level]
+            ready = [store for store in left if self.when(store[0]) <= level]
             left = [store for store in left if store not in ready]
             self._pointwise(program, ready)
             for node, place in ready:
                 if node not in self.memory or self.memory[node].buffer.kind is Kind.COTANGENT:
                     self.memory[node] = place
             for node, there in self.found.items():
-                if there == level + 1:
+                if there == level + 1 and node.target in PRODUCT:
                     self._product(program, node)
                     left = [store for store in left if store != (node, self.products.get(node))]
         return program
 
     def _pointwise(self, program: Program, ready: Stores) -> None:
-        by_width: dict[int, list[tuple[Node | None, int, Place]]] = {}
+        together: dict[tuple[int, int], list[Store]] = {}
         for node, place in ready:
-            whole, start = source(node, 0, width(node), self.memory)
-            pieces = parts(whole) if start == 0 and width(whole) == width(node) else [(node, 0)]
-            for part, offset in [(node, 0)] if whole in self.memory else pieces:
-                by_width.setdefault(width(part), []).append((part, 0, Place(place.buffer, place.offset + offset)))
-        for size, stores in by_width.items():
-            program.stages.append(Pointwise(size, tuple(stores), dict(self.memory), dict(self.products)))
+            if node.target in REDUCING and node in self.found:
+                value = operand(node, 0)
+                how, heads, size = self._reduced(node)
+                frames = Work(value, 0, width(value), self._leaves()).frames if how is Fit.ONE else None
+                frame = next(iter(frames)) if frames else (heads, size)
+                together.setdefault(frame, []).append(Store(value, 0, place, None if how is Fit.ALL else node))
+                continue
+            for frame, start in self._pieces(node):
+                to = Place(place.buffer, place.offset + start)
+                together.setdefault(frame, []).append(Store(node, start, to))
+        for (heads, size), stores in together.items():
+            program.stages.append(Pointwise(heads, size, tuple(stores), dict(self.memory), dict(self.products)))
+
+    def _pieces(self, node: Node) -> list[tuple[tuple[int, int], int]]:
+        """The pieces of a value that are computed alike: heads and width, and the first column."""
+        work = Work(node, 0, width(node), self._leaves())
+        ends = [*sorted(work.cuts), width(node)]
+        found = []
+        for start, end in zip([0, *ends[:-1]], ends, strict=True):
+            frames = Work(node, start, end - start, self._leaves()).frames or {(1, end - start)}
+            if len(frames) > 1 or prod(*frames) != end - start:
+                raise CannotCapture(f"{node.target} of shapes that differ{line_of(node)}")
+            found.append((*frames, start))
+        return found
 
     def _product(self, program: Program, node: Node) -> None:
         left, right = (operand(node, len(node.args) - i) for i in (2, 1))
         weight, transposed = unturned(right)
         if weight.meta["domain"] is not Domain.WEIGHT:
-            raise CannotCapture(f"a product of two values of the step{node.meta['line']}")
+            raise CannotCapture(f"a product of two values of the step{line_of(node)}")
         direct = self.wanted.get(node) if node.target is aten.mm.default else None
         total = self.merged.get(node)
         there = None if total is None else next(self.products[n] for n in total.all_input_nodes if n is not node)
-        c = there or self.bare.get(node) or direct or Place(self._buffer(width(node)))
+        block = Place(Buffer(f"{self.name}.{len(self.stores) + len(self.products)}", width(node), Kind.BLOCK))
+        c = there or self.bare.get(node) or direct or block
         a = self.place(left)
         assert a is not None
         program.stages.append(Product(a, weight, transposed, c, width(left), width(node), add=there is not None))
         self.products[total or node] = c
 
 
+class Work:
+    """How columns of a value are computed: where their sources change, and how what is broadcast lies in them.
+
+    Args:
+        node: the value.
+        start: the first column.
+        size: how many columns.
+        leaves: values that are there.
+
+    Raises:
+        CannotCapture: for what no pointwise code can make.
+    """
+
+    def __init__(self, node: Node, start: int, size: int, leaves: Container[Node]) -> None:
+        self.cuts: set[int] = set()  # columns, counted from the value's first
+        self.frames: set[tuple[int, int]] = set()  # heads and width
+        self._leaves, self._seen = leaves, set[tuple[Node, int, int, int]]()
+        self._visit(node, start, size, start)
+
+    def _visit(self, node: Node, start: int, size: int, at: int) -> None:
+        """Columns start .. start+size of a value that columns at .. at+size of the whole are made of."""
+        if node.meta["domain"] is Domain.WEIGHT:
+            return
+        node, start = source(node, start, size, self._leaves)
+        if (node, start, size, at) in self._seen or node in self._leaves:
+            return
+        self._seen.add((node, start, size, at))
+        if arranged(node):
+            for i, (value, first, count) in enumerate(inside(node, start, size)):
+                if i:
+                    self.cuts.add(at)
+                self._visit(value, first, count, at)
+                at += count
+        elif node.target not in PRODUCT and node.target not in REDUCING:
+            check(node)
+            for value in node.all_input_nodes:
+                self._operand(node, value, start, size, at)
+
+    def _operand(self, node: Node, value: Node, start: int, size: int, at: int) -> None:
+        found = matching(node, value)
+        assert found is not None
+        how, heads, each = found
+        if how is Fit.ALL:
+            self._visit(value, start, size, at)
+            return
+        if how is not Fit.ONE:
+            self.frames.add((heads, each))
+            if start or size != heads * each:
+                raise CannotCapture(f"{node.target} of parts that are broadcast{line_of(node)}")
+        if value.meta["domain"] is not Domain.WEIGHT:
+            inner = Work(value, 0, width(value), self._leaves)
+            if inner.cuts or inner.frames:
+                raise CannotCapture(f"{node.target} of parts that are broadcast{line_of(node)}")
+
+
 def check(node: Node) -> None:
-    """Raise CannotCapture unless the table of operations has the node's operation, on rows of one width."""
-    line = _line(node)
+    """Raise CannotCapture unless the table of operations has the node's operation, on shapes that can be matched."""
+    line = line_of(node)
+    if node.target is CONSTANT:
+        return
     if node.target not in POINTWISE:
         target = operand(node, 0).target if node.target in ITEM else node.target  # an item is of what has several
         raise CannotCapture(f"{target}, which is not in the table of operations{line}")
-    for argument in node.all_input_nodes:
-        shape, wide = argument.meta["shape"], argument.meta["domain"] is Domain.ROW
-        if (
-            (len(shape) != 2 or shape != node.meta["shape"])
-            if wide
-            else (len(shape) > 1 or shape not in ((), (1,), node.meta["shape"][1:]))
-        ):
+    for value in node.all_input_nodes:
+        if matching(node, value) is None:
             raise CannotCapture(f"{node.target} of shapes that differ{line}")
-
-
-def _line(node: Node) -> str:
-    return node.meta.get("line") or " (in the backward step)"

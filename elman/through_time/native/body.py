@@ -4,7 +4,7 @@ from typing import Any
 
 from elman.through_time.native.tiles import panel_width
 from elman.through_time.native.writer import INT, POINTER, Code, Integer, Real, Value
-from elman.through_time.schedule import Buffer, Kind, Place
+from elman.through_time.program import Buffer, Kind, Place
 
 ARGUMENTS = ("*data", "me", "all")
 

@@ -16,7 +16,7 @@ from elman.through_time.native.sums import outer_scratch
 from elman.through_time.native.team import BARRIER
 from elman.through_time.native.writer import Real
 from elman.through_time.plan import Plan
-from elman.through_time.schedule import Kind, Product, Program
+from elman.through_time.program import Kind, Product, Program
 
 ROWS = 512  # of steps times batch, in a chunk: worked on together between the loop and what comes before and after it
 LINE = 64  # bytes, of a cache
@@ -134,7 +134,7 @@ class Call:
         if layout.make is not None:
             for slot, value in zip(layout.made, layout.make(*parameters), strict=True):
                 assert value is not None
-                self.put(slot, value.contiguous())
+                self.put(slot, value.to(x.dtype).contiguous())
         memory = empty(x, frame.numbers)
         self.alive.append(memory)
         begin = -(-memory.data_ptr() // LINE) * LINE

@@ -17,6 +17,13 @@ TERMS = {"float32": 5, "float64": 11}  # left of those from r^2 on: what is left
 MANTISSA = {"float32": 23, "float64": 52}  # bits
 ONE = {"float32": 9.1, "float64": 19.2}  # where tanh has come within half an ulp of 1
 LARGEST = {"float32": 88.0, "float64": 709.0}  # whose exponential is a number, and that of its negative a normal one
+# Where expm1 has come within half an ulp of -1; the logarithms of the smallest normal and of the largest number.
+RANGE = {"float32": (-18.0, -87.33654, 88.72283), "float64": (-39.0, -708.3964185322641, 709.782712893384)}
+LN2 = {  # in two parts: the first ends in zeros, so that its multiples are exact
+    "float32": (0.693138122558594, 9.05800061445916e-06),
+    "float64": (0.6931471803691238, 1.9082149292705877e-10),
+}
+LOG_TERMS = {"float32": 4, "float64": 10}
 
 
 def tanh(code: Code, x: Value) -> Value:
@@ -35,10 +42,78 @@ def sigmoid(code: Code, x: Value) -> Value:
     """1 / (1 + exp(-x)); zero where that is below the smallest normal number."""
     limit = LARGEST[code.real.name]
     x = _no_more_than(code, x, limit - 1)
-    x = code.b.select(code.b.fcmp_ordered("<", x, code.fill(-limit)), code.fill(-limit), x)
+    x = _no_less_than(code, x, -limit)
     r, n = _reduced(code, code.b.fneg(x), exact=True)
     exponential = code.b.fmul(_power(code, n), _polynomial(code, r, [1, 1, *_coefficients(code.real.name)]))
     return code.b.fdiv(code.fill(1), code.b.fadd(code.fill(1), exponential))
+
+
+def exp(code: Code, x: Value) -> Value:
+    """2^n (1 + expm1(r)); zero where that is below the smallest normal number."""
+    _, least, most = RANGE[code.real.name]
+    b, a = code.b, _no_less_than(code, _no_more_than(code, x, most), least)
+    r, n = _reduced(code, a, exact=True)
+    # Half of it where it is large: the largest numbers are more than 2^n may be.
+    half, twice = _halved(code, x)
+    power = _power(code, b.fsub(n, half))
+    found = b.fmul(b.fmul(power, _polynomial(code, r, [1, 1, *_coefficients(code.real.name)])), twice)
+    found = b.select(b.fcmp_ordered(">", x, code.fill(most)), code.fill(math.inf), found)
+    return b.select(b.fcmp_ordered("<", x, code.fill(least)), code.fill(0), found)
+
+
+def expm1(code: Code, x: Value) -> Value:
+    """2^n expm1(r) + (2^n - 1)."""
+    least, _, most = RANGE[code.real.name]
+    b, a = code.b, _no_less_than(code, _no_more_than(code, x, most), least)
+    r, n = _reduced(code, a, exact=True)
+    half, twice = _halved(code, x)
+    power = _power(code, b.fsub(n, half))
+    p = code.fma(b.fmul(r, r), _polynomial(code, r, _coefficients(code.real.name)), r)
+    found = b.fmul(code.fma(power, p, b.fsub(power, b.fdiv(code.fill(1), twice))), twice)
+    return b.select(b.fcmp_ordered(">", x, code.fill(most)), code.fill(math.inf), found)
+
+
+def log(code: Code, x: Value) -> Value:
+    """With x = 2^k (1 + f), 1 + f around 1, and s = f / (2 + f): k ln(2) + f - f^2/2 + s (f^2/2 + R(s^2)).
+
+    R is the rest of log(1 + f) = 2 s + 2/3 s^3 + 2/5 s^5 + ..., as in Sun's fdlibm.
+    """
+    b, real = code.b, code.real
+    whole: Any = ir.VectorType(ir.IntType(8 * real.bytes), real.lanes)
+    root = ir.Constant(real.vector, [math.sqrt(0.5)] * real.lanes)
+    digits = ir.Constant(whole, [MANTISSA[real.name]] * real.lanes)
+    bits = b.bitcast(x, whole)
+    k = b.ashr(b.sub(bits, b.bitcast(root, whole)), digits)
+    f = b.fsub(b.bitcast(b.sub(bits, b.shl(k, digits)), real.vector), code.fill(1))
+    k = b.sitofp(k, real.vector)
+    s = b.fdiv(f, b.fadd(f, code.fill(2)))
+    square, half = b.fmul(s, s), b.fmul(b.fmul(f, f), code.fill(0.5))
+    rest = b.fmul(square, _polynomial(code, square, [2 / n for n in range(3, 2 * LOG_TERMS[real.name] + 3, 2)]))
+    high, low = LN2[real.name]
+    small = code.fma(s, b.fadd(half, rest), b.fmul(k, code.fill(low)))
+    found = code.fma(k, code.fill(high), b.fsub(f, b.fsub(half, small)))
+    found = b.select(b.fcmp_ordered("==", x, code.fill(math.inf)), x, found)
+    none = b.select(b.fcmp_ordered("==", x, code.fill(0)), code.fill(-math.inf), code.fill(math.nan))
+    return b.select(b.fcmp_ordered(">", x, code.fill(0)), found, none)
+
+
+def log1p(code: Code, x: Value) -> Value:
+    """log(u) of u = 1 + x, and what u has lost of x."""
+    b = code.b
+    u = b.fadd(x, code.fill(1))
+    lost = b.fdiv(b.fsub(x, b.fsub(u, code.fill(1))), u)
+    usual = b.and_(b.fcmp_ordered(">", u, code.fill(0)), b.fcmp_ordered("<", u, code.fill(math.inf)))
+    return b.fadd(log(code, u), b.select(usual, lost, code.fill(0)))
+
+
+def _halved(code: Code, x: Value) -> tuple[Value, Value]:
+    """How much less n shall be, and by what is to be multiplied for it."""
+    positive = code.b.fcmp_ordered(">", x, code.fill(0))
+    return code.b.select(positive, code.fill(1), code.fill(0)), code.b.select(positive, code.fill(2), code.fill(1))
+
+
+def _no_less_than(code: Code, x: Value, limit: float) -> Value:
+    return code.b.select(code.b.fcmp_ordered("<", x, code.fill(limit)), code.fill(limit), x)
 
 
 def _no_more_than(code: Code, x: Value, limit: float) -> Value:

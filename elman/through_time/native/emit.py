@@ -10,14 +10,14 @@ from typing import Any
 
 from torch.fx import Node
 
-from elman.through_time.graph import width
+from elman.through_time.columns import width
 from elman.through_time.native.body import Body, stride
 from elman.through_time.native.pointwise import Values
 from elman.through_time.native.signatures import declare
 from elman.through_time.native.tiles import packed_size, panel_width
 from elman.through_time.native.writer import INT, POINTER, Integer, Real, Value
 from elman.through_time.plan import Plan
-from elman.through_time.schedule import Kind, Place, Pointwise, Product, Program
+from elman.through_time.program import Kind, Place, Pointwise, Product, Program
 
 FUNCTIONS = (
     "pack_forward",
@@ -73,11 +73,8 @@ def panels_size(weight: Node, transposed: bool, real: Real) -> int:
 
 def vectors(program: Program) -> list[Node]:
     """The parameters that a program uses element by element."""
-    found: dict[Node, None] = {}
-    for stage in program.stages:
-        if isinstance(stage, Pointwise):
-            Values(stage).collect(found)
-    return list(found)
+    stages = [stage for stage in program.stages if isinstance(stage, Pointwise)]
+    return list(dict.fromkeys(node for stage in stages for node in stage.parameters()))
 
 
 def write(module: Any, plan: Plan, real: Real, number: dict[str, int]) -> None:

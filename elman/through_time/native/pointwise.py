@@ -2,15 +2,18 @@
 
 from torch.fx import Node
 
-from elman.through_time.graph import Domain, biases, source
+from elman.through_time.capture import CONSTANT
+from elman.through_time.columns import Fit, reduced
+from elman.through_time.graph import Domain
 from elman.through_time.native.body import Body
 from elman.through_time.native.writer import INT, Integer, Value
-from elman.through_time.operations import POINTWISE
-from elman.through_time.schedule import Kind, Place, Pointwise, leaves
+from elman.through_time.operations import POINTWISE, REDUCING, Combine
+from elman.through_time.program import Kind, Part, Place, Pointwise, Store
 
 # Vectors computed side by side: a step is a long chain of operations that wait for each other, and the processor looks
 # ahead no further than one such chain.
 TOGETHER = 2
+ALIKE = (Fit.ONE, Fit.HEAD)  # one number for all columns of a head
 
 
 class Values:
@@ -18,90 +21,162 @@ class Values:
 
     def __init__(self, stage: Pointwise) -> None:
         self.stage = stage
-
-    def collect(self, found: dict[Node, None]) -> None:
-        """The parameters that the stage uses."""
-        for node, start, _ in self.stage.stores:
-            if node is not None:
-                self._collect(node, start, found)
-
-    def _collect(self, node: Node, start: int, found: dict[Node, None]) -> None:
-        if node.meta["domain"] is Domain.WEIGHT:
-            found[node] = None
-            return
-        node, start = source(node, start, self.stage.width, self.stage.memory)
-        if node in self.stage.memory:
-            return
-        if node in self.stage.products:
-            found.update(dict.fromkeys(biases(node)))
-            return
-        for argument in node.all_input_nodes:
-            self._collect(argument, start, found)
+        self.sums = [store for store in stage.stores if store.reduction is not None]
+        self.alike = [part for part in stage.parts() if part.fit in ALIKE]
 
     def write(self, body: Body, begin: Value, end: Value, part: Integer, parts: Integer) -> None:
         """Compute rows begin..end of this step, the `part`-th of `parts` shares of the columns."""
-        self.body, code, lanes = body, body.code, body.real.lanes
-        whole, rest = divmod(self.stage.width, lanes)
+        self.body, code, lanes, stage = body, body.code, body.real.lanes, self.stage
+        whole, rest = divmod(stage.width, lanes)
         first, last = code.share(whole + bool(rest), part, parts)
-        stored = [place for *_, place in self.stage.stores]
-        starts = {place: body.start(place) for place in (*leaves(self.stage), *stored)}
+        if self.sums:
+            # The columns of a row are added up by one thread.
+            alone = code.is_(part, "==", 0)
+            first, last = INT(0), code.choose(alone, whole + bool(rest), 0)
+            end = code.choose(alone, end, begin)
+        places = dict.fromkeys([*stage.places(), *(store.place for store in stage.stores)])
+        starts = {place: body.start(place) for place in places}
         with code.loop(begin, end) as row:
             self.row = row
             self.rows = {p: code.at(start, code.mul(row, body.stride(p))) for p, start in starts.items()}
-            full = code.least(last, whole)
-            pairs = code.mul(code.div(code.sub(full, first), TOGETHER), TOGETHER)
-            middle = code.add(first, code.choose(code.is_(pairs, ">", 0), pairs, 0))
-            with code.loop(first, middle, TOGETHER) as vector:
-                self._columns([code.mul(code.add(vector, i), lanes) for i in range(TOGETHER)], None)
-            with code.loop(middle, full) as vector:
-                self._columns([code.mul(vector, lanes)], None)
-            if rest:
-                with code.b.if_then(code.is_(last, ">", whole)):
-                    self._columns([INT(whole * lanes)], code.first_lanes(rest))
+            self.totals = {
+                store: [code.local(body.real.vector) for _ in range(TOGETHER)]
+                for store in self.sums
+                if _result(store) in ALIKE
+            }
+            self._begin(Fit.ONE)
+            with code.loop(0, stage.heads) as head:
+                self._head(head, first, last, whole, rest)
+            self._finish(Fit.ONE, INT(0))
+
+    def _head(self, head: Value, first: Value, last: Value, whole: int, rest: int) -> None:
+        code, lanes = self.body.code, self.body.real.lanes
+        self.head, self.done = head, {}
+        self._begin(Fit.HEAD)
+        self.columns, self.mask = [INT(0)], None
+        for part in self.alike:
+            self.value(part)
+        self.same = dict(self.done)
+        full = code.least(last, whole)
+        pairs = code.mul(code.div(code.sub(full, first), TOGETHER), TOGETHER)
+        middle = code.add(first, code.choose(code.is_(pairs, ">", 0), pairs, 0))
+        with code.loop(first, middle, TOGETHER) as vector:
+            self._columns([code.mul(code.add(vector, i), lanes) for i in range(TOGETHER)], None)
+        with code.loop(middle, full) as vector:
+            self._columns([code.mul(vector, lanes)], None)
+        if rest:
+            with code.b.if_then(code.is_(last, ">", whole)):
+                self._columns([INT(whole * lanes)], code.first_lanes(rest))
+        self._finish(Fit.HEAD, head)
 
     def _columns(self, columns: list[Value], mask: Value) -> None:
         self.columns, self.mask = columns, mask
-        self.done: dict[tuple[Node, int], list[Value]] = {}
-        values = [(self.value(node, start), place) for node, start, place in self.stage.stores]
-        for value, place in values:
+        self.done = {part: value * len(columns) for part, value in self.same.items()}
+        values = [self._stored(store) for store in self.stage.stores]
+        for value, store in zip(values, self.stage.stores, strict=True):
+            if store in self.totals:
+                self._add_up(store, value)
+                continue
             for one, column in zip(value, columns, strict=True):
-                self.body.code.store_vector(one, self.rows[place], column, mask)
+                if store.reduction is None:
+                    self.body.code.store_vector(one, self.rows[store.place], self._index(column, Fit.ALL), mask)
+                else:
+                    self._add_to_heads(store, one, column)
 
-    def value(self, node: Node | None, start: int) -> list[Value]:
-        """A value, in a vector for each of the columns that are computed together."""
-        if node is None:
+    def _stored(self, store: Store) -> list[Value]:
+        if store.node is None:
             return [self.body.code.fill(0) for _ in self.columns]
-        if node.meta["domain"] is not Domain.WEIGHT:
-            node, start = source(node, start, self.stage.width, self.stage.memory)
-        if (node, start) not in self.done:
-            self.done[node, start] = self._value(node, start)
-        return self.done[node, start]
+        return self.value(self.stage.part(store.node, store.start))
 
-    def _value(self, node: Node, start: int) -> list[Value]:
-        stage, code = self.stage, self.body.code
-        if node in stage.memory:
-            return self._loaded(stage.memory[node], start)
-        if node in stage.products:
-            value = self._loaded(stage.products[node], start)
-            for bias in biases(node):
-                value = [code.b.fadd(v, b) for v, b in zip(value, self.value(bias, start), strict=True)]
+    def _index(self, column: Value, how: Fit) -> Value:
+        """Where a number lies within what is matched so."""
+        code = self.body.code
+        if how is Fit.ALL:
+            return code.add(code.mul(self.head, self.stage.width), column) if self.stage.heads > 1 else column
+        return {Fit.HEAD: self.head, Fit.COLUMN: column, Fit.ONE: INT(0)}[how]
+
+    # Values.
+
+    def value(self, part: Part) -> list[Value]:
+        """A value, in a vector for each of the columns that are computed together."""
+        if part not in self.done:
+            self.done[part] = self._value(part)
+        return self.done[part]
+
+    def _value(self, part: Part) -> list[Value]:
+        node, code = part.node, self.body.code
+        if node.target is CONSTANT:
+            return [code.fill(node.args[1])] * len(self.columns)
+        place = self.stage.place(part)
+        if place is not None:
+            value = self._loaded(place, part)
+            for bias in self.stage.operands(part):
+                value = [code.b.fadd(v, b) for v, b in zip(value, self.value(bias), strict=True)]
             return value
         if node.meta["domain"] is Domain.WEIGHT:
             pointer = self.body.pointer(node.name)
-            if node.meta["shape"] in ((), (1,)):
-                return [code.fill(code.load(pointer))] * len(self.columns)
-            return [code.load_vector(pointer, code.add(column, start), self.mask) for column in self.columns]
-        given = [self.value(a, start) if isinstance(a, Node) else [a] * len(self.columns) for a in node.args]
+            return [self._vector(pointer, self._index(column, part.fit), part) for column in self.columns]
+        made = dict(zip(node.all_input_nodes, self.stage.operands(part), strict=True))
+        given = [self.value(made[a]) if isinstance(a, Node) else [a] * len(self.columns) for a in node.args]
         return [POINTWISE[node.target](code, *one, **node.kwargs) for one in zip(*given, strict=True)]
 
-    def _loaded(self, place: Place, start: int) -> list[Value]:
+    def _loaded(self, place: Place, part: Part) -> list[Value]:
         code, body = self.body.code, self.body
-        found = [code.load_vector(self.rows[place], code.add(column, start), self.mask) for column in self.columns]
+        indices = [self._index(column, part.fit) for column in self.columns]
+        found = [self._vector(self.rows[place], index, part) for index in indices]
         if place.buffer.kind is not Kind.COTANGENT:
             return found
         row = code.mul(self.row, body.slot("dy.row"))
-        dy = code.at(body.pointer("dy"), code.add(code.mul(body.step, body.slot("dy.step")), row, place.offset + start))
-        return [
-            code.b.fadd(value, code.load_vector(dy, column, self.mask))
-            for value, column in zip(found, self.columns, strict=True)
-        ]
+        dy = code.at(body.pointer("dy"), code.add(code.mul(body.step, body.slot("dy.step")), row, place.offset))
+        more = [self._vector(dy, index, part) for index in indices]
+        return [code.b.fadd(value, d) for value, d in zip(found, more, strict=True)]
+
+    def _vector(self, pointer: Value, index: Value, part: Part) -> Value:
+        code, index = self.body.code, self.body.code.add(index, part.start)
+        if part.fit in ALIKE:
+            return code.fill(code.load(pointer, index))
+        return code.load_vector(pointer, index, self.mask)
+
+    # Reductions.
+
+    def _begin(self, how: Fit) -> None:
+        for store, totals in self.totals.items():
+            if _result(store) is how:
+                for total in totals:
+                    self.body.code.b.store(self.body.code.fill(_reducing(store)[0]), total)
+
+    def _add_up(self, store: Store, values: list[Value]) -> None:
+        code, (neutral, combine) = self.body.code, _reducing(store)
+        for value, total in zip(values, self.totals[store], strict=False):
+            if self.mask is not None:
+                value = code.b.select(self.mask, value, code.fill(neutral))
+            code.b.store(combine(code, code.b.load(total, typ=code.real.vector), value), total)
+
+    def _add_to_heads(self, store: Store, value: Value, column: Value) -> None:
+        """The heads of a row become one: each is added where the first was put."""
+        code, (neutral, combine) = self.body.code, _reducing(store)
+        before = code.load_vector(self.rows[store.place], column, self.mask)
+        before = code.b.select(code.is_(self.head, "==", 0), code.fill(neutral), before)
+        code.store_vector(combine(code, before, value), self.rows[store.place], column, self.mask)
+
+    def _finish(self, how: Fit, index: Value) -> None:
+        code = self.body.code
+        for store, totals in self.totals.items():
+            if _result(store) is how:
+                combine = _reducing(store)[1]
+                total, *others = (code.b.load(total, typ=code.real.vector) for total in totals)
+                for other in others:
+                    total = combine(code, total, other)
+                code.store(code.across(total, combine), self.rows[store.place], index)
+
+
+def _result(store: Store) -> Fit:
+    assert store.reduction is not None
+    found = reduced(store.reduction)
+    assert found is not None
+    return found[0]
+
+
+def _reducing(store: Store) -> tuple[float, Combine]:
+    assert store.reduction is not None
+    return REDUCING[store.reduction.target]

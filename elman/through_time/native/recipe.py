@@ -51,7 +51,8 @@ class Gradients:
         """One for each parameter, each with memory of its own: optimizers write into it."""
         found: list[Tensor | None] = [None for _ in parameters]
         if self._others is not None:
-            found = self._others(*parameters, *(sums[k] for k in self._given))
+            made = self._others(*parameters, *(sums[k] for k in self._given))
+            found = [value if value is None else value.to(p.dtype) for value, p in zip(made, parameters, strict=True)]
         taken: set[int] = set()
         for i, (k, shape) in enumerate(zip(self._direct, self._parameters, strict=True)):
             value = found[i] if k is None else sums[k]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from elman.through_time.capture import CannotCapture, capture
+from elman.through_time.capture import MARKERS, CannotCapture, capture
 from elman.through_time.native.executor import Native
 from elman.through_time.plan import Plan, plan
 
@@ -76,13 +76,17 @@ def _frozen(value: object) -> Any:
 
 
 def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, widths: Sequence[int]) -> tuple[str, str]:
-    try:
-        step = capture(cell, shapes, input_size, widths)
-        made = plan(step)
-    except CannotCapture as reason:
-        text = f"{type(cell).__name__} cannot run on the native executor: {reason}"
-        return "", text
-    described = f"{step.graph} {[(node.name, node.meta['shape']) for node in made.inputs]}"
+    why = ""
+    for marker in MARKERS:
+        try:
+            made = plan(capture(cell, shapes, input_size, widths, marker))
+        except CannotCapture as reason:
+            why = f"{type(cell).__name__} cannot run on the native executor: {reason}"
+        else:
+            break
+    else:
+        return "", why
+    described = f"{made.step.graph} {[(node.name, node.meta['shape']) for node in made.inputs]}"
     key = hashlib.sha256(described.encode()).hexdigest()[:32]
     _by_key.setdefault(key, Known(made, weakref.WeakSet())).cells.add(cell)
     return key, ""

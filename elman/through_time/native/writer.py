@@ -4,7 +4,7 @@ A kernel is vector code by construction: every vector has as many lanes as the t
 Integers are 64 bits wide and count elements, not bytes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -201,6 +201,25 @@ class Code:
 
     def shuffle(self, a: Value, b: Value, lanes: Sequence[int]) -> Value:
         return self.b.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes)))
+
+    def across(self, value: Value, combine: Callable[["Code", Value, Value], Value]) -> Value:
+        """All lanes of a vector made into one number, two at a time."""
+        half = self.real.lanes // 2
+        while half:
+            other = self.shuffle(value, value, [(lane + half) % self.real.lanes for lane in range(self.real.lanes)])
+            value, half = combine(self, value, other), half // 2
+        return self.b.extract_element(value, ir.IntType(32)(0))
+
+    def by_lane(self, name: str, *operands: Value) -> Value:
+        """A function of the C library, lane by lane."""
+        suffix = "f" if self.real.bytes == 4 else ""
+        kind = ir.FunctionType(self.real.scalar, [self.real.scalar] * len(operands))
+        function, found = self.declared(name + suffix, kind), self.fill(0)
+        for lane in range(self.real.lanes):
+            index = ir.IntType(32)(lane)
+            one = self.b.call(function, [self.b.extract_element(operand, index) for operand in operands])
+            found = self.b.insert_element(found, one, index)
+        return found
 
     def intrinsic(self, name: str, *operands: Value) -> Value:
         """LLVM's elementwise `name` of vectors."""

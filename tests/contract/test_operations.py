@@ -1,0 +1,171 @@
+"""Operations that a cell may be made of: the native executor says what the loop says, gradients included."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812  its usual name
+from torch import Tensor, nn
+
+import elman
+from elman.through_time import EXECUTORS
+from tests.cases import call, cotangents
+from tests.tolerances import all_close
+
+T, B, D, H = 5, 3, 7, 8
+
+Operation = Callable[[Tensor, Tensor, "Cell"], Tensor]
+
+
+class Cell(nn.Module):
+    """One operation on a and b, which depend on x and h, and on parameters; its result is any multiple of H wide."""
+
+    def __init__(self, operation: Operation) -> None:
+        super().__init__()
+        self.operation, self.state_size = operation, H
+        self.read = nn.Linear(D, 2 * H)
+        self.recur = nn.Linear(H, 2 * H)
+        self.p = nn.Parameter(torch.rand(H) + 0.5)
+        self.one = nn.Parameter(torch.tensor([0.3]))
+        self.heads = nn.Parameter(torch.randn(2, H // 2))
+        self.write = nn.Parameter(torch.randn(H, H) / 2)
+        self.norm, self.rms = nn.LayerNorm(H), nn.RMSNorm(H)
+        for module in (self.norm, self.rms):
+            nn.init.normal_(module.weight, 1, 0.3)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        a, b = (self.read(x) + self.recur(h)).chunk(2, -1)
+        made = self.operation(a, b, self).reshape(len(x), -1, H).unbind(1)
+        return torch.tanh(sum(made[1:], made[0]) @ self.write) + h / 2
+
+
+def positive(a: Tensor) -> Tensor:
+    return a * a + 0.1
+
+
+def split_by(a: Tensor, heads: int = 2) -> Tensor:
+    return a.view(a.shape[0], heads, -1)
+
+
+OPERATIONS: dict[str, Operation] = {
+    # element by element
+    "exp": lambda a, b, p: a.exp(),
+    "expm1": lambda a, b, p: a.expm1(),
+    "log": lambda a, b, p: positive(a).log(),
+    "log1p": lambda a, b, p: positive(a).log1p(),
+    "sqrt": lambda a, b, p: positive(a).sqrt(),
+    "rsqrt": lambda a, b, p: positive(a).rsqrt(),
+    "square": lambda a, b, p: a**2,
+    "pow 3": lambda a, b, p: a.pow(3),
+    "pow 2.5": lambda a, b, p: (positive(a) / 4) ** 2.5,
+    "pow -1": lambda a, b, p: positive(a) ** -1,
+    "pow of two": lambda a, b, p: positive(a) ** b.tanh(),
+    "2 to the": lambda a, b, p: 2.0**a,
+    "abs": lambda a, b, p: a.abs(),
+    "sign": lambda a, b, p: a.sign() * b,
+    "sin": lambda a, b, p: a.sin(),
+    "cos": lambda a, b, p: a.cos(),
+    "atan": lambda a, b, p: a.atan(),
+    "erf": lambda a, b, p: a.erf(),
+    "floor": lambda a, b, p: (3 * a).floor() * b,
+    "round": lambda a, b, p: (3 * a).round() * b,
+    "reciprocal": lambda a, b, p: 1 / positive(a),
+    "a quotient": lambda a, b, p: b / positive(a),
+    "addcmul": lambda a, b, p: torch.addcmul(a, a, b, value=0.5),
+    "lerp": lambda a, b, p: torch.lerp(a, b, p.p),
+    "lerp by a number": lambda a, b, p: torch.lerp(a, b, 0.3),
+    # activations
+    "gelu": lambda a, b, p: F.gelu(a),
+    "gelu by tanh": lambda a, b, p: F.gelu(a, approximate="tanh"),
+    "silu": lambda a, b, p: F.silu(a),
+    "mish": lambda a, b, p: F.mish(a),
+    "elu": lambda a, b, p: F.elu(a),
+    "selu": lambda a, b, p: F.selu(a),
+    "celu": lambda a, b, p: F.celu(a, 0.7),
+    "softplus": lambda a, b, p: F.softplus(30 * a),
+    "softsign": lambda a, b, p: F.softsign(a),
+    "leaky relu": lambda a, b, p: F.leaky_relu(a, 0.2),
+    "prelu": lambda a, b, p: F.prelu(a, p.one),
+    "hardtanh": lambda a, b, p: F.hardtanh(a, -0.3, 0.4),
+    "relu6": lambda a, b, p: F.relu6(a),
+    "hardsigmoid": lambda a, b, p: F.hardsigmoid(4 * a),
+    "hardswish": lambda a, b, p: F.hardswish(4 * a),
+    "logsigmoid": lambda a, b, p: F.logsigmoid(a),
+    "tanhshrink": lambda a, b, p: F.tanhshrink(a),
+    "glu": lambda a, b, p: F.glu(torch.cat((a, b), -1)),
+    # choices
+    "clamp": lambda a, b, p: a.clamp(-0.5, 0.4),
+    "clamp from below": lambda a, b, p: a.clamp(min=0.1),
+    "clamp from above": lambda a, b, p: a.clamp(max=0.1),
+    "clamp between tensors": lambda a, b, p: a.clamp(b, b + 0.3),
+    "maximum": lambda a, b, p: torch.maximum(a, b),
+    "minimum": lambda a, b, p: torch.min(a, b),
+    "where": lambda a, b, p: torch.where(a > b, a, 2 * b),
+    "where a number": lambda a, b, p: torch.where(a <= 0, a, 0.5),
+    "masked_fill": lambda a, b, p: a.masked_fill(b > 0, 0.25),
+    "conditions": lambda a, b, p: ((a > 0) & ~(b < 0.1) | (a == b)) * a,
+    "a mask as numbers": lambda a, b, p: (a != b).to(a.dtype) * a + (a >= 0).float() * b,
+    # over the columns
+    "sum": lambda a, b, p: a * b.sum(-1, keepdim=True),
+    "sum without its axis": lambda a, b, p: a * (a * b).sum(1).unsqueeze(1),
+    "mean": lambda a, b, p: a - a.mean(-1, keepdim=True),
+    "var": lambda a, b, p: a * b.var(-1, keepdim=True),
+    "std": lambda a, b, p: a / (b.std(-1, keepdim=True, unbiased=False) + 1),
+    "amax": lambda a, b, p: a * b.amax(-1, keepdim=True),
+    "amin": lambda a, b, p: a * b.amin(-1, keepdim=True),
+    "softmax": lambda a, b, p: a.softmax(-1),
+    "log_softmax": lambda a, b, p: a.log_softmax(-1),
+    "logsumexp": lambda a, b, p: a * b.logsumexp(-1, keepdim=True),
+    "layer norm": lambda a, b, p: p.norm(a) * b,
+    "layer norm without weights": lambda a, b, p: F.layer_norm(a, (H,)),
+    "rms norm": lambda a, b, p: p.rms(a + b),
+    "L2 norm": lambda a, b, p: a * b.norm(dim=-1, keepdim=True),
+    "L1 norm": lambda a, b, p: a * b.norm(1, -1, keepdim=True),
+    "normalize": lambda a, b, p: F.normalize(a, dim=-1) * b,
+    "one of another": lambda a, b, p: p.norm(F.softmax(p.norm(a * b), -1) + a),
+    "cosine": lambda a, b, p: a * ((a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))).unsqueeze(-1),
+    "mv": lambda a, b, p: a * (b @ p.p).unsqueeze(-1),
+    # arrangements of columns
+    "slices": lambda a, b, p: torch.cat((a[:, 3:], b[:, 1:4]), -1) * a,
+    "a column": lambda a, b, p: a * b[:, 2:3] + a[:, 5].unsqueeze(-1),
+    "split and cat": lambda a, b, p: torch.cat(a.split((3, 5), -1)[::-1], -1),
+    "stack": lambda a, b, p: torch.stack((a, b, a * b), 1).flatten(1),
+    "halves that change places": lambda a, b, p: torch.cat((-a[:, 4:], a[:, :4]), -1) * b,
+    "zeros beside": lambda a, b, p: torch.cat((a[:, :6], a.new_zeros(len(a), 2)), -1) + torch.ones_like(b),
+    "a norm of pieces": lambda a, b, p: p.norm(torch.cat((a[:, 4:], b[:, :4]), -1)),
+    "expand": lambda a, b, p: a[:, :1].expand(-1, H) * b,
+    "all columns": lambda a, b, p: torch.cat([column.unsqueeze(1) for column in a.unbind(1)], 1) * b,
+    # heads
+    "a vector for each head": lambda a, b, p: (split_by(a) * p.heads).flatten(1),
+    "a number for each head": lambda a, b, p: (split_by(a) * p.heads[:, :1]).flatten(1),
+    "the same for every head": lambda a, b, p: (split_by(a) * p.heads[0]).flatten(1),
+    "sums of heads": lambda a, b, p: (split_by(a) * split_by(b).sum(-1, keepdim=True)).flatten(1),
+    "softmax of heads": lambda a, b, p: (split_by(a).softmax(-1) * split_by(b)).flatten(1),
+    "norm of heads": lambda a, b, p: F.layer_norm(split_by(a), (H // 2,)).flatten(1),
+    "a sum over heads": lambda a, b, p: (split_by(a) * split_by(b).sum(1, keepdim=True)).flatten(1),
+    "a gate for each head": lambda a, b, p: (split_by(a) * b[:, :2].unsqueeze(-1)).flatten(1),
+    "a head": lambda a, b, p: split_by(a)[:, 1].repeat_interleave(1, 0).sum(-1, keepdim=True) * b,
+}
+
+
+def found(operation: Operation, executor: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    torch.manual_seed(0)
+    layer = elman.Recurrent(Cell(operation), executor=executor).to(dtype)
+    x = torch.randn(T, B, D, dtype=dtype, requires_grad=True)
+    h = torch.randn(B, H, dtype=dtype, requires_grad=True)
+    results = call(layer, x, [h])
+    inputs = (x, h, *layer.parameters())
+    return results, torch.autograd.grad(
+        results, inputs, cotangents(results), allow_unused=True, materialize_grads=True
+    )
+
+
+@pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_native_is_loop(name: str, dtype: torch.dtype) -> None:
+    results, gradients = found(OPERATIONS[name], "native", dtype)
+    expected = found(OPERATIONS[name], "loop", dtype)
+    all_close(results, expected[0], "outputs")
+    all_close(gradients, expected[1], "gradients")
