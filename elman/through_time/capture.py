@@ -7,7 +7,7 @@ else need milliseconds), and views, copies and operations in place never enter t
 
 import operator
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -225,6 +225,8 @@ def _smaller(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     if func is aten.sum.dim_IntList:
         dims = [dim % args[0].dim() for dim in args[1] or range(args[0].dim())]
         return sums_in_two if 0 in dims and len(dims) > 1 else None
+    if func is aten.slice_backward.default and args[-1] != 1:
+        return None
     if func is aten.addmm.default:
         return addmm if kwargs or args[0].dim() > 1 else None
     if func.has_kernel_for_dispatch_key(DispatchKey.CompositeImplicitAutograd):

@@ -98,7 +98,7 @@ def _axis(node: Node, index: int) -> int:
     axis = node.kwargs.get("dim", node.args[index] if len(node.args) > index else 0)
     of = node.args[0] if isinstance(node.args[0], Node) else node
     assert isinstance(axis, int)
-    return axis % len(of.meta["shape"])  # type: ignore[union-attr]
+    return axis % len(of.meta["shape"])
 
 
 def _at(begin: object, of: Node, axis: int) -> int:

@@ -29,7 +29,7 @@ def _of(*operations: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 # Sums.
 
 
-def sums_in_two(x: Tensor, dims: Sequence[int] | None = None, keepdim: bool = False, **_: Any) -> Tensor:
+def sums_in_two(x: Tensor, dims: list[int] | None = None, keepdim: bool = False, **_: Any) -> Tensor:
     """A sum over the batch and over columns: first over the columns of each row."""
     every = sorted(dim % x.dim() for dim in (dims or range(x.dim())))
     inner = [dim for dim in every if dim]
@@ -43,41 +43,42 @@ def _sum(x: Tensor, **_: Any) -> Tensor:
 
 
 @_of(aten.mean.dim)
-def _mean(x: Tensor, dims: Sequence[int] | None, keepdim: bool = False, **_: Any) -> Tensor:
+def _mean(x: Tensor, dims: list[int] | None, keepdim: bool = False, **_: Any) -> Tensor:
     return x.sum(dims, keepdim) / _count(x, dims)
 
 
-def _count(x: Tensor, dims: Sequence[int] | None) -> int:
-    return prod(x.shape[dim] for dim in (range(x.dim()) if not dims else dims))
+def _count(x: Tensor, dims: list[int] | None) -> int:
+    return prod(x.shape[dim] for dim in (dims or range(x.dim())))
 
 
 @_of(aten.var.correction)
-def _var(x: Tensor, dims: Sequence[int] | None, *, correction: float | None = None, keepdim: bool = False) -> Tensor:
+def _var(x: Tensor, dims: list[int] | None, *, correction: float | None = None, keepdim: bool = False) -> Tensor:
     centred = x - x.mean(dims, True)
     return (centred * centred).sum(dims, keepdim) / (_count(x, dims) - (1 if correction is None else correction))
 
 
 @_of(aten.std.correction)
-def _std(x: Tensor, dims: Sequence[int] | None, *, correction: float | None = None, keepdim: bool = False) -> Tensor:
-    return _var(x, dims, correction=correction, keepdim=keepdim).sqrt()
+def _std(x: Tensor, dims: list[int] | None, *, correction: float | None = None, keepdim: bool = False) -> Tensor:
+    made: Tensor = _var(x, dims, correction=correction, keepdim=keepdim).sqrt()
+    return made
 
 
 @_of(aten.linalg_vector_norm.default)
-def _norm(x: Tensor, ord: float = 2, dims: Sequence[int] | None = None, keepdim: bool = False, **_: Any) -> Tensor:
+def _norm(x: Tensor, ord: float = 2, dims: list[int] | None = None, keepdim: bool = False, **_: Any) -> Tensor:
     if ord == 2:
         return (x * x).sum(dims, keepdim).sqrt()
     if ord == 1:
         return x.abs().sum(dims, keepdim)
     if ord == inf:
-        return x.abs().amax(dims or (), keepdim)
+        return x.abs().amax(dims or [], keepdim)
     return x.abs().pow(ord).sum(dims, keepdim).pow(1 / ord)
 
 
 @_of(aten.logsumexp.default)
-def _logsumexp(x: Tensor, dims: Sequence[int], keepdim: bool = False) -> Tensor:
+def _logsumexp(x: Tensor, dims: list[int], keepdim: bool = False) -> Tensor:
     largest = x.amax(dims, True)
-    total = (x - largest).exp().sum(dims, True).log() + largest
-    return total if keepdim else total.squeeze(list(dims))
+    total: Tensor = (x - largest).exp().sum(dims, True).log() + largest
+    return total if keepdim else total.squeeze(dims)
 
 
 @_of(aten._softmax.default)
@@ -93,7 +94,8 @@ def _softmax_backward(grad: Tensor, y: Tensor, dim: int, _: torch.dtype) -> Tens
 
 @_of(aten._log_softmax.default)
 def _log_softmax(x: Tensor, dim: int, _: bool) -> Tensor:
-    return x - _logsumexp(x, [dim], True)
+    made: Tensor = x - _logsumexp(x, [dim], True)
+    return made
 
 
 @_of(aten._log_softmax_backward_data.default)
@@ -145,8 +147,7 @@ def addmm(c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1)
 
 @_of(aten.slice_backward.default)
 def _slice_backward(grad: Tensor, shape: Sequence[int], dim: int, start: int, end: int, step: int) -> Tensor:
-    if step != 1:
-        raise NotImplementedError("the gradient of a slice with a step")
+    assert step == 1
     size = shape[dim]
     start = max(start + size, 0) if start < 0 else min(start, size)
     return _with_zeros_around(grad, dim, start, size)
@@ -183,13 +184,15 @@ def _silu_backward(grad: Tensor, x: Tensor) -> Tensor:
 
 @_of(aten.mish.default)
 def _mish(x: Tensor) -> Tensor:
-    return x * _softplus(x).tanh()
+    made: Tensor = x * _softplus(x).tanh()
+    return made
 
 
 @_of(aten.mish_backward.default)
 def _mish_backward(grad: Tensor, x: Tensor) -> Tensor:
     t = _softplus(x).tanh()
-    return grad * (t + x * x.sigmoid() * (1 - t * t))
+    made: Tensor = grad * (t + x * x.sigmoid() * (1 - t * t))
+    return made
 
 
 @_of(aten.softplus.default)
@@ -209,7 +212,8 @@ def _elu(x: Tensor, alpha: float = 1, scale: float = 1, input_scale: float = 1) 
 
 @_of(aten.celu.default)
 def _celu(x: Tensor, alpha: float = 1) -> Tensor:
-    return _elu(x, alpha, 1, 1 / alpha)
+    made: Tensor = _elu(x, alpha, 1, 1 / alpha)
+    return made
 
 
 @_of(aten.elu_backward.default)
@@ -287,7 +291,8 @@ def _hardsigmoid_backward(grad: Tensor, x: Tensor) -> Tensor:
 
 @_of(aten.hardswish.default)
 def _hardswish(x: Tensor) -> Tensor:
-    return x * _hardsigmoid(x)
+    made: Tensor = x * _hardsigmoid(x)
+    return made
 
 
 @_of(aten.hardswish_backward.default)
@@ -331,7 +336,8 @@ def _addcdiv(x: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
 
 @_of(aten.lerp.Scalar, aten.lerp.Tensor)
 def _lerp(a: Tensor, b: Tensor, weight: Any) -> Tensor:
-    return a + weight * (b - a)
+    made: Tensor = a + weight * (b - a)
+    return made
 
 
 @_of(aten.pow.Scalar)

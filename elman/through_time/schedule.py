@@ -170,7 +170,7 @@ class _Schedule:
             frames = Work(node, start, end - start, self._leaves()).frames or {(1, end - start)}
             if len(frames) > 1 or prod(*frames) != end - start:
                 raise CannotCapture(f"{node.target} of shapes that differ{line_of(node)}")
-            found.append((*frames, start))
+            found.append((frames.pop(), start))
         return found
 
     def _product(self, program: Program, node: Node) -> None:

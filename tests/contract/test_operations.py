@@ -156,9 +156,7 @@ def found(operation: Operation, executor: str, dtype: torch.dtype) -> tuple[Any,
     h = torch.randn(B, H, dtype=dtype, requires_grad=True)
     results = call(layer, x, [h])
     inputs = (x, h, *layer.parameters())
-    return results, torch.autograd.grad(
-        results, inputs, cotangents(results), allow_unused=True, materialize_grads=True
-    )
+    return results, torch.autograd.grad(results, inputs, cotangents(results), allow_unused=True, materialize_grads=True)
 
 
 @pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")

@@ -13,6 +13,7 @@ from elman.through_time.program import Kind, Part, Place, Pointwise, Store
 # Vectors computed side by side: a step is a long chain of operations that wait for each other, and the processor looks
 # ahead no further than one such chain.
 TOGETHER = 2
+NONE: Value = None  # no mask: all lanes
 ALIKE = (Fit.ONE, Fit.HEAD)  # one number for all columns of a head
 
 
@@ -51,9 +52,10 @@ class Values:
 
     def _head(self, head: Value, first: Value, last: Value, whole: int, rest: int) -> None:
         code, lanes = self.body.code, self.body.real.lanes
-        self.head, self.done = head, {}
+        self.head = head
+        self.done: dict[Part, list[Value]] = {}
         self._begin(Fit.HEAD)
-        self.columns, self.mask = [INT(0)], None
+        self.columns, self.mask = [INT(0)], NONE
         for part in self.alike:
             self.value(part)
         self.same = dict(self.done)
@@ -61,9 +63,9 @@ class Values:
         pairs = code.mul(code.div(code.sub(full, first), TOGETHER), TOGETHER)
         middle = code.add(first, code.choose(code.is_(pairs, ">", 0), pairs, 0))
         with code.loop(first, middle, TOGETHER) as vector:
-            self._columns([code.mul(code.add(vector, i), lanes) for i in range(TOGETHER)], None)
+            self._columns([code.mul(code.add(vector, i), lanes) for i in range(TOGETHER)], NONE)
         with code.loop(middle, full) as vector:
-            self._columns([code.mul(vector, lanes)], None)
+            self._columns([code.mul(vector, lanes)], NONE)
         if rest:
             with code.b.if_then(code.is_(last, ">", whole)):
                 self._columns([INT(whole * lanes)], code.first_lanes(rest))
