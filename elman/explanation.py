@@ -70,7 +70,8 @@ class Explanation:
         return "\n".join(self.lines)
 
 
-Cell = tuple[nn.Module, Mapping[str, Tensor], int, tuple[int, ...]]
+Sizes = int | tuple[int, ...]  # of a state, or of each state
+Cell = tuple[nn.Module, Mapping[str, Tensor], int, Sizes]
 
 
 def _cells(layer: Stack | Recurrent, input: Tensor | None) -> Iterator[Cell]:
@@ -78,14 +79,14 @@ def _cells(layer: Stack | Recurrent, input: Tensor | None) -> Iterator[Cell]:
     if isinstance(layer, Stack):
         for k, cell in enumerate(layer._cells):
             values = {name: getattr(layer, f"{name}_l{k}") for name, _ in cell.named_parameters()}
-            yield cell, values, cell.input_size, (cell.hidden_size,) * cell.states
+            yield cell, values, cell.input_size, cell.state_size
         return
     width = getattr(layer.cell, "input_size", None) if input is None else input.shape[-1]
     size = layer.state_size
     if width is None or size is None:
         raise TypeError("explain: input: expected an example of the input, since the cell does not tell its sizes")
     named = dict(layer.cell.named_parameters()) | dict(layer.cell.named_buffers())
-    yield layer.cell, named, width, (size,) if isinstance(size, int) else size
+    yield layer.cell, named, width, size
 
 
 def _of_loop() -> list[str]:
@@ -93,20 +94,20 @@ def _of_loop() -> list[str]:
 
 
 def _of_native(
-    prefix: str, cell: nn.Module, values: Mapping[str, Tensor], width: int, sizes: tuple[int, ...],
+    prefix: str, cell: nn.Module, values: Mapping[str, Tensor], width: int, sizes: Sizes,
     shape: tuple[int, int] | None,
 ) -> Iterator[str]:  # fmt: skip
     from elman.through_time.native import call, pool, registry
 
     shapes = tuple((name, tuple(value.shape)) for name, value in values.items())
-    key, _ = registry.planned(cell, shapes, width, sizes)
+    key = registry.planned(cell, shapes, width, sizes).key
     plan = registry.known(key).plan
     dtype = next((value.dtype for value in values.values() if value.is_floating_point()), torch.float32)
 
     kept = ", ".join(f"{node.name}{node.meta.get('line', '')}" for node, _ in plan.kept) or "no values"
     states = sum(w for w, sequence in zip(plan.widths, plan.sequences, strict=True) if sequence)
     row = (plan.kept_width + states) * dtype.itemsize
-    to = ", ".join(map(str, sizes))
+    to = ", ".join(map(str, (sizes,) if isinstance(sizes, int) else sizes))
     yield f"  {prefix}{type(cell).__name__}, {width} -> {to}, {str(dtype).removeprefix('torch.')}"
     yield f"  before the loop, all steps at once: {_stages(plan.before)}"
     yield f"  in the loop, forward: {_stages(plan.forward)}"

@@ -1,5 +1,9 @@
 """A layer from any cell."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
 from elman.layers._layer import Layer
@@ -10,19 +14,25 @@ class Recurrent(Layer):
     """Any cell over time.
 
     Args:
-        cell: a module with `cell(x, state) -> state` for one step, x (B, D); the state is a tensor (B, H) or a tuple
-            of tensors, and its first is the output. `torch.nn.LSTMCell`, `GRUCell` and `RNNCell` are such cells.
+        cell: a module, or a function, for one step: `cell(x, state) -> state` or `-> (output, state)`, with x (B, D).
+            The state is a tensor (B, H) or a tuple of tensors, of any widths; without an output its first is that.
+            What a row of the batch becomes may depend on that row alone. `torch.nn.LSTMCell`, `GRUCell` and `RNNCell`
+            are such cells.
         state_size: the width of the state, or a tuple of widths; where the cell does not tell it (by an attribute
             `state_size`) and no initial state is given in the call.
         batch_first: input and output are (B, T, D) and (B, T, H).
         executor: "auto", or a name in `elman.through_time.EXECUTORS`.
+        learn_state: a sequence without an initial state begins from one that is learned, at first zeros: parameters
+            `initial_state.0` and so on.
+        parameters: of a function, by name: it is called as `cell(x, state, **parameters)`.
 
     Shapes:
         input (T, B, D), or (T, D) without a batch; the state in the cell's own form, (B, H) or a tuple of them, or
-        (H) without a batch. Returns the first state of every step (T, B, H) and the state after the last.
+        (H) without a batch. Returns the output of every step (T, B, H) and the state after the last.
 
     Raises:
-        TypeError: if zeros are asked for and the size of the state is not known.
+        TypeError: for what is no cell, or parameters of one that is a module; if the size of the state is not known;
+            in a call, if the cell returns no state.
         ValueError: in a call, for an input or state of the wrong shape; of the wrong dtype or device, where the cell
             tells its input_size.
 
@@ -31,20 +41,38 @@ class Recurrent(Layer):
     >>> outputs, (h, c) = layer(torch.randn(7, 2, 3))
     >>> outputs.shape, h.shape
     (torch.Size([7, 2, 5]), torch.Size([2, 5]))
+
+    A moving average, whose only parameter is how fast it forgets:
+
+    >>> def average(x, h, a):
+    ...     return a.sigmoid() * h + (1 - a.sigmoid()) * x
+    >>> layer = Recurrent(average, state_size=3, parameters={"a": torch.zeros(3)})
+    >>> layer(torch.ones(2, 1, 3))[0][:, 0, 0].tolist()
+    [0.5, 0.75]
     """
 
     def __init__(
         self,
-        cell: nn.Module,
+        cell: nn.Module | Callable[..., Any],
         state_size: int | tuple[int, ...] | None = None,
         batch_first: bool = False,
         executor: str = "auto",
+        learn_state: bool = False,
+        parameters: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(cell, nn.Module):
-            raise TypeError(f"Recurrent: cell: expected a torch.nn.Module, got {type(cell).__name__}")
-        self.cell, self.batch_first, self.executor = cell, batch_first, known_executor(executor)
-        self.state_size = _state_size(cell) if state_size is None else state_size
+        self.cell, self.batch_first, self.executor = _cell(cell, parameters), batch_first, known_executor(executor)
+        self.state_size = _state_size(self.cell) if state_size is None else state_size
+        self.initial_state = self._learned() if learn_state else None
+
+    def _learned(self) -> nn.ParameterList:
+        if self.state_size is None:
+            raise TypeError(
+                "Recurrent: state_size: a state that is learned needs its size, which the cell does not tell"
+            )
+        like = next(self.cell.parameters(), torch.empty(0))
+        sizes = (self.state_size,) if isinstance(self.state_size, int) else self.state_size
+        return nn.ParameterList(nn.Parameter(like.new_zeros(size)) for size in sizes)
 
     def forward(self, input: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Run the cell over a sequence from `state`; shapes are in the class's docstring."""
@@ -52,11 +80,15 @@ class Recurrent(Layer):
         if sizes is None:
             if state is None:
                 raise TypeError(
-                    f"Recurrent: state_size: the size of {type(self.cell).__name__}'s state is not known; give "
+                    f"Recurrent: state_size: the size of {self.cell._get_name()}'s state is not known; give "
                     "state_size= to Recurrent, or an initial state in the call"
                 )
             sizes = state.shape[-1] if isinstance(state, Tensor) else tuple(s.shape[-1] for s in _tensors(state))
         single = isinstance(sizes, int)
+        if state is None and self.initial_state is not None and isinstance(input, Tensor):
+            batch = (input.shape[0 if self.batch_first else 1],) if input.dim() == 3 else ()
+            learned = tuple(value.expand(*batch, -1) for value in self.initial_state)
+            state = learned[0] if single else learned
         widths = (sizes,) if isinstance(sizes, int) else sizes
         values = dict(self.cell.named_parameters()) | dict(self.cell.named_buffers())
         # A cell that tells no size may read anything: numbers of tokens, say.
@@ -66,6 +98,36 @@ class Recurrent(Layer):
         outputs, final = run(self.cell, values, x, states[0] if single else states, self.executor)
         outputs, last = self._leave(input, outputs, (final,) if isinstance(final, Tensor) else final)
         return outputs, last[0] if single else last
+
+
+class _Function(nn.Module):
+    """A function as a cell, and its parameters."""
+
+    def __init__(self, function: Callable[..., Any], parameters: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.function = function
+        for name, value in parameters.items():
+            self.register_parameter(name, value if isinstance(value, nn.Parameter) else nn.Parameter(value))
+
+    def forward(self, x: Tensor, state: State) -> Any:
+        return self.function(x, state, **self._parameters)
+
+    def _get_name(self) -> str:
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+
+def _cell(cell: object, parameters: Mapping[str, Tensor] | None) -> nn.Module:
+    if isinstance(cell, nn.RNNBase | Layer):
+        name = type(cell).__name__
+        raise TypeError(f"Recurrent: cell: expected a cell, which is one step, got {name}, which runs over time itself")
+    if isinstance(cell, nn.Module):
+        if parameters is not None:
+            raise TypeError("Recurrent: parameters: expected none for a module, which has its own")
+        return cell
+    if not callable(cell) or isinstance(cell, type):
+        came = f"the class {cell.__name__}" if isinstance(cell, type) else type(cell).__name__
+        raise TypeError(f"Recurrent: cell: expected a torch.nn.Module or a function, got {came}")
+    return _Function(cell, parameters or {})
 
 
 def _tensors(state: object) -> tuple[Tensor, ...]:

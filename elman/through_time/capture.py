@@ -5,79 +5,64 @@ so the backward step is seen as well. Against `make_fx` this saves importing sym
 else need milliseconds), and views, copies and operations in place never enter the graph.
 """
 
-import operator
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch._C import DispatchKey
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import _disable_current_modes
 
-from elman.through_time import decompositions
-from elman.through_time.decompositions import DECOMPOSITIONS, addmm, sums_in_two
-from elman.through_time.loop import State
+from elman.through_time.draws import Draw, Given
+from elman.through_time.loop import State, parted
+from elman.through_time.recorder import CannotCapture, Recorder
 
-aten = torch.ops.aten
-
-CONSTANT = aten.full.default  # as which every tensor of one known number is written down
-FILLED = {
-    aten.zeros.default, aten.ones.default, aten.full.default, aten.zeros_like.default, aten.ones_like.default,
-    aten.full_like.default, aten.new_zeros.default, aten.new_ones.default, aten.new_full.default,
-    aten.scalar_tensor.default, aten.fill_.Scalar, aten.zero_.default,
-}  # fmt: skip
-EMPTY = {aten.empty.memory_format, aten.empty_like.default, aten.new_empty.default}
-SAME = {aten.detach.default, aten.alias.default, aten.clone.default, aten.lift_fresh.default, aten._to_copy.default}
 # Sizes to tell the batch by; others, for cells with slices, say, whose width happens to be one of the first.
 MARKERS = (3, 5, 7, 11, 13), (37, 41, 43, 47, 53)
 PERIOD = 10007  # random numbers, after which they come again: a prime, so that no row repeats another
-TORCH = str(Path(torch.__file__).parent)
-
-
-class CannotCapture(Exception):
-    """The step is no fixed graph of operations; the message says which operation of which line is in the way."""
 
 
 @dataclass(frozen=True)
 class Step:
     """A step and its vector-Jacobian product.
 
-    The graph's placeholders are x (B, D), the states (B, H), the parameters and buffers, then a cotangent for each new
-    state. Its output is four tuples: the new states, and the gradients of x (in a tuple of one), of the states and of
-    the parameters; a gradient is None where nothing reaches it. `batch` stands for B wherever sizes are written out.
+    The graph's placeholders are x (B, D), the states (B, H), the parameters and buffers, a cotangent for each new state
+    and what is drawn. Its output is four tuples: the new states, and the gradients of x (in a tuple of one), of the
+    states and of the parameters; a gradient is None where nothing reaches it. `batch` stands for B wherever sizes are
+    written out. The first state is the output; one that is no state of the cell's stands there as one that is not read.
     """
 
     graph: fx.Graph
     batch: int
     parameters: tuple[str, ...]
     states: int
+    single: bool  # the cell's state is a tensor, and not a tuple of one
+    output: int  # the width of an output that is no state of the cell's, or 0
+    draws: tuple[Draw, ...]
 
 
 def capture(
     cell: nn.Module,
     shapes: Mapping[str, torch.Size],
     input_size: int,
-    widths: Sequence[int],
+    state_size: int | tuple[int, ...],
     marker: Sequence[int] = MARKERS[0],
 ) -> Step:
     """Capture one step of a cell.
 
     Args:
-        cell: `cell(x, state) -> state`.
+        cell: as `loop.run` takes it.
         shapes: of its parameters and buffers, by name; their values do not matter.
         input_size: D.
-        widths: of its states.
+        state_size: the width of its state, or a tuple of widths.
         marker: batch sizes, of which the first that is no width is taken: by it the batch is told from widths.
 
     Raises:
         CannotCapture: if the step is no fixed graph of operations on x, the states and the parameters.
     """
+    widths = (state_size,) if isinstance(state_size, int) else state_size
     taken = {input_size, *widths, *(size for shape in shapes.values() for size in shape)}
     batch = next(size for size in marker if size not in taken)
     generator = torch.Generator().manual_seed(0)
@@ -85,13 +70,11 @@ def capture(
     def draw(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
-    count = len(widths)
-
-    def step(x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-        state: State = rest[0] if count == 1 else rest[:count]
-        named = dict(zip(shapes, rest[count:], strict=True))
-        new = torch.func.functional_call(cell, named, (x, state))
-        return (new,) if isinstance(new, Tensor) else tuple(new)
+    def called(x: Tensor, states: Sequence[Tensor], values: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
+        state: State = states[0] if isinstance(state_size, int) else tuple(states)
+        result = torch.func.functional_call(cell, dict(zip(shapes, values, strict=True)), (x, state))
+        output, state = parted(cell, result, state)
+        return output, (state,) if isinstance(state, Tensor) else state
 
     with _ordinary_mode():
         pool = draw(PERIOD).repeat(2 + max((prod(shape) for shape in shapes.values()), default=0) // PERIOD)
@@ -103,18 +86,39 @@ def capture(
             return [draw(batch, input_size), *(draw(batch, width) for width in widths), *parameters]
 
         try:
-            graph = _recorded(step, inputs(), [draw(batch, width) for width in widths])
-            found = Step(graph, batch, tuple(shapes), count)
-            _check(found, step, inputs())
+            count = len(widths)
+            x, *rest = inputs()
+            with torch.no_grad():
+                output, new = called(x, rest[:count], rest[count:])
+            width = 0 if output is new[0] else output.shape[-1]
+            own = int(bool(width))  # an output of its own stands before the states
+
+            def step(x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+                output, new = called(x, rest[own : own + count], rest[own + count :])
+                return (output, *new) if own else tuple(new)
+
+            def of_step() -> list[Tensor]:
+                x, *rest = inputs()
+                return [x, draw(batch, width), *rest] if own else [x, *rest]
+
+            graph, draws = _recorded(step, of_step(), [draw(batch, w) for w in ((width, *widths) if own else widths)])
+            found = Step(graph, batch, tuple(shapes), own + count, isinstance(state_size, int), width, tuple(draws))
+            _check(found, step, of_step())
         except CannotCapture:
             raise
         except Exception as error:
             # The cell's own, or torch's about it. Where it is a mistake of the cell, the loop executor will tell.
             raise CannotCapture(f"a step on random numbers ended with {type(error).__name__}: {error}") from error
-    names = ("x", *(f"state{i}" for i in range(count)), *shapes, *(f"d_state{i}" for i in range(count)))
-    for node, name in zip(graph.find_nodes(op="placeholder"), names, strict=True):
-        node.name = name.replace(".", "_")
+    _named(found)
     return found
+
+
+def _named(step: Step) -> None:
+    states = [f"state{i}" for i in range(step.states)]
+    draws = [f"draw{i}" for i in range(len(step.draws))]
+    names = ("x", *states, *step.parameters, *(f"d_{state}" for state in states), *draws)
+    for node, name in zip(step.graph.find_nodes(op="placeholder"), names, strict=True):
+        node.name = name.replace(".", "_")
 
 
 @contextmanager
@@ -128,11 +132,11 @@ def _ordinary_mode() -> Iterator[None]:
         yield
 
 
-def _recorded(step: Any, inputs: Sequence[Tensor], cotangents: Sequence[Tensor]) -> fx.Graph:
-    recorder = _Recorder()
+def _recorded(step: Any, inputs: Sequence[Tensor], cotangents: Sequence[Tensor]) -> tuple[fx.Graph, list[Draw]]:
+    recorder = Recorder()
     leaves = [tensor.requires_grad_(tensor.is_floating_point()) for tensor in inputs]
     for tensor in (*leaves, *cotangents):
-        recorder.name(tensor, recorder.graph.placeholder("input"))
+        recorder.input(tensor)
     with recorder:
         new = step(*leaves)
     if [tuple(state.shape) for state in new] != [tuple(c.shape) for c in cotangents]:
@@ -144,10 +148,12 @@ def _recorded(step: Any, inputs: Sequence[Tensor], cotangents: Sequence[Tensor])
         with recorder:
             gradients = torch.autograd.grad(_seed(new, cotangents), leaves, allow_unused=True)
     found = [None if g is None else recorder.named(g) for g in gradients]
-    count = len(cotangents)
+    count, batch = len(cotangents), inputs[0].shape[0]
     recorder.graph.output((tuple(outputs), (found[0],), tuple(found[1 : 1 + count]), tuple(found[1 + count :])))
     recorder.graph.eliminate_dead_code()
-    return recorder.graph
+    if any(draw.shape[:1] != (batch,) for draw in recorder.draws):
+        raise CannotCapture("random numbers that are not drawn for each row of the batch")
+    return recorder.graph, [draw._replace(shape=draw.shape[1:]) for draw in recorder.draws]
 
 
 def _seed(new: Sequence[Tensor], cotangents: Sequence[Tensor]) -> Tensor:
@@ -168,107 +174,13 @@ class _Seed(torch.autograd.Function):
         return (None, *ctx.cotangents, *(None for _ in ctx.cotangents))
 
 
-class _Recorder(TorchDispatchMode):
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # else the first operation imports the whole of torch.compile
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.graph = fx.Graph()
-        self._nodes: dict[int, fx.Node] = {}
-        self._alive: list[Tensor] = []  # an id is a name only while its tensor lives
-
-    def name(self, tensor: Tensor, node: fx.Node) -> None:
-        self._nodes[id(tensor)] = node
-        self._alive.append(tensor)
-        node.meta["shape"] = tuple(tensor.shape)
-
-    def named(self, tensor: Tensor) -> fx.Node:
-        node = self._nodes.get(id(tensor))
-        if node is None:
-            raise CannotCapture(f"a tensor of shape {tuple(tensor.shape)} that is no parameter or buffer{_line()}")
-        return node
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is aten._local_scalar_dense.default:
-            raise CannotCapture(f"a number read out of a tensor{_line()}")
-        if (smaller := _smaller(func, args, kwargs)) is not None:
-            with self:
-                return smaller(*args, **kwargs)
-        result = func(*args, **kwargs)
-        if func in SAME and (args[0].dtype == result.dtype or args[0].dtype == torch.bool):
-            self.name(result, self.named(args[0]))
-            return result
-        if func in FILLED or func in EMPTY:
-            number = float("nan") if func in EMPTY else result.flatten()[0].item() if result.numel() else 0.0
-            self.name(result, self.graph.call_function(CONSTANT, (list(result.shape), number), {"dtype": result.dtype}))
-            return result
-        written = _functional(func)
-        given = fx.node.map_aggregate((args, kwargs), lambda a: self.named(a) if isinstance(a, Tensor) else a)
-        node = self.graph.call_function(written, *given)
-        node.meta["line"] = _line()
-        if isinstance(result, Tensor):
-            self.name(result, node)
-        else:
-            for i, piece in enumerate(result):
-                if isinstance(piece, Tensor):
-                    item = self.graph.call_function(operator.getitem, (node, i))
-                    item.meta["line"] = node.meta["line"]
-                    self.name(piece, item)
-        return result
-
-
-def _smaller(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """The function that does what an operation does in smaller ones, if there is one."""
-    if func is aten.sum.dim_IntList:
-        dims = [dim % args[0].dim() for dim in args[1] or range(args[0].dim())]
-        return sums_in_two if 0 in dims and len(dims) > 1 else None
-    if func is aten.slice_backward.default and args[-1] != 1:
-        return None
-    if func is aten.addmm.default:
-        return addmm if kwargs or args[0].dim() > 1 else None
-    if func.has_kernel_for_dispatch_key(DispatchKey.CompositeImplicitAutograd):
-        return func.decompose
-    return DECOMPOSITIONS.get(func)
-
-
-def _functional(func: Any) -> Any:
-    """The operation that returns what this one writes in place; itself, if it writes nothing."""
-    if func in (aten.view.default, aten._unsafe_view.default):
-        return aten.reshape.default  # copies that make a view possible are not written down
-    if not func._schema.is_mutable:
-        return func
-    name, overload = func._schema.name.split("::")[1], func._schema.overload_name or "default"
-    packet = getattr(aten, name.rstrip("_"), None)
-    if not name.endswith("_") or packet is None or overload not in packet.overloads():
-        raise CannotCapture(f"{func}, which writes into a tensor{_line()}")
-    return getattr(packet, overload)
-
-
-def line_of(node: fx.Node) -> str:
-    """Where in the cell's own code an operation stands, for the end of a message."""
-    return node.meta.get("line") or " (in the backward step)"
-
-
-def _line() -> str:
-    """Where in the cell's own code the operation now being recorded stands, " (file, line n)"."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame and frame.f_code is not _recorded.__code__:
-        if not frame.f_code.co_filename.startswith((__file__, decompositions.__file__, TORCH)):
-            return f" ({Path(frame.f_code.co_filename).name}, line {frame.f_lineno})"
-        frame = frame.f_back
-    return ""
-
-
 def _check(found: Step, step: Any, inputs: Sequence[Tensor]) -> None:
     """The graph must say what the cell does for other numbers too, or the cell decides by what it sees."""
     graph = fx.Graph()
     output = graph.graph_copy(found.graph, {})
     graph.output(output[0])  # type: ignore[index]
-    values = fx.Interpreter(nn.Module(), graph=graph).run(*inputs, *inputs[1 : 1 + found.states])
-    with torch.no_grad():
+    with torch.no_grad(), Given() as given:
         expected = step(*inputs)
-    if not all(torch.allclose(a, e) for a, e in zip(values, expected, strict=True)):
+    values = fx.Interpreter(nn.Module(), graph=graph).run(*inputs, *inputs[1 : 1 + found.states], *given.seen)
+    if not all(torch.allclose(a.to(e.dtype), e) for a, e in zip(values, expected, strict=True)):
         raise CannotCapture("the step does not always run the same operations, or writes over a tensor it still uses")

@@ -5,8 +5,9 @@ from enum import Enum
 import torch
 from torch.fx import Node
 
-from elman.through_time.capture import CONSTANT, CannotCapture, Step, line_of
+from elman.through_time.capture import Step
 from elman.through_time.columns import VIEW, Fit, fit, operand
+from elman.through_time.recorder import CONSTANT, CannotCapture, line_of
 
 aten = torch.ops.aten
 

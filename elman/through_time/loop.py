@@ -3,12 +3,58 @@
 Any device and dtype, double backward, forward mode, vmap: whatever torch can do with the cell's operations.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 State = Tensor | tuple[Tensor, ...]
+
+
+def parted(cell: nn.Module, result: object, state: State) -> tuple[Tensor, State]:
+    """The output and the state that a step has returned: `state`, `(output, state)`, or a state that is the output.
+
+    Args:
+        cell: for the message.
+        result: what it returned.
+        state: what it was given, in whose form the new one must be.
+
+    Raises:
+        TypeError: for a result of another form.
+    """
+    if isinstance(state, Tensor):
+        match result:
+            case Tensor():
+                return result, result
+            case (Tensor() as output, Tensor() as new):
+                return output, new
+    else:
+        match result:
+            case (Tensor() as output, (tuple() | list()) as news) if _tensors(news, len(state)):
+                return output, tuple(news)
+            case tuple() | list() if _tensors(result, len(state)):
+                return result[0], tuple(result)
+    form = "a tensor" if isinstance(state, Tensor) else f"a tuple of {len(state)} tensors"
+    expected = f"the step to return the state, {form}, or (output, state)"
+    raise TypeError(f"{cell._get_name()}: expected {expected}, got {_form(result)}")
+
+
+def _tensors(values: Sequence[object], count: int) -> bool:
+    return len(values) == count and all(isinstance(value, Tensor) for value in values)
+
+
+def _form(result: object) -> str:
+    if isinstance(result, tuple | list):
+        return f"({', '.join(map(_form, result))})"
+    return "a tensor" if isinstance(result, Tensor) else "None" if result is None else type(result).__name__
+
+
+def _check_shapes(cell: nn.Module, before: State, after: State) -> None:
+    olds, news = ((state,) if isinstance(state, Tensor) else state for state in (before, after))
+    for old, new in zip(olds, news, strict=True):
+        if old.shape != new.shape:
+            expected, came = tuple(old.shape), tuple(new.shape)
+            raise ValueError(f"{cell._get_name()}: expected a state of the shape it was given, {expected}, got {came}")
 
 
 class _Unrolled(nn.Module):
@@ -17,10 +63,13 @@ class _Unrolled(nn.Module):
         self.cell = cell
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        outputs = []
+        outputs: list[Tensor] = []
         for x_t in x.unbind(0):
-            state = self.cell(x_t, state)
-            outputs.append(state if isinstance(state, Tensor) else state[0])
+            output, new = parted(self.cell, self.cell(x_t, state), state)
+            if not outputs:
+                _check_shapes(self.cell, state, new)
+            state = new
+            outputs.append(output)
         return torch.stack(outputs), state
 
 

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch.fx import Node
 
-from elman.through_time.capture import CONSTANT, Step
+from elman.through_time.capture import Step
 from elman.through_time.columns import arranged, aten, inside, source, width
 from elman.through_time.graph import PRODUCT, Domain, domains, unturned
 from elman.through_time.operations import POINTWISE
 from elman.through_time.program import Buffer, Kind, Place, Pointwise, Program, Store
+from elman.through_time.recorder import CONSTANT
 from elman.through_time.schedule import Stores, schedule
 
 
@@ -78,8 +80,9 @@ class _Planner:
         for node, domain in self.domain.items():
             node.meta["domain"] = domain
         inputs, count = list(step.graph.find_nodes(op="placeholder")), step.states
-        self.x, self.states, self.cotangents = inputs[0], inputs[1 : 1 + count], inputs[len(inputs) - count :]
-        self.parameters = tuple(inputs[1 + count : len(inputs) - count])
+        ends = [1, 1 + count, 1 + count + len(step.parameters), 1 + 2 * count + len(step.parameters), len(inputs)]
+        self.x = inputs[0]
+        self.states, self.parameters, self.cotangents, self.draws = (inputs[a:b] for a, b in pairwise(ends))
         output = next(iter(step.graph.find_nodes(op="output"))).args[0]
         self.new, (self.dx,), self.d_states, self.d_parameters = output
         self.of_backward = _depends(step, self.cotangents)
@@ -121,7 +124,7 @@ class _Planner:
         return Plan(
             self.step, before, inference,
             self._forward(sequences, kept_places, early), backward, after, found, tuple(sequences), tuple(kept),
-            tuple(width(state) for state in self.states), self.parameters, tuple(self.d_parameters),
+            tuple(width(state) for state in self.states), tuple(self.parameters), tuple(self.d_parameters),
             self.dx, self.dx is not None and self.dx not in late, any(node is not self.dx for node, _ in afterwards),
         )  # fmt: skip
 
@@ -136,7 +139,9 @@ class _Planner:
         return found
 
     def _x(self) -> dict[Node, Place]:
-        return {self.x: Place(Buffer("x", width(self.x), Kind.STEP))}
+        """What there is before the loop."""
+        given = {"x": self.x} | {f"draw{i}": draw for i, draw in enumerate(self.draws)}
+        return {node: Place(Buffer(name, width(node), Kind.STEP)) for name, node in given.items()}
 
     def _forward(self, sequences: Iterable[bool], kept: dict[Node, Place], early: dict[Node, Place]) -> Program:
         memory = self._x()

@@ -5,11 +5,11 @@ from math import prod
 
 from torch.fx import Node
 
-from elman.through_time.capture import CONSTANT, CannotCapture, line_of
 from elman.through_time.columns import ITEM, Fit, arranged, aten, inside, operand, reduced, source, width
 from elman.through_time.graph import PRODUCT, Domain, matching, unturned
 from elman.through_time.operations import POINTWISE, REDUCING
 from elman.through_time.program import Buffer, Kind, Place, Pointwise, Product, Program, Store
+from elman.through_time.recorder import CONSTANT, CannotCapture, line_of
 
 Stores = list[tuple[Node, Place]]
 

@@ -62,7 +62,7 @@ def exp(code: Code, x: Value) -> Value:
 
 
 def expm1(code: Code, x: Value) -> Value:
-    """The sum of 2^n expm1(r) and 2^n - 1, where exp(x) is 2^n (1 + expm1(r))."""
+    """The sum of 2^n m and 2^n - 1, where m is that of r: nothing is lost where x is small."""
     least, _, most = RANGE[code.real.name]
     b, a = code.b, _no_less_than(code, _no_more_than(code, x, most), least)
     r, n = _reduced(code, a, exact=True)

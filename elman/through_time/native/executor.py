@@ -67,9 +67,14 @@ class Native:
         self._gradients = Gradients(plan)
 
     def forward(
-        self, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], keep: bool
+        self,
+        x: Tensor,
+        states: Sequence[Tensor],
+        parameters: Sequence[Tensor],
+        draws: Sequence[Tensor],
+        keep: bool,
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Run the loop over x (T, B, D), contiguous like all tensors here.
+        """Run the loop over x (T, B, D), contiguous like all tensors here, with what it draws.
 
         Returns:
             The first state of every step, the final states, and what `backward` needs to find kept.
@@ -78,7 +83,7 @@ class Native:
         loop = "forward" if keep else "inference"
         call, function = Call(self.layouts[loop], self._library.run, x, parameters), self.functions
         outputs = x.new_empty(T, B, plan.widths[0])
-        call.along("x", x)
+        _given(call, x, draws)
         more = []  # that `backward` needs
         if keep:
             more.append(x.new_empty(T, B, plan.kept_width))
@@ -107,6 +112,7 @@ class Native:
         x: Tensor,
         states: Sequence[Tensor],
         parameters: Sequence[Tensor],
+        draws: Sequence[Tensor],
         outputs: Tensor,
         kept: Sequence[Tensor],
         of_x: bool,
@@ -121,6 +127,7 @@ class Native:
             x: as in `forward`.
             states: as in `forward`.
             parameters: as in `forward`.
+            draws: as in `forward`.
             outputs: of `forward`.
             kept: of `forward`.
             of_x: whether the gradient of x is wanted.
@@ -133,7 +140,7 @@ class Native:
         plan, (T, B, D) = self.plan, x.shape
         call, function = Call(self.layouts["backward"], self._library.run, x, parameters), self.functions
         sequences = iter((outputs, *kept[1:]))
-        call.along("x", x)
+        _given(call, x, draws)
         call.along("kept", kept[0])
         for i, (state, size) in enumerate(zip(states, plan.widths, strict=True)):
             if i == 0 or plan.sequences[i]:
@@ -162,3 +169,9 @@ class Native:
             dx = torch.zeros_like(x)
         found = self._gradients(parameters, sums) if of_parameters else []
         return dx, [call.swaps[f"d_state{i}"][0] for i in range(len(states) if of_states else 0)], found
+
+
+def _given(call: Call, x: Tensor, draws: Sequence[Tensor]) -> None:
+    call.along("x", x)
+    for i, draw in enumerate(draws):
+        call.along(f"draw{i}", draw)

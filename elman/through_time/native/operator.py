@@ -1,32 +1,39 @@
 """The native executor as operations of torch, `elman::forward` and `elman::backward`, for autograd and compilers."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from itertools import pairwise
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from elman.through_time import loop
+from elman.through_time.draws import Given, drawn
 from elman.through_time.native.registry import compiled, known
 
 _library = torch.library.Library("elman", "DEF")
 _library.define(
-    "forward(str plan, Tensor x, Tensor[] states, Tensor[] parameters, bool keep) -> (Tensor, Tensor[], Tensor[])"
+    "forward(str plan, Tensor x, Tensor[] states, Tensor[] parameters, Tensor[] draws, bool keep) "
+    "-> (Tensor, Tensor[], Tensor[])"
 )
 _library.define(
     "backward(str plan, Tensor? dy, Tensor?[] d_finals, Tensor x, Tensor[] states, Tensor[] parameters, "
-    "Tensor outputs, Tensor[] kept, bool of_x, bool of_states, bool of_parameters) -> Tensor[]"
+    "Tensor[] draws, Tensor outputs, Tensor[] kept, bool of_x, bool of_states, bool of_parameters) -> Tensor[]"
 )
+_library.define("draw(str plan, Tensor x) -> Tensor[]", tags=(torch.Tag.nondeterministic_seeded,))
 forward_op = torch.ops.elman.forward.default
 backward_op = torch.ops.elman.backward.default
+draw_op = torch.ops.elman.draw.default
 PLAIN = {Tensor, nn.Parameter, type(None)}
 
 
 def _forward(
-    plan: str, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], keep: bool
+    plan: str, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], draws: Sequence[Tensor], keep: bool
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     x, states = x.contiguous(), [state.contiguous() for state in states]
-    return compiled(plan, x.dtype).forward(x, states, parameters, keep)
+    return compiled(plan, x.dtype).forward(x, states, parameters, draws, keep)
 
 
 def _backward(
@@ -36,6 +43,7 @@ def _backward(
     x: Tensor,
     states: Sequence[Tensor],
     parameters: Sequence[Tensor],
+    draws: Sequence[Tensor],
     outputs: Tensor,
     kept: Sequence[Tensor],
     of_x: bool,
@@ -46,7 +54,7 @@ def _backward(
     x, states = x.contiguous(), [state.contiguous() for state in states]
     outputs, kept = outputs.contiguous(), [k.contiguous() for k in kept]
     dx, d_states, d_parameters = native.backward(
-        dy, d_finals, x, states, parameters, outputs, kept, of_x, of_states, of_parameters
+        dy, d_finals, x, states, parameters, draws, outputs, kept, of_x, of_states, of_parameters
     )
     found = [*([dx] if of_x else []), *d_states, *d_parameters]
     like = _asked(x, states, parameters, of_x, of_states, of_parameters)
@@ -61,7 +69,7 @@ def _asked(
 
 
 def _fake_forward(
-    plan: str, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], keep: bool
+    plan: str, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], draws: Sequence[Tensor], keep: bool
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     T, B, _ = x.shape
     made = known(plan).plan
@@ -74,10 +82,25 @@ def _fake_forward(
 
 def _fake_backward(
     plan: str, dy: Any, d_finals: Any, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor],
-    outputs: Tensor, kept: Any, of_x: bool, of_states: bool, of_parameters: bool,
+    draws: Sequence[Tensor], outputs: Tensor, kept: Any, of_x: bool, of_states: bool, of_parameters: bool,
 ) -> list[Tensor]:  # fmt: skip
     like = _asked(x, states, parameters, of_x, of_states, of_parameters)
     return [tensor.new_empty(tensor.shape) for tensor in like]
+
+
+def _draw(plan: str, x: Tensor) -> list[Tensor]:
+    return drawn(known(plan).plan.step.draws, x)
+
+
+def _fake_draw(plan: str, x: Tensor) -> list[Tensor]:
+    T, B, _ = x.shape
+    return [x.new_empty(T, B, prod(draw.shape)) for draw in known(plan).plan.step.draws]
+
+
+def draw(plan: str, x: Tensor) -> list[Tensor]:
+    """All random numbers that a plan needs for a sequence x."""
+    found: list[Tensor] = draw_op(plan, x.detach()) if _watched((x,)) else _draw(plan, x)
+    return found
 
 
 def _watched(tensors: Iterable[Tensor | None]) -> bool:
@@ -95,16 +118,18 @@ def _watched(tensors: Iterable[Tensor | None]) -> bool:
 
 class _Through(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, plan: str, keep: bool, count: int, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, plan: str, keep: bool, count: int, draws: Sequence[Tensor], x: Tensor, *rest: Tensor
+    ) -> tuple[Tensor, ...]:
         states, parameters = rest[:count], rest[count:]
         if _watched((x, *rest)):
             with torch._C._AutoDispatchBelowAutograd():
-                outputs, finals, kept = forward_op(plan, x, states, parameters, keep)
+                outputs, finals, kept = forward_op(plan, x, states, parameters, draws, keep)
         else:
-            outputs, finals, kept = _forward(plan, x, states, parameters, keep)
+            outputs, finals, kept = _forward(plan, x, states, parameters, draws, keep)
         ctx.plan, ctx.count = plan, count
-        ctx.save_for_backward(x, outputs, *rest, *kept)
-        ctx.kept = len(kept)
+        ctx.save_for_backward(x, outputs, *rest, *draws, *kept)
+        ctx.kept, ctx.draws = len(kept), len(draws)
         ctx.mark_non_differentiable(*kept)
         ctx.set_materialize_grads(False)
         return (outputs, *finals, *kept)
@@ -112,22 +137,22 @@ class _Through(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, *d_rest: Tensor | None) -> tuple[Tensor | None, ...]:
         count, saved = ctx.count, ctx.saved_tensors
-        x, outputs, rest = saved[0], saved[1], saved[2 : len(saved) - ctx.kept]
-        kept, states, parameters = saved[len(saved) - ctx.kept :], rest[:count], rest[count:]
+        ends = [0, 1, 2, 2 + count, len(saved) - ctx.kept - ctx.draws, len(saved) - ctx.kept, len(saved)]
+        (x,), (outputs,), states, parameters, draws, kept = (saved[a:b] for a, b in pairwise(ends))
         d_finals = d_rest[:count]
-        needed = ctx.needs_input_grad[3:]
+        needed = ctx.needs_input_grad[4:]
         asked = needed[0], any(needed[1 : 1 + count]), any(needed[1 + count :])
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            found = _by_loop(ctx.plan, dy, d_finals, x, states, parameters, needed)
+            found = _by_loop(ctx.plan, dy, d_finals, x, states, parameters, draws, needed)
         else:
             op: Callable[..., list[Tensor]] = backward_op if _watched((*d_rest, *saved)) else _backward
-            of = iter(op(ctx.plan, dy, d_finals, x, states, parameters, outputs, kept, *asked))
+            of = iter(op(ctx.plan, dy, d_finals, x, states, parameters, draws, outputs, kept, *asked))
             kinds = [asked[0], *(asked[1] for _ in states), *(asked[2] for _ in parameters)]
             found = [next(of) if wanted else None for wanted in kinds]
         made = known(ctx.plan).plan
         reached = (made.dx, *states, *made.d_parameters)  # what nothing reaches has no gradient, rather than zeros
         wanted = zip(found, needed, reached, strict=True)
-        return (None, None, None, *(g if n and r is not None else None for g, n, r in wanted))
+        return (None, None, None, None, *(g if n and r is not None else None for g, n, r in wanted))
 
 
 def _by_loop(
@@ -137,6 +162,7 @@ def _by_loop(
     x: Tensor,
     states: Sequence[Tensor],
     parameters: Sequence[Tensor],
+    draws: Sequence[Tensor],
     needed: Sequence[bool],
 ) -> list[Tensor | None]:
     """The gradients as the loop executor makes them, which can be differentiated again."""
@@ -145,9 +171,12 @@ def _by_loop(
     if cell is None:
         raise RuntimeError("the gradient of a gradient needs the cell, which is gone; keep the layer while you use it")
     named = dict(zip(entry.plan.step.parameters, parameters, strict=True))
-    outputs, finals = loop.run(cell, named, x, states[0] if len(states) == 1 else tuple(states))
+    own = int(bool(entry.plan.step.output))
+    given = states[own] if entry.plan.step.single else tuple(states[own:])
+    with Given(values[t] for t in range(len(x)) for values in draws) if draws else nullcontext():
+        outputs, finals = loop.run(cell, named, x, given)
     results = (outputs, *((finals,) if isinstance(finals, Tensor) else finals))
-    pairs = [(result, d) for result, d in zip(results, (dy, *d_finals), strict=True) if d is not None]
+    pairs = [(result, d) for result, d in zip(results, (dy, *d_finals[own:]), strict=True) if d is not None]
     inputs = [tensor for tensor, need in zip((x, *states, *parameters), needed, strict=True) if need]
     found = iter(
         torch.autograd.grad([r for r, _ in pairs], inputs, [d for _, d in pairs], create_graph=True, allow_unused=True)
@@ -156,26 +185,30 @@ def _by_loop(
 
 
 def _differentiable(
-    plan: str, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], keep: bool
+    plan: str, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], draws: Sequence[Tensor], keep: bool
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     if not keep:
         with torch._C._AutoDispatchBelowAutograd():
-            return forward_op(plan, x, states, parameters, keep)  # type: ignore[no-any-return]
+            return forward_op(plan, x, states, parameters, draws, keep)  # type: ignore[no-any-return]
     count = len(states)
-    outputs, *rest = _Through.apply(plan, keep, count, x, *states, *parameters)  # type: ignore[no-untyped-call]
+    outputs, *rest = _Through.apply(plan, keep, count, draws, x, *states, *parameters)  # type: ignore[no-untyped-call]
     return outputs, rest[:count], rest[count:]
 
 
 _library.impl("forward", _forward, "CPU")
 _library.impl("backward", _backward, "CPU")
 _library.impl("forward", _differentiable, "Autograd")
+_library.impl("draw", _draw, "CPU")
+torch.library.register_fake("elman::draw", _fake_draw, lib=_library)
 torch.library.register_fake("elman::forward", _fake_forward, lib=_library)
 torch.library.register_fake("elman::backward", _fake_backward, lib=_library)
 
 
-def apply(plan: str, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+def apply(
+    plan: str, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], draws: Sequence[Tensor]
+) -> tuple[Tensor, list[Tensor]]:
     """Run a plan over a sequence; the outputs and the final states."""
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *states, *parameters))
     forward = forward_op if _watched((x, *states, *parameters)) else _differentiable if keep else _forward
-    outputs, finals, _ = forward(plan, x, states, parameters, keep)
+    outputs, finals, _ = forward(plan, x, states, parameters, draws, keep)
     return outputs, finals

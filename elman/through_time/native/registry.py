@@ -4,18 +4,30 @@ import hashlib
 import threading
 import warnings
 import weakref
-from collections.abc import Sequence
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from elman.through_time.capture import MARKERS, CannotCapture, capture
+from elman.through_time.capture import MARKERS, capture
 from elman.through_time.native.executor import Native
 from elman.through_time.plan import Plan, plan
+from elman.through_time.recorder import CannotCapture
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+Sizes = int | tuple[int, ...]
+
+
+class Planned(NamedTuple):
+    """What a caller needs to know of a plan, in constants."""
+
+    key: str
+    reason: str  # why there is none
+    output: int = 0  # the width of an output that is no state of the cell's
+    draws: bool = False
 
 
 class Known(NamedTuple):
@@ -29,14 +41,14 @@ SIMPLE = {bool, int, float, str, type(None), FunctionType, BuiltinFunctionType}
 BASE = frozenset(vars(nn.Module())) - {"training"}
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _lock = threading.RLock()
-_by_cell: "weakref.WeakKeyDictionary[nn.Module, dict[Any, tuple[str, str]]]" = weakref.WeakKeyDictionary()
+_by_cell: "weakref.WeakKeyDictionary[nn.Module, dict[Any, Planned]]" = weakref.WeakKeyDictionary()
 _warned: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 _by_key: dict[str, Known] = {}
 _compiled: dict[tuple[str, torch.dtype], Native] = {}
 
 
-def planned(cell: nn.Module, shapes: Shapes, input_size: int, widths: tuple[int, ...]) -> tuple[str, str]:
-    """The key of a cell's plan, or "" and why there is none.
+def planned(cell: nn.Module, shapes: Shapes, input_size: int, state_size: Sizes) -> Planned:
+    """The key of a cell's plan, or why there is none.
 
     A cell is captured again when an attribute of it or of a module in it has changed: a number, a string, a flag, a
     function, or a list, tuple or dictionary of such. What a cell reads from elsewhere is taken as it was.
@@ -44,14 +56,14 @@ def planned(cell: nn.Module, shapes: Shapes, input_size: int, widths: tuple[int,
     options = []
     for module in cell.modules():
         if any(getattr(module, hooks) for hooks in HOOKS):
-            return "", f"{type(cell).__name__} cannot run on the native executor: hooks are called at every step"
+            return Planned("", f"{cell._get_name()} cannot run on the native executor: hooks are called at every step")
         options.append(_options(module))
-    asked = (shapes, input_size, widths, tuple(options))
+    asked = (shapes, input_size, state_size, tuple(options))
     found = _by_cell.setdefault(cell, {})
     if asked not in found:
         with _lock:
             if asked not in found:
-                found[asked] = _plan(cell, dict(shapes), input_size, widths)
+                found[asked] = _plan(cell, dict(shapes), input_size, state_size)
     return found[asked]
 
 
@@ -75,21 +87,22 @@ def _frozen(value: object) -> Any:
     return type(value)
 
 
-def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, widths: Sequence[int]) -> tuple[str, str]:
+def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, state_size: Sizes) -> Planned:
     why = ""
     for marker in MARKERS:
         try:
-            made = plan(capture(cell, shapes, input_size, widths, marker))
+            made = plan(capture(cell, shapes, input_size, state_size, marker))
         except CannotCapture as reason:
-            why = f"{type(cell).__name__} cannot run on the native executor: {reason}"
+            why = f"{cell._get_name()} cannot run on the native executor: {reason}"
         else:
             break
     else:
-        return "", why
-    described = f"{made.step.graph} {[(node.name, node.meta['shape']) for node in made.inputs]}"
+        return Planned("", why)
+    step, inputs = made.step, [(node.name, node.meta["shape"]) for node in made.inputs]
+    described = f"{step.graph} {step.single} {step.draws} {inputs}"
     key = hashlib.sha256(described.encode()).hexdigest()[:32]
     _by_key.setdefault(key, Known(made, weakref.WeakSet())).cells.add(cell)
-    return key, ""
+    return Planned(key, "", step.output, bool(step.draws))
 
 
 def warn_once(cell: nn.Module, reason: str) -> None:

@@ -9,7 +9,8 @@ from torch.autograd import forward_ad
 from elman.through_time import loop
 from elman.through_time.loop import State
 from elman.through_time.native import registry
-from elman.through_time.native.operator import apply
+from elman.through_time.native.operator import apply, draw
+from elman.through_time.native.registry import Planned, Sizes
 
 DTYPES = (torch.float32, torch.float64)
 
@@ -42,32 +43,37 @@ def run(
     # What is exported must run without us, and a plan lives in this process.
     if transformed or torch.compiler.is_exporting() or x.shape[1] == 0:
         return loop.run(cell, parameters, x, state)
-    key, reason = "", unfit((x, *states, *values))
-    if not reason:
-        key, reason = registry.planned(cell, _shapes(parameters), *_sizes(cell, x, states))
-        if reason and not strict and not torch.compiler.is_compiling():
-            registry.warn_once(cell, reason)
-    if reason:
+    plan = Planned("", unfit((x, *states, *values)))
+    if not plan.reason:
+        plan = registry.planned(cell, _shapes(parameters), *_sizes(cell, x, state))
+        if plan.reason and not strict and not torch.compiler.is_compiling():
+            registry.warn_once(cell, plan.reason)
+    if plan.reason:
         if strict:
-            raise RuntimeError(reason)
+            raise RuntimeError(plan.reason)
         return loop.run(cell, parameters, x, state)
-    outputs, finals = apply(key, x, states, values)
-    return outputs, finals[0] if isinstance(state, Tensor) else tuple(finals)
+    own = int(bool(plan.output))  # an output that is no state is one that nobody reads
+    if own:
+        states = (x.new_zeros(x.shape[1], plan.output), *states)
+    outputs, finals = apply(plan.key, x, states, values, draw(plan.key, x) if plan.draws else [])
+    return outputs, finals[own] if isinstance(state, Tensor) else tuple(finals[own:])
 
 
-def why_not(cell: nn.Module, parameters: Mapping[str, Tensor], input_size: int, widths: tuple[int, ...]) -> str:
+def why_not(cell: nn.Module, parameters: Mapping[str, Tensor], input_size: int, state_size: Sizes) -> str:
     """Why a cell with these parameters cannot run here; "" if it can."""
-    return unfit(tuple(parameters.values())) or registry.planned(cell, _shapes(parameters), input_size, widths)[1]
+    return (
+        unfit(tuple(parameters.values())) or registry.planned(cell, _shapes(parameters), input_size, state_size).reason
+    )
 
 
-def _sizes(cell: nn.Module, x: Tensor, states: Sequence[Tensor]) -> tuple[int, tuple[int, ...]]:
-    """D and the widths of the states."""
-    input_size, widths = x.shape[2], tuple(state.shape[1] for state in states)
+def _sizes(cell: nn.Module, x: Tensor, state: State) -> tuple[int, Sizes]:
+    """D, and the width of the state, or of each state where there are several."""
+    input_size = x.shape[2]
+    size: Sizes = state.shape[1] if isinstance(state, Tensor) else tuple(s.shape[1] for s in state)
     if torch.compiler.is_compiling():
         # A compiler may see symbols in the shapes; the layers have checked that they are what the cell tells.
-        input_size, told = getattr(cell, "input_size", input_size), getattr(cell, "state_size", widths)
-        widths = (told,) if isinstance(told, int) else told
-    return input_size, widths
+        return getattr(cell, "input_size", input_size), getattr(cell, "state_size", size)
+    return input_size, size
 
 
 def _shapes(parameters: Mapping[str, Tensor]) -> registry.Shapes:

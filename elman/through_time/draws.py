@@ -1,0 +1,70 @@
+"""Random numbers that a step draws: told apart from what is computed, and drawn before the loop in the same order."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+aten = torch.ops.aten
+
+# The operations that draw, and the method that draws the same numbers into a tensor.
+METHODS = {
+    aten.bernoulli_.float: "bernoulli_",
+    aten.bernoulli.p: "bernoulli_",
+    aten.bernoulli.default: "bernoulli_",
+    aten.uniform_.default: "uniform_",
+    aten.normal_.default: "normal_",
+    aten.rand_like.default: "uniform_",
+    aten.randn_like.default: "normal_",
+    aten.rand.default: "uniform_",
+    aten.randn.default: "normal_",
+}
+OF_A_TENSOR = aten.bernoulli.default  # whose argument is a tensor of probabilities
+NUMBERS = {aten.bernoulli_.float, aten.bernoulli.p, aten.uniform_.default, aten.normal_.default}
+
+
+class Draw(NamedTuple):
+    """Numbers for every row of every step, (B, *shape) at a time."""
+
+    method: str
+    numbers: tuple[float, ...]
+    probability: float | None  # of which a whole tensor is given to the method
+    shape: tuple[int, ...]
+
+    def into(self, step: Tensor) -> None:
+        """Draw for one step."""
+        given = self.numbers if self.probability is None else (torch.full_like(step, self.probability),)
+        getattr(step, self.method)(*given)
+
+
+def drawn(draws: Sequence[Draw], x: Tensor) -> list[Tensor]:
+    """All that a loop over x (T, B, D) draws, in the order in which the loop draws it: each (T, B, width)."""
+    T, B, _ = x.shape
+    found = [x.new_empty(T, B, *draw.shape) for draw in draws]
+    for t in range(T):
+        for draw, values in zip(draws, found, strict=True):
+            draw.into(values[t])
+    return [values.flatten(2) for values in found]
+
+
+class Given(TorchDispatchMode):
+    """Whatever is drawn are numbers drawn before; `seen`, where there are none, are those that were drawn."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else the first operation imports the whole of torch.compile
+
+    def __init__(self, numbers: Iterable[Tensor] | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: list[Tensor] = []
+        self._numbers: Iterator[Tensor] | None = None if numbers is None else iter(numbers)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in METHODS:
+            if self._numbers is not None:
+                result.copy_(next(self._numbers).view(result.shape))
+            self.seen.append(result.clone())
+        return result

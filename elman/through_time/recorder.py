@@ -1,0 +1,157 @@
+"""Writing down what torch does: operations as they are dispatched, below autograd, as one graph."""
+
+import operator
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch._C import DispatchKey
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from elman.through_time import decompositions
+from elman.through_time.decompositions import DECOMPOSITIONS, addmm, sums_in_two
+from elman.through_time.draws import METHODS, NUMBERS, OF_A_TENSOR, Draw
+
+aten = torch.ops.aten
+
+CONSTANT = aten.full.default  # as which every tensor of one known number is written down
+FILLED = {
+    aten.zeros.default, aten.ones.default, aten.full.default, aten.zeros_like.default, aten.ones_like.default,
+    aten.full_like.default, aten.new_zeros.default, aten.new_ones.default, aten.new_full.default,
+    aten.scalar_tensor.default, aten.fill_.Scalar, aten.zero_.default,
+}  # fmt: skip
+EMPTY = {aten.empty.memory_format, aten.empty_like.default, aten.new_empty.default}
+SAME = {aten.detach.default, aten.alias.default, aten.clone.default, aten.lift_fresh.default, aten._to_copy.default}
+TORCH = str(Path(torch.__file__).parent)
+OURS = (__file__, decompositions.__file__, TORCH)
+BEGIN = str(Path(__file__).with_name("capture.py"))  # from where a step is called
+
+
+class CannotCapture(Exception):
+    """The step is no fixed graph of operations; the message says which operation of which line is in the way."""
+
+
+class Recorder(TorchDispatchMode):
+    """Under it, every operation on the tensors that were given is written into `graph`, and what is drawn to `draws`.
+
+    Raises:
+        CannotCapture: from within an operation that cannot be written down.
+    """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else the first operation imports the whole of torch.compile
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.graph = fx.Graph()
+        self.draws: list[Draw] = []
+        self._nodes: dict[int, fx.Node] = {}
+        self._alive: list[Tensor] = []  # an id is a name only while its tensor lives
+
+    def input(self, tensor: Tensor) -> None:
+        """Make a tensor the next placeholder of the graph."""
+        inputs = list(self.graph.find_nodes(op="placeholder"))
+        with self.graph.inserting_after(inputs[-1]) if inputs else self.graph.inserting_before():
+            self.name(tensor, self.graph.placeholder("input"))
+
+    def name(self, tensor: Tensor, node: fx.Node) -> None:
+        """Call a tensor by a node."""
+        self._nodes[id(tensor)] = node
+        self._alive.append(tensor)
+        node.meta["shape"] = tuple(tensor.shape)
+
+    def named(self, tensor: Tensor) -> fx.Node:
+        """The node of a tensor; CannotCapture for one that came from elsewhere."""
+        node = self._nodes.get(id(tensor))
+        if node is None:
+            raise CannotCapture(f"a tensor of shape {tuple(tensor.shape)} that is no parameter or buffer{_line()}")
+        return node
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is aten._local_scalar_dense.default:
+            raise CannotCapture(f"a number read out of a tensor{_line()}")
+        if (smaller := _smaller(func, args, kwargs)) is not None:
+            with self:
+                return smaller(*args, **kwargs)
+        result = func(*args, **kwargs)
+        if func in METHODS:
+            self._draw(func, args, result)
+            return result
+        if func in SAME and (args[0].dtype == result.dtype or args[0].dtype == torch.bool):
+            self.name(result, self.named(args[0]))
+            return result
+        if func in FILLED or func in EMPTY:
+            number = float("nan") if func in EMPTY else result.flatten()[0].item() if result.numel() else 0.0
+            self.name(result, self.graph.call_function(CONSTANT, (list(result.shape), number), {"dtype": result.dtype}))
+            return result
+        written = _functional(func)
+        given = fx.node.map_aggregate((args, kwargs), lambda a: self.named(a) if isinstance(a, Tensor) else a)
+        node = self.graph.call_function(written, *given)
+        node.meta["line"] = _line()
+        if isinstance(result, Tensor):
+            self.name(result, node)
+        else:
+            for i, piece in enumerate(result):
+                if isinstance(piece, Tensor):
+                    item = self.graph.call_function(operator.getitem, (node, i))
+                    item.meta["line"] = node.meta["line"]
+                    self.name(piece, item)
+        return result
+
+    def _draw(self, func: Any, args: Sequence[Any], result: Tensor) -> None:
+        numbers, probability = tuple(args[1:]) if func in NUMBERS else (), None
+        if func is OF_A_TENSOR:
+            given = self.named(args[0])
+            if given.target is not CONSTANT:
+                raise CannotCapture(f"{func} of probabilities that are computed{_line()}")
+            probability = given.args[1]
+        self.draws.append(Draw(METHODS[func], numbers, probability, tuple(result.shape)))  # type: ignore[arg-type]
+        self.input(result)
+
+
+def _smaller(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The function that does what an operation does in smaller ones, if there is one."""
+    if func is aten.sum.dim_IntList:
+        dims = [dim % args[0].dim() for dim in args[1] or range(args[0].dim())]
+        return sums_in_two if 0 in dims and len(dims) > 1 else None
+    if func is aten.slice_backward.default and args[-1] != 1:
+        return None
+    if func is aten.addmm.default:
+        return addmm if kwargs or args[0].dim() > 1 else None
+    if func.has_kernel_for_dispatch_key(DispatchKey.CompositeImplicitAutograd):
+        return func.decompose
+    return DECOMPOSITIONS.get(func)
+
+
+def _functional(func: Any) -> Any:
+    """The operation that returns what this one writes in place; itself, if it writes nothing."""
+    if func in (aten.view.default, aten._unsafe_view.default):
+        return aten.reshape.default  # copies that make a view possible are not written down
+    if not func._schema.is_mutable:
+        return func
+    name, overload = func._schema.name.split("::")[1], func._schema.overload_name or "default"
+    packet = getattr(aten, name.rstrip("_"), None)
+    if not name.endswith("_") or packet is None or overload not in packet.overloads():
+        raise CannotCapture(f"{func}, which writes into a tensor{_line()}")
+    return getattr(packet, overload)
+
+
+def line_of(node: fx.Node) -> str:
+    """Where in the cell's own code an operation stands, for the end of a message."""
+    return node.meta.get("line") or " (in the backward step)"
+
+
+def _line() -> str:
+    """Where in the cell's own code the operation now being recorded stands, " (file, line n)"."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame and frame.f_code.co_filename != BEGIN:
+        if not frame.f_code.co_filename.startswith(OURS):
+            return f" ({Path(frame.f_code.co_filename).name}, line {frame.f_lineno})"
+        frame = frame.f_back
+    return ""
