@@ -118,7 +118,7 @@ def random_states(layer: nn.Module, batch: tuple[int, ...], dtype: torch.dtype =
         shapes = [(*batch, width) for width in widths]
     else:
         assert isinstance(layer, elman.Stack)
-        shapes = [(layer.num_layers, *batch, layer.hidden_size)] * layer.cell_type.states
+        shapes = [(layer.num_layers, *batch, width) for width in layer._widths]
     return [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
 
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor, sigmoid, tanh
 
-from elman.cells._gated import GatedCell
+from elman.cells._cell import GatedCell
 
 
 class LSTM(GatedCell):

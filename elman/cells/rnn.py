@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from elman.cells._gated import GatedCell
+from elman.cells._cell import GatedCell
 
 
 class RNN(GatedCell):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from elman import cells
-from elman.cells._gated import GatedCell
+from elman.cells._cell import Cell
 from elman.layers._layer import Layer
 from elman.through_time import State, known_executor, run
 
@@ -35,8 +35,8 @@ class Stack(Layer):
 
     Shapes:
         input (T, B, D), or (T, D) without a batch. Initial state: one tensor (L, B, H), or a tuple where the cell has
-        several states (the LSTM's h and c), or None for zeros. Returns the outputs of the last layer (T, B, H) and
-        the state after the last step, in the shapes of the initial one.
+        several states (the LSTM's h and c), or None for zeros; as wide as the cell's states are. Returns the outputs of
+        the last layer (T, B, H) and the state after the last step, in the shapes of the initial one.
 
     Raises:
         ValueError: for an impossible size or option; in a call, for an input or state of the wrong shape, dtype or
@@ -49,7 +49,7 @@ class Stack(Layer):
     (torch.Size([7, 2, 5]), torch.Size([2, 2, 5]))
     """
 
-    cell_type: type[GatedCell]
+    cell_type: type[Cell]
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Stack(Layer):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
-        cell_type: type[GatedCell] | None = None,
+        cell_type: type[Cell] | None = None,
         executor: str = "auto",
         **options: Any,
     ) -> None:
@@ -79,10 +79,14 @@ class Stack(Layer):
             raise TypeError("Stack: cell_type: expected a class of elman.cells, got none; or use RNN, GRU or LSTM")
         # The cells are equations without values (meta), kept out of the module tree by the tuple: the parameters
         # live here, flat and under the names that torch.nn gives them.
-        self._cells = tuple(
-            self.cell_type(hidden_size if k else input_size, hidden_size, bias=bias, device="meta", **options)
-            for k in range(num_layers)
-        )
+        first = self.cell_type(input_size, hidden_size, bias=bias, device="meta", **options)
+        sizes = first.state_size
+        self._widths = (sizes,) if isinstance(sizes, int) else sizes
+        above = [
+            self.cell_type(self._widths[0], hidden_size, bias=bias, device="meta", **options)
+            for _ in range(num_layers - 1)
+        ]
+        self._cells = (first, *above)
         for k, cell in enumerate(self._cells):
             for name, parameter in cell.named_parameters():
                 value = torch.empty(parameter.shape, device=device, dtype=dtype)
@@ -92,17 +96,22 @@ class Stack(Layer):
         )
         self.reset_parameters()
 
+    @property
+    def output_size(self) -> int:
+        """How wide the outputs are: H, but where the cell projects."""
+        return self._widths[0]
+
     def reset_parameters(self) -> None:
-        """Draw every parameter from U(-1/sqrt(H), 1/sqrt(H)): with one seed, the numbers that torch.nn draws."""
-        bound = self.hidden_size**-0.5
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -bound, bound)
+        """Fill every parameter as its cell says; those of RNN, GRU and LSTM, with one seed, as torch.nn does."""
+        for cell, names in zip(self._cells, self._names, strict=True):
+            for name, full in names:
+                cell.start(name, getattr(self, full))
 
     def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
         """Run the stack over a sequence from the state `hx`; shapes are in the class's docstring."""
         count = self._cells[0].states
         like = getattr(self, self._names[0][0][1])
-        x, states = self._enter(input, self.input_size, like, hx, [self.hidden_size] * count, (self.num_layers,))
+        x, states = self._enter(input, self.input_size, like, hx, self._widths, (self.num_layers,))
         finals = []
         for k, cell in enumerate(self._cells):
             if k:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 
 from tests.cases import SMALL, Case, Sizes, different_sizes, every_case, every_executor, problem
 from tests.tolerances import gradcheck
@@ -21,6 +21,8 @@ def test_gradients(case: Case, executor: str, sizes: Sizes) -> None:
 @every_executor
 @every_case
 def test_gradients_of_any_sizes(case: Case, executor: str, sizes: Sizes) -> None:
+    # What is normalized over two numbers is a step, but for rounding: no finite difference sees its slope.
+    assume("norm" not in case.name or sizes.H > 2)
     run, inputs, _ = problem(case, sizes, executor)
     gradcheck(run, inputs)
 

@@ -67,7 +67,7 @@ def test_a_batch_of_nothing(case: Case, executor: str) -> None:
     layer = case.build(D, H, executor=executor).double()
     x, states = torch.zeros(T, 0, D, dtype=torch.float64, requires_grad=True), random_states(layer, (0,))
     results = call(layer, x, states)
-    assert [result.shape for result in results] == [(T, 0, H), *(state.shape for state in states)]
+    assert [result.shape for result in results] == [(T, 0, states[0].shape[-1]), *(state.shape for state in states)]
     weights = list(layer.parameters())
     all_close(gradients(results, weights), [torch.zeros_like(weight) for weight in weights], "gradients")
 

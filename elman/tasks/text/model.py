@@ -42,7 +42,7 @@ class LanguageModel(nn.Module):
         self.embedding = nn.Embedding(vocabulary, embed)
         between = dropout if layers > 1 else 0.0
         self.recurrent = Stack(embed, hidden, layers, dropout=between, cell_type=cells.by_name(cell))
-        self.output = nn.Linear(hidden, vocabulary)
+        self.output = nn.Linear(self.recurrent.output_size, vocabulary)
         self.dropout = nn.Dropout(dropout)
         self.title = f"{cell.upper()} {f'{layers} x ' if layers > 1 else ''}{hidden}"
 

@@ -1,0 +1,48 @@
+"""The antisymmetric network."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, tanh
+from torch.nn.functional import linear
+
+from elman.cells._cell import GatedCell
+
+
+class AntisymmetricRNN(GatedCell):
+    """A step of a stable differential equation: the recurrent matrix neither grows nor shrinks what it carries.
+
+        h_t = h_{t-1} + e * tanh((W_hh - W_hh^T - d I) h_{t-1} + W_ih x_t + b_ih)
+
+    Chang et al., arXiv:1902.09689, equation 11. Arguments as for `GatedCell`, and
+
+    Args:
+        input_size: D.
+        hidden_size: H.
+        bias: without it there is no b_ih.
+        step: e, of the forward Euler method.
+        diffusion: d, a small damping that keeps that method stable.
+        **options: device and dtype of the parameters.
+
+    >>> h = AntisymmetricRNN(3, 5)(torch.randn(2, 3), torch.zeros(2, 5))
+    """
+
+    gates = 1
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, step: float = 0.1, diffusion: float = 0.01,
+        **options: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(input_size, hidden_size, bias, **options)
+        self.step, self.diffusion = step, diffusion
+
+    def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Those of an Elman network, with one bias."""
+        yield from (pair for pair in super().shapes() if pair[0] != "bias_hh")
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        """One step: x (B, D) and h (B, H) to the next h (B, H)."""
+        damping = self.diffusion * torch.eye(self.hidden_size, dtype=h.dtype, device=h.device)
+        W = self.weight_hh - self.weight_hh.t() - damping
+        return h + self.step * tanh(linear(h, W) + self.from_input(x))

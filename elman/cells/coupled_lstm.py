@@ -1,0 +1,34 @@
+"""The long short-term memory with coupled input and forget gates."""
+
+from torch import Tensor, sigmoid, tanh
+
+from elman.cells._cell import GatedCell
+
+
+class CoupledLSTM(GatedCell):
+    """An LSTM that forgets as much as it takes in (CIFG).
+
+        i_t = sigmoid(W_ii x_t + b_ii + W_hi h_{t-1} + b_hi)
+        g_t = tanh(W_ig x_t + b_ig + W_hg h_{t-1} + b_hg)
+        o_t = sigmoid(W_io x_t + b_io + W_ho h_{t-1} + b_ho)
+        c_t = (1 - i_t) * c_{t-1} + i_t * g_t
+        h_t = o_t * tanh(c_t)
+
+    Greff et al., "LSTM: A Search Space Odyssey", arXiv:1503.04069, there with peepholes. Gates are stacked in the order
+    i, g, o. Arguments as for `GatedCell`.
+
+    >>> import torch
+    >>> h, c = CoupledLSTM(3, 5)(torch.randn(2, 3), (torch.zeros(2, 5), torch.zeros(2, 5)))
+    """
+
+    gates = 3
+    states = 2
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """One step: x (B, D) and (h, c), each (B, H), to the next (h, c)."""
+        h, c = state
+        i, g, o = (self.from_input(x) + self.from_state(h)).chunk(3, -1)
+        i = sigmoid(i)
+        c = (1 - i) * c + i * tanh(g)
+        h = sigmoid(o) * tanh(c)
+        return h, c

@@ -1,0 +1,38 @@
+"""The independently recurrent network."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from elman.cells._cell import InputCell
+
+
+class IndRNN(InputCell):
+    """Every unit sees itself alone: h_t = relu(W_ih x_t + b_ih + u * h_{t-1}).
+
+    Li et al., arXiv:1803.04831. u is `weight_hh` (H), at first between 0 and 1. Arguments as for `InputCell`.
+
+    >>> h = IndRNN(3, 5)(torch.randn(2, 3), torch.zeros(2, 5))
+    """
+
+    gates = 1
+
+    weight_hh: Tensor
+
+    def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """The matrix, the vector u and the bias."""
+        yield "weight_ih", (self.hidden_size, self.input_size)
+        yield "weight_hh", (self.hidden_size,)
+        yield "bias_ih", (self.hidden_size,)
+
+    def start(self, name: str, value: Tensor) -> None:
+        """As every cell, but u from U(0, 1)."""
+        if name == "weight_hh":
+            nn.init.uniform_(value)
+        else:
+            super().start(name, value)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        """One step: x (B, D) and h (B, H) to the next h (B, H)."""
+        return torch.relu(self.from_input(x) + self.weight_hh * h)

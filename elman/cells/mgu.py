@@ -1,0 +1,29 @@
+"""The minimal gated unit."""
+
+from torch import Tensor, sigmoid, tanh
+
+from elman.cells._cell import GatedCell
+
+
+class MGU(GatedCell):
+    """A GRU whose one gate both forgets and resets.
+
+        f_t = sigmoid(W_if x_t + b_if + W_hf h_{t-1} + b_hf)
+        n_t = tanh(W_in x_t + b_in + W_hn (f_t * h_{t-1}) + b_hn)
+        h_t = (1 - f_t) * h_{t-1} + f_t * n_t
+
+    Zhou et al., "Minimal Gated Unit for Recurrent Neural Networks", arXiv:1603.09420. Gates are stacked in the order
+    f, n. Arguments as for `GatedCell`.
+
+    >>> import torch
+    >>> h = MGU(3, 5)(torch.randn(2, 3), torch.zeros(2, 5))
+    """
+
+    gates = 2
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        """One step: x (B, D) and h (B, H) to the next h (B, H)."""
+        x_f, x_n = self.from_input(x).chunk(2, -1)
+        f = sigmoid(x_f + self.from_state(h, 0, 1))
+        n = tanh(x_n + self.from_state(f * h, 1))
+        return (1 - f) * h + f * n

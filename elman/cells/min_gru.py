@@ -1,0 +1,28 @@
+"""The minimal gated recurrent unit that needs no recurrent product."""
+
+from torch import Tensor, sigmoid
+
+from elman.cells._cell import InputCell
+
+
+class MinGRU(InputCell):
+    """A GRU whose gate and candidate see x alone: a linear recurrence.
+
+        z_t = sigmoid(W_iz x_t + b_iz)
+        n_t = W_in x_t + b_in
+        h_t = (1 - z_t) * h_{t-1} + z_t * n_t
+
+    Feng et al., "Were RNNs All We Needed?", arXiv:2410.01201v2, section 3.1. Gates are stacked in the order z, n.
+    Arguments as for `InputCell`.
+
+    >>> import torch
+    >>> h = MinGRU(3, 5)(torch.randn(2, 3), torch.zeros(2, 5))
+    """
+
+    gates = 2
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        """One step: x (B, D) and h (B, H) to the next h (B, H)."""
+        z, n = self.from_input(x).chunk(2, -1)
+        z = sigmoid(z)
+        return (1 - z) * h + z * n

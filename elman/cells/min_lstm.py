@@ -1,0 +1,29 @@
+"""The minimal long short-term memory that needs no recurrent product."""
+
+from torch import Tensor, sigmoid
+
+from elman.cells._cell import InputCell
+
+
+class MinLSTM(InputCell):
+    """An LSTM whose gates and candidate see x alone, and whose gates add up to one: a linear recurrence.
+
+        f_t = sigmoid(W_if x_t + b_if)
+        i_t = sigmoid(W_ii x_t + b_ii)
+        n_t = W_in x_t + b_in
+        h_t = f_t / (f_t + i_t) * h_{t-1} + i_t / (f_t + i_t) * n_t
+
+    Feng et al., "Were RNNs All We Needed?", arXiv:2410.01201v2, section 3.2. Gates are stacked in the order f, i, n.
+    Arguments as for `InputCell`.
+
+    >>> import torch
+    >>> h = MinLSTM(3, 5)(torch.randn(2, 3), torch.zeros(2, 5))
+    """
+
+    gates = 3
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        """One step: x (B, D) and h (B, H) to the next h (B, H)."""
+        f, i, n = self.from_input(x).chunk(3, -1)
+        f, i = sigmoid(f), sigmoid(i)
+        return (f * h + i * n) / (f + i)

@@ -1,0 +1,48 @@
+"""The multiplicative long short-term memory."""
+
+from collections.abc import Iterator
+
+from torch import Tensor, sigmoid, tanh
+from torch.nn.functional import linear
+
+from elman.cells._cell import GatedCell
+
+
+class MultiplicativeLSTM(GatedCell):
+    """An LSTM whose gates see a product of x and h in the place of h.
+
+        m_t = (W_im x_t) * (W_hm h_{t-1})
+        i_t = sigmoid(W_ii x_t + b_ii + W_hi m_t + b_hi)
+        f_t = sigmoid(W_if x_t + b_if + W_hf m_t + b_hf)
+        g_t = tanh(W_ig x_t + b_ig + W_hg m_t + b_hg)
+        o_t = sigmoid(W_io x_t + b_io + W_ho m_t + b_ho)
+        c_t = f_t * c_{t-1} + i_t * g_t
+        h_t = o_t * tanh(c_t)
+
+    Krause et al., arXiv:1609.07959v3, equations 15 to 20, with the LSTM of today around m. `weight_im` (H, D) and
+    `weight_hm` (H, H) make m. Gates are stacked in the order i, f, g, o. Arguments as for `GatedCell`.
+
+    >>> import torch
+    >>> h, c = MultiplicativeLSTM(3, 5)(torch.randn(2, 3), (torch.zeros(2, 5), torch.zeros(2, 5)))
+    """
+
+    gates = 4
+    states = 2
+
+    weight_im: Tensor
+    weight_hm: Tensor
+
+    def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Those of an LSTM, and the two matrices of m."""
+        yield from super().shapes()
+        yield "weight_im", (self.hidden_size, self.input_size)
+        yield "weight_hm", (self.hidden_size, self.hidden_size)
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """One step: x (B, D) and (h, c), each (B, H), to the next (h, c)."""
+        h, c = state
+        m = linear(x, self.weight_im) * linear(h, self.weight_hm)
+        i, f, g, o = (self.from_input(x) + self.from_state(m)).chunk(4, -1)
+        c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+        h = sigmoid(o) * tanh(c)
+        return h, c

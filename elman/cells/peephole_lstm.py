@@ -1,0 +1,45 @@
+"""The long short-term memory with peepholes."""
+
+from collections.abc import Iterator
+
+from torch import Tensor, sigmoid, tanh
+
+from elman.cells._cell import GatedCell
+
+
+class PeepholeLSTM(GatedCell):
+    """An LSTM whose gates see the memory itself.
+
+        i_t = sigmoid(W_ii x_t + b_ii + W_hi h_{t-1} + b_hi + p_i * c_{t-1})
+        f_t = sigmoid(W_if x_t + b_if + W_hf h_{t-1} + b_hf + p_f * c_{t-1})
+        g_t = tanh(W_ig x_t + b_ig + W_hg h_{t-1} + b_hg)
+        c_t = f_t * c_{t-1} + i_t * g_t
+        o_t = sigmoid(W_io x_t + b_io + W_ho h_{t-1} + b_ho + p_o * c_t)
+        h_t = o_t * tanh(c_t)
+
+    Gers and Schmidhuber, "Recurrent Nets that Time and Count", IJCNN 2000, with the tanh of today. Gates are stacked in
+    the order i, f, g, o; `weight_ch` (3*H) holds p_i, p_f and p_o. Arguments as for `GatedCell`.
+
+    >>> import torch
+    >>> h, c = PeepholeLSTM(3, 5)(torch.randn(2, 3), (torch.zeros(2, 5), torch.zeros(2, 5)))
+    """
+
+    gates = 4
+    states = 2
+
+    weight_ch: Tensor
+
+    def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Those of an LSTM, and the peepholes."""
+        yield from super().shapes()
+        yield "weight_ch", (3 * self.hidden_size,)
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """One step: x (B, D) and (h, c), each (B, H), to the next (h, c)."""
+        h, c = state
+        i, f, g, o = (self.from_input(x) + self.from_state(h)).chunk(4, -1)
+        p_i, p_f, p_o = self.weight_ch.chunk(3)
+        c, before = sigmoid(f + p_f * c) * c, c
+        c = c + sigmoid(i + p_i * before) * tanh(g)
+        h = sigmoid(o + p_o * c) * tanh(c)
+        return h, c

@@ -1,0 +1,31 @@
+"""The gated recurrent unit of the paper."""
+
+from torch import Tensor, sigmoid, tanh
+
+from elman.cells._cell import GatedCell
+
+
+class ResetBeforeGRU(GatedCell):
+    """The GRU whose reset gate comes *before* the recurrent product, as in the paper and not in torch.nn.
+
+        r_t = sigmoid(W_ir x_t + b_ir + W_hr h_{t-1} + b_hr)
+        z_t = sigmoid(W_iz x_t + b_iz + W_hz h_{t-1} + b_hz)
+        n_t = tanh(W_in x_t + b_in + W_hn (r_t * h_{t-1}) + b_hn)
+        h_t = (1 - z_t) * n_t + z_t * h_{t-1}
+
+    Cho et al., arXiv:1406.1078v3. Gates are stacked in the order r, z, n. Arguments as for `GatedCell`.
+
+    >>> import torch
+    >>> h = ResetBeforeGRU(3, 5)(torch.randn(2, 3), torch.zeros(2, 5))
+    """
+
+    gates = 3
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        """One step: x (B, D) and h (B, H) to the next h (B, H)."""
+        x_r, x_z, x_n = self.from_input(x).chunk(3, -1)
+        h_r, h_z = self.from_state(h, 0, 2).chunk(2, -1)
+        r = sigmoid(x_r + h_r)
+        z = sigmoid(x_z + h_z)
+        n = tanh(x_n + self.from_state(r * h, 2))
+        return (1 - z) * n + z * h

@@ -1,0 +1,41 @@
+"""The long short-term memory with exponential gates."""
+
+import torch
+from torch import Tensor, sigmoid, tanh
+from torch.nn.functional import logsigmoid
+
+from elman.cells._cell import GatedCell
+
+
+class SLSTM(GatedCell):
+    """The sLSTM of xLSTM: an exponential input gate, a memory that is normalized, and a stabilizer m.
+
+        (i, f, z, o) = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh
+        m_t = max(log sigmoid(f) + m_{t-1}, i)
+        i_t = exp(i - m_t)
+        f_t = exp(log sigmoid(f) + m_{t-1} - m_t)
+        c_t = f_t * c_{t-1} + i_t * tanh(z)
+        n_t = f_t * n_{t-1} + i_t
+        h_t = sigmoid(o) * c_t / n_t
+
+    Beck et al., arXiv:2405.04517, equations 8 to 17, with the sigmoid forget gate and one head. The states are h, c, n
+    and m, all at first zero. Gates are stacked in the order i, f, z, o. Arguments as for `GatedCell`.
+
+    >>> state = tuple(torch.zeros(2, 5) for _ in range(4))
+    >>> h, c, n, m = SLSTM(3, 5)(torch.randn(2, 3), state)
+    """
+
+    gates = 4
+    states = 4
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
+        """One step: x (B, D) and (h, c, n, m), each (B, H), to the next (h, c, n, m)."""
+        h, c, n, m = state
+        i, f, z, o = (self.from_input(x) + self.from_state(h)).chunk(4, -1)
+        kept = logsigmoid(f) + m
+        m = torch.maximum(kept, i)
+        i, f = torch.exp(i - m), torch.exp(kept - m)
+        c = f * c + i * tanh(z)
+        n = f * n + i
+        h = sigmoid(o) * c / n
+        return h, c, n, m
