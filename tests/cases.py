@@ -119,7 +119,10 @@ def random_states(layer: nn.Module, batch: tuple[int, ...], dtype: torch.dtype =
     else:
         assert isinstance(layer, elman.Stack)
         shapes = [(layer.num_layers, *batch, width) for width in layer._widths]
-    return [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
+    states = [torch.randn(shape, dtype=dtype) for shape in shapes]
+    if isinstance(getattr(layer, "cell", None), cells.SLSTM):
+        states[2] = states[2].abs() + 0.5  # what is divided by: a sum of what is positive
+    return [state.requires_grad_() for state in states]
 
 
 def call(layer: nn.Module, x: Tensor, states: Sequence[Tensor] = ()) -> Results:
