@@ -208,6 +208,13 @@ POINTWISE: dict[Any, Operation] = {
     },
 }
 
+#: those that take longer than to load a number that was kept
+SLOW = {
+    aten.tanh.default, aten.sigmoid.default, aten.exp.default, aten.expm1.default, aten.log.default,
+    aten.log1p.default, aten.sin.default, aten.cos.default, aten.atan.default, aten.sinh.default, aten.cosh.default,
+    aten.erf.default, aten.pow.Tensor_Scalar, aten.pow.Tensor_Tensor,
+}  # fmt: skip
+
 #: what columns of a row are made one by: the number that changes nothing, and what makes two vectors one
 REDUCING: dict[Any, tuple[float, Combine]] = {
     aten.sum.dim_IntList: (0.0, _add),

@@ -7,11 +7,10 @@ from itertools import pairwise
 from torch.fx import Node
 
 from elman.through_time.capture import Step
-from elman.through_time.columns import arranged, aten, inside, source, width
+from elman.through_time.columns import aten, source, width
 from elman.through_time.graph import PRODUCT, Domain, domains, unturned
-from elman.through_time.operations import POINTWISE
+from elman.through_time.kept import kept
 from elman.through_time.program import Buffer, Kind, Place, Pointwise, Program, Store
-from elman.through_time.recorder import CONSTANT
 from elman.through_time.schedule import Stores, schedule
 
 
@@ -190,25 +189,22 @@ class _Planner:
         return found
 
     def _kept(self, roots: list[Node], memory: dict[Node, Place]) -> list[tuple[Node, int]]:
-        """What the backward loop uses of the forward step, and cannot make again by pointwise math."""
-        kept: dict[Node, int] = {}
+        """What the backward loop uses of the forward step, each with its first column of what is kept."""
         needed = _ancestors(roots)
-
-        def free(node: Node) -> bool:
-            node, _ = source(node, 0, width(node), {**memory, **kept})
-            if node in memory or node in kept:
-                return True
-            if arranged(node):
-                return all(free(part) for part, *_ in inside(node, 0, width(node)))
-            rows = [n for n in node.all_input_nodes if self.domain[n] is Domain.ROW]
-            return node.target is CONSTANT or (node.target in POINTWISE and all(free(row) for row in rows))
-
-        for node in self.step.graph.nodes:
-            forward = self.domain.get(node) is Domain.ROW and node not in self.of_backward
-            used = node in roots or any(user in needed and user in self.of_backward for user in node.users)
-            if forward and used and not free(node):
-                kept[node] = sum(map(width, kept))
-        return list(kept.items())
+        values = [
+            node
+            for node in self.step.graph.nodes
+            if self.domain.get(node) is Domain.ROW and node not in self.of_backward and "shape" in node.meta
+        ]
+        used = {
+            node for node in values
+            if node in roots or any(user in needed and user in self.of_backward for user in node.users)
+        }  # fmt: skip
+        places, total = [], 0
+        for node in kept(values, used, memory):
+            places.append((node, total))
+            total += width(node)
+        return places
 
     def _dx_place(self) -> Place:
         return Place(Buffer("dx", width(self.x), Kind.STEP))
