@@ -78,8 +78,7 @@ def _cells(layer: Stack | Recurrent, input: Tensor | None) -> Iterator[Cell]:
     """Each cell, its parameters and buffers, the width of its input and of its states."""
     if isinstance(layer, Stack):
         for k, cell in enumerate(layer._cells):
-            values = {name: getattr(layer, f"{name}_l{k}") for name, _ in cell.named_parameters()}
-            yield cell, values, cell.input_size, cell.state_size
+            yield layer._steps[k], layer._parameters_of(k), cell.input_size, cell.state_size
         return
     width = getattr(layer.cell, "input_size", None) if input is None else input.shape[-1]
     size = layer.state_size
@@ -108,7 +107,7 @@ def _of_native(
     states = sum(w for w, sequence in zip(plan.widths, plan.sequences, strict=True) if sequence)
     row = (plan.kept_width + states) * dtype.itemsize
     to = ", ".join(map(str, (sizes,) if isinstance(sizes, int) else sizes))
-    yield f"  {prefix}{type(cell).__name__}, {width} -> {to}, {str(dtype).removeprefix('torch.')}"
+    yield f"  {prefix}{cell._get_name()}, {width} -> {to}, {str(dtype).removeprefix('torch.')}"
     yield f"  before the loop, all steps at once: {_stages(plan.before)}"
     yield f"  in the loop, forward: {_stages(plan.forward)}"
     yield f"  in the loop, backward: {_stages(plan.backward)}"

@@ -23,6 +23,7 @@ class Cell(nn.Module):
     """
 
     states: ClassVar[int] = 1
+    order: ClassVar[str] = ""  # the letters of its gates, as they are stacked
 
     def __init__(
         self,
@@ -73,8 +74,6 @@ class GatedCell(Cell):
     `weight_ih` (G*H, D), `weight_hh` (G*H, H), `bias_ih` and `bias_hh` (G*H). Arguments as for `Cell`.
     """
 
-    gates: ClassVar[int]
-
     weight_ih: Tensor
     weight_hh: Tensor
     bias_ih: Tensor | None
@@ -82,7 +81,7 @@ class GatedCell(Cell):
 
     def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """The two matrices and the two biases."""
-        GH = self.gates * self.hidden_size
+        GH = len(self.order) * self.hidden_size
         yield "weight_ih", (GH, self.input_size)
         yield "weight_hh", (GH, self.hidden_size)
         yield "bias_ih", (GH,)
@@ -104,15 +103,13 @@ class GatedCell(Cell):
 class InputCell(Cell):
     """A cell of G gates without a recurrent product: `weight_ih` (G*H, D), `bias_ih` (G*H). Arguments as for `Cell`."""
 
-    gates: ClassVar[int]
-
     weight_ih: Tensor
     bias_ih: Tensor | None
 
     def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """The matrix and the bias."""
-        yield "weight_ih", (self.gates * self.hidden_size, self.input_size)
-        yield "bias_ih", (self.gates * self.hidden_size,)
+        yield "weight_ih", (len(self.order) * self.hidden_size, self.input_size)
+        yield "bias_ih", (len(self.order) * self.hidden_size,)
 
     def from_input(self, x: Tensor) -> Tensor:
         """W_ih x + b_ih, shape (B, G*H)."""

@@ -21,7 +21,7 @@ class CoupledLSTM(GatedCell):
     >>> h, c = CoupledLSTM(3, 5)(torch.randn(2, 3), (torch.zeros(2, 5), torch.zeros(2, 5)))
     """
 
-    gates = 3
+    order = "igo"
     states = 2
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ class GRU(GatedCell):
     >>> h = GRU(3, 5)(torch.randn(2, 3), torch.zeros(2, 5))
     """
 
-    gates = 3
+    order = "rzn"
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         """One step: x (B, D) and h (B, H) to the next h (B, H)."""

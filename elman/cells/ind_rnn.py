@@ -16,7 +16,7 @@ class IndRNN(InputCell):
     >>> h = IndRNN(3, 5)(torch.randn(2, 3), torch.zeros(2, 5))
     """
 
-    gates = 1
+    order = "a"
 
     weight_hh: Tensor
 

@@ -24,7 +24,7 @@ class LayerNormGRU(GatedCell):
     >>> h = LayerNormGRU(3, 5)(torch.randn(2, 3), torch.zeros(2, 5))
     """
 
-    gates = 3
+    order = "rzn"
 
     gain_ih: Tensor
     gain_hh: Tensor

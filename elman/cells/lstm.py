@@ -22,7 +22,7 @@ class LSTM(GatedCell):
     >>> h, c = LSTM(3, 5)(torch.randn(2, 3), (torch.zeros(2, 5), torch.zeros(2, 5)))
     """
 
-    gates = 4
+    order = "ifgo"
     states = 2
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

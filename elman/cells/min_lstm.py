@@ -20,7 +20,7 @@ class MinLSTM(InputCell):
     >>> h = MinLSTM(3, 5)(torch.randn(2, 3), torch.zeros(2, 5))
     """
 
-    gates = 3
+    order = "fin"
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         """One step: x (B, D) and h (B, H) to the next h (B, H)."""

@@ -26,7 +26,7 @@ class MultiplicativeLSTM(GatedCell):
     >>> h, c = MultiplicativeLSTM(3, 5)(torch.randn(2, 3), (torch.zeros(2, 5), torch.zeros(2, 5)))
     """
 
-    gates = 4
+    order = "ifgo"
     states = 2
 
     weight_im: Tensor

@@ -24,7 +24,7 @@ class PeepholeLSTM(GatedCell):
     >>> h, c = PeepholeLSTM(3, 5)(torch.randn(2, 3), (torch.zeros(2, 5), torch.zeros(2, 5)))
     """
 
-    gates = 4
+    order = "ifgo"
     states = 2
 
     weight_ch: Tensor

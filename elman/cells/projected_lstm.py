@@ -38,7 +38,7 @@ class ProjectedLSTM(GatedCell):
     torch.Size([2, 2])
     """
 
-    gates = 4
+    order = "ifgo"
     states = 2
 
     weight_hr: Tensor

@@ -19,7 +19,7 @@ class ResetBeforeGRU(GatedCell):
     >>> h = ResetBeforeGRU(3, 5)(torch.randn(2, 3), torch.zeros(2, 5))
     """
 
-    gates = 3
+    order = "rzn"
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         """One step: x (B, D) and h (B, H) to the next h (B, H)."""

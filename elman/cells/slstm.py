@@ -25,7 +25,7 @@ class SLSTM(GatedCell):
     >>> h, c, n, m = SLSTM(3, 5)(torch.randn(2, 3), state)
     """
 
-    gates = 4
+    order = "ifzo"
     states = 4
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:

@@ -1,6 +1,7 @@
 """Stacks of cells in the conventions of torch.nn: `RNN`, `GRU`, `LSTM`, and `Stack` for any cell of the shelf."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from torch.nn.functional import dropout
 from elman import cells
 from elman.cells._cell import Cell
 from elman.layers._layer import Layer
+from elman.layers._start import STARTS, start
+from elman.layers._zoneout import Zoneout
 from elman.through_time import State, known_executor, run
 
 
@@ -31,6 +34,11 @@ class Stack(Layer):
         dtype: of the parameters.
         cell_type: a class of `elman.cells`.
         executor: "auto", or a name in `elman.through_time.EXECUTORS`.
+        init: how the parameters begin: "torch" as in torch.nn, or as the cell says; "orthogonal"; "irnn", the identity
+            (for relu); "chrono", forget gates for memories of up to a hundred steps.
+        forget_bias: what the biases of a forget gate add up to at first.
+        zoneout: probability that a unit keeps its state, in training; or one for each state (the LSTM's h and c).
+        weight_drop: probability, for each entry of the recurrent matrices, to be zero through a whole sequence.
         options: of the cell.
 
     Shapes:
@@ -66,9 +74,17 @@ class Stack(Layer):
         *,
         cell_type: type[Cell] | None = None,
         executor: str = "auto",
+        init: str = "torch",
+        forget_bias: float | None = None,
+        zoneout: float | Sequence[float] = 0.0,
+        weight_drop: float = 0.0,
         **options: Any,
     ) -> None:
         super().__init__()
+        if init not in STARTS:
+            raise ValueError(f"init: expected one of {', '.join(STARTS)}, got {init!r}")
+        _check_probability("weight_drop", weight_drop)
+        self.init, self.forget_bias, self.weight_drop = init, forget_bias, float(weight_drop)
         _check(num_layers, dropout, bidirectional, proj_size, level=3 if type(self).__init__ is Stack.__init__ else 4)
         self.input_size, self.hidden_size, self.num_layers, self.bias = input_size, hidden_size, num_layers, bias
         self.batch_first, self.dropout = batch_first, float(dropout)
@@ -87,6 +103,8 @@ class Stack(Layer):
             for _ in range(num_layers - 1)
         ]
         self._cells = (first, *above)
+        self.zoneout = _of_each(zoneout, first.states)
+        self._steps = tuple(Zoneout(cell, self.zoneout) if any(self.zoneout) else cell for cell in self._cells)
         for k, cell in enumerate(self._cells):
             for name, parameter in cell.named_parameters():
                 value = torch.empty(parameter.shape, device=device, dtype=dtype)
@@ -105,7 +123,7 @@ class Stack(Layer):
         """Fill every parameter as its cell says; those of RNN, GRU and LSTM, with one seed, as torch.nn does."""
         for cell, names in zip(self._cells, self._names, strict=True):
             for name, full in names:
-                cell.start(name, getattr(self, full))
+                start(cell, name, getattr(self, full), self.init, self.forget_bias)
 
     def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
         """Run the stack over a sequence from the state `hx`; shapes are in the class's docstring."""
@@ -113,17 +131,33 @@ class Stack(Layer):
         like = getattr(self, self._names[0][0][1])
         x, states = self._enter(input, self.input_size, like, hx, self._widths, (self.num_layers,))
         finals = []
-        for k, cell in enumerate(self._cells):
+        for k, step in enumerate(self._steps):
             if k:
                 x = dropout(x, self.dropout, self.training)
-            parameters = {name: getattr(self, full) for name, full in self._names[k]}
             state: State = states[0][k] if count == 1 else tuple(state[k] for state in states)
-            x, final = run(cell, parameters, x, state, self.executor)
+            x, final = run(step, self._parameters_of(k), x, state, self.executor)
             finals.append((final,) if isinstance(final, Tensor) else final)
         one = len(finals) == 1
         pile = [layers[0].unsqueeze(0) if one else torch.stack(layers) for layers in zip(*finals, strict=True)]
         x, last = self._leave(input, x, tuple(pile))
         return x, last[0] if count == 1 else last
+
+    def _parameters_of(self, layer: int) -> dict[str, Tensor]:
+        """By the names that the layer's step has for them."""
+        within = "" if self._steps[layer] is self._cells[layer] else "cell."
+        found = {}
+        for name, full in self._names[layer]:
+            value = getattr(self, full)
+            if self.weight_drop and name.startswith("weight_h") and value.dim() > 1:
+                value = dropout(value, self.weight_drop, self.training)
+            found[within + name] = value
+        return found
+
+    def train(self, mode: bool = True) -> "Stack":
+        """As every module; the cells follow."""
+        for step in self._steps:
+            step.train(mode)
+        return super().train(mode)
 
     def extra_repr(self) -> str:
         """As torch.nn prints its own."""
@@ -136,13 +170,26 @@ class Stack(Layer):
 def _check(num_layers: int, dropout: float, bidirectional: bool, proj_size: int, level: int) -> None:
     if num_layers < 1:
         raise ValueError(f"num_layers: expected at least 1, got {num_layers}")
-    if isinstance(dropout, bool | str) or not 0 <= dropout <= 1:
-        raise ValueError(f"dropout: expected a probability from 0 to 1, got {dropout!r}")
+    _check_probability("dropout", dropout)
     if dropout and num_layers == 1:
         warnings.warn(f"dropout={dropout} has no effect: it acts between layers and num_layers is 1", stacklevel=level)
     for name, value in (("bidirectional", bidirectional), ("proj_size", proj_size)):
         if value:
             raise NotImplementedError(f"{name}={value}: not available yet; use torch.nn for this")
+
+
+def _check_probability(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"{name}: expected a probability from 0 to 1, got {value!r}")
+
+
+def _of_each(zoneout: float | Sequence[float], states: int) -> tuple[float, ...]:
+    given = tuple(zoneout) if isinstance(zoneout, tuple | list) else (zoneout,) * states
+    if len(given) != states:
+        raise ValueError(f"zoneout: expected one probability, or one for each of {states} states, got {zoneout!r}")
+    for value in given:
+        _check_probability("zoneout", value)
+    return tuple(float(value) for value in given)  # type: ignore[arg-type]
 
 
 class RNN(Stack):
