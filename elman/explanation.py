@@ -132,7 +132,8 @@ def _stages(program: "Program") -> str:
             told.append(f"product with {matrix} ({stage.depth} -> {stage.width}){', added up' * stage.add}")
         else:
             count = len(stage.stores)
-            told.append(f"{count} value{'s' * (count > 1)} of width {stage.width} in one pass")
+            size = f"{stage.heads} x {stage.width}" if stage.heads > 1 else f"{stage.width}"
+            told.append(f"{count} value{'s' * (count > 1)} of width {size} in one pass")
     return "; ".join(told) or "nothing"
 
 

@@ -1,0 +1,49 @@
+"""Write operations.md, from the tables that the native executor uses: `python docs/make_operations.py`."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from elman.through_time.columns import SPLIT, VIEW
+from elman.through_time.decompositions import DECOMPOSITIONS
+from elman.through_time.draws import METHODS
+from elman.through_time.graph import PRODUCT
+from elman.through_time.operations import POINTWISE, REDUCING
+
+HEAD = """# What a cell may be made of
+
+Made by `python docs/make_operations.py` from the tables of the native executor. The names are those of torch's own
+operations (`aten`), to which what one writes comes down: `torch.nn.functional.linear` to `t` and `addmm`, `chunk` to
+`split`, `torch.nn.RMSNorm` to `pow`, `mean`, `rsqrt` and `mul`. Whatever is made of parameters and buffers alone may be
+any operation of torch: it runs once in a call and not at every step.
+
+A value has a row for each member of the batch, of any shape: (B, H), (B,), (B, heads, size). What a row becomes may
+depend on that row alone. Operands are broadcast as in torch, along leading or trailing axes of the row.
+
+A cell that needs anything else runs on the loop executor, and is told of it once.
+"""
+
+
+def written(title: str, operations: Iterable[Any], text: str) -> str:
+    """A section."""
+    names = sorted({str(operation).removeprefix("aten.").split(".")[0].rstrip("_") for operation in operations})
+    return f"\n## {title}\n\n{text}\n\n{', '.join(f'`{name}`' for name in names if not name.startswith('_'))}\n"
+
+
+def page() -> str:
+    """The whole page."""
+    arranged = [*SPLIT, *VIEW, "slice", "select", "cat", "stack"]
+    return HEAD + "".join(
+        (
+            written("Matrix products", PRODUCT, "Of rows with a parameter, as many and as deep as one likes."),
+            written("Element by element", POINTWISE, "Compiled as vector code. Conditions are numbers, 1 and 0."),
+            written("Over the columns of a row", REDUCING, "Over all axes of a row, the last ones or the first ones."),
+            written("In smaller operations", DECOMPOSITIONS, "Known as a sum of the above."),
+            written("Arrangements of columns", arranged, "Nothing is copied: the numbers are read where they are."),
+            written("Random numbers", METHODS, "Drawn before the loop, in the order in which the loop draws them."),
+        )
+    )
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("operations.md").write_text(page())
