@@ -1,5 +1,6 @@
 """Operations that a cell may be made of: the native executor says what the loop says, gradients included."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -167,3 +168,30 @@ def test_native_is_loop(name: str, dtype: torch.dtype) -> None:
     expected = found(OPERATIONS[name], "loop", dtype)
     all_close(results, expected[0], "outputs")
     all_close(gradients, expected[1], "gradients")
+
+
+# What is no number, or none that is finite, or nearly so: each dtype's own limits are beside its tiny and its largest.
+SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 20.0, -20.0, 1e-8, -1e-8, -0.999, 88.7, -87.3, 100.0, -100.0, 710.0, -710.0]
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "exp": torch.exp, "expm1": torch.expm1, "log": torch.log, "log1p": torch.log1p, "sqrt": torch.sqrt,
+    "rsqrt": torch.rsqrt, "square": torch.square, "reciprocal": torch.reciprocal, "abs": torch.abs, "sign": torch.sign,
+    "relu": torch.relu, "clamp": lambda x: x.clamp(-1, 1), "maximum": lambda x: torch.maximum(x, -x),
+    "minimum": lambda x: torch.minimum(x, x * 0), "isnan": lambda x: torch.where(x.isnan(), 7.0, x),
+    "equal": lambda x: (x == x).to(x.dtype), "unequal": lambda x: (x != x).to(x.dtype), "floor": torch.floor,
+    "tanh": torch.tanh, "sigmoid": torch.sigmoid, "softplus": F.softplus, "logsigmoid": F.logsigmoid, "elu": F.elu,
+    "pow": lambda x: x**2.5,
+}  # fmt: skip
+
+
+@pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_special_numbers(name: str, dtype: torch.dtype) -> None:
+    limits = torch.finfo(dtype)
+    special = [*SPECIAL, math.inf, -math.inf, math.nan, limits.max, limits.min, limits.tiny, -limits.tiny]
+    x = torch.cat((torch.tensor(special, dtype=dtype), torch.linspace(-90, 90, 1001, dtype=dtype)))
+    layer = elman.Recurrent(lambda x, h: (FUNCTIONS[name](x), h), state_size=1, executor="native")
+    found, expected = layer(x.view(1, 1, -1))[0].flatten(), FUNCTIONS[name](x)
+    finite = expected.isfinite()
+    torch.testing.assert_close(found[~finite], expected[~finite], rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(found[finite], expected[finite], rtol=4 * limits.eps, atol=limits.tiny)

@@ -287,6 +287,17 @@ def test_half_precision(dtype: torch.dtype) -> None:
         layer(x)
 
 
+def test_an_error_in_planning_is_told_and_the_cell_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(step: object) -> None:
+        raise KeyError("a node")
+
+    monkeypatch.setattr("elman.through_time.native.registry.plan", broken)
+    layer, (x, h) = elman.Recurrent(Plain()), problem()
+    with pytest.warns(UserWarning, match="an error of elman's own, which is worth a report: KeyError: 'a node'"):
+        found = layer(x, h)
+    assert torch.equal(found[0], on_loop(layer)(x, h)[0])
+
+
 class Counting(Cell):
     count: Tensor
 

@@ -108,8 +108,8 @@ def log1p(code: Code, x: Value) -> Value:
 
 def _halved(code: Code, x: Value) -> tuple[Value, Value]:
     """How much less n shall be, and by what is to be multiplied for it."""
-    positive = code.b.fcmp_ordered(">", x, code.fill(0))
-    return code.b.select(positive, code.fill(1), code.fill(0)), code.b.select(positive, code.fill(2), code.fill(1))
+    large = code.b.fcmp_ordered(">", x, code.fill(1))
+    return code.b.select(large, code.fill(1), code.fill(0)), code.b.select(large, code.fill(2), code.fill(1))
 
 
 def _no_less_than(code: Code, x: Value, limit: float) -> Value:

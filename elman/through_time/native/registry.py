@@ -94,6 +94,12 @@ def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, state_size: 
             made = plan(capture(cell, shapes, input_size, state_size, marker))
         except CannotCapture as reason:
             why = f"{cell._get_name()} cannot run on the native executor: {reason}"
+        except Exception as error:
+            # The cell is none that anyone has thought of. It shall run, and be heard of.
+            why = (
+                f"{cell._get_name()} cannot run on the native executor, for an error of elman's own, which is worth a "
+                f"report: {type(error).__name__}: {error}"
+            )
         else:
             break
     else:
