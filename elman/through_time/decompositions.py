@@ -52,13 +52,13 @@ def _count(x: Tensor, dims: list[int] | None) -> int:
 
 
 @_of(aten.var.correction)
-def _var(x: Tensor, dims: list[int] | None, *, correction: float | None = None, keepdim: bool = False) -> Tensor:
+def _var(x: Tensor, dims: list[int] | None = None, *, correction: float | None = None, keepdim: bool = False) -> Tensor:
     centred = x - x.mean(dims, True)
     return (centred * centred).sum(dims, keepdim) / (_count(x, dims) - (1 if correction is None else correction))
 
 
 @_of(aten.std.correction)
-def _std(x: Tensor, dims: list[int] | None, *, correction: float | None = None, keepdim: bool = False) -> Tensor:
+def _std(x: Tensor, dims: list[int] | None = None, *, correction: float | None = None, keepdim: bool = False) -> Tensor:
     made: Tensor = _var(x, dims, correction=correction, keepdim=keepdim).sqrt()
     return made
 

@@ -6,7 +6,7 @@ import torch
 from torch.fx import Node
 
 from elman.through_time.capture import Step
-from elman.through_time.columns import VIEW, Fit, fit, operand
+from elman.through_time.columns import ITEM, VIEW, Fit, fit, operand
 from elman.through_time.recorder import CONSTANT, CannotCapture, line_of
 
 aten = torch.ops.aten
@@ -75,7 +75,8 @@ def _check_rows(node: Node, batch: int) -> None:
 
 
 def _mixing(node: Node) -> CannotCapture:
-    return CannotCapture(f"{node.target}, which mixes the rows of the batch{line_of(node)}")
+    target = operand(node, 0).target if node.target in ITEM else node.target  # an item is of what has several
+    return CannotCapture(f"{target}, which mixes the rows of the batch{line_of(node)}")
 
 
 def unturned(node: Node) -> tuple[Node, bool]:

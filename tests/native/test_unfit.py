@@ -311,6 +311,8 @@ class Counting(Cell):
 
 def test_an_integer_buffer() -> None:
     layer, (x, h) = elman.Recurrent(Counting()), problem()
+    with pytest.warns(UserWarning, match=r"alone, and was given torch\.float32 and torch\.int64"):
+        layer(x, h)
     same(forward_and_backward(layer, x, [h]), forward_and_backward(on_loop(layer), x, [h]))
     layer.executor = "native"
     with pytest.raises(RuntimeError, match=r"torch\.int64"):

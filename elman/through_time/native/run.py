@@ -46,11 +46,12 @@ def run(
     plan = Planned("", unfit((x, *states, *values)))
     if not plan.reason:
         plan = registry.planned(cell, _shapes(parameters), *_sizes(cell, x, state))
-        if plan.reason and not strict and not torch.compiler.is_compiling():
-            registry.warn_once(cell, plan.reason)
     if plan.reason:
         if strict:
             raise RuntimeError(plan.reason)
+        # Whoever gives half precision, or another device, knows it; what is in the cell is told.
+        if not unfit((x,)) and not torch.compiler.is_compiling():
+            registry.warn_once(cell, plan.reason)
         return loop.run(cell, parameters, x, state)
     own = int(bool(plan.output))  # an output that is no state is one that nobody reads
     if own:
