@@ -16,7 +16,7 @@ def test_gradients(case: Case, executor: str, sizes: Sizes) -> None:
     gradcheck(run, inputs)
 
 
-@settings(max_examples=4)
+@settings(max_examples=2)
 @given(sizes=different_sizes)
 @every_executor
 @every_case
