@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from elman.cells._cell import Cell
 
+LONGEST = 100  # steps, that memories begin with at most, by "chrono"
 Start = Callable[[Cell, str, Tensor], None]  # fills the memory of a cell's parameter of this name
 
 
@@ -37,16 +38,16 @@ def _irnn(cell: Cell, name: str, value: Tensor) -> None:
         nn.init.normal_(value, std=0.001)
 
 
-def _chrono(cell: Cell, name: str, value: Tensor, longest: int = 100) -> None:
+def _chrono(cell: Cell, name: str, value: Tensor) -> None:
     """Forget biases of log(u), input biases of -log(u), u from U(1, 99): memories of all lengths to a hundred steps.
 
-    Tallec and Ollivier, arXiv:1804.11188, equation 16, for T_max = 100.
+    Tallec and Ollivier, arXiv:1804.11188, equation 16, for T_max = LONGEST.
     """
     cell.start(name, value)
     if name.startswith("bias_") and value.dim() == 1 and len(value) == cell.hidden_size * len(cell.order):
         nn.init.zeros_(value)
         if name == "bias_ih":
-            forget = torch.empty(cell.hidden_size).uniform_(1, longest - 1).log_()
+            forget = torch.empty(cell.hidden_size).uniform_(1, LONGEST - 1).log_()
             gate(cell, value, "f").copy_(forget)
             if "i" in cell.order:
                 gate(cell, value, "i").copy_(-forget)

@@ -90,6 +90,8 @@ def capture(
             x, *rest = inputs()
             with torch.no_grad():
                 output, new = called(x, rest[:count], rest[count:])
+            if output is not new[0] and not output.shape[-1]:
+                raise CannotCapture("an output without columns")
             width = 0 if output is new[0] else output.shape[-1]
             own = int(bool(width))  # an output of its own stands before the states
 

@@ -35,6 +35,11 @@ def operand(node: Node, index: int) -> Node:
     return value
 
 
+def operation(node: Node) -> object:
+    """What makes a value; of an item, what made all of them."""
+    return operand(node, 0).target if node.target in ITEM else node.target
+
+
 def row(node: Node) -> tuple[int, ...]:
     """The shape of a value without the batch."""
     shape: tuple[int, ...] = node.meta["shape"]

@@ -1,12 +1,13 @@
 """Reading a captured step: which values belong to rows of the batch, which to the parameters."""
 
+from collections.abc import Iterable
 from enum import Enum
 
 import torch
 from torch.fx import Node
 
 from elman.through_time.capture import Step
-from elman.through_time.columns import ITEM, VIEW, Fit, fit, operand
+from elman.through_time.columns import VIEW, Fit, fit, operand, operation
 from elman.through_time.recorder import CONSTANT, CannotCapture, line_of
 
 aten = torch.ops.aten
@@ -75,8 +76,7 @@ def _check_rows(node: Node, batch: int) -> None:
 
 
 def _mixing(node: Node) -> CannotCapture:
-    target = operand(node, 0).target if node.target in ITEM else node.target  # an item is of what has several
-    return CannotCapture(f"{target}, which mixes the rows of the batch{line_of(node)}")
+    return CannotCapture(f"{operation(node)}, which mixes the rows of the batch{line_of(node)}")
 
 
 def unturned(node: Node) -> tuple[Node, bool]:
@@ -114,3 +114,24 @@ def matching(node: Node, value: Node) -> tuple[Fit, int, int] | None:
     if value.meta["domain"] is not Domain.WEIGHT or len(shape) == len(whole):
         shape = shape[1:]
     return fit(shape, whole[1:])
+
+
+def depends(step: Step, on: Iterable[Node]) -> set[Node]:
+    """These values, and all that is made of any of them."""
+    found = set(on)
+    for node in step.graph.nodes:
+        if node.op == "call_function" and any(value in found for value in node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def ancestors(nodes: Iterable[Node | None]) -> set[Node]:
+    """These values, and all that they are made of."""
+    found: set[Node] = set()
+    todo = [node for node in nodes if node is not None]
+    while todo:
+        node = todo.pop()
+        if node not in found:
+            found.add(node)
+            todo += node.all_input_nodes
+    return found

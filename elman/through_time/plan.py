@@ -8,7 +8,7 @@ from torch.fx import Node
 
 from elman.through_time.capture import Step
 from elman.through_time.columns import aten, source, width
-from elman.through_time.graph import PRODUCT, Domain, domains, unturned
+from elman.through_time.graph import PRODUCT, Domain, ancestors, depends, domains, unturned
 from elman.through_time.kept import kept
 from elman.through_time.program import Buffer, Kind, Place, Pointwise, Program, Store
 from elman.through_time.schedule import Stores, schedule
@@ -84,8 +84,8 @@ class _Planner:
         self.states, self.parameters, self.cotangents, self.draws = (inputs[a:b] for a, b in pairwise(ends))
         output = next(iter(step.graph.find_nodes(op="output"))).args[0]
         self.new, (self.dx,), self.d_states, self.d_parameters = output
-        self.of_backward = _depends(step, self.cotangents)
-        self.of_state = _depends(step, [*self.states, *self.cotangents])
+        self.of_backward = depends(step, self.cotangents)
+        self.of_state = depends(step, [*self.states, *self.cotangents])
 
     def plan(self) -> Plan:
         rows = [n for n in self.step.graph.nodes if self.domain.get(n) is Domain.ROW and n.target in PRODUCT]
@@ -101,7 +101,7 @@ class _Planner:
 
         backward_memory = self._backward_memory()
         reductions = self._reductions()
-        late = _depends(self.step, [n for n in rows if n in self.of_backward and n not in _ancestors(self.d_states)])
+        late = depends(self.step, [n for n in rows if n in self.of_backward and n not in ancestors(self.d_states)])
         frontier = self._frontier(late, reductions, backward_memory)
         roots = [*frontier.items(), *self._next_cotangents()]
         if self.dx is not None and self.dx not in late:
@@ -190,7 +190,7 @@ class _Planner:
 
     def _kept(self, roots: list[Node], memory: dict[Node, Place]) -> list[tuple[Node, int]]:
         """What the backward loop uses of the forward step, each with its first column of what is kept."""
-        needed = _ancestors(roots)
+        needed = ancestors(roots)
         values = [
             node
             for node in self.step.graph.nodes
@@ -241,22 +241,3 @@ def _place(node: Node, memory: dict[Node, Place]) -> Place:
         return memory[node]
     real, start = source(node, 0, width(node), memory)
     return Place(memory[real].buffer, memory[real].offset + start)
-
-
-def _depends(step: Step, on: Iterable[Node]) -> set[Node]:
-    found = set(on)
-    for node in step.graph.nodes:
-        if node.op == "call_function" and any(operand in found for operand in node.all_input_nodes):
-            found.add(node)
-    return found
-
-
-def _ancestors(nodes: Iterable[Node | None]) -> set[Node]:
-    found: set[Node] = set()
-    todo = [node for node in nodes if node is not None]
-    while todo:
-        node = todo.pop()
-        if node not in found:
-            found.add(node)
-            todo += node.all_input_nodes
-    return found

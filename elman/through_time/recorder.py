@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from torch._C import DispatchKey
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from elman.through_time import decompositions
+from elman.through_time import activations, decompositions
 from elman.through_time.decompositions import DECOMPOSITIONS, addmm, sums_in_two
 from elman.through_time.draws import METHODS, NUMBERS, OF_A_TENSOR, Draw
 
@@ -27,7 +27,7 @@ FILLED = {
 EMPTY = {aten.empty.memory_format, aten.empty_like.default, aten.new_empty.default}
 SAME = {aten.detach.default, aten.alias.default, aten.clone.default, aten.lift_fresh.default, aten._to_copy.default}
 TORCH = str(Path(torch.__file__).parent)
-OURS = (__file__, decompositions.__file__, TORCH)
+OURS = (__file__, activations.__file__, decompositions.__file__, TORCH)
 BEGIN = str(Path(__file__).with_name("capture.py"))  # from where a step is called
 
 

@@ -5,11 +5,12 @@ from math import prod
 
 from torch.fx import Node
 
-from elman.through_time.columns import ITEM, Fit, arranged, aten, inside, operand, reduced, source, width
-from elman.through_time.graph import PRODUCT, Domain, matching, unturned
-from elman.through_time.operations import POINTWISE, REDUCING
+from elman.through_time.columns import Fit, arranged, aten, inside, operand, reduced, source, width
+from elman.through_time.graph import PRODUCT, Domain, unturned
+from elman.through_time.operations import REDUCING
 from elman.through_time.program import Buffer, Kind, Place, Pointwise, Product, Program, Store
-from elman.through_time.recorder import CONSTANT, CannotCapture, line_of
+from elman.through_time.recorder import CannotCapture, line_of
+from elman.through_time.work import Work, check
 
 Stores = list[tuple[Node, Place]]
 
@@ -167,7 +168,8 @@ class _Schedule:
         ends = [*sorted(work.cuts), width(node)]
         found = []
         for start, end in zip([0, *ends[:-1]], ends, strict=True):
-            frames = Work(node, start, end - start, self._leaves()).frames or {(1, end - start)}
+            part = Work(node, start, end - start, self._leaves()) if work.cuts else work
+            frames = part.frames or {(1, end - start)}
             if len(frames) > 1 or prod(*frames) != end - start:
                 raise CannotCapture(f"{node.target} of shapes that differ{line_of(node)}")
             found.append((frames.pop(), start))
@@ -187,71 +189,3 @@ class _Schedule:
         assert a is not None
         program.stages.append(Product(a, weight, transposed, c, width(left), width(node), add=there is not None))
         self.products[total or node] = c
-
-
-class Work:
-    """How columns of a value are computed: where their sources change, and how what is broadcast lies in them.
-
-    Args:
-        node: the value.
-        start: the first column.
-        size: how many columns.
-        leaves: values that are there.
-
-    Raises:
-        CannotCapture: for what no pointwise code can make.
-    """
-
-    def __init__(self, node: Node, start: int, size: int, leaves: Container[Node]) -> None:
-        self.cuts: set[int] = set()  # columns, counted from the value's first
-        self.frames: set[tuple[int, int]] = set()  # heads and width
-        self._leaves, self._seen = leaves, set[tuple[Node, int, int, int]]()
-        self._visit(node, start, size, start)
-
-    def _visit(self, node: Node, start: int, size: int, at: int) -> None:
-        """Columns start .. start+size of a value that columns at .. at+size of the whole are made of."""
-        if node.meta["domain"] is Domain.WEIGHT:
-            return
-        node, start = source(node, start, size, self._leaves)
-        if (node, start, size, at) in self._seen or node in self._leaves:
-            return
-        self._seen.add((node, start, size, at))
-        if arranged(node):
-            for i, (value, first, count) in enumerate(inside(node, start, size)):
-                if i:
-                    self.cuts.add(at)
-                self._visit(value, first, count, at)
-                at += count
-        elif node.target not in PRODUCT and node.target not in REDUCING:
-            check(node)
-            for value in node.all_input_nodes:
-                self._operand(node, value, start, size, at)
-
-    def _operand(self, node: Node, value: Node, start: int, size: int, at: int) -> None:
-        found = matching(node, value)
-        assert found is not None
-        how, heads, each = found
-        if how is Fit.ALL:
-            self._visit(value, start, size, at)
-            return
-        if how is not Fit.ONE:
-            self.frames.add((heads, each))
-            if start or size != heads * each:
-                raise CannotCapture(f"{node.target} of parts that are broadcast{line_of(node)}")
-        if value.meta["domain"] is not Domain.WEIGHT:
-            inner = Work(value, 0, width(value), self._leaves)
-            if inner.cuts or inner.frames:
-                raise CannotCapture(f"{node.target} of parts that are broadcast{line_of(node)}")
-
-
-def check(node: Node) -> None:
-    """Raise CannotCapture unless the table of operations has the node's operation, on shapes that can be matched."""
-    line = line_of(node)
-    if node.target is CONSTANT:
-        return
-    if node.target not in POINTWISE:
-        target = operand(node, 0).target if node.target in ITEM else node.target  # an item is of what has several
-        raise CannotCapture(f"{target}, which is not in the table of operations{line}")
-    for value in node.all_input_nodes:
-        if matching(node, value) is None:
-            raise CannotCapture(f"{node.target} of shapes that differ{line}")

@@ -51,26 +51,32 @@ def sigmoid(code: Code, x: Value) -> Value:
 def exp(code: Code, x: Value) -> Value:
     """2^n (1 + expm1(r)); zero where that is below the smallest normal number."""
     _, least, most = RANGE[code.real.name]
-    b, a = code.b, _no_less_than(code, _no_more_than(code, x, most), least)
-    r, n = _reduced(code, a, exact=True)
-    # Half of it where it is large: the largest numbers are more than 2^n may be.
-    half, twice = _halved(code, x)
-    power = _power(code, b.fsub(n, half))
-    found = b.fmul(b.fmul(power, _polynomial(code, r, [1, 1, *_coefficients(code.real.name)])), twice)
-    found = b.select(b.fcmp_ordered(">", x, code.fill(most)), code.fill(math.inf), found)
-    return b.select(b.fcmp_ordered("<", x, code.fill(least)), code.fill(0), found)
+    r, power, twice = _in_two(code, x, least, most)
+    found = code.b.fmul(code.b.fmul(power, _polynomial(code, r, [1, 1, *_coefficients(code.real.name)])), twice)
+    found = _infinite(code, x, most, found)
+    return code.b.select(code.b.fcmp_ordered("<", x, code.fill(least)), code.fill(0), found)
 
 
 def expm1(code: Code, x: Value) -> Value:
     """The sum of 2^n m and 2^n - 1, where m is that of r: nothing is lost where x is small."""
     least, _, most = RANGE[code.real.name]
-    b, a = code.b, _no_less_than(code, _no_more_than(code, x, most), least)
-    r, n = _reduced(code, a, exact=True)
-    half, twice = _halved(code, x)
-    power = _power(code, b.fsub(n, half))
-    p = code.fma(b.fmul(r, r), _polynomial(code, r, _coefficients(code.real.name)), r)
-    found = b.fmul(code.fma(power, p, b.fsub(power, b.fdiv(code.fill(1), twice))), twice)
-    return b.select(b.fcmp_ordered(">", x, code.fill(most)), code.fill(math.inf), found)
+    r, power, twice = _in_two(code, x, least, most)
+    p = code.fma(code.b.fmul(r, r), _polynomial(code, r, _coefficients(code.real.name)), r)
+    less_one = code.b.fsub(power, code.b.fdiv(code.fill(1), twice))
+    return _infinite(code, x, most, code.b.fmul(code.fma(power, p, less_one), twice))
+
+
+def _in_two(code: Code, x: Value, least: float, most: float) -> tuple[Value, Value, Value]:
+    """R, 2^n or half of it, and by what that is to be multiplied: the largest numbers are more than 2^n may be."""
+    b = code.b
+    r, n = _reduced(code, _no_less_than(code, _no_more_than(code, x, most), least), exact=True)
+    large = b.fcmp_ordered(">", x, code.fill(1))
+    power = _power(code, b.fsub(n, b.select(large, code.fill(1), code.fill(0))))
+    return r, power, b.select(large, code.fill(2), code.fill(1))
+
+
+def _infinite(code: Code, x: Value, most: float, found: Value) -> Value:
+    return code.b.select(code.b.fcmp_ordered(">", x, code.fill(most)), code.fill(math.inf), found)
 
 
 def log(code: Code, x: Value) -> Value:
@@ -104,12 +110,6 @@ def log1p(code: Code, x: Value) -> Value:
     lost = b.fdiv(b.fsub(x, b.fsub(u, code.fill(1))), u)
     usual = b.and_(b.fcmp_ordered(">", u, code.fill(0)), b.fcmp_ordered("<", u, code.fill(math.inf)))
     return b.fadd(log(code, u), b.select(usual, lost, code.fill(0)))
-
-
-def _halved(code: Code, x: Value) -> tuple[Value, Value]:
-    """How much less n shall be, and by what is to be multiplied for it."""
-    large = code.b.fcmp_ordered(">", x, code.fill(1))
-    return code.b.select(large, code.fill(1), code.fill(0)), code.b.select(large, code.fill(2), code.fill(1))
 
 
 def _no_less_than(code: Code, x: Value, limit: float) -> Value:
