@@ -20,6 +20,7 @@ from torch.nn.functional import linear
 from elman import Recurrent, cells
 from elman.bench.layers import AGREEMENT, TIMES, Shape, medians, parse
 from elman.bench.run import geometric_mean, machine
+from elman.through_time import each
 from elman.through_time.native import registry
 from elman.through_time.program import Product
 
@@ -67,7 +68,7 @@ class Pair:
         self.layer, self.loop = Recurrent(self.cell, executor="native"), Hoisted(self.cell)
         self.x = torch.randn(*shape[:3], dtype=dtype, requires_grad=True)
         sizes = self.cell.state_size
-        widths = (sizes,) if isinstance(sizes, int) else sizes
+        widths = each(sizes)
         zeros = tuple(torch.zeros(shape.B, width, dtype=dtype) for width in widths)
         self.state: Any = zeros[0] if isinstance(sizes, int) else zeros
         self.dy = torch.randn(*shape[:2], widths[0], dtype=dtype)

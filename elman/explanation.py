@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from elman.layers import Recurrent, Stack
-from elman.through_time import EXECUTORS
+from elman.through_time import EXECUTORS, each
 
 if TYPE_CHECKING:
     from elman.through_time.plan import Plan
@@ -106,7 +106,7 @@ def _of_native(
     kept = ", ".join(f"{node.name}{node.meta.get('line', '')}" for node, _ in plan.kept) or "no values"
     states = sum(w for w, sequence in zip(plan.widths, plan.sequences, strict=True) if sequence)
     row = (plan.kept_width + states) * dtype.itemsize
-    to = ", ".join(map(str, (sizes,) if isinstance(sizes, int) else sizes))
+    to = ", ".join(map(str, each(sizes)))
     yield f"  {prefix}{cell._get_name()}, {width} -> {to}, {str(dtype).removeprefix('torch.')}"
     yield f"  before the loop, all steps at once: {_stages(plan.before)}"
     yield f"  in the loop, forward: {_stages(plan.forward)}"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from elman.layers._layer import Layer
-from elman.through_time import State, known_executor, run
+from elman.through_time import State, each, known_executor, run
 
 
 class Recurrent(Layer):
@@ -71,8 +71,7 @@ class Recurrent(Layer):
                 "Recurrent: state_size: a state that is learned needs its size, which the cell does not tell"
             )
         like = next(self.cell.parameters(), torch.empty(0))
-        sizes = (self.state_size,) if isinstance(self.state_size, int) else self.state_size
-        return nn.ParameterList(nn.Parameter(like.new_zeros(size)) for size in sizes)
+        return nn.ParameterList(nn.Parameter(like.new_zeros(size)) for size in each(self.state_size))
 
     def forward(self, input: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Run the cell over a sequence from `state`; shapes are in the class's docstring."""
@@ -89,14 +88,14 @@ class Recurrent(Layer):
             batch = (input.shape[0 if self.batch_first else 1],) if input.dim() == 3 else ()
             learned = tuple(value.expand(*batch, -1) for value in self.initial_state)
             state = learned[0] if single else learned
-        widths = (sizes,) if isinstance(sizes, int) else sizes
+        widths = each(sizes)
         values = dict(self.cell.named_parameters()) | dict(self.cell.named_buffers())
         # A cell that tells no size may read anything: numbers of tokens, say.
         reads = getattr(self.cell, "input_size", None)
         like = None if reads is None else next(iter(values.values()), None)
         x, states = self._enter(input, reads, like, state, widths)
         outputs, final = run(self.cell, values, x, states[0] if single else states, self.executor)
-        outputs, last = self._leave(input, outputs, (final,) if isinstance(final, Tensor) else final)
+        outputs, last = self._leave(input, outputs, each(final))
         return outputs, last[0] if single else last
 
 

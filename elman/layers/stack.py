@@ -13,7 +13,7 @@ from elman.cells._cell import Cell
 from elman.layers._layer import Layer
 from elman.layers._start import STARTS, start
 from elman.layers._zoneout import Zoneout
-from elman.through_time import State, known_executor, run
+from elman.through_time import State, each, known_executor, run
 
 
 class Stack(Layer):
@@ -96,8 +96,7 @@ class Stack(Layer):
         # The cells are equations without values (meta), kept out of the module tree by the tuple: the parameters
         # live here, flat and under the names that torch.nn gives them.
         first = self.cell_type(input_size, hidden_size, bias=bias, device="meta", **options)
-        sizes = first.state_size
-        self._widths = (sizes,) if isinstance(sizes, int) else sizes
+        self._widths = each(first.state_size)
         above = [
             self.cell_type(self._widths[0], hidden_size, bias=bias, device="meta", **options)
             for _ in range(num_layers - 1)
@@ -136,7 +135,7 @@ class Stack(Layer):
                 x = dropout(x, self.dropout, self.training)
             state: State = states[0][k] if count == 1 else tuple(state[k] for state in states)
             x, final = run(step, self._parameters_of(k), x, state, self.executor)
-            finals.append((final,) if isinstance(final, Tensor) else final)
+            finals.append(each(final))
         one = len(finals) == 1
         pile = [layers[0].unsqueeze(0) if one else torch.stack(layers) for layers in zip(*finals, strict=True)]
         x, last = self._leave(input, x, tuple(pile))

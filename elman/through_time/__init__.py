@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from torch import Tensor, nn
 
 from elman.through_time import loop
-from elman.through_time.loop import State
+from elman.through_time.loop import State, each
 
-__all__ = ["EXECUTORS", "State", "known_executor", "run"]
+__all__ = ["EXECUTORS", "State", "each", "known_executor", "run"]
 
 Executor = Callable[[nn.Module, Mapping[str, Tensor], Tensor, State], tuple[Tensor, State]]
 

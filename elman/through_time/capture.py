@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
 from elman.through_time.draws import Draw, Given
-from elman.through_time.loop import State, parted
+from elman.through_time.loop import State, each, parted
 from elman.through_time.recorder import CannotCapture, Recorder
 
 # Sizes to tell the batch by; others, for cells with slices, say, whose width happens to be one of the first.
@@ -62,7 +62,7 @@ def capture(
     Raises:
         CannotCapture: if the step is no fixed graph of operations on x, the states and the parameters.
     """
-    widths = (state_size,) if isinstance(state_size, int) else state_size
+    widths = each(state_size)
     taken = {input_size, *widths, *(size for shape in shapes.values() for size in shape)}
     batch = next(size for size in marker if size not in taken)
     generator = torch.Generator().manual_seed(0)
@@ -74,7 +74,7 @@ def capture(
         state: State = states[0] if isinstance(state_size, int) else tuple(states)
         result = torch.func.functional_call(cell, dict(zip(shapes, values, strict=True)), (x, state))
         output, state = parted(cell, result, state)
-        return output, (state,) if isinstance(state, Tensor) else state
+        return output, each(state)
 
     with _ordinary_mode():
         pool = draw(PERIOD).repeat(2 + max((prod(shape) for shape in shapes.values()), default=0) // PERIOD)

@@ -4,11 +4,18 @@ Any device and dtype, double backward, forward mode, vmap: whatever torch can do
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 State = Tensor | tuple[Tensor, ...]
+One = TypeVar("One", int, Tensor)
+
+
+def each(of: One | tuple[One, ...]) -> tuple[One, ...]:
+    """The states of a state, or the sizes of one, whether there is one or several."""
+    return (of,) if isinstance(of, int | Tensor) else tuple(of)
 
 
 def parted(cell: nn.Module, result: object, state: State) -> tuple[Tensor, State]:
@@ -50,8 +57,7 @@ def _form(result: object) -> str:
 
 
 def _check_shapes(cell: nn.Module, before: State, after: State) -> None:
-    olds, news = ((state,) if isinstance(state, Tensor) else state for state in (before, after))
-    for old, new in zip(olds, news, strict=True):
+    for old, new in zip(each(before), each(after), strict=True):
         if old.shape != new.shape:
             expected, came = tuple(old.shape), tuple(new.shape)
             raise ValueError(f"{cell._get_name()}: expected a state of the shape it was given, {expected}, got {came}")

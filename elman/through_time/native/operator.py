@@ -175,7 +175,7 @@ def _by_loop(
     given = states[own] if entry.plan.step.single else tuple(states[own:])
     with Given(values[t] for t in range(len(x)) for values in draws) if draws else nullcontext():
         outputs, finals = loop.run(cell, named, x, given)
-    results = (outputs, *((finals,) if isinstance(finals, Tensor) else finals))
+    results = (outputs, *loop.each(finals))
     pairs = [(result, d) for result, d in zip(results, (dy, *d_finals[own:]), strict=True) if d is not None]
     inputs = [tensor for tensor, need in zip((x, *states, *parameters), needed, strict=True) if need]
     found = iter(

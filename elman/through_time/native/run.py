@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from elman.through_time import loop
-from elman.through_time.loop import State
+from elman.through_time.loop import State, each
 from elman.through_time.native import registry
 from elman.through_time.native.operator import apply, draw
 from elman.through_time.native.registry import Planned, Sizes
@@ -33,7 +33,7 @@ def run(
     Raises:
         RuntimeError: if the cell, the device or the dtype is none that can be compiled.
     """
-    states = (state,) if isinstance(state, Tensor) else tuple(state)
+    states = each(state)
     values = tuple(parameters.values())
     if torch.is_autocast_enabled("cpu"):
         # As torch does for what loses too much in half precision: it is computed in single precision.
