@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from elman.explanation import explain
     from elman.layers import GRU, LSTM, RNN, Recurrent, Stack
+    from elman.through_time import named
 
 __version__ = "0.1.0"
 
-__all__ = ["GRU", "LSTM", "RNN", "Recurrent", "Stack", "__version__", "explain"]
+__all__ = ["GRU", "LSTM", "RNN", "Recurrent", "Stack", "__version__", "explain", "named"]
+HOMES = {"explain": "elman.explanation", "named": "elman.through_time"}
 
 
 def __getattr__(name: str) -> object:
     if name in __all__:
-        home = import_module("elman.explanation" if name == "explain" else "elman.layers")
-        return getattr(home, name)
+        return getattr(import_module(HOMES.get(name, "elman.layers")), name)
     raise AttributeError(f"module 'elman' has no attribute {name!r}")
 
 

@@ -49,7 +49,7 @@ def test_a_stack_of_any_cell(cell_type: Any) -> None:
 
 @native
 @every_cell
-@pytest.mark.parametrize("options", [{"zoneout": 0.3}, {"weight_drop": 0.4}], ids=str)
+@pytest.mark.parametrize("options", [{"zoneout": 0.3}, {"weight_drop": 0.4, "locked_dropout": 0.3}], ids=str)
 @pytest.mark.parametrize("training", [True, False])
 def test_executors_agree(cell_type: Any, options: dict[str, Any], training: bool) -> None:
     found = [everything(built(cell_type, executor, **options).train(training)) for executor in ("loop", "native")]
@@ -82,6 +82,44 @@ def test_weight_drop_holds_for_a_sequence() -> None:
     expected = torch.tanh(x @ p["weight_ih_l0"].T + p["bias_ih_l0"] + p["bias_hh_l0"])
     torch.testing.assert_close(outputs, expected)
     assert not torch.equal(layer.eval()(x)[0], outputs)
+
+
+@every_executor
+@pytest.mark.parametrize("name", ["LSTM", "GRU"])
+def test_recurrent_dropout_leaves_the_memory(name: str, executor: str) -> None:
+    layer = getattr(elman, name)(D, H, recurrent_dropout=1.0, executor=executor)
+    x, h = torch.randn(T, B, D), torch.rand(1, B, H)
+    found = layer.trajectory(x, (h, h.clone()) if name == "LSTM" else h)
+    forget, memory = ("f", found.states[1]) if name == "LSTM" else ("z", found.states)
+    torch.testing.assert_close(memory[1:], found.named[forget][1:] * memory[:-1])
+    plain = getattr(elman, name)(D, H)
+    plain.load_state_dict(layer.eval().state_dict())
+    torch.testing.assert_close(layer(x)[0], plain(x)[0])
+
+
+@native
+def test_recurrent_dropout_of_both_executors() -> None:
+    found = [everything(built(cells.GRU, executor, recurrent_dropout=0.4)) for executor in ("loop", "native")]
+    all_close(found[1][0], found[0][0], "outputs")
+    all_close(found[1][1], found[0][1], "gradients")
+
+
+def test_locked_dropout_has_one_mask_for_a_sequence() -> None:
+    layer = elman.GRU(D, H, locked_dropout=0.5)
+    x = torch.randn(T, 40, D, requires_grad=True)
+    (gradient,) = torch.autograd.grad(layer(x)[0].sum(), x)
+    dropped = gradient == 0
+    assert torch.equal(dropped, dropped[:1].expand_as(dropped))
+    assert dropped[0].float().mean().item() == pytest.approx(0.5, abs=0.15)
+    (gradient,) = torch.autograd.grad(layer.eval()(x)[0].sum(), x)
+    assert gradient.all()
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRU"])
+def test_layer_norm(name: str) -> None:
+    layer = getattr(elman, name)(D, H, layer_norm=True)
+    assert layer.cell_type is getattr(cells, f"LayerNorm{name}")
+    assert "gain_hh_l0" in layer.state_dict()
 
 
 def test_orthogonal() -> None:
@@ -129,6 +167,9 @@ def test_forget_bias(cell_type: Any) -> None:
             lambda: elman.LSTM(D, H, weight_drop="much"),  # type: ignore[arg-type]
             "weight_drop: expected a probability from 0 to 1, got 'much'",
         ),
+        (lambda: elman.RNN(D, H, layer_norm=True), "layer_norm: expected the cell LSTM or GRU, got RNN"),
+        (lambda: elman.RNN(D, H, recurrent_dropout=0.1), "expected a cell with a candidate, got RNN"),
+        (lambda: elman.LSTM(D, H, locked_dropout=-1), "locked_dropout: expected a probability from 0 to 1, got -1"),
         (lambda: cells.RecurrentHighway(D, H, depth=0), "depth: expected at least 1, got 0"),
         (lambda: cells.ProjectedLSTM(D, H, proj_size=0), "proj_size: expected at least 1, got 0"),
     ],

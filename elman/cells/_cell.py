@@ -24,6 +24,7 @@ class Cell(nn.Module):
 
     states: ClassVar[int] = 1
     order: ClassVar[str] = ""  # the letters of its gates, as they are stacked
+    candidate: ClassVar[str] = ""  # the name of what it would write into its state, if there is such a value
 
     def __init__(
         self,

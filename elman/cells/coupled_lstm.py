@@ -3,6 +3,7 @@
 from torch import Tensor, sigmoid, tanh
 
 from elman.cells._cell import GatedCell
+from elman.through_time import named
 
 
 class CoupledLSTM(GatedCell):
@@ -22,13 +23,14 @@ class CoupledLSTM(GatedCell):
     """
 
     order = "igo"
+    candidate = "g"
     states = 2
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """One step: x (B, D) and (h, c), each (B, H), to the next (h, c)."""
         h, c = state
         i, g, o = (self.from_input(x) + self.from_state(h)).chunk(3, -1)
-        i = sigmoid(i)
-        c = (1 - i) * c + i * tanh(g)
-        h = sigmoid(o) * tanh(c)
+        i, g, o = named(i=sigmoid(i), g=tanh(g), o=sigmoid(o))
+        c = (1 - i) * c + i * g
+        h = o * tanh(c)
         return h, c

@@ -7,6 +7,7 @@ from torch import Tensor, nn, sigmoid, tanh
 from torch.nn.functional import layer_norm, linear
 
 from elman.cells._cell import GatedCell
+from elman.through_time import named
 
 
 class LayerNormGRU(GatedCell):
@@ -25,6 +26,7 @@ class LayerNormGRU(GatedCell):
     """
 
     order = "rzn"
+    candidate = "n"
 
     gain_ih: Tensor
     gain_hh: Tensor
@@ -49,7 +51,8 @@ class LayerNormGRU(GatedCell):
         x_g, x_n = self._normed(linear(x, self.weight_ih), self.gain_ih, self.bias_ih)
         h_g, h_n = self._normed(linear(h, self.weight_hh), self.gain_hh, self.bias_hh)
         r, z = sigmoid(x_g + h_g).chunk(2, -1)
-        n = tanh(x_n + r * h_n)
+        r, z = named(r=r, z=z)
+        n = named(n=tanh(x_n + r * h_n))
         return (1 - z) * n + z * h
 
     def _normed(self, a: Tensor, gain: Tensor, bias: Tensor | None) -> list[Tensor]:

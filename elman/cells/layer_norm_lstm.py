@@ -6,6 +6,7 @@ from torch import Tensor, nn, sigmoid, tanh
 from torch.nn.functional import layer_norm, linear
 
 from elman.cells._cell import GatedCell
+from elman.through_time import named
 
 
 class LayerNormLSTM(GatedCell):
@@ -25,6 +26,7 @@ class LayerNormLSTM(GatedCell):
     """
 
     order = "ifgo"
+    candidate = "g"
     states = 2
 
     gain_ih: Tensor
@@ -56,6 +58,7 @@ class LayerNormLSTM(GatedCell):
         a = layer_norm(linear(x, self.weight_ih), self.gain_ih.shape, self.gain_ih, self.bias_ih)
         a = a + layer_norm(linear(h, self.weight_hh), self.gain_hh.shape, self.gain_hh)
         i, f, g, o = a.chunk(4, -1)
-        c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-        h = sigmoid(o) * tanh(layer_norm(c, self.gain_c.shape, self.gain_c, self.bias_c))
+        i, f, g, o = named(i=sigmoid(i), f=sigmoid(f), g=tanh(g), o=sigmoid(o))
+        c = f * c + i * g
+        h = o * tanh(layer_norm(c, self.gain_c.shape, self.gain_c, self.bias_c))
         return h, c

@@ -3,6 +3,7 @@
 from torch import Tensor, sigmoid, tanh
 
 from elman.cells._cell import GatedCell
+from elman.through_time import named
 
 
 class LSTM(GatedCell):
@@ -23,12 +24,14 @@ class LSTM(GatedCell):
     """
 
     order = "ifgo"
+    candidate = "g"
     states = 2
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """One step: x (B, D) and (h, c), each (B, H), to the next (h, c)."""
         h, c = state
         i, f, g, o = (self.from_input(x) + self.from_state(h)).chunk(4, -1)
-        c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-        h = sigmoid(o) * tanh(c)
+        i, f, g, o = named(i=sigmoid(i), f=sigmoid(f), g=tanh(g), o=sigmoid(o))
+        c = f * c + i * g
+        h = o * tanh(c)
         return h, c

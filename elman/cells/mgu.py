@@ -3,6 +3,7 @@
 from torch import Tensor, sigmoid, tanh
 
 from elman.cells._cell import GatedCell
+from elman.through_time import named
 
 
 class MGU(GatedCell):
@@ -20,10 +21,11 @@ class MGU(GatedCell):
     """
 
     order = "fn"
+    candidate = "n"
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         """One step: x (B, D) and h (B, H) to the next h (B, H)."""
         x_f, x_n = self.from_input(x).chunk(2, -1)
-        f = sigmoid(x_f + self.from_state(h, 0, 1))
-        n = tanh(x_n + self.from_state(f * h, 1))
+        f = named(f=sigmoid(x_f + self.from_state(h, 0, 1)))
+        n = named(n=tanh(x_n + self.from_state(f * h, 1)))
         return (1 - f) * h + f * n

@@ -3,6 +3,7 @@
 from torch import Tensor, sigmoid
 
 from elman.cells._cell import InputCell
+from elman.through_time import named
 
 
 class MinGRU(InputCell):
@@ -20,9 +21,10 @@ class MinGRU(InputCell):
     """
 
     order = "zn"
+    candidate = "n"
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         """One step: x (B, D) and h (B, H) to the next h (B, H)."""
         z, n = self.from_input(x).chunk(2, -1)
-        z = sigmoid(z)
+        z, n = named(z=sigmoid(z), n=n)
         return (1 - z) * h + z * n

@@ -3,6 +3,7 @@
 from torch import Tensor, sigmoid
 
 from elman.cells._cell import InputCell
+from elman.through_time import named
 
 
 class MinLSTM(InputCell):
@@ -21,9 +22,10 @@ class MinLSTM(InputCell):
     """
 
     order = "fin"
+    candidate = "n"
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         """One step: x (B, D) and h (B, H) to the next h (B, H)."""
         f, i, n = self.from_input(x).chunk(3, -1)
-        f, i = sigmoid(f), sigmoid(i)
+        f, i, n = named(f=sigmoid(f), i=sigmoid(i), n=n)
         return (f * h + i * n) / (f + i)

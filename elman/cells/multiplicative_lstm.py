@@ -6,6 +6,7 @@ from torch import Tensor, sigmoid, tanh
 from torch.nn.functional import linear
 
 from elman.cells._cell import GatedCell
+from elman.through_time import named
 
 
 class MultiplicativeLSTM(GatedCell):
@@ -27,6 +28,7 @@ class MultiplicativeLSTM(GatedCell):
     """
 
     order = "ifgo"
+    candidate = "g"
     states = 2
 
     weight_im: Tensor
@@ -41,8 +43,9 @@ class MultiplicativeLSTM(GatedCell):
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """One step: x (B, D) and (h, c), each (B, H), to the next (h, c)."""
         h, c = state
-        m = linear(x, self.weight_im) * linear(h, self.weight_hm)
+        m = named(m=linear(x, self.weight_im) * linear(h, self.weight_hm))
         i, f, g, o = (self.from_input(x) + self.from_state(m)).chunk(4, -1)
-        c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-        h = sigmoid(o) * tanh(c)
+        i, f, g, o = named(i=sigmoid(i), f=sigmoid(f), g=tanh(g), o=sigmoid(o))
+        c = f * c + i * g
+        h = o * tanh(c)
         return h, c

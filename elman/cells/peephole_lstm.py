@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from torch import Tensor, sigmoid, tanh
 
 from elman.cells._cell import GatedCell
+from elman.through_time import named
 
 
 class PeepholeLSTM(GatedCell):
@@ -25,6 +26,7 @@ class PeepholeLSTM(GatedCell):
     """
 
     order = "ifgo"
+    candidate = "g"
     states = 2
 
     weight_ch: Tensor
@@ -39,7 +41,8 @@ class PeepholeLSTM(GatedCell):
         h, c = state
         i, f, g, o = (self.from_input(x) + self.from_state(h)).chunk(4, -1)
         p_i, p_f, p_o = self.weight_ch.chunk(3)
-        c, before = sigmoid(f + p_f * c) * c, c
-        c = c + sigmoid(i + p_i * before) * tanh(g)
-        h = sigmoid(o + p_o * c) * tanh(c)
+        i, f, g = named(i=sigmoid(i + p_i * c), f=sigmoid(f + p_f * c), g=tanh(g))
+        c = f * c + i * g
+        o = named(o=sigmoid(o + p_o * c))
+        h = o * tanh(c)
         return h, c

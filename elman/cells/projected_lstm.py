@@ -7,6 +7,7 @@ from torch import Tensor, sigmoid, tanh
 from torch.nn.functional import linear
 
 from elman.cells._cell import GatedCell
+from elman.through_time import named
 
 
 class ProjectedLSTM(GatedCell):
@@ -39,6 +40,7 @@ class ProjectedLSTM(GatedCell):
     """
 
     order = "ifgo"
+    candidate = "g"
     states = 2
 
     weight_hr: Tensor
@@ -66,6 +68,7 @@ class ProjectedLSTM(GatedCell):
         """One step: x (B, D) and h (B, P), c (B, H), to the next (h, c)."""
         h, c = state
         i, f, g, o = (self.from_input(x) + self.from_state(h)).chunk(4, -1)
-        c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-        h = linear(sigmoid(o) * tanh(c), self.weight_hr)
+        i, f, g, o = named(i=sigmoid(i), f=sigmoid(f), g=tanh(g), o=sigmoid(o))
+        c = f * c + i * g
+        h = linear(o * tanh(c), self.weight_hr)
         return h, c

@@ -7,6 +7,7 @@ from torch import Tensor, sigmoid, tanh
 from torch.nn.functional import linear
 
 from elman.cells._cell import Cell
+from elman.through_time import named
 
 
 class RecurrentHighway(Cell):
@@ -64,6 +65,6 @@ class RecurrentHighway(Cell):
         for k in range(self.depth):
             a = linear(h, self.weight_hh[k], None if self.bias_hh is None else self.bias_hh[k])
             n, z = (a if k else a + linear(x, self.weight_ih)).chunk(2, -1)
-            z = sigmoid(z)
-            h = z * tanh(n) + (1 - z) * h
+            n, z = named(**{f"n_{k + 1}": tanh(n), f"z_{k + 1}": sigmoid(z)})
+            h = z * n + (1 - z) * h
         return h

@@ -3,6 +3,7 @@
 from torch import Tensor, sigmoid, tanh
 
 from elman.cells._cell import GatedCell
+from elman.through_time import named
 
 
 class ResetBeforeGRU(GatedCell):
@@ -20,12 +21,12 @@ class ResetBeforeGRU(GatedCell):
     """
 
     order = "rzn"
+    candidate = "n"
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         """One step: x (B, D) and h (B, H) to the next h (B, H)."""
         x_r, x_z, x_n = self.from_input(x).chunk(3, -1)
         h_r, h_z = self.from_state(h, 0, 2).chunk(2, -1)
-        r = sigmoid(x_r + h_r)
-        z = sigmoid(x_z + h_z)
-        n = tanh(x_n + self.from_state(r * h, 2))
+        r, z = named(r=sigmoid(x_r + h_r), z=sigmoid(x_z + h_z))
+        n = named(n=tanh(x_n + self.from_state(r * h, 2)))
         return (1 - z) * n + z * h

@@ -5,6 +5,7 @@ from torch import Tensor, sigmoid, tanh
 from torch.nn.functional import logsigmoid
 
 from elman.cells._cell import GatedCell
+from elman.through_time import named
 
 
 class SLSTM(GatedCell):
@@ -26,6 +27,7 @@ class SLSTM(GatedCell):
     """
 
     order = "ifzo"
+    candidate = "z"
     states = 4
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
@@ -34,8 +36,8 @@ class SLSTM(GatedCell):
         i, f, z, o = (self.from_input(x) + self.from_state(h)).chunk(4, -1)
         kept = logsigmoid(f) + m
         m = torch.maximum(kept, i)
-        i, f = torch.exp(i - m), torch.exp(kept - m)
-        c = f * c + i * tanh(z)
+        i, f, z, o = named(i=torch.exp(i - m), f=torch.exp(kept - m), z=tanh(z), o=sigmoid(o))
+        c = f * c + i * z
         n = f * n + i
-        h = sigmoid(o) * c / n
+        h = o * c / n
         return h, c, n, m

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from elman.through_time import Output
+
 
 class Layer(nn.Module):
     """What every layer does at its door: layouts, unbatched input, a state of zeros, checks."""
@@ -70,11 +72,18 @@ class Layer(nn.Module):
             raise ValueError(f"{name}: expected at least one time step, got shape {shape}")
         return x
 
-    def _leave(self, input: Tensor, outputs: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _leave(self, input: Tensor, outputs: Output, states: tuple[Tensor, ...]) -> tuple[Any, tuple[Tensor, ...]]:
         """Outputs and states in the layout that the input came in."""
         if input.dim() == 2:
-            return outputs.squeeze(1), tuple(state.squeeze(-2) for state in states)
-        return outputs.transpose(0, 1) if self.batch_first else outputs, states
+            states = tuple(state.squeeze(-2) for state in states)
+        if isinstance(outputs, dict):
+            return {name: self._laid_out(input, value) for name, value in outputs.items()}, states
+        return self._laid_out(input, outputs), states
+
+    def _laid_out(self, input: Tensor, values: Tensor) -> Tensor:
+        if input.dim() == 2:
+            return values.squeeze(1)
+        return values.transpose(0, 1) if self.batch_first else values
 
 
 def _shape(state: Any) -> tuple[int, ...] | str:

@@ -1,12 +1,14 @@
 """A layer from any cell."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from elman.layers._around import Watched, prefix
 from elman.layers._layer import Layer
+from elman.layers._trajectory import Trajectory, real_steps, trajectory, without_padding
 from elman.through_time import State, each, known_executor, run
 
 
@@ -28,7 +30,8 @@ class Recurrent(Layer):
 
     Shapes:
         input (T, B, D), or (T, D) without a batch; the state in the cell's own form, (B, H) or a tuple of them, or
-        (H) without a batch. Returns the output of every step (T, B, H) and the state after the last.
+        (H) without a batch. Returns the output of every step (T, B, H) and the state after the last. An output may be a
+        dictionary of tensors (B, ...): then a dictionary of (T, B, ...) is returned.
 
     Raises:
         TypeError: for what is no cell, or parameters of one that is a module; if the size of the state is not known;
@@ -64,6 +67,7 @@ class Recurrent(Layer):
         self.cell, self.batch_first, self.executor = _cell(cell, parameters), batch_first, known_executor(executor)
         self.state_size = _state_size(self.cell) if state_size is None else state_size
         self.initial_state = self._learned() if learn_state else None
+        self._watched: tuple[Watched] | None = None  # in a tuple, for its parameters are those of the cell
 
     def _learned(self) -> nn.ParameterList:
         if self.state_size is None:
@@ -73,8 +77,43 @@ class Recurrent(Layer):
         like = next(self.cell.parameters(), torch.empty(0))
         return nn.ParameterList(nn.Parameter(like.new_zeros(size)) for size in each(self.state_size))
 
-    def forward(self, input: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def forward(self, input: Tensor, state: State | None = None) -> tuple[Any, State]:
         """Run the cell over a sequence from `state`; shapes are in the class's docstring."""
+        x, states, single = self._begin(input, state)
+        outputs, final = self._run(self.cell, x, states, single)
+        outputs, last = self._leave(input, outputs, each(final))
+        return outputs, last[0] if single else last
+
+    def trajectory(
+        self, input: Tensor, state: State | None = None, lengths: Tensor | Sequence[int] | None = None
+    ) -> Trajectory:
+        """As a call, with the state after every step and every value that the cell gives a name to (`elman.named`).
+
+        Args:
+            input: as in a call.
+            state: as in a call.
+            lengths: how many steps of each row are real, (B,); behind them all is zero. None: all steps.
+
+        Returns:
+            `outputs`, as of a call; `states`, time before the shape of the state: (T, B, H) or a tuple of such;
+            `named`, names to values (T, B, ...). All can be differentiated.
+
+        >>> found = Recurrent(nn.LSTMCell(3, 5)).trajectory(torch.randn(7, 2, 3))
+        >>> h, c = found.states
+        >>> h.shape, c[4].shape
+        (torch.Size([7, 2, 5]), torch.Size([2, 5]))
+        """
+        x, states, single = self._begin(input, state)
+        real = real_steps(type(self).__name__, lengths, x)
+        if self._watched is None or self._watched[0].cell is not self.cell:
+            self._watched = (Watched(self.cell),)
+        self._watched[0].train(self.cell.training)
+        values, _ = self._run(self._watched[0], without_padding(x, real), states, single)
+        found = trajectory([values], real, single=single, stacked=False, batched=input.dim() == 3)
+        return found._replace(outputs=self._leave(input, found.outputs, ())[0])
+
+    def _begin(self, input: Tensor, state: State | None) -> tuple[Tensor, tuple[Tensor, ...], bool]:
+        """The input (T, B, D), the states (B, H), and whether the cell's state is one and no tuple."""
         sizes = self.state_size
         if sizes is None:
             if state is None:
@@ -88,15 +127,20 @@ class Recurrent(Layer):
             batch = (input.shape[0 if self.batch_first else 1],) if input.dim() == 3 else ()
             learned = tuple(value.expand(*batch, -1) for value in self.initial_state)
             state = learned[0] if single else learned
-        widths = each(sizes)
-        values = dict(self.cell.named_parameters()) | dict(self.cell.named_buffers())
         # A cell that tells no size may read anything: numbers of tokens, say.
         reads = getattr(self.cell, "input_size", None)
-        like = None if reads is None else next(iter(values.values()), None)
-        x, states = self._enter(input, reads, like, state, widths)
-        outputs, final = run(self.cell, values, x, states[0] if single else states, self.executor)
-        outputs, last = self._leave(input, outputs, each(final))
-        return outputs, last[0] if single else last
+        like = None if reads is None else next(iter(self._values().values()), None)
+        x, states = self._enter(input, reads, like, state, each(sizes))
+        return x, states, single
+
+    def _run(self, step: nn.Module, x: Tensor, states: tuple[Tensor, ...], single: bool) -> tuple[Any, State]:
+        """Run the cell, or one around it."""
+        around = prefix(step, self.cell)
+        values = {around + name: value for name, value in self._values().items()}
+        return run(step, values, x, states[0] if single else states, self.executor)
+
+    def _values(self) -> dict[str, Tensor]:
+        return dict(self.cell.named_parameters()) | dict(self.cell.named_buffers())
 
 
 class _Function(nn.Module):

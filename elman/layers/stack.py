@@ -10,10 +10,13 @@ from torch.nn.functional import dropout
 
 from elman import cells
 from elman.cells._cell import Cell
+from elman.layers._around import STATE, RecurrentDropout, Watched, Zoneout, prefix
 from elman.layers._layer import Layer
 from elman.layers._start import STARTS, start
-from elman.layers._zoneout import Zoneout
+from elman.layers._trajectory import Trajectory, real_steps, trajectory, without_padding
 from elman.through_time import State, each, known_executor, run
+
+LAYER_NORMED: dict[type[Cell], type[Cell]] = {cells.LSTM: cells.LayerNormLSTM, cells.GRU: cells.LayerNormGRU}
 
 
 class Stack(Layer):
@@ -39,6 +42,11 @@ class Stack(Layer):
         forget_bias: what the biases of a forget gate add up to at first.
         zoneout: probability that a unit keeps its state, in training; or one for each state (the LSTM's h and c).
         weight_drop: probability, for each entry of the recurrent matrices, to be zero through a whole sequence.
+        recurrent_dropout: probability, for each unit of a cell's candidate (the LSTM's g, the GRU's n), drawn anew at
+            every step, in training.
+        locked_dropout: probability, on the input of every layer, with one mask for all steps of a sequence, in
+            training: variational dropout.
+        layer_norm: of LSTM and GRU, the cells with layer normalization.
         options: of the cell.
 
     Shapes:
@@ -58,6 +66,9 @@ class Stack(Layer):
     """
 
     cell_type: type[Cell]
+    weight_drop: float
+    recurrent_dropout: float
+    locked_dropout: float
 
     def __init__(
         self,
@@ -78,13 +89,19 @@ class Stack(Layer):
         forget_bias: float | None = None,
         zoneout: float | Sequence[float] = 0.0,
         weight_drop: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        locked_dropout: float = 0.0,
+        layer_norm: bool = False,
         **options: Any,
     ) -> None:
         super().__init__()
         if init not in STARTS:
             raise ValueError(f"init: expected one of {', '.join(STARTS)}, got {init!r}")
-        _check_probability("weight_drop", weight_drop)
-        self.init, self.forget_bias, self.weight_drop = init, forget_bias, float(weight_drop)
+        chances = {"weight_drop": weight_drop, "recurrent_dropout": recurrent_dropout, "locked_dropout": locked_dropout}
+        for name, chance in chances.items():
+            _check_probability(name, chance)
+            setattr(self, name, float(chance))
+        self.init, self.forget_bias = init, forget_bias
         _check(num_layers, dropout, bidirectional, proj_size, level=3 if type(self).__init__ is Stack.__init__ else 4)
         self.input_size, self.hidden_size, self.num_layers, self.bias = input_size, hidden_size, num_layers, bias
         self.batch_first, self.dropout = batch_first, float(dropout)
@@ -93,6 +110,8 @@ class Stack(Layer):
             self.cell_type = cell_type
         elif not hasattr(self, "cell_type"):
             raise TypeError("Stack: cell_type: expected a class of elman.cells, got none; or use RNN, GRU or LSTM")
+        if layer_norm:
+            self.cell_type = _layer_normed(self.cell_type)
         # The cells are equations without values (meta), kept out of the module tree by the tuple: the parameters
         # live here, flat and under the names that torch.nn gives them.
         first = self.cell_type(input_size, hidden_size, bias=bias, device="meta", **options)
@@ -103,7 +122,8 @@ class Stack(Layer):
         ]
         self._cells = (first, *above)
         self.zoneout = _of_each(zoneout, first.states)
-        self._steps = tuple(Zoneout(cell, self.zoneout) if any(self.zoneout) else cell for cell in self._cells)
+        self._steps = tuple(self._around(cell) for cell in self._cells)
+        self._watched = tuple(Watched(step) for step in self._steps)
         for k, cell in enumerate(self._cells):
             for name, parameter in cell.named_parameters():
                 value = torch.empty(parameter.shape, device=device, dtype=dtype)
@@ -112,6 +132,11 @@ class Stack(Layer):
             tuple((name, f"{name}_l{k}") for name, _ in cell.named_parameters()) for k, cell in enumerate(self._cells)
         )
         self.reset_parameters()
+
+    def _around(self, cell: Cell) -> nn.Module:
+        """A cell with what the options put around it."""
+        step: nn.Module = RecurrentDropout(cell, self.recurrent_dropout) if self.recurrent_dropout else cell
+        return Zoneout(step, self.zoneout) if any(self.zoneout) else step
 
     @property
     def output_size(self) -> int:
@@ -126,35 +151,72 @@ class Stack(Layer):
 
     def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
         """Run the stack over a sequence from the state `hx`; shapes are in the class's docstring."""
-        count = self._cells[0].states
-        like = getattr(self, self._names[0][0][1])
-        x, states = self._enter(input, self.input_size, like, hx, self._widths, (self.num_layers,))
+        x, states = self._begin(input, hx)
         finals = []
         for k, step in enumerate(self._steps):
-            if k:
-                x = dropout(x, self.dropout, self.training)
-            state: State = states[0][k] if count == 1 else tuple(state[k] for state in states)
-            x, final = run(step, self._parameters_of(k), x, state, self.executor)
+            x, final = self._run(step, k, x, states)
             finals.append(each(final))
         one = len(finals) == 1
         pile = [layers[0].unsqueeze(0) if one else torch.stack(layers) for layers in zip(*finals, strict=True)]
-        x, last = self._leave(input, x, tuple(pile))
-        return x, last[0] if count == 1 else last
+        outputs, last = self._leave(input, x, tuple(pile))
+        return outputs, last[0] if len(last) == 1 else last
+
+    def trajectory(self, input: Tensor, hx: Any = None, lengths: Tensor | Sequence[int] | None = None) -> Trajectory:
+        """As a call, with the state after every step and every value that the cell gives a name to: its gates.
+
+        Args:
+            input: as in a call.
+            hx: as in a call.
+            lengths: how many steps of each row are real, (B,); behind them all is zero. None: all steps.
+
+        Returns:
+            `outputs`, as of a call; `states`, time before the shape of the state: (T, L, B, H), or a tuple of such;
+            `named`, names to values (T, L, B, H). All can be differentiated.
+
+        >>> found = LSTM(3, 5, num_layers=2).trajectory(torch.randn(7, 4, 3))
+        >>> h, c = found.states
+        >>> c.shape, sorted(found.named), found.named["f"].shape
+        (torch.Size([7, 2, 4, 5]), ['f', 'g', 'i', 'o'], torch.Size([7, 2, 4, 5]))
+        """
+        x, states = self._begin(input, hx)
+        real = real_steps(type(self).__name__, lengths, x)
+        x, layers = without_padding(x, real), []
+        for k, step in enumerate(self._watched):
+            values, _ = self._run(step, k, x, states)
+            layers.append(values)
+            x = values[STATE + "0"]
+        single = self._cells[0].states == 1
+        found = trajectory(layers, real, single=single, stacked=True, batched=input.dim() == 3)
+        return found._replace(outputs=self._leave(input, found.outputs, ())[0])
+
+    def _begin(self, input: Tensor, hx: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+        like = getattr(self, self._names[0][0][1])
+        return self._enter(input, self.input_size, like, hx, self._widths, (self.num_layers,))
+
+    def _run(self, step: nn.Module, k: int, x: Tensor, states: tuple[Tensor, ...]) -> tuple[Any, State]:
+        """Run layer k, whose cell `step` stands around, over the outputs of the one below."""
+        if k:
+            x = dropout(x, self.dropout, self.training)
+        if self.locked_dropout:
+            x = x * dropout(x.new_ones(1, *x.shape[1:]), self.locked_dropout, self.training)
+        around = prefix(step, self._cells[k])
+        values = {around + name: value for name, value in self._parameters_of(k).items()}
+        state: State = states[0][k] if len(states) == 1 else tuple(state[k] for state in states)
+        return run(step, values, x, state, self.executor)
 
     def _parameters_of(self, layer: int) -> dict[str, Tensor]:
-        """By the names that the layer's step has for them."""
-        within = "" if self._steps[layer] is self._cells[layer] else "cell."
+        """By the names that the layer's cell has for them."""
         found = {}
         for name, full in self._names[layer]:
             value = getattr(self, full)
             if self.weight_drop and name.startswith("weight_h") and value.dim() > 1:
                 value = dropout(value, self.weight_drop, self.training)
-            found[within + name] = value
+            found[name] = value
         return found
 
     def train(self, mode: bool = True) -> "Stack":
         """As every module; the cells follow."""
-        for step in self._steps:
+        for step in self._watched:
             step.train(mode)
         return super().train(mode)
 
@@ -180,6 +242,13 @@ def _check(num_layers: int, dropout: float, bidirectional: bool, proj_size: int,
 def _check_probability(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise ValueError(f"{name}: expected a probability from 0 to 1, got {value!r}")
+
+
+def _layer_normed(cell_type: type[Cell]) -> type[Cell]:
+    if cell_type not in LAYER_NORMED:
+        known = " or ".join(cell.__name__ for cell in LAYER_NORMED)
+        raise ValueError(f"layer_norm: expected the cell {known}, got {cell_type.__name__}")
+    return LAYER_NORMED[cell_type]
 
 
 def _of_each(zoneout: float | Sequence[float], states: int) -> tuple[float, ...]:

@@ -11,19 +11,21 @@ from torch import Tensor, nn
 
 from elman.through_time import loop
 from elman.through_time.loop import State, each
+from elman.through_time.named import named
+from elman.through_time.outputs import Output
 
-__all__ = ["EXECUTORS", "State", "each", "known_executor", "run"]
+__all__ = ["EXECUTORS", "Output", "State", "each", "known_executor", "named", "run"]
 
-Executor = Callable[[nn.Module, Mapping[str, Tensor], Tensor, State], tuple[Tensor, State]]
+Executor = Callable[[nn.Module, Mapping[str, Tensor], Tensor, State], tuple[Output, State]]
 
 
-def _native(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State) -> tuple[Tensor, State]:
+def _native(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State) -> tuple[Output, State]:
     from elman.through_time.native.run import run
 
     return run(cell, parameters, x, state)
 
 
-def _auto(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State) -> tuple[Tensor, State]:
+def _auto(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State) -> tuple[Output, State]:
     from elman.through_time.native.run import run
 
     return run(cell, parameters, x, state, strict=False)
@@ -36,18 +38,20 @@ if os.environ.get("ELMAN_NATIVE") == "0":
 
 def run(
     cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, executor: str = "auto"
-) -> tuple[Tensor, State]:
+) -> tuple[Output, State]:
     """Run a cell over a sequence.
 
     Args:
-        cell: `cell(x_t, state) -> state` for one step.
+        cell: `cell(x_t, state)` for one step, which returns the state, or (output, state) with a tensor (B, ...) or a
+            dictionary of such for the output.
         parameters: the cell's parameters and buffers by name; the cell's own values are not looked at.
         x: (T, B, D) with T >= 1.
         state: at t = 0, in the form the cell takes: a tensor (B, H) or a tuple of tensors.
         executor: a name in `EXECUTORS`, which runs or raises; "auto" is native where that can run, else loop.
 
     Returns:
-        The first state of every step, (T, B, H), and the whole state after the last.
+        The outputs of all steps, (T, B, ...), and the state after the last. Where a step has none, they are the first
+        of its states.
 
     Raises:
         ValueError: for an unknown executor.

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from elman.through_time.draws import Draw, Given
 from elman.through_time.loop import State, each, parted
+from elman.through_time.outputs import Form, Output, form, joined, row_width
 from elman.through_time.recorder import CannotCapture, Recorder
 
 # Sizes to tell the batch by; others, for cells with slices, say, whose width happens to be one of the first.
@@ -39,7 +40,7 @@ class Step:
     parameters: tuple[str, ...]
     states: int
     single: bool  # the cell's state is a tensor, and not a tuple of one
-    output: int  # the width of an output that is no state of the cell's, or 0
+    output: Form  # of an output that is no state of the cell's, or ()
     draws: tuple[Draw, ...]
 
 
@@ -70,7 +71,7 @@ def capture(
     def draw(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
-    def called(x: Tensor, states: Sequence[Tensor], values: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
+    def called(x: Tensor, states: Sequence[Tensor], values: Sequence[Tensor]) -> tuple[Output, Sequence[Tensor]]:
         state: State = states[0] if isinstance(state_size, int) else tuple(states)
         result = torch.func.functional_call(cell, dict(zip(shapes, values, strict=True)), (x, state))
         output, state = parted(cell, result, state)
@@ -90,21 +91,21 @@ def capture(
             x, *rest = inputs()
             with torch.no_grad():
                 output, new = called(x, rest[:count], rest[count:])
-            if output is not new[0] and not output.shape[-1]:
+            given = () if output is new[0] else form(output)
+            width, own = row_width(given), int(bool(given))  # an output of its own stands before the states
+            if own and not width:
                 raise CannotCapture("an output without columns")
-            width = 0 if output is new[0] else output.shape[-1]
-            own = int(bool(width))  # an output of its own stands before the states
 
             def step(x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
                 output, new = called(x, rest[own : own + count], rest[own + count :])
-                return (output, *new) if own else tuple(new)
+                return (joined(output), *new) if own else tuple(new)
 
             def of_step() -> list[Tensor]:
                 x, *rest = inputs()
                 return [x, draw(batch, width), *rest] if own else [x, *rest]
 
             graph, draws = _recorded(step, of_step(), [draw(batch, w) for w in ((width, *widths) if own else widths)])
-            found = Step(graph, batch, tuple(shapes), own + count, isinstance(state_size, int), width, tuple(draws))
+            found = Step(graph, batch, tuple(shapes), own + count, isinstance(state_size, int), given, tuple(draws))
             _check(found, step, of_step())
         except CannotCapture:
             raise
@@ -144,6 +145,8 @@ def _recorded(step: Any, inputs: Sequence[Tensor], cotangents: Sequence[Tensor])
     if [tuple(state.shape) for state in new] != [tuple(c.shape) for c in cotangents]:
         shapes = [tuple(state.shape) for state in new]
         raise CannotCapture(f"the step turns states of shapes {[tuple(c.shape) for c in cotangents]} into {shapes}")
+    if other := [str(state.dtype) for state in new if state.dtype != inputs[0].dtype]:
+        raise CannotCapture(f"the step makes a state or an output of {other[0]}")
     outputs = [recorder.named(state) for state in new]
     gradients: Sequence[Tensor | None] = [None] * len(leaves)
     if any(state.requires_grad for state in new):

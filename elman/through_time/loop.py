@@ -4,10 +4,12 @@ Any device and dtype, double backward, forward mode, vmap: whatever torch can do
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from elman.through_time.outputs import Output, stacked
 
 State = Tensor | tuple[Tensor, ...]
 One = TypeVar("One", int, Tensor)
@@ -18,8 +20,8 @@ def each(of: One | tuple[One, ...]) -> tuple[One, ...]:
     return (of,) if isinstance(of, int | Tensor) else tuple(of)
 
 
-def parted(cell: nn.Module, result: object, state: State) -> tuple[Tensor, State]:
-    """The output and the state that a step has returned: `state`, `(output, state)`, or a state that is the output.
+def parted(cell: nn.Module, result: object, state: State) -> tuple[Output, State]:
+    """The output and the state that a step has returned: `state`, whose first is the output, or `(output, state)`.
 
     Args:
         cell: for the message.
@@ -33,11 +35,11 @@ def parted(cell: nn.Module, result: object, state: State) -> tuple[Tensor, State
         match result:
             case Tensor():
                 return result, result
-            case (Tensor() as output, Tensor() as new):
+            case (output, Tensor() as new) if _is_output(output):
                 return output, new
     else:
         match result:
-            case (Tensor() as output, (tuple() | list()) as news) if _tensors(news, len(state)):
+            case (output, (tuple() | list()) as news) if _is_output(output) and _tensors(news, len(state)):
                 return output, tuple(news)
             case tuple() | list() if _tensors(result, len(state)):
                 return result[0], tuple(result)
@@ -48,6 +50,12 @@ def parted(cell: nn.Module, result: object, state: State) -> tuple[Tensor, State
 
 def _tensors(values: Sequence[object], count: int) -> bool:
     return len(values) == count and all(isinstance(value, Tensor) for value in values)
+
+
+def _is_output(value: object) -> TypeGuard[Output]:
+    if isinstance(value, dict) and value:
+        return all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items())
+    return isinstance(value, Tensor)
 
 
 def _form(result: object) -> str:
@@ -68,20 +76,20 @@ class _Unrolled(nn.Module):
         super().__init__()
         self.cell = cell
 
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        outputs: list[Tensor] = []
+    def forward(self, x: Tensor, state: State) -> tuple[Output, State]:
+        outputs: list[Output] = []
         for x_t in x.unbind(0):
             output, new = parted(self.cell, self.cell(x_t, state), state)
             if not outputs:
                 _check_shapes(self.cell, state, new)
             state = new
             outputs.append(output)
-        return torch.stack(outputs), state
+        return stacked(outputs), state
 
 
-def run(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State) -> tuple[Tensor, State]:
+def run(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State) -> tuple[Output, State]:
     """Run `cell` over `x`, as `elman.through_time.run` says."""
     # One functional call around the whole loop: its bookkeeping is paid once and not at every step.
     named = {f"cell.{name}": value for name, value in parameters.items()}
-    result: tuple[Tensor, State] = torch.func.functional_call(_Unrolled(cell), named, (x, state))
+    result: tuple[Output, State] = torch.func.functional_call(_Unrolled(cell), named, (x, state))
     return result

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from elman.through_time import loop
 from elman.through_time.draws import Given, drawn
 from elman.through_time.native.registry import compiled, known
+from elman.through_time.outputs import joined
 
 _library = torch.library.Library("elman", "DEF")
 _library.define(
@@ -175,7 +176,7 @@ def _by_loop(
     given = states[own] if entry.plan.step.single else tuple(states[own:])
     with Given(values[t] for t in range(len(x)) for values in draws) if draws else nullcontext():
         outputs, finals = loop.run(cell, named, x, given)
-    results = (outputs, *loop.each(finals))
+    results = (joined(outputs, 2), *loop.each(finals))
     pairs = [(result, d) for result, d in zip(results, (dy, *d_finals[own:]), strict=True) if d is not None]
     inputs = [tensor for tensor, need in zip((x, *states, *parameters), needed, strict=True) if need]
     found = iter(

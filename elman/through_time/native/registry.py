@@ -12,6 +12,7 @@ from torch import nn
 
 from elman.through_time.capture import MARKERS, capture
 from elman.through_time.native.executor import Native
+from elman.through_time.outputs import Form
 from elman.through_time.plan import Plan, plan
 from elman.through_time.recorder import CannotCapture
 
@@ -26,7 +27,7 @@ class Planned(NamedTuple):
 
     key: str
     reason: str  # why there is none
-    output: int = 0  # the width of an output that is no state of the cell's
+    output: Form = ()  # of an output that is no state of the cell's
     draws: bool = False
 
 

@@ -11,13 +11,14 @@ from elman.through_time.loop import State, each
 from elman.through_time.native import registry
 from elman.through_time.native.operator import apply, draw
 from elman.through_time.native.registry import Planned, Sizes
+from elman.through_time.outputs import Output, apart, row_width
 
 DTYPES = (torch.float32, torch.float64)
 
 
 def run(
     cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, strict: bool = True
-) -> tuple[Tensor, State]:
+) -> tuple[Output, State]:
     """Run `cell` over `x`, as `elman.through_time.run` says.
 
     What only the loop executor can differentiate (forward mode, torch.func, a gradient of a gradient) goes to it, and
@@ -55,8 +56,9 @@ def run(
         return loop.run(cell, parameters, x, state)
     own = int(bool(plan.output))  # an output that is no state is one that nobody reads
     if own:
-        states = (x.new_zeros(x.shape[1], plan.output), *states)
-    outputs, finals = apply(plan.key, x, states, values, draw(plan.key, x) if plan.draws else [])
+        states = (x.new_zeros(x.shape[1], row_width(plan.output)), *states)
+    rows, finals = apply(plan.key, x, states, values, draw(plan.key, x) if plan.draws else [])
+    outputs = apart(rows, plan.output) if own else rows
     return outputs, finals[own] if isinstance(state, Tensor) else tuple(finals[own:])
 
 

@@ -1,0 +1,64 @@
+"""Names for values within a step: gates, say, that somebody may want to see or to change."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+Change = Callable[[Tensor], Tensor]
+
+
+class _Asked(threading.local):
+    """What is asked for in this thread: names to values seen, and names to what is done with them."""
+
+    seen: dict[str, Tensor] | None = None
+    changes: Mapping[str, Change] | None = None
+
+
+_asked = _Asked()
+
+
+def named(**values: Tensor) -> Any:
+    """The values, under names by which `layer.trajectory` gives them back.
+
+    A cell says of the values of its step what they are called:
+
+        i, f = named(i=sigmoid(a), f=sigmoid(b))
+        n = named(n=tanh(d))
+
+    Args:
+        values: each of shape (B, ...), with a row for each member of the batch. A name stands once in a step.
+
+    Returns:
+        The values as a tuple, in order, or the only one.
+    """
+    if _asked.changes is not None:
+        values |= {name: change(values[name]) for name, change in _asked.changes.items() if name in values}
+    if _asked.seen is not None:
+        for name in values:
+            if name in _asked.seen:
+                raise ValueError(f"named: {name}: expected a name once in a step, got it twice")
+        _asked.seen |= values
+    return tuple(values.values()) if len(values) > 1 else next(iter(values.values()))
+
+
+@contextmanager
+def seen() -> Iterator[dict[str, Tensor]]:
+    """What is named within, by name."""
+    before, _asked.seen = _asked.seen, {}
+    try:
+        yield _asked.seen
+    finally:
+        _asked.seen = before
+
+
+@contextmanager
+def changed(changes: Mapping[str, Change]) -> Iterator[None]:
+    """What is named within is what the change of that name makes of it."""
+    before, _asked.changes = _asked.changes, changes
+    try:
+        yield
+    finally:
+        _asked.changes = before

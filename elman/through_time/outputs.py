@@ -1,0 +1,49 @@
+"""What a step gives besides its state: a tensor, or several by name, which lie side by side in one row."""
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+from torch import Tensor
+
+Output = Tensor | dict[str, Tensor]
+Form = tuple[tuple[str, tuple[int, ...]], ...]  # names and shapes without the batch; "" is the only one's name
+
+
+def form(output: Output) -> Form:
+    """The names and shapes of what a step gives."""
+    named = {"": output} if isinstance(output, Tensor) else output
+    return tuple((name, tuple(value.shape[1:])) for name, value in named.items())
+
+
+def row_width(form: Form) -> int:
+    """How many numbers a row of all of them has."""
+    return sum(prod(shape) for _, shape in form)
+
+
+def joined(output: Output, lead: int = 1) -> Tensor:
+    """All side by side, behind the `lead` axes of batch and time."""
+    if isinstance(output, Tensor) and output.dim() == lead + 1:
+        return output
+    rows = [v.flatten(lead) if v.dim() > lead else v.unsqueeze(-1) for v in _values(output)]
+    return torch.cat(rows, -1)
+
+
+def apart(rows: Tensor, form: Form) -> Output:
+    """Rows of all of them, (T, B, width), as what they were."""
+    pieces = rows.split([prod(shape) for _, shape in form], -1)
+    values = [piece.unflatten(-1, shape) if len(shape) > 1 else piece.reshape(*piece.shape[:-1], *shape)
+              for piece, (_, shape) in zip(pieces, form, strict=True)]  # fmt: skip
+    return values[0] if form[0][0] == "" else dict(zip((name for name, _ in form), values, strict=True))
+
+
+def stacked(outputs: Sequence[Output]) -> Output:
+    """Those of every step as (T, B, ...)."""
+    first = outputs[0]
+    if isinstance(first, Tensor):
+        return torch.stack([output for output in outputs if isinstance(output, Tensor)])
+    return {name: torch.stack([output[name] for output in outputs]) for name in first}  # type: ignore[index]
+
+
+def _values(output: Output) -> Sequence[Tensor]:
+    return (output,) if isinstance(output, Tensor) else tuple(output.values())
