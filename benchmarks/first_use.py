@@ -1,10 +1,11 @@
-"""How long the first use of a layer takes, in processes of their own: `python benchmarks/first_use.py`.
+"""How long the first use of a layer takes, in processes of their own: `python benchmarks/first_use.py [--shelf]`.
 
 Once with nothing in the cache, then from the cache of the run before, then a second call and calls of other shapes in
 the same process. Time to import torch and elman is not counted; planning, compiling or loading, and one forward and
 backward pass at T = 4, B = 3 are.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -14,13 +15,15 @@ from statistics import median
 
 from elman.bench.layers import PAIRS
 from elman.bench.run import machine
+from elman.cells import SHELF
 
 SCRIPT = """
 import json
 import sys
 import time
+from functools import partial
 import torch
-import elman
+import elman.cells
 from elman.bench.layers import PAIRS
 import elman.through_time.native.run  # with the rest of the engine, as torch is: not a part of what is timed
 from elman.through_time.native import host
@@ -29,7 +32,8 @@ compilations = []
 compile = host.machine_code
 host.machine_code = lambda *given: compilations.append(1) or compile(*given)
 name, D, H = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-layer = PAIRS[name].ours(D, H, executor="native")
+build = PAIRS[name].ours if name in PAIRS else partial(elman.Stack, cell_type=elman.cells.by_name(name))
+layer = build(D, H, executor="native")
 times = []
 for T, B in [(4, 3), (4, 3), (9, 5)]:
     x = torch.randn(T, B, D, requires_grad=True)
@@ -39,7 +43,7 @@ for T, B in [(4, 3), (4, 3), (9, 5)]:
 print(json.dumps(times))
 """
 SIZES = ((64, 64), (256, 256), (1024, 1024))
-REPEATS = 5
+REPEATS = 3
 
 
 def times(cell: str, sizes: tuple[int, int], cache: str) -> list[tuple[float, int]]:
@@ -51,10 +55,14 @@ def times(cell: str, sizes: tuple[int, int], cache: str) -> list[tuple[float, in
 
 def main() -> None:
     """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shelf", action="store_true", help="every cell of the shelf, at one size")
+    shelf = parser.parse_args().shelf
+    names, all_sizes = (list(SHELF), SIZES[1:2]) if shelf else (list(PAIRS), SIZES)
     print("Seconds, and milliseconds of calls after the first")
-    print(f"{'layer':9} {'D, H':>12} {'compiled':>9} {'from disk':>10} {'second ms':>10} {'other T, B ms':>14}")
-    for cell in PAIRS:
-        for sizes in SIZES:
+    print(f"{'layer':18} {'D, H':>12} {'compiled':>9} {'from disk':>10} {'second ms':>10} {'other T, B ms':>14}")
+    for cell in names:
+        for sizes in all_sizes:
             cold, warm = [], []
             for _ in range(REPEATS):
                 with tempfile.TemporaryDirectory() as cache:
@@ -64,7 +72,7 @@ def main() -> None:
                 raise SystemExit(f"{cell} {sizes}: something was compiled again")
             first, second, third = (median(run[i][0] for run in warm) for i in range(3))
             print(
-                f"{cell:9} {sizes!s:>12} {median(run[0][0] for run in cold):9.2f} {first:10.3f} "
+                f"{cell:18} {sizes!s:>12} {median(run[0][0] for run in cold):9.2f} {first:10.3f} "
                 f"{second * 1e3:10.2f} {third * 1e3:14.2f}",
                 flush=True,
             )
