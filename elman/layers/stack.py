@@ -1,6 +1,5 @@
-"""Stacks of cells in the conventions of torch.nn: `RNN`, `GRU`, `LSTM`, and `Stack` for any cell of the shelf."""
+"""Stacks of cells in the conventions of torch.nn."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,15 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
-from elman import cells
 from elman.cells._cell import Cell
 from elman.layers._around import STATE, RecurrentDropout, Watched, Zoneout, prefix
 from elman.layers._layer import Layer
-from elman.layers._start import STARTS, start
+from elman.layers._options import check_probability, check_start, check_torch, layer_normed, of_each_state
+from elman.layers._start import start
 from elman.layers._trajectory import Trajectory, real_steps, trajectory, without_padding
 from elman.through_time import State, each, known_executor, run
-
-LAYER_NORMED: dict[type[Cell], type[Cell]] = {cells.LSTM: cells.LayerNormLSTM, cells.GRU: cells.LayerNormGRU}
 
 
 class Stack(Layer):
@@ -59,6 +56,7 @@ class Stack(Layer):
             device.
         NotImplementedError: for bidirectional or proj_size.
 
+    >>> from elman import cells
     >>> layer = Stack(3, 5, num_layers=2, cell_type=cells.GRU)
     >>> outputs, h = layer(torch.randn(7, 2, 3))
     >>> outputs.shape, h.shape
@@ -66,9 +64,6 @@ class Stack(Layer):
     """
 
     cell_type: type[Cell]
-    weight_drop: float
-    recurrent_dropout: float
-    locked_dropout: float
 
     def __init__(
         self,
@@ -95,43 +90,46 @@ class Stack(Layer):
         **options: Any,
     ) -> None:
         super().__init__()
-        if init not in STARTS:
-            raise ValueError(f"init: expected one of {', '.join(STARTS)}, got {init!r}")
-        chances = {"weight_drop": weight_drop, "recurrent_dropout": recurrent_dropout, "locked_dropout": locked_dropout}
-        for name, chance in chances.items():
-            _check_probability(name, chance)
-            setattr(self, name, float(chance))
-        self.init, self.forget_bias = init, forget_bias
-        _check(num_layers, dropout, bidirectional, proj_size, level=3 if type(self).__init__ is Stack.__init__ else 4)
+        check_torch(num_layers, dropout, bidirectional, proj_size, 3 if type(self).__init__ is Stack.__init__ else 4)
         self.input_size, self.hidden_size, self.num_layers, self.bias = input_size, hidden_size, num_layers, bias
-        self.batch_first, self.dropout = batch_first, float(dropout)
-        self.executor = known_executor(executor)
+        self.batch_first, self.dropout, self.executor = batch_first, float(dropout), known_executor(executor)
+        self.init, self.forget_bias = check_start(init), forget_bias
+        self.weight_drop = check_probability("weight_drop", weight_drop)
+        self.recurrent_dropout = check_probability("recurrent_dropout", recurrent_dropout)
+        self.locked_dropout = check_probability("locked_dropout", locked_dropout)
         if cell_type is not None:
             self.cell_type = cell_type
         elif not hasattr(self, "cell_type"):
             raise TypeError("Stack: cell_type: expected a class of elman.cells, got none; or use RNN, GRU or LSTM")
         if layer_norm:
-            self.cell_type = _layer_normed(self.cell_type)
-        # The cells are equations without values (meta), kept out of the module tree by the tuple: the parameters
-        # live here, flat and under the names that torch.nn gives them.
-        first = self.cell_type(input_size, hidden_size, bias=bias, device="meta", **options)
-        self._widths = each(first.state_size)
-        above = [
-            self.cell_type(self._widths[0], hidden_size, bias=bias, device="meta", **options)
-            for _ in range(num_layers - 1)
-        ]
-        self._cells = (first, *above)
-        self.zoneout = _of_each(zoneout, first.states)
+            self.cell_type = layer_normed(self.cell_type)
+        self._cells = self._of_type({"bias": bias, **options})
+        self._widths = each(self._cells[0].state_size)
+        self.zoneout = of_each_state(zoneout, self._cells[0].states)
         self._steps = tuple(self._around(cell) for cell in self._cells)
         self._watched = tuple(Watched(step) for step in self._steps)
+        self._names = self._register(device, dtype)
+        self.reset_parameters()
+
+    def _of_type(self, options: dict[str, Any]) -> tuple[Cell, ...]:
+        # The cells are equations without values (meta), kept out of the module tree by the tuple: the parameters
+        # live here, flat and under the names that torch.nn gives them.
+        first = self.cell_type(self.input_size, self.hidden_size, device="meta", **options)
+        width = each(first.state_size)[0]
+        above = [self.cell_type(width, self.hidden_size, device="meta", **options) for _ in range(self.num_layers - 1)]
+        return (first, *above)
+
+    def _register(
+        self, device: torch.device | str | None, dtype: torch.dtype | None
+    ) -> tuple[tuple[tuple[str, str], ...], ...]:
+        """Make every parameter; of each layer, the names that its cell has for them and those that they have here."""
+        names = []
         for k, cell in enumerate(self._cells):
             for name, parameter in cell.named_parameters():
                 value = torch.empty(parameter.shape, device=device, dtype=dtype)
                 self.register_parameter(f"{name}_l{k}", nn.Parameter(value))
-        self._names = tuple(
-            tuple((name, f"{name}_l{k}") for name, _ in cell.named_parameters()) for k, cell in enumerate(self._cells)
-        )
-        self.reset_parameters()
+            names.append(tuple((name, f"{name}_l{k}") for name, _ in cell.named_parameters()))
+        return tuple(names)
 
     def _around(self, cell: Cell) -> nn.Module:
         """A cell with what the options put around it."""
@@ -173,7 +171,8 @@ class Stack(Layer):
             `outputs`, as of a call; `states`, time before the shape of the state: (T, L, B, H), or a tuple of such;
             `named`, names to values (T, L, B, H). All can be differentiated.
 
-        >>> found = LSTM(3, 5, num_layers=2).trajectory(torch.randn(7, 4, 3))
+        >>> from elman import cells
+        >>> found = Stack(3, 5, num_layers=2, cell_type=cells.LSTM).trajectory(torch.randn(7, 4, 3))
         >>> h, c = found.states
         >>> c.shape, sorted(found.named), found.named["f"].shape
         (torch.Size([7, 2, 4, 5]), ['f', 'g', 'i', 'o'], torch.Size([7, 2, 4, 5]))
@@ -226,74 +225,3 @@ class Stack(Layer):
         defaults = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
         parts += [f"{key}={getattr(self, key)}" for key, value in defaults.items() if getattr(self, key) != value]
         return ", ".join(parts)
-
-
-def _check(num_layers: int, dropout: float, bidirectional: bool, proj_size: int, level: int) -> None:
-    if num_layers < 1:
-        raise ValueError(f"num_layers: expected at least 1, got {num_layers}")
-    _check_probability("dropout", dropout)
-    if dropout and num_layers == 1:
-        warnings.warn(f"dropout={dropout} has no effect: it acts between layers and num_layers is 1", stacklevel=level)
-    for name, value in (("bidirectional", bidirectional), ("proj_size", proj_size)):
-        if value:
-            raise NotImplementedError(f"{name}={value}: not available yet; use torch.nn for this")
-
-
-def _check_probability(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise ValueError(f"{name}: expected a probability from 0 to 1, got {value!r}")
-
-
-def _layer_normed(cell_type: type[Cell]) -> type[Cell]:
-    if cell_type not in LAYER_NORMED:
-        known = " or ".join(cell.__name__ for cell in LAYER_NORMED)
-        raise ValueError(f"layer_norm: expected the cell {known}, got {cell_type.__name__}")
-    return LAYER_NORMED[cell_type]
-
-
-def _of_each(zoneout: float | Sequence[float], states: int) -> tuple[float, ...]:
-    given = tuple(zoneout) if isinstance(zoneout, tuple | list) else (zoneout,) * states
-    if len(given) != states:
-        raise ValueError(f"zoneout: expected one probability, or one for each of {states} states, got {zoneout!r}")
-    for value in given:
-        _check_probability("zoneout", value)
-    return tuple(float(value) for value in given)  # type: ignore[arg-type]
-
-
-class RNN(Stack):
-    """Elman layers, in the place of torch.nn.RNN; `cells.RNN` has the equation, `Stack` the shapes.
-
-    >>> outputs, h = RNN(3, 5, num_layers=2, nonlinearity="relu")(torch.randn(7, 2, 3))
-    """
-
-    cell_type = cells.RNN
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        nonlinearity: str = "tanh",
-        *args: Any,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(input_size, hidden_size, num_layers, *args, nonlinearity=nonlinearity, **kwargs)
-        self.nonlinearity = nonlinearity
-
-
-class GRU(Stack):
-    """GRU layers, in the place of torch.nn.GRU; `cells.GRU` has the equations, `Stack` the arguments and shapes.
-
-    >>> outputs, h = GRU(3, 5)(torch.randn(7, 2, 3))
-    """
-
-    cell_type = cells.GRU
-
-
-class LSTM(Stack):
-    """LSTM layers, in the place of torch.nn.LSTM; `cells.LSTM` has the equations, `Stack` the arguments and shapes.
-
-    >>> outputs, (h, c) = LSTM(3, 5)(torch.randn(7, 2, 3))
-    """
-
-    cell_type = cells.LSTM

@@ -1,0 +1,52 @@
+"""The options of a stack: whether they can be."""
+
+import warnings
+from collections.abc import Sequence
+
+from elman import cells
+from elman.cells._cell import Cell
+from elman.layers._start import STARTS
+
+LAYER_NORMED: dict[type[Cell], type[Cell]] = {cells.LSTM: cells.LayerNormLSTM, cells.GRU: cells.LayerNormGRU}
+
+
+def check_torch(num_layers: int, dropout: float, bidirectional: bool, proj_size: int, level: int) -> None:
+    """Those of torch.nn; `level` is how far above this call a warning's line is."""
+    if num_layers < 1:
+        raise ValueError(f"num_layers: expected at least 1, got {num_layers}")
+    check_probability("dropout", dropout)
+    if dropout and num_layers == 1:
+        warnings.warn(f"dropout={dropout} has no effect: it acts between layers and num_layers is 1", stacklevel=level)
+    for name, value in (("bidirectional", bidirectional), ("proj_size", proj_size)):
+        if value:
+            raise NotImplementedError(f"{name}={value}: not available yet; use torch.nn for this")
+
+
+def check_probability(name: str, value: object) -> float:
+    """A probability, if it is one."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"{name}: expected a probability from 0 to 1, got {value!r}")
+    return float(value)
+
+
+def check_start(init: str) -> str:
+    """The name of a way to begin, if it is one."""
+    if init not in STARTS:
+        raise ValueError(f"init: expected one of {', '.join(STARTS)}, got {init!r}")
+    return init
+
+
+def layer_normed(cell_type: type[Cell]) -> type[Cell]:
+    """The cell with layer normalization that stands for one without."""
+    if cell_type not in LAYER_NORMED:
+        known = " or ".join(cell.__name__ for cell in LAYER_NORMED)
+        raise ValueError(f"layer_norm: expected the cell {known}, got {cell_type.__name__}")
+    return LAYER_NORMED[cell_type]
+
+
+def of_each_state(zoneout: float | Sequence[float], states: int) -> tuple[float, ...]:
+    """A probability for each state, from one for all or one for each."""
+    given = tuple(zoneout) if isinstance(zoneout, tuple | list) else (zoneout,) * states
+    if len(given) != states:
+        raise ValueError(f"zoneout: expected one probability, or one for each of {states} states, got {zoneout!r}")
+    return tuple(check_probability("zoneout", value) for value in given)

@@ -1,0 +1,48 @@
+"""The layers of torch.nn: `RNN`, `GRU` and `LSTM`."""
+
+from typing import Any
+
+from elman import cells
+from elman.layers.stack import Stack
+
+
+class RNN(Stack):
+    """Elman layers, in the place of torch.nn.RNN; `cells.RNN` has the equation, `Stack` the shapes.
+
+    >>> import torch
+    >>> outputs, h = RNN(3, 5, num_layers=2, nonlinearity="relu")(torch.randn(7, 2, 3))
+    """
+
+    cell_type = cells.RNN
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(input_size, hidden_size, num_layers, *args, nonlinearity=nonlinearity, **kwargs)
+        self.nonlinearity = nonlinearity
+
+
+class GRU(Stack):
+    """GRU layers, in the place of torch.nn.GRU; `cells.GRU` has the equations, `Stack` the arguments and shapes.
+
+    >>> import torch
+    >>> outputs, h = GRU(3, 5)(torch.randn(7, 2, 3))
+    """
+
+    cell_type = cells.GRU
+
+
+class LSTM(Stack):
+    """LSTM layers, in the place of torch.nn.LSTM; `cells.LSTM` has the equations, `Stack` the arguments and shapes.
+
+    >>> import torch
+    >>> outputs, (h, c) = LSTM(3, 5)(torch.randn(7, 2, 3))
+    """
+
+    cell_type = cells.LSTM
