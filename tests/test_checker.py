@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.gradcheck import GradcheckError
 
-from tests.cases import STACKS, Case, Results, Run, Sizes, asking_for, gradients, name_of, problem
+from tests.cases import STACKS, Case, Results, Run, Sizes, asking_for, every_case, gradients, name_of, problem
 from tests.tolerances import TOLERANCES, all_close, close, gradcheck
 
 SIZES = Sizes(T=3, B=2, D=1, H=4)
@@ -51,7 +51,7 @@ def test_gradcheck_rejects_one_part_in_a_thousand(case: Case) -> None:
             gradcheck(with_wrong(run, which, factor=1.001), alone)
 
 
-@every_stack
+@every_case
 @every_dtype
 def test_close_rejects_one_part_in_a_thousand(case: Case, dtype: torch.dtype) -> None:
     run, inputs, _ = problem(case, SIZES, "loop", dtype)

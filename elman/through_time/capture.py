@@ -5,7 +5,7 @@ so the backward step is seen as well. Against `make_fx` this saves importing sym
 else need milliseconds), and views, copies and operations in place never enter the graph.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -15,7 +15,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
-from elman.through_time.draws import Draw, Given
+from elman.through_time import loop
+from elman.through_time.check import check
+from elman.through_time.draws import Draw
+from elman.through_time.effects import Unread, without_effects
 from elman.through_time.loop import State, each, parted
 from elman.through_time.outputs import Form, Output, form, joined, row_width
 from elman.through_time.recorder import CannotCapture, Recorder
@@ -50,12 +53,12 @@ def capture(
     input_size: int,
     state_size: int | tuple[int, ...],
     marker: Sequence[int] = MARKERS[0],
-) -> Step:
-    """Capture one step of a cell.
+) -> tuple[Step, Callable[[], None]]:
+    """Capture one step of a cell; and a function that checks it, or raises CannotCapture as well.
 
     Args:
         cell: as `loop.run` takes it.
-        shapes: of its parameters and buffers, by name; their values do not matter.
+        shapes: of its parameters and buffers but those of whole numbers, by name; their values do not matter.
         input_size: D.
         state_size: the width of its state, or a tuple of widths.
         marker: batch sizes, of which the first that is no width is taken: by it the batch is told from widths.
@@ -73,11 +76,13 @@ def capture(
 
     def called(x: Tensor, states: Sequence[Tensor], values: Sequence[Tensor]) -> tuple[Output, Sequence[Tensor]]:
         state: State = states[0] if isinstance(state_size, int) else tuple(states)
-        result = torch.func.functional_call(cell, dict(zip(shapes, values, strict=True)), (x, state))
+        result = loop.called(cell, own | dict(zip(shapes, values, strict=True)), x, state)
         output, state = parted(cell, result, state)
         return output, each(state)
 
-    with _ordinary_mode():
+    with _on_random_numbers(cell):
+        named = [*cell.named_parameters(), *cell.named_buffers()]
+        own = {name: value.detach().clone() for name, value in named if name not in shapes}
         pool = draw(PERIOD).repeat(2 + max((prod(shape) for shape in shapes.values()), default=0) // PERIOD)
 
         def inputs() -> list[Tensor]:
@@ -86,34 +91,33 @@ def capture(
             parameters = [pool[i : i + prod(s)].view(s) for i, s in zip(begins, shapes.values(), strict=True)]
             return [draw(batch, input_size), *(draw(batch, width) for width in widths), *parameters]
 
-        try:
-            count = len(widths)
+        count = len(widths)
+        x, *rest = inputs()
+        with torch.no_grad():
+            output, new = called(x, rest[:count], rest[count:])
+        given = () if output is new[0] else form(output)
+        width, first = row_width(given), int(bool(given))  # an output of its own stands before the states
+        if given and not width:
+            raise CannotCapture("an output without columns")
+
+        def step(x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+            output, new = called(x, rest[first : first + count], rest[first + count :])
+            return (joined(output), *new) if first else tuple(new)
+
+        def of_step() -> list[Tensor]:
             x, *rest = inputs()
-            with torch.no_grad():
-                output, new = called(x, rest[:count], rest[count:])
-            given = () if output is new[0] else form(output)
-            width, own = row_width(given), int(bool(given))  # an output of its own stands before the states
-            if own and not width:
-                raise CannotCapture("an output without columns")
+            return [x, draw(batch, width), *rest] if first else [x, *rest]
 
-            def step(x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-                output, new = called(x, rest[own : own + count], rest[own + count :])
-                return (joined(output), *new) if own else tuple(new)
-
-            def of_step() -> list[Tensor]:
-                x, *rest = inputs()
-                return [x, draw(batch, width), *rest] if own else [x, *rest]
-
-            graph, draws = _recorded(step, of_step(), [draw(batch, w) for w in ((width, *widths) if own else widths)])
-            found = Step(graph, batch, tuple(shapes), own + count, isinstance(state_size, int), given, tuple(draws))
-            _check(found, step, of_step())
-        except CannotCapture:
-            raise
-        except Exception as error:
-            # The cell's own, or torch's about it. Where it is a mistake of the cell, the loop executor will tell.
-            raise CannotCapture(f"a step on random numbers ended with {type(error).__name__}: {error}") from error
+        cotangents = [draw(batch, w) for w in ((width, *widths) if first else widths)]
+        graph, draws = _recorded(step, of_step(), cotangents, own.values())
+    found = Step(graph, batch, tuple(shapes), first + count, isinstance(state_size, int), given, tuple(draws))
     _named(found)
-    return found
+
+    def checked() -> None:
+        with _on_random_numbers(cell):
+            check(graph, step, of_step(), cotangents, bool(draws))
+
+    return found, checked
 
 
 def _named(step: Step) -> None:
@@ -125,22 +129,36 @@ def _named(step: Step) -> None:
 
 
 @contextmanager
-def _ordinary_mode() -> Iterator[None]:
-    """Whatever the caller's modes are, the step is captured in none of them, and draws no random numbers of his."""
+def _on_random_numbers(cell: nn.Module) -> Iterator[None]:
+    """Whatever the caller's modes are, the step runs in none of them, and leaves nothing behind.
+
+    Raises:
+        CannotCapture: in the place of every error.
+    """
     ordinary = torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False)
     with (
         _disable_current_modes(), torch._C.DisableTorchFunction(), ordinary[0], ordinary[1], ordinary[2],
-        torch.random.fork_rng(devices=()), torch.device("cpu"),
+        torch.random.fork_rng(devices=()), torch.device("cpu"), without_effects(cell),
     ):  # fmt: skip
-        yield
+        try:
+            yield
+        except CannotCapture:
+            raise
+        except Exception as error:
+            # The cell's own, or torch's about it. Where it is a mistake of the cell, the loop executor will tell.
+            raise CannotCapture(f"a step on random numbers ended with {type(error).__name__}: {error}") from error
 
 
-def _recorded(step: Any, inputs: Sequence[Tensor], cotangents: Sequence[Tensor]) -> tuple[fx.Graph, list[Draw]]:
+def _recorded(
+    step: Any, inputs: Sequence[Tensor], cotangents: Sequence[Tensor], others: Iterable[Tensor]
+) -> tuple[fx.Graph, list[Draw]]:
     recorder = Recorder()
     leaves = [tensor.requires_grad_(tensor.is_floating_point()) for tensor in inputs]
     for tensor in (*leaves, *cotangents):
         recorder.input(tensor)
-    with recorder:
+    for tensor in (*leaves, *cotangents, *others):
+        recorder.given(tensor)
+    with recorder, torch._C._EnableTorchFunction(), Unread():
         new = step(*leaves)
     if [tuple(state.shape) for state in new] != [tuple(c.shape) for c in cotangents]:
         shapes = [tuple(state.shape) for state in new]
@@ -177,15 +195,3 @@ class _Seed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
         return (None, *ctx.cotangents, *(None for _ in ctx.cotangents))
-
-
-def _check(found: Step, step: Any, inputs: Sequence[Tensor]) -> None:
-    """The graph must say what the cell does for other numbers too, or the cell decides by what it sees."""
-    graph = fx.Graph()
-    output = graph.graph_copy(found.graph, {})
-    graph.output(output[0])  # type: ignore[index]
-    with torch.no_grad(), Given() as given:
-        expected = step(*inputs)
-    values = fx.Interpreter(nn.Module(), graph=graph).run(*inputs, *inputs[1 : 1 + found.states], *given.seen)
-    if not all(torch.allclose(a.to(e.dtype), e, equal_nan=True) for a, e in zip(values, expected, strict=True)):
-        raise CannotCapture("the step does not always run the same operations, or writes over a tensor it still uses")

@@ -32,6 +32,7 @@ class Draw(NamedTuple):
     numbers: tuple[float, ...]
     probability: float | None  # of which a whole tensor is given to the method
     shape: tuple[int, ...]
+    dtype: torch.dtype | None = None  # where it is not that of x
 
     def into(self, step: Tensor) -> None:
         """Draw for one step."""
@@ -42,11 +43,11 @@ class Draw(NamedTuple):
 def drawn(draws: Sequence[Draw], x: Tensor) -> list[Tensor]:
     """All that a loop over x (T, B, D) draws, in the order in which the loop draws it: each (T, B, width)."""
     T, B, _ = x.shape
-    found = [x.new_empty(T, B, *draw.shape) for draw in draws]
+    found = [x.new_empty(T, B, *draw.shape, dtype=draw.dtype) for draw in draws]
     for t in range(T):
         for draw, values in zip(draws, found, strict=True):
             draw.into(values[t])
-    return [values.flatten(2) for values in found]
+    return [values.flatten(2).to(x.dtype) for values in found]
 
 
 class Given(TorchDispatchMode):

@@ -87,9 +87,30 @@ class _Unrolled(nn.Module):
         return stacked(outputs), state
 
 
+def called(module: nn.Module, parameters: Mapping[str, Tensor], *args: object) -> object:
+    """Call a module with values in the place of its parameters and buffers.
+
+    Args:
+        module: what to call.
+        parameters: by the names of `named_parameters` and `named_buffers`; others keep the module's own values.
+        args: for the call.
+    """
+    # A module that stands in two places is one place to put a value into: torch's own way to tie weights would leave
+    # ours behind in it.
+    places: dict[str, Tensor] = {}
+    for of in ("_parameters", "_buffers"):
+        names: dict[Tensor, str] = {}
+        for prefix, inner in module.named_modules():
+            for name, own in getattr(inner, of).items():
+                place = f"{prefix}.{name}" if prefix else name
+                if own is not None and (value := parameters.get(names.setdefault(own, place))) is not None:
+                    places[place] = value
+    return torch.func.functional_call(module, places, args, tie_weights=False)
+
+
 def run(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State) -> tuple[Output, State]:
     """Run `cell` over `x`, as `elman.through_time.run` says."""
     # One functional call around the whole loop: its bookkeeping is paid once and not at every step.
     named = {f"cell.{name}": value for name, value in parameters.items()}
-    result: tuple[Output, State] = torch.func.functional_call(_Unrolled(cell), named, (x, state))
+    result: tuple[Output, State] = called(_Unrolled(cell), named, x, state)  # type: ignore[assignment]
     return result

@@ -201,6 +201,7 @@ POINTWISE: dict[Any, Operation] = {
     aten.logical_not.default: _not,
     aten.bitwise_not.default: _not,
     aten.expand.default: lambda code, x, shape: x,
+    aten.to.dtype: lambda code, x, dtype: x,
     **{
         getattr(getattr(aten, name), kind): _compared(sign)
         for name, sign in {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "eq": "==", "ne": "!="}.items()

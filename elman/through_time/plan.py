@@ -47,6 +47,7 @@ class Plan:
     kept: tuple[tuple[Node, int], ...]  # values kept for the backward step, and their columns of the buffer "kept"
     widths: tuple[int, ...]  # of the states
     parameters: tuple[Node, ...]
+    d_states: tuple[Node | None, ...]
     d_parameters: tuple[Node | None, ...]
     dx: Node | None
     loop_makes_dx: bool  # the backward loop itself leaves the gradient of x behind
@@ -123,8 +124,9 @@ class _Planner:
         return Plan(
             self.step, before, inference,
             self._forward(sequences, kept_places, early), backward, after, found, tuple(sequences), tuple(kept),
-            tuple(width(state) for state in self.states), tuple(self.parameters), tuple(self.d_parameters),
-            self.dx, self.dx is not None and self.dx not in late, any(node is not self.dx for node, _ in afterwards),
+            tuple(width(state) for state in self.states), tuple(self.parameters), tuple(self.d_states),
+            tuple(self.d_parameters), self.dx, self.dx is not None and self.dx not in late,
+            any(node is not self.dx for node, _ in afterwards),
         )  # fmt: skip
 
     def _merged(self, early: dict[Node, Place]) -> dict[Node, Node]:

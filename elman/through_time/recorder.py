@@ -26,6 +26,14 @@ FILLED = {
 }  # fmt: skip
 EMPTY = {aten.empty.memory_format, aten.empty_like.default, aten.new_empty.default}
 SAME = {aten.detach.default, aten.alias.default, aten.clone.default, aten.lift_fresh.default, aten._to_copy.default}
+CONVERSION = aten.to.dtype
+# What means something else where it makes no fractions but conditions, or whole numbers.
+BITWISE = {aten.bitwise_and.Tensor, aten.bitwise_or.Tensor, aten.bitwise_xor.Tensor, aten.bitwise_not.default}
+OTHERWISE = {
+    torch.bool: {aten.add.Tensor, aten.add.Scalar, aten.sum.dim_IntList},
+    torch.int32: BITWISE,
+    torch.int64: BITWISE,
+}
 OURS = str(Path(__file__).parent), str(Path(torch.__file__).parent)  # where operations are no lines of the cell's
 BEGIN = str(Path(__file__).with_name("capture.py"))  # from where a step is called
 
@@ -51,12 +59,17 @@ class Recorder(TorchDispatchMode):
         self.draws: list[Draw] = []
         self._nodes: dict[int, fx.Node] = {}
         self._alive: list[Tensor] = []  # an id is a name only while its tensor lives
+        self._given: set[int] = set()  # where the memory of what a step must not write to begins
 
     def input(self, tensor: Tensor) -> None:
         """Make a tensor the next placeholder of the graph."""
         inputs = list(self.graph.find_nodes(op="placeholder"))
         with self.graph.inserting_after(inputs[-1]) if inputs else self.graph.inserting_before():
             self.name(tensor, self.graph.placeholder("input"))
+
+    def given(self, tensor: Tensor) -> None:
+        """A step that writes to this tensor, or to a view of it, cannot be written down."""
+        self._given.add(tensor.untyped_storage().data_ptr())
 
     def name(self, tensor: Tensor, node: fx.Node) -> None:
         """Call a tensor by a node."""
@@ -67,14 +80,18 @@ class Recorder(TorchDispatchMode):
     def named(self, tensor: Tensor) -> fx.Node:
         """The node of a tensor; CannotCapture for one that came from elsewhere."""
         node = self._nodes.get(id(tensor))
+        if node is None and not tensor.is_floating_point():
+            raise CannotCapture(f"numbers of {tensor.dtype}, that are no part of x or of the states{line()}")
         if node is None:
-            raise CannotCapture(f"a tensor of shape {tuple(tensor.shape)} that is no parameter or buffer{_line()}")
+            raise CannotCapture(f"a tensor of shape {tuple(tensor.shape)} that is no parameter or buffer{line()}")
         return node
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is aten._local_scalar_dense.default:
-            raise CannotCapture(f"a number read out of a tensor{_line()}")
+            raise CannotCapture(f"a number read out of a tensor{line()}")
+        if func._schema.is_mutable and any(t.untyped_storage().data_ptr() in self._given for t in _written(func, args)):
+            raise CannotCapture(f"{func}, which writes into an input, a state, a parameter or a buffer{line()}")
         if (smaller := _smaller(func, args, kwargs)) is not None:
             with self:
                 return smaller(*args, **kwargs)
@@ -82,17 +99,21 @@ class Recorder(TorchDispatchMode):
         if func in METHODS:
             self._draw(func, args, result)
             return result
-        if func in SAME and (args[0].dtype == result.dtype or args[0].dtype == torch.bool):
+        if func in SAME and args[0].dtype == result.dtype:
             self.name(result, self.named(args[0]))
             return result
         if func in FILLED or func in EMPTY:
             number = float("nan") if func in EMPTY else result.flatten()[0].item() if result.numel() else 0.0
             self.name(result, self.graph.call_function(CONSTANT, (list(result.shape), number), {"dtype": result.dtype}))
             return result
-        written = _functional(func)
+        written = CONVERSION if func in SAME and _exact(args[0].dtype, result.dtype) else _functional(func)
+        if written is CONVERSION:
+            args, kwargs = (args[0], result.dtype), {}
+        elif isinstance(result, Tensor) and written in OTHERWISE.get(result.dtype, ()):
+            raise CannotCapture(f"{written} that gives {result.dtype}, which is not in the table of operations{line()}")
         given = fx.node.map_aggregate((args, kwargs), lambda a: self.named(a) if isinstance(a, Tensor) else a)
         node = self.graph.call_function(written, *given)
-        node.meta["line"] = _line()
+        node.meta["line"] = line()
         if isinstance(result, Tensor):
             self.name(result, node)
         else:
@@ -108,9 +129,10 @@ class Recorder(TorchDispatchMode):
         if func is OF_A_TENSOR:
             given = self.named(args[0])
             if given.target is not CONSTANT:
-                raise CannotCapture(f"{func} of probabilities that are computed{_line()}")
+                raise CannotCapture(f"{func} of probabilities that are computed{line()}")
             probability = given.args[1]
-        self.draws.append(Draw(METHODS[func], numbers, probability, tuple(result.shape)))  # type: ignore[arg-type]
+        dtype = None if result.dtype == torch.float64 else result.dtype  # captured is in double precision
+        self.draws.append(Draw(METHODS[func], numbers, probability, tuple(result.shape), dtype))  # type: ignore[arg-type]
         self.input(result)
 
 
@@ -128,6 +150,22 @@ def _smaller(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     return DECOMPOSITIONS.get(func)
 
 
+def _written(func: Any, args: Sequence[Any]) -> list[Tensor]:
+    """The tensors that an operation writes into."""
+    pairs = zip(func._schema.arguments, args, strict=False)
+    return [value for spec, value in pairs if spec.is_out or (spec.alias_info is not None and spec.alias_info.is_write)]
+
+
+def _exact(of: torch.dtype, to: torch.dtype) -> bool:
+    """Whether a conversion leaves every number what it is."""
+    return not (of.is_floating_point or of.is_complex) and to in (
+        torch.float32,
+        torch.float64,
+        torch.int32,
+        torch.int64,
+    )
+
+
 def _functional(func: Any) -> Any:
     """The operation that returns what this one writes in place; itself, if it writes nothing."""
     if func in (aten.view.default, aten._unsafe_view.default):
@@ -137,7 +175,7 @@ def _functional(func: Any) -> Any:
     name, overload = func._schema.name.split("::")[1], func._schema.overload_name or "default"
     packet = getattr(aten, name.rstrip("_"), None)
     if not name.endswith("_") or packet is None or overload not in packet.overloads():
-        raise CannotCapture(f"{func}, which writes into a tensor{_line()}")
+        raise CannotCapture(f"{func}, which writes into a tensor{line()}")
     return getattr(packet, overload)
 
 
@@ -146,7 +184,7 @@ def line_of(node: fx.Node) -> str:
     return node.meta.get("line") or " (in the backward step)"
 
 
-def _line() -> str:
+def line() -> str:
     """Where in the cell's own code the operation now being recorded stands, " (file, line n)"."""
     frame: FrameType | None = sys._getframe(1)
     while frame and frame.f_code.co_filename != BEGIN:

@@ -1,81 +1,63 @@
-"""Cells as users might write them, each odd in its own way: the native executor says what the loop says."""
+"""Laws 2 and 3 for cells as users might write them; and the native executor says what the loop says."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 import torch
-from torch import Tensor, nn, relu, sigmoid, tanh
+from torch import Tensor
 
-import elman
 from elman.through_time import EXECUTORS
-from tests.cases import call, cotangents
-from tests.tolerances import all_close
+from tests.cases import Results, cotangents, every_executor
+from tests.odd import STEPS, every_odd_cell, problem
+from tests.tolerances import all_close, gradcheck
 
-T, B, D, H = 6, 3, 5, 4
-Step = Callable[[Any, Tensor, Any], Any]  # of the cell with its parameters, x and the state
-
-
-class Cell(nn.Module):
-    def __init__(self, step: Step, states: int) -> None:
-        super().__init__()
-        self.step = step
-        self.state_size = H if states == 1 else (H,) * states
-        self.U, self.W, self.V = (nn.Parameter(torch.randn(rows, H) / 2) for rows in (D, H, H))
-        self.wide = nn.Parameter(torch.randn(H, 2 * H) / 2)
-        self.b = nn.Parameter(torch.randn(H))
-
-    def forward(self, x: Tensor, state: Any) -> Any:
-        return self.step(self, x, state)
+native = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
 
 
-def halves(p: Any, x: Tensor, h: Tensor) -> Tensor:
-    gate, value = (h @ p.wide).chunk(2, -1)
-    new: Tensor = sigmoid(gate) * tanh(value) + x @ p.U
-    return new
+def gradients(results: Results, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Of what nothing reaches, too."""
+    asked = [(result, c) for result, c in zip(results, cotangents(results), strict=True) if result.requires_grad]
+    of, received = zip(*asked, strict=True)
+    return torch.autograd.grad(of, inputs, received, allow_unused=True, materialize_grads=True)
 
 
-def twice(p: Any, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    h = tanh(state[0] @ p.W + state[1] * (x @ p.U))
-    return h, h
-
-
-STEPS: dict[str, tuple[Step, int]] = {
-    "x alone": (lambda p, x, h: tanh(x @ p.U), 1),
-    "a sum over time": (lambda p, x, h: tanh(x @ p.U) + h, 1),
-    "linear": (lambda p, x, h: h @ p.W + x @ p.U, 1),
-    "a weight and its transpose": (lambda p, x, h: sigmoid(h @ p.W.t() * (h @ p.W)) + (x @ p.U) * (x @ p.U), 1),
-    "no gradient through time": (lambda p, x, h: tanh(h.detach() @ p.W + x @ p.U), 1),
-    "a diagonal matrix": (lambda p, x, h: tanh(x @ p.U + p.b * h), 1),
-    "a product of a product": (lambda p, x, h: tanh(x @ p.U + relu(h @ p.W) @ p.V * sigmoid(h)), 1),
-    "three in a row": (lambda p, x, h: tanh(tanh(tanh(h @ p.W) @ p.V) @ p.W + x @ p.U), 1),
-    "a deep input": (lambda p, x, h: tanh(tanh(tanh(x @ p.U) @ p.V) * h + h @ p.W), 1),
-    "reset before the product": (lambda p, x, h: tanh((sigmoid(h @ p.V) * h) @ p.W + x @ p.U), 1),
-    "one weight for both": (lambda p, x, h: tanh((x @ p.U) @ p.W + h @ p.W), 1),
-    "a matrix made of others": (lambda p, x, h: tanh(x @ p.U + h @ (2 * p.W + p.V.t())), 1),
-    "a vector made of others": (lambda p, x, h: tanh(x @ p.U + h * (sigmoid(p.b) + p.W[0])), 1),
-    "numbers": (lambda p, x, h: tanh((x @ p.U - 2) * 3 - h / 2 + 1.5 - h), 1),
-    "halves": (halves, 1),
-    "one value for two states": (twice, 2),
-    "a state that is not used": (lambda p, x, s: (tanh(s[0] @ p.W + x @ p.U), tanh(x @ p.U)), 2),
-    "states that change places": (lambda p, x, s: (s[1] * p.b, s[0] + x @ p.U), 2),
-    "a state that stays": (lambda p, x, s: (s[0] * p.b + x @ p.U, s[1], s[0]), 3),
-}
-
-
-@pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
-@pytest.mark.parametrize("name", STEPS)
+@native
+@every_odd_cell
 def test_native_is_loop(name: str) -> None:
-    step, count = STEPS[name]
-    results, gradients = [], []
-    for executor in ("loop", "native"):
-        torch.manual_seed(0)
-        layer = elman.Recurrent(Cell(step, count), executor=executor).double()
-        x = torch.randn(T, B, D, dtype=torch.float64, requires_grad=True)
-        states = [torch.randn(B, H, dtype=torch.float64, requires_grad=True) for _ in range(count)]
-        results.append(call(layer, x, states))
-        inputs = (x, *states, *layer.parameters())
-        received = cotangents(results[-1])
-        gradients.append(torch.autograd.grad(results[-1], inputs, received, allow_unused=True, materialize_grads=True))
-    all_close(results[1], results[0], "outputs")
-    all_close(gradients[1], gradients[0], "gradients")
+    (run, inputs, _), (loop, same, _) = (problem(name, executor) for executor in ("native", "loop"))
+    results, expected = run(*inputs), loop(*same)
+    all_close(results, expected, "outputs")
+    all_close(gradients(results, inputs), gradients(expected, same), "gradients")
+
+
+@native
+@every_odd_cell
+def test_what_nothing_reaches_has_no_gradient(name: str) -> None:
+    reached = []
+    for executor in ("native", "loop"):
+        run, inputs, _ = problem(name, executor)
+        results = run(*inputs)
+        found = torch.autograd.grad(results, inputs, cotangents(results), allow_unused=True)
+        reached.append([gradient is not None for gradient in found])
+    assert reached[0] == reached[1]
+
+
+@native
+@pytest.mark.parametrize("name", [name for name in STEPS if name != "no gradient through time"])
+def test_gradients(name: str) -> None:
+    run, inputs, _ = problem(name, "native")
+    gradcheck(run, inputs)
+
+
+@pytest.mark.parametrize("k", [1, 4])
+@every_executor
+@every_odd_cell
+def test_split(name: str, executor: str, k: int) -> None:
+    run, inputs, states = problem(name, executor)
+    x, *others = inputs
+    whole = run(*inputs)
+    first, *carried = run(x[:k], *others)
+    second, *final = run(x[k:], *carried, *others[states:])
+    parts = (torch.cat([first, second]), *final)
+    all_close(parts, whole, "outputs")
+    all_close(gradients(parts, inputs), gradients(whole, inputs), "gradients")

@@ -16,7 +16,8 @@ from torch import nn
 import elman
 from elman.through_time import EXECUTORS
 from elman.through_time.native import executor, host
-from tests.native.pairs import agrees, problem
+from tests.cases import CASES, Case, name_of
+from tests.native.pairs import agrees, forward_and_backward, problem
 
 pytestmark = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
 
@@ -89,6 +90,25 @@ def test_one_compilation_serves_every_length_and_batch(build: Any, H: int, compi
 
     of_other_sizes()
     assert len(compiled) == 1
+
+
+@pytest.mark.parametrize("case", CASES, ids=name_of)
+def test_nothing_of_any_cell_is_compiled_twice(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a width that other tests compile: this one counts from the second call on."""
+    first = case.build(D, 5, executor="native").double()
+    agrees(first, *problem(first, 4, 2, D))
+
+    def never(*_: object) -> bytes:
+        raise AssertionError("compiled twice")
+
+    monkeypatch.setattr(host, "machine_code", never)
+    monkeypatch.setattr("elman.through_time.native.registry.Native", never)
+    for layer in (first, case.build(D, 5, executor="native").double()):
+        for T, B in ((1, 1), (3, 7)):
+            x, states = problem(layer, T, B, D)
+            forward_and_backward(layer, x, states)
+            with torch.no_grad():
+                layer(x)
 
 
 def test_another_layer_with_the_same_equations_compiles_nothing(compiled: list[str]) -> None:

@@ -5,6 +5,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -15,12 +16,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from elman import cells
 from elman.through_time import EXECUTORS
 from elman.through_time.native import call as calls
 from elman.through_time.native import pool
-from tests.cases import STACKS, Case, Sizes, call, gradients, name_of
+from tests.cases import CASES, STACKS, Case, Problem, Sizes, call, cotangents, name_of
 from tests.cases import problem as problem_of
 from tests.native.pairs import LAYERS, Build, agrees, forward_and_backward, on_loop, problem, same
+from tests.odd import every_odd_cell
+from tests.odd import problem as odd_problem
 from tests.tolerances import TOLERANCES, close
 
 pytestmark = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
@@ -28,6 +32,7 @@ every_layer = pytest.mark.parametrize("build", LAYERS.values(), ids=LAYERS)
 every_split = pytest.mark.parametrize("by_columns", [True, False], ids=["columns", "rows"])
 
 SHAPES = [(9, 1, 33, 160), (9, 2, 20, 65), (7, 5, 3, 4), (5, 40, 16, 48)]
+WAYS = [(1, False), (2, False), (2, True), (3, False), (3, True)]  # how many threads, and whether they share columns
 PATIENCE = 20  # seconds; what takes longer hangs
 
 
@@ -78,12 +83,31 @@ def test_every_way_to_share_gives_the_same_numbers(
     case: Case, dtype: torch.dtype, sizes: Sizes, force: Callable[..., list[int]]
 ) -> None:
     """Not nearly the same: each is one thread's, who adds in the same order."""
-    found = []
-    for threads, by_columns in [(1, False), (2, False), (2, True), (3, False), (3, True)]:
+    the_same_numbers(lambda: problem_of(case, sizes, "native", dtype), force)
+
+
+def of_the_shelf(name: str) -> Problem:
+    case = next(case for case in CASES if case.name == f"Recurrent-shelf-{name}")
+    return problem_of(case, Sizes(T=5, B=3, D=1, H=17), "native", torch.float32)  # as in test_shelf.py
+
+
+@pytest.mark.parametrize("made", [partial(of_the_shelf, name) for name in cells.SHELF], ids=list(cells.SHELF))
+def test_every_cell_of_the_shelf(made: Callable[[], Problem], force: Callable[..., list[int]]) -> None:
+    the_same_numbers(made, force)
+
+
+@every_odd_cell
+def test_every_odd_cell(name: str, force: Callable[..., list[int]]) -> None:
+    the_same_numbers(lambda: odd_problem(name, "native"), force)
+
+
+def the_same_numbers(made: Callable[[], Problem], force: Callable[..., list[int]]) -> None:
+    found, options = list[list[Tensor]](), {"allow_unused": True, "materialize_grads": True}
+    for threads, by_columns in WAYS:
         force(by_columns, threads)
-        run, inputs, _ = problem_of(case, sizes, "native", dtype)
-        results = run(*inputs)
-        found.append((*results, *gradients(results, inputs)))
+        run, inputs, _ = made()
+        results = [result for result in run(*inputs) if result.requires_grad]
+        found.append([*results, *torch.autograd.grad(results, inputs, cotangents(results), **options)])
     for other in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
 

@@ -1,11 +1,11 @@
 """What cannot run natively: it is told once and in one line, and runs on the loop executor all the same."""
 
-import inspect
+import random
 import warnings
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,133 +13,13 @@ from torch import Tensor, nn
 import elman
 from elman.through_time import EXECUTORS
 from tests.native.pairs import forward_and_backward, on_loop, same
+from tests.native.unfit import UNFIT, Asinh, Cell, H, Halved, line_of
 from tests.tolerances import close
 
 pytestmark = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
 
-T, B, H = 4, 3, 5
-
-
-class Cell(nn.Module):
-    """Reads x and h of one width; the line in the way is marked with `# here`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.state_size = H
-        self.W = nn.Parameter(torch.randn(H, H) / 2)
-
-
-class Cumsum(Cell):
-    def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        a = x + h @ self.W
-        return torch.tanh(a.cumsum(-1))  # here
-
-
-class Asinh(Cell):
-    def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        return torch.asinh(  # here
-            x + h @ self.W
-        )
-
-
-class Cube(Cell):
-    def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        a = x + h @ self.W
-        cube = self.W[:, :, None] + self.W
-        return torch.tanh(
-            (a[:, None, :, None] * cube).sum((1, 3))  # here
-        )
-
-
-class EverySecond(Cell):
-    def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        a = x + h @ self.W
-        return torch.tanh(x + a[:, ::2].sum(-1, keepdim=True))  # here
-
-
-class Branch(Cell):
-    def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        if x.sum() > 0:  # here
-            return torch.tanh(x + h @ self.W)
-        return x - h @ self.W
-
-
-class Item(Cell):
-    def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        return torch.tanh(x + h @ self.W) * self.W[0, 0].item()  # here
-
-
-class Centered(Cell):
-    def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        return torch.tanh(x - x.mean(0) + h @ self.W)  # here
-
-
-class Summed(Cell):
-    def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        return torch.tanh(x - x.sum(0) + h @ self.W)  # here
-
-
-class Gram(Cell):
-    def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        return torch.tanh(x @ (x.t() @ h) + h @ self.W)  # here
-
-
-class FirstRow(Cell):
-    def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        return torch.tanh(x + x[:1] + h @ self.W)  # here
-
-
-class Stranger(Cell):
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = [torch.linspace(0.5, 1.5, H)]  # in a list, so that no module knows it
-
-    def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        return torch.tanh(x * self.scale[0] + h @ self.W)  # here
-
-
-class Remembering(Cell):
-    """What the step does depends on what no tensor says."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls = [0]
-
-    def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        self.calls[0] += 1
-        return torch.tanh(x + h @ self.W) if self.calls[0] % 2 else torch.tanh(x - h @ self.W)
-
-
-class Writing(Cell):
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("steps", torch.zeros(H))
-
-    def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        self.steps.add_(1.0)  # type: ignore[operator]
-        return torch.tanh(x + h @ self.W)
-
-
-UNFIT: list[tuple[type[Cell], Sequence[str]]] = [
-    (Cumsum, ["aten.cumsum", "not in the table"]),
-    (Asinh, ["aten.asinh", "not in the table"]),
-    (Cube, ["aten.mul", "of shapes that differ"]),
-    (EverySecond, ["aten.slice", "not in the table"]),
-    (Branch, ["a number read out of a tensor"]),
-    (Item, ["a number read out of a tensor"]),
-    (Centered, ["aten."]),
-    (Summed, ["mixes the rows"]),
-    (Gram, ["mixes the rows"]),
-    (FirstRow, ["aten."]),
-    (Stranger, ["a tensor of shape (5,)", "no parameter or buffer"]),
-]
 unfit = pytest.mark.parametrize(("cell_type", "says"), UNFIT, ids=[cell_type.__name__ for cell_type, _ in UNFIT])
-
-
-def line_of(cell_type: type[nn.Module]) -> str:
-    lines, first = inspect.getsourcelines(cell_type)
-    offset = next(i for i, line in enumerate(lines) if "# here" in line)
-    return f"({Path(__file__).name}, line {first + offset})"
+T, B = 4, 3
 
 
 def problem(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
@@ -174,6 +54,16 @@ def test_native_raises(cell_type: type[Cell], says: Sequence[str]) -> None:
         expected = [cell_type.__name__, "cannot run on the native executor", *says, line_of(cell_type)]
         assert [part for part in expected if part not in message] == [], message
         assert "\n" not in message
+
+
+class Writing(Cell):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("steps", torch.zeros(H))
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        self.steps.add_(1.0)  # type: ignore[operator]
+        return torch.tanh(x + h @ self.W)
 
 
 def test_a_buffer_that_is_written_to_runs_on_the_loop() -> None:
@@ -239,6 +129,12 @@ def test_both_say_the_same() -> None:
     assert str(caught[0].message).startswith(str(raised.value))
 
 
+def test_a_state_that_is_written_to() -> None:
+    layer, (x, h) = elman.Recurrent(Halved(), executor="native"), problem()
+    with pytest.raises(RuntimeError, match=r"aten\.mul_\.Tensor, which writes into an input, a state.*unfit\.py, line"):
+        layer(x, h)
+
+
 def test_every_cell_is_told_of() -> None:
     x, h = problem()
     for _ in range(2):
@@ -256,9 +152,21 @@ def test_the_warning_is_no_error_of_the_cell() -> None:
     same(forward_and_backward(layer, x, [h]), forward_and_backward(on_loop(layer), x, [h]))
 
 
+class Remembering(Cell):
+    """What the step does depends on what no tensor says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = [0]
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        self.calls[0] += 1
+        return torch.tanh(x + h @ self.W) if self.calls[0] % 2 else torch.tanh(x - h @ self.W)
+
+
 def test_a_step_that_changes_from_call_to_call() -> None:
     layer, (x, h) = elman.Recurrent(Remembering(), executor="native"), problem()
-    with pytest.raises(RuntimeError, match="does not always run the same operations"):
+    with pytest.raises(RuntimeError, match="an attribute, 'calls', which the step changes"):
         layer(x, h)
 
 
@@ -311,11 +219,60 @@ class Counting(Cell):
 
 def test_an_integer_buffer() -> None:
     layer, (x, h) = elman.Recurrent(Counting()), problem()
-    with pytest.warns(UserWarning, match=r"alone, and was given torch\.float32 and torch\.int64"):
+    with pytest.warns(UserWarning, match=r"numbers of torch\.int64"):
         layer(x, h)
     same(forward_and_backward(layer, x, [h]), forward_and_backward(on_loop(layer), x, [h]))
     layer.executor = "native"
     with pytest.raises(RuntimeError, match=r"torch\.int64"):
+        layer(x, h)
+
+
+class Dicing(Cell):
+    """Draws from Python and NumPy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thrown: list[int] = []
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        self.thrown.append(random.randrange(6) + int(np.random.randint(6)))
+        return torch.tanh(x + h @ self.W)
+
+
+def test_planning_leaves_nothing_behind() -> None:
+    found = []
+    for executor in ("loop", "auto"):
+        random.seed(0)
+        np.random.seed(0)
+        cell, (x, h) = Dicing(), problem()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            elman.Recurrent(cell, executor=executor)(x, h)
+        found.append((cell.thrown, random.random(), np.random.rand()))
+    assert found[0] == found[1]
+    assert "random numbers that are not torch's" in str(caught[0].message)
+
+
+class Drawing(Cell):
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.tanh(x + h @ self.W) * (2 if random.random() < 0.001 else 1)
+
+
+def test_random_numbers_of_python() -> None:
+    layer, (x, h) = elman.Recurrent(Drawing(), executor="native"), problem()
+    with pytest.raises(RuntimeError, match="random numbers that are not torch's"):
+        layer(x, h)
+
+
+class Seeding(Cell):
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        torch.manual_seed(1)
+        return torch.tanh(x + h @ self.W) * torch.rand_like(h)
+
+
+def test_a_step_that_sets_the_seed() -> None:
+    layer, (x, h) = elman.Recurrent(Seeding(), executor="native"), problem()
+    with pytest.raises(RuntimeError, match="random numbers that are the same at every step"):
         layer(x, h)
 
 

@@ -92,7 +92,10 @@ def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, state_size: 
     why = ""
     for marker in MARKERS:
         try:
-            made = plan(capture(cell, shapes, input_size, state_size, marker))
+            step, check = capture(cell, shapes, input_size, state_size, marker)
+            made = plan(step)
+            # Only now, for a plan tells which operation of which line it is that mixes rows.
+            check()
         except CannotCapture as reason:
             why = f"{cell._get_name()} cannot run on the native executor: {reason}"
         except Exception as error:
@@ -105,8 +108,8 @@ def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, state_size: 
             break
     else:
         return Planned("", why)
-    step, inputs = made.step, [(node.name, node.meta["shape"]) for node in made.inputs]
-    described = f"{step.graph} {step.single} {step.draws} {inputs}"
+    inputs = [(node.name, node.meta["shape"]) for node in made.inputs]
+    described = f"{step.graph} {step.single} {step.output} {step.draws} {inputs}"
     key = hashlib.sha256(described.encode()).hexdigest()[:32]
     _by_key.setdefault(key, Known(made, weakref.WeakSet())).cells.add(cell)
     return Planned(key, "", step.output, bool(step.draws))

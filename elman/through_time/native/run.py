@@ -35,6 +35,7 @@ def run(
         RuntimeError: if the cell, the device or the dtype is none that can be compiled.
     """
     states = each(state)
+    every, parameters = parameters, _fractions(parameters)
     values = tuple(parameters.values())
     if torch.is_autocast_enabled("cpu"):
         # As torch does for what loses too much in half precision: it is computed in single precision.
@@ -43,7 +44,7 @@ def run(
     transformed = not torch.compiler.is_compiling() and _transformed((x, *states, *values))
     # What is exported must run without us, and a plan lives in this process.
     if transformed or torch.compiler.is_exporting() or x.shape[1] == 0:
-        return loop.run(cell, parameters, x, state)
+        return loop.run(cell, every, x, state)
     plan = Planned("", unfit((x, *states, *values)))
     if not plan.reason:
         plan = registry.planned(cell, _shapes(parameters), *_sizes(cell, x, state))
@@ -53,7 +54,7 @@ def run(
         # Whoever gives half precision, or another device, knows it; what is in the cell is told.
         if not unfit((x,)) and not torch.compiler.is_compiling():
             registry.warn_once(cell, plan.reason)
-        return loop.run(cell, parameters, x, state)
+        return loop.run(cell, every, x, state)
     own = int(bool(plan.output))  # an output that is no state is one that nobody reads
     if own:
         states = (x.new_zeros(x.shape[1], row_width(plan.output)), *states)
@@ -64,6 +65,7 @@ def run(
 
 def why_not(cell: nn.Module, parameters: Mapping[str, Tensor], input_size: int, state_size: Sizes) -> str:
     """Why a cell with these parameters cannot run here; "" if it can."""
+    parameters = _fractions(parameters)
     return (
         unfit(tuple(parameters.values())) or registry.planned(cell, _shapes(parameters), input_size, state_size).reason
     )
@@ -77,6 +79,13 @@ def _sizes(cell: nn.Module, x: Tensor, state: State) -> tuple[int, Sizes]:
         # A compiler may see symbols in the shapes; the layers have checked that they are what the cell tells.
         return getattr(cell, "input_size", input_size), getattr(cell, "state_size", size)
     return input_size, size
+
+
+def _fractions(parameters: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Without whole numbers, which a cell may count its steps with: they stop it only where it computes with them."""
+    if all(value.is_floating_point() for value in parameters.values()):
+        return parameters
+    return {name: value for name, value in parameters.items() if value.is_floating_point() or value.is_complex()}
 
 
 def _shapes(parameters: Mapping[str, Tensor]) -> registry.Shapes:
