@@ -60,6 +60,7 @@ class Recorder(TorchDispatchMode):
         self._nodes: dict[int, fx.Node] = {}
         self._alive: list[Tensor] = []  # an id is a name only while its tensor lives
         self._given: set[int] = set()  # where the memory of what a step must not write to begins
+        self._stale: set[int] = set()  # tensors that were written to by another name
 
     def input(self, tensor: Tensor) -> None:
         """Make a tensor the next placeholder of the graph."""
@@ -74,11 +75,14 @@ class Recorder(TorchDispatchMode):
     def name(self, tensor: Tensor, node: fx.Node) -> None:
         """Call a tensor by a node."""
         self._nodes[id(tensor)] = node
+        self._stale.discard(id(tensor))
         self._alive.append(tensor)
         node.meta["shape"] = tuple(tensor.shape)
 
     def named(self, tensor: Tensor) -> fx.Node:
         """The node of a tensor; CannotCapture for one that came from elsewhere."""
+        if id(tensor) in self._stale:
+            raise CannotCapture(f"a tensor that is used after a view of it was written to, or its base{line()}")
         node = self._nodes.get(id(tensor))
         if node is None and not tensor.is_floating_point():
             raise CannotCapture(f"numbers of {tensor.dtype}, that are no part of x or of the states{line()}")
@@ -90,12 +94,16 @@ class Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         if func is aten._local_scalar_dense.default:
             raise CannotCapture(f"a number read out of a tensor{line()}")
-        if func._schema.is_mutable and any(t.untyped_storage().data_ptr() in self._given for t in _written(func, args)):
-            raise CannotCapture(f"{func}, which writes into an input, a state, a parameter or a buffer{line()}")
+        for tensor in _written(func, args) if func._schema.is_mutable else ():
+            if tensor.untyped_storage().data_ptr() in self._given:
+                raise CannotCapture(f"{func}, which writes into an input, a state, a parameter or a buffer{line()}")
+            self._stale |= {id(other) for other in self._alive if other is not tensor and _overlap(other, tensor)}
         if (smaller := _smaller(func, args, kwargs)) is not None:
             with self:
                 return smaller(*args, **kwargs)
         result = func(*args, **kwargs)
+        if result is None:  # it has checked something
+            return None
         if func in METHODS:
             self._draw(func, args, result)
             return result
@@ -154,6 +162,16 @@ def _written(func: Any, args: Sequence[Any]) -> list[Tensor]:
     """The tensors that an operation writes into."""
     pairs = zip(func._schema.arguments, args, strict=False)
     return [value for spec, value in pairs if spec.is_out or (spec.alias_info is not None and spec.alias_info.is_write)]
+
+
+def _overlap(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors have a number in memory in common."""
+    memory = a.untyped_storage()
+    if memory.data_ptr() != b.untyped_storage().data_ptr():
+        return False
+    touched = torch.zeros(memory.nbytes() // a.element_size(), dtype=torch.bool)
+    touched.as_strided(a.shape, a.stride(), a.storage_offset()).fill_(True)
+    return bool(touched.as_strided(b.shape, b.stride(), b.storage_offset()).any())
 
 
 def _exact(of: torch.dtype, to: torch.dtype) -> bool:
