@@ -135,7 +135,7 @@ def _ordinary_mode() -> Iterator[None]:
 
 
 def _recorded(step: Any, inputs: Sequence[Tensor], cotangents: Sequence[Tensor]) -> tuple[fx.Graph, list[Draw]]:
-    recorder = Recorder()
+    recorder = Recorder(inputs[0].shape[0])
     leaves = [tensor.requires_grad_(tensor.is_floating_point()) for tensor in inputs]
     for tensor in (*leaves, *cotangents):
         recorder.input(tensor)
