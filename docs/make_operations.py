@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from elman.through_time import batched, moved
 from elman.through_time.columns import SPLIT, VIEW
 from elman.through_time.decompositions import DECOMPOSITIONS
 from elman.through_time.draws import METHODS
@@ -18,7 +19,8 @@ operations (`aten`), to which what one writes comes down: `torch.nn.functional.l
 any operation of torch: it runs once in a call and not at every step.
 
 A value has a row for each member of the batch, of any shape: (B, H), (B,), (B, heads, size). What a row becomes may
-depend on that row alone. Operands are broadcast as in torch, along leading or trailing axes of the row.
+depend on that row alone. Operands are broadcast as in torch, along leading or trailing axes of the row. The batch axis
+may be moved and moved back, (heads, B, size), or laid together with others, (B * heads, size).
 
 A cell that needs anything else runs on the loop executor, and is told of it once.
 """
@@ -32,10 +34,14 @@ def written(title: str, operations: Iterable[Any], text: str) -> str:
 
 def page() -> str:
     """The whole page."""
-    arranged = [*SPLIT, *VIEW, "slice", "select", "cat", "stack"]
+    arranged = [*SPLIT, *VIEW, *moved.VIEWS, "cat", "stack"]
+    products = (
+        "Of rows with a parameter, as many and as deep as one likes; of heads, each with its own matrix or all with "
+        f"the same, up to {batched.MOST} of them. Of two values of the step, if one is a vector."
+    )
     return HEAD + "".join(
         (
-            written("Matrix products", PRODUCT, "Of rows with a parameter, as many and as deep as one likes."),
+            written("Matrix products", PRODUCT | batched.PRODUCTS, products),
             written("Element by element", POINTWISE, "Compiled as vector code. Conditions are numbers, 1 and 0."),
             written("Over the columns of a row", REDUCING, "Over all axes of a row, the last ones or the first ones."),
             written("In smaller operations", DECOMPOSITIONS, "Known as a sum of the above."),

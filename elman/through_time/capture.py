@@ -152,7 +152,7 @@ def _on_random_numbers(cell: nn.Module) -> Iterator[None]:
 def _recorded(
     step: Any, inputs: Sequence[Tensor], cotangents: Sequence[Tensor], others: Iterable[Tensor]
 ) -> tuple[fx.Graph, list[Draw]]:
-    recorder = Recorder()
+    recorder = Recorder(inputs[0].shape[0])
     leaves = [tensor.requires_grad_(tensor.is_floating_point()) for tensor in inputs]
     for tensor in (*leaves, *cotangents):
         recorder.input(tensor)

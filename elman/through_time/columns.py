@@ -67,6 +67,24 @@ def fit(part: Sequence[int], whole: Sequence[int]) -> tuple[Fit, int, int] | Non
     return None
 
 
+def within(found: tuple[Fit, int, int], start: int, size: int) -> tuple[int, int, Fit] | None:
+    """What of an operand that is matched with a whole value goes with columns start .. start+size of it.
+
+    Its first column, how many, and how these are matched; None if the columns are neither of one head nor whole heads.
+    """
+    how, _, each = found
+    if how is Fit.ALL:
+        return start, size, how
+    if how is Fit.ONE:
+        return 0, 1, how
+    (head, first), (heads, rest) = divmod(start, each), divmod(size, each)
+    if first + size <= each:
+        return (first, size, Fit.ALL) if how is Fit.COLUMN else (head, 1, Fit.ONE)
+    if first or rest:
+        return None
+    return (0, each, how) if how is Fit.COLUMN else (head, heads, how)
+
+
 def reduced(node: Node) -> tuple[Fit, int, int] | None:
     """How the result of a reduction is matched with what is reduced, and the heads and the width of that; or None."""
     shape = operand(node, 0).meta["shape"]
@@ -142,11 +160,11 @@ def inside(node: Node, start: int, size: int) -> Iterator[tuple[Node, int, int]]
     elif (taken := _taken(node)) is not None:
         of, blocks, block, skipped = taken
         mine = width(node) // blocks
-        for k, first, count in _blocks(start, size, mine):
+        for k, first, count in in_blocks(start, size, mine):
             yield of, k * block + skipped + first, count
     elif (joined := _joined(node)) is not None:
         values, blocks = joined
-        for k, first, count in _blocks(start, size, width(node) // blocks):
+        for k, first, count in in_blocks(start, size, width(node) // blocks):
             offset = 0
             for value, mine in values:
                 begin, end = max(first, offset), min(first + count, offset + mine)
@@ -157,7 +175,7 @@ def inside(node: Node, start: int, size: int) -> Iterator[tuple[Node, int, int]]
         yield node, start, size
 
 
-def _blocks(start: int, size: int, block: int) -> Iterator[tuple[int, int, int]]:
+def in_blocks(start: int, size: int, block: int) -> Iterator[tuple[int, int, int]]:
     """Columns start .. start+size, cut where blocks end: the number of the block, the first column in it, how many."""
     end = start + size
     while start < end:

@@ -137,6 +137,12 @@ def addmm(c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1)
     return (c if beta == 1 else c * beta) + (product if alpha == 1 else product * alpha)
 
 
+@decomposes(aten.baddbmm.default)
+def _baddbmm(c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    product = a.bmm(b)
+    return (c if beta == 1 else c * beta) + (product if alpha == 1 else product * alpha)
+
+
 # Columns.
 
 

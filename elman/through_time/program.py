@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch.fx import Node
 
-from elman.through_time.columns import Fit, source
+from elman.through_time.columns import Fit, source, within
 from elman.through_time.graph import Domain, biases, matching
 from elman.through_time.recorder import CONSTANT
 
@@ -87,9 +87,11 @@ class Pointwise:
     def part(self, node: Node, start: int = 0, how: Fit = Fit.ALL) -> Part:
         """A value, or columns of it, as what is computed or loaded for it."""
         if node.meta["domain"] is not Domain.WEIGHT:
-            size = {Fit.ALL: self.heads * self.width, Fit.HEAD: self.heads, Fit.COLUMN: self.width, Fit.ONE: 1}[how]
-            node, start = source(node, start, size, self.memory)
+            node, start = source(node, start, self._size(how), self.memory)
         return Part(node, start, how)
+
+    def _size(self, how: Fit) -> int:
+        return {Fit.ALL: self.heads * self.width, Fit.HEAD: self.heads, Fit.COLUMN: self.width, Fit.ONE: 1}[how]
 
     def place(self, part: Part) -> Place | None:
         """Where a value lies, if it is not to be computed."""
@@ -101,7 +103,15 @@ class Pointwise:
             return []
         if part.node in self.products:
             return [Part(bias, part.start, part.fit) for bias in biases(part.node)]
-        return [self.part(value, *_matched(part, value)) for value in part.node.all_input_nodes]
+        return [self.part(value, *self._matched(part, value)) for value in part.node.all_input_nodes]
+
+    def _matched(self, part: Part, value: Node) -> tuple[int, Fit]:
+        """The first column of a value that a part is made of, and how it is matched."""
+        found = matching(part.node, value)
+        taken = None if found is None else within(found, part.start, self._size(part.fit))
+        assert taken is not None
+        start, _, how = taken
+        return start, part.fit if how is Fit.ALL else how
 
     def parts(self) -> Iterator[Part]:
         """Every value that is computed or loaded, once, each after what it is made of."""
@@ -126,16 +136,6 @@ class Pointwise:
         """The parameters, and values made of these alone, that are used element by element."""
         weights = (part.node for part in self.parts() if part.node.meta["domain"] is Domain.WEIGHT)
         return [node for node in dict.fromkeys(weights) if node.target is not CONSTANT]
-
-
-def _matched(part: Part, value: Node) -> tuple[int, Fit]:
-    """The first column of a value that a part is made of, and how it is matched."""
-    found = matching(part.node, value)
-    assert found is not None
-    how = found[0]
-    if how is Fit.ALL:
-        return part.start, part.fit
-    return 0, how
 
 
 Stage = Product | Pointwise

@@ -1,6 +1,7 @@
 """Putting values in order: which are computed together, element by element, and between which matrix products."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
+from itertools import pairwise
 from math import prod
 
 from torch.fx import Node
@@ -156,24 +157,23 @@ class _Schedule:
                 frame = next(iter(frames)) if frames else (heads, size)
                 together.setdefault(frame, []).append(Store(value, 0, place, None if how is Fit.ALL else node))
                 continue
-            for frame, start in self._pieces(node):
+            for frame, start in self._pieces(node, 0, width(node)):
                 to = Place(place.buffer, place.offset + start)
                 together.setdefault(frame, []).append(Store(node, start, to))
         for (heads, size), stores in together.items():
             program.stages.append(Pointwise(heads, size, tuple(stores), dict(self.memory), dict(self.products)))
 
-    def _pieces(self, node: Node) -> list[tuple[tuple[int, int], int]]:
-        """The pieces of a value that are computed alike: heads and width, and the first column."""
-        work = Work(node, 0, width(node), self._leaves())
-        ends = [*sorted(work.cuts), width(node)]
-        found = []
-        for start, end in zip([0, *ends[:-1]], ends, strict=True):
-            part = Work(node, start, end - start, self._leaves()) if work.cuts else work
-            frames = part.frames or {(1, end - start)}
-            if len(frames) > 1 or prod(*frames) != end - start:
-                raise CannotCapture(f"{node.target} of shapes that differ{line_of(node)}")
-            found.append((frames.pop(), start))
-        return found
+    def _pieces(self, node: Node, start: int, end: int) -> Iterator[tuple[tuple[int, int], int]]:
+        """The pieces of columns start .. end that are computed alike: heads and width, and the first column."""
+        work = Work(node, start, end - start, self._leaves())
+        if work.cuts:
+            for piece in pairwise([start, *sorted(work.cuts), end]):
+                yield from self._pieces(node, *piece)
+            return
+        frames = work.frames or {(1, end - start)}
+        if len(frames) > 1 or prod(*frames) != end - start:
+            raise CannotCapture(f"{node.target} of shapes that differ{line_of(node)}")
+        yield frames.pop(), start
 
     def _product(self, program: Program, node: Node) -> None:
         left, right = (operand(node, len(node.args) - i) for i in (2, 1))

@@ -4,10 +4,12 @@ from collections.abc import Container
 
 from torch.fx import Node
 
-from elman.through_time.columns import Fit, arranged, inside, operation, source, width
+from elman.through_time.columns import Fit, arranged, in_blocks, inside, operation, source, within
 from elman.through_time.graph import PRODUCT, Domain, matching
 from elman.through_time.operations import POINTWISE, REDUCING
 from elman.through_time.recorder import CONSTANT, CannotCapture, line_of
+
+MOST = 64  # heads that may be computed one by one
 
 
 class Work:
@@ -26,7 +28,7 @@ class Work:
     def __init__(self, node: Node, start: int, size: int, leaves: Container[Node]) -> None:
         self.cuts: set[int] = set()  # columns, counted from the value's first
         self.frames: set[tuple[int, int]] = set()  # heads and width
-        self._leaves, self._seen = leaves, set[tuple[Node, int, int, int]]()
+        self._begin, self._leaves, self._seen = start, leaves, set[tuple[Node, int, int, int]]()
         self._visit(node, start, size, start)
 
     def _visit(self, node: Node, start: int, size: int, at: int) -> None:
@@ -51,18 +53,26 @@ class Work:
     def _operand(self, node: Node, value: Node, start: int, size: int, at: int) -> None:
         found = matching(node, value)
         assert found is not None
-        how, heads, each = found
-        if how is Fit.ALL:
-            self._visit(value, start, size, at)
-            return
-        if how is not Fit.ONE:
-            self.frames.add((heads, each))
-            if start or size != heads * each:
-                raise CannotCapture(f"{node.target} of parts that are broadcast{line_of(node)}")
-        if value.meta["domain"] is not Domain.WEIGHT:
-            inner = Work(value, 0, width(value), self._leaves)
-            if inner.cuts or inner.frames:
-                raise CannotCapture(f"{node.target} of parts that are broadcast{line_of(node)}")
+        taken = within(found, start, size)
+        if taken is not None and taken[2] is Fit.ALL:
+            self._visit(value, *taken[:2], at)
+        elif taken is None or not self._plain(value, *taken[:2]):
+            self._by_head(node, value, found, start, size, at)
+        elif taken[2] is not Fit.ONE:
+            self.frames.add((size // found[2], found[2]))
+
+    def _plain(self, value: Node, start: int, size: int) -> bool:
+        """Whether columns of a value are computed all in one way."""
+        inner = Work(value, start, size, self._leaves)
+        return not inner.cuts and not inner.frames
+
+    def _by_head(self, node: Node, value: Node, found: tuple[Fit, int, int], start: int, size: int, at: int) -> None:
+        if found[1] > MOST:
+            raise CannotCapture(f"{node.target} of parts that are broadcast{line_of(node)}")
+        for *_, count in in_blocks(start, size, found[2]):
+            self.cuts |= {at} - {self._begin}
+            self._operand(node, value, start, count, at)
+            start, at = start + count, at + count
 
 
 def check(node: Node) -> None:

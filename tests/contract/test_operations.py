@@ -30,6 +30,7 @@ class Cell(nn.Module):
         self.p = nn.Parameter(torch.rand(H) + 0.5)
         self.one = nn.Parameter(torch.tensor([0.3]))
         self.heads = nn.Parameter(torch.randn(2, H // 2))
+        self.blocks = nn.Parameter(torch.arange(32.0).sin().view(2, H // 2, H // 2))
         self.write = nn.Parameter(torch.randn(H, H) / 2)
         self.norm, self.rms = nn.LayerNorm(H), nn.RMSNorm(H)
         for module in (self.norm, self.rms):
@@ -47,6 +48,14 @@ def positive(a: Tensor) -> Tensor:
 
 def split_by(a: Tensor, heads: int = 2) -> Tensor:
     return a.view(a.shape[0], heads, -1)
+
+
+def heads_first(a: Tensor) -> Tensor:
+    return split_by(a).transpose(0, 1)
+
+
+def side_by_side(heads: Tensor) -> Tensor:
+    return heads.transpose(0, 1).flatten(1)
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -147,6 +156,26 @@ OPERATIONS: dict[str, Operation] = {
     "a sum over heads": lambda a, b, p: (split_by(a) * split_by(b).sum(1, keepdim=True)).flatten(1),
     "a gate for each head": lambda a, b, p: (split_by(a) * b[:, :2].unsqueeze(-1)).flatten(1),
     "a head": lambda a, b, p: split_by(a)[:, 1].repeat_interleave(1, 0).sum(-1, keepdim=True) * b,
+    # the batch axis moved, and products of many matrices
+    "columns": lambda a, b, p: (p.write @ a.t()).t() * b,
+    "a matrix for each head": lambda a, b, p: torch.einsum("bhd,hed->bhe", split_by(a), p.blocks).flatten(1) * b,
+    "baddbmm": lambda a, b, p: side_by_side(
+        torch.baddbmm(p.heads[:, None], heads_first(a), p.blocks).tanh() * heads_first(b)
+    ),
+    "norm of products": lambda a, b, p: side_by_side((heads_first(a) @ p.blocks + p.heads[0]).softmax(-1)) * b,
+    "heads one by one": lambda a, b, p: side_by_side(
+        torch.stack([head @ p.blocks[i] for i, head in enumerate(heads_first(a))]) - heads_first(b).mean(0)
+    ),
+    "a layer for every head": lambda a, b, p: F.linear(split_by(a), p.blocks[0], p.heads[0]).sigmoid().flatten(1) * b,
+    "the same matrix for every head": lambda a, b, p: torch.einsum("bhd,de->bhe", split_by(a), p.blocks[0]).flatten(1),
+    "fast weights": lambda a, b, p: torch.einsum(
+        "bd,be->bde", b[:, 2:4], torch.einsum("bde,bd->be", split_by(a), b[:, :2])
+    ).flatten(1),
+    "a vector by a matrix": lambda a, b, p: (torch.bmm(b[:, :2].unsqueeze(1), split_by(a)) * split_by(b)).flatten(1),
+    "a vector by a matrix in each head": lambda a, b, p: (
+        torch.einsum("bhde,bhd->bhe", a.view(-1, 2, 2, 2), b[:, :4].view(-1, 2, 2)).view(-1, 1, 4) * split_by(b)
+    ),
+    "columns in another order": lambda a, b, p: (split_by(a) * split_by(b)).transpose(1, 2).reshape(len(a), -1) * a,
 }
 
 

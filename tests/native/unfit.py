@@ -74,6 +74,24 @@ class Gram(Cell):
         return torch.tanh(x @ (x.t() @ h) + h @ self.W)  # here
 
 
+class BatchedGram(Cell):
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        gram = torch.bmm(h.t().unsqueeze(0), h.unsqueeze(0))
+        return torch.tanh(torch.bmm(x.unsqueeze(0), gram)[0] + h @ self.W)  # here
+
+
+class Regrouped(Cell):
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        heads = h.unflatten(1, (5, 1)).transpose(0, 1)
+        return torch.tanh(x + heads.reshape(len(h), 5) @ self.W)  # here
+
+
+class Matrices(Cell):
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        a, b = x[:, :4].view(-1, 2, 2), h[:, :4].view(-1, 2, 2)
+        return torch.tanh(x + h @ self.W + torch.bmm(a, b).sum((1, 2)).unsqueeze(1))  # here
+
+
 class FirstRow(Cell):
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         return torch.tanh(x + x[:1] + h @ self.W)  # here
@@ -169,6 +187,9 @@ UNFIT: list[tuple[type[Cell], Sequence[str]]] = [
     (Centered, ["aten."]),
     (Summed, ["mixes the rows"]),
     (Gram, ["mixes the rows"]),
+    (BatchedGram, ["mixes the rows"]),
+    (Regrouped, ["mixes the rows"]),
+    (Matrices, ["a product of two matrices of the step"]),
     (FirstRow, ["aten."]),
     (NumberOfRows, ["what a row of the batch becomes depends on how many rows there are"]),
     (RowsInOrder, ["what a row of the batch becomes depends on how many rows there are"]),
