@@ -103,7 +103,10 @@ def _of_native(
     plan = registry.known(key).plan
     dtype = next((value.dtype for value in values.values() if value.is_floating_point()), torch.float32)
 
-    kept = ", ".join(f"{node.name}{node.meta.get('line', '')}" for node, _ in plan.kept) or "no values"
+    kept = (
+        ", ".join(f"{node.meta.get('called', node.name)}{node.meta.get('line', '')}" for node, _ in plan.kept)
+        or "no values"
+    )
     states = sum(w for w, sequence in zip(plan.widths, plan.sequences, strict=True) if sequence)
     row = (plan.kept_width + states) * dtype.itemsize
     to = ", ".join(map(str, each(sizes)))

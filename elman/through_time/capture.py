@@ -20,6 +20,7 @@ from elman.through_time.check import check
 from elman.through_time.draws import Draw
 from elman.through_time.effects import Unread, without_effects
 from elman.through_time.loop import State, each, parted
+from elman.through_time.named import seen
 from elman.through_time.outputs import Form, Output, form, joined, row_width
 from elman.through_time.recorder import CannotCapture, Recorder
 
@@ -158,8 +159,10 @@ def _recorded(
         recorder.input(tensor)
     for tensor in (*leaves, *cotangents, *others):
         recorder.given(tensor)
-    with recorder, torch._C._EnableTorchFunction(), Unread():
+    with recorder, torch._C._EnableTorchFunction(), Unread(), seen() as named:
         new = step(*leaves)
+    for name, value in named.items():
+        recorder.describe(value, name)
     if [tuple(state.shape) for state in new] != [tuple(c.shape) for c in cotangents]:
         shapes = [tuple(state.shape) for state in new]
         raise CannotCapture(f"the step turns states of shapes {[tuple(c.shape) for c in cotangents]} into {shapes}")

@@ -46,12 +46,15 @@ def named(**values: Tensor) -> Any:
 
 @contextmanager
 def seen() -> Iterator[dict[str, Tensor]]:
-    """What is named within, by name."""
-    before, _asked.seen = _asked.seen, {}
+    """What is named within, by name; who asks around this sees it too."""
+    before, found = _asked.seen, dict[str, Tensor]()
+    _asked.seen = found
     try:
-        yield _asked.seen
+        yield found
     finally:
         _asked.seen = before
+    if before is not None:
+        before |= found
 
 
 @contextmanager

@@ -88,6 +88,11 @@ class Recorder(TorchDispatchMode):
         self._alive.append(tensor)
         node.meta["shape"] = tuple(tensor.shape)
 
+    def describe(self, tensor: Tensor, name: str) -> None:
+        """Note what a cell calls a tensor, for those who read of it."""
+        if (node := self._nodes.get(id(tensor))) is not None:
+            node.meta["called"] = name
+
     def named(self, tensor: Tensor) -> fx.Node:
         """The node of a tensor; CannotCapture for one that came from elsewhere."""
         self._check_fresh(tensor)
