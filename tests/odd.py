@@ -97,7 +97,7 @@ STEPS: dict[str, tuple[Step, Callable[[int], int | tuple[int, ...]]]] = {
 every_odd_cell = pytest.mark.parametrize("name", STEPS)
 
 
-def problem(name: str, executor: str, H: int = H) -> Problem:
+def problem(name: str, executor: str, T: int = T, H: int = H) -> Problem:
     """A layer of such a cell as a function of tensors alone, and random ones to give it: always the same."""
     torch.manual_seed(0)
     layer = elman.Recurrent(Cell(name, H), executor=executor).double()
