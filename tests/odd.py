@@ -15,9 +15,10 @@ Step = Callable[[Any, Tensor, Any], Any]  # of the cell with its parameters, x a
 
 
 class Cell(nn.Module):
-    def __init__(self, step: Step, state_size: int | tuple[int, ...]) -> None:
+    def __init__(self, name: str, H: int) -> None:
         super().__init__()
-        self.step, self.state_size = step, state_size
+        self.step, sizes = STEPS[name]
+        self.state_size = sizes(H)
         self.U, self.W, self.V = (nn.Parameter(torch.randn(rows, H) / 2) for rows in (D, H, H))
         self.wide = nn.Parameter(torch.randn(H, 2 * H) / 2)
         self.b = nn.Parameter(torch.randn(H))
@@ -53,41 +54,53 @@ def three_widths(p: Any, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, 
     )
 
 
-STEPS: dict[str, tuple[Step, int | tuple[int, ...]]] = {
-    "x alone": (lambda p, x, h: tanh(x @ p.U), H),
-    "a sum over time": (lambda p, x, h: tanh(x @ p.U) + h, H),
-    "linear": (lambda p, x, h: h @ p.W + x @ p.U, H),
-    "a weight and its transpose": (lambda p, x, h: sigmoid(h @ p.W.t() * (h @ p.W)) + (x @ p.U) * (x @ p.U), H),
-    "no gradient through time": (lambda p, x, h: tanh(h.detach() @ p.W + x @ p.U), H),
-    "a diagonal matrix": (lambda p, x, h: tanh(x @ p.U + p.b * h), H),
-    "a product of a product": (lambda p, x, h: tanh(x @ p.U + relu(h @ p.W) @ p.V * sigmoid(h)), H),
-    "three in a row": (lambda p, x, h: tanh(tanh(tanh(h @ p.W) @ p.V) @ p.W + x @ p.U), H),
-    "a deep input": (lambda p, x, h: tanh(tanh(tanh(x @ p.U) @ p.V) * h + h @ p.W), H),
-    "reset before the product": (lambda p, x, h: tanh((sigmoid(h @ p.V) * h) @ p.W + x @ p.U), H),
-    "one weight for both": (lambda p, x, h: tanh((x @ p.U) @ p.W + h @ p.W), H),
-    "a matrix made of others": (lambda p, x, h: tanh(x @ p.U + h @ (2 * p.W + p.V.t())), H),
-    "a vector made of others": (lambda p, x, h: tanh(x @ p.U + h * (sigmoid(p.b) + p.W[0])), H),
-    "numbers": (lambda p, x, h: tanh((x @ p.U - 2) * 3 - h / 2 + 1.5 - h), H),
-    "halves": (halves, H),
-    "one value for two states": (twice, (H, H)),
-    "a state that is not used": (lambda p, x, s: (tanh(s[0] @ p.W + x @ p.U), tanh(x @ p.U)), (H, H)),
-    "states that change places": (lambda p, x, s: (s[1] * p.b, s[0] + x @ p.U), (H, H)),
-    "a state that stays": (lambda p, x, s: (s[0] * p.b + x @ p.U, s[1], s[0]), (H, H, H)),
-    "the state itself": (lambda p, x, h: h, H),
-    "three states of different widths": (three_widths, (H, 2, 7)),
-    "an output that is no state": (lambda p, x, h: (h @ p.wide, tanh(h @ p.W + x @ p.U)), H),
-    "a gate that is shared": (shared_gate, (H, H)),
-    "a buffer": (lambda p, x, h: tanh(h * p.decay @ p.W + x @ p.U) * p.decay, H),
+def one(H: int) -> int:
+    return H
+
+
+def two(H: int) -> tuple[int, ...]:
+    return H, H
+
+
+def three(H: int) -> tuple[int, ...]:
+    return H, H, H
+
+
+STEPS: dict[str, tuple[Step, Callable[[int], int | tuple[int, ...]]]] = {
+    "x alone": (lambda p, x, h: tanh(x @ p.U), one),
+    "a sum over time": (lambda p, x, h: tanh(x @ p.U) + h, one),
+    "linear": (lambda p, x, h: h @ p.W + x @ p.U, one),
+    "a weight and its transpose": (lambda p, x, h: sigmoid(h @ p.W.t() * (h @ p.W)) + (x @ p.U) * (x @ p.U), one),
+    "no gradient through time": (lambda p, x, h: tanh(h.detach() @ p.W + x @ p.U), one),
+    "a diagonal matrix": (lambda p, x, h: tanh(x @ p.U + p.b * h), one),
+    "a product of a product": (lambda p, x, h: tanh(x @ p.U + relu(h @ p.W) @ p.V * sigmoid(h)), one),
+    "three in a row": (lambda p, x, h: tanh(tanh(tanh(h @ p.W) @ p.V) @ p.W + x @ p.U), one),
+    "a deep input": (lambda p, x, h: tanh(tanh(tanh(x @ p.U) @ p.V) * h + h @ p.W), one),
+    "reset before the product": (lambda p, x, h: tanh((sigmoid(h @ p.V) * h) @ p.W + x @ p.U), one),
+    "one weight for both": (lambda p, x, h: tanh((x @ p.U) @ p.W + h @ p.W), one),
+    "a matrix made of others": (lambda p, x, h: tanh(x @ p.U + h @ (2 * p.W + p.V.t())), one),
+    "a vector made of others": (lambda p, x, h: tanh(x @ p.U + h * (sigmoid(p.b) + p.W[0])), one),
+    "numbers": (lambda p, x, h: tanh((x @ p.U - 2) * 3 - h / 2 + 1.5 - h), one),
+    "halves": (halves, one),
+    "one value for two states": (twice, two),
+    "a state that is not used": (lambda p, x, s: (tanh(s[0] @ p.W + x @ p.U), tanh(x @ p.U)), two),
+    "states that change places": (lambda p, x, s: (s[1] * p.b, s[0] + x @ p.U), two),
+    "a state that stays": (lambda p, x, s: (s[0] * p.b + x @ p.U, s[1], s[0]), three),
+    "the state itself": (lambda p, x, h: h, one),
+    "three states of different widths": (three_widths, lambda H: (H, 2, H + 3)),
+    "an output that is no state": (lambda p, x, h: (h @ p.wide, tanh(h @ p.W + x @ p.U)), one),
+    "a gate that is shared": (shared_gate, two),
+    "a buffer": (lambda p, x, h: tanh(h * p.decay @ p.W + x @ p.U) * p.decay, one),
 }
 
 
 every_odd_cell = pytest.mark.parametrize("name", STEPS)
 
 
-def problem(name: str, executor: str) -> Problem:
+def problem(name: str, executor: str, T: int = T, H: int = H) -> Problem:
     """A layer of such a cell as a function of tensors alone, and random ones to give it: always the same."""
     torch.manual_seed(0)
-    layer = elman.Recurrent(Cell(*STEPS[name]), executor=executor).double()
+    layer = elman.Recurrent(Cell(name, H), executor=executor).double()
     x = torch.randn(T, B, D, dtype=torch.float64, requires_grad=True)
     states = random_states(layer, (B,))
     return Problem(as_function(layer, len(states)), (x, *states, *layer.parameters()), len(states))

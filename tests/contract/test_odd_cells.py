@@ -43,16 +43,27 @@ def test_what_nothing_reaches_has_no_gradient(name: str) -> None:
 
 
 @native
+@every_odd_cell
+def test_nothing_is_compiled_twice(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, inputs, _ = problem(name, "native")
+    gradients(run(*inputs), inputs)
+    monkeypatch.setattr("elman.through_time.native.registry.Native", None)
+    for run, (x, *others), _ in (problem(name, "native"), problem(name, "native")):
+        run(x[:2], *others)
+        gradients(run(*inputs), inputs)
+
+
+@native
 @pytest.mark.parametrize("name", [name for name in STEPS if name != "no gradient through time"])
 def test_gradients(name: str) -> None:
     run, inputs, _ = problem(name, "native")
     gradcheck(run, inputs)
 
 
-@pytest.mark.parametrize("k", [1, 4])
 @every_executor
 @every_odd_cell
-def test_split(name: str, executor: str, k: int) -> None:
+def test_split(name: str, executor: str) -> None:
+    k = 4
     run, inputs, states = problem(name, executor)
     x, *others = inputs
     whole = run(*inputs)

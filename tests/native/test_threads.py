@@ -3,7 +3,7 @@
 import multiprocessing
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from functools import partial
 from multiprocessing.connection import Connection
@@ -23,7 +23,7 @@ from elman.through_time.native import pool
 from tests.cases import CASES, STACKS, Case, Problem, Sizes, call, cotangents, name_of
 from tests.cases import problem as problem_of
 from tests.native.pairs import LAYERS, Build, agrees, forward_and_backward, on_loop, problem, same
-from tests.odd import every_odd_cell
+from tests.odd import STEPS
 from tests.odd import problem as odd_problem
 from tests.tolerances import TOLERANCES, close
 
@@ -83,12 +83,12 @@ def test_every_way_to_share_gives_the_same_numbers(
     case: Case, dtype: torch.dtype, sizes: Sizes, force: Callable[..., list[int]]
 ) -> None:
     """Not nearly the same: each is one thread's, who adds in the same order."""
-    the_same_numbers(lambda: problem_of(case, sizes, "native", dtype), force)
+    the_same_numbers(lambda: problem_of(case, sizes, "native", dtype), force, WAYS)
 
 
 def of_the_shelf(name: str) -> Problem:
     case = next(case for case in CASES if case.name == f"Recurrent-shelf-{name}")
-    return problem_of(case, Sizes(T=5, B=3, D=1, H=17), "native", torch.float32)  # as in test_shelf.py
+    return problem_of(case, Sizes(T=2, B=3, D=1, H=17), "native", torch.float32)  # the widths of test_shelf.py
 
 
 @pytest.mark.parametrize("made", [partial(of_the_shelf, name) for name in cells.SHELF], ids=list(cells.SHELF))
@@ -96,14 +96,16 @@ def test_every_cell_of_the_shelf(made: Callable[[], Problem], force: Callable[..
     the_same_numbers(made, force)
 
 
-@every_odd_cell
-def test_every_odd_cell(name: str, force: Callable[..., list[int]]) -> None:
-    the_same_numbers(lambda: odd_problem(name, "native"), force)
+@pytest.mark.parametrize("name", [*list(STEPS)[-6:], "three in a row", "a state that is not used"])
+def test_odd_cells(name: str, force: Callable[..., list[int]]) -> None:
+    the_same_numbers(lambda: odd_problem(name, "native", T=2, H=33), force)
 
 
-def the_same_numbers(made: Callable[[], Problem], force: Callable[..., list[int]]) -> None:
+def the_same_numbers(
+    made: Callable[[], Problem], force: Callable[..., list[int]], ways: Sequence[tuple[int, bool]] = WAYS[:3]
+) -> None:
     found, options = list[list[Tensor]](), {"allow_unused": True, "materialize_grads": True}
-    for threads, by_columns in WAYS:
+    for threads, by_columns in ways:
         force(by_columns, threads)
         run, inputs, _ = made()
         results = [result for result in run(*inputs) if result.requires_grad]
