@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn, relu, sigmoid, tanh
+from torch.nn.functional import linear
 
 import elman
 from elman.through_time import EXECUTORS
@@ -35,6 +36,12 @@ def halves(p: Any, x: Tensor, h: Tensor) -> Tensor:
     return new
 
 
+def blocks(p: Any, x: Tensor, h: Tensor) -> Tensor:
+    """The first columns of the deltas are one sum's alone, and all of them the bias's."""
+    first, second, *_ = p.wide.view(8, 2, 2)
+    return tanh(x @ p.U + p.b + torch.cat((linear(h[:, :2], first), linear(h[:, 2:], second)), 1))
+
+
 def twice(p: Any, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     h = tanh(state[0] @ p.W + state[1] * (x @ p.U))
     return h, h
@@ -56,6 +63,7 @@ STEPS: dict[str, tuple[Step, int]] = {
     "a vector made of others": (lambda p, x, h: tanh(x @ p.U + h * (sigmoid(p.b) + p.W[0])), 1),
     "numbers": (lambda p, x, h: tanh((x @ p.U - 2) * 3 - h / 2 + 1.5 - h), 1),
     "halves": (halves, 1),
+    "blocks": (blocks, 1),
     "one value for two states": (twice, 2),
     "a state that is not used": (lambda p, x, s: (tanh(s[0] @ p.W + x @ p.U), tanh(x @ p.U)), 2),
     "states that change places": (lambda p, x, s: (s[1] * p.b, s[0] + x @ p.U), 2),
