@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn, relu, sigmoid, tanh
+from torch.nn.functional import linear
 
 import elman
 from tests.cases import Problem, as_function, random_states
@@ -32,6 +33,11 @@ def halves(p: Any, x: Tensor, h: Tensor) -> Tensor:
     gate, value = (h @ p.wide).chunk(2, -1)
     new: Tensor = sigmoid(gate) * tanh(value) + x @ p.U
     return new
+
+
+def blocks(p: Any, x: Tensor, h: Tensor) -> Tensor:
+    """The first columns of the deltas are one sum's alone, and all of them the bias's."""
+    return tanh(x @ p.U + p.b + torch.cat((linear(h[:, :2], p.W[:2, :2]), linear(h[:, 2:], p.W[2:, 2:])), 1))
 
 
 def twice(p: Any, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -82,6 +88,7 @@ STEPS: dict[str, tuple[Step, Callable[[int], int | tuple[int, ...]]]] = {
     "a vector made of others": (lambda p, x, h: tanh(x @ p.U + h * (sigmoid(p.b) + p.W[0])), one),
     "numbers": (lambda p, x, h: tanh((x @ p.U - 2) * 3 - h / 2 + 1.5 - h), one),
     "halves": (halves, one),
+    "blocks": (blocks, one),
     "one value for two states": (twice, two),
     "a state that is not used": (lambda p, x, s: (tanh(s[0] @ p.W + x @ p.U), tanh(x @ p.U)), two),
     "states that change places": (lambda p, x, s: (s[1] * p.b, s[0] + x @ p.U), two),

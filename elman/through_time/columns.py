@@ -199,3 +199,9 @@ def source(node: Node, start: int, size: int, known: Container[Node] = ()) -> tu
             end += count
         node, start = first, begin
     return node, start
+
+
+def whole(node: Node) -> Node:
+    """The value that has the same columns, under as many views as there may be."""
+    real, _ = source(node, 0, width(node))
+    return real if width(real) == width(node) else node

@@ -7,7 +7,7 @@ from itertools import pairwise
 from torch.fx import Node
 
 from elman.through_time.capture import Step
-from elman.through_time.columns import aten, source, width
+from elman.through_time.columns import aten, source, whole, width
 from elman.through_time.graph import PRODUCT, Domain, ancestors, depends, domains, unturned
 from elman.through_time.kept import kept
 from elman.through_time.program import Buffer, Kind, Place, Pointwise, Program, Store
@@ -159,7 +159,7 @@ class _Planner:
         memory = self._x()
         for i, (state, new, cotangent) in enumerate(zip(self.states, self.new, self.cotangents, strict=True)):
             memory[state] = Place(Buffer(f"state{i}", width(state), Kind.PREVIOUS))
-            memory.setdefault(new, Place(Buffer(f"state{i}", width(state), Kind.STEP)))
+            memory.setdefault(whole(new), Place(Buffer(f"state{i}", width(state), Kind.STEP)))
             kind = Kind.NOW if i else Kind.COTANGENT
             memory[cotangent] = Place(Buffer(f"d_state{i}", width(state), kind))
         return memory
@@ -183,11 +183,12 @@ class _Planner:
         for node in sorted(late):
             wanted += [n for n in node.all_input_nodes if n not in late and self.domain[n] is Domain.ROW]
         found: dict[Node, Place] = {}
-        for node in wanted:
-            real, _ = source(node, 0, width(node), memory)
-            there = real in memory and memory[real].buffer.kind in (Kind.STEP, Kind.PREVIOUS)
-            if not there and node not in late and node not in found:
-                found[node] = Place(Buffer(f"delta{len(found)}", width(node), Kind.CHUNK))
+        # The wide ones first: what is only part of another is there with it.
+        for node in sorted(wanted, key=width, reverse=True):
+            real, _ = source(node, 0, width(node), memory | found)
+            there = real in found or (real in memory and memory[real].buffer.kind in (Kind.STEP, Kind.PREVIOUS))
+            if not there and node not in late:
+                found[whole(node)] = Place(Buffer(f"delta{len(found)}", width(node), Kind.CHUNK))
         return found
 
     def _kept(self, roots: list[Node], memory: dict[Node, Place]) -> list[tuple[Node, int]]:
@@ -224,12 +225,12 @@ class _Planner:
         return {node: place for node, place in memory.items() if place.buffer.kind is Kind.STEP}
 
     def _sums(self, reductions: list[Node], memory: dict[Node, Place]) -> tuple[Reduction, ...]:
-        found: dict[tuple[Place, Place | None], Reduction] = {}
+        found: dict[object, Reduction] = {}
         for node in reductions:
             d, *x = (unturned(argument)[0] for argument in node.all_input_nodes)
-            places = _place(d, memory), _place(x[0], memory) if x else None
-            same = found[places].nodes if places in found else ()
-            found[places] = Reduction((*same, node), places[0], width(d), places[1], width(x[0]) if x else 0)
+            columns = _place(d, memory), width(d), _place(x[0], memory) if x else None, width(x[0]) if x else 0
+            same = found[columns].nodes if columns in found else ()
+            found[columns] = Reduction((*same, node), *columns)
         return tuple(found.values())
 
     def _sequences(self, backward: Program, after: Program, reductions: Iterable[Reduction]) -> list[bool]:

@@ -10,7 +10,6 @@ from typing import Any
 
 from torch.fx import Node
 
-from elman.through_time.columns import width
 from elman.through_time.native.body import Body, stride
 from elman.through_time.native.pointwise import Values
 from elman.through_time.native.signatures import declare
@@ -167,21 +166,21 @@ class _Emitter:
         body = self.body("reduce")
         code = body.code
         scratch = code.at(body.pointer("scratch"), code.mul(code["me"], body.slot("scratch.each")))
-        sums = {r.d: r.nodes[0] for r in self.plan.reductions if r.x is None}
+        sums = {(r.d, r.size): r.nodes[0] for r in self.plan.reductions if r.x is None}
         null = code.b.inttoptr(INT(0), POINTER)
         for r in self.plan.reductions:
             d, share = code.at(body.pointer(rows_name(r.d)), r.d.offset), (code["me"], code["all"])
             if r.x:
                 x = r.x
-                with_sums = sums.pop(r.d, None)
+                with_sums = sums.pop((r.d, r.size), None)
                 right = code.at(body.pointer(rows_name(x)), x.offset), stride(x.buffer, self.real)
                 code.call(
                     declare(code, "outer"), d, stride(r.d.buffer, self.real), *right,
                     body.pointer(r.nodes[0].name), r.x_size, body.slot("rows"), r.size, r.x_size, *share,
                     body.slot("add"), body.pointer(with_sums.name) if with_sums else null, scratch,
                 )  # fmt: skip
-        for place, node in sums.items():
-            d, size = code.at(body.pointer(rows_name(place)), place.offset), width(node.all_input_nodes[0])
+        for (place, size), node in sums.items():
+            d = code.at(body.pointer(rows_name(place)), place.offset)
             code.call(
                 declare(code, "column_sums"), d, stride(place.buffer, self.real), body.slot("rows"), size,
                 code["me"], code["all"], body.slot("add"), body.pointer(node.name),
