@@ -13,6 +13,7 @@ from elman.through_time.recorder import CannotCapture
 Stepped = tuple[Sequence[Tensor | None], Sequence[Tensor | None]]  # new states, and gradients of what was given
 CLOSE = 1e-6
 REPEATS = 8  # a batch so many times as large as the captured one
+LARGE = 1 << 19  # numbers of a parameter from which on its gradient is not compared: it takes longer than all else
 
 
 def check(
@@ -31,8 +32,9 @@ def check(
         CannotCapture: unless they agree, and do so on batches of other sizes.
     """
     count = 1 + len(cotangents)  # x and the states; what follows are parameters
+    asked = [i < count or tensor.numel() < LARGE for i, tensor in enumerate(inputs)]
     with Given() as given:
-        whole = _stepped(step, inputs, cotangents, len(inputs))
+        whole = _stepped(step, inputs, cotangents, asked)
     if drawing:
         with torch.no_grad(), Given() as again:
             step(*inputs)
@@ -40,27 +42,41 @@ def check(
             raise CannotCapture("random numbers that are the same at every step")
     # What is computed with a graph is not to be differentiated: its backward step stands in it.
     with torch.no_grad():
-        found = fx.Interpreter(nn.Module(), graph=graph).run(*inputs, *cotangents, *given.seen)
+        found = fx.Interpreter(nn.Module(), graph=_without(graph, asked)).run(*inputs, *cotangents, *given.seen)
     if not (_same(found[0], whole[0]) and _same([*found[1], *found[2], *found[3]], whole[1])):
         raise CannotCapture("the step does not always run the same operations, or writes over a tensor it still uses")
     for change in (lambda rows: rows[1:2], lambda rows: torch.cat([rows] * REPEATS)):
         rows = [change(tensor.detach()) for tensor in inputs[:count]]
         with Given(map(change, given.seen)):
-            part = _stepped(step, [*rows, *inputs[count:]], list(map(change, cotangents)), count)
+            own = [i < count for i in range(len(inputs))]
+            part = _stepped(step, [*rows, *inputs[count:]], list(map(change, cotangents)), own)
         expected = [[None if t is None else change(t) for t in of] for of in (whole[0], whole[1][:count])]
-        if not (_same(part[0], expected[0]) and _same(part[1], expected[1])):
+        if not (_same(part[0], expected[0]) and _same(part[1][:count], expected[1])):
             raise CannotCapture("what a row of the batch becomes depends on how many rows there are, or on the others")
 
 
-def _stepped(step: Any, inputs: Sequence[Tensor], cotangents: Sequence[Tensor], asked: int) -> Stepped:
-    """A step, and the gradients of the first inputs that it was given, so many as asked for."""
+def _without(graph: fx.Graph, asked: Sequence[bool]) -> fx.Graph:
+    """The graph without the gradients that are not asked for."""
+    less = fx.Graph()
+    new, of_x, of_states, of_parameters = less.graph_copy(graph, {})  # type: ignore[misc]
+    left = asked[1 + len(of_states) :]  # type: ignore[arg-type]
+    less.output((new, of_x, of_states, tuple(g if a else None for g, a in zip(of_parameters, left, strict=True))))  # type: ignore[arg-type]
+    less.eliminate_dead_code()
+    return less
+
+
+def _stepped(step: Any, inputs: Sequence[Tensor], cotangents: Sequence[Tensor], asked: Sequence[bool]) -> Stepped:
+    """A step, and the gradients of those inputs that are asked for; of the others None."""
     leaves = [tensor.detach().requires_grad_() for tensor in inputs]
     new = step(*leaves)
     pairs = [(state, c) for state, c in zip(new, cotangents, strict=True) if state.requires_grad]
-    gradients: Sequence[Tensor | None] = [None] * asked
+    gradients: list[Tensor | None] = [None] * len(leaves)
     if pairs:
         of, received = zip(*pairs, strict=True)
-        gradients = torch.autograd.grad(of, leaves[:asked], received, allow_unused=True)
+        wanted = [i for i, is_asked in enumerate(asked) if is_asked]
+        found = torch.autograd.grad(of, [leaves[i] for i in wanted], received, allow_unused=True)
+        for i, gradient in zip(wanted, found, strict=True):
+            gradients[i] = gradient
     return [state.detach() for state in new], gradients
 
 
