@@ -2,7 +2,7 @@
 
 The loop is plain torch, step by step, with all products of x worked out before it, for all steps at once: what one
 writes by hand for speed. Both give the same numbers first, and take turns as in `elman bench`. `per FLOP` is the time
-for a multiply-add of a matrix product, both ways, beside that of the LSTM at the same shape.
+for a multiply-add of a matrix product, both ways, beside that of an LSTM of the same shape, in turns with them.
 """
 
 import argparse
@@ -121,21 +121,19 @@ def disagreement(name: str, shape: Shape) -> tuple[float, float]:
     return errors[0][worst], bounds[worst]
 
 
-def rows(
-    names: list[str], shapes: tuple[Shape, ...], seconds: float
-) -> Iterator[tuple[str, Shape, list[float], float]]:
-    """Name, shape, medians (ours and the loop's forward, and both ways), and seconds for each FLOP."""
+def rows(names: list[str], shapes: tuple[Shape, ...], seconds: float) -> Iterator[tuple[str, Shape, list[float]]]:
+    """Name, shape, medians (ours and the loop's forward, and both ways), and seconds for each FLOP over the LSTM's."""
+    lstms = {shape: Pair("lstm", shape) for shape in shapes}
     for name in names:
-        for shape in shapes:
+        for shape, lstm in lstms.items():
             error, bound = disagreement(name, shape)
             if not error <= bound:
                 raise SystemExit(f"{name} {shape}: differs from its loop by {error:.1e}; no ratio without agreement")
             pair = Pair(name, shape)
-            times = [
-                median for f in (pair.forward, pair.both_ways)
-                for median in medians([partial(f, True), partial(f, False)], seconds)
-            ]  # fmt: skip
-            yield name, shape, times, times[2] / max(pair.flops(), 1)
+            forward = medians([partial(pair.forward, True), partial(pair.forward, False)], seconds)
+            ours, loop = partial(pair.both_ways, True), partial(pair.both_ways, False)
+            *both, of_lstm = medians([ours, loop, partial(lstm.both_ways, True)], seconds)
+            yield name, shape, [*forward, *both, both[0] / pair.flops() / (of_lstm / lstm.flops())]
 
 
 def main() -> None:
@@ -149,11 +147,11 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     print(f"{'cell':20} {'T,B,D,H':>16} {'forward ms':>11} {'loop':>8} {'ratio':>6} {'both ms':>9} {'loop':>8} "
           f"{'ratio':>6} {'per FLOP':>9}")  # fmt: skip
-    ratios, lstm = [], {shape: flop for _, shape, _, flop in rows(["lstm"], asked.shapes, asked.seconds)}
-    for name, shape, (a, b, c, d), flop in rows(asked.cells, asked.shapes, asked.seconds):
+    ratios = []
+    for name, shape, (a, b, c, d, flop) in rows(asked.cells, asked.shapes, asked.seconds):
         ratios.append(d / c)
         print(f"{name:20} {shape!s:>16} {a * 1e3:11.2f} {b * 1e3:8.2f} {b / a:6.2f} {c * 1e3:9.2f} {d * 1e3:8.2f} "
-              f"{d / c:6.2f} {flop / lstm[shape]:9.2f}", flush=True)  # fmt: skip
+              f"{d / c:6.2f} {flop:9.2f}", flush=True)  # fmt: skip
     print(f"forward and backward: least {min(ratios):.2f}, mean {geometric_mean(ratios):.2f} (geometric); "
           f"{asked.threads} threads; {machine()['cpu']}, torch {torch.__version__}")  # fmt: skip
 

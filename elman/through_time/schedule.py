@@ -90,15 +90,26 @@ class _Schedule:
     def _level_of_reduction(self, node: Node) -> int:
         value = operand(node, 0)
         level = self.level(value)
-        how, heads, size = self._reduced(node)
-        work = Work(value, 0, width(value), self._leaves())
-        if work.cuts or (work.frames and how is not Fit.ONE and work.frames != {(heads, size)}):
-            # Not computed in one piece, or not in pieces of this shape: it is stored first.
+        if self._added_up(node) is None:
+            # Not computed in pieces of one shape: it is stored first.
             self._want(value)
             level += 1
         self._want(node)
         self.found[node] = level + 1
         return level + 1
+
+    def _added_up(self, node: Node) -> tuple[tuple[int, int], list[int]] | None:
+        """How what is reduced is computed: heads and width, and the first columns of pieces; None if not alike."""
+        value = operand(node, 0)
+        how, heads, size = self._reduced(node)
+        work = Work(value, 0, width(value), self._leaves())
+        if not work.cuts and (not work.frames or how is Fit.ONE or work.frames == {(heads, size)}):
+            return (next(iter(work.frames)) if work.frames and how is Fit.ONE else (heads, size)), [0]
+        if how is not Fit.ONE or work.frames:
+            return None
+        starts = [0, *sorted(work.cuts)]
+        sizes = {end - start for start, end in pairwise([*starts, width(value)])}
+        return ((1, sizes.pop()), starts) if len(sizes) == 1 else None
 
     def _reduced(self, node: Node) -> tuple[Fit, int, int]:
         found = reduced(node)
@@ -151,11 +162,11 @@ class _Schedule:
         together: dict[tuple[int, int], list[Store]] = {}
         for node, place in ready:
             if node.target in REDUCING and node in self.found:
-                value = operand(node, 0)
-                how, heads, size = self._reduced(node)
-                frames = Work(value, 0, width(value), self._leaves()).frames if how is Fit.ONE else None
-                frame = next(iter(frames)) if frames else (heads, size)
-                together.setdefault(frame, []).append(Store(value, 0, place, None if how is Fit.ALL else node))
+                added_up = self._added_up(node)
+                assert added_up is not None
+                reduction = None if self._reduced(node)[0] is Fit.ALL else node
+                for start in added_up[1]:
+                    together.setdefault(added_up[0], []).append(Store(operand(node, 0), start, place, reduction))
                 continue
             for frame, start in self._pieces(node, 0, width(node)):
                 to = Place(place.buffer, place.offset + start)

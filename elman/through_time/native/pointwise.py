@@ -23,6 +23,8 @@ class Values:
     def __init__(self, stage: Pointwise) -> None:
         self.stage = stage
         self.sums = [store for store in stage.stores if store.reduction is not None]
+        # Columns that are several pieces of a row are added up at one place.
+        self.into = {store.place: store for store in self.sums if _result(store) in ALIKE}
         self.alike = [part for part in stage.parts() if part.fit in ALIKE]
 
     def write(self, body: Body, begin: Value, end: Value, part: Integer, parts: Integer) -> None:
@@ -40,11 +42,7 @@ class Values:
         with code.loop(begin, end) as row:
             self.row = row
             self.rows = {p: code.at(start, code.mul(row, body.stride(p))) for p, start in starts.items()}
-            self.totals = {
-                store: [code.local(body.real.vector) for _ in range(TOGETHER)]
-                for store in self.sums
-                if _result(store) in ALIKE
-            }
+            self.totals = {place: [code.local(body.real.vector) for _ in range(TOGETHER)] for place in self.into}
             self._begin(Fit.ONE)
             with code.loop(0, stage.heads) as head:
                 self._head(head, first, last, whole, rest)
@@ -76,7 +74,7 @@ class Values:
         self.done = {part: value * len(columns) for part, value in self.same.items()}
         values = [self._stored(store) for store in self.stage.stores]
         for value, store in zip(values, self.stage.stores, strict=True):
-            if store in self.totals:
+            if store.place in self.totals:
                 self._add_up(store, value)
                 continue
             for one, column in zip(value, columns, strict=True):
@@ -142,14 +140,15 @@ class Values:
     # Reductions.
 
     def _begin(self, how: Fit) -> None:
-        for store, totals in self.totals.items():
+        for place, totals in self.totals.items():
+            store = self.into[place]
             if _result(store) is how:
                 for total in totals:
                     self.body.code.b.store(self.body.code.fill(_reducing(store)[0]), total)
 
     def _add_up(self, store: Store, values: list[Value]) -> None:
         code, (neutral, combine) = self.body.code, _reducing(store)
-        for value, total in zip(values, self.totals[store], strict=False):
+        for value, total in zip(values, self.totals[store.place], strict=False):
             if self.mask is not None:
                 value = code.b.select(self.mask, value, code.fill(neutral))
             code.b.store(combine(code, code.b.load(total, typ=code.real.vector), value), total)
@@ -163,13 +162,14 @@ class Values:
 
     def _finish(self, how: Fit, index: Value) -> None:
         code = self.body.code
-        for store, totals in self.totals.items():
+        for place, totals in self.totals.items():
+            store = self.into[place]
             if _result(store) is how:
                 combine = _reducing(store)[1]
                 total, *others = (code.b.load(total, typ=code.real.vector) for total in totals)
                 for other in others:
                     total = combine(code, total, other)
-                code.store(code.across(total, combine), self.rows[store.place], index)
+                code.store(code.across(total, combine), self.rows[place], index)
 
 
 def _result(store: Store) -> Fit:
