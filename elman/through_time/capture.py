@@ -22,7 +22,8 @@ from elman.through_time.effects import Unread, without_effects
 from elman.through_time.loop import State, each, parted
 from elman.through_time.named import seen
 from elman.through_time.outputs import Form, Output, form, joined, row_width
-from elman.through_time.recorder import CannotCapture, Recorder
+from elman.through_time.recorder import Recorder
+from elman.through_time.refused import CannotCapture
 
 # Sizes to tell the batch by; others, for cells with slices, say, whose width happens to be one of the first.
 MARKERS = (3, 5, 7, 11, 13), (37, 41, 43, 47, 53)
@@ -67,58 +68,81 @@ def capture(
     Raises:
         CannotCapture: if the step is no fixed graph of operations on x, the states and the parameters.
     """
-    widths = each(state_size)
-    taken = {input_size, *widths, *(size for shape in shapes.values() for size in shape)}
-    batch = next(size for size in marker if size not in taken)
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-    def called(x: Tensor, states: Sequence[Tensor], values: Sequence[Tensor]) -> tuple[Output, Sequence[Tensor]]:
-        state: State = states[0] if isinstance(state_size, int) else tuple(states)
-        result = loop.called(cell, own | dict(zip(shapes, values, strict=True)), x, state)
-        output, state = parted(cell, result, state)
-        return output, each(state)
-
     with _on_random_numbers(cell):
-        named = [*cell.named_parameters(), *cell.named_buffers()]
-        own = {name: value.detach().clone() for name, value in named if name not in shapes}
-        pool = draw(PERIOD).repeat(2 + max((prod(shape) for shape in shapes.values()), default=0) // PERIOD)
-
-        def inputs() -> list[Tensor]:
-            # Drawing a million numbers takes longer than all else here: the parameters overlap in one piece of memory.
-            begins = torch.randint(PERIOD, (len(shapes),), generator=generator).tolist()
-            parameters = [pool[i : i + prod(s)].view(s) for i, s in zip(begins, shapes.values(), strict=True)]
-            return [draw(batch, input_size), *(draw(batch, width) for width in widths), *parameters]
-
-        count = len(widths)
-        x, *rest = inputs()
-        with torch.no_grad():
-            output, new = called(x, rest[:count], rest[count:])
-        given = () if output is new[0] else form(output)
-        width, first = row_width(given), int(bool(given))  # an output of its own stands before the states
-        if given and not width:
-            raise CannotCapture("an output without columns")
-
-        def step(x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-            output, new = called(x, rest[first : first + count], rest[first + count :])
-            return (joined(output), *new) if first else tuple(new)
-
-        def of_step() -> list[Tensor]:
-            x, *rest = inputs()
-            return [x, draw(batch, width), *rest] if first else [x, *rest]
-
-        cotangents = [draw(batch, w) for w in ((width, *widths) if first else widths)]
-        graph, draws = _recorded(step, of_step(), cotangents, own.values())
-    found = Step(graph, batch, tuple(shapes), first + count, isinstance(state_size, int), given, tuple(draws))
+        tried = _Tried(cell, shapes, input_size, state_size, marker)
+        cotangents = tried.cotangents()
+        graph, draws = _recorded(tried.step, tried.inputs(), cotangents, tried.others.values())
+    single = isinstance(state_size, int)
+    found = Step(graph, tried.batch, tuple(shapes), len(cotangents), single, tried.output, tuple(draws))
     _named(found)
 
     def checked() -> None:
         with _on_random_numbers(cell):
-            check(graph, step, of_step(), cotangents, bool(draws))
+            check(graph, tried.step, tried.inputs(), cotangents, bool(draws))
 
     return found, checked
+
+
+class _Tried:
+    """A cell's step as a function of tensors alone, and random numbers to give it. Arguments as for `capture`."""
+
+    def __init__(
+        self,
+        cell: nn.Module,
+        shapes: Mapping[str, torch.Size],
+        input_size: int,
+        state_size: int | tuple[int, ...],
+        marker: Sequence[int],
+    ) -> None:
+        self.cell, self.shapes, self.single = cell, shapes, isinstance(state_size, int)
+        self.input_size, self.widths = input_size, each(state_size)
+        taken = {input_size, *self.widths, *(size for shape in shapes.values() for size in shape)}
+        self.batch = next(size for size in marker if size not in taken)
+        named = [*cell.named_parameters(), *cell.named_buffers()]
+        self.others = {name: value.detach().clone() for name, value in named if name not in shapes}
+        self._generator = torch.Generator().manual_seed(0)
+        largest = max((prod(shape) for shape in shapes.values()), default=0)
+        self._pool = self._drawn(PERIOD).repeat(2 + largest // PERIOD)
+        self.output: Form = ()
+        self.output = self._output()
+
+    def step(self, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        """x, the states and the parameters to the new states; an output of its own stands before the states."""
+        first = int(bool(self.output))
+        output, new = self._called(x, *rest[first:])
+        return (joined(output), *new) if first else tuple(new)
+
+    def inputs(self) -> list[Tensor]:
+        """Numbers for a step."""
+        # Drawing a million numbers takes longer than all else here: the parameters overlap in one piece of memory.
+        begins = torch.randint(PERIOD, (len(self.shapes),), generator=self._generator).tolist()
+        pieces = zip(begins, self.shapes.values(), strict=True)
+        parameters = [self._pool[begin : begin + prod(shape)].view(shape) for begin, shape in pieces]
+        return [self._drawn(self.batch, self.input_size), *self.cotangents(), *parameters]
+
+    def cotangents(self) -> list[Tensor]:
+        """Numbers for what a step makes."""
+        own = (row_width(self.output),) if self.output else ()
+        return [self._drawn(self.batch, width) for width in (*own, *self.widths)]
+
+    def _drawn(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self._generator, dtype=torch.float64)
+
+    def _called(self, x: Tensor, *rest: Tensor) -> tuple[Output, Sequence[Tensor]]:
+        states, values = rest[: len(self.widths)], rest[len(self.widths) :]
+        state: State = states[0] if self.single else tuple(states)
+        result = loop.called(self.cell, self.others | dict(zip(self.shapes, values, strict=True)), x, state)
+        output, state = parted(self.cell, result, state)
+        return output, each(state)
+
+    def _output(self) -> Form:
+        """Of an output that is no state of the cell's, or ()."""
+        with torch.no_grad():
+            output, new = self._called(*self.inputs())
+        found = () if output is new[0] else form(output)
+        if found and not row_width(found):
+            raise CannotCapture("an output without columns")
+        return found
 
 
 def _named(step: Step) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from elman.through_time.draws import Given
-from elman.through_time.recorder import CannotCapture
+from elman.through_time.refused import CannotCapture
 
 Stepped = tuple[Sequence[Tensor | None], Sequence[Tensor | None]]  # new states, and gradients of what was given
 CLOSE = 1e-6

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from elman.through_time.recorder import CannotCapture, line
+from elman.through_time.refused import CannotCapture, line
 
 SIMPLE = (bool, int, float, str)
 NO_ATTRIBUTES = frozenset(vars(nn.Module()))  # of every module, and changed by torch itself

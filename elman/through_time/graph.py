@@ -8,7 +8,8 @@ from torch.fx import Node
 
 from elman.through_time.capture import Step
 from elman.through_time.columns import VIEW, Fit, fit, operand, operation
-from elman.through_time.recorder import CONSTANT, CannotCapture, line_of
+from elman.through_time.dispatched import CONSTANT
+from elman.through_time.refused import CannotCapture, line_of
 
 aten = torch.ops.aten
 

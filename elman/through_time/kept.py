@@ -14,9 +14,9 @@ from math import inf
 from torch.fx import Node
 
 from elman.through_time.columns import arranged, inside, width
+from elman.through_time.dispatched import CONSTANT
 from elman.through_time.graph import Domain
 from elman.through_time.operations import POINTWISE, SLOW
-from elman.through_time.recorder import CONSTANT
 
 SOURCE, SINK = "what cannot be made again", "what is used"
 

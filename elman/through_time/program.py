@@ -8,8 +8,8 @@ from typing import NamedTuple
 from torch.fx import Node
 
 from elman.through_time.columns import Fit, source, within
+from elman.through_time.dispatched import CONSTANT
 from elman.through_time.graph import Domain, biases, matching
-from elman.through_time.recorder import CONSTANT
 
 
 class Kind(Enum):

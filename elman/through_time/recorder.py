@@ -1,48 +1,34 @@
 """Writing down what torch does: operations as they are dispatched, below autograd, as one graph."""
 
 import operator
-import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from types import FrameType
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch._C import DispatchKey
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from elman.through_time import activations, moved, rewriting  # noqa: F401 - activations fills the table
-from elman.through_time.decompositions import DECOMPOSITIONS, addmm, sums_in_two
+from elman.through_time import moved, rewriting
+from elman.through_time.dispatched import (
+    CONSTANT,
+    CONVERSION,
+    EMPTY,
+    FILLED,
+    OTHERWISE,
+    SAME,
+    exact,
+    functional,
+    overlap,
+    overwritten,
+    smaller,
+)
 from elman.through_time.draws import METHODS, NUMBERS, OF_A_TENSOR, Draw
 from elman.through_time.moved import Form
+from elman.through_time.refused import CannotCapture, line
 from elman.through_time.reordered import reordered
 
 aten = torch.ops.aten
-
-CONSTANT = aten.full.default  # as which every tensor of one known number is written down
-FILLED = {
-    aten.zeros.default, aten.ones.default, aten.full.default, aten.zeros_like.default, aten.ones_like.default,
-    aten.full_like.default, aten.new_zeros.default, aten.new_ones.default, aten.new_full.default,
-    aten.scalar_tensor.default, aten.fill_.Scalar, aten.zero_.default,
-}  # fmt: skip
-EMPTY = {aten.empty.memory_format, aten.empty_like.default, aten.new_empty.default}
-SAME = {aten.detach.default, aten.alias.default, aten.clone.default, aten.lift_fresh.default, aten._to_copy.default}
-CONVERSION = aten.to.dtype
-# What means something else where it makes no fractions but conditions, or whole numbers.
-BITWISE = {aten.bitwise_and.Tensor, aten.bitwise_or.Tensor, aten.bitwise_xor.Tensor, aten.bitwise_not.default}
-OTHERWISE = {
-    torch.bool: {aten.add.Tensor, aten.add.Scalar, aten.sum.dim_IntList},
-    torch.int32: BITWISE,
-    torch.int64: BITWISE,
-}
-OURS = str(Path(__file__).parent), str(Path(torch.__file__).parent)  # where operations are no lines of the cell's
-BEGIN = str(Path(__file__).with_name("capture.py"))  # from where a step is called
-
-
-class CannotCapture(Exception):
-    """The step is no fixed graph of operations; the message says which operation of which line is in the way."""
 
 
 class Recorder(TorchDispatchMode):
@@ -113,13 +99,13 @@ class Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         if func is aten._local_scalar_dense.default:
             raise CannotCapture(f"a number read out of a tensor{line()}")
-        for tensor in _overwritten(func, args) if func._schema.is_mutable else ():
+        for tensor in overwritten(func, args) if func._schema.is_mutable else ():
             if tensor.untyped_storage().data_ptr() in self._given:
                 raise CannotCapture(f"{func}, which writes into an input, a state, a parameter or a buffer{line()}")
-            self._stale |= {id(other) for other in self._alive if other is not tensor and _overlap(other, tensor)}
-        if (smaller := _smaller(func, args, kwargs)) is not None:
+            self._stale |= {id(other) for other in self._alive if other is not tensor and overlap(other, tensor)}
+        if (in_smaller := smaller(func, args, kwargs)) is not None:
             with self:
-                return smaller(*args, **kwargs)
+                return in_smaller(*args, **kwargs)
         if func in moved.VIEWS and (node := self._nodes.get(id(args[0]))) and node.target is CONSTANT:
             result = func(*args, **kwargs)
             for piece in [result] if isinstance(result, Tensor) else result:
@@ -143,7 +129,7 @@ class Recorder(TorchDispatchMode):
             number = float("nan") if func in EMPTY else result.flatten()[0].item() if result.numel() else 0.0
             self._constant(result, number)
             return result
-        written = CONVERSION if func in SAME and _exact(args[0].dtype, result.dtype) else _functional(func)
+        written = CONVERSION if func in SAME and exact(args[0].dtype, result.dtype) else functional(func)
         if written is CONVERSION:
             args, kwargs = (args[0], result.dtype), {}
         elif isinstance(result, Tensor) and written in OTHERWISE.get(result.dtype, ()):
@@ -204,7 +190,7 @@ class Recorder(TorchDispatchMode):
             return None
         try:
             with self:
-                made = rewriting.rewritten(self, _functional(func), args, kwargs)
+                made = rewriting.rewritten(self, functional(func), args, kwargs)
         except moved.Unsaid as what:
             raise CannotCapture(f"{what}{line()}") from None
         return None if made is None else [made]
@@ -240,71 +226,3 @@ class Recorder(TorchDispatchMode):
         dtype = None if result.dtype == torch.float64 else result.dtype  # captured is in double precision
         self.draws.append(Draw(METHODS[func], numbers, probability, tuple(result.shape), dtype))  # type: ignore[arg-type]
         self.input(result)
-
-
-def _smaller(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """The function that does what an operation does in smaller ones, if there is one."""
-    if func is aten.sum.dim_IntList:
-        dims = [dim % args[0].dim() for dim in args[1] or range(args[0].dim())]
-        return sums_in_two if 0 in dims and len(dims) > 1 else None
-    if func is aten.slice_backward.default and args[-1] != 1:
-        return None
-    if func is aten.addmm.default:
-        return addmm if kwargs or args[0].dim() > 1 else None
-    if func.has_kernel_for_dispatch_key(DispatchKey.CompositeImplicitAutograd):
-        return func.decompose
-    return DECOMPOSITIONS.get(func)
-
-
-def _overwritten(func: Any, args: Sequence[Any]) -> list[Tensor]:
-    """The tensors that an operation writes into."""
-    pairs = zip(func._schema.arguments, args, strict=False)
-    return [value for spec, value in pairs if spec.is_out or (spec.alias_info is not None and spec.alias_info.is_write)]
-
-
-def _overlap(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors have a number in memory in common."""
-    memory = a.untyped_storage()
-    if memory.data_ptr() != b.untyped_storage().data_ptr():
-        return False
-    touched = torch.zeros(memory.nbytes() // a.element_size(), dtype=torch.bool)
-    touched.as_strided(a.shape, a.stride(), a.storage_offset()).fill_(True)
-    return bool(touched.as_strided(b.shape, b.stride(), b.storage_offset()).any())
-
-
-def _exact(of: torch.dtype, to: torch.dtype) -> bool:
-    """Whether a conversion leaves every number what it is."""
-    return not (of.is_floating_point or of.is_complex) and to in (
-        torch.float32,
-        torch.float64,
-        torch.int32,
-        torch.int64,
-    )
-
-
-def _functional(func: Any) -> Any:
-    """The operation that returns what this one writes in place; itself, if it writes nothing."""
-    if func in (aten.view.default, aten._unsafe_view.default):
-        return aten.reshape.default  # copies that make a view possible are not written down
-    if not func._schema.is_mutable:
-        return func
-    name, overload = func._schema.name.split("::")[1], func._schema.overload_name or "default"
-    packet = getattr(aten, name.rstrip("_"), None)
-    if not name.endswith("_") or packet is None or overload not in packet.overloads():
-        raise CannotCapture(f"{func}, which writes into a tensor{line()}")
-    return getattr(packet, overload)
-
-
-def line_of(node: fx.Node) -> str:
-    """Where in the cell's own code an operation stands, for the end of a message."""
-    return node.meta.get("line") or " (in the backward step)"
-
-
-def line() -> str:
-    """Where in the cell's own code the operation now being recorded stands, " (file, line n)"."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame and frame.f_code.co_filename != BEGIN:
-        if not frame.f_code.co_filename.startswith(OURS):
-            return f" ({Path(frame.f_code.co_filename).name}, line {frame.f_lineno})"
-        frame = frame.f_back
-    return ""

@@ -10,7 +10,7 @@ from elman.through_time.columns import Fit, arranged, aten, inside, operand, red
 from elman.through_time.graph import PRODUCT, Domain, unturned
 from elman.through_time.operations import REDUCING
 from elman.through_time.program import Buffer, Kind, Place, Pointwise, Product, Program, Store
-from elman.through_time.recorder import CannotCapture, line_of
+from elman.through_time.refused import CannotCapture, line_of
 from elman.through_time.work import Work, check
 
 Stores = list[tuple[Node, Place]]

@@ -5,9 +5,10 @@ from collections.abc import Container
 from torch.fx import Node
 
 from elman.through_time.columns import Fit, arranged, in_blocks, inside, operation, source, within
+from elman.through_time.dispatched import CONSTANT
 from elman.through_time.graph import PRODUCT, Domain, matching
 from elman.through_time.operations import POINTWISE, REDUCING
-from elman.through_time.recorder import CONSTANT, CannotCapture, line_of
+from elman.through_time.refused import CannotCapture, line_of
 
 MOST = 64  # heads that may be computed one by one
 

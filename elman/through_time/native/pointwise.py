@@ -3,12 +3,12 @@
 from torch.fx import Node
 
 from elman.through_time.columns import Fit, reduced
+from elman.through_time.dispatched import CONSTANT
 from elman.through_time.graph import Domain
 from elman.through_time.native.body import Body
 from elman.through_time.native.writer import INT, Integer, Value
 from elman.through_time.operations import POINTWISE, REDUCING, Combine
 from elman.through_time.program import Kind, Part, Place, Pointwise, Store
-from elman.through_time.recorder import CONSTANT
 
 # Vectors computed side by side: a step is a long chain of operations that wait for each other, and the processor looks
 # ahead no further than one such chain.

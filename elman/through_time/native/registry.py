@@ -14,7 +14,7 @@ from elman.through_time.capture import MARKERS, capture
 from elman.through_time.native.executor import Native
 from elman.through_time.outputs import Form
 from elman.through_time.plan import Plan, plan
-from elman.through_time.recorder import CannotCapture
+from elman.through_time.refused import CannotCapture
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
