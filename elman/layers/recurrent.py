@@ -1,6 +1,7 @@
 """A layer from any cell."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -129,18 +130,16 @@ class Recurrent(Layer):
             state = learned[0] if single else learned
         # A cell that tells no size may read anything: numbers of tokens, say.
         reads = getattr(self.cell, "input_size", None)
-        like = None if reads is None else next(iter(self._values().values()), None)
+        like = None if reads is None else next(chain(self.cell.parameters(), self.cell.buffers()), None)
         x, states = self._enter(input, reads, like, state, each(sizes))
         return x, states, single
 
     def _run(self, step: nn.Module, x: Tensor, states: tuple[Tensor, ...], single: bool) -> tuple[Any, State]:
         """Run the cell, or one around it."""
         around = prefix(step, self.cell)
-        values = {around + name: value for name, value in self._values().items()}
+        named = chain(self.cell.named_parameters(), self.cell.named_buffers())
+        values = {around + name: value for name, value in named}
         return run(step, values, x, states[0] if single else states, self.executor)
-
-    def _values(self) -> dict[str, Tensor]:
-        return dict(self.cell.named_parameters()) | dict(self.cell.named_buffers())
 
 
 class _Function(nn.Module):
