@@ -20,14 +20,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent", "Stack", "__version__", "explain", "named"]
+ROOMS = ("cells", "textbook")
 HOMES = {"explain": "elman.explanation", "named": "elman.through_time"}
 
 
 def __getattr__(name: str) -> object:
+    if name in ROOMS:
+        return import_module(f"elman.{name}")
     if name in __all__:
         return getattr(import_module(HOMES.get(name, "elman.layers")), name)
     raise AttributeError(f"module 'elman' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*globals(), *__all__, *ROOMS])

@@ -38,5 +38,5 @@ def test_the_list_of_operations_is_that_of_the_tables() -> None:
 
 def test_the_cell_of_the_docs_is_that_of_the_example() -> None:
     page, example = (ROOT / "docs" / "own_cells.md").read_text(), (ROOT / "examples" / "delta_memory.py").read_text()
-    for line in re.findall(r"```python\n(class .*?)\n\n\n", page, re.DOTALL)[0].splitlines():
+    for line in re.findall(r"(class DeltaMemory.*?)\n\n\n", page, re.DOTALL)[0].splitlines():
         assert line in example

@@ -56,6 +56,13 @@ def test_why_not_native() -> None:
     assert "(test_explain.py, line " in str(found)
 
 
+@native
+def test_of_cells_around_cells() -> None:
+    explanation = elman.explain(elman.GRU(3, 5, zoneout=0.1, recurrent_dropout=0.1))
+    assert explanation.executor == "native"
+    assert "GRU with recurrent dropout with zoneout" in str(explanation)
+
+
 def test_of_the_loop() -> None:
     found = elman.explain(elman.RNN(3, 5, executor="loop"))
     assert found.executor == "loop"

@@ -157,7 +157,7 @@ def test_forget_bias(cell_type: Any) -> None:
 @pytest.mark.parametrize(
     ("build", "says"),
     [
-        (lambda: elman.GRU(D, H, forget_bias=1.0), "expected a cell with a gate 'f', got GRU, with rzn"),
+        (lambda: elman.GRU(D, H, forget_bias=1.0), "expected a cell with a gate 'f', got GRU with r, z, n"),
         (lambda: elman.GRU(D, H, init="chrono"), "expected a cell with a gate 'f', got GRU"),
         (lambda: elman.LSTM(D, H, init="irnn"), "one recurrent matrix, got LSTM"),
         (lambda: elman.LSTM(D, H, init="best"), "init: expected one of torch, orthogonal, irnn, chrono, got 'best'"),
@@ -167,6 +167,9 @@ def test_forget_bias(cell_type: Any) -> None:
             lambda: elman.LSTM(D, H, weight_drop="much"),  # type: ignore[arg-type]
             "weight_drop: expected a probability from 0 to 1, got 'much'",
         ),
+        (lambda: elman.LSTM(D, H, forget_bias="a"), "forget_bias: expected a number, got 'a'"),  # type: ignore[arg-type]
+        (lambda: elman.LSTM(D, H, bias=False, forget_bias=1.0), "forget_bias=1.0: expected biases, got bias=False"),
+        (lambda: cells.by_name("grru"), "expected one of rnn, gru, .*, got 'grru'"),
         (lambda: elman.RNN(D, H, layer_norm=True), "layer_norm: expected the cell LSTM or GRU, got RNN"),
         (lambda: elman.RNN(D, H, recurrent_dropout=0.1), "expected a cell with a candidate, got RNN"),
         (lambda: elman.LSTM(D, H, locked_dropout=-1), "locked_dropout: expected a probability from 0 to 1, got -1"),
@@ -206,3 +209,14 @@ def test_third_party_cells_run_as_they_are() -> None:
         found.append((results, torch.autograd.grad(results, inputs, cotangents(results))))
     all_close(found[1][0], found[0][0], "outputs")
     all_close(found[1][1], found[0][1], "gradients")
+
+
+@pytest.mark.parametrize("given", [None, nn.LSTMCell, "GRU"])
+def test_what_a_stack_cannot_be_made_of(given: Any) -> None:
+    with pytest.raises(TypeError, match=r"cell_type: expected a class of elman.cells, got .*; elman.Recurrent runs"):
+        elman.Stack(D, H, cell_type=given)
+
+
+def test_a_layer_of_torch_has_its_own_cells() -> None:
+    with pytest.raises(TypeError, match="LSTM: cell_type: expected none, for its cells are LSTM"):
+        elman.LSTM(D, H, cell_type=cells.GRU)

@@ -1,6 +1,5 @@
 """`layer.trajectory`: every state of every step, and what the cell gives a name to."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -170,26 +169,36 @@ def test_a_cell_that_names_nothing(executor: str) -> None:
     assert list(layer.state_dict()) == ["cell.weight_ih", "cell.weight_hh", "cell.bias_ih", "cell.bias_hh"]
 
 
-def named_twice(x: Tensor, h: Tensor) -> Tensor:
-    h = elman.named(h=h + x)
-    return elman.named(h=h * x)  # type: ignore[no-any-return]
+class TwoCells(nn.Module):
+    """The names of the second cell come again."""
+
+    state_size = (H, H)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = cells.MinGRU(D, H), cells.MinGRU(H, H)
+
+    def forward(self, x: Tensor, state: Any) -> Any:
+        h = self.first(x, state[0])
+        return h, self.second(h, state[1])
+
+
+@every_executor
+def test_names_that_come_again(executor: str) -> None:
+    layer = elman.Recurrent(TwoCells(), executor=executor).double()
+    found = layer.trajectory(sequence())
+    assert list(found.named) == ["z", "n", "z_2", "n_2"]
+    cell: Any = layer.cell
+    close(found.named["n_2"], cell.second.from_input(found.states[0]).chunk(2, -1)[1], "outputs")
 
 
 def without_a_batch(x: Tensor, h: Tensor, a: Tensor) -> Tensor:
     return h + x * elman.named(a=a.sigmoid())  # type: ignore[no-any-return]
 
 
-MISTAKES: list[tuple[Callable[..., Any], str]] = [
-    (named_twice, "named: h: expected a name once in a step, got it twice"),
-    (without_a_batch, r"named: a: expected a row for each of the batch, got \(4,\)"),
-]
-
-
-@pytest.mark.parametrize(("step", "says"), MISTAKES)
 @pytest.mark.filterwarnings("ignore:.*cannot run on the native executor")
-def test_mistakes_in_names(step: Callable[..., Any], says: str) -> None:
-    parameters = {"a": torch.zeros(D)} if step is without_a_batch else None
-    layer = elman.Recurrent(step, state_size=D, parameters=parameters)
+def test_a_name_for_what_has_no_rows() -> None:
+    layer = elman.Recurrent(without_a_batch, state_size=D, parameters={"a": torch.zeros(D)})
     layer(torch.randn(T, B, D))
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=r"named: a: expected a row for each of the batch, got \(4,\)"):
         layer.trajectory(torch.randn(T, B, D))

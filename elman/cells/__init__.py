@@ -74,6 +74,8 @@ def by_name(name: str) -> Any:
     >>> by_name("lstm").__name__
     'LSTM'
     """
+    if name not in SHELF:
+        raise ValueError(f"expected one of {', '.join(SHELF)}, got {name!r}")
     return getattr(import_module(f"{__name__}.{name}"), SHELF[name])
 
 

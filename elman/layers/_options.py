@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from math import isfinite
 
 from elman import cells
 from elman.cells._cell import Cell
@@ -12,8 +13,8 @@ LAYER_NORMED: dict[type[Cell], type[Cell]] = {cells.LSTM: cells.LayerNormLSTM, c
 
 def check_torch(num_layers: int, dropout: float, bidirectional: bool, proj_size: int, level: int) -> None:
     """Those of torch.nn; `level` is how far above this call a warning's line is."""
-    if num_layers < 1:
-        raise ValueError(f"num_layers: expected at least 1, got {num_layers}")
+    if isinstance(num_layers, bool) or not isinstance(num_layers, int) or num_layers < 1:
+        raise ValueError(f"num_layers: expected at least 1, got {num_layers!r}")
     check_probability("dropout", dropout)
     if dropout and num_layers == 1:
         warnings.warn(f"dropout={dropout} has no effect: it acts between layers and num_layers is 1", stacklevel=level)
@@ -34,6 +35,30 @@ def check_start(init: str) -> str:
     if init not in STARTS:
         raise ValueError(f"init: expected one of {', '.join(STARTS)}, got {init!r}")
     return init
+
+
+def check_cell_type(layer: str, own: type[Cell] | None, given: object) -> type[Cell]:
+    """The cells that a layer is made of: its own kind, or those that are asked for."""
+    if own is not None and given is not None and given is not own:
+        raise TypeError(f"{layer}: cell_type: expected none, for its cells are {own.__name__}; elman.Stack takes any")
+    found = own if given is None else given
+    if not (isinstance(found, type) and issubclass(found, Cell)):
+        came = "none" if found is None else getattr(found, "__name__", repr(found)[:40])
+        raise TypeError(
+            f"{layer}: cell_type: expected a class of elman.cells, got {came}; elman.Recurrent runs a cell of your own"
+        )
+    return found
+
+
+def check_forget_bias(value: object, bias: bool) -> float | None:
+    """A number, where there are biases, or None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        raise ValueError(f"forget_bias: expected a number, got {value!r}")
+    if not bias:
+        raise ValueError(f"forget_bias={value}: expected biases, got bias=False")
+    return float(value)
 
 
 def layer_normed(cell_type: type[Cell]) -> type[Cell]:

@@ -63,8 +63,9 @@ def gate(cell: Cell, value: Tensor, name: str) -> Tensor:
         ValueError: if the cell has none of this name.
     """
     if name not in cell.order:
+        gates = ", ".join(cell.order) or "none"
         raise ValueError(
-            f"expected a cell with a gate {name!r}, got {type(cell).__name__}, with {cell.order or 'none'}"
+            f"forget_bias, init='chrono': expected a cell with a gate {name!r}, got {type(cell).__name__} with {gates}"
         )
     H, k = cell.hidden_size, cell.order.index(name)
     return value.data[k * H : (k + 1) * H]

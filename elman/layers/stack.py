@@ -10,7 +10,15 @@ from torch.nn.functional import dropout
 from elman.cells._cell import Cell
 from elman.layers._around import STATE, RecurrentDropout, Watched, Zoneout, prefix
 from elman.layers._layer import Layer
-from elman.layers._options import check_probability, check_start, check_torch, layer_normed, of_each_state
+from elman.layers._options import (
+    check_cell_type,
+    check_forget_bias,
+    check_probability,
+    check_start,
+    check_torch,
+    layer_normed,
+    of_each_state,
+)
 from elman.layers._start import start
 from elman.layers._trajectory import Trajectory, real_steps, trajectory, without_padding
 from elman.through_time import State, each, known_executor, run
@@ -37,7 +45,8 @@ class Stack(Layer):
         init: how the parameters begin: "torch" as in torch.nn, or as the cell says; "orthogonal"; "irnn", the identity
             (for relu); "chrono", forget gates for memories of up to a hundred steps.
         forget_bias: what the biases of a forget gate add up to at first.
-        zoneout: probability that a unit keeps its state, in training; or one for each state (the LSTM's h and c).
+        zoneout: probability that a unit keeps its state, in training; or one for each state (the LSTM's h and c). In
+            evaluation a unit takes the mean of both.
         weight_drop: probability, for each entry of the recurrent matrices, to be zero through a whole sequence.
         recurrent_dropout: probability, for each unit of a cell's candidate (the LSTM's g, the GRU's n), drawn anew at
             every step, in training.
@@ -93,14 +102,11 @@ class Stack(Layer):
         check_torch(num_layers, dropout, bidirectional, proj_size, 3 if type(self).__init__ is Stack.__init__ else 4)
         self.input_size, self.hidden_size, self.num_layers, self.bias = input_size, hidden_size, num_layers, bias
         self.batch_first, self.dropout, self.executor = batch_first, float(dropout), known_executor(executor)
-        self.init, self.forget_bias = check_start(init), forget_bias
+        self.init, self.forget_bias = check_start(init), check_forget_bias(forget_bias, bias)
         self.weight_drop = check_probability("weight_drop", weight_drop)
         self.recurrent_dropout = check_probability("recurrent_dropout", recurrent_dropout)
         self.locked_dropout = check_probability("locked_dropout", locked_dropout)
-        if cell_type is not None:
-            self.cell_type = cell_type
-        elif not hasattr(self, "cell_type"):
-            raise TypeError("Stack: cell_type: expected a class of elman.cells, got none; or use RNN, GRU or LSTM")
+        self.cell_type = check_cell_type(type(self).__name__, getattr(self, "cell_type", None), cell_type)
         if layer_norm:
             self.cell_type = layer_normed(self.cell_type)
         self._cells = self._of_type({"bias": bias, **options})
@@ -198,19 +204,18 @@ class Stack(Layer):
             x = dropout(x, self.dropout, self.training)
         if self.locked_dropout:
             x = x * dropout(x.new_ones(1, *x.shape[1:]), self.locked_dropout, self.training)
-        around = prefix(step, self._cells[k])
-        values = {around + name: value for name, value in self._parameters_of(k).items()}
+        values = self._values_of(step, k)
         state: State = states[0][k] if len(states) == 1 else tuple(state[k] for state in states)
         return run(step, values, x, state, self.executor)
 
-    def _parameters_of(self, layer: int) -> dict[str, Tensor]:
-        """By the names that the layer's cell has for them."""
-        found = {}
+    def _values_of(self, step: nn.Module, layer: int) -> dict[str, Tensor]:
+        """The parameters of a layer, by the names that `step`, its cell or one around it, has for them."""
+        found, around = {}, prefix(step, self._cells[layer])
         for name, full in self._names[layer]:
             value = getattr(self, full)
             if self.weight_drop and name.startswith("weight_h") and value.dim() > 1:
                 value = dropout(value, self.weight_drop, self.training)
-            found[name] = value
+            found[around + name] = value
         return found
 
     def train(self, mode: bool = True) -> "Stack":
@@ -222,6 +227,15 @@ class Stack(Layer):
     def extra_repr(self) -> str:
         """As torch.nn prints its own."""
         parts = [f"{self.input_size}, {self.hidden_size}"]
-        defaults = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
+        defaults = {
+            "num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "init": "torch", "forget_bias": None,
+            "weight_drop": 0.0, "recurrent_dropout": 0.0, "locked_dropout": 0.0,
+        }  # fmt: skip
         parts += [f"{key}={getattr(self, key)}" for key, value in defaults.items() if getattr(self, key) != value]
+        parts += [f"zoneout={self.zoneout}"] if any(self.zoneout) else []
+        parts += (
+            [f"cell_type={self.cell_type.__name__}"]
+            if self.cell_type is not type(self).__dict__.get("cell_type")
+            else []
+        )
         return ", ".join(parts)

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from elman.through_time import loop
 from elman.through_time.check import check
 from elman.through_time.draws import Draw
-from elman.through_time.effects import Unread, without_effects
+from elman.through_time.effects import Unread, nothing_cached, without_effects
 from elman.through_time.loop import State, each, parted
 from elman.through_time.named import seen
 from elman.through_time.outputs import Form, Output, form, joined, row_width
@@ -131,7 +131,8 @@ class _Tried:
     def _called(self, x: Tensor, *rest: Tensor) -> tuple[Output, Sequence[Tensor]]:
         states, values = rest[: len(self.widths)], rest[len(self.widths) :]
         state: State = states[0] if self.single else tuple(states)
-        result = loop.called(self.cell, self.others | dict(zip(self.shapes, values, strict=True)), x, state)
+        named = self.others | dict(zip(self.shapes, values, strict=True))
+        result = loop.called(_Fixed(self.cell), {f"cell.{name}": value for name, value in named.items()}, x, state)
         output, state = parted(self.cell, result, state)
         return output, each(state)
 
@@ -143,6 +144,23 @@ class _Tried:
         if found and not row_width(found):
             raise CannotCapture("an output without columns")
         return found
+
+
+class _Fixed(nn.Module):
+    """A cell that must not put another tensor in the place of a parameter or a buffer."""
+
+    def __init__(self, cell: nn.Module) -> None:
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, x: Tensor, state: State) -> object:
+        before = dict(self.cell.named_buffers()) | dict(self.cell.named_parameters())
+        result = self.cell(x, state)
+        after = dict(self.cell.named_buffers()) | dict(self.cell.named_parameters())
+        for name in {**before, **after}:
+            if before.get(name) is not after.get(name):
+                raise CannotCapture(f"{name!r}, a parameter or a buffer which the step sets anew")
+        return result
 
 
 def _named(step: Step) -> None:
@@ -163,7 +181,7 @@ def _on_random_numbers(cell: nn.Module) -> Iterator[None]:
     ordinary = torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False)
     with (
         _disable_current_modes(), torch._C.DisableTorchFunction(), ordinary[0], ordinary[1], ordinary[2],
-        torch.random.fork_rng(devices=()), torch.device("cpu"), without_effects(cell),
+        torch.random.fork_rng(devices=()), torch.device("cpu"), nothing_cached(), without_effects(cell),
     ):  # fmt: skip
         try:
             yield

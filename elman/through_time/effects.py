@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
 from elman.through_time.refused import CannotCapture, line
@@ -19,6 +20,18 @@ READING = {
     Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__repr__, Tensor.__format__, Tensor.data_ptr,
     Tensor.untyped_storage, Tensor.storage, Tensor.__dlpack__, Tensor.__reduce_ex__,
 }  # fmt: skip
+
+
+@contextmanager
+def nothing_cached() -> Iterator[None]:
+    """Parametrized weights are computed anew within, and those that torch has in its cache stay there."""
+    before, kept = parametrize._cache_enabled, dict(parametrize._cache)
+    parametrize._cache_enabled = 0
+    try:
+        yield
+    finally:
+        parametrize._cache_enabled = before
+        parametrize._cache.update(kept)
 
 
 @contextmanager

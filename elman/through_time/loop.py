@@ -75,15 +75,18 @@ class _Unrolled(nn.Module):
     def __init__(self, cell: nn.Module) -> None:
         super().__init__()
         self.cell = cell
+        self.set_anew: dict[str, Tensor] = {}  # buffers in whose place the steps have put another
 
     def forward(self, x: Tensor, state: State) -> tuple[Output, State]:
         outputs: list[Output] = []
+        given = dict(self.cell.named_buffers())
         for x_t in x.unbind(0):
             output, new = parted(self.cell, self.cell(x_t, state), state)
             if not outputs:
                 _check_shapes(self.cell, state, new)
             state = new
             outputs.append(output)
+        self.set_anew = {name: b for name, b in self.cell.named_buffers() if b is not given.get(name)}
         return stacked(outputs), state
 
 
@@ -112,5 +115,9 @@ def run(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: Sta
     """Run `cell` over `x`, as `elman.through_time.run` says."""
     # One functional call around the whole loop: its bookkeeping is paid once and not at every step.
     named = {f"cell.{name}": value for name, value in parameters.items()}
-    result: tuple[Output, State] = called(_Unrolled(cell), named, x, state)  # type: ignore[assignment]
+    unrolled = _Unrolled(cell)
+    result: tuple[Output, State] = called(unrolled, named, x, state)  # type: ignore[assignment]
+    for name, value in unrolled.set_anew.items():
+        module, _, buffer = name.rpartition(".")
+        cell.get_submodule(module)._buffers[buffer] = value
     return result

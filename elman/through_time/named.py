@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain, count
 from typing import Any
 
 from torch import Tensor
@@ -29,7 +30,8 @@ def named(**values: Tensor) -> Any:
         n = named(n=tanh(d))
 
     Args:
-        values: each of shape (B, ...), with a row for each member of the batch. A name stands once in a step.
+        values: each of shape (B, ...), with a row for each member of the batch. A name that comes again in a step, as
+            of a second cell within the first, gets a number: r, r_2, r_3.
 
     Returns:
         The values as a tuple, in order, or the only one.
@@ -37,11 +39,14 @@ def named(**values: Tensor) -> Any:
     if _asked.changes is not None:
         values |= {name: change(values[name]) for name, change in _asked.changes.items() if name in values}
     if _asked.seen is not None:
-        for name in values:
-            if name in _asked.seen:
-                raise ValueError(f"named: {name}: expected a name once in a step, got it twice")
-        _asked.seen |= values
+        for name, value in values.items():
+            _asked.seen[_free(name, _asked.seen)] = value
     return tuple(values.values()) if len(values) > 1 else next(iter(values.values()))
+
+
+def _free(name: str, taken: Mapping[str, Tensor]) -> str:
+    numbered = (f"{name}_{k}" for k in count(2))
+    return next(free for free in chain([name], numbered) if free not in taken)
 
 
 @contextmanager

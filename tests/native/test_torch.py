@@ -3,12 +3,16 @@
 import pickle
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import orthogonal, weight_norm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import elman
@@ -201,6 +205,52 @@ def test_an_option_of_a_cell_is_seen() -> None:
     assert not torch.allclose(call(layer, x, states)[0], before)
     cell.nonlinearity = "tanh"
     assert torch.equal(call(layer, x, states)[0], before)
+
+
+class Configured(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.b = nn.Parameter(torch.ones(D))
+        self.state_size, self.config = D, SimpleNamespace(scale=1.0, inner=SimpleNamespace(shift=0.5))
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.tanh(x * self.config.scale + self.config.inner.shift + h * self.b)
+
+
+def test_numbers_within_objects_are_seen() -> None:
+    cell = Configured()
+    layer = elman.Recurrent(cell, executor="native")
+    x, states = problem(layer, T, B, D)
+    agrees(layer, x, states)
+    cell.config.scale = 3.0
+    agrees(layer, x, states)
+    cell.config.inner.shift = -1.0
+    agrees(layer, x, states)
+
+
+class Parametrized(nn.Module):
+    def __init__(self, parametrization: Callable[..., nn.Module]) -> None:
+        super().__init__()
+        self.state_size, self.input, self.recurrent = H, nn.Linear(D, H), nn.Linear(H, H)
+        parametrization(self.recurrent)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.tanh(self.input(x) + self.recurrent(h))
+
+
+@pytest.mark.parametrize(
+    "parametrization",
+    [weight_norm, partial(orthogonal, orthogonal_map="cayley"), partial(orthogonal, orthogonal_map="matrix_exp")],
+    ids=["weight_norm", "cayley", "matrix_exp"],
+)
+def test_parametrized_weights(parametrization: Callable[..., nn.Module]) -> None:
+    layer = elman.Recurrent(Parametrized(parametrization), executor="native")
+    x, states = problem(layer, T, B, D)
+    with parametrize.cached():
+        outputs = layer(x, states[0])[0]
+        loop = elman.Recurrent(layer.cell, executor="loop")(x, states[0])[0]
+    close(outputs, loop, "outputs")
+    agrees(layer, x, states)
 
 
 class _Seen(TorchDispatchMode):

@@ -4,6 +4,7 @@ import random
 import warnings
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,6 +65,24 @@ class Writing(Cell):
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         self.steps.add_(1.0)  # type: ignore[operator]
         return torch.tanh(x + h @ self.W)
+
+
+class SettingAnew(Writing):
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        self.steps: Tensor = self.steps + 1.0
+        return torch.tanh(x + h @ self.W) / self.steps
+
+
+def test_a_buffer_that_is_set_anew_runs_on_the_loop() -> None:
+    cell: Any = SettingAnew()
+    layer, (x, h) = elman.Recurrent(cell), problem()
+    expected = h
+    for x_t in x:
+        expected = cell(x_t, expected)
+    cell.steps = torch.zeros_like(cell.steps)
+    with pytest.warns(UserWarning, match="'steps', a parameter or a buffer which the step sets anew"):
+        close(layer(x, h)[1], expected, "outputs")
+    assert (cell.steps == len(x)).all()
 
 
 def test_a_buffer_that_is_written_to_runs_on_the_loop() -> None:

@@ -75,7 +75,7 @@ class Layout:
         self.plain = [(order[node], slot) for node, slot in self.given.items() if node in order]
         made = {node: slot for node, slot in self.given.items() if node not in order}
         self.made = list(made.values())
-        self.make = recipe(plan.parameters, list(made)) if made else None
+        self.make = recipe(plan.parameters, list(made), getattr(torch, real.name)) if made else None
 
     @functools.lru_cache(maxsize=FRAMES)  # noqa: B019  a layout lives as long as the process
     def frame(self, T: int, B: int, count: int) -> "Frame":

@@ -64,7 +64,7 @@ class Native:
             "forward": Layout(plan, plan.forward, plan.before, self.real, number),
             "backward": Layout(plan, plan.backward, plan.after, self.real, number),
         }
-        self._gradients = Gradients(plan)
+        self._gradients = Gradients(plan, dtype)
 
     def forward(
         self,

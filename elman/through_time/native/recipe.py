@@ -1,6 +1,7 @@
 """Values that no row takes part in, as a function of plain torch."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -9,15 +10,22 @@ from elman.through_time.graph import aten, unshaped, unturned
 from elman.through_time.plan import Plan
 
 
-def recipe(given: Sequence[fx.Node], wanted: Sequence[fx.Node | None]) -> Callable[..., list[Tensor | None]]:
-    """The function that makes the wanted values of a step of those given, written out by torch.fx."""
+def recipe(
+    given: Sequence[fx.Node], wanted: Sequence[fx.Node | None], dtype: torch.dtype
+) -> Callable[..., list[Tensor | None]]:
+    """The function that makes the wanted values of a step of those given, in a dtype, written out by torch.fx."""
     graph = fx.Graph()
+
+    def real(value: Any) -> Any:
+        return dtype if value is torch.float64 else value  # captured is in double precision
+
     known = {node: graph.placeholder(f"given{i}") for i, node in enumerate(given)}
 
     def copied(node: fx.Node) -> fx.Node:
         node, turned = unturned(node)
         if node not in known:
-            known[node] = graph.node_copy(node, copied)
+            known[node] = made = graph.node_copy(node, copied)
+            made.args, made.kwargs = fx.node.map_aggregate((made.args, made.kwargs), real)
         return graph.call_function(aten.t.default, (known[node],)) if turned else known[node]
 
     graph.output([None if node is None else copied(node) for node in wanted])
@@ -31,14 +39,15 @@ class Gradients:
     Most are such a sum, and need no more than its memory in the shape of the parameter; the others are worked out.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, dtype: torch.dtype) -> None:
         of = {node: k for k, reduction in enumerate(plan.reductions) for node in reduction.nodes}
         sums = list(of)
         bases = [None if node is None else unshaped(node) for node in plan.d_parameters]
         self._direct = [None if base is None else of.get(base) for base in bases]
         others = [node if k is None else None for node, k in zip(plan.d_parameters, self._direct, strict=True)]
         self._given = [of[node] for node in sums]
-        self._others = recipe([*plan.parameters, *sums], others) if any(node is not None for node in others) else None
+        some = any(node is not None for node in others)
+        self._others = recipe([*plan.parameters, *sums], others, dtype) if some else None
         self._parameters = [parameter.meta["shape"] for parameter in plan.parameters]
         #: of the memory that each sum goes to
         self.shapes: list[torch.Size] = [reduction.nodes[0].meta["shape"] for reduction in plan.reductions]

@@ -4,7 +4,7 @@ import hashlib
 import threading
 import warnings
 import weakref
-from types import BuiltinFunctionType, FunctionType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -40,6 +40,8 @@ class Known(NamedTuple):
 
 SIMPLE = {bool, int, float, str, type(None), FunctionType, BuiltinFunctionType}
 BASE = frozenset(vars(nn.Module())) - {"training"}
+NOT_LOOKED_INTO = (nn.Module, torch.Tensor, type, ModuleType)  # modules within a cell have their own turn
+DEPTH = 2  # objects within objects, whose attributes are looked at
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _lock = threading.RLock()
 _by_cell: "weakref.WeakKeyDictionary[nn.Module, dict[Any, Planned]]" = weakref.WeakKeyDictionary()
@@ -77,14 +79,16 @@ def _options(module: nn.Module) -> tuple[Any, ...]:
     return tuple((name, _frozen(value)) for name, value in vars(module).items() if name not in BASE)
 
 
-def _frozen(value: object) -> Any:
-    """What a value says, if it is simple or made of simple values; of anything else, its type."""
+def _frozen(value: object, depth: int = DEPTH) -> Any:
+    """What a value says, if it is simple or made of simple values, as a container or an object with attributes."""
     if type(value) in SIMPLE:
         return value
     if isinstance(value, list | tuple):
-        return tuple(map(_frozen, value))
+        return tuple(_frozen(item, depth) for item in value)
     if isinstance(value, dict):
-        return tuple((_frozen(key), _frozen(item)) for key, item in value.items())
+        return tuple((_frozen(key, depth), _frozen(item, depth)) for key, item in value.items())
+    if depth and not isinstance(value, NOT_LOOKED_INTO) and (own := getattr(value, "__dict__", None)):
+        return type(value), _frozen(own, depth - 1)
     return type(value)
 
 
