@@ -24,6 +24,7 @@ from elman.through_time.named import seen
 from elman.through_time.outputs import Form, Output, form, joined, row_width
 from elman.through_time.recorder import Recorder
 from elman.through_time.refused import CannotCapture
+from elman.through_time.seed import seeded
 
 # Sizes to tell the batch by; others, for cells with slices, say, whose width happens to be one of the first.
 MARKERS = (3, 5, 7, 11, 13), (37, 41, 43, 47, 53)
@@ -214,7 +215,7 @@ def _recorded(
     gradients: Sequence[Tensor | None] = [None] * len(leaves)
     if any(state.requires_grad for state in new):
         with recorder:
-            gradients = torch.autograd.grad(_seed(new, cotangents), leaves, allow_unused=True)
+            gradients = torch.autograd.grad(seeded(new, cotangents), leaves, allow_unused=True)
     found = [None if g is None else recorder.named(g) for g in gradients]
     count, batch = len(cotangents), inputs[0].shape[0]
     recorder.graph.output((tuple(outputs), (found[0],), tuple(found[1 : 1 + count]), tuple(found[1 + count :])))
@@ -222,21 +223,3 @@ def _recorded(
     if any(draw.shape[:1] != (batch,) for draw in recorder.draws):
         raise CannotCapture("random numbers that are not drawn for each row of the batch")
     return recorder.graph, [draw._replace(shape=draw.shape[1:]) for draw in recorder.draws]
-
-
-def _seed(new: Sequence[Tensor], cotangents: Sequence[Tensor]) -> Tensor:
-    scalar: Tensor = _Seed.apply(len(new), *new, *cotangents)  # type: ignore[no-untyped-call]
-    return scalar
-
-
-class _Seed(torch.autograd.Function):
-    """A scalar whose backward step begins with given cotangents, so that the graph begins there as well."""
-
-    @staticmethod
-    def forward(ctx: Any, count: int, *tensors: Tensor) -> Tensor:
-        ctx.cotangents = tensors[count:]
-        return tensors[0].new_zeros(())
-
-    @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
-        return (None, *ctx.cotangents, *(None for _ in ctx.cotangents))

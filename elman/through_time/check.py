@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 
 from elman.through_time.draws import Given
 from elman.through_time.refused import CannotCapture
+from elman.through_time.seed import seeded
 
 Stepped = tuple[Sequence[Tensor | None], Sequence[Tensor | None]]  # new states, and gradients of what was given
 CLOSE = 1e-6
@@ -74,7 +75,7 @@ def _stepped(step: Any, inputs: Sequence[Tensor], cotangents: Sequence[Tensor], 
     if pairs:
         of, received = zip(*pairs, strict=True)
         wanted = [i for i, is_asked in enumerate(asked) if is_asked]
-        found = torch.autograd.grad(of, [leaves[i] for i in wanted], received, allow_unused=True)
+        found = torch.autograd.grad(seeded(of, received), [leaves[i] for i in wanted], allow_unused=True)
         for i, gradient in zip(wanted, found, strict=True):
             gradients[i] = gradient
     return [state.detach() for state in new], gradients

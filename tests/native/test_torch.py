@@ -1,6 +1,8 @@
 """The native executor as torch sees it: operators, compilers, modes; and its layers as modules."""
 
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import partial
@@ -251,6 +253,17 @@ def test_parametrized_weights(parametrization: Callable[..., nn.Module]) -> None
         loop = elman.Recurrent(layer.cell, executor="loop")(x, states[0])[0]
     close(outputs, loop, "outputs")
     agrees(layer, x, states)
+
+
+def test_nothing_large_is_imported() -> None:
+    """Whoever has this layer in the cache waits for it no longer than for a call: sympy takes ten times as long."""
+    script = (
+        "import sys, torch, elman\n"
+        f"elman.RNN({D}, {H}, executor='native')(torch.ones({T}, {B}, {D}))[0].sum().backward()\n"
+        "print([name for name in ('sympy', 'torch._dynamo', 'torch._inductor') if name in sys.modules])"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)  # noqa: S603
+    assert said.stdout == "[]\n"
 
 
 class _Seen(TorchDispatchMode):
