@@ -63,12 +63,8 @@ def overlap(a: Tensor, b: Tensor) -> bool:
 
 def exact(of: torch.dtype, to: torch.dtype) -> bool:
     """Whether a conversion leaves every number what it is."""
-    return not (of.is_floating_point or of.is_complex) and to in (
-        torch.float32,
-        torch.float64,
-        torch.int32,
-        torch.int64,
-    )
+    wide = (torch.float32, torch.float64, torch.int32, torch.int64)
+    return not (of.is_floating_point or of.is_complex) and to in wide
 
 
 def functional(func: Any) -> Any:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
+from elman.through_time.frozen import DEPTH, NOT_LOOKED_INTO, frozen
 from elman.through_time.refused import CannotCapture, line
 
 SIMPLE = (bool, int, float, str)
@@ -42,11 +43,15 @@ def without_effects(cell: nn.Module) -> Iterator[None]:
         CannotCapture: at the end, if any of it was done.
     """
     modules = [(vars(module), _attributes(module)) for module in cell.modules()]
-    contents = [(v, copy(v)) for _, own in modules for v in own.values() if type(v) in (list, dict, set)]
-    drawn = _drawn()
+    contents = [(held, copy(held)) for _, own in modules for value in own.values() for held in _held(value)]
+    drawn, said = _drawn(), [{name: frozen(value) for name, value in own.items()} for _, own in modules]
     try:
         yield
         why = next((f"an attribute, {name!r}, which the step changes" for name in _changed(modules, contents)), "")
+        for (_, own), before in zip(modules, said, strict=True):
+            # An object is the same, and what it holds is not.
+            why = why or next((f"{name!r}, in which the step changes something" for name in own
+                               if frozen(own[name]) != before[name]), "")  # fmt: skip
         if not _same(_drawn(), drawn):
             why = "random numbers that are not torch's"
         if why:
@@ -61,6 +66,16 @@ def without_effects(cell: nn.Module) -> Iterator[None]:
             (container.extend if isinstance(container, list) else container.update)(content)
         random.setstate(drawn[0])
         np.random.set_state(drawn[1])
+
+
+def _held(value: object, depth: int = DEPTH) -> Iterator[Any]:
+    """The containers that a value is, or whose content it has as its attributes."""
+    if type(value) in (list, dict, set):
+        yield value
+    elif depth and not isinstance(value, NOT_LOOKED_INTO) and (own := getattr(value, "__dict__", None)):
+        yield own
+        for inner in own.values():
+            yield from _held(inner, depth - 1)
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import random
 import warnings
 from collections.abc import Sequence
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,30 @@ class Writing(Cell):
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         self.steps.add_(1.0)  # type: ignore[operator]
         return torch.tanh(x + h @ self.W)
+
+
+class Configured(Cell):
+    """What it counts with is the same object after the step as before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(steps=0)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        self.config.steps += 1
+        return torch.tanh(x + h @ self.W).div(self.config.steps)
+
+
+def test_what_an_object_counts_is_counted_by_the_steps_alone() -> None:
+    cell = Configured()
+    layer, (x, h) = elman.Recurrent(cell), problem()
+    expected = h
+    for x_t in x:
+        expected = cell(x_t, expected)
+    cell.config.steps = 0
+    with pytest.warns(UserWarning, match="'config', in which the step changes something"):
+        close(layer(x, h)[1], expected, "outputs")
+    assert cell.config.steps == len(x)
 
 
 class SettingAnew(Writing):

@@ -151,11 +151,8 @@ class _Through(torch.autograd.Function):
             kinds = [asked[0], *(asked[1] for _ in states), *(asked[2] for _ in parameters)]
             found = [next(of) if wanted else None for wanted in kinds]
         made = known(ctx.plan).plan
-        reached = (
-            made.dx,
-            *made.d_states,
-            *made.d_parameters,
-        )  # what nothing reaches has no gradient, rather than zeros
+        # What nothing reaches has no gradient, rather than zeros.
+        reached = (made.dx, *made.d_states, *made.d_parameters)
         wanted = zip(found, needed, reached, strict=True)
         return (None, None, None, None, *(g if n and r is not None else None for g, n, r in wanted))
 

@@ -4,13 +4,13 @@ import hashlib
 import threading
 import warnings
 import weakref
-from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from elman.through_time.capture import MARKERS, capture
+from elman.through_time.frozen import frozen
 from elman.through_time.native.executor import Native
 from elman.through_time.outputs import Form
 from elman.through_time.plan import Plan, plan
@@ -38,10 +38,7 @@ class Known(NamedTuple):
     cells: "weakref.WeakSet[nn.Module]"
 
 
-SIMPLE = {bool, int, float, str, type(None), FunctionType, BuiltinFunctionType}
 BASE = frozenset(vars(nn.Module())) - {"training"}
-NOT_LOOKED_INTO = (nn.Module, torch.Tensor, type, ModuleType)  # modules within a cell have their own turn
-DEPTH = 2  # objects within objects, whose attributes are looked at
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _lock = threading.RLock()
 _by_cell: "weakref.WeakKeyDictionary[nn.Module, dict[Any, Planned]]" = weakref.WeakKeyDictionary()
@@ -76,20 +73,7 @@ planned._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _options(module: nn.Module) -> tuple[Any, ...]:
-    return tuple((name, _frozen(value)) for name, value in vars(module).items() if name not in BASE)
-
-
-def _frozen(value: object, depth: int = DEPTH) -> Any:
-    """What a value says, if it is simple or made of simple values, as a container or an object with attributes."""
-    if type(value) in SIMPLE:
-        return value
-    if isinstance(value, list | tuple):
-        return tuple(_frozen(item, depth) for item in value)
-    if isinstance(value, dict):
-        return tuple((_frozen(key, depth), _frozen(item, depth)) for key, item in value.items())
-    if depth and not isinstance(value, NOT_LOOKED_INTO) and (own := getattr(value, "__dict__", None)):
-        return type(value), _frozen(own, depth - 1)
-    return type(value)
+    return tuple((name, frozen(value)) for name, value in vars(module).items() if name not in BASE)
 
 
 def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, state_size: Sizes) -> Planned:
