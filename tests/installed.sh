@@ -18,4 +18,4 @@ export PYTHONPATH="$scratch/site"
 for module in pkgutil.walk_packages(elman.__path__, 'elman.'):
     if not module.name.endswith('__main__'):
         importlib.import_module(module.name)"
-"$python" -m pytest tests/contract/test_torch_nn.py tests/contract/test_recurrent.py tests/test_command.py
+"$python" -m pytest tests/contract/test_recurrent.py tests/test_command.py -k "not every_cell"

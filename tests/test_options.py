@@ -47,14 +47,23 @@ def test_a_stack_of_any_cell(cell_type: Any) -> None:
     ]
 
 
-@native
-@every_cell
-@pytest.mark.parametrize("options", [{"zoneout": 0.3}, {"weight_drop": 0.4, "locked_dropout": 0.3}], ids=str)
-@pytest.mark.parametrize("training", [True, False])
-def test_executors_agree(cell_type: Any, options: dict[str, Any], training: bool) -> None:
+def agree(cell_type: Any, training: bool = True, **options: Any) -> None:
     found = [everything(built(cell_type, executor, **options).train(training)) for executor in ("loop", "native")]
     all_close(found[1][0], found[0][0], "outputs")
     all_close(found[1][1], found[0][1], "gradients")
+
+
+@native
+@every_cell
+@pytest.mark.parametrize("options", [{"zoneout": 0.3}, {"weight_drop": 0.4, "locked_dropout": 0.3}], ids=str)
+def test_executors_agree(cell_type: Any, options: dict[str, Any]) -> None:
+    agree(cell_type, **options)
+
+
+@native
+@pytest.mark.parametrize("cell_type", [cells.LSTM, cells.MGU, cells.SLSTM])
+def test_executors_agree_in_evaluation(cell_type: Any) -> None:
+    agree(cell_type, training=False, zoneout=0.3, weight_drop=0.4, locked_dropout=0.3)
 
 
 @every_executor
