@@ -9,7 +9,7 @@ import torch
 from elman import cells
 from tests.cases import CASES, Case, Sizes, cotangents, every_executor, problem
 from tests.oracle import shelf
-from tests.tolerances import TOLERANCES, all_close
+from tests.tolerances import all_close
 
 SIZES = [Sizes(T=4, B=2, D=3, H=5), Sizes(T=1, B=2, D=3, H=4), Sizes(T=5, B=3, D=1, H=17)]
 OF_TORCH = {"rnn", "gru", "lstm"}  # whose oracles have their backward step by hand: test_oracle.py
@@ -35,8 +35,9 @@ def truth(name: str, sizes: Sizes) -> tuple[list[torch.Tensor], list[torch.Tenso
     return [torch.from_numpy(r) for r in results], [torch.from_numpy(g) for g in gradients]
 
 
-@pytest.mark.parametrize("sizes", SIZES, ids=str)
-@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+@pytest.mark.parametrize(
+    ("sizes", "dtype"), [*((s, torch.float64) for s in SIZES), (SIZES[-1], torch.float32)], ids=str
+)
 @every_executor
 @pytest.mark.parametrize("name", shelf.STEPS)
 def test_outputs_and_gradients(name: str, executor: str, dtype: torch.dtype, sizes: Sizes) -> None:
