@@ -46,6 +46,12 @@ def without_padding(values: Tensor, real: Tensor | None) -> Tensor:
     return values.masked_fill(~real.view(*real.shape, *[1] * (values.dim() - 2)), 0)
 
 
+def output_of(layer: dict[str, Tensor]) -> Output:
+    """The output among what a `Watched` cell has given: its own, or the first state."""
+    own = {name.removeprefix(OUTPUT): value for name, value in layer.items() if name.startswith(OUTPUT)}
+    return own.get("", own) if own else layer[STATE + "0"]
+
+
 def trajectory(
     layers: Sequence[dict[str, Tensor]], real: Tensor | None, *, single: bool, stacked: bool, batched: bool
 ) -> Trajectory:
@@ -59,12 +65,10 @@ def trajectory(
         batched: else B, which is 1, is an axis of the outputs alone.
     """
     given = [{name: without_padding(value, real) for name, value in layer.items()} for layer in layers]
-    of_last = given[-1]
-    own = {name.removeprefix(OUTPUT): value for name, value in of_last.items() if name.startswith(OUTPUT)}
-    outputs: Output = own.get("", own) if own else of_last[STATE + "0"]
+    outputs = output_of(given[-1])
     if not batched:
         given = [{name: value.squeeze(1) for name, value in layer.items()} for layer in given]
-    piles = {name: _pile([layer[name] for layer in given]) if stacked else given[-1][name] for name in of_last}
+    piles = {name: _pile([layer[name] for layer in given]) if stacked else given[-1][name] for name in given[-1]}
     states = tuple(value for name, value in piles.items() if name.startswith(STATE))
     named = {name: value for name, value in piles.items() if " " not in name}
     return Trajectory(outputs, states[0] if single else states, named)

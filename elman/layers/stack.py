@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from elman.cells._cell import Cell
-from elman.layers._around import STATE, RecurrentDropout, Watched, Zoneout, prefix
+from elman.layers._around import RecurrentDropout, Watched, Zoneout, prefix
 from elman.layers._layer import Layer
 from elman.layers._options import (
     check_cell_type,
@@ -20,7 +20,7 @@ from elman.layers._options import (
     of_each_state,
 )
 from elman.layers._start import start
-from elman.layers._trajectory import Trajectory, real_steps, trajectory, without_padding
+from elman.layers._trajectory import Trajectory, output_of, real_steps, trajectory, without_padding
 from elman.through_time import State, each, known_executor, run
 
 
@@ -189,7 +189,7 @@ class Stack(Layer):
         for k, step in enumerate(self._watched):
             values, _ = self._run(step, k, x, states)
             layers.append(values)
-            x = values[STATE + "0"]
+            x = output_of(values)  # type: ignore[assignment]
         single = self._cells[0].states == 1
         found = trajectory(layers, real, single=single, stacked=True, batched=input.dim() == 3)
         return found._replace(outputs=self._leave(input, found.outputs, ())[0])

@@ -56,11 +56,10 @@ def _over_rows(known: Known, a: Tensor, b: Tensor) -> Tensor | None:
     a = _turned(a)
     if heads is None or summed is None or (not many and len(summed) == 1 and _form(known, a).unmoved):
         return None
-    a, b = (tensor.reshape(*heads, *summed, tensor.shape[-1]) for tensor in (a, b))
-    at = _form(known, a).batch
-    if _form(known, b).batch != at:
+    rows = _rows(known, *(tensor.reshape(*heads, *summed, tensor.shape[-1]) for tensor in (a, b)))
+    if rows is None:
         return None
-    a, b = a.movedim(at, 0), b.movedim(at, 0)
+    a, b, _ = rows
     _check(prod(a.shape[1:-1]))
     totals = []
     for head in _indices(heads):
@@ -81,17 +80,22 @@ def _row_by_row(known: Known, a: Tensor, b: Tensor) -> Tensor | None:
         return None
     if 1 not in (n, k, m):
         raise Unsaid("a product of two matrices of the step, neither of which is a vector")
-    a, b = a.reshape(*sizes, n, k), b.reshape(*sizes, k, m)
-    at = _form(known, a).batch
-    if _form(known, b).batch != at:
+    rows = _rows(known, a.reshape(*sizes, n, k), b.reshape(*sizes, k, m))
+    if rows is None:
         return None
-    a, b = a.movedim(at, 0), b.movedim(at, 0)
+    a, b, at = rows
     _check(prod(a.shape[1:-2]))
     made = []
     for head in _indices(a.shape[1:-2]):
         left, right = _picked(a, head), _picked(b, head)
         made.append(left * right if k == 1 else (left.unsqueeze(-1) * right.unsqueeze(1)).sum(2))
     return _moved_back(made, a.shape[1:-2], at).reshape(*many, n, m)
+
+
+def _rows(known: Known, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, int] | None:
+    """Two tensors with the batch in front, and the axis that it was in; None if that is not the same of both."""
+    at = _form(known, a).batch
+    return (a.movedim(at, 0), b.movedim(at, 0), at) if _form(known, b).batch == at else None
 
 
 def _check(heads: int) -> None:

@@ -108,27 +108,28 @@ class Recorder(TorchDispatchMode):
                 return in_smaller(*args, **kwargs)
         if func in moved.VIEWS and (node := self._nodes.get(id(args[0]))) and node.target is CONSTANT:
             result = func(*args, **kwargs)
-            for piece in [result] if isinstance(result, Tensor) else result:
+            for piece in _each(result):
                 self._constant(piece, node.args[1])
             return result
         if (made := self._made_of_rows(func, args, kwargs)) is not None:
             result = func(*args, **kwargs)
-            for piece, same in zip([result] if isinstance(result, Tensor) else result, made, strict=True):
+            for piece, same in zip(_each(result), made, strict=True):
                 self._call(piece, same)
             return result
         result = func(*args, **kwargs)
-        if result is None:  # it has checked something
-            return None
         if func in METHODS:
             self._draw(func, args, result)
-            return result
-        if func in SAME and args[0].dtype == result.dtype:
+        elif func in SAME and args[0].dtype == result.dtype:
             self._call(result, args[0])
-            return result
-        if func in FILLED or func in EMPTY:
+        elif func in FILLED or func in EMPTY:
             number = float("nan") if func in EMPTY else result.flatten()[0].item() if result.numel() else 0.0
             self._constant(result, number)
-            return result
+        elif result is not None:  # else it has checked something
+            self._write_down(func, args, kwargs, result)
+        return result
+
+    def _write_down(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        """Make an operation a node of the graph, and call what it has returned by it."""
         written = CONVERSION if func in SAME and exact(args[0].dtype, result.dtype) else functional(func)
         if written is CONVERSION:
             args, kwargs = (args[0], result.dtype), {}
@@ -139,13 +140,12 @@ class Recorder(TorchDispatchMode):
         node.meta["line"] = line()
         if isinstance(result, Tensor):
             self.name(result, node)
-        else:
-            for i, piece in enumerate(result):
-                if isinstance(piece, Tensor):
-                    item = self.graph.call_function(operator.getitem, (node, i))
-                    item.meta["line"] = node.meta["line"]
-                    self.name(piece, item)
-        return result
+            return
+        for i, piece in enumerate(result):
+            if isinstance(piece, Tensor):
+                item = self.graph.call_function(operator.getitem, (node, i))
+                item.meta["line"] = node.meta["line"]
+                self.name(piece, item)
 
     def _constant(self, tensor: Tensor, number: Any) -> None:
         self.name(tensor, self.graph.call_function(CONSTANT, (list(tensor.shape), number), {"dtype": tensor.dtype}))
@@ -180,8 +180,7 @@ class Recorder(TorchDispatchMode):
             form = self.form(args[0])
             if form is None or not (some or func in moved.MOVING):
                 return None
-            results = func(*args, **kwargs)
-            results = [results] if isinstance(results, Tensor) else results
+            results = _each(func(*args, **kwargs))
             if not some and func in moved.SHAPED and results[0].shape[0] == self.batch:
                 return None
             with self:
@@ -226,3 +225,8 @@ class Recorder(TorchDispatchMode):
         dtype = None if result.dtype == torch.float64 else result.dtype  # captured is in double precision
         self.draws.append(Draw(METHODS[func], numbers, probability, tuple(result.shape), dtype))  # type: ignore[arg-type]
         self.input(result)
+
+
+def _each(result: Any) -> Sequence[Tensor]:
+    """The tensors that an operation returns, whether one or several."""
+    return [result] if isinstance(result, Tensor) else result
