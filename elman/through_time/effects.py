@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
-from elman.through_time.frozen import DEPTH, NOT_LOOKED_INTO, frozen
+from elman.through_time.frozen import DEPTH, NOT_LOOKED_INTO
 from elman.through_time.refused import CannotCapture, line
 
+CONTAINERS = (list, dict, set)
 SIMPLE = (bool, int, float, str)
 NO_ATTRIBUTES = frozenset(vars(nn.Module()))  # of every module, and changed by torch itself
 READING = {
@@ -43,15 +44,12 @@ def without_effects(cell: nn.Module) -> Iterator[None]:
         CannotCapture: at the end, if any of it was done.
     """
     modules = [(vars(module), _attributes(module)) for module in cell.modules()]
-    contents = [(held, copy(held)) for _, own in modules for value in own.values() for held in _held(value)]
-    drawn, said = _drawn(), [{name: frozen(value) for name, value in own.items()} for _, own in modules]
+    named = [(name, value) for _, own in modules for name, value in own.items()]
+    contents = [(_words(name, value), held, copy(held)) for name, value in named for held in _held(value)]
+    drawn = _drawn()
     try:
         yield
-        why = next((f"an attribute, {name!r}, which the step changes" for name in _changed(modules, contents)), "")
-        for (_, own), before in zip(modules, said, strict=True):
-            # An object is the same, and what it holds is not.
-            why = why or next((f"{name!r}, in which the step changes something" for name in own
-                               if frozen(own[name]) != before[name]), "")  # fmt: skip
+        why = next(_changed(modules, contents), "")
         if not _same(_drawn(), drawn):
             why = "random numbers that are not torch's"
         if why:
@@ -61,7 +59,7 @@ def without_effects(cell: nn.Module) -> Iterator[None]:
             for name in set(now) - set(own) - NO_ATTRIBUTES:
                 del now[name]
             now.update(own)
-        for container, content in contents:
+        for _, container, content in contents:
             container.clear()
             (container.extend if isinstance(container, list) else container.update)(content)
         random.setstate(drawn[0])
@@ -69,32 +67,44 @@ def without_effects(cell: nn.Module) -> Iterator[None]:
 
 
 def _held(value: object, depth: int = DEPTH) -> Iterator[Any]:
-    """The containers that a value is, or whose content it has as its attributes."""
-    if type(value) in (list, dict, set):
-        yield value
-    elif depth and not isinstance(value, NOT_LOOKED_INTO) and (own := getattr(value, "__dict__", None)):
-        yield own
-        for inner in own.values():
-            yield from _held(inner, depth - 1)
+    """The containers that a value is, or whose content it has as its attributes, and those within them."""
+    own: Any
+    if type(value) in CONTAINERS:
+        own, inner = value, depth
+    elif depth and not isinstance(value, NOT_LOOKED_INTO) and getattr(value, "__dict__", None):
+        own, inner = value.__dict__, depth - 1
+    else:
+        return
+    yield own
+    for item in own.values() if isinstance(own, dict) else own:
+        yield from _held(item, inner)
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
     return {name: value for name, value in vars(module).items() if name not in NO_ATTRIBUTES}
 
 
-def _changed(modules: list[tuple[dict[str, Any], dict[str, Any]]], contents: list[tuple[Any, Any]]) -> Iterator[str]:
-    of = {id(container): content for container, content in contents}
+def _words(name: str, value: object = None) -> str:
+    """What is told of an attribute that is another after the step, or of one that is an object with other content."""
+    if type(value) in (type(None), *CONTAINERS):
+        return f"an attribute, {name!r}, which the step changes"
+    return f"{name!r}, in which the step changes something"
+
+
+def _changed(
+    modules: list[tuple[dict[str, Any], dict[str, Any]]], contents: list[tuple[str, Any, Any]]
+) -> Iterator[str]:
+    """What has been changed, in words."""
     for now, own in modules:
-        for name in now.keys() - NO_ATTRIBUTES:
-            value, before = now[name], own.get(name)
-            if not (name in own and _equal(value, before) and _alike(value, of.get(id(value), value))):
-                yield name
+        yield from (
+            _words(name) for name in now.keys() - NO_ATTRIBUTES
+            if name not in own or not _equal(now[name], own[name])
+        )  # fmt: skip
+    yield from (words for words, held, content in contents if not _alike(held, content))
 
 
 def _alike(now: Any, before: Any) -> bool:
-    """Whether two containers hold the same things; or the same thing that is none."""
-    if now is before:
-        return True
+    """Whether two containers hold the same things."""
     if len(now) != len(before):
         return False
     values = (now.values(), before.values()) if isinstance(now, dict) else (now, before)
