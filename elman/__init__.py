@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent", "Stack", "__version__", "explain", "named"]
-ROOMS = ("cells", "textbook")
+ROOMS = ("bptt", "cells", "textbook")
 HOMES = {"explain": "elman.explanation", "named": "elman.through_time"}
 
 

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from elman.bptt import Full, Mode
 from elman.layers._around import Watched, prefix
 from elman.layers._layer import Layer
 from elman.layers._trajectory import Trajectory, real_steps, trajectory, without_padding
-from elman.through_time import State, each, known_executor, run
+from elman.through_time import State, each, known_executor
 
 
 class Recurrent(Layer):
@@ -25,6 +26,8 @@ class Recurrent(Layer):
             `state_size`) and no initial state is given in the call.
         batch_first: input and output are (B, T, D) and (B, T, H).
         executor: "auto", or a name in `elman.through_time.EXECUTORS`.
+        bptt: how the gradient goes back through time, one of `elman.bptt`; the layer's attribute of this name, which
+            can be set at any time. None: all the way.
         learn_state: a sequence without an initial state begins from one that is learned, at first zeros: parameters
             `initial_state.0` and so on.
         parameters: of a function, by name: it is called as `cell(x, state, **parameters)`.
@@ -61,11 +64,13 @@ class Recurrent(Layer):
         state_size: int | tuple[int, ...] | None = None,
         batch_first: bool = False,
         executor: str = "auto",
+        bptt: Mode | None = None,
         learn_state: bool = False,
         parameters: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.cell, self.batch_first, self.executor = _cell(cell, parameters), batch_first, known_executor(executor)
+        self.bptt = Full() if bptt is None else bptt
         self.state_size = _state_size(self.cell) if state_size is None else state_size
         self.initial_state = self._learned() if learn_state else None
         self._watched: tuple[Watched] | None = None  # in a tuple, for its parameters are those of the cell
@@ -139,7 +144,7 @@ class Recurrent(Layer):
         around = prefix(step, self.cell)
         named = chain(self.cell.named_parameters(), self.cell.named_buffers())
         values = {around + name: value for name, value in named}
-        return run(step, values, x, states[0] if single else states, self.executor)
+        return self.bptt.run(step, values, x, states[0] if single else states, self.executor)
 
 
 class _Function(nn.Module):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
+from elman.bptt import Full, Mode
 from elman.cells._cell import Cell
 from elman.layers._around import RecurrentDropout, Watched, Zoneout, prefix
 from elman.layers._layer import Layer
@@ -21,7 +22,7 @@ from elman.layers._options import (
 )
 from elman.layers._start import start
 from elman.layers._trajectory import Trajectory, output_of, real_steps, trajectory, without_padding
-from elman.through_time import State, each, known_executor, run
+from elman.through_time import State, each, known_executor
 
 
 class Stack(Layer):
@@ -42,6 +43,8 @@ class Stack(Layer):
         dtype: of the parameters.
         cell_type: a class of `elman.cells`.
         executor: "auto", or a name in `elman.through_time.EXECUTORS`.
+        bptt: how the gradient goes back through time, one of `elman.bptt`; the layer's attribute of this name, which
+            can be set at any time. None: all the way.
         init: how the parameters begin: "torch" as in torch.nn, or as the cell says; "orthogonal"; "irnn", the identity
             (for relu); "chrono", forget gates for memories of up to a hundred steps.
         forget_bias: what the biases of a forget gate add up to at first.
@@ -89,6 +92,7 @@ class Stack(Layer):
         *,
         cell_type: type[Cell] | None = None,
         executor: str = "auto",
+        bptt: Mode | None = None,
         init: str = "torch",
         forget_bias: float | None = None,
         zoneout: float | Sequence[float] = 0.0,
@@ -102,6 +106,7 @@ class Stack(Layer):
         check_torch(num_layers, dropout, bidirectional, proj_size, 3 if type(self).__init__ is Stack.__init__ else 4)
         self.input_size, self.hidden_size, self.num_layers, self.bias = input_size, hidden_size, num_layers, bias
         self.batch_first, self.dropout, self.executor = batch_first, float(dropout), known_executor(executor)
+        self.bptt = Full() if bptt is None else bptt
         self.init, self.forget_bias = check_start(init), check_forget_bias(forget_bias, bias)
         self.weight_drop = check_probability("weight_drop", weight_drop)
         self.recurrent_dropout = check_probability("recurrent_dropout", recurrent_dropout)
@@ -206,7 +211,7 @@ class Stack(Layer):
             x = x * dropout(x.new_ones(1, *x.shape[1:]), self.locked_dropout, self.training)
         values = self._values_of(step, k)
         state: State = states[0][k] if len(states) == 1 else tuple(state[k] for state in states)
-        return run(step, values, x, state, self.executor)
+        return self.bptt.run(step, values, x, state, self.executor)
 
     def _values_of(self, step: nn.Module, layer: int) -> dict[str, Tensor]:
         """The parameters of a layer, by the names that `step`, its cell or one around it, has for them."""

@@ -16,19 +16,23 @@ from elman.through_time.outputs import Output
 
 __all__ = ["EXECUTORS", "Output", "State", "each", "known_executor", "named", "run"]
 
-Executor = Callable[[nn.Module, Mapping[str, Tensor], Tensor, State], tuple[Output, State]]
+Executor = Callable[[nn.Module, Mapping[str, Tensor], Tensor, State, Tensor | None], tuple[Output, State]]
 
 
-def _native(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State) -> tuple[Output, State]:
+def _native(
+    cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, sizes: Tensor | None
+) -> tuple[Output, State]:
     from elman.through_time.native.run import run
 
-    return run(cell, parameters, x, state)
+    return run(cell, parameters, x, state, sizes)
 
 
-def _auto(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State) -> tuple[Output, State]:
+def _auto(
+    cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, sizes: Tensor | None
+) -> tuple[Output, State]:
     from elman.through_time.native.run import run
 
-    return run(cell, parameters, x, state, strict=False)
+    return run(cell, parameters, x, state, sizes, strict=False)
 
 
 EXECUTORS: dict[str, Executor] = {"loop": loop.run, "native": _native}
@@ -37,7 +41,12 @@ if os.environ.get("ELMAN_NATIVE") == "0":
 
 
 def run(
-    cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, executor: str = "auto"
+    cell: nn.Module,
+    parameters: Mapping[str, Tensor],
+    x: Tensor,
+    state: State,
+    executor: str = "auto",
+    sizes: Tensor | None = None,
 ) -> tuple[Output, State]:
     """Run a cell over a sequence.
 
@@ -45,13 +54,16 @@ def run(
         cell: `cell(x_t, state)` for one step, which returns the state, or (output, state) with a tensor (B, ...) or a
             dictionary of such for the output.
         parameters: the cell's parameters and buffers by name; the cell's own values are not looked at.
-        x: (T, B, D) with T >= 1.
+        x: (T, B, D) with T >= 1; or, with `sizes`, (N, D): sequences of several lengths, packed.
         state: at t = 0, in the form the cell takes: a tensor (B, H) or a tuple of tensors.
         executor: a name in `EXECUTORS`, which runs or raises; "auto" is native where that can run, else loop.
+        sizes: of packed sequences, (T,), on the CPU: how many of them have a step t, as `batch_sizes` of torch's
+            PackedSequence. The longest come first, and x has the rows of step 0, then those of step 1, and so on, N in
+            all; sizes[0], which is at least 1, may be less than B, for sequences without a step.
 
     Returns:
-        The outputs of all steps, (T, B, ...), and the state after the last. Where a step has none, they are the first
-        of its states.
+        The outputs of all steps, (T, B, ...), or (N, ...), and the state after the last of each sequence. Where a step
+        has none, they are the first of its states.
 
     Raises:
         ValueError: for an unknown executor.
@@ -59,7 +71,7 @@ def run(
     """
     auto = _auto if "native" in EXECUTORS else loop.run
     chosen = auto if known_executor(executor) == "auto" else EXECUTORS[executor]
-    return chosen(cell, parameters, x, state)
+    return chosen(cell, parameters, x, state, sizes)
 
 
 def known_executor(name: str) -> str:

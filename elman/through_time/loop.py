@@ -77,17 +77,27 @@ class _Unrolled(nn.Module):
         self.cell = cell
         self.set_anew: dict[str, Tensor] = {}  # buffers in whose place the steps have put another
 
-    def forward(self, x: Tensor, state: State) -> tuple[Output, State]:
+    def forward(self, x: Tensor, state: State, sizes: Tensor | None) -> tuple[Output, State]:
         outputs: list[Output] = []
+        ended: list[tuple[Tensor, ...]] = []  # the last states of sequences that have come to their end, latest last
         given = dict(self.cell.named_buffers())
-        for x_t in x.unbind(0):
+        for x_t in x.unbind(0) if sizes is None else x.split(sizes.tolist()):
+            if sizes is not None and len(x_t) < len(each(state)[0]):
+                ended.append(tuple(s[len(x_t) :] for s in each(state)))
+                state = _like(state, [s[: len(x_t)] for s in each(state)])
             output, new = parted(self.cell, self.cell(x_t, state), state)
             if not outputs:
                 _check_shapes(self.cell, state, new)
             state = new
             outputs.append(output)
         self.set_anew = {name: b for name, b in self.cell.named_buffers() if b is not given.get(name)}
-        return stacked(outputs), state
+        if ended:
+            state = _like(state, [torch.cat(parts) for parts in zip(each(state), *reversed(ended), strict=True)])
+        return stacked(outputs, packed=sizes is not None), state
+
+
+def _like(state: State, states: Sequence[Tensor]) -> State:
+    return states[0] if isinstance(state, Tensor) else tuple(states)
 
 
 def called(module: nn.Module, parameters: Mapping[str, Tensor], *args: object) -> object:
@@ -111,12 +121,14 @@ def called(module: nn.Module, parameters: Mapping[str, Tensor], *args: object) -
     return torch.func.functional_call(module, places, args, tie_weights=False)
 
 
-def run(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State) -> tuple[Output, State]:
+def run(
+    cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, sizes: Tensor | None = None
+) -> tuple[Output, State]:
     """Run `cell` over `x`, as `elman.through_time.run` says."""
     # One functional call around the whole loop: its bookkeeping is paid once and not at every step.
     named = {f"cell.{name}": value for name, value in parameters.items()}
     unrolled = _Unrolled(cell)
-    result: tuple[Output, State] = called(unrolled, named, x, state)  # type: ignore[assignment]
+    result: tuple[Output, State] = called(unrolled, named, x, state, sizes)  # type: ignore[assignment]
     for name, value in unrolled.set_anew.items():
         module, _, buffer = name.rpartition(".")
         cell.get_submodule(module)._buffers[buffer] = value

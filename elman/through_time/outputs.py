@@ -37,12 +37,12 @@ def apart(rows: Tensor, form: Form) -> Output:
     return values[0] if form[0][0] == "" else dict(zip((name for name, _ in form), values, strict=True))
 
 
-def stacked(outputs: Sequence[Output]) -> Output:
-    """Those of every step as (T, B, ...)."""
-    first = outputs[0]
+def stacked(outputs: Sequence[Output], packed: bool = False) -> Output:
+    """Those of every step as (T, B, ...), or packed, (N, ...)."""
+    first, joined_up = outputs[0], torch.cat if packed else torch.stack
     if isinstance(first, Tensor):
-        return torch.stack([output for output in outputs if isinstance(output, Tensor)])
-    return {name: torch.stack([output[name] for output in outputs]) for name in first}  # type: ignore[index]
+        return joined_up([output for output in outputs if isinstance(output, Tensor)])
+    return {name: joined_up([output[name] for output in outputs]) for name in first}  # type: ignore[index]
 
 
 def _values(output: Output) -> Sequence[Tensor]:

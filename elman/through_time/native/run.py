@@ -17,7 +17,12 @@ DTYPES = (torch.float32, torch.float64)
 
 
 def run(
-    cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, strict: bool = True
+    cell: nn.Module,
+    parameters: Mapping[str, Tensor],
+    x: Tensor,
+    state: State,
+    sizes: Tensor | None = None,
+    strict: bool = True,
 ) -> tuple[Output, State]:
     """Run `cell` over `x`, as `elman.through_time.run` says.
 
@@ -29,6 +34,7 @@ def run(
         parameters: as there.
         x: as there.
         state: as there.
+        sizes: as there.
         strict: raise for what cannot be compiled; else warn once, and run on the loop executor.
 
     Raises:
@@ -43,8 +49,8 @@ def run(
         x, states = x.to(dtype), tuple(s.to(dtype) for s in states)
     transformed = not torch.compiler.is_compiling() and _transformed((x, *states, *values))
     # What is exported must run without us, and a plan lives in this process.
-    if transformed or torch.compiler.is_exporting() or x.shape[1] == 0:
-        return loop.run(cell, every, x, state)
+    if transformed or torch.compiler.is_exporting() or x.shape[1] == 0 or sizes is not None:
+        return loop.run(cell, every, x, state, sizes)
     plan = Planned("", unfit((x, *states, *values)))
     if not plan.reason:
         plan = registry.planned(cell, _shapes(parameters), *_sizes(cell, x, state))
@@ -54,7 +60,7 @@ def run(
         # Whoever gives half precision, or another device, knows it; what is in the cell is told.
         if not unfit((x,)) and not torch.compiler.is_compiling():
             registry.warn_once(cell, plan.reason)
-        return loop.run(cell, every, x, state)
+        return loop.run(cell, every, x, state, sizes)
     own = int(bool(plan.output))  # an output that is no state is one that nobody reads
     if own:
         states = (x.new_zeros(x.shape[1], row_width(plan.output)), *states)

@@ -1,0 +1,49 @@
+"""How the gradient goes back through time: objects of one kind, given to a layer or to a call."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from elman.through_time import Output, State, run
+
+
+class Mode(ABC):
+    """A way for the gradient to go back through time. What is computed forward is the same in all."""
+
+    @abstractmethod
+    def run(
+        self,
+        cell: nn.Module,
+        parameters: Mapping[str, Tensor],
+        x: Tensor,
+        state: State,
+        executor: str = "auto",
+        sizes: Tensor | None = None,
+    ) -> tuple[Output, State]:
+        """As `elman.through_time.run`, whose gradients are those of this mode."""
+
+
+@dataclass(frozen=True)
+class Full(Mode):
+    """The whole gradient, back to the first step. Memory for every step of the sequence.
+
+    >>> import elman, torch
+    >>> layer = elman.GRU(3, 5)
+    >>> layer.bptt
+    Full()
+    >>> layer.bptt = elman.bptt.Full()
+    """
+
+    def run(
+        self,
+        cell: nn.Module,
+        parameters: Mapping[str, Tensor],
+        x: Tensor,
+        state: State,
+        executor: str = "auto",
+        sizes: Tensor | None = None,
+    ) -> tuple[Output, State]:
+        """As `elman.through_time.run`."""
+        return run(cell, parameters, x, state, executor, sizes)
