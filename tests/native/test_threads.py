@@ -51,7 +51,7 @@ def force(monkeypatch: pytest.MonkeyPatch, two_threads: None) -> Callable[..., l
         pytest.skip("threads cannot be shared with torch here")
     parallel, seen = pool.parallel, list[int]()
     # What was chosen for a shape is remembered, but not here.
-    monkeypatch.setattr(calls.Layout, "frame", calls.Layout.frame.__wrapped__)
+    monkeypatch.setattr(calls.Layout, "frame", calls.Layout.new_frame)
 
     def counting(function: int, data: int, count: int) -> None:
         seen.append(count)
@@ -189,7 +189,7 @@ def test_the_first_call_of_a_plan_from_many_threads() -> None:
 def test_a_forked_child(monkeypatch: pytest.MonkeyPatch, two_threads: None) -> None:
     if "fork" not in multiprocessing.get_all_start_methods():
         pytest.skip("no fork here")
-    monkeypatch.setattr(calls.Layout, "frame", calls.Layout.frame.__wrapped__)
+    monkeypatch.setattr(calls.Layout, "frame", calls.Layout.new_frame)
     # As many threads as there are. All is small: where it is large, torch fills fresh memory with poison on its own
     # threads, which the child does not have.
     monkeypatch.setattr(calls, "threads_for", lambda *given: (given[-1], given[-1] > 1))
