@@ -80,7 +80,7 @@ class Layout:
     def frame(self, rows: Rows, count: int) -> "Frame":
         """What is the same in every call with such rows, while torch has this number of threads."""
         # Of ragged rows hardly any come twice.
-        return self.new_frame(rows, count) if rows.ragged else self._known_frame(rows, count)
+        return self.new_frame(rows, count) if rows.packed else self._known_frame(rows, count)
 
     @functools.lru_cache(maxsize=REMEMBERED)  # noqa: B019  a layout lives as long as the process
     def _known_frame(self, rows: Rows, count: int) -> "Frame":
@@ -101,7 +101,7 @@ class Layout:
         for name, value in {
             "B": rows.B,
             "split": int(split),
-            "dealt": int(rows.ragged),
+            "dealt": int(rows.packed),
             "begins": rows.address,
         }.items():
             template[self.number[name]] = value
@@ -189,7 +189,7 @@ class Call:
             both = self.x.new_zeros(shape)
         else:
             both = self.x.new_empty(shape)
-            both[slice(None) if self.rows.ragged else half] = initial
+            both[slice(None) if self.rows.packed else half] = initial
         self.point(name, both)
         self.swaps[name] = both
         return both
@@ -199,7 +199,7 @@ class Call:
         if dy.stride(-1) != 1 and dy.shape[-1] > 1:
             dy = dy.contiguous()
         # Packed rows have a stride; others have one from step to step and one within a step.
-        step, begin = (0, dy.stride(0)) if self.rows.ragged else (dy.stride(0), 0)
+        step, begin = (0, dy.stride(0)) if self.rows.packed else (dy.stride(0), 0)
         self.alive.append(dy)
         size = dy.element_size()
         self.moving.append((self.number["dy"], dy.data_ptr(), step * size, begin * size))

@@ -17,17 +17,16 @@ class Rows:
     Args:
         sizes: how many rows each step has, (T,), no step more than the one before.
         B: how many sequences there are, some without a step perhaps.
+        packed: they come as (N, D) and not as (T, B, D).
     """
 
-    def __init__(self, sizes: NDArray[np.int64], B: int) -> None:
-        self.T, self.B, self.sizes = len(sizes), B, sizes
+    def __init__(self, sizes: NDArray[np.int64], B: int, packed: bool) -> None:
+        self.T, self.B, self.sizes, self.packed = len(sizes), B, sizes, packed
         # One number more at either end: compiled code reads where the step before begins, even of the first.
         self._table = np.zeros(self.T + 2, np.int64)
         np.cumsum(sizes, out=self._table[2:])
         self.begins = self._table[1:]
         self.N = int(self.begins[-1])
-        #: whether some steps have fewer rows than others
-        self.ragged = bool(self.N != self.T * B)
 
     @property
     def address(self) -> int:
@@ -36,7 +35,7 @@ class Rows:
 
     def chunks(self, most: int) -> tuple[tuple[int, int], ...]:
         """Steps that are worked on together, with this many rows at most, but one step at least."""
-        if not self.ragged:
+        if not self.packed:
             steps = max(1, min(self.T, most // max(self.B, 1)))
             return tuple((t, min(t + steps, self.T)) for t in range(0, self.T, steps))
         found, t = [], 0
@@ -54,7 +53,7 @@ class Rows:
 
     def last(self, sequence: Tensor, initial: Tensor) -> Tensor:
         """The last of each sequence's rows, (B, H), of a `sequence` of them; `initial` where it has none."""
-        if not self.ragged:
+        if not self.packed:
             return sequence[-1].clone()
         some = int(self.sizes[0])
         index = self.begins[self.lengths[:some] - 1] + np.arange(some)
@@ -63,14 +62,14 @@ class Rows:
 
     def half(self, both: Tensor) -> Tensor:
         """The last state of each sequence, of `both` halves (2, B, H) that its states have taken turns in."""
-        if not self.ragged:
+        if not self.packed:
             return both[self.T % 2].clone()
         index = self.lengths % 2 * self.B + np.arange(self.B)
         return both.flatten(0, 1).index_select(0, torch.from_numpy(index))
 
     def earlier(self, begin: int, end: int, sequence: Tensor, before: Tensor) -> Tensor:
         """The state before each row of some steps, of all states in their `sequence` and those `before` the first."""
-        rows = sequence if self.ragged else sequence.flatten(0, 1)
+        rows = sequence if self.packed else sequence.flatten(0, 1)
         if begin and self.sizes[begin - 1] == self.sizes[end - 1]:
             return rows[int(self.begins[begin - 1]) :]
         first = before[: int(self.sizes[0])] if begin == 0 else before[:0]
@@ -87,11 +86,11 @@ class Rows:
 @functools.lru_cache(maxsize=REMEMBERED)
 def even(T: int, B: int) -> Rows:
     """The rows of B sequences of T steps each."""
-    return Rows(np.full(T, B, np.int64), B)
+    return Rows(np.full(T, B, np.int64), B, packed=False)
 
 
 def rows_of(x: Tensor, states: Sequence[Tensor], sizes: Tensor | None) -> Rows:
     """The rows of x (T, B, D), or of packed ones (N, D) with their `sizes`."""
     if sizes is None:
         return even(x.shape[0], x.shape[1])
-    return Rows(sizes.numpy(), states[0].shape[0])
+    return Rows(sizes.numpy(), states[0].shape[0], packed=True)
