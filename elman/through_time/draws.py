@@ -41,7 +41,7 @@ class Draw(NamedTuple):
 
 
 def drawn(draws: Sequence[Draw], x: Tensor, sizes: Tensor | None = None) -> list[Tensor]:
-    """All that a loop over x (T, B, D), or packed rows (N, D), draws, in the order in which it does: each (.., width)."""
+    """All that a loop over x (T, B, D), or packed rows (N, D), draws, in the order in which it draws it."""
     lead = x.shape[:-1]
     found = [x.new_empty(*lead, *draw.shape, dtype=draw.dtype) for draw in draws]
     steps = [values.unbind(0) if sizes is None else values.split(sizes.tolist()) for values in found]

@@ -101,6 +101,15 @@ def test_odd_cells(name: str, force: Callable[..., list[int]]) -> None:
     the_same_numbers(lambda: odd_problem(name, "native", T=2, H=33), force)
 
 
+@pytest.mark.parametrize("case", STACKS, ids=name_of)
+def test_ragged_rows(case: Case, force: Callable[..., list[int]]) -> None:
+    def made() -> Problem:
+        run, inputs, states = problem_of(case, Sizes(T=9, B=7, D=3, H=17), "native")
+        return Problem(partial(run, lengths=[9, 1, 0, 4, 9, 3, 3]), inputs, states)
+
+    the_same_numbers(made, force, WAYS)
+
+
 def the_same_numbers(
     made: Callable[[], Problem], force: Callable[..., list[int]], ways: Sequence[tuple[int, bool]] = WAYS[:3]
 ) -> None:
