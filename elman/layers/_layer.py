@@ -89,6 +89,10 @@ class Layer(nn.Module):
         found = checked_lengths(type(self).__name__, lengths, layout.B, T)
         return Ragged(input, found, self.batch_first) if layout.B else layout
 
+    def _time_axis(self, input: Tensor) -> int:
+        """Where a sequence of one step would have its time."""
+        return 1 if self.batch_first and input.dim() > 1 else 0
+
     def _check_width(self, name: str, input: Tensor, dim: int, input_size: int | None) -> None:
         if input.dim() != dim or (input_size is not None and input.shape[-1] != input_size):
             width = "" if input_size is None else f" {input_size} (input_size)"

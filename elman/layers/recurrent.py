@@ -136,6 +136,26 @@ class Recurrent(Layer):
         values, _ = self._run(self._watched[0], x, states, single, layout, None)
         return trajectory(output_in(layout, output_of(values)), [values], layout, single=single, stacked=False)
 
+    def step(self, input: Tensor, state: State | None = None) -> tuple[Any, State]:
+        """One step of a stream, for the next of its inputs.
+
+        Args:
+            input: (B, D), or (D,) without a batch.
+            state: what the step before has returned, in the cell's own form; None at the beginning.
+
+        Returns:
+            The output (B, H), or (H,), and the state, as a call with a sequence of this one step does.
+
+        >>> layer = Recurrent(nn.GRUCell(3, 5))
+        >>> output, h = layer.step(torch.randn(2, 3))
+        >>> output, h = layer.step(torch.randn(2, 3), h)
+        """
+        time = self._time_axis(input)
+        outputs, last = self(input.unsqueeze(time), state)
+        if isinstance(outputs, dict):
+            return {name: value.squeeze(time) for name, value in outputs.items()}, last
+        return outputs.squeeze(time), last
+
     def _begin(
         self, input: Tensor | PackedSequence, state: State | None, lengths: Lengths | None
     ) -> tuple[Tensor, tuple[Tensor, ...], bool, Layout]:

@@ -27,6 +27,7 @@ from elman.layers._options import (
     projected,
 )
 from elman.layers._start import start
+from elman.layers._step import Steps
 from elman.layers._trajectory import Trajectory, output_of, trajectory
 from elman.through_time import Output, State, each, known_executor
 
@@ -134,6 +135,7 @@ class Stack(Layer):
         self._steps = tuple(self._around(cell) for cell in self._cells)
         self._watched = tuple(Watched(step) for step in self._steps)
         self._names = self._register(device, dtype)
+        self._prepared = Steps()
         self.reset_parameters()
 
     def _of_type(self, options: dict[str, Any]) -> tuple[Cell, ...]:
@@ -244,6 +246,38 @@ class Stack(Layer):
             x = _side_by_side([output_of(value) for value in values])
             layers += values
         return trajectory(layout.outputs(x), layers, layout, single=self._cells[0].states == 1, stacked=True)
+
+    def step(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
+        """One step of a stream, for the next of its inputs.
+
+        Args:
+            input: (B, D), or (D,) without a batch.
+            hx: the state that the step before has returned, in the shapes of a call; None for zeros.
+
+        Returns:
+            The output (B, H), or (H,), and the state, as a call with a sequence of this one step does. Without
+            gradients, few rows take a shorter way there.
+
+        Raises:
+            ValueError: as in a call; with two directions, of which one would have to begin at the end.
+
+        >>> from elman import cells
+        >>> layer = Stack(3, 5, cell_type=cells.GRU)
+        >>> x, h = torch.randn(7, 2, 3), None
+        >>> for x_t in x:
+        ...     output, h = layer.step(x_t, h)
+        >>> torch.allclose(output, layer(x)[0][-1], atol=1e-6)
+        True
+        """
+        if self.bidirectional:
+            raise ValueError(f"{type(self).__name__}: step: expected one direction, got bidirectional=True")
+        found = self._prepared(self, input, hx)
+        if found is not None:
+            output, states = found
+            return output, states[0] if len(states) == 1 else tuple(states)
+        time = self._time_axis(input)
+        outputs, last = self(input.unsqueeze(time), hx)
+        return outputs.squeeze(time), last
 
     def _begin(
         self, input: Tensor | PackedSequence, hx: Any, lengths: Lengths | None

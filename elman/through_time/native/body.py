@@ -44,7 +44,7 @@ class Body:
 
     def start(self, place: Place) -> Value:
         """The address of the first row of this step, at the place's first column."""
-        code, B, size = self.code, self.slot("B"), place.buffer.width
+        code, size = self.code, place.buffer.width
         base = self.pointer(place.buffer.name)
         kind = place.buffer.kind
         if kind in (Kind.STEP, Kind.CHUNK) and self.timed:
@@ -56,7 +56,7 @@ class Body:
         elif kind in (Kind.NOW, Kind.NEXT, Kind.COTANGENT):
             time = code.add(self.slot("time"), self.step, self.forth if kind is Kind.NEXT else 1 - self.forth)
             half = code.rem(time, 2)
-            base = code.at(base, code.mul(code.mul(half, B), size))
+            base = code.at(base, code.mul(half, self.slot(f"{place.buffer.name}.hop")))
         return code.at(base, place.offset)
 
     def first_row(self, later: int = 0) -> Value:

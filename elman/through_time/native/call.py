@@ -10,6 +10,7 @@ from torch import Tensor, fx
 
 from elman.through_time.native import emit, pool
 from elman.through_time.native.body import stride as stride_of
+from elman.through_time.native.direct import ROWS as DIRECT_ROWS
 from elman.through_time.native.memory import empty
 from elman.through_time.native.recipe import recipe
 from elman.through_time.native.rows import REMEMBERED, Rows
@@ -24,10 +25,10 @@ LINE = 64  # bytes, of a cache
 
 
 class Piece(NamedTuple):
-    """Memory that a call needs for a slot, in numbers: so many, and more for the batch, a chunk's rows, the threads."""
+    """Memory that a call needs for a slot, in numbers: of packed matrices, for B, a chunk's rows, the threads."""
 
     slot: int
-    fixed: int = 0
+    panels: int = 0
     batch: int = 0
     rows: int = 0
     threads: int = 0
@@ -77,6 +78,11 @@ class Layout:
         self.made = list(made.values())
         self.make = recipe(plan.parameters, list(made), getattr(torch, real.name)) if made else None
 
+    @staticmethod
+    def aligned(address: int) -> int:
+        """Where the memory of a call begins, in what was allocated for it."""
+        return -(-address // LINE) * LINE
+
     def frame(self, rows: Rows, count: int) -> "Frame":
         """What is the same in every call with such rows, while torch has this number of threads."""
         # Of ragged rows hardly any come twice.
@@ -90,22 +96,24 @@ class Layout:
         """As `frame`, made anew."""
         threads, split = threads_for(self.loop, self.real, rows.T, -(-rows.N // rows.T), count)
         chunks = rows.chunks(ROWS)
+        direct = rows.N <= DIRECT_ROWS and not self.backwards
         most = max(int(rows.begins[end] - rows.begins[begin]) for begin, end in chunks)
         # Packed matrices, buffers of a step and buffers of a chunk, in one piece of memory.
         size, places, total = self.real.bytes, [], 0
         for p in self.pieces:
             places.append((p.slot, total))
-            needed = (p.fixed + p.batch * rows.B + p.rows * most + p.threads * threads) * size
+            needed = (p.panels * (not direct) + p.batch * rows.B + p.rows * most + p.threads * threads) * size
             total += -(-needed // LINE) * LINE
         template = type(self.template).from_buffer_copy(self.template)
         for name, value in {
             "B": rows.B,
             "split": int(split),
             "dealt": int(rows.packed),
+            "direct": int(direct),
             "begins": rows.address,
         }.items():
             template[self.number[name]] = value
-        return Frame(rows, threads, split, chunks, (total + LINE) // size, tuple(places), template)
+        return Frame(rows, threads, split, direct, chunks, (total + LINE) // size, tuple(places), template)
 
 
 class Frame(NamedTuple):
@@ -114,6 +122,7 @@ class Frame(NamedTuple):
     rows: Rows  # to whose memory the template points
     threads: int
     split: bool  # the columns among the threads, and not the rows
+    direct: bool  # no matrix is packed
     chunks: tuple[tuple[int, int], ...]  # the steps at which each begins and ends
     numbers: int  # of memory, in all
     places: tuple[tuple[int, int], ...]  # slots, and where their memory begins, in bytes
@@ -136,7 +145,7 @@ class Call:
     ) -> None:
         self.layout, self.entry, self.number, self.x = layout, entry, layout.number, x
         self.rows, self.frame = rows, (frame := layout.frame(rows, pool.threads()))
-        self.threads, self.chunks = frame.threads, frame.chunks
+        self.threads, self.direct, self.chunks = frame.threads, frame.direct, frame.chunks
         self.data = type(frame.template).from_buffer_copy(frame.template)
         self.address = ctypes.addressof(self.data)
         self.alive: list[Tensor] = []
@@ -151,7 +160,7 @@ class Call:
                 self.put(slot, value.to(x.dtype).contiguous())
         memory = empty(x, frame.numbers)
         self.alive.append(memory)
-        begin = -(-memory.data_ptr() // LINE) * LINE
+        begin = layout.aligned(memory.data_ptr())
         for slot, offset in frame.places:
             self.data[slot] = begin + offset
         if frame.split:
@@ -191,6 +200,8 @@ class Call:
             both = self.x.new_empty(shape)
             both[slice(None) if self.rows.packed else half] = initial
         self.point(name, both)
+        if f"{name}.hop" in self.number:
+            self.set(f"{name}.hop", both[0].numel())
         self.swaps[name] = both
         return both
 

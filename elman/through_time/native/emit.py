@@ -22,6 +22,7 @@ FUNCTIONS = (
     "pack_forward",
     "before",
     "inference",
+    "step",
     "forward",
     "pack_backward",
     "pack_after",
@@ -45,14 +46,19 @@ HEADER = (
     "begins",
     "origin",
     "dealt",
+    "direct",
 )
+
+
+TAKING_TURNS = (Kind.NOW, Kind.NEXT, Kind.COTANGENT)
 
 
 def slots(plan: Plan) -> dict[str, int]:
     """The number of each slot: sizes first, then the addresses of buffers, packed matrices and parameters."""
-    names = list(HEADER)
+    names = [*HEADER, "x", "state0.before"]
     for program in (plan.before, plan.inference, plan.forward, plan.backward, plan.after):
         names += [buffer.name for buffer in program.buffers()]
+        names += [f"{buffer.name}.hop" for buffer in program.buffers() if buffer.kind in TAKING_TURNS]
         names += [f"{buffer.name}.before" for buffer in program.buffers() if buffer.kind is Kind.PREVIOUS]
         names += [panels_name(*weight) for weight in program.weights()]
         names += [weight.name for weight, _ in program.weights()]
@@ -97,6 +103,7 @@ def write(module: Any, plan: Plan, real: Real, number: dict[str, int]) -> None:
     emitter = _Emitter(module, plan, real, number)
     emitter.rows("before", plan.before)
     emitter.loop("inference", plan.inference)
+    emitter.all("step", ["before", "inference"])
     emitter.loop("forward", plan.forward)
     emitter.loop("backward", plan.backward, backwards=True)
     emitter.rows("after", plan.after)
@@ -121,6 +128,13 @@ class _Emitter:
         with code.b.if_then(code.is_(begin, "<", end)):
             for stage in program.stages:
                 self.stage(body, stage, begin, end, 0, 1)
+        code.end()
+
+    def all(self, name: str, functions: list[str]) -> None:
+        """A function that calls others, one after the other."""
+        code = self.body(name).code
+        for function in functions:
+            code.call(self.module.get_global(function), code["data"], code["me"], code["all"])
         code.end()
 
     def loop(self, name: str, program: Program, backwards: bool = False) -> None:
@@ -165,13 +179,21 @@ class _Emitter:
         a, lda, c, ldc = body.start(stage.a), body.stride(stage.a), body.start(stage.c), body.stride(stage.c)
         columns = panels * NR if stage.c.buffer.kind is Kind.BLOCK else stage.width
         rows = code.div(code.add(code.sub(end, begin), code.sub(body.skip, 1)), body.skip)
-        code.call(
-            declare(code, "product"),
-            code.at(a, code.mul(begin, lda)), code.mul(lda, body.skip),
-            body.pointer(panels_name(stage.weight, stage.transposed)),
-            code.at(c, code.mul(begin, ldc)), code.mul(ldc, body.skip), rows, columns, stage.depth, first, last,
-            int(stage.add), code.rem(body.step, 2),
-        )  # fmt: skip
+        a, lda = code.at(a, code.mul(begin, lda)), code.mul(lda, body.skip)
+        c, ldc = code.at(c, code.mul(begin, ldc)), code.mul(ldc, body.skip)
+        with code.b.if_else(code.is_(body.slot("direct"), "!=", 0)) as (direct, packed):
+            with direct:
+                steps = (1, stage.depth) if stage.transposed else (stage.weight.meta["shape"][1], 1)
+                code.call(
+                    declare(code, "direct"), a, lda, body.pointer(stage.weight.name), *steps, c, ldc, rows,
+                    stage.width, stage.depth, first, last, int(stage.add),
+                )  # fmt: skip
+            with packed:
+                panels = body.pointer(panels_name(stage.weight, stage.transposed))
+                code.call(
+                    declare(code, "product"), a, lda, panels, c, ldc, rows, columns, stage.depth, first, last,
+                    int(stage.add), code.rem(body.step, 2),
+                )  # fmt: skip
 
     def pack(self, name: str, programs: list[Program]) -> None:
         """A function that packs the matrices of some programs."""

@@ -26,12 +26,12 @@ class Library:
         addresses = {name: self.code[full_name(name, self.real)] for name in SIGNATURES}
         for name, address in addresses.items():
             llvm.add_symbol(full_name(name, self.real), address)
-        self._alone, self._team = host.callable_at(addresses["alone"]), addresses["team"]
+        self.alone, self._team = host.callable_at(addresses["alone"]), addresses["team"]
 
     def run(self, data: int, threads: int) -> None:
         """Call the function whose address is the first of the slots at `data`, on some threads."""
         if threads == 1:
-            self._alone(data)
+            self.alone(data)
         else:
             pool.parallel(self._team, data, threads)
 
@@ -66,6 +66,7 @@ class Native:
             "backward": Layout(plan, plan.backward, plan.after, self.real, number),
         }
         self._gradients = Gradients(plan, dtype)
+        self.run_alone = self._library.alone
 
     def forward(
         self,
@@ -102,7 +103,8 @@ class Native:
                 more += [sequence] if i else []
             else:
                 finals.append(functools.partial(rows.half, call.swapped(f"state{i}", size, state, 0)))
-        call.run(function["pack_forward"])
+        if not call.direct:
+            call.run(function["pack_forward"])
         for begin, end in call.chunks:
             call.move(begin, end)
             if plan.before.stages:

@@ -11,6 +11,7 @@ from elman.through_time.loop import State, each
 from elman.through_time.native import registry
 from elman.through_time.native.operator import apply, draw
 from elman.through_time.native.registry import Planned, Sizes
+from elman.through_time.native.step import Step, can_step
 from elman.through_time.outputs import Output, apart, row_width
 
 DTYPES = (torch.float32, torch.float64)
@@ -114,3 +115,16 @@ def _transformed(tensors: Sequence[Tensor]) -> bool:
     if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
         return True
     return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def step_of(
+    cell: nn.Module, parameters: Mapping[str, Tensor], input_size: int, state_size: Sizes, x: Tensor
+) -> Step | None:
+    """A cell's step by itself, for as many rows as x (B, D) has; None if there is none that needs nothing else."""
+    if unfit((x, *parameters.values())):
+        return None
+    plan = registry.planned(cell, _shapes(parameters), input_size, state_size)
+    if plan.reason or plan.output:
+        return None
+    native = registry.compiled(plan.key, x.dtype)
+    return Step(native, tuple(parameters.values()), x, len(x)) if can_step(native, len(x)) else None
