@@ -179,8 +179,9 @@ def stream(
             which on some row is without a sequence.
         padding: behind the steps that are real; or of each part of a tuple: (0, -100), -100 for targets that
             cross_entropy is to ignore.
-        rank: which process this is. With `world_size`, each has other rows, B of them, and as many chunks. None: as
-            torch.distributed says, where it is initialised.
+        rank: which process this is. Each has other rows, B of them, and as many chunks, of which the last may be
+            without a real step: a sum over steps is zero then, a mean no number. None: as torch.distributed says, where
+            it is initialised.
         world_size: how many processes there are.
 
     Returns:
@@ -198,8 +199,8 @@ def stream(
     >>> for chunk in elman.bptt.stream((series[:-1], series[1:]), batch=4, steps=50):
     ...     inputs, targets = chunk.values
     ...     outputs, state = layer(inputs, chunk.carry(state))
-    ...     loss = (readout(outputs) - targets)[chunk.mask].square().mean()
-    ...     loss.backward()
+    ...     errors = (readout(outputs) - targets).square()[chunk.mask]
+    ...     (errors.sum() / chunk.lengths.sum().clamp(min=1)).backward()
     """
     for name, value in (("batch", batch), ("steps", steps)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
