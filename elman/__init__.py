@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from elman.explanation import explain
     from elman.layers import GRU, LSTM, RNN, Recurrent, Stack
+    from elman.layers.convert import convert
     from elman.through_time import named
 
 __version__ = "0.1.0"
 
-__all__ = ["GRU", "LSTM", "RNN", "Recurrent", "Stack", "__version__", "explain", "named"]
-ROOMS = ("bptt", "cells", "textbook")
-HOMES = {"explain": "elman.explanation", "named": "elman.through_time"}
+__all__ = ["GRU", "LSTM", "RNN", "Recurrent", "Stack", "__version__", "convert", "explain", "named"]
+ROOMS = ("bptt", "cells", "textbook", "weights")
+HOMES = {"convert": "elman.layers.convert", "explain": "elman.explanation", "named": "elman.through_time"}
 
 
 def __getattr__(name: str) -> object:

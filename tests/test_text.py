@@ -1,7 +1,6 @@
 """The parts of the text task: tokens, streams, scores, sampling."""
 
 import math
-from itertools import pairwise
 from typing import Any
 
 import hypothesis.strategies as st
@@ -13,7 +12,7 @@ from hypothesis import given
 from elman.tasks.text import corpus, sample, score, tokens
 from elman.tasks.text.model import LanguageModel
 from elman.tasks.text.options import KINDS
-from elman.tasks.text.streams import IGNORED, Streams
+from elman.tasks.text.streams import IGNORED, streams
 
 ENGLISH = "Don't stop\tat 42,000 steps — go on.\r\n\n  The naïve gate's open; \u2018so\u2019 is the door! 日本語 " * 3
 printable = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
@@ -62,26 +61,18 @@ def test_what_is_unknown_is_named_once_and_left_out() -> None:
 
 @given(length=st.integers(2, 200), batch=st.integers(1, 7), bptt=st.integers(1, 9))
 def test_streams_score_every_token_once(length: int, batch: int, bptt: int) -> None:
-    ids = np.arange(length)
-    streams = Streams(ids, batch, bptt, every_token=True)
-    chunks = [streams[index] for index in range(len(streams))]
-    targets = torch.cat([chunk.targets.flatten() for chunk in chunks])
+    chunks = list(streams(np.arange(length), batch, bptt, every_token=True))
+    targets = torch.cat([chunk.values[1].flatten() for chunk in chunks])
     assert sorted(targets[targets != IGNORED].tolist()) == list(range(1, length))
-    assert sum(chunk.scored for chunk in chunks) == length - 1
-    for chunk in chunks:
-        kept = chunk.targets != IGNORED
-        assert torch.equal(chunk.targets[kept], chunk.inputs[kept] + 1)
+    for inputs, targets in (chunk.values for chunk in chunks):
+        kept = targets != IGNORED
+        assert torch.equal(targets[kept], inputs[kept] + 1)
 
 
-@given(length=st.integers(2, 200), batch=st.integers(1, 7), bptt=st.integers(1, 9))
-def test_each_stream_goes_on_where_it_was(length: int, batch: int, bptt: int) -> None:
-    streams = Streams(np.arange(length), batch, bptt)
-    chunks = [streams[index] for index in range(len(streams))]
-    for chunk in chunks:
-        assert chunk.inputs.shape == (bptt, batch)
-    for before, after in pairwise(chunks):
-        assert torch.equal(after.inputs[0], before.inputs[-1] + 1)
-    assert [chunk.fresh for chunk in chunks] == [index == 0 for index in range(len(chunks))]
+def test_streams_to_train_on_are_whole_chunks() -> None:
+    chunks = list(streams(np.arange(48), batch=3, bptt=7))
+    assert [chunk.lengths.tolist() for chunk in chunks] == [[7, 7, 7]] * 2
+    assert [chunk.values[0][0].tolist() for chunk in chunks] == [[0, 15, 30], [7, 22, 37]]
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])

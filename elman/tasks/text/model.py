@@ -6,10 +6,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from elman import cells
+from elman.bptt import Chunk
 from elman.errors import BadInput
 from elman.layers import Stack
 from elman.runs import Run
-from elman.tasks.text.streams import IGNORED, Chunk
+from elman.tasks.text.streams import IGNORED
 
 
 class LanguageModel(nn.Module):
@@ -70,6 +71,7 @@ class LanguageModel(nn.Module):
 
     def loss(self, chunk: Chunk, state: Any) -> tuple[Tensor, int, Any]:
         """Cross-entropy in nats summed over a chunk, over how many targets, and the state after it."""
-        logits, state = self(chunk.inputs, None if chunk.fresh else state)
-        nats = cross_entropy(logits.flatten(0, 1), chunk.targets.flatten(), ignore_index=IGNORED, reduction="sum")
-        return nats, chunk.scored, state
+        inputs, targets = chunk.values
+        logits, state = self(inputs, chunk.carry(state))
+        nats = cross_entropy(logits.flatten(0, 1), targets.flatten().long(), ignore_index=IGNORED, reduction="sum")
+        return nats, int(chunk.lengths.sum()), state

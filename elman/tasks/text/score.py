@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.progress import track
 from tokenizers import Tokenizer
 
+from elman.bptt import Stream
 from elman.report import tables
 from elman.tasks.text import tokens
 from elman.tasks.text.model import LanguageModel
-from elman.tasks.text.streams import Streams
+from elman.tasks.text.streams import streams
 
 
 class Text(NamedTuple):
@@ -65,21 +66,20 @@ def show(text: Text, nats: dict[str, float], console: Console) -> dict[str, dict
 
 def nats(model: LanguageModel, ids: NDArray[np.int32], console: Console | None = None) -> float:
     """Cross-entropy summed over ids[1:], each given what precedes it in its stream; a console shows how far it is."""
-    streams = evaluation_streams(ids)
+    chunks = evaluation_streams(ids)
     total, state = 0.0, None
     training = model.training
     model.eval()
     with torch.no_grad():
-        steps = range(len(streams))
-        for index in track(steps, "scoring", console=console, transient=True) if console else steps:
-            chunk_nats, _, state = model.loss(streams[index], state)
+        for chunk in track(chunks, "scoring", console=console, transient=True) if console else chunks:
+            chunk_nats, _, state = model.loss(chunk, state)
             total += chunk_nats.item()
     model.train(training)
     return total
 
 
-def evaluation_streams(ids: NDArray[np.int32]) -> Streams:
+def evaluation_streams(ids: NDArray[np.int32]) -> Stream:
     """The streams that a text is scored in: as many as leave each at least 1,000 tokens, so that what the empty
     state at the beginning of each costs is lost in the average.
     """
-    return Streams(ids, batch=min(max(len(ids) // 1000, 1), 64), bptt=128, every_token=True)
+    return streams(ids, batch=min(max(len(ids) // 1000, 1), 64), bptt=128, every_token=True)

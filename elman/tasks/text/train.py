@@ -17,7 +17,7 @@ from elman.tasks.text.corpus import Corpus
 from elman.tasks.text.model import LanguageModel
 from elman.tasks.text.options import TextOptions
 from elman.tasks.text.score import evaluation_streams
-from elman.tasks.text.streams import Streams
+from elman.tasks.text.streams import streams
 from elman.training.callbacks import Interrupted
 from elman.training.lesson import Diverged
 from elman.training.options import OPTIMIZERS, TrainingOptions
@@ -34,7 +34,7 @@ class TextTask:
 
     def __init__(self, model: LanguageModel, corpus: Corpus, options: TextOptions) -> None:
         self.model: nn.Module = model
-        self.train: Batches = Streams(corpus.train, options.batch, options.bptt)
+        self.train: Batches = streams(corpus.train, options.batch, options.bptt)
         self.validation: Batches = evaluation_streams(corpus.validation.ids)
         self.loss = model.loss
 

@@ -1,0 +1,97 @@
+"""The parameters of a layer, one direction of one layer at a time."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from elman import cells
+from elman.cells._cell import Cell
+from elman.layers import Stack
+
+Array = NDArray[np.floating]
+TORCHS: dict[type[nn.RNNBase], type[Cell]] = {nn.RNN: cells.RNN, nn.GRU: cells.GRU, nn.LSTM: cells.LSTM}
+
+
+class Part(NamedTuple):
+    """One direction of one layer: its parameters by the names that the cell has for them."""
+
+    where: str  # for messages
+    parameters: dict[str, nn.Parameter]
+
+
+def parts(function: str, layer: object, orders: Mapping[type[Cell], str]) -> tuple[type[Cell], list[list[Part]]]:
+    """The cell that a layer is made of, and the directions of each of its layers.
+
+    Raises:
+        TypeError: for what is no layer of a cell in `orders`.
+        ValueError: for a projection, which neither Keras nor a node of ONNX has.
+    """
+    cell = _cell(layer)
+    if cell not in orders or not isinstance(layer, Stack | nn.RNNBase):
+        known = ", ".join(cell.__name__ for cell in orders)
+        of = f" of {cell.__name__}" if cell else ""
+        raise TypeError(
+            f"{function}: layer: expected a layer of elman or torch.nn of {known}; got {type(layer).__name__}{of}"
+        )
+    if getattr(layer, "proj_size", 0):
+        raise ValueError(f"{function}: layer: expected no projection, got proj_size={layer.proj_size}")
+    suffixes = ("", "_reverse") if getattr(layer, "bidirectional", False) else ("",)
+    names = [name for name, _ in cell(1, 1, bias=layer.bias, device="meta").named_parameters()]
+    return cell, [
+        [
+            Part(
+                f"{function}: layer {k}{suffix.replace('_', ', ')}",
+                {name: layer.get_parameter(f"{name}_l{k}{suffix}") for name in names},
+            )
+            for suffix in suffixes
+        ]
+        for k in range(layer.num_layers)
+    ]
+
+
+def _cell(layer: object) -> Any:
+    if isinstance(layer, Stack):
+        return layer.cell_type
+    return next((cell for theirs, cell in TORCHS.items() if isinstance(layer, theirs)), None)
+
+
+def in_order(value: Tensor, order: str, wanted: str) -> Tensor:
+    """What is stacked by gate along the first axis, stacked in another order of the same gates.
+
+    >>> in_order(torch.tensor([1, 1, 2, 2, 3, 3]), "rzn", "zrn").tolist()
+    [2, 2, 1, 1, 3, 3]
+    """
+    gates = dict(zip(order, value.chunk(len(order)), strict=True))
+    return torch.cat([gates[name] for name in wanted])
+
+
+def array(value: Tensor) -> Array:
+    """A copy in NumPy, of the same precision (NumPy has no bfloat16: then of float32)."""
+    value = value.detach().cpu()
+    copied: Array = (value.float() if value.dtype == torch.bfloat16 else value).numpy().copy()
+    return copied
+
+
+def tensor(where: str, given: object, shape: tuple[int, ...], hint: str = "") -> Tensor:
+    """An array that was given, in double precision.
+
+    Raises:
+        ValueError: for another shape, or what is no array of numbers.
+    """
+    try:
+        numbers = torch.from_numpy(np.array(given, dtype=np.float64))
+    except (TypeError, ValueError):
+        raise ValueError(f"{where}: expected an array of numbers, got {type(given).__name__}") from None
+    if numbers.shape != shape:
+        raise ValueError(f"{where}: expected shape {shape}, got {tuple(numbers.shape)}{hint}")
+    return numbers
+
+
+def put(new: Sequence[tuple[nn.Parameter, Tensor]]) -> None:
+    """Copy new values, which are all there already, into parameters."""
+    for parameter, value in new:
+        parameter.data.copy_(value)
