@@ -1,5 +1,7 @@
 """Backpropagation through time in all its forms."""
 
+from elman.bptt.checkpointed import Checkpointed
 from elman.bptt.mode import Full, Mode
+from elman.bptt.truncated import Truncated
 
-__all__ = ["Full", "Mode"]
+__all__ = ["Checkpointed", "Full", "Mode", "Truncated"]

@@ -1,0 +1,233 @@
+"""A sequence run without keeping anything but a few states, and again from these, window by window, in backward."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from elman.bptt._random import Stands
+from elman.through_time import Output, State, each, run
+from elman.through_time.seed import seeded
+
+
+class Windows(NamedTuple):
+    """Which steps run again together, and which gradients go back through them.
+
+    Args:
+        begins: the first step of each, from 0 up.
+        ends: the step behind the last of each.
+        of_outputs: the first step of the window through which the gradient of each row of the outputs goes back, (T,)
+            or packed (N,); None where the windows follow one another, each handing its gradient to the one before.
+        of_finals: the same for the final states: of each sequence, (B,), or of all, ().
+    """
+
+    begins: tuple[int, ...]
+    ends: tuple[int, ...]
+    of_outputs: Tensor | None = None
+    of_finals: Tensor | None = None
+
+
+def again(
+    cell: nn.Module,
+    parameters: Mapping[str, Tensor],
+    x: Tensor,
+    state: State,
+    executor: str,
+    sizes: Tensor | None,
+    windows: Windows,
+) -> tuple[Output, State]:
+    """As `elman.through_time.run`, with the gradients of these windows and the memory of one of them."""
+    tensors = (*each(state), *parameters.values())
+    keeps = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *tensors))
+    if not keeps or len(windows.begins) == 1:
+        return run(cell, parameters, x, state, executor, sizes)
+    through = _Through(cell, tuple(parameters), None if isinstance(state, Tensor) else len(state), executor, sizes, x)
+    results = _Again.apply(through, windows, x, *tensors)  # type: ignore[no-untyped-call]
+    outputs, finals = results[: -through.states], results[-through.states :]
+    return through.output(outputs), finals[0] if isinstance(state, Tensor) else finals
+
+
+class _Through:
+    """A cell and all that is no tensor of a call: runs steps of the sequence."""
+
+    def __init__(
+        self, cell: nn.Module, names: Sequence[str], states: int | None, executor: str, sizes: Tensor | None, x: Tensor
+    ) -> None:
+        self.cell, self.names, self.executor, self.sizes = cell, names, executor, sizes
+        self.single, self.states = states is None, states or 1
+        self.outputs: tuple[str, ...] | None = None  # their names, where they have any
+        self.first = range(len(x) + 1) if sizes is None else (0, *accumulate(sizes.tolist()))  # row of each step
+        self.drawn = Stands(x.device)
+        kind = x.device.type
+        self.autocast: dict[str, Any] = {"device_type": kind, "enabled": False}
+        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+            self.autocast |= {"enabled": True, "dtype": torch.get_autocast_dtype(kind)}
+
+    def rows(self, begin: int, end: int) -> slice:
+        """Of x and of the outputs, those of steps begin .. end."""
+        return slice(self.first[begin], self.first[end])
+
+    def run(
+        self, x: Tensor, begin: int, end: int, states: Sequence[Tensor], parameters: Sequence[Tensor]
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The outputs of steps begin .. end, whose rows of the input are x, and the states after them."""
+        sizes = None if self.sizes is None else self.sizes[begin:end]
+        named = dict(zip(self.names, parameters, strict=True))
+        output, state = run(self.cell, named, x, states[0] if self.single else tuple(states), self.executor, sizes)
+        if isinstance(output, dict):
+            self.outputs = tuple(output)
+            return tuple(output.values()), each(state)
+        return (output,), each(state)
+
+    def output(self, values: Sequence[Tensor]) -> Output:
+        """Outputs in the form in which the cell gives them."""
+        return values[0] if self.outputs is None else dict(zip(self.outputs, values, strict=True))
+
+    @contextmanager
+    def as_before(self, window: int) -> Iterator[None]:
+        """Within, random numbers and precision are those that the window had at first."""
+        with self.drawn.drawing_from(window), torch.autocast(**self.autocast):
+            yield
+
+
+class _Again(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, through: _Through, windows: Windows, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        given, parameters = (
+            [tensor.detach() for tensor in part] for part in (rest[: through.states], rest[through.states :])
+        )
+        states, kept, outputs = tuple(given), list[Tensor](), list[Tensor]()
+        for begin, end in pairwise((*windows.begins, len(through.first) - 1)):
+            through.drawn.note()
+            rows = through.rows(begin, end)
+            found, states = through.run(x.detach()[rows], begin, end, states, parameters)
+            # Memory of their own: a state may be a view of something larger, or stand in two places.
+            states = tuple(state.clone() for state in states)
+            kept += states
+            # Each piece goes to its place at once, so that the outputs are never there twice.
+            outputs = outputs or [value.new_empty(through.first[-1], *value.shape[1:]) for value in found]
+            for whole, value in zip(outputs, found, strict=True):
+                whole[rows] = value
+        through.drawn.note()
+        ctx.through, ctx.windows = through, windows
+        ctx.save_for_backward(x, *rest, *kept[: -through.states])
+        return (*outputs, *states)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        through, windows, (x, *saved) = ctx.through, ctx.windows, ctx.saved_tensors
+        states, count = through.states, through.states + len(through.names)
+        kept = [tuple(saved[:states])]
+        kept += [tuple(saved[k : k + states]) for k in range(count, len(saved), states)]
+        back = _Back(through, windows, x, kept, saved[states:count], cotangents, ctx.needs_input_grad[2:])
+        found = back.differentiable() if torch.is_grad_enabled() else back.gradients()
+        return (None, None, *found)
+
+
+class _Back:
+    """The backward step.
+
+    Args:
+        through: what runs steps.
+        windows: which ones run together.
+        x: of the call.
+        kept: the states at the beginning of each window.
+        parameters: of the call.
+        cotangents: of the outputs and of the final states.
+        needed: whether the gradients of x, of each initial state and of each parameter are wanted.
+    """
+
+    def __init__(
+        self,
+        through: _Through,
+        windows: Windows,
+        x: Tensor,
+        kept: Sequence[Sequence[Tensor]],
+        parameters: Sequence[Tensor],
+        cotangents: Sequence[Tensor | None],
+        needed: Sequence[bool],
+    ) -> None:
+        self.through, self.windows, self.x, self.kept, self.parameters = through, windows, x, kept, parameters
+        self.of_outputs, self.of_finals = cotangents[: -through.states], cotangents[-through.states :]
+        self.of_x, *rest = needed
+        self.of_states, self.of_parameters = rest[: through.states], rest[through.states :]
+
+    @property
+    def chained(self) -> bool:
+        """Whether the gradient goes from each window to the one before."""
+        return self.windows.of_outputs is None
+
+    def gradients(self) -> list[Tensor | None]:
+        """Those of x, of the initial states and of the parameters, window by window, the last first."""
+        parameters = [_leaf(p, needed) for p, needed in zip(self.parameters, self.of_parameters, strict=True)]
+        dx = torch.zeros_like(self.x) if self.of_x else None
+        carried = self.of_finals
+        for k, (begin, end) in reversed(list(enumerate(zip(*self.windows[:2], strict=True)))):
+            rows = self.through.rows(begin, end)
+            x = _leaf(self.x[rows], self.of_x)
+            asked = [(k > 0 and self.chained) or (k == 0 and needed) for needed in self.of_states]
+            states = [_leaf(state, needed) for state, needed in zip(self.kept[k], asked, strict=True)]
+            with torch.enable_grad(), self.through.as_before(k):
+                outputs, finals = self.through.run(x, begin, end, states, parameters)
+                _backward((*outputs, *finals), self.cotangents(k, carried))
+            if dx is not None and x.grad is not None:
+                dx[rows] += x.grad
+            if self.chained or k == 0:
+                carried = [state.grad for state in states]
+        return [dx, *carried, *(p.grad for p in parameters)]
+
+    def cotangents(self, k: int, of_finals: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """Those of the outputs of window k and of the states after it."""
+        begin, end = self.windows.begins[k], self.windows.ends[k]
+        rows = self.through.rows(begin, end)
+        of_outputs = [None if d is None else d[rows] for d in self.of_outputs]
+        if self.windows.of_outputs is None:
+            return [*of_outputs, *of_finals]
+        assert self.windows.of_finals is not None
+        own = self.windows.of_outputs[rows] == begin
+        ends_here = self.windows.of_finals == begin
+        return [*(_where(own, d) for d in of_outputs), *(_where(ends_here, d) for d in self.of_finals)]
+
+    def differentiable(self) -> list[Tensor | None]:
+        """As `gradients`, such that they can be differentiated again; all windows are kept at once."""
+        results: list[Tensor] = []
+        cotangents: list[Tensor | None] = []
+        states = self.kept[0]
+        for k, (begin, end) in enumerate(zip(*self.windows[:2], strict=True)):
+            states = states if self.chained or k == 0 else self.kept[k]
+            with self.through.as_before(k):
+                outputs, states = self.through.run(
+                    self.x[self.through.rows(begin, end)], begin, end, states, self.parameters
+                )
+            last = k == len(self.kept) - 1 or not self.chained
+            results += [*outputs, *states]
+            cotangents += self.cotangents(k, self.of_finals if last else [None for _ in states])
+        pairs = [(r, d) for r, d in zip(results, cotangents, strict=True) if d is not None and r.requires_grad]
+        needed = [self.of_x, *self.of_states, *self.of_parameters]
+        inputs = [t for t, n in zip((self.x, *self.kept[0], *self.parameters), needed, strict=True) if n]
+        of = iter(
+            torch.autograd.grad(
+                [r for r, _ in pairs], inputs, [d for _, d in pairs], create_graph=True, allow_unused=True
+            )
+        )
+        return [next(of) if n else None for n in needed]
+
+
+def _leaf(tensor: Tensor, needed: bool) -> Tensor:
+    return tensor.detach().requires_grad_(needed)
+
+
+def _where(own: Tensor, d: Tensor | None) -> Tensor | None:
+    """The rows of a cotangent that are a window's own; of the others, zeros."""
+    return None if d is None else d.where(own.view(*own.shape, *[1] * (d.dim() - own.dim())), 0)
+
+
+def _backward(results: Sequence[Tensor], cotangents: Sequence[Tensor | None]) -> None:
+    """Add to the gradients of all leaves."""
+    pairs = [(r, d) for r, d in zip(results, cotangents, strict=True) if d is not None and r.requires_grad]
+    if pairs:
+        seeded([r for r, _ in pairs], [d for _, d in pairs]).backward()  # type: ignore[no-untyped-call]
