@@ -66,6 +66,11 @@ class _Through:
         if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
             self.autocast |= {"enabled": True, "dtype": torch.get_autocast_dtype(kind)}
 
+    @property
+    def steps(self) -> int:
+        """T."""
+        return len(self.first) - 1
+
     def rows(self, begin: int, end: int) -> slice:
         """Of x and of the outputs, those of steps begin .. end."""
         return slice(self.first[begin], self.first[end])
@@ -100,29 +105,30 @@ class _Again(torch.autograd.Function):
         given, parameters = (
             [tensor.detach() for tensor in part] for part in (rest[: through.states], rest[through.states :])
         )
-        states, kept, outputs = tuple(given), list[Tensor](), list[Tensor]()
-        for begin, end in pairwise((*windows.begins, len(through.first) - 1)):
+        states, outputs, kept = tuple(given), list[Tensor](), list[Tensor]()
+        for k, (begin, end) in enumerate(pairwise((*windows.begins, through.steps))):
+            if k == 1:
+                kept = [state.new_empty(len(windows.begins) - 1, *state.shape) for state in states]
+            for all_kept, state in zip(kept, states, strict=False):
+                all_kept[k - 1] = state
             through.drawn.note()
             rows = through.rows(begin, end)
             found, states = through.run(x.detach()[rows], begin, end, states, parameters)
-            # Memory of their own: a state may be a view of something larger, or stand in two places.
-            states = tuple(state.clone() for state in states)
-            kept += states
-            # Each piece goes to its place at once, so that the outputs are never there twice.
+            # Each piece goes to its place at once: joined at the end, the outputs would be there twice.
             outputs = outputs or [value.new_empty(through.first[-1], *value.shape[1:]) for value in found]
             for whole, value in zip(outputs, found, strict=True):
                 whole[rows] = value
         through.drawn.note()
         ctx.through, ctx.windows = through, windows
-        ctx.save_for_backward(x, *rest, *kept[: -through.states])
-        return (*outputs, *states)
+        ctx.save_for_backward(x, *rest, *kept)
+        # Memory of their own: a state may be a view of something larger, or stand in two places.
+        return (*outputs, *(state.clone() for state in states))
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         through, windows, (x, *saved) = ctx.through, ctx.windows, ctx.saved_tensors
         states, count = through.states, through.states + len(through.names)
-        kept = [tuple(saved[:states])]
-        kept += [tuple(saved[k : k + states]) for k in range(count, len(saved), states)]
+        kept = [saved[:states], *zip(*saved[count:], strict=True)]
         back = _Back(through, windows, x, kept, saved[states:count], cotangents, ctx.needs_input_grad[2:])
         found = back.differentiable() if torch.is_grad_enabled() else back.gradients()
         return (None, None, *found)
@@ -230,4 +236,4 @@ def _backward(results: Sequence[Tensor], cotangents: Sequence[Tensor | None]) ->
     """Add to the gradients of all leaves."""
     pairs = [(r, d) for r, d in zip(results, cotangents, strict=True) if d is not None and r.requires_grad]
     if pairs:
-        seeded([r for r, _ in pairs], [d for _, d in pairs]).backward()  # type: ignore[no-untyped-call]
+        seeded([r for r, _ in pairs], [d for _, d in pairs]).backward()
