@@ -202,19 +202,19 @@ class _Back:
         """As `gradients`, such that they can be differentiated again; all windows are kept at once."""
         results: list[Tensor] = []
         cotangents: list[Tensor | None] = []
-        states = self.kept[0]
+        # Of these alone, and not of what they were made of: a state may come from a call with the same parameters.
+        x, *given = (t.view_as(t) for t in (self.x, *self.kept[0], *self.parameters))
+        states, parameters = tuple(given[: self.through.states]), given[self.through.states :]
         for k, (begin, end) in enumerate(zip(*self.windows[:2], strict=True)):
-            states = states if self.chained or k == 0 else self.kept[k]
+            states = states if self.chained or k == 0 else tuple(self.kept[k])
             with self.through.as_before(k):
-                outputs, states = self.through.run(
-                    self.x[self.through.rows(begin, end)], begin, end, states, self.parameters
-                )
+                outputs, states = self.through.run(x[self.through.rows(begin, end)], begin, end, states, parameters)
             last = k == len(self.kept) - 1 or not self.chained
             results += [*outputs, *states]
             cotangents += self.cotangents(k, self.of_finals if last else [None for _ in states])
         pairs = [(r, d) for r, d in zip(results, cotangents, strict=True) if d is not None and r.requires_grad]
         needed = [self.of_x, *self.of_states, *self.of_parameters]
-        inputs = [t for t, n in zip((self.x, *self.kept[0], *self.parameters), needed, strict=True) if n]
+        inputs = [t for t, n in zip((x, *given), needed, strict=True) if n]
         of = iter(
             torch.autograd.grad(
                 [r for r, _ in pairs], inputs, [d for _, d in pairs], create_graph=True, allow_unused=True

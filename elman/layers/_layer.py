@@ -1,18 +1,21 @@
 """What all layers share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from elman.through_time import Output
+from elman.bptt import Mode
+from elman.through_time import Output, State
 
 
 class Layer(nn.Module):
     """What every layer does at its door: layouts, unbatched input, a state of zeros, checks."""
 
     batch_first: bool
+    bptt: Mode
+    executor: str
 
     def _enter(
         self,
@@ -71,6 +74,16 @@ class Layer(nn.Module):
         if x.shape[0] == 0:
             raise ValueError(f"{name}: expected at least one time step, got shape {shape}")
         return x
+
+    def _through_time(
+        self, cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State
+    ) -> tuple[Any, State]:
+        """Run a cell over x (T, B, D), as the layer's gradient mode does."""
+        mode: object = self.bptt  # which anybody may have set
+        if not isinstance(mode, Mode):
+            expected = "a mode of elman.bptt, Truncated(20) perhaps"
+            raise TypeError(f"{type(self).__name__}: bptt: expected {expected}, got {mode!r:.60}")
+        return mode.run(cell, parameters, x, state, self.executor)
 
     def _leave(self, input: Tensor, outputs: Output, states: tuple[Tensor, ...]) -> tuple[Any, tuple[Tensor, ...]]:
         """Outputs and states in the layout that the input came in."""

@@ -144,7 +144,7 @@ class Recurrent(Layer):
         around = prefix(step, self.cell)
         named = chain(self.cell.named_parameters(), self.cell.named_buffers())
         values = {around + name: value for name, value in named}
-        return self.bptt.run(step, values, x, states[0] if single else states, self.executor)
+        return self._through_time(step, values, x, states[0] if single else states)
 
 
 class _Function(nn.Module):

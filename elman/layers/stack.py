@@ -211,7 +211,7 @@ class Stack(Layer):
             x = x * dropout(x.new_ones(1, *x.shape[1:]), self.locked_dropout, self.training)
         values = self._values_of(step, k)
         state: State = states[0][k] if len(states) == 1 else tuple(state[k] for state in states)
-        return self.bptt.run(step, values, x, state, self.executor)
+        return self._through_time(step, values, x, state)
 
     def _values_of(self, step: nn.Module, layer: int) -> dict[str, Tensor]:
         """The parameters of a layer, by the names that `step`, its cell or one around it, has for them."""
