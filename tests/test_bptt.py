@@ -4,6 +4,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -212,6 +213,72 @@ def test_the_memory_asked_for_is_enough(executor: str, memory: int | str, size: 
         found.append(most_kept(run, [x, *layer.parameters()]))
     assert found[0] > 10_000
     assert size / 3 < found[1] <= size
+
+
+class Changing(nn.Module):
+    """A cell that does something beside returning its state."""
+
+    state_size = D
+    count: Tensor
+
+    def __init__(self, change: Callable[[Any], object]) -> None:
+        super().__init__()
+        self.change, self.steps, self.seen = change, 0, list[int]()
+        self.rate, self.norm = nn.Parameter(torch.ones(D)), nn.BatchNorm1d(D)
+        self.register_buffer("count", torch.zeros(1))
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        factor = self.change(self)
+        h = self.rate * h + x
+        return h * factor if isinstance(factor, float) else factor(h) if callable(factor) else h
+
+
+CHANGES: dict[str, tuple[Callable[[Any], object], str]] = {
+    "attribute": (lambda cell: setattr(cell, "steps", cell.steps + 1), "an attribute, 'steps', which the step changes"),
+    "list": (lambda cell: cell.seen.append(1), "an attribute, 'seen', which the step changes"),
+    "numpy": (lambda cell: float(np.random.rand()), "random numbers that are not torch's"),
+    "buffer": (lambda cell: setattr(cell, "count", cell.count + 1), "a buffer, 'count', which the step changes"),
+    "buffer in place": (lambda cell: cell.count.add_(1), "a buffer, 'count', which the step changes"),
+    "batch norm": (lambda cell: cell.norm, "a buffer, 'norm.[a-z_]+', which the step changes"),
+}
+
+
+@every_mode
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_cell_whose_steps_cannot_run_again(name: str, mode: Mode) -> None:
+    change, reason = CHANGES[name]
+    cell = Changing(change)
+    layer, x = elman.Recurrent(cell, executor="loop", bptt=mode), torch.randn(T, B, D)
+    before = [value.clone() for value in cell.buffers()]
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=rf"Changing: bptt: expected Full, for .* cannot run again: {reason}"):
+            layer(x)
+    assert cell.steps == len(cell.seen) == 0
+    assert all(map(torch.equal, cell.buffers(), before))
+    with torch.no_grad():
+        layer(x)
+    layer.bptt = Full()
+    layer(x)
+    layer.bptt = mode
+    if name == "batch norm":
+        layer.eval()
+        layer(x)
+
+
+@every_executor
+def test_torch_func(executor: str) -> None:
+    layer, x = elman.GRU(D, H, executor=executor).double(), torch.randn(T, B, D, dtype=torch.float64)
+
+    def loss(x: Tensor) -> Tensor:
+        outputs: Tensor = layer(x)[0]
+        return outputs.square().sum()
+
+    expected = torch.func.grad(loss)(x)
+    layer.bptt = Checkpointed(3)
+    all_close([torch.func.grad(loss)(x).detach()], [expected.detach()], "gradients")
+    layer.bptt = Truncated(3)
+    with pytest.raises(RuntimeError, match=r"Truncated: expected gradients of torch.autograd, got a transform"):
+        torch.func.grad(loss)(x)
 
 
 WRONG: dict[str, tuple[Callable[[], object], str]] = {

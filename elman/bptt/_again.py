@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from elman.bptt._random import Stands
+from elman.bptt._repeatable import why_not
 from elman.through_time import Output, State, each, run
 from elman.through_time.seed import seeded
 
@@ -39,11 +40,24 @@ def again(
     sizes: Tensor | None,
     windows: Windows,
 ) -> tuple[Output, State]:
-    """As `elman.through_time.run`, with the gradients of these windows and the memory of one of them."""
+    """As `elman.through_time.run`, with the gradients of these windows and the memory of one of them.
+
+    Raises:
+        RuntimeError: if the steps of the cell cannot run again; for transforms of torch.func.
+    """
     tensors = (*each(state), *parameters.values())
     keeps = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *tensors))
-    if not keeps or len(windows.begins) == 1:
+    # Under torch.func, chained windows give what is right without running again: only their memory is not saved.
+    transformed = not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
+    if not keeps or len(windows.begins) == 1 or (transformed and windows.of_outputs is None):
         return run(cell, parameters, x, state, executor, sizes)
+    if transformed:
+        raise RuntimeError(
+            "Truncated: expected gradients of torch.autograd, got a transform of torch.func; use Full there"
+        )
+    if reason := why_not(cell, parameters, x, state, sizes):
+        name = cell._get_name()
+        raise RuntimeError(f"{name}: bptt: expected Full, for the steps of {name} cannot run again: {reason}")
     through = _Through(cell, tuple(parameters), None if isinstance(state, Tensor) else len(state), executor, sizes, x)
     results = _Again.apply(through, windows, x, *tensors)  # type: ignore[no-untyped-call]
     outputs, finals = results[: -through.states], results[-through.states :]
