@@ -70,6 +70,8 @@ def test_how_many_steps_run(mode: Mode, again: int) -> None:
         return a * h + x
 
     layer = elman.Recurrent(counting, D, executor="loop", bptt=mode, parameters={"a": torch.ones(D)})
+    layer(torch.randn(T, B, D))  # whether its steps can run again is tried once
+    steps.clear()
     with torch.no_grad():
         layer(torch.randn(T, B, D))
     assert len(steps) == T

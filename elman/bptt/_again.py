@@ -1,7 +1,7 @@
 """A sequence run without keeping anything but a few states, and again from these, window by window, in backward."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
@@ -75,10 +75,7 @@ class _Through:
         self.outputs: tuple[str, ...] | None = None  # their names, where they have any
         self.first = range(len(x) + 1) if sizes is None else (0, *accumulate(sizes.tolist()))  # row of each step
         self.drawn = Stands(x.device)
-        kind = x.device.type
-        self.autocast: dict[str, Any] = {"device_type": kind, "enabled": False}
-        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-            self.autocast |= {"enabled": True, "dtype": torch.get_autocast_dtype(kind)}
+        self.autocast = _autocast(x.device.type)
 
     @property
     def steps(self) -> int:
@@ -108,7 +105,7 @@ class _Through:
     @contextmanager
     def as_before(self, window: int) -> Iterator[None]:
         """Within, random numbers and precision are those that the window had at first."""
-        with self.drawn.drawing_from(window), torch.autocast(**self.autocast):
+        with self.drawn.drawing_from(window), self.autocast():
             yield
 
 
@@ -235,6 +232,14 @@ class _Back:
             )
         )
         return [next(of) if n else None for n in needed]
+
+
+def _autocast(device: str) -> Callable[[], AbstractContextManager[object]]:
+    """What makes a context whose precision is that of now."""
+    if not torch.amp.is_autocast_available(device):
+        return nullcontext
+    enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+    return lambda: torch.autocast(device, dtype, enabled)
 
 
 def _leaf(tensor: Tensor, needed: bool) -> Tensor:
