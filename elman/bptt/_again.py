@@ -1,15 +1,14 @@
 """A sequence run without keeping anything but a few states, and again from these, window by window, in backward."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import accumulate, pairwise
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from elman.bptt._random import Stands
 from elman.bptt._repeatable import why_not
+from elman.bptt._through import Through
 from elman.through_time import Output, State, each, run
 from elman.through_time.seed import seeded
 
@@ -58,60 +57,15 @@ def again(
     if reason := why_not(cell, parameters, x, state, sizes):
         name = cell._get_name()
         raise RuntimeError(f"{name}: bptt: expected Full, for the steps of {name} cannot run again: {reason}")
-    through = _Through(cell, tuple(parameters), None if isinstance(state, Tensor) else len(state), executor, sizes, x)
+    through = Through(cell, tuple(parameters), None if isinstance(state, Tensor) else len(state), executor, sizes, x)
     results = _Again.apply(through, windows, x, *tensors)  # type: ignore[no-untyped-call]
     outputs, finals = results[: -through.states], results[-through.states :]
     return through.output(outputs), finals[0] if isinstance(state, Tensor) else finals
 
 
-class _Through:
-    """A cell and all that is no tensor of a call: runs steps of the sequence."""
-
-    def __init__(
-        self, cell: nn.Module, names: Sequence[str], states: int | None, executor: str, sizes: Tensor | None, x: Tensor
-    ) -> None:
-        self.cell, self.names, self.executor, self.sizes = cell, names, executor, sizes
-        self.single, self.states = states is None, states or 1
-        self.outputs: tuple[str, ...] | None = None  # their names, where they have any
-        self.first = range(len(x) + 1) if sizes is None else (0, *accumulate(sizes.tolist()))  # row of each step
-        self.drawn = Stands(x.device)
-        self.autocast = _autocast(x.device.type)
-
-    @property
-    def steps(self) -> int:
-        """T."""
-        return len(self.first) - 1
-
-    def rows(self, begin: int, end: int) -> slice:
-        """Of x and of the outputs, those of steps begin .. end."""
-        return slice(self.first[begin], self.first[end])
-
-    def run(
-        self, x: Tensor, begin: int, end: int, states: Sequence[Tensor], parameters: Sequence[Tensor]
-    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """The outputs of steps begin .. end, whose rows of the input are x, and the states after them."""
-        sizes = None if self.sizes is None else self.sizes[begin:end]
-        named = dict(zip(self.names, parameters, strict=True))
-        output, state = run(self.cell, named, x, states[0] if self.single else tuple(states), self.executor, sizes)
-        if isinstance(output, dict):
-            self.outputs = tuple(output)
-            return tuple(output.values()), each(state)
-        return (output,), each(state)
-
-    def output(self, values: Sequence[Tensor]) -> Output:
-        """Outputs in the form in which the cell gives them."""
-        return values[0] if self.outputs is None else dict(zip(self.outputs, values, strict=True))
-
-    @contextmanager
-    def as_before(self, window: int) -> Iterator[None]:
-        """Within, random numbers and precision are those that the window had at first."""
-        with self.drawn.drawing_from(window), self.autocast():
-            yield
-
-
 class _Again(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, through: _Through, windows: Windows, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, through: Through, windows: Windows, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
         given, parameters = (
             [tensor.detach() for tensor in part] for part in (rest[: through.states], rest[through.states :])
@@ -160,7 +114,7 @@ class _Back:
 
     def __init__(
         self,
-        through: _Through,
+        through: Through,
         windows: Windows,
         x: Tensor,
         kept: Sequence[Sequence[Tensor]],
@@ -232,14 +186,6 @@ class _Back:
             )
         )
         return [next(of) if n else None for n in needed]
-
-
-def _autocast(device: str) -> Callable[[], AbstractContextManager[object]]:
-    """What makes a context whose precision is that of now."""
-    if not torch.amp.is_autocast_available(device):
-        return nullcontext
-    enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
-    return lambda: torch.autocast(device, dtype, enabled)
 
 
 def _leaf(tensor: Tensor, needed: bool) -> Tensor:
