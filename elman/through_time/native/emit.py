@@ -29,7 +29,23 @@ FUNCTIONS = (
     "after",
     "reduce",
 )
-HEADER = ("work", "thread_num", "num_threads", "barrier", "yield", "B", "rows", "steps", "time", "last", "split", "add")
+HEADER = (
+    "work",
+    "thread_num",
+    "num_threads",
+    "barrier",
+    "yield",
+    "B",
+    "rows",
+    "steps",
+    "time",
+    "last",
+    "split",
+    "add",
+    "begins",
+    "origin",
+    "dealt",
+)
 
 
 def slots(plan: Plan) -> dict[str, int]:
@@ -41,7 +57,7 @@ def slots(plan: Plan) -> dict[str, int]:
         names += [panels_name(*weight) for weight in program.weights()]
         names += [weight.name for weight, _ in program.weights()]
         names += [node.name for node in vectors(program)]
-    names += ["dy", "dy.step", "dy.row", "scratch", "scratch.each"]
+    names += ["dy", "dy.step", "dy.begin", "dy.row", "scratch", "scratch.each"]
     for reduction in plan.reductions:
         names += [rows_name(reduction.d), reduction.nodes[0].name]
         if reduction.x:
@@ -116,12 +132,18 @@ class _Emitter:
         code, b = body.code, body.code.b
         split = code.is_(body.slot("split"), "!=", 0)
         me, everyone = code["me"], code["all"]
-        begin, end = code.share(body.slot("B"), code.choose(split, 0, me), code.choose(split, 1, everyone))
         part, parts = code.choose(split, me, 0), code.choose(split, everyone, 1)
+        sharer, sharers = code.choose(split, 0, me), code.choose(split, 1, everyone)
+        # Where sequences end early, they are dealt like cards: else the threads with the short ones would wait.
+        dealt = code.is_(body.slot("dealt"), "!=", 0)
+        shared = code.share(body.slot("B"), sharer, sharers)
+        begin, body.skip = code.choose(dealt, sharer, shared[0]), code.choose(dealt, sharers, 1)
         body.timed, body.forth = True, 0 if backwards else 1
-        steps = code.choose(code.is_(begin, "<", end), body.slot("steps"), 0)
+        some = b.or_(dealt, code.is_(begin, "<", shared[1]))
+        steps = code.choose(some, body.slot("steps"), 0)
         with code.loop(0, steps) as count:
             body.step = code.sub(code.sub(steps, 1), count) if backwards else count
+            end = code.choose(dealt, code.sub(body.begin(1), body.begin()), shared[1])
             another = code.is_(code.add(body.slot("time"), body.step), "!=", body.slot("last"))
             for stage, for_next in zip(program.stages, program.for_next(), strict=True):
                 with b.if_then(another) if backwards and for_next else nullcontext():
@@ -142,10 +164,12 @@ class _Emitter:
         first, last = code.share(panels, part, parts)
         a, lda, c, ldc = body.start(stage.a), body.stride(stage.a), body.start(stage.c), body.stride(stage.c)
         columns = panels * NR if stage.c.buffer.kind is Kind.BLOCK else stage.width
+        rows = code.div(code.add(code.sub(end, begin), code.sub(body.skip, 1)), body.skip)
         code.call(
             declare(code, "product"),
-            code.at(a, code.mul(begin, lda)), lda, body.pointer(panels_name(stage.weight, stage.transposed)),
-            code.at(c, code.mul(begin, ldc)), ldc, code.sub(end, begin), columns, stage.depth, first, last,
+            code.at(a, code.mul(begin, lda)), code.mul(lda, body.skip),
+            body.pointer(panels_name(stage.weight, stage.transposed)),
+            code.at(c, code.mul(begin, ldc)), code.mul(ldc, body.skip), rows, columns, stage.depth, first, last,
             int(stage.add), code.rem(body.step, 2),
         )  # fmt: skip
 

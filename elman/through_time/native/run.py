@@ -49,7 +49,7 @@ def run(
         x, states = x.to(dtype), tuple(s.to(dtype) for s in states)
     transformed = not torch.compiler.is_compiling() and _transformed((x, *states, *values))
     # What is exported must run without us, and a plan lives in this process.
-    if transformed or torch.compiler.is_exporting() or x.shape[1] == 0 or sizes is not None:
+    if transformed or torch.compiler.is_exporting() or (sizes is None and x.shape[1] == 0):
         return loop.run(cell, every, x, state, sizes)
     plan = Planned("", unfit((x, *states, *values)))
     if not plan.reason:
@@ -63,8 +63,8 @@ def run(
         return loop.run(cell, every, x, state, sizes)
     own = int(bool(plan.output))  # an output that is no state is one that nobody reads
     if own:
-        states = (x.new_zeros(x.shape[1], row_width(plan.output)), *states)
-    rows, finals = apply(plan.key, x, states, values, draw(plan.key, x) if plan.draws else [])
+        states = (x.new_zeros(states[0].shape[0], row_width(plan.output)), *states)
+    rows, finals = apply(plan.key, x, states, values, draw(plan.key, x, sizes) if plan.draws else [], sizes)
     outputs = apart(rows, plan.output) if own else rows
     return outputs, finals[own] if isinstance(state, Tensor) else tuple(finals[own:])
 
@@ -79,7 +79,7 @@ def why_not(cell: nn.Module, parameters: Mapping[str, Tensor], input_size: int, 
 
 def _sizes(cell: nn.Module, x: Tensor, state: State) -> tuple[int, Sizes]:
     """D, and the width of the state, or of each state where there are several."""
-    input_size = x.shape[2]
+    input_size = x.shape[-1]
     size: Sizes = state.shape[1] if isinstance(state, Tensor) else tuple(s.shape[1] for s in state)
     if torch.compiler.is_compiling():
         # A compiler may see symbols in the shapes; the layers have checked that they are what the cell tells.
