@@ -49,7 +49,7 @@ def test_steps_that_run_again_draw_the_same(executor: str, mode: Mode, sizes: Te
         torch.manual_seed(1)
         values = (values.unflatten(0, (T, B)) if sizes is None else values).requires_grad_()
         named = dict(cell.named_parameters())
-        results: Any = mode.run(cell, named, values, h, executor if sizes is None else "auto", sizes)
+        results: Any = mode.run(cell, named, values, h, executor, sizes)
         assert cell is given or torch.equal(torch.get_rng_state(), behind)
         torch.manual_seed(2)
         before = torch.get_rng_state()
@@ -162,6 +162,20 @@ def test_layouts_and_trajectories(executor: str, mode: Mode) -> None:
     one_by_one = torch.autograd.grad(torch.stack([layer(row)[0].square().sum() for row in x]).sum(), x)
     all_close(seen, found, "gradients")
     all_close(one_by_one, found, "gradients")
+
+
+@every_executor
+@every_mode
+def test_ragged_batches_are_their_rows_one_by_one(executor: str, mode: Mode) -> None:
+    """Each row has windows of its own, in both directions."""
+    layer = elman.GRU(D, H, bidirectional=True, executor=executor, bptt=mode).double()
+    lengths, inputs = [11, 4, 1, 8], [*layer.parameters()]
+    x = torch.randn(T, 4, D, dtype=torch.float64, requires_grad=True)
+    outputs, h = layer(x, lengths=lengths)
+    found = torch.autograd.grad(outputs.square().sum() + h.sum(), [x, *inputs])
+    rows = [layer(x[:length, row]) for row, length in enumerate(lengths)]
+    loss = torch.stack([outputs.square().sum() + h.sum() for outputs, h in rows]).sum()
+    all_close(found, torch.autograd.grad(loss, [x, *inputs]), "gradients")
 
 
 @every_executor

@@ -150,7 +150,7 @@ def test_truncated_is_its_definition(name: str, executor: str, T: int, k1: int, 
 
 
 @given(k1=steps, more=st.integers(0, 5))
-@pytest.mark.parametrize("executor", ["auto", "loop"])
+@every_executor
 @pytest.mark.parametrize("name", ["GRU", "OwnOutput", "ByName"])
 def test_packed_sequences_are_truncated_one_by_one(name: str, executor: str, k1: int, more: int) -> None:
     problem = Problem(name, 7, LENGTHS)
@@ -186,7 +186,7 @@ def test_checkpointed_is_full(case: Case, executor: str, segments: int | str) ->
 
 
 @given(segments=st.integers(1, 8))
-@pytest.mark.parametrize("executor", ["auto", "loop"])
+@every_executor
 @pytest.mark.parametrize("name", ["LSTM", "OwnOutput", "ByName"])
 def test_packed_sequences_are_checkpointed(name: str, executor: str, segments: int) -> None:
     problem = Problem(name, 7, LENGTHS)
