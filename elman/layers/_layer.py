@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from elman.bptt import Mode
 from elman.layers._layout import Layout, Packed, Ragged, checked_lengths
 from elman.through_time import Output
 
@@ -17,6 +18,15 @@ class Layer(nn.Module):
     """What every layer does at its door: layouts, lengths, unbatched input, a state of zeros, checks."""
 
     batch_first: bool
+    bptt: Mode
+
+    def _mode(self, of_call: object) -> Mode:
+        """How the gradient goes back through time: as the call says, or else the layer."""
+        mode: object = self.bptt if of_call is None else of_call
+        if not isinstance(mode, Mode):
+            expected = "a mode of elman.bptt, Truncated(20) perhaps"
+            raise TypeError(f"{type(self).__name__}: bptt: expected {expected}, got {mode!r:.60}")
+        return mode
 
     def _enter(
         self,

@@ -184,7 +184,7 @@ class Recurrent(Layer):
         around = prefix(step, self.cell)
         named = chain(self.cell.named_parameters(), self.cell.named_buffers())
         values = {around + name: value for name, value in named}
-        mode = self.bptt if bptt is None else bptt
+        mode = self._mode(bptt)
         return mode.run(step, values, x, states[0] if single else states, self.executor, layout.sizes)
 
 

@@ -293,7 +293,7 @@ class Stack(Layer):
             x = dropout(x, self.dropout, self.training)
         if self.locked_dropout:
             x = x * layout.spread(dropout(x.new_ones(layout.B, x.shape[-1]), self.locked_dropout, self.training))
-        found, mode = [], self.bptt if bptt is None else bptt
+        found, mode = [], self._mode(bptt)
         for i in range(k * self._directions, (k + 1) * self._directions):
             back = i % self._directions == 1
             state: State = states[0][i] if len(states) == 1 else tuple(state[i] for state in states)

@@ -177,6 +177,9 @@ def _by_loop(
     needed: Sequence[bool],
 ) -> list[Tensor | None]:
     """The gradients as the loop executor makes them, which can be differentiated again."""
+    # Of these alone, and not of what they were made of: a state may come from a call with the same parameters.
+    x, *rest = (t.view_as(t) for t in (x, *states, *parameters))
+    states, parameters = rest[: len(states)], rest[len(states) :]
     entry = known(plan)
     cell = next(iter(entry.cells), None)
     if cell is None:
