@@ -39,6 +39,7 @@ def accepted(ours: type[elman.Stack], **options: Any) -> bool:
     return True
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")  # torch's own
 @pytest.mark.parametrize("options", [*OPTIONS, {"nonlinearity": "relu"}, {"proj_size": 2}], ids=str)
 @every_pair
 def test_all_that_a_layer_is_made_of_goes_over(theirs: Any, ours: Any, options: dict[str, Any]) -> None:

@@ -10,7 +10,6 @@ from torch import Tensor, fx
 
 from elman.through_time.native import emit, pool
 from elman.through_time.native.body import stride as stride_of
-from elman.through_time.native.direct import ROWS as DIRECT_ROWS
 from elman.through_time.native.memory import empty
 from elman.through_time.native.recipe import recipe
 from elman.through_time.native.rows import REMEMBERED, Rows
@@ -92,11 +91,10 @@ class Layout:
     def _known_frame(self, rows: Rows, count: int) -> "Frame":
         return self.new_frame(rows, count)
 
-    def new_frame(self, rows: Rows, count: int) -> "Frame":
-        """As `frame`, made anew."""
+    def new_frame(self, rows: Rows, count: int, direct: bool = False) -> "Frame":
+        """As `frame`, made anew; `direct`ly multiplied are few rows by matrices that nobody packs."""
         threads, split = threads_for(self.loop, self.real, rows.T, -(-rows.N // rows.T), count)
         chunks = rows.chunks(ROWS)
-        direct = rows.N <= DIRECT_ROWS and not self.backwards
         most = max(int(rows.begins[end] - rows.begins[begin]) for begin, end in chunks)
         # Packed matrices, buffers of a step and buffers of a chunk, in one piece of memory.
         size, places, total = self.real.bytes, [], 0
@@ -113,7 +111,7 @@ class Layout:
             "begins": rows.address,
         }.items():
             template[self.number[name]] = value
-        return Frame(rows, threads, split, direct, chunks, (total + LINE) // size, tuple(places), template)
+        return Frame(rows, threads, split, chunks, (total + LINE) // size, tuple(places), template)
 
 
 class Frame(NamedTuple):
@@ -122,7 +120,6 @@ class Frame(NamedTuple):
     rows: Rows  # to whose memory the template points
     threads: int
     split: bool  # the columns among the threads, and not the rows
-    direct: bool  # no matrix is packed
     chunks: tuple[tuple[int, int], ...]  # the steps at which each begins and ends
     numbers: int  # of memory, in all
     places: tuple[tuple[int, int], ...]  # slots, and where their memory begins, in bytes
@@ -145,7 +142,7 @@ class Call:
     ) -> None:
         self.layout, self.entry, self.number, self.x = layout, entry, layout.number, x
         self.rows, self.frame = rows, (frame := layout.frame(rows, pool.threads()))
-        self.threads, self.direct, self.chunks = frame.threads, frame.direct, frame.chunks
+        self.threads, self.chunks = frame.threads, frame.chunks
         self.data = type(frame.template).from_buffer_copy(frame.template)
         self.address = ctypes.addressof(self.data)
         self.alive: list[Tensor] = []

@@ -1,4 +1,8 @@
-"""Products of a few rows with a matrix as it lies: to pack one takes as long as some such products."""
+"""Products of a few rows with a matrix as it lies: to pack one takes as long as some such products.
+
+For a step by itself alone. It adds up in another order than a product with a packed matrix, and the numbers of a
+sequence must not depend on how long the pieces are that it is run in.
+"""
 
 from typing import Any
 

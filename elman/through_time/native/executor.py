@@ -103,8 +103,7 @@ class Native:
                 more += [sequence] if i else []
             else:
                 finals.append(functools.partial(rows.half, call.swapped(f"state{i}", size, state, 0)))
-        if not call.direct:
-            call.run(function["pack_forward"])
+        call.run(function["pack_forward"])
         for begin, end in call.chunks:
             call.move(begin, end)
             if plan.before.stages:

@@ -22,7 +22,7 @@ class Step:
 
     def __init__(self, native: Native, parameters: Sequence[Tensor], like: Tensor, B: int) -> None:
         layout = native.layouts["inference"]
-        frame = layout.new_frame(even(1, B), 1)
+        frame = layout.new_frame(even(1, B), 1, direct=True)
         number, self._data, self._alone = layout.number, frame.template, native.run_alone
         self._alive = native, frame, like.new_empty(frame.numbers)
         begin = layout.aligned(self._alive[-1].data_ptr())
