@@ -85,7 +85,8 @@ def measure(cell: str, B: int, H: int, layers: int, seconds: float) -> tuple[lis
     if not (error := float((y - found).abs().max())) < 5e-6:
         raise SystemExit(f"{cell}: the outputs differ by {error:.1e}")
     times = medians(
-        [lambda: ours.step(x, state), arithmetic(ours, x, states), lambda: run(feed), lambda: theirs(x_1, state)], seconds
+        [lambda: ours.step(x, state), arithmetic(ours, x, states), lambda: run(feed), lambda: theirs(x_1, state)],
+        seconds,
     )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(100_000):

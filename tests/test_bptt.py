@@ -34,7 +34,7 @@ class Drawing(nn.Module):
 
 
 @every_executor
-@every_mode
+@pytest.mark.parametrize("mode", [*MODES, Checkpointed(memory="3KB")], ids=str)
 @pytest.mark.parametrize("sizes", [None, PACKED], ids=["padded", "packed"])
 def test_steps_that_run_again_draw_the_same(executor: str, mode: Mode, sizes: Tensor | None) -> None:
     torch.manual_seed(0)
@@ -142,14 +142,31 @@ def test_what_backward_needs_must_not_change(mode: Mode, which: str) -> None:
         outputs.sum().backward()
 
 
+def twice(x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    h = state[0] + x
+    return h, h
+
+
 @every_executor
 @every_mode
 def test_results_have_memory_of_their_own(executor: str, mode: Mode) -> None:
-    layer = elman.Recurrent(lambda x, state: (state[0] + x, state[0] + x), (D, D), executor=executor, bptt=mode)
+    layer = elman.Recurrent(twice, (D, D), executor=executor, bptt=mode)
     x, states = torch.randn(T, B, D, requires_grad=True), [torch.randn(B, D, requires_grad=True) for _ in range(2)]
     results = call(layer, x, states)
     pointers = [tensor.untyped_storage().data_ptr() for tensor in (x, *states, *results)]
     assert len(set(pointers)) == len(pointers)
+
+
+@every_executor
+@every_mode
+def test_the_gradient_of_a_gradient_of_a_sequence_in_two(executor: str, mode: Mode) -> None:
+    """The second call's state is made of the same parameters, and what it is made of is not the second call's."""
+    layer = elman.GRU(D, H, executor=executor, bptt=mode).double()
+    x, inputs = torch.randn(T, B, D, dtype=torch.float64), list(layer.parameters())
+    outputs, h = layer(x[:5])
+    results = [outputs, *call(layer, x[5:], [h])]
+    once = torch.autograd.grad(results, inputs, cotangents(results), retain_graph=True)
+    all_close(torch.autograd.grad(results, inputs, cotangents(results), create_graph=True), once, "gradients")
 
 
 @every_executor

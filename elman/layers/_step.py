@@ -1,7 +1,6 @@
 """One step of a stack without what a sequence is prepared by: in streams, that would be most of it."""
 
 from collections.abc import Sequence
-from operator import add
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,9 +20,7 @@ class Prepared:
     """A stack's step for B rows: what can be known before it is called. Its calls must not overlap."""
 
     def __init__(self, layer: "Stack", steps: "Sequence[Step]", B: int, dtype: torch.dtype) -> None:
-        names = [full for names in layer._names for _, full in names]
-        own = [(name, layer.get_parameter(name)) for name in names]
-        self._parameters = [(name, parameter, parameter.data_ptr()) for name, parameter in own]
+        self._addresses = list(map(Tensor.data_ptr, layer.parameters()))
         shapes = [(B, layer.input_size), *((layer.num_layers, B, width) for width in layer._widths)]
         self._shapes, self._dtype = [torch.Size(shape) for shape in shapes], dtype
         bytes_ = [B * width * dtype.itemsize for width in layer._widths]
@@ -31,31 +28,23 @@ class Prepared:
 
     def fits(self, layer: "Stack", x: Tensor, states: Sequence[Tensor]) -> bool:
         """Whether the layer's parameters are where they were, and x and the states are what they must be."""
-        parameters, dtype = layer._parameters, self._dtype
-        for name, parameter, address in self._parameters:
-            if (
-                parameters.get(name) is not parameter
-                or parameter.data_ptr() != address
-                or not parameter.is_contiguous()
-            ):
-                return False
-        tensors = (x, *states)
-        if len(tensors) != len(self._shapes) or not PLAIN.issuperset(map(type, tensors)):
+        parameters, tensors, dtype = layer._parameters.values(), (x, *states), self._dtype
+        if len(tensors) != len(self._shapes) or not PLAIN.issuperset(map(type, (*tensors, *parameters))):
             return False
         for tensor, shape in zip(tensors, self._shapes, strict=True):
             if tensor.shape != shape or tensor.dtype is not dtype or not tensor.is_contiguous() or not tensor.is_cpu:
                 return False
-        return True
+        same: bool = list(map(Tensor.data_ptr, parameters)) == self._addresses  # type: ignore[arg-type]
+        return same and all(map(Tensor.is_contiguous, parameters))  # type: ignore[arg-type]
 
     def __call__(self, x: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """The output and the states after a step."""
         new = [torch.empty_like(state) for state in states]
         address, before, after = x.data_ptr(), [s.data_ptr() for s in states], [s.data_ptr() for s in new]
         for step, offsets in self._steps:
-            here = list(map(add, after, offsets))
-            step(address, list(map(add, before, offsets)), here)
-            address = here[0]
-        return new[0][-1].clone(), new
+            step(address, before, after, offsets)
+            address = after[0] + offsets[0]
+        return new[0].select(0, -1).clone(), new
 
 
 class Steps:

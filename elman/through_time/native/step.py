@@ -33,14 +33,17 @@ class Step:
         self._data[0], self._data[number["steps"]], self._data[number["rows"]] = native.functions["step"], 1, B
         self._address, self._size = ctypes.addressof(self._data), like.element_size()
         self._x, self._now, self._new = (number[name] for name in ("x", "state0.before", "state0"))
-        self._others = [(number[f"state{i}"], number[f"state{i}.hop"]) for i in range(1, len(native.plan.widths))]
+        self._others = [(i, number[f"state{i}"], number[f"state{i}.hop"]) for i in range(1, len(native.plan.widths))]
 
-    def __call__(self, x: int, before: Sequence[int], after: Sequence[int]) -> None:
-        """Compute, all given by their addresses: x (B, D), the states before the step and after it (B, H)."""
-        data = self._data
-        data[self._x], data[self._now], data[self._new] = x, before[0], after[0]
-        for i, (slot, hop) in enumerate(self._others, 1):
-            data[slot], data[hop] = before[i], (after[i] - before[i]) // self._size
+    def __call__(self, x: int, before: Sequence[int], after: Sequence[int], offsets: Sequence[int]) -> None:
+        """Compute, all given by their addresses: x (B, D), the states before the step and after it (B, H).
+
+        Those of the states are so many bytes further on.
+        """
+        data, offset = self._data, offsets[0]
+        data[self._x], data[self._now], data[self._new] = x, before[0] + offset, after[0] + offset
+        for i, slot, hop in self._others:
+            data[slot], data[hop] = before[i] + offsets[i], (after[i] - before[i]) // self._size
         self._alone(self._address)
 
 
