@@ -78,7 +78,12 @@ def _cells(layer: Stack | Recurrent, input: Tensor | None) -> Iterator[Cell]:
     """Each cell, its parameters and buffers, the width of its input and of its states."""
     if isinstance(layer, Stack):
         for k, cell in enumerate(layer._cells):
-            yield layer._steps[k], layer._values_of(layer._steps[k], k), cell.input_size, cell.state_size
+            yield (
+                layer._steps[k],
+                layer._values_of(layer._steps[k], k * layer._directions),
+                cell.input_size,
+                cell.state_size,
+            )
         return
     width = getattr(layer.cell, "input_size", None) if input is None else input.shape[-1]
     size = layer.state_size

@@ -118,9 +118,9 @@ def random_states(layer: nn.Module, batch: tuple[int, ...], dtype: torch.dtype =
         shapes = [(*batch, width) for width in widths]
     else:
         assert isinstance(layer, elman.Stack)
-        shapes = [(layer.num_layers, *batch, width) for width in layer._widths]
+        shapes = [(layer.num_layers * (1 + layer.bidirectional), *batch, width) for width in layer._widths]
     states = [torch.randn(shape, dtype=dtype) for shape in shapes]
-    if isinstance(getattr(layer, "cell", None), cells.SLSTM):
+    if isinstance(getattr(layer, "cell", None), cells.SLSTM) or getattr(layer, "cell_type", None) is cells.SLSTM:
         states[2] = states[2].abs() + 0.5  # what is divided by: a sum of what is positive
     return [state.requires_grad_() for state in states]
 
@@ -142,9 +142,9 @@ def in_a_row(returned: tuple[Tensor, Tensor | tuple[Tensor, ...]]) -> Results:
 def as_function(layer: nn.Module, states: int) -> Run:
     names = [name for name, _ in layer.named_parameters()]
 
-    def run(x: Tensor, *rest: Tensor) -> Results:
+    def run(x: Tensor, *rest: Tensor, **options: Any) -> Results:
         parameters = dict(zip(names, rest[states:], strict=True))
-        return in_a_row(functional_call(layer, parameters, (x, in_form(rest[:states]))))
+        return in_a_row(functional_call(layer, parameters, (x, in_form(rest[:states])), options))
 
     return run
 

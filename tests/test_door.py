@@ -21,6 +21,8 @@ class Halving(nn.Module):
         return x / 2 + h / 2
 
 
+DTYPES = ["torch.float64", "does not match weight dtype (torch.float32)", "input.to(torch.float32)"]
+
 INPUTS: dict[str, Wrong] = {
     "width": (lambda: LSTM(3, 5)(zeros(7, 2, 4)), ValueError, ["LSTM: input", "width 3", "got 4", "(7, 2, 4)"]),
     "width without batch": (lambda: LSTM(3, 5)(zeros(7, 4)), ValueError, ["LSTM: input", "width 3", "got 4"]),
@@ -33,7 +35,7 @@ INPUTS: dict[str, Wrong] = {
         ValueError,
         ["RNN: input", "one time step", "(2, 0, 3)"],
     ),
-    "packed": (lambda: GRU(3, 5)(pack_sequence([zeros(7, 3)])), TypeError, ["GRU: input", "tensor", "PackedSequence"]),
+    "packed": (lambda: GRU(3, 5)(pack_sequence([zeros(7, 4)])), ValueError, ["GRU: input", "width 3", "got 4"]),
     "list": (lambda: Recurrent(nn.GRUCell(3, 5))([x]), TypeError, ["Recurrent: input", "tensor", "list"]),
     "width of a cell": (
         lambda: Recurrent(nn.LSTMCell(3, 5))(zeros(7, 2, 4)),
@@ -43,18 +45,18 @@ INPUTS: dict[str, Wrong] = {
 }
 
 INPUTS |= {
-    "dtype": (lambda: LSTM(3, 5)(x.double()), ValueError, ["LSTM: input: expected dtype torch.float32", "float64"]),
-    "whole numbers": (lambda: GRU(3, 5)(x.long()), ValueError, ["GRU: input: expected dtype", "torch.int64"]),
+    "dtype": (lambda: LSTM(3, 5)(x.double()), ValueError, ["LSTM: input", *DTYPES]),
+    "whole numbers": (lambda: GRU(3, 5)(x.long()), ValueError, ["GRU: input", "torch.int64"]),
     "dtype of a cell": (
         lambda: Recurrent(nn.GRUCell(3, 5))(x.double()),
         ValueError,
-        ["Recurrent: input: expected dtype torch.float32", "torch.float64"],
+        ["Recurrent: input", *DTYPES],
     ),
     "device": (lambda: RNN(3, 5)(x.to("meta")), ValueError, ["RNN: input: expected device cpu", "got meta"]),
 }
 
 STATES: dict[str, Wrong] = {
-    "dtype": (lambda: LSTM(3, 5)(x, (h, c.double())), ValueError, ["LSTM: state: expected dtype", "got torch.float64"]),
+    "dtype": (lambda: LSTM(3, 5)(x, (h, c.double())), ValueError, ["LSTM: state", *DTYPES]),
     "device": (lambda: GRU(3, 5)(x, h.to("meta")), ValueError, ["GRU: state: expected device cpu", "got meta"]),
     "one for two": (lambda: LSTM(3, 5)(x, h), ValueError, ["LSTM: state", "(1, 2, 5) and (1, 2, 5)", "got (1, 2, 5)"]),
     "two for one": (lambda: GRU(3, 5)(x, (h, c)), ValueError, ["GRU: state", "(1, 2, 5)", "(1, 2, 5) and (1, 2, 5)"]),
@@ -91,19 +93,17 @@ ARGUMENTS: dict[str, Wrong] = {
     "dropout above": (lambda: GRU(3, 5, 2, dropout=1.5), ValueError, ["dropout", "from 0 to 1", "got 1.5"]),
     "dropout below": (lambda: GRU(3, 5, 2, dropout=-0.5), ValueError, ["dropout", "from 0 to 1", "got -0.5"]),
     "dropout is a bool": (lambda: GRU(3, 5, 2, dropout=True), ValueError, ["dropout", "from 0 to 1", "got True"]),
-    "hidden_size": (lambda: RNN(3, 0), ValueError, ["hidden_size", "at least 1", "got 3 and 0"]),
-    "input_size": (lambda: RNN(0, 5), ValueError, ["input_size", "at least 1", "got 0 and 5"]),
+    "hidden_size": (lambda: RNN(3, 0), ValueError, ["hidden_size must be greater than zero, got 0"]),
+    "input_size": (lambda: RNN(0, 5), ValueError, ["input_size must be greater than zero, got 0"]),
     "width of a shelf cell": (lambda: cells.LSTM(3, -1), ValueError, ["hidden_size", "at least 1", "got 3 and -1"]),
-    "num_layers": (lambda: LSTM(3, 5, num_layers=0), ValueError, ["num_layers", "at least 1", "got 0"]),
+    "num_layers": (lambda: LSTM(3, 5, num_layers=0), ValueError, ["num_layers must be greater than zero, got 0"]),
     "nonlinearity": (lambda: RNN(3, 5, 1, "sine"), ValueError, ["nonlinearity", "'tanh' or 'relu'", "got 'sine'"]),
-    "bidirectional": (lambda: GRU(3, 5, bidirectional=True), NotImplementedError, ["bidirectional", "not available"]),
     "dropout is a string": (lambda: GRU(3, 5, 2, dropout="0.5"), ValueError, ["dropout", "got '0.5'"]),  # type: ignore[arg-type]
     "no cell": (lambda: Stack(3, 5), TypeError, ["cell_type", "got none"]),
     "cell is a string": (lambda: Recurrent("gru"), TypeError, ["cell", "Module", "got str"]),  # type: ignore[arg-type]
-    "proj_size": (lambda: LSTM(3, 5, proj_size=2), NotImplementedError, ["proj_size", "not available"]),
-    # Last of torch's arguments by position: True must not be taken for another.
-    "seventh": (lambda: GRU(3, 5, 2, True, False, 0.0, True), NotImplementedError, ["bidirectional"]),
-    "eighth": (lambda: GRU(3, 5, 2, True, False, 0.0, False, 2), NotImplementedError, ["proj_size"]),
+    "proj_size": (lambda: LSTM(3, 5, proj_size=5), ValueError, ["proj_size", "below hidden_size=5", "got 5"]),
+    "proj_size of another": (lambda: GRU(3, 5, proj_size=2), ValueError, ["proj_size", "only supported for LSTM"]),
+    "bias": (lambda: RNN(3, 5, bias=1), TypeError, ["bias should be of type bool, got: int"]),
 }
 
 

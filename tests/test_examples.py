@@ -19,13 +19,14 @@ def test_example_runs(example: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert errors[-1] < errors[0] / 4
 
 
-def test_the_readme_prints_what_it_says() -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/bptt.md"])
+def test_a_page_prints_what_it_says(page: str) -> None:
     """The blocks marked `pycon`; those of the shell take minutes and are run by hand."""
-    blocks = re.findall(r"```pycon\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```pycon\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     if "native" not in EXECUTORS:
         blocks = [block for block in blocks if "executor native" not in block]
     assert blocks
-    test = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, "README", "README.md", 0)
+    test = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, page, page, 0)
     runner = doctest.DocTestRunner(verbose=False)
     runner.run(test)
     assert runner.summarize().failed == 0

@@ -1,6 +1,8 @@
 """Backpropagation through time in all its forms."""
 
+from elman.bptt.checkpointed import Checkpointed
 from elman.bptt.mode import Full, Mode
 from elman.bptt.streams import Chunk, Stream, stream
+from elman.bptt.truncated import Truncated
 
-__all__ = ["Chunk", "Full", "Mode", "Stream", "stream"]
+__all__ = ["Checkpointed", "Chunk", "Full", "Mode", "Stream", "Truncated", "stream"]

@@ -5,31 +5,48 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
+from elman.bptt import Mode
+from elman.layers._layout import Layout, Packed, Ragged, checked_lengths
 from elman.through_time import Output
+
+Lengths = Tensor | Sequence[int]
 
 
 class Layer(nn.Module):
-    """What every layer does at its door: layouts, unbatched input, a state of zeros, checks."""
+    """What every layer does at its door: layouts, lengths, unbatched input, a state of zeros, checks."""
 
     batch_first: bool
+    bptt: Mode
+
+    def _mode(self, of_call: object) -> Mode:
+        """How the gradient goes back through time: as the call says, or else the layer."""
+        mode: object = self.bptt if of_call is None else of_call
+        if not isinstance(mode, Mode):
+            expected = "a mode of elman.bptt, Truncated(20) perhaps"
+            raise TypeError(f"{type(self).__name__}: bptt: expected {expected}, got {mode!r:.60}")
+        return mode
 
     def _enter(
         self,
-        input: Tensor,
+        input: Tensor | PackedSequence,
+        lengths: Lengths | None,
         input_size: int | None,
         like: Tensor | None,
         given: object,
         widths: Sequence[int],
         lead: tuple[int, ...] = (),
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The input as (T, B, D), and states of these widths as (*lead, B, width): those given, or zeros.
+    ) -> tuple[Tensor, tuple[Tensor, ...], Layout]:
+        """The input as the engine takes it, and states of these widths as (*lead, B, width): those given, or zeros.
 
         The input must have the dtype and the device of a parameter `like` it, if there is one, and the states too.
         """
-        x = self._time_major(input, input_size)
-        self._alike("input", input, like)
-        batch = (x.shape[1],) if input.dim() == 3 else ()
+        layout = self._layout(input, lengths, input_size)
+        x = layout.rows(input)  # type: ignore[arg-type]
+        if like is not None:
+            self._like("input", x, like)
+        batch = (layout.B,) if layout.batched else ()
         shapes = [(*lead, *batch, width) for width in widths]
         if given is None:
             zeros = {shape: x.new_zeros(shape) for shape in dict.fromkeys(shapes)}
@@ -40,50 +57,63 @@ class Layer(nn.Module):
             if got != shapes:
                 expected, came = (" and ".join(map(str, of)) or "no tensor" for of in (shapes, got))
                 raise ValueError(f"{type(self).__name__}: state: expected shape {expected}, got {came}")
-            for state in states:
-                self._alike("state", state, like)
-        return x, states if batch else tuple(state.unsqueeze(-2) for state in states)
+            if like is not None:
+                for state in states:
+                    self._like("state", state, like)
+        return x, tuple(layout.enter(state) for state in states), layout
 
-    def _alike(self, name: str, tensor: Tensor, like: Tensor | None) -> None:
-        if like is None or (tensor.dtype == like.dtype and tensor.device == like.device):
+    def _like(self, name: str, tensor: Tensor, like: Tensor) -> None:
+        if tensor.dtype == like.dtype and tensor.device == like.device:
             return
-        device = like.device.type
+        name, device = f"{type(self).__name__}: {name}", like.device.type
+        if tensor.device != like.device:
+            raise ValueError(f"{name}: expected device {like.device}, which the parameters have, got {tensor.device}")
         casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-        cast = casts and tensor.is_floating_point()
-        for what in ("device",) if cast else ("dtype", "device"):
-            expected, came = getattr(like, what), getattr(tensor, what)
-            if expected != came:
-                raise ValueError(
-                    f"{type(self).__name__}: {name}: expected {what} {expected}, which the parameters have, got {came}"
-                )
+        if not (casts and tensor.is_floating_point()):
+            raise ValueError(
+                f"{name}: RNN input dtype ({tensor.dtype}) does not match weight dtype ({like.dtype}). Convert input: "
+                f"input.to({like.dtype}), or convert model: model.to({tensor.dtype})"
+            )
 
-    def _time_major(self, input: Tensor, input_size: int | None) -> Tensor:
+    def _layout(self, input: object, lengths: Lengths | None, input_size: int | None) -> Layout:
         name = f"{type(self).__name__}: input"
-        layout = "(B, T, D)" if self.batch_first else "(T, B, D)"
+        if isinstance(input, PackedSequence):
+            if lengths is not None:
+                raise ValueError(
+                    f"{type(self).__name__}: lengths: expected none for a PackedSequence, which has its own"
+                )
+            self._check_width(name, input.data, 2, input_size)
+            return Packed(input)
+        expected = "(B, T, D)" if self.batch_first else "(T, B, D)"
         if not isinstance(input, Tensor):
-            raise TypeError(f"{name}: expected a tensor {layout}, got {type(input).__name__}")
-        shape = tuple(input.shape)
-        if len(shape) not in (2, 3):
-            raise ValueError(f"{name}: expected {layout} or (T, D), got shape {shape}")
-        if input_size is not None and shape[-1] != input_size:
-            raise ValueError(f"{name}: expected width {input_size} (input_size), got {shape[-1]} in shape {shape}")
-        x = input.unsqueeze(1) if len(shape) == 2 else input.transpose(0, 1) if self.batch_first else input
-        if x.shape[0] == 0:
-            raise ValueError(f"{name}: expected at least one time step, got shape {shape}")
-        return x
+            raise TypeError(f"{name}: expected a tensor {expected} or a PackedSequence, got {type(input).__name__}")
+        if input.dim() not in (2, 3):
+            raise ValueError(f"{name}: expected {expected} or (T, D), got shape {tuple(input.shape)}")
+        self._check_width(name, input, input.dim(), input_size)
+        T = input.shape[1 if input.dim() == 3 and self.batch_first else 0]
+        if T == 0:
+            raise ValueError(f"{name}: expected at least one time step, got shape {tuple(input.shape)}")
+        layout = Layout(input, self.batch_first)
+        if lengths is None:
+            return layout
+        found = checked_lengths(type(self).__name__, lengths, layout.B, T)
+        return Ragged(input, found, self.batch_first) if layout.B else layout
 
-    def _leave(self, input: Tensor, outputs: Output, states: tuple[Tensor, ...]) -> tuple[Any, tuple[Tensor, ...]]:
-        """Outputs and states in the layout that the input came in."""
-        if input.dim() == 2:
-            states = tuple(state.squeeze(-2) for state in states)
-        if isinstance(outputs, dict):
-            return {name: self._laid_out(input, value) for name, value in outputs.items()}, states
-        return self._laid_out(input, outputs), states
+    def _time_axis(self, input: Tensor) -> int:
+        """Where a sequence of one step would have its time."""
+        return 1 if self.batch_first and input.dim() > 1 else 0
 
-    def _laid_out(self, input: Tensor, values: Tensor) -> Tensor:
-        if input.dim() == 2:
-            return values.squeeze(1)
-        return values.transpose(0, 1) if self.batch_first else values
+    def _check_width(self, name: str, input: Tensor, dim: int, input_size: int | None) -> None:
+        if input.dim() != dim or (input_size is not None and input.shape[-1] != input_size):
+            width = "" if input_size is None else f" {input_size} (input_size)"
+            raise ValueError(f"{name}: expected width{width}, got {input.shape[-1]} in shape {tuple(input.shape)}")
+
+
+def output_in(layout: Layout, output: Output) -> Any:
+    """An output, or several by name, in the layout of the input."""
+    if isinstance(output, dict):
+        return {name: layout.outputs(value) for name, value in output.items()}
+    return layout.outputs(output)
 
 
 def _shape(state: Any) -> tuple[int, ...] | str:

@@ -1,7 +1,7 @@
 """The options of a stack: whether they can be."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 
 from elman import cells
@@ -9,18 +9,39 @@ from elman.cells._cell import Cell
 from elman.layers._start import STARTS
 
 LAYER_NORMED: dict[type[Cell], type[Cell]] = {cells.LSTM: cells.LayerNormLSTM, cells.GRU: cells.LayerNormGRU}
+PROJECTED: dict[type[Cell], type[Cell]] = {cells.LSTM: cells.ProjectedLSTM, cells.ProjectedLSTM: cells.ProjectedLSTM}
 
 
-def check_torch(num_layers: int, dropout: float, bidirectional: bool, proj_size: int, level: int) -> None:
-    """Those of torch.nn; `level` is how far above this call a warning's line is."""
-    if isinstance(num_layers, bool) or not isinstance(num_layers, int) or num_layers < 1:
-        raise ValueError(f"num_layers: expected at least 1, got {num_layers!r}")
+def check_flags(flags: Mapping[str, object]) -> None:
+    """Whether each is True or False, in torch.nn's words."""
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise TypeError(f"{name} should be of type bool, got: {type(value).__name__}")
+
+
+def check_sizes(sizes: Mapping[str, object]) -> None:
+    """Whether each is a whole number of at least 1, in torch.nn's words."""
+    for name, value in sizes.items():
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name} should be of type int, got: {type(value).__name__}")
+        if value < 1:
+            raise ValueError(f"{name} must be greater than zero, got {value}")
+
+
+def check_dropout(dropout: object, num_layers: int, level: int) -> None:
+    """Whether it is a probability; `level` is how far above this call the line of a warning is."""
     check_probability("dropout", dropout)
     if dropout and num_layers == 1:
         warnings.warn(f"dropout={dropout} has no effect: it acts between layers and num_layers is 1", stacklevel=level)
-    for name, value in (("bidirectional", bidirectional), ("proj_size", proj_size)):
-        if value:
-            raise NotImplementedError(f"{name}={value}: not available yet; use torch.nn for this")
+
+
+def projected(cell_type: type[Cell], proj_size: object, hidden_size: int) -> type[Cell]:
+    """The cell with a projection of its state that stands for one without."""
+    if cell_type not in PROJECTED:
+        raise ValueError(f"proj_size argument is only supported for LSTM, got {cell_type.__name__}")
+    if isinstance(proj_size, bool) or not isinstance(proj_size, int) or not 1 <= proj_size < hidden_size:
+        raise ValueError(f"proj_size: expected a whole number below hidden_size={hidden_size}, or 0, got {proj_size!r}")
+    return PROJECTED[cell_type]
 
 
 def check_probability(name: str, value: object) -> float:

@@ -1,16 +1,18 @@
 """A layer from any cell."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from elman.bptt import Full, Mode
 from elman.layers._around import Watched, prefix
-from elman.layers._layer import Layer
-from elman.layers._trajectory import Trajectory, real_steps, trajectory, without_padding
+from elman.layers._layer import Layer, Lengths, output_in
+from elman.layers._layout import Layout
+from elman.layers._trajectory import Trajectory, output_of, trajectory
 from elman.through_time import State, each, known_executor
 
 
@@ -83,22 +85,40 @@ class Recurrent(Layer):
         like = next(self.cell.parameters(), torch.empty(0))
         return nn.ParameterList(nn.Parameter(like.new_zeros(size)) for size in each(self.state_size))
 
-    def forward(self, input: Tensor, state: State | None = None) -> tuple[Any, State]:
-        """Run the cell over a sequence from `state`; shapes are in the class's docstring."""
-        x, states, single = self._begin(input, state)
-        outputs, final = self._run(self.cell, x, states, single)
-        outputs, last = self._leave(input, outputs, each(final))
-        return outputs, last[0] if single else last
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        state: State | None = None,
+        lengths: Lengths | None = None,
+        bptt: Mode | None = None,
+    ) -> tuple[Any, State]:
+        """Run the cell over a sequence from `state`.
+
+        Args:
+            input: shapes are in the class's docstring; or a PackedSequence of torch's.
+            state: the initial state, or None.
+            lengths: how many steps of each row are real, (B,), in any order, zero among them. The final state is that
+                of each row's last real step, its initial one where there is none; outputs behind it are zero. What
+                stands there in the input is not read. The work is that of the real steps.
+            bptt: how the gradient goes back through time in this call, in the place of the layer's own.
+
+        Returns:
+            The outputs and the final state; for a PackedSequence, each output is one.
+        """
+        x, states, single, layout = self._begin(input, state, lengths)
+        outputs, final = self._run(self.cell, x, states, single, layout, bptt)
+        last = tuple(layout.leave(*pair) for pair in zip(each(final), states, strict=True))
+        return output_in(layout, outputs), last[0] if single else last
 
     def trajectory(
-        self, input: Tensor, state: State | None = None, lengths: Tensor | Sequence[int] | None = None
+        self, input: Tensor | PackedSequence, state: State | None = None, lengths: Lengths | None = None
     ) -> Trajectory:
         """As a call, with the state after every step and every value that the cell gives a name to (`elman.named`).
 
         Args:
             input: as in a call.
             state: as in a call.
-            lengths: how many steps of each row are real, (B,); behind them all is zero. None: all steps.
+            lengths: as in a call; behind the ends all is zero.
 
         Returns:
             `outputs`, as of a call; `states`, time before the shape of the state: (T, B, H) or a tuple of such;
@@ -109,17 +129,37 @@ class Recurrent(Layer):
         >>> h.shape, c[4].shape
         (torch.Size([7, 2, 5]), torch.Size([2, 5]))
         """
-        x, states, single = self._begin(input, state)
-        real = real_steps(type(self).__name__, lengths, x)
+        x, states, single, layout = self._begin(input, state, lengths)
         if self._watched is None or self._watched[0].cell is not self.cell:
             self._watched = (Watched(self.cell),)
         self._watched[0].train(self.cell.training)
-        values, _ = self._run(self._watched[0], without_padding(x, real), states, single)
-        found = trajectory([values], real, single=single, stacked=False, batched=input.dim() == 3)
-        return found._replace(outputs=self._leave(input, found.outputs, ())[0])
+        values, _ = self._run(self._watched[0], x, states, single, layout, None)
+        return trajectory(output_in(layout, output_of(values)), [values], layout, single=single, stacked=False)
 
-    def _begin(self, input: Tensor, state: State | None) -> tuple[Tensor, tuple[Tensor, ...], bool]:
-        """The input (T, B, D), the states (B, H), and whether the cell's state is one and no tuple."""
+    def step(self, input: Tensor, state: State | None = None) -> tuple[Any, State]:
+        """One step of a stream, for the next of its inputs.
+
+        Args:
+            input: (B, D), or (D,) without a batch.
+            state: what the step before has returned, in the cell's own form; None at the beginning.
+
+        Returns:
+            The output (B, H), or (H,), and the state, as a call with a sequence of this one step does.
+
+        >>> layer = Recurrent(nn.GRUCell(3, 5))
+        >>> output, h = layer.step(torch.randn(2, 3))
+        >>> output, h = layer.step(torch.randn(2, 3), h)
+        """
+        time = self._time_axis(input)
+        outputs, last = self(input.unsqueeze(time), state)
+        if isinstance(outputs, dict):
+            return {name: value.squeeze(time) for name, value in outputs.items()}, last
+        return outputs.squeeze(time), last
+
+    def _begin(
+        self, input: Tensor | PackedSequence, state: State | None, lengths: Lengths | None
+    ) -> tuple[Tensor, tuple[Tensor, ...], bool, Layout]:
+        """The input, the states (B, H), whether the cell's state is one and no tuple, and the input's layout."""
         sizes = self.state_size
         if sizes is None:
             if state is None:
@@ -129,22 +169,23 @@ class Recurrent(Layer):
                 )
             sizes = state.shape[-1] if isinstance(state, Tensor) else tuple(s.shape[-1] for s in _tensors(state))
         single = isinstance(sizes, int)
-        if state is None and self.initial_state is not None and isinstance(input, Tensor):
-            batch = (input.shape[0 if self.batch_first else 1],) if input.dim() == 3 else ()
-            learned = tuple(value.expand(*batch, -1) for value in self.initial_state)
-            state = learned[0] if single else learned
         # A cell that tells no size may read anything: numbers of tokens, say.
         reads = getattr(self.cell, "input_size", None)
         like = None if reads is None else next(chain(self.cell.parameters(), self.cell.buffers()), None)
-        x, states = self._enter(input, reads, like, state, each(sizes))
-        return x, states, single
+        x, states, layout = self._enter(input, lengths, reads, like, state, each(sizes))
+        if state is None and self.initial_state is not None:
+            states = tuple(value.expand(layout.B, -1) for value in self.initial_state)
+        return x, states, single, layout
 
-    def _run(self, step: nn.Module, x: Tensor, states: tuple[Tensor, ...], single: bool) -> tuple[Any, State]:
+    def _run(
+        self, step: nn.Module, x: Tensor, states: tuple[Tensor, ...], single: bool, layout: Layout, bptt: Mode | None
+    ) -> tuple[Any, State]:
         """Run the cell, or one around it."""
         around = prefix(step, self.cell)
         named = chain(self.cell.named_parameters(), self.cell.named_buffers())
         values = {around + name: value for name, value in named}
-        return self.bptt.run(step, values, x, states[0] if single else states, self.executor)
+        mode = self._mode(bptt)
+        return mode.run(step, values, x, states[0] if single else states, self.executor, layout.sizes)
 
 
 class _Function(nn.Module):

@@ -6,23 +6,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
+from torch.nn.utils.rnn import PackedSequence
 
 from elman.bptt import Full, Mode
 from elman.cells._cell import Cell
 from elman.layers._around import RecurrentDropout, Watched, Zoneout, prefix
-from elman.layers._layer import Layer
+from elman.layers._layer import Layer, Lengths
+from elman.layers._layout import Layout
 from elman.layers._options import (
+    PROJECTED,
     check_cell_type,
+    check_dropout,
+    check_flags,
     check_forget_bias,
     check_probability,
+    check_sizes,
     check_start,
-    check_torch,
     layer_normed,
     of_each_state,
+    projected,
 )
 from elman.layers._start import start
-from elman.layers._trajectory import Trajectory, output_of, real_steps, trajectory, without_padding
-from elman.through_time import State, each, known_executor
+from elman.layers._step import Steps
+from elman.layers._trajectory import Trajectory, output_of, trajectory
+from elman.through_time import Output, State, each, known_executor
 
 
 class Stack(Layer):
@@ -37,8 +44,9 @@ class Stack(Layer):
         bias: as for the cell.
         batch_first: input and output are (B, T, D) and (B, T, H); states stay (L, B, H).
         dropout: probability, on the outputs of each layer but the last, in training.
-        bidirectional: not yet; stands here so that torch's order of arguments holds.
-        proj_size: not yet, likewise.
+        bidirectional: a second cell in each layer reads from the end to the beginning; outputs are side by side, first
+            those of the one that reads forward.
+        proj_size: P, of the LSTM: h is a projection to this width. 0: none.
         device: of the parameters.
         dtype: of the parameters.
         cell_type: a class of `elman.cells`.
@@ -61,12 +69,13 @@ class Stack(Layer):
     Shapes:
         input (T, B, D), or (T, D) without a batch. Initial state: one tensor (L, B, H), or a tuple where the cell has
         several states (the LSTM's h and c), or None for zeros; as wide as the cell's states are. Returns the outputs of
-        the last layer (T, B, H) and the state after the last step, in the shapes of the initial one.
+        the last layer (T, B, H) and the state after the last step, in the shapes of the initial one. With two
+        directions, states are (2*L, B, H), layer by layer and forward first, and outputs (T, B, 2*H).
 
     Raises:
+        TypeError: for a size that is no whole number, a flag that is no bool.
         ValueError: for an impossible size or option; in a call, for an input or state of the wrong shape, dtype or
             device.
-        NotImplementedError: for bidirectional or proj_size.
 
     >>> from elman import cells
     >>> layer = Stack(3, 5, num_layers=2, cell_type=cells.GRU)
@@ -103,7 +112,10 @@ class Stack(Layer):
         **options: Any,
     ) -> None:
         super().__init__()
-        check_torch(num_layers, dropout, bidirectional, proj_size, 3 if type(self).__init__ is Stack.__init__ else 4)
+        flags = {"bias": bias, "batch_first": batch_first, "bidirectional": bidirectional}
+        check_flags(flags)
+        check_sizes({"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers})
+        check_dropout(dropout, num_layers, 3 if type(self).__init__ is Stack.__init__ else 4)
         self.input_size, self.hidden_size, self.num_layers, self.bias = input_size, hidden_size, num_layers, bias
         self.batch_first, self.dropout, self.executor = batch_first, float(dropout), known_executor(executor)
         self.bptt = Full() if bptt is None else bptt
@@ -114,32 +126,37 @@ class Stack(Layer):
         self.cell_type = check_cell_type(type(self).__name__, getattr(self, "cell_type", None), cell_type)
         if layer_norm:
             self.cell_type = layer_normed(self.cell_type)
+        if proj_size:
+            self.cell_type, options["proj_size"] = projected(self.cell_type, proj_size, hidden_size), proj_size
+        self.bidirectional, self.proj_size = bidirectional, proj_size
         self._cells = self._of_type({"bias": bias, **options})
         self._widths = each(self._cells[0].state_size)
         self.zoneout = of_each_state(zoneout, self._cells[0].states)
         self._steps = tuple(self._around(cell) for cell in self._cells)
         self._watched = tuple(Watched(step) for step in self._steps)
         self._names = self._register(device, dtype)
+        self._prepared = Steps()
         self.reset_parameters()
 
     def _of_type(self, options: dict[str, Any]) -> tuple[Cell, ...]:
         # The cells are equations without values (meta), kept out of the module tree by the tuple: the parameters
-        # live here, flat and under the names that torch.nn gives them.
+        # live here, flat and under the names that torch.nn gives them. Both directions have the same equations.
         first = self.cell_type(self.input_size, self.hidden_size, device="meta", **options)
-        width = each(first.state_size)[0]
+        width = each(first.state_size)[0] * self._directions
         above = [self.cell_type(width, self.hidden_size, device="meta", **options) for _ in range(self.num_layers - 1)]
         return (first, *above)
 
     def _register(
         self, device: torch.device | str | None, dtype: torch.dtype | None
     ) -> tuple[tuple[tuple[str, str], ...], ...]:
-        """Make every parameter; of each layer, the names that its cell has for them and those that they have here."""
+        """Make every parameter; of each layer and direction, the names that its cell has for them and those here."""
         names = []
         for k, cell in enumerate(self._cells):
-            for name, parameter in cell.named_parameters():
-                value = torch.empty(parameter.shape, device=device, dtype=dtype)
-                self.register_parameter(f"{name}_l{k}", nn.Parameter(value))
-            names.append(tuple((name, f"{name}_l{k}") for name, _ in cell.named_parameters()))
+            for suffix in ("", "_reverse")[: self._directions]:
+                names.append(tuple((name, f"{name}_l{k}{suffix}") for name, _ in cell.named_parameters()))
+                for name, full in names[-1]:
+                    value = torch.empty(cell.get_parameter(name).shape, device=device, dtype=dtype)
+                    self.register_parameter(full, nn.Parameter(value))
         return tuple(names)
 
     def _around(self, cell: Cell) -> nn.Module:
@@ -148,39 +165,73 @@ class Stack(Layer):
         return Zoneout(step, self.zoneout) if any(self.zoneout) else step
 
     @property
+    def _directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @property
     def output_size(self) -> int:
-        """How wide the outputs are: H, but where the cell projects."""
-        return self._widths[0]
+        """How wide the outputs are: H, but where the cell projects; twice that with two directions."""
+        return self._widths[0] * self._directions
+
+    @property
+    def all_weights(self) -> list[list[nn.Parameter]]:
+        """The parameters of each layer and direction, as torch.nn lists them."""
+        return [[self.get_parameter(full) for _, full in names] for names in self._names]
+
+    def flatten_parameters(self) -> None:
+        """Nothing: what torch.nn does here for its kernels on a GPU, ours do not need."""
 
     def reset_parameters(self) -> None:
         """Fill every parameter as its cell says; those of RNN, GRU and LSTM, with one seed, as torch.nn does."""
-        for cell, names in zip(self._cells, self._names, strict=True):
+        for i, names in enumerate(self._names):
             for name, full in names:
-                start(cell, name, getattr(self, full), self.init, self.forget_bias)
+                start(self._cells[i // self._directions], name, getattr(self, full), self.init, self.forget_bias)
 
-    def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
-        """Run the stack over a sequence from the state `hx`; shapes are in the class's docstring."""
-        x, states = self._begin(input, hx)
+    def forward(
+        self, input: Tensor | PackedSequence, hx: Any = None, lengths: Lengths | None = None, bptt: Mode | None = None
+    ) -> tuple[Any, Any]:
+        """Run the stack over a sequence from the state `hx`.
+
+        Args:
+            input: shapes are in the class's docstring; or a PackedSequence of torch's.
+            hx: the initial state, or None for zeros.
+            lengths: how many steps of each row are real, (B,), in any order, zero among them. The final state is that
+                of each row's last real step, its initial one where there is none; outputs behind it are zero. What
+                stands there in the input is not read. The work is that of the real steps.
+            bptt: how the gradient goes back through time in this call, in the place of the layer's own.
+
+        Returns:
+            The outputs and the final state; for a PackedSequence, the outputs are one.
+
+        >>> from elman import cells
+        >>> layer = Stack(3, 5, cell_type=cells.GRU)
+        >>> outputs, h = layer(torch.randn(7, 2, 3), lengths=[4, 7])
+        >>> outputs[4:, 0].abs().max().item()
+        0.0
+        """
+        x, states, layout = self._begin(input, hx, lengths)
         finals = []
-        for k, step in enumerate(self._steps):
-            x, final = self._run(step, k, x, states)
-            finals.append(each(final))
+        for k in range(self.num_layers):
+            found = self._layer(k, self._steps[k], x, states, layout, bptt)
+            x = _side_by_side([rows for rows, _ in found])
+            finals += [each(final) for _, final in found]
         one = len(finals) == 1
         pile = [layers[0].unsqueeze(0) if one else torch.stack(layers) for layers in zip(*finals, strict=True)]
-        outputs, last = self._leave(input, x, tuple(pile))
-        return outputs, last[0] if len(last) == 1 else last
+        last = tuple(layout.leave(*pair) for pair in zip(pile, states, strict=True))
+        return layout.outputs(x), last[0] if len(last) == 1 else last
 
-    def trajectory(self, input: Tensor, hx: Any = None, lengths: Tensor | Sequence[int] | None = None) -> Trajectory:
+    def trajectory(self, input: Tensor | PackedSequence, hx: Any = None, lengths: Lengths | None = None) -> Trajectory:
         """As a call, with the state after every step and every value that the cell gives a name to: its gates.
 
         Args:
             input: as in a call.
             hx: as in a call.
-            lengths: how many steps of each row are real, (B,); behind them all is zero. None: all steps.
+            lengths: as in a call; behind the ends all is zero.
 
         Returns:
             `outputs`, as of a call; `states`, time before the shape of the state: (T, L, B, H), or a tuple of such;
-            `named`, names to values (T, L, B, H). All can be differentiated.
+            `named`, names to values (T, L, B, H). All can be differentiated. In both directions the first axis is the
+            step of the input.
 
         >>> from elman import cells
         >>> found = Stack(3, 5, num_layers=2, cell_type=cells.LSTM).trajectory(torch.randn(7, 4, 3))
@@ -188,35 +239,73 @@ class Stack(Layer):
         >>> c.shape, sorted(found.named), found.named["f"].shape
         (torch.Size([7, 2, 4, 5]), ['f', 'g', 'i', 'o'], torch.Size([7, 2, 4, 5]))
         """
-        x, states = self._begin(input, hx)
-        real = real_steps(type(self).__name__, lengths, x)
-        x, layers = without_padding(x, real), []
-        for k, step in enumerate(self._watched):
-            values, _ = self._run(step, k, x, states)
-            layers.append(values)
-            x = output_of(values)  # type: ignore[assignment]
-        single = self._cells[0].states == 1
-        found = trajectory(layers, real, single=single, stacked=True, batched=input.dim() == 3)
-        return found._replace(outputs=self._leave(input, found.outputs, ())[0])
+        x, states, layout = self._begin(input, hx, lengths)
+        layers = []
+        for k in range(self.num_layers):
+            values = [value for value, _ in self._layer(k, self._watched[k], x, states, layout, None)]
+            x = _side_by_side([output_of(value) for value in values])
+            layers += values
+        return trajectory(layout.outputs(x), layers, layout, single=self._cells[0].states == 1, stacked=True)
 
-    def _begin(self, input: Tensor, hx: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
-        like = getattr(self, self._names[0][0][1])
-        return self._enter(input, self.input_size, like, hx, self._widths, (self.num_layers,))
+    def step(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
+        """One step of a stream, for the next of its inputs.
 
-    def _run(self, step: nn.Module, k: int, x: Tensor, states: tuple[Tensor, ...]) -> tuple[Any, State]:
-        """Run layer k, whose cell `step` stands around, over the outputs of the one below."""
+        Args:
+            input: (B, D), or (D,) without a batch.
+            hx: the state that the step before has returned, in the shapes of a call; None for zeros.
+
+        Returns:
+            The output (B, H), or (H,), and the state, as a call with a sequence of this one step does. Without
+            gradients, few rows take a shorter way there.
+
+        Raises:
+            ValueError: as in a call; with two directions, of which one would have to begin at the end.
+
+        >>> from elman import cells
+        >>> layer = Stack(3, 5, cell_type=cells.GRU)
+        >>> x, h = torch.randn(7, 2, 3), None
+        >>> for x_t in x:
+        ...     output, h = layer.step(x_t, h)
+        >>> torch.allclose(output, layer(x)[0][-1], atol=1e-6)
+        True
+        """
+        if self.bidirectional:
+            raise ValueError(f"{type(self).__name__}: step: expected one direction, got bidirectional=True")
+        found = self._prepared(self, input, hx)
+        if found is not None:
+            output, states = found
+            return output, states[0] if len(states) == 1 else tuple(states)
+        time = self._time_axis(input)
+        outputs, last = self(input.unsqueeze(time), hx)
+        return outputs.squeeze(time), last
+
+    def _begin(
+        self, input: Tensor | PackedSequence, hx: Any, lengths: Lengths | None
+    ) -> tuple[Tensor, tuple[Tensor, ...], Layout]:
+        like, lead = getattr(self, self._names[0][0][1]), (self.num_layers * self._directions,)
+        return self._enter(input, lengths, self.input_size, like, hx, self._widths, lead)
+
+    def _layer(
+        self, k: int, step: nn.Module, x: Tensor, states: tuple[Tensor, ...], layout: Layout, bptt: Mode | None
+    ) -> list[tuple[Any, State]]:
+        """Run layer k, whose cell `step` stands around, over the outputs of the one below, in each direction."""
         if k:
             x = dropout(x, self.dropout, self.training)
         if self.locked_dropout:
-            x = x * dropout(x.new_ones(1, *x.shape[1:]), self.locked_dropout, self.training)
-        values = self._values_of(step, k)
-        state: State = states[0][k] if len(states) == 1 else tuple(state[k] for state in states)
-        return self.bptt.run(step, values, x, state, self.executor)
+            x = x * layout.spread(dropout(x.new_ones(layout.B, x.shape[-1]), self.locked_dropout, self.training))
+        found, mode = [], self._mode(bptt)
+        for i in range(k * self._directions, (k + 1) * self._directions):
+            back = i % self._directions == 1
+            state: State = states[0][i] if len(states) == 1 else tuple(state[i] for state in states)
+            rows = layout.reversed(x) if back else x
+            outputs, final = mode.run(step, self._values_of(step, i), rows, state, self.executor, layout.sizes)
+            found.append((_reversed(outputs, layout) if back else outputs, final))
+        return found
 
-    def _values_of(self, step: nn.Module, layer: int) -> dict[str, Tensor]:
-        """The parameters of a layer, by the names that `step`, its cell or one around it, has for them."""
-        found, around = {}, prefix(step, self._cells[layer])
-        for name, full in self._names[layer]:
+    def _values_of(self, step: nn.Module, i: int) -> dict[str, Tensor]:
+        """The parameters of the i-th direction, by the names that `step`, its cell or one around it, has for them."""
+        found, around = {}, prefix(step, self._cells[i // self._directions])
+        for name, full in self._names[i]:
             value = getattr(self, full)
             if self.weight_drop and name.startswith("weight_h") and value.dim() > 1:
                 value = dropout(value, self.weight_drop, self.training)
@@ -233,14 +322,22 @@ class Stack(Layer):
         """As torch.nn prints its own."""
         parts = [f"{self.input_size}, {self.hidden_size}"]
         defaults = {
-            "num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "init": "torch", "forget_bias": None,
-            "weight_drop": 0.0, "recurrent_dropout": 0.0, "locked_dropout": 0.0,
+            "proj_size": 0, "num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False,
+            "init": "torch", "forget_bias": None, "weight_drop": 0.0, "recurrent_dropout": 0.0, "locked_dropout": 0.0,
         }  # fmt: skip
         parts += [f"{key}={getattr(self, key)}" for key, value in defaults.items() if getattr(self, key) != value]
         parts += [f"zoneout={self.zoneout}"] if any(self.zoneout) else []
-        parts += (
-            [f"cell_type={self.cell_type.__name__}"]
-            if self.cell_type is not type(self).__dict__.get("cell_type")
-            else []
-        )
+        own: Any = type(self).__dict__.get("cell_type")
+        if self.cell_type not in (own, PROJECTED.get(own) if self.proj_size else own):
+            parts.append(f"cell_type={self.cell_type.__name__}")
         return ", ".join(parts)
+
+
+def _side_by_side(directions: list[Any]) -> Tensor:
+    return directions[0] if len(directions) == 1 else torch.cat(directions, -1)
+
+
+def _reversed(outputs: Output, layout: Layout) -> Output:
+    if isinstance(outputs, dict):
+        return {name: layout.reversed(value) for name, value in outputs.items()}
+    return layout.reversed(outputs)

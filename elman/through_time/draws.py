@@ -40,14 +40,15 @@ class Draw(NamedTuple):
         getattr(step, self.method)(*given)
 
 
-def drawn(draws: Sequence[Draw], x: Tensor) -> list[Tensor]:
-    """All that a loop over x (T, B, D) draws, in the order in which the loop draws it: each (T, B, width)."""
-    T, B, _ = x.shape
-    found = [x.new_empty(T, B, *draw.shape, dtype=draw.dtype) for draw in draws]
-    for t in range(T):
-        for draw, values in zip(draws, found, strict=True):
-            draw.into(values[t])
-    return [values.flatten(2).to(x.dtype) for values in found]
+def drawn(draws: Sequence[Draw], x: Tensor, sizes: Tensor | None = None) -> list[Tensor]:
+    """All that a loop over x (T, B, D), or packed rows (N, D), draws, in the order in which it draws it."""
+    lead = x.shape[:-1]
+    found = [x.new_empty(*lead, *draw.shape, dtype=draw.dtype) for draw in draws]
+    steps = [values.unbind(0) if sizes is None else values.split(sizes.tolist()) for values in found]
+    for step in zip(*steps, strict=True):
+        for draw, values in zip(draws, step, strict=True):
+            draw.into(values)
+    return [values.flatten(len(lead)).to(x.dtype) for values in found]
 
 
 class Given(TorchDispatchMode):

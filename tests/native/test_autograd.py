@@ -156,6 +156,23 @@ def test_double_backward(build: Build) -> None:
     all_close(twice(layer), twice(on_loop(layer)), "gradients")
 
 
+@every_layer
+def test_double_backward_of_a_sequence_in_two(build: Build) -> None:
+    """The second call's state is made of the same parameters: what goes back through it is the first call's alone."""
+    layer = native(build, torch.float64)
+    x, states = problem(layer, T, B, D)
+
+    def twice(layer: Layer) -> Sequence[Tensor]:
+        inputs = [x, *states, *layer.parameters()]
+        first, *carried = call(layer, x[:2], states)
+        results = [first, *call(layer, x[2:], carried)]
+        found = torch.autograd.grad(results, inputs, cotangents(results), create_graph=True)
+        penalty = torch.stack([gradient.square().sum() for gradient in found]).sum()
+        return [*found, *torch.autograd.grad(penalty, inputs)]
+
+    all_close(twice(layer), twice(on_loop(layer)), "gradients")
+
+
 def functions(build: Build) -> tuple[Callable[..., Any], Callable[..., Any], tuple[Tensor, ...]]:
     """A layer as a function of tensors alone, native and on the loop, and tensors to give it."""
     layer = native(build, torch.float64)

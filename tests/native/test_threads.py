@@ -51,7 +51,7 @@ def force(monkeypatch: pytest.MonkeyPatch, two_threads: None) -> Callable[..., l
         pytest.skip("threads cannot be shared with torch here")
     parallel, seen = pool.parallel, list[int]()
     # What was chosen for a shape is remembered, but not here.
-    monkeypatch.setattr(calls.Layout, "frame", calls.Layout.frame.__wrapped__)
+    monkeypatch.setattr(calls.Layout, "frame", calls.Layout.new_frame)
 
     def counting(function: int, data: int, count: int) -> None:
         seen.append(count)
@@ -99,6 +99,15 @@ def test_every_cell_of_the_shelf(made: Callable[[], Problem], force: Callable[..
 @pytest.mark.parametrize("name", [*list(STEPS)[-6:], "three in a row", "a state that is not used"])
 def test_odd_cells(name: str, force: Callable[..., list[int]]) -> None:
     the_same_numbers(lambda: odd_problem(name, "native", T=2, H=33), force)
+
+
+@pytest.mark.parametrize("case", STACKS, ids=name_of)
+def test_ragged_rows(case: Case, force: Callable[..., list[int]]) -> None:
+    def made() -> Problem:
+        run, inputs, states = problem_of(case, Sizes(T=9, B=7, D=3, H=17), "native")
+        return Problem(partial(run, lengths=[9, 1, 0, 4, 9, 3, 3]), inputs, states)
+
+    the_same_numbers(made, force, WAYS)
 
 
 def the_same_numbers(
@@ -189,7 +198,7 @@ def test_the_first_call_of_a_plan_from_many_threads() -> None:
 def test_a_forked_child(monkeypatch: pytest.MonkeyPatch, two_threads: None) -> None:
     if "fork" not in multiprocessing.get_all_start_methods():
         pytest.skip("no fork here")
-    monkeypatch.setattr(calls.Layout, "frame", calls.Layout.frame.__wrapped__)
+    monkeypatch.setattr(calls.Layout, "frame", calls.Layout.new_frame)
     # As many threads as there are. All is small: where it is large, torch fills fresh memory with poison on its own
     # threads, which the child does not have.
     monkeypatch.setattr(calls, "threads_for", lambda *given: (given[-1], given[-1] > 1))

@@ -47,7 +47,7 @@ def test_opcheck_of_forward(build: Callable[..., elman.Stack], keep: bool) -> No
     key, x, states, parameters = tensors_of(build(D, H, executor="native"))
     if not keep:
         x, states, parameters = x.detach(), [s.detach() for s in states], [p.detach() for p in parameters]
-    torch.library.opcheck(forward_op, (key, x, states, parameters, [], keep))
+    torch.library.opcheck(forward_op, (key, x, states, parameters, [], None, keep))
 
 
 @every_layer
@@ -58,13 +58,13 @@ def test_opcheck_of_backward(
 ) -> None:
     key, x, states, parameters = tensors_of(build(D, H, executor="native"))
     with torch.no_grad():
-        outputs, finals, kept = forward_op(key, x, states, parameters, [], True)
+        outputs, finals, kept = forward_op(key, x, states, parameters, [], None, True)
     d_finals = [None if of_outputs and i == 0 else torch.randn_like(final) for i, final in enumerate(finals)]
     dy = torch.randn_like(outputs) if of_outputs else None
     given = (key, dy, d_finals, x.detach(), [s.detach() for s in states], [p.detach() for p in parameters])
     torch.library.opcheck(
         backward_op,
-        (*given, [], outputs, kept, *asked),
+        (*given, [], None, outputs, kept, *asked),
         test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_static"),
     )
 

@@ -27,6 +27,7 @@ class Body:
         self.step: Integer = 0  # since the pointers in the slots
         self.forth = 0  # where the next step's row is: 1 in a loop forward, 0 backward
         self.timed = False
+        self.skip: Integer = 1  # from one row of this thread's to its next
 
     def slot(self, name: str) -> Value:
         """The number in a slot."""
@@ -43,17 +44,27 @@ class Body:
 
     def start(self, place: Place) -> Value:
         """The address of the first row of this step, at the place's first column."""
-        code, B, size = self.code, self.slot("B"), place.buffer.width
+        code, size = self.code, place.buffer.width
         base = self.pointer(place.buffer.name)
         kind = place.buffer.kind
         if kind in (Kind.STEP, Kind.CHUNK) and self.timed:
-            base = code.at(base, code.mul(code.mul(self.step, B), self.stride(place)))
+            base = code.at(base, code.mul(self.first_row(), self.stride(place)))
         elif kind is Kind.PREVIOUS:
-            earlier = code.at(base, code.mul(code.mul(code.sub(self.step, 1), B), size))
-            first = code.is_(self.step, "==", 0)
+            earlier = code.at(base, code.mul(self.first_row(-1), size))
+            first = code.is_(code.add(self.slot("time"), self.step), "==", 0)
             base = code.b.select(first, self.pointer(f"{place.buffer.name}.before"), earlier)
         elif kind in (Kind.NOW, Kind.NEXT, Kind.COTANGENT):
             time = code.add(self.slot("time"), self.step, self.forth if kind is Kind.NEXT else 1 - self.forth)
             half = code.rem(time, 2)
-            base = code.at(base, code.mul(code.mul(half, B), size))
+            base = code.at(base, code.mul(half, self.slot(f"{place.buffer.name}.hop")))
         return code.at(base, place.offset)
+
+    def first_row(self, later: int = 0) -> Value:
+        """The row at which this step begins, or one some steps later, counted from where the pointers in slots are."""
+        return self.code.sub(self.begin(later), self.slot("origin"))
+
+    def begin(self, later: int = 0) -> Value:
+        """The row at which this step begins, or one some steps later, of all rows of the call."""
+        code = self.code
+        time = code.add(self.slot("time"), self.step, later)
+        return code.b.load(code.at(self.pointer("begins"), time, INT), typ=INT)

@@ -10,8 +10,10 @@ from torch import Tensor, fx
 
 from elman.through_time.native import emit, pool
 from elman.through_time.native.body import stride as stride_of
+from elman.through_time.native.direct import ROWS as DIRECT_ROWS
 from elman.through_time.native.memory import empty
 from elman.through_time.native.recipe import recipe
+from elman.through_time.native.rows import REMEMBERED, Rows
 from elman.through_time.native.sums import outer_scratch
 from elman.through_time.native.team import BARRIER
 from elman.through_time.native.writer import Real
@@ -20,14 +22,13 @@ from elman.through_time.program import Kind, Product, Program
 
 ROWS = 512  # of steps times batch, in a chunk: worked on together between the loop and what comes before and after it
 LINE = 64  # bytes, of a cache
-FRAMES = 1024  # remembered, of as many layouts and shapes
 
 
 class Piece(NamedTuple):
-    """Memory that a call needs for a slot, in numbers: so many, and more for the batch, a chunk's rows, the threads."""
+    """Memory that a call needs for a slot, in numbers: of packed matrices, for B, a chunk's rows, the threads."""
 
     slot: int
-    fixed: int = 0
+    panels: int = 0
     batch: int = 0
     rows: int = 0
     threads: int = 0
@@ -77,28 +78,51 @@ class Layout:
         self.made = list(made.values())
         self.make = recipe(plan.parameters, list(made), getattr(torch, real.name)) if made else None
 
-    @functools.lru_cache(maxsize=FRAMES)  # noqa: B019  a layout lives as long as the process
-    def frame(self, T: int, B: int, count: int) -> "Frame":
-        """What is the same in every call with this T and B, while torch has this number of threads."""
-        threads, split = threads_for(self.loop, self.real, T, B, count)
-        steps = max(1, min(T, ROWS // max(B, 1)))
+    @staticmethod
+    def aligned(address: int) -> int:
+        """Where the memory of a call begins, in what was allocated for it."""
+        return -(-address // LINE) * LINE
+
+    def frame(self, rows: Rows, count: int) -> "Frame":
+        """What is the same in every call with such rows, while torch has this number of threads."""
+        # Of ragged rows hardly any come twice.
+        return self.new_frame(rows, count) if rows.packed else self._known_frame(rows, count)
+
+    @functools.lru_cache(maxsize=REMEMBERED)  # noqa: B019  a layout lives as long as the process
+    def _known_frame(self, rows: Rows, count: int) -> "Frame":
+        return self.new_frame(rows, count)
+
+    def new_frame(self, rows: Rows, count: int) -> "Frame":
+        """As `frame`, made anew."""
+        threads, split = threads_for(self.loop, self.real, rows.T, -(-rows.N // rows.T), count)
+        chunks = rows.chunks(ROWS)
+        direct = rows.N <= DIRECT_ROWS and not self.backwards
+        most = max(int(rows.begins[end] - rows.begins[begin]) for begin, end in chunks)
         # Packed matrices, buffers of a step and buffers of a chunk, in one piece of memory.
-        rows, size, places, total = steps * B, self.real.bytes, [], 0
+        size, places, total = self.real.bytes, [], 0
         for p in self.pieces:
             places.append((p.slot, total))
-            needed = (p.fixed + p.batch * B + p.rows * rows + p.threads * threads) * size
+            needed = (p.panels * (not direct) + p.batch * rows.B + p.rows * most + p.threads * threads) * size
             total += -(-needed // LINE) * LINE
         template = type(self.template).from_buffer_copy(self.template)
-        template[self.number["B"]], template[self.number["split"]] = B, int(split)
-        chunks = tuple((t, min(t + steps, T)) for t in range(0, T, steps))
-        return Frame(threads, split, chunks, (total + LINE) // size, tuple(places), template)
+        for name, value in {
+            "B": rows.B,
+            "split": int(split),
+            "dealt": int(rows.packed),
+            "direct": int(direct),
+            "begins": rows.address,
+        }.items():
+            template[self.number[name]] = value
+        return Frame(rows, threads, split, direct, chunks, (total + LINE) // size, tuple(places), template)
 
 
 class Frame(NamedTuple):
     """What is the same in every call with one T and B, on as many threads."""
 
+    rows: Rows  # to whose memory the template points
     threads: int
     split: bool  # the columns among the threads, and not the rows
+    direct: bool  # no matrix is packed
     chunks: tuple[tuple[int, int], ...]  # the steps at which each begins and ends
     numbers: int  # of memory, in all
     places: tuple[tuple[int, int], ...]  # slots, and where their memory begins, in bytes
@@ -111,22 +135,21 @@ class Call:
     Args:
         layout: of the programs that will run.
         entry: runs the function whose address is in the first slot, on some threads.
-        x: (T, B, D), whose dtype is that of all memory.
+        rows: of the call.
+        x: whose dtype is that of all memory.
         parameters: in the order of the plan.
     """
 
     def __init__(
-        self, layout: Layout, entry: Callable[[int, int], None], x: Tensor, parameters: Sequence[Tensor]
+        self, layout: Layout, entry: Callable[[int, int], None], rows: Rows, x: Tensor, parameters: Sequence[Tensor]
     ) -> None:
         self.layout, self.entry, self.number, self.x = layout, entry, layout.number, x
-        T, B, _ = x.shape
-        frame = layout.frame(T, B, pool.threads())
-        self.threads, self.chunks = frame.threads, frame.chunks
+        self.rows, self.frame = rows, (frame := layout.frame(rows, pool.threads()))
+        self.threads, self.direct, self.chunks = frame.threads, frame.direct, frame.chunks
         self.data = type(frame.template).from_buffer_copy(frame.template)
         self.address = ctypes.addressof(self.data)
         self.alive: list[Tensor] = []
-        self.moving: list[tuple[int, int, int]] = []
-        self.first: list[tuple[int, int, int, int]] = []
+        self.moving: list[tuple[int, int, int, int]] = []  # slot, address, bytes from step to step and from row to row
         self.swaps: dict[str, Tensor] = {}
         self.states: dict[str, tuple[Tensor, Tensor]] = {}
         for index, slot in layout.plain:
@@ -137,7 +160,7 @@ class Call:
                 self.put(slot, value.to(x.dtype).contiguous())
         memory = empty(x, frame.numbers)
         self.alive.append(memory)
-        begin = -(-memory.data_ptr() // LINE) * LINE
+        begin = layout.aligned(memory.data_ptr())
         for slot, offset in frame.places:
             self.data[slot] = begin + offset
         if frame.split:
@@ -158,27 +181,27 @@ class Call:
             self.put(self.number[name], tensor)
 
     def along(self, name: str, tensor: Tensor, before: Tensor | None = None) -> None:
-        """A tensor (T, B, ...) whose slot moves with the chunks; `before` is the row before its first."""
+        """A tensor with numbers for every row, whose slot moves with the chunks; `before`, of the rows before those."""
         if name not in self.number:
             return
-        step = tensor.stride(0) * tensor.element_size()
+        row = tensor.shape[-1] * tensor.element_size()
         self.alive.append(tensor)
-        self.moving.append((self.number[name], tensor.data_ptr(), step))
+        self.moving.append((self.number[name], tensor.data_ptr(), 0, row))
         if before is not None:
-            self.alive.append(before)
-            self.states[name] = (before, tensor)
-            if f"{name}.before" in self.number:
-                self.first.append((self.number[f"{name}.before"], before.data_ptr(), tensor.data_ptr(), step))
+            self.point(f"{name}.before", before)
+            self.states[name] = (tensor, before)
 
     def swapped(self, name: str, size: int, initial: Tensor | None, half: int) -> Tensor:
-        """Memory for two states, which take turns; one begins as `initial`, or zero."""
-        shape = (2, self.x.shape[1], size)
+        """Memory for two states, which take turns; one begins as `initial`, or zero, and of ragged rows both."""
+        shape = (2, self.rows.B, size)
         if initial is None:
             both = self.x.new_zeros(shape)
         else:
             both = self.x.new_empty(shape)
-            both[half] = initial
+            both[slice(None) if self.rows.packed else half] = initial
         self.point(name, both)
+        if f"{name}.hop" in self.number:
+            self.set(f"{name}.hop", both[0].numel())
         self.swaps[name] = both
         return both
 
@@ -186,23 +209,25 @@ class Call:
         """The cotangent of the outputs, whose rows may lie anywhere."""
         if dy.stride(-1) != 1 and dy.shape[-1] > 1:
             dy = dy.contiguous()
-        self.along("dy", dy)
-        self.set("dy.step", dy.stride(0))
-        self.set("dy.row", dy.stride(1))
+        # Packed rows have a stride; others have one from step to step and one within a step.
+        step, begin = (0, dy.stride(0)) if self.rows.packed else (dy.stride(0), 0)
+        self.alive.append(dy)
+        size = dy.element_size()
+        self.moving.append((self.number["dy"], dy.data_ptr(), step * size, begin * size))
+        for name, value in (("step", step), ("begin", begin), ("row", dy.stride(-2))):
+            self.set(f"dy.{name}", value)
 
     def move(self, begin: int, end: int, add: bool = False) -> None:
         """Point every slot at a chunk."""
-        for name, value in (("time", begin), ("steps", end - begin), ("rows", (end - begin) * self.x.shape[1])):
+        first, last = int(self.rows.begins[begin]), int(self.rows.begins[end])
+        sizes = {"time": begin, "steps": end - begin, "rows": last - first, "origin": first, "add": int(add)}
+        for name, value in sizes.items():
             self.set(name, value)
-        self.set("add", int(add))
-        for number, address, step in self.moving:
-            self.data[number] = address + begin * step
-        for number, first, address, step in self.first:
-            self.data[number] = address + (begin - 1) * step if begin else first
-        for name, (before, sequence) in self.states.items():
+        for number, address, step, row in self.moving:
+            self.data[number] = address + begin * step + first * row
+        for name, (sequence, before) in self.states.items():
             if self.layout.backwards and f"{name}.previous" in self.number:
-                earlier = sequence[begin - 1 :] if begin else torch.cat((before[None], sequence[: end - 1]))
-                self.point(f"{name}.previous", earlier)
+                self.point(f"{name}.previous", self.rows.earlier(begin, end, sequence, before))
 
     def run(self, function: int) -> None:
         """Run a function of the plan on all threads."""

@@ -22,6 +22,7 @@ FUNCTIONS = (
     "pack_forward",
     "before",
     "inference",
+    "step",
     "forward",
     "pack_backward",
     "pack_after",
@@ -29,19 +30,40 @@ FUNCTIONS = (
     "after",
     "reduce",
 )
-HEADER = ("work", "thread_num", "num_threads", "barrier", "yield", "B", "rows", "steps", "time", "last", "split", "add")
+HEADER = (
+    "work",
+    "thread_num",
+    "num_threads",
+    "barrier",
+    "yield",
+    "B",
+    "rows",
+    "steps",
+    "time",
+    "last",
+    "split",
+    "add",
+    "begins",
+    "origin",
+    "dealt",
+    "direct",
+)
+
+
+TAKING_TURNS = (Kind.NOW, Kind.NEXT, Kind.COTANGENT)
 
 
 def slots(plan: Plan) -> dict[str, int]:
     """The number of each slot: sizes first, then the addresses of buffers, packed matrices and parameters."""
-    names = list(HEADER)
+    names = [*HEADER, "x", "state0.before"]
     for program in (plan.before, plan.inference, plan.forward, plan.backward, plan.after):
         names += [buffer.name for buffer in program.buffers()]
+        names += [f"{buffer.name}.hop" for buffer in program.buffers() if buffer.kind in TAKING_TURNS]
         names += [f"{buffer.name}.before" for buffer in program.buffers() if buffer.kind is Kind.PREVIOUS]
         names += [panels_name(*weight) for weight in program.weights()]
         names += [weight.name for weight, _ in program.weights()]
         names += [node.name for node in vectors(program)]
-    names += ["dy", "dy.step", "dy.row", "scratch", "scratch.each"]
+    names += ["dy", "dy.step", "dy.begin", "dy.row", "scratch", "scratch.each"]
     for reduction in plan.reductions:
         names += [rows_name(reduction.d), reduction.nodes[0].name]
         if reduction.x:
@@ -81,6 +103,7 @@ def write(module: Any, plan: Plan, real: Real, number: dict[str, int]) -> None:
     emitter = _Emitter(module, plan, real, number)
     emitter.rows("before", plan.before)
     emitter.loop("inference", plan.inference)
+    emitter.all("step", ["before", "inference"])
     emitter.loop("forward", plan.forward)
     emitter.loop("backward", plan.backward, backwards=True)
     emitter.rows("after", plan.after)
@@ -107,6 +130,13 @@ class _Emitter:
                 self.stage(body, stage, begin, end, 0, 1)
         code.end()
 
+    def all(self, name: str, functions: list[str]) -> None:
+        """A function that calls others, one after the other."""
+        code = self.body(name).code
+        for function in functions:
+            code.call(self.module.get_global(function), code["data"], code["me"], code["all"])
+        code.end()
+
     def loop(self, name: str, program: Program, backwards: bool = False) -> None:
         """A function that runs a program for each of `steps` steps, for all rows of the batch.
 
@@ -116,12 +146,18 @@ class _Emitter:
         code, b = body.code, body.code.b
         split = code.is_(body.slot("split"), "!=", 0)
         me, everyone = code["me"], code["all"]
-        begin, end = code.share(body.slot("B"), code.choose(split, 0, me), code.choose(split, 1, everyone))
         part, parts = code.choose(split, me, 0), code.choose(split, everyone, 1)
+        sharer, sharers = code.choose(split, 0, me), code.choose(split, 1, everyone)
+        # Where sequences end early, they are dealt like cards: else the threads with the short ones would wait.
+        dealt = code.is_(body.slot("dealt"), "!=", 0)
+        shared = code.share(body.slot("B"), sharer, sharers)
+        begin, body.skip = code.choose(dealt, sharer, shared[0]), code.choose(dealt, sharers, 1)
         body.timed, body.forth = True, 0 if backwards else 1
-        steps = code.choose(code.is_(begin, "<", end), body.slot("steps"), 0)
+        some = b.or_(dealt, code.is_(begin, "<", shared[1]))
+        steps = code.choose(some, body.slot("steps"), 0)
         with code.loop(0, steps) as count:
             body.step = code.sub(code.sub(steps, 1), count) if backwards else count
+            end = code.choose(dealt, code.sub(body.begin(1), body.begin()), shared[1])
             another = code.is_(code.add(body.slot("time"), body.step), "!=", body.slot("last"))
             for stage, for_next in zip(program.stages, program.for_next(), strict=True):
                 with b.if_then(another) if backwards and for_next else nullcontext():
@@ -142,12 +178,22 @@ class _Emitter:
         first, last = code.share(panels, part, parts)
         a, lda, c, ldc = body.start(stage.a), body.stride(stage.a), body.start(stage.c), body.stride(stage.c)
         columns = panels * NR if stage.c.buffer.kind is Kind.BLOCK else stage.width
-        code.call(
-            declare(code, "product"),
-            code.at(a, code.mul(begin, lda)), lda, body.pointer(panels_name(stage.weight, stage.transposed)),
-            code.at(c, code.mul(begin, ldc)), ldc, code.sub(end, begin), columns, stage.depth, first, last,
-            int(stage.add), code.rem(body.step, 2),
-        )  # fmt: skip
+        rows = code.div(code.add(code.sub(end, begin), code.sub(body.skip, 1)), body.skip)
+        a, lda = code.at(a, code.mul(begin, lda)), code.mul(lda, body.skip)
+        c, ldc = code.at(c, code.mul(begin, ldc)), code.mul(ldc, body.skip)
+        with code.b.if_else(code.is_(body.slot("direct"), "!=", 0)) as (direct, packed):
+            with direct:
+                steps = (1, stage.depth) if stage.transposed else (stage.weight.meta["shape"][1], 1)
+                code.call(
+                    declare(code, "direct"), a, lda, body.pointer(stage.weight.name), *steps, c, ldc, rows,
+                    stage.width, stage.depth, first, last, int(stage.add),
+                )  # fmt: skip
+            with packed:
+                panels = body.pointer(panels_name(stage.weight, stage.transposed))
+                code.call(
+                    declare(code, "product"), a, lda, panels, c, ldc, rows, columns, stage.depth, first, last,
+                    int(stage.add), code.rem(body.step, 2),
+                )  # fmt: skip
 
     def pack(self, name: str, programs: list[Program]) -> None:
         """A function that packs the matrices of some programs."""

@@ -1,7 +1,7 @@
 """The executor `native`: compiles the programs of a plan, and conducts them over a sequence."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import llvmlite.binding as llvm
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from elman.through_time.native import emit, host, library, pool
 from elman.through_time.native.call import Call, Layout
 from elman.through_time.native.recipe import Gradients
+from elman.through_time.native.rows import rows_of
 from elman.through_time.native.signatures import SIGNATURES, full_name
 from elman.through_time.plan import Plan
 
@@ -25,12 +26,12 @@ class Library:
         addresses = {name: self.code[full_name(name, self.real)] for name in SIGNATURES}
         for name, address in addresses.items():
             llvm.add_symbol(full_name(name, self.real), address)
-        self._alone, self._team = host.callable_at(addresses["alone"]), addresses["team"]
+        self.alone, self._team = host.callable_at(addresses["alone"]), addresses["team"]
 
     def run(self, data: int, threads: int) -> None:
         """Call the function whose address is the first of the slots at `data`, on some threads."""
         if threads == 1:
-            self._alone(data)
+            self.alone(data)
         else:
             pool.parallel(self._team, data, threads)
 
@@ -65,6 +66,7 @@ class Native:
             "backward": Layout(plan, plan.backward, plan.after, self.real, number),
         }
         self._gradients = Gradients(plan, dtype)
+        self.run_alone = self._library.alone
 
     def forward(
         self,
@@ -72,38 +74,43 @@ class Native:
         states: Sequence[Tensor],
         parameters: Sequence[Tensor],
         draws: Sequence[Tensor],
+        sizes: Tensor | None,
         keep: bool,
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Run the loop over x (T, B, D), contiguous like all tensors here, with what it draws.
+        """Run the loop over x (T, B, D), or packed rows (N, D) and their sizes, with what it draws.
+
+        All tensors are contiguous.
 
         Returns:
             The first state of every step, the final states, and what `backward` needs to find kept.
         """
-        plan, (T, B, _) = self.plan, x.shape
+        plan, rows = self.plan, rows_of(x, states, sizes)
         loop = "forward" if keep else "inference"
-        call, function = Call(self.layouts[loop], self._library.run, x, parameters), self.functions
-        outputs = x.new_empty(T, B, plan.widths[0])
+        call, function = Call(self.layouts[loop], self._library.run, rows, x, parameters), self.functions
+        lead = x.shape[:-1]
+        outputs = x.new_empty(*lead, plan.widths[0])
         _given(call, x, draws)
         more = []  # that `backward` needs
         if keep:
-            more.append(x.new_empty(T, B, plan.kept_width))
+            more.append(x.new_empty(*lead, plan.kept_width))
             call.along("kept", more[0])
-        finals = []
+        finals: list[Callable[[], Tensor]] = []
         for i, (state, size) in enumerate(zip(states, plan.widths, strict=True)):
             if i == 0 or (keep and plan.sequences[i]):
-                sequence = x.new_empty(T, B, size) if i else outputs
+                sequence = x.new_empty(*lead, size) if i else outputs
                 call.along(f"state{i}", sequence, before=state)
-                finals.append(sequence[-1])
+                finals.append(functools.partial(rows.last, sequence, state))
                 more += [sequence] if i else []
             else:
-                finals.append(call.swapped(f"state{i}", size, state, 0)[T % 2])
-        call.run(function["pack_forward"])
+                finals.append(functools.partial(rows.half, call.swapped(f"state{i}", size, state, 0)))
+        if not call.direct:
+            call.run(function["pack_forward"])
         for begin, end in call.chunks:
             call.move(begin, end)
             if plan.before.stages:
                 call.run(function["before"])
             call.run(function[loop])
-        return outputs, [final.clone() for final in finals], more
+        return outputs, [final() for final in finals], more
 
     def backward(
         self,
@@ -113,6 +120,7 @@ class Native:
         states: Sequence[Tensor],
         parameters: Sequence[Tensor],
         draws: Sequence[Tensor],
+        sizes: Tensor | None,
         outputs: Tensor,
         kept: Sequence[Tensor],
         of_x: bool,
@@ -128,6 +136,7 @@ class Native:
             states: as in `forward`.
             parameters: as in `forward`.
             draws: as in `forward`.
+            sizes: as in `forward`.
             outputs: of `forward`.
             kept: of `forward`.
             of_x: whether the gradient of x is wanted.
@@ -137,18 +146,18 @@ class Native:
         Returns:
             The gradients of x, of the initial states and of the parameters: of what was asked for.
         """
-        plan, (T, B, D) = self.plan, x.shape
-        call, function = Call(self.layouts["backward"], self._library.run, x, parameters), self.functions
+        plan, rows = self.plan, rows_of(x, states, sizes)
+        call, function = Call(self.layouts["backward"], self._library.run, rows, x, parameters), self.functions
         sequences = iter((outputs, *kept[1:]))
         _given(call, x, draws)
         call.along("kept", kept[0])
         for i, (state, size) in enumerate(zip(states, plan.widths, strict=True)):
             if i == 0 or plan.sequences[i]:
                 call.along(f"state{i}", next(sequences), before=state)
-            call.swapped(f"d_state{i}", size, d_finals[i], T % 2)
-        call.cotangent(dy if dy is not None else x.new_zeros(1, 1, 1).expand(T, B, plan.widths[0]))
+            call.swapped(f"d_state{i}", size, d_finals[i], rows.T % 2)
+        call.cotangent(dy if dy is not None else x.new_zeros([1] * x.dim()).expand(*x.shape[:-1], plan.widths[0]))
         after = plan.after.stages and (of_x or (of_parameters and plan.sums_need_after))
-        dx = x.new_empty(T, B, D) if plan.dx is not None and (of_x or after or plan.loop_makes_dx) else None
+        dx = torch.empty_like(x) if plan.dx is not None and (of_x or after or plan.loop_makes_dx) else None
         if dx is not None:
             call.along("dx", dx)
         sums = [x.new_empty(shape) for shape in self._gradients.shapes] if of_parameters else []

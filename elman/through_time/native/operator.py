@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import prod
 from typing import Any
 
@@ -16,14 +16,15 @@ from elman.through_time.outputs import joined
 
 _library = torch.library.Library("elman", "DEF")
 _library.define(
-    "forward(str plan, Tensor x, Tensor[] states, Tensor[] parameters, Tensor[] draws, bool keep) "
+    "forward(str plan, Tensor x, Tensor[] states, Tensor[] parameters, Tensor[] draws, Tensor? sizes, bool keep) "
     "-> (Tensor, Tensor[], Tensor[])"
 )
 _library.define(
     "backward(str plan, Tensor? dy, Tensor?[] d_finals, Tensor x, Tensor[] states, Tensor[] parameters, "
-    "Tensor[] draws, Tensor outputs, Tensor[] kept, bool of_x, bool of_states, bool of_parameters) -> Tensor[]"
+    "Tensor[] draws, Tensor? sizes, Tensor outputs, Tensor[] kept, bool of_x, bool of_states, bool of_parameters) "
+    "-> Tensor[]"
 )
-_library.define("draw(str plan, Tensor x) -> Tensor[]", tags=(torch.Tag.nondeterministic_seeded,))
+_library.define("draw(str plan, Tensor x, Tensor? sizes) -> Tensor[]", tags=(torch.Tag.nondeterministic_seeded,))
 forward_op = torch.ops.elman.forward.default
 backward_op = torch.ops.elman.backward.default
 draw_op = torch.ops.elman.draw.default
@@ -31,10 +32,11 @@ PLAIN = {Tensor, nn.Parameter, type(None)}
 
 
 def _forward(
-    plan: str, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], draws: Sequence[Tensor], keep: bool
-) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    plan: str, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], draws: Sequence[Tensor],
+    sizes: Tensor | None, keep: bool,
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:  # fmt: skip
     x, states = x.contiguous(), [state.contiguous() for state in states]
-    return compiled(plan, x.dtype).forward(x, states, parameters, draws, keep)
+    return compiled(plan, x.dtype).forward(x, states, parameters, draws, sizes, keep)
 
 
 def _backward(
@@ -45,6 +47,7 @@ def _backward(
     states: Sequence[Tensor],
     parameters: Sequence[Tensor],
     draws: Sequence[Tensor],
+    sizes: Tensor | None,
     outputs: Tensor,
     kept: Sequence[Tensor],
     of_x: bool,
@@ -55,7 +58,7 @@ def _backward(
     x, states = x.contiguous(), [state.contiguous() for state in states]
     outputs, kept = outputs.contiguous(), [k.contiguous() for k in kept]
     dx, d_states, d_parameters = native.backward(
-        dy, d_finals, x, states, parameters, draws, outputs, kept, of_x, of_states, of_parameters
+        dy, d_finals, x, states, parameters, draws, sizes, outputs, kept, of_x, of_states, of_parameters
     )
     found = [*([dx] if of_x else []), *d_states, *d_parameters]
     like = _asked(x, states, parameters, of_x, of_states, of_parameters)
@@ -70,37 +73,36 @@ def _asked(
 
 
 def _fake_forward(
-    plan: str, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], draws: Sequence[Tensor], keep: bool
-) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    T, B, _ = x.shape
-    made = known(plan).plan
-    finals = [x.new_empty(B, size) for size in made.widths]
-    kept = [x.new_empty(T, B, made.kept_width)]
+    plan: str, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], draws: Sequence[Tensor],
+    sizes: Tensor | None, keep: bool,
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:  # fmt: skip
+    made, lead = known(plan).plan, x.shape[:-1]
+    finals = [state.new_empty(state.shape) for state in states]
+    kept = [x.new_empty(*lead, made.kept_width)]
     later = zip(made.widths[1:], made.sequences[1:], strict=True)
-    kept += [x.new_empty(T, B, size) for size, sequence in later if sequence]
-    return x.new_empty(T, B, made.widths[0]), finals, kept if keep else []
+    kept += [x.new_empty(*lead, size) for size, sequence in later if sequence]
+    return x.new_empty(*lead, made.widths[0]), finals, kept if keep else []
 
 
 def _fake_backward(
     plan: str, dy: Any, d_finals: Any, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor],
-    draws: Sequence[Tensor], outputs: Tensor, kept: Any, of_x: bool, of_states: bool, of_parameters: bool,
+    draws: Sequence[Tensor], sizes: Any, outputs: Tensor, kept: Any, of_x: bool, of_states: bool, of_parameters: bool,
 ) -> list[Tensor]:  # fmt: skip
     like = _asked(x, states, parameters, of_x, of_states, of_parameters)
     return [tensor.new_empty(tensor.shape) for tensor in like]
 
 
-def _draw(plan: str, x: Tensor) -> list[Tensor]:
-    return drawn(known(plan).plan.step.draws, x)
+def _draw(plan: str, x: Tensor, sizes: Tensor | None) -> list[Tensor]:
+    return drawn(known(plan).plan.step.draws, x, sizes)
 
 
-def _fake_draw(plan: str, x: Tensor) -> list[Tensor]:
-    T, B, _ = x.shape
-    return [x.new_empty(T, B, prod(draw.shape)) for draw in known(plan).plan.step.draws]
+def _fake_draw(plan: str, x: Tensor, sizes: Tensor | None) -> list[Tensor]:
+    return [x.new_empty(*x.shape[:-1], prod(draw.shape)) for draw in known(plan).plan.step.draws]
 
 
-def draw(plan: str, x: Tensor) -> list[Tensor]:
-    """All random numbers that a plan needs for a sequence x."""
-    found: list[Tensor] = draw_op(plan, x.detach()) if _watched((x,)) else _draw(plan, x)
+def draw(plan: str, x: Tensor, sizes: Tensor | None) -> list[Tensor]:
+    """All random numbers that a plan needs for a sequence x, or packed ones."""
+    found: list[Tensor] = draw_op(plan, x.detach(), sizes) if _watched((x,)) else _draw(plan, x, sizes)
     return found
 
 
@@ -120,15 +122,16 @@ def _watched(tensors: Iterable[Tensor | None]) -> bool:
 class _Through(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, plan: str, keep: bool, count: int, draws: Sequence[Tensor], x: Tensor, *rest: Tensor
-    ) -> tuple[Tensor, ...]:
+        ctx: Any, plan: str, keep: bool, count: int, draws: Sequence[Tensor], sizes: Tensor | None, x: Tensor,
+        *rest: Tensor,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
         states, parameters = rest[:count], rest[count:]
         if _watched((x, *rest)):
             with torch._C._AutoDispatchBelowAutograd():
-                outputs, finals, kept = forward_op(plan, x, states, parameters, draws, keep)
+                outputs, finals, kept = forward_op(plan, x, states, parameters, draws, sizes, keep)
         else:
-            outputs, finals, kept = _forward(plan, x, states, parameters, draws, keep)
-        ctx.plan, ctx.count = plan, count
+            outputs, finals, kept = _forward(plan, x, states, parameters, draws, sizes, keep)
+        ctx.plan, ctx.count, ctx.sizes = plan, count, sizes
         ctx.save_for_backward(x, outputs, *rest, *draws, *kept)
         ctx.kept, ctx.draws = len(kept), len(draws)
         ctx.mark_non_differentiable(*kept)
@@ -141,20 +144,25 @@ class _Through(torch.autograd.Function):
         ends = [0, 1, 2, 2 + count, len(saved) - ctx.kept - ctx.draws, len(saved) - ctx.kept, len(saved)]
         (x,), (outputs,), states, parameters, draws, kept = (saved[a:b] for a, b in pairwise(ends))
         d_finals = d_rest[:count]
-        needed = ctx.needs_input_grad[4:]
+        needed = ctx.needs_input_grad[5:]
         asked = needed[0], any(needed[1 : 1 + count]), any(needed[1 + count :])
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            found = _by_loop(ctx.plan, dy, d_finals, x, states, parameters, draws, needed)
+            found = _by_loop(ctx.plan, dy, d_finals, x, states, parameters, draws, ctx.sizes, needed)
         else:
             op: Callable[..., list[Tensor]] = backward_op if _watched((*d_rest, *saved)) else _backward
-            of = iter(op(ctx.plan, dy, d_finals, x, states, parameters, draws, outputs, kept, *asked))
+            of = iter(op(ctx.plan, dy, d_finals, x, states, parameters, draws, ctx.sizes, outputs, kept, *asked))
             kinds = [asked[0], *(asked[1] for _ in states), *(asked[2] for _ in parameters)]
             found = [next(of) if wanted else None for wanted in kinds]
         made = known(ctx.plan).plan
-        # What nothing reaches has no gradient, rather than zeros.
-        reached = (made.dx, *made.d_states, *made.d_parameters)
+        # What nothing reaches has no gradient, rather than zeros. A state is reached where a sequence has no step.
+        ended = ctx.sizes is not None
+        reached = (made.dx is not None, *(ended or d is not None for d in made.d_states), *_some(made.d_parameters))
         wanted = zip(found, needed, reached, strict=True)
-        return (None, None, None, None, *(g if n and r is not None else None for g, n, r in wanted))
+        return (None, None, None, None, None, *(g if n and r else None for g, n, r in wanted))
+
+
+def _some(gradients: Sequence[Any]) -> list[bool]:
+    return [gradient is not None for gradient in gradients]
 
 
 def _by_loop(
@@ -165,9 +173,13 @@ def _by_loop(
     states: Sequence[Tensor],
     parameters: Sequence[Tensor],
     draws: Sequence[Tensor],
+    sizes: Tensor | None,
     needed: Sequence[bool],
 ) -> list[Tensor | None]:
     """The gradients as the loop executor makes them, which can be differentiated again."""
+    # Of these alone, and not of what they were made of: a state may come from a call with the same parameters.
+    x, *rest = (t.view_as(t) for t in (x, *states, *parameters))
+    states, parameters = rest[: len(states)], rest[len(states) :]
     entry = known(plan)
     cell = next(iter(entry.cells), None)
     if cell is None:
@@ -175,9 +187,10 @@ def _by_loop(
     named = dict(zip(entry.plan.step.parameters, parameters, strict=True))
     own = int(bool(entry.plan.step.output))
     given = states[own] if entry.plan.step.single else tuple(states[own:])
-    with Given(values[t] for t in range(len(x)) for values in draws) if draws else nullcontext():
-        outputs, finals = loop.run(cell, named, x, given)
-    results = (joined(outputs, 2), *loop.each(finals))
+    steps = [values.unbind(0) if sizes is None else values.split(sizes.tolist()) for values in draws]
+    with Given(chain.from_iterable(zip(*steps, strict=True))) if draws else nullcontext():
+        outputs, finals = loop.run(cell, named, x, given, sizes)
+    results = (joined(outputs, x.dim() - 1), *loop.each(finals))
     pairs = [(result, d) for result, d in zip(results, (dy, *d_finals[own:]), strict=True) if d is not None]
     inputs = [tensor for tensor, need in zip((x, *states, *parameters), needed, strict=True) if need]
     found = iter(
@@ -187,13 +200,14 @@ def _by_loop(
 
 
 def _differentiable(
-    plan: str, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], draws: Sequence[Tensor], keep: bool
-) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    plan: str, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], draws: Sequence[Tensor],
+    sizes: Tensor | None, keep: bool,
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:  # fmt: skip
     if not keep:
         with torch._C._AutoDispatchBelowAutograd():
-            return forward_op(plan, x, states, parameters, draws, keep)  # type: ignore[no-any-return]
+            return forward_op(plan, x, states, parameters, draws, sizes, keep)  # type: ignore[no-any-return]
     count = len(states)
-    outputs, *rest = _Through.apply(plan, keep, count, draws, x, *states, *parameters)  # type: ignore[no-untyped-call]
+    outputs, *rest = _Through.apply(plan, keep, count, draws, sizes, x, *states, *parameters)  # type: ignore[no-untyped-call]
     return outputs, rest[:count], rest[count:]
 
 
@@ -207,10 +221,11 @@ torch.library.register_fake("elman::backward", _fake_backward, lib=_library)
 
 
 def apply(
-    plan: str, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], draws: Sequence[Tensor]
-) -> tuple[Tensor, list[Tensor]]:
-    """Run a plan over a sequence; the outputs and the final states."""
+    plan: str, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], draws: Sequence[Tensor],
+    sizes: Tensor | None,
+) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
+    """Run a plan over a sequence, or packed ones; the outputs and the final states."""
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *states, *parameters))
     forward = forward_op if _watched((x, *states, *parameters)) else _differentiable if keep else _forward
-    outputs, finals, _ = forward(plan, x, states, parameters, draws, keep)
+    outputs, finals, _ = forward(plan, x, states, parameters, draws, sizes, keep)
     return outputs, finals

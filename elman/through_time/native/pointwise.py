@@ -39,7 +39,7 @@ class Values:
             end = code.choose(alone, end, begin)
         places = dict.fromkeys([*stage.places(), *(store.place for store in stage.stores)])
         starts = {place: body.start(place) for place in places}
-        with code.loop(begin, end) as row:
+        with code.loop(begin, end, body.skip) as row:
             self.row = row
             self.rows = {p: code.at(start, code.mul(row, body.stride(p))) for p, start in starts.items()}
             self.totals = {place: [code.local(body.real.vector) for _ in range(TOGETHER)] for place in self.into}
@@ -126,8 +126,9 @@ class Values:
         found = [self._vector(self.rows[place], index, part) for index in indices]
         if place.buffer.kind is not Kind.COTANGENT:
             return found
+        step = code.mul(body.step, body.slot("dy.step")), code.mul(body.first_row(), body.slot("dy.begin"))
         row = code.mul(self.row, body.slot("dy.row"))
-        dy = code.at(body.pointer("dy"), code.add(code.mul(body.step, body.slot("dy.step")), row, place.offset))
+        dy = code.at(body.pointer("dy"), code.add(*step, row, place.offset))
         more = [self._vector(dy, index, part) for index in indices]
         return [code.b.fadd(value, d) for value, d in zip(found, more, strict=True)]
 

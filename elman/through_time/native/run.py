@@ -11,6 +11,7 @@ from elman.through_time.loop import State, each
 from elman.through_time.native import registry
 from elman.through_time.native.operator import apply, draw
 from elman.through_time.native.registry import Planned, Sizes
+from elman.through_time.native.step import Step, can_step
 from elman.through_time.outputs import Output, apart, row_width
 
 DTYPES = (torch.float32, torch.float64)
@@ -49,7 +50,7 @@ def run(
         x, states = x.to(dtype), tuple(s.to(dtype) for s in states)
     transformed = not torch.compiler.is_compiling() and _transformed((x, *states, *values))
     # What is exported must run without us, and a plan lives in this process.
-    if transformed or torch.compiler.is_exporting() or x.shape[1] == 0 or sizes is not None:
+    if transformed or torch.compiler.is_exporting() or (sizes is None and x.shape[1] == 0):
         return loop.run(cell, every, x, state, sizes)
     plan = Planned("", unfit((x, *states, *values)))
     if not plan.reason:
@@ -63,8 +64,8 @@ def run(
         return loop.run(cell, every, x, state, sizes)
     own = int(bool(plan.output))  # an output that is no state is one that nobody reads
     if own:
-        states = (x.new_zeros(x.shape[1], row_width(plan.output)), *states)
-    rows, finals = apply(plan.key, x, states, values, draw(plan.key, x) if plan.draws else [])
+        states = (x.new_zeros(states[0].shape[0], row_width(plan.output)), *states)
+    rows, finals = apply(plan.key, x, states, values, draw(plan.key, x, sizes) if plan.draws else [], sizes)
     outputs = apart(rows, plan.output) if own else rows
     return outputs, finals[own] if isinstance(state, Tensor) else tuple(finals[own:])
 
@@ -79,7 +80,7 @@ def why_not(cell: nn.Module, parameters: Mapping[str, Tensor], input_size: int, 
 
 def _sizes(cell: nn.Module, x: Tensor, state: State) -> tuple[int, Sizes]:
     """D, and the width of the state, or of each state where there are several."""
-    input_size = x.shape[2]
+    input_size = x.shape[-1]
     size: Sizes = state.shape[1] if isinstance(state, Tensor) else tuple(s.shape[1] for s in state)
     if torch.compiler.is_compiling():
         # A compiler may see symbols in the shapes; the layers have checked that they are what the cell tells.
@@ -114,3 +115,16 @@ def _transformed(tensors: Sequence[Tensor]) -> bool:
     if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
         return True
     return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def step_of(
+    cell: nn.Module, parameters: Mapping[str, Tensor], input_size: int, state_size: Sizes, x: Tensor
+) -> Step | None:
+    """A cell's step by itself, for as many rows as x (B, D) has; None if there is none that needs nothing else."""
+    if unfit((x, *parameters.values())):
+        return None
+    plan = registry.planned(cell, _shapes(parameters), input_size, state_size)
+    if plan.reason or plan.output:
+        return None
+    native = registry.compiled(plan.key, x.dtype)
+    return Step(native, tuple(parameters.values()), x, len(x)) if can_step(native, len(x)) else None

@@ -9,6 +9,7 @@ from elman.through_time.native.writer import INT, POINTER, Code, Real
 SIGNATURES = {
     "pack": ("*source", "step_k", "step_n", "K", "N", "begin", "end", "*panels"),
     "product": ("*a", "lda", "*panels", "*c", "ldc", "M", "N", "K", "begin", "end", "add", "back"),
+    "direct": ("*a", "lda", "*w", "step_k", "step_n", "*c", "ldc", "M", "N", "K", "begin", "end", "add"),
     "outer": ("*d", "ldd", "*x", "ldx", "*c", "ldc", "R", "M", "N", "part", "parts", "add", "*sums", "*scratch"),
     "barrier": ("*memory", "all", "yield"),
     "alone": ("*data",),

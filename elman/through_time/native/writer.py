@@ -189,6 +189,14 @@ class Code:
         lanes = [int(lane < count) for lane in range(self.real.lanes)]
         return ir.Constant(ir.VectorType(ir.IntType(1), self.real.lanes), lanes)
 
+    def lanes_below(self, count: Value) -> Value:
+        """The mask of as many first lanes as a value says."""
+        lanes = self.real.lanes
+        counts = ir.Constant(ir.VectorType(INT, lanes), list(range(lanes)))
+        undefined = ir.Constant(ir.VectorType(INT, lanes), ir.Undefined)
+        one = self.b.insert_element(undefined, count, ir.IntType(32)(0))
+        return self.b.icmp_signed("<", counts, self.shuffle(one, undefined, [0] * lanes))
+
     # Vectors.
 
     def fill(self, value: Any) -> Value:

@@ -1,0 +1,204 @@
+"""A sequence run without keeping anything but a few states, and again from these, window by window, in backward."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from elman.bptt._repeatable import why_not
+from elman.bptt._through import Through
+from elman.through_time import Output, State, each, run
+from elman.through_time.seed import seeded
+
+
+class Windows(NamedTuple):
+    """Which steps run again together, and which gradients go back through them.
+
+    Args:
+        begins: the first step of each, from 0 up.
+        ends: the step behind the last of each.
+        of_outputs: the first step of the window through which the gradient of each row of the outputs goes back, (T,)
+            or packed (N,); None where the windows follow one another, each handing its gradient to the one before.
+        of_finals: the same for the final states: of each sequence, (B,), or of all, ().
+    """
+
+    begins: tuple[int, ...]
+    ends: tuple[int, ...]
+    of_outputs: Tensor | None = None
+    of_finals: Tensor | None = None
+
+
+def again(
+    cell: nn.Module,
+    parameters: Mapping[str, Tensor],
+    x: Tensor,
+    state: State,
+    executor: str,
+    sizes: Tensor | None,
+    windows: Windows,
+) -> tuple[Output, State]:
+    """As `elman.through_time.run`, with the gradients of these windows and the memory of one of them.
+
+    Raises:
+        RuntimeError: if the steps of the cell cannot run again; for transforms of torch.func.
+    """
+    tensors = (*each(state), *parameters.values())
+    keeps = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *tensors))
+    # Under torch.func, chained windows give what is right without running again: only their memory is not saved.
+    transformed = not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
+    if not keeps or len(windows.begins) == 1 or (transformed and windows.of_outputs is None):
+        return run(cell, parameters, x, state, executor, sizes)
+    if transformed:
+        raise RuntimeError(
+            "Truncated: expected gradients of torch.autograd, got a transform of torch.func; use Full there"
+        )
+    if reason := why_not(cell, parameters, x, state, sizes):
+        name = cell._get_name()
+        raise RuntimeError(f"{name}: bptt: expected Full, for the steps of {name} cannot run again: {reason}")
+    through = Through(cell, tuple(parameters), None if isinstance(state, Tensor) else len(state), executor, sizes, x)
+    results = _Again.apply(through, windows, x, *tensors)  # type: ignore[no-untyped-call]
+    outputs, finals = results[: -through.states], results[-through.states :]
+    return through.output(outputs), finals[0] if isinstance(state, Tensor) else finals
+
+
+class _Again(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, through: Through, windows: Windows, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        given, parameters = (
+            [tensor.detach() for tensor in part] for part in (rest[: through.states], rest[through.states :])
+        )
+        states, outputs, kept = tuple(given), list[Tensor](), list[Tensor]()
+        for k, (begin, end) in enumerate(pairwise((*windows.begins, through.steps))):
+            if k == 1:
+                kept = [state.new_empty(len(windows.begins) - 1, *state.shape) for state in states]
+            for all_kept, state in zip(kept, states, strict=False):
+                all_kept[k - 1] = state
+            through.drawn.note()
+            rows = through.rows(begin, end)
+            found, states = through.run(x.detach()[rows], begin, end, states, parameters)
+            # Each piece goes to its place at once: joined at the end, the outputs would be there twice.
+            outputs = outputs or [value.new_empty(through.first[-1], *value.shape[1:]) for value in found]
+            for whole, value in zip(outputs, found, strict=True):
+                whole[rows] = value
+        through.drawn.note()
+        ctx.through, ctx.windows = through, windows
+        ctx.save_for_backward(x, *rest, *kept)
+        # Memory of their own: a state may be a view of something larger, or stand in two places.
+        return (*outputs, *(state.clone() for state in states))
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        through, windows, (x, *saved) = ctx.through, ctx.windows, ctx.saved_tensors
+        states, count = through.states, through.states + len(through.names)
+        kept = [saved[:states], *zip(*saved[count:], strict=True)]
+        back = _Back(through, windows, x, kept, saved[states:count], cotangents, ctx.needs_input_grad[2:])
+        found = back.differentiable() if torch.is_grad_enabled() else back.gradients()
+        return (None, None, *found)
+
+
+class _Back:
+    """The backward step.
+
+    Args:
+        through: what runs steps.
+        windows: which ones run together.
+        x: of the call.
+        kept: the states at the beginning of each window.
+        parameters: of the call.
+        cotangents: of the outputs and of the final states.
+        needed: whether the gradients of x, of each initial state and of each parameter are wanted.
+    """
+
+    def __init__(
+        self,
+        through: Through,
+        windows: Windows,
+        x: Tensor,
+        kept: Sequence[Sequence[Tensor]],
+        parameters: Sequence[Tensor],
+        cotangents: Sequence[Tensor | None],
+        needed: Sequence[bool],
+    ) -> None:
+        self.through, self.windows, self.x, self.kept, self.parameters = through, windows, x, kept, parameters
+        self.of_outputs, self.of_finals = cotangents[: -through.states], cotangents[-through.states :]
+        self.of_x, *rest = needed
+        self.of_states, self.of_parameters = rest[: through.states], rest[through.states :]
+
+    @property
+    def chained(self) -> bool:
+        """Whether the gradient goes from each window to the one before."""
+        return self.windows.of_outputs is None
+
+    def gradients(self) -> list[Tensor | None]:
+        """Those of x, of the initial states and of the parameters, window by window, the last first."""
+        parameters = [_leaf(p, needed) for p, needed in zip(self.parameters, self.of_parameters, strict=True)]
+        dx = torch.zeros_like(self.x) if self.of_x else None
+        carried = self.of_finals
+        for k, (begin, end) in reversed(list(enumerate(zip(*self.windows[:2], strict=True)))):
+            rows = self.through.rows(begin, end)
+            x = _leaf(self.x[rows], self.of_x)
+            asked = [(k > 0 and self.chained) or (k == 0 and needed) for needed in self.of_states]
+            states = [_leaf(state, needed) for state, needed in zip(self.kept[k], asked, strict=True)]
+            with torch.enable_grad(), self.through.as_before(k):
+                outputs, finals = self.through.run(x, begin, end, states, parameters)
+                _backward((*outputs, *finals), self.cotangents(k, carried))
+            if dx is not None and x.grad is not None:
+                dx[rows] += x.grad
+            if self.chained or k == 0:
+                carried = [state.grad for state in states]
+        return [dx, *carried, *(p.grad for p in parameters)]
+
+    def cotangents(self, k: int, of_finals: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """Those of the outputs of window k and of the states after it."""
+        begin, end = self.windows.begins[k], self.windows.ends[k]
+        rows = self.through.rows(begin, end)
+        of_outputs = [None if d is None else d[rows] for d in self.of_outputs]
+        if self.windows.of_outputs is None:
+            return [*of_outputs, *of_finals]
+        assert self.windows.of_finals is not None
+        own = self.windows.of_outputs[rows] == begin
+        ends_here = self.windows.of_finals == begin
+        return [*(_where(own, d) for d in of_outputs), *(_where(ends_here, d) for d in self.of_finals)]
+
+    def differentiable(self) -> list[Tensor | None]:
+        """As `gradients`, such that they can be differentiated again; all windows are kept at once."""
+        results: list[Tensor] = []
+        cotangents: list[Tensor | None] = []
+        # Of these alone, and not of what they were made of: a state may come from a call with the same parameters.
+        x, *given = (t.view_as(t) for t in (self.x, *self.kept[0], *self.parameters))
+        states, parameters = tuple(given[: self.through.states]), given[self.through.states :]
+        for k, (begin, end) in enumerate(zip(*self.windows[:2], strict=True)):
+            states = states if self.chained or k == 0 else tuple(self.kept[k])
+            with self.through.as_before(k):
+                outputs, states = self.through.run(x[self.through.rows(begin, end)], begin, end, states, parameters)
+            last = k == len(self.kept) - 1 or not self.chained
+            results += [*outputs, *states]
+            cotangents += self.cotangents(k, self.of_finals if last else [None for _ in states])
+        pairs = [(r, d) for r, d in zip(results, cotangents, strict=True) if d is not None and r.requires_grad]
+        needed = [self.of_x, *self.of_states, *self.of_parameters]
+        inputs = [t for t, n in zip((x, *given), needed, strict=True) if n]
+        of = iter(
+            torch.autograd.grad(
+                [r for r, _ in pairs], inputs, [d for _, d in pairs], create_graph=True, allow_unused=True
+            )
+        )
+        return [next(of) if n else None for n in needed]
+
+
+def _leaf(tensor: Tensor, needed: bool) -> Tensor:
+    return tensor.detach().requires_grad_(needed)
+
+
+def _where(own: Tensor, d: Tensor | None) -> Tensor | None:
+    """The rows of a cotangent that are a window's own; of the others, zeros."""
+    return None if d is None else d.where(own.view(*own.shape, *[1] * (d.dim() - own.dim())), 0)
+
+
+def _backward(results: Sequence[Tensor], cotangents: Sequence[Tensor | None]) -> None:
+    """Add to the gradients of all leaves."""
+    pairs = [(r, d) for r, d in zip(results, cotangents, strict=True) if d is not None and r.requires_grad]
+    if pairs:
+        seeded([r for r, _ in pairs], [d for _, d in pairs]).backward()

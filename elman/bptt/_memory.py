@@ -1,0 +1,55 @@
+"""Amounts of memory: in words, and of a step."""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from elman.bptt._random import drawing_from, stand
+from elman.through_time import State, each, run
+
+UNITS = {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+AMOUNT = re.compile(r"(\d+|\d*\.\d+)\s*([a-z]+)", re.IGNORECASE)
+
+
+def parsed(memory: object) -> float:
+    """The bytes of an amount of memory, "512MB" or a number; 0 for what is none."""
+    if isinstance(memory, int) and not isinstance(memory, bool):
+        return max(memory, 0)
+    found = AMOUNT.fullmatch(memory.strip()) if isinstance(memory, str) else None
+    return float(found[1]) * UNITS.get(found[2].lower(), 0) if found else 0
+
+
+class Kept(NamedTuple):
+    """Bytes that are kept for the backward step."""
+
+    step: int  # of every step, with its output
+    state: int  # of a state between two segments
+
+
+def kept(
+    cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, executor: str, sizes: Tensor | None
+) -> Kept:
+    """What a call keeps of each of its steps: found by running one and two."""
+
+    def first(steps: int) -> int:
+        rows = x[:steps] if sizes is None else x[: int(sizes[:steps].sum())]
+        pieces: dict[int, int] = {}
+
+        def note(tensor: Tensor) -> Tensor:
+            memory = tensor.untyped_storage()
+            pieces[memory.data_ptr()] = memory.nbytes()
+            return tensor
+
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            output, _ = run(cell, parameters, rows, state, executor, None if sizes is None else sizes[:steps])
+        for value in output.values() if isinstance(output, dict) else (output,):
+            note(value)
+        for there in (x, *each(state), *parameters.values()):
+            pieces.pop(there.untyped_storage().data_ptr(), None)
+        return sum(pieces.values())
+
+    with drawing_from(stand(x.device), x.device):
+        return Kept(first(2) - first(1), sum(s.nbytes for s in each(state)))

@@ -1,0 +1,73 @@
+"""A call of a cell over time, of which some steps may run again as they did before."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import accumulate
+
+import torch
+from torch import Tensor, nn
+
+from elman.bptt._random import Stands
+from elman.through_time import Output, each, run
+
+
+class Through:
+    """A cell and all that is no tensor of a call.
+
+    Args:
+        cell: as in `elman.through_time.run`.
+        names: of the parameters.
+        states: how many there are in a tuple; None for a tensor.
+        executor: as there.
+        sizes: as there.
+        x: as there.
+    """
+
+    def __init__(
+        self, cell: nn.Module, names: Sequence[str], states: int | None, executor: str, sizes: Tensor | None, x: Tensor
+    ) -> None:
+        self.cell, self.names, self.executor, self.sizes = cell, names, executor, sizes
+        self.single, self.states = states is None, states or 1
+        self.outputs: tuple[str, ...] | None = None  # their names, where they have any
+        self.first = range(len(x) + 1) if sizes is None else (0, *accumulate(sizes.tolist()))  # row of each step
+        self.drawn = Stands(x.device)
+        self.autocast = _autocast(x.device.type)
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return len(self.first) - 1
+
+    def rows(self, begin: int, end: int) -> slice:
+        """Of x and of the outputs, those of steps begin .. end."""
+        return slice(self.first[begin], self.first[end])
+
+    def run(
+        self, x: Tensor, begin: int, end: int, states: Sequence[Tensor], parameters: Sequence[Tensor]
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The outputs of steps begin .. end, whose rows of the input are x, and the states after them."""
+        sizes = None if self.sizes is None else self.sizes[begin:end]
+        named = dict(zip(self.names, parameters, strict=True))
+        output, state = run(self.cell, named, x, states[0] if self.single else tuple(states), self.executor, sizes)
+        if isinstance(output, dict):
+            self.outputs = tuple(output)
+            return tuple(output.values()), each(state)
+        return (output,), each(state)
+
+    def output(self, values: Sequence[Tensor]) -> Output:
+        """Outputs in the form in which the cell gives them."""
+        return values[0] if self.outputs is None else dict(zip(self.outputs, values, strict=True))
+
+    @contextmanager
+    def as_before(self, window: int) -> Iterator[None]:
+        """Within, random numbers and precision are those that the window had at first."""
+        with self.drawn.drawing_from(window), self.autocast():
+            yield
+
+
+def _autocast(device: str) -> Callable[[], AbstractContextManager[object]]:
+    """What makes a context whose precision is that of now."""
+    if not torch.amp.is_autocast_available(device):
+        return nullcontext
+    enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+    return lambda: torch.autocast(device, dtype, enabled)

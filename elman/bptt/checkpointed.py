@@ -1,0 +1,82 @@
+"""Backpropagation through time that keeps a few states, and runs the steps between them again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+
+from torch import Tensor, nn
+
+from elman.bptt._again import Windows, again
+from elman.bptt._memory import Kept, kept, parsed
+from elman.bptt.mode import Mode
+from elman.through_time import Output, State
+
+
+@dataclass(frozen=True)
+class Checkpointed(Mode):
+    """The gradient of `Full` in little memory: that of the states between segments, and of the steps of one segment.
+
+    In backward each segment runs again, from the state at its beginning: the price is a second forward pass.
+
+    Chen, Xu, Zhang and Guestrin, arXiv:1604.06174; for recurrent networks Gruslys and others, arXiv:1606.03401.
+
+    Args:
+        segments: how many; "sqrt" for as many as each has steps.
+        memory: instead of these, what may be kept for the backward step of one layer: "512MB", "2 GiB", or a number of
+            bytes; there are as few segments as fit. The inputs, the outputs and the gradients of both are not counted.
+
+    Raises:
+        ValueError: for what is no number of segments or no amount of memory, or for both; in a call, if no number of
+            segments fits into the memory.
+
+    >>> import elman, torch
+    >>> layer = elman.LSTM(3, 5, bptt=Checkpointed())
+    >>> outputs, (h, c) = layer(torch.randn(2500, 2, 3))  # 50 segments of 50 steps
+    >>> h.sum().backward()
+    >>> layer.bptt = Checkpointed(memory="100KB")
+    """
+
+    segments: int | str = "sqrt"
+    memory: int | str | None = None
+
+    def __post_init__(self) -> None:
+        number = isinstance(self.segments, int) and not isinstance(self.segments, bool) and self.segments >= 1
+        if not number and self.segments != "sqrt":
+            expected = "a whole number of at least 1, or 'sqrt'"
+            raise ValueError(f"Checkpointed: segments: expected {expected}, got {self.segments!r}")
+        if self.memory is not None and number:
+            raise ValueError(
+                f"Checkpointed: memory: expected none beside segments={self.segments}, got {self.memory!r}"
+            )
+        if self.memory is not None and not parsed(self.memory):
+            expected = "an amount such as '512MB' or '2GiB', or a number of bytes"
+            raise ValueError(f"Checkpointed: memory: expected {expected}, got {self.memory!r}")
+
+    def run(
+        self,
+        cell: nn.Module,
+        parameters: Mapping[str, Tensor],
+        x: Tensor,
+        state: State,
+        executor: str = "auto",
+        sizes: Tensor | None = None,
+    ) -> tuple[Output, State]:
+        """As `elman.through_time.run`, keeping little."""
+        T = len(x) if sizes is None else len(sizes)
+        if isinstance(self.segments, int):
+            count = self.segments
+        elif self.memory is None:
+            count = ceil(T**0.5)
+        else:
+            count = self._fewest(T, kept(cell, parameters, x, state, executor, sizes)) if T > 1 else 1
+        begins = tuple(range(0, T, ceil(T / count)))
+        return again(cell, parameters, x, state, executor, sizes, Windows(begins, (*begins[1:], T)))
+
+    def _fewest(self, T: int, kept: Kept) -> int:
+        """How many segments of T steps fit into the memory at least."""
+        bytes_of = {count: ceil(T / count) * kept.step + (count - 1) * kept.state for count in range(1, T + 1)}
+        found = next((count for count, needed in bytes_of.items() if needed <= parsed(self.memory)), None)
+        if found is None:
+            least = f"{min(bytes_of.values()):,} bytes"
+            raise ValueError(f"Checkpointed: memory: expected at least {least} for {T:,} steps, got {self.memory!r}")
+        return found

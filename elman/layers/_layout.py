@@ -1,0 +1,228 @@
+"""How the rows of an input lie: padded or packed, with or without a batch; and the way back for what a layer makes."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+
+def _unseen(function: Any) -> Any:
+    """Not looked into by torch.compile, whose graphs have no place for indices that depend on numbers."""
+    function._torchdynamo_disable = True  # what torch.compiler.disable does, without importing the compiler
+    return function
+
+
+class Layout:
+    """(T, B, D), or (B, T, D), or (T, D) without a batch; every step is real.
+
+    Args:
+        input: of this shape.
+        batch_first: (B, T, D) it is.
+    """
+
+    sizes: Tensor | None = None  # how many sequences have a step t, where rows are packed (N, D)
+
+    def __init__(self, input: Tensor, batch_first: bool) -> None:
+        self.batched, self.batch_first = input.dim() == 3, batch_first
+        self.B = input.shape[0 if batch_first else 1] if self.batched else 1
+
+    def rows(self, input: Tensor) -> Tensor:
+        """The input as the engine takes it: (T, B, D), or packed."""
+        if not self.batched:
+            return input.unsqueeze(1)
+        return input.transpose(0, 1) if self.batch_first else input
+
+    def outputs(self, rows: Tensor) -> Any:
+        """Outputs of the engine in the layout of the input."""
+        if not self.batched:
+            return rows.squeeze(1)
+        return rows.transpose(0, 1) if self.batch_first else rows
+
+    def padded(self, rows: Tensor) -> Tensor:
+        """Values of the engine as (T, B, ...), with zeros for steps that are none."""
+        return rows
+
+    def enter(self, state: Tensor) -> Tensor:
+        """A state (..., B, H), or (..., H) without a batch, as the engine takes it."""
+        return state if self.batched else state.unsqueeze(-2)
+
+    def leave(self, state: Tensor, initial: Tensor) -> Tensor:
+        """A final state of the engine as its caller gave the initial one, which has entered."""
+        return state if self.batched else state.squeeze(-2)
+
+    def reversed(self, rows: Tensor) -> Tensor:
+        """Every sequence from its end to its beginning."""
+        return rows.flip(0)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Values of each sequence, (B, ...), for each of its rows."""
+        return values.unsqueeze(0)
+
+
+class Packed(Layout):
+    """A PackedSequence."""
+
+    def __init__(self, input: PackedSequence) -> None:
+        self.batched, self.input = True, input
+        self.sizes: Tensor = input.batch_sizes
+        self.B = int(self.sizes[0])
+
+    def rows(self, input: Any) -> Tensor:
+        """As they are."""
+        return input.data  # type: ignore[no-any-return]
+
+    def outputs(self, rows: Tensor) -> Any:
+        """Outputs as a PackedSequence."""
+        return self.input._replace(data=rows)
+
+    def padded(self, rows: Tensor) -> Tensor:
+        """As there."""
+        order = self.input.sorted_indices
+        members = self._members if order is None else order[self._members.to(order.device)]
+        return _placed(rows, self._steps.to(rows.device) * self.B + members.to(rows.device), (len(self.sizes), self.B))
+
+    def enter(self, state: Tensor) -> Tensor:
+        """As there; the longest sequence first."""
+        order = self.input.sorted_indices
+        return state if order is None else state.index_select(-2, order)
+
+    def leave(self, state: Tensor, initial: Tensor) -> Tensor:
+        """As there."""
+        back = self.input.unsorted_indices
+        return state if back is None else state.index_select(-2, back)
+
+    def reversed(self, rows: Tensor) -> Tensor:
+        """As there, each from its own end."""
+        reverse = self._reverse
+        return rows.index_select(0, reverse.to(rows.device))
+
+    def spread(self, values: Tensor) -> Tensor:
+        """As there."""
+        members = self._members
+        return values.index_select(0, members.to(values.device))
+
+    @cached_property
+    @_unseen
+    def _begins(self) -> NDArray[np.int64]:
+        sizes: NDArray[np.int64] = self.sizes.numpy()
+        found: NDArray[np.int64] = np.cumsum(sizes) - sizes
+        return found
+
+    @cached_property
+    @_unseen
+    def _members(self) -> Tensor:
+        """Of each row, the sequence that it belongs to, of those sorted by length."""
+        return torch.from_numpy(np.arange(int(self.sizes.sum())) - np.repeat(self._begins, self.sizes.numpy()))
+
+    @cached_property
+    @_unseen
+    def _steps(self) -> Tensor:
+        """Of each row, its step."""
+        return torch.from_numpy(np.repeat(np.arange(len(self.sizes)), self.sizes.numpy()))
+
+    @cached_property
+    @_unseen
+    def _reverse(self) -> Tensor:
+        """Of each row, the one that is as far from the end of its sequence as this is from its beginning."""
+        members, steps = self._members.numpy(), self._steps.numpy()
+        lengths = np.searchsorted(-self.sizes.numpy(), -np.arange(int(self.sizes[0])), side="left")
+        return torch.from_numpy(self._begins[lengths[members] - 1 - steps] + members)
+
+
+class Ragged(Packed):
+    """(T, B, D), (B, T, D) or (T, D), of which only the first steps of a row are real; they are packed for the engine.
+
+    Args:
+        input: of this shape.
+        lengths: (B,), whole numbers from 0 to T, on the CPU.
+        batch_first: (B, T, D) it is.
+    """
+
+    @_unseen
+    def __init__(self, input: Tensor, lengths: Tensor, batch_first: bool) -> None:
+        Layout.__init__(self, input, batch_first)
+        self.T = input.shape[1 if self.batched and batch_first else 0]
+        self.none = not bool(lengths.any())  # of the sequences has a step: the engine is given one of each, to forget
+        real = np.maximum(lengths.numpy(), int(self.none))
+        self.order = np.argsort(-real, kind="stable")
+        self.sizes = torch.from_numpy((real[:, None] > np.arange(real.max())).sum(0))
+        self._device = input.device
+
+    def rows(self, input: Tensor) -> Tensor:
+        """The real steps alone, packed."""
+        positions = self._positions(self.batch_first)
+        rows = (input.flatten(0, 1) if self.batched else input).index_select(0, positions)
+        return _nothing_of(rows) if self.none else rows
+
+    def outputs(self, rows: Tensor) -> Tensor:
+        """As there, with zeros behind the end of a sequence."""
+        if not self.batched:
+            return self.padded(rows).squeeze(1)
+        return self._placed(rows, self.batch_first)
+
+    def padded(self, rows: Tensor) -> Tensor:
+        """As there."""
+        return self._placed(rows, batch_first=False)
+
+    def enter(self, state: Tensor) -> Tensor:
+        """As there; the longest sequence first."""
+        order = self._order
+        return Layout.enter(self, state).index_select(-2, order)
+
+    def leave(self, state: Tensor, initial: Tensor) -> Tensor:
+        """As there."""
+        if self.none:
+            state = _nothing_of(state) + initial
+        back = self._back
+        return Layout.leave(self, state.index_select(-2, back), initial)
+
+    def _placed(self, rows: Tensor, batch_first: bool) -> Tensor:
+        positions, shape = self._positions(batch_first), (self.B, self.T) if batch_first else (self.T, self.B)
+        return _placed(_nothing_of(rows) if self.none else rows, positions, shape)
+
+    @cached_property
+    @_unseen
+    def _order(self) -> Tensor:
+        return torch.from_numpy(self.order).to(self._device)
+
+    @cached_property
+    @_unseen
+    def _back(self) -> Tensor:
+        return torch.from_numpy(np.argsort(self.order)).to(self._device)
+
+    @_unseen
+    def _positions(self, batch_first: bool) -> Tensor:
+        """Of each row, where it lies in the padded input."""
+        of_batch, steps = self.order[self._members.numpy()], self._steps.numpy()
+        found = of_batch * self.T + steps if batch_first else steps * self.B + of_batch
+        return torch.from_numpy(found).to(self._device)
+
+
+def _placed(rows: Tensor, positions: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Rows at their positions among zeros."""
+    zeros = rows.new_zeros(shape[0] * shape[1], *rows.shape[1:])
+    return zeros.index_copy(0, positions, rows).view(*shape, *rows.shape[1:])
+
+
+def _nothing_of(values: Tensor) -> Tensor:
+    """Zeros, of which values still have a gradient, of zeros."""
+    return values.masked_fill(torch.ones((), dtype=torch.bool, device=values.device), 0)
+
+
+@_unseen
+def checked_lengths(name: str, lengths: Tensor | Sequence[int], B: int, T: int) -> Tensor:
+    """Lengths as whole numbers on the CPU.
+
+    Raises:
+        ValueError: for lengths that are no B whole numbers from 0 to T.
+    """
+    found = torch.as_tensor(lengths, device="cpu")
+    whole = not (found.is_floating_point() or found.is_complex() or found.dtype == torch.bool)
+    if found.shape != (B,) or not whole or (B and not 0 <= int(found.min()) <= int(found.max()) <= T):
+        raise ValueError(f"{name}: lengths: expected {B} whole numbers from 0 to {T}, got {found.tolist()!r:.60}")
+    return found.long()

@@ -1,0 +1,49 @@
+"""One step of a compiled plan, by itself: everything but the addresses is prepared."""
+
+import ctypes
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from elman.through_time.native.direct import ROWS
+from elman.through_time.native.executor import Native
+from elman.through_time.native.rows import even
+
+
+class Step:
+    """A plan's step for B rows, keeping nothing; its calls must not overlap.
+
+    Args:
+        native: the compiled plan, which `can_step`.
+        parameters: in the order of the plan; they must stay where they are.
+        like: of the dtype of all memory.
+        B: the rows, at most ROWS.
+    """
+
+    def __init__(self, native: Native, parameters: Sequence[Tensor], like: Tensor, B: int) -> None:
+        layout = native.layouts["inference"]
+        frame = layout.new_frame(even(1, B), 1)
+        number, self._data, self._alone = layout.number, frame.template, native.run_alone
+        self._alive = native, frame, like.new_empty(frame.numbers)
+        begin = layout.aligned(self._alive[-1].data_ptr())
+        for slot, offset in frame.places:
+            self._data[slot] = begin + offset
+        for index, slot in layout.plain:
+            self._data[slot] = parameters[index].data_ptr()
+        self._data[0], self._data[number["steps"]], self._data[number["rows"]] = native.functions["step"], 1, B
+        self._address, self._size = ctypes.addressof(self._data), like.element_size()
+        self._x, self._now, self._new = (number[name] for name in ("x", "state0.before", "state0"))
+        self._others = [(number[f"state{i}"], number[f"state{i}.hop"]) for i in range(1, len(native.plan.widths))]
+
+    def __call__(self, x: int, before: Sequence[int], after: Sequence[int]) -> None:
+        """Compute, all given by their addresses: x (B, D), the states before the step and after it (B, H)."""
+        data = self._data
+        data[self._x], data[self._now], data[self._new] = x, before[0], after[0]
+        for i, (slot, hop) in enumerate(self._others, 1):
+            data[slot], data[hop] = before[i], (after[i] - before[i]) // self._size
+        self._alone(self._address)
+
+
+def can_step(native: Native, B: int) -> bool:
+    """Whether a plan has a step that needs nothing but addresses: no random numbers, no values made of parameters."""
+    return B <= ROWS and not native.plan.step.draws and native.layouts["inference"].make is None

@@ -1,0 +1,151 @@
+"""`layer.step`: a stream step by step is the sequence, whichever way it takes."""
+
+import copy
+import pickle
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import elman
+from elman import cells
+from elman.layers import _step
+from elman.through_time import EXECUTORS, each
+from tests.cases import every_executor
+from tests.tolerances import TOLERANCES, all_close
+
+T, D, H = 5, 3, 20
+native = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
+
+
+def stepped(layer: Any, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    outputs = []
+    for x_t in x:
+        output, state = layer.step(x_t, state)
+        outputs.append(output)
+    return torch.stack(outputs), state
+
+
+def agrees(layer: Any, x: Tensor, state: Any = None) -> None:
+    (outputs, last), (expected, final) = stepped(layer, x, state), layer(x, state)
+    all_close((outputs, *each(last)), (expected, *each(final)), "outputs")
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One more with each step that took the short way."""
+    seen, call = list[int](), _step.Prepared.__call__
+
+    def counting(self: Any, x: Tensor, states: Any) -> Any:
+        seen.append(1)
+        return call(self, x, states)
+
+    monkeypatch.setattr(_step.Prepared, "__call__", counting)
+    return seen
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+@pytest.mark.parametrize("B", [1, 3, 6])
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+@every_executor
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm", "projected_lstm", "min_gru", "multiplicative_lstm", "slstm"])
+def test_a_stream_is_the_sequence(
+    name: str, executor: str, dtype: torch.dtype, B: int, mode: Callable[[], Any], ran: list[int]
+) -> None:
+    layer = elman.Stack(D, H, 2, cell_type=cells.by_name(name), executor=executor, dtype=dtype)
+    with mode():
+        agrees(layer, torch.randn(T, B, D, dtype=dtype))
+    assert bool(ran) == (executor == "native" and B <= 4 and mode is not torch.enable_grad)
+
+
+@every_executor
+def test_without_a_batch(executor: str) -> None:
+    agrees(elman.LSTM(D, H, executor=executor), torch.randn(T, D))
+
+
+def test_gradients_go_through_steps() -> None:
+    layer, x = elman.GRU(D, H, 2).double(), torch.randn(T, 2, D, dtype=torch.float64)
+    found = [torch.autograd.grad(run(layer, x)[0].square().sum(), list(layer.parameters()))
+             for run in (stepped, lambda layer, x: layer(x))]  # fmt: skip
+    all_close(found[0], found[1], "gradients")
+
+
+@native
+@torch.no_grad()
+def test_changes_are_seen(ran: list[int]) -> None:
+    layer, x = elman.LSTM(D, H, 2), torch.randn(T, 1, D)
+    agrees(layer, x)
+    layer.weight_hh_l0.data.mul_(2)  # type: ignore[operator]
+    agrees(layer, x)
+    layer.weight_ih_l1.data = torch.randn_like(layer.weight_ih_l1)  # type: ignore[arg-type]
+    agrees(layer, x)
+    layer.weight_hh_l1 = nn.Parameter(torch.randn(2 * H, 4 * H).t()[:, :H])  # lies in columns
+    agrees(layer, x)
+    layer.weight_hh_l1 = nn.Parameter(layer.weight_hh_l1.contiguous())
+    agrees(layer.double(), x.double())
+    agrees(layer.float(), x)
+    agrees(copy.deepcopy(layer), x)
+    agrees(pickle.loads(pickle.dumps(layer)), x)
+    assert len(ran) > 3 * T
+
+
+@native
+@torch.no_grad()
+def test_what_takes_the_long_way(ran: list[int]) -> None:
+    layer, x = elman.GRU(D, H, 2, dropout=0.5), torch.randn(T, 1, D)
+    layer.step(x[0])
+    assert not ran, "dropout in training"
+    agrees(layer.eval(), x)
+    assert len(ran) == T
+    with torch.autocast("cpu"):
+        layer.step(x[0])
+    torch.nn.utils.parametrizations.weight_norm(layer, "weight_hh_l0")
+    agrees(layer, x)
+    agrees(elman.GRU(D, H).eval(), torch.randn(T, D, 1).transpose(1, 2)[:, :, :D])  # x in no piece
+    assert len(ran) == T or all(ran[T:])
+
+
+@native
+@torch.no_grad()
+def test_several_at_once() -> None:
+    layer, x = elman.LSTM(D, H, 2), torch.randn(50, 8, 1, D)
+    expected = [layer(x[:, k])[0] for k in range(8)]
+    found: dict[int, Tensor] = {}
+
+    @torch.no_grad()
+    def run(k: int) -> None:
+        found[k] = stepped(layer, x[:, k])[0]
+
+    threads = [threading.Thread(target=run, args=(k,)) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    all_close([found[k] for k in range(8)], expected, "outputs")
+
+
+@torch.no_grad()
+def test_the_output_is_nobody_elses() -> None:
+    layer, x = elman.GRU(D, H), torch.randn(2, 1, D)
+    output, h = layer.step(x[0])
+    output.zero_()
+    assert h.any()
+
+
+def test_wrong() -> None:
+    with pytest.raises(ValueError, match="GRU: step: expected one direction, got bidirectional=True"):
+        elman.GRU(D, H, bidirectional=True).step(torch.zeros(1, D))
+    with torch.no_grad(), pytest.raises(ValueError, match="GRU: state: expected shape"):
+        elman.GRU(D, H).step(torch.zeros(1, D), torch.zeros(2, 1, H))
+    with torch.no_grad(), pytest.raises(ValueError, match="GRU: input: expected width 3"):
+        elman.GRU(D, H).step(torch.zeros(1, 4))
+
+
+@every_executor
+def test_of_any_cell(executor: str) -> None:
+    layer = elman.Recurrent(nn.LSTMCell(D, H), executor=executor)
+    agrees(layer, torch.randn(T, 2, D))
+    agrees(elman.Recurrent(nn.GRUCell(D, H), batch_first=True), torch.randn(T, D))
