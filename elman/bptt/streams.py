@@ -67,9 +67,9 @@ class Chunk(NamedTuple):
 
         return tree_map(begun, state) if start is None else tree_map(begun, state, start)
 
-    def to(self, *device: Any, **options: Any) -> "Chunk":
-        """All of it moved as by `torch.Tensor.to`."""
-        return tree_map(lambda value: value.to(*device, **options), self)  # type: ignore[no-any-return]
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Chunk":
+        """All of it on a device, as by `torch.Tensor.to`."""
+        return tree_map(lambda value: value.to(device, non_blocking=non_blocking), self)  # type: ignore[no-any-return]
 
 
 class Stream(IterableDataset[Chunk]):

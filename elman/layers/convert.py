@@ -127,11 +127,7 @@ def _ours(layer: nn.Module, places: list[str]) -> Stack | str:
         return "compiled by torch.compile already; convert first, then compile"
     names = ["input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "proj_size"]
     names += ["nonlinearity"] if kind is nn.RNN else []
-    try:
-        made = OURS[kind](**{name: getattr(layer, name) for name in names}, device="meta")
-    except NotImplementedError as error:
-        return str(error)
-    return _take_over(made, layer)
+    return _take_over(OURS[kind](**{name: getattr(layer, name) for name in names}, device="meta"), layer)
 
 
 def _take_over(made: Stack, layer: nn.Module) -> Stack:

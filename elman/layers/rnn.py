@@ -2,25 +2,11 @@
 
 from typing import Any
 
-from torch import nn
-
 from elman import cells
 from elman.layers.stack import Stack
 
 
-class _Twin(Stack):
-    """What code that was written for a layer of torch.nn asks of it besides."""
-
-    def flatten_parameters(self) -> None:
-        """Nothing: torch's layers order their memory for cuDNN by this, and models call it before every step."""
-
-    @property
-    def all_weights(self) -> list[list[nn.Parameter]]:
-        """The parameters of each layer."""
-        return [[getattr(self, full) for _, full in names] for names in self._names]
-
-
-class RNN(_Twin):
+class RNN(Stack):
     """Elman layers, in the place of torch.nn.RNN; `cells.RNN` has the equation, `Stack` the shapes.
 
     >>> import torch
@@ -42,7 +28,7 @@ class RNN(_Twin):
         self.nonlinearity = nonlinearity
 
 
-class GRU(_Twin):
+class GRU(Stack):
     """GRU layers, in the place of torch.nn.GRU; `cells.GRU` has the equations, `Stack` the arguments and shapes.
 
     >>> import torch
@@ -52,7 +38,7 @@ class GRU(_Twin):
     cell_type = cells.GRU
 
 
-class LSTM(_Twin):
+class LSTM(Stack):
     """LSTM layers, in the place of torch.nn.LSTM; `cells.LSTM` has the equations, `Stack` the arguments and shapes.
 
     >>> import torch

@@ -179,7 +179,7 @@ class Stack(Layer):
         return [[self.get_parameter(full) for _, full in names] for names in self._names]
 
     def flatten_parameters(self) -> None:
-        """Nothing: what torch.nn does here for its kernels on a GPU, ours do not need."""
+        """Nothing: torch's layers order their memory for cuDNN by this, and models call it before every step."""
 
     def reset_parameters(self) -> None:
         """Fill every parameter as its cell says; those of RNN, GRU and LSTM, with one seed, as torch.nn does."""
