@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from elman import bptt
 from elman.through_time import EXECUTORS
 from tests.cases import STACKS, Case, call, gradients, in_a_row, in_form, random_states
 from tests.tolerances import all_close
@@ -28,6 +29,11 @@ class Asked(NamedTuple):
     B: int
     form: str  # "padded", "packed", or "no batch"
     states: bool
+    mode: bptt.Mode
+
+
+# Those that give the whole gradient; T is at most 6.
+MODES = [bptt.Full(), bptt.Checkpointed(2), bptt.Checkpointed("sqrt"), bptt.Truncated(2, 6), bptt.Truncated(6)]
 
 
 @st.composite
@@ -48,7 +54,8 @@ def asked(draw: st.DrawFn) -> Asked:
     if form == "packed":
         lengths = [max(1, length) for length in lengths or [T] * B]
         T = max(lengths)
-    return Asked(case, draw(st.sampled_from(list(EXECUTORS))), options, lengths, T, B, form, draw(st.booleans()))
+    executor, mode = draw(st.sampled_from(list(EXECUTORS))), draw(st.sampled_from(MODES))
+    return Asked(case, executor, options, lengths, T, B, form, draw(st.booleans()), mode)
 
 
 @settings(max_examples=120, deadline=None)
@@ -116,7 +123,8 @@ def pair(asked: Asked) -> tuple[Any, nn.Module]:
     """A layer and its twin with the same weights."""
     assert asked.case.twin is not None
     torch.manual_seed(0)
-    layer = asked.case.build(D, H, executor=asked.executor, **asked.options).double()
+    layer: Any = asked.case.build(D, H, executor=asked.executor, **asked.options).double()
+    layer.bptt = asked.mode
     twin = asked.case.twin(D, H, **asked.options).double()
     twin.load_state_dict(layer.state_dict(), strict=True)
     assert [name for name, _ in twin.named_parameters()] == [name for name, _ in layer.named_parameters()]

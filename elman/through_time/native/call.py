@@ -205,7 +205,9 @@ class Call:
     def cotangent(self, dy: Tensor) -> None:
         """The cotangent of the outputs, whose rows may lie anywhere."""
         if dy.stride(-1) != 1 and dy.shape[-1] > 1:
-            dy = dy.contiguous()
+            # Of what is the same everywhere, as the gradient of a sum is, one row is enough.
+            same, first = not any(dy.stride()), (slice(1),) * (dy.dim() - 1)
+            dy = dy[first].contiguous().expand_as(dy) if same else dy.contiguous()
         # Packed rows have a stride; others have one from step to step and one within a step.
         step, begin = (0, dy.stride(0)) if self.rows.packed else (dy.stride(0), 0)
         self.alive.append(dy)
