@@ -34,37 +34,44 @@ def native(build: Build, dtype: torch.dtype = torch.float32, **options: Any) -> 
     return build(D, H, executor="native", dtype=dtype, **options)
 
 
-def tensors_of(layer: elman.Stack) -> tuple[str, Tensor, list[Tensor], list[Tensor]]:
+SIZES = torch.tensor([2, 2, 1])  # of packed sequences: three, one of which has no step
+either_layout = pytest.mark.parametrize("sizes", [None, SIZES], ids=["even", "packed"])
+
+
+def tensors_of(layer: elman.Stack, sizes: Tensor | None = None) -> tuple[str, Tensor, list[Tensor], list[Tensor]]:
     """What the operators take for a layer of one cell: the plan, x, the states, the parameters."""
     x, states = problem(layer, T, B, D)
+    x = x if sizes is None else x.detach().flatten(0, 1)[: int(sizes.sum())].requires_grad_()
     inner = [state.detach()[0].requires_grad_() for state in states]
     return key_of(layer), x, inner, list(layer.parameters())
 
 
+@either_layout
 @every_layer
 @pytest.mark.parametrize("keep", [True, False], ids=["training", "inference"])
-def test_opcheck_of_forward(build: Callable[..., elman.Stack], keep: bool) -> None:
-    key, x, states, parameters = tensors_of(build(D, H, executor="native"))
+def test_opcheck_of_forward(build: Callable[..., elman.Stack], keep: bool, sizes: Tensor | None) -> None:
+    key, x, states, parameters = tensors_of(build(D, H, executor="native"), sizes)
     if not keep:
         x, states, parameters = x.detach(), [s.detach() for s in states], [p.detach() for p in parameters]
-    torch.library.opcheck(forward_op, (key, x, states, parameters, [], None, keep))
+    torch.library.opcheck(forward_op, (key, x, states, parameters, [], sizes, keep))
 
 
+@either_layout
 @every_layer
 @pytest.mark.parametrize("of_outputs", [True, False])
 @pytest.mark.parametrize("asked", [(True,) * 3, (False, True, True), (True, False, True), (True, True, False)], ids=str)
 def test_opcheck_of_backward(
-    build: Callable[..., elman.Stack], of_outputs: bool, asked: tuple[bool, bool, bool]
+    build: Callable[..., elman.Stack], of_outputs: bool, asked: tuple[bool, bool, bool], sizes: Tensor | None
 ) -> None:
-    key, x, states, parameters = tensors_of(build(D, H, executor="native"))
+    key, x, states, parameters = tensors_of(build(D, H, executor="native"), sizes)
     with torch.no_grad():
-        outputs, finals, kept = forward_op(key, x, states, parameters, [], None, True)
+        outputs, finals, kept = forward_op(key, x, states, parameters, [], sizes, True)
     d_finals = [None if of_outputs and i == 0 else torch.randn_like(final) for i, final in enumerate(finals)]
     dy = torch.randn_like(outputs) if of_outputs else None
     given = (key, dy, d_finals, x.detach(), [s.detach() for s in states], [p.detach() for p in parameters])
     torch.library.opcheck(
         backward_op,
-        (*given, [], None, outputs, kept, *asked),
+        (*given, [], sizes, outputs, kept, *asked),
         test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_static"),
     )
 
