@@ -42,9 +42,7 @@ class Forward:
     def advance(self, t: int) -> None:
         """Take step t. States and influence of sequences that have ended stay as they are."""
         n, count = len(self.steps[t]), len(self.asked)
-        by_row = vmap(jacrev(self._row, (0, 1), has_aux=True), (None, 0, 0))
-        (F, Js), new = by_row(tuple(self.asked.values()), tuple(s[:n] for s in self.states), self.steps[t])
-        J = torch.cat(Js, -1)
+        F, J, new = self._derivatives(tuple(s[:n] for s in self.states), self.steps[t])
         now = [torch.baddbmm(f.flatten(2), J, P[:n]) for f, P in zip(F, self.P[:count], strict=True)]
         now += [J @ P[:n] for P in self.P[count:]]
         self.P = [_followed(value, P) for value, P in zip(now, self.P, strict=True)]
@@ -91,6 +89,18 @@ class Forward:
                 total += by_row.sum(0)
             else:
                 total[: len(d)] += by_row
+
+    def _derivatives(self, states: Rows, x: Tensor) -> tuple[Rows, Tensor, Rows]:
+        """Of the states after a step by each parameter, (n, S, *shape), and by those before; and the new states."""
+        by_row = vmap(jacrev(self._row, (0, 1), has_aux=True), (None, 0, 0))
+        try:
+            (F, J), new = by_row(tuple(self.asked.values()), states, x)
+        except Exception as error:
+            name, why = self.through.cell._get_name(), str(error).partition("\n")[0]
+            raise RuntimeError(
+                f"RTRL: {name}: expected a step that torch.func can differentiate row by row, got {why}"
+            ) from error
+        return F, torch.cat(J, -1), new
 
     def _step(self, values: Rows, states: Rows, x: Tensor) -> tuple[Output, State]:
         state: State = states[0] if self.through.single else states
