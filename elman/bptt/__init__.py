@@ -2,7 +2,8 @@
 
 from elman.bptt.checkpointed import Checkpointed
 from elman.bptt.mode import Full, Mode
+from elman.bptt.rtrl import RTRL
 from elman.bptt.streams import Chunk, Stream, stream
 from elman.bptt.truncated import Truncated
 
-__all__ = ["Checkpointed", "Chunk", "Full", "Mode", "Stream", "Truncated", "stream"]
+__all__ = ["RTRL", "Checkpointed", "Chunk", "Full", "Mode", "Stream", "Truncated", "stream"]

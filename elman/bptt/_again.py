@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from elman.bptt._repeatable import why_not
+from elman.bptt._repeatable import check_repeatable
 from elman.bptt._through import Through
 from elman.through_time import Output, State, each, run
 from elman.through_time.seed import seeded
@@ -54,9 +54,7 @@ def again(
         raise RuntimeError(
             "Truncated: expected gradients of torch.autograd, got a transform of torch.func; use Full there"
         )
-    if reason := why_not(cell, parameters, x, state, sizes):
-        name = cell._get_name()
-        raise RuntimeError(f"{name}: bptt: expected Full, for the steps of {name} cannot run again: {reason}")
+    check_repeatable(cell, parameters, x, state, sizes)
     through = Through(cell, tuple(parameters), None if isinstance(state, Tensor) else len(state), executor, sizes, x)
     results = _Again.apply(through, windows, x, *tensors)  # type: ignore[no-untyped-call]
     outputs, finals = results[: -through.states], results[-through.states :]

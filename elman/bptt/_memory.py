@@ -22,6 +22,12 @@ def parsed(memory: object) -> float:
     return float(found[1]) * UNITS.get(found[2].lower(), 0) if found else 0
 
 
+def told(size: float) -> str:
+    """So many bytes in words, "1.2 GB"."""
+    unit = next(unit for unit in ("TB", "GB", "MB", "KB", "B") if size >= UNITS[unit.lower()] or unit == "B")
+    return f"{size / UNITS[unit.lower()]:.3g} {unit}"
+
+
 class Kept(NamedTuple):
     """Bytes that are kept for the backward step."""
 

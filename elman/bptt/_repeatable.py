@@ -14,16 +14,23 @@ from elman.through_time.refused import CannotCapture
 _found: "weakref.WeakKeyDictionary[nn.Module, dict[tuple[bool, ...], str]]" = weakref.WeakKeyDictionary()
 
 
-def why_not(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, sizes: Tensor | None) -> str:
-    """What stands in the way of running steps again; "" for nothing.
+def check_repeatable(
+    cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, sizes: Tensor | None
+) -> None:
+    """Whether steps can run again.
 
     Found by running the first step, once for each cell in training and in evaluation; what that does is undone.
+
+    Raises:
+        RuntimeError: if they cannot, with what stands in the way.
     """
     found = _found.setdefault(cell, {})
     training = tuple(module.training for module in cell.modules())
     if training not in found:
         found[training] = _tried(cell, parameters, x, state, sizes)
-    return found[training]
+    if reason := found[training]:
+        name = cell._get_name()
+        raise RuntimeError(f"{name}: bptt: expected Full, for the steps of {name} cannot run again: {reason}")
 
 
 def _tried(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, sizes: Tensor | None) -> str:

@@ -42,6 +42,10 @@ class Through:
         """Of x and of the outputs, those of steps begin .. end."""
         return slice(self.first[begin], self.first[end])
 
+    def by_step(self, values: Tensor) -> Sequence[Tensor]:
+        """The rows of each step, (B, ...) or as many as there are."""
+        return values.unbind(0) if self.sizes is None else values.split(self.sizes.tolist())
+
     def run(
         self, x: Tensor, begin: int, end: int, states: Sequence[Tensor], parameters: Sequence[Tensor]
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -10,7 +11,13 @@ from elman.through_time import Output, State, run
 
 
 class Mode(ABC):
-    """A way for the gradient to go back through time. What is computed forward is the same in all."""
+    """A way for the gradient to go back through time. What is computed forward is the same in all.
+
+    One that is `online` goes forward instead, with the steps: it sees a stack as one cell, and its states carry on what
+    they know of their past.
+    """
+
+    online: ClassVar[bool] = False
 
     @abstractmethod
     def run(

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from elman.bptt import Mode
+from elman.bptt import Full, Mode
+from elman.bptt._influence import carried
 from elman.layers._layout import Layout, Packed, Ragged, checked_lengths
 from elman.through_time import Output
 
@@ -27,6 +28,21 @@ class Layer(nn.Module):
             expected = "a mode of elman.bptt, Truncated(20) perhaps"
             raise TypeError(f"{type(self).__name__}: bptt: expected {expected}, got {mode!r:.60}")
         return mode
+
+    def _whole(self, mode: Mode) -> Mode:
+        """Of a trajectory, which is looked at from its end: what has the same gradients as an online mode."""
+        return Full() if mode.online else mode
+
+    def _carry_in(self, given: object, entered: Sequence[Tensor], layout: Layout) -> None:
+        """Let states as the engine takes them have what those that were given knew of their past."""
+        carried(_row(given), entered, layout.enter)
+
+    def _carry_out(self, given: object, finals: Sequence[Tensor], last: Sequence[Tensor], layout: Layout) -> None:
+        """Let states that are returned have what those of the engine know of their past."""
+        if layout.none:
+            carried(_row(given), last, lambda rows: rows)
+        else:
+            carried(finals, last, lambda rows: layout.leave(rows, rows))
 
     def _enter(
         self,
@@ -52,7 +68,7 @@ class Layer(nn.Module):
             zeros = {shape: x.new_zeros(shape) for shape in dict.fromkeys(shapes)}
             states = tuple(zeros[shape] for shape in shapes)
         else:
-            states = tuple(given) if isinstance(given, tuple | list) else (given,)  # type: ignore[assignment]
+            states = _row(given)
             got = [_shape(state) for state in states]
             if got != shapes:
                 expected, came = (" and ".join(map(str, of)) or "no tensor" for of in (shapes, got))
@@ -114,6 +130,11 @@ def output_in(layout: Layout, output: Output) -> Any:
     if isinstance(output, dict):
         return {name: layout.outputs(value) for name, value in output.items()}
     return layout.outputs(output)
+
+
+def _row(given: Any) -> tuple[Any, ...]:
+    """The states of what was given for them; of None, none."""
+    return () if given is None else tuple(given) if isinstance(given, tuple | list) else (given,)
 
 
 def _shape(state: Any) -> tuple[int, ...] | str:

@@ -26,6 +26,7 @@ class Layout:
     """
 
     sizes: Tensor | None = None  # how many sequences have a step t, where rows are packed (N, D)
+    none = False  # of the sequences has a step
 
     def __init__(self, input: Tensor, batch_first: bool) -> None:
         self.batched, self.batch_first = input.dim() == 3, batch_first

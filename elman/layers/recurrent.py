@@ -106,8 +106,13 @@ class Recurrent(Layer):
             The outputs and the final state; for a PackedSequence, each output is one.
         """
         x, states, single, layout = self._begin(input, state, lengths)
-        outputs, final = self._run(self.cell, x, states, single, layout, bptt)
+        mode = self._mode(bptt)
+        if mode.online:
+            self._carry_in(state, states, layout)
+        outputs, final = self._run(self.cell, x, states, single, layout, mode)
         last = tuple(layout.leave(*pair) for pair in zip(each(final), states, strict=True))
+        if mode.online:
+            self._carry_out(state, each(final), last, layout)
         return output_in(layout, outputs), last[0] if single else last
 
     def trajectory(
@@ -133,7 +138,7 @@ class Recurrent(Layer):
         if self._watched is None or self._watched[0].cell is not self.cell:
             self._watched = (Watched(self.cell),)
         self._watched[0].train(self.cell.training)
-        values, _ = self._run(self._watched[0], x, states, single, layout, None)
+        values, _ = self._run(self._watched[0], x, states, single, layout, self._whole(self._mode(None)))
         return trajectory(output_in(layout, output_of(values)), [values], layout, single=single, stacked=False)
 
     def step(self, input: Tensor, state: State | None = None) -> tuple[Any, State]:
@@ -178,13 +183,12 @@ class Recurrent(Layer):
         return x, states, single, layout
 
     def _run(
-        self, step: nn.Module, x: Tensor, states: tuple[Tensor, ...], single: bool, layout: Layout, bptt: Mode | None
+        self, step: nn.Module, x: Tensor, states: tuple[Tensor, ...], single: bool, layout: Layout, mode: Mode
     ) -> tuple[Any, State]:
         """Run the cell, or one around it."""
         around = prefix(step, self.cell)
         named = chain(self.cell.named_parameters(), self.cell.named_buffers())
         values = {around + name: value for name, value in named}
-        mode = self._mode(bptt)
         return mode.run(step, values, x, states[0] if single else states, self.executor, layout.sizes)
 
 

@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 from elman.bptt import Full, Mode
 from elman.cells._cell import Cell
 from elman.layers._around import RecurrentDropout, Watched, Zoneout, prefix
+from elman.layers._joint import Joint, joint_names
 from elman.layers._layer import Layer, Lengths
 from elman.layers._layout import Layout
 from elman.layers._options import (
@@ -134,6 +135,7 @@ class Stack(Layer):
         self.zoneout = of_each_state(zoneout, self._cells[0].states)
         self._steps = tuple(self._around(cell) for cell in self._cells)
         self._watched = tuple(Watched(step) for step in self._steps)
+        self._joint = (Joint(self._steps, self._cells[0].states),)
         self._names = self._register(device, dtype)
         self._prepared = Steps()
         self.reset_parameters()
@@ -210,14 +212,19 @@ class Stack(Layer):
         0.0
         """
         x, states, layout = self._begin(input, hx, lengths)
-        finals = []
-        for k in range(self.num_layers):
-            found = self._layer(k, self._steps[k], x, states, layout, bptt)
-            x = _side_by_side([rows for rows, _ in found])
-            finals += [each(final) for _, final in found]
+        mode, finals = self._mode(bptt), list[tuple[Tensor, ...]]()
+        if mode.online:
+            x, finals = self._jointly(x, hx, states, layout, mode)
+        else:
+            for k in range(self.num_layers):
+                found = self._layer(k, self._steps[k], x, states, layout, mode)
+                x = _side_by_side([rows for rows, _ in found])
+                finals += [each(final) for _, final in found]
         one = len(finals) == 1
         pile = [layers[0].unsqueeze(0) if one else torch.stack(layers) for layers in zip(*finals, strict=True)]
         last = tuple(layout.leave(*pair) for pair in zip(pile, states, strict=True))
+        if mode.online:
+            self._carry_out(hx, [state for layer in finals for state in layer], last, layout)
         return layout.outputs(x), last[0] if len(last) == 1 else last
 
     def trajectory(self, input: Tensor | PackedSequence, hx: Any = None, lengths: Lengths | None = None) -> Trajectory:
@@ -240,9 +247,9 @@ class Stack(Layer):
         (torch.Size([7, 2, 4, 5]), ['f', 'g', 'i', 'o'], torch.Size([7, 2, 4, 5]))
         """
         x, states, layout = self._begin(input, hx, lengths)
-        layers = []
+        layers, mode = [], self._whole(self._mode(None))
         for k in range(self.num_layers):
-            values = [value for value, _ in self._layer(k, self._watched[k], x, states, layout, None)]
+            values = [value for value, _ in self._layer(k, self._watched[k], x, states, layout, mode)]
             x = _side_by_side([output_of(value) for value in values])
             layers += values
         return trajectory(layout.outputs(x), layers, layout, single=self._cells[0].states == 1, stacked=True)
@@ -285,15 +292,38 @@ class Stack(Layer):
         like, lead = getattr(self, self._names[0][0][1]), (self.num_layers * self._directions,)
         return self._enter(input, lengths, self.input_size, like, hx, self._widths, lead)
 
+    def _jointly(
+        self, x: Tensor, hx: Any, states: tuple[Tensor, ...], layout: Layout, mode: Mode
+    ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
+        """Run all layers as one cell: their outputs, and the final states of each."""
+        self._check_online(mode)
+        flat = tuple(state[k] for k in range(self.num_layers) for state in states)
+        self._carry_in(hx, flat, layout)
+        values = [self._values_of(step, k) for k, step in enumerate(self._steps)]
+        outputs, finals = mode.run(self._joint[0], joint_names(values), x, flat, self.executor, layout.sizes)
+        assert isinstance(outputs, Tensor)
+        count = len(states)
+        return outputs, [each(finals)[k : k + count] for k in range(0, len(finals), count)]
+
+    def _check_online(self, mode: Mode) -> None:
+        """Whether the layers can be one cell."""
+        name = f"{type(self).__name__}: bptt: {type(mode).__name__}"
+        if self.bidirectional:
+            raise ValueError(f"{name}: expected one direction, got bidirectional=True, which begins at the end")
+        random = {of: getattr(self, of) for of in ("dropout", "weight_drop", "locked_dropout")}
+        drawn = [f"{of}={value}" for of, value in random.items() if value]
+        if self.training and drawn:
+            raise ValueError(f"{name}: expected a stack that draws no random numbers in training, got {drawn[0]}")
+
     def _layer(
-        self, k: int, step: nn.Module, x: Tensor, states: tuple[Tensor, ...], layout: Layout, bptt: Mode | None
+        self, k: int, step: nn.Module, x: Tensor, states: tuple[Tensor, ...], layout: Layout, mode: Mode
     ) -> list[tuple[Any, State]]:
         """Run layer k, whose cell `step` stands around, over the outputs of the one below, in each direction."""
         if k:
             x = dropout(x, self.dropout, self.training)
         if self.locked_dropout:
             x = x * layout.spread(dropout(x.new_ones(layout.B, x.shape[-1]), self.locked_dropout, self.training))
-        found, mode = [], self._mode(bptt)
+        found = []
         for i in range(k * self._directions, (k + 1) * self._directions):
             back = i % self._directions == 1
             state: State = states[0][i] if len(states) == 1 else tuple(state[i] for state in states)
@@ -314,7 +344,7 @@ class Stack(Layer):
 
     def train(self, mode: bool = True) -> "Stack":
         """As every module; the cells follow."""
-        for step in self._watched:
+        for step in (*self._watched, *self._joint):
             step.train(mode)
         return super().train(mode)
 

@@ -1,0 +1,161 @@
+"""Gradients that go forward in time, with the steps."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from elman.bptt._forward import Forward
+from elman.bptt._influence import Influence, begun, influence_of
+from elman.bptt._memory import parsed, told
+from elman.bptt._random import stand
+from elman.bptt._repeatable import check_repeatable
+from elman.bptt._through import Through
+from elman.bptt.mode import Mode
+from elman.through_time import Output, State, each, run
+
+
+@dataclass(frozen=True)
+class RTRL(Mode):
+    """Real-time recurrent learning: the gradient of `Full` without a way back, for learning while a stream goes on.
+
+    With every state goes its influence, its derivatives by all parameters: P_t = ds_t/ds_{t-1} P_{t-1} + ds_t/dtheta,
+    of which the last is what step t alone makes. The gradient is the sum over t of dL/dy_t dy_t/dtheta, which needs
+    P_{t-1} and step t. The state that a call returns carries P_T into the next call, whose gradient so reaches through
+    the whole past, as if the parameters had always been what they are, while nothing is kept of the past. `detach` cuts
+    it off. If the initial state asks for a gradient, it gets one, from every call that came of it.
+
+    For S numbers in the states of all layers and P in all parameters: O(S^2 P) operations per step and row of the
+    batch, and O(S P) numbers per row, however many steps there are. A stack is one cell here, whose layers all have
+    influence on those above. Where the end of a sequence can be waited for, `Full` and `Checkpointed` give the same for
+    O(P) operations. Outputs are those of `Full`, for a stack to rounding. The input gets no gradient, which would have
+    to go back.
+
+    Williams and Zipser, "A learning algorithm for continually running fully recurrent neural networks", Neural
+    Computation 1 (1989).
+
+    Args:
+        memory: what the influence of one layer or stack may take, "500MB", "2 GiB" or a number of bytes. While a step
+            is taken, it is there twice to three times.
+
+    Raises:
+        ValueError: for what is no amount of memory; in a call, if the influence takes more; for an input that asks for
+            a gradient; for a state of other parameters.
+        RuntimeError: in a call, for a cell that draws random numbers or whose steps cannot run again; for transforms of
+            torch.func; in backward, if the derivatives of a step cannot be taken row by row of the batch.
+
+    >>> import elman, torch
+    >>> layer, read = elman.GRU(3, 5, bptt=RTRL()), torch.nn.Linear(5, 1)
+    >>> optimizer = torch.optim.SGD([*layer.parameters(), *read.parameters()], lr=0.1)
+    >>> h = None
+    >>> for x in torch.randn(100, 1, 3):
+    ...     y, h = layer.step(x, h)
+    ...     (read(y) - x.sum()).square().sum().backward()
+    ...     optimizer.step()
+    ...     optimizer.zero_grad()
+    """
+
+    memory: int | str = "1GB"
+    online: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not parsed(self.memory):
+            expected = "an amount such as '512MB' or '2GiB', or a number of bytes"
+            raise ValueError(f"RTRL: memory: expected {expected}, got {self.memory!r}")
+
+    def run(
+        self,
+        cell: nn.Module,
+        parameters: Mapping[str, Tensor],
+        x: Tensor,
+        state: State,
+        executor: str = "auto",
+        sizes: Tensor | None = None,
+    ) -> tuple[Output, State]:
+        """As `elman.through_time.run`, for parameters and states alone; the states carry their influence."""
+        states, names = each(state), tuple(name for name, value in parameters.items() if value.requires_grad)
+        if not (torch.is_grad_enabled() and (names or any(t.requires_grad for t in (x, *states)))):
+            return run(cell, parameters, x, state, executor, sizes)
+        _check(cell, parameters, x, state, sizes)
+        influence = self._influence(cell, names, [parameters[name].numel() for name in names], states)
+        through = Through(
+            cell, tuple(parameters), None if isinstance(state, Tensor) else len(state), executor, sizes, x
+        )
+        kept = [tensor.detach() for tensor in (x, *states, *parameters.values())]
+        sources = (*(parameters[name] for name in names), *influence.initial)
+        results = _Run.apply(through, influence, kept, *sources)  # type: ignore[no-untyped-call]
+        outputs, finals = results[: -through.states], results[-through.states :]
+        finals[0].grad_fn.after.label(finals)
+        return through.output(outputs), finals[0] if isinstance(state, Tensor) else finals
+
+    def _influence(
+        self, cell: nn.Module, names: tuple[str, ...], sizes: Sequence[int], states: Sequence[Tensor]
+    ) -> Influence:
+        """That which the states bring with them, or else its beginning."""
+        found = influence_of(states)
+        known = found is not None and found.cell is cell
+        if found is not None and known and found.names != names:
+            expected = f"one with a past of the parameters that ask for a gradient, {', '.join(names) or 'none'}"
+            raise ValueError(f"RTRL: state: expected {expected}; got {', '.join(found.names)}; detach it")
+        initial = found.initial if found is not None and known else [s for s in states if s.requires_grad]
+        B, S, P, given = len(states[0]), sum(s.shape[1] for s in states), sum(sizes), sum(s.shape[1] for s in initial)
+        needed, allowed = B * S * (P + given) * states[0].element_size(), parsed(self.memory)
+        if needed > allowed:
+            sources = f"{P:,} parameters" + (f" and {given:,} initial values" if given else "")
+            raise ValueError(
+                f"RTRL: memory: the influence of {sources} on {S:,} states takes {told(needed)} for {B:,} rows, of "
+                f"{told(allowed)} allowed; use Checkpointed or Truncated, a smaller cell, or memory="
+            )
+        return found if found is not None and known else begun(cell, names, sizes, states)
+
+
+def _check(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, sizes: Tensor | None) -> None:
+    """Whether the gradients of a call can go forward."""
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        raise RuntimeError("RTRL: expected gradients of torch.autograd, got a transform of torch.func; use Full there")
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        raise RuntimeError("RTRL: expected one precision for all steps, got autocast; use Full there")
+    if x.requires_grad:
+        raise ValueError(
+            "RTRL: input: expected one that asks for no gradient, which would have to go back in time, got "
+            "requires_grad=True; detach it, or let the cell make it: an embedding can be a part of the cell"
+        )
+    check_repeatable(cell, parameters, x, state, sizes)
+
+
+class _Run(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, through: Through, before: Influence, kept: Sequence[Tensor], *sources: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        (x, *rest), drawn = kept, stand(kept[0].device)
+        outputs, finals = through.run(x, 0, through.steps, rest[: through.states], rest[through.states :])
+        if not all(map(torch.equal, drawn, stand(x.device))):
+            raise RuntimeError(
+                f"RTRL: {through.cell._get_name()}: expected steps without random numbers; use Full there"
+            )
+        walk = Forward(through, before, kept)
+        for t in range(through.steps):
+            walk.advance(t)
+        ctx.through, ctx.before, ctx.after = through, before, walk.influence()
+        ctx.save_for_backward(*kept)
+        return (*outputs, *(state.clone() for state in finals))  # in memory of their own
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        through: Through = ctx.through
+        of_outputs, of_finals = cotangents[: -through.states], cotangents[-through.states :]
+        walk = Forward(through, ctx.before, ctx.saved_tensors)
+        steps = [None if d is None else through.by_step(d) for d in of_outputs]
+        for t in range(through.steps if any(d is not None for d in of_outputs) else 0):
+            walk.collect(t, [None if d is None else d[t] for d in steps])
+            if t < through.steps - 1:  # what comes after the last is known
+                walk.advance(t)
+        walk.collect_finals(ctx.after, of_finals)
+        return (None, None, None, *walk.gradients())

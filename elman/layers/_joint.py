@@ -1,0 +1,39 @@
+"""The layers of a stack as one cell."""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+
+from torch import Tensor, nn
+
+from elman.through_time import State, each
+
+
+class Joint(nn.Module):
+    """Cells one above another, each reading the first state of the one below, as one cell whose states are all theirs.
+
+    Args:
+        cells: whose output is their first state, from the lowest up.
+        states: how many each of them has.
+    """
+
+    def __init__(self, cells: Sequence[nn.Module], states: int) -> None:
+        super().__init__()
+        self.cells, self.states = nn.ModuleList(cells), states
+
+    def forward(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """One step: x (B, D) and the states of all layers, those of the lowest first, to the output and these anew."""
+        new: list[tuple[Tensor, ...]] = []
+        for k, cell in enumerate(self.cells):
+            own = state[k * self.states : (k + 1) * self.states]
+            given: State = own[0] if self.states == 1 else own
+            new.append(each(cell(x, given)))
+            x = new[-1][0]
+        return x, tuple(chain.from_iterable(new))
+
+    def _get_name(self) -> str:
+        return str(self.cells[0]._get_name())
+
+
+def joint_names(cells: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The parameters of all cells, by the names that they have in the joint one."""
+    return {f"cells.{k}.{name}": value for k, values in enumerate(cells) for name, value in values.items()}
