@@ -348,7 +348,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "dropout": (
         of(elman.GRU(D, H, num_layers=2, dropout=0.5, bptt=RTRL())),
-        r"GRU: bptt: RTRL: expected a stack that draws no random numbers in training, got dropout=0.5",
+        r"GRU: bptt: RTRL: expected a stack that draws no such random numbers in training, got dropout=0.5",
     ),
     "zoneout": (
         of(elman.GRU(D, H, zoneout=0.5, bptt=RTRL())),

@@ -19,6 +19,15 @@ class Mode(ABC):
 
     online: ClassVar[bool] = False
 
+    def joint(self, steps: int, ragged: bool) -> bool:
+        """Whether a stack must be one cell to it: else every layer is run by itself.
+
+        Args:
+            steps: T.
+            ragged: there are sequences of several lengths.
+        """
+        return self.online
+
     @abstractmethod
     def run(
         self,

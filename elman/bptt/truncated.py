@@ -19,7 +19,8 @@ class Truncated(Mode):
     the one before, of the last also to the final state; their gradient goes back to step max(0, e - k2), whose state
     counts as a constant. The gradient is the sum over all windows. So x gets gradients from every window that it is
     in, and the initial state from those that begin at step 0. Of packed sequences, each has windows of its own, as if
-    it were alone.
+    it were alone. The layers of a stack go back over the same windows; of a bidirectional one, each direction of each
+    layer over its own.
 
     Outputs and final states are those of `Full`. Memory for k2 steps and for one state every k1 steps; in backward,
     each window runs again. With k2 of T or more, this is `Full`.
@@ -49,6 +50,11 @@ class Truncated(Mode):
         _check("k1", self.k1, 1, "1")
         if self.k2 is not None:
             _check("k2", self.k2, self.k1, f"k1={self.k1}")
+
+    def joint(self, steps: int, ragged: bool) -> bool:
+        """As there: where windows overlap, all layers must go back over the same steps, and no layer further."""
+        k2 = self.k1 if self.k2 is None else self.k2
+        return k2 < steps and (ragged or k2 > self.k1 or steps % self.k1 > 0)
 
     def run(
         self,

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 
 from torch import Tensor, nn
+from torch.nn.functional import dropout
 
 from elman.through_time import State, each
 
@@ -14,16 +15,19 @@ class Joint(nn.Module):
     Args:
         cells: whose output is their first state, from the lowest up.
         states: how many each of them has.
+        dropout: probability, on what a cell reads of the one below, in training.
     """
 
-    def __init__(self, cells: Sequence[nn.Module], states: int) -> None:
+    def __init__(self, cells: Sequence[nn.Module], states: int, dropout: float) -> None:
         super().__init__()
-        self.cells, self.states = nn.ModuleList(cells), states
+        self.cells, self.states, self.dropout = nn.ModuleList(cells), states, dropout
 
     def forward(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One step: x (B, D) and the states of all layers, those of the lowest first, to the output and these anew."""
         new: list[tuple[Tensor, ...]] = []
         for k, cell in enumerate(self.cells):
+            if k:
+                x = dropout(x, self.dropout, self.training)
             own = state[k * self.states : (k + 1) * self.states]
             given: State = own[0] if self.states == 1 else own
             new.append(each(cell(x, given)))

@@ -135,7 +135,7 @@ class Stack(Layer):
         self.zoneout = of_each_state(zoneout, self._cells[0].states)
         self._steps = tuple(self._around(cell) for cell in self._cells)
         self._watched = tuple(Watched(step) for step in self._steps)
-        self._joint = (Joint(self._steps, self._cells[0].states),)
+        self._joint = (Joint(self._steps, self._cells[0].states, self.dropout),)
         self._names = self._register(device, dtype)
         self._prepared = Steps()
         self.reset_parameters()
@@ -213,7 +213,7 @@ class Stack(Layer):
         """
         x, states, layout = self._begin(input, hx, lengths)
         mode, finals = self._mode(bptt), list[tuple[Tensor, ...]]()
-        if mode.online:
+        if self._joined(mode, x, layout):
             x, finals = self._jointly(x, hx, states, layout, mode)
         else:
             for k in range(self.num_layers):
@@ -296,7 +296,7 @@ class Stack(Layer):
         self, x: Tensor, hx: Any, states: tuple[Tensor, ...], layout: Layout, mode: Mode
     ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
         """Run all layers as one cell: their outputs, and the final states of each."""
-        self._check_online(mode)
+        self._check_joint(mode)
         flat = tuple(state[k] for k in range(self.num_layers) for state in states)
         self._carry_in(hx, flat, layout)
         values = [self._values_of(step, k) for k, step in enumerate(self._steps)]
@@ -305,15 +305,21 @@ class Stack(Layer):
         count = len(states)
         return outputs, [each(finals)[k : k + count] for k in range(0, len(finals), count)]
 
-    def _check_online(self, mode: Mode) -> None:
+    def _joined(self, mode: Mode, x: Tensor, layout: Layout) -> bool:
+        """Whether the layers are run as one cell."""
+        several = self.num_layers > 1 and not self.bidirectional
+        ragged = layout.sizes is not None
+        return mode.online or (several and mode.joint(len(x if layout.sizes is None else layout.sizes), ragged))
+
+    def _check_joint(self, mode: Mode) -> None:
         """Whether the layers can be one cell."""
         name = f"{type(self).__name__}: bptt: {type(mode).__name__}"
         if self.bidirectional:
             raise ValueError(f"{name}: expected one direction, got bidirectional=True, which begins at the end")
-        random = {of: getattr(self, of) for of in ("dropout", "weight_drop", "locked_dropout")}
-        drawn = [f"{of}={value}" for of, value in random.items() if value]
+        random = ("dropout", "weight_drop", "locked_dropout") if mode.online else ("locked_dropout",)
+        drawn = [f"{of}={getattr(self, of)}" for of in random if getattr(self, of)]
         if self.training and drawn:
-            raise ValueError(f"{name}: expected a stack that draws no random numbers in training, got {drawn[0]}")
+            raise ValueError(f"{name}: expected a stack that draws no such random numbers in training, got {drawn[0]}")
 
     def _layer(
         self, k: int, step: nn.Module, x: Tensor, states: tuple[Tensor, ...], layout: Layout, mode: Mode

@@ -212,22 +212,6 @@ def test_the_gradient_of_a_gradient(name: str, executor: str, mode: Mode) -> Non
     all_close(second[0], second[1], "gradients")
 
 
-@every_executor
-def test_each_layer_of_a_stack_is_truncated_on_its_own(executor: str) -> None:
-    """The gradient of the lower layer's outputs, as the upper one's windows give it, goes back in its own windows."""
-    torch.manual_seed(0)
-    stack = elman.GRU(D, H, num_layers=2, bptt=Truncated(3, 5), executor=executor).double()
-    single = [elman.GRU(D, H, executor=executor).double(), elman.GRU(H, H, executor=executor).double()]
-    for k, layer in enumerate(single):
-        layer.load_state_dict(
-            {f"{name[:-1]}0": value for name, value in stack.state_dict().items() if name[-1] == str(k)}
-        )
-        layer.bptt = Truncated(3, 5)
-    x = torch.randn(11, B, D, dtype=torch.float64, requires_grad=True)
-    expected = torch.autograd.grad(single[1](single[0](x)[0])[0].square().sum(), x)
-    all_close(torch.autograd.grad(stack(x)[0].square().sum(), x), expected, "gradients")
-
-
 class TwoLayers(nn.Module):
     """A stack as one cell, whose layers share their windows."""
 
@@ -242,20 +226,48 @@ class TwoLayers(nn.Module):
 
 
 @every_executor
-@pytest.mark.parametrize(("mode", "same"), [(Truncated(3), True), (Truncated(3, 5), False)], ids=str)
-def test_layers_one_by_one_and_jointly(executor: str, mode: Mode, same: bool) -> None:
-    """Both are one where windows only touch: k2 = k1, and T a multiple of it. Else the way back through the lower layer
-    is longer than that through windows which all layers share.
-    """
+@pytest.mark.parametrize("lengths", [None, [12, 3, 7]], ids=str)
+@pytest.mark.parametrize("T", [12, 11])
+@pytest.mark.parametrize("mode", [Truncated(3), Truncated(3, 5), Truncated(5, 20), Checkpointed(4)], ids=str)
+def test_the_layers_of_a_stack_share_their_windows(
+    mode: Mode, T: int, lengths: list[int] | None, executor: str
+) -> None:
     torch.manual_seed(0)
     cell = TwoLayers()
     joint = elman.Recurrent(cell, bptt=mode, executor=executor).double()
     stack = elman.GRU(D, H, num_layers=2, bptt=mode, executor=executor).double()
     for k, layer in enumerate((cell.lower, cell.upper)):
         layer.load_state_dict({name[:-3]: value for name, value in stack.state_dict().items() if name[-1] == str(k)})
-    x = torch.randn(12, B, D, dtype=torch.float64, requires_grad=True)
-    found, expected = (torch.autograd.grad(run(x)[0].square().sum(), x)[0] for run in (stack, joint))
-    if same:
-        all_close([found], [expected], "gradients")
-    else:
-        assert (found - expected).abs().max() > 1e-3
+    x = torch.randn(T, 3, D, dtype=torch.float64, requires_grad=True)
+    of = None if lengths is None else [min(length, T) for length in lengths]
+    found, expected = (torch.autograd.grad(run(x, lengths=of)[0].square().sum(), x) for run in (stack, joint))
+    all_close(found, expected, "gradients")
+
+
+@every_executor
+def test_dropout_between_layers_is_drawn_again_in_a_window(executor: str) -> None:
+    """With a window over all steps but the first, the gradients are nearly those of the same masks without windows."""
+    layer = elman.RNN(D, H, 2, dropout=0.5, executor=executor, bptt=Truncated(1, 9)).double()
+    x = torch.randn(10, B, D, dtype=torch.float64, requires_grad=True)
+    outputs, _ = layer(x)
+    weights = torch.randn_like(outputs[9])
+    found = torch.autograd.grad((outputs[9] * weights).sum(), x)[0]
+    assert not found[0].any()
+    changed = x.detach().clone()
+    changed[9] += 1e-6 * found[9].sign()
+    state = torch.get_rng_state()
+    again = layer(x)[0][9]
+    torch.set_rng_state(state)
+    more = ((layer(changed)[0][9] - again) * weights).sum()
+    torch.set_rng_state(state)
+    of_these = torch.autograd.grad((layer(x)[0][9] * weights).sum(), x)[0]
+    assert more.item() == pytest.approx(1e-6 * (of_these[9] * found[9].sign()).sum().item(), rel=1e-3)
+
+
+def test_a_mask_for_all_steps_spans_no_windows() -> None:
+    layer = elman.RNN(D, H, 2, locked_dropout=0.5, bptt=Truncated(3, 5))
+    with pytest.raises(ValueError, match="RNN: bptt: Truncated: expected a stack that draws no such random numbers"):
+        layer(torch.randn(12, B, D))
+    layer(torch.randn(5, B, D))
+    layer.bptt = Truncated(3)
+    layer(torch.randn(12, B, D))
