@@ -10,12 +10,11 @@ from torch.nn.utils.rnn import PackedSequence
 
 from elman.bptt import Full, Mode
 from elman.cells._cell import Cell
-from elman.layers._around import RecurrentDropout, Watched, Zoneout, prefix
-from elman.layers._joint import Joint, joint_names
-from elman.layers._layer import Layer, Lengths
+from elman.layers._cells import Cells
+from elman.layers._joint import joint_names
+from elman.layers._layer import Lengths
 from elman.layers._layout import Layout
 from elman.layers._options import (
-    PROJECTED,
     check_cell_type,
     check_dropout,
     check_flags,
@@ -24,16 +23,14 @@ from elman.layers._options import (
     check_sizes,
     check_start,
     layer_normed,
-    of_each_state,
     projected,
 )
-from elman.layers._start import start
 from elman.layers._step import Steps
 from elman.layers._trajectory import Trajectory, output_of, trajectory
 from elman.through_time import Output, State, each, known_executor
 
 
-class Stack(Layer):
+class Stack(Cells):
     """`num_layers` cells of one type, each over the outputs of the one below, in the conventions of torch.nn.
 
     `RNN`, `GRU` and `LSTM` are this class with the cell filled in.
@@ -85,8 +82,6 @@ class Stack(Layer):
     (torch.Size([7, 2, 5]), torch.Size([2, 2, 5]))
     """
 
-    cell_type: type[Cell]
-
     def __init__(
         self,
         input_size: int,
@@ -130,64 +125,8 @@ class Stack(Layer):
         if proj_size:
             self.cell_type, options["proj_size"] = projected(self.cell_type, proj_size, hidden_size), proj_size
         self.bidirectional, self.proj_size = bidirectional, proj_size
-        self._cells = self._of_type({"bias": bias, **options})
-        self._widths = each(self._cells[0].state_size)
-        self.zoneout = of_each_state(zoneout, self._cells[0].states)
-        self._steps = tuple(self._around(cell) for cell in self._cells)
-        self._watched = tuple(Watched(step) for step in self._steps)
-        self._joint = (Joint(self._steps, self._cells[0].states, self.dropout),)
-        self._names = self._register(device, dtype)
+        self._make(zoneout, {"bias": bias, **options}, device, dtype)
         self._prepared = Steps()
-        self.reset_parameters()
-
-    def _of_type(self, options: dict[str, Any]) -> tuple[Cell, ...]:
-        # The cells are equations without values (meta), kept out of the module tree by the tuple: the parameters
-        # live here, flat and under the names that torch.nn gives them. Both directions have the same equations.
-        first = self.cell_type(self.input_size, self.hidden_size, device="meta", **options)
-        width = each(first.state_size)[0] * self._directions
-        above = [self.cell_type(width, self.hidden_size, device="meta", **options) for _ in range(self.num_layers - 1)]
-        return (first, *above)
-
-    def _register(
-        self, device: torch.device | str | None, dtype: torch.dtype | None
-    ) -> tuple[tuple[tuple[str, str], ...], ...]:
-        """Make every parameter; of each layer and direction, the names that its cell has for them and those here."""
-        names = []
-        for k, cell in enumerate(self._cells):
-            for suffix in ("", "_reverse")[: self._directions]:
-                names.append(tuple((name, f"{name}_l{k}{suffix}") for name, _ in cell.named_parameters()))
-                for name, full in names[-1]:
-                    value = torch.empty(cell.get_parameter(name).shape, device=device, dtype=dtype)
-                    self.register_parameter(full, nn.Parameter(value))
-        return tuple(names)
-
-    def _around(self, cell: Cell) -> nn.Module:
-        """A cell with what the options put around it."""
-        step: nn.Module = RecurrentDropout(cell, self.recurrent_dropout) if self.recurrent_dropout else cell
-        return Zoneout(step, self.zoneout) if any(self.zoneout) else step
-
-    @property
-    def _directions(self) -> int:
-        return 2 if self.bidirectional else 1
-
-    @property
-    def output_size(self) -> int:
-        """How wide the outputs are: H, but where the cell projects; twice that with two directions."""
-        return self._widths[0] * self._directions
-
-    @property
-    def all_weights(self) -> list[list[nn.Parameter]]:
-        """The parameters of each layer and direction, as torch.nn lists them."""
-        return [[self.get_parameter(full) for _, full in names] for names in self._names]
-
-    def flatten_parameters(self) -> None:
-        """Nothing: torch's layers order their memory for cuDNN by this, and models call it before every step."""
-
-    def reset_parameters(self) -> None:
-        """Fill every parameter as its cell says; those of RNN, GRU and LSTM, with one seed, as torch.nn does."""
-        for i, names in enumerate(self._names):
-            for name, full in names:
-                start(self._cells[i // self._directions], name, getattr(self, full), self.init, self.forget_bias)
 
     def forward(
         self, input: Tensor | PackedSequence, hx: Any = None, lengths: Lengths | None = None, bptt: Mode | None = None
@@ -212,7 +151,8 @@ class Stack(Layer):
         0.0
         """
         x, states, layout = self._begin(input, hx, lengths)
-        mode, finals = self._mode(bptt), list[tuple[Tensor, ...]]()
+        mode = self._mode(bptt)
+        finals: list[tuple[Tensor, ...]] = []
         if self._joined(mode, x, layout):
             x, finals = self._jointly(x, hx, states, layout, mode)
         else:
@@ -337,36 +277,6 @@ class Stack(Layer):
             outputs, final = mode.run(step, self._values_of(step, i), rows, state, self.executor, layout.sizes)
             found.append((_reversed(outputs, layout) if back else outputs, final))
         return found
-
-    def _values_of(self, step: nn.Module, i: int) -> dict[str, Tensor]:
-        """The parameters of the i-th direction, by the names that `step`, its cell or one around it, has for them."""
-        found, around = {}, prefix(step, self._cells[i // self._directions])
-        for name, full in self._names[i]:
-            value = getattr(self, full)
-            if self.weight_drop and name.startswith("weight_h") and value.dim() > 1:
-                value = dropout(value, self.weight_drop, self.training)
-            found[around + name] = value
-        return found
-
-    def train(self, mode: bool = True) -> "Stack":
-        """As every module; the cells follow."""
-        for step in (*self._watched, *self._joint):
-            step.train(mode)
-        return super().train(mode)
-
-    def extra_repr(self) -> str:
-        """As torch.nn prints its own."""
-        parts = [f"{self.input_size}, {self.hidden_size}"]
-        defaults = {
-            "proj_size": 0, "num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False,
-            "init": "torch", "forget_bias": None, "weight_drop": 0.0, "recurrent_dropout": 0.0, "locked_dropout": 0.0,
-        }  # fmt: skip
-        parts += [f"{key}={getattr(self, key)}" for key, value in defaults.items() if getattr(self, key) != value]
-        parts += [f"zoneout={self.zoneout}"] if any(self.zoneout) else []
-        own: Any = type(self).__dict__.get("cell_type")
-        if self.cell_type not in (own, PROJECTED.get(own) if self.proj_size else own):
-            parts.append(f"cell_type={self.cell_type.__name__}")
-        return ", ".join(parts)
 
 
 def _side_by_side(directions: list[Any]) -> Tensor:
