@@ -1,7 +1,9 @@
 """Gradient modes: what they keep, draw and refuse. That their gradients are right is the contract's."""
 
+import random
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import elman
-from elman.bptt import Checkpointed, Full, Mode, Truncated
+from elman.bptt import RTRL, Checkpointed, Full, Mode, Truncated
 from tests.cases import call, cotangents, every_executor
 from tests.tolerances import all_close
 
@@ -175,10 +177,15 @@ def test_layouts_and_trajectories(executor: str, mode: Mode) -> None:
     layer = elman.GRU(D, H, num_layers=2, batch_first=True, executor=executor, bptt=mode).double()
     x = torch.randn(B, T, D, dtype=torch.float64, requires_grad=True)
     found = torch.autograd.grad(layer(x)[0].square().sum(), x)
-    seen = torch.autograd.grad(layer.trajectory(x).outputs.square().sum(), x)
     one_by_one = torch.autograd.grad(torch.stack([layer(row)[0].square().sum() for row in x]).sum(), x)
-    all_close(seen, found, "gradients")
     all_close(one_by_one, found, "gradients")
+    if isinstance(mode, Truncated):
+        with pytest.raises(ValueError, match=r"GRU: trajectory: bptt: expected Full or Checkpointed, got Truncated\("):
+            layer.trajectory(x)
+        layer = elman.GRU(D, H, batch_first=True, executor=executor, bptt=mode).double()
+        found = torch.autograd.grad(layer(x)[0].square().sum(), x)
+    seen = torch.autograd.grad(layer.trajectory(x).outputs.square().sum(), x)
+    all_close(seen, found, "gradients")
 
 
 @every_executor
@@ -357,3 +364,62 @@ def test_a_layer_says_what_its_bptt_must_be(build: Callable[..., Any]) -> None:
 def test_modes_are_values() -> None:
     assert Truncated(5, 10) == Truncated(5, 10) != Truncated(5)
     assert repr(Checkpointed(memory="5MB")) == "Checkpointed(segments='sqrt', memory='5MB')"
+
+
+class Noisy(nn.Module):
+    """h + a * noise."""
+
+    def __init__(self, noise: Any) -> None:
+        super().__init__()
+        self.noise, self.on, self.state_size, self.a = noise, True, 3, nn.Parameter(torch.ones(3))
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return h + self.a * (self.noise() if self.on else 1)
+
+
+@pytest.mark.parametrize("mode", [Checkpointed(2), Truncated(2, 3), RTRL()], ids=str)
+@pytest.mark.parametrize(
+    "noise",
+    [
+        np.random.default_rng(0).random,
+        random.Random(0).random,
+        partial(torch.rand, 3, generator=torch.Generator()),
+        np.random.rand,
+    ],
+    ids=["NumPy's generator", "Python's", "a generator of torch", "NumPy's own"],
+)
+def test_generators_that_are_not_torchs_are_refused(noise: Any, mode: Any) -> None:
+    cell, x = Noisy(noise), torch.randn(8, 2, 3)
+    layer = elman.Recurrent(cell, bptt=mode, executor="loop")
+    for on in (True, False, True):
+        cell.on = on
+        if on:
+            with pytest.raises(
+                RuntimeError, match="Noisy: bptt: expected Full, for the steps of Noisy cannot run again"
+            ):
+                layer(x)
+        else:
+            layer(x)
+
+
+@every_executor
+@pytest.mark.parametrize("mode", [Checkpointed(3), Truncated(3, 8)], ids=str)
+def test_evaluation_between_forward_and_backward(mode: Any, executor: str) -> None:
+    found = []
+    for bptt, evaluated in ((Full(), False), (mode, False), (mode, True)):
+        torch.manual_seed(0)
+        layer = elman.GRU(3, 4, zoneout=0.5, bptt=bptt, executor=executor).double()
+        outputs, _ = layer(torch.randn(8, 2, 3, dtype=torch.float64))
+        layer.train(not evaluated)
+        found.append(torch.autograd.grad(outputs.square().sum(), list(layer.parameters())))
+        assert layer.training is not evaluated
+    all_close(found[1], found[0], "gradients")
+    all_close(found[2], found[0], "gradients")
+
+
+def test_an_attribute_changed_between_forward_and_backward_is_refused() -> None:
+    cell = Noisy(lambda: 1.0)
+    outputs, _ = elman.Recurrent(cell, bptt=Checkpointed(2))(torch.randn(8, 2, 3))
+    cell.on = False
+    with pytest.raises(RuntimeError, match="Noisy: bptt: expected the cell as it was in the forward pass"):
+        outputs.sum().backward()

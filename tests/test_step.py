@@ -110,6 +110,45 @@ def test_what_takes_the_long_way(ran: list[int]) -> None:
 
 @native
 @torch.no_grad()
+def test_hooks_and_dropout_that_come_later(ran: list[int]) -> None:
+    layer, x = elman.GRU(D, H, 2), torch.randn(1, D)
+    plain = layer.step(x)[0]
+    assert len(ran) == 1
+    hook = layer.register_forward_hook(lambda module, given, result: (2 * result[0], result[1]))
+    all_close([layer.step(x)[0]], [2 * plain], "outputs")
+    hook.remove()
+    layer.dropout = 0.9
+    assert not torch.equal(layer.step(x)[0], layer.step(x)[0])
+    assert len(ran) == 1
+
+
+@native
+@torch.no_grad()
+def test_what_streams_look_like(ran: list[int]) -> None:
+    """Steps of a batch_first sequence, a state that is a view, a layer with more than its own parameters."""
+
+    class WithHead(elman.LSTM):
+        def __init__(self) -> None:
+            super().__init__(D, H, 2, batch_first=True)
+            self.head = nn.Linear(H, 1)
+            self.register_parameter("nothing", None)
+
+    layer, x = WithHead(), torch.randn(2, T, D)
+    layer.weight_hh_l1 = layer.weight_hh_l0
+    state: Any = (torch.randn(2, 1, H).expand(2, 2, H), torch.zeros(2, 2, H))
+    expected = layer(x, state)[0]
+    for t in range(T):
+        output, state = layer.step(x[:, t], state)
+        all_close([output], [expected[:, t]], "outputs")
+    assert len(ran) == T
+    negative = torch._neg_view(torch.randn(2, 2, H))
+    all_close([layer.step(x[:, 0], (negative, negative))[0]],
+              [layer(x[:, :1], (negative.resolve_neg(),) * 2)[0][:, 0]], "outputs")  # fmt: skip
+    assert len(ran) == T
+
+
+@native
+@torch.no_grad()
 def test_several_at_once() -> None:
     layer, x = elman.LSTM(D, H, 2), torch.randn(50, 8, 1, D)
     expected = [layer(x[:, k])[0] for k in range(8)]
@@ -142,6 +181,14 @@ def test_wrong() -> None:
         elman.GRU(D, H).step(torch.zeros(1, D), torch.zeros(2, 1, H))
     with torch.no_grad(), pytest.raises(ValueError, match="GRU: input: expected width 3"):
         elman.GRU(D, H).step(torch.zeros(1, 4))
+
+
+@pytest.mark.parametrize("given", [None, [[1.0]], torch.zeros(1, 2, D), torch.tensor(0.0)], ids=str)
+def test_no_step(given: Any) -> None:
+    with pytest.raises(
+        (TypeError, ValueError), match=r"GRU: step: input: expected (a tensor )?\(B, D\) or \(D,\), got"
+    ):
+        elman.GRU(D, H).step(given)
 
 
 @every_executor

@@ -1,6 +1,6 @@
 """A call of a cell over time, of which some steps may run again as they did before."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import accumulate
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from elman.bptt._random import Stands
 from elman.through_time import Output, each, run
+from elman.through_time.frozen import options_of
 
 
 class Through:
@@ -32,6 +33,8 @@ class Through:
         self.first = range(len(x) + 1) if sizes is None else (0, *accumulate(sizes.tolist()))  # row of each step
         self.drawn = Stands(x.device)
         self.autocast = _autocast(x.device.type)
+        self._training = [(module, module.training) for module in cell.modules()]
+        self._options = options_of(cell)
 
     @property
     def steps(self) -> int:
@@ -64,9 +67,28 @@ class Through:
 
     @contextmanager
     def as_before(self, window: int) -> Iterator[None]:
-        """Within, random numbers and precision are those that the window had at first."""
-        with self.drawn.drawing_from(window), self.autocast():
-            yield
+        """Within, all is as the window had it at first: random numbers, precision, training or evaluation.
+
+        Raises:
+            RuntimeError: if another attribute of the cell has changed since then.
+        """
+        now = [(module, module.training) for module, _ in self._training]
+        try:
+            _set_training(self._training)
+            if options_of(self.cell) != self._options:
+                name = self.cell._get_name()
+                raise RuntimeError(
+                    f"{name}: bptt: expected the cell as it was in the forward pass, got one with another attribute"
+                )
+            with self.drawn.drawing_from(window), self.autocast():
+                yield
+        finally:
+            _set_training(now)
+
+
+def _set_training(modes: Iterable[tuple[nn.Module, bool]]) -> None:
+    for module, training in modes:
+        module.training = training
 
 
 def _autocast(device: str) -> Callable[[], AbstractContextManager[object]]:

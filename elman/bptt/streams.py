@@ -17,7 +17,7 @@ from elman.bptt._sequences import One, lengths_of, padded, paddings_for, parts_o
 class Chunk(NamedTuple):
     """`steps` steps of B rows, each of which is within a sequence of its own.
 
-    values: (T, B, ...), or a tuple of such where a sequence is a tuple.
+    values: (T, B, ...), or a tuple of such where a sequence is a tuple; for a layer with batch_first, transpose them.
     lengths: (B,), how many of the steps are real; behind them stands padding. 0 for a row without a sequence.
     fresh: (B,), whether a row begins a sequence with this chunk; else it goes on where the last chunk left it.
     """

@@ -72,7 +72,9 @@ class Layer(nn.Module):
             got = [_shape(state) for state in states]
             if got != shapes:
                 expected, came = (" and ".join(map(str, of)) or "no tensor" for of in (shapes, got))
-                raise ValueError(f"{type(self).__name__}: state: expected shape {expected}, got {came}")
+                lengths_given = got and all(shape == "int" for shape in got)
+                hint = "; lengths are given by name, lengths=" if lengths_given else ""
+                raise ValueError(f"{type(self).__name__}: state: expected shape {expected}, got {came}{hint}")
             if like is not None:
                 for state in states:
                     self._like("state", state, like)
@@ -115,14 +117,22 @@ class Layer(nn.Module):
         found = checked_lengths(type(self).__name__, lengths, layout.B, T)
         return Ragged(input, found, self.batch_first) if layout.B else layout
 
-    def _time_axis(self, input: Tensor) -> int:
+    def _time_axis(self, input: object) -> int:
         """Where a sequence of one step would have its time."""
+        name = f"{type(self).__name__}: step: input: expected"
+        if not isinstance(input, Tensor):
+            raise TypeError(f"{name} a tensor (B, D) or (D,), got {type(input).__name__}")
+        if input.dim() not in (1, 2):
+            raise ValueError(f"{name} (B, D) or (D,), got shape {tuple(input.shape)}")
         return 1 if self.batch_first and input.dim() > 1 else 0
 
     def _check_width(self, name: str, input: Tensor, dim: int, input_size: int | None) -> None:
         if input.dim() != dim or (input_size is not None and input.shape[-1] != input_size):
-            width = "" if input_size is None else f" {input_size} (input_size)"
-            raise ValueError(f"{name}: expected width{width}, got {input.shape[-1]} in shape {tuple(input.shape)}")
+            if input.dim() != dim:
+                raise ValueError(f"{name}: expected packed rows (N, D), got shape {tuple(input.shape)}")
+            raise ValueError(
+                f"{name}: expected width {input_size} (input_size), got {input.shape[-1]} in shape {tuple(input.shape)}"
+            )
 
 
 def output_in(layout: Layout, output: Output) -> Any:

@@ -1,7 +1,7 @@
 """How the rows of an input lie: padded or packed, with or without a batch; and the way back for what a layer makes."""
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, wraps
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,19 @@ from torch.nn.utils.rnn import PackedSequence
 
 
 def _unseen(function: Any) -> Any:
-    """Not looked into by torch.compile, whose graphs have no place for indices that depend on numbers."""
-    function._torchdynamo_disable = True  # what torch.compiler.disable does, without importing the compiler
-    return function
+    """What works with numbers of indices: torch.compile does not look into it, and no transform of torch.func does."""
+
+    @wraps(function)
+    def outside(*arguments: Any) -> Any:
+        if torch._C._functorch.peek_interpreter_stack() is None:
+            return function(*arguments)
+        from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+
+        with temporarily_clear_interpreter_stack():
+            return function(*arguments)
+
+    outside._torchdynamo_disable = True  # type: ignore[attr-defined]  # as torch.compiler.disable, without importing it
+    return outside
 
 
 class Layout:
@@ -140,16 +150,16 @@ class Ragged(Packed):
 
     Args:
         input: of this shape.
-        lengths: (B,), whole numbers from 0 to T, on the CPU.
+        lengths: (B,), whole numbers from 0 to T.
         batch_first: (B, T, D) it is.
     """
 
     @_unseen
-    def __init__(self, input: Tensor, lengths: Tensor, batch_first: bool) -> None:
+    def __init__(self, input: Tensor, lengths: NDArray[np.int64], batch_first: bool) -> None:
         Layout.__init__(self, input, batch_first)
         self.T = input.shape[1 if self.batched and batch_first else 0]
         self.none = not bool(lengths.any())  # of the sequences has a step: the engine is given one of each, to forget
-        real = np.maximum(lengths.numpy(), int(self.none))
+        real = np.maximum(lengths, int(self.none))
         self.order = np.argsort(-real, kind="stable")
         self.sizes = torch.from_numpy((real[:, None] > np.arange(real.max())).sum(0))
         self._device = input.device
@@ -216,14 +226,20 @@ def _nothing_of(values: Tensor) -> Tensor:
 
 
 @_unseen
-def checked_lengths(name: str, lengths: Tensor | Sequence[int], B: int, T: int) -> Tensor:
-    """Lengths as whole numbers on the CPU.
+def checked_lengths(name: str, lengths: Tensor | Sequence[int], B: int, T: int) -> NDArray[np.int64]:
+    """Lengths as whole numbers.
 
     Raises:
         ValueError: for lengths that are no B whole numbers from 0 to T.
     """
-    found = torch.as_tensor(lengths, device="cpu")
-    whole = not (found.is_floating_point() or found.is_complex() or found.dtype == torch.bool)
-    if found.shape != (B,) or not whole or (B and not 0 <= int(found.min()) <= int(found.max()) <= T):
-        raise ValueError(f"{name}: lengths: expected {B} whole numbers from 0 to {T}, got {found.tolist()!r:.60}")
-    return found.long()
+    given: Any = lengths.detach().cpu() if isinstance(lengths, Tensor) else lengths
+    found: NDArray[Any] | None
+    try:
+        found = np.asarray(given)
+    except (TypeError, ValueError):  # pieces of several lengths, say
+        found = None
+    whole = found is not None and (found.dtype.kind in "iu" or found.size == 0)
+    if found is None or not whole or found.shape != (B,) or not ((found >= 0) & (found <= T)).all():
+        came = f"{given!r:.60}" if found is None or found.dtype.kind == "O" else f"{found.tolist()!r:.60}"
+        raise ValueError(f"{name}: lengths: expected {B} whole numbers from 0 to {T}, got {came}")
+    return found.astype(np.int64)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 from elman.through_time import EXECUTORS, each
 
@@ -15,13 +16,15 @@ if TYPE_CHECKING:
     from elman.through_time.native.step import Step
 
 PLAIN = {Tensor, nn.Parameter}
+ROWS = 4  # that the engine's step takes: with more, a matrix is better packed
 
 
 class Prepared:
     """A stack's step for B rows: what can be known before it is called. Its calls must not overlap."""
 
     def __init__(self, layer: "Stack", steps: "Sequence[Step]", B: int, dtype: torch.dtype) -> None:
-        self._addresses = list(map(Tensor.data_ptr, layer.parameters()))
+        self._names = [full for names in layer._names for _, full in names]
+        self._addresses = [layer.get_parameter(name).data_ptr() for name in self._names]
         shapes = [(B, layer.input_size), *((layer.num_layers, B, width) for width in layer._widths)]
         self._shapes, self._dtype = [torch.Size(shape) for shape in shapes], dtype
         bytes_ = [B * width * dtype.itemsize for width in layer._widths]
@@ -30,13 +33,15 @@ class Prepared:
 
     def fits(self, layer: "Stack", x: Tensor, states: Sequence[Tensor]) -> bool:
         """Whether the layer's parameters are where they were, and x and the states are what they must be."""
-        tensors, dtype = (x, *states), self._dtype
+        tensors, dtype, own = (x, *states), self._dtype, layer._parameters
         if len(tensors) != len(self._shapes) or not PLAIN.issuperset(map(type, tensors)):
             return False
         for tensor, shape in zip(tensors, self._shapes, strict=True):
-            if tensor.shape != shape or tensor.dtype is not dtype or not tensor.is_contiguous() or not tensor.is_cpu:
+            if tensor.shape != shape or tensor.dtype is not dtype or not tensor.is_cpu or tensor.is_neg():
                 return False
-        parameters: list[Any] = list(layer._parameters.values())
+        parameters: list[Any] = [own.get(name) for name in self._names]
+        if not PLAIN.issuperset(map(type, parameters)):
+            return False
         same: bool = list(map(Tensor.data_ptr, parameters)) == self._addresses
         return same and all(map(Tensor.is_contiguous, parameters))
 
@@ -63,11 +68,14 @@ class Steps:
 
     def __call__(self, layer: "Stack", x: Tensor, hx: Any) -> tuple[Tensor, list[Tensor]] | None:
         """A step that nobody wants a gradient of, or None where it has to take the way of a sequence."""
-        if torch.is_grad_enabled() or _somebody_watches() or type(x) not in PLAIN or x.dim() != 2:
+        if torch.is_grad_enabled() or type(x) not in PLAIN or x.dim() != 2 or len(x) > ROWS or _somebody_watches(layer):
             return None
         states = [x.new_zeros(layer.num_layers, len(x), w) for w in layer._widths] if hx is None else each(hx)
+        if not PLAIN.issuperset(map(type, states)):
+            return None
+        x, states = x.contiguous(), [state.contiguous() for state in states]
         ready: Prepared | None
-        free = self._free.setdefault((len(x), layer.training, layer.executor), [])
+        free = self._free.setdefault((len(x), layer.executor), [])
         try:
             ready = free.pop()  # nobody else has it now; who comes meanwhile makes their own
         except IndexError:
@@ -81,8 +89,9 @@ class Steps:
         return found
 
 
-def _somebody_watches() -> bool:
-    return (
+def _somebody_watches(layer: "Stack") -> bool:
+    """Whether anything besides the layer's equations is to happen, or be seen."""
+    return bool(
         torch.compiler.is_compiling()
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._len_torch_function_stack() > 0
@@ -90,13 +99,22 @@ def _somebody_watches() -> bool:
         or torch.is_autocast_enabled("cpu")
         or forward_ad._current_level >= 0
         or torch._C._functorch.peek_interpreter_stack() is not None
+        or layer._forward_hooks
+        or layer._forward_pre_hooks
+        or _global_forward_hooks
+        or _global_forward_pre_hooks
+        or (layer.training and _draws(layer))
     )
 
 
+def _draws(layer: "Stack") -> bool:
+    """Whether random numbers are drawn in training."""
+    return any((layer.dropout, layer.weight_drop, layer.recurrent_dropout, layer.locked_dropout, *layer.zoneout))
+
+
 def _prepare(layer: "Stack", x: Tensor) -> Prepared | None:
-    random = layer.dropout, layer.weight_drop, layer.recurrent_dropout, layer.locked_dropout, *layer.zoneout
     own = layer._parameters.keys() >= {full for names in layer._names for _, full in names}  # none parametrized
-    if not own or layer.executor == "loop" or "native" not in EXECUTORS or (layer.training and any(random)):
+    if not own or layer.executor == "loop" or "native" not in EXECUTORS:
         return None
     from elman.through_time.native.run import step_of
 

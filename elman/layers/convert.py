@@ -65,7 +65,8 @@ def convert(model: nn.Module, report: Callable[[Conversion], object] | None = No
     The model is changed in place and returned, as by torch's own `nn.SyncBatchNorm.convert_sync_batchnorm`: a model
     that is itself such a layer has no place to put another into, and `model = elman.convert(model)` does for both.
 
-    On a GPU, torch.nn has cuDNN, which is faster than what elman does there.
+    They are no subclasses of torch.nn's: `isinstance(layer, nn.LSTM)` is false afterwards. On a GPU, torch.nn has
+    cuDNN, which is faster than what elman does there.
 
     Args:
         model: any module. A layer that stands in several places is swapped once, and is one layer in all of them.

@@ -73,6 +73,7 @@ class Recurrent(Layer):
         super().__init__()
         self.cell, self.batch_first, self.executor = _cell(cell, parameters), batch_first, known_executor(executor)
         self.bptt = Full() if bptt is None else bptt
+        self._mode(None)
         self.state_size = _state_size(self.cell) if state_size is None else state_size
         self.initial_state = self._learned() if learn_state else None
         self._watched: tuple[Watched] | None = None  # in a tuple, for its parameters are those of the cell

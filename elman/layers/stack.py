@@ -115,6 +115,7 @@ class Stack(Cells):
         self.input_size, self.hidden_size, self.num_layers, self.bias = input_size, hidden_size, num_layers, bias
         self.batch_first, self.dropout, self.executor = batch_first, float(dropout), known_executor(executor)
         self.bptt = Full() if bptt is None else bptt
+        self._mode(None)
         self.init, self.forget_bias = check_start(init), check_forget_bias(forget_bias, bias)
         self.weight_drop = check_probability("weight_drop", weight_drop)
         self.recurrent_dropout = check_probability("recurrent_dropout", recurrent_dropout)
@@ -175,6 +176,9 @@ class Stack(Cells):
             hx: as in a call.
             lengths: as in a call; behind the ends all is zero.
 
+        Raises:
+            ValueError: as in a call; for several layers with overlapping windows of `Truncated`.
+
         Returns:
             `outputs`, as of a call; `states`, time before the shape of the state: (T, L, B, H), or a tuple of such;
             `named`, names to values (T, L, B, H). All can be differentiated. In both directions the first axis is the
@@ -188,6 +192,11 @@ class Stack(Cells):
         """
         x, states, layout = self._begin(input, hx, lengths)
         layers, mode = [], self._whole(self._mode(None))
+        if self._joined(mode, x, layout):
+            raise ValueError(
+                f"{type(self).__name__}: trajectory: bptt: expected Full or Checkpointed, got {mode}, whose windows all "
+                "layers would have to share, which are run one by one here"
+            )
         for k in range(self.num_layers):
             values = [value for value, _ in self._layer(k, self._watched[k], x, states, layout, mode)]
             x = _side_by_side([output_of(value) for value in values])
@@ -203,7 +212,7 @@ class Stack(Cells):
 
         Returns:
             The output (B, H), or (H,), and the state, as a call with a sequence of this one step does. Without
-            gradients, few rows take a shorter way there.
+            gradients and hooks, up to four rows take a shorter way there.
 
         Raises:
             ValueError: as in a call; with two directions, of which one would have to begin at the end.

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 SIMPLE = {bool, int, float, str, type(None), FunctionType, BuiltinFunctionType}
 NOT_LOOKED_INTO = (nn.Module, Tensor, type, ModuleType)  # modules within a cell have their own turn
+BASE = frozenset(vars(nn.Module())) - {"training"}
 DEPTH = 2  # objects within objects, whose attributes are looked at
 
 
@@ -21,3 +22,11 @@ def frozen(value: object, depth: int = DEPTH) -> Any:
     if depth and not isinstance(value, NOT_LOOKED_INTO) and (own := getattr(value, "__dict__", None)):
         return type(value), frozen(own, depth - 1)
     return type(value)
+
+
+def options_of(cell: nn.Module) -> tuple[Any, ...]:
+    """What the attributes of all modules of a cell say."""
+    return tuple(
+        tuple((name, frozen(value)) for name, value in vars(module).items() if name not in BASE)
+        for module in cell.modules()
+    )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -171,9 +172,40 @@ def test_compiled_by_torch() -> None:
     all_close(found, layer(x, lengths=torch.tensor(LENGTHS)), "outputs")
 
 
+@every_executor
+@pytest.mark.parametrize(
+    "kind", [list, tuple, torch.tensor, lambda of: np.array(of, np.uint16)], ids=["list", "tuple", "tensor", "array"]
+)
+def test_transforms_of_torch(kind: Any, executor: str) -> None:
+    layer, x = elman.GRU(3, 4, executor=executor).double(), torch.randn(5, 4, 3, dtype=torch.float64)
+    parameters: dict[str, Tensor] = dict(layer.named_parameters())
+
+    def loss(values: dict[str, Tensor]) -> Tensor:
+        outputs: Tensor = torch.func.functional_call(layer, values, (x,), {"lengths": kind(LENGTHS)})[0]
+        return outputs.square().sum()
+
+    found = torch.func.grad(loss)(parameters)
+    expected = torch.autograd.grad(loss(parameters), list(parameters.values()))
+    all_close(list(found.values()), expected, "gradients")
+
+
+@every_executor
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=str)
+def test_many_gradients_at_once(lengths: list[int] | None, executor: str) -> None:
+    layer, x = elman.GRU(3, 4, executor=executor).double(), torch.randn(5, 4, 3, dtype=torch.float64)
+    parameters = list(layer.parameters())
+    outputs = layer(x, lengths=lengths)[0]
+    several = torch.randn(3, *outputs.shape, dtype=torch.float64)
+    found = torch.autograd.grad(outputs, parameters, several, is_grads_batched=True, retain_graph=True)
+    for k, one in enumerate(several):
+        expected = torch.autograd.grad(outputs, parameters, one, retain_graph=True)
+        all_close([value[k] for value in found], expected, "gradients")
+
+
 def test_bad_lengths() -> None:
     layer, x = elman.GRU(3, 4), torch.randn(5, 2, 3)
-    for bad in ([1], [1, 6], [1, -1], [1.0, 2.0], [True, False]):
+    bad: Any
+    for bad in ([1], [1, 6], [1, -1], [1.0, 2.0], [True, False], [None, 1], "ab", {1: 2}, [[1], [1, 2]]):
         with pytest.raises(ValueError, match="GRU: lengths: expected 2 whole numbers from 0 to 5, got"):
             layer(x, lengths=bad)
     with pytest.raises(ValueError, match="GRU: lengths: expected none for a PackedSequence, which has its own"):

@@ -146,8 +146,9 @@ class _Through(torch.autograd.Function):
         d_finals = d_rest[:count]
         needed = ctx.needs_input_grad[5:]
         asked = needed[0], any(needed[1 : 1 + count]), any(needed[1 + count :])
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            found = _by_loop(ctx.plan, dy, d_finals, x, states, parameters, draws, ctx.sizes, needed)
+        if not torch.compiler.is_compiling() and (torch.is_grad_enabled() or _batched((dy, *d_finals))):
+            with torch.enable_grad():
+                found = _by_loop(ctx.plan, dy, d_finals, x, states, parameters, draws, ctx.sizes, needed)
         else:
             op: Callable[..., list[Tensor]] = backward_op if _watched((*d_rest, *saved)) else _backward
             of = iter(op(ctx.plan, dy, d_finals, x, states, parameters, draws, ctx.sizes, outputs, kept, *asked))
@@ -159,6 +160,14 @@ class _Through(torch.autograd.Function):
         reached = (made.dx is not None, *(ended or d is not None for d in made.d_states), *_some(made.d_parameters))
         wanted = zip(found, needed, reached, strict=True)
         return (None, None, None, None, None, *(g if n and r else None for g, n, r in wanted))
+
+
+def _batched(cotangents: Iterable[Tensor | None]) -> bool:
+    """Whether there are many of each, of which torch.vmap, or torch.autograd.grad, shows one."""
+    functorch = torch._C._functorch
+    return functorch.peek_interpreter_stack() is not None or any(
+        d is not None and functorch.is_legacy_batchedtensor(d) for d in cotangents
+    )
 
 
 def _some(gradients: Sequence[Any]) -> list[bool]:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from elman.through_time.capture import MARKERS, capture
-from elman.through_time.frozen import frozen
+from elman.through_time.frozen import options_of
 from elman.through_time.native.executor import Native
 from elman.through_time.outputs import Form
 from elman.through_time.plan import Plan, plan
@@ -38,7 +38,6 @@ class Known(NamedTuple):
     cells: "weakref.WeakSet[nn.Module]"
 
 
-BASE = frozenset(vars(nn.Module())) - {"training"}
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _lock = threading.RLock()
 _by_cell: "weakref.WeakKeyDictionary[nn.Module, dict[Any, Planned]]" = weakref.WeakKeyDictionary()
@@ -53,12 +52,9 @@ def planned(cell: nn.Module, shapes: Shapes, input_size: int, state_size: Sizes)
     A cell is captured again when an attribute of it or of a module in it has changed: a number, a string, a flag, a
     function, or a list, tuple or dictionary of such. What a cell reads from elsewhere is taken as it was.
     """
-    options = []
-    for module in cell.modules():
-        if any(getattr(module, hooks) for hooks in HOOKS):
-            return Planned("", f"{cell._get_name()} cannot run on the native executor: hooks are called at every step")
-        options.append(_options(module))
-    asked = (shapes, input_size, state_size, tuple(options))
+    if any(getattr(module, hooks) for module in cell.modules() for hooks in HOOKS):
+        return Planned("", f"{cell._get_name()} cannot run on the native executor: hooks are called at every step")
+    asked = (shapes, input_size, state_size, options_of(cell))
     found = _by_cell.setdefault(cell, {})
     if asked not in found:
         with _lock:
@@ -70,10 +66,6 @@ def planned(cell: nn.Module, shapes: Shapes, input_size: int, state_size: Sizes)
 # torch.compile does not look inside, and takes the answer as a constant: what torch.compiler.assume_constant_result
 # does, without importing the compiler.
 planned._dynamo_marked_constant = True  # type: ignore[attr-defined]
-
-
-def _options(module: nn.Module) -> tuple[Any, ...]:
-    return tuple((name, frozen(value)) for name, value in vars(module).items() if name not in BASE)
 
 
 def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, state_size: Sizes) -> Planned:
