@@ -194,8 +194,8 @@ class Stack(Cells):
         layers, mode = [], self._whole(self._mode(None))
         if self._joined(mode, x, layout):
             raise ValueError(
-                f"{type(self).__name__}: trajectory: bptt: expected Full or Checkpointed, got {mode}, whose windows all "
-                "layers would have to share, which are run one by one here"
+                f"{type(self).__name__}: trajectory: bptt: expected Full or Checkpointed, got {mode}, whose windows "
+                "all layers would have to share, which are run one by one here"
             )
         for k in range(self.num_layers):
             values = [value for value, _ in self._layer(k, self._watched[k], x, states, layout, mode)]
