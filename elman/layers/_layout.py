@@ -13,17 +13,17 @@ from torch.nn.utils.rnn import PackedSequence
 
 def _unseen(function: Any) -> Any:
     """What works with numbers of indices: torch.compile does not look into it, and no transform of torch.func does."""
+    function._torchdynamo_disable = True  # what torch.compiler.disable does, without importing the compiler
 
     @wraps(function)
     def outside(*arguments: Any) -> Any:
-        if torch._C._functorch.peek_interpreter_stack() is None:
+        if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is None:
             return function(*arguments)
         from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 
         with temporarily_clear_interpreter_stack():
             return function(*arguments)
 
-    outside._torchdynamo_disable = True  # type: ignore[attr-defined]  # as torch.compiler.disable, without importing it
     return outside
 
 

@@ -48,7 +48,7 @@ def run(
         # As torch does for what loses too much in half precision: it is computed in single precision.
         dtype = next((value.dtype for value in values if value.is_floating_point()), torch.float32)
         x, states = x.to(dtype), tuple(s.to(dtype) for s in states)
-    if any(t.is_neg() for t in (x, *states, *values)):
+    if not torch.compiler.is_compiling() and any(t.is_neg() for t in (x, *states, *values)):
         x, states, values = x.resolve_neg(), *(tuple(t.resolve_neg() for t in of) for of in (states, values))
     transformed = not torch.compiler.is_compiling() and _transformed((x, *states, *values))
     # What is exported must run without us, and a plan lives in this process.
