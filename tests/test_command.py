@@ -54,12 +54,13 @@ def test_every_cell_and_kind_of_token_learns(
 ) -> None:
     run = tmp_path / "run"
     more = ["--vocabulary", 300] if tokens == "bpe" else []
+    layers = 2 if (cell, tokens) in KINDS else 1  # each takes seconds to compile
     said = elman(
         "train", "text", file, "--tokens", tokens, "--cell", cell, "--epochs", 2, "--out", run, *more, *SMALL,
-        "--layers", 2, "--dropout", 0.1, "--lr", 0.02, "--bptt", 5,
+        "--layers", layers, *(["--dropout", 0.1] if layers > 1 else []), "--lr", 0.02, "--bptt", 5,
     )  # fmt: skip
     assert (said.code, said.err) == (0, "")
-    assert f"{cell.upper()} 2 x 12" in said.out
+    assert f"{cell.upper()} {layers} x 12" in said.out
     config = json.loads((run / "config.json").read_text())
     first = next(iter(config["scores"].values()))
     # Two short epochs: the cells that torch has too are known to get there.

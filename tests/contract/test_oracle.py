@@ -36,7 +36,7 @@ def test_outputs_and_gradients(case: Case, executor: str, dtype: torch.dtype, si
     check(case, executor, dtype, sizes, bias)
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(sizes=st.builds(Sizes, T=st.integers(1, 9), B=st.integers(1, 20), D=st.integers(1, 40), H=st.integers(1, 40)))
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 @every_executor
