@@ -216,8 +216,11 @@ class Ragged(Packed):
 
 def _placed(rows: Tensor, positions: Tensor, shape: tuple[int, int]) -> Tensor:
     """Rows at their positions among zeros."""
-    zeros = rows.new_zeros(shape[0] * shape[1], *rows.shape[1:])
-    return zeros.index_copy(0, positions, rows).view(*shape, *rows.shape[1:])
+    placed = rows.new_zeros(shape[0] * shape[1], *rows.shape[1:])
+    placed.index_copy_(
+        0, positions, rows
+    )  # in place: zeros that autograd copies cost more than the whole backward pass
+    return placed.view(*shape, *rows.shape[1:])
 
 
 def _nothing_of(values: Tensor) -> Tensor:
