@@ -14,36 +14,25 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+import elman
 from elman.bench.layers import PAIRS, SHAPES, Shape, medians, parse
 from elman.bench.run import geometric_mean, machine
 
-# ONNX stacks gates in an order of its own: where each of its gates is among torch's.
-ORDER = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn-tanh": (0,), "rnn-relu": (0,)}
 OPERATOR = {"lstm": "LSTM", "gru": "GRU", "rnn-tanh": "RNN", "rnn-relu": "RNN"}
 
 
 def session(cell: str, layer: nn.Module, shape: Shape, threads: int) -> Callable[[NDArray[np.float32]], object]:
     """The layer as a model of ONNX Runtime: x to outputs (T, B, H)."""
-    H = shape.H
-
-    def stacked(name: str) -> NDArray[np.float32]:
-        parameter = getattr(layer, f"{name}_l0").detach().numpy()
-        return np.concatenate([parameter[gate * H : (gate + 1) * H] for gate in ORDER[cell]])
-
-    weights = {
-        "W": stacked("weight_ih")[None],
-        "R": stacked("weight_hh")[None],
-        "B": np.concatenate([stacked("bias_ih"), stacked("bias_hh")])[None],
-    }
+    [weights] = elman.weights.to_onnx(layer)
     options = {"linear_before_reset": 1} if cell == "gru" else {}
     if cell == "rnn-relu":
         options["activations"] = ["Relu"]
-    node = helper.make_node(OPERATOR[cell], ["X", "W", "R", "B"], ["Y"], hidden_size=H, **options)
+    node = helper.make_node(OPERATOR[cell], ["X", "W", "R", "B"], ["Y"], hidden_size=shape.H, **options)
     graph = helper.make_graph(
         [node],
         "layer",
         [helper.make_tensor_value_info("X", TensorProto.FLOAT, [shape.T, shape.B, shape.D])],
-        [helper.make_tensor_value_info("Y", TensorProto.FLOAT, [shape.T, 1, shape.B, H])],
+        [helper.make_tensor_value_info("Y", TensorProto.FLOAT, [shape.T, 1, shape.B, shape.H])],
         [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)

@@ -20,25 +20,18 @@ from tests.cases import (
     Problem,
     Results,
     Sizes,
-    cotangents,
     every_executor,
     in_a_row,
     problem,
     random_states,
 )
 from tests.contract.test_draws import CELLS as DRAWING
+from tests.contract.test_odd_cells import gradients
 from tests.tolerances import all_close, gradcheck
 
 SIZES = Sizes(T=5, B=4, D=3, H=5)
 LENGTHS = [2, 5, 0, 3]
 native = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
-
-
-def gradients(results: Results, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Of what nothing reaches, too."""
-    asked = [(result, c) for result, c in zip(results, cotangents(results), strict=True) if result.requires_grad]
-    of, received = zip(*asked, strict=True)
-    return torch.autograd.grad(of, inputs, received, allow_unused=True, materialize_grads=True)
 
 
 def one_by_one(made: Problem, lengths: Sequence[int], lead: int) -> Results:

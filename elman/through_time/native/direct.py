@@ -11,7 +11,6 @@ from elman.through_time.native.tiles import panel_width
 from elman.through_time.native.writer import Code, Real, Value
 
 TOGETHER = 4  # columns of C, or vectors of them, that are worked on side by side
-ROWS = 4  # that a product may have: with more, the matrix is read too often
 
 
 def direct(module: Any, real: Real) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from elman.through_time.native.direct import ROWS
 from elman.through_time.native.executor import Native
 from elman.through_time.native.rows import even
 
@@ -17,7 +16,7 @@ class Step:
         native: the compiled plan, which `can_step`.
         parameters: in the order of the plan; they must stay where they are.
         like: of the dtype of all memory.
-        B: the rows, at most ROWS.
+        B: the rows; few, for each reads all matrices.
     """
 
     def __init__(self, native: Native, parameters: Sequence[Tensor], like: Tensor, B: int) -> None:
@@ -47,6 +46,6 @@ class Step:
         self._alone(self._address)
 
 
-def can_step(native: Native, B: int) -> bool:
+def can_step(native: Native) -> bool:
     """Whether a plan has a step that needs nothing but addresses: no random numbers, no values made of parameters."""
-    return B <= ROWS and not native.plan.step.draws and native.layouts["inference"].make is None
+    return not native.plan.step.draws and native.layouts["inference"].make is None
