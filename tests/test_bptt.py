@@ -326,8 +326,14 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "k1 is no number": (lambda: Truncated("5"), "Truncated: k1: expected .* at least 1, got '5'"),  # type: ignore[arg-type]
     "k1 is a fraction": (lambda: Truncated(2.5), "Truncated: k1: .* got 2.5"),  # type: ignore[arg-type]
     "k1 is a bool": (lambda: Truncated(True), "Truncated: k1: .* got True"),
+    "k1 is NumPy's fraction": (lambda: Truncated(np.float64(2)), "Truncated: k1: .* got np.float64"),  # type: ignore[arg-type]
+    "k1 is NumPy's bool": (lambda: Truncated(np.bool_(True)), "Truncated: k1: .* got np.True_"),  # type: ignore[arg-type]
+    "k1 is torch's bool": (lambda: Truncated(torch.tensor(True)), "Truncated: k1: .* got tensor"),  # type: ignore[arg-type]
+    "k1 is several": (lambda: Truncated(np.array([2, 3])), "Truncated: k1: .* got array"),  # type: ignore[arg-type]
+    "k1 is NumPy's": (lambda: Truncated(np.int64(0)), "Truncated: k1: .* at least 1, got 0"),  # type: ignore[arg-type]
     "k2": (lambda: Truncated(5, 3), "Truncated: k2: expected a whole number of at least k1=5, got 3"),
     "segments": (lambda: Checkpointed(0), "Checkpointed: segments: expected a whole number .* or 'sqrt', got 0"),
+    "segments by bool": (lambda: Checkpointed(True), "Checkpointed: segments: .* got True"),
     "segments by name": (lambda: Checkpointed("root"), "Checkpointed: segments: .* got 'root'"),
     "memory": (lambda: Checkpointed(memory="much"), "Checkpointed: memory: expected an amount such as .* got 'much'"),
     "memory in no unit": (lambda: Checkpointed(memory="5 pages"), "Checkpointed: memory: .* got '5 pages'"),
@@ -359,6 +365,18 @@ def test_a_layer_says_what_its_bptt_must_be(build: Callable[..., Any]) -> None:
                 TypeError, match=rf"{name}: bptt: expected a mode of elman.bptt, Truncated\(20\) perhaps"
             ):
                 run(torch.zeros(T, B, D))
+
+
+@pytest.mark.parametrize(
+    "number", [np.int64, np.uint8, np.array, torch.tensor], ids=["int64", "uint8", "array", "tensor"]
+)
+def test_whole_numbers_of_any_kind(number: Callable[[int], Any]) -> None:
+    assert repr(Truncated(number(5), number(10))) == "Truncated(k1=5, k2=10)"
+    assert repr(Checkpointed(number(4))) == "Checkpointed(segments=4, memory=None)"
+    assert Truncated(number(5)) == Truncated(5)
+    elman.GRU(D, H, bptt=Checkpointed(memory=number(200)))(torch.zeros(1, B, D))
+    with pytest.raises(ValueError, match="Checkpointed: memory: expected none beside segments=4"):
+        Checkpointed(number(4), "5MB")
 
 
 def test_modes_are_values() -> None:

@@ -178,6 +178,19 @@ def test_parts_of_a_sequence_keep_their_kind_and_have_their_padding(tmp_path: Pa
     assert {moved.values[0].device, moved.lengths.device, moved.fresh.device} == {torch.device("meta")}
 
 
+@pytest.mark.parametrize("number", [np.int64, np.uint8, torch.tensor], ids=["int64", "uint8", "tensor"])
+def test_whole_numbers_of_any_kind(number: Any) -> None:
+    sequences = numbered([9, 4, 5])
+    found = stream(sequences, number(2), number(3), rank=number(1), world_size=number(2))
+    assert told(found) == told(stream(sequences, 2, 3, rank=1, world_size=2))
+
+
+@pytest.mark.parametrize("padding", [np.int16(-100), np.float32(-100), [np.int64(-100)], np.array([-100])], ids=repr)
+def test_padding_of_any_kind(padding: Any) -> None:
+    [chunk] = stream(numbered([1, 2]), 2, 2, padding=padding)
+    assert chunk.values.T.tolist() == [[100, -100], [200, 201]]
+
+
 class Folder:
     """Sequences that are read by index."""
 
@@ -353,6 +366,8 @@ def test_two_processes_train_in_step(tmp_path: Path) -> None:
 WRONG: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     (numbered([5]), {"batch": 0}, ValueError, "stream: batch: expected a whole number of at least 1, got 0"),
     (numbered([5]), {"steps": 2.5}, ValueError, "stream: steps: expected a whole number of at least 1, got 2.5"),
+    (numbered([5]), {"batch": True}, ValueError, "stream: batch: expected a whole number of at least 1, got True"),
+    (numbered([5]), {"batch": np.int64(0)}, ValueError, "stream: batch: expected a whole number of at least 1, got 0"),
     ([], {}, ValueError, "stream: sequences: expected more steps, got 0 of 0 sequences"),
     (numbered([0, 0]), {}, ValueError, "stream: sequences: expected more steps, got 0 of 2 sequences"),
     ([[1, 2]], {}, TypeError, "stream: sequence 0: expected a tensor or array (T, ...), or a tuple of such; got list"),
@@ -388,12 +403,30 @@ WRONG: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
         ValueError,
         "stream: padding: expected what (T, 3) numpy.uint8 can hold, got -100",
     ),
+    (
+        numbered([5]),
+        {"padding": "-100"},
+        ValueError,
+        "stream: padding: expected one number, or 1, one for each part; got '-100'",
+    ),
+    (
+        [np.zeros(5)],
+        {"padding": None},
+        ValueError,
+        "stream: padding: expected what (T) numpy.float64 can hold, got None",
+    ),
     (numbered([5]), {"padding": 0.5}, ValueError, "stream: padding: expected what (T) torch.int64 can hold, got 0.5"),
     (
         numbered([5]),
         {"rank": 2, "world_size": 2},
         ValueError,
         "stream: rank and world_size: expected 0 <= rank < world_size, got 2 and 2",
+    ),
+    (
+        numbered([5]),
+        {"rank": 0.5, "world_size": 2},
+        ValueError,
+        "stream: rank and world_size: expected 0 <= rank < world_size, got 0.5 and 2",
     ),
     (
         numbered([5]),

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from torch import distributed
 
+from elman.numbers import whole
+
 
 class Piece(NamedTuple):
     """A sequence, or a part of one, that a row walks from the chunk `at` on."""
@@ -43,15 +45,16 @@ def processes() -> tuple[int, int]:
     return 0, 1
 
 
-def given_processes(rank: int | None, world_size: int | None) -> tuple[int, int]:
+def given_processes(rank: object, world_size: object) -> tuple[int, int]:
     """The same, as the caller has it.
 
     Raises:
         ValueError: if that cannot be.
     """
-    if rank is None or world_size is None or not 0 <= rank < world_size:
+    this, of = whole(rank), whole(world_size)
+    if this is None or of is None or not 0 <= this < of:
         raise ValueError(f"stream: rank and world_size: expected 0 <= rank < world_size, got {rank} and {world_size}")
-    return rank, world_size
+    return this, of
 
 
 def check_processes(made_for: int | None) -> None:

@@ -1,6 +1,7 @@
 """What a stream walks: sequences, each one array or several that belong together step by step."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -66,14 +67,14 @@ def _form(part: Array) -> str:
     return f"({shape}) {type(part).__module__.partition('.')[0]}.{str(part.dtype).removeprefix('torch.')}"
 
 
-def paddings_for(sequence: One, padding: float | Sequence[float]) -> tuple[float, ...]:
+def paddings_for(sequence: One, padding: float | Iterable[float]) -> tuple[float, ...]:
     """The padding of each part of a sequence, from one for all or one for each.
 
     Raises:
         ValueError: for another number of them, or one that a part cannot hold.
     """
     parts = parts_of(sequence)
-    found = (padding,) * len(parts) if isinstance(padding, int | float) else tuple(padding)
+    found = tuple(padding) if isinstance(padding, Iterable) else (padding,) * len(parts)
     if len(found) != len(parts):
         raise ValueError(
             f"stream: padding: expected one number, or {len(parts)}, one for each part; got {padding!r:.60}"
@@ -85,6 +86,8 @@ def paddings_for(sequence: One, padding: float | Sequence[float]) -> tuple[float
 
 
 def _holds(part: Array, value: float) -> bool:
+    if not isinstance(value, Number | np.generic):  # of None, NumPy would make NaN
+        return False
     try:
         full = side_by_side([padded(part, 0, 0, 1, value)])
     except (TypeError, ValueError, OverflowError, RuntimeError):

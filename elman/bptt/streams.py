@@ -12,6 +12,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from elman.bptt._rows import Piece, check_processes, cut, deal, given_processes, processes
 from elman.bptt._sequences import One, lengths_of, padded, paddings_for, parts_of, side_by_side
+from elman.numbers import check_whole
 
 
 class Chunk(NamedTuple):
@@ -202,9 +203,7 @@ def stream(
     ...     errors = (readout(outputs) - targets).square()[chunk.mask]
     ...     (errors.sum() / chunk.lengths.sum().clamp(min=1)).backward()
     """
-    for name, value in (("batch", batch), ("steps", steps)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"stream: {name}: expected a whole number of at least 1, got {value!r}")
+    batch, steps = check_whole("stream: batch", batch, 1), check_whole("stream: steps", steps, 1)
     one = isinstance(sequences, Tensor | np.ndarray | tuple)
     given: Any = [sequences] if one else sequences
     if not (hasattr(given, "__len__") and hasattr(given, "__getitem__")):
