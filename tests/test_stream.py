@@ -191,6 +191,30 @@ def test_padding_of_any_kind(padding: Any) -> None:
     assert chunk.values.T.tolist() == [[100, -100], [200, 201]]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64, torch.bool, torch.uint8], ids=str)
+def test_numbers_of_every_kind_of_torch(dtype: torch.dtype) -> None:
+    sequences = [torch.randn(length, 3).to(dtype) for length in (5, 2)]
+    chunk, last = stream(sequences, 2, 3, padding=1)
+    expected = torch.ones(6, 2, 3, dtype=dtype)
+    for b, sequence in enumerate(sequences):
+        expected[: len(sequence), b] = sequence
+    assert torch.equal(torch.cat([chunk.values, last.values]), expected)
+
+
+def test_gradients_reach_the_sequences() -> None:
+    series = torch.randn(7, 3, requires_grad=True)
+    values = torch.cat([chunk.values for chunk in stream(series, 2, 3)])
+    assert torch.equal(values[:4, 0], series[:4])
+    assert torch.equal(values[:3, 1], series[4:])
+    close(torch.autograd.grad(values.square().sum(), series)[0], 2 * series, "gradients")
+
+
+@pytest.mark.parametrize("kind", [">i2", ">f8", "<i4"])
+def test_arrays_in_any_order_of_bytes(kind: str) -> None:
+    chunks = list(stream(np.arange(7).astype(kind)[::-1], 2, 3))
+    assert torch.cat([chunk.values for chunk in chunks]).T.tolist() == [[6, 5, 4, 3, 0, 0], [2, 1, 0, 0, 0, 0]]
+
+
 class Folder:
     """Sequences that are read by index."""
 
@@ -415,6 +439,13 @@ WRONG: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
         ValueError,
         "stream: padding: expected what (T) numpy.float64 can hold, got None",
     ),
+    (
+        [np.zeros(5, np.float16)],
+        {"padding": 1e6},
+        ValueError,
+        "stream: padding: expected what (T) numpy.float16 can hold, got 1000000.0",
+    ),
+    (np.array(["a", "b"]), {}, TypeError, "stream: sequence 0: expected numbers that torch has, got (T) numpy.<U1"),
     (numbered([5]), {"padding": 0.5}, ValueError, "stream: padding: expected what (T) torch.int64 can hold, got 0.5"),
     (
         numbered([5]),

@@ -1,6 +1,5 @@
 """Long sequences walked chunk by chunk, the state carried along: the batches of truncated BPTT."""
 
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,8 +9,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_map, tree_map_only
 from torch.utils.data import IterableDataset, get_worker_info
 
-from elman.bptt._rows import Piece, check_processes, cut, deal, given_processes, processes
-from elman.bptt._sequences import One, lengths_of, padded, paddings_for, parts_of, side_by_side
+from elman.bptt._rows import Piece, Walk, check_processes, cut, deal, given_processes, processes
+from elman.bptt._sequences import One, lengths_of, paddings_for, parts_of, side_by_side
 from elman.numbers import check_whole
 
 
@@ -98,7 +97,8 @@ class Stream(IterableDataset[Chunk]):
         made_for: int | None,
     ) -> None:
         super().__init__()
-        self._sequences, self._rows, self._steps, self._length = sequences, rows, steps, length
+        self._sequences, self._steps, self._length = sequences, steps, length
+        self._walk = Walk(rows, steps, length)
         self._padding, self._made_for = padding, made_for
         self._first = self._next = 0
 
@@ -109,25 +109,17 @@ class Stream(IterableDataset[Chunk]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         check_processes(self._made_for)
-        found = [self._within(row, index) for row in self._rows]
-        sequences = [self._sequences[piece.sequence] for piece in found]
+        spans, lengths, fresh = self._walk.spans(index)
+        sequences = {k: self._sequences[k] for k in dict.fromkeys(sequence for sequence, _, _ in spans)}
         values = tuple(
-            side_by_side(
-                [padded(row, p.begin, p.length, self._steps, padding) for row, p in zip(rows, found, strict=True)]
-            )
-            for rows, padding in zip(zip(*map(parts_of, sequences), strict=True), self._padding, strict=True)
+            side_by_side(dict(zip(sequences, arrays, strict=True)), spans, self._steps, padding)
+            for arrays, padding in zip(zip(*map(parts_of, sequences.values()), strict=True), self._padding, strict=True)
         )
         return Chunk(
-            values if isinstance(sequences[0], tuple) else values[0],
-            torch.tensor([piece.length for piece in found]),
-            torch.tensor([piece.at == index and piece.length > 0 for piece in found]),
+            values if isinstance(sequences[spans[0][0]], tuple) else values[0],
+            torch.from_numpy(lengths),
+            torch.from_numpy(fresh),
         )
-
-    def _within(self, row: Sequence[Piece], index: int) -> Piece:
-        """What a row walks in a chunk; nothing, of length 0, where it has come to its end."""
-        piece = row[bisect_right(row, index, key=lambda piece: piece.at) - 1] if row else Piece(0, 0, 0, 0)
-        done = (index - piece.at) * self._steps
-        return piece._replace(begin=piece.begin + done, length=min(max(piece.length - done, 0), self._steps))
 
     def __iter__(self) -> Iterator[Chunk]:
         # A DataLoader takes from its workers in turn: so each makes one chunk of so many.
