@@ -1,6 +1,6 @@
 """What a stream walks: sequences, each one array or several that belong together step by step."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from numbers import Number
 from typing import Any
 
@@ -18,6 +18,20 @@ One = Array | tuple[Array, ...]  # a sequence (T, ...)
 def parts_of(sequence: One) -> tuple[Array, ...]:
     """The arrays of a sequence, whether there is one or several."""
     return sequence if isinstance(sequence, tuple) else (sequence,)
+
+
+def by_index(sequences: Any) -> Any:
+    """Several sequences as what has `len` and indices: as they are, or else in a list.
+
+    Raises:
+        TypeError: for what is not in order.
+    """
+    indexed = hasattr(sequences, "__len__") and hasattr(sequences, "__getitem__")
+    if not isinstance(sequences, Mapping | Set) and (indexed or isinstance(sequences, Iterable)):
+        return sequences if indexed else list(sequences)
+    raise TypeError(
+        f"stream: sequences: expected a tensor or array (T, ...), or several in order, got {type(sequences).__name__}"
+    )
 
 
 def side_by_side(arrays: Mapping[int, Array], spans: Sequence[Span], steps: int, padding: float) -> Tensor:

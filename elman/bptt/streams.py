@@ -10,8 +10,8 @@ from torch.utils._pytree import tree_map, tree_map_only
 from torch.utils.data import IterableDataset, get_worker_info
 
 from elman.bptt._rows import Piece, Walk, check_processes, cut, deal, given_processes, processes
-from elman.bptt._sequences import One, lengths_of, paddings_for, parts_of, side_by_side
-from elman.numbers import check_whole
+from elman.bptt._sequences import One, by_index, lengths_of, paddings_for, parts_of, side_by_side
+from elman.numbers import check_whole, whole
 
 
 class Chunk(NamedTuple):
@@ -127,7 +127,7 @@ class Stream(IterableDataset[Chunk]):
         this, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         first, self._first = self._first, 0
         for index in range(first + this, len(self), workers):
-            self._next = index - this + workers
+            self._next = min(index - this + workers, len(self))
             yield self[index]
         self._next = 0
 
@@ -136,8 +136,18 @@ class Stream(IterableDataset[Chunk]):
         return {"next": self._next}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Begin the next loop where another was."""
-        self._first = self._next = state["next"]
+        """Begin the next loop where another was.
+
+        Raises:
+            ValueError: for a place that this stream does not have.
+        """
+        index = whole(state.get("next"))
+        if index is None or not 0 <= index <= len(self):
+            raise ValueError(
+                f"stream: state: expected what state_dict gave for the same stream, next from 0 to {len(self)}; "
+                f"got {dict(state)!r:.60}"
+            )
+        self._first = self._next = index
 
 
 def stream(
@@ -197,9 +207,7 @@ def stream(
     """
     batch, steps = check_whole("stream: batch", batch, 1), check_whole("stream: steps", steps, 1)
     one = isinstance(sequences, Tensor | np.ndarray | tuple)
-    given: Any = [sequences] if one else sequences
-    if not (hasattr(given, "__len__") and hasattr(given, "__getitem__")):
-        given = list(given)
+    given: Any = [sequences] if one else by_index(sequences)
     lengths = lengths_of(given)
     found = processes() if rank is None and world_size is None else None
     this, of = found or given_processes(rank, world_size)

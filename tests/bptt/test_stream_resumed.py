@@ -29,6 +29,15 @@ def test_a_loop_goes_on_where_another_was() -> None:
         again[len(whole)]
 
 
+@pytest.mark.parametrize("state", [{"next": 5}, {"next": -1}, {"next": 1.5}, {}], ids=str)
+def test_a_place_of_another_stream_is_refused(state: Any) -> None:
+    chunks = stream(numbered([7]), 2, 2)
+    chunks.load_state_dict({"next": 4})
+    assert list(chunks) == []
+    with pytest.raises(ValueError, match=r"stream: state: .* next from 0 to 4; got \{"):
+        chunks.load_state_dict(state)
+
+
 # On one core, torch finds two workers too many; Python 3.12 warns of any fork while threads live.
 @pytest.mark.filterwarnings("ignore:This DataLoader will create", "ignore:.*fork:DeprecationWarning")
 def test_workers_of_a_loader_make_the_chunks_in_order() -> None:

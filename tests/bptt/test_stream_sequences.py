@@ -92,6 +92,8 @@ WRONG: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     (numbered([5]), {"batch": np.int64(0)}, ValueError, "stream: batch: expected a whole number of at least 1, got 0"),
     ([], {}, ValueError, "stream: sequences: expected more steps, got 0 of 0 sequences"),
     (numbered([0, 0]), {}, ValueError, "stream: sequences: expected more steps, got 0 of 2 sequences"),
+    (None, {}, TypeError, "stream: sequences: expected a tensor or array (T, ...), or several in order, got NoneType"),
+    ({"x": 1}, {}, TypeError, "stream: sequences: expected a tensor or array (T, ...), or several in order, got dict"),
     ([[1, 2]], {}, TypeError, "stream: sequence 0: expected a tensor or array (T, ...), or a tuple of such; got list"),
     ([()], {}, TypeError, "stream: sequence 0: expected a tensor or array (T, ...), or a tuple of such; got nothing"),
     (torch.tensor(3), {}, TypeError, "stream: sequence 0: expected a tensor or array (T, ...)"),
