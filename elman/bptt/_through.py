@@ -3,13 +3,15 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from elman.bptt._random import Stands
-from elman.through_time import Output, each, run
+from elman.through_time import Output, State, each, run
 from elman.through_time.frozen import options_of
+from elman.through_time.observed import label, labelled
 
 
 class Through:
@@ -35,6 +37,7 @@ class Through:
         self.autocast = _autocast(x.device.type)
         self._training = [(module, module.training) for module in cell.modules()]
         self._options = options_of(cell)
+        self._label: Any = (label() or (None,))[0]
 
     @property
     def steps(self) -> int:
@@ -55,7 +58,9 @@ class Through:
         """The outputs of steps begin .. end, whose rows of the input are x, and the states after them."""
         sizes = None if self.sizes is None else self.sizes[begin:end]
         named = dict(zip(self.names, parameters, strict=True))
-        output, state = run(self.cell, named, x, states[0] if self.single else tuple(states), self.executor, sizes)
+        state: State = states[0] if self.single else tuple(states)
+        with labelled(self._label, begin):
+            output, state = run(self.cell, named, x, state, self.executor, sizes)
         if isinstance(output, dict):
             self.outputs = tuple(output)
             return tuple(output.values()), each(state)

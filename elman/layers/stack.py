@@ -1,6 +1,6 @@
 """Stacks of cells in the conventions of torch.nn."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from elman.bptt import Full, Mode
 from elman.cells._cell import Cell
 from elman.layers._cells import Cells
 from elman.layers._joint import joint_names
+from elman.layers._label import Label, state_names
 from elman.layers._layer import Lengths
 from elman.layers._layout import Layout
 from elman.layers._options import (
@@ -28,6 +29,7 @@ from elman.layers._options import (
 from elman.layers._step import Steps
 from elman.layers._trajectory import Trajectory, output_of, trajectory
 from elman.through_time import Output, State, each, known_executor
+from elman.through_time.observed import labelled
 
 
 class Stack(Cells):
@@ -249,7 +251,8 @@ class Stack(Cells):
         flat = tuple(state[k] for k in range(self.num_layers) for state in states)
         self._carry_in(hx, flat, layout)
         values = [self._values_of(step, k) for k, step in enumerate(self._steps)]
-        outputs, finals = mode.run(self._joint[0], joint_names(values), x, flat, self.executor, layout.sizes)
+        with labelled(self._label(layout, range(self.num_layers))):
+            outputs, finals = mode.run(self._joint[0], joint_names(values), x, flat, self.executor, layout.sizes)
         assert isinstance(outputs, Tensor)
         count = len(states)
         return outputs, [each(finals)[k : k + count] for k in range(0, len(finals), count)]
@@ -283,9 +286,15 @@ class Stack(Cells):
             back = i % self._directions == 1
             state: State = states[0][i] if len(states) == 1 else tuple(state[i] for state in states)
             rows = layout.reversed(x) if back else x
-            outputs, final = mode.run(step, self._values_of(step, i), rows, state, self.executor, layout.sizes)
+            with labelled(self._label(layout, [i], back)):
+                outputs, final = mode.run(step, self._values_of(step, i), rows, state, self.executor, layout.sizes)
             found.append((_reversed(outputs, layout) if back else outputs, final))
         return found
+
+    def _label(self, layout: Layout, of: Iterable[int], back: bool = False) -> Label:
+        """Of a call that runs the cells of these layers, or directions of layers."""
+        names = state_names(self._cells[0], len(self._widths))
+        return Label(self, tuple(f"{name}{self._suffix(i)}" for i in of for name in names), layout, back)
 
 
 def _side_by_side(directions: list[Any]) -> Tensor:

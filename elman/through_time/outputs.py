@@ -25,7 +25,7 @@ def joined(output: Output, lead: int = 1) -> Tensor:
     """All side by side, behind the `lead` axes of batch and time."""
     if isinstance(output, Tensor) and output.dim() == lead + 1:
         return output
-    rows = [v.flatten(lead) if v.dim() > lead else v.unsqueeze(-1) for v in _values(output)]
+    rows = [v.flatten(lead) if v.dim() > lead else v.unsqueeze(-1) for v in each(output)]
     return torch.cat(rows, -1)
 
 
@@ -45,5 +45,6 @@ def stacked(outputs: Sequence[Output], packed: bool = False) -> Output:
     return {name: joined_up([output[name] for output in outputs]) for name in first}  # type: ignore[index]
 
 
-def _values(output: Output) -> Sequence[Tensor]:
+def each(output: Output) -> Sequence[Tensor]:
+    """The outputs of an output, whether there is one or several."""
     return (output,) if isinstance(output, Tensor) else tuple(output.values())

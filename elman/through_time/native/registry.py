@@ -43,7 +43,7 @@ _lock = threading.RLock()
 _by_cell: "weakref.WeakKeyDictionary[nn.Module, dict[Any, Planned]]" = weakref.WeakKeyDictionary()
 _warned: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 _by_key: dict[str, Known] = {}
-_compiled: dict[tuple[str, torch.dtype], Native] = {}
+_compiled: dict[tuple[str, torch.dtype, bool], Native] = {}
 
 
 def planned(cell: nn.Module, shapes: Shapes, input_size: int, state_size: Sizes) -> Planned:
@@ -110,12 +110,15 @@ def known(key: str) -> Known:
     return _by_key[key]
 
 
-def compiled(key: str, dtype: torch.dtype) -> Native:
-    """The plan of a key, compiled for a dtype."""
-    found = _compiled.get((key, dtype))
+def compiled(key: str, dtype: torch.dtype, observed: bool = False) -> Native:
+    """The plan of a key, compiled for a dtype; with a backward loop that is `observed`, for those who ask."""
+    found = _compiled.get((key, dtype, observed))
     if found is None:
         with _lock:
-            found = _compiled.get((key, dtype))
+            found = _compiled.get((key, dtype, observed))
             if found is None:
-                found = _compiled[key, dtype] = Native(_by_key[key].plan, key, dtype)
+                made = _by_key[key].plan
+                name = f"{key} observed" if observed else key
+                found = Native(plan(made.step, observed) if observed else made, name, dtype)
+                _compiled[key, dtype, observed] = found
     return found

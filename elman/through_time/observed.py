@@ -1,0 +1,117 @@
+"""Who looks at a backward pass, and what the engine tells of it: the gradient that arrives at every state."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class Ran:
+    """A call of the engine whose gradient may go back.
+
+    Args:
+        label: what `labelled` has said of it.
+        begin: of the steps of that label, the one at which this call begins.
+        cell: as in `elman.through_time.run`.
+        parameters: as there.
+        x: as there.
+        states: as there, each of them.
+        sizes: as there.
+    """
+
+    label: Any
+    begin: int
+    cell: nn.Module
+    parameters: Mapping[str, Tensor]
+    x: Tensor
+    states: tuple[Tensor, ...]
+    sizes: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A backward pass of such a call.
+
+    Args:
+        ran: the call.
+        d_outputs: the gradients of its outputs, (T, B, ...) or packed (N, ...); None where nothing reaches one.
+        d_finals: those of the states after the last step.
+        d_states: the gradient that arrives at each state after every step, by whatever way: (T, B, H) or packed (N, H).
+        draws: the random numbers of all steps, where they were drawn before the loop.
+    """
+
+    ran: Ran
+    d_outputs: tuple[Tensor | None, ...]
+    d_finals: tuple[Tensor | None, ...]
+    d_states: tuple[Tensor, ...]
+    draws: Sequence[Tensor] = ()
+
+
+Observer = Callable[[Seen], None]
+
+
+class _Label(threading.local):
+    """What is said of this thread's calls, and the step at which they begin."""
+
+    now: tuple[Any, int] | None = None
+
+
+_label = _Label()
+_observers: list[Observer] = []
+
+
+class _Labelled:
+    def __init__(self, label: tuple[Any, int] | None) -> None:
+        self.label = label
+
+    def __enter__(self) -> None:
+        self.before, _label.now = _label.now, self.label
+
+    def __exit__(self, *_: object) -> None:
+        _label.now = self.before
+
+
+def labelled(label: Any, begin: int = 0) -> AbstractContextManager[None]:
+    """Calls of the engine within are of this label, and begin with this step of it; of None, they have none."""
+    if torch.compiler.is_compiling():
+        return nullcontext()
+    return _Labelled(None if label is None else (label, begin))
+
+
+def label() -> tuple[Any, int] | None:
+    """What is said of calls made now, and the step at which they begin; None where nobody could look at them."""
+    return None if torch.compiler.is_compiling() else _label.now
+
+
+def ran(
+    cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, states: Sequence[Tensor], sizes: Tensor | None
+) -> Ran | None:
+    """A call, if it has a label."""
+    now = label()
+    return None if now is None else Ran(*now, cell, parameters, x, tuple(states), sizes)
+
+
+@contextmanager
+def observing(observer: Observer) -> Iterator[None]:
+    """Within, `observer` is told of the backward pass of every call that has a label."""
+    _observers.append(observer)
+    try:
+        yield
+    finally:
+        _observers.remove(observer)
+
+
+def observed() -> bool:
+    """Whether anybody looks."""
+    return bool(_observers)
+
+
+def tell(seen: Seen) -> None:
+    """Tell all who look."""
+    for observer in list(_observers):
+        observer(seen)

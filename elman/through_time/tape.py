@@ -1,0 +1,110 @@
+"""The gradient that arrives at every state of a loop in plain torch, read off autograd's graph while it goes back."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node
+from torch.utils.hooks import RemovableHandle
+
+from elman.through_time.observed import Ran, Seen, observed, tell
+
+Place = tuple[Node, int] | None  # of a value in autograd's graph: what made it, and which of its values it is
+
+
+class Tape:
+    """Where the states of a call lie in autograd's graph.
+
+    Whatever stands behind the loop knows the tape, by a hook, and the tape knows what stands in it: so it is gone with
+    the graph. Only if somebody looks when the gradient comes, it listens at the states.
+
+    Args:
+        ran: the call.
+    """
+
+    def __init__(self, ran: Ran) -> None:
+        self.ran = ran
+        self.steps: list[tuple[Place, ...]] = []
+        self.given: dict[tuple[int, int], Tensor] = {}  # gradients, by step and state
+        self.handles: list[RemovableHandle] = []
+        self.d_outputs: list[Tensor | None] = []
+        self.d_finals: list[Tensor | None] = []
+
+    def step(self, states: Sequence[Tensor]) -> list[Tensor]:
+        """Note the states after a step, as views: what arrives there has come from the next step, and from without.
+
+        What goes from one state to another within the step stays within it.
+        """
+        views = [state.view_as(state) for state in states]
+        self.steps.append(tuple(_place(state) for state in views))
+        return views
+
+    def end(self, outputs: Sequence[Tensor], finals: Sequence[Tensor]) -> list[Tensor]:
+        """Listen at what the call returns: the outputs, and the final states, which come back as views."""
+        self.d_outputs, self.d_finals = [None] * len(outputs), [None] * len(finals)
+        views = [state.view_as(state) for state in finals]
+        for found, tensors in ((self.d_outputs, outputs), (self.d_finals, views)):
+            for i, tensor in enumerate(tensors):
+                if (place := _place(tensor)) is not None:
+                    _listen(place, self._keeper(found, i))
+        return views
+
+    def _keeper(self, found: list[Tensor | None], i: int) -> Callable[[Tensor], None]:
+        def keep(gradient: Tensor) -> None:
+            if observed():
+                self._open()
+                found[i] = gradient
+
+        return keep
+
+    def _open(self) -> None:
+        """Listen at the states, until this backward pass is over."""
+        if self.handles:
+            return
+        for t, row in enumerate(self.steps):
+            for i, place in enumerate(row):
+                if place is not None:
+                    self.handles.append(_listen(place, partial(self.given.__setitem__, (t, i))))
+        torch.autograd.Variable._execution_engine.queue_callback(self._close)
+
+    def _close(self) -> None:
+        for handle in self.handles:
+            handle.remove()
+        d_states = tuple(self._rows(i) for i in range(len(self.ran.states)))
+        seen = Seen(self.ran, tuple(self.d_outputs), tuple(self.d_finals), d_states)
+        self.given, self.handles = {}, []
+        self.d_outputs, self.d_finals = [None] * len(self.d_outputs), [None] * len(self.d_finals)
+        tell(seen)
+
+    def _rows(self, i: int) -> Tensor:
+        """Of one state, the gradients of all steps; zeros where none has come."""
+        ran, found = self.ran, list[Tensor]()
+        counts = [len(ran.states[i])] * len(self.steps) if ran.sizes is None else ran.sizes.tolist()
+        for t, count in enumerate(counts):
+            given = self.given.get((t, i))
+            found.append(ran.states[i].new_zeros(count, ran.states[i].shape[1]) if given is None else given.detach())
+        return torch.stack(found) if ran.sizes is None else torch.cat(found)
+
+
+def _place(tensor: Tensor) -> Place:
+    return None if tensor.grad_fn is None else (tensor.grad_fn, tensor.output_nr)
+
+
+def _listen(place: tuple[Node, int], keep: Callable[[Tensor], None]) -> RemovableHandle:
+    """Call `keep` with the gradient of a value, when there is one."""
+    node, number = place
+
+    def hook(gradients: Sequence[Any]) -> None:
+        if gradients[number] is not None:
+            keep(gradients[number])
+
+    return node.register_prehook(hook)
+
+
+def tape_of(ran: Ran | None) -> Tape | None:
+    """A tape for a call, if there is one and autograd keeps a graph of it."""
+    if ran is None or not torch.is_grad_enabled() or torch._C._functorch.peek_interpreter_stack() is not None:
+        return None
+    return Tape(ran)
