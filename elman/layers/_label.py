@@ -1,7 +1,8 @@
 """What a layer says of its calls of the engine, for those who look at their backward passes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 
 from torch import Tensor, nn
 
@@ -20,12 +21,14 @@ class Label:
         states: the names of the cell's states in it, as those of parameters: h_l0, c_l1_reverse.
         layout: of the input.
         back: the sequences are read from their ends.
+        number: later calls have greater ones.
     """
 
     layer: nn.Module
     states: tuple[str, ...]
     layout: Layout
     back: bool = False
+    number: int = field(default_factory=count().__next__)
 
     def padded(self, rows: Tensor) -> Tensor:
         """Values of all rows as (T, B, ...), in the order of the input, with zeros for steps that are none."""

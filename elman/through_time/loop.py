@@ -9,12 +9,11 @@ from typing import TypeGuard, TypeVar
 import torch
 from torch import Tensor, nn
 
-from elman.through_time.observed import ran
+from elman.through_time.observed import State, ran
 from elman.through_time.outputs import Output, stacked
 from elman.through_time.outputs import each as outputs_of
 from elman.through_time.tape import Tape, tape_of
 
-State = Tensor | tuple[Tensor, ...]
 One = TypeVar("One", int, Tensor)
 
 
@@ -136,7 +135,7 @@ def run(
     """Run `cell` over `x`, as `elman.through_time.run` says."""
     # One functional call around the whole loop: its bookkeeping is paid once and not at every step.
     named = {f"cell.{name}": value for name, value in parameters.items()}
-    unrolled = _Unrolled(cell, tape_of(ran(cell, parameters, x, each(state), sizes)))
+    unrolled = _Unrolled(cell, tape_of(ran(cell, parameters, x, state, sizes)))
     result: tuple[Output, State] = called(unrolled, named, x, state, sizes)  # type: ignore[assignment]
     for name, value in unrolled.set_anew.items():
         module, _, buffer = name.rpartition(".")

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+State = Tensor | tuple[Tensor, ...]
+
 
 @dataclass(frozen=True, eq=False)
 class Ran:
@@ -20,7 +22,7 @@ class Ran:
         cell: as in `elman.through_time.run`.
         parameters: as there.
         x: as there.
-        states: as there, each of them.
+        state: as there.
         sizes: as there.
     """
 
@@ -29,7 +31,7 @@ class Ran:
     cell: nn.Module
     parameters: Mapping[str, Tensor]
     x: Tensor
-    states: tuple[Tensor, ...]
+    state: State
     sizes: Tensor | None
 
 
@@ -88,12 +90,10 @@ def label() -> tuple[Any, int] | None:
     return None if torch.compiler.is_compiling() else _label.now
 
 
-def ran(
-    cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, states: Sequence[Tensor], sizes: Tensor | None
-) -> Ran | None:
+def ran(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, sizes: Tensor | None) -> Ran | None:
     """A call, if it has a label."""
     now = label()
-    return None if now is None else Ran(*now, cell, parameters, x, tuple(states), sizes)
+    return None if now is None else Ran(*now, cell, parameters, x, state, sizes)
 
 
 @contextmanager

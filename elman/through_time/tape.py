@@ -25,7 +25,7 @@ class Tape:
     """
 
     def __init__(self, ran: Ran) -> None:
-        self.ran = ran
+        self.ran, self.states = ran, (ran.state,) if isinstance(ran.state, Tensor) else ran.state
         self.steps: list[tuple[Place, ...]] = []
         self.given: dict[tuple[int, int], Tensor] = {}  # gradients, by step and state
         self.handles: list[RemovableHandle] = []
@@ -72,20 +72,19 @@ class Tape:
     def _close(self) -> None:
         for handle in self.handles:
             handle.remove()
-        d_states = tuple(self._rows(i) for i in range(len(self.ran.states)))
+        d_states = tuple(self._rows(i, state) for i, state in enumerate(self.states))
         seen = Seen(self.ran, tuple(self.d_outputs), tuple(self.d_finals), d_states)
         self.given, self.handles = {}, []
         self.d_outputs, self.d_finals = [None] * len(self.d_outputs), [None] * len(self.d_finals)
         tell(seen)
 
-    def _rows(self, i: int) -> Tensor:
+    def _rows(self, i: int, state: Tensor) -> Tensor:
         """Of one state, the gradients of all steps; zeros where none has come."""
-        ran, found = self.ran, list[Tensor]()
-        counts = [len(ran.states[i])] * len(self.steps) if ran.sizes is None else ran.sizes.tolist()
-        for t, count in enumerate(counts):
+        sizes, found = self.ran.sizes, list[Tensor]()
+        for t, count in enumerate([len(state)] * len(self.steps) if sizes is None else sizes.tolist()):
             given = self.given.get((t, i))
-            found.append(ran.states[i].new_zeros(count, ran.states[i].shape[1]) if given is None else given.detach())
-        return torch.stack(found) if ran.sizes is None else torch.cat(found)
+            found.append(state.new_zeros(count, state.shape[1]) if given is None else given.detach())
+        return torch.stack(found) if sizes is None else torch.cat(found)
 
 
 def _place(tensor: Tensor) -> Place:

@@ -178,7 +178,8 @@ def _told(
     if cell is not None:
         own = int(bool(step.output))
         of_outputs = [dy] if dy is None or not own else outputs_of(apart(dy, step.output))
-        call = Ran(*label, cell, dict(zip(step.parameters, parameters, strict=True)), x, tuple(states[own:]), sizes)
+        state = states[own] if step.single else tuple(states[own:])
+        call = Ran(*label, cell, dict(zip(step.parameters, parameters, strict=True)), x, state, sizes)
         tell(Seen(call, tuple(of_outputs), tuple(d_finals[own:]), tuple(gradients[own:]), draws))
     return found
 

@@ -1,0 +1,122 @@
+"""What a backward pass does to the gradient on its way back through time."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from itertools import count
+
+import torch
+from torch import Tensor, nn
+
+from elman.flow._call import Call
+from elman.flow._nonfinite import NonFinite, first_non_finite
+from elman.layers._label import Label
+from elman.layers._layer import Layer
+from elman.through_time.observed import Seen, observing
+
+
+class Recording:
+    """What was seen of the backward passes within `record`.
+
+    Of every state of every elman layer of the model, under names like those that torch gives to parameters:
+    "encoder.h_l0", "encoder.c_l1_reverse"; if a layer was called again in the same pass, "encoder.h_l0#2". Norms are
+    Euclid's. Steps are those of the input, for a direction that reads it from the end too; behind the end of a sequence
+    all is zero. What is not in the backward pass itself is worked out when it is asked for, from what was kept then:
+    the input, the initial state and the parameters.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._layers = {module: name for name, module in model.named_modules() if isinstance(module, Layer)}
+        self._parameters = {id(value): name for name, value in model.named_parameters()}
+        self._calls: dict[Label, Call] = {}
+        if not self._layers:
+            expected = "a model with layers of elman's, or what elman.convert makes of one with torch.nn's"
+            raise ValueError(f"flow.record: {type(model).__name__}: expected {expected}, got none")
+
+    def _see(self, seen: Seen) -> None:
+        label = seen.ran.label
+        if isinstance(label, Label) and label.layer in self._layers:
+            self._calls.setdefault(label, Call(label)).add(seen)
+
+    @property
+    def calls(self) -> dict[str, Call]:
+        """By name, in the order in which they were made: "encoder", or of each layer and direction "encoder_l0"."""
+        if not self._calls:
+            raise RuntimeError(
+                "flow.record: expected a backward pass through the model within `with flow.record(model):`, got none; "
+                "the forward pass must be one of this model, not compiled by torch.compile, and its loss must need it"
+            )
+        found: dict[str, Call] = {}
+        for label in sorted(self._calls, key=lambda label: label.number):
+            name = self._layers[label.layer]
+            stem = f"{name}{'.' * bool(name)}"
+            free = (f"{stem}{{}}{'' if k == 1 else f'#{k}'}" for k in count(1))
+            form = next(form for form in free if form.format(label.states[0]) not in self._taken(found))
+            self._calls[label].form = form
+            found[form.format(label.states[0])] = self._calls[label]
+        return found
+
+    def _taken(self, found: Mapping[str, Call]) -> set[str]:
+        return {name for call in found.values() for name in call.names}
+
+    @cached_property
+    def state_gradients(self) -> dict[str, Tensor]:
+        """The norm of the gradient that arrives at each state after each step, for every sequence: (T, B).
+
+        It comes from the steps after this one, and from the loss, where the state is the output too. What one state of
+        a cell, h, hands on to another, c, within a step is part of that step.
+        """
+        norm = torch.linalg.vector_norm
+        return {
+            name: norm(d, dim=-1)
+            for call in self.calls.values()
+            for name, d in zip(call.names, call.d_states, strict=True)
+        }
+
+    @cached_property
+    def weight_gradients(self) -> dict[str, Tensor]:
+        """The norm of what each step contributes to the gradient of each parameter, (T,), in the order of reading.
+
+        Worked out step by step when it is first asked for: as long as a backward pass of the loop executor.
+        """
+        found: dict[str, Tensor] = {}
+        for call in self.calls.values():
+            for name, norms in call.of_weights.items():
+                found[self._name_of(call, name)] = norms
+        return found
+
+    def _name_of(self, call: Call, name: str) -> str:
+        """What the model calls a parameter of a cell."""
+        value = call.replays[0].seen.ran.parameters[name]
+        return self._parameters.get(id(value), call.form.format(name))
+
+    @cached_property
+    def first_non_finite(self) -> NonFinite | None:
+        """Where the first value stands that is infinite or no number, if there is one."""
+        return first_non_finite(list(self.calls.values()))
+
+
+@contextmanager
+def record(model: nn.Module) -> Iterator[Recording]:
+    """Look at the backward passes within.
+
+    Any layer of elman's is seen, with any cell, on either executor, in every gradient mode that goes back. It costs a
+    copy of the gradients of the states; nothing where nobody records.
+
+    Args:
+        model: an elman layer, or a module that holds some.
+
+    Raises:
+        ValueError: for a model without layers of elman's.
+
+    >>> import elman, torch
+    >>> layer = elman.RNN(3, 5)
+    >>> outputs, h = layer(torch.randn(7, 2, 3))
+    >>> with record(layer) as flow:
+    ...     outputs[-1].sum().backward()
+    >>> flow.state_gradients["h_l0"].shape
+    torch.Size([7, 2])
+    """
+    found = Recording(model)
+    with observing(found._see):
+        yield found
