@@ -101,7 +101,9 @@ def _row(values: Tensor) -> int | None:
 class _Blame(TorchDispatchMode):
     """Finds the first operation that makes of finite operands what is not finite."""
 
-    found = ""
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found = ""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))

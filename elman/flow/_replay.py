@@ -109,7 +109,7 @@ class Replay:
         state: State = states[0] if isinstance(self.seen.ran.state, Tensor) else states
         with self._given(t, times), naming() as named:
             output, new = parted(self.cell, called(self.cell, parameters, x, state), state)
-        return Step(outputs_of(output), each(new), output is each(new)[0], dict(named))
+        return Step(tuple(outputs_of(output)), each(new), output is each(new)[0], dict(named))
 
     @contextmanager
     def _given(self, t: int, times: int) -> Iterator[None]:

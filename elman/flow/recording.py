@@ -26,7 +26,9 @@ class Recording:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._layers = {module: name for name, module in model.named_modules() if isinstance(module, Layer)}
+        self._layers: dict[nn.Module, str] = {
+            module: name for name, module in model.named_modules() if isinstance(module, Layer)
+        }
         self._parameters = {id(value): name for name, value in model.named_parameters()}
         self._calls: dict[Label, Call] = {}
         if not self._layers:

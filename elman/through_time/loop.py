@@ -9,8 +9,8 @@ from typing import TypeGuard, TypeVar
 import torch
 from torch import Tensor, nn
 
-from elman.through_time.observed import State, ran
-from elman.through_time.outputs import Output, stacked
+from elman.through_time.observed import ran
+from elman.through_time.outputs import Output, State, stacked
 from elman.through_time.outputs import each as outputs_of
 from elman.through_time.tape import Tape, tape_of
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-State = Tensor | tuple[Tensor, ...]
+from elman.through_time.outputs import State
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""What a step gives besides its state: a tensor, or several by name, which lie side by side in one row."""
+"""What a step gives: its state, and an output, a tensor or several by name, which lie side by side in one row."""
 
 from collections.abc import Sequence
 from math import prod
@@ -6,6 +6,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+State = Tensor | tuple[Tensor, ...]
 Output = Tensor | dict[str, Tensor]
 Form = tuple[tuple[str, tuple[int, ...]], ...]  # names and shapes without the batch; "" is the only one's name
 
