@@ -12,7 +12,7 @@ from elman import cells
 from elman.bptt import Checkpointed, Full, Truncated
 from elman.cells._cell import Cell
 from elman.through_time import EXECUTORS, State, each, run
-from elman.through_time.observed import Seen, labelled, observing
+from elman.through_time.observed import Piece, Seen, labelled, observing
 from tests.tolerances import all_close, close
 
 T, B, D, H = 6, 3, 4, 5
@@ -49,7 +49,7 @@ def test_gradients_that_arrive_at_states(cell_type: type[Cell], executor: str) -
     states = tuple(torch.randn(B, H).double() for _ in range(cell.states))
     state: State = states[0] if cell.states == 1 else states
     seen: list[Seen] = []
-    with labelled("here"):
+    with labelled(Piece("here")):
         outputs, final = run(cell, dict(cell.named_parameters()), x, state, executor)
     assert isinstance(outputs, Tensor)
     with observing(seen.append):
@@ -86,7 +86,7 @@ def test_both_executors_see_the_same(sizes: Tensor | None) -> None:
     states = tuple(torch.randn(B, width).double().requires_grad_() for width in cell.state_size)
     seen: list[Seen] = []
     for executor in EXECUTORS:
-        with labelled("here"):
+        with labelled(Piece("here")):
             outputs, finals = run(cell, dict(cell.named_parameters()), x, states, executor, sizes)
         assert isinstance(outputs, Tensor)
         with observing(seen.append):

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import accumulate
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +36,7 @@ class Through:
         self.autocast = _autocast(x.device.type)
         self._training = [(module, module.training) for module in cell.modules()]
         self._options = options_of(cell)
-        self._label: Any = (label() or (None,))[0]
+        self.piece = label()
 
     @property
     def steps(self) -> int:
@@ -59,7 +58,7 @@ class Through:
         sizes = None if self.sizes is None else self.sizes[begin:end]
         named = dict(zip(self.names, parameters, strict=True))
         state: State = states[0] if self.single else tuple(states)
-        with labelled(self._label, begin):
+        with labelled(self.piece and self.piece._replace(begin=begin)):
             output, state = run(self.cell, named, x, state, self.executor, sizes)
         if isinstance(output, dict):
             self.outputs = tuple(output)

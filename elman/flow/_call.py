@@ -66,6 +66,11 @@ class Call:
         step, sequence = self.padded(parts).nonzero()[0].tolist()
         return step, sequence
 
+    def groups(self) -> list[list[Replay]]:
+        """The replays, in order, through which the same gradient goes back, from the last to the first of each."""
+        ordered = sorted(self.replays, key=lambda replay: replay.seen.ran.begin)
+        return [ordered] if ordered[0].seen.ran.chained else [[replay] for replay in ordered]
+
     def steps(self) -> Iterator[tuple[Replay, int, int]]:
         """Every step of every window: its replay, its number there, and its number among those of the layer."""
         for replay in self.replays:

@@ -57,9 +57,9 @@ class Replay:
         sizes = self.seen.ran.sizes
         return values.unbind(0) if sizes is None else values.split(sizes.tolist())
 
-    def d_finals(self, t: int) -> list[Tensor | None]:
+    def d_finals(self, t: int, after: int = 0) -> list[Tensor | None]:
         """The gradients of the states in which sequences end with step t, with zeros for those that go on."""
-        n, later = len(self.x[t]), 0 if t + 1 == self.T else len(self.x[t + 1])
+        n, later = len(self.x[t]), after if t + 1 == self.T else len(self.x[t + 1])
         found: list[Tensor | None] = []
         for d in self.seen.d_finals:
             ends = d is not None and later < n
@@ -69,6 +69,21 @@ class Replay:
     def own_d_outputs(self, t: int) -> list[Tensor | None]:
         """The gradients of the outputs of a step, of those that are no state: the others have arrived there."""
         return [] if self.output_is_state else [None if d is None else d[t] for d in self.d_outputs]
+
+    def direct(self, t: int, after: int = 0) -> Row:
+        """What the loss sends to each state after step t, and not by later steps.
+
+        Args:
+            t: the step.
+            after: how many sequences go on behind the last one.
+        """
+        found = [torch.zeros_like(d[t]) for d in self.d_states]
+        if self.output_is_state and self.d_outputs[0] is not None:
+            found[0] += self.d_outputs[0][t]
+        for total, d in zip(found, self.d_finals(t, after), strict=True):
+            if d is not None:
+                total += d
+        return tuple(found)
 
     @cached_property
     def before(self) -> list[Row]:

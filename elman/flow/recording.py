@@ -1,6 +1,6 @@
 """What a backward pass does to the gradient on its way back through time."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import count
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from elman.flow._call import Call
 from elman.flow._nonfinite import NonFinite, first_non_finite
+from elman.flow.credit import Credit, credit
 from elman.layers._label import Label
 from elman.layers._layer import Layer
 from elman.through_time.observed import Seen, observing
@@ -91,6 +92,34 @@ class Recording:
         """What the model calls a parameter of a cell."""
         value = call.replays[0].seen.ran.parameters[name]
         return self._parameters.get(id(value), call.form.format(name))
+
+    def credit(
+        self, name: str | None = None, steps: int | Sequence[int] | None = None, weights: bool = False
+    ) -> Credit:
+        """How much of the loss at each step arrives at the state after each step before it.
+
+        Args:
+            name: of a state, one of those in `state_gradients`. None: the first of the last layer.
+            steps: whose losses are followed: a number of them, evenly spread, or which. None: all.
+            weights: also give the terms of the gradients of the weights.
+
+        Raises:
+            KeyError: for a state that was not recorded.
+            ValueError: for all steps of a long sequence; for steps that are none.
+        """
+        call, name = self._call_of("credit", name)
+        return credit(call, name, steps, weights)
+
+    def _call_of(self, of: str, name: str | None) -> tuple[Call, str]:
+        """The call of a state, and the state's name."""
+        calls = list(self.calls.values())
+        if name is None:
+            return calls[-1], calls[-1].names[0]
+        for call in calls:
+            if name in call.names:
+                return call, name
+        known = ", ".join(self.state_gradients)
+        raise KeyError(f"flow.{of}: name: expected one of {known}, got {name!r}")
 
     @cached_property
     def first_non_finite(self) -> NonFinite | None:

@@ -15,7 +15,7 @@ from elman.layers._layer import Layer, Lengths, output_in
 from elman.layers._layout import Layout
 from elman.layers._trajectory import Trajectory, output_of, trajectory
 from elman.through_time import State, each, known_executor
-from elman.through_time.observed import labelled
+from elman.through_time.observed import Piece, labelled
 
 
 class Recurrent(Layer):
@@ -192,7 +192,7 @@ class Recurrent(Layer):
         around = prefix(step, self.cell)
         named = chain(self.cell.named_parameters(), self.cell.named_buffers())
         values = {around + name: value for name, value in named}
-        with labelled(Label(self, state_names(self.cell, len(states)), layout)):
+        with labelled(Piece(Label(self, state_names(self.cell, len(states)), layout))):
             return mode.run(step, values, x, states[0] if single else states, self.executor, layout.sizes)
 
 

@@ -29,7 +29,7 @@ from elman.layers._options import (
 from elman.layers._step import Steps
 from elman.layers._trajectory import Trajectory, output_of, trajectory
 from elman.through_time import Output, State, each, known_executor
-from elman.through_time.observed import labelled
+from elman.through_time.observed import Piece, labelled
 
 
 class Stack(Cells):
@@ -251,7 +251,7 @@ class Stack(Cells):
         flat = tuple(state[k] for k in range(self.num_layers) for state in states)
         self._carry_in(hx, flat, layout)
         values = [self._values_of(step, k) for k, step in enumerate(self._steps)]
-        with labelled(self._label(layout, range(self.num_layers))):
+        with labelled(Piece(self._label(layout, range(self.num_layers)))):
             outputs, finals = mode.run(self._joint[0], joint_names(values), x, flat, self.executor, layout.sizes)
         assert isinstance(outputs, Tensor)
         count = len(states)
@@ -286,7 +286,7 @@ class Stack(Cells):
             back = i % self._directions == 1
             state: State = states[0][i] if len(states) == 1 else tuple(state[i] for state in states)
             rows = layout.reversed(x) if back else x
-            with labelled(self._label(layout, [i], back)):
+            with labelled(Piece(self._label(layout, [i], back))):
                 outputs, final = mode.run(step, self._values_of(step, i), rows, state, self.executor, layout.sizes)
             found.append((_reversed(outputs, layout) if back else outputs, final))
         return found

@@ -4,12 +4,20 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from elman.through_time.outputs import State
+
+
+class Piece(NamedTuple):
+    """Some of the steps that a label is of; the fields are those of `Ran`."""
+
+    label: Any
+    begin: int = 0
+    chained: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,6 +27,7 @@ class Ran:
     Args:
         label: what `labelled` has said of it.
         begin: of the steps of that label, the one at which this call begins.
+        chained: the gradient of its initial state goes on to the call that ends there.
         cell: as in `elman.through_time.run`.
         parameters: as there.
         x: as there.
@@ -28,6 +37,7 @@ class Ran:
 
     label: Any
     begin: int
+    chained: bool
     cell: nn.Module
     parameters: Mapping[str, Tensor]
     x: Tensor
@@ -58,9 +68,9 @@ Observer = Callable[[Seen], None]
 
 
 class _Label(threading.local):
-    """What is said of this thread's calls, and the step at which they begin."""
+    """What is said of this thread's calls."""
 
-    now: tuple[Any, int] | None = None
+    now: Piece | None = None
 
 
 _label = _Label()
@@ -68,25 +78,23 @@ _observers: list[Observer] = []
 
 
 class _Labelled:
-    def __init__(self, label: tuple[Any, int] | None) -> None:
-        self.label = label
+    def __init__(self, piece: Piece | None) -> None:
+        self.piece = piece
 
     def __enter__(self) -> None:
-        self.before, _label.now = _label.now, self.label
+        self.before, _label.now = _label.now, self.piece
 
     def __exit__(self, *_: object) -> None:
         _label.now = self.before
 
 
-def labelled(label: Any, begin: int = 0) -> AbstractContextManager[None]:
-    """Calls of the engine within are of this label, and begin with this step of it; of None, they have none."""
-    if torch.compiler.is_compiling():
-        return nullcontext()
-    return _Labelled(None if label is None else (label, begin))
+def labelled(piece: Piece | None) -> AbstractContextManager[None]:
+    """Of calls of the engine within, this is said."""
+    return nullcontext() if torch.compiler.is_compiling() else _Labelled(piece)
 
 
-def label() -> tuple[Any, int] | None:
-    """What is said of calls made now, and the step at which they begin; None where nobody could look at them."""
+def label() -> Piece | None:
+    """What is said of calls made now; None where nobody could look at them."""
     return None if torch.compiler.is_compiling() else _label.now
 
 

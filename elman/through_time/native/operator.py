@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from elman.through_time import loop
 from elman.through_time.draws import Given, drawn
 from elman.through_time.native.registry import compiled, known
-from elman.through_time.observed import Ran, Seen, label, labelled, observed, tell
+from elman.through_time.observed import Piece, Ran, Seen, label, labelled, observed, tell
 from elman.through_time.outputs import apart, joined
 from elman.through_time.outputs import each as outputs_of
 
@@ -150,7 +150,7 @@ class _Through(torch.autograd.Function):
         needed = ctx.needs_input_grad[5:]
         asked = needed[0], any(needed[1 : 1 + count]), any(needed[1 + count :])
         if not torch.compiler.is_compiling() and (torch.is_grad_enabled() or _batched((dy, *d_finals))):
-            with torch.enable_grad(), labelled(*(ctx.label or (None,))):
+            with torch.enable_grad(), labelled(ctx.label):
                 found = _by_loop(ctx.plan, dy, d_finals, x, states, parameters, draws, ctx.sizes, needed)
         else:
             op: Callable[..., list[Tensor]] = backward_op if _watched((*d_rest, *saved)) else _backward
@@ -167,7 +167,7 @@ class _Through(torch.autograd.Function):
 
 
 def _told(
-    label: tuple[Any, int], plan: str, dy: Tensor | None, d_finals: Sequence[Tensor | None], x: Tensor,
+    label: Piece, plan: str, dy: Tensor | None, d_finals: Sequence[Tensor | None], x: Tensor,
     states: Sequence[Tensor], parameters: Sequence[Tensor], draws: Sequence[Tensor], sizes: Tensor | None,
     outputs: Tensor, kept: Sequence[Tensor], asked: tuple[bool, bool, bool],
 ) -> list[Tensor]:  # fmt: skip
