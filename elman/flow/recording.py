@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from elman.flow._call import Call
 from elman.flow._nonfinite import NonFinite, first_non_finite
 from elman.flow.credit import Credit, credit
+from elman.flow.jacobians import Jacobians, jacobians
 from elman.layers._label import Label
 from elman.layers._layer import Layer
 from elman.through_time.observed import Seen, observing
@@ -109,6 +110,24 @@ class Recording:
         """
         call, name = self._call_of("credit", name)
         return credit(call, name, steps, weights)
+
+    def jacobians(self, name: str | None = None, sequences: int = 4, steps: int | None = None) -> Jacobians:
+        """How a small change of a cell's states grows or fades from step to step, from the end of the sequence back.
+
+        Args:
+            name: of a state, one of those in `state_gradients`; all states of its cell are looked at. None: the first
+                of the last layer.
+            sequences: how many, the longest first.
+            steps: how many, from the last one back. None: all.
+
+        Raises:
+            KeyError: for a state that was not recorded.
+            ValueError: for no sequences or steps.
+        """
+        for value, asked in ((sequences, "sequences"), (steps, "steps")):
+            if value is not None and value < 1:
+                raise ValueError(f"flow.jacobians: {asked}: expected at least 1, got {value}")
+        return jacobians(self._call_of("jacobians", name)[0], sequences, steps)
 
     def _call_of(self, of: str, name: str | None) -> tuple[Call, str]:
         """The call of a state, and the state's name."""
