@@ -86,7 +86,8 @@ def _unit(replay: Replay, directions: Tensor, sequences: int) -> Row:
 def _orthonormal(n: int, width: int) -> Tensor:
     """Directions at right angles, always the same."""
     generator = torch.Generator().manual_seed(0)
-    return torch.linalg.qr(torch.randn(width, n, generator=generator, dtype=torch.float64)).Q.T
+    found: Tensor = torch.linalg.qr(torch.randn(width, n, generator=generator, dtype=torch.float64)).Q.T
+    return found
 
 
 def _decay(replay: Replay, i: int, steps: int, sequences: int) -> Tensor:

@@ -12,6 +12,8 @@ from elman.flow._call import Call
 from elman.flow._nonfinite import NonFinite, first_non_finite
 from elman.flow.credit import Credit, credit
 from elman.flow.jacobians import Jacobians, jacobians
+from elman.flow.units import Gate, dead, gates
+from elman.flow.verdict import Verdict, verdict
 from elman.layers._label import Label
 from elman.layers._layer import Layer
 from elman.through_time.observed import Seen, observing
@@ -31,7 +33,6 @@ class Recording:
         self._layers: dict[nn.Module, str] = {
             module: name for name, module in model.named_modules() if isinstance(module, Layer)
         }
-        self._parameters = {id(value): name for name, value in model.named_parameters()}
         self._calls: dict[Label, Call] = {}
         if not self._layers:
             expected = "a model with layers of elman's, or what elman.convert makes of one with torch.nn's"
@@ -86,13 +87,12 @@ class Recording:
         found: dict[str, Tensor] = {}
         for call in self.calls.values():
             for name, norms in call.of_weights.items():
-                found[self._name_of(call, name)] = norms
+                found[call.form.format(call.label.parameter(name))] = norms
         return found
 
-    def _name_of(self, call: Call, name: str) -> str:
+    def name_of(self, call: Call, name: str) -> str:
         """What the model calls a parameter of a cell."""
-        value = call.replays[0].seen.ran.parameters[name]
-        return self._parameters.get(id(value), call.form.format(name))
+        return call.form.format(call.label.parameter(name)).partition("#")[0]
 
     def credit(
         self, name: str | None = None, steps: int | Sequence[int] | None = None, weights: bool = False
@@ -128,6 +128,27 @@ class Recording:
             if value is not None and value < 1:
                 raise ValueError(f"flow.jacobians: {asked}: expected at least 1, got {value}")
         return jacobians(self._call_of("jacobians", name)[0], sequences, steps)
+
+    @cached_property
+    def gates(self) -> dict[str, Gate]:
+        """What the gates did, and other values that a cell gives a name to (`elman.named`), "encoder.f_l0".
+
+        Of a cell that names nothing, its states; of all these, those that stay between -1 and 1.
+        """
+        return {name: gate for call in self.calls.values() for name, gate in gates(call).items()}
+
+    @cached_property
+    def dead(self) -> dict[str, Tensor]:
+        """Of each state, the units that are zero at every step of every sequence, by number."""
+        return {name: units for call in self.calls.values() for name, units in dead(call).items()}
+
+    def verdict(self, clipped: float | None = None) -> Verdict:
+        """What all this means, in words and numbers, and what to do about it.
+
+        Args:
+            clipped: which part of the updates was clipped, if anybody knows.
+        """
+        return verdict(self, clipped)
 
     def _call_of(self, of: str, name: str | None) -> tuple[Call, str]:
         """The call of a state, and the state's name."""

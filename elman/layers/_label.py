@@ -1,6 +1,6 @@
 """What a layer says of its calls of the engine, for those who look at their backward passes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -19,14 +19,18 @@ class Label:
     Args:
         layer: that has called.
         states: the names of the cell's states in it, as those of parameters: h_l0, c_l1_reverse.
+        parameter: of the name that the engine has for a parameter of the cell, the one it has in the layer.
         layout: of the input.
+        suffix: what stands behind the name of a state of one cell.
         back: the sequences are read from their ends.
         number: later calls have greater ones.
     """
 
     layer: nn.Module
     states: tuple[str, ...]
+    parameter: Callable[[str], str]
     layout: Layout
+    suffix: str = ""
     back: bool = False
     number: int = field(default_factory=count().__next__)
 

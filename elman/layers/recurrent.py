@@ -192,7 +192,10 @@ class Recurrent(Layer):
         around = prefix(step, self.cell)
         named = chain(self.cell.named_parameters(), self.cell.named_buffers())
         values = {around + name: value for name, value in named}
-        with labelled(Piece(Label(self, state_names(self.cell, len(states)), layout))):
+        label = Label(
+            self, state_names(self.cell, len(states)), lambda name: f"cell.{name.removeprefix(around)}", layout
+        )
+        with labelled(Piece(label)):
             return mode.run(step, values, x, states[0] if single else states, self.executor, layout.sizes)
 
 

@@ -1,6 +1,7 @@
 """Stacks of cells in the conventions of torch.nn."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -294,7 +295,14 @@ class Stack(Cells):
     def _label(self, layout: Layout, of: Iterable[int], back: bool = False) -> Label:
         """Of a call that runs the cells of these layers, or directions of layers."""
         names = state_names(self._cells[0], len(self._widths))
-        return Label(self, tuple(f"{name}{self._suffix(i)}" for i in of for name in names), layout, back)
+        suffixes = [self._suffix(i) for i in of]
+        states = tuple(f"{name}{suffix}" for suffix in suffixes for name in names)
+        return Label(self, states, partial(self._full_name, suffixes), layout, suffixes[0] * (len(suffixes) == 1), back)
+
+    def _full_name(self, suffixes: Sequence[str], name: str) -> str:
+        """What a parameter is called here, of one cell or of the joint one, and of whatever stands around it."""
+        k = int(name.split(".")[1]) if name.startswith("cells.") else 0
+        return f"{name.rpartition('.')[2]}{suffixes[k]}"
 
 
 def _side_by_side(directions: list[Any]) -> Tensor:

@@ -74,8 +74,10 @@ class Tape:
             handle.remove()
         d_states = tuple(self._rows(i, state) for i, state in enumerate(self.states))
         seen = Seen(self.ran, tuple(self.d_outputs), tuple(self.d_finals), d_states)
-        self.given, self.handles = {}, []
-        self.d_outputs, self.d_finals = [None] * len(self.d_outputs), [None] * len(self.d_finals)
+        self.given.clear()
+        self.handles.clear()
+        # In place: the hooks have these lists.
+        self.d_outputs[:], self.d_finals[:] = [None] * len(self.d_outputs), [None] * len(self.d_finals)
         tell(seen)
 
     def _rows(self, i: int, state: Tensor) -> Tensor:
