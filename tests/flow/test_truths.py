@@ -51,7 +51,7 @@ def test_the_horizon_of_an_lstm_is_that_of_its_forget_gate(bias: float, executor
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     with torch.no_grad():
-        layer.bias_ih_l0[H : 2 * H] = bias
+        layer.get_parameter("bias_ih_l0")[H : 2 * H] = bias
     _, (_, c) = layer(torch.randn(120, B, D).double())
     with flow.record(layer) as found:
         c.sum().backward()
