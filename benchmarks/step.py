@@ -10,48 +10,13 @@ import resource
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import onnxruntime
 import torch
-from onnx import TensorProto, helper, numpy_helper
-from torch import nn
+from onnx_runtime import session
 
-import elman
 from elman.bench.layers import PAIRS, medians
 from elman.bench.run import machine
 from elman.layers._step import _prepare
-
-OPERATOR = {"lstm": "LSTM", "gru": "GRU", "rnn-tanh": "RNN", "rnn-relu": "RNN"}
-
-
-def session(cell: str, layer: nn.Module, B: int) -> Callable[[dict[str, Any]], Any]:
-    """The stack as a model of ONNX Runtime, of x (1, B, D) and the states of each layer (1, B, H)."""
-    H, names = layer.hidden_size, ("h", "c")[: 2 if cell == "lstm" else 1]
-    options: dict[str, Any] = {"linear_before_reset": 1} if cell == "gru" else {}
-    if cell == "rnn-relu":
-        options["activations"] = ["Relu"]
-    nodes, weights, below = [], [], "x"
-    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, B, layer.input_size])]
-    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1, B, H])]
-    last = layer.num_layers - 1
-    for k, arrays in enumerate(elman.weights.to_onnx(layer)):
-        weights += [numpy_helper.from_array(np.ascontiguousarray(a), f"{n}{k}") for n, a in arrays.items()]
-        states, new = [f"{name}{k}" for name in names], [f"{name}{k}_new" for name in names]
-        inputs += [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, B, H]) for name in states]
-        outputs += [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, B, H]) for name in new]
-        y = "y" if k == last else f"y{k}"
-        given = [below, f"W{k}", f"R{k}", f"B{k}", "", *states]
-        nodes.append(helper.make_node(OPERATOR[cell], given, [y, *new], hidden_size=H, **options))
-        if k < last:
-            below = f"x{k + 1}"
-            nodes.append(helper.make_node("Squeeze", [y, "axis"], [below]))
-    weights.append(numpy_helper.from_array(np.array([1]), "axis"))
-    graph = helper.make_graph(nodes, "stack", inputs, outputs, weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads, settings.inter_op_num_threads = 1, 1
-    runtime = onnxruntime.InferenceSession(model.SerializeToString(), settings, ["CPUExecutionProvider"])
-    return lambda feed: runtime.run(None, feed)
 
 
 def arithmetic(layer: Any, x: torch.Tensor, states: list[torch.Tensor]) -> Callable[[], None]:
@@ -76,7 +41,7 @@ def measure(cell: str, B: int, H: int, layers: int, seconds: float) -> tuple[lis
     x = torch.randn(B, H)
     states = [torch.randn(layers, B, H) for _ in range(2 if cell == "lstm" else 1)]
     state: Any = tuple(states) if len(states) > 1 else states[0]
-    run = session(cell, ours, B)
+    run = session(cell, ours, 1, B, threads=1, with_states=True)
     feed = {"x": x[None].numpy()}
     for name, values in zip("hc", states, strict=False):
         feed |= {f"{name}{k}": values[k : k + 1].numpy() for k in range(layers)}

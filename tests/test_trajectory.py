@@ -98,14 +98,20 @@ def test_impossible_lengths(lengths: Any) -> None:
 
 
 @every_executor
-def test_layouts(executor: str) -> None:
+@pytest.mark.parametrize("lengths", [None, [1, T, 3]], ids=str)
+def test_batch_first(lengths: list[int] | None, executor: str) -> None:
     layer, x = built("lstm", executor), sequence()
-    found = layer.trajectory(x)
+    found = layer.trajectory(x, lengths=lengths)
     layer.batch_first = True
-    turned = layer.trajectory(x.transpose(0, 1))
+    turned = layer.trajectory(x.transpose(0, 1), lengths=lengths)
     close(turned.outputs, found.outputs.transpose(0, 1), "outputs")
     all_close(everything(turned)[1:], everything(found)[1:], "outputs")
-    row = layer.trajectory(x[:, 0])
+
+
+@every_executor
+def test_without_a_batch(executor: str) -> None:
+    layer, x = built("lstm", executor), sequence()
+    found, row = layer.trajectory(x), layer.trajectory(x[:, 0])
     assert row.outputs.shape == (T, H)
     assert row.states[0].shape == (T, 2, H)
     all_close(everything(row)[1:], [value[:, :, 0] for value in everything(found)[1:]], "outputs")

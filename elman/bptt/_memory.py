@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from elman.bptt._random import drawing_from, stand
+from elman.numbers import whole
 from elman.through_time import State, each, run
 
 UNITS = {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
@@ -16,8 +17,8 @@ AMOUNT = re.compile(r"(\d+|\d*\.\d+)\s*([a-z]+)", re.IGNORECASE)
 
 def parsed(memory: object) -> float:
     """The bytes of an amount of memory, "512MB" or a number; 0 for what is none."""
-    if isinstance(memory, int) and not isinstance(memory, bool):
-        return max(memory, 0)
+    if (size := whole(memory)) is not None:
+        return max(size, 0)
     found = AMOUNT.fullmatch(memory.strip()) if isinstance(memory, str) else None
     return float(found[1]) * UNITS.get(found[2].lower(), 0) if found else 0
 

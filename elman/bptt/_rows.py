@@ -2,9 +2,16 @@
 
 from collections.abc import Sequence
 from heapq import heapreplace
+from itertools import chain
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import distributed
+
+from elman.numbers import whole
+
+Span = tuple[int, int, int]  # what a row walks in one chunk: of which sequence, from where on, how many steps
 
 
 class Piece(NamedTuple):
@@ -36,6 +43,37 @@ def deal(pieces: Sequence[Piece], rows: int, steps: int, drop_last: bool) -> tup
     return dealt, (min if drop_last else max)(free)[0]
 
 
+class Walk:
+    """Where each row of a stream is in each chunk.
+
+    Args:
+        rows: the pieces of each row, in order.
+        steps: T, of a chunk.
+        length: how many chunks.
+    """
+
+    def __init__(self, rows: Sequence[Sequence[Piece]], steps: int, length: int) -> None:
+        nothing = Piece(0, 0, 0, 0)
+        walked = [[piece for piece in row if piece.at < length] or [nothing] for row in rows]
+        self._steps = steps
+        self._pieces = np.array(list(chain.from_iterable(walked)), np.int64)
+        # All pieces in one ascending order, row after row, so that one search finds the piece of every row.
+        self._starts = length * np.arange(len(rows))
+        self._order = self._starts.repeat([len(row) for row in walked]) + self._pieces[:, 0]
+
+    def spans(self, index: int) -> tuple[list[Span], NDArray[np.int64], NDArray[np.bool_]]:
+        """What each row walks in a chunk, how many steps that is, and whether it begins a sequence.
+
+        A row that has come to its end walks a span of length 0.
+        """
+        last = self._order.searchsorted(self._starts + index, side="right") - 1
+        at, sequence, begin, length = self._pieces[last].T
+        done = (index - at) * self._steps
+        lengths = np.minimum(np.maximum(length - done, 0), self._steps)
+        spans = list(zip(sequence.tolist(), (begin + done).tolist(), lengths.tolist(), strict=True))
+        return spans, lengths, (at == index) & (lengths > 0)
+
+
 def processes() -> tuple[int, int]:
     """Which process this is, and of how many, as torch.distributed has it."""
     if distributed.is_available() and distributed.is_initialized():
@@ -43,15 +81,16 @@ def processes() -> tuple[int, int]:
     return 0, 1
 
 
-def given_processes(rank: int | None, world_size: int | None) -> tuple[int, int]:
+def given_processes(rank: object, world_size: object) -> tuple[int, int]:
     """The same, as the caller has it.
 
     Raises:
         ValueError: if that cannot be.
     """
-    if rank is None or world_size is None or not 0 <= rank < world_size:
+    this, of = whole(rank), whole(world_size)
+    if this is None or of is None or not 0 <= this < of:
         raise ValueError(f"stream: rank and world_size: expected 0 <= rank < world_size, got {rank} and {world_size}")
-    return rank, world_size
+    return this, of
 
 
 def check_processes(made_for: int | None) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from elman.bptt._again import Windows, again
 from elman.bptt._memory import Kept, kept, parsed
 from elman.bptt.mode import Mode
+from elman.numbers import check_whole
 from elman.through_time import Output, State
 
 
@@ -40,11 +41,10 @@ class Checkpointed(Mode):
     memory: int | str | None = None
 
     def __post_init__(self) -> None:
-        number = isinstance(self.segments, int) and not isinstance(self.segments, bool) and self.segments >= 1
-        if not number and self.segments != "sqrt":
-            expected = "a whole number of at least 1, or 'sqrt'"
-            raise ValueError(f"Checkpointed: segments: expected {expected}, got {self.segments!r}")
-        if self.memory is not None and number:
+        if not (isinstance(self.segments, str) and self.segments == "sqrt"):
+            segments = check_whole("Checkpointed: segments", self.segments, 1, "at least 1, or 'sqrt'")
+            object.__setattr__(self, "segments", segments)
+        if self.memory is not None and self.segments != "sqrt":
             raise ValueError(
                 f"Checkpointed: memory: expected none beside segments={self.segments}, got {self.memory!r}"
             )

@@ -1,6 +1,5 @@
 """Long sequences walked chunk by chunk, the state carried along: the batches of truncated BPTT."""
 
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,8 +9,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_map, tree_map_only
 from torch.utils.data import IterableDataset, get_worker_info
 
-from elman.bptt._rows import Piece, check_processes, cut, deal, given_processes, processes
-from elman.bptt._sequences import One, lengths_of, padded, paddings_for, parts_of, side_by_side
+from elman.bptt._rows import Piece, Walk, check_processes, cut, deal, given_processes, processes
+from elman.bptt._sequences import One, by_index, lengths_of, paddings_for, parts_of, side_by_side
+from elman.numbers import check_whole, whole
 
 
 class Chunk(NamedTuple):
@@ -97,7 +97,8 @@ class Stream(IterableDataset[Chunk]):
         made_for: int | None,
     ) -> None:
         super().__init__()
-        self._sequences, self._rows, self._steps, self._length = sequences, rows, steps, length
+        self._sequences, self._steps, self._length = sequences, steps, length
+        self._walk = Walk(rows, steps, length)
         self._padding, self._made_for = padding, made_for
         self._first = self._next = 0
 
@@ -108,25 +109,17 @@ class Stream(IterableDataset[Chunk]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         check_processes(self._made_for)
-        found = [self._within(row, index) for row in self._rows]
-        sequences = [self._sequences[piece.sequence] for piece in found]
+        spans, lengths, fresh = self._walk.spans(index)
+        sequences = {k: self._sequences[k] for k in dict.fromkeys(sequence for sequence, _, _ in spans)}
         values = tuple(
-            side_by_side(
-                [padded(row, p.begin, p.length, self._steps, padding) for row, p in zip(rows, found, strict=True)]
-            )
-            for rows, padding in zip(zip(*map(parts_of, sequences), strict=True), self._padding, strict=True)
+            side_by_side(dict(zip(sequences, arrays, strict=True)), spans, self._steps, padding)
+            for arrays, padding in zip(zip(*map(parts_of, sequences.values()), strict=True), self._padding, strict=True)
         )
         return Chunk(
-            values if isinstance(sequences[0], tuple) else values[0],
-            torch.tensor([piece.length for piece in found]),
-            torch.tensor([piece.at == index and piece.length > 0 for piece in found]),
+            values if isinstance(sequences[spans[0][0]], tuple) else values[0],
+            torch.from_numpy(lengths),
+            torch.from_numpy(fresh),
         )
-
-    def _within(self, row: Sequence[Piece], index: int) -> Piece:
-        """What a row walks in a chunk; nothing, of length 0, where it has come to its end."""
-        piece = row[bisect_right(row, index, key=lambda piece: piece.at) - 1] if row else Piece(0, 0, 0, 0)
-        done = (index - piece.at) * self._steps
-        return piece._replace(begin=piece.begin + done, length=min(max(piece.length - done, 0), self._steps))
 
     def __iter__(self) -> Iterator[Chunk]:
         # A DataLoader takes from its workers in turn: so each makes one chunk of so many.
@@ -134,7 +127,7 @@ class Stream(IterableDataset[Chunk]):
         this, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         first, self._first = self._first, 0
         for index in range(first + this, len(self), workers):
-            self._next = index - this + workers
+            self._next = min(index - this + workers, len(self))
             yield self[index]
         self._next = 0
 
@@ -143,8 +136,18 @@ class Stream(IterableDataset[Chunk]):
         return {"next": self._next}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Begin the next loop where another was."""
-        self._first = self._next = state["next"]
+        """Begin the next loop where another was.
+
+        Raises:
+            ValueError: for a place that this stream does not have.
+        """
+        index = whole(state.get("next"))
+        if index is None or not 0 <= index <= len(self):
+            raise ValueError(
+                f"stream: state: expected what state_dict gave for the same stream, next from 0 to {len(self)}; "
+                f"got {dict(state)!r:.60}"
+            )
+        self._first = self._next = index
 
 
 def stream(
@@ -202,13 +205,9 @@ def stream(
     ...     errors = (readout(outputs) - targets).square()[chunk.mask]
     ...     (errors.sum() / chunk.lengths.sum().clamp(min=1)).backward()
     """
-    for name, value in (("batch", batch), ("steps", steps)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"stream: {name}: expected a whole number of at least 1, got {value!r}")
+    batch, steps = check_whole("stream: batch", batch, 1), check_whole("stream: steps", steps, 1)
     one = isinstance(sequences, Tensor | np.ndarray | tuple)
-    given: Any = [sequences] if one else sequences
-    if not (hasattr(given, "__len__") and hasattr(given, "__getitem__")):
-        given = list(given)
+    given: Any = [sequences] if one else by_index(sequences)
     lengths = lengths_of(given)
     found = processes() if rank is None and world_size is None else None
     this, of = found or given_processes(rank, world_size)

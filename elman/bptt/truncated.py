@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from elman.bptt._again import Windows, again
 from elman.bptt.mode import Mode
+from elman.numbers import check_whole
 from elman.through_time import Output, State
 
 
@@ -47,9 +48,10 @@ class Truncated(Mode):
     k2: int | None = None
 
     def __post_init__(self) -> None:
-        _check("k1", self.k1, 1, "1")
+        k1 = check_whole("Truncated: k1", self.k1, 1)
+        object.__setattr__(self, "k1", k1)
         if self.k2 is not None:
-            _check("k2", self.k2, self.k1, f"k1={self.k1}")
+            object.__setattr__(self, "k2", check_whole("Truncated: k2", self.k2, k1, f"at least k1={k1}"))
 
     def joint(self, steps: int, ragged: bool) -> bool:
         """As there: where windows overlap, all layers must go back over the same steps, and no layer further."""
@@ -88,8 +90,3 @@ def _steps(x: Tensor, state: State, sizes: Tensor | None) -> tuple[Tensor, Tenso
     step = torch.arange(len(sizes)).repeat_interleave(sizes)
     row = torch.arange(len(step)) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
     return step, lengths[row], lengths
-
-
-def _check(name: str, value: object, least: int, told: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"Truncated: {name}: expected a whole number of at least {told}, got {value!r}")

@@ -161,8 +161,9 @@ class Ragged(Packed):
         self.none = not bool(lengths.any())  # of the sequences has a step: the engine is given one of each, to forget
         real = np.maximum(lengths, int(self.none))
         self.order = np.argsort(-real, kind="stable")
-        self.sizes = torch.from_numpy((real[:, None] > np.arange(real.max())).sum(0))
-        self._device = input.device
+        self._sorted = real[self.order]
+        self.sizes = torch.from_numpy(np.searchsorted(-self._sorted, -np.arange(self._sorted[0])))
+        self._device, self._found = input.device, dict[bool, Tensor]()
 
     def rows(self, input: Tensor) -> Tensor:
         """The real steps alone, packed."""
@@ -209,17 +210,18 @@ class Ragged(Packed):
     @_unseen
     def _positions(self, batch_first: bool) -> Tensor:
         """Of each row, where it lies in the padded input."""
-        of_batch, steps = self.order[self._members.numpy()], self._steps.numpy()
-        found = of_batch * self.T + steps if batch_first else steps * self.B + of_batch
-        return torch.from_numpy(found).to(self._device)
+        if batch_first not in self._found:
+            steps = np.arange(len(self.sizes))[:, None]
+            found = self.order * self.T + steps if batch_first else steps * self.B + self.order
+            self._found[batch_first] = torch.from_numpy(found[steps < self._sorted]).to(self._device)
+        return self._found[batch_first]
 
 
 def _placed(rows: Tensor, positions: Tensor, shape: tuple[int, int]) -> Tensor:
     """Rows at their positions among zeros."""
     placed = rows.new_zeros(shape[0] * shape[1], *rows.shape[1:])
-    placed.index_copy_(
-        0, positions, rows
-    )  # in place: zeros that autograd copies cost more than the whole backward pass
+    # In place: zeros that autograd copies cost more than the whole backward pass of a small layer.
+    placed.index_copy_(0, positions, rows)
     return placed.view(*shape, *rows.shape[1:])
 
 

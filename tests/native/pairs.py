@@ -5,6 +5,7 @@ This file imports no pytest, so that a fresh process can use it too.
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,12 @@ Layer = elman.Stack | elman.Recurrent
 Build = Callable[..., Layer]  # (D, H, options, executor=)
 
 LAYERS: dict[str, Build] = {"LSTM": elman.LSTM, "GRU": elman.GRU, "RNN": elman.RNN}
+T, B, D, H = 4, 3, 2, 5
+
+
+def native(build: Build, dtype: torch.dtype = torch.float32, **options: Any) -> Layer:
+    """A layer that asks for the native executor."""
+    return build(D, H, executor="native", dtype=dtype, **options)
 
 
 def on_loop(layer: Layer) -> Layer:

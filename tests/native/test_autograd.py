@@ -10,19 +10,14 @@ from torch.autograd import forward_ad
 
 from elman.through_time import EXECUTORS
 from tests.cases import as_function, call, cotangents
-from tests.native.pairs import LAYERS, Build, Layer, forward_and_backward, on_loop, problem
+from tests.native.pairs import LAYERS, B, Build, D, Layer, T, forward_and_backward, native, on_loop, problem
 from tests.tolerances import all_close, close
 
 pytestmark = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
 every_layer = pytest.mark.parametrize("build", LAYERS.values(), ids=LAYERS)
 
-T, B, D, H = 4, 3, 2, 5
 # torch itself warns of torch.jit.script when it first meets forward mode.
 jvp_warns = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
-
-
-def native(build: Build, dtype: torch.dtype = torch.float32, **options: Any) -> Layer:
-    return build(D, H, executor="native", dtype=dtype, **options)
 
 
 @every_layer

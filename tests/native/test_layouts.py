@@ -1,7 +1,6 @@
 """Tensors may lie in memory in any way."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -11,18 +10,11 @@ from torch.func import functional_call
 import elman
 from elman.through_time import EXECUTORS
 from tests.cases import call, random_states
-from tests.native.pairs import LAYERS, Build, Layer, agrees, on_loop, problem
+from tests.native.pairs import LAYERS, B, Build, D, H, T, agrees, native, on_loop, problem
 from tests.tolerances import all_close
 
 pytestmark = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
 every_layer = pytest.mark.parametrize("build", LAYERS.values(), ids=LAYERS)
-
-T, B, D, H = 4, 3, 2, 5
-
-
-def native(build: Build, dtype: torch.dtype = torch.float32, **options: Any) -> Layer:
-    return build(D, H, executor="native", dtype=dtype, **options)
-
 
 LAYOUTS: dict[str, Callable[[], Tensor]] = {
     "transposed": lambda: torch.randn(B, T, D).transpose(0, 1),

@@ -10,6 +10,11 @@ from torch import Tensor, nn
 T, B, H = 4, 3, 5
 
 
+def problem(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    """An input and a state for such a cell."""
+    return torch.randn(T, B, H, dtype=dtype, requires_grad=True), torch.randn(B, H, dtype=dtype, requires_grad=True)
+
+
 class Cell(nn.Module):
     """Reads x and h of one width; the line in the way is marked with `# here`."""
 
