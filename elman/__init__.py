@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent", "Stack", "__version__", "convert", "explain", "named"]
-ROOMS = ("bptt", "cells", "textbook", "weights")
+ROOMS = ("bptt", "cells", "flow", "textbook", "weights")
 HOMES = {"convert": "elman.layers.convert", "explain": "elman.explanation", "named": "elman.through_time"}
 
 

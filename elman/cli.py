@@ -27,6 +27,7 @@ for _task in TASKS:
 # Of these, each task will have its own; text is the only one so far.
 app.command()(command_of("text").generate)
 app.command()(command_of("text").evaluate)
+app.command()(command_of("text").flow)
 app.command()(bench)
 
 

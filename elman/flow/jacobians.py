@@ -32,6 +32,11 @@ class Jacobians:
     horizon: dict[str, int | None]
 
     @property
+    def longest(self) -> tuple[str, Tensor]:
+        """The state in which a gradient lives longest, and what is left of it there."""
+        return max(self.decay.items(), key=lambda item: float(item[1].sum()))
+
+    @property
     def growth(self) -> float:
         """How many times larger a change becomes with each step."""
         return float(self.exponents[:, 0].mean().exp())

@@ -90,7 +90,7 @@ def _of_call(call: Call) -> Iterator[Finding]:
 
 def _through_time(call: Call, found: Jacobians) -> Finding:
     """Whether a gradient that begins at the last step lives on the way back."""
-    name, left = max(found.decay.items(), key=lambda item: float(item[1].sum()))
+    name, left = found.longest
     steps, horizon, most = len(left) - 1, found.horizon[name], float(left.max())
     rate = f"{found.growth:.3g} times per step"
     if most > EXPLODES:

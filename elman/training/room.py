@@ -15,6 +15,7 @@ from elman.runs import Run
 from elman.training.bar import Bar
 from elman.training.callbacks import Alarm, Clock, Keeper
 from elman.training.checkpoints import WholeCheckpoints, steps_done
+from elman.training.flow import FlowLog
 from elman.training.lesson import ENDLESS, Lesson, Steps
 from elman.training.metrics import MetricsFile
 from elman.training.options import TrainingOptions
@@ -53,9 +54,11 @@ def fit(
     clock = Clock(options, total, began)
     keeper = Keeper(run, clock, per_epoch)
     callbacks: list[Callback] = [Alarm(), clock, keeper, Bar(console, clock, task.unit)]
+    done = _checkpointed(run) if resume else 0
+    if options.flow_every:
+        callbacks.append(FlowLog(run.path / "flow.csv", options.flow_every, options.clip, done))
     if options.patience:
         callbacks.append(EarlyStopping("val_loss", patience=options.patience, check_finite=False))
-    done = _checkpointed(run) if resume else 0
     trainer = _trainer(run, callbacks, total, per_epoch, options.clip, done)
     lesson, steps = Lesson(task, options), Steps(task.train, total)
     try:

@@ -36,6 +36,7 @@ def train(
     clip: shared.Clip = 1.0,
     patience: shared.Patience = 0,
     seed: shared.Seed = 0,
+    flow_every: shared.FlowEvery = 0,
     encoding: shared.Encoding = "utf-8",
     out: shared.Out = None,
     resume: shared.Resume = None,
@@ -53,7 +54,7 @@ def train(
         return work.resume(resume, file, epochs, minutes, patience, given, began)
     if epochs is None and minutes is None:
         minutes = 3.0
-    training = TrainingOptions(epochs, minutes, optimizer, lr, schedule, clip, patience, seed)
+    training = TrainingOptions(epochs, minutes, optimizer, lr, schedule, clip, patience, seed, flow_every)
     text = TextOptions(tokens, vocabulary, cell, hidden, layers, embed, dropout, bptt, batch)
     return work.start(file, encoding, text, training, out, began)
 
@@ -86,3 +87,21 @@ def evaluate(
     from elman.tasks.text import use
 
     use.evaluate(run, file, encoding)
+
+
+def flow(
+    run: shared.RunFolder,
+    file: Annotated[
+        Path | None, typer.Argument(help="A text.", metavar="FILE", show_default="that of the training")
+    ] = None,
+    steps: Annotated[int, whole("How many steps to look at, from one end to the other.", 2)] = 128,
+    sequences: Annotated[int, whole("How many pieces of the text side by side.", 1)] = 16,
+    encoding: shared.Encoding = "utf-8",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the pictures.", metavar="FOLDER", show_default="RUN/flow")
+    ] = None,
+) -> None:
+    """Look at how the gradient of a trained model goes back through time: measured, judged, drawn."""
+    from elman.tasks.text import use
+
+    use.flow(run, file, encoding, steps, sequences, out)

@@ -9,11 +9,14 @@ from tokenizers.decoders import DecodeStream
 
 from elman.errors import BadInput
 from elman.files import read_text
+from elman.flow import record
+from elman.report import flow as report
 from elman.report import tables
 from elman.runs import Run, open_run
-from elman.tasks.text import sample, score, tokens
+from elman.tasks.text import corpus, sample, score, tokens
 from elman.tasks.text.model import LanguageModel
 from elman.tasks.text.ngram import NGram
+from elman.tasks.text.streams import streams
 
 
 def load(path: Path) -> tuple[Run, LanguageModel, Tokenizer]:
@@ -66,6 +69,23 @@ def generate(
             out.write(piece)
             out.flush()
     out.write("\n")
+
+
+def flow(path: Path, file: Path | None, encoding: str, steps: int, sequences: int, out: Path | None) -> None:
+    """Print what the gradient does on its way back through time, and draw it."""
+    run, model, tokenizer = load(path)
+    data = run.config["data"]
+    source = file or (Path(data["file"]) if data.get("file") else None)
+    ids = tokens.encode(tokenizer, corpus.read(source, encoding if file else data.get("encoding", "utf-8")))
+    if len(ids) <= steps:
+        raise BadInput(f"{source}: expected more tokens than --steps {steps}, got {len(ids)}; give fewer --steps")
+    sequences = min(sequences, (len(ids) - 1) // steps)
+    chunk = streams(ids, sequences, steps)[0]
+    console = tables.console()
+    with record(model) as recording:
+        loss, count, _ = model.loss(chunk, None)
+        (loss / count).backward()
+    report.show(recording, console, out or path / "flow")
 
 
 def evaluate(path: Path, file: Path, encoding: str) -> None:

@@ -1,0 +1,49 @@
+"""How the gradient goes back through time, in the terminal and as pictures."""
+
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from elman.flow import Recording, draw
+
+
+def show(recording: Recording, console: Console, folder: Path) -> None:
+    """Print a verdict and a table of all cells, and draw the pictures into a folder."""
+    with console.status("working out how far a gradient reaches"):
+        verdict = recording.verdict()
+        table = _table(recording)
+    console.print(verdict, markup=False)
+    console.print(table)
+    folder.mkdir(parents=True, exist_ok=True)
+    with console.status("drawing"):
+        for path in _pictures(recording, folder):
+            console.print(f"drawn: {path}", markup=False)
+
+
+def _table(recording: Recording) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("")
+    for column in ("steps", "less than 1 % left after", "times per step", "gradient at the first step", "at the last"):
+        table.add_column(column, justify="right")
+    for name in recording.calls:
+        found = recording.jacobians(name)
+        for state, left in found.decay.items():
+            norms = recording.state_gradients[state].square().sum(1).sqrt()
+            horizon = found.horizon[state]
+            table.add_row(
+                state, f"{len(left) - 1}", "more is left" if horizon is None else f"{horizon} steps",
+                f"{found.growth:.3f}", f"{float(norms[0]):.2g}", f"{float(norms[-1]):.2g}",
+            )  # fmt: skip
+    return table
+
+
+def _pictures(recording: Recording, folder: Path) -> list[Path]:
+    paths = {name: folder / f"{name}.png" for name in ("gradients", "decay", "credit", "gates")}
+    draw.gradients(recording, paths["gradients"])
+    draw.decay(recording.jacobians(), paths["decay"])
+    draw.credit(recording.credit(steps=64), paths["credit"])
+    if recording.gates:
+        draw.gates(recording, paths["gates"])
+    return [path for path in paths.values() if path.exists()]
