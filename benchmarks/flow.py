@@ -1,7 +1,7 @@
 """What it costs to look at the gradient: `python benchmarks/flow.py --threads 2`.
 
-The backward pass of a layer on the native executor, of the same graph, alone and within `elman.flow.record`, in turns as
-in `elman bench`. With the norms of what arrives at every state worked out too, in the last column.
+The backward pass of a layer on the native executor, of the same graph, alone and within `elman.flow.record`, in turns
+as in `elman bench`. In the last column with the norms of what arrives at every state.
 """
 
 import argparse
@@ -58,7 +58,9 @@ def main() -> None:
                 if not torch.equal(a, b):
                     raise SystemExit(f"{name} {shape}: the gradients differ where they are recorded")
             alone, recorded, norms = medians(functions, asked.seconds)
-            print(f"{name:6} {shape!s:>15} {1e3 * alone:12.2f} {recorded / alone:9.2f} {norms / alone:11.2f}", flush=True)
+            print(
+                f"{name:6} {shape!s:>15} {1e3 * alone:12.2f} {recorded / alone:9.2f} {norms / alone:11.2f}", flush=True
+            )
     print(f"{asked.threads} threads; {machine()['cpu']}, torch {torch.__version__}")
 
 

@@ -32,6 +32,10 @@ class Call:
         """Of the states, in the model."""
         return [self.form.format(state) for state in self.label.states]
 
+    def parameter(self, name: str) -> str:
+        """Of the name that the engine has for a parameter, the one in the model."""
+        return self.form.format(self.label.parameter(name))
+
     @property
     def T(self) -> int:
         """Steps that were seen."""
@@ -79,12 +83,12 @@ class Call:
 
     @cached_property
     def of_weights(self) -> Mapping[str, Tensor]:
-        """The norm of what each step contributes to the gradient of each parameter of the cell, (T,)."""
+        """The norm of what each step contributes to the gradient of each parameter, (T,)."""
         totals: dict[str, list[Tensor | float]] = {}
         for replay, t, step in self.steps():
             d_states = [d[t] for d in replay.d_states]
             for name, value in replay.of_parameters(t, d_states, replay.own_d_outputs(t)).items():
-                of_steps = totals.setdefault(name, [0.0] * self.T)
+                of_steps = totals.setdefault(self.parameter(name), [0.0] * self.T)
                 of_steps[step] = of_steps[step] + value
         zero = torch.zeros(())
         norm = torch.linalg.vector_norm

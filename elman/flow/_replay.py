@@ -134,7 +134,11 @@ class Replay:
                 yield
             self._draws[t] = numbers.seen
         elif drawn:
-            with Given([values.repeat(times, *[1] * (values.dim() - 1)) for values in drawn]):
+            # The numbers are drawn, and then those that are given put in their place.
+            with (
+                torch.random.fork_rng([]),
+                Given([values.repeat(times, *[1] * (values.dim() - 1)) for values in drawn]),
+            ):
                 yield
         else:
             yield

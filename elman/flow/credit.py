@@ -44,7 +44,9 @@ def credit(call: Call, name: str, steps: int | Sequence[int] | None, weights: bo
         for column, row in zip(range(len(columns)) if weights else (), rows, strict=False):
             own = [None if d is None else d[column] for d in d_outputs]
             for of, value in replay.of_parameters(t, [v[column] for v in V], own).items():
-                terms.setdefault(of, value.new_zeros(len(chosen), call.T, *value.shape))[row, step] += value
+                terms.setdefault(call.parameter(of), value.new_zeros(len(chosen), call.T, *value.shape))[row, step] += (
+                    value
+                )
     assert norms is not None
     return Credit(name, chosen, norms, terms)
 

@@ -1,7 +1,6 @@
-"""Pictures of a recording, PNG or SVG by the name of the file; lines differ by dashes and marks, not by colour alone."""
+"""Pictures of a recording, PNG or SVG by the name of the file; lines differ by dashes and marks, not by colour only."""
 
 import io
-
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

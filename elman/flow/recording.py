@@ -87,12 +87,8 @@ class Recording:
         found: dict[str, Tensor] = {}
         for call in self.calls.values():
             for name, norms in call.of_weights.items():
-                found[call.form.format(call.label.parameter(name))] = norms
+                found[name] = norms
         return found
-
-    def name_of(self, call: Call, name: str) -> str:
-        """What the model calls a parameter of a cell."""
-        return call.form.format(call.label.parameter(name)).partition("#")[0]
 
     def credit(
         self, name: str | None = None, steps: int | Sequence[int] | None = None, weights: bool = False
