@@ -5,7 +5,6 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from elman.files import write_whole
@@ -39,14 +38,15 @@ def decay(jacobians: Jacobians, path: Path) -> None:
 
 def credit(found: Credit, path: Path) -> None:
     """How much of the loss at step t arrives at the state after step k, as a map."""
-    figure, axes = _figure(6.4, 5.2)
-    norms = torch.full((max(found.steps) + 1, found.norms.shape[1]), float("nan"))
-    norms[list(found.steps)] = found.norms.float().cpu()
-    shown = norms.where(norms > 0, float("nan"))
     from matplotlib.colors import LogNorm
 
-    most = float(shown.nan_to_num(0).max()) or 1.0
-    image = axes.imshow(shown.numpy(), norm=LogNorm(most * 1e-6, most), cmap="cividis", interpolation="nearest")
+    figure, axes = _figure(6.4, 5.2)
+    norms = found.norms.double().cpu()
+    most = float(norms.nan_to_num(0, 0, 0).max()) or 1.0
+    shown = norms.where(norms > 0, float("nan")).numpy()
+    scale = LogNorm(most * 1e-6, most)
+    image = axes.pcolormesh(range(shown.shape[1]), found.steps, shown, norm=scale, cmap="cividis", shading="nearest")
+    axes.invert_yaxis()
     figure.colorbar(image, label=f"norm of dL$_t$/d {found.name} after step k")
     axes.set(xlabel="k: step of the state", ylabel="t: step of the loss")
     _save(figure, path)

@@ -14,18 +14,18 @@ def show(recording: Recording, console: Console, folder: Path) -> None:
     with console.status("working out how far a gradient reaches"):
         verdict = recording.verdict()
         table = _table(recording)
-    console.print(verdict, markup=False)
+    console.print(str(verdict), markup=False)
     console.print(table)
     folder.mkdir(parents=True, exist_ok=True)
     with console.status("drawing"):
-        for path in _pictures(recording, folder):
-            console.print(f"drawn: {path}", markup=False)
+        pictures = _pictures(recording, folder)
+    console.print(f"drawn into {folder}: {', '.join(path.name for path in pictures)}", markup=False)
 
 
 def _table(recording: Recording) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("")
-    for column in ("steps", "less than 1 % left after", "times per step", "gradient at the first step", "at the last"):
+    table.add_column("gradient of", min_width=max(map(len, recording.state_gradients)))
+    for column in ("1 % left after", "times per step", "at first step", "at last"):
         table.add_column(column, justify="right")
     for name in recording.calls:
         found = recording.jacobians(name)
@@ -33,7 +33,7 @@ def _table(recording: Recording) -> Table:
             norms = recording.state_gradients[state].square().sum(1).sqrt()
             horizon = found.horizon[state]
             table.add_row(
-                state, f"{len(left) - 1}", "more is left" if horizon is None else f"{horizon} steps",
+                state, f"{'more than ' * (horizon is None)}{horizon or len(left) - 1} steps",
                 f"{found.growth:.3f}", f"{float(norms[0]):.2g}", f"{float(norms[-1]):.2g}",
             )  # fmt: skip
     return table

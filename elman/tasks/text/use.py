@@ -78,7 +78,8 @@ def flow(path: Path, file: Path | None, encoding: str, steps: int, sequences: in
     source = file or (Path(data["file"]) if data.get("file") else None)
     ids = tokens.encode(tokenizer, corpus.read(source, encoding if file else data.get("encoding", "utf-8")))
     if len(ids) <= steps:
-        raise BadInput(f"{source}: expected more tokens than --steps {steps}, got {len(ids)}; give fewer --steps")
+        name = source or corpus.DEFAULT
+        raise BadInput(f"{name}: expected more than {steps} tokens (--steps), got {len(ids)}; give fewer --steps")
     sequences = min(sequences, (len(ids) - 1) // steps)
     chunk = streams(ids, sequences, steps)[0]
     console = tables.console()
