@@ -5,6 +5,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from elman.files import write_whole
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 STYLES = ("-", "--", "-.", ":")
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 MARKED = 8  # marks on a line
+SHOWN = 1e-6  # of the largest value of a map, the smallest that is told apart
 FORMATS = (".png", ".svg")
 
 
@@ -43,8 +45,10 @@ def credit(found: Credit, path: Path) -> None:
     figure, axes = _figure(6.4, 5.2)
     norms = found.norms.double().cpu()
     most = float(norms.nan_to_num(0, 0, 0).max()) or 1.0
-    shown = norms.where(norms > 0, float("nan")).numpy()
-    scale = LogNorm(most * 1e-6, most)
+    least = most * SHOWN
+    later = torch.arange(norms.shape[1]) > torch.tensor(found.steps).unsqueeze(1)
+    shown = norms.clamp(min=least).masked_fill(later, float("nan")).numpy()
+    scale = LogNorm(least, most)
     image = axes.pcolormesh(range(shown.shape[1]), found.steps, shown, norm=scale, cmap="cividis", shading="nearest")
     axes.invert_yaxis()
     figure.colorbar(image, label=f"norm of dL$_t$/d {found.name} after step k")
@@ -60,6 +64,25 @@ def singular_values(jacobians: Jacobians, path: Path, window: int = 1) -> None:
     _lines(path, lines, "step" if window == 1 else f"window of {window} steps", f"singular values {over}", log=True)
 
 
+def history(table: Path, path: Path) -> None:
+    """How far a gradient reached in the course of a training, of a flow.csv: one line for every cell."""
+    import polars as pl
+
+    rows = pl.read_csv(table)
+    figure, axes = _figure(7.2, 4.2)
+    names = rows["name"].unique(maintain_order=True)
+    for name, style, mark in zip(names, cycle(STYLES), cycle(MARKS), strict=False):
+        of = rows.filter(pl.col("name") == name)
+        every = max(len(of) // MARKED, 1)
+        axes.plot(of["step"], of["horizon"], style, marker=mark, markevery=every, markersize=4.5, label=name)
+    most = max(rows["steps"])
+    _note(axes, f"all {most} steps", most)
+    axes.set(xlabel="step of the training", ylabel="steps back until 1 % of a gradient is left", ylim=(0, 1.08 * most))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small", loc="lower right")
+    _save(figure, path)
+
+
 def _lines(
     path: Path, lines: dict[str, Tensor], x: str, y: str, log: bool, level: tuple[str, float] | None = None
 ) -> None:
@@ -70,12 +93,17 @@ def _lines(
         shown = shown.where(shown > 0, float("nan")) if log else shown
         axes.plot(shown.numpy(), style, marker=mark, markevery=max(len(shown) // MARKED, 1), markersize=4.5, label=name)
     if level is not None:
-        axes.axhline(level[1], color="0.4", linewidth=0.8)
-        axes.annotate(level[0], (1, level[1]), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="0.3")
+        _note(axes, *level)
     axes.set(xlabel=x, ylabel=y, yscale="log" if log else "linear")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", ncols=1 + len(lines) // 9)
     _save(figure, path)
+
+
+def _note(axes: Any, text: str, y: float) -> None:
+    """A line at this height, and what it is."""
+    axes.axhline(y, color="0.4", linewidth=0.8)
+    axes.annotate(text, (1, y), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="0.3")
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:

@@ -20,7 +20,8 @@ STEPS = 256  # from the last one back, that a verdict looks at
 SEQUENCES = 4
 SHORT = 0.25  # of these steps: a horizon below this is called vanishing
 EXPLODES = 1e3  # times that a gradient grows on its way back
-SATURATED = 0.5  # of the values of a gate are stuck
+SATURATED = 0.5  # of the values of a state are stuck, through which all gradients go
+SHUT = 0.9  # of those of a gate, or of another value within the step
 DEAD = 0.1  # of the units of a state
 RULES = 0.9  # of the updates that were clipped
 
@@ -78,7 +79,7 @@ def verdict(recording: "Recording", clipped: float | None) -> Verdict:
 def _of_call(call: Call) -> Iterator[Finding]:
     yield _through_time(call, jacobians(call, SEQUENCES, STEPS))
     for name, gate in gates(call).items():
-        if gate.stuck > SATURATED:
+        if gate.stuck > (SATURATED if name in call.names else SHUT):
             ends = f"{gate.low:.0%} at its lower end, {gate.high:.0%} at its upper"
             text = f"{gate.stuck:.0%} of the values of {name} hardly pass a gradient on ({ends})"
             yield Finding("saturated", name, text, _against_saturation(call))

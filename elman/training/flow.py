@@ -11,6 +11,7 @@ from torch import Tensor
 
 from elman.flow import Recording, record
 from elman.flow.history import Row, rows_of
+from elman.training.lesson import Lesson
 from elman.training.table import Table
 
 COLUMNS = ["step", *Row._fields]
@@ -32,8 +33,9 @@ class FlowLog(Callback):
         self._recording: Recording | None = None
 
     def on_before_backward(self, trainer: Trainer, module: LightningModule, loss: Tensor) -> None:
+        assert isinstance(module, Lesson)
         if trainer.global_step % self._every == 0:
-            self._recording = self._open.enter_context(record(module))
+            self._recording = self._open.enter_context(record(module.model))
 
     def on_after_backward(self, trainer: Trainer, module: LightningModule) -> None:
         self._open.close()

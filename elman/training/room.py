@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from elman.errors import BadInput
+from elman.flow import draw
 from elman.runs import Run
 from elman.training.bar import Bar
 from elman.training.callbacks import Alarm, Clock, Keeper
@@ -65,6 +66,8 @@ def fit(
         trainer.fit(lesson, steps, task.validation, ckpt_path=run.last if resume else None, weights_only=True)
     except SystemExit:  # what Lightning makes of a KeyboardInterrupt
         raise KeyboardInterrupt from None
+    if options.flow_every:
+        draw.history(run.path / "flow.csv", run.path / "flow.png")
     assert keeper.best is not None, "Lightning ends every training with a validation"
     return Outcome(clock.step, clock.seconds, keeper.best)
 

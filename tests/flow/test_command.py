@@ -50,12 +50,13 @@ def test_a_training_that_is_looked_at(elman: Command, file: Path, tmp_path: Path
     arguments = ["train", "text", file, "--cell", cell, "--layers", 2, "--dropout", 0, "--epochs", 1, *SMALL]
     assert elman(*arguments, "--out", tmp_path / "plain").code == 0
     assert elman(*arguments, "--out", tmp_path / "seen", "--flow-every", 30).code == 0
-    assert not (tmp_path / "plain" / "flow.csv").exists()
+    assert not list((tmp_path / "plain").glob("flow*"))
+    assert (tmp_path / "seen" / "flow.png").read_bytes().startswith(PNG)
     found = rows(tmp_path / "seen")
     steps = [int(row["step"]) for row in found]
     assert sorted(set(steps)) == list(range(1, max(steps) + 1, 30))
     letter = "h" if cell == "rnn" else "c"
-    assert {row["name"] for row in found} == {f"model.recurrent.{letter}_l0", f"model.recurrent.{letter}_l1"}
+    assert {row["name"] for row in found} == {f"recurrent.{letter}_l0", f"recurrent.{letter}_l1"}
     for row in found:
         assert 0 < int(row["horizon"]) <= int(row["steps"]) == 10
         assert 0 < float(row["growth"]) < 10
