@@ -40,12 +40,29 @@ class Replay:
 
     def __init__(self, seen: Seen, parameters: Mapping[str, Tensor]) -> None:
         self.seen, self.cell, self.parameters = seen, seen.ran.cell, parameters
-        self.x = self.by_step(seen.ran.x.detach())
-        self.d_states = [self.by_step(d) for d in seen.d_states]
-        self.d_outputs = [None if d is None else self.by_step(d.detach()) for d in seen.d_outputs]
-        draws = [self.by_step(values) for values in seen.draws]
-        # Of each step; None before they are known.
-        self._draws = [[values[t] for values in draws] if draws else None for t in range(len(self.x))]
+
+    # All this is for later: to cut a sequence into its steps takes as long as a small backward pass.
+
+    @cached_property
+    def x(self) -> Sequence[Tensor]:
+        """The input of each step."""
+        return self.by_step(self.seen.ran.x.detach())
+
+    @cached_property
+    def d_states(self) -> list[Sequence[Tensor]]:
+        """Of each state, what arrives at it after each step."""
+        return [self.by_step(d) for d in self.seen.d_states]
+
+    @cached_property
+    def d_outputs(self) -> list[Sequence[Tensor] | None]:
+        """The gradient of each output, of each step."""
+        return [None if d is None else self.by_step(d.detach()) for d in self.seen.d_outputs]
+
+    @cached_property
+    def _draws(self) -> list[list[Tensor] | None]:
+        """The random numbers of each step; None before they are known."""
+        draws = [self.by_step(values) for values in self.seen.draws]
+        return [[values[t] for values in draws] if draws else None for t in range(self.T)]
 
     @property
     def T(self) -> int:
