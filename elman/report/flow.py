@@ -7,12 +7,20 @@ from rich.console import Console
 from rich.table import Table
 
 from elman.flow import Recording, draw
+from elman.training.table import read
 
 
-def show(recording: Recording, console: Console, folder: Path) -> None:
-    """Print a verdict and a table of all cells, and draw the pictures into a folder."""
+def show(recording: Recording, console: Console, folder: Path, history: Path) -> None:
+    """Print a verdict and a table of all cells, and draw the pictures into a folder.
+
+    Args:
+        recording: of a backward pass.
+        console: where to print.
+        folder: of the pictures.
+        history: the flow.csv of the training, which may not be there: it says how often the gradient was clipped.
+    """
     with console.status("working out how far a gradient reaches"):
-        verdict = recording.verdict()
+        verdict = recording.verdict(clipped(history))
         table = _table(recording)
     console.print(str(verdict), markup=False)
     console.print(table)
@@ -20,6 +28,12 @@ def show(recording: Recording, console: Console, folder: Path) -> None:
     with console.status("drawing"):
         pictures = _pictures(recording, folder)
     console.print(f"drawn into {folder}: {', '.join(path.name for path in pictures)}", markup=False)
+
+
+def clipped(history: Path) -> float | None:
+    """Which part of the updates was clipped, of those that a flow.csv tells of; None where there is none."""
+    rows = read(history) if history.exists() else []
+    return sum(float(row["clipped"]) for row in rows) / len(rows) if rows else None
 
 
 def _table(recording: Recording) -> Table:

@@ -27,6 +27,12 @@ def test_a_trained_model_is_measured_judged_and_drawn(elman: Command, copied: Pa
         assert path.read_bytes().startswith(PNG)
 
 
+def test_clipping_that_rules(elman: Command, file: Path, tmp_path: Path) -> None:
+    arguments = ["--epochs", 1, *SMALL, "--out", tmp_path / "run", "--flow-every", 20, "--clip", 1e-3]
+    assert elman("train", "text", file, *arguments).code == 0
+    assert "clipped: 100% of the updates were clipped" in elman("flow", tmp_path / "run", "--steps", 10).out
+
+
 def test_another_text_and_another_folder(elman: Command, trained: Path, file: Path, tmp_path: Path) -> None:
     said = elman("flow", trained, file, "--steps", 10, "--sequences", 3, "--out", tmp_path / "there")
     assert said.code == 0, said.err

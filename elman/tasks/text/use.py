@@ -86,7 +86,7 @@ def flow(path: Path, file: Path | None, encoding: str, steps: int, sequences: in
     with record(model) as recording:
         loss, count, _ = model.loss(chunk, None)
         (loss / count).backward()
-    report.show(recording, console, out or path / "flow")
+    report.show(recording, console, out or path / "flow", path / "flow.csv")
 
 
 def evaluate(path: Path, file: Path, encoding: str) -> None:
