@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from elman.flow import Recording, draw
-from elman.training.table import read
+from elman.table import read
 
 
 def show(recording: Recording, console: Console, folder: Path, history: Path) -> None:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from elman.flow import Recording, record
 from elman.flow.history import Row, rows_of
+from elman.table import Table
 from elman.training.lesson import Lesson
-from elman.training.table import Table
 
 COLUMNS = ["step", *Row._fields]
 

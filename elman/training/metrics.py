@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
-from elman.training.table import Table
+from elman.table import Table
 
 COLUMNS = ["step", "epoch", "train_loss", "val_loss", "lr", "seconds"]
 
