@@ -138,6 +138,23 @@ def test_nobody_looks(executor: str) -> None:
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
+def test_a_backward_pass_that_breaks_off(executor: str) -> None:
+    layer, x = elman.LSTM(D, H, executor=executor), torch.randn(T, B, D, requires_grad=True)
+    outputs, _ = layer(x * 1)
+    seen: list[Seen] = []
+    with observing(seen.append):
+        handle = layer.get_parameter("weight_hh_l0").register_hook(lambda gradient: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            outputs.sum().backward(retain_graph=True)
+        handle.remove()
+        seen.clear()
+        outputs[2].sum().backward()
+    (found,) = seen
+    assert found.d_states[0][2].abs().sum() == B * H
+    assert found.d_states[0][3:].abs().max() == 0
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
 def test_gone_with_the_graph(executor: str) -> None:
     layer, x = elman.LSTM(D, H, executor=executor), torch.randn(T, B, D)
     gc.collect()

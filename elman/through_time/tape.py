@@ -29,6 +29,7 @@ class Tape:
         self.steps: list[tuple[Place, ...]] = []
         self.given: dict[tuple[int, int], Tensor] = {}  # gradients, by step and state
         self.handles: list[RemovableHandle] = []
+        self.task: int | None = None  # of autograd, while a backward pass is under way
         self.d_outputs: list[Tensor | None] = []
         self.d_finals: list[Tensor | None] = []
 
@@ -60,9 +61,12 @@ class Tape:
         return keep
 
     def _open(self) -> None:
-        """Listen at the states, until this backward pass is over."""
-        if self.handles:
+        """Listen at the states, until this backward pass is over; one that broke off before left no end."""
+        task = torch._C._current_graph_task_id()
+        if task == self.task:
             return
+        self._forget()
+        self.task = task
         for t, row in enumerate(self.steps):
             for i, place in enumerate(row):
                 if place is not None:
@@ -70,15 +74,19 @@ class Tape:
         torch.autograd.Variable._execution_engine.queue_callback(self._close)
 
     def _close(self) -> None:
-        for handle in self.handles:
-            handle.remove()
         d_states = tuple(self._rows(i, state) for i, state in enumerate(self.states))
         seen = Seen(self.ran, tuple(self.d_outputs), tuple(self.d_finals), d_states)
-        self.given.clear()
+        self._forget()
+        tell(seen)
+
+    def _forget(self) -> None:
+        for handle in self.handles:
+            handle.remove()
         self.handles.clear()
+        self.given.clear()
+        self.task = None
         # In place: the hooks have these lists.
         self.d_outputs[:], self.d_finals[:] = [None] * len(self.d_outputs), [None] * len(self.d_finals)
-        tell(seen)
 
     def _rows(self, i: int, state: Tensor) -> Tensor:
         """Of one state, the gradients of all steps; zeros where none has come."""
