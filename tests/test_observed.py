@@ -116,7 +116,7 @@ def test_windows_say_where_they_begin(executor: str) -> None:
         for part in seen:
             whole[part.ran.begin :][: len(part.ran.x)] += part.d_states[0]
         found[mode] = whole, [(part.ran.begin, len(part.ran.x)) for part in seen]
-        assert {part.ran.label.states for part in seen} == {("h_l0",)}
+        assert {part.ran.label.names.states for part in seen} == {("h_l0",)}
     assert found[Checkpointed(3)][1] == [(4, 2), (2, 2), (0, 2)]
     assert found[Truncated(2, 4)][1] == [(2, 4), (0, 4)]
     close(found[Checkpointed(3)][0], found[Full()][0], "gradients")

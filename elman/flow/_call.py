@@ -30,11 +30,11 @@ class Call:
     @property
     def names(self) -> list[str]:
         """Of the states, in the model."""
-        return [self.form.format(state) for state in self.label.states]
+        return [self.form.format(state) for state in self.label.names.states]
 
     def parameter(self, name: str) -> str:
         """Of the name that the engine has for a parameter, the one in the model."""
-        return self.form.format(self.label.parameter(name))
+        return self.form.format(self.label.names.parameter(name))
 
     @property
     def T(self) -> int:
@@ -45,7 +45,8 @@ class Call:
     def d_states(self) -> list[Tensor]:
         """The gradient that arrives at each state after every step of the input, (T, B, H), all windows together."""
         return [
-            self.padded([replay.seen.d_states[i] for replay in self.replays]) for i in range(len(self.label.states))
+            self.padded([replay.seen.d_states[i] for replay in self.replays])
+            for i in range(len(self.label.names.states))
         ]
 
     def padded(self, parts: list[Tensor]) -> Tensor:

@@ -56,9 +56,9 @@ class Recording:
             name = self._layers[label.layer]
             stem = f"{name}{'.' * bool(name)}"
             free = (f"{stem}{{}}{'' if k == 1 else f'#{k}'}" for k in count(1))
-            form = next(form for form in free if form.format(label.states[0]) not in self._taken(found))
+            form = next(form for form in free if form.format(label.names.states[0]) not in self._taken(found))
             self._calls[label].form = form
-            found[form.format(label.states[0])] = self._calls[label]
+            found[form.format(label.names.states[0])] = self._calls[label]
         return found
 
     def _taken(self, found: Mapping[str, Call]) -> set[str]:

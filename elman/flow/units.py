@@ -44,8 +44,8 @@ def gates(call: Call) -> dict[str, Gate]:
     """Of what the cell gives names to; of a cell that names nothing, of its states; where these have fixed ends."""
     values: dict[str, list[list[Tensor]]] = {}
     for replay, t, step in call.steps():
-        states = dict(zip(call.label.states, replay.after(t), strict=True))
-        named = {f"{name}{call.label.suffix}": value for name, value in replay.named[t].items()}
+        states = dict(zip(call.label.names.states, replay.after(t), strict=True))
+        named = {f"{name}{call.label.names.suffix}": value for name, value in replay.named[t].items()}
         for name, value in (named or states).items():
             values.setdefault(name, [[] for _ in range(call.T)])[step].append(value.flatten())
     found = {name: _gate([torch.cat(step) for step in steps if step]) for name, steps in values.items()}

@@ -1,38 +1,54 @@
 """What a layer says of its calls of the engine, for those who look at their backward passes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import count
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor, nn
 
 from elman.cells._cell import Cell
 from elman.layers._layout import Layout
 
+if TYPE_CHECKING:
+    from elman.layers._layer import Layer
+
 LETTERS = "hcnm"  # of the states of the cells of the shelf
 
 
-@dataclass(frozen=True, eq=False)
+class Names(NamedTuple):
+    """What belongs to a call is called in its layer.
+
+    states: of the cell, as those of parameters: h_l0, c_l1_reverse.
+    parameter: of the name that the engine has for a parameter of the cell, the one in the layer.
+    suffix: what stands behind the name of anything of that cell.
+    """
+
+    states: tuple[str, ...]
+    parameter: Callable[[str], str]
+    suffix: str = ""
+
+
 class Label:
-    """A call of the engine by a layer.
+    """A call of the engine by a layer; names are worked out when somebody asks for them.
 
     Args:
         layer: that has called.
-        states: the names of the cell's states in it, as those of parameters: h_l0, c_l1_reverse.
-        parameter: of the name that the engine has for a parameter of the cell, the one it has in the layer.
+        of: what it needs to know to name what belongs to the call.
         layout: of the input.
-        suffix: what stands behind the name of a state of one cell.
         back: the sequences are read from their ends.
-        number: later calls have greater ones.
     """
 
-    layer: nn.Module
-    states: tuple[str, ...]
-    parameter: Callable[[str], str]
-    layout: Layout
-    suffix: str = ""
-    back: bool = False
-    number: int = field(default_factory=count().__next__)
+    _numbers = count()
+
+    def __init__(self, layer: "Layer", of: Any, layout: Layout, back: bool = False) -> None:
+        self.layer, self.of, self.layout, self.back = layer, of, layout, back
+        self.number = next(self._numbers)  # later calls have greater ones
+
+    @cached_property
+    def names(self) -> Names:
+        """Of the cell's states and parameters."""
+        return self.layer._names_of(self.of)
 
     def padded(self, rows: Tensor) -> Tensor:
         """Values of all rows as (T, B, ...), in the order of the input, with zeros for steps that are none."""
