@@ -91,9 +91,9 @@ class Call:
             for name, value in replay.of_parameters(t, d_states, replay.own_d_outputs(t)).items():
                 of_steps = totals.setdefault(self.parameter(name), [0.0] * self.T)
                 of_steps[step] = of_steps[step] + value
-        zero = torch.zeros(())
+        zero = torch.zeros((), dtype=torch.float64)
         norm = torch.linalg.vector_norm
         return {
-            name: torch.stack([norm(v) if isinstance(v, Tensor) else zero for v in values])
+            name: torch.stack([norm(v, dtype=torch.float64) if isinstance(v, Tensor) else zero for v in values])
             for name, values in totals.items()
         }

@@ -37,7 +37,7 @@ def credit(call: Call, name: str, steps: int | Sequence[int] | None, weights: bo
     norms: Tensor | None = None
     terms: dict[str, Tensor] = {}
     for replay, t, step, columns, V, d_outputs in _sweep(call, set(chosen)):
-        found = torch.linalg.vector_norm(V[state], dim=(1, 2))
+        found = torch.linalg.vector_norm(V[state], dim=(1, 2), dtype=torch.float64)
         norms = found.new_zeros(len(chosen), call.T) if norms is None else norms
         rows = [at[column] for column in columns]
         norms[rows, step] += found

@@ -73,7 +73,7 @@ class Recording:
         """
         norm = torch.linalg.vector_norm
         return {
-            name: norm(d, dim=-1)
+            name: norm(d, dim=-1, dtype=torch.float64)
             for call in self.calls.values()
             for name, d in zip(call.names, call.d_states, strict=True)
         }

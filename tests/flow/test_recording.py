@@ -45,7 +45,7 @@ def test_names_and_shapes(executor: str) -> None:
     ]  # fmt: skip
     for norms in found.state_gradients.values():
         assert norms.shape == (T, B)
-        assert norms.dtype == torch.float32
+        assert norms.dtype == torch.float64  # norms of what nearly vanishes are squares of it
     for name in ("encoder.h_l0", "encoder.h_l0_reverse"):
         assert found.state_gradients[name][2:, 1].abs().max() == 0  # behind the end
         assert found.state_gradients[name][:, 2].abs().max() == 0
