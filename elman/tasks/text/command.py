@@ -2,13 +2,16 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from elman import options as shared
 from elman.options import choice, positive, real, whole
 from elman.tasks.text.options import KINDS, TextOptions
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def train(
@@ -105,3 +108,10 @@ def flow(
     from elman.tasks.text import use
 
     use.flow(run, file, encoding, steps, sequences, out)
+
+
+def model(run: Path) -> "nn.Module":
+    """The trained model of a run."""
+    from elman.tasks.text import use
+
+    return use.load(run)[1]
