@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from elman.drawing.parts import Level, Part
-from elman.drawing.scene import MONO, Arrow, Box, Scene, Text
+from elman.drawing.scene import MINUS, MONO, Arrow, Box, Scene, Text
 from elman.drawing.tower import UP, Placed, tower
 
 PAD = 9.0  # in boxes, around what is written
@@ -89,7 +89,7 @@ def _loop(scene: Scene, part: Part, box: Box) -> float:
     scene.arrows.append(Arrow(((x, up), (far, up), (far, box.y + high / 2)), "state", names, head=False))
     scene.arrows.append(Arrow(((far, box.y - high / 2), (far, down), (x, down)), "state", names))
     scene.boxes.append(Box(far, box.y, wide, high, "delay", part.place))
-    scene.texts.append(Text("t+1" if part.back else "t−1", far, box.y - 3, 8.5))
+    scene.texts.append(Text("t+1" if part.back else f"t{MINUS}1", far, box.y - 3, 8.5))
     label = Text(", ".join(part.symbols), x + side * 5, up + 4, 9.5, "variable", "right" if part.back else "left")
     scene.texts.append(label)
     return max(label.bounds.right, far + wide / 2)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 GAP = 34.0  # between the folded network and the unfolded one
 TOLD = (
-    "Dashed arrows go back: the norm of the gradient that arrives at a state after this step, from later steps and from",
-    "the loss, as root mean square over the sequences; the arrow of a tenth is one step thinner.",
+    "Dashed arrows go back: the norm of the gradient that arrives at a state after this step, from later steps and",
+    "from the loss, as root mean square over the sequences; the arrow of a tenth is one step thinner.",
 )
 
 

@@ -1,6 +1,6 @@
 """What a model is made of, from its input up, with the names and shapes that it has in there."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -31,7 +31,8 @@ class Part:
     """What is one box: a cell in one direction, or a module without a memory.
 
     Args:
-        title: what kind of thing it is: LSTM.
+        title: what kind of thing it is: LSTM with zoneout.
+        name: the same in short: LSTM.
         place: in the model: "recurrent, layer 0".
         symbols: of its states, in the equations: h, c.
         states: by their names in the layer: h_l0, c_l0.
@@ -42,6 +43,7 @@ class Part:
     """
 
     title: str
+    name: str
     place: str
     parameters: tuple[Sized, ...]
     symbols: tuple[str, ...] = ()
@@ -85,8 +87,9 @@ def levels_of(model: nn.Module) -> list[Level]:
         if isinstance(module, Layer):
             within.update(module.modules())
             found += _of_stack(name, module) if isinstance(module, Stack) else [_of_recurrent(name, module)]
-        elif own := tuple(_sized(key, value) for key, value in module.named_parameters(recurse=False)):
-            found.append(Level((Part(module._get_name(), name, own),), _width(module, READS), _width(module, GIVES)))
+        elif own := tuple(_sized(key, value.shape) for key, value in module.named_parameters(recurse=False)):
+            title = module._get_name()
+            found.append(Level((Part(title, title, name, own),), _width(module, READS), _width(module, GIVES)))
     if not within:
         expected = "a model with layers of elman's, or what elman.convert makes of one with torch.nn's"
         raise BadInput(f"draw: {type(model).__name__}: expected {expected}, got none")
@@ -95,50 +98,58 @@ def levels_of(model: nn.Module) -> list[Level]:
 
 def _of_stack(name: str, layer: Stack) -> Iterator[Level]:
     for k, cell in enumerate(layer._cells):
-        known = _letters(cell)
-        parts = []
-        for i in range(k * layer._directions, (k + 1) * layer._directions):
-            back, suffix = i % layer._directions == 1, layer._suffix(i)
-            symbols = state_names(cell, len(layer._widths))
-            place = [name, f"layer {k}" if layer.num_layers > 1 else "", "reverse" if back else ""]
-            parameters = (
-                Sized(full, _shape(getattr(layer, full).shape), known[short]) for short, full in layer._names[i]
-            )
-            states = (
-                Sized(f"{symbol}{suffix}", _shape([width]), known[f"state {s}"])
-                for s, (symbol, width) in enumerate(zip(symbols, layer._widths, strict=True))
-            )
-            parts.append(
-                Part(
-                    layer._steps[k]._get_name(),
-                    ", ".join(filter(None, place)),
-                    tuple(parameters),
-                    symbols,
-                    tuple(states),
-                    _prefix(name),
-                    " ".join(cell.order) if len(cell.order) > 1 else "",
-                    back,
-                )  # fmt: skip
-            )
-        yield Level(tuple(parts), cell.input_size, layer.output_size)
+        directions = range(k * layer._directions, (k + 1) * layer._directions)
+        yield Level(tuple(_of_direction(name, layer, i) for i in directions), cell.input_size, layer.output_size)
+
+
+def _of_direction(name: str, layer: Stack, i: int) -> Part:
+    k, back = divmod(i, layer._directions)
+    cell, suffix, known = layer._cells[k], layer._suffix(i), _letters(layer._cells[k])
+    symbols = state_names(cell, len(layer._widths))
+    place = (name, f"layer {k}" if layer.num_layers > 1 else "", "reverse" if back else "")
+    return Part(
+        title=layer._steps[k]._get_name(),
+        name=type(cell).__name__,
+        place=", ".join(filter(None, place)),
+        parameters=tuple(_sized(full, getattr(layer, full).shape, known[own]) for own, full in layer._names[i]),
+        symbols=symbols,
+        states=tuple(
+            _sized(f"{symbol}{suffix}", (width,), known[f"state {s}"])
+            for s, (symbol, width) in enumerate(zip(symbols, layer._widths, strict=True))
+        ),
+        prefix=_prefix(name),
+        gates=" ".join(cell.order) if len(cell.order) > 1 else "",
+        back=back == 1,
+    )
 
 
 def _of_recurrent(name: str, layer: Layer) -> Level:
     assert isinstance(layer, Recurrent)
-    sizes = layer.state_size
-    widths = () if sizes is None else (sizes,) if isinstance(sizes, int) else tuple(sizes)
-    symbols = state_names(layer.cell, len(widths) or 1)
-    shapes = [_shape([width]) for width in widths] or [""]
-    states = tuple(Sized(symbol, shape) for symbol, shape in zip(symbols, shapes, strict=True))
-    known = {f"cell.{key}": value for key, value in _letters(layer.cell).items()}
-    parameters = tuple(_sized(key, value, known.get(key, "")) for key, value in layer.named_parameters())
-    part = Part(layer.cell._get_name(), name, parameters, symbols, states, _prefix(name))
+    size, title = layer.state_size, layer.cell._get_name()
+    widths = (None,) if size is None else (size,) if isinstance(size, int) else size
+    symbols, known = state_names(layer.cell, len(widths)), _letters(layer.cell)
+    part = Part(
+        title=title,
+        name=title,
+        place=name,
+        parameters=tuple(
+            _sized(full, value.shape, known.get(full.removeprefix("cell."), ""))
+            for full, value in layer.named_parameters()
+        ),
+        symbols=symbols,
+        states=tuple(
+            Sized(symbol, "") if width is None else _sized(symbol, (width,), known.get(f"state {s}", ""))
+            for s, (symbol, width) in enumerate(zip(symbols, widths, strict=True))
+        ),
+        prefix=_prefix(name),
+    )
     return Level((part,), _width(layer.cell, READS), None)
 
 
 def _letters(cell: nn.Module) -> dict[str, str]:
-    """The shapes of the parameters and states of a cell of the shelf in letters: those of a cell of sizes that are known
-    again in its shapes.
+    """The shapes of the parameters and states of a cell of the shelf in letters.
+
+    They are found as those of a cell whose sizes can be told from each other in its shapes.
     """
     if not isinstance(cell, Cell):
         return {}
@@ -159,12 +170,8 @@ def _letter(size: int) -> str:
     return str(size)
 
 
-def _sized(name: str, value: nn.Parameter, letters: str = "") -> Sized:
-    return Sized(name, _shape(value.shape), letters)
-
-
-def _shape(sizes: "list[int] | tuple[int, ...]") -> str:
-    return f"({', '.join(map(str, sizes))})"
+def _sized(name: str, shape: Sequence[int], letters: str = "") -> Sized:
+    return Sized(name, f"({', '.join(map(str, shape))})", letters)
 
 
 def _prefix(name: str) -> str:

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from elman.drawing.scene import Arrow, Box, Point, Scene, Text
+from elman.drawing.scene import MINUS, Arrow, Box, Point, Scene, Text
 from elman.errors import BadInput
 from elman.files import write_whole
 
@@ -63,20 +63,22 @@ def write(axes: Any, text: Text) -> Any:
     """Put a text on axes whose unit is a point; returns matplotlib's own."""
     shown, weight, style = text.text, "bold" if text.look == "bold" else "normal", "normal"
     math_like = text.look == "variable"
-    if math_like and text.index:
-        shown = f"$\\mathit{{{_escaped(text.text)}}}_{{\\mathrm{{{_escaped(text.index)}}}}}$"
+    if math_like and text.subscript:
+        shown = f"$\\mathit{{{_escaped(text.text)}}}_{{\\mathrm{{{_escaped(text.subscript)}}}}}$"
     elif math_like:
         style = "italic"
     return axes.text(
         text.x, text.y, shown, ha=text.align, va="baseline", size=text.size, family=FONTS[text.look], weight=weight,
-        style=style, color=COLOURS[text.kind], parse_math=math_like and bool(text.index),
+        style=style, color=COLOURS[text.kind], parse_math=math_like and bool(text.subscript),
         math_fontfamily="dejavusans", zorder=5,
     )  # fmt: skip
 
 
 def _escaped(text: str) -> str:
     """For matplotlib's formulas, in which a minus would stand apart like an operation."""
-    return "".join(f"\\{c}" if c in "_$%#&{}" else f"{{{c}}}" if c in "−+" else c for c in text if c not in "\\^~")
+    return "".join(
+        f"\\{c}" if c in "_$%#&{}" else f"{{{c}}}" if c in f"{MINUS}+" else c for c in text if c not in "\\^~"
+    )
 
 
 def _box(axes: Any, box: Box) -> None:

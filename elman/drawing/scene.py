@@ -7,11 +7,12 @@ Point = tuple[float, float]
 Look = Literal["plain", "bold", "mono", "variable"]
 Align = Literal["left", "center", "right"]
 
+MINUS = "\N{MINUS SIGN}"
 # Upper bounds of the widths of DejaVu Sans, in sizes of the font.
 MONO, NARROW, CAPITAL, WIDE, OTHER = 0.603, 0.42, 0.79, 1.0, 0.64
-NARROW_ONES, WIDE_ONES = "iljIJftr.,:; ()[]|'!-/", "mwMW=×−+…⋯<>"
-ASCENT, DESCENT, LOWER = 0.78, 0.24, 0.16  # in sizes too; LOWER is how much lower an index stands
-INDEX = 0.7  # its size
+NARROW_ONES, WIDE_ONES = "iljIJftr.,:; ()[]|'!-/", f"mwMW=+…<>{MINUS}"
+ASCENT, DESCENT, LOWER = 0.78, 0.24, 0.16  # in sizes too; LOWER is how much lower a subscript stands
+SUBSCRIPT = 0.7  # its size
 
 
 class Bounds(NamedTuple):
@@ -70,7 +71,7 @@ class Arrow(NamedTuple):
 class Text(NamedTuple):
     """A line of text on its baseline.
 
-    index: smaller and lower, behind it.
+    subscript: smaller and lower, behind it.
     """
 
     text: str
@@ -79,20 +80,20 @@ class Text(NamedTuple):
     size: float = 8.5
     look: Look = "plain"
     align: Align = "center"
-    index: str = ""
+    subscript: str = ""
     kind: Literal["main", "faint", "gradient"] = "main"
 
     @property
     def width(self) -> float:
         """At most; the fonts are known where it is drawn."""
         bold = 1.13 if self.look == "bold" else 1.0
-        return self.size * (_widths(self.text, self.look) * bold + INDEX * _widths(self.index, self.look))
+        return self.size * (_widths(self.text, self.look) * bold + SUBSCRIPT * _widths(self.subscript, self.look))
 
     @property
     def bounds(self) -> Bounds:
         """What it covers, at most."""
         left = self.x - self.width * {"left": 0.0, "center": 0.5, "right": 1.0}[self.align]
-        low = DESCENT + (LOWER if self.index else 0.0)
+        low = DESCENT + (LOWER if self.subscript else 0.0)
         return Bounds(left, self.y - low * self.size, left + self.width, self.y + ASCENT * self.size)
 
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from elman.drawing.parts import Part
-from elman.drawing.scene import Arrow, Box, Scene, Text
+from elman.drawing.scene import MINUS, Arrow, Box, Scene, Text
 from elman.drawing.tower import SHIFT, UP, Placed, tower
 
 SIZE, LINE = 8.5, 11.0  # of the names of boxes, and the heights of their lines
@@ -29,7 +29,7 @@ class Steps(NamedTuple):
     def name(self, number: int) -> str:
         """Of a step, or of what was before all."""
         if self.total is None:
-            return "t" if number == 0 else f"t+{number}" if number > 0 else f"t−{-number}"
+            return "t" if number == 0 else f"t+{number}" if number > 0 else f"t{MINUS}{-number}"
         return str(number) if 0 <= number < self.total else "start"
 
 
@@ -44,7 +44,7 @@ def steps_of(T: int) -> Steps:
 def height(part: Part, with_gradients: bool) -> float:
     """Of the box of a part."""
     lane = LANE_OF_GRADIENT if with_gradients else LANE
-    return max(LINE * len(words(part.title)) + 14, lane * len(part.states) + 8)
+    return max(LINE * len(words(part.name)) + 14, lane * len(part.states) + 8)
 
 
 def words(title: str) -> list[str]:
@@ -77,7 +77,7 @@ class Unfolded:
         self.parts = [part for placed in levels for part in placed.level.parts]
         self.shift = SHIFT * any(part.back for part in self.parts)
         self.arrow, self.dots = ARROW + self.shift, 0.0 if steps.total else DOTS
-        self.width = max(Text(word, 0, 0, SIZE).width for part in self.parts for word in words(part.title)) + 12
+        self.width = max(Text(word, 0, 0, SIZE).width for part in self.parts for word in words(part.name)) + 12
         self.largest = max((v for norms in gradients.values() for v in norms if math.isfinite(v)), default=0.0)
 
     def draw(self, left: float) -> None:
@@ -100,12 +100,12 @@ class Unfolded:
         name, with_gradients = self.steps.name(number), bool(self.gradients)
         boxes = tower(self.scene, self.levels, x, self.width, lambda part: height(part, with_gradients), name)
         for part, box in zip(self.parts, boxes, strict=True):
-            rows = words(part.title)
+            rows = words(part.name)
             self.scene.texts += [
                 Text(word, box.x, box.y + LINE * (len(rows) / 2 - i) - 8.5, SIZE) for i, word in enumerate(rows)
             ]
         for letter, y in (("x", self.levels[0].bottom - UP - 11), ("y", self.levels[-1].top + UP + 5)):
-            self.scene.texts.append(Text(letter, x, y, 10, "variable", index=name))
+            self.scene.texts.append(Text(letter, x, y, 10, "variable", subscript=name))
         return boxes
 
 
@@ -161,7 +161,7 @@ class Lane:
         name = self.steps.name(number)
         self.scene.arrows.append(self._arrow(name, begin, end))
         middle = begin + self.way * ARROW / 2
-        self.scene.texts.append(Text(self.symbol, middle, self.y + 4, 9, "variable", index=name))
+        self.scene.texts.append(Text(self.symbol, middle, self.y + 4, 9, "variable", subscript=name))
 
     def _gradient(self, number: int, begin: float, end: float) -> None:
         """The norm of what arrives after this step, where it is known."""

@@ -13,6 +13,8 @@ from elman.tasks.text.options import KINDS, TextOptions
 if TYPE_CHECKING:
     from torch import nn
 
+    from elman.flow import Recording
+
 
 def train(
     context: typer.Context,
@@ -110,8 +112,8 @@ def flow(
     use.flow(run, file, encoding, steps, sequences, out)
 
 
-def model(run: Path) -> "nn.Module":
-    """The trained model of a run."""
+def network(run: Path, gradients: bool) -> "tuple[nn.Module, Recording | None]":
+    """The trained model of a run, and if they are wanted, the gradients of a backward pass."""
     from elman.tasks.text import use
 
-    return use.load(run)[1]
+    return use.network(run, gradients)
