@@ -11,8 +11,8 @@ MINUS = "\N{MINUS SIGN}"
 # Upper bounds of the widths of DejaVu Sans, in sizes of the font.
 MONO, NARROW, CAPITAL, WIDE, OTHER = 0.603, 0.42, 0.79, 1.0, 0.64
 NARROW_ONES, WIDE_ONES = "iljIJftr.,:; ()[]|'!-/", f"mwMW=+…<>{MINUS}"
-ASCENT, DESCENT, LOWER = 0.78, 0.24, 0.16  # in sizes too; LOWER is how much lower a subscript stands
-SUBSCRIPT = 0.7  # its size
+ASCENT, DESCENT, LOWER = 0.78, 0.25, 0.16  # in sizes too; LOWER is how much lower a subscript stands
+SUBSCRIPT, APART = 0.7, 0.06  # its size, and how far it stands behind
 
 
 class Bounds(NamedTuple):
@@ -87,7 +87,8 @@ class Text(NamedTuple):
     def width(self) -> float:
         """At most; the fonts are known where it is drawn."""
         bold = 1.13 if self.look == "bold" else 1.0
-        return self.size * (_widths(self.text, self.look) * bold + SUBSCRIPT * _widths(self.subscript, self.look))
+        behind = APART + SUBSCRIPT * _widths(self.subscript, self.look) if self.subscript else 0.0
+        return self.size * (_widths(self.text, self.look) * bold + behind)
 
     @property
     def bounds(self) -> Bounds:

@@ -10,8 +10,8 @@ from elman.drawing.scene import MINUS, Arrow, Box, Scene, Text
 from elman.drawing.tower import SHIFT, UP, Placed, tower
 
 SIZE, LINE = 8.5, 11.0  # of the names of boxes, and the heights of their lines
-LANE, LANE_OF_GRADIENT = 20.0, 36.0  # heights that a state needs between boxes, without and with its gradient
-ARROW, DOTS, SHORT = 44.0, 16.0, 16.0  # lengths between boxes
+LANE, LANE_OF_GRADIENT = 21.0, 37.0  # heights that a state needs between boxes, without and with its gradient
+ARROW, DOTS, SHORT = 44.0, 16.0, 16.0  # lengths between boxes, the first at least
 WIDEST, THINNEST, DECADE = 3.6, 0.6, 0.6  # widths of the arrows of gradients; how much thinner a tenth is
 
 Gradients = Mapping[str, Sequence[float]]  # by the names of states in the model, the norm at each step
@@ -76,7 +76,8 @@ class Unfolded:
         self.scene, self.levels, self.steps, self.gradients = scene, levels, steps, gradients
         self.parts = [part for placed in levels for part in placed.level.parts]
         self.shift = SHIFT * any(part.back for part in self.parts)
-        self.arrow, self.dots = ARROW + self.shift, 0.0 if steps.total else DOTS
+        self.reach, self.dots = self._reach(), 0.0 if steps.total else DOTS
+        self.arrow = self.reach + self.shift
         self.width = max(Text(word, 0, 0, SIZE).width for part in self.parts for word in words(part.name)) + 12
         self.largest = max((v for norms in gradients.values() for v in norms if math.isfinite(v)), default=0.0)
 
@@ -95,6 +96,12 @@ class Unfolded:
             for s in range(len(part.states)):
                 lane = Lane(self, part, s, boxes[0].y)
                 lane.draw(steps[::-1] if part.back else steps, *((right, left) if part.back else (left, right)))
+
+    def _reach(self) -> float:
+        """How long an arrow is, over which the name of any state has to fit."""
+        names = {self.steps.name(number + by) for number in self.steps.numbers for by in (-1, 0, 1)}
+        labels = (_label(symbol, name) for part in self.parts for symbol in part.symbols for name in names)
+        return max(ARROW, *(label.width + 10 for label in labels))
 
     def _column(self, number: int, x: float) -> list[Box]:
         name, with_gradients = self.steps.name(number), bool(self.gradients)
@@ -160,8 +167,7 @@ class Lane:
     def _state(self, number: int, begin: float, end: float) -> None:
         name = self.steps.name(number)
         self.scene.arrows.append(self._arrow(name, begin, end))
-        middle = begin + self.way * ARROW / 2
-        self.scene.texts.append(Text(self.symbol, middle, self.y + 4, 9, "variable", subscript=name))
+        self.scene.texts.append(_label(self.symbol, name, begin + self.way * self.drawn.reach / 2, self.y + 5))
 
     def _gradient(self, number: int, begin: float, end: float) -> None:
         """The norm of what arrives after this step, where it is known."""
@@ -174,10 +180,17 @@ class Lane:
             self.scene.arrows.append(
                 Arrow(points, "gradient", self.key, self.steps.name(number), value=value, width=width)
             )
-        self.scene.texts.append(Text(f"{value:.2g}", begin + self.way * ARROW / 2, y - 11, 8, "bold", kind="gradient"))
+        self.scene.texts.append(
+            Text(f"{value:.2g}", begin + self.way * self.drawn.reach / 2, y - 11, 8, "bold", kind="gradient")
+        )
 
     def _dots(self, x: float) -> None:
         self.scene.texts.append(Text("…", x, self.y, 9))
+
+
+def _label(symbol: str, step: str, x: float = 0.0, y: float = 0.0) -> Text:
+    """Of a state, over its arrow."""
+    return Text(symbol, x, y, 9, "variable", subscript=step)
 
 
 def thickness(value: float, largest: float) -> float:
