@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from elman.drawing.parts import Level, Part
 from elman.drawing.scene import MINUS, MONO, Arrow, Box, Scene, Text
-from elman.drawing.tower import UP, Placed, tower
+from elman.drawing.tower import SHIFT, UP, Placed, tower
 
 PAD = 9.0  # in boxes, around what is written
 LINE, HEADING = 11.5, 26.0  # heights of lines
 SIZE = 8.0  # of the letters of names and shapes
-LOOP, DELAY = 30.0, (27.0, 13.0)  # how far a loop goes out; the box on it
+LOOP, DELAY, NEAR = 30.0, (27.0, 13.0), 5.0  # how far a loop goes out; the box on it; how near its label is
 
 Line = tuple[str, str, str, str]
 
@@ -37,11 +37,12 @@ def width(levels: Sequence[Level]) -> float:
 def folded(scene: Scene, levels: Sequence[Placed], left: float) -> float:
     """Draw it from `left` on; returns where it ends on the right."""
     own = [placed.level for placed in levels]
-    back = any(part.back for level in own for part in level.parts)
-    wide = width(own)
-    x = left + wide / 2 + (LOOP + DELAY[0] / 2 + 10) * back
+    wide, parts = width(own), [part for level in own for part in level.parts]
+    beside = max(
+        (max(LOOP + DELAY[0] / 2, _symbols(part).width + NEAR) + SHIFT for part in parts if part.back), default=0
+    )
+    x = left + wide / 2 + beside
     boxes = tower(scene, levels, x, wide, height)
-    parts = [part for level in own for part in level.parts]
     right = x + wide / 2
     for part, box in zip(parts, boxes, strict=True):
         _write(scene, part, box, _columns(own))
@@ -79,6 +80,10 @@ def _write(scene: Scene, part: Part, box: Box, columns: Sequence[float]) -> None
             x += wide
 
 
+def _symbols(part: Part, x: float = 0.0, y: float = 0.0) -> Text:
+    return Text(", ".join(part.symbols), x, y, 9.5, "variable", "right" if part.back else "left")
+
+
 def _loop(scene: Scene, part: Part, box: Box) -> float:
     """The way of the states to the next step, on the right of a box; on the left, where time goes back."""
     side = -1 if part.back else 1
@@ -90,7 +95,7 @@ def _loop(scene: Scene, part: Part, box: Box) -> float:
     scene.arrows.append(Arrow(((far, box.y - high / 2), (far, down), (x, down)), "state", names))
     scene.boxes.append(Box(far, box.y, wide, high, "delay", part.place))
     scene.texts.append(Text("t+1" if part.back else f"t{MINUS}1", far, box.y - 3, 8.5))
-    label = Text(", ".join(part.symbols), x + side * 5, up + 4, 9.5, "variable", "right" if part.back else "left")
+    label = _symbols(part, x + side * NEAR, up + 4)
     scene.texts.append(label)
     return max(label.bounds.right, far + wide / 2)
 

@@ -8,7 +8,7 @@ from torch import nn
 from elman.drawing import unfolded
 from elman.drawing.folded import folded, height
 from elman.drawing.parts import levels_of
-from elman.drawing.render import check_name, render
+from elman.drawing.render import render
 from elman.drawing.scene import Scene, Text
 from elman.drawing.tower import UP, placed
 from elman.drawing.unfolded import ANY, Gradients, Unfolded, steps_of
@@ -29,13 +29,14 @@ def draw(model: nn.Module, path: str | Path, recording: "Recording | None" = Non
     """Draw a recurrent network, folded and unfolded.
 
     Every layer of elman's is a box with the names of its states and parameters and their shapes, and so is every
-    other module with parameters of its own, in the order in which the model holds them, from the input up.
+    other module with parameters of its own, in the order in which the model holds them, from the input up. Recurrent
+    layers of torch.nn's are boxes without a memory, until `elman.convert` makes them elman's.
 
     Args:
         model: an elman layer, or a module that holds some; its parameters may be on meta.
         path: of the picture, PNG or SVG by its ending.
         recording: of a backward pass through this model (`elman.flow.record`): at the first, the last and two steps
-            between, the gradient that arrives at each state is drawn too.
+            between, the gradient that arrives at each state is drawn too, of each layer's first call.
 
     Raises:
         BadInput: for a model without layers of elman's, a name that ends otherwise, or a recording of another model.
@@ -45,7 +46,6 @@ def draw(model: nn.Module, path: str | Path, recording: "Recording | None" = Non
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     elman.draw(elman.LSTM(16, 32, num_layers=2), f"{folder}/lstm.png")
     """
-    check_name(Path(path))
     render(drawing(model, recording), Path(path))
 
 
