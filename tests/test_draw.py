@@ -39,9 +39,9 @@ class Own(nn.Module):
         self.input_size, self.state_size = D, (H, 2)
         self.mix = nn.Linear(D, 2)
 
-    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         slow, fast = state
-        return slow, (slow * 0.5 + fast.sum(-1, keepdim=True), torch.tanh(self.mix(x)))
+        return slow * 0.5 + fast.sum(-1, keepdim=True), torch.tanh(self.mix(x))
 
 
 def recorded(model: nn.Module, x: Tensor) -> Recording:
