@@ -181,7 +181,7 @@ class Lane:
                 Arrow(points, "gradient", self.key, self.steps.name(number), value=value, width=width)
             )
         self.scene.texts.append(
-            Text(f"{value:.2g}", begin + self.way * self.drawn.reach / 2, y - 11, 8, "bold", kind="gradient")
+            Text(told(value), begin + self.way * self.drawn.reach / 2, y - 11, 8, "bold", kind="gradient")
         )
 
     def _dots(self, x: float) -> None:
@@ -191,6 +191,15 @@ class Lane:
 def _label(symbol: str, step: str, x: float = 0.0, y: float = 0.0) -> Text:
     """Of a state, over its arrow."""
     return Text(symbol, x, y, 9, "variable", subscript=step)
+
+
+def told(value: float) -> str:
+    """A norm as it is written.
+
+    >>> told(0.00123), told(2.0), told(123.4), told(1.5e9)
+    ('0.0012', '2', '123', '1.5e+09')
+    """
+    return f"{value:.0f}" if 100 <= value < 1e5 else f"{value:.2g}"
 
 
 def thickness(value: float, largest: float) -> float:
