@@ -11,6 +11,8 @@ LINE, HEADING = 11.5, 26.0  # heights of lines
 SIZE = 8.0  # of the letters of names and shapes
 LOOP, DELAY, NEAR = 30.0, (27.0, 13.0), 5.0  # how far a loop goes out; the box on it; how near its label is
 
+LOOPED = 58.0  # height of a box with a loop, at least
+
 Line = tuple[str, str, str, str]
 
 
@@ -23,8 +25,8 @@ def lines(part: Part) -> list[Line]:
 
 
 def height(part: Part) -> float:
-    """Of the box of a part."""
-    return HEADING + LINE * len(lines(part))
+    """Of the box of a part; there has to be room for its loop."""
+    return max(HEADING + LINE * len(lines(part)), LOOPED if part.states else 0.0)
 
 
 def width(levels: Sequence[Level]) -> float:
