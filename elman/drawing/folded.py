@@ -10,7 +10,6 @@ PAD = 9.0  # in boxes, around what is written
 LINE, HEADING = 11.5, 26.0  # heights of lines
 SIZE = 8.0  # of the letters of names and shapes
 LOOP, DELAY, NEAR = 30.0, (27.0, 13.0), 5.0  # how far a loop goes out; the box on it; how near its label is
-
 LOOPED = 58.0  # height of a box with a loop, at least
 
 Line = tuple[str, str, str, str]
