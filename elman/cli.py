@@ -10,6 +10,7 @@ from typer.exceptions import TyperException
 
 import elman
 from elman.bench.command import bench
+from elman.drawing.command import draw
 from elman.errors import BadInput
 from elman.options import RunFolder
 from elman.tasks import TASKS, command_of
@@ -28,6 +29,7 @@ for _task in TASKS:
 app.command()(command_of("text").generate)
 app.command()(command_of("text").evaluate)
 app.command()(command_of("text").flow)
+app.command()(draw)
 app.command()(bench)
 
 

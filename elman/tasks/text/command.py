@@ -2,13 +2,18 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from elman import options as shared
 from elman.options import choice, positive, real, whole
 from elman.tasks.text.options import KINDS, TextOptions
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from elman.flow import Recording
 
 
 def train(
@@ -105,3 +110,10 @@ def flow(
     from elman.tasks.text import use
 
     use.flow(run, file, encoding, steps, sequences, out)
+
+
+def network(run: Path, gradients: bool) -> "tuple[nn.Module, Recording | None]":
+    """The trained model of a run, and if they are wanted, the gradients of a backward pass."""
+    from elman.tasks.text import use
+
+    return use.network(run, gradients)

@@ -3,13 +3,15 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from elman.errors import BadInput
 from elman.files import read_text
-from elman.flow import record
+from elman.flow import Recording, record
 from elman.report import flow as report
 from elman.report import tables
 from elman.runs import Run, open_run
@@ -17,6 +19,8 @@ from elman.tasks.text import corpus, sample, score, tokens
 from elman.tasks.text.model import LanguageModel
 from elman.tasks.text.ngram import NGram
 from elman.tasks.text.streams import streams
+
+STEPS, SEQUENCES = 128, 16  # that are looked at, where nothing else is said
 
 
 def load(path: Path) -> tuple[Run, LanguageModel, Tokenizer]:
@@ -74,19 +78,38 @@ def generate(
 def flow(path: Path, file: Path | None, encoding: str, steps: int, sequences: int, out: Path | None) -> None:
     """Print what the gradient does on its way back through time, and draw it."""
     run, model, tokenizer = load(path)
-    data = run.config["data"]
-    source = file or (Path(data["file"]) if data.get("file") else None)
-    ids = tokens.encode(tokenizer, corpus.read(source, encoding if file else data.get("encoding", "utf-8")))
+    ids = tokens.encode(tokenizer, corpus.read(*_source(run, file, encoding)))
     if len(ids) <= steps:
-        name = source or corpus.DEFAULT
+        name = _source(run, file, encoding)[0] or corpus.DEFAULT
         raise BadInput(f"{name}: expected more than {steps} tokens (--steps), got {len(ids)}; give fewer --steps")
-    sequences = min(sequences, (len(ids) - 1) // steps)
-    chunk = streams(ids, sequences, steps)[0]
     console = tables.console()
+    recording = _recorded(model, ids, steps, sequences)
+    report.show(recording, console, out or path / "flow", path / "flow.csv")
+
+
+def network(path: Path, gradients: bool) -> tuple[LanguageModel, Recording | None]:
+    """The trained model of a run, and if they are wanted, the gradients of a backward pass on the run's text."""
+    run, model, tokenizer = load(path)
+    if not gradients:
+        return model, None
+    ids = tokens.encode(tokenizer, corpus.read(*_source(run, None, "")))
+    return model, _recorded(model, ids, min(STEPS, len(ids) - 1), SEQUENCES)
+
+
+def _source(run: Run, file: Path | None, encoding: str) -> tuple[Path | None, str]:
+    """This file and its encoding, or those of the run's text."""
+    data = run.config["data"]
+    own = Path(data["file"]) if data.get("file") else None
+    return (file, encoding) if file else (own, data.get("encoding", "utf-8"))
+
+
+def _recorded(model: LanguageModel, ids: NDArray[np.integer], steps: int, sequences: int) -> Recording:
+    """A backward pass through so many steps of so many pieces of a text, or as many as it has."""
+    chunk = streams(ids, min(sequences, (len(ids) - 1) // steps), steps)[0]
     with record(model) as recording:
         loss, count, _ = model.loss(chunk, None)
         (loss / count).backward()
-    report.show(recording, console, out or path / "flow", path / "flow.csv")
+    return recording
 
 
 def evaluate(path: Path, file: Path, encoding: str) -> None:
