@@ -10,6 +10,7 @@ from torch import Tensor
 
 from elman.through_time import State, each
 from elman.through_time.draws import Given
+from elman.through_time.frozen import standing
 from elman.through_time.loop import called, parted
 from elman.through_time.named import seen as naming
 from elman.through_time.observed import Seen
@@ -30,8 +31,7 @@ class Step(NamedTuple):
 class Replay:
     """A call whose backward pass was seen, and its steps t = 0 .. T-1, each with a row for every sequence that has it.
 
-    A cell that draws random numbers gets those that it drew; on the loop executor, which does not keep them, others,
-    in every replay the same.
+    A cell that draws random numbers gets those that it drew.
 
     Args:
         seen: what the engine told.
@@ -40,6 +40,8 @@ class Replay:
 
     def __init__(self, seen: Seen, parameters: Mapping[str, Tensor]) -> None:
         self.seen, self.cell, self.parameters = seen, seen.ran.cell, parameters
+        self._kept = [seen.ran.x, *each(seen.ran.state)]
+        self._versions = [tensor._version for tensor in self._kept]
 
     # All this is for later: to cut a sequence into its steps takes as long as a small backward pass.
 
@@ -126,9 +128,12 @@ class Replay:
 
     @cached_property
     def _run(self) -> list[tuple[Row, Step | None]]:
+        self._check()
         states: Row = tuple(state.detach() for state in each(self.seen.ran.state))
         found: list[tuple[Row, Step | None]] = []
         with torch.no_grad(), torch.random.fork_rng([]):
+            if self.seen.ran.random is not None:
+                torch.set_rng_state(self.seen.ran.random)
             for t in range(self.T):
                 states = tuple(state[: len(self.x[t])] for state in states)
                 step = self.step(t, self.x[t], states, self.parameters)
@@ -139,9 +144,19 @@ class Replay:
     def step(self, t: int, x: Tensor, states: Row, parameters: Mapping[str, Tensor], times: int = 1) -> Step:
         """Take step t, for rows that stand there so many times, one set after the other."""
         state: State = states[0] if isinstance(self.seen.ran.state, Tensor) else states
-        with self._given(t, times), naming() as named:
+        with standing(self.cell, self.seen.ran.stand) as same, self._given(t, times), naming() as named:
+            if not same:
+                name = self.cell._get_name()
+                raise RuntimeError(f"flow: {name}: expected the cell as it was, got one with another attribute")
             output, new = parted(self.cell, called(self.cell, parameters, x, state), state)
         return Step(tuple(outputs_of(output)), each(new), output is each(new)[0], dict(named))
+
+    def _check(self) -> None:
+        if self._versions != [tensor._version for tensor in self._kept]:
+            raise RuntimeError(
+                "flow: expected the input and the initial state as they were in the backward pass, got some that were "
+                "changed in place since; ask before, or record a copy"
+            )
 
     @contextmanager
     def _given(self, t: int, times: int) -> Iterator[None]:

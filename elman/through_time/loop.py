@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from elman.through_time.observed import ran
 from elman.through_time.outputs import Output, State, stacked
 from elman.through_time.outputs import each as outputs_of
-from elman.through_time.tape import Tape, tape_of
+from elman.through_time.tape import Tape
 
 One = TypeVar("One", int, Tensor)
 
@@ -135,7 +135,8 @@ def run(
     """Run `cell` over `x`, as `elman.through_time.run` says."""
     # One functional call around the whole loop: its bookkeeping is paid once and not at every step.
     named = {f"cell.{name}": value for name, value in parameters.items()}
-    unrolled = _Unrolled(cell, tape_of(ran(cell, parameters, x, state, sizes)))
+    call = ran(cell, parameters, x, state, sizes)
+    unrolled = _Unrolled(cell, None if call is None else Tape(call))
     result: tuple[Output, State] = called(unrolled, named, x, state, sizes)  # type: ignore[assignment]
     for name, value in unrolled.set_anew.items():
         module, _, buffer = name.rpartition(".")

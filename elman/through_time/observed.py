@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from elman.through_time.frozen import Stand
 from elman.through_time.outputs import State
 
 
@@ -33,6 +34,8 @@ class Ran:
         x: as there.
         state: as there.
         sizes: as there.
+        stand: how the cell stood.
+        random: the state of torch's generator before it, where the steps draw from that themselves.
     """
 
     label: Any
@@ -43,6 +46,8 @@ class Ran:
     x: Tensor
     state: State
     sizes: Tensor | None
+    stand: Stand
+    random: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,9 +104,11 @@ def label() -> Piece | None:
 
 
 def ran(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, sizes: Tensor | None) -> Ran | None:
-    """A call, if it has a label."""
+    """A call in plain torch, if it has a label and a gradient may go back."""
     now = label()
-    return None if now is None else Ran(*now, cell, parameters, x, state, sizes)
+    if now is None or not torch.is_grad_enabled() or torch._C._functorch.peek_interpreter_stack() is not None:
+        return None
+    return Ran(*now, cell, parameters, x, state, sizes, Stand.of(cell), torch.get_rng_state())
 
 
 @contextmanager

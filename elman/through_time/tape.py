@@ -110,10 +110,3 @@ def _listen(place: tuple[Node, int], keep: Callable[[Tensor], None]) -> Removabl
             keep(gradients[number])
 
     return node.register_prehook(hook)
-
-
-def tape_of(ran: Ran | None) -> Tape | None:
-    """A tape for a call, if there is one and autograd keeps a graph of it."""
-    if ran is None or not torch.is_grad_enabled() or torch._C._functorch.peek_interpreter_stack() is not None:
-        return None
-    return Tape(ran)

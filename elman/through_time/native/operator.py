@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from elman.through_time import loop
 from elman.through_time.draws import Given, drawn
-from elman.through_time.native.registry import compiled, known
+from elman.through_time.native.registry import compiled, known, standing_cell
 from elman.through_time.observed import Piece, Ran, Seen, label, labelled, observed, tell
 from elman.through_time.outputs import apart, joined
 from elman.through_time.outputs import each as outputs_of
@@ -174,12 +174,14 @@ def _told(
     """As `_backward`, and whoever looks is told of it."""
     gradients = [x.new_empty(*x.shape[:-1], state.shape[1]) for state in states]
     found = _backward(plan, dy, d_finals, x, states, parameters, draws, sizes, outputs, kept, *asked, gradients)
-    cell, step = next(iter(known(plan).cells), None), known(plan).plan.step
+    cells, step = known(plan).cells, known(plan).plan.step
+    with standing_cell(plan) as standing:
+        cell = next(iter(cells), None) if standing is None else standing
     if cell is not None:
         own = int(bool(step.output))
         of_outputs = [dy] if dy is None or not own else outputs_of(apart(dy, step.output))
         state = states[own] if step.single else tuple(states[own:])
-        call = Ran(*label, cell, dict(zip(step.parameters, parameters, strict=True)), x, state, sizes)
+        call = Ran(*label, cell, dict(zip(step.parameters, parameters, strict=True)), x, state, sizes, cells[cell])
         tell(Seen(call, tuple(of_outputs), tuple(d_finals[own:]), tuple(gradients[own:]), draws))
     return found
 
@@ -212,14 +214,17 @@ def _by_loop(
     x, *rest = (t.view_as(t) for t in (x, *states, *parameters))
     states, parameters = rest[: len(states)], rest[len(states) :]
     entry = known(plan)
-    cell = next(iter(entry.cells), None)
-    if cell is None:
-        raise RuntimeError("the gradient of a gradient needs the cell, which is gone; keep the layer while you use it")
     named = dict(zip(entry.plan.step.parameters, parameters, strict=True))
     own = int(bool(entry.plan.step.output))
     given = states[own] if entry.plan.step.single else tuple(states[own:])
     steps = [values.unbind(0) if sizes is None else values.split(sizes.tolist()) for values in draws]
-    with Given(chain.from_iterable(zip(*steps, strict=True))) if draws else nullcontext():
+    drawn = Given(chain.from_iterable(zip(*steps, strict=True))) if draws else nullcontext()
+    with standing_cell(plan) as cell, drawn:
+        if cell is None:
+            raise RuntimeError(
+                "the gradient of a gradient needs the cell as it was in the forward pass; keep the layer, and its "
+                "attributes, while you use it"
+            )
         outputs, finals = loop.run(cell, named, x, given, sizes)
     results = (joined(outputs, x.dim() - 1), *loop.each(finals))
     pairs = [(result, d) for result, d in zip(results, (dy, *d_finals[own:]), strict=True) if d is not None]

@@ -4,13 +4,15 @@ import hashlib
 import threading
 import warnings
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from elman.through_time.capture import MARKERS, capture
-from elman.through_time.frozen import options_of
+from elman.through_time.frozen import Stand, options_of, standing
 from elman.through_time.native.executor import Native
 from elman.through_time.outputs import Form
 from elman.through_time.plan import Plan, plan
@@ -32,10 +34,10 @@ class Planned(NamedTuple):
 
 
 class Known(NamedTuple):
-    """A plan and the living cells that it is of, all with the same equations."""
+    """A plan and the living cells that it is of, all with the same equations, and how they stood then."""
 
     plan: Plan
-    cells: "weakref.WeakSet[nn.Module]"
+    cells: "weakref.WeakKeyDictionary[nn.Module, Stand]"
 
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -91,7 +93,7 @@ def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, state_size: 
     inputs = [(node.name, node.meta["shape"]) for node in made.inputs]
     described = f"{step.graph} {step.single} {step.output} {step.draws} {inputs}"
     key = hashlib.sha256(described.encode()).hexdigest()[:32]
-    _by_key.setdefault(key, Known(made, weakref.WeakSet())).cells.add(cell)
+    _by_key.setdefault(key, Known(made, weakref.WeakKeyDictionary())).cells[cell] = Stand.of(cell)
     return Planned(key, "", step.output, bool(step.draws))
 
 
@@ -108,6 +110,20 @@ def warn_once(cell: nn.Module, reason: str) -> None:
 def known(key: str) -> Known:
     """The plan of a key."""
     return _by_key[key]
+
+
+@contextmanager
+def standing_cell(key: str) -> Iterator[nn.Module | None]:
+    """Within, a living cell of a plan stands as it did when it was planned: in training, say; None if none is left.
+
+    Another may have the same equations now, and others when it is in evaluation.
+    """
+    for cell, stand in list(_by_key[key].cells.items()):
+        with standing(cell, stand) as same:
+            if same:
+                yield cell
+                return
+    yield None
 
 
 def compiled(key: str, dtype: torch.dtype, observed: bool = False) -> Native:
