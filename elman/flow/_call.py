@@ -20,12 +20,18 @@ class Call:
 
     def __init__(self, label: Label) -> None:
         self.label, self.form = label, "{}"  # of the names of its states
-        self.replays: list[Replay] = []
+        self.passes: list[list[Replay]] = []  # of each backward pass its windows, the first of the sequence first
 
     def add(self, seen: Seen) -> None:
         """One more of them. The parameters are kept as they are now: an optimizer changes them in place."""
         parameters = {name: value.detach().clone() for name, value in seen.ran.parameters.items()}
-        self.replays.append(Replay(seen, parameters))
+        replay = Replay(seen, parameters)
+        # A backward pass sees the windows from the last to the first.
+        if not self.passes or seen.ran.begin >= self.passes[-1][0].seen.ran.begin:
+            self.passes.append([])
+        self.passes[-1].insert(0, replay)
+        for worked_out in ("d_states", "of_weights"):
+            self.__dict__.pop(worked_out, None)
 
     @property
     def names(self) -> list[str]:
@@ -71,10 +77,20 @@ class Call:
         step, sequence = self.padded(parts).nonzero()[0].tolist()
         return step, sequence
 
+    @property
+    def replays(self) -> list[Replay]:
+        """Those of all passes."""
+        return [replay for windows in self.passes for replay in windows]
+
     def groups(self) -> list[list[Replay]]:
         """The replays, in order, through which the same gradient goes back, from the last to the first of each."""
-        ordered = sorted(self.replays, key=lambda replay: replay.seen.ran.begin)
-        return [ordered] if ordered[0].seen.ran.chained else [[replay] for replay in ordered]
+        chained = self.replays[0].seen.ran.chained
+        return self.passes if chained else [[replay] for replay in self.replays]
+
+    def forward(self) -> list[tuple[Replay, int]]:
+        """Every step of the layer once, in order: a replay that has it, and its number there."""
+        found = {step: (replay, t) for replay, t, step in self.steps()}
+        return [found[step] for step in sorted(found)]
 
     def steps(self) -> Iterator[tuple[Replay, int, int]]:
         """Every step of every window: its replay, its number there, and its number among those of the layer."""

@@ -64,11 +64,13 @@ def _forward(call: Call, replay: Replay, t: int) -> NonFinite | None:
     for values in given:
         if (row := _row(values)) is not None:
             return NonFinite("input", call.names[0], *call.place(replay, t, row))
-    for i, state in enumerate(replay.after(t)):
-        if (row := _row(state)) is not None:
+    step = replay.made(t)
+    for i, value in enumerate((*step.states, *step.outputs)):
+        if (row := _row(value)) is not None:
+            name = call.names[i] if i < len(call.names) else f"the output beside {call.names[0]}"
             with torch.no_grad(), _Blame() as blame:
                 replay.step(t, replay.x[t], replay.before[t], replay.parameters)
-            return NonFinite("forward", call.names[i], *call.place(replay, t, row), blame.found)
+            return NonFinite("forward", name, *call.place(replay, t, row), blame.found)
     return None
 
 

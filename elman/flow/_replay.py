@@ -109,11 +109,11 @@ class Replay:
         """The states before every step."""
         return [states for states, _ in self._run]
 
-    def after(self, t: int) -> Row:
-        """The states after step t."""
+    def made(self, t: int) -> Step:
+        """What step t has computed."""
         step = self._run[t][1]
         assert step is not None
-        return step.states
+        return step
 
     @cached_property
     def named(self) -> list[dict[str, Tensor]]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from elman.flow._call import Call
 from elman.flow._replay import Replay, Row
+from elman.numbers import check_whole
 
 WHOLE = 512  # steps, of which the whole matrix is worked out unasked
 
@@ -59,10 +60,9 @@ def _chosen(T: int, steps: int | Sequence[int] | None) -> tuple[int, ...]:
                 f"got none for {T:,}; steps=64 follows the losses of 64 of them, evenly spread"
             )
         steps = T
-    if isinstance(steps, int):
-        if steps < 1:
-            raise ValueError(f"flow.credit: steps: expected at least 1, got {steps}")
-        return tuple(sorted({round(t) for t in torch.linspace(0, T - 1, min(steps, T)).tolist()} | {T - 1}))
+    if not isinstance(steps, Sequence) or isinstance(steps, str):
+        count = min(check_whole("flow.credit: steps", steps, 1), T)
+        return tuple(sorted({round(t) for t in torch.linspace(T - 1, 0, count).tolist()}))
     chosen = tuple(sorted({step + T if step < 0 else step for step in steps}))
     if not chosen or chosen[0] < 0 or chosen[-1] >= T:
         raise ValueError(f"flow.credit: steps: expected some of 0 to {T - 1}, got {list(steps)}")

@@ -114,6 +114,7 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
 
 
 def _save(figure: Any, path: Path) -> None:
+    path = Path(path)
     if path.suffix not in FORMATS:
         raise ValueError(f"{path}: expected a name that ends with {' or '.join(FORMATS)}")
     data = io.BytesIO()

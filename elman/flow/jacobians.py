@@ -8,6 +8,7 @@ from torch import Tensor
 from elman.flow._call import Call
 from elman.flow._replay import Replay, Row
 
+Steps = list[tuple[Replay, int]]
 ARRIVES = 0.01  # of a gradient: below this a step is beyond the horizon
 PROBES = 8  # directions in which gradients are sent back
 WIDEST = 1024  # states together, of which whole Jacobians are worked out
@@ -53,32 +54,35 @@ class Jacobians:
         Raises:
             ValueError: for no steps, or more than there are; for states too wide.
         """
-        replay = self.call.replays[-1]
+        steps = self.call.forward()
+        T, replay = len(steps), steps[0][0]
         S = sum(state.shape[1] for state in replay.before[0])
-        if not 1 <= window <= replay.T:
-            raise ValueError(f"singular_values: window: expected 1 to {replay.T} steps, got {window}")
+        if not 1 <= window <= T:
+            raise ValueError(f"singular_values: window: expected 1 to {T} steps, got {window}")
         if S > WIDEST:
             raise ValueError(
                 f"singular_values: expected states of at most {WIDEST} numbers together, got {S}; exponents, decay and "
                 "horizon are there for any width"
             )
         found = []
-        for end in range(replay.T, window - 1, -window):
+        for end in range(T, window - 1, -window):
             V = _unit(replay, torch.eye(S), self.sequences)
-            for t in range(end - 1, end - window - 1, -1):
-                V = replay.back(t, V, rows=slice(self.sequences))
-            found.append(torch.linalg.svdvals(torch.cat(V, -1).transpose(0, 1)))
+            for at, t in reversed(steps[end - window : end]):
+                V = at.back(t, V, rows=slice(self.sequences))
+            J = torch.cat(V, -1).transpose(0, 1).double()
+            found.append(torch.linalg.svdvals(J) if J.isfinite().all() else J[..., 0].fill_(torch.nan))
         return torch.stack(found[::-1])
 
 
 def jacobians(call: Call, sequences: int, steps: int | None) -> Jacobians:
     """As `Recording.jacobians`, of one call."""
-    replay = call.replays[-1]
-    steps = replay.T if steps is None else min(steps, replay.T)
-    sequences = min(sequences, len(replay.x[-1]))
-    decay = {name: _decay(replay, i, steps, sequences) for i, name in enumerate(call.names)}
+    walked = call.forward()
+    walked = walked if steps is None else walked[-steps:]
+    last, t = walked[-1]
+    sequences = min(sequences, len(last.x[t]))
+    decay = {name: _decay(walked, i, sequences) for i, name in enumerate(call.names)}
     horizon = {name: _first_below(values) for name, values in decay.items()}
-    return Jacobians(call, sequences, _exponents(replay, steps, sequences), decay, horizon)
+    return Jacobians(call, sequences, _exponents(walked, sequences), decay, horizon)
 
 
 def _unit(replay: Replay, directions: Tensor, sequences: int) -> Row:
@@ -95,8 +99,9 @@ def _orthonormal(n: int, width: int) -> Tensor:
     return found
 
 
-def _decay(replay: Replay, i: int, steps: int, sequences: int) -> Tensor:
+def _decay(steps: Steps, i: int, sequences: int) -> Tensor:
     """What is left in state i of a gradient that begins there, scaled up again whenever it gets small."""
+    replay, _ = steps[0]
     width = replay.before[0][i].shape[1]
     n = min(PROBES, width)
     before = sum(state.shape[1] for state in replay.before[0][:i])
@@ -104,8 +109,8 @@ def _decay(replay: Replay, i: int, steps: int, sequences: int) -> Tensor:
     directions = torch.zeros(n, S, dtype=torch.float64)
     directions[:, before : before + width] = _orthonormal(n, width)
     V, scale, left = _unit(replay, directions, sequences), 1.0, [1.0]
-    for t in range(replay.T - 1, replay.T - 1 - steps, -1):
-        V = replay.back(t, V, rows=slice(sequences))
+    for at, t in reversed(steps):
+        V = at.back(t, V, rows=slice(sequences))
         left.append(scale * float(V[i].double().square().sum(-1).mean().sqrt()))
         size = float(torch.cat(V, -1).double().square().sum(-1).mean().sqrt())
         if not 1e-6 < size < 1e6 and 0 < size < float("inf"):
@@ -118,17 +123,18 @@ def _first_below(left: Tensor) -> int | None:
     return int(below[0]) if len(below) else None
 
 
-def _exponents(replay: Replay, steps: int, sequences: int) -> Tensor:
+def _exponents(steps: Steps, sequences: int) -> Tensor:
     """By QR: directions are kept at right angles, and what that takes from their lengths is added up."""
+    replay, _ = steps[0]
     S = sum(state.shape[1] for state in replay.before[0])
     widths = [state.shape[1] for state in replay.before[0]]
     n = min(PROBES, S)
     V = torch.cat(_unit(replay, _orthonormal(n, S), sequences), -1)
     total = torch.zeros(sequences, n, dtype=torch.float64)
-    for t in range(replay.T - 1, replay.T - 1 - steps, -1):
-        V = torch.cat(replay.back(t, V.split(widths, -1), rows=slice(sequences)), -1)
+    for at, t in reversed(steps):
+        V = torch.cat(at.back(t, V.split(widths, -1), rows=slice(sequences)), -1)
         Q, R = torch.linalg.qr(V.permute(1, 2, 0).double())
         total += R.diagonal(dim1=-2, dim2=-1).abs().log()
         V = Q.permute(2, 0, 1).to(V.dtype)
-    ordered: Tensor = total.div(steps).sort(-1, descending=True).values
+    ordered: Tensor = total.div(len(steps)).sort(-1, descending=True).values
     return ordered

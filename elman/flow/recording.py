@@ -16,6 +16,7 @@ from elman.flow.units import Gate, dead, gates
 from elman.flow.verdict import Verdict, verdict
 from elman.layers._label import Label
 from elman.layers._layer import Layer
+from elman.numbers import check_whole
 from elman.through_time.observed import Seen, observing
 
 
@@ -30,6 +31,8 @@ class Recording:
     """
 
     def __init__(self, model: nn.Module) -> None:
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"flow.record: model: expected a torch.nn.Module, got {type(model).__name__}")
         self._layers: dict[nn.Module, str] = {
             module: name for name, module in model.named_modules() if isinstance(module, Layer)
         }
@@ -42,6 +45,8 @@ class Recording:
         label = seen.ran.label
         if isinstance(label, Label) and label.layer in self._layers:
             self._calls.setdefault(label, Call(label)).add(seen)
+            for worked_out in ("state_gradients", "weight_gradients", "gates", "dead", "first_non_finite"):
+                self.__dict__.pop(worked_out, None)
 
     @property
     def calls(self) -> dict[str, Call]:
@@ -49,7 +54,8 @@ class Recording:
         if not self._calls:
             raise RuntimeError(
                 "flow.record: expected a backward pass through the model within `with flow.record(model):`, got none; "
-                "the forward pass must be one of this model, not compiled by torch.compile, and its loss must need it"
+                "the forward pass must be a call of this model, no trajectory, not in torch.compile nor under RTRL, "
+                "and the loss must need it"
             )
         found: dict[str, Call] = {}
         for label in sorted(self._calls, key=lambda label: label.number):
@@ -95,6 +101,9 @@ class Recording:
     ) -> Credit:
         """How much of the loss at each step arrives at the state after each step before it.
 
+        The loss at step t is what the gradient of the layer's output at step t stands for: of a layer below others,
+        that is all that these have made of it, later steps too. Steps are counted in the order of reading.
+
         Args:
             name: of a state, one of those in `state_gradients`. None: the first of the last layer.
             steps: whose losses are followed: a number of them, evenly spread, or which. None: all.
@@ -120,9 +129,8 @@ class Recording:
             KeyError: for a state that was not recorded.
             ValueError: for no sequences or steps.
         """
-        for value, asked in ((sequences, "sequences"), (steps, "steps")):
-            if value is not None and value < 1:
-                raise ValueError(f"flow.jacobians: {asked}: expected at least 1, got {value}")
+        sequences = check_whole("flow.jacobians: sequences", sequences, 1)
+        steps = None if steps is None else check_whole("flow.jacobians: steps", steps, 1)
         return jacobians(self._call_of("jacobians", name)[0], sequences, steps)
 
     @cached_property
@@ -150,7 +158,8 @@ class Recording:
         """The call of a state, and the state's name."""
         calls = list(self.calls.values())
         if name is None:
-            return calls[-1], calls[-1].names[0]
+            last = next((call for call in reversed(calls) if not call.label.back), calls[-1])
+            return last, last.names[0]
         for call in calls:
             if name in call.names:
                 return call, name

@@ -44,20 +44,21 @@ def gates(call: Call) -> dict[str, Gate]:
     """Of what the cell gives names to; of a cell that names nothing, of its states; where these have fixed ends."""
     values: dict[str, list[list[Tensor]]] = {}
     for replay, t, step in call.steps():
-        states = dict(zip(call.label.names.states, replay.after(t), strict=True))
+        states = dict(zip(call.label.names.states, replay.made(t).states, strict=True))
         named = {f"{name}{call.label.names.suffix}": value for name, value in replay.named[t].items()}
         for name, value in (named or states).items():
             values.setdefault(name, [[] for _ in range(call.T)])[step].append(value.flatten())
-    found = {name: _gate([torch.cat(step) for step in steps if step]) for name, steps in values.items()}
+    of_steps = {name: [torch.cat(step) for step in steps if step] for name, steps in values.items()}
+    found = {name: _gate(steps, signed=name in call.label.names.states) for name, steps in of_steps.items()}
     return {call.form.format(name): gate for name, gate in found.items() if gate is not None}
 
 
-def _gate(steps: list[Tensor]) -> Gate | None:
+def _gate(steps: list[Tensor], signed: bool) -> Gate | None:
     together = torch.cat(steps)
     least, most = together.min(), together.max()
     if not (least >= -1 and most <= 1) or least == most == 0:
         return None
-    bottom = 0 if least >= 0 else -1
+    bottom = -1 if signed or least < 0 else 0
     edge = EDGE * (1 - bottom)
     low, high = (together < bottom + edge), (together > 1 - edge)
     means = torch.stack([step.mean() for step in steps])
@@ -68,6 +69,6 @@ def dead(call: Call) -> dict[str, Tensor]:
     """Of every state, the units that are zero at every step of every sequence."""
     alive: list[Tensor] = [torch.zeros(d.shape[-1], dtype=torch.bool) for d in call.d_states]
     for replay, t, _ in call.steps():
-        for i, state in enumerate(replay.after(t)):
+        for i, state in enumerate(replay.made(t).states):
             alive[i] |= (state != 0).any(0).cpu()
     return {name: (~units).nonzero().flatten() for name, units in zip(call.names, alive, strict=True)}

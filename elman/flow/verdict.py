@@ -79,7 +79,9 @@ def verdict(recording: "Recording", clipped: float | None) -> Verdict:
 def _of_call(call: Call) -> Iterator[Finding]:
     yield _through_time(call, jacobians(call, SEQUENCES, STEPS))
     for name, gate in gates(call).items():
-        if gate.stuck > (SATURATED if name in call.names else SHUT):
+        # What is no state is known to be a gate only in cells of the shelf.
+        limit = SATURATED if name in call.names else SHUT if _cell(call) else 1.0
+        if gate.stuck > limit:
             ends = f"{gate.low:.0%} at its lower end, {gate.high:.0%} at its upper"
             text = f"{gate.stuck:.0%} of the values of {name} hardly pass a gradient on ({ends})"
             yield Finding("saturated", name, text, _against_saturation(call))

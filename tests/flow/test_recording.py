@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import elman
 from elman import flow
-from elman.bptt import RTRL, Checkpointed, Truncated
+from elman.bptt import RTRL, Checkpointed, Mode, Truncated
 from elman.through_time import EXECUTORS
 from tests.tolerances import close
 
@@ -243,3 +243,66 @@ def test_what_cannot_be_recorded() -> None:
         found.jacobians(sequences=0)
     with pytest.raises(ValueError, match=r"^singular_values: window: expected 1 to 600 steps, got 601"):
         found.jacobians().singular_values(601)
+
+
+@every_executor
+@pytest.mark.parametrize("mode", [Checkpointed(4), Truncated(5, 10)], ids=str)
+def test_what_is_judged_is_the_whole_sequence(mode: Mode, executor: str) -> None:
+    layer = elman.RNN(D, H, executor=executor).double()
+    nn.init.orthogonal_(layer.get_parameter("weight_hh_l0"), gain=0.7)
+    x = torch.randn(40, B, D).double()
+    with flow.record(layer) as full:
+        layer(x)[0].sum().backward()
+    with flow.record(layer) as found:
+        layer(x, bptt=mode)[0].sum().backward()
+    close(found.jacobians().decay["h_l0"], full.jacobians().decay["h_l0"], "gradients")
+    close(found.jacobians().exponents, full.jacobians().exponents, "gradients")
+    close(found.jacobians().singular_values(7), full.jacobians().singular_values(7), "gradients")
+    assert str(found.verdict()) == str(full.verdict())
+
+
+@every_executor
+def test_two_passes_in_one_recording(executor: str) -> None:
+    layer = elman.GRU(D, H, executor=executor, bptt=Checkpointed(3)).double()
+    outputs, _ = layer(torch.randn(T, B, D).double())
+    with flow.record(layer) as found:
+        outputs.sin().sum().backward(retain_graph=True)
+        once = found.state_gradients["h_l0"]
+        outputs.sin().sum().backward()
+    close(found.state_gradients["h_l0"], 2 * once, "gradients")
+    for name, value in found.credit(weights=True).weights.items():
+        gradient = layer.get_parameter(name).grad
+        assert gradient is not None
+        close(value.sum((0, 1)), gradient, "gradients")
+
+
+@every_executor
+def test_the_model_goes_on_into_evaluation(executor: str) -> None:
+    layer = elman.GRU(D, H, executor=executor, zoneout=0.5, recurrent_dropout=0.5).double()
+    x = torch.randn(T, B, D).double()
+    outputs, _ = layer(x)
+    with flow.record(layer) as found:
+        outputs.sin().sum().backward()
+    layer.eval()
+    for name, value in found.credit(weights=True).weights.items():
+        gradient = layer.get_parameter(name).grad
+        assert gradient is not None
+        close(value.sum((0, 1)), gradient, "gradients")
+    assert not layer.training
+    with flow.record(layer) as found:
+        layer(x)[0].sum().backward()
+    x.zero_()
+    with pytest.raises(RuntimeError, match=r"^flow: expected the input and the initial state as they were"):
+        found.credit()
+
+
+def test_an_output_that_is_no_number() -> None:
+    layer = elman.Recurrent(lambda x, h: (torch.log(x - 10), h + x), state_size=D)
+    x = torch.randn(T, B, D, requires_grad=True)
+    outputs, h = layer(x)
+    with flow.record(layer) as found:
+        (outputs.sum() + h.sum()).backward()
+    bad = found.first_non_finite
+    assert bad is not None
+    assert bad[:4] == ("forward", "the output beside h", 0, 0)
+    assert bad.operation == "log"

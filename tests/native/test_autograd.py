@@ -229,3 +229,19 @@ def test_grad_of_functions(build: Build) -> None:
         torch.func.grad(loss(loop), argnums=every)(*inputs),
         "gradients",
     )
+
+
+def test_a_gradient_of_a_gradient_is_that_of_the_cell_as_it_was() -> None:
+    """A deep copy in evaluation, as a mean teacher is, has the same plan; and so has the layer itself a moment later."""
+    layer = elman.GRU(D, H, zoneout=0.5, executor="native").double()
+    x = torch.randn(T, B, D, dtype=torch.float64)
+    teachers = [copy.deepcopy(layer) for _ in range(8)]
+    for teacher in teachers:
+        teacher(x)[0].sum().backward()
+        teacher.eval()
+    outputs, _ = layer(x)
+    plain = torch.autograd.grad(outputs.sin().sum(), [*layer.parameters()], retain_graph=True)
+    layer.eval()
+    again = torch.autograd.grad(outputs.sin().sum(), [*layer.parameters()], create_graph=True)
+    all_close(again, plain, "gradients")
+    assert not layer.training
