@@ -12,6 +12,7 @@ import elman
 from elman.bench.command import bench
 from elman.errors import BadInput
 from elman.options import RunFolder
+from elman.report.explain.command import explain
 from elman.tasks import TASKS, command_of
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app.command()(command_of("text").generate)
 app.command()(command_of("text").evaluate)
 app.command()(command_of("text").flow)
 app.command()(bench)
+app.command()(explain)
 
 
 @app.command()

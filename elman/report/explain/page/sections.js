@@ -1,0 +1,107 @@
+// The parts of the page beside the walk.
+
+function sentenceTable({ lesson, x, targets }) {
+  const ones = (row) => row.map((v) => cell(v, v ? 'class="one"' : 'class="zero"'));
+  const names = lesson.vocabulary.map((name) => escaped(short(name)));
+  const rows = x.map((row, t) => [
+    heading(`<var>t</var> = ${t + 1}`), `<td class="said">${escaped(lesson.words[t])}</td>`, ...ones(row),
+    `<td class="said">${escaped(lesson.words[t + 1])}</td>`, ...ones(targets[t]),
+  ]);
+  return table(["step", `input ${sub("x", "t")}`, ...names, "target", ...names], rows, "onehots");
+}
+
+function weights({ p, lesson }) {
+  const words = lesson.vocabulary;
+  const size = (name) => `${p[name].length} × ${p[name][0].length}`;
+  return [
+    named(`<var>U</var>, input to state (${size("U")})`, matrix(p.U, { columns: words })),
+    named(`<var>W</var>, state to state (${size("W")})`, matrix(p.W)),
+    named(`<var>V</var>, state to output (${size("V")})`, matrix(p.V, { rows: words })),
+    named("<var>b</var>", matrix(p.b)), named("<var>c</var>", matrix(p.c)),
+  ].join("");
+}
+
+// For one of U, W, b: each dL_t as the sum of its terms, and their sum.
+function writtenSum(now, name) {
+  const { found, run, x, gradient } = now;
+  const part = (t, k) => term(found[t][k].da, x[k], k ? run.h[k - 1] : zeros(now.p.b))[name];
+  const all = found.map((row, t) => row.map((_, k) => part(t, k)));
+  const largest = largestOf(all.flat(2));
+  const shown = (values) => matrix(values, { largest, decimals: 4 });
+  const letters = `<var>${name}</var>`;
+  const perStep = all.map((row) => row.reduce(plus));
+  const lines = all.map((row, t) => `<div class="line">${named(derivative(t + 1, letters), shown(perStep[t]))}<span class="sign">=</span>` +
+    row.map((values, k) => named(`<var>k</var> = ${k + 1}, norm ${number(norm(values), 4)}`, shown(values))).reverse().join('<span class="sign">+</span>') + "</div>");
+  const total = perStep.reduce(plus);
+  const apart = largestOf([zip((a, b) => a - b, total, gradient[name])].flat());
+  return `${lines.join("")}<div class="line total">${named(fraction("<var>dL</var>", `<var>d</var>${letters}`), shown(total))}<span class="sign">=</span>` +
+    perStep.map((values, t) => named(derivative(t + 1, letters), shown(values))).join('<span class="sign">+</span>') +
+    `</div><p class="note">The recursion of BPTT, which goes back only once for all losses together, gives the same gradient; the largest difference of any entry is ${apart < 1e-290 ? "0" : number(apart)}.</p>`;
+}
+
+function fading({ found, lesson }) {
+  const groups = found.map((row, t) => {
+    const lengths = row.map(({ dh }) => norm(dh));
+    const most = Math.max(...lengths);
+    const rows = lengths.map((length, k) => [
+      heading(`<var>k</var> = ${k + 1}`), cell(escaped(short(lesson.words[k], 14)), 'class="said"'), bar(length / most), cell(number(length, 4)), cell(percent(length / lengths[t])),
+    ]).reverse();
+    return `<div><h3>From ${sub("L", t + 1)}, “${escaped(lesson.words[t + 1])}”</h3>${table(
+      ["to", "word", '<span class="unseen">as a bar</span>', norms(derivative(t + 1, sub("h", "k"))), "left"], rows, "bars")}</div>`;
+  });
+  return groups.reverse().join("");
+}
+
+// How much longer or shorter the gradient becomes on one step back: the geometric mean over all steps of all sums.
+function growth(found) {
+  const logs = found.flatMap((row) => row.slice(1).map((later, k) => Math.log(norm(row[k].dh) / norm(later.dh))));
+  return Math.exp(sum(logs) / logs.length);
+}
+
+function fadingInWords({ found }) {
+  if (found.length < 2) return "This sentence has one step: there is no way back through time, and nothing fades.";
+  const factor = growth(found);
+  if (!Number.isFinite(factor) || factor === 0) return "Somewhere on the way nothing is left at all: the gradient has vanished.";
+  const far = factor ** 50;
+  const verdict = factor < 1 ? "The gradient vanishes" : "The gradient explodes";
+  return `With these weights one step back makes the gradient ${number(factor)} times as long (geometric mean). ${verdict} where that goes on: 50 steps of it would be ${number(factor)}<sup>50</sup> = ${number(far)}.`;
+}
+
+function curveDrawing(path, step, { width = 640, height = 220 } = {}) {
+  const [left, right, top, bottom] = [44, 12, 12, 34];
+  const values = path.map(({ loss }) => loss).filter(Number.isFinite);
+  const most = Math.max(...values, 0.1) * 1.05;
+  const across = (i) => left + ((width - left - right) * i) / Math.max(path.length - 1, 1);
+  const up = (loss) => height - bottom - ((height - top - bottom) * loss) / most;
+  const points = path.map(({ loss }, i) => (Number.isFinite(loss) ? `${across(i).toFixed(2)},${up(loss).toFixed(2)}` : null)).filter(Boolean);
+  const unit = 10 ** Math.floor(Math.log10(most / 2));
+  const tick = [1, 2, 5, 10].map((m) => m * unit).find((size) => most / size <= 5) ?? most;
+  const levels = [...Array(Math.floor(most / tick) + 1).keys()].map((i) => i * tick);
+  const grid = levels.map((level) => `<line class="grid" x1="${left}" x2="${width - right}" y1="${up(level)}" y2="${up(level)}"/>` +
+    `<text class="unit" x="${left - 7}" y="${up(level) + 4}">${+level.toPrecision(2)}</text>`);
+  const ends = [0, path.length - 1].map((i) => `<text class="tick ${i ? "last" : ""}" x="${across(i)}" y="${height - 14}">${i}</text>`);
+  const here = path[step].loss;
+  const mark = Number.isFinite(here) ? `<line class="here" x1="${across(step)}" x2="${across(step)}" y1="${top}" y2="${height - bottom}"/><circle class="here" cx="${across(step)}" cy="${up(here)}" r="5"/>` : "";
+  return `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="The loss over ${path.length - 1} training steps: ${number(path[0].loss)} at the start, ${number(path.at(-1).loss)} at the end.">` +
+    `${grid.join("")}${ends.join("")}<text class="tick middle" x="${(left + width - right) / 2}" y="${height - 14}">training steps</text>` +
+    `<polyline class="curve" points="${points.join(" ")}"/>${mark}</svg>`;
+}
+
+function predictions({ lesson, run, targets }) {
+  const rows = run.y.map((y, t) => {
+    const guess = lesson.vocabulary[y.indexOf(Math.max(...y))];
+    const right = lesson.words[t + 1];
+    return [
+      `<th scope="row" class="said">${escaped(lesson.words.slice(0, t + 1).join(" "))} …</th>`,
+      `<td class="said">${escaped(guess)} ${guess === right ? '<span class="right">right</span>' : '<span class="wrong">wrong</span>'}</td>`,
+      cell(percent(dot(y, targets[t]))), bar(dot(y, targets[t])),
+    ];
+  });
+  return table(["after", "likeliest next word", "right word", '<span class="unseen">as a bar</span>'], rows, "bars");
+}
+
+function oneUpdate({ p, gradient, rate }) {
+  const w = p.W[0][0], dw = gradient.W[0][0];
+  const W11 = "<var>W</var><sub>11</sub>";
+  return `${W11} ← ${W11} − <var>η</var> ${fraction("<var>dL</var>", `<var>d</var>${W11}`)} = ${number(w, 4)} − ${number(rate)} · ${dw < 0 ? `(${number(dw, 4)})` : number(dw, 4)} = <b>${number(w - rate * dw, 4)}</b>`;
+}
