@@ -1,5 +1,6 @@
 """`elman explain`. Imports nothing heavy: `--help` has to answer at once."""
 
+import math
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,10 +67,13 @@ def _was_given(context: typer.Context, name: str) -> bool:
 
 
 def _said(lesson: "Lesson", trained: "Trained") -> Iterator[str]:
-    steps = f"{lesson.steps} step{'s' if lesson.steps > 1 else ''}"
-    yield f"RNN with {lesson.hidden} units, {sum(w.size for w in trained.p)} weights"
-    yield f"{steps} of gradient descent, learning rate {lesson.learning_rate:g}:"
+    units, steps = f"{lesson.hidden} unit", f"{lesson.steps} step"
+    yield f"RNN with {units}{'s' * (lesson.hidden > 1)}, {sum(w.size for w in trained.p)} weights"
+    yield f"{steps}{'s' * (lesson.steps > 1)} of gradient descent, learning rate {lesson.learning_rate:g}:"
     yield f"loss {trained.losses[0]:.3f} untrained, {trained.losses[-1]:.3f} trained"
-    for t, y in enumerate(lesson.forward(trained.p).y):
+    if not math.isfinite(trained.losses[-1]):
+        yield "the training exploded, as the page shows; a smaller --lr may not"
+        return
+    for t, y in enumerate(trained.y):
         seen, right = " ".join(lesson.words[: t + 1]), lesson.words[t + 1]
         yield f'after "{seen}": {right} {y[lesson.vocabulary.index(right)]:.0%}'

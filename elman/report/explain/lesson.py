@@ -69,6 +69,7 @@ class Trained(NamedTuple):
 
     losses: list[float]  # before the first step and after each
     p: Parameters
+    y: Array  # its outputs on the sentence, (T, D)
 
 
 def train(lesson: Lesson) -> Trained:
@@ -79,7 +80,7 @@ def train(lesson: Lesson) -> Trained:
         for _ in range(lesson.steps):
             p = textbook.descend(p, lesson.gradient(p), lesson.learning_rate)
             losses.append(lesson.loss(p))
-    return Trained(losses, p)
+        return Trained(losses, p, lesson.forward(p).y)
 
 
 def as_json(lesson: Lesson, losses: list[float]) -> dict[str, Any]:
@@ -92,8 +93,7 @@ def as_json(lesson: Lesson, losses: list[float]) -> dict[str, Any]:
         "check": {
             "losses": [loss if np.isfinite(loss) else None for loss in losses],
             "gradient": _lists(lesson.gradient(p)),
-            # JSON has no zeros above the diagonal: row t ends with k = t
-            "terms": [row[: t + 1].tolist() for t, row in enumerate(lesson.terms(p))],
+            "terms": [row[: t + 1].tolist() for t, row in enumerate(lesson.terms(p))],  # row t ends with k = t
         },
     }
 

@@ -17,15 +17,19 @@ function layout(T, H, D, room) {
 
 const letter = (name, index) => `<tspan class="letter">${name}</tspan><tspan dy="3" class="index">${index}</tspan>`;
 
-function arrow(path, kind, { width = 1.5, label = "", at = [0, 0] } = {}) {
-  const head = kind.includes("back") ? "back" : kind.includes("now") ? "now" : "plain";
-  return `<path class="arrow ${kind}" d="${path}" style="stroke-width:${width.toFixed(2)}px" marker-end="url(#head-${head})"/>` +
-    (label ? `<text class="label ${kind}" x="${at[0]}" y="${at[1]}">${label}</text>` : "");
+// From one box to another, straight up or down, or bent from one column over to the next.
+function arrow([from, to], kind, { bent = false, width = 1.5 } = {}) {
+  const [along, across] = bent ? [Math.sign(to[0] - from[0]), 0] : [0, Math.sign(to[1] - from[1])];
+  const half = 2.6 + 0.62 * width;
+  const base = [to[0] - 2 * half * along, to[1] - 2 * half * across];
+  const bend = 0.5 * (base[0] - from[0]);
+  const line = bent ? `M${from}C${from[0] + bend} ${from[1]} ${base[0] - bend} ${base[1]} ${base}` : `M${from}L${base}`;
+  const corners = [1, -1].map((side) => [base[0] + side * half * across, base[1] + side * half * along]);
+  return `<g class="arrow ${kind}"><path class="shaft" d="${line}" style="stroke-width:${width.toFixed(2)}px"/>` +
+    `<path class="head" d="M${corners[0]}L${to}L${corners[1]}z"/></g>`;
 }
 
-const heads = ["plain", "now", "back"].map((kind) =>
-  `<marker id="head-${kind}" class="head ${kind}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="9" markerHeight="9" ` +
-  `markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0.5 8 4 0 7.5z"/></marker>`).join("");
+const label = (text, kind, [x, y]) => `<text class="letter label ${kind}" x="${x}" y="${y}">${text}</text>`;
 
 // A box of numbers. `kind` says how it looks: done, now, later, back, or used.
 function box(place, row, t, name, values, kind, { bars = false, decimals = 3 } = {}) {
@@ -51,23 +55,15 @@ function word(place, row, t, name, text, kind) {
     `<text class="word" x="${x + BOX / 2}" y="${y + 17}">${escaped(short(text))}</text></g>`;
 }
 
-// The way from one box to the next: up within a step, or from h_{t-1} over to a_t.
-function ways(place) {
-  const middle = (t) => place.left(t) + BOX / 2;
-  const bottom = (row) => place.tops[row] + place.heights[row];
+// The ways from one box to the next: up within a step, and from h_{t-1} over to a_t. Up they go beside the names.
+function ways(place, t) {
+  const right = place.left(t) + BOX - 10;
+  const up = (from, to) => [[right, place.tops[from]], [right, place.tops[to] + place.heights[to]]];
+  const middle = (row) => place.tops[row] + place.heights[row] / 2;
   return {
-    up: (t, from, to) => [[middle(t), place.tops[from]], [middle(t), bottom(to)]],
-    over: (t) => [
-      [t ? place.left(t - 1) + BOX : 36, place.tops.h + place.heights.h / 2],
-      [place.left(t), place.tops.a + place.heights.a / 2],
-    ],
+    xa: up("x", "a"), ah: up("a", "h"), ho: up("h", "o"), oy: up("o", "y"), yL: up("y", "L"),
+    over: [[t ? place.left(t - 1) + BOX : 36, middle("h")], [place.left(t), middle("a")]],
   };
-}
-
-const straight = ([from, to]) => `M${from}L${to}`;
-function curve([from, to]) {
-  const bend = Math.max(14, (to[0] - from[0]) * 0.55);
-  return `M${from}C${from[0] + bend} ${from[1]} ${to[0] - bend} ${to[1]} ${to}`;
 }
 
 // What the boxes of step t hold and how they look at this place of the walk.
@@ -89,40 +85,33 @@ function column(now, place, at, t) {
     onTheWay ? sentBack("h", found[at.t][t].dh) : box(place, "h", t, letter("h", i), run.h[t], usedState ? "used" : kind),
     onTheWay ? sentBack("a", found[at.t][t].da) : plainly("a", "a"),
     word(place, "x", t, letter("x", i), lesson.words[t], !forwards && t === at.k ? "used" : kind),
-    `<text class="loss" x="${place.left(t) + 1}" y="${place.tops.L - 7}">${letter("L", i)} <tspan dy="-3">for “${escaped(short(lesson.words[i], 6))}”</tspan></text>`,
+    `<text class="loss" x="${place.left(t) + 1}" y="${place.tops.L - 7}">${letter("L", i)} <tspan dy="-3">: ${escaped(short(lesson.words[i], 8))}</tspan></text>`,
   ].join("");
 }
 
+const LETTERS = { xa: "U", ah: "g", ho: "V", over: "W" };
+
+// The width of an arrow on the way back says how much of the gradient of L_t is left there.
 function arrows(now, place, at, t) {
-  const way = ways(place);
-  const forwards = at.kind === "forward";
-  const kind = forwards ? (t === at.t ? "now" : t < at.t ? "done" : "later") : "faint";
-  const name = (text) => `<tspan class="letter">${text}</tspan>`;
-  const up = (from, to, label) => {
-    const ends = way.up(t, from, to);
-    return arrow(straight(ends), kind, { label, at: [ends[0][0] + 7, (ends[0][1] + ends[1][1]) / 2 + 4] });
-  };
-  const over = way.over(t);
-  const drawn = [
-    up("x", "a", name("U")), up("a", "h", name("g")), up("h", "o", name("V")), up("o", "y", ""), up("y", "L", ""),
-    arrow(curve(over), kind, { label: name("W"), at: [(over[0][0] + over[1][0]) / 2 + 7, (over[0][1] + over[1][1]) / 2 - 6] }),
-  ];
-  return drawn.join("") + (forwards ? "" : backArrows(now, at, t, way));
+  const kind = at.kind === "backward" ? "faint" : t === at.t ? "now" : t < at.t ? "done" : "later";
+  const back = at.kind === "backward" ? backwards(now, at, t) : {};
+  return Object.entries(ways(place, t)).map(([name, way]) => {
+    const [from, to] = way;
+    const bent = name === "over";
+    const beside = bent ? [to[0] - 19, from[1] + 0.35 * (to[1] - from[1])] : [from[0] + 11, (from[1] + to[1]) / 2 + 4];
+    const drawn = name in back ? arrow([to, from], "back", { bent, width: back[name] }) : arrow(way, kind, { bent });
+    return drawn + (name in LETTERS ? label(LETTERS[name], kind, beside) : "");
+  }).join("");
 }
 
-// The way back: the width of an arrow says how much of the gradient of L_t is left there.
-function backArrows(now, at, t, way) {
-  const lengths = now.found[at.t].slice(at.k, at.t + 1).map(({ dh }) => norm(dh));
-  const width = (j) => Math.max(0.6, (9 * lengths[j - at.k]) / Math.max(...lengths, 1e-300)) || 0.6;
-  const reversed = ([from, to]) => [to, from];
-  const drawn = [];
-  if (t === at.t) {
-    for (const [from, to] of [["y", "L"], ["o", "y"]]) drawn.push(arrow(straight(reversed(way.up(t, from, to))), "back", { width: 2 }));
-    drawn.push(arrow(straight(reversed(way.up(t, "h", "o"))), "back", { width: width(t) }));
-  }
-  if (t <= at.t && t >= at.k) drawn.push(arrow(straight(reversed(way.up(t, "a", "h"))), "back", { width: width(t) }));
-  if (t <= at.t && t > at.k) drawn.push(arrow(curve(reversed(way.over(t))), "back", { width: width(t - 1) }));
-  return drawn.join("");
+// Which arrows of step t the gradient goes back along, and their widths.
+function backwards(now, at, t) {
+  if (t > at.t || t < at.k) return {};
+  const lengths = now.found[at.t].map(({ dh }) => norm(dh));
+  const most = Math.max(...lengths.slice(at.k), 1e-300);
+  const width = (j) => Math.max(0.7, (9 * lengths[j]) / most) || 0.7;
+  const fromLoss = t === at.t ? { yL: 1.5, oy: 1.5, ho: width(t) } : {};
+  return { ...fromLoss, ah: width(t), ...(t > at.k ? { over: width(t - 1) } : {}) };
 }
 
 function drawing(now, at, room) {
@@ -132,11 +121,11 @@ function drawing(now, at, room) {
   const steps = [...Array(T).keys()];
   const labels = ["y", "o"].flatMap((row) => lesson.vocabulary.map((text, i) =>
     `<text class="unit" x="${LEFT - 8}" y="${place.tops[row] + 16 + i * LINE}">${escaped(short(text))}</text>`));
-  const [x, y] = [14, place.tops.h + place.heights.h / 2];
+  const y = place.tops.h + place.heights.h / 2;
   const start = `<g class="box done"><rect class="frame" x="2" y="${y - 13}" width="34" height="26" rx="7"/><text class="word" x="19" y="${y + 4}">0</text>` +
     `<text class="name" x="3" y="${y - 19}">${letter("h", 0)}</text></g>`;
   return `<svg viewBox="0 0 ${place.width} ${place.height}" width="${place.width}" height="${place.height}" role="img" aria-label="${said(at, lesson)}">` +
-    `<defs>${heads}</defs>${labels.join("")}${start}${steps.map((t) => arrows(now, place, at, t)).join("")}` +
+    `${labels.join("")}${start}${steps.map((t) => arrows(now, place, at, t)).join("")}` +
     `${steps.map((t) => column(now, place, at, t)).join("")}</svg>`;
 }
 

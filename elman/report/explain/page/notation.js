@@ -4,9 +4,10 @@ const escaped = (text) => text.replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "
 
 // Three decimals; what they would hide is written with a power of ten.
 function number(value, decimals = 3) {
+  if (value === 0) return "0";
   if (Number.isNaN(value)) return "NaN";
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
-  const small = value !== 0 && Math.abs(value) < 0.5 * 10 ** -decimals;
+  const small = Math.abs(value) < 0.5 * 10 ** -decimals;
   const text = small || Math.abs(value) >= 1e4 ? value.toExponential(1) : value.toFixed(decimals);
   return text.replaceAll("-", "−").replace("e+", "e");
 }
@@ -45,8 +46,10 @@ function matrix(values, { rows = null, columns = null, largest = null, decimals 
 // A matrix or a formula with its name below it.
 const named = (name, inside) => `<figure class="named">${inside}<figcaption>${name}</figcaption></figure>`;
 
+const WORDY = new Set(["word", "target", `input ${sub("x", "t")}`, "likeliest next word"]);
+
 function table(head, rows, kind = "") {
-  return `<div class="wide"><table class="numbers ${kind}"><thead><tr>${head.map((h) => `<th scope="col">${h}</th>`).join("")}</tr></thead>` +
+  return `<div class="wide"><table class="numbers ${kind}"><thead><tr>${head.map((h) => `<th scope="col" ${WORDY.has(h) ? 'class="said"' : ""}>${h}</th>`).join("")}</tr></thead>` +
     `<tbody>${rows.map((row) => `<tr>${row.join("")}</tr>`).join("")}</tbody></table></div>`;
 }
 

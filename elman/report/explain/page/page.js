@@ -44,7 +44,7 @@ function showWalk() {
 
 function showTraining() {
   const exploded = path.findIndex(({ loss }) => !Number.isFinite(loss));
-  show("curve", curveDrawing(path, now.step));
+  show("curve", curveDrawing(path, now.step, Math.max(byId("curve").clientWidth, 200)));
   show("exploded", exploded < 0 ? "" : `At this learning rate the training explodes: after ${exploded} steps the loss is not a number any more. Take a smaller one.`);
   byId("rate-value").textContent = number(rate, rate < 0.1 ? 4 : 3);
   byId("rate").setAttribute("aria-valuetext", number(rate, 4));
@@ -108,7 +108,7 @@ function walkBy(steps) {
 }
 
 const apart = check();
-show("sentence", sentenceTable({ lesson, x, targets }));
+show("sentence", oneHots({ lesson, x, targets }));
 byId("walk").max = walk.length - 1;
 byId("walk").addEventListener("input", oncePerFrame(showWalk));
 byId("back").addEventListener("click", () => walkBy(-1));
@@ -122,5 +122,6 @@ byId("rate").addEventListener("input", oncePerFrame(() => {
   showAll();
 }));
 for (const choice of document.querySelectorAll("input[name=parameter]")) choice.addEventListener("change", showSum);
-new ResizeObserver(oncePerFrame(showWalk)).observe(byId("drawing"));
+const resized = new ResizeObserver(oncePerFrame(() => { showWalk(); showTraining(); }));
+for (const id of ["drawing", "curve"]) resized.observe(byId(id));
 showAll();

@@ -33,7 +33,7 @@ function forwardPanel(now, t) {
   const y = dot(run.y[t], targets[t]);
   return `<h3>Forward, step <var>t</var> = ${i}: the network reads “${escaped(lesson.words[t])}”</h3>
     <div class="formula">${sub("a", i)} = <var>U</var> ${sub("x", i)} + <var>W</var> ${sub("h", t)} + <var>b</var>, &emsp; ${sub("h", i)} = ${g}(${sub("a", i)})</div>
-    ${table(["unit", `<var>U</var> ${sub("x", i)}`, `<var>W</var> ${sub("h", t)}`, "<var>b</var>", sub("a", i), `${sub("h", i)} = ${g}(${sub("a", i)})`], units)}
+    ${table(["unit", `<var>U</var> ${sub("x", i)}`, `<var>W</var> ${sub("h", t)}`, "<var>b</var>", sub("a", i), sub("h", i)], units)}
     <p>${sub("x", i)} has its one at “${escaped(lesson.words[t])}”: <var>U</var> ${sub("x", i)} is the column of <var>U</var> that belongs to this word.
     ${t ? `${sub("h", t)} is what the network kept of the words before.` : "Before the first word the state is zero: nothing is remembered yet."}</p>
     ${t ? `<details><summary><var>W</var> ${sub("h", t)}, every product of it</summary>${writtenOut(p.W, before)}</details>` : ""}

@@ -1,13 +1,12 @@
 // The parts of the page beside the walk.
 
-function sentenceTable({ lesson, x, targets }) {
-  const ones = (row) => row.map((v) => cell(v, v ? 'class="one"' : 'class="zero"'));
+function oneHots({ lesson, x, targets }) {
   const names = lesson.vocabulary.map((name) => escaped(short(name)));
-  const rows = x.map((row, t) => [
-    heading(`<var>t</var> = ${t + 1}`), `<td class="said">${escaped(lesson.words[t])}</td>`, ...ones(row),
-    `<td class="said">${escaped(lesson.words[t + 1])}</td>`, ...ones(targets[t]),
+  const ones = (vectors, words) => vectors.map((row, t) => [
+    heading(`<var>t</var> = ${t + 1}`), cell(escaped(words[t]), 'class="said"'), ...row.map((v) => cell(v, `class="${v ? "one" : "zero"}"`)),
   ]);
-  return table(["step", `input ${sub("x", "t")}`, ...names, "target", ...names], rows, "onehots");
+  return table(["step", `input ${sub("x", "t")}`, ...names], ones(x, lesson.words)) +
+    table(["step", "target", ...names], ones(targets, lesson.words.slice(1)));
 }
 
 function weights({ p, lesson }) {
@@ -36,7 +35,7 @@ function writtenSum(now, name) {
   const apart = largestOf([zip((a, b) => a - b, total, gradient[name])].flat());
   return `${lines.join("")}<div class="line total">${named(fraction("<var>dL</var>", `<var>d</var>${letters}`), shown(total))}<span class="sign">=</span>` +
     perStep.map((values, t) => named(derivative(t + 1, letters), shown(values))).join('<span class="sign">+</span>') +
-    `</div><p class="note">The recursion of BPTT, which goes back only once for all losses together, gives the same gradient; the largest difference of any entry is ${apart < 1e-290 ? "0" : number(apart)}.</p>`;
+    `</div><p class="note">The recursion of BPTT, which goes back only once for all losses together, gives the same gradient; the largest difference of any entry is ${apart < 1e-290 ? "0" : number(apart)}.${name === "W" ? ` The terms of <var>k</var> = 1 are zero because ${sub("h", 0)} is.` : ""}</p>`;
 }
 
 function fading({ found, lesson }) {
@@ -67,7 +66,7 @@ function fadingInWords({ found }) {
   return `With these weights one step back makes the gradient ${number(factor)} times as long (geometric mean). ${verdict} where that goes on: 50 steps of it would be ${number(factor)}<sup>50</sup> = ${number(far)}.`;
 }
 
-function curveDrawing(path, step, { width = 640, height = 220 } = {}) {
+function curveDrawing(path, step, width, height = 220) {
   const [left, right, top, bottom] = [44, 12, 12, 34];
   const values = path.map(({ loss }) => loss).filter(Number.isFinite);
   const most = Math.max(...values, 0.1) * 1.05;
@@ -82,7 +81,7 @@ function curveDrawing(path, step, { width = 640, height = 220 } = {}) {
   const ends = [0, path.length - 1].map((i) => `<text class="tick ${i ? "last" : ""}" x="${across(i)}" y="${height - 14}">${i}</text>`);
   const here = path[step].loss;
   const mark = Number.isFinite(here) ? `<line class="here" x1="${across(step)}" x2="${across(step)}" y1="${top}" y2="${height - bottom}"/><circle class="here" cx="${across(step)}" cy="${up(here)}" r="5"/>` : "";
-  return `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="The loss over ${path.length - 1} training steps: ${number(path[0].loss)} at the start, ${number(path.at(-1).loss)} at the end.">` +
+  return `<svg viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-label="The loss over ${path.length - 1} training steps: ${number(path[0].loss)} at the start, ${number(path.at(-1).loss)} at the end.">` +
     `${grid.join("")}${ends.join("")}<text class="tick middle" x="${(left + width - right) / 2}" y="${height - 14}">training steps</text>` +
     `<polyline class="curve" points="${points.join(" ")}"/>${mark}</svg>`;
 }
