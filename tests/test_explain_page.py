@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from elman import files, textbook
+from elman import textbook
 from elman.report.explain import page
 from elman.report.explain.lesson import Lesson, train
 from elman.textbook import ACTIVATIONS, Array, Parameters
@@ -194,7 +194,7 @@ def test_a_page_is_written_whole_or_not_at_all(elman: Command, tmp_path: Path, m
         path.touch()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.Path, "write_bytes", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     said = elman("explain", "please stay", "--out", tmp_path / "page.html")
     assert said.code == 2
     assert "No space left" in said.err

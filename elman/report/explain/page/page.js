@@ -34,7 +34,8 @@ function showWalk() {
   const kept = figure.scrollLeft;
   show("drawing", drawing(now, at, figure.clientWidth));
   figure.scrollLeft = kept;
-  show("panel", at.kind === "forward" ? forwardPanel(now, at.t) : backwardPanel(now, at.t, at.k));
+  show("panel", panel(now, at));
+  figure.classList.toggle("beside", figure.offsetLeft + figure.offsetWidth <= byId("panel").offsetLeft);
   const place = at.kind === "forward" ? `forward, t = ${at.t + 1}` : `backward, t = ${at.t + 1}, k = ${at.k + 1}`;
   byId("walk").setAttribute("aria-valuetext", `${index + 1} of ${walk.length}: ${place}`);
   byId("place").textContent = `${index + 1} / ${walk.length}: ${place}`;
@@ -108,6 +109,13 @@ function walkBy(steps) {
 }
 
 const apart = check();
+// On paper nobody can walk: all steps forward, and the place of the walk where that is on the way back.
+function unfold() {
+  const at = walk[Number(byId("walk").value)];
+  show("panel", walk.filter((place) => place.kind === "forward" || place === at).map((place) => panel(now, place)).join(""));
+  for (const closed of document.querySelectorAll("details")) closed.open = true;
+}
+
 show("sentence", oneHots({ lesson, x, targets }));
 byId("walk").max = walk.length - 1;
 byId("walk").addEventListener("input", oncePerFrame(showWalk));
@@ -122,6 +130,8 @@ byId("rate").addEventListener("input", oncePerFrame(() => {
   showAll();
 }));
 for (const choice of document.querySelectorAll("input[name=parameter]")) choice.addEventListener("change", showSum);
+addEventListener("beforeprint", unfold);
+addEventListener("afterprint", showWalk);
 const resized = new ResizeObserver(oncePerFrame(() => { showWalk(); showTraining(); }));
 for (const id of ["drawing", "curve"]) resized.observe(byId(id));
 showAll();

@@ -10,7 +10,7 @@ const SLOPES = {
 // W h_{t-1}, every product of it.
 function writtenOut(W, before) {
   const line = (row, i) =>
-    `<li><span class="left">${i + 1}:</span> ${row.map((w, j) => `${number(w)}·${bracketed(before[j])}`).join(" + ")} = <b>${number(dot(row, before))}</b></li>`;
+    `<li><span class="left">${i + 1}:</span> ${row.map((w, j) => `${j ? signed(w) : number(w)}·${bracketed(before[j])}`).join(" ")} = <b>${number(dot(row, before))}</b></li>`;
   return `<ol class="sums">${W.map(line).join("")}</ol>`;
 }
 
@@ -73,7 +73,9 @@ function fromTheLoss(now, t) {
     <div class="formula">${derivative(i, sub("o", i))} = ${fraction("1", "<var>T</var>")} (${sub("y", i)} − target)</div>
     ${table(["word", sub("y", i), "target", derivative(i, sub("o", i))], rows)}
     <div class="formula">${derivative(i, sub("h", i))} = ${derivative(i, sub("o", i))} · <var>V</var>
-    &ensp;=&ensp; ${matrix([times(transpose(p.V), dO[t])], { decimals: 4 })}</div>`;
+    &ensp;=&ensp; ${matrix([times(transpose(p.V), dO[t])], { decimals: 4 })}</div>
+    <p><var>V</var> and <var>c</var> were used at this step alone: their gradient of ${sub("L", i)} is ${derivative(i, sub("o", i))} as a column,
+    times ${sub("h", i)} as a row, and ${derivative(i, sub("o", i))} itself. No sum over <var>k</var> is needed.</p>`;
 }
 
 function oneStepBack(now, t, k) {
@@ -108,3 +110,5 @@ function theTerm(now, t, k) {
     ${named(`<var>U</var>: with ${sub("x", n)}`, matrix(parts.U, { columns: lesson.vocabulary, decimals: 4 }))}
     ${named("<var>b</var>", matrix(parts.b, { decimals: 4 }))}</div>`;
 }
+
+const panel = (now, at) => (at.kind === "forward" ? forwardPanel(now, at.t) : backwardPanel(now, at.t, at.k));

@@ -20,22 +20,29 @@ function weights({ p, lesson }) {
   ].join("");
 }
 
-// For one of U, W, b: each dL_t as the sum of its terms, and their sum.
+// What each step k adds to the gradient of L_t with respect to one parameter: V and c are used at k = t alone.
+function partsOf({ found, run, x, dO, p }, name, t) {
+  const last = { V: () => outer(dO[t], run.h[t]), c: () => dO[t] };
+  if (name in last) return [{ k: t, values: last[name]() }];
+  return found[t].map(({ da }, k) => ({ k, values: term(da, x[k], k ? run.h[k - 1] : zeros(p.b))[name] })).reverse();
+}
+
+// Each dL_t as the sum of its terms, and their sum.
 function writtenSum(now, name) {
-  const { found, run, x, gradient } = now;
-  const part = (t, k) => term(found[t][k].da, x[k], k ? run.h[k - 1] : zeros(now.p.b))[name];
-  const all = found.map((row, t) => row.map((_, k) => part(t, k)));
-  const largest = largestOf(all.flat(2));
+  const rows = now.found.map((_, t) => partsOf(now, name, t));
+  const perStep = rows.map((parts) => parts.map(({ values }) => values).reduce(plus));
+  const total = perStep.reduce(plus);
+  const largest = largestOf(rows.flatMap((parts) => parts.flatMap(({ values }) => values)));
   const shown = (values) => matrix(values, { largest, decimals: 4 });
   const letters = `<var>${name}</var>`;
-  const perStep = all.map((row) => row.reduce(plus));
-  const lines = all.map((row, t) => `<div class="line">${named(derivative(t + 1, letters), shown(perStep[t]))}<span class="sign">=</span>` +
-    row.map((values, k) => named(`<var>k</var> = ${k + 1}, norm ${number(norm(values), 4)}`, shown(values))).reverse().join('<span class="sign">+</span>') + "</div>");
-  const total = perStep.reduce(plus);
-  const apart = largestOf([zip((a, b) => a - b, total, gradient[name])].flat());
-  return `${lines.join("")}<div class="line total">${named(fraction("<var>dL</var>", `<var>d</var>${letters}`), shown(total))}<span class="sign">=</span>` +
-    perStep.map((values, t) => named(derivative(t + 1, letters), shown(values))).join('<span class="sign">+</span>') +
-    `</div><p class="note">The recursion of BPTT, which goes back only once for all losses together, gives the same gradient; the largest difference of any entry is ${apart < 1e-290 ? "0" : number(apart)}.${name === "W" ? ` The terms of <var>k</var> = 1 are zero because ${sub("h", 0)} is.` : ""}</p>`;
+  const line = (left, terms, kind = "") => `<div class="line ${kind}">${left}<span class="sign">=</span>${terms.join('<span class="sign">+</span>')}</div>`;
+  const ofStep = (t) => named(derivative(t + 1, letters), shown(perStep[t]));
+  const lines = rows.map((parts, t) => line(ofStep(t), parts.map(({ k, values }) => named(`<var>k</var> = ${k + 1}, norm ${number(norm(values), 4)}`, shown(values)))));
+  const whole = line(named(fraction("<var>dL</var>", `<var>d</var>${letters}`), shown(total)), rows.map((_, t) => ofStep(t)), "total");
+  const apart = Math.max(...[zip((a, b) => Math.abs(a - b), total, now.gradient[name])].flat(2));
+  const why = { W: `The terms of <var>k</var> = 1 are zero because ${sub("h", 0)} is.`, V: "<var>V</var> is used after the state, at step <var>t</var> alone." }[name] ?? "";
+  return `${lines.join("")}${whole}<p class="note">${why} The recursion of BPTT, which goes back only once for all losses together, gives the same
+    gradient; the largest difference of any entry is ${number(apart)}.</p>`;
 }
 
 function fading({ found, lesson }) {
