@@ -205,7 +205,9 @@ def test_the_keyboard_reaches_every_control(page: "Page", tmp_path: Path) -> Non
     assert unnamed == 0
 
 
-@pytest.mark.parametrize("lesson", [HOME, LONG._replace(words=("Donaudampfschifffahrt" * 4, *LONG.words[1:]))], ids=name)
+@pytest.mark.parametrize(
+    "lesson", [HOME, LONG._replace(words=("Donaudampfschifffahrt" * 4, *LONG.words[1:]))], ids=name
+)
 def test_nothing_is_wider_than_the_window(page: "Page", tmp_path: Path, lesson: Lesson) -> None:
     opened(page, tmp_path, lesson)
     for width in (320, 390, 768, 1280):

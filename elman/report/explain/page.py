@@ -21,12 +21,13 @@ def write(lesson: Lesson, losses: list[float], command: str) -> str:
     """
     numbers = json.dumps(as_json(lesson, losses), allow_nan=False)
     parts = {
-        "style": _template("page.css").replace("{{drawing}}", str(76 + 104 * (len(lesson.words) - 1))),
+        "style": _template("page.css"),
         "script": "\n".join(_template(name) for name in SCRIPTS),
         "lesson": numbers.replace("<", "\\u003c"),  # or a word could end the script
         "sentence": html.escape(" ".join(lesson.words)),
         "vocabulary": str(len(lesson.vocabulary)),
         "T": str(len(lesson.words) - 1),
+        "drawing": str(76 + 104 * (len(lesson.words) - 1)),  # pixels, at ease; it can do with less
         "hidden": str(lesson.hidden),
         "units": "s" if lesson.hidden > 1 else "",
         "activation": lesson.activation,

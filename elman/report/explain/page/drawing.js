@@ -1,6 +1,10 @@
 // The unfolded network as a drawing: a column for each step, in it from below x_t, a_t, h_t, o_t, y_t and L_t.
 
-const LINE = 16, BOX = 66, GAP = 34, LEFT = 76, TOP = 34;
+const LINE = 16,
+  BOX = 66,
+  GAP = 34,
+  LEFT = 76,
+  TOP = 34;
 
 // Where the boxes stand. Heights follow from the number of units and of words, widths from the room there is.
 function layout(T, H, D, room) {
@@ -12,10 +16,19 @@ function layout(T, H, D, room) {
     tops[row] = top;
     top += heights[row] + GAP;
   }
-  return { heights, tops, left: (t) => LEFT + t * pitch, pitch, width: LEFT + T * pitch - (pitch - BOX) + 12, height: top - 8 };
+  return {
+    heights,
+    tops,
+    left: (t) => LEFT + t * pitch,
+    pitch,
+    width: LEFT + T * pitch - (pitch - BOX) + 12,
+    height: top - 8,
+  };
 }
 
 const letter = (name, index) => `<tspan class="letter">${name}</tspan><tspan dy="3" class="index">${index}</tspan>`;
+
+const gradientName = (t, row, i) => `${letter("dL", t)}<tspan dy="-3">/</tspan>${letter(`d${row}`, i)}`;
 
 // From one box to another, straight up or down, or bent from one column over to the next.
 function arrow([from, to], kind, { bent = false, width = 1.5 } = {}) {
@@ -25,67 +38,87 @@ function arrow([from, to], kind, { bent = false, width = 1.5 } = {}) {
   const bend = 0.5 * (base[0] - from[0]);
   const line = bent ? `M${from}C${from[0] + bend} ${from[1]} ${base[0] - bend} ${base[1]} ${base}` : `M${from}L${base}`;
   const corners = [1, -1].map((side) => [base[0] + side * half * across, base[1] + side * half * along]);
-  return `<g class="arrow ${kind}"><path class="shaft" d="${line}" style="stroke-width:${width.toFixed(2)}px"/>` +
-    `<path class="head" d="M${corners[0]}L${to}L${corners[1]}z"/></g>`;
+  return (
+    `<g class="arrow ${kind}"><path class="shaft" d="${line}" style="stroke-width:${width.toFixed(2)}px"/>` +
+    `<path class="head" d="M${corners[0]}L${to}L${corners[1]}z"/></g>`
+  );
 }
 
 const label = (text, kind, [x, y]) => `<text class="letter label ${kind}" x="${x}" y="${y}">${text}</text>`;
 
 // A box of numbers. `kind` says how it looks: done, now, later, back, or used.
-function box(place, row, t, name, values, kind, { bars = false, decimals = 3 } = {}) {
+function box(place, row, t, name, values, kind, { bars = false } = {}) {
   const [x, y] = [place.left(t), place.tops[row]];
-  const largest = largestOf(values);
-  const lines = values.map((value, i) => {
+  const largest = bars ? 1 : largestOf(values);
+  const line = (value, i) => {
     const top = y + 4 + i * LINE;
-    const share = Math.min(Math.abs(value) / (bars ? 1 : largest), 1) || 0;
-    const ground = bars
-      ? `<rect class="share" x="${x + 3}" y="${top + 1}" width="${((BOX - 6) * share).toFixed(2)}" height="${LINE - 2}"/>`
-      : `<rect class="${value < 0 ? "below" : "above"}" x="${x + 3}" y="${top}" width="${BOX - 6}" height="${LINE}" fill-opacity="${(0.45 * share).toFixed(3)}"/>`;
-    return `${ground}<text class="value" x="${x + BOX - 7}" y="${top + 12}">${number(value, decimals)}</text>`;
-  });
-  return `<g class="box ${kind}"><rect class="frame" x="${x}" y="${y}" width="${BOX}" height="${place.heights[row]}" rx="7"/>` +
-    `<text class="name" x="${x + 1}" y="${y - 6}">${name}</text>${lines.join("")}</g>`;
+    const share = Math.min(Math.abs(value) / largest, 1) || 0;
+    const [width, strength] = bars ? [(BOX - 6) * share, 0.3] : [BOX - 6, 0.45 * share];
+    const sign = value < 0 ? "below" : "above";
+    return (
+      `<rect class="${sign}" x="${x + 3}" y="${top}" width="${width}" height="${LINE}" fill-opacity="${strength}"/>` +
+      `<text class="value" x="${x + BOX - 7}" y="${top + 12}">${number(value)}</text>`
+    );
+  };
+  return `<g class="box ${kind}">${frame(place, row, t, name)}${values.map(line).join("")}</g>`;
 }
 
 function word(place, row, t, name, text, kind) {
+  const [x, y] = [place.left(t) + BOX / 2, place.tops[row] + 17];
+  const written = `<text class="word" x="${x}" y="${y}">${escaped(short(text))}</text>`;
+  return `<g class="box ${kind}"><title>${escaped(text)}</title>${frame(place, row, t, name)}${written}</g>`;
+}
+
+function frame(place, row, t, name) {
   const [x, y] = [place.left(t), place.tops[row]];
-  return `<g class="box ${kind}"><title>${escaped(text)}</title>` +
+  return (
     `<rect class="frame" x="${x}" y="${y}" width="${BOX}" height="${place.heights[row]}" rx="7"/>` +
-    (name ? `<text class="name" x="${x + 1}" y="${y - 6}">${name}</text>` : "") +
-    `<text class="word" x="${x + BOX / 2}" y="${y + 17}">${escaped(short(text))}</text></g>`;
+    `<text class="name" x="${x + 1}" y="${y - 6}">${name}</text>`
+  );
 }
 
 // The ways from one box to the next: up within a step, and from h_{t-1} over to a_t. Up they go beside the names.
 function ways(place, t) {
   const right = place.left(t) + BOX - 10;
-  const up = (from, to) => [[right, place.tops[from]], [right, place.tops[to] + place.heights[to]]];
+  const up = (from, to) => [
+    [right, place.tops[from]],
+    [right, place.tops[to] + place.heights[to]],
+  ];
   const middle = (row) => place.tops[row] + place.heights[row] / 2;
   return {
-    xa: up("x", "a"), ah: up("a", "h"), ho: up("h", "o"), oy: up("o", "y"), yL: up("y", "L"),
-    over: [[t ? place.left(t - 1) + BOX : 36, middle("h")], [place.left(t), middle("a")]],
+    xa: up("x", "a"),
+    ah: up("a", "h"),
+    ho: up("h", "o"),
+    oy: up("o", "y"),
+    yL: up("y", "L"),
+    over: [
+      [t ? place.left(t - 1) + BOX : 36, middle("h")],
+      [place.left(t), middle("a")],
+    ],
   };
 }
 
 // What the boxes of step t hold and how they look at this place of the walk.
-function column(now, place, at, t) {
+function columnOf(now, place, at, t) {
   const { run, lesson, dO, found } = now;
   const forwards = at.kind === "forward";
   const kind = forwards ? (t < at.t ? "done" : t === at.t ? "now" : "later") : "done";
   const onTheWay = !forwards && t <= at.t && t >= at.k;
   const i = t + 1;
   const plainly = (row, letters) => box(place, row, t, letter(letters, i), run[row][t], kind, { bars: row === "y" });
-  const sentBack = (row, values) =>
-    box(place, row, t, `<tspan class="letter">dL</tspan><tspan dy="3" class="index">${at.t + 1}</tspan><tspan dy="-3">/</tspan><tspan class="letter">d${row}</tspan><tspan dy="3" class="index">${i}</tspan>`, values, "back");
+  const sentBack = (row, values) => box(place, row, t, gradientName(at.t + 1, row, i), values, "back");
   const ends = onTheWay && t === at.t;
+  const target = `${letter("L", i)}<tspan dy="-3">: ${escaped(short(lesson.words[i], 8))}</tspan>`;
   const usedState = !forwards && t === at.k - 1;
   return [
-    word(place, "L", t, "", number(now.losses[t]), ends ? "back" : kind),
+    word(place, "L", t, target, number(now.losses[t]), ends ? "back" : kind),
     plainly("y", "y"),
     ends ? sentBack("o", dO[t]) : plainly("o", "o"),
-    onTheWay ? sentBack("h", found[at.t][t].dh) : box(place, "h", t, letter("h", i), run.h[t], usedState ? "used" : kind),
+    onTheWay
+      ? sentBack("h", found[at.t][t].dh)
+      : box(place, "h", t, letter("h", i), run.h[t], usedState ? "used" : kind),
     onTheWay ? sentBack("a", found[at.t][t].da) : plainly("a", "a"),
     word(place, "x", t, letter("x", i), lesson.words[t], !forwards && t === at.k ? "used" : kind),
-    `<text class="loss" x="${place.left(t) + 1}" y="${place.tops.L - 7}">${letter("L", i)} <tspan dy="-3">: ${escaped(short(lesson.words[i], 8))}</tspan></text>`,
   ].join("");
 }
 
@@ -95,13 +128,17 @@ const LETTERS = { xa: "U", ah: "g", ho: "V", over: "W" };
 function arrows(now, place, at, t) {
   const kind = at.kind === "backward" ? "faint" : t === at.t ? "now" : t < at.t ? "done" : "later";
   const back = at.kind === "backward" ? backwards(now, at, t) : {};
-  return Object.entries(ways(place, t)).map(([name, way]) => {
-    const [from, to] = way;
-    const bent = name === "over";
-    const beside = bent ? [to[0] - 19, from[1] + 0.35 * (to[1] - from[1])] : [from[0] + 11, (from[1] + to[1]) / 2 + 4];
-    const drawn = name in back ? arrow([to, from], "back", { bent, width: back[name] }) : arrow(way, kind, { bent });
-    return drawn + (name in LETTERS ? label(LETTERS[name], kind, beside) : "");
-  }).join("");
+  return Object.entries(ways(place, t))
+    .map(([name, way]) => {
+      const [from, to] = way;
+      const bent = name === "over";
+      const beside = bent
+        ? [to[0] - 19, from[1] + 0.35 * (to[1] - from[1])]
+        : [from[0] + 11, (from[1] + to[1]) / 2 + 4];
+      const drawn = name in back ? arrow([to, from], "back", { bent, width: back[name] }) : arrow(way, kind, { bent });
+      return drawn + (name in LETTERS ? label(LETTERS[name], kind, beside) : "");
+    })
+    .join("");
 }
 
 // Which arrows of step t the gradient goes back along, and their widths.
@@ -119,17 +156,30 @@ function drawing(now, at, room) {
   const T = now.run.h.length;
   const place = layout(T, now.run.h[0].length, lesson.vocabulary.length, room);
   const steps = [...Array(T).keys()];
-  const labels = ["y", "o"].flatMap((row) => lesson.vocabulary.map((text, i) =>
-    `<text class="unit" x="${LEFT - 8}" y="${place.tops[row] + 16 + i * LINE}">${escaped(short(text))}</text>`));
+  const labels = ["y", "o"].flatMap((row) =>
+    lesson.vocabulary.map(
+      (text, i) =>
+        `<text class="unit" x="${LEFT - 8}" y="${place.tops[row] + 16 + i * LINE}">${escaped(short(text))}</text>`,
+    ),
+  );
   const y = place.tops.h + place.heights.h / 2;
-  const start = `<g class="box done"><rect class="frame" x="2" y="${y - 13}" width="34" height="26" rx="7"/><text class="word" x="19" y="${y + 4}">0</text>` +
+  const start =
+    `<g class="box done"><rect class="frame" x="2" y="${y - 13}" width="34" height="26" rx="7"/>` +
+    `<text class="word" x="19" y="${y + 4}">0</text>` +
     `<text class="name" x="3" y="${y - 19}">${letter("h", 0)}</text></g>`;
-  return `<svg viewBox="0 0 ${place.width} ${place.height}" width="${place.width}" height="${place.height}" role="img" aria-label="${said(at, lesson)}">` +
+  const size = `viewBox="0 0 ${place.width} ${place.height}" width="${place.width}" height="${place.height}"`;
+  return (
+    `<svg ${size} role="img" aria-label="${said(at, lesson)}">` +
     `${labels.join("")}${start}${steps.map((t) => arrows(now, place, at, t)).join("")}` +
-    `${steps.map((t) => column(now, place, at, t)).join("")}</svg>`;
+    `${steps.map((t) => columnOf(now, place, at, t)).join("")}</svg>`
+  );
 }
 
 function said(at, lesson) {
-  const where = at.kind === "forward" ? `forward, step ${at.t + 1}` : `backward, from the loss of step ${at.t + 1} to step ${at.k + 1}`;
-  return `The unfolded network on “${escaped(lesson.words.join(" "))}”: ${where}. All its numbers are in the text beside it.`;
+  const where =
+    at.kind === "forward"
+      ? `forward, step ${at.t + 1}`
+      : `backward, from the loss of step ${at.t + 1} to step ${at.k + 1}`;
+  const sentence = escaped(lesson.words.join(" "));
+  return `The unfolded network on “${sentence}”: ${where}. The numbers of this place are in the text beside it.`;
 }

@@ -26,7 +26,10 @@ function softmax(o) {
 }
 
 function forward(p, x, g) {
-  const a = [], h = [], o = [], y = [];
+  const a = [],
+    h = [],
+    o = [],
+    y = [];
   let before = zeros(p.b);
   for (const x_t of x) {
     a.push(plus(plus(times(p.U, x_t), times(p.W, before)), p.b));
@@ -82,7 +85,9 @@ function bptt(p, run, x, dO, g) {
 }
 
 function descend(p, gradient, rate) {
-  return Object.fromEntries(Object.keys(p).map((name) => [name, zip((w, dw) => w - rate * dw, p[name], gradient[name])]));
+  return Object.fromEntries(
+    Object.keys(p).map((name) => [name, zip((w, dw) => w - rate * dw, p[name], gradient[name])]),
+  );
 }
 
 // Gradient descent from the weights p on: the weights and the loss after every step of it, the untrained ones first.

@@ -10,7 +10,12 @@ const g = lesson.activation;
 const steps = [...x.keys()];
 const walk = [
   ...steps.map((t) => ({ kind: "forward", t })),
-  ...steps.toReversed().flatMap((t) => steps.slice(0, t + 1).toReversed().map((k) => ({ kind: "backward", t, k }))),
+  ...steps.toReversed().flatMap((t) =>
+    steps
+      .slice(0, t + 1)
+      .toReversed()
+      .map((k) => ({ kind: "backward", t, k })),
+  ),
 ];
 
 let rate = lesson.learning_rate;
@@ -22,10 +27,25 @@ function compute(step) {
   const { p, loss } = path[step];
   const run = forward(p, x, g);
   const dO = outputGradient(run.y, targets);
-  return { lesson, x, targets, p, run, dO, step, rate, loss, losses: losses(run.y, targets), found: terms(p, run, dO, g), gradient: bptt(p, run, x, dO, g) };
+  return {
+    lesson,
+    x,
+    targets,
+    p,
+    run,
+    dO,
+    step,
+    rate,
+    loss,
+    losses: losses(run.y, targets),
+    found: terms(p, run, dO, g),
+    gradient: bptt(p, run, x, dO, g),
+  };
 }
 
-const show = (id, html) => { byId(id).innerHTML = html; };
+const show = (id, html) => {
+  byId(id).innerHTML = html;
+};
 
 function showWalk() {
   const index = Number(byId("walk").value);
@@ -46,7 +66,13 @@ function showWalk() {
 function showTraining() {
   const exploded = path.findIndex(({ loss }) => !Number.isFinite(loss));
   show("curve", curveDrawing(path, now.step, Math.max(byId("curve").clientWidth, 200)));
-  show("exploded", exploded < 0 ? "" : `At this learning rate the training explodes: after ${exploded} steps the loss is not a number any more. Take a smaller one.`);
+  show(
+    "exploded",
+    exploded < 0
+      ? ""
+      : `At this learning rate the training explodes: after ${exploded} steps the loss is not a number any more.
+        Take a smaller one.`,
+  );
   byId("rate-value").textContent = number(rate, rate < 0.1 ? 4 : 3);
   byId("rate").setAttribute("aria-valuetext", number(rate, 4));
   byId("step-value").textContent = now.step;
@@ -61,7 +87,8 @@ function showSum() {
 
 function showAll() {
   now = compute(Number(byId("step").value));
-  for (const letters of document.querySelectorAll("[data-when]")) letters.textContent = now.step ? `after ${now.step} training step${now.step > 1 ? "s" : ""}` : "untrained";
+  for (const letters of document.querySelectorAll("[data-when]"))
+    letters.textContent = now.step ? `after ${now.step} training step${now.step > 1 ? "s" : ""}` : "untrained";
   show("weights", weights(now));
   show("fading", fading(now));
   show("fading-in-words", fadingInWords(now));
@@ -78,13 +105,22 @@ function check() {
   const { check: theirs, start } = lesson;
   const run = forward(start, x, g);
   const dO = outputGradient(run.y, targets);
-  const ours = { losses: path.map(({ loss }) => loss), gradient: bptt(start, run, x, dO, g), terms: terms(start, run, dO, g).map((row) => row.map(({ da }) => da)) };
+  const ours = {
+    losses: path.map(({ loss }) => loss),
+    gradient: bptt(start, run, x, dO, g),
+    terms: terms(start, run, dO, g).map((row) => row.map(({ da }) => da)),
+  };
   const difference = (a, b) => {
-    if (a !== null && typeof a === "object") return Math.max(...Object.keys(a).map((key) => difference(a[key], b[key])));
+    if (a !== null && typeof a === "object")
+      return Math.max(...Object.keys(a).map((key) => difference(a[key], b[key])));
     return Number.isFinite(b) && a !== null ? Math.abs(a - b) : a === null && !Number.isFinite(b) ? 0 : Infinity;
   };
   const most = difference(theirs, ours);
-  show("check", `This page computes its numbers itself. At its start they were compared with those of elman.textbook in Python, ${lesson.steps + 1} losses, the gradient and all its terms: the largest difference is ${number(most)}.`);
+  show(
+    "check",
+    `This page computes its numbers itself. At its start they were compared with those of elman.textbook in Python,
+    ${lesson.steps + 1} losses, the gradient and all its terms: the largest difference is ${number(most)}.`,
+  );
   return most;
 }
 
@@ -94,7 +130,10 @@ function oncePerFrame(action) {
   return () => {
     if (waiting) return;
     waiting = true;
-    requestAnimationFrame(() => { waiting = false; action(); });
+    requestAnimationFrame(() => {
+      waiting = false;
+      action();
+    });
   };
 }
 
@@ -112,10 +151,26 @@ const apart = check();
 // On paper nobody can walk: all steps forward, and the place of the walk where that is on the way back.
 function unfold() {
   const at = walk[Number(byId("walk").value)];
-  show("panel", walk.filter((place) => place.kind === "forward" || place === at).map((place) => panel(now, place)).join(""));
+  show(
+    "panel",
+    walk
+      .filter((place) => place.kind === "forward" || place === at)
+      .map((place) => panel(now, place))
+      .join(""),
+  );
   for (const closed of document.querySelectorAll("details")) closed.open = true;
 }
 
+show(
+  "sum-in-letters",
+  [
+    math("{dL/dW} ="),
+    '<span class="big">Σ</span><sub>t</sub> <span class="big">Σ</span><sub>k≤t</sub>',
+    math("{dL_t/dh_t} ("),
+    '<span class="big">Π</span><sub>j=k+1..t</sub>',
+    math("{dh_j/dh_j−1}) {dh_k/dW}"),
+  ].join(" "),
+);
 show("sentence", oneHots({ lesson, x, targets }));
 byId("walk").max = walk.length - 1;
 byId("walk").addEventListener("input", oncePerFrame(showWalk));
@@ -124,14 +179,22 @@ byId("next").addEventListener("click", () => walkBy(1));
 byId("step").addEventListener("input", oncePerFrame(showAll));
 byId("untrained").addEventListener("click", () => goTo(0));
 byId("trained").addEventListener("click", () => goTo(lesson.steps));
-byId("rate").addEventListener("input", oncePerFrame(() => {
-  rate = lesson.learning_rate * 10 ** (Number(byId("rate").value) / 100); // from a tenth of the one asked for to ten times it
-  path = train(lesson.start, x, targets, g, rate, lesson.steps);
-  showAll();
-}));
+byId("rate").addEventListener(
+  "input",
+  oncePerFrame(() => {
+    rate = lesson.learning_rate * 10 ** (Number(byId("rate").value) / 100); // from a tenth of it to ten times it
+    path = train(lesson.start, x, targets, g, rate, lesson.steps);
+    showAll();
+  }),
+);
 for (const choice of document.querySelectorAll("input[name=parameter]")) choice.addEventListener("change", showSum);
 addEventListener("beforeprint", unfold);
 addEventListener("afterprint", showWalk);
-const resized = new ResizeObserver(oncePerFrame(() => { showWalk(); showTraining(); }));
+const resized = new ResizeObserver(
+  oncePerFrame(() => {
+    showWalk();
+    showTraining();
+  }),
+);
 for (const id of ["drawing", "curve"]) resized.observe(byId(id));
 showAll();
