@@ -91,7 +91,8 @@ function growth(found) {
   return Math.exp(sum(logs) / logs.length);
 }
 
-function fadingInWords({ found }) {
+function fadingInWords({ found, loss }) {
+  if (!Number.isFinite(loss)) return "The loss is not a number any more, and nor is any gradient of it.";
   if (found.length < 2) return "This sentence has one step: there is no way back through time, and nothing fades.";
   const factor = growth(found);
   if (!Number.isFinite(factor) || factor === 0)
