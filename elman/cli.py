@@ -13,6 +13,7 @@ from elman.bench.command import bench
 from elman.drawing.command import draw
 from elman.errors import BadInput
 from elman.options import RunFolder
+from elman.report.explain.command import explain
 from elman.tasks import TASKS, command_of
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app.command()(command_of("text").evaluate)
 app.command()(command_of("text").flow)
 app.command()(draw)
 app.command()(bench)
+app.command()(explain)
 
 
 @app.command()
