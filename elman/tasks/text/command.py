@@ -2,13 +2,16 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from elman import options as shared
 from elman.options import choice, positive, real, whole
 from elman.tasks.text.options import KINDS, TextOptions
+
+if TYPE_CHECKING:
+    from elman.report.shown import Shown
 
 
 def train(
@@ -105,3 +108,10 @@ def flow(
     from elman.tasks.text import use
 
     use.flow(run, file, encoding, steps, sequences, out)
+
+
+def show(run: Path) -> "Shown":
+    """What the report of a run shows that only this task can tell."""
+    from elman.tasks.text.show import show
+
+    return show(run)

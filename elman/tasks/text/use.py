@@ -3,13 +3,15 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from elman.errors import BadInput
 from elman.files import read_text
-from elman.flow import record
+from elman.flow import Recording, record
 from elman.report import flow as report
 from elman.report import tables
 from elman.runs import Run, open_run
@@ -79,13 +81,19 @@ def flow(path: Path, file: Path | None, encoding: str, steps: int, sequences: in
     ids = tokens.encode(tokenizer, corpus.read(source, encoding if file else data.get("encoding", "utf-8")))
     if len(ids) <= steps:
         raise BadInput(f"{source}: expected more tokens than --steps {steps}, got {len(ids)}; give fewer --steps")
+    recording, _ = recorded(model, ids, steps, sequences)
+    report.show(recording, tables.console(), out or path / "flow")
+
+
+def recorded(model: LanguageModel, ids: NDArray[np.int32], steps: int, sequences: int) -> tuple[Recording, int]:
+    """A backward pass through so many steps of pieces of a text, and how many of these there are: fewer than asked for
+    in a short text.
+    """
     sequences = min(sequences, (len(ids) - 1) // steps)
-    chunk = streams(ids, sequences, steps)[0]
-    console = tables.console()
     with record(model) as recording:
-        loss, count, _ = model.loss(chunk, None)
+        loss, count, _ = model.loss(streams(ids, sequences, steps)[0], None)
         (loss / count).backward()
-    report.show(recording, console, out or path / "flow")
+    return recording, sequences
 
 
 def evaluate(path: Path, file: Path, encoding: str) -> None:

@@ -1,0 +1,51 @@
+"""What a run is, in words, for the terminal and for the page."""
+
+from pathlib import Path
+from typing import Any
+
+from elman.runs import Run
+from elman.words import clock_time
+
+
+def task(run: Run) -> str:
+    """Which task, and by which elman."""
+    return f"{run.config['task']}, by elman {run.config['elman']}"
+
+
+def settings(run: Run) -> dict[str, dict[str, str]]:
+    """All that was given: of the data, the model, the task's options and the training, by name."""
+    return {
+        key: {name: _value(value) for name, value in run.config[key].items() if value is not None}
+        for key in ("data", "model", "options", "training")
+    }
+
+
+def ended(run: Run) -> str:
+    """When the training ended, or how to go on with it."""
+    end = run.config.get("ended")
+    if end:
+        return f"after {end['steps']:,} steps, {clock_time(end['seconds'])} of training"
+    return f"not yet; go on with: elman train {run.config['task']} --resume {run.path}"
+
+
+def files(run: Run, but: Path | None = None) -> list[str]:
+    """What is in the folder, with sizes; one file may be left out."""
+    found = (path for path in run.path.rglob("*") if path.is_file() and path != but)
+    return sorted(f"{path.relative_to(run.path)} ({size(path.stat().st_size)})" for path in found)
+
+
+def size(of: float) -> str:
+    """Bytes as people read them.
+
+    >>> size(4_512_345)
+    '5 MB'
+    """
+    for unit in ("B", "kB", "MB"):
+        if of < 1000:
+            break
+        of, unit = of / 1000, {"B": "kB", "kB": "MB", "MB": "GB"}[unit]
+    return f"{of:.0f} {unit}"
+
+
+def _value(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
