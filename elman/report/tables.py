@@ -20,8 +20,17 @@ def scores(rows: dict[str, dict[str, float]], console: Console) -> None:
     for column in next(iter(rows.values())):
         table.add_column(column.replace("_", " "), justify="right")
     for name, values in rows.items():
-        table.add_row(name, *(f"{value:,.4f}" if value < 100 else f"{value:,.1f}" for value in values.values()))
+        table.add_row(name, *map(in_words, values.values()))
     console.print(table)
+
+
+def in_words(value: float) -> str:
+    """A score with as many digits as can be of interest.
+
+    >>> in_words(1.5868), in_words(1234.5678)
+    ('1.5868', '1,234.6')
+    """
+    return f"{value:,.4f}" if value < 100 else f"{value:,.1f}"
 
 
 def describe(run: Run, console: Console) -> None:

@@ -13,9 +13,11 @@ from elman.errors import BadInput
 from elman.files import write_whole
 from elman.report import facts, tables
 from elman.report.page import gradient, training
+from elman.report.page.history import history
 from elman.report.shown import Missing, Shown
 from elman.runs import Run
 
+NAME = "report.html"  # in the run's folder, where no other is given
 UNITS = {"clip": "gradient norm", "patience": "validations", "flow_every": "steps", "epochs": "passes over the data"}
 
 
@@ -25,7 +27,7 @@ def target(run: Run, out: Path | None) -> Path:
     Raises:
         BadInput: if no file can be there.
     """
-    path = out or run.path / "report.html"
+    path = out or run.path / NAME
     if path.is_dir():
         raise BadInput(f"--out {path}: expected the name of a file, got a folder")
     if not path.parent.is_dir():
@@ -49,35 +51,45 @@ def write(run: Run, shown: Shown, path: Path) -> None:
         parts = _parts(run, shown, path)
     data = _html(parts).encode("utf-8", "replace")
     write_whole(path, data)
-    console.print(f"written: {path} ({facts.size(len(data))}; of these plotly.js {facts.size(len(_plotly()))})", markup=False)
+    console.print(
+        f"written: {path} ({facts.size(len(data))}; of these plotly.js {facts.size(len(_plotly()))})", markup=False
+    )
 
 
 def _parts(run: Run, shown: Shown, path: Path) -> dict[str, Any]:
-    scores, history = training.scores(run), gradient.history(run)
+    scores, changed = training.scores(run), history(run)
     return {
         "run": run.path.resolve().name,
         "version": elman.__version__,
         "task": facts.task(run),
-        "settings": facts.settings(run),
+        "settings": _settings(run),
         "units": UNITS | shown.units,
         "ended": facts.ended(run),
-        "files": facts.files(run, path),
+        "files": facts.files(run, (path, run.path / NAME)),
         "shown": shown,
-        "scores": scores,
-        "compared": "" if isinstance(scores, Missing) else training.compared(shown, scores),
+        "scores": scores if isinstance(scores, Missing) else training.table(shown, scores),
         "losses": training.losses(run, shown, scores),
-        "flow": gradient.flow(shown.flow, None if isinstance(history, Missing) else history.clipped),
-        "history": history,
+        "flow": gradient.flow(shown.flow, None if isinstance(changed, Missing) else changed.clipped),
+        "history": changed,
     }
+
+
+def _settings(run: Run) -> dict[str, dict[str, str]]:
+    """As `elman info` has them; of the options, those that the model does not tell better."""
+    found = facts.settings(run)
+    return found | {"options": {key: value for key, value in found["options"].items() if key not in found["model"]}}
 
 
 def _html(parts: dict[str, Any]) -> str:
     page = Environment(
-        loader=FunctionLoader(_template), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FunctionLoader(_template),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     page.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":"), "ensure_ascii": False}
     page.tests["missing"] = lambda part: isinstance(part, Missing)
-    page.filters["number"] = lambda value: f"{value:,.4f}" if abs(value) < 100 else f"{value:,.1f}"
     scripts = [_plotly(), _template("page.js")]
     return page.get_template("page.html").render(
         parts, style=_template("page.css"), scripts=scripts, hashes=[_hash(script) for script in scripts]

@@ -35,13 +35,14 @@ class Axis(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line of a chart: `faint` where it lies behind others, `every` with a mark at every point."""
+    """A line of a chart: `faint` behind others, with marks at `every` point, a `level` without any."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float | None]
     faint: bool = False
     every: bool = False
+    level: bool = False
 
 
 class Key(NamedTuple):
@@ -62,7 +63,7 @@ class Chart:
         name: its id in the page.
         title: above it.
         says: what it shows, in a sentence.
-        up: what goes up along its vertical axis, with the unit.
+        up: what goes up along its vertical axis, or what its colours are, with the unit.
         figure: data and layout for plotly.js.
         keys: the legend.
     """
@@ -75,12 +76,12 @@ class Chart:
     keys: tuple[Key, ...] = field(default=())
 
 
-def lines(name: str, title: str, says: str, x: Axis, y: Axis, drawn: Iterable[Line]) -> Chart:
+def lines(name: str, title: str, says: str, x: Axis, y: Axis, drawn: Sequence[Line]) -> Chart:
     """Lines over a common axis, each with its own dashes, mark and colour."""
     traces, keys = [], []
     for line, dash, mark, number in zip(drawn, cycle(DASHES), cycle(MARKS), cycle(range(COLOURS)), strict=False):
         colour = f"var(--series-{number + 1})"
-        marked = not line.faint
+        marked = not (line.faint or line.level)
         traces.append(
             {
                 "type": "scatter",
@@ -96,20 +97,29 @@ def lines(name: str, title: str, says: str, x: Axis, y: Axis, drawn: Iterable[Li
             }
         )
         keys.append(Key(line.name, colour, dash, MARKS[mark] if marked else "", line.faint))
+    if y.log and y.limits is None:
+        y = y._replace(limits=_decades([v for line in drawn for v in line.y if v]))
     layout = layout_of(x, y) | {"hovermode": "x unified"}
-    return Chart(name, title, says, y.title, {"data": traces, "layout": layout}, tuple(keys))
+    return Chart(name, title, says, f"↑ {y.title}", {"data": traces, "layout": layout}, tuple(keys))
 
 
 def level(name: str, x: Sequence[float], value: float) -> Line:
     """A level across the whole chart; its points are close enough for one to be near the pointer."""
     low, high = min(x, default=0.0), max(x, default=1.0)
-    return Line(name, [low + (high - low) * i / 60 for i in range(61)], [value] * 61)
+    return Line(name, [low + (high - low) * i / 60 for i in range(61)], [value] * 61, level=True)
+
+
+def _decades(values: list[float]) -> tuple[float, float] | None:
+    """The whole powers of ten around them."""
+    found = [math.log10(v) for v in values if v > 0 and math.isfinite(v)]
+    return (10.0 ** math.floor(min(found)), 10.0 ** (math.floor(max(found)) + 1)) if found else None
 
 
 def layout_of(x: Axis, y: Axis) -> dict[str, Any]:
     """What all charts have in common: calm lines, room for the numbers, text in the colours of the page."""
     text = {"color": "var(--ink-soft)", "size": 13, "family": "system-ui, sans-serif"}
     axis = {"gridcolor": "var(--grid)", "zeroline": False, "linecolor": "var(--edge)", "automargin": True}
+    title = {"standoff": 8, "font": text}
     return {
         "font": text,
         "paper_bgcolor": "rgba(0,0,0,0)",
@@ -118,13 +128,14 @@ def layout_of(x: Axis, y: Axis) -> dict[str, Any]:
         "hoverlabel": {
             "bgcolor": "var(--card)", "bordercolor": "var(--edge)", "font": text | {"color": "var(--ink)"},
         },
-        "xaxis": axis | _axis(x) | {"title": {"text": x.title, "standoff": 8}, "showgrid": False},
-        "yaxis": axis | _axis(y) | {"nticks": 7},
+        "xaxis": axis | _axis(x) | {"title": title | {"text": x.title}, "showgrid": False},
+        "yaxis": axis | _axis(y) | ({} if y.log else {"nticks": 7}),
     }  # fmt: skip
 
 
 def _axis(axis: Axis) -> dict[str, Any]:
-    made: dict[str, Any] = {"type": "log" if axis.log else "linear", "exponentformat": "power"}
+    kind, size = ("log", 11) if axis.log else ("linear", 12)  # plotly.js makes powers of ten larger
+    made: dict[str, Any] = {"type": kind, "exponentformat": "power", "tickfont": {"size": size}}
     if axis.limits is not None:
         made["range"] = [math.log10(v) if axis.log else v for v in axis.limits]
     if axis.unit:

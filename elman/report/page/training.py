@@ -9,6 +9,7 @@ from elman.report.curves import limits
 from elman.report.page import columns
 from elman.report.page.charts import Axis, Chart, Line, level, lines
 from elman.report.shown import Missing, Shown
+from elman.report.tables import in_words
 from elman.runs import Run
 from elman.training.metrics import COLUMNS
 
@@ -91,22 +92,37 @@ def scores(run: Run) -> Scores | Missing:
     found = run.config.get("scores")
     if not found:
         return Missing(f"No scores yet: the training has not ended; to go on: {_again(run)}")
-    rows = list(found.values()) if isinstance(found, dict) else [None]
-    if not all(isinstance(row, dict) and row.keys() == rows[0].keys() and _all_numbers(row) for row in rows):
+    rows = list(found.values()) if isinstance(found, dict) else [found]
+    if not all(_all_numbers(row) for row in rows) or len(set(map(tuple, rows))) > 1:
         raise BadInput(f"{run.path / 'config.json'}: expected 'scores' to be numbers by names, got {found!r:.60}")
     return {name: {unit: float(value) for unit, value in row.items()} for name, row in found.items()}
 
 
-def _all_numbers(row: dict[str, object]) -> bool:
-    return all(isinstance(value, int | float) for value in row.values())
+def _all_numbers(row: object) -> bool:
+    return isinstance(row, dict) and all(isinstance(value, int | float) for value in row.values())
 
 
 def _again(run: Run) -> str:
     return f"elman train {run.config['task']} --resume {run.path}"
 
 
-def compared(shown: Shown, found: Scores) -> str:
-    """The model beside the best baseline, in a sentence."""
+@dataclass(frozen=True)
+class Table:
+    """The scores as the page shows them."""
+
+    says: str
+    head: list[str]
+    rows: list[list[str]]
+
+
+def table(shown: Shown, found: Scores) -> Table:
+    """All scores, and a sentence about them."""
+    units = list(next(iter(found.values())))
+    rows = [[name, *map(in_words, row.values())] for name, row in found.items()]
+    return Table(_compared(shown, found), ["", *(unit.replace("_", " ") for unit in units)], rows)
+
+
+def _compared(shown: Shown, found: Scores) -> str:
     own, best = found.get(shown.title, {}).get(shown.loss), _baseline(shown, found)
     if own is None or best is None:
         return "There is no baseline to compare with."
