@@ -34,7 +34,8 @@ def ended(run: Run) -> str:
     ):
         raise BadInput(f"{run.path / 'config.json'}: expected 'ended' to have steps and seconds, got {end!r:.60}")
     if end:
-        return f"after {end['steps']:,} steps, {clock_time(end['seconds'])} of training"
+        unit = "hours" if end["seconds"] >= 3600 else "minutes"
+        return f"after {end['steps']:,} steps, {clock_time(end['seconds'])} {unit} of training"
     return f"not yet; go on with: elman train {run.config['task']} --resume {run.path}"
 
 

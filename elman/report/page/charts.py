@@ -21,6 +21,7 @@ MARKS = {
 }
 MARKED = 9  # marks on a line
 COLOURS = 6
+POINTER = {"spikecolor": "var(--ink-soft)", "spikethickness": 1, "spikedash": "solid"}
 POINTS = 1500  # of a line; the screens that show them have no more
 
 
@@ -128,7 +129,7 @@ def layout_of(x: Axis, y: Axis) -> dict[str, Any]:
         "hoverlabel": {
             "bgcolor": "var(--card)", "bordercolor": "var(--edge)", "font": text | {"color": "var(--ink)"},
         },
-        "xaxis": axis | _axis(x) | {"title": title | {"text": x.title}, "showgrid": False},
+        "xaxis": axis | _axis(x) | {"title": title | {"text": x.title}, "showgrid": False, **POINTER},
         "yaxis": axis | _axis(y) | ({} if y.log else {"nticks": 7}),
     }  # fmt: skip
 
@@ -138,6 +139,8 @@ def _axis(axis: Axis) -> dict[str, Any]:
     made: dict[str, Any] = {"type": kind, "exponentformat": "power", "tickfont": {"size": size}}
     if axis.limits is not None:
         made["range"] = [math.log10(v) if axis.log else v for v in axis.limits]
+        if axis.log and made["range"][1] - made["range"][0] <= 2:
+            made["dtick"] = "D2"  # 1, 2, 5
     if axis.unit:
         made["unifiedhovertitle"] = {"text": f"{escape(axis.unit)} %{{x:,}}"}
     return made

@@ -47,7 +47,7 @@ def _map(found: Credit, norms: list[list[float | None]], most: float) -> Chart:
     layout["shapes"] = [_mark("y", "x", found.steps[-1])]
     return Chart(
         "credit",
-        "Which loss is told of which step",
+        "How far each loss reaches back",
         f"Row t: how much of the loss at step t arrives at {found.name} after step k, on its way back.",
         f"Colour: {_what(found)}, as a part of the largest, {most:.2g}",
         {"data": [heat], "layout": layout},

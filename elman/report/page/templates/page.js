@@ -1,7 +1,8 @@
 "use strict";
 (() => {
   const touch = matchMedia("(pointer: coarse)").matches;
-  const options = { responsive: true, displayModeBar: false, showTips: false };
+  // A tap is reported as two clicks: on a touch screen only the buttons go back to the whole.
+  const options = { responsive: true, displayModeBar: false, showTips: false, doubleClick: touch ? false : "reset" };
 
   // A figure's colours are names in the style sheet: "var(--ink)".
   function figure(name) {
