@@ -1,18 +1,20 @@
 """The map of credit for the page: which loss is told of which step, and a row of it by itself."""
 
+import math
 from typing import Any
 
 from elman.flow.credit import Credit
 from elman.report.page.charts import Axis, Chart, Line, layout_of, lines, numbers
 
 STEPS = 64  # whose losses are followed
-POWERS = ("10⁻⁶", "10⁻⁵", "10⁻⁴", "10⁻³", "10⁻²", "10⁻¹", "most")  # of the largest, that the map has colours for
+POWERS = ("≤ 10⁻⁶", "10⁻⁵", "10⁻⁴", "10⁻³", "10⁻²", "10⁻¹", "most")  # of the largest, that the map has colours for
 FAINTEST = 1 - len(POWERS)
 
 
 def charts(found: Credit) -> tuple[Chart, Chart]:
     """The map, and the row of the last loss; the page goes from row to row."""
-    norms = [[v or None for v in numbers(row, 3)] for row in found.norms.tolist()]
+    followed = zip(found.steps, found.norms.tolist(), strict=True)
+    norms = [numbers([v if k <= t else None for k, v in enumerate(row)], 3) for t, row in followed]
     most = max((v for row in norms for v in row if v), default=1.0)
     return _map(found, norms, most), _row(found, norms[-1], most)
 
@@ -22,8 +24,6 @@ def _what(found: Credit) -> str:
 
 
 def _map(found: Credit, norms: list[list[float | None]], most: float) -> Chart:
-    logs = found.norms.div(most).log10().clamp(min=FAINTEST).tolist()
-    z = [[p if v else None for v, p in zip(*rows, strict=True)] for rows in zip(norms, logs, strict=True)]
     pointed = (
         f"loss at step t = %{{y}}<br>state after step k = %{{x}}<br>{_what(found)}: %{{customdata}}<extra></extra>"
     )
@@ -32,7 +32,7 @@ def _map(found: Credit, norms: list[list[float | None]], most: float) -> Chart:
         "type": "heatmap",
         "x": list(range(found.norms.shape[1])),
         "y": found.steps,
-        "z": [numbers(row, 3) for row in z],
+        "z": [numbers([_power(v, most) for v in row], 3) for row in norms],
         "customdata": norms,
         "zmin": FAINTEST,
         "zmax": 0,
@@ -52,6 +52,12 @@ def _map(found: Credit, norms: list[list[float | None]], most: float) -> Chart:
         f"Colour: {_what(found)}, as a part of the largest, {most:.2g}",
         {"data": [heat], "layout": layout},
     )
+
+
+def _power(value: float | None, most: float) -> float | None:
+    if value is None:
+        return None
+    return max(math.log10(value / most), FAINTEST) if value > 0 else FAINTEST
 
 
 def _row(found: Credit, norms: list[float | None], most: float) -> Chart:

@@ -93,5 +93,5 @@ def _decay(jacobians: list[Jacobians]) -> Chart:
 
 def _gates(recording: Recording) -> Chart:
     drawn = [Line(name, range(len(gate.mean)), gate.mean.tolist()) for name, gate in recording.gates.items()]
-    says = "The mean over units and pieces: a gate is shut at 0 and open at 1; what has a sign goes from -1 to 1."
-    return lines("gates", "What the gates do", says, STEP, Axis("mean value", format=".3f"), drawn)
+    says = "The mean over units and pieces. A gate is shut at 0 and open at 1; what has a sign lies between -1 and 1."
+    return lines("gates", "Gates and other bounded values", says, STEP, Axis("mean value", format=".3f"), drawn)
