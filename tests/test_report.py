@@ -121,7 +121,8 @@ def test_a_gradient_begins_whole_and_the_history_is_that_of_the_table(whole: Pag
 def test_lines_differ_by_more_than_colour(whole: Page) -> None:
     for figure in whole.figures.values():
         lines = [line for line in figure["data"] if line["type"] == "scatter"]
-        assert len({(line["line"]["dash"], line["marker"]["symbol"]) for line in lines}) == len(lines)
+        assert len({line["line"]["dash"] for line in lines}) == len(lines)
+        assert len({line["marker"]["symbol"] for line in lines}) == len(lines)
 
 
 def test_what_comes_from_files_is_text_and_nothing_else(copied: Path) -> None:
@@ -138,6 +139,14 @@ def test_what_comes_from_files_is_text_and_nothing_else(copied: Path) -> None:
     assert not any(tag == "img" or "onerror" in attributes for tag, attributes in found.tags)
     for figure in found.figures.values():
         assert not any("<" in line["name"] for line in figure["data"] if "name" in line)
+
+
+def test_of_several_baselines_the_best_is_the_line_to_get_below(copied: Path) -> None:
+    rows = {"LSTM 12": 1.5, "poor": 3.0, "good": 2.0, "worst": 4.0}
+    change(copied, scores={name: {"nats_per_token": nats} for name, nats in rows.items()})
+    found = written(copied)
+    assert "LSTM 12 needs 25.0% fewer nats per token than the baseline, good." in found.text
+    assert set(found.figures["losses"]["data"][-1]["y"]) == {2.0}
 
 
 def test_what_is_missing_is_told_in_its_place(copied: Path) -> None:
