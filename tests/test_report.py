@@ -149,6 +149,12 @@ def test_of_several_baselines_the_best_is_the_line_to_get_below(copied: Path) ->
     assert set(found.figures["losses"]["data"][-1]["y"]) == {2.0}
 
 
+def test_losses_that_are_no_numbers_are_left_out(copied: Path) -> None:
+    with (copied / "metrics.csv").open("a") as file:
+        file.write("999,9,nan,inf,0.1,9\n")
+    assert 999 not in written(copied).figures["losses"]["data"][0]["x"]
+
+
 def test_what_is_missing_is_told_in_its_place(copied: Path) -> None:
     config = json.loads((copied / "config.json").read_text())
     change(copied, scores={"LSTM 12": config["scores"]["LSTM 12"]})

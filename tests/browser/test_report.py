@@ -108,6 +108,8 @@ def test_the_player_goes_through_the_losses(page: "Page", reported: Path) -> Non
     slider.focus()
     page.keyboard.press("Home")
     assert page.evaluate(shown) == 1
+    for name, axis in (("credit", "y"), ("credit-row", "x")):
+        assert page.evaluate(f"document.getElementById('{name}-plot').layout.shapes[0].{axis}0") == 0
     assert str(page.locator(".player output").text_content()).startswith("t = 0:")
     page.locator(".play").click()
     until(page, "Number(document.querySelector('.player input').value) >= 3")

@@ -1,6 +1,7 @@
 """The tables that a training writes, as columns of numbers."""
 
 import csv
+import math
 from pathlib import Path
 
 from elman.errors import BadInput
@@ -28,7 +29,7 @@ def read(path: Path, expected: list[str]) -> list[dict[str, str]]:
 
 
 def numbers(path: Path, rows: list[dict[str, str]], names: list[str]) -> Columns:
-    """Some columns of a table; None where a cell is empty.
+    """Some columns of a table; None where a cell is empty, or holds what can be drawn nowhere: nan, inf.
 
     Raises:
         BadInput: for a cell that holds no number.
@@ -38,9 +39,10 @@ def numbers(path: Path, rows: list[dict[str, str]], names: list[str]) -> Columns
 
 def _number(path: Path, name: str, row: dict[str, str], at: int) -> float | None:
     try:
-        return float(row[name]) if row[name] else None
+        value = float(row[name]) if row[name] else math.nan
     except ValueError:
         raise BadInput(f"{path}: row {at}: {name}: expected a number, got {row[name]!r:.40}") from None
+    return value if math.isfinite(value) else None
 
 
 def both(columns: Columns, x: str, y: str) -> tuple[list[float], list[float]]:
