@@ -8,7 +8,7 @@ from torch import Tensor
 
 from elman.flow._call import Call
 from elman.flow._replay import Replay, Row
-from elman.numbers import check_whole
+from elman.numbers import check_whole, whole
 
 WHOLE = 512  # steps, of which the whole matrix is worked out unasked
 
@@ -60,12 +60,13 @@ def _chosen(T: int, steps: int | Sequence[int] | None) -> tuple[int, ...]:
                 f"got none for {T:,}; steps=64 follows the losses of 64 of them, evenly spread"
             )
         steps = T
-    if not isinstance(steps, Sequence) or isinstance(steps, str):
+    if not isinstance(steps, Sequence):
         count = min(check_whole("flow.credit: steps", steps, 1), T)
         return tuple(sorted({round(t) for t in torch.linspace(T - 1, 0, count).tolist()}))
-    chosen = tuple(sorted({step + T if step < 0 else step for step in steps}))
-    if not chosen or chosen[0] < 0 or chosen[-1] >= T:
-        raise ValueError(f"flow.credit: steps: expected some of 0 to {T - 1}, got {list(steps)}")
+    given = [whole(step) for step in steps]
+    chosen = tuple(sorted({step + T if step < 0 else step for step in given if step is not None}))
+    if None in given or not chosen or chosen[0] < 0 or chosen[-1] >= T:
+        raise ValueError(f"flow.credit: steps: expected some of 0 to {T - 1}, got {list(steps)!r:.60}")
     return chosen
 
 

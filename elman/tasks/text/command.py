@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from elman.flow import Recording
+    from elman.report.shown import Shown
 
 
 def train(
@@ -117,3 +118,10 @@ def network(run: Path, gradients: bool) -> "tuple[nn.Module, Recording | None]":
     from elman.tasks.text import use
 
     return use.network(run, gradients)
+
+
+def show(run: Path) -> "Shown":
+    """What the report of a run shows that only this task can tell."""
+    from elman.tasks.text.show import show
+
+    return show(run)

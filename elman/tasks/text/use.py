@@ -83,7 +83,7 @@ def flow(path: Path, file: Path | None, encoding: str, steps: int, sequences: in
         name = _source(run, file, encoding)[0] or corpus.DEFAULT
         raise BadInput(f"{name}: expected more than {steps} tokens (--steps), got {len(ids)}; give fewer --steps")
     console = tables.console()
-    recording = _recorded(model, ids, steps, sequences)
+    recording, _ = recorded(model, ids, steps, sequences)
     report.show(recording, console, out or path / "flow", path / "flow.csv")
 
 
@@ -93,7 +93,7 @@ def network(path: Path, gradients: bool) -> tuple[LanguageModel, Recording | Non
     if not gradients:
         return model, None
     ids = tokens.encode(tokenizer, corpus.read(*_source(run, None, "")))
-    return model, _recorded(model, ids, min(STEPS, len(ids) - 1), SEQUENCES)
+    return model, recorded(model, ids, min(STEPS, len(ids) - 1), SEQUENCES)[0]
 
 
 def _source(run: Run, file: Path | None, encoding: str) -> tuple[Path | None, str]:
@@ -103,13 +103,15 @@ def _source(run: Run, file: Path | None, encoding: str) -> tuple[Path | None, st
     return (file, encoding) if file else (own, data.get("encoding", "utf-8"))
 
 
-def _recorded(model: LanguageModel, ids: NDArray[np.integer], steps: int, sequences: int) -> Recording:
-    """A backward pass through so many steps of so many pieces of a text, or as many as it has."""
-    chunk = streams(ids, min(sequences, (len(ids) - 1) // steps), steps)[0]
+def recorded(model: LanguageModel, ids: NDArray[np.integer], steps: int, sequences: int) -> tuple[Recording, int]:
+    """A backward pass through so many steps of pieces of a text, and how many of these there are: fewer than asked for
+    in a short text.
+    """
+    sequences = min(sequences, (len(ids) - 1) // steps)
     with record(model) as recording:
-        loss, count, _ = model.loss(chunk, None)
+        loss, count, _ = model.loss(streams(ids, sequences, steps)[0], None)
         (loss / count).backward()
-    return recording
+    return recording, sequences
 
 
 def evaluate(path: Path, file: Path, encoding: str) -> None:
