@@ -4,8 +4,8 @@ import csv
 import math
 from pathlib import Path
 
-from elman.errors import BadInput
 from elman import table
+from elman.errors import BadInput
 
 Columns = dict[str, list[float | None]]
 
