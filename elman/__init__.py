@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from elman.drawing.network import draw
     from elman.explanation import explain
     from elman.layers import GRU, LSTM, RNN, Recurrent, Stack
     from elman.layers.convert import convert
@@ -20,9 +21,14 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["GRU", "LSTM", "RNN", "Recurrent", "Stack", "__version__", "convert", "explain", "named"]
-ROOMS = ("bptt", "cells", "textbook", "weights")
-HOMES = {"convert": "elman.layers.convert", "explain": "elman.explanation", "named": "elman.through_time"}
+__all__ = ["GRU", "LSTM", "RNN", "Recurrent", "Stack", "__version__", "convert", "draw", "explain", "named"]
+ROOMS = ("bptt", "cells", "flow", "textbook", "weights")
+HOMES = {
+    "convert": "elman.layers.convert",
+    "draw": "elman.drawing.network",
+    "explain": "elman.explanation",
+    "named": "elman.through_time",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,8 +11,10 @@ from typer.exceptions import TyperException
 
 import elman
 from elman.bench.command import bench
+from elman.drawing.command import draw
 from elman.errors import BadInput
 from elman.options import RunFolder
+from elman.report.explain.command import explain
 from elman.tasks import TASKS, command_of
 
 app = typer.Typer(
@@ -27,7 +30,10 @@ for _task in TASKS:
 # Of these, each task will have its own; text is the only one so far.
 app.command()(command_of("text").generate)
 app.command()(command_of("text").evaluate)
+app.command()(command_of("text").flow)
+app.command()(draw)
 app.command()(bench)
+app.command()(explain)
 
 
 @app.command()
@@ -37,6 +43,25 @@ def info(run: RunFolder) -> None:
     from elman.runs import open_run
 
     tables.describe(open_run(run), tables.console())
+
+
+@app.command()
+def report(
+    run: RunFolder,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write.", metavar="FILE", show_default="RUN/report.html")
+    ] = None,
+) -> None:
+    """Write a page about a run: curves, scores, samples, the gradient's way back. One HTML file, no network."""
+    from elman.report import page
+    from elman.runs import open_run
+
+    opened = open_run(run)
+    path = page.target(opened, out)
+    task = opened.config["task"]
+    if task not in TASKS:
+        raise BadInput(f"{run / 'config.json'}: expected 'task' to be one of {', '.join(TASKS)}; got {task!r}")
+    page.write(opened, command_of(task).show(run), path)
 
 
 def _version(wanted: bool) -> None:

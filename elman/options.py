@@ -75,6 +75,9 @@ Schedule = Annotated[str, choice("What the learning rate does in the course of t
 Clip = Annotated[float, real("Norm that gradients are scaled down to; 0 for never.", 0)]
 Patience = Annotated[int, whole("Validations without a new best before giving up; 0 for never.", 0)]
 Seed = Annotated[int, whole("Of the weights at the start and of dropout.", 0)]
+FlowEvery = Annotated[
+    int, whole("Steps between two looks at the gradient's way back through time, into flow.csv; 0 for never.", 0)
+]
 Encoding = Annotated[str, typer.Option(help="Of the text.", metavar="NAME")]
 Out = Annotated[Path | None, typer.Option(help="Folder for the run.", metavar="RUN", show_default="runs/TASK-N")]
 Resume = Annotated[Path | None, typer.Option(help="Go on with this run.", metavar="RUN", show_default=False)]

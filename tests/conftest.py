@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from elman.cli import run
-from tests.small import SMALL, Command, text
+from tests.small import FLOW, SMALL, Command, text
 
 # The same examples on every machine and in every run.
 hypothesis.settings.register_profile("elman", derandomize=True, database=None, deadline=None, max_examples=10)
@@ -71,6 +71,15 @@ def trained(file: Path) -> Path:
     path = file.parent / "run"
     assert run(["train", "text", str(file), "--epochs", "3", "--out", str(path), *SMALL]) == 0
     return path
+
+
+@pytest.fixture(scope="session")
+def reported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page about a finished run with a history of the gradient; the run's folder is around it."""
+    path = Path(shutil.copytree(trained, tmp_path_factory.mktemp("reported") / "run"))
+    (path / "flow.csv").write_text(FLOW)
+    assert run(["report", str(path)]) == 0
+    return path / "report.html"
 
 
 @pytest.fixture

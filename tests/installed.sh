@@ -13,9 +13,9 @@ cp "$checkout/pyproject.toml" "$scratch"
 cd "$scratch"
 export PYTHONPATH="$scratch/site"
 "$python" -c "import elman, os; assert elman.__file__.startswith('$scratch'), elman.__file__; assert os.path.exists(os.path.join(os.path.dirname(elman.__file__), 'py.typed'))"
-# Every module is there and can be imported; layers and commands work. All else is tested in the checkout.
+# Every module is there and can be imported; layers, commands and pages work. All else is tested in the checkout.
 "$python" -c "import elman, importlib, pkgutil
 for module in pkgutil.walk_packages(elman.__path__, 'elman.'):
     if not module.name.endswith('__main__'):
         importlib.import_module(module.name)"
-"$python" -m pytest tests/contract/test_recurrent.py tests/test_command.py -k "not every_cell"
+"$python" -m pytest tests/contract/test_recurrent.py tests/test_command.py tests/test_explain_page.py -k "not every_cell"

@@ -16,10 +16,10 @@ ROOT = Path(__file__).parent.parent
 def test_example_runs(example: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(example), run_name="__main__")
     errors = [float(number) for number in re.findall(r"error ([\d.]+)", capsys.readouterr().out)]
-    assert errors[-1] < errors[0] / 4
+    assert not errors or errors[-1] < errors[0] / 4
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/bptt.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/bptt.md", "docs/flow.md"])
 def test_a_page_prints_what_it_says(page: str) -> None:
     """The blocks marked `pycon`; those of the shell take minutes and are run by hand."""
     blocks = re.findall(r"```pycon\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)

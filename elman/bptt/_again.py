@@ -56,6 +56,7 @@ def again(
         )
     check_repeatable(cell, parameters, x, state, sizes)
     through = Through(cell, tuple(parameters), None if isinstance(state, Tensor) else len(state), executor, sizes, x)
+    through.piece = through.piece and through.piece._replace(chained=windows.of_outputs is None)
     results = _Again.apply(through, windows, x, *tensors)  # type: ignore[no-untyped-call]
     outputs, finals = results[: -through.states], results[-through.states :]
     return through.output(outputs), finals[0] if isinstance(state, Tensor) else finals

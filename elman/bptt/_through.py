@@ -1,6 +1,6 @@
 """A call of a cell over time, of which some steps may run again as they did before."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import accumulate
 
@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from elman.bptt._random import Stands
-from elman.through_time import Output, each, run
-from elman.through_time.frozen import options_of
+from elman.through_time import Output, State, each, run
+from elman.through_time.frozen import Stand, standing
+from elman.through_time.observed import label, labelled
 
 
 class Through:
@@ -33,8 +34,8 @@ class Through:
         self.first = range(len(x) + 1) if sizes is None else (0, *accumulate(sizes.tolist()))  # row of each step
         self.drawn = Stands(x.device)
         self.autocast = _autocast(x.device.type)
-        self._training = [(module, module.training) for module in cell.modules()]
-        self._options = options_of(cell)
+        self._stand = Stand.of(cell)
+        self.piece = label()
 
     @property
     def steps(self) -> int:
@@ -55,7 +56,9 @@ class Through:
         """The outputs of steps begin .. end, whose rows of the input are x, and the states after them."""
         sizes = None if self.sizes is None else self.sizes[begin:end]
         named = dict(zip(self.names, parameters, strict=True))
-        output, state = run(self.cell, named, x, states[0] if self.single else tuple(states), self.executor, sizes)
+        state: State = states[0] if self.single else tuple(states)
+        with labelled(self.piece and self.piece._replace(begin=begin)):
+            output, state = run(self.cell, named, x, state, self.executor, sizes)
         if isinstance(output, dict):
             self.outputs = tuple(output)
             return tuple(output.values()), each(state)
@@ -72,23 +75,14 @@ class Through:
         Raises:
             RuntimeError: if another attribute of the cell has changed since then.
         """
-        now = [(module, module.training) for module, _ in self._training]
-        try:
-            _set_training(self._training)
-            if options_of(self.cell) != self._options:
+        with standing(self.cell, self._stand) as same:
+            if not same:
                 name = self.cell._get_name()
                 raise RuntimeError(
                     f"{name}: bptt: expected the cell as it was in the forward pass, got one with another attribute"
                 )
             with self.drawn.drawing_from(window), self.autocast():
                 yield
-        finally:
-            _set_training(now)
-
-
-def _set_training(modes: Iterable[tuple[nn.Module, bool]]) -> None:
-    for module, training in modes:
-        module.training = training
 
 
 def _autocast(device: str) -> Callable[[], AbstractContextManager[object]]:

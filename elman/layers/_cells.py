@@ -65,13 +65,18 @@ class Cells(Layer):
     ) -> tuple[tuple[tuple[str, str], ...], ...]:
         """Make every parameter; of each layer and direction, the names that its cell has for them and those here."""
         names = []
-        for k, cell in enumerate(self._cells):
-            for suffix in ("", "_reverse")[: self._directions]:
-                names.append(tuple((name, f"{name}_l{k}{suffix}") for name, _ in cell.named_parameters()))
-                for name, full in names[-1]:
-                    value = torch.empty(cell.get_parameter(name).shape, device=device, dtype=dtype)
-                    self.register_parameter(full, nn.Parameter(value))
+        for i in range(self.num_layers * self._directions):
+            cell = self._cells[i // self._directions]
+            names.append(tuple((name, f"{name}{self._suffix(i)}") for name, _ in cell.named_parameters()))
+            for name, full in names[-1]:
+                value = torch.empty(cell.get_parameter(name).shape, device=device, dtype=dtype)
+                self.register_parameter(full, nn.Parameter(value))
         return tuple(names)
+
+    def _suffix(self, i: int) -> str:
+        """Behind the names of what belongs to the i-th direction of all layers: _l0, _l0_reverse, _l1."""
+        k, back = divmod(i, self._directions)
+        return f"_l{k}_reverse" if back else f"_l{k}"
 
     def _around(self, cell: Cell) -> nn.Module:
         """A cell with what the options put around it."""

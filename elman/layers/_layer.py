@@ -9,6 +9,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from elman.bptt import Full, Mode
 from elman.bptt._influence import carried
+from elman.layers._label import Names
 from elman.layers._layout import Layout, Packed, Ragged, checked_lengths
 from elman.through_time import Output
 
@@ -20,6 +21,10 @@ class Layer(nn.Module):
 
     batch_first: bool
     bptt: Mode
+
+    def _names_of(self, of: Any) -> Names:
+        """What belongs to a call of the engine is called here."""
+        raise NotImplementedError
 
     def _mode(self, of_call: object) -> Mode:
         """How the gradient goes back through time: as the call says, or else the layer."""

@@ -40,6 +40,7 @@ class Layout:
 
     def __init__(self, input: Tensor, batch_first: bool) -> None:
         self.batched, self.batch_first = input.dim() == 3, batch_first
+        self.T = input.shape[1 if self.batched and batch_first else 0]
         self.B = input.shape[0 if batch_first else 1] if self.batched else 1
 
     def rows(self, input: Tensor) -> Tensor:
@@ -81,7 +82,7 @@ class Packed(Layout):
     def __init__(self, input: PackedSequence) -> None:
         self.batched, self.input = True, input
         self.sizes: Tensor = input.batch_sizes
-        self.B = int(self.sizes[0])
+        self.T, self.B = len(self.sizes), int(self.sizes[0])
 
     def rows(self, input: Any) -> Tensor:
         """As they are."""
@@ -157,7 +158,6 @@ class Ragged(Packed):
     @_unseen
     def __init__(self, input: Tensor, lengths: NDArray[np.int64], batch_first: bool) -> None:
         Layout.__init__(self, input, batch_first)
-        self.T = input.shape[1 if self.batched and batch_first else 0]
         self.none = not bool(lengths.any())  # of the sequences has a step: the engine is given one of each, to forget
         real = np.maximum(lengths, int(self.none))
         self.order = np.argsort(-real, kind="stable")

@@ -10,10 +10,12 @@ from torch.nn.utils.rnn import PackedSequence
 
 from elman.bptt import Full, Mode
 from elman.layers._around import Watched, prefix
+from elman.layers._label import Label, Names, state_names
 from elman.layers._layer import Layer, Lengths, output_in
 from elman.layers._layout import Layout
 from elman.layers._trajectory import Trajectory, output_of, trajectory
 from elman.through_time import State, each, known_executor
+from elman.through_time.observed import Piece, labelled
 
 
 class Recurrent(Layer):
@@ -190,7 +192,14 @@ class Recurrent(Layer):
         around = prefix(step, self.cell)
         named = chain(self.cell.named_parameters(), self.cell.named_buffers())
         values = {around + name: value for name, value in named}
-        return mode.run(step, values, x, states[0] if single else states, self.executor, layout.sizes)
+        # Nobody is told of what is watched: what it returns of states are copies.
+        with labelled(None if around else Piece(Label(self, (len(states), around), layout))):
+            return mode.run(step, values, x, states[0] if single else states, self.executor, layout.sizes)
+
+    def _names_of(self, of: tuple[int, str]) -> Names:
+        """Of a cell with so many states, whose parameters have a prefix from what stands around it."""
+        count, around = of
+        return Names(state_names(self.cell, count), lambda name: f"cell.{name.removeprefix(around)}")
 
 
 class _Function(nn.Module):

@@ -1,6 +1,7 @@
 """Stacks of cells in the conventions of torch.nn."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from elman.bptt import Full, Mode
 from elman.cells._cell import Cell
 from elman.layers._cells import Cells
 from elman.layers._joint import joint_names
+from elman.layers._label import Label, Names, state_names
 from elman.layers._layer import Lengths
 from elman.layers._layout import Layout
 from elman.layers._options import (
@@ -28,6 +30,7 @@ from elman.layers._options import (
 from elman.layers._step import Steps
 from elman.layers._trajectory import Trajectory, output_of, trajectory
 from elman.through_time import Output, State, each, known_executor
+from elman.through_time.observed import Piece, labelled
 
 
 class Stack(Cells):
@@ -249,7 +252,8 @@ class Stack(Cells):
         flat = tuple(state[k] for k in range(self.num_layers) for state in states)
         self._carry_in(hx, flat, layout)
         values = [self._values_of(step, k) for k, step in enumerate(self._steps)]
-        outputs, finals = mode.run(self._joint[0], joint_names(values), x, flat, self.executor, layout.sizes)
+        with labelled(Piece(Label(self, range(self.num_layers), layout))):
+            outputs, finals = mode.run(self._joint[0], joint_names(values), x, flat, self.executor, layout.sizes)
         assert isinstance(outputs, Tensor)
         count = len(states)
         return outputs, [each(finals)[k : k + count] for k in range(0, len(finals), count)]
@@ -283,9 +287,23 @@ class Stack(Cells):
             back = i % self._directions == 1
             state: State = states[0][i] if len(states) == 1 else tuple(state[i] for state in states)
             rows = layout.reversed(x) if back else x
-            outputs, final = mode.run(step, self._values_of(step, i), rows, state, self.executor, layout.sizes)
+            watched = step is self._watched[k]  # of which nobody is told: what it returns of states are copies
+            with labelled(None if watched else Piece(Label(self, (i,), layout, back))):
+                outputs, final = mode.run(step, self._values_of(step, i), rows, state, self.executor, layout.sizes)
             found.append((_reversed(outputs, layout) if back else outputs, final))
         return found
+
+    def _names_of(self, of: Sequence[int]) -> Names:
+        """Of a call that runs the cells of these layers, or directions of layers."""
+        suffixes = [self._suffix(i) for i in of]
+        letters = state_names(self._cells[0], len(self._widths))
+        states = tuple(f"{letter}{suffix}" for suffix in suffixes for letter in letters)
+        return Names(states, partial(self._full_name, suffixes), suffixes[0] if len(suffixes) == 1 else "")
+
+    def _full_name(self, suffixes: Sequence[str], name: str) -> str:
+        """What a parameter is called here, of one cell or of the joint one, and of whatever stands around it."""
+        k = int(name.split(".")[1]) if name.startswith("cells.") else 0
+        return f"{name.rpartition('.')[2]}{suffixes[k]}"
 
 
 def _side_by_side(directions: list[Any]) -> Tensor:

@@ -36,7 +36,7 @@ def draw(metrics: Path, picture: Path, ylabel: str, baseline: tuple[str, float] 
     axes.set(xlabel="epoch", ylabel=ylabel, xlim=(0, None))
     losses = [*train["smooth"].slice(len(train) // 50), *validation["val_loss"], *([baseline[1]] if baseline else [])]
     if losses:
-        axes.set_ylim(*_limits(losses))
+        axes.set_ylim(*limits(losses))
     axes.grid(alpha=0.3)
     axes.legend(loc="upper right")
     data = io.BytesIO()
@@ -44,7 +44,7 @@ def draw(metrics: Path, picture: Path, ylabel: str, baseline: tuple[str, float] 
     write_whole(picture, data.getvalue())
 
 
-def _limits(losses: list[float]) -> tuple[float, float]:
+def limits(losses: list[float]) -> tuple[float, float]:
     """A little room around them. The caller leaves out the first steps, whose fall from chance would press all that
     follows into a line.
     """

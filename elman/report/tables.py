@@ -1,13 +1,11 @@
 """Tables in the terminal."""
 
-from typing import Any
-
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from elman.report import facts
 from elman.runs import Run
-from elman.words import clock_time
 
 
 def console() -> Console:
@@ -22,41 +20,30 @@ def scores(rows: dict[str, dict[str, float]], console: Console) -> None:
     for column in next(iter(rows.values())):
         table.add_column(column.replace("_", " "), justify="right")
     for name, values in rows.items():
-        table.add_row(name, *(f"{value:,.4f}" if value < 100 else f"{value:,.1f}" for value in values.values()))
+        table.add_row(name, *map(in_words, values.values()))
     console.print(table)
+
+
+def in_words(value: float) -> str:
+    """A score with as many digits as can be of interest.
+
+    >>> in_words(1.5868), in_words(1234.5678)
+    ('1.5868', '1,234.6')
+    """
+    return f"{value:,.4f}" if value < 100 else f"{value:,.1f}"
 
 
 def describe(run: Run, console: Console) -> None:
     """Print what a run is."""
-    config = run.config
     table = Table(box=box.SIMPLE, show_header=False)
     table.add_column("", style="bold")
     table.add_column("", overflow="fold")
     table.add_row("run", str(run.path))
-    table.add_row("task", f"{config['task']}, by elman {config['elman']}")
-    for key in ("data", "model", "options", "training"):
-        table.add_row(
-            key, ", ".join(f"{name} {_value(value)}" for name, value in config[key].items() if value is not None)
-        )
-    ended = config.get("ended")
-    if ended:
-        table.add_row("ended", f"after {ended['steps']:,} steps, {clock_time(ended['seconds'])} of training")
-    else:
-        table.add_row("ended", f"not yet; go on with: elman train {config['task']} --resume {run.path}")
-    files = sorted(f"{p.relative_to(run.path)} ({_size(p.stat().st_size)})" for p in run.path.rglob("*") if p.is_file())
-    table.add_row("files", "\n".join(files))
+    table.add_row("task", facts.task(run))
+    for key, values in facts.settings(run).items():
+        table.add_row(key, ", ".join(f"{name} {value}" for name, value in values.items()))
+    table.add_row("ended", facts.ended(run))
+    table.add_row("files", "\n".join(facts.files(run)))
     console.print(table)
-    if config.get("scores"):
-        scores(config["scores"], console)
-
-
-def _value(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def _size(size: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            break
-        size, unit = size / 1000, {"B": "kB", "kB": "MB", "MB": "GB"}[unit]
-    return f"{size:.0f} {unit}"
+    if run.config.get("scores"):
+        scores(run.config["scores"], console)

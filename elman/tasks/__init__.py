@@ -7,5 +7,5 @@ TASKS = ("text",)
 
 
 def command_of(task: str) -> ModuleType:
-    """The module that holds a task's `train`, `evaluate` and `generate`; it imports nothing heavy."""
+    """The module of a task's `train`, `evaluate`, `generate`, `flow`, `network`, `show`; it imports nothing heavy."""
     return import_module(f"elman.tasks.{task}.command")

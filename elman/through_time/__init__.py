@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from torch import Tensor, nn
 
 from elman.through_time import loop
-from elman.through_time.loop import State, each
+from elman.through_time.loop import each
 from elman.through_time.named import named
-from elman.through_time.outputs import Output
+from elman.through_time.outputs import Output, State
 
 __all__ = ["EXECUTORS", "Output", "State", "each", "known_executor", "named", "run"]
 

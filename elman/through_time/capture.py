@@ -19,9 +19,9 @@ from elman.through_time import loop
 from elman.through_time.check import check
 from elman.through_time.draws import Draw
 from elman.through_time.effects import Unread, nothing_cached, without_effects
-from elman.through_time.loop import State, each, parted
+from elman.through_time.loop import each, parted
 from elman.through_time.named import seen
-from elman.through_time.outputs import Form, Output, form, joined, row_width
+from elman.through_time.outputs import Form, Output, State, form, joined, row_width
 from elman.through_time.recorder import Recorder
 from elman.through_time.refused import CannotCapture
 from elman.through_time.seed import seeded

@@ -1,7 +1,9 @@
 """What an attribute of a cell says, as a value that can be compared with what it says later."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -30,3 +32,29 @@ def options_of(cell: nn.Module) -> tuple[Any, ...]:
         tuple((name, frozen(value)) for name, value in vars(module).items() if name not in BASE)
         for module in cell.modules()
     )
+
+
+class Stand(NamedTuple):
+    """How a cell stands: training or evaluation, of each of its modules, and what their attributes say."""
+
+    training: tuple[bool, ...]
+    options: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, cell: nn.Module) -> "Stand":
+        """As it is now."""
+        return cls(tuple(module.training for module in cell.modules()), options_of(cell))
+
+
+@contextmanager
+def standing(cell: nn.Module, stand: Stand) -> Iterator[bool]:
+    """Within, a cell is in training or in evaluation as it was then; and whether all else is as it was."""
+    modules = list(cell.modules())
+    now = [module.training for module in modules]
+    try:
+        for module, training in zip(modules, stand.training, strict=False):
+            module.training = training
+        yield options_of(cell) == stand.options
+    finally:
+        for module, training in zip(modules, now, strict=True):
+            module.training = training

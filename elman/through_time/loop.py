@@ -9,9 +9,11 @@ from typing import TypeGuard, TypeVar
 import torch
 from torch import Tensor, nn
 
-from elman.through_time.outputs import Output, stacked
+from elman.through_time.observed import ran
+from elman.through_time.outputs import Output, State, stacked
+from elman.through_time.outputs import each as outputs_of
+from elman.through_time.tape import Tape
 
-State = Tensor | tuple[Tensor, ...]
 One = TypeVar("One", int, Tensor)
 
 
@@ -72,9 +74,9 @@ def _check_shapes(cell: nn.Module, before: State, after: State) -> None:
 
 
 class _Unrolled(nn.Module):
-    def __init__(self, cell: nn.Module) -> None:
+    def __init__(self, cell: nn.Module, tape: Tape | None) -> None:
         super().__init__()
-        self.cell = cell
+        self.cell, self.tape = cell, tape
         self.set_anew: dict[str, Tensor] = {}  # buffers in whose place the steps have put another
 
     def forward(self, x: Tensor, state: State, sizes: Tensor | None) -> tuple[Output, State]:
@@ -89,11 +91,17 @@ class _Unrolled(nn.Module):
             if not outputs:
                 _check_shapes(self.cell, state, new)
             state = new
+            if self.tape is not None:
+                state = _like(new, self.tape.step(each(new)))
+                output = each(state)[0] if output is each(new)[0] else output
             outputs.append(output)
         self.set_anew = {name: b for name, b in self.cell.named_buffers() if b is not given.get(name)}
         if ended:
             state = _like(state, [torch.cat(parts) for parts in zip(each(state), *reversed(ended), strict=True)])
-        return stacked(outputs, packed=sizes is not None), state
+        result = stacked(outputs, packed=sizes is not None)
+        if self.tape is not None:
+            state = _like(state, self.tape.end(outputs_of(result), each(state)))
+        return result, state
 
 
 def _like(state: State, states: Sequence[Tensor]) -> State:
@@ -127,7 +135,8 @@ def run(
     """Run `cell` over `x`, as `elman.through_time.run` says."""
     # One functional call around the whole loop: its bookkeeping is paid once and not at every step.
     named = {f"cell.{name}": value for name, value in parameters.items()}
-    unrolled = _Unrolled(cell)
+    call = ran(cell, parameters, x, state, sizes)
+    unrolled = _Unrolled(cell, None if call is None else Tape(call))
     result: tuple[Output, State] = called(unrolled, named, x, state, sizes)  # type: ignore[assignment]
     for name, value in unrolled.set_anew.items():
         module, _, buffer = name.rpartition(".")

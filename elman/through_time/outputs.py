@@ -1,4 +1,4 @@
-"""What a step gives besides its state: a tensor, or several by name, which lie side by side in one row."""
+"""What a step gives: its state, and an output, a tensor or several by name, which lie side by side in one row."""
 
 from collections.abc import Sequence
 from math import prod
@@ -6,6 +6,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+State = Tensor | tuple[Tensor, ...]
 Output = Tensor | dict[str, Tensor]
 Form = tuple[tuple[str, tuple[int, ...]], ...]  # names and shapes without the batch; "" is the only one's name
 
@@ -25,7 +26,7 @@ def joined(output: Output, lead: int = 1) -> Tensor:
     """All side by side, behind the `lead` axes of batch and time."""
     if isinstance(output, Tensor) and output.dim() == lead + 1:
         return output
-    rows = [v.flatten(lead) if v.dim() > lead else v.unsqueeze(-1) for v in _values(output)]
+    rows = [v.flatten(lead) if v.dim() > lead else v.unsqueeze(-1) for v in each(output)]
     return torch.cat(rows, -1)
 
 
@@ -45,5 +46,6 @@ def stacked(outputs: Sequence[Output], packed: bool = False) -> Output:
     return {name: joined_up([output[name] for output in outputs]) for name in first}  # type: ignore[index]
 
 
-def _values(output: Output) -> Sequence[Tensor]:
+def each(output: Output) -> Sequence[Tensor]:
+    """The outputs of an output, whether there is one or several."""
     return (output,) if isinstance(output, Tensor) else tuple(output.values())

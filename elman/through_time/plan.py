@@ -64,18 +64,22 @@ class Plan:
         return sum(width(node) for node, _ in self.kept)
 
 
-def plan(step: Step) -> Plan:
+def plan(step: Step, observed: bool = False) -> Plan:
     """Plan a step.
+
+    Args:
+        step: as captured.
+        observed: the backward loop also leaves behind, as `gradient0` and so on, what arrives at each of the states.
 
     Raises:
         CannotCapture: for what the table of operations does not have, or rows that depend on each other.
     """
-    return _Planner(step).plan()
+    return _Planner(step, observed).plan()
 
 
 class _Planner:
-    def __init__(self, step: Step) -> None:
-        self.step = step
+    def __init__(self, step: Step, observed: bool) -> None:
+        self.step, self.observed = step, observed
         self.domain = domains(step)
         for node, domain in self.domain.items():
             node.meta["domain"] = domain
@@ -104,7 +108,7 @@ class _Planner:
         reductions = self._reductions()
         late = depends(self.step, [n for n in rows if n in self.of_backward and n not in ancestors(self.d_states)])
         frontier = self._frontier(late, reductions, backward_memory)
-        roots = [*frontier.items(), *self._next_cotangents()]
+        roots = [*self._gradients(), *frontier.items(), *self._next_cotangents()]
         if self.dx is not None and self.dx not in late:
             # No product stands between: the loop has it at hand.
             roots.append((self.dx, self._dx_place()))
@@ -170,6 +174,11 @@ class _Planner:
             for i, node in enumerate(self.d_states)
             if node is not None
         ]
+
+    def _gradients(self) -> Stores:
+        """Of a backward pass that somebody looks at, what arrives at each state."""
+        places = ((d, Place(Buffer(f"gradient{i}", width(d), Kind.STEP))) for i, d in enumerate(self.cotangents))
+        return list(places) if self.observed else []
 
     def _reductions(self) -> list[Node]:
         sums = [n for n in self.step.graph.nodes if self.domain.get(n) is Domain.SUM]

@@ -21,6 +21,7 @@ class TrainingOptions:
         clip: the norm that gradients are scaled down to; 0 for never.
         patience: validations without a new best after which training ends; 0 for never.
         seed: of the initial weights and of dropout.
+        flow_every: steps from one look at the gradient's way back through time to the next; 0 for never.
     """
 
     epochs: float | None = None
@@ -31,6 +32,7 @@ class TrainingOptions:
     clip: float = 1.0
     patience: int = 0
     seed: int = 0
+    flow_every: int = 0
 
     def lr_at(self, done: float) -> float:
         """The learning rate when this share (0 to 1) of the training is done.

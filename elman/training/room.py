@@ -11,10 +11,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from elman.errors import BadInput
+from elman.flow import draw
 from elman.runs import Run
 from elman.training.bar import Bar
 from elman.training.callbacks import Alarm, Clock, Keeper
 from elman.training.checkpoints import WholeCheckpoints, steps_done
+from elman.training.flow import FlowLog
 from elman.training.lesson import ENDLESS, Lesson, Steps
 from elman.training.metrics import MetricsFile
 from elman.training.options import TrainingOptions
@@ -53,15 +55,19 @@ def fit(
     clock = Clock(options, total, began)
     keeper = Keeper(run, clock, per_epoch)
     callbacks: list[Callback] = [Alarm(), clock, keeper, Bar(console, clock, task.unit)]
+    done = _checkpointed(run) if resume else 0
+    if options.flow_every:
+        callbacks.append(FlowLog(run.path / "flow.csv", options.flow_every, options.clip, done))
     if options.patience:
         callbacks.append(EarlyStopping("val_loss", patience=options.patience, check_finite=False))
-    done = _checkpointed(run) if resume else 0
     trainer = _trainer(run, callbacks, total, per_epoch, options.clip, done)
     lesson, steps = Lesson(task, options), Steps(task.train, total)
     try:
         trainer.fit(lesson, steps, task.validation, ckpt_path=run.last if resume else None, weights_only=True)
     except SystemExit:  # what Lightning makes of a KeyboardInterrupt
         raise KeyboardInterrupt from None
+    if options.flow_every:
+        draw.history(run.path / "flow.csv", run.path / "flow.png")
     assert keeper.best is not None, "Lightning ends every training with a validation"
     return Outcome(clock.step, clock.seconds, keeper.best)
 

@@ -1,5 +1,6 @@
 """What autograd promises holds for the native executor, and derivatives that only the loop has go there."""
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+import elman
 from elman.through_time import EXECUTORS
 from tests.cases import as_function, call, cotangents
-from tests.native.pairs import LAYERS, B, Build, D, Layer, T, forward_and_backward, native, on_loop, problem
+from tests.native.pairs import LAYERS, B, Build, D, H, Layer, T, forward_and_backward, native, on_loop, problem
 from tests.tolerances import all_close, close
 
 pytestmark = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
@@ -229,3 +231,19 @@ def test_grad_of_functions(build: Build) -> None:
         torch.func.grad(loss(loop), argnums=every)(*inputs),
         "gradients",
     )
+
+
+def test_a_gradient_of_a_gradient_is_that_of_the_cell_as_it_was() -> None:
+    """A deep copy in evaluation, a mean teacher say, has the same plan; and so has the layer itself a moment later."""
+    layer = elman.GRU(D, H, zoneout=0.5, executor="native").double()
+    x = torch.randn(T, B, D, dtype=torch.float64)
+    teachers = [copy.deepcopy(layer) for _ in range(8)]
+    for teacher in teachers:
+        teacher(x)[0].sum().backward()
+        teacher.eval()
+    outputs, _ = layer(x)
+    plain = torch.autograd.grad(outputs.sin().sum(), [*layer.parameters()], retain_graph=True)
+    layer.eval()
+    again = torch.autograd.grad(outputs.sin().sum(), [*layer.parameters()], create_graph=True)
+    all_close(again, plain, "gradients")
+    assert not layer.training

@@ -2,13 +2,19 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from elman import options as shared
 from elman.options import choice, positive, real, whole
 from elman.tasks.text.options import KINDS, TextOptions
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from elman.flow import Recording
+    from elman.report.shown import Shown
 
 
 def train(
@@ -36,6 +42,7 @@ def train(
     clip: shared.Clip = 1.0,
     patience: shared.Patience = 0,
     seed: shared.Seed = 0,
+    flow_every: shared.FlowEvery = 0,
     encoding: shared.Encoding = "utf-8",
     out: shared.Out = None,
     resume: shared.Resume = None,
@@ -53,7 +60,7 @@ def train(
         return work.resume(resume, file, epochs, minutes, patience, given, began)
     if epochs is None and minutes is None:
         minutes = 3.0
-    training = TrainingOptions(epochs, minutes, optimizer, lr, schedule, clip, patience, seed)
+    training = TrainingOptions(epochs, minutes, optimizer, lr, schedule, clip, patience, seed, flow_every)
     text = TextOptions(tokens, vocabulary, cell, hidden, layers, embed, dropout, bptt, batch)
     return work.start(file, encoding, text, training, out, began)
 
@@ -86,3 +93,35 @@ def evaluate(
     from elman.tasks.text import use
 
     use.evaluate(run, file, encoding)
+
+
+def flow(
+    run: shared.RunFolder,
+    file: Annotated[
+        Path | None, typer.Argument(help="A text.", metavar="FILE", show_default="that of the training")
+    ] = None,
+    steps: Annotated[int, whole("How many steps to look at, from one end to the other.", 2)] = 128,
+    sequences: Annotated[int, whole("How many pieces of the text side by side.", 1)] = 16,
+    encoding: shared.Encoding = "utf-8",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the pictures.", metavar="FOLDER", show_default="RUN/flow")
+    ] = None,
+) -> None:
+    """Look at how the gradient of a trained model goes back through time: measured, judged, drawn."""
+    from elman.tasks.text import use
+
+    use.flow(run, file, encoding, steps, sequences, out)
+
+
+def network(run: Path, gradients: bool) -> "tuple[nn.Module, Recording | None]":
+    """The trained model of a run, and if they are wanted, the gradients of a backward pass."""
+    from elman.tasks.text import use
+
+    return use.network(run, gradients)
+
+
+def show(run: Path) -> "Shown":
+    """What the report of a run shows that only this task can tell."""
+    from elman.tasks.text.show import show
+
+    return show(run)

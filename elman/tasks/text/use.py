@@ -3,17 +3,24 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from elman.errors import BadInput
 from elman.files import read_text
+from elman.flow import Recording, record
+from elman.report import flow as report
 from elman.report import tables
 from elman.runs import Run, open_run
-from elman.tasks.text import sample, score, tokens
+from elman.tasks.text import corpus, sample, score, tokens
 from elman.tasks.text.model import LanguageModel
 from elman.tasks.text.ngram import NGram
+from elman.tasks.text.streams import streams
+
+STEPS, SEQUENCES = 128, 16  # that are looked at, where nothing else is said
 
 
 def load(path: Path) -> tuple[Run, LanguageModel, Tokenizer]:
@@ -66,6 +73,45 @@ def generate(
             out.write(piece)
             out.flush()
     out.write("\n")
+
+
+def flow(path: Path, file: Path | None, encoding: str, steps: int, sequences: int, out: Path | None) -> None:
+    """Print what the gradient does on its way back through time, and draw it."""
+    run, model, tokenizer = load(path)
+    ids = tokens.encode(tokenizer, corpus.read(*_source(run, file, encoding)))
+    if len(ids) <= steps:
+        name = _source(run, file, encoding)[0] or corpus.DEFAULT
+        raise BadInput(f"{name}: expected more than {steps} tokens (--steps), got {len(ids)}; give fewer --steps")
+    console = tables.console()
+    recording, _ = recorded(model, ids, steps, sequences)
+    report.show(recording, console, out or path / "flow", path / "flow.csv")
+
+
+def network(path: Path, gradients: bool) -> tuple[LanguageModel, Recording | None]:
+    """The trained model of a run, and if they are wanted, the gradients of a backward pass on the run's text."""
+    run, model, tokenizer = load(path)
+    if not gradients:
+        return model, None
+    ids = tokens.encode(tokenizer, corpus.read(*_source(run, None, "")))
+    return model, recorded(model, ids, min(STEPS, len(ids) - 1), SEQUENCES)[0]
+
+
+def _source(run: Run, file: Path | None, encoding: str) -> tuple[Path | None, str]:
+    """This file and its encoding, or those of the run's text."""
+    data = run.config["data"]
+    own = Path(data["file"]) if data.get("file") else None
+    return (file, encoding) if file else (own, data.get("encoding", "utf-8"))
+
+
+def recorded(model: LanguageModel, ids: NDArray[np.integer], steps: int, sequences: int) -> tuple[Recording, int]:
+    """A backward pass through so many steps of pieces of a text, and how many of these there are: fewer than asked for
+    in a short text.
+    """
+    sequences = min(sequences, (len(ids) - 1) // steps)
+    with record(model) as recording:
+        loss, count, _ = model.loss(streams(ids, sequences, steps)[0], None)
+        (loss / count).backward()
+    return recording, sequences
 
 
 def evaluate(path: Path, file: Path, encoding: str) -> None:

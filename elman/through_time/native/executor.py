@@ -125,6 +125,7 @@ class Native:
         of_x: bool,
         of_states: bool,
         of_parameters: bool,
+        gradients: Sequence[Tensor] = (),
     ) -> tuple[Tensor | None, list[Tensor], list[Tensor | None]]:
         """Run the backward loop, and what comes after it.
 
@@ -141,6 +142,7 @@ class Native:
             of_x: whether the gradient of x is wanted.
             of_states: whether those of the initial states are.
             of_parameters: whether those of the parameters are.
+            gradients: of an observed plan, where to leave what arrives at each state after every step.
 
         Returns:
             The gradients of x, of the initial states and of the parameters: of what was asked for.
@@ -159,6 +161,8 @@ class Native:
         dx = torch.empty_like(x) if plan.dx is not None and (of_x or after or plan.loop_makes_dx) else None
         if dx is not None:
             call.along("dx", dx)
+        for i, gradient in enumerate(gradients):
+            call.along(f"gradient{i}", gradient)
         sums = [x.new_empty(shape) for shape in self._gradients.shapes] if of_parameters else []
         for reduction, value in zip(plan.reductions, sums, strict=False):
             call.point(reduction.nodes[0].name, value)

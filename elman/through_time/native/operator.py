@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from elman.through_time import loop
 from elman.through_time.draws import Given, drawn
-from elman.through_time.native.registry import compiled, known
-from elman.through_time.outputs import joined
+from elman.through_time.native.registry import compiled, known, standing_cell
+from elman.through_time.observed import Piece, Ran, Seen, label, labelled, observed, tell
+from elman.through_time.outputs import apart, joined
+from elman.through_time.outputs import each as outputs_of
 
 _library = torch.library.Library("elman", "DEF")
 _library.define(
@@ -53,12 +55,13 @@ def _backward(
     of_x: bool,
     of_states: bool,
     of_parameters: bool,
+    gradients: Sequence[Tensor] = (),
 ) -> list[Tensor]:
-    native = compiled(plan, x.dtype)
+    native = compiled(plan, x.dtype, observed=bool(gradients))
     x, states = x.contiguous(), [state.contiguous() for state in states]
     outputs, kept = outputs.contiguous(), [k.contiguous() for k in kept]
     dx, d_states, d_parameters = native.backward(
-        dy, d_finals, x, states, parameters, draws, sizes, outputs, kept, of_x, of_states, of_parameters
+        dy, d_finals, x, states, parameters, draws, sizes, outputs, kept, of_x, of_states, of_parameters, gradients
     )
     found = [*([dx] if of_x else []), *d_states, *d_parameters]
     like = _asked(x, states, parameters, of_x, of_states, of_parameters)
@@ -131,7 +134,7 @@ class _Through(torch.autograd.Function):
                 outputs, finals, kept = forward_op(plan, x, states, parameters, draws, sizes, keep)
         else:
             outputs, finals, kept = _forward(plan, x, states, parameters, draws, sizes, keep)
-        ctx.plan, ctx.count, ctx.sizes = plan, count, sizes
+        ctx.plan, ctx.count, ctx.sizes, ctx.label = plan, count, sizes, label()
         ctx.save_for_backward(x, outputs, *rest, *draws, *kept)
         ctx.kept, ctx.draws = len(kept), len(draws)
         ctx.mark_non_differentiable(*kept)
@@ -147,11 +150,12 @@ class _Through(torch.autograd.Function):
         needed = ctx.needs_input_grad[5:]
         asked = needed[0], any(needed[1 : 1 + count]), any(needed[1 + count :])
         if not torch.compiler.is_compiling() and (torch.is_grad_enabled() or _batched((dy, *d_finals))):
-            with torch.enable_grad():
+            with torch.enable_grad(), labelled(ctx.label):
                 found = _by_loop(ctx.plan, dy, d_finals, x, states, parameters, draws, ctx.sizes, needed)
         else:
             op: Callable[..., list[Tensor]] = backward_op if _watched((*d_rest, *saved)) else _backward
-            of = iter(op(ctx.plan, dy, d_finals, x, states, parameters, draws, ctx.sizes, outputs, kept, *asked))
+            given = (ctx.plan, dy, d_finals, x, states, parameters, draws, ctx.sizes, outputs, kept)
+            of = iter(_told(ctx.label, *given, asked) if ctx.label and observed() else op(*given, *asked))
             kinds = [asked[0], *(asked[1] for _ in states), *(asked[2] for _ in parameters)]
             found = [next(of) if wanted else None for wanted in kinds]
         made = known(ctx.plan).plan
@@ -160,6 +164,26 @@ class _Through(torch.autograd.Function):
         reached = (made.dx is not None, *(ended or d is not None for d in made.d_states), *_some(made.d_parameters))
         wanted = zip(found, needed, reached, strict=True)
         return (None, None, None, None, None, *(g if n and r else None for g, n, r in wanted))
+
+
+def _told(
+    label: Piece, plan: str, dy: Tensor | None, d_finals: Sequence[Tensor | None], x: Tensor,
+    states: Sequence[Tensor], parameters: Sequence[Tensor], draws: Sequence[Tensor], sizes: Tensor | None,
+    outputs: Tensor, kept: Sequence[Tensor], asked: tuple[bool, bool, bool],
+) -> list[Tensor]:  # fmt: skip
+    """As `_backward`, and whoever looks is told of it."""
+    gradients = [x.new_empty(*x.shape[:-1], state.shape[1]) for state in states]
+    found = _backward(plan, dy, d_finals, x, states, parameters, draws, sizes, outputs, kept, *asked, gradients)
+    cells, step = known(plan).cells, known(plan).plan.step
+    with standing_cell(plan) as standing:
+        cell = next(iter(cells), None) if standing is None else standing
+    if cell is not None:
+        own = int(bool(step.output))
+        of_outputs = [dy] if dy is None or not own else outputs_of(apart(dy, step.output))
+        state = states[own] if step.single else tuple(states[own:])
+        call = Ran(*label, cell, dict(zip(step.parameters, parameters, strict=True)), x, state, sizes, cells[cell])
+        tell(Seen(call, tuple(of_outputs), tuple(d_finals[own:]), tuple(gradients[own:]), draws))
+    return found
 
 
 def _batched(cotangents: Iterable[Tensor | None]) -> bool:
@@ -190,14 +214,17 @@ def _by_loop(
     x, *rest = (t.view_as(t) for t in (x, *states, *parameters))
     states, parameters = rest[: len(states)], rest[len(states) :]
     entry = known(plan)
-    cell = next(iter(entry.cells), None)
-    if cell is None:
-        raise RuntimeError("the gradient of a gradient needs the cell, which is gone; keep the layer while you use it")
     named = dict(zip(entry.plan.step.parameters, parameters, strict=True))
     own = int(bool(entry.plan.step.output))
     given = states[own] if entry.plan.step.single else tuple(states[own:])
     steps = [values.unbind(0) if sizes is None else values.split(sizes.tolist()) for values in draws]
-    with Given(chain.from_iterable(zip(*steps, strict=True))) if draws else nullcontext():
+    drawn = Given(chain.from_iterable(zip(*steps, strict=True))) if draws else nullcontext()
+    with standing_cell(plan) as cell, drawn:
+        if cell is None:
+            raise RuntimeError(
+                "the gradient of a gradient needs the cell as it was in the forward pass; keep the layer, and its "
+                "attributes, while you use it"
+            )
         outputs, finals = loop.run(cell, named, x, given, sizes)
     results = (joined(outputs, x.dim() - 1), *loop.each(finals))
     pairs = [(result, d) for result, d in zip(results, (dy, *d_finals[own:]), strict=True) if d is not None]

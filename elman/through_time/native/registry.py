@@ -4,13 +4,15 @@ import hashlib
 import threading
 import warnings
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from elman.through_time.capture import MARKERS, capture
-from elman.through_time.frozen import options_of
+from elman.through_time.frozen import Stand, options_of, standing
 from elman.through_time.native.executor import Native
 from elman.through_time.outputs import Form
 from elman.through_time.plan import Plan, plan
@@ -32,10 +34,10 @@ class Planned(NamedTuple):
 
 
 class Known(NamedTuple):
-    """A plan and the living cells that it is of, all with the same equations."""
+    """A plan and the living cells that it is of, all with the same equations, and how they stood then."""
 
     plan: Plan
-    cells: "weakref.WeakSet[nn.Module]"
+    cells: "weakref.WeakKeyDictionary[nn.Module, Stand]"
 
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -43,7 +45,7 @@ _lock = threading.RLock()
 _by_cell: "weakref.WeakKeyDictionary[nn.Module, dict[Any, Planned]]" = weakref.WeakKeyDictionary()
 _warned: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 _by_key: dict[str, Known] = {}
-_compiled: dict[tuple[str, torch.dtype], Native] = {}
+_compiled: dict[tuple[str, torch.dtype, bool], Native] = {}
 
 
 def planned(cell: nn.Module, shapes: Shapes, input_size: int, state_size: Sizes) -> Planned:
@@ -91,7 +93,7 @@ def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, state_size: 
     inputs = [(node.name, node.meta["shape"]) for node in made.inputs]
     described = f"{step.graph} {step.single} {step.output} {step.draws} {inputs}"
     key = hashlib.sha256(described.encode()).hexdigest()[:32]
-    _by_key.setdefault(key, Known(made, weakref.WeakSet())).cells.add(cell)
+    _by_key.setdefault(key, Known(made, weakref.WeakKeyDictionary())).cells[cell] = Stand.of(cell)
     return Planned(key, "", step.output, bool(step.draws))
 
 
@@ -110,12 +112,29 @@ def known(key: str) -> Known:
     return _by_key[key]
 
 
-def compiled(key: str, dtype: torch.dtype) -> Native:
-    """The plan of a key, compiled for a dtype."""
-    found = _compiled.get((key, dtype))
+@contextmanager
+def standing_cell(key: str) -> Iterator[nn.Module | None]:
+    """Within, a living cell of a plan stands as it did when it was planned: in training, say; None if none is left.
+
+    Another may have the same equations now, and others when it is in evaluation.
+    """
+    for cell, stand in list(_by_key[key].cells.items()):
+        with standing(cell, stand) as same:
+            if same:
+                yield cell
+                return
+    yield None
+
+
+def compiled(key: str, dtype: torch.dtype, observed: bool = False) -> Native:
+    """The plan of a key, compiled for a dtype; with a backward loop that is `observed`, for those who ask."""
+    found = _compiled.get((key, dtype, observed))
     if found is None:
         with _lock:
-            found = _compiled.get((key, dtype))
+            found = _compiled.get((key, dtype, observed))
             if found is None:
-                found = _compiled[key, dtype] = Native(_by_key[key].plan, key, dtype)
+                made = _by_key[key].plan
+                name = f"{key} observed" if observed else key
+                found = Native(plan(made.step, observed) if observed else made, name, dtype)
+                _compiled[key, dtype, observed] = found
     return found

@@ -7,12 +7,12 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from elman.through_time import loop
-from elman.through_time.loop import State, each
+from elman.through_time.loop import each
 from elman.through_time.native import registry
 from elman.through_time.native.operator import apply, draw
 from elman.through_time.native.registry import Planned, Sizes
 from elman.through_time.native.step import Step, can_step
-from elman.through_time.outputs import Output, apart, row_width
+from elman.through_time.outputs import Output, State, apart, row_width
 
 DTYPES = (torch.float32, torch.float64)
 

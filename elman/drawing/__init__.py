@@ -1,0 +1,1 @@
+"""Networks as pictures, folded and unfolded."""

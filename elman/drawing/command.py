@@ -1,0 +1,72 @@
+"""`elman draw`. Imports nothing heavy: `--help` has to answer at once."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from elman.cells import SHELF
+from elman.errors import BadInput
+from elman.options import whole
+from elman.runs import open_run
+from elman.tasks import TASKS, command_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from elman.flow import Recording
+
+
+def draw(
+    what: Annotated[
+        str, typer.Argument(help="A cell of the shelf, or the folder of a run.", metavar="WHAT", show_default=False)
+    ],
+    input: Annotated[int | None, whole("Of a cell: D, the width of its input.", 1, show_default="16")] = None,
+    hidden: Annotated[int | None, whole("Of a cell: H, the width of each layer.", 1, show_default="32")] = None,
+    layers: Annotated[int | None, whole("Of a cell: how many layers.", 1, show_default="1")] = None,
+    bidirectional: Annotated[bool, typer.Option("--bidirectional", help="Of a cell: read both ways.")] = False,
+    gradients: Annotated[bool, typer.Option("--gradients", help="Of a run: with those of a backward pass.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="The picture, PNG or SVG.", metavar="FILE", show_default="WHAT.svg")
+    ] = None,
+) -> None:
+    """Draw a recurrent network, folded and unfolded, with the names and shapes of its model."""
+    from elman.drawing.render import check_name
+
+    path = out or Path(f"{what if what in SHELF else Path(what).resolve().name}.svg")
+    check_name(path, "--out " if out else "")
+    sizes = {"--input": input, "--hidden": hidden, "--layers": layers, "--bidirectional": bidirectional or None}
+    given = [name for name, value in sizes.items() if value is not None]
+    if what in SHELF:
+        if gradients:
+            raise BadInput(
+                f"--gradients: expected the folder of a run with it, got the cell {what}, which is not trained"
+            )
+        model, recording = _of_cell(what, input or 16, hidden or 32, layers or 1, bidirectional), None
+    elif not Path(what).exists():
+        raise BadInput(f"{what}: expected a cell, one of {', '.join(SHELF)}, or the folder of a run; found neither")
+    elif given:
+        raise BadInput(f"{given[0]}: expected the name of a cell with it, got {what}, a run, which has its own sizes")
+    else:
+        model, recording = _of_run(Path(what), gradients)
+    from elman.drawing import network
+
+    network.draw(model, path, recording)
+    print(f"drawn: {path}")
+
+
+def _of_cell(name: str, input: int, hidden: int, layers: int, bidirectional: bool) -> "nn.Module":
+    """A stack of a cell, without values."""
+    from elman.cells import by_name
+    from elman.layers import Stack
+
+    return Stack(input, hidden, layers, bidirectional=bidirectional, cell_type=by_name(name), device="meta")
+
+
+def _of_run(path: Path, gradients: bool) -> "tuple[nn.Module, Recording | None]":
+    """The model of a run, and gradients, if they are wanted."""
+    run = open_run(path)
+    if run.config["task"] not in TASKS:
+        raise BadInput(f"{path}: expected a run of {' or '.join(TASKS)}, got one of {run.config['task']!r}")
+    found: tuple[nn.Module, Recording | None] = command_of(run.config["task"]).network(path, gradients)
+    return found

@@ -1,0 +1,136 @@
+"""Drawings as files, by matplotlib."""
+
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+from elman.drawing.scene import MINUS, Arrow, Box, Point, Scene, Text
+from elman.errors import BadInput
+from elman.files import write_whole
+
+FORMATS = (".png", ".svg")
+MARGIN, DPI, ROUND = 12.0, 144, 5.0  # around the picture; dots in an inch of a PNG; radius of corners
+INK, FAINT, GRADIENT = "#1c2733", "#5d6873", "#a8321c"
+FILLS = {"cell": "#dbe7f3", "reverse": "#f6ead3", "module": "#f4f4f4", "delay": "white", "dot": INK}
+COLOURS = {"main": INK, "faint": FAINT, "gradient": GRADIENT}
+HEAD = (7.0, 2.6)  # length of the head of an arrow, and half of its width
+FONTS = {"plain": "DejaVu Sans", "bold": "DejaVu Sans", "mono": "DejaVu Sans Mono", "variable": "DejaVu Sans"}
+
+
+def check_name(path: Path, of: str = "") -> None:
+    """Whether a picture can have this name.
+
+    Raises:
+        BadInput: if it ends with neither .png nor .svg, or is to be where there is no folder.
+    """
+    if path.suffix not in FORMATS:
+        raise BadInput(f"{of}{path}: expected a name that ends with {' or '.join(FORMATS)}")
+    if not path.parent.is_dir():
+        raise BadInput(f"{of}{path}: expected a folder that is there, found none at {path.parent}")
+
+
+def render(scene: Scene, path: Path) -> None:
+    """Write a picture; the same scene gives the same file.
+
+    Raises:
+        BadInput: for a name that no picture can have.
+    """
+    check_name(path)
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    left, bottom, right, top = scene.bounds
+    wide, high = right - left + 2 * MARGIN, top - bottom + 2 * MARGIN
+    figure = Figure(figsize=(wide / 72, high / 72), dpi=DPI, facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(left - MARGIN, right + MARGIN), ylim=(bottom - MARGIN, top + MARGIN))
+    axes.axis("off")
+    for arrow in scene.arrows:
+        _arrow(axes, arrow)
+    for box in scene.boxes:
+        _box(axes, box)
+    for text in scene.texts:
+        write(axes, text)
+    data, kind = io.BytesIO(), path.suffix[1:]
+    metadata = {"Title": scene.title} | ({"Date": None} if kind == "svg" else {"Software": None})
+    with rc_context({"svg.hashsalt": "elman", "svg.fonttype": "path"}):
+        figure.savefig(data, format=kind, metadata=metadata)
+    write_whole(path, data.getvalue())
+
+
+def write(axes: Any, text: Text) -> Any:
+    """Put a text on axes whose unit is a point; returns matplotlib's own."""
+    shown, weight, style = text.text, "bold" if text.look == "bold" else "normal", "normal"
+    math_like = text.look == "variable"
+    if math_like and text.subscript:
+        shown = f"$\\mathit{{{_escaped(text.text)}}}_{{\\mathrm{{{_escaped(text.subscript)}}}}}$"
+    elif math_like:
+        style = "italic"
+    return axes.text(
+        text.x, text.y, shown, ha=text.align, va="baseline", size=text.size, family=FONTS[text.look], weight=weight,
+        style=style, color=COLOURS[text.kind], parse_math=math_like and bool(text.subscript),
+        math_fontfamily="dejavusans", zorder=5,
+    )  # fmt: skip
+
+
+def _escaped(text: str) -> str:
+    """For matplotlib's formulas, in which a minus would stand apart like an operation."""
+    return "".join(
+        f"\\{c}" if c in "_$%#&{}" else f"{{{c}}}" if c in f"{MINUS}+" else c for c in text if c not in "\\^~"
+    )
+
+
+def _box(axes: Any, box: Box) -> None:
+    from matplotlib.patches import FancyBboxPatch
+
+    left, bottom, _, _ = box.bounds
+    rounding = {"delay": 2.0, "dot": box.width / 2}.get(box.kind, ROUND)
+    style = f"round,pad=0,rounding_size={rounding}"
+    axes.add_patch(
+        FancyBboxPatch(
+            (left, bottom), box.width, box.height, boxstyle=style, facecolor=FILLS[box.kind], edgecolor=INK,
+            linewidth=1.1 if box.kind != "module" else 0.8, zorder=3,
+        )
+    )  # fmt: skip
+
+
+def _arrow(axes: Any, arrow: Arrow) -> None:
+    """A line with a white one under it, so that what it crosses is seen to go on; and its head."""
+    from matplotlib.patches import PathPatch, Polygon
+    from matplotlib.path import Path as Line
+
+    gradient = arrow.kind == "gradient"
+    colour, width = GRADIENT if gradient else INK, arrow.width
+    *rest, before, end = arrow.points
+    length, half = HEAD[0] + width / 2, HEAD[1] + width / 2
+    way = math.atan2(end[1] - before[1], end[0] - before[0])
+    ahead = (math.cos(way), math.sin(way))
+    foot = (end[0] - ahead[0] * length, end[1] - ahead[1] * length) if arrow.head else end
+    line = Line(*_rounded([*rest, before, foot]))
+    dashes = (0, (6 / max(width, 1), 2.5 / max(width, 1))) if gradient else "solid"
+    for ink, wide, style, order in (("white", width + 3, "solid", 1), (colour, width, dashes, 1 + gradient)):
+        axes.add_patch(
+            PathPatch(line, fill=False, edgecolor=ink, linewidth=wide, linestyle=style, capstyle="butt", zorder=order)
+        )
+    if arrow.head:
+        side = (-ahead[1] * half, ahead[0] * half)
+        corners = [end, (foot[0] + side[0], foot[1] + side[1]), (foot[0] - side[0], foot[1] - side[1])]
+        axes.add_patch(Polygon(corners, closed=True, facecolor=colour, edgecolor="none", zorder=2))
+
+
+def _rounded(points: list[Point]) -> tuple[list[Point], list[int]]:
+    """A line through points with round corners, as matplotlib takes it."""
+    move, line, curve = 1, 2, 3
+    found, codes = [points[0]], [move]
+    for a, b, c in zip(points, points[1:], points[2:], strict=False):
+        found += [_towards(b, a), b, _towards(b, c)]
+        codes += [line, curve, curve]
+    return [*found, points[-1]], [*codes, line]
+
+
+def _towards(a: Point, b: Point) -> Point:
+    """The point so far from a, on the way to b, as a corner there is round."""
+    length = math.dist(a, b)
+    part = min(ROUND, length / 2) / length if length else 0.0
+    return a[0] + (b[0] - a[0]) * part, a[1] + (b[1] - a[1]) * part

@@ -1,0 +1,219 @@
+"""The steps of a call once more, one by one, from the states that they had."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from elman.through_time import State, each
+from elman.through_time.draws import Given
+from elman.through_time.frozen import standing
+from elman.through_time.loop import called, parted
+from elman.through_time.named import seen as naming
+from elman.through_time.observed import Seen
+from elman.through_time.outputs import each as outputs_of
+
+Row = tuple[Tensor, ...]
+
+
+class Step(NamedTuple):
+    """What a step has computed."""
+
+    outputs: Row
+    states: Row
+    output_is_state: bool  # the first
+    named: dict[str, Tensor]
+
+
+class Replay:
+    """A call whose backward pass was seen, and its steps t = 0 .. T-1, each with a row for every sequence that has it.
+
+    A cell that draws random numbers gets those that it drew.
+
+    Args:
+        seen: what the engine told.
+        parameters: by name, as they were.
+    """
+
+    def __init__(self, seen: Seen, parameters: Mapping[str, Tensor]) -> None:
+        self.seen, self.cell, self.parameters = seen, seen.ran.cell, parameters
+        self._kept = [seen.ran.x, *each(seen.ran.state)]
+        self._versions = [tensor._version for tensor in self._kept]
+
+    # All this is for later: to cut a sequence into its steps takes as long as a small backward pass.
+
+    @cached_property
+    def x(self) -> Sequence[Tensor]:
+        """The input of each step."""
+        return self.by_step(self.seen.ran.x.detach())
+
+    @cached_property
+    def d_states(self) -> list[Sequence[Tensor]]:
+        """Of each state, what arrives at it after each step."""
+        return [self.by_step(d) for d in self.seen.d_states]
+
+    @cached_property
+    def d_outputs(self) -> list[Sequence[Tensor] | None]:
+        """The gradient of each output, of each step."""
+        return [None if d is None else self.by_step(d.detach()) for d in self.seen.d_outputs]
+
+    @cached_property
+    def _draws(self) -> list[list[Tensor] | None]:
+        """The random numbers of each step; None before they are known."""
+        draws = [self.by_step(values) for values in self.seen.draws]
+        return [[values[t] for values in draws] if draws else None for t in range(self.T)]
+
+    @property
+    def T(self) -> int:
+        """How many steps there are."""
+        return len(self.x)
+
+    def by_step(self, values: Tensor) -> Sequence[Tensor]:
+        """The rows of each step."""
+        sizes = self.seen.ran.sizes
+        return values.unbind(0) if sizes is None else values.split(sizes.tolist())
+
+    def d_finals(self, t: int, after: int = 0) -> list[Tensor | None]:
+        """The gradients of the states in which sequences end with step t, with zeros for those that go on."""
+        n, later = len(self.x[t]), after if t + 1 == self.T else len(self.x[t + 1])
+        found: list[Tensor | None] = []
+        for d in self.seen.d_finals:
+            ends = d is not None and later < n
+            found.append(torch.cat((torch.zeros_like(d[:later]), d[later:n])) if ends and d is not None else None)
+        return found
+
+    def own_d_outputs(self, t: int) -> list[Tensor | None]:
+        """The gradients of the outputs of a step, of those that are no state: the others have arrived there."""
+        return [] if self.output_is_state else [None if d is None else d[t] for d in self.d_outputs]
+
+    def direct(self, t: int, after: int = 0) -> Row:
+        """What the loss sends to each state after step t, and not by later steps.
+
+        Args:
+            t: the step.
+            after: how many sequences go on behind the last one.
+        """
+        found = [torch.zeros_like(d[t]) for d in self.d_states]
+        if self.output_is_state and self.d_outputs[0] is not None:
+            found[0] += self.d_outputs[0][t]
+        for total, d in zip(found, self.d_finals(t, after), strict=True):
+            if d is not None:
+                total += d
+        return tuple(found)
+
+    @cached_property
+    def before(self) -> list[Row]:
+        """The states before every step."""
+        return [states for states, _ in self._run]
+
+    def made(self, t: int) -> Step:
+        """What step t has computed."""
+        step = self._run[t][1]
+        assert step is not None
+        return step
+
+    @cached_property
+    def named(self) -> list[dict[str, Tensor]]:
+        """What the cell gives names to, of every step."""
+        return [step.named for _, step in self._run if step is not None]
+
+    @cached_property
+    def output_is_state(self) -> bool:
+        """Whether the output is the first state, and not a value of its own."""
+        first = self._run[0][1]
+        return first is not None and first.output_is_state
+
+    @cached_property
+    def _run(self) -> list[tuple[Row, Step | None]]:
+        self._check()
+        states: Row = tuple(state.detach() for state in each(self.seen.ran.state))
+        found: list[tuple[Row, Step | None]] = []
+        with torch.no_grad(), torch.random.fork_rng([]):
+            if self.seen.ran.random is not None:
+                torch.set_rng_state(self.seen.ran.random)
+            for t in range(self.T):
+                states = tuple(state[: len(self.x[t])] for state in states)
+                step = self.step(t, self.x[t], states, self.parameters)
+                found.append((states, step))
+                states = step.states
+        return [*found, (states, None)]
+
+    def step(self, t: int, x: Tensor, states: Row, parameters: Mapping[str, Tensor], times: int = 1) -> Step:
+        """Take step t, for rows that stand there so many times, one set after the other."""
+        state: State = states[0] if isinstance(self.seen.ran.state, Tensor) else states
+        with standing(self.cell, self.seen.ran.stand) as same, self._given(t, times), naming() as named:
+            if not same:
+                name = self.cell._get_name()
+                raise RuntimeError(f"flow: {name}: expected the cell as it was, got one with another attribute")
+            output, new = parted(self.cell, called(self.cell, parameters, x, state), state)
+        return Step(tuple(outputs_of(output)), each(new), output is each(new)[0], dict(named))
+
+    def _check(self) -> None:
+        if self._versions != [tensor._version for tensor in self._kept]:
+            raise RuntimeError(
+                "flow: expected the input and the initial state as they were in the backward pass, got some that were "
+                "changed in place since; ask before, or record a copy"
+            )
+
+    @contextmanager
+    def _given(self, t: int, times: int) -> Iterator[None]:
+        drawn = self._draws[t]
+        if drawn is None:
+            with Given() as numbers:
+                yield
+            self._draws[t] = numbers.seen
+        elif drawn:
+            # The numbers are drawn, and then those that are given put in their place.
+            with (
+                torch.random.fork_rng([]),
+                Given([values.repeat(times, *[1] * (values.dim() - 1)) for values in drawn]),
+            ):
+                yield
+        else:
+            yield
+
+    def back(
+        self, t: int, d_states: Sequence[Tensor], d_outputs: Sequence[Tensor | None] = (), rows: slice = slice(None)
+    ) -> Row:
+        """The gradients of the states before step t, of many gradients of what it makes.
+
+        Args:
+            t: the step.
+            d_states: of the states after it, (n, rows, H) each.
+            d_outputs: of its outputs, in the same way.
+            rows: of the step's, those that are meant.
+        """
+        n = len(d_states[0])
+        x = self.x[t][rows]
+        given = tuple(state[rows].repeat(n, 1).requires_grad_() for state in self.before[t])
+        with torch.enable_grad():
+            step = self.step(t, x.repeat(n, *[1] * (x.dim() - 1)), given, self.parameters, times=n)
+        pairs = zip((*step.states, *step.outputs), (*d_states, *d_outputs), strict=False)
+        asked = [(value, d.flatten(0, 1)) for value, d in pairs if d is not None and value.requires_grad]
+        if not asked:
+            return tuple(torch.zeros_like(state).unflatten(0, (n, -1)) for state in given)
+        found = torch.autograd.grad(
+            [value for value, _ in asked], given, [d for _, d in asked], allow_unused=True, materialize_grads=True
+        )
+        return tuple(d.unflatten(0, (n, -1)) for d in found)
+
+    def of_parameters(
+        self, t: int, d_states: Sequence[Tensor], d_outputs: Sequence[Tensor | None] = ()
+    ) -> dict[str, Tensor]:
+        """What step t alone makes of the gradients of its parameters, of those (rows, H) of what it makes."""
+        own = self.seen.ran.parameters
+        named = {name: self.parameters[name].detach().requires_grad_() for name in own if own[name].requires_grad}
+        with torch.enable_grad():
+            step = self.step(t, self.x[t], self.before[t], {**self.parameters, **named})
+        pairs = zip((*step.states, *step.outputs), (*d_states, *d_outputs), strict=False)
+        asked = [(value, d) for value, d in pairs if d is not None and value.requires_grad]
+        if not asked:
+            return {name: torch.zeros_like(value) for name, value in named.items()}
+        found = torch.autograd.grad(
+            [value for value, _ in asked], [*named.values()], [d for _, d in asked],
+            allow_unused=True, materialize_grads=True,
+        )  # fmt: skip
+        return dict(zip(named, found, strict=True))

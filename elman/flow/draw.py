@@ -1,0 +1,122 @@
+"""Pictures of a recording, PNG or SVG by the name of the file; lines differ by dashes and marks, not by colour only."""
+
+import io
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from elman.files import write_whole
+from elman.flow.credit import Credit
+from elman.flow.jacobians import Jacobians
+
+if TYPE_CHECKING:
+    from elman.flow.recording import Recording
+
+STYLES = ("-", "--", "-.", ":")
+MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
+MARKED = 8  # marks on a line
+SHOWN = 1e-6  # of the largest value of a map, the smallest that is told apart
+FORMATS = (".png", ".svg")
+
+
+def gradients(recording: "Recording", path: Path) -> None:
+    """The norm of the gradient that arrives at each state, over time: root mean square over sequences."""
+    lines = {name: norms.square().mean(1).sqrt() for name, norms in recording.state_gradients.items()}
+    _lines(path, lines, "step", "norm of the gradient that arrives at the state", log=True)
+
+
+def gates(recording: "Recording", path: Path) -> None:
+    """The mean of every gate over time."""
+    _lines(path, {name: gate.mean for name, gate in recording.gates.items()}, "step", "mean value", log=False)
+
+
+def decay(jacobians: Jacobians, path: Path) -> None:
+    """What is left of a gradient after so many steps back."""
+    _lines(path, jacobians.decay, "steps back", "part of a gradient that is left", log=True, level=("1 %", 0.01))
+
+
+def credit(found: Credit, path: Path) -> None:
+    """How much of the loss at step t arrives at the state after step k, as a map."""
+    from matplotlib.colors import LogNorm
+
+    figure, axes = _figure(6.4, 5.2)
+    norms = found.norms.double().cpu()
+    most = float(norms.nan_to_num(0, 0, 0).max()) or 1.0
+    least = most * SHOWN
+    later = torch.arange(norms.shape[1]) > torch.tensor(found.steps).unsqueeze(1)
+    shown = norms.clamp(min=least).masked_fill(later, float("nan")).numpy()
+    scale = LogNorm(least, most)
+    image = axes.pcolormesh(range(shown.shape[1]), found.steps, shown, norm=scale, cmap="cividis", shading="nearest")
+    axes.invert_yaxis()
+    figure.colorbar(image, label=f"norm of dL$_t$/d {found.name} after step k")
+    axes.set(xlabel="k: step of the state", ylabel="t: step of the loss")
+    _save(figure, path)
+
+
+def singular_values(jacobians: Jacobians, path: Path, window: int = 1) -> None:
+    """Of the Jacobian of each step, or of products over a window: largest, median and smallest, over time."""
+    values = jacobians.singular_values(window).mean(1)
+    lines = {"largest": values[:, 0], "median": values.median(1).values, "smallest": values[:, -1]}
+    over = "of the Jacobian" if window == 1 else f"of the Jacobian of {window} steps"
+    _lines(path, lines, "step" if window == 1 else f"window of {window} steps", f"singular values {over}", log=True)
+
+
+def history(table: Path, path: Path) -> None:
+    """How far a gradient reached in the course of a training, of a flow.csv: one line for every cell."""
+    import polars as pl
+
+    rows = pl.read_csv(table)
+    figure, axes = _figure(7.2, 4.2)
+    names = rows["name"].unique(maintain_order=True)
+    for name, style, mark in zip(names, cycle(STYLES), cycle(MARKS), strict=False):
+        of = rows.filter(pl.col("name") == name)
+        every = max(len(of) // MARKED, 1)
+        axes.plot(of["step"], of["horizon"], style, marker=mark, markevery=every, markersize=4.5, label=name)
+    most = max(rows["steps"])
+    _note(axes, f"all {most} steps", most)
+    axes.set(xlabel="step of the training", ylabel="steps back until 1 % of a gradient is left", ylim=(0, 1.08 * most))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small", loc="lower right")
+    _save(figure, path)
+
+
+def _lines(
+    path: Path, lines: dict[str, Tensor], x: str, y: str, log: bool, level: tuple[str, float] | None = None
+) -> None:
+    figure, axes = _figure(7.2, 4.2)
+
+    for (name, values), style, mark in zip(lines.items(), cycle(STYLES), cycle(MARKS), strict=False):
+        shown = values.double().cpu()
+        shown = shown.where(shown > 0, float("nan")) if log else shown
+        axes.plot(shown.numpy(), style, marker=mark, markevery=max(len(shown) // MARKED, 1), markersize=4.5, label=name)
+    if level is not None:
+        _note(axes, *level)
+    axes.set(xlabel=x, ylabel=y, yscale="log" if log else "linear")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small", ncols=1 + len(lines) // 9)
+    _save(figure, path)
+
+
+def _note(axes: Any, text: str, y: float) -> None:
+    """A line at this height, and what it is."""
+    axes.axhline(y, color="0.4", linewidth=0.8)
+    axes.annotate(text, (1, y), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="0.3")
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    return figure, figure.subplots()
+
+
+def _save(figure: Any, path: Path) -> None:
+    path = Path(path)
+    if path.suffix not in FORMATS:
+        raise ValueError(f"{path}: expected a name that ends with {' or '.join(FORMATS)}")
+    data = io.BytesIO()
+    figure.savefig(data, format=path.suffix[1:])
+    write_whole(path, data.getvalue())

@@ -1,0 +1,74 @@
+"""What the units of a cell do: gates that are always open or shut, units that are always zero."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from elman.flow._call import Call
+
+EDGE = 0.05  # of the range of a gate, at either end: there its derivative is below a fifth of its largest
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The values of a gate, or of a state between fixed ends, over all steps, sequences and units.
+
+    Args:
+        mean: of each step, (T,).
+        low: share of the values within 5 % of the lower end of the range, 0 or -1.
+        high: share within 5 % of the upper end, 1.
+        signed: the lower end is -1.
+    """
+
+    mean: Tensor
+    low: float
+    high: float
+    signed: bool
+
+    @property
+    def saturated(self) -> float:
+        """Share of the values at either end."""
+        return self.low + self.high
+
+    @property
+    def stuck(self) -> float:
+        """Share of the values that pass no gradient on: a gate that is shut, a tanh at either end.
+
+        A gate that is open lets what it multiplies pass, as the forget gate must to remember.
+        """
+        return self.saturated if self.signed else self.low
+
+
+def gates(call: Call) -> dict[str, Gate]:
+    """Of what the cell gives names to; of a cell that names nothing, of its states; where these have fixed ends."""
+    values: dict[str, list[list[Tensor]]] = {}
+    for replay, t, step in call.steps():
+        states = dict(zip(call.label.names.states, replay.made(t).states, strict=True))
+        named = {f"{name}{call.label.names.suffix}": value for name, value in replay.named[t].items()}
+        for name, value in (named or states).items():
+            values.setdefault(name, [[] for _ in range(call.T)])[step].append(value.flatten())
+    of_steps = {name: [torch.cat(step) for step in steps if step] for name, steps in values.items()}
+    found = {name: _gate(steps, signed=name in call.label.names.states) for name, steps in of_steps.items()}
+    return {call.form.format(name): gate for name, gate in found.items() if gate is not None}
+
+
+def _gate(steps: list[Tensor], signed: bool) -> Gate | None:
+    together = torch.cat(steps)
+    least, most = together.min(), together.max()
+    if not (least >= -1 and most <= 1) or least == most == 0:
+        return None
+    bottom = -1 if signed or least < 0 else 0
+    edge = EDGE * (1 - bottom)
+    low, high = (together < bottom + edge), (together > 1 - edge)
+    means = torch.stack([step.mean() for step in steps])
+    return Gate(means, float(low.float().mean()), float(high.float().mean()), bottom < 0)
+
+
+def dead(call: Call) -> dict[str, Tensor]:
+    """Of every state, the units that are zero at every step of every sequence."""
+    alive: list[Tensor] = [torch.zeros(d.shape[-1], dtype=torch.bool) for d in call.d_states]
+    for replay, t, _ in call.steps():
+        for i, state in enumerate(replay.made(t).states):
+            alive[i] |= (state != 0).any(0).cpu()
+    return {name: (~units).nonzero().flatten() for name, units in zip(call.names, alive, strict=True)}

@@ -1,0 +1,137 @@
+"""What a recording means, in words, and what can be done about it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from elman import cells
+from elman.cells._cell import Cell
+from elman.flow._call import Call
+from elman.flow.jacobians import ARRIVES, Jacobians, jacobians
+from elman.flow.units import dead, gates
+from elman.layers import Stack
+
+if TYPE_CHECKING:
+    from elman.flow.recording import Recording
+
+Kind = Literal["healthy", "vanishing", "exploding", "saturated", "dead", "non-finite", "clipped"]
+
+STEPS = 256  # from the last one back, that a verdict looks at
+SEQUENCES = 4
+SHORT = 0.25  # of these steps: a horizon below this is called vanishing
+EXPLODES = 1e3  # times that a gradient grows on its way back
+SATURATED = 0.5  # of the values of a state are stuck, through which all gradients go
+SHUT = 0.9  # of those of a gate, or of another value within the step
+DEAD = 0.1  # of the units of a state
+RULES = 0.9  # of the updates that were clipped
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence of a verdict.
+
+    Args:
+        kind: in one word.
+        name: of the state or gate.
+        text: with the numbers.
+        remedies: options to set, those that fit best first.
+    """
+
+    kind: Kind
+    name: str
+    text: str
+    remedies: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        tried = f" Try {'; '.join(self.remedies)}." if self.remedies else ""
+        return f"{self.kind}: {self.text}.{tried}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a recording means: `str` gives it line by line."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """Each kind that was found, once."""
+        return tuple(dict.fromkeys(finding.kind for finding in self.findings))
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.findings))
+
+
+def verdict(recording: "Recording", clipped: float | None) -> Verdict:
+    """As `Recording.verdict`."""
+    bad = recording.first_non_finite
+    if bad is not None:
+        call = next(call for call in recording.calls.values() if bad.name in call.names)
+        remedies = ("a smaller learning rate (--lr)", *_against_growth(call))
+        return Verdict((Finding("non-finite", bad.name, str(bad), remedies),))
+    findings = [finding for call in recording.calls.values() for finding in _of_call(call)]
+    if clipped is not None and clipped > RULES:
+        text = f"{clipped:.0%} of the updates were clipped: clipping rules the training, and not the learning rate"
+        findings.append(Finding("clipped", "", text, ("a smaller learning rate (--lr)", "a larger --clip")))
+    return Verdict(tuple(findings))
+
+
+def _of_call(call: Call) -> Iterator[Finding]:
+    yield _through_time(call, jacobians(call, SEQUENCES, STEPS))
+    for name, gate in gates(call).items():
+        # What is no state is known to be a gate only in cells of the shelf.
+        limit = SATURATED if name in call.names else SHUT if _cell(call) else 1.0
+        if gate.stuck > limit:
+            ends = f"{gate.low:.0%} at its lower end, {gate.high:.0%} at its upper"
+            text = f"{gate.stuck:.0%} of the values of {name} hardly pass a gradient on ({ends})"
+            yield Finding("saturated", name, text, _against_saturation(call))
+    for (name, units), d in zip(dead(call).items(), call.d_states, strict=True):
+        if len(units) > DEAD * d.shape[-1]:
+            text = f"{len(units)} of the {d.shape[-1]} units of {name} are zero at every step of every sequence"
+            yield Finding("dead", name, text, ("a smaller learning rate (--lr)", 'nonlinearity="tanh"'))
+
+
+def _through_time(call: Call, found: Jacobians) -> Finding:
+    """Whether a gradient that begins at the last step lives on the way back."""
+    name, left = found.longest
+    steps, horizon, most = len(left) - 1, found.horizon[name], float(left.max())
+    rate = f"{found.growth:.3g} times per step"
+    if most > EXPLODES:
+        back = int(left.argmax())
+        text = f"on its way back a gradient of {name} becomes {most:.1e} times as large within {back} steps ({rate})"
+        return Finding("exploding", name, text, _against_growth(call))
+    if horizon is not None and horizon < SHORT * steps:
+        text = (
+            f"of a gradient of {name}, less than {ARRIVES:.0%} is left after {horizon} of {steps} steps back ({rate})"
+        )
+        return Finding("vanishing", name, text, _against_vanishing(call, horizon))
+    reach = f"{ARRIVES:.0%} of it after {horizon}" if horizon is not None else f"{float(left[-1]):.2g} of it after all"
+    return Finding("healthy", name, f"a gradient of {name} reaches back: {reach} of {steps} steps ({rate})")
+
+
+def _against_vanishing(call: Call, horizon: int) -> tuple[str, ...]:
+    cell = _cell(call)
+    shorter = f"a shorter --bptt: beyond {2 * horizon} steps hardly anything is learned"
+    if cell is cells.RNN:
+        return "a cell with gates (--cell lstm, --cell gru)", 'init="orthogonal"', shorter
+    if cell is not None and "f" in cell.order:
+        return "forget_bias=2 or more", 'init="chrono"', shorter
+    return "--cell lstm with forget_bias=2", shorter
+
+
+def _against_growth(call: Call) -> tuple[str, ...]:
+    cell = _cell(call)
+    if cell is cells.RNN:
+        return "clipping (--clip 1)", 'init="orthogonal"', "--cell lstm or --cell gru", "a shorter --bptt"
+    normed = ("layer_norm=True",) if cell in (cells.LSTM, cells.GRU) else ()
+    return "clipping (--clip 1)", *normed, 'init="orthogonal"', "a shorter --bptt"
+
+
+def _against_saturation(call: Call) -> tuple[str, ...]:
+    normed = ("layer_norm=True",) if _cell(call) in (cells.LSTM, cells.GRU) else ()
+    return *normed, "a smaller learning rate (--lr)", "weight decay", "inputs of mean 0 and deviation 1"
+
+
+def _cell(call: Call) -> type[Cell] | None:
+    layer = call.label.layer
+    return layer.cell_type if isinstance(layer, Stack) else None

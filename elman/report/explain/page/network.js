@@ -1,0 +1,102 @@
+// The network of elman/textbook.py, line by line in its letters:
+//   a_t = U x_t + W h_{t-1} + b     h_t = g(a_t)     h_0 = 0     o_t = V h_t + c     y_t = softmax(o_t)
+// Vectors are arrays, matrices arrays of rows. Index 0 holds step 1.
+
+const ACTIVATIONS = {
+  tanh: { value: Math.tanh, slope: (h) => 1 - h * h },
+  sigmoid: { value: (a) => 1 / (1 + Math.exp(-a)), slope: (h) => h * (1 - h) },
+  relu: { value: (a) => Math.max(a, 0), slope: (h) => (h > 0 ? 1 : 0) },
+};
+
+const sum = (values) => values.reduce((s, v) => s + v, 0);
+const dot = (v, w) => sum(v.map((value, i) => value * w[i]));
+const norm = (values) => Math.sqrt(sum(values.flat().map((v) => v * v)));
+const transpose = (M) => M[0].map((_, j) => M.map((row) => row[j]));
+const times = (M, v) => M.map((row) => dot(row, v));
+const outer = (v, w) => v.map((left) => w.map((right) => left * right));
+const product = (M, N) => M.map((row) => transpose(N).map((column) => dot(row, column)));
+const zip = (f, v, w) => v.map((value, i) => (Array.isArray(value) ? zip(f, value, w[i]) : f(value, w[i])));
+const plus = (v, w) => zip((a, b) => a + b, v, w);
+const zeros = (shaped) => zip(() => 0, shaped, shaped);
+
+function softmax(o) {
+  const most = Math.max(...o);
+  const e = o.map((value) => Math.exp(value - most));
+  return e.map((value) => value / sum(e));
+}
+
+function forward(p, x, g) {
+  const a = [],
+    h = [],
+    o = [],
+    y = [];
+  let before = zeros(p.b);
+  for (const x_t of x) {
+    a.push(plus(plus(times(p.U, x_t), times(p.W, before)), p.b));
+    h.push(a.at(-1).map(ACTIVATIONS[g].value));
+    o.push(plus(times(p.V, h.at(-1)), p.c));
+    y.push(softmax(o.at(-1)));
+    before = h.at(-1);
+  }
+  return { a, h, o, y };
+}
+
+// The loss of each step, L_t; their sum is the loss: the cross-entropy averaged over the words.
+const losses = (y, targets) => y.map((y_t, t) => -Math.log(dot(y_t, targets[t])) / y.length);
+
+const outputGradient = (y, targets) => zip((a, b) => (a - b) / y.length, y, targets);
+
+// dh_j/dh_{j-1} = diag(g'(a_j)) W
+function jacobian(p, h_j, g) {
+  return p.W.map((row, i) => row.map((w) => ACTIVATIONS[g].slope(h_j[i]) * w));
+}
+
+// For every step t and every step k up to it: dL_t/dh_k and dL_t/da_k.
+function terms(p, run, dO, g) {
+  return run.h.map((_, t) => {
+    const found = [];
+    let arriving = times(transpose(p.V), dO[t]);
+    for (let k = t; k >= 0; k--) {
+      const da = zip((value, h) => value * ACTIVATIONS[g].slope(h), arriving, run.h[k]);
+      found[k] = { dh: arriving, da };
+      arriving = times(transpose(p.W), da);
+    }
+    return found;
+  });
+}
+
+// What the term of t and k adds to the gradient of U, W and b.
+function term(da, x_k, before) {
+  return { U: outer(da, x_k), W: outer(da, before), b: da };
+}
+
+// The gradient in O(T): what all later steps send back to h_t is carried along instead of summed anew.
+function bptt(p, run, x, dO, g) {
+  const gradient = Object.fromEntries(Object.entries(p).map(([name, w]) => [name, zeros(w)]));
+  let later = zeros(p.b);
+  for (let t = x.length - 1; t >= 0; t--) {
+    const dh = plus(times(transpose(p.V), dO[t]), later);
+    const da = zip((value, h) => value * ACTIVATIONS[g].slope(h), dh, run.h[t]);
+    const added = { ...term(da, x[t], t ? run.h[t - 1] : zeros(p.b)), V: outer(dO[t], run.h[t]), c: dO[t] };
+    for (const name in gradient) gradient[name] = plus(gradient[name], added[name]);
+    later = times(transpose(p.W), da);
+  }
+  return gradient;
+}
+
+function descend(p, gradient, rate) {
+  return Object.fromEntries(
+    Object.keys(p).map((name) => [name, zip((w, dw) => w - rate * dw, p[name], gradient[name])]),
+  );
+}
+
+// Gradient descent from the weights p on: the weights and the loss after every step of it, the untrained ones first.
+function train(p, x, targets, g, rate, steps) {
+  const path = [];
+  for (let step = 0; ; step++) {
+    const run = forward(p, x, g);
+    path.push({ p, loss: sum(losses(run.y, targets)) });
+    if (step === steps) return path;
+    p = descend(p, bptt(p, run, x, outputGradient(run.y, targets), g), rate);
+  }
+}

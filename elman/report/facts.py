@@ -1,0 +1,62 @@
+"""What a run is, in words, for the terminal and for the page."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from elman.errors import BadInput
+from elman.runs import Run
+from elman.words import clock_time
+
+
+def task(run: Run) -> str:
+    """Which task, and by which elman."""
+    return f"{run.config['task']}, by elman {run.config['elman']}"
+
+
+def settings(run: Run) -> dict[str, dict[str, str]]:
+    """All that was given: of the data, the model, the task's options and the training, by name."""
+    return {
+        key: {name: _value(value) for name, value in run.config[key].items() if value is not None}
+        for key in ("data", "model", "options", "training")
+    }
+
+
+def ended(run: Run) -> str:
+    """When the training ended, or how to go on with it.
+
+    Raises:
+        BadInput: if config.json has something else there.
+    """
+    end = run.config.get("ended")
+    if end and not (
+        isinstance(end, dict) and all(isinstance(end.get(key), int | float) for key in ("steps", "seconds"))
+    ):
+        raise BadInput(f"{run.path / 'config.json'}: expected 'ended' to have steps and seconds, got {end!r:.60}")
+    if end:
+        unit = "hours" if end["seconds"] >= 3600 else "minutes"
+        return f"after {end['steps']:,} steps, {clock_time(end['seconds'])} {unit} of training"
+    return f"not yet; go on with: elman train {run.config['task']} --resume {run.path}"
+
+
+def files(run: Run, but: Collection[Path] = ()) -> list[str]:
+    """What is in the folder, with sizes; some files may be left out."""
+    found = (path for path in run.path.rglob("*") if path.is_file() and path not in but)
+    return sorted(f"{path.relative_to(run.path)} ({size(path.stat().st_size)})" for path in found)
+
+
+def size(of: float) -> str:
+    """Bytes as people read them.
+
+    >>> size(4_512_345), size(999)
+    ('4.5 MB', '999 B')
+    """
+    for unit in ("B", "kB", "MB"):
+        if of < 1000:
+            break
+        of, unit = of / 1000, {"B": "kB", "kB": "MB", "MB": "GB"}[unit]
+    return f"{of:.{int(unit in ('MB', 'GB'))}f} {unit}"
+
+
+def _value(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -1,0 +1,63 @@
+"""How the gradient goes back through time, in the terminal and as pictures."""
+
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from elman.flow import Recording, draw
+from elman.table import read
+
+
+def show(recording: Recording, console: Console, folder: Path, history: Path) -> None:
+    """Print a verdict and a table of all cells, and draw the pictures into a folder.
+
+    Args:
+        recording: of a backward pass.
+        console: where to print.
+        folder: of the pictures.
+        history: the flow.csv of the training, which may not be there: it says how often the gradient was clipped.
+    """
+    with console.status("working out how far a gradient reaches"):
+        verdict = recording.verdict(clipped(history))
+        table = _table(recording)
+    console.print(str(verdict), markup=False)
+    console.print(table)
+    folder.mkdir(parents=True, exist_ok=True)
+    with console.status("drawing"):
+        pictures = _pictures(recording, folder)
+    console.print(f"drawn into {folder}: {', '.join(path.name for path in pictures)}", markup=False)
+
+
+def clipped(history: Path) -> float | None:
+    """Which part of the updates was clipped, of those that a flow.csv tells of; None where there is none."""
+    rows = read(history) if history.exists() else []
+    return sum(float(row["clipped"]) for row in rows) / len(rows) if rows else None
+
+
+def _table(recording: Recording) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("gradient of", min_width=max(map(len, recording.state_gradients)))
+    for column in ("1 % left after", "times per step", "at first step", "at last"):
+        table.add_column(column, justify="right")
+    for name in recording.calls:
+        found = recording.jacobians(name)
+        for state, left in found.decay.items():
+            norms = recording.state_gradients[state].square().sum(1).sqrt()
+            horizon = found.horizon[state]
+            table.add_row(
+                state, f"{'more than ' * (horizon is None)}{horizon or len(left) - 1} steps",
+                f"{found.growth:.3f}", f"{float(norms[0]):.2g}", f"{float(norms[-1]):.2g}",
+            )  # fmt: skip
+    return table
+
+
+def _pictures(recording: Recording, folder: Path) -> list[Path]:
+    paths = {name: folder / f"{name}.png" for name in ("gradients", "decay", "credit", "gates")}
+    draw.gradients(recording, paths["gradients"])
+    draw.decay(recording.jacobians(), paths["decay"])
+    draw.credit(recording.credit(steps=64), paths["credit"])
+    if recording.gates:
+        draw.gates(recording, paths["gates"])
+    return [path for path in paths.values() if path.exists()]

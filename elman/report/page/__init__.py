@@ -1,0 +1,111 @@
+"""The page about a run: one HTML file, with all in it that it needs."""
+
+import base64
+import hashlib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+import elman
+from elman.errors import BadInput
+from elman.files import write_whole
+from elman.report import facts, tables
+from elman.report.page import gradient, training
+from elman.report.page.history import history
+from elman.report.shown import Missing, Shown
+from elman.runs import Run
+
+NAME = "report.html"  # in the run's folder, where no other is given
+UNITS = {"clip": "gradient norm", "patience": "validations", "flow_every": "steps", "epochs": "passes over the data"}
+
+
+def target(run: Run, out: Path | None) -> Path:
+    """Where the page goes.
+
+    Raises:
+        BadInput: if no file can be there.
+    """
+    path = out or run.path / NAME
+    if path.is_dir():
+        raise BadInput(f"--out {path}: expected the name of a file, got a folder")
+    if not path.parent.is_dir():
+        raise BadInput(f"--out {path}: expected a folder that is there, found none at {path.parent}")
+    return path
+
+
+def write(run: Run, shown: Shown, path: Path) -> None:
+    """Write the page.
+
+    Args:
+        run: what it is about.
+        shown: what the run's task adds.
+        path: of the file.
+
+    Raises:
+        BadInput: if something in the run is damaged.
+    """
+    console = tables.console()
+    with console.status("working out how far a gradient reaches"):
+        parts = _parts(run, shown, path)
+    data = _html(parts).encode("utf-8", "replace")
+    write_whole(path, data)
+    console.print(
+        f"written: {path} ({facts.size(len(data))}; of these plotly.js {facts.size(len(_plotly()))})", markup=False
+    )
+
+
+def _parts(run: Run, shown: Shown, path: Path) -> dict[str, Any]:
+    scores, changed = training.scores(run), history(run)
+    return {
+        "run": run.path.resolve().name,
+        "version": elman.__version__,
+        "task": facts.task(run),
+        "settings": _settings(run),
+        "units": UNITS | shown.units,
+        "ended": facts.ended(run),
+        "files": facts.files(run, (path, run.path / NAME)),
+        "shown": shown,
+        "scores": scores if isinstance(scores, Missing) else training.table(shown, scores),
+        "losses": training.losses(run, shown, scores),
+        "flow": gradient.flow(shown.flow, None if isinstance(changed, Missing) else changed.clipped),
+        "history": changed,
+    }
+
+
+def _settings(run: Run) -> dict[str, dict[str, str]]:
+    """As `elman info` has them; of the options, those that the model does not tell better."""
+    found = facts.settings(run)
+    return found | {"options": {key: value for key, value in found["options"].items() if key not in found["model"]}}
+
+
+def _html(parts: dict[str, Any]) -> str:
+    page = Environment(
+        loader=FunctionLoader(_template),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":"), "ensure_ascii": False}
+    page.tests["missing"] = lambda part: isinstance(part, Missing)
+    scripts = [_plotly(), _template("page.js")]
+    return page.get_template("page.html").render(
+        parts, style=_template("page.css"), scripts=scripts, hashes=[_hash(script) for script in scripts]
+    )
+
+
+def _template(name: str) -> str:
+    return (resources.files(__name__) / "templates" / name).read_text(encoding="utf-8")
+
+
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return str(get_plotlyjs())
+
+
+def _hash(script: str) -> str:
+    """By which the page's policy knows its own scripts from any that might get in with a sample."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,0 +1,63 @@
+"""How the gradient's way back changed in the course of a training, for the page: flow.csv."""
+
+from dataclasses import dataclass
+
+from elman.flow.history import Row
+from elman.flow.jacobians import ARRIVES
+from elman.report.page import columns
+from elman.report.page.charts import Axis, Chart, Line, level, lines
+from elman.report.shown import Missing
+from elman.runs import Run
+
+STEP = Axis("training step", "step")
+
+
+@dataclass(frozen=True)
+class History:
+    """The charts, and which part of the updates that were looked at was clipped."""
+
+    charts: list[Chart]
+    clipped: float
+
+
+def history(run: Run) -> History | Missing:
+    """Horizon and growth, of every cell.
+
+    Raises:
+        BadInput: if flow.csv cannot be read.
+    """
+    path = run.path / "flow.csv"
+    if not path.exists():
+        return Missing("No history: the training was not asked for one, with --flow-every N.")
+    rows = columns.read(path, ["step", *Row._fields])
+    if not rows:
+        return Missing("No history yet: flow.csv has no rows.")
+    wanted = ["step", "steps", "horizon", "growth", "clipped"]
+    cells = {
+        name: columns.numbers(path, [row for row in rows if row["name"] == name], wanted)
+        for name in dict.fromkeys(row["name"] for row in rows)
+    }
+    clipped = [v for v in next(iter(cells.values()))["clipped"] if v is not None]
+    return History([_horizon(cells), _growth(cells)], sum(clipped) / max(len(clipped), 1))
+
+
+def _horizon(cells: dict[str, columns.Columns]) -> Chart:
+    drawn = _of_each(cells, "horizon")
+    looked = max((v for of in cells.values() for v in of["steps"] if v is not None), default=0.0)
+    says = (
+        f"After how many steps back less than {ARRIVES:.0%} of a gradient is left. On the line of all steps more is "
+        "left than that."
+    )
+    drawn.append(level("all steps that were looked at", drawn[0].x, looked))
+    return lines("horizon", "How far a gradient reaches back", says, STEP, Axis("steps back", "steps back"), drawn)
+
+
+def _growth(cells: dict[str, columns.Columns]) -> Chart:
+    drawn = _of_each(cells, "growth")
+    drawn.append(level("1: neither grows nor fades", drawn[0].x, 1.0))
+    y = Axis("times as large after each step back", "times", format=".4f")
+    return lines("growth", "Growth", "How many times larger a gradient becomes with each step back.", STEP, y, drawn)
+
+
+def _of_each(cells: dict[str, columns.Columns], key: str) -> list[Line]:
+    return [Line(name, *columns.both(of, "step", key)) for name, of in cells.items()]

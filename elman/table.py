@@ -1,0 +1,38 @@
+"""A CSV file that grows row by row in the course of a training, and goes on with the rows of a resumed one."""
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+from elman.files import write_whole
+
+
+class Table:
+    """A CSV file whose first column is the step of the training.
+
+    Args:
+        path: of the file.
+        columns: their names, "step" first.
+        keep: rows up to this step are kept, later ones dropped: a resumed run writes those anew.
+    """
+
+    def __init__(self, path: Path, columns: list[str], keep: int = 0) -> None:
+        self._path, self._columns = path, columns
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, columns)
+        writer.writeheader()
+        writer.writerows(row for row in (read(path) if path.exists() else []) if int(row["step"]) <= keep)
+        write_whole(path, table.getvalue())
+
+    def add(self, values: Mapping[str, int | float | str]) -> None:
+        """Write a row at once; numbers with six digits."""
+        row = {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in values.items()}
+        with self._path.open("a", newline="") as file:
+            csv.DictWriter(file, self._columns).writerow(row)
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The rows of such a file; one that a full disk cut short is left out."""
+    with path.open(newline="") as file:
+        return [row for row in csv.DictReader(file) if None not in row.values()]

@@ -1,0 +1,132 @@
+"""Who looks at a backward pass, and what the engine tells of it: the gradient that arrives at every state."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from elman.through_time.frozen import Stand
+from elman.through_time.outputs import State
+
+
+class Piece(NamedTuple):
+    """Some of the steps that a label is of; the fields are those of `Ran`."""
+
+    label: Any
+    begin: int = 0
+    chained: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Ran:
+    """A call of the engine whose gradient may go back.
+
+    Args:
+        label: what `labelled` has said of it.
+        begin: of the steps of that label, the one at which this call begins.
+        chained: the gradient of its initial state goes on to the call that ends there.
+        cell: as in `elman.through_time.run`.
+        parameters: as there.
+        x: as there.
+        state: as there.
+        sizes: as there.
+        stand: how the cell stood.
+        random: the state of torch's generator before it, where the steps draw from that themselves.
+    """
+
+    label: Any
+    begin: int
+    chained: bool
+    cell: nn.Module
+    parameters: Mapping[str, Tensor]
+    x: Tensor
+    state: State
+    sizes: Tensor | None
+    stand: Stand
+    random: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A backward pass of such a call.
+
+    Args:
+        ran: the call.
+        d_outputs: the gradients of its outputs, (T, B, ...) or packed (N, ...); None where nothing reaches one.
+        d_finals: those of the states after the last step.
+        d_states: the gradient that arrives at each state after every step, by whatever way: (T, B, H) or packed (N, H).
+        draws: the random numbers of all steps, where they were drawn before the loop.
+    """
+
+    ran: Ran
+    d_outputs: tuple[Tensor | None, ...]
+    d_finals: tuple[Tensor | None, ...]
+    d_states: tuple[Tensor, ...]
+    draws: Sequence[Tensor] = ()
+
+
+Observer = Callable[[Seen], None]
+
+
+class _Label(threading.local):
+    """What is said of this thread's calls."""
+
+    now: Piece | None = None
+
+
+_label = _Label()
+_observers: list[Observer] = []
+
+
+class _Labelled:
+    def __init__(self, piece: Piece | None) -> None:
+        self.piece = piece
+
+    def __enter__(self) -> None:
+        self.before, _label.now = _label.now, self.piece
+
+    def __exit__(self, *_: object) -> None:
+        _label.now = self.before
+
+
+def labelled(piece: Piece | None) -> AbstractContextManager[None]:
+    """Of calls of the engine within, this is said."""
+    return nullcontext() if torch.compiler.is_compiling() else _Labelled(piece)
+
+
+def label() -> Piece | None:
+    """What is said of calls made now; None where nobody could look at them."""
+    return None if torch.compiler.is_compiling() else _label.now
+
+
+def ran(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, sizes: Tensor | None) -> Ran | None:
+    """A call in plain torch, if it has a label and a gradient may go back."""
+    now = label()
+    if now is None or not torch.is_grad_enabled() or torch._C._functorch.peek_interpreter_stack() is not None:
+        return None
+    return Ran(*now, cell, parameters, x, state, sizes, Stand.of(cell), torch.get_rng_state())
+
+
+@contextmanager
+def observing(observer: Observer) -> Iterator[None]:
+    """Within, `observer` is told of the backward pass of every call that has a label."""
+    _observers.append(observer)
+    try:
+        yield
+    finally:
+        _observers.remove(observer)
+
+
+def observed() -> bool:
+    """Whether anybody looks."""
+    return bool(_observers)
+
+
+def tell(seen: Seen) -> None:
+    """Tell all who look."""
+    for observer in list(_observers):
+        observer(seen)

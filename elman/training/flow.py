@@ -1,0 +1,54 @@
+"""The gradient's way back through time, looked at in the course of a training: flow.csv, and TensorBoard."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+
+from elman.flow import Recording, record
+from elman.flow.history import Row, rows_of
+from elman.table import Table
+from elman.training.lesson import Lesson
+
+COLUMNS = ["step", *Row._fields]
+
+
+class FlowLog(Callback):
+    """Records a backward pass every so many steps.
+
+    Args:
+        path: of the table.
+        every: steps from one to the next.
+        clip: the norm that gradients are scaled down to; 0 for never.
+        keep: rows up to this step are kept, later ones dropped: a resumed run writes those anew.
+    """
+
+    def __init__(self, path: Path, every: int, clip: float, keep: int = 0) -> None:
+        self._table, self._every, self._clip = Table(path, COLUMNS, keep), every, clip
+        self._open = ExitStack()
+        self._recording: Recording | None = None
+
+    def on_before_backward(self, trainer: Trainer, module: LightningModule, loss: Tensor) -> None:
+        assert isinstance(module, Lesson)
+        if trainer.global_step % self._every == 0:
+            self._recording = self._open.enter_context(record(module.model))
+
+    def on_after_backward(self, trainer: Trainer, module: LightningModule) -> None:
+        self._open.close()
+
+    def on_before_optimizer_step(self, trainer: Trainer, module: LightningModule, optimizer: Any) -> None:
+        if self._recording is None:
+            return
+        norm = torch.nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None])
+        clipped = float(self._clip > 0 and float(norm) > self._clip)
+        step = trainer.global_step + 1
+        for row in rows_of(self._recording, float(norm), clipped):
+            self._table.add({"step": step, **row._asdict()})
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    logger.log_metrics({f"flow/{row.name}/{key}": value for key, value in row.numbers().items()}, step)
+        self._recording = None

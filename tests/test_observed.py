@@ -1,0 +1,182 @@
+"""What the engine tells of a backward pass: the same on both executors, and the gradients of autograd's own graph."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import elman
+from elman import cells
+from elman.bptt import Checkpointed, Full, Truncated
+from elman.cells._cell import Cell
+from elman.through_time import EXECUTORS, State, each, run
+from elman.through_time.observed import Piece, Seen, labelled, observing
+from tests.tolerances import all_close, close
+
+T, B, D, H = 6, 3, 4, 5
+SIZES = torch.tensor([3, 3, 2, 2, 1, 1])
+CELLS = [cells.RNN, cells.GRU, cells.LSTM, cells.SLSTM, cells.MinGRU]
+
+
+def by_hand(cell: nn.Module, x: Tensor, state: State, weight: Tensor) -> list[Tensor]:
+    """The gradient that arrives at each state after every step: each state handed on is a leaf of its own."""
+    handed: list[tuple[Tensor, ...]] = []
+    losses = []
+    for x_t, w in zip(x, weight, strict=True):
+        given = tuple(s.detach().requires_grad_() for s in each(state))
+        handed.append(given)
+        state = cell(x_t, given[0] if len(given) == 1 else given)
+        losses.append((each(state)[0] * w).sum())
+        last = each(state)
+    found = []
+    d = tuple(s.cos() for s in last)  # of the loss's own part in the final state, which is the sum of its sines
+    for t in reversed(range(len(x))):
+        d = tuple(g + (weight[t] if i == 0 else 0) for i, g in enumerate(d))
+        found.append(d)
+        new = cell(x[t], handed[t][0] if len(handed[t]) == 1 else handed[t])
+        d = torch.autograd.grad(each(new), handed[t], d, allow_unused=True, materialize_grads=True)
+    return [torch.stack(of) for of in zip(*reversed(found), strict=True)]
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("cell_type", CELLS)
+def test_gradients_that_arrive_at_states(cell_type: type[Cell], executor: str) -> None:
+    torch.manual_seed(0)
+    cell = cell_type(D, H).double()
+    x, weight = torch.randn(T, B, D).double(), torch.randn(T, B, H).double()
+    states = tuple(torch.randn(B, H).double() for _ in range(cell.states))
+    state: State = states[0] if cell.states == 1 else states
+    seen: list[Seen] = []
+    with labelled(Piece("here")):
+        outputs, final = run(cell, dict(cell.named_parameters()), x, state, executor)
+    assert isinstance(outputs, Tensor)
+    with observing(seen.append):
+        ((outputs * weight).sum() + sum(s.sin().sum() for s in each(final))).backward()
+    (found,) = seen
+    assert (found.ran.label, found.ran.begin) == ("here", 0)
+    all_close(found.d_states, by_hand(cell, x, state, weight), "gradients")
+    (d_outputs,) = found.d_outputs
+    assert d_outputs is not None
+    assert torch.equal(d_outputs, weight)
+
+
+class OwnOutput(nn.Module):
+    """An output that is no state, a state that the step leaves alone, and one that nobody reads."""
+
+    state_size = (H, 2, 3)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.W = nn.Parameter(torch.randn(D + H, H))
+
+    def forward(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """One step."""
+        h, same, unread = state
+        new = torch.tanh(torch.cat((x, h), 1) @ self.W) * same[:, :1]
+        return new * new, (new, same, unread.detach() + x[:, :1])
+
+
+@pytest.mark.parametrize("sizes", [None, SIZES], ids=["even", "packed"])
+def test_both_executors_see_the_same(sizes: Tensor | None) -> None:
+    torch.manual_seed(0)
+    cell = OwnOutput().double()
+    x = torch.randn(T, B, D).double() if sizes is None else torch.randn(int(sizes.sum()), D).double()
+    states = tuple(torch.randn(B, width).double().requires_grad_() for width in cell.state_size)
+    seen: list[Seen] = []
+    for executor in EXECUTORS:
+        with labelled(Piece("here")):
+            outputs, finals = run(cell, dict(cell.named_parameters()), x, states, executor, sizes)
+        assert isinstance(outputs, Tensor)
+        with observing(seen.append):
+            (outputs.sin().sum() + finals[0].cos().sum() + finals[1].sum()).backward()
+    assert len(seen) == len(EXECUTORS)
+    for found in seen:
+        all_close(found.d_states, seen[0].d_states, "gradients")
+        all_close(
+            [d for d in found.d_outputs if d is not None], [d for d in seen[0].d_outputs if d is not None], "gradients"
+        )
+        assert seen[0].d_states[0].abs().max() > 0
+        assert seen[0].d_states[1].abs().max() > 0
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_windows_say_where_they_begin(executor: str) -> None:
+    torch.manual_seed(0)
+    layer = elman.GRU(D, H, executor=executor).double()
+    x = torch.randn(T, B, D).double()
+    found = {}
+    for mode in (Full(), Checkpointed(3), Truncated(2), Truncated(2, 4)):
+        seen: list[Seen] = []
+        outputs, _ = layer(x, bptt=mode)
+        with observing(seen.append):
+            outputs.sin().sum().backward()
+        whole = torch.zeros(T, B, H).double()
+        for part in seen:
+            whole[part.ran.begin :][: len(part.ran.x)] += part.d_states[0]
+        found[mode] = whole, [(part.ran.begin, len(part.ran.x)) for part in seen]
+        assert {part.ran.label.names.states for part in seen} == {("h_l0",)}
+    assert found[Checkpointed(3)][1] == [(4, 2), (2, 2), (0, 2)]
+    assert found[Truncated(2, 4)][1] == [(2, 4), (0, 4)]
+    close(found[Checkpointed(3)][0], found[Full()][0], "gradients")
+    assert (found[Truncated(2)][0] - found[Full()][0]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_nobody_looks(executor: str) -> None:
+    layer, x = elman.LSTM(D, H, executor=executor), torch.randn(T, B, D)
+    seen: list[Seen] = []
+    with observing(seen.append):
+        layer(x)[0].sum().backward()
+    layer(x)[0].sum().backward()
+    outputs, _ = run(layer._cells[0], layer._values_of(layer._steps[0], 0), x, (x.new_zeros(B, H),) * 2, executor)
+    assert isinstance(outputs, Tensor)
+    with observing(seen.append):
+        outputs.sum().backward()
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_a_backward_pass_that_breaks_off(executor: str) -> None:
+    layer, x = elman.LSTM(D, H, executor=executor), torch.randn(T, B, D, requires_grad=True)
+    outputs, _ = layer(x * 1)
+    seen: list[Seen] = []
+    with observing(seen.append):
+        handle = layer.get_parameter("weight_hh_l0").register_hook(lambda gradient: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            outputs.sum().backward(retain_graph=True)
+        handle.remove()
+        seen.clear()
+        outputs[2].sum().backward()
+    (found,) = seen
+    assert found.d_states[0][2].abs().sum() == B * H
+    assert found.d_states[0][3:].abs().max() == 0
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_gone_with_the_graph(executor: str) -> None:
+    layer, x = elman.LSTM(D, H, executor=executor), torch.randn(T, B, D)
+    gc.collect()
+    gc.disable()
+    try:
+        seen: list[Seen] = []
+        outputs, finals = layer(x)
+        with observing(seen.append):
+            outputs.sum().backward()
+        label = weakref.ref(seen[0].ran.label)
+        del seen, outputs, finals
+        assert label() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_a_gradient_that_can_be_differentiated(executor: str) -> None:
+    layer, x = elman.GRU(D, H, executor=executor).double(), torch.randn(T, B, D).double()
+    outputs, _ = layer(x)
+    seen: list[Seen] = []
+    with observing(seen.append):
+        torch.autograd.grad(outputs.sin().sum(), [*layer.parameters()], create_graph=True)
+        outputs.sin().sum().backward()
+    close(seen[0].d_states[0], seen[1].d_states[0], "gradients")
