@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from elman.flow.jacobians import jacobians
 from elman.flow.recording import Recording
 from elman.flow.units import gates
 from elman.flow.verdict import SEQUENCES, STEPS
@@ -43,7 +42,7 @@ class Row(NamedTuple):
 def rows_of(recording: Recording, norm: float, clipped: float) -> Iterator[Row]:
     """A row for every cell of a recording."""
     for call in recording.calls.values():
-        found = jacobians(call, SEQUENCES, STEPS)
+        found = recording.jacobians(call.names[0], SEQUENCES, STEPS)
         name, left = found.longest
         arriving = recording.state_gradients[name].square().sum(1).sqrt()
         stuck = max((gate.stuck for gate in gates(call).values()), default=0.0)

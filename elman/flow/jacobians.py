@@ -74,10 +74,9 @@ class Jacobians:
         return torch.stack(found[::-1])
 
 
-def jacobians(call: Call, sequences: int, steps: int | None) -> Jacobians:
+def jacobians(call: Call, sequences: int, steps: int) -> Jacobians:
     """As `Recording.jacobians`, of one call."""
-    walked = call.forward()
-    walked = walked if steps is None else walked[-steps:]
+    walked = call.forward()[-steps:]
     last, t = walked[-1]
     sequences = min(sequences, len(last.x[t]))
     decay = {name: _decay(walked, i, sequences) for i, name in enumerate(call.names)}

@@ -37,6 +37,7 @@ class Recording:
             module: name for name, module in model.named_modules() if isinstance(module, Layer)
         }
         self._calls: dict[Label, Call] = {}
+        self._jacobians: dict[tuple[Call, int, int], Jacobians] = {}
         if not self._layers:
             expected = "a model with layers of elman's, or what elman.convert makes of one with torch.nn's"
             raise ValueError(f"flow.record: {type(model).__name__}: expected {expected}, got none")
@@ -47,10 +48,11 @@ class Recording:
             self._calls.setdefault(label, Call(label)).add(seen)
             for worked_out in ("state_gradients", "weight_gradients", "gates", "dead", "first_non_finite"):
                 self.__dict__.pop(worked_out, None)
+            self._jacobians.clear()
 
     @property
     def calls(self) -> dict[str, Call]:
-        """By name, in the order in which they were made: "encoder", or of each layer and direction "encoder_l0"."""
+        """By the names of their first states, in the order in which they were made."""
         if not self._calls:
             raise RuntimeError(
                 "flow.record: expected a backward pass through the model within `with flow.record(model):`, got none; "
@@ -130,8 +132,11 @@ class Recording:
             ValueError: for no sequences or steps.
         """
         sequences = check_whole("flow.jacobians: sequences", sequences, 1)
-        steps = None if steps is None else check_whole("flow.jacobians: steps", steps, 1)
-        return jacobians(self._call_of("jacobians", name)[0], sequences, steps)
+        call, _ = self._call_of("jacobians", name)
+        steps = call.T if steps is None else min(check_whole("flow.jacobians: steps", steps, 1), call.T)
+        if (call, sequences, steps) not in self._jacobians:
+            self._jacobians[call, sequences, steps] = jacobians(call, sequences, steps)
+        return self._jacobians[call, sequences, steps]
 
     @cached_property
     def gates(self) -> dict[str, Gate]:

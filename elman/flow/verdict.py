@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from elman import cells
 from elman.cells._cell import Cell
 from elman.flow._call import Call
-from elman.flow.jacobians import ARRIVES, Jacobians, jacobians
+from elman.flow.jacobians import ARRIVES, Jacobians
 from elman.flow.units import dead, gates
 from elman.layers import Stack
 
@@ -69,15 +69,15 @@ def verdict(recording: "Recording", clipped: float | None) -> Verdict:
         call = next(call for call in recording.calls.values() if bad.name in call.names)
         remedies = ("a smaller learning rate (--lr)", *_against_growth(call))
         return Verdict((Finding("non-finite", bad.name, str(bad), remedies),))
-    findings = [finding for call in recording.calls.values() for finding in _of_call(call)]
+    findings = [finding for call in recording.calls.values() for finding in _of_call(recording, call)]
     if clipped is not None and clipped > RULES:
         text = f"{clipped:.0%} of the updates were clipped: clipping rules the training, and not the learning rate"
         findings.append(Finding("clipped", "", text, ("a smaller learning rate (--lr)", "a larger --clip")))
     return Verdict(tuple(findings))
 
 
-def _of_call(call: Call) -> Iterator[Finding]:
-    yield _through_time(call, jacobians(call, SEQUENCES, STEPS))
+def _of_call(recording: "Recording", call: Call) -> Iterator[Finding]:
+    yield _through_time(call, recording.jacobians(call.names[0], SEQUENCES, STEPS))
     for name, gate in gates(call).items():
         # What is no state is known to be a gate only in cells of the shelf.
         limit = SATURATED if name in call.names else SHUT if _cell(call) else 1.0

@@ -100,7 +100,7 @@ def test_both_sliders_change_what_is_seen(page: "Page", tmp_path: Path) -> None:
         assert page.inner_text("#loss-value") == f"{now['loss']:.3f}"
         assert numbers(page.inner_text("#rate-value")) == [pytest.approx(now["rate"], abs=5e-4)]
         assert page.inner_text("#step-value") == str(now["step"]) == "100"
-        assert f"{now['loss']:.3f}" in page.get_attribute("#curve svg", "aria-label")
+        assert f"{now['loss']:.3f}" in str(page.get_attribute("#curve svg", "aria-label"))
     assert page.evaluate("window.elman.rate") == pytest.approx(0.05)
 
 
