@@ -11,12 +11,11 @@ from elman.report.shown import Missing, Recorded, Sample, Shown
 from elman.runs import Run, open_run
 from elman.tasks.text import corpus, sample, tokens
 from elman.tasks.text.model import LanguageModel
-from elman.tasks.text.use import load, recorded
+from elman.tasks.text.use import SEQUENCES, STEPS, load, recorded, source_of
 
 TEMPERATURES = (0.5, 0.8, 1.1)
 LENGTH = {"char": 400, "word": 90, "bpe": 150}  # tokens: some six lines of each
 SEED = 1
-STEPS, SEQUENCES = 128, 16  # of the backward pass, as in `elman flow`
 UNITS = {
     "characters": "", "train_tokens": "", "validation_tokens": "", "vocabulary": "tokens",
     "embed": "wide", "hidden": "wide", "bptt": "steps", "batch": "streams",
@@ -63,14 +62,13 @@ def _samples(run: Run, model: LanguageModel, tokenizer: Tokenizer) -> tuple[Samp
 
 
 def _flow(run: Run, model: LanguageModel, tokenizer: Tokenizer) -> Recorded | Missing:
-    data = run.config["data"]
-    source = Path(data["file"]) if data.get("file") else None
+    source, encoding = source_of(run)
     try:
-        text = corpus.read(source, data.get("encoding", "utf-8"))
+        text = corpus.read(source, encoding)
     except BadInput as error:
         return Missing(f"The text of the training cannot be read any more: {error}")
     name = source.name if source else corpus.DEFAULT
-    if corpus.sha256(text) != data.get("sha256"):
+    if corpus.sha256(text) != run.config["data"].get("sha256"):
         return Missing(f"{name} is no longer the text that this run was trained on.")
     ids = tokens.encode(tokenizer, text)
     steps = min(STEPS, len(ids) - 1)

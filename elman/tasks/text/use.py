@@ -78,9 +78,9 @@ def generate(
 def flow(path: Path, file: Path | None, encoding: str, steps: int, sequences: int, out: Path | None) -> None:
     """Print what the gradient does on its way back through time, and draw it."""
     run, model, tokenizer = load(path)
-    ids = tokens.encode(tokenizer, corpus.read(*_source(run, file, encoding)))
+    ids = tokens.encode(tokenizer, corpus.read(*source_of(run, file, encoding)))
     if len(ids) <= steps:
-        name = _source(run, file, encoding)[0] or corpus.DEFAULT
+        name = source_of(run, file, encoding)[0] or corpus.DEFAULT
         raise BadInput(f"{name}: expected more than {steps} tokens (--steps), got {len(ids)}; give fewer --steps")
     console = tables.console()
     recording, _ = recorded(model, ids, steps, sequences)
@@ -92,11 +92,11 @@ def network(path: Path, gradients: bool) -> tuple[LanguageModel, Recording | Non
     run, model, tokenizer = load(path)
     if not gradients:
         return model, None
-    ids = tokens.encode(tokenizer, corpus.read(*_source(run, None, "")))
+    ids = tokens.encode(tokenizer, corpus.read(*source_of(run)))
     return model, recorded(model, ids, min(STEPS, len(ids) - 1), SEQUENCES)[0]
 
 
-def _source(run: Run, file: Path | None, encoding: str) -> tuple[Path | None, str]:
+def source_of(run: Run, file: Path | None = None, encoding: str = "") -> tuple[Path | None, str]:
     """This file and its encoding, or those of the run's text."""
     data = run.config["data"]
     own = Path(data["file"]) if data.get("file") else None
