@@ -111,26 +111,23 @@ class Replay:
 
     def made(self, t: int) -> Step:
         """What step t has computed."""
-        step = self._run[t][1]
-        assert step is not None
-        return step
+        return self._run[t][1]
 
     @cached_property
     def named(self) -> list[dict[str, Tensor]]:
         """What the cell gives names to, of every step."""
-        return [step.named for _, step in self._run if step is not None]
+        return [step.named for _, step in self._run]
 
     @cached_property
     def output_is_state(self) -> bool:
         """Whether the output is the first state, and not a value of its own."""
-        first = self._run[0][1]
-        return first is not None and first.output_is_state
+        return self.made(0).output_is_state
 
     @cached_property
-    def _run(self) -> list[tuple[Row, Step | None]]:
+    def _run(self) -> list[tuple[Row, Step]]:
         self._check()
         states: Row = tuple(state.detach() for state in each(self.seen.ran.state))
-        found: list[tuple[Row, Step | None]] = []
+        found = []
         with torch.no_grad(), torch.random.fork_rng([]):
             if self.seen.ran.random is not None:
                 torch.set_rng_state(self.seen.ran.random)
@@ -139,7 +136,7 @@ class Replay:
                 step = self.step(t, self.x[t], states, self.parameters)
                 found.append((states, step))
                 states = step.states
-        return [*found, (states, None)]
+        return found
 
     def step(self, t: int, x: Tensor, states: Row, parameters: Mapping[str, Tensor], times: int = 1) -> Step:
         """Take step t, for rows that stand there so many times, one set after the other."""
@@ -191,14 +188,8 @@ class Replay:
         given = tuple(state[rows].repeat(n, 1).requires_grad_() for state in self.before[t])
         with torch.enable_grad():
             step = self.step(t, x.repeat(n, *[1] * (x.dim() - 1)), given, self.parameters, times=n)
-        pairs = zip((*step.states, *step.outputs), (*d_states, *d_outputs), strict=False)
-        asked = [(value, d.flatten(0, 1)) for value, d in pairs if d is not None and value.requires_grad]
-        if not asked:
-            return tuple(torch.zeros_like(state).unflatten(0, (n, -1)) for state in given)
-        found = torch.autograd.grad(
-            [value for value, _ in asked], given, [d for _, d in asked], allow_unused=True, materialize_grads=True
-        )
-        return tuple(d.unflatten(0, (n, -1)) for d in found)
+        cotangents = [None if d is None else d.flatten(0, 1) for d in (*d_states, *d_outputs)]
+        return tuple(d.unflatten(0, (n, -1)) for d in _gradients(step, given, cotangents))
 
     def of_parameters(
         self, t: int, d_states: Sequence[Tensor], d_outputs: Sequence[Tensor | None] = ()
@@ -208,12 +199,15 @@ class Replay:
         named = {name: self.parameters[name].detach().requires_grad_() for name in own if own[name].requires_grad}
         with torch.enable_grad():
             step = self.step(t, self.x[t], self.before[t], {**self.parameters, **named})
-        pairs = zip((*step.states, *step.outputs), (*d_states, *d_outputs), strict=False)
-        asked = [(value, d) for value, d in pairs if d is not None and value.requires_grad]
-        if not asked:
-            return {name: torch.zeros_like(value) for name, value in named.items()}
-        found = torch.autograd.grad(
-            [value for value, _ in asked], [*named.values()], [d for _, d in asked],
-            allow_unused=True, materialize_grads=True,
-        )  # fmt: skip
-        return dict(zip(named, found, strict=True))
+        return dict(zip(named, _gradients(step, [*named.values()], (*d_states, *d_outputs)), strict=True))
+
+
+def _gradients(step: Step, inputs: Sequence[Tensor], cotangents: Sequence[Tensor | None]) -> Sequence[Tensor]:
+    """Those of the inputs of a step, of gradients of its states and, if there are more, of its outputs."""
+    pairs = zip((*step.states, *step.outputs), cotangents, strict=False)
+    asked = [(value, d) for value, d in pairs if d is not None and value.requires_grad]
+    if not asked:
+        return [torch.zeros_like(value) for value in inputs]
+    return torch.autograd.grad(
+        [value for value, _ in asked], inputs, [d for _, d in asked], allow_unused=True, materialize_grads=True
+    )

@@ -87,7 +87,6 @@ def _lines(
     path: Path, lines: dict[str, Tensor], x: str, y: str, log: bool, level: tuple[str, float] | None = None
 ) -> None:
     figure, axes = _figure(7.2, 4.2)
-
     for (name, values), style, mark in zip(lines.items(), cycle(STYLES), cycle(MARKS), strict=False):
         shown = values.double().cpu()
         shown = shown.where(shown > 0, float("nan")) if log else shown
