@@ -4,15 +4,15 @@ The backward pass of a layer on the native executor, of the same graph, alone an
 as in `elman bench`. In the last column with the norms of what arrives at every state.
 """
 
-import argparse
 from collections.abc import Callable
 
 import torch
+from arguments import arguments
 from torch import Tensor
 
 import elman
 from elman import flow
-from elman.bench.layers import Shape, medians, parse
+from elman.bench.layers import Shape, medians
 from elman.bench.run import machine
 
 SHAPES = "128,1,256,256 128,16,64,64 128,32,128,128 128,32,256,256 64,64,512,512"
@@ -44,11 +44,7 @@ def sides(layer: elman.Stack, shape: Shape) -> list[Callable[[], list[Tensor]]]:
 
 def main() -> None:
     """Print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--shapes", type=parse, default=parse(SHAPES))
-    parser.add_argument("--seconds", type=float, default=2.0)
-    asked = parser.parse_args()
+    asked = arguments(__doc__, SHAPES, seconds=2.0).parse_args()
     torch.set_num_threads(asked.threads)
     print(f"{'layer':6} {'T,B,D,H':>15} {'backward ms':>12} {'recorded':>9} {'with norms':>11}")
     for name, make in LAYERS.items():

@@ -5,15 +5,15 @@ our layer with `lengths=` beside the same call with padding and all; and our lay
 PackedSequence and giving one back, and both from a padded batch to a padded batch (torch.nn's packs and unpacks it).
 """
 
-import argparse
 from collections.abc import Callable
 from functools import partial
 
 import torch
+from arguments import arguments
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from elman.bench.layers import AGREEMENT, PAIRS, Shape, medians, parse
+from elman.bench.layers import AGREEMENT, PAIRS, Shape, medians
 from elman.bench.run import machine
 
 SHAPES = "128,32,128,128"
@@ -61,11 +61,7 @@ def disagreement(functions: list[Callable[[], list[Tensor]]]) -> float:
 
 def main() -> None:
     """Print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--shapes", type=parse, default=parse(SHAPES))
-    parser.add_argument("--seconds", type=float, default=2.0)
-    asked = parser.parse_args()
+    asked = arguments(__doc__, SHAPES, seconds=2.0).parse_args()
     torch.set_num_threads(asked.threads)
     print(f"{'layer':9} {'T,B,D,H':>16} {'real':>5} {'padded ms':>10} {'lengths ms':>11} {'of padded':>10} "
           f"{'packed ms':>10} {'torch.nn ms':>12} {'faster':>7} {'and padding ms':>15} {'faster':>7}")  # fmt: skip

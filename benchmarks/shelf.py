@@ -5,7 +5,6 @@ writes by hand for speed. Both give the same numbers first, and take turns as in
 for a multiply-add of a matrix product, both ways, beside that of an LSTM of the same shape, in turns with them.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,11 +13,12 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from arguments import arguments
 from torch import Tensor
 from torch.nn.functional import linear
 
 from elman import Recurrent, cells
-from elman.bench.layers import AGREEMENT, TIMES, Shape, medians, parse
+from elman.bench.layers import AGREEMENT, TIMES, Shape, medians
 from elman.bench.run import geometric_mean, machine
 from elman.through_time import each
 from elman.through_time.native import registry
@@ -138,10 +138,7 @@ def rows(names: list[str], shapes: tuple[Shape, ...], seconds: float) -> Iterato
 
 def main() -> None:
     """Print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--shapes", type=parse, default=parse(SHAPES))
-    parser.add_argument("--seconds", type=float, default=0.5)
+    parser = arguments(__doc__, SHAPES, seconds=0.5)
     parser.add_argument("--cells", nargs="*", default=list(cells.SHELF))
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)

@@ -4,13 +4,12 @@
 the call, of the outputs and of all gates for the trajectory). They take turns as in `elman bench`.
 """
 
-import argparse
-
 import torch
+from arguments import arguments
 from torch import Tensor
 
 import elman
-from elman.bench.layers import Shape, medians, parse
+from elman.bench.layers import Shape, medians
 from elman.bench.run import machine
 
 SHAPES = "128,16,64,64 128,32,128,128 128,32,256,256"
@@ -37,11 +36,7 @@ def times(layer: elman.Stack, shape: Shape, seconds: float) -> list[float]:
 
 def main() -> None:
     """Print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--shapes", type=parse, default=parse(SHAPES))
-    parser.add_argument("--seconds", type=float, default=0.5)
-    asked = parser.parse_args()
+    asked = arguments(__doc__, SHAPES, seconds=0.5).parse_args()
     torch.set_num_threads(asked.threads)
     seen = f"{'seen':>7} {'cost':>5}"
     print(f"{'layer':6} {'T,B,D,H':>16} {'call ms':>8} {seen} {'with graph':>11} {seen} {'both ms':>8} {seen}")
