@@ -44,7 +44,7 @@ def rows_of(recording: Recording, norm: float, clipped: float) -> Iterator[Row]:
     for call in recording.calls.values():
         found = recording.jacobians(call.names[0], SEQUENCES, STEPS)
         name, left = found.longest
-        arriving = recording.state_gradients[name].square().sum(1).sqrt()
+        arriving = recording.over_sequences(name)
         stuck = max((gate.stuck for gate in gates(call).values()), default=0.0)
         steps, horizon = len(left) - 1, found.horizon[name]
         yield Row(

@@ -86,6 +86,11 @@ class Recording:
             for name, d in zip(call.names, call.d_states, strict=True)
         }
 
+    def over_sequences(self, name: str) -> Tensor:
+        """The norm of the gradient that arrives at a state after each step, of all sequences together: (T,)."""
+        norms: Tensor = torch.linalg.vector_norm(self.state_gradients[name], dim=1)
+        return norms
+
     @cached_property
     def weight_gradients(self) -> dict[str, Tensor]:
         """The norm of what each step contributes to the gradient of each parameter, (T,), in the order of reading.

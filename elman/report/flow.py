@@ -44,7 +44,7 @@ def _table(recording: Recording) -> Table:
     for name in recording.calls:
         found = recording.jacobians(name)
         for state, left in found.decay.items():
-            norms = recording.state_gradients[state].square().sum(1).sqrt()
+            norms = recording.over_sequences(state)
             horizon = found.horizon[state]
             table.add_row(
                 state, f"{'more than ' * (horizon is None)}{horizon or len(left) - 1} steps",

@@ -63,7 +63,7 @@ def _rows(recording: Recording, jacobians: list[Jacobians]) -> list[list[str]]:
     rows = []
     for found in jacobians:
         for state, horizon in found.horizon.items():
-            norms = recording.state_gradients[state].square().sum(1).sqrt()
+            norms = recording.over_sequences(state)
             reach = "more is left" if horizon is None else f"{horizon} steps"
             rows.append([state, reach, f"{found.growth:.3f} times", f"{norms[0]:.2g}", f"{norms[-1]:.2g}"])
     return rows
