@@ -1,7 +1,9 @@
 """A layer's call whose backward pass was recorded, in one piece or in several windows."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -20,17 +22,21 @@ class Call:
 
     def __init__(self, label: Label) -> None:
         self.label, self.form = label, "{}"  # of the names of its states
-        self.passes: list[list[Replay]] = []  # of each backward pass its windows, the first of the sequence first
+        self._windows: dict[int, Replay] = {}  # by the steps at which they begin
 
     def add(self, seen: Seen) -> None:
-        """One more of them. The parameters are kept as they are now: an optimizer changes them in place."""
-        parameters = {name: value.detach().clone() for name, value in seen.ran.parameters.items()}
-        replay = Replay(seen, parameters)
-        # A backward pass sees the windows from the last to the first.
-        if not self.passes or seen.ran.begin >= self.passes[-1][0].seen.ran.begin:
-            self.passes.append([])
-        self.passes[-1].insert(0, replay)
-        for worked_out in ("d_states", "of_weights"):
+        """One more of them. The parameters are kept as they are now: an optimizer changes them in place.
+
+        What another backward pass sends through the same window is added up: the steps are the same.
+        """
+        before = self._windows.get(seen.ran.begin)
+        if before is not None:
+            seen = _added(before.seen, seen)
+            parameters = before.parameters
+        else:
+            parameters = {name: value.detach().clone() for name, value in seen.ran.parameters.items()}
+        self._windows[seen.ran.begin] = Replay(seen, parameters)
+        for worked_out in ("d_states", "of_weights", "replays"):
             self.__dict__.pop(worked_out, None)
 
     @property
@@ -44,8 +50,8 @@ class Call:
 
     @property
     def T(self) -> int:
-        """Steps that were seen."""
-        return max(replay.seen.ran.begin + replay.T for replay in self.replays)
+        """Steps of the longest sequence."""
+        return len(self._first) - 1
 
     @cached_property
     def d_states(self) -> list[Tensor]:
@@ -66,26 +72,48 @@ class Call:
             rows[begin : begin + len(part)] += part
         return self.label.padded(rows)
 
+    @cached_property
+    def _first(self) -> list[int]:
+        """Of the rows of all steps, in the order of reading, the first of each."""
+        layout = self.label.layout
+        return [0, *accumulate([layout.B] * layout.T if layout.sizes is None else layout.sizes.tolist())]
+
+    def rows(self, step: int) -> slice:
+        """Those of a step, in the order of reading."""
+        return slice(self._first[step], self._first[step + 1])
+
+    @cached_property
+    def places(self) -> Tensor:
+        """Of each row, in the order of reading, where it lies in the padded input, step * B + sequence; or -1."""
+        sizes, count = self.label.layout.sizes, self._first[-1]
+        numbers = torch.arange(1, count + 1, device=self.replays[0].seen.d_states[0].device)
+        padded = self.label.padded(numbers if sizes is not None else numbers.view(-1, self.label.layout.B)).flatten()
+        real = padded.nonzero().flatten()
+        return numbers.new_full((count,), -1).index_copy(0, padded[real] - 1, real)
+
     def place(self, replay: Replay, t: int, row: int) -> tuple[int, int]:
         """The step of the input and the sequence of the batch that a row of a step is."""
-        parts = []
-        for other in self.replays:
-            mark = torch.zeros_like(other.seen.d_states[0][..., 0])
-            if other is replay:
-                other.by_step(mark)[t][row] = 1
-            parts.append(mark)
-        step, sequence = self.padded(parts).nonzero()[0].tolist()
-        return step, sequence
+        return divmod(int(self.places[self.rows(replay.seen.ran.begin + t)][row]), self.label.layout.B)
 
-    @property
+    @cached_property
+    def steps_of_input(self) -> Tensor:
+        """Of each row, in the order of reading, its step of the input; or -1."""
+        return self.places.div(self.label.layout.B, rounding_mode="floor")
+
+    def apart(self, step: int) -> list[tuple[int, Tensor]]:
+        """The steps of the input that the rows of a step are, and which rows are; one, but for ragged ends."""
+        steps = self.steps_of_input[self.rows(step)]
+        return [(at, steps == at) for at in steps.unique().tolist() if at >= 0]
+
+    @cached_property
     def replays(self) -> list[Replay]:
-        """Those of all passes."""
-        return [replay for windows in self.passes for replay in windows]
+        """The windows, the first of the sequence first."""
+        return [self._windows[begin] for begin in sorted(self._windows)]
 
     def groups(self) -> list[list[Replay]]:
         """The replays, in order, through which the same gradient goes back, from the last to the first of each."""
         chained = self.replays[0].seen.ran.chained
-        return self.passes if chained else [[replay] for replay in self.replays]
+        return [self.replays] if chained else [[replay] for replay in self.replays]
 
     def forward(self) -> list[tuple[Replay, int]]:
         """Every step of the layer once, in order: a replay that has it, and its number there."""
@@ -100,16 +128,37 @@ class Call:
 
     @cached_property
     def of_weights(self) -> Mapping[str, Tensor]:
-        """The norm of what each step contributes to the gradient of each parameter, (T,)."""
+        """The norm of what each step of the input contributes to the gradient of each parameter, (T,)."""
         totals: dict[str, list[Tensor | float]] = {}
         for replay, t, step in self.steps():
-            d_states = [d[t] for d in replay.d_states]
-            for name, value in replay.of_parameters(t, d_states, replay.own_d_outputs(t)).items():
-                of_steps = totals.setdefault(self.parameter(name), [0.0] * self.T)
-                of_steps[step] = of_steps[step] + value
+            for at, here in self.apart(step):
+                d_states = [at_rows(here, d[t]) for d in replay.d_states]
+                d_outputs = [None if d is None else at_rows(here, d) for d in replay.own_d_outputs(t)]
+                for name, value in replay.of_parameters(t, d_states, d_outputs).items():
+                    of_steps = totals.setdefault(self.parameter(name), [0.0] * self.T)
+                    of_steps[at] = of_steps[at] + value
         zero = torch.zeros((), dtype=torch.float64)
         norm = torch.linalg.vector_norm
         return {
             name: torch.stack([norm(v, dtype=torch.float64) if isinstance(v, Tensor) else zero for v in values])
             for name, values in totals.items()
         }
+
+
+def _added(one: Seen, other: Seen) -> Seen:
+    """What two backward passes send through the same steps."""
+    return replace(
+        one,
+        d_outputs=tuple(map(_sum, one.d_outputs, other.d_outputs)),
+        d_finals=tuple(map(_sum, one.d_finals, other.d_finals)),
+        d_states=tuple(a + b for a, b in zip(one.d_states, other.d_states, strict=True)),
+    )
+
+
+def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return b if a is None else a if b is None else a.detach() + b.detach()
+
+
+def at_rows(here: Tensor, d: Tensor) -> Tensor:
+    """The gradients (rows, ...) of some rows, and zeros for the others."""
+    return d if here.all() else d.where(here.view(-1, *[1] * (d.dim() - 1)), 0)

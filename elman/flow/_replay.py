@@ -173,7 +173,12 @@ class Replay:
             yield
 
     def back(
-        self, t: int, d_states: Sequence[Tensor], d_outputs: Sequence[Tensor | None] = (), rows: slice = slice(None)
+        self,
+        t: int,
+        d_states: Sequence[Tensor],
+        d_outputs: Sequence[Tensor | None] = (),
+        rows: slice = slice(None),
+        of_x: bool = False,
     ) -> Row:
         """The gradients of the states before step t, of many gradients of what it makes.
 
@@ -182,14 +187,17 @@ class Replay:
             d_states: of the states after it, (n, rows, H) each.
             d_outputs: of its outputs, in the same way.
             rows: of the step's, those that are meant.
+            of_x: that of the input too, behind the others.
         """
         n = len(d_states[0])
         x = self.x[t][rows]
+        x = x.repeat(n, *[1] * (x.dim() - 1)).requires_grad_(of_x)
         given = tuple(state[rows].repeat(n, 1).requires_grad_() for state in self.before[t])
         with torch.enable_grad():
-            step = self.step(t, x.repeat(n, *[1] * (x.dim() - 1)), given, self.parameters, times=n)
+            step = self.step(t, x, given, self.parameters, times=n)
         cotangents = [None if d is None else d.flatten(0, 1) for d in (*d_states, *d_outputs)]
-        return tuple(d.unflatten(0, (n, -1)) for d in _gradients(step, given, cotangents))
+        wanted = (*given, x) if of_x else given
+        return tuple(d.unflatten(0, (n, -1)) for d in _gradients(step, wanted, cotangents))
 
     def of_parameters(
         self, t: int, d_states: Sequence[Tensor], d_outputs: Sequence[Tensor | None] = ()

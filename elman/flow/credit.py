@@ -1,16 +1,18 @@
 """Which step's loss a state is told of: the terms of the sum of backpropagation through time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby, pairwise
 
 import torch
 from torch import Tensor
 
-from elman.flow._call import Call
-from elman.flow._replay import Replay, Row
+from elman.flow._call import Call, at_rows
+from elman.flow._sweep import Arrived, arriving, handed_down
 from elman.numbers import check_whole, whole
 
 WHOLE = 512  # steps, of which the whole matrix is worked out unasked
+AT_ONCE = 2**25  # numbers that go from layer to layer together
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Credit:
     Args:
         name: of the state.
         steps: the steps t whose losses were followed, n of them.
-        norms: of dL_t/ds_k, for all sequences together, (n, T); zeros where k > t.
+        norms: of dL_t/ds_k, for all sequences together, (n, T); zeros where no way leads from k to t.
         weights: of every parameter of the cell, dL_t/ds_k ds_k/dW, where s_k is what step k alone makes: (n, T, ...);
             if asked for. Their sum over t and k is the gradient, if all steps were followed.
     """
@@ -31,25 +33,61 @@ class Credit:
     weights: dict[str, Tensor] = field(default_factory=dict)
 
 
-def credit(call: Call, name: str, steps: int | Sequence[int] | None, weights: bool) -> Credit:
-    """As `Recording.credit`, of one of a call's states."""
+def credit(calls: Sequence[Call], name: str, steps: int | Sequence[int] | None, weights: bool) -> Credit:
+    """As `Recording.credit`.
+
+    Args:
+        calls: those that lie over the one whose state is meant, the highest first, and at the end that one.
+        name: as there.
+        steps: as there.
+        weights: as there.
+    """
+    call = calls[-1]
     chosen, state = _chosen(call.T, steps), call.names.index(name)
-    at = {step: i for i, step in enumerate(chosen)}
-    norms: Tensor | None = None
-    terms: dict[str, Tensor] = {}
-    for replay, t, step, columns, V, d_outputs in _sweep(call, set(chosen)):
-        found = torch.linalg.vector_norm(V[state], dim=(1, 2), dtype=torch.float64)
-        norms = found.new_zeros(len(chosen), call.T) if norms is None else norms
-        rows = [at[column] for column in columns]
-        norms[rows, step] += found
-        for column, row in zip(range(len(columns)) if weights else (), rows, strict=False):
-            own = [None if d is None else d[column] for d in d_outputs]
-            for of, value in replay.of_parameters(t, [v[column] for v in V], own).items():
-                terms.setdefault(call.parameter(of), value.new_zeros(len(chosen), call.T, *value.shape))[row, step] += (
-                    value
-                )
-    assert norms is not None
-    return Credit(name, chosen, norms, terms)
+    norms: list[Tensor] = []
+    terms: dict[str, list[Tensor]] = {}
+    for some in torch.tensor(chosen, device=call.places.device).split(_at_once(calls)):
+        found = torch.zeros(len(some), call.T * call.label.layout.B, dtype=torch.float64, device=some.device)
+        of_weights: dict[str, Tensor] = {}
+        for arrived in arriving(call, some, _from_above(calls, some)):
+            norm = torch.linalg.vector_norm(arrived.d_states[state], dim=-1, dtype=torch.float64)
+            found[arrived.columns.unsqueeze(1), call.places[call.rows(arrived.step)]] += norm
+            if weights:
+                _add_terms(call, arrived, of_weights, len(some))
+        norms.append(torch.linalg.vector_norm(found.view(len(some), call.T, -1), dim=-1))
+        for of, value in of_weights.items():
+            terms.setdefault(of, []).append(value)
+    return Credit(name, chosen, torch.cat(norms), {of: torch.cat(values) for of, values in terms.items()})
+
+
+def _at_once(calls: Sequence[Call]) -> int:
+    """How many losses are followed together."""
+    if len(calls) == 1:
+        return calls[0].T
+    widest = max(call.replays[0].x[0].shape[-1] for call in calls)
+    return max(1, AT_ONCE // (calls[0].T * calls[0].label.layout.B * widest))
+
+
+def _from_above(calls: Sequence[Call], steps: Tensor) -> Tensor | None:
+    """What arrives at the outputs of the last of these calls from those over it, of the losses of some steps."""
+    levels = [list(level) for _, level in groupby(calls, lambda call: call.label.depth)]
+    d_outputs: list[Tensor | None] = [None] * len(levels[0])
+    for upper, lower in pairwise(levels):
+        d_outputs = [handed_down(upper, steps, d_outputs, call) for call in lower]
+    return d_outputs[0]
+
+
+def _add_terms(call: Call, arrived: Arrived, terms: dict[str, Tensor], n: int) -> None:
+    """What a step makes of what has arrived there, of each of n losses, by steps of the input."""
+    for at, here in call.apart(arrived.step):
+        for i, column in enumerate(arrived.columns.tolist()):
+            d_states = [at_rows(here, d[i]) for d in arrived.d_states]
+            d_outputs = [None if d is None else at_rows(here, d[i]) for d in arrived.d_outputs]
+            for name, value in arrived.replay.of_parameters(arrived.t, d_states, d_outputs).items():
+                of = call.parameter(name)
+                if of not in terms:
+                    terms[of] = value.new_zeros(n, call.T, *value.shape)
+                terms[of][column, at] += value
 
 
 def _chosen(T: int, steps: int | Sequence[int] | None) -> tuple[int, ...]:
@@ -68,44 +106,3 @@ def _chosen(T: int, steps: int | Sequence[int] | None) -> tuple[int, ...]:
     if None in given or not chosen or chosen[0] < 0 or chosen[-1] >= T:
         raise ValueError(f"flow.credit: steps: expected some of 0 to {T - 1}, got {list(steps)!r:.60}")
     return chosen
-
-
-Swept = tuple[Replay, int, int, list[int], Row, list[Tensor | None]]
-
-
-def _sweep(call: Call, chosen: set[int]) -> Iterator[Swept]:
-    """Every step from the last to the first, and the gradients of the losses of chosen ones that arrive there.
-
-    Yields:
-        The replay and its step, the step of the layer; the steps whose losses have arrived here, n of them; what they
-        send to the states after the step, (n, rows, H) each; and to its outputs, where these are no state.
-    """
-    for group in call.groups():
-        columns: list[int] = []
-        V: Row = ()
-        after = 0  # sequences that go on in the next replay
-        for replay in reversed(group):
-            for t in reversed(range(replay.T)):
-                step, rows = replay.seen.ran.begin + t, len(replay.x[t])
-                V = tuple(_more(v, rows) for v in V) or tuple(
-                    s.new_zeros(0, rows, s.shape[1]) for s in replay.before[t]
-                )
-                fresh = step in chosen
-                if fresh:
-                    columns.append(step)
-                    own = replay.direct(t, after)
-                    V = tuple(torch.cat((v, d.unsqueeze(0))) for v, d in zip(V, own, strict=True))
-                # Only the newest of the columns has its loss here.
-                d_outputs = [
-                    None if d is None or not fresh else torch.cat((d.new_zeros(len(columns) - 1, *d.shape), d[None]))
-                    for d in replay.own_d_outputs(t)
-                ]
-                if columns:
-                    yield replay, t, step, list(columns), V, d_outputs
-                    V = replay.back(t, V, d_outputs)
-            after = len(replay.x[0])
-
-
-def _more(v: Tensor, rows: int) -> Tensor:
-    """With zeros for sequences that end here."""
-    return v if v.shape[1] == rows else torch.cat((v, v.new_zeros(len(v), rows - v.shape[1], v.shape[2])), 1)

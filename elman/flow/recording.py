@@ -93,7 +93,7 @@ class Recording:
 
     @cached_property
     def weight_gradients(self) -> dict[str, Tensor]:
-        """The norm of what each step contributes to the gradient of each parameter, (T,), in the order of reading.
+        """The norm of what each step contributes to the gradient of each parameter, (T,).
 
         Worked out step by step when it is first asked for: as long as a backward pass of the loop executor.
         """
@@ -108,8 +108,10 @@ class Recording:
     ) -> Credit:
         """How much of the loss at each step arrives at the state after each step before it.
 
-        The loss at step t is what the gradient of the layer's output at step t stands for: of a layer below others,
-        that is all that these have made of it, later steps too. Steps are counted in the order of reading.
+        The loss at step t is what the recorded pass has sent to the outputs of the layer, or stack of layers, at step
+        t, and to the final states of sequences that end there. It goes back through time and through all layers of the
+        stack, so that in two directions it is told to later steps too. Of several elman layers in a model, the loss of
+        each is what has arrived at its own outputs.
 
         Args:
             name: of a state, one of those in `state_gradients`. None: the first of the last layer.
@@ -121,7 +123,13 @@ class Recording:
             ValueError: for all steps of a long sequence; for steps that are none.
         """
         call, name = self._call_of("credit", name)
-        return credit(call, name, steps, weights)
+        over = [
+            other
+            for other in self.calls.values()
+            if other.label.layout is call.label.layout and other.label.depth > call.label.depth
+        ]
+        over.sort(key=lambda other: -other.label.depth)
+        return credit([*over, call], name, steps, weights)
 
     def jacobians(self, name: str | None = None, sequences: int = 4, steps: int | None = None) -> Jacobians:
         """How a small change of a cell's states grows or fades from step to step, from the end of the sequence back.

@@ -15,7 +15,7 @@ class Gate:
     """The values of a gate, or of a state between fixed ends, over all steps, sequences and units.
 
     Args:
-        mean: of each step, (T,).
+        mean: of each step of the input, (T,).
         low: share of the values within 5 % of the lower end of the range, 0 or -1.
         high: share within 5 % of the upper end, 1.
         signed: the lower end is -1.
@@ -42,27 +42,31 @@ class Gate:
 
 def gates(call: Call) -> dict[str, Gate]:
     """Of what the cell gives names to; of a cell that names nothing, of its states; where these have fixed ends."""
-    values: dict[str, list[list[Tensor]]] = {}
-    for replay, t, step in call.steps():
+    values: dict[str, list[Tensor]] = {}
+    for replay, t in call.forward():
         states = dict(zip(call.label.names.states, replay.made(t).states, strict=True))
         named = {f"{name}{call.label.names.suffix}": value for name, value in replay.named[t].items()}
         for name, value in (named or states).items():
-            values.setdefault(name, [[] for _ in range(call.T)])[step].append(value.flatten())
-    of_steps = {name: [torch.cat(step) for step in steps if step] for name, steps in values.items()}
-    found = {name: _gate(steps, signed=name in call.label.names.states) for name, steps in of_steps.items()}
+            values.setdefault(name, []).append(value.flatten(1))
+    at = torch.cat([call.places[call.rows(replay.seen.ran.begin + t)] for replay, t in call.forward()])
+    found = {
+        name: _gate(call, torch.cat(rows), at, signed=name in call.label.names.states) for name, rows in values.items()
+    }
     return {call.form.format(name): gate for name, gate in found.items() if gate is not None}
 
 
-def _gate(steps: list[Tensor], signed: bool) -> Gate | None:
-    together = torch.cat(steps)
-    least, most = together.min(), together.max()
-    if not (least >= -1 and most <= 1) or least == most == 0:
+def _gate(call: Call, values: Tensor, places: Tensor, signed: bool) -> Gate | None:
+    """Of values (rows, H), which lie at places of the padded input."""
+    values, places = values[places >= 0], places[places >= 0]
+    if not len(values) or not (values.min() >= -1 and values.max() <= 1) or not values.any():
         return None
-    bottom = -1 if signed or least < 0 else 0
+    bottom = -1 if signed or values.min() < 0 else 0
     edge = EDGE * (1 - bottom)
-    low, high = (together < bottom + edge), (together > 1 - edge)
-    means = torch.stack([step.mean() for step in steps])
-    return Gate(means, float(low.float().mean()), float(high.float().mean()), bottom < 0)
+    low, high = (values < bottom + edge), (values > 1 - edge)
+    of_rows = values.new_full((call.T * call.label.layout.B,), torch.nan, dtype=torch.float64)
+    of_rows[places] = values.mean(1, dtype=torch.float64)
+    mean = of_rows.view(call.T, -1).nanmean(1)
+    return Gate(mean, float(low.float().mean()), float(high.float().mean()), bottom < 0)
 
 
 def dead(call: Call) -> dict[str, Tensor]:

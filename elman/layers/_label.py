@@ -37,12 +37,14 @@ class Label:
         of: what it needs to know to name what belongs to the call.
         layout: of the input.
         back: the sequences are read from their ends.
+        depth: how many other calls of the layer, with the same layout, this one lies over: it reads the outputs of
+            those one below, side by side, perhaps after dropout.
     """
 
     _numbers = count()
 
-    def __init__(self, layer: "Layer", of: Any, layout: Layout, back: bool = False) -> None:
-        self.layer, self.of, self.layout, self.back = layer, of, layout, back
+    def __init__(self, layer: "Layer", of: Any, layout: Layout, back: bool = False, depth: int = 0) -> None:
+        self.layer, self.of, self.layout, self.back, self.depth = layer, of, layout, back, depth
         self.number = next(self._numbers)  # later calls have greater ones
 
     @cached_property
