@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 import elman
 from elman import cells
-from elman.bptt import Checkpointed, Full, Truncated
+from elman.bptt import Checkpointed, Full, Mode, Truncated
 from elman.cells._cell import Cell
 from elman.through_time import EXECUTORS, State, each, run
 from elman.through_time.observed import Piece, Seen, labelled, observing
@@ -154,18 +155,21 @@ def test_a_backward_pass_that_breaks_off(executor: str) -> None:
     assert found.d_states[0][3:].abs().max() == 0
 
 
+@pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("executor", EXECUTORS)
-def test_gone_with_the_graph(executor: str) -> None:
-    layer, x = elman.LSTM(D, H, executor=executor), torch.randn(T, B, D)
+def test_gone_with_the_graph(executor: str, again: bool) -> None:
+    layer, x = elman.LSTM(D, H, executor=executor), torch.randn(T, B, D, requires_grad=True)
     gc.collect()
     gc.disable()
     try:
         seen: list[Seen] = []
         outputs, finals = layer(x)
         with observing(seen.append):
-            outputs.sum().backward()
-        label = weakref.ref(seen[0].ran.label)
-        del seen, outputs, finals
+            gradients = torch.autograd.grad(outputs.sum(), [x], create_graph=again)
+            if again:
+                torch.autograd.grad(gradients[0].sum(), [x])
+        label = weakref.ref(seen[-1].ran.label)
+        del seen, outputs, finals, gradients
         assert label() is None
     finally:
         gc.enable()
@@ -180,3 +184,61 @@ def test_a_gradient_that_can_be_differentiated(executor: str) -> None:
         torch.autograd.grad(outputs.sin().sum(), [*layer.parameters()], create_graph=True)
         outputs.sin().sum().backward()
     close(seen[0].d_states[0], seen[1].d_states[0], "gradients")
+    assert [found.later for found in seen] == [False, True]
+
+
+def of_second_order(cell: Cell, x: Tensor, bent: Callable[[Tensor], Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """A loss on the gradient of another, and its own at every state: those of zeros that are added there."""
+    x, h = x.clone().requires_grad_(), [x.new_zeros(B, H)] * cell.states
+    zeros = [[torch.zeros_like(s).requires_grad_() for s in h] for _ in x]
+    outputs = []
+    for x_t, added in zip(x, zeros, strict=True):
+        new = each(cell(x_t, h[0] if cell.states == 1 else tuple(h)))
+        h = [s + zero for s, zero in zip(new, added, strict=True)]
+        outputs.append(h[0])
+    (g,) = torch.autograd.grad(bent(torch.stack(outputs)).sum(), x, create_graph=True)
+    loss = g.square().sum()
+    found = torch.autograd.grad(loss, [zero for added in zeros for zero in added], materialize_grads=True)
+    return loss, [torch.stack(found[i :: cell.states]) for i in range(cell.states)]
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize(
+    "bent", [torch.sin, torch.negative]
+)  # to the second loss the outputs themselves matter, or not
+@pytest.mark.parametrize("mode", [Full(), Checkpointed(3)], ids=str)
+@pytest.mark.parametrize("cell_type", [cells.GRU, cells.LSTM])
+def test_the_gradient_of_a_gradient(
+    cell_type: type[Cell], mode: Mode, bent: Callable[[Tensor], Tensor], executor: str
+) -> None:
+    torch.manual_seed(0)
+    cell, x = cell_type(D, H).double(), torch.randn(T, B, D).double()
+    layer = elman.Recurrent(cell, executor=executor, bptt=mode)
+    loss, expected = of_second_order(cell, x, bent)
+    x.requires_grad_()
+    seen: list[Seen] = []
+    outputs, _ = layer(x)
+    (g,) = torch.autograd.grad(bent(outputs).sum(), x, create_graph=True)  # nobody looks
+    close(g.square().sum(), loss, "gradients")
+    with observing(seen.append):
+        g.square().sum().backward()
+    for i, of_state in enumerate(expected):
+        total = torch.zeros_like(of_state)
+        for part in seen:
+            total[part.ran.begin :][: len(part.ran.x)] += part.d_states[i]
+        close(total, of_state, "gradients")
+    assert any(part.later for part in seen)
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_many_gradients_at_once(executor: str) -> None:
+    layer, x = elman.GRU(D, H, executor=executor), torch.randn(T, B, D, requires_grad=True)
+    outputs, _ = layer(x)
+    seen: list[Seen] = []
+    every = torch.eye(outputs.numel()).view(-1, *outputs.shape)
+    with observing(seen.append):
+        (found,) = torch.autograd.grad(outputs, x, every, is_grads_batched=True, retain_graph=True)
+        assert not seen
+        (one,) = torch.autograd.grad(outputs, x, every[-1])
+    close(found[-1], one, "gradients")
+    assert len(seen) == 1

@@ -63,7 +63,7 @@ class Replay:
     @cached_property
     def _draws(self) -> list[list[Tensor] | None]:
         """The random numbers of each step; None before they are known."""
-        draws = [self.by_step(values) for values in self.seen.draws]
+        draws = [self.by_step(values) for values in self.seen.ran.draws]
         return [[values[t] for values in draws] if draws else None for t in range(self.T)]
 
     @property
@@ -96,6 +96,7 @@ class Replay:
             t: the step.
             after: how many sequences go on behind the last one.
         """
+        self._check_first_order()
         found = [torch.zeros_like(d[t]) for d in self.d_states]
         if self.output_is_state and self.d_outputs[0] is not None:
             found[0] += self.d_outputs[0][t]
@@ -155,6 +156,13 @@ class Replay:
                 "changed in place since; ask before, or record a copy"
             )
 
+    def _check_first_order(self) -> None:
+        if self.seen.later:
+            raise RuntimeError(
+                "flow: weight_gradients and credit: expected no pass after one with create_graph=True, got one: a "
+                "gradient of a gradient comes to the weights by more ways than through the states"
+            )
+
     @contextmanager
     def _given(self, t: int, times: int) -> Iterator[None]:
         drawn = self._draws[t]
@@ -203,6 +211,7 @@ class Replay:
         self, t: int, d_states: Sequence[Tensor], d_outputs: Sequence[Tensor | None] = ()
     ) -> dict[str, Tensor]:
         """What step t alone makes of the gradients of its parameters, of those (rows, H) of what it makes."""
+        self._check_first_order()
         own = self.seen.ran.parameters
         named = {name: self.parameters[name].detach().requires_grad_() for name in own if own[name].requires_grad}
         with torch.enable_grad():

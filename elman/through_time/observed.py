@@ -1,7 +1,7 @@
 """Who looks at a backward pass, and what the engine tells of it: the gradient that arrives at every state."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ class Piece(NamedTuple):
     label: Any
     begin: int = 0
     chained: bool = False
+    draws: Sequence[Tensor] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,7 @@ class Ran:
         label: what `labelled` has said of it.
         begin: of the steps of that label, the one at which this call begins.
         chained: the gradient of its initial state goes on to the call that ends there.
+        draws: the random numbers of all steps, where they were drawn before the loop.
         cell: as in `elman.through_time.run`.
         parameters: as there.
         x: as there.
@@ -41,6 +43,7 @@ class Ran:
     label: Any
     begin: int
     chained: bool
+    draws: Sequence[Tensor]
     cell: nn.Module
     parameters: Mapping[str, Tensor]
     x: Tensor
@@ -59,14 +62,15 @@ class Seen:
         d_outputs: the gradients of its outputs, (T, B, ...) or packed (N, ...); None where nothing reaches one.
         d_finals: those of the states after the last step.
         d_states: the gradient that arrives at each state after every step, by whatever way: (T, B, H) or packed (N, H).
-        draws: the random numbers of all steps, where they were drawn before the loop.
+        later: of this call, a gradient was taken before that can be differentiated (create_graph=True). One of that
+            gradient comes to the states and the parameters by other ways than the outputs and the final states.
     """
 
     ran: Ran
     d_outputs: tuple[Tensor | None, ...]
     d_finals: tuple[Tensor | None, ...]
     d_states: tuple[Tensor, ...]
-    draws: Sequence[Tensor] = ()
+    later: bool = False
 
 
 Observer = Callable[[Seen], None]
@@ -124,6 +128,14 @@ def observing(observer: Observer) -> Iterator[None]:
 def observed() -> bool:
     """Whether anybody looks."""
     return bool(_observers)
+
+
+def batched(cotangents: Iterable[Tensor | None]) -> bool:
+    """Whether there are many of each, of which torch.vmap, or torch.autograd.grad, shows one."""
+    functorch = torch._C._functorch
+    return functorch.peek_interpreter_stack() is not None or any(
+        d is not None and functorch.is_legacy_batchedtensor(d) for d in cotangents
+    )
 
 
 def tell(seen: Seen) -> None:

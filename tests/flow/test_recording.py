@@ -277,6 +277,27 @@ def test_two_passes_in_one_recording(executor: str) -> None:
 
 
 @every_executor
+def test_a_gradient_of_a_gradient(executor: str) -> None:
+    layer = elman.GRU(D, H, executor=executor, zoneout=0.5).double()
+    x = torch.randn(T, B, D).double().requires_grad_()
+    loss = layer(x)[0].sin().sum()
+    names = [name for name, _ in layer.named_parameters()]
+    with flow.record(layer) as found:
+        gradients = torch.autograd.grad(loss, [x, *layer.parameters()], create_graph=True)
+    for name, value in zip(names, gradients[1:], strict=True):
+        close(found.credit(weights=True).weights[name].sum((0, 1)), value.detach(), "gradients")
+    with flow.record(layer) as found:
+        (loss + gradients[0].square().sum()).backward()
+    assert found.state_gradients["h_l0"].shape == (T, B)
+    assert found.verdict().kinds
+    for ask in (lambda: found.weight_gradients, found.credit):
+        with pytest.raises(
+            RuntimeError, match=r"^flow: weight_gradients and credit: expected no pass after one with c"
+        ):
+            ask()
+
+
+@every_executor
 def test_the_model_goes_on_into_evaluation(executor: str) -> None:
     layer = elman.GRU(D, H, executor=executor, zoneout=0.5, recurrent_dropout=0.5).double()
     x = torch.randn(T, B, D).double()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from elman.through_time import loop
 from elman.through_time.draws import Given, drawn
 from elman.through_time.native.registry import compiled, known, standing_cell
-from elman.through_time.observed import Piece, Ran, Seen, label, labelled, observed, tell
+from elman.through_time.observed import Piece, Ran, Seen, batched, label, labelled, observed, tell
 from elman.through_time.outputs import apart, joined
 from elman.through_time.outputs import each as outputs_of
 
@@ -134,7 +134,7 @@ class _Through(torch.autograd.Function):
                 outputs, finals, kept = forward_op(plan, x, states, parameters, draws, sizes, keep)
         else:
             outputs, finals, kept = _forward(plan, x, states, parameters, draws, sizes, keep)
-        ctx.plan, ctx.count, ctx.sizes, ctx.label = plan, count, sizes, label()
+        ctx.plan, ctx.count, ctx.sizes, ctx.label, ctx.later = plan, count, sizes, label(), False
         ctx.save_for_backward(x, outputs, *rest, *draws, *kept)
         ctx.kept, ctx.draws = len(kept), len(draws)
         ctx.mark_non_differentiable(*kept)
@@ -149,13 +149,15 @@ class _Through(torch.autograd.Function):
         d_finals = d_rest[:count]
         needed = ctx.needs_input_grad[5:]
         asked = needed[0], any(needed[1 : 1 + count]), any(needed[1 + count :])
-        if not torch.compiler.is_compiling() and (torch.is_grad_enabled() or _batched((dy, *d_finals))):
-            with torch.enable_grad(), labelled(ctx.label):
+        piece = ctx.label and ctx.label._replace(draws=draws)
+        if not torch.compiler.is_compiling() and (torch.is_grad_enabled() or batched((dy, *d_finals))):
+            ctx.later = ctx.later or torch.is_grad_enabled()
+            with torch.enable_grad(), labelled(piece):
                 found = _by_loop(ctx.plan, dy, d_finals, x, states, parameters, draws, ctx.sizes, needed)
         else:
             op: Callable[..., list[Tensor]] = backward_op if _watched((*d_rest, *saved)) else _backward
             given = (ctx.plan, dy, d_finals, x, states, parameters, draws, ctx.sizes, outputs, kept)
-            of = iter(_told(ctx.label, *given, asked) if ctx.label and observed() else op(*given, *asked))
+            of = iter(_told(piece, ctx.later, *given, asked) if piece and observed() else op(*given, *asked))
             kinds = [asked[0], *(asked[1] for _ in states), *(asked[2] for _ in parameters)]
             found = [next(of) if wanted else None for wanted in kinds]
         made = known(ctx.plan).plan
@@ -167,7 +169,7 @@ class _Through(torch.autograd.Function):
 
 
 def _told(
-    label: Piece, plan: str, dy: Tensor | None, d_finals: Sequence[Tensor | None], x: Tensor,
+    piece: Piece, later: bool, plan: str, dy: Tensor | None, d_finals: Sequence[Tensor | None], x: Tensor,
     states: Sequence[Tensor], parameters: Sequence[Tensor], draws: Sequence[Tensor], sizes: Tensor | None,
     outputs: Tensor, kept: Sequence[Tensor], asked: tuple[bool, bool, bool],
 ) -> list[Tensor]:  # fmt: skip
@@ -181,17 +183,9 @@ def _told(
         own = int(bool(step.output))
         of_outputs = [dy] if dy is None or not own else outputs_of(apart(dy, step.output))
         state = states[own] if step.single else tuple(states[own:])
-        call = Ran(*label, cell, dict(zip(step.parameters, parameters, strict=True)), x, state, sizes, cells[cell])
-        tell(Seen(call, tuple(of_outputs), tuple(d_finals[own:]), tuple(gradients[own:]), draws))
+        call = Ran(*piece, cell, dict(zip(step.parameters, parameters, strict=True)), x, state, sizes, cells[cell])
+        tell(Seen(call, tuple(of_outputs), tuple(d_finals[own:]), tuple(gradients[own:]), later))
     return found
-
-
-def _batched(cotangents: Iterable[Tensor | None]) -> bool:
-    """Whether there are many of each, of which torch.vmap, or torch.autograd.grad, shows one."""
-    functorch = torch._C._functorch
-    return functorch.peek_interpreter_stack() is not None or any(
-        d is not None and functorch.is_legacy_batchedtensor(d) for d in cotangents
-    )
 
 
 def _some(gradients: Sequence[Any]) -> list[bool]:
