@@ -102,6 +102,34 @@ def test_both_executors_see_the_same(sizes: Tensor | None) -> None:
         assert seen[0].d_states[1].abs().max() > 0
 
 
+class Shows(nn.Module):
+    """A cell whose output shows a state that is not its first, beside a value of its own."""
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
+        """One step."""
+        h, c = state
+        h, c = torch.tanh(x[:, :2] + h - c), (h * x[:, 1:3]).sin() + c
+        return {"both": h * c, "c": c}, (h, c)
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_an_output_that_shows_a_state(executor: str) -> None:
+    torch.manual_seed(0)
+    cell, x, states = Shows(), torch.randn(T, B, D).double().requires_grad_(), (torch.randn(B, 2).double(),) * 2
+    with labelled(Piece("here")):
+        outputs, finals = run(cell, {}, x, states, executor)
+    assert isinstance(outputs, dict)
+    found: list[Seen] = []
+    with observing(found.append):
+        for loss in (finals[0], outputs["c"].sin(), outputs["both"]):
+            loss.sum().backward(retain_graph=True)
+    final, c, both = found
+    assert [d is None for d in final.d_outputs] == [True, True]
+    assert final.d_finals[0] is not None
+    close(c.d_states[1][-1], outputs["c"][-1].detach().cos(), "gradients")
+    assert both.d_states[1][-1].abs().max() == 0  # an output of its own is a part of the step
+
+
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_windows_say_where_they_begin(executor: str) -> None:
     torch.manual_seed(0)

@@ -15,6 +15,7 @@ from elman.through_time.loop import called, parted
 from elman.through_time.named import seen as naming
 from elman.through_time.observed import Seen
 from elman.through_time.outputs import each as outputs_of
+from elman.through_time.outputs import shown
 
 Row = tuple[Tensor, ...]
 
@@ -24,7 +25,7 @@ class Step(NamedTuple):
 
     outputs: Row
     states: Row
-    output_is_state: bool  # the first
+    shown: tuple[int | None, ...]  # of each output, which state it is, if it is one
     named: dict[str, Tensor]
 
 
@@ -87,7 +88,7 @@ class Replay:
 
     def own_d_outputs(self, t: int) -> list[Tensor | None]:
         """The gradients of the outputs of a step, of those that are no state: the others have arrived there."""
-        return [] if self.output_is_state else [None if d is None else d[t] for d in self.d_outputs]
+        return [None if d is None or i is not None else d[t] for d, i in zip(self.d_outputs, self.shown, strict=True)]
 
     def direct(self, t: int, after: int = 0) -> Row:
         """What the loss sends to each state after step t, and not by later steps.
@@ -98,8 +99,9 @@ class Replay:
         """
         self._check_first_order()
         found = [torch.zeros_like(d[t]) for d in self.d_states]
-        if self.output_is_state and self.d_outputs[0] is not None:
-            found[0] += self.d_outputs[0][t]
+        for d_output, i in zip(self.d_outputs, self.shown, strict=True):
+            if d_output is not None and i is not None:
+                found[i] += d_output[t]
         for total, d in zip(found, self.d_finals(t, after), strict=True):
             if d is not None:
                 total += d
@@ -120,9 +122,14 @@ class Replay:
         return [step.named for _, step in self._run]
 
     @cached_property
+    def shown(self) -> tuple[int | None, ...]:
+        """Of each output, which state it is; None for a value of its own."""
+        return self.made(0).shown
+
+    @property
     def output_is_state(self) -> bool:
         """Whether the output is the first state, and not a value of its own."""
-        return self.made(0).output_is_state
+        return self.shown == (0,)
 
     @cached_property
     def _run(self) -> list[tuple[Row, Step]]:
@@ -147,7 +154,7 @@ class Replay:
                 name = self.cell._get_name()
                 raise RuntimeError(f"flow: {name}: expected the cell as it was, got one with another attribute")
             output, new = parted(self.cell, called(self.cell, parameters, x, state), state)
-        return Step(tuple(outputs_of(output)), each(new), output is each(new)[0], dict(named))
+        return Step(tuple(outputs_of(output)), each(new), shown(output, each(new)), dict(named))
 
     def _check(self) -> None:
         if self._versions != [tensor._version for tensor in self._kept]:

@@ -56,8 +56,8 @@ class Recording:
         if not self._calls:
             raise RuntimeError(
                 "flow.record: expected a backward pass through the model within `with flow.record(model):`, got none; "
-                "the forward pass must be a call of this model, no trajectory, not in torch.compile nor under RTRL, "
-                "and the loss must need it"
+                "the forward pass must be a call of this model, not in torch.compile nor under RTRL, and the loss must "
+                "need it"
             )
         found: dict[str, Call] = {}
         for label in sorted(self._calls, key=lambda label: label.number):

@@ -192,8 +192,7 @@ class Recurrent(Layer):
         around = prefix(step, self.cell)
         named = chain(self.cell.named_parameters(), self.cell.named_buffers())
         values = {around + name: value for name, value in named}
-        # Nobody is told of what is watched: what it returns of states are copies.
-        with labelled(None if around else Piece(Label(self, (len(states), around), layout))):
+        with labelled(Piece(Label(self, (len(states), around), layout))):
             return mode.run(step, values, x, states[0] if single else states, self.executor, layout.sizes)
 
     def _names_of(self, of: tuple[int, str]) -> Names:

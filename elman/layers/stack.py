@@ -287,8 +287,8 @@ class Stack(Cells):
             back = i % self._directions == 1
             state: State = states[0][i] if len(states) == 1 else tuple(state[i] for state in states)
             rows = layout.reversed(x) if back else x
-            watched = step is self._watched[k]  # of which nobody is told: what it returns of states are copies
-            with labelled(None if watched else Piece(Label(self, (i,), layout, back, depth=k))):
+            depth = 0 if step is self._watched[k] else k  # what is watched has losses of its own at every layer
+            with labelled(Piece(Label(self, (i,), layout, back, depth))):
                 outputs, final = mode.run(step, self._values_of(step, i), rows, state, self.executor, layout.sizes)
             found.append((_reversed(outputs, layout) if back else outputs, final))
         return found

@@ -21,7 +21,7 @@ from elman.through_time.draws import Draw
 from elman.through_time.effects import Unread, nothing_cached, without_effects
 from elman.through_time.loop import each, parted
 from elman.through_time.named import seen
-from elman.through_time.outputs import Form, Output, State, form, joined, row_width
+from elman.through_time.outputs import Form, Output, State, form, joined, row_width, shown
 from elman.through_time.recorder import Recorder
 from elman.through_time.refused import CannotCapture
 from elman.through_time.seed import seeded
@@ -47,6 +47,7 @@ class Step:
     states: int
     single: bool  # the cell's state is a tensor, and not a tuple of one
     output: Form  # of an output that is no state of the cell's, or ()
+    shown: tuple[int | None, ...]  # of each of its parts, the state of the cell's that stands there
     draws: tuple[Draw, ...]
 
 
@@ -74,7 +75,7 @@ def capture(
         cotangents = tried.cotangents()
         graph, draws = _recorded(tried.step, tried.inputs(), cotangents, tried.others.values())
     single = isinstance(state_size, int)
-    found = Step(graph, tried.batch, tuple(shapes), len(cotangents), single, tried.output, tuple(draws))
+    found = Step(graph, tried.batch, tuple(shapes), len(cotangents), single, tried.output, tried.shown, tuple(draws))
     _named(found)
 
     def checked() -> None:
@@ -105,7 +106,7 @@ class _Tried:
         largest = max((prod(shape) for shape in shapes.values()), default=0)
         self._pool = self._drawn(PERIOD).repeat(2 + largest // PERIOD)
         self.output: Form = ()
-        self.output = self._output()
+        self.output, self.shown = self._output()
 
     def step(self, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         """x, the states and the parameters to the new states; an output of its own stands before the states."""
@@ -137,14 +138,16 @@ class _Tried:
         output, state = parted(self.cell, result, state)
         return output, each(state)
 
-    def _output(self) -> Form:
-        """Of an output that is no state of the cell's, or ()."""
+    def _output(self) -> tuple[Form, tuple[int | None, ...]]:
+        """Of an output that is not the first state, its form and the states in it; or nothing."""
         with torch.no_grad():
             output, new = self._called(*self.inputs())
-        found = () if output is new[0] else form(output)
-        if found and not row_width(found):
+        if output is new[0]:
+            return (), ()
+        found = form(output)
+        if not row_width(found):
             raise CannotCapture("an output without columns")
-        return found
+        return found, shown(output, new)
 
 
 class _Fixed(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from elman.through_time.observed import ran
-from elman.through_time.outputs import Output, State, stacked
+from elman.through_time.outputs import Output, State, shown, stacked
 from elman.through_time.outputs import each as outputs_of
 from elman.through_time.tape import Tape
 
@@ -93,7 +93,7 @@ class _Unrolled(nn.Module):
             state = new
             if self.tape is not None:
                 state = _like(new, self.tape.step(each(new)))
-                output = each(state)[0] if output is each(new)[0] else output
+                output = _with(output, shown(output, each(new)), each(state))
             outputs.append(output)
         self.set_anew = {name: b for name, b in self.cell.named_buffers() if b is not given.get(name)}
         if ended:
@@ -106,6 +106,12 @@ class _Unrolled(nn.Module):
 
 def _like(state: State, states: Sequence[Tensor]) -> State:
     return states[0] if isinstance(state, Tensor) else tuple(states)
+
+
+def _with(output: Output, shown: Sequence[int | None], states: Sequence[Tensor]) -> Output:
+    """An output with these states where it shows some."""
+    values = [value if i is None else states[i] for value, i in zip(outputs_of(output), shown, strict=True)]
+    return values[0] if isinstance(output, Tensor) else dict(zip(output, values, strict=True))
 
 
 def called(module: nn.Module, parameters: Mapping[str, Tensor], *args: object) -> object:

@@ -22,6 +22,12 @@ def row_width(form: Form) -> int:
     return sum(prod(shape) for _, shape in form)
 
 
+def shown(output: Output, states: Sequence[Tensor]) -> tuple[int | None, ...]:
+    """Of each output, which of the states it is; None for one that is a value of its own."""
+    places = {id(state): i for i, state in reversed(list(enumerate(states)))}
+    return tuple(places.get(id(value)) for value in each(output))
+
+
 def joined(output: Output, lead: int = 1) -> Tensor:
     """All side by side, behind the `lead` axes of batch and time."""
     if isinstance(output, Tensor) and output.dim() == lead + 1:

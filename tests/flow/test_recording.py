@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import elman
 from elman import flow
-from elman.bptt import RTRL, Checkpointed, Mode, Truncated
+from elman.bptt import RTRL, Checkpointed, Full, Mode, Truncated
 from elman.through_time import EXECUTORS
 from tests.tolerances import close
 
@@ -105,6 +105,40 @@ def test_the_optimizer_may_go_on(executor: str) -> None:
     optimizer.step()
     for name, norms in found.weight_gradients.items():
         close(norms, expected[name], "gradients")
+
+
+@every_executor
+@pytest.mark.parametrize("mode", [Full(), Checkpointed(3)], ids=str)
+@pytest.mark.parametrize("part", ["states", "named", "all"])
+def test_a_loss_on_a_trajectory(part: str, mode: Mode, executor: str) -> None:
+    torch.manual_seed(0)
+    layer = elman.LSTM(D, H, num_layers=2, bidirectional=True, executor=executor, bptt=mode).double()
+    found = layer.trajectory(torch.randn(T, B, D).double(), lengths=[4, 7, 1])
+    losses = {"states": found.states, "named": tuple(found.named.values())}
+    losses["all"] = (*losses["states"], *losses["named"], found.outputs)
+    with flow.record(layer) as recording:
+        sum((value.sin().sum() for value in losses[part]), torch.zeros(())).backward()
+    assert set(recording.state_gradients) == {
+        f"{letter}_l{k}{back}" for letter in "hc" for k in "01" for back in ("", "_reverse")
+    }
+    for key in recording.calls:
+        for name, value in recording.credit(key, weights=True).weights.items():
+            gradient = layer.get_parameter(name).grad
+            assert gradient is not None
+            close(value.sum((0, 1)), gradient, "gradients")
+
+
+@every_executor
+def test_a_loss_on_a_trajectory_is_one_on_the_outputs(executor: str) -> None:
+    torch.manual_seed(0)
+    layer, x = elman.GRU(D, H, num_layers=2, executor=executor).double(), torch.randn(T, B, D).double()
+    with flow.record(layer) as expected:
+        layer(x)[0].sin().sum().backward()
+    with flow.record(layer) as found:
+        layer.trajectory(x).states[:, 1].sin().sum().backward()
+    for name, norms in expected.state_gradients.items():
+        close(found.state_gradients[name], norms, "gradients")
+        close(found.credit(name).norms, expected.credit(name).norms, "gradients")
 
 
 @every_executor

@@ -181,7 +181,11 @@ def _told(
         cell = next(iter(cells), None) if standing is None else standing
     if cell is not None:
         own = int(bool(step.output))
-        of_outputs = [dy] if dy is None or not own else outputs_of(apart(dy, step.output))
+        none = [None] * len(step.output)
+        of_outputs = [dy] if not own else none if dy is None else outputs_of(apart(dy, step.output))
+        for d, i in zip(of_outputs, step.shown, strict=False):
+            if d is not None and i is not None:
+                gradients[own + i] += d
         state = states[own] if step.single else tuple(states[own:])
         call = Ran(*piece, cell, dict(zip(step.parameters, parameters, strict=True)), x, state, sizes, cells[cell])
         tell(Seen(call, tuple(of_outputs), tuple(d_finals[own:]), tuple(gradients[own:]), later))

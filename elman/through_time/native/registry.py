@@ -91,7 +91,7 @@ def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, state_size: 
     else:
         return Planned("", why)
     inputs = [(node.name, node.meta["shape"]) for node in made.inputs]
-    described = f"{step.graph} {step.single} {step.output} {step.draws} {inputs}"
+    described = f"{step.graph} {step.single} {step.output} {step.shown} {step.draws} {inputs}"
     key = hashlib.sha256(described.encode()).hexdigest()[:32]
     _by_key.setdefault(key, Known(made, weakref.WeakKeyDictionary())).cells[cell] = Stand.of(cell)
     return Planned(key, "", step.output, bool(step.draws))
