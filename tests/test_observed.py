@@ -258,6 +258,17 @@ def test_the_gradient_of_a_gradient(
     assert any(part.later for part in seen)
 
 
+@pytest.mark.skipif("native" not in EXECUTORS, reason="computes in single precision whatever autocast says")
+def test_a_gradient_of_a_gradient_in_the_precision_of_the_first() -> None:
+    layer, x = elman.GRU(D, H, executor="native"), torch.randn(T, B, D, requires_grad=True)
+    found = []
+    for inside in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=inside):
+            (g,) = torch.autograd.grad(layer(x)[0].sum(), x, create_graph=True)
+        found.append((g, *torch.autograd.grad(g.square().sum(), layer.all_weights[0][0])))
+    all_close(found[1], found[0], "gradients")
+
+
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_many_gradients_at_once(executor: str) -> None:
     layer, x = elman.GRU(D, H, executor=executor), torch.randn(T, B, D, requires_grad=True)

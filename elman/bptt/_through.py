@@ -1,14 +1,14 @@
 """A call of a cell over time, of which some steps may run again as they did before."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 
-import torch
 from torch import Tensor, nn
 
 from elman.bptt._random import Stands
 from elman.through_time import Output, State, each, run
+from elman.through_time.autocast import autocast
 from elman.through_time.frozen import Stand, standing
 from elman.through_time.observed import label, labelled
 
@@ -33,7 +33,7 @@ class Through:
         self.outputs: tuple[str, ...] | None = None  # their names, where they have any
         self.first = range(len(x) + 1) if sizes is None else (0, *accumulate(sizes.tolist()))  # row of each step
         self.drawn = Stands(x.device)
-        self.autocast = _autocast(x.device.type)
+        self.autocast = autocast(x.device.type)
         self._stand = Stand.of(cell)
         self.piece = label()
 
@@ -83,11 +83,3 @@ class Through:
                 )
             with self.drawn.drawing_from(window), self.autocast():
                 yield
-
-
-def _autocast(device: str) -> Callable[[], AbstractContextManager[object]]:
-    """What makes a context whose precision is that of now."""
-    if not torch.amp.is_autocast_available(device):
-        return nullcontext
-    enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
-    return lambda: torch.autocast(device, dtype, enabled)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from elman.through_time import State, each
+from elman.through_time.autocast import uncast
 from elman.through_time.draws import Given
 from elman.through_time.frozen import standing
 from elman.through_time.loop import called, parted
@@ -149,7 +150,8 @@ class Replay:
     def step(self, t: int, x: Tensor, states: Row, parameters: Mapping[str, Tensor], times: int = 1) -> Step:
         """Take step t, for rows that stand there so many times, one set after the other."""
         state: State = states[0] if isinstance(self.seen.ran.state, Tensor) else states
-        with standing(self.cell, self.seen.ran.stand) as same, self._given(t, times), naming() as named:
+        ran = self.seen.ran
+        with standing(self.cell, ran.stand) as same, self._given(t, times), ran.autocast(), naming() as named:
             if not same:
                 name = self.cell._get_name()
                 raise RuntimeError(f"flow: {name}: expected the cell as it was, got one with another attribute")
@@ -232,6 +234,7 @@ def _gradients(step: Step, inputs: Sequence[Tensor], cotangents: Sequence[Tensor
     asked = [(value, d) for value, d in pairs if d is not None and value.requires_grad]
     if not asked:
         return [torch.zeros_like(value) for value in inputs]
-    return torch.autograd.grad(
-        [value for value, _ in asked], inputs, [d for _, d in asked], allow_unused=True, materialize_grads=True
-    )
+    with uncast(inputs[0].device.type):
+        return torch.autograd.grad(
+            [value for value, _ in asked], inputs, [d for _, d in asked], allow_unused=True, materialize_grads=True
+        )

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from elman.through_time.autocast import Precision, autocast
 from elman.through_time.frozen import Stand
 from elman.through_time.outputs import State
 
@@ -37,6 +38,7 @@ class Ran:
         state: as there.
         sizes: as there.
         stand: how the cell stood.
+        autocast: makes a context in which torch computes as precisely as it did there.
         random: the state of torch's generator before it, where the steps draw from that themselves.
     """
 
@@ -50,6 +52,7 @@ class Ran:
     state: State
     sizes: Tensor | None
     stand: Stand
+    autocast: Precision
     random: Tensor | None = None
 
 
@@ -112,7 +115,7 @@ def ran(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: Sta
     now = label()
     if now is None or not torch.is_grad_enabled() or torch._C._functorch.peek_interpreter_stack() is not None:
         return None
-    return Ran(*now, cell, parameters, x, state, sizes, Stand.of(cell), torch.get_rng_state())
+    return Ran(*now, cell, parameters, x, state, sizes, Stand.of(cell), autocast(x.device.type), torch.get_rng_state())
 
 
 @contextmanager

@@ -332,6 +332,29 @@ def test_a_gradient_of_a_gradient(executor: str) -> None:
 
 
 @every_executor
+@pytest.mark.parametrize("asked_in", [True, False])  # autocast
+@pytest.mark.parametrize("mode", [Truncated(1), Full()], ids=str)
+def test_steps_in_the_precision_that_they_had(mode: Mode, asked_in: bool, executor: str) -> None:
+    layer = elman.RNN(D, H, executor=executor, bptt=mode)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs, _ = layer(torch.randn(T, B, D))
+    with flow.record(layer) as found:
+        outputs.float().square().sum().backward()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=asked_in):
+        terms, norms = found.credit(weights=True).weights, found.weight_gradients
+    for name, value in terms.items():
+        gradient = layer.get_parameter(name).grad
+        assert gradient is not None
+        if mode == Full() and executor == "loop":  # where torch adds up the steps in half precision
+            error = (value.sum((0, 1)) - gradient).abs().max() / gradient.abs().max()
+            assert error <= torch.finfo(torch.bfloat16).eps
+            continue
+        close(value.sum((0, 1)), gradient, "gradients")
+        of_steps = torch.linalg.vector_norm(value.sum(0).flatten(1), dim=1, dtype=torch.float64)
+        close(norms[name].float(), of_steps.float(), "gradients")
+
+
+@every_executor
 def test_the_model_goes_on_into_evaluation(executor: str) -> None:
     layer = elman.GRU(D, H, executor=executor, zoneout=0.5, recurrent_dropout=0.5).double()
     x = torch.randn(T, B, D).double()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from elman.through_time import loop
+from elman.through_time.autocast import uncast
 from elman.through_time.draws import Given, drawn
 from elman.through_time.native.registry import compiled, known, standing_cell
 from elman.through_time.observed import Piece, Ran, Seen, batched, label, labelled, observed, tell
@@ -152,7 +153,7 @@ class _Through(torch.autograd.Function):
         piece = ctx.label and ctx.label._replace(draws=draws)
         if not torch.compiler.is_compiling() and (torch.is_grad_enabled() or batched((dy, *d_finals))):
             ctx.later = ctx.later or torch.is_grad_enabled()
-            with torch.enable_grad(), labelled(piece):
+            with torch.enable_grad(), labelled(piece), uncast():
                 found = _by_loop(ctx.plan, dy, d_finals, x, states, parameters, draws, ctx.sizes, needed)
         else:
             op: Callable[..., list[Tensor]] = backward_op if _watched((*d_rest, *saved)) else _backward
@@ -187,7 +188,8 @@ def _told(
             if d is not None and i is not None:
                 gradients[own + i] += d
         state = states[own] if step.single else tuple(states[own:])
-        call = Ran(*piece, cell, dict(zip(step.parameters, parameters, strict=True)), x, state, sizes, cells[cell])
+        named = dict(zip(step.parameters, parameters, strict=True))
+        call = Ran(*piece, cell, named, x, state, sizes, cells[cell], uncast)
         tell(Seen(call, tuple(of_outputs), tuple(d_finals[own:]), tuple(gradients[own:]), later))
     return found
 
