@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from elman.flow._call import Call
 from elman.flow._nonfinite import NonFinite, first_non_finite
+from elman.flow._norms import row_norms
 from elman.flow.credit import Credit, credit
 from elman.flow.jacobians import Jacobians, jacobians
 from elman.flow.units import Gate, dead, gates
@@ -79,9 +80,8 @@ class Recording:
         It comes from the steps after this one, and from the loss, where the state is the output too. What one state of
         a cell, h, hands on to another, c, within a step is part of that step.
         """
-        norm = torch.linalg.vector_norm
         return {
-            name: norm(d, dim=-1, dtype=torch.float64)
+            name: row_norms(d)
             for call in self.calls.values()
             for name, d in zip(call.names, call.d_states, strict=True)
         }

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from elman.through_time import loop
 from elman.through_time.autocast import uncast
 from elman.through_time.draws import Given, drawn
-from elman.through_time.native.registry import compiled, known, standing_cell
+from elman.through_time.native.registry import compiled, known, living_cell, standing_cell
 from elman.through_time.observed import Piece, Ran, Seen, batched, label, labelled, observed, tell
 from elman.through_time.outputs import apart, joined
 from elman.through_time.outputs import each as outputs_of
@@ -177,10 +177,8 @@ def _told(
     """As `_backward`, and whoever looks is told of it."""
     gradients = [x.new_empty(*x.shape[:-1], state.shape[1]) for state in states]
     found = _backward(plan, dy, d_finals, x, states, parameters, draws, sizes, outputs, kept, *asked, gradients)
-    cells, step = known(plan).cells, known(plan).plan.step
-    with standing_cell(plan) as standing:
-        cell = next(iter(cells), None) if standing is None else standing
-    if cell is not None:
+    step = known(plan).plan.step
+    if (living := living_cell(plan)) is not None:
         own = int(bool(step.output))
         none = [None] * len(step.output)
         of_outputs = [dy] if not own else none if dy is None else outputs_of(apart(dy, step.output))
@@ -189,7 +187,8 @@ def _told(
                 gradients[own + i] += d
         state = states[own] if step.single else tuple(states[own:])
         named = dict(zip(step.parameters, parameters, strict=True))
-        call = Ran(*piece, cell, named, x, state, sizes, cells[cell], uncast)
+        cell, stand = living
+        call = Ran(*piece, cell, named, x, state, sizes, stand, uncast)
         tell(Seen(call, tuple(of_outputs), tuple(d_finals[own:]), tuple(gradients[own:]), later))
     return found
 

@@ -126,6 +126,14 @@ def standing_cell(key: str) -> Iterator[nn.Module | None]:
     yield None
 
 
+def living_cell(key: str) -> tuple[nn.Module, Stand] | None:
+    """A living cell of a plan and how it stood; of several, one whose attributes still say the same."""
+    cells = list(_by_key[key].cells.items())
+    if len(cells) < 2:  # to look at attributes takes time, in every backward pass that is seen
+        return cells[0] if cells else None
+    return next((pair for pair in cells if options_of(pair[0]) == pair[1].options), cells[0])
+
+
 def compiled(key: str, dtype: torch.dtype, observed: bool = False) -> Native:
     """The plan of a key, compiled for a dtype; with a backward loop that is `observed`, for those who ask."""
     found = _compiled.get((key, dtype, observed))

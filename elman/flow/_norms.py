@@ -1,0 +1,21 @@
+"""Norms of gradients, which may be nearly nothing."""
+
+import torch
+from torch import Tensor
+
+
+def row_norms(rows: Tensor) -> Tensor:
+    """Euclid's norm of each row (..., H), as a double: (...).
+
+    Squares of 1e-30 are zero in single precision, and those of 1e30 infinite: rows like these, and they alone, are
+    squared in double precision. To copy all of them would take as long as a small backward pass.
+    """
+    dtype = torch.promote_types(rows.dtype, torch.float32)
+    found: Tensor = torch.linalg.vector_norm(rows, dim=-1, dtype=dtype)
+    of = torch.finfo(dtype)
+    least = of.tiny**0.5 / of.eps  # of this, no square that is lost is a part that counts
+    sure = (found > least) & (found < 1 / least)
+    found = found.double()
+    if not sure.all():
+        found[~sure] = torch.linalg.vector_norm(rows[~sure], dim=-1, dtype=torch.float64)
+    return found
