@@ -58,7 +58,7 @@ def credit(found: Credit, path: Path) -> None:
 
 def singular_values(jacobians: Jacobians, path: Path, window: int = 1) -> None:
     """Of the Jacobian of each step, or of products over a window: largest, median and smallest, over time."""
-    values = jacobians.singular_values(window).mean(1)
+    values = jacobians.singular_values(window).nanmean(1)
     lines = {"largest": values[:, 0], "median": values.median(1).values, "smallest": values[:, -1]}
     over = "of the Jacobian" if window == 1 else f"of the Jacobian of {window} steps"
     _lines(path, lines, "step" if window == 1 else f"window of {window} steps", f"singular values {over}", log=True)
