@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from elman.flow._call import Call
+from elman.flow._memory import memories
 from elman.flow._replay import Replay
 
 Walk = list[tuple[Replay, int, slice]]
@@ -21,8 +22,10 @@ class Jacobians:
 
     Args:
         steps: how many of each sequence were looked at, (R,).
-        exponents: how many times larger a change becomes in each step, as natural logarithms, the largest first: the
-            Lyapunov exponents, (R, n).
+        memory: the states that count as memory, by name: the loss reaches them, and from them a gradient comes to the
+            parameters or the input.
+        exponents: how many times larger a change of these becomes in each step, as natural logarithms, the largest
+            first: the Lyapunov exponents, (R, n).
         decay: of each state, by name, the part of a gradient that is left after k = 0, 1, .. T steps back, by way of
             this state alone at both ends: root mean square over directions, and over the sequences that have k steps,
             (T+1,).
@@ -31,14 +34,16 @@ class Jacobians:
 
     call: Call
     steps: Tensor
+    memory: tuple[str, ...]
     exponents: Tensor
     decay: dict[str, Tensor]
     horizon: dict[str, int | None]
 
     @property
     def longest(self) -> tuple[str, Tensor]:
-        """The state in which a gradient lives longest, and what is left of it there."""
-        return max(self.decay.items(), key=lambda item: float(item[1].sum()))
+        """The state of the memory in which a gradient lives longest, and what is left of it there."""
+        name = max(self.memory, key=lambda name: float(self.decay[name].sum()))
+        return name, self.decay[name]
 
     @property
     def growth(self) -> float:
@@ -86,7 +91,9 @@ def jacobians(call: Call, sequences: int, steps: int) -> Jacobians:
     walk, lengths = _walk(call, sequences, steps)
     decay = {name: _decay(walk, i, lengths) for i, name in enumerate(call.names)}
     horizon = {name: _first_below(values) for name, values in decay.items()}
-    return Jacobians(call, lengths, _exponents(walk, lengths), decay, horizon)
+    memory = memories(call, [(at, t) for at, t, _ in walk])
+    counts = torch.tensor([name in memory for name in call.names])
+    return Jacobians(call, lengths, memory, _exponents(walk, lengths, counts), decay, horizon)
 
 
 def _walk(call: Call, sequences: int, steps: int) -> tuple[Walk, Tensor]:
@@ -168,13 +175,24 @@ def _first_below(left: Tensor) -> int | None:
     return int(below[0]) if len(below) else None
 
 
-def _exponents(walk: Walk, lengths: Tensor) -> Tensor:
-    """By QR: directions are kept at right angles, and what that takes from their lengths is added up."""
-    S = sum(_widths(walk[0][0]))
-    V = _everywhere(walk[0][0], _orthonormal(min(PROBES, S), S), len(lengths))
+def _exponents(walk: Walk, lengths: Tensor, counts: Tensor) -> Tensor:
+    """By QR: directions are kept at right angles, and what that takes from their lengths is added up.
+
+    Args:
+        walk: the steps.
+        lengths: of the sequences.
+        counts: which states do. A gradient that has come to another one never comes back.
+    """
+    first, widths = walk[0][0], torch.tensor(_widths(walk[0][0]))
+    within = counts.repeat_interleave(widths)
+    S = int(within.sum())
+    directions = torch.zeros(min(PROBES, S), len(within), dtype=torch.float64)
+    directions[:, within] = _orthonormal(len(directions), S)
+    V = _everywhere(first, directions, len(lengths))
     total = torch.zeros(len(lengths), len(V), dtype=torch.float64)
     for at, t, rows in walk:
-        Q, R = torch.linalg.qr(_back(at, t, V[:, rows], rows).permute(1, 2, 0).double())
+        v = _back(at, t, V[:, rows], rows) * within.to(V)
+        Q, R = torch.linalg.qr(v.permute(1, 2, 0).double())
         total[rows] += R.diagonal(dim1=-2, dim2=-1).abs().log().cpu()
         V[:, rows] = Q.permute(2, 0, 1).to(V.dtype)
     ordered: Tensor = total.div(lengths.unsqueeze(1)).sort(-1, descending=True).values

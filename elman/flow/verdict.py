@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["healthy", "vanishing", "exploding", "saturated", "dead", "non-finite", "clipped"]
 
-STEPS = 256  # from the last one back, that a verdict looks at
+STEPS = 256  # of each sequence from the last one back, that are looked at where nothing else is said
 SEQUENCES = 4
 SHORT = 0.25  # of these steps: a horizon below this is called vanishing
 EXPLODES = 1e3  # times that a gradient grows on its way back
@@ -62,22 +62,22 @@ class Verdict:
         return "\n".join(map(str, self.findings))
 
 
-def verdict(recording: "Recording", clipped: float | None) -> Verdict:
+def verdict(recording: "Recording", clipped: float | None, steps: int | None) -> Verdict:
     """As `Recording.verdict`."""
     bad = recording.first_non_finite
     if bad is not None:
         call = next(call for call in recording.calls.values() if bad.name in call.names)
         remedies = ("a smaller learning rate (--lr)", *_against_growth(call))
         return Verdict((Finding("non-finite", bad.name, str(bad), remedies),))
-    findings = [finding for call in recording.calls.values() for finding in _of_call(recording, call)]
+    findings = [finding for call in recording.calls.values() for finding in _of_call(recording, call, steps)]
     if clipped is not None and clipped > RULES:
         text = f"{clipped:.0%} of the updates were clipped: clipping rules the training, and not the learning rate"
         findings.append(Finding("clipped", "", text, ("a smaller learning rate (--lr)", "a larger --clip")))
     return Verdict(tuple(findings))
 
 
-def _of_call(recording: "Recording", call: Call) -> Iterator[Finding]:
-    yield _through_time(call, recording.jacobians(call.names[0], SEQUENCES, STEPS))
+def _of_call(recording: "Recording", call: Call, steps: int | None) -> Iterator[Finding]:
+    yield _through_time(call, recording.jacobians(call.names[0], SEQUENCES, steps))
     for name, gate in gates(call).items():
         # What is no state is known to be a gate only in cells of the shelf.
         limit = SATURATED if name in call.names else SHUT if _cell(call) else 1.0
@@ -96,6 +96,8 @@ def _through_time(call: Call, found: Jacobians) -> Finding:
     name, left = found.longest
     steps, horizon, most = len(left) - 1, found.horizon[name], float(left.max())
     rate = f"{found.growth:.3g} times per step"
+    if steps < call.T:
+        rate += f"; of {call.T} steps the last {steps} were looked at"
     if most > EXPLODES:
         back = int(left.argmax())
         text = f"on its way back a gradient of {name} becomes {most:.1e} times as large within {back} steps ({rate})"

@@ -20,7 +20,7 @@ def show(recording: Recording, console: Console, folder: Path, history: Path) ->
         history: the flow.csv of the training, which may not be there: it says how often the gradient was clipped.
     """
     with console.status("working out how far a gradient reaches"):
-        verdict = recording.verdict(clipped(history))
+        verdict = recording.verdict(clipped(history), steps=None)
         table = _table(recording)
     console.print(str(verdict), markup=False)
     console.print(table)

@@ -40,6 +40,11 @@ def test_another_text_and_another_folder(elman: Command, trained: Path, file: Pa
     assert not (trained / "flow").exists()
 
 
+def test_all_steps_are_judged_that_were_asked_for(elman: Command, trained: Path, tmp_path: Path) -> None:
+    said = elman("flow", trained, "--steps", 300, "--sequences", 1, "--out", tmp_path)
+    assert "of 300 steps" in said.out.splitlines()[0]
+
+
 def test_what_is_no_run_or_no_text(elman: Command, trained: Path, tmp_path: Path) -> None:
     assert (
         elman("flow", tmp_path / "no").err
