@@ -86,8 +86,15 @@ class Jacobians:
         return found
 
 
+def sequences_of(call: Call) -> int:
+    """How many have a step at all."""
+    return 0 if call.label.layout.none else len(call.forward()[0][0].x[0])
+
+
 def jacobians(call: Call, sequences: int, steps: int) -> Jacobians:
     """As `Recording.jacobians`, of one call."""
+    if not sequences_of(call):
+        raise ValueError("flow.jacobians: expected a batch with a sequence that has a step, got one without")
     walk, lengths = _walk(call, sequences, steps)
     decay = {name: _decay(walk, i, lengths) for i, name in enumerate(call.names)}
     horizon = {name: _first_below(values) for name, values in decay.items()}

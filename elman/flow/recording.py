@@ -134,7 +134,7 @@ class Recording:
 
         Raises:
             KeyError: for a state that was not recorded.
-            ValueError: for no sequences or steps.
+            ValueError: for no sequences or steps, or a batch without any.
         """
         sequences = check_whole("flow.jacobians: sequences", sequences, 1)
         call, _ = self._call_of("jacobians", name)

@@ -55,6 +55,8 @@ def gates(call: Call) -> dict[str, Gate]:
 
 def _gate(steps: list[Tensor], signed: bool) -> Gate | None:
     together = torch.cat(steps)
+    if not len(together):
+        return None
     least, most = together.min(), together.max()
     if not (least >= -1 and most <= 1) or least == most == 0:
         return None
@@ -70,5 +72,5 @@ def dead(call: Call) -> dict[str, Tensor]:
     alive: list[Tensor] = [torch.zeros(d.shape[-1], dtype=torch.bool) for d in call.d_states]
     for replay, t, _ in call.steps():
         for i, state in enumerate(replay.made(t).states):
-            alive[i] |= (state != 0).any(0).cpu()
+            alive[i] |= (state != 0).any(0).cpu() if len(state) else True
     return {name: (~units).nonzero().flatten() for name, units in zip(call.names, alive, strict=True)}

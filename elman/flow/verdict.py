@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from elman import cells
 from elman.cells._cell import Cell
 from elman.flow._call import Call
-from elman.flow.jacobians import ARRIVES, Jacobians
+from elman.flow.jacobians import ARRIVES, Jacobians, sequences_of
 from elman.flow.units import dead, gates
 from elman.layers import Stack
 
@@ -49,7 +49,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a recording means: `str` gives it line by line."""
+    """What a recording means: `str` gives it line by line. Without findings, there was nothing to judge."""
 
     findings: tuple[Finding, ...]
 
@@ -59,7 +59,7 @@ class Verdict:
         return tuple(dict.fromkeys(finding.kind for finding in self.findings))
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.findings))
+        return "\n".join(map(str, self.findings)) or "nothing to judge: no sequence of the batch has a step"
 
 
 def verdict(recording: "Recording", clipped: float | None, steps: int | None) -> Verdict:
@@ -69,7 +69,8 @@ def verdict(recording: "Recording", clipped: float | None, steps: int | None) ->
         call = next(call for call in recording.calls.values() if bad.name in call.names)
         remedies = ("a smaller learning rate (--lr)", *_against_growth(call))
         return Verdict((Finding("non-finite", bad.name, str(bad), remedies),))
-    findings = [finding for call in recording.calls.values() for finding in _of_call(recording, call, steps)]
+    calls = [call for call in recording.calls.values() if sequences_of(call)]
+    findings = [finding for call in calls for finding in _of_call(recording, call, steps)]
     if clipped is not None and clipped > RULES:
         text = f"{clipped:.0%} of the updates were clipped: clipping rules the training, and not the learning rate"
         findings.append(Finding("clipped", "", text, ("a smaller learning rate (--lr)", "a larger --clip")))

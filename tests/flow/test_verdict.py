@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 import elman
 from elman import flow
+from elman.bptt import Checkpointed, Full, Mode, Truncated
 from elman.flow import Recording
+from elman.flow.history import rows_of
 from elman.through_time import EXECUTORS
 
 T, B, D, H = 40, 2, 3, 4
@@ -112,3 +114,20 @@ def test_as_many_steps_are_judged_as_are_asked_for() -> None:
     assert "less than 1% is left after 228 of 2000 steps back (0.98 times per step)." in str(found.verdict(steps=None))
     with pytest.raises(ValueError, match=r"^flow.verdict: steps: expected a whole number of at least 1, got 0"):
         found.verdict(steps=0)
+
+
+@every_executor
+@pytest.mark.parametrize("mode", [Full(), Checkpointed(2), Truncated(3)], ids=str)
+@pytest.mark.parametrize("lengths", [None, [], [0, 0]], ids=str)
+def test_without_a_sequence_there_is_nothing_to_judge(lengths: list[int] | None, mode: Mode, executor: str) -> None:
+    layer = elman.LSTM(D, H, executor=executor, bptt=mode)
+    with flow.record(layer) as found:
+        layer(torch.randn(5, len(lengths or ()), D), lengths=lengths)[0].sum().backward()
+    verdict = found.verdict()
+    assert verdict.kinds == ()
+    assert str(verdict) == "nothing to judge: no sequence of the batch has a step"
+    assert not list(rows_of(found, 0.0, 0.0))
+    assert not found.dead["h_l0"].numel()
+    assert not found.gates or lengths == [0, 0]  # of which the engine is given a step to forget
+    with pytest.raises(ValueError, match=r"^flow.jacobians: expected a batch with a sequence that has a step, got one"):
+        found.jacobians()
