@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from elman import cells
 from elman.cells._cell import Cell
 from elman.flow._call import Call
+from elman.flow._nonfinite import NonFinite
 from elman.flow.jacobians import ARRIVES, Jacobians, sequences_of
 from elman.flow.units import dead, gates
 from elman.layers import Stack
@@ -66,9 +67,7 @@ def verdict(recording: "Recording", clipped: float | None, steps: int | None) ->
     """As `Recording.verdict`."""
     bad = recording.first_non_finite
     if bad is not None:
-        call = next(call for call in recording.calls.values() if bad.name in call.names)
-        remedies = ("a smaller learning rate (--lr)", *_against_growth(call))
-        return Verdict((Finding("non-finite", bad.name, str(bad), remedies),))
+        return Verdict((Finding("non-finite", bad.name, str(bad), _against_overflow(recording.calls[bad.cell], bad)),))
     calls = [call for call in recording.calls.values() if sequences_of(call)]
     findings = [finding for call in calls for finding in _of_call(recording, call, steps)]
     if clipped is not None and clipped > RULES:
@@ -125,9 +124,19 @@ def _against_vanishing(call: Call, horizon: int) -> tuple[str, ...]:
 def _against_growth(call: Call) -> tuple[str, ...]:
     cell = _cell(call)
     if cell is cells.RNN:
-        return "clipping (--clip 1)", 'init="orthogonal"', "--cell lstm or --cell gru", "a shorter --bptt"
+        return "clipping (--clip 1 or less)", 'init="orthogonal"', "--cell lstm or --cell gru", "a shorter --bptt"
     normed = ("layer_norm=True",) if cell in (cells.LSTM, cells.GRU) else ()
-    return "clipping (--clip 1)", *normed, 'init="orthogonal"', "a shorter --bptt"
+    return "clipping (--clip 1 or less)", *normed, 'init="orthogonal"', "a shorter --bptt"
+
+
+def _against_overflow(call: Call, bad: NonFinite) -> tuple[str, ...]:
+    if bad.where == "input":
+        return ("finite inputs of mean 0 and deviation 1", "a smaller learning rate (--lr) if a layer below makes them")
+    if bad.where == "state":
+        return ("a finite state to begin with: zeros, or that of an earlier batch", *_against_growth(call))
+    if bad.where == "parameter":
+        return ("the weights of an earlier checkpoint", "a smaller learning rate (--lr)", *_against_growth(call))
+    return ("a smaller learning rate (--lr)", *_against_growth(call))
 
 
 def _against_saturation(call: Call) -> tuple[str, ...]:

@@ -131,3 +131,18 @@ def test_without_a_sequence_there_is_nothing_to_judge(lengths: list[int] | None,
     assert not found.gates or lengths == [0, 0]  # of which the engine is given a step to forget
     with pytest.raises(ValueError, match=r"^flow.jacobians: expected a batch with a sequence that has a step, got one"):
         found.jacobians()
+
+
+def test_verdicts() -> None:
+    torch.manual_seed(0)
+    found = {}
+    for name, scale in (("vanishing", 0.3), ("healthy", 1.0), ("exploding", 1.5)):
+        Q = torch.linalg.qr(torch.randn(H, H)).Q
+        layer = elman.Recurrent(lambda x, h, W: x + h @ W.T, state_size=H, parameters={"W": scale * Q})
+        with flow.record(layer) as found[name]:
+            layer(torch.randn(60, B, H))[1].sum().backward()
+    for kind, recording in found.items():
+        assert recording.verdict().kinds == (kind,)
+    text = str(found["healthy"].verdict(clipped=0.97))
+    assert "clipped: 97% of the updates were clipped" in text
+    assert "clipped" not in found["healthy"].verdict(clipped=0.5).kinds
