@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from elman.flow import Recording, draw
-from elman.table import read
+from elman.report import columns
 
 
 def show(recording: Recording, console: Console, folder: Path, history: Path) -> None:
@@ -31,9 +31,14 @@ def show(recording: Recording, console: Console, folder: Path, history: Path) ->
 
 
 def clipped(history: Path) -> float | None:
-    """Which part of the updates was clipped, of those that a flow.csv tells of; None where there is none."""
-    rows = read(history) if history.exists() else []
-    return sum(float(row["clipped"]) for row in rows) / len(rows) if rows else None
+    """Which part of the updates was clipped, of those that a flow.csv tells of; None where it tells of none.
+
+    Raises:
+        BadInput: if it cannot be read.
+    """
+    rows = columns.read(history, ["clipped"]) if history.exists() else []
+    told = [value for value in columns.numbers(history, rows, ["clipped"])["clipped"] if value is not None]
+    return sum(told) / len(told) if told else None
 
 
 def _table(recording: Recording) -> Table:

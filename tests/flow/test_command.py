@@ -33,6 +33,20 @@ def test_clipping_that_rules(elman: Command, file: Path, tmp_path: Path) -> None
     assert "clipped: 100% of the updates were clipped" in elman("flow", tmp_path / "run", "--steps", 10).out
 
 
+def test_a_history_that_is_damaged(elman: Command, copied: Path) -> None:
+    for text, part in (
+        ("step,clipped\n1,much\n", "row 1: clipped: expected a number, got 'much'"),
+        ("a\n1\n", "'clipped'"),
+    ):
+        (copied / "flow.csv").write_text(text)
+        said = elman("flow", copied, "--steps", 10)
+        assert (said.code, said.out) == (2, "")
+        assert "flow.csv" in said.err
+        assert part in said.err
+    (copied / "flow.csv").write_text("step,clipped\n1,\n2,nan\n")
+    assert elman("flow", copied, "--steps", 10).code == 0
+
+
 def test_another_text_and_another_folder(elman: Command, trained: Path, file: Path, tmp_path: Path) -> None:
     said = elman("flow", trained, file, "--steps", 10, "--sequences", 3, "--out", tmp_path / "there")
     assert said.code == 0, said.err
