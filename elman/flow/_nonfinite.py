@@ -11,35 +11,44 @@ from torch.utils._pytree import tree_leaves
 from elman.flow._call import Call
 from elman.flow._replay import Replay
 
-Where = Literal["input", "forward", "loss", "backward"]
+Where = Literal["parameter", "input", "state", "forward", "loss", "backward", "weights"]
 
 
 class NonFinite(NamedTuple):
     """The first value that is infinite or no number (NaN).
 
-    where: in the `input` of a layer or its initial state, in the step `forward`, in the gradient that the `loss` has
-        sent back, or in the step `backward`.
-    name: of the state, or, of an input, of the first state of the cell that reads it.
-    step: of the input.
-    row: which sequence of the batch.
+    where: before any step, in a `parameter`; in the `input` of a layer; in the `state` that it begins with; in the step
+        `forward`; in the gradient that the `loss` has sent back; in the step `backward`; or in the gradient of the
+        `weights`, where all others are finite: in a step's contribution to it, or in their sum.
+    name: of the state or parameter, or, of an input, of the first state of the cell that reads it.
+    step: of the input; of a sum, the step at which it stops being finite, added up from the last one back; None before
+        the first.
+    row: which sequence of the batch; None for what is of all.
     operation: of the step, whose operands were finite; "" where none is to blame.
+    cell: the name of its first state.
     """
 
     where: Where
     name: str
-    step: int
-    row: int
+    step: int | None = None
+    row: int | None = None
     operation: str = ""
+    cell: str = ""
 
     def __str__(self) -> str:
         what = {
+            "parameter": f"{self.name} is not finite, before any step",
             "input": f"what the cell of {self.name} reads is not finite",
+            "state": f"{self.name} is not finite before the first step",
             "forward": f"{self.name} is not finite",
             "loss": f"the gradient that reaches {self.name} from the loss is not finite",
             "backward": f"the gradient of {self.name} is not finite",
+            "weights": f"the gradient of {self.name}, added up from the last step back, is not finite",
         }[self.where]
+        at = "" if self.step is None else f" at step {self.step}"
+        of = "" if self.row is None else f" of sequence {self.row}"
         by = f", made by {self.operation}" if self.operation else ""
-        return f"{what} at step {self.step} of sequence {self.row}{by}"
+        return f"{what}{at}{of}{by}"
 
 
 def first_non_finite(calls: Sequence[Call]) -> NonFinite | None:
@@ -53,24 +62,36 @@ def first_non_finite(calls: Sequence[Call]) -> NonFinite | None:
             if (found := _forward(call, replay, t)) is not None:
                 return found
     for call in reversed(calls):
-        for replay, t, _ in sorted(call.steps(), key=lambda step: -step[2]):
+        for replay, t, _ in _back(call):
             if (found := _backward(call, replay, t)) is not None:
                 return found
+        if _open(call) and (found := _weights(call)) is not None:
+            return found
     return None
 
 
+def _back(call: Call) -> list[tuple[Replay, int, int]]:
+    """Its steps, the last first."""
+    return sorted(call.steps(), key=lambda step: -step[2])
+
+
 def _forward(call: Call, replay: Replay, t: int) -> NonFinite | None:
-    given = [replay.x[t], *(replay.before[t] if t == 0 else ())]
-    for values in given:
-        if (row := _row(values)) is not None:
-            return NonFinite("input", call.names[0], *call.place(replay, t, row))
+    cell = call.names[0]
+    if (row := _row(replay.x[t])) is not None:
+        return NonFinite("input", cell, *call.place(replay, t, row), cell=cell)
+    for name, value in zip(call.names, replay.before[t] if t == 0 else (), strict=False):
+        if (row := _row(value)) is not None:
+            return NonFinite("state", name, row=call.place(replay, t, row)[1], cell=cell)
     step = replay.made(t)
     for i, value in enumerate((*step.states, *step.outputs)):
         if (row := _row(value)) is not None:
-            name = call.names[i] if i < len(call.names) else f"the output beside {call.names[0]}"
+            # Alone it may be meant: a bias of minus infinity shuts a gate.
+            if (parameter := next((of for of, v in replay.parameters.items() if not _finite(v)), None)) is not None:
+                return NonFinite("parameter", call.parameter(parameter), cell=cell)
+            name = call.names[i] if i < len(call.names) else f"the output beside {cell}"
             with torch.no_grad(), _Blame() as blame:
                 replay.step(t, replay.x[t], replay.before[t], replay.parameters)
-            return NonFinite("forward", name, *call.place(replay, t, row), blame.found)
+            return NonFinite("forward", name, *call.place(replay, t, row), blame.found, cell)
     return None
 
 
@@ -78,7 +99,7 @@ def _backward(call: Call, replay: Replay, t: int) -> NonFinite | None:
     from_loss = [d[t] for d in replay.d_outputs if d is not None] + [d for d in replay.d_finals(t) if d is not None]
     for values in from_loss:
         if (row := _row(values)) is not None:
-            return NonFinite("loss", call.names[0], *call.place(replay, t, row))
+            return NonFinite("loss", call.names[0], *call.place(replay, t, row), cell=call.names[0])
     for i, d in enumerate(replay.d_states):
         if (row := _row(d[t])) is not None:
             operation = ""
@@ -88,7 +109,29 @@ def _backward(call: Call, replay: Replay, t: int) -> NonFinite | None:
                     own = [None if d is None else d.unsqueeze(0) for d in replay.own_d_outputs(t + 1)]
                     replay.back(t + 1, later, own)
                 operation = blame.found
-            return NonFinite("backward", call.names[i], *call.place(replay, t, row), operation)
+            return NonFinite("backward", call.names[i], *call.place(replay, t, row), operation, call.names[0])
+    return None
+
+
+def _open(call: Call) -> bool:
+    """Whether the gradients of the layer's parameters may have something that is not finite: if it is seen, or if there
+    are none any more.
+    """
+    gradients = [p.grad for p in call.label.layer.parameters() if p.grad is not None]
+    return not gradients or not _finite(gradients)
+
+
+def _weights(call: Call) -> NonFinite | None:
+    totals: dict[str, Tensor] = {}
+    for replay, t, _ in _back(call):
+        d_states, d_outputs = [d[t] for d in replay.d_states], replay.own_d_outputs(t)
+        for name, value in replay.of_parameters(t, d_states, d_outputs).items():
+            totals[name] = totals[name] + value if name in totals else value
+            if not _finite(totals[name]):
+                with _Blame() as blame:
+                    replay.of_parameters(t, d_states, d_outputs)
+                step, _ = call.place(replay, t, 0)
+                return NonFinite("weights", call.parameter(name), step, None, blame.found, call.names[0])
     return None
 
 

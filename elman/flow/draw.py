@@ -1,16 +1,19 @@
-"""Pictures of a recording, PNG or SVG by the name of the file; lines differ by dashes and marks, not by colour only."""
+"""Pictures of a recording, PNG or SVG by the name of the file; lines differ by dashes and marks, not by colour only.
+
+All raise BadInput for a name that ends with neither, or where there is no folder.
+"""
 
 import io
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
+from elman.drawing.render import check_name
 from elman.files import write_whole
 from elman.flow.credit import Credit
-from elman.flow.jacobians import Jacobians
+from elman.flow.jacobians import ARRIVES, Jacobians
 
 if TYPE_CHECKING:
     from elman.flow.recording import Recording
@@ -18,50 +21,59 @@ if TYPE_CHECKING:
 STYLES = ("-", "--", "-.", ":")
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 MARKED = 8  # marks on a line
-SHOWN = 1e-6  # of the largest value of a map, the smallest that is told apart
-FORMATS = (".png", ".svg")
+SHOWN = 1e-6  # of the largest value of a map, or of a gradient at its beginning, the smallest that is told apart
+LOWEST = 1e-12  # of the largest value of lines, where an axis ends
 
 
 def gradients(recording: "Recording", path: Path) -> None:
     """The norm of the gradient that arrives at each state, over time: root mean square over sequences."""
     lines = {name: norms.square().mean(1).sqrt() for name, norms in recording.state_gradients.items()}
-    _lines(path, lines, "step", "norm of the gradient that arrives at the state", log=True)
+    _lines(path, lines, "step", "norm of the gradient that arrives at the state", down_to=LOWEST * _largest(lines))
 
 
 def gates(recording: "Recording", path: Path) -> None:
-    """The mean of every gate over time."""
-    _lines(path, {name: gate.mean for name, gate in recording.gates.items()}, "step", "mean value", log=False)
+    """The mean of every gate over time.
+
+    Raises:
+        ValueError: for a recording without any.
+    """
+    if not recording.gates:
+        raise ValueError("flow.draw.gates: expected gates, or states between -1 and 1, got a recording without")
+    _lines(path, {name: gate.mean for name, gate in recording.gates.items()}, "step", "mean value")
 
 
 def decay(jacobians: Jacobians, path: Path) -> None:
     """What is left of a gradient after so many steps back."""
-    _lines(path, jacobians.decay, "steps back", "part of a gradient that is left", log=True, level=("1 %", 0.01))
+    _lines(path, jacobians.decay, "steps back", "part of a gradient that is left", down_to=SHOWN, level=ARRIVES)
 
 
 def credit(found: Credit, path: Path) -> None:
     """How much of the loss at step t arrives at the state after step k, as a map."""
     from matplotlib.colors import LogNorm
+    from matplotlib.ticker import MaxNLocator
 
-    figure, axes = _figure(6.4, 5.2)
+    figure, axes = _figure(path, 6.4, 5.2)
     norms = found.norms.double().cpu()
     most = float(norms.nan_to_num(0, 0, 0).max()) or 1.0
-    least = most * SHOWN
-    later = torch.arange(norms.shape[1]) > torch.tensor(found.steps).unsqueeze(1)
-    shown = norms.clamp(min=least).masked_fill(later, float("nan")).numpy()
-    scale = LogNorm(least, most)
-    image = axes.pcolormesh(range(shown.shape[1]), found.steps, shown, norm=scale, cmap="cividis", shading="nearest")
-    axes.invert_yaxis()
-    figure.colorbar(image, label=f"norm of dL$_t$/d {found.name} after step k")
+    there, least = norms > 0, SHOWN * most
+    shown = norms.where(there, float("nan")).numpy()
+    # Each loss that was followed has a row of the same height, however far from the next one it is.
+    image = axes.imshow(shown, norm=LogNorm(least, most), cmap="cividis", aspect="auto", interpolation="nearest")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(lambda row, _: str(found.steps[int(row)]) if row in range(len(shown)) else "")
+    fainter = "min" if (there & (norms < least)).any() else "neither"
+    figure.colorbar(image, label=f"norm of dL$_t$/d {found.name} after step k", extend=fainter)
     axes.set(xlabel="k: step of the state", ylabel="t: step of the loss")
     _save(figure, path)
 
 
 def singular_values(jacobians: Jacobians, path: Path, window: int = 1) -> None:
     """Of the Jacobian of each step, or of products over a window: largest, median and smallest, over time."""
-    values = jacobians.singular_values(window).mean(1)
+    values = jacobians.singular_values(window).nanmean(1)
     lines = {"largest": values[:, 0], "median": values.median(1).values, "smallest": values[:, -1]}
     over = "of the Jacobian" if window == 1 else f"of the Jacobian of {window} steps"
-    _lines(path, lines, "step" if window == 1 else f"window of {window} steps", f"singular values {over}", log=True)
+    x = "step" if window == 1 else f"window of {window} steps"
+    _lines(path, lines, x, f"singular values {over}", down_to=LOWEST * _largest(lines))
 
 
 def history(table: Path, path: Path) -> None:
@@ -69,7 +81,7 @@ def history(table: Path, path: Path) -> None:
     import polars as pl
 
     rows = pl.read_csv(table)
-    figure, axes = _figure(7.2, 4.2)
+    figure, axes = _figure(path, 7.2, 4.2)
     names = rows["name"].unique(maintain_order=True)
     for name, style, mark in zip(names, cycle(STYLES), cycle(MARKS), strict=False):
         of = rows.filter(pl.col("name") == name)
@@ -84,19 +96,30 @@ def history(table: Path, path: Path) -> None:
 
 
 def _lines(
-    path: Path, lines: dict[str, Tensor], x: str, y: str, log: bool, level: tuple[str, float] | None = None
+    path: Path, lines: dict[str, Tensor], x: str, y: str, down_to: float | None = None, level: float | None = None
 ) -> None:
-    figure, axes = _figure(7.2, 4.2)
+    """Values over steps; on a logarithmic axis, if it is said how far down that goes at most."""
+    figure, axes = _figure(path, 7.2, 4.2)
     for (name, values), style, mark in zip(lines.items(), cycle(STYLES), cycle(MARKS), strict=False):
         shown = values.double().cpu()
-        shown = shown.where(shown > 0, float("nan")) if log else shown
+        shown = shown if down_to is None else shown.where(shown > 0, float("nan"))
         axes.plot(shown.numpy(), style, marker=mark, markevery=max(len(shown) // MARKED, 1), markersize=4.5, label=name)
     if level is not None:
-        _note(axes, *level)
-    axes.set(xlabel=x, ylabel=y, yscale="log" if log else "linear")
+        _note(axes, f"{level:.0%}", level)
+    if down_to is not None:
+        axes.set_yscale("log")
+        if any(((values > 0) & (values < down_to)).any() for values in lines.values()):
+            axes.set_ylim(down_to, 3 * _largest(lines))
+            y += f"\n(cut off below {down_to:.0e})"
+    last = max(map(len, lines.values())) - 1
+    axes.set(xlabel=x, ylabel=y, xlim=(-0.03 * last - 0.1, 1.03 * last + 0.1))  # also where there is nothing to draw
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", ncols=1 + len(lines) // 9)
     _save(figure, path)
+
+
+def _largest(lines: dict[str, Tensor]) -> float:
+    return max(float(values[values.isfinite()].amax()) if values.isfinite().any() else 0.0 for values in lines.values())
 
 
 def _note(axes: Any, text: str, y: float) -> None:
@@ -105,7 +128,8 @@ def _note(axes: Any, text: str, y: float) -> None:
     axes.annotate(text, (1, y), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="0.3")
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def _figure(path: Path, width: float, height: float) -> tuple[Any, Any]:
+    check_name(Path(path))
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
@@ -114,8 +138,6 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
 
 def _save(figure: Any, path: Path) -> None:
     path = Path(path)
-    if path.suffix not in FORMATS:
-        raise ValueError(f"{path}: expected a name that ends with {' or '.join(FORMATS)}")
     data = io.BytesIO()
     figure.savefig(data, format=path.suffix[1:])
     write_whole(path, data.getvalue())

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from elman.flow.jacobians import sequences_of
 from elman.flow.recording import Recording
 from elman.flow.units import gates
 from elman.flow.verdict import SEQUENCES, STEPS
@@ -40,8 +41,8 @@ class Row(NamedTuple):
 
 
 def rows_of(recording: Recording, norm: float, clipped: float) -> Iterator[Row]:
-    """A row for every cell of a recording."""
-    for call in recording.calls.values():
+    """A row for every cell of a recording that has read anything."""
+    for call in filter(sequences_of, recording.calls.values()):
         found = recording.jacobians(call.names[0], SEQUENCES, STEPS)
         name, left = found.longest
         arriving = recording.over_sequences(name)

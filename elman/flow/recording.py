@@ -14,7 +14,7 @@ from elman.flow._norms import row_norms
 from elman.flow.credit import Credit, credit
 from elman.flow.jacobians import Jacobians, jacobians
 from elman.flow.units import Gate, dead, gates
-from elman.flow.verdict import Verdict, verdict
+from elman.flow.verdict import STEPS, Verdict, verdict
 from elman.layers._label import Label
 from elman.layers._layer import Layer
 from elman.numbers import check_whole
@@ -142,7 +142,7 @@ class Recording:
 
         Raises:
             KeyError: for a state that was not recorded.
-            ValueError: for no sequences or steps.
+            ValueError: for no sequences or steps, or a batch without any.
         """
         sequences = check_whole("flow.jacobians: sequences", sequences, 1)
         call, _ = self._call_of("jacobians", name)
@@ -164,13 +164,17 @@ class Recording:
         """Of each state, the units that are zero at every step of every sequence, by number."""
         return {name: units for call in self.calls.values() for name, units in dead(call).items()}
 
-    def verdict(self, clipped: float | None = None) -> Verdict:
+    def verdict(self, clipped: float | None = None, steps: int | None = STEPS) -> Verdict:
         """What all this means, in words and numbers, and what to do about it.
 
         Args:
             clipped: which part of the updates was clipped, if anybody knows.
+            steps: how many a gradient is followed back, from the last one of each sequence. None: all.
+
+        Raises:
+            ValueError: for no steps.
         """
-        return verdict(self, clipped)
+        return verdict(self, clipped, steps if steps is None else check_whole("flow.verdict: steps", steps, 1))
 
     def _call_of(self, of: str, name: str | None) -> tuple[Call, str]:
         """The call of a state, and the state's name."""

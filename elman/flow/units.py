@@ -74,5 +74,5 @@ def dead(call: Call) -> dict[str, Tensor]:
     alive: list[Tensor] = [torch.zeros(d.shape[-1], dtype=torch.bool) for d in call.d_states]
     for replay, t, _ in call.steps():
         for i, state in enumerate(replay.made(t).states):
-            alive[i] |= (state != 0).any(0).cpu()
+            alive[i] |= (state != 0).any(0).cpu() if len(state) else True
     return {name: (~units).nonzero().flatten() for name, units in zip(call.names, alive, strict=True)}

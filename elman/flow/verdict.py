@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 from elman import cells
 from elman.cells._cell import Cell
 from elman.flow._call import Call
-from elman.flow.jacobians import ARRIVES, Jacobians
+from elman.flow._nonfinite import NonFinite
+from elman.flow.jacobians import ARRIVES, Jacobians, sequences_of
 from elman.flow.units import dead, gates
 from elman.layers import Stack
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["healthy", "vanishing", "exploding", "saturated", "dead", "non-finite", "clipped"]
 
-STEPS = 256  # from the last one back, that a verdict looks at
+STEPS = 256  # of each sequence from the last one back, that are looked at where nothing else is said
 SEQUENCES = 4
 SHORT = 0.25  # of these steps: a horizon below this is called vanishing
 EXPLODES = 1e3  # times that a gradient grows on its way back
@@ -49,7 +50,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a recording means: `str` gives it line by line."""
+    """What a recording means: `str` gives it line by line. Without findings, there was nothing to judge."""
 
     findings: tuple[Finding, ...]
 
@@ -59,25 +60,24 @@ class Verdict:
         return tuple(dict.fromkeys(finding.kind for finding in self.findings))
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.findings))
+        return "\n".join(map(str, self.findings)) or "nothing to judge: no sequence of the batch has a step"
 
 
-def verdict(recording: "Recording", clipped: float | None) -> Verdict:
+def verdict(recording: "Recording", clipped: float | None, steps: int | None) -> Verdict:
     """As `Recording.verdict`."""
     bad = recording.first_non_finite
     if bad is not None:
-        call = next(call for call in recording.calls.values() if bad.name in call.names)
-        remedies = ("a smaller learning rate (--lr)", *_against_growth(call))
-        return Verdict((Finding("non-finite", bad.name, str(bad), remedies),))
-    findings = [finding for call in recording.calls.values() for finding in _of_call(recording, call)]
+        return Verdict((Finding("non-finite", bad.name, str(bad), _against_overflow(recording.calls[bad.cell], bad)),))
+    calls = [call for call in recording.calls.values() if sequences_of(call)]
+    findings = [finding for call in calls for finding in _of_call(recording, call, steps)]
     if clipped is not None and clipped > RULES:
         text = f"{clipped:.0%} of the updates were clipped: clipping rules the training, and not the learning rate"
         findings.append(Finding("clipped", "", text, ("a smaller learning rate (--lr)", "a larger --clip")))
     return Verdict(tuple(findings))
 
 
-def _of_call(recording: "Recording", call: Call) -> Iterator[Finding]:
-    yield _through_time(call, recording.jacobians(call.names[0], SEQUENCES, STEPS))
+def _of_call(recording: "Recording", call: Call, steps: int | None) -> Iterator[Finding]:
+    yield _through_time(call, recording.jacobians(call.names[0], SEQUENCES, steps))
     for name, gate in gates(call).items():
         # What is no state is known to be a gate only in cells of the shelf.
         limit = SATURATED if name in call.names else SHUT if _cell(call) else 1.0
@@ -96,6 +96,8 @@ def _through_time(call: Call, found: Jacobians) -> Finding:
     name, left = found.longest
     steps, horizon, most = len(left) - 1, found.horizon[name], float(left.max())
     rate = f"{found.growth:.3g} times per step"
+    if steps < call.T:
+        rate += f"; of {call.T} steps the last {steps} were looked at"
     if most > EXPLODES:
         back = int(left.argmax())
         text = f"on its way back a gradient of {name} becomes {most:.1e} times as large within {back} steps ({rate})"
@@ -122,9 +124,19 @@ def _against_vanishing(call: Call, horizon: int) -> tuple[str, ...]:
 def _against_growth(call: Call) -> tuple[str, ...]:
     cell = _cell(call)
     if cell is cells.RNN:
-        return "clipping (--clip 1)", 'init="orthogonal"', "--cell lstm or --cell gru", "a shorter --bptt"
+        return "clipping (--clip 1 or less)", 'init="orthogonal"', "--cell lstm or --cell gru", "a shorter --bptt"
     normed = ("layer_norm=True",) if cell in (cells.LSTM, cells.GRU) else ()
-    return "clipping (--clip 1)", *normed, 'init="orthogonal"', "a shorter --bptt"
+    return "clipping (--clip 1 or less)", *normed, 'init="orthogonal"', "a shorter --bptt"
+
+
+def _against_overflow(call: Call, bad: NonFinite) -> tuple[str, ...]:
+    if bad.where == "input":
+        return ("finite inputs of mean 0 and deviation 1", "a smaller learning rate (--lr) if a layer below makes them")
+    if bad.where == "state":
+        return ("a finite state to begin with: zeros, or that of an earlier batch", *_against_growth(call))
+    if bad.where == "parameter":
+        return ("the weights of an earlier checkpoint", "a smaller learning rate (--lr)", *_against_growth(call))
+    return ("a smaller learning rate (--lr)", *_against_growth(call))
 
 
 def _against_saturation(call: Call) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from elman.flow import Recording, draw
-from elman.table import read
+from elman.report import columns
 
 
 def show(recording: Recording, console: Console, folder: Path, history: Path) -> None:
@@ -20,7 +20,7 @@ def show(recording: Recording, console: Console, folder: Path, history: Path) ->
         history: the flow.csv of the training, which may not be there: it says how often the gradient was clipped.
     """
     with console.status("working out how far a gradient reaches"):
-        verdict = recording.verdict(clipped(history))
+        verdict = recording.verdict(clipped(history), steps=None)
         table = _table(recording)
     console.print(str(verdict), markup=False)
     console.print(table)
@@ -31,9 +31,14 @@ def show(recording: Recording, console: Console, folder: Path, history: Path) ->
 
 
 def clipped(history: Path) -> float | None:
-    """Which part of the updates was clipped, of those that a flow.csv tells of; None where there is none."""
-    rows = read(history) if history.exists() else []
-    return sum(float(row["clipped"]) for row in rows) / len(rows) if rows else None
+    """Which part of the updates was clipped, of those that a flow.csv tells of; None where it tells of none.
+
+    Raises:
+        BadInput: if it cannot be read.
+    """
+    rows = columns.read(history, ["clipped"]) if history.exists() else []
+    told = [value for value in columns.numbers(history, rows, ["clipped"])["clipped"] if value is not None]
+    return sum(told) / len(told) if told else None
 
 
 def _table(recording: Recording) -> Table:

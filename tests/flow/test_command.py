@@ -33,11 +33,30 @@ def test_clipping_that_rules(elman: Command, file: Path, tmp_path: Path) -> None
     assert "clipped: 100% of the updates were clipped" in elman("flow", tmp_path / "run", "--steps", 10).out
 
 
+def test_a_history_that_is_damaged(elman: Command, copied: Path) -> None:
+    for text, part in (
+        ("step,clipped\n1,much\n", "row 1: clipped: expected a number, got 'much'"),
+        ("a\n1\n", "'clipped'"),
+    ):
+        (copied / "flow.csv").write_text(text)
+        said = elman("flow", copied, "--steps", 10)
+        assert (said.code, said.out) == (2, "")
+        assert "flow.csv" in said.err
+        assert part in said.err
+    (copied / "flow.csv").write_text("step,clipped\n1,\n2,nan\n")
+    assert elman("flow", copied, "--steps", 10).code == 0
+
+
 def test_another_text_and_another_folder(elman: Command, trained: Path, file: Path, tmp_path: Path) -> None:
     said = elman("flow", trained, file, "--steps", 10, "--sequences", 3, "--out", tmp_path / "there")
     assert said.code == 0, said.err
     assert {path.name for path in (tmp_path / "there").iterdir()} == PICTURES
     assert not (trained / "flow").exists()
+
+
+def test_all_steps_are_judged_that_were_asked_for(elman: Command, trained: Path, tmp_path: Path) -> None:
+    said = elman("flow", trained, "--steps", 300, "--sequences", 1, "--out", tmp_path)
+    assert "of 300 steps" in said.out.splitlines()[0]
 
 
 def test_what_is_no_run_or_no_text(elman: Command, trained: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 import elman
 from elman.errors import BadInput
 from elman.files import write_whole
-from elman.report import facts, tables
+from elman.report import facts, flow, tables
 from elman.report.page import gradient, training
 from elman.report.page.history import history
 from elman.report.shown import Missing, Shown
@@ -57,7 +57,7 @@ def write(run: Run, shown: Shown, path: Path) -> None:
 
 
 def _parts(run: Run, shown: Shown, path: Path) -> dict[str, Any]:
-    scores, changed = training.scores(run), history(run)
+    scores, changed, clipped = training.scores(run), history(run), flow.clipped(run.path / "flow.csv")
     return {
         "run": run.path.resolve().name,
         "version": elman.__version__,
@@ -69,8 +69,9 @@ def _parts(run: Run, shown: Shown, path: Path) -> dict[str, Any]:
         "shown": shown,
         "scores": scores if isinstance(scores, Missing) else training.table(shown, scores),
         "losses": training.losses(run, shown, scores),
-        "flow": gradient.flow(shown.flow, None if isinstance(changed, Missing) else changed.clipped),
+        "flow": gradient.flow(shown.flow, clipped),
         "history": changed,
+        "clipped": clipped,
     }
 
 

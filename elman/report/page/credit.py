@@ -13,8 +13,7 @@ FAINTEST = 1 - len(POWERS)
 
 def charts(found: Credit) -> tuple[Chart, Chart]:
     """The map, and the row of the last loss; the page goes from row to row."""
-    followed = zip(found.steps, found.norms.tolist(), strict=True)
-    norms = [numbers([v if k <= t else None for k, v in enumerate(row)], 3) for t, row in followed]
+    norms = [numbers([v if v > 0 else None for v in row], 3) for row in found.norms.tolist()]
     most = max((v for row in norms for v in row if v), default=1.0)
     return _map(found, norms, most), _row(found, norms[-1], most)
 
@@ -55,9 +54,7 @@ def _map(found: Credit, norms: list[list[float | None]], most: float) -> Chart:
 
 
 def _power(value: float | None, most: float) -> float | None:
-    if value is None:
-        return None
-    return max(math.log10(value / most), FAINTEST) if value > 0 else FAINTEST
+    return max(math.log10(value / most), FAINTEST) if value else None
 
 
 def _row(found: Credit, norms: list[float | None], most: float) -> Chart:

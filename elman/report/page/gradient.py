@@ -49,7 +49,7 @@ def flow(found: Recorded | Missing, clipped: float | None) -> Flow | Missing:
     if isinstance(found, Missing):
         return found
     recording = found.recording
-    findings = recording.verdict(clipped).findings
+    findings = recording.verdict(clipped, steps=None).findings
     if recording.first_non_finite is not None:
         return Flow(found.of, findings, [], [], None, [])
     jacobians = [recording.jacobians(name) for name in recording.calls]

@@ -1,10 +1,8 @@
 """How the gradient's way back changed in the course of a training, for the page: flow.csv."""
 
-from dataclasses import dataclass
-
 from elman.flow.history import Row
 from elman.flow.jacobians import ARRIVES
-from elman.report.page import columns
+from elman.report import columns
 from elman.report.page.charts import Axis, Chart, Line, level, lines
 from elman.report.shown import Missing
 from elman.runs import Run
@@ -12,15 +10,7 @@ from elman.runs import Run
 STEP = Axis("training step", "step")
 
 
-@dataclass(frozen=True)
-class History:
-    """The charts, and which part of the updates that were looked at was clipped."""
-
-    charts: list[Chart]
-    clipped: float
-
-
-def history(run: Run) -> History | Missing:
+def history(run: Run) -> list[Chart] | Missing:
     """Horizon and growth, of every cell.
 
     Raises:
@@ -32,13 +22,12 @@ def history(run: Run) -> History | Missing:
     rows = columns.read(path, ["step", *Row._fields])
     if not rows:
         return Missing("No history yet: flow.csv has no rows.")
-    wanted = ["step", "steps", "horizon", "growth", "clipped"]
+    wanted = ["step", "steps", "horizon", "growth"]
     cells = {
         name: columns.numbers(path, [row for row in rows if row["name"] == name], wanted)
         for name in dict.fromkeys(row["name"] for row in rows)
     }
-    clipped = [v for v in next(iter(cells.values()))["clipped"] if v is not None]
-    return History([_horizon(cells), _growth(cells)], sum(clipped) / max(len(clipped), 1))
+    return [_horizon(cells), _growth(cells)]
 
 
 def _horizon(cells: dict[str, columns.Columns]) -> Chart:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from elman.errors import BadInput
+from elman.report import columns
 from elman.report.curves import limits
-from elman.report.page import columns
 from elman.report.page.charts import Axis, Chart, Line, level, lines
 from elman.report.shown import Missing, Shown
 from elman.report.tables import in_words

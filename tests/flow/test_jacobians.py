@@ -1,0 +1,57 @@
+"""Growth, decay and singular values of sequences of different lengths, each from its own end."""
+
+import pytest
+import torch
+
+import elman
+from elman import flow
+from elman.bptt import Checkpointed, Full, Mode, Truncated
+from elman.flow import Recording
+from elman.through_time import EXECUTORS
+from tests.tolerances import close
+
+T, D, H = 30, 3, 4
+LENGTHS = [6, 30, 0, 12]  # multiples of a window of 3: it ends where they do
+MODES: list[Mode] = [Full(), Checkpointed(4), Truncated(5, 30)]
+
+every_executor = pytest.mark.parametrize("executor", EXECUTORS)
+
+
+def recorded(layer: elman.LSTM, x: torch.Tensor, lengths: list[int] | None = None) -> Recording:
+    with flow.record(layer) as found:
+        layer(x, lengths=lengths)[0].sin().sum().backward()
+    return found
+
+
+@every_executor
+@pytest.mark.parametrize("mode", MODES, ids=str)
+@pytest.mark.parametrize("steps", [None, 9])
+def test_a_ragged_batch_is_its_rows_one_by_one(steps: int | None, mode: Mode, executor: str) -> None:
+    layer = elman.LSTM(D, H, bidirectional=True, executor=executor, bptt=mode).double()
+    x = torch.randn(T, len(LENGTHS), D).double()
+    recording = recorded(layer, x, LENGTHS)
+    for name in ("c_l0", "h_l0_reverse"):
+        found = recording.jacobians(name, steps=steps)
+        ordered = sorted(((length, b) for b, length in enumerate(LENGTHS) if length), reverse=True)
+        alone = [recorded(layer, x[:length, b : b + 1]).jacobians(name, steps=steps) for length, b in ordered]
+        assert found.steps.tolist() == [min(length, steps or length) for length, _ in ordered]
+        close(found.exponents[:, 0], torch.cat([one.exponents[:, 0] for one in alone]), "gradients")
+        for state, left in found.decay.items():
+            assert len(left) == int(found.steps.max()) + 1
+            for k in range(len(left)):
+                having = torch.stack([one.decay[state][k] for one in alone if k < len(one.decay[state])])
+                close(left[k], having.square().mean().sqrt(), "gradients")
+        for values, one in zip(found.singular_values(3).unbind(1), alone, strict=True):
+            whole = one.singular_values(3)[:, 0]
+            close(values[: len(whole)], whole, "gradients")
+            assert values[len(whole) :].isnan().all()
+
+
+def test_growth_counts_every_step_once() -> None:
+    """Half of the sequences are short, and in them nothing grows."""
+    layer = elman.Recurrent(lambda x, h: h * x, state_size=1)
+    x = torch.ones(40, 2, 1).double()
+    x[:, 0] = 2.0
+    with flow.record(layer) as found:
+        layer(x.requires_grad_(), torch.ones(2, 1).double(), lengths=[30, 10])[0].sum().backward()
+    assert found.jacobians().growth == pytest.approx(2 ** (30 / 40))
