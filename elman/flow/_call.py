@@ -87,7 +87,9 @@ class Call:
         """Of each row, in the order of reading, where it lies in the padded input, step * B + sequence; or -1."""
         sizes, count = self.label.layout.sizes, self._first[-1]
         numbers = torch.arange(1, count + 1, device=self.replays[0].seen.d_states[0].device)
-        padded = self.label.padded(numbers if sizes is not None else numbers.view(-1, self.label.layout.B)).flatten()
+        padded = self.label.padded(
+            numbers if sizes is not None else numbers.view(self.T, self.label.layout.B)
+        ).flatten()
         real = padded.nonzero().flatten()
         return numbers.new_full((count,), -1).index_copy(0, padded[real] - 1, real)
 

@@ -27,7 +27,7 @@ LOWEST = 1e-12  # of the largest value of lines, where an axis ends
 
 def gradients(recording: "Recording", path: Path) -> None:
     """The norm of the gradient that arrives at each state, over time: root mean square over sequences."""
-    lines = {name: norms.square().mean(1).sqrt() for name, norms in recording.state_gradients.items()}
+    lines = {name: recording.over_sequences(name) for name in recording.state_gradients}
     _lines(path, lines, "step", "norm of the gradient that arrives at the state", down_to=LOWEST * _largest(lines))
 
 

@@ -49,6 +49,6 @@ def rows_of(recording: Recording, norm: float, clipped: float) -> Iterator[Row]:
         stuck = max((gate.stuck for gate in gates(call).values()), default=0.0)
         steps, horizon = len(left) - 1, found.horizon[name]
         yield Row(
-            name, steps, steps if horizon is None else horizon, found.growth, float(left.max()),
+            name, steps, steps if horizon is None else horizon, found.rate(name), float(left.max()),
             float(arriving[0]), float(arriving[-1]), stuck, norm, clipped,
         )  # fmt: skip

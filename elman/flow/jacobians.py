@@ -25,7 +25,8 @@ class Jacobians:
         memory: the states that count as memory, by name: the loss reaches them, and from them a gradient comes to the
             parameters or the input.
         exponents: how many times larger a change of these becomes in each step, as natural logarithms, the largest
-            first: the Lyapunov exponents, (R, n).
+            first: the Lyapunov exponents, (R, n). The first quarter of the way turns directions to where they grow
+            most, and is not counted.
         decay: of each state, by name, the part of a gradient that is left after k = 0, 1, .. T steps back, by way of
             this state alone at both ends: root mean square over directions, and over the sequences that have k steps,
             (T+1,).
@@ -44,6 +45,14 @@ class Jacobians:
         """The state of the memory in which a gradient lives longest, and what is left of it there."""
         name = max(self.memory, key=lambda name: float(self.decay[name].sum()))
         return name, self.decay[name]
+
+    def rate(self, name: str) -> float:
+        """How many times larger a gradient of a state becomes with each step, on its way to the horizon, or to the
+        beginning: the geometric mean.
+        """
+        left, steps = self.decay[name], self.horizon[name] or len(self.decay[name]) - 1
+        rate: float = float(left[steps]) ** (1 / steps)
+        return rate
 
     @property
     def growth(self) -> float:
@@ -133,7 +142,7 @@ def _back(replay: Replay, t: int, V: Tensor, rows: slice) -> Tensor:
 
 def _orthonormal(n: int, width: int) -> Tensor:
     """Directions at right angles, always the same."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(20_480_625)  # one that nobody else begins with: directions like no W's
     found: Tensor = torch.linalg.qr(torch.randn(width, n, generator=generator, dtype=torch.float64)).Q.T
     return found
 
@@ -197,10 +206,13 @@ def _exponents(walk: Walk, lengths: Tensor, counts: Tensor) -> Tensor:
     directions[:, within] = _orthonormal(len(directions), S)
     V = _everywhere(first, directions, len(lengths))
     total = torch.zeros(len(lengths), len(V), dtype=torch.float64)
+    taken, warm = torch.zeros_like(lengths), lengths // 4
     for at, t, rows in walk:
         v = _back(at, t, V[:, rows], rows) * within.to(V)
         Q, R = torch.linalg.qr(v.permute(1, 2, 0).double())
-        total[rows] += R.diagonal(dim1=-2, dim2=-1).abs().log().cpu()
+        taken[rows] += 1
+        counted = (taken > warm)[rows].unsqueeze(1)
+        total[rows] += R.diagonal(dim1=-2, dim2=-1).abs().log().cpu().where(counted, 0.0)
         V[:, rows] = Q.permute(2, 0, 1).to(V.dtype)
-    ordered: Tensor = total.div(lengths.unsqueeze(1)).sort(-1, descending=True).values
+    ordered: Tensor = total.div((lengths - warm).unsqueeze(1)).sort(-1, descending=True).values
     return ordered

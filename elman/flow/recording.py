@@ -87,9 +87,10 @@ class Recording:
         }
 
     def over_sequences(self, name: str) -> Tensor:
-        """The norm of the gradient that arrives at a state after each step, of all sequences together: (T,)."""
-        norms: Tensor = torch.linalg.vector_norm(self.state_gradients[name], dim=1)
-        return norms
+        """The norm of the gradient that arrives at a state after each step, root mean square over sequences: (T,)."""
+        norms = self.state_gradients[name]
+        mean: Tensor = torch.linalg.vector_norm(norms, dim=1) / max(norms.shape[1], 1) ** 0.5
+        return mean
 
     @cached_property
     def weight_gradients(self) -> dict[str, Tensor]:

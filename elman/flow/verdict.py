@@ -95,11 +95,11 @@ def _through_time(call: Call, found: Jacobians) -> Finding:
     """Whether a gradient that begins at the last step lives on the way back."""
     name, left = found.longest
     steps, horizon, most = len(left) - 1, found.horizon[name], float(left.max())
-    rate = f"{found.growth:.3g} times per step"
+    back = int(left.argmax()) if most > EXPLODES else horizon or steps
+    rate = f"{float(left[back]) ** (1 / back):.3g} times per step"
     if steps < call.T:
         rate += f"; of {call.T} steps the last {steps} were looked at"
     if most > EXPLODES:
-        back = int(left.argmax())
         text = f"on its way back a gradient of {name} becomes {most:.1e} times as large within {back} steps ({rate})"
         return Finding("exploding", name, text, _against_growth(call))
     if horizon is not None and horizon < SHORT * steps:

@@ -6,6 +6,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from elman.errors import BadInput
 from elman.flow import Recording, draw
 from elman.report import columns
 
@@ -18,13 +19,18 @@ def show(recording: Recording, console: Console, folder: Path, history: Path) ->
         console: where to print.
         folder: of the pictures.
         history: the flow.csv of the training, which may not be there: it says how often the gradient was clipped.
+
+    Raises:
+        BadInput: if no folder can be there.
     """
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"--out {folder}: expected a folder, got a file")
+    folder.mkdir(parents=True, exist_ok=True)
     with console.status("working out how far a gradient reaches"):
         verdict = recording.verdict(clipped(history), steps=None)
         table = _table(recording)
     console.print(str(verdict), markup=False)
     console.print(table)
-    folder.mkdir(parents=True, exist_ok=True)
     with console.status("drawing"):
         pictures = _pictures(recording, folder)
     console.print(f"drawn into {folder}: {', '.join(path.name for path in pictures)}", markup=False)
@@ -53,7 +59,7 @@ def _table(recording: Recording) -> Table:
             horizon = found.horizon[state]
             table.add_row(
                 state, f"{'more than ' * (horizon is None)}{horizon or len(left) - 1} steps",
-                f"{found.growth:.3f}", f"{float(norms[0]):.2g}", f"{float(norms[-1]):.2g}",
+                f"{found.rate(state):.3f}", f"{float(norms[0]):.2g}", f"{float(norms[-1]):.2g}",
             )  # fmt: skip
     return table
 

@@ -55,3 +55,19 @@ def test_growth_counts_every_step_once() -> None:
     with flow.record(layer) as found:
         layer(x.requires_grad_(), torch.ones(2, 1).double(), lengths=[30, 10])[0].sum().backward()
     assert found.jacobians().growth == pytest.approx(2 ** (30 / 40))
+
+
+def test_growth_is_that_of_the_largest_eigenvalue_whatever_the_directions() -> None:
+    for seed in range(5):
+        torch.manual_seed(seed)
+        Q = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64)).Q
+        W = Q @ torch.diag(torch.tensor([0.2, 0.3, 0.9], dtype=torch.float64)) @ Q.T
+        layer = elman.Recurrent(lambda x, h, W: x + h @ W.T, state_size=3, parameters={"W": W})
+        with flow.record(layer) as found:
+            layer(torch.randn(50, 1, 3, dtype=torch.float64))[1].sum().backward()
+        exponents = found.jacobians().exponents[0].exp().tolist()
+        assert exponents == pytest.approx([0.9, 0.3, 0.2], rel=1e-3)
+        decay, horizon = found.jacobians().decay["h"], found.jacobians().horizon["h"]
+        assert horizon is not None
+        assert found.jacobians().rate("h") ** horizon == pytest.approx(float(decay[horizon]))
+        assert f"after {horizon} of 50 steps ({found.jacobians().rate('h'):.3g} times per step)" in str(found.verdict())

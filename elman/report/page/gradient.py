@@ -65,7 +65,7 @@ def _rows(recording: Recording, jacobians: list[Jacobians]) -> list[list[str]]:
         for state, horizon in found.horizon.items():
             norms = recording.over_sequences(state)
             reach = "more is left" if horizon is None else f"{horizon} steps"
-            rows.append([state, reach, f"{found.growth:.3f} times", f"{norms[0]:.2g}", f"{norms[-1]:.2g}"])
+            rows.append([state, reach, f"{found.rate(state):.3f} times", f"{norms[0]:.2g}", f"{norms[-1]:.2g}"])
     return rows
 
 
@@ -75,7 +75,7 @@ def _line(name: str, values: list[float]) -> Line:
 
 
 def _arriving(recording: Recording) -> Chart:
-    drawn = [_line(name, norms.square().mean(1).sqrt().tolist()) for name, norms in recording.state_gradients.items()]
+    drawn = [_line(name, recording.over_sequences(name).tolist()) for name in recording.state_gradients]
     says = "The gradient of the loss at the state after each step: from the steps after it, and from the loss itself."
     y = Axis("norm of the gradient, root mean square over the pieces", log=True, format=".2e")
     return lines("arriving", "What arrives at each state", says, STEP, y, drawn)
