@@ -27,6 +27,21 @@ torch.set_num_threads(1)
 LOOKS = ["browser", "test_draw.py", "test_explain_page.py", "test_report.py", "test_ngram.py", "test_textbook.py"]
 collect_ignore = LOOKS if os.environ.get("ELMAN_NATIVE") == "0" else []
 
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With the loop alone, leave out what asks for it by name: that runs with both, in the same way."""
+    if os.environ.get("ELMAN_NATIVE") != "0":
+        return
+    named = [item for item in items if isinstance(item, pytest.Function) and _names_the_loop(item)]
+    config.hook.pytest_deselected(items=named)
+    items[:] = [item for item in items if item not in set(named)]
+
+
+def _names_the_loop(item: pytest.Function) -> bool:
+    callspec = getattr(item, "callspec", None)
+    return callspec is not None and callspec.params.get("executor") == "loop"
+
+
 Allocator = Callable[..., NDArray[Any]]
 
 
