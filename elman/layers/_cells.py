@@ -1,16 +1,20 @@
 """The cells of a stack, and their parameters."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
+from elman.bptt import Mode
 from elman.cells._cell import Cell
 from elman.layers._around import RecurrentDropout, Watched, Zoneout, prefix
 from elman.layers._joint import Joint
+from elman.layers._label import Names, state_names
 from elman.layers._layer import Layer
+from elman.layers._layout import Layout
 from elman.layers._options import PROJECTED, of_each_state
 from elman.layers._start import start
 from elman.through_time import each
@@ -115,6 +119,34 @@ class Cells(Layer):
                 value = dropout(value, self.weight_drop, self.training)
             found[around + name] = value
         return found
+
+    def _joined(self, mode: Mode, x: Tensor, layout: Layout) -> bool:
+        """Whether the layers are run as one cell."""
+        several = self.num_layers > 1 and not self.bidirectional
+        ragged = layout.sizes is not None
+        return mode.online or (several and mode.joint(len(x if layout.sizes is None else layout.sizes), ragged))
+
+    def _check_joint(self, mode: Mode) -> None:
+        """Whether the layers can be one cell."""
+        name = f"{type(self).__name__}: bptt: {type(mode).__name__}"
+        if self.bidirectional:
+            raise ValueError(f"{name}: expected one direction, got bidirectional=True, which begins at the end")
+        random = ("dropout", "weight_drop", "locked_dropout") if mode.online else ("locked_dropout",)
+        drawn = [f"{of}={getattr(self, of)}" for of in random if getattr(self, of)]
+        if self.training and drawn:
+            raise ValueError(f"{name}: expected a stack that draws no such random numbers in training, got {drawn[0]}")
+
+    def _names_of(self, of: Sequence[int]) -> Names:
+        """Of a call that runs the cells of these layers, or directions of layers."""
+        suffixes = [self._suffix(i) for i in of]
+        letters = state_names(self._cells[0], len(self._widths))
+        states = tuple(f"{letter}{suffix}" for suffix in suffixes for letter in letters)
+        return Names(states, partial(self._full_name, suffixes), suffixes[0] if len(suffixes) == 1 else "")
+
+    def _full_name(self, suffixes: Sequence[str], name: str) -> str:
+        """What a parameter is called here, of one cell or of the joint one, and of whatever stands around it."""
+        k = int(name.split(".")[1]) if name.startswith("cells.") else 0
+        return f"{name.rpartition('.')[2]}{suffixes[k]}"
 
     def train(self, mode: bool = True) -> Self:
         """As every module; the cells follow."""
