@@ -252,4 +252,4 @@ def test_a_training_that_explodes_says_what_to_turn(elman: Command, file: Path, 
     said = elman(
         "train", "text", file, "--out", tmp_path / "run", *SMALL, "--optimizer", "sgd", "--lr", 1e38, "--clip", 0
     )
-    refused(said, "loss is", "--lr (now 1e+38)", "--clip (now 0)")
+    refused(said, "loss is", "--lr 1e+38", "--clip 0", "beside the recurrent layers", "Try a smaller learning rate")

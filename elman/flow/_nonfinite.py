@@ -39,7 +39,7 @@ class NonFinite(NamedTuple):
         what = {
             "parameter": f"{self.name} is not finite, before any step",
             "input": f"what the cell of {self.name} reads is not finite",
-            "state": f"{self.name} is not finite before the first step",
+            "state": f"{self.name} was not finite when it came in, before the first step",
             "forward": f"{self.name} is not finite",
             "loss": f"the gradient that reaches {self.name} from the loss is not finite",
             "backward": f"the gradient of {self.name} is not finite",

@@ -140,13 +140,18 @@ def _against_growth(call: Call) -> tuple[str, ...]:
 
 
 def _against_overflow(call: Call, bad: NonFinite) -> tuple[str, ...]:
+    growth = _against_growth(call)
     if bad.where == "input":
-        return ("finite inputs of mean 0 and deviation 1", "a smaller learning rate (--lr) if a layer below makes them")
+        return "finite inputs of mean 0 and deviation 1", "if a layer below makes them, a smaller learning rate (--lr)"
     if bad.where == "state":
-        return ("a finite state to begin with: zeros, or that of an earlier batch", *_against_growth(call))
+        return (
+            "a finite state to begin with",
+            "if an earlier batch has made it, a smaller learning rate (--lr)",
+            *growth,
+        )
     if bad.where == "parameter":
-        return ("the weights of an earlier checkpoint", "a smaller learning rate (--lr)", *_against_growth(call))
-    return ("a smaller learning rate (--lr)", *_against_growth(call))
+        return "the weights of an earlier checkpoint", "a smaller learning rate (--lr)", *growth
+    return "a smaller learning rate (--lr)", *growth
 
 
 def _against_saturation(call: Call) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from elman.runs import Run
-from elman.training.lesson import Diverged, Lesson
+from elman.training.lesson import Lesson
 from elman.training.options import TrainingOptions
 
 
@@ -119,12 +119,3 @@ class Keeper(Callback):
 def _weights(module: LightningModule) -> Any:
     assert isinstance(module, Lesson)
     return module.model.state_dict()
-
-
-class Alarm(Callback):
-    """Stops a training whose loss is no longer a number, before it spoils what was saved."""
-
-    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, out: Any, batch: Any, index: int) -> None:
-        loss = float(out["loss"])
-        if not loss < float("inf"):
-            raise Diverged(f"the loss is {loss} at step {trainer.global_step}")

@@ -1,14 +1,15 @@
 """A task as Lightning trains it."""
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.utils._pytree import tree_map_only
 
+from elman.training.diverged import Diverged, diverged
 from elman.training.options import OPTIMIZERS, TrainingOptions
 from elman.training.task import Batches, Task
 
@@ -40,12 +41,12 @@ class Steps:
         self._next = state["next"]
 
 
-class Diverged(Exception):
-    """The loss is no longer a number."""
-
-
 class Lesson(LightningModule):
-    """The task's model and loss, with the state carried from batch to batch and kept in checkpoints."""
+    """The task's model and loss, with the state carried from batch to batch and kept in checkpoints.
+
+    Raises:
+        Diverged: as soon as a loss or a gradient is no longer a number, before it spoils the weights.
+    """
 
     def __init__(self, task: Task, options: TrainingOptions) -> None:
         super().__init__()
@@ -53,17 +54,40 @@ class Lesson(LightningModule):
         self._task, self._options = task, options
         self.seen = 0  # units trained on since this process began
         self._carried: Any = None
+        self._entered: tuple[Any, Any, Tensor] | None = None  # batch, state and random numbers of this step
         self._validating: Any = None
         self._validation = (0.0, 0)
         self._random: Tensor | None = None  # torch's random numbers, to go on from once training begins again
 
     def training_step(self, batch: Any) -> Tensor:
+        self._entered = (batch, self._carried, torch.get_rng_state())
         loss, count, state = self._task.loss(batch, self._carried)
+        mean = loss / count
+        if not mean.isfinite():
+            raise self._diverged(f"the loss is {mean.item()}")
         self._carried = tree_map_only(Tensor, Tensor.detach, state)
         self.seen += count
-        mean = loss / count
         self.log("train_loss", mean.detach(), batch_size=1)
         return mean
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """What Lightning does, with a look at the norm: it costs nothing where gradients are clipped anyway."""
+        parameters = [p for p in self.parameters() if p.grad is not None]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        norm = get_total_norm(gradients)
+        # Of finite gradients the norm may be infinite: then clipping makes zeros of them.
+        if not norm.isfinite() and not all(bool(gradient.isfinite().all()) for gradient in gradients):
+            raise self._diverged("a gradient is not finite")
+        if gradient_clip_val:
+            clip_grads_with_norm_(parameters, gradient_clip_val, norm)
+
+    def _diverged(self, what: str) -> Diverged:
+        assert self._entered is not None
+        batch, state, random = self._entered
+        torch.set_rng_state(random)
+        return diverged(self._task, self._options, f"{what} at step {self.global_step + 1}", batch, state)
 
     def on_train_start(self) -> None:
         if self._random is not None:
@@ -73,16 +97,17 @@ class Lesson(LightningModule):
         self._validating, self._validation = None, (0.0, 0)
 
     def validation_step(self, batch: Any) -> None:
-        loss, count, self._validating = self._task.loss(batch, self._validating)
+        entered = self._validating
+        loss, count, self._validating = self._task.loss(batch, entered)
+        if not loss.isfinite():
+            what = f"the validation loss is {loss.item()} after step {self.global_step}"
+            raise diverged(self._task, self._options, what, batch, entered)
         total, counted = self._validation
         self._validation = (total + loss.item(), counted + count)
 
     def on_validation_epoch_end(self) -> None:
         total, counted = self._validation
-        mean = total / counted
-        if not math.isfinite(mean):
-            raise Diverged(f"the validation loss is {mean} after step {self.global_step}")
-        self.log("val_loss", torch.tensor(mean, dtype=torch.float64), batch_size=1)
+        self.log("val_loss", torch.tensor(total / counted, dtype=torch.float64), batch_size=1)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         kinds: dict[str, Any] = {

@@ -14,7 +14,7 @@ from elman.errors import BadInput
 from elman.flow import draw
 from elman.runs import Run
 from elman.training.bar import Bar
-from elman.training.callbacks import Alarm, Clock, Keeper
+from elman.training.callbacks import Clock, Keeper
 from elman.training.checkpoints import WholeCheckpoints, steps_done
 from elman.training.flow import FlowLog
 from elman.training.lesson import ENDLESS, Lesson, Steps
@@ -47,14 +47,14 @@ def fit(
 
     Raises:
         Interrupted: after Ctrl-C, with everything saved.
-        Diverged: if the loss is no longer a number.
+        Diverged: if the loss or its gradient is no longer a number; with where that began, and what helps.
         BadInput: if there is no checkpoint to resume from.
     """
     per_epoch = len(task.train)
     total = ENDLESS if options.epochs is None else max(round(options.epochs * per_epoch), 1)
     clock = Clock(options, total, began)
     keeper = Keeper(run, clock, per_epoch)
-    callbacks: list[Callback] = [Alarm(), clock, keeper, Bar(console, clock, task.unit)]
+    callbacks: list[Callback] = [clock, keeper, Bar(console, clock, task.unit)]
     done = _checkpointed(run) if resume else 0
     if options.flow_every:
         callbacks.append(FlowLog(run.path / "flow.csv", options.flow_every, options.clip, done))

@@ -92,7 +92,9 @@ def test_the_state_that_a_batch_begins_with(executor: str) -> None:
     with flow.record(layer) as found:
         layer(torch.randn(T, B, D), (torch.zeros(1, B, H), c))[0].sum().backward()
     assert found.first_non_finite == NonFinite("state", "c_l0", None, 1, "", "h_l0")
-    assert "c_l0 is not finite before the first step of sequence 1. Try a finite state" in str(found.verdict())
+    assert "c_l0 was not finite when it came in, before the first step of sequence 1. Try a finite state" in str(
+        found.verdict()
+    )
 
 
 @every_executor

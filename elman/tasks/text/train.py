@@ -19,8 +19,8 @@ from elman.tasks.text.options import TextOptions
 from elman.tasks.text.score import evaluation_streams
 from elman.tasks.text.streams import streams
 from elman.training.callbacks import Interrupted
-from elman.training.lesson import Diverged
-from elman.training.options import OPTIMIZERS, TrainingOptions
+from elman.training.diverged import Diverged
+from elman.training.options import TrainingOptions
 from elman.training.room import Outcome, fit
 from elman.training.task import Batches
 
@@ -147,10 +147,7 @@ def _train(
         console.print(f"Interrupted. All is saved; to go on: elman train text --resume {run.path}")
         return 130
     except Diverged as error:
-        rate = training.lr if training.lr is not None else OPTIMIZERS[training.optimizer]
-        raise BadInput(
-            f"{error}; try a smaller --lr (now {rate:g}) or a smaller --clip (now {training.clip:g})"
-        ) from None
+        raise BadInput(str(error)) from None
     _conclude(run, model, corpus, options.tokens, outcome, console)
     return 0
 
