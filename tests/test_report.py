@@ -218,7 +218,7 @@ def test_a_damaged_run(
     elman: Command, copied: Path, name: str, damage: Callable[[Path], object], parts: list[str]
 ) -> None:
     config = json.loads((copied / "config.json").read_text())
-    change(copied, data=config["data"] | {"file": "gone"})  # no backward pass: it takes seconds
+    change(copied, data=config["data"] | {"files": ["gone"]})  # no backward pass: it takes seconds
     damage(copied)
     (copied / "report.html").write_text("the old one")
     refused(elman("report", copied), *parts)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from elman.runs import Run
     from elman.tasks._kind import Kind
 
-TASKS = ("text",)
+TASKS = ("text", "image")
 
 
 def options_of(task: str) -> ModuleType:

@@ -93,7 +93,8 @@ def evaluate(
     from elman.report import tables
 
     kind, opened = _opened(run)
-    kind.evaluate(_with(kind.load(opened), encoding), data, tables.console())
+    console = tables.console()
+    tables.scores(kind.evaluate(_with(kind.load(opened), encoding), data, console), console)
 
 
 def predict(

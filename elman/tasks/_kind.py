@@ -121,8 +121,8 @@ class Kind(ABC):
         """
 
     @abstractmethod
-    def evaluate(self, loaded: Loaded, data: Sequence[Path], console: Console) -> None:
-        """Print the scores on other data, beside those of the baseline."""
+    def evaluate(self, loaded: Loaded, data: Any, console: Console) -> Scores:
+        """The scores on other data, beside those of the baselines."""
 
     @abstractmethod
     def recorded(self, loaded: Loaded, data: Any, steps: int, sequences: int) -> tuple[Recording, str]:

@@ -1,6 +1,5 @@
 """The language model as a task: what `elman train text`, `evaluate`, `generate`, `flow` and `report` do with it."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +13,6 @@ from torch import nn
 from elman.errors import BadInput
 from elman.files import read_text
 from elman.flow import Recording, record
-from elman.report import tables
 from elman.report.shown import Missing, Sample
 from elman.runs import Run
 from elman.tasks._kind import Kind, Loaded, Material, Scores
@@ -104,7 +102,7 @@ class Text(Kind):
         nats = {str(model.title): best * (len(text.ids) - 1), baseline.title: float(baseline.nats(text.ids).sum())}
         return score.scores(text, nats, console)
 
-    def evaluate(self, loaded: Loaded, data: Sequence[Path], console: Console) -> None:
+    def evaluate(self, loaded: Loaded, data: Any, console: Console) -> Scores:
         """As there."""
         file = _one(data)
         assert file is not None
@@ -116,7 +114,7 @@ class Text(Kind):
         if (loaded.run.path / "baseline.safetensors").exists():
             baseline = _baseline(loaded.run)
             nats[baseline.title] = float(baseline.nats(text.ids).sum())
-        tables.scores(score.scores(text, nats, console), console)
+        return score.scores(text, nats, console)
 
     def recorded(self, loaded: Loaded, data: Any, steps: int, sequences: int) -> tuple[Recording, str]:
         """As there; pieces of the text, side by side."""
