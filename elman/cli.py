@@ -15,7 +15,7 @@ from elman.drawing.command import draw
 from elman.errors import BadInput
 from elman.options import RunFolder
 from elman.report.explain.command import explain
-from elman.tasks import TASKS, command_of
+from elman.tasks import TASKS, _command
 
 app = typer.Typer(
     help="Recurrent neural networks: train them, use them, look inside.",
@@ -26,11 +26,11 @@ app = typer.Typer(
 train = typer.Typer(help="Train a model.", no_args_is_help=True)
 app.add_typer(train, name="train")
 for _task in TASKS:
-    train.command(_task)(command_of(_task).train)
-# Of these, each task will have its own; text is the only one so far.
-app.command()(command_of("text").generate)
-app.command()(command_of("text").evaluate)
-app.command()(command_of("text").flow)
+    train.command(_task)(_command.train(_task))
+app.command()(_command.evaluate)
+app.command()(_command.predict)
+app.command()(_command.generate)
+app.command()(_command.flow)
 app.command()(draw)
 app.command()(bench)
 app.command()(explain)
@@ -55,13 +55,11 @@ def report(
     """Write a page about a run: curves, scores, samples, the gradient's way back. One HTML file, no network."""
     from elman.report import page
     from elman.runs import open_run
+    from elman.tasks import _look
 
     opened = open_run(run)
     path = page.target(opened, out)
-    task = opened.config["task"]
-    if task not in TASKS:
-        raise BadInput(f"{run / 'config.json'}: expected 'task' to be one of {', '.join(TASKS)}; got {task!r}")
-    page.write(opened, command_of(task).show(run), path)
+    page.write(opened, _look.show(opened), path)
 
 
 def _version(wanted: bool) -> None:

@@ -1,14 +1,17 @@
 """Options of the command line that several commands share, and how a wrong value is told."""
 
+import inspect
 import math
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
 from elman.cells import SHELF
-from elman.training.options import OPTIMIZERS, SCHEDULES
+
+Made = TypeVar("Made")
 
 
 def whole(help: str, least: int, **more: Any) -> Any:
@@ -63,22 +66,40 @@ Cell = Annotated[str, choice("The recurrent cell", SHELF)]
 Hidden = Annotated[int, whole("Width of each recurrent layer.", 1)]
 Layers = Annotated[int, whole("How many recurrent layers.", 1)]
 Dropout = Annotated[float, real("Dropout on what each recurrent layer hands up.", 0, 1)]
+Bptt = Annotated[int, whole("Steps that the gradient goes back; 0: all the way.", 0)]
 Batch = Annotated[int, whole("How many sequences side by side.", 1)]
-Epochs = Annotated[
-    float | None,
-    positive("Passes over the data; with --minutes too, what is reached first ends it.", show_default=False),
-]
-Minutes = Annotated[float | None, positive("Time to train for.", show_default=False)]
-Optimizer = Annotated[str, choice("The rule of gradient descent", OPTIMIZERS)]
-Rate = Annotated[float | None, positive("Learning rate at its highest.", show_default="by optimizer")]
-Schedule = Annotated[str, choice("What the learning rate does in the course of the training", SCHEDULES)]
-Clip = Annotated[float, real("Norm that gradients are scaled down to; 0 for never.", 0)]
-Patience = Annotated[int, whole("Validations without a new best before giving up; 0 for never.", 0)]
-Seed = Annotated[int, whole("Of the weights at the start and of dropout.", 0)]
-FlowEvery = Annotated[
-    int, whole("Steps between two looks at the gradient's way back through time, into flow.csv; 0 for never.", 0)
-]
 Encoding = Annotated[str, typer.Option(help="Of the text.", metavar="NAME")]
 Out = Annotated[Path | None, typer.Option(help="Folder for the run.", metavar="RUN", show_default="runs/TASK-N")]
 Resume = Annotated[Path | None, typer.Option(help="Go on with this run.", metavar="RUN", show_default=False)]
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a run.", metavar="RUN", show_default=False)]
+
+
+def declared(kind: type) -> list[inspect.Parameter]:
+    """The fields of a dataclass of options, as the parameters of a command."""
+    hints = get_type_hints(kind, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in fields(kind)
+    ]
+
+
+def checked(kind: type[Made], name: str, given: dict[str, Any]) -> Made:
+    """A dataclass of options, made in Python of values that are checked as those of the command line are.
+
+    Raises:
+        TypeError: for an option that there is not.
+        ValueError: for a value that it cannot have.
+    """
+    known = {parameter.name: parameter for parameter in declared(kind)}
+    for option, value in given.items():
+        if option not in known:
+            raise TypeError(f"{name}: {option}: expected one of {', '.join(known)}")
+        parse = getattr(known[option].annotation.__metadata__[0], "parser", None)
+        if parse is not None and value != known[option].default:
+            try:
+                given = given | {option: parse(str(value))}
+            except typer.BadParameter as error:
+                raise ValueError(f"{name}: {option}: {error.message}") from None
+    return kind(**given)

@@ -314,7 +314,7 @@ def test_a_run_of_another_task(elman: Command, copied: Path) -> None:
     config = copied / "config.json"
     config.write_text(config.read_text().replace('"task": "text"', '"task": "chess"'))
     said = elman("draw", copied, "--out", copied / "x.png")
-    assert said == (2, "", f"elman: {copied}: expected a run of text, got one of 'chess'\n")
+    assert said == (2, "", f"elman: {config}: expected 'task' to be one of text; got 'chess'\n")
 
 
 def test_bad_input_in_python(tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def test_of_an_unfinished_run(elman: Command, copied: Path) -> None:
 
 def test_of_a_text_that_is_gone_or_another(elman: Command, copied: Path, tmp_path: Path) -> None:
     config = json.loads((copied / "config.json").read_text())
-    change(copied, data=config["data"] | {"file": str(tmp_path / "gone.txt")})
+    change(copied, data=config["data"] | {"files": [str(tmp_path / "gone.txt")]})
     assert elman("report", copied).code == 0
     assert "cannot be read any more" in Page.at(copied / "report.html").text
     (tmp_path / "gone.txt").write_text("another text")
@@ -218,7 +218,7 @@ def test_a_damaged_run(
     elman: Command, copied: Path, name: str, damage: Callable[[Path], object], parts: list[str]
 ) -> None:
     config = json.loads((copied / "config.json").read_text())
-    change(copied, data=config["data"] | {"file": "gone"})  # no backward pass: it takes seconds
+    change(copied, data=config["data"] | {"files": ["gone"]})  # no backward pass: it takes seconds
     damage(copied)
     (copied / "report.html").write_text("the old one")
     refused(elman("report", copied), *parts)

@@ -9,7 +9,6 @@ from elman.cells import SHELF
 from elman.errors import BadInput
 from elman.options import whole
 from elman.runs import open_run
-from elman.tasks import TASKS, command_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,8 +64,6 @@ def _of_cell(name: str, input: int, hidden: int, layers: int, bidirectional: boo
 
 def _of_run(path: Path, gradients: bool) -> "tuple[nn.Module, Recording | None]":
     """The model of a run, and gradients, if they are wanted."""
-    run = open_run(path)
-    if run.config["task"] not in TASKS:
-        raise BadInput(f"{path}: expected a run of {' or '.join(TASKS)}, got one of {run.config['task']!r}")
-    found: tuple[nn.Module, Recording | None] = command_of(run.config["task"]).network(path, gradients)
-    return found
+    from elman.tasks import _look
+
+    return _look.network(open_run(path), gradients)

@@ -1,11 +1,41 @@
-"""The tasks: one folder each, one line in `TASKS`."""
+"""The tasks: one folder each, one line in `TASKS`.
+
+A folder has `options`, which imports nothing heavy and declares what the command line offers: `OPTIONS`, a dataclass;
+`DATA`, its argument; `TRAINING`, what trainings of this task begin with in the place of the common defaults; `MINUTES`,
+how long they take where nothing is said; `HELP`. And it has `task`, whose `KIND` is all the rest.
+"""
 
 from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-TASKS = ("text",)
+from elman.errors import BadInput
+
+if TYPE_CHECKING:
+    from elman.runs import Run
+    from elman.tasks._kind import Kind
+
+TASKS = ("text", "image")
 
 
-def command_of(task: str) -> ModuleType:
-    """The module of a task's `train`, `evaluate`, `generate`, `flow`, `network`, `show`; it imports nothing heavy."""
-    return import_module(f"elman.tasks.{task}.command")
+def options_of(task: str) -> ModuleType:
+    """What a task declares for the command line; it imports nothing heavy."""
+    return import_module(f"elman.tasks.{task}.options")
+
+
+def kind_of(task: str) -> "Kind":
+    """A task."""
+    found: Kind = import_module(f"elman.tasks.{task}.task").KIND
+    return found
+
+
+def kind_of_run(run: "Run") -> "Kind":
+    """The task that a run is of.
+
+    Raises:
+        BadInput: for one that there is not.
+    """
+    task = run.config["task"]
+    if task not in TASKS:
+        raise BadInput(f"{run.path / 'config.json'}: expected 'task' to be one of {', '.join(TASKS)}; got {task!r}")
+    return kind_of(task)

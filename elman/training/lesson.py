@@ -32,7 +32,7 @@ class Steps:
     def __iter__(self) -> Iterator[Any]:
         while self._next < self._total:
             self._next += 1
-            yield self._batches[(self._next - 1) % len(self._batches)]
+            yield self._batches[self._next - 1]
 
     def state_dict(self) -> dict[str, int]:
         return {"next": self._next}

@@ -2,6 +2,9 @@
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
+
+from elman.options import choice, positive, real, whole
 
 OPTIMIZERS = {"adamw": 6e-3, "adam": 6e-3, "rmsprop": 2e-3, "sgd": 1.0}  # and the learning rate each begins with
 SCHEDULES = ("cosine", "constant")
@@ -20,19 +23,24 @@ class TrainingOptions:
         schedule: "cosine" takes the learning rate down to zero over the epochs or minutes, "constant" leaves it.
         clip: the norm that gradients are scaled down to; 0 for never.
         patience: validations without a new best after which training ends; 0 for never.
-        seed: of the initial weights and of dropout.
+        seed: of the initial weights, of dropout, and of the split of the data where that is drawn.
         flow_every: steps from one look at the gradient's way back through time to the next; 0 for never.
     """
 
-    epochs: float | None = None
-    minutes: float | None = None
-    optimizer: str = "adamw"
-    lr: float | None = None
-    schedule: str = "cosine"
-    clip: float = 1.0
-    patience: int = 0
-    seed: int = 0
-    flow_every: int = 0
+    epochs: Annotated[
+        float | None,
+        positive("Passes over the data; with --minutes too, what is reached first ends it.", show_default=False),
+    ] = None
+    minutes: Annotated[float | None, positive("Time to train for.", show_default=False)] = None
+    optimizer: Annotated[str, choice("The rule of gradient descent", OPTIMIZERS)] = "adamw"
+    lr: Annotated[float | None, positive("Learning rate at its highest.", show_default="by optimizer")] = None
+    schedule: Annotated[str, choice("What the learning rate does in the course of the training", SCHEDULES)] = "cosine"
+    clip: Annotated[float, real("Norm that gradients are scaled down to; 0 for never.", 0)] = 1.0
+    patience: Annotated[int, whole("Validations without a new best before giving up; 0 for never.", 0)] = 0
+    seed: Annotated[int, whole("Of the weights at the start, of dropout, and of the split of the data.", 0)] = 0
+    flow_every: Annotated[
+        int, whole("Steps between two looks at the gradient's way back through time, into flow.csv; 0 for never.", 0)
+    ] = 0
 
     def lr_at(self, done: float) -> float:
         """The learning rate when this share (0 to 1) of the training is done.

@@ -7,9 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from elman import cells
 from elman.bptt import Chunk
-from elman.errors import BadInput
 from elman.layers import Stack
-from elman.runs import Run
 from elman.tasks.text.streams import IGNORED
 
 
@@ -46,23 +44,6 @@ class LanguageModel(nn.Module):
         self.output = nn.Linear(self.recurrent.output_size, vocabulary)
         self.dropout = nn.Dropout(dropout)
         self.title = f"{cell.upper()} {f'{layers} x ' if layers > 1 else ''}{hidden}"
-
-    @classmethod
-    def of(cls, run: Run) -> "LanguageModel":
-        """The model that a run's config.json describes, with new weights.
-
-        Raises:
-            BadInput: if it describes none, or is of another task.
-        """
-        shape, file = run.config["model"], run.path / "config.json"
-        if run.config["task"] != "text":
-            raise BadInput(f"{run.path}: expected a run of `elman train text`, got one of {run.config['task']!r}")
-        if shape.get("cell") not in cells.SHELF:
-            raise BadInput(f"{file}: expected a cell of {', '.join(cells.SHELF)}; got {shape.get('cell')!r}")
-        try:
-            return cls(**shape)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise BadInput(f"{file}: expected the shape of a language model: {error}") from None
 
     def forward(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Token ids (T, B) and the state so far, to the logits of what follows each (T, B, V) and the state after."""

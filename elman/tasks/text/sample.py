@@ -1,10 +1,15 @@
 """New text from a trained model, a token at a time."""
 
+import sys
 from collections.abc import Iterator
 
 import torch
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
 from torch import Tensor
 
+from elman.errors import BadInput
+from elman.tasks.text import tokens
 from elman.tasks.text.model import LanguageModel
 
 
@@ -29,14 +34,14 @@ def choose(
     """
     if temperature == 0:
         return int(logits.argmax())
-    ordered, tokens = (logits.double() / temperature).sort(descending=True, stable=True)
+    ordered, numbers = (logits.double() / temperature).sort(descending=True, stable=True)
     probabilities = ordered.softmax(0)
     before = probabilities.cumsum(0) - probabilities
     kept = before < top_p
     kept[0] = True
     if top_k:
         kept[top_k:] = False
-    return int(tokens[torch.multinomial(probabilities * kept, 1, generator=generator)])
+    return int(numbers[torch.multinomial(probabilities * kept, 1, generator=generator)])
 
 
 def generate(
@@ -66,13 +71,48 @@ def generate(
         generator.seed()
     else:
         generator.manual_seed(seed)
-    state, tokens = None, prompt
+    state, given = None, prompt
     for _ in range(length):
         with torch.inference_mode():
-            logits, state = model(torch.tensor(tokens).unsqueeze(1), state)
+            logits, state = model(torch.tensor(given).unsqueeze(1), state)
             last = logits[-1, 0]
             if never is not None:
                 last[never] = -torch.inf
             token = choose(last, temperature, top_k, top_p, generator)
-        tokens = [token]
+        given = [token]
         yield token
+
+
+def write(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    prompt: str,
+    length: int,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    seed: int | None,
+) -> None:
+    """Write the prompt and what follows it to standard output as it is drawn.
+
+    Raises:
+        BadInput: for a prompt of which nothing is known.
+    """
+    known, unknown = tokens.split_known(tokenizer, prompt)
+    ids = tokens.encode(tokenizer, known).tolist()
+    if prompt.strip() and not ids:
+        raise BadInput(f"--prompt: expected text like that of the training, got only what it never saw: {prompt!r}")
+    if unknown and prompt.strip():
+        never = ", ".join(map(repr, unknown))
+        print(f"elman: --prompt: left out what the training never saw: {never}", file=sys.stderr)
+    if not ids:  # nothing to go on from: begin with any token
+        ids = [1]
+    out, decoder = sys.stdout, DecodeStream()
+    out.write(prompt.lstrip("\n") if prompt.strip() else "")
+    unsaid = tokenizer.token_to_id(tokens.UNKNOWN)
+    for token in generate(model, ids, length, temperature, top_k, top_p, seed, never=unsaid):
+        piece = decoder.step(tokenizer, token)
+        if piece:
+            out.write(piece)
+            out.flush()
+    out.write("\n")

@@ -11,7 +11,6 @@ from rich.progress import track
 from tokenizers import Tokenizer
 
 from elman.bptt import Stream
-from elman.report import tables
 from elman.tasks.text import tokens
 from elman.tasks.text.model import LanguageModel
 from elman.tasks.text.streams import streams
@@ -54,10 +53,9 @@ class Score(NamedTuple):
         return cls(per_token, bits / max(text.characters, 1), math.exp(min(per_token, 700)))
 
 
-def show(text: Text, nats: dict[str, float], console: Console) -> dict[str, dict[str, float]]:
-    """Print the scores of all who predicted a text, from the nats of each; returns them by name."""
+def scores(text: Text, nats: dict[str, float], console: Console) -> dict[str, dict[str, float]]:
+    """The scores of all who predicted a text, by name, from the nats of each; says if some of it was unknown."""
     rows = {name: Score.of(total, text)._asdict() for name, total in nats.items()}
-    tables.scores(rows, console)
     if text.unknown:
         share = text.unknown / (len(text.ids) - 1)
         console.print(f"{share:.2%} of the tokens are unknown to this run; bits per character count them spelled out.")

@@ -1,0 +1,177 @@
+"""The commands of the tasks, made of what each declares. Imports nothing heavy: `--help` has to answer at once."""
+
+import inspect
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from elman import options as shared
+from elman.errors import BadInput
+from elman.options import choice, declared, positive, real, whole
+from elman.training.options import TrainingOptions
+
+if TYPE_CHECKING:
+    from elman.runs import Run
+    from elman.tasks._kind import Kind
+
+Data = Annotated[
+    list[Path] | None,
+    typer.Argument(help="What to use in the place of the training's own.", metavar="DATA", show_default=False),
+]
+FORMATS = ("table", "csv", "jsonl")
+
+
+def train(task: str) -> Callable[..., int]:
+    """The command `elman train` of a task."""
+    from elman.tasks import options_of
+
+    module = options_of(task)
+
+    def command(context: typer.Context, **given: Any) -> int:
+        began = time.monotonic()
+        named = {name for name in given if context.get_parameter_source(name).name != "DEFAULT"}  # type: ignore[union-attr]
+        return _train(task, module, given, named, began)
+
+    kind = inspect.Parameter.KEYWORD_ONLY
+    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
+            inspect.Parameter("data", kind, annotation=module.DATA, default=None),
+            *declared(module.OPTIONS),
+            *(p.replace(default=module.TRAINING.get(p.name, p.default)) for p in declared(TrainingOptions)),
+            inspect.Parameter("out", kind, annotation=shared.Out, default=None),
+            inspect.Parameter("resume", kind, annotation=shared.Resume, default=None),
+        ],
+        return_annotation=int,
+    )
+    command.__doc__ = module.HELP
+    return command
+
+
+def _train(task: str, module: Any, given: dict[str, Any], named: set[str], began: float) -> int:
+    from elman.report import tables
+    from elman.tasks import _train as work
+    from elman.tasks import kind_of
+    from elman.training.callbacks import Interrupted
+
+    data, out, path = given["data"] or None, given["out"], given["resume"]
+    training = {field.name: given[field.name] for field in fields(TrainingOptions)}
+    console = tables.console()
+    try:
+        if path is not None:
+            fixed = named - {"resume", "data", "epochs", "minutes", "patience"}
+            if fixed:
+                raise BadInput(
+                    f"--{sorted(fixed)[0].replace('_', '-')}: cannot be changed with --resume; only --epochs, "
+                    "--minutes and --patience can"
+                )
+            bounds = {name: training[name] if name in named else None for name in ("epochs", "minutes", "patience")}
+            work.resume(kind_of(task), path, data, **bounds, began=began, console=console)
+        else:
+            if training["epochs"] is None and training["minutes"] is None:
+                training["minutes"] = module.MINUTES
+            options = module.OPTIONS(**{field.name: given[field.name] for field in fields(module.OPTIONS)})
+            work.start(kind_of(task), data, options, TrainingOptions(**training), out, began, console)
+    except Interrupted:
+        return 130
+    return 0
+
+
+def evaluate(
+    run: shared.RunFolder,
+    data: Annotated[list[Path], typer.Argument(help="As for the training.", metavar="DATA", show_default=False)],
+    encoding: Annotated[
+        str | None, typer.Option(help="Of a text.", metavar="NAME", show_default="as in training")
+    ] = None,
+) -> None:
+    """Score a trained model on other data, beside its baseline."""
+    from elman.report import tables
+
+    kind, opened = _opened(run)
+    console = tables.console()
+    tables.scores(kind.evaluate(_with(kind.load(opened), encoding), data, console), console)
+
+
+def predict(
+    run: shared.RunFolder,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Files, or texts; without any, lines of standard input.", metavar="INPUT", show_default=False
+        ),
+    ] = None,
+    format: Annotated[str, choice("How rows are written", FORMATS)] = "table",
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write.", metavar="FILE", show_default="standard output")
+    ] = None,
+) -> None:
+    """Let a trained model say what it makes of something."""
+    from elman.report.rows import write
+
+    kind, opened = _opened(run)
+    given = inputs if inputs else [line.rstrip("\n") for line in sys.stdin]
+    write(kind.predictions(kind.load(opened), given), format, out)
+
+
+def generate(
+    run: shared.RunFolder,
+    prompt: Annotated[str, typer.Option(help="Text to go on from.", metavar="TEXT", show_default="a new line")] = "\n",
+    length: Annotated[int, whole("How many tokens to write.", 1)] = 500,
+    temperature: Annotated[
+        float, real("Below 1 bolder choices become rarer; 0 always takes the likeliest token.", 0)
+    ] = 0.8,
+    top_k: Annotated[int, whole("Choose among this many likeliest tokens; 0: all.", 0)] = 0,
+    top_p: Annotated[float, positive("Choose among the likeliest tokens up to this probability.", 1)] = 1.0,
+    seed: Annotated[
+        int | None, whole("The same seed writes the same text.", 0, show_default="another each time")
+    ] = None,
+) -> None:
+    """Write new text in the style of what a run was trained on."""
+    kind, opened = _opened(run)
+    how = {"length": length, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    kind.generate(kind.load(opened), prompt, **how)
+
+
+def flow(
+    run: shared.RunFolder,
+    data: Data = None,
+    steps: Annotated[int, whole("How many steps to look at, from one end to the other.", 2)] = 128,
+    sequences: Annotated[int, whole("How many sequences side by side.", 1)] = 16,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of a text.", metavar="NAME", show_default="as in training")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the pictures.", metavar="FOLDER", show_default="RUN/flow")
+    ] = None,
+) -> None:
+    """Look at how the gradient of a trained model goes back through time: measured, judged, drawn."""
+    from elman.report import flow as report
+    from elman.report import tables
+
+    kind, opened = _opened(run)
+    recording, _ = kind.recorded(_with(kind.load(opened), encoding), data or None, steps, sequences)
+    report.show(recording, tables.console(), out or run / "flow", run / "flow.csv")
+
+
+def _opened(path: Path) -> "tuple[Kind, Run]":
+    from elman.runs import open_run
+    from elman.tasks import kind_of_run
+
+    run = open_run(path)
+    return kind_of_run(run), run
+
+
+def _with(loaded: Any, encoding: str | None) -> Any:
+    """A loaded model that reads texts in another encoding."""
+    from dataclasses import replace
+
+    if encoding is None:
+        return loaded
+    if not hasattr(loaded.options, "encoding"):
+        raise BadInput(f"--encoding: expected none for {loaded.run.path}, which reads no text")
+    return replace(loaded, options=replace(loaded.options, encoding=encoding))

@@ -1,0 +1,326 @@
+"""Tasks whose data are examples: to each input belongs what is to be said of it."""
+
+import csv
+import hashlib
+import io
+import json
+from abc import abstractmethod
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import nn
+
+from elman.errors import BadInput
+from elman.files import read_bytes
+from elman.flow import Recording, record
+from elman.report.shown import Missing, Sample
+from elman.runs import Run
+from elman.tasks._kind import Kind, Loaded, Material, Scores
+from elman.training.batches import ByLength
+
+SHARE = 10  # one part in so many is validated on, and one is tested on
+SHOWN = 12  # examples in a report
+
+
+class Example(NamedTuple):
+    """One of them.
+
+    input: what the model is given, as it was read.
+    target: what is to be said of it; None where nobody knows.
+    group: examples of one group are never on both sides of a split; None: it stands for itself.
+    name: for people: a file, a line of it.
+    """
+
+    input: Any
+    target: Any = None
+    group: Hashable | None = None
+    name: str = ""
+
+
+class Parts(NamedTuple):
+    """To learn from, to choose by, to be scored on."""
+
+    train: list[Example]
+    validation: list[Example]
+    test: list[Example]
+
+
+class Examples(Kind):
+    """A task of examples."""
+
+    @abstractmethod
+    def read(self, data: Any, options: Any) -> list[Example]:
+        """The examples in files, or in what Python has in their place; None: of a data set that is at hand anywhere.
+
+        Raises:
+            BadInput: for data that cannot be used.
+        """
+
+    @abstractmethod
+    def fit(self, train: Sequence[Example], options: Any) -> Any:
+        """What turns examples to numbers and back, made of what is trained on alone: a dataclass for JSON.
+
+        Raises:
+            BadInput: where there is nothing to learn.
+        """
+
+    @abstractmethod
+    def restore(self, kept: dict[str, Any]) -> Any:
+        """The same of its JSON."""
+
+    @abstractmethod
+    def shape(self, codec: Any, options: Any) -> dict[str, Any]:
+        """The arguments of the model."""
+
+    @abstractmethod
+    def encode(self, codec: Any, example: Example) -> tuple[Any, int]:
+        """An example as `collate` takes it, and how many steps it has."""
+
+    @abstractmethod
+    def collate(self, encoded: Sequence[Any]) -> Any:
+        """A batch, as the model's `loss` takes it."""
+
+    @abstractmethod
+    def say(self, model: Any, codec: Any, batch: Any) -> list[Any]:
+        """What the model says of each example of a batch."""
+
+    @abstractmethod
+    def measure(self, codec: Any, said: Sequence[Any], targets: Sequence[Any]) -> dict[str, float]:
+        """How good that is."""
+
+    @abstractmethod
+    def baselines(self, codec: Any, train: Sequence[Example], options: Any, seed: int) -> "list[Baseline]":
+        """What needs no recurrent network to say something."""
+
+    @abstractmethod
+    def restored(self, codec: Any, tensors: dict[str, torch.Tensor]) -> "list[Baseline]":
+        """The same of what a run has kept."""
+
+    @abstractmethod
+    def row(self, codec: Any, said: Any) -> dict[str, Any]:
+        """What was said of an example, in columns for people."""
+
+    @abstractmethod
+    def given(self, what: Any, options: Any) -> Example:
+        """An input by itself: what the command line names, a file or a text; or what Python has."""
+
+    def draw(self, run: Run, codec: Any, said: Sequence[Any], targets: Sequence[Any]) -> None:
+        """Pictures of what was said of the test part, into the run."""
+
+    def shown(self, example: Example) -> str:
+        """The input of an example in a line."""
+        return example.name or str(example.input)
+
+    def prepare(self, data: Any, options: Any, seed: int, run: Run | None = None) -> Material:
+        """As there."""
+        parts, numbers = self.parts(data, options, seed)
+        codec = self.codec(run) if run else self.fit(parts.train, options)
+        train = self.batches(codec, parts.train, options.batch, seed)
+        validation = self.batches(codec, parts.validation, options.batch, None)
+        counts = {name: len(part) for name, part in parts._asdict().items()}
+        files = [str(Path(path).resolve()) for path in data] if _is_files(data) else None
+        facts = {"files": files if data is not None else [], "sha256": _sha256(parts), **counts}
+        says = (
+            f"{counts['train']:,} {self.unit} to learn from, {counts['validation']:,} to validate, "
+            f"{counts['test']:,} to test"
+        )
+        kept = {"codec.json": json.dumps(codec.kept(), ensure_ascii=False) + "\n", "split.csv": numbers}
+        name = (
+            ", ".join(map(str, data)) if files else self.default if data is None else f"{type(data).__name__} in Python"
+        )
+        rest = (codec, parts, options, seed)
+        return Material(name, facts, self.shape(codec, options), says, train, validation, kept, rest)
+
+    default = ""  # the name of the data that are at hand anywhere
+
+    def parts(self, data: Any, options: Any, seed: int) -> tuple[Parts, str]:
+        """What is to learn from, to choose by and to be scored on, and split.csv, which says so.
+
+        What is given as files of its own is not drawn; the rest is, by the seed, with groups kept together.
+        """
+        examples = self.read(data, options)
+        given = {name: getattr(options, name) for name in ("validation", "test")}
+        drawn = _split(examples, seed, [name for name in given if not given[name]], self.name)
+        table = io.StringIO()
+        csv.writer(table, lineterminator="\n").writerows([("part", "number", "name")])
+        found = {}
+        for name in Parts._fields:
+            if given.get(name):
+                found[name] = self.read([Path(path) for path in given[name]], options)
+                numbers = list(range(len(found[name])))
+            else:
+                numbers = drawn[name]
+                found[name] = [examples[i] for i in numbers]
+            csv.writer(table, lineterminator="\n").writerows(
+                (name, i, example.name) for i, example in zip(numbers, found[name], strict=True)
+            )
+        return Parts(**found), table.getvalue()
+
+    def batches(self, codec: Any, examples: Sequence[Example], batch: int, seed: int | None) -> ByLength:
+        """Batches by length, in another order in every epoch if there is a seed."""
+        encoded = [self.encode(codec, example) for example in examples]
+        lengths = [length for _, length in encoded]
+        return ByLength(lengths, batch, lambda numbers: self.collate([encoded[i][0] for i in numbers]), seed)
+
+    def codec(self, run: Run) -> Any:
+        """As there."""
+        path = run.path / "codec.json"
+        try:
+            return self.restore(json.loads(read_bytes(path)))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise BadInput(
+                f"{path}: expected what `elman train {self.name}` has written, got something else: {error}"
+            ) from None
+
+    def conclude(self, run: Run, model: nn.Module, material: Material, best: float, console: Console) -> Scores:
+        """As there, on the test part, by the weights of the best validation."""
+        codec, parts, options, seed = material.rest
+        model.load_state_dict(run.load_tensors("model"))
+        model.eval()
+        with console.status("fitting the baselines"):
+            baselines = self.baselines(codec, parts.train, options, seed)
+        run.save_tensors("baseline", {name: t for baseline in baselines for name, t in baseline.tensors().items()})
+        scores, said = self._scores(model, codec, parts.test, baselines, options.batch, console)
+        with console.status("drawing"):
+            self.draw(run, codec, said, [example.target for example in parts.test])
+        return scores
+
+    def evaluate(self, loaded: Loaded, data: Any, console: Console) -> Scores:
+        """As there."""
+        examples = self.read(data, loaded.options)
+        baselines = self.restored(loaded.codec, loaded.run.load_tensors("baseline"))
+        scores, _ = self._scores(loaded.model, loaded.codec, examples, baselines, loaded.options.batch, console)
+        return scores
+
+    def _scores(
+        self,
+        model: Any,
+        codec: Any,
+        examples: Sequence[Example],
+        baselines: "Sequence[Baseline]",
+        batch: int,
+        console: Console,
+    ) -> tuple[Scores, list[Any]]:
+        said = self.said(model, codec, examples, batch, console)
+        targets = [example.target for example in examples]
+        scores = {str(model.title): self.measure(codec, said, targets)}
+        for baseline in baselines:
+            scores[baseline.title] = self.measure(codec, baseline.say(examples), targets)
+        return scores, said
+
+    def said(
+        self, model: Any, codec: Any, examples: Sequence[Example], batch: int, console: Console | None = None
+    ) -> list[Any]:
+        """What a model says of examples, in their order."""
+        found: dict[int, Any] = {}
+        encoded = [self.encode(codec, example) for example in examples]
+        order = np.argsort([length for _, length in encoded], kind="stable").tolist()
+        groups = [order[begin : begin + batch] for begin in range(0, len(order), batch)]
+        shows = console is not None and console.is_terminal
+        with torch.inference_mode():
+            for numbers in track(groups, "predicting", console=console, transient=True) if shows else groups:
+                said = self.say(model, codec, self.collate([encoded[i][0] for i in numbers]))
+                found.update(zip(numbers, said, strict=True))
+        return [found[i] for i in range(len(examples))]
+
+    def recorded(self, loaded: Loaded, data: Any, steps: int, sequences: int) -> tuple[Recording, str]:
+        """As there: the longest examples that are not too long; of the training's data, those that were tested on."""
+        examples = self._again(loaded).test if data is None else self.read(data, loaded.options)
+        encoded = sorted((self.encode(loaded.codec, e) for e in examples), key=lambda pair: pair[1])
+        fit = [pair for pair in encoded if pair[1] <= steps][-sequences:] or encoded[:sequences]
+        with record(loaded.model) as recording:
+            loss, count, _ = loaded.model.loss(self.collate([e for e, _ in fit]), None)
+            (loss / count).backward()
+        return recording, f"{len(fit)} {self.unit} of up to {fit[-1][1]} steps, side by side"
+
+    def _again(self, loaded: Loaded) -> Parts:
+        """The parts of a run's own data.
+
+        Raises:
+            BadInput: if these are not the same any more.
+        """
+        run = loaded.run
+        files = self.source(run)
+        parts, _ = self.parts(files or None, loaded.options, run.config["training"]["seed"])
+        if _sha256(parts) != run.config["data"].get("sha256"):
+            raise BadInput(f"{run.config['data'].get('name')} is no longer what this run was trained on")
+        return parts
+
+    def samples(self, loaded: Loaded, console: Console) -> tuple[Sample, ...] | Missing:
+        """What it says of the first examples of the test part."""
+        try:
+            examples = self._again(loaded).test[:SHOWN]
+        except BadInput as error:
+            return Missing(f"The data of the training cannot be read any more: {error}")
+        said = self.said(loaded.model, loaded.codec, examples, loaded.options.batch)
+        return tuple(
+            Sample(
+                f"{self.shown(example)[:200]}", ", ".join(f"{k} {v}" for k, v in self.row(loaded.codec, what).items())
+            )
+            for example, what in zip(examples, said, strict=True)
+        )
+
+    def predictions(self, loaded: Loaded, inputs: Sequence[Any]) -> Any:
+        """As there."""
+        batch = loaded.options.batch
+        for begin in range(0, len(inputs), batch):
+            some = [self.given(what, loaded.options) for what in inputs[begin : begin + batch]]
+            for example, what in zip(some, self.said(loaded.model, loaded.codec, some, batch), strict=True):
+                yield {"input": self.shown(example), **self.row(loaded.codec, what)}
+
+
+class Baseline:
+    """What says something of examples without a recurrent network."""
+
+    title: str
+
+    def say(self, examples: Sequence[Example]) -> list[Any]:
+        """In the form in which the model does."""
+        raise NotImplementedError
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All that it has learned, to be kept in a run."""
+        raise NotImplementedError
+
+
+def _is_files(data: Any) -> bool:
+    return isinstance(data, list | tuple) and all(isinstance(path, Path) for path in data)
+
+
+def _split(examples: Sequence[Example], seed: int, parts: Sequence[str], task: str) -> dict[str, list[int]]:
+    """The numbers of the examples that are trained on, and of those of each part that is drawn."""
+    groups: dict[Hashable, list[int]] = {}
+    for i, example in enumerate(examples):
+        groups.setdefault(i if example.group is None else ("group", example.group), []).append(i)
+    keys = list(groups)
+    order = np.random.default_rng(seed).permutation(len(keys)).tolist()
+    count = -(-len(keys) // SHARE)
+    if len(keys) <= count * len(parts):
+        raise BadInput(
+            f"{task}: expected at least {len(parts) + 2} examples (or groups of them) to split, got {len(keys)}"
+        )
+    found = {}
+    for name in parts:
+        drawn, order = order[:count], order[count:]
+        found[name] = sorted(i for k in drawn for i in groups[keys[k]])
+    return found | {"train": sorted(i for k in order for i in groups[keys[k]])}
+
+
+def _sha256(parts: Parts) -> str:
+    """To know examples again, and how they were split."""
+    found = hashlib.sha256()
+    for part in parts:
+        for example in part:
+            for value in (example.input, example.target):
+                found.update(_bytes(value))
+        found.update(b"|")
+    return found.hexdigest()
+
+
+def _bytes(value: Any) -> bytes:
+    return value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode("utf-8", "surrogatepass")

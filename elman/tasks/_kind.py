@@ -1,0 +1,223 @@
+"""What a task is: its data, its model, its score, and nothing that another task needs too."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from elman import cells
+from elman.errors import BadInput
+from elman.flow import Recording
+from elman.report.shown import Missing, Sample
+from elman.runs import Run
+from elman.training.task import Batches
+
+Scores = dict[str, dict[str, float]]  # numbers by name, of the model first, of baselines then
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a model is trained and tested on.
+
+    Args:
+        name: where it came from, for people.
+        facts: of the data, for config.json: where it is, a "sha256" to know it again, counts.
+        shape: the arguments of the model, for config.json.
+        says: all this in a line.
+        train: an epoch and more.
+        validation: an epoch.
+        kept: files for the run, by name: what was fitted on the part that is trained on.
+        rest: what only the task itself knows.
+    """
+
+    name: str
+    facts: dict[str, Any]
+    shape: dict[str, Any]
+    says: str
+    train: Batches
+    validation: Batches
+    kept: dict[str, str]
+    rest: Any = None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A trained model, ready to be used.
+
+    Args:
+        run: where it was.
+        model: in evaluation.
+        options: of the task.
+        codec: what turns data to numbers and back.
+    """
+
+    run: Run
+    model: Any
+    options: Any
+    codec: Any
+
+
+class Kind(ABC):
+    """One of the tasks.
+
+    name: of the task.
+    unit: what its loss is counted over: "tokens".
+    loss: the name of the loss among the scores: "nats_per_token".
+    what: of the model, in words: "a language model".
+    options: a dataclass, whose fields are the options of the command line.
+    units: of the task's own numbers in config.json, by key.
+    next: the command that comes after the training, up to the name of the run.
+    """
+
+    name: ClassVar[str]
+    unit: ClassVar[str]
+    loss: ClassVar[str]
+    what: ClassVar[str]
+    options: ClassVar[type]
+    units: ClassVar[dict[str, str]] = {}
+    next: ClassVar[str]
+
+    @abstractmethod
+    def prepare(self, data: Any, options: Any, seed: int, run: Run | None = None) -> Material:
+        """Read, split, turn into batches.
+
+        Args:
+            data: files, or what Python has in their place.
+            options: of the task.
+            seed: of the split.
+            run: a training that is gone on with: what it has fitted is taken from there.
+
+        Raises:
+            BadInput: for data that cannot be used.
+        """
+
+    @abstractmethod
+    def model(self, **shape: Any) -> nn.Module:
+        """A new model, with a `title`, and a `loss` as `elman.training.task.Task` has it."""
+
+    @abstractmethod
+    def codec(self, run: Run) -> Any:
+        """What a run has kept to turn data to numbers and back.
+
+        Raises:
+            BadInput: if it is damaged, or does not fit the model.
+        """
+
+    @abstractmethod
+    def conclude(self, run: Run, model: nn.Module, material: Material, best: float, console: Console) -> Scores:
+        """Score the trained model beside its baselines, keep those in the run, and draw.
+
+        Args:
+            run: of the training; its weights are those of the best validation.
+            model: with weights of the last step.
+            material: what it was trained on.
+            best: the lowest validation loss.
+            console: to print on.
+        """
+
+    @abstractmethod
+    def evaluate(self, loaded: Loaded, data: Any, console: Console) -> Scores:
+        """The scores on other data, beside those of the baselines."""
+
+    @abstractmethod
+    def recorded(self, loaded: Loaded, data: Any, steps: int, sequences: int) -> tuple[Recording, str]:
+        """A backward pass through the model, and what went through it in words.
+
+        Args:
+            loaded: the model.
+            data: other than that of the training; None for that.
+            steps: how many at most.
+            sequences: side by side, how many at most.
+
+        Raises:
+            BadInput: for data that cannot be used, or is gone.
+        """
+
+    @abstractmethod
+    def samples(self, loaded: Loaded, console: Console) -> tuple[Sample, ...] | Missing:
+        """What the model writes, predicts, draws, for the report."""
+
+    def source(self, run: Run) -> Any:
+        """The files that a run was trained on.
+
+        Raises:
+            BadInput: if it was trained on what was no file.
+        """
+        found = run.config["data"].get("files")
+        if not isinstance(found, list):
+            raise BadInput(f"{run.path}: expected data in files, got a run that was trained in Python; name the files")
+        return [Path(path) for path in found]
+
+    def of(self, run: Run) -> nn.Module:
+        """The model that a run's config.json describes, with new weights.
+
+        Raises:
+            BadInput: if it describes none, or is of another task.
+        """
+        shape, file = run.config["model"], run.path / "config.json"
+        if run.config["task"] != self.name:
+            raise BadInput(
+                f"{run.path}: expected a run of `elman train {self.name}`, got one of {run.config['task']!r}"
+            )
+        if shape.get("cell") not in cells.SHELF:
+            raise BadInput(f"{file}: expected a cell of {', '.join(cells.SHELF)}; got {shape.get('cell')!r}")
+        try:
+            return self.model(**shape)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise BadInput(f"{file}: expected the shape of {self.what}: {error}") from None
+
+    def options_of(self, run: Run) -> Any:
+        """What the training was asked for.
+
+        Raises:
+            BadInput: if config.json has something else there.
+        """
+        try:
+            return self.options(**run.config["options"])
+        except TypeError as error:
+            raise BadInput(
+                f"{run.path / 'config.json'}: expected the options of `elman train {self.name}`: {error}"
+            ) from None
+
+    def load(self, run: Run) -> Loaded:
+        """The trained model of a run.
+
+        Raises:
+            BadInput: if anything in it is missing, damaged or does not belong together.
+        """
+        with torch.device("meta"):
+            model = self.of(run)
+        codec = self.codec(run)
+        run.load_model(model)
+        return Loaded(run, model.eval(), self.options_of(run), codec)
+
+    def generate(self, loaded: Loaded, prompt: str, **how: Any) -> None:
+        """Write something new.
+
+        Args:
+            loaded: the model.
+            prompt: to go on from.
+            how: the other options of `elman generate`.
+
+        Raises:
+            BadInput: where a task writes nothing.
+        """
+        raise BadInput(f"{loaded.run.path}: generate: expected a run of another task, got one of {self.name}")
+
+    def predictions(self, loaded: Loaded, inputs: Sequence[Any]) -> Iterator[dict[str, Any]]:
+        """What the model makes of inputs, a row for each.
+
+        Raises:
+            BadInput: where a task has nothing to predict.
+        """
+        raise BadInput(f"{loaded.run.path}: predict: expected a run of another task, got one of {self.name}")
+
+
+def weights(model: nn.Module) -> int:
+    """How many numbers are learned."""
+    return sum(parameter.numel() for parameter in model.parameters())

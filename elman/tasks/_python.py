@@ -1,0 +1,88 @@
+"""The tasks in Python: what `elman train` does, with data that are there already."""
+
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torch import nn
+
+from elman.options import checked
+from elman.runs import Run, open_run
+from elman.tasks import _train, kind_of, kind_of_run, options_of
+from elman.tasks._kind import Scores
+from elman.training.options import TrainingOptions
+
+
+class Trained:
+    """A trained model of one of the tasks, and its run.
+
+    Args:
+        run: where it is.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run, self._kind = run, kind_of_run(run)
+        self._loaded = self._kind.load(run)
+
+    @property
+    def model(self) -> nn.Module:
+        """In evaluation."""
+        model: nn.Module = self._loaded.model
+        return model
+
+    @property
+    def scores(self) -> Scores:
+        """On the part of the data that it was tested on, beside those of the baselines."""
+        scores: Scores = self.run.config["scores"]
+        return scores
+
+    def evaluate(self, data: Any) -> Scores:
+        """The scores on other data, in the form of those of the training."""
+        return self._kind.evaluate(self._loaded, _files(data), _silent())
+
+    def predict(self, inputs: Iterable[Any]) -> list[dict[str, Any]]:
+        """What the model makes of inputs: a row for each, by name."""
+        return list(self._kind.predictions(self._loaded, list(inputs)))
+
+
+def fit(task: str, data: Any, out: str | Path | None, given: dict[str, Any]) -> Trained:
+    """Train a model for a task.
+
+    Args:
+        task: a name in `elman.tasks.TASKS`.
+        data: a file or several, or what the task takes in the place of these.
+        out: the folder of the run; None: the next free one below runs/.
+        given: options by their names on the command line, with _ for -.
+
+    Raises:
+        BadInput: for data that cannot be used.
+        TypeError: for an option that there is not.
+        ValueError: for a value that it cannot have.
+    """
+    began = time.monotonic()
+    declared, name = options_of(task), f"elman.tasks.{task}.fit"
+    own = set(TrainingOptions.__dataclass_fields__)
+    training = declared.TRAINING | {key: value for key, value in given.items() if key in own}
+    if training.get("epochs") is None and training.get("minutes") is None:
+        training["minutes"] = declared.MINUTES
+    options = checked(declared.OPTIONS, name, {key: value for key, value in given.items() if key not in own})
+    folder = None if out is None else Path(out)
+    run = _train.start(
+        kind_of(task), _files(data), options, checked(TrainingOptions, name, training), folder, began, _silent()
+    )
+    return Trained(open_run(run.path))
+
+
+def _files(data: Any) -> Any:
+    """What names files, as a list of these; anything else as it is."""
+    if isinstance(data, str | os.PathLike):
+        return [Path(data)]
+    several = isinstance(data, list | tuple) and data and all(isinstance(part, str | os.PathLike) for part in data)
+    return [Path(path) for path in data] if several else data
+
+
+def _silent() -> Console:
+    return Console(quiet=True)

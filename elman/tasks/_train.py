@@ -1,0 +1,164 @@
+"""`elman train`, of every task: from data to a run."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from elman.errors import BadInput
+from elman.files import write_whole
+from elman.report import curves, tables
+from elman.runs import Run, free_path, new_run, open_run
+from elman.tasks._kind import Kind, Material, weights
+from elman.training.callbacks import Interrupted
+from elman.training.diverged import Diverged
+from elman.training.options import TrainingOptions
+from elman.training.room import fit
+from elman.training.task import Batches
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the training room is given."""
+
+    model: nn.Module
+    train: Batches
+    validation: Batches
+    unit: str
+
+    @property
+    def loss(self) -> Any:
+        """The model's own."""
+        return self.model.loss
+
+
+def start(
+    kind: Kind, data: Any, options: Any, training: TrainingOptions, out: Path | None, began: float, console: Console
+) -> Run:
+    """Train a new model.
+
+    Args:
+        kind: the task.
+        data: files, or what Python has in their place.
+        options: of the task.
+        training: how long, how fast.
+        out: the folder of the run; None: the next free one.
+        began: when the clock was started, by time.monotonic.
+        console: to print on.
+
+    Raises:
+        BadInput: for data that cannot be used; if the loss is no longer a number.
+        Interrupted: after Ctrl-C, with everything saved.
+    """
+    path = free_path(out, kind.name)
+    with console.status("reading"):
+        material = kind.prepare(data, options, training.seed)
+    torch.manual_seed(training.seed)
+    model = kind.model(**material.shape)
+    config = {
+        "task": kind.name,
+        "data": {"name": material.name} | material.facts,
+        "model": material.shape,
+        "options": asdict(options),
+        "training": asdict(training),
+    }
+    with new_run(path, config) as run:
+        for name, text in material.kept.items():
+            write_whole(run.path / name, text)
+        _train(kind, run, model, material, training, console, began)
+    return run
+
+
+def resume(
+    kind: Kind,
+    path: Path,
+    data: Any,
+    epochs: float | None,
+    minutes: float | None,
+    patience: int | None,
+    began: float,
+    console: Console,
+) -> Run:
+    """Go on with a training that was interrupted, or longer than was asked for at first.
+
+    Args:
+        kind: the task.
+        path: of the run.
+        data: where that of the training is now; None: where it was.
+        epochs: in all; with `minutes`, in the place of what was asked for.
+        minutes: in all.
+        patience: another one; None: as it was.
+        began: when the clock was started, by time.monotonic.
+        console: to print on.
+
+    Raises:
+        BadInput: for a run that cannot be gone on with; for other data.
+        Interrupted: after Ctrl-C, with everything saved.
+    """
+    run = open_run(path)
+    model, options = kind.of(run), kind.options_of(run)
+    try:
+        training = TrainingOptions(**run.config["training"])
+    except TypeError as error:
+        raise BadInput(f"{path / 'config.json'}: expected the options of a training: {error}") from None
+    if epochs or minutes:
+        training = replace(training, epochs=epochs, minutes=minutes)
+    elif run.config.get("ended"):
+        raise BadInput(f"--resume {path}: this training has ended; to go on, give more --epochs or --minutes")
+    if patience is not None:
+        training = replace(training, patience=patience)
+    with console.status("reading"):
+        material = same(kind, run, data, options, training.seed)
+    run.update(training=asdict(training), ended=None)
+    _train(kind, run, model, material, training, console, began, resumed=True)
+    return run
+
+
+def same(kind: Kind, run: Run, data: Any, options: Any, seed: int) -> Material:
+    """The material of a run once more.
+
+    Raises:
+        BadInput: if it is not the same any more.
+    """
+    material = kind.prepare(kind.source(run) if data is None else data, options, seed, run)
+    if material.facts.get("sha256") != run.config["data"].get("sha256"):
+        raise BadInput(f"{material.name}: expected the data that {run.path} was trained on, got other or changed data")
+    return material
+
+
+def _train(
+    kind: Kind,
+    run: Run,
+    model: nn.Module,
+    material: Material,
+    training: TrainingOptions,
+    console: Console,
+    began: float,
+    resumed: bool = False,
+) -> None:
+    console.print(f"{material.name}: {material.says}")
+    console.print(f"{model.title}, {weights(model):,} weights, into {run.path}")
+    try:
+        lesson = Lesson(model, material.train, material.validation, kind.unit)
+        outcome = fit(lesson, training, run, console, began, resumed)
+    except Interrupted:
+        console.print(f"Interrupted. All is saved; to go on: elman train {kind.name} --resume {run.path}")
+        raise
+    except Diverged as error:
+        raise BadInput(str(error)) from None
+    scores = kind.conclude(run, model, material, outcome.best, console)
+    tables.scores(scores, console)
+    picture, line = run.path / "curves.png", _baseline(kind, scores)
+    curves.draw(run.path / "metrics.csv", picture, kind.loss.replace("_", " "), line)
+    run.update(scores=scores, ended={"steps": outcome.steps, "seconds": round(outcome.seconds, 1)})
+    console.print(f"curves: {picture}\n{kind.next} {run.path}")
+
+
+def _baseline(kind: Kind, scores: dict[str, dict[str, float]]) -> tuple[str, float] | None:
+    """The best of those that have a loss."""
+    _, *others = scores.items()
+    found = [(name, row[kind.loss]) for name, row in others if kind.loss in row]
+    return min(found, key=lambda pair: pair[1], default=None)

@@ -1,0 +1,140 @@
+"""Images with labels, from wherever they are."""
+
+import gzip
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.errors import BadInput
+from elman.files import read_bytes
+from elman.tasks._examples import Example
+from elman.tasks._table import read_table
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+IDX = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+Image = NDArray[np.float32]  # (rows, columns), 0 to 1
+
+
+def digits() -> list[Example]:
+    """scikit-learn's: 1,797 of 8 x 8 pixels."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    return arrays(found.images / 16, found.target, "digit")
+
+
+def arrays(images: NDArray[Any], labels: Sequence[Any], name: str = "image") -> list[Example]:
+    """Images (N, rows, columns) with values from 0 to 1, and N labels."""
+    pairs = enumerate(zip(images.astype(np.float32), labels, strict=True))
+    return [Example(image, str(label), name=f"{name} {i}") for i, (image, label) in pairs]
+
+
+def read(paths: Sequence[Path], skip_bad: bool) -> list[Example]:
+    """The images of a folder, a CSV file, or IDX files.
+
+    Raises:
+        BadInput: for anything else; for an image that cannot be read, if these are not skipped.
+    """
+    if len(paths) == 1 and paths[0].is_dir():
+        return list(_folder(paths[0], skip_bad))
+    kinds = {path.suffix.lower() for path in paths if path.suffix.lower() != ".gz"}
+    if len(paths) == 1 and kinds & {".csv", ".tsv", ".parquet"}:
+        return _table(paths[0])
+    if len(paths) == 2:
+        return _idx(paths)
+    raise BadInput(
+        f"{paths[0]}: expected a folder of images by label, a CSV file, or two IDX files, got "
+        f"{len(paths)} file{'s' * (len(paths) > 1)} of another kind"
+    )
+
+
+def picture(path: Path) -> Image:
+    """An image file in grey.
+
+    Raises:
+        BadInput: if it is none.
+    """
+    from PIL import Image as Pillow
+    from PIL import UnidentifiedImageError
+
+    if not path.is_file():
+        raise BadInput(f"{path}: expected an image, found {'a folder' if path.is_dir() else 'nothing of that name'}")
+    try:
+        with Pillow.open(path) as opened:
+            return np.asarray(opened.convert("L"), np.float32) / np.float32(255)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise BadInput(
+            f"{path}: expected an image, got what cannot be read as one: {error}; --skip-bad leaves it out"
+        ) from None
+
+
+def scaled(image: Image, rows: int, columns: int) -> Image:
+    """An image of that size."""
+    from PIL import Image as Pillow
+
+    if image.shape == (rows, columns):
+        return image
+    return np.asarray(Pillow.fromarray(image).resize((columns, rows), Pillow.Resampling.BILINEAR), np.float32)
+
+
+def _folder(folder: Path, skip_bad: bool) -> Iterator[Example]:
+    labels = sorted(path for path in folder.iterdir() if path.is_dir())
+    if not labels:
+        raise BadInput(f"{folder}: expected a folder for each label, got none")
+    skipped = 0
+    for label in labels:
+        for path in sorted(label.rglob("*")):
+            if path.suffix.lower() not in SUFFIXES:
+                continue
+            try:
+                yield Example(picture(path), label.name, name=str(path))
+            except BadInput:
+                if not skip_bad:
+                    raise
+                skipped += 1
+    if skipped:
+        print(f"{folder}: left out {skipped} that could not be read")
+
+
+def _table(path: Path) -> list[Example]:
+    table = read_table(path)
+    if "label" not in table.columns:
+        raise BadInput(f"{path}: expected a column 'label', got {', '.join(table.columns)[:80]}")
+    pixels = table.drop("label").to_numpy().astype(np.float32)
+    side = round(pixels.shape[1] ** 0.5)
+    if side * side != pixels.shape[1]:
+        raise BadInput(f"{path}: expected as many pixels as a square has, got {pixels.shape[1]} columns beside 'label'")
+    most = pixels.max() or 1
+    scale = 255 if most > 16 else 16 if most > 1 else 1
+    images = (pixels / scale).reshape(-1, side, side)
+    return [
+        Example(image, str(label), name=f"{path}: row {i}")
+        for i, (image, label) in enumerate(zip(images, table["label"].to_list(), strict=True), 1)
+    ]
+
+
+def _idx(paths: Sequence[Path]) -> list[Example]:
+    images, labels = sorted((_array(path) for path in paths), key=lambda a: -a.ndim)
+    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
+        raise BadInput(
+            f"{paths[0]}, {paths[1]}: expected images (N, rows, columns) and labels (N), got "
+            f"{images.shape} and {labels.shape}"
+        )
+    return arrays(images / 255, labels.tolist())
+
+
+def _array(path: Path) -> NDArray[Any]:
+    data = read_bytes(path)
+    data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+    if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in IDX:
+        raise BadInput(f"{path}: expected an IDX file, which begins with two zeros and a type, got {data[:4].hex()}")
+    dims = struct.unpack_from(f">{data[3]}I", data, 4)
+    found = np.frombuffer(data, IDX[data[2]], offset=4 + 4 * data[3])
+    if found.size != np.prod(dims):
+        raise BadInput(f"{path}: expected {' x '.join(map(str, dims))} numbers by its head, got {found.size}")
+    return found.reshape(dims)

@@ -1,0 +1,59 @@
+"""A network that reads an image step by step."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from elman import cells
+from elman.bptt import Full, Truncated
+from elman.layers import Stack
+
+
+class ImageClassifier(nn.Module):
+    """Recurrent layers that read the columns of an image from both ends, and a linear output over their means.
+
+    Args:
+        height: D, pixels of a column.
+        labels: K, how many there are.
+        cell: a name in `elman.cells.SHELF`.
+        hidden: H, of every recurrent layer and direction.
+        layers: how many of them.
+        dropout: probability, on what each recurrent layer hands up, in training.
+        bptt: steps that the gradient goes back; 0: all the way.
+
+    >>> import torch
+    >>> logits = ImageClassifier(8, 10, "gru", 16)(torch.rand(8, 2, 8))
+    >>> logits.shape                                   # of B=2 images, K=10 labels
+    torch.Size([2, 10])
+    """
+
+    def __init__(
+        self,
+        height: int,
+        labels: int,
+        cell: str = "gru",
+        hidden: int = 96,
+        layers: int = 1,
+        dropout: float = 0.0,
+        bptt: int = 0,
+    ) -> None:
+        super().__init__()
+        between = dropout if layers > 1 else 0.0
+        mode = Truncated(bptt) if bptt else Full()
+        kind = cells.by_name(cell)
+        self.recurrent = Stack(height, hidden, layers, dropout=between, bidirectional=True, bptt=mode, cell_type=kind)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(self.recurrent.output_size, labels)
+        self.title = f"{cell.upper()} {f'{layers} x ' if layers > 1 else ''}2 x {hidden}"
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images as columns (T, B, D), to logits (B, K)."""
+        h, _ = self.recurrent(images)
+        logits: Tensor = self.output(self.dropout(h.mean(0)))
+        return logits
+
+    def loss(self, batch: tuple[Tensor, Tensor], state: Any = None) -> tuple[Tensor, int, Any]:
+        """Cross-entropy in nats summed over a batch, of how many images, and no state."""
+        images, labels = batch
+        return cross_entropy(self(images), labels, reduction="sum"), len(labels), None

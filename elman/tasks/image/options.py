@@ -1,0 +1,39 @@
+"""What `elman train image` can be asked, apart from what every training can. Imports nothing heavy."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from elman import options as shared
+from elman.options import choice, whole
+from elman.tasks._example_options import ExampleOptions
+
+HELP = """Train a network that reads an image column by column, or row by row, and says what it shows.
+
+DATA is a folder with a folder of PNG or JPG files for each label; a CSV file with a column "label" and a column for
+each pixel; or IDX files, images and labels. Without it: scikit-learn's 1,797 digits. Without --epochs or --minutes it
+trains for 1 minute.
+"""
+MINUTES = 1.0
+TRAINING: dict[str, Any] = {"lr": 4e-3}
+DATA = Annotated[
+    list[Path] | None,
+    typer.Argument(help="Images; without it, scikit-learn's digits.", metavar="DATA", show_default=False),
+]
+READ = ("columns", "rows")
+
+
+@dataclass(frozen=True)
+class ImageOptions(ExampleOptions):
+    """The options by their names on the command line."""
+
+    hidden: shared.Hidden = 96
+    read: Annotated[str, choice("What the steps are", READ)] = "columns"
+    size: Annotated[
+        int, whole("Pixels to a side that images are scaled to.", 0, show_default="as the first image is")
+    ] = 0
+
+
+OPTIONS = ImageOptions

@@ -1,0 +1,109 @@
+"""Images to labels as a task."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from elman.tasks._examples import Baseline, Example
+from elman.tasks._labelled import Feedforward, Labelled, labels_of
+from elman.tasks.image import data as images
+from elman.tasks.image.model import ImageClassifier
+from elman.tasks.image.options import ImageOptions
+
+
+@dataclass(frozen=True)
+class Codec:
+    """Labels, and the shape that images have: rows and columns; which of these are the steps."""
+
+    labels: list[str]
+    rows: int
+    columns: int
+    read: str
+
+    def kept(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @property
+    def height(self) -> int:
+        """Pixels of a step."""
+        return self.rows if self.read == "columns" else self.columns
+
+
+class Image(Labelled):
+    """What an image shows, read step by step."""
+
+    name = "image"
+    unit = "images"
+    loss = "nats_per_image"
+    what = "a reader of images"
+    options = ImageOptions
+    next = "to use it: elman predict"
+    default = "scikit-learn's digits"
+
+    def read(self, data: Any, options: ImageOptions) -> list[Example]:
+        """As there; in Python, images (N, rows, columns) from 0 to 1, and labels."""
+        if data is None:
+            return images.digits()
+        if isinstance(data, tuple) and not isinstance(data[0], Path):
+            return images.arrays(np.asarray(data[0]), list(data[1]))
+        return images.read(data, options.skip_bad)
+
+    def fit(self, train: Sequence[Example], options: ImageOptions) -> Codec:
+        """As there."""
+        rows, columns = (options.size, options.size) if options.size else train[0].input.shape
+        return Codec(labels_of(self.name, train), rows, columns, options.read)
+
+    def restore(self, kept: dict[str, Any]) -> Codec:
+        """As there."""
+        return Codec(**kept)
+
+    def shape(self, codec: Codec, options: ImageOptions) -> dict[str, Any]:
+        """As there."""
+        names = ("cell", "hidden", "layers", "dropout", "bptt")
+        return {"height": codec.height, "labels": len(codec.labels)} | {name: getattr(options, name) for name in names}
+
+    def model(self, **shape: Any) -> ImageClassifier:
+        """As there."""
+        return ImageClassifier(**shape)
+
+    def encode(self, codec: Codec, example: Example) -> tuple[Any, int]:
+        """As there: steps (T, D), and the number of the label."""
+        image = images.scaled(example.input, codec.rows, codec.columns)
+        steps = torch.from_numpy(np.ascontiguousarray(image.T if codec.read == "columns" else image))
+        label = codec.labels.index(example.target) if example.target in codec.labels else -1
+        return (steps, label), len(steps)
+
+    def collate(self, encoded: Sequence[Any]) -> tuple[Tensor, Tensor]:
+        """As there: (T, B, D), (B,)."""
+        return torch.stack([steps for steps, _ in encoded], 1), torch.tensor([label for _, label in encoded])
+
+    def say(self, model: Any, codec: Codec, batch: Any) -> list[Any]:
+        """As there."""
+        return list(model(batch[0]).double().softmax(1).numpy())
+
+    def features(self, codec: Codec, examples: Sequence[Example]) -> Any:
+        """All pixels at once."""
+        return np.stack([images.scaled(e.input, codec.rows, codec.columns).ravel() for e in examples])
+
+    def baselines(self, codec: Codec, train: Sequence[Example], options: ImageOptions, seed: int) -> list[Baseline]:
+        """A logistic regression, and a feed-forward network of as many weights."""
+        count = sum(p.numel() for p in self.model(**self.shape(codec, options)).parameters())
+        return [
+            Feedforward.logistic(self, codec, train, 1.0, "logistic regression"),
+            Feedforward.with_weights(self, codec, train, count, seed),
+        ]
+
+    def given(self, what: Any, options: ImageOptions) -> Example:
+        """As there: a file; in Python, (rows, columns) from 0 to 1."""
+        if isinstance(what, str | Path):
+            return Example(images.picture(Path(what)), name=str(what))
+        return Example(np.asarray(what, np.float32), name="image")
+
+
+KIND = Image()

@@ -1,0 +1,173 @@
+"""The language model as a task: what `elman train text`, `evaluate`, `generate`, `flow` and `report` do with it."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from tokenizers import Tokenizer
+from torch import nn
+
+from elman.errors import BadInput
+from elman.files import read_text
+from elman.flow import Recording, record
+from elman.report.shown import Missing, Sample
+from elman.runs import Run
+from elman.tasks._kind import Kind, Loaded, Material, Scores
+from elman.tasks.text import corpus as corpora
+from elman.tasks.text import ngram, sample, score, tokens
+from elman.tasks.text.corpus import Corpus
+from elman.tasks.text.model import LanguageModel
+from elman.tasks.text.ngram import NGram
+from elman.tasks.text.options import TextOptions
+from elman.tasks.text.score import evaluation_streams
+from elman.tasks.text.streams import streams
+from elman.training.batches import Again
+
+HIGHEST_ORDER = {"char": 10, "word": 4, "bpe": 6}  # of the n-grams that are tried as the baseline
+TEMPERATURES = (0.5, 0.8, 1.1)
+LENGTH = {"char": 400, "word": 90, "bpe": 150}  # tokens of a sample: some six lines of each
+SEED = 1
+
+
+class Text(Kind):
+    """The next token of a text."""
+
+    name = "text"
+    unit = "tokens"
+    loss = "nats_per_token"
+    what = "a language model"
+    options = TextOptions
+    next = "to write: elman generate"
+    units: ClassVar = {
+        "characters": "", "train_tokens": "", "validation_tokens": "", "vocabulary": "tokens",
+        "embed": "wide", "hidden": "wide", "bptt": "steps", "batch": "streams",
+    }  # fmt: skip
+
+    def prepare(self, data: Any, options: TextOptions, seed: int, run: Run | None = None) -> Material:
+        """As there; the first nine tenths of the text are trained on."""
+        file = _one(data)
+        name = str(file) if file else corpora.DEFAULT
+        tokenizer = tokens.load(run.path / "tokenizer.json") if run else None
+        text = corpora.read(file, options.encoding)
+        corpus = corpora.prepare(text, name, options.tokens, options.vocabulary, tokenizer)
+        least = options.batch * options.bptt + 1
+        if len(corpus.train) < least:
+            raise BadInput(
+                f"{name}: expected at least {least:,} tokens to train on (--batch {options.batch} streams of --bptt "
+                f"{options.bptt} steps, and one more), got {len(corpus.train):,}; give a longer text, or a smaller "
+                "--batch or --bptt"
+            )
+        facts = {
+            "files": [str(file.resolve())] if file else [],
+            "sha256": corpus.sha256,
+            "characters": corpus.characters,
+            "train_tokens": len(corpus.train),
+            "validation_tokens": len(corpus.validation.ids),
+        }
+        known = corpus.tokenizer.get_vocab_size()
+        says = (
+            f"{corpus.characters:,} characters; {len(corpus.train):,} tokens to train on, "
+            f"{len(corpus.validation.ids):,} to validate; {known:,} different ones"
+        )
+        train = Again(streams(corpus.train, options.batch, options.bptt))
+        validation = Again(evaluation_streams(corpus.validation.ids))
+        kept = {"tokenizer.json": corpus.tokenizer.to_str()}
+        return Material(name, facts, options.shape(known), says, train, validation, kept, (corpus, options.tokens))
+
+    def model(self, **shape: Any) -> LanguageModel:
+        """As there."""
+        return LanguageModel(**shape)
+
+    def codec(self, run: Run) -> Tokenizer:
+        """The tokenizer."""
+        path = run.path / "tokenizer.json"
+        tokenizer = tokens.load(path)
+        known, expected = tokenizer.get_vocab_size(), run.config["model"]["vocabulary"]
+        if known != expected:
+            raise BadInput(f"{path}: expected {expected} tokens by config.json, got {known}")
+        return tokenizer
+
+    def conclude(self, run: Run, model: nn.Module, material: Material, best: float, console: Console) -> Scores:
+        """As there, beside n-grams."""
+        corpus: Corpus
+        corpus, kind = material.rest
+        with console.status("fitting the n-gram baseline"):
+            known = corpus.tokenizer.get_vocab_size()
+            baseline = ngram.best(corpus.train, corpus.validation.ids, known, HIGHEST_ORDER[kind])
+        text = corpus.validation
+        run.save_tensors("baseline", {name: torch.from_numpy(array) for name, array in baseline.tensors().items()})
+        nats = {str(model.title): best * (len(text.ids) - 1), baseline.title: float(baseline.nats(text.ids).sum())}
+        return score.scores(text, nats, console)
+
+    def evaluate(self, loaded: Loaded, data: Any, console: Console) -> Scores:
+        """As there."""
+        file = _one(data)
+        assert file is not None
+        text = score.Text.of(loaded.codec, read_text(file, loaded.options.encoding))
+        if len(text.ids) < 2:
+            raise BadInput(f"{file}: expected at least 2 tokens, got {len(text.ids)}")
+        model: Any = loaded.model
+        nats = {model.title: score.nats(model, text.ids, console if console.is_terminal else None)}
+        if (loaded.run.path / "baseline.safetensors").exists():
+            baseline = _baseline(loaded.run)
+            nats[baseline.title] = float(baseline.nats(text.ids).sum())
+        return score.scores(text, nats, console)
+
+    def recorded(self, loaded: Loaded, data: Any, steps: int, sequences: int) -> tuple[Recording, str]:
+        """As there; pieces of the text, side by side."""
+        file = _one(self.source(loaded.run) if data is None else data)
+        name = str(file) if file else corpora.DEFAULT
+        text = corpora.read(file, loaded.options.encoding)
+        if data is None and corpora.sha256(text) != loaded.run.config["data"].get("sha256"):
+            raise BadInput(f"{name} is no longer the text that this run was trained on")
+        ids = tokens.encode(loaded.codec, text)
+        if len(ids) <= steps and data is not None:
+            raise BadInput(f"{name}: expected more than {steps} tokens (--steps), got {len(ids)}; give fewer --steps")
+        steps = min(steps, len(ids) - 1)
+        sequences = min(sequences, (len(ids) - 1) // steps)
+        return _passed(
+            loaded.model, ids, steps, sequences
+        ), f"{steps} steps of {sequences} pieces of {name}, side by side"
+
+    def samples(self, loaded: Loaded, console: Console) -> tuple[Sample, ...] | Missing:
+        """Text that the model writes, more and more boldly."""
+        length = LENGTH.get(loaded.options.tokens, max(LENGTH.values()))
+        begin = tokens.encode(loaded.codec, tokens.split_known(loaded.codec, "\n")[0]).tolist() or [1]
+        never = loaded.codec.token_to_id(tokens.UNKNOWN)
+        found = []
+        for temperature in TEMPERATURES:
+            drawn = sample.generate(loaded.model, begin, length, temperature, seed=SEED, never=never)
+            title = f"temperature {temperature:g}, {length} tokens, seed {SEED}"
+            found.append(Sample(title, loaded.codec.decode(list(drawn))))
+        return tuple(found)
+
+    def generate(self, loaded: Loaded, prompt: str, **how: Any) -> None:
+        """As there."""
+        sample.write(loaded.model, loaded.codec, prompt, **how)
+
+
+KIND = Text()
+
+
+def _one(data: Any) -> Path | None:
+    """The one file of these, if there is one."""
+    if len(data or ()) > 1:
+        raise BadInput(f"{data[1]}: expected one text, got {len(data)} files")
+    return data[0] if data else None
+
+
+def _baseline(run: Run) -> NGram:
+    try:
+        return NGram.from_tensors({name: tensor.numpy() for name, tensor in run.load_tensors("baseline").items()})
+    except ValueError as error:
+        raise BadInput(f"{run.path / 'baseline.safetensors'}: {error}") from None
+
+
+def _passed(model: Any, ids: NDArray[np.integer], steps: int, sequences: int) -> Recording:
+    with record(model) as recording:
+        loss, count, _ = model.loss(streams(ids, sequences, steps)[0], None)
+        (loss / count).backward()
+    return recording
