@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from elman.cells import SHELF
+from elman.drawing.render import FORMATS
 from elman.errors import BadInput
+from elman.files import check_place
 from elman.options import whole
 from elman.runs import open_run
 from elman.tasks import TASKS, command_of
@@ -31,10 +33,8 @@ def draw(
     ] = None,
 ) -> None:
     """Draw a recurrent network, folded and unfolded, with the names and shapes of its model."""
-    from elman.drawing.render import check_name
-
     path = out or Path(f"{what if what in SHELF else Path(what).resolve().name}.svg")
-    check_name(path, "--out " if out else "")
+    check_place(path, FORMATS, "--out " if out else "")
     sizes = {"--input": input, "--hidden": hidden, "--layers": layers, "--bidirectional": bidirectional or None}
     given = [name for name, value in sizes.items() if value is not None]
     if what in SHELF:

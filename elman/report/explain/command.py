@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from elman.errors import BadInput
+from elman.files import check_place, write_whole
 from elman.options import choice, positive, whole
 
 if TYPE_CHECKING:
@@ -32,10 +33,7 @@ def explain(
     words = _words(sentence)
     _expect(hidden <= UNITS, f"--hidden: expected a whole number from 1 to {UNITS}, to show every unit; got {hidden}")
     _expect(steps <= STEPS, f"--steps: expected a whole number from 1 to {STEPS}; got {steps}")
-    _expect(not out.is_dir(), f"--out: expected a name for the page, got the folder {out}")
-    _expect(not out.exists(), f"--out: {out} is there already; expected the name of a new file")
-    _expect(out.parent.is_dir(), f"--out: expected a folder that is there, found no {out.parent}")
-    from elman.files import write_whole
+    check_place(out, [".html"], "--out " if _was_given(context, "out") else "")
     from elman.report.explain import page
     from elman.report.explain.lesson import Lesson, train
 
