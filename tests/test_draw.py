@@ -15,6 +15,7 @@ from elman import cells
 from elman.drawing.network import drawing
 from elman.drawing.render import write
 from elman.drawing.scene import Arrow, Bounds, Box, Scene, Text
+from elman.drawing.unfolded import thickness
 from elman.errors import BadInput
 from elman.flow import Recording, record
 from elman.layers import Recurrent, Stack
@@ -222,7 +223,7 @@ def test_gradients() -> None:
         outputs, _ = model["one"](torch.randn(T, B, D))
         (outputs[-1].sum() + model["other"](torch.randn(4, B, D))[0].square().sum()).backward()
     scene = drawing(model, found)
-    arrows = {(arrow.carries, arrow.step): arrow for arrow in scene.arrows if arrow.kind == "gradient"}
+    arrows = {(arrow.carries, arrow.step): arrow for arrow in scene.arrows if arrow.value is not None}
     told = [text.text for text in scene.texts if text.kind == "gradient"]
     expected = {
         (name, str(t)): norms[t].square().mean().sqrt().item()
@@ -245,13 +246,32 @@ def test_gradients() -> None:
     assert ordered[0].width < ordered[-1].width
 
 
+def test_the_key_shows_the_widths_that_are_drawn() -> None:
+    scene = scene_of("gradients")
+    key = sorted((arrow for arrow in scene.arrows if arrow.kind == "gradient" and arrow.value is None), key=left_end)
+    largest = max(arrow.value or 0.0 for arrow in scene.arrows)
+    assert [arrow.width for arrow in key] == [thickness(largest / 10**i, largest) for i in range(6)]
+    assert len({arrow.width for arrow in key}) == 6
+    texts = {text.text for text in scene.texts}
+    assert {"the largest", "1/10 of it", "1/100,000 or less"} < texts
+    assert "nan or inf" not in texts
+    assert not any(arrow.broken for arrow in scene.arrows)
+
+
+def left_end(arrow: Arrow) -> float:
+    return arrow.points[-1][0]
+
+
 def test_gradients_that_are_no_numbers() -> None:
     layer = package.RNN(D, H)
     with record(layer) as found:
         (layer(torch.randn(T, B, D))[0] * torch.inf).sum().backward()
-    told = [text.text for text in drawing(layer, found).texts if text.kind == "gradient"]
+    scene = drawing(layer, found)
+    told = [text.text for text in scene.texts if text.kind == "gradient"]
     assert set(told) <= {"inf", "nan"}
     assert len(told) == 4
+    assert "nan or inf" in {text.text for text in scene.texts}
+    assert all(arrow.broken for arrow in scene.arrows if arrow.value is not None)
 
 
 def is_picture(path: Path) -> bool:
@@ -325,10 +345,19 @@ def test_bad_input_in_python(tmp_path: Path) -> None:
         package.draw(layer, tmp_path / "x.jpg")
     other = nn.Sequential(package.LSTM(D, H))
     found = recorded(other[0], torch.randn(T, B, D))
-    with pytest.raises(
-        BadInput, match=r"^draw: recording: expected one of this model, with 0\.h_l0, .*; got h_l0, c_l0"
-    ):
+    named_otherwise = (
+        r"^draw: recording: expected one of this Sequential, with 0\.h_l0, .*another model, with h_l0, c_l0"
+    )
+    with pytest.raises(ValueError, match=named_otherwise):
         package.draw(other, tmp_path / "x.svg", found)
+    with pytest.raises(
+        ValueError, match=r"^draw: recording: expected one of this LSTM, with h_l0, c_l0; got one of an"
+    ):
+        package.draw(package.LSTM(D, H), tmp_path / "x.svg", found)
+    with pytest.raises(TypeError, match=r"^draw: model: expected a torch\.nn\.Module, got str"):
+        package.draw("lstm", tmp_path / "x.svg")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^draw: recording: expected what elman\.flow\.record gives, got int"):
+        package.draw(layer, tmp_path / "x.svg", 5)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 
 

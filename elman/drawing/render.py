@@ -95,7 +95,7 @@ def _arrow(axes: Any, arrow: Arrow) -> None:
     ahead = (math.cos(way), math.sin(way))
     foot = (end[0] - ahead[0] * length, end[1] - ahead[1] * length) if arrow.head else end
     line = Line(*_rounded([*rest, before, foot]))
-    dashes = (0, (6 / max(width, 1), 2.5 / max(width, 1))) if gradient else "solid"
+    dashes = (0, (6 / max(width, 1), 2.5 / max(width, 1))) if gradient and not arrow.broken else "solid"
     for ink, wide, style, order in (("white", width + 3, "solid", 1), (colour, width, dashes, 1 + gradient)):
         axes.add_patch(
             PathPatch(line, fill=False, edgecolor=ink, linewidth=wide, linestyle=style, capstyle="butt", zorder=order)
