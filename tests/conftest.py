@@ -24,7 +24,16 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 torch.set_num_threads(1)
 
 # Pages and pictures ask no executor: what runs the tests a second time, with the loop alone, needs them once.
-LOOKS = ["browser", "test_draw.py", "test_explain_page.py", "test_report.py", "test_ngram.py", "test_textbook.py"]
+LOOKS = [
+    "browser",
+    "test_draw.py",
+    "test_draw_command.py",
+    "test_files.py",
+    "test_explain_page.py",
+    "test_report.py",
+    "test_ngram.py",
+    "test_textbook.py",
+]
 collect_ignore = LOOKS if os.environ.get("ELMAN_NATIVE") == "0" else []
 
 Allocator = Callable[..., NDArray[Any]]

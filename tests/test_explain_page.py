@@ -125,7 +125,7 @@ def test_the_command(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert said.out.endswith("page: explain.html\n")
     found = embedded((tmp_path / "explain.html").read_text(encoding="utf-8"))
     assert (found["hidden"], found["activation"], found["learning_rate"], found["steps"]) == (4, "tanh", 0.5, 100)
-    options = ["--hidden", 2, "--activation", "relu", "--lr", 0.1, "--steps", 1, "--seed", 3, "--out", "other.html"]
+    options = ["--hidden", 2, "--activation", "ReLU", "--lr", 0.1, "--steps", 1, "--seed", 3, "--out", "other.html"]
     assert elman("explain", "caf\u00e9 au lait", *options).code == 0
     html = (tmp_path / "other.html").read_text(encoding="utf-8")
     found = embedded(html)
@@ -156,13 +156,14 @@ BAD = [
     (["stay \x1b[31m"], ["SENTENCE", "one line of text"]),
     (["please", "stay"], ["stay"]),
     ([], ["SENTENCE"]),
-    (["a b", "--hidden", "9"], ["--hidden", "from 1 to 8", "got 9"]),
-    (["a b", "--hidden", "0"], ["--hidden", "a whole number from 1", "'0'"]),
-    (["a b", "--steps", "1001"], ["--steps", "from 1 to 1000", "got 1001"]),
+    (["a b", "--hidden", "9"], ["--hidden", "from 1 to 8", "got '9'"]),
+    (["a b", "--hidden", "0"], ["--hidden", "a whole number from 1 to 8", "'0'"]),
+    (["a b", "--steps", "1001"], ["--steps", "from 1 to 1000", "got '1001'"]),
     (["a b", "--steps", "0"], ["--steps", "'0'"]),
     (["a b", "--lr", "0"], ["--lr", "a number above 0", "'0'"]),
     (["a b", "--lr", "inf"], ["--lr", "'inf'"]),
     (["a b", "--activation", "swish"], ["--activation", "tanh, sigmoid, relu", "'swish'"]),
+    (["a b", "--activation", "than"], ["--activation", "got 'than'; did you mean tanh?"]),
     (["a b", "--out", "."], ["--out .", "got a folder"]),
     (["a b", "--out", "none/page.html"], ["--out none/page.html", "a folder that is there", "at none"]),
 ]

@@ -22,17 +22,15 @@ WORDS, UNITS, STEPS = 12, 8, 1000
 def explain(
     context: typer.Context,
     sentence: Annotated[str, typer.Argument(help=f"2 to {WORDS} words.", metavar="SENTENCE", show_default=False)],
-    hidden: Annotated[int, whole(f"Units of the state, {UNITS} at most.", 1)] = 4,
+    hidden: Annotated[int, whole(f"Units of the state, {UNITS} at most.", 1, UNITS)] = 4,
     activation: Annotated[str, choice("g", ("tanh", "sigmoid", "relu"))] = "tanh",
     lr: Annotated[float, positive("Learning rate.")] = 0.5,
-    steps: Annotated[int, whole(f"Steps of gradient descent, {STEPS} at most.", 1)] = 100,
+    steps: Annotated[int, whole(f"Steps of gradient descent, {STEPS} at most.", 1, STEPS)] = 100,
     seed: Annotated[int, whole("Of the weights at the start.", 0)] = 0,
     out: Annotated[Path, typer.Option(help="The page.", metavar="FILE")] = Path("explain.html"),
 ) -> None:
     """Write a page that shows every number of a network learning a sentence: forward, back through time, training."""
     words = _words(sentence)
-    _expect(hidden <= UNITS, f"--hidden: expected a whole number from 1 to {UNITS}, to show every unit; got {hidden}")
-    _expect(steps <= STEPS, f"--steps: expected a whole number from 1 to {STEPS}; got {steps}")
     check_place(out, [".html"], "--out " if _was_given(context, "out") else "")
     from elman.report.explain import page
     from elman.report.explain.lesson import Lesson, train
