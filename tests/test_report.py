@@ -188,6 +188,15 @@ def test_of_an_unfinished_run(elman: Command, copied: Path) -> None:
     assert f"not yet; go on with: elman train text --resume {copied}" in found.text
 
 
+def test_of_a_run_whose_weights_are_gone(elman: Command, copied: Path) -> None:
+    (copied / "model.safetensors").unlink()
+    assert elman("report", copied).code == 0
+    found = Page.at(copied / "report.html")
+    assert found.text.count("The weights of this run, its model.safetensors, are gone.") == 2
+    assert "yet" not in found.text.split("What it is")[0]
+    assert "--resume" not in found.text
+
+
 def test_of_a_text_that_is_gone_or_another(elman: Command, copied: Path, tmp_path: Path) -> None:
     config = json.loads((copied / "config.json").read_text())
     change(copied, data=config["data"] | {"file": str(tmp_path / "gone.txt")})

@@ -29,10 +29,12 @@ def show(path: Path) -> Shown:
         BadInput: if anything in the run is damaged or does not belong together.
     """
     run = open_run(path)
-    if not (path / "model.safetensors").exists() and run.last.exists():
+    ended = run.config.get("ended")
+    if not (path / "model.safetensors").exists() and (ended or run.last.exists()):
         with torch.device("meta"):
             model = LanguageModel.of(run)
-        missing = Missing(f"The training has not saved a model yet; to go on: elman train text --resume {path}")
+        why = f"The training has not saved a model yet; to go on: elman train text --resume {path}"
+        missing = Missing("The weights of this run, its model.safetensors, are gone." if ended else why)
         return _shown(model, missing, missing)
     _, model, tokenizer = load(path)
     console = tables.console()
