@@ -146,6 +146,31 @@ def test_a_training_that_explodes_is_shown_too(elman: Command, tmp_path: Path, a
     assert losses[-1] is None or losses[-1] > 100
 
 
+def test_words_are_what_stands_between_blanks(elman: Command, tmp_path: Path) -> None:
+    family = "\N{MAN}\u200d\N{WOMAN}\u200d\N{GIRL}\ufe0f"  # one letter to those who read it
+    said = elman("explain", f" please\tstay \n  {family}  home\n", "--out", tmp_path / "page.html")
+    assert (said.code, said.err) == (0, "")
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert embedded(html)["words"] == ["please", "stay", family, "home"]
+    assert f"<code>elman explain &#x27;please stay {family} home&#x27;" in html
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--lr", 1000], "it was infinite after 3 steps, and is finite again after 4 steps; try a smaller --lr"),
+        (["--lr", 1000, "--steps", 3], "the training exploded"),
+        (["--lr", 1000, "--steps", 1], "\n1 step of gradient descent, learning rate 1000:"),
+        (["--lr", 1000], "loss 1.510 untrained, 0.000 trained"),
+        (["--lr", 1e308], "the training exploded, as the page shows"),
+    ],
+)
+def test_what_a_long_step_does_is_told(elman: Command, tmp_path: Path, options: list[Any], told: str) -> None:
+    said = elman("explain", "please stay at home", *options, "--out", tmp_path / "page.html")
+    assert told in said.out
+    assert ("exploded" in said.out) == ("exploded" in told)
+
+
 BAD = [
     (["home"], ["SENTENCE", "2 to 12 words", "in quotes", "got 1, 'home'"]),
     ([""], ["SENTENCE", "2 to 12 words", "got 0, ''"]),
@@ -153,7 +178,7 @@ BAD = [
     (["a b c d e f g h i j k l m"], ["SENTENCE", "2 to 12 words", "got 13"]),
     (["no no no"], ["SENTENCE", "two different words", "'no'"]),
     (["stay \udcff"], ["SENTENCE", "UTF-8"]),
-    (["stay \x1b[31m"], ["SENTENCE", "one line of text"]),
+    (["stay \x1b[31m"], ["SENTENCE", "control character '\\x1b'"]),
     (["please", "stay"], ["stay"]),
     ([], ["SENTENCE"]),
     (["a b", "--hidden", "9"], ["--hidden", "from 1 to 8", "got '9'"]),
