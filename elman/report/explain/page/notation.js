@@ -24,7 +24,7 @@ function portion(value) {
   return decimals <= 7 ? fixed(value, decimals) : value < 0 ? `−1+${number(lacks)}` : `1−${number(lacks)}`;
 }
 
-const percent = (value) => (value < 1 && value > 0.9995 ? "> 99.9 %" : `${number(100 * value)} %`);
+const percent = (value) => (value < 1 && value > 0.9995 ? "> 99.9\u00a0%" : `${number(100 * value)}\u00a0%`);
 const count = (many, what) => `${many} ${what}${many === 1 ? "" : "s"}`;
 
 // About how wide a letter is, in those of most; a word that takes more room than so many is cut.
