@@ -1,10 +1,19 @@
 """Files in and out: texts read with clear complaints, results written whole or not at all."""
 
 import codecs
+import contextlib
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
+import elman
 from elman.errors import BadInput
+
+MAKER = f"elman {elman.__version__}"  # that a page or a picture names in its head
+# How it does so: <meta name="generator">, Creator, Software. All of them stand among a file's first bytes.
+_MADE = re.compile(rb'<meta name="generator" content="elman |<cc:Agent>\s*<dc:title>elman |tEXtSoftware\0elman ')
+_HEAD = 8192
 
 
 def read_text(path: Path, encoding: str = "utf-8") -> str:
@@ -56,12 +65,46 @@ def write_whole(path: Path, data: bytes | str) -> None:
     """Write a file so that at every moment there is the old one or the new one, never a part.
 
     Raises:
-        OSError: if it cannot be written; the old file is then as it was.
+        OSError: of this name, if it cannot be written; the old file is then as it was.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         part.write_bytes(data.encode() if isinstance(data, str) else data)
         part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None
         raise
+
+
+def check_place(path: Path, suffixes: Sequence[str], of: str = "") -> None:
+    """Whether a page or a picture can be written here: over one that elman made, never over anything else.
+
+    Args:
+        path: of the file.
+        suffixes: that its name may have.
+        of: stands before the name in what is complained: "--out ".
+
+    Raises:
+        BadInput: if it cannot.
+    """
+    if path.is_dir():
+        raise BadInput(f"{of}{path}: expected the name of a file, got a folder")
+    if path.suffix.lower() not in suffixes:
+        raise BadInput(f"{of}{path}: expected a name that ends with {' or '.join(suffixes)}")
+    if not path.parent.is_dir():
+        raise BadInput(f"{of}{path}: expected a folder that is there, found none at {path.parent}")
+    if os.path.lexists(path) and not _is_ours(path):
+        raise BadInput(f"{of}{path}: expected a new name or a file that elman made, got a file that it did not make")
+
+
+def _is_ours(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return _MADE.search(file.read(_HEAD)) is not None
+    except OSError:
+        return False

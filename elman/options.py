@@ -2,8 +2,9 @@
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -14,15 +15,19 @@ from elman.cells import SHELF
 Made = TypeVar("Made")
 
 
-def whole(help: str, least: int, **more: Any) -> Any:
+def whole(help: str, least: int, most: float = math.inf, **more: Any) -> Any:
     """An option that takes a whole number."""
-    return _number(help, int, f"a whole number from {least} up", lambda value: value >= least, metavar="N", **more)
+    expected = f"a whole number {_bounds(least, most)}"
+    return _number(help, int, expected, lambda value: least <= value <= most, metavar="N", **more)
 
 
 def real(help: str, least: float, most: float = math.inf, **more: Any) -> Any:
     """An option that takes a finite number."""
-    bounds = f"from {least} up" if most == math.inf else f"from {least} to {most}"
-    return _number(help, float, f"a number {bounds}", lambda value: least <= value <= most, **more)
+    return _number(help, float, f"a number {_bounds(least, most)}", lambda value: least <= value <= most, **more)
+
+
+def _bounds(least: float, most: float) -> str:
+    return f"from {least} up" if most == math.inf else f"from {least} to {most}"
 
 
 def positive(help: str, most: float = math.inf, **more: Any) -> Any:
@@ -35,11 +40,36 @@ def choice(help: str, names: "tuple[str, ...] | dict[str, Any]") -> Any:
     """An option that takes one of a few names."""
 
     def parse(text: str) -> str:
-        if text not in names:
-            raise typer.BadParameter(f"expected one of {', '.join(names)}; got {text!r}")
-        return text
+        name = meant(text, names)
+        if name is None:
+            raise typer.BadParameter(f"expected one of {', '.join(names)}; got {text!r}{perhaps(text, names)}")
+        return name
 
     return typer.Option(help=f"{help}: {', '.join(names)}.", parser=parse, metavar="NAME")
+
+
+def meant(text: str, names: Iterable[str]) -> str | None:
+    """Which of these names a text is, in capitals or not, in one word or several.
+
+    >>> meant("PeepholeLSTM", ["lstm", "peephole_lstm"]), meant("ltsm", ["lstm"])
+    ('peephole_lstm', None)
+    """
+    return {_plain(name): name for name in names}.get(_plain(text))
+
+
+def perhaps(text: str, names: Iterable[str]) -> str:
+    """What to add to a complaint about a text that is none of these names, but looks like one.
+
+    >>> perhaps("Ltsm", ["gru", "lstm"]), perhaps("tree", ["gru", "lstm"])
+    ('; did you mean lstm?', '')
+    """
+    known = {_plain(name): name for name in names}
+    near = get_close_matches(_plain(text), known, 1)
+    return f"; did you mean {known[near[0]]}?" if near else ""
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("_", "").replace("-", "")
 
 
 def _number(

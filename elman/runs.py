@@ -72,6 +72,8 @@ class Run:
             BadInput: if model.safetensors is missing, damaged, or of another model.
         """
         path = self.path / "model.safetensors"
+        if not path.exists() and self.config.get("ended"):
+            raise BadInput(f"{path}: expected the weights of this run, which has ended; the file is gone")
         if not path.exists() and self.last.exists():
             raise BadInput(f"{path}: not there yet; training has not saved a model. Go on with --resume {self.path}")
         tensors = self.load_tensors("model")

@@ -28,6 +28,8 @@ LOOKS = [
     "tasks",
     "browser",
     "test_draw.py",
+    "test_draw_command.py",
+    "test_files.py",
     "test_explain_page.py",
     "test_report.py",
     "test_ngram.py",

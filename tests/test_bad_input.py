@@ -179,7 +179,7 @@ DAMAGE: list[tuple[str, str, Callable[[Path], object], list[str]]] = [
     ("cut model", "model.safetensors", cut, ["whole safetensors file"]),
     ("foreign model", "model.safetensors", foreign, ["embedding.weight", "(17, 8)", "none"]),
     ("text as model", "model.safetensors", lambda path: path.write_text("hello"), ["whole safetensors file"]),
-    ("no model", "model.safetensors", Path.unlink, ["not there yet"]),
+    ("no model", "model.safetensors", Path.unlink, ["which has ended; the file is gone"]),
     ("newer config", "config.json", lambda path: put(path, format=9, elman="7.1"), ["format 1", "got 9", "elman 7.1"]),
     ("cut config", "config.json", cut, ["expected JSON"]),
     ("list as config", "config.json", lambda path: path.write_text("[]"), ["JSON object"]),

@@ -15,11 +15,11 @@ from elman import cells
 from elman.drawing.network import drawing
 from elman.drawing.render import write
 from elman.drawing.scene import Arrow, Bounds, Box, Scene, Text
+from elman.drawing.unfolded import thickness
 from elman.errors import BadInput
 from elman.flow import Recording, record
 from elman.layers import Recurrent, Stack
 from elman.tasks.text.model import LanguageModel
-from tests.small import Command
 
 D, H, T, B = 3, 5, 9, 2
 every_cell = pytest.mark.parametrize("name", cells.SHELF)
@@ -222,7 +222,7 @@ def test_gradients() -> None:
         outputs, _ = model["one"](torch.randn(T, B, D))
         (outputs[-1].sum() + model["other"](torch.randn(4, B, D))[0].square().sum()).backward()
     scene = drawing(model, found)
-    arrows = {(arrow.carries, arrow.step): arrow for arrow in scene.arrows if arrow.kind == "gradient"}
+    arrows = {(arrow.carries, arrow.step): arrow for arrow in scene.arrows if arrow.value is not None}
     told = [text.text for text in scene.texts if text.kind == "gradient"]
     expected = {
         (name, str(t)): norms[t].square().mean().sqrt().item()
@@ -245,76 +245,32 @@ def test_gradients() -> None:
     assert ordered[0].width < ordered[-1].width
 
 
+def test_the_key_shows_the_widths_that_are_drawn() -> None:
+    scene = scene_of("gradients")
+    key = sorted((arrow for arrow in scene.arrows if arrow.kind == "gradient" and arrow.value is None), key=left_end)
+    largest = max(arrow.value or 0.0 for arrow in scene.arrows)
+    assert [arrow.width for arrow in key] == [thickness(largest / 10**i, largest) for i in range(6)]
+    assert len({arrow.width for arrow in key}) == 6
+    texts = {text.text for text in scene.texts}
+    assert {"the largest", "1/10 of it", "1/100,000 or less"} < texts
+    assert "nan or inf" not in texts
+    assert not any(arrow.broken for arrow in scene.arrows)
+
+
+def left_end(arrow: Arrow) -> float:
+    return arrow.points[-1][0]
+
+
 def test_gradients_that_are_no_numbers() -> None:
     layer = package.RNN(D, H)
     with record(layer) as found:
         (layer(torch.randn(T, B, D))[0] * torch.inf).sum().backward()
-    told = [text.text for text in drawing(layer, found).texts if text.kind == "gradient"]
+    scene = drawing(layer, found)
+    told = [text.text for text in scene.texts if text.kind == "gradient"]
     assert set(told) <= {"inf", "nan"}
     assert len(told) == 4
-
-
-def is_picture(path: Path) -> bool:
-    data = path.read_bytes()
-    return data.startswith(b"\x89PNG") if path.suffix == ".png" else b"<svg" in data and data.endswith(b"</svg>\n")
-
-
-def test_the_command(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert elman("draw", "lstm") == (0, "drawn: lstm.svg\n", "")
-    first = Path("lstm.svg").read_bytes()
-    assert elman("draw", "lstm").code == 0
-    assert Path("lstm.svg").read_bytes() == first
-    more = ["--input", 7, "--hidden", 11, "--layers", 2, "--bidirectional"]
-    assert elman("draw", "gru", *more, "--out", "a.png").code == 0
-    assert b"Stack(7, 11, num_layers=2, bidirectional=True, cell_type=GRU)" in Path("a.png").read_bytes()
-    assert is_picture(Path("a.png"))
-    assert {path.name for path in tmp_path.iterdir()} == {"lstm.svg", "a.png"}
-    assert is_picture(Path("lstm.svg"))
-
-
-def test_the_command_for_a_run(elman: Command, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert elman("draw", trained) == (0, "drawn: run.svg\n", "")
-    assert elman("draw", trained, "--gradients", "--out", "run.png").code == 0
-    assert is_picture(Path("run.svg"))
-    assert is_picture(Path("run.png"))
-    assert "draw " in elman("--help").out
-
-
-BAD: dict[str, tuple[list[str], str]] = {
-    "no cell": (
-        ["ltsm"],
-        r"elman: ltsm: expected a cell, one of rnn, .*min_lstm, or the folder of a run; found neither",
-    ),
-    "no run": (["."], r"elman: \.: expected a run's folder, got one without config\.json"),
-    "a name": (["lstm", "--out", "x.pdf"], r"elman: --out x\.pdf: expected a name that ends with \.png or \.svg"),
-    "a folder": (["lstm", "--out", "no/x.svg"], r"elman: --out no/x\.svg: expected a folder that is there.* at no"),
-    "a size": (["lstm", "--hidden", "0"], r"elman draw: .*'--hidden': expected a whole number from 1 up; got '0'"),
-    "gradients": (
-        ["lstm", "--gradients"],
-        r"elman: --gradients: expected the folder of a run with it, got the cell .*",
-    ),
-    "two sizes": ([".", "--layers", "2"], r"elman: --layers: expected the name of a cell with it, got \., a run, .*"),
-}
-
-
-@pytest.mark.parametrize(("arguments", "line"), BAD.values(), ids=BAD.keys())
-def test_bad_input(
-    elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], line: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    said = elman("draw", *arguments)
-    assert (said.code, said.out) == (2, "")
-    assert re.fullmatch(f"{line}\n", said.err)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_run_of_another_task(elman: Command, copied: Path) -> None:
-    config = copied / "config.json"
-    config.write_text(config.read_text().replace('"task": "text"', '"task": "chess"'))
-    said = elman("draw", copied, "--out", copied / "x.png")
-    assert said == (2, "", f"elman: {config}: expected 'task' to be one of text; got 'chess'\n")
+    assert "nan or inf" in {text.text for text in scene.texts}
+    assert all(arrow.broken for arrow in scene.arrows if arrow.value is not None)
 
 
 def test_bad_input_in_python(tmp_path: Path) -> None:
@@ -325,10 +281,19 @@ def test_bad_input_in_python(tmp_path: Path) -> None:
         package.draw(layer, tmp_path / "x.jpg")
     other = nn.Sequential(package.LSTM(D, H))
     found = recorded(other[0], torch.randn(T, B, D))
-    with pytest.raises(
-        BadInput, match=r"^draw: recording: expected one of this model, with 0\.h_l0, .*; got h_l0, c_l0"
-    ):
+    named_otherwise = (
+        r"^draw: recording: expected one of this Sequential, with 0\.h_l0, .*another model, with h_l0, c_l0"
+    )
+    with pytest.raises(ValueError, match=named_otherwise):
         package.draw(other, tmp_path / "x.svg", found)
+    with pytest.raises(
+        ValueError, match=r"^draw: recording: expected one of this LSTM, with h_l0, c_l0; got one of an"
+    ):
+        package.draw(package.LSTM(D, H), tmp_path / "x.svg", found)
+    with pytest.raises(TypeError, match=r"^draw: model: expected a torch\.nn\.Module, got str"):
+        package.draw("lstm", tmp_path / "x.svg")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^draw: recording: expected what elman\.flow\.record gives, got int"):
+        package.draw(layer, tmp_path / "x.svg", 5)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 
 

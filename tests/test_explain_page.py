@@ -125,7 +125,7 @@ def test_the_command(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert said.out.endswith("page: explain.html\n")
     found = embedded((tmp_path / "explain.html").read_text(encoding="utf-8"))
     assert (found["hidden"], found["activation"], found["learning_rate"], found["steps"]) == (4, "tanh", 0.5, 100)
-    options = ["--hidden", 2, "--activation", "relu", "--lr", 0.1, "--steps", 1, "--seed", 3, "--out", "other.html"]
+    options = ["--hidden", 2, "--activation", "ReLU", "--lr", 0.1, "--steps", 1, "--seed", 3, "--out", "other.html"]
     assert elman("explain", "caf\u00e9 au lait", *options).code == 0
     html = (tmp_path / "other.html").read_text(encoding="utf-8")
     found = embedded(html)
@@ -146,6 +146,31 @@ def test_a_training_that_explodes_is_shown_too(elman: Command, tmp_path: Path, a
     assert losses[-1] is None or losses[-1] > 100
 
 
+def test_words_are_what_stands_between_blanks(elman: Command, tmp_path: Path) -> None:
+    family = "\N{MAN}\u200d\N{WOMAN}\u200d\N{GIRL}\ufe0f"  # one letter to those who read it
+    said = elman("explain", f" please\tstay \n  {family}  home\n", "--out", tmp_path / "page.html")
+    assert (said.code, said.err) == (0, "")
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert embedded(html)["words"] == ["please", "stay", family, "home"]
+    assert f"<code>elman explain &#x27;please stay {family} home&#x27;" in html
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--lr", 1000], "it was infinite after 3 steps, and is finite again after 4 steps; try a smaller --lr"),
+        (["--lr", 1000, "--steps", 3], "the training exploded"),
+        (["--lr", 1000, "--steps", 1], "\n1 step of gradient descent, learning rate 1000:"),
+        (["--lr", 1000], "loss 1.510 untrained, 0.000 trained"),
+        (["--lr", 1e308], "the training exploded, as the page shows"),
+    ],
+)
+def test_what_a_long_step_does_is_told(elman: Command, tmp_path: Path, options: list[Any], told: str) -> None:
+    said = elman("explain", "please stay at home", *options, "--out", tmp_path / "page.html")
+    assert told in said.out
+    assert ("exploded" in said.out) == ("exploded" in told)
+
+
 BAD = [
     (["home"], ["SENTENCE", "2 to 12 words", "in quotes", "got 1, 'home'"]),
     ([""], ["SENTENCE", "2 to 12 words", "got 0, ''"]),
@@ -153,18 +178,19 @@ BAD = [
     (["a b c d e f g h i j k l m"], ["SENTENCE", "2 to 12 words", "got 13"]),
     (["no no no"], ["SENTENCE", "two different words", "'no'"]),
     (["stay \udcff"], ["SENTENCE", "UTF-8"]),
-    (["stay \x1b[31m"], ["SENTENCE", "one line of text"]),
+    (["stay \x1b[31m"], ["SENTENCE", "control character '\\x1b'"]),
     (["please", "stay"], ["stay"]),
     ([], ["SENTENCE"]),
-    (["a b", "--hidden", "9"], ["--hidden", "from 1 to 8", "got 9"]),
-    (["a b", "--hidden", "0"], ["--hidden", "a whole number from 1", "'0'"]),
-    (["a b", "--steps", "1001"], ["--steps", "from 1 to 1000", "got 1001"]),
+    (["a b", "--hidden", "9"], ["--hidden", "from 1 to 8", "got '9'"]),
+    (["a b", "--hidden", "0"], ["--hidden", "a whole number from 1 to 8", "'0'"]),
+    (["a b", "--steps", "1001"], ["--steps", "from 1 to 1000", "got '1001'"]),
     (["a b", "--steps", "0"], ["--steps", "'0'"]),
     (["a b", "--lr", "0"], ["--lr", "a number above 0", "'0'"]),
     (["a b", "--lr", "inf"], ["--lr", "'inf'"]),
     (["a b", "--activation", "swish"], ["--activation", "tanh, sigmoid, relu", "'swish'"]),
-    (["a b", "--out", "."], ["--out", "got the folder ."]),
-    (["a b", "--out", "none/page.html"], ["--out", "found no none"]),
+    (["a b", "--activation", "than"], ["--activation", "got 'than'; did you mean tanh?"]),
+    (["a b", "--out", "."], ["--out .", "got a folder"]),
+    (["a b", "--out", "none/page.html"], ["--out none/page.html", "a folder that is there", "at none"]),
 ]
 
 
@@ -178,15 +204,6 @@ def test_bad_input(
     for part in parts:
         assert part in said.err
     assert files_in(tmp_path) == set()
-
-
-def test_no_page_is_overwritten(elman: Command, tmp_path: Path) -> None:
-    out = tmp_path / "mine.html"
-    out.write_text("mine")
-    said = elman("explain", "please stay", "--out", out)
-    assert said.code == 2
-    assert f"--out: {out} is there already" in said.err
-    assert out.read_text() == "mine"
 
 
 def test_a_page_is_written_whole_or_not_at_all(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

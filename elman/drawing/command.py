@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from elman.cells import SHELF
+from elman.drawing.render import FORMATS
 from elman.errors import BadInput
-from elman.options import whole
+from elman.files import check_place
+from elman.options import meant, perhaps, whole
 from elman.runs import open_run
 
 if TYPE_CHECKING:
@@ -30,20 +32,20 @@ def draw(
     ] = None,
 ) -> None:
     """Draw a recurrent network, folded and unfolded, with the names and shapes of its model."""
-    from elman.drawing.render import check_name
-
-    path = out or Path(f"{what if what in SHELF else Path(what).resolve().name}.svg")
-    check_name(path, "--out " if out else "")
+    cell = meant(what, SHELF)
+    path = out or Path(f"{cell or Path(what).resolve().name}.svg")
+    check_place(path, FORMATS, "--out " if out else "")
     sizes = {"--input": input, "--hidden": hidden, "--layers": layers, "--bidirectional": bidirectional or None}
     given = [name for name, value in sizes.items() if value is not None]
-    if what in SHELF:
-        if gradients:
-            raise BadInput(
-                f"--gradients: expected the folder of a run with it, got the cell {what}, which is not trained"
-            )
-        model, recording = _of_cell(what, input or 16, hidden or 32, layers or 1, bidirectional), None
+    also = f"; the run in the folder of that name is ./{what}" if cell and Path(what).is_dir() else ""
+    if cell and gradients:
+        got = f"the cell {cell}, which is not trained{also}"
+        raise BadInput(f"--gradients: expected the folder of a run with it, got {got}")
+    if cell:
+        model, recording = _of_cell(cell, input or 16, hidden or 32, layers or 1, bidirectional), None
     elif not Path(what).exists():
-        raise BadInput(f"{what}: expected a cell, one of {', '.join(SHELF)}, or the folder of a run; found neither")
+        expected = f"a cell, one of {', '.join(SHELF)}, or the folder of a run"
+        raise BadInput(f"{what}: expected {expected}; found neither{perhaps(what, SHELF)}")
     elif given:
         raise BadInput(f"{given[0]}: expected the name of a cell with it, got {what}, a run, which has its own sizes")
     else:
@@ -51,7 +53,7 @@ def draw(
     from elman.drawing import network
 
     network.draw(model, path, recording)
-    print(f"drawn: {path}")
+    print(f"drawn: {path}{', the cell' if also else ''}{also}")
 
 
 def _of_cell(name: str, input: int, hidden: int, layers: int, bidirectional: bool) -> "nn.Module":

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from elman.drawing.scene import MINUS, Arrow, Box, Point, Scene, Text
-from elman.errors import BadInput
-from elman.files import write_whole
+from elman.files import MAKER, check_place, write_whole
 
 FORMATS = (".png", ".svg")
 MARGIN, DPI, ROUND = 12.0, 144, 5.0  # around the picture; dots in an inch of a PNG; radius of corners
@@ -18,25 +17,13 @@ HEAD = (7.0, 2.6)  # length of the head of an arrow, and half of its width
 FONTS = {"plain": "DejaVu Sans", "bold": "DejaVu Sans", "mono": "DejaVu Sans Mono", "variable": "DejaVu Sans"}
 
 
-def check_name(path: Path, of: str = "") -> None:
-    """Whether a picture can have this name.
-
-    Raises:
-        BadInput: if it ends with neither .png nor .svg, or is to be where there is no folder.
-    """
-    if path.suffix not in FORMATS:
-        raise BadInput(f"{of}{path}: expected a name that ends with {' or '.join(FORMATS)}")
-    if not path.parent.is_dir():
-        raise BadInput(f"{of}{path}: expected a folder that is there, found none at {path.parent}")
-
-
 def render(scene: Scene, path: Path) -> None:
     """Write a picture; the same scene gives the same file.
 
     Raises:
-        BadInput: for a name that no picture can have.
+        BadInput: if no picture can be there.
     """
-    check_name(path)
+    check_place(path, FORMATS)
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -52,10 +39,15 @@ def render(scene: Scene, path: Path) -> None:
         _box(axes, box)
     for text in scene.texts:
         write(axes, text)
-    data, kind = io.BytesIO(), path.suffix[1:]
-    metadata = {"Title": scene.title} | ({"Date": None} if kind == "svg" else {"Software": None})
     with rc_context({"svg.hashsalt": "elman", "svg.fonttype": "path"}):
-        figure.savefig(data, format=kind, metadata=metadata)
+        save(figure, path, Title=scene.title)
+
+
+def save(figure: Any, path: Path, **metadata: Any) -> None:
+    """Write a figure of matplotlib's, with elman's mark, by which it can be replaced."""
+    data, kind = io.BytesIO(), path.suffix[1:].lower()
+    metadata |= {"Date": None, "Creator": MAKER} if kind == "svg" else {"Software": MAKER}
+    figure.savefig(data, format=kind, metadata=metadata)
     write_whole(path, data.getvalue())
 
 
@@ -108,7 +100,7 @@ def _arrow(axes: Any, arrow: Arrow) -> None:
     ahead = (math.cos(way), math.sin(way))
     foot = (end[0] - ahead[0] * length, end[1] - ahead[1] * length) if arrow.head else end
     line = Line(*_rounded([*rest, before, foot]))
-    dashes = (0, (6 / max(width, 1), 2.5 / max(width, 1))) if gradient else "solid"
+    dashes = (0, (6 / max(width, 1), 2.5 / max(width, 1))) if gradient and not arrow.broken else "solid"
     for ink, wide, style, order in (("white", width + 3, "solid", 1), (colour, width, dashes, 1 + gradient)):
         axes.add_patch(
             PathPatch(line, fill=False, edgecolor=ink, linewidth=wide, linestyle=style, capstyle="butt", zorder=order)

@@ -57,6 +57,7 @@ class Arrow(NamedTuple):
     carries: a state, by its name in the model; "" for what goes from layer to layer.
     step: after which it is that state.
     value: of a gradient, its norm.
+    broken: it carries what is no finite number.
     """
 
     points: tuple[Point, ...]
@@ -66,6 +67,7 @@ class Arrow(NamedTuple):
     value: float | None = None
     width: float = 1.0
     head: bool = True
+    broken: bool = False
 
 
 class Text(NamedTuple):

@@ -178,7 +178,9 @@ class Lane:
         if width:
             points = ((end, y), (begin, y))
             self.scene.arrows.append(
-                Arrow(points, "gradient", self.key, self.steps.name(number), value=value, width=width)
+                Arrow(
+                    points, "gradient", self.key, self.steps.name(number), value, width, broken=not math.isfinite(value)
+                )
             )
         self.scene.texts.append(
             Text(told(value), begin + self.way * self.drawn.reach / 2, y - 11, 8, "bold", kind="gradient")

@@ -3,15 +3,14 @@
 All raise BadInput for a name that ends with neither, or where there is no folder.
 """
 
-import io
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from elman.drawing.render import check_name
-from elman.files import write_whole
+from elman.drawing.render import FORMATS, save
+from elman.files import check_place
 from elman.flow.credit import Credit
 from elman.flow.jacobians import ARRIVES, Jacobians
 
@@ -64,7 +63,7 @@ def credit(found: Credit, path: Path) -> None:
     fainter = "min" if (there & (norms < least)).any() else "neither"
     figure.colorbar(image, label=f"norm of dL$_t$/d {found.name} after step k", extend=fainter)
     axes.set(xlabel="k: step of the state", ylabel="t: step of the loss")
-    _save(figure, path)
+    save(figure, Path(path))
 
 
 def singular_values(jacobians: Jacobians, path: Path, window: int = 1) -> None:
@@ -92,7 +91,7 @@ def history(table: Path, path: Path) -> None:
     axes.set(xlabel="step of the training", ylabel="steps back until 1 % of a gradient is left", ylim=(0, 1.08 * most))
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", loc="lower right")
-    _save(figure, path)
+    save(figure, Path(path))
 
 
 def _lines(
@@ -115,7 +114,7 @@ def _lines(
     axes.set(xlabel=x, ylabel=y, xlim=(-0.03 * last - 0.1, 1.03 * last + 0.1))  # also where there is nothing to draw
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", ncols=1 + len(lines) // 9)
-    _save(figure, path)
+    save(figure, Path(path))
 
 
 def _largest(lines: dict[str, Tensor]) -> float:
@@ -129,15 +128,8 @@ def _note(axes: Any, text: str, y: float) -> None:
 
 
 def _figure(path: Path, width: float, height: float) -> tuple[Any, Any]:
-    check_name(Path(path))
+    check_place(Path(path), FORMATS)
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     return figure, figure.subplots()
-
-
-def _save(figure: Any, path: Path) -> None:
-    path = Path(path)
-    data = io.BytesIO()
-    figure.savefig(data, format=path.suffix[1:])
-    write_whole(path, data.getvalue())

@@ -27,12 +27,12 @@ def show(run: Run) -> Shown:
         BadInput: if anything in the run is damaged or does not belong together.
     """
     kind = kind_of_run(run)
-    if not (run.path / "model.safetensors").exists() and run.last.exists():
+    ended = run.config.get("ended")
+    if not (run.path / "model.safetensors").exists() and (ended or run.last.exists()):
         with torch.device("meta"):
             model = kind.of(run)
-        missing = Missing(
-            f"The training has not saved a model yet; to go on: elman train {kind.name} --resume {run.path}"
-        )
+        why = f"The training has not saved a model yet; to go on: elman train {kind.name} --resume {run.path}"
+        missing = Missing("The weights of this run, its model.safetensors, are gone." if ended else why)
         return Shown(str(model.title), weights(model), kind.loss, missing, missing, kind.units)
     loaded = kind.load(run)
     console = tables.console()

@@ -116,3 +116,24 @@ def test_the_player_goes_through_the_losses(page: "Page", reported: Path) -> Non
     page.locator(".play").click()
     assert page.locator(".play").text_content() == "Play"
     assert 1 < page.evaluate(shown) < last
+
+
+def test_paper_is_light(page: "Page", reported: Path) -> None:
+    page.emulate_media(color_scheme="dark")
+    opened(page, reported)
+    page.locator("#losses .key").nth(2).click()
+    ground = "getComputedStyle(document.body).backgroundColor"
+    line = "document.querySelector('#losses .js-line').style.stroke"
+    hidden = "document.getElementById('losses-plot').data[2].visible === false"
+    on_screen = page.evaluate(f"[{ground}, {line}]")
+    page.emulate_media(media="print", color_scheme="dark")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    dark, light = on_screen, page.evaluate(f"[{ground}, {line}]")
+    assert min(map(int, light[0][4:-1].split(","))) > 200
+    assert sum(map(int, light[1][4:-1].split(","))) < sum(map(int, dark[1][4:-1].split(",")))
+    assert page.is_visible(".player .controls p")
+    assert not page.is_visible(".play")
+    page.emulate_media(media="screen", color_scheme="dark")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(f"[{ground}, {line}]") == on_screen
+    assert page.evaluate(hidden)

@@ -2,6 +2,7 @@
 
 import math
 import shlex
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from elman.errors import BadInput
+from elman.files import check_place, write_whole
 from elman.options import choice, positive, whole
+from elman.words import counted
 
 if TYPE_CHECKING:
     from elman.report.explain.lesson import Lesson, Trained
@@ -21,21 +24,16 @@ WORDS, UNITS, STEPS = 12, 8, 1000
 def explain(
     context: typer.Context,
     sentence: Annotated[str, typer.Argument(help=f"2 to {WORDS} words.", metavar="SENTENCE", show_default=False)],
-    hidden: Annotated[int, whole(f"Units of the state, {UNITS} at most.", 1)] = 4,
+    hidden: Annotated[int, whole(f"Units of the state, {UNITS} at most.", 1, UNITS)] = 4,
     activation: Annotated[str, choice("g", ("tanh", "sigmoid", "relu"))] = "tanh",
     lr: Annotated[float, positive("Learning rate.")] = 0.5,
-    steps: Annotated[int, whole(f"Steps of gradient descent, {STEPS} at most.", 1)] = 100,
+    steps: Annotated[int, whole(f"Steps of gradient descent, {STEPS} at most.", 1, STEPS)] = 100,
     seed: Annotated[int, whole("Of the weights at the start.", 0)] = 0,
     out: Annotated[Path, typer.Option(help="The page.", metavar="FILE")] = Path("explain.html"),
 ) -> None:
     """Write a page that shows every number of a network learning a sentence: forward, back through time, training."""
     words = _words(sentence)
-    _expect(hidden <= UNITS, f"--hidden: expected a whole number from 1 to {UNITS}, to show every unit; got {hidden}")
-    _expect(steps <= STEPS, f"--steps: expected a whole number from 1 to {STEPS}; got {steps}")
-    _expect(not out.is_dir(), f"--out: expected a name for the page, got the folder {out}")
-    _expect(not out.exists(), f"--out: {out} is there already; expected the name of a new file")
-    _expect(out.parent.is_dir(), f"--out: expected a folder that is there, found no {out.parent}")
-    from elman.files import write_whole
+    check_place(out, [".html"], "--out " if _was_given(context, "out") else "")
     from elman.report.explain import page
     from elman.report.explain.lesson import Lesson, train
 
@@ -43,13 +41,16 @@ def explain(
     trained = train(lesson)
     given = [name for name in ("hidden", "activation", "lr", "steps", "seed") if _was_given(context, name)]
     options = "".join(f" --{name} {context.params[name]}" for name in given)
-    write_whole(out, page.write(lesson, trained.losses, f"elman explain {shlex.quote(sentence)}{options}"))
+    command = f"elman explain {shlex.quote(' '.join(words))}{options}"
+    write_whole(out, page.write(lesson, trained.losses, command))
     print("\n".join([*_said(lesson, trained), "", f"page: {out}"]))
 
 
 def _words(sentence: str) -> tuple[str, ...]:
     words = tuple(sentence.split())
-    _expect(sentence.isprintable() or not words, "SENTENCE: expected one line of text in UTF-8, got other characters")
+    kinds = {unicodedata.category(letter): letter for word in words for letter in word}
+    _expect("Cs" not in kinds, "SENTENCE: expected text in UTF-8, got bytes that are none")
+    _expect("Cc" not in kinds, f"SENTENCE: expected words, got the control character {kinds.get('Cc')!r}")
     got = f"got {len(words)}" + (f", {sentence!r}" if len(words) < 2 else "")
     _expect(2 <= len(words) <= WORDS, f"SENTENCE: expected 2 to {WORDS} words, in quotes; {got}")
     _expect(len(set(words)) > 1, f"SENTENCE: expected at least two different words, got only {words[0]!r}")
@@ -67,13 +68,17 @@ def _was_given(context: typer.Context, name: str) -> bool:
 
 
 def _said(lesson: "Lesson", trained: "Trained") -> Iterator[str]:
-    units, steps = f"{lesson.hidden} unit", f"{lesson.steps} step"
-    yield f"RNN with {units}{'s' * (lesson.hidden > 1)}, {sum(w.size for w in trained.p)} weights"
-    yield f"{steps}{'s' * (lesson.steps > 1)} of gradient descent, learning rate {lesson.learning_rate:g}:"
-    yield f"loss {trained.losses[0]:.3f} untrained, {trained.losses[-1]:.3f} trained"
-    if not math.isfinite(trained.losses[-1]):
+    losses = trained.losses
+    yield f"RNN with {counted(lesson.hidden, 'unit')}, {sum(w.size for w in trained.p)} weights"
+    yield f"{counted(lesson.steps, 'step')} of gradient descent, learning rate {lesson.learning_rate:g}:"
+    yield f"loss {losses[0]:.3f} untrained, {losses[-1]:z.3f} trained"
+    broken = [step for step, loss in enumerate(losses) if not math.isfinite(loss)]
+    if lesson.steps in broken:
         yield "the training exploded, as the page shows; a smaller --lr may not"
         return
+    if broken:
+        first, again = counted(broken[0], "step"), counted(broken[-1] + 1, "step")
+        yield f"it was infinite after {first}, and is finite again after {again}; try a smaller --lr"
     for t, y in enumerate(trained.y):
         seen, right = " ".join(lesson.words[: t + 1]), lesson.words[t + 1]
         yield f'after "{seen}": {right} {y[lesson.vocabulary.index(right)]:.0%}'

@@ -5,7 +5,7 @@ import json
 import re
 from importlib import resources
 
-import elman
+from elman.files import MAKER
 from elman.report.explain.lesson import Lesson, as_json
 
 SCRIPTS = ("network.js", "notation.js", "drawing.js", "panels.js", "sections.js", "page.js")
@@ -32,7 +32,7 @@ def write(lesson: Lesson, losses: list[float], command: str) -> str:
         "units": "s" if lesson.hidden > 1 else "",
         "activation": lesson.activation,
         "steps": str(lesson.steps),
-        "version": elman.__version__,
+        "maker": MAKER,
         "command": html.escape(command),
     }
     # In one pass: what is put in is not looked through again.

@@ -8,9 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-import elman
-from elman.errors import BadInput
-from elman.files import write_whole
+from elman.files import MAKER, check_place, write_whole
 from elman.report import facts, flow, tables
 from elman.report.page import gradient, training
 from elman.report.page.history import history
@@ -25,13 +23,10 @@ def target(run: Run, out: Path | None) -> Path:
     """Where the page goes.
 
     Raises:
-        BadInput: if no file can be there.
+        BadInput: if it cannot be there.
     """
     path = out or run.path / NAME
-    if path.is_dir():
-        raise BadInput(f"--out {path}: expected the name of a file, got a folder")
-    if not path.parent.is_dir():
-        raise BadInput(f"--out {path}: expected a folder that is there, found none at {path.parent}")
+    check_place(path, [".html"], "--out " if out else "")
     return path
 
 
@@ -60,7 +55,7 @@ def _parts(run: Run, shown: Shown, path: Path) -> dict[str, Any]:
     scores, changed, clipped = training.scores(run), history(run), flow.clipped(run.path / "flow.csv")
     return {
         "run": run.path.resolve().name,
-        "version": elman.__version__,
+        "maker": MAKER,
         "task": facts.task(run),
         "settings": _settings(run),
         "units": UNITS | shown.units,

@@ -57,7 +57,7 @@ function box(place, row, t, name, values, kind, { bars = false } = {}) {
     const sign = value < 0 ? "below" : "above";
     return (
       `<rect class="${sign}" x="${x + 3}" y="${top}" width="${width}" height="${LINE}" fill-opacity="${strength}"/>` +
-      `<text class="value" x="${x + BOX - 7}" y="${top + 12}">${number(value)}</text>`
+      `<text class="value" x="${x + BOX - 7}" y="${top + 12}">${(row === "h" || row === "y") && kind !== "back" ? portion(value) : number(value)}</text>`
     );
   };
   return `<g class="box ${kind}">${frame(place, row, t, name)}${values.map(line).join("")}</g>`;
@@ -108,7 +108,7 @@ function columnOf(now, place, at, t) {
   const plainly = (row, letters) => box(place, row, t, letter(letters, i), run[row][t], kind, { bars: row === "y" });
   const sentBack = (row, values) => box(place, row, t, gradientName(at.t + 1, row, i), values, "back");
   const ends = onTheWay && t === at.t;
-  const target = `${letter("L", i)}<tspan dy="-3">: ${escaped(short(lesson.words[i], 8))}</tspan>`;
+  const target = `${letter("L", i)}<tspan dy="-3">: ${escaped(short(lesson.words[i], 7.5))}</tspan>`;
   const usedState = !forwards && t === at.k - 1;
   return [
     word(place, "L", t, target, number(now.losses[t]), ends ? "back" : kind),

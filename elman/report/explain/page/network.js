@@ -9,12 +9,19 @@ const ACTIVATIONS = {
 };
 
 const sum = (values) => values.reduce((s, v) => s + v, 0);
-const dot = (v, w) => sum(v.map((value, i) => value * w[i]));
+function dot(v, w) {
+  let s = 0; // a loop: a training asks for millions of these
+  for (let i = 0; i < v.length; i++) s += v[i] * w[i];
+  return s;
+}
 const norm = (values) => Math.sqrt(sum(values.flat().map((v) => v * v)));
 const transpose = (M) => M[0].map((_, j) => M.map((row) => row[j]));
 const times = (M, v) => M.map((row) => dot(row, v));
 const outer = (v, w) => v.map((left) => w.map((right) => left * right));
-const product = (M, N) => M.map((row) => transpose(N).map((column) => dot(row, column)));
+function product(M, N) {
+  const columns = transpose(N);
+  return M.map((row) => times(columns, row));
+}
 const zip = (f, v, w) => v.map((value, i) => (Array.isArray(value) ? zip(f, value, w[i]) : f(value, w[i])));
 const plus = (v, w) => zip((a, b) => a + b, v, w);
 const zeros = (shaped) => zip(() => 0, shaped, shaped);
@@ -22,7 +29,8 @@ const zeros = (shaped) => zip(() => 0, shaped, shaped);
 function softmax(o) {
   const most = Math.max(...o);
   const e = o.map((value) => Math.exp(value - most));
-  return e.map((value) => value / sum(e));
+  const all = sum(e);
+  return e.map((value) => value / all);
 }
 
 function forward(p, x, g) {
@@ -53,13 +61,14 @@ function jacobian(p, h_j, g) {
 
 // For every step t and every step k up to it: dL_t/dh_k and dL_t/da_k.
 function terms(p, run, dO, g) {
+  const [V_T, W_T] = [transpose(p.V), transpose(p.W)];
   return run.h.map((_, t) => {
     const found = [];
-    let arriving = times(transpose(p.V), dO[t]);
+    let arriving = times(V_T, dO[t]);
     for (let k = t; k >= 0; k--) {
       const da = zip((value, h) => value * ACTIVATIONS[g].slope(h), arriving, run.h[k]);
       found[k] = { dh: arriving, da };
-      arriving = times(transpose(p.W), da);
+      arriving = times(W_T, da);
     }
     return found;
   });
@@ -72,16 +81,22 @@ function term(da, x_k, before) {
 
 // The gradient in O(T): what all later steps send back to h_t is carried along instead of summed anew.
 function bptt(p, run, x, dO, g) {
-  const gradient = Object.fromEntries(Object.entries(p).map(([name, w]) => [name, zeros(w)]));
+  const [V_T, W_T] = [transpose(p.V), transpose(p.W)];
+  const da = [];
   let later = zeros(p.b);
   for (let t = x.length - 1; t >= 0; t--) {
-    const dh = plus(times(transpose(p.V), dO[t]), later);
-    const da = zip((value, h) => value * ACTIVATIONS[g].slope(h), dh, run.h[t]);
-    const added = { ...term(da, x[t], t ? run.h[t - 1] : zeros(p.b)), V: outer(dO[t], run.h[t]), c: dO[t] };
-    for (const name in gradient) gradient[name] = plus(gradient[name], added[name]);
-    later = times(transpose(p.W), da);
+    const dh = plus(times(V_T, dO[t]), later);
+    da[t] = dh.map((value, i) => value * ACTIVATIONS[g].slope(run.h[t][i]));
+    later = times(W_T, da[t]);
   }
-  return gradient;
+  const [da_T, dO_T] = [transpose(da), transpose(dO)];
+  return {
+    U: product(da_T, x),
+    W: product(da_T, [zeros(p.b), ...run.h.slice(0, -1)]),
+    V: product(dO_T, run.h),
+    b: da_T.map(sum),
+    c: dO_T.map(sum),
+  };
 }
 
 function descend(p, gradient, rate) {

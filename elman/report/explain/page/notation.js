@@ -3,18 +3,45 @@
 const escaped = (text) =>
   text.replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
 
-// Three decimals; what they would hide is written with a power of ten.
-function number(value, decimals = 3) {
+const powerOfTen = (value) => Math.floor(Math.log10(Math.abs(value)));
+const fixed = (value, decimals) => value.toFixed(decimals).replace("-", "−");
+
+// Three digits that count, so that sums can be checked at any size; far from one with a power of ten.
+function number(value) {
   if (value === 0) return "0";
   if (Number.isNaN(value)) return "NaN";
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
-  const small = Math.abs(value) < 0.5 * 10 ** -decimals;
-  const text = small || Math.abs(value) >= 1e4 ? value.toExponential(1) : value.toFixed(decimals);
-  return text.replaceAll("-", "−").replace("e+", "e");
+  const power = powerOfTen(value);
+  if (power >= -4 && power < 4) return fixed(value, Math.max(2 - power, 0));
+  return value.toExponential(2).replaceAll("-", "−").replace("e+", "e");
 }
 
-const percent = (value) => (Number.isNaN(value) ? "NaN" : `${(100 * value).toFixed(value < 0.1 ? 1 : 0)} %`);
-const short = (word, most = 9) => ([...word].length > most ? [...word].slice(0, most - 1).join("") + "…" : word);
+// A state or a probability: close to one, three digits of what it lacks of it, which losses and slopes are made of.
+function portion(value) {
+  const lacks = 1 - Math.abs(value);
+  if (!(lacks > 0 && lacks < 0.1)) return number(value);
+  const decimals = 2 - powerOfTen(lacks);
+  return decimals <= 7 ? fixed(value, decimals) : value < 0 ? `−1+${number(lacks)}` : `1−${number(lacks)}`;
+}
+
+const percent = (value) => (value < 1 && value > 0.9995 ? "> 99.9\u00a0%" : `${number(100 * value)}\u00a0%`);
+const count = (many, what) => `${many} ${what}${many === 1 ? "" : "s"}`;
+
+// About how wide a letter is, in those of most; a word that takes more room than so many is cut.
+const widthOf = (letter) =>
+  /^[iljtfrI.,:;'|!()[\]-]$/.test(letter)
+    ? 0.6
+    : /^[mwMW@%—]$/.test(letter) || letter.codePointAt(0) >= 0x1100
+      ? 1.7
+      : /^\p{Lu}/u.test(letter)
+        ? 1.25
+        : 1;
+function short(word, most = 8.5) {
+  const letters = [...new Intl.Segmenter().segment(word)].map(({ segment }) => segment);
+  if (sum(letters.map(widthOf)) <= most) return word;
+  let room = most - 1.4; // for the dots
+  return `${letters.filter((letter) => (room -= widthOf(letter)) >= 0).join("")}…`;
+}
 
 // Formulas: one letter, or d and one, is a variable, _i its index, {dL_t/dh_k} a fraction; all else stays as it is.
 const VARIABLE = /(?<![\w<&/.])(d?[A-Za-zη]′?)(?:_([\w−]+))?(?![A-Za-z])/g;
@@ -46,7 +73,7 @@ const largestOf = (values) => Math.max(...values.flat(2).map(Math.abs).filter(Nu
 const column = (name, attributes = "") => `<th scope="col" ${attributes}>${name}</th>`;
 
 // A matrix, or a vector as a column, between brackets, with names for its rows and columns where they have some.
-function matrix(values, { rows = null, columns = null, largest = null, decimals = 3 } = {}) {
+function matrix(values, { rows = null, columns = null, largest = null } = {}) {
   const body = values.map((row) => (Array.isArray(row) ? row : [row]));
   const most = largest ?? largestOf(body);
   const corner = rows ? "<td></td>" : "";
@@ -55,10 +82,25 @@ function matrix(values, { rows = null, columns = null, largest = null, decimals 
   const lines = body.map(
     (row, i) =>
       `<tr>${rows ? `<th scope="row">${escaped(short(rows[i]))}</th>` : ""}` +
-      row.map((v) => `<td ${tinted(v, most)}>${number(v, decimals)}</td>`).join("") +
+      row.map((v) => `<td ${tinted(v, most)}>${number(v)}</td>`).join("") +
       "</tr>",
   );
   return `<table class="matrix">${head}<tbody>${lines.join("")}</tbody></table>`;
+}
+
+// What can be opened. The page is written anew all the time: it keeps in mind what a reader has opened and closed, and
+// writes what is inside when that is first to be seen.
+const folds = new Map();
+const insides = new Map();
+const roomy = () => innerWidth > 640;
+function fold(key, summary, inside, open) {
+  const opened = folds.get(key) ?? open;
+  insides.set(key, inside);
+  return `<details data-fold="${key}" ${opened ? "open" : ""}><summary>${summary}</summary>${opened ? inside() : ""}</details>`;
+}
+
+function fill(details) {
+  if (details.children.length === 1) details.insertAdjacentHTML("beforeend", insides.get(details.dataset.fold)());
 }
 
 // A matrix or a formula with its name below it.
@@ -74,6 +116,7 @@ function table(head, rows, kind = "") {
 }
 
 const cell = (value, attributes = "") => `<td ${attributes}>${value}</td>`;
-const heading = (text) => `<th scope="row">${text}</th>`;
+const heading = (text, attributes = "") => `<th scope="row" ${attributes}>${text}</th>`;
+const wordHeading = (text) => heading(text, 'class="said"');
 const bar = (share) =>
   `<td class="bar"><i style="width:${(100 * Math.min(Math.max(share || 0, 0), 1)).toFixed(2)}%"></i></td>`;

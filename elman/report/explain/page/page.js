@@ -47,6 +47,10 @@ const show = (id, html) => {
   byId(id).innerHTML = html;
 };
 
+// What goes on beyond the right edge fades out there.
+const markMore = (box) => box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
+const showMore = () => document.querySelectorAll(".wide, .formula, .named, #drawing").forEach(markMore);
+
 function showWalk() {
   const index = Number(byId("walk").value);
   const at = walk[index];
@@ -61,20 +65,14 @@ function showWalk() {
   byId("place").textContent = `${index + 1} / ${walk.length}: ${place}`;
   byId("back").ariaDisabled = index === 0;
   byId("next").ariaDisabled = index === walk.length - 1;
+  showMore();
 }
 
 function showTraining() {
-  const exploded = path.findIndex(({ loss }) => !Number.isFinite(loss));
   show("curve", curveDrawing(path, now.step, Math.max(byId("curve").clientWidth, 200)));
-  show(
-    "exploded",
-    exploded < 0
-      ? ""
-      : `At this learning rate the training explodes: after ${exploded} steps the loss is not a number any more.
-        Take a smaller one.`,
-  );
-  byId("rate-value").textContent = number(rate, rate < 0.1 ? 4 : 3);
-  byId("rate").setAttribute("aria-valuetext", number(rate, 4));
+  show("exploded", explosion(path.map(({ loss }) => loss)));
+  byId("rate-value").textContent = number(rate);
+  byId("rate").setAttribute("aria-valuetext", number(rate));
   byId("step-value").textContent = now.step;
   byId("loss-value").textContent = number(now.loss);
   byId("untrained").ariaDisabled = now.step === 0;
@@ -88,7 +86,7 @@ function showSum() {
 function showAll() {
   now = compute(Number(byId("step").value));
   for (const letters of document.querySelectorAll("[data-when]"))
-    letters.textContent = now.step ? `after ${now.step} training step${now.step > 1 ? "s" : ""}` : "untrained";
+    letters.textContent = now.step ? `after ${count(now.step, "training step")}` : "untrained";
   show("weights", weights(now));
   show("fading", fading(now));
   show("fading-in-words", fadingInWords(now));
@@ -148,6 +146,8 @@ function walkBy(steps) {
 }
 
 const apart = check();
+const unfolded = [];
+
 // On paper nobody can walk: all steps forward, and the place of the walk where that is on the way back.
 function unfold() {
   const at = walk[Number(byId("walk").value)];
@@ -158,7 +158,16 @@ function unfold() {
       .map((place) => panel(now, place))
       .join(""),
   );
-  for (const closed of document.querySelectorAll("details")) closed.open = true;
+  for (const closed of document.querySelectorAll("details:not([open])")) {
+    if (closed.dataset.fold) fill(closed);
+    closed.open = true;
+    unfolded.push(closed);
+  }
+}
+
+function foldAgain() {
+  for (const details of unfolded.splice(0)) details.open = false;
+  showWalk();
 }
 
 show(
@@ -187,9 +196,24 @@ byId("rate").addEventListener(
     showAll();
   }),
 );
-for (const choice of document.querySelectorAll("input[name=parameter]")) choice.addEventListener("change", showSum);
+for (const choice of document.querySelectorAll("input[name=parameter]"))
+  choice.addEventListener("change", () => {
+    showSum();
+    showMore();
+  });
 addEventListener("beforeprint", unfold);
-addEventListener("afterprint", showWalk);
+addEventListener("afterprint", foldAgain);
+document.addEventListener(
+  "toggle",
+  ({ target }) => {
+    if (!target.dataset.fold || !target.isConnected) return;
+    folds.set(target.dataset.fold, target.open);
+    if (target.open) fill(target);
+    showMore();
+  },
+  true,
+);
+document.addEventListener("scroll", ({ target }) => target.classList && markMore(target), true);
 const resized = new ResizeObserver(
   oncePerFrame(() => {
     showWalk();

@@ -1,7 +1,7 @@
 // What is told of one place of the walk: formulas with their numbers.
 
 const signed = (value) => `${value < 0 ? "− " : "+ "}${number(Math.abs(value))}`;
-const bracketed = (value) => (value < 0 ? `(${number(value)})` : number(value));
+const bracketed = (value) => (value < 0 ? `(${portion(value)})` : portion(value));
 const G = { tanh: "tanh", sigmoid: "σ", relu: "relu" };
 const SLOPES = {
   tanh: (h) => `1 − ${h}<sup>2</sup>`,
@@ -23,13 +23,13 @@ function forwardPanel(now, t) {
   const before = t
     ? `${math(`h_${t}`)} is what the network kept of the words before.`
     : "Before the first word the state is zero: nothing is remembered yet.";
-  const products = `<summary>${math(`W h_${t}`)}, every product of it</summary>`;
+  const products = `${math(`W h_${t}`)}, every product of it`;
   return `<h3>Forward, step ${math("t")} = ${i}: the network reads ${read}</h3>
     ${formula(math(`a_${i} = U x_${i} + W h_${t} + b, &emsp; h_${i} = ${G[now.lesson.activation]}(a_${i})`))}
     ${stateTable(now, t)}
     <p>${math(`x_${i}`)} has its one at ${read}: ${math(`U x_${i}`)} is the column of ${math("U")} that belongs to
     this word. ${before}</p>
-    ${t ? `<details>${products}${writtenOut(now.p.W, now.run.h[t - 1])}</details>` : ""}
+    ${t ? fold(`products-${t}`, products, () => writtenOut(now.p.W, now.run.h[t - 1]), false) : ""}
     ${formula(math(`o_${i} = V h_${i} + c, &emsp; y_${i} = softmax(o_${i}) = exp(o_${i}) / sum of exp(o_${i})`))}
     ${outputTable(now, t)}
     ${lossOfStep(now, t)}`;
@@ -45,7 +45,7 @@ function stateTable({ p, run, x, lesson }, t) {
     cell(signed(fromState[u])),
     cell(signed(p.b[u])),
     cell(`= ${number(run.a[t][u])}`),
-    cell(`<b>${number(h)}</b>`, tinted(h, 1)),
+    cell(`<b>${portion(h)}</b>`, tinted(h, 1)),
   ]);
   return table(["unit", ...[`U x_${i}`, `W h_${t}`, "b", `a_${i}`, `h_${i}`].map(math)], rows);
 }
@@ -54,11 +54,11 @@ function outputTable({ p, run, lesson }, t) {
   const i = t + 1;
   const fromState = times(p.V, run.h[t]);
   const rows = lesson.vocabulary.map((name, w) => [
-    heading(`${escaped(name)}${name === lesson.words[i] ? ' <span class="mark">target</span>' : ""}`),
+    wordHeading(`${escaped(name)}${name === lesson.words[i] ? ' <span class="mark">target</span>' : ""}`),
     cell(number(fromState[w])),
     cell(signed(p.c[w])),
     cell(`= ${number(run.o[t][w])}`),
-    cell(`<b>${number(run.y[t][w])}</b>`),
+    cell(`<b>${portion(run.y[t][w])}</b>`),
     bar(run.y[t][w]),
   ]);
   return table(["word", ...[`V h_${i}`, "c", `o_${i}`, `y_${i}`].map(math), AS_A_BAR], rows, "outputs");
@@ -68,7 +68,7 @@ function lossOfStep({ run, targets, losses, loss, lesson }, t) {
   const [i, T] = [t + 1, losses.length];
   const right = escaped(lesson.words[i]);
   const y = dot(run.y[t], targets[t]);
-  const inNumbers = math(`= −{1/${T}} log ${number(y)} = <b>${number(losses[t])}</b>`);
+  const inNumbers = math(`= −{1/${T}} log ${portion(y)} = <b>${number(losses[t])}</b>`);
   const whole = `The loss is the sum over all steps: ${math("L")} = ${losses.map((l) => number(l)).join(" + ")}
     = <b>${number(loss)}</b>.`;
   return `${formula(math(`L_${i} = −{1/T} log y_${i}`), `[${right}]`, inNumbers)}
@@ -86,7 +86,7 @@ function chain(t, k) {
 function backwardPanel(now, t, k) {
   const away = t - k;
   const title = away
-    ? `${away} step${away > 1 ? "s" : ""} back, to ${math("k")} = ${k + 1}`
+    ? `${count(away, "step")} back, to ${math("k")} = ${k + 1}`
     : `at ${math("k")} = ${k + 1} itself`;
   const end = `<p>${math("h_0")} is zero, so the term of ${math("W")} at ${math("k")} = 1 is zero too, whatever arrives
     there; ${math("U")} and ${math("b")} do get theirs. The sum for ${math(`L_${t + 1}`)}
@@ -101,12 +101,12 @@ function backwardPanel(now, t, k) {
 function fromTheLoss({ run, dO, targets, lesson, p }, t) {
   const i = t + 1;
   const rows = lesson.vocabulary.map((name, w) => [
-    heading(escaped(name)),
-    cell(number(run.y[t][w])),
+    wordHeading(escaped(name)),
+    cell(portion(run.y[t][w])),
     cell(`− ${targets[t][w]}`),
     cell(`= ${number(dO[t][w])}`, tinted(dO[t][w], largestOf(dO[t]))),
   ]);
-  const dh = matrix([times(transpose(p.V), dO[t])], { decimals: 4 });
+  const dh = matrix([times(transpose(p.V), dO[t])]);
   return `<p>The loss sends back to the output the difference between what came and what should have come.
     ${math("V")} hands it on to the state.</p>
     ${formula(math(`{dL_${i}/do_${i}} = {1/T} (y_${i} − target)`))}
@@ -129,8 +129,8 @@ function oneStepBack({ p, run, found, lesson }, t, k) {
     ${formula(math(`{dh_${j}/dh_${j - 1}} = diag(g′(a_${j})) W &ensp;=&ensp;`), matrix(J))}
     ${t - k > 1 ? soFar : ""}
     ${formula(math(`{dL_${i}/dh_${k + 1}} = ${chained} &ensp;=&ensp;`), matrix([found[t][k].dh]))}
-    <p>Its norm is ${number(here, 4)}, after ${number(later, 4)} a step later:
-    ${percent(here / first)} of what ${math(`L_${i}`)} sent out arrives here.</p>`;
+    <p>Its norm is ${number(here)}, after ${number(later)} a step later:
+    ${first === 0 ? "nothing" : percent(here / first)} of what ${math(`L_${i}`)} sent out arrives here.</p>`;
 }
 
 function theTerm({ run, found, p, x, lesson }, t, k) {
@@ -140,9 +140,9 @@ function theTerm({ run, found, p, x, lesson }, t, k) {
   const parts = term(da, x[k], k ? run.h[k - 1] : zeros(p.b));
   const rows = da.map((value, u) => [
     heading(u + 1),
-    cell(number(dh[u], 4)),
+    cell(number(dh[u])),
     cell(`· ${number(slope[u])}`),
-    cell(`= ${number(value, 4)}`, tinted(value, largestOf(da))),
+    cell(`= ${number(value)}`, tinted(value, largestOf(da))),
   ]);
   const slopes = `g′(a_${n}) = ${SLOPES[lesson.activation](`h_${n}`)}`;
   return `${formula(math(`{dL_${i}/da_${n}} = {dL_${i}/dh_${n}} ⊙ g′(a_${n}), &emsp; ${slopes}`))}
@@ -150,9 +150,9 @@ function theTerm({ run, found, p, x, lesson }, t, k) {
     <p>This step used ${math(`W`)} on ${math(`h_${k}`)}, ${math("U")} on ${math(`x_${n}`)}
     (“${escaped(lesson.words[k])}”) and ${math("b")}. The terms of ${math(`t = ${i}, k = ${n}`)}, products of
     ${math(`{dL_${i}/da_${n}}`)} as a column and these as a row:</p>
-    <div class="matrices">${named(`${math("W")}: with ${math(`h_${k}`)}`, matrix(parts.W, { decimals: 4 }))}
-    ${named(`${math("U")}: with ${math(`x_${n}`)}`, matrix(parts.U, { columns: lesson.vocabulary, decimals: 4 }))}
-    ${named(math("b"), matrix(parts.b, { decimals: 4 }))}</div>`;
+    <div class="matrices">${named(`${math("W")}: with ${math(`h_${k}`)}`, matrix(parts.W))}
+    ${named(`${math("U")}: with ${math(`x_${n}`)}`, matrix(parts.U, { columns: lesson.vocabulary }))}
+    ${named(math("b"), matrix(parts.b))}</div>`;
 }
 
 const panel = (now, at) => (at.kind === "forward" ? forwardPanel(now, at.t) : backwardPanel(now, at.t, at.k));

@@ -39,21 +39,18 @@ function writtenSum(now, name) {
   const perStep = rows.map((parts) => parts.map(({ values }) => values).reduce(plus));
   const total = perStep.reduce(plus);
   const largest = largestOf(rows.flatMap((parts) => parts.flatMap(({ values }) => values)));
-  const shown = (values) => matrix(values, { largest, decimals: 4 });
-  const line = (left, terms, kind = "") =>
-    `<div class="line ${kind}">${left}<span class="sign">=</span>${terms.join('<span class="sign">+</span>')}</div>`;
+  const shown = (values) => matrix(values, { largest });
+  const few = now.found.length <= 3 && roomy();
+  const added = (terms) => `<span class="sign">=</span>${terms.join('<span class="sign">+</span>')}`;
   const ofStep = (t) => named(math(`{dL_${t + 1}/d${name}}`), shown(perStep[t]));
-  const lines = rows.map((parts, t) =>
-    line(
-      ofStep(t),
-      parts.map(({ k, values }) => named(`${math("k")} = ${k + 1}, norm ${number(norm(values), 4)}`, shown(values))),
-    ),
-  );
-  const whole = line(
-    named(math(`{dL/d${name}}`), shown(total)),
-    rows.map((_, t) => ofStep(t)),
-    "total",
-  );
+  const ofTerm = ({ k, values }) => named(`${math("k")} = ${k + 1}, norm ${number(norm(values))}`, shown(values));
+  const lines = rows.map((parts, t) => {
+    const summary = `${math(`{dL_${t + 1}/d${name}}`)}: ${count(parts.length, "term")}`;
+    return fold(`sum-${t}`, summary, () => `<div class="line">${ofStep(t)}${added(parts.map(ofTerm))}</div>`, few);
+  });
+  const ofAll = () => `<div class="line">${added(rows.map((_, t) => ofStep(t)))}</div>`;
+  const whole = `<div class="line total">${named(math(`{dL/d${name}}`), shown(total))}
+    ${fold("total", `the sum over ${math("t")}: ${count(rows.length, "term")}`, ofAll, few)}</div>`;
   const apart = Math.max(...[zip((a, b) => Math.abs(a - b), total, now.gradient[name])].flat(2));
   const afterTheState = `${math(name)} is used after the state, at step ${math("t")} alone.`;
   const why =
@@ -75,25 +72,29 @@ function fading({ found, lesson }) {
         heading(math(`k = ${k + 1}`)),
         cell(escaped(short(lesson.words[k], 14)), 'class="said"'),
         bar(length / most),
-        cell(number(length, 4)),
-        cell(percent(length / lengths[t])),
+        cell(number(length)),
+        cell(lengths[t] === 0 ? "–" : percent(length / lengths[t])),
       ])
       .reverse();
-    const bars = table(["to", "word", AS_A_BAR, math(`‖{dL_${t + 1}/dh_k}‖`), "left"], rows, "bars");
-    return `<div><h3>From ${math(`L_${t + 1}`)}, “${escaped(lesson.words[t + 1])}”</h3>${bars}</div>`;
+    const bars = () => table(["to", "word", AS_A_BAR, math(`‖{dL_${t + 1}/dh_k}‖`), "left"], rows, "bars");
+    const from = `From ${math(`L_${t + 1}`)}, “${escaped(lesson.words[t + 1])}”`;
+    return fold(`fading-${t}`, `<h3>${from}</h3>`, bars, roomy() || t === found.length - 1);
   });
   return groups.reverse().join("");
 }
 
 // How much longer or shorter the gradient becomes on one step back: the geometric mean over all steps of all sums.
 function growth(found) {
-  const logs = found.flatMap((row) => row.slice(1).map((later, k) => Math.log(norm(row[k].dh) / norm(later.dh))));
+  const pairs = found.flatMap((row) => row.slice(1).map((later, k) => [norm(row[k].dh), norm(later.dh)]));
+  const logs = pairs.filter(([, later]) => later !== 0).map(([here, later]) => Math.log(here / later));
   return Math.exp(sum(logs) / logs.length);
 }
 
 function fadingInWords({ found, loss }) {
-  if (!Number.isFinite(loss)) return "The loss is not a number any more, and nor is any gradient of it.";
+  if (Number.isNaN(loss)) return "The loss is not a number any more, and nor is any gradient of it.";
   if (found.length < 2) return "This sentence has one step: there is no way back through time, and nothing fades.";
+  if (found.every((row) => norm(row.at(-1).dh) === 0))
+    return "The loss sends nothing back: every right word has a probability of 1.";
   const factor = growth(found);
   if (!Number.isFinite(factor) || factor === 0)
     return "Somewhere on the way nothing is left at all: the gradient has vanished.";
@@ -101,6 +102,21 @@ function fadingInWords({ found, loss }) {
   const verdict = factor < 1 ? "The gradient vanishes" : "The gradient explodes";
   return `With these weights one step back makes the gradient ${number(factor)} times as long (geometric mean).
     ${verdict} where that goes on: 50 steps of it would be ${number(factor)}<sup>50</sup> = ${number(far)}.`;
+}
+
+// What is to be told of a training whose loss is no finite number at some steps, or from one on.
+function explosion(losses) {
+  const broken = losses.flatMap((loss, step) => (Number.isFinite(loss) ? [] : [step]));
+  if (!broken.length) return "";
+  const after = (step) => `after ${count(step, "step")}`;
+  const [first, last, none] = [broken[0], broken.at(-1), losses.findIndex(Number.isNaN)];
+  const infinite = first === none ? "" : `${after(first)} the loss is infinite: a right word has a probability of 0`;
+  const begins = infinite || `${after(first)} the loss is not a number any more`;
+  if (last < losses.length - 1)
+    return `At this learning rate the steps are too long: ${begins}. ${after(last + 1).replace("a", "A")} it is finite
+      again, to the end. Try a smaller one.`;
+  const ends = infinite && none >= 0 ? `, and ${after(none)} it is not a number any more` : "";
+  return `At this learning rate the training explodes: ${begins}${ends}. Take a smaller one.`;
 }
 
 function curveDrawing(path, step, width, height = 220) {
@@ -140,7 +156,7 @@ function curveDrawing(path, step, width, height = 220) {
 
 function predictions({ lesson, run, targets }) {
   const rows = run.y.map((y, t) => {
-    const guess = lesson.vocabulary[y.indexOf(Math.max(...y))];
+    const guess = lesson.vocabulary[y.indexOf(Math.max(...y))] ?? "none"; // where no output is a number any more
     const verdict = guess === lesson.words[t + 1] ? "right" : "wrong";
     return [
       `<th scope="row" class="said">${escaped(lesson.words.slice(0, t + 1).join(" "))} …</th>`,
@@ -154,7 +170,8 @@ function predictions({ lesson, run, targets }) {
 
 function oneUpdate({ p, gradient, rate }) {
   const [w, dw] = [p.W[0][0], gradient.W[0][0]];
-  const slope = dw < 0 ? `(${number(dw, 4)})` : number(dw, 4);
-  const moved = `<b>${number(w - rate * dw, 4)}</b>`;
-  return math(`W_11 ← W_11 − η {dL/dW_11} = ${number(w, 4)} − ${number(rate)} · ${slope} = ${moved}`);
+  const slope = dw < 0 ? `(${number(dw)})` : number(dw);
+  const decimals = Math.min(Math.max(2 - powerOfTen(rate * dw), 2), 12); // that show how far it moves
+  const exact = (weight) => (Number.isFinite(decimals) && Math.abs(weight) < 1e4 ? fixed(weight, decimals) : number(weight));
+  return math(`W_11 ← W_11 − η {dL/dW_11} = ${exact(w)} − ${number(rate)} · ${slope} = <b>${exact(w - rate * dw)}</b>`);
 }

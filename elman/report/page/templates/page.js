@@ -24,6 +24,7 @@
     draw() {
       const { data, layout } = figure(this.box.id);
       this.first = structuredClone(layout);
+      for (const key of this.box.querySelectorAll("[data-line][aria-pressed=false]")) data[key.dataset.line].visible = false;
       layout.dragmode = touch ? false : "zoom"; // a finger on a chart scrolls the page
       return Plotly.react(this.plot, data, layout, options);
     }
@@ -121,11 +122,17 @@
   const charts = {};
   document.querySelectorAll(".chart").forEach((box) => { charts[box.id] = new Chart(box); });
   const players = [...document.querySelectorAll(".player")].map((box) => new Player(box, charts));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-    for (const chart of Object.values(charts)) {
-      chart.draw();
-      chart.box.querySelectorAll(".key").forEach((key) => key.setAttribute("aria-pressed", "true"));
-    }
+  function redraw() {
+    for (const chart of Object.values(charts)) chart.draw();
     players.forEach((player) => player.show());
-  });
+  }
+
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+  // Paper is light: where the screen is dark, the charts are drawn anew for it.
+  for (const [event, paper] of [["beforeprint", true], ["afterprint", false]]) {
+    addEventListener(event, () => {
+      document.documentElement.classList.toggle("paper", paper);
+      if (matchMedia("(prefers-color-scheme: dark)").matches) redraw();
+    });
+  }
 })();
