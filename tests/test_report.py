@@ -203,7 +203,7 @@ def test_of_a_text_that_is_gone_or_another(elman: Command, copied: Path, tmp_pat
     assert "cannot be read any more" in Page.at(copied / "report.html").text
     (tmp_path / "gone.txt").write_text("another text")
     assert elman("report", copied).code == 0
-    assert "gone.txt is no longer the text that this run was trained on." in Page.at(copied / "report.html").text
+    assert "gone.txt is no longer the text that this run was trained on" in Page.at(copied / "report.html").text
 
 
 DAMAGES: list[tuple[str, Callable[[Path], object], list[str]]] = [

@@ -21,7 +21,7 @@ HERE = Path("x.png")
 def axes(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Those of the figures that would have been saved."""
     found: list[Any] = []
-    monkeypatch.setattr(draw, "_save", lambda figure, path: found.append(figure.axes[0]))
+    monkeypatch.setattr(draw, "save", lambda figure, path: found.append(figure.axes[0]))
     return found
 
 
