@@ -6,6 +6,8 @@ from pathlib import Path
 
 from elman.errors import BadInput
 
+PICTURES = (".png", ".svg")
+
 
 def read_text(path: Path, encoding: str = "utf-8") -> str:
     """The whole text of a file, line ends as they are; a byte order mark is dropped.
@@ -50,6 +52,18 @@ def read_bytes(path: Path) -> bytes:
         raise BadInput(f"{path}: expected a file, found nothing of that name") from None
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def check_picture(path: Path, of: str = "") -> None:
+    """Whether a picture can have this name.
+
+    Raises:
+        BadInput: if it ends with neither .png nor .svg, or is to be where there is no folder.
+    """
+    if path.suffix not in PICTURES:
+        raise BadInput(f"{of}{path}: expected a name that ends with {' or '.join(PICTURES)}")
+    if not path.parent.is_dir():
+        raise BadInput(f"{of}{path}: expected a folder that is there, found none at {path.parent}")
 
 
 def write_whole(path: Path, data: bytes | str) -> None:

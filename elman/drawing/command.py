@@ -7,6 +7,7 @@ import typer
 
 from elman.cells import SHELF
 from elman.errors import BadInput
+from elman.files import check_picture
 from elman.options import whole
 from elman.runs import open_run
 from elman.tasks import TASKS, command_of
@@ -31,10 +32,8 @@ def draw(
     ] = None,
 ) -> None:
     """Draw a recurrent network, folded and unfolded, with the names and shapes of its model."""
-    from elman.drawing.render import check_name
-
     path = out or Path(f"{what if what in SHELF else Path(what).resolve().name}.svg")
-    check_name(path, "--out " if out else "")
+    check_picture(path, "--out " if out else "")
     sizes = {"--input": input, "--hidden": hidden, "--layers": layers, "--bidirectional": bidirectional or None}
     given = [name for name, value in sizes.items() if value is not None]
     if what in SHELF:

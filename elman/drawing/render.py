@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from elman.drawing.scene import MINUS, Arrow, Box, Point, Scene, Text
-from elman.errors import BadInput
-from elman.files import write_whole
+from elman.files import check_picture, write_whole
 
-FORMATS = (".png", ".svg")
 MARGIN, DPI, ROUND = 12.0, 144, 5.0  # around the picture; dots in an inch of a PNG; radius of corners
 INK, FAINT, GRADIENT = "#1c2733", "#5d6873", "#a8321c"
 FILLS = {"cell": "#dbe7f3", "reverse": "#f6ead3", "module": "#f4f4f4", "delay": "white", "dot": INK}
@@ -18,25 +16,13 @@ HEAD = (7.0, 2.6)  # length of the head of an arrow, and half of its width
 FONTS = {"plain": "DejaVu Sans", "bold": "DejaVu Sans", "mono": "DejaVu Sans Mono", "variable": "DejaVu Sans"}
 
 
-def check_name(path: Path, of: str = "") -> None:
-    """Whether a picture can have this name.
-
-    Raises:
-        BadInput: if it ends with neither .png nor .svg, or is to be where there is no folder.
-    """
-    if path.suffix not in FORMATS:
-        raise BadInput(f"{of}{path}: expected a name that ends with {' or '.join(FORMATS)}")
-    if not path.parent.is_dir():
-        raise BadInput(f"{of}{path}: expected a folder that is there, found none at {path.parent}")
-
-
 def render(scene: Scene, path: Path) -> None:
     """Write a picture; the same scene gives the same file.
 
     Raises:
         BadInput: for a name that no picture can have.
     """
-    check_name(path)
+    check_picture(path)
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from elman.drawing.render import check_name
-from elman.files import write_whole
+from elman.files import check_picture, write_whole
 from elman.flow.credit import Credit
 from elman.flow.jacobians import ARRIVES, Jacobians
 
@@ -129,7 +128,7 @@ def _note(axes: Any, text: str, y: float) -> None:
 
 
 def _figure(path: Path, width: float, height: float) -> tuple[Any, Any]:
-    check_name(Path(path))
+    check_picture(Path(path))
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
