@@ -13,7 +13,7 @@ from elman.flow import Recording, draw, record
 from elman.flow.credit import Credit
 from elman.report.page import credit as page
 
-T, B = 60, 2
+T, B = 24, 2
 HERE = Path("x.png")
 
 

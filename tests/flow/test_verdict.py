@@ -52,11 +52,10 @@ HIDES: dict[str, tuple[Callable[[Tensor, Tensor, Tensor], Tensor], float]] = {
 }
 
 
-@every_executor
 @pytest.mark.parametrize("name", HIDES)
-def test_what_teaches_nothing_is_no_memory(name: str, executor: str) -> None:
+def test_what_teaches_nothing_is_no_memory(name: str) -> None:
     second, read = HIDES[name]
-    found = recorded(second, executor, read)
+    found = recorded(second, "loop", read)
     (finding,) = (finding for finding in found.verdict().findings if finding.kind in ("vanishing", "healthy"))
     assert (finding.kind, finding.name) == ("vanishing", "h")
     jacobians = found.jacobians()
@@ -70,14 +69,15 @@ def test_what_is_read_and_written_is_memory(executor: str) -> None:
     found = recorded(lambda h, s, tick: s + 0.1 * h, executor)
     assert found.verdict().findings[0].name == "s"
     assert found.verdict().findings[0].kind == "healthy"
-    delay = recorded(lambda h, s, tick: h, executor).jacobians()
+    clock = recorded(lambda h, s, tick: s + 0.01 * tick, executor)
+    assert clock.verdict().findings[0].name == "h"
+    delay = recorded(lambda h, s, tick: h, "loop").jacobians()
     assert delay.memory == ("h", "s")  # by way of h, a step later
     assert delay.longest[0] == "h"
 
 
-@every_executor
-def test_a_sum_counts_if_it_is_in_the_loss(executor: str) -> None:
-    layer = elman.Recurrent(Cell(lambda h, s, tick: s + h, 0.0), executor=executor)
+def test_a_sum_counts_if_it_is_in_the_loss() -> None:
+    layer = elman.Recurrent(Cell(lambda h, s, tick: s + h, 0.0), executor="loop")
     with flow.record(layer) as found:
         layer(torch.randn(T, B, D))[1][1].sum().backward()
     assert found.verdict().findings[0].name == "s"
@@ -102,16 +102,17 @@ def test_without_anything_to_learn_all_is_memory() -> None:
 
 def test_as_many_steps_are_judged_as_are_asked_for() -> None:
     """A slow leak, which the last steps do not show."""
-    layer = elman.Recurrent(lambda x, h, a: a * h + x, state_size=1, parameters={"a": torch.tensor(0.98)})
-    with flow.record(layer) as found:
-        layer(torch.randn(2000, 1, 1))[0].sum().backward()
-    assert found.verdict(steps=100).kinds == ("healthy",)
-    assert "after all of 100 steps (0.98 times per step; of 2000 steps the last 100 were looked at)." in str(
-        found.verdict(steps=100)
+    layer = elman.Recurrent(
+        lambda x, h, a: a * h + x, state_size=1, parameters={"a": torch.tensor(0.95)}, executor="loop"
     )
-    assert "; of 2000 steps the last 256 were looked at)." in str(found.verdict())
-    assert found.verdict(steps=None).kinds == ("vanishing",)
-    assert "less than 1% is left after 228 of 2000 steps back (0.98 times per step)." in str(found.verdict(steps=None))
+    with flow.record(layer) as found:
+        layer(torch.randn(600, 1, 1))[0].sum().backward()
+    few, usual, all_of_them = found.verdict(steps=80), found.verdict(), found.verdict(steps=None)
+    assert few.kinds == ("healthy",)
+    assert "after all of 80 steps (0.95 times per step; of 600 steps the last 80 were looked at)." in str(few)
+    assert "; of 600 steps the last 256 were looked at)." in str(usual)
+    assert all_of_them.kinds == ("vanishing",)
+    assert "less than 1% is left after 90 of 600 steps back (0.95 times per step)." in str(all_of_them)
     with pytest.raises(ValueError, match=r"^flow.verdict: steps: expected a whole number of at least 1, got 0"):
         found.verdict(steps=0)
 
