@@ -118,6 +118,13 @@ class Examples(Kind):
     def given(self, what: Any, options: Any) -> Example:
         """An input by itself: what the command line names, a file or a text; or what Python has."""
 
+    def check(self, codec: Any, examples: Sequence[Example]) -> None:
+        """Whether a model can be scored on examples.
+
+        Raises:
+            BadInput: for a target that it cannot say.
+        """
+
     def draw(self, run: Run, codec: Any, said: Sequence[Any], targets: Sequence[Any]) -> None:
         """Pictures of what was said of the test part, into the run."""
 
@@ -129,6 +136,7 @@ class Examples(Kind):
         """As there."""
         parts, numbers = self.parts(data, options, seed)
         codec = self.codec(run) if run else self.fit(parts.train, options)
+        self.check(codec, [*parts.validation, *parts.test])
         train = self.batches(codec, parts.train, options.batch, seed)
         validation = self.batches(codec, parts.validation, options.batch, None)
         counts = {name: len(part) for name, part in parts._asdict().items()}
@@ -202,6 +210,7 @@ class Examples(Kind):
     def evaluate(self, loaded: Loaded, data: Any, console: Console) -> Scores:
         """As there."""
         examples = self.read(data, loaded.options)
+        self.check(loaded.codec, examples)
         baselines = self.restored(loaded.codec, loaded.run.load_tensors("baseline"))
         scores, _ = self._scores(loaded.model, loaded.codec, examples, baselines, loaded.options.batch, console)
         return scores
@@ -240,6 +249,7 @@ class Examples(Kind):
     def recorded(self, loaded: Loaded, data: Any, steps: int, sequences: int) -> tuple[Recording, str]:
         """As there: the longest examples that are not too long; of the training's data, those that were tested on."""
         examples = self._again(loaded).test if data is None else self.read(data, loaded.options)
+        self.check(loaded.codec, examples)
         encoded = sorted((self.encode(loaded.codec, e) for e in examples), key=lambda pair: pair[1])
         fit = [pair for pair in encoded if pair[1] <= steps][-sequences:] or encoded[:sequences]
         with record(loaded.model) as recording:
