@@ -3,6 +3,8 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,3 +55,32 @@ def padded(sequences: Sequence[NDArray[np.int64]], fill: int = UNKNOWN) -> NDArr
     for b, sequence in enumerate(sequences):
         found[: len(sequence), b] = sequence
     return found
+
+
+def distinct(sentences: Sequence[Sequence[NDArray[np.int64]]]) -> tuple[list[NDArray[np.int64]], list[Any]]:
+    """What is spelled alike, once: which spelling each word of each sentence has, and all spellings.
+
+    >>> a, b = np.array([1, 2]), np.array([3])
+    >>> which, spellings = distinct([[a, b, a], [b]])
+    >>> [numbers.tolist() for numbers in which], [spelling.tolist() for spelling in spellings]
+    ([[0, 1, 0], [1]], [[1, 2], [3]])
+    """
+    found = dict[bytes, tuple[int, NDArray[np.int64]]]()
+    which = [
+        np.array([found.setdefault(word.tobytes(), (len(found), word))[0] for word in sentence])
+        for sentence in sentences
+    ]
+    return which, [spelling for _, spelling in found.values()]
+
+
+def grams(word: str, buckets: int) -> NDArray[np.int64]:
+    """The numbers, below `buckets`, of what a word has of three to five characters in a row, its ends counted too.
+
+    Several may share a number. Bojanowski et al., arXiv:1607.04606.
+
+    >>> [len(grams(word, 1000)) for word in ("a", "an", "and")]
+    [1, 3, 6]
+    """
+    whole = f"<{word}>"
+    pieces = [whole[i : i + n] for n in (3, 4, 5) for i in range(len(whole) - n + 1)]
+    return np.array([crc32(piece.encode()) % buckets for piece in pieces], np.int64)

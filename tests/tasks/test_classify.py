@@ -10,8 +10,10 @@ import torch
 from elman import cells
 from elman.cli import run
 from elman.tasks import classify
-from elman.tasks._words import padded, vocabulary, words
-from elman.tasks.classify.model import TextClassifier
+from elman.tasks._examples import Example
+from elman.tasks._words import vocabulary, words
+from elman.tasks.classify.model import TextClassifier, Texts
+from elman.tasks.classify.task import KIND, Codec
 from elman.through_time import EXECUTORS
 from tests.small import Command, files
 from tests.test_bad_input import refused
@@ -140,30 +142,48 @@ def test_resuming_changes_nothing(elman: Command, table: Path, tmp_path: Path) -
     assert scores[0] == scores[1]
 
 
+CODEC = Codec(["a", "b", "c"], ["one", "two", "three"], pieces=50, terms={})
+
+
+def batch(*texts: str) -> Texts:
+    return KIND.collate([KIND.encode(CODEC, Example(text, "b"))[0] for text in texts])
+
+
 @pytest.mark.parametrize("cell", cells.SHELF)
 def test_every_cell_reads_each_text_as_if_alone(cell: str) -> None:
-    model = TextClassifier(9, 3, cell, embed=4, hidden=5, layers=2, dropout=0.5, word_dropout=0.5, bptt=3).eval()
-    texts = [torch.tensor([1, 2, 3, 4, 5]), torch.tensor([6]), torch.tensor([7, 8, 1])]
-    batch = torch.from_numpy(padded([text.numpy() for text in texts]))
-    together = model(batch, torch.tensor([5, 1, 3]))
-    alone = torch.cat([model(text[:, None], torch.tensor([len(text)])) for text in texts])
-    torch.testing.assert_close(together, alone)
+    model = TextClassifier(3, 50, 3, cell, embed=4, hidden=5, layers=2, dropout=0.5, word_dropout=0.5, bptt=3).eval()
+    model.recurrent.executor = "loop"
+    texts = ["one two, three two one", "four", "three four one"]
+    alone = torch.cat([model(batch(text)) for text in texts])
+    torch.testing.assert_close(model(batch(*texts)), alone)
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_what_stands_behind_the_end_is_not_read(executor: str) -> None:
-    model = TextClassifier(9, 3, "lstm", embed=4, hidden=5)
+    model = TextClassifier(3, 50, 3, "lstm", embed=4, hidden=5, smoothing=0.5)
     model.recurrent.executor = executor
-    batch = torch.tensor([[1, 2], [3, 4], [5, 6]])
-    other = batch.clone()
-    other[1:, 1] = 7
-    lengths = torch.tensor([3, 1])
-    assert torch.equal(model(batch, lengths), model(other, lengths))
-    model.loss((batch, lengths, torch.tensor([0, 2])))[0].backward()
-    grad = model.embedding.weight.grad
+    given = batch("one three one", "two")
+    other = given.words.clone()
+    assert other[1:, 1].tolist() == [0, 0]
+    other[1:, 1] = 3
+    spelling = given.spelling.clone()
+    spelling[1:, 1] = 1
+    changed = given._replace(words=other, spelling=spelling)
+    assert torch.equal(model(given), model(changed))
+    loss, count, _ = model.loss(given)
+    loss.backward()
+    grad = model.words.weight.grad
     assert grad is not None
-    assert not grad[[4, 6, 7]].any()
-    assert grad[[1, 2, 3, 5]].any(1).all()
+    assert not grad[0].any()
+    assert grad[1:].any(1).all()
+    assert count == 2
+    assert loss != model.eval().loss(given)[0]  # which is smoothed in training alone
+
+
+def test_words_that_are_not_known_are_not_all_alike() -> None:
+    model = TextClassifier(3, 50, 3, embed=4, hidden=5).eval()
+    assert not torch.equal(model(batch("five")), model(batch("fortytwo")))
+    assert batch("five").words.tolist() == [[0]]
 
 
 ROWS = "text,label\n" + "".join(f"{text},{label}\n" for text, label in zip(*texts(), strict=True))

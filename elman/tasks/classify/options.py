@@ -31,7 +31,11 @@ class ClassifyOptions(ExampleOptions):
     encoding: shared.Encoding = "utf-8"
     embed: Annotated[int, whole("Width of the embedding of words.", 1)] = 128
     dropout: shared.Dropout = 0.5
+    pieces: Annotated[int, whole("How many embeddings the pieces of words share.", 1)] = 20_000
     word_dropout: Annotated[float, real("Share of the words that are hidden in training.", 0, 1)] = 0.3
+    smoothing: Annotated[
+        float, real("Label smoothing: the share of what is right that all labels share in, in training.", 0, 1)
+    ] = 0.2
 
 
 OPTIONS = ClassifyOptions

@@ -9,23 +9,31 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from elman.errors import BadInput
 from elman.tasks._examples import Baseline, Example
 from elman.tasks._labelled import Feedforward, Labelled, labels_of
-from elman.tasks._words import numbered, numbers, padded, vocabulary, words
+from elman.tasks._words import distinct, grams, numbered, numbers, padded, vocabulary, words
 from elman.tasks.classify import data as texts
-from elman.tasks.classify.model import TextClassifier
+from elman.tasks.classify.model import TextClassifier, Texts
 from elman.tasks.classify.options import ClassifyOptions
 
 
 @dataclass(frozen=True)
 class Codec:
-    """Labels; the words of the model; the terms of the baseline, one word or two, with their inverse frequencies."""
+    """What turns texts to numbers.
+
+    Args:
+        labels: in order.
+        words: that the model knows.
+        pieces: how many numbers the pieces of words share.
+        terms: of the baseline, one word or two, with their inverse document frequencies.
+    """
 
     labels: list[str]
     words: list[str]
+    pieces: int
     terms: dict[str, float]
 
     def kept(self) -> dict[str, Any]:
@@ -36,6 +44,16 @@ class Codec:
     def number(self) -> dict[str, int]:
         """Of each word."""
         return numbers(self.words)
+
+    def grams(self, word: str) -> NDArray[np.int64]:
+        """The numbers of the pieces of a word."""
+        if word not in self._grams:
+            self._grams[word] = grams(word, self.pieces)
+        return self._grams[word]
+
+    @cached_property
+    def _grams(self) -> dict[str, NDArray[np.int64]]:
+        return {}
 
     @cached_property
     def tfidf(self) -> Any:
@@ -68,7 +86,7 @@ class Classify(Labelled):
         labels = labels_of(self.name, train)
         tfidf = _tfidf(min_df=2 if len(train) >= FEW else 1).fit([example.input for example in train])
         idf = dict(zip(tfidf.get_feature_names_out().tolist(), tfidf.idf_.tolist(), strict=True))
-        return Codec(labels, vocabulary(map(_words, (example.input for example in train))), idf)
+        return Codec(labels, vocabulary(map(_words, (example.input for example in train))), options.pieces, idf)
 
     def restore(self, kept: dict[str, Any]) -> Codec:
         """As there."""
@@ -76,8 +94,8 @@ class Classify(Labelled):
 
     def shape(self, codec: Codec, options: ClassifyOptions) -> dict[str, Any]:
         """As there."""
-        names = ("cell", "embed", "hidden", "layers", "dropout", "word_dropout", "bptt")
-        sizes = {"vocabulary": len(codec.words), "labels": len(codec.labels)}
+        names = ("cell", "embed", "hidden", "layers", "dropout", "word_dropout", "smoothing", "bptt")
+        sizes = {"vocabulary": len(codec.words), "pieces": codec.pieces, "labels": len(codec.labels)}
         return sizes | {name: getattr(options, name) for name in names}
 
     def model(self, **shape: Any) -> TextClassifier:
@@ -85,20 +103,24 @@ class Classify(Labelled):
         return TextClassifier(**shape)
 
     def encode(self, codec: Codec, example: Example) -> tuple[Any, int]:
-        """As there: the numbers of the words, and that of the label."""
-        sequence = numbered(_words(example.input) or [""], codec.number)
+        """As there: the numbers of the words, of the pieces of each, of the label."""
+        found = _words(example.input) or [""]
         label = codec.labels.index(example.target) if example.target in codec.labels else -1
-        return (sequence, label), len(sequence)
+        return (numbered(found, codec.number), [codec.grams(word) for word in found], label), len(found)
 
-    def collate(self, encoded: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
-        """As there: (T, B), (B,), (B,)."""
-        sequences = [sequence for sequence, _ in encoded]
-        lengths, labels = torch.tensor([len(s) for s in sequences]), torch.tensor([label for _, label in encoded])
-        return torch.from_numpy(padded(sequences)), lengths, labels
+    def collate(self, encoded: Sequence[Any]) -> Texts:
+        """As there."""
+        known, spelling, labels = zip(*encoded, strict=True)
+        which, spellings = distinct(spelling)
+        lengths = torch.tensor([len(numbers) for numbers in known])
+        begins = np.cumsum([0, *map(len, spellings[:-1])])
+        arrays = (padded(known), padded(which), np.concatenate(spellings), begins)
+        all_words, all_spelling, grams, starts = map(torch.from_numpy, arrays)
+        return Texts(all_words, lengths, all_spelling, grams, starts, torch.tensor(labels))
 
     def say(self, model: Any, codec: Codec, batch: Any) -> list[Any]:
         """As there."""
-        return list(model(*batch[:2]).double().softmax(1).numpy())
+        return list(model(batch).double().softmax(1).numpy())
 
     def features(self, codec: Codec, examples: Sequence[Example]) -> Any:
         """How often each term occurs, weighed by how rare it is."""

@@ -14,7 +14,7 @@ from elman.errors import BadInput
 from elman.runs import Run
 from elman.tasks._examples import Baseline, Example, Examples
 from elman.tasks._labelled import MOST, draw_confusion
-from elman.tasks._words import numbered, numbers, padded, vocabulary, words
+from elman.tasks._words import distinct, numbered, numbers, padded, vocabulary, words
 from elman.tasks.tag import data as sentences
 from elman.tasks.tag.model import NO_LABEL, Sentences, Tagger
 from elman.tasks.tag.options import TagOptions
@@ -106,12 +106,7 @@ class Tag(Examples):
 
     def collate(self, encoded: Sequence[Any]) -> Sentences:
         """As there; what is spelled alike is read once."""
-        found = dict[bytes, tuple[int, NDArray[np.int64]]]()
-        spelling = [
-            np.array([found.setdefault(word.tobytes(), (len(found), word))[0] for word in sentence])
-            for _, sentence, _ in encoded
-        ]
-        spelled = [word for _, word in found.values()]
+        spelling, spelled = distinct([sentence for _, sentence, _ in encoded])
         arrays = (padded([w for w, _, _ in encoded]), padded(spelling), padded(spelled))
         all_words, all_spelling, characters = map(torch.from_numpy, arrays)
         lengths, sizes = (torch.tensor([len(s) for s in several]) for several in (spelling, spelled))
