@@ -13,6 +13,7 @@ from elman.tasks import classify
 from elman.tasks._examples import Example
 from elman.tasks._words import vocabulary, words
 from elman.tasks.classify.model import TextClassifier, Texts
+from elman.tasks.classify.options import ClassifyOptions
 from elman.tasks.classify.task import KIND, Codec
 from elman.through_time import EXECUTORS
 from tests.small import Command, files
@@ -87,7 +88,7 @@ def test_texts_are_predicted(elman: Command, trained: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
-def test_tables(elman: Command, tmp_path: Path, suffix: str) -> None:
+def test_tables(tmp_path: Path, suffix: str) -> None:
     frame = pl.DataFrame(dict(zip(("said", "stars"), texts(), strict=True))).with_row_index("id")
     path = tmp_path / f"t{suffix}"
     match suffix:
@@ -97,38 +98,25 @@ def test_tables(elman: Command, tmp_path: Path, suffix: str) -> None:
             frame.write_ndjson(path)
         case _:
             frame.write_csv(path, separator="\t" if suffix == ".tsv" else ",")
-    columns = ["--text", "said", "--label", "stars", "--epochs", "1"]
-    said = elman("train", "classify", path, "--out", tmp_path / "run", *SMALL, *columns)
-    assert said.code == 0
-    assert "64 texts to learn from, 8 to validate, 8 to test" in said.out
-    assert elman("evaluate", tmp_path / "run", path).code == 0
+    found = KIND.read([path], ClassifyOptions(text="said", label="stars"))
+    assert [(example.input, example.target) for example in found] == list(zip(*texts(), strict=True))
+    assert found[4].name == f"{path}: row 5"
 
 
-def test_what_is_the_same_is_on_one_side(tmp_path: Path) -> None:
+def test_what_is_the_same_is_on_one_side() -> None:
     many, labels = texts()
-    found = classify.fit((many * 3, labels * 3), tmp_path / "run", epochs=1, hidden=8)
-    parts: dict[str, set[str]] = {"train": set(), "validation": set(), "test": set()}
-    for row in (tmp_path / "run/split.csv").read_text().splitlines()[1:]:
-        part, number, _ = row.split(",")
-        parts[part].add((many * 3)[int(number)])
-    assert not parts["train"] & (parts["validation"] | parts["test"])
-    assert not parts["validation"] & parts["test"]
-    assert len(found.run.load_tensors("model")) > 3
+    parts, _ = KIND.parts((many * 3, labels * 3), ClassifyOptions(), 0)
+    inputs = [{example.input for example in part} for part in parts]
+    assert len(set.union(*inputs)) == sum(map(len, inputs)) == len(set(many))
 
 
-def test_words_are_those_of_the_training_alone(table: Path, tmp_path: Path) -> None:
-    found = classify.fit(table, tmp_path / "run", test=[str(table)], validation=[str(table)], epochs=1, hidden=8)
+def test_words_are_those_of_the_training_alone() -> None:
     many, labels = texts()
-    kept = json.loads((tmp_path / "run/codec.json").read_text())
-    assert kept["words"] == vocabulary(words(text) for text in many)
-    split = classify.fit((many, labels), tmp_path / "split", epochs=1, hidden=8)
-    rows = (tmp_path / "split/split.csv").read_text().splitlines()
-    numbers = [int(row.split(",")[1]) for row in rows if row.startswith("train")]
-    own = {word for i in numbers for word in words(many[i])}
-    kept = json.loads((tmp_path / "split/codec.json").read_text())
-    assert set(kept["words"]) == own
-    assert {word for term in kept["terms"] for word in term.split()} == own
-    assert found.scores.keys() == split.scores.keys()
+    data = ([f"{text} only{i}" for i, text in enumerate(many)], labels)
+    codec, parts, *_ = KIND.prepare(data, ClassifyOptions(), 0).rest
+    assert codec.words == vocabulary(words(example.input) for example in parts.train)
+    assert sum(word.startswith("only") for word in codec.words) == len(parts.train) == 64
+    assert {word for term in codec.terms for word in term.split()} == set(codec.words)
 
 
 def test_resuming_changes_nothing(elman: Command, table: Path, tmp_path: Path) -> None:
@@ -208,12 +196,11 @@ def test_wrong_tables(elman: Command, tmp_path: Path, data: str, parts: list[str
     assert files(tmp_path) == {"t.csv"}
 
 
-def test_what_is_bad_can_be_left_out(elman: Command, tmp_path: Path) -> None:
+def test_what_is_bad_can_be_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "t.csv"
     path.write_text(ROWS + ",pos\nfine,\n")
-    said = elman("train", "classify", path, "--skip-bad", "--out", tmp_path / "run", *SMALL, "--epochs", "1")
-    assert said.code == 0
-    assert "left out 2 without a text or a label" in said.out
+    assert len(KIND.read([path], ClassifyOptions(skip_bad=True))) == 80
+    assert "left out 2 without a text or a label" in capsys.readouterr().out
 
 
 def test_wrong_labels(elman: Command, table: Path, tmp_path: Path, trained: Path, lines: list[Path]) -> None:

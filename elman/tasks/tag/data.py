@@ -69,7 +69,7 @@ def read(paths: Sequence[Path], options: TagOptions) -> list[Example]:
                     raise BadInput(f"{error}; --skip-bad leaves the sentence out") from None
                 skipped += 1
     if skipped:
-        print(f"{', '.join(map(str, paths))}: left out {skipped} sentences that lack a column")
+        print(f"{', '.join(map(str, paths))}: left out {skipped} that lack a column")
     return found
 
 
