@@ -1,8 +1,8 @@
 """The tasks: one folder each, one line in `TASKS`.
 
 A folder has `options`, which imports nothing heavy and declares what the command line offers: `OPTIONS`, a dataclass;
-`DATA`, its argument; `TRAINING`, what trainings of this task begin with in the place of the common defaults; `MINUTES`,
-how long they take where nothing is said; `HELP`. And it has `task`, whose `KIND` is all the rest.
+`DATA`, its argument; `TRAINING`, what trainings of this task begin with in the place of the common defaults; `MINUTES`
+or `EPOCHS`, how long they take where nothing is said; `HELP`. And it has `task`, whose `KIND` is all the rest.
 """
 
 from importlib import import_module
@@ -15,12 +15,17 @@ if TYPE_CHECKING:
     from elman.runs import Run
     from elman.tasks._kind import Kind
 
-TASKS = ("text", "image")
+TASKS = ("text", "image", "classify", "tag")
 
 
 def options_of(task: str) -> ModuleType:
     """What a task declares for the command line; it imports nothing heavy."""
     return import_module(f"elman.tasks.{task}.options")
+
+
+def budget_of(module: ModuleType) -> dict[str, float]:
+    """How long the trainings of a task take where nothing is said."""
+    return {"epochs": module.EPOCHS} if hasattr(module, "EPOCHS") else {"minutes": module.MINUTES}
 
 
 def kind_of(task: str) -> "Kind":

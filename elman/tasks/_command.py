@@ -56,7 +56,7 @@ def train(task: str) -> Callable[..., int]:
 def _train(task: str, module: Any, given: dict[str, Any], named: set[str], began: float) -> int:
     from elman.report import tables
     from elman.tasks import _train as work
-    from elman.tasks import kind_of
+    from elman.tasks import budget_of, kind_of
     from elman.training.callbacks import Interrupted
 
     data, out, path = given["data"] or None, given["out"], given["resume"]
@@ -74,7 +74,7 @@ def _train(task: str, module: Any, given: dict[str, Any], named: set[str], began
             work.resume(kind_of(task), path, data, **bounds, began=began, console=console)
         else:
             if training["epochs"] is None and training["minutes"] is None:
-                training["minutes"] = module.MINUTES
+                training |= budget_of(module)
             options = module.OPTIONS(**{field.name: given[field.name] for field in fields(module.OPTIONS)})
             work.start(kind_of(task), data, options, TrainingOptions(**training), out, began, console)
     except Interrupted:

@@ -5,9 +5,9 @@ import hashlib
 import io
 import json
 from abc import abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -51,7 +51,12 @@ class Parts(NamedTuple):
 
 
 class Examples(Kind):
-    """A task of examples."""
+    """A task of examples.
+
+    examples: what they are called, where the loss is counted over something else.
+    """
+
+    examples: ClassVar[str] = ""
 
     @abstractmethod
     def read(self, data: Any, options: Any) -> list[Example]:
@@ -105,9 +110,20 @@ class Examples(Kind):
     def row(self, codec: Any, said: Any) -> dict[str, Any]:
         """What was said of an example, in columns for people."""
 
+    def rows(self, codec: Any, number: int, example: Example, said: Any) -> Iterator[dict[str, Any]]:
+        """The same in as many rows as it needs, for the input of this number."""
+        yield {"input": self.shown(example), **self.row(codec, said)}
+
     @abstractmethod
     def given(self, what: Any, options: Any) -> Example:
         """An input by itself: what the command line names, a file or a text; or what Python has."""
+
+    def check(self, codec: Any, examples: Sequence[Example]) -> None:
+        """Whether a model can be scored on examples.
+
+        Raises:
+            BadInput: for a target that it cannot say.
+        """
 
     def draw(self, run: Run, codec: Any, said: Sequence[Any], targets: Sequence[Any]) -> None:
         """Pictures of what was said of the test part, into the run."""
@@ -120,13 +136,14 @@ class Examples(Kind):
         """As there."""
         parts, numbers = self.parts(data, options, seed)
         codec = self.codec(run) if run else self.fit(parts.train, options)
+        self.check(codec, [*parts.validation, *parts.test])
         train = self.batches(codec, parts.train, options.batch, seed)
         validation = self.batches(codec, parts.validation, options.batch, None)
         counts = {name: len(part) for name, part in parts._asdict().items()}
         files = [str(Path(path).resolve()) for path in data] if _is_files(data) else None
         facts = {"files": files if data is not None else [], "sha256": _sha256(parts), **counts}
         says = (
-            f"{counts['train']:,} {self.unit} to learn from, {counts['validation']:,} to validate, "
+            f"{counts['train']:,} {self.examples or self.unit} to learn from, {counts['validation']:,} to validate, "
             f"{counts['test']:,} to test"
         )
         kept = {"codec.json": json.dumps(codec.kept(), ensure_ascii=False) + "\n", "split.csv": numbers}
@@ -193,6 +210,7 @@ class Examples(Kind):
     def evaluate(self, loaded: Loaded, data: Any, console: Console) -> Scores:
         """As there."""
         examples = self.read(data, loaded.options)
+        self.check(loaded.codec, examples)
         baselines = self.restored(loaded.codec, loaded.run.load_tensors("baseline"))
         scores, _ = self._scores(loaded.model, loaded.codec, examples, baselines, loaded.options.batch, console)
         return scores
@@ -231,12 +249,13 @@ class Examples(Kind):
     def recorded(self, loaded: Loaded, data: Any, steps: int, sequences: int) -> tuple[Recording, str]:
         """As there: the longest examples that are not too long; of the training's data, those that were tested on."""
         examples = self._again(loaded).test if data is None else self.read(data, loaded.options)
+        self.check(loaded.codec, examples)
         encoded = sorted((self.encode(loaded.codec, e) for e in examples), key=lambda pair: pair[1])
         fit = [pair for pair in encoded if pair[1] <= steps][-sequences:] or encoded[:sequences]
         with record(loaded.model) as recording:
             loss, count, _ = loaded.model.loss(self.collate([e for e, _ in fit]), None)
             (loss / count).backward()
-        return recording, f"{len(fit)} {self.unit} of up to {fit[-1][1]} steps, side by side"
+        return recording, f"{len(fit)} {self.examples or self.unit} of up to {fit[-1][1]} steps, side by side"
 
     def _again(self, loaded: Loaded) -> Parts:
         """The parts of a run's own data.
@@ -270,8 +289,9 @@ class Examples(Kind):
         batch = loaded.options.batch
         for begin in range(0, len(inputs), batch):
             some = [self.given(what, loaded.options) for what in inputs[begin : begin + batch]]
-            for example, what in zip(some, self.said(loaded.model, loaded.codec, some, batch), strict=True):
-                yield {"input": self.shown(example), **self.row(loaded.codec, what)}
+            said = self.said(loaded.model, loaded.codec, some, batch)
+            for i, (example, what) in enumerate(zip(some, said, strict=True), begin + 1):
+                yield from self.rows(loaded.codec, i, example, what)
 
 
 class Baseline:

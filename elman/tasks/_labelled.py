@@ -27,14 +27,19 @@ class Labelled(Examples):
     def features(self, codec: Any, examples: Sequence[Example]) -> Any:
         """What a baseline is given of examples: a matrix of numbers, a row for each."""
 
+    def check(self, codec: Any, examples: Sequence[Example]) -> None:
+        """As there: for a label that was not trained on."""
+        for example in examples:
+            if example.target not in codec.labels:
+                raise BadInput(
+                    f"{example.name}: expected labels of the training, {_listed(codec.labels)}; got {example.target!r}"
+                )
+
     def measure(self, codec: Any, said: Sequence[Any], targets: Sequence[Any]) -> dict[str, float]:
         """Share that is right, F1 averaged over labels, and the loss."""
         from sklearn.metrics import f1_score
 
         number = {label: i for i, label in enumerate(codec.labels)}
-        unknown = sorted({str(target) for target in targets if target not in number})
-        if unknown:
-            raise BadInput(f"{self.name}: expected labels of the training, {_listed(codec.labels)}; got {unknown[0]!r}")
         P, y = np.stack(said), np.array([number[target] for target in targets])
         best = P.argmax(1)
         return {

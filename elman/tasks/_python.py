@@ -11,7 +11,7 @@ from torch import nn
 
 from elman.options import checked
 from elman.runs import Run, open_run
-from elman.tasks import _train, kind_of, kind_of_run, options_of
+from elman.tasks import _train, budget_of, kind_of, kind_of_run, options_of
 from elman.tasks._kind import Scores
 from elman.training.options import TrainingOptions
 
@@ -67,7 +67,7 @@ def fit(task: str, data: Any, out: str | Path | None, given: dict[str, Any]) -> 
     own = set(TrainingOptions.__dataclass_fields__)
     training = declared.TRAINING | {key: value for key, value in given.items() if key in own}
     if training.get("epochs") is None and training.get("minutes") is None:
-        training["minutes"] = declared.MINUTES
+        training |= budget_of(declared)
     options = checked(declared.OPTIONS, name, {key: value for key, value in given.items() if key not in own})
     folder = None if out is None else Path(out)
     run = _train.start(

@@ -1,0 +1,236 @@
+"""elman train classify, from texts to a run, and the run put to use."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+
+from elman import cells
+from elman.cli import run
+from elman.tasks import classify
+from elman.tasks._examples import Example
+from elman.tasks._words import vocabulary, words
+from elman.tasks.classify.model import TextClassifier, Texts
+from elman.tasks.classify.options import ClassifyOptions
+from elman.tasks.classify.task import KIND, Codec
+from elman.through_time import EXECUTORS
+from tests.small import Command, files
+from tests.test_bad_input import refused
+
+SMALL = ["--hidden", "8", "--embed", "8", "--batch", "8", "--epochs", "8", "--lr", "0.02", "--dropout", "0.1"]
+THINGS = [f"th{i}ng" for i in range(20)]
+
+
+def texts() -> tuple[list[str], list[str]]:
+    """Texts of one to nine words, and whether they praise, 80."""
+    ends = [
+        (f"{' and '.join(THINGS[i % 7 :: 5][: i % 5])} {word}".strip()) for i in range(20) for word in ("ok", "bad")
+    ]
+    praise = [text.replace("ok", "good") for text in ends]
+    found = [f"{text} {i % 11}" for i, text in enumerate(ends[1::2] + praise[::2] + ends[1::2] + praise[::2])]
+    return found, ["pos" if "good" in text else "neg" for text in found]
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A file for each label, in an encoding of its own."""
+    folder = tmp_path_factory.mktemp("lines")
+    found = [folder / "caf.pos", folder / "caf.neg"]
+    for path in found:
+        own = [f"caf\u00e9 {text}" for text, label in zip(*texts(), strict=True) if label == path.suffix[1:]]
+        path.write_bytes("\n".join(own).encode("cp1252"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tables") / "reviews.csv"
+    pl.DataFrame(dict(zip(("text", "label"), texts(), strict=True))).write_csv(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(lines: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "run"
+    command = ["train", "classify", *map(str, lines), "--encoding", "cp1252", "--out", str(path), "--flow-every", "9"]
+    assert run([*command, *SMALL]) == 0
+    return path
+
+
+def test_a_run_of_texts(elman: Command, trained: Path, lines: list[Path], tmp_path: Path) -> None:
+    assert {"codec.json", "split.csv", "baseline.safetensors", "confusion.png", "flow.csv"} <= files(trained)
+    config = json.loads((trained / "config.json").read_text())
+    own, baseline = config["scores"].items()
+    assert (own[0], baseline[0]) == ("GRU 2 x 8", "TF-IDF and logistic regression")
+    assert list(own[1]) == list(baseline[1]) == ["accuracy", "macro_f1", "nats_per_text"]
+    assert own[1]["accuracy"] > 0.9
+    said = elman("evaluate", trained, *lines)
+    assert said.code == 0
+    assert "TF-IDF" in said.out
+    assert elman("evaluate", trained, lines[0]).code == 0  # one label alone
+    for command in (["info"], ["report"], ["flow"], ["draw", "--out", tmp_path / "net.svg"]):
+        assert elman(command[0], trained, *command[1:]).code == 0
+    assert "caf\u00e9" in (trained / "report.html").read_text()
+
+
+def test_texts_are_predicted(elman: Command, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = elman("predict", trained, "caf\u00e9 good", "th1ng bad 3", "--format", "jsonl")
+    rows = [json.loads(line) for line in said.out.splitlines()]
+    assert [(row["input"], row["label"]) for row in rows] == [("caf\u00e9 good", "pos"), ("th1ng bad 3", "neg")]
+    assert all(0.5 <= row["probability"] <= 1 for row in rows)
+    monkeypatch.setattr("sys.stdin", ["Caf\u00e9 GOOD\n", "what nobody knows\n"])
+    lines = elman("predict", trained, "--format", "csv").out.splitlines()
+    assert lines[0] == "input,label,probability"
+    assert lines[1].startswith("Caf\u00e9 GOOD,pos,")
+    refused(elman("predict", trained, "good", " "), "predict: expected a text, got ' '")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_tables(tmp_path: Path, suffix: str) -> None:
+    frame = pl.DataFrame(dict(zip(("said", "stars"), texts(), strict=True))).with_row_index("id")
+    path = tmp_path / f"t{suffix}"
+    match suffix:
+        case ".parquet":
+            frame.write_parquet(path)
+        case ".jsonl":
+            frame.write_ndjson(path)
+        case _:
+            frame.write_csv(path, separator="\t" if suffix == ".tsv" else ",")
+    found = KIND.read([path], ClassifyOptions(text="said", label="stars"))
+    assert [(example.input, example.target) for example in found] == list(zip(*texts(), strict=True))
+    assert found[4].name == f"{path}: row 5"
+
+
+def test_what_is_the_same_is_on_one_side() -> None:
+    many, labels = texts()
+    parts, _ = KIND.parts((many * 3, labels * 3), ClassifyOptions(), 0)
+    inputs = [{example.input for example in part} for part in parts]
+    assert len(set.union(*inputs)) == sum(map(len, inputs)) == len(set(many))
+
+
+def test_words_are_those_of_the_training_alone() -> None:
+    many, labels = texts()
+    data = ([f"{text} only{i}" for i, text in enumerate(many)], labels)
+    codec, parts, *_ = KIND.prepare(data, ClassifyOptions(), 0).rest
+    assert codec.words == vocabulary(words(example.input) for example in parts.train)
+    assert sum(word.startswith("only") for word in codec.words) == len(parts.train) == 64
+    assert {word for term in codec.terms for word in term.split()} == set(codec.words)
+
+
+def test_resuming_changes_nothing(elman: Command, table: Path, tmp_path: Path) -> None:
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    more = ["--dropout", "0.3", "--schedule", "constant"]
+    assert elman("train", "classify", table, "--out", whole, *SMALL, *more, "--epochs", "4").code == 0
+    assert elman("train", "classify", table, "--out", parted, *SMALL, *more, "--epochs", "1.5").code == 0
+    assert elman("train", "classify", "--resume", parted, "--epochs", "4").code == 0
+    assert (whole / "model.safetensors").read_bytes() == (parted / "model.safetensors").read_bytes()
+    scores = [json.loads((path / "config.json").read_text())["scores"] for path in (whole, parted)]
+    assert scores[0] == scores[1]
+
+
+CODEC = Codec(["a", "b", "c"], ["one", "two", "three"], pieces=50, terms={})
+
+
+def batch(*texts: str) -> Texts:
+    return KIND.collate([KIND.encode(CODEC, Example(text, "b"))[0] for text in texts])
+
+
+@pytest.mark.parametrize("cell", cells.SHELF)
+def test_every_cell_reads_each_text_as_if_alone(cell: str) -> None:
+    model = TextClassifier(3, 50, 3, cell, embed=4, hidden=5, layers=2, dropout=0.5, word_dropout=0.5, bptt=3).eval()
+    model.recurrent.executor = "loop"
+    texts = ["one two, three two one", "four", "three four one"]
+    alone = torch.cat([model(batch(text)) for text in texts])
+    torch.testing.assert_close(model(batch(*texts)), alone)
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_what_stands_behind_the_end_is_not_read(executor: str) -> None:
+    model = TextClassifier(3, 50, 3, "lstm", embed=4, hidden=5, smoothing=0.5)
+    model.recurrent.executor = executor
+    given = batch("one three one", "two")
+    other = given.words.clone()
+    assert other[1:, 1].tolist() == [0, 0]
+    other[1:, 1] = 3
+    spelling = given.spelling.clone()
+    spelling[1:, 1] = 1
+    changed = given._replace(words=other, spelling=spelling)
+    assert torch.equal(model(given), model(changed))
+    loss, count, _ = model.loss(given)
+    loss.backward()
+    grad = model.words.weight.grad
+    assert grad is not None
+    assert not grad[0].any()
+    assert grad[1:].any(1).all()
+    assert count == 2
+    assert loss != model.eval().loss(given)[0]  # which is smoothed in training alone
+
+
+def test_words_that_are_not_known_are_not_all_alike() -> None:
+    model = TextClassifier(3, 50, 3, embed=4, hidden=5).eval()
+    assert not torch.equal(model(batch("five")), model(batch("fortytwo")))
+    assert batch("five").words.tolist() == [[0]]
+
+
+ROWS = "text,label\n" + "".join(f"{text},{label}\n" for text, label in zip(*texts(), strict=True))
+BAD: list[tuple[str, str, list[str]]] = [
+    ("no column", ROWS.replace("text,", "body,", 1), ["--text", "one of the columns body, label", "got 'text'"]),
+    ("empty text", ROWS + ",pos\n", ["row 81: expected a text, got none", "--skip-bad"]),
+    ("blank text", ROWS + '"  ",pos\n', ["row 81: expected a text, got an empty one", "--skip-bad"]),
+    ("empty label", ROWS + "fine,\n", ["row 81: expected a label, got none", "--skip-bad"]),
+    ("numbers", "text,label\n1,a\n2,b\n", ["row 1: expected a text, got 1"]),
+    ("nan", "text,label\na,1.5\nb,NaN\nc,2\n", ["row 2: expected a label, got nan"]),
+    ("nothing", "text,label\n", ["expected rows"]),
+    ("few", "text,label\ngood,1\nbad,0\n", ["expected at least 4 examples"]),
+    ("one label", ROWS.replace(",neg", ",pos"), ["at least two different labels", "one, 'pos'"]),
+]
+
+
+@pytest.mark.parametrize(("data", "parts"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
+def test_wrong_tables(elman: Command, tmp_path: Path, data: str, parts: list[str]) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(data)
+    refused(elman("train", "classify", path, "--out", tmp_path / "run", *SMALL), *parts)
+    assert files(tmp_path) == {"t.csv"}
+
+
+def test_what_is_bad_can_be_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(ROWS + ",pos\nfine,\n")
+    assert len(KIND.read([path], ClassifyOptions(skip_bad=True))) == 80
+    assert "left out 2 without a text or a label" in capsys.readouterr().out
+
+
+def test_wrong_labels(elman: Command, table: Path, tmp_path: Path, trained: Path, lines: list[Path]) -> None:
+    out = ["--out", tmp_path / "run", *SMALL]
+    for part in ("--validation", "--test"):
+        other = tmp_path / "other.csv"
+        other.write_text("text,label\nso,so\n")
+        refused(
+            elman("train", "classify", table, part, other, *out), "row 1", "expected labels of the training", "'so'"
+        )
+    once = tmp_path / "once.csv"
+    once.write_text(ROWS + "so,so\n")
+    parts = ["--validation", table, "--test", table]
+    refused(elman("train", "classify", once, *parts, *out), "at least twice in what is trained on, got 'so' once")
+    refused(elman("train", "classify", *lines, *out), "expected UTF-8, got byte 0xe9 at offset 3", "--encoding")
+    refused(elman("evaluate", trained, *lines, "--encoding", "utf-8"), "0xe9")
+    refused(elman("evaluate", trained, other), "expected labels of the training, neg, pos; got 'so'")
+    refused(elman("flow", trained, other), "got 'so'")
+    refused(elman("train", "classify", tmp_path / "none.csv", *out), "none.csv", "nothing of that name")
+    refused(elman("train", "classify", *out), "expected DATA")
+    assert not (tmp_path / "run").exists()
+
+
+def test_in_python(tmp_path: Path) -> None:
+    found = classify.fit(
+        texts(), tmp_path / "run", hidden=8, embed=8, epochs=8, lr=0.02, dropout=0.1, batch=8, cell="lstm"
+    )
+    assert next(iter(found.evaluate(texts()).values()))["accuracy"] > 0.9
+    assert [row["label"] for row in found.predict(["good", "bad"])] == ["pos", "neg"]
+    with pytest.raises(
+        ValueError, match=r"^elman.tasks.classify.fit: word_dropout: expected a number from 0 to 1; got"
+    ):
+        classify.fit(texts(), tmp_path / "other", word_dropout=2)

@@ -1,0 +1,255 @@
+"""elman train tag, from sentences to a run, and the run put to use."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from elman import cells
+from elman.cli import run
+from elman.tasks import tag
+from elman.tasks._examples import Example
+from elman.tasks.tag.model import NO_LABEL, Sentences, Tagger
+from elman.tasks.tag.options import TagOptions
+from elman.tasks.tag.score import is_bio, span_scores
+from elman.tasks.tag.task import KIND, Codec
+from elman.through_time import EXECUTORS
+from tests.small import Command, files
+from tests.test_bad_input import refused
+
+SIZE = ["--hidden", "8", "--embed", "8", "--characters", "4", "--batch", "8", "--dropout", "0.1"]
+SMALL = [*SIZE, "--epochs", "12", "--lr", "0.02"]
+NOUNS, VERBS = ("cat", "dog", "bird", "cow", "fish"), ("sees", "bites", "likes", "hears")
+
+
+def sentences() -> list[list[tuple[str, str]]]:
+    """60 of three to six words, each with its label."""
+    found = []
+    for i in range(60):
+        noun, verb, other = NOUNS[i % 5], VERBS[i % 4], NOUNS[i // 4 % 5]
+        words = [("The", "DET"), (noun, "NOUN"), (verb, "VERB")]
+        words += [("the", "DET"), (other, "NOUN")] if i % 3 else []
+        found.append([*words, (str(i), "NUM"), (".", "PUNCT")])
+    return found
+
+
+def conllu(which: list[list[tuple[str, str]]], documents: int = 0) -> str:
+    """CoNLL-U, with what is no word between the words, and a new document every so many sentences."""
+    lines = []
+    for n, sentence in enumerate(which):
+        lines += [f"# newdoc id = {n}"] if documents and n % documents == 0 else []
+        lines += ["# text = # this is a comment", "1-2\tThecat" + "\t_" * 8]
+        lines += [f"{i}\t{word}\t{word}\t{label}" + "\t_" * 6 for i, (word, label) in enumerate(sentence, 1)]
+        lines += ["2.1\tnothing" + "\t_" * 8, ""]
+    return "\n".join(lines)
+
+
+def columns(which: list[list[tuple[str, str]]]) -> str:
+    return "\n\n".join("\n".join(f"{word} x {label}" for word, label in sentence) for sentence in which)
+
+
+@pytest.fixture(scope="module")
+def treebank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("treebanks") / "t.conllu"
+    path.write_text(conllu(sentences()))
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(treebank: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "run"
+    assert run(["train", "tag", str(treebank), "--out", str(path), "--flow-every", "9", *SMALL]) == 0
+    return path
+
+
+def test_a_run_of_sentences(elman: Command, trained: Path, treebank: Path, tmp_path: Path) -> None:
+    assert {"codec.json", "split.csv", "baseline.safetensors", "confusion.png", "flow.csv"} <= files(trained)
+    config = json.loads((trained / "config.json").read_text())
+    assert (config["data"]["train"], config["data"]["validation"], config["data"]["test"]) == (48, 6, 6)
+    own, baseline = config["scores"].items()
+    assert (own[0], baseline[0]) == ("GRU 2 x 8", "most frequent label of the word")
+    assert list(own[1]) == list(baseline[1]) == ["accuracy", "nats_per_word"]
+    assert own[1]["accuracy"] > 0.9
+    said = elman("evaluate", trained, treebank)
+    assert said.code == 0
+    assert "most frequent label" in said.out
+    for command in (["info"], ["report"], ["flow"], ["draw", "--out", tmp_path / "net.svg"]):
+        assert elman(command[0], trained, *command[1:]).code == 0
+    assert "DET NOUN VERB" in (trained / "report.html").read_text()
+
+
+def test_sentences_are_predicted(elman: Command, trained: Path, treebank: Path) -> None:
+    said = elman("predict", trained, "The cow hears 7.", "The bird sees 9 .", "--format", "jsonl")
+    rows = [json.loads(line) for line in said.out.splitlines()]
+    assert [row["label"] for row in rows] == ["DET", "NOUN", "VERB", "NUM", "PUNCT"] * 2
+    assert [row["sentence"] for row in rows] == [1] * 5 + [2] * 5
+    assert [row["word"] for row in rows[5:]] == ["The", "bird", "sees", "9", "."]
+    refused(elman("predict", trained, ""), "predict: expected a sentence, got ''")
+
+
+def test_the_baseline_is_the_most_frequent_label(tmp_path: Path) -> None:
+    labels = [["A", "B"], ["A", "C"], ["C", "C"], ["B", "C"]]
+    many = [["one", "two"], ["one", "four"], ["one", "four"], ["two", "five"]]
+    examples = [Example(*pair) for pair in zip(many, labels, strict=True)]
+    codec = KIND.fit(examples, TagOptions())
+    (baseline,) = KIND.baselines(codec, examples, TagOptions(), 0)
+    (again,) = KIND.restored(codec, baseline.tensors())
+    for one in (baseline, again):
+        (P,) = one.say([Example(["One", "two", "four", "never"])])
+        assert [codec.labels[i] for i in P.argmax(1)] == ["A", "B", "C", "C"]
+        torch.testing.assert_close(P.sum(1), torch.ones(4).double().numpy())
+
+
+def test_formats_say_the_same(elman: Command, treebank: Path, tmp_path: Path) -> None:
+    path = tmp_path / "t.txt"
+    path.write_text(columns(sentences()))
+    found = [
+        [(example.input, example.target) for example in KIND.read([name], options)]
+        for name, options in (
+            (treebank, TagOptions()),
+            (path, TagOptions()),
+            (path, TagOptions(column="3", words="1")),
+        )
+    ]
+    assert found[0] == found[1] == found[2]
+    assert [list(zip(*pair, strict=True)) for pair in found[0]] == sentences()
+    assert KIND.read([treebank], TagOptions(column="lemma"))[0].target == found[0][0][0]
+    refused(elman("train", "tag", path, "--column", "2", *SMALL), "at least two different labels", "'x'")
+
+
+def test_documents_are_never_cut(tmp_path: Path) -> None:
+    path = tmp_path / "d.conllu"
+    path.write_text(conllu(sentences(), documents=5))
+    parts, _ = KIND.parts([path], TagOptions(), 0)
+    groups = [{example.group for example in part} for part in parts]
+    assert [len(part) for part in parts] == [40, 10, 10]
+    assert [len(part) for part in groups] == [8, 2, 2]
+    assert len(set.union(*groups)) == 12
+    path.write_text(columns(sentences()).replace("The x DET", "-DOCSTART- -X- O\n\nThe x DET"))
+    assert len({example.group for example in KIND.read([path], TagOptions())}) == 60
+
+
+def test_spans_are_scored_where_labels_are_bio() -> None:
+    labels = ["B-PER", "I-PER", "O"]
+    codec = Codec(labels, [], [])
+    said = [np.eye(3)[[0, 1, 2]], np.eye(3)[[2, 0]]]
+    found = KIND.measure(codec, said, [["B-PER", "I-PER", "O"], ["O", "B-ORG"]])
+    assert found == {"accuracy": 0.8, "span_f1": 0.5, "precision": 0.5, "recall": 0.5, "nats_per_word": 0}
+    assert list(KIND.measure(Codec(["B", "O"], [], []), [np.eye(2)], [["B", "O"]])) == ["accuracy", "nats_per_word"]
+    assert not is_bio(["O", "NOUN"])
+    assert is_bio(["O", "S-LOC", "E-LOC"])
+
+
+@pytest.mark.parametrize(
+    ("said", "right", "f1"),
+    [
+        ("B-A I-A O", "B-A I-A O", 1),
+        ("I-A I-A O", "B-A I-A O", 1),  # what goes on with nothing begins
+        ("B-A B-A O", "B-A I-A O", 0),
+        ("B-A I-B O", "B-A O O", 2 / 3),
+        ("S-A S-A O", "B-A B-A O", 1),
+        ("B-A E-A I-A", "B-A I-A B-A", 1),
+        ("O O O", "B-A I-A O", 0),
+    ],
+)
+def test_spans(said: str, right: str, f1: float) -> None:
+    assert span_scores([said.split()], [right.split()])["span_f1"] == f1
+
+
+CODEC = Codec(["A", "B"], ["one", "two"], list("abcdefot"))
+
+
+def batch(*texts: str) -> Sentences:
+    return KIND.collate([KIND.encode(CODEC, Example(text.split(), ["A"] * len(text.split())))[0] for text in texts])
+
+
+@pytest.mark.parametrize("cell", cells.SHELF)
+def test_every_cell_reads_each_sentence_as_if_alone(cell: str) -> None:
+    model = Tagger(2, 8, 2, cell, 4, 3, 5, layers=2, dropout=0.5, word_dropout=0.5, bptt=3).eval()
+    model.recurrent.executor = model.speller.executor = "loop"
+    texts = ["one two abc two", "fed", "two cafe one"]
+    together = model(batch(*texts))
+    for b, text in enumerate(texts):
+        alone = model(batch(text))[:, 0]
+        torch.testing.assert_close(together[: len(alone), b], alone)
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_words_that_are_not_known_are_spelled(executor: str) -> None:
+    model = Tagger(2, 8, 2, "lstm", 4, 3, 5)
+    model.recurrent.executor = model.speller.executor = executor
+    assert batch("abc").words.tolist() == [[0]]
+    assert not torch.equal(model(batch("abc")), model(batch("cab")))
+    given = batch("one abc", "two")
+    assert given.labels.tolist() == [[0, 0], [0, NO_LABEL]]
+    loss, count, _ = model.loss(given)
+    assert count == 3
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_labels_of_the_test_that_were_not_learnt_are_wrong(elman: Command, treebank: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.conllu").write_text(treebank.read_text().replace("VERB", "MOVE"))
+    more = ["--test", tmp_path / "other.conllu", "--validation", tmp_path / "other.conllu", "--out", tmp_path / "run"]
+    assert elman("train", "tag", treebank, *more, *SMALL).code == 0
+    own, baseline = json.loads((tmp_path / "run/config.json").read_text())["scores"].values()
+    verbs = sum(label == "VERB" for sentence in sentences() for _, label in sentence)
+    words = sum(map(len, sentences()))
+    assert baseline["accuracy"] == pytest.approx(1 - verbs / words)
+    assert own["accuracy"] <= baseline["accuracy"]
+
+
+def test_resuming_changes_nothing(elman: Command, treebank: Path, tmp_path: Path) -> None:
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    more = ["--dropout", "0.3", "--schedule", "constant"]
+    assert elman("train", "tag", treebank, "--out", whole, *SMALL, *more, "--epochs", "4").code == 0
+    assert elman("train", "tag", treebank, "--out", parted, *SMALL, *more, "--epochs", "1.5").code == 0
+    assert elman("train", "tag", "--resume", parted, "--epochs", "4").code == 0
+    assert (whole / "model.safetensors").read_bytes() == (parted / "model.safetensors").read_bytes()
+
+
+def test_in_python(tmp_path: Path) -> None:
+    pairs = [zip(*sentence, strict=True) for sentence in sentences()]
+    many, labels = zip(*[(list(words), list(own)) for words, own in pairs], strict=True)
+    found = tag.fit((many, labels), tmp_path / "run", hidden=8, embed=8, epochs=12, lr=0.02, batch=8, cell="lstm")
+    assert next(iter(found.evaluate((many, labels)).values()))["accuracy"] > 0.9
+    assert [row["label"] for row in found.predict([["The", "cow", "hears"]])] == ["DET", "NOUN", "VERB"]
+
+
+WORD = "1\tone\tone\tNUM" + "\t_" * 6 + "\n"
+BAD: list[tuple[str, str, list[str], list[str]]] = [
+    ("empty", "", [], ["expected a text", "empty"]),
+    ("blank", "\n\n", [], ["expected sentences, a word to a line, got none"]),
+    ("name", WORD, ["--column", "pos"], ["--column", "a column from 1 to 10, or one of id, form", "got 'pos'"]),
+    ("number", "a b\n", ["--column", "3"], ["--column", "expected a column from 1 to 2; got '3'"]),
+    ("words", "a b\n", ["--words", "form"], ["--words", "expected a column from 1 to 2; got 'form'"]),
+    ("short", "a A\nb B\n\na A\nb\n", [], ["line 5: expected 2 columns or more, got 1", "--skip-bad"]),
+    ("few", "a A\n\nb B\n", [], ["expected at least 4 examples"]),
+]
+
+
+@pytest.mark.parametrize(("data", "more", "parts"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
+def test_wrong_files(elman: Command, tmp_path: Path, data: str, more: list[str], parts: list[str]) -> None:
+    path = tmp_path / "t.txt"
+    path.write_text(data)
+    refused(elman("train", "tag", path, "--out", tmp_path / "run", *SMALL, *more), *parts)
+    assert files(tmp_path) == {"t.txt"}
+
+
+def test_what_is_wrong(elman: Command, tmp_path: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = ["--out", tmp_path / "run", *SMALL]
+    latin = tmp_path / "latin"
+    latin.write_bytes("caf\u00e9 A\n".encode("cp1252"))
+    refused(elman("train", "tag", latin, *out), "latin", "0xe9 at offset 3", "--encoding cp1252")
+    refused(elman("train", "tag", tmp_path / "none", *out), "none", "nothing of that name")
+    refused(elman("train", "tag", *out), "expected DATA")
+    refused(elman("evaluate", trained, latin), "0xe9")
+    short = tmp_path / "short"
+    short.write_text(columns(sentences()) + "\n\nodd\n")
+    refused(elman("train", "tag", short, *out), "expected 3 columns or more, got 1", "--skip-bad")
+    assert not (tmp_path / "run").exists()
+    capsys.readouterr()
+    assert len(KIND.read([short], TagOptions(skip_bad=True))) == 60
+    assert "left out 1 that lack" in capsys.readouterr().out
