@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 from abc import abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,6 +109,10 @@ class Examples(Kind):
     def given(self, what: Any, options: Any) -> Example:
         """An input by itself: what the command line names, a file or a text; or what Python has."""
 
+    def rows(self, codec: Any, example: Example, said: Any) -> Iterator[dict[str, Any]]:
+        """What was said of an example, as rows of predictions: one, or several."""
+        yield {"input": self.shown(example), **self.row(codec, said)}
+
     def draw(self, run: Run, codec: Any, said: Sequence[Any], targets: Sequence[Any]) -> None:
         """Pictures of what was said of the test part, into the run."""
 
@@ -145,7 +149,7 @@ class Examples(Kind):
         """
         examples = self.read(data, options)
         given = {name: getattr(options, name) for name in ("validation", "test")}
-        drawn = _split(examples, seed, [name for name in given if not given[name]], self.name)
+        drawn = self.split(examples, options, seed, [name for name in given if not given[name]])
         table = io.StringIO()
         csv.writer(table, lineterminator="\n").writerows([("part", "number", "name")])
         found = {}
@@ -160,6 +164,14 @@ class Examples(Kind):
                 (name, i, example.name) for i, example in zip(numbers, found[name], strict=True)
             )
         return Parts(**found), table.getvalue()
+
+    def split(self, examples: Sequence[Example], options: Any, seed: int, parts: Sequence[str]) -> dict[str, list[int]]:
+        """The numbers of the examples that are trained on, "train", and of those of each part, which are others.
+
+        Raises:
+            BadInput: where there are too few.
+        """
+        return _split(examples, seed, parts, self.name)
 
     def batches(self, codec: Any, examples: Sequence[Example], batch: int, seed: int | None) -> ByLength:
         """Batches by length, in another order in every epoch if there is a seed."""
@@ -271,7 +283,7 @@ class Examples(Kind):
         for begin in range(0, len(inputs), batch):
             some = [self.given(what, loaded.options) for what in inputs[begin : begin + batch]]
             for example, what in zip(some, self.said(loaded.model, loaded.codec, some, batch), strict=True):
-                yield {"input": self.shown(example), **self.row(loaded.codec, what)}
+                yield from self.rows(loaded.codec, example, what)
 
 
 class Baseline:
@@ -323,4 +335,4 @@ def _sha256(parts: Parts) -> str:
 
 
 def _bytes(value: Any) -> bytes:
-    return value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode("utf-8", "surrogatepass")
+    return value.tobytes() if hasattr(value, "tobytes") else repr(value).encode("utf-8", "surrogatepass")
