@@ -42,8 +42,11 @@ class Trained:
         """The scores on other data, in the form of those of the training."""
         return self._kind.evaluate(self._loaded, _files(data), _silent())
 
-    def predict(self, inputs: Any) -> list[dict[str, Any]]:
-        """What the model makes of inputs, which are what the task takes there: rows, by name."""
+    def predict(self, inputs: Any = None) -> list[dict[str, Any]]:
+        """What the model makes of inputs, of the kind that the task takes: rows, by name.
+
+        None: as of `elman predict` where nothing is named.
+        """
         return list(self._kind.predictions(self._loaded, self._kind.inputs(self._loaded, inputs)))
 
 

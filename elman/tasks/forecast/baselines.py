@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from elman.tasks._examples import Baseline, Example
-from elman.tasks.forecast.data import Values, Window
+from elman.tasks.forecast.data import Window
 from elman.tasks.forecast.model import QUANTILES
+from elman.tasks.forecast.rows import Values
 from elman.tasks.forecast.windows import Codec, filled
 
 GROWTH = (0.5, 2.0)  # the least and the most of a season that a season is taken to become

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -14,10 +14,10 @@ HELP = """Train a network that reads the past of time series and says how they g
 
 DATA is a CSV or Parquet file with a row for each moment: a column of stamps, a column of values, and where there are
 several series, a column that names them. The first 70 % of the time are learned from, the next 10 % validated on, the
-last 20 % tested on. Without --epochs or --minutes it trains for 2 minutes.
+last 20 % tested on. Without --epochs or --minutes it trains for 1 minute.
 """
-MINUTES = 2.0
-TRAINING: dict[str, Any] = {"lr": 2e-3}
+MINUTES = 1.0
+TRAINING: dict[str, Any] = {"lr": 1e-3}
 DATA = Annotated[
     list[Path] | None,
     typer.Argument(help="Tables: CSV, TSV, JSON lines, Parquet.", metavar="DATA", show_default=False),
@@ -26,6 +26,19 @@ DATA = Annotated[
 
 def _column(help: str, **more: Any) -> Any:
     return typer.Option(help=help, metavar="COLUMN", show_default=False, **more)
+
+
+class Sizes(NamedTuple):
+    """Of windows, in steps: what comes again; what is foretold; what is read of the past at most."""
+
+    season: int
+    horizon: int
+    context: int
+
+    @property
+    def least(self) -> int:
+        """The fewest steps of the past that are enough."""
+        return min(self.context, max(self.season, 2))
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,15 @@ class ForecastOptions(ExampleOptions):
         str | None,
         typer.Option(help="Of the stamps, as for strptime: %d.%m.%Y.", metavar="FORMAT", show_default="ISO 8601"),
     ] = None
+    encoding: shared.Encoding = "utf-8"
+
+    @property
+    def sizes(self) -> Sizes:
+        """As they were settled."""
+        assert self.season
+        assert self.horizon
+        assert self.context
+        return Sizes(self.season, self.horizon, self.context)
 
 
 OPTIONS = ForecastOptions

@@ -1,7 +1,9 @@
 """Forecasts of time series as a task."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,12 +15,12 @@ from elman.runs import Run
 from elman.tasks._examples import Baseline, Example, Examples
 from elman.tasks._kind import Loaded, Material
 from elman.tasks.forecast import data as tables
-from elman.tasks.forecast import picture
+from elman.tasks.forecast import picture, rows
 from elman.tasks.forecast.baselines import Rule, rules
 from elman.tasks.forecast.data import Series, Window
 from elman.tasks.forecast.model import Batch, Forecaster, pinball
 from elman.tasks.forecast.options import ForecastOptions
-from elman.tasks.forecast.windows import Codec, fitted, least, split, thinned, window_at, windows
+from elman.tasks.forecast.windows import Codec, fitted, split, thinned, window_at, windows
 
 SEASONS, HORIZONS = 7, 2  # that the context has, where nothing is said
 HORIZON = 6  # steps, where nothing is said and there are no seasons
@@ -38,9 +40,10 @@ class Forecast(Examples):
 
     def settled(self, data: Any, options: ForecastOptions) -> ForecastOptions:
         """As there: step, season, horizon and context by the stamps; the names of columns that an array has not."""
-        if options.time is None and not tables.named(data):
-            options = tables.frame(data, options)[1]
-        clock = tables.clock_of(tables.rows(data, options), options)
+        if rows.numbers(data):
+            options = rows.frame(data, options)[1]
+        with redirect_stderr(StringIO()):  # notes are made when the data are read to be used
+            clock = tables.clock_of(rows.rows(data, options), options)
         season = options.season or clock.season
         horizon = options.horizon or (season if season > 1 else HORIZON)
         context = options.context or max(SEASONS * season, HORIZONS * horizon)
@@ -56,20 +59,21 @@ class Forecast(Examples):
     def read(self, data: Any, options: ForecastOptions) -> list[Example]:
         """As there: all windows with a horizon that is known."""
         found: list[Window] = []
+        sizes = options.sizes
         for series in tables.series(data, options):
-            need = least(options) + (options.horizon or 0)
+            need = sizes.least + sizes.horizon
             if len(series.values) < need:
                 line = (
-                    f"series {series.name!r}: expected at least {need} steps, {least(options)} to read and --horizon "
-                    f"{options.horizon}, got {len(series.values)}"
+                    f"series {series.name!r}: expected at least {need} steps, {sizes.least} to read and --horizon "
+                    f"{sizes.horizon}, got {len(series.values)}"
                 )
                 if not options.skip_bad:
                     raise BadInput(f"{line}; --skip-bad leaves it out")
-                tables.note(f"{line}; left out")
-            found += windows(series, options)
+                rows.note(f"{line}; left out")
+            found += windows(series, sizes)
         if not found:
             raise BadInput("forecast: expected values in a context and in the horizon after it, got none together")
-        return [Example(window, window, name=str(window)) for window in thinned(found, options.season or 1)]
+        return [Example(window, window, name=str(window)) for window in thinned(found, sizes.season)]
 
     def split(
         self, examples: Sequence[Example], options: ForecastOptions, seed: int, parts: Sequence[str]
@@ -79,7 +83,7 @@ class Forecast(Examples):
 
     def fit(self, train: Sequence[Example], options: ForecastOptions) -> Codec:
         """As there."""
-        return fitted([example.input for example in train], options)
+        return fitted([example.input for example in train], options.sizes)
 
     def restore(self, kept: dict[str, Any]) -> Codec:
         """As there."""
@@ -152,10 +156,10 @@ class Forecast(Examples):
 
     def given(self, what: Series, options: ForecastOptions) -> Example:
         """As there: the window behind the end of a series."""
-        N = len(what.values)
-        if least(options) > N:
-            raise BadInput(f"series {what.name!r}: expected at least {least(options)} steps to read, got {N}")
-        return Example(window_at(what, N, options), name=what.name)
+        N, sizes = len(what.values), options.sizes
+        if sizes.least > N:
+            raise BadInput(f"series {what.name!r}: expected at least {sizes.least} steps to read, got {N}")
+        return Example(window_at(what, N, sizes), name=what.name)
 
     def row(self, codec: Codec, said: Any) -> dict[str, Any]:
         """The first step and the last one."""

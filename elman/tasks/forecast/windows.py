@@ -10,13 +10,15 @@ import torch
 from numpy.typing import NDArray
 
 from elman.errors import BadInput
-from elman.tasks.forecast.clock import Clock, cycles, phases
-from elman.tasks.forecast.data import Series, Values, Window
+from elman.tasks.forecast.clock import cycles, phases
+from elman.tasks.forecast.data import Series, Window
 from elman.tasks.forecast.model import Batch
-from elman.tasks.forecast.options import ForecastOptions
+from elman.tasks.forecast.options import Sizes
+from elman.tasks.forecast.rows import Values
 
 SHARES = {"validation": 0.1, "test": 0.2}  # of the time, from its end; the rest is learned from
 MOST = 50_000  # windows of a part of the data: from there on, not every step begins one
+SAME = 1e-6  # of their spread, by which values have to differ to be others
 FLAT = 0.1  # the least spread of a window, in units of its series
 
 
@@ -49,7 +51,7 @@ class Codec:
     @property
     def inputs(self) -> int:
         """Numbers of a step."""
-        return 4 + 2 * len(self.cycles) + len(self.means)
+        return 5 + 2 * len(self.cycles) + len(self.means)
 
     def scale(self, series: Series) -> float:
         """A unit of a series; of one that was not learned from, by all that is known of it."""
@@ -82,33 +84,26 @@ class Codec:
         )
 
     def _steps(self, window: Window, last: float, spread: float, unit: float) -> NDArray[Any]:
-        """A window step by step (T, D): value, whether it is known, the value a season before; spread, calendar,
-        covariates.
+        """A window step by step (T, D): the value, whether it is known, that of the season before, the mean of all
+        seasons before; the spread, the calendar, the covariates.
         """
-        C, F, S = window.origin - window.begin, self.horizon, self.season
-        z = np.concatenate(((filled(window.context, S) - last) / spread, np.zeros(F)))
-        known = np.concatenate((~np.isnan(window.context), np.zeros(F)))
-        before = np.zeros(C + F)
-        before[S:C] = z[: max(C - S, 0)]
-        if C >= S:
-            before[C:] = z[C - S + np.arange(F) % S]
+        C, F = window.origin - window.begin, self.horizon
+        z = (filled(window.context, self.season) - last) / spread
+        value, known = np.zeros((2, C + F))
+        value[:C], known[:C] = z, ~np.isnan(window.context)
+        size = np.full(C + F, math.log(spread / unit))
         calendar = phases(window.series.grid.moments(np.arange(window.begin, window.origin + F)), self.cycles)
         covariates = np.zeros((C + F, len(self.means)))
         past = window.series.covariates[window.begin : window.origin]
         covariates[:C] = np.nan_to_num((past - self.means) / self.spreads)
-        scalars = np.column_stack((z, known, before, np.full(C + F, math.log(spread / unit))))
-        return np.concatenate((scalars, calendar, covariates), 1)
+        return np.column_stack((value, known, *seasons_before(z, self.season, F), size, calendar, covariates))
 
 
-def fitted(train: Sequence[Window], options: ForecastOptions) -> Codec:
+def fitted(train: Sequence[Window], sizes: Sizes) -> Codec:
     """The codec of what is learned from."""
     ends: dict[Series, int] = {}
     for window in train:
         ends[window.series] = max(ends.get(window.series, 0), window.origin + window.horizon)
-    assert options.season
-    assert options.horizon
-    assert options.context
-    assert options.step
     spans = [np.ptp(series.grid.moments(np.array([0, end - 1]))) for series, end in ends.items()]
     covariates = np.concatenate([series.covariates[:end] for series, end in ends.items()])
     known = ~np.isnan(covariates)
@@ -116,36 +111,23 @@ def fitted(train: Sequence[Window], options: ForecastOptions) -> Codec:
     means = np.where(known, covariates, 0).sum(0) / counts
     spreads = np.sqrt((np.where(known, covariates - means, 0) ** 2).sum(0) / counts)
     return Codec(
-        options.season,
-        options.horizon,
-        options.context,
-        cycles(Clock.parse(options.step), int(max(spans))),
-        {series.name: scale(series.values[:end], options.season) for series, end in ends.items()},
+        *sizes,
+        cycles(train[0].series.grid.clock, int(max(spans))),
+        {series.name: scale(series.values[:end], sizes.season) for series, end in ends.items()},
         means.tolist(),
         np.where(spreads > 0, spreads, 1).tolist(),
     )
 
 
-def least(options: ForecastOptions) -> int:
-    """The fewest steps of context that a window may have."""
-    assert options.season
-    assert options.context
-    return min(options.context, max(options.season, 2))
-
-
-def window_at(series: Series, origin: int, options: ForecastOptions) -> Window:
+def window_at(series: Series, origin: int, sizes: Sizes) -> Window:
     """The window whose horizon begins there."""
-    assert options.horizon
-    assert options.context
-    return Window(series, max(0, origin - options.context), origin, options.horizon)
+    return Window(series, max(0, origin - sizes.context), origin, sizes.horizon)
 
 
-def windows(series: Series, options: ForecastOptions) -> list[Window]:
+def windows(series: Series, sizes: Sizes) -> list[Window]:
     """All windows of a series that have a known value in their context and in their horizon."""
-    assert options.horizon
-    first = least(options)
     N, known = len(series.values), np.concatenate(([0], np.cumsum(~np.isnan(series.values))))
-    made = (window_at(series, origin, options) for origin in range(first, N - options.horizon + 1))
+    made = (window_at(series, origin, sizes) for origin in range(sizes.least, N - sizes.horizon + 1))
     return [w for w in made if known[w.origin] > known[w.begin] and known[w.origin + w.horizon] > known[w.origin]]
 
 
@@ -187,6 +169,28 @@ def split(found: Sequence[Window], names: Sequence[str]) -> dict[str, list[int]]
     return numbers
 
 
+def seasons_before(values: Values, season: int, horizon: int) -> tuple[Values, Values]:
+    """At each step, the value a season before, and the mean of those of all seasons before; 0 where there is none.
+
+    Args:
+        values: of the context, (C,).
+        season: S, steps.
+        horizon: F, steps after the context; of those the last season that is known is the one before.
+
+    >>> seasons_before(np.array([1.0, 2.0, 3.0, 6.0]), 2, 3)
+    (array([0., 0., 1., 2., 3., 6., 3.]), array([0., 0., 1., 2., 2., 4., 2.]))
+    """
+    C = len(values)
+    rows = -(-C // season) + 1
+    seasons = np.zeros((rows, season))
+    seasons.ravel()[:C] = values
+    none = np.zeros((1, season))
+    before = np.concatenate((none, seasons[:-1])).ravel()
+    means = np.concatenate((none, seasons.cumsum(0)[:-1] / np.arange(1, rows)[:, None])).ravel()
+    at = np.concatenate((np.arange(C), C + np.arange(horizon) % season))
+    return before[at], means[at]
+
+
 def filled(values: Values, season: int) -> Values:
     """Values (N,) with gaps filled by those of the season before, or by the last ones.
 
@@ -204,11 +208,14 @@ def filled(values: Values, season: int) -> Values:
 def scale(values: Values, season: int) -> float:
     """How much values differ from those a season before, on average: the unit of MASE, Hyndman and Koehler 2006.
 
-    Where that says nothing, by those a step before, or by their size.
+    Where that is nothing, by those a step before, or by their size.
+
+    >>> scale(np.array([1.0, 5.0, 2.0, 7.0]), 2), scale(np.array([1.0, 5.0, 1.0, 5.0]), 2)
+    (1.5, 4.0)
     """
+    least = SAME * float(np.nanstd(values))
     for lag in (season, 1):
-        if len(values) > lag:
-            differences = np.abs(values[lag:] - values[:-lag])
-            if np.nansum(differences) > 0:
-                return float(np.nanmean(differences))
+        differences = np.abs(values[lag:] - values[:-lag])
+        if (~np.isnan(differences)).any() and np.nanmean(differences) > least:
+            return float(np.nanmean(differences))
     return float(np.nanmean(np.abs(values))) or 1.0
