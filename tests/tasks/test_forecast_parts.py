@@ -114,7 +114,7 @@ def test_what_cannot_be_used_can_be_left_out_and_is_counted(capsys: pytest.Captu
 
 def test_the_split_is_by_time_and_nothing_leaks() -> None:
     """Over series that begin at different times: what is learned from ends before what is validated on begins."""
-    early, late = made(80), made(50, seed=1)
+    early, late = (replace(s, covariates=s.values[:, None] ** 2) for s in (made(80), made(50, seed=1)))
     late = replace(late, name="late", grid=replace(late.grid, start=late.grid.start + 40 * late.grid.clock.size))
     found = [w for s in (early, late) for w in windows(s, SIZES)]
     numbers = split(found, ["validation", "test"])
@@ -130,7 +130,8 @@ def test_the_split_is_by_time_and_nothing_leaks() -> None:
     codec = fitted([found[i] for i in numbers["train"]], SIZES)
     changed = early.values.copy()
     changed[early.grid.moments(np.arange(80)) >= times["validation"].min()] = 1e6
-    again = [replace_series(w, replace(early, values=changed)) if w.series is early else w for w in found]
+    other = replace(early, values=changed, covariates=changed[:, None] ** 2)
+    again = [replace_series(w, other) if w.series is early else w for w in found]
     assert fitted([again[i] for i in numbers["train"]], SIZES) == codec
 
 
@@ -151,6 +152,8 @@ def test_the_network_reads_nothing_of_the_future() -> None:
     assert torch.equal(one.steps, other.steps)
     assert not torch.equal(one.future, other.future)
     assert one.steps.isfinite().all()
+    wind = (np.arange(at - 12, at) - np.arange(60).mean()) / np.arange(60).std()
+    np.testing.assert_allclose(one.steps[:, 0, -1], [*wind, 0, 0, 0], rtol=1e-6)
 
 
 def test_windows_need_something_known_on_both_sides() -> None:
