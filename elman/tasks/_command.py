@@ -1,7 +1,6 @@
 """The commands of the tasks, made of what each declares. Imports nothing heavy: `--help` has to answer at once."""
 
 import inspect
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import fields
@@ -32,15 +31,15 @@ def train(task: str) -> Callable[..., int]:
 
     module = options_of(task)
 
-    def command(context: typer.Context, **given: Any) -> int:
+    def command(called: typer.Context, **given: Any) -> int:
         began = time.monotonic()
-        named = {name for name in given if context.get_parameter_source(name).name != "DEFAULT"}  # type: ignore[union-attr]
+        named = {name for name in given if called.get_parameter_source(name).name != "DEFAULT"}  # type: ignore[union-attr]
         return _train(task, module, given, named, began)
 
     kind = inspect.Parameter.KEYWORD_ONLY
     command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
-            inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
+            inspect.Parameter("called", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
             inspect.Parameter("data", kind, annotation=module.DATA, default=None),
             *declared(module.OPTIONS),
             *(p.replace(default=module.TRAINING.get(p.name, p.default)) for p in declared(TrainingOptions)),
@@ -114,8 +113,8 @@ def predict(
     from elman.report.rows import write
 
     kind, opened = _opened(run)
-    given = inputs if inputs else [line.rstrip("\n") for line in sys.stdin]
-    write(kind.predictions(kind.load(opened), given), format, out)
+    loaded = kind.load(opened)
+    write(kind.predictions(loaded, kind.inputs(loaded, inputs or None)), format, out)
 
 
 def generate(

@@ -162,7 +162,7 @@ class Examples(Kind):
         """
         examples = self.read(data, options)
         given = {name: getattr(options, name) for name in ("validation", "test")}
-        drawn = _split(examples, seed, [name for name in given if not given[name]], self.name)
+        drawn = self.split(examples, options, seed, [name for name in given if not given[name]])
         table = io.StringIO()
         csv.writer(table, lineterminator="\n").writerows([("part", "number", "name")])
         found = {}
@@ -177,6 +177,14 @@ class Examples(Kind):
                 (name, i, example.name) for i, example in zip(numbers, found[name], strict=True)
             )
         return Parts(**found), table.getvalue()
+
+    def split(self, examples: Sequence[Example], options: Any, seed: int, parts: Sequence[str]) -> dict[str, list[int]]:
+        """The numbers of the examples that are trained on, "train", and of those of each part, which are others.
+
+        Raises:
+            BadInput: where there are too few.
+        """
+        return _split(examples, seed, parts, self.name)
 
     def batches(self, codec: Any, examples: Sequence[Example], batch: int, seed: int | None) -> ByLength:
         """Batches by length, in another order in every epoch if there is a seed."""
@@ -343,4 +351,4 @@ def _sha256(parts: Parts) -> str:
 
 
 def _bytes(value: Any) -> bytes:
-    return value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode("utf-8", "surrogatepass")
+    return value.tobytes() if hasattr(value, "tobytes") else repr(value).encode("utf-8", "surrogatepass")

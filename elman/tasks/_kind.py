@@ -1,5 +1,6 @@
 """What a task is: its data, its model, its score, and nothing that another task needs too."""
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -81,6 +82,18 @@ class Kind(ABC):
     options: ClassVar[type]
     units: ClassVar[dict[str, str]] = {}
     next: ClassVar[str]
+
+    def settled(self, data: Any, options: Any) -> Any:
+        """The options, with what they leave open decided by the data.
+
+        Args:
+            data: as for `prepare`.
+            options: of the task, as they were given.
+
+        Raises:
+            BadInput: for data that cannot be used.
+        """
+        return options
 
     @abstractmethod
     def prepare(self, data: Any, options: Any, seed: int, run: Run | None = None) -> Material:
@@ -208,6 +221,15 @@ class Kind(ABC):
             BadInput: where a task writes nothing.
         """
         raise BadInput(f"{loaded.run.path}: generate: expected a run of another task, got one of {self.name}")
+
+    def inputs(self, loaded: Loaded, given: Any) -> list[Any]:
+        """What predictions are made of.
+
+        Args:
+            loaded: the model.
+            given: names from the command line, or what Python has in their place; None where nothing was named.
+        """
+        return [line.rstrip("\n") for line in sys.stdin] if given is None else list(given)
 
     def predictions(self, loaded: Loaded, inputs: Sequence[Any]) -> Iterator[dict[str, Any]]:
         """What the model makes of inputs, a row for each.

@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +42,12 @@ class Trained:
         """The scores on other data, in the form of those of the training."""
         return self._kind.evaluate(self._loaded, _files(data), _silent())
 
-    def predict(self, inputs: Iterable[Any]) -> list[dict[str, Any]]:
-        """What the model makes of inputs: a row for each, by name."""
-        return list(self._kind.predictions(self._loaded, list(inputs)))
+    def predict(self, inputs: Any = None) -> list[dict[str, Any]]:
+        """What the model makes of inputs, of the kind that the task takes: rows, by name.
+
+        None: as of `elman predict` where nothing is named.
+        """
+        return list(self._kind.predictions(self._loaded, self._kind.inputs(self._loaded, inputs)))
 
 
 def fit(task: str, data: Any, out: str | Path | None, given: dict[str, Any]) -> Trained:

@@ -55,6 +55,7 @@ def start(
     """
     path = free_path(out, kind.name)
     with console.status("reading"):
+        options = kind.settled(data, options)
         material = kind.prepare(data, options, training.seed)
     torch.manual_seed(training.seed)
     model = kind.model(**material.shape)

@@ -1,0 +1,184 @@
+"""Forecasts of time series as a task."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from elman.errors import BadInput
+from elman.runs import Run
+from elman.tasks._examples import Baseline, Example, Examples
+from elman.tasks._kind import Loaded, Material
+from elman.tasks.forecast import data as tables
+from elman.tasks.forecast import picture, rows
+from elman.tasks.forecast.baselines import Rule, rules
+from elman.tasks.forecast.data import Series, Window
+from elman.tasks.forecast.model import Batch, Forecaster, pinball
+from elman.tasks.forecast.options import ForecastOptions
+from elman.tasks.forecast.windows import Codec, fitted, split, thinned, window_at, windows
+
+SEASONS, HORIZONS = 7, 2  # that the context has, where nothing is said
+HORIZON = 6  # steps, where nothing is said and there are no seasons
+ENDS = "ends.csv"  # in a run: the last values of each series
+
+
+class Forecast(Examples):
+    """How time series go on."""
+
+    name = "forecast"
+    unit = "windows"
+    loss = "scaled_pinball"
+    what = "a forecaster"
+    options = ForecastOptions
+    next = "to see what comes next: elman predict"
+    units: ClassVar = {"season": "steps", "horizon": "steps", "context": "steps"}
+
+    def settled(self, data: Any, options: ForecastOptions) -> ForecastOptions:
+        """As there: step, season, horizon and context by the stamps; the names of columns that an array has not."""
+        if rows.numbers(data):
+            options = rows.frame(data, options)[1]
+        with redirect_stderr(StringIO()):  # notes are made when the data are read to be used
+            clock = tables.clock_of(rows.rows(data, options), options)
+        season = options.season or clock.season
+        horizon = options.horizon or (season if season > 1 else HORIZON)
+        context = options.context or max(SEASONS * season, HORIZONS * horizon)
+        return replace(options, step=str(clock), season=season, horizon=horizon, context=context)
+
+    def prepare(self, data: Any, options: ForecastOptions, seed: int, run: Run | None = None) -> Material:
+        """As there; a run keeps the last values of each series, to go on from there."""
+        material = super().prepare(data, options, seed, run)
+        _, parts, *_ = material.rest
+        ends = {example.input.series.name: example.input.series for part in parts for example in part}
+        return replace(material, kept=material.kept | {ENDS: tables.ends(list(ends.values()), options)})
+
+    def read(self, data: Any, options: ForecastOptions) -> list[Example]:
+        """As there: all windows with a horizon that is known."""
+        found: list[Window] = []
+        sizes = options.sizes
+        for series in tables.series(data, options):
+            need = sizes.least + sizes.horizon
+            if len(series.values) < need:
+                line = (
+                    f"series {series.name!r}: expected at least {need} steps, {sizes.least} to read and --horizon "
+                    f"{sizes.horizon}, got {len(series.values)}"
+                )
+                if not options.skip_bad:
+                    raise BadInput(f"{line}; --skip-bad leaves it out")
+                rows.note(f"{line}; left out")
+            found += windows(series, sizes)
+        if not found:
+            raise BadInput("forecast: expected values in a context and in the horizon after it, got none together")
+        return [Example(window, window, name=str(window)) for window in thinned(found, sizes.season)]
+
+    def split(
+        self, examples: Sequence[Example], options: ForecastOptions, seed: int, parts: Sequence[str]
+    ) -> dict[str, list[int]]:
+        """As there, by time."""
+        return split([example.input for example in examples], parts)
+
+    def fit(self, train: Sequence[Example], options: ForecastOptions) -> Codec:
+        """As there."""
+        return fitted([example.input for example in train], options.sizes)
+
+    def restore(self, kept: dict[str, Any]) -> Codec:
+        """As there."""
+        return Codec(**kept)
+
+    def shape(self, codec: Codec, options: ForecastOptions) -> dict[str, Any]:
+        """As there."""
+        names = ("cell", "hidden", "layers", "dropout", "bptt")
+        return {"inputs": codec.inputs, "horizon": codec.horizon} | {name: getattr(options, name) for name in names}
+
+    def model(self, **shape: Any) -> Forecaster:
+        """As there."""
+        return Forecaster(**shape)
+
+    def encode(self, codec: Codec, example: Example) -> tuple[Any, int]:
+        """As there: a window, which becomes numbers when its batch is made."""
+        return (codec, example.input), example.input.steps
+
+    def collate(self, encoded: Sequence[Any]) -> Batch:
+        """As there."""
+        return encoded[0][0].batch([window for _, window in encoded])  # type: ignore[no-any-return]
+
+    def say(self, model: Any, codec: Codec, batch: Batch) -> list[Any]:
+        """As there: quantiles (F, 3)."""
+        quantiles = model(batch.steps, batch.lengths).double()
+        return list((quantiles * batch.spread[:, None, None] + batch.last[:, None, None]).numpy())
+
+    def measure(self, codec: Codec, said: Sequence[Any], targets: Sequence[Any]) -> dict[str, float]:
+        """MASE (Hyndman and Koehler 2006), sMAPE in percent, the pinball loss in units of the series, and the share of
+        values between the lowest and the highest quantile.
+        """
+        y, q = np.stack([window.future for window in targets]), np.stack(said)
+        known = ~np.isnan(y)
+        unit = np.array([codec.scale(window.series) for window in targets])[:, None]
+        low, median, high = q.transpose(2, 0, 1)
+        error, size = np.abs(y - median), np.abs(y) + np.abs(median)
+        loss = pinball(torch.from_numpy(q), torch.from_numpy(y)).numpy() / unit
+        return {
+            "mase": float((error / unit)[known].mean()),
+            "smape": float((200 * error / np.where(size > 0, size, 1))[known].mean()),
+            self.loss: float(loss[known].mean()),
+            "coverage": float(((low <= y) & (y <= high))[known].mean()),
+        }
+
+    def baselines(self, codec: Codec, train: Sequence[Example], options: ForecastOptions, seed: int) -> list[Baseline]:
+        """The last value, a line, the last season, and that with its growth."""
+        return [Rule.fitted(title, codec, train) for title in rules(codec)]
+
+    def restored(self, codec: Codec, tensors: dict[str, torch.Tensor]) -> list[Baseline]:
+        """As there."""
+        return [Rule(title, codec, tensors[title].numpy()) for title in rules(codec)]
+
+    def draw(self, run: Run, codec: Codec, said: Sequence[Any], targets: Sequence[Any]) -> None:
+        """forecast.png: some windows, what was said of them, what came, and the best baseline."""
+        at = picture.chosen(len(targets))
+        others = self.restored(codec, run.load_tensors("baseline"))
+        examples = [Example(window, window) for window in targets]
+        best = min(others, key=lambda other: self.measure(codec, other.say(examples), targets)["mase"])
+        windows = [targets[i] for i in at]
+        lines = best.say([examples[i] for i in at])
+        picture.draw(windows, [said[i] for i in at], lines, best.title, codec.season, run.path / "forecast.png")
+
+    def inputs(self, loaded: Loaded, given: Any) -> list[Series]:
+        """As there: the series in tables; where none is named, those of the training."""
+        if given is None:
+            return tables.from_ends(loaded.run.path / ENDS, loaded.options)
+        if isinstance(given, list | tuple) and all(isinstance(one, str | Path) for one in given):
+            given = [Path(one) for one in given]
+        return tables.series(given, loaded.options)
+
+    def given(self, what: Series, options: ForecastOptions) -> Example:
+        """As there: the window behind the end of a series."""
+        N, sizes = len(what.values), options.sizes
+        if sizes.least > N:
+            raise BadInput(f"series {what.name!r}: expected at least {sizes.least} steps to read, got {N}")
+        return Example(window_at(what, N, sizes), name=what.name)
+
+    def row(self, codec: Codec, said: Any) -> dict[str, Any]:
+        """The first step and the last one."""
+        F = codec.horizon
+        at = {1: "next step", F: f"step {F}"}
+        return {name: "{1:.4g} ({0:.4g} to {2:.4g})".format(*said[step - 1]) for step, name in at.items()}
+
+    def rows(self, codec: Codec, number: int, example: Example, said: Any) -> Iterator[dict[str, Any]]:
+        """As there: one for each step of the horizon."""
+        window: Window = example.input
+        for step, quantiles in enumerate(said, window.origin):
+            low, median, high = (float(f"{value:.6g}") for value in quantiles)
+            yield {
+                "series": window.series.name,
+                "time": window.series.stamp(step),
+                "median": median,
+                "low": low,
+                "high": high,
+            }
+
+
+KIND = Forecast()

@@ -1,0 +1,221 @@
+"""Windows of time series: which there are, how they are split by time, what the network reads of them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from elman.errors import BadInput
+from elman.tasks.forecast.clock import cycles, phases
+from elman.tasks.forecast.data import Series, Window
+from elman.tasks.forecast.model import Batch
+from elman.tasks.forecast.options import Sizes
+from elman.tasks.forecast.rows import Values
+
+SHARES = {"validation": 0.1, "test": 0.2}  # of the time, from its end; the rest is learned from
+MOST = 50_000  # windows of a part of the data: from there on, not every step begins one
+SAME = 1e-6  # of their spread, by which values have to differ to be others
+FLAT = 0.1  # the least spread of a window, in units of its series
+
+
+@dataclass(frozen=True)
+class Codec:
+    """What windows are measured by, all of it from what is learned from.
+
+    Args:
+        season: steps.
+        horizon: steps.
+        context: steps at most.
+        cycles: of the calendar that the network is told of.
+        scales: of each series, how much it differs from itself a season before, on average.
+        means: of the covariates.
+        spreads: of the covariates.
+    """
+
+    season: int
+    horizon: int
+    context: int
+    cycles: list[str]
+    scales: dict[str, float]
+    means: list[float]
+    spreads: list[float]
+
+    def kept(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @property
+    def inputs(self) -> int:
+        """Numbers of a step."""
+        return 5 + 2 * len(self.cycles) + len(self.means)
+
+    def scale(self, series: Series) -> float:
+        """A unit of a series; of one that was not learned from, by all that is known of it."""
+        return self.scales.get(series.name) or scale(series.values, self.season)
+
+    def batch(self, windows: Sequence[Window]) -> Batch:
+        """Windows as the network takes them."""
+        B, F = len(windows), self.horizon
+        counts = [window.steps for window in windows]
+        steps = np.zeros((max(counts), B, self.inputs), np.float32)
+        future, weight = np.zeros((B, F)), np.zeros((B, F))
+        last, spread = np.zeros(B), np.zeros(B)
+        for b, window in enumerate(windows):
+            unit = self.scale(window.series)
+            known = window.context[~np.isnan(window.context)]
+            last[b], spread[b] = known[-1], max(known.std(), FLAT * unit)
+            steps[: counts[b], b] = self._steps(window, last[b], spread[b], unit)
+            comes = window.future
+            seen = ~np.isnan(comes)
+            future[b, seen] = (comes[seen] - last[b]) / spread[b]
+            weight[b, seen] = spread[b] / unit
+        lengths = torch.tensor(counts) if min(counts) < max(counts) else None
+        return Batch(
+            torch.from_numpy(steps),
+            lengths,
+            torch.from_numpy(future).float(),
+            torch.from_numpy(weight).float(),
+            torch.from_numpy(last),
+            torch.from_numpy(spread),
+        )
+
+    def _steps(self, window: Window, last: float, spread: float, unit: float) -> NDArray[Any]:
+        """A window step by step (T, D): the value, whether it is known, that of the season before, the mean of all
+        seasons before; the spread, the calendar, the covariates.
+        """
+        C, F = window.origin - window.begin, self.horizon
+        z = (filled(window.context, self.season) - last) / spread
+        value, known = np.zeros((2, C + F))
+        value[:C], known[:C] = z, ~np.isnan(window.context)
+        size = np.full(C + F, math.log(spread / unit))
+        calendar = phases(window.series.grid.moments(np.arange(window.begin, window.origin + F)), self.cycles)
+        covariates = np.zeros((C + F, len(self.means)))
+        past = window.series.covariates[window.begin : window.origin]
+        covariates[:C] = np.nan_to_num((past - self.means) / self.spreads)
+        return np.column_stack((value, known, *seasons_before(z, self.season, F), size, calendar, covariates))
+
+
+def fitted(train: Sequence[Window], sizes: Sizes) -> Codec:
+    """The codec of what is learned from."""
+    ends: dict[Series, int] = {}
+    for window in train:
+        ends[window.series] = max(ends.get(window.series, 0), window.origin + window.horizon)
+    spans = [np.ptp(series.grid.moments(np.array([0, end - 1]))) for series, end in ends.items()]
+    covariates = np.concatenate([series.covariates[:end] for series, end in ends.items()])
+    known = ~np.isnan(covariates)
+    counts = np.maximum(known.sum(0), 1)
+    means = np.where(known, covariates, 0).sum(0) / counts
+    spreads = np.sqrt((np.where(known, covariates - means, 0) ** 2).sum(0) / counts)
+    return Codec(
+        *sizes,
+        cycles(train[0].series.grid.clock, int(max(spans))),
+        {series.name: scale(series.values[:end], sizes.season) for series, end in ends.items()},
+        means.tolist(),
+        np.where(spreads > 0, spreads, 1).tolist(),
+    )
+
+
+def window_at(series: Series, origin: int, sizes: Sizes) -> Window:
+    """The window whose horizon begins there."""
+    return Window(series, max(0, origin - sizes.context), origin, sizes.horizon)
+
+
+def windows(series: Series, sizes: Sizes) -> list[Window]:
+    """All windows of a series that have a known value in their context and in their horizon."""
+    N, known = len(series.values), np.concatenate(([0], np.cumsum(~np.isnan(series.values))))
+    made = (window_at(series, origin, sizes) for origin in range(sizes.least, N - sizes.horizon + 1))
+    return [w for w in made if known[w.origin] > known[w.begin] and known[w.origin + w.horizon] > known[w.origin]]
+
+
+def thinned(found: list[Window], season: int) -> list[Window]:
+    """No more than there should be: every so manieth, at all places in the season."""
+    every = -(-len(found) // MOST)
+    while every > 1 and math.gcd(every, season) > 1:
+        every += 1
+    return found[::every]
+
+
+def split(found: Sequence[Window], names: Sequence[str]) -> dict[str, list[int]]:
+    """The numbers of the windows of each part, by time: no value of a horizon is in a later part's time.
+
+    Args:
+        found: all windows.
+        names: of the parts that are to be taken from the end of the time, besides what is learned from.
+    """
+    series = list({id(window.series): window.series for window in found}.values())
+    time = np.sort(np.concatenate([s.grid.moments(np.flatnonzero(~np.isnan(s.values))) for s in series]))
+    cuts, share = [int(time[-1]) + 1], 1.0
+    for name in reversed(names):
+        share -= SHARES[name]
+        cuts.insert(0, int(time[int(share * len(time))]))
+    parts = ["train", *names]
+    numbers: dict[str, list[int]] = {name: [] for name in parts}
+    for i, window in enumerate(found):
+        begin, end = window.series.grid.moments(np.array([window.origin, window.origin + window.horizon - 1]))
+        at = int(np.searchsorted(cuts, begin, "right"))
+        if end < cuts[at]:
+            numbers[parts[at]].append(i)
+    for name in parts:
+        if not numbers[name]:
+            longest = max(len(s.values) for s in series)
+            raise BadInput(
+                f"forecast: expected room for --horizon {found[0].horizon} in each part of the time, got none in "
+                f"{name}: the longest series has {longest} steps; give more data, or a shorter --horizon or --season"
+            )
+    return numbers
+
+
+def seasons_before(values: Values, season: int, horizon: int) -> tuple[Values, Values]:
+    """At each step, the value a season before, and the mean of those of all seasons before; 0 where there is none.
+
+    Args:
+        values: of the context, (C,).
+        season: S, steps.
+        horizon: F, steps after the context; of those the last season that is known is the one before.
+
+    >>> seasons_before(np.array([1.0, 2.0, 3.0, 6.0]), 2, 3)
+    (array([0., 0., 1., 2., 3., 6., 3.]), array([0., 0., 1., 2., 2., 4., 2.]))
+    """
+    C = len(values)
+    rows = -(-C // season) + 1
+    seasons = np.zeros((rows, season))
+    seasons.ravel()[:C] = values
+    none = np.zeros((1, season))
+    before = np.concatenate((none, seasons[:-1])).ravel()
+    means = np.concatenate((none, seasons.cumsum(0)[:-1] / np.arange(1, rows)[:, None])).ravel()
+    at = np.concatenate((np.arange(C), C + np.arange(horizon) % season))
+    return before[at], means[at]
+
+
+def filled(values: Values, season: int) -> Values:
+    """Values (N,) with gaps filled by those of the season before, or by the last ones.
+
+    >>> filled(np.array([np.nan, 1.0, 2.0, np.nan, np.nan]), 3)
+    array([1., 1., 2., 1., 1.])
+    """
+    found = values.copy()
+    gaps = np.flatnonzero(np.isnan(values))
+    first = found[~np.isnan(found)][0] if len(gaps) else 0.0
+    for i in gaps:
+        found[i] = found[i - season] if i >= season else found[i - 1] if i else first
+    return found
+
+
+def scale(values: Values, season: int) -> float:
+    """How much values differ from those a season before, on average: the unit of MASE, Hyndman and Koehler 2006.
+
+    Where that is nothing, by those a step before, or by their size.
+
+    >>> scale(np.array([1.0, 5.0, 2.0, 7.0]), 2), scale(np.array([1.0, 5.0, 1.0, 5.0]), 2)
+    (1.5, 4.0)
+    """
+    least = SAME * float(np.nanstd(values))
+    for lag in (season, 1):
+        differences = np.abs(values[lag:] - values[:-lag])
+        if (~np.isnan(differences)).any() and np.nanmean(differences) > least:
+            return float(np.nanmean(differences))
+    return float(np.nanmean(np.abs(values))) or 1.0
