@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from elman.runs import Run
     from elman.tasks._kind import Kind
 
-TASKS = ("text", "image")
+TASKS = ("text", "image", "caption")
 
 
 def options_of(task: str) -> ModuleType:

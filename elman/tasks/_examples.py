@@ -126,7 +126,7 @@ class Examples(Kind):
         files = [str(Path(path).resolve()) for path in data] if _is_files(data) else None
         facts = {"files": files if data is not None else [], "sha256": _sha256(parts), **counts}
         says = (
-            f"{counts['train']:,} {self.unit} to learn from, {counts['validation']:,} to validate, "
+            f"{counts['train']:,} {self.things or self.unit} to learn from, {counts['validation']:,} to validate, "
             f"{counts['test']:,} to test"
         )
         kept = {"codec.json": json.dumps(codec.kept(), ensure_ascii=False) + "\n", "split.csv": numbers}
@@ -137,6 +137,7 @@ class Examples(Kind):
         return Material(name, facts, self.shape(codec, options), says, train, validation, kept, rest)
 
     default = ""  # the name of the data that are at hand anywhere
+    things = ""  # what its examples are called, where the loss is counted over something else
 
     def parts(self, data: Any, options: Any, seed: int) -> tuple[Parts, str]:
         """What is to learn from, to choose by and to be scored on, and split.csv, which says so.
@@ -236,7 +237,7 @@ class Examples(Kind):
         with record(loaded.model) as recording:
             loss, count, _ = loaded.model.loss(self.collate([e for e, _ in fit]), None)
             (loss / count).backward()
-        return recording, f"{len(fit)} {self.unit} of up to {fit[-1][1]} steps, side by side"
+        return recording, f"{len(fit)} {self.things or self.unit} of up to {fit[-1][1]} steps, side by side"
 
     def _again(self, loaded: Loaded) -> Parts:
         """The parts of a run's own data.

@@ -1,0 +1,203 @@
+"""Tasks whose answer is a text: tokens, what is measured, what is said."""
+
+import json
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from elman.tasks import _tokens as tokens
+from elman.tasks._decoder import Pairs, Writer
+from elman.tasks._examples import Baseline, Example, Examples
+
+
+class Said(NamedTuple):
+    """A text that was written.
+
+    text: as it is for people.
+    source: (S, ...), what was read, encoded.
+    pieces: the tokens that were written.
+    attention: (T, S), how much of each step that was read went into each token.
+    """
+
+    text: str
+    source: Tensor | None = None
+    pieces: Sequence[str] = ()
+    attention: Tensor | None = None
+
+
+class Vocabulary:
+    """Texts to tokens and back; the last token ends a text.
+
+    A text gets a space before it, so that its first word is the same token as within.
+
+    >>> words = Vocabulary.fit("word", ["a red house", "a blue one"], 0)
+    >>> words.decode(words.encode("one red house").tolist())
+    'one red house'
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.end = tokenizer.get_vocab_size()
+
+    @classmethod
+    def fit(cls, kind: str, texts: Sequence[str], size: int) -> "Vocabulary":
+        """Of these texts."""
+        return cls(tokens.fit(kind, "".join(f" {text}" for text in texts), size))
+
+    def __len__(self) -> int:
+        return self.end + 1
+
+    @property
+    def never(self) -> Tensor:
+        """Tokens that are not to be written: the unknown one."""
+        unknown = self.tokenizer.token_to_id(tokens.UNKNOWN)
+        return torch.tensor([] if unknown is None else [unknown], dtype=torch.long)
+
+    def encode(self, text: str) -> Tensor:
+        """Tokens (T), the end last."""
+        return torch.tensor([*self.tokenizer.encode(f" {text}").ids, self.end])
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of tokens."""
+        text: str = self.tokenizer.decode([i for i in ids if i != self.end])
+        return text.strip()
+
+    def kept(self) -> dict[str, Any]:
+        """For JSON."""
+        found: dict[str, Any] = json.loads(self.tokenizer.to_str())
+        return found
+
+    @classmethod
+    def restored(cls, kept: dict[str, Any]) -> "Vocabulary":
+        """The same of its JSON.
+
+        Raises:
+            ValueError: if it is none.
+        """
+        try:
+            return cls(Tokenizer.from_str(json.dumps(kept)))
+        except Exception as error:  # the library raises nothing more special than Exception
+            raise ValueError(error) from None
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Each token for people."""
+        return [" end" if i == self.end else self.tokenizer.decode([i]) or "?" for i in ids]
+
+
+class Written(Examples):
+    """A task whose answer is a text. A codec has `target`, a `Vocabulary`; `longest`, tokens; `beam`, how wide."""
+
+    unit = "tokens"
+    loss = "nats_per_token"
+    answer: ClassVar[str]  # what is written, as a column
+    scores: ClassVar[tuple[str, ...]]  # of `SCORES`
+
+    @abstractmethod
+    def steps(self, codec: Any, example: Example) -> Tensor:
+        """What the encoder reads of an example, (S, ...)."""
+
+    def writing(self, train: Sequence[Example], options: Any) -> tuple[Vocabulary, int, int]:
+        """What a codec has: the tokens of the texts that are learned from, those of the longest, the beam's width."""
+        texts = [example.target for example in train]
+        vocabulary = Vocabulary.fit(options.tokens, texts, options.vocabulary)
+        return vocabulary, max(len(vocabulary.encode(text)) for text in texts), options.beam
+
+    def asked(self, options: Any) -> dict[str, Any]:
+        """The arguments of a model that the command line has."""
+        names = ("cell", "hidden", "layers", "embed", "dropout", "bptt", "smoothing")
+        return {name: getattr(options, name) for name in names}
+
+    def encode(self, codec: Any, example: Example) -> tuple[tuple[Tensor, Tensor], int]:
+        """As there: what is read, and what is to be written; of both the longer one counts."""
+        source, target = self.steps(codec, example), codec.target.encode(example.target or "")
+        return (source, target), max(len(source), len(target))
+
+    def collate(self, encoded: Sequence[tuple[Tensor, Tensor]]) -> Pairs:
+        """As there."""
+        return Pairs(
+            *_side_by_side([source for source, _ in encoded]), *_side_by_side([target for _, target in encoded])
+        )
+
+    def say(self, model: Writer, codec: Any, batch: Pairs) -> list[Said]:
+        """As there, with the attention at each token."""
+        found = model.write(batch.source, batch.lengths, codec.beam, codec.longest, codec.target.never)
+        ids = [torch.tensor([*row, codec.target.end]) for row in found]
+        _, attention = model(Pairs(batch.source, batch.lengths, *_side_by_side(ids)))
+        return [
+            Said(
+                codec.target.decode(found[b]),
+                batch.source[:S, b],
+                codec.target.pieces(ids[b].tolist()),
+                attention[b, : len(ids[b]), :S],
+            )
+            for b, S in enumerate(batch.lengths.tolist())
+        ]
+
+    def row(self, codec: Any, said: Said) -> dict[str, Any]:
+        """As there."""
+        return {self.answer: said.text}
+
+    def measure(self, codec: Any, said: Sequence[Said], targets: Sequence[str]) -> dict[str, float]:
+        """As there."""
+        return {name: SCORES[name]([one.text for one in said], targets) for name in self.scores}
+
+
+def exact_match(texts: Sequence[str], targets: Sequence[str]) -> float:
+    """The share of texts that are as they should be, to the character.
+
+    >>> exact_match(["one", "two"], ["one", "too"])
+    0.5
+    """
+    return sum(text == target for text, target in zip(texts, targets, strict=True)) / len(targets)
+
+
+def bleu(texts: Sequence[str], targets: Sequence[str]) -> float:
+    """BLEU as sacrebleu counts it where nothing else is said, 0 to 100."""
+    from sacrebleu import corpus_bleu
+
+    return float(corpus_bleu(texts, [targets]).score)
+
+
+def chrf(texts: Sequence[str], targets: Sequence[str]) -> float:
+    """ChrF as sacrebleu counts it where nothing else is said, 0 to 100."""
+    from sacrebleu import corpus_chrf
+
+    return float(corpus_chrf(texts, [targets]).score)
+
+
+SCORES = {"exact_match": exact_match, "bleu": bleu, "chrf": chrf}
+
+
+class Fixed(Baseline):
+    """Always the same text.
+
+    Args:
+        title: for people.
+        text: that.
+    """
+
+    def __init__(self, title: str, text: str) -> None:
+        self.title, self._text = title, text
+
+    def say(self, examples: Sequence[Example]) -> list[Any]:
+        """As there."""
+        return [Said(self._text)] * len(examples)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """As there."""
+        return {self.title: torch.tensor(list(self._text.encode()), dtype=torch.uint8)}
+
+    @classmethod
+    def restored(cls, tensors: dict[str, Tensor]) -> list[Baseline]:
+        """The same of what a run has kept."""
+        return [cls(title, bytes(text.tolist()).decode()) for title, text in tensors.items()]
+
+
+def _side_by_side(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Sequences as (T, B, ...), zeros behind their ends, and their lengths."""
+    return pad_sequence(rows), torch.tensor([len(row) for row in rows])
