@@ -49,6 +49,10 @@ class Vocabulary:
         """Of these texts."""
         return cls(tokens.fit(kind, "".join(f" {text}" for text in texts), size))
 
+    def longest(self, texts: Sequence[str]) -> int:
+        """The most tokens that any of these has."""
+        return max(len(self.encode(text)) for text in texts)
+
     def __len__(self) -> int:
         return self.end + 1
 
@@ -100,12 +104,6 @@ class Written(Examples):
     @abstractmethod
     def steps(self, codec: Any, example: Example) -> Tensor:
         """What the encoder reads of an example, (S, ...)."""
-
-    def writing(self, train: Sequence[Example], options: Any) -> tuple[Vocabulary, int, int]:
-        """What a codec has: the tokens of the texts that are learned from, those of the longest, the beam's width."""
-        texts = [example.target for example in train]
-        vocabulary = Vocabulary.fit(options.tokens, texts, options.vocabulary)
-        return vocabulary, max(len(vocabulary.encode(text)) for text in texts), options.beam
 
     def asked(self, options: Any) -> dict[str, Any]:
         """The arguments of a model that the command line has."""

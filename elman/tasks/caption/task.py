@@ -56,7 +56,9 @@ class Caption(Written):
     def fit(self, train: Sequence[Example], options: CaptionOptions) -> Codec:
         """As there."""
         rows, columns = (options.size, options.size) if options.size else train[0].input.shape
-        return Codec(*self.writing(train, options), rows, columns)
+        texts = [example.target for example in train]
+        target = Vocabulary.fit(options.tokens, texts, options.vocabulary)
+        return Codec(target, target.longest(texts), options.beam, rows, columns)
 
     def restore(self, kept: dict[str, Any]) -> Codec:
         """As there."""
