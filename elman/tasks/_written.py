@@ -158,7 +158,7 @@ def bleu(texts: Sequence[str], targets: Sequence[str]) -> float:
     """BLEU as sacrebleu counts it where nothing else is said, 0 to 100."""
     from sacrebleu import corpus_bleu
 
-    return float(corpus_bleu(texts, [targets]).score)
+    return float(corpus_bleu(texts, [targets], force=True).score)
 
 
 def chrf(texts: Sequence[str], targets: Sequence[str]) -> float:

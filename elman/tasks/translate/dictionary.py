@@ -31,14 +31,14 @@ def fit(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
     f_of = np.concatenate([np.repeat(row, n) for row, n in zip(f, sizes, strict=True)])
     e_of = np.concatenate([np.tile(row, len(source)) for row, source in zip(e, f, strict=True)])
     begins = np.cumsum(sizes) - sizes
-    place = np.concatenate([np.tile(b + np.arange(n), len(s)) for b, n, s in zip(begins, sizes, f, strict=True)])
+    place = np.concatenate([np.tile(b + np.arange(n), len(row)) for b, n, row in zip(begins, sizes, f, strict=True)])
     keys, of = np.unique(f_of * len(others) + e_of, return_inverse=True)
     owner = keys // len(others)
     t: NDArray[np.float64] = np.ones(len(keys))
     for _ in range(ROUNDS):
         share = t[of] / np.bincount(place, t[of])[place]
-        t = np.bincount(of, share)
-        t /= np.bincount(owner, t)[owner]
+        c = np.bincount(of, share)
+        t = c / np.bincount(owner, c)[owner]
     order = np.lexsort((t, owner))
     last = np.flatnonzero(np.append(np.diff(owner[order]), 1))
     best = order[last]
