@@ -12,7 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from elman.tasks import _tokens as tokens
 from elman.tasks._decoder import Pairs, Writer
-from elman.tasks._examples import Baseline, Example, Examples
+from elman.tasks._examples import Example, Examples
+from elman.tasks._written_scores import SCORES, SIGNATURES
 
 
 class Said(NamedTuple):
@@ -99,7 +100,7 @@ class Written(Examples):
     unit = "tokens"
     loss = "nats_per_token"
     answer: ClassVar[str]  # what is written, as a column
-    scores: ClassVar[tuple[str, ...]]  # of `SCORES`
+    scores: ClassVar[tuple[str, ...]]  # names in `SCORES`
 
     @abstractmethod
     def steps(self, codec: Any, example: Example) -> Tensor:
@@ -144,56 +145,23 @@ class Written(Examples):
         """As there."""
         return {name: SCORES[name]([one.text for one in said], targets) for name in self.scores}
 
-
-def exact_match(texts: Sequence[str], targets: Sequence[str]) -> float:
-    """The share of texts that are as they should be, to the character.
-
-    >>> exact_match(["one", "two"], ["one", "too"])
-    0.5
-    """
-    return sum(text == target for text, target in zip(texts, targets, strict=True)) / len(targets)
-
-
-def bleu(texts: Sequence[str], targets: Sequence[str]) -> float:
-    """BLEU as sacrebleu counts it where nothing else is said, 0 to 100."""
-    from sacrebleu import corpus_bleu
-
-    return float(corpus_bleu(texts, [targets], force=True).score)
-
-
-def chrf(texts: Sequence[str], targets: Sequence[str]) -> float:
-    """ChrF as sacrebleu counts it where nothing else is said, 0 to 100."""
-    from sacrebleu import corpus_chrf
-
-    return float(corpus_chrf(texts, [targets]).score)
-
-
-SCORES = {"exact_match": exact_match, "bleu": bleu, "chrf": chrf}
-
-
-class Fixed(Baseline):
-    """Always the same text.
-
-    Args:
-        title: for people.
-        text: that.
-    """
-
-    def __init__(self, title: str, text: str) -> None:
-        self.title, self._text = title, text
-
-    def say(self, examples: Sequence[Example]) -> list[Any]:
+    def signature(self) -> str:
         """As there."""
-        return [Said(self._text)] * len(examples)
+        return ", ".join(SIGNATURES[name]() for name in self.scores if name in SIGNATURES)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """As there."""
-        return {self.title: torch.tensor(list(self._text.encode()), dtype=torch.uint8)}
 
-    @classmethod
-    def restored(cls, tensors: dict[str, Tensor]) -> list[Baseline]:
-        """The same of what a run has kept."""
-        return [cls(title, bytes(text.tolist()).decode()) for title, text in tensors.items()]
+def kept_texts(texts: Sequence[str]) -> Tensor:
+    """Texts as numbers, for what a run keeps.
+
+    >>> restored_texts(kept_texts(["one", "two"]))
+    ['one', 'two']
+    """
+    return torch.tensor(list("\0".join(texts).encode()), dtype=torch.uint8)
+
+
+def restored_texts(kept: Tensor) -> list[str]:
+    """The same again."""
+    return bytes(kept.tolist()).decode().split("\0")
 
 
 def _side_by_side(rows: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -10,17 +10,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from elman.runs import Run
+from elman.tasks import _attention
 from elman.tasks._examples import Baseline, Example
 from elman.tasks._images import picture, scaled
-from elman.tasks._written import Fixed, Vocabulary, Written
+from elman.tasks._written import Said, Vocabulary, Written
 from elman.tasks.caption import data as captions
+from elman.tasks.caption.baselines import Choice, MostFrequent
 from elman.tasks.caption.model import Captioner
 from elman.tasks.caption.options import CaptionOptions
+
+FEW = 100  # different texts, among which can be chosen
 
 
 @dataclass(frozen=True)
 class Codec:
-    """What is written, how long at most, with what beam; the shape that images have; the commonest text."""
+    """What is written, how long at most, with what beam; the shape that images have."""
 
     target: Vocabulary
     longest: int
@@ -76,14 +81,23 @@ class Caption(Written):
         """As there: rows (T, D)."""
         return torch.from_numpy(np.ascontiguousarray(scaled(example.input, codec.rows, codec.columns)))
 
+    def draw(self, run: Run, codec: Codec, said: Sequence[Said], targets: Sequence[str]) -> None:
+        """attention.png: of an image, which token was written in view of which rows."""
+        one = _attention.choose(said)
+        assert one.source is not None
+        _attention.draw(run.path / "attention.png", one, one.source.numpy())
+
     def baselines(self, codec: Codec, train: Sequence[Example], options: CaptionOptions, seed: int) -> list[Baseline]:
-        """The most frequent text."""
-        text, _ = Counter(example.target for example in train).most_common(1)[0]
-        return [Fixed("most frequent text", text)]
+        """The most frequent text; where there are few, a logistic regression that chooses among them."""
+        counts = Counter(example.target for example in train)
+        found: list[Baseline] = [MostFrequent(counts.most_common(1)[0][0])]
+        if 1 < len(counts) <= FEW:
+            found.append(Choice.fit(self.steps, codec, train))
+        return found
 
     def restored(self, codec: Codec, tensors: dict[str, Tensor]) -> list[Baseline]:
         """As there."""
-        return Fixed.restored(tensors)
+        return [MostFrequent.restored(tensors), *Choice.restored(self.steps, codec, tensors)]
 
     def given(self, what: Any, options: CaptionOptions) -> Example:
         """As there: a file; in Python, (rows, columns) from 0 to 1."""

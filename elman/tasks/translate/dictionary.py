@@ -8,22 +8,54 @@ P. F. Brown, S. A. Della Pietra, V. J. Della Pietra and R. L. Mercer, "The mathe
 translation: parameter estimation", Computational Linguistics 19 (1993). Each word then becomes the likeliest one, in
 the order of the words that are read; one that was never seen stays as it is.
 
->>> found = fit([("das haus", "the house"), ("das buch", "the book"), ("ein buch", "a book")])
+>>> found = fitted([("das haus", "the house"), ("das buch", "the book"), ("ein buch", "a book")])
 >>> translated("ein haus", found)
 'a house'
 """
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
+
+from elman.tasks._examples import Baseline, Example
+from elman.tasks._written import Said, kept_texts, restored_texts
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 ROUNDS = 5
 
 
-def fit(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+class Dictionary(Baseline):
+    """Translates word by word.
+
+    Args:
+        found: the translation of each word.
+    """
+
+    title = "word by word (IBM model 1)"
+
+    def __init__(self, found: dict[str, str]) -> None:
+        self._found = found
+
+    def say(self, examples: Sequence[Example]) -> list[Any]:
+        """As there."""
+        return [Said(translated(example.input, self._found)) for example in examples]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """As there."""
+        return {"words": kept_texts(list(self._found)), "translations": kept_texts(list(self._found.values()))}
+
+    @classmethod
+    def restored(cls, tensors: dict[str, Tensor]) -> "Dictionary":
+        """The same of what a run has kept."""
+        words, translations = (restored_texts(tensors[name]) for name in ("words", "translations"))
+        return cls(dict(zip(words, translations, strict=True)))
+
+
+def fitted(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
     """The likeliest translation of every word."""
     sources, targets = (_numbered([_WORD.findall(pair[side]) for pair in pairs]) for side in (0, 1))
     (names, f), (others, e) = sources, targets

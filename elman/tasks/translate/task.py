@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from elman.runs import Run
+from elman.tasks import _attention
 from elman.tasks._examples import Baseline, Example
 from elman.tasks._written import Said, Vocabulary, Written
 from elman.tasks.translate import data as sentences
-from elman.tasks.translate import dictionary
+from elman.tasks.translate.dictionary import Dictionary, fitted
 from elman.tasks.translate.model import Translator
 from elman.tasks.translate.options import TranslateOptions
 
@@ -69,9 +70,15 @@ class Translate(Written):
         """As there: tokens (S,)."""
         return codec.read.encode(example.input)
 
+    def draw(self, run: Run, codec: Codec, said: Sequence[Said], targets: Sequence[str]) -> None:
+        """attention.png: of a sentence, which token was written in view of which."""
+        one = _attention.choose(said)
+        assert one.source is not None
+        _attention.draw(run.path / "attention.png", one, codec.read.pieces(one.source.tolist()))
+
     def baselines(self, codec: Codec, train: Sequence[Example], options: TranslateOptions, seed: int) -> list[Baseline]:
         """A dictionary."""
-        return [Dictionary(dictionary.fit([(example.input, example.target) for example in train]))]
+        return [Dictionary(fitted([(example.input, example.target) for example in train]))]
 
     def restored(self, codec: Codec, tensors: dict[str, Tensor]) -> list[Baseline]:
         """As there."""
@@ -80,34 +87,6 @@ class Translate(Written):
     def given(self, what: Any, options: TranslateOptions) -> Example:
         """As there: a sentence."""
         return Example(str(what))
-
-
-class Dictionary(Baseline):
-    """Translates word by word.
-
-    Args:
-        found: the translation of each word.
-    """
-
-    title = "word by word (IBM model 1)"
-
-    def __init__(self, found: dict[str, str]) -> None:
-        self._found = found
-
-    def say(self, examples: Sequence[Example]) -> list[Any]:
-        """As there."""
-        return [Said(dictionary.translated(example.input, self._found)) for example in examples]
-
-    def tensors(self) -> dict[str, Tensor]:
-        """As there."""
-        text = "\n".join("\t".join(pair) for pair in self._found.items())
-        return {"dictionary": torch.tensor(list(text.encode()), dtype=torch.uint8)}
-
-    @classmethod
-    def restored(cls, tensors: dict[str, Tensor]) -> "Dictionary":
-        """The same of what a run has kept."""
-        lines = bytes(tensors["dictionary"].tolist()).decode().split("\n")
-        return cls(dict(line.split("\t") for line in lines))
 
 
 KIND = Translate()
