@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from elman.files import write_whole
@@ -33,13 +34,13 @@ def draw(path: Path, said: Said, read: Sequence[str] | NDArray[Any]) -> None:
 
     assert said.attention is not None
     T, S = said.attention.shape
-    words = isinstance(read, list)
-    figure = Figure(figsize=(1.9 + 0.36 * T + (0 if words else 3), 1.6 + 0.36 * S), dpi=110, layout="constrained")
-    if words:
+    columns = read.shape[1] if isinstance(read, np.ndarray) else 0
+    figure = Figure(figsize=(2.2 + 0.36 * (T + columns), 1.4 + 0.36 * S), dpi=110, layout="constrained")
+    if not isinstance(read, np.ndarray):
         axes = figure.subplots()
         axes.set_yticks(range(S), [piece.strip() for piece in read], fontsize=9)
     else:
-        image, axes = figure.subplots(1, 2, sharey=True, width_ratios=(S, T))
+        image, axes = figure.subplots(1, 2, sharey=True, width_ratios=(columns, T))
         image.imshow(read, cmap="gray_r", aspect="auto")
         image.set(ylabel="what is read, row by row", xticks=[])
     shown = axes.imshow(said.attention.T.numpy(), cmap="cividis", vmin=0, aspect="auto")

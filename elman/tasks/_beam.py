@@ -22,16 +22,16 @@ def search(step: Step, state: Any, B: int, width: int, end: int, longest: int) -
         B: how many sequences are sought.
         width: of the beam: 1 always takes the likeliest token.
         end: the token that ends a sequence.
-        longest: tokens, the end among them, after which a sequence ends as it is.
+        longest: tokens, the end among them. Where no sequence has ended by then, the likeliest is taken as it is.
 
     Returns:
         Tokens of each, without the end.
 
-    >>> p = torch.tensor([[0.0, 0.6, 0.4], [0.4, 0.3, 0.3], [0.1, 0.1, 0.8]]).log()     # from token 0, 1, 2; 0 ends
+    >>> p = torch.tensor([[0.0, 0.6, 0.4], [0.4, 0.3, 0.3], [0.9, 0.1, 0.0]]).log()     # from token 0, 1, 2; 0 ends
     >>> def step(last, state):
     ...     return p[torch.zeros(len(state[0]), dtype=int) if last is None else last], state
     >>> [search(step, torch.zeros(1, width, 1), 1, width, 0, 3) for width in (1, 2)]
-    [[[1]], [[2, 2, 2]]]
+    [[[1]], [[2]]]
     """
     scores = torch.full((B, width), -torch.inf)
     scores[:, 0] = 0  # the others would be the same once more
@@ -59,7 +59,5 @@ def search(step: Step, state: Any, B: int, width: int, end: int, longest: int) -
         state = tree_map_only(Tensor, lambda s: s.index_select(1, of), state)  # noqa: B023
         last = token.flatten()
     else:
-        for b in range(B):
-            if ended[b] < width:
-                best[b] = max(best[b], (float(scores[b, 0]) / longest, tokens[b, 0].tolist()))
+        best = [best[b] if ended[b] else (0.0, tokens[b, 0].tolist()) for b in range(B)]
     return [found for _, found in best]

@@ -65,7 +65,7 @@ class Decoder(nn.Module):
         memory: M, width of what was read.
         embed: width of the embedding.
         recurrent: over the embedding.
-        dropout: probability, on the embeddings and before the output, in training.
+        dropout: probability, on the embeddings, on what was read and before the output, in training.
     """
 
     def __init__(self, vocabulary: int, memory: int, embed: int, recurrent: Stack, dropout: float) -> None:
@@ -117,8 +117,12 @@ class Writer(nn.Module):
         self.decoder, self.smoothing, self.title = decoder, smoothing, title
 
     @abstractmethod
+    def encode(self, source: Tensor, lengths: Tensor) -> Tensor:
+        """What the encoder makes of a source as in `Pairs`: (S, B, M)."""
+
     def read(self, source: Tensor, lengths: Tensor) -> Memory:
         """What the decoder is to write about."""
+        return Memory(self.decoder.dropout(self.encode(source, lengths)), lengths)
 
     def forward(self, batch: Pairs) -> tuple[Tensor, Tensor]:
         """The logits (N, V) of the N tokens of all targets, each after those that come before it; attention."""
@@ -134,6 +138,7 @@ class Writer(nn.Module):
         smoothing = self.smoothing if self.training else 0.0
         return cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing), len(targets), None
 
+    @torch.no_grad()
     def write(self, source: Tensor, lengths: Tensor, width: int, longest: int, never: Tensor) -> list[list[int]]:
         """What is likeliest to be written of each sequence, by beam search.
 

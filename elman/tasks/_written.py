@@ -34,21 +34,24 @@ class Said(NamedTuple):
 class Vocabulary:
     """Texts to tokens and back; the last token ends a text.
 
-    A text gets a space before it, so that its first word is the same token as within.
+    Args:
+        tokenizer: of `elman.tasks._tokens`.
+        before: what a text gets before it: a space, so that its first word is the same token as within.
 
     >>> words = Vocabulary.fit("word", ["a red house", "a blue one"], 0)
     >>> words.decode(words.encode("one red house").tolist())
     'one red house'
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Tokenizer, before: str) -> None:
+        self.tokenizer, self.before = tokenizer, before
         self.end = tokenizer.get_vocab_size()
 
     @classmethod
     def fit(cls, kind: str, texts: Sequence[str], size: int) -> "Vocabulary":
         """Of these texts."""
-        return cls(tokens.fit(kind, "".join(f" {text}" for text in texts), size))
+        before = "" if kind == "char" else " "
+        return cls(tokens.fit(kind, "".join(before + text for text in texts), size), before)
 
     def longest(self, texts: Sequence[str]) -> int:
         """The most tokens that any of these has."""
@@ -65,17 +68,16 @@ class Vocabulary:
 
     def encode(self, text: str) -> Tensor:
         """Tokens (T), the end last."""
-        return torch.tensor([*self.tokenizer.encode(f" {text}").ids, self.end])
+        return torch.tensor([*self.tokenizer.encode(self.before + text).ids, self.end])
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens."""
         text: str = self.tokenizer.decode([i for i in ids if i != self.end])
-        return text.strip()
+        return text.removeprefix(self.before)
 
     def kept(self) -> dict[str, Any]:
         """For JSON."""
-        found: dict[str, Any] = json.loads(self.tokenizer.to_str())
-        return found
+        return {"tokenizer": json.loads(self.tokenizer.to_str()), "before": self.before}
 
     @classmethod
     def restored(cls, kept: dict[str, Any]) -> "Vocabulary":
@@ -85,7 +87,7 @@ class Vocabulary:
             ValueError: if it is none.
         """
         try:
-            return cls(Tokenizer.from_str(json.dumps(kept)))
+            return cls(Tokenizer.from_str(json.dumps(kept["tokenizer"])), kept["before"])
         except Exception as error:  # the library raises nothing more special than Exception
             raise ValueError(error) from None
 
@@ -118,15 +120,13 @@ class Written(Examples):
 
     def collate(self, encoded: Sequence[tuple[Tensor, Tensor]]) -> Pairs:
         """As there."""
-        return Pairs(
-            *_side_by_side([source for source, _ in encoded]), *_side_by_side([target for _, target in encoded])
-        )
+        return Pairs(*side_by_side([source for source, _ in encoded]), *side_by_side([target for _, target in encoded]))
 
     def say(self, model: Writer, codec: Any, batch: Pairs) -> list[Said]:
         """As there, with the attention at each token."""
         found = model.write(batch.source, batch.lengths, codec.beam, codec.longest, codec.target.never)
         ids = [torch.tensor([*row, codec.target.end]) for row in found]
-        _, attention = model(Pairs(batch.source, batch.lengths, *_side_by_side(ids)))
+        _, attention = model(Pairs(batch.source, batch.lengths, *side_by_side(ids)))
         return [
             Said(
                 codec.target.decode(found[b]),
@@ -164,6 +164,6 @@ def restored_texts(kept: Tensor) -> list[str]:
     return bytes(kept.tolist()).decode().split("\0")
 
 
-def _side_by_side(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
+def side_by_side(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Sequences as (T, B, ...), zeros behind their ends, and their lengths."""
     return pad_sequence(rows), torch.tensor([len(row) for row in rows])

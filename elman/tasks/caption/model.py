@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from elman.tasks._decoder import Decoder, Memory, Writer, stack
+from elman.tasks._decoder import Decoder, Writer, stack
 
 
 class Captioner(Writer):
@@ -21,7 +21,7 @@ class Captioner(Writer):
 
     >>> import torch
     >>> model = Captioner(8, 12, "gru", 16)
-    >>> model.read(torch.rand(8, 2, 8), torch.tensor([8, 8])).rows.shape       # 8 rows of B=2 images, 2 x H wide
+    >>> model.encode(torch.rand(8, 2, 8), torch.tensor([8, 8])).shape        # 8 rows of B=2 images, 2 x H wide
     torch.Size([8, 2, 32])
     """
 
@@ -45,6 +45,7 @@ class Captioner(Writer):
         )
         self.encoder = encoder
 
-    def read(self, source: Tensor, lengths: Tensor) -> Memory:
-        """Images as rows (T, B, D)."""
-        return Memory(self.encoder(source)[0], lengths)
+    def encode(self, source: Tensor, lengths: Tensor) -> Tensor:
+        """As there, of images as rows (T, B, D)."""
+        outputs: Tensor = self.encoder(source)[0]
+        return outputs

@@ -25,7 +25,7 @@ def fit(data: Any, out: str | Path | None = None, **options: Any) -> "Trained":
     >>> import itertools, tempfile
     >>> words = {"eins": "one", "zwei": "two", "drei": "three", "vier": "four"}
     >>> pairs = [(" ".join(k), " ".join(words[w] for w in k)) for k in itertools.permutations(words, 3)]
-    >>> numbers = fit(pairs, tempfile.mkdtemp(), epochs=40, batch=4, hidden=16, embed=16, tokens="word", lr=0.02)
+    >>> numbers = fit(pairs, tempfile.mkdtemp(), epochs=30, batch=4, hidden=16, tokens="word", lr=0.02)
     >>> [row["translation"] for row in numbers.predict(["drei eins vier"])]
     ['three one four']
     """

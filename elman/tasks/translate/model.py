@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from elman.tasks._decoder import Decoder, Memory, Writer, stack
+from elman.tasks._decoder import Decoder, Writer, stack
 
 
 class Translator(Writer):
@@ -22,7 +22,7 @@ class Translator(Writer):
         smoothing: what share of a target's probability goes to all tokens alike, in training.
 
     >>> model = Translator(10, 12, "gru", 16)
-    >>> model.read(torch.tensor([[3, 4], [5, 0]]), torch.tensor([2, 1])).rows.shape    # 2 steps of B=2, 2 x H wide
+    >>> model.encode(torch.tensor([[3, 4], [5, 0]]), torch.tensor([2, 1])).shape    # 2 steps of B=2, 2 x H wide
     torch.Size([2, 2, 32])
     """
 
@@ -46,8 +46,8 @@ class Translator(Writer):
         )
         self.embedding = nn.Parameter(torch.randn(source, embed) * embed**-0.5)
         self.encoder = encoder
-        self.dropout = nn.Dropout(dropout)
 
-    def read(self, source: Tensor, lengths: Tensor) -> Memory:
-        """Tokens (S, B)."""
-        return Memory(self.encoder(self.dropout(embedding(source, self.embedding)), lengths=lengths)[0], lengths)
+    def encode(self, source: Tensor, lengths: Tensor) -> Tensor:
+        """As there, of tokens (S, B)."""
+        outputs: Tensor = self.encoder(self.decoder.dropout(embedding(source, self.embedding)), lengths=lengths)[0]
+        return outputs
