@@ -25,7 +25,18 @@ def digits() -> list[Example]:
 
 
 def arrays(images: NDArray[Any], texts: Sequence[str]) -> list[Example]:
-    """Images (N, rows, columns) with values from 0 to 1, and N texts."""
+    """Images (N, rows, columns) with values from 0 to 1, and N texts.
+
+    Raises:
+        BadInput: if there are not as many of both; for an image that has a NaN.
+    """
+    if images.ndim != 3 or len(images) != len(texts):
+        raise BadInput(
+            f"caption: expected images (N, rows, columns) and N texts, got {images.shape} and {len(texts)} texts"
+        )
+    bad = np.flatnonzero(~np.isfinite(images).all((1, 2)))
+    if len(bad):
+        raise BadInput(f"caption: image {bad[0]}: expected numbers from 0 to 1, got one that is not finite")
     pairs = enumerate(zip(images.astype(np.float32), texts, strict=True))
     return [Example(image, text, name=f"image {i}") for i, (image, text) in pairs]
 
