@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from elman.errors import BadInput
 from elman.runs import Run
 from elman.tasks import _attention
 from elman.tasks._examples import Baseline, Example
@@ -44,6 +45,8 @@ class Translate(Written):
 
     def read(self, data: Any, options: TranslateOptions) -> list[Example]:
         """As there; in Python, pairs of texts."""
+        if not data:
+            raise BadInput("translate: expected DATA, a file of pairs or two files with a language each, got none")
         return sentences.read(data, options) if isinstance(data[0], Path) else sentences.pairs(data)
 
     def fit(self, train: Sequence[Example], options: TranslateOptions) -> Codec:
