@@ -9,9 +9,10 @@ import pytest
 import torch
 from hypothesis import given
 
-from elman.tasks.text import corpus, sample, score, tokens
+from elman.tasks import _tokens as tokens
+from elman.tasks._token_kinds import KINDS
+from elman.tasks.text import corpus, sample, score
 from elman.tasks.text.model import LanguageModel
-from elman.tasks.text.options import KINDS
 from elman.tasks.text.streams import IGNORED, streams
 
 ENGLISH = "Don't stop\tat 42,000 steps — go on.\r\n\n  The naïve gate's open; \u2018so\u2019 is the door! 日本語 " * 3

@@ -128,6 +128,10 @@ class Examples(Kind):
     def draw(self, run: Run, codec: Any, said: Sequence[Any], targets: Sequence[Any]) -> None:
         """Pictures of what was said of the test part, into the run."""
 
+    def signature(self) -> str:
+        """How the scores were counted, in a line, where that has to be told."""
+        return ""
+
     def shown(self, example: Example) -> str:
         """The input of an example in a line."""
         return example.name or str(example.input)
@@ -237,6 +241,8 @@ class Examples(Kind):
         scores = {str(model.title): self.measure(codec, said, targets)}
         for baseline in baselines:
             scores[baseline.title] = self.measure(codec, baseline.say(examples), targets)
+        if self.signature():
+            console.print(self.signature())
         return scores, said
 
     def said(

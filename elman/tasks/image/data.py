@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from elman.errors import BadInput
 from elman.files import read_bytes
 from elman.tasks._examples import Example
+from elman.tasks._images import picture
 from elman.tasks._table import read_table
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 IDX = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-
-Image = NDArray[np.float32]  # (rows, columns), 0 to 1
 
 
 def digits() -> list[Example]:
@@ -51,35 +50,6 @@ def read(paths: Sequence[Path], skip_bad: bool) -> list[Example]:
         f"{paths[0]}: expected a folder of images by label, a CSV file, or two IDX files, got "
         f"{len(paths)} file{'s' * (len(paths) > 1)} of another kind"
     )
-
-
-def picture(path: Path) -> Image:
-    """An image file in grey.
-
-    Raises:
-        BadInput: if it is none.
-    """
-    from PIL import Image as Pillow
-    from PIL import UnidentifiedImageError
-
-    if not path.is_file():
-        raise BadInput(f"{path}: expected an image, found {'a folder' if path.is_dir() else 'nothing of that name'}")
-    try:
-        with Pillow.open(path) as opened:
-            return np.asarray(opened.convert("L"), np.float32) / np.float32(255)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise BadInput(
-            f"{path}: expected an image, got what cannot be read as one: {error}; --skip-bad leaves it out"
-        ) from None
-
-
-def scaled(image: Image, rows: int, columns: int) -> Image:
-    """An image of that size."""
-    from PIL import Image as Pillow
-
-    if image.shape == (rows, columns):
-        return image
-    return np.asarray(Pillow.fromarray(image).resize((columns, rows), Pillow.Resampling.BILINEAR), np.float32)
 
 
 def _folder(folder: Path, skip_bad: bool) -> Iterator[Example]:

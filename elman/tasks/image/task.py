@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from elman.tasks._examples import Baseline, Example
+from elman.tasks._images import picture, scaled
 from elman.tasks._labelled import Feedforward, Labelled, labels_of
 from elman.tasks.image import data as images
 from elman.tasks.image.model import ImageClassifier
@@ -74,7 +75,7 @@ class Image(Labelled):
 
     def encode(self, codec: Codec, example: Example) -> tuple[Any, int]:
         """As there: steps (T, D), and the number of the label."""
-        image = images.scaled(example.input, codec.rows, codec.columns)
+        image = scaled(example.input, codec.rows, codec.columns)
         steps = torch.from_numpy(np.ascontiguousarray(image.T if codec.read == "columns" else image))
         label = codec.labels.index(example.target) if example.target in codec.labels else -1
         return (steps, label), len(steps)
@@ -89,7 +90,7 @@ class Image(Labelled):
 
     def features(self, codec: Codec, examples: Sequence[Example]) -> Any:
         """All pixels at once."""
-        return np.stack([images.scaled(e.input, codec.rows, codec.columns).ravel() for e in examples])
+        return np.stack([scaled(e.input, codec.rows, codec.columns).ravel() for e in examples])
 
     def baselines(self, codec: Codec, train: Sequence[Example], options: ImageOptions, seed: int) -> list[Baseline]:
         """A logistic regression, and a feed-forward network of as many weights."""
@@ -102,7 +103,7 @@ class Image(Labelled):
     def given(self, what: Any, options: ImageOptions) -> Example:
         """As there: a file; in Python, (rows, columns) from 0 to 1."""
         if isinstance(what, str | Path):
-            return Example(images.picture(Path(what)), name=str(what))
+            return Example(picture(Path(what)), name=str(what))
         return Example(np.asarray(what, np.float32), name="image")
 
 

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from elman.errors import BadInput
 from elman.files import read_text
-from elman.tasks.text import tokens
+from elman.tasks import _tokens as tokens
 from elman.tasks.text.score import Text
 
 DEFAULT = "Python's reference manual"

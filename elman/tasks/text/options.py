@@ -8,12 +8,12 @@ import typer
 
 from elman import options as shared
 from elman.options import choice, whole
+from elman.tasks._token_kinds import KINDS
 
 HELP = """Train a language model on a text: 90 % to learn from, the last 10 % to be tested on.
 
 Without --epochs or --minutes it trains for 3 minutes.
 """
-KINDS = {"char": 0, "word": 10_000, "bpe": 1_000}  # and how many tokens each may have; 0: all there are
 MINUTES = 3.0
 TRAINING: dict[str, Any] = {}
 DATA = Annotated[

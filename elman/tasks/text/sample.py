@@ -9,7 +9,7 @@ from tokenizers.decoders import DecodeStream
 from torch import Tensor
 
 from elman.errors import BadInput
-from elman.tasks.text import tokens
+from elman.tasks import _tokens as tokens
 from elman.tasks.text.model import LanguageModel
 
 

@@ -11,7 +11,7 @@ from rich.progress import track
 from tokenizers import Tokenizer
 
 from elman.bptt import Stream
-from elman.tasks.text import tokens
+from elman.tasks import _tokens as tokens
 from elman.tasks.text.model import LanguageModel
 from elman.tasks.text.streams import streams
 

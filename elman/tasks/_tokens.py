@@ -10,7 +10,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 
 from elman.errors import BadInput
 from elman.files import read_bytes
-from elman.tasks.text.options import KINDS
+from elman.tasks._token_kinds import KINDS
 
 UNKNOWN = "<unk>"
 
@@ -27,7 +27,7 @@ def fit(kind: str, text: str, vocabulary: int = 0) -> Tokenizer:
     Args:
         kind: "char", "word" or "bpe" (byte-level).
         text: what it will be trained on; other text may have characters and words that it does not know.
-        vocabulary: how many tokens at most; 0 for the default of the kind in `options.KINDS`.
+        vocabulary: how many tokens at most; 0 for the default of the kind in `KINDS`.
 
     >>> tokenizer = fit("word", "please stay at home, please stay")
     >>> tokenizer.decode(encode(tokenizer, "please stay at home").tolist())

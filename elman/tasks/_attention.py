@@ -1,0 +1,52 @@
+"""A picture of where a decoder looked."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.files import write_whole
+from elman.tasks._written import Said
+
+MOST = 18  # steps to a side, of the text that is shown
+
+
+def choose(said: Sequence[Said]) -> Said:
+    """A text that fits into a picture: the first that is not long, or else the shortest."""
+    sizes = [max(len(one.pieces), len(one.source)) for one in said if one.source is not None]
+    return next(
+        (one for one, size in zip(said, sizes, strict=True) if 5 <= size <= MOST), said[sizes.index(min(sizes))]
+    )
+
+
+def draw(path: Path, said: Said, read: Sequence[str] | NDArray[Any]) -> None:
+    """How much of each step that was read went into each token that was written, as a map.
+
+    Args:
+        path: of the PNG.
+        said: what was written.
+        read: the steps in words; or an image, whose rows they are.
+    """
+    from matplotlib.figure import Figure
+
+    assert said.attention is not None
+    T, S = said.attention.shape
+    columns = read.shape[1] if isinstance(read, np.ndarray) else 0
+    figure = Figure(figsize=(2.2 + 0.36 * (T + columns), 1.4 + 0.36 * S), dpi=110, layout="constrained")
+    if not isinstance(read, np.ndarray):
+        axes = figure.subplots()
+        axes.set_yticks(range(S), [piece.strip() for piece in read], fontsize=9)
+    else:
+        image, axes = figure.subplots(1, 2, sharey=True, width_ratios=(columns, T))
+        image.imshow(read, cmap="gray_r", aspect="auto")
+        image.set(ylabel="what is read, row by row", xticks=[])
+    shown = axes.imshow(said.attention.T.numpy(), cmap="cividis", vmin=0, aspect="auto")
+    axes.set_xticks(range(T), [piece.strip() or "space" for piece in said.pieces], rotation=90, fontsize=9)
+    axes.set(xlabel="what is written")
+    figure.colorbar(shown, label="attention")
+    data = io.BytesIO()
+    figure.savefig(data, format="png")
+    write_whole(path, data.getvalue())

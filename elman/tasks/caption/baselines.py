@@ -1,0 +1,89 @@
+"""What says something of images without a recurrent network."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from elman.tasks._examples import Baseline, Example
+from elman.tasks._written import Said, kept_texts, restored_texts
+
+Pixels = Callable[[Any, Example], Tensor]  # of a codec and an example
+
+
+class MostFrequent(Baseline):
+    """Always the same text.
+
+    Args:
+        text: that.
+    """
+
+    title = "most frequent text"
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def say(self, examples: Sequence[Example]) -> list[Any]:
+        """As there."""
+        return [Said(self._text)] * len(examples)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """As there."""
+        return {"most_frequent": kept_texts([self._text])}
+
+    @classmethod
+    def restored(cls, tensors: dict[str, Tensor]) -> "MostFrequent":
+        """The same of what a run has kept."""
+        return cls(*restored_texts(tensors["most_frequent"]))
+
+
+class Choice(Baseline):
+    """A logistic regression, from all pixels at once to one of the texts of the training.
+
+    Args:
+        pixels: of an example.
+        codec: what these are read with.
+        texts: N of them.
+        W: (D, N).
+        b: (N,).
+    """
+
+    title = "logistic regression to whole texts"
+
+    def __init__(
+        self, pixels: Pixels, codec: Any, texts: Sequence[str], W: NDArray[np.float32], b: NDArray[np.float32]
+    ) -> None:
+        self._pixels, self._codec, self._texts, self._W, self._b = pixels, codec, texts, W, b
+
+    @classmethod
+    def fit(cls, pixels: Pixels, codec: Any, train: Sequence[Example]) -> "Choice":
+        """Of these examples, with two different texts at least."""
+        from sklearn.linear_model import LogisticRegression
+
+        X = np.stack([pixels(codec, example).numpy().ravel() for example in train])
+        found = LogisticRegression(max_iter=1000).fit(X, [example.target for example in train])
+        W, b = found.coef_.T.astype(np.float32), found.intercept_.astype(np.float32)
+        if len(b) == 1:  # of two texts scikit-learn has the second's alone
+            W, b = np.hstack([-W, W]), np.hstack([-b, b])
+        return cls(pixels, codec, found.classes_.tolist(), W, b)
+
+    def say(self, examples: Sequence[Example]) -> list[Any]:
+        """As there."""
+        X = np.stack([self._pixels(self._codec, example).numpy().ravel() for example in examples])
+        return [Said(self._texts[i]) for i in (X @ self._W + self._b).argmax(1)]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """As there."""
+        W, b = torch.from_numpy(self._W), torch.from_numpy(self._b)
+        return {"choice_texts": kept_texts(self._texts), "choice_W": W, "choice_b": b}
+
+    @classmethod
+    def restored(cls, pixels: Pixels, codec: Any, tensors: dict[str, Tensor]) -> "list[Choice]":
+        """The same of what a run has kept; none where it has none."""
+        if "choice_texts" not in tensors:
+            return []
+        W, b = tensors["choice_W"].numpy(), tensors["choice_b"].numpy()
+        return [cls(pixels, codec, restored_texts(tensors["choice_texts"]), W, b)]

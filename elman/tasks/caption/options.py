@@ -1,0 +1,38 @@
+"""What `elman train caption` can be asked, apart from what every training can. Imports nothing heavy."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from elman import options as shared
+from elman.options import whole
+from elman.tasks._written_options import WrittenOptions
+
+HELP = """Train a network that reads an image row by row and writes a text about it, character by character.
+
+DATA is a CSV file with a column "path" of image files and a column "text". Without it: scikit-learn's 1,797 digits,
+spelled out. Without --epochs or --minutes it trains for 1 minute.
+"""
+MINUTES = 1.0
+TRAINING: dict[str, Any] = {"lr": 4e-3}
+DATA = Annotated[
+    list[Path] | None,
+    typer.Argument(help="Images with texts; without it, scikit-learn's digits.", metavar="DATA", show_default=False),
+]
+
+
+@dataclass(frozen=True)
+class CaptionOptions(WrittenOptions):
+    """The options by their names on the command line."""
+
+    hidden: shared.Hidden = 96
+    path: Annotated[str, typer.Option(help="The column of the images' files.", metavar="NAME")] = "path"
+    text: Annotated[str, typer.Option(help="The column of the texts.", metavar="NAME")] = "text"
+    size: Annotated[
+        int, whole("Pixels to a side that images are scaled to.", 0, show_default="as the first image is")
+    ] = 0
+
+
+OPTIONS = CaptionOptions

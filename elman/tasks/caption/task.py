@@ -1,0 +1,109 @@
+"""Images to texts as a task."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from elman.runs import Run
+from elman.tasks import _attention
+from elman.tasks._examples import Baseline, Example
+from elman.tasks._images import picture, scaled
+from elman.tasks._written import Said, Vocabulary, Written
+from elman.tasks.caption import data as captions
+from elman.tasks.caption.baselines import Choice, MostFrequent
+from elman.tasks.caption.model import Captioner
+from elman.tasks.caption.options import CaptionOptions
+
+FEW = 100  # different texts, among which can be chosen
+
+
+@dataclass(frozen=True)
+class Codec:
+    """What is written, how long at most, with what beam; the shape that images have."""
+
+    target: Vocabulary
+    longest: int
+    beam: int
+    rows: int
+    columns: int
+
+    def kept(self) -> dict[str, Any]:
+        """For JSON."""
+        return vars(self) | {"target": self.target.kept()}
+
+
+class Caption(Written):
+    """What is to be written about an image, read row by row."""
+
+    name = "caption"
+    what = "a writer about images"
+    options = CaptionOptions
+    examples = "images"
+    answer = "text"
+    scores = ("exact_match", "chrf")
+    next = "to use it: elman predict"
+    default = "scikit-learn's digits, spelled out"
+
+    def read(self, data: Any, options: CaptionOptions) -> list[Example]:
+        """As there; in Python, images (N, rows, columns) from 0 to 1, and texts."""
+        if data is None:
+            return captions.digits()
+        if isinstance(data, tuple):
+            return captions.arrays(np.asarray(data[0]), list(data[1]))
+        return captions.read(data, options)
+
+    def fit(self, train: Sequence[Example], options: CaptionOptions) -> Codec:
+        """As there."""
+        rows, columns = (options.size, options.size) if options.size else train[0].input.shape
+        texts = [example.target for example in train]
+        target = Vocabulary.fit(options.tokens, texts, options.vocabulary)
+        return Codec(target, target.longest(texts), options.beam, rows, columns)
+
+    def restore(self, kept: dict[str, Any]) -> Codec:
+        """As there."""
+        return Codec(**kept | {"target": Vocabulary.restored(kept["target"])})
+
+    def shape(self, codec: Codec, options: CaptionOptions) -> dict[str, Any]:
+        """As there."""
+        return {"width": codec.columns, "vocabulary": len(codec.target)} | self.asked(options)
+
+    def model(self, **shape: Any) -> Captioner:
+        """As there."""
+        return Captioner(**shape)
+
+    def steps(self, codec: Codec, example: Example) -> Tensor:
+        """As there: rows (T, D)."""
+        return torch.from_numpy(np.ascontiguousarray(scaled(example.input, codec.rows, codec.columns)))
+
+    def draw(self, run: Run, codec: Codec, said: Sequence[Said], targets: Sequence[str]) -> None:
+        """attention.png: of an image, which token was written in view of which rows."""
+        one = _attention.choose(said)
+        assert one.source is not None
+        _attention.draw(run.path / "attention.png", one, one.source.numpy())
+
+    def baselines(self, codec: Codec, train: Sequence[Example], options: CaptionOptions, seed: int) -> list[Baseline]:
+        """The most frequent text; where there are few, a logistic regression that chooses among them."""
+        counts = Counter(example.target for example in train)
+        found: list[Baseline] = [MostFrequent(counts.most_common(1)[0][0])]
+        if 1 < len(counts) <= FEW:
+            found.append(Choice.fit(self.steps, codec, train))
+        return found
+
+    def restored(self, codec: Codec, tensors: dict[str, Tensor]) -> list[Baseline]:
+        """As there."""
+        return [MostFrequent.restored(tensors), *Choice.restored(self.steps, codec, tensors)]
+
+    def given(self, what: Any, options: CaptionOptions) -> Example:
+        """As there: a file; in Python, (rows, columns) from 0 to 1."""
+        if isinstance(what, str | Path):
+            return Example(picture(Path(what)), name=str(what))
+        return Example(np.asarray(what, np.float32), name="image")
+
+
+KIND = Caption()

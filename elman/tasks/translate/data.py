@@ -1,0 +1,55 @@
+"""Sentences with their translations, from wherever they are."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from elman.errors import BadInput
+from elman.files import read_text
+from elman.tasks._examples import Example
+from elman.tasks.translate.options import TranslateOptions
+
+
+def pairs(texts: Sequence[tuple[str, str]]) -> list[Example]:
+    """Sentences and their translations; those of the same sentence are one group."""
+    return [Example(source, target, group=source, name=f"pair {i}") for i, (source, target) in enumerate(texts, 1)]
+
+
+def read(paths: Sequence[Path], options: TranslateOptions) -> list[Example]:
+    """The pairs of a file with tabs, or of two whose lines belong together.
+
+    Raises:
+        BadInput: for files of different lengths, a line without a text, a line without a tab or with several.
+    """
+    if len(paths) > 2:
+        raise BadInput(f"{paths[2]}: expected one file of pairs, or two with a language each, got {len(paths)} files")
+    rows = _parallel(paths, options.encoding) if len(paths) == 2 else _tabbed(paths[0], options.encoding)
+    found, skipped = [], 0
+    for name, *texts in rows:
+        if len(texts) == 2 and all(texts):
+            found.append(Example(texts[0], texts[1], group=texts[0], name=name))
+        elif options.skip_bad:
+            skipped += 1
+        else:
+            came = f"{len(texts)} between tabs" if len(texts) != 2 else f"an empty {'second' if texts[0] else 'first'}"
+            raise BadInput(f"{name}: expected two texts, got {came}; --skip-bad leaves it out")
+    if skipped:
+        print(f"{paths[0]}: left out {skipped} that cannot be used")
+    return found
+
+
+def _parallel(paths: Sequence[Path], encoding: str) -> Iterator[tuple[str, ...]]:
+    """Where each pair is, and its texts."""
+    a, b = (_lines(path, encoding) for path in paths)
+    if len(a) != len(b):
+        raise BadInput(f"{paths[0]}, {paths[1]}: expected as many lines in both, got {len(a):,} and {len(b):,}")
+    return ((f"{paths[0]}: line {i}", *texts) for i, texts in enumerate(zip(a, b, strict=True), 1))
+
+
+def _tabbed(path: Path, encoding: str) -> Iterator[tuple[str, ...]]:
+    lines = enumerate(_lines(path, encoding), 1)
+    return ((f"{path}: line {i}", *(text.strip() for text in line.split("\t"))) for i, line in lines)
+
+
+def _lines(path: Path, encoding: str) -> list[str]:
+    """Those of a file; what else Unicode takes for a line's end stays within it."""
+    return [line.strip() for line in read_text(path, encoding).removesuffix("\n").split("\n")]

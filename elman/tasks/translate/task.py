@@ -1,0 +1,95 @@
+"""Sentences to sentences as a task."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from elman.errors import BadInput
+from elman.runs import Run
+from elman.tasks import _attention
+from elman.tasks._examples import Baseline, Example
+from elman.tasks._written import Said, Vocabulary, Written
+from elman.tasks.translate import data as sentences
+from elman.tasks.translate.dictionary import Dictionary, fitted
+from elman.tasks.translate.model import Translator
+from elman.tasks.translate.options import TranslateOptions
+
+
+@dataclass(frozen=True)
+class Codec:
+    """What is written, how long at most, with what beam; what is read."""
+
+    target: Vocabulary
+    longest: int
+    beam: int
+    read: Vocabulary
+
+    def kept(self) -> dict[str, Any]:
+        """For JSON."""
+        return vars(self) | {"target": self.target.kept(), "read": self.read.kept()}
+
+
+class Translate(Written):
+    """A sentence in another language."""
+
+    name = "translate"
+    what = "a translator"
+    options = TranslateOptions
+    examples = "pairs"
+    answer = "translation"
+    scores = ("bleu", "chrf")
+    next = 'to use it: echo "a sentence" | elman predict'
+
+    def read(self, data: Any, options: TranslateOptions) -> list[Example]:
+        """As there; in Python, pairs of texts."""
+        if not data:
+            raise BadInput("translate: expected DATA, a file of pairs or two files with a language each, got none")
+        return sentences.read(data, options) if isinstance(data[0], Path) else sentences.pairs(data)
+
+    def fit(self, train: Sequence[Example], options: TranslateOptions) -> Codec:
+        """As there; byte pairs are those of both languages together."""
+        sides = [e.input for e in train], [e.target for e in train]
+        texts = [sides[0] + sides[1]] * 2 if options.tokens == "bpe" else sides
+        read, target = (Vocabulary.fit(options.tokens, side, options.vocabulary) for side in texts)
+        return Codec(target, target.longest(sides[1]), options.beam, read)
+
+    def restore(self, kept: dict[str, Any]) -> Codec:
+        """As there."""
+        both = {name: Vocabulary.restored(kept[name]) for name in ("target", "read")}
+        return Codec(**kept | both)
+
+    def shape(self, codec: Codec, options: TranslateOptions) -> dict[str, Any]:
+        """As there."""
+        return {"source": len(codec.read), "vocabulary": len(codec.target)} | self.asked(options)
+
+    def model(self, **shape: Any) -> Translator:
+        """As there."""
+        return Translator(**shape)
+
+    def steps(self, codec: Codec, example: Example) -> Tensor:
+        """As there: tokens (S,)."""
+        return codec.read.encode(example.input)
+
+    def draw(self, run: Run, codec: Codec, said: Sequence[Said], targets: Sequence[str]) -> None:
+        """attention.png: of a sentence, which token was written in view of which."""
+        one = _attention.choose(said)
+        assert one.source is not None
+        _attention.draw(run.path / "attention.png", one, codec.read.pieces(one.source.tolist()))
+
+    def baselines(self, codec: Codec, train: Sequence[Example], options: TranslateOptions, seed: int) -> list[Baseline]:
+        """A dictionary."""
+        return [Dictionary(fitted([(example.input, example.target) for example in train]))]
+
+    def restored(self, codec: Codec, tensors: dict[str, Tensor]) -> list[Baseline]:
+        """As there."""
+        return [Dictionary.restored(tensors)]
+
+    def given(self, what: Any, options: TranslateOptions) -> Example:
+        """As there: a sentence."""
+        return Example(str(what))
+
+
+KIND = Translate()
