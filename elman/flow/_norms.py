@@ -14,8 +14,8 @@ def row_norms(rows: Tensor) -> Tensor:
     found: Tensor = torch.linalg.vector_norm(rows, dim=-1, dtype=dtype)
     of = torch.finfo(dtype)
     least = of.tiny**0.5 / of.eps  # of this, no square that is lost is a part that counts
-    sure = (found > least) & (found < 1 / least)
-    found = found.double()
-    if not sure.all():
-        found[~sure] = torch.linalg.vector_norm(rows[~sure], dim=-1, dtype=torch.float64)
+    found, single = found.double(), found
+    if single.numel() and not (least < float(single.min()) and float(single.max()) < 1 / least):
+        lost = ~((least < single) & (single < 1 / least))  # also what is no number
+        found[lost] = torch.linalg.vector_norm(rows[lost], dim=-1, dtype=torch.float64)
     return found
