@@ -34,7 +34,7 @@ class Recording:
     def __init__(self, model: nn.Module) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"flow.record: model: expected a torch.nn.Module, got {type(model).__name__}")
-        self._layers: dict[nn.Module, str] = {
+        self._layers: dict[Layer, str] = {
             module: name for name, module in model.named_modules() if isinstance(module, Layer)
         }
         self._calls: dict[Label, Call] = {}
@@ -55,10 +55,15 @@ class Recording:
     def calls(self) -> dict[str, Call]:
         """By the names of their first states, in the order in which they were made."""
         if not self._calls:
+            why = (
+                "RTRL has no backward pass through time, use Full, which has the same gradient"
+                if any(layer.bptt.online for layer in self._layers)
+                else "the forward pass must be a call of this model, not in torch.compile nor under RTRL, and the loss "
+                "must need it"
+            )
             raise RuntimeError(
                 "flow.record: expected a backward pass through the model within `with flow.record(model):`, got none; "
-                "the forward pass must be a call of this model, not in torch.compile nor under RTRL, and the loss must "
-                "need it"
+                f"{why}"
             )
         found: dict[str, Call] = {}
         for label in sorted(self._calls, key=lambda label: label.number):

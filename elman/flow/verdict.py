@@ -15,7 +15,7 @@ from elman.layers import Stack
 if TYPE_CHECKING:
     from elman.flow.recording import Recording
 
-Kind = Literal["healthy", "vanishing", "exploding", "saturated", "dead", "non-finite", "clipped"]
+Kind = Literal["healthy", "vanishing", "exploding", "saturated", "dead", "non-finite", "clipped", "short"]
 
 STEPS = 256  # of each sequence from the last one back, that are looked at where nothing else is said
 SEQUENCES = 4
@@ -69,7 +69,8 @@ def verdict(recording: "Recording", clipped: float | None, steps: int | None) ->
     if bad is not None:
         return Verdict((Finding("non-finite", bad.name, str(bad), _against_overflow(recording.calls[bad.cell], bad)),))
     calls = [call for call in recording.calls.values() if sequences_of(call)]
-    findings = [finding for call in calls for finding in _of_call(recording, call, steps)]
+    findings = [finding for call in calls if call.T > 1 for finding in _of_call(recording, call, steps)]
+    findings += _of_single_steps([call for call in calls if call.T == 1])
     if clipped is not None and clipped > RULES:
         text = f"{clipped:.0%} of the updates were clipped: clipping rules the training, and not the learning rate"
         findings.append(Finding("clipped", "", text, ("a smaller learning rate (--lr)", "a larger --clip")))
@@ -89,6 +90,15 @@ def _of_call(recording: "Recording", call: Call, steps: int | None) -> Iterator[
         if len(units) > DEAD * d.shape[-1]:
             text = f"{len(units)} of the {d.shape[-1]} units of {name} are zero at every step of every sequence"
             yield Finding("dead", name, text, ("a smaller learning rate (--lr)", 'nonlinearity="tanh"'))
+
+
+def _of_single_steps(calls: list[Call]) -> Iterator[Finding]:
+    """All of them are one sequence, perhaps; in a call of one step nothing goes through time."""
+    if calls:
+        first, *others = (call.names[0] for call in calls)
+        more = f" and {len(others)} more have" if others else " has"
+        text = f"{first}{more} one step per call, as layer.step has, in which no gradient goes through time"
+        yield Finding("short", first, text, ("one call with the whole sequence",))
 
 
 def _through_time(call: Call, found: Jacobians) -> Finding:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 import elman
 from elman import flow
-from elman.bptt import RTRL, Checkpointed, Full, Mode, Truncated
+from elman.bptt import RTRL, Checkpointed, Mode, Truncated
 from elman.through_time import EXECUTORS
 from tests.tolerances import close
 
@@ -106,39 +106,6 @@ def test_the_optimizer_may_go_on(executor: str) -> None:
 
 
 @every_executor
-@pytest.mark.parametrize("mode", [Full(), Checkpointed(3)], ids=str)
-@pytest.mark.parametrize("part", ["states", "named", "all"])
-def test_a_loss_on_a_trajectory(part: str, mode: Mode, executor: str) -> None:
-    torch.manual_seed(0)
-    layer = elman.LSTM(D, H, num_layers=2, bidirectional=True, executor=executor, bptt=mode).double()
-    found = layer.trajectory(torch.randn(T, B, D).double(), lengths=[4, 7, 1])
-    losses = {"states": found.states, "named": tuple(found.named.values())}
-    losses["all"] = (*losses["states"], *losses["named"], found.outputs)
-    with flow.record(layer) as recording:
-        sum((value.sin().sum() for value in losses[part]), torch.zeros(())).backward()
-    assert set(recording.state_gradients) == {
-        f"{letter}_l{k}{back}" for letter in "hc" for k in "01" for back in ("", "_reverse")
-    }
-    for key in recording.calls:
-        for name, value in recording.credit(key, weights=True).weights.items():
-            gradient = layer.get_parameter(name).grad
-            assert gradient is not None
-            close(value.sum((0, 1)), gradient, "gradients")
-
-
-@every_executor
-def test_a_loss_on_a_trajectory_is_one_on_the_outputs(executor: str) -> None:
-    torch.manual_seed(0)
-    layer, x = elman.GRU(D, H, num_layers=2, executor=executor).double(), torch.randn(T, B, D).double()
-    with flow.record(layer) as expected:
-        layer(x)[0].sin().sum().backward()
-    with flow.record(layer) as found:
-        layer.trajectory(x).states[:, 1].sin().sum().backward()
-    for name, norms in expected.state_gradients.items():
-        close(found.state_gradients[name], norms, "gradients")
-
-
-@every_executor
 def test_dropout_is_what_it_was(executor: str) -> None:
     torch.manual_seed(0)
     layer = elman.GRU(D, H, executor=executor, zoneout=0.5).double()
@@ -187,7 +154,7 @@ def test_what_cannot_be_recorded() -> None:
     layer.bptt = RTRL()
     with flow.record(layer) as found:
         layer(torch.randn(T, B, D))[0].sum().backward()
-    with pytest.raises(RuntimeError, match=r"expected a backward pass"):
+    with pytest.raises(RuntimeError, match=r"got none; RTRL has no backward pass through time, use Full, which h"):
         found.state_gradients  # noqa: B018
     layer = elman.GRU(2, 3)
     with flow.record(layer) as found:
@@ -235,48 +202,6 @@ def test_two_passes_in_one_recording(executor: str) -> None:
         gradient = layer.get_parameter(name).grad
         assert gradient is not None
         close(value.sum((0, 1)), gradient, "gradients")
-
-
-@every_executor
-def test_a_gradient_of_a_gradient(executor: str) -> None:
-    layer = elman.GRU(D, H, executor=executor, zoneout=0.5).double()
-    x = torch.randn(T, B, D).double().requires_grad_()
-    loss = layer(x)[0].sin().sum()
-    names = [name for name, _ in layer.named_parameters()]
-    with flow.record(layer) as found:
-        gradients = torch.autograd.grad(loss, [x, *layer.parameters()], create_graph=True)
-    for name, value in zip(names, gradients[1:], strict=True):
-        close(found.credit(weights=True).weights[name].sum((0, 1)), value.detach(), "gradients")
-    with flow.record(layer) as found:
-        (loss + gradients[0].square().sum()).backward()
-    assert found.state_gradients["h_l0"].shape == (T, B)
-    assert found.verdict().kinds
-    with pytest.raises(RuntimeError, match=r"^flow: weight_gradients and credit: expected no pass after one with c"):
-        found.weight_gradients  # noqa: B018
-
-
-@every_executor
-@pytest.mark.parametrize("asked_in", [True, False])  # autocast
-@pytest.mark.parametrize("mode", [Truncated(1), Full()], ids=str)
-def test_steps_in_the_precision_that_they_had(mode: Mode, asked_in: bool, executor: str) -> None:
-    layer = elman.RNN(D, H, executor=executor, bptt=mode)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        outputs, _ = layer(torch.randn(T, B, D))
-    with flow.record(layer) as found:
-        outputs.float().square().sum().backward()
-    (call,) = found.calls.values()
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=asked_in):
-        terms = [
-            replay.of_parameters(t, [d[t] for d in replay.d_states], replay.own_d_outputs(t))
-            for replay, t, _ in call.steps()
-        ]
-    for name, parameter in layer.named_parameters():
-        total, gradient = torch.stack([of_step[name.removesuffix("_l0")] for of_step in terms]).sum(0), parameter.grad
-        assert gradient is not None
-        if mode == Full() and executor == "loop":  # where torch adds up the steps in half precision
-            assert (total - gradient).abs().max() / gradient.abs().max() <= torch.finfo(torch.bfloat16).eps
-        else:
-            close(total, gradient, "gradients")
 
 
 @every_executor
