@@ -98,7 +98,6 @@ class Replay:
             t: the step.
             after: how many sequences go on behind the last one.
         """
-        self._check_first_order()
         found = [torch.zeros_like(d[t]) for d in self.d_states]
         for d_output, i in zip(self.d_outputs, self.shown, strict=True):
             if d_output is not None and i is not None:
@@ -165,13 +164,6 @@ class Replay:
                 "changed in place since; ask before, or record a copy"
             )
 
-    def _check_first_order(self) -> None:
-        if self.seen.later:
-            raise RuntimeError(
-                "flow: weight_gradients and credit: expected no pass after one with create_graph=True, got one: a "
-                "gradient of a gradient comes to the weights by more ways than through the states"
-            )
-
     @contextmanager
     def _given(self, t: int, times: int) -> Iterator[None]:
         drawn = self._draws[t]
@@ -220,7 +212,6 @@ class Replay:
         self, t: int, d_states: Sequence[Tensor], d_outputs: Sequence[Tensor | None] = ()
     ) -> dict[str, Tensor]:
         """What step t alone makes of the gradients of its parameters, of those (rows, H) of what it makes."""
-        self._check_first_order()
         own = self.seen.ran.parameters
         named = {name: self.parameters[name].detach().requires_grad_() for name in own if own[name].requires_grad}
         with torch.enable_grad():

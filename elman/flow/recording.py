@@ -1,6 +1,6 @@
 """What a backward pass does to the gradient on its way back through time."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import count
@@ -104,6 +104,7 @@ class Recording:
         Worked out step by step when it is first asked for: as long as a backward pass of the loop executor.
         """
         found: dict[str, Tensor] = {}
+        _check_first_order("weight_gradients", self.calls.values())
         for call in self.calls.values():
             for name, norms in call.of_weights.items():
                 found[name] = norms
@@ -135,6 +136,7 @@ class Recording:
             if other.label.layout is call.label.layout and other.label.depth > call.label.depth
         ]
         over.sort(key=lambda other: -other.label.depth)
+        _check_first_order("credit", [*over, call])
         return credit([*over, call], name, steps, weights)
 
     def jacobians(self, name: str | None = None, sequences: int = 4, steps: int | None = None) -> Jacobians:
@@ -198,6 +200,14 @@ class Recording:
     def first_non_finite(self) -> NonFinite | None:
         """Where the first value stands that is infinite or no number, if there is one."""
         return first_non_finite(list(self.calls.values()))
+
+
+def _check_first_order(of: str, calls: Iterable[Call]) -> None:
+    if any(replay.seen.later for call in calls for replay in call.replays):
+        raise RuntimeError(
+            f"flow.{of}: expected no pass after one with create_graph=True, got one: a gradient of a gradient comes to "
+            "the weights by more ways than through the states"
+        )
 
 
 @contextmanager
