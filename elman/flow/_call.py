@@ -154,6 +154,7 @@ def _added(one: Seen, other: Seen) -> Seen:
         d_outputs=tuple(map(_sum, one.d_outputs, other.d_outputs)),
         d_finals=tuple(map(_sum, one.d_finals, other.d_finals)),
         d_states=tuple(a + b for a, b in zip(one.d_states, other.d_states, strict=True)),
+        later=one.later or other.later,
     )
 
 
