@@ -91,22 +91,6 @@ class Replay:
         """The gradients of the outputs of a step, of those that are no state: the others have arrived there."""
         return [None if d is None or i is not None else d[t] for d, i in zip(self.d_outputs, self.shown, strict=True)]
 
-    def direct(self, t: int, after: int = 0) -> Row:
-        """What the loss sends to each state after step t, and not by later steps.
-
-        Args:
-            t: the step.
-            after: how many sequences go on behind the last one.
-        """
-        found = [torch.zeros_like(d[t]) for d in self.d_states]
-        for d_output, i in zip(self.d_outputs, self.shown, strict=True):
-            if d_output is not None and i is not None:
-                found[i] += d_output[t]
-        for total, d in zip(found, self.d_finals(t, after), strict=True):
-            if d is not None:
-                total += d
-        return tuple(found)
-
     @cached_property
     def before(self) -> list[Row]:
         """The states before every step."""
@@ -125,11 +109,6 @@ class Replay:
     def shown(self) -> tuple[int | None, ...]:
         """Of each output, which state it is; None for a value of its own."""
         return self.made(0).shown
-
-    @property
-    def output_is_state(self) -> bool:
-        """Whether the output is the first state, and not a value of its own."""
-        return self.shown == (0,)
 
     @cached_property
     def _run(self) -> list[tuple[Row, Step]]:

@@ -58,8 +58,9 @@ def arriving(
                     # Where windows overlap, one of them takes what is sent to a row, as it did in the recorded pass.
                     of_outputs = [_taken(d_outputs[:, rows], sent[0])]
                 of_finals = [_where(here, d) for d in replay.d_finals(t, after)]
-                if replay.output_is_state:
-                    of_finals[0], of_outputs = _sum(of_finals[0], of_outputs[0]), []
+                for k, i in enumerate(replay.shown[: len(of_outputs)]):
+                    if i is not None:
+                        of_finals[i], of_outputs[k] = _sum(of_finals[i], of_outputs[k]), None
                 V = _more(V, replay, t, len(steps))
                 V = tuple(v if d is None else v + d for v, d in zip(V, of_finals, strict=True))
                 columns = _any([*V, *of_outputs])
@@ -68,7 +69,9 @@ def arriving(
                     arrived = Arrived(replay, t, step, columns, tuple(v[columns] for v in V), own)
                     yield arrived
                     found = replay.back(t, arrived.d_states, own, of_x=d_x is not None)
-                    V = tuple(torch.zeros_like(v).index_copy(0, columns, d) for v, d in zip(V, found, strict=False))
+                    V = tuple(
+                        torch.zeros_like(v).index_copy(0, columns, d.to(v)) for v, d in zip(V, found, strict=False)
+                    )
                     if d_x is not None:
                         d_x[columns.unsqueeze(1), call.places[rows]] += found[-1]
             after = len(replay.x[0])

@@ -44,6 +44,7 @@ def test_a_loss_on_a_trajectory_is_one_on_the_outputs(executor: str) -> None:
         layer.trajectory(x).states[:, 1].sin().sum().backward()
     for name, norms in expected.state_gradients.items():
         close(found.state_gradients[name], norms, "gradients")
+    close(found.credit("h_l1").norms, expected.credit("h_l1").norms, "gradients")
 
 
 @every_executor
@@ -77,8 +78,11 @@ def test_a_gradient_of_a_gradient(executor: str) -> None:
         gradients = torch.autograd.grad(loss, [x, *layer.parameters()], create_graph=True)
     for name, value in zip(names, gradients[1:], strict=True):
         close(found.credit(weights=True).weights[name].sum((0, 1)), value.detach(), "gradients")
-    with flow.record(layer) as found:
-        torch.autograd.grad(loss + gradients[0].square().sum(), layer.all_weights[0])
+    with flow.record(layer) as both:
+        torch.autograd.grad(layer(x)[0].sum(), layer.all_weights[0])  # another call
+        torch.autograd.grad(loss, x, create_graph=True)
+        with flow.record(layer) as found:
+            torch.autograd.grad(loss + gradients[0].square().sum(), layer.all_weights[0])
     assert found.state_gradients["h_l0"].shape == (T, B)
     assert found.verdict().kinds
     with pytest.raises(
@@ -87,6 +91,9 @@ def test_a_gradient_of_a_gradient(executor: str) -> None:
         found.weight_gradients  # noqa: B018
     with pytest.raises(RuntimeError, match=r"^flow.credit: expected no pass after one with create_graph=True, got one"):
         found.credit()
+    with pytest.raises(RuntimeError, match=r"^flow.credit: expected no pass after one with create_graph=True, got one"):
+        both.credit("h_l0")
+    assert both.credit("h_l0#2").norms.isfinite().all()
 
 
 @every_executor
@@ -104,6 +111,7 @@ def test_steps_in_the_precision_that_they_had(mode: Mode, asked_in: bool, execut
             replay.of_parameters(t, [d[t] for d in replay.d_states], replay.own_d_outputs(t))
             for replay, t, _ in call.steps()
         ]
+        assert found.credit().norms.isfinite().all()
     for name, parameter in layer.named_parameters():
         total, gradient = torch.stack([of_step[name.removesuffix("_l0")] for of_step in terms]).sum(0), parameter.grad
         assert gradient is not None
