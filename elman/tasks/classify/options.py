@@ -13,9 +13,9 @@ from elman.tasks._example_options import ExampleOptions
 HELP = """Train a network that reads a text and says what kind of text it is.
 
 DATA is a table (CSV, TSV, JSON lines, Parquet) with a column of texts and a column of labels; or a file of lines for
-each label: reviews.pos and reviews.neg, or pos.txt and neg.txt. Without --epochs or --minutes it trains for 5 minutes.
+each label: reviews.pos and reviews.neg, or pos.txt and neg.txt. Without --epochs or --minutes it trains for 8 epochs.
 """
-MINUTES = 5.0
+EPOCHS = 8.0
 TRAINING: dict[str, Any] = {"lr": 2e-3}
 DATA = Annotated[
     list[Path] | None, typer.Argument(help="A table, or a file for each label.", metavar="DATA", show_default=False)
@@ -29,10 +29,11 @@ class ClassifyOptions(ExampleOptions):
     text: Annotated[str, typer.Option(help="The column of the texts.", metavar="COLUMN")] = "text"
     label: Annotated[str, typer.Option(help="The column of the labels.", metavar="COLUMN")] = "label"
     encoding: shared.Encoding = "utf-8"
-    embed: Annotated[int, whole("Width of the embedding of words.", 1)] = 128
+    hidden: shared.Hidden = 64
+    embed: Annotated[int, whole("Width of the embedding of words.", 1)] = 64
     dropout: shared.Dropout = 0.5
     pieces: Annotated[int, whole("How many embeddings the pieces of words share.", 1)] = 20_000
-    word_dropout: Annotated[float, real("Share of the words that are hidden in training.", 0, 1)] = 0.3
+    word_dropout: Annotated[float, real("Share of the words that are hidden in training.", 0, 1)] = 0.4
     smoothing: Annotated[
         float, real("Label smoothing: the share of what is right that all labels share in, in training.", 0, 1)
     ] = 0.2
