@@ -10,7 +10,7 @@ from elman import options as shared
 Part = Annotated[
     list[str] | None,
     typer.Option(
-        help="Files of their own for this part, in the place of a tenth of DATA.", metavar="FILE", show_default=False
+        help="Files of their own for this part, in the place of a share of DATA.", metavar="FILE", show_default=False
     ),
 ]
 
