@@ -59,7 +59,7 @@ def test_sentences_are_translated(elman: Command, trained: Path, monkeypatch: py
     rows = elman("predict", trained, "ein hund", "rot sieht ein", "--format", "jsonl").out
     assert [json.loads(line)["translation"] for line in rows.splitlines()] == ["a dog", "red sees a"]
     monkeypatch.setattr("sys.stdin", io.StringIO("hund groß\nkatze hund\n"))
-    lines = elman("predict", trained).out.splitlines()
+    lines = elman("predict", trained, "--format", "csv").out.splitlines()
     assert lines[:2] == ["input,translation", "hund groß,dog big"]
     assert len(lines) == 3
     assert "<unk>" not in lines[2]
