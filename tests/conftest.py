@@ -23,9 +23,11 @@ hypothesis.settings.load_profile("elman")
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 torch.set_num_threads(1)
 
-# Pages and pictures ask no executor: what runs the tests a second time, with the loop alone, needs them once.
-LOOKS = [
+# These ask no executor: what runs the tests a second time, with the loop alone, needs them once.
+ONCE = [
     "tasks",
+    "test_weights.py",
+    *(f"bptt/test_stream{of}.py" for of in ("", "_processes", "_resumed", "_sequences", "_state")),
     "browser",
     "test_draw.py",
     "test_draw_command.py",
@@ -35,7 +37,7 @@ LOOKS = [
     "test_ngram.py",
     "test_textbook.py",
 ]
-collect_ignore = LOOKS if os.environ.get("ELMAN_NATIVE") == "0" else []
+collect_ignore = ONCE if os.environ.get("ELMAN_NATIVE") == "0" else []
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
