@@ -153,14 +153,15 @@ def _added(one: Seen, other: Seen) -> Seen:
     """What two backward passes send through the same steps."""
     return replace(
         one,
-        d_outputs=tuple(map(_sum, one.d_outputs, other.d_outputs)),
-        d_finals=tuple(map(_sum, one.d_finals, other.d_finals)),
+        d_outputs=tuple(map(summed, one.d_outputs, other.d_outputs)),
+        d_finals=tuple(map(summed, one.d_finals, other.d_finals)),
         d_states=tuple(a + b for a, b in zip(one.d_states, other.d_states, strict=True)),
         later=one.later or other.later,
     )
 
 
-def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+def summed(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """The sum of gradients, of which None is zero."""
     return b if a is None else a if b is None else a.detach() + b.detach()
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from elman.flow._call import Call
+from elman.flow._call import Call, summed
 from elman.flow._replay import Replay, Row
 
 
@@ -51,16 +51,8 @@ def arriving(
                 step = replay.seen.ran.begin + t
                 rows = call.rows(step)
                 here = (call.steps_of_input[rows] == steps.unsqueeze(1)).unsqueeze(-1)
-                sent = [None if d is None else d[t] for d in replay.d_outputs]
-                if d_outputs is None:
-                    of_outputs = [_where(here, d) for d in sent]
-                else:
-                    # Where windows overlap, one of them takes what is sent to a row, as it did in the recorded pass.
-                    of_outputs = [_taken(d_outputs[:, rows], sent[0])]
-                of_finals = [_where(here, d) for d in replay.d_finals(t, after)]
-                for k, i in enumerate(replay.shown[: len(of_outputs)]):
-                    if i is not None:
-                        of_finals[i], of_outputs[k] = _sum(of_finals[i], of_outputs[k]), None
+                above = None if d_outputs is None else d_outputs[:, rows]
+                of_finals, of_outputs = _from_without(replay, t, after, here, above)
                 V = _more(V, replay, t, len(steps))
                 V = tuple(v if d is None else v + d for v, d in zip(V, of_finals, strict=True))
                 columns = _any([*V, *of_outputs])
@@ -75,6 +67,20 @@ def arriving(
                     if d_x is not None:
                         d_x[columns.unsqueeze(1), call.places[rows]] += found[-1]
             after = len(replay.x[0])
+
+
+def _from_without(
+    replay: Replay, t: int, after: int, here: Tensor, above: Tensor | None
+) -> tuple[list[Tensor | None], list[Tensor | None]]:
+    """What comes to the states after step t, and to its outputs that are no state, by no later step."""
+    sent = [None if d is None else d[t] for d in replay.d_outputs]
+    # Where windows overlap, one of them takes what is sent to a row, as it did in the recorded pass.
+    of_outputs: list[Tensor | None] = [_taken(above, sent[0])] if above is not None else [_where(here, d) for d in sent]
+    of_finals = [_where(here, d) for d in replay.d_finals(t, after)]
+    for k, i in enumerate(replay.shown[: len(of_outputs)]):
+        if i is not None:
+            of_finals[i], of_outputs[k] = summed(of_finals[i], of_outputs[k]), None
+    return of_finals, of_outputs
 
 
 def handed_down(upper: Sequence[Call], steps: Tensor, d_outputs: list[Tensor | None], lower: Call) -> Tensor:
@@ -145,7 +151,3 @@ def _where(here: Tensor, d: Tensor | None) -> Tensor | None:
 def _taken(given: Tensor, sent: Tensor | None) -> Tensor:
     """Gradients (n, rows, W) of the rows to which something was sent."""
     return torch.zeros_like(given) if sent is None else given * sent.ne(0).any(-1, keepdim=True)
-
-
-def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    return b if a is None else a if b is None else a + b

@@ -7,8 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding, linear
 
-from elman import cells
-from elman.bptt import Full, Truncated
 from elman.layers import Stack
 from elman.tasks._beam import search
 
@@ -37,14 +35,6 @@ class Pairs(NamedTuple):
     lengths: Tensor
     targets: Tensor
     target_lengths: Tensor
-
-
-def stack(input: int, hidden: int, layers: int, cell: str, dropout: float, bptt: int, bidirectional: bool) -> Stack:
-    """Recurrent layers by the names that the command line has for them."""
-    mode = Truncated(bptt) if bptt else Full()
-    between = dropout if layers > 1 else 0.0
-    kind = cells.by_name(cell)
-    return Stack(input, hidden, layers, dropout=between, bidirectional=bidirectional, bptt=mode, cell_type=kind)
 
 
 class Decoder(nn.Module):

@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from elman.tasks._decoder import Decoder, Writer, stack
+from elman.tasks._decoder import Decoder, Writer
+from elman.tasks._layers import stack, title
 
 
 class Captioner(Writer):
@@ -38,11 +39,9 @@ class Captioner(Writer):
         smoothing: float = 0.0,
     ) -> None:
         encoder = stack(width, hidden, layers, cell, dropout, bptt, bidirectional=True)
-        recurrent = stack(embed, hidden, layers, cell, dropout, bptt, bidirectional=False)
+        recurrent = stack(embed, hidden, layers, cell, dropout, bptt)
         decoder = Decoder(vocabulary, encoder.output_size, embed, recurrent, dropout)
-        super().__init__(
-            decoder, smoothing, f"{cell.upper()} {f'{layers} x ' if layers > 1 else ''}{hidden}, attention"
-        )
+        super().__init__(decoder, smoothing, f"{title(cell, layers, hidden)}, attention")
         self.encoder = encoder
 
     def encode(self, source: Tensor, lengths: Tensor) -> Tensor:

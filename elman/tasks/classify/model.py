@@ -6,9 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, dropout
 
-from elman import cells
-from elman.bptt import Full, Truncated
-from elman.layers import Stack
+from elman.tasks._layers import stack, title
 from elman.tasks._words import UNKNOWN
 
 
@@ -71,13 +69,10 @@ class TextClassifier(nn.Module):
         self.words, self.pieces = nn.Embedding(vocabulary + 1, embed), nn.EmbeddingBag(pieces, embed)
         for table in (self.words, self.pieces):
             nn.init.normal_(table.weight, std=0.1)
-        between = dropout if layers > 1 else 0.0
-        mode = Truncated(bptt) if bptt else Full()
-        kind = cells.by_name(cell)
-        self.recurrent = Stack(embed, hidden, layers, dropout=between, bidirectional=True, bptt=mode, cell_type=kind)
+        self.recurrent = stack(embed, hidden, layers, cell, dropout, bptt, bidirectional=True)
         self.dropout, self.word_dropout, self.smoothing = dropout, word_dropout, smoothing
         self.output = nn.Linear(2 * self.recurrent.output_size, labels)
-        self.title = f"{cell.upper()} {f'{layers} x ' if layers > 1 else ''}2 x {hidden}"
+        self.title = title(cell, layers, hidden, bidirectional=True)
 
     def forward(self, batch: Texts) -> Tensor:
         """Logits of every label for every text, (B, K)."""

@@ -6,9 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from elman import cells
-from elman.bptt import Full, Truncated
-from elman.layers import Stack
+from elman.tasks._layers import stack, title
 
 QUANTILES = (0.1, 0.5, 0.9)
 
@@ -65,15 +63,13 @@ class Forecaster(nn.Module):
         bptt: int = 0,
     ) -> None:
         super().__init__()
-        between = dropout if layers > 1 else 0.0
-        mode = Truncated(bptt) if bptt else Full()
-        self.recurrent = Stack(inputs, hidden, layers, dropout=between, bptt=mode, cell_type=cells.by_name(cell))
+        self.recurrent = stack(inputs, hidden, layers, cell, dropout, bptt)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(self.recurrent.output_size, len(QUANTILES))
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
         self.horizon = horizon
-        self.title = f"{cell.upper()} {f'{layers} x ' if layers > 1 else ''}{hidden}"
+        self.title = title(cell, layers, hidden)
 
     def forward(self, steps: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Steps (T, B, D), the last of them the horizon, to quantiles (B, F, 3), the lowest first."""

@@ -5,9 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from elman import cells
-from elman.bptt import Full, Truncated
-from elman.layers import Stack
+from elman.tasks._layers import stack, title
 
 
 class ImageClassifier(nn.Module):
@@ -39,13 +37,10 @@ class ImageClassifier(nn.Module):
         bptt: int = 0,
     ) -> None:
         super().__init__()
-        between = dropout if layers > 1 else 0.0
-        mode = Truncated(bptt) if bptt else Full()
-        kind = cells.by_name(cell)
-        self.recurrent = Stack(height, hidden, layers, dropout=between, bidirectional=True, bptt=mode, cell_type=kind)
+        self.recurrent = stack(height, hidden, layers, cell, dropout, bptt, bidirectional=True)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(self.recurrent.output_size, labels)
-        self.title = f"{cell.upper()} {f'{layers} x ' if layers > 1 else ''}2 x {hidden}"
+        self.title = title(cell, layers, hidden, bidirectional=True)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images as columns (T, B, D), to logits (B, K)."""

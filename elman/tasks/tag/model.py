@@ -6,9 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, dropout
 
-from elman import cells
-from elman.bptt import Full, Truncated
-from elman.layers import Stack
+from elman.tasks._layers import stack, title
 from elman.tasks._words import UNKNOWN
 
 NO_LABEL = -1  # behind the end of a sentence; of a label that was not there to be learnt
@@ -72,14 +70,12 @@ class Tagger(nn.Module):
         self.words, self.characters = nn.Embedding(vocabulary + 1, embed), nn.Embedding(alphabet + 1, characters)
         for table in (self.words, self.characters):
             nn.init.normal_(table.weight, std=0.1)
-        kind, mode = cells.by_name(cell), Truncated(bptt) if bptt else Full()
-        self.speller = Stack(characters, characters, bidirectional=True, cell_type=kind)
-        between = dropout if layers > 1 else 0.0
+        self.speller = stack(characters, characters, 1, cell, dropout, bidirectional=True)
         width = embed + self.speller.output_size
-        self.recurrent = Stack(width, hidden, layers, dropout=between, bidirectional=True, bptt=mode, cell_type=kind)
+        self.recurrent = stack(width, hidden, layers, cell, dropout, bptt, bidirectional=True)
         self.output = nn.Linear(self.recurrent.output_size, labels)
         self.dropout, self.word_dropout = dropout, word_dropout
-        self.title = f"{cell.upper()} {f'{layers} x ' if layers > 1 else ''}2 x {hidden}"
+        self.title = title(cell, layers, hidden, bidirectional=True)
 
     def forward(self, batch: Sentences) -> Tensor:
         """Logits of every label for every word, (T, B, K)."""

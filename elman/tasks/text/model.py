@@ -5,9 +5,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from elman import cells
 from elman.bptt import Chunk
-from elman.layers import Stack
+from elman.tasks._layers import stack, title
 from elman.tasks.text.streams import IGNORED
 
 
@@ -39,11 +38,10 @@ class LanguageModel(nn.Module):
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, embed)
-        between = dropout if layers > 1 else 0.0
-        self.recurrent = Stack(embed, hidden, layers, dropout=between, cell_type=cells.by_name(cell))
+        self.recurrent = stack(embed, hidden, layers, cell, dropout)
         self.output = nn.Linear(self.recurrent.output_size, vocabulary)
         self.dropout = nn.Dropout(dropout)
-        self.title = f"{cell.upper()} {f'{layers} x ' if layers > 1 else ''}{hidden}"
+        self.title = title(cell, layers, hidden)
 
     def forward(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Token ids (T, B) and the state so far, to the logits of what follows each (T, B, V) and the state after."""

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from elman.tasks._decoder import Decoder, Writer, stack
+from elman.tasks._decoder import Decoder, Writer
+from elman.tasks._layers import stack, title
 
 
 class Translator(Writer):
@@ -39,11 +40,9 @@ class Translator(Writer):
         smoothing: float = 0.0,
     ) -> None:
         encoder = stack(embed, hidden, layers, cell, dropout, bptt, bidirectional=True)
-        recurrent = stack(embed, hidden, layers, cell, dropout, bptt, bidirectional=False)
+        recurrent = stack(embed, hidden, layers, cell, dropout, bptt)
         decoder = Decoder(vocabulary, encoder.output_size, embed, recurrent, dropout)
-        super().__init__(
-            decoder, smoothing, f"{cell.upper()} {f'{layers} x ' if layers > 1 else ''}{hidden}, attention"
-        )
+        super().__init__(decoder, smoothing, f"{title(cell, layers, hidden)}, attention")
         self.embedding = nn.Parameter(torch.randn(source, embed) * embed**-0.5)
         self.encoder = encoder
 
