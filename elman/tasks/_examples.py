@@ -1,13 +1,12 @@
 """Tasks whose data are examples: to each input belongs what is to be said of it."""
 
 import csv
-import hashlib
 import io
 import json
 from abc import abstractmethod
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,33 +20,10 @@ from elman.flow import Recording, record
 from elman.report.shown import Missing, Sample
 from elman.runs import Run
 from elman.tasks._kind import Kind, Loaded, Material, Scores
+from elman.tasks._parts import Example, Parts, drawn_parts, sha256_of
 from elman.training.batches import ByLength
 
-SHARE = 10  # one part in so many is validated on, and one is tested on
 SHOWN = 12  # examples in a report
-
-
-class Example(NamedTuple):
-    """One of them.
-
-    input: what the model is given, as it was read.
-    target: what is to be said of it; None where nobody knows.
-    group: examples of one group are never on both sides of a split; None: it stands for itself.
-    name: for people: a file, a line of it.
-    """
-
-    input: Any
-    target: Any = None
-    group: Hashable | None = None
-    name: str = ""
-
-
-class Parts(NamedTuple):
-    """To learn from, to choose by, to be scored on."""
-
-    train: list[Example]
-    validation: list[Example]
-    test: list[Example]
 
 
 class Examples(Kind):
@@ -145,7 +121,7 @@ class Examples(Kind):
         validation = self.batches(codec, parts.validation, options.batch, None)
         counts = {name: len(part) for name, part in parts._asdict().items()}
         files = [str(Path(path).resolve()) for path in data] if _is_files(data) else None
-        facts = {"files": files if data is not None else [], "sha256": _sha256(parts), **counts}
+        facts = {"files": files if data is not None else [], "sha256": sha256_of(parts), **counts}
         says = (
             f"{counts['train']:,} {self.examples or self.unit} to learn from, {counts['validation']:,} to validate, "
             f"{counts['test']:,} to test"
@@ -188,7 +164,7 @@ class Examples(Kind):
         Raises:
             BadInput: where there are too few.
         """
-        return _split(examples, seed, parts, self.name)
+        return drawn_parts(examples, seed, parts, self.name)
 
     def batches(self, codec: Any, examples: Sequence[Example], batch: int, seed: int | None) -> ByLength:
         """Batches by length, in another order in every epoch if there is a seed."""
@@ -280,7 +256,7 @@ class Examples(Kind):
         run = loaded.run
         files = self.source(run)
         parts, _ = self.parts(files or None, loaded.options, run.config["training"]["seed"])
-        if _sha256(parts) != run.config["data"].get("sha256"):
+        if sha256_of(parts) != run.config["data"].get("sha256"):
             raise BadInput(f"{run.config['data'].get('name')} is no longer what this run was trained on")
         return parts
 
@@ -324,37 +300,3 @@ class Baseline:
 
 def _is_files(data: Any) -> bool:
     return isinstance(data, list | tuple) and all(isinstance(path, Path) for path in data)
-
-
-def _split(examples: Sequence[Example], seed: int, parts: Sequence[str], task: str) -> dict[str, list[int]]:
-    """The numbers of the examples that are trained on, and of those of each part that is drawn."""
-    groups: dict[Hashable, list[int]] = {}
-    for i, example in enumerate(examples):
-        groups.setdefault(i if example.group is None else ("group", example.group), []).append(i)
-    keys = list(groups)
-    order = np.random.default_rng(seed).permutation(len(keys)).tolist()
-    count = -(-len(keys) // SHARE)
-    if len(keys) <= count * len(parts):
-        raise BadInput(
-            f"{task}: expected at least {len(parts) + 2} examples (or groups of them) to split, got {len(keys)}"
-        )
-    found = {}
-    for name in parts:
-        drawn, order = order[:count], order[count:]
-        found[name] = sorted(i for k in drawn for i in groups[keys[k]])
-    return found | {"train": sorted(i for k in order for i in groups[keys[k]])}
-
-
-def _sha256(parts: Parts) -> str:
-    """To know examples again, and how they were split."""
-    found = hashlib.sha256()
-    for part in parts:
-        for example in part:
-            for value in (example.input, example.target):
-                found.update(_bytes(value))
-        found.update(b"|")
-    return found.hexdigest()
-
-
-def _bytes(value: Any) -> bytes:
-    return value.tobytes() if hasattr(value, "tobytes") else repr(value).encode("utf-8", "surrogatepass")

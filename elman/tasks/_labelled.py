@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from elman.errors import BadInput
 from elman.files import write_whole
 from elman.runs import Run
-from elman.tasks._examples import Baseline, Example, Examples
+from elman.tasks._examples import Baseline, Examples
+from elman.tasks._parts import Example
 
 MOST = 40  # labels in a picture
 

@@ -12,7 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from elman.tasks import _tokens as tokens
 from elman.tasks._decoder import Pairs, Writer
-from elman.tasks._examples import Example, Examples
+from elman.tasks._examples import Examples
+from elman.tasks._parts import Example
 from elman.tasks._written_scores import SCORES, SIGNATURES
 
 

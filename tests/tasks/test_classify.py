@@ -10,7 +10,7 @@ import torch
 from elman import cells
 from elman.cli import run
 from elman.tasks import classify
-from elman.tasks._examples import Example
+from elman.tasks._parts import Example
 from elman.tasks._words import vocabulary, words
 from elman.tasks.classify.model import TextClassifier, Texts
 from elman.tasks.classify.options import ClassifyOptions

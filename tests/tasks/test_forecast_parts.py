@@ -11,7 +11,7 @@ import pytest
 import torch
 from sklearn.metrics import mean_absolute_error, mean_pinball_loss
 
-from elman.tasks._examples import Example
+from elman.tasks._parts import Example
 from elman.tasks.forecast import baselines
 from elman.tasks.forecast.clock import Clock
 from elman.tasks.forecast.data import Series, Window, series

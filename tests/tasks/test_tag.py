@@ -10,7 +10,7 @@ import torch
 from elman import cells
 from elman.cli import run
 from elman.tasks import tag
-from elman.tasks._examples import Example
+from elman.tasks._parts import Example
 from elman.tasks.tag.model import NO_LABEL, Sentences, Tagger
 from elman.tasks.tag.options import TagOptions
 from elman.tasks.tag.score import is_bio, span_scores

@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from elman.tasks._examples import Baseline, Example
+from elman.tasks._examples import Baseline
+from elman.tasks._parts import Example
 from elman.tasks._written import Said, kept_texts, restored_texts
 
 Pixels = Callable[[Any, Example], Tensor]  # of a codec and an example

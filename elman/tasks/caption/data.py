@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.errors import BadInput
-from elman.tasks._examples import Example
 from elman.tasks._images import picture
+from elman.tasks._parts import Example
 from elman.tasks._table import column, read_table
 from elman.tasks.caption.options import CaptionOptions
 

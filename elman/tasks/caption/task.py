@@ -12,8 +12,9 @@ from torch import Tensor
 
 from elman.runs import Run
 from elman.tasks import _attention
-from elman.tasks._examples import Baseline, Example
+from elman.tasks._examples import Baseline
 from elman.tasks._images import picture, scaled
+from elman.tasks._parts import Example
 from elman.tasks._written import Said, Vocabulary, Written
 from elman.tasks.caption import data as captions
 from elman.tasks.caption.baselines import Choice, MostFrequent

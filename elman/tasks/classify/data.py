@@ -6,7 +6,7 @@ from typing import Any
 
 from elman.errors import BadInput
 from elman.files import read_text
-from elman.tasks._examples import Example
+from elman.tasks._parts import Example
 from elman.tasks._table import column, read_table
 from elman.tasks.classify.options import ClassifyOptions
 

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from elman.errors import BadInput
-from elman.tasks._examples import Baseline, Example
+from elman.tasks._examples import Baseline
 from elman.tasks._labelled import Feedforward, Labelled, labels_of
+from elman.tasks._parts import Example
 from elman.tasks._words import distinct, grams, numbered, numbers, padded, vocabulary, words
 from elman.tasks.classify import data as texts
 from elman.tasks.classify.model import TextClassifier, Texts

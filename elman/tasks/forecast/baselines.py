@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from elman.tasks._examples import Baseline, Example
+from elman.tasks._examples import Baseline
+from elman.tasks._parts import Example
 from elman.tasks.forecast.data import Window
 from elman.tasks.forecast.model import QUANTILES
 from elman.tasks.forecast.rows import Values

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from elman.errors import BadInput
 from elman.files import read_bytes
-from elman.tasks._examples import Example
 from elman.tasks._images import picture
+from elman.tasks._parts import Example
 from elman.tasks._table import read_table
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")

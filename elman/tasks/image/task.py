@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from elman.tasks._examples import Baseline, Example
+from elman.tasks._examples import Baseline
 from elman.tasks._images import picture, scaled
 from elman.tasks._labelled import Feedforward, Labelled, labels_of
+from elman.tasks._parts import Example
 from elman.tasks.image import data as images
 from elman.tasks.image.model import ImageClassifier
 from elman.tasks.image.options import ImageOptions

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from elman.errors import BadInput
 from elman.files import read_text
-from elman.tasks._examples import Example
+from elman.tasks._parts import Example
 from elman.tasks.tag.options import TagOptions
 
 CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from elman.errors import BadInput
 from elman.runs import Run
-from elman.tasks._examples import Baseline, Example, Examples
+from elman.tasks._examples import Baseline, Examples
 from elman.tasks._labelled import MOST, draw_confusion
+from elman.tasks._parts import Example
 from elman.tasks._words import distinct, numbered, numbers, padded, vocabulary, words
 from elman.tasks.tag import data as sentences
 from elman.tasks.tag.model import NO_LABEL, Sentences, Tagger

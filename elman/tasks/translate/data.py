@@ -5,7 +5,7 @@ from pathlib import Path
 
 from elman.errors import BadInput
 from elman.files import read_text
-from elman.tasks._examples import Example
+from elman.tasks._parts import Example
 from elman.tasks.translate.options import TranslateOptions
 
 

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from elman.tasks._examples import Baseline, Example
+from elman.tasks._examples import Baseline
+from elman.tasks._parts import Example
 from elman.tasks._written import Said, kept_texts, restored_texts
 
 _WORD = re.compile(r"\w+|[^\w\s]")

@@ -10,7 +10,8 @@ from torch import Tensor
 from elman.errors import BadInput
 from elman.runs import Run
 from elman.tasks import _attention
-from elman.tasks._examples import Baseline, Example
+from elman.tasks._examples import Baseline
+from elman.tasks._parts import Example
 from elman.tasks._written import Said, Vocabulary, Written
 from elman.tasks.translate import data as sentences
 from elman.tasks.translate.dictionary import Dictionary, fitted
