@@ -31,8 +31,6 @@ class Recorded(NamedTuple):
 class Shown:
     """What the page about a run shows that only its task can tell.
 
-    Every task has a function `show(path)` in its command module that returns one for the run in a folder.
-
     Args:
         title: of the model, as in the scores.
         weights: how many the model has.
@@ -40,6 +38,7 @@ class Shown:
         samples: what the model writes, predicts, draws.
         flow: a backward pass through the trained model.
         units: of the numbers in config.json that are the task's own, by key.
+        pictures: PNG files of the run, by name: what each shows, in a sentence.
     """
 
     title: str
@@ -48,6 +47,7 @@ class Shown:
     samples: tuple[Sample, ...] | Missing
     flow: Recorded | Missing
     units: dict[str, str] = field(default_factory=dict)
+    pictures: dict[str, str] = field(default_factory=dict)
 
     @property
     def unit(self) -> str:

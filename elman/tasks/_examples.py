@@ -19,6 +19,7 @@ from elman.files import read_bytes
 from elman.flow import Recording, record
 from elman.report.shown import Missing, Sample
 from elman.runs import Run
+from elman.tasks._codec import PlainCodec
 from elman.tasks._kind import Kind, Loaded, Material, Scores
 from elman.tasks._parts import Example, Parts, drawn_parts, sha256_of
 from elman.training.batches import ByLength
@@ -30,9 +31,11 @@ class Examples(Kind):
     """A task of examples.
 
     examples: what they are called, where the loss is counted over something else.
+    codec_type: of what turns them to numbers and back.
     """
 
     examples: ClassVar[str] = ""
+    codec_type: ClassVar[type[PlainCodec]]
 
     @abstractmethod
     def read(self, data: Any, options: Any) -> list[Example]:
@@ -44,15 +47,11 @@ class Examples(Kind):
 
     @abstractmethod
     def fit(self, train: Sequence[Example], options: Any) -> Any:
-        """What turns examples to numbers and back, made of what is trained on alone: a dataclass for JSON.
+        """What turns examples to numbers and back, made of what is trained on alone: of `codec_type`.
 
         Raises:
             BadInput: where there is nothing to learn.
         """
-
-    @abstractmethod
-    def restore(self, kept: dict[str, Any]) -> Any:
-        """The same of its JSON."""
 
     @abstractmethod
     def shape(self, codec: Any, options: Any) -> dict[str, Any]:
@@ -176,11 +175,17 @@ class Examples(Kind):
         """As there."""
         path = run.path / "codec.json"
         try:
-            return self.restore(json.loads(read_bytes(path)))
+            codec = self.codec_type.restored(json.loads(read_bytes(path)))
+            shape = self.shape(codec, self.options_of(run))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise BadInput(
                 f"{path}: expected what `elman train {self.name}` has written, got something else: {error}"
             ) from None
+        if shape != run.config["model"]:
+            raise BadInput(
+                f"{path}: expected what the model of {run.path / 'config.json'} was trained with, got another"
+            )
+        return codec
 
     def conclude(self, run: Run, model: nn.Module, material: Material, best: float, console: Console) -> Scores:
         """As there, on the test part, by the weights of the best validation."""

@@ -73,6 +73,7 @@ class Kind(ABC):
     options: a dataclass, whose fields are the options of the command line.
     units: of the task's own numbers in config.json, by key.
     next: the command that comes after the training, up to the name of the run.
+    pictures: what `conclude` draws into the run, by the name of the file: what it shows, in a sentence.
     """
 
     name: ClassVar[str]
@@ -82,6 +83,7 @@ class Kind(ABC):
     options: ClassVar[type]
     units: ClassVar[dict[str, str]] = {}
     next: ClassVar[str]
+    pictures: ClassVar[dict[str, str]] = {}
 
     def settled(self, data: Any, options: Any) -> Any:
         """The options, with what they leave open decided by the data.

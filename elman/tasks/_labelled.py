@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ MOST = 40  # labels in a picture
 
 class Labelled(Examples):
     """A task of examples with a label each. A codec has `labels`; what is said is a probability of each of them."""
+
+    pictures: ClassVar = {"confusion.png": "Which label was taken for which, in the test part."}
 
     @abstractmethod
     def features(self, codec: Any, examples: Sequence[Example]) -> Any:

@@ -40,7 +40,7 @@ def show(run: Run) -> Shown:
         samples = kind.samples(loaded, console)
     with console.status("going back through time"):
         flow = _flow(kind, loaded)
-    return Shown(str(loaded.model.title), weights(loaded.model), kind.loss, samples, flow, kind.units)
+    return Shown(str(loaded.model.title), weights(loaded.model), kind.loss, samples, flow, kind.units, kind.pictures)
 
 
 def _flow(kind: Kind, loaded: Loaded) -> Recorded | Missing:

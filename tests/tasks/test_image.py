@@ -1,5 +1,6 @@
 """elman train image, from images to a run, and the run put to use."""
 
+import base64
 import csv
 import json
 import shutil
@@ -63,7 +64,10 @@ def test_a_run_of_images(elman: Command, trained: Path, folder: Path, tmp_path: 
     assert "feed-forward network 30-" in said.out
     for command in (["info"], ["report"], ["flow"], ["draw", "--out", tmp_path / "net.svg", "--gradients"]):
         assert elman(command[0], trained, *command[1:]).code == 0
-    assert f"{folder}/lying/" in (trained / "report.html").read_text()
+    page = (trained / "report.html").read_text()
+    assert f"{folder}/lying/" in page
+    picture = base64.b64encode((trained / "confusion.png").read_bytes()).decode()
+    assert f'<img src="data:image/png;base64,{picture}" alt="Which label was taken for which' in page
     assert "generate: expected a run of another task" in elman("generate", trained).err
 
 
@@ -77,6 +81,18 @@ def test_the_scores_are_those_of_the_predictions(elman: Command, trained: Path, 
     assert right > 0.9
     table = elman("predict", trained, paths[0], "--format", "csv").out.splitlines()
     assert table[0] == "input,label,probability"
+
+
+def test_a_damaged_run(elman: Command, trained: Path, folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(trained, tmp_path / "copy"))
+    codec = json.loads((copy / "codec.json").read_text())
+    (copy / "codec.json").write_text(json.dumps(codec | {"labels": ["lying", "standing", "upright"]}))
+    refused(elman("evaluate", copy, folder), "codec.json", "was trained with, got another")
+    (copy / "confusion.png").write_bytes(b"no picture")
+    (copy / "codec.json").write_text(json.dumps(codec))
+    refused(elman("report", copy), "confusion.png: expected a PNG file")
+    (copy / "codec.json").write_text(json.dumps({"labels": 3}))
+    refused(elman("evaluate", copy, folder), "codec.json", "expected what `elman train image` has written")
 
 
 def test_the_split_is_the_seeds(elman: Command, folder: Path, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from elman.files import MAKER, check_place, write_whole
+from elman.errors import BadInput
+from elman.files import MAKER, check_place, read_bytes, write_whole
 from elman.report import facts, flow, tables
 from elman.report.page import gradient, training
 from elman.report.page.history import history
@@ -62,6 +63,9 @@ def _parts(run: Run, shown: Shown, path: Path) -> dict[str, Any]:
         "ended": facts.ended(run),
         "files": facts.files(run, (path, run.path / NAME)),
         "shown": shown,
+        "pictures": {
+            says: _inline(run.path / name) for name, says in shown.pictures.items() if (run.path / name).exists()
+        },
         "scores": scores if isinstance(scores, Missing) else training.table(shown, scores),
         "losses": training.losses(run, shown, scores),
         "flow": gradient.flow(shown.flow, clipped),
@@ -100,6 +104,14 @@ def _plotly() -> str:
     from plotly.offline import get_plotlyjs
 
     return str(get_plotlyjs())
+
+
+def _inline(picture: Path) -> str:
+    """A PNG file as an address that has all of it."""
+    data = read_bytes(picture)
+    if not data.startswith(b"\x89PNG"):
+        raise BadInput(f"{picture}: expected a PNG file, got one that begins with {data[:4]!r}")
+    return "data:image/png;base64," + base64.b64encode(data).decode()
 
 
 def _hash(script: str) -> str:

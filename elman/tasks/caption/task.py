@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from elman.runs import Run
 from elman.tasks import _attention
+from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline
 from elman.tasks._images import picture, scaled
 from elman.tasks._parts import Example
@@ -25,7 +26,7 @@ FEW = 100  # different texts, among which can be chosen
 
 
 @dataclass(frozen=True)
-class Codec:
+class Codec(PlainCodec):
     """What is written, how long at most, with what beam; the shape that images have."""
 
     target: Vocabulary
@@ -38,6 +39,11 @@ class Codec:
         """For JSON."""
         return vars(self) | {"target": self.target.kept()}
 
+    @classmethod
+    def restored(cls, kept: dict[str, Any]) -> "Codec":
+        """As there."""
+        return cls(**kept | {"target": Vocabulary.restored(kept["target"])})
+
 
 class Caption(Written):
     """What is to be written about an image, read row by row."""
@@ -45,6 +51,8 @@ class Caption(Written):
     name = "caption"
     what = "a writer about images"
     options = CaptionOptions
+    pictures: ClassVar = {"attention.png": "Which token was written in view of which rows of an image."}
+    codec_type = Codec
     examples = "images"
     answer = "text"
     scores = ("exact_match", "chrf")
@@ -65,10 +73,6 @@ class Caption(Written):
         texts = [example.target for example in train]
         target = Vocabulary.fit(options.tokens, texts, options.vocabulary)
         return Codec(target, target.longest(texts), options.beam, rows, columns)
-
-    def restore(self, kept: dict[str, Any]) -> Codec:
-        """As there."""
-        return Codec(**kept | {"target": Vocabulary.restored(kept["target"])})
 
     def shape(self, codec: Codec, options: CaptionOptions) -> dict[str, Any]:
         """As there."""

@@ -1,7 +1,7 @@
 """Texts to labels as a task."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from elman.errors import BadInput
+from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline
 from elman.tasks._labelled import Feedforward, Labelled, labels_of
 from elman.tasks._parts import Example
@@ -22,7 +23,7 @@ from elman.tasks.classify.options import ClassifyOptions
 
 
 @dataclass(frozen=True)
-class Codec:
+class Codec(PlainCodec):
     """What turns texts to numbers.
 
     Args:
@@ -36,10 +37,6 @@ class Codec:
     words: list[str]
     pieces: int
     terms: dict[str, float]
-
-    def kept(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
     @cached_property
     def number(self) -> dict[str, int]:
@@ -72,6 +69,7 @@ class Classify(Labelled):
     loss = "nats_per_text"
     what = "a reader of texts"
     options = ClassifyOptions
+    codec_type = Codec
     next = "to use it: elman predict"
 
     def read(self, data: Any, options: ClassifyOptions) -> list[Example]:
@@ -88,10 +86,6 @@ class Classify(Labelled):
         tfidf = _tfidf(min_df=2 if len(train) >= FEW else 1).fit([example.input for example in train])
         idf = dict(zip(tfidf.get_feature_names_out().tolist(), tfidf.idf_.tolist(), strict=True))
         return Codec(labels, vocabulary(map(_words, (example.input for example in train))), options.pieces, idf)
-
-    def restore(self, kept: dict[str, Any]) -> Codec:
-        """As there."""
-        return Codec(**kept)
 
     def shape(self, codec: Codec, options: ClassifyOptions) -> dict[str, Any]:
         """As there."""

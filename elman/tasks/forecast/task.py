@@ -36,6 +36,8 @@ class Forecast(Examples):
     loss = "scaled_pinball"
     what = "a forecaster"
     options = ForecastOptions
+    pictures: ClassVar = {"forecast.png": "Some windows of the test part: what was read, what was said, what came."}
+    codec_type = Codec
     next = "to see what comes next: elman predict"
     units: ClassVar = {"season": "steps", "horizon": "steps", "context": "steps"}
 
@@ -85,10 +87,6 @@ class Forecast(Examples):
     def fit(self, train: Sequence[Example], options: ForecastOptions) -> Codec:
         """As there."""
         return fitted([example.input for example in train], options.sizes)
-
-    def restore(self, kept: dict[str, Any]) -> Codec:
-        """As there."""
-        return Codec(**kept)
 
     def shape(self, codec: Codec, options: ForecastOptions) -> dict[str, Any]:
         """As there."""

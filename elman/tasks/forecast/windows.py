@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from elman.errors import BadInput
+from elman.tasks._codec import PlainCodec
 from elman.tasks.forecast.clock import cycles, phases
 from elman.tasks.forecast.data import Series, Window
 from elman.tasks.forecast.model import Batch
@@ -23,7 +24,7 @@ FLAT = 0.1  # the least spread of a window, in units of its series
 
 
 @dataclass(frozen=True)
-class Codec:
+class Codec(PlainCodec):
     """What windows are measured by, all of it from what is learned from.
 
     Args:
@@ -43,10 +44,6 @@ class Codec:
     scales: dict[str, float]
     means: list[float]
     spreads: list[float]
-
-    def kept(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
     @property
     def inputs(self) -> int:

@@ -1,7 +1,7 @@
 """Images to labels as a task."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline
 from elman.tasks._images import picture, scaled
 from elman.tasks._labelled import Feedforward, Labelled, labels_of
@@ -19,17 +20,13 @@ from elman.tasks.image.options import ImageOptions
 
 
 @dataclass(frozen=True)
-class Codec:
+class Codec(PlainCodec):
     """Labels, and the shape that images have: rows and columns; which of these are the steps."""
 
     labels: list[str]
     rows: int
     columns: int
     read: str
-
-    def kept(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
     @property
     def height(self) -> int:
@@ -45,6 +42,7 @@ class Image(Labelled):
     loss = "nats_per_image"
     what = "a reader of images"
     options = ImageOptions
+    codec_type = Codec
     next = "to use it: elman predict"
     default = "scikit-learn's digits"
 
@@ -60,10 +58,6 @@ class Image(Labelled):
         """As there."""
         rows, columns = (options.size, options.size) if options.size else train[0].input.shape
         return Codec(labels_of(self.name, train), rows, columns, options.read)
-
-    def restore(self, kept: dict[str, Any]) -> Codec:
-        """As there."""
-        return Codec(**kept)
 
     def shape(self, codec: Codec, options: ImageOptions) -> dict[str, Any]:
         """As there."""

@@ -1,10 +1,10 @@
 """Labels of words as a task."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from elman.errors import BadInput
 from elman.runs import Run
+from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline, Examples
 from elman.tasks._labelled import MOST, draw_confusion
 from elman.tasks._parts import Example
@@ -23,16 +24,12 @@ from elman.tasks.tag.score import is_bio, span_scores
 
 
 @dataclass(frozen=True)
-class Codec:
+class Codec(PlainCodec):
     """Labels, words in small letters, and characters."""
 
     labels: list[str]
     words: list[str]
     characters: list[str]
-
-    def kept(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
     @cached_property
     def number(self) -> dict[str, int]:
@@ -67,6 +64,8 @@ class Tag(Examples):
     loss = "nats_per_word"
     what = "a tagger"
     options = TagOptions
+    pictures: ClassVar = {"confusion.png": "Which label was taken for which, in the test part."}
+    codec_type = Codec
     next = "to use it: elman predict"
 
     def read(self, data: Any, options: TagOptions) -> list[Example]:
@@ -84,10 +83,6 @@ class Tag(Examples):
             raise BadInput(f"tag: expected at least two different labels to learn, got one, {labels[0]!r}")
         known = vocabulary(map(str.lower, example.input) for example in train)
         return Codec(labels, known, vocabulary(word for example in train for word in example.input))
-
-    def restore(self, kept: dict[str, Any]) -> Codec:
-        """As there."""
-        return Codec(**kept)
 
     def shape(self, codec: Codec, options: TagOptions) -> dict[str, Any]:
         """As there."""

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from elman.errors import BadInput
 from elman.runs import Run
 from elman.tasks import _attention
+from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline
 from elman.tasks._parts import Example
 from elman.tasks._written import Said, Vocabulary, Written
@@ -20,7 +21,7 @@ from elman.tasks.translate.options import TranslateOptions
 
 
 @dataclass(frozen=True)
-class Codec:
+class Codec(PlainCodec):
     """What is written, how long at most, with what beam; what is read."""
 
     target: Vocabulary
@@ -32,6 +33,11 @@ class Codec:
         """For JSON."""
         return vars(self) | {"target": self.target.kept(), "read": self.read.kept()}
 
+    @classmethod
+    def restored(cls, kept: dict[str, Any]) -> "Codec":
+        """As there."""
+        return cls(**kept | {name: Vocabulary.restored(kept[name]) for name in ("target", "read")})
+
 
 class Translate(Written):
     """A sentence in another language."""
@@ -39,6 +45,8 @@ class Translate(Written):
     name = "translate"
     what = "a translator"
     options = TranslateOptions
+    pictures: ClassVar = {"attention.png": "Which token was written in view of which, in a sentence of the test part."}
+    codec_type = Codec
     examples = "pairs"
     answer = "translation"
     scores = ("bleu", "chrf")
@@ -56,11 +64,6 @@ class Translate(Written):
         texts = [sides[0] + sides[1]] * 2 if options.tokens == "bpe" else sides
         read, target = (Vocabulary.fit(options.tokens, side, options.vocabulary) for side in texts)
         return Codec(target, target.longest(sides[1]), options.beam, read)
-
-    def restore(self, kept: dict[str, Any]) -> Codec:
-        """As there."""
-        both = {name: Vocabulary.restored(kept[name]) for name in ("target", "read")}
-        return Codec(**kept | both)
 
     def shape(self, codec: Codec, options: TranslateOptions) -> dict[str, Any]:
         """As there."""
