@@ -205,6 +205,8 @@ class Examples(Kind):
         examples = self.read(data, loaded.options)
         self.check(loaded.codec, examples)
         baselines = self.restored(loaded.codec, loaded.run.load_tensors("baseline"))
+        order = list(loaded.run.config.get("scores", ()))  # that of the training, which a file of tensors has not
+        baselines.sort(key=lambda baseline: order.index(baseline.title) if baseline.title in order else len(order))
         scores, _ = self._scores(loaded.model, loaded.codec, examples, baselines, loaded.options.batch, console)
         return scores
 

@@ -62,6 +62,7 @@ def test_a_run_of_images(elman: Command, trained: Path, folder: Path, tmp_path: 
     assert said.code == 0
     assert "logistic regression" in said.out
     assert "feed-forward network 30-" in said.out
+    assert sorted(config["scores"], key=said.out.index) == list(config["scores"])
     for command in (["info"], ["report"], ["flow"], ["draw", "--out", tmp_path / "net.svg", "--gradients"]):
         assert elman(command[0], trained, *command[1:]).code == 0
     page = (trained / "report.html").read_text()
