@@ -18,7 +18,7 @@ def read(paths: Sequence[Path], options: Any, load: Load, group: str = "") -> li
         paths: of one table, to whose folder its files are relative.
         options: with `path` and `text`, columns; `encoding`; `skip_bad`.
         load: reads a file; a BadInput of it is of this row.
-        group: a column, of groups; "": rows of one file are a group.
+        group: a column, of groups; rows of one file are a group where a table has no such column.
 
     Raises:
         BadInput: for a table without these columns, a row without a text, or a file that cannot be read.
@@ -39,7 +39,7 @@ def _rows(path: Path, options: Any, load: Load, group: str) -> Iterator[Example 
     table = read_table(path, options.encoding, as_text=True)
     files = column(path, table, options.path, "--path").to_list()
     texts = column(path, table, options.text, "--text").to_list()
-    groups = column(path, table, group, "--group").to_list() if group else [None] * len(files)
+    groups = table[group].to_list() if group in table.columns else [None] * len(files)
     for i, (file, text, own) in enumerate(zip(files, texts, groups, strict=True), 1):
         try:
             yield _example(path, i, file, " ".join(str(text or "").split()), own, load)

@@ -11,8 +11,9 @@ def fit(data: Any, out: str | Path | None = None, **options: Any) -> "Trained":
     """Train a network that writes down what recordings say.
 
     Args:
-        data: N recordings and N texts, as a tuple; or a manifest, as for `elman train transcribe`. A recording is a row
-            of numbers at `rate` samples a second, -1 to 1 where they are no whole numbers; or a file, at any rate.
+        data: N recordings and N texts, as a tuple, with N groups as a third if some belong together; or a manifest, as
+            for `elman train transcribe`. A recording is a row of numbers at `rate` samples a second, -1 to 1 where they
+            are no whole numbers; or a file, at any rate.
         out: the folder of the run; None: the next free one below runs/.
         options: of `elman train transcribe`, by their names there: `rate=16000`, `minutes=1`.
 

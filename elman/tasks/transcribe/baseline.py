@@ -95,4 +95,4 @@ def _warped(query: Steps, templates: Sequence[Steps]) -> NDArray[np.float32]:
         ends = lengths == d - A + 2
         found[ends] = now[A, ends]
         before, last = last, now
-    return found / (A + lengths).astype(np.float32)
+    return np.asarray(found / (A + lengths), np.float32)

@@ -10,6 +10,7 @@ import numpy as np
 from elman.errors import BadInput
 from elman.tasks import _manifest
 from elman.tasks._parts import Example
+from elman.tasks._table import column, read_table
 from elman.tasks.transcribe import features
 from elman.tasks.transcribe.features import Wave
 from elman.tasks.transcribe.options import TranscribeOptions
@@ -31,16 +32,26 @@ def read(paths: Sequence[Path], options: TranscribeOptions) -> list[Example]:
     return _manifest.read(paths, options, load, options.group)
 
 
-def pairs(recordings: Sequence[Any], texts: Sequence[str], options: TranscribeOptions) -> list[Example]:
-    """N recordings, files or rows of numbers, and N texts.
+def check_group(path: Path, options: TranscribeOptions) -> None:
+    """Whether a table has the groups by which it is to be split; a table that is not split needs none.
+
+    Raises:
+        BadInput: if it has not.
+    """
+    column(path, read_table(path, options.encoding, as_text=True), options.group, "--group")
+
+
+def pairs(
+    options: TranscribeOptions, recordings: Sequence[Any], texts: Sequence[str], groups: Sequence[Any] | None = None
+) -> list[Example]:
+    """N recordings, files or rows of numbers, and N texts; and what group each belongs to, perhaps.
 
     Raises:
         BadInput: if there are not as many of both; for a recording that cannot be used; for an empty text.
     """
-    if len(recordings) != len(texts):
-        raise BadInput(
-            f"transcribe: expected as many texts as recordings, got {len(texts)} texts and {len(recordings)} recordings"
-        )
+    counts = [len(recordings), len(texts), *([] if groups is None else [len(groups)])]
+    if len(set(counts)) > 1:
+        raise BadInput(f"transcribe: expected as many texts (and groups) as recordings, got {counts}")
     found = []
     for i, (what, text) in enumerate(zip(recordings, texts, strict=True)):
         example = given(what, options, f"recording {i}")
@@ -48,7 +59,7 @@ def pairs(recordings: Sequence[Any], texts: Sequence[str], options: TranscribeOp
         if not target:
             raise BadInput(f"transcribe: {example.name}: expected a text, got {text!r}")
         _long_enough(example.name, example.input, target, options)
-        found.append(example._replace(target=target))
+        found.append(example._replace(target=target, group=None if groups is None else groups[i]))
     return found
 
 

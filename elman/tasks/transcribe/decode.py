@@ -9,7 +9,7 @@ A. Graves et al., "Connectionist temporal classification", ICML 2006. The search
 al., "First-pass large vocabulary continuous speech recognition using bi-directional recurrent DNNs", arXiv:1408.2873.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np

@@ -2,6 +2,7 @@
 
     X_tk = sum over n of w_n x_{t h + n} exp(-2 pi i k n / N)     w a Hann window of 25 ms, h 10 ms
     a_tm = log(sum over k of M_km |X_tk|^2 + floor)               M_km a triangle over band m and its two neighbours'
+    a'   = a less its mean over all t and m                       so that it does not matter how loud a recording is
 
 Centres of the bands lie at equal distances on mel(f) = 2595 log10(1 + f / 700), from 0 to half the rate.
 """
@@ -43,14 +44,14 @@ def stacked(x: Tensor, stack: int) -> Tensor:
 
 
 def frames(wave: Wave, rate: int, bands: int) -> Tensor:
-    """Log-mel energies (T, M)."""
+    """Log-mel energies (T, M), less their mean."""
     window, hop = _samples(WINDOW, rate), _samples(HOP, rate)
     size = _size(rate)
     spectrum = torch.stft(
         torch.from_numpy(wave), size, hop, window, torch.hann_window(window), pad_mode="constant", return_complex=True
     )
-    found: Tensor = (spectrum.abs().square().T @ triangles(rate, bands) + FLOOR).log()
-    return found
+    found = (spectrum.abs().square().T @ triangles(rate, bands) + FLOOR).log()
+    return found - found.mean()
 
 
 @lru_cache(maxsize=8)
@@ -61,6 +62,11 @@ def triangles(rate: int, bands: int) -> Tensor:
     rise = (frequencies.unsqueeze(1) - edges[:-2]) / (edges[1:-1] - edges[:-2])
     fall = (edges[2:] - frequencies.unsqueeze(1)) / (edges[2:] - edges[1:-1])
     return torch.minimum(rise, fall).clamp(min=0).float()
+
+
+def place(frequency: float, rate: int, bands: int) -> float:
+    """The number of the band, from 0, that has its centre there; between two, between their numbers."""
+    return _mel(frequency) / _mel(rate / 2) * (bands + 1) - 1
 
 
 def _mel(frequency: float) -> float:

@@ -1,16 +1,30 @@
 """Which character follows which in texts."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from elman.tasks._ngram import TENSORS, NGram
+from elman.tasks._ngram import TENSORS, Integers, NGram, Reals
 from elman.tasks.transcribe.decode import BLANK
 
 ORDER = 6
 BEFORE = (BLANK,) * (ORDER - 1)  # stands before every text; where symbols are written, the blank has no other use
+
+
+class Ready(NGram):
+    """An n-gram that is asked about many short texts: what does not depend on these is worked out once."""
+
+    @cached_property
+    def _worked_out(self) -> dict[tuple[int, bool], tuple[Reals, Reals]]:
+        return {}
+
+    def _shares(self, n: int, a: Integers) -> tuple[Reals, Reals]:
+        key = (n, a is self.counts[n])
+        if key not in self._worked_out:
+            self._worked_out[key] = super()._shares(n, a)
+        return self._worked_out[key]
 
 
 class Language:
@@ -22,16 +36,16 @@ class Language:
 
     def __init__(self, ngram: NGram) -> None:
         self._ngram = ngram
-        self._known = dict[tuple[int, ...], NDArray[np.float64]]()
+        self._known = dict[tuple[int, ...], Reals]()
 
     @classmethod
     def fit(cls, texts: Sequence[Sequence[int]], K: int) -> "Language":
         """Of texts in symbols."""
         ids = [symbol for text in texts for symbol in (*BEFORE, *text)]
-        return cls(NGram.fit(np.array([*ids, *BEFORE]), K, ORDER))
+        return cls(Ready.fit(np.array([*ids, *BEFORE]), K, ORDER))
 
-    def __call__(self, prefix: tuple[int, ...]) -> NDArray[np.float64]:
-        """log p (K,) of each symbol behind a prefix, first of its end."""
+    def __call__(self, prefix: tuple[int, ...]) -> Reals:
+        """Log p (K,) of each symbol behind a prefix, first of its end."""
         context = (*BEFORE, *prefix)[1 - ORDER :]
         if context not in self._known:
             K = self._ngram.vocabulary
@@ -50,4 +64,4 @@ class Language:
         Raises:
             ValueError: if it is none.
         """
-        return cls(NGram.from_tensors({name: np.array(kept[name], np.int64) for name in TENSORS}))
+        return cls(Ready.from_tensors({name: np.array(kept[name], np.int64) for name in TENSORS}))

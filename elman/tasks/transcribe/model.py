@@ -71,7 +71,8 @@ class Transcriber(nn.Module):
         if self.training:
             steps = self._masked(steps, lengths)
         h, _ = self.recurrent(steps, lengths=lengths)
-        return self.output(self.dropout(h)).log_softmax(2)
+        log_p: Tensor = self.output(self.dropout(h)).log_softmax(2)
+        return log_p
 
     def loss(self, batch: Recordings, state: Any = None) -> tuple[Tensor, int, Any]:
         """-log p(text | recording) in nats summed over a batch, of how many characters, and no state."""
@@ -87,8 +88,9 @@ class Transcriber(nn.Module):
         T, B, _ = steps.shape
         hidden = _piece(T, lengths, self.time_mask).unsqueeze(2).unsqueeze(3)
         bands = _piece(self.bands, torch.full((B,), self.bands), self.band_mask).T.unsqueeze(1)
-        apart = steps.unflatten(2, (-1, self.bands))
-        return apart.masked_fill(hidden | bands.unsqueeze(0), 0.0).flatten(2)
+        apart = steps.view(T, B, -1, self.bands)
+        masked: Tensor = apart.masked_fill(hidden | bands.unsqueeze(0), 0.0).flatten(2)
+        return masked
 
 
 def _piece(count: int, lengths: Tensor, share: float) -> Tensor:

@@ -1,6 +1,6 @@
 """What was said of a recording."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,4 +18,4 @@ class Said(NamedTuple):
     text: str
     confidence: float = 0.0
     log_p: NDArray[np.float32] | None = None
-    steps: NDArray[Any] | None = None
+    steps: NDArray[np.float32] | None = None

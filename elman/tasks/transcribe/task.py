@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from elman.runs import Run
 from elman.tasks._examples import Baseline, Examples
 from elman.tasks._parts import Example
 from elman.tasks.transcribe import data as sounds
-from elman.tasks.transcribe import decode, features
+from elman.tasks.transcribe import decode, features, picture
 from elman.tasks.transcribe.baseline import Nearest
 from elman.tasks.transcribe.language import Language
 from elman.tasks.transcribe.model import Recordings, Transcriber
@@ -54,6 +53,10 @@ class Codec:
         """Those of the characters that are known."""
         return [self.number[character] for character in text if character in self.number]
 
+    def frames(self, steps: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The log-mel energies (t, M) that steps (T, D) were made of."""
+        return steps.reshape(-1, len(self.mean)) * np.array(self.std, np.float32) + np.array(self.mean, np.float32)
+
     def steps(self, wave: features.Wave) -> Tensor:
         """(T, D), every band with the mean 0 and the deviation 1 that it had in training."""
         x = features.frames(wave, self.rate, len(self.mean))
@@ -71,12 +74,18 @@ class Transcribe(Examples):
     options = TranscribeOptions
     next = "to use it: elman predict"
 
+    def settled(self, data: Any, options: TranscribeOptions) -> TranscribeOptions:
+        """As there, once it is sure that what is to be split by groups has some."""
+        if options.group and isinstance(data, list):
+            sounds.check_group(data[0], options)
+        return options
+
     def read(self, data: Any, options: TranscribeOptions) -> list[Example]:
-        """As there; in Python, recordings and texts."""
+        """As there; in Python, recordings and texts, and perhaps groups."""
         if data is None:
             raise BadInput("transcribe: expected DATA, a table of recordings and their texts; got none")
         if isinstance(data, tuple):
-            return sounds.pairs(*data, options)
+            return sounds.pairs(options, *data)
         return sounds.read(data, options)
 
     def fit(self, train: Sequence[Example], options: TranscribeOptions) -> Codec:
@@ -173,7 +182,12 @@ class Transcribe(Examples):
         return sounds.given(what, options)
 
     def draw(self, run: Run, codec: Codec, said: Sequence[Said], targets: Sequence[str]) -> None:
-        """path.png: of a recording, its sound and which symbol was likeliest when."""
+        """path.png: of a recording, its sound, and which symbol was likeliest when."""
+        i = picture.choose(said, targets)
+        steps = said[i].steps
+        assert steps is not None
+        path = run.path / "path.png"
+        picture.draw(path, said[i], targets[i], codec.frames(steps), codec.rate, codec.characters)
 
 
 def _steps(codec: Codec, example: Example) -> NDArray[np.float32]:
