@@ -125,9 +125,8 @@ def test_bands_of_the_mel_scale(rate: int, bands: int) -> None:
     ]
     found = features.frames(wave, rate, bands).numpy()
     assert_allclose(found, right - np.mean(right), atol=2e-3)
-    assert_allclose(
-        features.frames(wave * np.float32(0.5), rate, bands).numpy(), found, atol=0.05
-    )  # softer is the same
+    softer = features.frames(wave / np.float32(2), rate, bands)
+    assert_allclose(softer, found, atol=0.05)
     assert features.steps(len(wave), rate, 4) == len(features.stacked(torch.from_numpy(found), 4)) == 2
 
 

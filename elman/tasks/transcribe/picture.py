@@ -51,14 +51,16 @@ def draw(path: Path, said: Said, target: str, frames: NDArray[np.float32], rate:
     sound.imshow(frames.T, origin="lower", aspect="auto", cmap="magma", extent=(*edges, -0.5, frames.shape[1] - 0.5))
     heard = [f for f in HERTZ if f <= rate / 2]
     sound.set_yticks([features.place(f, rate, frames.shape[1]) for f in heard], [f"{f / 1000:g}" for f in heard])
-    sound.set(ylabel="kHz", title=_title(said.text, target))
+    sound.set_ylabel("kHz")
+    sound.set_title(_title(said.text, target), parse_math=False)
     shown = symbols.imshow(
         P[:, rows].T, aspect="auto", cmap="Blues", vmin=0, vmax=1, extent=(*edges, len(rows) - 0.5, -0.5)
     )
     symbols.set_yticks(range(len(rows)), names)
     for t, k in enumerate(best.tolist()):
         at, mark = (t + 0.5) * width / T, "·" if k == BLANK else names[rows.index(k)][:1]
-        symbols.text(at, rows.index(k), mark, ha="center", va="center", fontsize=9, color="white")
+        ink = "white" if P[t, k] > 0.5 else "black"
+        symbols.text(at, rows.index(k), mark, ha="center", va="center", fontsize=9, color=ink)
     symbols.set(xlabel="seconds", ylabel="symbol")
     figure.colorbar(shown, ax=symbols, label="probability", aspect=10)
     data = io.BytesIO()
