@@ -9,8 +9,13 @@ from elman.errors import BadInput
 from elman.files import read_bytes, read_text
 
 
-def read_table(path: Path, encoding: str = "utf-8") -> pl.DataFrame:
+def read_table(path: Path, encoding: str = "utf-8", as_text: bool = False) -> pl.DataFrame:
     """A table, of the kind that the name of the file says.
+
+    Args:
+        path: of the file.
+        encoding: of one that is a text.
+        as_text: take what stands in CSV and TSV as it is written, "007", never as numbers.
 
     Raises:
         BadInput: if it cannot be read, or is empty.
@@ -25,7 +30,7 @@ def read_table(path: Path, encoding: str = "utf-8") -> pl.DataFrame:
         else:
             text = read_text(path, encoding).encode()
             separator = "\t" if suffix == ".tsv" else ","
-            table = pl.read_csv(text, separator=separator, infer_schema_length=None)
+            table = pl.read_csv(text, separator=separator, infer_schema=not as_text, infer_schema_length=None)
     except pl.exceptions.PolarsError as error:
         raise BadInput(
             f"{path}: expected a table, got what cannot be read as one: {str(error).splitlines()[0]}"

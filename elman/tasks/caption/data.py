@@ -1,6 +1,6 @@
 """Images with texts, from wherever they are."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.errors import BadInput
+from elman.tasks import _manifest
 from elman.tasks._images import picture
 from elman.tasks._parts import Example
-from elman.tasks._table import column, read_table
 from elman.tasks.caption.options import CaptionOptions
 
 SPELLED = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -47,33 +47,4 @@ def read(paths: Sequence[Path], options: CaptionOptions) -> list[Example]:
     Raises:
         BadInput: for a table without these columns, a row without a text, or an image that cannot be read.
     """
-    if len(paths) != 1:
-        raise BadInput(f"{paths[1]}: expected one table of images and texts, got {len(paths)} files")
-    found = list(_rows(paths[0], options))
-    kept = [example for example in found if example]
-    if len(kept) < len(found):
-        print(f"{paths[0]}: left out {len(found) - len(kept)} that cannot be used")
-    return kept
-
-
-def _rows(path: Path, options: CaptionOptions) -> Iterator[Example | None]:
-    """An example of each row; None where it cannot be used, if these are skipped."""
-    table = read_table(path, options.encoding)
-    files = column(path, table, options.path, "--path").to_list()
-    texts = column(path, table, options.text, "--text").to_list()
-    for i, (file, text) in enumerate(zip(files, texts, strict=True), 1):
-        try:
-            yield _example(path, i, file, "" if text is None else str(text).strip())
-        except BadInput:
-            if not options.skip_bad:
-                raise
-            yield None
-
-
-def _example(path: Path, i: int, file: str | None, text: str) -> Example:
-    if not file or not text:
-        raise BadInput(
-            f"{path}: row {i}: expected a file and a text, got {'no text' if file else 'no file'}; "
-            "--skip-bad leaves it out"
-        )
-    return Example(picture(path.parent / file), text, group=file, name=str(path.parent / file))
+    return _manifest.read(paths, options, lambda file, text: picture(file))

@@ -1,0 +1,36 @@
+"""Recordings of speech, or of other sounds, to texts."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from elman.tasks._python import Trained
+
+
+def fit(data: Any, out: str | Path | None = None, **options: Any) -> "Trained":
+    """Train a network that writes down what recordings say.
+
+    Args:
+        data: N recordings and N texts, as a tuple, with N groups as a third if some belong together; or a manifest, as
+            for `elman train transcribe`. A recording is a row of numbers at `rate` samples a second, -1 to 1 where they
+            are no whole numbers; or a file, at any rate.
+        out: the folder of the run; None: the next free one below runs/.
+        options: of `elman train transcribe`, by their names there: `rate=16000`, `minutes=1`.
+
+    Returns:
+        `model`, an nn.Module; `scores`; `predict(recordings)`; `evaluate(data)`; `run`.
+
+    Raises:
+        BadInput: for data that cannot be used.
+        TypeError, ValueError: for options that there are not.
+
+    >>> import numpy as np, tempfile
+    >>> t = np.arange(800) / 8000                      # a tenth of a second
+    >>> high, low = np.sin(9000 * t), np.sin(1500 * t)
+    >>> sounds = fit(([high, low] * 20, ["hi", "lo"] * 20), tempfile.mkdtemp(), epochs=20, batch=4, hidden=16)
+    >>> [row["text"] for row in sounds.predict([low, high])]
+    ['lo', 'hi']
+    """
+    from elman.tasks._python import fit
+
+    return fit("transcribe", data, out, options)

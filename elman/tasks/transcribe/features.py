@@ -1,0 +1,82 @@
+"""Sound as numbers that change slowly: the logarithm of its energy in bands of the mel scale, every 10 ms.
+
+    X_tk = sum over n of w_n x_{t h + n} exp(-2 pi i k n / N)     w a Hann window of 25 ms, h 10 ms
+    a_tm = log(sum over k of M_km |X_tk|^2 + floor)               M_km a triangle over band m and its two neighbours'
+    a'   = a less its mean over all t and m                       so that it does not matter how loud a recording is
+
+Centres of the bands lie at equal distances on mel(f) = 2595 log10(1 + f / 700), from 0 to half the rate.
+"""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+WINDOW, HOP = 0.025, 0.010  # seconds
+FLOOR = 1e-6  # of energies: below what 16 bits can tell from silence
+
+Wave = NDArray[np.float32]  # (n,), -1 to 1
+
+
+def resampled(wave: Wave, rate: int, to: int) -> Wave:
+    """A recording at another rate; what the new one cannot carry is filtered out."""
+    if rate == to:
+        return wave
+    from scipy.signal import resample_poly
+
+    shared = math.gcd(rate, to)
+    found: Wave = resample_poly(wave, to // shared, rate // shared).astype(np.float32)
+    return found
+
+
+def steps(n: int, rate: int, stack: int) -> int:
+    """How many steps of so many frames a recording of n samples has."""
+    return -(-(1 + n // _samples(HOP, rate)) // stack)
+
+
+def stacked(x: Tensor, stack: int) -> Tensor:
+    """Frames (t, M) side by side in steps (T, stack * M), zeros behind the last."""
+    behind = -len(x) % stack
+    return torch.cat((x, x.new_zeros(behind, x.shape[1]))).reshape(-1, stack * x.shape[1])
+
+
+def frames(wave: Wave, rate: int, bands: int) -> Tensor:
+    """Log-mel energies (T, M), less their mean."""
+    window, hop = _samples(WINDOW, rate), _samples(HOP, rate)
+    size = _size(rate)
+    spectrum = torch.stft(
+        torch.from_numpy(wave), size, hop, window, torch.hann_window(window), pad_mode="constant", return_complex=True
+    )
+    found = (spectrum.abs().square().T @ triangles(rate, bands) + FLOOR).log()
+    return found - found.mean()
+
+
+@lru_cache(maxsize=8)
+def triangles(rate: int, bands: int) -> Tensor:
+    """M (N/2 + 1, M): how much of each frequency's energy belongs to each band."""
+    frequencies = torch.arange(_size(rate) // 2 + 1, dtype=torch.float64) * rate / _size(rate)
+    edges = 700 * (10 ** (torch.linspace(0, _mel(rate / 2), bands + 2, dtype=torch.float64) / 2595) - 1)
+    rise = (frequencies.unsqueeze(1) - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    fall = (edges[2:] - frequencies.unsqueeze(1)) / (edges[2:] - edges[1:-1])
+    return torch.minimum(rise, fall).clamp(min=0).float()
+
+
+def place(frequency: float, rate: int, bands: int) -> float:
+    """The number of the band, from 0, that has its centre there; between two, between their numbers."""
+    return _mel(frequency) / _mel(rate / 2) * (bands + 1) - 1
+
+
+def _mel(frequency: float) -> float:
+    return 2595 * math.log10(1 + frequency / 700)
+
+
+def _samples(seconds: float, rate: int) -> int:
+    return max(round(seconds * rate), 1)
+
+
+def _size(rate: int) -> int:
+    """N, twice the window at least: the lowest bands are narrower than what the window alone would tell apart."""
+    return 1 << (2 * _samples(WINDOW, rate) - 1).bit_length()

@@ -1,0 +1,198 @@
+"""Recordings to texts as a task."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import ctc_loss
+from torch.nn.utils.rnn import pad_sequence
+
+from elman.errors import BadInput
+from elman.runs import Run
+from elman.tasks._examples import Baseline, Examples
+from elman.tasks._parts import Example
+from elman.tasks.transcribe import data as sounds
+from elman.tasks.transcribe import decode, features, picture
+from elman.tasks.transcribe.baseline import Nearest
+from elman.tasks.transcribe.language import Language
+from elman.tasks.transcribe.model import Recordings, Transcriber
+from elman.tasks.transcribe.options import TranscribeOptions
+from elman.tasks.transcribe.said import Said
+
+
+@dataclass(frozen=True)
+class Codec:
+    """How sound becomes steps, which characters there are, and how a text is found."""
+
+    rate: int
+    stack: int
+    mean: list[float]
+    std: list[float]
+    characters: str
+    beam: int
+    ngram_weight: float
+    language: Language | None
+
+    def kept(self) -> dict[str, Any]:
+        """For JSON."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return fields | {"language": self.language and self.language.kept()}
+
+    @cached_property
+    def number(self) -> dict[str, int]:
+        """Of each character, from 1; 0 is the blank."""
+        return {character: i for i, character in enumerate(self.characters, 1)}
+
+    def symbols(self, text: str) -> list[int]:
+        """Those of the characters that are known."""
+        return [self.number[character] for character in text if character in self.number]
+
+    def frames(self, steps: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The log-mel energies (t, M) that steps (T, D) were made of."""
+        return steps.reshape(-1, len(self.mean)) * np.array(self.std, np.float32) + np.array(self.mean, np.float32)
+
+    def steps(self, wave: features.Wave) -> Tensor:
+        """(T, D), every band with the mean 0 and the deviation 1 that it had in training."""
+        x = features.frames(wave, self.rate, len(self.mean))
+        return features.stacked((x - torch.tensor(self.mean)) / torch.tensor(self.std), self.stack)
+
+
+class Transcribe(Examples):
+    """What a recording says."""
+
+    name = "transcribe"
+    unit = "characters"
+    examples = "recordings"
+    loss = "nats_per_character"
+    what = "a transcriber"
+    options = TranscribeOptions
+    next = "to use it: elman predict"
+
+    def settled(self, data: Any, options: TranscribeOptions) -> TranscribeOptions:
+        """As there, once it is sure that what is to be split by groups has some."""
+        if options.group and isinstance(data, list):
+            sounds.check_group(data[0], options)
+        return options
+
+    def read(self, data: Any, options: TranscribeOptions) -> list[Example]:
+        """As there; in Python, recordings and texts, and perhaps groups."""
+        if data is None:
+            raise BadInput("transcribe: expected DATA, a table of recordings and their texts; got none")
+        if isinstance(data, tuple):
+            return sounds.pairs(options, *data)
+        return sounds.read(data, options)
+
+    def fit(self, train: Sequence[Example], options: TranscribeOptions) -> Codec:
+        """As there."""
+        frames = torch.cat([features.frames(e.input, options.rate, options.bands) for e in train]).double()
+        std = frames.std(0, correction=0)
+        std[std < 1e-3] = 1.0  # a band in which nothing ever happens
+        characters = "".join(sorted({character for example in train for character in example.target}))
+        how = (options.beam, options.ngram_weight)
+        codec = Codec(options.rate, options.stack, frames.mean(0).tolist(), std.tolist(), characters, *how, None)
+        if not options.ngram_weight:
+            return codec
+        texts = [codec.symbols(example.target) for example in train]
+        return replace(codec, language=Language.fit(texts, len(characters) + 1))
+
+    def restore(self, kept: dict[str, Any]) -> Codec:
+        """As there."""
+        return Codec(**kept | {"language": kept["language"] and Language.restored(kept["language"])})
+
+    def shape(self, codec: Codec, options: TranscribeOptions) -> dict[str, Any]:
+        """As there."""
+        names = ("cell", "hidden", "layers", "dropout", "time_mask", "band_mask", "bptt")
+        sizes = {"bands": len(codec.mean), "frames": codec.stack, "symbols": len(codec.characters) + 1}
+        return sizes | {name: getattr(options, name) for name in names}
+
+    def model(self, **shape: Any) -> Transcriber:
+        """As there."""
+        return Transcriber(**shape)
+
+    def encode(self, codec: Codec, example: Example) -> tuple[tuple[Tensor, Tensor], int]:
+        """As there: steps (T, D), and the symbols of the text."""
+        steps = codec.steps(example.input)
+        return (steps, torch.tensor(codec.symbols(example.target or ""), dtype=torch.long)), len(steps)
+
+    def collate(self, encoded: Sequence[tuple[Tensor, Tensor]]) -> Recordings:
+        """As there."""
+        steps, targets = zip(*encoded, strict=True)
+        lengths, target_lengths = (torch.tensor([len(row) for row in rows]) for rows in (steps, targets))
+        return Recordings(pad_sequence(list(steps)), lengths, torch.cat(targets), target_lengths)
+
+    def check(self, codec: Codec, examples: Sequence[Example]) -> None:
+        """Tell of characters that the model cannot write."""
+        counts = Counter(c for example in examples for c in example.target if c not in codec.number)
+        if counts:
+            most = ", ".join(repr(character) for character, _ in counts.most_common(8))
+            print(f"{counts.total():,} characters were not there to be learned and count as errors: {most}")
+
+    def say(self, model: Any, codec: Codec, batch: Recordings) -> list[Any]:
+        """As there."""
+        log_p = model(batch.steps, batch.lengths)
+        found = [self._written(codec, log_p[:T, b].numpy()) for b, T in enumerate(batch.lengths.tolist())]
+        sizes = torch.tensor([len(symbols) for symbols in found])
+        targets = torch.tensor([symbol for symbols in found for symbol in symbols], dtype=torch.long)
+        nats = ctc_loss(log_p, targets, batch.lengths, sizes, decode.BLANK, reduction="none")
+        confidence = (-nats / sizes.clamp(min=1)).exp().tolist()
+        return [
+            Said(
+                "".join(codec.characters[symbol - 1] for symbol in symbols),
+                confidence[b],
+                log_p[:T, b].numpy(),
+                batch.steps[:T, b].numpy(),
+            )
+            for b, (symbols, T) in enumerate(zip(found, batch.lengths.tolist(), strict=True))
+        ]
+
+    def _written(self, codec: Codec, log_p: NDArray[Any]) -> list[int]:
+        if codec.beam == 1 and not codec.language:
+            return decode.best_path(log_p)
+        return decode.search(log_p, codec.beam, codec.language, codec.ngram_weight)
+
+    def measure(self, codec: Codec, said: Sequence[Said], targets: Sequence[str]) -> dict[str, float]:
+        """Words, and characters, that would have to be put in, left out or replaced, as a share of the right ones."""
+        from jiwer import cer, wer
+
+        texts, right = [one.text for one in said], list(targets)
+        return {"word_error_rate": float(wer(right, texts)), "character_error_rate": float(cer(right, texts))}
+
+    def baselines(
+        self, codec: Codec, train: Sequence[Example], options: TranscribeOptions, seed: int
+    ) -> list[Baseline]:
+        """The text of the recording that sounds most alike."""
+        return [Nearest.fit(_steps, codec, train)]
+
+    def restored(self, codec: Codec, tensors: dict[str, Tensor]) -> list[Baseline]:
+        """As there."""
+        return [Nearest.restored(_steps, codec, tensors)]
+
+    def row(self, codec: Codec, said: Said) -> dict[str, Any]:
+        """The text, and how sure the network is of it."""
+        return {"text": said.text, "confidence": round(said.confidence, 4)}
+
+    def given(self, what: Any, options: TranscribeOptions) -> Example:
+        """As there: a file; in Python, a row of numbers at the options' rate."""
+        return sounds.given(what, options)
+
+    def draw(self, run: Run, codec: Codec, said: Sequence[Said], targets: Sequence[str]) -> None:
+        """path.png: of a recording, its sound, and which symbol was likeliest when."""
+        i = picture.choose(said, targets)
+        steps = said[i].steps
+        assert steps is not None
+        path = run.path / "path.png"
+        picture.draw(path, said[i], targets[i], codec.frames(steps), codec.rate, codec.characters)
+
+
+def _steps(codec: Codec, example: Example) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = codec.steps(example.input).numpy()
+    return found
+
+
+KIND = Transcribe()

@@ -1,0 +1,159 @@
+"""What `elman train transcribe` is made of: sound to numbers, probabilities to texts, time warping."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from numpy.typing import NDArray
+from torch.nn.functional import ctc_loss
+
+from elman.tasks.transcribe import baseline, features
+from elman.tasks.transcribe.data import needed
+from elman.tasks.transcribe.decode import best_path, search
+from elman.tasks.transcribe.language import BEFORE, Language
+from elman.tasks.transcribe.model import Recordings, Transcriber
+
+Texts = dict[tuple[int, ...], float]
+
+
+def probabilities(T: int, K: int, seed: int) -> NDArray[np.float64]:
+    return np.log(np.random.default_rng(seed).dirichlet(np.full(K, 0.7), T))
+
+
+def all_texts(log_p: NDArray[np.float64]) -> Texts:
+    """log p of every text, by every path."""
+    T, K = log_p.shape
+    found: dict[tuple[int, ...], list[float]] = {}
+    for path in itertools.product(range(K), repeat=T):
+        text = tuple(k for k, _ in itertools.groupby(path) if k)
+        found.setdefault(text, []).append(sum(log_p[t, k] for t, k in enumerate(path)))
+    return {text: float(np.logaddexp.reduce(nats)) for text, nats in found.items()}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_beam_that_is_wide_enough_finds_the_likeliest_text(seed: int) -> None:
+    log_p = probabilities(1 + seed % 5, 2 + seed % 3, seed)
+    texts = all_texts(log_p)
+    assert tuple(search(log_p, 1000)) == max(texts, key=texts.__getitem__)
+    assert_allclose(np.logaddexp.reduce(list(texts.values())), 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_beam_with_a_language_model(seed: int) -> None:
+    log_p, language, weight = probabilities(5, 3, seed), Language.fit([[1, 2], [1, 2, 1], [2, 2]], 3), 0.8
+    texts = all_texts(log_p)
+
+    def nats(text: tuple[int, ...]) -> float:
+        return float(sum(language(text[:i])[symbol] for i, symbol in enumerate((*text, 0))))
+
+    best = max(texts, key=lambda text: texts[text] + weight * nats(text))
+    assert tuple(search(log_p, 1000, language, weight)) == best
+    assert_allclose(np.exp(language((1, 2))).sum(), 1, atol=1e-6)
+    ids = np.array([*BEFORE, 1, 2, 0])
+    assert_allclose(nats((1, 2)), -language._ngram.nats(ids)[len(BEFORE) - 1 :].sum())
+
+
+def test_the_likeliest_path() -> None:
+    log_p = probabilities(6, 3, 0)
+    path = max(itertools.product(range(3), repeat=6), key=lambda p: sum(log_p[t, k] for t, k in enumerate(p)))
+    assert best_path(log_p) == [k for k, _ in itertools.groupby(path) if k]
+
+
+def test_the_loss_is_that_of_all_paths() -> None:
+    torch.manual_seed(0)
+    model = Transcriber(3, 2, 3, hidden=4, layers=1).eval()
+    steps, targets = torch.randn(5, 2, 6), torch.tensor([1, 1, 2])
+    batch = Recordings(steps, torch.tensor([5, 3]), targets, torch.tensor([2, 1]))
+    nats, count, _ = model.loss(batch)
+    log_p = model(steps, batch.lengths).detach().double().numpy()
+    right = all_texts(log_p[:, 0])[1, 1] + all_texts(log_p[:3, 1])[(2,)]
+    assert_allclose(nats.item(), -right, rtol=1e-5)
+    assert count == 3
+
+
+@pytest.mark.parametrize("text", ["a", "aa", "abba", "three", "aaaa"])
+def test_the_fewest_steps_that_a_text_needs(text: str) -> None:
+    """With one less, no path is left."""
+    symbols = torch.tensor([[ord(c) for c in text]])
+    for T, finite in ((needed(text), True), (needed(text) - 1, False)):
+        log_p = torch.full((T, 1, 128), -math.log(128))
+        nats = ctc_loss(log_p, symbols, torch.tensor([T]), torch.tensor([len(text)])) if T else torch.tensor(torch.inf)
+        assert nats.isfinite().item() is finite
+
+
+def naive(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    D = np.full((len(a) + 1, len(b) + 1), np.inf)
+    D[0, 0] = 0
+    for i in range(len(a)):
+        for j in range(len(b)):
+            D[i + 1, j + 1] = np.linalg.norm(a[i] - b[j]) + min(D[i, j], D[i, j + 1], D[i + 1, j])
+    return float(D[-1, -1]) / (len(a) + len(b))
+
+
+@pytest.mark.parametrize("room", [10, 10**6])
+def test_time_warping(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    monkeypatch.setattr(baseline, "ROOM", room)
+    draw = np.random.default_rng(0)
+    templates = [draw.normal(size=(T, 3)).astype(np.float32) for T in (1, 2, 5, 9, 5)]
+    for T in (1, 2, 7, 12):
+        query = draw.normal(size=(T, 3)).astype(np.float32)
+        found = baseline.distances(query, templates)
+        assert_allclose(found, [naive(query, b) for b in templates], rtol=1e-5)
+    assert baseline.distances(templates[3], templates).argmin() == 3
+    assert baseline.distances(np.repeat(templates[2], 3, 0), templates)[2] < 1e-3
+
+
+@pytest.mark.parametrize(("rate", "bands"), [(8000, 40), (16000, 23), (11025, 5)])
+def test_bands_of_the_mel_scale(rate: int, bands: int) -> None:
+    """By sums of sines and cosines, and triangles drawn one by one."""
+    wave = np.random.default_rng(0).normal(0, 0.1, rate // 20).astype(np.float32)
+    window, hop, N = round(rate * 0.025), round(rate * 0.010), 1 << math.ceil(math.log2(2 * round(rate * 0.025)))
+    mel = np.linspace(0, 2595 * math.log10(1 + rate / 2 / 700), bands + 2)
+    edges = 700 * (10 ** (mel / 2595) - 1)
+    hertz = np.arange(N // 2 + 1) * rate / N
+    M = np.stack([np.interp(hertz, edges[m : m + 3], [0, 1, 0]) for m in range(bands)], 1)
+    w = np.zeros(N)
+    w[(N - window) // 2 :][:window] = np.sin(np.pi * np.arange(window) / window) ** 2
+    padded = np.concatenate([np.zeros(N // 2), wave, np.zeros(N // 2)])
+    X = np.exp(-2j * np.pi * np.outer(np.arange(N // 2 + 1), np.arange(N)) / N)
+    right = [
+        np.log(np.abs(X @ (w * padded[begin : begin + N])) ** 2 @ M + features.FLOOR)
+        for begin in range(0, len(wave) + 1, hop)
+    ]
+    found = features.frames(wave, rate, bands).numpy()
+    assert_allclose(found, right - np.mean(right), atol=2e-3)
+    softer = features.frames(wave / np.float32(2), rate, bands)
+    assert_allclose(softer, found, atol=0.05)
+    assert features.steps(len(wave), rate, 4) == len(features.stacked(torch.from_numpy(found), 4)) == 2
+
+
+@pytest.mark.parametrize(("rate", "to"), [(16000, 8000), (11025, 8000), (8000, 16000), (44100, 8000)])
+def test_another_rate(rate: int, to: int) -> None:
+    """A tone stays what it is; one that the new rate cannot carry goes."""
+    t, s = np.arange(rate) / rate, np.arange(to) / to
+    found = features.resampled(np.sin(2 * np.pi * 1000 * t).astype(np.float32), rate, to)
+    assert len(found) == to
+    assert found.dtype == np.float32
+    inner = slice(to // 10, -to // 10)
+    assert_allclose(found[inner], np.sin(2 * np.pi * 1000 * s)[inner], atol=5e-3)
+    if to < rate:
+        high = features.resampled(np.sin(2 * np.pi * (to / 2 * 1.25) * t).astype(np.float32), rate, to)
+        assert np.abs(high[inner]).max() < 0.05
+
+
+def test_what_is_hidden_in_training() -> None:
+    torch.manual_seed(0)
+    model = Transcriber(10, 2, 3, hidden=4, layers=1, time_mask=0.5, band_mask=0.4)
+    steps, lengths = torch.ones(20, 50, 20), torch.tensor([20, 10] * 25)
+    masked = model._masked(steps, lengths)
+    assert torch.equal(masked[:, :, :10], masked[:, :, 10:]), "the same bands in both frames of a step"
+    hidden_steps = (masked == 0).all(2).sum(0)
+    assert hidden_steps.max() <= 10
+    assert hidden_steps[1::2].max() <= 5
+    assert 3 < hidden_steps[::2].float().mean() < 7
+    hidden_bands = (masked[:, :, :10] == 0).all(0).sum(1)
+    assert 0 < hidden_bands.max() <= 4
+    assert torch.equal(Transcriber(10, 2, 3, hidden=4, layers=1)._masked(steps, lengths), steps)
