@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from elman.errors import BadInput
 from elman.runs import Run
+from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline, Examples
 from elman.tasks._parts import Example
 from elman.tasks.transcribe import data as sounds
@@ -27,7 +28,7 @@ from elman.tasks.transcribe.said import Said
 
 
 @dataclass(frozen=True)
-class Codec:
+class Codec(PlainCodec):
     """How sound becomes steps, which characters there are, and how a text is found."""
 
     rate: int
@@ -43,6 +44,11 @@ class Codec:
         """For JSON."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return fields | {"language": self.language and self.language.kept()}
+
+    @classmethod
+    def restored(cls, kept: dict[str, Any]) -> "Codec":
+        """As there."""
+        return cls(**kept | {"language": kept["language"] and Language.restored(kept["language"])})
 
     @cached_property
     def number(self) -> dict[str, int]:
@@ -72,6 +78,8 @@ class Transcribe(Examples):
     loss = "nats_per_character"
     what = "a transcriber"
     options = TranscribeOptions
+    pictures: ClassVar = {"path.png": "A recording of the test part, and which symbol was likeliest when."}
+    codec_type = Codec
     next = "to use it: elman predict"
 
     def settled(self, data: Any, options: TranscribeOptions) -> TranscribeOptions:
@@ -100,10 +108,6 @@ class Transcribe(Examples):
             return codec
         texts = [codec.symbols(example.target) for example in train]
         return replace(codec, language=Language.fit(texts, len(characters) + 1))
-
-    def restore(self, kept: dict[str, Any]) -> Codec:
-        """As there."""
-        return Codec(**kept | {"language": kept["language"] and Language.restored(kept["language"])})
 
     def shape(self, codec: Codec, options: TranscribeOptions) -> dict[str, Any]:
         """As there."""
