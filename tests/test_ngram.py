@@ -1,4 +1,4 @@
-"""elman.tasks.text.ngram against its own definition, written a second time, slowly, over tuples and dictionaries."""
+"""elman.tasks._ngram against its own definition, written a second time, slowly, over tuples and dictionaries."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from elman.tasks.text.ngram import NGram, best
+from elman.tasks._ngram import NGram, best
 
 V = 4
 TEXTS = st.lists(st.integers(0, V - 1), max_size=60)
