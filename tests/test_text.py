@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 
 from elman.tasks import _tokens as tokens
-from elman.tasks._token_kinds import KINDS
 from elman.tasks._choose import choose
+from elman.tasks._token_kinds import KINDS
 from elman.tasks.text import corpus, sample, score
 from elman.tasks.text.model import LanguageModel
 from elman.tasks.text.streams import IGNORED, streams

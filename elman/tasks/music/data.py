@@ -112,7 +112,7 @@ def _frames(where: str, piece: Any) -> NDArray[np.bool_]:
     if isinstance(piece, np.ndarray) and piece.ndim == 2:
         if piece.shape[1] != PITCHES:
             raise BadInput(f"{where}: expected an array (T, {PITCHES}), got {piece.shape}")
-        found = piece != 0
+        found: NDArray[np.bool_] = piece != 0
     else:
         if not _is_list(piece) or not len(piece):
             raise BadInput(f"{where}: expected a list of frames, got {piece!r:.40}")

@@ -11,7 +11,7 @@ from mido.midifiles.meta import KeySignatureError
 from numpy.typing import NDArray
 
 from elman.errors import BadInput
-from elman.files import read_bytes, write_whole
+from elman.files import MAKER, read_bytes, write_whole
 
 SUFFIXES = (".mid", ".midi")
 DRUMS = 9  # the channel that people call 10
@@ -120,7 +120,8 @@ def write(path: Path, piece: Notes, grid: int) -> None:
     """
     ticks = TICKS if TICKS % grid == 0 else TICKS * grid
     file = mido.MidiFile(type=0, ticks_per_beat=ticks)
-    track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(TEMPO))])
+    head = mido.MetaMessage("text", text=MAKER), mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(TEMPO))
+    track = mido.MidiTrack(head)
     file.tracks.append(track)
     events = [(end, 0, pitch) for pitch, _, end in piece.notes.tolist()]
     events += [(begin, 1, pitch) for pitch, begin, _ in piece.notes.tolist()]

@@ -1,5 +1,6 @@
 """Networks over frames of music, and over events."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -106,7 +107,14 @@ class Sigmoid(nn.Module):
 
     def nats(self, h: Tensor, before: Tensor, frames: Tensor) -> Tensor:
         """Of frames (N, 128), given (N, H): binary cross-entropy, summed over the pitches, (N,)."""
-        return binary_cross_entropy_with_logits(self.logits(h), frames, reduction="none").sum(1)
+        nats: Tensor = binary_cross_entropy_with_logits(self.logits(h), frames, reduction="none").sum(1)
+        return nats
+
+    def draw(self, h: Tensor, before: Tensor, choose: Callable[[Tensor], int]) -> Tensor:
+        """A frame (128,), given (1, H); of each pitch, `choose` takes whether it sounds."""
+        logits = self.logits(h)[0]
+        found: Tensor = logits.new_tensor([choose(torch.stack((both.new_zeros(()), both))) for both in logits])
+        return found
 
 
 class Events(nn.Module):
@@ -162,8 +170,5 @@ class Events(nn.Module):
 
 def span(steps: Tensor) -> tuple[int, int]:
     """The lowest and the highest pitch of a piece, frames (T, 128) or events (T,)."""
-    if steps.dim() == 2:
-        found = steps.any(0).nonzero()
-    else:
-        found = steps[(steps >= ON) & (steps < OFF)] - ON
+    found = steps.any(0).nonzero() if steps.dim() == 2 else steps[(steps >= ON) & (steps < OFF)] - ON
     return (int(found.min()), int(found.max())) if found.numel() else (0, PITCHES - 1)

@@ -55,6 +55,12 @@ def events(piece: Notes) -> NDArray[np.int64]:
     return np.array(found, np.int64)
 
 
+def times(events: NDArray[np.int64]) -> NDArray[np.int64]:
+    """At which step each event is; a shift is where it begins, (N,)."""
+    ends = np.where(events >= SHIFT, events - SHIFT + 1, 0).cumsum()
+    return np.concatenate((np.zeros(1, np.int64), ends[:-1]))
+
+
 def performed(events: NDArray[np.int64]) -> Notes:
     """The notes of any events; what is not ended sounds up to the last step, what has not begun is not ended.
 

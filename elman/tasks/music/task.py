@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from elman.errors import BadInput
+from elman.files import check_place
 from elman.runs import Run
 from elman.tasks._examples import Baseline, Examples
 from elman.tasks._kind import Loaded, Material, Scores
@@ -23,8 +25,11 @@ from elman.tasks.music.compose import compose
 from elman.tasks.music.midi import Notes
 from elman.tasks.music.model import Batch, Events, Frames, span
 from elman.tasks.music.options import MusicOptions
-from elman.tasks.music.steps import notes, performed
+from elman.tasks.music.picture import QUARTERS, draw
+from elman.tasks.music.steps import notes, performed, times
 
+MANY = 500  # events that are written, where nothing is said
+SEED, TEMPERATURE = 1, 0.8  # of what is written for the picture
 GRID = 4  # steps to a quarter note of MIDI, where nothing is said
 
 
@@ -42,6 +47,15 @@ class Codec:
     def notes(self, steps: Any) -> Notes:
         """Of frames (T, 128), or of events (T,)."""
         return notes(steps) if self.steps == "frames" else performed(steps)
+
+    def times(self, steps: Any) -> Any:
+        """At which step of the grid each of the steps is."""
+        return np.arange(len(steps)) if self.steps == "frames" else times(steps)
+
+    @property
+    def usual(self) -> int:
+        """How many steps are written, where nothing is said."""
+        return QUARTERS * self.grid if self.steps == "frames" else MANY
 
 
 class Music(Examples):
@@ -67,7 +81,9 @@ class Music(Examples):
         if options.grid or not given:
             return replace(options, grid=options.grid or GRID)
         if any(given) and not all(given):
-            raise BadInput("music: expected --grid N, of how many JSON frames a quarter note is, got JSON and MIDI only")
+            raise BadInput(
+                "music: expected --grid N, of how many JSON frames a quarter note is, got JSON and MIDI only"
+            )
         return replace(options, grid=1 if given[0] else GRID)
 
     def read(self, data: Any, options: MusicOptions) -> list[Example]:
@@ -154,9 +170,32 @@ class Music(Examples):
         found: Example = what
         return found
 
-    def generate(self, loaded: Loaded, prompt: str | None, **how: Any) -> None:
+    def generate(self, loaded: Loaded, prompt: str | None, length: int | None, out: Path | None, **how: Any) -> None:
         """A MIDI file."""
-        raise NotImplementedError
+        folder, codec = loaded.run.path, loaded.codec
+        path = out or next(p for n in count(1) if not (p := folder / f"generated-{n}.mid").exists())
+        check_place(path, midi.SUFFIXES, "--out " if out else "")
+        begin = self.held_out(self.read([Path(prompt)], loaded.options), "test")[0] if prompt else None
+        given = codec.notes(begin.input) if begin else None
+        found = compose(loaded.model, given, codec.usual if length is None else length, **how)
+        midi.write(path, found, codec.grid)
+        behind = f", {given.steps:,} of them those of {begin.name}" if given and begin else ""
+        print(f"{path}: {len(found.notes):,} notes in {found.steps / codec.grid:g} quarter notes{behind}")
+
+    def conclude(self, run: Run, model: nn.Module, material: Material, best: float, console: Console) -> Scores:
+        """As there, and piano_roll.png: a piece of the test part, and one that the network has written."""
+        scores = super().conclude(run, model, material, best, console)
+        codec, parts, _, _ = material.rest
+        piece = parts.test[0]
+        baseline = self.restored(codec, run.load_tensors("baseline"))[0]
+        with console.status("drawing"):
+            said = {str(model.title): self.said(model, codec, [piece], 1)[0], baseline.title: baseline.say([piece])[0]}
+            nats = {who: np.bincount(codec.times(piece.input), values) for who, values in said.items()}
+            written = compose(model, None, codec.usual, SEED, temperature=TEMPERATURE)
+            draw(
+                run.path / "piano_roll.png", codec.grid, codec.notes(piece.input), Path(piece.name).name, nats, written
+            )
+        return scores
 
 
 KIND = Music()

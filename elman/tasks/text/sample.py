@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from typing import TextIO
 
 import torch
 from tokenizers import Tokenizer
@@ -57,8 +58,9 @@ def write(
     top_k: int,
     top_p: float,
     seed: int | None,
+    to: TextIO,
 ) -> None:
-    """Write the prompt and what follows it to standard output as it is drawn.
+    """Write the prompt and what follows it as it is drawn.
 
     Raises:
         BadInput: for a prompt of which nothing is known.
@@ -72,12 +74,12 @@ def write(
         print(f"elman: --prompt: left out what the training never saw: {never}", file=sys.stderr)
     if not ids:  # nothing to go on from: begin with any token
         ids = [1]
-    out, decoder = sys.stdout, DecodeStream()
-    out.write(prompt.lstrip("\n") if prompt.strip() else "")
+    decoder = DecodeStream()
+    to.write(prompt.lstrip("\n") if prompt.strip() else "")
     unsaid = tokenizer.token_to_id(tokens.UNKNOWN)
     for token in generate(model, ids, length, temperature, top_k, top_p, seed, never=unsaid):
         piece = decoder.step(tokenizer, token)
         if piece:
-            out.write(piece)
-            out.flush()
-    out.write("\n")
+            to.write(piece)
+            to.flush()
+    to.write("\n")
