@@ -11,8 +11,11 @@ import elman
 from elman.errors import BadInput
 
 MAKER = f"elman {elman.__version__}"  # that a page or a picture names in its head
-# How it does so: <meta name="generator">, Creator, Software. All of them stand among a file's first bytes.
-_MADE = re.compile(rb'<meta name="generator" content="elman |<cc:Agent>\s*<dc:title>elman |tEXtSoftware\0elman ')
+# How it does so: <meta name="generator">, Creator, Software, a text in a MIDI file. All stand among the first bytes.
+_MADE = re.compile(
+    rb'<meta name="generator" content="elman |<cc:Agent>\s*<dc:title>elman |tEXtSoftware\0elman |'
+    rb"\xff\x01[\x00-\x7f]elman "
+)
 _HEAD = 8192
 
 

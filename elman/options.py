@@ -36,8 +36,8 @@ def positive(help: str, most: float = math.inf, **more: Any) -> Any:
     return _number(help, float, f"a number {bounds}", lambda value: 0 < value <= most, **more)
 
 
-def choice(help: str, names: "tuple[str, ...] | dict[str, Any]") -> Any:
-    """An option that takes one of a few names."""
+def choice(help: str, names: "tuple[str, ...] | dict[str, Any]", *flags: str) -> Any:
+    """An option that takes one of a few names; `flags`, where it is called other than its field."""
 
     def parse(text: str) -> str:
         name = meant(text, names)
@@ -45,7 +45,7 @@ def choice(help: str, names: "tuple[str, ...] | dict[str, Any]") -> Any:
             raise typer.BadParameter(f"expected one of {', '.join(names)}; got {text!r}{perhaps(text, names)}")
         return name
 
-    return typer.Option(help=f"{help}: {', '.join(names)}.", parser=parse, metavar="NAME")
+    return typer.Option(*flags, help=f"{help}: {', '.join(names)}.", parser=parse, metavar="NAME")
 
 
 def meant(text: str, names: Iterable[str]) -> str | None:

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 
 from elman.tasks import _tokens as tokens
+from elman.tasks._choose import choose
 from elman.tasks._token_kinds import KINDS
 from elman.tasks.text import corpus, sample, score
 from elman.tasks.text.model import LanguageModel
@@ -102,7 +103,7 @@ def test_the_tokenizer_has_seen_only_what_is_trained_on() -> None:
 def counted(draws: int = 4000, **options: Any) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     logits = torch.tensor([0.5, 0.25, 0.2, 0.05]).log()
-    drawn = [sample.choose(logits, generator=generator, **options) for _ in range(draws)]
+    drawn = [choose(logits, generator=generator, **options) for _ in range(draws)]
     return torch.bincount(torch.tensor(drawn), minlength=4) / draws
 
 
@@ -114,7 +115,7 @@ def test_sampling_follows_the_distribution() -> None:
     torch.testing.assert_close(counted(top_p=0.4), torch.tensor([1.0, 0, 0, 0]))
     squared = torch.tensor([0.25, 0.0625, 0.04, 0.0025])
     torch.testing.assert_close(counted(temperature=0.5), squared / squared.sum(), atol=0.024, rtol=0)
-    assert sample.choose(torch.tensor([1.0, 9.0, 2.0]), temperature=0) == 1
+    assert choose(torch.tensor([1.0, 9.0, 2.0]), temperature=0) == 1
 
 
 def test_the_unknown_token_is_never_written() -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from elman.runs import Run
     from elman.tasks._kind import Kind
 
-TASKS = ("text", "image", "classify", "tag", "forecast", "translate", "caption", "transcribe")
+TASKS = ("text", "image", "classify", "tag", "forecast", "translate", "caption", "transcribe", "music")
 
 
 def options_of(task: str) -> ModuleType:

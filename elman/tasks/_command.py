@@ -119,21 +119,29 @@ def predict(
 
 def generate(
     run: shared.RunFolder,
-    prompt: Annotated[str, typer.Option(help="Text to go on from.", metavar="TEXT", show_default="a new line")] = "\n",
-    length: Annotated[int, whole("How many tokens to write.", 1)] = 500,
-    temperature: Annotated[
-        float, real("Below 1 bolder choices become rarer; 0 always takes the likeliest token.", 0)
-    ] = 0.8,
-    top_k: Annotated[int, whole("Choose among this many likeliest tokens; 0: all.", 0)] = 0,
-    top_p: Annotated[float, positive("Choose among the likeliest tokens up to this probability.", 1)] = 1.0,
-    seed: Annotated[
-        int | None, whole("The same seed writes the same text.", 0, show_default="another each time")
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="What to go on from: a text; of music, a file.", metavar="PROMPT", show_default="nothing"),
+    ] = None,
+    length: Annotated[
+        int | None,
+        whole("How many steps to write: tokens, frames, events.", 1, show_default="500; 64 quarter notes of frames"),
+    ] = None,
+    temperature: Annotated[float, real("Below 1 bolder choices become rarer; 0 always takes the likeliest.", 0)] = 0.8,
+    top_k: Annotated[int, whole("Choose among this many likeliest; 0: all.", 0)] = 0,
+    top_p: Annotated[float, positive("Choose among the likeliest up to this probability.", 1)] = 1.0,
+    seed: Annotated[int | None, whole("The same seed writes the same.", 0, show_default="another each time")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file to write.", metavar="FILE", show_default="standard output; of music, a new file in RUN"
+        ),
     ] = None,
 ) -> None:
-    """Write new text in the style of what a run was trained on."""
+    """Write something new in the style of what a run was trained on."""
     kind, opened = _opened(run)
-    how = {"length": length, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-    kind.generate(kind.load(opened), prompt, **how)
+    how = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    kind.generate(kind.load(opened), prompt, length, out, **how)
 
 
 def flow(

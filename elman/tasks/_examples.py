@@ -147,7 +147,7 @@ class Examples(Kind):
         found = {}
         for name in Parts._fields:
             if given.get(name):
-                found[name] = self.read([Path(path) for path in given[name]], options)
+                found[name] = self.held_out(self.read([Path(path) for path in given[name]], options), name)
                 numbers = list(range(len(found[name])))
             else:
                 numbers = drawn[name]
@@ -164,6 +164,10 @@ class Examples(Kind):
             BadInput: where there are too few.
         """
         return drawn_parts(examples, seed, parts, self.name)
+
+    def held_out(self, examples: list[Example], part: str) -> list[Example]:
+        """Of examples that are given for a part, "validation" or "test", those that are not of another."""
+        return examples
 
     def batches(self, codec: Any, examples: Sequence[Example], batch: int, seed: int | None) -> ByLength:
         """Batches by length, in another order in every epoch if there is a seed."""
@@ -202,7 +206,7 @@ class Examples(Kind):
 
     def evaluate(self, loaded: Loaded, data: Any, console: Console) -> Scores:
         """As there."""
-        examples = self.read(data, loaded.options)
+        examples = self.held_out(self.read(data, loaded.options), "test")
         self.check(loaded.codec, examples)
         baselines = self.restored(loaded.codec, loaded.run.load_tensors("baseline"))
         order = list(loaded.run.config.get("scores", ()))  # that of the training, which a file of tensors has not
@@ -245,7 +249,7 @@ class Examples(Kind):
 
     def recorded(self, loaded: Loaded, data: Any, steps: int, sequences: int) -> tuple[Recording, str]:
         """As there: the longest examples that are not too long; of the training's data, those that were tested on."""
-        examples = self._again(loaded).test if data is None else self.read(data, loaded.options)
+        examples = self._again(loaded).test if data is None else self.held_out(self.read(data, loaded.options), "test")
         self.check(loaded.codec, examples)
         encoded = sorted((self.encode(loaded.codec, e) for e in examples), key=lambda pair: pair[1])
         fit = [pair for pair in encoded if pair[1] <= steps][-sequences:] or encoded[:sequences]

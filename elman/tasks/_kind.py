@@ -211,16 +211,18 @@ class Kind(ABC):
         run.load_model(model)
         return Loaded(run, model.eval(), self.options_of(run), codec)
 
-    def generate(self, loaded: Loaded, prompt: str, **how: Any) -> None:
+    def generate(self, loaded: Loaded, prompt: str | None, length: int | None, out: Path | None, **how: Any) -> None:
         """Write something new.
 
         Args:
             loaded: the model.
-            prompt: to go on from.
-            how: the other options of `elman generate`.
+            prompt: to go on from; None: from nothing.
+            length: how many steps; None: as many as are usual.
+            out: the file to write; None: where it is usual.
+            how: temperature, top_k, top_p and seed.
 
         Raises:
-            BadInput: where a task writes nothing.
+            BadInput: where a task writes nothing; for a prompt, or a file to write, that cannot be used.
         """
         raise BadInput(f"{loaded.run.path}: generate: expected a run of another task, got one of {self.name}")
 

@@ -2,46 +2,16 @@
 
 import sys
 from collections.abc import Iterator
+from typing import TextIO
 
 import torch
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
-from torch import Tensor
 
 from elman.errors import BadInput
 from elman.tasks import _tokens as tokens
+from elman.tasks._choose import choose, generator_of
 from elman.tasks.text.model import LanguageModel
-
-
-def choose(
-    logits: Tensor,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    generator: torch.Generator | None = None,
-) -> int:
-    """Draw a token.
-
-    Args:
-        logits: (V).
-        temperature: divides the logits; below 1 bolder choices become rarer, 0 always takes the likeliest.
-        top_k: keep only this many of the likeliest; 0 for all.
-        top_p: keep only the likeliest whose probabilities reach this sum (nucleus sampling, arXiv:1904.09751).
-        generator: of the random numbers.
-
-    >>> choose(torch.tensor([0.0, 3.0, 1.0]), temperature=0)
-    1
-    """
-    if temperature == 0:
-        return int(logits.argmax())
-    ordered, numbers = (logits.double() / temperature).sort(descending=True, stable=True)
-    probabilities = ordered.softmax(0)
-    before = probabilities.cumsum(0) - probabilities
-    kept = before < top_p
-    kept[0] = True
-    if top_k:
-        kept[top_k:] = False
-    return int(numbers[torch.multinomial(probabilities * kept, 1, generator=generator)])
 
 
 def generate(
@@ -66,11 +36,7 @@ def generate(
         seed: the same seed gives the same text; None for another each time.
         never: a token that is not to be drawn.
     """
-    generator = torch.Generator()
-    if seed is None:
-        generator.seed()
-    else:
-        generator.manual_seed(seed)
+    generator = generator_of(seed)
     state, given = None, prompt
     for _ in range(length):
         with torch.inference_mode():
@@ -92,8 +58,9 @@ def write(
     top_k: int,
     top_p: float,
     seed: int | None,
+    to: TextIO,
 ) -> None:
-    """Write the prompt and what follows it to standard output as it is drawn.
+    """Write the prompt and what follows it as it is drawn.
 
     Raises:
         BadInput: for a prompt of which nothing is known.
@@ -107,12 +74,12 @@ def write(
         print(f"elman: --prompt: left out what the training never saw: {never}", file=sys.stderr)
     if not ids:  # nothing to go on from: begin with any token
         ids = [1]
-    out, decoder = sys.stdout, DecodeStream()
-    out.write(prompt.lstrip("\n") if prompt.strip() else "")
+    decoder = DecodeStream()
+    to.write(prompt.lstrip("\n") if prompt.strip() else "")
     unsaid = tokenizer.token_to_id(tokens.UNKNOWN)
     for token in generate(model, ids, length, temperature, top_k, top_p, seed, never=unsaid):
         piece = decoder.step(tokenizer, token)
         if piece:
-            out.write(piece)
-            out.flush()
-    out.write("\n")
+            to.write(piece)
+            to.flush()
+    to.write("\n")

@@ -1,5 +1,7 @@
 """The language model as a task: what `elman train text`, `evaluate`, `generate`, `flow` and `report` do with it."""
 
+import io
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,7 +13,7 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from elman.errors import BadInput
-from elman.files import read_text
+from elman.files import read_text, write_whole
 from elman.flow import Recording, record
 from elman.report.shown import Missing, Sample
 from elman.runs import Run
@@ -32,6 +34,7 @@ HIGHEST_ORDER = {"char": 10, "word": 4, "bpe": 6}  # of the n-grams that are tri
 TEMPERATURES = (0.5, 0.8, 1.1)
 LENGTH = {"char": 400, "word": 90, "bpe": 150}  # tokens of a sample: some six lines of each
 SEED = 1
+LONG = 500  # tokens that are written, where nothing is said
 
 
 class Text(Kind):
@@ -146,9 +149,13 @@ class Text(Kind):
             found.append(Sample(title, loaded.codec.decode(list(drawn))))
         return tuple(found)
 
-    def generate(self, loaded: Loaded, prompt: str, **how: Any) -> None:
-        """As there."""
-        sample.write(loaded.model, loaded.codec, prompt, **how)
+    def generate(self, loaded: Loaded, prompt: str | None, length: int | None, out: Path | None, **how: Any) -> None:
+        """As there: to standard output as it is drawn, or to a file whole."""
+        to = io.StringIO() if out else sys.stdout
+        begin, count = "\n" if prompt is None else prompt, LONG if length is None else length
+        sample.write(loaded.model, loaded.codec, begin, count, to=to, **how)
+        if isinstance(to, io.StringIO) and out:
+            write_whole(out, to.getvalue())
 
 
 KIND = Text()

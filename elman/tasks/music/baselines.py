@@ -1,0 +1,84 @@
+"""What predicts music without a network: an n-gram."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from elman.tasks._examples import Baseline
+from elman.tasks._ngram import NGram, best
+from elman.tasks._parts import SHARE, Example
+from elman.tasks.music.steps import EVENTS, PITCHES
+
+HIGHEST = {"frames": 14, "events": 14}  # orders that are tried
+
+
+def spelled(frames: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The notes of each frame from the top, pitch p as p + 1, and 0 behind each; and to which frame each belongs.
+
+    >>> tokens, frame = spelled(np.eye(128, dtype=bool)[[60, 64]])
+    >>> tokens.tolist(), frame.tolist()
+    ([61, 0, 65, 0], [0, 0, 1, 1])
+    """
+    columns = np.concatenate((frames[:, ::-1], np.ones((len(frames), 1), bool)), 1)
+    frame, column = np.nonzero(columns)
+    return PITCHES - column, frame
+
+
+def plain(events: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Events are tokens already."""
+    return events, np.arange(len(events))
+
+
+class Spelled(Baseline):
+    """An n-gram over the events, or over the notes of the frames, one by one from the top.
+
+    Of frames its order covers the notes of the frame so far and some of those before. What it gives to notes that are
+    out of their order is lost to it.
+
+    Args:
+        model: over tokens, of which 0 stands before each piece too.
+        steps: "frames" or "events".
+    """
+
+    def __init__(self, model: NGram, steps: str) -> None:
+        self._model, self._spell = model, _spelling(steps)
+        self.title = model.title + (" over notes" if steps == "frames" else "")
+
+    @classmethod
+    def fit(cls, train: Sequence[Example], steps: str) -> "Spelled":
+        """Its order is the best for a tenth of the pieces, by all others; then it is fitted on all."""
+        spell, size = _spelling(steps), EVENTS if steps == "events" else PITCHES + 1
+        texts = [spell(example.input)[0] for example in train]
+        held = texts[::SHARE] if len(texts) > 1 else texts
+        rest = [text for i, text in enumerate(texts) if i % SHARE] or texts
+        order = best(_joined(rest), _joined(held), size, HIGHEST[steps]).order
+        return cls(NGram.fit(_joined(texts), size, order), steps)
+
+    @classmethod
+    def restored(cls, tensors: dict[str, torch.Tensor], steps: str) -> "Spelled":
+        """From what `tensors` has given."""
+        return cls(NGram.from_tensors({name: tensor.numpy() for name, tensor in tensors.items()}), steps)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """As there."""
+        return {name: torch.from_numpy(array) for name, array in self._model.tensors().items()}
+
+    def say(self, examples: Sequence[Example]) -> list[Any]:
+        """As there: the nats of each step."""
+        found = []
+        for example in examples:
+            tokens, step = self._spell(example.input)
+            nats = self._model.nats(np.append(0, tokens))
+            found.append(np.bincount(step, nats, len(example.input)))
+        return found
+
+
+def _spelling(steps: str) -> Callable[[Any], tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    return spelled if steps == "frames" else plain
+
+
+def _joined(texts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.concatenate([np.zeros(1, np.int64), *texts])

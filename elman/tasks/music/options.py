@@ -1,0 +1,46 @@
+"""What `elman train music` can be asked, apart from what every training can. Imports nothing heavy."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from elman import options as shared
+from elman.options import choice, whole
+from elman.tasks._example_options import ExampleOptions
+
+HELP = """Train a network on pieces of music: what sounds next, given all that has sounded.
+
+DATA are MIDI files, folders of these, or JSON with the frames of pieces, each a list of MIDI pitches. JSON that holds
+"train", "valid" and "test" is split as it says. Without --epochs or --minutes it trains for 3 minutes.
+"""
+MINUTES = 3.0
+TRAINING: dict[str, Any] = {"lr": 4e-3}
+DATA = Annotated[
+    list[Path] | None, typer.Argument(help="MIDI files, folders, or JSON.", metavar="DATA", show_default=False)
+]
+STEPS = ("frames", "events")
+OUTPUTS = ("chain", "sigmoid")
+
+
+@dataclass(frozen=True)
+class MusicOptions(ExampleOptions):
+    """The options by their names on the command line."""
+
+    as_: Annotated[
+        str, choice("What the steps are: all that sounds at a time, or notes on, notes off and time", STEPS, "--as")
+    ] = "frames"
+    output: Annotated[
+        str, choice("How a frame is said: note by note from the top, or every pitch by itself", OUTPUTS)
+    ] = "chain"
+    grid: Annotated[
+        int, whole("Steps to a quarter note.", 0, show_default="4; 1 where the data are JSON, whose steps are frames")
+    ] = 0
+    transpose: Annotated[int, whole("Semitones up or down that pieces are moved in training, at most.", 0)] = 5
+    hidden: shared.Hidden = 256
+    dropout: shared.Dropout = 0.3
+    batch: shared.Batch = 16
+
+
+OPTIONS = MusicOptions

@@ -1,0 +1,198 @@
+"""Music as a task."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+
+from elman.errors import BadInput
+from elman.files import check_place
+from elman.runs import Run
+from elman.tasks._codec import PlainCodec
+from elman.tasks._examples import Baseline, Examples
+from elman.tasks._kind import Loaded, Material, Scores
+from elman.tasks._parts import Example, drawn_parts
+from elman.tasks.music import data as pieces
+from elman.tasks.music import midi
+from elman.tasks.music.baselines import Spelled
+from elman.tasks.music.compose import compose
+from elman.tasks.music.midi import Notes
+from elman.tasks.music.model import Batch, Events, Frames, span
+from elman.tasks.music.options import MusicOptions
+from elman.tasks.music.picture import QUARTERS, draw
+from elman.tasks.music.steps import notes, performed, times
+
+MANY = 500  # events that are written, where nothing is said
+SEED, TEMPERATURE = 1, 0.8  # of what is written for the picture
+GRID = 4  # steps to a quarter note of MIDI, where nothing is said
+
+
+@dataclass(frozen=True)
+class Codec(PlainCodec):
+    """What the steps are, and how many make a quarter note."""
+
+    steps: str
+    grid: int
+
+    def notes(self, steps: Any) -> Notes:
+        """Of frames (T, 128), or of events (T,)."""
+        return notes(steps) if self.steps == "frames" else performed(steps)
+
+    def times(self, steps: Any) -> Any:
+        """At which step of the grid each of the steps is."""
+        return np.arange(len(steps)) if self.steps == "frames" else times(steps)
+
+    @property
+    def usual(self) -> int:
+        """How many steps are written, where nothing is said."""
+        return QUARTERS * self.grid if self.steps == "frames" else MANY
+
+
+class Music(Examples):
+    """What sounds next."""
+
+    name = "music"
+    unit = "steps"
+    examples = "pieces"
+    loss = "nats_per_step"
+    what = "a model of music"
+    options = MusicOptions
+    pictures: ClassVar = {
+        "piano_roll.png": "A piece of the test part, its nats step by step, and a piece that the network has written."
+    }
+    codec_type = Codec
+    next = "to write: elman generate"
+
+    def settled(self, data: Any, options: MusicOptions) -> MusicOptions:
+        """As there: how many steps make a quarter note.
+
+        Raises:
+            BadInput: for frames and MIDI together, where that is not said.
+        """
+        if data is None:
+            raise BadInput("music: expected DATA: MIDI files, folders of these, or JSON; got none")
+        given = pieces.is_frames(data)
+        if options.grid or not given:
+            return replace(options, grid=options.grid or GRID)
+        if any(given) and not all(given):
+            raise BadInput(
+                "music: expected --grid N, of how many JSON frames a quarter note is, got JSON and MIDI only"
+            )
+        return replace(options, grid=1 if given[0] else GRID)
+
+    def read(self, data: Any, options: MusicOptions) -> list[Example]:
+        """As there; in Python, lists of frames, or arrays (T, 128)."""
+        return pieces.read(data, options)
+
+    def held_out(self, examples: Sequence[Example], part: str) -> list[Example]:
+        """As there: of pieces that belong to a part, those of this one."""
+        return [example for example in examples if pieces.part(example) in ("", part)]
+
+    def split(
+        self, examples: Sequence[Example], options: MusicOptions, seed: int, parts: Sequence[str]
+    ) -> dict[str, list[int]]:
+        """As their files say, and by the seed where they say nothing."""
+        found: dict[str, list[int]] = {name: [] for name in ("train", *parts)}
+        drawn = [i for i, example in enumerate(examples) if not pieces.part(example)]
+        if drawn:
+            numbers = drawn_parts([examples[i] for i in drawn], seed, parts, self.name)
+            found = {name: [drawn[i] for i in numbers[name]] for name in found}
+        for name in found:
+            found[name] = sorted([*found[name], *(i for i, e in enumerate(examples) if pieces.part(e) == name)])
+        return found
+
+    def fit(self, train: Sequence[Example], options: MusicOptions) -> Codec:
+        """As there."""
+        return Codec(options.as_, options.grid)
+
+    def shape(self, codec: Codec, options: MusicOptions) -> dict[str, Any]:
+        """As there."""
+        names = ("cell", "hidden", "layers", "dropout", "transpose", "bptt")
+        own = {"output": options.output} if codec.steps == "frames" else {"output": "events"}
+        return own | {name: getattr(options, name) for name in names}
+
+    def model(self, **shape: Any) -> Frames | Events:
+        """As there."""
+        output = shape.pop("output")
+        return Events(**shape) if output == "events" else Frames(output, **shape)
+
+    def encode(self, codec: Codec, example: Example) -> tuple[Any, int]:
+        """As there."""
+        steps = torch.from_numpy(example.input)
+        return (steps, *span(steps)), len(steps)
+
+    def collate(self, encoded: Sequence[Any]) -> Batch:
+        """As there."""
+        several = [steps if steps.dim() == 1 else steps.float() for steps, _, _ in encoded]
+        low, high = (torch.tensor([one[i] for one in encoded]) for i in (1, 2))
+        return Batch(pad_sequence(several), torch.tensor([len(steps) for steps in several]), low, high)
+
+    def say(self, model: Any, codec: Codec, batch: Batch) -> list[Any]:
+        """As there: the nats of each step."""
+        nats = model.nats(batch).double().numpy()
+        return [nats[:length, b] for b, length in enumerate(batch.lengths.tolist())]
+
+    def measure(self, codec: Codec, said: Sequence[Any], targets: Sequence[Any]) -> dict[str, float]:
+        """The mean over all steps, the first of each piece among them."""
+        return {self.loss: float(np.concatenate(said).mean())}
+
+    def baselines(self, codec: Codec, train: Sequence[Example], options: MusicOptions, seed: int) -> list[Baseline]:
+        """An n-gram."""
+        return [Spelled.fit(train, codec.steps)]
+
+    def restored(self, codec: Codec, tensors: dict[str, torch.Tensor]) -> list[Baseline]:
+        """As there."""
+        return [Spelled.restored(tensors, codec.steps)]
+
+    def row(self, codec: Codec, said: Any) -> dict[str, Any]:
+        """As there."""
+        return {codec.steps: len(said), f"nats_per_{codec.steps[:-1]}": round(float(said.mean()), 4)}
+
+    def inputs(self, loaded: Loaded, given: Any) -> list[Any]:
+        """All pieces of what is named."""
+        if given is None:
+            given = super().inputs(loaded, None)
+        named = bool(len(given)) and all(isinstance(one, str | Path) for one in given)
+        return self.read([Path(one) for one in given] if named else given, loaded.options)
+
+    def given(self, what: Any, options: MusicOptions) -> Example:
+        """As there: one of `inputs`."""
+        found: Example = what
+        return found
+
+    def generate(self, loaded: Loaded, prompt: str | None, length: int | None, out: Path | None, **how: Any) -> None:
+        """A MIDI file."""
+        folder, codec = loaded.run.path, loaded.codec
+        path = out or next(p for n in count(1) if not (p := folder / f"generated-{n}.mid").exists())
+        check_place(path, midi.SUFFIXES, "--out " if out else "")
+        begin = self.held_out(self.read([Path(prompt)], loaded.options), "test")[0] if prompt else None
+        given = codec.notes(begin.input) if begin else None
+        found = compose(loaded.model, given, codec.usual if length is None else length, **how)
+        midi.write(path, found, codec.grid)
+        behind = f", {given.steps:,} of them those of {begin.name}" if given and begin else ""
+        print(f"{path}: {len(found.notes):,} notes in {found.steps / codec.grid:g} quarter notes{behind}")
+
+    def conclude(self, run: Run, model: nn.Module, material: Material, best: float, console: Console) -> Scores:
+        """As there, and piano_roll.png: a piece of the test part, and one that the network has written."""
+        scores = super().conclude(run, model, material, best, console)
+        codec, parts, _, _ = material.rest
+        piece = parts.test[0]
+        baseline = self.restored(codec, run.load_tensors("baseline"))[0]
+        with console.status("drawing"):
+            said = {str(model.title): self.said(model, codec, [piece], 1)[0], baseline.title: baseline.say([piece])[0]}
+            nats = {who: np.bincount(codec.times(piece.input), values) for who, values in said.items()}
+            written = compose(model, None, codec.usual, SEED, temperature=TEMPERATURE)
+            draw(
+                run.path / "piano_roll.png", codec.grid, codec.notes(piece.input), Path(piece.name).name, nats, written
+            )
+        return scores
+
+
+KIND = Music()
