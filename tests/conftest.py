@@ -12,6 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from elman import tasks
 from elman.cli import run
 from tests.small import FLOW, SMALL, Command, text
 
@@ -26,6 +27,10 @@ torch.set_num_threads(1)
 # These ask no executor: what runs the tests a second time, with the loop alone, needs them once.
 ONCE = [
     "tasks",
+    "test_command.py",
+    "test_bad_input.py",
+    "test_resume.py",
+    "test_text.py",
     "test_weights.py",
     *(f"bptt/test_stream{of}.py" for of in ("", "_processes", "_resumed", "_sequences", "_state")),
     "browser",
@@ -37,19 +42,20 @@ ONCE = [
     "test_ngram.py",
     "test_textbook.py",
 ]
+TASKS = Path(tasks.__path__[0])
 collect_ignore = ONCE if os.environ.get("ELMAN_NATIVE") == "0" else []
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With the loop alone, leave out what asks for it by name: that runs with both, in the same way."""
+    """With the loop alone, leave out what asks for it by name, as that runs with both, and the examples of tasks."""
     if os.environ.get("ELMAN_NATIVE") != "0":
         return
-    named = [item for item in items if isinstance(item, pytest.Function) and _names_the_loop(item)]
-    config.hook.pytest_deselected(items=named)
-    items[:] = [item for item in items if item not in set(named)]
+    out = {item for item in items if _names_the_loop(item) or TASKS in item.path.parents}
+    config.hook.pytest_deselected(items=list(out))
+    items[:] = [item for item in items if item not in out]
 
 
-def _names_the_loop(item: pytest.Function) -> bool:
+def _names_the_loop(item: pytest.Item) -> bool:
     callspec = getattr(item, "callspec", None)
     return callspec is not None and callspec.params.get("executor") == "loop"
 

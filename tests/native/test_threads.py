@@ -75,7 +75,7 @@ def test_the_number_of_threads(build: Build, threads: int, shape: tuple[int, int
     agrees(layer, *problem(layer, T, B, D))
 
 
-@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sizes=st.builds(Sizes, T=st.integers(1, 9), B=st.integers(1, 20), D=st.integers(1, 40), H=st.integers(1, 70)))
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 @pytest.mark.parametrize("case", STACKS, ids=name_of)
