@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from elman.errors import BadInput
 from elman.tasks._images import picture
 from elman.tasks._parts import Example
-from elman.tasks._table import column, read_table
+from elman.tasks._table import rows
 from elman.tasks.caption.options import CaptionOptions
 
 SPELLED = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
-def digits() -> list[Example]:
+def digits() -> Iterator[Example]:
     """scikit-learn's, spelled out: 1,797 of 8 x 8 pixels."""
     from sklearn.datasets import load_digits
 
@@ -24,7 +24,7 @@ def digits() -> list[Example]:
     return arrays(found.images / 16, [SPELLED[digit] for digit in found.target])
 
 
-def arrays(images: NDArray[Any], texts: Sequence[str]) -> list[Example]:
+def arrays(images: NDArray[Any], texts: Sequence[str]) -> Iterator[Example]:
     """Images (N, rows, columns) with values from 0 to 1, and N texts.
 
     Raises:
@@ -34,14 +34,13 @@ def arrays(images: NDArray[Any], texts: Sequence[str]) -> list[Example]:
         raise BadInput(
             f"caption: expected images (N, rows, columns) and N texts, got {images.shape} and {len(texts)} texts"
         )
-    bad = np.flatnonzero(~np.isfinite(images).all((1, 2)))
-    if len(bad):
-        raise BadInput(f"caption: image {bad[0]}: expected numbers from 0 to 1, got one that is not finite")
-    pairs = enumerate(zip(images.astype(np.float32), texts, strict=True))
-    return [Example(image, text, name=f"image {i}") for i, (image, text) in pairs]
+    for i, (image, text) in enumerate(zip(images, texts, strict=True)):
+        if not np.isfinite(image).all():
+            raise BadInput(f"caption: image {i}: expected numbers from 0 to 1, got one that is not finite")
+        yield Example(image.astype(np.float32), text, name=f"image {i}")
 
 
-def read(paths: Sequence[Path], options: CaptionOptions) -> list[Example]:
+def read(paths: Sequence[Path], options: CaptionOptions) -> Iterator[Example]:
     """The images that a table names, with its texts; those of one file are one group.
 
     Raises:
@@ -49,28 +48,19 @@ def read(paths: Sequence[Path], options: CaptionOptions) -> list[Example]:
     """
     if len(paths) != 1:
         raise BadInput(f"{paths[1]}: expected one table of images and texts, got {len(paths)} files")
-    found = list(_rows(paths[0], options))
-    kept = [example for example in found if example]
-    if len(kept) < len(found):
-        print(f"{paths[0]}: left out {len(found) - len(kept)} that cannot be used")
-    return kept
-
-
-def _rows(path: Path, options: CaptionOptions) -> Iterator[Example | None]:
-    """An example of each row; None where it cannot be used, if these are skipped."""
-    table = read_table(path, options.encoding)
-    files = column(path, table, options.path, "--path").to_list()
-    texts = column(path, table, options.text, "--text").to_list()
-    for i, (file, text) in enumerate(zip(files, texts, strict=True), 1):
+    (path,), skipped = paths, 0
+    for i, (file, text) in enumerate(rows(path, {"--path": options.path, "--text": options.text}, options.encoding), 1):
         try:
-            yield _example(path, i, file, "" if text is None else str(text).strip())
+            yield _example(path, i, "" if file is None else str(file), "" if text is None else str(text).strip())
         except BadInput:
             if not options.skip_bad:
                 raise
-            yield None
+            skipped += 1
+    if skipped:
+        print(f"{path}: left out {skipped} that cannot be used")
 
 
-def _example(path: Path, i: int, file: str | None, text: str) -> Example:
+def _example(path: Path, i: int, file: str, text: str) -> Example:
     if not file or not text:
         raise BadInput(
             f"{path}: row {i}: expected a file and a text, got {'no text' if file else 'no file'}; "

@@ -1,6 +1,6 @@
 """Texts to labels as a task."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -72,7 +72,7 @@ class Classify(Labelled):
     codec_type = Codec
     next = "to use it: elman predict"
 
-    def read(self, data: Any, options: ClassifyOptions) -> list[Example]:
+    def read(self, data: Any, options: ClassifyOptions) -> Iterable[Example]:
         """As there; in Python, texts and labels."""
         if data is None:
             raise BadInput("classify: expected DATA: a table, or a file for each label; got none")

@@ -11,7 +11,6 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from elman.errors import BadInput
-from elman.files import read_text
 from elman.flow import Recording, record
 from elman.report.shown import Missing, Sample
 from elman.runs import Run
@@ -107,7 +106,7 @@ class Text(Kind):
         """As there."""
         file = _one(data)
         assert file is not None
-        text = score.Text.of(loaded.codec, read_text(file, loaded.options.encoding))
+        text = score.Text.of(loaded.codec, corpora.read(file, loaded.options.encoding))
         if len(text.ids) < 2:
             raise BadInput(f"{file}: expected at least 2 tokens, got {len(text.ids)}")
         model: Any = loaded.model
@@ -122,7 +121,7 @@ class Text(Kind):
         file = _one(self.source(loaded.run) if data is None else data)
         name = str(file) if file else corpora.DEFAULT
         text = corpora.read(file, loaded.options.encoding)
-        if data is None and corpora.sha256(text) != loaded.run.config["data"].get("sha256"):
+        if data is None and corpora.known_by(text)[1] != loaded.run.config["data"].get("sha256"):
             raise BadInput(f"{name} is no longer the text that this run was trained on")
         ids = tokens.encode(loaded.codec, text)
         if len(ids) <= steps and data is not None:
