@@ -17,10 +17,10 @@ from elman.runs import Run
 from elman.tasks import _tokens as tokens
 from elman.tasks._kind import Kind, Loaded, Material, Scores
 from elman.tasks.text import corpus as corpora
-from elman.tasks.text import ngram, sample, score
+from elman.tasks.text import sample, score
+from elman.tasks.text.baseline import Baseline
 from elman.tasks.text.corpus import Corpus
 from elman.tasks.text.model import LanguageModel
-from elman.tasks.text.ngram import NGram
 from elman.tasks.text.options import TextOptions
 from elman.tasks.text.score import evaluation_streams
 from elman.tasks.text.streams import streams
@@ -96,10 +96,10 @@ class Text(Kind):
         corpus, kind = material.rest
         with console.status("fitting the n-gram baseline"):
             known = corpus.tokenizer.get_vocab_size()
-            baseline = ngram.best(corpus.train, corpus.validation.ids, known, HIGHEST_ORDER[kind])
+            baseline = Baseline.fit(corpus.train, corpus.validation.ids, known, HIGHEST_ORDER[kind])
         text = corpus.validation
         run.save_tensors("baseline", {name: torch.from_numpy(array) for name, array in baseline.tensors().items()})
-        nats = {str(model.title): best * (len(text.ids) - 1), baseline.title: float(baseline.nats(text.ids).sum())}
+        nats = {str(model.title): best * (len(text.ids) - 1), baseline.title: baseline.nats(text.ids)}
         return score.scores(text, nats, console)
 
     def evaluate(self, loaded: Loaded, data: Any, console: Console) -> Scores:
@@ -113,7 +113,7 @@ class Text(Kind):
         nats = {model.title: score.nats(model, text.ids, console if console.is_terminal else None)}
         if (loaded.run.path / "baseline.safetensors").exists():
             baseline = _baseline(loaded.run)
-            nats[baseline.title] = float(baseline.nats(text.ids).sum())
+            nats[baseline.title] = baseline.nats(text.ids)
         return score.scores(text, nats, console)
 
     def recorded(self, loaded: Loaded, data: Any, steps: int, sequences: int) -> tuple[Recording, str]:
@@ -159,9 +159,9 @@ def _one(data: Any) -> Path | None:
     return data[0] if data else None
 
 
-def _baseline(run: Run) -> NGram:
+def _baseline(run: Run) -> Baseline:
     try:
-        return NGram.from_tensors({name: tensor.numpy() for name, tensor in run.load_tensors("baseline").items()})
+        return Baseline.from_tensors({name: tensor.numpy() for name, tensor in run.load_tensors("baseline").items()})
     except ValueError as error:
         raise BadInput(f"{run.path / 'baseline.safetensors'}: {error}") from None
 

@@ -16,7 +16,7 @@ from elman.tasks._parts import Example
 from elman.tasks._spool import Mapped
 from elman.tasks._written import Said, Vocabulary, Written
 from elman.tasks.translate import data as sentences
-from elman.tasks.translate.dictionary import Dictionary, fitted
+from elman.tasks.translate.dictionary import Dictionary
 from elman.tasks.translate.model import Translator
 from elman.tasks.translate.options import TranslateOptions
 
@@ -87,7 +87,7 @@ class Translate(Written):
 
     def baselines(self, codec: Codec, train: Sequence[Example], options: TranslateOptions, seed: int) -> list[Baseline]:
         """A dictionary."""
-        return [Dictionary(fitted([(example.input, example.target) for example in train]))]
+        return [Dictionary.fit(train)]
 
     def restored(self, codec: Codec, tensors: dict[str, Tensor]) -> list[Baseline]:
         """As there."""
