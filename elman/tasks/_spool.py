@@ -3,6 +3,7 @@
 import pickle
 import sys
 import tempfile
+import weakref
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
@@ -67,7 +68,8 @@ class Spool(_Indexed[T]):
             self._kept.append(item)
 
     def _spill(self, first: T, rest: Iterator[T]) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115  # it lives as long as the spool
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  # closed, and so gone, with the spool
+        weakref.finalize(self, self._file.close)
         for item in chain([first], rest):
             _Pickler(self._file, pickle.HIGHEST_PROTOCOL).dump(item)
             self._ends.append(self._file.tell())
