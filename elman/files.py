@@ -5,7 +5,8 @@ import contextlib
 import io
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -98,6 +99,32 @@ def text_lines(path: Path, encoding: str = "utf-8", newlines: bool = False) -> I
             lines = text[: len(text) - len(rest)].splitlines()
         yield from lines
     yield from [rest] if newlines and rest else rest.splitlines()
+
+
+@dataclass(frozen=True)
+class _Again:
+    read: Callable[[Path, str], Iterator[str]]
+    path: Path
+    encoding: str
+
+    def __iter__(self) -> Iterator[str]:
+        return self.read(self.path, self.encoding)
+
+
+def again(read: Callable[[Path, str], Iterator[str]], path: Path, encoding: str) -> Iterable[str]:
+    """What can be gone through again and again, each time by another reading of a file.
+
+    What is no file on a disk, as the output of another program, can be read but once: that is kept.
+
+    Args:
+        read: `text_blocks` or `text_lines`.
+        path: of the file.
+        encoding: of the text.
+
+    Raises:
+        BadInput: as `read` does.
+    """
+    return _Again(read, path, encoding) if path.is_file() else list(read(path, encoding))
 
 
 def read_bytes(path: Path) -> bytes:

@@ -2,6 +2,8 @@
 
 import codecs
 import hashlib
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +119,19 @@ def test_the_offset_is_that_in_the_file(block: int, path: Path) -> None:
     for encoding in ("utf-8", "utf-8-sig"):
         with pytest.raises(BadInput, match="got byte 0xff at offset 10;"):
             files.read_text(path, encoding)
+
+
+@pytest.mark.parametrize("read", [files.text_blocks, files.text_lines])
+def test_what_another_program_writes_is_read_once(read: Any, path: Path, block: int) -> None:
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_text, args=("please\nstay",))
+    writer.start()
+    found = files.again(read, path, "utf-8")
+    writer.join()
+    assert list(found) == list(found)
+    path.unlink()
+    path.write_text("please\nstay")
+    assert list(found) == list(read(path, "utf-8"))
 
 
 def test_a_text_that_changes_while_it_is_read() -> None:

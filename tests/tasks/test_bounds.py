@@ -39,7 +39,8 @@ def test_titles_say_on_how_many(task: str, monkeypatch: pytest.MonkeyPatch) -> N
     data, bounds, titles = CASES[task]
     for module, name, value in bounds:
         monkeypatch.setattr(module, name, value)
-    kind, options = kind_of(task), options_of(task).OPTIONS(hidden=2)
+    kind: Any = kind_of(task)
+    options = options_of(task).OPTIONS(hidden=2)
     codec, parts, *_ = kind.prepare(data, options, 0).rest
     found = kind.baselines(codec, parts.train, options, 0)
     assert [one.title for one in found] == titles

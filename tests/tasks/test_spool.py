@@ -1,6 +1,7 @@
 """Sequences that are more than memory takes, and the data of every task in them."""
 
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,9 +112,13 @@ def test_what_lies_in_files_is_the_same(case: str, tmp_path: Path, monkeypatch: 
         (tmp_path / "text.txt").write_text(text(3000))
         data = [tmp_path / "text.txt"]
     whole = prepared(task, data, given)
-    made: list[None] = []
-    original = _spool.tempfile.TemporaryFile
-    monkeypatch.setattr(_spool.tempfile, "TemporaryFile", lambda: made.append(None) or original())
+    made: list[Any] = []
+
+    def temporary(original: Any = tempfile.TemporaryFile) -> Any:
+        made.append(original())
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", temporary)
     monkeypatch.setattr(_spool, "MEMORY", 0)
     assert prepared(task, data, given) == whole
     assert len(made) == {"text": 2, "forecast": 0}.get(task, 3)  # examples; what is encoded of two parts

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from elman.errors import BadInput
-from elman.files import text_lines
+from elman.files import again, text_lines
 from elman.tasks._parts import Example
 from elman.tasks.tag.options import TagOptions
 
@@ -56,12 +56,14 @@ def read(paths: Sequence[Path], options: TagOptions) -> Iterator[Example]:
     """
     skipped = 0
     for path in paths:
-        first = next(_sentences(path, options.encoding), None)
+        rows = again(text_lines, path, options.encoding)
+        first = next(_sentences(rows), None)
         if first is None:
             raise BadInput(f"{path}: expected sentences, a word to a line, got none")
         columns = _columns(path, first, options)
-        documents = any(sentence.document for sentence in _sentences(path, options.encoding))
-        for sentence in _sentences(path, options.encoding):
+        marks = any("newdoc" in row or "-DOCSTART-" in row for row in rows)
+        documents = marks and any(sentence.document for sentence in _sentences(rows))
+        for sentence in _sentences(rows):
             group = ("document", str(path), sentence.document) if documents else None
             try:
                 yield _read(path, sentence, columns, group)
@@ -73,11 +75,11 @@ def read(paths: Sequence[Path], options: TagOptions) -> Iterator[Example]:
         print(f"{', '.join(map(str, paths))}: left out {skipped} that lack a column")
 
 
-def _sentences(path: Path, encoding: str) -> Iterator[Sentence]:
+def _sentences(rows: Iterable[str]) -> Iterator[Sentence]:
     """What lies between empty lines, without comments and without lines that are no words."""
     lines, document = list[tuple[int, list[str]]](), 0
-    conllu = _is_conllu(text_lines(path, encoding))
-    for i, row in enumerate(chain(text_lines(path, encoding), [""]), 1):
+    conllu = _is_conllu(rows)
+    for i, row in enumerate(chain(rows, [""]), 1):
         columns = row.split("\t") if conllu else row.split()
         if conllu and row.startswith("#"):
             document += row.startswith("# newdoc")

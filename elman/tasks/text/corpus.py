@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from elman.errors import BadInput
-from elman.files import read_text, text_blocks
+from elman.files import again, text_blocks
 from elman.tasks import _tokens as tokens
 from elman.tasks.text.score import Text
 
@@ -27,17 +27,6 @@ class Corpus:
     validation: Text
     characters: int
     sha256: str
-
-
-@dataclass(frozen=True)
-class File:
-    """A text in pieces, which are read from its file each time it is gone through."""
-
-    path: Path
-    encoding: str
-
-    def __iter__(self) -> Iterator[str]:
-        return text_blocks(self.path, self.encoding)
 
 
 @dataclass(frozen=True)
@@ -67,8 +56,8 @@ def read(file: Path | None, encoding: str) -> Iterable[str]:
     """A text in pieces: a file's, or the English that every Python carries: its reference manual, as `help("if")`
     shows it.
     """
-    if file is not None:  # what is no file on a disk, as the output of another program, can be read but once
-        return File(file, encoding) if file.is_file() else [read_text(file, encoding)]
+    if file is not None:
+        return again(text_blocks, file, encoding)
     from pydoc_data.topics import topics
 
     return ["\n\n".join(topics[name] for name in sorted(topics))]
