@@ -1,5 +1,7 @@
 """Sequences of what may be more than memory takes."""
 
+import contextlib
+import io
 import pickle
 import sys
 import tempfile
@@ -13,6 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from elman.errors import BadInput
 
 MEMORY = 1 << 29  # bytes that a spool keeps in memory
 _AROUND = 120  # bytes of an array or a tensor besides its numbers, about
@@ -58,22 +62,15 @@ class Spool(_Indexed[T]):
     def __init__(self, items: Iterable[T], memory: int | None = None) -> None:
         left = MEMORY if memory is None else memory
         self._kept, self._ends = list[T](), array("Q")  # of each item of the file, where it ends
-        self._file: IO[bytes] | None = None
+        self._file: _File | None = None
         rest = iter(items)
         for item in rest:
             left -= _size(item)
             if left < 0:
-                self._spill(item, rest)
+                self._file = _File()
+                self._ends.extend(self._file.write(_pickled(one)) for one in chain([item], rest))
                 break
             self._kept.append(item)
-
-    def _spill(self, first: T, rest: Iterator[T]) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115  # closed, and so gone, with the spool
-        weakref.finalize(self, self._file.close)
-        for item in chain([first], rest):
-            _Pickler(self._file, pickle.HIGHEST_PROTOCOL).dump(item)
-            self._ends.append(self._file.tell())
-        self._file.flush()
 
     def __len__(self) -> int:
         return len(self._kept) + len(self._ends)
@@ -83,10 +80,8 @@ class Spool(_Indexed[T]):
             return self._kept[i]
         assert self._file is not None
         i -= len(self._kept)
-        begin = self._ends[i - 1] if i else 0
-        self._file.seek(begin)
         # Nobody else has the file: it has no name, and holds what this object has written.
-        item: T = pickle.loads(self._file.read(self._ends[i] - begin))  # noqa: S301
+        item: T = pickle.loads(self._file.read(self._ends[i - 1] if i else 0, self._ends[i]))  # noqa: S301
         return item
 
 
@@ -137,12 +132,62 @@ def joined(arrays: Iterable[NDArray[np.int32]], memory: int | None = None) -> ND
         kept.append(one)
         left -= one.nbytes
         if left < 0:
-            with tempfile.TemporaryFile() as file:
-                for some in chain(kept, rest):
-                    file.write(some.tobytes())
-                file.flush()
-                return np.memmap(file, np.int32, "r")
+            file = _File()
+            for some in chain(kept, rest):
+                file.write(some.tobytes())
+            return file.mapped()
     return np.concatenate([np.empty(0, np.int32), *kept])
+
+
+class _File:
+    """A file without a name."""
+
+    def __init__(self) -> None:
+        with _told():
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115  # closed, and so gone, with this object
+        weakref.finalize(self, _close, self._file)
+        self._end = 0
+
+    def write(self, data: bytes) -> int:
+        """Put something at its end, and tell where that is then."""
+        with _told():
+            self._file.write(data)
+        self._end += len(data)
+        return self._end
+
+    def read(self, begin: int, end: int) -> bytes:
+        """What lies there."""
+        with _told():
+            self._file.seek(begin)
+            return self._file.read(end - begin)
+
+    def mapped(self) -> NDArray[np.int32]:
+        """All of it, which stays there for as long as the array does."""
+        with _told():
+            self._file.flush()
+            return np.memmap(self._file, np.int32, "r")
+
+
+def _close(file: IO[bytes]) -> None:
+    with contextlib.suppress(OSError):  # of a full disk, which was told when it was written to
+        file.close()
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(
+            f"{tempfile.gettempdir()}: data that are more than memory takes cannot be kept there: "
+            f"{error.strerror or error}; TMPDIR names another folder"
+        ) from None
+
+
+def _pickled(item: Any) -> bytes:
+    found = io.BytesIO()
+    _Pickler(found, pickle.HIGHEST_PROTOCOL).dump(item)
+    return found.getvalue()
 
 
 class _Pickler(pickle.Pickler):

@@ -1,6 +1,9 @@
 """Sequences that are more than memory takes, and the data of every task in them."""
 
+import errno
+import io
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +14,7 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
+from elman.errors import BadInput
 from elman.tasks import _spool, kind_of, options_of
 from elman.tasks._parts import Example, drawn_parts
 from elman.tasks._spool import Mapped, Picked, Spool, joined, spread
@@ -53,8 +57,23 @@ def test_a_spool_keeps_numbers_and_only_those_that_are_seen() -> None:
         assert array.dtype == array_.dtype
         assert number == number_
         tensor_ += 1  # it is nobody else's
-    assert spool._file is not None
-    assert spool._file.seek(0, 2) < 5000
+    assert spool._ends[-1] < 5000  # bytes in its file
+
+
+class Full(io.BytesIO):
+    def write(self, data: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def close(self) -> None:
+        raise OSError
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "TemporaryFile", Full)
+    for make in (lambda: Spool("ab", 0), lambda: joined([np.arange(3, dtype=np.int32)], 0)):
+        with pytest.raises(BadInput, match=f"{tmp_path}: .*: No space left on device; TMPDIR names another folder"):
+            make()
 
 
 @pytest.mark.parametrize("memory", [0, 30, None])
