@@ -202,4 +202,6 @@ def _size(item: Any) -> int:
         return item.nbytes + _AROUND
     if isinstance(item, tuple | list):
         return sys.getsizeof(item) + sum(map(_size, item))
+    if isinstance(item, dict):
+        return sys.getsizeof(item) + sum(map(_size, item.values()))
     return sys.getsizeof(item)

@@ -36,6 +36,7 @@ class Part:
     text: Iterable[str]
     begin: int
     end: int
+    name: str  # of the text
 
     def __iter__(self) -> Iterator[str]:
         at = 0
@@ -46,10 +47,11 @@ class Part:
                 yield found
             if at >= self.end:
                 return
-        raise BadInput(
-            f"expected a text that stays as it is while it is read, got one that had {self.end:,} "
-            f"characters at first, and then {at:,}"
-        )
+        if at < self.end:
+            raise BadInput(
+                f"{self.name}: expected a text that stays as it is while it is read, got one that had {self.end:,} "
+                f"characters at first, and then {at:,}"
+            )
 
 
 def read(file: Path | None, encoding: str) -> Iterable[str]:
@@ -74,7 +76,7 @@ def prepare(
     pieces = [text] if isinstance(text, str) else text
     characters, sha256 = known_by(pieces)
     cut = int(characters * TRAIN)
-    first, last = Part(pieces, 0, cut), Part(pieces, cut, characters)
+    first, last = Part(pieces, 0, cut, name), Part(pieces, cut, characters, name)
     if tokenizer is None:
         tokenizer = tokens.fit(kind, first, vocabulary)
     train, validation = tokens.encode(tokenizer, first), Text.of(tokenizer, last)
