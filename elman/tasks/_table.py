@@ -112,7 +112,7 @@ def _object(path: Path, i: int, line: str) -> dict[str, Any]:
 def _parquet(path: Path, columns: Mapping[str, str], encoding: str) -> Iterator[tuple[Any, ...]]:
     try:
         with opened(path):
-            table = pl.scan_parquet(path)
+            table = pl.scan_parquet(path, glob=False)
         _places(path, columns, table.collect_schema().names())
         begin = 0
         while len(some := table.select(columns.values()).slice(begin, SLICE).collect()):
