@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -36,37 +37,37 @@ def text_blocks(path: Path, encoding: str = "utf-8") -> Iterator[str]:
         BadInput: as there, when what is wrong is come to.
     """
     with opened(path) as file:
-        data, before, begun = file.read(BLOCK), 0, False
-        if not data:
-            raise BadInput(f"{path}: expected a text, got an empty file")
-        name, decoder = _decoder(path, encoding)
-        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and name == "utf-8":
-            raise BadInput(f"{path}: expected UTF-8, got UTF-16 by its first two bytes; try --encoding utf-16")
-        while data:
-            if name in ("utf-8", "ascii") and 0 in data:
-                raise BadInput(
-                    f"{path}: expected a text, got a binary file: byte 0x00 at offset {before + data.index(0)}"
-                )
-            before, more = before + len(data), file.read(BLOCK)
-            try:
-                text = decoder.decode(data, final=not more)
-            except UnicodeDecodeError as error:  # of what was left of the block before, and of this one, up to its end
-                offset = before - len(error.object) + error.start
-                raise BadInput(
-                    f"{path}: expected {name.upper()}, got byte 0x{error.object[error.start]:02x} at offset {offset}; "
-                    "name the file's encoding with --encoding, for example --encoding cp1252"
-                ) from None
-            except UnicodeError as error:  # of codecs that fail in their own way
-                raise BadInput(f"{path}: cannot be read with --encoding {encoding}: {error}") from None
-            if text and not begun:
-                text, begun = text.removeprefix("\ufeff"), True
-            if text:
-                yield text
-            data = more
+        texts = filter(None, _decoded(path, file, encoding))
+        first = next(texts, "").removeprefix("\ufeff")
+        yield from filter(None, chain([first], texts))
+
+
+def _decoded(path: Path, file: IO[bytes], encoding: str) -> Iterator[str]:
+    data, before = file.read(BLOCK), 0
+    if not data:
+        raise BadInput(f"{path}: expected a text, got an empty file")
+    name, decoder = _decoder(path, encoding)
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and name == "utf-8":
+        raise BadInput(f"{path}: expected UTF-8, got UTF-16 by its first two bytes; try --encoding utf-16")
+    while data:
+        if name in ("utf-8", "ascii") and 0 in data:
+            raise BadInput(f"{path}: expected a text, got a binary file: byte 0x00 at offset {before + data.index(0)}")
+        before, more = before + len(data), file.read(BLOCK)
+        try:
+            yield decoder.decode(data, final=not more)
+        except UnicodeDecodeError as error:  # of what was left of the block before, and of this one, up to its end
+            offset = before - len(error.object) + error.start
+            raise BadInput(
+                f"{path}: expected {name.upper()}, got byte 0x{error.object[error.start]:02x} at offset {offset}; "
+                "name the file's encoding with --encoding, for example --encoding cp1252"
+            ) from None
+        except UnicodeError as error:  # of codecs that fail in their own way
+            raise BadInput(f"{path}: cannot be read with --encoding {encoding}: {error}") from None
+        data = more
 
 
 def _decoder(path: Path, encoding: str) -> tuple[str, codecs.IncrementalDecoder]:
-    """Of an encoding, and its name."""
+    """The name of an encoding, and what decodes it."""
     try:
         found = codecs.lookup(encoding)
     except LookupError:
