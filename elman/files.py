@@ -2,10 +2,14 @@
 
 import codecs
 import contextlib
+import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import IO
 
 import elman
 from elman.errors import BadInput
@@ -17,6 +21,7 @@ _MADE = re.compile(
     rb"\xff\x01[\x00-\x7f]elman "
 )
 _HEAD = 8192
+BLOCK = 1 << 20  # bytes of a text that are read at once
 
 
 def read_text(path: Path, encoding: str = "utf-8") -> str:
@@ -25,27 +30,105 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
     Raises:
         BadInput: if there is no such file, it is a folder, empty, binary, or not in this encoding.
     """
-    data = read_bytes(path)
+    return "".join(text_blocks(path, encoding))
+
+
+def text_blocks(path: Path, encoding: str = "utf-8") -> Iterator[str]:
+    """The same in pieces, of any lengths.
+
+    Raises:
+        BadInput: as there, when what is wrong is come to.
+    """
+    with opened(path) as file:
+        texts = filter(None, _decoded(path, file, encoding))
+        first = next(texts, "").removeprefix("\ufeff")
+        yield from filter(None, chain([first], texts))
+
+
+def _decoded(path: Path, file: IO[bytes], encoding: str) -> Iterator[str]:
+    data, before = file.read(BLOCK), 0
     if not data:
         raise BadInput(f"{path}: expected a text, got an empty file")
+    name, decoder = _decoder(path, encoding)
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and name == "utf-8":
+        raise BadInput(f"{path}: expected UTF-8, got UTF-16 by its first two bytes; try --encoding utf-16")
+    while data:
+        if name in ("utf-8", "ascii") and 0 in data:
+            raise BadInput(f"{path}: expected a text, got a binary file: byte 0x00 at offset {before + data.index(0)}")
+        before, more = before + len(data), file.read(BLOCK)
+        try:
+            yield decoder.decode(data, final=not more)
+        except UnicodeDecodeError as error:  # of what was left of the block before, and of this one, up to its end
+            offset = before - len(error.object) + error.start
+            raise BadInput(
+                f"{path}: expected {name.upper()}, got byte 0x{error.object[error.start]:02x} at offset {offset}; "
+                "name the file's encoding with --encoding, for example --encoding cp1252"
+            ) from None
+        except UnicodeError as error:  # of codecs that fail in their own way
+            raise BadInput(f"{path}: cannot be read with --encoding {encoding}: {error}") from None
+        data = more
+
+
+def _decoder(path: Path, encoding: str) -> tuple[str, codecs.IncrementalDecoder]:
+    """The name of an encoding, and what decodes it."""
     try:
-        decoder = codecs.lookup(encoding)
+        found = codecs.lookup(encoding)
     except LookupError:
         raise BadInput(f"--encoding: expected an encoding that Python knows, got {encoding!r}") from None
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and decoder.name == "utf-8":
-        raise BadInput(f"{path}: expected UTF-8, got UTF-16 by its first two bytes; try --encoding utf-16")
-    if decoder.name in ("utf-8", "ascii") and 0 in data:
-        raise BadInput(f"{path}: expected a text, got a binary file: byte 0x00 at offset {data.index(0)}")
     try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{path}: expected {decoder.name.upper()}, got byte 0x{data[error.start]:02x} at offset {error.start}; "
-            "name the file's encoding with --encoding, for example --encoding cp1252"
-        ) from None
-    except (LookupError, UnicodeError) as error:  # codecs that are not text encodings, or fail in their own way
+        io.TextIOWrapper(io.BytesIO(), encoding)  # which takes no codecs but those of texts
+        return found.name, codecs.getincrementaldecoder(encoding)()
+    except (LookupError, UnicodeError) as error:
         raise BadInput(f"{path}: cannot be read with --encoding {encoding}: {error}") from None
-    return text.removeprefix("\ufeff")
+
+
+def text_lines(path: Path, encoding: str = "utf-8", newlines: bool = False) -> Iterator[str]:
+    """The lines of a text, without their ends.
+
+    Args:
+        path: of the file.
+        encoding: of the text.
+        newlines: lines end with newlines alone; without it, with all that `str.splitlines` takes for an end.
+
+    Raises:
+        BadInput: as `read_text` does, when what is wrong is come to.
+    """
+    rest = ""
+    for block in text_blocks(path, encoding):
+        text = rest + block
+        if newlines:
+            *lines, rest = text.split("\n")
+        else:
+            rest = text.splitlines(keepends=True)[-1]  # kept as a whole: a \n may follow on its \r
+            lines = text[: len(text) - len(rest)].splitlines()
+        yield from lines
+    yield from [rest] if newlines and rest else rest.splitlines()
+
+
+@dataclass(frozen=True)
+class _Again:
+    read: Callable[[Path, str], Iterator[str]]
+    path: Path
+    encoding: str
+
+    def __iter__(self) -> Iterator[str]:
+        return self.read(self.path, self.encoding)
+
+
+def again(read: Callable[[Path, str], Iterator[str]], path: Path, encoding: str) -> Iterable[str]:
+    """What can be gone through again and again, each time by another reading of a file.
+
+    What is no file on a disk, as the output of another program, can be read but once: that is kept.
+
+    Args:
+        read: `text_blocks` or `text_lines`.
+        path: of the file.
+        encoding: of the text.
+
+    Raises:
+        BadInput: as `read` does.
+    """
+    return _Again(read, path, encoding) if path.is_file() else list(read(path, encoding))
 
 
 def read_bytes(path: Path) -> bytes:
@@ -54,10 +137,22 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         BadInput: if it cannot be read.
     """
+    with opened(path) as file:
+        return file.read()
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """A file to read bytes from.
+
+    Raises:
+        BadInput: if it cannot be read.
+    """
     if path.is_dir():
         raise BadInput(f"{path}: expected a file, got a folder")
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            yield file
     except FileNotFoundError:
         raise BadInput(f"{path}: expected a file, found nothing of that name") from None
     except OSError as error:

@@ -4,12 +4,14 @@ import csv
 import io
 import json
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from torch import nn
@@ -22,8 +24,10 @@ from elman.runs import Run
 from elman.tasks._codec import PlainCodec
 from elman.tasks._kind import Kind, Loaded, Material, Scores
 from elman.tasks._parts import Example, Parts, drawn_parts, sha256_of
+from elman.tasks._spool import Picked, Spool
 from elman.training.batches import ByLength
 
+T = TypeVar("T")
 SHOWN = 12  # examples in a report
 
 
@@ -38,8 +42,10 @@ class Examples(Kind):
     codec_type: ClassVar[type[PlainCodec]]
 
     @abstractmethod
-    def read(self, data: Any, options: Any) -> list[Example]:
+    def read(self, data: Any, options: Any) -> Iterable[Example]:
         """The examples in files, or in what Python has in their place; None: of a data set that is at hand anywhere.
+
+        One after the other where they may be more than memory takes.
 
         Raises:
             BadInput: for data that cannot be used.
@@ -59,7 +65,7 @@ class Examples(Kind):
 
     @abstractmethod
     def encode(self, codec: Any, example: Example) -> tuple[Any, int]:
-        """An example as `collate` takes it, and how many steps it has."""
+        """An example as `collate` takes it, and how many steps it has. `stored` may put it into a file."""
 
     @abstractmethod
     def collate(self, encoded: Sequence[Any]) -> Any:
@@ -107,6 +113,10 @@ class Examples(Kind):
         """How the scores were counted, in a line, where that has to be told."""
         return ""
 
+    def stored(self, items: Iterable[T]) -> Sequence[T]:
+        """What was read or encoded, to be had by number; what memory does not take, from a file."""
+        return Spool(items)
+
     def shown(self, example: Example) -> str:
         """The input of an example in a line."""
         return example.name or str(example.input)
@@ -115,7 +125,8 @@ class Examples(Kind):
         """As there."""
         parts, numbers = self.parts(data, options, seed)
         codec = self.codec(run) if run else self.fit(parts.train, options)
-        self.check(codec, [*parts.validation, *parts.test])
+        for part in (parts.validation, parts.test):
+            self.check(codec, part)
         train = self.batches(codec, parts.train, options.batch, seed)
         validation = self.batches(codec, parts.validation, options.batch, None)
         counts = {name: len(part) for name, part in parts._asdict().items()}
@@ -139,19 +150,20 @@ class Examples(Kind):
 
         What is given as files of its own is not drawn; the rest is, by the seed, with groups kept together.
         """
-        examples = self.read(data, options)
+        examples = self.stored(self.read(data, options))
         given = {name: getattr(options, name) for name in ("validation", "test")}
         drawn = self.split(examples, options, seed, [name for name in given if not given[name]])
         table = io.StringIO()
         csv.writer(table, lineterminator="\n").writerows([("part", "number", "name")])
-        found = {}
+        found: dict[str, Sequence[Example]] = {}
         for name in Parts._fields:
             if given.get(name):
-                found[name] = self.held_out(self.read([Path(path) for path in given[name]], options), name)
-                numbers = list(range(len(found[name])))
+                given_part = self.read([Path(path) for path in given[name]], options)
+                found[name] = self.stored(self.held_out(given_part, name))
+                numbers: Sequence[int] = range(len(found[name]))
             else:
                 numbers = drawn[name]
-                found[name] = [examples[i] for i in numbers]
+                found[name] = Picked(examples, numbers)
             csv.writer(table, lineterminator="\n").writerows(
                 (name, i, example.name) for i, example in zip(numbers, found[name], strict=True)
             )
@@ -165,15 +177,30 @@ class Examples(Kind):
         """
         return drawn_parts(examples, seed, parts, self.name)
 
-    def held_out(self, examples: list[Example], part: str) -> list[Example]:
+    def others(self, loaded: Loaded, data: Any) -> Sequence[Example]:
+        """Examples of other data than those of the training."""
+        return self.stored(self.held_out(self.read(data, loaded.options), "test"))
+
+    def held_out(self, examples: Iterable[Example], part: str) -> Iterable[Example]:
         """Of examples that are given for a part, "validation" or "test", those that are not of another."""
         return examples
 
     def batches(self, codec: Any, examples: Sequence[Example], batch: int, seed: int | None) -> ByLength:
         """Batches by length, in another order in every epoch if there is a seed."""
-        encoded = [self.encode(codec, example) for example in examples]
-        lengths = [length for _, length in encoded]
-        return ByLength(lengths, batch, lambda numbers: self.collate([encoded[i][0] for i in numbers]), seed)
+        encoded, lengths = self._encoded(codec, examples)
+        return ByLength(lengths, batch, lambda numbers: self.collate([encoded[i] for i in numbers]), seed)
+
+    def _encoded(self, codec: Any, examples: Iterable[Example]) -> tuple[Sequence[Any], NDArray[np.int64]]:
+        """Examples as `collate` takes them, and how many steps each has."""
+        lengths = array("q")
+
+        def each() -> Iterator[Any]:
+            for example in examples:
+                encoded, length = self.encode(codec, example)
+                lengths.append(length)
+                yield encoded
+
+        return self.stored(each()), np.array(lengths)
 
     def codec(self, run: Run) -> Any:
         """As there."""
@@ -206,7 +233,7 @@ class Examples(Kind):
 
     def evaluate(self, loaded: Loaded, data: Any, console: Console) -> Scores:
         """As there."""
-        examples = self.held_out(self.read(data, loaded.options), "test")
+        examples = self.others(loaded, data)
         self.check(loaded.codec, examples)
         baselines = self.restored(loaded.codec, loaded.run.load_tensors("baseline"))
         order = list(loaded.run.config.get("scores", ()))  # that of the training, which a file of tensors has not
@@ -222,7 +249,7 @@ class Examples(Kind):
         baselines: "Sequence[Baseline]",
         batch: int,
         console: Console,
-    ) -> tuple[Scores, list[Any]]:
+    ) -> tuple[Scores, Sequence[Any]]:
         said = self.said(model, codec, examples, batch, console)
         targets = [example.target for example in examples]
         scores = {str(model.title): self.measure(codec, said, targets)}
@@ -234,29 +261,32 @@ class Examples(Kind):
 
     def said(
         self, model: Any, codec: Any, examples: Sequence[Example], batch: int, console: Console | None = None
-    ) -> list[Any]:
+    ) -> Sequence[Any]:
         """What a model says of examples, in their order."""
-        found: dict[int, Any] = {}
-        encoded = [self.encode(codec, example) for example in examples]
-        order = np.argsort([length for _, length in encoded], kind="stable").tolist()
-        groups = [order[begin : begin + batch] for begin in range(0, len(order), batch)]
+        encoded, lengths = self._encoded(codec, examples)
+        order = np.argsort(lengths, kind="stable")
+        groups = [order[begin : begin + batch].tolist() for begin in range(0, len(order), batch)]
         shows = console is not None and console.is_terminal
-        with torch.inference_mode():
+
+        def each() -> Iterator[Any]:
             for numbers in track(groups, "predicting", console=console, transient=True) if shows else groups:
-                said = self.say(model, codec, self.collate([encoded[i][0] for i in numbers]))
-                found.update(zip(numbers, said, strict=True))
-        return [found[i] for i in range(len(examples))]
+                with torch.inference_mode():
+                    said = self.say(model, codec, self.collate([encoded[i] for i in numbers]))
+                yield from said
+
+        return Picked(self.stored(each()), np.argsort(order))
 
     def recorded(self, loaded: Loaded, data: Any, steps: int, sequences: int) -> tuple[Recording, str]:
         """As there: the longest examples that are not too long; of the training's data, those that were tested on."""
-        examples = self._again(loaded).test if data is None else self.held_out(self.read(data, loaded.options), "test")
+        examples = self._again(loaded).test if data is None else self.others(loaded, data)
         self.check(loaded.codec, examples)
-        encoded = sorted((self.encode(loaded.codec, e) for e in examples), key=lambda pair: pair[1])
-        fit = [pair for pair in encoded if pair[1] <= steps][-sequences:] or encoded[:sequences]
+        encoded, lengths = self._encoded(loaded.codec, examples)
+        order = np.argsort(lengths, kind="stable")
+        fit = order[lengths[order] <= steps][-sequences:].tolist() or order[:sequences].tolist()
         with record(loaded.model) as recording:
-            loss, count, _ = loaded.model.loss(self.collate([e for e, _ in fit]), None)
+            loss, count, _ = loaded.model.loss(self.collate([encoded[i] for i in fit]), None)
             (loss / count).backward()
-        return recording, f"{len(fit)} {self.examples or self.unit} of up to {fit[-1][1]} steps, side by side"
+        return recording, f"{len(fit)} {self.examples or self.unit} of up to {lengths[fit[-1]]} steps, side by side"
 
     def _again(self, loaded: Loaded) -> Parts:
         """The parts of a run's own data.

@@ -25,9 +25,7 @@ def picture(path: Path) -> Image:
         with Pillow.open(path) as opened:
             return np.asarray(opened.convert("L"), np.float32) / np.float32(255)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise BadInput(
-            f"{path}: expected an image, got what cannot be read as one: {error}; --skip-bad leaves it out"
-        ) from None
+        raise BadInput(f"{path}: expected an image, got what cannot be read as one: {error}") from None
 
 
 def scaled(image: Image, rows: int, columns: int) -> Image:

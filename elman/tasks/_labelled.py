@@ -17,8 +17,10 @@ from elman.files import write_whole
 from elman.runs import Run
 from elman.tasks._examples import Baseline, Examples
 from elman.tasks._parts import Example
+from elman.tasks._spool import Picked
 
 MOST = 40  # labels in a picture
+NUMBERS = 50_000_000  # features, of all examples together, that a baseline is fitted on
 
 
 class Labelled(Examples):
@@ -29,6 +31,10 @@ class Labelled(Examples):
     @abstractmethod
     def features(self, codec: Any, examples: Sequence[Example]) -> Any:
         """What a baseline is given of examples: a matrix of numbers, a row for each."""
+
+    def room(self, codec: Any, train: Sequence[Example]) -> int:
+        """How many examples a baseline is fitted on at most, as it has all features of these in memory at once."""
+        return NUMBERS // int(np.prod(self.features(codec, train[:1]).shape))
 
     def check(self, codec: Any, examples: Sequence[Example]) -> None:
         """As there: for a label that was not trained on."""
@@ -113,9 +119,10 @@ class Feedforward(Baseline):
         """
         from sklearn.linear_model import LogisticRegression
 
+        train, of = _fitting(task, codec, train)
         X, y = task.features(codec, train), _numbers(codec, train)
         found = LogisticRegression(C=C, max_iter=1000).fit(X, y)
-        return cls(task, codec, title, [_of_each_label(found.coef_.T, found.intercept_)])
+        return cls(task, codec, title + of, [_of_each_label(found.coef_.T, found.intercept_)])
 
     @classmethod
     def with_weights(cls, task: Labelled, codec: Any, train: Sequence[Example], count: int, seed: int) -> "Feedforward":
@@ -130,13 +137,14 @@ class Feedforward(Baseline):
         """
         from sklearn.neural_network import MLPClassifier
 
+        train, of = _fitting(task, codec, train)
         X, y = task.features(codec, train), _numbers(codec, train)
         hidden = max(1, round((count - len(codec.labels)) / (X.shape[1] + 1 + len(codec.labels))))
         found = MLPClassifier((hidden,), random_state=seed, early_stopping=True, max_iter=300, n_iter_no_change=20)
         found.fit(X, y)
         layers = list(zip(found.coefs_, found.intercepts_, strict=True))
         layers[-1] = _of_each_label(*layers[-1])
-        return cls(task, codec, f"feed-forward network {X.shape[1]}-{hidden}-{len(codec.labels)}", layers)
+        return cls(task, codec, f"feed-forward network {X.shape[1]}-{hidden}-{len(codec.labels)}{of}", layers)
 
 
 def labels_of(task: str, train: Sequence[Example]) -> list[Any]:
@@ -156,6 +164,17 @@ def labels_of(task: str, train: Sequence[Example]) -> list[Any]:
             "or give more examples of it"
         )
     return sorted(counts, key=lambda label: (_as_number(label), str(label)))
+
+
+def some_of_each(y: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """The places of at most so many labels, with a like share of each, but two at least, from all over.
+
+    >>> some_of_each(np.array([0, 0, 0, 0, 1, 1, 1, 1]), 4)
+    array([0, 2, 4, 6])
+    """
+    places = [np.flatnonzero(y == k) for k in np.unique(y)]
+    counts = [min(max(2, most * len(own) // len(y)), len(own)) for own in places]
+    return np.sort(np.concatenate([own[np.arange(n) * len(own) // n] for own, n in zip(places, counts, strict=True)]))
 
 
 def draw_confusion(y: Sequence[int], best: NDArray[Any], labels: Sequence[Any], path: Path) -> None:
@@ -195,6 +214,15 @@ def _of_each_label(W: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[Any], NDAr
     if W.shape[1] > 1:
         return W, b
     return np.concatenate((-W / 2, W / 2), 1), np.concatenate((-b / 2, b / 2))
+
+
+def _fitting(task: Labelled, codec: Any, train: Sequence[Example]) -> tuple[Sequence[Example], str]:
+    """Examples to fit a baseline on, and what its title says of that: where there are too many, some of each label."""
+    room = task.room(codec, train)
+    if len(train) <= room:
+        return train, ""
+    numbers = some_of_each(_numbers(codec, train), room)
+    return Picked(train, numbers), f", of {len(numbers):,} {task.unit}"
 
 
 def _numbers(codec: Any, examples: Sequence[Example]) -> NDArray[np.int64]:

@@ -6,13 +6,13 @@ from typing import Any
 
 from elman.errors import BadInput
 from elman.tasks._parts import Example
-from elman.tasks._table import column, read_table
+from elman.tasks._table import names, rows
 
 Load = Callable[[Path, str], Any]  # the input of an example, of its file and text
 
 
-def read(paths: Sequence[Path], options: Any, load: Load, group: str = "") -> list[Example]:
-    """The files that a table names, with its texts.
+def read(paths: Sequence[Path], options: Any, load: Load, group: str = "") -> Iterator[Example]:
+    """The files that a table names, with its texts, one after the other.
 
     Args:
         paths: of one table, to whose folder its files are relative.
@@ -25,35 +25,27 @@ def read(paths: Sequence[Path], options: Any, load: Load, group: str = "") -> li
     """
     if len(paths) != 1:
         raise BadInput(f"{paths[1]}: expected one table of files and texts, got {len(paths)} files")
-    found = list(_rows(paths[0], options, load, group))
-    kept = [example for example in found if example]
-    if len(kept) < len(found):
-        print(f"{paths[0]}: left out {len(found) - len(kept)} that cannot be used")
-    if not kept:
-        raise BadInput(f"{paths[0]}: expected rows that can be used, got none")
-    return kept
-
-
-def _rows(path: Path, options: Any, load: Load, group: str) -> Iterator[Example | None]:
-    """An example of each row; None where it cannot be used, if these are skipped."""
-    table = read_table(path, options.encoding, as_text=True)
-    files = column(path, table, options.path, "--path").to_list()
-    texts = column(path, table, options.text, "--text").to_list()
-    groups = table[group].to_list() if group in table.columns else [None] * len(files)
-    for i, (file, text, own) in enumerate(zip(files, texts, groups, strict=True), 1):
+    path, kept, skipped = paths[0], 0, 0
+    own = group if group in names(path, options.encoding) else ""
+    columns = {"--path": options.path, "--text": options.text, "--group": own}
+    for i, (file, text, value) in enumerate(rows(path, columns, options.encoding), 1):
         try:
-            yield _example(path, i, file, " ".join(str(text or "").split()), own, load)
-        except BadInput:
+            example = _example(path, i, str(file or ""), " ".join(str(text or "").split()), value, load)
+        except BadInput as error:
             if not options.skip_bad:
-                raise
-            yield None
+                raise BadInput(f"{path}: row {i}: {error}; --skip-bad leaves it out") from None
+            skipped += 1
+        else:
+            kept += 1
+            yield example
+    if skipped:
+        print(f"{path}: left out {skipped} that cannot be used")
+    if not kept:
+        raise BadInput(f"{path}: expected rows that can be used, got none")
 
 
-def _example(path: Path, i: int, file: str | None, text: str, group: Any, load: Load) -> Example:
+def _example(path: Path, i: int, file: str, text: str, group: Any, load: Load) -> Example:
     if not file or not text:
-        raise BadInput(
-            f"{path}: row {i}: expected a file and a text, got {'no text' if file else 'no file'}; "
-            "--skip-bad leaves it out"
-        )
+        raise BadInput(f"expected a file and a text, got {'no text' if file else 'no file'}")
     whole = path.parent / file
     return Example(load(whole, text), text, group=file if group is None else group, name=str(whole))

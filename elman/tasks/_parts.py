@@ -1,6 +1,7 @@
 """Examples, how they are split, and how a split is known again."""
 
 import hashlib
+from array import array
 from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
@@ -29,28 +30,36 @@ class Example(NamedTuple):
 class Parts(NamedTuple):
     """To learn from, to choose by, to be scored on."""
 
-    train: list[Example]
-    validation: list[Example]
-    test: list[Example]
+    train: Sequence[Example]
+    validation: Sequence[Example]
+    test: Sequence[Example]
 
 
 def drawn_parts(examples: Sequence[Example], seed: int, parts: Sequence[str], task: str) -> dict[str, list[int]]:
     """The numbers of the examples that are trained on, and of those of each part that is drawn."""
-    groups: dict[Hashable, list[int]] = {}
-    for i, example in enumerate(examples):
-        groups.setdefault(i if example.group is None else ("group", example.group), []).append(i)
-    keys = list(groups)
-    order = np.random.default_rng(seed).permutation(len(keys)).tolist()
-    count = -(-len(keys) // SHARE)
-    if len(keys) <= count * len(parts):
-        raise BadInput(
-            f"{task}: expected at least {len(parts) + 2} examples (or groups of them) to split, got {len(keys)}"
-        )
-    found = {}
-    for name in parts:
-        drawn, order = order[:count], order[count:]
-        found[name] = sorted(i for k in drawn for i in groups[keys[k]])
-    return found | {"train": sorted(i for k in order for i in groups[keys[k]])}
+    number: dict[Hashable, int] = {}  # of each group that has several examples, or could
+    groups, K = array("q"), 0  # the number of the group of each example, and how many groups there are
+    for example in examples:
+        k = K if example.group is None else number.setdefault(_brief(example.group), K)
+        groups.append(k)
+        K = max(K, k + 1)
+    order = np.random.default_rng(seed).permutation(K)
+    count = -(-K // SHARE)
+    if count * len(parts) >= K:
+        raise BadInput(f"{task}: expected at least {len(parts) + 2} examples (or groups of them) to split, got {K}")
+    of = np.empty(K, np.int64)  # which part each group is of
+    of[order] = np.minimum(np.arange(K) // count, len(parts))
+    whose = of[np.asarray(groups)]
+    return {name: np.flatnonzero(whose == k).tolist() for k, name in enumerate([*parts, "train"])}
+
+
+def _brief(group: Hashable) -> Hashable:
+    """The same in a few bytes, where it is a text, perhaps a long one: that of millions of examples is too much."""
+    return (
+        hashlib.blake2b(group.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        if isinstance(group, str)
+        else group
+    )
 
 
 def sha256_of(parts: Parts) -> str:

@@ -1,21 +1,32 @@
-"""Tables in files: CSV, TSV, JSON lines, Parquet."""
+"""Tables in files: CSV, TSV, JSON lines, Parquet.
 
-from collections.abc import Sequence
+`rows` reads one after the other; what they hold is as it is written, of CSV and TSV a text. `read_table` has all of a
+table in memory, its columns typed, for tasks that need all of it at once: series, and images in rows of pixels.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from elman.errors import BadInput
-from elman.files import read_bytes, read_text
+from elman.files import opened, read_text, text_lines
+
+HEAD = 100  # rows of JSON among which a column is looked for
+SLICE = 1 << 16  # rows of Parquet that are read at once
+LONGEST = 1 << 24  # characters of a cell; a quotation mark without its other would take all of the file
 
 
-def read_table(path: Path, encoding: str = "utf-8", as_text: bool = False) -> pl.DataFrame:
+def read_table(path: Path, encoding: str = "utf-8") -> pl.DataFrame:
     """A table, of the kind that the name of the file says.
 
     Args:
         path: of the file.
         encoding: of one that is a text.
-        as_text: take what stands in CSV and TSV as it is written, "007", never as numbers.
 
     Raises:
         BadInput: if it cannot be read, or is empty.
@@ -23,18 +34,16 @@ def read_table(path: Path, encoding: str = "utf-8", as_text: bool = False) -> pl
     suffix = path.suffix.lower()
     try:
         if suffix == ".parquet":
-            read_bytes(path)
-            table = pl.read_parquet(path)
+            with opened(path):
+                table = pl.read_parquet(path)
         elif suffix in (".jsonl", ".ndjson"):
             table = pl.read_ndjson(read_text(path, encoding).encode())
         else:
             text = read_text(path, encoding).encode()
-            separator = "\t" if suffix == ".tsv" else ","
-            table = pl.read_csv(text, separator=separator, infer_schema=not as_text, infer_schema_length=None)
+            separator = separator_of(path, text.split(b"\n", 1)[0].decode())
+            table = pl.read_csv(text, separator=separator, infer_schema_length=None)
     except pl.exceptions.PolarsError as error:
-        raise BadInput(
-            f"{path}: expected a table, got what cannot be read as one: {str(error).splitlines()[0]}"
-        ) from None
+        raise _no_table(str(path), error) from None
     if not len(table):
         raise BadInput(f"{path}: expected rows, got a table without any")
     return table
@@ -46,9 +55,142 @@ def column(path: Path, table: pl.DataFrame, name: str, option: str) -> pl.Series
     Raises:
         BadInput: if there is none of that name.
     """
-    if name not in table.columns:
-        raise BadInput(f"{path}: {option}: expected one of the columns {_listed(table.columns)}; got {name!r}")
+    check_column(path, table.columns, name, option)
     return table[name]
+
+
+def rows(path: Path, columns: Mapping[str, str], encoding: str = "utf-8") -> Iterator[tuple[Any, ...]]:
+    """Of every row, what stands in some columns; None where nothing does, and for a column named "".
+
+    Args:
+        path: of the file.
+        columns: the names, by the option that names them.
+        encoding: of the text.
+
+    Raises:
+        BadInput: if there is no such column, or the table cannot be read or is empty; when that is come to.
+    """
+    some = False
+    for row in _kind(path)(path, columns, encoding):
+        some = True
+        yield row
+    if not some:
+        raise BadInput(f"{path}: expected rows, got a table without any")
+
+
+def names(path: Path, encoding: str = "utf-8") -> list[str]:
+    """The columns of a table.
+
+    Raises:
+        BadInput: if it cannot be read.
+    """
+    if _kind(path) is _parquet:
+        return _scanned(path).collect_schema().names()
+    if _kind(path) is _json:
+        return _keys(islice(_objects(path, encoding), HEAD))
+    return next(_reader(path, encoding), [])
+
+
+def separator_of(path: Path, head: str) -> str:
+    """What stands between the columns, by the line that names them: of a .tsv tabs, else commas or semicolons."""
+    return "\t" if path.suffix.lower() == ".tsv" else ";" if ";" in head and "," not in head else ","
+
+
+def _kind(path: Path) -> Callable[[Path, Mapping[str, str], str], Iterator[tuple[Any, ...]]]:
+    return {".parquet": _parquet, ".jsonl": _json, ".ndjson": _json}.get(path.suffix.lower(), _separated)
+
+
+def _reader(path: Path, encoding: str) -> Any:
+    """Of csv."""
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
+    lines = text_lines(path, encoding, newlines=True)
+    head = next(lines, "")
+    return csv.reader((f"{line}\n" for line in chain([head], lines)), delimiter=separator_of(path, head), strict=True)
+
+
+def _separated(path: Path, columns: Mapping[str, str], encoding: str) -> Iterator[tuple[Any, ...]]:
+    reader = _reader(path, encoding)
+    try:
+        head: list[str] = next(reader, [])
+        at = _places(path, columns, head)
+        for row in reader:
+            if len(row) > len(head):
+                raise BadInput(f"{path}: line {reader.line_num}: expected {len(head)} columns, got {len(row)}")
+            yield tuple((row[i] or None) if i is not None and i < len(row) else None for i in at)
+    except csv.Error as error:
+        raise _no_table(f"{path}: line {reader.line_num}", error) from None
+
+
+def _json(path: Path, columns: Mapping[str, str], encoding: str) -> Iterator[tuple[Any, ...]]:
+    found = _objects(path, encoding)
+    head = list(islice(found, HEAD))
+    _places(path, columns, _keys(head))
+    for row in chain(head, found):
+        yield tuple(row.get(name) for name in columns.values())
+
+
+def _objects(path: Path, encoding: str) -> Iterator[dict[str, Any]]:
+    lines = enumerate(text_lines(path, encoding, newlines=True), 1)
+    return (_object(path, i, line) for i, line in lines if line.strip())
+
+
+def _keys(found: Iterable[dict[str, Any]]) -> list[str]:
+    """Of any of these, in order."""
+    return list(dict.fromkeys(chain.from_iterable(found)))
+
+
+def _object(path: Path, i: int, line: str) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError as error:
+        raise _no_table(f"{path}: line {i}", error) from None
+    if not isinstance(found, dict):
+        raise BadInput(f"{path}: line {i}: expected a JSON object, got {line:.40}")
+    return found
+
+
+def _parquet(path: Path, columns: Mapping[str, str], encoding: str) -> Iterator[tuple[Any, ...]]:
+    table, begin = _scanned(path), 0
+    try:
+        _places(path, columns, table.collect_schema().names())
+        while len(some := table.slice(begin, SLICE).select(name for name in columns.values() if name).collect()):
+            taken = some.to_dict(as_series=False)
+            missing = [None] * len(some)
+            yield from zip(*(taken.get(name, missing) for name in columns.values()), strict=True)
+            begin += len(some)
+    except pl.exceptions.PolarsError as error:
+        raise _no_table(str(path), error) from None
+
+
+def _scanned(path: Path) -> pl.LazyFrame:
+    try:
+        with opened(path):
+            found = pl.scan_parquet(path, glob=False)
+            found.collect_schema()
+            return found
+    except pl.exceptions.PolarsError as error:
+        raise _no_table(str(path), error) from None
+
+
+def _no_table(where: str, error: Exception) -> BadInput:
+    return BadInput(f"{where}: expected a table, got what cannot be read as one: {str(error).splitlines()[0]}")
+
+
+def _places(path: Path, columns: Mapping[str, str], names: Sequence[str]) -> list[int | None]:
+    for option, name in columns.items():
+        if name:
+            check_column(path, names, name, option)
+    return [names.index(name) if name else None for name in columns.values()]
+
+
+def check_column(path: Path, names: Sequence[str], name: str, option: str) -> None:
+    """Whether a table has a column.
+
+    Raises:
+        BadInput: if it has not.
+    """
+    if name not in names:
+        raise BadInput(f"{path}: {option}: expected one of the columns {_listed(names)}; got {name!r}")
 
 
 def _listed(names: Sequence[str]) -> str:

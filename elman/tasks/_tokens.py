@@ -1,7 +1,8 @@
 """Texts to token ids and back: characters, words or byte pairs, all as one kind of tokenizer.json."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import accumulate, islice
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 
 from elman.errors import BadInput
 from elman.files import read_bytes
+from elman.tasks._spool import joined
 from elman.tasks._token_kinds import KINDS
 
 UNKNOWN = "<unk>"
@@ -17,16 +19,19 @@ UNKNOWN = "<unk>"
 # Words carry the space before them, so that tokens joined together are the text again, to the character.
 _WORD = Regex(r" ?[\p{L}\p{M}]+(?:['\x{2019}][\p{L}\p{M}]+)*| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]|\s")
 _CHARACTER = Regex(r"[\s\S]")
-_BLOCK = re.compile(r"(?s).{65536}.*?(?<=\S)(?=\s)|.+")  # cut where no word or byte pair reaches across
+_BLOCK = 1 << 16  # characters at least that are tokenized at once
+_AT_ONCE = 16  # blocks
+_CUT = re.compile(r"(?<=\S)(?=\s)")  # where no word or byte pair reaches across
 _SMALL = 1_000  # words; in a longer text those that occur once are left unknown, so that "unknown" is learnt too
 
 
-def fit(kind: str, text: str, vocabulary: int = 0) -> Tokenizer:
+def fit(kind: str, text: str | Iterable[str], vocabulary: int = 0) -> Tokenizer:
     """A tokenizer for this text.
 
     Args:
         kind: "char", "word" or "bpe" (byte-level).
-        text: what it will be trained on; other text may have characters and words that it does not know.
+        text: what it will be trained on, whole or in pieces, which are gone through twice; other text may have
+            characters and words that it does not know.
         vocabulary: how many tokens at most; 0 for the default of the kind in `KINDS`.
 
     >>> tokenizer = fit("word", "please stay at home, please stay")
@@ -35,11 +40,14 @@ def fit(kind: str, text: str, vocabulary: int = 0) -> Tokenizer:
     """
     size = vocabulary or KINDS[kind]
     if kind == "char":
-        return _table(sorted(set(text)), _CHARACTER)
+        known = set[str]()
+        for piece in _pieces(text):
+            known.update(piece)
+        return _table(sorted(known), _CHARACTER)
     if kind == "word":
         counting = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
         counting.pre_tokenizer = pre_tokenizers.Split(_WORD, "isolated")
-        least = 1 if text.count(" ") < _SMALL else 2
+        least = 1 if _is_small(text) else 2
         trainer = trainers.WordLevelTrainer(
             vocab_size=max(size - 1, 1), min_frequency=least, show_progress=False, special_tokens=[]
         )
@@ -53,6 +61,15 @@ def fit(kind: str, text: str, vocabulary: int = 0) -> Tokenizer:
     pairs = trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(blocks(text), pairs)
     return tokenizer
+
+
+def _is_small(text: str | Iterable[str]) -> bool:
+    """Whether it has few words."""
+    return all(count < _SMALL for count in accumulate(piece.count(" ") for piece in _pieces(text)))
+
+
+def _pieces(text: str | Iterable[str]) -> Iterable[str]:
+    return [text] if isinstance(text, str) else text
 
 
 def _table(tokens: list[str], pieces: Regex) -> Tokenizer:
@@ -76,25 +93,50 @@ def load(path: Path) -> Tokenizer:
         raise BadInput(f"{path}: expected a tokenizer, got something else: {error}") from None
 
 
-def blocks(text: str) -> Iterator[str]:
+def blocks(text: str | Iterable[str]) -> Iterator[str]:
     """The text in pieces that are tokenized as the whole is: a long text fits in memory and in all cores."""
-    return (match.group() for match in _BLOCK.finditer(text))
+    rest, sought = "", _BLOCK  # up to where no place to cut was found
+    for piece in _pieces(text):
+        rest += piece
+        begin = 0
+        while found := _CUT.search(rest, begin + sought):
+            yield rest[begin : found.start()]
+            begin, sought = found.start(), _BLOCK
+        rest = rest[begin:]
+        sought = max(len(rest), _BLOCK)
+    if rest:
+        yield rest
 
 
-def encode(tokenizer: Tokenizer, text: str) -> NDArray[np.int32]:
-    """The token ids of a text, shape (N)."""
-    ids: list[NDArray[np.int32]] = [np.empty(0, np.int32)]
-    batch: list[str] = []
-    for block in blocks(text):
-        batch.append(block)
-        if len(batch) == 64:
-            ids += _encode(tokenizer, batch)
-            batch = []
-    return np.concatenate([*ids, *_encode(tokenizer, batch)])
+def encode(tokenizer: Tokenizer, text: str | Iterable[str]) -> NDArray[np.int32]:
+    """The token ids of a text, whole or in pieces, shape (N); of a very long one, mapped from a file."""
+    if _is_characters(tokenizer):
+        return joined(map(_Characters(tokenizer), _pieces(text)))
+    return joined(_encoded(tokenizer, text))
 
 
-def _encode(tokenizer: Tokenizer, batch: list[str]) -> list[NDArray[np.int32]]:
-    return [np.array(encoding.ids, np.int32) for encoding in tokenizer.encode_batch_fast(batch)]
+def _encoded(tokenizer: Tokenizer, text: str | Iterable[str]) -> Iterator[NDArray[np.int32]]:
+    rest = blocks(text)
+    while batch := list(islice(rest, _AT_ONCE)):
+        yield from (np.array(encoding.ids, np.int32) for encoding in tokenizer.encode_batch_fast(batch))
+
+
+def _is_characters(tokenizer: Tokenizer) -> bool:
+    return isinstance(tokenizer.model, models.WordLevel) and len(tokenizer.pre_tokenizer.pre_tokenize_str("aa")) == 2
+
+
+class _Characters:
+    """What a tokenizer of characters does, in a hundredth of its time."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        ids = {ord(token): index for token, index in tokenizer.get_vocab().items() if token != UNKNOWN}
+        self._ids = np.full(max(ids, default=0) + 2, tokenizer.token_to_id(UNKNOWN), np.int32)
+        self._ids[list(ids)] = list(ids.values())
+
+    def __call__(self, text: str) -> NDArray[np.int32]:
+        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+        found: NDArray[np.int32] = self._ids[np.minimum(codes, len(self._ids) - 1)]
+        return found
 
 
 def token_bytes(tokenizer: Tokenizer) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
@@ -73,6 +74,7 @@ def distinct(sentences: Sequence[Sequence[NDArray[np.int64]]]) -> tuple[list[NDA
     return which, [spelling for _, spelling in found.values()]
 
 
+@lru_cache(1 << 18)
 def grams(word: str, buckets: int) -> NDArray[np.int64]:
     """The numbers, below `buckets`, of what a word has of three to five characters in a row, its ends counted too.
 

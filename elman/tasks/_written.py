@@ -14,6 +14,7 @@ from elman.tasks import _tokens as tokens
 from elman.tasks._decoder import Pairs, Writer
 from elman.tasks._examples import Examples
 from elman.tasks._parts import Example
+from elman.tasks._spool import Mapped
 from elman.tasks._written_scores import SCORES, SIGNATURES
 
 
@@ -52,7 +53,7 @@ class Vocabulary:
     def fit(cls, kind: str, texts: Sequence[str], size: int) -> "Vocabulary":
         """Of these texts."""
         before = "" if kind == "char" else " "
-        return cls(tokens.fit(kind, "".join(before + text for text in texts), size), before)
+        return cls(tokens.fit(kind, Mapped(texts, before.__add__), size), before)
 
     def longest(self, texts: Sequence[str]) -> int:
         """The most tokens that any of these has."""

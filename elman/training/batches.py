@@ -24,7 +24,11 @@ class ByLength:
     """
 
     def __init__(
-        self, lengths: Sequence[int], batch: int, collate: Callable[[list[int]], Any], seed: int | None
+        self,
+        lengths: Sequence[int] | NDArray[np.int64],
+        batch: int,
+        collate: Callable[[list[int]], Any],
+        seed: int | None,
     ) -> None:
         self._lengths, self._batch, self._collate, self._seed = np.asarray(lengths), batch, collate, seed
         self._epoch, self._order = -1, list[NDArray[np.int64]]()

@@ -98,7 +98,7 @@ def test_tables(tmp_path: Path, suffix: str) -> None:
             frame.write_ndjson(path)
         case _:
             frame.write_csv(path, separator="\t" if suffix == ".tsv" else ",")
-    found = KIND.read([path], ClassifyOptions(text="said", label="stars"))
+    found = list(KIND.read([path], ClassifyOptions(text="said", label="stars")))
     assert [(example.input, example.target) for example in found] == list(zip(*texts(), strict=True))
     assert found[4].name == f"{path}: row 5"
 
@@ -180,8 +180,8 @@ BAD: list[tuple[str, str, list[str]]] = [
     ("empty text", ROWS + ",pos\n", ["row 81: expected a text, got none", "--skip-bad"]),
     ("blank text", ROWS + '"  ",pos\n', ["row 81: expected a text, got an empty one", "--skip-bad"]),
     ("empty label", ROWS + "fine,\n", ["row 81: expected a label, got none", "--skip-bad"]),
-    ("numbers", "text,label\n1,a\n2,b\n", ["row 1: expected a text, got 1"]),
-    ("nan", "text,label\na,1.5\nb,NaN\nc,2\n", ["row 2: expected a label, got nan"]),
+    ("numbers", "text,label\n1,a\n2,b\n", ["--text: expected texts in 'text', got numbers alone, the first 1"]),
+    ("nan", "text,label\na,1.5\nb,NaN\nc,2\n", ["row 2: expected a label, got 'NaN'"]),
     ("nothing", "text,label\n", ["expected rows"]),
     ("few", "text,label\ngood,1\nbad,0\n", ["expected at least 4 examples"]),
     ("one label", ROWS.replace(",neg", ",pos"), ["at least two different labels", "one, 'pos'"]),
@@ -199,7 +199,7 @@ def test_wrong_tables(elman: Command, tmp_path: Path, data: str, parts: list[str
 def test_what_is_bad_can_be_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "t.csv"
     path.write_text(ROWS + ",pos\nfine,\n")
-    assert len(KIND.read([path], ClassifyOptions(skip_bad=True))) == 80
+    assert len(list(KIND.read([path], ClassifyOptions(skip_bad=True)))) == 80
     assert "left out 2 without a text or a label" in capsys.readouterr().out
 
 

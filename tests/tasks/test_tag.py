@@ -112,7 +112,7 @@ def test_formats_say_the_same(elman: Command, treebank: Path, tmp_path: Path) ->
     ]
     assert found[0] == found[1] == found[2]
     assert [list(zip(*pair, strict=True)) for pair in found[0]] == sentences()
-    assert KIND.read([treebank], TagOptions(column="lemma"))[0].target == found[0][0][0]
+    assert next(iter(KIND.read([treebank], TagOptions(column="lemma")))).target == found[0][0][0]
     refused(elman("train", "tag", path, "--column", "2", *SMALL), "at least two different labels", "'x'")
 
 
@@ -248,5 +248,5 @@ def test_what_is_wrong(elman: Command, tmp_path: Path, trained: Path, capsys: py
     refused(elman("train", "tag", short, *out), "expected 3 columns or more, got 1", "--skip-bad")
     assert not (tmp_path / "run").exists()
     capsys.readouterr()
-    assert len(KIND.read([short], TagOptions(skip_bad=True))) == 60
+    assert len(list(KIND.read([short], TagOptions(skip_bad=True)))) == 60
     assert "left out 1 that lack" in capsys.readouterr().out

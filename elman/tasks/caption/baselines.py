@@ -9,9 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from elman.tasks._examples import Baseline
+from elman.tasks._labelled import some_of_each
 from elman.tasks._parts import Example
+from elman.tasks._spool import Picked
 from elman.tasks._written import Said, kept_texts, restored_texts
 
+NUMBERS = 50_000_000  # pixels that a regression is fitted on: it has them all in memory at once
 Pixels = Callable[[Any, Example], Tensor]  # of a codec and an example
 
 
@@ -50,26 +53,35 @@ class Choice(Baseline):
         texts: N of them.
         W: (D, N).
         b: (N,).
+        images: that it was fitted on; 0: all.
     """
 
-    title = "logistic regression to whole texts"
-
     def __init__(
-        self, pixels: Pixels, codec: Any, texts: Sequence[str], W: NDArray[np.float32], b: NDArray[np.float32]
+        self,
+        pixels: Pixels,
+        codec: Any,
+        texts: Sequence[str],
+        W: NDArray[np.float32],
+        b: NDArray[np.float32],
+        images: int = 0,
     ) -> None:
-        self._pixels, self._codec, self._texts, self._W, self._b = pixels, codec, texts, W, b
+        self._pixels, self._codec, self._texts, self._W, self._b, self._images = pixels, codec, texts, W, b, images
+        self.title = f"logistic regression to whole texts{f', of {images:,} images' if images else ''}"
 
     @classmethod
     def fit(cls, pixels: Pixels, codec: Any, train: Sequence[Example]) -> "Choice":
         """Of these examples, with two different texts at least."""
         from sklearn.linear_model import LogisticRegression
 
-        X = np.stack([pixels(codec, example).numpy().ravel() for example in train])
-        found = LogisticRegression(max_iter=1000).fit(X, [example.target for example in train])
+        texts, y = np.unique([example.target for example in train], return_inverse=True)
+        most = NUMBERS // pixels(codec, train[0]).numel()
+        some = Picked(train, some_of_each(y, most)) if len(train) > most else train
+        X = np.stack([pixels(codec, example).numpy().ravel() for example in some])
+        found = LogisticRegression(max_iter=1000).fit(X, [example.target for example in some])
         W, b = found.coef_.T.astype(np.float32), found.intercept_.astype(np.float32)
         if len(b) == 1:  # of two texts scikit-learn has the second's alone
             W, b = np.hstack([-W, W]), np.hstack([-b, b])
-        return cls(pixels, codec, found.classes_.tolist(), W, b)
+        return cls(pixels, codec, texts.tolist(), W, b, len(some) if len(some) < len(train) else 0)
 
     def say(self, examples: Sequence[Example]) -> list[Any]:
         """As there."""
@@ -79,7 +91,8 @@ class Choice(Baseline):
     def tensors(self) -> dict[str, Tensor]:
         """As there."""
         W, b = torch.from_numpy(self._W), torch.from_numpy(self._b)
-        return {"choice_texts": kept_texts(self._texts), "choice_W": W, "choice_b": b}
+        images = {"choice_images": torch.tensor([self._images])} if self._images else {}
+        return {"choice_texts": kept_texts(self._texts), "choice_W": W, "choice_b": b} | images
 
     @classmethod
     def restored(cls, pixels: Pixels, codec: Any, tensors: dict[str, Tensor]) -> "list[Choice]":
@@ -87,4 +100,5 @@ class Choice(Baseline):
         if "choice_texts" not in tensors:
             return []
         W, b = tensors["choice_W"].numpy(), tensors["choice_b"].numpy()
-        return [cls(pixels, codec, restored_texts(tensors["choice_texts"]), W, b)]
+        images = int(tensors["choice_images"]) if "choice_images" in tensors else 0
+        return [cls(pixels, codec, restored_texts(tensors["choice_texts"]), W, b, images)]

@@ -1,6 +1,6 @@
 """Images with texts, from wherever they are."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from elman.tasks.caption.options import CaptionOptions
 SPELLED = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
-def digits() -> list[Example]:
+def digits() -> Iterator[Example]:
     """scikit-learn's, spelled out: 1,797 of 8 x 8 pixels."""
     from sklearn.datasets import load_digits
 
@@ -24,7 +24,7 @@ def digits() -> list[Example]:
     return arrays(found.images / 16, [SPELLED[digit] for digit in found.target])
 
 
-def arrays(images: NDArray[Any], texts: Sequence[str]) -> list[Example]:
+def arrays(images: NDArray[Any], texts: Sequence[str]) -> Iterator[Example]:
     """Images (N, rows, columns) with values from 0 to 1, and N texts.
 
     Raises:
@@ -34,14 +34,13 @@ def arrays(images: NDArray[Any], texts: Sequence[str]) -> list[Example]:
         raise BadInput(
             f"caption: expected images (N, rows, columns) and N texts, got {images.shape} and {len(texts)} texts"
         )
-    bad = np.flatnonzero(~np.isfinite(images).all((1, 2)))
-    if len(bad):
-        raise BadInput(f"caption: image {bad[0]}: expected numbers from 0 to 1, got one that is not finite")
-    pairs = enumerate(zip(images.astype(np.float32), texts, strict=True))
-    return [Example(image, text, name=f"image {i}") for i, (image, text) in pairs]
+    for i, (image, text) in enumerate(zip(images, texts, strict=True)):
+        if not np.isfinite(image).all():
+            raise BadInput(f"caption: image {i}: expected numbers from 0 to 1, got one that is not finite")
+        yield Example(image.astype(np.float32), text, name=f"image {i}")
 
 
-def read(paths: Sequence[Path], options: CaptionOptions) -> list[Example]:
+def read(paths: Sequence[Path], options: CaptionOptions) -> Iterator[Example]:
     """The images that a table names, with its texts; those of one file are one group.
 
     Raises:

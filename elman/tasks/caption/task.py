@@ -1,7 +1,7 @@
 """Images to texts as a task."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +16,7 @@ from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline
 from elman.tasks._images import picture, scaled
 from elman.tasks._parts import Example
+from elman.tasks._spool import Mapped
 from elman.tasks._written import Said, Vocabulary, Written
 from elman.tasks.caption import data as captions
 from elman.tasks.caption.baselines import Choice, MostFrequent
@@ -59,7 +60,7 @@ class Caption(Written):
     next = "to use it: elman predict"
     default = "scikit-learn's digits, spelled out"
 
-    def read(self, data: Any, options: CaptionOptions) -> list[Example]:
+    def read(self, data: Any, options: CaptionOptions) -> Iterator[Example]:
         """As there; in Python, images (N, rows, columns) from 0 to 1, and texts."""
         if data is None:
             return captions.digits()
@@ -70,7 +71,7 @@ class Caption(Written):
     def fit(self, train: Sequence[Example], options: CaptionOptions) -> Codec:
         """As there."""
         rows, columns = (options.size, options.size) if options.size else train[0].input.shape
-        texts = [example.target for example in train]
+        texts = Mapped(train, lambda example: example.target)
         target = Vocabulary.fit(options.tokens, texts, options.vocabulary)
         return Codec(target, target.longest(texts), options.beam, rows, columns)
 

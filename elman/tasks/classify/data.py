@@ -1,16 +1,18 @@
 """Texts with labels, from wherever they are."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from elman.errors import BadInput
-from elman.files import read_text
+from elman.files import text_lines
 from elman.tasks._parts import Example
-from elman.tasks._table import column, read_table
+from elman.tasks._table import rows
 from elman.tasks.classify.options import ClassifyOptions
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+NUMBER = re.compile(r"\s*[-+]?[\d.]+([eE][-+]?\d+)?\s*$")
 TEXTS = ("", ".txt", ".text")  # which say nothing of what is in a file
 
 
@@ -26,45 +28,47 @@ def pairs(texts: Sequence[str], labels: Sequence[Any]) -> list[Example]:
     return [_example(text, label, f"text {i}") for i, (text, label) in enumerate(rows, 1)]
 
 
-def read(paths: Sequence[Path], options: ClassifyOptions) -> list[Example]:
+def read(paths: Sequence[Path], options: ClassifyOptions) -> Iterator[Example]:
     """The texts of tables, or of files of one label each.
 
     Raises:
         BadInput: for files that cannot be read; for a text or a label that is missing, if these are not skipped.
     """
-    found, skipped = list[Example](), 0
+    skipped = 0
     for path in paths:
         rows = _table(path, options) if path.suffix.lower() in TABLES else _lines(path, options.encoding)
         for text, label, name in rows:
             try:
-                found.append(_example(text, label, name))
+                yield _example(text, label, name)
             except BadInput as error:
                 if not options.skip_bad:
                     raise BadInput(f"{error}; --skip-bad leaves it out") from None
                 skipped += 1
     if skipped:
         print(f"{', '.join(map(str, paths))}: left out {skipped} without a text or a label")
-    return found
 
 
 def _example(text: Any, label: Any, name: str) -> Example:
     if not isinstance(text, str) or not text.strip():
         came = "an empty one" if isinstance(text, str) else "none" if text is None else repr(text)
         raise BadInput(f"{name}: expected a text, got {came:.40}")
-    if label is None or label != label or not str(label).strip():  # NaN is not itself
+    if label is None or str(label).strip().lower() in ("", "nan"):  # how tables write that there is none
         raise BadInput(f"{name}: expected a label, got {'none' if label is None else repr(label)}")
     text = text.strip()
     return Example(text, str(label).strip(), group=text, name=name)  # the same text twice is no test
 
 
 def _table(path: Path, options: ClassifyOptions) -> Iterator[tuple[Any, Any, str]]:
-    table = read_table(path, options.encoding)
-    texts, labels = column(path, table, options.text, "--text"), column(path, table, options.label, "--label")
-    for i, (text, label) in enumerate(zip(texts.to_list(), labels.to_list(), strict=True), 1):
+    columns = {"--text": options.text, "--label": options.label}
+    first, numbers = None, True
+    for i, (text, label) in enumerate(rows(path, columns, options.encoding), 1):
+        first, numbers = first or text, numbers and (text is None or NUMBER.match(str(text)) is not None)
         yield text, label, f"{path}: row {i}"
+    if numbers and first is not None:
+        raise BadInput(f"{path}: --text: expected texts in {options.text!r}, got numbers alone, the first {first}")
 
 
 def _lines(path: Path, encoding: str) -> Iterator[tuple[Any, Any, str]]:
     label = path.stem if path.suffix.lower() in TEXTS else path.suffix[1:]
-    for i, line in enumerate(read_text(path, encoding).splitlines(), 1):
+    for i, line in enumerate(text_lines(path, encoding), 1):
         yield line, label, f"{path}: line {i}"

@@ -1,6 +1,6 @@
 """Texts to labels as a task."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from elman.errors import BadInput
 from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline
 from elman.tasks._labelled import Feedforward, Labelled, labels_of
 from elman.tasks._parts import Example
-from elman.tasks._words import distinct, grams, numbered, numbers, padded, vocabulary, words
+from elman.tasks._spool import Mapped, spread
+from elman.tasks._words import grams, numbered, numbers, padded, vocabulary, words
 from elman.tasks.classify import data as texts
 from elman.tasks.classify.model import TextClassifier, Texts
 from elman.tasks.classify.options import ClassifyOptions
@@ -43,16 +43,6 @@ class Codec(PlainCodec):
         """Of each word."""
         return numbers(self.words)
 
-    def grams(self, word: str) -> NDArray[np.int64]:
-        """The numbers of the pieces of a word."""
-        if word not in self._grams:
-            self._grams[word] = grams(word, self.pieces)
-        return self._grams[word]
-
-    @cached_property
-    def _grams(self) -> dict[str, NDArray[np.int64]]:
-        return {}
-
     @cached_property
     def tfidf(self) -> Any:
         """What counts terms."""
@@ -72,7 +62,7 @@ class Classify(Labelled):
     codec_type = Codec
     next = "to use it: elman predict"
 
-    def read(self, data: Any, options: ClassifyOptions) -> list[Example]:
+    def read(self, data: Any, options: ClassifyOptions) -> Iterable[Example]:
         """As there; in Python, texts and labels."""
         if data is None:
             raise BadInput("classify: expected DATA: a table, or a file for each label; got none")
@@ -83,7 +73,8 @@ class Classify(Labelled):
     def fit(self, train: Sequence[Example], options: ClassifyOptions) -> Codec:
         """As there."""
         labels = labels_of(self.name, train)
-        tfidf = _tfidf(min_df=2 if len(train) >= FEW else 1).fit([example.input for example in train])
+        texts = Mapped(spread(train, MOST), lambda example: example.input)
+        tfidf = _tfidf(min_df=2 if len(train) >= FEW else 1).fit(texts)
         idf = dict(zip(tfidf.get_feature_names_out().tolist(), tfidf.idf_.tolist(), strict=True))
         return Codec(labels, vocabulary(map(_words, (example.input for example in train))), options.pieces, idf)
 
@@ -98,20 +89,22 @@ class Classify(Labelled):
         return TextClassifier(**shape)
 
     def encode(self, codec: Codec, example: Example) -> tuple[Any, int]:
-        """As there: the numbers of the words, of the pieces of each, of the label."""
+        """As there: the numbers of the words, the words, among how many pieces theirs are, the number of the label."""
         found = _words(example.input) or [""]
         label = codec.labels.index(example.target) if example.target in codec.labels else -1
-        return (numbered(found, codec.number), [codec.grams(word) for word in found], label), len(found)
+        return (numbered(found, codec.number), " ".join(found), codec.pieces, label), len(found)
 
     def collate(self, encoded: Sequence[Any]) -> Texts:
         """As there."""
-        known, spelling, labels = zip(*encoded, strict=True)
-        which, spellings = distinct(spelling)
+        known, spelled, pieces, labels = zip(*encoded, strict=True)
+        number = dict[str, int]()
+        which = [np.array([number.setdefault(word, len(number)) for word in text.split(" ")]) for text in spelled]
+        spellings = [grams(word, pieces[0]) for word in number]
         lengths = torch.tensor([len(numbers) for numbers in known])
         begins = np.cumsum([0, *map(len, spellings[:-1])])
         arrays = (padded(known), padded(which), np.concatenate(spellings), begins)
-        all_words, all_spelling, grams, starts = map(torch.from_numpy, arrays)
-        return Texts(all_words, lengths, all_spelling, grams, starts, torch.tensor(labels))
+        all_words, all_spelling, all_grams, starts = map(torch.from_numpy, arrays)
+        return Texts(all_words, lengths, all_spelling, all_grams, starts, torch.tensor(labels))
 
     def say(self, model: Any, codec: Codec, batch: Any) -> list[Any]:
         """As there."""
@@ -120,6 +113,10 @@ class Classify(Labelled):
     def features(self, codec: Codec, examples: Sequence[Example]) -> Any:
         """How often each term occurs, weighed by how rare it is."""
         return codec.tfidf.transform([example.input for example in examples])
+
+    def room(self, codec: Codec, train: Sequence[Example]) -> int:
+        """As there; the texts are as many as the terms were found in."""
+        return MOST
 
     def baselines(self, codec: Codec, train: Sequence[Example], options: ClassifyOptions, seed: int) -> list[Baseline]:
         """A logistic regression on TF-IDF of words and pairs of words."""
@@ -137,6 +134,7 @@ class Classify(Labelled):
 
 
 FEW = 100  # texts, of which words that occur once are counted too by the baseline
+MOST = 100_000  # texts that the baseline is fitted on
 C = 3.0  # how little the baseline is held back: of 1, 3 and 10 the best on sentences of movie reviews
 
 

@@ -1,11 +1,11 @@
 """Forecasts of time series as a task."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import redirect_stderr
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from elman.tasks.forecast.model import Batch, Forecaster, pinball
 from elman.tasks.forecast.options import ForecastOptions
 from elman.tasks.forecast.windows import Codec, fitted, split, thinned, window_at, windows
 
+T = TypeVar("T")
 SEASONS, HORIZONS = 7, 2  # that the context has, where nothing is said
 HORIZON = 6  # steps, where nothing is said and there are no seasons
 ENDS = "ends.csv"  # in a run: the last values of each series
@@ -77,6 +78,10 @@ class Forecast(Examples):
         if not found:
             raise BadInput("forecast: expected values in a context and in the horizon after it, got none together")
         return [Example(window, window, name=str(window)) for window in thinned(found, sizes.season)]
+
+    def stored(self, items: Iterable[T]) -> Sequence[T]:
+        """As there, all in memory: a window is a view of its series, which is there as a whole."""
+        return list(items)
 
     def split(
         self, examples: Sequence[Example], options: ForecastOptions, seed: int, parts: Sequence[str]

@@ -19,28 +19,28 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 IDX = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
-def digits() -> list[Example]:
+def digits() -> Iterator[Example]:
     """scikit-learn's: 1,797 of 8 x 8 pixels."""
     from sklearn.datasets import load_digits
 
     found = load_digits()
-    return arrays(found.images / 16, found.target, "digit")
+    return arrays(found.images, found.target, "digit", most=16)
 
 
-def arrays(images: NDArray[Any], labels: Sequence[Any], name: str = "image") -> list[Example]:
-    """Images (N, rows, columns) with values from 0 to 1, and N labels."""
-    pairs = enumerate(zip(images.astype(np.float32), labels, strict=True))
-    return [Example(image, str(label), name=f"{name} {i}") for i, (image, label) in pairs]
+def arrays(images: NDArray[Any], labels: Sequence[Any], name: str = "image", most: int = 1) -> Iterator[Example]:
+    """Images (N, rows, columns) with values from 0 to `most`, and N labels."""
+    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+        yield Example((image / most).astype(np.float32), str(label), name=f"{name} {i}")
 
 
-def read(paths: Sequence[Path], skip_bad: bool) -> list[Example]:
+def read(paths: Sequence[Path], skip_bad: bool) -> Iterator[Example]:
     """The images of a folder, a CSV file, or IDX files.
 
     Raises:
         BadInput: for anything else; for an image that cannot be read, if these are not skipped.
     """
     if len(paths) == 1 and paths[0].is_dir():
-        return list(_folder(paths[0], skip_bad))
+        return _folder(paths[0], skip_bad)
     kinds = {path.suffix.lower() for path in paths if path.suffix.lower() != ".gz"}
     if len(paths) == 1 and kinds & {".csv", ".tsv", ".parquet"}:
         return _table(paths[0])
@@ -63,15 +63,15 @@ def _folder(folder: Path, skip_bad: bool) -> Iterator[Example]:
                 continue
             try:
                 yield Example(picture(path), label.name, name=str(path))
-            except BadInput:
+            except BadInput as error:
                 if not skip_bad:
-                    raise
+                    raise BadInput(f"{error}; --skip-bad leaves it out") from None
                 skipped += 1
     if skipped:
         print(f"{folder}: left out {skipped} that could not be read")
 
 
-def _table(path: Path) -> list[Example]:
+def _table(path: Path) -> Iterator[Example]:
     table = read_table(path)
     if "label" not in table.columns:
         raise BadInput(f"{path}: expected a column 'label', got {', '.join(table.columns)[:80]}")
@@ -81,21 +81,18 @@ def _table(path: Path) -> list[Example]:
         raise BadInput(f"{path}: expected as many pixels as a square has, got {pixels.shape[1]} columns beside 'label'")
     most = pixels.max() or 1
     scale = 255 if most > 16 else 16 if most > 1 else 1
-    images = (pixels / scale).reshape(-1, side, side)
-    return [
-        Example(image, str(label), name=f"{path}: row {i}")
-        for i, (image, label) in enumerate(zip(images, table["label"].to_list(), strict=True), 1)
-    ]
+    for i, (row, label) in enumerate(zip(pixels, table["label"].to_list(), strict=True), 1):
+        yield Example((row / scale).reshape(side, side), str(label), name=f"{path}: row {i}")
 
 
-def _idx(paths: Sequence[Path]) -> list[Example]:
+def _idx(paths: Sequence[Path]) -> Iterator[Example]:
     images, labels = sorted((_array(path) for path in paths), key=lambda a: -a.ndim)
     if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
         raise BadInput(
             f"{paths[0]}, {paths[1]}: expected images (N, rows, columns) and labels (N), got "
             f"{images.shape} and {labels.shape}"
         )
-    return arrays(images / 255, labels.tolist())
+    return arrays(images, labels.tolist(), most=255)
 
 
 def _array(path: Path) -> NDArray[Any]:

@@ -1,6 +1,6 @@
 """Images to labels as a task."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class Image(Labelled):
     next = "to use it: elman predict"
     default = "scikit-learn's digits"
 
-    def read(self, data: Any, options: ImageOptions) -> list[Example]:
+    def read(self, data: Any, options: ImageOptions) -> Iterator[Example]:
         """As there; in Python, images (N, rows, columns) from 0 to 1, and labels."""
         if data is None:
             return images.digits()

@@ -1,6 +1,6 @@
 """Music as a task."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -91,7 +91,7 @@ class Music(Examples):
         """As there; in Python, lists of frames, or arrays (T, 128)."""
         return pieces.read(data, options)
 
-    def held_out(self, examples: Sequence[Example], part: str) -> list[Example]:
+    def held_out(self, examples: Iterable[Example], part: str) -> list[Example]:
         """As there: of pieces that belong to a part, those of this one."""
         return [example for example in examples if pieces.part(example) in ("", part)]
 

@@ -1,12 +1,13 @@
 """Sentences with a label for every word: CoNLL columns, and CoNLL-U."""
 
 import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from elman.errors import BadInput
-from elman.files import read_text
+from elman.files import again, text_lines
 from elman.tasks._parts import Example
 from elman.tasks.tag.options import TagOptions
 
@@ -47,38 +48,38 @@ def pairs(sentences: Sequence[Sequence[str]], labels: Sequence[Sequence[Any]]) -
     return found
 
 
-def read(paths: Sequence[Path], options: TagOptions) -> list[Example]:
+def read(paths: Sequence[Path], options: TagOptions) -> Iterator[Example]:
     """The sentences of files.
 
     Raises:
         BadInput: for files that cannot be read; for a sentence that lacks a column, if these are not skipped.
     """
-    found, skipped = list[Example](), 0
+    skipped = 0
     for path in paths:
-        sentences = list(_sentences(read_text(path, options.encoding)))
-        if not sentences:
+        rows = again(text_lines, path, options.encoding)
+        first = next(_sentences(rows), None)
+        if first is None:
             raise BadInput(f"{path}: expected sentences, a word to a line, got none")
-        columns = _columns(path, sentences[0], options)
-        documents = sentences[-1].document > 0
-        for sentence in sentences:
+        columns = _columns(path, first, options)
+        marks = any("newdoc" in row or "-DOCSTART-" in row for row in rows)
+        documents = marks and any(sentence.document for sentence in _sentences(rows))
+        for sentence in _sentences(rows):
             group = ("document", str(path), sentence.document) if documents else None
             try:
-                found.append(_read(path, sentence, columns, group))
+                yield _read(path, sentence, columns, group)
             except BadInput as error:
                 if not options.skip_bad:
                     raise BadInput(f"{error}; --skip-bad leaves the sentence out") from None
                 skipped += 1
     if skipped:
         print(f"{', '.join(map(str, paths))}: left out {skipped} that lack a column")
-    return found
 
 
-def _sentences(text: str) -> Iterator[Sentence]:
+def _sentences(rows: Iterable[str]) -> Iterator[Sentence]:
     """What lies between empty lines, without comments and without lines that are no words."""
     lines, document = list[tuple[int, list[str]]](), 0
-    rows = text.splitlines()
     conllu = _is_conllu(rows)
-    for i, row in enumerate([*rows, ""], 1):
+    for i, row in enumerate(chain(rows, [""]), 1):
         columns = row.split("\t") if conllu else row.split()
         if conllu and row.startswith("#"):
             document += row.startswith("# newdoc")
@@ -92,7 +93,7 @@ def _sentences(text: str) -> Iterator[Sentence]:
             lines = []
 
 
-def _is_conllu(rows: Sequence[str]) -> bool:
+def _is_conllu(rows: Iterable[str]) -> bool:
     first = next((row.split("\t") for row in rows if row.strip() and not row.startswith("#")), [""])
     return len(first) == len(CONLLU) and bool(ID.match(first[0]))
 

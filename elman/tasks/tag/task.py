@@ -1,6 +1,7 @@
 """Labels of words as a task."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -68,7 +69,7 @@ class Tag(Examples):
     codec_type = Codec
     next = "to use it: elman predict"
 
-    def read(self, data: Any, options: TagOptions) -> list[Example]:
+    def read(self, data: Any, options: TagOptions) -> Iterable[Example]:
         """As there; in Python, sentences and labels."""
         if data is None:
             raise BadInput("tag: expected DATA: CoNLL columns or CoNLL-U; got none")
@@ -129,14 +130,12 @@ class Tag(Examples):
 
     def baselines(self, codec: Codec, train: Sequence[Example], options: TagOptions, seed: int) -> list[Baseline]:
         """The most frequent label of each word."""
-        pairs = np.stack(
-            [
-                np.concatenate([codec.numbered(example.input) for example in train]),
-                np.concatenate([codec.labelled(example.target) for example in train]),
-            ],
-            1,
-        )
-        return [MostFrequent(codec, *np.unique(pairs, axis=0, return_counts=True))]
+        found = Counter[tuple[int, int]]()
+        for example in train:
+            pairs = codec.numbered(example.input).tolist(), codec.labelled(example.target).tolist()
+            found.update(zip(*pairs, strict=True))
+        keys = sorted(found)
+        return [MostFrequent(codec, np.array(keys), np.array([found[key] for key in keys]))]
 
     def restored(self, codec: Codec, tensors: dict[str, torch.Tensor]) -> list[Baseline]:
         """As there."""

@@ -1,6 +1,7 @@
-"""The text that a model is trained on, split and tokenized."""
+"""The text that a model is trained on, split and tokenized: gone through block by block, as it may be a long one."""
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from elman.errors import BadInput
-from elman.files import read_text
+from elman.files import again, text_blocks
 from elman.tasks import _tokens as tokens
 from elman.tasks.text.score import Text
 
@@ -28,30 +29,66 @@ class Corpus:
     sha256: str
 
 
-def read(file: Path | None, encoding: str) -> str:
-    """A file's text, or the English that every Python carries: its reference manual, as `help("if")` shows it."""
+@dataclass(frozen=True)
+class Part:
+    """The characters of a text from one to before another, in pieces."""
+
+    text: Iterable[str]
+    begin: int
+    end: int
+    name: str  # of the text
+
+    def __iter__(self) -> Iterator[str]:
+        at = 0
+        for piece in self.text:
+            found = piece[max(self.begin - at, 0) : max(self.end - at, 0)]
+            at += len(piece)
+            if found:
+                yield found
+            if at >= self.end:
+                return
+        if at < self.end:
+            raise BadInput(
+                f"{self.name}: expected a text that stays as it is while it is read, got one that had {self.end:,} "
+                f"characters at first, and then {at:,}"
+            )
+
+
+def read(file: Path | None, encoding: str) -> Iterable[str]:
+    """A text in pieces: a file's, or the English that every Python carries: its reference manual, as `help("if")`
+    shows it.
+    """
     if file is not None:
-        return read_text(file, encoding)
+        return again(text_blocks, file, encoding)
     from pydoc_data.topics import topics
 
-    return "\n\n".join(topics[name] for name in sorted(topics))
+    return ["\n\n".join(topics[name] for name in sorted(topics))]
 
 
-def prepare(text: str, name: str, kind: str, vocabulary: int, tokenizer: Tokenizer | None = None) -> Corpus:
-    """Split a text, fit a tokenizer (or use the one given), tokenize.
+def prepare(
+    text: str | Iterable[str], name: str, kind: str, vocabulary: int, tokenizer: Tokenizer | None = None
+) -> Corpus:
+    """Split a text, whole or in pieces, fit a tokenizer (or use the one given), tokenize.
 
     Raises:
         BadInput: if there is too little of it to have anything to validate on.
     """
-    cut = int(len(text) * TRAIN)
+    pieces = [text] if isinstance(text, str) else text
+    characters, sha256 = known_by(pieces)
+    cut = int(characters * TRAIN)
+    first, last = Part(pieces, 0, cut, name), Part(pieces, cut, characters, name)
     if tokenizer is None:
-        tokenizer = tokens.fit(kind, text[:cut], vocabulary)
-    train, validation = tokens.encode(tokenizer, text[:cut]), Text.of(tokenizer, text[cut:])
+        tokenizer = tokens.fit(kind, first, vocabulary)
+    train, validation = tokens.encode(tokenizer, first), Text.of(tokenizer, last)
     if len(validation.ids) < 2:
-        raise BadInput(f"{name}: expected a longer text, got {len(text)} characters: the last tenth is to validate on")
-    return Corpus(tokenizer, train, validation, len(text), sha256(text))
+        raise BadInput(f"{name}: expected a longer text, got {characters} characters: the last tenth is to validate on")
+    return Corpus(tokenizer, train, validation, characters, sha256)
 
 
-def sha256(text: str) -> str:
-    """To know a text again."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+def known_by(pieces: Iterable[str]) -> tuple[int, str]:
+    """How many characters a text has, and the SHA-256 to know it again."""
+    characters, found = 0, hashlib.sha256()
+    for piece in pieces:
+        characters += len(piece)
+        found.update(piece.encode("utf-8", "surrogatepass"))
+    return characters, found.hexdigest()

@@ -1,6 +1,7 @@
 """How well a text was predicted, in units that can be compared."""
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,8 @@ from elman.tasks import _tokens as tokens
 from elman.tasks.text.model import LanguageModel
 from elman.tasks.text.streams import streams
 
+BLOCK = 1 << 20  # tokens that are looked at at once
+
 
 class Text(NamedTuple):
     """A text as it is scored: every token but the first, which nothing precedes."""
@@ -25,13 +28,24 @@ class Text(NamedTuple):
     unknown_bytes: int  # what those are in UTF-8
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer, text: str) -> "Text":
-        """Tokenize a text."""
-        ids = tokens.encode(tokenizer, text)
-        lengths = tokens.token_bytes(tokenizer)[ids]
-        known = lengths > 0
-        first = len(tokenizer.decode(ids[:1].tolist()))
-        return cls(ids, len(text) - first, int((~known[1:]).sum()), len(text.encode()) - int(lengths.sum()))
+    def of(cls, tokenizer: Tokenizer, text: str | Iterable[str]) -> "Text":
+        """Tokenize a text, whole or in pieces."""
+        characters = size = 0
+
+        def counted() -> Iterator[str]:
+            nonlocal characters, size
+            for piece in [text] if isinstance(text, str) else text:
+                characters, size = characters + len(piece), size + len(piece.encode())
+                yield piece
+
+        ids = tokens.encode(tokenizer, counted())
+        lengths, known, unknown = tokens.token_bytes(tokenizer), 0, 0
+        for begin in range(0, len(ids), BLOCK):
+            found = lengths[ids[begin : begin + BLOCK]]
+            known, unknown = known + int(found.sum()), unknown + int((found == 0).sum())
+        first = ids[:1].tolist()
+        unknown -= sum(int(lengths[i]) == 0 for i in first)
+        return cls(ids, characters - len(tokenizer.decode(first)), unknown, size - known)
 
 
 class Score(NamedTuple):

@@ -13,16 +13,15 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from elman.errors import BadInput
-from elman.files import read_text, write_whole
+from elman.files import write_whole
 from elman.flow import Recording, record
 from elman.report.shown import Missing, Sample
 from elman.runs import Run
-from elman.tasks import _ngram as ngram
 from elman.tasks import _tokens as tokens
 from elman.tasks._kind import Kind, Loaded, Material, Scores
-from elman.tasks._ngram import NGram
 from elman.tasks.text import corpus as corpora
 from elman.tasks.text import sample, score
+from elman.tasks.text.baseline import Baseline
 from elman.tasks.text.corpus import Corpus
 from elman.tasks.text.model import LanguageModel
 from elman.tasks.text.options import TextOptions
@@ -101,24 +100,24 @@ class Text(Kind):
         corpus, kind = material.rest
         with console.status("fitting the n-gram baseline"):
             known = corpus.tokenizer.get_vocab_size()
-            baseline = ngram.best(corpus.train, corpus.validation.ids, known, HIGHEST_ORDER[kind])
+            baseline = Baseline.fit(corpus.train, corpus.validation.ids, known, HIGHEST_ORDER[kind])
         text = corpus.validation
         run.save_tensors("baseline", {name: torch.from_numpy(array) for name, array in baseline.tensors().items()})
-        nats = {str(model.title): best * (len(text.ids) - 1), baseline.title: float(baseline.nats(text.ids).sum())}
+        nats = {str(model.title): best * (len(text.ids) - 1), baseline.title: baseline.nats(text.ids)}
         return score.scores(text, nats, console)
 
     def evaluate(self, loaded: Loaded, data: Any, console: Console) -> Scores:
         """As there."""
         file = _one(data)
         assert file is not None
-        text = score.Text.of(loaded.codec, read_text(file, loaded.options.encoding))
+        text = score.Text.of(loaded.codec, corpora.read(file, loaded.options.encoding))
         if len(text.ids) < 2:
             raise BadInput(f"{file}: expected at least 2 tokens, got {len(text.ids)}")
         model: Any = loaded.model
         nats = {model.title: score.nats(model, text.ids, console if console.is_terminal else None)}
         if (loaded.run.path / "baseline.safetensors").exists():
             baseline = _baseline(loaded.run)
-            nats[baseline.title] = float(baseline.nats(text.ids).sum())
+            nats[baseline.title] = baseline.nats(text.ids)
         return score.scores(text, nats, console)
 
     def recorded(self, loaded: Loaded, data: Any, steps: int, sequences: int) -> tuple[Recording, str]:
@@ -126,7 +125,7 @@ class Text(Kind):
         file = _one(self.source(loaded.run) if data is None else data)
         name = str(file) if file else corpora.DEFAULT
         text = corpora.read(file, loaded.options.encoding)
-        if data is None and corpora.sha256(text) != loaded.run.config["data"].get("sha256"):
+        if data is None and corpora.known_by(text)[1] != loaded.run.config["data"].get("sha256"):
             raise BadInput(f"{name} is no longer the text that this run was trained on")
         ids = tokens.encode(loaded.codec, text)
         if len(ids) <= steps and data is not None:
@@ -168,9 +167,9 @@ def _one(data: Any) -> Path | None:
     return data[0] if data else None
 
 
-def _baseline(run: Run) -> NGram:
+def _baseline(run: Run) -> Baseline:
     try:
-        return NGram.from_tensors({name: tensor.numpy() for name, tensor in run.load_tensors("baseline").items()})
+        return Baseline.from_tensors({name: tensor.numpy() for name, tensor in run.load_tensors("baseline").items()})
     except ValueError as error:
         raise BadInput(f"{run.path / 'baseline.safetensors'}: {error}") from None
 

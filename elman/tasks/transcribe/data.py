@@ -1,6 +1,6 @@
 """Recordings with texts, from files or from Python."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,13 @@ import numpy as np
 from elman.errors import BadInput
 from elman.tasks import _manifest
 from elman.tasks._parts import Example
-from elman.tasks._table import column, read_table
+from elman.tasks._table import check_column, names
 from elman.tasks.transcribe import features
 from elman.tasks.transcribe.features import Wave
 from elman.tasks.transcribe.options import TranscribeOptions
 
 
-def read(paths: Sequence[Path], options: TranscribeOptions) -> list[Example]:
+def read(paths: Sequence[Path], options: TranscribeOptions) -> Iterator[Example]:
     """The recordings that a table names, with its texts.
 
     Raises:
@@ -24,10 +24,7 @@ def read(paths: Sequence[Path], options: TranscribeOptions) -> list[Example]:
     """
 
     def load(file: Path, text: str) -> Wave:
-        try:
-            return _long_enough(str(file), recording(file, options.rate), text, options)
-        except BadInput as error:
-            raise BadInput(f"{error}; --skip-bad leaves it out") from None
+        return _long_enough(str(file), recording(file, options.rate), text, options)
 
     return _manifest.read(paths, options, load, options.group)
 
@@ -38,7 +35,7 @@ def check_group(path: Path, options: TranscribeOptions) -> None:
     Raises:
         BadInput: if it has not.
     """
-    column(path, read_table(path, options.encoding, as_text=True), options.group, "--group")
+    check_column(path, names(path, options.encoding), options.group, "--group")
 
 
 def pairs(

@@ -1,7 +1,7 @@
 """Recordings to texts as a task."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -88,7 +88,7 @@ class Transcribe(Examples):
             sounds.check_group(data[0], options)
         return options
 
-    def read(self, data: Any, options: TranscribeOptions) -> list[Example]:
+    def read(self, data: Any, options: TranscribeOptions) -> Iterable[Example]:
         """As there; in Python, recordings and texts, and perhaps groups."""
         if data is None:
             raise BadInput("transcribe: expected DATA, a table of recordings and their texts; got none")

@@ -1,10 +1,11 @@
 """Sentences with their translations, from wherever they are."""
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from elman.errors import BadInput
-from elman.files import read_text
+from elman.files import text_lines
 from elman.tasks._parts import Example
 from elman.tasks.translate.options import TranslateOptions
 
@@ -14,7 +15,7 @@ def pairs(texts: Sequence[tuple[str, str]]) -> list[Example]:
     return [Example(source, target, group=source, name=f"pair {i}") for i, (source, target) in enumerate(texts, 1)]
 
 
-def read(paths: Sequence[Path], options: TranslateOptions) -> list[Example]:
+def read(paths: Sequence[Path], options: TranslateOptions) -> Iterator[Example]:
     """The pairs of a file with tabs, or of two whose lines belong together.
 
     Raises:
@@ -23,10 +24,10 @@ def read(paths: Sequence[Path], options: TranslateOptions) -> list[Example]:
     if len(paths) > 2:
         raise BadInput(f"{paths[2]}: expected one file of pairs, or two with a language each, got {len(paths)} files")
     rows = _parallel(paths, options.encoding) if len(paths) == 2 else _tabbed(paths[0], options.encoding)
-    found, skipped = [], 0
+    skipped = 0
     for name, *texts in rows:
         if len(texts) == 2 and all(texts):
-            found.append(Example(texts[0], texts[1], group=texts[0], name=name))
+            yield Example(texts[0], texts[1], group=texts[0], name=name)
         elif options.skip_bad:
             skipped += 1
         else:
@@ -34,15 +35,17 @@ def read(paths: Sequence[Path], options: TranslateOptions) -> list[Example]:
             raise BadInput(f"{name}: expected two texts, got {came}; --skip-bad leaves it out")
     if skipped:
         print(f"{paths[0]}: left out {skipped} that cannot be used")
-    return found
 
 
 def _parallel(paths: Sequence[Path], encoding: str) -> Iterator[tuple[str, ...]]:
     """Where each pair is, and its texts."""
-    a, b = (_lines(path, encoding) for path in paths)
-    if len(a) != len(b):
-        raise BadInput(f"{paths[0]}, {paths[1]}: expected as many lines in both, got {len(a):,} and {len(b):,}")
-    return ((f"{paths[0]}: line {i}", *texts) for i, texts in enumerate(zip(a, b, strict=True), 1))
+    counts = [0, 0]
+    for texts in zip_longest(*(_lines(path, encoding) for path in paths)):
+        counts = [count + (text is not None) for count, text in zip(counts, texts, strict=True)]
+        if counts[0] == counts[1]:
+            yield f"{paths[0]}: line {counts[0]}", *texts
+    if counts[0] != counts[1]:
+        raise BadInput(f"{paths[0]}, {paths[1]}: expected as many lines in both, got {counts[0]:,} and {counts[1]:,}")
 
 
 def _tabbed(path: Path, encoding: str) -> Iterator[tuple[str, ...]]:
@@ -50,6 +53,6 @@ def _tabbed(path: Path, encoding: str) -> Iterator[tuple[str, ...]]:
     return ((f"{path}: line {i}", *(text.strip() for text in line.split("\t"))) for i, line in lines)
 
 
-def _lines(path: Path, encoding: str) -> list[str]:
+def _lines(path: Path, encoding: str) -> Iterator[str]:
     """Those of a file; what else Unicode takes for a line's end stays within it."""
-    return [line.strip() for line in read_text(path, encoding).removesuffix("\n").split("\n")]
+    return map(str.strip, text_lines(path, encoding, newlines=True))

@@ -18,15 +18,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from elman.tasks._examples import Baseline
 from elman.tasks._parts import Example
+from elman.tasks._spool import spread
 from elman.tasks._written import Said, kept_texts, restored_texts
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 ROUNDS = 5
+MOST = 30_000_000  # pairs of words of pairs of sentences that it is fitted on, so that it fits in memory
 
 
 class Dictionary(Baseline):
@@ -34,12 +37,19 @@ class Dictionary(Baseline):
 
     Args:
         found: the translation of each word.
+        pairs: of sentences that it was fitted on; 0: all.
     """
 
-    title = "word by word (IBM model 1)"
+    def __init__(self, found: dict[str, str], pairs: int = 0) -> None:
+        self._found, self._pairs = found, pairs
+        self.title = f"word by word (IBM model 1{f', of {pairs:,} pairs' if pairs else ''})"
 
-    def __init__(self, found: dict[str, str]) -> None:
-        self._found = found
+    @classmethod
+    def fit(cls, train: Sequence[Example]) -> "Dictionary":
+        """Of these examples; of as many as fit in memory, from all places among them."""
+        cells = sum(len(_WORD.findall(pair.input)) * len(_WORD.findall(pair.target)) for pair in train)
+        some = spread(train, max(1, len(train) * MOST // max(cells, MOST)))
+        return cls(fitted([(pair.input, pair.target) for pair in some]), len(some) if len(some) < len(train) else 0)
 
     def say(self, examples: Sequence[Example]) -> list[Any]:
         """As there."""
@@ -47,13 +57,14 @@ class Dictionary(Baseline):
 
     def tensors(self) -> dict[str, Tensor]:
         """As there."""
-        return {"words": kept_texts(list(self._found)), "translations": kept_texts(list(self._found.values()))}
+        texts = {"words": kept_texts(list(self._found)), "translations": kept_texts(list(self._found.values()))}
+        return texts | ({"pairs": torch.tensor([self._pairs])} if self._pairs else {})
 
     @classmethod
     def restored(cls, tensors: dict[str, Tensor]) -> "Dictionary":
         """The same of what a run has kept."""
         words, translations = (restored_texts(tensors[name]) for name in ("words", "translations"))
-        return cls(dict(zip(words, translations, strict=True)))
+        return cls(dict(zip(words, translations, strict=True)), int(tensors["pairs"]) if "pairs" in tensors else 0)
 
 
 def fitted(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Sentences to sentences as a task."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,9 +13,10 @@ from elman.tasks import _attention
 from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline
 from elman.tasks._parts import Example
+from elman.tasks._spool import Mapped
 from elman.tasks._written import Said, Vocabulary, Written
 from elman.tasks.translate import data as sentences
-from elman.tasks.translate.dictionary import Dictionary, fitted
+from elman.tasks.translate.dictionary import Dictionary
 from elman.tasks.translate.model import Translator
 from elman.tasks.translate.options import TranslateOptions
 
@@ -52,7 +53,7 @@ class Translate(Written):
     scores = ("bleu", "chrf")
     next = 'to use it: echo "a sentence" | elman predict'
 
-    def read(self, data: Any, options: TranslateOptions) -> list[Example]:
+    def read(self, data: Any, options: TranslateOptions) -> Iterable[Example]:
         """As there; in Python, pairs of texts."""
         if not data:
             raise BadInput("translate: expected DATA, a file of pairs or two files with a language each, got none")
@@ -60,10 +61,11 @@ class Translate(Written):
 
     def fit(self, train: Sequence[Example], options: TranslateOptions) -> Codec:
         """As there; byte pairs are those of both languages together."""
-        sides = [e.input for e in train], [e.target for e in train]
-        texts = [sides[0] + sides[1]] * 2 if options.tokens == "bpe" else sides
-        read, target = (Vocabulary.fit(options.tokens, side, options.vocabulary) for side in texts)
-        return Codec(target, target.longest(sides[1]), options.beam, read)
+        sources, targets = Mapped(train, lambda pair: pair.input), Mapped(train, lambda pair: pair.target)
+        both = Mapped(train, lambda pair: f"{pair.input} {pair.target}")
+        sides = [both] * 2 if options.tokens == "bpe" else [sources, targets]
+        read, target = (Vocabulary.fit(options.tokens, side, options.vocabulary) for side in sides)
+        return Codec(target, target.longest(targets), options.beam, read)
 
     def shape(self, codec: Codec, options: TranslateOptions) -> dict[str, Any]:
         """As there."""
@@ -85,7 +87,7 @@ class Translate(Written):
 
     def baselines(self, codec: Codec, train: Sequence[Example], options: TranslateOptions, seed: int) -> list[Baseline]:
         """A dictionary."""
-        return [Dictionary(fitted([(example.input, example.target) for example in train]))]
+        return [Dictionary.fit(train)]
 
     def restored(self, codec: Codec, tensors: dict[str, Tensor]) -> list[Baseline]:
         """As there."""

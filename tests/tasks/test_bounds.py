@@ -1,0 +1,79 @@
+"""Baselines that have all at once in memory are fitted on as much as fits, and say so."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from elman.tasks import _labelled, kind_of, options_of
+from elman.tasks._ngram import best
+from elman.tasks.caption import baselines as of_captions
+from elman.tasks.classify import task as of_classify
+from elman.tasks.text import baseline as of_text
+from elman.tasks.text.baseline import Baseline
+from elman.tasks.translate import dictionary
+from tests.tasks.test_classify import texts
+from tests.tasks.test_image import bars
+from tests.tasks.test_translate import PAIRS
+
+Modules = list[tuple[Any, str, int]]
+CASES: dict[str, tuple[Any, Modules, list[str]]] = {
+    "image": (
+        bars(40),
+        [(_labelled, "NUMBERS", 20 * 30)],
+        ["logistic regression, of 20 images", "feed-forward network 30-4-2, of 20 images"],
+    ),
+    "classify": (texts(), [(of_classify, "MOST", 20)], ["TF-IDF and logistic regression, of 19 texts"]),
+    "caption": (
+        bars(40),
+        [(of_captions, "NUMBERS", 20 * 30)],
+        ["most frequent text", "logistic regression to whole texts, of 20 images"],
+    ),
+    "translate": (PAIRS, [(dictionary, "MOST", 200)], ["word by word (IBM model 1, of 24 pairs)"]),
+}
+
+
+@pytest.mark.parametrize("task", CASES)
+def test_titles_say_on_how_many(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, bounds, titles = CASES[task]
+    for module, name, value in bounds:
+        monkeypatch.setattr(module, name, value)
+    kind: Any = kind_of(task)
+    options = options_of(task).OPTIONS(hidden=2)
+    codec, parts, *_ = kind.prepare(data, options, 0).rest
+    found = kind.baselines(codec, parts.train, options, 0)
+    assert [one.title for one in found] == titles
+    again = kind.restored(codec, {name: tensor for one in found for name, tensor in one.tensors().items()})
+    assert [one.title for one in again] == titles
+    for one, other in zip(found, again, strict=True):
+        own, its = one.say(parts.test), other.say(parts.test)
+        assert all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) if task in ("image", "classify") else a == b
+                   for a, b in zip(own, its, strict=True))  # fmt: skip
+    monkeypatch.undo()
+    assert not any(", of " in one.title for one in kind.baselines(codec, parts.train, options, 0))
+
+
+def test_every_label_is_among_some() -> None:
+    y = np.array([0] * 50 + [1] * 3 + [2] * 47)
+    found = _labelled.some_of_each(y, 10)
+    assert np.bincount(y[found]).tolist() == [5, 2, 4]
+    assert _labelled.some_of_each(y, 1000).tolist() == list(range(100))
+
+
+@pytest.mark.parametrize("order", [1, 2, 4])
+def test_n_grams_in_blocks(order: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = np.random.default_rng(0).integers(0, 3, 500) ** 2 % 3
+    whole = Baseline(best(ids[:400], ids[400:], 3, order))
+    expected = float(whole.model.nats(ids).sum())
+    for block in (1, 2, 7, 499, 1000):
+        monkeypatch.setattr(of_text, "BLOCK", block)
+        assert whole.nats(ids) == pytest.approx(expected, rel=1e-12)
+    assert whole.nats(ids[:1]) == 0
+    monkeypatch.setattr(of_text, "LAST", 100)
+    some = Baseline.fit(ids[:400], ids[400:], 3, order)
+    assert some.title == f"{some.model.order}-gram (Kneser-Ney), of the last 100 tokens"
+    again = Baseline.from_tensors(some.tensors())
+    assert again.title == some.title
+    assert again.nats(ids) == some.nats(ids) == Baseline(best(ids[300:400], ids[400:], 3, order)).nats(ids)
+    assert "of the last" not in Baseline.fit(ids[:100], ids[400:], 3, order).title

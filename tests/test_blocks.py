@@ -1,0 +1,190 @@
+"""Texts and tables that are read in blocks are what they are when read at once."""
+
+import codecs
+import hashlib
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from elman import files
+from elman.errors import BadInput
+from elman.tasks import _spool, _table
+from elman.tasks import _tokens as tokens
+from elman.tasks.text import corpus
+from tests.test_bad_input import TEXTS
+from tests.test_text import ENGLISH
+
+TEXT = (ENGLISH + "\u2028 \t\r\n\x85a\r\r\n \n\n  b\u3000\N{GRINNING FACE}c ") * 3
+
+
+@pytest.fixture(params=[2, 3, 7, 64])
+def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many bytes are read at once."""
+    monkeypatch.setattr(files, "BLOCK", request.param)
+    return int(request.param)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "text"
+
+
+@pytest.mark.parametrize("kind", ["char", "word", "bpe"])
+def test_a_text_in_blocks_is_the_whole_text(kind: str, block: int, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "_BLOCK", 5)
+    monkeypatch.setattr(tokens, "_AT_ONCE", 2)
+    monkeypatch.setattr(_spool, "MEMORY", 0)
+    path.write_bytes(codecs.BOM_UTF8 + TEXT.encode())
+    made = corpus.prepare(corpus.read(path, "utf-8"), "text", kind, 300)
+    cut = int(len(TEXT) * 0.9)
+    monkeypatch.undo()
+    whole = tokens.fit(kind, TEXT[:cut], 300)
+    assert made.tokenizer.to_str() == whole.to_str()
+    assert isinstance(made.train, np.memmap)
+    assert made.train.tolist() == whole.encode(TEXT[:cut]).ids
+    assert made.validation.ids.tolist() == whole.encode(TEXT[cut:]).ids
+    assert (made.characters, made.sha256) == (len(TEXT), hashlib.sha256(TEXT.encode()).hexdigest())
+    own = tokens.token_bytes(whole)[made.validation.ids]
+    first = whole.decode(whole.encode(TEXT[cut:]).ids[:1])
+    assert made.validation.characters == len(TEXT) - cut - len(first)
+    assert made.validation.unknown == (own[1:] == 0).sum()
+    assert made.validation.unknown_bytes == len(TEXT[cut:].encode()) - own.sum()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    text=st.text(st.sampled_from("a \t\n\r\u2028\u00e9\N{GRINNING FACE}"), min_size=1, max_size=60),
+    size=st.integers(1, 9),
+)
+def test_pieces_are_cut_where_nothing_reaches_across(text: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "_BLOCK", size)
+    pieces = [text[i : i + size] for i in range(0, len(text), size)]
+    found = list(tokens.blocks(pieces))
+    assert "".join(found) == text
+    assert found == list(tokens.blocks(text))
+    assert all(len(one) >= size and not one[-1].isspace() for one in found[:-1])
+    assert all(one[0].isspace() for one in found[1:])
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(st.sampled_from("ab\n\r\x0b\x1c\u2028\x85"), min_size=1, max_size=40), size=st.integers(1, 5))
+def test_lines_are_those_of_the_whole(text: str, size: int, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "BLOCK", size)
+    path.write_bytes(text.encode())
+    assert list(files.text_lines(path)) == text.splitlines()
+    assert list(files.text_lines(path, newlines=True)) == text.removesuffix("\n").split("\n")
+    assert files.read_text(path) == text
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32", "cp1252", "shift_jis", "gb18030"])
+def test_encodings_whose_characters_are_cut(encoding: str, block: int, path: Path) -> None:
+    text = "a\u00e9\u00fc\r\n" * 9 if encoding == "cp1252" else "a\u65e5\u672c\u8a9e\r\nb" * 9
+    path.write_bytes(text.encode(encoding))
+    assert files.read_text(path, encoding) == text
+
+
+WRONG = [data for _, data, _ in TEXTS if data] + [
+    b"please " * 9 + b"\xc3",  # ends within a character
+    b"\xe6\x97" + b"please",
+    b"please stay \xf0\x9f\x98home",
+    b"please\x00stay\xff",
+]
+
+
+@pytest.mark.parametrize("data", WRONG)
+def test_what_is_wrong_is_told_as_of_the_whole(data: bytes, block: int, path: Path) -> None:
+    path.write_bytes(data)
+    told = []
+    for size in (block, 1 << 20):
+        files.BLOCK = size
+        try:
+            told.append(files.read_text(path))
+        except BadInput as error:
+            told.append(str(error))
+    assert told[0] == told[1]
+
+
+def test_the_offset_is_that_in_the_file(block: int, path: Path) -> None:
+    path.write_bytes("日本語".encode("shift_jis") * 9 + b"\xff!")
+    with pytest.raises(BadInput, match="SHIFT_JIS, got byte 0xff at offset 54;"):
+        files.read_text(path, "shift_jis")
+    path.write_bytes(codecs.BOM_UTF8 + b"please \xff")
+    for encoding in ("utf-8", "utf-8-sig"):
+        with pytest.raises(BadInput, match="got byte 0xff at offset 10;"):
+            files.read_text(path, encoding)
+
+
+@pytest.mark.parametrize("read", [files.text_blocks, files.text_lines])
+def test_what_another_program_writes_is_read_once(read: Any, path: Path, block: int) -> None:
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_text, args=("please\nstay",))
+    writer.start()
+    found = files.again(read, path, "utf-8")
+    writer.join()
+    assert list(found) == list(found)
+    path.unlink()
+    path.write_text("please\nstay")
+    assert list(found) == list(read(path, "utf-8"))
+
+
+def test_a_text_that_changes_while_it_is_read() -> None:
+    with pytest.raises(BadInput, match=r"^a\.txt: .* one that had 9 characters at first, and then 3$"):
+        list(corpus.Part(["abc"], 0, 9, "a.txt"))
+    assert list(corpus.Part(["abc", "def"], 2, 4, "a.txt")) == ["c", "d"]
+    assert list(corpus.Part([], 0, 0, "a.txt")) == []
+
+
+FRAME = pl.DataFrame({"id": [1, 2, 3], "said": ['a, "b"', "c\nd\r\n\u2028e", None], "stars": ["\u00e9", "01", "x"]})
+NAMES = {"--text": "said", "--label": "stars"}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_rows_are_those_of_the_table(suffix: str, block: int, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_table, "SLICE", 2)
+    monkeypatch.setattr(_table, "HEAD", 1)
+    path = path.with_suffix(suffix)
+    match suffix:
+        case ".parquet":
+            FRAME.write_parquet(path)
+        case ".jsonl":
+            FRAME.write_ndjson(path)
+        case _:
+            FRAME.write_csv(path, separator="\t" if suffix == ".tsv" else ",")
+    assert list(_table.rows(path, NAMES)) == FRAME.select("said", "stars").rows()
+    with pytest.raises(BadInput, match=f"{path}: --path: expected one of the columns id, said, stars; got 'path'"):
+        list(_table.rows(path, NAMES | {"--path": "path"}))
+
+
+TABLES: list[tuple[str, bytes, Any]] = [
+    (".csv", b"said,stars\na,1,2\n", "line 2: expected 2 columns, got 3"),
+    (".csv", b'said,stars\na,1\nb,"2\n', "line 3: expected a table, got what cannot be read as one: unexpected end"),
+    (".csv", b"said,stars\n", "expected rows, got a table without any"),
+    (".csv", b"", "expected a text, got an empty file"),
+    (".csv", b"said,stars\na\n\nb,2\n", [("a", None), (None, None), ("b", "2")]),
+    (".csv", b"said,stars\r\na,1\r\n", [("a", "1")]),
+    (".jsonl", b'{"said": "a", "stars": 1}\n\n{"said": "b"}', [("a", 1), ("b", None)]),
+    (".jsonl", b'{"said": "a", "stars": 1}\n{"said"', "line 2: expected a table, got what cannot be read as one"),
+    (".jsonl", b'["a"]\n', "line 1: expected a JSON object"),
+    (".parquet", b"PAR1 no table", "expected a table, got what cannot be read as one"),
+]
+
+
+@pytest.mark.parametrize(("suffix", "data", "expected"), TABLES)
+def test_rows_that_are_odd(suffix: str, data: bytes, expected: Any, path: Path) -> None:
+    path = path.with_suffix(suffix)
+    path.write_bytes(data)
+    if isinstance(expected, list):
+        assert list(_table.rows(path, NAMES)) == expected
+    else:
+        with pytest.raises(BadInput, match=expected) as caught:
+            list(_table.rows(path, NAMES))
+        assert "\n" not in str(caught.value)
+    with pytest.raises(BadInput, match="nothing of that name"):
+        list(_table.rows(path.with_name(f"other{suffix}"), NAMES))
