@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -73,6 +73,7 @@ class Transcribe(Examples):
     what = "a transcriber"
     options = TranscribeOptions
     next = "to use it: elman predict"
+    units: ClassVar = {"rate": "samples a second", "bands": "", "stack": "frames", "beam": "texts"}
 
     def settled(self, data: Any, options: TranscribeOptions) -> TranscribeOptions:
         """As there, once it is sure that what is to be split by groups has some."""
