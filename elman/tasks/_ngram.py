@@ -137,15 +137,13 @@ class NGram:
         return share[gram] + rest[context] * lower
 
     def _shares(self, n: int, a: Integers) -> tuple[Reals, Reals]:
-        """What each n-gram has for itself, and what each context leaves to the lower order.
-
-        One more element at the end is what the index -1 reads: no share of its own, everything from the lower order.
-        """
+        """What each n-gram has for itself, and what each context leaves to the lower order."""
         discount = _discounts(a)[np.minimum(a, 3)]
         owner = self.keys[n] // self.vocabulary
         contexts = len(self.keys[n - 1]) if n else 1
         total = np.bincount(owner, a, contexts)
         taken = np.bincount(owner, discount, contexts)
+        # One more element at the end is what the index -1 reads: no share of its own, everything from the lower order.
         share = np.append((a - discount) / total[owner], 0.0)
         return share, np.append(np.divide(taken, total, out=np.ones(contexts), where=total > 0), 1.0)
 

@@ -2,19 +2,25 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 from torch.nn.functional import ctc_loss
 
-from elman.tasks.transcribe import baseline, features
+from elman.tasks import _manifest
+from elman.tasks._parts import Example
+from elman.tasks.transcribe import baseline, features, picture
 from elman.tasks.transcribe.data import needed
 from elman.tasks.transcribe.decode import best_path, search
 from elman.tasks.transcribe.language import BEFORE, Language
 from elman.tasks.transcribe.model import Recordings, Transcriber
+from elman.tasks.transcribe.options import TranscribeOptions
+from elman.tasks.transcribe.said import Said
 
 Texts = dict[tuple[int, ...], float]
 
@@ -157,3 +163,39 @@ def test_what_is_hidden_in_training() -> None:
     hidden_bands = (masked[:, :, :10] == 0).all(0).sum(1)
     assert 0 < hidden_bands.max() <= 4
     assert torch.equal(Transcriber(10, 2, 3, hidden=4, layers=1)._masked(steps, lengths), steps)
+
+
+def test_few_recordings_are_compared_with_where_they_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baseline, "WORK", 300)
+    train = [Example(np.full((10, 2), i, np.float32), str(i)) for i in range(7)]
+    found = baseline.Nearest.fit(lambda codec, example: example.input, None, train)
+    assert found.title == "nearest of 3 recordings (DTW)"
+    assert [said.text for said in found.say(train)] == ["0", "0", "3", "3", "3", "6", "6"]
+    again = baseline.Nearest.restored(lambda codec, example: example.input, None, found.tensors())
+    assert again.title == found.title
+    assert again.say(train) == found.say(train)
+
+
+def test_a_picture_of_what_is_long(tmp_path: Path) -> None:
+    """Its beginning; and a text is no formula."""
+    T, stack = 3 * picture.MOST, 2
+    long = Said("$a_" * 50, 1.0, probabilities(T, 4, 0).astype(np.float32), np.zeros((T, stack * 5), np.float32))
+    short = Said("a", 1.0, probabilities(9, 4, 0).astype(np.float32))
+    assert picture.choose([long, short, short], ["$a", "_", "a"]) == 2
+    assert picture.choose([long, long._replace(log_p=probabilities(T - 1, 4, 0).astype(np.float32))], ["", ""]) == 1
+    picture.draw(tmp_path / "path.png", long, "a", np.zeros((T * stack, 5), np.float32), 8000, "$a_")
+    with Pillow.open(tmp_path / "path.png") as drawn:
+        assert drawn.width < 2500
+
+
+def test_a_text_is_what_is_written(tmp_path: Path) -> None:
+    """Not the number that it looks like; blanks are single ones."""
+    options = TranscribeOptions()
+    for name, separator in (("a.csv", ","), ("a.tsv", "\t")):
+        rows = [("path", "text", "who"), ("x", "007", "1"), ("x", "  a   b ", ""), ("y", "1.0", "01")]
+        (tmp_path / name).write_text("".join(separator.join(row) + "\n" for row in rows))
+        found = _manifest.read([tmp_path / name], options, lambda file, text: file.name, "who")
+        assert [example.target for example in found] == ["007", "a b", "1.0"]
+        assert [example.group for example in found] == ["1", "x", "01"]
+        alone = _manifest.read([tmp_path / name], options, lambda file, text: file.name)
+        assert [example.group for example in alone] == ["x", "x", "y"]

@@ -10,7 +10,7 @@ al., "First-pass large vocabulary continuous speech recognition using bi-directi
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,39 +46,49 @@ def search(log_p: Reals, width: int, goes_on: Next | None = None, weight: float 
     >>> best_path(log_p), search(log_p, 4)
     ([], [1])
     """
-    prefixes: list[tuple[int, ...]] = [()]
-    blank, symbol = np.zeros(1), np.full(1, -np.inf)  # log p of all paths of each, that end in a blank, in its last
-    prior = np.zeros(1)
+    beam = _Beam([()], np.zeros(1), np.full(1, -np.inf), np.zeros(1))
     for row in log_p.astype(np.float64):
-        last = np.array([prefix[-1] if prefix else BLANK for prefix in prefixes])
-        total = np.logaddexp(blank, symbol)
-        more = total[:, None] + row
-        repeats = np.flatnonzero(last)
-        more[repeats, last[repeats]] = blank[repeats] + row[last[repeats]]  # without a blank it is still the same one
-        more[:, BLANK] = -np.inf
-        blank, symbol = total + row[BLANK], np.where(last > 0, symbol + row[last], -np.inf)
-        place = {prefix: i for i, prefix in enumerate(prefixes)}
-        for i, prefix in enumerate(prefixes):
-            parent = place.get(prefix[:-1]) if prefix else None
-            if parent is not None:  # it is in the beam already: what its parent adds goes to it
-                symbol[i] = np.logaddexp(symbol[i], more[parent, prefix[-1]])
-                more[parent, prefix[-1]] = -np.inf
-        priors = np.zeros_like(more) if goes_on is None else np.stack([goes_on(prefix) for prefix in prefixes])
-        priors = prior[:, None] + weight * priors
-        value = np.append(np.logaddexp(blank, symbol) + prior, more + priors)
-        kept = np.argsort(-value, kind="stable")[:width]
-        kept = kept[np.isfinite(value[kept])]
-        W, K = more.shape
-        old, (parents, symbols) = kept < W, np.divmod(kept - W, K)
-        prefixes = [
-            prefixes[k] if stays else (*prefixes[parent], s)
-            for k, stays, parent, s in zip(kept.tolist(), old.tolist(), parents.tolist(), symbols.tolist(), strict=True)
-        ]
-        at, was = np.where(old, kept, 0), np.where(old, 0, kept - W)
-        blank, symbol, prior = (
-            np.where(old, blank[at], -np.inf),
-            np.where(old, symbol[at], more.flat[was]),
-            np.where(old, prior[at], priors.flat[was]),
-        )
-    ends = [goes_on(prefix)[BLANK] if goes_on else 0.0 for prefix in prefixes]
-    return list(prefixes[int(np.argmax(np.logaddexp(blank, symbol) + prior + weight * np.array(ends)))])
+        beam = _step(beam, row, width, goes_on, weight)
+    ends = np.array([goes_on(prefix)[BLANK] if goes_on else 0.0 for prefix in beam.prefixes])
+    best = np.argmax(np.logaddexp(beam.blank, beam.symbol) + beam.prior + weight * ends)
+    return list(beam.prefixes[int(best)])
+
+
+class _Beam(NamedTuple):
+    """Prefixes side by side.
+
+    prefixes: texts so far.
+    blank: log p of all paths of each that end in a blank.
+    symbol: of those that end in its last symbol.
+    prior: what the language model adds.
+    """
+
+    prefixes: list[tuple[int, ...]]
+    blank: Reals
+    symbol: Reals
+    prior: Reals
+
+
+def _step(beam: _Beam, row: Reals, width: int, goes_on: Next | None, weight: float) -> _Beam:
+    """One step further, with log p (K,) of its symbols."""
+    prefixes, total = beam.prefixes, np.logaddexp(beam.blank, beam.symbol)
+    last = np.array([prefix[-1] if prefix else BLANK for prefix in prefixes])
+    more, again = total[:, None] + row, np.flatnonzero(last)
+    more[again, last[again]] = beam.blank[again] + row[last[again]]  # without a blank before it, it is the same one
+    more[:, BLANK] = -np.inf
+    blank, symbol = total + row[BLANK], np.where(last > 0, beam.symbol + row[last], -np.inf)
+    place = {prefix: i for i, prefix in enumerate(prefixes)}
+    for i, prefix in enumerate(prefixes):
+        parent = place.get(prefix[:-1]) if prefix else None
+        if parent is not None:  # both are followed: what the parent adds goes to the prefix that is there
+            symbol[i] = np.logaddexp(symbol[i], more[parent, last[i]])
+            more[parent, last[i]] = -np.inf
+    says = np.stack([goes_on(prefix) for prefix in prefixes]) if goes_on else np.zeros_like(more)
+    prior = np.append(beam.prior, beam.prior[:, None] + weight * says)
+    blank, symbol = np.append(blank, np.full(more.size, -np.inf)), np.append(symbol, more)
+    value = np.logaddexp(blank, symbol) + prior
+    kept = np.argsort(-value, kind="stable")[:width]
+    kept = kept[np.isfinite(value[kept])]
+    W, K = more.shape
+    found = [prefixes[k] if k < W else (*prefixes[(k - W) // K], (k - W) % K) for k in kept.tolist()]
+    return _Beam(found, blank[kept], symbol[kept], prior[kept])

@@ -13,9 +13,9 @@ from elman.tasks._example_options import ExampleOptions
 HELP = """Train a network that hears a recording and writes down what is said, character by character.
 
 DATA is a table (CSV, TSV, JSON lines or Parquet) with a column "path" of WAV or FLAC files, relative to its own folder,
-and a column "text". Without --epochs or --minutes it trains for 3 minutes.
+and a column "text". Without --epochs or --minutes it trains for 2 minutes.
 """
-MINUTES = 3.0
+MINUTES = 2.0
 TRAINING: dict[str, Any] = {"lr": 4e-3}
 DATA = Annotated[
     list[Path] | None,
@@ -43,7 +43,7 @@ class TranscribeOptions(ExampleOptions):
     stack: Annotated[int, whole("Frames of 10 ms that make up a step.", 1, 20)] = 2
     hidden: shared.Hidden = 128
     layers: shared.Layers = 2
-    dropout: shared.Dropout = 0.3
+    dropout: shared.Dropout = 0.5
     time_mask: Annotated[
         float, real("Largest share of a recording's steps that are hidden, in one piece, in training.", 0, 1)
     ] = 0.2
@@ -53,7 +53,7 @@ class TranscribeOptions(ExampleOptions):
     beam: Annotated[int, whole("How many texts are followed side by side in writing; 1: the likeliest path's.", 1)] = 8
     ngram_weight: Annotated[
         float, real("How much a character n-gram of the training's texts has to say; 0: nothing.", 0)
-    ] = 0.0
+    ] = 0.5
 
 
 OPTIONS = TranscribeOptions

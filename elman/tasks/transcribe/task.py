@@ -81,6 +81,7 @@ class Transcribe(Examples):
     pictures: ClassVar = {"path.png": "A recording of the test part, and which symbol was likeliest when."}
     codec_type = Codec
     next = "to use it: elman predict"
+    units: ClassVar = {"rate": "samples a second", "bands": "", "stack": "frames", "beam": "texts"}
 
     def settled(self, data: Any, options: TranscribeOptions) -> TranscribeOptions:
         """As there, once it is sure that what is to be split by groups has some."""
