@@ -71,7 +71,7 @@ class Chain(nn.Module):
 
     def draw(self, h: Tensor, before: Tensor, choose: Callable[[Tensor], int]) -> Tensor:
         """A frame (128,), given (1, H) and the one before it (1, 128); `choose` takes one of some logits."""
-        placed, found, above = descending(before, PITCHES + 1)[0], torch.zeros(1, PITCHES), TOP
+        placed, found, above = descending(before, PITCHES + 1)[0], torch.zeros_like(before), TOP
         for k in range(PITCHES + 1):
             links = Links(torch.tensor([0]), torch.tensor([above]), placed[k : k + 1], torch.tensor([0]), found)
             above = choose(self.logits(h, links)[0])
