@@ -14,7 +14,7 @@ import torch
 
 from elman.cli import run
 from elman.tasks import music
-from elman.tasks._choose import choose
+from elman.tasks._choose import choose_each
 from elman.tasks.music import midi
 from elman.tasks.music.baselines import Spelled
 from elman.tasks.music.chain import Chain
@@ -211,10 +211,10 @@ def test_events_are_those_of_the_notes() -> None:
     assert odd.notes.tolist() == [[60, 0, 1], [60, 1, 2]]
 
 
-@pytest.mark.parametrize(("kind", "draws"), [("chain", 500), ("sigmoid", 60)])
-def test_all_frames_together_have_probability_one(kind: str, draws: int) -> None:
+@pytest.mark.parametrize("kind", ["chain", "sigmoid"])
+def test_all_frames_together_have_probability_one(kind: str) -> None:
     torch.manual_seed(0)
-    low, count = 60, 6
+    low, count, draws = 60, 6, 500
     output: Any = (Chain(5, 0.0) if kind == "chain" else Sigmoid(5)).double().requires_grad_(False)
     bias = output.pitch.bias[1:] if kind == "chain" else output.logits.bias
     bias[:low] = bias[low + count :] = -1e9  # nothing but these pitches
@@ -224,7 +224,7 @@ def test_all_frames_together_have_probability_one(kind: str, draws: int) -> None
     nats = output.nats(h, before, sets)
     assert float((-nats).exp().sum()) == pytest.approx(1)
     assert nats.std() > 0.1
-    one = functools.partial(choose, generator=torch.Generator().manual_seed(0))
+    one = functools.partial(choose_each, generator=torch.Generator().manual_seed(0))
     drawn = torch.stack([output.draw(h[:1], before[:1], one) for _ in range(draws)]).double().mean(0)
     marginal = ((-nats).exp().unsqueeze(1) * sets).sum(0)
     torch.testing.assert_close(drawn, marginal, atol=1.5 / draws**0.5, rtol=0)  # three standard deviations at most
