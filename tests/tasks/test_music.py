@@ -315,5 +315,5 @@ def test_wrong_music(elman: Command, trained: Path, folder: Path, tmp_path: Path
     refused(train(text("f.json", [[]])), "f.json: piece 1: expected a list of frames, got []")
     (tmp_path / "g.json").write_text("[[")
     refused(train(tmp_path / "g.json"), "g.json: expected JSON")
-    refused(train(folder, text("h.json", chords(4))), "music: expected --grid N")
+    refused(train(folder, text("h.json", chords(4))), "music: expected --grid, steps to a quarter note")
     refused(elman("train", "music", folder, "--as", "notes", *out), "--as", "expected one of frames, events")
