@@ -66,7 +66,7 @@ def _train(task: str, module: Any, given: dict[str, Any], named: set[str], began
             fixed = named - {"resume", "data", "epochs", "minutes", "patience"}
             if fixed:
                 raise BadInput(
-                    f"--{sorted(fixed)[0].replace('_', '-')}: cannot be changed with --resume; only --epochs, "
+                    f"--{sorted(fixed)[0].strip('_').replace('_', '-')}: cannot be changed with --resume; only --epochs, "
                     "--minutes and --patience can"
                 )
             bounds = {name: training[name] if name in named else None for name in ("epochs", "minutes", "patience")}

@@ -69,12 +69,12 @@ class Chain(nn.Module):
         nats = cross_entropy(self.logits(h, links), links.said, reduction="none")
         return nats.new_zeros(len(frames)).index_add(0, links.frame, nats)
 
-    def draw(self, h: Tensor, before: Tensor, choose: Callable[[Tensor], int]) -> Tensor:
-        """A frame (128,), given (1, H) and the one before it (1, 128); `choose` takes one of some logits."""
-        placed, found, above = descending(before, PITCHES + 1)[0], torch.zeros(1, PITCHES), TOP
+    def draw(self, h: Tensor, before: Tensor, choose: Callable[[Tensor], Tensor]) -> Tensor:
+        """A frame (128,), given (1, H) and the one before it (1, 128); `choose` takes one of each row of logits."""
+        placed, found, above = descending(before, PITCHES + 1)[0], torch.zeros_like(before), TOP
         for k in range(PITCHES + 1):
             links = Links(torch.tensor([0]), torch.tensor([above]), placed[k : k + 1], torch.tensor([0]), found)
-            above = choose(self.logits(h, links)[0])
+            above = int(choose(self.logits(h, links)))
             if above == DONE:
                 break
             found[0, above - 1] = 1

@@ -36,6 +36,8 @@ def part(example: Example) -> str:
 
 def is_frames(data: Any) -> list[bool]:
     """Of each of the data, whether it is frames, whose steps are what they are, and not MIDI."""
+    if not isinstance(data, list | tuple):
+        return [True]
     return [not isinstance(path, Path) or path.suffix.lower() == ".json" for path in data]
 
 

@@ -110,11 +110,10 @@ class Sigmoid(nn.Module):
         nats: Tensor = binary_cross_entropy_with_logits(self.logits(h), frames, reduction="none").sum(1)
         return nats
 
-    def draw(self, h: Tensor, before: Tensor, choose: Callable[[Tensor], int]) -> Tensor:
-        """A frame (128,), given (1, H); of each pitch, `choose` takes whether it sounds."""
+    def draw(self, h: Tensor, before: Tensor, choose: Callable[[Tensor], Tensor]) -> Tensor:
+        """A frame (128,), given (1, H); `choose` takes one of each row of logits: whether a pitch sounds."""
         logits = self.logits(h)[0]
-        found: Tensor = logits.new_tensor([choose(torch.stack((both.new_zeros(()), both))) for both in logits])
-        return found
+        return choose(torch.stack((torch.zeros_like(logits), logits), 1)).to(logits)
 
 
 class Events(nn.Module):

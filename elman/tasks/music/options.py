@@ -15,8 +15,11 @@ HELP = """Train a network on pieces of music: what sounds next, given all that h
 DATA are MIDI files, folders of these, or JSON with the frames of pieces, each a list of MIDI pitches. JSON that holds
 "train", "valid" and "test" is split as it says. Without --epochs or --minutes it trains for 3 minutes.
 """
+# By validation on the chorales, after 80 epochs each, in nats per frame: --lr 7e-3 4.72, 4e-3 4.80, 1.2e-2 4.75; with
+# 4e-3, --batch 8 4.85 and 16 4.98, --dropout 0.15 4.90 and 0.3 4.98 of batches of 16, --transpose 3 4.82 and 5 4.80;
+# without --transpose 4.92, after 15 epochs, and worse then.
 MINUTES = 3.0
-TRAINING: dict[str, Any] = {"lr": 4e-3}
+TRAINING: dict[str, Any] = {"lr": 7e-3}
 DATA = Annotated[
     list[Path] | None, typer.Argument(help="MIDI files, folders, or JSON.", metavar="DATA", show_default=False)
 ]
@@ -39,8 +42,7 @@ class MusicOptions(ExampleOptions):
     ] = 0
     transpose: Annotated[int, whole("Semitones up or down that pieces are moved in training, at most.", 0)] = 5
     hidden: shared.Hidden = 256
-    dropout: shared.Dropout = 0.3
-    batch: shared.Batch = 16
+    batch: shared.Batch = 8
 
 
 OPTIONS = MusicOptions

@@ -82,9 +82,7 @@ class Music(Examples):
         if options.grid or not given:
             return replace(options, grid=options.grid or GRID)
         if any(given) and not all(given):
-            raise BadInput(
-                "music: expected --grid N, of how many JSON frames a quarter note is, got JSON and MIDI only"
-            )
+            raise BadInput("music: expected --grid, steps to a quarter note, for JSON and MIDI together; got none")
         return replace(options, grid=1 if given[0] else GRID)
 
     def read(self, data: Any, options: MusicOptions) -> list[Example]:
@@ -172,7 +170,8 @@ class Music(Examples):
         folder, codec = loaded.run.path, loaded.codec
         path = out or next(p for n in count(1) if not (p := folder / f"generated-{n}.mid").exists())
         check_place(path, midi.SUFFIXES, "--out " if out else "")
-        begin = self.held_out(self.read([Path(prompt)], loaded.options), "test")[0] if prompt else None
+        named = self.read([Path(prompt)], replace(loaded.options, skip_bad=False)) if prompt else []
+        begin = self.held_out(named, "test")[0] if named else None
         given = codec.notes(begin.input) if begin else None
         found = compose(loaded.model, given, codec.usual if length is None else length, **how)
         midi.write(path, found, codec.grid)
