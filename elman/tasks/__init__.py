@@ -6,6 +6,7 @@ or `EPOCHS`, how long they take where nothing is said; `HELP`. And it has `task`
 """
 
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from elman.errors import BadInput
 if TYPE_CHECKING:
     from elman.runs import Run
     from elman.tasks._kind import Kind
+    from elman.tasks._python import Trained
 
 TASKS = ("text", "image", "classify", "tag", "forecast", "translate", "caption", "transcribe", "music")
 
@@ -32,6 +34,21 @@ def kind_of(task: str) -> "Kind":
     """A task."""
     found: Kind = import_module(f"elman.tasks.{task}.task").KIND
     return found
+
+
+def load(run: "str | Path") -> "Trained":
+    """The trained model of a run, to be used: what `elman.tasks.image.fit` and its like have given.
+
+    Args:
+        run: its folder.
+
+    Raises:
+        BadInput: if there is none; if anything in it is missing, damaged or does not belong together.
+    """
+    from elman.runs import open_run
+    from elman.tasks._python import Trained
+
+    return Trained(open_run(Path(run)))
 
 
 def kind_of_run(run: "Run") -> "Kind":

@@ -12,6 +12,7 @@ import typer
 from elman import options as shared
 from elman.errors import BadInput
 from elman.options import choice, declared, positive, real, whole
+from elman.tasks._reading import reading, reads
 from elman.training.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -65,9 +66,9 @@ def _train(task: str, module: Any, given: dict[str, Any], named: set[str], began
         if path is not None:
             fixed = named - {"resume", "data", "epochs", "minutes", "patience"}
             if fixed:
+                option = f"--{sorted(fixed)[0].strip('_').replace('_', '-')}"
                 raise BadInput(
-                    f"--{sorted(fixed)[0].strip('_').replace('_', '-')}: cannot be changed with --resume; only --epochs, "
-                    "--minutes and --patience can"
+                    f"{option}: cannot be changed with --resume; only --epochs, --minutes and --patience can"
                 )
             bounds = {name: training[name] if name in named else None for name in ("epochs", "minutes", "patience")}
             work.resume(kind_of(task), path, data, **bounds, began=began, console=console)
@@ -81,39 +82,42 @@ def _train(task: str, module: Any, given: dict[str, Any], named: set[str], began
     return 0
 
 
+@reads
 def evaluate(
     run: shared.RunFolder,
     data: Annotated[list[Path], typer.Argument(help="As for the training.", metavar="DATA", show_default=False)],
-    encoding: Annotated[
-        str | None, typer.Option(help="Of a text.", metavar="NAME", show_default="as in training")
-    ] = None,
+    **how: Any,
 ) -> None:
     """Score a trained model on other data, beside its baseline."""
     from elman.report import tables
 
     kind, opened = _opened(run)
     console = tables.console()
-    tables.scores(kind.evaluate(_with(kind.load(opened), encoding), data, console), console)
+    tables.scores(kind.evaluate(reading(kind.load(opened), how), data, console), console)
 
 
+@reads
 def predict(
     run: shared.RunFolder,
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Files, or texts; without any, lines of standard input.", metavar="INPUT", show_default=False
+            help="Files, or texts; without any, lines of standard input, or what follows on a training's series.",
+            metavar="INPUT",
+            show_default=False,
         ),
     ] = None,
     format: Annotated[str, choice("How rows are written", FORMATS)] = "table",
     out: Annotated[
         Path | None, typer.Option(help="The file to write.", metavar="FILE", show_default="standard output")
     ] = None,
+    **how: Any,
 ) -> None:
     """Let a trained model say what it makes of something."""
     from elman.report.rows import write
 
     kind, opened = _opened(run)
-    loaded = kind.load(opened)
+    loaded = reading(kind.load(opened), how)
     write(kind.predictions(loaded, kind.inputs(loaded, inputs or None)), format, out)
 
 
@@ -144,24 +148,23 @@ def generate(
     kind.generate(kind.load(opened), prompt, length, out, **how)
 
 
+@reads
 def flow(
     run: shared.RunFolder,
     data: Data = None,
     steps: Annotated[int, whole("How many steps to look at, from one end to the other.", 2)] = 128,
     sequences: Annotated[int, whole("How many sequences side by side.", 1)] = 16,
-    encoding: Annotated[
-        str | None, typer.Option(help="Of a text.", metavar="NAME", show_default="as in training")
-    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the pictures.", metavar="FOLDER", show_default="RUN/flow")
     ] = None,
+    **how: Any,
 ) -> None:
     """Look at how the gradient of a trained model goes back through time: measured, judged, drawn."""
     from elman.report import flow as report
     from elman.report import tables
 
     kind, opened = _opened(run)
-    recording, _ = kind.recorded(_with(kind.load(opened), encoding), data or None, steps, sequences)
+    recording, _ = kind.recorded(reading(kind.load(opened), how), data or None, steps, sequences)
     report.show(recording, tables.console(), out or run / "flow", run / "flow.csv")
 
 
@@ -171,14 +174,3 @@ def _opened(path: Path) -> "tuple[Kind, Run]":
 
     run = open_run(path)
     return kind_of_run(run), run
-
-
-def _with(loaded: Any, encoding: str | None) -> Any:
-    """A loaded model that reads texts in another encoding."""
-    from dataclasses import replace
-
-    if encoding is None:
-        return loaded
-    if not hasattr(loaded.options, "encoding"):
-        raise BadInput(f"--encoding: expected none for {loaded.run.path}, which reads no text")
-    return replace(loaded, options=replace(loaded.options, encoding=encoding))

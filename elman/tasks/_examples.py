@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from abc import abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -319,10 +320,20 @@ class Examples(Kind):
         """As there."""
         batch = loaded.options.batch
         for begin in range(0, len(inputs), batch):
-            some = [self.given(what, loaded.options) for what in inputs[begin : begin + batch]]
-            said = self.said(loaded.model, loaded.codec, some, batch)
-            for i, (example, what) in enumerate(zip(some, said, strict=True), begin + 1):
+            some = dict(self._given(loaded, enumerate(inputs[begin : begin + batch], begin + 1)))
+            said = self.said(loaded.model, loaded.codec, list(some.values()), batch)
+            for (i, example), what in zip(some.items(), said, strict=True):
                 yield from self.rows(loaded.codec, i, example, what)
+
+    def _given(self, loaded: Loaded, inputs: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Example]]:
+        """Inputs with their numbers, without those that cannot be used, if these are skipped."""
+        for i, what in inputs:
+            try:
+                yield i, self.given(what, loaded.options)
+            except BadInput as error:
+                if not loaded.options.skip_bad:
+                    raise BadInput(f"input {i}: {error}; --skip-bad leaves it out") from None
+                print(f"input {i}: {error}; left out", file=sys.stderr)
 
 
 class Baseline:

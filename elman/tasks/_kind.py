@@ -224,7 +224,7 @@ class Kind(ABC):
         Raises:
             BadInput: where a task writes nothing; for a prompt, or a file to write, that cannot be used.
         """
-        raise BadInput(f"{loaded.run.path}: generate: expected a run of another task, got one of {self.name}")
+        raise BadInput(f"{loaded.run.path}: generate: a run of {self.name} is used with elman predict")
 
     def inputs(self, loaded: Loaded, given: Any) -> list[Any]:
         """What predictions are made of.
@@ -241,7 +241,7 @@ class Kind(ABC):
         Raises:
             BadInput: where a task has nothing to predict.
         """
-        raise BadInput(f"{loaded.run.path}: predict: expected a run of another task, got one of {self.name}")
+        raise BadInput(f"{loaded.run.path}: predict: a run of {self.name} is used with elman generate")
 
 
 def weights(model: nn.Module) -> int:

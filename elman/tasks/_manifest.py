@@ -6,12 +6,12 @@ from typing import Any
 
 from elman.errors import BadInput
 from elman.tasks._parts import Example
-from elman.tasks._table import names, rows
+from elman.tasks._table import Source, names, rows
 
 Load = Callable[[Path, str], Any]  # the input of an example, of its file and text
 
 
-def read(paths: Sequence[Path], options: Any, load: Load, group: str = "") -> Iterator[Example]:
+def read(paths: Sequence[Source], options: Any, load: Load, group: str = "") -> Iterator[Example]:
     """The files that a table names, with its texts, one after the other.
 
     Args:
@@ -25,12 +25,12 @@ def read(paths: Sequence[Path], options: Any, load: Load, group: str = "") -> It
     """
     if len(paths) != 1:
         raise BadInput(f"{paths[1]}: expected one table of files and texts, got {len(paths)} files")
-    path, kept, skipped = paths[0], 0, 0
+    path, folder, kept, skipped = paths[0], paths[0].parent, 0, 0
     own = group if group in names(path, options.encoding) else ""
     columns = {"--path": options.path, "--text": options.text, "--group": own}
     for i, (file, text, value) in enumerate(rows(path, columns, options.encoding), 1):
         try:
-            example = _example(path, i, str(file or ""), " ".join(str(text or "").split()), value, load)
+            example = _example(folder, str(file or ""), " ".join(str(text or "").split()), value, load)
         except BadInput as error:
             if not options.skip_bad:
                 raise BadInput(f"{path}: row {i}: {error}; --skip-bad leaves it out") from None
@@ -44,8 +44,8 @@ def read(paths: Sequence[Path], options: Any, load: Load, group: str = "") -> It
         raise BadInput(f"{path}: expected rows that can be used, got none")
 
 
-def _example(path: Path, i: int, file: str, text: str, group: Any, load: Load) -> Example:
+def _example(folder: Path, file: str, text: str, group: Any, load: Load) -> Example:
     if not file or not text:
         raise BadInput(f"expected a file and a text, got {'no text' if file else 'no file'}")
-    whole = path.parent / file
+    whole = folder / file
     return Example(load(whole, text), text, group=file if group is None else group, name=str(whole))

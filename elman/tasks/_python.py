@@ -12,6 +12,7 @@ from elman.options import checked
 from elman.runs import Run, open_run
 from elman.tasks import _train, budget_of, kind_of, kind_of_run, options_of
 from elman.tasks._kind import Scores
+from elman.tasks._reading import reading
 from elman.training.options import TrainingOptions
 
 
@@ -38,16 +39,27 @@ class Trained:
         scores: Scores = self.run.config["scores"]
         return scores
 
-    def evaluate(self, data: Any) -> Scores:
-        """The scores on other data, in the form of those of the training."""
-        return self._kind.evaluate(self._loaded, _files(data), _silent())
+    def evaluate(self, data: Any, **how: Any) -> Scores:
+        """The scores on other data, in the form of those of the training.
 
-    def predict(self, inputs: Any = None) -> list[dict[str, Any]]:
-        """What the model makes of inputs, of the kind that the task takes: rows, by name.
-
-        None: as of `elman predict` where nothing is named.
+        Args:
+            data: as for `fit`.
+            how: options of `fit` that say how data are read, `text="review"`, where they differ from the training's.
         """
-        return list(self._kind.predictions(self._loaded, self._kind.inputs(self._loaded, inputs)))
+        return self._kind.evaluate(reading(self._loaded, how), _files(data), _silent())
+
+    def predict(self, inputs: Any = None, **how: Any) -> list[dict[str, Any]]:
+        """What the model makes of inputs: rows, by name.
+
+        Args:
+            inputs: of the kind that the task takes; None: as of `elman predict` where nothing is named.
+            how: as for `evaluate`.
+        """
+        loaded = reading(self._loaded, how)
+        return list(self._kind.predictions(loaded, self._kind.inputs(loaded, inputs)))
+
+    def __repr__(self) -> str:
+        return f"Trained({str(self.run.path)!r}, {self.scores})"
 
 
 def fit(task: str, data: Any, out: str | Path | None, given: dict[str, Any]) -> Trained:

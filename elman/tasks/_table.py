@@ -21,6 +21,43 @@ SLICE = 1 << 16  # rows of Parquet that are read at once
 LONGEST = 1 << 24  # characters of a cell; a quotation mark without its other would take all of the file
 
 
+class Frame:
+    """A table that is there already: a data frame of polars or pandas, or columns by name.
+
+    Args:
+        data: this.
+
+    Raises:
+        BadInput: if it is none.
+
+    >>> list(rows(Frame({"text": ["a", "b"], "label": [1, 2]}), {"--label": "label"}))
+    [(1,), (2,)]
+    """
+
+    suffix, parent = "", Path()
+
+    def __init__(self, data: Any) -> None:
+        self._name = type(data).__name__
+        try:
+            self.columns = {str(name): list(data[name]) for name in getattr(data, "columns", data)}
+        except (TypeError, KeyError, IndexError) as error:
+            raise BadInput(f"{self._name}: expected a data frame, or columns by name: {error}") from None
+        counts = {name: len(values) for name, values in self.columns.items()}
+        if len(set(counts.values())) > 1:
+            raise BadInput(f"{self._name}: expected columns of one length, got {counts}")
+
+    def __str__(self) -> str:
+        return self._name
+
+
+Source = Path | Frame  # of a table
+
+
+def sources(data: Any) -> Sequence[Source]:
+    """Of what a task was given: files, or a table that is there already."""
+    return data if isinstance(data, list) and data and all(isinstance(path, Path) for path in data) else [Frame(data)]
+
+
 def read_table(path: Path, encoding: str = "utf-8") -> pl.DataFrame:
     """A table, of the kind that the name of the file says.
 
@@ -59,7 +96,7 @@ def column(path: Path, table: pl.DataFrame, name: str, option: str) -> pl.Series
     return table[name]
 
 
-def rows(path: Path, columns: Mapping[str, str], encoding: str = "utf-8") -> Iterator[tuple[Any, ...]]:
+def rows(path: Source, columns: Mapping[str, str], encoding: str = "utf-8") -> Iterator[tuple[Any, ...]]:
     """Of every row, what stands in some columns; None where nothing does, and for a column named "".
 
     Args:
@@ -71,19 +108,21 @@ def rows(path: Path, columns: Mapping[str, str], encoding: str = "utf-8") -> Ite
         BadInput: if there is no such column, or the table cannot be read or is empty; when that is come to.
     """
     some = False
-    for row in _kind(path)(path, columns, encoding):
+    for row in _framed(path, columns) if isinstance(path, Frame) else _kind(path)(path, columns, encoding):
         some = True
         yield row
     if not some:
         raise BadInput(f"{path}: expected rows, got a table without any")
 
 
-def names(path: Path, encoding: str = "utf-8") -> list[str]:
+def names(path: Source, encoding: str = "utf-8") -> list[str]:
     """The columns of a table.
 
     Raises:
         BadInput: if it cannot be read.
     """
+    if isinstance(path, Frame):
+        return list(path.columns)
     if _kind(path) is _parquet:
         return _scanned(path).collect_schema().names()
     if _kind(path) is _json:
@@ -98,6 +137,13 @@ def separator_of(path: Path, head: str) -> str:
 
 def _kind(path: Path) -> Callable[[Path, Mapping[str, str], str], Iterator[tuple[Any, ...]]]:
     return {".parquet": _parquet, ".jsonl": _json, ".ndjson": _json}.get(path.suffix.lower(), _separated)
+
+
+def _framed(frame: Frame, columns: Mapping[str, str]) -> Iterator[tuple[Any, ...]]:
+    _places(frame, columns, list(frame.columns))
+    missing = [None] * max(map(len, frame.columns.values()), default=0)
+    found = [frame.columns.get(name, missing) for name in columns.values()]
+    yield from (tuple(None if value != value else value for value in row) for row in zip(*found, strict=True))
 
 
 def _reader(path: Path, encoding: str) -> Any:
@@ -176,14 +222,14 @@ def _no_table(where: str, error: Exception) -> BadInput:
     return BadInput(f"{where}: expected a table, got what cannot be read as one: {str(error).splitlines()[0]}")
 
 
-def _places(path: Path, columns: Mapping[str, str], names: Sequence[str]) -> list[int | None]:
+def _places(path: Source, columns: Mapping[str, str], names: Sequence[str]) -> list[int | None]:
     for option, name in columns.items():
         if name:
             check_column(path, names, name, option)
     return [names.index(name) if name else None for name in columns.values()]
 
 
-def check_column(path: Path, names: Sequence[str], name: str, option: str) -> None:
+def check_column(path: Source, names: Sequence[str], name: str, option: str) -> None:
     """Whether a table has a column.
 
     Raises:

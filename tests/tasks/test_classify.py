@@ -7,8 +7,9 @@ import polars as pl
 import pytest
 import torch
 
-from elman import cells
+from elman import cells, tasks
 from elman.cli import run
+from elman.errors import BadInput
 from elman.tasks import classify
 from elman.tasks._parts import Example
 from elman.tasks._words import vocabulary, words
@@ -84,7 +85,27 @@ def test_texts_are_predicted(elman: Command, trained: Path, monkeypatch: pytest.
     lines = elman("predict", trained, "--format", "csv").out.splitlines()
     assert lines[0] == "input,label,probability"
     assert lines[1].startswith("Caf\u00e9 GOOD,pos,")
-    refused(elman("predict", trained, "good", " "), "predict: expected a text, got ' '")
+    refused(elman("predict", trained, "good", " "), "input 2: predict: expected a text, got ' '; --skip-bad leaves it")
+    said = elman("predict", trained, "good", " ", "bad", "--skip-bad", "--format", "csv")
+    assert (said.code, len(said.out.splitlines())) == (0, 3)
+    assert said.err == "input 2: predict: expected a text, got ' '; left out\n"
+
+
+def test_other_names_of_columns(elman: Command, trained: Path, tmp_path: Path) -> None:
+    frame = pl.DataFrame(dict(zip(("said", "stars"), texts(), strict=True)))
+    table, missing = tmp_path / "t.csv", "--text: expected one of the columns said, stars; got 'text'"
+    frame.write_csv(table, separator=";")
+    refused(elman("evaluate", trained, table), missing)
+    by_name = elman("evaluate", trained, table, "--text", "said", "--label", "stars")
+    assert by_name.code == 0
+    found = tasks.load(trained)
+    scores = found.evaluate(frame, text="said", label="stars")
+    assert scores == found.evaluate(frame.to_dict(as_series=False), text="said", label="stars")
+    assert scores == found.evaluate(texts())
+    assert f"{next(iter(scores.values()))['accuracy']:.4f}" in by_name.out
+    refused(elman("evaluate", trained, table, "--time", "said"), "--time: expected none for", "does not have it")
+    with pytest.raises(BadInput, match=f"^DataFrame: {missing}"):
+        found.evaluate(frame)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])

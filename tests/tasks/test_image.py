@@ -69,7 +69,7 @@ def test_a_run_of_images(elman: Command, trained: Path, folder: Path, tmp_path: 
     assert f"{folder}/lying/" in page
     picture = base64.b64encode((trained / "confusion.png").read_bytes()).decode()
     assert f'<img src="data:image/png;base64,{picture}" alt="Which label was taken for which' in page
-    assert "generate: expected a run of another task" in elman("generate", trained).err
+    assert "generate: a run of image is used with elman predict" in elman("generate", trained).err
 
 
 def test_the_scores_are_those_of_the_predictions(elman: Command, trained: Path, folder: Path) -> None:

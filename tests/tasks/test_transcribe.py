@@ -78,7 +78,7 @@ def test_a_run_of_recordings(elman: Command, trained: Path, manifest: Path, tmp_
     for command in (["info"], ["report"], ["flow"], ["draw", "--out", tmp_path / "net.svg", "--gradients"]):
         assert elman(command[0], trained, *command[1:]).code == 0
     assert f"{manifest.parent}/" in (trained / "report.html").read_text()
-    assert "generate: expected a run of another task" in elman("generate", trained).err
+    assert "generate: a run of transcribe is used with elman predict" in elman("generate", trained).err
 
 
 def test_the_scores_are_those_of_the_predictions(elman: Command, trained: Path, manifest: Path) -> None:

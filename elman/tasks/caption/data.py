@@ -1,7 +1,6 @@
 """Images with texts, from wherever they are."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from elman.errors import BadInput
 from elman.tasks import _manifest
 from elman.tasks._images import picture
 from elman.tasks._parts import Example
+from elman.tasks._table import Source
 from elman.tasks.caption.options import CaptionOptions
 
 SPELLED = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -40,7 +40,7 @@ def arrays(images: NDArray[Any], texts: Sequence[str]) -> Iterator[Example]:
         yield Example(image.astype(np.float32), text, name=f"image {i}")
 
 
-def read(paths: Sequence[Path], options: CaptionOptions) -> Iterator[Example]:
+def read(paths: Sequence[Source], options: CaptionOptions) -> Iterator[Example]:
     """The images that a table names, with its texts; those of one file are one group.
 
     Raises:

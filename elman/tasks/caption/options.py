@@ -28,7 +28,7 @@ class CaptionOptions(WrittenOptions):
     """The options by their names on the command line."""
 
     hidden: shared.Hidden = 96
-    path: Annotated[str, typer.Option(help="The column of the images' files.", metavar="NAME")] = "path"
+    path: Annotated[str, typer.Option(help="The column of the files.", metavar="NAME")] = "path"
     text: Annotated[str, typer.Option(help="The column of the texts.", metavar="NAME")] = "text"
     size: Annotated[
         int, whole("Pixels to a side that images are scaled to.", 0, show_default="as the first image is")

@@ -17,6 +17,7 @@ from elman.tasks._examples import Baseline
 from elman.tasks._images import picture, scaled
 from elman.tasks._parts import Example
 from elman.tasks._spool import Mapped
+from elman.tasks._table import sources
 from elman.tasks._written import Said, Vocabulary, Written
 from elman.tasks.caption import data as captions
 from elman.tasks.caption.baselines import Choice, MostFrequent
@@ -66,7 +67,7 @@ class Caption(Written):
             return captions.digits()
         if isinstance(data, tuple):
             return captions.arrays(np.asarray(data[0]), list(data[1]))
-        return captions.read(data, options)
+        return captions.read(sources(data), options)
 
     def fit(self, train: Sequence[Example], options: CaptionOptions) -> Codec:
         """As there."""

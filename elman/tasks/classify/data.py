@@ -8,7 +8,7 @@ from typing import Any
 from elman.errors import BadInput
 from elman.files import text_lines
 from elman.tasks._parts import Example
-from elman.tasks._table import rows
+from elman.tasks._table import Source, rows
 from elman.tasks.classify.options import ClassifyOptions
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
@@ -28,7 +28,7 @@ def pairs(texts: Sequence[str], labels: Sequence[Any]) -> list[Example]:
     return [_example(text, label, f"text {i}") for i, (text, label) in enumerate(rows, 1)]
 
 
-def read(paths: Sequence[Path], options: ClassifyOptions) -> Iterator[Example]:
+def read(paths: Sequence[Source], options: ClassifyOptions) -> Iterator[Example]:
     """The texts of tables, or of files of one label each.
 
     Raises:
@@ -36,7 +36,10 @@ def read(paths: Sequence[Path], options: ClassifyOptions) -> Iterator[Example]:
     """
     skipped = 0
     for path in paths:
-        rows = _table(path, options) if path.suffix.lower() in TABLES else _lines(path, options.encoding)
+        if isinstance(path, Path) and path.suffix.lower() not in TABLES:
+            rows = _lines(path, options.encoding)
+        else:
+            rows = _table(path, options)
         for text, label, name in rows:
             try:
                 yield _example(text, label, name)
@@ -58,7 +61,7 @@ def _example(text: Any, label: Any, name: str) -> Example:
     return Example(text, str(label).strip(), group=text, name=name)  # the same text twice is no test
 
 
-def _table(path: Path, options: ClassifyOptions) -> Iterator[tuple[Any, Any, str]]:
+def _table(path: Source, options: ClassifyOptions) -> Iterator[tuple[Any, Any, str]]:
     columns = {"--text": options.text, "--label": options.label}
     first, numbers = None, True
     for i, (text, label) in enumerate(rows(path, columns, options.encoding), 1):

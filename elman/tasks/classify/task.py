@@ -16,6 +16,7 @@ from elman.tasks._examples import Baseline
 from elman.tasks._labelled import Feedforward, Labelled, labels_of
 from elman.tasks._parts import Example
 from elman.tasks._spool import Mapped, spread
+from elman.tasks._table import sources
 from elman.tasks._words import grams, numbered, numbers, padded, vocabulary, words
 from elman.tasks.classify import data as texts
 from elman.tasks.classify.model import TextClassifier, Texts
@@ -68,7 +69,7 @@ class Classify(Labelled):
             raise BadInput("classify: expected DATA: a table, or a file for each label; got none")
         if isinstance(data, tuple) and not isinstance(data[0], Path):
             return texts.pairs(list(data[0]), list(data[1]))
-        return texts.read(data, options)
+        return texts.read(sources(data), options)
 
     def fit(self, train: Sequence[Example], options: ClassifyOptions) -> Codec:
         """As there."""

@@ -10,13 +10,13 @@ import numpy as np
 from elman.errors import BadInput
 from elman.tasks import _manifest
 from elman.tasks._parts import Example
-from elman.tasks._table import check_column, names
+from elman.tasks._table import Source, check_column, names
 from elman.tasks.transcribe import features
 from elman.tasks.transcribe.features import Wave
 from elman.tasks.transcribe.options import TranscribeOptions
 
 
-def read(paths: Sequence[Path], options: TranscribeOptions) -> Iterator[Example]:
+def read(paths: Sequence[Source], options: TranscribeOptions) -> Iterator[Example]:
     """The recordings that a table names, with its texts.
 
     Raises:
@@ -29,7 +29,7 @@ def read(paths: Sequence[Path], options: TranscribeOptions) -> Iterator[Example]
     return _manifest.read(paths, options, load, options.group)
 
 
-def check_group(path: Path, options: TranscribeOptions) -> None:
+def check_group(path: Source, options: TranscribeOptions) -> None:
     """Whether a table has the groups by which it is to be split; a table that is not split needs none.
 
     Raises:

@@ -27,7 +27,7 @@ DATA = Annotated[
 class TranscribeOptions(ExampleOptions):
     """The options by their names on the command line."""
 
-    path: Annotated[str, typer.Option(help="The column of the recordings' files.", metavar="NAME")] = "path"
+    path: Annotated[str, typer.Option(help="The column of the files.", metavar="NAME")] = "path"
     text: Annotated[str, typer.Option(help="The column of the texts.", metavar="NAME")] = "text"
     group: Annotated[
         str,

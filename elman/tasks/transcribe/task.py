@@ -18,6 +18,7 @@ from elman.runs import Run
 from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline, Examples
 from elman.tasks._parts import Example
+from elman.tasks._table import sources
 from elman.tasks.transcribe import data as sounds
 from elman.tasks.transcribe import decode, features, picture
 from elman.tasks.transcribe.baseline import Nearest
@@ -85,8 +86,8 @@ class Transcribe(Examples):
 
     def settled(self, data: Any, options: TranscribeOptions) -> TranscribeOptions:
         """As there, once it is sure that what is to be split by groups has some."""
-        if options.group and isinstance(data, list):
-            sounds.check_group(data[0], options)
+        if options.group and data is not None and not isinstance(data, tuple):
+            sounds.check_group(sources(data)[0], options)
         return options
 
     def read(self, data: Any, options: TranscribeOptions) -> Iterable[Example]:
@@ -95,7 +96,7 @@ class Transcribe(Examples):
             raise BadInput("transcribe: expected DATA, a table of recordings and their texts; got none")
         if isinstance(data, tuple):
             return sounds.pairs(options, *data)
-        return sounds.read(data, options)
+        return sounds.read(sources(data), options)
 
     def fit(self, train: Sequence[Example], options: TranscribeOptions) -> Codec:
         """As there."""

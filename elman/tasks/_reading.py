@@ -1,0 +1,51 @@
+"""The options of the tasks that say how data are read: what is asked of a trained model takes them too. Light."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from copy import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+from elman.errors import BadInput
+from elman.options import declared
+from elman.tasks import TASKS, options_of
+
+if TYPE_CHECKING:
+    from elman.tasks._kind import Loaded
+
+NAMES = (
+    "text", "label", "path", "words", "column", "time", "time_format", "target", "series", "covariates", "encoding",
+    "skip_bad",
+)  # fmt: skip
+PANEL = "How data are read; as in the training, where nothing is said"
+
+
+def reads(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that takes these options besides its own, by name; None where they are not given."""
+    signature = inspect.signature(command)
+    own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    command.__signature__ = signature.replace(parameters=[*own, *_parameters()])  # type: ignore[attr-defined]
+    return command
+
+
+def reading(loaded: "Loaded", given: dict[str, Any]) -> "Loaded":
+    """A loaded model whose task reads data as these options say, those of them that are not None.
+
+    Raises:
+        BadInput: for an option that its task does not have.
+    """
+    named = {name: value for name, value in given.items() if value is not None}
+    for name in named:
+        if not hasattr(loaded.options, name):
+            option = f"--{name.replace('_', '-')}"
+            raise BadInput(f"{option}: expected none for {loaded.run.path}, whose task does not have it")
+    return replace(loaded, options=replace(loaded.options, **named)) if named else loaded
+
+
+def _parameters() -> Iterator[inspect.Parameter]:
+    found = {one.name: one for task in reversed(TASKS) for one in declared(options_of(task).OPTIONS)}
+    for name in NAMES:
+        kind, option = get_args(found[name].annotation)
+        option = copy(option)
+        option.show_default, option.rich_help_panel = False, PANEL
+        yield found[name].replace(default=None, annotation=Annotated[kind | None, option])
