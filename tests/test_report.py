@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from elman.errors import BadInput
 from elman.files import MAKER
 from elman.report import page
 from elman.report.page import charts
@@ -143,10 +144,14 @@ def test_what_comes_from_files_is_text_and_nothing_else(copied: Path) -> None:
 
 def test_of_several_baselines_the_best_is_the_line_to_get_below(copied: Path) -> None:
     rows = {"LSTM 12": 1.5, "poor": 3.0, "good": 2.0, "worst": 4.0}
-    change(copied, scores={name: {"nats_per_token": nats} for name, nats in rows.items()})
+    scores = {name: {"nats_per_token": nats} for name, nats in rows.items()}
+    change(copied, scores=scores, baselines={"poor": 3.5, "good": 2.5})
     found = written(copied)
     assert "LSTM 12 needs 25.0% fewer nats per token than the baseline, good." in found.text
-    assert set(found.figures["losses"]["data"][-1]["y"]) == {2.0}
+    assert set(found.figures["losses"]["data"][-1]["y"]) == {2.5}  # on what is validated on
+    change(copied, baselines={"good": "much"})
+    with pytest.raises(BadInput, match="expected 'baselines' to be numbers by names"):
+        written(copied)
 
 
 def test_losses_that_are_no_numbers_are_left_out(copied: Path) -> None:
@@ -157,7 +162,7 @@ def test_losses_that_are_no_numbers_are_left_out(copied: Path) -> None:
 
 def test_what_is_missing_is_told_in_its_place(copied: Path) -> None:
     config = json.loads((copied / "config.json").read_text())
-    change(copied, scores={"LSTM 12": config["scores"]["LSTM 12"]})
+    change(copied, scores={"LSTM 12": config["scores"]["LSTM 12"]}, baselines={})
     found = written(copied, replace(SHOWN, samples=Missing("Nothing was drawn.")))
     for line in (
         "Nothing was drawn.",

@@ -232,13 +232,25 @@ class Examples(Kind):
             self.draw(run, codec, said, [example.target for example in parts.test])
         return scores
 
+    def beside(self, run: Run, material: Material, scores: Scores) -> dict[str, float]:
+        """As there."""
+        codec, parts, _, _ = material.rest
+        if self.loss not in next(iter(scores.values())):
+            return {}
+        targets = [example.target for example in parts.validation]
+        said = {one.title: one.say(parts.validation) for one in self._baselines(codec, run)}
+        return {title: self.measure(codec, what, targets)[self.loss] for title, what in said.items()}
+
+    def _baselines(self, codec: Any, run: Run) -> "list[Baseline]":
+        """Those that a run has kept, in the order of the training, which a file of tensors has not."""
+        found, order = self.restored(codec, run.load_tensors("baseline")), list(run.config.get("scores", ()))
+        return sorted(found, key=lambda one: order.index(one.title) if one.title in order else len(order))
+
     def evaluate(self, loaded: Loaded, data: Any, console: Console) -> Scores:
         """As there."""
         examples = self.others(loaded, data)
         self.check(loaded.codec, examples)
-        baselines = self.restored(loaded.codec, loaded.run.load_tensors("baseline"))
-        order = list(loaded.run.config.get("scores", ()))  # that of the training, which a file of tensors has not
-        baselines.sort(key=lambda baseline: order.index(baseline.title) if baseline.title in order else len(order))
+        baselines = self._baselines(loaded.codec, loaded.run)
         scores, _ = self._scores(loaded.model, loaded.codec, examples, baselines, loaded.options.batch, console)
         return scores
 

@@ -135,6 +135,17 @@ class Kind(ABC):
             console: to print on.
         """
 
+    def beside(self, run: Run, material: Material, scores: Scores) -> dict[str, float]:
+        """The loss of each baseline on what is validated on, to be drawn beside that of the model.
+
+        Args:
+            run: after `conclude`.
+            material: what the model was trained on.
+            scores: what `conclude` has given; here these are of what is validated on.
+        """
+        _, *baselines = scores.items()
+        return {name: row[self.loss] for name, row in baselines if self.loss in row}
+
     @abstractmethod
     def evaluate(self, loaded: Loaded, data: Any, console: Console) -> Scores:
         """The scores on other data, beside those of the baselines."""

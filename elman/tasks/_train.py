@@ -152,14 +152,8 @@ def _train(
         raise BadInput(str(error)) from None
     scores = kind.conclude(run, model, material, outcome.best, console)
     tables.scores(scores, console)
-    picture, line = run.path / "curves.png", _baseline(kind, scores)
+    baselines = kind.beside(run, material, scores)
+    picture, line = run.path / "curves.png", min(baselines.items(), key=lambda pair: pair[1], default=None)
     curves.draw(run.path / "metrics.csv", picture, kind.loss.replace("_", " "), line)
-    run.update(scores=scores, ended={"steps": outcome.steps, "seconds": round(outcome.seconds, 1)})
+    run.update(scores=scores, baselines=baselines, ended={"steps": outcome.steps, "seconds": round(outcome.seconds, 1)})
     console.print(f"curves: {picture}\n{kind.next} {run.path}")
-
-
-def _baseline(kind: Kind, scores: dict[str, dict[str, float]]) -> tuple[str, float] | None:
-    """The best of those that have a loss."""
-    _, *others = scores.items()
-    found = [(name, row[kind.loss]) for name, row in others if kind.loss in row]
-    return min(found, key=lambda pair: pair[1], default=None)

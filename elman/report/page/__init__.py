@@ -67,7 +67,7 @@ def _parts(run: Run, shown: Shown, path: Path) -> dict[str, Any]:
             says: _inline(run.path / name) for name, says in shown.pictures.items() if (run.path / name).exists()
         },
         "scores": scores if isinstance(scores, Missing) else training.table(shown, scores),
-        "losses": training.losses(run, shown, scores),
+        "losses": training.losses(run, shown),
         "flow": gradient.flow(shown.flow, clipped),
         "history": changed,
         "clipped": clipped,

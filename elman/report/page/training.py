@@ -29,7 +29,7 @@ class Losses:
     baseline: float | None
 
 
-def losses(run: Run, shown: Shown, found: Scores | Missing) -> Losses | Missing:
+def losses(run: Run, shown: Shown) -> Losses | Missing:
     """The curves, from metrics.csv.
 
     Raises:
@@ -47,7 +47,7 @@ def losses(run: Run, shown: Shown, found: Scores | Missing) -> Losses | Missing:
         Line("training, smoothed", x, smooth),
         Line("validation", at, validation, every=len(at) < 60),
     ]
-    baseline = _baseline(shown, found)
+    baseline = _beside(run)
     if baseline is not None:
         drawn.append(level(baseline[0], [*x, *at], baseline[1]))
     seen = [*smooth[len(smooth) // 20 :], *validation, *([baseline[1]] if baseline else [])]
@@ -67,9 +67,15 @@ def _says(best: float | None, unit: str, baseline: tuple[str, float] | None) -> 
     return f"Best on validation: {best:.3f} {unit}{against}."
 
 
-def _baseline(shown: Shown, found: Scores | Missing) -> tuple[str, float] | None:
-    if isinstance(found, Missing):
-        return None
+def _beside(run: Run) -> tuple[str, float] | None:
+    """The best of the baselines on what is validated on."""
+    found = run.config.get("baselines") or {}
+    if not _all_numbers(found):
+        raise BadInput(f"{run.path / 'config.json'}: expected 'baselines' to be numbers by names, got {found!r:.60}")
+    return min(found.items(), key=lambda other: other[1], default=None)
+
+
+def _baseline(shown: Shown, found: Scores) -> tuple[str, float] | None:
     others = [(name, row[shown.loss]) for name, row in found.items() if name != shown.title and shown.loss in row]
     return min(others, key=lambda other: other[1], default=None)
 
