@@ -15,11 +15,12 @@ from elman.files import read_text
 from elman.flow import Recording, record
 from elman.report.shown import Missing, Sample
 from elman.runs import Run
+from elman.tasks import _ngram as ngram
 from elman.tasks import _tokens as tokens
 from elman.tasks._kind import Kind, Loaded, Material, Scores
 from elman.tasks._ngram import NGram
 from elman.tasks.text import corpus as corpora
-from elman.tasks.text import ngram, sample, score
+from elman.tasks.text import sample, score
 from elman.tasks.text.corpus import Corpus
 from elman.tasks.text.model import LanguageModel
 from elman.tasks.text.options import TextOptions
