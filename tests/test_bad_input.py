@@ -250,6 +250,6 @@ def test_a_checkpoint_never_executes_what_it_holds(
 
 def test_a_training_that_explodes_says_what_to_turn(elman: Command, file: Path, tmp_path: Path) -> None:
     said = elman(
-        "train", "text", file, "--out", tmp_path / "run", *SMALL, "--optimizer", "sgd", "--lr", 1e30, "--clip", 0
+        "train", "text", file, "--out", tmp_path / "run", *SMALL, "--optimizer", "sgd", "--lr", 1e37, "--clip", 0
     )
-    refused(said, "loss is", "--lr 1e+38", "--clip 0", "beside the recurrent layers", "Try a smaller learning rate")
+    refused(said, "loss is", "--lr 1e+37", "--clip 0", "beside the recurrent layers", "Try a smaller learning rate")

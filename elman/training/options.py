@@ -33,7 +33,7 @@ class TrainingOptions:
     ] = None
     minutes: Annotated[float | None, positive("Time to train for.", show_default=False)] = None
     optimizer: Annotated[str, choice("The rule of gradient descent", OPTIMIZERS)] = "adamw"
-    lr: Annotated[float | None, positive("Learning rate at its highest.", 1e30, show_default="by optimizer")] = None
+    lr: Annotated[float | None, positive("Learning rate at its highest.", 1e37, show_default="by optimizer")] = None
     schedule: Annotated[str, choice("What the learning rate does in the course of the training", SCHEDULES)] = "cosine"
     clip: Annotated[float, real("Norm that gradients are scaled down to; 0 for never.", 0)] = 1.0
     patience: Annotated[int, whole("Validations without a new best before giving up; 0 for never.", 0)] = 0

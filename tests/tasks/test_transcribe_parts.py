@@ -163,6 +163,9 @@ def test_what_is_hidden_in_training() -> None:
     hidden_bands = (masked[:, :, :10] == 0).all(0).sum(1)
     assert 0 < hidden_bands.max() <= 4
     assert torch.equal(Transcriber(10, 2, 3, hidden=4, layers=1)._masked(steps, lengths), steps)
+    assert not torch.equal(model(steps, lengths), model(steps, lengths))
+    model.eval()
+    assert torch.equal(model(steps, lengths), model(steps, lengths)), "in training alone"
 
 
 def test_few_recordings_are_compared_with_where_they_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
