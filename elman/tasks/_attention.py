@@ -13,6 +13,8 @@ from elman.tasks._written import Said
 
 MOST = 18  # steps to a side, of the text that is shown
 
+LARGEST = 8  # inches of an image that was read
+
 
 def choose(said: Sequence[Said]) -> Said:
     """A text that fits into a picture: the first that is not long, or else the shortest."""
@@ -35,7 +37,8 @@ def draw(path: Path, said: Said, read: Sequence[str] | NDArray[Any]) -> None:
     assert said.attention is not None
     T, S = said.attention.shape
     columns = read.shape[1] if isinstance(read, np.ndarray) else 0
-    figure = Figure(figsize=(2.2 + 0.36 * (T + columns), 1.4 + 0.36 * S), dpi=110, layout="constrained")
+    inch = min(0.36, LARGEST / max(S, columns)) if columns else 0.36
+    figure = Figure(figsize=(2.2 + 0.36 * T + inch * columns, 1.4 + inch * S), dpi=110, layout="constrained")
     if not isinstance(read, np.ndarray):
         axes = figure.subplots()
         axes.set_yticks(range(S), [piece.strip() for piece in read], fontsize=9)

@@ -122,14 +122,16 @@ def _encoded(tokenizer: Tokenizer, text: str | Iterable[str]) -> Iterator[NDArra
 
 
 def _is_characters(tokenizer: Tokenizer) -> bool:
-    return isinstance(tokenizer.model, models.WordLevel) and len(tokenizer.pre_tokenizer.pre_tokenize_str("aa")) == 2
+    if not isinstance(tokenizer.model, models.WordLevel) or tokenizer.token_to_id(UNKNOWN) is None:
+        return False
+    return len(tokenizer.pre_tokenizer.pre_tokenize_str("aa")) == 2
 
 
 class _Characters:
     """What a tokenizer of characters does, in a hundredth of its time."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        ids = {ord(token): index for token, index in tokenizer.get_vocab().items() if token != UNKNOWN}
+        ids = {ord(token): index for token, index in tokenizer.get_vocab().items() if len(token) == 1}
         self._ids = np.full(max(ids, default=0) + 2, tokenizer.token_to_id(UNKNOWN), np.int32)
         self._ids[list(ids)] = list(ids.values())
 

@@ -12,7 +12,7 @@ from elman.tasks._table import Source, rows
 from elman.tasks.classify.options import ClassifyOptions
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-NUMBER = re.compile(r"\s*[-+]?[\d.]+([eE][-+]?\d+)?\s*$")
+NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$")
 TEXTS = ("", ".txt", ".text")  # which say nothing of what is in a file
 
 
