@@ -115,8 +115,26 @@ def declared(kind: type) -> list[inspect.Parameter]:
     ]
 
 
-def checked(kind: type[Made], name: str, given: dict[str, Any]) -> Made:
+def taking(parameters: Iterable[inspect.Parameter]) -> Callable[[Made], Made]:
+    """Of a command with `**options`: it has these parameters in their place."""
+
+    def made(command: Made) -> Made:
+        signature = inspect.signature(command)  # type: ignore[arg-type]
+        own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        command.__signature__ = signature.replace(parameters=[*own, *parameters])  # type: ignore[attr-defined]
+        return command
+
+    return made
+
+
+def checked(kind: type[Made], name: str, given: dict[str, Any], others: Iterable[str] = ()) -> Made:
     """A dataclass of options, made in Python of values that are checked as those of the command line are.
+
+    Args:
+        kind: the dataclass.
+        name: of what takes the options, for complaints.
+        given: the values.
+        others: options that there are besides, for complaints.
 
     Raises:
         TypeError: for an option that there is not.
@@ -125,7 +143,8 @@ def checked(kind: type[Made], name: str, given: dict[str, Any]) -> Made:
     known = {parameter.name: parameter for parameter in declared(kind)}
     for option, value in given.items():
         if option not in known:
-            raise TypeError(f"{name}: {option}: expected one of {', '.join(known)}")
+            names = [*known, *others]
+            raise TypeError(f"{name}: {option}: expected one of {', '.join(names)}{perhaps(option, names)}")
         parse = getattr(known[option].annotation.__metadata__[0], "parser", None)
         if parse is not None and value != known[option].default:
             try:

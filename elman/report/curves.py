@@ -38,7 +38,7 @@ def draw(metrics: Path, picture: Path, ylabel: str, baseline: tuple[str, float] 
     if losses:
         axes.set_ylim(*limits(losses))
     axes.grid(alpha=0.3)
-    axes.legend(loc="upper right")
+    axes.legend(loc="best")
     data = io.BytesIO()
     figure.savefig(data, format="png")
     write_whole(picture, data.getvalue())

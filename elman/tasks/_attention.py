@@ -44,7 +44,7 @@ def draw(path: Path, said: Said, read: Sequence[str] | NDArray[Any]) -> None:
         axes.set_yticks(range(S), [piece.strip() for piece in read], fontsize=9)
     else:
         image, axes = figure.subplots(1, 2, sharey=True, width_ratios=(columns, T))
-        image.imshow(read, cmap="gray_r", aspect="auto")
+        image.imshow(read, cmap="gray", aspect="auto")
         image.set(ylabel="what is read, row by row", xticks=[])
     shown = axes.imshow(said.attention.T.numpy(), cmap="cividis", vmin=0, aspect="auto")
     axes.set_xticks(range(T), [piece.strip() or "space" for piece in said.pieces], rotation=90, fontsize=9)

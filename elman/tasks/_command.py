@@ -1,6 +1,7 @@
 """The commands of the tasks, made of what each declares. Imports nothing heavy: `--help` has to answer at once."""
 
 import inspect
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import fields
@@ -11,8 +12,9 @@ import typer
 
 from elman import options as shared
 from elman.errors import BadInput
-from elman.options import choice, declared, positive, real, whole
-from elman.tasks._reading import reading, reads
+from elman.options import choice, declared, taking, whole
+from elman.tasks._drawing import Drawing
+from elman.tasks._reading import reading, readings
 from elman.training.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ def _train(task: str, module: Any, given: dict[str, Any], named: set[str], began
     return 0
 
 
-@reads
+@taking(readings())
 def evaluate(
     run: shared.RunFolder,
     data: Annotated[list[Path], typer.Argument(help="As for the training.", metavar="DATA", show_default=False)],
@@ -96,7 +98,7 @@ def evaluate(
     tables.scores(kind.evaluate(reading(kind.load(opened), how), data, console), console)
 
 
-@reads
+@taking(readings())
 def predict(
     run: shared.RunFolder,
     inputs: Annotated[
@@ -121,6 +123,7 @@ def predict(
     write(kind.predictions(loaded, kind.inputs(loaded, inputs or None)), format, out)
 
 
+@taking(declared(Drawing))
 def generate(
     run: shared.RunFolder,
     prompt: Annotated[
@@ -131,24 +134,20 @@ def generate(
         int | None,
         whole("How many steps to write: tokens, frames, events.", 1, show_default="500; 64 quarter notes of frames"),
     ] = None,
-    temperature: Annotated[float, real("Below 1 bolder choices become rarer; 0 always takes the likeliest.", 0)] = 0.8,
-    top_k: Annotated[int, whole("Choose among this many likeliest; 0: all.", 0)] = 0,
-    top_p: Annotated[float, positive("Choose among the likeliest up to this probability.", 1)] = 1.0,
-    seed: Annotated[int | None, whole("The same seed writes the same.", 0, show_default="another each time")] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             help="The file to write.", metavar="FILE", show_default="standard output; of music, a new file in RUN"
         ),
     ] = None,
+    **how: Any,
 ) -> None:
     """Write something new in the style of what a run was trained on."""
     kind, opened = _opened(run)
-    how = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-    kind.generate(kind.load(opened), prompt, length, out, **how)
+    kind.generate(kind.load(opened), prompt, length, out, sys.stdout, **how)
 
 
-@reads
+@taking(readings())
 def flow(
     run: shared.RunFolder,
     data: Data = None,

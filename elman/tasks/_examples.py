@@ -7,6 +7,7 @@ import sys
 from abc import abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -121,6 +122,13 @@ class Examples(Kind):
     def shown(self, example: Example) -> str:
         """The input of an example in a line."""
         return example.name or str(example.input)
+
+    def settled(self, data: Any, options: Any) -> Any:
+        """As there: where the files of parts are, seen from anywhere."""
+        given = {name: getattr(options, name) for name in ("validation", "test")}
+        several = {name: [one] if isinstance(one, str | Path) else one for name, one in given.items() if one}
+        found = {name: [str(Path(path).resolve()) for path in paths] for name, paths in several.items()}
+        return replace(options, **found)
 
     def prepare(self, data: Any, options: Any, seed: int, run: Run | None = None) -> Material:
         """As there."""

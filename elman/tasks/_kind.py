@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TextIO
 
 import torch
 from rich.console import Console
@@ -222,7 +222,9 @@ class Kind(ABC):
         run.load_model(model)
         return Loaded(run, model.eval(), self.options_of(run), codec)
 
-    def generate(self, loaded: Loaded, prompt: str | None, length: int | None, out: Path | None, **how: Any) -> None:
+    def generate(
+        self, loaded: Loaded, prompt: Any, length: int | None, out: Path | None, to: TextIO, **how: Any
+    ) -> Any:
         """Write something new.
 
         Args:
@@ -230,7 +232,11 @@ class Kind(ABC):
             prompt: to go on from; None: from nothing.
             length: how many steps; None: as many as are usual.
             out: the file to write; None: where it is usual.
+            to: for people: where it is shown, or said where it is.
             how: temperature, top_k, top_p and seed.
+
+        Returns:
+            What was written: a text, or the path of a file.
 
         Raises:
             BadInput: where a task writes nothing; for a prompt, or a file to write, that cannot be used.

@@ -156,12 +156,13 @@ def labels_of(task: str, train: Sequence[Example]) -> list[Any]:
     counts = Counter(example.target for example in train)
     if len(counts) < 2:
         only = f"one, {next(iter(counts))!r}" if counts else "none"
-        raise BadInput(f"{task}: expected at least two different labels to learn, got {only}")
+        raise BadInput(f"{task}: expected at least two different labels in what is trained on, got {only}")
     once = [label for label, count in counts.items() if count == 1]
     if once:
+        name = next(example.name for example in train if example.target == once[0])
         raise BadInput(
-            f"{task}: expected every label at least twice in what is trained on, got {once[0]!r} once; leave it out, "
-            "or give more examples of it"
+            f"{task}: expected every label at least twice in what is trained on, got {once[0]!r} once, {name}; "
+            "leave it out, or give more examples of it"
         )
     return sorted(counts, key=lambda label: (_as_number(label), str(label)))
 

@@ -31,4 +31,5 @@ def title(cell: str, layers: int, hidden: int, bidirectional: bool = False) -> s
     >>> title("lstm", 2, 128, bidirectional=True)
     'LSTM 2 x 2 x 128'
     """
-    return f"{cell.upper()} {f'{layers} x ' if layers > 1 else ''}{'2 x ' if bidirectional else ''}{hidden}"
+    many = f"{f'{layers} x ' if layers > 1 else ''}{'2 x ' if bidirectional else ''}"
+    return f"{cells.by_name(cell).__name__} {many}{hidden}"

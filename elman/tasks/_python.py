@@ -1,16 +1,23 @@
 """The tasks in Python: what `elman train` does, with data that are there already."""
 
+import io
 import os
+import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from torch import nn
 
+from elman.errors import BadInput
 from elman.options import checked
 from elman.runs import Run, open_run
 from elman.tasks import _train, budget_of, kind_of, kind_of_run, options_of
+from elman.tasks._drawing import Drawing
 from elman.tasks._kind import Scores
 from elman.tasks._reading import reading
 from elman.training.options import TrainingOptions
@@ -46,7 +53,8 @@ class Trained:
             data: as for `fit`.
             how: options of `fit` that say how data are read, `text="review"`, where they differ from the training's.
         """
-        return self._kind.evaluate(reading(self._loaded, how), _files(data), _silent())
+        with _in_python():
+            return self._kind.evaluate(reading(self._loaded, how), _files(data), _silent())
 
     def predict(self, inputs: Any = None, **how: Any) -> list[dict[str, Any]]:
         """What the model makes of inputs: rows, by name.
@@ -55,8 +63,23 @@ class Trained:
             inputs: of the kind that the task takes; None: as of `elman predict` where nothing is named.
             how: as for `evaluate`.
         """
-        loaded = reading(self._loaded, how)
-        return list(self._kind.predictions(loaded, self._kind.inputs(loaded, inputs)))
+        with _in_python():
+            loaded = reading(self._loaded, how)
+            return list(self._kind.predictions(loaded, self._kind.inputs(loaded, inputs)))
+
+    def generate(self, prompt: Any = None, length: int | None = None, out: str | Path | None = None, **how: Any) -> Any:
+        """Write something new: a text, which is returned; or a file of music, whose path is.
+
+        Args:
+            prompt: to go on from; None: from nothing.
+            length: how many tokens, frames or events; None: as many as are usual.
+            out: the file to write.
+            how: `temperature`, `top_k`, `top_p`, `seed`, as of `elman generate`.
+        """
+        given = checked(Drawing, "generate", how)
+        path = None if out is None else Path(out)
+        with _in_python():
+            return self._kind.generate(self._loaded, prompt, length, path, io.StringIO(), **asdict(given))
 
     def __repr__(self) -> str:
         return f"Trained({str(self.run.path)!r}, {self.scores})"
@@ -82,11 +105,12 @@ def fit(task: str, data: Any, out: str | Path | None, given: dict[str, Any]) -> 
     training = declared.TRAINING | {key: value for key, value in given.items() if key in own}
     if training.get("epochs") is None and training.get("minutes") is None:
         training |= budget_of(declared)
-    options = checked(declared.OPTIONS, name, {key: value for key, value in given.items() if key not in own})
+    rest = {key: value for key, value in given.items() if key not in own}
+    options = checked(declared.OPTIONS, name, rest, (*TrainingOptions.__dataclass_fields__, "out"))
     folder = None if out is None else Path(out)
-    run = _train.start(
-        kind_of(task), _files(data), options, checked(TrainingOptions, name, training), folder, began, _silent()
-    )
+    how = options, checked(TrainingOptions, name, training), folder, began, _silent()
+    with _in_python():
+        run = _train.start(kind_of(task), _files(data), *how)
     return Trained(open_run(run.path))
 
 
@@ -96,6 +120,15 @@ def _files(data: Any) -> Any:
         return [Path(data)]
     several = isinstance(data, list | tuple) and data and all(isinstance(part, str | os.PathLike) for part in data)
     return [Path(path) for path in data] if several else data
+
+
+@contextmanager
+def _in_python() -> Iterator[None]:
+    """What is complained of options names them as they are in Python."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(re.sub(r"--([a-z][a-z-]*)", lambda found: found[1].replace("-", "_"), str(error))) from None
 
 
 def _silent() -> Console:

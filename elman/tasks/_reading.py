@@ -1,7 +1,7 @@
 """The options of the tasks that say how data are read: what is asked of a trained model takes them too. Light."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -20,14 +20,6 @@ NAMES = (
 PANEL = "How data are read; as in the training, where nothing is said"
 
 
-def reads(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that takes these options besides its own, by name; None where they are not given."""
-    signature = inspect.signature(command)
-    own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
-    command.__signature__ = signature.replace(parameters=[*own, *_parameters()])  # type: ignore[attr-defined]
-    return command
-
-
 def reading(loaded: "Loaded", given: dict[str, Any]) -> "Loaded":
     """A loaded model whose task reads data as these options say, those of them that are not None.
 
@@ -42,7 +34,8 @@ def reading(loaded: "Loaded", given: dict[str, Any]) -> "Loaded":
     return replace(loaded, options=replace(loaded.options, **named)) if named else loaded
 
 
-def _parameters() -> Iterator[inspect.Parameter]:
+def readings() -> Iterator[inspect.Parameter]:
+    """These options as the parameters of a command; None where they are not given."""
     found = {one.name: one for task in reversed(TASKS) for one in declared(options_of(task).OPTIONS)}
     for name in NAMES:
         kind, option = get_args(found[name].annotation)

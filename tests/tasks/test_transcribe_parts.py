@@ -197,7 +197,7 @@ def test_a_text_is_what_is_written(tmp_path: Path) -> None:
     for name, separator in (("a.csv", ","), ("a.tsv", "\t")):
         rows = [("path", "text", "who"), ("x", "007", "1"), ("x", "  a   b ", ""), ("y", "1.0", "01")]
         (tmp_path / name).write_text("".join(separator.join(row) + "\n" for row in rows))
-        found = _manifest.read([tmp_path / name], options, lambda file, text: file.name, "who")
+        found = list(_manifest.read([tmp_path / name], options, lambda file, text: file.name, "who"))
         assert [example.target for example in found] == ["007", "a b", "1.0"]
         assert [example.group for example in found] == ["1", "x", "01"]
         alone = _manifest.read([tmp_path / name], options, lambda file, text: file.name)

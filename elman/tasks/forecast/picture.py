@@ -51,7 +51,7 @@ def draw(
         axes.grid(alpha=0.3)
     for axes in figure.axes[len(windows) :]:
         axes.set_axis_off()
-    figure.axes[0].legend(fontsize=7, loc="upper left")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize=9, loc="outside upper center", ncols=4)
     figure.supxlabel("steps from the beginning of the forecast", fontsize=9)
     data = io.BytesIO()
     figure.savefig(data, format="png")

@@ -44,6 +44,7 @@ class Forecast(Examples):
 
     def settled(self, data: Any, options: ForecastOptions) -> ForecastOptions:
         """As there: step, season, horizon and context by the stamps; the names of columns that an array has not."""
+        options = super().settled(data, options)
         if rows.numbers(data):
             options = rows.frame(data, options)[1]
         with redirect_stderr(StringIO()):  # notes are made when the data are read to be used

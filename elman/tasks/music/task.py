@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TextIO
 
 import numpy as np
 import torch
@@ -76,6 +76,7 @@ class Music(Examples):
         Raises:
             BadInput: for frames and MIDI together, where that is not said.
         """
+        options = super().settled(data, options)
         if data is None:
             raise BadInput("music: expected DATA: MIDI files, folders of these, or JSON; got none")
         given = pieces.is_frames(data)
@@ -165,8 +166,10 @@ class Music(Examples):
         found: Example = what
         return found
 
-    def generate(self, loaded: Loaded, prompt: str | None, length: int | None, out: Path | None, **how: Any) -> None:
-        """A MIDI file."""
+    def generate(
+        self, loaded: Loaded, prompt: Any, length: int | None, out: Path | None, to: TextIO, **how: Any
+    ) -> Any:
+        """As there: a MIDI file."""
         folder, codec = loaded.run.path, loaded.codec
         path = out or next(p for n in count(1) if not (p := folder / f"generated-{n}.mid").exists())
         check_place(path, midi.SUFFIXES, "--out " if out else "")
@@ -176,7 +179,8 @@ class Music(Examples):
         found = compose(loaded.model, given, codec.usual if length is None else length, **how)
         midi.write(path, found, codec.grid)
         behind = f", {given.steps:,} of them those of {begin.name}" if given and begin else ""
-        print(f"{path}: {len(found.notes):,} notes in {found.steps / codec.grid:g} quarter notes{behind}")
+        to.write(f"{path}: {len(found.notes):,} notes in {found.steps / codec.grid:g} quarter notes{behind}\n")
+        return path
 
     def conclude(self, run: Run, model: nn.Module, material: Material, best: float, console: Console) -> Scores:
         """As there, and piano_roll.png: a piece of the test part, and one that the network has written."""

@@ -115,6 +115,18 @@ class Tag(Examples):
         P = model(batch).double().softmax(2).numpy()
         return [P[:length, b] for b, length in enumerate(batch.lengths.tolist())]
 
+    def check(self, codec: Codec, examples: Sequence[Example]) -> None:
+        """As there: where none of the labels can be said; it tells of those that cannot."""
+        counts = Counter(label for example in examples for label in example.target)
+        unknown = [label for label in counts if label not in codec.label]
+        some = ", ".join(map(repr, unknown[:8]))
+        if len(unknown) == len(counts):
+            labels = ", ".join(codec.labels)[:100]
+            raise BadInput(f"{examples[0].name}: expected labels of the training, {labels}; got {some}")
+        if unknown:
+            count = sum(counts[label] for label in unknown)
+            print(f"{count:,} words have labels that were not there to be learned and count as errors: {some}")
+
     def measure(self, codec: Codec, said: Sequence[Any], targets: Sequence[Any]) -> dict[str, float]:
         """Share of words that are right; of BIO labels, how many of the spans are; the loss, of labels that are known.
 

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,12 +55,14 @@ class Part:
             )
 
 
-def read(file: Path | None, encoding: str) -> Iterable[str]:
-    """A text in pieces: a file's, or the English that every Python carries: its reference manual, as `help("if")`
-    shows it.
+def read(source: Path | TextIO | None, encoding: str) -> Iterable[str]:
+    """A text in pieces: a file's, by its path or opened; or the English that every Python carries: its reference
+    manual, as `help("if")` shows it.
     """
-    if file is not None:
-        return again(text_blocks, file, encoding)
+    if isinstance(source, Path):
+        return again(text_blocks, source, encoding)
+    if source is not None:
+        return [source.read()]
     from pydoc_data.topics import topics
 
     return ["\n\n".join(topics[name] for name in sorted(topics))]

@@ -10,7 +10,7 @@ from elman import options as shared
 from elman.options import choice, whole
 from elman.tasks._token_kinds import KINDS
 
-HELP = """Train a language model on a text: 90 % to learn from, the last 10 % to be tested on.
+HELP = """Train a language model on a text: 90 % to learn from, the last 10 % to validate and score on.
 
 Without --epochs or --minutes it trains for 3 minutes.
 """

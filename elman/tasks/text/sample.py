@@ -59,8 +59,8 @@ def write(
     top_p: float,
     seed: int | None,
     to: TextIO,
-) -> None:
-    """Write the prompt and what follows it as it is drawn.
+) -> str:
+    """Write the prompt and what follows it as it is drawn, and give all of it.
 
     Raises:
         BadInput: for a prompt of which nothing is known.
@@ -75,11 +75,14 @@ def write(
     if not ids:  # nothing to go on from: begin with any token
         ids = [1]
     decoder = DecodeStream()
-    to.write(prompt.lstrip("\n") if prompt.strip() else "")
+    found = [prompt.lstrip("\n") if prompt.strip() else ""]
+    to.write(found[0])
     unsaid = tokenizer.token_to_id(tokens.UNKNOWN)
     for token in generate(model, ids, length, temperature, top_k, top_p, seed, never=unsaid):
         piece = decoder.step(tokenizer, token)
         if piece:
+            found.append(piece)
             to.write(piece)
             to.flush()
     to.write("\n")
+    return "".join(found)

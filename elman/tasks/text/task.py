@@ -1,9 +1,8 @@
 """The language model as a task: what `elman train text`, `evaluate`, `generate`, `flow` and `report` do with it."""
 
 import io
-import sys
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TextIO
 
 import numpy as np
 import torch
@@ -53,7 +52,7 @@ class Text(Kind):
     def prepare(self, data: Any, options: TextOptions, seed: int, run: Run | None = None) -> Material:
         """As there; the first nine tenths of the text are trained on."""
         file = _one(data)
-        name = str(file) if file else corpora.DEFAULT
+        name = _name(file)
         tokenizer = tokens.load(run.path / "tokenizer.json") if run else None
         text = corpora.read(file, options.encoding)
         corpus = corpora.prepare(text, name, options.tokens, options.vocabulary, tokenizer)
@@ -65,7 +64,7 @@ class Text(Kind):
                 "--batch or --bptt"
             )
         facts = {
-            "files": [str(file.resolve())] if file else [],
+            "files": [str(file.resolve())] if isinstance(file, Path) else [] if file is None else None,
             "sha256": corpus.sha256,
             "characters": corpus.characters,
             "train_tokens": len(corpus.train),
@@ -112,7 +111,7 @@ class Text(Kind):
         assert file is not None
         text = score.Text.of(loaded.codec, corpora.read(file, loaded.options.encoding))
         if len(text.ids) < 2:
-            raise BadInput(f"{file}: expected at least 2 tokens, got {len(text.ids)}")
+            raise BadInput(f"{_name(file)}: expected at least 2 tokens, got {len(text.ids)}")
         model: Any = loaded.model
         nats = {model.title: score.nats(model, text.ids, console if console.is_terminal else None)}
         if (loaded.run.path / "baseline.safetensors").exists():
@@ -123,7 +122,7 @@ class Text(Kind):
     def recorded(self, loaded: Loaded, data: Any, steps: int, sequences: int) -> tuple[Recording, str]:
         """As there; pieces of the text, side by side."""
         file = _one(self.source(loaded.run) if data is None else data)
-        name = str(file) if file else corpora.DEFAULT
+        name = _name(file)
         text = corpora.read(file, loaded.options.encoding)
         if data is None and corpora.known_by(text)[1] != loaded.run.config["data"].get("sha256"):
             raise BadInput(f"{name} is no longer the text that this run was trained on")
@@ -148,23 +147,32 @@ class Text(Kind):
             found.append(Sample(title, loaded.codec.decode(list(drawn))))
         return tuple(found)
 
-    def generate(self, loaded: Loaded, prompt: str | None, length: int | None, out: Path | None, **how: Any) -> None:
-        """As there: to standard output as it is drawn, or to a file whole."""
-        to = io.StringIO() if out else sys.stdout
+    def generate(
+        self, loaded: Loaded, prompt: Any, length: int | None, out: Path | None, to: TextIO, **how: Any
+    ) -> Any:
+        """As there: shown as it is drawn, or to a file whole."""
         begin, count = "\n" if prompt is None else prompt, LONG if length is None else length
-        sample.write(loaded.model, loaded.codec, begin, count, to=to, **how)
-        if isinstance(to, io.StringIO) and out:
-            write_whole(out, to.getvalue())
+        found = sample.write(loaded.model, loaded.codec, begin, count, to=io.StringIO() if out else to, **how)
+        if out:
+            write_whole(out, found + "\n")
+        return found
 
 
 KIND = Text()
 
 
-def _one(data: Any) -> Path | None:
-    """The one file of these, if there is one."""
+def _one(data: Any) -> Path | TextIO | None:
+    """The one text of these, if there is one."""
+    if hasattr(data, "read"):
+        found: TextIO = data
+        return found
     if len(data or ()) > 1:
         raise BadInput(f"{data[1]}: expected one text, got {len(data)} files")
     return data[0] if data else None
+
+
+def _name(source: Path | TextIO | None) -> str:
+    return corpora.DEFAULT if source is None else str(source) if isinstance(source, Path) else "a text in Python"
 
 
 def _baseline(run: Run) -> Baseline:

@@ -86,6 +86,7 @@ class Transcribe(Examples):
 
     def settled(self, data: Any, options: TranscribeOptions) -> TranscribeOptions:
         """As there, once it is sure that what is to be split by groups has some."""
+        options = super().settled(data, options)
         if options.group and data is not None and not isinstance(data, tuple):
             sounds.check_group(sources(data)[0], options)
         return options
