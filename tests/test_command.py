@@ -60,7 +60,7 @@ def test_every_cell_and_kind_of_token_learns(
         "--layers", layers, *(["--dropout", 0.1] if layers > 1 else []), "--lr", 0.02, "--bptt", 5,
     )  # fmt: skip
     assert (said.code, said.err) == (0, "")
-    assert f"{cell.upper()} {'2 x ' if layers > 1 else ''}12" in said.out
+    assert f"{SHELF[cell]} {'2 x ' if layers > 1 else ''}12" in said.out
     config = json.loads((run / "config.json").read_text())
     first = next(iter(config["scores"].values()))
     # Two short epochs: the cells that torch has too are known to get there.

@@ -133,7 +133,7 @@ def test_in_python(tmp_path: Path, manifest: Path) -> None:
         (([np.zeros(0)], ["a"]), "recording 0: expected a recording, got an empty one"),
         (([np.array([0, np.nan])], ["a"]), "recording 0: expected finite numbers, got nan"),
         (([waves[0]], [" "]), "recording 0: expected a text, got ' '"),
-        (([waves[0][:100]], ["aa"]), r"recording 0: expected at least 3 steps \(--stack 2\) for 'aa', got a recording"),
+        (([waves[0][:100]], ["aa"]), r"recording 0: expected at least 3 steps \(stack 2\) for 'aa', got a recording"),
     ):
         with pytest.raises(BadInput, match=part):
             transcribe.fit(wrong, tmp_path / "other", **how)

@@ -121,9 +121,7 @@ def _columns(path: Path, first: Sentence, options: TagOptions) -> Columns:
 def _read(path: Path, sentence: Sentence, columns: Columns, group: Hashable | None) -> Example:
     for i, row in sentence.lines:
         if len(row) <= max(columns):
-            raise BadInput(
-                f"{path}: line {i}: expected {max(columns) + 1} columns or more, as in the first line, got {len(row)}"
-            )
+            raise BadInput(f"{path}: line {i}: expected {max(columns) + 1} columns or more, got {len(row)}")
     words, labels = ([row[at] for _, row in sentence.lines] for at in columns)
     return _example(words, labels, group, f"{path}: line {sentence.lines[0][0]}")
 
