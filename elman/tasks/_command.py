@@ -65,9 +65,9 @@ def _train(task: str, module: Any, given: dict[str, Any], named: set[str], began
         if path is not None:
             fixed = named - {"resume", "data", "epochs", "minutes", "patience"}
             if fixed:
+                option = sorted(fixed)[0].strip("_").replace("_", "-")
                 raise BadInput(
-                    f"--{sorted(fixed)[0].strip('_').replace('_', '-')}: cannot be changed with --resume; only --epochs, "
-                    "--minutes and --patience can"
+                    f"--{option}: cannot be changed with --resume; only --epochs, --minutes and --patience can"
                 )
             bounds = {name: training[name] if name in named else None for name in ("epochs", "minutes", "patience")}
             work.resume(kind_of(task), path, data, **bounds, began=began, console=console)
