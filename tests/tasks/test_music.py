@@ -315,3 +315,4 @@ def test_wrong_music(
     refused(train(tmp_path / "g.json"), "g.json: expected JSON")
     refused(train(folder, text("h.json", chords(4))), "music: expected --grid, steps to a quarter note")
     refused(elman("train", "music", folder, "--as", "notes", *out), "--as", "expected one of frames, events")
+    refused(elman("train", "music", folder, "--as", "events", "--output", "sigmoid", *out), "--output: expected none")
