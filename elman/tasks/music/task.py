@@ -73,7 +73,7 @@ class Music(Examples):
         """As there: how many steps make a quarter note.
 
         Raises:
-            BadInput: for frames and MIDI together, where that is not said; for an output of frames where there are none.
+            BadInput: for frames and MIDI together, where that is not said; for an output that events do not have.
         """
         if data is None:
             raise BadInput("music: expected DATA: MIDI files, folders of these, or JSON; got none")
