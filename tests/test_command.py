@@ -99,6 +99,12 @@ def test_generate_writes_what_the_seed_says(elman: Command, trained: Path) -> No
     assert len({*greedy, *narrow, *nucleus}) == 1
 
 
+def test_generate_writes_into_a_file(elman: Command, trained: Path, tmp_path: Path) -> None:
+    how = ["--seed", 1, "--length", 60, "--prompt", "the state"]
+    assert elman("generate", trained, *how, "--out", tmp_path / "a.txt").out == ""
+    assert (tmp_path / "a.txt").read_text() == elman("generate", trained, *how).out
+
+
 def test_generate_goes_on_without_what_it_never_saw(elman: Command, trained: Path) -> None:
     said = elman("generate", trained, "--prompt", "the Ωstate§", "--length", 5, "--seed", 1)
     assert (said.code, said.err) == (0, "elman: --prompt: left out what the training never saw: 'Ω', '§'\n")

@@ -25,7 +25,7 @@ from elman.tasks.music.baselines import Spelled
 from elman.tasks.music.compose import compose
 from elman.tasks.music.midi import Notes
 from elman.tasks.music.model import Batch, Events, Frames, span
-from elman.tasks.music.options import MusicOptions
+from elman.tasks.music.options import OUTPUTS, MusicOptions
 from elman.tasks.music.picture import QUARTERS, draw
 from elman.tasks.music.steps import notes, performed, times
 
@@ -74,11 +74,13 @@ class Music(Examples):
         """As there: how many steps make a quarter note.
 
         Raises:
-            BadInput: for frames and MIDI together, where that is not said.
+            BadInput: for frames and MIDI together, where that is not said; for an output that events do not have.
         """
         options = super().settled(data, options)
         if data is None:
             raise BadInput("music: expected DATA: MIDI files, folders of these, or JSON; got none")
+        if options.as_ == "events" and options.output != OUTPUTS[0]:
+            raise BadInput(f"--output: expected none with --as events, got {options.output!r}")
         given = pieces.is_frames(data)
         if options.grid or not given:
             return replace(options, grid=options.grid or GRID)
