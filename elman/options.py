@@ -3,10 +3,11 @@
 import inspect
 import math
 from collections.abc import Callable, Iterable
+from copy import copy
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import typer
 
@@ -113,6 +114,21 @@ def declared(kind: type) -> list[inspect.Parameter]:
         )
         for field in fields(kind)
     ]
+
+
+def under(title: str, parameter: inspect.Parameter, **changes: Any) -> inspect.Parameter:
+    """An option of a command, in a box of the help.
+
+    Args:
+        title: of the box.
+        parameter: the option.
+        changes: attributes of its typer.Option that are to be others.
+    """
+    kind, option = get_args(parameter.annotation)
+    option = copy(option)
+    for name, value in (changes | {"rich_help_panel": title}).items():
+        setattr(option, name, value)
+    return parameter.replace(annotation=Annotated[kind, option])
 
 
 def taking(parameters: Iterable[inspect.Parameter]) -> Callable[[Made], Made]:

@@ -128,7 +128,7 @@ def _against_vanishing(call: Call, horizon: int) -> tuple[str, ...]:
         return "a cell with gates (--cell lstm, --cell gru)", 'init="orthogonal"', shorter
     if cell is not None and "f" in cell.order:
         return "forget_bias=2 or more", 'init="chrono"', shorter
-    return "--cell lstm with forget_bias=2", shorter
+    return "--cell lstm, in Python with forget_bias=2", shorter
 
 
 def _against_growth(call: Call) -> tuple[str, ...]:

@@ -12,8 +12,9 @@ import typer
 
 from elman import options as shared
 from elman.errors import BadInput
-from elman.options import choice, declared, taking, whole
+from elman.options import choice, declared, taking, under, whole
 from elman.tasks._drawing import Drawing
+from elman.tasks._reading import NAMES as READING
 from elman.tasks._reading import reading, readings
 from elman.training.options import TrainingOptions
 
@@ -25,6 +26,12 @@ Data = Annotated[
     list[Path] | None,
     typer.Argument(help="What to use in the place of the training's own.", metavar="DATA", show_default=False),
 ]
+BOXES: dict[str, tuple[str, ...]] = {  # of the help, and what is in them
+    "Data": (*READING, "validation", "test", "group"),
+    "Task": (),
+    "Network": ("cell", "hidden", "layers", "embed", "dropout", "bptt"),
+    "Training": ("batch",),
+}
 FORMATS = ("table", "csv", "jsonl")
 
 
@@ -44,15 +51,23 @@ def train(task: str) -> Callable[..., int]:
         [
             inspect.Parameter("called", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
             inspect.Parameter("data", kind, annotation=module.DATA, default=None),
-            *declared(module.OPTIONS),
-            *(p.replace(default=module.TRAINING.get(p.name, p.default)) for p in declared(TrainingOptions)),
-            inspect.Parameter("out", kind, annotation=shared.Out, default=None),
-            inspect.Parameter("resume", kind, annotation=shared.Resume, default=None),
+            *(under(box, p) for box in BOXES for p in declared(module.OPTIONS) if _box(p.name) == box),
+            *(
+                under("Training", p.replace(default=module.TRAINING.get(p.name, p.default)))
+                for p in declared(TrainingOptions)
+            ),
+            under("Training", inspect.Parameter("out", kind, annotation=shared.Out, default=None)),
+            under("Training", inspect.Parameter("resume", kind, annotation=shared.Resume, default=None)),
         ],
         return_annotation=int,
     )
-    command.__doc__ = module.HELP
+    command.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in module.HELP.split("\n\n"))
     return command
+
+
+def _box(option: str) -> str:
+    """Of the help."""
+    return next((box for box, options in BOXES.items() if option in options), "Task")
 
 
 def _train(task: str, module: Any, given: dict[str, Any], named: set[str], began: float) -> int:

@@ -2,12 +2,11 @@
 
 import inspect
 from collections.abc import Iterator
-from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from elman.errors import BadInput
-from elman.options import declared
+from elman.options import declared, under
 from elman.tasks import TASKS, options_of
 
 if TYPE_CHECKING:
@@ -39,6 +38,5 @@ def readings() -> Iterator[inspect.Parameter]:
     found = {one.name: one for task in reversed(TASKS) for one in declared(options_of(task).OPTIONS)}
     for name in NAMES:
         kind, option = get_args(found[name].annotation)
-        option = copy(option)
-        option.show_default, option.rich_help_panel = False, PANEL
-        yield found[name].replace(default=None, annotation=Annotated[kind | None, option])
+        parameter = found[name].replace(default=None, annotation=Annotated[kind | None, option])
+        yield under(PANEL, parameter, show_default=False)
