@@ -108,10 +108,13 @@ def test_the_split_is_the_seeds(elman: Command, folder: Path, tmp_path: Path) ->
     assert scores[0] == scores[1]
 
 
-def test_parts_of_their_own(elman: Command, folder: Path, tmp_path: Path) -> None:
-    said = elman("train", "image", folder, "--test", folder, "--out", tmp_path / "run", *SMALL)
+def test_parts_of_their_own(elman: Command, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    said = elman("train", "image", folder.name, "--test", folder.name, "--out", tmp_path / "run", *SMALL)
     assert said.code == 0
     assert "54 images to learn from, 6 to validate, 60 to test" in said.out
+    monkeypatch.chdir(tmp_path)
+    assert elman("flow", tmp_path / "run").code == 0
 
 
 def test_resuming_changes_nothing(elman: Command, folder: Path, tmp_path: Path) -> None:

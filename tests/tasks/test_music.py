@@ -160,6 +160,11 @@ def test_in_python(tmp_path: Path) -> None:
     other = found.evaluate([torch.from_numpy(hot(piece)) for piece in pieces[:2]])
     mean = sum(row["frames"] * row["nats_per_frame"] for row in rows) / sum(row["frames"] for row in rows)
     assert next(iter(other.values()))["nats_per_step"] == pytest.approx(mean, abs=1e-4)
+    path = found.generate(length=4, seed=1)
+    assert path == found.run.path / "generated-1.mid"
+    assert midi.read(path, 1).steps <= 4
+    with pytest.raises(TypeError, match=r"^generate: size: expected one of temperature, top_k, top_p, seed"):
+        found.generate(size=4)
     with pytest.raises(ValueError, match=r"^elman.tasks.music.fit: as_: expected one of frames, events; got 'notes'"):
         music.fit(pieces, tmp_path / "other", as_="notes")
 

@@ -190,12 +190,16 @@ def test_words_that_are_not_known_are_spelled(executor: str) -> None:
 def test_labels_of_the_test_that_were_not_learnt_are_wrong(elman: Command, treebank: Path, tmp_path: Path) -> None:
     (tmp_path / "other.conllu").write_text(treebank.read_text().replace("VERB", "MOVE"))
     more = ["--test", tmp_path / "other.conllu", "--validation", tmp_path / "other.conllu", "--out", tmp_path / "run"]
-    assert elman("train", "tag", treebank, *more, *SMALL).code == 0
+    said = elman("train", "tag", treebank, *more, *SMALL)
+    assert said.code == 0
     own, baseline = json.loads((tmp_path / "run/config.json").read_text())["scores"].values()
     verbs = sum(label == "VERB" for sentence in sentences() for _, label in sentence)
     words = sum(map(len, sentences()))
     assert baseline["accuracy"] == pytest.approx(1 - verbs / words)
     assert own["accuracy"] <= baseline["accuracy"]
+    assert f"{verbs:,} words have labels that were not there to be learned and count as errors: 'MOVE'" in said.out
+    (tmp_path / "none.txt").write_text("one X\ntwo Y\n")
+    refused(elman("evaluate", tmp_path / "run", tmp_path / "none.txt"), "expected labels of the training,", "'X', 'Y'")
 
 
 def test_resuming_changes_nothing(elman: Command, treebank: Path, tmp_path: Path) -> None:
