@@ -1,6 +1,8 @@
 """Law 10: the number of threads changes no number; nor do callers at once, forked children and workers of a loader."""
 
 import multiprocessing
+import subprocess
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -255,3 +257,36 @@ def test_workers_of_a_loader(two_threads: None) -> None:
     for (outputs, gradient), (right, right_gradient) in zip(loaded, (loop[k] for k in range(len(loop))), strict=True):
         close(outputs, right, "outputs")
         close(gradient, right_gradient, "gradients")
+
+
+OTHER = """
+import ctypes
+import torch
+import sklearn.neighbors  # loads an OpenMP library of its own
+import elman
+from elman.through_time.native import pool
+
+def file_of(function):
+    address = ctypes.cast(function, ctypes.c_void_p).value
+    for line in open("/proc/self/maps"):
+        begin, end = (int(part, 16) for part in line.split()[0].split("-"))
+        if begin <= address < end:
+            return line.split()[-1]
+
+assert "scikit_learn" not in file_of(pool.library().GOMP_parallel), file_of(pool.library().GOMP_parallel)
+assert file_of(pool.library().GOMP_parallel) == file_of(pool.library().omp_get_thread_num)
+layer = elman.GRU(64, 96, executor="native")
+x = torch.randn(20, 32, 64)
+torch.set_num_threads(2)
+before = layer(x)[0]
+torch.set_num_threads(1)
+assert torch.equal(before, layer(x)[0])
+"""
+
+
+def test_the_threads_are_torchs_where_another_library_has_some_too() -> None:
+    """Two pools of threads that wait by spinning take the cores from each other."""
+    if pool.threads() == 1 and pool.library() is None:
+        pytest.skip("threads cannot be shared with torch here")
+    found = subprocess.run([sys.executable, "-c", OTHER], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr) == (0, "")

@@ -192,7 +192,7 @@ def test_wrong_music(
     refused(train(tmp_path / "cut.mid"), "cut.mid: expected a MIDI file", "--skip-bad")
     silent = saved(tmp_path / "silent.mid", [on(35, 0, 64, midi.DRUMS), off(35, 480, midi.DRUMS)])
     refused(train(folder, silent), "silent.mid: expected notes, got none that are no drums")
-    assert len(read([folder, silent, tmp_path / "bad.mid"], MusicOptions(grid=1, skip_bad=True))) == 20
+    assert len(list(read([folder, silent, tmp_path / "bad.mid"], MusicOptions(grid=1, skip_bad=True)))) == 20
     assert "left out 2" in capsys.readouterr().out
     refused(elman("predict", trained, silent), "silent.mid")
     refused(train(folder / "0.mid"), "expected at least 4 examples", "got 1")

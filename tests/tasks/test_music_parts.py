@@ -110,14 +110,14 @@ def test_pieces_are_moved_as_far_as_their_pitches_go() -> None:
 
 
 def test_the_n_gram_sums_to_one() -> None:
-    train = read(chords(8), MusicOptions(grid=1))
+    train = list(read(chords(8), MusicOptions(grid=1)))
     baseline = Spelled.fit(train, "frames")
     sounding = sorted({p for piece in chords(8) for frame in piece for p in frame})[:9]
     sets = [list(c) for n in range(3) for c in itertools.combinations(sounding, n)]
-    one = read([[[41, 45], frame] for frame in sets if frame], MusicOptions(grid=1))
+    one = list(read([[[41, 45], frame] for frame in sets if frame], MusicOptions(grid=1)))
     total = sum(np.exp(-said[1]) for said in baseline.say(one))
     assert 0 < total <= 1
-    tokens = Spelled.fit(read(chords(8), MusicOptions(as_="events", grid=1)), "events")
+    tokens = Spelled.fit(list(read(chords(8), MusicOptions(as_="events", grid=1))), "events")
     mass = 0.0
     for token in range(EVENTS):
         piece = train[0]._replace(input=np.array([ON + 41, SHIFT, token]))

@@ -41,25 +41,24 @@ def is_frames(data: Any) -> list[bool]:
     return [not isinstance(path, Path) or path.suffix.lower() == ".json" for path in data]
 
 
-def read(data: Any, options: MusicOptions) -> list[Example]:
+def read(data: Any, options: MusicOptions) -> Iterator[Example]:
     """The pieces of files, or of what Python has in their place.
 
     Raises:
         BadInput: for what cannot be used; for a piece, if these are not skipped.
     """
     files = isinstance(data, list | tuple) and data and all(isinstance(path, Path) for path in data)
-    several = [one for path in data for one in _file(path, options)] if files else list(_pieces("music", data))
-    found, skipped = list[Example](), 0
+    several = (one for path in data for one in _file(path, options)) if files else _pieces("music", data)
+    skipped = 0
     for one in several:
         try:
-            found.append(_example(one, options))
+            yield _example(one, options)
         except BadInput as error:
             if not options.skip_bad:
                 raise BadInput(f"{error}; --skip-bad leaves such out") from None
             skipped += 1
     if skipped:
         print(f"{', '.join(map(str, data)) if files else 'music'}: left out {skipped} that cannot be used")
-    return found
 
 
 def _example(one: Named, options: MusicOptions) -> Example:

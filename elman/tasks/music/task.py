@@ -1,6 +1,6 @@
 """Music as a task."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -88,13 +88,13 @@ class Music(Examples):
             raise BadInput("music: expected --grid, steps to a quarter note, for JSON and MIDI together; got none")
         return replace(options, grid=1 if given[0] else GRID)
 
-    def read(self, data: Any, options: MusicOptions) -> list[Example]:
+    def read(self, data: Any, options: MusicOptions) -> Iterator[Example]:
         """As there; in Python, lists of frames, or arrays (T, 128)."""
         return pieces.read(data, options)
 
-    def held_out(self, examples: Iterable[Example], part: str) -> list[Example]:
+    def held_out(self, examples: Iterable[Example], part: str) -> Iterator[Example]:
         """As there: of pieces that belong to a part, those of this one."""
-        return [example for example in examples if pieces.part(example) in ("", part)]
+        return (example for example in examples if pieces.part(example) in ("", part))
 
     def split(
         self, examples: Sequence[Example], options: MusicOptions, seed: int, parts: Sequence[str]
@@ -161,7 +161,7 @@ class Music(Examples):
         if given is None:
             given = super().inputs(loaded, None)
         named = bool(len(given)) and all(isinstance(one, str | Path) for one in given)
-        return self.read([Path(one) for one in given] if named else given, loaded.options)
+        return list(self.read([Path(one) for one in given] if named else given, loaded.options))
 
     def given(self, what: Any, options: MusicOptions) -> Example:
         """As there: one of `inputs`."""
@@ -175,8 +175,8 @@ class Music(Examples):
         folder, codec = loaded.run.path, loaded.codec
         path = out or next(p for n in count(1) if not (p := folder / f"generated-{n}.mid").exists())
         check_place(path, midi.SUFFIXES, "--out " if out else "")
-        named = self.read([Path(prompt)], replace(loaded.options, skip_bad=False)) if prompt else []
-        begin = self.held_out(named, "test")[0] if named else None
+        named = self.read([Path(prompt)], replace(loaded.options, skip_bad=False)) if prompt else ()
+        begin = next(iter(self.held_out(named, "test")), None)
         given = codec.notes(begin.input) if begin else None
         found = compose(loaded.model, given, codec.usual if length is None else length, **how)
         midi.write(path, found, codec.grid)

@@ -43,10 +43,10 @@ class Nearest(Baseline):
     @classmethod
     def fit(cls, read: Read, codec: Any, train: Sequence[Example]) -> "Nearest":
         """Of these, evenly from the first to the last if they are too many."""
-        steps = [read(codec, example) for example in train]
-        count = max(1, min(len(train), MOST, WORK // max(map(len, steps)) ** 2))
-        chosen = np.linspace(0, len(train) - 1, count).round().astype(int).tolist()
-        return cls(read, codec, [steps[i] for i in chosen], [train[i].target for i in chosen])
+        longest = max(len(read(codec, example)) for example in train)
+        count = max(1, min(len(train), MOST, WORK // longest**2))
+        chosen = [train[i] for i in np.linspace(0, len(train) - 1, count).round().astype(int).tolist()]
+        return cls(read, codec, [read(codec, example) for example in chosen], [example.target for example in chosen])
 
     def say(self, examples: Sequence[Example]) -> list[Any]:
         """As there."""

@@ -8,6 +8,7 @@ Centres of the bands lie at equal distances on mel(f) = 2595 log10(1 + f / 700),
 """
 
 import math
+from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
@@ -52,6 +53,21 @@ def frames(wave: Wave, rate: int, bands: int) -> Tensor:
     )
     found = (spectrum.abs().square().T @ triangles(rate, bands) + FLOOR).log()
     return found - found.mean()
+
+
+def spread(recordings: Iterable[Tensor]) -> tuple[list[float], list[float]]:
+    """The mean of each band over all frames (t, M) of recordings, and its standard deviation; 1 where it never moves.
+
+    >>> spread([torch.tensor([[1.0, 5.0]]), torch.tensor([[3.0, 5.0]])])
+    ([2.0, 5.0], [1.0, 1.0])
+    """
+    count, total, square = 0, torch.zeros(()), torch.zeros(())
+    for frames in recordings:
+        x = frames.double()
+        count, total, square = count + len(x), total + x.sum(0), square + x.square().sum(0)
+    mean = total / count
+    std = (square / count - mean.square()).clamp(min=0).sqrt()
+    return mean.tolist(), torch.where(std < 1e-3, 1.0, std).tolist()
 
 
 @lru_cache(maxsize=8)

@@ -101,12 +101,10 @@ class Transcribe(Examples):
 
     def fit(self, train: Sequence[Example], options: TranscribeOptions) -> Codec:
         """As there."""
-        frames = torch.cat([features.frames(e.input, options.rate, options.bands) for e in train]).double()
-        std = frames.std(0, correction=0)
-        std[std < 1e-3] = 1.0  # a band in which nothing ever happens
+        mean, std = features.spread(features.frames(e.input, options.rate, options.bands) for e in train)
         characters = "".join(sorted({character for example in train for character in example.target}))
         how = (options.beam, options.ngram_weight)
-        codec = Codec(options.rate, options.stack, frames.mean(0).tolist(), std.tolist(), characters, *how, None)
+        codec = Codec(options.rate, options.stack, mean, std, characters, *how, None)
         if not options.ngram_weight:
             return codec
         texts = [codec.symbols(example.target) for example in train]

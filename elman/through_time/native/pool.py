@@ -1,8 +1,8 @@
 """The threads: those that torch computes with, and no others.
 
 torch's OpenMP threads spin for a while after every parallel region, so a second pool beside them would fight for the
-same cores. GNU's OpenMP library and Intel's both offer `GOMP_parallel`, and a second `dlopen` of the one that torch has
-loaded gives the very same pool. Where there is none, everything runs on the calling thread.
+same cores. GNU's OpenMP library and Intel's both offer `GOMP_parallel`; that of the library which torch was linked with
+lets the very same threads run. Where there is none, everything runs on the calling thread.
 """
 
 import ctypes
@@ -28,16 +28,16 @@ if hasattr(os, "register_at_fork"):
 
 @functools.cache
 def library() -> Any:
-    """Torch's OpenMP library, or None."""
-    maps = Path("/proc/self/maps")
-    if not maps.exists():
+    """The OpenMP library that torch computes with, or None.
+
+    A process may have several: scikit-learn brings its own. By a handle to torch's library a name is looked for in what
+    that was linked with.
+    """
+    path = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
+    if not path.exists():
         return None
-    paths = dict.fromkeys(line.split()[-1] for line in maps.read_text().splitlines() if ".so" in line)
-    for path in paths:
-        if Path(path).name.startswith(("libgomp", "libiomp5")):
-            found = ctypes.CDLL(path)
-            return found if hasattr(found, "GOMP_parallel") else None
-    return None
+    found = ctypes.CDLL(str(path))
+    return found if hasattr(found, "GOMP_parallel") else None
 
 
 def threads() -> int:
