@@ -16,21 +16,9 @@ from tests.tasks.test_image import bars
 from tests.test_bad_input import refused
 
 SMALL = [
-    "--hidden",
-    "12",
-    "--embed",
-    "8",
-    "--batch",
-    "8",
-    "--epochs",
-    "20",
-    "--lr",
-    "0.03",
-    "--beam",
-    "2",
-    "--dropout",
-    "0.3",
-]
+    "--hidden", "12", "--embed", "8", "--dropout", "0.3", "--batch", "8", "--epochs", "20", "--lr", "0.03",
+    "--beam", "2",
+]  # fmt: skip
 TEXTS = {"upright": "it stands", "lying": "it lies"}
 
 
