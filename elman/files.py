@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import elman
 from elman.errors import BadInput
@@ -175,6 +175,17 @@ def write_whole(path: Path, data: bytes | str) -> None:
         if isinstance(error, OSError):
             error.filename, error.filename2 = str(path), None
         raise
+
+
+def write_figure(path: Path, figure: Any, format: str = "png", **how: Any) -> None:
+    """Write a figure of matplotlib as `write_whole` writes; `how` goes to its `savefig`.
+
+    Raises:
+        OSError: as there.
+    """
+    data = io.BytesIO()
+    figure.savefig(data, format=format, **how)
+    write_whole(path, data.getvalue())
 
 
 def check_place(path: Path, suffixes: Sequence[str], of: str = "") -> None:

@@ -1,12 +1,11 @@
 """Drawings as files, by matplotlib."""
 
-import io
 import math
 from pathlib import Path
 from typing import Any
 
 from elman.drawing.scene import MINUS, Arrow, Box, Point, Scene, Text
-from elman.files import MAKER, check_place, write_whole
+from elman.files import MAKER, check_place, write_figure
 
 FORMATS = (".png", ".svg")
 MARGIN, DPI, ROUND = 12.0, 144, 5.0  # around the picture; dots in an inch of a PNG; radius of corners
@@ -45,10 +44,9 @@ def render(scene: Scene, path: Path) -> None:
 
 def save(figure: Any, path: Path, **metadata: Any) -> None:
     """Write a figure of matplotlib's, with elman's mark, by which it can be replaced."""
-    data, kind = io.BytesIO(), path.suffix[1:].lower()
+    kind = path.suffix[1:].lower()
     metadata |= {"Date": None, "Creator": MAKER} if kind == "svg" else {"Software": MAKER}
-    figure.savefig(data, format=kind, metadata=metadata)
-    write_whole(path, data.getvalue())
+    write_figure(path, figure, kind, metadata=metadata)
 
 
 def write(axes: Any, text: Text) -> Any:

@@ -1,11 +1,10 @@
 """The loss curves of a run as a picture."""
 
-import io
 from pathlib import Path
 
 import polars as pl
 
-from elman.files import write_whole
+from elman.files import write_figure
 
 
 def draw(metrics: Path, picture: Path, ylabel: str, baseline: tuple[str, float] | None = None) -> None:
@@ -39,9 +38,7 @@ def draw(metrics: Path, picture: Path, ylabel: str, baseline: tuple[str, float] 
         axes.set_ylim(*limits(losses))
     axes.grid(alpha=0.3)
     axes.legend(loc="best")
-    data = io.BytesIO()
-    figure.savefig(data, format="png")
-    write_whole(picture, data.getvalue())
+    write_figure(picture, figure)
 
 
 def limits(losses: list[float]) -> tuple[float, float]:

@@ -1,6 +1,5 @@
 """A picture of where a decoder looked."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.files import write_whole
+from elman.files import write_figure
 from elman.tasks._written import Said
 
 MOST = 18  # steps to a side, of the text that is shown
@@ -50,6 +49,4 @@ def draw(path: Path, said: Said, read: Sequence[str] | NDArray[Any]) -> None:
     axes.set_xticks(range(T), [piece.strip() or "space" for piece in said.pieces], rotation=90, fontsize=9)
     axes.set(xlabel="what is written")
     figure.colorbar(shown, label="attention")
-    data = io.BytesIO()
-    figure.savefig(data, format="png")
-    write_whole(path, data.getvalue())
+    write_figure(path, figure)

@@ -1,6 +1,5 @@
 """Tasks of examples with a label each: what is measured, the baselines, the confusion matrix."""
 
-import io
 import math
 from abc import abstractmethod
 from collections import Counter
@@ -13,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from elman.errors import BadInput
-from elman.files import write_whole
+from elman.files import write_figure
 from elman.runs import Run
 from elman.tasks._examples import Baseline, Examples
 from elman.tasks._parts import Example
@@ -205,9 +204,7 @@ def draw_confusion(y: Sequence[int], best: NDArray[Any], labels: Sequence[Any], 
     axes.set_xticks(range(K), names, rotation=turn, fontsize=8)
     axes.set_yticks(range(K), names, fontsize=8)
     axes.set(xlabel="what the model says", ylabel="what it is")
-    data = io.BytesIO()
-    figure.savefig(data, format="png")
-    write_whole(path, data.getvalue())
+    write_figure(path, figure)
 
 
 def _of_each_label(W: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

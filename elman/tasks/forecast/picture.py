@@ -1,13 +1,12 @@
 """Forecasts as a picture."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from elman.files import write_whole
+from elman.files import write_figure
 from elman.tasks.forecast.data import Window
 
 SHOWN = 6  # windows
@@ -53,6 +52,4 @@ def draw(
         axes.set_axis_off()
     figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize=9, loc="outside upper center", ncols=4)
     figure.supxlabel("steps from the beginning of the forecast", fontsize=9)
-    data = io.BytesIO()
-    figure.savefig(data, format="png")
-    write_whole(path, data.getvalue())
+    write_figure(path, figure)

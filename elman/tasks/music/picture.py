@@ -1,6 +1,5 @@
 """Music as a picture: what sounds, over time."""
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.files import write_whole
+from elman.files import write_figure
 from elman.tasks.music.midi import Notes
 
 QUARTERS = 64  # that are drawn
@@ -54,9 +53,7 @@ def draw(path: Path, grid: int, piece: Notes, name: str, nats: Mapping[str, NDAr
     middle.grid(alpha=0.3)
     below.set_xlabel("quarter notes")
     below.set_xlim(0, QUARTERS)
-    data = io.BytesIO()
-    figure.savefig(data, format="png")
-    write_whole(path, data.getvalue())
+    write_figure(path, figure)
 
 
 def _shown(piece: Notes, grid: int) -> NDArray[np.float64]:

@@ -1,13 +1,12 @@
 """A recording, and what the network heard at each step of it, as a picture."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.files import write_whole
+from elman.files import write_figure
 from elman.tasks.transcribe import features
 from elman.tasks.transcribe.decode import BLANK
 from elman.tasks.transcribe.said import Said
@@ -63,9 +62,7 @@ def draw(path: Path, said: Said, target: str, frames: NDArray[np.float32], rate:
         symbols.text(at, rows.index(k), mark, ha="center", va="center", fontsize=9, color=ink)
     symbols.set(xlabel="seconds", ylabel="symbol")
     figure.colorbar(shown, ax=symbols, label="probability", aspect=10)
-    data = io.BytesIO()
-    figure.savefig(data, format="png")
-    write_whole(path, data.getvalue())
+    write_figure(path, figure)
 
 
 def _title(text: str, target: str) -> str:
