@@ -24,9 +24,12 @@ def reading(loaded: "Loaded", given: dict[str, Any]) -> "Loaded":
 
     Raises:
         BadInput: for an option that its task does not have.
+        TypeError: for one that says nothing of how data are read.
     """
     named = {name: value for name, value in given.items() if value is not None}
     for name in named:
+        if name not in NAMES:
+            raise TypeError(f"{name}: expected one of {', '.join(NAMES)}")
         if not hasattr(loaded.options, name):
             option = f"--{name.replace('_', '-')}"
             raise BadInput(f"{option}: expected none for {loaded.run.path}, whose task does not have it")

@@ -104,6 +104,8 @@ def test_other_names_of_columns(elman: Command, trained: Path, tmp_path: Path) -
     assert scores == found.evaluate(texts())
     assert f"{next(iter(scores.values()))['accuracy']:.4f}" in by_name.out
     refused(elman("evaluate", trained, table, "--time", "said"), "--time: expected none for", "does not have it")
+    with pytest.raises(TypeError, match=r"^hidden: expected one of text, label, "):
+        found.evaluate(texts(), hidden=3)
     with pytest.raises(BadInput, match=f"^DataFrame: {missing[2:]}"):
         found.evaluate(frame)
 

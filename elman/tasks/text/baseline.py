@@ -34,7 +34,7 @@ class Baseline:
 
     @classmethod
     def fit(cls, train: Tokens, validation: Tokens, vocabulary: int, highest: int) -> Baseline:
-        """The best of the orders from 1 to highest, as `elman.tasks.text.ngram.best` has it."""
+        """The best of the orders from 1 to highest, as `elman.tasks._ngram.best` has it."""
         model = best(train[-LAST:], validation[:LAST], vocabulary, highest)
         return cls(model, LAST if len(train) > LAST else 0)
 
