@@ -3,7 +3,7 @@
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
@@ -96,6 +96,10 @@ class Kind(ABC):
             BadInput: for data that cannot be used.
         """
         return options
+
+    def written(self, options: Any) -> dict[str, Any]:
+        """The options for config.json."""
+        return asdict(options)
 
     @abstractmethod
     def prepare(self, data: Any, options: Any, seed: int, run: Run | None = None) -> Material:

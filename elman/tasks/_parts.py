@@ -1,9 +1,11 @@
 """Examples, how they are split, and how a split is known again."""
 
 import hashlib
+import os
 from array import array
 from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -33,6 +35,23 @@ class Parts(NamedTuple):
     train: Sequence[Example]
     validation: Sequence[Example]
     test: Sequence[Example]
+
+
+def is_files(data: Any) -> TypeGuard[list[Path]]:
+    """Whether data are files, and not what Python has in their place."""
+    return isinstance(data, list | tuple) and len(data) > 0 and all(isinstance(path, Path) for path in data)
+
+
+def files_in(data: Any) -> Any:
+    """What names files, as a list of these; anything else as it is.
+
+    >>> files_in(["a.csv", "b.csv"]), files_in((["good", "bad"], [1, 0]))
+    ([PosixPath('a.csv'), PosixPath('b.csv')], (['good', 'bad'], [1, 0]))
+    """
+    if isinstance(data, str | os.PathLike):
+        return [Path(data)]
+    several = isinstance(data, list | tuple) and data and all(isinstance(part, str | os.PathLike) for part in data)
+    return [Path(path) for path in data] if several else data
 
 
 def drawn_parts(examples: Sequence[Example], seed: int, parts: Sequence[str], task: str) -> dict[str, list[int]]:

@@ -18,11 +18,12 @@ from elman.files import read_bytes
 from elman.runs import Run
 from elman.tasks._codec import PlainCodec
 from elman.tasks._kind import Kind, Loaded, Material
-from elman.tasks._parts import Example, Parts, drawn_parts, sha256_of
+from elman.tasks._parts import Example, Parts, drawn_parts, files_in, is_files, sha256_of
 from elman.tasks._spool import Picked, Spool
 from elman.training.batches import ByLength
 
 T = TypeVar("T")
+PARTS = ("validation", "test")  # that are drawn, where no data of their own are given
 
 
 class Prepared(Kind):
@@ -78,10 +79,14 @@ class Prepared(Kind):
 
     def settled(self, data: Any, options: Any) -> Any:
         """As there: where the files of parts are, seen from anywhere."""
-        given = {name: getattr(options, name) for name in ("validation", "test")}
-        several = {name: [one] if isinstance(one, str | Path) else one for name, one in given.items() if one}
-        found = {name: [str(Path(path).resolve()) for path in paths] for name, paths in several.items()}
-        return replace(options, **found)
+        given = {name: data for name, data in _given(options).items() if is_files(data)}
+        return replace(options, **{name: _resolved(paths) for name, paths in given.items()})
+
+    def written(self, options: Any) -> dict[str, Any]:
+        """As there, without parts that are no files."""
+        return super().written(
+            replace(options, **{n: None for n, data in _given(options).items() if not is_files(data)})
+        )
 
     def prepare(self, data: Any, options: Any, seed: int, run: Run | None = None) -> Material:
         """As there."""
@@ -92,8 +97,9 @@ class Prepared(Kind):
         train = self.batches(codec, parts.train, options.batch, seed)
         validation = self.batches(codec, parts.validation, options.batch, None)
         counts = {name: len(part) for name, part in parts._asdict().items()}
-        files = [str(Path(path).resolve()) for path in data] if _is_files(data) else None
-        facts = {"files": files if data is not None else [], "sha256": sha256_of(parts), **counts}
+        files = _resolved(data) if is_files(data) else [] if data is None else None
+        again = all(map(is_files, _given(options).values()))  # what was in Python cannot be read again
+        facts = {"files": files if again else None, "sha256": sha256_of(parts), **counts}
         says = (
             f"{counts['train']:,} {self.examples or self.unit} to learn from, {counts['validation']:,} to validate, "
             f"{counts['test']:,} to test"
@@ -113,15 +119,14 @@ class Prepared(Kind):
         What is given as files of its own is not drawn; the rest is, by the seed, with groups kept together.
         """
         examples = self.stored(self.read(data, options))
-        given = {name: getattr(options, name) for name in ("validation", "test")}
-        drawn = self.split(examples, options, seed, [name for name in given if not given[name]])
+        given = _given(options)
+        drawn = self.split(examples, options, seed, [name for name in PARTS if name not in given])
         table = io.StringIO()
         csv.writer(table, lineterminator="\n").writerows([("part", "number", "name")])
         found: dict[str, Sequence[Example]] = {}
         for name in Parts._fields:
-            if given.get(name):
-                given_part = self.read([Path(path) for path in given[name]], options)
-                found[name] = self.stored(self.held_out(given_part, name))
+            if name in given:
+                found[name] = self.stored(self.held_out(self.read(given[name], options), name))
                 numbers: Sequence[int] = range(len(found[name]))
             else:
                 numbers = drawn[name]
@@ -194,5 +199,11 @@ class Prepared(Kind):
         return parts
 
 
-def _is_files(data: Any) -> bool:
-    return isinstance(data, list | tuple) and all(isinstance(path, Path) for path in data)
+def _given(options: Any) -> dict[str, Any]:
+    """The data of parts that are not drawn."""
+    given = {name: files_in(getattr(options, name)) for name in PARTS}
+    return {name: data for name, data in given.items() if data is not None}
+
+
+def _resolved(paths: Sequence[Path]) -> list[str]:
+    return [str(path.resolve()) for path in paths]

@@ -1,7 +1,6 @@
 """The tasks in Python: what `elman train` does, with data that are there already."""
 
 import io
-import os
 import re
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from elman.runs import Run, open_run
 from elman.tasks import _train, budget_of, kind_of, kind_of_run, options_of
 from elman.tasks._drawing import Drawing
 from elman.tasks._kind import Scores
+from elman.tasks._parts import files_in
 from elman.tasks._reading import reading
 from elman.training.options import TrainingOptions
 
@@ -54,7 +54,7 @@ class Trained:
             how: options of `fit` that say how data are read, `text="review"`, where they differ from the training's.
         """
         with _in_python():
-            return self._kind.evaluate(reading(self._loaded, how), _files(data), _silent())
+            return self._kind.evaluate(reading(self._loaded, how), files_in(data), _silent())
 
     def predict(self, inputs: Any = None, **how: Any) -> list[dict[str, Any]]:
         """What the model makes of inputs: rows, by name.
@@ -92,7 +92,8 @@ def fit(task: str, data: Any, out: str | Path | None, given: dict[str, Any]) -> 
         task: a name in `elman.tasks.TASKS`.
         data: a file or several, or what the task takes in the place of these.
         out: the folder of the run; None: the next free one below runs/.
-        given: options by their names on the command line, with _ for -.
+        given: options by their names on the command line, with _ for -; `validation` and `test` are data as well, where
+            the task has them.
 
     Raises:
         BadInput: for data that cannot be used.
@@ -110,16 +111,8 @@ def fit(task: str, data: Any, out: str | Path | None, given: dict[str, Any]) -> 
     folder = None if out is None else Path(out)
     how = options, checked(TrainingOptions, name, training), folder, began, _silent()
     with _in_python():
-        run = _train.start(kind_of(task), _files(data), *how)
+        run = _train.start(kind_of(task), files_in(data), *how)
     return Trained(open_run(run.path))
-
-
-def _files(data: Any) -> Any:
-    """What names files, as a list of these; anything else as it is."""
-    if isinstance(data, str | os.PathLike):
-        return [Path(data)]
-    several = isinstance(data, list | tuple) and data and all(isinstance(part, str | os.PathLike) for part in data)
-    return [Path(path) for path in data] if several else data
 
 
 @contextmanager

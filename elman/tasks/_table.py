@@ -15,6 +15,7 @@ import polars as pl
 
 from elman.errors import BadInput
 from elman.files import opened, read_text, text_lines
+from elman.tasks._parts import is_files
 
 HEAD = 100  # rows of JSON among which a column is looked for
 SLICE = 1 << 16  # rows of Parquet that are read at once
@@ -55,7 +56,7 @@ Source = Path | Frame  # of a table
 
 def sources(data: Any) -> Sequence[Source]:
     """Of what a task was given: files, or a table that is there already."""
-    return data if isinstance(data, list) and data and all(isinstance(path, Path) for path in data) else [Frame(data)]
+    return data if is_files(data) else [Frame(data)]
 
 
 def read_table(path: Path, encoding: str = "utf-8") -> pl.DataFrame:

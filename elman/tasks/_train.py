@@ -63,7 +63,7 @@ def start(
         "task": kind.name,
         "data": {"name": material.name} | material.facts,
         "model": material.shape,
-        "options": asdict(options),
+        "options": kind.written(options),
         "training": asdict(training),
     }
     with new_run(path, config) as run:

@@ -257,3 +257,20 @@ def test_in_python(tmp_path: Path) -> None:
         ValueError, match=r"^elman.tasks.classify.fit: word_dropout: expected a number from 0 to 1; got"
     ):
         classify.fit(texts(), tmp_path / "other", word_dropout=2)
+
+
+def test_parts_of_their_own_in_python(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As frames, as lists, as files; a run of these cannot be read again, and says so."""
+    given, labels = texts()
+    frame = pl.DataFrame({"text": given, "label": labels})
+    file = tmp_path / "test.csv"
+    frame[:6].write_csv(file)
+    found = classify.fit(
+        frame, tmp_path / "run", validation=(given[:4], labels[:4]), test=file, hidden=8, embed=8, epochs=1
+    )
+    data = found.run.config["data"]
+    assert [data[part] for part in ("train", "validation", "test")] == [len(given), 4, 6]
+    assert found.run.config["options"]["test"] == [str(file)]
+    assert found.run.config["options"]["validation"] is None
+    assert run(["train", "classify", "--resume", str(found.run.path), "--epochs", "2"]) == 2
+    assert "expected data in files, got a run that was trained in Python" in capsys.readouterr().err

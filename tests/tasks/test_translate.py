@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from elman.cli import run
+from elman.errors import BadInput
 from elman.tasks import translate
 from tests.small import Command, files
 from tests.test_bad_input import refused
@@ -87,6 +88,15 @@ def test_in_python(tmp_path: Path) -> None:
     assert [set(row) for row in found.predict(["ein hund"])] == [{"input", "translation"}]
     with pytest.raises(TypeError, match=r"^elman.tasks.translate.fit: attention: expected one of cell, hidden, "):
         translate.fit(PAIRS, tmp_path / "other", attention=1)
+    sides = tuple(map(list, zip(*PAIRS, strict=True)))
+    assert found.evaluate(sides) == found.evaluate(PAIRS)
+    for wrong, came in (
+        ((sides[0], sides[1][1:]), "expected as many translations"),
+        ([("a", "b"), ("a", "")], "pair 2: expected two texts"),
+        ({"a": "b"}, "expected pairs of texts"),
+    ):
+        with pytest.raises(BadInput, match=came):
+            translate.fit(wrong, tmp_path / "other")
 
 
 def test_wrong_pairs(elman: Command, parallel: list[Path], trained: Path, tmp_path: Path) -> None:

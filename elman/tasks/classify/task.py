@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from elman.errors import BadInput
 from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline
 from elman.tasks._labelled import Feedforward, Labelled, labels_of
-from elman.tasks._parts import Example
+from elman.tasks._parts import Example, is_files
 from elman.tasks._spool import Mapped, spread
 from elman.tasks._table import sources
 from elman.tasks._words import grams, numbered, numbers, padded, vocabulary, words
@@ -67,7 +66,7 @@ class Classify(Labelled):
         """As there; in Python, texts and labels."""
         if data is None:
             raise BadInput("classify: expected DATA: a table, or a file for each label; got none")
-        if isinstance(data, tuple) and not isinstance(data[0], Path):
+        if isinstance(data, tuple) and not is_files(data):
             return texts.pairs(list(data[0]), list(data[1]))
         return texts.read(sources(data), options)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from elman.errors import BadInput
+from elman.tasks._parts import is_files
 from elman.tasks._table import column, read_table
 from elman.tasks.forecast.clock import Clock, Grid, Moments
 from elman.tasks.forecast.options import ForecastOptions
@@ -42,7 +43,7 @@ def rows(data: Any, options: ForecastOptions) -> list[Rows]:
     """
     if data is None:
         raise BadInput("forecast: expected DATA, a table with a column of stamps and a column of values; got none")
-    if isinstance(data, list | tuple) and data and isinstance(data[0], Path):
+    if is_files(data):
         one = len(data) == 1
         names = [str(options.target) if one else path.stem for path in data]
         found = [

@@ -13,7 +13,7 @@ from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline
 from elman.tasks._images import picture, scaled
 from elman.tasks._labelled import Feedforward, Labelled, labels_of
-from elman.tasks._parts import Example
+from elman.tasks._parts import Example, is_files
 from elman.tasks.image import data as images
 from elman.tasks.image.model import ImageClassifier
 from elman.tasks.image.options import ImageOptions
@@ -50,7 +50,7 @@ class Image(Labelled):
         """As there; in Python, images (N, rows, columns) from 0 to 1, and labels."""
         if data is None:
             return images.digits()
-        if isinstance(data, tuple) and not isinstance(data[0], Path):
+        if isinstance(data, tuple) and not is_files(data):
             return images.arrays(np.asarray(data[0]), list(data[1]))
         return images.read(data, options.skip_bad)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from elman.errors import BadInput
 from elman.files import read_bytes
 from elman.numbers import whole
-from elman.tasks._parts import Example
+from elman.tasks._parts import Example, is_files
 from elman.tasks.music import midi
 from elman.tasks.music.midi import Notes
 from elman.tasks.music.options import MusicOptions
@@ -36,9 +36,7 @@ def part(example: Example) -> str:
 
 def is_frames(data: Any) -> list[bool]:
     """Of each of the data, whether it is frames, whose steps are what they are, and not MIDI."""
-    if not isinstance(data, list | tuple):
-        return [True]
-    return [not isinstance(path, Path) or path.suffix.lower() == ".json" for path in data]
+    return [path.suffix.lower() == ".json" for path in data] if is_files(data) else [True]
 
 
 def read(data: Any, options: MusicOptions) -> Iterator[Example]:
@@ -47,7 +45,7 @@ def read(data: Any, options: MusicOptions) -> Iterator[Example]:
     Raises:
         BadInput: for what cannot be used; for a piece, if these are not skipped.
     """
-    files = isinstance(data, list | tuple) and data and all(isinstance(path, Path) for path in data)
+    files = is_files(data)
     several = (one for path in data for one in _file(path, options)) if files else _pieces("music", data)
     skipped = 0
     for one in several:

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +15,7 @@ from elman.runs import Run
 from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline, Examples
 from elman.tasks._labelled import MOST, draw_confusion
-from elman.tasks._parts import Example
+from elman.tasks._parts import Example, is_files
 from elman.tasks._words import distinct, numbered, numbers, padded, vocabulary, words
 from elman.tasks.tag import data as sentences
 from elman.tasks.tag.model import NO_LABEL, Sentences, Tagger
@@ -73,7 +72,7 @@ class Tag(Examples):
         """As there; in Python, sentences and labels."""
         if data is None:
             raise BadInput("tag: expected DATA: CoNLL columns or CoNLL-U; got none")
-        if isinstance(data, tuple) and not isinstance(data[0], Path):
+        if isinstance(data, tuple) and not is_files(data):
             return sentences.pairs(*data)
         return sentences.read(data, options)
 

@@ -11,7 +11,8 @@ def fit(data: Any, out: str | Path | None = None, **options: Any) -> "Trained":
     """Train a network that translates.
 
     Args:
-        data: pairs of texts; or files, as for `elman train translate`.
+        data: a list of pairs of texts; a tuple of two lists, of texts and of translations; or files, as for
+            `elman train translate`.
         out: the folder of the run; None: the next free one below runs/.
         options: of `elman train translate`, by their names there: `hidden=64`, `minutes=1`.
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from elman.errors import BadInput
 from elman.files import text_lines
@@ -10,9 +11,31 @@ from elman.tasks._parts import Example
 from elman.tasks.translate.options import TranslateOptions
 
 
-def pairs(texts: Sequence[tuple[str, str]]) -> list[Example]:
-    """Sentences and their translations; those of the same sentence are one group."""
-    return [Example(source, target, group=source, name=f"pair {i}") for i, (source, target) in enumerate(texts, 1)]
+def pairs(texts: Any) -> list[Example]:
+    """Sentences and their translations; those of the same sentence are one group.
+
+    Args:
+        texts: pairs of them; or a tuple of two lists.
+
+    Raises:
+        BadInput: for lists of different lengths, or what is no two texts.
+    """
+    if isinstance(texts, tuple) and len(texts) == 2 and all(isinstance(side, list) for side in texts):
+        if len(texts[0]) != len(texts[1]):
+            raise BadInput(
+                f"translate: expected as many translations as sentences, got {len(texts[1])} and {len(texts[0])}"
+            )
+        texts = list(zip(*texts, strict=True))
+    if not isinstance(texts, list | tuple) or not texts:
+        raise BadInput(f"translate: expected pairs of texts, or two lists of these; got {texts!r:.40}")
+    found = []
+    for i, pair in enumerate(texts, 1):
+        both = isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(one, str) for one in pair)
+        if not both or not all(map(str.strip, pair)):
+            raise BadInput(f"translate: pair {i}: expected two texts, got {pair!r:.60}")
+        source, target = map(str.strip, pair)
+        found.append(Example(source, target, group=source, name=f"pair {i}"))
+    return found
 
 
 def read(paths: Sequence[Path], options: TranslateOptions) -> Iterator[Example]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -12,7 +11,7 @@ from elman.runs import Run
 from elman.tasks import _attention
 from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline
-from elman.tasks._parts import Example
+from elman.tasks._parts import Example, is_files
 from elman.tasks._spool import Mapped
 from elman.tasks._written import Said, Vocabulary, Written
 from elman.tasks.translate import data as sentences
@@ -55,9 +54,9 @@ class Translate(Written):
 
     def read(self, data: Any, options: TranslateOptions) -> Iterable[Example]:
         """As there; in Python, pairs of texts."""
-        if not data:
+        if data is None:
             raise BadInput("translate: expected DATA, a file of pairs or two files with a language each, got none")
-        return sentences.read(data, options) if isinstance(data[0], Path) else sentences.pairs(data)
+        return sentences.read(data, options) if is_files(data) else sentences.pairs(data)
 
     def fit(self, train: Sequence[Example], options: TranslateOptions) -> Codec:
         """As there; byte pairs are those of both languages together."""
