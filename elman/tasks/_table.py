@@ -7,10 +7,11 @@ table in memory, its columns typed, for tasks that need all of it at once: serie
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from elman.errors import BadInput
@@ -40,7 +41,7 @@ class Frame:
     def __init__(self, data: Any) -> None:
         self._name = type(data).__name__
         try:
-            self.columns = {str(name): list(data[name]) for name in getattr(data, "columns", data)}
+            self.columns = {str(name): known(data[name]) for name in getattr(data, "columns", data)}
         except (TypeError, KeyError, IndexError) as error:
             raise BadInput(f"{self._name}: expected a data frame, or columns by name: {error}") from None
         counts = {name: len(values) for name, values in self.columns.items()}
@@ -52,6 +53,19 @@ class Frame:
 
 
 Source = Path | Frame  # of a table
+
+
+def known(values: Any) -> list[Any]:
+    """A column that Python has, with None where it has nothing: NaN, and what pandas has in its place.
+
+    >>> known([1.5, float("nan"), "a"])
+    [1.5, None, 'a']
+    """
+    there = values.notna() if hasattr(values, "notna") else repeat(True)
+    return [
+        value if is_there and not (isinstance(value, float | np.floating) and np.isnan(value)) else None
+        for value, is_there in zip(values, there, strict=False)
+    ]
 
 
 def sources(data: Any) -> Sequence[Source]:
@@ -144,7 +158,7 @@ def _framed(frame: Frame, columns: Mapping[str, str]) -> Iterator[tuple[Any, ...
     _places(frame, columns, list(frame.columns))
     missing = [None] * max(map(len, frame.columns.values()), default=0)
     found = [frame.columns.get(name, missing) for name in columns.values()]
-    yield from (tuple(None if value != value else value for value in row) for row in zip(*found, strict=True))
+    yield from zip(*found, strict=True)
 
 
 def _reader(path: Path, encoding: str) -> Any:

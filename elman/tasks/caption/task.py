@@ -95,10 +95,10 @@ class Caption(Written):
         _attention.draw(run.path / "attention.png", one, one.source.numpy())
 
     def baselines(self, codec: Codec, train: Sequence[Example], options: CaptionOptions, seed: int) -> list[Baseline]:
-        """The most frequent text; where there are few, a logistic regression that chooses among them."""
+        """The most frequent text; where there are few, and these come again, a logistic regression that chooses."""
         counts = Counter(example.target for example in train)
         found: list[Baseline] = [MostFrequent(counts.most_common(1)[0][0])]
-        if 1 < len(counts) <= FEW:
+        if 1 < len(counts) <= min(FEW, len(train) // 2):
             found.append(Choice.fit(self.steps, codec, train))
         return found
 

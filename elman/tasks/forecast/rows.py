@@ -13,7 +13,7 @@ from torch import Tensor
 
 from elman.errors import BadInput
 from elman.tasks._parts import is_files
-from elman.tasks._table import column, read_table
+from elman.tasks._table import column, known, read_table
 from elman.tasks.forecast.clock import Clock, Grid, Moments
 from elman.tasks.forecast.options import ForecastOptions
 
@@ -68,19 +68,29 @@ def frame(data: Any, options: ForecastOptions) -> tuple[pl.DataFrame, ForecastOp
     """
     try:
         if not numbers(data):
-            parts = {str(name): np.asarray(data[name]) for name in data.columns} if hasattr(data, "iloc") else data
-            return pl.DataFrame(parts), options
+            if not isinstance(data, pl.DataFrame):
+                data = {str(name): _typed(data[name]) for name in getattr(data, "columns", data)}
+            return pl.DataFrame(data), options
         values = np.asarray(data, np.float64)
     except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
-        raise BadInput(
-            f"DATA: expected a data frame or an array of numbers, got {type(data).__name__}: {error}"
-        ) from None
+        came = f"{type(data).__name__}: {str(error).splitlines()[0]}"
+        raise BadInput(f"DATA: expected a data frame or an array of numbers, got {came}") from None
     if values.ndim not in (1, 2) or not values.size:
         raise BadInput(f"DATA: expected values (N,), or (N, series), got an array {values.shape}")
     N, S = len(values), values.size // len(values)
     time, target, series = SPELLING
     table = {time: np.tile(np.arange(N), S), target: values.T.ravel(), series: np.repeat(np.arange(S), N)}
     return pl.DataFrame(table), replace(options, time=time, target=target, series=series)
+
+
+def _typed(values: Any) -> Any:
+    """As polars takes it, which knows stamps of whole days and of thousandths of a second, and none in between."""
+    if isinstance(values, pl.Series):
+        return values
+    found = np.asarray(values)
+    if found.dtype.kind == "M":
+        return found.astype("datetime64[us]")
+    return known(values) if found.dtype == object else found
 
 
 def numbers(data: Any) -> bool:
