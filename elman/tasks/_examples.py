@@ -15,7 +15,7 @@ from elman.errors import BadInput
 from elman.flow import Recording, record
 from elman.report.shown import Missing, Sample
 from elman.runs import Run
-from elman.tasks._kind import Loaded, Material, Scores
+from elman.tasks._material import Loaded, Material, Scores
 from elman.tasks._parts import Example
 from elman.tasks._prepared import Prepared
 from elman.tasks._spool import Picked

@@ -17,7 +17,8 @@ from elman.errors import BadInput
 from elman.files import read_bytes
 from elman.runs import Run
 from elman.tasks._codec import PlainCodec
-from elman.tasks._kind import Kind, Loaded, Material
+from elman.tasks._kind import Kind
+from elman.tasks._material import Loaded, Material
 from elman.tasks._parts import Example, Parts, drawn_parts, files_in, is_files, sha256_of
 from elman.tasks._spool import Picked, Spool
 from elman.training.batches import ByLength

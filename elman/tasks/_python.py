@@ -17,7 +17,7 @@ from elman.options import checked
 from elman.runs import Run, open_run
 from elman.tasks import _train, budget_of, kind_of, kind_of_run, options_of
 from elman.tasks._drawing import Drawing
-from elman.tasks._kind import Scores
+from elman.tasks._material import Scores
 from elman.tasks._parts import files_in
 from elman.tasks._reading import reading
 from elman.training.options import TrainingOptions

@@ -10,7 +10,7 @@ from elman.options import declared, under
 from elman.tasks import TASKS, options_of
 
 if TYPE_CHECKING:
-    from elman.tasks._kind import Loaded
+    from elman.tasks._material import Loaded
 
 NAMES = (
     "text", "label", "path", "words", "column", "time", "time_format", "target", "series", "covariates", "encoding",

@@ -12,7 +12,8 @@ from elman.errors import BadInput
 from elman.files import write_whole
 from elman.report import curves, tables
 from elman.runs import Run, free_path, new_run, open_run
-from elman.tasks._kind import Kind, Material, weights
+from elman.tasks._kind import Kind, weights
+from elman.tasks._material import Material
 from elman.training.callbacks import Interrupted
 from elman.training.diverged import Diverged
 from elman.training.options import TrainingOptions

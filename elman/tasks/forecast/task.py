@@ -13,7 +13,7 @@ import torch
 from elman.errors import BadInput
 from elman.runs import Run
 from elman.tasks._examples import Baseline, Examples
-from elman.tasks._kind import Loaded, Material
+from elman.tasks._material import Loaded, Material
 from elman.tasks._parts import Example
 from elman.tasks.forecast import data as tables
 from elman.tasks.forecast import picture, rows

@@ -17,7 +17,7 @@ from elman.files import check_place
 from elman.runs import Run
 from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline, Examples
-from elman.tasks._kind import Loaded, Material, Scores
+from elman.tasks._material import Loaded, Material, Scores
 from elman.tasks._parts import Example, drawn_parts
 from elman.tasks.music import data as pieces
 from elman.tasks.music import midi

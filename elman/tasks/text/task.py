@@ -17,7 +17,8 @@ from elman.flow import Recording, record
 from elman.report.shown import Missing, Sample
 from elman.runs import Run
 from elman.tasks import _tokens as tokens
-from elman.tasks._kind import Kind, Loaded, Material, Scores
+from elman.tasks._kind import Kind
+from elman.tasks._material import Loaded, Material, Scores
 from elman.tasks.text import corpus as corpora
 from elman.tasks.text import sample, score
 from elman.tasks.text.baseline import Baseline
