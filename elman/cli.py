@@ -13,30 +13,32 @@ import elman
 from elman.bench.command import bench
 from elman.drawing.command import draw
 from elman.errors import BadInput
+from elman.help import Command, Group
 from elman.options import RunFolder
 from elman.report.explain.command import explain
 from elman.tasks import TASKS, _command
 
 app = typer.Typer(
+    cls=Group,
     help="Recurrent neural networks: train them, use them, look inside.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-train = typer.Typer(help="Train a model.", no_args_is_help=True)
+train = typer.Typer(cls=Group, help="Train a model.", no_args_is_help=True)
 app.add_typer(train, name="train")
 for _task in TASKS:
-    train.command(_task)(_command.train(_task))
-app.command()(_command.evaluate)
-app.command()(_command.predict)
-app.command()(_command.generate)
-app.command()(_command.flow)
-app.command()(draw)
-app.command()(bench)
-app.command()(explain)
+    train.command(_task, cls=Command)(_command.train(_task))
+app.command(cls=Command)(_command.evaluate)
+app.command(cls=Command)(_command.predict)
+app.command(cls=Command)(_command.generate)
+app.command(cls=Command)(_command.flow)
+app.command(cls=Command)(draw)
+app.command(cls=Command)(bench)
+app.command(cls=Command)(explain)
 
 
-@app.command()
+@app.command(cls=Command)
 def info(run: RunFolder) -> None:
     """Tell what a run is: data, model, training, scores."""
     from elman.report import tables
@@ -45,7 +47,7 @@ def info(run: RunFolder) -> None:
     tables.describe(open_run(run), tables.console())
 
 
-@app.command()
+@app.command(cls=Command)
 def report(
     run: RunFolder,
     out: Annotated[

@@ -163,6 +163,14 @@ def test_help_imports_nothing_heavy() -> None:
     assert not loaded & {"torch", "lightning", "numpy", "matplotlib", "polars", "tokenizers", "numba"}
 
 
+@pytest.mark.parametrize("command", ["", "train", "train image", "predict", "bench", "draw"])
+def test_help_names_no_types_of_python(elman: Command, command: str) -> None:
+    said = elman(*command.split(), "--help")
+    assert said.code == 0
+    assert "--help  " in said.out
+    assert "<" not in said.out
+
+
 def test_import_pulls_torch_and_little_else() -> None:
     loaded = imported_by("import elman; elman.LSTM")
     assert "torch" in loaded

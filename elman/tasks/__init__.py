@@ -8,7 +8,7 @@ or `EPOCHS`, how long they take where nothing is said; `HELP`. And it has `task`
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from elman.errors import BadInput
 
@@ -19,15 +19,27 @@ if TYPE_CHECKING:
 
 TASKS = ("text", "image", "classify", "tag", "forecast", "translate", "caption", "transcribe", "music")
 
+ADAM = ("adamw", "adam")
+
 
 def options_of(task: str) -> ModuleType:
     """What a task declares for the command line; it imports nothing heavy."""
     return import_module(f"elman.tasks.{task}.options")
 
 
-def budget_of(module: ModuleType) -> dict[str, float]:
-    """How long the trainings of a task take where nothing is said."""
-    return {"epochs": module.EPOCHS} if hasattr(module, "EPOCHS") else {"minutes": module.MINUTES}
+def training_of(module: ModuleType, given: dict[str, Any]) -> dict[str, Any]:
+    """The options of a training: what is given, and what the task begins with in the place of the common defaults.
+
+    Args:
+        module: of the task's options.
+        given: options that were named.
+    """
+    own = dict(module.TRAINING)
+    if given.get("optimizer", "adamw") not in ADAM:
+        own.pop("lr", None)  # it was measured with adamw
+    if given.get("epochs") is None and given.get("minutes") is None:
+        own |= {"epochs": module.EPOCHS} if hasattr(module, "EPOCHS") else {"minutes": module.MINUTES}
+    return own | given
 
 
 def kind_of(task: str) -> "Kind":

@@ -52,10 +52,7 @@ def train(task: str) -> Callable[..., int]:
             inspect.Parameter("called", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
             inspect.Parameter("data", kind, annotation=module.DATA, default=None),
             *(under(box, p) for box in BOXES for p in declared(module.OPTIONS) if _box(p.name) == box),
-            *(
-                under("Training", p.replace(default=module.TRAINING.get(p.name, p.default)))
-                for p in declared(TrainingOptions)
-            ),
+            *(_of_training(p, module) for p in declared(TrainingOptions)),
             under("Training", inspect.Parameter("out", kind, annotation=shared.Out, default=None)),
             under("Training", inspect.Parameter("resume", kind, annotation=shared.Resume, default=None)),
         ],
@@ -63,6 +60,15 @@ def train(task: str) -> Callable[..., int]:
     )
     command.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in module.HELP.split("\n\n"))
     return command
+
+
+def _of_training(option: inspect.Parameter, module: Any) -> inspect.Parameter:
+    """With the default that it has in this task."""
+    if option.name not in module.TRAINING:
+        return under("Training", option)
+    default = module.TRAINING[option.name]
+    shown = f"{default}; of rmsprop and sgd, their own" if option.name == "lr" else True
+    return under("Training", option.replace(default=default), show_default=shown)
 
 
 def _box(option: str) -> str:
@@ -73,11 +79,11 @@ def _box(option: str) -> str:
 def _train(task: str, module: Any, given: dict[str, Any], named: set[str], began: float) -> int:
     from elman.report import tables
     from elman.tasks import _train as work
-    from elman.tasks import budget_of, kind_of
+    from elman.tasks import kind_of, training_of
     from elman.training.callbacks import Interrupted
 
     data, out, path = given["data"] or None, given["out"], given["resume"]
-    training = {field.name: given[field.name] for field in fields(TrainingOptions)}
+    training = {field.name: given[field.name] for field in fields(TrainingOptions) if field.name in named}
     console = tables.console()
     try:
         if path is not None:
@@ -87,13 +93,13 @@ def _train(task: str, module: Any, given: dict[str, Any], named: set[str], began
                 raise BadInput(
                     f"{option}: cannot be changed with --resume; only --epochs, --minutes and --patience can"
                 )
-            bounds = {name: training[name] if name in named else None for name in ("epochs", "minutes", "patience")}
+            bounds = {name: training.get(name) for name in ("epochs", "minutes", "patience")}
             work.resume(kind_of(task), path, data, **bounds, began=began, console=console)
         else:
-            if training["epochs"] is None and training["minutes"] is None:
-                training |= budget_of(module)
             options = module.OPTIONS(**{field.name: given[field.name] for field in fields(module.OPTIONS)})
-            work.start(kind_of(task), data, options, TrainingOptions(**training), out, began, console)
+            work.start(
+                kind_of(task), data, options, TrainingOptions(**training_of(module, training)), out, began, console
+            )
     except Interrupted:
         return 130
     return 0

@@ -1,18 +1,20 @@
 """What every task of examples can be asked. Imports nothing heavy."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from elman import options as shared
 
-Part = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Files of their own for this part, in the place of a share of DATA.", metavar="FILE", show_default=False
-    ),
-]
+
+def _part(use: str) -> Any:
+    said = f"Files of their own to {use}, in the place of a share of DATA."
+    return typer.Option(help=said, metavar="FILE", show_default=False)
+
+
+Validation = Annotated[list[str] | None, _part("validate on")]
+Test = Annotated[list[str] | None, _part("be scored on")]
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,6 @@ class ExampleOptions:
     dropout: shared.Dropout = 0.2
     bptt: shared.Bptt = 0
     batch: shared.Batch = 32
-    validation: Part = None
-    test: Part = None
+    validation: Validation = None
+    test: Test = None
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out what cannot be used, and count it.")] = False

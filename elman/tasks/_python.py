@@ -15,7 +15,7 @@ from torch import nn
 from elman.errors import BadInput
 from elman.options import checked
 from elman.runs import Run, open_run
-from elman.tasks import _train, budget_of, kind_of, kind_of_run, options_of
+from elman.tasks import _train, kind_of, kind_of_run, options_of, training_of
 from elman.tasks._drawing import Drawing
 from elman.tasks._material import Scores
 from elman.tasks._parts import files_in
@@ -103,9 +103,7 @@ def fit(task: str, data: Any, out: str | Path | None, given: dict[str, Any]) -> 
     began = time.monotonic()
     declared, name = options_of(task), f"elman.tasks.{task}.fit"
     own = set(TrainingOptions.__dataclass_fields__)
-    training = declared.TRAINING | {key: value for key, value in given.items() if key in own}
-    if training.get("epochs") is None and training.get("minutes") is None:
-        training |= budget_of(declared)
+    training = training_of(declared, {key: value for key, value in given.items() if key in own})
     rest = {key: value for key, value in given.items() if key not in own}
     options = checked(declared.OPTIONS, name, rest, (*TrainingOptions.__dataclass_fields__, "out"))
     folder = None if out is None else Path(out)
