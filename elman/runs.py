@@ -33,6 +33,12 @@ class Run:
         self.path = path
         self.config = config
 
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
     @property
     def last(self) -> Path:
         """The checkpoint to resume from."""

@@ -169,7 +169,7 @@ def test_what_is_missing_is_told_in_its_place(copied: Path) -> None:
         "None was recorded.",
         "--flow-every N",
         "There is no baseline",
-        "this run has none",
+        "none of this run has this loss",
     ):
         assert line in found.text
     assert found.figures.keys() == {"losses", "rate"}

@@ -31,8 +31,9 @@ def draw(model: nn.Module, path: str | Path, recording: "Recording | None" = Non
     """Draw a recurrent network, folded and unfolded.
 
     Every layer of elman's is a box with the names of its states and parameters and their shapes, and so is every
-    other module with parameters of its own, in the order in which the model holds them, from the input up. Recurrent
-    layers of torch.nn's are boxes without a memory, until `elman.convert` makes them elman's.
+    other module with parameters of its own, in the order in which the model holds them, from the input up; a module of
+    several others, none of them a layer, is one box, as only it knows how they go together. Recurrent layers of
+    torch.nn's are boxes without a memory, until `elman.convert` makes them elman's.
 
     Args:
         model: an elman layer, or a module that holds some; its parameters may be on meta.

@@ -76,6 +76,8 @@ class Level:
 def levels_of(model: nn.Module) -> list[Level]:
     """The layers of a model and its other modules with parameters, in the order in which it holds them.
 
+    A module of several others, none of them a layer, is one: only it knows how they go together.
+
     Raises:
         BadInput: for a model without layers of elman's.
     """
@@ -87,13 +89,24 @@ def levels_of(model: nn.Module) -> list[Level]:
         if isinstance(module, Layer):
             within.update(module.modules())
             found += _of_stack(name, module) if isinstance(module, Stack) else [_of_recurrent(name, module)]
-        elif own := tuple(_sized(key, value.shape) for key, value in module.named_parameters(recurse=False)):
-            title = module._get_name()
-            found.append(Level((Part(title, title, name, own),), _width(module, READS), _width(module, GIVES)))
-    if not within:
+        else:
+            whole = module is not model and _is_whole(module)
+            own = tuple(_sized(key, value.shape) for key, value in module.named_parameters(recurse=whole))
+            within.update(module.modules() if whole else ())
+            if own:
+                title = module._get_name()
+                found.append(Level((Part(title, title, name, own),), _width(module, READS), _width(module, GIVES)))
+    if not any(isinstance(module, Layer) for module in within):
         expected = "a model with layers of elman's, or what elman.convert makes of one with torch.nn's"
         raise BadInput(f"draw: {type(model).__name__}: expected {expected}, got none")
     return found
+
+
+def _is_whole(module: nn.Module) -> bool:
+    if isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+        return False
+    several = sum(any(True for _ in child.parameters()) for child in module.children()) > 1
+    return several and not any(isinstance(one, Layer) for one in module.modules())
 
 
 def _of_stack(name: str, layer: Stack) -> Iterator[Level]:

@@ -79,7 +79,7 @@ def history(table: Path, path: Path) -> None:
     """How far a gradient reached in the course of a training, of a flow.csv: one line for every cell."""
     import polars as pl
 
-    rows = pl.read_csv(table)
+    rows = pl.read_csv(table, infer_schema_length=None)
     figure, axes = _figure(path, 7.2, 4.2)
     names = rows["name"].unique(maintain_order=True)
     for name, style, mark in zip(names, cycle(STYLES), cycle(MARKS), strict=False):

@@ -6,6 +6,9 @@ import polars as pl
 
 from elman.files import write_figure
 
+MARKED = 60  # validations, each with a mark of its own
+DECADES = 30.0  # times that the highest loss is the lowest, from where on they stand on a logarithmic axis
+
 
 def draw(metrics: Path, picture: Path, ylabel: str, baseline: tuple[str, float] | None = None) -> None:
     """Draw training and validation loss over epochs, with the baseline as a line to get below.
@@ -18,7 +21,7 @@ def draw(metrics: Path, picture: Path, ylabel: str, baseline: tuple[str, float] 
     """
     from matplotlib.figure import Figure
 
-    rows = pl.read_csv(metrics)
+    rows = pl.read_csv(metrics, infer_schema_length=None)
     train = rows.drop_nulls("train_loss").select(
         "epoch", "train_loss", smooth=pl.col("train_loss").ewm_mean(half_life=max(rows.height / 100, 1))
     )
@@ -28,14 +31,20 @@ def draw(metrics: Path, picture: Path, ylabel: str, baseline: tuple[str, float] 
     axes.plot(train["epoch"], train["train_loss"], color="C0", alpha=0.25, linewidth=0.8)
     axes.plot(train["epoch"], train["smooth"], color="C0", label="training")
     best = f", best {min(validation['val_loss']):.3f}" if len(validation) else ""
-    axes.plot(validation["epoch"], validation["val_loss"], "o-", color="C1", markersize=4, label=f"validation{best}")
+    mark = "o-" if len(validation) <= MARKED else "-"
+    axes.plot(validation["epoch"], validation["val_loss"], mark, color="C1", markersize=4, label=f"validation{best}")
     if baseline is not None:
         name, loss = baseline
         axes.axhline(loss, color="0.4", linestyle="--", linewidth=1, label=f"{name} {loss:.3f}")
     axes.set(xlabel="epoch", ylabel=ylabel, xlim=(0, None))
     losses = [*train["smooth"].slice(len(train) // 50), *validation["val_loss"], *([baseline[1]] if baseline else [])]
     if losses:
-        axes.set_ylim(*limits(losses))
+        low, high = min(losses), max(losses)
+        if 0 < DECADES * low < high:
+            axes.set_yscale("log")
+            axes.set_ylim(low / 1.3, high * 1.3)
+        else:
+            axes.set_ylim(*limits(losses))
     axes.grid(alpha=0.3)
     axes.legend(loc="best")
     write_figure(picture, figure)
@@ -46,4 +55,5 @@ def limits(losses: list[float]) -> tuple[float, float]:
     follows into a line.
     """
     margin = 0.08 * (max(losses) - min(losses)) + 0.01
-    return min(losses) - 1.5 * margin, max(losses) + margin
+    low = min(losses) - 1.5 * margin
+    return max(low, 0.0) if min(losses) >= 0 else low, max(losses) + margin

@@ -2,8 +2,9 @@
 
 import hashlib
 import os
+import sys
 from array import array
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from elman.errors import BadInput
 
+TOLD = 8  # of what is left out, each by itself
 SHARE = 10  # one part in so many is validated on, and one is tested on
 
 
@@ -52,6 +54,36 @@ def files_in(data: Any) -> Any:
         return [Path(data)]
     several = isinstance(data, list | tuple) and data and all(isinstance(part, str | os.PathLike) for part in data)
     return [Path(path) for path in data] if several else data
+
+
+def usable(made: Iterable[Callable[[], Example]], skip_bad: bool, where: str) -> Iterator[Example]:
+    """Examples, as they are made; those that cannot be used are told and left out, if these are skipped.
+
+    Args:
+        made: makes each, or raises BadInput.
+        skip_bad: whether they are skipped.
+        where: they come from.
+
+    Raises:
+        BadInput: for the first that cannot be used, if they are not skipped; where all were skipped.
+    """
+    kept = skipped = 0
+    for make in made:
+        try:
+            example = make()
+        except BadInput as error:
+            if not skip_bad:
+                raise BadInput(f"{error}; --skip-bad leaves it out") from None
+            skipped += 1
+            if skipped <= TOLD:
+                print(f"{error}; left out", file=sys.stderr)
+        else:
+            kept += 1
+            yield example
+    if skipped:
+        print(f"{where}: left out {skipped:,} that cannot be used")
+    if skipped and not kept:
+        raise BadInput(f"{where}: expected something that can be used, got none")
 
 
 def drawn_parts(examples: Sequence[Example], seed: int, parts: Sequence[str], task: str) -> dict[str, list[int]]:

@@ -1,6 +1,7 @@
 """The tasks in Python: what `elman train` does, with data that are there already."""
 
 import io
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -60,12 +61,14 @@ class Trained:
         """What the model makes of inputs: rows, by name.
 
         Args:
-            inputs: of the kind that the task takes; None: as of `elman predict` where nothing is named.
+            inputs: of the kind that the task takes, several or a text or a file alone; None: as of `elman predict`
+                where nothing is named.
             how: as for `evaluate`.
         """
         with _in_python():
             loaded = reading(self._loaded, how)
-            return list(self._kind.predictions(loaded, self._kind.inputs(loaded, inputs)))
+            one = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
+            return list(self._kind.predictions(loaded, self._kind.inputs(loaded, one)))
 
     def generate(self, prompt: Any = None, length: int | None = None, out: str | Path | None = None, **how: Any) -> Any:
         """Write something new: a text, which is returned; or a file of music, whose path is.

@@ -16,8 +16,9 @@ class Bar(Callback):
 
     def __init__(self, console: Console, clock: Clock, unit: str) -> None:
         self._console, self._clock, self._unit = console, clock, unit
-        self._loss = self._validation = float("nan")
-        self._began = self._seconds = self._units = 0.0  # of a step; of the last steps, older ones counting less
+        self._validation = float("nan")
+        self._losses = self._steps = 0.0  # of the last steps, older ones counting less
+        self._began = self._seconds = self._units = 0.0  # of a step; of more of the last steps
         self._seen = 0
         columns = [BarColumn(), TaskProgressColumn(), TextColumn("{task.description}")]
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
@@ -30,8 +31,7 @@ class Bar(Callback):
         self._began = time.monotonic()
 
     def on_train_batch_end(self, trainer: Trainer, module: Any, out: Any, batch: Any, index: int) -> None:
-        loss = float(out["loss"])
-        self._loss = loss if self._loss != self._loss else 0.98 * self._loss + 0.02 * loss
+        self._losses, self._steps = 0.9 * self._losses + float(out["loss"]), 0.9 * self._steps + 1
         self._seconds = 0.98 * self._seconds + time.monotonic() - self._began
         self._units, self._seen = 0.98 * self._units + module.seen - self._seen, module.seen
         self._progress.update(self._task, completed=self._clock.done, description=self._text())
@@ -42,7 +42,7 @@ class Bar(Callback):
             self._console.print(f"step {self._clock.step}: {self._text()}", highlight=False)
 
     def _text(self) -> str:
-        parts = [f"loss {self._loss:.3f}"]
+        parts = [f"loss {self._losses / self._steps:.3f}"]
         if self._validation == self._validation:
             parts.append(f"validation {self._validation:.3f}")
         parts.append(f"{self._units / self._seconds:,.0f} {self._unit}/s")

@@ -223,7 +223,7 @@ def test_what_is_bad_can_be_left_out(tmp_path: Path, capsys: pytest.CaptureFixtu
     path = tmp_path / "t.csv"
     path.write_text(ROWS + ",pos\nfine,\n")
     assert len(list(KIND.read([path], ClassifyOptions(skip_bad=True)))) == 80
-    assert "left out 2 without a text or a label" in capsys.readouterr().out
+    assert "left out 2 that cannot be used" in capsys.readouterr().out
 
 
 def test_wrong_labels(elman: Command, table: Path, tmp_path: Path, trained: Path, lines: list[Path]) -> None:

@@ -96,7 +96,7 @@ def test_a_run_of_frames(elman: Command, trained: Path, parts: Path, tmp_path: P
 def test_the_scores_are_those_of_the_predictions(elman: Command, trained: Path, parts: Path) -> None:
     rows = [json.loads(line) for line in elman("predict", trained, parts, "--format", "jsonl").out.splitlines()]
     assert len(rows) == 30
-    steps, nats = (np.array([row[name] for row in rows[25:]]) for name in ("frames", "nats_per_frame"))
+    steps, nats = (np.array([row[name] for row in rows[25:]]) for name in ("frames", "nats_per_step"))
     config = json.loads((trained / "config.json").read_text())
     assert next(iter(config["scores"].values()))["nats_per_step"] == pytest.approx(nats @ steps / steps.sum(), abs=1e-4)
 
@@ -114,7 +114,7 @@ def test_generated_music(elman: Command, trained: Path, parts: Path, tmp_path: P
     assert f"{trained / 'generated-1.mid'}: " in elman("generate", trained, "--length", 3).out
     assert f"{trained / 'generated-2.mid'}: " in elman("generate", trained, "--length", 3).out
     further = ["--prompt", tmp_path / "a.mid", "--length", 8, "--out", tmp_path / "d.mid"]
-    assert "32 quarter notes, 24 of them those of" in elman("generate", trained, *further).out
+    assert "32 quarter notes, of which 24 are those of" in elman("generate", trained, *further).out
     begun = frames(midi.read(tmp_path / "d.mid", 1))[:24]
     assert (begun == frames(midi.read(tmp_path / "a.mid", 1))).all()
     assert elman("generate", trained, *further, "--temperature", 0).code == 0, "what elman made is replaced"
@@ -132,7 +132,7 @@ def test_midi_files_as_events(elman: Command, folder: Path, tmp_path: Path) -> N
     said = elman("train", "music", folder, "--out", out, *SMALL, "--as", "events")
     assert said.code == 0
     assert "16 pieces to learn from, 2 to validate, 2 to test" in said.out
-    assert elman("predict", out, folder / "0.mid", "--format", "csv").out.startswith("input,events,nats_per_event\n")
+    assert elman("predict", out, folder / "0.mid", "--format", "csv").out.startswith("input,events,nats_per_step\n")
     written = [
         elman("generate", out, "--seed", 3, "--length", 8, "--out", tmp_path / n).code for n in ("a.mid", "b.mid")
     ]
@@ -158,7 +158,7 @@ def test_in_python(tmp_path: Path) -> None:
     rows = found.predict(pieces[:2])
     assert [row["frames"] for row in rows] == [len(piece) for piece in pieces[:2]]
     other = found.evaluate([torch.from_numpy(hot(piece)) for piece in pieces[:2]])
-    mean = sum(row["frames"] * row["nats_per_frame"] for row in rows) / sum(row["frames"] for row in rows)
+    mean = sum(row["frames"] * row["nats_per_step"] for row in rows) / sum(row["frames"] for row in rows)
     assert next(iter(other.values()))["nats_per_step"] == pytest.approx(mean, abs=1e-4)
     path = found.generate(length=4, seed=1)
     assert path == found.run.path / "generated-1.mid"

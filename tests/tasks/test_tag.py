@@ -253,4 +253,4 @@ def test_what_is_wrong(elman: Command, tmp_path: Path, trained: Path, capsys: py
     assert not (tmp_path / "run").exists()
     capsys.readouterr()
     assert len(list(KIND.read([short], TagOptions(skip_bad=True)))) == 60
-    assert "left out 1 that lack" in capsys.readouterr().out
+    assert "left out 1 that cannot be used" in capsys.readouterr().out

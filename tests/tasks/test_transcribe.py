@@ -221,7 +221,11 @@ def test_manifests(elman: Command, manifest: Path, trained: Path, tmp_path: Path
     (tmp_path / "empty.csv").write_text("path,text\n")
     refused(elman("train", "transcribe", tmp_path / "empty.csv", *out), "expected rows")
     (tmp_path / "bad.csv").write_text("path,text\nx.wav,a\n")
-    refused(elman("train", "transcribe", tmp_path / "bad.csv", "--skip-bad", *out), "rows that can be used, got none")
+    said = elman("train", "transcribe", tmp_path / "bad.csv", "--skip-bad", *out)
+    assert said.code == 2
+    told, refusal = said.err.splitlines()
+    assert told.endswith("x.wav: expected a recording, found nothing of that name; left out")
+    assert refusal.endswith("bad.csv: expected something that can be used, got none")
     few = [f"{i}.flac" for i in (1, 2)]
     (tmp_path / "few.tsv").write_text("path\ttext\n" + "".join(f"{manifest.parent / name}\ta\n" for name in few))
     refused(elman("train", "transcribe", tmp_path / "few.tsv", *out), "expected at least 4 examples")

@@ -130,8 +130,11 @@ def table(shown: Shown, found: Scores) -> Table:
 
 def _compared(shown: Shown, found: Scores) -> str:
     own, best = found.get(shown.title, {}).get(shown.loss), _baseline(shown, found)
-    if own is None or best is None:
+    others = [name for name in found if name != shown.title]
+    if not others:
         return "There is no baseline to compare with."
+    if own is None or best is None:
+        return f"Beside {shown.title}: {', '.join(others)}."
     name, other = best
     share = abs(own - other) / other if other else 0.0
     if own < other:

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from elman.errors import BadInput
 from elman.files import text_lines
-from elman.tasks._parts import Example
+from elman.tasks._parts import Example, usable
 from elman.tasks._table import Source, rows
 from elman.tasks.classify.options import ClassifyOptions
 
@@ -34,21 +35,15 @@ def read(paths: Sequence[Source], options: ClassifyOptions) -> Iterator[Example]
     Raises:
         BadInput: for files that cannot be read; for a text or a label that is missing, if these are not skipped.
     """
-    skipped = 0
-    for path in paths:
-        if isinstance(path, Path) and path.suffix.lower() not in TABLES:
-            rows = _lines(path, options.encoding)
-        else:
-            rows = _table(path, options)
-        for text, label, name in rows:
-            try:
-                yield _example(text, label, name)
-            except BadInput as error:
-                if not options.skip_bad:
-                    raise BadInput(f"{error}; --skip-bad leaves it out") from None
-                skipped += 1
-    if skipped:
-        print(f"{', '.join(map(str, paths))}: left out {skipped} without a text or a label")
+    made = (partial(_example, *row) for path in paths for row in _rows(path, options))
+    return usable(made, options.skip_bad, ", ".join(map(str, paths)))
+
+
+def _rows(path: Source, options: ClassifyOptions) -> Iterator[tuple[Any, Any, str]]:
+    """A text, its label, and where they are."""
+    if isinstance(path, Path) and path.suffix.lower() not in TABLES:
+        return _lines(path, options.encoding)
+    return _table(path, options)
 
 
 def _example(text: Any, label: Any, name: str) -> Example:

@@ -3,6 +3,7 @@
 import gzip
 import struct
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from elman.errors import BadInput
 from elman.files import read_bytes
 from elman.tasks._images import picture
-from elman.tasks._parts import Example
+from elman.tasks._parts import Example, usable
 from elman.tasks._table import read_table
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
@@ -56,19 +57,13 @@ def _folder(folder: Path, skip_bad: bool) -> Iterator[Example]:
     labels = sorted(path for path in folder.iterdir() if path.is_dir())
     if not labels:
         raise BadInput(f"{folder}: expected a folder for each label, got none")
-    skipped = 0
-    for label in labels:
-        for path in sorted(label.rglob("*")):
-            if path.suffix.lower() not in SUFFIXES:
-                continue
-            try:
-                yield Example(picture(path), label.name, name=str(path))
-            except BadInput as error:
-                if not skip_bad:
-                    raise BadInput(f"{error}; --skip-bad leaves it out") from None
-                skipped += 1
-    if skipped:
-        print(f"{folder}: left out {skipped} that could not be read")
+    found = ((path, label.name) for label in labels for path in sorted(label.rglob("*")))
+    made = (partial(_pictured, *one) for one in found if one[0].suffix.lower() in SUFFIXES)
+    return usable(made, skip_bad, str(folder))
+
+
+def _pictured(path: Path, label: str) -> Example:
+    return Example(picture(path), label, name=str(path))
 
 
 def _table(path: Path) -> Iterator[Example]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from elman.errors import BadInput
 from elman.files import read_bytes
 from elman.numbers import whole
-from elman.tasks._parts import Example, is_files
+from elman.tasks._parts import Example, is_files, usable
 from elman.tasks.music import midi
 from elman.tasks.music.midi import Notes
 from elman.tasks.music.options import MusicOptions
@@ -45,21 +46,25 @@ def read(data: Any, options: MusicOptions) -> Iterator[Example]:
     Raises:
         BadInput: for what cannot be used; for a piece, if these are not skipped.
     """
-    files = is_files(data)
-    several = (one for path in data for one in _file(path, options)) if files else _pieces("music", data)
-    skipped = 0
-    for one in several:
-        try:
-            yield _example(one, options)
-        except BadInput as error:
-            if not options.skip_bad:
-                raise BadInput(f"{error}; --skip-bad leaves such out") from None
-            skipped += 1
-    if skipped:
-        print(f"{', '.join(map(str, data)) if files else 'music'}: left out {skipped} that cannot be used")
+    where = ", ".join(map(str, data)) if is_files(data) else "music"
+    return usable((partial(example, one, options) for one in found(data, options)), options.skip_bad, where)
 
 
-def _example(one: Named, options: MusicOptions) -> Example:
+def found(data: Any, options: MusicOptions) -> Iterator[Named]:
+    """What may be pieces in files, or in what Python has in their place.
+
+    Raises:
+        BadInput: for a file that has none.
+    """
+    return (one for path in data for one in _file(path, options)) if is_files(data) else _pieces("music", data)
+
+
+def example(one: Named, options: MusicOptions) -> Example:
+    """A piece.
+
+    Raises:
+        BadInput: if it cannot be used.
+    """
     found = one.read()
     if options.as_ == "events":
         array: Any = events(notes(found) if isinstance(found, np.ndarray) else found)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
+from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
@@ -28,6 +29,7 @@ from elman.tasks.music.model import Batch, Events, Frames, span
 from elman.tasks.music.options import OUTPUTS, MusicOptions
 from elman.tasks.music.picture import QUARTERS, draw
 from elman.tasks.music.steps import notes, performed, times
+from elman.words import counted
 
 MANY = 500  # events that are written, where nothing is said
 SEED, TEMPERATURE = 1, 0.8  # of what is written for the picture
@@ -154,7 +156,7 @@ class Music(Examples):
 
     def row(self, codec: Codec, said: Any) -> dict[str, Any]:
         """As there."""
-        return {codec.steps: len(said), f"nats_per_{codec.steps[:-1]}": round(float(said.mean()), 4)}
+        return {codec.steps: len(said), self.loss: round(float(said.mean()), 4)}
 
     def inputs(self, loaded: Loaded, given: Any) -> list[Any]:
         """All pieces of what is named."""
@@ -175,14 +177,22 @@ class Music(Examples):
         folder, codec = loaded.run.path, loaded.codec
         path = out or next(p for n in count(1) if not (p := folder / f"generated-{n}.mid").exists())
         check_place(path, midi.SUFFIXES, "--out " if out else "")
-        named = self.read([Path(prompt)], replace(loaded.options, skip_bad=False)) if prompt else ()
-        begin = next(iter(self.held_out(named, "test")), None)
+        begin = self._prompt(loaded, prompt)
         given = codec.notes(begin.input) if begin else None
         found = compose(loaded.model, given, codec.usual if length is None else length, **how)
         midi.write(path, found, codec.grid)
-        behind = f", {given.steps:,} of them those of {begin.name}" if given and begin else ""
-        to.write(f"{path}: {len(found.notes):,} notes in {found.steps / codec.grid:g} quarter notes{behind}\n")
+        behind = f", of which {given.steps / codec.grid:g} are those of {begin.name}" if given and begin else ""
+        to.write(f"{path}: {counted(len(found.notes), 'note')} in {found.steps / codec.grid:g} quarter notes{behind}\n")
         return path
+
+    def _prompt(self, loaded: Loaded, prompt: Any) -> Example | None:
+        """A piece to go on from: the first of a file, or of what Python has in its place."""
+        if prompt is None:
+            return None
+        is_file = isinstance(prompt, str | PathLike)
+        given = [Path(prompt)] if is_file else [prompt]
+        made = (pieces.example(one, loaded.options) for one in pieces.found(given, loaded.options))
+        return next(iter(self.held_out(made, "test")), None)
 
     def conclude(self, run: Run, model: nn.Module, material: Material, best: float, console: Console) -> Scores:
         """As there, and piano_roll.png: a piece of the test part, and one that the network has written."""

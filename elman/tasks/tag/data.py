@@ -1,14 +1,15 @@
 """Sentences with a label for every word: CoNLL columns, and CoNLL-U."""
 
 import re
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from elman.errors import BadInput
 from elman.files import again, text_lines
-from elman.tasks._parts import Example
+from elman.tasks._parts import Example, usable
 from elman.tasks.tag.options import TagOptions
 
 CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
@@ -54,25 +55,22 @@ def read(paths: Sequence[Path], options: TagOptions) -> Iterator[Example]:
     Raises:
         BadInput: for files that cannot be read; for a sentence that lacks a column, if these are not skipped.
     """
-    skipped = 0
-    for path in paths:
-        rows = again(text_lines, path, options.encoding)
-        first = next(_sentences(rows), None)
-        if first is None:
-            raise BadInput(f"{path}: expected sentences, a word to a line, got none")
-        columns = _columns(path, first, options)
-        marks = any("newdoc" in row or "-DOCSTART-" in row for row in rows)
-        documents = marks and any(sentence.document for sentence in _sentences(rows))
-        for sentence in _sentences(rows):
-            group = ("document", str(path), sentence.document) if documents else None
-            try:
-                yield _read(path, sentence, columns, group)
-            except BadInput as error:
-                if not options.skip_bad:
-                    raise BadInput(f"{error}; --skip-bad leaves the sentence out") from None
-                skipped += 1
-    if skipped:
-        print(f"{', '.join(map(str, paths))}: left out {skipped} that lack a column")
+    made = (one for path in paths for one in _of_file(path, options))
+    return usable(made, options.skip_bad, ", ".join(map(str, paths)))
+
+
+def _of_file(path: Path, options: TagOptions) -> Iterator[Callable[[], Example]]:
+    """What makes each sentence of a file."""
+    rows = again(text_lines, path, options.encoding)
+    first = next(_sentences(rows), None)
+    if first is None:
+        raise BadInput(f"{path}: expected sentences, a word to a line, got none")
+    columns = _columns(path, first, options)
+    marks = any("newdoc" in row or "-DOCSTART-" in row for row in rows)
+    documents = marks and any(sentence.document for sentence in _sentences(rows))
+    for sentence in _sentences(rows):
+        group = ("document", str(path), sentence.document) if documents else None
+        yield partial(_read, path, sentence, columns, group)
 
 
 def _sentences(rows: Iterable[str]) -> Iterator[Sentence]:

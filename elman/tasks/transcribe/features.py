@@ -2,7 +2,9 @@
 
     X_tk = sum over n of w_n x_{t h + n} exp(-2 pi i k n / N)     w a Hann window of 25 ms, h 10 ms
     a_tm = log(sum over k of M_km |X_tk|^2 + floor)               M_km a triangle over band m and its two neighbours'
-    a'   = a less its mean over all t and m                       so that it does not matter how loud a recording is
+    a'   = a less its mean over all t and m
+
+x is first brought to one mean energy, so that it does not matter how loud a recording is.
 
 Centres of the bands lie at equal distances on mel(f) = 2595 log10(1 + f / 700), from 0 to half the rate.
 """
@@ -18,6 +20,8 @@ from torch import Tensor
 
 WINDOW, HOP = 0.025, 0.010  # seconds
 FLOOR = 1e-6  # of energies: below what 16 bits can tell from silence
+LEVEL = 0.05  # root of the mean square of what is heard: that of speech which takes a third of the range
+SILENT = 1e-7  # where that is less, there is nothing to make louder
 
 Wave = NDArray[np.float32]  # (n,), -1 to 1
 
@@ -46,6 +50,7 @@ def stacked(x: Tensor, stack: int) -> Tensor:
 
 def frames(wave: Wave, rate: int, bands: int) -> Tensor:
     """Log-mel energies (T, M), less their mean."""
+    wave = wave * (LEVEL / max(float(np.sqrt(np.mean(np.square(wave, dtype=np.float64)))), SILENT))
     window, hop = _samples(WINDOW, rate), _samples(HOP, rate)
     size = _size(rate)
     spectrum = torch.stft(

@@ -1,13 +1,14 @@
 """Sentences with their translations, from wherever they are."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from elman.errors import BadInput
 from elman.files import text_lines
-from elman.tasks._parts import Example
+from elman.tasks._parts import Example, usable
 from elman.tasks.translate.options import TranslateOptions
 
 
@@ -47,17 +48,14 @@ def read(paths: Sequence[Path], options: TranslateOptions) -> Iterator[Example]:
     if len(paths) > 2:
         raise BadInput(f"{paths[2]}: expected one file of pairs, or two with a language each, got {len(paths)} files")
     rows = _parallel(paths, options.encoding) if len(paths) == 2 else _tabbed(paths[0], options.encoding)
-    skipped = 0
-    for name, *texts in rows:
-        if len(texts) == 2 and all(texts):
-            yield Example(texts[0], texts[1], group=texts[0], name=name)
-        elif options.skip_bad:
-            skipped += 1
-        else:
-            came = f"{len(texts)} between tabs" if len(texts) != 2 else f"an empty {'second' if texts[0] else 'first'}"
-            raise BadInput(f"{name}: expected two texts, got {came}; --skip-bad leaves it out")
-    if skipped:
-        print(f"{paths[0]}: left out {skipped} that cannot be used")
+    return usable((partial(_pair, *row) for row in rows), options.skip_bad, str(paths[0]))
+
+
+def _pair(name: str, *texts: str) -> Example:
+    if len(texts) != 2 or not all(texts):
+        came = f"{len(texts)} between tabs" if len(texts) != 2 else f"an empty {'second' if texts[0] else 'first'}"
+        raise BadInput(f"{name}: expected two texts, got {came}")
+    return Example(texts[0], texts[1], group=texts[0], name=name)
 
 
 def _parallel(paths: Sequence[Path], encoding: str) -> Iterator[tuple[str, ...]]:
