@@ -17,7 +17,7 @@ from elman.tasks._material import Material
 from elman.training.callbacks import Interrupted
 from elman.training.diverged import Diverged
 from elman.training.options import TrainingOptions
-from elman.training.room import fit
+from elman.training.room import check_resume, fit
 from elman.training.task import Batches
 
 
@@ -114,6 +114,7 @@ def resume(
         training = replace(training, patience=patience)
     with console.status("reading"):
         material = same(kind, run, data, options, training.seed)
+        check_resume(run, training, len(material.train), bool(epochs or minutes))
     run.update(training=asdict(training), ended=None)
     _train(kind, run, model, material, training, console, began, resumed=True)
     return run
