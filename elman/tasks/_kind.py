@@ -28,7 +28,7 @@ class Kind(ABC):
     what: of the model, in words: "a language model".
     options: a dataclass, whose fields are the options of the command line.
     units: of the task's own numbers in config.json, by key.
-    next: the command that comes after the training, up to the name of the run.
+    next: the command that comes after the training, {run} in the place of the run.
     pictures: what `conclude` draws into the run, by the name of the file: what it shows, in a sentence.
     """
 
@@ -210,7 +210,11 @@ class Kind(ABC):
             loaded: the model.
             given: names from the command line, or what Python has in their place; None where nothing was named.
         """
-        return [line.rstrip("\n") for line in sys.stdin] if given is None else list(given)
+        if given is not None:
+            return list(given)
+        if sys.stdin.isatty():
+            print("reading lines of standard input, to its end (Ctrl-D)", file=sys.stderr)
+        return [line.rstrip("\n") for line in sys.stdin]
 
     def predictions(self, loaded: Loaded, inputs: Sequence[Any]) -> Iterator[dict[str, Any]]:
         """What the model makes of inputs, a row for each.

@@ -59,7 +59,7 @@ def start(
         options = kind.settled(data, options)
         material = kind.prepare(data, options, training.seed)
     torch.manual_seed(training.seed)
-    model = kind.model(**material.shape)
+    model = _made(kind, material)
     config = {
         "task": kind.name,
         "data": {"name": material.name} | material.facts,
@@ -132,6 +132,16 @@ def same(kind: Kind, run: Run, data: Any, options: Any, seed: int) -> Material:
     return material
 
 
+def _made(kind: Kind, material: Material) -> nn.Module:
+    try:
+        return kind.model(**material.shape)
+    except (RuntimeError, MemoryError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BadInput(
+            f"{kind.name}: expected a model that memory has room for, got {material.shape}: {reason}"
+        ) from None
+
+
 def _train(
     kind: Kind,
     run: Run,
@@ -158,4 +168,4 @@ def _train(
     picture, line = run.path / "curves.png", min(baselines.items(), key=lambda pair: pair[1], default=None)
     curves.draw(run.path / "metrics.csv", picture, kind.loss.replace("_", " "), line)
     run.update(scores=scores, baselines=baselines, ended={"steps": outcome.steps, "seconds": round(outcome.seconds, 1)})
-    console.print(f"curves: {picture}\n{kind.next} {run.path}")
+    console.print(f"curves: {picture}\n{kind.next.format(run=run.path)}")

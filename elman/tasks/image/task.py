@@ -43,7 +43,7 @@ class Image(Labelled):
     what = "a reader of images"
     options = ImageOptions
     codec_type = Codec
-    next = "to use it: elman predict"
+    next = "to use it: elman predict {run} PICTURE"
     default = "scikit-learn's digits"
 
     def read(self, data: Any, options: ImageOptions) -> Iterator[Example]:

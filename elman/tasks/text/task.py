@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from elman.errors import BadInput
-from elman.files import write_whole
+from elman.files import check_new, write_whole
 from elman.flow import Recording, record
 from elman.report.shown import Missing, Sample
 from elman.runs import Run
@@ -44,7 +44,7 @@ class Text(Kind):
     loss = "nats_per_token"
     what = "a language model"
     options = TextOptions
-    next = "to write: elman generate"
+    next = "to write: elman generate {run}"
     units: ClassVar = {
         "characters": "", "train_tokens": "", "validation_tokens": "", "vocabulary": "tokens",
         "embed": "wide", "hidden": "wide", "bptt": "steps", "batch": "streams",
@@ -153,6 +153,8 @@ class Text(Kind):
     ) -> Any:
         """As there: shown as it is drawn, or to a file whole."""
         begin, count = "\n" if prompt is None else prompt, LONG if length is None else length
+        if out:
+            check_new(out, "--out ")
         found = sample.write(loaded.model, loaded.codec, begin, count, to=io.StringIO() if out else to, **how)
         if out:
             write_whole(out, found + "\n")
