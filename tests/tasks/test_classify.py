@@ -254,6 +254,7 @@ def test_in_python(tmp_path: Path) -> None:
     )
     assert next(iter(found.evaluate(texts()).values()))["accuracy"] > 0.9
     assert [row["label"] for row in found.predict(["good", "bad"])] == ["pos", "neg"]
+    assert [row["label"] for row in found.predict("good")] == ["pos"]
     with pytest.raises(
         ValueError, match=r"^elman.tasks.classify.fit: word_dropout: expected a number from 0 to 1; got"
     ):
