@@ -67,4 +67,4 @@ def draw(path: Path, said: Said, target: str, frames: NDArray[np.float32], rate:
 
 def _title(text: str, target: str) -> str:
     written = text if len(text) <= LONG else f"{text[:LONG]} ..."
-    return f"“{written}”" if text == target else f"“{written}”, where it says “{target[:LONG]}”"
+    return f"“{written}”, as it is said" if text == target else f"“{written}”, where it says “{target[:LONG]}”"
