@@ -224,6 +224,14 @@ class Kind(ABC):
         """
         raise BadInput(f"{loaded.run.path}: predict: a run of {self.name} is used with elman generate")
 
+    def batch(self, loaded: Loaded, inputs: Any) -> Any:
+        """Inputs as the model's own methods take them, without targets.
+
+        Raises:
+            BadInput: where a task has none.
+        """
+        raise BadInput(f"{loaded.run.path}: batch: expected a task of examples, got {self.name}")
+
 
 def weights(model: nn.Module) -> int:
     """How many numbers are learned."""

@@ -43,6 +43,20 @@ class Trained:
         return model
 
     @property
+    def codec(self) -> Any:
+        """What turns data to numbers and back, fitted on what was trained on."""
+        return self._loaded.codec
+
+    def batch(self, inputs: Any) -> Any:
+        """Inputs as tensors, as `model` takes them; they have no targets.
+
+        Args:
+            inputs: several, as for `predict`.
+        """
+        with _in_python():
+            return self._kind.batch(self._loaded, inputs)
+
+    @property
     def scores(self) -> Scores:
         """On the part of the data that it was tested on, beside those of the baselines."""
         scores: Scores = self.run.config["scores"]
