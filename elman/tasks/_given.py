@@ -59,7 +59,7 @@ def text_of(value: Any, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
         came = "an empty one" if isinstance(value, str) else "none" if value is None else repr(value)
         raise BadInput(f"{where}: expected a text, got {came:.40}")
-    return str(value.strip())
+    return _whole(value.strip(), where)
 
 
 def label_of(value: Any, where: str) -> str:
@@ -77,7 +77,7 @@ def label_of(value: Any, where: str) -> str:
             raise BadInput(f"{where}: expected a label, got several at once, of shape {tuple(value.shape)}") from None
     if isinstance(value, Sequence | Mapping | set) and not isinstance(value, str):
         raise BadInput(f"{where}: expected a label, got {value!r:.40}")
-    return str(value).strip()
+    return _whole(str(value).strip(), where)
 
 
 def group_of(value: Any, where: str) -> Hashable:
@@ -100,8 +100,16 @@ def shortened(text: str, most: int = SHOWN) -> str:
     >>> shortened("one  two three", 8)
     'one two…'
     """
-    text = " ".join(text.split())
+    text = " ".join(text.split()).encode(errors="replace").decode()
     return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
+
+
+def _whole(text: str, where: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadInput(f"{where}: expected a text, got one with half a character: {text!r:.40}") from None
+    return text
 
 
 def _counted(side: Any) -> bool:
