@@ -5,6 +5,7 @@ import contextlib
 import io
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -177,15 +178,36 @@ def write_whole(path: Path, data: bytes | str) -> None:
         raise
 
 
-def write_figure(path: Path, figure: Any, format: str = "png", **how: Any) -> None:
-    """Write a figure of matplotlib as `write_whole` writes; `how` goes to its `savefig`.
+def write_figure(path: Path, figure: Any, format: str = "png", math: bool = False, **how: Any) -> None:
+    """Write a figure of matplotlib as `write_whole` writes.
+
+    Args:
+        path: of the picture.
+        figure: matplotlib's.
+        format: of the picture.
+        math: texts may be formulas; without it, a `$` in a label is a `$`.
+        how: goes to its `savefig`.
 
     Raises:
         OSError: as there.
     """
+    from matplotlib.text import Text
+
+    if not math:
+        for text in figure.findobj(Text):
+            if "$" in text.get_text() and not text.get_text().startswith(_POWER):
+                text.set_parse_math(False)
     data = io.BytesIO()
-    figure.savefig(data, format=format, **how)
+    with warnings.catch_warnings():
+        for one in _TOLD_BY_MATPLOTLIB:
+            warnings.filterwarnings("ignore", one, UserWarning)
+        figure.savefig(data, format=format, **how)
     write_whole(path, data.getvalue())
+
+
+_POWER = "$\\mathdefault{"  # how matplotlib itself writes the numbers along a logarithmic axis
+# What the font has not is a box in the picture, and long labels leave little room: nobody can do anything about it.
+_TOLD_BY_MATPLOTLIB = ("Glyph .* missing from", "Matplotlib currently does not support", "constrained_layout not appl")
 
 
 def check_place(path: Path, suffixes: Sequence[str], of: str = "") -> None:
