@@ -3,6 +3,7 @@
 import codecs
 import contextlib
 import io
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +22,12 @@ _MADE = re.compile(
     rb"\xff\x01[\x00-\x7f]elman "
 )
 _HEAD = 8192
+_MARKS = {  # at the beginning of a text; that of UTF-32 begins as one of UTF-16 does
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 BLOCK = 1 << 20  # bytes of a text that are read at once
 
 
@@ -50,8 +57,12 @@ def _decoded(path: Path, file: IO[bytes], encoding: str) -> Iterator[str]:
     if not data:
         raise BadInput(f"{path}: expected a text, got an empty file")
     name, decoder = _decoder(path, encoding)
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and name == "utf-8":
-        raise BadInput(f"{path}: expected UTF-8, got UTF-16 by its first two bytes; try --encoding utf-16")
+    mark = next((mark for mark in _MARKS if data.startswith(mark)), None)
+    if mark and name == "utf-8":
+        other = _MARKS[mark]
+        raise BadInput(
+            f"{path}: expected UTF-8, got {other.upper()} by its first {len(mark)} bytes; try --encoding {other}"
+        )
     while data:
         if name in ("utf-8", "ascii") and 0 in data:
             raise BadInput(f"{path}: expected a text, got a binary file: byte 0x00 at offset {before + data.index(0)}")
@@ -62,7 +73,8 @@ def _decoded(path: Path, file: IO[bytes], encoding: str) -> Iterator[str]:
             offset = before - len(error.object) + error.start
             raise BadInput(
                 f"{path}: expected {name.upper()}, got byte 0x{error.object[error.start]:02x} at offset {offset}; "
-                "name the file's encoding with --encoding, for example --encoding cp1252"
+                f"name the file's encoding with --encoding, for example --encoding "
+                f"{'cp1252' if name == 'utf-8' else 'utf-8'}"
             ) from None
         except UnicodeError as error:  # of codecs that fail in their own way
             raise BadInput(f"{path}: cannot be read with --encoding {encoding}: {error}") from None
@@ -88,21 +100,19 @@ def text_lines(path: Path, encoding: str = "utf-8", newlines: bool = False) -> I
     Args:
         path: of the file.
         encoding: of the text.
-        newlines: lines end with newlines alone; without it, with all that `str.splitlines` takes for an end.
+        newlines: lines end with newlines alone; without it, also with carriage returns, and with both in a row.
 
     Raises:
         BadInput: as `read_text` does, when what is wrong is come to.
     """
-    rest = ""
+    rest, ends = "", io.IncrementalNewlineDecoder(None, translate=not newlines)
     for block in text_blocks(path, encoding):
-        text = rest + block
-        if newlines:
-            *lines, rest = text.split("\n")
-        else:
-            rest = text.splitlines(keepends=True)[-1]  # kept as a whole: a \n may follow on its \r
-            lines = text[: len(text) - len(rest)].splitlines()
+        *lines, rest = (rest + ends.decode(block)).split("\n")
         yield from lines
-    yield from [rest] if newlines and rest else rest.splitlines()
+    *lines, rest = (rest + ends.decode("", final=True)).split("\n")
+    yield from lines
+    if rest:
+        yield rest
 
 
 @dataclass(frozen=True)
@@ -148,15 +158,50 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         BadInput: if it cannot be read.
     """
-    if path.is_dir():
-        raise BadInput(f"{path}: expected a file, got a folder")
+    with readable(path, "a file"), path.open("rb") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def readable(path: Path, what: str) -> Iterator[None]:
+    """The body reads a file, in its own way.
+
+    Args:
+        path: of the file.
+        what: it is expected to be.
+
+    Raises:
+        BadInput: if it cannot be read, or its name is none.
+    """
     try:
-        with path.open("rb") as file:
-            yield file
+        os.lstat(path)
+    except ValueError as error:  # of a name that no file can have
+        raise BadInput(f"{str(path)!r:.200}: expected the name of {what}: {error}") from None
+    except OSError:
+        pass  # which is told below
+    try:
+        if path.is_dir():
+            raise BadInput(f"{path}: expected {what}, got a folder")
+        yield
     except FileNotFoundError:
-        raise BadInput(f"{path}: expected a file, found nothing of that name") from None
+        raise BadInput(f"{path}: expected {what}, found nothing of that name") from None
     except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise BadInput(f"{path!s:.200}: cannot be read: {error.strerror or error}") from None
+
+
+def parsed(text: str | bytes) -> Any:
+    """What JSON says.
+
+    Raises:
+        ValueError: for what is none, or is deeper than can be read.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        raise ValueError(f"{error.msg} at {line}column {error.colno}") from None
+    except RecursionError:
+        raise ValueError("lists in lists, or objects in objects, too many to be read") from None
 
 
 def write_whole(path: Path, data: bytes | str) -> None:

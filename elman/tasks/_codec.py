@@ -3,6 +3,8 @@
 from dataclasses import asdict
 from typing import Any, Self
 
+from elman.fields import check_all
+
 
 class PlainCodec:
     """A dataclass of what JSON has; one that has more says how that is kept."""
@@ -19,3 +21,11 @@ class PlainCodec:
             ValueError, TypeError, KeyError: for anything else.
         """
         return cls(**kept)
+
+    def check(self) -> None:
+        """Whether what was restored can be used.
+
+        Raises:
+            ValueError: if it cannot.
+        """
+        check_all(self, least=1)

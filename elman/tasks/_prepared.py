@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.errors import BadInput
-from elman.files import read_bytes
+from elman.fields import restoring
+from elman.files import parsed, read_bytes
 from elman.runs import Run
 from elman.tasks._codec import PlainCodec
 from elman.tasks._kind import Kind
@@ -173,17 +174,12 @@ class Prepared(Kind):
     def codec(self, run: Run) -> Any:
         """As there."""
         path = run.path / "codec.json"
-        try:
-            codec = self.codec_type.restored(json.loads(read_bytes(path)))
-            shape = self.shape(codec, self.options_of(run))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise BadInput(
-                f"{path}: expected what `elman train {self.name}` has written, got something else: {error}"
-            ) from None
-        if shape != run.config["model"]:
-            raise BadInput(
-                f"{path}: expected what the model of {run.path / 'config.json'} was trained with, got another"
-            )
+        options = self.options_of(run)
+        with restoring(path, f"what `elman train {self.name}` has written"):
+            codec = self.codec_type.restored(parsed(read_bytes(path)))
+            codec.check()
+            shape = self.shape(codec, options)
+        self.check_shape(run, shape, path)
         return codec
 
     def _again(self, loaded: Loaded) -> Parts:
@@ -194,7 +190,7 @@ class Prepared(Kind):
         """
         run = loaded.run
         files = self.source(run)
-        parts, _ = self.parts(files or None, loaded.options, run.config["training"]["seed"])
+        parts, _ = self.parts(files or None, loaded.options, self.training_of(run).seed)
         if sha256_of(parts) != run.config["data"].get("sha256"):
             raise BadInput(f"{run.config['data'].get('name')} is no longer what this run was trained on")
         return parts

@@ -45,6 +45,7 @@ class Forecast(Examples):
     def settled(self, data: Any, options: ForecastOptions) -> ForecastOptions:
         """As there: step, season, horizon and context by the stamps; the names of columns that an array has not."""
         options = super().settled(data, options)
+        options = replace(options, covariates=",".join(rows.listed_names(options.covariates)) or None)
         if rows.numbers(data):
             options = rows.frame(data, options)[1]
         with redirect_stderr(StringIO()):  # notes are made when the data are read to be used
@@ -139,7 +140,11 @@ class Forecast(Examples):
 
     def restored(self, codec: Codec, tensors: dict[str, torch.Tensor]) -> list[Baseline]:
         """As there."""
-        return [Rule(title, codec, tensors[title].numpy()) for title in rules(codec)]
+        found = [(title, tensors[title].numpy()) for title in rules(codec)]
+        for title, errors in found:
+            if errors.shape != (codec.horizon, 2):
+                raise ValueError(f"{title} of shape {errors.shape}")
+        return [Rule(title, codec, errors) for title, errors in found]
 
     def draw(self, run: Run, codec: Codec, said: Sequence[Any], targets: Sequence[Any]) -> None:
         """forecast.png: some windows, what was said of them, what came, and the best baseline."""

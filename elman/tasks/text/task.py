@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from elman.errors import BadInput
+from elman.fields import restoring
 from elman.files import write_whole
 from elman.flow import Recording, record
 from elman.report.shown import Missing, Sample
@@ -89,9 +90,7 @@ class Text(Kind):
         """The tokenizer."""
         path = run.path / "tokenizer.json"
         tokenizer = tokens.load(path)
-        known, expected = tokenizer.get_vocab_size(), run.config["model"]["vocabulary"]
-        if known != expected:
-            raise BadInput(f"{path}: expected {expected} tokens by config.json, got {known}")
+        self.check_shape(run, self.options_of(run).shape(tokenizer.get_vocab_size()), path)
         return tokenizer
 
     def conclude(self, run: Run, model: nn.Module, material: Material, best: float, console: Console) -> Scores:
@@ -177,10 +176,9 @@ def _name(source: Path | TextIO | None) -> str:
 
 
 def _baseline(run: Run) -> Baseline:
-    try:
-        return Baseline.from_tensors({name: tensor.numpy() for name, tensor in run.load_tensors("baseline").items()})
-    except ValueError as error:
-        raise BadInput(f"{run.path / 'baseline.safetensors'}: {error}") from None
+    tensors = {name: tensor.numpy() for name, tensor in run.load_tensors("baseline").items()}
+    with restoring(run.path / "baseline.safetensors", "an n-gram"):
+        return Baseline.from_tensors(tensors)
 
 
 def _passed(model: Any, ids: NDArray[np.integer], steps: int, sequences: int) -> Recording:
