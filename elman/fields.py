@@ -58,12 +58,14 @@ def made(kind: type[Made], values: Mapping[str, Any]) -> Made:
         check(name, value, hints[name])
         for option in getattr(hints[name], "__metadata__", ()):
             parse = getattr(option, "parser", None)
+            if parse is None or value is None:
+                continue
             try:
-                fits = parse is None or value is None or parse(str(value)) == value
+                meant = parse(str(value))
             except typer.BadParameter as error:
                 raise ValueError(f"{name}: {error.message}") from None
-            if not fits:
-                raise ValueError(f"{name}: expected {parse(str(value))!r}, got {value!r}")
+            if meant != value:
+                raise ValueError(f"{name}: expected {meant!r}, got {value!r}")
     return kind(**values)
 
 

@@ -17,7 +17,7 @@ from elman.flow import Recording, record
 from elman.report.shown import Missing, Sample
 from elman.runs import Run
 from elman.tasks._material import Loaded, Material, Scores
-from elman.tasks._parts import Example
+from elman.tasks._parts import Example, check_texts
 from elman.tasks._prepared import Prepared
 from elman.tasks._spool import Picked
 
@@ -178,6 +178,7 @@ class Examples(Prepared):
         """Inputs with their numbers, without those that cannot be used, if these are skipped."""
         for i, what in inputs:
             try:
+                check_texts("predict", what)
                 yield i, self.given(what, loaded.options)
             except BadInput as error:
                 if not loaded.options.skip_bad:

@@ -238,7 +238,11 @@ class Kind(ABC):
             loaded: the model.
             given: names from the command line, or what Python has in their place; None where nothing was named.
         """
-        return [line.rstrip("\n") for line in sys.stdin] if given is None else list(given)
+        try:
+            return [line.rstrip("\n") for line in sys.stdin] if given is None else list(given)
+        except UnicodeDecodeError as error:
+            byte = error.object[error.start]
+            raise BadInput(f"standard input: expected {error.encoding.upper()}, got byte 0x{byte:02x}") from None
 
     def predictions(self, loaded: Loaded, inputs: Sequence[Any]) -> Iterator[dict[str, Any]]:
         """What the model makes of inputs, a row for each.

@@ -20,7 +20,7 @@ from elman.runs import Run
 from elman.tasks._codec import PlainCodec
 from elman.tasks._kind import Kind
 from elman.tasks._material import Loaded, Material
-from elman.tasks._parts import Example, Parts, drawn_parts, files_in, is_files, sha256_of
+from elman.tasks._parts import Example, Parts, check_texts, drawn_parts, files_in, is_files, sha256_of
 from elman.tasks._spool import Picked, Spool
 from elman.training.batches import ByLength
 
@@ -120,7 +120,7 @@ class Prepared(Kind):
 
         What is given as files of its own is not drawn; the rest is, by the seed, with groups kept together.
         """
-        examples = self.stored(self.read(data, options))
+        examples = self.stored(self._read(data, options))
         given = _given(options)
         drawn = self.split(examples, options, seed, [name for name in PARTS if name not in given])
         table = io.StringIO()
@@ -128,7 +128,7 @@ class Prepared(Kind):
         found: dict[str, Sequence[Example]] = {}
         for name in Parts._fields:
             if name in given:
-                found[name] = self.stored(self.held_out(self.read(given[name], options), name))
+                found[name] = self.stored(self.held_out(self._read(given[name], options), name))
                 numbers: Sequence[int] = range(len(found[name]))
             else:
                 numbers = drawn[name]
@@ -137,6 +137,12 @@ class Prepared(Kind):
                 (name, i, example.name) for i, example in zip(numbers, found[name], strict=True)
             )
         return Parts(**found), table.getvalue()
+
+    def _read(self, data: Any, options: Any) -> Iterator[Example]:
+        """The examples in data, with no texts that could not be written."""
+        for example in self.read(data, options):
+            check_texts(example.name, example.name, example.input, example.target)
+            yield example
 
     def split(self, examples: Sequence[Example], options: Any, seed: int, parts: Sequence[str]) -> dict[str, list[int]]:
         """The numbers of the examples that are trained on, "train", and of those of each part, which are others.
@@ -148,7 +154,7 @@ class Prepared(Kind):
 
     def others(self, loaded: Loaded, data: Any) -> Sequence[Example]:
         """Examples of other data than those of the training."""
-        return self.stored(self.held_out(self.read(data, loaded.options), "test"))
+        return self.stored(self.held_out(self._read(data, loaded.options), "test"))
 
     def held_out(self, examples: Iterable[Example], part: str) -> Iterable[Example]:
         """Of examples that are given for a part, "validation" or "test", those that are not of another."""

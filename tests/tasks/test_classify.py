@@ -206,7 +206,7 @@ BAD: list[tuple[str, str, list[str]]] = [
     ("numbers", "text,label\n1,a\n2,b\n", ["--text: expected texts in 'text', got numbers alone, the first 1"]),
     ("nan", "text,label\na,1.5\nb,NaN\nc,2\n", ["row 2: expected a label, got 'NaN'"]),
     ("nothing", "text,label\n", ["expected rows"]),
-    ("few", "text,label\ngood,1\nbad,0\n", ["expected at least 4 examples"]),
+    ("few", "text,label\ngood,1\nbad,0\n", ["expected at least 3 examples"]),
     ("one label", ROWS.replace(",neg", ",pos"), ["at least two different labels", "one, 'pos'"]),
 ]
 

@@ -227,7 +227,7 @@ BAD: list[tuple[str, str, list[str], list[str]]] = [
     ("number", "a b\n", ["--column", "3"], ["--column", "expected a column from 1 to 2; got '3'"]),
     ("words", "a b\n", ["--words", "form"], ["--words", "expected a column from 1 to 2; got 'form'"]),
     ("short", "a A\nb B\n\na A\nb\n", [], ["line 5: expected 2 columns or more, got 1", "--skip-bad"]),
-    ("few", "a A\n\nb B\n", [], ["at least 4 examples"]),
+    ("few", "a A\n\nb B\n", [], ["at least 3 examples"]),
 ]
 
 

@@ -20,6 +20,7 @@ from elman.runs import Run
 from elman.tasks import _tokens as tokens
 from elman.tasks._kind import Kind
 from elman.tasks._material import Loaded, Material, Scores
+from elman.tasks._parts import check_texts
 from elman.tasks.text import corpus as corpora
 from elman.tasks.text import sample, score
 from elman.tasks.text.baseline import Baseline
@@ -151,6 +152,7 @@ class Text(Kind):
         self, loaded: Loaded, prompt: Any, length: int | None, out: Path | None, to: TextIO, **how: Any
     ) -> Any:
         """As there: shown as it is drawn, or to a file whole."""
+        check_texts("--prompt", prompt)
         begin, count = "\n" if prompt is None else prompt, LONG if length is None else length
         found = sample.write(loaded.model, loaded.codec, begin, count, to=io.StringIO() if out else to, **how)
         if out:
