@@ -1,5 +1,6 @@
 """Values that a file held, against what the fields of a dataclass are declared to be."""
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -41,6 +42,21 @@ def restoring(path: Path, what: str) -> Iterator[None]:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         reason = f"nothing of the name {lines[0]}" if isinstance(error, KeyError) else lines[0]
         raise BadInput(f"{path}: expected {what}, got something else: {reason}") from None
+
+
+def parsed(text: str | bytes) -> Any:
+    """What JSON says.
+
+    Raises:
+        ValueError: for what is none, or is deeper than can be read.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        raise ValueError(f"{error.msg} at {line}column {error.colno}") from None
+    except RecursionError:
+        raise ValueError("lists in lists, or objects in objects, too many to be read") from None
 
 
 def made(kind: type[Made], values: Mapping[str, Any]) -> Made:

@@ -3,7 +3,6 @@
 import codecs
 import contextlib
 import io
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -187,21 +186,6 @@ def readable(path: Path, what: str) -> Iterator[None]:
         raise BadInput(f"{path}: expected {what}, found nothing of that name") from None
     except OSError as error:
         raise BadInput(f"{path!s:.200}: cannot be read: {error.strerror or error}") from None
-
-
-def parsed(text: str | bytes) -> Any:
-    """What JSON says.
-
-    Raises:
-        ValueError: for what is none, or is deeper than can be read.
-    """
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        line = f"line {error.lineno}, " if error.lineno > 1 else ""
-        raise ValueError(f"{error.msg} at {line}column {error.colno}") from None
-    except RecursionError:
-        raise ValueError("lists in lists, or objects in objects, too many to be read") from None
 
 
 def write_whole(path: Path, data: bytes | str) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import elman
 from elman.errors import BadInput
-from elman.files import parsed, read_bytes, write_whole
+from elman.fields import parsed
+from elman.files import read_bytes, write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

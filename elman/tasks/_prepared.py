@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.errors import BadInput
-from elman.fields import restoring
-from elman.files import parsed, read_bytes
+from elman.fields import parsed, restoring
+from elman.files import read_bytes
 from elman.runs import Run
-from elman.tasks._codec import PlainCodec
+from elman.tasks._codec import PlainCodec, check_shape
 from elman.tasks._kind import Kind
 from elman.tasks._material import Loaded, Material
 from elman.tasks._parts import Example, Parts, check_texts, drawn_parts, files_in, is_files, sha256_of
@@ -185,7 +185,7 @@ class Prepared(Kind):
             codec = self.codec_type.restored(parsed(read_bytes(path)))
             codec.check()
             shape = self.shape(codec, options)
-        self.check_shape(run, shape, path)
+        check_shape(run, shape, path)
         return codec
 
     def _again(self, loaded: Loaded) -> Parts:

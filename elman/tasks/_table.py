@@ -6,15 +6,16 @@ table in memory, its columns typed, for tasks that need all of it at once: serie
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice, repeat
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from elman.errors import BadInput
-from elman.files import opened, parsed, read_text, text_lines
+from elman.fields import parsed
+from elman.files import opened, read_text, text_lines
+from elman.tasks._frame import Frame
 from elman.tasks._parts import is_files
 
 HEAD = 100  # rows of JSON among which a column is looked for
@@ -22,52 +23,7 @@ SLICE = 1 << 16  # rows of Parquet that are read at once
 LONGEST = 1 << 24  # characters of a cell; a quotation mark without its other would take all of the file
 
 
-class Frame:
-    """A table that is there already: a data frame of polars or pandas, or columns by name.
-
-    Args:
-        data: this.
-
-    Raises:
-        BadInput: if it is none.
-
-    >>> list(rows(Frame({"text": ["a", "b"], "label": [1, 2]}), {"--label": "label"}))
-    [(1,), (2,)]
-    """
-
-    suffix, parent = "", Path()
-
-    def __init__(self, data: Any) -> None:
-        self._name = type(data).__name__
-        try:
-            self.names = [str(name) for name in getattr(data, "columns", data)]
-            columns = {name: data[name] for name in getattr(data, "columns", data)}
-            once = {str(name): values for name, values in columns.items() if self.names.count(str(name)) == 1}
-            self.columns = {name: known(values) for name, values in once.items()}
-        except (TypeError, KeyError, IndexError) as error:
-            raise BadInput(f"{self._name}: expected a data frame, or columns by name: {error}") from None
-        counts = {name: len(values) for name, values in self.columns.items()}
-        if len(set(counts.values())) > 1:
-            raise BadInput(f"{self._name}: expected columns of one length, got {counts}")
-
-    def __str__(self) -> str:
-        return self._name
-
-
 Source = Path | Frame  # of a table
-
-
-def known(values: Any) -> list[Any]:
-    """A column that Python has, with None where it has nothing: NaN, and what pandas has in its place.
-
-    >>> known([1.5, float("nan"), "a"])
-    [1.5, None, 'a']
-    """
-    there = values.notna() if hasattr(values, "notna") else repeat(True)
-    return [
-        value if is_there and not (isinstance(value, float | np.floating) and np.isnan(value)) else None
-        for value, is_there in zip(values, there, strict=False)
-    ]
 
 
 def sources(data: Any) -> Sequence[Source]:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from elman.errors import BadInput
+from elman.tasks._frame import known
 from elman.tasks._parts import is_files
-from elman.tasks._table import column, known, read_table
+from elman.tasks._table import column, read_table
 from elman.tasks.forecast.clock import Clock, Grid, Moments
 from elman.tasks.forecast.options import ForecastOptions
 

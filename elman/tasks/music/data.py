@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.errors import BadInput
-from elman.files import parsed, read_bytes
+from elman.fields import parsed
+from elman.files import read_bytes
 from elman.numbers import whole
 from elman.tasks._parts import Example, is_files, usable
 from elman.tasks.music import midi

@@ -18,6 +18,7 @@ from elman.flow import Recording, record
 from elman.report.shown import Missing, Sample
 from elman.runs import Run
 from elman.tasks import _tokens as tokens
+from elman.tasks._codec import check_shape
 from elman.tasks._kind import Kind
 from elman.tasks._material import Loaded, Material, Scores
 from elman.tasks._parts import check_texts
@@ -91,7 +92,7 @@ class Text(Kind):
         """The tokenizer."""
         path = run.path / "tokenizer.json"
         tokenizer = tokens.load(path)
-        self.check_shape(run, self.options_of(run).shape(tokenizer.get_vocab_size()), path)
+        check_shape(run, self.options_of(run).shape(tokenizer.get_vocab_size()), path)
         return tokenizer
 
     def conclude(self, run: Run, model: nn.Module, material: Material, best: float, console: Console) -> Scores:
