@@ -1,10 +1,10 @@
 """Files in and out: texts read with clear complaints, results written whole or not at all."""
 
-import codecs
 import contextlib
 import io
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import elman
+from elman.decoding import decoded
 from elman.errors import BadInput
 
 MAKER = f"elman {elman.__version__}"  # that a page or a picture names in its head
@@ -21,13 +22,6 @@ _MADE = re.compile(
     rb"\xff\x01[\x00-\x7f]elman "
 )
 _HEAD = 8192
-_MARKS = {  # at the beginning of a text; that of UTF-32 begins as one of UTF-16 does
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
-BLOCK = 1 << 20  # bytes of a text that are read at once
 
 
 def read_text(path: Path, encoding: str = "utf-8") -> str:
@@ -46,51 +40,9 @@ def text_blocks(path: Path, encoding: str = "utf-8") -> Iterator[str]:
         BadInput: as there, when what is wrong is come to.
     """
     with opened(path) as file:
-        texts = filter(None, _decoded(path, file, encoding))
+        texts = filter(None, decoded(path, file, encoding))
         first = next(texts, "").removeprefix("\ufeff")
         yield from filter(None, chain([first], texts))
-
-
-def _decoded(path: Path, file: IO[bytes], encoding: str) -> Iterator[str]:
-    data, before = file.read(BLOCK), 0
-    if not data:
-        raise BadInput(f"{path}: expected a text, got an empty file")
-    name, decoder = _decoder(path, encoding)
-    mark = next((mark for mark in _MARKS if data.startswith(mark)), None)
-    if mark and name == "utf-8":
-        other = _MARKS[mark]
-        raise BadInput(
-            f"{path}: expected UTF-8, got {other.upper()} by its first {len(mark)} bytes; try --encoding {other}"
-        )
-    while data:
-        if name in ("utf-8", "ascii") and 0 in data:
-            raise BadInput(f"{path}: expected a text, got a binary file: byte 0x00 at offset {before + data.index(0)}")
-        before, more = before + len(data), file.read(BLOCK)
-        try:
-            yield decoder.decode(data, final=not more)
-        except UnicodeDecodeError as error:  # of what was left of the block before, and of this one, up to its end
-            offset = before - len(error.object) + error.start
-            raise BadInput(
-                f"{path}: expected {name.upper()}, got byte 0x{error.object[error.start]:02x} at offset {offset}; "
-                f"name the file's encoding with --encoding, for example --encoding "
-                f"{'cp1252' if name == 'utf-8' else 'utf-8'}"
-            ) from None
-        except UnicodeError as error:  # of codecs that fail in their own way
-            raise BadInput(f"{path}: cannot be read with --encoding {encoding}: {error}") from None
-        data = more
-
-
-def _decoder(path: Path, encoding: str) -> tuple[str, codecs.IncrementalDecoder]:
-    """The name of an encoding, and what decodes it."""
-    try:
-        found = codecs.lookup(encoding)
-    except LookupError:
-        raise BadInput(f"--encoding: expected an encoding that Python knows, got {encoding!r}") from None
-    try:
-        io.TextIOWrapper(io.BytesIO(), encoding)  # which takes no codecs but those of texts
-        return found.name, codecs.getincrementaldecoder(encoding)()
-    except (LookupError, UnicodeError) as error:
-        raise BadInput(f"{path}: cannot be read with --encoding {encoding}: {error}") from None
 
 
 def text_lines(path: Path, encoding: str = "utf-8", newlines: bool = False) -> Iterator[str]:
@@ -157,35 +109,34 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         BadInput: if it cannot be read.
     """
-    with readable(path, "a file"), path.open("rb") as file:
-        yield file
+    check_there(path, "a file")
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-@contextlib.contextmanager
-def readable(path: Path, what: str) -> Iterator[None]:
-    """The body reads a file, in its own way.
+def check_there(path: Path, what: str) -> None:
+    """Whether there is a file to read, of a name that a file can have.
 
     Args:
         path: of the file.
         what: it is expected to be.
 
     Raises:
-        BadInput: if it cannot be read, or its name is none.
+        BadInput: if there is none.
     """
     try:
-        os.lstat(path)
-    except ValueError as error:  # of a name that no file can have
-        raise BadInput(f"{str(path)!r:.200}: expected the name of {what}: {error}") from None
-    except OSError:
-        pass  # which is told below
-    try:
-        if path.is_dir():
-            raise BadInput(f"{path}: expected {what}, got a folder")
-        yield
-    except FileNotFoundError:
-        raise BadInput(f"{path}: expected {what}, found nothing of that name") from None
-    except OSError as error:
-        raise BadInput(f"{path!s:.200}: cannot be read: {error.strerror or error}") from None
+        path.stat()
+        found = "got a folder" if path.is_dir() else ""
+    except (FileNotFoundError, NotADirectoryError):
+        found = "found nothing of that name"
+    except (OSError, ValueError) as error:  # ValueError: of a name that has the character 0, or half of one
+        reason = error.strerror or error if isinstance(error, OSError) else error
+        raise BadInput(f"{path!s:.200}: cannot be read: {reason}") from None
+    if found:
+        raise BadInput(f"{path}: expected {what}, {found}")
 
 
 def write_whole(path: Path, data: bytes | str) -> None:
@@ -206,15 +157,36 @@ def write_whole(path: Path, data: bytes | str) -> None:
         raise
 
 
-def write_figure(path: Path, figure: Any, format: str = "png", **how: Any) -> None:
-    """Write a figure of matplotlib as `write_whole` writes; `how` goes to its `savefig`.
+def write_figure(path: Path, figure: Any, format: str = "png", math: bool = False, **how: Any) -> None:
+    """Write a figure of matplotlib as `write_whole` writes.
+
+    Args:
+        path: of the picture.
+        figure: matplotlib's.
+        format: of the picture.
+        math: texts may be formulas; without it, a `$` in a label is a `$`.
+        how: goes to its `savefig`.
 
     Raises:
         OSError: as there.
     """
+    from matplotlib.text import Text
+
+    if not math:
+        for text in figure.findobj(Text):
+            if "$" in text.get_text() and not text.get_text().startswith(_POWER):
+                text.set_parse_math(False)
     data = io.BytesIO()
-    figure.savefig(data, format=format, **how)
+    with warnings.catch_warnings():
+        for one in _TOLD_BY_MATPLOTLIB:
+            warnings.filterwarnings("ignore", one, UserWarning)
+        figure.savefig(data, format=format, **how)
     write_whole(path, data.getvalue())
+
+
+_POWER = "$\\mathdefault{"  # how matplotlib itself writes the numbers along a logarithmic axis
+# What the font has not is a box in the picture, and long labels leave little room: nobody can do anything about it.
+_TOLD_BY_MATPLOTLIB = ("Glyph .* missing from", "Matplotlib currently does not support", "constrained_layout not appl")
 
 
 def check_place(path: Path, suffixes: Sequence[str], of: str = "") -> None:

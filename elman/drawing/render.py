@@ -46,7 +46,7 @@ def save(figure: Any, path: Path, **metadata: Any) -> None:
     """Write a figure of matplotlib's, with elman's mark, by which it can be replaced."""
     kind = path.suffix[1:].lower()
     metadata |= {"Date": None, "Creator": MAKER} if kind == "svg" else {"Software": MAKER}
-    write_figure(path, figure, kind, metadata=metadata)
+    write_figure(path, figure, kind, math=True, metadata=metadata)
 
 
 def write(axes: Any, text: Text) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.files import write_figure
+from elman.tasks._given import shortened
 from elman.tasks._written import Said
 
 MOST = 18  # steps to a side, of the text that is shown
@@ -40,13 +41,13 @@ def draw(path: Path, said: Said, read: Sequence[str] | NDArray[Any]) -> None:
     figure = Figure(figsize=(2.2 + 0.36 * T + inch * columns, 1.4 + inch * S), dpi=110, layout="constrained")
     if not isinstance(read, np.ndarray):
         axes = figure.subplots()
-        axes.set_yticks(range(S), [piece.strip() for piece in read], fontsize=9)
+        axes.set_yticks(range(S), [shortened(piece) for piece in read], fontsize=9)
     else:
         image, axes = figure.subplots(1, 2, sharey=True, width_ratios=(columns, T))
         image.imshow(read, cmap="gray", aspect="auto")
         image.set(ylabel="what is read, row by row", xticks=[])
     shown = axes.imshow(said.attention.T.numpy(), cmap="cividis", vmin=0, aspect="auto")
-    axes.set_xticks(range(T), [piece.strip() or "space" for piece in said.pieces], rotation=90, fontsize=9)
+    axes.set_xticks(range(T), [shortened(piece) or "space" for piece in said.pieces], rotation=90, fontsize=9)
     axes.set(xlabel="what is written")
     figure.colorbar(shown, label="attention")
     write_figure(path, figure)

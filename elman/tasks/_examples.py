@@ -3,7 +3,7 @@
 import sys
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,7 +25,12 @@ SHOWN = 12  # examples in a report
 
 
 class Examples(Prepared):
-    """A task of examples."""
+    """A task of examples.
+
+    one: what an input is called that Python gives and that has no name.
+    """
+
+    one: ClassVar[str] = ""
 
     @abstractmethod
     def say(self, model: Any, codec: Any, batch: Any) -> list[Any]:
@@ -179,7 +184,8 @@ class Examples(Prepared):
         for i, what in inputs:
             try:
                 check_texts("predict", what)
-                yield i, self.given(what, loaded.options)
+                example = self.given(what, loaded.options)
+                yield i, example if example.name or not self.one else example._replace(name=f"{self.one} {i}")
             except BadInput as error:
                 if not loaded.options.skip_bad:
                     raise BadInput(f"input {i}: {error}; --skip-bad leaves it out") from None

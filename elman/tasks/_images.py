@@ -1,31 +1,82 @@
-"""Images in files, in grey."""
+"""Images in grey, in files and in Python."""
 
+import struct
+import warnings
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from elman.errors import BadInput
+from elman.files import check_there
 
 Image = NDArray[np.float32]  # (rows, columns), 0 to 1
+DEEP = 65535  # white, where a pixel has 16 bits
+NEARLY = 1e-6  # above white, that what was computed may be
 
 
 def picture(path: Path) -> Image:
-    """An image file in grey.
+    """An image file in grey; what is transparent lies on white.
 
     Raises:
         BadInput: if it is none.
     """
     from PIL import Image as Pillow
-    from PIL import UnidentifiedImageError
 
-    if not path.is_file():
-        raise BadInput(f"{path}: expected an image, found {'a folder' if path.is_dir() else 'nothing of that name'}")
+    check_there(path, "an image")
     try:
-        with Pillow.open(path) as opened:
-            return np.asarray(opened.convert("L"), np.float32) / np.float32(255)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Pillow.DecompressionBombWarning)
+            with Pillow.open(path) as opened:
+                found, white = _grey(opened)
+    except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning):
+        raise BadInput(f"{path}: expected an image of at most {Pillow.MAX_IMAGE_PIXELS:,} pixels, got more") from None
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise BadInput(f"{path}: expected an image, got what cannot be read as one: {error}") from None
+    return within(found / np.float32(white), 1, str(path))
+
+
+def _grey(opened: Any) -> tuple[Image, int]:
+    """The pixels of an image of Pillow's, and which number is white."""
+    from PIL import Image as Pillow
+
+    if opened.mode == "I" or opened.mode.startswith("I;16"):
+        return np.asarray(opened).astype(np.float32), DEEP
+    if opened.mode == "F":
+        return np.asarray(opened, np.float32), 1
+    if opened.has_transparency_data:
+        coloured = opened.convert("RGBA")
+        opened = Pillow.alpha_composite(Pillow.new("RGBA", coloured.size, "white"), coloured)
+    return np.asarray(opened.convert("L"), np.float32), 255
+
+
+def image_of(what: Any, where: str) -> Image:
+    """An image that Python has.
+
+    Raises:
+        BadInput: if it is not one of numbers (rows, columns) from 0 to 1.
+    """
+    try:
+        found = np.asarray(what)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BadInput(f"{where}: expected an image (rows, columns), got what is none: {error}") from None
+    if found.ndim != 2 or not found.size or found.dtype.kind not in "biuf":
+        raise BadInput(f"{where}: expected an image (rows, columns), got {found.dtype} of shape {found.shape}")
+    return within(found.astype(np.float32), 1, where)
+
+
+def within(image: Image, most: float, where: str) -> Image:
+    """An image, if its numbers are from 0 to `most`.
+
+    Raises:
+        BadInput: if they are not, or not finite.
+    """
+    fits = (image >= 0) & (image <= most * (1 + NEARLY))
+    if not fits.all():
+        raise BadInput(f"{where}: expected numbers from 0 to {most:g}, got {image[~fits][0]:g}")
+    return image
 
 
 def scaled(image: Image, rows: int, columns: int) -> Image:

@@ -15,6 +15,7 @@ from elman.errors import BadInput
 from elman.files import write_figure
 from elman.runs import Run
 from elman.tasks._examples import Baseline, Examples
+from elman.tasks._given import shortened
 from elman.tasks._parts import Example
 from elman.tasks._spool import Picked
 
@@ -204,7 +205,7 @@ def draw_confusion(y: Sequence[int], best: NDArray[Any], labels: Sequence[Any], 
     for i, j in zip(*counts.nonzero(), strict=True):
         ink = "black" if share[i, j] > 0.6 else "white"
         axes.text(j, i, counts[i, j], ha="center", va="center", color=ink, fontsize=8)
-    names = [str(label) for label in labels]
+    names = [shortened(str(label)) for label in labels]
     turn = 90 if max(map(len, names)) > 3 else 0
     axes.set_xticks(range(K), names, rotation=turn, fontsize=8)
     axes.set_yticks(range(K), names, fontsize=8)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from elman.errors import BadInput
+from elman.tasks._given import group_of, text_of
 from elman.tasks._parts import Example, usable
 from elman.tasks._table import Source, names, rows
 
@@ -30,18 +31,18 @@ def read(paths: Sequence[Source], options: Any, load: Load, group: str = "") -> 
     own = group if group in names(path, options.encoding) else ""
     columns = {"--path": options.path, "--text": options.text, "--group": own}
     made = (
-        partial(_example, f"{path}: row {i}", folder, str(file or ""), " ".join(str(text or "").split()), value, load)
+        partial(_example, f"{path}: row {i}", folder, file, text, value, load)
         for i, (file, text, value) in enumerate(rows(path, columns, options.encoding), 1)
     )
     return usable(made, options.skip_bad, str(path))
 
 
-def _example(where: str, folder: Path, file: str, text: str, group: Any, load: Load) -> Example:
-    if not file or not text:
-        raise BadInput(f"{where}: expected a file and a text, got {'no text' if file else 'no file'}")
-    whole = folder / file
+def _example(where: str, folder: Path, file: Any, text: Any, group: Any, load: Load) -> Example:
+    if not isinstance(file, str | Path) or not str(file):
+        raise BadInput(f"{where}: expected a file, got {repr(file)[:40] if file else 'none'}")
+    text, whole = " ".join(text_of(text, where).split()), folder / file
     try:
         found = load(whole, text)
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from None
-    return Example(found, text, group=file if group is None else group, name=str(whole))
+    return Example(found, text, group=str(file) if group is None else group_of(group, where), name=str(whole))

@@ -89,10 +89,10 @@ def test_in_python(tmp_path: Path) -> None:
     found = caption.fit((images, texts), tmp_path / "run", **options)
     assert set(found.evaluate((images, ["üblich"] * 40))) == set(found.scores)  # of characters that it never saw
     assert [set(row) for row in found.predict(images[:2])] == [{"input", "text"}] * 2
-    images[3, 1, 1] = np.nan
-    with pytest.raises(BadInput, match="image 3: expected numbers from 0 to 1, got one that is not finite"):
+    images[2, 1, 1] = np.nan
+    with pytest.raises(BadInput, match="image 3: expected numbers from 0 to 1, got nan"):
         caption.fit((images, texts), tmp_path / "other", **options)
-    with pytest.raises(BadInput, match=r"got .* and 39 texts"):
+    with pytest.raises(BadInput, match="got 40 and 39"):
         caption.fit((images, texts[1:]), tmp_path / "other", **options)
     assert not (tmp_path / "other").exists()
 
@@ -108,7 +108,7 @@ def test_wrong_captions(elman: Command, table: Path, tmp_path: Path) -> None:
     (tmp_path / "latin1.csv").write_bytes("path,text\n0.png,grün\n".encode("cp1252"))
     refused(elman("train", "caption", tmp_path / "latin1.csv", *out), "expected UTF-8, got byte 0xfc")
     empty = written(tmp_path / "empty.csv", [*rows, (rows[0][0], "")])
-    refused(elman("train", "caption", empty, *out), "row 13: expected a file and a text, got no text", "--skip-bad")
+    refused(elman("train", "caption", empty, *out), "row 13: expected a text, got none", "--skip-bad")
     (tmp_path / "x.png").write_bytes(b"no image")
     bad = written(tmp_path / "bad.csv", [*rows, ("x.png", "it lies"), (rows[0][0], "")])
     refused(elman("train", "caption", bad, *out), "x.png", "cannot be read as one", "--skip-bad")

@@ -122,18 +122,18 @@ def test_in_python(tmp_path: Path, manifest: Path) -> None:
     how = {"hidden": 8, "layers": 1, "epochs": 2, "batch": 8, "beam": 1}
     found = transcribe.fit((waves, texts), tmp_path / "run", rate=8000, **how)
     rows = found.predict([waves[0], torch.from_numpy(waves[0]).numpy(), str(manifest.parent / "0.wav")])
-    assert [row["input"] for row in rows] == ["recording", "recording", str(manifest.parent / "0.wav")]
+    assert [row["input"] for row in rows] == ["recording 1", "recording 2", str(manifest.parent / "0.wav")]
     assert rows[0]["text"] == rows[1]["text"]
     assert list(found.evaluate((waves[:3], texts[:3]))) == list(found.scores)
     as_written = (waves[0] * 32767).round().astype(np.int16)
     assert abs(found.predict([as_written])[0]["confidence"] - rows[0]["confidence"]) < 1e-3
     for wrong, part in (
-        (([waves[0]], []), r"expected as many texts \(and groups\) as recordings, got \[1, 0\]"),
-        (([np.zeros((2, 4))], ["a"]), r"recording 0: expected a row of numbers, got float64 of shape \(2, 4\)"),
-        (([np.zeros(0)], ["a"]), "recording 0: expected a recording, got an empty one"),
-        (([np.array([0, np.nan])], ["a"]), "recording 0: expected finite numbers, got nan"),
-        (([waves[0]], [" "]), "recording 0: expected a text, got ' '"),
-        (([waves[0][:100]], ["aa"]), r"recording 0: expected at least 3 steps \(stack 2\) for 'aa', got a recording"),
+        (([waves[0]], []), "expected as many recordings as texts, got 1 and 0"),
+        (([np.zeros((2, 4))], ["a"]), r"recording 1: expected a row of numbers, got float64 of shape \(2, 4\)"),
+        (([np.zeros(0)], ["a"]), "recording 1: expected a recording, got an empty one"),
+        (([np.array([0, np.nan])], ["a"]), "recording 1: expected finite numbers, got nan"),
+        (([waves[0]], [" "]), "recording 1: expected a text, got an empty one"),
+        (([waves[0][:100]], ["aa"]), r"recording 1: expected at least 3 steps \(stack 2\) for 'aa', got a recording"),
     ):
         with pytest.raises(BadInput, match=part):
             transcribe.fit(wrong, tmp_path / "other", **how)
@@ -177,8 +177,8 @@ BAD: dict[str, tuple[Change, list[str]]] = {
     "empty": (_empty, ["2.wav", "got an empty one"]),
     "short": (_short, ["2.wav", "at least 2 steps (--stack 2) for 'ab', got a recording of 1"]),
     "infinite": (_not_finite, ["2.wav", "expected finite numbers, got inf"]),
-    "no text": (lambda folder, rows: rows[3].__setitem__(1, " "), ["row 3: expected a file and a text, got no text"]),
-    "no file": (lambda folder, rows: rows[3].__setitem__(0, ""), ["row 3: expected a file and a text, got no file"]),
+    "no text": (lambda folder, rows: rows[3].__setitem__(1, " "), ["row 3: expected a text, got an empty one"]),
+    "no file": (lambda folder, rows: rows[3].__setitem__(0, ""), ["row 3: expected a file, got none"]),
 }
 
 

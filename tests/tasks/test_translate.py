@@ -91,9 +91,15 @@ def test_in_python(tmp_path: Path) -> None:
     sides = tuple(map(list, zip(*PAIRS, strict=True)))
     assert found.evaluate(sides) == found.evaluate(PAIRS)
     for wrong, came in (
-        ((sides[0], sides[1][1:]), "expected as many translations"),
-        ([("a", "b"), ("a", "")], "pair 2: expected two texts"),
-        ({"a": "b"}, "expected pairs of texts"),
+        ((sides[0], sides[1][1:]), "expected as many sentences as translations, got 150 and 149"),
+        ([("a", "b"), ("a", "")], "pair 2: expected a text, got an empty one"),
+        ({"a": "b"}, "expected files, pairs of texts"),
+        (5, "expected files, pairs of texts, or two lists of these; got 5"),
+        ([], r"expected files, pairs of texts, or two lists of these; got \[\]"),
+        ([("a", "b"), ("a", "b", "c")], r"pair 2: expected two texts, got \('a', 'b', 'c'\)"),
+        ([("a", "b"), ("a", 3)], "pair 2: expected a text, got 3"),
+        ([("a", "b"), (None, "a")], "pair 2: expected a text, got none"),
+        ([7], "pair 1: expected two texts, got 7"),
     ):
         with pytest.raises(BadInput, match=came):
             translate.fit(wrong, tmp_path / "other")

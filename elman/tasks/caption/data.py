@@ -1,15 +1,13 @@
 """Images with texts, from wherever they are."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from elman.errors import BadInput
 from elman.tasks import _manifest
-from elman.tasks._images import picture
-from elman.tasks._parts import Example
+from elman.tasks._given import text_of
+from elman.tasks._images import image_of, picture
+from elman.tasks._parts import Example, usable
 from elman.tasks._table import Source
 from elman.tasks.caption.options import CaptionOptions
 
@@ -21,23 +19,21 @@ def digits() -> Iterator[Example]:
     from sklearn.datasets import load_digits
 
     found = load_digits()
-    return arrays(found.images / 16, [SPELLED[digit] for digit in found.target])
+    return arrays(found.images / 16, [SPELLED[digit] for digit in found.target], skip_bad=False)
 
 
-def arrays(images: NDArray[Any], texts: Sequence[str]) -> Iterator[Example]:
-    """Images (N, rows, columns) with values from 0 to 1, and N texts.
+def arrays(images: Sequence[Any], texts: Sequence[Any], *, skip_bad: bool) -> Iterator[Example]:
+    """Images (rows, columns) with values from 0 to 1, and as many texts.
 
     Raises:
-        BadInput: if there are not as many of both; for an image that has a NaN.
+        BadInput: for one that is none, if these are not skipped.
     """
-    if images.ndim != 3 or len(images) != len(texts):
-        raise BadInput(
-            f"caption: expected images (N, rows, columns) and N texts, got {images.shape} and {len(texts)} texts"
-        )
-    for i, (image, text) in enumerate(zip(images, texts, strict=True)):
-        if not np.isfinite(image).all():
-            raise BadInput(f"caption: image {i}: expected numbers from 0 to 1, got one that is not finite")
-        yield Example(image.astype(np.float32), text, name=f"image {i}")
+    pairs = enumerate(zip(images, texts, strict=True), 1)
+    return usable((partial(_array_with, f"image {i}", *pair) for i, pair in pairs), skip_bad, "caption")
+
+
+def _array_with(name: str, image: Any, text: Any) -> Example:
+    return Example(image_of(image, f"caption: {name}"), text_of(text, f"caption: {name}"), name=name)
 
 
 def read(paths: Sequence[Source], options: CaptionOptions) -> Iterator[Example]:

@@ -34,8 +34,8 @@ class CaptionOptions(WrittenOptions):
     path: Annotated[str, typer.Option(help="The column of the files.", metavar="NAME")] = "path"
     text: Annotated[str, typer.Option(help="The column of the texts.", metavar="NAME")] = "text"
     size: Annotated[
-        int, whole("Pixels to a side that images are scaled to.", 0, show_default="as the first image is")
-    ] = 0
+        int | None, whole("Pixels to a side that images are scaled to.", 1, show_default="as the first image is")
+    ] = None
 
 
 OPTIONS = CaptionOptions

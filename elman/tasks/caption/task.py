@@ -14,8 +14,9 @@ from elman.runs import Run
 from elman.tasks import _attention
 from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline
-from elman.tasks._images import picture, scaled
-from elman.tasks._parts import Example
+from elman.tasks._given import is_table, sides
+from elman.tasks._images import image_of, picture, scaled
+from elman.tasks._parts import Example, is_files
 from elman.tasks._spool import Mapped
 from elman.tasks._table import sources
 from elman.tasks._written import Said, Vocabulary, Written
@@ -56,6 +57,7 @@ class Caption(Written):
     pictures: ClassVar = {"attention.png": "Which token was written in view of which rows of an image."}
     codec_type = Codec
     examples = "images"
+    one = "image"
     answer = "text"
     scores = ("exact_match", "chrf")
     next = "to use it: elman predict"
@@ -65,9 +67,9 @@ class Caption(Written):
         """As there; in Python, images (N, rows, columns) from 0 to 1, and texts."""
         if data is None:
             return captions.digits()
-        if isinstance(data, tuple):
-            return captions.arrays(np.asarray(data[0]), list(data[1]))
-        return captions.read(sources(data), options)
+        if is_files(data) or is_table(data):
+            return captions.read(sources(data), options)
+        return captions.arrays(*sides(self.name, data, "images (N, rows, columns)", "texts"), skip_bad=options.skip_bad)
 
     def fit(self, train: Sequence[Example], options: CaptionOptions) -> Codec:
         """As there."""
@@ -110,7 +112,7 @@ class Caption(Written):
         """As there: a file; in Python, (rows, columns) from 0 to 1."""
         if isinstance(what, str | Path):
             return Example(picture(Path(what)), name=str(what))
-        return Example(np.asarray(what, np.float32), name="image")
+        return Example(image_of(what, "image"))
 
 
 KIND = Caption()

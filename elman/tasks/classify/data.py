@@ -8,6 +8,7 @@ from typing import Any
 
 from elman.errors import BadInput
 from elman.files import text_lines
+from elman.tasks._given import label_of, text_of
 from elman.tasks._parts import Example, usable
 from elman.tasks._table import Source, rows
 from elman.tasks.classify.options import ClassifyOptions
@@ -17,16 +18,14 @@ NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$")
 TEXTS = ("", ".txt", ".text")  # which say nothing of what is in a file
 
 
-def pairs(texts: Sequence[str], labels: Sequence[Any]) -> list[Example]:
-    """N texts and N labels.
+def pairs(texts: Sequence[Any], labels: Sequence[Any], *, skip_bad: bool) -> Iterator[Example]:
+    """Texts, and as many labels.
 
     Raises:
-        BadInput: for numbers of them that differ, or what is no text.
+        BadInput: for what is none, if these are not skipped.
     """
-    if len(texts) != len(labels):
-        raise BadInput(f"classify: expected as many labels as texts, got {len(labels)} and {len(texts)}")
-    rows = zip(texts, labels, strict=True)
-    return [_example(text, label, f"text {i}") for i, (text, label) in enumerate(rows, 1)]
+    found = enumerate(zip(texts, labels, strict=True), 1)
+    return usable((partial(_example, *pair, f"text {i}") for i, pair in found), skip_bad, "classify")
 
 
 def read(paths: Sequence[Source], options: ClassifyOptions) -> Iterator[Example]:
@@ -47,13 +46,8 @@ def _rows(path: Source, options: ClassifyOptions) -> Iterator[tuple[Any, Any, st
 
 
 def _example(text: Any, label: Any, name: str) -> Example:
-    if not isinstance(text, str) or not text.strip():
-        came = "an empty one" if isinstance(text, str) else "none" if text is None else repr(text)
-        raise BadInput(f"{name}: expected a text, got {came:.40}")
-    if label is None or str(label).strip().lower() in ("", "nan"):  # how tables write that there is none
-        raise BadInput(f"{name}: expected a label, got {'none' if label is None else repr(label)}")
-    text = text.strip()
-    return Example(text, str(label).strip(), group=text, name=name)  # the same text twice is no test
+    text = text_of(text, name)
+    return Example(text, label_of(label, name), group=text, name=name)  # the same text twice is no test
 
 
 def _table(path: Source, options: ClassifyOptions) -> Iterator[tuple[Any, Any, str]]:

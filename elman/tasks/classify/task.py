@@ -12,6 +12,7 @@ import torch
 from elman.errors import BadInput
 from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline
+from elman.tasks._given import is_table, sides
 from elman.tasks._labelled import Feedforward, Labelled, labels_of
 from elman.tasks._parts import Example, is_files
 from elman.tasks._spool import Mapped, spread
@@ -66,9 +67,9 @@ class Classify(Labelled):
         """As there; in Python, texts and labels."""
         if data is None:
             raise BadInput("classify: expected DATA: a table, or a file for each label; got none")
-        if isinstance(data, tuple) and not is_files(data):
-            return texts.pairs(list(data[0]), list(data[1]))
-        return texts.read(sources(data), options)
+        if is_files(data) or is_table(data):
+            return texts.read(sources(data), options)
+        return texts.pairs(*sides(self.name, data, "texts", "labels"), skip_bad=options.skip_bad)
 
     def fit(self, train: Sequence[Example], options: ClassifyOptions) -> Codec:
         """As there."""

@@ -1,23 +1,57 @@
 """Images with labels, from wherever they are."""
 
 import gzip
+import math
 import struct
+import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from elman.errors import BadInput
 from elman.files import read_bytes
-from elman.tasks._images import picture
+from elman.tasks._given import label_of
+from elman.tasks._images import Image, image_of, picture, within
 from elman.tasks._parts import Example, usable
-from elman.tasks._table import read_table
+from elman.tasks._table import names, rows
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 IDX = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+WHITES = (1, 16, 255)  # what white may be in a table
+EXPECTED = "a folder of images by label, a CSV file, or two IDX files"
+
+
+class Unscaled(NamedTuple):
+    """An image whose file does not say which number is white: that is found from all that is trained on."""
+
+    numbers: Image
+
+    def tobytes(self) -> bytes:
+        """Of the numbers."""
+        return self.numbers.tobytes()
+
+
+def white_of(train: Sequence[Example]) -> int:
+    """Which number is white in what is trained on: the least of `WHITES` that none of its images is beyond."""
+    most = max((float(e.input.numbers.max()) for e in train if isinstance(e.input, Unscaled)), default=255)
+    return next(white for white in WHITES if most <= white)
+
+
+def scaled_by(white: int, example: Example) -> Image:
+    """The image of an example, from 0 to 1.
+
+    Raises:
+        BadInput: where one without a white of its own has numbers beyond this.
+    """
+    if not isinstance(example.input, Unscaled):
+        found: Image = example.input
+        return found
+    return within(example.input.numbers, white, f"{example.name}: as in the training") / np.float32(white)
 
 
 def digits() -> Iterator[Example]:
@@ -25,13 +59,22 @@ def digits() -> Iterator[Example]:
     from sklearn.datasets import load_digits
 
     found = load_digits()
-    return arrays(found.images, found.target, "digit", most=16)
+    pairs = zip(found.images / 16, found.target, strict=True)
+    return (Example(image.astype(np.float32), str(label), name=f"digit {i}") for i, (image, label) in enumerate(pairs))
 
 
-def arrays(images: NDArray[Any], labels: Sequence[Any], name: str = "image", most: int = 1) -> Iterator[Example]:
-    """Images (N, rows, columns) with values from 0 to `most`, and N labels."""
-    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
-        yield Example((image / most).astype(np.float32), str(label), name=f"{name} {i}")
+def arrays(images: Sequence[Any], labels: Sequence[Any], *, skip_bad: bool) -> Iterator[Example]:
+    """Images (rows, columns) with values from 0 to 1, and as many labels.
+
+    Raises:
+        BadInput: for one that is none, if these are not skipped.
+    """
+    pairs = enumerate(zip(images, labels, strict=True), 1)
+    return usable((partial(_array_with, f"image {i}", *pair) for i, pair in pairs), skip_bad, "image")
+
+
+def _array_with(name: str, image: Any, label: Any) -> Example:
+    return Example(image_of(image, f"image: {name}"), label_of(label, f"image: {name}"), name=name)
 
 
 def read(paths: Sequence[Path], skip_bad: bool) -> Iterator[Example]:
@@ -40,17 +83,17 @@ def read(paths: Sequence[Path], skip_bad: bool) -> Iterator[Example]:
     Raises:
         BadInput: for anything else; for an image that cannot be read, if these are not skipped.
     """
+    for path in paths:
+        if not path.exists():
+            raise BadInput(f"{path}: expected {EXPECTED}; found nothing of that name")
     if len(paths) == 1 and paths[0].is_dir():
         return _folder(paths[0], skip_bad)
     kinds = {path.suffix.lower() for path in paths if path.suffix.lower() != ".gz"}
     if len(paths) == 1 and kinds & {".csv", ".tsv", ".parquet"}:
-        return _table(paths[0])
+        return _table(paths[0], skip_bad)
     if len(paths) == 2:
-        return _idx(paths)
-    raise BadInput(
-        f"{paths[0]}: expected a folder of images by label, a CSV file, or two IDX files, got "
-        f"{len(paths)} file{'s' * (len(paths) > 1)} of another kind"
-    )
+        return _idx(paths, skip_bad)
+    raise BadInput(f"{paths[0]}: expected {EXPECTED}; got {len(paths)} file{'s' * (len(paths) > 1)} of another kind")
 
 
 def _folder(folder: Path, skip_bad: bool) -> Iterator[Example]:
@@ -66,37 +109,81 @@ def _pictured(path: Path, label: str) -> Example:
     return Example(picture(path), label, name=str(path))
 
 
-def _table(path: Path) -> Iterator[Example]:
-    table = read_table(path)
-    if "label" not in table.columns:
-        raise BadInput(f"{path}: expected a column 'label', got {', '.join(table.columns)[:80]}")
-    pixels = table.drop("label").to_numpy().astype(np.float32)
-    side = round(pixels.shape[1] ** 0.5)
-    if side * side != pixels.shape[1]:
-        raise BadInput(f"{path}: expected as many pixels as a square has, got {pixels.shape[1]} columns beside 'label'")
-    most = pixels.max() or 1
-    scale = 255 if most > 16 else 16 if most > 1 else 1
-    for i, (row, label) in enumerate(zip(pixels, table["label"].to_list(), strict=True), 1):
-        yield Example((row / scale).reshape(side, side), str(label), name=f"{path}: row {i}")
+def _table(path: Path, skip_bad: bool) -> Iterator[Example]:
+    columns = names(path)
+    if "label" not in columns:
+        raise BadInput(f"{path}: expected a column 'label', got {', '.join(columns)[:80]}")
+    name, count = Counter(columns).most_common(1)[0]
+    if count > 1:
+        raise BadInput(f"{path}: expected columns of different names, got {count} that are called {name!r}")
+    pixels = [column for column in columns if column != "label"]
+    side = round(len(pixels) ** 0.5)
+    if not pixels or side * side != len(pixels):
+        got = len(pixels) or "no"
+        raise BadInput(f"{path}: expected as many pixels as a square has, got {got} columns beside 'label'")
+    found = enumerate(rows(path, {name: name for name in ("label", *pixels)}), 1)
+    made = (
+        partial(_row, f"{path}: row {i}", label, values, pixels, side)
+        for i, (label, *values) in found
+        if label is not None or any(value is not None for value in values)  # an empty line is none
+    )
+    return usable(made, skip_bad, str(path))
 
 
-def _idx(paths: Sequence[Path]) -> Iterator[Example]:
+def _row(where: str, label: Any, values: Sequence[Any], columns: Sequence[str], side: int) -> Example:
+    try:
+        numbers = np.array(values, np.float32)
+    except (ValueError, TypeError, OverflowError):
+        numbers = np.array([_number(value) for value in values], np.float32)
+    fits = (numbers >= 0) & (numbers <= WHITES[-1])
+    if not fits.all():
+        i = int(fits.argmin())
+        got = "nothing" if values[i] is None else f"{values[i]!r:.40}" if np.isnan(numbers[i]) else f"{values[i]:.40}"
+        kind = "a number" if np.isnan(numbers[i]) else f"a number from 0 to {WHITES[-1]}"
+        raise BadInput(f"{where}: column {columns[i]}: expected {kind}, got {got}")
+    return Example(Unscaled(numbers.reshape(side, side)), label_of(label, where), name=where)
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (ValueError, TypeError):
+        return math.nan
+
+
+def _idx(paths: Sequence[Path], skip_bad: bool) -> Iterator[Example]:
     images, labels = sorted((_array(path) for path in paths), key=lambda a: -a.ndim)
     if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
         raise BadInput(
             f"{paths[0]}, {paths[1]}: expected images (N, rows, columns) and labels (N), got "
             f"{images.shape} and {labels.shape}"
         )
-    return arrays(images, labels.tolist(), most=255)
+    pairs = enumerate(zip(images, labels.tolist(), strict=True), 1)
+    return usable((partial(_of_idx, f"{paths[0]}: image {i}", *pair) for i, pair in pairs), skip_bad, str(paths[0]))
+
+
+def _of_idx(name: str, image: NDArray[Any], label: Any) -> Example:
+    numbers = within(image.astype(np.float32), WHITES[-1], name)
+    known = image.dtype == np.uint8  # of other kinds of numbers nobody knows which is white
+    return Example(numbers / np.float32(255) if known else Unscaled(numbers), label_of(label, name), name=name)
 
 
 def _array(path: Path) -> NDArray[Any]:
     data = read_bytes(path)
-    data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+    if data[:2] == b"\x1f\x8b":
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise BadInput(f"{path}: expected an IDX file, got a damaged gzip file: {error}") from None
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in IDX:
         raise BadInput(f"{path}: expected an IDX file, which begins with two zeros and a type, got {data[:4].hex()}")
+    kind, begin = np.dtype(IDX[data[2]]), 4 + 4 * data[3]
+    if len(data) < begin:
+        raise BadInput(f"{path}: expected a head of {begin} bytes for {data[3]} dimensions, got {len(data)} in all")
     dims = struct.unpack_from(f">{data[3]}I", data, 4)
-    found = np.frombuffer(data, IDX[data[2]], offset=4 + 4 * data[3])
-    if found.size != np.prod(dims):
-        raise BadInput(f"{path}: expected {' x '.join(map(str, dims))} numbers by its head, got {found.size}")
-    return found.reshape(dims)
+    if len(data) - begin != math.prod(dims) * kind.itemsize or not all(dims) or not dims:
+        raise BadInput(
+            f"{path}: expected {' x '.join(map(str, dims)) or 'several'} numbers by its head, of {kind.itemsize} "
+            f"bytes each, and at least one; got {len(data) - begin:,} bytes"
+        )
+    return np.frombuffer(data, kind, offset=begin).reshape(dims)

@@ -32,8 +32,8 @@ class ImageOptions(ExampleOptions):
     hidden: shared.Hidden = 96
     read: Annotated[str, choice("What the steps are", READ)] = "columns"
     size: Annotated[
-        int, whole("Pixels to a side that images are scaled to.", 0, show_default="as the first image is")
-    ] = 0
+        int | None, whole("Pixels to a side that images are scaled to.", 1, show_default="as the first image is")
+    ] = None
 
 
 OPTIONS = ImageOptions

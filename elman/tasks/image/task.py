@@ -11,7 +11,9 @@ from torch import Tensor
 
 from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline
-from elman.tasks._images import picture, scaled
+from elman.tasks._given import sides
+from elman.tasks._images import Image as Pixels
+from elman.tasks._images import image_of, picture, scaled
 from elman.tasks._labelled import Feedforward, Labelled, labels_of
 from elman.tasks._parts import Example, is_files
 from elman.tasks.image import data as images
@@ -21,17 +23,28 @@ from elman.tasks.image.options import ImageOptions
 
 @dataclass(frozen=True)
 class Codec(PlainCodec):
-    """Labels, and the shape that images have: rows and columns; which of these are the steps."""
+    """What turns images to numbers.
+
+    labels: in order.
+    rows, columns: the shape that images have.
+    read: which of these are the steps.
+    white: which number is that, in data that do not say it.
+    """
 
     labels: list[str]
     rows: int
     columns: int
     read: str
+    white: int = 255
 
     @property
     def height(self) -> int:
         """Pixels of a step."""
         return self.rows if self.read == "columns" else self.columns
+
+    def image(self, example: Example) -> Pixels:
+        """Of this shape, 0 to 1."""
+        return scaled(images.scaled_by(self.white, example), self.rows, self.columns)
 
 
 class Image(Labelled):
@@ -43,6 +56,7 @@ class Image(Labelled):
     what = "a reader of images"
     options = ImageOptions
     codec_type = Codec
+    one = "image"
     next = "to use it: elman predict"
     default = "scikit-learn's digits"
 
@@ -50,14 +64,21 @@ class Image(Labelled):
         """As there; in Python, images (N, rows, columns) from 0 to 1, and labels."""
         if data is None:
             return images.digits()
-        if isinstance(data, tuple) and not is_files(data):
-            return images.arrays(np.asarray(data[0]), list(data[1]))
-        return images.read(data, options.skip_bad)
+        if is_files(data):
+            return images.read(data, options.skip_bad)
+        return images.arrays(*sides(self.name, data, "images (N, rows, columns)", "labels"), skip_bad=options.skip_bad)
 
     def fit(self, train: Sequence[Example], options: ImageOptions) -> Codec:
         """As there."""
-        rows, columns = (options.size, options.size) if options.size else train[0].input.shape
-        return Codec(labels_of(self.name, train), rows, columns, options.read)
+        white = images.white_of(train)
+        rows, columns = (options.size,) * 2 if options.size else images.scaled_by(white, train[0]).shape
+        return Codec(labels_of(self.name, train), rows, columns, options.read, white)
+
+    def check(self, codec: Codec, examples: Sequence[Example]) -> None:
+        """As there, and for an image with numbers beyond those of the training."""
+        super().check(codec, examples)
+        for example in examples:
+            images.scaled_by(codec.white, example)
 
     def shape(self, codec: Codec, options: ImageOptions) -> dict[str, Any]:
         """As there."""
@@ -70,7 +91,7 @@ class Image(Labelled):
 
     def encode(self, codec: Codec, example: Example) -> tuple[Any, int]:
         """As there: steps (T, D), and the number of the label."""
-        image = scaled(example.input, codec.rows, codec.columns)
+        image = codec.image(example)
         steps = torch.from_numpy(np.ascontiguousarray(image.T if codec.read == "columns" else image))
         label = codec.labels.index(example.target) if example.target in codec.labels else -1
         return (steps, label), len(steps)
@@ -85,7 +106,7 @@ class Image(Labelled):
 
     def features(self, codec: Codec, examples: Sequence[Example]) -> Any:
         """All pixels at once."""
-        return np.stack([scaled(e.input, codec.rows, codec.columns).ravel() for e in examples])
+        return np.stack([codec.image(example).ravel() for example in examples])
 
     def baselines(self, codec: Codec, train: Sequence[Example], options: ImageOptions, seed: int) -> list[Baseline]:
         """A logistic regression, and a feed-forward network of as many weights."""
@@ -99,7 +120,7 @@ class Image(Labelled):
         """As there: a file; in Python, (rows, columns) from 0 to 1."""
         if isinstance(what, str | Path):
             return Example(picture(Path(what)), name=str(what))
-        return Example(np.asarray(what, np.float32), name="image")
+        return Example(image_of(what, "image"))
 
 
 KIND = Image()

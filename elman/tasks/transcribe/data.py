@@ -1,19 +1,26 @@
 """Recordings with texts, from files or from Python."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from elman.errors import BadInput
+from elman.files import check_there
 from elman.tasks import _manifest
-from elman.tasks._parts import Example
+from elman.tasks._given import group_of, text_of
+from elman.tasks._parts import Example, usable
 from elman.tasks._table import Source, check_column, names
 from elman.tasks.transcribe import features
 from elman.tasks.transcribe.features import Wave
 from elman.tasks.transcribe.options import TranscribeOptions
+
+CHANNELS = 8  # of a recording in Python, at most
+LOUDEST = 2.0**31  # as much as the widest of whole numbers in files of sound, if these were not brought to 1
 
 
 def read(paths: Sequence[Source], options: TranscribeOptions) -> Iterator[Example]:
@@ -39,36 +46,46 @@ def check_group(path: Source, options: TranscribeOptions) -> None:
 
 
 def pairs(
-    options: TranscribeOptions, recordings: Sequence[Any], texts: Sequence[str], groups: Sequence[Any] | None = None
-) -> list[Example]:
-    """N recordings, files or rows of numbers, and N texts; and what group each belongs to, perhaps.
+    options: TranscribeOptions, recordings: Sequence[Any], texts: Sequence[Any], groups: Sequence[Any] | None = None
+) -> Iterator[Example]:
+    """Recordings, files or rows of numbers, and as many texts; and what group each belongs to, perhaps.
 
     Raises:
-        BadInput: if there are not as many of both; for a recording that cannot be used; for an empty text.
+        BadInput: for a recording or a text that cannot be used, if these are not skipped.
     """
-    counts = [len(recordings), len(texts), *([] if groups is None else [len(groups)])]
-    if len(set(counts)) > 1:
-        raise BadInput(f"transcribe: expected as many texts (and groups) as recordings, got {counts}")
-    found = []
-    for i, (what, text) in enumerate(zip(recordings, texts, strict=True)):
-        example = given(what, options, f"recording {i}")
-        target = " ".join(str(text).split())
-        if not target:
-            raise BadInput(f"transcribe: {example.name}: expected a text, got {text!r}")
-        _long_enough(example.name, example.input, target, options)
-        found.append(example._replace(target=target, group=None if groups is None else groups[i]))
-    return found
+    rows = enumerate(zip(recordings, texts, groups or [None] * len(texts), strict=True), 1)
+    made = (partial(_paired, f"recording {i}", *row, options) for i, row in rows)
+    return usable(made, options.skip_bad, "transcribe")
+
+
+def _paired(name: str, what: Any, text: Any, group: Any, options: TranscribeOptions) -> Example:
+    where = f"transcribe: {name}"
+    target = " ".join(text_of(text, where).split())
+    example = given(what, options, name)
+    _long_enough(where, example.input, target, options)
+    return example._replace(target=target, group=group_of(group, where), name=example.name or name)
 
 
 def given(what: Any, options: TranscribeOptions, name: str = "recording") -> Example:
-    """A recording by itself: a file, or a row of numbers."""
+    """A recording by itself: a file, or numbers, of which one with several channels is their mean; these have no name.
+
+    Raises:
+        BadInput: if it is none.
+    """
     if isinstance(what, str | Path):
         return Example(recording(Path(what), options.rate), name=str(what))
-    wave = np.asarray(what)
-    if wave.ndim != 1 or wave.dtype.kind not in "if":
-        raise BadInput(f"transcribe: {name}: expected a row of numbers, got {wave.dtype} of shape {wave.shape}")
+    where = f"transcribe: {name}"
+    try:
+        wave = np.asarray(what)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BadInput(f"{where}: expected a row of numbers, got what is none: {error}") from None
+    channels = int(np.argmin(wave.shape)) if wave.ndim == 2 else None
+    known = wave.ndim == 1 or (channels is not None and 0 < min(wave.shape) <= CHANNELS < max(wave.shape))
+    if not known or wave.dtype.kind not in "if":
+        raise BadInput(f"{where}: expected a row of numbers, got {wave.dtype} of shape {wave.shape}")
     scale = float(np.iinfo(wave.dtype).max) if wave.dtype.kind == "i" else 1.0
-    return Example(_sound(f"transcribe: {name}", (wave / scale).astype(np.float32)), name=name)
+    wave = wave / scale
+    return Example(_sound(where, wave if channels is None else wave.mean(channels)))
 
 
 def recording(path: Path, rate: int) -> Wave:
@@ -80,8 +97,7 @@ def recording(path: Path, rate: int) -> Wave:
     from soundfile import SoundFileError
     from soundfile import read as read_sound
 
-    if not path.is_file():
-        raise BadInput(f"{path}: expected a recording, found {'a folder' if path.is_dir() else 'nothing of that name'}")
+    check_there(path, "a recording")
     try:
         channels, own = read_sound(path, dtype="float32", always_2d=True)
     except (SoundFileError, OSError) as error:
@@ -99,12 +115,15 @@ def needed(text: str) -> int:
     return len(text) + sum(a == b for a, b in pairwise(text))
 
 
-def _sound(name: str, wave: Wave) -> Wave:
+def _sound(name: str, wave: NDArray[Any]) -> Wave:
     if not wave.size:
         raise BadInput(f"{name}: expected a recording, got an empty one")
     if not np.isfinite(wave).all():
         raise BadInput(f"{name}: expected finite numbers, got {wave[~np.isfinite(wave)][0]}")
-    return wave
+    loudest = float(wave[np.abs(wave).argmax()])
+    if abs(loudest) > LOUDEST:
+        raise BadInput(f"{name}: expected a recording, with numbers from -1 to 1, got {loudest:g}")
+    return wave.astype(np.float32)
 
 
 def _long_enough(name: str, wave: Wave, text: str, options: TranscribeOptions) -> Wave:

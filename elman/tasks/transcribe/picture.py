@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.files import write_figure
+from elman.tasks._given import shortened
 from elman.tasks.transcribe import features
 from elman.tasks.transcribe.decode import BLANK
 from elman.tasks.transcribe.said import Said
@@ -51,7 +52,7 @@ def draw(path: Path, said: Said, target: str, frames: NDArray[np.float32], rate:
     heard = [f for f in HERTZ if f <= rate / 2]
     sound.set_yticks([features.place(f, rate, frames.shape[1]) for f in heard], [f"{f / 1000:g}" for f in heard])
     sound.set_ylabel("kHz")
-    sound.set_title(_title(said.text, target), parse_math=False)
+    sound.set_title(_title(said.text, target))
     shown = symbols.imshow(
         P[:, rows].T, aspect="auto", cmap="Blues", vmin=0, vmax=1, extent=(*edges, len(rows) - 0.5, -0.5)
     )
@@ -66,5 +67,5 @@ def draw(path: Path, said: Said, target: str, frames: NDArray[np.float32], rate:
 
 
 def _title(text: str, target: str) -> str:
-    written = text if len(text) <= LONG else f"{text[:LONG]} ..."
-    return f"“{written}”" if text == target else f"“{written}”, where it says “{target[:LONG]}”"
+    written = f"“{shortened(text, LONG)}”"
+    return written if text == target else f"{written}, where it says “{shortened(target, LONG)}”"

@@ -17,7 +17,8 @@ from elman.errors import BadInput
 from elman.runs import Run
 from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline, Examples
-from elman.tasks._parts import Example
+from elman.tasks._given import is_table, sides
+from elman.tasks._parts import Example, is_files
 from elman.tasks._table import sources
 from elman.tasks.transcribe import data as sounds
 from elman.tasks.transcribe import decode, features, picture
@@ -76,6 +77,7 @@ class Transcribe(Examples):
     name = "transcribe"
     unit = "characters"
     examples = "recordings"
+    one = "recording"
     loss = "nats_per_character"
     what = "a transcriber"
     options = TranscribeOptions
@@ -87,7 +89,7 @@ class Transcribe(Examples):
     def settled(self, data: Any, options: TranscribeOptions) -> TranscribeOptions:
         """As there, once it is sure that what is to be split by groups has some."""
         options = super().settled(data, options)
-        if options.group and data is not None and not isinstance(data, tuple):
+        if options.group and (is_files(data) or is_table(data)):
             sounds.check_group(sources(data)[0], options)
         return options
 
@@ -95,9 +97,9 @@ class Transcribe(Examples):
         """As there; in Python, recordings and texts, and perhaps groups."""
         if data is None:
             raise BadInput("transcribe: expected DATA, a table of recordings and their texts; got none")
-        if isinstance(data, tuple):
-            return sounds.pairs(options, *data)
-        return sounds.read(sources(data), options)
+        if is_files(data) or is_table(data):
+            return sounds.read(sources(data), options)
+        return sounds.pairs(options, *sides(self.name, data, "recordings", "texts", "groups"))
 
     def fit(self, train: Sequence[Example], options: TranscribeOptions) -> Codec:
         """As there."""

@@ -8,35 +8,34 @@ from typing import Any
 
 from elman.errors import BadInput
 from elman.files import text_lines
+from elman.tasks._given import sides, text_of
 from elman.tasks._parts import Example, usable
 from elman.tasks.translate.options import TranslateOptions
 
 
-def pairs(texts: Any) -> list[Example]:
+def pairs(texts: Any, skip_bad: bool) -> Iterator[Example]:
     """Sentences and their translations; those of the same sentence are one group.
 
     Args:
         texts: pairs of them; or a tuple of two lists.
+        skip_bad: whether what is no two texts is left out.
 
     Raises:
         BadInput: for lists of different lengths, or what is no two texts.
     """
     if isinstance(texts, tuple) and len(texts) == 2 and all(isinstance(side, list) for side in texts):
-        if len(texts[0]) != len(texts[1]):
-            raise BadInput(
-                f"translate: expected as many translations as sentences, got {len(texts[1])} and {len(texts[0])}"
-            )
-        texts = list(zip(*texts, strict=True))
+        texts = list(zip(*sides("translate", texts, "sentences", "translations"), strict=True))
     if not isinstance(texts, list | tuple) or not texts:
-        raise BadInput(f"translate: expected pairs of texts, or two lists of these; got {texts!r:.40}")
-    found = []
-    for i, pair in enumerate(texts, 1):
-        both = isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(one, str) for one in pair)
-        if not both or not all(map(str.strip, pair)):
-            raise BadInput(f"translate: pair {i}: expected two texts, got {pair!r:.60}")
-        source, target = map(str.strip, pair)
-        found.append(Example(source, target, group=source, name=f"pair {i}"))
-    return found
+        raise BadInput(f"translate: expected files, pairs of texts, or two lists of these; got {texts!r:.40}")
+    made = (partial(_in_python, f"pair {i}", pair) for i, pair in enumerate(texts, 1))
+    return usable(made, skip_bad, "translate")
+
+
+def _in_python(name: str, pair: Any) -> Example:
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+        raise BadInput(f"translate: {name}: expected two texts, got {pair!r:.60}")
+    source, target = (text_of(text, f"translate: {name}") for text in pair)
+    return Example(source, target, group=source, name=name)
 
 
 def read(paths: Sequence[Path], options: TranslateOptions) -> Iterator[Example]:

@@ -11,6 +11,7 @@ from elman.runs import Run
 from elman.tasks import _attention
 from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline
+from elman.tasks._given import text_of
 from elman.tasks._parts import Example, is_files
 from elman.tasks._spool import Mapped
 from elman.tasks._written import Said, Vocabulary, Written
@@ -56,7 +57,7 @@ class Translate(Written):
         """As there; in Python, pairs of texts."""
         if data is None:
             raise BadInput("translate: expected DATA, a file of pairs or two files with a language each, got none")
-        return sentences.read(data, options) if is_files(data) else sentences.pairs(data)
+        return sentences.read(data, options) if is_files(data) else sentences.pairs(data, options.skip_bad)
 
     def fit(self, train: Sequence[Example], options: TranslateOptions) -> Codec:
         """As there; byte pairs are those of both languages together."""
@@ -94,7 +95,7 @@ class Translate(Written):
 
     def given(self, what: Any, options: TranslateOptions) -> Example:
         """As there: a sentence."""
-        return Example(str(what))
+        return Example(what if isinstance(what, str) else text_of(what, "predict"))
 
 
 KIND = Translate()

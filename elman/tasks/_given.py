@@ -1,0 +1,120 @@
+"""What Python gives in the place of files, and what rows of tables have to hold: whether it can be used."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from elman.errors import BadInput
+
+SHOWN = 24  # characters of a label, or of a token, in a picture
+
+
+def is_table(data: Any) -> bool:
+    """Whether data are a data frame, or columns by name."""
+    return hasattr(data, "columns") or (isinstance(data, Mapping) and len(data) > 0)
+
+
+def sides(task: str, data: Any, *names: str, least: int = 2) -> list[list[Any]]:
+    """Sequences side by side, of one length.
+
+    Args:
+        task: its name, for complaints.
+        data: a tuple of them.
+        names: what each is.
+        least: how many of them there have to be; what is None at the end counts as not given.
+
+    Raises:
+        BadInput: if they are none; if their lengths differ, or are zero.
+
+    >>> sides("image", ([0, 1], ("a", "b")), "images", "labels")
+    [[0, 1], ['a', 'b']]
+    """
+    last = f" (and {', '.join(names[least:])})" if names[least:] else ""
+    expected = f"{task}: expected files, or a tuple of {' and '.join(names[:least])}{last}"
+    if not isinstance(data, tuple) or not least <= len(data) <= len(names):
+        raise BadInput(f"{expected}; got {_described(data)}")
+    found = list[list[Any]]()
+    for name, side in zip(names, data, strict=False):
+        if side is None and len(found) >= least:
+            continue
+        if isinstance(side, str | bytes | Mapping | set) or not _counted(side):
+            raise BadInput(f"{expected}; got {_described(side)} for {name}")
+        found.append(list(side))
+    counts = [len(side) for side in found]
+    if len(set(counts)) > 1:
+        got = " and ".join(f"{count:,}" for count in counts)
+        raise BadInput(f"{task}: expected as many {' as '.join(names[: len(found)])}, got {got}")
+    if not counts[0]:
+        raise BadInput(f"{expected}; got none")
+    return found
+
+
+def text_of(value: Any, where: str) -> str:
+    """A text, without spaces around it.
+
+    Raises:
+        BadInput: for what is none, and for an empty one.
+    """
+    if not isinstance(value, str) or not value.strip():
+        came = "an empty one" if isinstance(value, str) else "none" if value is None else repr(value)
+        raise BadInput(f"{where}: expected a text, got {came:.40}")
+    return value.strip()
+
+
+def label_of(value: Any, where: str) -> str:
+    """A label as a text.
+
+    Raises:
+        BadInput: for what is none, as tables write that, or is no single thing.
+    """
+    if value is None or str(value).strip().lower() in ("", "nan"):
+        raise BadInput(f"{where}: expected a label, got {'none' if value is None else repr(value)}")
+    if not isinstance(value, str) and hasattr(value, "item"):
+        try:
+            value = value.item()  # of an array, or a tensor, of one
+        except (ValueError, RuntimeError):
+            raise BadInput(f"{where}: expected a label, got several at once, of shape {tuple(value.shape)}") from None
+    if isinstance(value, Sequence | Mapping | set) and not isinstance(value, str):
+        raise BadInput(f"{where}: expected a label, got {value!r:.40}")
+    return str(value).strip()
+
+
+def group_of(value: Any, where: str) -> Hashable:
+    """What examples are kept together by.
+
+    Raises:
+        BadInput: for what cannot be compared.
+    """
+    try:
+        hash(value)
+    except TypeError:
+        raise BadInput(f"{where}: expected a group, a text or a number, got {value!r:.40}") from None
+    found: Hashable = value
+    return found
+
+
+def shortened(text: str, most: int = SHOWN) -> str:
+    """A text for a picture, in a line.
+
+    >>> shortened("one  two three", 8)
+    'one two…'
+    """
+    text = " ".join(text.split()).encode(errors="replace").decode()
+    return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
+
+
+def _counted(side: Any) -> bool:
+    try:
+        return len(side) >= 0 and iter(side) is not None
+    except TypeError:
+        return False
+
+
+def _described(data: Any) -> str:
+    """What something is, in a few words."""
+    if isinstance(data, tuple):
+        return f"a tuple of {len(data)}"
+    if _counted(data) and not len(data):
+        return f"an empty {type(data).__name__}"
+    return f"{data!r:.40}" if isinstance(data, str | int | float | np.generic) else type(data).__name__

@@ -1,0 +1,214 @@
+"""Images as they come: what is read of each kind of file, and how one that cannot be used is told before anything is
+made."""
+
+import csv
+import gzip
+import json
+import struct
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from elman.runs import open_run
+from elman.tasks._images import picture
+from elman.tasks.image.data import Unscaled, read
+from elman.tasks.image.task import KIND
+from tests.small import Command, files
+from tests.tasks.test_image import SMALL
+from tests.test_bad_input import refused
+
+HEAD = ["label", "p0", "p1", "p2", "p3"]
+Row = Sequence[Any]
+
+
+def table(path: Path, rows: Sequence[Row], head: Row = HEAD) -> Path:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([head, *rows])
+    return path
+
+
+def rows_of(count: int = 24, white: float = 255) -> list[list[Any]]:
+    return [["ab"[i % 2], *(white * (i % 2 == k % 2) for k in range(4))] for i in range(count)]
+
+
+BAD_ROWS: dict[str, tuple[Row, str]] = {
+    "no number": (["a", 0, "abc", 0, 0], "row 5: column p1: expected a number, got 'abc'"),
+    "empty": (["a", 0, 0, "", 0], "row 5: column p2: expected a number, got nothing"),
+    "short": (["a", 0, 0], "row 5: column p2: expected a number, got nothing"),
+    "NaN": (["a", "nan", 0, 0, 0], "row 5: column p0: expected a number, got 'nan'"),
+    "infinite": (["a", 0, 0, 0, "inf"], "row 5: column p3: expected a number from 0 to 255, got inf"),
+    "below": (["a", -1, 0, 0, 0], "row 5: column p0: expected a number from 0 to 255, got -1"),
+    "above": (["a", 0, 255.5, 0, 0], "row 5: column p1: expected a number from 0 to 255, got 255.5"),
+    "no label": (["", 0, 0, 0, 0], "row 5: expected a label, got none"),
+    "no label at all": (["nan", 0, 0, 0, 0], "row 5: expected a label, got 'nan'"),
+}
+
+
+@pytest.mark.parametrize(("row", "part"), BAD_ROWS.values(), ids=BAD_ROWS)
+def test_a_row_that_is_no_image(
+    elman: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str], row: Row, part: str
+) -> None:
+    rows = rows_of()
+    path = table(tmp_path / "x.csv", [*rows[:4], row, *rows[4:]])
+    refused(elman("train", "image", path, "--out", tmp_path / "run"), f"x.csv: {part}; --skip-bad leaves it out")
+    assert files(tmp_path) == {"x.csv"}
+    assert len(list(read([path], skip_bad=True))) == 24
+    assert f"{path}: {part}; left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("head", "part"),
+    [
+        (["label", "p0", "p1", "p2", "label"], "expected columns of different names, got 2 that are called 'label'"),
+        (["label", "p0", "p1", "p0", "p3"], "expected columns of different names, got 2 that are called 'p0'"),
+        (["label"], "expected as many pixels as a square has, got no columns beside 'label'"),
+        (["label", "p0", "p1"], "expected as many pixels as a square has, got 2 columns beside 'label'"),
+        (["text", "label"], "row 1: column text: expected a number, got 'a'"),
+    ],
+)
+def test_a_table_of_something_else(elman: Command, tmp_path: Path, head: list[str], part: str) -> None:
+    path = table(tmp_path / "x.csv", [row[: len(head)] for row in rows_of()], head)
+    refused(elman("train", "image", path, "--out", tmp_path / "run"), f"x.csv: {part}")
+    assert files(tmp_path) == {"x.csv"}
+
+
+def test_an_empty_line_is_no_row(tmp_path: Path) -> None:
+    path = table(tmp_path / "x.csv", rows_of())
+    path.write_text(path.read_text() + "\n")
+    assert len(list(read([path], skip_bad=False))) == 24
+
+
+@pytest.mark.parametrize("white", [1, 16, 255])
+def test_white_is_what_it_was_in_the_training(elman: Command, tmp_path: Path, white: int) -> None:
+    """A table with dark images alone is read as what it was trained on is; one that is beyond that is refused."""
+    path, run = table(tmp_path / "x.csv", rows_of(white=white)), tmp_path / "run"
+    assert elman("train", "image", path, "--out", run, *SMALL, "--epochs", "1").code == 0
+    assert json.loads((run / "codec.json").read_text())["white"] == white
+    dark = table(tmp_path / "dark.csv", rows_of(white=white / 255))
+    examples = list(read([dark], skip_bad=False))
+    assert all(isinstance(one.input, Unscaled) for one in examples)
+    codec = KIND.codec(open_run(run))
+    assert float(codec.image(examples[0]).max()) == pytest.approx(1 / 255)
+    if white < 255:
+        bright = table(tmp_path / "bright.csv", rows_of(white=white + 1))
+        said = elman("evaluate", run, bright)
+        refused(said, f"row 1: as in the training: expected numbers from 0 to {white}, got {white + 1}")
+
+
+def idx(values: NDArray[Any], dims: Sequence[int] | None = None, kind: int = 8) -> bytes:
+    dims = values.shape if dims is None else dims
+    return struct.pack(f">4B{len(dims)}I", 0, 0, kind, len(dims), *dims) + values.tobytes()
+
+
+IMAGES = np.zeros((24, 2, 2), np.uint8)
+BAD_IDX: dict[str, tuple[bytes, str]] = {
+    "head cut": (idx(IMAGES)[:9], "expected a head of 16 bytes for 3 dimensions, got 9 in all"),
+    "too few": (idx(IMAGES)[:-1], "expected 24 x 2 x 2 numbers by its head, of 1 bytes each, and at least one; got 95"),
+    "too many": (idx(IMAGES) + b"0", "expected 24 x 2 x 2 numbers by its head"),
+    "half a number": (
+        idx(IMAGES, kind=0x0D)[:-1],
+        "expected 24 x 2 x 2 numbers by its head, of 4 bytes each, and at least one; got 95 bytes",
+    ),
+    "none": (idx(IMAGES[:0]), "expected 0 x 2 x 2 numbers by its head"),
+    "no rows": (idx(IMAGES[:, :0]), "expected 24 x 0 x 2 numbers by its head"),
+    "immense": (idx(IMAGES, [2**31] * 3), "expected 2147483648 x 2147483648 x 2147483648 numbers by its head"),
+    "no dimensions": (b"\0\0\x08\0", "expected several numbers by its head"),
+    "gzip cut": (gzip.compress(idx(IMAGES))[:-20], "expected an IDX file, got a damaged gzip file"),
+    "gzip damaged": (
+        gzip.compress(idx(IMAGES))[:12] + b"\xff" * 20,
+        "expected an IDX file, got a damaged gzip file",
+    ),
+    "other": (b"\x89PNG", "expected an IDX file, which begins with two zeros and a type, got 89504e47"),
+}
+
+
+@pytest.mark.parametrize(("data", "part"), BAD_IDX.values(), ids=BAD_IDX)
+def test_an_idx_file_that_is_none(elman: Command, tmp_path: Path, data: bytes, part: str) -> None:
+    (tmp_path / "x.idx").write_bytes(data)
+    (tmp_path / "y.idx").write_bytes(idx(np.arange(24, dtype=np.uint8) % 2))
+    said = elman("train", "image", tmp_path / "x.idx", tmp_path / "y.idx", "--out", tmp_path / "run")
+    refused(said, f"x.idx: {part}")
+    assert files(tmp_path) == {"x.idx", "y.idx"}
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [(np.uint8, 8), (">f4", 0x0D)])
+def test_dark_images_of_idx_files(tmp_path: Path, dtype: Any, kind: int) -> None:
+    """Bytes are always of 255; of other numbers it is not known."""
+    (tmp_path / "x.idx").write_bytes(idx(np.ones((4, 2, 2), dtype), kind=kind))
+    (tmp_path / "y.idx").write_bytes(idx(np.arange(4, dtype=np.uint8)))
+    found = next(iter(read([tmp_path / "x.idx", tmp_path / "y.idx"], skip_bad=False))).input
+    assert isinstance(found, Unscaled) == (kind != 8)
+    assert kind != 8 or found.max() == pytest.approx(1 / 255)
+
+
+def test_an_image_that_would_take_all_memory(elman: Command, tmp_path: Path) -> None:
+    for i in range(12):
+        (tmp_path / "data" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        Pillow.new("L", (2, 2), 255 * (i % 2)).save(tmp_path / "data" / "ab"[i % 2] / f"{i}.png")
+    for name, side in (("bomb", 30_000), ("large", 10_000)):  # refused by Pillow; and only warned of
+        head = struct.pack(">2I5B", side, side, 1, 0, 0, 0, 0)
+        found = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + _chunk(b"IDAT", b"") + _chunk(b"IEND", b"")
+        path = tmp_path / "data" / "a" / f"{name}.png"
+        path.write_bytes(found)
+        said = elman("train", "image", tmp_path / "data", "--out", tmp_path / "run")
+        refused(said, f"{name}.png: expected an image of at most 89,478,485 pixels, got more; --skip-bad leaves it out")
+        assert not (tmp_path / "run").exists()
+        assert len(list(read([tmp_path / "data"], skip_bad=True))) == 12
+        path.unlink()
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def saved(path: Path, mode: str, pixels: Any, **how: Any) -> Path:
+    made = Pillow.fromarray(pixels) if isinstance(pixels, np.ndarray) else Pillow.new(mode, (2, 1), pixels)
+    if mode == "P":
+        made.putpalette([255, 255, 255, 0, 0, 0, 255, 0, 0])
+    made.save(path, **how)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("mode", "pixels", "grey", "how"),
+    [
+        ("L", 51, 0.2, {}),
+        ("I;16", np.full((1, 2), 13107, np.uint16), 0.2, {}),
+        ("I;16", np.full((1, 2), 65535, np.uint16), 1, {}),
+        ("I;16", np.full((1, 2), 300, np.uint16), 300 / 65535, {}),
+        ("1", 1, 1, {}),
+        ("1", 0, 0, {}),
+        ("P", 0, 1, {}),
+        ("P", 1, 0, {}),
+        ("P", 2, 76 / 255, {}),
+        ("P", 1, 1, {"transparency": 1}),
+        ("LA", (0, 0), 1, {}),
+        ("LA", (0, 255), 0, {}),
+        ("RGBA", (0, 0, 0, 51), 0.8, {}),
+        ("RGB", (255, 255, 255), 1, {}),
+    ],
+)
+def test_every_kind_of_png_is_grey(tmp_path: Path, mode: str, pixels: Any, grey: float, how: dict[str, Any]) -> None:
+    path = saved(tmp_path / "x.png", mode, pixels, **how)
+    with Pillow.open(path) as opened:
+        assert opened.mode == mode
+    assert picture(path) == pytest.approx(np.full((1, 2), grey), abs=1e-6)
+
+
+@pytest.mark.parametrize("command", ["train", "validation", "test"])
+def test_nothing_of_that_name(elman: Command, tmp_path: Path, command: str) -> None:
+    more = [] if command == "train" else [f"--{command}", tmp_path / "none"]
+    data = table(tmp_path / "x.csv", rows_of()) if more else tmp_path / "none"
+    said = elman("train", "image", data, *more, "--out", tmp_path / "run")
+    refused(said, "none: expected a folder of images by label", "found nothing of that name")
+
+
+def test_least_size(elman: Command, tmp_path: Path) -> None:
+    for task in ("image", "caption"):
+        refused(elman("train", task, "--size", "0", "--out", tmp_path / "run"), "--size", "a whole number from 1 up")
