@@ -113,6 +113,7 @@ def test_commands_that_are_none(elman: Command) -> None:
 
 def test_a_prompt_of_which_nothing_is_known(elman: Command, trained: Path) -> None:
     refused(elman("generate", trained, "--prompt", "ΩΨ"), "--prompt", "ΩΨ")
+    refused(elman("generate", trained, "--prompt", "the\udce9"), "--prompt: expected UTF-8, got byte 0xe9")
 
 
 def test_out_is_never_overwritten(elman: Command, file: Path, copied: Path, tmp_path: Path) -> None:
@@ -231,6 +232,12 @@ def test_resuming_what_cannot_be_resumed(elman: Command, copied: Path, file: Pat
     refused(elman(*resume, tmp_path / "other.txt"), "other.txt", "trained on")
     cut(copied / "checkpoints/last.ckpt")
     refused(elman(*resume), "last.ckpt")
+    whole = json.loads((copied / "config.json").read_text())
+    put(copied / "config.json", model=whole["model"] | {"hidden": 9})
+    refused(elman(*resume), "config.json", "model.hidden and options.hidden", "9 and 12")
+    put(copied / "config.json", model=whole["model"], training=whole["training"] | {"seed": "a"})
+    refused(elman(*resume), "config.json", "seed", "a whole number", "'a'")
+    put(copied / "config.json", training=whole["training"])
     (copied / "metrics.csv").write_text("epoch,train_loss\n1,2\n")
     before = (copied / "config.json").read_bytes()
     refused(elman(*resume), "metrics.csv", "row 1", "'step'", "the columns epoch, train_loss")

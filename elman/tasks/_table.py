@@ -175,7 +175,7 @@ def _object(path: Path, i: int, line: str) -> dict[str, Any]:
     except ValueError as error:
         raise _no_table(f"{path}: line {i}", error) from None
     if not isinstance(found, dict):
-        raise BadInput(f"{path}: line {i}: expected a JSON object, got {line:.40}")
+        raise BadInput(f"{path}: line {i}: expected a JSON object in each line, got {line:.40}")
     return found
 
 

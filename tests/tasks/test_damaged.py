@@ -107,6 +107,8 @@ DAMAGED: list[tuple[str, Damage, list[str]]] = [
     ("caption", codec(target=3), ["codec.json", "expected what `elman train"]),
     ("transcribe", codec(rate=None), ["codec.json", "rate", "None"]),
     ("transcribe", codec(std=[1.0] * 39 + [None]), ["codec.json", "std", "a finite number"]),
+    ("transcribe", codec(std=[1.0]), ["codec.json", "40 means and 1 deviations"]),
+    ("transcribe", codec(language={"keys": 3}), ["codec.json", "expected what `elman train"]),
     ("music", codec(grid=None), ["codec.json", "grid", "None"]),
     ("music", codec(grid=[1]), ["codec.json", "grid", "[1]"]),
     ("music", lambda run: (run / "codec.json").write_text("[" * 100_000), ["codec.json", "too many to be read"]),

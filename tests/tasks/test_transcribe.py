@@ -177,6 +177,7 @@ BAD: dict[str, tuple[Change, list[str]]] = {
     "empty": (_empty, ["2.wav", "got an empty one"]),
     "short": (_short, ["2.wav", "at least 2 steps (--stack 2) for 'ab', got a recording of 1"]),
     "infinite": (_not_finite, ["2.wav", "expected finite numbers, got inf"]),
+    "long": (lambda folder, rows: rows[3].__setitem__(0, "a" * 5000), ["row 3:", "cannot be read: File name too long"]),
     "no text": (lambda folder, rows: rows[3].__setitem__(1, " "), ["row 3: expected a text, got an empty one"]),
     "no file": (lambda folder, rows: rows[3].__setitem__(0, ""), ["row 3: expected a file, got none"]),
 }

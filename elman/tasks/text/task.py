@@ -57,7 +57,7 @@ class Text(Kind):
         """As there; the first nine tenths of the text are trained on."""
         file = _one(data)
         name = _name(file)
-        tokenizer = tokens.load(run.path / "tokenizer.json") if run else None
+        tokenizer = self.codec(run) if run else None
         text = corpora.read(file, options.encoding)
         corpus = corpora.prepare(text, name, options.tokens, options.vocabulary, tokenizer)
         least = options.batch * options.bptt + 1
