@@ -98,6 +98,7 @@ DAMAGED: list[tuple[str, Damage, list[str]]] = [
     ("forecast", codec(scales={"value": None}), ["codec.json", "scales", "a finite number"]),
     ("forecast", codec(scales={"value": 0.0}), ["codec.json", "scales", "above 0"]),
     ("forecast", codec(means=[1.0], cycles=[]), ["codec.json", "1 means and 0 spreads"]),
+    ("forecast", within("config.json", "options", season=None), ["codec.json", "[4, 4, 28], where", "[None, 4, 28]"]),
     ("translate", codec(longest=None), ["codec.json", "longest", "None"]),
     ("translate", codec(beam="4"), ["codec.json", "beam", "'4'"]),
     ("translate", within("codec.json", "target", before=None), ["codec.json", "before", "a text", "None"]),
@@ -134,6 +135,13 @@ def test_a_damaged_run(elman: Command, of_task: tuple[str, Path]) -> None:
         assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == damaged
         for path, data in whole.items():
             path.write_bytes(data)
+
+
+def test_terms_that_a_baseline_does_not_have(tmp_path: Path) -> None:
+    run = made("classify", tmp_path / "run")
+    put(run / "codec.json", terms={"one": 1.0})
+    with pytest.raises(BadInput, match=r"baseline\.safetensors: .* where codec.json has 1"):
+        tasks.load(run).evaluate(DATA["classify"][0])
 
 
 def test_a_baseline_that_is_none(of_task: tuple[str, Path]) -> None:

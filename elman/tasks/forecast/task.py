@@ -20,7 +20,7 @@ from elman.tasks.forecast import picture, rows
 from elman.tasks.forecast.baselines import Rule, rules
 from elman.tasks.forecast.data import Series, Window
 from elman.tasks.forecast.model import Batch, Forecaster, pinball
-from elman.tasks.forecast.options import ForecastOptions
+from elman.tasks.forecast.options import ForecastOptions, Sizes
 from elman.tasks.forecast.windows import Codec, fitted, split, thinned, window_at, windows
 
 T = TypeVar("T")
@@ -97,6 +97,9 @@ class Forecast(Examples):
 
     def shape(self, codec: Codec, options: ForecastOptions) -> dict[str, Any]:
         """As there."""
+        own, asked = ([getattr(one, name) for name in Sizes._fields] for one in (codec, options))
+        if own != asked:
+            raise ValueError(f"{', '.join(Sizes._fields)} of {own}, where the options have {asked}")
         names = ("cell", "hidden", "layers", "dropout", "bptt")
         return {"inputs": codec.inputs, "horizon": codec.horizon} | {name: getattr(options, name) for name in names}
 
