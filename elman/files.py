@@ -1,6 +1,5 @@
 """Files in and out: texts read with clear complaints, results written whole or not at all."""
 
-import codecs
 import contextlib
 import io
 import os
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import elman
+from elman.decoding import decoded
 from elman.errors import BadInput
 
 MAKER = f"elman {elman.__version__}"  # that a page or a picture names in its head
@@ -22,7 +22,6 @@ _MADE = re.compile(
     rb"\xff\x01[\x00-\x7f]elman "
 )
 _HEAD = 8192
-BLOCK = 1 << 20  # bytes of a text that are read at once
 
 
 def read_text(path: Path, encoding: str = "utf-8") -> str:
@@ -41,46 +40,9 @@ def text_blocks(path: Path, encoding: str = "utf-8") -> Iterator[str]:
         BadInput: as there, when what is wrong is come to.
     """
     with opened(path) as file:
-        texts = filter(None, _decoded(path, file, encoding))
+        texts = filter(None, decoded(path, file, encoding))
         first = next(texts, "").removeprefix("\ufeff")
         yield from filter(None, chain([first], texts))
-
-
-def _decoded(path: Path, file: IO[bytes], encoding: str) -> Iterator[str]:
-    data, before = file.read(BLOCK), 0
-    if not data:
-        raise BadInput(f"{path}: expected a text, got an empty file")
-    name, decoder = _decoder(path, encoding)
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and name == "utf-8":
-        raise BadInput(f"{path}: expected UTF-8, got UTF-16 by its first two bytes; try --encoding utf-16")
-    while data:
-        if name in ("utf-8", "ascii") and 0 in data:
-            raise BadInput(f"{path}: expected a text, got a binary file: byte 0x00 at offset {before + data.index(0)}")
-        before, more = before + len(data), file.read(BLOCK)
-        try:
-            yield decoder.decode(data, final=not more)
-        except UnicodeDecodeError as error:  # of what was left of the block before, and of this one, up to its end
-            offset = before - len(error.object) + error.start
-            raise BadInput(
-                f"{path}: expected {name.upper()}, got byte 0x{error.object[error.start]:02x} at offset {offset}; "
-                "name the file's encoding with --encoding, for example --encoding cp1252"
-            ) from None
-        except UnicodeError as error:  # of codecs that fail in their own way
-            raise BadInput(f"{path}: cannot be read with --encoding {encoding}: {error}") from None
-        data = more
-
-
-def _decoder(path: Path, encoding: str) -> tuple[str, codecs.IncrementalDecoder]:
-    """The name of an encoding, and what decodes it."""
-    try:
-        found = codecs.lookup(encoding)
-    except LookupError:
-        raise BadInput(f"--encoding: expected an encoding that Python knows, got {encoding!r}") from None
-    try:
-        io.TextIOWrapper(io.BytesIO(), encoding)  # which takes no codecs but those of texts
-        return found.name, codecs.getincrementaldecoder(encoding)()
-    except (LookupError, UnicodeError) as error:
-        raise BadInput(f"{path}: cannot be read with --encoding {encoding}: {error}") from None
 
 
 def text_lines(path: Path, encoding: str = "utf-8", newlines: bool = False) -> Iterator[str]:
@@ -89,21 +51,19 @@ def text_lines(path: Path, encoding: str = "utf-8", newlines: bool = False) -> I
     Args:
         path: of the file.
         encoding: of the text.
-        newlines: lines end with newlines alone; without it, with all that `str.splitlines` takes for an end.
+        newlines: lines end with newlines alone; without it, also with carriage returns, and with both in a row.
 
     Raises:
         BadInput: as `read_text` does, when what is wrong is come to.
     """
-    rest = ""
+    rest, ends = "", io.IncrementalNewlineDecoder(None, translate=not newlines)
     for block in text_blocks(path, encoding):
-        text = rest + block
-        if newlines:
-            *lines, rest = text.split("\n")
-        else:
-            rest = text.splitlines(keepends=True)[-1]  # kept as a whole: a \n may follow on its \r
-            lines = text[: len(text) - len(rest)].splitlines()
+        *lines, rest = (rest + ends.decode(block)).split("\n")
         yield from lines
-    yield from [rest] if newlines and rest else rest.splitlines()
+    *lines, rest = (rest + ends.decode("", final=True)).split("\n")
+    yield from lines
+    if rest:
+        yield rest
 
 
 @dataclass(frozen=True)
@@ -149,15 +109,34 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         BadInput: if it cannot be read.
     """
-    if path.is_dir():
-        raise BadInput(f"{path}: expected a file, got a folder")
+    check_there(path, "a file")
     try:
         with path.open("rb") as file:
             yield file
-    except FileNotFoundError:
-        raise BadInput(f"{path}: expected a file, found nothing of that name") from None
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def check_there(path: Path, what: str) -> None:
+    """Whether there is a file to read, of a name that a file can have.
+
+    Args:
+        path: of the file.
+        what: it is expected to be.
+
+    Raises:
+        BadInput: if there is none.
+    """
+    try:
+        path.stat()
+        found = "got a folder" if path.is_dir() else ""
+    except (FileNotFoundError, NotADirectoryError):
+        found = "found nothing of that name"
+    except (OSError, ValueError) as error:  # ValueError: of a name that has the character 0, or half of one
+        reason = error.strerror or error if isinstance(error, OSError) else error
+        raise BadInput(f"{path!s:.200}: cannot be read: {reason}") from None
+    if found:
+        raise BadInput(f"{path}: expected {what}, {found}")
 
 
 def write_whole(path: Path, data: bytes | str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import elman
 from elman.errors import BadInput
+from elman.fields import parsed
 from elman.files import read_bytes, write_whole
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of the folder; raise it when older versions could no longer read what is written
 _KEYS = {"format": int, "elman": str, "task": str, "data": dict, "model": dict, "options": dict, "training": dict}
+_LATER = {"scores": dict, "baselines": dict, "ended": dict}  # what a training that has ended adds
 
 
 class Run:
@@ -82,14 +84,20 @@ class Run:
             raise BadInput(f"{path}: expected the weights of this run, which has ended; the file is gone")
         if not path.exists() and self.last.exists():
             raise BadInput(f"{path}: not there yet; training has not saved a model. Go on with --resume {self.path}")
-        tensors = self.load_tensors("model")
-        expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        tensors, expected = self.load_tensors("model"), model.state_dict()
         for name in sorted(expected | dict.fromkeys(tensors)):
-            wanted = f"{expected[name]}" if name in expected else "no such tensor"
-            got = f"{tuple(tensors[name].shape)}" if name in tensors else "none"
+            if name not in expected:
+                raise BadInput(f"{path}: expected no tensor {name} by config.json, got one of {_told(tensors[name])}")
+            wanted, got = _told(expected[name]), _told(tensors[name]) if name in tensors else "none"
             if wanted != got:
-                raise BadInput(f"{path}: expected {name} of shape {wanted} by config.json, got {got}")
+                raise BadInput(f"{path}: expected {name} of {wanted} by config.json, got {got}")
+            if not tensors[name].isfinite().all():
+                raise BadInput(f"{path}: expected finite weights, got others in {name}")
         model.load_state_dict(tensors, assign=True)
+
+
+def _told(tensor: "Tensor") -> str:
+    return f"shape {tuple(tensor.shape)} in {str(tensor.dtype).removeprefix('torch.')}"
 
 
 def open_run(path: Path) -> Run:
@@ -106,7 +114,7 @@ def open_run(path: Path) -> Run:
             f"{path}: expected a run's folder, got {'one' if path.is_dir() else 'a file'} without config.json"
         )
     try:
-        config = json.loads(read_bytes(file))
+        config = parsed(read_bytes(file))
     except ValueError as error:
         raise BadInput(f"{file}: expected JSON, got something else: {error}") from None
     if not isinstance(config, dict):
@@ -119,6 +127,9 @@ def open_run(path: Path) -> Run:
     for key, kind in _KEYS.items():
         if not isinstance(config.get(key), kind):
             raise BadInput(f"{file}: expected {key!r} to be {kind.__name__}, got {config.get(key)!r:.60}")
+    for key, kind in _LATER.items():
+        if not isinstance(config.get(key), kind | None):
+            raise BadInput(f"{file}: expected {key!r} to be {kind.__name__}, got {config[key]!r:.60}")
     return Run(path, config)
 
 

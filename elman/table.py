@@ -2,9 +2,11 @@
 
 import csv
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from elman.errors import BadInput
 from elman.files import write_whole
 
 
@@ -33,6 +35,15 @@ class Table:
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """The rows of such a file; one that a full disk cut short is left out."""
+    """The rows of such a file; one that a full disk cut short is left out.
+
+    Raises:
+        BadInput: for a row without a step.
+    """
     with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if None not in row.values()]
+        rows = [row for row in csv.DictReader(file) if None not in row.values()]
+    for i, row in enumerate(rows, 1):
+        if not re.fullmatch(r"\d+", row.get("step") or ""):
+            came = repr(row["step"]) if "step" in row else f"the columns {', '.join(map(str, row))}"
+            raise BadInput(f"{path}: row {i}: expected a whole number in the column 'step', got {came:.60}")
+    return rows

@@ -30,7 +30,8 @@ TEXTS: list[tuple[str, bytes | None, list[str]]] = [
     ("short", b"please stay at home", ["expected at least 41 tokens", "--batch 4", "--bptt 10", "got 17"]),
     ("tiny", b"a", ["longer text"]),
     ("latin1", "caf\u00e9".encode("cp1252"), ["expected UTF-8", "0xe9 at offset 3", "--encoding"]),
-    ("utf16", "please".encode("utf-16"), ["UTF-16", "--encoding utf-16"]),
+    ("utf16", "please".encode("utf-16"), ["UTF-16", "first 2 bytes", "--encoding utf-16"]),
+    ("utf32", "please".encode("utf-32"), ["UTF-32", "first 4 bytes", "--encoding utf-32"]),
     ("binary", b"\x7fELF\x00\x01", ["binary", "0x00 at offset 4"]),
 ]
 
@@ -55,6 +56,8 @@ def test_another_encoding_is_read_where_it_is_named(elman: Command, tmp_path: Pa
     path.write_bytes("the w\u00f6rd".encode("cp1252"))
     refused(elman("evaluate", trained, path), "0xf6 at offset 5")
     assert elman("evaluate", trained, path, "--encoding", "cp1252").code == 0
+    path.write_text("odd")
+    refused(elman("evaluate", trained, path, "--encoding", "utf-16"), "expected UTF-16", "--encoding utf-8")
     refused(elman("evaluate", trained, path, "--encoding", "klingon"), "--encoding", "klingon")
     refused(elman("evaluate", trained, path, "--encoding", "rot13"), "--encoding", "rot13")
 
@@ -112,6 +115,7 @@ def test_commands_that_are_none(elman: Command) -> None:
 
 def test_a_prompt_of_which_nothing_is_known(elman: Command, trained: Path) -> None:
     refused(elman("generate", trained, "--prompt", "ΩΨ"), "--prompt", "ΩΨ")
+    refused(elman("generate", trained, "--prompt", "the\udce9"), "--prompt: expected UTF-8, got byte 0xe9")
 
 
 def test_out_is_never_overwritten(elman: Command, file: Path, copied: Path, tmp_path: Path) -> None:
@@ -191,6 +195,7 @@ DAMAGE: list[tuple[str, str, Callable[[Path], object], list[str]]] = [
     ("unknown task", "config.json", lambda path: put(path, task="poem"), ["poem"]),
     ("no config", "config.json", Path.unlink, ["without config.json"]),
     ("cut tokenizer", "tokenizer.json", cut, ["expected a tokenizer"]),
+    ("half a tokenizer", "tokenizer.json", lambda path: put(path, pre_tokenizer=None), ["without a pre_tokenizer"]),
     ("no tokenizer", "tokenizer.json", Path.unlink, ["expected a file"]),
 ]
 
@@ -229,7 +234,18 @@ def test_resuming_what_cannot_be_resumed(elman: Command, copied: Path, file: Pat
     refused(elman(*resume, tmp_path / "other.txt"), "other.txt", "trained on")
     cut(copied / "checkpoints/last.ckpt")
     refused(elman(*resume), "last.ckpt")
+    whole = json.loads((copied / "config.json").read_text())
+    put(copied / "config.json", model=whole["model"] | {"hidden": 9})
+    refused(elman(*resume), "config.json", "model.hidden and options.hidden", "9 and 12")
+    put(copied / "config.json", model=whole["model"], training=whole["training"] | {"seed": "a"})
+    refused(elman(*resume), "config.json", "seed", "a whole number", "'a'")
+    put(copied / "config.json", training=whole["training"])
+    (copied / "metrics.csv").write_text("epoch,train_loss\n1,2\n")
+    before = (copied / "config.json").read_bytes()
+    refused(elman(*resume), "metrics.csv", "row 1", "'step'", "the columns epoch, train_loss")
+    assert (copied / "config.json").read_bytes() == before
     (copied / "checkpoints/last.ckpt").unlink()
+    (copied / "metrics.csv").unlink()
     refused(elman(*resume), "last.ckpt")
     assert (copied / "model.safetensors").exists()
     put(copied / "config.json", task="poem")

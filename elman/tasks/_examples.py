@@ -12,11 +12,12 @@ from rich.progress import track
 from torch import nn
 
 from elman.errors import BadInput
+from elman.fields import restoring
 from elman.flow import Recording, record
 from elman.report.shown import Missing, Sample
 from elman.runs import Run
 from elman.tasks._material import Loaded, Material, Scores
-from elman.tasks._parts import Example
+from elman.tasks._parts import Example, check_texts
 from elman.tasks._prepared import Prepared
 from elman.tasks._spool import Picked
 
@@ -94,7 +95,10 @@ class Examples(Prepared):
 
     def _baselines(self, codec: Any, run: Run) -> "list[Baseline]":
         """Those that a run has kept, in the order of the training, which a file of tensors has not."""
-        found, order = self.restored(codec, run.load_tensors("baseline")), list(run.config.get("scores", ()))
+        path, tensors = run.path / "baseline.safetensors", run.load_tensors("baseline")
+        with restoring(path, f"the baselines of `elman train {self.name}`"):
+            found = self.restored(codec, tensors)
+        order = list(run.config.get("scores") or ())
         return sorted(found, key=lambda one: order.index(one.title) if one.title in order else len(order))
 
     def evaluate(self, loaded: Loaded, data: Any, console: Console) -> Scores:
@@ -184,6 +188,7 @@ class Examples(Prepared):
         """Inputs with their numbers, without those that cannot be used, if these are skipped."""
         for i, what in inputs:
             try:
+                check_texts("predict", what)
                 example = self.given(what, loaded.options)
                 yield i, example if example.name or not self.one else example._replace(name=f"{self.one} {i}")
             except BadInput as error:

@@ -59,7 +59,7 @@ def text_of(value: Any, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
         came = "an empty one" if isinstance(value, str) else "none" if value is None else quoted(value)
         raise BadInput(f"{where}: expected a text, got {came}")
-    return _whole(value.strip(), where)
+    return value.strip()
 
 
 def label_of(value: Any, where: str) -> str:
@@ -77,7 +77,7 @@ def label_of(value: Any, where: str) -> str:
             raise BadInput(f"{where}: expected a label, got several at once, of shape {tuple(value.shape)}") from None
     if isinstance(value, Sequence | Mapping | set) and not isinstance(value, str):
         raise BadInput(f"{where}: expected a label, got {quoted(value)}")
-    return _whole(str(value).strip(), where)
+    return str(value).strip()
 
 
 def group_of(value: Any, where: str) -> Hashable:
@@ -116,14 +116,6 @@ def described(data: Any) -> str:
     if _counted(data) and not len(data):
         return f"an empty {type(data).__name__}"
     return quoted(data) if isinstance(data, str | int | float | np.generic) else type(data).__name__
-
-
-def _whole(text: str, where: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise BadInput(f"{where}: expected a text, got one with half a character: {text!r:.40}") from None
-    return text
 
 
 def _counted(side: Any) -> bool:

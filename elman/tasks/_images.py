@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.errors import BadInput
+from elman.files import check_there
 
 Image = NDArray[np.float32]  # (rows, columns), 0 to 1
 DEEP = 65535  # white, where a pixel has 16 bits
@@ -24,8 +25,7 @@ def picture(path: Path) -> Image:
     """
     from PIL import Image as Pillow
 
-    if not path.is_file():
-        raise BadInput(f"{path}: expected an image, found {'a folder' if path.is_dir() else 'nothing of that name'}")
+    check_there(path, "an image")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Pillow.DecompressionBombWarning)

@@ -13,10 +13,12 @@ from torch import nn
 
 from elman import cells
 from elman.errors import BadInput
+from elman.fields import made, restoring
 from elman.flow import Recording
 from elman.report.shown import Missing, Sample
 from elman.runs import Run
 from elman.tasks._material import Loaded, Material, Scores
+from elman.training.options import TrainingOptions
 
 
 class Kind(ABC):
@@ -135,7 +137,7 @@ class Kind(ABC):
             BadInput: if it was trained on what was no file.
         """
         found = run.config["data"].get("files")
-        if not isinstance(found, list):
+        if not isinstance(found, list) or not all(isinstance(path, str) for path in found):
             raise BadInput(f"{run.path}: expected data in files, got a run that was trained in Python; name the files")
         return [Path(path) for path in found]
 
@@ -150,12 +152,10 @@ class Kind(ABC):
             raise BadInput(
                 f"{run.path}: expected a run of `elman train {self.name}`, got one of {run.config['task']!r}"
             )
-        if shape.get("cell") not in cells.SHELF:
+        if not isinstance(shape.get("cell"), str) or shape["cell"] not in cells.SHELF:
             raise BadInput(f"{file}: expected a cell of {', '.join(cells.SHELF)}; got {shape.get('cell')!r}")
-        try:
+        with restoring(file, f"the shape of {self.what}"):
             return self.model(**shape)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise BadInput(f"{file}: expected the shape of {self.what}: {error}") from None
 
     def options_of(self, run: Run) -> Any:
         """What the training was asked for.
@@ -163,12 +163,17 @@ class Kind(ABC):
         Raises:
             BadInput: if config.json has something else there.
         """
-        try:
-            return self.options(**run.config["options"])
-        except TypeError as error:
-            raise BadInput(
-                f"{run.path / 'config.json'}: expected the options of `elman train {self.name}`: {error}"
-            ) from None
+        with restoring(run.path / "config.json", f"the options of `elman train {self.name}`"):
+            return made(self.options, run.config["options"])
+
+    def training_of(self, run: Run) -> TrainingOptions:
+        """How long and how fast it was to be.
+
+        Raises:
+            BadInput: as there.
+        """
+        with restoring(run.path / "config.json", "the options of a training"):
+            return made(TrainingOptions, run.config["training"])
 
     def load(self, run: Run) -> Loaded:
         """The trained model of a run.
@@ -178,9 +183,9 @@ class Kind(ABC):
         """
         with torch.device("meta"):
             model = self.of(run)
-        codec = self.codec(run)
+        options = self.options_of(run)
         run.load_model(model)
-        return Loaded(run, model.eval(), self.options_of(run), codec)
+        return Loaded(run, model.eval(), options, self.codec(run))
 
     def generate(
         self, loaded: Loaded, prompt: Any, length: int | None, out: Path | None, to: TextIO, **how: Any
@@ -214,7 +219,11 @@ class Kind(ABC):
             return list(given)
         if sys.stdin.isatty():
             print("reading lines of standard input, to its end (Ctrl-D)", file=sys.stderr)
-        return [line.rstrip("\n") for line in sys.stdin]
+        try:
+            return [line.rstrip("\n") for line in sys.stdin]
+        except UnicodeDecodeError as error:
+            byte = error.object[error.start]
+            raise BadInput(f"standard input: expected {error.encoding.upper()}, got byte 0x{byte:02x}") from None
 
     def predictions(self, loaded: Loaded, inputs: Sequence[Any]) -> Iterator[dict[str, Any]]:
         """What the model makes of inputs, a row for each.

@@ -68,7 +68,12 @@ class Labelled(Examples):
         found: list[Baseline] = []
         for title in titles:
             own = [tensors[f"{title}/{i}"].numpy() for i in range(sum(n.startswith(f"{title}/") for n in tensors))]
-            found.append(Feedforward(self, codec, title, list(zip(own[::2], own[1::2], strict=True))))
+            layers = list(zip(own[::2], own[1::2], strict=True))
+            sizes = [(W.shape[1:], b.shape, *W.shape[:1]) for W, b in layers]
+            ends = [(size,) for _, _, size in sizes[1:]] + [(len(codec.labels),)]
+            if any(not columns == biases == end for (columns, biases, _), end in zip(sizes, ends, strict=True)):
+                raise ValueError(f"{title} with layers that do not fit each other, or the labels")
+            found.append(Feedforward(self, codec, title, layers))
         return found
 
     def draw(self, run: Run, codec: Any, said: Sequence[Any], targets: Sequence[Any]) -> None:

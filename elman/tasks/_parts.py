@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import sys
 from array import array
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from elman.errors import BadInput
 
 TOLD = 8  # of what is left out, each by itself
+_SURROGATE = re.compile("[\\ud800-\\udfff]")
 SHARE = 10  # one part in so many is validated on, and one is tested on
 
 
@@ -71,6 +73,7 @@ def usable(made: Iterable[Callable[[], Example]], skip_bad: bool, where: str) ->
     for make in made:
         try:
             example = make()
+            check_texts(example.name, example.name, example.input, example.target)
         except BadInput as error:
             if not skip_bad:
                 raise BadInput(f"{error}; --skip-bad leaves it out") from None
@@ -86,6 +89,21 @@ def usable(made: Iterable[Callable[[], Example]], skip_bad: bool, where: str) ->
         raise BadInput(f"{where}: expected something that can be used, got none")
 
 
+def check_texts(where: str, *values: Any) -> None:
+    """Whether all texts among these values, or in lists of them, can be written in any encoding of Unicode.
+
+    Raises:
+        BadInput: for one that cannot: of bytes that were no UTF-8, or of halves of characters.
+    """
+    for value in values:
+        if isinstance(value, list | tuple):
+            check_texts(where, *value)
+        elif isinstance(value, str) and (found := _SURROGATE.search(value)):
+            came = f"byte 0x{ord(found[0]) - 0xDC00:02x}" if "\udc80" <= found[0] <= "\udcff" else repr(found[0])
+            expected = "UTF-8, got" if came.startswith("byte") else "a text, got a character that no text has:"
+            raise BadInput(f"{where}: expected {expected} {came}")
+
+
 def drawn_parts(examples: Sequence[Example], seed: int, parts: Sequence[str], task: str) -> dict[str, list[int]]:
     """The numbers of the examples that are trained on, and of those of each part that is drawn."""
     number: dict[Hashable, int] = {}  # of each group that has several examples, or could
@@ -97,7 +115,7 @@ def drawn_parts(examples: Sequence[Example], seed: int, parts: Sequence[str], ta
     order = np.random.default_rng(seed).permutation(K)
     count = -(-K // SHARE)
     if count * len(parts) >= K:
-        raise BadInput(f"{task}: expected at least {len(parts) + 2} examples (or groups of them) to split, got {K}")
+        raise BadInput(f"{task}: expected at least {len(parts) + 1} examples (or groups of them) to split, got {K}")
     of = np.empty(K, np.int64)  # which part each group is of
     of[order] = np.minimum(np.arange(K) // count, len(parts))
     whose = of[np.asarray(groups)]

@@ -14,12 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.errors import BadInput
+from elman.fields import parsed, restoring
 from elman.files import read_bytes
 from elman.runs import Run
-from elman.tasks._codec import PlainCodec
+from elman.tasks._codec import PlainCodec, check_shape
 from elman.tasks._kind import Kind
 from elman.tasks._material import Loaded, Material
-from elman.tasks._parts import Example, Parts, drawn_parts, files_in, is_files, repeated, sha256_of
+from elman.tasks._parts import (
+    Example,
+    Parts,
+    check_texts,
+    drawn_parts,
+    files_in,
+    is_files,
+    repeated,
+    sha256_of,
+)
 from elman.tasks._spool import Picked, Spool
 from elman.training.batches import ByLength
 
@@ -121,7 +131,7 @@ class Prepared(Kind):
 
         What is given as files of its own is not drawn; the rest is, by the seed, with groups kept together.
         """
-        examples = self.stored(self.read(data, options))
+        examples = self.stored(self._read(data, options))
         given = _given(options)
         drawn = self.split(examples, options, seed, [name for name in PARTS if name not in given])
         table = io.StringIO()
@@ -129,7 +139,7 @@ class Prepared(Kind):
         found: dict[str, Sequence[Example]] = {}
         for name in Parts._fields:
             if name in given:
-                found[name] = self.stored(self.held_out(self.read(given[name], options), name))
+                found[name] = self.stored(self.held_out(self._read(given[name], options), name))
                 numbers: Sequence[int] = range(len(found[name]))
             else:
                 numbers = drawn[name]
@@ -150,6 +160,12 @@ class Prepared(Kind):
                 what = self.examples or self.unit
                 print(f"{many:,} of the {len(found[name]):,} {what} {use} are among those to learn from, too")
 
+    def _read(self, data: Any, options: Any) -> Iterator[Example]:
+        """The examples in data, with no texts that could not be written."""
+        for example in self.read(data, options):
+            check_texts(example.name, example.name, example.input, example.target)
+            yield example
+
     def split(self, examples: Sequence[Example], options: Any, seed: int, parts: Sequence[str]) -> dict[str, list[int]]:
         """The numbers of the examples that are trained on, "train", and of those of each part, which are others.
 
@@ -160,7 +176,7 @@ class Prepared(Kind):
 
     def others(self, loaded: Loaded, data: Any) -> Sequence[Example]:
         """Examples of other data than those of the training."""
-        return self.stored(self.held_out(self.read(data, loaded.options), "test"))
+        return self.stored(self.held_out(self._read(data, loaded.options), "test"))
 
     def held_out(self, examples: Iterable[Example], part: str) -> Iterable[Example]:
         """Of examples that are given for a part, "validation" or "test", those that are not of another."""
@@ -186,17 +202,12 @@ class Prepared(Kind):
     def codec(self, run: Run) -> Any:
         """As there."""
         path = run.path / "codec.json"
-        try:
-            codec = self.codec_type.restored(json.loads(read_bytes(path)))
-            shape = self.shape(codec, self.options_of(run))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise BadInput(
-                f"{path}: expected what `elman train {self.name}` has written, got something else: {error}"
-            ) from None
-        if shape != run.config["model"]:
-            raise BadInput(
-                f"{path}: expected what the model of {run.path / 'config.json'} was trained with, got another"
-            )
+        options = self.options_of(run)
+        with restoring(path, f"what `elman train {self.name}` has written"):
+            codec = self.codec_type.restored(parsed(read_bytes(path)))
+            codec.check()
+            shape = self.shape(codec, options)
+        check_shape(run, shape, path)
         return codec
 
     def _again(self, loaded: Loaded) -> Parts:
@@ -207,7 +218,7 @@ class Prepared(Kind):
         """
         run = loaded.run
         files = self.source(run)
-        parts, _ = self.parts(files or None, loaded.options, run.config["training"]["seed"])
+        parts, _ = self.parts(files or None, loaded.options, self.training_of(run).seed)
         if sha256_of(parts) != run.config["data"].get("sha256"):
             raise BadInput(f"{run.config['data'].get('name')} is no longer what this run was trained on")
         return parts

@@ -5,17 +5,17 @@ table in memory, its columns typed, for tasks that need all of it at once: serie
 """
 
 import csv
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice, repeat
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from elman.errors import BadInput
+from elman.fields import parsed
 from elman.files import opened, read_text, text_lines
+from elman.tasks._frame import Frame
 from elman.tasks._parts import is_files
 
 HEAD = 100  # rows of JSON among which a column is looked for
@@ -23,49 +23,7 @@ SLICE = 1 << 16  # rows of Parquet that are read at once
 LONGEST = 1 << 24  # characters of a cell; a quotation mark without its other would take all of the file
 
 
-class Frame:
-    """A table that is there already: a data frame of polars or pandas, or columns by name.
-
-    Args:
-        data: this.
-
-    Raises:
-        BadInput: if it is none.
-
-    >>> list(rows(Frame({"text": ["a", "b"], "label": [1, 2]}), {"--label": "label"}))
-    [(1,), (2,)]
-    """
-
-    suffix, parent = "", Path()
-
-    def __init__(self, data: Any) -> None:
-        self._name = type(data).__name__
-        try:
-            self.columns = {str(name): known(data[name]) for name in getattr(data, "columns", data)}
-        except (TypeError, KeyError, IndexError) as error:
-            raise BadInput(f"{self._name}: expected a data frame, or columns by name: {error}") from None
-        counts = {name: len(values) for name, values in self.columns.items()}
-        if len(set(counts.values())) > 1:
-            raise BadInput(f"{self._name}: expected columns of one length, got {counts}")
-
-    def __str__(self) -> str:
-        return self._name
-
-
 Source = Path | Frame  # of a table
-
-
-def known(values: Any) -> list[Any]:
-    """A column that Python has, with None where it has nothing: NaN, and what pandas has in its place.
-
-    >>> known([1.5, float("nan"), "a"])
-    [1.5, None, 'a']
-    """
-    there = values.notna() if hasattr(values, "notna") else repeat(True)
-    return [
-        value if is_there and not (isinstance(value, float | np.floating) and np.isnan(value)) else None
-        for value, is_there in zip(values, there, strict=False)
-    ]
 
 
 def sources(data: Any) -> Sequence[Source]:
@@ -88,17 +46,27 @@ def read_table(path: Path, encoding: str = "utf-8") -> pl.DataFrame:
         if suffix == ".parquet":
             with opened(path):
                 table = pl.read_parquet(path)
-        elif suffix in (".jsonl", ".ndjson"):
-            table = pl.read_ndjson(read_text(path, encoding).encode())
+        elif _kind(path) is _json:
+            table = pl.DataFrame(list(_objects(path, encoding)), infer_schema_length=None)
         else:
-            text = read_text(path, encoding).encode()
-            separator = separator_of(path, text.split(b"\n", 1)[0].decode())
-            table = pl.read_csv(text, separator=separator, infer_schema_length=None)
-    except pl.exceptions.PolarsError as error:
+            table = _typed(path, encoding)
+    except (pl.exceptions.PolarsError, TypeError) as error:
         raise _no_table(str(path), error) from None
     if not len(table):
         raise BadInput(f"{path}: expected rows, got a table without any")
     return table
+
+
+def _typed(path: Path, encoding: str) -> pl.DataFrame:
+    """A table of CSV or TSV, with types for its columns."""
+    text = read_text(path, encoding)
+    separator = separator_of(path, text.split("\n", 1)[0])
+    try:
+        return pl.read_csv(text.encode(), separator=separator, infer_schema_length=None)
+    except pl.exceptions.PolarsError:
+        for _ in _separated(path, {}, encoding):  # which tells the line, where it is one that is wrong
+            pass
+        raise
 
 
 def column(path: Path, table: pl.DataFrame, name: str, option: str) -> pl.Series:
@@ -137,7 +105,7 @@ def names(path: Source, encoding: str = "utf-8") -> list[str]:
         BadInput: if it cannot be read.
     """
     if isinstance(path, Frame):
-        return list(path.columns)
+        return path.names
     if _kind(path) is _parquet:
         return _scanned(path).collect_schema().names()
     if _kind(path) is _json:
@@ -146,16 +114,17 @@ def names(path: Source, encoding: str = "utf-8") -> list[str]:
 
 
 def separator_of(path: Path, head: str) -> str:
-    """What stands between the columns, by the line that names them: of a .tsv tabs, else commas or semicolons."""
-    return "\t" if path.suffix.lower() == ".tsv" else ";" if ";" in head and "," not in head else ","
+    """What stands between the columns, by the line that names them: of a .tsv tabs, else commas, semicolons or tabs."""
+    return "\t" if path.suffix.lower() == ".tsv" else next((one for one in ",;\t" if one in head), ",")
 
 
 def _kind(path: Path) -> Callable[[Path, Mapping[str, str], str], Iterator[tuple[Any, ...]]]:
-    return {".parquet": _parquet, ".jsonl": _json, ".ndjson": _json}.get(path.suffix.lower(), _separated)
+    suffix = path.suffix.lower()
+    return _parquet if suffix == ".parquet" else _json if suffix in (".jsonl", ".ndjson", ".json") else _separated
 
 
 def _framed(frame: Frame, columns: Mapping[str, str]) -> Iterator[tuple[Any, ...]]:
-    _places(frame, columns, list(frame.columns))
+    _places(frame, columns, frame.names)
     missing = [None] * max(map(len, frame.columns.values()), default=0)
     found = [frame.columns.get(name, missing) for name in columns.values()]
     yield from zip(*found, strict=True)
@@ -202,11 +171,11 @@ def _keys(found: Iterable[dict[str, Any]]) -> list[str]:
 
 def _object(path: Path, i: int, line: str) -> dict[str, Any]:
     try:
-        found = json.loads(line)
+        found = parsed(line)
     except ValueError as error:
         raise _no_table(f"{path}: line {i}", error) from None
     if not isinstance(found, dict):
-        raise BadInput(f"{path}: line {i}: expected a JSON object, got {line:.40}")
+        raise BadInput(f"{path}: line {i}: expected a JSON object in each line, got {line:.40}")
     return found
 
 
@@ -248,10 +217,14 @@ def check_column(path: Source, names: Sequence[str], name: str, option: str) -> 
     """Whether a table has a column.
 
     Raises:
-        BadInput: if it has not.
+        BadInput: if it has not, or has several of this name.
     """
+    if not any(names):
+        raise BadInput(f"{path}: {option}: expected a table whose columns have names; got none")
     if name not in names:
         raise BadInput(f"{path}: {option}: expected one of the columns {_listed(names)}; got {name!r}")
+    if list(names).count(name) > 1 or f"{name}_duplicated_0" in names:  # as polars calls another of the same name
+        raise BadInput(f"{path}: {option}: expected one column {name!r}, got several of this name")
 
 
 def _listed(names: Sequence[str]) -> str:

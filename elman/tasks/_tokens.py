@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from elman.errors import BadInput
+from elman.fields import restoring
 from elman.files import read_bytes
 from elman.tasks._spool import joined
 from elman.tasks._token_kinds import KINDS
@@ -86,11 +86,26 @@ def load(path: Path) -> Tokenizer:
     Raises:
         BadInput: if it is missing or damaged.
     """
-    data = read_bytes(path)
+    with restoring(path, "a tokenizer"):
+        return restored(read_bytes(path).decode())
+
+
+def restored(kept: str) -> Tokenizer:
+    """A tokenizer of its JSON.
+
+    Raises:
+        ValueError: if it is none that `fit` makes.
+    """
     try:
-        return Tokenizer.from_str(data.decode())
+        found = Tokenizer.from_str(kept)
     except Exception as error:  # the library raises nothing more special than Exception
-        raise BadInput(f"{path}: expected a tokenizer, got something else: {error}") from None
+        raise ValueError(error) from None
+    lacking = [part for part in ("pre_tokenizer", "decoder") if getattr(found, part) is None]
+    if lacking:
+        raise ValueError(f"one without a {lacking[0]}")
+    if not isinstance(found.model, models.BPE) and found.token_to_id(UNKNOWN) is None:
+        raise ValueError(f"one without {UNKNOWN}")
+    return found
 
 
 def blocks(text: str | Iterable[str]) -> Iterator[str]:

@@ -8,6 +8,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from elman import table
 from elman.errors import BadInput
 from elman.files import write_whole
 from elman.report import curves, tables
@@ -102,16 +103,15 @@ def resume(
     """
     run = open_run(path)
     model, options = kind.of(run), kind.options_of(run)
-    try:
-        training = TrainingOptions(**run.config["training"])
-    except TypeError as error:
-        raise BadInput(f"{path / 'config.json'}: expected the options of a training: {error}") from None
+    training = kind.training_of(run)
     if epochs or minutes:
         training = replace(training, epochs=epochs, minutes=minutes)
     elif run.config.get("ended"):
         raise BadInput(f"--resume {path}: this training has ended; to go on, give more --epochs or --minutes")
     if patience is not None:
         training = replace(training, patience=patience)
+    for name in filter(Path.exists, (run.path / "metrics.csv", run.path / "flow.csv")):
+        table.read(name)  # goes on with its rows
     with console.status("reading"):
         material = same(kind, run, data, options, training.seed)
         check_resume(run, training, len(material.train), bool(epochs or minutes))

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from elman.fields import check
 from elman.tasks import _tokens as tokens
 from elman.tasks._decoder import Pairs, Writer
 from elman.tasks._examples import Examples
@@ -86,12 +87,10 @@ class Vocabulary:
         """The same of its JSON.
 
         Raises:
-            ValueError: if it is none.
+            ValueError, TypeError, KeyError: if it is none.
         """
-        try:
-            return cls(Tokenizer.from_str(json.dumps(kept["tokenizer"])), kept["before"])
-        except Exception as error:  # the library raises nothing more special than Exception
-            raise ValueError(error) from None
+        check("before", kept["before"], str)
+        return cls(tokens.restored(json.dumps(kept["tokenizer"])), kept["before"])
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Each token for people."""

@@ -206,8 +206,11 @@ BAD: list[tuple[str, str, list[str]]] = [
     ("empty label", ROWS + "fine,\n", ["row 81: expected a label, got none", "--skip-bad"]),
     ("numbers", "text,label\n1,a\n2,b\n", ["--text: expected texts in 'text', got numbers alone, the first 1"]),
     ("nan", "text,label\na,1.5\nb,NaN\nc,2\n", ["row 2: expected a label, got 'NaN'"]),
+    ("twice", "text,label,label\na,b,c\n", ["--label: expected one column 'label', got several"]),
+    ("no names", "\n\n", ["--text: expected a table whose columns have names; got none"]),
+    ("long", "text\tlabel\na\tb\tc\n", ["line 2: expected 2 columns, got 3"]),
     ("nothing", "text,label\n", ["expected rows"]),
-    ("few", "text,label\ngood,1\nbad,0\n", ["expected at least 4 examples"]),
+    ("few", "text,label\ngood,1\nbad,0\n", ["expected at least 3 examples"]),
     ("one label", ROWS.replace(",neg", ",pos"), ["at least two different labels", "one, 'pos'"]),
 ]
 
@@ -218,6 +221,38 @@ def test_wrong_tables(elman: Command, tmp_path: Path, data: str, parts: list[str
     path.write_text(data)
     refused(elman("train", "classify", path, "--out", tmp_path / "run", *SMALL), *parts)
     assert files(tmp_path) == {"t.csv"}
+
+
+LINES = "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in zip(*texts(), strict=True))
+BAD_LINES: list[tuple[str, list[str]]] = [
+    ('{"text": "a\\ud800", "label": "pos"}', ["row 81: expected a text", "no text has: '\\ud800'", "--skip-bad"]),
+    ('{"text": "a", "label": "\\udce9"}', ["row 81: expected UTF-8, got byte 0xe9", "--skip-bad"]),
+    ("[" * 100_000, ["line 81: expected a table", "too many to be read"]),
+    ('{"text": "a" "label"}', ["line 81: expected a table", "Expecting ',' delimiter at column 14"]),
+]
+
+
+@pytest.mark.parametrize(("line", "parts"), BAD_LINES, ids=["half", "byte", "deep", "no comma"])
+@pytest.mark.parametrize("suffix", ["jsonl", "json"])
+def test_wrong_lines(elman: Command, tmp_path: Path, line: str, parts: list[str], suffix: str) -> None:
+    path = tmp_path / f"t.{suffix}"
+    path.write_text(f"{LINES}{line}\n")
+    refused(elman("train", "classify", path, "--out", tmp_path / "run", *SMALL), *parts)
+    assert files(tmp_path) == {path.name}
+
+
+def test_texts_that_are_none(elman: Command, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused(elman("predict", trained, "caf\udce9"), "input 1:", "expected UTF-8, got byte 0xe9", "--skip-bad")
+    for errors in ("surrogateescape", "strict"):
+        lines = io.TextIOWrapper(io.BytesIO(b"fine\ncaf\xe9 good\n"), "utf-8", errors)
+        monkeypatch.setattr("sys.stdin", lines)
+        refused(elman("predict", trained), "expected UTF-8, got byte 0xe9")
+
+
+def test_tabs_in_any_table(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("text\tlabel\na, b\tc\n")
+    assert [(one.input, one.target) for one in KIND.read([path], ClassifyOptions())] == [("a, b", "c")]
 
 
 def test_what_is_bad_can_be_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,10 @@
 """What a forecast is made of: steps, windows, the split by time, baselines, measures."""
 
 import calendar
+import json
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import torch
 from sklearn.metrics import mean_absolute_error, mean_pinball_loss
 
+from elman.errors import BadInput
 from elman.tasks._parts import Example
 from elman.tasks.forecast import baselines
 from elman.tasks.forecast.clock import Clock
@@ -257,3 +260,39 @@ def test_intervals_of_baselines_hold_as_much_as_they_should() -> None:
     for rule in KIND.baselines(codec, found, OPTIONS, 0):
         got = KIND.measure(codec, rule.say(found), [example.target for example in found])
         assert got["coverage"] == pytest.approx(0.8, abs=0.02)
+
+
+JSON_OPTIONS = ForecastOptions(time="t", target="y", horizon=2, season=2)
+
+
+def lined(path: Path, values: list[Any]) -> Path:
+    path.write_text("".join(json.dumps({"t": i, "y": y}) + "\n" for i, y in enumerate(values)))
+    return path
+
+
+@pytest.mark.parametrize(
+    "values", [[1] * 150 + [200.5] * 2, [None] * 150 + [7, 8.5], [float("nan"), 1, 2]], ids=["later", "null", "nan"]
+)
+def test_types_are_those_of_all_lines(tmp_path: Path, values: list[Any]) -> None:
+    (found,) = series([lined(tmp_path / "s.jsonl", values)], JSON_OPTIONS)
+    known = [value for value in values if value is not None and value == value]
+    assert found.values.tolist() == known
+
+
+def test_the_line_that_is_wrong_is_told(tmp_path: Path) -> None:
+    path = lined(tmp_path / "s.jsonl", [1] * 150)
+    path.write_text(f'{path.read_text()}{{"t": 150, "y": 1\n')
+    with pytest.raises(BadInput, match=r"s\.jsonl: line 151: expected a table"):
+        series([path], JSON_OPTIONS)
+    path = tmp_path / "s.csv"
+    path.write_text("t,y\n1,2\n2,3\n3,4,5\n")
+    with pytest.raises(BadInput, match=r"s\.csv: line 4: expected 2 columns, got 3"):
+        series([path], JSON_OPTIONS)
+    path.write_text("t,y,y\n1,2,3\n")
+    with pytest.raises(BadInput, match="--target: expected one column 'y', got several"):
+        series([path], JSON_OPTIONS)
+
+
+def test_numbers_alone_are_no_table() -> None:
+    with pytest.raises(BadInput, match=r"expected a table with the columns 't' and 'y' .*, got numbers alone"):
+        series([1.0, 2.0, 3.0], JSON_OPTIONS)

@@ -88,7 +88,7 @@ def test_a_damaged_run(elman: Command, trained: Path, folder: Path, tmp_path: Pa
     copy = Path(shutil.copytree(trained, tmp_path / "copy"))
     codec = json.loads((copy / "codec.json").read_text())
     (copy / "codec.json").write_text(json.dumps(codec | {"labels": ["lying", "standing", "upright"]}))
-    refused(elman("evaluate", copy, folder), "codec.json", "was trained with, got another")
+    refused(elman("evaluate", copy, folder), "codec.json", "was trained with, labels 2; got 3")
     (copy / "confusion.png").write_bytes(b"no picture")
     (copy / "codec.json").write_text(json.dumps(codec))
     refused(elman("report", copy), "confusion.png: expected a PNG file")

@@ -117,7 +117,7 @@ def test_formats_say_the_same(elman: Command, treebank: Path, tmp_path: Path) ->
 
 
 def test_documents_are_never_cut(tmp_path: Path) -> None:
-    path = tmp_path / "d.conllu"
+    path = tmp_path / "d.txt"
     path.write_text(conllu(sentences(), documents=5))
     parts, _ = KIND.parts([path], TagOptions(), 0)
     groups = [{example.group for example in part} for part in parts]
@@ -227,7 +227,15 @@ BAD: list[tuple[str, str, list[str], list[str]]] = [
     ("number", "a b\n", ["--column", "3"], ["--column", "expected a column from 1 to 2; got '3'"]),
     ("words", "a b\n", ["--words", "form"], ["--words", "expected a column from 1 to 2; got 'form'"]),
     ("short", "a A\nb B\n\na A\nb\n", [], ["line 5: expected 2 columns or more, got 1", "--skip-bad"]),
-    ("few", "a A\n\nb B\n", [], ["at least 4 examples"]),
+    ("one column", "a\nb\n", [], ["line 1: expected a word and its label", "got 'a'"]),
+    ("commas", "a,A\nb,B\n", [], ["line 1: expected a word and its label", "got 'a,A'"]),
+    ("one for both", "a A\n", ["--words", "2", "--column", "2"], ["--column", "another column", "got 2 for both"]),
+    ("no label", WORD + WORD.replace("NUM", "_"), [], ["line 2: expected a label in column 4, got '_'", "--skip-bad"]),
+    ("empty label", WORD + WORD.replace("NUM", ""), [], ["line 2: expected a label in column 4, got ''"]),
+    ("empty word", WORD + WORD.replace("\tone", "\t", 1), [], ["line 2: expected a word in column 2, got ''"]),
+    ("an id", WORD + "x" + WORD, [], ["line 2: expected an id like 3, 3-4 or 3.1, got 'x1'", "--skip-bad"]),
+    ("comments", "# text = a\n# text = b\n", [], ["expected sentences, a word to a line, got none"]),
+    ("few", "a A\n\nb B\n", [], ["at least 3 examples"]),
 ]
 
 
@@ -237,6 +245,31 @@ def test_wrong_files(elman: Command, tmp_path: Path, data: str, more: list[str],
     path.write_text(data)
     refused(elman("train", "tag", path, "--out", tmp_path / "run", *SMALL, *more), *parts)
     assert files(tmp_path) == {"t.txt"}
+
+
+def test_four_columns_are_no_conllu(elman: Command, tmp_path: Path) -> None:
+    path = tmp_path / "t.conllu"
+    path.write_text("# text = one two\n1\tone\tNUM\t_\n2\ttwo\tNUM\t_\n")
+    refused(elman("train", "tag", path), "line 2: expected 10 columns of CoNLL-U", "got 4", "--skip-bad")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("word", ["12\u00a0000", "a\u2028b", "a\u0085b", "a\u3000b", "a\x0cb"])
+@pytest.mark.parametrize("gap", ["\t", " ", "  "])
+def test_words_are_cut_at_tabs_and_plain_spaces_alone(tmp_path: Path, gap: str, word: str, end: str) -> None:
+    path = tmp_path / "t.txt"
+    path.write_bytes(f"{word}{gap}N{end}.{gap}P{end}{end}c{gap}N{end}".encode())
+    assert [(one.input, one.target) for one in KIND.read([path], TagOptions())] == [
+        ([word, "."], ["N", "P"]), (["c"], ["N"]),
+    ]  # fmt: skip
+    path.write_bytes(f"New York\tN{end}{word}\tP".encode())
+    assert [one.input for one in KIND.read([path], TagOptions())] == [["New York", word]]
+
+
+def test_features_may_be_none(tmp_path: Path) -> None:
+    path = tmp_path / "t.conllu"
+    path.write_text(WORD)
+    assert [one.target for one in KIND.read([path], TagOptions(column="feats"))] == [["_"]]
 
 
 def test_what_is_wrong(elman: Command, tmp_path: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -195,6 +195,7 @@ BAD: dict[str, tuple[Change, list[str]]] = {
     "empty": (_empty, ["2.wav", "got an empty one"]),
     "short": (_short, ["2.wav", "at least 2 steps (--stack 2) for 'ab', got a recording of 1"]),
     "infinite": (_not_finite, ["2.wav", "expected finite numbers, got inf"]),
+    "long": (lambda folder, rows: rows[3].__setitem__(0, "a" * 5000), ["row 3:", "cannot be read: File name too long"]),
     "no text": (lambda folder, rows: rows[3].__setitem__(1, " "), ["row 3: expected a text, got an empty one"]),
     "no file": (lambda folder, rows: rows[3].__setitem__(0, ""), ["row 3: expected a file, got none"]),
 }
@@ -246,7 +247,7 @@ def test_manifests(elman: Command, manifest: Path, trained: Path, tmp_path: Path
     assert refusal.endswith("bad.csv: expected something that can be used, got none")
     few = [f"{i}.flac" for i in (1, 2)]
     (tmp_path / "few.tsv").write_text("path\ttext\n" + "".join(f"{manifest.parent / name}\ta\n" for name in few))
-    refused(elman("train", "transcribe", tmp_path / "few.tsv", *out), "expected at least 4 examples")
+    refused(elman("train", "transcribe", tmp_path / "few.tsv", *out), "expected at least 3 examples")
     refused(elman("predict", trained, tmp_path / "bad.csv"), "bad.csv", "cannot be read as one")
 
 

@@ -13,7 +13,7 @@ from elman.tasks._parts import Example, usable
 from elman.tasks._table import Source, rows
 from elman.tasks.classify.options import ClassifyOptions
 
-TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$")
 TEXTS = ("", ".txt", ".text")  # which say nothing of what is in a file
 

@@ -123,6 +123,13 @@ class Classify(Labelled):
         """A logistic regression on TF-IDF of words and pairs of words."""
         return [Feedforward.logistic(self, codec, train, C, "TF-IDF and logistic regression")]
 
+    def restored(self, codec: Codec, tensors: dict[str, torch.Tensor]) -> list[Baseline]:
+        """As there."""
+        for name, W in tensors.items():
+            if name.endswith("/0") and len(W) != len(codec.terms):
+                raise ValueError(f"{name} of {len(W)} terms, where codec.json has {len(codec.terms)}")
+        return super().restored(codec, tensors)
+
     def given(self, what: Any, options: ClassifyOptions) -> Example:
         """As there: a text."""
         if not isinstance(what, str) or not what.strip():

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from elman.errors import BadInput
+from elman.tasks._frame import known
 from elman.tasks._parts import is_files
-from elman.tasks._table import column, known, read_table
+from elman.tasks._table import column, read_table
 from elman.tasks.forecast.clock import Clock, Grid, Moments
 from elman.tasks.forecast.options import ForecastOptions
 
@@ -21,6 +22,7 @@ Values = NDArray[np.float64]
 MISSING = ("", "na", "nan", "n/a", "null", "none")  # in columns of text
 SPELLING = ("time", "value", "series")  # of the columns of arrays, which have no names
 HOURS = (" %H:%M:%S%.f", " %H:%M:%S", " %H:%M", "")  # of stamps
+LARGEST = 1e150  # a value: sums of squares of many such are float64 yet
 _BAD = np.iinfo(np.int64).min  # where a stamp cannot be read, and such rows are left out
 
 
@@ -79,6 +81,11 @@ def frame(data: Any, options: ForecastOptions) -> tuple[pl.DataFrame, ForecastOp
         raise BadInput(f"DATA: expected values (N,), or (N, series), got an array {values.shape}")
     N, S = len(values), values.size // len(values)
     time, target, series = SPELLING
+    if options.time not in (None, time) or options.target not in (None, target):
+        raise BadInput(
+            f"DATA: expected a table with the columns {options.time!r} and {options.target!r} (--time and "
+            "--target), got numbers alone"
+        )
     table = {time: np.tile(np.arange(N), S), target: values.T.ravel(), series: np.repeat(np.arange(S), N)}
     return pl.DataFrame(table), replace(options, time=time, target=target, series=series)
 
@@ -160,7 +167,7 @@ def _moments(path: Path, stamps: pl.Series, options: ForecastOptions) -> tuple[M
         found = stamps.cast(pl.Int64, strict=False)
         found = found.set((found.cast(pl.Float64) != stamps.cast(pl.Float64)).fill_null(True), None)
     elif kind == pl.String:
-        found, zone = _parsed(stamps, options.time_format)
+        found, zone = _parsed(path, stamps, options.time_format)
     elif kind == pl.Date or kind == pl.Datetime:
         zone = "Z" if getattr(kind, "time_zone", None) else ""
         found = (stamps.dt.convert_time_zone("UTC") if zone else stamps).cast(pl.Datetime("us")).cast(pl.Int64)
@@ -179,13 +186,20 @@ def _moments(path: Path, stamps: pl.Series, options: ForecastOptions) -> tuple[M
     return found.fill_null(_BAD).to_numpy().copy(), not kind.is_numeric(), zone
 
 
-def _parsed(stamps: pl.Series, form: str | None) -> tuple[pl.Series, str]:
+def _parsed(path: Path, stamps: pl.Series, form: str | None) -> tuple[pl.Series, str]:
     """Microseconds of stamps of text, null where they cannot be read; with a zone, of UTC."""
     text = stamps.str.strip_chars()
     if form is None:
         text = text.str.replace(r"^(\d{4}-\d\d)$", "${1}-01").str.replace("T", " ", literal=True)
         text = text.str.replace(r"\s?(Z|UTC)$", "+00:00")
-        zoned = bool(text.str.contains(r"\d\d:\d\d.*[+-]\d\d:?\d\d$").all())
+        offsets = text.str.contains(r"\d\d:\d\d.*[+-]\d\d:?\d\d$").fill_null(False)
+        zoned, others = bool(offsets.any()), text.str.contains(r"\d\d:\d\d").fill_null(False) & ~offsets
+        if zoned and others.any():
+            a, b = _first(offsets), _first(others)
+            raise BadInput(
+                f"{path}: --time: expected an offset from UTC in all stamps or in none, got one in row {a}, "
+                f"{stamps[a - 1]!r}, and none in row {b}, {stamps[b - 1]!r}"
+            )
         forms = [f"{day}{hour}{'%z' if zoned else ''}" for day in ("%Y-%m-%d", "%Y/%m/%d") for hour in HOURS]
     else:
         zoned, forms = "%z" in form, [form]
@@ -208,13 +222,13 @@ def _numbers(path: Path, cells: pl.Series, option: str, options: ForecastOptions
     elif not cells.dtype.is_numeric() and cells.dtype not in (pl.Boolean, pl.Null):
         raise BadInput(f"{path}: {option}: expected numbers in {cells.name}, got {cells.dtype}")
     made = found.cast(pl.Float64, strict=False)
-    bad = (found.is_not_null() & made.is_null()) | made.is_infinite().fill_null(False)
+    bad = (found.is_not_null() & made.is_null()) | (made.is_not_nan() & (made.abs() > LARGEST)).fill_null(False)
     if bad.any():
         row = _first(bad)
         if not options.skip_bad:
             raise BadInput(
-                f"{path}: {option}: expected numbers in {cells.name}, got {cells[row - 1]!r} in row {row}; take such "
-                "ones for missing by --skip-bad"
+                f"{path}: {option}: expected numbers up to {LARGEST:g} in {cells.name}, got {cells[row - 1]!r} in row "
+                f"{row}; take such ones for missing by --skip-bad"
             )
         note(f"{path}: {cells.name}: taken for missing, as they are no numbers: {int(bad.sum())}")
         made = made.set(bad, None)

@@ -20,7 +20,7 @@ from elman.tasks.forecast import picture, rows
 from elman.tasks.forecast.baselines import Rule, rules
 from elman.tasks.forecast.data import Series, Window
 from elman.tasks.forecast.model import Batch, Forecaster, pinball
-from elman.tasks.forecast.options import ForecastOptions
+from elman.tasks.forecast.options import ForecastOptions, Sizes
 from elman.tasks.forecast.windows import Codec, fitted, split, thinned, window_at, windows
 
 T = TypeVar("T")
@@ -46,6 +46,7 @@ class Forecast(Examples):
     def settled(self, data: Any, options: ForecastOptions) -> ForecastOptions:
         """As there: step, season, horizon and context by the stamps; the names of columns that an array has not."""
         options = super().settled(data, options)
+        options = replace(options, covariates=",".join(rows.listed_names(options.covariates)) or None)
         if rows.numbers(data):
             options = rows.frame(data, options)[1]
         with redirect_stderr(StringIO()):  # notes are made when the data are read to be used
@@ -97,6 +98,9 @@ class Forecast(Examples):
 
     def shape(self, codec: Codec, options: ForecastOptions) -> dict[str, Any]:
         """As there."""
+        own, asked = ([getattr(one, name) for name in Sizes._fields] for one in (codec, options))
+        if own != asked:
+            raise ValueError(f"{', '.join(Sizes._fields)} of {own}, where the options have {asked}")
         names = ("cell", "hidden", "layers", "dropout", "bptt")
         return {"inputs": codec.inputs, "horizon": codec.horizon} | {name: getattr(options, name) for name in names}
 
@@ -140,7 +144,11 @@ class Forecast(Examples):
 
     def restored(self, codec: Codec, tensors: dict[str, torch.Tensor]) -> list[Baseline]:
         """As there."""
-        return [Rule(title, codec, tensors[title].numpy()) for title in rules(codec)]
+        found = [(title, tensors[title].numpy()) for title in rules(codec)]
+        for title, errors in found:
+            if errors.shape != (codec.horizon, 2):
+                raise ValueError(f"{title} of shape {errors.shape}")
+        return [Rule(title, codec, errors) for title, errors in found]
 
     def draw(self, run: Run, codec: Codec, said: Sequence[Any], targets: Sequence[Any]) -> None:
         """forecast.png: some windows, what was said of them, what came, and the best baseline."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from elman.errors import BadInput
 from elman.tasks._codec import PlainCodec
-from elman.tasks.forecast.clock import cycles, phases
+from elman.tasks.forecast.clock import CYCLES, cycles, phases
 from elman.tasks.forecast.data import Series, Window
 from elman.tasks.forecast.model import Batch
 from elman.tasks.forecast.options import Sizes
@@ -44,6 +44,15 @@ class Codec(PlainCodec):
     scales: dict[str, float]
     means: list[float]
     spreads: list[float]
+
+    def check(self) -> None:
+        """As there."""
+        super().check()
+        unknown = set(self.cycles) - set(CYCLES)
+        if unknown or len(self.means) != len(self.spreads):
+            raise ValueError(f"cycles: {self.cycles}, {len(self.means)} means and {len(self.spreads)} spreads")
+        if min([1.0, *self.spreads, *self.scales.values()]) <= 0:
+            raise ValueError("spreads, scales: expected numbers above 0, got others")
 
     @property
     def inputs(self) -> int:

@@ -1,6 +1,5 @@
 """Pieces of music, from wherever they are."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.errors import BadInput
+from elman.fields import parsed
 from elman.files import read_bytes
 from elman.numbers import whole
 from elman.tasks._parts import Example, is_files, usable
@@ -83,7 +83,7 @@ def _file(path: Path, options: MusicOptions) -> Iterator[Named]:
             yield from _file(file, options)
     elif path.suffix.lower() == ".json":
         try:
-            yield from _pieces(str(path), json.loads(read_bytes(path)))
+            yield from _pieces(str(path), parsed(read_bytes(path)))
         except ValueError as error:
             raise BadInput(f"{path}: expected JSON, got something else: {error}") from None
     else:

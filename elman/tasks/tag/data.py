@@ -15,6 +15,9 @@ from elman.tasks.tag.options import TagOptions
 CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 WORD = re.compile(r"\d+$")  # its id; 1-2 are words written as one, 1.1 is one that is not written: neither is scored
 ID = re.compile(r"\d+([-.]\d+)?$")
+NONE, MAY_LACK = "_", ("feats", "deps", "misc")  # how CoNLL-U says that there is nothing, and where that is a label
+DOCUMENT = "-DOCSTART-"  # what begins one, besides "# newdoc"
+GAPS = " \t"  # between columns; other spaces are parts of words
 
 
 class Sentence(NamedTuple):
@@ -22,6 +25,17 @@ class Sentence(NamedTuple):
 
     lines: list[tuple[int, list[str]]]
     document: int
+
+
+class Layout(NamedTuple):
+    """How the lines of a file are read: whether they are CoNLL-U, and whether tabs alone stand between columns."""
+
+    conllu: bool
+    tabs: bool
+
+    def split(self, row: str) -> list[str]:
+        """The columns of a line."""
+        return row.split("\t") if self.conllu or self.tabs else re.split(f"[{GAPS}]+", row.strip(GAPS))
 
 
 class Columns(NamedTuple):
@@ -62,66 +76,90 @@ def read(paths: Sequence[Path], options: TagOptions) -> Iterator[Example]:
 def _of_file(path: Path, options: TagOptions) -> Iterator[Callable[[], Example]]:
     """What makes each sentence of a file."""
     rows = again(text_lines, path, options.encoding)
-    first = next(_sentences(rows), None)
+    layout = _layout(path, rows)
+    first = next(_sentences(rows, layout), None)
     if first is None:
         raise BadInput(f"{path}: expected sentences, a word to a line, got none")
-    columns = _columns(path, first, options)
-    marks = any("newdoc" in row or "-DOCSTART-" in row for row in rows)
-    documents = marks and any(sentence.document for sentence in _sentences(rows))
-    for sentence in _sentences(rows):
+    columns = _columns(path, first, layout, options)
+    marks = any("newdoc" in row or DOCUMENT in row for row in rows)
+    documents = marks and any(sentence.document for sentence in _sentences(rows, layout))
+    for sentence in _sentences(rows, layout):
         group = ("document", str(path), sentence.document) if documents else None
-        yield partial(_read, path, sentence, columns, group)
+        yield partial(_read, path, sentence, layout, columns, group)
 
 
-def _sentences(rows: Iterable[str]) -> Iterator[Sentence]:
+def _layout(path: Path, rows: Iterable[str]) -> Layout:
+    """By the name of a file, and its first line that is neither a comment nor a mark."""
+    first = next((row for row in rows if row.strip(GAPS) and not row.startswith(("#", DOCUMENT))), None)
+    fields = [] if first is None else first.split("\t")
+    is_conllu = len(fields) == len(CONLLU) and bool(ID.match(fields[0]))
+    return Layout(path.suffix.lower() == ".conllu" or first is None or is_conllu, len(fields) > 1)
+
+
+def _sentences(rows: Iterable[str], layout: Layout) -> Iterator[Sentence]:
     """What lies between empty lines, without comments and without lines that are no words."""
     lines, document = list[tuple[int, list[str]]](), 0
-    conllu = _is_conllu(rows)
     for i, row in enumerate(chain(rows, [""]), 1):
-        columns = row.split("\t") if conllu else row.split()
-        if conllu and row.startswith("#"):
+        if layout.conllu and row.startswith("#"):
             document += row.startswith("# newdoc")
-        elif columns[:1] == ["-DOCSTART-"]:
+        elif row.startswith(DOCUMENT):
             document += 1
-        elif row.strip():
-            if not conllu or WORD.match(columns[0]):
+        elif row.strip(GAPS):
+            columns = layout.split(row)
+            if not layout.conllu or WORD.match(columns[0]) or not ID.match(columns[0]):
                 lines.append((i, columns))
         elif lines:
             yield Sentence(lines, document)
             lines = []
 
 
-def _is_conllu(rows: Iterable[str]) -> bool:
-    first = next((row.split("\t") for row in rows if row.strip() and not row.startswith("#")), [""])
-    return len(first) == len(CONLLU) and bool(ID.match(first[0]))
-
-
-def _columns(path: Path, first: Sentence, options: TagOptions) -> Columns:
+def _columns(path: Path, first: Sentence, layout: Layout, options: TagOptions) -> Columns:
     """Those that were asked for.
 
     Raises:
         BadInput: where there are none such.
     """
-    _, row = first.lines[0]
-    names = CONLLU if len(row) == len(CONLLU) and WORD.match(row[0]) else ()
-    words, labels = ("form", "upos") if names else ("1", str(len(row)))
+    i, row = first.lines[0]
+    names = CONLLU if layout.conllu else ()
+    width = len(names or row)
+    if width == 1:
+        raise BadInput(
+            f"{path}: line {i}: expected a word and its label, with spaces or tabs between them, got {row[0]!r:.40}"
+        )
+    words, labels = ("form", "upos") if names else ("1", str(width))
     asked = {"--words": options.words or words, "--column": options.column or labels}
     found = []
     for option, name in asked.items():
         at = names.index(name) if name in names else int(name) - 1 if name.isdecimal() else -1
-        if not 0 <= at < len(row):
+        if not 0 <= at < width:
             named = f", or one of {', '.join(names)}" if names else ""
-            raise BadInput(f"{path}: {option}: expected a column from 1 to {len(row)}{named}; got {name!r}")
+            raise BadInput(f"{path}: {option}: expected a column from 1 to {width}{named}; got {name!r}")
         found.append(at)
+    if found[0] == found[1]:
+        raise BadInput(f"{path}: --column: expected another column than that of the words, got {found[0] + 1} for both")
     return Columns(*found)
 
 
-def _read(path: Path, sentence: Sentence, columns: Columns, group: Hashable | None) -> Example:
+def _read(path: Path, sentence: Sentence, layout: Layout, columns: Columns, group: Hashable | None) -> Example:
     for i, row in sentence.lines:
-        if len(row) <= max(columns):
-            raise BadInput(f"{path}: line {i}: expected {max(columns) + 1} columns or more, got {len(row)}")
+        _check(f"{path}: line {i}", row, layout, columns)
     words, labels = ([row[at] for _, row in sentence.lines] for at in columns)
     return _example(words, labels, group, f"{path}: line {sentence.lines[0][0]}")
+
+
+def _check(where: str, row: list[str], layout: Layout, columns: Columns) -> None:
+    """Whether a line has a word and a label."""
+    if layout.conllu and len(row) != len(CONLLU):
+        raise BadInput(f"{where}: expected {len(CONLLU)} columns of CoNLL-U, with tabs between them, got {len(row)}")
+    if layout.conllu and not WORD.match(row[0]):
+        raise BadInput(f"{where}: expected an id like 3, 3-4 or 3.1, got {row[0]!r:.40}")
+    if len(row) <= max(columns):
+        raise BadInput(f"{where}: expected {max(columns) + 1} columns or more, got {len(row)}")
+    word, label = (row[at] for at in columns)
+    if not word.strip():
+        raise BadInput(f"{where}: expected a word in column {columns.words + 1}, got {word!r}")
+    if not label.strip() or (layout.conllu and label == NONE and CONLLU[columns.labels] not in MAY_LACK):
+        raise BadInput(f"{where}: expected a label in column {columns.labels + 1}, got {label!r}")
 
 
 def _example(words: list[str], labels: list[str], group: Hashable | None, name: str) -> Example:

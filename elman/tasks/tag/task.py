@@ -150,7 +150,10 @@ class Tag(Examples):
 
     def restored(self, codec: Codec, tensors: dict[str, torch.Tensor]) -> list[Baseline]:
         """As there."""
-        return [MostFrequent(codec, tensors["pairs"].numpy(), tensors["counts"].numpy())]
+        pairs, counts = tensors["pairs"].numpy(), tensors["counts"].numpy()
+        if pairs.shape != (len(counts), 2) or not all(0 <= label < len(codec.labels) for label in pairs[:, 1]):
+            raise ValueError("pairs that are no words and labels")
+        return [MostFrequent(codec, pairs, counts)]
 
     def row(self, codec: Codec, said: Any) -> dict[str, Any]:
         """All labels of a sentence."""

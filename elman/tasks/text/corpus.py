@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from elman.errors import BadInput
 from elman.files import again, text_blocks
 from elman.tasks import _tokens as tokens
+from elman.tasks._parts import check_texts
 from elman.tasks.text.score import Text
 
 DEFAULT = "Python's reference manual"
@@ -62,7 +63,9 @@ def read(source: Path | TextIO | None, encoding: str) -> Iterable[str]:
     if isinstance(source, Path):
         return again(text_blocks, source, encoding)
     if source is not None:
-        return [source.read()]
+        text = source.read()
+        check_texts("a text in Python", text)
+        return [text]
     from pydoc_data.topics import topics
 
     return ["\n\n".join(topics[name] for name in sorted(topics))]

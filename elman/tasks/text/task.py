@@ -12,13 +12,16 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from elman.errors import BadInput
+from elman.fields import restoring
 from elman.files import check_new, write_whole
 from elman.flow import Recording, record
 from elman.report.shown import Missing, Sample
 from elman.runs import Run
 from elman.tasks import _tokens as tokens
+from elman.tasks._codec import check_shape
 from elman.tasks._kind import Kind
 from elman.tasks._material import Loaded, Material, Scores
+from elman.tasks._parts import check_texts
 from elman.tasks.text import corpus as corpora
 from elman.tasks.text import sample, score
 from elman.tasks.text.baseline import Baseline
@@ -54,7 +57,7 @@ class Text(Kind):
         """As there; the first nine tenths of the text are trained on."""
         file = _one(data)
         name = _name(file)
-        tokenizer = tokens.load(run.path / "tokenizer.json") if run else None
+        tokenizer = self.codec(run) if run else None
         text = corpora.read(file, options.encoding)
         corpus = corpora.prepare(text, name, options.tokens, options.vocabulary, tokenizer)
         least = options.batch * options.bptt + 1
@@ -89,9 +92,7 @@ class Text(Kind):
         """The tokenizer."""
         path = run.path / "tokenizer.json"
         tokenizer = tokens.load(path)
-        known, expected = tokenizer.get_vocab_size(), run.config["model"]["vocabulary"]
-        if known != expected:
-            raise BadInput(f"{path}: expected {expected} tokens by config.json, got {known}")
+        check_shape(run, self.options_of(run).shape(tokenizer.get_vocab_size()), path)
         return tokenizer
 
     def conclude(self, run: Run, model: nn.Module, material: Material, best: float, console: Console) -> Scores:
@@ -152,6 +153,7 @@ class Text(Kind):
         self, loaded: Loaded, prompt: Any, length: int | None, out: Path | None, to: TextIO, **how: Any
     ) -> Any:
         """As there: shown as it is drawn, or to a file whole."""
+        check_texts("--prompt", prompt)
         begin, count = "\n" if prompt is None else prompt, LONG if length is None else length
         if out:
             check_new(out, "--out ")
@@ -179,10 +181,9 @@ def _name(source: Path | TextIO | None) -> str:
 
 
 def _baseline(run: Run) -> Baseline:
-    try:
-        return Baseline.from_tensors({name: tensor.numpy() for name, tensor in run.load_tensors("baseline").items()})
-    except ValueError as error:
-        raise BadInput(f"{run.path / 'baseline.safetensors'}: {error}") from None
+    tensors = {name: tensor.numpy() for name, tensor in run.load_tensors("baseline").items()}
+    with restoring(run.path / "baseline.safetensors", "an n-gram"):
+        return Baseline.from_tensors(tensors)
 
 
 def _passed(model: Any, ids: NDArray[np.integer], steps: int, sequences: int) -> Recording:

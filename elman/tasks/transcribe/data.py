@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.errors import BadInput
+from elman.files import check_there
 from elman.tasks import _manifest
 from elman.tasks._given import group_of, text_of
 from elman.tasks._parts import Example, usable
@@ -96,8 +97,7 @@ def recording(path: Path, rate: int) -> Wave:
     from soundfile import SoundFileError
     from soundfile import read as read_sound
 
-    if not path.is_file():
-        raise BadInput(f"{path}: expected a recording, found {'a folder' if path.is_dir() else 'nothing of that name'}")
+    check_there(path, "a recording")
     try:
         channels, own = read_sound(path, dtype="float32", always_2d=True)
     except (SoundFileError, OSError) as error:

@@ -52,6 +52,12 @@ class Codec(PlainCodec):
         """As there."""
         return cls(**kept | {"language": Language.restored(kept["language"])})
 
+    def check(self) -> None:
+        """As there."""
+        super().check()
+        if len(self.mean) != len(self.std) or min(self.std, default=1.0) <= 0:
+            raise ValueError(f"{len(self.mean)} means and {len(self.std)} deviations, or such as are not above 0")
+
     @cached_property
     def number(self) -> dict[str, int]:
         """Of each character."""

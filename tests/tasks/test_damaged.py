@@ -1,0 +1,155 @@
+"""What is not as it was in a run is told in a line that names the file, whatever the task."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from elman import tasks
+from elman.errors import BadInput
+from elman.runs import new_run
+from elman.tasks import kind_of, options_of
+from elman.training.options import TrainingOptions
+from tests.small import Command
+from tests.tasks.test_classify import texts
+from tests.tasks.test_image import bars
+from tests.tasks.test_tag import sentences
+from tests.tasks.test_translate import PAIRS
+from tests.test_bad_input import put, refused
+
+Damage = Callable[[Path], object]
+TAGGED = tuple([[pair[side] for pair in sentence] for sentence in sentences()] for side in (0, 1))
+DATA: dict[str, tuple[Any, dict[str, Any]]] = {
+    "image": (bars(20), {}),
+    "classify": (texts(), {"embed": 4, "pieces": 100}),
+    "tag": (TAGGED, {"embed": 4, "characters": 4}),
+    "forecast": (np.sin(np.arange(200) / 3) + 2, {"season": 4, "horizon": 4}),
+    "translate": (PAIRS, {"embed": 4}),
+    "caption": (bars(20), {"embed": 4}),
+    "transcribe": ((np.random.default_rng(0).random((8, 3000), np.float32), ["yes", "no"] * 4), {"layers": 1}),
+    "music": ([[[60 + i], [64 + i], [67]] * 4 for i in range(12)], {"output": "sigmoid"}),
+}
+
+
+def made(task: str, path: Path) -> Path:
+    """The run of a model that was not trained."""
+    data, own = DATA[task]
+    kind: Any = kind_of(task)
+    options = kind.settled(data, options_of(task).OPTIONS(hidden=4, **own))
+    material = kind.prepare(data, options, 0)
+    config = {
+        "task": task, "data": {"name": "data"} | material.facts, "model": material.shape,
+        "options": kind.written(options), "training": asdict(TrainingOptions()),
+    }  # fmt: skip
+    with new_run(path, config) as run:
+        for name, text in material.kept.items():
+            (path / name).write_text(text)
+        run.save_tensors("model", kind.model(**material.shape).state_dict())
+        codec, parts, *_ = material.rest
+        found = kind.baselines(codec, parts.train, options, 0)
+        run.save_tensors("baseline", {name: t for one in found for name, t in one.tensors().items()})
+    return path
+
+
+def within(name: str, part: str, **changes: Any) -> Damage:
+    """An object in a JSON file gets other values."""
+
+    def damage(run: Path) -> None:
+        put(run / name, **{part: json.loads((run / name).read_text())[part] | changes})
+
+    return damage
+
+
+def codec(**changes: Any) -> Damage:
+    return lambda run: put(run / "codec.json", **changes)
+
+
+def weights(make: Callable[[torch.Tensor], torch.Tensor]) -> Damage:
+    def damage(run: Path) -> None:
+        path = run / "model.safetensors"
+        save_file({name: make(tensor) for name, tensor in load_file(path).items()}, path)
+
+    return damage
+
+
+DAMAGED: list[tuple[str, Damage, list[str]]] = [
+    ("tag", lambda run: put(run / "config.json", task="music"), ["config.json", "a model of music", "'output'"]),
+    ("image", lambda run: put(run / "config.json", task="tag"), ["config.json", "a tagger"]),
+    ("image", within("config.json", "model", cell=["gru"]), ["config.json", "a cell of rnn", "['gru']"]),
+    ("image", within("config.json", "model", cell=None), ["config.json", "a cell of rnn", "None"]),
+    ("image", within("config.json", "model", bptt=7), ["config.json", "model.bptt and options.bptt", "7 and 0"]),
+    ("image", within("config.json", "options", batch=0), ["config.json", "batch", "from 1 up", "'0'"]),
+    ("image", within("config.json", "options", batch=2.5), ["config.json", "batch", "a whole number", "2.5"]),
+    ("image", within("config.json", "options", cell=["gru"]), ["config.json", "cell", "a text", "['gru']"]),
+    ("image", within("config.json", "options", speed=9), ["config.json", "speed"]),
+    ("tag", within("config.json", "options", encoding=None), ["config.json", "encoding", "a text", "None"]),
+    ("classify", within("config.json", "model", hidden=9), ["model.safetensors", "of shape", "by config.json"]),
+    ("forecast", within("config.json", "model", hidden=9), ["model.safetensors", "of shape", "by config.json"]),
+    ("classify", codec(labels=["neg"]), ["codec.json", "labels 2; got 1"]),
+    ("classify", codec(labels=[1, 2]), ["codec.json", "labels", "a text in each place"]),
+    ("forecast", codec(season=None), ["codec.json", "season", "a whole number", "None"]),
+    ("forecast", codec(season=0), ["codec.json", "season", "from 1 up", "0"]),
+    ("forecast", codec(scales={"value": None}), ["codec.json", "scales", "a finite number"]),
+    ("forecast", codec(scales={"value": 0.0}), ["codec.json", "scales", "above 0"]),
+    ("forecast", codec(means=[1.0], cycles=[]), ["codec.json", "1 means and 0 spreads"]),
+    ("forecast", within("config.json", "options", season=None), ["codec.json", "[4, 4, 28], where", "[None, 4, 28]"]),
+    ("translate", codec(longest=None), ["codec.json", "longest", "None"]),
+    ("translate", codec(beam="4"), ["codec.json", "beam", "'4'"]),
+    ("translate", within("codec.json", "target", before=None), ["codec.json", "before", "a text", "None"]),
+    ("translate", within("codec.json", "target", tokenizer=None), ["codec.json", "expected what `elman train"]),
+    ("caption", codec(rows=None), ["codec.json", "rows", "None"]),
+    ("caption", codec(beam=True), ["codec.json", "beam", "True"]),
+    ("caption", codec(target=3), ["codec.json", "expected what `elman train"]),
+    ("transcribe", codec(rate=None), ["codec.json", "rate", "None"]),
+    ("transcribe", codec(std=[1.0] * 39 + [None]), ["codec.json", "std", "a finite number"]),
+    ("transcribe", codec(std=[1.0]), ["codec.json", "40 means and 1 deviations"]),
+    ("transcribe", codec(language={"keys": 3}), ["codec.json", "expected what `elman train"]),
+    ("music", codec(grid=None), ["codec.json", "grid", "None"]),
+    ("music", codec(grid=[1]), ["codec.json", "grid", "[1]"]),
+    ("music", lambda run: (run / "codec.json").write_text("[" * 100_000), ["codec.json", "too many to be read"]),
+    ("image", weights(torch.Tensor.double), ["model.safetensors", "in float32", "in float64"]),
+    ("image", weights(torch.Tensor.int), ["model.safetensors", "in float32", "in int32"]),
+    ("image", weights(lambda tensor: tensor * torch.nan), ["model.safetensors", "expected finite weights"]),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=DATA)
+def of_task(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    return request.param, made(request.param, tmp_path_factory.mktemp("runs") / "run")
+
+
+def test_a_damaged_run(elman: Command, of_task: tuple[str, Path]) -> None:
+    task, run = of_task
+    whole = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    for damage, parts in [case[1:] for case in DAMAGED if case[0] == task]:
+        damage(run)
+        damaged = {path: path.read_bytes() for path in whole}
+        refused(elman("predict", run, "data"), str(run), *parts)
+        refused(elman("generate", run), str(run), *parts)
+        assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == damaged
+        for path, data in whole.items():
+            path.write_bytes(data)
+
+
+def test_terms_that_a_baseline_does_not_have(tmp_path: Path) -> None:
+    run = made("classify", tmp_path / "run")
+    put(run / "codec.json", terms={"one": 1.0})
+    with pytest.raises(BadInput, match=r"baseline\.safetensors: .* where codec.json has 1"):
+        tasks.load(run).evaluate(DATA["classify"][0])
+
+
+def test_a_baseline_that_is_none(of_task: tuple[str, Path]) -> None:
+    task, run = of_task
+    path = run / "baseline.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes((run / "model.safetensors").read_bytes())
+    with pytest.raises(BadInput, match=f"baseline.safetensors: expected the baselines of `elman train {task}`"):
+        tasks.load(run).evaluate(DATA[task][0])
+    path.write_bytes(whole)
+    assert len(tasks.load(run).evaluate(DATA[task][0])) > 1
