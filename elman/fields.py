@@ -2,15 +2,14 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from elman.errors import BadInput
 
-Made = TypeVar("Made")
 WORDS = {
     bool: "true or false",
     int: "a whole number",
@@ -57,32 +56,6 @@ def parsed(text: str | bytes) -> Any:
         raise ValueError(f"{error.msg} at {line}column {error.colno}") from None
     except RecursionError:
         raise ValueError("lists in lists, or objects in objects, too many to be read") from None
-
-
-def made(kind: type[Made], values: Mapping[str, Any]) -> Made:
-    """A dataclass of options of values that a file held: of the declared types, and within the bounds of its options.
-
-    Raises:
-        ValueError, TypeError: for other values.
-    """
-    import typer
-
-    hints = get_type_hints(kind, include_extras=True)
-    for name, value in values.items():
-        if name not in hints:
-            raise ValueError(f"{name}: expected one of {', '.join(hints)}")
-        check(name, value, hints[name])
-        for option in getattr(hints[name], "__metadata__", ()):
-            parse = getattr(option, "parser", None)
-            if parse is None or value is None:
-                continue
-            try:
-                meant = parse(str(value))
-            except typer.BadParameter as error:
-                raise ValueError(f"{name}: {error.message}") from None
-            if meant != value:
-                raise ValueError(f"{name}: expected {meant!r}, got {value!r}")
-    return kind(**values)
 
 
 def check_all(one: Any, least: int) -> None:

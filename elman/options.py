@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import fields
 from difflib import get_close_matches
@@ -12,9 +12,12 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 import typer
 
 from elman.cells import SHELF
+from elman.fields import check
 
 Made = TypeVar("Made")
 LARGEST = 2**31 - 1  # of whole numbers
+LISTED = "A,B"  # stands in the help for names with commas between them
+DATA = ("validation", "test")  # options that in Python are data of any kind
 
 
 def whole(help: str, least: int, most: int | None = None, **more: Any) -> Any:
@@ -165,10 +168,47 @@ def checked(kind: type[Made], name: str, given: dict[str, Any], others: Iterable
         if option not in known:
             names = [*known, *others]
             raise TypeError(f"{name}: {option}: expected one of {', '.join(names)}{perhaps(option, names)}")
-        parse = getattr(known[option].annotation.__metadata__[0], "parser", None)
-        if parse is not None and value != known[option].default:
+        if option not in DATA and value is not None and value != known[option].default:
             try:
-                given = given | {option: parse(str(value))}
-            except typer.BadParameter as error:
-                raise ValueError(f"{name}: {option}: {error.message}") from None
+                given = given | {option: _read(option, value, known[option].annotation)}
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
     return kind(**given)
+
+
+def made(kind: type[Made], held: Mapping[str, Any]) -> Made:
+    """A dataclass of options of what a file has held.
+
+    Raises:
+        ValueError: for an option that there is not, and for a value that it cannot have.
+    """
+    known = {parameter.name: parameter for parameter in declared(kind)}
+    for option, value in held.items():
+        if option not in known:
+            raise ValueError(f"{option}: expected one of {', '.join(known)}")
+        check(option, value, known[option].annotation)
+        found = _read(option, value, known[option].annotation)
+        if found != value:
+            raise ValueError(f"{option}: expected {found!r}, got {value!r}")
+    return kind(**held)
+
+
+def _read(name: str, value: Any, annotation: Any) -> Any:
+    """A value of an option, as the command line would have it.
+
+    Raises:
+        ValueError: if the option cannot have it.
+    """
+    option = annotation.__metadata__[0]
+    if option.metavar == LISTED and isinstance(value, list | tuple):
+        value = ",".join(map(str, value))
+    parse = getattr(option, "parser", None)
+    if parse is None or value is None:
+        check(name, value, annotation)
+        return value
+    try:
+        found = parse(str(value))
+    except typer.BadParameter as error:
+        raise ValueError(f"{name}: {error.message}") from None
+    check(name, found, annotation)
+    return found

@@ -13,8 +13,9 @@ from torch import nn
 
 from elman import cells
 from elman.errors import BadInput
-from elman.fields import made, restoring
+from elman.fields import restoring
 from elman.flow import Recording
+from elman.options import made
 from elman.report.shown import Missing, Sample
 from elman.runs import Run
 from elman.tasks._material import Loaded, Material, Scores

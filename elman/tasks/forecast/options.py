@@ -7,7 +7,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from elman import options as shared
-from elman.options import whole
+from elman.options import LISTED, whole
 from elman.tasks._example_options import ExampleOptions
 
 HELP = """Train a network that reads the past of time series and says how they go on, and how sure that is.
@@ -53,7 +53,7 @@ class ForecastOptions(ExampleOptions):
     series: Annotated[str | None, _column("The column that names the series, where there are several.")] = None
     covariates: Annotated[
         str | None,
-        typer.Option(help="Columns of numbers that are known of the past alone.", metavar="A,B", show_default=False),
+        typer.Option(help="Columns of numbers that are known of the past alone.", metavar=LISTED, show_default=False),
     ] = None
     horizon: Annotated[int | None, whole("How many steps to foretell.", 1, show_default="one season")] = None
     season: Annotated[
