@@ -200,14 +200,33 @@ def check_place(path: Path, suffixes: Sequence[str], of: str = "") -> None:
     Raises:
         BadInput: if it cannot.
     """
-    if path.is_dir():
-        raise BadInput(f"{of}{path}: expected the name of a file, got a folder")
-    if path.suffix.lower() not in suffixes:
+    if not path.is_dir() and path.suffix.lower() not in suffixes:
         raise BadInput(f"{of}{path}: expected a name that ends with {' or '.join(suffixes)}")
-    if not path.parent.is_dir():
-        raise BadInput(f"{of}{path}: expected a folder that is there, found none at {path.parent}")
+    _check_folder(path, of)
     if os.path.lexists(path) and not _is_ours(path):
         raise BadInput(f"{of}{path}: expected a new name or a file that elman made, got a file that it did not make")
+
+
+def check_new(path: Path, of: str = "") -> None:
+    """Whether a text or a table, which bears no mark of elman, can be written here: over nothing at all.
+
+    Args:
+        path: of the file.
+        of: stands before the name in what is complained: "--out ".
+
+    Raises:
+        BadInput: if it cannot.
+    """
+    _check_folder(path, of)
+    if os.path.lexists(path):
+        raise BadInput(f"{of}{path}: expected a new name, got a file that is there already")
+
+
+def _check_folder(path: Path, of: str) -> None:
+    if path.is_dir():
+        raise BadInput(f"{of}{path}: expected the name of a file, got a folder")
+    if not path.parent.is_dir():
+        raise BadInput(f"{of}{path}: expected a folder that is there, found none at {path.parent}")
 
 
 def _is_ours(path: Path) -> bool:

@@ -14,12 +14,14 @@ import typer
 from elman.cells import SHELF
 
 Made = TypeVar("Made")
+LARGEST = 2**31 - 1  # of whole numbers
 
 
-def whole(help: str, least: int, most: float = math.inf, **more: Any) -> Any:
-    """An option that takes a whole number."""
-    expected = f"a whole number {_bounds(least, most)}"
-    return _number(help, int, expected, lambda value: least <= value <= most, metavar="N", **more)
+def whole(help: str, least: int, most: int | None = None, **more: Any) -> Any:
+    """An option that takes a whole number, of no more than 31 bits."""
+    expected = f"a whole number {_bounds(least, math.inf if most is None else most)}"
+    highest = LARGEST if most is None else most
+    return _number(help, int, expected, lambda value: least <= value <= highest, metavar="N", **more)
 
 
 def real(help: str, least: float, most: float = math.inf, **more: Any) -> Any:
@@ -37,7 +39,7 @@ def positive(help: str, most: float = math.inf, **more: Any) -> Any:
     return _number(help, float, f"a number {bounds}", lambda value: 0 < value <= most, **more)
 
 
-def choice(help: str, names: "tuple[str, ...] | dict[str, Any]", *flags: str) -> Any:
+def choice(help: str, names: "tuple[str, ...] | dict[str, Any]", *flags: str, **more: Any) -> Any:
     """An option that takes one of a few names; `flags`, where it is called other than its field."""
 
     def parse(text: str) -> str:
@@ -46,7 +48,7 @@ def choice(help: str, names: "tuple[str, ...] | dict[str, Any]", *flags: str) ->
             raise typer.BadParameter(f"expected one of {', '.join(names)}; got {text!r}{perhaps(text, names)}")
         return name
 
-    return typer.Option(*flags, help=f"{help}: {', '.join(names)}.", parser=parse, metavar="NAME")
+    return typer.Option(*flags, help=f"{help}: {', '.join(names)}.", parser=parse, metavar="NAME", **more)
 
 
 def meant(text: str, names: Iterable[str]) -> str | None:
@@ -75,7 +77,7 @@ def _plain(name: str) -> str:
 
 def _number(
     help: str,
-    kind: Callable[[str], float],
+    kind: type[int] | type[float],
     expected: str,
     fits: Callable[[float], bool],
     metavar: str = "X",
@@ -83,9 +85,11 @@ def _number(
 ) -> Any:
     def parse(text: str) -> float:
         try:
-            value = kind(text)
+            value: float = kind(text)
         except ValueError:
             value = math.nan
+        if kind is int and abs(value) > LARGEST:
+            raise typer.BadParameter(f"expected {expected}, of 31 bits; got {text!r:.40}")
         if not (math.isfinite(value) and fits(value)):
             raise typer.BadParameter(f"expected {expected}; got {text!r}")
         return value
@@ -99,7 +103,7 @@ Layers = Annotated[int, whole("How many recurrent layers.", 1)]
 Dropout = Annotated[float, real("Dropout on what each recurrent layer hands up.", 0, 1)]
 Bptt = Annotated[int, whole("Steps that the gradient goes back; 0: all the way.", 0)]
 Batch = Annotated[int, whole("How many sequences side by side.", 1)]
-Encoding = Annotated[str, typer.Option(help="Of the text.", metavar="NAME")]
+Encoding = Annotated[str, typer.Option(help="Encoding of texts in files: utf-8, cp1252.", metavar="NAME")]
 Out = Annotated[Path | None, typer.Option(help="Folder for the run.", metavar="RUN", show_default="runs/TASK-N")]
 Resume = Annotated[Path | None, typer.Option(help="Go on with this run.", metavar="RUN", show_default=False)]
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a run.", metavar="RUN", show_default=False)]

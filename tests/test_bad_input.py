@@ -74,6 +74,8 @@ OPTIONS: list[tuple[list[Any], list[str]]] = [
     (["--optimizer", "adamm"], ["--optimizer", "adamw, adam, rmsprop, sgd", "'adamm'"]),
     (["--hidden", "0"], ["--hidden", "a whole number from 1 up", "'0'"]),
     (["--hidden", "2.5"], ["--hidden", "a whole number from 1 up", "'2.5'"]),
+    (["--seed", "9" * 400], ["--seed", "a whole number from 0 up, of 31 bits", "'999"]),
+    (["--hidden", "2000000000"], ["text: expected a model that memory has room for", "'hidden': 2000000000"]),
     (["--dropout", "1.5"], ["--dropout", "a number from 0 to 1", "'1.5'"]),
     (["--lr", "nan"], ["--lr", "a number above 0", "'nan'"]),
     (["--minutes", "inf"], ["--minutes", "a number above 0", "'inf'"]),

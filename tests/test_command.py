@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 import elman as package
 from elman.cells import SHELF
 from tests.small import SMALL, Command, files, text
+from tests.test_bad_input import refused
 
 
 def test_a_run_is_a_folder_that_anyone_can_read(trained: Path) -> None:
@@ -102,7 +103,10 @@ def test_generate_writes_what_the_seed_says(elman: Command, trained: Path) -> No
 def test_generate_writes_into_a_file(elman: Command, trained: Path, tmp_path: Path) -> None:
     how = ["--seed", 1, "--length", 60, "--prompt", "the state"]
     assert elman("generate", trained, *how, "--out", tmp_path / "a.txt").out == ""
-    assert (tmp_path / "a.txt").read_text() == elman("generate", trained, *how).out
+    written = (tmp_path / "a.txt").read_text()
+    assert written == elman("generate", trained, *how).out
+    refused(elman("generate", trained, "--out", tmp_path / "a.txt"), "--out", "a.txt: expected a new name")
+    assert (tmp_path / "a.txt").read_text() == written
 
 
 def test_generate_goes_on_without_what_it_never_saw(elman: Command, trained: Path) -> None:

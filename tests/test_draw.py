@@ -13,12 +13,14 @@ from torch import Tensor, nn
 import elman as package
 from elman import cells
 from elman.drawing.network import drawing
+from elman.drawing.parts import levels_of
 from elman.drawing.render import write
 from elman.drawing.scene import Arrow, Bounds, Box, Scene, Text
 from elman.drawing.unfolded import thickness
 from elman.errors import BadInput
 from elman.flow import Recording, record
 from elman.layers import Recurrent, Stack
+from elman.tasks.music.model import Frames
 from elman.tasks.text.model import LanguageModel
 
 D, H, T, B = 3, 5, 9, 2
@@ -203,6 +205,15 @@ def test_both_directions_read_the_same_and_give_one_output() -> None:
     assert joined[-1][0] == out[0][0]
     assert out[0][1] < joined[-1][1] < out[1][1]
     assert f"{2 * H} = {H} + {H}" in {text.text for text in scene.texts}
+
+
+def test_what_only_a_module_itself_knows_the_order_of_is_one_box() -> None:
+    """Of an output whose parts stand side by side; what is in a row stays apart."""
+    found = levels_of(Frames(hidden=H))
+    assert [part.title for level in found for part in level.parts] == ["GRU", "Chain"]
+    assert "above.weight" in [parameter.name for parameter in found[-1].parts[0].parameters]
+    found = levels_of(nn.Sequential(stack("gru"), nn.Sequential(nn.Linear(H, 2), nn.Linear(2, 1))))
+    assert [part.title for level in found for part in level.parts] == ["GRU", "Linear", "Linear"]
 
 
 def test_a_cell_of_ones_own() -> None:

@@ -149,6 +149,10 @@ def test_of_several_baselines_the_best_is_the_line_to_get_below(copied: Path) ->
     found = written(copied)
     assert "LSTM 12 needs 25.0% fewer nats per token than the baseline, good." in found.text
     assert set(found.figures["losses"]["data"][-1]["y"]) == {2.5}  # on what is validated on
+    change(copied, scores={"LSTM 12": {"error": 0.1}, "nearest": {"error": 0.0}}, baselines={})
+    found = written(copied)
+    assert "Beside LSTM 12: nearest." in found.text
+    assert "There is no baseline" not in found.text
     change(copied, baselines={"good": "much"})
     with pytest.raises(BadInput, match="expected 'baselines' to be numbers by names"):
         written(copied)

@@ -9,6 +9,7 @@ import pytest
 
 from elman.training.callbacks import Keeper
 from tests.small import SMALL, Command
+from tests.test_bad_input import refused
 
 PER_EPOCH = 89  # 3,600 tokens in 4 streams of chunks of 10, the last of which is not whole
 TRAIN = ["--epochs", 3, "--dropout", 0.2, "--layers", 2, *SMALL]
@@ -98,3 +99,24 @@ def test_ctrl_c_twice_does_not_wait(
     interrupt_at(monkeypatch, 20, twice)
     assert elman("train", "text", file, "--out", tmp_path / "run", *TRAIN).code == 130
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("less", [["--epochs", 3], ["--epochs", 0.5], ["--minutes", 1e-5]])
+def test_as_much_as_is_done_is_not_gone_on_with(elman: Command, whole: Path, tmp_path: Path, less: list[Any]) -> None:
+    run = Path(shutil.copytree(whole, tmp_path / "run"))
+    before = (run / "config.json").read_bytes()
+    refused(elman("train", "text", "--resume", run, *less), "expected more than it has behind it, 3 epochs in", less[0])
+    assert (run / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("spoil", ["gone", "cut", "empty", "foreign"])
+def test_a_resumption_that_is_refused_changes_nothing(elman: Command, whole: Path, tmp_path: Path, spoil: str) -> None:
+    run = Path(shutil.copytree(whole, tmp_path / "run"))
+    last = run / "checkpoints" / "last.ckpt"
+    if spoil == "gone":
+        last.unlink()
+    else:
+        last.write_bytes({"cut": last.read_bytes()[:1000], "empty": b"", "foreign": b"PK no checkpoint"}[spoil])
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    refused(elman("train", "text", "--resume", run, "--epochs", 4), "last.ckpt", "expected")
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before

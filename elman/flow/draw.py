@@ -3,6 +3,7 @@
 All raise BadInput for a name that ends with neither, or where there is no folder.
 """
 
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 STYLES = ("-", "--", "-.", ":")
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 MARKED = 8  # marks on a line
+FEW = 6  # lines whose names have room among them
 SHOWN = 1e-6  # of the largest value of a map, or of a gradient at its beginning, the smallest that is told apart
 LOWEST = 1e-12  # of the largest value of lines, where an axis ends
 
@@ -41,9 +43,11 @@ def gates(recording: "Recording", path: Path) -> None:
     _lines(path, {name: gate.mean for name, gate in recording.gates.items()}, "step", "mean value")
 
 
-def decay(jacobians: Jacobians, path: Path) -> None:
-    """What is left of a gradient after so many steps back."""
-    _lines(path, jacobians.decay, "steps back", "part of a gradient that is left", down_to=SHOWN, level=ARRIVES)
+def decay(jacobians: Jacobians | Sequence[Jacobians], path: Path) -> None:
+    """What is left of a gradient after so many steps back: through one layer, or through each of several."""
+    several = [jacobians] if isinstance(jacobians, Jacobians) else jacobians
+    lines = {name: left for one in several for name, left in one.decay.items()}
+    _lines(path, lines, "steps back", "part of a gradient that is left", down_to=SHOWN, level=ARRIVES)
 
 
 def credit(found: Credit, path: Path) -> None:
@@ -98,7 +102,7 @@ def _lines(
     path: Path, lines: dict[str, Tensor], x: str, y: str, down_to: float | None = None, level: float | None = None
 ) -> None:
     """Values over steps; on a logarithmic axis, if it is said how far down that goes at most."""
-    figure, axes = _figure(path, 7.2, 4.2)
+    figure, axes = _figure(path, 7.2 if len(lines) <= FEW else 9.0, 4.2)
     for (name, values), style, mark in zip(lines.items(), cycle(STYLES), cycle(MARKS), strict=False):
         shown = values.double().cpu()
         shown = shown if down_to is None else shown.where(shown > 0, float("nan"))
@@ -113,7 +117,10 @@ def _lines(
     last = max(map(len, lines.values())) - 1
     axes.set(xlabel=x, ylabel=y, xlim=(-0.03 * last - 0.1, 1.03 * last + 0.1))  # also where there is nothing to draw
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small", ncols=1 + len(lines) // 9)
+    if len(lines) <= FEW:
+        axes.legend(fontsize="small")
+    else:
+        figure.legend(fontsize="small", loc="outside right upper")  # on the axes it would hide them
     save(figure, Path(path))
 
 

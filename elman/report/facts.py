@@ -17,7 +17,7 @@ def task(run: Run) -> str:
 def settings(run: Run) -> dict[str, dict[str, str]]:
     """All that was given: of the data, the model, the task's options and the training, by name."""
     return {
-        key: {name.strip("_"): _value(value) for name, value in run.config[key].items() if value is not None}
+        key: {name.strip("_"): _value(value) for name, value in run.config[key].items() if value not in (None, "")}
         for key in ("data", "model", "options", "training")
     }
 

@@ -58,7 +58,7 @@ def _table(recording: Recording) -> Table:
             norms = recording.over_sequences(state)
             horizon = found.horizon[state]
             table.add_row(
-                state, f"{'more than ' * (horizon is None)}{horizon or len(left) - 1} steps",
+                state, f"{'> ' * (horizon is None)}{horizon or len(left) - 1} steps",
                 f"{found.rate(state):.3f}", f"{float(norms[0]):.2g}", f"{float(norms[-1]):.2g}",
             )  # fmt: skip
     return table
@@ -67,7 +67,7 @@ def _table(recording: Recording) -> Table:
 def _pictures(recording: Recording, folder: Path) -> list[Path]:
     paths = {name: folder / f"{name}.png" for name in ("gradients", "decay", "credit", "gates")}
     draw.gradients(recording, paths["gradients"])
-    draw.decay(recording.jacobians(), paths["decay"])
+    draw.decay([recording.jacobians(name) for name in recording.calls], paths["decay"])
     draw.credit(recording.credit(steps=64), paths["credit"])
     if recording.gates:
         draw.gates(recording, paths["gates"])

@@ -12,10 +12,26 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from elman.files import write_whole
+from elman.files import check_new, write_whole
 from elman.report import tables
 
 Row = dict[str, Any]
+
+
+def format_of(format: str | None, out: Path | None) -> str:
+    """How rows are written: as was asked for, or else as the name of the file says.
+
+    Args:
+        format: "table", "csv" or "jsonl"; None: a table to look at, CSV in a file, or JSON lines by its name.
+        out: a file; None: standard output.
+
+    Raises:
+        BadInput: for a file that cannot be written.
+    """
+    if out is not None:
+        check_new(out, "--out ")
+        return format or ("jsonl" if out.suffix.lower() in (".jsonl", ".ndjson") else "csv")
+    return format or "table"
 
 
 def write(rows: Iterable[Row], format: str, out: Path | None) -> None:
@@ -23,7 +39,7 @@ def write(rows: Iterable[Row], format: str, out: Path | None) -> None:
 
     Args:
         rows: name to value.
-        format: "table", "csv" or "jsonl".
+        format: as `format_of` has it.
         out: a file; None: standard output.
     """
     if out is None and format == "table":

@@ -14,6 +14,7 @@ from elman.tasks._written import Said
 MOST = 18  # steps to a side, of the text that is shown
 
 LARGEST = 8  # inches of an image that was read
+LONGEST = 100  # steps to a side that are drawn of what is longer
 
 
 def choose(said: Sequence[Said]) -> Said:
@@ -35,19 +36,21 @@ def draw(path: Path, said: Said, read: Sequence[str] | NDArray[Any]) -> None:
     from matplotlib.figure import Figure
 
     assert said.attention is not None
-    T, S = said.attention.shape
+    words = not isinstance(read, np.ndarray)
+    attention = said.attention[:LONGEST, : LONGEST if words else None]
+    T, S = attention.shape
     columns = read.shape[1] if isinstance(read, np.ndarray) else 0
     inch = min(0.36, LARGEST / max(S, columns)) if columns else 0.36
     figure = Figure(figsize=(2.2 + 0.36 * T + inch * columns, 1.4 + inch * S), dpi=110, layout="constrained")
     if not isinstance(read, np.ndarray):
         axes = figure.subplots()
-        axes.set_yticks(range(S), [shortened(piece) for piece in read], fontsize=9)
+        axes.set_yticks(range(S), [shortened(piece) for piece in read[:S]], fontsize=9)
     else:
         image, axes = figure.subplots(1, 2, sharey=True, width_ratios=(columns, T))
         image.imshow(read, cmap="gray", aspect="auto")
         image.set(ylabel="what is read, row by row", xticks=[])
-    shown = axes.imshow(said.attention.T.numpy(), cmap="cividis", vmin=0, aspect="auto")
-    axes.set_xticks(range(T), [shortened(piece) or "space" for piece in said.pieces], rotation=90, fontsize=9)
+    shown = axes.imshow(attention.T.numpy(), cmap="cividis", vmin=0, aspect="auto")
+    axes.set_xticks(range(T), [shortened(piece) or "space" for piece in said.pieces[:T]], rotation=90, fontsize=9)
     axes.set(xlabel="what is written")
     figure.colorbar(shown, label="attention")
     write_figure(path, figure)

@@ -130,18 +130,21 @@ def predict(
             show_default=False,
         ),
     ] = None,
-    format: Annotated[str, choice("How rows are written", FORMATS)] = "table",
+    format: Annotated[
+        str | None, choice("How rows are written", FORMATS, show_default="table; in a file CSV, or by its name")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The file to write.", metavar="FILE", show_default="standard output")
     ] = None,
     **how: Any,
 ) -> None:
     """Let a trained model say what it makes of something."""
-    from elman.report.rows import write
+    from elman.report.rows import format_of, write
 
+    how_written = format_of(format, out)
     kind, opened = _opened(run)
     loaded = reading(kind.load(opened), how)
-    write(kind.predictions(loaded, kind.inputs(loaded, inputs or None)), format, out)
+    write(kind.predictions(loaded, kind.inputs(loaded, inputs or None)), how_written, out)
 
 
 @taking(declared(Drawing))
@@ -168,7 +171,7 @@ def generate(
     kind.generate(kind.load(opened), prompt, length, out, sys.stdout, **how)
 
 
-@taking(readings())
+@taking(readings(READING))
 def flow(
     run: shared.RunFolder,
     data: Data = None,

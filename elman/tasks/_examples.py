@@ -179,6 +179,11 @@ class Examples(Prepared):
             for (i, example), what in zip(some.items(), said, strict=True):
                 yield from self.rows(loaded.codec, i, example, what)
 
+    def batch(self, loaded: Loaded, inputs: Any) -> Any:
+        """As there."""
+        several = dict(self._given(loaded, enumerate(self.inputs(loaded, inputs), 1))).values()
+        return self.collate([self.encode(loaded.codec, example)[0] for example in several])
+
     def _given(self, loaded: Loaded, inputs: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Example]]:
         """Inputs with their numbers, without those that cannot be used, if these are skipped."""
         for i, what in inputs:

@@ -33,13 +33,13 @@ def sides(task: str, data: Any, *names: str, least: int = 2) -> list[list[Any]]:
     last = f" (and {', '.join(names[least:])})" if names[least:] else ""
     expected = f"{task}: expected files, or a tuple of {' and '.join(names[:least])}{last}"
     if not isinstance(data, tuple) or not least <= len(data) <= len(names):
-        raise BadInput(f"{expected}; got {_described(data)}")
+        raise BadInput(f"{expected}; got {described(data)}")
     found = list[list[Any]]()
     for name, side in zip(names, data, strict=False):
         if side is None and len(found) >= least:
             continue
         if isinstance(side, str | bytes | Mapping | set) or not _counted(side):
-            raise BadInput(f"{expected}; got {_described(side)} for {name}")
+            raise BadInput(f"{expected}; got {described(side)} for {name}")
         found.append(list(side))
     counts = [len(side) for side in found]
     if len(set(counts)) > 1:
@@ -57,8 +57,8 @@ def text_of(value: Any, where: str) -> str:
         BadInput: for what is none, and for an empty one.
     """
     if not isinstance(value, str) or not value.strip():
-        came = "an empty one" if isinstance(value, str) else "none" if value is None else repr(value)
-        raise BadInput(f"{where}: expected a text, got {came:.40}")
+        came = "an empty one" if isinstance(value, str) else "none" if value is None else quoted(value)
+        raise BadInput(f"{where}: expected a text, got {came}")
     return value.strip()
 
 
@@ -69,14 +69,14 @@ def label_of(value: Any, where: str) -> str:
         BadInput: for what is none, as tables write that, or is no single thing.
     """
     if value is None or str(value).strip().lower() in ("", "nan"):
-        raise BadInput(f"{where}: expected a label, got {'none' if value is None else repr(value)}")
+        raise BadInput(f"{where}: expected a label, got {'none' if value is None else quoted(value)}")
     if not isinstance(value, str) and hasattr(value, "item"):
         try:
             value = value.item()  # of an array, or a tensor, of one
         except (ValueError, RuntimeError):
             raise BadInput(f"{where}: expected a label, got several at once, of shape {tuple(value.shape)}") from None
     if isinstance(value, Sequence | Mapping | set) and not isinstance(value, str):
-        raise BadInput(f"{where}: expected a label, got {value!r:.40}")
+        raise BadInput(f"{where}: expected a label, got {quoted(value)}")
     return str(value).strip()
 
 
@@ -89,7 +89,7 @@ def group_of(value: Any, where: str) -> Hashable:
     try:
         hash(value)
     except TypeError:
-        raise BadInput(f"{where}: expected a group, a text or a number, got {value!r:.40}") from None
+        raise BadInput(f"{where}: expected a group, a text or a number, got {quoted(value)}") from None
     found: Hashable = value
     return found
 
@@ -104,17 +104,22 @@ def shortened(text: str, most: int = SHOWN) -> str:
     return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
 
 
-def _counted(side: Any) -> bool:
-    try:
-        return len(side) >= 0 and iter(side) is not None
-    except TypeError:
-        return False
+def quoted(value: Any, most: int = 40) -> str:
+    """Something as Python writes it, in a line that is not long."""
+    return " ".join(repr(value).split())[:most]
 
 
-def _described(data: Any) -> str:
+def described(data: Any) -> str:
     """What something is, in a few words."""
     if isinstance(data, tuple):
         return f"a tuple of {len(data)}"
     if _counted(data) and not len(data):
         return f"an empty {type(data).__name__}"
-    return f"{data!r:.40}" if isinstance(data, str | int | float | np.generic) else type(data).__name__
+    return quoted(data) if isinstance(data, str | int | float | np.generic) else type(data).__name__
+
+
+def _counted(side: Any) -> bool:
+    try:
+        return len(side) >= 0 and iter(side) is not None
+    except TypeError:
+        return False

@@ -30,7 +30,7 @@ class Kind(ABC):
     what: of the model, in words: "a language model".
     options: a dataclass, whose fields are the options of the command line.
     units: of the task's own numbers in config.json, by key.
-    next: the command that comes after the training, up to the name of the run.
+    next: the command that comes after the training, {run} in the place of the run.
     pictures: what `conclude` draws into the run, by the name of the file: what it shows, in a sentence.
     """
 
@@ -215,8 +215,12 @@ class Kind(ABC):
             loaded: the model.
             given: names from the command line, or what Python has in their place; None where nothing was named.
         """
+        if given is not None:
+            return list(given)
+        if sys.stdin.isatty():
+            print("reading lines of standard input, to its end (Ctrl-D)", file=sys.stderr)
         try:
-            return [line.rstrip("\n") for line in sys.stdin] if given is None else list(given)
+            return [line.rstrip("\n") for line in sys.stdin]
         except UnicodeDecodeError as error:
             byte = error.object[error.start]
             raise BadInput(f"standard input: expected {error.encoding.upper()}, got byte 0x{byte:02x}") from None
@@ -228,6 +232,14 @@ class Kind(ABC):
             BadInput: where a task has nothing to predict.
         """
         raise BadInput(f"{loaded.run.path}: predict: a run of {self.name} is used with elman generate")
+
+    def batch(self, loaded: Loaded, inputs: Any) -> Any:
+        """Inputs as the model's own methods take them, without targets.
+
+        Raises:
+            BadInput: where a task has none.
+        """
+        raise BadInput(f"{loaded.run.path}: batch: expected a task of examples, got {self.name}")
 
 
 def weights(model: nn.Module) -> int:

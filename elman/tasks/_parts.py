@@ -122,13 +122,19 @@ def drawn_parts(examples: Sequence[Example], seed: int, parts: Sequence[str], ta
     return {name: np.flatnonzero(whose == k).tolist() for k, name in enumerate([*parts, "train"])}
 
 
+def repeated(examples: Sequence[Example], among: Sequence[Example]) -> int:
+    """How many examples have an input that one among others has too."""
+    known = {_digest(_bytes(example.input)) for example in among}
+    return sum(_digest(_bytes(example.input)) in known for example in examples)
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
 def _brief(group: Hashable) -> Hashable:
     """The same in a few bytes, where it is a text, perhaps a long one: that of millions of examples is too much."""
-    return (
-        hashlib.blake2b(group.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        if isinstance(group, str)
-        else group
-    )
+    return _digest(group.encode("utf-8", "surrogatepass")) if isinstance(group, str) else group
 
 
 def sha256_of(parts: Parts) -> str:

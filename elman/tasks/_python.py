@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,20 @@ class Trained:
         return model
 
     @property
+    def codec(self) -> Any:
+        """What turns data to numbers and back, fitted on what was trained on."""
+        return self._loaded.codec
+
+    def batch(self, inputs: Any) -> Any:
+        """Inputs as tensors, as `model` takes them; they have no targets.
+
+        Args:
+            inputs: several, as for `predict`.
+        """
+        with _in_python():
+            return self._kind.batch(self._loaded, inputs)
+
+    @property
     def scores(self) -> Scores:
         """On the part of the data that it was tested on, beside those of the baselines."""
         scores: Scores = self.run.config["scores"]
@@ -55,7 +70,7 @@ class Trained:
             how: options of `fit` that say how data are read, `text="review"`, where they differ from the training's.
         """
         with _in_python():
-            return self._kind.evaluate(reading(self._loaded, how), files_in(data), _silent())
+            return self._kind.evaluate(reading(self._loaded, how), files_in(data), _console())
 
     def predict(self, inputs: Any = None, **how: Any) -> list[dict[str, Any]]:
         """What the model makes of inputs: rows, by name.
@@ -89,7 +104,7 @@ class Trained:
 
 
 def fit(task: str, data: Any, out: str | Path | None, given: dict[str, Any]) -> Trained:
-    """Train a model for a task.
+    """Train a model for a task. On a terminal it shows how far it is.
 
     Args:
         task: a name in `elman.tasks.TASKS`.
@@ -110,7 +125,7 @@ def fit(task: str, data: Any, out: str | Path | None, given: dict[str, Any]) -> 
     rest = {key: value for key, value in given.items() if key not in own}
     options = checked(declared.OPTIONS, name, rest, (*TrainingOptions.__dataclass_fields__, "out"))
     folder = None if out is None else Path(out)
-    how = options, checked(TrainingOptions, name, training), folder, began, _silent()
+    how = options, checked(TrainingOptions, name, training), folder, began, _console()
     with _in_python():
         run = _train.start(kind_of(task), files_in(data), *how)
     return Trained(open_run(run.path))
@@ -125,5 +140,6 @@ def _in_python() -> Iterator[None]:
         raise BadInput(re.sub(r"--([a-z][a-z-]*)", lambda found: found[1].replace("-", "_"), str(error))) from None
 
 
-def _silent() -> Console:
-    return Console(quiet=True)
+def _console() -> Console:
+    """Of a terminal, where somebody may wait, standard error; nothing elsewhere."""
+    return Console(stderr=True, quiet=not sys.stderr.isatty())

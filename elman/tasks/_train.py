@@ -18,7 +18,7 @@ from elman.tasks._material import Material
 from elman.training.callbacks import Interrupted
 from elman.training.diverged import Diverged
 from elman.training.options import TrainingOptions
-from elman.training.room import fit
+from elman.training.room import check_resume, fit
 from elman.training.task import Batches
 
 
@@ -60,7 +60,7 @@ def start(
         options = kind.settled(data, options)
         material = kind.prepare(data, options, training.seed)
     torch.manual_seed(training.seed)
-    model = kind.model(**material.shape)
+    model = _made(kind, material)
     config = {
         "task": kind.name,
         "data": {"name": material.name} | material.facts,
@@ -114,6 +114,7 @@ def resume(
         table.read(name)  # goes on with its rows
     with console.status("reading"):
         material = same(kind, run, data, options, training.seed)
+        check_resume(run, training, len(material.train), bool(epochs or minutes))
     run.update(training=asdict(training), ended=None)
     _train(kind, run, model, material, training, console, began, resumed=True)
     return run
@@ -129,6 +130,16 @@ def same(kind: Kind, run: Run, data: Any, options: Any, seed: int) -> Material:
     if material.facts.get("sha256") != run.config["data"].get("sha256"):
         raise BadInput(f"{material.name}: expected the data that {run.path} was trained on, got other or changed data")
     return material
+
+
+def _made(kind: Kind, material: Material) -> nn.Module:
+    try:
+        return kind.model(**material.shape)
+    except (RuntimeError, MemoryError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BadInput(
+            f"{kind.name}: expected a model that memory has room for, got {material.shape}: {reason}"
+        ) from None
 
 
 def _train(
@@ -157,4 +168,4 @@ def _train(
     picture, line = run.path / "curves.png", min(baselines.items(), key=lambda pair: pair[1], default=None)
     curves.draw(run.path / "metrics.csv", picture, kind.loss.replace("_", " "), line)
     run.update(scores=scores, baselines=baselines, ended={"steps": outcome.steps, "seconds": round(outcome.seconds, 1)})
-    console.print(f"curves: {picture}\n{kind.next} {run.path}")
+    console.print(f"curves: {picture}\n{kind.next.format(run=run.path)}")

@@ -18,5 +18,5 @@ class WrittenOptions(ExampleOptions):
     vocabulary: Annotated[int, whole("How many words or byte pairs to know; 0: as `elman train text` does.", 0)] = 0
     embed: Annotated[int, whole("Width of the embedding of a token.", 1)] = 64
     smoothing: Annotated[float, real("Share of a target's probability that goes to all tokens alike.", 0, 1)] = 0.1
-    beam: Annotated[int, whole("How many ways to go on are followed side by side in writing.", 1)] = 4
+    beam: Annotated[int, whole("Beam width: texts that are followed side by side in writing; 1: greedy.", 1)] = 4
     encoding: shared.Encoding = "utf-8"

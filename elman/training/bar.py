@@ -10,16 +10,18 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from elman.training.callbacks import Clock
 from elman.words import clock_time
 
+QUIET = 10.0  # seconds between two lines
+
 
 class Bar(Callback):
-    """A progress bar with loss, speed and time left; a line per validation where nobody looks at a terminal."""
+    """A progress bar with loss, speed and time left; a line now and then where nobody looks at a terminal."""
 
     def __init__(self, console: Console, clock: Clock, unit: str) -> None:
         self._console, self._clock, self._unit = console, clock, unit
         self._validation = float("nan")
         self._losses = self._steps = 0.0  # of the last steps, older ones counting less
         self._began = self._seconds = self._units = 0.0  # of a step; of more of the last steps
-        self._seen = 0
+        self._seen, self._told = 0, float("-inf")
         columns = [BarColumn(), TaskProgressColumn(), TextColumn("{task.description}")]
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._progress.add_task("training", total=1.0)
@@ -38,7 +40,9 @@ class Bar(Callback):
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         self._validation = float(trainer.callback_metrics["val_loss"])
-        if not self._console.is_terminal:
+        now = time.monotonic()
+        if not self._console.is_terminal and (now - self._told >= QUIET or self._clock.done >= 1):
+            self._told = now
             self._console.print(f"step {self._clock.step}: {self._text()}", highlight=False)
 
     def _text(self) -> str:

@@ -2,7 +2,7 @@
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -19,6 +19,23 @@ class WholeCheckpoints(TorchCheckpointIO):
         write_whole(Path(path), data.getvalue())
 
 
-def steps_done(checkpoint: Path) -> int:
-    """How many steps a checkpoint has behind it; nothing of it is executed."""
-    return int(torch.load(checkpoint, weights_only=True, mmap=True)["global_step"])
+class Progress(NamedTuple):
+    """How far a training had come.
+
+    steps: that it has done.
+    seconds: that these took, validations included.
+    validated: whether its weights have been validated once.
+    """
+
+    steps: int
+    seconds: float
+    validated: bool
+
+
+def progress(checkpoint: Path) -> Progress:
+    """What a checkpoint has behind it; nothing of it is executed."""
+    found = torch.load(checkpoint, weights_only=True)
+    callbacks = found["callbacks"]
+    return Progress(
+        int(found["global_step"]), float(callbacks["Clock"]["seconds"]), callbacks["Keeper"]["best"] is not None
+    )

@@ -15,7 +15,7 @@ from elman.flow import draw
 from elman.runs import Run
 from elman.training.bar import Bar
 from elman.training.callbacks import Clock, Keeper
-from elman.training.checkpoints import WholeCheckpoints, steps_done
+from elman.training.checkpoints import Progress, WholeCheckpoints, progress
 from elman.training.flow import FlowLog
 from elman.training.lesson import ENDLESS, Lesson, Steps
 from elman.training.metrics import MetricsFile
@@ -51,11 +51,11 @@ def fit(
         BadInput: if there is no checkpoint to resume from.
     """
     per_epoch = len(task.train)
-    total = ENDLESS if options.epochs is None else max(round(options.epochs * per_epoch), 1)
+    total = _total(options, per_epoch)
     clock = Clock(options, total, began)
     keeper = Keeper(run, clock, per_epoch)
     callbacks: list[Callback] = [clock, keeper, Bar(console, clock, task.unit)]
-    done = _checkpointed(run) if resume else 0
+    done = _checkpointed(run).steps if resume else 0
     if options.flow_every:
         callbacks.append(FlowLog(run.path / "flow.csv", options.flow_every, options.clip, done))
     if options.patience:
@@ -70,6 +70,33 @@ def fit(
         draw.history(run.path / "flow.csv", run.path / "flow.png")
     assert keeper.best is not None, "Lightning ends every training with a validation"
     return Outcome(clock.step, clock.seconds, keeper.best)
+
+
+def check_resume(run: Run, options: TrainingOptions, per_epoch: int, longer: bool) -> None:
+    """Whether a training can be gone on with.
+
+    Args:
+        run: where it was saved.
+        options: as they are to be now.
+        per_epoch: steps.
+        longer: whether more was asked for than at first.
+
+    Raises:
+        BadInput: without a whole checkpoint; where as much, or more, is done already.
+    """
+    done = _checkpointed(run)
+    by_time = options.minutes is not None and done.seconds >= 60 * options.minutes
+    if (done.steps >= _total(options, per_epoch) or by_time) and (longer or not done.validated):
+        asked = f"--minutes {options.minutes:g}" if by_time else f"--epochs {options.epochs:g}"
+        raise BadInput(
+            f"--resume {run.path}: expected more than it has behind it, {done.steps / per_epoch:.3g} epochs in "
+            f"{done.seconds / 60:.3g} minutes; got {asked}"
+        )
+
+
+def _total(options: TrainingOptions, per_epoch: int) -> int:
+    """Steps."""
+    return ENDLESS if options.epochs is None else max(round(options.epochs * per_epoch), 1)
 
 
 def _trainer(run: Run, callbacks: list[Callback], total: int, per_epoch: int, clip: float, done: int) -> Trainer:
@@ -94,13 +121,13 @@ def _trainer(run: Run, callbacks: list[Callback], total: int, per_epoch: int, cl
     )
 
 
-def _checkpointed(run: Run) -> int:
+def _checkpointed(run: Run) -> Progress:
     if not run.last.exists():
         raise BadInput(f"--resume {run.path}: expected checkpoints/last.ckpt in it, found none")
     try:
-        return steps_done(run.last)
+        return progress(run.last)
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BadInput(f"{run.last}: expected a checkpoint of elman, got a damaged or foreign file: {reason}") from None
 
 

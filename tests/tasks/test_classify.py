@@ -82,7 +82,7 @@ def test_texts_are_predicted(elman: Command, trained: Path, monkeypatch: pytest.
     rows = [json.loads(line) for line in said.out.splitlines()]
     assert [(row["input"], row["label"]) for row in rows] == [("caf\u00e9 good", "pos"), ("th1ng bad 3", "neg")]
     assert all(0.5 <= row["probability"] <= 1 for row in rows)
-    monkeypatch.setattr("sys.stdin", ["Caf\u00e9 GOOD\n", "what nobody knows\n"])
+    monkeypatch.setattr("sys.stdin", io.StringIO("Caf\u00e9 GOOD\nwhat nobody knows\n"))
     lines = elman("predict", trained, "--format", "csv").out.splitlines()
     assert lines[0] == "input,label,probability"
     assert lines[1].startswith("Caf\u00e9 GOOD,pos,")
@@ -289,6 +289,7 @@ def test_in_python(tmp_path: Path) -> None:
     )
     assert next(iter(found.evaluate(texts()).values()))["accuracy"] > 0.9
     assert [row["label"] for row in found.predict(["good", "bad"])] == ["pos", "neg"]
+    assert [row["label"] for row in found.predict("good")] == ["pos"]
     with pytest.raises(
         ValueError, match=r"^elman.tasks.classify.fit: word_dropout: expected a number from 0 to 1; got"
     ):
@@ -304,9 +305,23 @@ def test_parts_of_their_own_in_python(tmp_path: Path, capsys: pytest.CaptureFixt
     found = classify.fit(
         frame, tmp_path / "run", validation=(given[:4], labels[:4]), test=file, hidden=8, embed=8, epochs=1
     )
+    said = capsys.readouterr().out
+    assert "4 of the 4 texts to validate are among those to learn from, too" in said
     data = found.run.config["data"]
     assert [data[part] for part in ("train", "validation", "test")] == [len(given), 4, 6]
     assert found.run.config["options"]["test"] == [str(file)]
     assert found.run.config["options"]["validation"] is None
     assert run(["train", "classify", "--resume", str(found.run.path), "--epochs", "2"]) == 2
     assert "expected data in files, got a run that was trained in Python" in capsys.readouterr().err
+
+
+def test_predictions_replace_nothing(elman: Command, trained: Path, tmp_path: Path) -> None:
+    for place in (trained / "config.json", tmp_path / "mine.csv"):
+        place.touch()
+        before = place.read_bytes()
+        refused(elman("predict", trained, "good", "--out", place), f"--out {place}: expected a new name")
+        assert place.read_bytes() == before
+    refused(elman("predict", trained, "good", "--out", tmp_path), "expected the name of a file, got a folder")
+    refused(elman("predict", trained, "good", "--out", tmp_path / "no" / "x.csv"), "expected a folder that is there")
+    assert elman("predict", trained, "good", "--out", tmp_path / "new.jsonl").code == 0
+    assert json.loads((tmp_path / "new.jsonl").read_text())["label"] == "pos"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image as Pillow
 
 from elman.errors import BadInput
 from elman.files import write_figure
@@ -153,6 +154,15 @@ def test_any_label_stands_in_a_picture(tmp_path: Path) -> None:
     said = Said("", torch.zeros(count), ODD, torch.rand(count, count))
     _attention.draw(tmp_path / "attention.png", said, ODD)
     assert files(tmp_path) == {"confusion.png", "attention.png"}
+
+
+def test_a_long_text_stands_in_a_picture(tmp_path: Path) -> None:
+    """As far as there is room: the whole of it would be more than memory takes."""
+    for T, S in ((2000, 5), (5, 2000)):
+        said = Said("", torch.zeros(S), ["a"] * T, torch.rand(T, S))
+        _attention.draw(tmp_path / "attention.png", said, ["b"] * S)
+        with Pillow.open(tmp_path / "attention.png") as opened:
+            assert max(opened.size) < 5000
 
 
 def test_a_dollar_is_a_dollar_and_a_power_a_power(tmp_path: Path) -> None:

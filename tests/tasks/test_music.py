@@ -163,6 +163,8 @@ def test_in_python(tmp_path: Path) -> None:
     path = found.generate(length=4, seed=1)
     assert path == found.run.path / "generated-1.mid"
     assert midi.read(path, 1).steps <= 4
+    further = found.generate(pieces[0], 4, tmp_path / "further.mid", seed=1)
+    assert (frames(midi.read(further, 1))[: len(pieces[0])] == hot(pieces[0])).all()
     with pytest.raises(TypeError, match=r"^generate: size: expected one of temperature, top_k, top_p, seed"):
         found.generate(size=4)
     with pytest.raises(ValueError, match=r"^elman.tasks.music.fit: as_: expected one of frames, events; got 'notes'"):

@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from elman.cli import run
 from elman.errors import BadInput
 from elman.tasks import transcribe
+from elman.tasks.transcribe import decode
 from tests.small import Command, files
 from tests.test_bad_input import refused
 
@@ -93,6 +95,22 @@ def test_the_scores_are_those_of_the_predictions(elman: Command, trained: Path, 
     assert f" {wrong / words:.4f} " in elman("evaluate", trained, manifest).out.splitlines()[3]
     assert wrong / words < 0.2
     assert all(0 < row["confidence"] <= 1 for row in found)
+
+
+def test_how_texts_are_found_can_be_asked_anew(elman: Command, trained: Path, manifest: Path) -> None:
+    asked: list[Any] = []
+
+    def search(log_p: Any, width: int, goes_on: Any, weight: float) -> list[int]:
+        asked.append((width, weight))
+        return [1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decode, "best_path", lambda log_p: search(log_p, 1, None, 0.0))
+        patch.setattr(decode, "search", search)
+        for how in (["--beam", 1, "--ngram-weight", 0], ["--beam", 3], ["--ngram-weight", 2]):
+            assert elman("evaluate", trained, manifest, *how).code == 0
+    assert list(dict.fromkeys(asked)) == [(1, 0.0), (3, 0.3), (8, 2.0)]
+    refused(elman("evaluate", trained, manifest, "--label", "x"), "--label: expected none for")
 
 
 def _edits(a: Sequence[str], b: Sequence[str]) -> int:

@@ -39,6 +39,15 @@ def all_texts(log_p: NDArray[np.float64]) -> Texts:
     return {text: float(np.logaddexp.reduce(nats)) for text, nats in found.items()}
 
 
+@pytest.mark.parametrize("gain", [1e-3, 0.1, 3.0])
+def test_it_does_not_matter_how_loud_a_recording_is(gain: float) -> None:
+    draw = np.random.default_rng(0)
+    wave = (draw.normal(size=2000) * np.linspace(0, 0.1, 2000) ** 2).astype(np.float32)
+    found = features.frames(np.float32(gain) * wave, 8000, 20)
+    torch.testing.assert_close(found, features.frames(wave, 8000, 20), rtol=0, atol=1e-3)
+    assert features.frames(0 * wave, 8000, 20).abs().max() < 1e-5
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_a_beam_that_is_wide_enough_finds_the_likeliest_text(seed: int) -> None:
     log_p = probabilities(1 + seed % 5, 2 + seed % 3, seed)

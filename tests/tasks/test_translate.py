@@ -5,6 +5,7 @@ import itertools
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from elman.cli import run
@@ -95,7 +96,8 @@ def test_in_python(tmp_path: Path) -> None:
         ([("a", "b"), ("a", "")], "pair 2: expected a text, got an empty one"),
         ({"a": "b"}, "expected files, pairs of texts"),
         (5, "expected files, pairs of texts, or two lists of these; got 5"),
-        ([], r"expected files, pairs of texts, or two lists of these; got \[\]"),
+        ([], "expected files, pairs of texts, or two lists of these; got an empty list"),
+        ([(np.zeros((2, 2)), "a")], r"pair 1: expected a text, got array\(\[\[0., 0.\], \[0., 0.\]\]\)"),
         ([("a", "b"), ("a", "b", "c")], r"pair 2: expected two texts, got \('a', 'b', 'c'\)"),
         ([("a", "b"), ("a", 3)], "pair 2: expected a text, got 3"),
         ([("a", "b"), (None, "a")], "pair 2: expected a text, got none"),

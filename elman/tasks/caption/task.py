@@ -60,7 +60,7 @@ class Caption(Written):
     one = "image"
     answer = "text"
     scores = ("exact_match", "chrf")
-    next = "to use it: elman predict"
+    next = "to use it: elman predict {run} PICTURE"
     default = "scikit-learn's digits, spelled out"
 
     def read(self, data: Any, options: CaptionOptions) -> Iterator[Example]:

@@ -61,7 +61,7 @@ class Classify(Labelled):
     what = "a reader of texts"
     options = ClassifyOptions
     codec_type = Codec
-    next = "to use it: elman predict"
+    next = 'to use it: elman predict {run} "a text"'
 
     def read(self, data: Any, options: ClassifyOptions) -> Iterable[Example]:
         """As there; in Python, texts and labels."""

@@ -39,7 +39,8 @@ class Forecast(Examples):
     options = ForecastOptions
     pictures: ClassVar = {"forecast.png": "Some windows of the test part: what was read, what was said, what came."}
     codec_type = Codec
-    next = "to see what comes next: elman predict"
+    repeats = False  # windows of other data are other ones
+    next = "to see what comes next: elman predict {run}"
     units: ClassVar = {"season": "steps", "horizon": "steps", "context": "steps"}
 
     def settled(self, data: Any, options: ForecastOptions) -> ForecastOptions:

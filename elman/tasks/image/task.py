@@ -57,7 +57,7 @@ class Image(Labelled):
     options = ImageOptions
     codec_type = Codec
     one = "image"
-    next = "to use it: elman predict"
+    next = "to use it: elman predict {run} PICTURE"
     default = "scikit-learn's digits"
 
     def read(self, data: Any, options: ImageOptions) -> Iterator[Example]:

@@ -87,7 +87,7 @@ def _file(path: Path, options: MusicOptions) -> Iterator[Named]:
         except ValueError as error:
             raise BadInput(f"{path}: expected JSON, got something else: {error}") from None
     else:
-        yield Named(str(path), "", lambda: midi.read(path, options.grid))
+        yield Named(str(path), "", lambda: midi.read(path, options.steps))
 
 
 def _pieces(name: str, data: Any) -> Iterator[Named]:

@@ -38,11 +38,18 @@ class MusicOptions(ExampleOptions):
         str, choice("How a frame is said: note by note from the top, or every pitch by itself", OUTPUTS)
     ] = "chain"
     grid: Annotated[
-        int, whole("Steps to a quarter note.", 0, show_default="4; 1 where the data are JSON, whose steps are frames")
-    ] = 0
+        int | None,
+        whole("Steps to a quarter note.", 1, show_default="4; 1 where the data are JSON, whose steps are frames"),
+    ] = None
     transpose: Annotated[int, whole("Semitones up or down that pieces are moved in training, at most.", 0)] = 5
     hidden: shared.Hidden = 256
     batch: shared.Batch = 8
+
+    @property
+    def steps(self) -> int:
+        """To a quarter note, as they were settled."""
+        assert self.grid
+        return self.grid
 
 
 OPTIONS = MusicOptions

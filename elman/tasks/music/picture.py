@@ -52,7 +52,7 @@ def draw(path: Path, grid: int, piece: Notes, name: str, nats: Mapping[str, NDAr
     middle.legend(fontsize=8, loc="upper right", ncols=2)
     middle.grid(alpha=0.3)
     below.set_xlabel("quarter notes")
-    below.set_xlim(0, QUARTERS)
+    below.set_xlim(0, min(QUARTERS, max(piece.steps, written.steps, 1) / grid))
     write_figure(path, figure)
 
 

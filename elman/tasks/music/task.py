@@ -70,7 +70,7 @@ class Music(Examples):
         "piano_roll.png": "A piece of the test part, its nats step by step, and a piece that the network has written."
     }
     codec_type = Codec
-    next = "to write: elman generate"
+    next = "to write: elman generate {run}"
 
     def settled(self, data: Any, options: MusicOptions) -> MusicOptions:
         """As there: how many steps make a quarter note.
@@ -113,7 +113,7 @@ class Music(Examples):
 
     def fit(self, train: Sequence[Example], options: MusicOptions) -> Codec:
         """As there."""
-        return Codec(options.as_, options.grid)
+        return Codec(options.as_, options.steps)
 
     def shape(self, codec: Codec, options: MusicOptions) -> dict[str, Any]:
         """As there."""

@@ -66,7 +66,7 @@ class Tag(Examples):
     options = TagOptions
     pictures: ClassVar = {"confusion.png": "Which label was taken for which, in the test part."}
     codec_type = Codec
-    next = "to use it: elman predict"
+    next = 'to use it: elman predict {run} "A sentence ."'
 
     def read(self, data: Any, options: TagOptions) -> Iterable[Example]:
         """As there; in Python, sentences and labels."""

@@ -13,7 +13,7 @@ from torch import nn
 
 from elman.errors import BadInput
 from elman.fields import restoring
-from elman.files import write_whole
+from elman.files import check_new, write_whole
 from elman.flow import Recording, record
 from elman.report.shown import Missing, Sample
 from elman.runs import Run
@@ -47,7 +47,7 @@ class Text(Kind):
     loss = "nats_per_token"
     what = "a language model"
     options = TextOptions
-    next = "to write: elman generate"
+    next = "to write: elman generate {run}"
     units: ClassVar = {
         "characters": "", "train_tokens": "", "validation_tokens": "", "vocabulary": "tokens",
         "embed": "wide", "hidden": "wide", "bptt": "steps", "batch": "streams",
@@ -155,6 +155,8 @@ class Text(Kind):
         """As there: shown as it is drawn, or to a file whole."""
         check_texts("--prompt", prompt)
         begin, count = "\n" if prompt is None else prompt, LONG if length is None else length
+        if out:
+            check_new(out, "--out ")
         found = sample.write(loaded.model, loaded.codec, begin, count, to=io.StringIO() if out else to, **how)
         if out:
             write_whole(out, found + "\n")

@@ -50,9 +50,9 @@ class TranscribeOptions(ExampleOptions):
     band_mask: Annotated[
         float, real("Largest share of the bands that are hidden, side by side, in training.", 0, 1)
     ] = 0.2
-    beam: Annotated[int, whole("How many texts are followed side by side in writing; 1: the likeliest path's.", 1)] = 8
+    beam: Annotated[int, whole("Beam width: texts followed side by side in writing; 1: the likeliest path's.", 1)] = 8
     ngram_weight: Annotated[
-        float, real("How much a character n-gram of the training's texts has to say; 0: nothing.", 0)
+        float, real("Weight of a character n-gram of the training's texts in writing; 0: none.", 0)
     ] = 0.5
 
 

@@ -68,4 +68,4 @@ def draw(path: Path, said: Said, target: str, frames: NDArray[np.float32], rate:
 
 def _title(text: str, target: str) -> str:
     written = f"“{shortened(text, LONG)}”"
-    return written if text == target else f"{written}, where it says “{shortened(target, LONG)}”"
+    return f"{written}, as it is said" if text == target else f"{written}, where it says “{shortened(target, LONG)}”"

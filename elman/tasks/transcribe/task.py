@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -40,17 +40,17 @@ class Codec(PlainCodec):
     characters: str
     beam: int
     ngram_weight: float
-    language: Language | None
+    language: Language
 
     def kept(self) -> dict[str, Any]:
         """For JSON."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return fields | {"language": self.language and self.language.kept()}
+        return fields | {"language": self.language.kept()}
 
     @classmethod
     def restored(cls, kept: dict[str, Any]) -> "Codec":
         """As there."""
-        return cls(**kept | {"language": kept["language"] and Language.restored(kept["language"])})
+        return cls(**kept | {"language": Language.restored(kept["language"])})
 
     def check(self) -> None:
         """As there."""
@@ -60,8 +60,8 @@ class Codec(PlainCodec):
 
     @cached_property
     def number(self) -> dict[str, int]:
-        """Of each character, from 1; 0 is the blank."""
-        return {character: i for i, character in enumerate(self.characters, 1)}
+        """Of each character."""
+        return _numbers(self.characters)
 
     def symbols(self, text: str) -> list[int]:
         """Those of the characters that are known."""
@@ -77,6 +77,11 @@ class Codec(PlainCodec):
         return features.stacked((x - torch.tensor(self.mean)) / torch.tensor(self.std), self.stack)
 
 
+def _numbers(characters: str) -> dict[str, int]:
+    """Of each character, from 1; 0 is the blank."""
+    return {character: i for i, character in enumerate(characters, 1)}
+
+
 class Transcribe(Examples):
     """What a recording says."""
 
@@ -89,7 +94,7 @@ class Transcribe(Examples):
     options = TranscribeOptions
     pictures: ClassVar = {"path.png": "A recording of the test part, and which symbol was likeliest when."}
     codec_type = Codec
-    next = "to use it: elman predict"
+    next = "to use it: elman predict {run} RECORDING"
     units: ClassVar = {"rate": "samples a second", "bands": "", "stack": "frames", "beam": "texts"}
 
     def settled(self, data: Any, options: TranscribeOptions) -> TranscribeOptions:
@@ -111,12 +116,10 @@ class Transcribe(Examples):
         """As there."""
         mean, std = features.spread(features.frames(e.input, options.rate, options.bands) for e in train)
         characters = "".join(sorted({character for example in train for character in example.target}))
+        number = _numbers(characters)
+        language = Language.fit([[number[c] for c in e.target] for e in train], len(characters) + 1)
         how = (options.beam, options.ngram_weight)
-        codec = Codec(options.rate, options.stack, mean, std, characters, *how, None)
-        if not options.ngram_weight:
-            return codec
-        texts = [codec.symbols(example.target) for example in train]
-        return replace(codec, language=Language.fit(texts, len(characters) + 1))
+        return Codec(options.rate, options.stack, mean, std, characters, *how, language)
 
     def shape(self, codec: Codec, options: TranscribeOptions) -> dict[str, Any]:
         """As there."""
@@ -165,9 +168,9 @@ class Transcribe(Examples):
         ]
 
     def _written(self, codec: Codec, log_p: NDArray[Any]) -> list[int]:
-        if codec.beam == 1 and not codec.language:
+        if codec.beam == 1 and not codec.ngram_weight:
             return decode.best_path(log_p)
-        return decode.search(log_p, codec.beam, codec.language, codec.ngram_weight)
+        return decode.search(log_p, codec.beam, codec.language if codec.ngram_weight else None, codec.ngram_weight)
 
     def measure(self, codec: Codec, said: Sequence[Said], targets: Sequence[str]) -> dict[str, float]:
         """Words, and characters, that would have to be put in, left out or replaced, as a share of the right ones."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from elman.errors import BadInput
 from elman.files import text_lines
-from elman.tasks._given import sides, text_of
+from elman.tasks._given import described, quoted, sides, text_of
 from elman.tasks._parts import Example, usable
 from elman.tasks.translate.options import TranslateOptions
 
@@ -26,14 +26,14 @@ def pairs(texts: Any, skip_bad: bool) -> Iterator[Example]:
     if isinstance(texts, tuple) and len(texts) == 2 and all(isinstance(side, list) for side in texts):
         texts = list(zip(*sides("translate", texts, "sentences", "translations"), strict=True))
     if not isinstance(texts, list | tuple) or not texts:
-        raise BadInput(f"translate: expected files, pairs of texts, or two lists of these; got {texts!r:.40}")
+        raise BadInput(f"translate: expected files, pairs of texts, or two lists of these; got {described(texts)}")
     made = (partial(_in_python, f"pair {i}", pair) for i, pair in enumerate(texts, 1))
     return usable(made, skip_bad, "translate")
 
 
 def _in_python(name: str, pair: Any) -> Example:
     if not isinstance(pair, list | tuple) or len(pair) != 2:
-        raise BadInput(f"translate: {name}: expected two texts, got {pair!r:.60}")
+        raise BadInput(f"translate: {name}: expected two texts, got {quoted(pair, 60)}")
     source, target = (text_of(text, f"translate: {name}") for text in pair)
     return Example(source, target, group=source, name=name)
 

@@ -51,7 +51,7 @@ class Translate(Written):
     examples = "pairs"
     answer = "translation"
     scores = ("bleu", "chrf")
-    next = 'to use it: echo "a sentence" | elman predict'
+    next = 'to use it: elman predict {run} "a sentence"'
 
     def read(self, data: Any, options: TranslateOptions) -> Iterable[Example]:
         """As there; in Python, pairs of texts."""
