@@ -20,16 +20,7 @@ from elman.runs import Run
 from elman.tasks._codec import PlainCodec, check_shape
 from elman.tasks._kind import Kind
 from elman.tasks._material import Loaded, Material
-from elman.tasks._parts import (
-    Example,
-    Parts,
-    check_texts,
-    drawn_parts,
-    files_in,
-    is_files,
-    repeated,
-    sha256_of,
-)
+from elman.tasks._parts import Example, Parts, check_texts, drawn_parts, files_in, is_files, repeated, sha256_of
 from elman.tasks._spool import Picked, Spool
 from elman.training.batches import ByLength
 
@@ -151,6 +142,12 @@ class Prepared(Kind):
             self._tell_repeated(found, given)
         return Parts(**found), table.getvalue()
 
+    def _read(self, data: Any, options: Any) -> Iterator[Example]:
+        """The examples in data, with no texts that could not be written."""
+        for example in self.read(data, options):
+            check_texts(example.name, example.name, example.input, example.target)
+            yield example
+
     def _tell_repeated(self, found: dict[str, Sequence[Example]], given: Iterable[str]) -> None:
         """What is given for a part may be what is learned from, which makes its score say too much."""
         for name in given:
@@ -159,12 +156,6 @@ class Prepared(Kind):
                 use = "to validate" if name == "validation" else "to test"
                 what = self.examples or self.unit
                 print(f"{many:,} of the {len(found[name]):,} {what} {use} are among those to learn from, too")
-
-    def _read(self, data: Any, options: Any) -> Iterator[Example]:
-        """The examples in data, with no texts that could not be written."""
-        for example in self.read(data, options):
-            check_texts(example.name, example.name, example.input, example.target)
-            yield example
 
     def split(self, examples: Sequence[Example], options: Any, seed: int, parts: Sequence[str]) -> dict[str, list[int]]:
         """The numbers of the examples that are trained on, "train", and of those of each part, which are others.
