@@ -168,7 +168,7 @@ def checked(kind: type[Made], name: str, given: dict[str, Any], others: Iterable
         if option not in known:
             names = [*known, *others]
             raise TypeError(f"{name}: {option}: expected one of {', '.join(names)}{perhaps(option, names)}")
-        if option not in DATA and value is not None and value != known[option].default:
+        if option not in DATA and value != known[option].default:
             try:
                 given = given | {option: _read(option, value, known[option].annotation)}
             except ValueError as error:

@@ -1,10 +1,13 @@
-"""What a training begins with, where little is said."""
+"""What a training begins with, where little is said; and what options can be in Python."""
 
+import re
 from typing import Any
 
 import pytest
 
+from elman.options import checked
 from elman.tasks import TASKS, options_of, training_of
+from elman.tasks.forecast.options import ForecastOptions
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -25,3 +28,22 @@ def test_a_learning_rate_belongs_to_its_optimizer(given: dict[str, Any], lr: flo
 
 def test_a_bound_that_is_said_is_the_only_one() -> None:
     assert "minutes" not in training_of(options_of("image"), {"epochs": 2.0})
+
+
+def test_names_may_be_a_list_in_python() -> None:
+    assert checked(ForecastOptions, "fit", {"covariates": ["wind", "rain"]}).covariates == "wind,rain"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("step", 1, "fit: step: expected a text or null, got 1"),
+        ("covariates", 5, "fit: covariates: expected a text or null, got 5"),
+        ("encoding", None, "fit: encoding: expected a text, got None"),
+        ("horizon", 2.5, "fit: horizon: expected a whole number from 1 up; got '2.5'"),
+        ("skip_bad", "yes", "fit: skip_bad: expected true or false, got 'yes'"),
+    ],
+)
+def test_a_value_that_an_option_cannot_have_in_python(option: str, value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        checked(ForecastOptions, "fit", {option: value})
