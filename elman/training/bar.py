@@ -21,7 +21,7 @@ class Bar(Callback):
         self._validation = float("nan")
         self._losses = self._steps = 0.0  # of the last steps, older ones counting less
         self._began = self._seconds = self._units = 0.0  # of a step; of more of the last steps
-        self._seen, self._told = 0, float("-inf")
+        self._seen, self._step, self._told = 0, 0, float("-inf")
         columns = [BarColumn(), TaskProgressColumn(), TextColumn("{task.description}")]
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._progress.add_task("training", total=1.0)
@@ -40,10 +40,17 @@ class Bar(Callback):
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         self._validation = float(trainer.callback_metrics["val_loss"])
-        now = time.monotonic()
-        if not self._console.is_terminal and (now - self._told >= QUIET or self._clock.done >= 1):
-            self._told = now
-            self._console.print(f"step {self._clock.step}: {self._text()}", highlight=False)
+        if time.monotonic() - self._told >= QUIET:
+            self._tell()
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if self._step != self._clock.step:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._told, self._step = time.monotonic(), self._clock.step
+        if not self._console.is_terminal:
+            self._console.print(f"step {self._step}: {self._text()}", highlight=False)
 
     def _text(self) -> str:
         parts = [f"loss {self._losses / self._steps:.3f}"]
