@@ -17,7 +17,7 @@ from elman.fields import check
 Made = TypeVar("Made")
 LARGEST = 2**31 - 1  # of whole numbers
 LISTED = "A,B"  # stands in the help for names with commas between them
-DATA = ("validation", "test")  # options that in Python are data of any kind
+PARTS = ("validation", "test")  # options that name files, and in Python are data of any kind
 
 
 def whole(help: str, least: int, most: int | None = None, **more: Any) -> Any:
@@ -168,7 +168,7 @@ def checked(kind: type[Made], name: str, given: dict[str, Any], others: Iterable
         if option not in known:
             names = [*known, *others]
             raise TypeError(f"{name}: {option}: expected one of {', '.join(names)}{perhaps(option, names)}")
-        if option not in DATA and value != known[option].default:
+        if option not in PARTS and value != known[option].default:
             try:
                 given = given | {option: _read(option, value, known[option].annotation)}
             except ValueError as error:

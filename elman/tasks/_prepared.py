@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from elman.errors import BadInput
 from elman.fields import parsed, restoring
 from elman.files import read_bytes
+from elman.options import PARTS
 from elman.runs import Run
 from elman.tasks._codec import PlainCodec, check_shape
 from elman.tasks._kind import Kind
@@ -25,7 +26,6 @@ from elman.tasks._spool import Picked, Spool
 from elman.training.batches import ByLength
 
 T = TypeVar("T")
-PARTS = ("validation", "test")  # that are drawn, where no data of their own are given
 
 
 class Prepared(Kind):
