@@ -36,7 +36,8 @@ def test_clipping_that_rules(elman: Command, file: Path, tmp_path: Path) -> None
 def test_a_history_that_is_damaged(elman: Command, copied: Path) -> None:
     for text, part in (
         ("step,clipped\n1,much\n", "row 1: clipped: expected a number, got 'much'"),
-        ("a\n1\n", "'clipped'"),
+        ("step\n1\n", "'clipped'"),
+        ("a\n1\n", "expected a whole number in the column 'step', got the columns a"),
     ):
         (copied / "flow.csv").write_text(text)
         said = elman("flow", copied, "--steps", 10)
