@@ -29,13 +29,8 @@ train = typer.Typer(cls=Group, help="Train a model.", no_args_is_help=True)
 app.add_typer(train, name="train")
 for _task in TASKS:
     train.command(_task, cls=Command)(_command.train(_task))
-app.command(cls=Command)(_command.evaluate)
-app.command(cls=Command)(_command.predict)
-app.command(cls=Command)(_command.generate)
-app.command(cls=Command)(_command.flow)
-app.command(cls=Command)(draw)
-app.command(cls=Command)(bench)
-app.command(cls=Command)(explain)
+for _run in (_command.evaluate, _command.predict, _command.generate, _command.flow, draw, bench, explain):
+    app.command(cls=Command)(_run)
 
 
 @app.command(cls=Command)

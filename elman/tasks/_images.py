@@ -3,6 +3,8 @@
 import struct
 import warnings
 import zlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from elman.errors import BadInput
 from elman.files import check_there
+from elman.tasks._parts import Example, usable
 
 Image = NDArray[np.float32]  # (rows, columns), 0 to 1
 DEEP = 65535  # white, where a pixel has 16 bits
@@ -65,6 +68,30 @@ def image_of(what: Any, where: str) -> Image:
     if found.ndim != 2 or not found.size or found.dtype.kind not in "biuf":
         raise BadInput(f"{where}: expected an image (rows, columns), got {found.dtype} of shape {found.shape}")
     return within(found.astype(np.float32), 1, where)
+
+
+def images_with(
+    task: str, images: Sequence[Any], targets: Sequence[Any], target_of: Callable[[Any, str], str], skip_bad: bool
+) -> Iterator[Example]:
+    """Images (rows, columns) that Python has, with values from 0 to 1, and as many targets.
+
+    Args:
+        task: its name, for complaints.
+        images: they.
+        targets: what belongs to each.
+        target_of: a target, if it is one; else BadInput, with where it is.
+        skip_bad: whether what is none is left out.
+
+    Raises:
+        BadInput: for one that is none, if these are not skipped.
+    """
+    pairs = enumerate(zip(images, targets, strict=True), 1)
+    return usable((partial(_image_with, task, f"image {i}", *pair, target_of) for i, pair in pairs), skip_bad, task)
+
+
+def _image_with(task: str, name: str, image: Any, target: Any, target_of: Callable[[Any, str], str]) -> Example:
+    where = f"{task}: {name}"
+    return Example(image_of(image, where), target_of(target, where), name=name)
 
 
 def within(image: Image, most: float, where: str) -> Image:

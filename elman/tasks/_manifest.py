@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from elman.errors import BadInput
-from elman.tasks._given import group_of, text_of
+from elman.tasks._given import group_of, quoted, text_of
 from elman.tasks._parts import Example, usable
 from elman.tasks._table import Source, names, rows
 
@@ -39,7 +39,7 @@ def read(paths: Sequence[Source], options: Any, load: Load, group: str = "") -> 
 
 def _example(where: str, folder: Path, file: Any, text: Any, group: Any, load: Load) -> Example:
     if not isinstance(file, str | Path) or not str(file):
-        raise BadInput(f"{where}: expected a file, got {repr(file)[:40] if file else 'none'}")
+        raise BadInput(f"{where}: expected a file, got {quoted(file) if file else 'none'}")
     text, whole = " ".join(text_of(text, where).split()), folder / file
     try:
         found = load(whole, text)

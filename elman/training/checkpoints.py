@@ -34,7 +34,7 @@ class Progress(NamedTuple):
 
 def progress(checkpoint: Path) -> Progress:
     """What a checkpoint has behind it; nothing of it is executed."""
-    found = torch.load(checkpoint, weights_only=True)
+    found = torch.load(checkpoint, weights_only=True, mmap=True)  # of the weights nothing is read
     callbacks = found["callbacks"]
     return Progress(
         int(found["global_step"]), float(callbacks["Clock"]["seconds"]), callbacks["Keeper"]["best"] is not None

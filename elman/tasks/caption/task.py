@@ -14,8 +14,8 @@ from elman.runs import Run
 from elman.tasks import _attention
 from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline
-from elman.tasks._given import is_table, sides
-from elman.tasks._images import image_of, picture, scaled
+from elman.tasks._given import is_table, sides, text_of
+from elman.tasks._images import image_of, images_with, picture, scaled
 from elman.tasks._parts import Example, is_files
 from elman.tasks._spool import Mapped
 from elman.tasks._table import sources
@@ -69,7 +69,8 @@ class Caption(Written):
             return captions.digits()
         if is_files(data) or is_table(data):
             return captions.read(sources(data), options)
-        return captions.arrays(*sides(self.name, data, "images (N, rows, columns)", "texts"), skip_bad=options.skip_bad)
+        images, texts = sides(self.name, data, "images (N, rows, columns)", "texts")
+        return images_with(self.name, images, texts, text_of, options.skip_bad)
 
     def fit(self, train: Sequence[Example], options: CaptionOptions) -> Codec:
         """As there."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from elman.errors import BadInput
 from elman.files import read_bytes
 from elman.tasks._given import label_of
-from elman.tasks._images import Image, image_of, picture, within
+from elman.tasks._images import Image, picture, within
 from elman.tasks._parts import Example, usable
 from elman.tasks._table import names, rows
 
@@ -61,20 +61,6 @@ def digits() -> Iterator[Example]:
     found = load_digits()
     pairs = zip(found.images / 16, found.target, strict=True)
     return (Example(image.astype(np.float32), str(label), name=f"digit {i}") for i, (image, label) in enumerate(pairs))
-
-
-def arrays(images: Sequence[Any], labels: Sequence[Any], *, skip_bad: bool) -> Iterator[Example]:
-    """Images (rows, columns) with values from 0 to 1, and as many labels.
-
-    Raises:
-        BadInput: for one that is none, if these are not skipped.
-    """
-    pairs = enumerate(zip(images, labels, strict=True), 1)
-    return usable((partial(_array_with, f"image {i}", *pair) for i, pair in pairs), skip_bad, "image")
-
-
-def _array_with(name: str, image: Any, label: Any) -> Example:
-    return Example(image_of(image, f"image: {name}"), label_of(label, f"image: {name}"), name=name)
 
 
 def read(paths: Sequence[Path], skip_bad: bool) -> Iterator[Example]:

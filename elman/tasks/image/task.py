@@ -11,9 +11,9 @@ from torch import Tensor
 
 from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline
-from elman.tasks._given import sides
+from elman.tasks._given import label_of, sides
 from elman.tasks._images import Image as Pixels
-from elman.tasks._images import image_of, picture, scaled
+from elman.tasks._images import image_of, images_with, picture, scaled
 from elman.tasks._labelled import Feedforward, Labelled, labels_of
 from elman.tasks._parts import Example, is_files
 from elman.tasks.image import data as images
@@ -66,7 +66,8 @@ class Image(Labelled):
             return images.digits()
         if is_files(data):
             return images.read(data, options.skip_bad)
-        return images.arrays(*sides(self.name, data, "images (N, rows, columns)", "labels"), skip_bad=options.skip_bad)
+        several, labels = sides(self.name, data, "images (N, rows, columns)", "labels")
+        return images_with(self.name, several, labels, label_of, options.skip_bad)
 
     def fit(self, train: Sequence[Example], options: ImageOptions) -> Codec:
         """As there."""
