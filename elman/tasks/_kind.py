@@ -132,7 +132,7 @@ class Kind(ABC):
         """What the model writes, predicts, draws, for the report."""
 
     def source(self, run: Run) -> Any:
-        """The files that a run was trained on.
+        """The files that a run was trained on; None for the data set that is at hand anywhere.
 
         Raises:
             BadInput: if it was trained on what was no file.
@@ -140,7 +140,7 @@ class Kind(ABC):
         found = run.config["data"].get("files")
         if not isinstance(found, list) or not all(isinstance(path, str) for path in found):
             raise BadInput(f"{run.path}: expected data in files, got a run that was trained in Python; name the files")
-        return [Path(path) for path in found]
+        return [Path(path) for path in found] or None
 
     def of(self, run: Run) -> nn.Module:
         """The model that a run's config.json describes, with new weights.

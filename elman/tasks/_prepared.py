@@ -208,8 +208,7 @@ class Prepared(Kind):
             BadInput: if these are not the same any more.
         """
         run = loaded.run
-        files = self.source(run)
-        parts, _ = self.parts(files or None, loaded.options, self.training_of(run).seed)
+        parts, _ = self.parts(self.source(run), loaded.options, self.training_of(run).seed)
         if sha256_of(parts) != run.config["data"].get("sha256"):
             raise BadInput(f"{run.config['data'].get('name')} is no longer what this run was trained on")
         return parts

@@ -117,6 +117,18 @@ def test_parts_of_their_own(elman: Command, folder: Path, tmp_path: Path, monkey
     assert elman("flow", tmp_path / "run").code == 0
 
 
+def test_what_is_no_file_is_gone_on_with(elman: Command, tmp_path: Path) -> None:
+    """Longer; and where it fell between its last step and its scores."""
+    run = tmp_path / "run"
+    assert elman("train", "image", "--epochs", 2, "--hidden", 4, "--out", run).code == 0
+    config = json.loads((run / "config.json").read_text())
+    scores = config.pop("scores")
+    (run / "config.json").write_text(json.dumps({**config, "ended": None}))
+    assert elman("train", "image", "--resume", run).code == 0
+    assert json.loads((run / "config.json").read_text())["scores"] == scores
+    assert elman("train", "image", "--resume", run, "--epochs", 2.5).code == 0
+
+
 def test_resuming_changes_nothing(elman: Command, folder: Path, tmp_path: Path) -> None:
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     more = ["--dropout", "0.3", "--schedule", "constant"]
