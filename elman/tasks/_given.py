@@ -81,7 +81,7 @@ def label_of(value: Any, where: str) -> str:
 
 
 def group_of(value: Any, where: str) -> Hashable:
-    """What examples are kept together by.
+    """What examples are kept together by, a text without spaces around it.
 
     Raises:
         BadInput: for what cannot be compared.
@@ -90,7 +90,7 @@ def group_of(value: Any, where: str) -> Hashable:
         hash(value)
     except TypeError:
         raise BadInput(f"{where}: expected a group, a text or a number, got {quoted(value)}") from None
-    found: Hashable = value
+    found: Hashable = value.strip() if isinstance(value, str) else value
     return found
 
 

@@ -1,6 +1,7 @@
 """Tasks of examples with a label each: what is measured, the baselines, the confusion matrix."""
 
 import math
+import warnings
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
@@ -17,9 +18,11 @@ from elman.runs import Run
 from elman.tasks._examples import Baseline, Examples
 from elman.tasks._given import shortened
 from elman.tasks._parts import Example
+from elman.tasks._split import components, stratified_parts
 from elman.tasks._spool import Picked
 
 MOST = 40  # labels in a picture
+RARE = 8  # labels that are listed as too rare to split
 NUMBERS = 50_000_000  # features, of all examples together, that a baseline is fitted on
 
 
@@ -35,6 +38,16 @@ class Labelled(Examples):
     def room(self, codec: Any, train: Sequence[Example]) -> int:
         """How many examples a baseline is fitted on at most, as it has all features of these in memory at once."""
         return NUMBERS // int(np.prod(self.features(codec, train[:1]).shape))
+
+    def split(self, examples: Sequence[Example], options: Any, seed: int, parts: Sequence[str]) -> dict[str, list[int]]:
+        """As there, with the same share of each label in every part."""
+        labels = [example.target for example in examples]
+        found, rare = stratified_parts(components(examples), labels, seed, parts, self.name)
+        if parts and rare:
+            listed = ", ".join(f"{label!r} ({count})" for label, count in list(rare.items())[:RARE])
+            more = f" and {len(rare) - RARE:,} more" if len(rare) > RARE else ""
+            print(f"for training only, as there are fewer than 3 different {self.unit} of each: {listed}{more}")
+        return found
 
     def check(self, codec: Any, examples: Sequence[Example]) -> None:
         """As there: for a label that was not trained on."""
@@ -140,13 +153,19 @@ class Feedforward(Baseline):
             count: weights.
             seed: of the weights at the start.
         """
+        from sklearn.exceptions import ConvergenceWarning
         from sklearn.neural_network import MLPClassifier
 
         train, of = _fitting(task, codec, train)
         X, y = task.features(codec, train), _numbers(codec, train)
         hidden = max(1, round((count - len(codec.labels)) / (X.shape[1] + 1 + len(codec.labels))))
-        found = MLPClassifier((hidden,), random_state=seed, early_stopping=True, max_iter=300, n_iter_no_change=20)
-        found.fit(X, y)
+        # A stratified validation part needs every label twice in all and once in its tenth; else the loss decides.
+        counts = np.unique(y, return_counts=True)[1]
+        early = bool(counts.min() > 1 and len(y) // 10 >= len(counts))
+        found = MLPClassifier((hidden,), random_state=seed, early_stopping=early, max_iter=300, n_iter_no_change=20)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # it has had its 300 epochs
+            found.fit(X, y)
         layers = list(zip(found.coefs_, found.intercepts_, strict=True))
         layers[-1] = _of_each_label(*layers[-1])
         return cls(task, codec, f"feed-forward network {X.shape[1]}-{hidden}-{len(codec.labels)}{of}", layers)
@@ -156,19 +175,12 @@ def labels_of(task: str, train: Sequence[Example]) -> list[Any]:
     """The labels of what is trained on, in order.
 
     Raises:
-        BadInput: for fewer than two; for one that is there only once.
+        BadInput: for fewer than two.
     """
     counts = Counter(example.target for example in train)
     if len(counts) < 2:
         only = f"one, {next(iter(counts))!r}" if counts else "none"
         raise BadInput(f"{task}: expected at least two different labels in what is trained on, got {only}")
-    once = [label for label, count in counts.items() if count == 1]
-    if once:
-        name = next(example.name for example in train if example.target == once[0])
-        raise BadInput(
-            f"{task}: expected every label at least twice in what is trained on, got {once[0]!r} once, {name}; "
-            "leave it out, or give more examples of it"
-        )
     return sorted(counts, key=lambda label: (_as_number(label), str(label)))
 
 

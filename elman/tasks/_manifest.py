@@ -20,7 +20,7 @@ def read(paths: Sequence[Source], options: Any, load: Load, group: str = "") -> 
         paths: of one table, to whose folder its files are relative.
         options: with `path` and `text`, columns; `encoding`; `skip_bad`.
         load: reads a file; a BadInput of it is of this row.
-        group: a column, of groups; rows of one file are a group where a table has no such column.
+        group: a column, of groups; used where the table has it.
 
     Raises:
         BadInput: for a table without these columns, a row without a text, or a file that cannot be read.
@@ -45,4 +45,4 @@ def _example(where: str, folder: Path, file: Any, text: Any, group: Any, load: L
         found = load(whole, text)
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from None
-    return Example(found, text, group=str(file) if group is None else group_of(group, where), name=str(whole))
+    return Example(found, text, group=None if group is None else group_of(group, where), name=str(whole))

@@ -4,18 +4,14 @@ import hashlib
 import os
 import re
 import sys
-from array import array
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
-
-import numpy as np
 
 from elman.errors import BadInput
 
 TOLD = 8  # of what is left out, each by itself
 _SURROGATE = re.compile("[\\ud800-\\udfff]")
-SHARE = 10  # one part in so many is validated on, and one is tested on
 
 
 class Example(NamedTuple):
@@ -23,7 +19,8 @@ class Example(NamedTuple):
 
     input: what the model is given, as it was read.
     target: what is to be said of it; None where nobody knows.
-    group: examples of one group are never on both sides of a split; None: it stands for itself.
+    group: examples of one group are never on both sides of a split; None: of no group. Copies of an input are on the
+        same side in any case.
     name: for people: a file, a line of it.
     """
 
@@ -102,39 +99,6 @@ def check_texts(where: str, *values: Any) -> None:
             came = f"byte 0x{ord(found[0]) - 0xDC00:02x}" if "\udc80" <= found[0] <= "\udcff" else repr(found[0])
             expected = "UTF-8, got" if came.startswith("byte") else "a text, got a character that no text has:"
             raise BadInput(f"{where}: expected {expected} {came}")
-
-
-def drawn_parts(examples: Sequence[Example], seed: int, parts: Sequence[str], task: str) -> dict[str, list[int]]:
-    """The numbers of the examples that are trained on, and of those of each part that is drawn."""
-    number: dict[Hashable, int] = {}  # of each group that has several examples, or could
-    groups, K = array("q"), 0  # the number of the group of each example, and how many groups there are
-    for example in examples:
-        k = K if example.group is None else number.setdefault(_brief(example.group), K)
-        groups.append(k)
-        K = max(K, k + 1)
-    order = np.random.default_rng(seed).permutation(K)
-    count = -(-K // SHARE)
-    if count * len(parts) >= K:
-        raise BadInput(f"{task}: expected at least {len(parts) + 1} examples (or groups of them) to split, got {K}")
-    of = np.empty(K, np.int64)  # which part each group is of
-    of[order] = np.minimum(np.arange(K) // count, len(parts))
-    whose = of[np.asarray(groups)]
-    return {name: np.flatnonzero(whose == k).tolist() for k, name in enumerate([*parts, "train"])}
-
-
-def repeated(examples: Sequence[Example], among: Sequence[Example]) -> int:
-    """How many examples have an input that one among others has too."""
-    known = {_digest(_bytes(example.input)) for example in among}
-    return sum(_digest(_bytes(example.input)) in known for example in examples)
-
-
-def _digest(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).digest()
-
-
-def _brief(group: Hashable) -> Hashable:
-    """The same in a few bytes, where it is a text, perhaps a long one: that of millions of examples is too much."""
-    return _digest(group.encode("utf-8", "surrogatepass")) if isinstance(group, str) else group
 
 
 def sha256_of(parts: Parts) -> str:

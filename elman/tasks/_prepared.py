@@ -21,7 +21,8 @@ from elman.runs import Run
 from elman.tasks._codec import PlainCodec, check_shape
 from elman.tasks._kind import Kind
 from elman.tasks._material import Loaded, Material
-from elman.tasks._parts import Example, Parts, check_texts, drawn_parts, files_in, is_files, repeated, sha256_of
+from elman.tasks._parts import Example, Parts, check_texts, files_in, is_files, sha256_of
+from elman.tasks._split import components, drawn_parts, repeated
 from elman.tasks._spool import Picked, Spool
 from elman.training.batches import ByLength
 
@@ -120,7 +121,8 @@ class Prepared(Kind):
     def parts(self, data: Any, options: Any, seed: int) -> tuple[Parts, str]:
         """What is to learn from, to choose by and to be scored on, and split.csv, which says so.
 
-        What is given as files of its own is not drawn; the rest is, by the seed, with groups kept together.
+        Files for validation and test are used as they are. The rest is drawn by the seed; copies of an input, and
+        examples of a group, stay together.
         """
         examples = self.stored(self._read(data, options))
         given = _given(options)
@@ -163,7 +165,7 @@ class Prepared(Kind):
         Raises:
             BadInput: where there are too few.
         """
-        return drawn_parts(examples, seed, parts, self.name)
+        return drawn_parts(components(examples), seed, parts, self.name)
 
     def others(self, loaded: Loaded, data: Any) -> Sequence[Example]:
         """Examples of other data than those of the training."""

@@ -197,7 +197,7 @@ def test_wrong_music(
     assert len(list(read([folder, silent, tmp_path / "bad.mid"], MusicOptions(grid=1, skip_bad=True)))) == 20
     assert "left out 2" in capsys.readouterr().out
     refused(elman("predict", trained, silent), "silent.mid")
-    refused(train(folder / "0.mid"), "expected at least 3 examples", "got 1")
+    refused(train(folder / "0.mid"), "expected at least 3 different examples", "got 1")
     refused(train(saved(tmp_path / "two.mid", [on(60)], [on(60)], type=2)), "two.mid", "of type 0 or 1")
     refused(train(text("a.json", {"train": []})), "a.json: expected 'train', 'valid', 'test'; got ['train']")
     refused(train(text("b.json", 3)), "b.json: expected a list of pieces, got 3")

@@ -16,7 +16,8 @@ from torch.utils._pytree import tree_leaves
 
 from elman.errors import BadInput
 from elman.tasks import _spool, kind_of, options_of
-from elman.tasks._parts import Example, drawn_parts
+from elman.tasks._parts import Example
+from elman.tasks._split import components, drawn_parts
 from elman.tasks._spool import Mapped, Picked, Spool, joined, spread
 from tests.small import text
 from tests.tasks.test_classify import texts
@@ -95,7 +96,7 @@ def test_groups_are_drawn_as_before() -> None:
     """The split is part of what a seed promises."""
     groups = [None, "a", "b", "a", ("a",), None, "c", ("a",), 7, 7.0, "d", "e", "f"]
     examples = [Example(i, i, group) for i, group in enumerate(groups)]
-    found = drawn_parts(examples, 3, ["validation", "test"], "task")
+    found = drawn_parts(components(examples), 3, ["validation", "test"], "task")
     assert found == {"validation": [12], "test": [8, 9], "train": [0, 1, 2, 3, 4, 5, 6, 7, 10, 11]}
 
 

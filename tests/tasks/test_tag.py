@@ -235,7 +235,7 @@ BAD: list[tuple[str, str, list[str], list[str]]] = [
     ("empty word", WORD + WORD.replace("\tone", "\t", 1), [], ["line 2: expected a word in column 2, got ''"]),
     ("an id", WORD + "x" + WORD, [], ["line 2: expected an id like 3, 3-4 or 3.1, got 'x1'", "--skip-bad"]),
     ("comments", "# text = a\n# text = b\n", [], ["expected sentences, a word to a line, got none"]),
-    ("few", "a A\n\nb B\n", [], ["at least 3 examples"]),
+    ("few", "a A\n\nb B\n", [], ["at least 3 different examples"]),
 ]
 
 

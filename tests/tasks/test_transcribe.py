@@ -247,7 +247,7 @@ def test_manifests(elman: Command, manifest: Path, trained: Path, tmp_path: Path
     assert refusal.endswith("bad.csv: expected something that can be used, got none")
     few = [f"{i}.flac" for i in (1, 2)]
     (tmp_path / "few.tsv").write_text("path\ttext\n" + "".join(f"{manifest.parent / name}\ta\n" for name in few))
-    refused(elman("train", "transcribe", tmp_path / "few.tsv", *out), "expected at least 3 examples")
+    refused(elman("train", "transcribe", tmp_path / "few.tsv", *out), "expected at least 3 different examples")
     refused(elman("predict", trained, tmp_path / "bad.csv"), "bad.csv", "cannot be read as one")
 
 

@@ -21,7 +21,7 @@ def digits() -> Iterator[Example]:
 
 
 def read(paths: Sequence[Source], options: CaptionOptions) -> Iterator[Example]:
-    """The images that a table names, with its texts; those of one file are one group.
+    """The images that a table names, with its texts.
 
     Raises:
         BadInput: for a table without these columns, a row without a text, or an image that cannot be read.

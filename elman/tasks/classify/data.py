@@ -47,7 +47,7 @@ def _rows(path: Source, options: ClassifyOptions) -> Iterator[tuple[Any, Any, st
 
 def _example(text: Any, label: Any, name: str) -> Example:
     text = text_of(text, name)
-    return Example(text, label_of(label, name), group=text, name=name)  # the same text twice is no test
+    return Example(text, label_of(label, name), name=name)
 
 
 def _table(path: Source, options: ClassifyOptions) -> Iterator[tuple[Any, Any, str]]:

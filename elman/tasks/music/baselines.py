@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from elman.tasks._examples import Baseline
 from elman.tasks._ngram import NGram, best
-from elman.tasks._parts import SHARE, Example
+from elman.tasks._parts import Example
+from elman.tasks._split import SHARE
 from elman.tasks.music.steps import EVENTS, PITCHES
 
 AGAIN = (

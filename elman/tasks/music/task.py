@@ -1,5 +1,6 @@
 """Music as a task."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -9,6 +10,7 @@ from typing import Any, ClassVar, TextIO
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
@@ -19,7 +21,8 @@ from elman.runs import Run
 from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline, Examples
 from elman.tasks._material import Loaded, Material, Scores
-from elman.tasks._parts import Example, drawn_parts
+from elman.tasks._parts import Example
+from elman.tasks._split import components, drawn_parts, in_order
 from elman.tasks.music import data as pieces
 from elman.tasks.music import midi
 from elman.tasks.music.baselines import Spelled
@@ -101,15 +104,26 @@ class Music(Examples):
     def split(
         self, examples: Sequence[Example], options: MusicOptions, seed: int, parts: Sequence[str]
     ) -> dict[str, list[int]]:
-        """As their files say, and by the seed where they say nothing."""
-        found: dict[str, list[int]] = {name: [] for name in ("train", *parts)}
-        drawn = [i for i, example in enumerate(examples) if not pieces.part(example)]
-        if drawn:
-            numbers = drawn_parts([examples[i] for i in drawn], seed, parts, self.name)
-            found = {name: [drawn[i] for i in numbers[name]] for name in found}
-        for name in found:
-            found[name] = sorted([*found[name], *(i for i, e in enumerate(examples) if pieces.part(e) == name)])
+        """As their files say, else by the seed; a copy goes with the piece whose part is known."""
+        component = components(example._replace(group=None) for example in examples)
+        known = {k: part for k, e in zip(component.tolist(), examples, strict=True) if (part := pieces.part(e))}
+        part_of = [pieces.part(e) or known.get(k, "") for k, e in zip(component.tolist(), examples, strict=True)]
+        found = {name: [i for i, part in enumerate(part_of) if part == name] for name in ("train", *parts)}
+        drawn = np.array([i for i, part in enumerate(part_of) if not part], np.int64)
+        if len(drawn):
+            numbers = drawn_parts(in_order(component[drawn]), seed, parts, self.name)
+            found = {name: sorted([*found[name], *drawn[numbers[name]].tolist()]) for name in found}
+        self._tell_split(part_of, found, component)
         return found
+
+    def _tell_split(self, part_of: Sequence[str], found: dict[str, list[int]], component: NDArray[np.int64]) -> None:
+        """Which pieces are not used, and which are repeated across parts, because their file says so."""
+        for name, many in Counter(part for part in part_of if part and part not in found).items():
+            print(f"{many:,} {self.examples} of DATA for {name} are not used: --{name} names others")
+        for name in (name for name in found if name != "train"):
+            many = int(np.isin(component[found[name]], component[found["train"]]).sum())
+            if many:
+                print(f"{many:,} of the {len(found[name]):,} {self.examples} for {name} are also used for training")
 
     def fit(self, train: Sequence[Example], options: MusicOptions) -> Codec:
         """As there."""

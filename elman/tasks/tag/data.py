@@ -163,4 +163,4 @@ def _check(where: str, row: list[str], layout: Layout, columns: Columns) -> None
 
 
 def _example(words: list[str], labels: list[str], group: Hashable | None, name: str) -> Example:
-    return Example(words, labels, tuple(words) if group is None else group, name)  # the same sentence is no test
+    return Example(words, labels, group, name)

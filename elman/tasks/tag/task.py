@@ -16,6 +16,7 @@ from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline, Examples
 from elman.tasks._labelled import MOST, draw_confusion
 from elman.tasks._parts import Example, is_files
+from elman.tasks._split import components, drawn_parts
 from elman.tasks._words import distinct, numbered, numbers, padded, vocabulary, words
 from elman.tasks.tag import data as sentences
 from elman.tasks.tag.model import NO_LABEL, Sentences, Tagger
@@ -75,6 +76,15 @@ class Tag(Examples):
         if isinstance(data, tuple) and not is_files(data):
             return sentences.pairs(*data)
         return sentences.read(data, options)
+
+    def split(
+        self, examples: Sequence[Example], options: TagOptions, seed: int, parts: Sequence[str]
+    ) -> dict[str, list[int]]:
+        """As there; a sentence that several documents contain goes with the first of them.
+
+        Short sentences stand in many documents: joining these would leave hardly anything to draw.
+        """
+        return drawn_parts(components(examples, join=False), seed, parts, self.name)
 
     def fit(self, train: Sequence[Example], options: TagOptions) -> Codec:
         """As there."""

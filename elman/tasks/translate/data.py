@@ -14,7 +14,7 @@ from elman.tasks.translate.options import TranslateOptions
 
 
 def pairs(texts: Any, skip_bad: bool) -> Iterator[Example]:
-    """Sentences and their translations; those of the same sentence are one group.
+    """Sentences and their translations.
 
     Args:
         texts: pairs of them; or a tuple of two lists.
@@ -35,7 +35,7 @@ def _in_python(name: str, pair: Any) -> Example:
     if not isinstance(pair, list | tuple) or len(pair) != 2:
         raise BadInput(f"translate: {name}: expected two texts, got {quoted(pair, 60)}")
     source, target = (text_of(text, f"translate: {name}") for text in pair)
-    return Example(source, target, group=source, name=name)
+    return Example(source, target, name=name)
 
 
 def read(paths: Sequence[Path], options: TranslateOptions) -> Iterator[Example]:
@@ -54,7 +54,7 @@ def _pair(name: str, *texts: str) -> Example:
     if len(texts) != 2 or not all(texts):
         came = f"{len(texts)} between tabs" if len(texts) != 2 else f"an empty {'second' if texts[0] else 'first'}"
         raise BadInput(f"{name}: expected two texts, got {came}")
-    return Example(texts[0], texts[1], group=texts[0], name=name)
+    return Example(texts[0], texts[1], name=name)
 
 
 def _parallel(paths: Sequence[Path], encoding: str) -> Iterator[tuple[str, ...]]:
