@@ -190,3 +190,10 @@ def test_weights_of_a_run_fit_a_torch_layer(trained: Path) -> None:
     weights = load_file(trained / "model.safetensors")
     theirs = torch.nn.LSTM(8, 12)
     theirs.load_state_dict({k.removeprefix("recurrent."): v for k, v in weights.items() if k.startswith("recurrent.")})
+
+
+def test_a_prompt_in_a_file_is_read(elman: Command, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompt").write_text("the gate")
+    named, given = (elman("generate", trained, "--prompt", p, "--seed", 1) for p in (tmp_path / "prompt", "the gate"))
+    assert named == given
+    assert named.out.startswith("the gate")

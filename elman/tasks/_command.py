@@ -4,6 +4,7 @@ import inspect
 import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -125,7 +126,8 @@ def predict(
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Files, or texts; without any, lines of standard input, or what follows on a training's series.",
+            help="Files or texts; a file of texts is read as for the training. Without any, lines of standard input; "
+            "of forecast, the training's series.",
             metavar="INPUT",
             show_default=False,
         ),
@@ -140,11 +142,14 @@ def predict(
 ) -> None:
     """Let a trained model say what it makes of something."""
     from elman.report.rows import format_of, write
+    from elman.tasks._given import named
 
     how_written = format_of(format, out)
     kind, opened = _opened(run)
     loaded = reading(kind.load(opened), how)
-    write(kind.predictions(loaded, kind.inputs(loaded, inputs or None)), how_written, out)
+    with redirect_stdout(sys.stderr):  # standard output is for rows
+        read = kind.inputs(loaded, named(inputs, kind.texts) if inputs else None)
+    write(kind.predictions(loaded, read), how_written, out)
 
 
 @taking(declared(Drawing))
@@ -152,7 +157,11 @@ def generate(
     run: shared.RunFolder,
     prompt: Annotated[
         str | None,
-        typer.Option(help="What to go on from: a text; of music, a file.", metavar="PROMPT", show_default="nothing"),
+        typer.Option(
+            help="What to go on from: a text, or a file of it; of music, a file.",
+            metavar="PROMPT",
+            show_default="nothing",
+        ),
     ] = None,
     length: Annotated[
         int | None,
@@ -167,8 +176,14 @@ def generate(
     **how: Any,
 ) -> None:
     """Write something new in the style of what a run was trained on."""
+    from elman.files import read_text
+    from elman.tasks._given import is_file
+
     kind, opened = _opened(run)
-    kind.generate(kind.load(opened), prompt, length, out, sys.stdout, **how)
+    loaded = kind.load(opened)
+    if kind.texts and prompt is not None and is_file(prompt):
+        prompt = read_text(Path(prompt), loaded.options.encoding)
+    kind.generate(loaded, prompt, length, out, sys.stdout, **how)
 
 
 @taking(readings(READING))

@@ -189,7 +189,7 @@ class Examples(Prepared):
         for i, what in inputs:
             try:
                 check_texts("predict", what)
-                example = self.given(what, loaded.options)
+                example = what if isinstance(what, Example) else self.given(what, loaded.options)
                 yield i, example if example.name or not self.one else example._replace(name=f"{self.one} {i}")
             except BadInput as error:
                 if not loaded.options.skip_bad:

@@ -1,6 +1,10 @@
 """What Python gives in the place of files, and what rows of tables have to hold: whether it can be used."""
 
+import os
+import re
+import stat
 from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +12,58 @@ import numpy as np
 from elman.errors import BadInput
 
 SHOWN = 24  # characters of a label, or of a token, in a picture
+
+
+# Endings of files that hold texts or labelled sentences; an argument with one of these is meant as a file.
+FILES = (
+    *(".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".txt", ".text"),
+    *(".conll", ".conllu", ".iob", ".bio", ".xlsx", ".gz", ".zip"),
+)
+
+
+def named(arguments: Sequence[str], texts: bool) -> list[str | Path]:
+    """The arguments of a command line that name files, as paths; the others are texts.
+
+    Args:
+        arguments: of the command line.
+        texts: whether an argument may be a text.
+
+    Raises:
+        BadInput: for a folder, and for the name of a file that is not there, where a text was expected.
+    """
+    found = list[str | Path]()
+    for argument in arguments:
+        there, is_folder = is_file(argument), stat.S_ISDIR(_mode(argument))
+        looks = not re.search(r"\s", argument) and argument.lower().endswith(FILES) and argument.lower() not in FILES
+        if texts and not there and (is_folder or looks):
+            came = "a folder" if is_folder else "the name of a file that is not there"
+            raise BadInput(
+                f"{argument}: expected a text or a file, got {came}; give a text like this on standard input"
+            )
+        found.append(Path(argument) if there else argument)
+    return found
+
+
+def as_files(inputs: Any) -> Any:
+    """What Python gives to predict: paths where all are strings that name files, as for `fit`; else as it is."""
+    several = isinstance(inputs, list | tuple) and bool(inputs)
+    if several and all(isinstance(one, os.PathLike) or (isinstance(one, str) and is_file(one)) for one in inputs):
+        return [Path(one) for one in inputs]
+    return inputs
+
+
+def is_file(name: str) -> bool:
+    """Whether something can be read there; also a pipe."""
+    mode = _mode(name)
+    return mode != 0 and not stat.S_ISDIR(mode)
+
+
+def _mode(name: str) -> int:
+    """Of what has this name; 0 where nothing has."""
+    try:
+        return Path(name).stat().st_mode if name else 0
+    except (OSError, ValueError):  # as of a text that is too long for a name
+        return 0
 
 
 def is_table(data: Any) -> bool:

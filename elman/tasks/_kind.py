@@ -2,7 +2,7 @@
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
@@ -32,6 +32,7 @@ class Kind(ABC):
     options: a dataclass, whose fields are the options of the command line.
     units: of the task's own numbers in config.json, by key.
     next: the command that comes after the training, {run} in the place of the run.
+    texts: whether an input, or a prompt, is a text, which may be in a file.
     pictures: what `conclude` draws into the run, by the name of the file: what it shows, in a sentence.
     """
 
@@ -42,6 +43,7 @@ class Kind(ABC):
     options: ClassVar[type]
     units: ClassVar[dict[str, str]] = {}
     next: ClassVar[str]
+    texts: ClassVar[bool] = False
     pictures: ClassVar[dict[str, str]] = {}
 
     def settled(self, data: Any, options: Any) -> Any:
@@ -214,10 +216,11 @@ class Kind(ABC):
 
         Args:
             loaded: the model.
-            given: names from the command line, or what Python has in their place; None where nothing was named.
+            given: texts, files as paths, or what else Python has; None where nothing was named.
         """
         if given is not None:
-            return list(given)
+            parts = (self.inputs_in(loaded, one) if isinstance(one, Path) else [one] for one in given)
+            return [one for part in parts for one in part]
         if sys.stdin.isatty():
             print("reading lines of standard input, to its end (Ctrl-D)", file=sys.stderr)
         try:
@@ -225,6 +228,14 @@ class Kind(ABC):
         except UnicodeDecodeError as error:
             byte = error.object[error.start]
             raise BadInput(f"standard input: expected {error.encoding.upper()}, got byte 0x{byte:02x}") from None
+
+    def inputs_in(self, loaded: Loaded, path: Path) -> Iterable[Any]:
+        """The inputs that a file holds: the file itself, or, where `texts` is set, the texts in it.
+
+        Raises:
+            BadInput: for a file that cannot be read.
+        """
+        return [path]
 
     def predictions(self, loaded: Loaded, inputs: Sequence[Any]) -> Iterator[dict[str, Any]]:
         """What the model makes of inputs, a row for each.

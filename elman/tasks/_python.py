@@ -19,6 +19,7 @@ from elman.options import checked
 from elman.runs import Run, open_run
 from elman.tasks import _train, kind_of, kind_of_run, options_of, training_of
 from elman.tasks._drawing import Drawing
+from elman.tasks._given import as_files
 from elman.tasks._material import Scores
 from elman.tasks._parts import files_in
 from elman.tasks._reading import reading
@@ -76,14 +77,14 @@ class Trained:
         """What the model makes of inputs: rows, by name.
 
         Args:
-            inputs: of the kind that the task takes, several or a text or a file alone; None: as of `elman predict`
-                where nothing is named.
+            inputs: of the kind that the task takes, several or a text or a file alone. Paths, and strings that all
+                name files, are files. None: as of `elman predict` where nothing is named.
             how: as for `evaluate`.
         """
         with _in_python():
             loaded = reading(self._loaded, how)
-            one = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
-            return list(self._kind.predictions(loaded, self._kind.inputs(loaded, one)))
+            several = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
+            return list(self._kind.predictions(loaded, self._kind.inputs(loaded, as_files(several))))
 
     def generate(self, prompt: Any = None, length: int | None = None, out: str | Path | None = None, **how: Any) -> Any:
         """Write something new: a text, which is returned; or a file of music, whose path is.

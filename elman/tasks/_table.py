@@ -18,6 +18,7 @@ from elman.files import opened, read_text, text_lines
 from elman.tasks._frame import Frame
 from elman.tasks._parts import is_files
 
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")  # endings of their files
 HEAD = 100  # rows of JSON among which a column is looked for
 SLICE = 1 << 16  # rows of Parquet that are read at once
 LONGEST = 1 << 24  # characters of a cell; a quotation mark without its other would take all of the file

@@ -321,3 +321,36 @@ def test_predictions_replace_nothing(elman: Command, trained: Path, tmp_path: Pa
     refused(elman("predict", trained, "good", "--out", tmp_path / "no" / "x.csv"), "expected a folder that is there")
     assert elman("predict", trained, "good", "--out", tmp_path / "new.jsonl").code == 0
     assert json.loads((tmp_path / "new.jsonl").read_text())["label"] == "pos"
+
+
+def test_a_file_to_predict_is_read(elman: Command, trained: Path, table: Path, lines: list[Path]) -> None:
+    said = elman("predict", trained, table, "caf\u00e9 good", "--format", "jsonl")
+    rows = [json.loads(line) for line in said.out.splitlines()]
+    assert [row["input"] for row in rows] == [*texts()[0], "caf\u00e9 good"]
+    assert rows == tasks.load(trained).predict([*texts()[0], "caf\u00e9 good"])
+    said = elman("predict", trained, lines[0], "--encoding", "cp1252", "--format", "csv")
+    assert said.out.splitlines()[1].startswith("caf\u00e9 ")
+    refused(elman("predict", trained, table, "--text", "said"), "--text: expected one of the columns text, label")
+
+
+def test_a_file_to_predict_needs_no_labels(elman: Command, trained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "t.tsv"
+    path.write_text("text\ngood\nbad\n")
+    assert elman("predict", trained, path, "--format", "csv").out.count("\n") == 3
+    path.write_text("id\ttext\n1\tgood\n2\t\n")
+    refused(elman("predict", trained, path), "t.tsv: row 2: expected a text, got none; --skip-bad")
+    said = elman("predict", trained, path, "--skip-bad", "--format", "csv")
+    assert (said.code, said.out.count("\n")) == (0, 2)
+    assert "t.tsv: left out 1 that cannot be used" in said.err
+    found = tasks.load(trained)
+    path.write_text("text\ngood\n")
+    for named in (path, str(path), [path], [str(path)]):
+        assert [row["input"] for row in found.predict(named)] == ["good"]
+    assert [row["input"] for row in found.predict([str(path), "bad"])] == [str(path), "bad"]
+
+
+@pytest.mark.parametrize("name", ["none.csv", "data/none.jsonl", "none.TXT"])
+def test_a_file_that_is_not_there_is_no_text(elman: Command, trained: Path, tmp_path: Path, name: str) -> None:
+    refused(elman("predict", trained, tmp_path / name), "expected a text or a file, got the name of a file that is not")
+    refused(elman("predict", trained, tmp_path), "expected a text or a file, got a folder")
+    assert elman("predict", trained, f"see {name}", "word " * 200).code == 0

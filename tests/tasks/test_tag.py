@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from elman import cells
+from elman import cells, tasks
 from elman.cli import run
 from elman.tasks import tag
 from elman.tasks._parts import Example
@@ -287,3 +287,50 @@ def test_what_is_wrong(elman: Command, tmp_path: Path, trained: Path, capsys: py
     capsys.readouterr()
     assert len(list(KIND.read([short], TagOptions(skip_bad=True)))) == 60
     assert "left out 1 that cannot be used" in capsys.readouterr().out
+
+
+def test_a_file_to_predict_is_read_in_columns(elman: Command, trained: Path, treebank: Path, tmp_path: Path) -> None:
+    right = [(str(n), word) for n, one in enumerate(sentences(), 1) for word, _ in one]
+    spaced, bare, tabbed = tmp_path / "t.txt", tmp_path / "words.txt", tmp_path / "t.tags"
+    spaced.write_text(columns(sentences()))
+    bare.write_text("\n\n".join("\n".join(word for word, _ in one) for one in sentences()))
+    tabbed.write_text("\n\n".join("\n".join(f"{word}\tx" for word, _ in one) for one in sentences()))
+    for path in (treebank, spaced, bare, tabbed):
+        said = elman("predict", trained, path, "--format", "csv")
+        assert [tuple(row.split(",")[:2]) for row in said.out.splitlines()[1:]] == right, path
+    said = elman("predict", trained, bare, "The end .", "--format", "csv")
+    assert said.out.splitlines()[-1].startswith("61,.,")
+    for lines in ("The cat sees\nA dog .\n", "The cat sees .\n", "one two\nsix ten\n"):
+        bare.write_text(lines)
+        refused(elman("predict", trained, bare), "words.txt: expected a word to a line", "standard input")
+    refused(elman("predict", trained, treebank.parent), "expected a text or a file, got a folder")
+    found = tasks.load(trained)
+    assert len(found.predict(treebank)) == len(found.predict(str(treebank))) == len(right)
+
+
+COMMENTED = "# id 001 domain=en\nthe _ _ O\nking _ _ B-PER\n# _ _ O\n\n# id 002 domain=en\n# _ _ O\nspain _ _ B-LOC\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (COMMENTED, ["the king #", "# spain"]),
+        (COMMENTED.replace(" ", "\t").replace("#\tid\t", "# id "), ["the king #", "# spain"]),
+        ("#hi HT\nyou O\n\n# HT\nme O\n\nand O\n# HT\n", ["#hi you", "# me", "and #"]),  # every # is a word
+        ("#hi\tHT\nyou\tO\n\n#\tHT\n", ["#hi you", "#"]),
+        ("#begin document (a); part 000\na x O\n\n#end document\n#begin document (b)\nb x O\n", ["a", "b"]),
+    ],
+)
+def test_comments_in_columns_are_no_words(tmp_path: Path, text: str, expected: list[str]) -> None:
+    path = tmp_path / "t.conll"
+    path.write_text(text)
+    assert [" ".join(one.input) for one in KIND.read([path], TagOptions())] == expected
+
+
+def test_comments_are_counted_and_mark_documents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "t.conll"
+    path.write_text(COMMENTED)
+    assert {label for one in KIND.read([path], TagOptions()) for label in one.target} == {"O", "B-PER", "B-LOC"}
+    assert capsys.readouterr().err == (f"{path}: 2 lines read as comments, the first in line 1: '# id 001 domain=en'\n")
+    path.write_text("# newdoc\na A\n\nb B\n\n# newdoc\nc A\n")
+    assert [one.group for one in KIND.read([path], TagOptions())] == [("document", str(path), n) for n in (1, 1, 2)]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from elman import tasks
 from elman.cli import run
 from elman.errors import BadInput
 from elman.tasks import translate
@@ -137,3 +138,16 @@ def test_wrong_pairs(elman: Command, parallel: list[Path], trained: Path, tmp_pa
     kept = json.loads((codec / "codec.json").read_text())
     (codec / "codec.json").write_text(json.dumps(kept | {"target": {"tokenizer": {}, "before": ""}}))
     refused(elman("predict", codec, "ein"), "codec.json: expected what `elman train translate` has written")
+
+
+def test_a_file_to_predict_is_read(elman: Command, trained: Path, tmp_path: Path) -> None:
+    path, rows = tmp_path / "one.de", tasks.load(trained).predict(["ein hund", "rot sieht ein"])
+    path.write_text("ein hund\nrot sieht ein\n")
+    assert tasks.load(trained).predict(path) == rows
+    path.write_text("ein hund\ta dog\nrot sieht ein\tanything\n")
+    said = elman("predict", trained, path, "--format", "jsonl")
+    assert [json.loads(line) for line in said.out.splitlines()] == rows
+    path.write_text("ein hund\n\nrot\n")
+    refused(elman("predict", trained, path), "one.de: line 2: expected a sentence", "an empty line; --skip-bad")
+    (tmp_path / "t.csv").write_text("text\nein hund\n")
+    refused(elman("predict", trained, tmp_path / "t.csv"), "t.csv: expected lines with a sentence each, got a table")

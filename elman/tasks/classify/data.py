@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,9 @@ from elman.errors import BadInput
 from elman.files import text_lines
 from elman.tasks._given import label_of, text_of
 from elman.tasks._parts import Example, usable
-from elman.tasks._table import Source, rows
+from elman.tasks._table import TABLES, Source, rows
 from elman.tasks.classify.options import ClassifyOptions
 
-TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$")
 TEXTS = ("", ".txt", ".text")  # which say nothing of what is in a file
 
@@ -36,6 +36,20 @@ def read(paths: Sequence[Source], options: ClassifyOptions) -> Iterator[Example]
     """
     made = (partial(_example, *row) for path in paths for row in _rows(path, options))
     return usable(made, options.skip_bad, ", ".join(map(str, paths)))
+
+
+def inputs(path: Path, options: ClassifyOptions) -> Iterator[Example]:
+    """The texts of a table, which needs no labels, or of a file of lines.
+
+    Raises:
+        BadInput: for a file that cannot be read; for a text that is missing, if these are not skipped.
+    """
+    found = _rows(path, replace(options, label=""))
+    return usable((partial(_input, text, name) for text, _, name in found), options.skip_bad, str(path))
+
+
+def _input(text: Any, name: str) -> Example:
+    return Example(text_of(text, name), name=name)
 
 
 def _rows(path: Source, options: ClassifyOptions) -> Iterator[tuple[Any, Any, str]]:

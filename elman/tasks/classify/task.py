@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline
 from elman.tasks._given import is_table, sides
 from elman.tasks._labelled import Feedforward, Labelled, labels_of
+from elman.tasks._material import Loaded
 from elman.tasks._parts import Example, is_files
 from elman.tasks._spool import Mapped, spread
 from elman.tasks._table import sources
@@ -61,6 +63,7 @@ class Classify(Labelled):
     what = "a reader of texts"
     options = ClassifyOptions
     codec_type = Codec
+    texts = True
     next = 'to use it: elman predict {run} "a text"'
 
     def read(self, data: Any, options: ClassifyOptions) -> Iterable[Example]:
@@ -129,6 +132,10 @@ class Classify(Labelled):
             if name.endswith("/0") and len(W) != len(codec.terms):
                 raise ValueError(f"{name} of {len(W)} terms, where codec.json has {len(codec.terms)}")
         return super().restored(codec, tensors)
+
+    def inputs_in(self, loaded: Loaded, path: Path) -> Iterable[Example]:
+        """The texts in a file, as for the training, but without labels."""
+        return texts.inputs(path, loaded.options)
 
     def given(self, what: Any, options: ClassifyOptions) -> Example:
         """As there: a text."""

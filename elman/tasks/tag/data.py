@@ -1,7 +1,8 @@
 """Sentences with a label for every word: CoNLL columns, and CoNLL-U."""
 
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import Any, NamedTuple
 from elman.errors import BadInput
 from elman.files import again, text_lines
 from elman.tasks._parts import Example, usable
+from elman.tasks._table import TABLES
 from elman.tasks.tag.options import TagOptions
 
 CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 WORD = re.compile(r"\d+$")  # its id; 1-2 are words written as one, 1.1 is one that is not written: neither is scored
 ID = re.compile(r"\d+([-.]\d+)?$")
 NONE, MAY_LACK = "_", ("feats", "deps", "misc")  # how CoNLL-U says that there is nothing, and where that is a label
-DOCUMENT = "-DOCSTART-"  # what begins one, besides "# newdoc"
+DOCUMENT = "-DOCSTART-"  # begins a document
+DOCUMENTS = (DOCUMENT, "# newdoc", "#begin document")  # so do these comments
 GAPS = " \t"  # between columns; other spaces are parts of words
 
 
@@ -39,10 +42,10 @@ class Layout(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """Where words and labels are, from 0."""
+    """Where words and labels are, from 0; labels are None where a file needs none."""
 
     words: int
-    labels: int
+    labels: int | None
 
 
 def pairs(sentences: Sequence[Sequence[str]], labels: Sequence[Sequence[Any]]) -> list[Example]:
@@ -73,61 +76,169 @@ def read(paths: Sequence[Path], options: TagOptions) -> Iterator[Example]:
     return usable(made, options.skip_bad, ", ".join(map(str, paths)))
 
 
+def inputs(path: Path, options: TagOptions, labels: Sequence[str]) -> Iterator[Example]:
+    """The sentences of a file, whose labels may be missing.
+
+    Args:
+        path: of the file.
+        options: which column has the words.
+        labels: those of the training: columns with spaces between them are known by these.
+
+    Raises:
+        BadInput: for a file that cannot be read, or is a text rather than columns.
+    """
+    if path.suffix.lower() in TABLES:
+        raise BadInput(f"{path}: expected sentences with a word to a line, or CoNLL-U; got a table")
+    file = Conll(path, options, set(labels))
+    if not file.layout.conllu and not file.layout.tabs:
+        _check_columns(file, options, set(labels))
+    made = (partial(_unlabelled, file, sentence) for sentence in file.sentences())
+    return usable(made, options.skip_bad, str(path))
+
+
+def _check_columns(file: "Conll", options: TagOptions, labels: set[str]) -> None:
+    """Whether lines with spaces between words are columns: then all have as many, and the last is a label."""
+    rows = [row for sentence in file.sentences() for _, row in sentence.lines]
+    widths, at = {len(row) for row in rows}, int(options.column or 0) - 1
+    if widths != {1} and (len(widths) > 1 or len(rows) == 1 or not labels.issuperset(row[at] for row in rows)):
+        raise BadInput(
+            f"{file.path}: expected a word to a line, or a word and a label of the training; got lines like "
+            f"{' '.join(rows[0])!r:.60}; for a sentence in each line give the file on standard input"
+        )
+
+
+def _unlabelled(file: "Conll", sentence: Sentence) -> Example:
+    for i, row in sentence.lines:
+        file.check(f"{file.path}: line {i}", row)
+    return Example([row[file.columns.words] for _, row in sentence.lines])
+
+
 def _of_file(path: Path, options: TagOptions) -> Iterator[Callable[[], Example]]:
     """What makes each sentence of a file."""
-    rows = again(text_lines, path, options.encoding)
-    layout = _layout(path, rows)
-    first = next(_sentences(rows, layout), None)
-    if first is None:
-        raise BadInput(f"{path}: expected sentences, a word to a line, got none")
-    columns = _columns(path, first, layout, options)
-    marks = any("newdoc" in row or DOCUMENT in row for row in rows)
-    documents = marks and any(sentence.document for sentence in _sentences(rows, layout))
-    for sentence in _sentences(rows, layout):
+    file = Conll(path, options)
+    marks = any(row.startswith(DOCUMENTS) for row in file.rows)
+    documents = marks and any(sentence.document for sentence in file.sentences())
+    for sentence in file.sentences():
         group = ("document", str(path), sentence.document) if documents else None
-        yield partial(_read, path, sentence, layout, columns, group)
+        yield partial(_read, file, sentence, group)
+    if file.comments:
+        i, row = file.comments[0]
+        many = f"{len(file.comments):,} line{'s' * (len(file.comments) > 1)}"
+        print(f"{path}: {many} read as comments, the first in line {i}: {row!r:.60}", file=sys.stderr)
 
 
-def _layout(path: Path, rows: Iterable[str]) -> Layout:
-    """By the name of a file, and its first line that is neither a comment nor a mark."""
-    first = next((row for row in rows if row.strip(GAPS) and not row.startswith(("#", DOCUMENT))), None)
-    fields = [] if first is None else first.split("\t")
-    is_conllu = len(fields) == len(CONLLU) and bool(ID.match(fields[0]))
-    return Layout(path.suffix.lower() == ".conllu" or first is None or is_conllu, len(fields) > 1)
+class Conll:
+    """A file with a word to a line: how its lines are laid out, and which of them are comments.
+
+    In CoNLL-U all lines that begin with # are comments. In other files a line that begins with # may be a word. There
+    a comment stands before the first word of a sentence, and has no label; or it has one that no other line has, and it
+    begins with "# " or has another number of columns.
+
+    Args:
+        path: of the file.
+        options: columns, by name or number; encoding.
+        known: labels of a training, where the file needs none; None: it needs a column of labels.
+
+    Raises:
+        BadInput: for a file that cannot be read, has no sentences, or not the columns that were asked for.
+    """
+
+    def __init__(self, path: Path, options: TagOptions, known: set[str] | None = None) -> None:
+        self.path, self.rows = path, again(text_lines, path, options.encoding)
+        self.comments = list[tuple[int, str]]()
+        rows = enumerate(self.rows, 1)
+        plain = ((i, row) for i, row in rows if row.strip(GAPS) and not row.startswith(("#", DOCUMENT)))
+        i, row = next(plain, (0, ""))
+        fields = row.split("\t")
+        is_conllu = len(fields) == len(CONLLU) and bool(ID.match(fields[0]))
+        self.layout = Layout(path.suffix.lower() == ".conllu" or not row or is_conllu, len(fields) > 1)
+        self._width = len(self.layout.split(row))
+        self.columns = _columns(f"{path}: line {i}", path, self.layout.split(row), self.layout, options, known is None)
+        self._labels = known or set()
+        if not self.layout.conllu and self.columns.labels is not None:
+            self._labels = set(self._certain(self.columns.labels))
+        if next(self.sentences(), None) is None:
+            raise BadInput(f"{path}: expected sentences, a word to a line, got none")
+
+    def _certain(self, at: int) -> Iterator[str]:
+        """The labels of lines that are no comments: those that do not begin with #, or follow a word."""
+        inside = False
+        for row in self.rows:
+            if inside or not row.startswith("#"):
+                yield from self.layout.split(row)[at : at + 1]
+            inside = bool(row.strip(GAPS)) and (inside or not row.startswith(("#", DOCUMENT)))
+
+    def sentences(self) -> Iterator[Sentence]:
+        """What lies between empty lines, without comments and without lines that are no words."""
+        self.comments = []
+        lines, document = list[tuple[int, list[str]]](), 0
+        for i, row in enumerate(chain(self.rows, [""]), 1):
+            if self._is_comment(row, bool(lines)):
+                document += row.startswith(DOCUMENTS)
+                if not self.layout.conllu:
+                    self.comments.append((i, row))
+            elif row.startswith(DOCUMENT):
+                document += 1
+            elif row.strip(GAPS):
+                columns = self.layout.split(row)
+                if not self.layout.conllu or WORD.match(columns[0]) or not ID.match(columns[0]):
+                    lines.append((i, columns))
+            elif lines:
+                yield Sentence(lines, document)
+                lines = []
+
+    def _is_comment(self, row: str, inside: bool) -> bool:
+        if not row.startswith("#"):
+            return False
+        if self.layout.conllu or inside:
+            return self.layout.conllu
+        columns, at = self.layout.split(row), self.columns.labels
+        if len(columns) <= at if at is not None else len(columns) != self._width:
+            return True
+        if row.startswith(DOCUMENTS):
+            return True
+        odd = row.startswith("# ") or len(columns) != self._width
+        return odd and self._width > 1 and columns[-1 if at is None else at] not in self._labels
+
+    def check(self, where: str, row: list[str]) -> None:
+        """Whether a line has a word, and a label if there has to be one.
+
+        Raises:
+            BadInput: if it does not.
+        """
+        words, at = self.columns
+        if self.layout.conllu and len(row) != len(CONLLU):
+            raise BadInput(
+                f"{where}: expected {len(CONLLU)} columns of CoNLL-U, with tabs between them, got {len(row)}"
+            )
+        if self.layout.conllu and not WORD.match(row[0]):
+            raise BadInput(f"{where}: expected an id like 3, 3-4 or 3.1, got {row[0]!r:.40}")
+        last = words if at is None else max(words, at)
+        if len(row) <= last:
+            raise BadInput(f"{where}: expected {last + 1} columns or more, got {len(row)}")
+        if not row[words].strip():
+            raise BadInput(f"{where}: expected a word in column {words + 1}, got {row[words]!r}")
+        if at is None:
+            return
+        missing = self.layout.conllu and row[at] == NONE and CONLLU[at] not in MAY_LACK
+        if not row[at].strip() or missing:
+            raise BadInput(f"{where}: expected a label in column {at + 1}, got {row[at]!r}")
 
 
-def _sentences(rows: Iterable[str], layout: Layout) -> Iterator[Sentence]:
-    """What lies between empty lines, without comments and without lines that are no words."""
-    lines, document = list[tuple[int, list[str]]](), 0
-    for i, row in enumerate(chain(rows, [""]), 1):
-        if layout.conllu and row.startswith("#"):
-            document += row.startswith("# newdoc")
-        elif row.startswith(DOCUMENT):
-            document += 1
-        elif row.strip(GAPS):
-            columns = layout.split(row)
-            if not layout.conllu or WORD.match(columns[0]) or not ID.match(columns[0]):
-                lines.append((i, columns))
-        elif lines:
-            yield Sentence(lines, document)
-            lines = []
-
-
-def _columns(path: Path, first: Sentence, layout: Layout, options: TagOptions) -> Columns:
+def _columns(
+    where: str, path: Path, row: Sequence[str], layout: Layout, options: TagOptions, labelled: bool
+) -> Columns:
     """Those that were asked for.
 
     Raises:
         BadInput: where there are none such.
     """
-    i, row = first.lines[0]
     names = CONLLU if layout.conllu else ()
     width = len(names or row)
-    if width == 1:
-        raise BadInput(
-            f"{path}: line {i}: expected a word and its label, with spaces or tabs between them, got {row[0]!r:.40}"
-        )
+    if width == 1 and labelled:
+        raise BadInput(f"{where}: expected a word and its label, with spaces or tabs between them, got {row[0]!r:.40}")
     words, labels = ("form", "upos") if names else ("1", str(width))
-    asked = {"--words": options.words or words, "--column": options.column or labels}
+    asked = {"--words": options.words or words} | ({"--column": options.column or labels} if labelled else {})
     found = []
     for option, name in asked.items():
         at = names.index(name) if name in names else int(name) - 1 if name.isdecimal() else -1
@@ -135,31 +246,20 @@ def _columns(path: Path, first: Sentence, layout: Layout, options: TagOptions) -
             named = f", or one of {', '.join(names)}" if names else ""
             raise BadInput(f"{path}: {option}: expected a column from 1 to {width}{named}; got {name!r}")
         found.append(at)
+    if not labelled:
+        return Columns(found[0], None)
     if found[0] == found[1]:
         raise BadInput(f"{path}: --column: expected another column than that of the words, got {found[0] + 1} for both")
     return Columns(*found)
 
 
-def _read(path: Path, sentence: Sentence, layout: Layout, columns: Columns, group: Hashable | None) -> Example:
+def _read(file: Conll, sentence: Sentence, group: Hashable | None) -> Example:
     for i, row in sentence.lines:
-        _check(f"{path}: line {i}", row, layout, columns)
-    words, labels = ([row[at] for _, row in sentence.lines] for at in columns)
-    return _example(words, labels, group, f"{path}: line {sentence.lines[0][0]}")
-
-
-def _check(where: str, row: list[str], layout: Layout, columns: Columns) -> None:
-    """Whether a line has a word and a label."""
-    if layout.conllu and len(row) != len(CONLLU):
-        raise BadInput(f"{where}: expected {len(CONLLU)} columns of CoNLL-U, with tabs between them, got {len(row)}")
-    if layout.conllu and not WORD.match(row[0]):
-        raise BadInput(f"{where}: expected an id like 3, 3-4 or 3.1, got {row[0]!r:.40}")
-    if len(row) <= max(columns):
-        raise BadInput(f"{where}: expected {max(columns) + 1} columns or more, got {len(row)}")
-    word, label = (row[at] for at in columns)
-    if not word.strip():
-        raise BadInput(f"{where}: expected a word in column {columns.words + 1}, got {word!r}")
-    if not label.strip() or (layout.conllu and label == NONE and CONLLU[columns.labels] not in MAY_LACK):
-        raise BadInput(f"{where}: expected a label in column {columns.labels + 1}, got {label!r}")
+        file.check(f"{file.path}: line {i}", row)
+    words, at = file.columns
+    assert at is not None
+    own = [[row[column] for _, row in sentence.lines] for column in (words, at)]
+    return _example(own[0], own[1], group, f"{file.path}: line {sentence.lines[0][0]}")
 
 
 def _example(words: list[str], labels: list[str], group: Hashable | None, name: str) -> Example:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from elman.runs import Run
 from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline, Examples
 from elman.tasks._labelled import MOST, draw_confusion
+from elman.tasks._material import Loaded
 from elman.tasks._parts import Example, is_files
 from elman.tasks._split import components, drawn_parts
 from elman.tasks._words import distinct, numbered, numbers, padded, vocabulary, words
@@ -67,6 +69,7 @@ class Tag(Examples):
     options = TagOptions
     pictures: ClassVar = {"confusion.png": "Which label was taken for which, in the test part."}
     codec_type = Codec
+    texts = True
     next = 'to use it: elman predict {run} "A sentence ."'
 
     def read(self, data: Any, options: TagOptions) -> Iterable[Example]:
@@ -173,6 +176,10 @@ class Tag(Examples):
         """A row for each word."""
         for word, label, P in zip(example.input, self._labels(codec, said), said, strict=True):
             yield {"sentence": number, "word": word, "label": label, "probability": round(float(P.max()), 4)}
+
+    def inputs_in(self, loaded: Loaded, path: Path) -> Iterable[Example]:
+        """The sentences in a file, in columns as for the training; labels are not needed."""
+        return sentences.inputs(path, loaded.options, loaded.codec.labels)
 
     def given(self, what: Any, options: TagOptions) -> Example:
         """As there: a sentence, or a list of words."""

@@ -47,6 +47,7 @@ class Text(Kind):
     loss = "nats_per_token"
     what = "a language model"
     options = TextOptions
+    texts = True
     next = "to write: elman generate {run}"
     units: ClassVar = {
         "characters": "", "train_tokens": "", "validation_tokens": "", "vocabulary": "tokens",

@@ -10,6 +10,7 @@ from elman.errors import BadInput
 from elman.files import text_lines
 from elman.tasks._given import described, quoted, sides, text_of
 from elman.tasks._parts import Example, usable
+from elman.tasks._table import TABLES
 from elman.tasks.translate.options import TranslateOptions
 
 
@@ -48,6 +49,25 @@ def read(paths: Sequence[Path], options: TranslateOptions) -> Iterator[Example]:
         raise BadInput(f"{paths[2]}: expected one file of pairs, or two with a language each, got {len(paths)} files")
     rows = _parallel(paths, options.encoding) if len(paths) == 2 else _tabbed(paths[0], options.encoding)
     return usable((partial(_pair, *row) for row in rows), options.skip_bad, str(paths[0]))
+
+
+def inputs(path: Path, options: TranslateOptions) -> Iterator[Example]:
+    """The sentences of a file, one in each line; of a file of pairs the first of each.
+
+    Raises:
+        BadInput: for a table, which the training does not read either; for a line without a sentence.
+    """
+    if path.suffix.lower() in TABLES:
+        raise BadInput(f"{path}: expected lines with a sentence each, got a table")
+    made = (partial(_source, *row) for row in _tabbed(path, options.encoding))
+    return usable(made, options.skip_bad, str(path))
+
+
+def _source(name: str, *texts: str) -> Example:
+    if len(texts) > 2 or not texts[0]:
+        came = f"{len(texts)} between tabs" if len(texts) > 2 else "an empty line"
+        raise BadInput(f"{name}: expected a sentence, or one and its translation with a tab between them, got {came}")
+    return Example(texts[0], name=name)
 
 
 def _pair(name: str, *texts: str) -> Example:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -12,6 +13,7 @@ from elman.tasks import _attention
 from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline
 from elman.tasks._given import text_of
+from elman.tasks._material import Loaded
 from elman.tasks._parts import Example, is_files
 from elman.tasks._spool import Mapped
 from elman.tasks._written import Said, Vocabulary, Written
@@ -51,6 +53,7 @@ class Translate(Written):
     examples = "pairs"
     answer = "translation"
     scores = ("bleu", "chrf")
+    texts = True
     next = 'to use it: elman predict {run} "a sentence"'
 
     def read(self, data: Any, options: TranslateOptions) -> Iterable[Example]:
@@ -92,6 +95,14 @@ class Translate(Written):
     def restored(self, codec: Codec, tensors: dict[str, Tensor]) -> list[Baseline]:
         """As there."""
         return [Dictionary.restored(tensors)]
+
+    def inputs_in(self, loaded: Loaded, path: Path) -> Iterable[Example]:
+        """The sentences in a file, one in each line; what follows a tab is left out."""
+        return sentences.inputs(path, loaded.options)
+
+    def shown(self, example: Example) -> str:
+        """As there."""
+        return str(example.input)
 
     def given(self, what: Any, options: TranslateOptions) -> Example:
         """As there: a sentence."""
