@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable, Sequence
 
-import llvmlite.binding as llvm
 import torch
 from torch import Tensor
 
@@ -22,11 +21,11 @@ class Library:
         machine = host.this_machine()
         self.real = machine.real(dtype)
         write = functools.partial(library.write, real=self.real)
-        self.code, _ = host.compiled(machine, f"products-{dtype}", dtype, write)
-        addresses = {name: self.code[full_name(name, self.real)] for name in SIGNATURES}
-        for name, address in addresses.items():
-            llvm.add_symbol(full_name(name, self.real), address)
-        self.alone, self._team = host.callable_at(addresses["alone"]), addresses["team"]
+        names = [full_name(name, self.real) for name in SIGNATURES]
+        self.code, _ = host.compiled(machine, f"products-{dtype}", dtype, write, names)
+        self.functions = {name: self.code[name] for name in names}
+        alone, self._team = (self.functions[full_name(name, self.real)] for name in ("alone", "team"))
+        self.alone = host.callable_at(alone)
 
     def run(self, data: int, threads: int) -> None:
         """Call the function whose address is the first of the slots at `data`, on some threads."""
@@ -57,7 +56,7 @@ class Native:
         self.real, number = self._library.real, emit.slots(plan)
         self.code, self.fresh = host.compiled(
             host.this_machine(), f"cell-{self.real.name}", key,
-            lambda module: emit.write(module, plan, self.real, number),
+            lambda module: emit.write(module, plan, self.real, number), emit.FUNCTIONS, self._library.functions,
         )  # fmt: skip
         self.functions = {name: self.code[name] for name in emit.FUNCTIONS}
         self.layouts = {

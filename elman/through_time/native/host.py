@@ -3,9 +3,10 @@
 import ctypes
 import functools
 import hashlib
+import itertools
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import platformdirs
 from llvmlite import ir
 
 from elman.through_time.native.writer import SCALARS, X86, Real
+
+NO_IMPORTS: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True)
@@ -51,23 +54,51 @@ def this_machine() -> Host:
 
 
 class Compiled:
-    """Machine code in memory, and its functions by name."""
+    """Machine code in memory, and its functions by name; it stays in memory as long as this object.
 
-    def __init__(self, host: Host, code: bytes) -> None:
-        # The engine owns the machine; the code lives as long as the engine does.
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine(host))
-        self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-        self._engine.finalize_object()
+    Args:
+        host: the machine.
+        name: of the module, for people.
+        code: an object file.
+        exports: the functions of it that are called from Python or from other modules.
+        imports: addresses of the functions that it calls in other modules, by name.
+    """
+
+    _numbers = itertools.count()
+
+    def __init__(self, host: Host, name: str, code: bytes, exports: Iterable[str], imports: Mapping[str, int]) -> None:
+        builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
+        for function, address in imports.items():
+            builder.import_symbol(function, address)
+        for function in exports:
+            builder.export_symbol(function)
+        # A name can be used once in a process.
+        self._memory = builder.link(_linker(host), f"{name}-{next(self._numbers)}")
 
     def __getitem__(self, name: str) -> int:
-        """The address of a function."""
-        address: int = self._engine.get_function_address(name)
-        if not address:
-            raise KeyError(name)
+        """The address of an exported function."""
+        address: int = self._memory[name]
         return address
 
 
-def compiled(host: Host, name: str, key: str, write: Callable[[Any], None]) -> tuple[Compiled, bool]:
+@functools.cache
+def _linker(host: Host) -> Any:
+    """LLVM's JITLink, one for all modules of the process.
+
+    It puts the code and the constants of a module into one block of memory. The linker of MCJIT asks for memory section
+    by section, and aborts the process where two of them come to lie more than 2 GB apart.
+    """
+    return llvm.create_lljit_compiler(_machine(host), use_jit_link=True)
+
+
+def compiled(
+    host: Host,
+    name: str,
+    key: str,
+    write: Callable[[Any], None],
+    exports: Iterable[str],
+    imports: Mapping[str, int] = NO_IMPORTS,
+) -> tuple[Compiled, bool]:
     """The module that `write` writes, compiled, or read from the cache if it was compiled before.
 
     Args:
@@ -75,6 +106,8 @@ def compiled(host: Host, name: str, key: str, write: Callable[[Any], None]) -> t
         name: of the module, for people.
         key: whatever the module depends on, but for the host and the versions of elman's and LLVM's code.
         write: fills an empty llvmlite module.
+        exports: the functions that are called from Python or from other modules.
+        imports: addresses of the functions of other modules that it calls, by name.
 
     Returns:
         The code, and whether it had to be compiled.
@@ -83,13 +116,13 @@ def compiled(host: Host, name: str, key: str, write: Callable[[Any], None]) -> t
     path = cache_folder() / f"{name}-{hashlib.sha256(f'{versions} {key}'.encode()).hexdigest()[:32]}.o"
     code = _cached(path)
     if code is not None:
-        return Compiled(host, code), False
+        return Compiled(host, name, code, exports, imports), False
     module = ir.Module(name)
     module.triple = host.triple
     write(module)
     code = machine_code(host, str(module))
     _keep(path, code)
-    return Compiled(host, code), True
+    return Compiled(host, name, code, exports, imports), True
 
 
 def machine_code(host: Host, text: str) -> bytes:

@@ -27,8 +27,9 @@ class Times:
         real, (K, self._columns) = self._library.real, b.shape
         addresses = pool.addresses()
         self._code, _ = host.compiled(
-            host.this_machine(), f"matmul-{real.name}", real.name, lambda module: _write(module, real)
-        )
+            host.this_machine(), f"matmul-{real.name}", real.name,
+            lambda module: _write(module, real), ["matmul"], self._library.functions,
+        )  # fmt: skip
         self._panels = b.new_empty(packed_size(real, K, self._columns))
         self._data = (ctypes.c_int64 * len(SLOTS))(
             self._code["matmul"], addresses.get("thread_num", 0), addresses.get("num_threads", 0),
