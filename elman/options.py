@@ -106,6 +106,14 @@ Layers = Annotated[int, whole("How many recurrent layers.", 1)]
 Dropout = Annotated[float, real("Dropout on what each recurrent layer hands up.", 0, 1)]
 Bptt = Annotated[int, whole("Steps that the gradient goes back; 0: all the way.", 0)]
 Batch = Annotated[int, whole("How many sequences side by side.", 1)]
+Quote = Annotated[
+    str,
+    typer.Option(
+        help="The quotation mark around cells of CSV and TSV; none: these are literal.",
+        metavar="CHARACTER",
+        show_default='" in CSV, none in TSV',
+    ),
+]
 Encoding = Annotated[str, typer.Option(help="Encoding of texts in files: utf-8, cp1252.", metavar="NAME")]
 Out = Annotated[Path | None, typer.Option(help="Folder for the run.", metavar="RUN", show_default="runs/TASK-N")]
 Resume = Annotated[Path | None, typer.Option(help="Go on with this run.", metavar="RUN", show_default=False)]

@@ -173,7 +173,15 @@ TABLES: list[tuple[str, bytes, Any]] = [
     (".csv", b"said,stars\r\na,1\r\n", [("a", "1")]),
     (".jsonl", b'{"said": "a", "stars": 1}\n\n{"said": "b"}', [("a", 1), ("b", None)]),
     (".jsonl", b'{"said": "a", "stars": 1}\n{"said"', "line 2: expected a table, got what cannot be read as one"),
+    (".csv", b'said,stars\na,1\n"b,2\nc,3\n', "line 3: .* unexpected end of data in line 4; .*--quote none"),
+    (".csv", b'said,stars\n"a,1\nb,2\n"c" d,3\n', "line 2: .* in line 4; where quotation marks .*--quote none"),
+    (".csv", b'said,stars\n"a\nb",1\n5" x,2\n', [("a\nb", "1"), ('5" x', "2")]),
+    (".tsv", b'said\tstars\n"a\t1\nb "c"\t2\n"d"\t3\n', [('"a', "1"), ('b "c"', "2"), ('"d"', "3")]),
+    (".csv", b'said\tstars\n"a\t1\nb\t2\n', [('"a', "1"), ("b", "2")]),
+    (".tsv", b"said\tstars\na\t1\t2\n", "line 2: expected 2 columns, got 3"),
     (".jsonl", b'["a"]\n', "line 1: expected a JSON object"),
+    (".json", b'[{"said": "a", "stars": 1},\n {"said": "b"}]', [("a", 1), ("b", None)]),
+    (".json", b'[{"said": "a"}, 5]', "row 2: expected a list of JSON objects, got 5"),
     (".parquet", b"PAR1 no table", "expected a table, got what cannot be read as one"),
 ]
 
@@ -190,3 +198,35 @@ def test_rows_that_are_odd(suffix: str, data: bytes, expected: Any, path: Path) 
         assert "\n" not in str(caught.value)
     with pytest.raises(BadInput, match="nothing of that name"):
         list(_table.rows(path.with_name(f"other{suffix}"), NAMES))
+
+
+QUOTED = 'said\tstars\n"a\tb"\t"1"\n"c ""d"""\t2\n'
+
+
+def test_quotation_marks_as_asked_for(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tsv, csv = path.with_suffix(".tsv"), path.with_suffix(".csv")
+    tsv.write_text(QUOTED)
+    assert list(_table.rows(tsv, NAMES)) == list(_table.rows(tsv, NAMES, quote='"'))  # it could be nothing else
+    assert list(_table.rows(tsv, NAMES, quote='"')) == [("a\tb", "1"), ('c "d"', "2")]
+    assert _table.read_table(tsv, quote='"').rows() == [("a\tb", 1), ('c "d"', 2)]
+    csv.write_text("said,stars\n'a,b',1\n")
+    assert list(_table.rows(csv, NAMES, quote="'")) == [("a,b", "1")]
+    csv.write_text('said,stars\n"a,1\nb",2\n')
+    assert list(_table.rows(csv, NAMES, quote="none")) == [('"a', "1"), ('b"', "2")]
+    assert _table.read_table(csv, quote="none").rows() == [('"a', 1), ('b"', 2)]
+    capsys.readouterr()
+    assert list(_table.rows(csv, NAMES)) == [("a,1\nb", "2")]
+    assert capsys.readouterr().err == f"{csv}: 1 row has line breaks in quoted cells, the first in line 2\n"
+    with pytest.raises(BadInput, match="--quote: expected one character of ASCII, or none; got 'ab'"):
+        list(_table.rows(csv, NAMES, quote="ab"))
+
+
+def test_every_row_of_literal_tabs_is_there(path: Path) -> None:
+    tsv = path.with_suffix(".tsv")
+    tsv.write_text('said\tstars\n""\t1\n"all of it"\t2\n')
+    assert list(_table.rows(tsv, NAMES)) == [('""', "1"), ('"all of it"', "2")]
+    tsv.write_text(
+        "said\tstars\n"
+        + "".join(f"{chr(34) * (i % 7 == 0)}text {i}\t{i % 2}{chr(34) * (i % 9 == 0)}\n" for i in range(120))
+    )
+    assert len(list(_table.rows(tsv, NAMES))) == len(_table.read_table(tsv)) == 120

@@ -18,7 +18,7 @@ def read(paths: Sequence[Source], options: Any, load: Load, group: str = "") -> 
 
     Args:
         paths: of one table, to whose folder its files are relative.
-        options: with `path` and `text`, columns; `encoding`; `skip_bad`.
+        options: with `path` and `text`, columns; `encoding`; `quote`; `skip_bad`.
         load: reads a file; a BadInput of it is of this row.
         group: a column, of groups; used where the table has it.
 
@@ -28,11 +28,11 @@ def read(paths: Sequence[Source], options: Any, load: Load, group: str = "") -> 
     if len(paths) != 1:
         raise BadInput(f"{paths[1]}: expected one table of files and texts, got {len(paths)} files")
     path, folder = paths[0], paths[0].parent
-    own = group if group in names(path, options.encoding) else ""
+    own = group if group in names(path, options.encoding, options.quote) else ""
     columns = {"--path": options.path, "--text": options.text, "--group": own}
     made = (
         partial(_example, f"{path}: row {i}", folder, file, text, value, load)
-        for i, (file, text, value) in enumerate(rows(path, columns, options.encoding), 1)
+        for i, (file, text, value) in enumerate(rows(path, columns, options.encoding, options.quote), 1)
     )
     return usable(made, options.skip_bad, str(path))
 

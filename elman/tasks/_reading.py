@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NAMES = (
     "text", "label", "path", "words", "column", "time", "time_format", "target", "series", "covariates", "encoding",
-    "skip_bad",
+    "quote", "skip_bad",
 )  # fmt: skip
 WRITING = ("beam", "ngram_weight")  # of a codec too, which writes with them
 PANEL = "As in the training, where nothing is said"

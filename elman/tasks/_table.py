@@ -5,6 +5,8 @@ table in memory, its columns typed, for tasks that need all of it at once: serie
 """
 
 import csv
+import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -21,6 +23,7 @@ from elman.tasks._parts import is_files
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")  # endings of their files
 HEAD = 100  # rows of JSON among which a column is looked for
 SLICE = 1 << 16  # rows of Parquet that are read at once
+DOUBLED = re.compile(r'(?:^|\t)"(?:[^"\t]|"")*""(?:[^"\t]|"")*"\r?(?:\t|$)')  # a quoted cell with marks in it
 LONGEST = 1 << 24  # characters of a cell; a quotation mark without its other would take all of the file
 
 
@@ -32,12 +35,13 @@ def sources(data: Any) -> Sequence[Source]:
     return data if is_files(data) else [Frame(data)]
 
 
-def read_table(path: Path, encoding: str = "utf-8") -> pl.DataFrame:
+def read_table(path: Path, encoding: str = "utf-8", quote: str = "") -> pl.DataFrame:
     """A table, of the kind that the name of the file says.
 
     Args:
         path: of the file.
         encoding: of one that is a text.
+        quote: as `rows` has it.
 
     Raises:
         BadInput: if it cannot be read, or is empty.
@@ -50,7 +54,7 @@ def read_table(path: Path, encoding: str = "utf-8") -> pl.DataFrame:
         elif _kind(path) is _json:
             table = pl.DataFrame(list(_objects(path, encoding)), infer_schema_length=None)
         else:
-            table = _typed(path, encoding)
+            table = _typed(path, encoding, quote)
     except (pl.exceptions.PolarsError, TypeError) as error:
         raise _no_table(str(path), error) from None
     if not len(table):
@@ -58,14 +62,15 @@ def read_table(path: Path, encoding: str = "utf-8") -> pl.DataFrame:
     return table
 
 
-def _typed(path: Path, encoding: str) -> pl.DataFrame:
+def _typed(path: Path, encoding: str, quote: str) -> pl.DataFrame:
     """A table of CSV or TSV, with types for its columns."""
     text = read_text(path, encoding)
     separator = separator_of(path, text.split("\n", 1)[0])
     try:
-        return pl.read_csv(text.encode(), separator=separator, infer_schema_length=None)
+        mark = quote_of(quote, separator, lambda: text.split("\n"))
+        return pl.read_csv(text.encode(), separator=separator, quote_char=mark, infer_schema_length=None)
     except pl.exceptions.PolarsError:
-        for _ in _separated(path, {}, encoding):  # which tells the line, where it is one that is wrong
+        for _ in _separated(path, {}, encoding, quote):  # which tells the line, where it is one that is wrong
             pass
         raise
 
@@ -80,26 +85,30 @@ def column(path: Path, table: pl.DataFrame, name: str, option: str) -> pl.Series
     return table[name]
 
 
-def rows(path: Source, columns: Mapping[str, str], encoding: str = "utf-8") -> Iterator[tuple[Any, ...]]:
+def rows(
+    path: Source, columns: Mapping[str, str], encoding: str = "utf-8", quote: str = ""
+) -> Iterator[tuple[Any, ...]]:
     """Of every row, what stands in some columns; None where nothing does, and for a column named "".
 
     Args:
         path: of the file.
         columns: the names, by the option that names them.
         encoding: of the text.
+        quote: the quotation mark of cells; "none": there is none; "": `"` in CSV, and none where tabs separate columns,
+            unless some cells could be nothing but quoted ones.
 
     Raises:
         BadInput: if there is no such column, or the table cannot be read or is empty; when that is come to.
     """
     some = False
-    for row in _framed(path, columns) if isinstance(path, Frame) else _kind(path)(path, columns, encoding):
+    for row in _framed(path, columns) if isinstance(path, Frame) else _kind(path)(path, columns, encoding, quote):
         some = True
         yield row
     if not some:
         raise BadInput(f"{path}: expected rows, got a table without any")
 
 
-def names(path: Source, encoding: str = "utf-8") -> list[str]:
+def names(path: Source, encoding: str = "utf-8", quote: str = "") -> list[str]:
     """The columns of a table.
 
     Raises:
@@ -111,7 +120,7 @@ def names(path: Source, encoding: str = "utf-8") -> list[str]:
         return _scanned(path).collect_schema().names()
     if _kind(path) is _json:
         return _keys(islice(_objects(path, encoding), HEAD))
-    return next(_reader(path, encoding), [])
+    return next(_reader(path, encoding, quote), [])
 
 
 def separator_of(path: Path, head: str) -> str:
@@ -119,7 +128,43 @@ def separator_of(path: Path, head: str) -> str:
     return "\t" if path.suffix.lower() == ".tsv" else next((one for one in ",;\t" if one in head), ",")
 
 
-def _kind(path: Path) -> Callable[[Path, Mapping[str, str], str], Iterator[tuple[Any, ...]]]:
+def quote_of(quote: str, separator: str, lines: Callable[[], Iterable[str]]) -> str | None:
+    """The quotation mark of a text, as `rows` has it, by what stands between columns; None: there is none.
+
+    Args:
+        quote: what was asked for.
+        separator: what stands between columns.
+        lines: all lines of the text, where they can be read again.
+
+    Raises:
+        BadInput: for what is no mark.
+    """
+    if quote == "none":
+        return None
+    if len(quote.encode()) > 1 or quote in (separator, "\n", "\r"):
+        raise BadInput(f"--quote: expected one character of ASCII, or none; got {quote!r}")
+    return quote or ('"' if separator != "\t" or _is_quoted(lines) else None)
+
+
+def _is_quoted(lines: Callable[[], Iterable[str]]) -> bool:
+    """Whether cells with tabs between them are quoted, as CSV's are.
+
+    They are not, and every line is a row, unless all cells that begin with a quotation mark are whole quoted ones, and
+    either marks in them are doubled, or lines alone would make no rows.
+    """
+    if not any('"' in line for line in lines()):
+        return False
+    widths = {line.count("\t") for line in lines() if line}
+    if len(widths) == 1 and not any(DOUBLED.search(line) for line in lines()):
+        return False
+    try:
+        quoted = csv.reader((f"{line}\n" for line in lines()), delimiter="\t", strict=True)
+        return len({len(row) for row in quoted if row}) == 1
+    except csv.Error:
+        return False
+
+
+def _kind(path: Path) -> Callable[[Path, Mapping[str, str], str, str], Iterator[tuple[Any, ...]]]:
     suffix = path.suffix.lower()
     return _parquet if suffix == ".parquet" else _json if suffix in (".jsonl", ".ndjson", ".json") else _separated
 
@@ -131,28 +176,43 @@ def _framed(frame: Frame, columns: Mapping[str, str]) -> Iterator[tuple[Any, ...
     yield from zip(*found, strict=True)
 
 
-def _reader(path: Path, encoding: str) -> Any:
+def _reader(path: Path, encoding: str, quote: str) -> Any:
     """Of csv."""
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
     lines = text_lines(path, encoding, newlines=True)
     head = next(lines, "")
-    return csv.reader((f"{line}\n" for line in chain([head], lines)), delimiter=separator_of(path, head), strict=True)
+    separator = separator_of(path, head)
+    mark = quote_of(quote, separator, lambda: text_lines(path, encoding, newlines=True) if path.is_file() else ())
+    ended = (f"{line}\n" for line in chain([head], lines))
+    if mark is None:
+        return csv.reader(ended, delimiter=separator, quoting=csv.QUOTE_NONE, strict=True)
+    return csv.reader(ended, delimiter=separator, quotechar=mark, strict=True)
 
 
-def _separated(path: Path, columns: Mapping[str, str], encoding: str) -> Iterator[tuple[Any, ...]]:
-    reader = _reader(path, encoding)
+def _separated(path: Path, columns: Mapping[str, str], encoding: str, quote: str) -> Iterator[tuple[Any, ...]]:
+    reader = _reader(path, encoding, quote)
+    begin, several = 1, list[int]()  # the line in which a row begins; those of rows with more lines than one
     try:
         head: list[str] = next(reader, [])
         at = _places(path, columns, head)
+        begin = reader.line_num + 1
         for row in reader:
             if len(row) > len(head):
                 raise BadInput(f"{path}: line {reader.line_num}: expected {len(head)} columns, got {len(row)}")
+            if reader.line_num > begin:
+                several.append(begin)
+            begin = reader.line_num + 1
             yield tuple((row[i] or None) if i is not None and i < len(row) else None for i in at)
     except csv.Error as error:
-        raise _no_table(f"{path}: line {reader.line_num}", error) from None
+        end = f" in line {reader.line_num}" if reader.line_num > begin else ""
+        hint = "where quotation marks are part of texts, double them or pass --quote none"
+        raise BadInput(f"{_no_table(f'{path}: line {begin}', error)}{end}; {hint}") from None
+    if several and columns:
+        many = "1 row has" if len(several) == 1 else f"{len(several):,} rows have"
+        print(f"{path}: {many} line breaks in quoted cells, the first in line {several[0]}", file=sys.stderr)
 
 
-def _json(path: Path, columns: Mapping[str, str], encoding: str) -> Iterator[tuple[Any, ...]]:
+def _json(path: Path, columns: Mapping[str, str], encoding: str, quote: str) -> Iterator[tuple[Any, ...]]:
     found = _objects(path, encoding)
     head = list(islice(found, HEAD))
     _places(path, columns, _keys(head))
@@ -161,8 +221,23 @@ def _json(path: Path, columns: Mapping[str, str], encoding: str) -> Iterator[tup
 
 
 def _objects(path: Path, encoding: str) -> Iterator[dict[str, Any]]:
-    lines = enumerate(text_lines(path, encoding, newlines=True), 1)
-    return (_object(path, i, line) for i, line in lines if line.strip())
+    lines = ((i, line) for i, line in enumerate(text_lines(path, encoding, newlines=True), 1) if line.strip())
+    first = next(lines, (1, ""))
+    if path.suffix.lower() == ".json" and first[1].lstrip().startswith("["):
+        return _listed_objects(path, encoding)
+    return (_object(path, i, line) for i, line in chain([first], lines) if line)
+
+
+def _listed_objects(path: Path, encoding: str) -> Iterator[dict[str, Any]]:
+    """Those in one list, as pandas writes them."""
+    try:
+        found = parsed(read_text(path, encoding))
+    except ValueError as error:
+        raise _no_table(str(path), error) from None
+    for i, one in enumerate(found, 1):
+        if not isinstance(one, dict):
+            raise BadInput(f"{path}: row {i}: expected a list of JSON objects, got {one!r:.40}")
+        yield one
 
 
 def _keys(found: Iterable[dict[str, Any]]) -> list[str]:
@@ -180,7 +255,7 @@ def _object(path: Path, i: int, line: str) -> dict[str, Any]:
     return found
 
 
-def _parquet(path: Path, columns: Mapping[str, str], encoding: str) -> Iterator[tuple[Any, ...]]:
+def _parquet(path: Path, columns: Mapping[str, str], encoding: str, quote: str) -> Iterator[tuple[Any, ...]]:
     table, begin = _scanned(path), 0
     try:
         _places(path, columns, table.collect_schema().names())

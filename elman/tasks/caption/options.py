@@ -33,6 +33,7 @@ class CaptionOptions(WrittenOptions):
     dropout: shared.Dropout = 0.5
     path: Annotated[str, typer.Option(help="The column of the files.", metavar="NAME")] = "path"
     text: Annotated[str, typer.Option(help="The column of the texts.", metavar="NAME")] = "text"
+    quote: shared.Quote = ""
     size: Annotated[
         int | None, whole("Pixels to a side that images are scaled to.", 1, show_default="as the first image is")
     ] = None

@@ -67,7 +67,7 @@ def _example(text: Any, label: Any, name: str) -> Example:
 def _table(path: Source, options: ClassifyOptions) -> Iterator[tuple[Any, Any, str]]:
     columns = {"--text": options.text, "--label": options.label}
     first, numbers = None, True
-    for i, (text, label) in enumerate(rows(path, columns, options.encoding), 1):
+    for i, (text, label) in enumerate(rows(path, columns, options.encoding, options.quote), 1):
         first, numbers = first or text, numbers and (text is None or NUMBER.match(str(text)) is not None)
         yield text, label, f"{path}: row {i}"
     if numbers and first is not None:

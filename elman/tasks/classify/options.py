@@ -29,6 +29,7 @@ class ClassifyOptions(ExampleOptions):
     text: Annotated[str, typer.Option(help="The column of the texts.", metavar="COLUMN")] = "text"
     label: Annotated[str, typer.Option(help="The column of the labels.", metavar="COLUMN")] = "label"
     encoding: shared.Encoding = "utf-8"
+    quote: shared.Quote = ""
     hidden: shared.Hidden = 64
     embed: Annotated[int, whole("Width of the embedding of words.", 1)] = 64
     dropout: shared.Dropout = 0.5

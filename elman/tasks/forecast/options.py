@@ -73,6 +73,7 @@ class ForecastOptions(ExampleOptions):
         typer.Option(help="Of the stamps, as for strptime: %d.%m.%Y.", metavar="FORMAT", show_default="ISO 8601"),
     ] = None
     encoding: shared.Encoding = "utf-8"
+    quote: shared.Quote = ""
 
     @property
     def sizes(self) -> Sizes:

@@ -51,7 +51,7 @@ def rows(data: Any, options: ForecastOptions) -> list[Rows]:
         found = [
             part
             for path, name in zip(data, names, strict=True)
-            for part in _rows(path, read_table(path, options.encoding), name, options)
+            for part in _rows(path, read_table(path, options.encoding, options.quote), name, options)
         ]
     else:
         table, options = frame(data, options)

@@ -42,7 +42,7 @@ def check_group(path: Source, options: TranscribeOptions) -> None:
     Raises:
         BadInput: if it has not.
     """
-    check_column(path, names(path, options.encoding), options.group, "--group")
+    check_column(path, names(path, options.encoding, options.quote), options.group, "--group")
 
 
 def pairs(

@@ -38,6 +38,7 @@ class TranscribeOptions(ExampleOptions):
         ),
     ] = ""
     encoding: shared.Encoding = "utf-8"
+    quote: shared.Quote = ""
     rate: Annotated[int, whole("Samples a second that every recording is brought to.", 1000, 192_000)] = 8000
     bands: Annotated[int, whole("Bands of the mel scale that the spectrum is summed up in.", 1, 256)] = 40
     stack: Annotated[int, whole("Frames of 10 ms that make up a step.", 1, 20)] = 2
