@@ -139,6 +139,26 @@ def check_there(path: Path, what: str) -> None:
         raise BadInput(f"{path}: expected {what}, {found}")
 
 
+def visible_files(folder: Path) -> Iterator[Path]:
+    """The files in a folder and the folders in it, in order, links followed; without names that begin with a dot.
+
+    Raises:
+        OSError: for a folder that cannot be read.
+    """
+    return _visible(folder, frozenset())
+
+
+def _visible(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    if real in above:  # a link to a folder that it lies in
+        return
+    for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
+        if path.is_dir():
+            yield from _visible(path, above | {real})
+        else:
+            yield path
+
+
 def write_whole(path: Path, data: bytes | str) -> None:
     """Write a file so that at every moment there is the old one or the new one, never a part.
 

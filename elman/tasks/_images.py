@@ -1,10 +1,11 @@
 """Images in grey, in files and in Python."""
 
 import struct
+import sys
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from elman.tasks._parts import Example, usable
 
 Image = NDArray[np.float32]  # (rows, columns), 0 to 1
 DEEP = 65535  # white, where a pixel has 16 bits
+UNREAD = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # formats that Pillow knows but cannot read by itself
 NEARLY = 1e-6  # above white, that what was computed may be
 
 
 def picture(path: Path) -> Image:
-    """An image file in grey; what is transparent lies on white.
+    """An image file in grey, upright as its EXIF data say; what is transparent lies on white.
 
     Raises:
         BadInput: if it is none.
@@ -31,14 +33,67 @@ def picture(path: Path) -> Image:
     check_there(path, "an image")
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of Pillow, about metadata that are not read
             warnings.simplefilter("error", Pillow.DecompressionBombWarning)
-            with Pillow.open(path) as opened:
-                found, white = _grey(opened)
+            # Of a path, Pillow 13 maps an uncompressed TIFF that its orientation turns into memory with sides swapped.
+            with path.open("rb") as file, Pillow.open(file, formats=_formats()) as opened:
+                found, white = _grey(_upright(opened, path))
     except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning):
         raise BadInput(f"{path}: expected an image of at most {Pillow.MAX_IMAGE_PIXELS:,} pixels, got more") from None
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise BadInput(f"{path}: expected an image, got what cannot be read as one: {error}") from None
     return within(found / np.float32(white), 1, str(path))
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is an image that Pillow reads, by the ending of its name or else by how it begins."""
+    from PIL import Image as Pillow
+
+    formats = _formats()
+    if Pillow.registered_extensions().get(path.suffix.lower()) in formats:
+        return True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Pillow.open(path, formats=[one for one in formats if one != "TGA"]):  # which begins with no mark
+                return True
+    except Pillow.DecompressionBombError:
+        return True
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error):
+        return False
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """The formats that Pillow reads itself: neither by another program, nor their heads alone."""
+    from PIL import Image as Pillow
+
+    Pillow.init()
+    return tuple(sorted(Pillow.OPEN.keys() - UNREAD))
+
+
+def _upright(opened: Any, path: Path) -> Any:
+    """An image of Pillow's, turned as its EXIF data say."""
+    from PIL import ExifTags
+    from PIL import Image as Pillow
+
+    turn = Pillow.Transpose
+    turns = {
+        2: turn.FLIP_LEFT_RIGHT,
+        3: turn.ROTATE_180,
+        4: turn.FLIP_TOP_BOTTOM,
+        5: turn.TRANSPOSE,
+        6: turn.ROTATE_270,
+        7: turn.TRANSVERSE,
+        8: turn.ROTATE_90,
+    }
+    opened.load()
+    try:
+        orientation = opened.getexif().get(ExifTags.Base.Orientation)
+    except (OSError, SyntaxError, ValueError, TypeError, LookupError, struct.error) as error:
+        print(f"{path}: its EXIF data cannot be read, so it is not turned: {error}", file=sys.stderr)
+        return opened
+    return opened.transpose(turns[orientation]) if orientation in turns else opened
 
 
 def _grey(opened: Any) -> tuple[Image, int]:

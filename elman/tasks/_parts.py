@@ -4,11 +4,13 @@ import hashlib
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 from elman.errors import BadInput
+from elman.words import counted
 
 TOLD = 8  # of what is left out, each by itself
 _SURROGATE = re.compile("[\\ud800-\\udfff]")
@@ -84,6 +86,21 @@ def usable(made: Iterable[Callable[[], Example]], skip_bad: bool, where: str) ->
         print(f"{where}: left out {skipped:,} that cannot be used")
     if skipped and not kept:
         raise BadInput(f"{where}: expected something that can be used, got none")
+
+
+def tell_left_out(where: str, paths: Sequence[Path], why: str) -> None:
+    """Tell how many files are left out, by the endings of their names.
+
+    Args:
+        where: they are.
+        paths: of the files.
+        why: they are left out, as "that are no images".
+    """
+    if paths:
+        counts = Counter(path.suffix.lower() or path.name for path in paths).most_common()
+        listed = ", ".join(f"{ending} ({count:,})" for ending, count in counts[:TOLD])
+        more = f" and {len(counts) - TOLD:,} other endings" if len(counts) > TOLD else ""
+        print(f"{where}: left out {counted(len(paths), 'file')} {why}: {listed}{more}")
 
 
 def check_texts(where: str, *values: Any) -> None:

@@ -124,19 +124,16 @@ class Prepared(Kind):
         Files for validation and test are used as they are. The rest is drawn by the seed; copies of an input, and
         examples of a group, stay together.
         """
-        examples = self.stored(self._read(data, options))
         given = _given(options)
+        own = {name: self.stored(self.held_out(self._read(files, options), name)) for name, files in given.items()}
+        examples = self.stored(self._read(data, options))
         drawn = self.split(examples, options, seed, [name for name in PARTS if name not in given])
         table = io.StringIO()
         csv.writer(table, lineterminator="\n").writerows([("part", "number", "name")])
         found: dict[str, Sequence[Example]] = {}
         for name in Parts._fields:
-            if name in given:
-                found[name] = self.stored(self.held_out(self._read(given[name], options), name))
-                numbers: Sequence[int] = range(len(found[name]))
-            else:
-                numbers = drawn[name]
-                found[name] = Picked(examples, numbers)
+            numbers: Sequence[int] = range(len(own[name])) if name in own else drawn[name]
+            found[name] = own[name] if name in own else Picked(examples, numbers)
             csv.writer(table, lineterminator="\n").writerows(
                 (name, i, example.name) for i, example in zip(numbers, found[name], strict=True)
             )

@@ -34,7 +34,8 @@ def table(path: Path, rows: Sequence[Row], head: Row = HEAD) -> Path:
 
 
 def rows_of(count: int = 24, white: float = 255) -> list[list[Any]]:
-    return [["ab"[i % 2], *(white * (i % 2 == k % 2) for k in range(4))] for i in range(count)]
+    """No two are the same, and each has a white pixel."""
+    return [["ab"[i % 2], *(white * (i % 2 == k % 2) / (1 + i // 2 * (k > 1)) for k in range(4))] for i in range(count)]
 
 
 BAD_ROWS: dict[str, tuple[Row, str]] = {
@@ -212,3 +213,75 @@ def test_nothing_of_that_name(elman: Command, tmp_path: Path, command: str) -> N
 def test_least_size(elman: Command, tmp_path: Path) -> None:
     for task in ("image", "caption"):
         refused(elman("train", task, "--size", "0", "--out", tmp_path / "run"), "--size", "a whole number from 1 up")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_is_turned_as_its_exif_says(tmp_path: Path, suffix: str, orientation: int) -> None:
+    """A corner that is white in the picture as people see it, 2 x 3 squares of 8 pixels."""
+    seen = np.zeros((2, 3), np.uint8)
+    seen[0, 0] = seen[0, 1] = 255
+    stored = {  # the inverse of what a viewer does, by the EXIF standard: where the first row and column are
+        1: seen,
+        2: seen[:, ::-1],
+        3: seen[::-1, ::-1],
+        4: seen[::-1],
+        5: seen.T,
+        6: np.rot90(seen, 1),
+        7: np.rot90(seen, 1)[:, ::-1],
+        8: np.rot90(seen, -1),
+    }[orientation]
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"x{suffix}"
+    Pillow.fromarray(np.kron(stored, np.ones((8, 8), np.uint8))).save(path, exif=exif)
+    np.testing.assert_allclose(picture(path), np.kron(seen, np.ones((8, 8))) / 255, atol=0.05)
+
+
+def test_damaged_exif_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.png"
+    exif = Pillow.Exif()
+    exif[0x0112] = 6
+    Pillow.fromarray(np.eye(2, 3, dtype=np.uint8)).save(path, exif=exif.tobytes().replace(b"MM", b"XX"))
+    assert picture(path).shape == (2, 3)
+    assert "x.png: its EXIF data cannot be read, so it is not turned: not a TIFF file" in capsys.readouterr().err
+
+
+def test_a_folder_is_read_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every format that Pillow reads, by ending or by content; hidden names are skipped, the rest is counted."""
+    pixels = Pillow.fromarray(np.eye(4, dtype=np.uint8) * 255)
+    for label in ("a", "b", ".ipynb_checkpoints", "a/sub", "a/.hidden", "nothing", "b/again"):
+        (tmp_path / "x" / label).mkdir(parents=True)
+    names = ("png", "PNG", "tif", "tiff", "jfif", "jp2", "ppm", "pgm", "tga", "ico", "pcx", "bmp", "gif")
+    suffixes = [f".{name}" for name in names]
+    for i, suffix in enumerate(suffixes):
+        pixels.save(tmp_path / "x" / "ab"[i % 2] / f"{i}{suffix}")
+    pixels.save(tmp_path / "x/a/sub/deep.webp")
+    pixels.save(tmp_path / "x/b/no_ending", "png")
+    pixels.save(tmp_path / "x/b/other.data", "jpeg")
+    for name in (".ipynb_checkpoints/1.png", "a/.hidden/1.png", "a/._1.png", ".hidden.png"):
+        pixels.save(tmp_path / "x" / name)
+    pixels.save(tmp_path / "x/beside.png")
+    (tmp_path / "x/a/linked").symlink_to(tmp_path / "x/b/again")
+    pixels.save(tmp_path / "x/b/again/1.png")
+    (tmp_path / "x/b/again/loop").symlink_to(tmp_path / "x/b/again")
+    for name in ("a/notes.txt", "b/photo.heic", "b/more.txt", "b/page.eps"):
+        (tmp_path / "x" / name).write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0" if name.endswith("eps") else b"notes")
+    found = [(example.target, Path(example.name).name) for example in read([tmp_path / "x"], skip_bad=False)]
+    expected = {f"{i}{suffix}" for i, suffix in enumerate(suffixes)}
+    assert {name for _, name in found} == expected | {"deep.webp", "no_ending", "other.data", "1.png"}
+    assert [label for label, name in found if name == "1.png"] == ["a", "b"]
+    assert len(found) == len(suffixes) + 5
+    assert capsys.readouterr().out.splitlines() == [
+        f"{tmp_path}/x: left out 1 file beside the folders of the labels: .png (1)",
+        f"{tmp_path}/x/nothing: no images of this label",
+        f"{tmp_path}/x: left out 4 files that are not images Pillow can read: .txt (2), .eps (1), .heic (1)",
+    ]
+
+
+def test_a_folder_without_images(elman: Command, tmp_path: Path) -> None:
+    (tmp_path / "x/a").mkdir(parents=True)
+    (tmp_path / "x/a/1.txt").write_text("no")
+    said = elman("train", "image", tmp_path / "x", "--out", tmp_path / "run")
+    refused(said, "x: expected images in the folders of the labels, got none")
+    assert "left out 1 file that" in said.out

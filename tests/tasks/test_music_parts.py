@@ -123,3 +123,15 @@ def test_the_n_gram_sums_to_one() -> None:
         piece = train[0]._replace(input=np.array([ON + 41, SHIFT, token]))
         mass += np.exp(-tokens.say([piece])[0][2])
     assert mass == pytest.approx(1)
+
+
+def test_a_folder_is_read_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """MIDI by ending or by content; hidden files, as other systems leave them, are skipped; the rest is counted."""
+    for name in ("a.mid", "b.MIDI", "sub/c.kar", "sub/d", "._a.mid", ".git/e.mid"):
+        (tmp_path / "x" / name).parent.mkdir(parents=True, exist_ok=True)
+        saved(tmp_path / "x" / name, [on(60), off(60, 480)])
+    (tmp_path / "x/read me.txt").write_text("no")
+    (tmp_path / "x/sub/e.mscz").write_bytes(b"PK")
+    found = [Path(example.name).name for example in read([tmp_path / "x"], MusicOptions(grid=1))]
+    assert found == ["a.mid", "b.MIDI", "c.kar", "d"]
+    assert capsys.readouterr().out == f"{tmp_path}/x: left out 2 files that are not MIDI: .txt (1), .mscz (1)\n"

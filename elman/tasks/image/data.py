@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.errors import BadInput
-from elman.files import read_bytes
+from elman.files import read_bytes, visible_files
 from elman.tasks._given import label_of
-from elman.tasks._images import Image, picture, within
-from elman.tasks._parts import Example, usable
+from elman.tasks._images import Image, is_image, picture, within
+from elman.tasks._parts import Example, tell_left_out, usable
 from elman.tasks._table import names, rows
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 IDX = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 WHITES = (1, 16, 255)  # what white may be in a table
 EXPECTED = "a folder of images by label, a CSV file, or two IDX files"
@@ -83,12 +82,24 @@ def read(paths: Sequence[Path], skip_bad: bool) -> Iterator[Example]:
 
 
 def _folder(folder: Path, skip_bad: bool) -> Iterator[Example]:
-    labels = sorted(path for path in folder.iterdir() if path.is_dir())
+    """The images in the folders of a folder, which are their labels; what is no image is counted and left out."""
+    inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    labels = [path for path in inside if path.is_dir()]
     if not labels:
         raise BadInput(f"{folder}: expected a folder for each label, got none")
-    found = ((path, label.name) for label in labels for path in sorted(label.rglob("*")))
-    made = (partial(_pictured, *one) for one in found if one[0].suffix.lower() in SUFFIXES)
-    return usable(made, skip_bad, str(folder))
+    tell_left_out(str(folder), [path for path in inside if not path.is_dir()], "beside the folders of the labels")
+    found, others = list[tuple[Path, str]](), list[Path]()
+    for label in labels:
+        files = list(visible_files(label))
+        images = [path for path in files if not path.exists() or (path.is_file() and is_image(path))]
+        found += [(path, label.name) for path in images]
+        others += sorted(set(files) - set(images))
+        if not images:
+            print(f"{label}: no images of this label")
+    tell_left_out(str(folder), others, "that are not images Pillow can read")
+    if not found:
+        raise BadInput(f"{folder}: expected images in the folders of the labels, got none")
+    return usable((partial(_pictured, *one) for one in found), skip_bad, str(folder))
 
 
 def _pictured(path: Path, label: str) -> Example:

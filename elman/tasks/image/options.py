@@ -12,7 +12,7 @@ from elman.tasks._example_options import ExampleOptions
 
 HELP = """Train a network that reads an image column by column, or row by row, and says what it shows.
 
-DATA is a folder with a folder of PNG or JPG files for each label; a CSV file with a column "label" and a column for
+DATA is a folder with a folder of images for each label; a CSV file with a column "label" and a column for
 each pixel; or IDX files, images and labels. Without it: scikit-learn's 1,797 digits. Without --epochs or --minutes it
 trains for 1 minute.
 """

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from elman.errors import BadInput
 from elman.fields import parsed
-from elman.files import read_bytes
+from elman.files import read_bytes, visible_files
 from elman.numbers import whole
-from elman.tasks._parts import Example, is_files, usable
+from elman.tasks._parts import Example, is_files, tell_left_out, usable
 from elman.tasks.music import midi
 from elman.tasks.music.midi import Notes
 from elman.tasks.music.options import MusicOptions
@@ -75,7 +75,9 @@ def example(one: Named, options: MusicOptions) -> Example:
 
 def _file(path: Path, options: MusicOptions) -> Iterator[Named]:
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in midi.SUFFIXES)
+        files = list(visible_files(path))
+        found = [file for file in files if midi.is_midi(file)]
+        tell_left_out(str(path), sorted(set(files) - set(found)), "that are not MIDI")
         if not found:
             raise BadInput(f"{path}: expected MIDI files, {' or '.join(midi.SUFFIXES)}, got a folder without any")
         for file in found:

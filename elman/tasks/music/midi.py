@@ -11,7 +11,7 @@ from mido.midifiles.meta import KeySignatureError
 from numpy.typing import NDArray
 
 from elman.errors import BadInput
-from elman.files import MAKER, read_bytes, write_whole
+from elman.files import MAKER, opened, read_bytes, write_whole
 
 SUFFIXES = (".mid", ".midi")
 DRUMS = 9  # the channel that people call 10
@@ -34,6 +34,20 @@ class Notes(NamedTuple):
 
     notes: NDArray[np.int64]
     steps: int
+
+
+def is_midi(path: Path) -> bool:
+    """Whether a file is MIDI by the ending of its name, or else by its first four bytes.
+
+    Raises:
+        BadInput: if it cannot be read.
+    """
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    if not path.is_file():
+        return False
+    with opened(path) as file:
+        return file.read(4) == b"MThd"
 
 
 def read(path: Path, grid: int) -> Notes:
