@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from elman.drawing.render import FORMATS, save
-from elman.files import check_place
+from elman.files import check_place, read_bytes
 from elman.flow.credit import Credit
 from elman.flow.jacobians import ARRIVES, Jacobians
 
@@ -83,7 +83,7 @@ def history(table: Path, path: Path) -> None:
     """How far a gradient reached in the course of a training, of a flow.csv: one line for every cell."""
     import polars as pl
 
-    rows = pl.read_csv(table, infer_schema_length=None)
+    rows = pl.read_csv(read_bytes(table), infer_schema_length=None)
     figure, axes = _figure(path, 7.2, 4.2)
     names = rows["name"].unique(maintain_order=True)
     for name, style, mark in zip(names, cycle(STYLES), cycle(MARKS), strict=False):

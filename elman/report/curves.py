@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
-from elman.files import write_figure
+from elman.files import read_bytes, write_figure
 
 MARKED = 60  # validations, each with a mark of its own
 DECADES = 30.0  # times that the highest loss is the lowest, from where on they stand on a logarithmic axis
@@ -21,7 +21,7 @@ def draw(metrics: Path, picture: Path, ylabel: str, baseline: tuple[str, float] 
     """
     from matplotlib.figure import Figure
 
-    rows = pl.read_csv(metrics, infer_schema_length=None)
+    rows = pl.read_csv(read_bytes(metrics), infer_schema_length=None)
     train = rows.drop_nulls("train_loss").select(
         "epoch", "train_loss", smooth=pl.col("train_loss").ewm_mean(half_life=max(rows.height / 100, 1))
     )

@@ -50,7 +50,7 @@ def read_table(path: Path, encoding: str = "utf-8", quote: str = "") -> pl.DataF
     try:
         if suffix == ".parquet":
             with opened(path):
-                table = pl.read_parquet(path)
+                table = pl.read_parquet(path.absolute(), glob=False)
         elif _kind(path) is _json:
             table = pl.DataFrame(list(_objects(path, encoding)), infer_schema_length=None)
         else:
@@ -271,7 +271,7 @@ def _parquet(path: Path, columns: Mapping[str, str], encoding: str, quote: str) 
 def _scanned(path: Path) -> pl.LazyFrame:
     try:
         with opened(path):
-            found = pl.scan_parquet(path, glob=False)
+            found = pl.scan_parquet(path.absolute(), glob=False)
             found.collect_schema()
             return found
     except pl.exceptions.PolarsError as error:
