@@ -7,8 +7,8 @@ DEMO := runs/demo
 .PHONY: demo test lint types wheel clean
 
 demo: $(READY)
-	@if [ -f $(DEMO)/curves.png ]; then echo "Trained before; rm -r $(DEMO) makes it train again."; $(BIN)/elman info $(DEMO); \
-	elif [ -f $(DEMO)/checkpoints/last.ckpt ]; then $(BIN)/elman train text --resume $(DEMO); \
+	@if grep -qs '"ended": {' $(DEMO)/config.json; then echo "Trained before; rm -r $(DEMO) makes it train again."; $(BIN)/elman info $(DEMO); \
+	elif [ -f $(DEMO)/config.json ]; then $(BIN)/elman train text --resume $(DEMO); \
 	else $(BIN)/elman train text --minutes 2 --out $(DEMO); fi
 	@echo "A sample:"; echo
 	@$(BIN)/elman generate $(DEMO) --prompt "The statement" --length 400 --temperature 0.6 --seed 1

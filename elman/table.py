@@ -35,13 +35,14 @@ class Table:
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """The rows of such a file; one that a full disk cut short is left out.
+    """The rows of such a file; a last one that a full disk cut short is left out.
 
     Raises:
         BadInput: for a row without a step.
     """
     with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if None not in row.values()]
+        text, end, _ = file.read().rpartition("\n")
+    rows = [row for row in csv.DictReader(io.StringIO(text + end, newline="")) if None not in row.values()]
     for i, row in enumerate(rows, 1):
         if not re.fullmatch(r"\d+", row.get("step") or ""):
             came = repr(row["step"]) if "step" in row else f"the columns {', '.join(map(str, row))}"

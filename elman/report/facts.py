@@ -36,7 +36,7 @@ def ended(run: Run) -> str:
     if end:
         unit = "hours" if end["seconds"] >= 3600 else "minutes"
         return f"after {end['steps']:,} steps, {clock_time(end['seconds'])} {unit} of training"
-    return f"not yet; go on with: elman train {run.config['task']} --resume {run.path}"
+    return f"not yet; go on with: {run.resume_command}"
 
 
 def files(run: Run, but: Collection[Path] = ()) -> list[str]:

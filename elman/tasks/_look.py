@@ -29,10 +29,10 @@ def show(run: Run) -> Shown:
     """
     kind = kind_of_run(run)
     ended = run.config.get("ended")
-    if not (run.path / "model.safetensors").exists() and (ended or run.last.exists()):
+    if not (run.path / "model.safetensors").exists():
         with torch.device("meta"):
             model = kind.of(run)
-        why = f"The training has not saved a model yet; to go on: elman train {kind.name} --resume {run.path}"
+        why = f"The training has not saved a model yet; to go on: {run.resume_command}"
         missing = Missing("The weights of this run, its model.safetensors, are gone." if ended else why)
         return Shown(str(model.title), weights(model), kind.loss, missing, missing, kind.units)
     loaded = kind.load(run)

@@ -1,5 +1,7 @@
 """`elman train`, of every task: from data to a run."""
 
+import shlex
+import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,13 @@ from elman import table
 from elman.errors import BadInput
 from elman.files import write_whole
 from elman.report import curves, tables
-from elman.runs import Run, free_path, new_run, open_run
+from elman.runs import Run, check_free, new_run, resumed_run
 from elman.tasks._kind import Kind, weights
 from elman.tasks._material import Material
 from elman.training.callbacks import Interrupted
 from elman.training.diverged import Diverged
 from elman.training.options import TrainingOptions
-from elman.training.room import check_resume, fit
+from elman.training.room import Outcome, check_resume, fit
 from elman.training.task import Batches
 
 
@@ -55,7 +57,7 @@ def start(
         BadInput: for data that cannot be used; if the loss is no longer a number.
         Interrupted: after Ctrl-C, with everything saved.
     """
-    path = free_path(out, kind.name)
+    check_free(out)
     with console.status("reading"):
         options = kind.settled(data, options)
         material = kind.prepare(data, options, training.seed)
@@ -68,9 +70,8 @@ def start(
         "options": kind.written(options),
         "training": asdict(training),
     }
-    with new_run(path, config) as run:
-        for name, text in material.kept.items():
-            write_whole(run.path / name, text)
+    with new_run(out, config) as run:
+        _keep(run, material)
         _train(kind, run, model, material, training, console, began)
     return run
 
@@ -101,35 +102,62 @@ def resume(
         BadInput: for a run that cannot be gone on with; for other data.
         Interrupted: after Ctrl-C, with everything saved.
     """
-    run = open_run(path)
+    with resumed_run(path) as run:
+        return _resume(kind, run, data, epochs, minutes, patience, began, console)
+
+
+def _resume(
+    kind: Kind,
+    run: Run,
+    data: Any,
+    epochs: float | None,
+    minutes: float | None,
+    patience: int | None,
+    began: float,
+    console: Console,
+) -> Run:
     model, options = kind.of(run), kind.options_of(run)
     training = kind.training_of(run)
-    if epochs or minutes:
+    longer = bool(epochs or minutes)
+    if longer:
         training = replace(training, epochs=epochs, minutes=minutes)
     elif run.config.get("ended"):
-        raise BadInput(f"--resume {path}: this training has ended; to go on, give more --epochs or --minutes")
+        raise BadInput(f"--resume {run.path}: this training has ended; to go on, give more --epochs or --minutes")
     if patience is not None:
         training = replace(training, patience=patience)
-    for name in filter(Path.exists, (run.path / "metrics.csv", run.path / "flow.csv")):
+    starts = run.is_unsaved
+    for name in filter(Path.exists, () if starts else (run.path / "metrics.csv", run.path / "flow.csv")):
         table.read(name)  # goes on with its rows
     with console.status("reading"):
-        material = same(kind, run, data, options, training.seed)
-        check_resume(run, training, len(material.train), bool(epochs or minutes))
+        material = same(kind, run, data, options, training.seed, fitted=not starts)
+        if not starts:
+            check_resume(run, training, len(material.train), longer)
     run.update(training=asdict(training), ended=None)
-    _train(kind, run, model, material, training, console, began, resumed=True)
+    if starts:
+        _tell(console, f"{run.path}: no checkpoint was saved; the training starts from the beginning")
+        shutil.rmtree(run.path / "tensorboard", ignore_errors=True)
+        _keep(run, material)
+        torch.manual_seed(training.seed)
+        model = kind.of(run)
+    _train(kind, run, model, material, training, console, began, resume=not starts, longer=longer)
     return run
 
 
-def same(kind: Kind, run: Run, data: Any, options: Any, seed: int) -> Material:
-    """The material of a run once more.
+def same(kind: Kind, run: Run, data: Any, options: Any, seed: int, fitted: bool = True) -> Material:
+    """The material of a run once more; with `fitted`, with what the run has fitted on it.
 
     Raises:
         BadInput: if it is not the same any more.
     """
-    material = kind.prepare(kind.source(run) if data is None else data, options, seed, run)
+    material = kind.prepare(kind.source(run) if data is None else data, options, seed, run if fitted else None)
     if material.facts.get("sha256") != run.config["data"].get("sha256"):
         raise BadInput(f"{material.name}: expected the data that {run.path} was trained on, got other or changed data")
     return material
+
+
+def _keep(run: Run, material: Material) -> None:
+    for name, text in material.kept.items():
+        write_whole(run.place(name), text)
 
 
 def _made(kind: Kind, material: Material) -> nn.Module:
@@ -150,22 +178,35 @@ def _train(
     training: TrainingOptions,
     console: Console,
     began: float,
-    resumed: bool = False,
+    resume: bool = False,
+    longer: bool = False,
 ) -> None:
-    console.print(f"{material.name}: {material.says}")
-    console.print(f"{model.title}, {weights(model):,} weights, into {run.path}")
+    _tell(console, f"{material.name}: {material.says}")
+    _tell(console, f"{model.title}, {weights(model):,} weights, into {run.path}")
     try:
         lesson = Lesson(model, material.train, material.validation, kind.unit)
-        outcome = fit(lesson, training, run, console, began, resumed)
-    except Interrupted:
-        console.print(f"Interrupted. All is saved; to go on: elman train {kind.name} --resume {run.path}")
+        outcome = fit(lesson, training, run, console, began, resume, longer)
+        _conclude(kind, run, model, material, outcome, console)
+    except (Interrupted, KeyboardInterrupt) as error:
+        if run.last.exists():
+            saved = "Everything" if isinstance(error, Interrupted) else "The last checkpoint"
+            _tell(console, f"Interrupted. {saved} is saved; to go on: {run.resume_command}")
         raise
     except Diverged as error:
         raise BadInput(str(error)) from None
+
+
+def _conclude(kind: Kind, run: Run, model: nn.Module, material: Material, outcome: Outcome, console: Console) -> None:
     scores = kind.conclude(run, model, material, outcome.best, console)
     tables.scores(scores, console)
     baselines = kind.beside(run, material, scores)
     picture, line = run.path / "curves.png", min(baselines.items(), key=lambda pair: pair[1], default=None)
     curves.draw(run.path / "metrics.csv", picture, kind.loss.replace("_", " "), line)
     run.update(scores=scores, baselines=baselines, ended={"steps": outcome.steps, "seconds": round(outcome.seconds, 1)})
-    console.print(f"curves: {picture}\n{kind.next.format(run=run.path)}")
+    _tell(console, f"curves: {picture}")
+    _tell(console, kind.next.format(run=shlex.quote(str(run.path))))
+
+
+def _tell(console: Console, line: str) -> None:
+    """Print a line as it is: commands in it can be copied."""
+    console.print(line, markup=False, soft_wrap=True)

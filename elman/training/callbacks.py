@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from elman.files import read_bytes, write_whole
 from elman.runs import Run
 from elman.training.lesson import Lesson
 from elman.training.options import TrainingOptions
@@ -47,7 +48,6 @@ class Clock(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, out: Any, batch: Any, index: int) -> None:
         self.step = trainer.global_step
-        module.log_dict({"lr": trainer.optimizers[0].param_groups[0]["lr"], "seconds": self.seconds}, batch_size=1)
         if self.done >= 1:
             trainer.should_stop = True
 
@@ -60,16 +60,22 @@ class Clock(Callback):
 
 
 class Keeper(Callback):
-    """Keeps the best and the last of the training on disk, and sees to it that Ctrl-C loses nothing."""
+    """Saves the best and the last state of the training, also on Ctrl-C.
+
+    A checkpoint is saved at the first step, at every validation, after a minute without, and when the training is
+    interrupted: after the validation where one is due, or else after the step. `last.ckpt` comes first: until it is
+    written, a resumed training repeats the validation, and with it what is written after that.
+    """
 
     def __init__(self, run: Run, clock: Clock, every: int) -> None:
         self.run, self.clock = run, clock
         self.best: float | None = None
+        self.best_step: int | None = None
+        self.has_ended = False  # its last validation included
+        self.is_stopped = False  # by a signal
         self._every = every  # steps between validations
-        self._saved = time.monotonic()
-        self._stale = True
-        self._stop = False
-        self._leave = False
+        self._saved = float("-inf")
+        self._leaves = False
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -78,42 +84,63 @@ class Keeper(Callback):
                 self._handlers[number] = signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._stop:  # a second Ctrl-C does not wait for the step to end
+        if self.is_stopped:  # a second Ctrl-C does not wait for the step to end
             raise KeyboardInterrupt
-        self._stop = True
+        self.is_stopped = True
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, out: Any, batch: Any, index: int) -> None:
-        ending = self.clock.done >= 1
-        if trainer.global_step % self._every == 0 and not ending:
-            return  # a validation is due; a checkpoint from between a step and its validation would skip that
-        if ending or self._stop or self._stale or time.monotonic() - self._saved > 60:
-            trainer.save_checkpoint(self.run.last)
-            self._saved, self._stale = time.monotonic(), False
-            self._leave = self._stop and not ending
+        is_validation_due = trainer.global_step % self._every == 0 or self._is_over(trainer)
+        if not is_validation_due and (self.is_stopped or time.monotonic() - self._saved > 60):
+            self._save(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, index: int) -> None:
-        if self._leave:  # not before: the last step's losses had to be logged
+        if self._leaves:  # not before: the last step's losses had to be logged
             if self.best is None:
                 self.run.save_tensors("model", _weights(module))
             raise Interrupted
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        self._stale = True
         loss = float(trainer.callback_metrics["val_loss"])
-        if self.best is None or loss < self.best:
-            self.best = loss
-            trainer.save_checkpoint(self.run.path / "checkpoints" / "best.ckpt")
-            self.run.save_tensors("model", _weights(module))
+        is_best = self.best is None or loss < self.best
+        if is_best:
+            self.best, self.best_step = loss, trainer.global_step
+        self.has_ended = self._is_over(trainer)
+        self._save(trainer)
+        if is_best:
+            keep_best(self.run, _weights(module))
+
+    def _save(self, trainer: Trainer) -> None:
+        trainer.save_checkpoint(self.run.last)
+        self._saved, self._leaves = time.monotonic(), self.is_stopped and not self.has_ended
+
+    def _is_over(self, trainer: Trainer) -> bool:
+        return trainer.should_stop or trainer.global_step >= self.clock.steps
+
+    def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Save every checkpoint as one from the end of a step, from which Lightning resumes exactly.
+
+        From one that it calls finished, as after a validation, it counts steps wrongly and cannot be made to train
+        longer. A validation that was due is not repeated in either case.
+        """
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        for part in ("total", "current"):
+            progress[part]["completed"] = progress[part]["processed"] - 1
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
+        return {"best": self.best, "best_step": self.best_step, "has_ended": self.has_ended}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.best = state["best"]
+        self.best, self.best_step = state["best"], state.get("best_step")
+
+
+def keep_best(run: Run, weights: dict[str, Any]) -> None:
+    """Keep the last checkpoint, and these weights of it, as the best."""
+    write_whole(run.last.with_name("best.ckpt"), read_bytes(run.last))
+    run.save_tensors("model", weights)
 
 
 def _weights(module: LightningModule) -> Any:

@@ -6,17 +6,28 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from torch import Tensor
 
 from elman.files import write_whole
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Lightning's way with checkpoints, written whole or not at all; Lightning leaves a part when the disk is full."""
+    """Checkpoints written whole or not at all; Lightning leaves a part when the disk is full.
+
+    A path is the name of a file; Lightning takes one that begins with `http`, `file:` or `~` for something else.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        Path(path).parent.mkdir(exist_ok=True)
         data = io.BytesIO()
         torch.save(checkpoint, data)
         write_whole(Path(path), data.getvalue())
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        checkpoint: dict[str, Any] = torch.load(Path(path), weights_only=True)
+        return checkpoint
 
 
 class Progress(NamedTuple):
@@ -24,18 +35,32 @@ class Progress(NamedTuple):
 
     steps: that it has done.
     seconds: that these took, validations included.
-    validated: whether its weights have been validated once.
+    best: the lowest validation loss; None before the first validation.
+    is_best: whether the weights of the checkpoint are those of the lowest validation loss.
+    has_ended: whether its last validation is done.
     """
 
     steps: int
     seconds: float
-    validated: bool
+    best: float | None
+    is_best: bool
+    has_ended: bool
 
 
 def progress(checkpoint: Path) -> Progress:
     """What a checkpoint has behind it; nothing of it is executed."""
-    found = torch.load(checkpoint, weights_only=True, mmap=True)  # of the weights nothing is read
-    callbacks = found["callbacks"]
-    return Progress(
-        int(found["global_step"]), float(callbacks["Clock"]["seconds"]), callbacks["Keeper"]["best"] is not None
-    )
+    found = _read(checkpoint)
+    steps, clock, keeper = int(found["global_step"]), found["callbacks"]["Clock"], found["callbacks"]["Keeper"]
+    is_best, has_ended = keeper.get("best_step") == steps, bool(keeper.get("has_ended"))
+    return Progress(steps, float(clock["seconds"]), keeper["best"], is_best, has_ended)
+
+
+def weights(checkpoint: Path) -> dict[str, Tensor]:
+    """The model's weights of a checkpoint."""
+    state = _read(checkpoint)["state_dict"]
+    return {name.removeprefix("model."): tensor for name, tensor in state.items()}
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
+    found: dict[str, Any] = torch.load(checkpoint, weights_only=True, mmap=True)  # read as far as it is used
+    return found

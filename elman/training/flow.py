@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
 
 from elman.flow import Recording, record
 from elman.flow.history import Row, rows_of
@@ -22,13 +22,14 @@ class FlowLog(Callback):
 
     Args:
         path: of the table.
+        board: TensorBoard's.
         every: steps from one to the next.
         clip: the norm that gradients are scaled down to; 0 for never.
         keep: rows up to this step are kept, later ones dropped: a resumed run writes those anew.
     """
 
-    def __init__(self, path: Path, every: int, clip: float, keep: int = 0) -> None:
-        self._table, self._every, self._clip = Table(path, COLUMNS, keep), every, clip
+    def __init__(self, path: Path, board: SummaryWriter, every: int, clip: float, keep: int = 0) -> None:
+        self._table, self._board, self._every, self._clip = Table(path, COLUMNS, keep), board, every, clip
         self._open = ExitStack()
         self._recording: Recording | None = None
 
@@ -48,7 +49,6 @@ class FlowLog(Callback):
         step = trainer.global_step + 1
         for row in rows_of(self._recording, float(norm), clipped):
             self._table.add({"step": step, **row._asdict()})
-            for logger in trainer.loggers:
-                if isinstance(logger, TensorBoardLogger):
-                    logger.log_metrics({f"flow/{row.name}/{key}": value for key, value in row.numbers().items()}, step)
+            for key, value in row.numbers().items():
+                self._board.add_scalar(f"flow/{row.name}/{key}", value, step)
         self._recording = None

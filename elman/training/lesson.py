@@ -67,7 +67,6 @@ class Lesson(LightningModule):
             raise self._diverged(f"the loss is {mean.item()}")
         self._carried = tree_map_only(Tensor, Tensor.detach, state)
         self.seen += count
-        self.log("train_loss", mean.detach(), batch_size=1)
         return mean
 
     def configure_gradient_clipping(

@@ -1,45 +1,46 @@
-"""metrics.csv: what was logged, a row at a time."""
+"""metrics.csv, and the same curves for TensorBoard: losses and rates, a row at a time."""
 
-from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.utils.tensorboard import SummaryWriter
 
 from elman.table import Table
+from elman.training.callbacks import Clock
 
 COLUMNS = ["step", "epoch", "train_loss", "val_loss", "lr", "seconds"]
 
 
-class MetricsFile(Logger):
-    """A Lightning logger that writes each row at once, and goes on with the rows of a resumed run.
+class MetricsLog(Callback):
+    """Writes a row every so many steps, and one at every validation; continues the file of a resumed run.
 
-    (Lightning's CSVLogger deletes the file it finds.)
+    (A callback, as Lightning's loggers are called after the checkpoint of the same step is saved, which a resumed
+    training does not repeat; and take `~`, `$HOME` and `://` in a path for more than a name.)
 
     Args:
         path: of the file.
+        board: TensorBoard's.
+        clock: of the training.
         per_epoch: steps in an epoch.
         keep: rows up to this step are kept, later ones dropped: a resumed run writes those anew.
     """
 
-    def __init__(self, path: Path, per_epoch: int, keep: int = 0) -> None:
-        super().__init__()
-        self._table, self._per_epoch = Table(path, COLUMNS, keep), per_epoch
+    def __init__(self, path: Path, board: SummaryWriter, clock: Clock, per_epoch: int, keep: int = 0) -> None:
+        self._table, self._board, self._clock = Table(path, COLUMNS, keep), board, clock
+        self._per_epoch, self._every = per_epoch, max(1, min(10, per_epoch // 5))
 
-    @property
-    def name(self) -> str:
-        return "metrics"
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, out: Any, batch: Any, index: int) -> None:
+        if trainer.global_step % self._every == 0:
+            lr = trainer.optimizers[0].param_groups[0]["lr"]
+            self._add(trainer, train_loss=float(out["loss"]), lr=float(lr), seconds=self._clock.seconds)
 
-    @property
-    def version(self) -> str:
-        return ""
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self._add(trainer, val_loss=float(trainer.callback_metrics["val_loss"]))
 
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Nothing: config.json has them."""
-
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Write one row; `step` counts from zero, the file from one."""
-        done = (step or 0) + 1
-        values: dict[str, int | float] = {"step": done, "epoch": done / self._per_epoch}
-        values |= {key: metrics[key] for key in COLUMNS if key in metrics and key not in values}
-        self._table.add(values)
+    def _add(self, trainer: Trainer, **values: float) -> None:
+        step = trainer.global_step
+        values["epoch"] = step / self._per_epoch
+        self._table.add({"step": step, **values})
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
+from torch.utils.tensorboard import SummaryWriter
 
 from elman.errors import BadInput
 from elman.flow import draw
 from elman.runs import Run
 from elman.training.bar import Bar
-from elman.training.callbacks import Clock, Keeper
-from elman.training.checkpoints import Progress, WholeCheckpoints, progress
+from elman.training.callbacks import Clock, Interrupted, Keeper, keep_best
+from elman.training.checkpoints import Progress, WholeCheckpoints, progress, weights
 from elman.training.flow import FlowLog
 from elman.training.lesson import ENDLESS, Lesson, Steps
-from elman.training.metrics import MetricsFile
+from elman.training.metrics import MetricsLog
 from elman.training.options import TrainingOptions
 from elman.training.task import Task
 
@@ -33,7 +33,13 @@ class Outcome:
 
 
 def fit(
-    task: Task, options: TrainingOptions, run: Run, console: Console, began: float, resume: bool = False
+    task: Task,
+    options: TrainingOptions,
+    run: Run,
+    console: Console,
+    began: float,
+    resume: bool = False,
+    longer: bool = False,
 ) -> Outcome:
     """Train, with everything worth keeping written to the run.
 
@@ -43,31 +49,51 @@ def fit(
         run: where results go; with `resume`, where the training to go on with was saved.
         console: for the progress bar.
         began: when the clock of `options.minutes` was started, by time.monotonic.
-        resume: go on from the run's last checkpoint.
+        resume: go on from the run's last checkpoint; there is nothing to do if that is the end of the training.
+        longer: train beyond such an end.
 
     Raises:
         Interrupted: after Ctrl-C, with everything saved.
         Diverged: if the loss or its gradient is no longer a number; with where that began, and what helps.
         BadInput: if there is no checkpoint to resume from.
     """
-    per_epoch = len(task.train)
+    done = _checkpointed(run) if resume else None
+    if done is not None and done.is_best:
+        keep_best(run, weights(run.last))  # the process that saved the checkpoint may have died before it did this
+    if done is not None and done.best is not None and done.has_ended and not longer:
+        outcome = Outcome(done.steps, done.seconds, done.best)
+    else:
+        outcome = _fit(task, options, run, console, began, done)
+    if options.flow_every:
+        draw.history(run.path / "flow.csv", run.place("flow.png"))
+    return outcome
+
+
+def _fit(
+    task: Task, options: TrainingOptions, run: Run, console: Console, began: float, done: Progress | None
+) -> Outcome:
+    per_epoch, steps = len(task.train), done.steps if done else 0
     total = _total(options, per_epoch)
     clock = Clock(options, total, began)
     keeper = Keeper(run, clock, per_epoch)
-    callbacks: list[Callback] = [clock, keeper, Bar(console, clock, task.unit)]
-    done = _checkpointed(run).steps if resume else 0
-    if options.flow_every:
-        callbacks.append(FlowLog(run.path / "flow.csv", options.flow_every, options.clip, done))
+    # Absolute, so that TensorBoard sees no URL.
+    board = SummaryWriter(run.place("tensorboard").absolute(), purge_step=steps + 1)
+    callbacks: list[Callback] = [clock, MetricsLog(run.place("metrics.csv"), board, clock, per_epoch, steps)]
     if options.patience:
         callbacks.append(EarlyStopping("val_loss", patience=options.patience, check_finite=False))
-    trainer = _trainer(run, callbacks, total, per_epoch, options.clip, done)
-    lesson, steps = Lesson(task, options), Steps(task.train, total)
+    callbacks += [keeper, Bar(console, clock, task.unit)]
+    if options.flow_every:
+        callbacks.append(FlowLog(run.place("flow.csv"), board, options.flow_every, options.clip, steps))
+    trainer = _trainer(callbacks, total, per_epoch, options.clip)
+    lesson, batches = Lesson(task, options), Steps(task.train, total)
     try:
-        trainer.fit(lesson, steps, task.validation, ckpt_path=run.last if resume else None, weights_only=True)
+        trainer.fit(lesson, batches, task.validation, ckpt_path=run.last if done else None, weights_only=True)
     except SystemExit:  # what Lightning makes of a KeyboardInterrupt
         raise KeyboardInterrupt from None
-    if options.flow_every:
-        draw.history(run.path / "flow.csv", run.path / "flow.png")
+    finally:
+        board.close()
+    if keeper.is_stopped:  # during the last validation
+        raise Interrupted
     assert keeper.best is not None, "Lightning ends every training with a validation"
     return Outcome(clock.step, clock.seconds, keeper.best)
 
@@ -85,8 +111,9 @@ def check_resume(run: Run, options: TrainingOptions, per_epoch: int, longer: boo
         BadInput: without a whole checkpoint; where as much, or more, is done already.
     """
     done = _checkpointed(run)
+    by_steps = done.steps >= _total(options, per_epoch)
     by_time = options.minutes is not None and done.seconds >= 60 * options.minutes
-    if (done.steps >= _total(options, per_epoch) or by_time) and (longer or not done.validated):
+    if (longer and (by_steps or by_time)) or (by_steps and not done.has_ended):
         asked = f"--minutes {options.minutes:g}" if by_time else f"--epochs {options.epochs:g}"
         raise BadInput(
             f"--resume {run.path}: expected more than it has behind it, {done.steps / per_epoch:.3g} epochs in "
@@ -99,18 +126,14 @@ def _total(options: TrainingOptions, per_epoch: int) -> int:
     return ENDLESS if options.epochs is None else max(round(options.epochs * per_epoch), 1)
 
 
-def _trainer(run: Run, callbacks: list[Callback], total: int, per_epoch: int, clip: float, done: int) -> Trainer:
+def _trainer(callbacks: list[Callback], total: int, per_epoch: int, clip: float) -> Trainer:
     _quiet()
     return Trainer(
         accelerator="cpu",
         max_steps=total,
         callbacks=callbacks,
         plugins=[WholeCheckpoints()],
-        logger=[
-            MetricsFile(run.path / "metrics.csv", per_epoch, keep=done),
-            TensorBoardLogger(run.path, name="tensorboard", version="", purge_step=done or None),
-        ],
-        log_every_n_steps=max(1, min(10, per_epoch // 5)),
+        logger=False,
         val_check_interval=per_epoch,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,

@@ -109,7 +109,7 @@ def _all_numbers(row: object) -> bool:
 
 
 def _again(run: Run) -> str:
-    return f"elman train {run.config['task']} --resume {run.path}"
+    return run.resume_command
 
 
 @dataclass(frozen=True)

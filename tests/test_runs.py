@@ -1,0 +1,348 @@
+"""The folder of a run: claimed, locked, removed, and continued after a death at any moment."""
+
+import errno
+import fcntl
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from elman import runs
+from elman.errors import BadInput
+from elman.runs import new_run, resumed_run
+from elman.table import Table
+from elman.training.callbacks import Keeper
+from tests.small import Command, files, text
+from tests.test_bad_input import refused
+
+CONFIG = {"task": "text", "data": {}, "model": {}, "options": {}, "training": {}}
+TRAIN = ["--epochs", 2, "--dropout", 0.2, "--hidden", 8, "--embed", 4, "--batch", 4, "--bptt", 60]
+LAST = 14  # the step of the last validation: 1,800 tokens in 4 streams of chunks of 60, twice
+
+
+class Crash(BaseException):
+    """As kill -9: where it is raised, nothing is cleaned up."""
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("short") / "text.txt"
+    path.write_text(text(2000))
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(short: Path) -> Path:
+    """The run that nothing interrupts."""
+    from elman.cli import run
+
+    path = short.parent / "whole"
+    assert run(["train", "text", str(short), "--out", str(path), *map(str, TRAIN)]) == 0
+    return path
+
+
+def result(run: Path) -> tuple[Any, ...]:
+    """All that a training comes to: weights, scores, and the losses on the way."""
+    config = json.loads((run / "config.json").read_text())
+    losses = [line.split(",")[:-1] for line in (run / "metrics.csv").read_text().splitlines()]
+    return (run / "model.safetensors").read_bytes(), config["scores"], config["ended"]["steps"], losses
+
+
+def fail_at(patch: pytest.MonkeyPatch, name: str, time: int, error: BaseException, after: bool) -> None:
+    """Fail when a file of this name is written for this time, just before it is there, or after."""
+    replace, times = Path.replace, Counter[str]()
+
+    def failing(self: Path, target: Path) -> Path:
+        times[target.name] += 1
+        if (target.name, times[target.name]) == (name, time) and not after:
+            raise error
+        result = replace(self, target)
+        if (target.name, times[target.name]) == (name, time):
+            raise error
+        return result
+
+    patch.setattr(Path, "replace", failing)
+
+
+def test_runs_that_start_together_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    together, ready, names = threading.Barrier(8), threading.Barrier(8), []
+
+    def train() -> None:
+        ready.wait()
+        with new_run(None, CONFIG) as run:
+            names.append(run.path.name)
+            together.wait()
+
+    threads = [threading.Thread(target=train) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(names) == [f"text-{n}" for n in range(1, 9)]
+    assert all((tmp_path / "runs" / name / "config.json").exists() for name in names)
+
+
+@pytest.mark.parametrize("out", [None, Path("mine/run")])
+def test_a_training_that_starts_while_another_reads_its_data(
+    elman: Command, short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: Path | None
+) -> None:
+    """The other has been in the folder before this one comes to make it."""
+    from elman.tasks.text.task import Text
+
+    monkeypatch.chdir(tmp_path)
+    prepare, other = Text.prepare, ExitStack()
+
+    def slow(self: Text, *arguments: Any) -> Any:
+        other.enter_context(new_run(out, CONFIG))
+        return prepare(self, *arguments)
+
+    monkeypatch.setattr(Text, "prepare", slow)
+    said = elman("train", "text", short, *TRAIN, *(["--out", out] if out else []))
+    if out:
+        refused(said, "--out mine/run: expected a new or empty folder, got a run; choose another name")
+    else:
+        assert said.code == 0
+        assert (tmp_path / "runs" / "text-2" / "curves.png").exists()
+    assert (tmp_path / (out or "runs/text-1") / "config.json").exists()
+    other.close()
+
+
+def test_a_run_that_fails_removes_what_it_made_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train_both() -> None:
+        with new_run(Path("runs"), CONFIG) as outer:
+            outer.place("codec.json").write_text("{}")
+            outer.place("checkpoints").mkdir()
+            Path("runs/notes.txt").write_text("by hand")
+            with new_run(None, CONFIG) as inner:
+                assert inner.path == Path("runs/text-1")
+                inner.last.parent.mkdir()
+                inner.last.touch()
+            raise Crash
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Crash):
+        train_both()
+    assert files(tmp_path) == {
+        "runs", "runs/notes.txt", "runs/text-1", "runs/text-1/.lock", "runs/text-1/config.json",
+        "runs/text-1/checkpoints", "runs/text-1/checkpoints/last.ckpt",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["run", "a/b/run", "a[1]/b c/*?/r\u00fcn"])
+def test_a_run_that_fails_alone_leaves_nothing(tmp_path: Path, path: str) -> None:
+    def train() -> None:
+        with new_run(tmp_path / path, CONFIG) as run:
+            run.save_tensors("model", {"weight": torch.zeros(2)})
+            raise Crash
+
+    with pytest.raises(Crash):
+        train()
+    assert not files(tmp_path)
+    empty = tmp_path / path
+    empty.mkdir(parents=True)
+    with pytest.raises(Crash):
+        train()
+    assert list(empty.iterdir()) == []  # it was there before
+
+
+def test_a_run_that_is_being_trained_is_refused_until_its_process_dies(
+    elman: Command, copied: Path, tmp_path: Path
+) -> None:
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file() and path.name != ".lock"}
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(copied / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        refused(
+            elman("train", "text", "--resume", copied, "--epochs", 4),
+            f"--resume {copied}: expected a run that no other process trains, got one that is being trained; wait",
+        )
+        other.kill()
+    after = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert after == before
+    assert elman("train", "text", "--resume", copied, "--epochs", 3.2).code == 0
+
+
+def test_a_training_holds_its_lock(
+    elman: Command, short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new one and a resumed one, from its first step to the last file."""
+    path, refusals = tmp_path / "run", []
+
+    def try_it(*_: Any) -> None:
+        for again in (resumed_run(path), new_run(path, CONFIG)):
+            with pytest.raises(BadInput) as error, again:
+                pass
+            refusals.append(str(error.value))
+
+    monkeypatch.setattr(Keeper, "on_train_start", try_it)
+    assert elman("train", "text", short, "--out", path, *TRAIN).code == 0
+    assert elman("train", "text", "--resume", path, "--epochs", 3).code == 0
+    assert ["got one that is being trained" in refusal for refusal in refusals] == [True, False] * 2
+    assert "got a run; choose another name" in refusals[1]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EROFS])
+def test_folders_that_cannot_be_locked(
+    elman: Command, copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def flock(*_: Any) -> None:
+        raise OSError(code, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    refused(elman("train", "text", "--resume", copied, "--epochs", 4), f"--resume {copied}: ", "no locks here")
+    with pytest.raises(BadInput, match="no locks here"), new_run(tmp_path / "new", CONFIG):
+        pass
+    assert not (tmp_path / "new").exists()
+
+
+# Before config.json; before and after a file of the task; before the first checkpoint.
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "last.ckpt"])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_training_killed_before_its_first_checkpoint_starts_again(
+    elman: Command, short: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, after: bool
+) -> None:
+    path = tmp_path / "run"
+    train = ("train", "text", short, "--out", path, *TRAIN)
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_remove", lambda *_: None)
+        fail_at(patch, name, 1, Crash(), after)
+        with pytest.raises(Crash):
+            elman(*train)
+    if (path / "config.json").exists():
+        refused(elman(*train), "got a run; choose another name, or go on with it: --resume")
+        assert "not there yet" in elman("generate", path).err
+        said = elman("train", "text", "--resume", path)
+    else:
+        said = elman(*train)
+    assert said.code == 0, said
+    assert ("the training starts from the beginning" in said.out) == ((path.name, name, after) in STARTS)
+    assert result(path) == result(whole)
+
+
+STARTS = {
+    ("run", "config.json", True),
+    ("run", "tokenizer.json", False),
+    ("run", "tokenizer.json", True),
+    ("run", "last.ckpt", False),
+}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_data_of_one_batch_can_be_interrupted(
+    elman: Command, short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Every step is the last of an epoch, and followed by a validation."""
+    train = ("train", "text", short, *TRAIN[2:-1], 449, "--epochs", 6)
+    assert elman(*train, "--out", tmp_path / "whole").code == 0
+    step = Keeper.on_train_batch_end
+
+    def interrupted(self: Keeper, trainer: Any, *rest: Any) -> None:
+        if trainer.global_step == 3:
+            signal.raise_signal(number)
+        step(self, trainer, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "on_train_batch_end", interrupted)
+        said = elman(*train, "--out", tmp_path / "run")
+    assert said.code == 130
+    assert f"Everything is saved; to go on: elman train text --resume {tmp_path / 'run'}" in said.out
+    assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 1 + 2 * 3
+    assert elman("train", "text", "--resume", tmp_path / "run").code == 0
+    assert result(tmp_path / "run") == result(tmp_path / "whole")
+
+
+ENDINGS: list[tuple[str, int, bool]] = [  # files, how often they are written in all, and whether they are there
+    ("last.ckpt", 3, False),
+    ("last.ckpt", 3, True),
+    ("best.ckpt", 2, False),
+    ("model.safetensors", 2, False),
+    ("model.safetensors", 2, True),
+    ("baseline.safetensors", 1, False),
+    ("curves.png", 1, True),
+    ("config.json", 2, False),
+]
+
+
+@pytest.mark.parametrize(("name", "time", "after"), ENDINGS)
+@pytest.mark.parametrize("how", ["killed", "full"])
+def test_a_training_that_ends_badly_is_brought_to_the_same_end(
+    elman: Command, short: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    name: str, time: int, after: bool, how: str,
+) -> None:  # fmt: skip
+    """Killed, or out of space, at every file that is written at the last validation or behind it."""
+    path = tmp_path / "run"
+    train = ("train", "text", short, "--out", path, *TRAIN)
+    with monkeypatch.context() as patch:
+        if how == "killed":
+            fail_at(patch, name, time, Crash(), after)
+            with pytest.raises(Crash):
+                elman(*train)
+        else:
+            fail_at(patch, name, time, OSError(errno.ENOSPC, "No space left on device"), after)
+            refused(elman(*train), f"--out {path}: cannot be written: ", "No space left", f"train text --resume {path}")
+    assert not json.loads((path / "config.json").read_text()).get("ended")
+    assert elman("train", "text", "--resume", path).code == 0
+    assert result(path) == result(whole)
+    assert "ended" in elman("train", "text", "--resume", path).err
+
+
+def test_a_training_killed_in_its_last_validation(
+    elman: Command, short: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(self: Keeper, trainer: Any, *rest: Any) -> None:
+        if trainer.global_step == LAST:
+            raise Crash
+
+    path = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "on_validation_start", killed)
+        with pytest.raises(Crash):
+            elman("train", "text", short, "--out", path, *TRAIN)
+    assert elman("train", "text", "--resume", path).code == 0
+    assert result(path) == result(whole)
+
+
+def test_ctrl_c_while_the_end_is_written(
+    elman: Command, short: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the last validation, and then while the baseline is fitted."""
+    from elman.tasks.text.task import Text
+
+    def interrupted(self: Any, trainer: Any = None, *rest: Any) -> None:
+        if trainer is None or trainer.global_step == LAST:
+            signal.raise_signal(signal.SIGINT)
+
+    path = tmp_path / "run"
+    for where, arguments in ((Keeper, (short, "--out", path, *TRAIN)), (Text, ("--resume", path))):
+        with monkeypatch.context() as patch:
+            patch.setattr(where, *{Keeper: ("on_validation_start", interrupted), Text: ("conclude", _ctrl_c)}[where])
+            said = elman("train", "text", *arguments)
+        assert said.code == 130
+        assert f"is saved; to go on: elman train text --resume {path}" in said.out
+    assert elman("train", "text", "--resume", path).code == 0
+    assert result(path) == result(whole)
+
+
+def _ctrl_c(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_row_that_was_cut_short_is_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,train_loss,seconds\r\n1,0.5,1.25\r\n2,0.25,2.")
+    Table(path, ["step", "train_loss", "seconds"], keep=2)
+    assert path.read_text().splitlines() == ["step,train_loss,seconds", "1,0.5,1.25"]
