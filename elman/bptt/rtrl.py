@@ -96,7 +96,7 @@ class RTRL(Mode):
     ) -> Influence:
         """That which the states bring with them, or else its beginning."""
         found = influence_of(states)
-        known = found is not None and found.cell is cell
+        known = found is not None and _equations(found.cell) is _equations(cell)
         if found is not None and known and found.names != names:
             expected = f"one with a past of the parameters that ask for a gradient, {', '.join(names) or 'none'}"
             raise ValueError(f"RTRL: state: expected {expected}; got {', '.join(found.names)}; detach it")
@@ -110,6 +110,11 @@ class RTRL(Mode):
                 f"{told(allowed)} allowed; use Checkpointed or Truncated, a smaller cell, or memory="
             )
         return found if found is not None and known else begun(cell, names, sizes, states)
+
+
+def _equations(cell: nn.Module) -> object:
+    """What is the same object for the modules that a stack runs in training and in evaluation."""
+    return getattr(cell, "stack_cells", cell)
 
 
 def _check(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, sizes: Tensor | None) -> None:

@@ -28,8 +28,11 @@ class Around(nn.Module):
         return str(self.cell._get_name())
 
 
-def prefix(step: nn.Module, cell: nn.Module) -> str:
-    """What stands before the name of a parameter of `cell` in the cells around it, of which `step` is the outermost."""
+def prefix(step: nn.Module, cell: nn.Module | None = None) -> str:
+    """What stands before the name of a parameter of `cell` in the cells around it, of which `step` is the outermost.
+
+    Without `cell`, of the innermost one.
+    """
     found = ""
     while step is not cell and isinstance(step, Around):
         step, found = step.cell, f"{found}cell."

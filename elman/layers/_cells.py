@@ -1,8 +1,9 @@
 """The cells of a stack, and their parameters."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import partial
-from typing import Any, Self
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +16,27 @@ from elman.layers._joint import Joint
 from elman.layers._label import Names, state_names
 from elman.layers._layer import Layer
 from elman.layers._layout import Layout
-from elman.layers._options import PROJECTED, of_each_state
+from elman.layers._options import PROJECTED, check_probability, of_each_state
 from elman.layers._start import start
+from elman.layers._step import Steps
 from elman.through_time import each
+
+AROUND = frozenset({"zoneout", "recurrent_dropout", "dropout"})  # attributes that the wrappers of the cells are made of
+
+
+class StepModules(NamedTuple):
+    """The modules that run one step of each layer, all in training or all in evaluation."""
+
+    steps: tuple[nn.Module, ...]
+    watched: tuple[Watched, ...]
+    joint: Joint
 
 
 class Cells(Layer):
     """A layer of several cells of one type, whose parameters are its own.
 
-    What a stack is asked for stands in attributes by the names of its arguments, before `_make`.
+    The constructor's arguments are attributes of the same names, set before `_make`. Setting one of them later, the
+    mode (`training`) included, takes effect from the next call.
     """
 
     input_size: int
@@ -47,14 +60,57 @@ class Cells(Layer):
         dtype: torch.dtype | None,
     ) -> None:
         """Make the cells with these options, what stands around them, and their parameters."""
+        self._options = options
         self._cells = self._of_type(options)
         self._widths = each(self._cells[0].state_size)
         self.zoneout = of_each_state(zoneout, self._cells[0].states)
-        self._steps = tuple(self._around(cell) for cell in self._cells)
-        self._watched = tuple(Watched(step) for step in self._steps)
-        self._joint = (Joint(self._steps, self._cells[0].states, self.dropout),)
+        self._wrap()
         self._names = self._register(device, dtype)
         self.reset_parameters()
+
+    def _wrap(self) -> None:
+        """Make the modules that run the steps, those of evaluation and those of training.
+
+        They are not in the module tree and their mode never changes, so no way of setting `training` can miss them.
+        """
+        self._by_mode = tuple(self._step_modules(training) for training in (False, True))
+        self._prepared = Steps()
+
+    def _step_modules(self, training: bool) -> StepModules:
+        cells = self._cells if training else deepcopy(self._cells)
+        steps = tuple(self._around(cell) for cell in cells)
+        joint = Joint(steps, self._cells[0].states, self.dropout, self._cells)
+        modules = StepModules(steps, tuple(Watched(step) for step in steps), joint)
+        for module in (*modules.watched, joint):
+            module.train(training)
+        return modules
+
+    @property
+    def _modules_now(self) -> StepModules:
+        """Those of the mode that the layer is in."""
+        return self._by_mode[bool(self.training)]
+
+    @property
+    def _steps(self) -> tuple[nn.Module, ...]:
+        """The cell of each layer, with what stands around it."""
+        return self._modules_now.steps
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As of every module; what stands around the cells is made anew where this changes it."""
+        if name not in AROUND or "_by_mode" not in vars(self):
+            super().__setattr__(name, value)
+            return
+        states = self._cells[0].states
+        value = of_each_state(value, states) if name == "zoneout" else check_probability(name, value)
+        if value != getattr(self, name):
+            super().__setattr__(name, value)
+            self._wrap()
+
+    def _set_options(self, **options: Any) -> None:
+        """Let the cells have other options; their parameters stay."""
+        options = self._options | options
+        self._cells, self._options = self._of_type(options), options
+        self._wrap()
 
     def _of_type(self, options: dict[str, Any]) -> tuple[Cell, ...]:
         # The cells are equations without values (meta), kept out of the module tree by the tuple: the parameters
@@ -97,9 +153,9 @@ class Cells(Layer):
         return self._widths[0] * self._directions
 
     @property
-    def all_weights(self) -> list[list[nn.Parameter]]:
-        """The parameters of each layer and direction, as torch.nn lists them."""
-        return [[self.get_parameter(full) for _, full in names] for names in self._names]
+    def all_weights(self) -> list[list[Tensor]]:
+        """The weights of each layer and direction, as torch.nn lists them: parameters, or what computes them."""
+        return [[getattr(self, full) for _, full in names] for names in self._names]
 
     def flatten_parameters(self) -> None:
         """Nothing: torch's layers order their memory for cuDNN by this, and models call it before every step."""
@@ -110,11 +166,17 @@ class Cells(Layer):
             for name, full in names:
                 start(self._cells[i // self._directions], name, getattr(self, full), self.init, self.forget_bias)
 
-    def _values_of(self, step: nn.Module, i: int) -> dict[str, Tensor]:
-        """The parameters of the i-th direction, by the names that `step`, its cell or one around it, has for them."""
-        found, around = {}, prefix(step, self._cells[i // self._directions])
-        for name, full in self._names[i]:
-            value = getattr(self, full)
+    def _weights(self) -> list[dict[str, Tensor]]:
+        """The weights of each direction, by the names that its cell has for them.
+
+        Read once in a call: reading a parametrized one computes it.
+        """
+        return [{name: getattr(self, full) for name, full in names} for names in self._names]
+
+    def _values_of(self, step: nn.Module, i: int, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """The weights of the i-th direction, by the names that `step`, its cell or one around it, has for them."""
+        found, around = {}, prefix(step)
+        for name, value in (self._weights()[i] if weights is None else weights).items():
             if self.weight_drop and name.startswith("weight_h") and value.dim() > 1:
                 value = dropout(value, self.weight_drop, self.training)
             found[around + name] = value
@@ -147,12 +209,6 @@ class Cells(Layer):
         """What a parameter is called here, of one cell or of the joint one, and of whatever stands around it."""
         k = int(name.split(".")[1]) if name.startswith("cells.") else 0
         return f"{name.rpartition('.')[2]}{suffixes[k]}"
-
-    def train(self, mode: bool = True) -> Self:
-        """As every module; the cells follow."""
-        for step in (*self._watched, *self._joint):
-            step.train(mode)
-        return super().train(mode)
 
     def extra_repr(self) -> str:
         """As torch.nn prints its own."""

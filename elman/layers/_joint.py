@@ -16,11 +16,15 @@ class Joint(nn.Module):
         cells: whose output is their first state, from the lowest up.
         states: how many each of them has.
         dropout: probability, on what a cell reads of the one below, in training.
+        stack_cells: those of the stack, the same for its modules of training and of evaluation.
     """
 
-    def __init__(self, cells: Sequence[nn.Module], states: int, dropout: float) -> None:
+    def __init__(
+        self, cells: Sequence[nn.Module], states: int, dropout: float, stack_cells: tuple[nn.Module, ...]
+    ) -> None:
         super().__init__()
         self.cells, self.states, self.dropout = nn.ModuleList(cells), states, dropout
+        self.stack_cells = stack_cells
 
     def forward(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One step: x (B, D) and the states of all layers, those of the lowest first, to the output and these anew."""

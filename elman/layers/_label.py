@@ -39,12 +39,15 @@ class Label:
         back: the sequences are read from their ends.
         depth: how many other calls of the layer, with the same layout, this one lies over: it reads the outputs of
             those one below, side by side, perhaps after dropout.
+        step: the module that was run, which must live until the backward pass.
     """
 
     _numbers = count()
 
-    def __init__(self, layer: "Layer", of: Any, layout: Layout, back: bool = False, depth: int = 0) -> None:
-        self.layer, self.of, self.layout, self.back, self.depth = layer, of, layout, back, depth
+    def __init__(
+        self, layer: "Layer", of: Any, layout: Layout, step: nn.Module, back: bool = False, depth: int = 0
+    ) -> None:
+        self.layer, self.of, self.layout, self.step, self.back, self.depth = layer, of, layout, step, back, depth
         self.number = next(self._numbers)  # later calls have greater ones
 
     @cached_property

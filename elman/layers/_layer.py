@@ -11,6 +11,7 @@ from elman.bptt import Full, Mode
 from elman.bptt._influence import carried
 from elman.layers._label import Names
 from elman.layers._layout import Layout, Packed, Ragged, checked_lengths
+from elman.layers._trajectory import Trajectory, trajectory, watching
 from elman.through_time import Output
 
 Lengths = Tensor | Sequence[int]
@@ -121,6 +122,32 @@ class Layer(nn.Module):
             return layout
         found = checked_lengths(type(self).__name__, lengths, layout.B, T)
         return Ragged(input, found, self.batch_first) if layout.B else layout
+
+    def _call_watched(self, input: Any, state: Any, lengths: Lengths | None) -> Trajectory:
+        """Call the layer, and return what its cells did at every step."""
+        given = () if state is None else (state,)
+        with watching(self) as runs:
+            result = self(input, *given) if lengths is None else self(input, *given, lengths=lengths)
+        if len(runs) != 1:
+            raise RuntimeError(
+                f"{type(self).__name__}: trajectory: expected a forward that runs over the sequence once, got "
+                f"{len(runs)} runs"
+            )
+        return trajectory(result[0] if isinstance(result, tuple | list) else result, runs[0])
+
+    def _call_one_step(self, input: Tensor, state: Any) -> tuple[Any, Any]:
+        """Call the layer with a sequence of one step."""
+        time = self._time_axis(input)
+        result = self(input.unsqueeze(time)) if state is None else self(input.unsqueeze(time), state)
+        if not isinstance(result, tuple | list) or len(result) != 2:
+            came = f"{len(result)} values" if isinstance(result, tuple | list) else type(result).__name__
+            raise TypeError(
+                f"{type(self).__name__}: step: expected forward to return the outputs and the state, got {came}"
+            )
+        outputs, last = result
+        if isinstance(outputs, dict):
+            return {name: value.squeeze(time) for name, value in outputs.items()}, last
+        return outputs.squeeze(time), last
 
     def _time_axis(self, input: object) -> int:
         """Where a sequence of one step would have its time."""

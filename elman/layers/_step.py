@@ -75,7 +75,7 @@ class Steps:
             return None
         x, states = x.contiguous(), [state.contiguous() for state in states]
         ready: Prepared | None
-        free = self._free.setdefault((len(x), layer.executor), [])
+        free = self._free.setdefault((len(x), layer.executor, layer.training), [])
         try:
             ready = free.pop()  # nobody else has it now; who comes meanwhile makes their own
         except IndexError:

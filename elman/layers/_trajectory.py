@@ -1,10 +1,12 @@
 """Every state, and every named value, of every step."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from elman.layers._around import OUTPUT, STATE
 from elman.layers._layout import Layout
@@ -24,24 +26,60 @@ class Trajectory(NamedTuple):
     named: dict[str, Tensor]
 
 
+class Run(NamedTuple):
+    """What `Watched` cells have given in one run of a layer's `forward`.
+
+    layers: of each layer, or direction of one, in order, the values of all rows.
+    layout: of the input.
+    single: the cell has one state, and it is no tuple.
+    stacked: give the layers an axis of their own, the second.
+    """
+
+    layers: list[dict[str, Tensor]]
+    layout: Layout
+    single: bool
+    stacked: bool
+
+
+class _Watching(threading.local):
+    """The layer that this thread watches, and its runs."""
+
+    def __init__(self) -> None:
+        self.layer: nn.Module | None = None
+        self.runs: list[Run] = []
+
+
+_watching = _Watching()
+
+
+def watched_runs(layer: nn.Module) -> list[Run] | None:
+    """Where a layer's `forward` is to put what its cells give; None where nobody watches it."""
+    return _watching.runs if _watching.layer is layer else None
+
+
+@contextmanager
+def watching(layer: nn.Module) -> Iterator[list[Run]]:
+    """Within, this layer's cells are `Watched`.
+
+    So a trajectory is an ordinary call, with all hooks and whatever stands in the place of `forward`.
+    """
+    before = _watching.layer, _watching.runs
+    _watching.layer, _watching.runs = layer, []
+    try:
+        yield _watching.runs
+    finally:
+        _watching.layer, _watching.runs = before
+
+
 def output_of(layer: dict[str, Tensor]) -> Output:
     """The output among what a `Watched` cell has given: its own, or the first state."""
     own = {name.removeprefix(OUTPUT): value for name, value in layer.items() if name.startswith(OUTPUT)}
     return own.get("", own) if own else layer[STATE + "0"]
 
 
-def trajectory(
-    outputs: Any, layers: Sequence[dict[str, Tensor]], layout: Layout, *, single: bool, stacked: bool
-) -> Trajectory:
-    """What the `Watched` cells of a layer have given.
-
-    Args:
-        outputs: of the last layer, in the layout of the input.
-        layers: of each layer, or direction of one, in order, the values of all rows.
-        layout: of the input.
-        single: the cell has one state, and it is no tuple.
-        stacked: give the layers an axis of their own, the second.
-    """
+def trajectory(outputs: Any, run: Run) -> Trajectory:
+    """The outputs that a layer has returned, and what its `Watched` cells have given in that run."""
+    layers, layout, single, stacked = run
     given = [{name: layout.padded(value) for name, value in layer.items()} for layer in layers]
     if not layout.batched:
         given = [{name: value.squeeze(1) for name, value in layer.items()} for layer in given]

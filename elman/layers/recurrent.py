@@ -13,7 +13,7 @@ from elman.layers._around import Watched, prefix
 from elman.layers._label import Label, Names, state_names
 from elman.layers._layer import Layer, Lengths, output_in
 from elman.layers._layout import Layout
-from elman.layers._trajectory import Trajectory, output_of, trajectory
+from elman.layers._trajectory import Run, Trajectory, output_of, watched_runs
 from elman.through_time import State, each, known_executor
 from elman.through_time.observed import Piece, labelled
 
@@ -78,7 +78,7 @@ class Recurrent(Layer):
         self._mode(None)
         self.state_size = _state_size(self.cell) if state_size is None else state_size
         self.initial_state = self._learned() if learn_state else None
-        self._watched: tuple[Watched] | None = None  # in a tuple, for its parameters are those of the cell
+        self._watched = (Watched(self.cell),)  # in a tuple, for its parameters are those of the cell
 
     def _learned(self) -> nn.ParameterList:
         if self.state_size is None:
@@ -109,10 +109,16 @@ class Recurrent(Layer):
             The outputs and the final state; for a PackedSequence, each output is one.
         """
         x, states, single, layout = self._begin(input, state, lengths)
-        mode = self._mode(bptt)
+        runs, mode = watched_runs(self), self._mode(bptt)
+        if runs is not None:
+            mode = self._whole(mode)
         if mode.online:
             self._carry_in(state, states, layout)
-        outputs, final = self._run(self.cell, x, states, single, layout, mode)
+        step = self.cell if runs is None else self._watched_cell()
+        outputs, final = self._run(step, x, states, single, layout, mode)
+        if runs is not None:
+            runs.append(Run([outputs], layout, single=single, stacked=False))
+            outputs = output_of(outputs)
         last = tuple(layout.leave(*pair) for pair in zip(each(final), states, strict=True))
         if mode.online:
             self._carry_out(state, each(final), last, layout)
@@ -137,12 +143,12 @@ class Recurrent(Layer):
         >>> h.shape, c[4].shape
         (torch.Size([7, 2, 5]), torch.Size([2, 5]))
         """
-        x, states, single, layout = self._begin(input, state, lengths)
-        if self._watched is None or self._watched[0].cell is not self.cell:
+        return self._call_watched(input, state, lengths)
+
+    def _watched_cell(self) -> Watched:
+        if self._watched[0].cell is not self.cell:
             self._watched = (Watched(self.cell),)
-        self._watched[0].train(self.cell.training)
-        values, _ = self._run(self._watched[0], x, states, single, layout, self._whole(self._mode(None)))
-        return trajectory(output_in(layout, output_of(values)), [values], layout, single=single, stacked=False)
+        return self._watched[0]
 
     def step(self, input: Tensor, state: State | None = None) -> tuple[Any, State]:
         """One step of a stream, for the next of its inputs.
@@ -158,11 +164,7 @@ class Recurrent(Layer):
         >>> output, h = layer.step(torch.randn(2, 3))
         >>> output, h = layer.step(torch.randn(2, 3), h)
         """
-        time = self._time_axis(input)
-        outputs, last = self(input.unsqueeze(time), state)
-        if isinstance(outputs, dict):
-            return {name: value.squeeze(time) for name, value in outputs.items()}, last
-        return outputs.squeeze(time), last
+        return self._call_one_step(input, state)
 
     def _begin(
         self, input: Tensor | PackedSequence, state: State | None, lengths: Lengths | None
@@ -192,7 +194,7 @@ class Recurrent(Layer):
         around = prefix(step, self.cell)
         named = chain(self.cell.named_parameters(), self.cell.named_buffers())
         values = {around + name: value for name, value in named}
-        with labelled(Piece(Label(self, (len(states), around), layout))):
+        with labelled(Piece(Label(self, (len(states), around), layout, step))):
             return mode.run(step, values, x, states[0] if single else states, self.executor, layout.sizes)
 
     def _names_of(self, of: tuple[int, str]) -> Names:

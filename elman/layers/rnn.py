@@ -25,7 +25,15 @@ class RNN(Stack):
         **kwargs: Any,
     ) -> None:
         super().__init__(input_size, hidden_size, num_layers, *args, nonlinearity=nonlinearity, **kwargs)
-        self.nonlinearity = nonlinearity
+
+    @property
+    def nonlinearity(self) -> str:
+        """Of every cell: "tanh" or "relu"."""
+        return str(self._options["nonlinearity"])
+
+    @nonlinearity.setter
+    def nonlinearity(self, value: str) -> None:
+        self._set_options(nonlinearity=value)
 
 
 class GRU(Stack):

@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from elman.bptt import Full, Mode
 from elman.cells._cell import Cell
+from elman.layers._around import Watched
 from elman.layers._cells import Cells
 from elman.layers._joint import joint_names
 from elman.layers._label import Label
@@ -26,8 +27,7 @@ from elman.layers._options import (
     layer_normed,
     projected,
 )
-from elman.layers._step import Steps
-from elman.layers._trajectory import Trajectory, output_of, trajectory
+from elman.layers._trajectory import Run, Trajectory, output_of, watched_runs
 from elman.through_time import Output, State, each, known_executor
 from elman.through_time.observed import Piece, labelled
 
@@ -129,7 +129,6 @@ class Stack(Cells):
             self.cell_type, options["proj_size"] = projected(self.cell_type, proj_size, hidden_size), proj_size
         self.bidirectional, self.proj_size = bidirectional, proj_size
         self._make(zoneout, {"bias": bias, **options}, device, dtype)
-        self._prepared = Steps()
 
     def forward(
         self, input: Tensor | PackedSequence, hx: Any = None, lengths: Lengths | None = None, bptt: Mode | None = None
@@ -153,16 +152,28 @@ class Stack(Cells):
         >>> outputs[4:, 0].abs().max().item()
         0.0
         """
-        x, states, layout = self._begin(input, hx, lengths)
-        mode = self._mode(bptt)
+        weights = self._weights()
+        x, states, layout = self._begin(input, hx, lengths, weights)
+        runs, mode = watched_runs(self), self._mode(bptt)
+        if runs is not None:
+            mode = self._whole(mode)
+            self._check_layer_by_layer(mode, x, layout)
         finals: list[tuple[Tensor, ...]] = []
+        values: list[dict[str, Tensor]] = []
         if self._joined(mode, x, layout):
-            x, finals = self._jointly(x, hx, states, layout, mode)
+            x, finals = self._jointly(x, hx, states, layout, mode, weights)
         else:
-            for k in range(self.num_layers):
-                found = self._layer(k, self._steps[k], x, states, layout, mode)
-                x = _side_by_side([rows for rows, _ in found])
+            steps = self._modules_now.steps if runs is None else self._modules_now.watched
+            for k, step in enumerate(steps):
+                found = self._layer(k, step, x, states, layout, mode, weights)
+                outputs = [output for output, _ in found]
+                if runs is not None:
+                    values += outputs
+                    outputs = [output_of(value) for value in outputs]
+                x = _side_by_side(outputs)
                 finals += [each(final) for _, final in found]
+        if runs is not None:
+            runs.append(Run(values, layout, single=len(self._widths) == 1, stacked=True))
         one = len(finals) == 1
         pile = [layers[0].unsqueeze(0) if one else torch.stack(layers) for layers in zip(*finals, strict=True)]
         last = tuple(layout.leave(*pair) for pair in zip(pile, states, strict=True))
@@ -192,18 +203,7 @@ class Stack(Cells):
         >>> c.shape, sorted(found.named), found.named["f"].shape
         (torch.Size([7, 2, 4, 5]), ['f', 'g', 'i', 'o'], torch.Size([7, 2, 4, 5]))
         """
-        x, states, layout = self._begin(input, hx, lengths)
-        layers, mode = [], self._whole(self._mode(None))
-        if self._joined(mode, x, layout):
-            raise ValueError(
-                f"{type(self).__name__}: trajectory: bptt: expected Full or Checkpointed, got {mode}, whose windows "
-                "all layers would have to share, which are run one by one here"
-            )
-        for k in range(self.num_layers):
-            values = [value for value, _ in self._layer(k, self._watched[k], x, states, layout, mode)]
-            x = _side_by_side([output_of(value) for value in values])
-            layers += values
-        return trajectory(layout.outputs(x), layers, layout, single=self._cells[0].states == 1, stacked=True)
+        return self._call_watched(input, hx, lengths)
 
     def step(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
         """One step of a stream, for the next of its inputs.
@@ -214,7 +214,7 @@ class Stack(Cells):
 
         Returns:
             The output (B, H), or (H,), and the state, as a call with a sequence of this one step does. Without
-            gradients and hooks, up to four rows take a shorter way there.
+            gradients, hooks and a `forward` of your own, up to four rows take a shorter way there.
 
         Raises:
             ValueError: as in a call; with two directions, of which one would have to begin at the end.
@@ -229,36 +229,58 @@ class Stack(Cells):
         """
         if self.bidirectional:
             raise ValueError(f"{type(self).__name__}: step: expected one direction, got bidirectional=True")
-        found = self._prepared(self, input, hx)
-        if found is not None:
-            output, states = found
-            return output, states[0] if len(states) == 1 else tuple(states)
-        time = self._time_axis(input)
-        outputs, last = self(input.unsqueeze(time), hx)
-        return outputs.squeeze(time), last
+        own = type(self)
+        if own.forward is FORWARD and own.__call__ is CALL and "forward" not in self.__dict__:
+            found = self._prepared(self, input, hx)
+            if found is not None:
+                output, states = found
+                return output, states[0] if len(states) == 1 else tuple(states)
+        return self._call_one_step(input, hx)
 
     def _begin(
-        self, input: Tensor | PackedSequence, hx: Any, lengths: Lengths | None
+        self, input: Tensor | PackedSequence, hx: Any, lengths: Lengths | None, weights: list[dict[str, Tensor]]
     ) -> tuple[Tensor, tuple[Tensor, ...], Layout]:
-        like, lead = getattr(self, self._names[0][0][1]), (self.num_layers * self._directions,)
+        like, lead = next(iter(weights[0].values())), (len(weights),)
         return self._enter(input, lengths, self.input_size, like, hx, self._widths, lead)
 
+    def _check_layer_by_layer(self, mode: Mode, x: Tensor, layout: Layout) -> None:
+        """Whether the layers can be watched, which are run one by one then."""
+        if self._joined(mode, x, layout):
+            raise ValueError(
+                f"{type(self).__name__}: trajectory: bptt: expected Full or Checkpointed, got {mode}, whose windows "
+                "all layers would have to share, which are run one by one here"
+            )
+
     def _jointly(
-        self, x: Tensor, hx: Any, states: tuple[Tensor, ...], layout: Layout, mode: Mode
+        self,
+        x: Tensor,
+        hx: Any,
+        states: tuple[Tensor, ...],
+        layout: Layout,
+        mode: Mode,
+        weights: list[dict[str, Tensor]],
     ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
         """Run all layers as one cell: their outputs, and the final states of each."""
         self._check_joint(mode)
         flat = tuple(state[k] for k in range(self.num_layers) for state in states)
         self._carry_in(hx, flat, layout)
-        values = [self._values_of(step, k) for k, step in enumerate(self._steps)]
-        with labelled(Piece(Label(self, range(self.num_layers), layout))):
-            outputs, finals = mode.run(self._joint[0], joint_names(values), x, flat, self.executor, layout.sizes)
+        values = [self._values_of(step, k, weights[k]) for k, step in enumerate(self._steps)]
+        joint = self._modules_now.joint
+        with labelled(Piece(Label(self, range(self.num_layers), layout, joint))):
+            outputs, finals = mode.run(joint, joint_names(values), x, flat, self.executor, layout.sizes)
         assert isinstance(outputs, Tensor)
         count = len(states)
         return outputs, [each(finals)[k : k + count] for k in range(0, len(finals), count)]
 
     def _layer(
-        self, k: int, step: nn.Module, x: Tensor, states: tuple[Tensor, ...], layout: Layout, mode: Mode
+        self,
+        k: int,
+        step: nn.Module,
+        x: Tensor,
+        states: tuple[Tensor, ...],
+        layout: Layout,
+        mode: Mode,
+        weights: list[dict[str, Tensor]],
     ) -> list[tuple[Any, State]]:
         """Run layer k, whose cell `step` stands around, over the outputs of the one below, in each direction."""
         if k:
@@ -270,11 +292,15 @@ class Stack(Cells):
             back = i % self._directions == 1
             state: State = states[0][i] if len(states) == 1 else tuple(state[i] for state in states)
             rows = layout.reversed(x) if back else x
-            depth = 0 if step is self._watched[k] else k  # what is watched has losses of its own at every layer
-            with labelled(Piece(Label(self, (i,), layout, back, depth))):
-                outputs, final = mode.run(step, self._values_of(step, i), rows, state, self.executor, layout.sizes)
+            depth = 0 if isinstance(step, Watched) else k  # what is watched has losses of its own at every layer
+            values = self._values_of(step, i, weights[i])
+            with labelled(Piece(Label(self, (i,), layout, step, back, depth))):
+                outputs, final = mode.run(step, values, rows, state, self.executor, layout.sizes)
             found.append((_reversed(outputs, layout) if back else outputs, final))
         return found
+
+
+FORWARD, CALL = Stack.forward, nn.Module.__call__  # those that the short way of a step may stand for
 
 
 def _side_by_side(directions: list[Any]) -> Tensor:
