@@ -24,7 +24,7 @@ CASES: dict[str, tuple[Any, Modules, list[str]]] = {
         [(_labelled, "NUMBERS", 20 * 30)],
         ["logistic regression, of 20 images", "feed-forward network 30-4-2, of 20 images"],
     ),
-    "classify": (texts(), [(of_classify, "MOST", 20)], ["TF-IDF and logistic regression, of 19 texts"]),
+    "classify": (texts(), [(of_classify, "MOST", 20)], ["TF-IDF and logistic regression, of 20 texts"]),
     "caption": (
         bars(40),
         [(of_captions, "NUMBERS", 20 * 30)],

@@ -35,7 +35,7 @@ def _hours(n: int) -> pl.DataFrame:
 
 
 def _waves() -> list[Any]:
-    return [np.sin(np.arange(2000) * (0.05 if i % 2 else 0.2)) for i in range(20)]
+    return [np.sin(i + np.arange(2000) * (0.05 if i % 2 else 0.2)) for i in range(20)]
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -165,7 +165,8 @@ def test_silence_is_no_number_that_is_none(tmp_path: Path) -> None:
     how = {"hidden": 4, "layers": 1, "epochs": 1, "batch": 4}
     found = transcribe.fit((waves, ["ab"] * 20), tmp_path / "run", **how)
     assert np.isfinite(found.predict([silent])[0]["confidence"])
-    nothing = transcribe.fit(([silent] * 20, ["ab"] * 20), tmp_path / "nothing", **how)
+    several = [np.zeros(2000 + i) for i in range(20)]
+    nothing = transcribe.fit((several, ["ab"] * 20), tmp_path / "nothing", **how)
     assert all(np.isfinite(value) for scores in nothing.scores.values() for value in scores.values())
     assert np.isfinite(nothing.predict([waves[1]])[0]["confidence"])
 

@@ -2,20 +2,25 @@
 
 import itertools
 import math
+import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 from torch.nn.functional import ctc_loss
 
+from elman.errors import BadInput
 from elman.tasks import _manifest
 from elman.tasks._parts import Example
 from elman.tasks.transcribe import baseline, features, picture
-from elman.tasks.transcribe.data import needed
+from elman.tasks.transcribe import data as data_of
+from elman.tasks.transcribe.data import given, needed, recording
 from elman.tasks.transcribe.decode import best_path, search
 from elman.tasks.transcribe.language import BEFORE, Language
 from elman.tasks.transcribe.model import Recordings, Transcriber
@@ -211,3 +216,79 @@ def test_a_text_is_what_is_written(tmp_path: Path) -> None:
         assert [example.group for example in found] == ["1", None, "01"]
         alone = _manifest.read([tmp_path / name], options, lambda file, text: file.name)
         assert [example.group for example in alone] == [None] * 3
+
+
+def wav(samples: int, claimed: int, rate: int = 8000, riff: int | None = None) -> bytes:
+    """16 bits, one channel; and how many bytes, at what rate, its header claims."""
+    riff = claimed + 36 if riff is None else riff
+    head = struct.pack("<4sI4s4sIHHIIHH", b"RIFF", riff, b"WAVE", b"fmt ", 16, 1, 1, rate, 2 * rate % 2**32, 2, 16)
+    return head + struct.pack("<4sI", b"data", claimed) + np.arange(samples, dtype="<i2").tobytes()
+
+
+@pytest.mark.parametrize("rate", [2**31 - 1, 1_000_000, 999, 1])
+def test_a_rate_that_no_recording_has(tmp_path: Path, rate: int) -> None:
+    (tmp_path / "x.wav").write_bytes(wav(1000, 2000, rate))
+    expected = f"x.wav: expected a recording of 1,000 to 768,000 samples a second, got {rate:,} by its header"
+    with pytest.raises(BadInput, match=expected):
+        recording(tmp_path / "x.wav", 8000)
+
+
+def test_a_length_that_no_recording_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the header of a FLAC file, or where it is brought to a higher rate."""
+    soundfile.write(tmp_path / "x.flac", np.zeros(4000), 8000)
+    data = bytearray((tmp_path / "x.flac").read_bytes())
+    data[21] |= 0x0F  # the number of samples has 36 bits
+    (tmp_path / "x.flac").write_bytes(data)
+    with pytest.raises(BadInput, match=r"x.flac: expected a recording of at most 268,435,456 samples \(9.3 hours at 8"):
+        recording(tmp_path / "x.flac", 8000)
+    monkeypatch.setattr(data_of, "LONGEST", 10_000)
+    (tmp_path / "x.wav").write_bytes(wav(1000, 2000))
+    assert len(recording(tmp_path / "x.wav", 80_000)) == 10_000
+    with pytest.raises(BadInput, match=r"at most 10,000 samples .*, got 10,002"):
+        recording(tmp_path / "x.wav", 80_010)
+    with pytest.raises(BadInput, match=r"at most 10,000 samples .*, got 10,001"):
+        given(np.zeros(10_001), TranscribeOptions())
+
+
+@pytest.mark.parametrize(
+    "suffix", ["wav", "aiff", "au", "w64", "rf64", "caf", "flac", "ogg", "mp3", "nist", "voc", "svx"]
+)
+def test_a_file_that_is_cut_short(tmp_path: Path, suffix: str) -> None:
+    """Not taken for a shorter recording, whichever the format."""
+    wave = np.random.default_rng(0).normal(0, 0.1, 8000)
+    soundfile.write(tmp_path / f"x.{suffix}", wave, 8000, format=suffix.upper())
+    assert len(recording(tmp_path / f"x.{suffix}", 8000)) == 8000
+    for keep in (0.5, 0.9):
+        data = (tmp_path / f"x.{suffix}").read_bytes()
+        (tmp_path / f"y.{suffix}").write_bytes(data[: int(keep * len(data))])
+        with pytest.raises(BadInput, match=rf"y\.{suffix}: expected .*(cut short|cannot be read|an empty one)"):
+            recording(tmp_path / f"y.{suffix}", 8000)
+
+
+def test_what_a_cut_wav_says(tmp_path: Path) -> None:
+    """A size that was not known when the header was written is none; nor is that of what surrounds the samples."""
+    path = tmp_path / "x.wav"
+    path.write_bytes(wav(1000, 8000))
+    with pytest.raises(BadInput, match=r"expected 4,000 samples by its header, got 1,000: the file is cut short"):
+        recording(path, 8000)
+    for data in (wav(1000, 0xFFFFFFFF, riff=0xFFFFFFFF), wav(1000, 0x7FFFF000), wav(1000, 2000, riff=9999)):
+        path.write_bytes(data)
+        assert len(recording(path, 8000)) == 1000
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64, list])
+def test_whole_numbers_of_any_width(dtype: Any) -> None:
+    """16 bits in an array of 64, or in a list, are as loud as in one of 16."""
+    samples = np.array([0, 16384, -32768, 32767, -1])
+    wave = given(samples.tolist() if dtype is list else samples.astype(dtype), TranscribeOptions()).input
+    assert wave.tolist() == [0, 0.5, -1, 32767 / 32768, -1 / 32768]
+
+
+def test_whole_numbers_of_other_widths() -> None:
+    options = TranscribeOptions()
+    assert given([2**30, -(2**31)], options).input.tolist() == [0.5, -1]
+    assert given(np.array([2**30, -(2**31)], np.int32), options).input.tolist() == [0.5, -1]
+    assert given(np.array([64, -128], np.int8), options).input.tolist() == [0.5, -1]
+    assert given(np.array([128, 192, 0], np.uint8), options).input.tolist() == [0, 0.5, -1]
+    with pytest.raises(BadInput, match=r"expected whole numbers of at most 32 bits, got 4,294,967,296"):
+        given([2**32, 1], options)
