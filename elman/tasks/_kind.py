@@ -2,7 +2,7 @@
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
@@ -46,12 +46,13 @@ class Kind(ABC):
     texts: ClassVar[bool] = False
     pictures: ClassVar[dict[str, str]] = {}
 
-    def settled(self, data: Any, options: Any) -> Any:
+    def settled(self, data: Any, options: Any, tell: Callable[[str], Any] = print) -> Any:
         """The options, with what they leave open decided by the data.
 
         Args:
             data: as for `prepare`.
             options: of the task, as they were given.
+            tell: takes a line for people, of what was decided and how.
 
         Raises:
             BadInput: for data that cannot be used.

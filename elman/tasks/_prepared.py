@@ -5,7 +5,7 @@ import io
 import json
 from abc import abstractmethod
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -82,7 +82,7 @@ class Prepared(Kind):
         """What was read or encoded, to be had by number; what memory does not take, from a file."""
         return Spool(items)
 
-    def settled(self, data: Any, options: Any) -> Any:
+    def settled(self, data: Any, options: Any, tell: Callable[[str], Any] = print) -> Any:
         """As there: where the files of parts are, seen from anywhere."""
         given = {name: data for name, data in _given(options).items() if is_files(data)}
         return replace(options, **{name: _resolved(paths) for name, paths in given.items()})

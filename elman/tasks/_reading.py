@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from elman.tasks._material import Loaded
 
 NAMES = (
-    "text", "label", "path", "words", "column", "time", "time_format", "target", "series", "covariates", "encoding",
-    "quote", "skip_bad",
+    "text", "label", "path", "words", "column", "time", "time_format", "timezone", "target", "series", "covariates",
+    "decimal", "encoding", "quote", "skip_bad",
 )  # fmt: skip
 WRITING = ("beam", "ngram_weight")  # of a codec too, which writes with them
 PANEL = "As in the training, where nothing is said"

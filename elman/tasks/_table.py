@@ -24,6 +24,9 @@ TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")  # endings o
 HEAD = 100  # rows of JSON among which a column is looked for
 SLICE = 1 << 16  # rows of Parquet that are read at once
 DOUBLED = re.compile(r'(?:^|\t)"(?:[^"\t]|"")*""(?:[^"\t]|"")*"\r?(?:\t|$)')  # a quoted cell with marks in it
+SNIFFED = 20  # lines by which the separator is found
+SEPARATORS = "\t;,"
+WORKBOOKS = (".xlsx", ".xlsm", ".xls", ".xlsb", ".ods")
 LONGEST = 1 << 24  # characters of a cell; a quotation mark without its other would take all of the file
 
 
@@ -35,13 +38,17 @@ def sources(data: Any) -> Sequence[Source]:
     return data if is_files(data) else [Frame(data)]
 
 
-def read_table(path: Path, encoding: str = "utf-8", quote: str = "") -> pl.DataFrame:
+def read_table(
+    path: Path, encoding: str = "utf-8", quote: str = "", typed: bool = True, decimal: str | None = None
+) -> pl.DataFrame:
     """A table, of the kind that the name of the file says.
 
     Args:
         path: of the file.
         encoding: of one that is a text.
         quote: as `rows` has it.
+        typed: whether columns of CSV and TSV get types; else their cells are texts, as they are written.
+        decimal: separator of numbers, where that is known.
 
     Raises:
         BadInput: if it cannot be read, or is empty.
@@ -54,7 +61,7 @@ def read_table(path: Path, encoding: str = "utf-8", quote: str = "") -> pl.DataF
         elif _kind(path) is _json:
             table = pl.DataFrame(list(_objects(path, encoding)), infer_schema_length=None)
         else:
-            table = _typed(path, encoding, quote)
+            table = _delimited(path, encoding, quote, typed, decimal)
     except (pl.exceptions.PolarsError, TypeError) as error:
         raise _no_table(str(path), error) from None
     if not len(table):
@@ -62,13 +69,18 @@ def read_table(path: Path, encoding: str = "utf-8", quote: str = "") -> pl.DataF
     return table
 
 
-def _typed(path: Path, encoding: str, quote: str) -> pl.DataFrame:
-    """A table of CSV or TSV, with types for its columns."""
+def _delimited(path: Path, encoding: str, quote: str, typed: bool, decimal: str | None) -> pl.DataFrame:
+    """A table of CSV or TSV."""
     text = read_text(path, encoding)
-    separator = separator_of(path, text.split("\n", 1)[0])
+    text = text.replace("\r\n", "\n")
+    if "\r" in text.partition("\n")[0]:  # lines end with it
+        text = text.replace("\r", "\n")
+    separator = separator_of(path, text.split("\n", SNIFFED)[:SNIFFED], decimal)
     try:
         mark = quote_of(quote, separator, lambda: text.split("\n"))
-        return pl.read_csv(text.encode(), separator=separator, quote_char=mark, infer_schema_length=None)
+        return pl.read_csv(
+            text.encode(), separator=separator, quote_char=mark, infer_schema=typed, infer_schema_length=None
+        )
     except pl.exceptions.PolarsError:
         for _ in _separated(path, {}, encoding, quote):  # which tells the line, where it is one that is wrong
             pass
@@ -123,9 +135,31 @@ def names(path: Source, encoding: str = "utf-8", quote: str = "") -> list[str]:
     return next(_reader(path, encoding, quote), [])
 
 
-def separator_of(path: Path, head: str) -> str:
-    """What stands between the columns, by the line that names them: of a .tsv tabs, else commas, semicolons or tabs."""
-    return "\t" if path.suffix.lower() == ".tsv" else next((one for one in ",;\t" if one in head), ",")
+def separator_of(path: Path, lines: Sequence[str], decimal: str | None = None) -> str:
+    """What stands between the columns.
+
+    Of a .tsv tabs; else what parts the first lines into as many columns each, and most of them, where the first names
+    the columns: tabs, semicolons or commas.
+
+    Args:
+        path: of the table.
+        lines: the first ones.
+        decimal: separator of numbers, where that is known.
+
+    >>> separator_of(Path("a.csv"), ["date;wind, m/s", "2020-01-01;1,5", "2020-01-02;2,5"])
+    ';'
+    """
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
+    head = lines[0] if lines else ""
+    if decimal == "," and re.fullmatch(r"\s*[+-]?\d+,\d+\s*", head):  # one column, without a name
+        return ";"
+    counts = {one: [len(row) for row in csv.reader(lines, delimiter=one) if row] for one in SEPARATORS if one in head}
+    even = {one: found[0] for one, found in counts.items() if len(set(found[:-1])) == 1}  # a last line may be cut
+    if even:
+        return max(even, key=even.__getitem__)  # of those alike, the first
+    return next((one for one in ",;\t" if one in head), ";" if decimal == "," else ",")
 
 
 def quote_of(quote: str, separator: str, lines: Callable[[], Iterable[str]]) -> str | None:
@@ -166,6 +200,9 @@ def _is_quoted(lines: Callable[[], Iterable[str]]) -> bool:
 
 def _kind(path: Path) -> Callable[[Path, Mapping[str, str], str, str], Iterator[tuple[Any, ...]]]:
     suffix = path.suffix.lower()
+    if suffix in WORKBOOKS:
+        with opened(path):
+            raise BadInput(f"{path}: expected CSV, TSV, JSON lines or Parquet, got a workbook; save its sheet as CSV")
     return _parquet if suffix == ".parquet" else _json if suffix in (".jsonl", ".ndjson", ".json") else _separated
 
 
@@ -178,15 +215,23 @@ def _framed(frame: Frame, columns: Mapping[str, str]) -> Iterator[tuple[Any, ...
 
 def _reader(path: Path, encoding: str, quote: str) -> Any:
     """Of csv."""
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
-    lines = text_lines(path, encoding, newlines=True)
-    head = next(lines, "")
-    separator = separator_of(path, head)
-    mark = quote_of(quote, separator, lambda: text_lines(path, encoding, newlines=True) if path.is_file() else ())
-    ended = (f"{line}\n" for line in chain([head], lines))
+    lines = _lines(path, encoding)
+    first = list(islice(lines, SNIFFED))
+    separator = separator_of(path, first)
+    mark = quote_of(quote, separator, lambda: _lines(path, encoding) if path.is_file() else ())
+    ended = (f"{line}\n" for line in chain(first, lines))
     if mark is None:
         return csv.reader(ended, delimiter=separator, quoting=csv.QUOTE_NONE, strict=True)
     return csv.reader(ended, delimiter=separator, quotechar=mark, strict=True)
+
+
+def _lines(path: Path, encoding: str) -> Iterator[str]:
+    """The lines of a table: they end with newlines, perhaps after carriage returns; or with these alone."""
+    lines = text_lines(path, encoding, newlines=True)
+    head = next(lines, "")
+    if "\r" in head.rstrip("\r"):
+        return chain.from_iterable(line.removesuffix("\r").split("\r") for line in chain([head], lines))
+    return chain([head], lines)
 
 
 def _separated(path: Path, columns: Mapping[str, str], encoding: str, quote: str) -> Iterator[tuple[Any, ...]]:

@@ -59,7 +59,7 @@ def start(
     """
     check_free(out)
     with console.status("reading"):
-        options = kind.settled(data, options)
+        options = kind.settled(data, options, console.print)
         material = kind.prepare(data, options, training.seed)
     torch.manual_seed(training.seed)
     model = _made(kind, material)

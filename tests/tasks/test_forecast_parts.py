@@ -17,11 +17,11 @@ from elman.errors import BadInput
 from elman.tasks._parts import Example
 from elman.tasks.forecast import baselines
 from elman.tasks.forecast.clock import Clock
-from elman.tasks.forecast.data import Series, Window, series
+from elman.tasks.forecast.data import Series, Window, scale, series
 from elman.tasks.forecast.model import QUANTILES, Forecaster
 from elman.tasks.forecast.options import ForecastOptions
 from elman.tasks.forecast.task import KIND
-from elman.tasks.forecast.windows import fitted, scale, split, thinned, window_at, windows
+from elman.tasks.forecast.windows import fitted, split, thinned, window_at, windows
 from tests.tolerances import close
 
 OPTIONS = ForecastOptions(time="t", target="y", season=4, horizon=3, context=12)

@@ -11,9 +11,10 @@ def fit(data: Any, out: str | Path | None = None, **options: Any) -> "Trained":
     """Train a network that says how time series go on.
 
     Args:
-        data: a data frame, or a dict of columns, with `time=` and `target=` for the names of these; or values (N,), or
-            (N, series), as an array or tensor, whose stamps are 0, 1, 2 and so on; or files, as for
-            `elman train forecast`.
+        data: a data frame, or a dict of columns, with `time=` and `target=` for the names of these; or a series of
+            pandas; an index that says times is the column of time where `time=` is its name or is not given; or values
+            (N,), or (N, series), as an array or tensor, whose stamps are 0, 1, 2 and so on; or files, as for `elman
+            train forecast`.
         out: the folder of the run; None: the next free one below runs/.
         options: of `elman train forecast`, by their names there: `horizon=24`, `season=24`, `epochs=3`.
 

@@ -10,7 +10,7 @@ from elman.tasks._examples import Baseline
 from elman.tasks._parts import Example
 from elman.tasks.forecast.data import Window
 from elman.tasks.forecast.model import QUANTILES
-from elman.tasks.forecast.rows import Values
+from elman.tasks.forecast.numerals import Values
 from elman.tasks.forecast.windows import Codec, filled
 
 GROWTH = (0.5, 2.0)  # the least and the most of a season that a season is taken to become

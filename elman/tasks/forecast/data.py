@@ -1,18 +1,25 @@
 """Time series in even steps, and windows of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from elman.errors import BadInput
-from elman.tasks.forecast.clock import Clock, Grid, most_common
+from elman.tasks.forecast.clock import Clock, phases
+from elman.tasks.forecast.grid import Grid, clock_by
+from elman.tasks.forecast.numerals import Values
 from elman.tasks.forecast.options import ForecastOptions
-from elman.tasks.forecast.rows import Rows, Values, listed_names, rows
+from elman.tasks.forecast.rows import Rows, listed_names, note, rows
+from elman.tasks.forecast.zone import Zone
 
+SAME = 1e-6  # of their spread, by which values have to differ to be others
+SHARED = 8  # values by which a series is known again
+ENOUGH = 120  # steps that tell on which day of a month a series has its stamps
 SPARSE = 3  # steps to one value: no more of them can be gaps
 
 
@@ -25,18 +32,46 @@ class Series:
         values: (N,), NaN in gaps.
         covariates: (N, K), NaN in gaps.
         grid: the stamps of the steps.
-        zone: what stands behind a stamp.
+        learned: the name under which a training knows it; None of one that is not of the training.
     """
 
     name: str
     values: Values
     covariates: Values
     grid: Grid
-    zone: str
+    learned: str | None = None
+    _units: dict[int, float] = field(default_factory=dict, init=False, repr=False)
+    _phases: dict[tuple[int, tuple[str, ...]], NDArray[np.float32]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def stamp(self, step: int) -> str:
         """Of a step, also behind the end."""
-        return self.grid.name(step, self.zone)
+        return self.grid.name(step)
+
+    def unit(self, season: int) -> float:
+        """How much its values differ from those a season before."""
+        if season not in self._units:
+            self._units[season] = scale(self.values, season)
+        return self._units[season]
+
+    def phases(self, begin: int, end: int, cycles: Sequence[str]) -> NDArray[np.float32]:
+        """Where in cycles of the calendar these steps are: sines and cosines (end - begin, 2 * cycles)."""
+        length = max(end, len(self.values))
+        found = self._phases.get((length, tuple(cycles)))
+        if found is None:
+            found = self._phases[length, tuple(cycles)] = phases(self.grid.moments(np.arange(length)), cycles)
+        return found[begin:end]
+
+    def agrees(self, other: "Series") -> bool:
+        """Whether another one has the same values at the stamps that both have, and has some of these."""
+        if other.grid.clock != self.grid.clock:
+            return False
+        own, theirs = (one.grid.moments(np.arange(len(one.values))) for one in (self, other))
+        _, here, there = np.intersect1d(own, theirs, return_indices=True)
+        a, b = self.values[here], other.values[there]
+        known = ~(np.isnan(a) | np.isnan(b))
+        return int(known.sum()) >= min(SHARED, len(self.values)) and np.allclose(a[known], b[known], rtol=SAME, atol=0)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -89,15 +124,15 @@ def series(data: Any, options: ForecastOptions) -> list[Series]:
         BadInput: for data that cannot be used.
     """
     found = rows(data, options)
-    clock = clock_of(found, options)
+    clock, _ = clock_of(found, options)
     return [even(part, clock) for part in found]
 
 
 def ends(found: Sequence[Series], options: ForecastOptions) -> str:
-    """The last steps of series, as many as are read, as CSV."""
+    """The last steps of series, at least as many as are read, as CSV."""
     parts = []
     for one in found:
-        steps = range(max(0, len(one.values) - options.sizes.context), len(one.values))
+        steps = range(max(0, len(one.values) - max(options.sizes.context, ENOUGH)), len(one.values))
         columns = {"series": [one.name] * len(steps), "time": [one.stamp(i) for i in steps]}
         numbers = {"target": one.values} | {f"covariate {k}": v for k, v in enumerate(one.covariates.T)}
         known = {name: pl.Series(v[steps.start :]).fill_nan(None) for name, v in numbers.items()}
@@ -112,25 +147,27 @@ def from_ends(path: Path, options: ForecastOptions) -> list[Series]:
         BadInput: if the file is damaged.
     """
     covariates = ",".join(f"covariate {k}" for k in range(len(listed_names(options.covariates)))) or None
-    own = replace(options, time="time", target="target", series="series", covariates=covariates)
+    own = replace(options, time="time", target="target", series="series", covariates=covariates, decimal=".")
     return series([path], replace(own, time_format=None, encoding="utf-8"))
 
 
-def clock_of(found: Sequence[Rows], options: ForecastOptions) -> Clock:
-    """What was asked for, or else the most common step."""
-    dated = found[0].dated
+def clock_of(found: Sequence[Rows], options: ForecastOptions) -> tuple[Clock, str]:
+    """What was asked for, or else what the stamps show; and how it was found."""
+    zone = found[0].zone
     if options.step is None:
-        return most_common([part.moments for part in found], dated)
+        return clock_by([part.moments for part in found], zone)
     clock = Clock.parse(options.step)
-    if dated != bool(clock.unit):
-        kind = "a time, as the stamps are moments" if dated else "a number, as the stamps are numbers"
+    if (zone is not None) != bool(clock.unit):
+        kind = "a time, as the stamps are moments" if zone is not None else "a number, as the stamps are numbers"
         raise BadInput(f"--step: expected {kind}; got {options.step!r}")
-    return clock
+    return clock, "--step"
 
 
 def even(found: Rows, clock: Clock) -> Series:
-    """A series in even steps: the mean of the values that are nearest to each."""
-    grid = clock.begin(found.moments)
+    """A series in even steps: the mean of the values of each. Those are in a step from its stamp to the next, where
+    stamps are several to a step; and else nearest to it.
+    """
+    grid = Grid.of(clock, found.moments, found.zone or Zone())
     ticks = grid.ticks(found.moments)
     N = int(ticks[-1]) + 1
     if len(ticks) > 1 and SPARSE * len(ticks) < N:
@@ -144,7 +181,26 @@ def even(found: Rows, clock: Clock) -> Series:
     np.add.at(sums, ticks, np.where(known, columns, 0))
     np.add.at(counts, ticks, known)
     means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+    if (several := int((counts[:, 0] > 1).sum())) > 0:
+        many = int(counts[counts[:, 0] > 1, 0].sum())
+        note(f"{found.name}: {many:,} values averaged to {several:,}, as there are several in a step of {clock}")
     inside = np.flatnonzero(counts[:, 0])
     first, last = inside[0], inside[-1] + 1
     grid = replace(grid, start=grid.start + int(first) * clock.size)
-    return Series(found.name, means[first:last, 0], means[first:last, 1:], grid, found.zone)
+    return Series(found.name, means[first:last, 0], means[first:last, 1:], grid, found.name)
+
+
+def scale(values: Values, season: int) -> float:
+    """How much values differ from those a season before, on average: the unit of MASE, Hyndman and Koehler 2006.
+
+    Where that is nothing, by those a step before, or by their size.
+
+    >>> scale(np.array([1.0, 5.0, 2.0, 7.0]), 2), scale(np.array([1.0, 5.0, 1.0, 5.0]), 2)
+    (1.5, 4.0)
+    """
+    least = SAME * float(np.nanstd(values))
+    for lag in (season, 1):
+        differences = np.abs(values[lag:] - values[:-lag])
+        if (~np.isnan(differences)).any() and np.nanmean(differences) > least:
+            return float(np.nanmean(differences))
+    return float(np.nanmean(np.abs(values))) or 1.0

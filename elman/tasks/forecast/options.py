@@ -13,8 +13,9 @@ from elman.tasks._example_options import ExampleOptions
 HELP = """Train a network that reads the past of time series and says how they go on, and how sure that is.
 
 DATA is a CSV or Parquet file with a row for each moment: a column of stamps, a column of values, and where there are
-several series, a column that names them. The first 70 % of the time are learned from, the next 10 % validated on, the
-last 20 % tested on. Without --epochs or --minutes it trains for 2 minutes at most.
+several series, a column that names them. A file of values alone needs no column of stamps. The first 70 % of the time
+are learned from, the next 10 % validated on, the last 20 % tested on. Without --epochs or --minutes it trains for 2
+minutes at most.
 """
 MINUTES = 2.0
 TRAINING: dict[str, Any] = {"lr": 1e-3, "patience": 4}
@@ -26,6 +27,12 @@ DATA = Annotated[
 
 def _column(help: str, **more: Any) -> Any:
     return typer.Option(help=help, metavar="COLUMN", show_default=False, **more)
+
+
+def _decimal(text: str) -> str:
+    if text not in (".", ","):
+        raise typer.BadParameter(f"expected . or ,; got {text!r}")
+    return text
 
 
 class Sizes(NamedTuple):
@@ -57,7 +64,12 @@ class ForecastOptions(ExampleOptions):
     ] = None
     horizon: Annotated[int | None, whole("How many steps to foretell.", 1, show_default="one season")] = None
     season: Annotated[
-        int | None, whole("How many steps a season has.", 1, show_default="by the step: 24 of hours, 7 of days")
+        int | None,
+        whole(
+            "How many steps a season has.",
+            1,
+            show_default="by the step: a day of minutes and hours, a week of days, a year of weeks and months",
+        ),
     ] = None
     context: Annotated[
         int | None, whole("How many steps of the past to read.", 2, show_default="7 seasons, or 2 horizons")
@@ -65,12 +77,34 @@ class ForecastOptions(ExampleOptions):
     step: Annotated[
         str | None,
         typer.Option(
-            help="Time from one value to the next: 15m, 1h, 1d, 1mo.", metavar="STEP", show_default="the most common"
+            help="Time from one value to the next: 15m, 1h, 1d, 1b (business days), 1w, 1mo, 1q. Several values in a "
+            "step are averaged.",
+            metavar="STEP",
+            show_default="the most common",
         ),
     ] = None
     time_format: Annotated[
         str | None,
-        typer.Option(help="Of the stamps, as for strptime: %d.%m.%Y.", metavar="FORMAT", show_default="ISO 8601"),
+        typer.Option(
+            help="Format of the stamps, as for strptime: %d.%m.%Y, %Y%m%d; %s, ms, us or ns: counted from 1970.",
+            metavar="FORMAT",
+            show_default="ISO 8601",
+        ),
+    ] = None
+    timezone: Annotated[
+        str | None,
+        typer.Option(
+            help="Time zone of the stamps: Europe/Berlin, UTC, +05:30.", metavar="ZONE", show_default="their own"
+        ),
+    ] = None
+    decimal: Annotated[
+        str | None,
+        typer.Option(
+            help="Decimal separator of numbers, a point or a comma. The other one may stand between thousands.",
+            parser=_decimal,
+            metavar="SIGN",
+            show_default="a point, where no comma may be one",
+        ),
     ] = None
     encoding: shared.Encoding = "utf-8"
     quote: shared.Quote = ""

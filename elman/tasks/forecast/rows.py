@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,28 +14,43 @@ from torch import Tensor
 
 from elman.errors import BadInput
 from elman.tasks._frame import known
+from elman.tasks._given import described, is_table
 from elman.tasks._parts import is_files
 from elman.tasks._table import column, read_table
-from elman.tasks.forecast.clock import Clock, Grid, Moments
+from elman.tasks.forecast.grid import shown
+from elman.tasks.forecast.numerals import Values, is_number, numbers_of
 from elman.tasks.forecast.options import ForecastOptions
+from elman.tasks.forecast.stamps import UNREADABLE, Stamps, first, stamps_of
+from elman.tasks.forecast.zone import DAY, HOUR, Moments, Zone, zone_of
 
-Values = NDArray[np.float64]
-MISSING = ("", "na", "nan", "n/a", "null", "none")  # in columns of text
 SPELLING = ("time", "value", "series")  # of the columns of arrays, which have no names
-HOURS = (" %H:%M:%S%.f", " %H:%M:%S", " %H:%M", "")  # of stamps
-LARGEST = 1e150  # a value: sums of squares of many such are float64 yet
-_BAD = np.iinfo(np.int64).min  # where a stamp cannot be read, and such rows are left out
+TABLES = "a data frame, columns by name, a series of pandas or an array of numbers"  # of Python
+AHEAD = 14 * HOUR  # of UTC, at most
 
 
 class Rows(NamedTuple):
-    """The rows of one series in order of time: stamps; values and covariates with NaN where they are missing."""
+    """The rows of one series in order of time: stamps; values and covariates with NaN where they are missing.
+
+    moments: instants in UTC; of stamps that are numbers, these.
+    zone: of the stamps; None of numbers.
+    """
 
     name: str
     moments: Moments
     values: Values  # (N,)
     covariates: Values  # (N, K)
-    zone: str
-    dated: bool
+    zone: Zone | None
+
+
+class _Read(NamedTuple):
+    """What was read of a table, row by row: stamps; values and covariates; which rows are used; names of series."""
+
+    path: Path
+    name: str
+    stamps: Stamps
+    values: Values  # (N, 1 + K)
+    used: NDArray[np.bool_]
+    of: pl.Series | None
 
 
 def rows(data: Any, options: ForecastOptions) -> list[Rows]:
@@ -45,55 +61,162 @@ def rows(data: Any, options: ForecastOptions) -> list[Rows]:
     """
     if data is None:
         raise BadInput("forecast: expected DATA, a table with a column of stamps and a column of values; got none")
+    options = named(data, options)
     if is_files(data):
-        one = len(data) == 1
-        names = [str(options.target) if one else path.stem for path in data]
-        found = [
-            part
-            for path, name in zip(data, names, strict=True)
-            for part in _rows(path, read_table(path, options.encoding, options.quote), name, options)
-        ]
+        names = [str(options.target) if len(data) == 1 else path.stem for path in data]
+        read = [_read(path, _table(path, options), name, options) for path, name in zip(data, names, strict=True)]
     else:
-        table, options = frame(data, options)
-        found = _rows(Path("DATA"), table, str(options.target), options)
+        read = [_read(Path("DATA"), frame(data, options), str(options.target), options)]
+    zone = _zone(read, options)
+    found = [part for one in read for part in _series(one, zone, options)]
     (name, count), *_ = Counter(part.name for part in found).most_common(1)
     if count > 1:
         raise BadInput(f"forecast: expected each series in one file, got {name!r} in {count}")
     return found
 
 
-def frame(data: Any, options: ForecastOptions) -> tuple[pl.DataFrame, ForecastOptions]:
+def named(data: Any, options: ForecastOptions) -> ForecastOptions:
+    """The options, with names for the columns of data that have none: of values alone, and of an index.
+
+    Raises:
+        BadInput: where the columns of time and values are not named.
+    """
+    time, target, series = SPELLING
+    if numbers(data):
+        if options.time not in (None, time) or options.target not in (None, target):
+            raise BadInput(
+                f"DATA: expected a table with the columns {options.time!r} and {options.target!r} (--time and "
+                "--target), got numbers alone"
+            )
+        return replace(options, time=time, target=target, series=series)
+    if options.time is not None and options.target is not None:
+        return options
+    if is_files(data):
+        columns = _table(data[0], options).columns
+    else:
+        columns = [str(name) for name in _columns(data)]
+        index = _index(data)
+        if index is not None and options.time is None and index.times and index.name not in columns:
+            options = replace(options, time=index.name)
+            options = replace(options, target=options.target or (columns[0] if len(columns) == 1 else None))
+            columns = [index.name, *columns]
+        if _is_series(data):
+            options = replace(options, time=options.time or SPELLING[0], target=options.target or columns[-1])
+    others = [
+        name for name in columns if name not in (options.target, options.series, *listed_names(options.covariates))
+    ]
+    if options.time is None and options.target is None and len(columns) == 1:
+        return replace(options, target=columns[0])
+    if options.time is None and options.target in columns and not others:
+        return options
+    for option, name in (("--time", options.time), ("--target", options.target)):
+        if name is None:
+            where = data[0] if is_files(data) else "DATA"
+            raise BadInput(
+                f"{where}: {option}: expected the name of a column, one of {', '.join(columns)[:200]}; got none"
+            )
+    return options
+
+
+def _table(path: Path, options: ForecastOptions) -> pl.DataFrame:
+    """A table in a file, its cells as they are written; a column of numbers without a name is called "value"."""
+    table = read_table(path, options.encoding, options.quote, typed=False, decimal=options.decimal)
+    head = table.columns[0]
+    if len(table.columns) > 1 or not is_number(head, options.decimal):
+        return table
+    return pl.DataFrame({SPELLING[1]: pl.concat([pl.Series([head]), table.to_series().cast(pl.String)])})
+
+
+def frame(data: Any, options: ForecastOptions) -> pl.DataFrame:
     """What Python has in the place of files, as a table; numbers alone have steps for stamps.
+
+    Args:
+        data: a data frame, columns by name, a series of pandas, or numbers.
+        options: with names for all columns, as `named` gives them.
 
     Raises:
         BadInput: for what is neither a table nor numbers.
     """
     try:
         if not numbers(data):
-            if not isinstance(data, pl.DataFrame):
-                data = {str(name): _typed(data[name]) for name in getattr(data, "columns", data)}
-            return pl.DataFrame(data), options
+            if isinstance(data, pl.DataFrame):
+                return data
+            if _is_series(data):
+                columns = {str(options.target): _typed(data)}
+            else:
+                columns = {str(name): _typed(data[name]) for name in _columns(data)}
+            index = _index(data)
+            if index is not None and options.time not in (None, *columns) and _means(data, index, options):
+                columns[str(options.time)] = _typed(index.values)
+            return pl.DataFrame(columns)
         values = np.asarray(data, np.float64)
-    except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
+    except (TypeError, ValueError, KeyError, pl.exceptions.PolarsError) as error:
         came = f"{type(data).__name__}: {str(error).splitlines()[0]}"
-        raise BadInput(f"DATA: expected a data frame or an array of numbers, got {came}") from None
+        raise BadInput(f"DATA: expected {TABLES}, got {came}") from None
     if values.ndim not in (1, 2) or not values.size:
         raise BadInput(f"DATA: expected values (N,), or (N, series), got an array {values.shape}")
     N, S = len(values), values.size // len(values)
     time, target, series = SPELLING
-    if options.time not in (None, time) or options.target not in (None, target):
-        raise BadInput(
-            f"DATA: expected a table with the columns {options.time!r} and {options.target!r} (--time and "
-            "--target), got numbers alone"
-        )
-    table = {time: np.tile(np.arange(N), S), target: values.T.ravel(), series: np.repeat(np.arange(S), N)}
-    return pl.DataFrame(table), replace(options, time=time, target=target, series=series)
+    return pl.DataFrame(
+        {time: np.tile(np.arange(N), S), target: values.T.ravel(), series: np.repeat(np.arange(S), N).astype(str)}
+    )
+
+
+def _columns(data: Any) -> Sequence[Any]:
+    """The names of the columns of a table that Python has."""
+    if _is_series(data):
+        return [data.name if data.name is not None else SPELLING[1]]
+    if not is_table(data):
+        raise BadInput(f"DATA: expected {TABLES}, got {described(data)}")
+    return list(getattr(data, "columns", data))
+
+
+def _is_series(data: Any) -> bool:
+    """Whether data are a series of pandas: values with an index, and no columns."""
+    index = getattr(data, "index", None)
+    return index is not None and not callable(index) and not hasattr(data, "columns")
+
+
+class _Index(NamedTuple):
+    """The index of a table or a series of pandas; of periods, when they begin."""
+
+    name: str
+    values: Any
+    times: bool  # whether it says times
+
+
+def _index(data: Any) -> _Index | None:
+    index = getattr(data, "index", None)
+    if index is None or callable(index):
+        return None
+    if getattr(index, "nlevels", 1) > 1:
+        if _is_series(data):
+            raise BadInput("DATA: expected one index of times, got several levels; make a table by reset_index()")
+        return None
+    index = index.to_timestamp() if hasattr(index, "to_timestamp") else index
+    name = SPELLING[0] if getattr(index, "name", None) is None else str(index.name)
+    return _Index(name, index, "M" in (np.asarray(index[:1]).dtype.kind, getattr(index.dtype, "kind", "")))
+
+
+def _means(data: Any, index: _Index, options: ForecastOptions) -> bool:
+    """Whether the column of time is the index."""
+    return _is_series(data) or options.time == index.name or (index.times and SPELLING[0] in (options.time, index.name))
 
 
 def _typed(values: Any) -> Any:
     """As polars takes it, which knows stamps of whole days and of thousandths of a second, and none in between."""
     if isinstance(values, pl.Series):
         return values
+    if hasattr(getattr(values, "dt", None), "to_timestamp"):  # periods of pandas
+        values = values.dt.to_timestamp()
+    zone = getattr(getattr(values, "dtype", None), "tz", None)
+    if zone is not None:  # of pandas
+        times = getattr(values, "dt", values).tz_convert("UTC")
+        utc = pl.Series(np.asarray(getattr(times, "dt", times).tz_localize(None)).astype("datetime64[us]"))
+        try:
+            return utc.dt.replace_time_zone("UTC").dt.convert_time_zone(str(zone))
+        except pl.exceptions.PolarsError:  # an offset
+            return pl.Series([None if one != one else one.isoformat() for one in values])
     found = np.asarray(values)
     if found.dtype.kind == "M":
         return found.astype("datetime64[us]")
@@ -107,39 +230,145 @@ def numbers(data: Any) -> bool:
     return isinstance(data, float | int | np.ndarray | Tensor | pl.Series)
 
 
-def _rows(path: Path, table: pl.DataFrame, name: str, options: ForecastOptions) -> list[Rows]:
-    """The series of a table."""
-    listed = ", ".join(table.columns)[:200]
-    for option, given in (("--time", options.time), ("--target", options.target)):
-        if given is None:
-            raise BadInput(f"{path}: {option}: expected the name of a column, one of {listed}; got none")
+def _read(path: Path, table: pl.DataFrame, name: str, options: ForecastOptions) -> _Read:
+    """The columns of a table that are used. Rows that are all empty are not."""
     names = listed_names(options.covariates)
-    stamps = column(path, table, str(options.time), "--time")
-    for taken in {str(options.time), str(options.target)} & set(names):
+    for taken in {options.time, options.target} & set(names):
         raise BadInput(f"{path}: --covariates: expected columns beside --time and --target, got {taken!r}")
-    numbers = {str(options.target): "--target"} | dict.fromkeys(names, "--covariates")
-    moments, dated, zone = _moments(path, stamps, options)
-    columns = [_numbers(path, column(path, table, one, option), option, options) for one, option in numbers.items()]
-    values = np.column_stack(columns) if len(columns) > 1 else columns[0][:, None]
+    if options.time is None:
+        stamps = Stamps(np.arange(len(table)), None, None, False)
+        used = np.ones(len(table), np.bool_)
+    else:
+        of_time = column(path, table, options.time, "--time")
+        used = ~np.logical_and.reduce([_empty(one) for one in table])
+        stamps = stamps_of(path, of_time, options)
+        used &= ~_unreadable(path, of_time, (stamps.moments == UNREADABLE) & used, options)
+    asked = {str(options.target): "--target"} | dict.fromkeys(names, "--covariates")
+    values = []
+    for one, option in asked.items():
+        cells = column(path, table, one, option)
+        value, bad = numbers_of(path, cells, option, options, table)
+        _check_bad(path, cells, option, bad, options)
+        values.append(value)
     of = column(path, table, options.series, "--series").cast(pl.String) if options.series else None
-    if of is not None and of.null_count():
+    if of is not None and (missing := of.is_null() & pl.Series(used)).any():
         raise BadInput(
-            f"{path}: --series: expected the name of a series in every row, got none in row {_first(of.is_null())}"
+            f"{path}: --series: expected the name of a series in every row, got none in row {first(missing) + 1}"
         )
-    parts = {name: np.arange(len(table))} if of is None else _by_name(of)
-    made = [_ordered(path, key, at, moments[at], values[at], zone, dated, options) for key, at in parts.items()]
-    found = [part for part in made if part is not None]
-    if not found:
-        raise BadInput(f"{path}: expected numbers in {options.target}, got none")
-    return found
+    return _Read(path, name, stamps, np.column_stack(values), used, of)
+
+
+def _empty(cells: pl.Series) -> NDArray[np.bool_]:
+    found = cells.str.strip_chars() == "" if cells.dtype == pl.String else cells.is_null()
+    return found.fill_null(True).to_numpy()
+
+
+def _unreadable(path: Path, stamps: pl.Series, bad: NDArray[np.bool_], options: ForecastOptions) -> NDArray[np.bool_]:
+    if bad.any():
+        row = int(bad.argmax())
+        if not options.skip_bad:
+            how = f"of the form {options.time_format}" if options.time_format else "like 2016-07-01 13:00:00"
+            raise BadInput(
+                f"{path}: --time: expected a stamp {how}, got {stamps[row]!r} in row {row + 1}; name another "
+                "--time-format, or leave such rows out by --skip-bad"
+            )
+        note(f"{path}: rows left out, as their stamps cannot be read: {int(bad.sum())}")
+    return bad
+
+
+def _check_bad(path: Path, cells: pl.Series, option: str, bad: NDArray[np.bool_], options: ForecastOptions) -> None:
+    if bad.any():
+        row = int(bad.argmax())
+        if not options.skip_bad:
+            raise BadInput(
+                f"{path}: {option}: expected numbers up to 1e+150 in {cells.name}, got {cells[row]!r} in row "
+                f"{row + 1}; pass --skip-bad to treat unreadable values as missing"
+            )
+        note(f"{path}: {cells.name}: taken for missing, as they are no numbers: {int(bad.sum())}")
+
+
+def _zone(read: Sequence[_Read], options: ForecastOptions) -> Zone | None:
+    """The time zone of stamps; None of stamps that are numbers.
+
+    Raises:
+        BadInput: where tables have stamps of several kinds.
+    """
+    for what, kinds in (
+        ("moments in all files or numbers in all files", [one.stamps.dated for one in read]),
+        (
+            "an offset from UTC in the stamps of all files or of none (or --timezone)",
+            [one.stamps.zoned or options.timezone is not None for one in read],
+        ),
+    ):
+        if len(set(kinds)) > 1:
+            odd = read[kinds.index(not kinds[0])].path
+            raise BadInput(f"--time: expected {what}, got others in {odd} than in {read[0].path}")
+    if not read[0].stamps.dated:
+        if options.timezone is not None:
+            raise BadInput(f"--timezone: expected stamps that are moments, got numbers in {read[0].path}")
+        return None
+    if options.timezone is not None:
+        return Zone.parse(options.timezone)
+    if not read[0].stamps.zoned:
+        return Zone()
+    zones = {one.stamps.zone for one in read}
+    if None not in zones:
+        zone = zones.pop() if len(zones) == 1 else Zone("UTC")
+        assert zone is not None
+    else:
+        offsets = [one.stamps.offsets for one in read]
+        zone = zone_of(
+            np.concatenate([one.stamps.moments[one.used] for one in read]),
+            np.concatenate(
+                [
+                    np.zeros(int(one.used.sum()), np.int64) if of is None else of[one.used]
+                    for one, of in zip(read, offsets, strict=True)
+                ]
+            ),
+        )
+    return _of_midnights(np.concatenate([one.stamps.moments[one.used] for one in read])) if zone.name == "UTC" else zone
+
+
+def _of_midnights(instants: Moments) -> Zone:
+    """The zone in which stamps in UTC, on two hours of the day, are midnights; else UTC."""
+    hours, once = np.unique(instants % DAY), np.unique(instants)
+    if len(hours) != 2 or len(once) < 2 or float(np.median(np.diff(once))) < DAY - 2 * HOUR:
+        return Zone("UTC")
+    behind = -instants % DAY
+    return zone_of(instants, np.where(behind > AHEAD, behind - DAY, behind))
+
+
+def _series(read: _Read, zone: Zone | None, options: ForecastOptions) -> Iterator[Rows]:
+    """The series of a table.
+
+    Raises:
+        BadInput: where none has values.
+    """
+    moments, at = read.stamps.moments, np.flatnonzero(read.used)
+    if zone is not None and zone.name and not read.stamps.zoned:
+        moments = moments.copy()
+        of = pl.Series([""] * len(at)) if read.of is None else read.of.filter(pl.Series(read.used))
+        again = pl.DataFrame({"of": of, "at": moments[at]}).select(pl.int_range(pl.len()).over("of", "at")).to_series()
+        moments[at] = zone.instants(moments[at], again.to_numpy() > 0)
+    parts = {read.name: at}
+    if read.of is not None:
+        table = pl.DataFrame({"of": read.of, "at": np.arange(len(read.of))}).filter(pl.Series(read.used))
+        names = table.group_by("of", maintain_order=True).agg("at")
+        parts = {name: np.array(rows) for name, rows in names.iter_rows()}
+    some = False
+    for name, places in parts.items():
+        part = _ordered(read.path, name, places, moments[places], read.values[places], zone, options)
+        if part is not None:
+            some = True
+            yield part
+    if not some:
+        raise BadInput(f"{read.path}: expected numbers in {options.target}, got none")
 
 
 def _ordered(
-    path: Path, name: str, at: Any, moments: Moments, values: Values, zone: str, dated: bool, options: ForecastOptions
+    path: Path, name: str, at: Any, moments: Moments, values: Values, zone: Zone | None, options: ForecastOptions
 ) -> Rows | None:
     """A series in order of time; None if it has no values."""
-    good = moments != _BAD
-    at, moments, values = at[good], moments[good], values[good]
     if (np.diff(moments) < 0).any():
         order = np.argsort(moments, kind="stable")
         at, moments, values = at[order], moments[order], values[order]
@@ -147,92 +376,19 @@ def _ordered(
     again = np.flatnonzero(np.diff(moments) == 0) + 1
     if len(again):
         if not options.skip_bad:
-            step = Grid(Clock("us" if dated else "", 1), int(moments[again[0]]), 0).name(0, zone)
+            moment = int(moments[again[0]])
+            stamp = str(moment) if zone is None else shown(moment, zone, days=True)
             raise BadInput(
-                f"{path}: expected each stamp once in a series, got {step} again in row {at[again[0]] + 1}"
-                f"{f' for {name!r}' if options.series else ''}; name the --series it belongs to, or --skip-bad"
+                f"{path}: expected each stamp once in a series, got {stamp} again in row {at[again[0]] + 1}"
+                f"{f' for {name!r}' if options.series else ''}; name the --series it belongs to, "
+                f"{'the --timezone if clocks were set back, ' if zone == Zone() and ':' in stamp else ''}or --skip-bad"
             )
         note(f"{path}: {name}: rows left out, as their stamps were there already: {len(again)}")
         moments, values = np.delete(moments, again), np.delete(values, again, axis=0)
     if np.isnan(values[:, 0]).all():
         note(f"{path}: {name}: left out, as it has no values")
         return None
-    return Rows(name, moments, values[:, 0], values[:, 1:], zone, dated)
-
-
-def _moments(path: Path, stamps: pl.Series, options: ForecastOptions) -> tuple[Moments, bool, str]:
-    """Stamps as numbers, whether they are moments, and what stands behind them: Z where they have a zone."""
-    kind, zone = stamps.dtype, ""
-    if kind.is_numeric():
-        found = stamps.cast(pl.Int64, strict=False)
-        found = found.set((found.cast(pl.Float64) != stamps.cast(pl.Float64)).fill_null(True), None)
-    elif kind == pl.String:
-        found, zone = _parsed(path, stamps, options.time_format)
-    elif kind == pl.Date or kind == pl.Datetime:
-        zone = "Z" if getattr(kind, "time_zone", None) else ""
-        found = (stamps.dt.convert_time_zone("UTC") if zone else stamps).cast(pl.Datetime("us")).cast(pl.Int64)
-    else:
-        raise BadInput(f"{path}: --time: expected stamps in {stamps.name}, got {kind}")
-    bad = found.is_null()
-    if bad.any():
-        row = _first(bad)
-        if not options.skip_bad:
-            how = f"of the form {options.time_format}" if options.time_format else "like 2016-07-01 13:00:00"
-            raise BadInput(
-                f"{path}: --time: expected a stamp {how}, got {stamps[row - 1]!r} in row {row}; name another "
-                "--time-format, or leave such rows out by --skip-bad"
-            )
-        note(f"{path}: rows left out, as their stamps cannot be read: {int(bad.sum())}")
-    return found.fill_null(_BAD).to_numpy().copy(), not kind.is_numeric(), zone
-
-
-def _parsed(path: Path, stamps: pl.Series, form: str | None) -> tuple[pl.Series, str]:
-    """Microseconds of stamps of text, null where they cannot be read; with a zone, of UTC."""
-    text = stamps.str.strip_chars()
-    if form is None:
-        text = text.str.replace(r"^(\d{4}-\d\d)$", "${1}-01").str.replace("T", " ", literal=True)
-        text = text.str.replace(r"\s?(Z|UTC)$", "+00:00")
-        offsets = text.str.contains(r"\d\d:\d\d.*[+-]\d\d:?\d\d$").fill_null(False)
-        zoned, others = bool(offsets.any()), text.str.contains(r"\d\d:\d\d").fill_null(False) & ~offsets
-        if zoned and others.any():
-            a, b = _first(offsets), _first(others)
-            raise BadInput(
-                f"{path}: --time: expected an offset from UTC in all stamps or in none, got one in row {a}, "
-                f"{stamps[a - 1]!r}, and none in row {b}, {stamps[b - 1]!r}"
-            )
-        forms = [f"{day}{hour}{'%z' if zoned else ''}" for day in ("%Y-%m-%d", "%Y/%m/%d") for hour in HOURS]
-    else:
-        zoned, forms = "%z" in form, [form]
-    found = pl.Series([None] * len(text), dtype=pl.Int64)
-    for one in forms:
-        if found.null_count():
-            made = text.str.to_datetime(one, time_unit="us", strict=False)
-            found = found.zip_with(
-                found.is_not_null(), (made.dt.replace_time_zone(None) if zoned else made).cast(pl.Int64)
-            )
-    return found, "Z" if zoned else ""
-
-
-def _numbers(path: Path, cells: pl.Series, option: str, options: ForecastOptions) -> Values:
-    """A column of numbers, NaN where they are missing."""
-    found = cells
-    if cells.dtype == pl.String:
-        text = cells.str.strip_chars()
-        found = text.set(text.str.to_lowercase().is_in(MISSING), None)
-    elif not cells.dtype.is_numeric() and cells.dtype not in (pl.Boolean, pl.Null):
-        raise BadInput(f"{path}: {option}: expected numbers in {cells.name}, got {cells.dtype}")
-    made = found.cast(pl.Float64, strict=False)
-    bad = (found.is_not_null() & made.is_null()) | (made.is_not_nan() & (made.abs() > LARGEST)).fill_null(False)
-    if bad.any():
-        row = _first(bad)
-        if not options.skip_bad:
-            raise BadInput(
-                f"{path}: {option}: expected numbers up to {LARGEST:g} in {cells.name}, got {cells[row - 1]!r} in row "
-                f"{row}; take such ones for missing by --skip-bad"
-            )
-        note(f"{path}: {cells.name}: taken for missing, as they are no numbers: {int(bad.sum())}")
-        made = made.set(bad, None)
-    return np.array(made.fill_null(np.nan).to_numpy(), np.float64)
+    return Rows(name, moments, values[:, 0], values[:, 1:], zone)
 
 
 def listed_names(covariates: Any) -> list[str]:
@@ -244,13 +400,3 @@ def listed_names(covariates: Any) -> list[str]:
 def note(line: str) -> None:
     """For people, beside the results."""
     print(line, file=sys.stderr)
-
-
-def _by_name(of: pl.Series) -> dict[str, Any]:
-    names = of.to_numpy()
-    return {str(name): np.flatnonzero(names == name) for name in of.unique(maintain_order=True)}
-
-
-def _first(mask: pl.Series) -> int:
-    """The row where something is, counted from 1."""
-    return int(mask.arg_true()[0]) + 1

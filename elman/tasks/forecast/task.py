@@ -1,6 +1,6 @@
 """Forecasts of time series as a task."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import redirect_stderr
 from dataclasses import replace
 from io import StringIO
@@ -21,11 +21,13 @@ from elman.tasks.forecast.baselines import Rule, rules
 from elman.tasks.forecast.data import Series, Window
 from elman.tasks.forecast.model import Batch, Forecaster, pinball
 from elman.tasks.forecast.options import ForecastOptions, Sizes
-from elman.tasks.forecast.windows import Codec, fitted, split, thinned, window_at, windows
+from elman.tasks.forecast.windows import SHARES, Codec, fitted, split, thinned, window_at, windows
 
 T = TypeVar("T")
 SEASONS, HORIZONS = 7, 2  # that the context has, where nothing is said
 HORIZON = 6  # steps, where nothing is said and there are no seasons
+LEAST = 2  # seasons in the data, where the season is not told
+MOST = 2048  # steps of a context, where that is not told
 ENDS = "ends.csv"  # in a run: the last values of each series
 
 
@@ -43,17 +45,41 @@ class Forecast(Examples):
     next = "to see what comes next: elman predict {run}"
     units: ClassVar = {"season": "steps", "horizon": "steps", "context": "steps"}
 
-    def settled(self, data: Any, options: ForecastOptions) -> ForecastOptions:
-        """As there: step, season, horizon and context by the stamps; the names of columns that an array has not."""
-        options = super().settled(data, options)
+    def settled(self, data: Any, options: ForecastOptions, tell: Callable[[str], Any] = print) -> ForecastOptions:
+        """As there: step, season, horizon and context, the time zone, and the names of columns that have none."""
+        asked = options = super().settled(data, options, tell)
         options = replace(options, covariates=",".join(rows.listed_names(options.covariates)) or None)
-        if rows.numbers(data):
-            options = rows.frame(data, options)[1]
+        options = rows.named(data, options)
         with redirect_stderr(StringIO()):  # notes are made when the data are read to be used
-            clock = tables.clock_of(rows.rows(data, options), options)
-        season = options.season or clock.season
-        horizon = options.horizon or (season if season > 1 else HORIZON)
-        context = options.context or max(SEASONS * season, HORIZONS * horizon)
+            found = rows.rows(data, options)
+            clock, how = tables.clock_of(found, options)
+            longest = max(len(tables.even(part, clock).values) for part in found)
+        told = [f"step {clock} ({how})"]
+        season, how = clock.seasonal if asked.season is None else (asked.season, "--season")
+        if asked.season is None and season * LEAST > longest:
+            season, how = 1, f"as {longest:,} steps are less than {LEAST} times {how}, {season:,} steps"
+        told.append(f"season {season:,} ({how})")
+        horizon, how = (season, "one season") if season > 1 else (HORIZON, f"{HORIZON}, as there is no season")
+        room = longest if options.validation and options.test else int(SHARES["validation"] * longest)
+        if asked.horizon is not None:
+            horizon, how = asked.horizon, "--horizon"
+        elif horizon > room:
+            horizon, how = max(room // 2, 1), f"half of a tenth of {longest:,} steps, which is less than {how}"
+        told.append(f"horizon {horizon:,} ({how})")
+        context, how = max(SEASONS * season, HORIZONS * horizon), f"{SEASONS} seasons"
+        if asked.context is not None:
+            context, how = asked.context, "--context"
+        elif context > MOST:
+            context, how = max(MOST, HORIZONS * horizon), f"{MOST:,} steps, or {HORIZONS} horizons"
+        elif context > SEASONS * season:
+            how = f"{HORIZONS} horizons"
+        told.append(f"context {context:,} ({how})")
+        zone = found[0].zone
+        if zone is not None and zone.name:
+            how = "--timezone" if asked.timezone else "of the stamps"
+            told.append(f"time zone {zone.name} ({how})")
+            options = replace(options, timezone=zone.name)
+        tell(", ".join(told))
         return replace(options, step=str(clock), season=season, horizon=horizon, context=context)
 
     def prepare(self, data: Any, options: ForecastOptions, seed: int, run: Run | None = None) -> Material:
@@ -81,6 +107,21 @@ class Forecast(Examples):
         if not found:
             raise BadInput("forecast: expected values in a context and in the horizon after it, got none together")
         return [Example(window, window, name=str(window)) for window in thinned(found, sizes.season)]
+
+    def held_out(self, examples: Iterable[Example], part: str) -> Iterable[Example]:
+        """As there, of series that are not those of the training, whatever their names are."""
+        return _of(examples, {})
+
+    def others(self, loaded: Loaded, data: Any) -> Sequence[Example]:
+        """As there. A series that agrees with one of the training where both have values is that one."""
+        examples = super().others(loaded, data)
+        learned = tables.from_ends(loaded.run.path / ENDS, loaded.options)
+        same = dict[Series, str]()
+        for other in {example.input.series for example in examples}:
+            agreeing = sorted((one.name != other.name, one.name) for one in learned if other.agrees(one))
+            if agreeing:
+                same[other] = agreeing[0][1]
+        return self.stored(_of(examples, same))
 
     def stored(self, items: Iterable[T]) -> Sequence[T]:
         """As there, all in memory: a window is a view of its series, which is there as a whole."""
@@ -193,6 +234,17 @@ class Forecast(Examples):
                 "low": low,
                 "high": high,
             }
+
+
+def _of(examples: Iterable[Example], learned: dict[Series, str]) -> Iterator[Example]:
+    """Examples of series that have these names in a training, and of others, which are not of it."""
+    made: dict[Series, Series] = {}
+    for example in examples:
+        old = example.input.series
+        if old not in made:
+            made[old] = replace(old, learned=learned.get(old))
+        window = replace(example.input, series=made[old])
+        yield example._replace(input=window, target=window)
 
 
 KIND = Forecast()

@@ -11,21 +11,23 @@ from numpy.typing import NDArray
 
 from elman.errors import BadInput
 from elman.tasks._codec import PlainCodec
-from elman.tasks.forecast.clock import CYCLES, cycles, phases
-from elman.tasks.forecast.data import Series, Window
+from elman.tasks.forecast.clock import CYCLES, cycles
+from elman.tasks.forecast.data import Series, Window, scale
 from elman.tasks.forecast.model import Batch
+from elman.tasks.forecast.numerals import Values
 from elman.tasks.forecast.options import Sizes
-from elman.tasks.forecast.rows import Values
 
 SHARES = {"validation": 0.1, "test": 0.2}  # of the time, from its end; the rest is learned from
 MOST = 50_000  # windows of a part of the data: from there on, not every step begins one
-SAME = 1e-6  # of their spread, by which values have to differ to be others
-FLAT = 0.1  # the least spread of a window, in units of its series
+FLAT = 0.1  # the least spread of a window, in its unit
 
 
 @dataclass(frozen=True)
 class Codec(PlainCodec):
     """What windows are measured by, all of it from what is learned from.
+
+    The network reads and says values in units of the window's own context: it depends neither on the unit of a series
+    nor on which series that is. `scales` are for the scores alone.
 
     Args:
         season: steps.
@@ -60,8 +62,8 @@ class Codec(PlainCodec):
         return 5 + 2 * len(self.cycles) + len(self.means)
 
     def scale(self, series: Series) -> float:
-        """A unit of a series; of one that was not learned from, by all that is known of it."""
-        return self.scales.get(series.name) or scale(series.values, self.season)
+        """The unit of scores of a series; of one that was not learned from, by all of its own values."""
+        return (self.scales.get(series.learned) if series.learned else None) or series.unit(self.season)
 
     def batch(self, windows: Sequence[Window]) -> Batch:
         """Windows as the network takes them."""
@@ -71,14 +73,14 @@ class Codec(PlainCodec):
         future, weight = np.zeros((B, F)), np.zeros((B, F))
         last, spread = np.zeros(B), np.zeros(B)
         for b, window in enumerate(windows):
-            unit = self.scale(window.series)
+            unit = scale(window.context, self.season)
             known = window.context[~np.isnan(window.context)]
             last[b], spread[b] = known[-1], max(known.std(), FLAT * unit)
             steps[: counts[b], b] = self._steps(window, last[b], spread[b], unit)
             comes = window.future
             seen = ~np.isnan(comes)
             future[b, seen] = (comes[seen] - last[b]) / spread[b]
-            weight[b, seen] = spread[b] / unit
+            weight[b, seen] = spread[b] / self.scale(window.series)
         lengths = torch.tensor(counts) if min(counts) < max(counts) else None
         return Batch(
             torch.from_numpy(steps),
@@ -98,7 +100,7 @@ class Codec(PlainCodec):
         value, known = np.zeros((2, C + F))
         value[:C], known[:C] = z, ~np.isnan(window.context)
         size = np.full(C + F, math.log(spread / unit))
-        calendar = phases(window.series.grid.moments(np.arange(window.begin, window.origin + F)), self.cycles)
+        calendar = window.series.phases(window.begin, window.origin + F, self.cycles)
         covariates = np.zeros((C + F, len(self.means)))
         past = window.series.covariates[window.begin : window.origin]
         covariates[:C] = np.nan_to_num((past - self.means) / self.spreads)
@@ -209,19 +211,3 @@ def filled(values: Values, season: int) -> Values:
     for i in gaps:
         found[i] = found[i - season] if i >= season else found[i - 1] if i else first
     return found
-
-
-def scale(values: Values, season: int) -> float:
-    """How much values differ from those a season before, on average: the unit of MASE, Hyndman and Koehler 2006.
-
-    Where that is nothing, by those a step before, or by their size.
-
-    >>> scale(np.array([1.0, 5.0, 2.0, 7.0]), 2), scale(np.array([1.0, 5.0, 1.0, 5.0]), 2)
-    (1.5, 4.0)
-    """
-    least = SAME * float(np.nanstd(values))
-    for lag in (season, 1):
-        differences = np.abs(values[lag:] - values[:-lag])
-        if (~np.isnan(differences)).any() and np.nanmean(differences) > least:
-            return float(np.nanmean(differences))
-    return float(np.nanmean(np.abs(values))) or 1.0

@@ -1,7 +1,7 @@
 """Music as a task."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from os import PathLike
@@ -75,13 +75,13 @@ class Music(Examples):
     codec_type = Codec
     next = "to write: elman generate {run}"
 
-    def settled(self, data: Any, options: MusicOptions) -> MusicOptions:
+    def settled(self, data: Any, options: MusicOptions, tell: Callable[[str], Any] = print) -> MusicOptions:
         """As there: how many steps make a quarter note.
 
         Raises:
             BadInput: for frames and MIDI together, where that is not said; for an output that events do not have.
         """
-        options = super().settled(data, options)
+        options = super().settled(data, options, tell)
         if data is None:
             raise BadInput("music: expected DATA: MIDI files, folders of these, or JSON; got none")
         if options.as_ == "events" and options.output != OUTPUTS[0]:

@@ -1,7 +1,7 @@
 """Recordings to texts as a task."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -97,9 +97,9 @@ class Transcribe(Examples):
     next = "to use it: elman predict {run} RECORDING"
     units: ClassVar = {"rate": "samples a second", "bands": "", "stack": "frames", "beam": "texts"}
 
-    def settled(self, data: Any, options: TranscribeOptions) -> TranscribeOptions:
+    def settled(self, data: Any, options: TranscribeOptions, tell: Callable[[str], Any] = print) -> TranscribeOptions:
         """As there, once it is sure that what is to be split by groups has some."""
-        options = super().settled(data, options)
+        options = super().settled(data, options, tell)
         if options.group and (is_files(data) or is_table(data)):
             sounds.check_group(sources(data)[0], options)
         return options
