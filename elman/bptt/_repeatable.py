@@ -42,7 +42,7 @@ def _tried(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: 
     runs: list[tuple[Tensor, ...]] = []
     x, sizes = (x[:1], None) if sizes is None else (x[: int(sizes[0])], sizes[:1])
     try:
-        with torch.no_grad(), without_effects(cell):
+        with torch.no_grad(), without_effects(cell, buffers.values(), logs=True):
             for _ in range(2):
                 with drawing_from(stand(x.device), x.device):
                     output, new = loop.run(cell, {**parameters, **buffers}, x, state, sizes)

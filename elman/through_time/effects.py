@@ -1,9 +1,8 @@
 """What a step does beside returning its state: it is told, and undone, as far as Python lets it be seen."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from copy import copy
 from typing import Any
 
 import numpy as np
@@ -11,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from elman.through_time.frozen import DEPTH, NOT_LOOKED_INTO
+from elman.through_time.dispatched import overwritten
+from elman.through_time.reached import ATTRIBUTE, Generator, Items, Path, Place, Reached, version
 from elman.through_time.refused import CannotCapture, line
 
-CONTAINERS = (list, dict, set)
-SIMPLE = (bool, int, float, str)
-NO_ATTRIBUTES = frozenset(vars(nn.Module()))  # of every module, and changed by torch itself
 READING = {
     Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__repr__, Tensor.__format__, Tensor.data_ptr,
     Tensor.untyped_storage, Tensor.storage, Tensor.__dlpack__, Tensor.__reduce_ex__,
@@ -37,90 +36,86 @@ def nothing_cached() -> Iterator[None]:
 
 
 @contextmanager
-def without_effects(cell: nn.Module) -> Iterator[None]:
-    """Undo what is done to the attributes of a cell's modules, and to the random numbers of Python and NumPy.
+def without_effects(cell: nn.Module, own: Iterable[Tensor] = (), logs: bool = False) -> Iterator[None]:
+    """Undo what a step does to what it reaches beside its own tensors, and to random numbers that are not torch's.
+
+    Args:
+        cell: whose step it is.
+        own: tensors that it may write to.
+        logs: whether it may append to lists that are no attributes of the cell.
 
     Raises:
-        CannotCapture: at the end, if any of it was done.
+        CannotCapture: at the end, if any of it was done; at the beginning, if it might be done and not be undone.
     """
-    modules = [(vars(module), _attributes(module)) for module in cell.modules()]
-    named = [(name, value) for _, own in modules for name, value in own.items()]
-    contents = [(_words(name, value), held, copy(held)) for name, value in named for held in _held(value)]
-    drawn = _drawn()
+    reached = Reached(cell)
+    if reached.lost:
+        raise CannotCapture(reached.lost)
+    shared = random._inst, np.random.mtrand._rand
+    places = [*(Generator(of, Path("", "")) for of in shared), *reached.places]
+    contents = [(place, place.content()) for place in places]
+    written = Written(own)
     try:
-        yield
-        why = next(_changed(modules, contents), "")
-        if not _same(_drawn(), drawn):
-            why = "random numbers that are not torch's"
-        if why:
+        with written:
+            yield
+        changed = (place.changed(content) for place, content in contents if not (logs and _is_log(place, content)))
+        if why := written.words or next(filter(None, changed), ""):
             raise CannotCapture(why)
     finally:
-        for now, own in modules:
-            for name in set(now) - set(own) - NO_ATTRIBUTES:
-                del now[name]
-            now.update(own)
-        for _, container, content in contents:
-            container.clear()
-            (container.extend if isinstance(container, list) else container.update)(content)
-        random.setstate(drawn[0])
-        np.random.set_state(drawn[1])
+        written.undo()
+        for place, content in contents:
+            place.put(content)
 
 
-def _held(value: object, depth: int = DEPTH) -> Iterator[Any]:
-    """The containers that a value is, or whose content it has as its attributes, and those within them."""
-    own: Any
-    if type(value) in CONTAINERS:
-        own, inner = value, depth
-    elif depth and not isinstance(value, NOT_LOOKED_INTO) and getattr(value, "__dict__", None):
-        own, inner = value.__dict__, depth - 1
-    else:
-        return
-    yield own
-    for item in own.values() if isinstance(own, dict) else own:
-        yield from _held(item, inner)
-
-
-def _attributes(module: nn.Module) -> dict[str, Any]:
-    return {name: value for name, value in vars(module).items() if name not in NO_ATTRIBUTES}
-
-
-def _words(name: str, value: object = None) -> str:
-    """What is told of an attribute that is another after the step, or of one that is an object with other content."""
-    if type(value) in (type(None), *CONTAINERS):
-        return f"an attribute, {name!r}, which the step changes"
-    return f"{name!r}, in which the step changes something"
-
-
-def _changed(
-    modules: list[tuple[dict[str, Any], dict[str, Any]]], contents: list[tuple[str, Any, Any]]
-) -> Iterator[str]:
-    """What has been changed, in words."""
-    for now, own in modules:
-        yield from (
-            _words(name) for name in now.keys() - NO_ATTRIBUTES
-            if name not in own or not _equal(now[name], own[name])
-        )  # fmt: skip
-    yield from (words for words, held, content in contents if not _alike(held, content))
-
-
-def _alike(now: Any, before: Any) -> bool:
-    """Whether two containers hold the same things."""
-    if len(now) != len(before):
+def _is_log(place: Place, content: Any) -> bool:
+    """Whether a place is a list that is no attribute of the cell, and was at most appended to."""
+    if not (isinstance(place, Items) and isinstance(place.container, list) and place.path.kind != ATTRIBUTE):
         return False
-    values = (now.values(), before.values()) if isinstance(now, dict) else (now, before)
-    return all(_equal(a, b) for a, b in zip(*values, strict=True))
+    return all(a is b for a, b in zip(place.container[: len(content)], content, strict=True))
 
 
-def _equal(a: object, b: object) -> bool:
-    return a is b or (isinstance(a, SIMPLE) and type(a) is type(b) and a == b)
+class Written(TorchDispatchMode):
+    """Under it, tensors from elsewhere that are written to are noted, with the numbers that stood there.
+
+    Args:
+        own: tensors that may be written to.
+    """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else the first operation imports the whole of torch.compile
+
+    def __init__(self, own: Iterable[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.words = ""
+        self._own = {memory for tensor in own if (memory := _memory(tensor))}  # where memory begins that is made within
+        self._elsewhere = set[int]()
+        self._before: list[tuple[Tensor, Tensor, int]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        self._elsewhere |= {memory for tensor in given if (memory := _memory(tensor))} - self._own
+        if func._schema.is_mutable:
+            for tensor in [*tree_leaves(overwritten(func, args)), *tree_leaves((kwargs or {}).get("out"))]:
+                if isinstance(tensor, Tensor) and _memory(tensor) in self._elsewhere:
+                    self.words = self.words or f"{func}, which writes into a tensor that the step did not make{line()}"
+                    self._before.append((tensor, tensor.detach().clone(), version(tensor)))
+        result = func(*args, **(kwargs or {}))
+        made = {memory for leaf in tree_leaves(result) if isinstance(leaf, Tensor) and (memory := _memory(leaf))}
+        self._own |= made - self._elsewhere
+        return result
+
+    def undo(self) -> None:
+        """Let tensors from elsewhere have the numbers that they had."""
+        for tensor, numbers, count in reversed(self._before):
+            with torch.no_grad():
+                tensor.detach().copy_(numbers)
+            if not tensor.is_inference():
+                torch._C._autograd._unsafe_set_version_counter((tensor,), (count,))
 
 
-def _drawn() -> tuple[Any, Any]:
-    return random.getstate(), np.random.get_state()
-
-
-def _same(a: tuple[Any, Any], b: tuple[Any, Any]) -> bool:
-    return a[0] == b[0] and all(np.array_equal(x, y) for x, y in zip(a[1], b[1], strict=True))
+def _memory(tensor: Tensor) -> int:
+    """Where the memory of a tensor begins; 0 where it has none in one piece."""
+    return tensor.untyped_storage()._cdata if tensor.layout == torch.strided and not tensor.is_meta else 0
 
 
 class Unread(TorchFunctionMode):

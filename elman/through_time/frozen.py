@@ -1,44 +1,84 @@
-"""What an attribute of a cell says, as a value that can be compared with what it says later."""
+"""What a cell's step reads beside its tensors, as a value that can be compared with what it reads later."""
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-SIMPLE = {bool, int, float, str, type(None), FunctionType, BuiltinFunctionType}
-NOT_LOOKED_INTO = (nn.Module, Tensor, type, ModuleType)  # modules within a cell have their own turn
-BASE = frozenset(vars(nn.Module())) - {"training"}
-DEPTH = 2  # objects within objects, whose attributes are looked at
+from elman.through_time.reached import Reached, version
 
 
-def frozen(value: object, depth: int = DEPTH) -> Any:
-    """What a value says, if it is simple or made of simple values, as a container or an object with attributes."""
-    if type(value) in SIMPLE:
-        return value
-    if isinstance(value, list | tuple):
-        return tuple(frozen(item, depth) for item in value)
-    if isinstance(value, dict):
-        return tuple((frozen(key, depth), frozen(item, depth)) for key, item in value.items())
-    if depth and not isinstance(value, NOT_LOOKED_INTO) and (own := getattr(value, "__dict__", None)):
-        return type(value), frozen(own, depth - 1)
-    return type(value)
+class Options:
+    """What a step reads, to be compared: equal where it reads the same."""
+
+    def __init__(self, key: Any) -> None:
+        self._key, self._hash = key, hash(key)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Options) and self._hash == other._hash and self._key == other._key)
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
-def options_of(cell: nn.Module) -> tuple[Any, ...]:
-    """What the attributes of all modules of a cell say."""
-    return tuple(
-        tuple((name, frozen(value)) for name, value in vars(module).items() if name not in BASE)
-        for module in cell.modules()
-    )
+class _Watched:
+    """What a step has read last, and by what it can be seen quickly that it reads the same now."""
+
+    def __init__(self, cell: nn.Module) -> None:
+        reached = Reached(cell)
+        self.options, self.tensors = Options(reached.key), [weakref.ref(tensor) for tensor in reached.tensors]
+        self._places = [(place, place.now()) for place in reached.places]
+        # An object is known by its number as long as it lives: what cannot be referred to weakly is kept.
+        self._gone, self._kept = False, list[object]()
+        for place in reached.places:
+            for _, value in place.values():
+                try:
+                    self._kept.append(weakref.ref(value, self._lost))
+                except TypeError:
+                    self._kept.append(value)
+
+    def _lost(self, _: object) -> None:
+        self._gone = True
+
+    def still(self) -> bool:
+        """Whether all of it is as it was."""
+        return not self._gone and all(place.now() == before for place, before in self._places)
+
+
+_watched: "weakref.WeakKeyDictionary[nn.Module, _Watched]" = weakref.WeakKeyDictionary()
+
+
+def _watch(cell: nn.Module) -> _Watched:
+    found = _watched.get(cell)
+    if found is None or not found.still():
+        before = found
+        found = _watched[cell] = _Watched(cell)
+        if before is not None and before.options == found.options:
+            found.options = before.options
+    return found
+
+
+def options_of(cell: nn.Module) -> Options:
+    """What the step of a cell reads: attributes, class attributes, globals, variables of enclosing functions.
+
+    Numbers of tensors are no part of it.
+    """
+    return _watch(cell).options
+
+
+def outside_of(cell: nn.Module) -> tuple[tuple[Tensor, int], ...]:
+    """The tensors that a step can reach and that are none of the cell's, and how often each was written to."""
+    tensors = (tensor() for tensor in _watch(cell).tensors)
+    return tuple((tensor, version(tensor)) for tensor in tensors if tensor is not None)
 
 
 class Stand(NamedTuple):
-    """How a cell stands: training or evaluation, of each of its modules, and what their attributes say."""
+    """How a cell stands: training or evaluation, of each of its modules, and what its step reads."""
 
     training: tuple[bool, ...]
-    options: tuple[Any, ...]
+    options: Options
 
     @classmethod
     def of(cls, cell: nn.Module) -> "Stand":
