@@ -15,12 +15,17 @@ from elman.layers import Stack
 if TYPE_CHECKING:
     from elman.flow.recording import Recording
 
-Kind = Literal["healthy", "vanishing", "exploding", "saturated", "dead", "non-finite", "clipped", "short"]
+Kind = Literal[
+    "healthy", "fading", "vanishing", "growing", "exploding", "saturated", "dead", "non-finite", "clipped", "short"
+]
 
 STEPS = 256  # of each sequence from the last one back, that are looked at where nothing else is said
 SEQUENCES = 4
-SHORT = 0.25  # of these steps: a horizon below this is called vanishing
-EXPLODES = 1e3  # times that a gradient grows on its way back
+ENOUGH = 0.1  # of a gradient: where this is left after all steps, it is healthy
+FAR = 64  # steps: a gradient that lives as long is not vanishing, but fading,
+SHORT = 0.25  # unless it is gone within this part of the steps
+GROWS = 10  # times that a gradient grows on its way back
+EXPLODES = 1e3
 SATURATED = 0.5  # of the values of a state are stuck, through which all gradients go
 SHUT = 0.9  # of those of a gate, or of another value within the step
 DEAD = 0.1  # of the units of a state
@@ -102,33 +107,52 @@ def _of_single_steps(calls: list[Call]) -> Iterator[Finding]:
 
 
 def _through_time(call: Call, found: Jacobians) -> Finding:
-    """Whether a gradient that begins at the last step lives on the way back."""
+    """What becomes of a gradient that begins at the last step, on its way back over all steps that are looked at.
+
+    The state in which it lives longest is judged, by the largest factor and by what is left at the first step:
+
+    - exploding: it grows more than 1000 times; growing: more than 10 times;
+    - healthy: at least 10 % is left;
+    - fading: 1 % to 10 % is left; or less, but only after 64 steps or more, and a quarter of all steps;
+    - vanishing: less than 1 % is left, and that sooner.
+    """
     name, left = found.longest
     steps, horizon, most = len(left) - 1, found.horizon[name], float(left.max())
-    back = int(left.argmax()) if most > EXPLODES else horizon or steps
+    back = int(left.argmax()) if most > GROWS else horizon or steps
     rate = f"{float(left[back]) ** (1 / back):.3g} times per step"
     if steps < call.T:
         rate += f"; of {call.T} steps the last {steps} were looked at"
-    if most > EXPLODES:
-        text = f"on its way back a gradient of {name} becomes {most:.1e} times as large within {back} steps ({rate})"
-        return Finding("exploding", name, text, _against_growth(call))
-    if horizon is not None and horizon < SHORT * steps:
-        text = (
-            f"of a gradient of {name}, less than {ARRIVES:.0%} is left after {horizon} of {steps} steps back ({rate})"
-        )
-        return Finding("vanishing", name, text, _against_vanishing(call, horizon))
-    reach = f"{ARRIVES:.0%} of it after {horizon}" if horizon is not None else f"{float(left[-1]):.2g} of it after all"
-    return Finding("healthy", name, f"a gradient of {name} reaches back: {reach} of {steps} steps ({rate})")
+    if most > GROWS:
+        kind: Kind = "exploding" if most > EXPLODES else "growing"
+        text = f"on its way back a gradient of {name} becomes {_times(most)} as large within {back} steps ({rate})"
+        return Finding(kind, name, text, _against_growth(call))
+    if horizon is not None:
+        kind = "vanishing" if horizon < max(FAR, SHORT * steps) else "fading"
+        if horizon < SHORT * steps:
+            text = f"of a gradient of {name}, less than {ARRIVES:.0%} is left after {horizon} of {steps} steps back"
+        else:
+            text = f"a gradient of {name} fades on its way: {ARRIVES:.0%} of it after {horizon} of {steps} steps"
+        return Finding(kind, name, f"{text} ({rate})", _against_vanishing(call, horizon))
+    reach = f"{float(left[-1]):.2g} of it after all of {steps} steps ({rate})"
+    if float(left[-1]) < ENOUGH:
+        return Finding("fading", name, f"a gradient of {name} loses strength: {reach}", _against_vanishing(call, None))
+    return Finding("healthy", name, f"a gradient of {name} reaches back: {reach}")
 
 
-def _against_vanishing(call: Call, horizon: int) -> tuple[str, ...]:
-    cell = _cell(call)
-    shorter = f"a shorter --bptt: beyond {2 * horizon} steps hardly anything is learned"
+def _times(factor: float) -> str:
+    return f"{factor:.1e} times" if factor > EXPLODES else f"{factor:.3g} times"
+
+
+def _against_vanishing(call: Call, horizon: int | None) -> tuple[str, ...]:
+    """Remedies for a gradient that is gone at the horizon, or weak after all steps."""
+    cell, shorter = _cell(call), tuple[str, ...]()
+    if horizon is not None and 2 * horizon < call.T:
+        shorter = (f"a shorter --bptt: beyond {2 * horizon} steps hardly anything is learned",)
     if cell is cells.RNN:
-        return "a cell with gates (--cell lstm, --cell gru)", 'init="orthogonal"', shorter
+        return "a cell with gates (--cell lstm, --cell gru)", 'init="orthogonal"', *shorter
     if cell is not None and "f" in cell.order:
-        return "forget_bias=2 or more", 'init="chrono"', shorter
-    return "--cell lstm, in Python with forget_bias=2", shorter
+        return "forget_bias=2 or more", 'init="chrono"', *shorter
+    return "--cell lstm, in Python with forget_bias=2", *shorter
 
 
 def _against_growth(call: Call) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ class Diverged(Exception):
 
 def _says(verdict: Verdict | None) -> str:
     findings = () if verdict is None else verdict.findings
-    told = " ".join(str(finding) for finding in findings if finding.kind in ("non-finite", "exploding"))
+    told = " ".join(str(finding) for finding in findings if finding.kind in ("non-finite", "exploding", "growing"))
     beside = "" if verdict is None or "non-finite" in verdict.kinds else "It was made beside the recurrent layers. "
     return beside + (told or "Try a smaller learning rate (--lr).")
 

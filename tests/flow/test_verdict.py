@@ -108,7 +108,7 @@ def test_as_many_steps_are_judged_as_are_asked_for() -> None:
     with flow.record(layer) as found:
         layer(torch.randn(600, 1, 1))[0].sum().backward()
     few, usual, all_of_them = found.verdict(steps=80), found.verdict(), found.verdict(steps=None)
-    assert few.kinds == ("healthy",)
+    assert few.kinds == usual.kinds == ("fading",)  # 1.7 % is left, and less than 1 % after 90 steps
     assert "after all of 80 steps (0.95 times per step; of 600 steps the last 80 were looked at)." in str(few)
     assert "; of 600 steps the last 256 were looked at)." in str(usual)
     assert all_of_them.kinds == ("vanishing",)
@@ -147,3 +147,32 @@ def test_verdicts() -> None:
     text = str(found["healthy"].verdict(clipped=0.97))
     assert "clipped: 97% of the updates were clipped" in text
     assert "clipped" not in found["healthy"].verdict(clipped=0.5).kinds
+
+
+@pytest.mark.parametrize(
+    ("factor", "steps", "kind"),
+    [
+        (0.5, 50, "vanishing"),
+        (0.9, 50, "vanishing"),  # 0.005 is left
+        (0.9, 30, "fading"),  # 0.04
+        (0.95, 50, "fading"),  # 0.08
+        (0.98, 50, "healthy"),  # 0.36
+        (0.94, 100, "fading"),  # 0.002, but only after 75 steps less than 0.01
+        (0.94, 400, "vanishing"),  # of so many these are few
+        (1.0, 50, "healthy"),
+        (1.02, 50, "healthy"),  # 2.7 times
+        (1.1, 50, "growing"),  # 117 times
+        (1.9, 50, "exploding"),
+    ],
+)
+def test_a_factor_per_step(factor: float, steps: int, kind: str) -> None:
+    """The founding articles' own case: what is left is the factor to the power of the distance."""
+    layer = elman.Recurrent(
+        lambda x, h, a: a * h + x, state_size=1, parameters={"a": torch.tensor(factor)}, executor="loop"
+    )
+    with flow.record(layer) as found:
+        layer(torch.randn(steps + 1, 1, 1))[0][-1].sum().backward()
+    verdict = found.verdict(steps=None)
+    assert verdict.kinds == (kind,)
+    assert bool(verdict.findings[0].remedies) is (kind != "healthy")
+    assert f"({factor:.3g} times per step)" in str(verdict)
