@@ -17,6 +17,7 @@ from elman.help import Command, Group
 from elman.options import RunFolder
 from elman.report.explain.command import explain
 from elman.tasks import TASKS, _command
+from elman.terminal import guarded
 
 app = typer.Typer(
     cls=Group,
@@ -76,6 +77,11 @@ def run(arguments: list[str]) -> int:
     """Run a command; returns the exit code: 0, or 2 for bad input, or 130 after Ctrl-C."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a letter shows a ? in its place
+    with guarded():
+        return _code(arguments)
+
+
+def _code(arguments: list[str]) -> int:
     try:
         code = app(arguments, prog_name="elman", standalone_mode=False)
     except TyperException as error:

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -18,7 +17,7 @@ def with_progress(rows: Iterable[Row], total: int) -> Iterator[Row]:
     """The rows as they come, with a bar on the terminal."""
     text, left = TextColumn("{task.description}"), TextColumn("time left")
     columns = (text, BarColumn(), MofNCompleteColumn(), left, TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
         task = progress.add_task("measuring", total=total)
         for row in rows:
             progress.update(task, advance=1, description=f"{row.cell} {row.shape}")

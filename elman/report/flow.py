@@ -29,11 +29,11 @@ def show(recording: Recording, console: Console, folder: Path, history: Path) ->
     with console.status("working out how far a gradient reaches"):
         verdict = recording.verdict(clipped(history), steps=None)
         table = _table(recording)
-    console.print(str(verdict), markup=False)
+    console.print(str(verdict))
     console.print(table)
     with console.status("drawing"):
         pictures = _pictures(recording, folder)
-    console.print(f"drawn into {folder}: {', '.join(path.name for path in pictures)}", markup=False)
+    console.print(f"drawn into {folder}: {', '.join(path.name for path in pictures)}")
 
 
 def clipped(history: Path) -> float | None:

@@ -1,16 +1,52 @@
 """Tables in the terminal."""
 
+from typing import IO, Any
+
 from rich import box
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
+from rich.text import Text
 
 from elman.report import facts
 from elman.runs import Run
+from elman.terminal import escaped
 
 
-def console() -> Console:
-    """The terminal, or the file that output goes to: there lines are left as long as they are."""
-    return Console(highlight=False, soft_wrap=True)
+class Screen(Console):
+    """A terminal on which text is text: no markup, no emoji codes; control characters are shown, not obeyed.
+
+    All that is printed with rich goes through one of these.
+    """
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, soft_wrap=True, **how)
+
+    def _stream(self) -> IO[str]:
+        """What is written to, under all that guards it or waits for a progress bar."""
+        found = super().file
+        while (proxied := getattr(found, "rich_proxied_file", None)) is not None:
+            found = proxied
+        return found
+
+    file = property(_stream, Console.file.fset)  # type: ignore[attr-defined]
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """As of every console; cells of tables come here too."""
+        return super().render_str(escaped(text), **how)
+
+    def status(self, status: Any, **how: Any) -> Status:
+        """As of every console."""
+        return super().status(self.render_str(status) if isinstance(status, str) else status, **how)
+
+
+def console(**how: Any) -> Console:
+    """The terminal, or the file that output goes to: there lines are left as long as they are.
+
+    Args:
+        how: goes to rich's: `stderr`, `quiet`.
+    """
+    return Screen(**how)
 
 
 def scores(rows: dict[str, dict[str, float]], console: Console) -> None:

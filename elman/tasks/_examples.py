@@ -1,6 +1,5 @@
 """Tasks whose data are examples: to each input belongs what is to be said of it, by a model and by baselines."""
 
-import sys
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
@@ -20,6 +19,7 @@ from elman.tasks._material import Loaded, Material, Scores
 from elman.tasks._parts import Example, check_texts
 from elman.tasks._prepared import Prepared
 from elman.tasks._spool import Picked
+from elman.terminal import note
 
 SHOWN = 12  # examples in a report
 
@@ -194,7 +194,7 @@ class Examples(Prepared):
             except BadInput as error:
                 if not loaded.options.skip_bad:
                     raise BadInput(f"input {i}: {error}; --skip-bad leaves it out") from None
-                print(f"input {i}: {error}; left out", file=sys.stderr)
+                note(f"input {i}: {error}; left out")
 
 
 class Baseline:

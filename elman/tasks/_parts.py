@@ -3,13 +3,13 @@
 import hashlib
 import os
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 from elman.errors import BadInput
+from elman.terminal import note, show
 from elman.words import counted
 
 TOLD = 8  # of what is left out, each by itself
@@ -78,12 +78,12 @@ def usable(made: Iterable[Callable[[], Example]], skip_bad: bool, where: str) ->
                 raise BadInput(f"{error}; --skip-bad leaves it out") from None
             skipped += 1
             if skipped <= TOLD:
-                print(f"{error}; left out", file=sys.stderr)
+                note(f"{error}; left out")
         else:
             kept += 1
             yield example
     if skipped:
-        print(f"{where}: left out {skipped:,} that cannot be used")
+        show(f"{where}: left out {skipped:,} that cannot be used")
     if skipped and not kept:
         raise BadInput(f"{where}: expected something that can be used, got none")
 
@@ -100,7 +100,7 @@ def tell_left_out(where: str, paths: Sequence[Path], why: str) -> None:
         counts = Counter(path.suffix.lower() or path.name for path in paths).most_common()
         listed = ", ".join(f"{ending} ({count:,})" for ending, count in counts[:TOLD])
         more = f" and {len(counts) - TOLD:,} other endings" if len(counts) > TOLD else ""
-        print(f"{where}: left out {counted(len(paths), 'file')} {why}: {listed}{more}")
+        show(f"{where}: left out {counted(len(paths), 'file')} {why}: {listed}{more}")
 
 
 def check_texts(where: str, *values: Any) -> None:

@@ -16,6 +16,7 @@ from torch import nn
 
 from elman.errors import BadInput
 from elman.options import checked
+from elman.report import tables
 from elman.runs import Run, open_run
 from elman.tasks import _train, kind_of, kind_of_run, options_of, training_of
 from elman.tasks._drawing import Drawing
@@ -143,4 +144,4 @@ def _in_python() -> Iterator[None]:
 
 def _console() -> Console:
     """Of a terminal, where somebody may wait, standard error; nothing elsewhere."""
-    return Console(stderr=True, quiet=not sys.stderr.isatty())
+    return tables.console(stderr=True, quiet=not sys.stderr.isatty())

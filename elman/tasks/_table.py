@@ -6,7 +6,6 @@ table in memory, its columns typed, for tasks that need all of it at once: serie
 
 import csv
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -19,6 +18,7 @@ from elman.fields import parsed
 from elman.files import opened, read_text, text_lines
 from elman.tasks._frame import Frame
 from elman.tasks._parts import is_files
+from elman.terminal import note
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")  # endings of their files
 HEAD = 100  # rows of JSON among which a column is looked for
@@ -254,7 +254,7 @@ def _separated(path: Path, columns: Mapping[str, str], encoding: str, quote: str
         raise BadInput(f"{_no_table(f'{path}: line {begin}', error)}{end}; {hint}") from None
     if several and columns:
         many = "1 row has" if len(several) == 1 else f"{len(several):,} rows have"
-        print(f"{path}: {many} line breaks in quoted cells, the first in line {several[0]}", file=sys.stderr)
+        note(f"{path}: {many} line breaks in quoted cells, the first in line {several[0]}")
 
 
 def _json(path: Path, columns: Mapping[str, str], encoding: str, quote: str) -> Iterator[tuple[Any, ...]]:

@@ -22,7 +22,7 @@ class Bar(Callback):
         self._losses = self._steps = 0.0  # of the last steps, older ones counting less
         self._began = self._seconds = self._units = 0.0  # of a step; of more of the last steps
         self._seen, self._step, self._told = 0, 0, float("-inf")
-        columns = [BarColumn(), TaskProgressColumn(), TextColumn("{task.description}")]
+        columns = [BarColumn(), TaskProgressColumn(), TextColumn("{task.description}", markup=False)]
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._progress.add_task("training", total=1.0)
 

@@ -1,7 +1,6 @@
 """Sentences with a label for every word: CoNLL columns, and CoNLL-U."""
 
 import re
-import sys
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
 from itertools import chain
@@ -13,6 +12,7 @@ from elman.files import again, text_lines
 from elman.tasks._parts import Example, usable
 from elman.tasks._table import TABLES
 from elman.tasks.tag.options import TagOptions
+from elman.terminal import note
 
 CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 WORD = re.compile(r"\d+$")  # its id; 1-2 are words written as one, 1.1 is one that is not written: neither is scored
@@ -124,7 +124,7 @@ def _of_file(path: Path, options: TagOptions) -> Iterator[Callable[[], Example]]
     if file.comments:
         i, row = file.comments[0]
         many = f"{len(file.comments):,} line{'s' * (len(file.comments) > 1)}"
-        print(f"{path}: {many} read as comments, the first in line {i}: {row!r:.60}", file=sys.stderr)
+        note(f"{path}: {many} read as comments, the first in line {i}: {row!r:.60}")
 
 
 class Conll:

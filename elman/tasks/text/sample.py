@@ -1,6 +1,5 @@
 """New text from a trained model, a token at a time."""
 
-import sys
 from collections.abc import Iterator
 from typing import TextIO
 
@@ -12,6 +11,7 @@ from elman.errors import BadInput
 from elman.tasks import _tokens as tokens
 from elman.tasks._choose import choose, generator_of
 from elman.tasks.text.model import LanguageModel
+from elman.terminal import note
 
 
 def generate(
@@ -71,7 +71,7 @@ def write(
         raise BadInput(f"--prompt: expected text like that of the training, got only what it never saw: {prompt!r}")
     if unknown and prompt.strip():
         never = ", ".join(map(repr, unknown))
-        print(f"elman: --prompt: left out what the training never saw: {never}", file=sys.stderr)
+        note(f"elman: --prompt: left out what the training never saw: {never}")
     if not ids:  # nothing to go on from: begin with any token
         ids = [1]
     decoder = DecodeStream()
