@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize, prune
 
 import elman
 from elman import cells, weights
@@ -252,3 +253,54 @@ def test_a_layer_that_keras_does_not_have(layer: Any, error: type[Exception], me
     with pytest.raises(error) as raised:
         weights.to_keras(layer)
     assert str(raised.value).endswith(message)
+
+
+class Doubled(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return 2 * weight
+
+
+COMPUTED: dict[str, Any] = {
+    "pruned": lambda layer: prune.l1_unstructured(layer, "weight_hh_l0", 0.3),
+    "pruned twice": lambda layer: [prune.l1_unstructured(layer, "weight_hh_l0", 0.3) for _ in range(2)],
+    "weight_norm": lambda layer: nn.utils.weight_norm(layer, "weight_ih_l0"),
+    "spectral_norm": lambda layer: nn.utils.spectral_norm(layer, "weight_hh_l0"),
+    "parametrized": lambda layer: parametrizations.weight_norm(layer, "weight_hh_l0"),
+    "orthogonal": lambda layer: parametrizations.orthogonal(layer, "weight_ih_l0"),
+    "without inverse": lambda layer: parametrize.register_parametrization(layer, "bias_hh_l0", Doubled()),
+}
+EXACT = ("weight_norm", "parametrized")  # whatever the values are
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+@pytest.mark.parametrize("name", COMPUTED)
+def test_computed_weights(name: str) -> None:
+    """Those of the next call are written out, and read where they can be computed; else nothing changes."""
+    layer, plain, other = elman.LSTM(4, 3).double(), elman.LSTM(4, 3).double(), elman.LSTM(4, 3).double()
+    COMPUTED[name](layer.eval())
+    x = torch.randn(5, 2, 4, dtype=torch.float64)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.mul_(1.5)  # what the last call has computed is old now
+    arrays, nodes = weights.to_keras(layer), weights.to_onnx(layer)
+    expected = layer(x)[0]
+    assert [[w.shape for w in of] for of in layer.all_weights] == [[w.shape for w in of] for of in plain.all_weights]
+    weights.from_keras(plain, arrays)
+    close(plain(x)[0], expected, "outputs")
+    weights.from_onnx(plain, nodes)
+    close(plain(x)[0], expected, "outputs")
+    pairs: list[tuple[Any, Any]] = [
+        (weights.from_keras, weights.to_keras(other)),
+        (weights.from_onnx, weights.to_onnx(other)),
+    ]
+    for read, values in pairs:
+        if name in EXACT:
+            read(layer, values)
+            close(layer(x)[0], other(x)[0], "outputs")
+            continue
+        where = "(weight|bias)_.h_l0: the layer computes this weight, by .*, which cannot give the new values.*; make"
+        with pytest.raises(ValueError, match=rf"^{read.__name__}: {where} the weight a plain parameter first, torch"):
+            read(layer, values)
+        assert torch.equal(layer(x)[0], expected)
+    weights.from_onnx(layer, nodes)
+    close(layer(x)[0], expected, "outputs")

@@ -1,6 +1,6 @@
 """The parameters of a layer, one direction of one layer at a time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,16 +11,17 @@ from torch import Tensor, nn
 from elman import cells
 from elman.cells._cell import Cell
 from elman.layers import Stack
+from elman.weights._computed import Weight
 
 Array = NDArray[np.floating]
 TORCHS: dict[type[nn.RNNBase], type[Cell]] = {nn.RNN: cells.RNN, nn.GRU: cells.GRU, nn.LSTM: cells.LSTM}
 
 
 class Part(NamedTuple):
-    """One direction of one layer: its parameters by the names that the cell has for them."""
+    """One direction of one layer: its weights by the names that the cell has for them."""
 
     where: str  # for messages
-    parameters: dict[str, nn.Parameter]
+    weights: dict[str, Weight]
 
 
 def parts(function: str, layer: object, orders: Mapping[type[Cell], str]) -> tuple[type[Cell], list[list[Part]]]:
@@ -45,7 +46,7 @@ def parts(function: str, layer: object, orders: Mapping[type[Cell], str]) -> tup
         [
             Part(
                 f"{function}: layer {k}{suffix.replace('_', ', ')}",
-                {name: layer.get_parameter(f"{name}_l{k}{suffix}") for name in names},
+                {name: Weight(layer, f"{name}_l{k}{suffix}") for name in names},
             )
             for suffix in suffixes
         ]
@@ -91,7 +92,23 @@ def tensor(where: str, given: object, shape: tuple[int, ...], hint: str = "") ->
     return numbers
 
 
-def put(new: Sequence[tuple[nn.Parameter, Tensor]]) -> None:
-    """Copy new values, which are all there already, into parameters."""
-    for parameter, value in new:
-        parameter.data.copy_(value)
+def put(function: str, new: Sequence[tuple[Weight, Tensor]]) -> None:
+    """Set weights to new values, all of them or none.
+
+    Raises:
+        ValueError: if a weight is computed, and its computation cannot give its new values.
+    """
+    layer = new[0][0].layer
+    before = {name: value.detach().clone() for name, value in _held(layer)}
+    for weight, value in new:
+        try:
+            weight.set(value)
+        except ValueError as error:
+            for name, held in _held(layer):
+                held.data.copy_(before[name])
+            raise ValueError(f"{function}: {error}") from None
+
+
+def _held(layer: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from layer.named_parameters()
+    yield from layer.named_buffers()

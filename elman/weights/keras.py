@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from elman import cells
 from elman.cells._cell import Cell
 from elman.layers import Stack
+from elman.weights._computed import Weight
 from elman.weights._parts import Array, Part, array, in_order, parts, put, tensor
 
 ORDERS: dict[type[Cell], str] = {cells.RNN: "a", cells.GRU: "zrn", cells.ResetBeforeGRU: "zrn", cells.LSTM: "ifgo"}
@@ -57,7 +58,8 @@ def from_keras(layer: Stack | nn.RNNBase, arrays: Sequence[Sequence[Any]]) -> No
 
     Raises:
         TypeError: for a layer that Keras does not have.
-        ValueError: for arrays that are not those of such layers, which leave the layer as it was.
+        ValueError: for arrays that are not those of such layers, which leave the layer as it was; for a weight that is
+            computed (pruned, normalized, parametrized) and cannot take its values.
 
     >>> import elman
     >>> layer, other = elman.LSTM(3, 5, num_layers=2), elman.LSTM(3, 5, num_layers=2)
@@ -72,18 +74,18 @@ def from_keras(layer: Stack | nn.RNNBase, arrays: Sequence[Sequence[Any]]) -> No
             f"from_keras: arrays: expected {len(layers)} of what get_weights() of a Keras layer returns, in a list; "
             f"got {', '.join(type(of_layer).__name__ for of_layer in arrays) or 'none'}"
         )
-    each, new = NAMES if layer.bias else NAMES[:2], list[tuple[nn.Parameter, Tensor]]()
+    each, new = NAMES if layer.bias else NAMES[:2], list[tuple[Weight, Tensor]]()
     for k, (directions, of_layer) in enumerate(zip(layers, arrays, strict=True)):
         if len(of_layer) != len(each) * len(directions):
             of_both = ", of each direction" if len(directions) > 1 else ""
             raise ValueError(f"from_keras: layer {k}: expected {', '.join(each)}{of_both}; got {len(of_layer)} arrays")
         for d, part in enumerate(directions):
             new += _new_values(cell, part, of_layer[d * len(each) :])
-    put(new)
+    put("from_keras", new)
 
 
 def _of_part(cell: type[Cell], part: Part) -> Iterator[Tensor]:
-    values = {name: in_order(value.detach(), cell.order, ORDERS[cell]) for name, value in part.parameters.items()}
+    values = {name: in_order(weight.value(), cell.order, ORDERS[cell]) for name, weight in part.weights.items()}
     yield values["weight_ih"].T
     yield values["weight_hh"].T
     if "bias_ih" in values:
@@ -91,7 +93,7 @@ def _of_part(cell: type[Cell], part: Part) -> Iterator[Tensor]:
         yield torch.stack([of_input, of_state]) if cell is cells.GRU else of_input + of_state
 
 
-def _new_values(cell: type[Cell], part: Part, given: Sequence[Any]) -> Iterator[tuple[nn.Parameter, Tensor]]:
+def _new_values(cell: type[Cell], part: Part, given: Sequence[Any]) -> Iterator[tuple[Weight, Tensor]]:
     shapes = [tuple(value.shape) for value in _of_part(cell, part)]
     read = [
         tensor(f"{part.where}: {name}", value, shape, _hint(cell, name, value))
@@ -100,8 +102,8 @@ def _new_values(cell: type[Cell], part: Part, given: Sequence[Any]) -> Iterator[
     values = {"weight_ih": read[0].T, "weight_hh": read[1].T}
     if len(read) == len(NAMES):
         values["bias_ih"], values["bias_hh"] = read[2] if cell is cells.GRU else (read[2], torch.zeros_like(read[2]))
-    for name, parameter in part.parameters.items():
-        yield parameter, in_order(values[name], ORDERS[cell], cell.order)
+    for name, weight in part.weights.items():
+        yield weight, in_order(values[name], ORDERS[cell], cell.order)
 
 
 def _hint(cell: type[Cell], name: str, value: Any) -> str:

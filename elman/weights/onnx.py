@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from elman import cells
 from elman.cells._cell import Cell
 from elman.layers import Stack
+from elman.weights._computed import Weight
 from elman.weights._parts import Array, Part, array, in_order, parts, put, tensor
 
 ORDERS: dict[type[Cell], str] = {
@@ -59,7 +60,8 @@ def from_onnx(layer: Stack | nn.RNNBase, nodes: Sequence[Mapping[str, Any]]) -> 
 
     Raises:
         TypeError: for a layer that ONNX does not have.
-        ValueError: for arrays that are not those of such nodes, which leave the layer as it was.
+        ValueError: for arrays that are not those of such nodes, which leave the layer as it was; for a weight that is
+            computed (pruned, normalized, parametrized) and cannot take its values.
 
     >>> import elman
     >>> layer, other = elman.GRU(3, 5, num_layers=2), elman.GRU(3, 5, num_layers=2)
@@ -71,16 +73,16 @@ def from_onnx(layer: Stack | nn.RNNBase, nodes: Sequence[Mapping[str, Any]]) -> 
     if len(nodes) != len(layers) or not all(isinstance(node, Mapping) for node in nodes):
         came = ", ".join(type(node).__name__ for node in nodes) or "none"
         raise ValueError(f"from_onnx: nodes: expected {len(layers)} dictionaries, one for each layer; got {came}")
-    new = list[tuple[nn.Parameter, Tensor]]()
+    new = list[tuple[Weight, Tensor]]()
     for k, (directions, node) in enumerate(zip(layers, nodes, strict=True)):
         new += _new_values(cell, f"from_onnx: layer {k}", directions, node)
-    put(new)
+    put("from_onnx", new)
 
 
 def _of_part(cell: type[Cell], part: Part) -> dict[str, Tensor]:
     values = {
-        name: in_order(value.detach(), *(PEEPHOLES if name == "weight_ch" else (cell.order, ORDERS[cell])))
-        for name, value in part.parameters.items()
+        name: in_order(weight.value(), *(PEEPHOLES if name == "weight_ch" else (cell.order, ORDERS[cell])))
+        for name, weight in part.weights.items()
     }
     found = {"W": values["weight_ih"], "R": values["weight_hh"]}
     if "bias_ih" in values:
@@ -90,7 +92,7 @@ def _of_part(cell: type[Cell], part: Part) -> dict[str, Tensor]:
 
 def _new_values(
     cell: type[Cell], where: str, directions: Sequence[Part], node: Mapping[str, Any]
-) -> Iterator[tuple[nn.Parameter, Tensor]]:
+) -> Iterator[tuple[Weight, Tensor]]:
     shapes = {name: (len(directions), *value.shape) for name, value in _of_part(cell, directions[0]).items()}
     if not {"W", "R"} <= set(node) <= set(shapes):
         raise ValueError(f"{where}: expected {', '.join(shapes)}; got {', '.join(map(str, node)) or 'nothing'}")
@@ -104,6 +106,6 @@ def _new_values(
             values["bias_ih"], values["bias_hh"] = read["B"][d].chunk(2)
         if "P" in read:
             values["weight_ch"] = read["P"][d]
-        for name, parameter in part.parameters.items():
+        for name, weight in part.weights.items():
             order, ours = PEEPHOLES[::-1] if name == "weight_ch" else (ORDERS[cell], cell.order)
-            yield parameter, in_order(values[name], order, ours)
+            yield weight, in_order(values[name], order, ours)
