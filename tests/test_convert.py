@@ -1,12 +1,14 @@
 """A model of torch.nn's layers, made one of elman's: the same numbers, the same parameters, nothing lost."""
 
+from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, prune
+from torch.nn.utils import parametrizations, parametrize, prune
 from torch.nn.utils.rnn import pack_sequence
 
 import elman
@@ -92,10 +94,12 @@ def test_a_model_is_changed_in_place_and_what_is_left_is_told() -> None:
         "swapped  encoder.rnn, decoder.0  LSTM(3, 5)",
         "left     own                     Own(5, 3): a class of its own, whose steps may not be those of torch.nn.GRU",
         "left     cell                    GRUCell(3, 5): one step, which elman.Recurrent runs over time",
+        f"note: {conversion.note}",
     ]
+    assert "not instances of torch.nn.RNN, GRU or LSTM" in conversion.note
     assert len(conversion.swapped) == 1
     again = converted(model)[1]
-    assert again.swapped == ()
+    assert (again.swapped, again.note) == ((), "")
     assert str(converted(nn.Linear(2, 2))[1]) == "no recurrent layer of torch.nn in this model"
 
 
@@ -150,6 +154,56 @@ def test_weights_that_a_hook_computes_stay_computed() -> None:
     assert not torch.equal(made(x)[0], expected[0])
 
 
+PARAMETRIZED: dict[str, Callable[[Any], Any]] = {
+    "weight_norm": lambda layer: parametrizations.weight_norm(layer, "weight_hh_l0"),
+    "spectral_norm": lambda layer: parametrizations.spectral_norm(layer, "weight_ih_l1"),
+    "two": lambda layer: parametrizations.orthogonal(
+        parametrizations.weight_norm(layer, "weight_ih_l0"), "weight_hh_l1"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PARAMETRIZED)
+def test_parametrized_weights_stay_parametrized(name: str) -> None:
+    layer: Any = PARAMETRIZED[name](nn.LSTM(3, 5, num_layers=2)).eval()
+    parameters, keys = dict(layer.named_parameters()), list(layer.state_dict())
+    model, conversion = converted(nn.Sequential(layer))
+    made: Any = model[0]
+    assert [str(found.layer) for found in conversion.swapped] == ["ParametrizedLSTM(3, 5, num_layers=2)"]
+    assert isinstance(made, elman.LSTM)
+    assert list(made.state_dict()) == keys
+    assert all(value is parameters[key] for key, value in made.named_parameters())
+    with torch.no_grad():
+        for parameter in parameters.values():
+            parameter.mul_(1.5)
+    results, expected = call(made, x), call(layer, x)
+    all_close(results, expected, "outputs")
+    all_close(
+        gradients(results, list(parameters.values())), gradients(expected, list(parameters.values())), "gradients"
+    )
+    all_close(call(deepcopy(made), x), expected, "outputs")
+    weights: Any = made.parametrizations
+    for weight in list(weights):
+        parametrize.remove_parametrizations(made, weight)
+    assert type(made) is elman.LSTM
+    all_close(call(made, x), expected, "outputs")
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_and_dropout_reach_every_way_of_running(training: bool) -> None:
+    """Layers that share their windows are one cell, which draws dropout within its steps."""
+    layer: Any = nn.GRU(3, 5, num_layers=2, dropout=0.5).train(training)
+    made: Any = elman.convert(layer)
+    made.bptt = elman.bptt.Truncated(1, 2)
+    assert torch.equal(made(x)[0], made(x)[0]) is not training
+
+
+def test_the_nonlinearity_is_the_one_that_torch_computes_by() -> None:
+    layer: Any = nn.RNN(3, 5, nonlinearity="relu")
+    layer.nonlinearity = "tanh"
+    all_close(call(elman.convert(layer), x), call(layer, x), "outputs")
+
+
 def replaced(layer: Any) -> Any:
     layer.forward = lambda given: given
     return layer
@@ -166,10 +220,6 @@ def compiled(layer: Any) -> Any:
         (replaced, "its forward has been replaced"),
         (compiled, "compiled by torch.compile already; convert first, then compile"),
         (partial(torch.compile, backend="eager"), "compiled by torch.compile already; convert first, then compile"),
-        (
-            lambda layer: parametrizations.spectral_norm(layer, "weight_hh_l0"),
-            "a class of its own, whose steps may not be those of torch.nn.GRU",
-        ),
     ],
 )
 def test_a_layer_that_does_something_else_is_left(change: Any, reason: str) -> None:

@@ -5,12 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from elman.layers.rnn import GRU, LSTM, RNN
 from elman.layers.stack import Stack
 
 OURS: dict[type[nn.Module], type[Stack]] = {nn.RNN: RNN, nn.GRU: GRU, nn.LSTM: LSTM}
 CACHES = ("_flat_weights", "_flat_weight_refs", "_flat_weights_names", "_all_weights")  # torch's, for its own kernels
+
+
+NOTE = (
+    "swapped layers are not instances of torch.nn.RNN, GRU or LSTM; tools that look for these by isinstance or type "
+    "skip them without a word, such as torch.ao.quantization.quantize_dynamic, thop and torchrl's LSTMModule"
+)
 
 
 @dataclass(frozen=True)
@@ -44,16 +51,22 @@ class Conversion:
         """The layers that are torch's still."""
         return tuple(found for found in self.found if found.reason)
 
+    @property
+    def note(self) -> str:
+        """What the swapped layers will not do that those of torch did; "" if none was swapped."""
+        return NOTE if self.swapped else ""
+
     def __str__(self) -> str:
         if not self.found:
             return "no recurrent layer of torch.nn in this model"
         names = [", ".join(name or "(the model)" for name in found.names) for found in self.found]
         width = max(map(len, names))
-        return "\n".join(
+        lines = [
             f"{'left   ' if found.reason else 'swapped'}  {name:{width}}  {found.layer}"
             + (f": {found.reason}" if found.reason else "")
             for name, found in zip(names, self.found, strict=True)
-        )
+        ]
+        return "\n".join([*lines, f"note: {self.note}"] if self.note else lines)
 
 
 def convert(model: nn.Module, report: Callable[[Conversion], object] | None = None) -> Any:
@@ -65,8 +78,9 @@ def convert(model: nn.Module, report: Callable[[Conversion], object] | None = No
     The model is changed in place and returned, as by torch's own `nn.SyncBatchNorm.convert_sync_batchnorm`: a model
     that is itself such a layer has no place to put another into, and `model = elman.convert(model)` does for both.
 
-    They are no subclasses of torch.nn's: `isinstance(layer, nn.LSTM)` is false afterwards. On a GPU, torch.nn has
-    cuDNN, which is faster than what elman does there.
+    The new layers are not instances of torch.nn's classes: `isinstance(layer, nn.LSTM)` is false afterwards. Tools that
+    look for layers by class skip them without a word: `torch.ao.quantization.quantize_dynamic`, thop, torchrl's
+    `LSTMModule`. The report says so. On a GPU, torch.nn has cuDNN, which is faster than what elman does there.
 
     Args:
         model: any module. A layer that stands in several places is swapped once, and is one layer in all of them.
@@ -80,9 +94,10 @@ def convert(model: nn.Module, report: Callable[[Conversion], object] | None = No
 
     >>> import elman, torch
     >>> model = torch.nn.Sequential(torch.nn.Embedding(9, 3), torch.nn.GRU(3, 5, num_layers=2), torch.nn.LSTMCell(5, 4))
-    >>> model = elman.convert(model, report=print)
+    >>> model = elman.convert(model, report=print)  # doctest: +ELLIPSIS
     swapped  1  GRU(3, 5, num_layers=2)
     left     2  LSTMCell(5, 4): one step, which elman.Recurrent runs over time
+    note: swapped layers are not instances of torch.nn.RNN, GRU or LSTM; tools that look for these by isinstance ...
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"convert: model: expected a torch.nn.Module, got {type(model).__name__}")
@@ -116,7 +131,7 @@ def _places(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
 
 def _ours(layer: nn.Module, places: list[str]) -> Stack | str:
     """What is to stand in the place of a layer; or why nothing can."""
-    kind = type(layer)
+    kind = type_before_parametrizations(layer)
     if isinstance(layer, nn.RNNCellBase):
         return "one step, which elman.Recurrent runs over time"
     if kind not in OURS:
@@ -127,16 +142,27 @@ def _ours(layer: nn.Module, places: list[str]) -> Stack | str:
     if "_compiled_call_impl" in vars(layer) or any(place.split(".")[-1] == "_orig_mod" for place in places):
         return "compiled by torch.compile already; convert first, then compile"
     names = ["input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "proj_size"]
-    names += ["nonlinearity"] if kind is nn.RNN else []
-    return _take_over(OURS[kind](**{name: getattr(layer, name) for name in names}, device="meta"), layer)
+    options = {name: getattr(layer, name) for name in names}
+    if kind is nn.RNN:  # by its mode, which is what torch computes by; its attribute `nonlinearity` may be set later
+        options["nonlinearity"] = "relu" if layer.mode == "RNN_RELU" else "tanh"
+    made = _take_over(OURS[kind](**options, device="meta"), layer)
+    if kind is not type(layer):
+        _parametrize(made, type(layer))
+    return made
 
 
 def _take_over(made: Stack, layer: nn.Module) -> Stack:
     """Make a layer hold all that another holds."""
     # The same dictionaries, not copies of them: whoever registered a hook can still remove it.
     shared: dict[str, Any] = {name: vars(layer)[name] for name in vars(nn.Module())}
-    # Not among the arguments above, where dropout on a single layer would be warned of a second time.
-    shared["dropout"] = vars(layer)["dropout"]
-    own = {name: value for name, value in vars(layer).items() if name not in vars(made) and name not in CACHES}
-    vars(made).update(shared | own)
+    known = {*vars(made), *CACHES, "nonlinearity"}
+    vars(made).update(shared | {name: value for name, value in vars(layer).items() if name not in known})
+    # Not among the constructor's arguments, where dropout on a single layer would be warned of a second time.
+    made.dropout = vars(layer)["dropout"]
     return made
+
+
+def _parametrize(made: Stack, parametrized: type[nn.Module]) -> None:
+    """Let a layer have the class that torch.nn.utils.parametrize makes: its weights are properties of that."""
+    own = {name: value for name, value in vars(parametrized).items() if name not in ("__module__", "__doc__")}
+    made.__class__ = type(f"Parametrized{type(made).__name__}", (type(made),), own)
