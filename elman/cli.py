@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -95,9 +96,17 @@ def _code(arguments: list[str]) -> int:
         return 0
     except OSError as error:
         return _complain(f"elman: {error.filename or 'writing'}: {error.strerror or error}")
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
+            raise
+        why = f" ({str(error).splitlines()[0]})" if str(error) else ""
+        return _complain(f"elman: not enough memory{why}; use smaller data, smaller layers or a smaller --batch")
     except KeyboardInterrupt:
         return _complain("elman: interrupted", 130)
     return int(code or 0)
+
+
+_NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)  # of torch
 
 
 def _complain(line: str, code: int = 2) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -271,3 +272,16 @@ def test_a_training_that_explodes_says_what_to_turn(elman: Command, file: Path, 
         "train", "text", file, "--out", tmp_path / "run", *SMALL, "--optimizer", "sgd", "--lr", 1e37, "--clip", 0
     )
     refused(said, "loss is", "--lr 1e+37", "--clip 0", "beside the recurrent layers", "Try a smaller learning rate")
+
+
+@pytest.mark.parametrize("allocate", [lambda: bytearray(2**62), lambda: np.zeros(2**50), lambda: torch.zeros(2**50)])
+def test_too_little_memory(elman: Command, monkeypatch: pytest.MonkeyPatch, allocate: Callable[[], Any]) -> None:
+    """Wherever it is: of Python, NumPy and torch, which has no error of its own for that."""
+    monkeypatch.setattr("elman.runs.open_run", lambda path: allocate())
+    refused(elman("info", "run"), "elman: not enough memory", "; use smaller data, smaller layers or a smaller --batch")
+
+
+def test_another_error_of_torch_is_no_lack_of_memory(elman: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("elman.runs.open_run", lambda path: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError, match="size"):
+        elman("info", "run")

@@ -5,6 +5,7 @@ import csv
 import gzip
 import json
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from elman.errors import BadInput
 from elman.runs import open_run
 from elman.tasks._images import picture
 from elman.tasks.image.data import Unscaled, read
@@ -125,6 +127,7 @@ BAD_IDX: dict[str, tuple[bytes, str]] = {
         gzip.compress(idx(IMAGES))[:12] + b"\xff" * 20,
         "expected an IDX file, got a damaged gzip file",
     ),
+    "gzip bomb": (gzip.compress(idx(IMAGES) + bytes(1 << 24)), "expected 24 x 2 x 2 numbers by its head"),
     "other": (b"\x89PNG", "expected an IDX file, which begins with two zeros and a type, got 89504e47"),
 }
 
@@ -285,3 +288,14 @@ def test_a_folder_without_images(elman: Command, tmp_path: Path) -> None:
     said = elman("train", "image", tmp_path / "x", "--out", tmp_path / "run")
     refused(said, "x: expected images in the folders of the labels, got none")
     assert "left out 1 file that" in said.out
+
+
+def test_no_more_of_a_packed_file_is_unpacked_than_its_head_tells(tmp_path: Path) -> None:
+    """64 MB of zeros behind 24 small images."""
+    (tmp_path / "x.idx").write_bytes(gzip.compress(idx(IMAGES) + bytes(1 << 26)))
+    (tmp_path / "y.idx").write_bytes(idx(np.arange(24, dtype=np.uint8) % 2))
+    tracemalloc.start()
+    with pytest.raises(BadInput, match="and at least one; got more"):
+        read([tmp_path / "x.idx", tmp_path / "y.idx"], skip_bad=False)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    tracemalloc.stop()

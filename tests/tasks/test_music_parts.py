@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from elman.errors import BadInput
 from elman.tasks._choose import choose_each
 from elman.tasks.music import midi
 from elman.tasks.music.baselines import Spelled
@@ -135,3 +137,22 @@ def test_a_folder_is_read_whole(tmp_path: Path, capsys: pytest.CaptureFixture[st
     found = [Path(example.name).name for example in read([tmp_path / "x"], MusicOptions(grid=1))]
     assert found == ["a.mid", "b.MIDI", "c.kar", "d"]
     assert capsys.readouterr().out == f"{tmp_path}/x: left out 2 files that are not MIDI: .txt (1), .mscz (1)\n"
+
+
+@pytest.mark.parametrize("size", [4, 5, 12, 2000])
+def test_a_time_that_no_piece_has(tmp_path: Path, size: int) -> None:
+    """A number of so many bytes between two events, where MIDI has four at most."""
+    track = bytes.fromhex("00903c40") + b"\xff" * (size - 1) + bytes.fromhex("7f803c00") + bytes.fromhex("00ff2f00")
+    head = b"MThd" + struct.pack(">IHHH", 6, 0, 1, 1)
+    (tmp_path / "x.mid").write_bytes(head + b"MTrk" + struct.pack(">I", len(track)) + track)
+    with pytest.raises(BadInput, match=r"x.mid: expected at most 1,000,000 steps \(--grid 4\), got more"):
+        midi.read(tmp_path / "x.mid", 4)
+
+
+@pytest.mark.parametrize("grid", [1, 7, 100, 500, 32767])
+def test_any_grid_can_be_written(tmp_path: Path, grid: int) -> None:
+    piece = Notes(np.array([[60, 0, 3], [64, 1, 5]]), 7)
+    midi.write(tmp_path / "x.mid", piece, grid)
+    found = midi.read(tmp_path / "x.mid", grid)
+    assert found.notes.tolist() == piece.notes.tolist()
+    assert found.steps == 7

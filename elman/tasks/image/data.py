@@ -1,6 +1,7 @@
 """Images with labels, from wherever they are."""
 
 import gzip
+import io
 import math
 import struct
 import zlib
@@ -8,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from elman.tasks._parts import Example, tell_left_out, usable
 from elman.tasks._table import names, rows
 
 IDX = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+BLOCK = 1 << 20  # bytes of an IDX file that are read at once
 WHITES = (1, 16, 255)  # what white may be in a table
 EXPECTED = "a folder of images by label, a CSV file, or two IDX files"
 
@@ -166,21 +168,38 @@ def _of_idx(name: str, image: NDArray[Any], label: Any) -> Example:
 
 
 def _array(path: Path) -> NDArray[Any]:
+    """The array of an IDX file, perhaps of gzip, of which no more is read than its head tells."""
     data = read_bytes(path)
-    if data[:2] == b"\x1f\x8b":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise BadInput(f"{path}: expected an IDX file, got a damaged gzip file: {error}") from None
-    if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in IDX:
-        raise BadInput(f"{path}: expected an IDX file, which begins with two zeros and a type, got {data[:4].hex()}")
-    kind, begin = np.dtype(IDX[data[2]]), 4 + 4 * data[3]
-    if len(data) < begin:
-        raise BadInput(f"{path}: expected a head of {begin} bytes for {data[3]} dimensions, got {len(data)} in all")
-    dims = struct.unpack_from(f">{data[3]}I", data, 4)
-    if len(data) - begin != math.prod(dims) * kind.itemsize or not all(dims) or not dims:
+    stream: Any = gzip.GzipFile(fileobj=io.BytesIO(data)) if data[:2] == b"\x1f\x8b" else io.BytesIO(data)
+    try:
+        return _idx_array(path, stream)
+    except (OSError, EOFError, zlib.error) as error:
+        raise BadInput(f"{path}: expected an IDX file, got a damaged gzip file: {error}") from None
+
+
+def _idx_array(path: Path, stream: IO[bytes]) -> NDArray[Any]:
+    first = _read(stream, BLOCK)
+    head = first[:4]
+    if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in IDX:
+        raise BadInput(f"{path}: expected an IDX file, which begins with two zeros and a type, got {head.hex()}")
+    kind, begin = np.dtype(IDX[head[2]]), 4 + 4 * head[3]
+    if len(first) < begin:
+        raise BadInput(f"{path}: expected a head of {begin} bytes for {head[3]} dimensions, got {len(first)} in all")
+    dims = struct.unpack_from(f">{head[3]}I", first, 4)
+    size = math.prod(dims) * kind.itemsize
+    body = first[begin:] + _read(stream, max(size + 1 - len(first) + begin, 0))
+    if len(body) != size or not size or not dims:
         raise BadInput(
             f"{path}: expected {' x '.join(map(str, dims)) or 'several'} numbers by its head, of {kind.itemsize} "
-            f"bytes each, and at least one; got {len(data) - begin:,} bytes"
+            f"bytes each, and at least one; got {'more' if len(body) > size else f'{len(body):,} bytes'}"
         )
-    return np.frombuffer(data, kind, offset=begin).reshape(dims)
+    return np.frombuffer(body, kind).reshape(dims)
+
+
+def _read(stream: IO[bytes], size: int) -> bytes:
+    """At most so many bytes, with no more memory than there are."""
+    found, left = list[bytes](), size
+    while left and (some := stream.read(min(left, BLOCK))):
+        found.append(some)
+        left -= len(some)
+    return b"".join(found)

@@ -70,9 +70,11 @@ def read(path: Path, grid: int) -> Notes:
         raise BadInput(f"{path}: expected a MIDI file, got what cannot be read as one: {why}") from None
     if file.ticks_per_beat <= 0 or file.type == INDEPENDENT:
         raise BadInput(f"{path}: expected a MIDI file in ticks to a quarter note, of type 0 or 1, got one of another")
-    found, end = list[tuple[int, int, int]](), 0
+    found, end, most = list[tuple[int, int, int]](), 0, LONGEST * file.ticks_per_beat // grid
     for track in file.tracks:
         notes, last = _track(track)
+        if last > most:  # of numbers of any size, which arrays could not hold
+            raise BadInput(f"{path}: expected at most {LONGEST:,} steps (--grid {grid}), got more")
         found += notes
         end = max(end, last)
     if not found:
@@ -81,8 +83,6 @@ def read(path: Path, grid: int) -> Notes:
     steps = (2 * grid * ticks[:, 1:] + file.ticks_per_beat) // (2 * file.ticks_per_beat)
     steps[:, 1] = np.maximum(steps[:, 1], steps[:, 0] + 1)
     length = max(int(steps.max()), round(end * grid / file.ticks_per_beat))
-    if length > LONGEST:
-        raise BadInput(f"{path}: expected at most {LONGEST:,} steps, got {length:,}")
     return Notes(apart(np.column_stack((ticks[:, 0], steps))), length)
 
 
@@ -132,7 +132,7 @@ def write(path: Path, piece: Notes, grid: int) -> None:
     Raises:
         OSError: if it cannot be written.
     """
-    ticks = TICKS if TICKS % grid == 0 else TICKS * grid
+    ticks = grid * max(TICKS // grid, 1)  # a whole number to each step, and no more than a header holds
     file = mido.MidiFile(type=0, ticks_per_beat=ticks)
     head = mido.MetaMessage("text", text=MAKER), mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(TEMPO))
     track = mido.MidiTrack(head)

@@ -39,7 +39,9 @@ class MusicOptions(ExampleOptions):
     ] = "chain"
     grid: Annotated[
         int | None,
-        whole("Steps to a quarter note.", 1, show_default="4; 1 where the data are JSON, whose steps are frames"),
+        whole(
+            "Steps to a quarter note.", 1, 32_767, show_default="4; 1 where the data are JSON, whose steps are frames"
+        ),
     ] = None
     transpose: Annotated[int, whole("Semitones up or down that pieces are moved in training, at most.", 0)] = 5
     hidden: shared.Hidden = 256
