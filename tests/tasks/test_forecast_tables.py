@@ -87,10 +87,11 @@ def test_a_comma_where_there_is_none_is_a_bad_number(tmp_path: Path) -> None:
 IDS = ["007", "7", "01", "1", "1.1", "1.10", "1e3", "1000", "true", 'Ω, "x"']
 
 
+@pytest.mark.parametrize("ids", [["007", "7", "01", "1"], ["1.1", "1.10"], IDS], ids=["whole", "parts", "all"])
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_ids_of_series_are_texts(tmp_path: Path, suffix: str) -> None:
+def test_ids_of_series_are_texts(tmp_path: Path, suffix: str, ids: list[str]) -> None:
     """In the table, in the file of ends, and in forecasts."""
-    cells = [(name, str(day), float(i)) for i, name in enumerate(IDS) for day in DAYS]
+    cells = [(name, str(day), float(i)) for i, name in enumerate(ids) for day in DAYS]
     table = pl.DataFrame(cells, schema=["id", "t", "y"], orient="row")
     path = tmp_path / f"a{suffix}"
     if suffix == ".csv":
@@ -101,10 +102,10 @@ def test_ids_of_series_are_texts(tmp_path: Path, suffix: str) -> None:
         table.write_parquet(path)
     options = replace(OPTIONS, series="id", step="1d")
     found = series([path], options)
-    assert [one.name for one in found] == IDS
-    assert [one.values[0] for one in found] == list(range(len(IDS)))
+    assert [one.name for one in found] == ids
+    assert [one.values[0] for one in found] == list(range(len(ids)))
     (tmp_path / "ends.csv").write_text(ends(found, options))
-    assert [one.name for one in from_ends(tmp_path / "ends.csv", options)] == IDS
+    assert [one.name for one in from_ends(tmp_path / "ends.csv", options)] == ids
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -252,6 +253,19 @@ def test_the_forecasts_of_a_series_do_not_depend_on_the_unit_of_another_one(tmp_
     assert 0.5 < scores["seasonal naive"]["mase"] < 1.5
     again = large.evaluate(hours(1000 * tide()))  # the series of the training is still in its own unit
     assert again["naive"]["mase"] == pytest.approx(large.scores["naive"]["mase"], rel=0.1)
+
+
+def test_covariates_in_another_unit_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = hours(tide()).with_columns(wind=tide(seed=2))
+    run = fit(table, tmp_path / "run", time="t", target="y", covariates="wind", **SMALL)
+    capsys.readouterr()
+    run.predict(table)
+    run.evaluate(table)
+    assert capsys.readouterr().err == ""
+    run.predict(table.with_columns(wind=1000 * table["wind"]))
+    run.evaluate(table.with_columns(wind=1000 * table["wind"]))
+    said = capsys.readouterr().err
+    assert said.count("y: wind is 1e+04 on average, and was 10 with") == 2
 
 
 def test_a_series_is_known_again_by_its_values(tmp_path: Path) -> None:

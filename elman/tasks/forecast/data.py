@@ -147,8 +147,8 @@ def from_ends(path: Path, options: ForecastOptions) -> list[Series]:
         BadInput: if the file is damaged.
     """
     covariates = ",".join(f"covariate {k}" for k in range(len(listed_names(options.covariates)))) or None
-    own = replace(options, time="time", target="target", series="series", covariates=covariates, decimal=".")
-    return series([path], replace(own, time_format=None, encoding="utf-8"))
+    own = replace(options, time="time", target="target", series="series", covariates=covariates, time_format=None)
+    return series([path], replace(own, decimal=".", quote='"', encoding="utf-8"))
 
 
 def clock_of(found: Sequence[Rows], options: ForecastOptions) -> tuple[Clock, str]:
@@ -198,9 +198,13 @@ def scale(values: Values, season: int) -> float:
     >>> scale(np.array([1.0, 5.0, 2.0, 7.0]), 2), scale(np.array([1.0, 5.0, 1.0, 5.0]), 2)
     (1.5, 4.0)
     """
-    least = SAME * float(np.nanstd(values))
+    least = SAME * float(_known(values).std())
     for lag in (season, 1):
-        differences = np.abs(values[lag:] - values[:-lag])
-        if (~np.isnan(differences)).any() and np.nanmean(differences) > least:
-            return float(np.nanmean(differences))
-    return float(np.nanmean(np.abs(values))) or 1.0
+        differences = _known(np.abs(values[lag:] - values[:-lag]))
+        if len(differences) and (mean := float(differences.mean())) > least:
+            return mean
+    return float(np.abs(_known(values)).mean()) or 1.0
+
+
+def _known(values: Values) -> Values:
+    return values[~np.isnan(values)]

@@ -18,10 +18,12 @@ COUNTS = {"%s": (9, 10), "ms": (12, 13), "us": (15, 16), "ns": (18, 19)}  # digi
 HOURS = (" %H:%M:%S%.f", " %H:%M:%S", " %H:%M", "")
 FORMATS = [f"{day}{hour}" for day in ("%Y-%m-%d", "%Y/%m/%d") for hour in HOURS]
 WEEK = "%G-W%V-%u"
+PLAIN = r"^\d{4}-\d\d-\d\d( \d\d:\d\d(:\d\d(\.\d+)?)?)?$"
 WRITTEN = {  # ways to write a stamp, and the same as one of `FORMATS`
-    r"^(\d{4})-?M?(\d\d)$": "${1}-${2}-01",
+    r"^(\d{4})[- ]?[Mm]?(\d\d?)$": "${1}-${2}-01",
     **{rf"^(\d{{4}})[-/ ]?[Qq]{i + 1}$": f"${{1}}-{3 * i + 1:02}-01" for i in range(4)},
-    r"^(\d{4})[- ]?[Ww](\d\d)$": "${1}-W${2}-1",
+    **{rf"^[Qq]{i + 1}[-/ ]?(\d{{4}})$": f"${{1}}-{3 * i + 1:02}-01" for i in range(4)},
+    r"^(\d{4})[- ]?[Ww](\d\d?)$": "${1}-W${2}-1",
     r"^(\d{4})[Ww](\d\d)([1-7])$": "${1}-W${2}-${3}",
     r"(\d)[Tt](\d)": "${1} ${2}",
     r"\s?(Z|z|UTC|GMT)$": "+00:00",
@@ -80,8 +82,9 @@ def stamps_of(path: Path, column: pl.Series, options: ForecastOptions) -> Stamps
         if options.step is None or not options.step.isdigit():
             _check_numbers(path, text)
         return Stamps(_filled(numbers), None, None, False)
-    for written, form in WRITTEN.items():
-        text = text.str.replace(written, form)
+    if not text.str.contains(PLAIN).all():
+        for written, form in WRITTEN.items():
+            text = text.str.replace(written, form)
     timed = text.str.contains(r"\d\d:\d\d").fill_null(False)
     offsets = timed & text.str.contains(OFFSET).fill_null(False)
     others = timed & ~offsets

@@ -27,6 +27,7 @@ T = TypeVar("T")
 SEASONS, HORIZONS = 7, 2  # that the context has, where nothing is said
 HORIZON = 6  # steps, where nothing is said and there are no seasons
 LEAST = 2  # seasons in the data, where the season is not told
+FAR = 10  # deviations from the mean of a covariate in the training
 MOST = 2048  # steps of a context, where that is not told
 ENDS = "ends.csv"  # in a run: the last values of each series
 
@@ -78,7 +79,8 @@ class Forecast(Examples):
         if zone is not None and zone.name:
             how = "--timezone" if asked.timezone else "of the stamps"
             told.append(f"time zone {zone.name} ({how})")
-            options = replace(options, timezone=zone.name)
+            if zone.rules:  # by which later stamps are read too, though few may not show it
+                options = replace(options, timezone=zone.name)
         tell(", ".join(told))
         return replace(options, step=str(clock), season=season, horizon=horizon, context=context)
 
@@ -116,8 +118,9 @@ class Forecast(Examples):
         """As there. A series that agrees with one of the training where both have values is that one."""
         examples = super().others(loaded, data)
         learned = tables.from_ends(loaded.run.path / ENDS, loaded.options)
-        same = dict[Series, str]()
-        for other in {example.input.series for example in examples}:
+        same, others = dict[Series, str](), dict.fromkeys(example.input.series for example in examples)
+        _tell_far(others, loaded)
+        for other in others:
             agreeing = sorted((one.name != other.name, one.name) for one in learned if other.agrees(one))
             if agreeing:
                 same[other] = agreeing[0][1]
@@ -207,7 +210,9 @@ class Forecast(Examples):
             return tables.from_ends(loaded.run.path / ENDS, loaded.options)
         if isinstance(given, list | tuple) and all(isinstance(one, str | Path) for one in given):
             given = [Path(one) for one in given]
-        return tables.series(given, loaded.options)
+        found = tables.series(given, loaded.options)
+        _tell_far(found, loaded)
+        return found
 
     def given(self, what: Series, options: ForecastOptions) -> Example:
         """As there: the window behind the end of a series."""
@@ -234,6 +239,21 @@ class Forecast(Examples):
                 "low": low,
                 "high": high,
             }
+
+
+def _tell_far(found: Iterable[Series], loaded: Loaded) -> None:
+    """Covariates that are far from those of the training, as in another unit: the network reads them in its units."""
+    codec: Codec = loaded.codec
+    names = rows.listed_names(loaded.options.covariates)
+    for series in found:
+        for k, (name, mean, spread) in enumerate(zip(names, codec.means, codec.spreads, strict=True)):
+            values = series.covariates[:, k]
+            values = values[~np.isnan(values)]
+            if len(values) and abs(values.mean() - mean) > FAR * spread:
+                rows.note(
+                    f"{series.name}: {name} is {values.mean():.4g} on average, and was {mean:.4g} with a deviation of "
+                    f"{spread:.4g} in the training; forecasts may be wrong if its unit is another one"
+                )
 
 
 def _of(examples: Iterable[Example], learned: dict[Series, str]) -> Iterator[Example]:

@@ -66,6 +66,11 @@ class Zone:
             return None
         return int(f"{self.name[0]}1") * (int(self.name[1:3]) * HOUR + int(self.name[4:6]) * MINUTE)
 
+    @property
+    def rules(self) -> bool:
+        """Whether it is more than an offset from UTC."""
+        return self._fixed is None
+
     def local(self, instants: Moments) -> Moments:
         """What clocks show at instants."""
         if self._fixed is not None:
