@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -40,9 +41,7 @@ def text_blocks(path: Path, encoding: str = "utf-8") -> Iterator[str]:
         BadInput: as there, when what is wrong is come to.
     """
     with opened(path) as file:
-        texts = filter(None, decoded(path, file, encoding))
-        first = next(texts, "").removeprefix("\ufeff")
-        yield from filter(None, chain([first], texts))
+        yield from _unmarked(decoded(path, file, encoding))
 
 
 def text_lines(path: Path, encoding: str = "utf-8", newlines: bool = False) -> Iterator[str]:
@@ -56,8 +55,32 @@ def text_lines(path: Path, encoding: str = "utf-8", newlines: bool = False) -> I
     Raises:
         BadInput: as `read_text` does, when what is wrong is come to.
     """
+    return _lines(text_blocks(path, encoding), newlines)
+
+
+def input_lines(encoding: str = "utf-8") -> Iterator[str]:
+    """The lines of standard input, without their ends and without a byte order mark.
+
+    Raises:
+        BadInput: if it is binary, or not in this encoding, when that is come to.
+    """
+    binary = getattr(sys.stdin, "buffer", None)
+    if binary is None:  # what stands in its place has texts that are decoded
+        return _lines(_unmarked(iter(sys.stdin)), newlines=False)
+    data = binary.read()
+    blocks = decoded(Path("standard input"), io.BytesIO(data), encoding) if data else iter(())
+    return _lines(_unmarked(blocks), newlines=False)
+
+
+def _unmarked(blocks: Iterator[str]) -> Iterator[str]:
+    """Texts, the first without a byte order mark."""
+    texts = filter(None, blocks)
+    return filter(None, chain([next(texts, "").removeprefix("\ufeff")], texts))
+
+
+def _lines(blocks: Iterable[str], newlines: bool) -> Iterator[str]:
     rest, ends = "", io.IncrementalNewlineDecoder(None, translate=not newlines)
-    for block in text_blocks(path, encoding):
+    for block in blocks:
         *lines, rest = (rest + ends.decode(block)).split("\n")
         yield from lines
     *lines, rest = (rest + ends.decode("", final=True)).split("\n")

@@ -1,6 +1,7 @@
 """The parts of the text task: tokens, streams, scores, sampling."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -14,7 +15,9 @@ from elman.tasks._choose import choose
 from elman.tasks._token_kinds import KINDS
 from elman.tasks.text import corpus, sample, score
 from elman.tasks.text.model import LanguageModel
+from elman.tasks.text.options import TextOptions
 from elman.tasks.text.streams import IGNORED, streams
+from elman.tasks.text.task import KIND
 
 ENGLISH = "Don't stop\tat 42,000 steps — go on.\r\n\n  The naïve gate's open; \u2018so\u2019 is the door! 日本語 " * 3
 printable = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
@@ -124,3 +127,12 @@ def test_the_unknown_token_is_never_written() -> None:
         model.output.bias[2] = 100
     assert 2 in sample.generate(model, [1], 50, seed=0)
     assert 2 not in sample.generate(model, [1], 50, seed=0, never=2)
+
+
+@pytest.mark.parametrize(("kind", "different"), [("char", 3), ("word", 4), ("bpe", 258)])
+def test_the_unknown_token_is_none_of_the_different_ones(tmp_path: Path, kind: str, different: int) -> None:
+    (tmp_path / "t.txt").write_text("a b " * 50)
+    options = TextOptions(tokens=kind, batch=2, bptt=4, vocabulary=260 if kind == "bpe" else 0)
+    made = KIND.prepare([tmp_path / "t.txt"], options, 0)
+    assert f"; {different} different ones" in made.says
+    assert kind == "bpe" or different == len(set(made.rest[0].train.tolist()))

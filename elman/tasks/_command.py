@@ -33,7 +33,7 @@ BOXES: dict[str, tuple[str, ...]] = {  # of the help, and what is in them
     "Network": ("cell", "hidden", "layers", "embed", "dropout", "bptt"),
     "Training": ("batch",),
 }
-FORMATS = ("table", "csv", "jsonl")
+FORMATS = ("table", "csv", "tsv", "json", "jsonl", "parquet")
 
 
 def train(task: str) -> Callable[..., int]:
@@ -133,7 +133,7 @@ def predict(
         ),
     ] = None,
     format: Annotated[
-        str | None, choice("How rows are written", FORMATS, show_default="table; in a file CSV, or by its name")
+        str | None, choice("How rows are written", FORMATS, show_default="table; of a file, as its name ends")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The file to write.", metavar="FILE", show_default="standard output")

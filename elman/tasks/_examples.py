@@ -105,7 +105,7 @@ class Examples(Prepared):
         """As there."""
         examples = self.others(loaded, data)
         self.check(loaded.codec, examples)
-        baselines = self._baselines(loaded.codec, loaded.run)
+        baselines = self._baselines(loaded.codec, loaded.run) if self.has_baselines(loaded.run) else []
         scores, _ = self._scores(loaded.model, loaded.codec, examples, baselines, loaded.options.batch, console)
         return scores
 

@@ -3,7 +3,8 @@
 import os
 import re
 import stat
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,19 @@ def group_of(value: Any, where: str) -> Hashable:
         raise BadInput(f"{where}: expected a group, a text or a number, got {quoted(value)}") from None
     found: Hashable = value.strip() if isinstance(value, str) else value
     return found
+
+
+def listed(names: Iterable[Any], most: int = 200) -> str:
+    """Names with commas between them; quoted where they have spaces or marks in them, as far as there is room.
+
+    >>> listed(["text", "label ", "a,b"])
+    "text, 'label ', 'a,b'"
+    """
+    shown = [str(name) if re.fullmatch(r"[\w.-]+", str(name)) else repr(str(name)) for name in names]
+    lengths = accumulate(len(name) + 2 for name in shown)
+    fit = max(1, sum(length <= most for length in lengths))
+    more = f" and {len(shown) - fit:,} more" if len(shown) > fit else ""
+    return ", ".join(shown[:fit]) + more
 
 
 def shortened(text: str, most: int = SHOWN) -> str:

@@ -14,11 +14,13 @@ from torch import nn
 from elman import cells
 from elman.errors import BadInput
 from elman.fields import restoring
+from elman.files import input_lines
 from elman.flow import Recording
 from elman.options import made
 from elman.report.shown import Missing, Sample
 from elman.runs import Run
 from elman.tasks._material import Loaded, Material, Scores
+from elman.terminal import note
 from elman.training.options import TrainingOptions
 
 
@@ -115,6 +117,18 @@ class Kind(ABC):
     @abstractmethod
     def evaluate(self, loaded: Loaded, data: Any, console: Console) -> Scores:
         """The scores on other data, beside those of the baselines."""
+
+    def has_baselines(self, run: Run) -> bool:
+        """Whether a run has baselines to be scored beside the model; of an interrupted run, it says how to go on."""
+        if run.config.get("ended"):
+            return True
+        found = (run.path / "baseline.safetensors").exists()
+        more = "" if found else "; there are no baselines yet"
+        note(
+            f"{run.path}: this training was interrupted, and the model is the best so far{more}; to go on: "
+            f"elman train {self.name} --resume {run.path}"
+        )
+        return found
 
     @abstractmethod
     def recorded(self, loaded: Loaded, data: Any, steps: int, sequences: int) -> tuple[Recording, str]:
@@ -224,11 +238,7 @@ class Kind(ABC):
             return [one for part in parts for one in part]
         if sys.stdin.isatty():
             print("reading lines of standard input, to its end (Ctrl-D)", file=sys.stderr)
-        try:
-            return [line.rstrip("\n") for line in sys.stdin]
-        except UnicodeDecodeError as error:
-            byte = error.object[error.start]
-            raise BadInput(f"standard input: expected {error.encoding.upper()}, got byte 0x{byte:02x}") from None
+        return [line for line in input_lines(getattr(loaded.options, "encoding", "utf-8")) if line.strip()]
 
     def inputs_in(self, loaded: Loaded, path: Path) -> Iterable[Any]:
         """The inputs that a file holds: the file itself, or, where `texts` is set, the texts in it.

@@ -22,7 +22,7 @@ from elman.tasks._codec import PlainCodec, check_shape
 from elman.tasks._kind import Kind
 from elman.tasks._material import Loaded, Material
 from elman.tasks._parts import Example, Parts, check_texts, files_in, is_files, sha256_of
-from elman.tasks._split import components, drawn_parts, repeated
+from elman.tasks._split import components, drawn_parts, inputs_of, repeated
 from elman.tasks._spool import Picked, Spool
 from elman.training.batches import ByLength
 
@@ -35,11 +35,13 @@ class Prepared(Kind):
     examples: what they are called, where the loss is counted over something else.
     codec_type: of what turns them to numbers and back.
     repeats: whether an example may be the same as one of another file.
+    several: whether an input may have several targets, each in an example of its own. Then inputs are counted.
     """
 
     examples: ClassVar[str] = ""
     codec_type: ClassVar[type[PlainCodec]]
     repeats: ClassVar[bool] = True
+    several: ClassVar[bool] = False
 
     @abstractmethod
     def read(self, data: Any, options: Any) -> Iterable[Example]:
@@ -106,8 +108,8 @@ class Prepared(Kind):
         again = all(map(is_files, _given(options).values()))  # what was in Python cannot be read again
         facts = {"files": files if again else None, "sha256": sha256_of(parts), **counts}
         says = (
-            f"{counts['train']:,} {self.examples or self.unit} to learn from, {counts['validation']:,} to validate, "
-            f"{counts['test']:,} to test"
+            f"{self._counted(parts.train)} to learn from, {inputs_of(parts.validation, self.several):,} to validate, "
+            f"{inputs_of(parts.test, self.several):,} to test"
         )
         kept = {"codec.json": json.dumps(codec.kept(), ensure_ascii=False) + "\n", "split.csv": numbers}
         name = (
@@ -141,6 +143,12 @@ class Prepared(Kind):
             self._tell_repeated(found, given)
         return Parts(**found), table.getvalue()
 
+    def _counted(self, examples: Sequence[Example]) -> str:
+        """How many examples these are, for people."""
+        inputs = inputs_of(examples, self.several)
+        more = f" with {len(examples):,} texts" if inputs < len(examples) else ""
+        return f"{inputs:,} {self.examples or self.unit}{more}"
+
     def _read(self, data: Any, options: Any) -> Iterator[Example]:
         """The examples in data, with no texts that could not be written."""
         for example in self.read(data, options):
@@ -150,11 +158,11 @@ class Prepared(Kind):
     def _tell_repeated(self, found: dict[str, Sequence[Example]], given: Iterable[str]) -> None:
         """What is given for a part may be what is learned from, which makes its score say too much."""
         for name in given:
-            many = repeated(found[name], found["train"])
+            many = repeated(found[name], found["train"], self.several)
             if many:
                 use = "to validate" if name == "validation" else "to test"
-                what = self.examples or self.unit
-                print(f"{many:,} of the {len(found[name]):,} {what} {use} are among those to learn from, too")
+                of = f"{inputs_of(found[name], self.several):,} {self.examples or self.unit}"
+                print(f"{many:,} of the {of} {use} are among those to learn from, too")
 
     def split(self, examples: Sequence[Example], options: Any, seed: int, parts: Sequence[str]) -> dict[str, list[int]]:
         """The numbers of the examples that are trained on, "train", and of those of each part, which are others.

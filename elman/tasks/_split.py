@@ -50,9 +50,15 @@ def _feed(found: Any, value: Any) -> None:
         found.update(repr(value).encode("utf-8", "surrogatepass"))
 
 
-def repeated(examples: Iterable[Example], among: Iterable[Example]) -> int:
-    """How many examples have the same content as one of the others."""
-    return int(np.isin(_fingerprints(examples), _fingerprints(among)).sum())
+def repeated(examples: Iterable[Example], among: Iterable[Example], once: bool = False) -> int:
+    """How many examples have the same content as one of the others; `once`: copies count once."""
+    own = _fingerprints(examples)
+    return int(np.isin(np.unique(own) if once else own, _fingerprints(among)).sum())
+
+
+def inputs_of(examples: Sequence[Example], once: bool) -> int:
+    """How many inputs examples have; `once`: copies count once."""
+    return len(np.unique(_fingerprints(examples))) if once else len(examples)
 
 
 def _fingerprints(examples: Iterable[Example]) -> NDArray[np.uint64]:

@@ -17,6 +17,7 @@ from elman.errors import BadInput
 from elman.fields import parsed
 from elman.files import opened, read_text, text_lines
 from elman.tasks._frame import Frame
+from elman.tasks._given import listed
 from elman.tasks._parts import is_files
 from elman.terminal import note
 
@@ -343,10 +344,6 @@ def check_column(path: Source, names: Sequence[str], name: str, option: str) -> 
     if not any(names):
         raise BadInput(f"{path}: {option}: expected a table whose columns have names; got none")
     if name not in names:
-        raise BadInput(f"{path}: {option}: expected one of the columns {_listed(names)}; got {name!r}")
+        raise BadInput(f"{path}: {option}: expected one of the columns {listed(names)}; got {name!r}")
     if list(names).count(name) > 1 or f"{name}_duplicated_0" in names:  # as polars calls another of the same name
         raise BadInput(f"{path}: {option}: expected one column {name!r}, got several of this name")
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)[:200]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +12,7 @@ import torch
 from elman import cells, tasks
 from elman.cli import run
 from elman.errors import BadInput
+from elman.runs import open_run
 from elman.tasks import classify
 from elman.tasks._parts import Example
 from elman.tasks._words import vocabulary, words
@@ -86,6 +88,10 @@ def test_texts_are_predicted(elman: Command, trained: Path, monkeypatch: pytest.
     lines = elman("predict", trained, "--format", "csv").out.splitlines()
     assert lines[0] == "input,label,probability"
     assert lines[1].startswith("Caf\u00e9 GOOD,pos,")
+    marked = io.TextIOWrapper(io.BytesIO("\ufeffcaf\u00e9\n\n \ngood\n".encode("utf-16")), "utf-8")
+    monkeypatch.setattr("sys.stdin", marked)
+    said = elman("predict", trained, "--format", "csv", "--encoding", "utf-16")
+    assert [line.split(",")[0] for line in said.out.splitlines()] == ["input", "caf\u00e9", "good"]
     refused(elman("predict", trained, "good", " "), "input 2: predict: expected a text, got ' '; --skip-bad leaves it")
     said = elman("predict", trained, "good", " ", "bad", "--skip-bad", "--format", "csv")
     assert (said.code, len(said.out.splitlines())) == (0, 3)
@@ -354,3 +360,29 @@ def test_a_file_that_is_not_there_is_no_text(elman: Command, trained: Path, tmp_
     refused(elman("predict", trained, tmp_path / name), "expected a text or a file, got the name of a file that is not")
     refused(elman("predict", trained, tmp_path), "expected a text or a file, got a folder")
     assert elman("predict", trained, f"see {name}", "word " * 200).code == 0
+
+
+@pytest.mark.parametrize("baselines", [True, False])
+def test_a_run_that_was_interrupted_says_how_to_go_on(
+    elman: Command, trained: Path, table: Path, tmp_path: Path, baselines: bool
+) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    open_run(run).update(ended=None)
+    if not baselines:
+        (run / "baseline.safetensors").unlink()
+    said = elman("evaluate", run, table)
+    assert said.code == 0
+    assert f"to go on: elman train classify --resume {run}" in said.err
+    assert ("TF-IDF" in said.out) == baselines
+    assert "GRU" in said.out
+    open_run(run).update(ended={"steps": 1, "seconds": 1.0})
+    said = elman("evaluate", run, table)
+    assert (said.code, said.err == "") == ((0, True) if baselines else (2, False))
+
+
+def test_columns_are_quoted_where_they_need_it(elman: Command, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("date ,my label,text\n" + "1,2,3\n" * 9)
+    refused(elman("train", "classify", path), "--label: expected one of the columns 'date ', 'my label', text; got")
+    path.write_text(",".join(f"column{i}" for i in range(99)) + "\n")
+    refused(elman("train", "classify", path), "column0, column1, ", "column20 and 78 more; got 'text'")

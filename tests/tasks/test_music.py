@@ -198,7 +198,11 @@ def test_wrong_music(
     assert "left out 2" in capsys.readouterr().out
     refused(elman("predict", trained, silent), "silent.mid")
     refused(train(folder / "0.mid"), "expected at least 3 different examples", "got 1")
-    refused(train(saved(tmp_path / "two.mid", [on(60)], [on(60)], type=2)), "two.mid", "of type 0 or 1")
+    refused(train(saved(tmp_path / "two.mid", [on(60)], [on(60)], type=2)), "two.mid", "of type 0 or 1, got type 2")
+    for division, said in ((0, "got 0"), (-6360, "got SMPTE time, 25 frames a second of 40 ticks each")):
+        path = saved(tmp_path / "time.mid", [on(60)])
+        path.write_bytes(path.read_bytes()[:12] + division.to_bytes(2, "big", signed=True) + path.read_bytes()[14:])
+        refused(train(path), "time.mid: expected a division in ticks to a quarter note", said)
     refused(train(text("a.json", {"train": []})), "a.json: expected 'train', 'valid', 'test'; got ['train']")
     refused(train(text("b.json", 3)), "b.json: expected a list of pieces, got 3")
     refused(

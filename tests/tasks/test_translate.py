@@ -120,7 +120,8 @@ def test_wrong_pairs(elman: Command, parallel: list[Path], trained: Path, tmp_pa
     refused(elman("train", "translate", de, tmp_path / "none", *out), "none: expected a file")
     holes = tmp_path / "holes.en"
     holes.write_text("".join("\n" if i in (6, 9) else line for i, line in enumerate(en.read_text().splitlines(True))))
-    refused(elman("train", "translate", de, holes, *out), "line 7: expected two texts, got an empty second")
+    refused(elman("train", "translate", de, holes, *out), f"{holes}: line 7: expected two texts, got an empty second")
+    refused(elman("train", "translate", holes, de, *out), f"{holes}: line 7: expected two texts, got an empty first")
     said = elman("train", "translate", de, holes, "--skip-bad", *out)
     assert said.code == 0
     assert "left out 2" in said.out

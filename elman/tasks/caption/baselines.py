@@ -11,6 +11,7 @@ from torch import Tensor
 from elman.tasks._examples import Baseline
 from elman.tasks._labelled import some_of_each
 from elman.tasks._parts import Example
+from elman.tasks._split import inputs_of
 from elman.tasks._spool import Picked
 from elman.tasks._written import Said, kept_texts, restored_texts
 
@@ -81,7 +82,7 @@ class Choice(Baseline):
         W, b = found.coef_.T.astype(np.float32), found.intercept_.astype(np.float32)
         if len(b) == 1:  # of two texts scikit-learn has the second's alone
             W, b = np.hstack([-W, W]), np.hstack([-b, b])
-        return cls(pixels, codec, texts.tolist(), W, b, len(some) if len(some) < len(train) else 0)
+        return cls(pixels, codec, texts.tolist(), W, b, inputs_of(some, once=True) if len(some) < len(train) else 0)
 
     def say(self, examples: Sequence[Example]) -> list[Any]:
         """As there."""

@@ -57,6 +57,7 @@ class Caption(Written):
     pictures: ClassVar = {"attention.png": "Which token was written in view of which rows of an image."}
     codec_type = Codec
     examples = "images"
+    several = True
     one = "image"
     answer = "text"
     scores = ("exact_match", "chrf")

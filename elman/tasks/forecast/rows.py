@@ -14,7 +14,7 @@ from torch import Tensor
 
 from elman.errors import BadInput
 from elman.tasks._frame import known
-from elman.tasks._given import described, is_table
+from elman.tasks._given import described, is_table, listed
 from elman.tasks._parts import is_files
 from elman.tasks._table import column, read_table
 from elman.tasks.forecast.grid import shown
@@ -112,9 +112,7 @@ def named(data: Any, options: ForecastOptions) -> ForecastOptions:
     for option, name in (("--time", options.time), ("--target", options.target)):
         if name is None:
             where = data[0] if is_files(data) else "DATA"
-            raise BadInput(
-                f"{where}: {option}: expected the name of a column, one of {', '.join(columns)[:200]}; got none"
-            )
+            raise BadInput(f"{where}: {option}: expected the name of a column, one of {listed(columns)}; got none")
     return options
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from elman.errors import BadInput
 from elman.files import read_bytes, visible_files
-from elman.tasks._given import label_of
+from elman.tasks._given import label_of, listed
 from elman.tasks._images import Image, is_image, picture, within
 from elman.tasks._parts import Example, tell_left_out, usable
 from elman.tasks._table import names, rows
@@ -111,7 +111,7 @@ def _pictured(path: Path, label: str) -> Example:
 def _table(path: Path, skip_bad: bool) -> Iterator[Example]:
     columns = names(path)
     if "label" not in columns:
-        raise BadInput(f"{path}: expected a column 'label', got {', '.join(columns)[:80]}")
+        raise BadInput(f"{path}: expected a column 'label', got {listed(columns)}")
     name, count = Counter(columns).most_common(1)[0]
     if count > 1:
         raise BadInput(f"{path}: expected columns of different names, got {count} that are called {name!r}")
@@ -139,7 +139,7 @@ def _row(where: str, label: Any, values: Sequence[Any], columns: Sequence[str], 
         i = int(fits.argmin())
         got = "nothing" if values[i] is None else f"{values[i]!r:.40}" if np.isnan(numbers[i]) else f"{values[i]:.40}"
         kind = "a number" if np.isnan(numbers[i]) else f"a number from 0 to {WHITES[-1]}"
-        raise BadInput(f"{where}: column {columns[i]}: expected {kind}, got {got}")
+        raise BadInput(f"{where}: column {listed([columns[i]])}: expected {kind}, got {got}")
     return Example(Unscaled(numbers.reshape(side, side)), label_of(label, where), name=where)
 
 
@@ -151,14 +151,14 @@ def _number(value: Any) -> float:
 
 
 def _idx(paths: Sequence[Path], skip_bad: bool) -> Iterator[Example]:
-    images, labels = sorted((_array(path) for path in paths), key=lambda a: -a.ndim)
+    arrays = sorted(((_array(path), path) for path in paths), key=lambda one: -one[0].ndim)
+    (images, path), (labels, other) = arrays
     if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
         raise BadInput(
-            f"{paths[0]}, {paths[1]}: expected images (N, rows, columns) and labels (N), got "
-            f"{images.shape} and {labels.shape}"
+            f"{path}, {other}: expected images (N, rows, columns) and labels (N), got {images.shape} and {labels.shape}"
         )
     pairs = enumerate(zip(images, labels.tolist(), strict=True), 1)
-    return usable((partial(_of_idx, f"{paths[0]}: image {i}", *pair) for i, pair in pairs), skip_bad, str(paths[0]))
+    return usable((partial(_of_idx, f"{path}: image {i}", *pair) for i, pair in pairs), skip_bad, str(path))
 
 
 def _of_idx(name: str, image: NDArray[Any], label: Any) -> Example:

@@ -68,8 +68,10 @@ def read(path: Path, grid: int) -> Notes:
     except (OSError, EOFError, ValueError, LookupError, KeySignatureError) as error:
         why = str(error) or "it is cut short"
         raise BadInput(f"{path}: expected a MIDI file, got what cannot be read as one: {why}") from None
-    if file.ticks_per_beat <= 0 or file.type == INDEPENDENT:
-        raise BadInput(f"{path}: expected a MIDI file in ticks to a quarter note, of type 0 or 1, got one of another")
+    if file.type == INDEPENDENT:
+        raise BadInput(f"{path}: expected MIDI of type 0 or 1, got type {file.type}, whose tracks are separate pieces")
+    if file.ticks_per_beat <= 0:
+        raise BadInput(f"{path}: expected a division in ticks to a quarter note, got {_division(file.ticks_per_beat)}")
     found, end, most = list[tuple[int, int, int]](), 0, LONGEST * file.ticks_per_beat // grid
     for track in file.tracks:
         notes, last = _track(track)
@@ -84,6 +86,14 @@ def read(path: Path, grid: int) -> Notes:
     steps[:, 1] = np.maximum(steps[:, 1], steps[:, 0] + 1)
     length = max(int(steps.max()), round(end * grid / file.ticks_per_beat))
     return Notes(apart(np.column_stack((ticks[:, 0], steps))), length)
+
+
+def _division(division: int) -> str:
+    """What the head of a file says that is no number of ticks to a quarter note."""
+    if division == 0:
+        return "0"
+    frames, ticks = 256 - (division >> 8 & 255), division & 255
+    return f"SMPTE time, {frames} frames a second of {ticks} ticks each"
 
 
 def _track(track: mido.MidiTrack) -> tuple[list[tuple[int, int, int]], int]:

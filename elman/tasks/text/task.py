@@ -76,9 +76,10 @@ class Text(Kind):
             "validation_tokens": len(corpus.validation.ids),
         }
         known = corpus.tokenizer.get_vocab_size()
+        different = known - (corpus.tokenizer.token_to_id(tokens.UNKNOWN) is not None)
         says = (
             f"{corpus.characters:,} characters; {len(corpus.train):,} tokens to train on, "
-            f"{len(corpus.validation.ids):,} to validate; {known:,} different ones"
+            f"{len(corpus.validation.ids):,} to validate; {different:,} different ones"
         )
         train = Again(streams(corpus.train, options.batch, options.bptt))
         validation = Again(evaluation_streams(corpus.validation.ids))
@@ -117,7 +118,7 @@ class Text(Kind):
             raise BadInput(f"{_name(file)}: expected at least 2 tokens, got {len(text.ids)}")
         model: Any = loaded.model
         nats = {model.title: score.nats(model, text.ids, console if console.is_terminal else None)}
-        if (loaded.run.path / "baseline.safetensors").exists():
+        if self.has_baselines(loaded.run):
             baseline = _baseline(loaded.run)
             nats[baseline.title] = baseline.nats(text.ids)
         return score.scores(text, nats, console)

@@ -47,8 +47,11 @@ def read(paths: Sequence[Path], options: TranslateOptions) -> Iterator[Example]:
     """
     if len(paths) > 2:
         raise BadInput(f"{paths[2]}: expected one file of pairs, or two with a language each, got {len(paths)} files")
-    rows = _parallel(paths, options.encoding) if len(paths) == 2 else _tabbed(paths[0], options.encoding)
-    return usable((partial(_pair, *row) for row in rows), options.skip_bad, str(paths[0]))
+    if len(paths) == 2:
+        made = (partial(_beside, paths, *row) for row in _parallel(paths, options.encoding))
+    else:
+        made = (partial(_pair, *row) for row in _tabbed(paths[0], options.encoding))
+    return usable(made, options.skip_bad, ", ".join(map(str, paths)))
 
 
 def inputs(path: Path, options: TranslateOptions) -> Iterator[Example]:
@@ -77,13 +80,21 @@ def _pair(name: str, *texts: str) -> Example:
     return Example(texts[0], texts[1], name=name)
 
 
-def _parallel(paths: Sequence[Path], encoding: str) -> Iterator[tuple[str, ...]]:
-    """Where each pair is, and its texts."""
+def _beside(paths: Sequence[Path], line: int, *texts: str) -> Example:
+    for path, text in zip(paths, texts, strict=True):
+        if not text:
+            which = "second" if path is paths[1] else "first"
+            raise BadInput(f"{path}: line {line}: expected two texts, got an empty {which}")
+    return _pair(f"{paths[0]}: line {line}", *texts)
+
+
+def _parallel(paths: Sequence[Path], encoding: str) -> Iterator[tuple[Any, ...]]:
+    """The line of each pair, and its texts."""
     counts = [0, 0]
     for texts in zip_longest(*(_lines(path, encoding) for path in paths)):
         counts = [count + (text is not None) for count, text in zip(counts, texts, strict=True)]
         if counts[0] == counts[1]:
-            yield f"{paths[0]}: line {counts[0]}", *texts
+            yield counts[0], *texts
     if counts[0] != counts[1]:
         raise BadInput(f"{paths[0]}, {paths[1]}: expected as many lines in both, got {counts[0]:,} and {counts[1]:,}")
 
