@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import IO, Any
 
@@ -198,6 +198,27 @@ def write_whole(path: Path, data: bytes | str) -> None:
         if isinstance(error, OSError):
             error.filename, error.filename2 = str(path), None
         raise
+
+
+@contextlib.contextmanager
+def numbered(folder: Path, stem: str, suffix: str) -> Iterator[Path]:
+    """The next free name, stem-N, for a file that is written in the body; no other process gets the same one.
+
+    Raises:
+        OSError: if nothing can be written there.
+    """
+    for number in count(1):
+        path = folder / f"{stem}-{number}{suffix}"
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        try:
+            yield path
+        except BaseException:
+            path.unlink()
+            raise
+        return
 
 
 def write_figure(path: Path, figure: Any, format: str = "png", math: bool = False, **how: Any) -> None:

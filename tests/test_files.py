@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from elman.files import write_whole
+from elman.files import numbered, write_whole
 from tests.small import Command, Said
 from tests.small import files as files_in
 from tests.test_bad_input import refused
@@ -73,3 +73,11 @@ def test_errors_name_the_file_that_is_known(tmp_path: Path, monkeypatch: pytest.
         write_whole(tmp_path / "page.html", "a page")
     assert caught.value.filename == str(tmp_path / "page.html")
     assert ".page.html" not in str(caught.value)
+
+
+def test_numbered_names_are_given_out_once(tmp_path: Path) -> None:
+    with numbered(tmp_path, "piece", ".mid") as first, numbered(tmp_path, "piece", ".mid") as second:
+        assert [first.name, second.name] == ["piece-1.mid", "piece-2.mid"]
+    with pytest.raises(KeyboardInterrupt), numbered(tmp_path, "piece", ".mid"):
+        raise KeyboardInterrupt
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["piece-1.mid", "piece-2.mid"]

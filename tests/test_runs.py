@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -346,3 +347,36 @@ def test_a_row_that_was_cut_short_is_written_anew(tmp_path: Path) -> None:
     path.write_text("step,train_loss,seconds\r\n1,0.5,1.25\r\n2,0.25,2.")
     Table(path, ["step", "train_loss", "seconds"], keep=2)
     assert path.read_text().splitlines() == ["step,train_loss,seconds", "1,0.5,1.25"]
+
+
+# For polars a pattern; for Lightning, TensorBoard and fsspec a home, a variable, an address.
+@pytest.mark.parametrize("name", ["a[1] {b}*?", "~", "$HOME", "http:r\u00fcn", "file:"])
+def test_the_name_of_a_run_is_a_name(
+    elman: Command, short: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A run of another name, which the pattern fits, is not read; all that is written is in the folder."""
+    step = Keeper.on_train_batch_end
+
+    def interrupted(self: Keeper, trainer: Any, *rest: Any) -> None:
+        if trainer.global_step == 4:
+            signal.raise_signal(signal.SIGINT)
+        step(self, trainer, *rest)
+
+    home, folder = tmp_path / "home", tmp_path / "runs"
+    for path in (home, folder, folder / "a1 {b}cd"):
+        path.mkdir()
+    (folder / "a1 {b}cd" / "metrics.csv").write_text("of another run")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(home))
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "on_train_batch_end", interrupted)
+        said = elman("train", "text", short, "--out", name, "--flow-every", 3, *TRAIN)
+    assert said.code == 130
+    command = said.out.splitlines()[-1].split("; to go on: ")[1]
+    assert elman(*shlex.split(command)[1:]).code == 0
+    assert result(folder / name) == result(whole)
+    assert elman("generate", name, "--length", 3).code == 0
+    assert {"curves.png", "flow.png", "flow.csv", "tensorboard", "checkpoints"} < files(folder / name)
+    assert len(list((folder / name / "tensorboard").iterdir())) == 2  # one of each process
+    assert {path.name for path in home.iterdir()} <= {".cache"}
+    assert {path.name for path in folder.iterdir()} == {name, "a1 {b}cd"}

@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from itertools import count
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from elman.errors import BadInput
-from elman.files import check_place
+from elman.files import check_place, numbered
 from elman.runs import Run
 from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline, Examples
@@ -188,13 +188,14 @@ class Music(Examples):
         self, loaded: Loaded, prompt: Any, length: int | None, out: Path | None, to: TextIO, **how: Any
     ) -> Any:
         """As there: a MIDI file."""
-        folder, codec = loaded.run.path, loaded.codec
-        path = out or next(p for n in count(1) if not (p := folder / f"generated-{n}.mid").exists())
-        check_place(path, midi.SUFFIXES, "--out " if out else "")
+        if out:
+            check_place(out, midi.SUFFIXES, "--out ")
+        codec = loaded.codec
         begin = self._prompt(loaded, prompt)
         given = codec.notes(begin.input) if begin else None
         found = compose(loaded.model, given, codec.usual if length is None else length, **how)
-        midi.write(path, found, codec.grid)
+        with nullcontext(out) if out else numbered(loaded.run.path, "generated", ".mid") as path:
+            midi.write(path, found, codec.grid)
         behind = f", of which {given.steps / codec.grid:g} are those of {begin.name}" if given and begin else ""
         to.write(f"{path}: {counted(len(found.notes), 'note')} in {found.steps / codec.grid:g} quarter notes{behind}\n")
         return path
