@@ -1,6 +1,12 @@
 """The command line's way in."""
 
+import os
 import sys
+
+# Threads that wait sleep, rather than spin for milliseconds: on a busy machine a training then loses its neighbour's
+# share and no more (benchmarks/results/busy.txt). OpenMP reads this once, when torch is loaded.
+if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
+    os.environ["OMP_WAIT_POLICY"] = "passive"
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ HEADER = (
     "thread_num",
     "num_threads",
     "barrier",
-    "yield",
+    "syscall",
     "B",
     "rows",
     "steps",
@@ -163,7 +163,7 @@ class _Emitter:
                 with b.if_then(another) if backwards and for_next else nullcontext():
                     self.stage(body, stage, begin, end, part, parts)
                     with b.if_then(code.is_(parts, ">", 1)):
-                        code.call(declare(code, "barrier"), body.pointer("barrier"), parts, body.slot("yield"))
+                        code.call(declare(code, "barrier"), body.pointer("barrier"), parts, body.slot("syscall"))
         code.end()
 
     def stage(self, body: Body, stage: Any, begin: Integer, end: Integer, part: Integer, parts: Integer) -> None:

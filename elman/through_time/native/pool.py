@@ -53,7 +53,7 @@ def addresses() -> dict[str, int]:
     of = {
         "thread_num": library().omp_get_thread_num,
         "num_threads": library().omp_get_num_threads,
-        "yield": ctypes.CDLL(None).sched_yield,
+        "syscall": ctypes.CDLL(None).syscall,
     }
     return {name: ctypes.cast(function, ctypes.c_void_p).value or 0 for name, function in of.items()}
 

@@ -11,7 +11,7 @@ SIGNATURES = {
     "product": ("*a", "lda", "*panels", "*c", "ldc", "M", "N", "K", "begin", "end", "add", "back"),
     "direct": ("*a", "lda", "*w", "step_k", "step_n", "*c", "ldc", "M", "N", "K", "begin", "end", "add"),
     "outer": ("*d", "ldd", "*x", "ldx", "*c", "ldc", "R", "M", "N", "part", "parts", "add", "*sums", "*scratch"),
-    "barrier": ("*memory", "all", "yield"),
+    "barrier": ("*memory", "all", "syscall"),
     "alone": ("*data",),
     "team": ("*data",),
     "column_sums": ("*d", "ldd", "R", "N", "part", "parts", "add", "*sums"),
