@@ -3,6 +3,9 @@
 import os
 import sys
 
+from elman.errors import MissingPackage
+from elman.extras import needs
+
 # Threads that wait sleep, rather than spin for milliseconds: on a busy machine a training then loses its neighbour's
 # share and no more (benchmarks/results/busy.txt). OpenMP reads this once, when torch is loaded.
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
@@ -12,11 +15,10 @@ if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys(
 def main() -> None:
     """Run `elman` with the arguments of the process."""
     try:
-        from elman.cli import run
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "elman":
-            raise
-        print(f"elman: the command line needs {error.name}; pip install 'elman[tasks]'", file=sys.stderr)
+        with needs("tasks", "elman: the command line"):
+            from elman.cli import run
+    except MissingPackage as error:
+        print(error, file=sys.stderr)
         raise SystemExit(2) from None
     raise SystemExit(run(sys.argv[1:]))
 

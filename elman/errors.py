@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to see."""
+"""The exceptions that a user is meant to see."""
 
 
 class BadInput(Exception):
@@ -7,3 +7,7 @@ class BadInput(Exception):
     Its message is one line: which file or option, what was expected, what came. The command line prints it and ends
     with exit code 2.
     """
+
+
+class MissingPackage(ModuleNotFoundError):
+    """A part of elman needs a package that is not installed; the message says what to install."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from elman.drawing.scene import MINUS, Arrow, Box, Point, Scene, Text
+from elman.extras import needs
 from elman.files import MAKER, check_place, write_figure
 
 FORMATS = (".png", ".svg")
@@ -23,8 +24,9 @@ def render(scene: Scene, path: Path) -> None:
         BadInput: if no picture can be there.
     """
     check_place(path, FORMATS)
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
+    with needs("draw", "a picture"):
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
 
     left, bottom, right, top = scene.bounds
     wide, high = right - left + 2 * MARGIN, top - bottom + 2 * MARGIN

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from elman.drawing.render import FORMATS, save
+from elman.extras import needs
 from elman.files import check_place, read_bytes
 from elman.flow.credit import Credit
 from elman.flow.jacobians import ARRIVES, Jacobians
@@ -52,10 +53,10 @@ def decay(jacobians: Jacobians | Sequence[Jacobians], path: Path) -> None:
 
 def credit(found: Credit, path: Path) -> None:
     """How much of the loss at step t arrives at the state after step k, as a map."""
+    figure, axes = _figure(path, 6.4, 5.2)
     from matplotlib.colors import LogNorm
     from matplotlib.ticker import MaxNLocator
 
-    figure, axes = _figure(path, 6.4, 5.2)
     norms = found.norms.double().cpu()
     most = float(norms.nan_to_num(0, 0, 0).max()) or 1.0
     there, least = norms > 0, SHOWN * most
@@ -81,7 +82,8 @@ def singular_values(jacobians: Jacobians, path: Path, window: int = 1) -> None:
 
 def history(table: Path, path: Path) -> None:
     """How far a gradient reached in the course of a training, of a flow.csv: one line for every cell."""
-    import polars as pl
+    with needs("tasks", "flow.csv"):
+        import polars as pl
 
     rows = pl.read_csv(read_bytes(table), infer_schema_length=None)
     figure, axes = _figure(path, 7.2, 4.2)
@@ -136,7 +138,8 @@ def _note(axes: Any, text: str, y: float) -> None:
 
 def _figure(path: Path, width: float, height: float) -> tuple[Any, Any]:
     check_place(Path(path), FORMATS)
-    from matplotlib.figure import Figure
+    with needs("draw", "a picture"):
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     return figure, figure.subplots()

@@ -11,20 +11,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from torch import nn
 
 from elman.errors import BadInput
-from elman.options import checked
-from elman.report import tables
-from elman.runs import Run, open_run
-from elman.tasks import _train, kind_of, kind_of_run, options_of, training_of
-from elman.tasks._drawing import Drawing
-from elman.tasks._given import as_files
-from elman.tasks._material import Scores
-from elman.tasks._parts import files_in
-from elman.tasks._reading import reading
-from elman.training.options import TrainingOptions
+from elman.extras import needs
+
+with needs("tasks", "elman.tasks"):
+    from rich.console import Console
+
+    from elman.options import checked
+    from elman.report import tables
+    from elman.runs import Run, open_run
+    from elman.tasks import _train, kind_of, kind_of_run, options_of, training_of
+    from elman.tasks._drawing import Drawing
+    from elman.tasks._given import as_files
+    from elman.tasks._material import Scores
+    from elman.tasks._parts import files_in
+    from elman.tasks._reading import reading
+    from elman.training.options import TrainingOptions
 
 
 class Trained:

@@ -1,0 +1,51 @@
+"""What needs a package that only an extra brings says so, in one line."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+
+import elman
+from elman.errors import MissingPackage
+
+
+def test_a_picture_without_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    layer = elman.LSTM(3, 5)
+    with elman.flow.record(layer) as recording:
+        layer(torch.randn(4, 2, 3))[0].sum().backward()
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    message = re.escape("a picture needs matplotlib: pip install 'elman[draw]'")
+    with pytest.raises(MissingPackage, match=message):
+        elman.draw(layer, tmp_path / "a.png")
+    with pytest.raises(MissingPackage, match=message):
+        elman.flow.draw.gradients(recording, tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import elman; elman.tasks.text.fit()", "elman.tasks needs rich: pip install 'elman[tasks]'"),
+        ("from elman.__main__ import main; main()", "elman: the command line needs rich: pip install 'elman[tasks]'"),
+    ],
+)
+def test_tasks_without_their_packages(code: str, message: str) -> None:
+    code = f"import sys; sys.modules['rich'] = None; {code}"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode in (1, 2)
+    assert result.stderr.splitlines()[-1].endswith(message)
+
+
+def test_no_requirement_stands_twice() -> None:
+    file = Path(__file__).parents[1] / "pyproject.toml"
+    project = tomllib.loads(file.read_text())["project"]
+    users = [
+        *project["dependencies"],
+        *project["optional-dependencies"]["draw"],
+        *project["optional-dependencies"]["tasks"],
+    ]
+    names = [re.split(r"[^\w.-]", requirement)[0] for requirement in users if not requirement.startswith("elman[")]
+    assert len(names) == len(set(names))
