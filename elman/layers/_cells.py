@@ -166,17 +166,20 @@ class Cells(Layer):
             for name, full in names:
                 start(self._cells[i // self._directions], name, getattr(self, full), self.init, self.forget_bias)
 
-    def _weights(self) -> list[dict[str, Tensor]]:
-        """The weights of each direction, by the names that its cell has for them.
+    def _weights(self) -> dict[str, Tensor]:
+        """All parameters, by name: each is read once, for it may be computed from others."""
+        return {full: getattr(self, full) for names in self._names for _, full in names}
 
-        Read once in a call: reading a parametrized one computes it.
-        """
-        return [{name: getattr(self, full) for name, full in names} for names in self._names]
+    def _state_lead(self) -> tuple[int, ...]:
+        """The layers, or the directions of all."""
+        return (self.num_layers * self._directions,)
 
     def _values_of(self, step: nn.Module, i: int, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """The weights of the i-th direction, by the names that `step`, its cell or one around it, has for them."""
+        """The parameters of the i-th direction, by the names that `step`, its cell or one around it, has for them."""
+        weights = self._weights() if weights is None else weights
         found, around = {}, prefix(step)
-        for name, value in (self._weights()[i] if weights is None else weights).items():
+        for name, full in self._names[i]:
+            value = weights[full]
             if self.weight_drop and name.startswith("weight_h") and value.dim() > 1:
                 value = dropout(value, self.weight_drop, self.training)
             found[around + name] = value

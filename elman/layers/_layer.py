@@ -1,11 +1,14 @@
 """What all layers share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
+from torch.utils._python_dispatch import _disable_current_modes
 
 from elman.bptt import Full, Mode
 from elman.bptt._influence import carried
@@ -16,12 +19,52 @@ from elman.through_time import Output
 
 Lengths = Tensor | Sequence[int]
 
+_layers: "WeakValueDictionary[int, Layer]" = WeakValueDictionary()
+_numbers = count()
+
 
 class Layer(nn.Module):
     """What every layer does at its door: layouts, lengths, unbatched input, a state of zeros, checks."""
 
     batch_first: bool
     bptt: Mode
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._number = _numbered(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_number"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._number = _numbered(self)  # a copy is a layer of its own
+
+    def _call(self, input: Any, state: Any, lengths: Lengths | None, bptt: Mode | None) -> tuple[Any, Any]:
+        """What `forward` does."""
+        if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+            from elman.layers._compiled import compiled
+
+            return compiled(self, input, state, lengths, bptt)
+        return self._compute(self._weights(), input, state, lengths, bptt)
+
+    def _weights(self) -> dict[str, Tensor]:
+        """All parameters and buffers that a call reads, by name."""
+        raise NotImplementedError
+
+    def _alike(self) -> bool:
+        """Whether all layers of this class, with weights of the same shapes, return tensors of the same shapes."""
+        return True
+
+    def _state_lead(self) -> tuple[int, ...]:
+        """The sizes of a state before that of the batch."""
+        return ()
+
+    def _compute(
+        self, weights: Mapping[str, Tensor], input: Any, state: Any, lengths: Lengths | None, bptt: Mode | None
+    ) -> tuple[Any, Any]:
+        """What `forward` does, as a function of tensors: with these weights in the place of the layer's own."""
+        raise NotImplementedError
 
     def _names_of(self, of: Any) -> Names:
         """What belongs to a call of the engine is called here."""
@@ -125,9 +168,15 @@ class Layer(nn.Module):
 
     def _call_watched(self, input: Any, state: Any, lengths: Lengths | None) -> Trajectory:
         """Call the layer, and return what its cells did at every step."""
+        if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+            from elman.through_time.outside import outside
+
+            return outside(self._call_watched, input, state, lengths)  # type: ignore[no-any-return]
         given = () if state is None else (state,)
+        # What cells do at every step is no part of a compiled graph.
+        call: Any = self if self._compiled_call_impl is None else self._call_impl
         with watching(self) as runs:
-            result = self(input, *given) if lengths is None else self(input, *given, lengths=lengths)
+            result = call(input, *given) if lengths is None else call(input, *given, lengths=lengths)
         if len(runs) != 1:
             raise RuntimeError(
                 f"{type(self).__name__}: trajectory: expected a forward that runs over the sequence once, got "
@@ -165,6 +214,19 @@ class Layer(nn.Module):
             raise ValueError(
                 f"{name}: expected width {input_size} (input_size), got {input.shape[-1]} in shape {tuple(input.shape)}"
             )
+
+
+def _numbered(layer: Layer) -> Tensor:
+    """The number of a layer, by which `living` finds it: a tensor, which torch.compile takes for an input."""
+    number = next(_numbers)
+    _layers[number] = layer
+    with _disable_current_modes(), torch.inference_mode(False):
+        return torch.tensor(number, device="cpu")
+
+
+def living(number: int) -> Layer:
+    """The layer of a number."""
+    return _layers[number]
 
 
 def output_in(layout: Layout, output: Output) -> Any:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from elman.bptt import Full, Mode
+from elman.cells._cell import Cell
 from elman.layers._around import Watched, prefix
 from elman.layers._label import Label, Names, state_names
 from elman.layers._layer import Layer, Lengths, output_in
@@ -16,6 +17,8 @@ from elman.layers._layout import Layout
 from elman.layers._trajectory import Run, Trajectory, output_of, watched_runs
 from elman.through_time import State, each, known_executor
 from elman.through_time.observed import Piece, labelled
+
+CELL = "cell."  # before the names of the cell's parameters and buffers
 
 
 class Recurrent(Layer):
@@ -108,14 +111,20 @@ class Recurrent(Layer):
         Returns:
             The outputs and the final state; for a PackedSequence, each output is one.
         """
-        x, states, single, layout = self._begin(input, state, lengths)
+        return self._call(input, state, lengths, bptt)
+
+    def _compute(
+        self, weights: Mapping[str, Tensor], input: Any, state: Any, lengths: Lengths | None, bptt: Mode | None
+    ) -> tuple[Any, State]:
+        """What `forward` does, as a function of tensors."""
+        x, states, single, layout = self._begin(weights, input, state, lengths)
         runs, mode = watched_runs(self), self._mode(bptt)
         if runs is not None:
             mode = self._whole(mode)
         if mode.online:
             self._carry_in(state, states, layout)
         step = self.cell if runs is None else self._watched_cell()
-        outputs, final = self._run(step, x, states, single, layout, mode)
+        outputs, final = self._run(weights, step, x, states, single, layout, mode)
         if runs is not None:
             runs.append(Run([outputs], layout, single=single, stacked=False))
             outputs = output_of(outputs)
@@ -166,8 +175,22 @@ class Recurrent(Layer):
         """
         return self._call_one_step(input, state)
 
+    def _weights(self) -> dict[str, Tensor]:
+        """Those of the cell, and the initial state that is learned."""
+        found = {CELL + name: value for name, value in chain(self.cell.named_parameters(), self.cell.named_buffers())}
+        learned = enumerate(() if self.initial_state is None else self.initial_state)
+        return found | {f"initial_state.{i}": value for i, value in learned}
+
+    def _alike(self) -> bool:
+        """Whether the cell is known: others may return something else whenever an attribute has changed."""
+        return isinstance(self.cell, Cell | nn.RNNCellBase)
+
     def _begin(
-        self, input: Tensor | PackedSequence, state: State | None, lengths: Lengths | None
+        self,
+        weights: Mapping[str, Tensor],
+        input: Tensor | PackedSequence,
+        state: State | None,
+        lengths: Lengths | None,
     ) -> tuple[Tensor, tuple[Tensor, ...], bool, Layout]:
         """The input, the states (B, H), whether the cell's state is one and no tuple, and the input's layout."""
         sizes = self.state_size
@@ -181,19 +204,27 @@ class Recurrent(Layer):
         single = isinstance(sizes, int)
         # A cell that tells no size may read anything: numbers of tokens, say.
         reads = getattr(self.cell, "input_size", None)
-        like = None if reads is None else next(chain(self.cell.parameters(), self.cell.buffers()), None)
+        of_cell = (value for name, value in weights.items() if name.startswith(CELL))
+        like = None if reads is None else next(of_cell, None)
         x, states, layout = self._enter(input, lengths, reads, like, state, each(sizes))
         if state is None and self.initial_state is not None:
-            states = tuple(value.expand(layout.B, -1) for value in self.initial_state)
+            states = tuple(weights[f"initial_state.{i}"].expand(layout.B, -1) for i in range(len(states)))
         return x, states, single, layout
 
     def _run(
-        self, step: nn.Module, x: Tensor, states: tuple[Tensor, ...], single: bool, layout: Layout, mode: Mode
+        self,
+        weights: Mapping[str, Tensor],
+        step: nn.Module,
+        x: Tensor,
+        states: tuple[Tensor, ...],
+        single: bool,
+        layout: Layout,
+        mode: Mode,
     ) -> tuple[Any, State]:
         """Run the cell, or one around it."""
         around = prefix(step, self.cell)
-        named = chain(self.cell.named_parameters(), self.cell.named_buffers())
-        values = {around + name: value for name, value in named}
+        of_cell = {name.removeprefix(CELL): value for name, value in weights.items() if name.startswith(CELL)}
+        values = {around + name: value for name, value in of_cell.items()}
         with labelled(Piece(Label(self, (len(states), around), layout, step))):
             return mode.run(step, values, x, states[0] if single else states, self.executor, layout.sizes)
 

@@ -1,6 +1,6 @@
 """Stacks of cells in the conventions of torch.nn."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -152,8 +152,13 @@ class Stack(Cells):
         >>> outputs[4:, 0].abs().max().item()
         0.0
         """
-        weights = self._weights()
-        x, states, layout = self._begin(input, hx, lengths, weights)
+        return self._call(input, hx, lengths, bptt)
+
+    def _compute(
+        self, weights: Mapping[str, Tensor], input: Any, state: Any, lengths: Lengths | None, bptt: Mode | None
+    ) -> tuple[Any, Any]:
+        """What `forward` does, as a function of tensors."""
+        x, states, layout = self._begin(weights, input, state, lengths)
         runs, mode = watched_runs(self), self._mode(bptt)
         if runs is not None:
             mode = self._whole(mode)
@@ -161,11 +166,11 @@ class Stack(Cells):
         finals: list[tuple[Tensor, ...]] = []
         values: list[dict[str, Tensor]] = []
         if self._joined(mode, x, layout):
-            x, finals = self._jointly(x, hx, states, layout, mode, weights)
+            x, finals = self._jointly(weights, x, state, states, layout, mode)
         else:
             steps = self._modules_now.steps if runs is None else self._modules_now.watched
             for k, step in enumerate(steps):
-                found = self._layer(k, step, x, states, layout, mode, weights)
+                found = self._layer(weights, k, step, x, states, layout, mode)
                 outputs = [output for output, _ in found]
                 if runs is not None:
                     values += outputs
@@ -178,7 +183,7 @@ class Stack(Cells):
         pile = [layers[0].unsqueeze(0) if one else torch.stack(layers) for layers in zip(*finals, strict=True)]
         last = tuple(layout.leave(*pair) for pair in zip(pile, states, strict=True))
         if mode.online:
-            self._carry_out(hx, [state for layer in finals for state in layer], last, layout)
+            self._carry_out(state, [final for layer in finals for final in layer], last, layout)
         return layout.outputs(x), last[0] if len(last) == 1 else last
 
     def trajectory(self, input: Tensor | PackedSequence, hx: Any = None, lengths: Lengths | None = None) -> Trajectory:
@@ -238,10 +243,10 @@ class Stack(Cells):
         return self._call_one_step(input, hx)
 
     def _begin(
-        self, input: Tensor | PackedSequence, hx: Any, lengths: Lengths | None, weights: list[dict[str, Tensor]]
+        self, weights: Mapping[str, Tensor], input: Tensor | PackedSequence, hx: Any, lengths: Lengths | None
     ) -> tuple[Tensor, tuple[Tensor, ...], Layout]:
-        like, lead = next(iter(weights[0].values())), (len(weights),)
-        return self._enter(input, lengths, self.input_size, like, hx, self._widths, lead)
+        like = weights[self._names[0][0][1]]
+        return self._enter(input, lengths, self.input_size, like, hx, self._widths, self._state_lead())
 
     def _check_layer_by_layer(self, mode: Mode, x: Tensor, layout: Layout) -> None:
         """Whether the layers can be watched, which are run one by one then."""
@@ -253,18 +258,18 @@ class Stack(Cells):
 
     def _jointly(
         self,
+        weights: Mapping[str, Tensor],
         x: Tensor,
         hx: Any,
         states: tuple[Tensor, ...],
         layout: Layout,
         mode: Mode,
-        weights: list[dict[str, Tensor]],
     ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
         """Run all layers as one cell: their outputs, and the final states of each."""
         self._check_joint(mode)
         flat = tuple(state[k] for k in range(self.num_layers) for state in states)
         self._carry_in(hx, flat, layout)
-        values = [self._values_of(step, k, weights[k]) for k, step in enumerate(self._steps)]
+        values = [self._values_of(step, k, weights) for k, step in enumerate(self._steps)]
         joint = self._modules_now.joint
         with labelled(Piece(Label(self, range(self.num_layers), layout, joint))):
             outputs, finals = mode.run(joint, joint_names(values), x, flat, self.executor, layout.sizes)
@@ -274,13 +279,13 @@ class Stack(Cells):
 
     def _layer(
         self,
+        weights: Mapping[str, Tensor],
         k: int,
         step: nn.Module,
         x: Tensor,
         states: tuple[Tensor, ...],
         layout: Layout,
         mode: Mode,
-        weights: list[dict[str, Tensor]],
     ) -> list[tuple[Any, State]]:
         """Run layer k, whose cell `step` stands around, over the outputs of the one below, in each direction."""
         if k:
@@ -293,7 +298,7 @@ class Stack(Cells):
             state: State = states[0][i] if len(states) == 1 else tuple(state[i] for state in states)
             rows = layout.reversed(x) if back else x
             depth = 0 if isinstance(step, Watched) else k  # what is watched has losses of its own at every layer
-            values = self._values_of(step, i, weights[i])
+            values = self._values_of(step, i, weights)
             with labelled(Piece(Label(self, (i,), layout, step, back, depth))):
                 outputs, final = mode.run(step, values, rows, state, self.executor, layout.sizes)
             found.append((_reversed(outputs, layout) if back else outputs, final))

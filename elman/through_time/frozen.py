@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from elman.through_time.reached import Reached, version
 
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
 
 class Options:
     """What a step reads, to be compared: equal where it reads the same."""

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from elman.through_time.capture import MARKERS, capture
-from elman.through_time.frozen import Stand, options_of, standing
+from elman.through_time.frozen import HOOKS, Stand, options_of, standing
 from elman.through_time.native.executor import Native
 from elman.through_time.outputs import Form
 from elman.through_time.plan import Plan, plan
@@ -40,7 +40,6 @@ class Known(NamedTuple):
     cells: "weakref.WeakKeyDictionary[nn.Module, Stand]"
 
 
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _lock = threading.RLock()
 _by_cell: "weakref.WeakKeyDictionary[nn.Module, dict[Any, Planned]]" = weakref.WeakKeyDictionary()
 _warned: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
@@ -63,11 +62,6 @@ def planned(cell: nn.Module, shapes: Shapes, input_size: int, state_size: Sizes)
             if asked not in found:
                 found[asked] = _plan(cell, dict(shapes), input_size, state_size)
     return found[asked]
-
-
-# torch.compile does not look inside, and takes the answer as a constant: what torch.compiler.assume_constant_result
-# does, without importing the compiler.
-planned._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, state_size: Sizes) -> Planned:

@@ -84,9 +84,6 @@ def _sizes(cell: nn.Module, x: Tensor, state: State) -> tuple[int, Sizes]:
     """D, and the width of the state, or of each state where there are several."""
     input_size = x.shape[-1]
     size: Sizes = state.shape[1] if isinstance(state, Tensor) else tuple(s.shape[1] for s in state)
-    if torch.compiler.is_compiling():
-        # A compiler may see symbols in the shapes; the layers have checked that they are what the cell tells.
-        return getattr(cell, "input_size", input_size), getattr(cell, "state_size", size)
     return input_size, size
 
 
