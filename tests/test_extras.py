@@ -28,12 +28,12 @@ def test_a_picture_without_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_path:
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("import elman; elman.tasks.text.fit()", "elman.tasks needs rich: pip install 'elman[tasks]'"),
-        ("from elman.__main__ import main; main()", "elman: the command line needs rich: pip install 'elman[tasks]'"),
+        ("import elman; elman.tasks.text.fit()", "elman.tasks needs typer: pip install 'elman[tasks]'"),
+        ("from elman.__main__ import main; main()", "elman: the command line needs typer: pip install 'elman[tasks]'"),
     ],
 )
 def test_tasks_without_their_packages(code: str, message: str) -> None:
-    code = f"import sys; sys.modules['rich'] = None; {code}"
+    code = f"import sys; sys.modules['typer'] = None; {code}"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode in (1, 2)
     assert result.stderr.splitlines()[-1].endswith(message)

@@ -3,9 +3,9 @@
     python tests/versions.py lowest
     python tests/versions.py newest -k native
 
-Makes a virtual environment in build/versions-lowest or build/versions-newest, anew each time, and runs pytest in it with
-the arguments that follow. `lowest` takes the lower bounds in pyproject.toml, for elman and its extra `tasks`; `newest`
-takes what pip takes where nothing is installed: a CUDA build of torch on Linux, five gigabytes.
+Makes a virtual environment in build/versions-lowest or build/versions-newest, anew each time, and runs pytest in it
+with the arguments that follow. `lowest` takes the lower bounds in pyproject.toml, for elman and its extra `tasks`;
+`newest` takes what pip takes where nothing is installed: a CUDA build of torch on Linux, five gigabytes.
 """
 
 import re
