@@ -19,6 +19,10 @@ from elman.tasks._parts import Example, usable
 Image = NDArray[np.float32]  # (rows, columns), 0 to 1
 DEEP = 65535  # white, where a pixel has 16 bits
 UNREAD = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # formats that Pillow knows but cannot read by itself
+DAMAGED = (  # what Pillow's formats raise for files that are no whole images
+    OSError, SyntaxError, ValueError, EOFError, RuntimeError, AssertionError, AttributeError, LookupError, TypeError,
+    ArithmeticError, struct.error, zlib.error,
+)  # fmt: skip
 NEARLY = 1e-6  # above white, that what was computed may be
 
 
@@ -40,7 +44,9 @@ def picture(path: Path) -> Image:
                 found, white = _grey(_upright(opened, path))
     except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning):
         raise BadInput(f"{path}: expected an image of at most {Pillow.MAX_IMAGE_PIXELS:,} pixels, got more") from None
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+    except MemoryError:
+        raise BadInput(f"{path}: expected an image, got one that memory has no room for") from None
+    except DAMAGED as error:
         raise BadInput(f"{path}: expected an image, got what cannot be read as one: {error}") from None
     return within(found / np.float32(white), 1, str(path))
 
@@ -57,9 +63,9 @@ def is_image(path: Path) -> bool:
             warnings.simplefilter("ignore")
             with Pillow.open(path, formats=[one for one in formats if one != "TGA"]):  # which begins with no mark
                 return True
-    except Pillow.DecompressionBombError:
+    except (Pillow.DecompressionBombError, MemoryError):
         return True
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error):
+    except DAMAGED:
         return False
 
 
@@ -87,10 +93,14 @@ def _upright(opened: Any, path: Path) -> Any:
         7: turn.TRANSVERSE,
         8: turn.ROTATE_90,
     }
+    if opened.format == "TIFF" and opened.tile:  # Pillow would fill rows that lack their strips with black
+        covered = max(tile[1][3] for tile in opened.tile)
+        if covered < opened.tag_v2.get(ExifTags.Base.ImageLength, covered):
+            raise ValueError(f"{covered} of {opened.tag_v2[ExifTags.Base.ImageLength]} rows")
     opened.load()
     try:
         orientation = opened.getexif().get(ExifTags.Base.Orientation)
-    except (OSError, SyntaxError, ValueError, TypeError, LookupError, struct.error) as error:
+    except DAMAGED as error:
         print(f"{path}: its EXIF data cannot be read, so it is not turned: {error}", file=sys.stderr)
         return opened
     return opened.transpose(turns[orientation]) if orientation in turns else opened

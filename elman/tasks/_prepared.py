@@ -22,7 +22,7 @@ from elman.tasks._codec import PlainCodec, check_shape
 from elman.tasks._kind import Kind
 from elman.tasks._material import Loaded, Material
 from elman.tasks._parts import Example, Parts, check_texts, files_in, is_files, sha256_of
-from elman.tasks._split import components, drawn_parts, inputs_of, repeated
+from elman.tasks._split import components, drawn_parts, inputs_of, kept_split, repeated
 from elman.tasks._spool import Picked, Spool
 from elman.training.batches import ByLength
 
@@ -97,7 +97,7 @@ class Prepared(Kind):
 
     def prepare(self, data: Any, options: Any, seed: int, run: Run | None = None) -> Material:
         """As there."""
-        parts, numbers = self.parts(data, options, seed)
+        parts, numbers = self.parts(data, options, seed, run)
         codec = self.codec(run) if run else self.fit(parts.train, options)
         for part in (parts.validation, parts.test):
             self.check(codec, part)
@@ -120,16 +120,19 @@ class Prepared(Kind):
 
     default = ""  # the name of the data that are at hand anywhere
 
-    def parts(self, data: Any, options: Any, seed: int) -> tuple[Parts, str]:
+    def parts(self, data: Any, options: Any, seed: int, run: Run | None = None) -> tuple[Parts, str]:
         """What is to learn from, to choose by and to be scored on, and split.csv, which says so.
 
         Files for validation and test are used as they are. The rest is drawn by the seed; copies of an input, and
-        examples of a group, stay together.
+        examples of a group, stay together. A run that is there already keeps the split of its split.csv, so that it
+        does not depend on how a later version draws.
         """
         given = _given(options)
         own = {name: self.stored(self.held_out(self._read(files, options), name)) for name, files in given.items()}
         examples = self.stored(self._read(data, options))
-        drawn = self.split(examples, options, seed, [name for name in PARTS if name not in given])
+        names = [name for name in PARTS if name not in given]
+        known = None if run is None else kept_split(run.path / "split.csv", examples, ["train", *names])
+        drawn = known or self.split(examples, options, seed, names)
         table = io.StringIO()
         csv.writer(table, lineterminator="\n").writerows([("part", "number", "name")])
         found: dict[str, Sequence[Example]] = {}
@@ -215,7 +218,7 @@ class Prepared(Kind):
             BadInput: if these are not the same any more.
         """
         run = loaded.run
-        parts, _ = self.parts(self.source(run), loaded.options, self.training_of(run).seed)
+        parts, _ = self.parts(self.source(run), loaded.options, self.training_of(run).seed, run)
         if sha256_of(parts) != run.config["data"].get("sha256"):
             raise BadInput(f"{run.config['data'].get('name')} is no longer what this run was trained on")
         return parts

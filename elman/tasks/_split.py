@@ -4,16 +4,19 @@ Examples with the same content, and examples of the same group, form one compone
 sides of a split. Content and groups are kept as hashes, so that millions of examples can be split.
 """
 
+import csv
 import hashlib
 import unicodedata
 from array import array
 from collections.abc import Hashable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from elman.errors import BadInput
+from elman.files import text_lines
 from elman.tasks._parts import Example
 
 SHARE = 10  # one part in so many is validated on, and one is tested on
@@ -191,3 +194,23 @@ def _too_few(task: str, parts: Sequence[str], K: int, more: str = "") -> BadInpu
         f"{task}: expected at least {len(parts) + 1} different examples (or groups of them){more} to split, got {K}; "
         f"add data, or pass {options}"
     )
+
+
+def kept_split(path: Path, examples: Sequence[Example], names: Sequence[str]) -> dict[str, list[int]] | None:
+    """The split that a run has written, if it is one of these examples: else they are other data than the run's.
+
+    Args:
+        path: of split.csv, a part, a number and a name in each row.
+        examples: that are split.
+        names: of the parts that were drawn, "train" among them.
+    """
+    found: dict[str, list[int]] = {name: [] for name in names}
+    if not path.exists():
+        return None
+    for row in csv.DictReader(text_lines(path, newlines=True)):
+        part, number = row.get("part"), row.get("number") or ""
+        if part in found:
+            if not number.isdecimal() or int(number) >= len(examples):
+                return None
+            found[part].append(int(number))
+    return found if all(found.values()) else None

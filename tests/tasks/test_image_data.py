@@ -299,3 +299,31 @@ def test_no_more_of_a_packed_file_is_unpacked_than_its_head_tells(tmp_path: Path
         read([tmp_path / "x.idx", tmp_path / "y.idx"], skip_bad=False)
     assert tracemalloc.get_traced_memory()[1] < 1 << 24
     tracemalloc.stop()
+
+
+def test_a_tiff_without_all_its_rows(tmp_path: Path) -> None:
+    """Its head claims 8 million rows, 8 of which are there."""
+    Pillow.fromarray(np.full((8, 8), 9, np.uint8)).save(tmp_path / "x.tif")
+    assert picture(tmp_path / "x.tif").shape == (8, 8)
+    head = struct.pack("<HHII", 257, 4, 1, 8)
+    data = (tmp_path / "x.tif").read_bytes()
+    short = struct.pack("<HHII", 257, 3, 1, 8)
+    assert head in data or short in data
+    for entry in (head, short):
+        data = data.replace(entry, struct.pack("<HHII", 257, 4, 1, 8_000_000))
+    (tmp_path / "x.tif").write_bytes(data)
+    with pytest.raises(BadInput, match=r"x.tif: expected an image, got what cannot be read as one: 8 of 8000000 rows"):
+        picture(tmp_path / "x.tif")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), AssertionError("odd"), RuntimeError("damaged"), IndexError("no")])
+def test_whatever_pillow_raises_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def convert(*arguments: Any) -> Any:
+        raise error
+
+    Pillow.fromarray(np.zeros((2, 2), np.uint8)).save(tmp_path / "x.png")
+    monkeypatch.setattr(Pillow.Image, "convert", convert)
+    with pytest.raises(BadInput, match=r"x.png: expected an image, got "):
+        picture(tmp_path / "x.png")

@@ -234,3 +234,22 @@ def test_a_split_of_too_few(elman: Command, tmp_path: Path) -> None:
     assert said.code == 2
     assert "expected at least 3 different examples (or groups of them) of a label that has at least 3 to" in said.err
     assert "pass --validation and --test" in said.err
+
+
+def test_a_run_keeps_its_split(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However a later version draws: what a run says of its own data is asked of the same parts."""
+    run = tmp_path / "run"
+    path = images(tmp_path / "x")
+    assert elman("train", "image", *path, "--out", run, *SMALL, "--epochs", "1").code == 0
+
+    def otherwise(*arguments: Any) -> Any:
+        raise AssertionError
+
+    with monkeypatch.context() as changed:
+        changed.setattr(type(kind_of("image")), "split", otherwise)
+        assert elman("train", "image", "--resume", run, "--epochs", "2").code == 0
+        assert elman("flow", run).code == 0
+    (tmp_path / "x" / "a" / "0.png").unlink()
+    said = elman("train", "image", "--resume", run, "--epochs", "3")
+    assert said.code == 2
+    assert "got other or changed data" in said.err
