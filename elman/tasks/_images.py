@@ -132,6 +132,9 @@ def image_of(what: Any, where: str) -> Image:
         raise BadInput(f"{where}: expected an image (rows, columns), got what is none: {error}") from None
     if found.ndim != 2 or not found.size or found.dtype.kind not in "biuf":
         raise BadInput(f"{where}: expected an image (rows, columns), got {found.dtype} of shape {found.shape}")
+    if found.dtype.kind in "iu" and found.max() > 1:
+        white = "; divide whole numbers by 255 if that is white"
+        raise BadInput(f"{where}: expected numbers from 0 to 1, got {found.max()}{white}")
     return within(found.astype(np.float32), 1, where)
 
 

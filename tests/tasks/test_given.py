@@ -1,18 +1,20 @@
 """What Python gives in the place of files, and what tables hold: told in one line, before anything is made."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from PIL import Image as Pillow
 
 from elman.errors import BadInput
 from elman.files import write_figure
-from elman.tasks import _attention, caption, classify, image, transcribe
+from elman.tasks import _attention, caption, classify, image, text, transcribe
 from elman.tasks._labelled import draw_confusion
 from elman.tasks._written import Said
 from elman.tasks.transcribe.data import given
@@ -80,6 +82,14 @@ OTHERS: list[tuple[Callable[..., Any], Any, str]] = [
     (caption.fit, (ONE * np.nan, ["a"]), "caption: image 1: expected numbers from 0 to 1, got nan"),
     (caption.fit, (ONE + 9, ["a"]), "caption: image 1: expected numbers from 0 to 1, got 9"),
     (classify.fit, ["a b c"], "a b c: expected a file"),
+    (text.fit, "It was the best of times.", r"text: expected a file, found .* 'It was .*; .* io.StringIO\(text\)$"),
+    (text.fit, "word\n" * 2000, r"text: expected a file, found nothing .* io.StringIO\(text\)$"),
+    (text.fit, ["It was the best", "of times."], r"text: expected a file, found nothing .* io.StringIO\(text\)$"),
+    (text.fit, b"It was", r"text: expected a file, or a text as io.StringIO\(text\); got bytes"),
+    (text.fit, 7, r"text: expected a file, or a text as io.StringIO\(text\); got 7"),
+    (text.fit, pl.Series(["It was"]), r"text: expected a file, or a text as io.StringIO\(text\); got Series"),
+    (text.fit, io.BytesIO(b"It was"), "a text in Python: expected a file opened as a text, got one of bytes"),
+    (caption.fit, (ONE.astype(np.uint8) + 200, ["a"]), "image 1: expected .* 0 to 1, got 200; divide whole numbers"),
     (classify.fit, (["a"],), r"classify: expected files, or a tuple of texts and labels; got a tuple of 1$"),
     (classify.fit, (["a"], [["b"]]), r"text 1: expected a label, got \['b'\]"),
     (transcribe.fit, [WAVE], r"transcribe: expected .* recordings and texts \(and groups\); got list$"),

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from elman import cells, tasks
 from elman.cli import run
+from elman.errors import BadInput
 from elman.tasks import tag
 from elman.tasks._parts import Example
 from elman.tasks.tag.model import NO_LABEL, Sentences, Tagger
@@ -334,3 +336,43 @@ def test_comments_are_counted_and_mark_documents(tmp_path: Path, capsys: pytest.
     assert capsys.readouterr().err == (f"{path}: 2 lines read as comments, the first in line 1: '# id 001 domain=en'\n")
     path.write_text("# newdoc\na A\n\nb B\n\n# newdoc\nc A\n")
     assert [one.group for one in KIND.read([path], TagOptions())] == [("document", str(path), n) for n in (1, 1, 2)]
+
+
+def test_sentences_of_pairs_as_nltk_has_them(tmp_path: Path) -> None:
+    pairs = [tuple(zip(*sentence, strict=True)) for sentence in sentences()]
+    beside = tuple([list(pair[side]) for pair in pairs] for side in (0, 1))
+    expected = [(one.input, one.target) for one in KIND.read(beside, TagOptions())]
+    for given in (sentences(), iter(sentences()), [list(map(list, one)) for one in sentences()], tuple(sentences())):
+        assert [(one.input, one.target) for one in KIND.read(given, TagOptions())] == expected
+    small: dict[str, Any] = {"hidden": 4, "embed": 4, "characters": 4, "epochs": 0.2}
+    found = tag.fit(sentences(), tmp_path / "run", validation=sentences()[:5], **small)
+    assert found.evaluate(sentences()) == found.evaluate(beside)
+
+
+NO_SENTENCES: list[tuple[Any, str]] = [
+    (5, "tag: expected files, sentences of .* pairs, or a tuple of sentences and their labels; got 5$"),
+    ({"word": ["a"]}, "tag: expected files, .*; got dict"),
+    ([], "tag: expected files, .*; got an empty list"),
+    ([("a", "A"), ("b", "B")], r"tag: sentence 1: expected a list of \(word, label\) pairs, got 'a' in it"),
+    ([[("a", "A", "x")]], r"sentence 1: expected a list of \(word, label\) pairs, got \('a', 'A', 'x'\) in it"),
+    ([[("a", None)]], "sentence 1: expected a label, got none"),
+    ([[("a", "A")], [(None, "A")]], "sentence 2: expected words, got None"),
+    (([["a"]], [["A"]], [["B"]]), r"sentence 1: expected a list of \(word, label\) pairs, got \['a'\] in it"),
+    (([["a"]],), r"sentence 1: expected a list of \(word, label\) pairs, got \['a'\] in it"),
+    (([["a", "b"]], ["AB"]), "sentence 1: expected a list of words and as many labels, got .* and 'AB'"),
+    (([["a"]], [["A"], ["B"]]), "tag: expected as many sentences as labels, got 1 and 2"),
+]
+
+
+@pytest.mark.parametrize(("data", "message"), NO_SENTENCES)
+def test_what_is_no_sentences_in_python(tmp_path: Path, data: Any, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        tag.fit(data, tmp_path / "run")
+    assert not files(tmp_path)
+
+
+def test_pairs_are_no_words_to_predict(trained: Path) -> None:
+    wrong: list[list[Any]] = [[[("The", "DET")]], [5], [[None]]]
+    for given in wrong:
+        with pytest.raises(BadInput, match="input 1: predict: expected"):
+            tasks.load(trained).predict(given)

@@ -11,7 +11,8 @@ def fit(data: Any, out: str | Path | None = None, **options: Any) -> "Trained":
     """Train a network that gives every word of a sentence a label.
 
     Args:
-        data: N sentences, lists of words, and N lists of labels, as a tuple; or files, as for `elman train tag`.
+        data: sentences as lists of (word, label) pairs, as NLTK's `tagged_sents()` has them; or N sentences, lists of
+            words, and N lists of labels, as a tuple; or files, as for `elman train tag`.
         out: the folder of the run; None: the next free one below runs/.
         options: of `elman train tag`, by their names there: `hidden=64`, `minutes=1`.
 

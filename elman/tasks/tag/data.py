@@ -1,14 +1,17 @@
 """Sentences with a label for every word: CoNLL columns, and CoNLL-U."""
 
 import re
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from elman.errors import BadInput
 from elman.files import again, text_lines
+from elman.tasks._given import described, is_table, label_of, quoted, sides
 from elman.tasks._parts import Example, usable
 from elman.tasks._table import TABLES
 from elman.tasks.tag.options import TagOptions
@@ -48,22 +51,76 @@ class Columns(NamedTuple):
     labels: int | None
 
 
-def pairs(sentences: Sequence[Sequence[str]], labels: Sequence[Sequence[Any]]) -> list[Example]:
-    """N sentences and N lists of labels.
+EXPECTED = "files, sentences of (word, label) pairs, or a tuple of sentences and their labels"
+
+
+def in_python(data: Any, skip_bad: bool) -> Iterator[Example]:
+    """Labelled sentences that Python has.
+
+    Args:
+        data: sentences of (word, label) pairs, as NLTK has them; or N sentences and N lists of labels, as a tuple.
+        skip_bad: whether sentences that cannot be used are left out.
 
     Raises:
-        BadInput: for numbers of them that differ; for a sentence without a word.
+        BadInput: for anything else; for numbers of sentences and labels that differ; for a sentence without a word.
     """
-    if len(sentences) != len(labels):
-        raise BadInput(f"tag: expected as many lists of labels as sentences, got {len(labels)} and {len(sentences)}")
-    found = []
-    for i, (words, own) in enumerate(zip(sentences, labels, strict=True), 1):
-        if isinstance(words, str) or not len(words) or len(words) != len(own):
-            raise BadInput(
-                f"tag: sentence {i}: expected a list of words and as many labels, got {words!r:.40} and {own!r:.40}"
-            )
-        found.append(_example(list(map(str, words)), list(map(str, own)), None, f"sentence {i}"))
+    if is_table(data) or isinstance(data, str | bytes | Mapping) or not isinstance(data, Iterable):
+        raise BadInput(f"tag: expected {EXPECTED}; got {described(data)}")
+    if isinstance(data, tuple) and len(data) == 2:
+        many, labels = sides("tag", data, "sentences", "labels")
+        rows: Iterable[Any] = zip(many, labels, strict=True)
+        made = (partial(_beside, f"sentence {i}", *row) for i, row in enumerate(rows, 1))
+    else:
+        made = (partial(_paired, f"sentence {i}", sentence) for i, sentence in enumerate(data, 1))
+    first = next(made, None)
+    if first is None:
+        raise BadInput(f"tag: expected {EXPECTED}; got {described(data)}")
+    return usable(chain([first], made), skip_bad, "tag")
+
+
+def _paired(name: str, sentence: Any) -> Example:
+    where = f"tag: {name}"
+    if not is_list(sentence):
+        raise BadInput(f"{where}: expected a list of (word, label) pairs, got {quoted(sentence)}")
+    for pair in sentence:
+        if not is_list(pair) or len(pair) != 2:
+            raise BadInput(f"{where}: expected a list of (word, label) pairs, got {quoted(pair)} in it")
+    return _beside(name, [word for word, _ in sentence], [label for _, label in sentence])
+
+
+def _beside(name: str, words: Any, labels: Any) -> Example:
+    where = f"tag: {name}"
+    if not is_list(words) or not is_list(labels) or not len(words) or len(words) != len(labels):
+        raise BadInput(
+            f"{where}: expected a list of words and as many labels, got {quoted(words)} and {quoted(labels)}"
+        )
+    return _example(words_of(words, where), [label_of(label, where) for label in labels], None, name)
+
+
+def words_of(words: Iterable[Any], where: str) -> list[str]:
+    """Words as texts.
+
+    Raises:
+        BadInput: for what is no word.
+    """
+    found = [word if isinstance(word, str) else str(word) for word in words if is_word(word)]
+    if len(found) < len(list(words)):
+        wrong = next(word for word in words if not is_word(word))
+        raise BadInput(f"{where}: expected words, got {quoted(wrong)}")
     return found
+
+
+def is_word(value: Any) -> bool:
+    """Whether a value is a text with something in it, or a number."""
+    if isinstance(value, str):
+        return bool(value.strip())
+    return isinstance(value, int | float | np.number) and value == value
+
+
+def is_list(value: Any) -> bool:
+    """Whether a value is a list of others, of any kind, but no text."""
+    is_text = isinstance(value, str | bytes | Mapping | set)
+    return not is_text and hasattr(value, "__len__") and hasattr(value, "__iter__")
 
 
 def read(paths: Sequence[Path], options: TagOptions) -> Iterator[Example]:

@@ -15,6 +15,7 @@ from elman.errors import BadInput
 from elman.runs import Run
 from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline, Examples
+from elman.tasks._given import quoted
 from elman.tasks._labelled import MOST, draw_confusion
 from elman.tasks._material import Loaded
 from elman.tasks._parts import Example, is_files
@@ -76,9 +77,7 @@ class Tag(Examples):
         """As there; in Python, sentences and labels."""
         if data is None:
             raise BadInput("tag: expected DATA: CoNLL columns or CoNLL-U; got none")
-        if isinstance(data, tuple) and not is_files(data):
-            return sentences.pairs(*data)
-        return sentences.read(data, options)
+        return sentences.read(data, options) if is_files(data) else sentences.in_python(data, options.skip_bad)
 
     def split(
         self, examples: Sequence[Example], options: TagOptions, seed: int, parts: Sequence[str]
@@ -183,7 +182,9 @@ class Tag(Examples):
 
     def given(self, what: Any, options: TagOptions) -> Example:
         """As there: a sentence, or a list of words."""
-        found = words(what) if isinstance(what, str) else [str(word) for word in what]
+        if not isinstance(what, str) and not sentences.is_list(what):
+            raise BadInput(f"predict: expected a sentence or a list of words, got {quoted(what)}")
+        found = words(what) if isinstance(what, str) else sentences.words_of(what, "predict")
         if not found:
             raise BadInput(f"predict: expected a sentence, got {what!r:.40}")
         return Example(found)

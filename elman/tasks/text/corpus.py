@@ -64,6 +64,8 @@ def read(source: Path | TextIO | None, encoding: str) -> Iterable[str]:
         return again(text_blocks, source, encoding)
     if source is not None:
         text = source.read()
+        if not isinstance(text, str):
+            raise BadInput(f"a text in Python: expected a file opened as a text, got one of {type(text).__name__}")
         check_texts("a text in Python", text)
         return [text]
     from pydoc_data.topics import topics

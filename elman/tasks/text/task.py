@@ -1,6 +1,7 @@
 """The language model as a task: what `elman train text`, `evaluate`, `generate`, `flow` and `report` do with it."""
 
 import io
+import re
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
@@ -19,9 +20,10 @@ from elman.report.shown import Missing, Sample
 from elman.runs import Run
 from elman.tasks import _tokens as tokens
 from elman.tasks._codec import check_shape
+from elman.tasks._given import described, quoted
 from elman.tasks._kind import Kind
 from elman.tasks._material import Loaded, Material, Scores
-from elman.tasks._parts import check_texts
+from elman.tasks._parts import check_texts, is_files
 from elman.tasks.text import corpus as corpora
 from elman.tasks.text import sample, score
 from elman.tasks.text.baseline import Baseline
@@ -169,13 +171,31 @@ KIND = Text()
 
 
 def _one(data: Any) -> Path | TextIO | None:
-    """The one text of these, if there is one."""
-    if hasattr(data, "read"):
-        found: TextIO = data
+    """The one text of these, if there is one.
+
+    Raises:
+        BadInput: for several, and for what is none.
+    """
+    if data is None or hasattr(data, "read"):
+        found: TextIO | None = data
         return found
-    if len(data or ()) > 1:
+    if not is_files(data):
+        raise BadInput(f"text: expected a file, or a text as io.StringIO(text); got {described(data)}")
+    if not any(map(_is_there, data)) and re.search(r"\s|.{100}", str(data[0])):
+        raise BadInput(
+            f"text: expected a file, found nothing of the name {quoted(str(data[0]))}; in Python, a text itself is "
+            "given as io.StringIO(text)"
+        )
+    if len(data) > 1:
         raise BadInput(f"{data[1]}: expected one text, got {len(data)} files")
-    return data[0] if data else None
+    return data[0]
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # as of a text that is too long for a name
+        return False
 
 
 def _name(source: Path | TextIO | None) -> str:
