@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import pytest
 import torch
 from torch import nn, zeros
@@ -22,6 +23,9 @@ class Halving(nn.Module):
 
 
 DTYPES = ["torch.float64", "does not match weight dtype (torch.float32)", "input.to(torch.float32)"]
+STATE_DTYPES = ["RNN state dtype (torch.", "does not match weight dtype (torch.float32)", "state.to(torch.float32)"]
+BY_NAME = "; lengths are given by name, lengths="
+of_bytes = x.to(torch.uint8)
 
 INPUTS: dict[str, Wrong] = {
     "width": (lambda: LSTM(3, 5)(zeros(7, 2, 4)), ValueError, ["LSTM: input", "width 3", "got 4", "(7, 2, 4)"]),
@@ -46,7 +50,18 @@ INPUTS: dict[str, Wrong] = {
 
 INPUTS |= {
     "dtype": (lambda: LSTM(3, 5)(x.double()), ValueError, ["LSTM: input", *DTYPES]),
-    "whole numbers": (lambda: GRU(3, 5)(x.long()), ValueError, ["GRU: input", "torch.int64"]),
+    "whole numbers": (
+        lambda: GRU(3, 5)(x.long()),
+        ValueError,
+        ["input dtype (torch.int64)", *DTYPES[1:], "nn.Embedding"],
+    ),
+    "bytes of a cell": (
+        lambda: Recurrent(nn.GRUCell(3, 5))(of_bytes),
+        ValueError,
+        ["uint8", *DTYPES[1:], "nn.Embedding"],
+    ),
+    "truths": (lambda: GRU(3, 5)(x > 0), ValueError, ["input dtype (torch.bool)", *DTYPES[1:], "nn.Embedding"]),
+    "complex numbers": (lambda: GRU(3, 5)(x + 0j), ValueError, ["torch.complex64", "torch.view_as_real(input)"]),
     "dtype of a cell": (
         lambda: Recurrent(nn.GRUCell(3, 5))(x.double()),
         ValueError,
@@ -56,7 +71,23 @@ INPUTS |= {
 }
 
 STATES: dict[str, Wrong] = {
-    "dtype": (lambda: LSTM(3, 5)(x, (h, c.double())), ValueError, ["LSTM: state", *DTYPES]),
+    "dtype": (lambda: LSTM(3, 5)(x, (h, c.double())), ValueError, ["LSTM: state", *STATE_DTYPES]),
+    "dtype of a cell's": (
+        lambda: Recurrent(nn.GRUCell(3, 5))(x, h[0].bfloat16()),
+        ValueError,
+        ["Recurrent: state", *STATE_DTYPES],
+    ),
+    "lengths": (lambda: GRU(3, 5)(x, [7, 2]), ValueError, ["GRU: state", "got int and int", BY_NAME]),
+    "lengths in a tensor": (lambda: LSTM(3, 5)(x, torch.tensor([7, 2])), ValueError, ["got (2,)", BY_NAME]),
+    "lengths in an array": (lambda: RNN(3, 5)(x, np.array([7, 2])), ValueError, ["got ndarray", BY_NAME]),
+    "lengths in tensors": (lambda: GRU(3, 5)(x, list(torch.tensor([7, 2]))), ValueError, ["got () and ()", BY_NAME]),
+    "lengths of a cell": (lambda: Recurrent(nn.GRUCell(3, 5))(x, torch.tensor([7, 2])), ValueError, [BY_NAME]),
+    "lengths of a cell without a size": (lambda: Recurrent(Halving())(x, (7, 2)), TypeError, ["got (7, 2)", BY_NAME]),
+    "lengths in the shape of a state": (
+        lambda: Recurrent(nn.GRUCell(3, 2))(x[:, 0], torch.tensor([7, 2])),
+        ValueError,
+        [*STATE_DTYPES, BY_NAME],
+    ),
     "device": (lambda: GRU(3, 5)(x, h.to("meta")), ValueError, ["GRU: state: expected device cpu", "got meta"]),
     "one for two": (lambda: LSTM(3, 5)(x, h), ValueError, ["LSTM: state", "(1, 2, 5) and (1, 2, 5)", "got (1, 2, 5)"]),
     "two for one": (lambda: GRU(3, 5)(x, (h, c)), ValueError, ["GRU: state", "(1, 2, 5)", "(1, 2, 5) and (1, 2, 5)"]),
@@ -116,3 +147,5 @@ def test_says(wrong: Wrong) -> None:
         do()
     message = str(raised.value)
     assert [part for part in says if part not in message] == [], message
+    assert "\n" not in message
+    assert not any(f"model.to(torch.{dtype})" in message for dtype in ("int64", "uint8", "bool", "complex64")), message

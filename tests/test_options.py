@@ -138,6 +138,16 @@ def test_orthogonal() -> None:
     assert not p["bias_ih_l0"].any()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
+@pytest.mark.parametrize("name", ["lstm", "rnn", "multiplicative_lstm"])
+def test_orthogonal_in_every_precision(name: str, dtype: torch.dtype) -> None:
+    layer = elman.Stack(D, H, cell_type=cells.by_name(name), init="orthogonal", dtype=dtype)
+    for gate in layer.get_parameter("weight_hh_l0").split(H):
+        eps = torch.finfo(dtype).eps
+        torch.testing.assert_close(gate.double() @ gate.double().T, torch.eye(H).double(), rtol=0, atol=4 * eps)
+    assert layer.get_parameter("weight_ih_l0").isfinite().all()
+
+
 def test_irnn() -> None:
     p = named(elman.RNN(D, H, nonlinearity="relu", init="irnn"))
     assert torch.equal(p["weight_hh_l0"], torch.eye(H))

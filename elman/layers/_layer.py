@@ -121,9 +121,8 @@ class Layer(nn.Module):
             got = [_shape(state) for state in states]
             if got != shapes:
                 expected, came = (" and ".join(map(str, of)) or "no tensor" for of in (shapes, got))
-                lengths_given = got and all(shape == "int" for shape in got)
-                hint = "; lengths are given by name, lengths=" if lengths_given else ""
-                raise ValueError(f"{type(self).__name__}: state: expected shape {expected}, got {came}{hint}")
+                where = f"{type(self).__name__}: state"
+                raise ValueError(f"{where}: expected shape {expected}, got {came}{lengths_hint(given)}")
             if like is not None:
                 for state in states:
                     self._like("state", state, like)
@@ -132,14 +131,14 @@ class Layer(nn.Module):
     def _like(self, name: str, tensor: Tensor, like: Tensor) -> None:
         if tensor.dtype == like.dtype and tensor.device == like.device:
             return
-        name, device = f"{type(self).__name__}: {name}", like.device.type
+        where, device = f"{type(self).__name__}: {name}", like.device.type
         if tensor.device != like.device:
-            raise ValueError(f"{name}: expected device {like.device}, which the parameters have, got {tensor.device}")
+            raise ValueError(f"{where}: expected device {like.device}, which the parameters have, got {tensor.device}")
         casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
         if not (casts and tensor.is_floating_point()):
             raise ValueError(
-                f"{name}: RNN input dtype ({tensor.dtype}) does not match weight dtype ({like.dtype}). Convert input: "
-                f"input.to({like.dtype}), or convert model: model.to({tensor.dtype})"
+                f"{where}: RNN {name} dtype ({tensor.dtype}) does not match weight dtype ({like.dtype}). Convert "
+                f"{name}: {_conversion(name, tensor, like.dtype)}"
             )
 
     def _layout(self, input: object, lengths: Lengths | None, input_size: int | None) -> Layout:
@@ -234,6 +233,30 @@ def output_in(layout: Layout, output: Output) -> Any:
     if isinstance(output, dict):
         return {name: layout.outputs(value) for name, value in output.items()}
     return layout.outputs(output)
+
+
+def lengths_hint(state: object) -> str:
+    """For the end of a message, where whole numbers are given in the place of a state."""
+    values = state if isinstance(state, list | tuple) else [state]
+    whole = [
+        not (value.is_floating_point() or value.is_complex())
+        if isinstance(value, Tensor)
+        else isinstance(value, int) or getattr(getattr(value, "dtype", None), "kind", "") in ("i", "u")
+        for value in values
+    ]
+    return "; lengths are given by name, lengths=" if whole and all(whole) else ""
+
+
+def _conversion(name: str, tensor: Tensor, dtype: torch.dtype) -> str:
+    """What makes a tensor of another dtype one that a layer takes."""
+    if tensor.is_complex():
+        return f"torch.view_as_real({name}).flatten(-2).to({dtype}) has its real and imaginary parts as columns"
+    to = f"{name}.to({dtype})"
+    if name != "input":
+        return f"{to}{lengths_hint(tensor)}"
+    if tensor.is_floating_point():
+        return f"{to}, or convert model: model.to({tensor.dtype})"
+    return f"{to}; numbers of tokens need an embedding first (torch.nn.Embedding)"
 
 
 def _row(given: Any) -> tuple[Any, ...]:

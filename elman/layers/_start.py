@@ -23,7 +23,8 @@ def _orthogonal(cell: Cell, name: str, value: Tensor) -> None:
     elif name.startswith("weight") and value.dim() > 1:
         of_state = value.shape[-1] == cell.hidden_size and name != "weight_ih"
         for gate in value.data.flatten(0, -2).split(cell.hidden_size):
-            nn.init.orthogonal_(gate) if of_state else nn.init.xavier_uniform_(gate)
+            wide = gate.to(torch.promote_types(gate.dtype, torch.float32))  # in half precision there is no QR
+            gate.copy_(nn.init.orthogonal_(wide) if of_state else nn.init.xavier_uniform_(wide))
 
 
 def _irnn(cell: Cell, name: str, value: Tensor) -> None:

@@ -12,7 +12,7 @@ from elman.bptt import Full, Mode
 from elman.cells._cell import Cell
 from elman.layers._around import Watched, prefix
 from elman.layers._label import Label, Names, state_names
-from elman.layers._layer import Layer, Lengths, output_in
+from elman.layers._layer import Layer, Lengths, lengths_hint, output_in
 from elman.layers._layout import Layout
 from elman.layers._trajectory import Run, Trajectory, output_of, watched_runs
 from elman.through_time import State, each, known_executor
@@ -266,7 +266,8 @@ def _cell(cell: object, parameters: Mapping[str, Tensor] | None) -> nn.Module:
 
 def _tensors(state: object) -> tuple[Tensor, ...]:
     if not isinstance(state, tuple | list) or not all(isinstance(s, Tensor) for s in state):
-        raise TypeError(f"Recurrent: state: expected a tensor or a tuple of tensors, got {state!r:.60}")
+        hint = lengths_hint(state)
+        raise TypeError(f"Recurrent: state: expected a tensor or a tuple of tensors, got {state!r:.60}{hint}")
     return tuple(state)
 
 

@@ -20,6 +20,7 @@ from elman.through_time.check import check
 from elman.through_time.draws import Draw
 from elman.through_time.effects import Unread, nothing_cached, without_effects
 from elman.through_time.loop import each, parted
+from elman.through_time.mixed import SameDtype
 from elman.through_time.named import seen
 from elman.through_time.outputs import Form, Output, State, form, joined, row_width, shown
 from elman.through_time.recorder import Recorder
@@ -140,7 +141,7 @@ class _Tried:
 
     def _output(self) -> tuple[Form, tuple[int | None, ...]]:
         """Of an output that is not the first state, its form and the states in it; or nothing."""
-        with torch.no_grad():
+        with torch.no_grad(), torch._C._EnableTorchFunction(), SameDtype():
             output, new = self._called(*self.inputs())
         if output is new[0]:
             return (), ()

@@ -174,3 +174,20 @@ def test_dtypes_that_differ() -> None:
     layer.bias_hh_l0 = nn.Parameter(torch.zeros(3 * H, dtype=torch.float64))
     with pytest.raises(RuntimeError, match=r"torch\.float32 \w+ torch\.float64"):
         layer(x)
+
+
+class AsAdvised(Cell):
+    mixing: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mixing", torch.eye(H))
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.tanh(x + h @ self.mixing @ torch.eye(H, dtype=x.dtype) @ self.W)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_the_advice_for_tensors_of_another_dtype_holds(dtype: torch.dtype) -> None:
+    layer, (x, h) = elman.Recurrent(AsAdvised(), executor="native").to(dtype), problem(dtype)
+    same(forward_and_backward(layer, x, [h]), forward_and_backward(on_loop(layer), x, [h]))

@@ -182,6 +182,20 @@ class Attribute(Cell):
         return new
 
 
+class ClassTensor(Cell):
+    mixing = torch.eye(H)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.tanh(x + h @ self.mixing @ self.W)  # here
+
+
+class Eye(Cell):
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.tanh(x + nn.functional.linear(h, torch.eye(H)) @ self.W)  # here
+
+
+ADVICE = ["reads a tensor of torch.float32", "register_buffer", "dtype=x.dtype"]
+
 UNFIT: list[tuple[type[Cell], Sequence[str]]] = [
     (Cumsum, ["aten.cumsum", "not in the table"]),
     (Asinh, ["aten.asinh", "not in the table"]),
@@ -205,6 +219,8 @@ UNFIT: list[tuple[type[Cell], Sequence[str]]] = [
     (Conditions, ["aten.add", "torch.bool"]),
     (Orthogonal, ["after a view of it was written to"]),
     (Attribute, ["an attribute, 'last'"]),
+    (ClassTensor, ["matmul", *ADVICE]),
+    (Eye, ["linear", *ADVICE]),
     (Stranger, ["a tensor of shape (5,)", "no parameter or buffer"]),
 ]
 
