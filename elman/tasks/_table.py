@@ -76,6 +76,7 @@ def _delimited(path: Path, encoding: str, quote: str, typed: bool, decimal: str 
     text = text.replace("\r\n", "\n")
     if "\r" in text.partition("\n")[0]:  # lines end with it
         text = text.replace("\r", "\n")
+    text = text.rstrip("\n")
     separator = separator_of(path, text.split("\n", SNIFFED)[:SNIFFED], decimal)
     try:
         mark = quote_of(quote, separator, lambda: text.split("\n"))
@@ -243,6 +244,9 @@ def _separated(path: Path, columns: Mapping[str, str], encoding: str, quote: str
         at = _places(path, columns, head)
         begin = reader.line_num + 1
         for row in reader:
+            if not row:  # an empty line
+                begin = reader.line_num + 1
+                continue
             if len(row) > len(head):
                 raise BadInput(f"{path}: line {reader.line_num}: expected {len(head)} columns, got {len(row)}")
             if reader.line_num > begin:

@@ -221,7 +221,11 @@ def test_several_values_in_a_step_are_those_from_its_beginning_on(capsys: pytest
     found = one(table(hours, [10 * hour.day + hour.hour for hour in hours]), step="1d")
     assert found.values.tolist() == [10 * day + 11.5 for day in range(1, 11)]
     assert (found.stamp(0), following(found)) == ("2024-01-01", ["2024-01-11"])
-    assert "240 values averaged to 10" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "240 values averaged to 10" in said
+    assert "last step" not in said
+    one(table(hours[:-8]), step="1d")
+    assert "the last step, 2024-01-10, has 16 values, where others have 24" in capsys.readouterr().err
     days = [date(2024, 1, 1) + timedelta(i) for i in range(91)]
     found = one(table(days), step="1mo")
     assert found.values.tolist() == [15.0, 31 + 14.0, 60 + 15.0]

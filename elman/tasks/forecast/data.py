@@ -19,6 +19,7 @@ from elman.tasks.forecast.zone import Zone
 
 SAME = 1e-6  # of their spread, by which values have to differ to be others
 SHARED = 8  # values by which a series is known again
+PART = 0.75  # of the values of a step, where it is a whole one
 ENOUGH = 120  # steps that tell on which day of a month a series has its stamps
 SPARSE = 3  # steps to one value: no more of them can be gaps
 
@@ -184,6 +185,11 @@ def even(found: Rows, clock: Clock) -> Series:
     if (several := int((counts[:, 0] > 1).sum())) > 0:
         many = int(counts[counts[:, 0] > 1, 0].sum())
         note(f"{found.name}: {many:,} values averaged to {several:,}, as there are several in a step of {clock}")
+    if grid.whole and counts[-1, 0] < PART * (usual := np.median(counts[:, 0])):
+        note(
+            f"{found.name}: the last step, {grid.name(N - 1)}, has {int(counts[-1, 0])} values, where others have "
+            f"{usual:g}; leave them out if more are to come"
+        )
     inside = np.flatnonzero(counts[:, 0])
     first, last = inside[0], inside[-1] + 1
     grid = replace(grid, start=grid.start + int(first) * clock.size)

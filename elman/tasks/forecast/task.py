@@ -14,7 +14,7 @@ from elman.errors import BadInput
 from elman.runs import Run
 from elman.tasks._examples import Baseline, Examples
 from elman.tasks._material import Loaded, Material
-from elman.tasks._parts import Example
+from elman.tasks._parts import Example, is_files
 from elman.tasks.forecast import data as tables
 from elman.tasks.forecast import picture, rows
 from elman.tasks.forecast.baselines import Rule, rules
@@ -85,11 +85,12 @@ class Forecast(Examples):
         return replace(options, step=str(clock), season=season, horizon=horizon, context=context)
 
     def prepare(self, data: Any, options: ForecastOptions, seed: int, run: Run | None = None) -> Material:
-        """As there; a run keeps the last values of each series, to go on from there."""
+        """As there; a run keeps the last values of each series, to go on from there; not of files for a part alone."""
         material = super().prepare(data, options, seed, run)
         _, parts, *_ = material.rest
-        ends = {example.input.series.name: example.input.series for part in parts for example in part}
-        return replace(material, kept=material.kept | {ENDS: tables.ends(list(ends.values()), options)})
+        found = (example.input.series for part in parts for example in part)
+        ends = dict.fromkeys(series for series in found if series.learned)
+        return replace(material, kept=material.kept | {ENDS: tables.ends(list(ends), options)})
 
     def read(self, data: Any, options: ForecastOptions) -> list[Example]:
         """As there: all windows with a horizon that is known."""
@@ -211,6 +212,9 @@ class Forecast(Examples):
         if isinstance(given, list | tuple) and all(isinstance(one, str | Path) for one in given):
             given = [Path(one) for one in given]
         found = tables.series(given, loaded.options)
+        several = len(loaded.run.config["data"].get("files") or ()) > 1 and not loaded.options.series
+        if several and is_files(given) and len(given) == 1:  # files are what tells series apart
+            found = [replace(series, name=given[0].stem) for series in found]
         _tell_far(found, loaded)
         return found
 
