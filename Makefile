@@ -27,12 +27,17 @@ types: $(READY)
 wheel: $(READY)
 	@PYTHON=$(BIN)/python sh tests/installed.sh
 
+# One at a time: the second of two `make` waits for the lock, which ends with the shell that inherits it.
+ALONE := import fcntl, os, sys; file = open("Makefile"); fcntl.flock(file, fcntl.LOCK_EX); \
+	os.set_inheritable(file.fileno(), True); os.execvp("sh", ["sh", "-ec", sys.argv[1]])
+
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "elman needs Python 3.11 or newer, this is " + sys.version.split()[0])'
-	@echo "Setting up .venv (about a minute, and two gigabytes)"
-	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tasks,dev]'
-	@touch $@
+	@$(PYTHON) -c '$(ALONE)' 'if [ $@ -nt pyproject.toml ] && [ $@ -nt constraints.txt ]; then exit; fi; \
+	echo "Setting up .venv (about a minute, and two gigabytes)"; \
+	$(PYTHON) -m venv .venv; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[tasks,dev]"; \
+	touch $@'
 
 clean:
 	@rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -115,8 +115,13 @@ Quote = Annotated[
     ),
 ]
 Encoding = Annotated[str, typer.Option(help="Encoding of texts in files: utf-8, cp1252.", metavar="NAME")]
-Out = Annotated[Path | None, typer.Option(help="Folder for the run.", metavar="RUN", show_default="runs/TASK-N")]
-Resume = Annotated[Path | None, typer.Option(help="Go on with this run.", metavar="RUN", show_default=False)]
+Out = Annotated[
+    Path | None, typer.Option(help="Folder for the run, new or empty.", metavar="RUN", show_default="runs/TASK-N")
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(help="Continue this run, where it was interrupted or for longer.", metavar="RUN", show_default=False),
+]
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a run.", metavar="RUN", show_default=False)]
 
 

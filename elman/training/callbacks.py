@@ -13,6 +13,8 @@ from elman.runs import Run
 from elman.training.lesson import Lesson
 from elman.training.options import TrainingOptions
 
+SAVE_EVERY = 60.0  # seconds
+
 
 class Interrupted(Exception):
     """Ctrl-C or a polite kill, after everything was saved."""
@@ -62,9 +64,9 @@ class Clock(Callback):
 class Keeper(Callback):
     """Saves the best and the last state of the training, also on Ctrl-C.
 
-    A checkpoint is saved at the first step, at every validation, after a minute without, and when the training is
-    interrupted: after the validation where one is due, or else after the step. `last.ckpt` comes first: until it is
-    written, a resumed training repeats the validation, and with it what is written after that.
+    A checkpoint is saved at the first step, at every best validation, after a minute without, at the end, and when the
+    training is interrupted: after the validation where one is due, or else after the step. `last.ckpt` comes first:
+    until it is written, a resumed training repeats the validation, and with it what is written after that.
     """
 
     def __init__(self, run: Run, clock: Clock, every: int) -> None:
@@ -94,7 +96,7 @@ class Keeper(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, out: Any, batch: Any, index: int) -> None:
         is_validation_due = trainer.global_step % self._every == 0 or self._is_over(trainer)
-        if not is_validation_due and (self.is_stopped or time.monotonic() - self._saved > 60):
+        if not is_validation_due and self._is_save_due():
             self._save(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, index: int) -> None:
@@ -109,9 +111,13 @@ class Keeper(Callback):
         if is_best:
             self.best, self.best_step = loss, trainer.global_step
         self.has_ended = self._is_over(trainer)
-        self._save(trainer)
+        if is_best or self.has_ended or self._is_save_due():
+            self._save(trainer)
         if is_best:
             keep_best(self.run, _weights(module))
+
+    def _is_save_due(self) -> bool:
+        return self.is_stopped or time.monotonic() - self._saved > SAVE_EVERY
 
     def _save(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self.run.last)
