@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FORMAT = 1  # of the folder; raise it when older versions could no longer read what is written
 _KEYS = {"format": int, "elman": str, "task": str, "data": dict, "model": dict, "options": dict, "training": dict}
 _LATER = {"scores": dict, "baselines": dict, "ended": dict}  # what a training that has ended adds
-_LOCK = ".lock"
+LOCK = ".lock"
 _LEFT_OVER = re.compile(r"\.lock|\.config\.json\.\d+")  # by a process that died before it had written config.json
 _ATTEMPTS = 10  # to make a folder while other trainings make and remove the same parents
 
@@ -291,14 +291,14 @@ def _lock_new(path: Path, folders: list[Path], stack: ExitStack) -> None:
         raise
     except BadInput:
         with suppress(OSError):
-            (path / _LOCK).unlink()
+            (path / LOCK).unlink()
         _remove_empty(folders)
         raise
 
 
 def _lock(path: Path, option: str, stack: ExitStack) -> None:
     """Lock a run's folder until the stack is closed; the operating system unlocks it when the process dies."""
-    lock = FileLock(path / _LOCK, blocking=False, fallback_to_soft=False)
+    lock = FileLock(path / LOCK, blocking=False, fallback_to_soft=False)
     try:
         stack.enter_context(lock)
     except Timeout:
@@ -315,7 +315,7 @@ def _remove(run: Run, folders: list[Path], lock: ExitStack) -> None:
     """Remove what a run has written, and those of the folders that are empty then."""
     run.clear()
     with suppress(OSError):  # Windows removes no file that is open; then the folder stays
-        (run.path / _LOCK).unlink()  # still locked: no other process can have locked it
+        (run.path / LOCK).unlink()  # still locked: no other process can have locked it
     lock.close()
     _remove_empty(folders)
 
@@ -329,7 +329,7 @@ def _remove_empty(folders: list[Path]) -> None:
 
 def _is_of(error: OSError, path: Path) -> bool:
     """Whether an error is one of a run's own files, as far as it names a file."""
-    return not isinstance(error.filename, str) or path in Path(error.filename).parents
+    return not isinstance(error.filename, str) or path.absolute() in Path(error.filename).absolute().parents
 
 
 def _unwritable(run: Run, error: OSError, option: str) -> str:

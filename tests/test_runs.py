@@ -373,6 +373,7 @@ def test_the_name_of_a_run_is_a_name(
         said = elman("train", "text", short, "--out", name, "--flow-every", 3, *TRAIN)
     assert said.code == 130
     command = said.out.splitlines()[-1].split("; to go on: ")[1]
+    assert ".lock" not in elman("info", name).out  # nothing to look at
     assert elman(*shlex.split(command)[1:]).code == 0
     assert result(folder / name) == result(whole)
     assert elman("generate", name, "--length", 3).code == 0

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from elman.errors import BadInput
-from elman.runs import Run
+from elman.runs import LOCK, Run
 from elman.words import clock_time
 
 
@@ -40,8 +40,8 @@ def ended(run: Run) -> str:
 
 
 def files(run: Run, but: Collection[Path] = ()) -> list[str]:
-    """What is in the folder, with sizes; some files may be left out."""
-    found = (path for path in run.path.rglob("*") if path.is_file() and path not in but)
+    """What is in the folder, with sizes; the lock is left out, and more files may be."""
+    found = (path for path in run.path.rglob("*") if path.is_file() and path.name != LOCK and path not in but)
     return sorted(f"{path.relative_to(run.path)} ({size(path.stat().st_size)})" for path in found)
 
 
