@@ -1,5 +1,6 @@
 """Text from data is text wherever it is printed: no markup, no emoji codes, no control characters."""
 
+import ast
 import io
 import json
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import elman as package
 from elman.cli import run
 from elman.report import rows, tables
 from elman.runs import open_run
@@ -83,3 +85,14 @@ def test_all_that_commands_write_is_guarded(monkeypatch: pytest.MonkeyPatch, tra
     assert r"a\x1b[31m: expected a file" in written
     assert not set("\x1b\x07") & set(written)
     assert sys.stdout is terminal
+
+
+def test_tasks_print_through_one_door() -> None:
+    """A bare print would hand texts from data to the terminal as they are, while a progress bar stands there."""
+    bare = [
+        f"{path.name}: line {node.lineno}"
+        for path in (Path(package.__file__).parent / "tasks").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    ]
+    assert not bare

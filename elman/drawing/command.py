@@ -11,6 +11,7 @@ from elman.errors import BadInput
 from elman.files import check_place
 from elman.options import meant, perhaps, whole
 from elman.runs import open_run
+from elman.terminal import show
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,7 +54,7 @@ def draw(
     from elman.drawing import network
 
     network.draw(model, path, recording)
-    print(f"drawn: {path}{', the cell' if also else ''}{also}")
+    show(f"drawn: {path}{', the cell' if also else ''}{also}")
 
 
 def _of_cell(name: str, input: int, hidden: int, layers: int, bidirectional: bool) -> "nn.Module":

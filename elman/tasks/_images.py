@@ -1,7 +1,6 @@
 """Images in grey, in files and in Python."""
 
 import struct
-import sys
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from elman.errors import BadInput
 from elman.files import check_there
 from elman.tasks._parts import Example, usable
+from elman.terminal import note
 
 Image = NDArray[np.float32]  # (rows, columns), 0 to 1
 DEEP = 65535  # white, where a pixel has 16 bits
@@ -101,7 +101,7 @@ def _upright(opened: Any, path: Path) -> Any:
     try:
         orientation = opened.getexif().get(ExifTags.Base.Orientation)
     except DAMAGED as error:
-        print(f"{path}: its EXIF data cannot be read, so it is not turned: {error}", file=sys.stderr)
+        note(f"{path}: its EXIF data cannot be read, so it is not turned: {error}")
         return opened
     return opened.transpose(turns[orientation]) if orientation in turns else opened
 

@@ -20,7 +20,7 @@ from elman.options import made
 from elman.report.shown import Missing, Sample
 from elman.runs import Run
 from elman.tasks._material import Loaded, Material, Scores
-from elman.terminal import note
+from elman.terminal import note, show
 from elman.training.options import TrainingOptions
 
 
@@ -48,7 +48,7 @@ class Kind(ABC):
     texts: ClassVar[bool] = False
     pictures: ClassVar[dict[str, str]] = {}
 
-    def settled(self, data: Any, options: Any, tell: Callable[[str], Any] = print) -> Any:
+    def settled(self, data: Any, options: Any, tell: Callable[[str], Any] = show) -> Any:
         """The options, with what they leave open decided by the data.
 
         Args:
@@ -237,7 +237,7 @@ class Kind(ABC):
             parts = (self.inputs_in(loaded, one) if isinstance(one, Path) else [one] for one in given)
             return [one for part in parts for one in part]
         if sys.stdin.isatty():
-            print("reading lines of standard input, to its end (Ctrl-D)", file=sys.stderr)
+            note("reading lines of standard input, to its end (Ctrl-D)")
         return [line for line in input_lines(getattr(loaded.options, "encoding", "utf-8")) if line.strip()]
 
     def inputs_in(self, loaded: Loaded, path: Path) -> Iterable[Any]:

@@ -20,6 +20,7 @@ from elman.tasks._given import shortened
 from elman.tasks._parts import Example
 from elman.tasks._split import components, stratified_parts
 from elman.tasks._spool import Picked
+from elman.terminal import show
 
 MOST = 40  # labels in a picture
 RARE = 8  # labels that are listed as too rare to split
@@ -46,7 +47,7 @@ class Labelled(Examples):
         if parts and rare:
             listed = ", ".join(f"{label!r} ({count})" for label, count in list(rare.items())[:RARE])
             more = f" and {len(rare) - RARE:,} more" if len(rare) > RARE else ""
-            print(f"for training only, as there are fewer than 3 different {self.unit} of each: {listed}{more}")
+            show(f"for training only, as there are fewer than 3 different {self.unit} of each: {listed}{more}")
         return found
 
     def check(self, codec: Any, examples: Sequence[Example]) -> None:

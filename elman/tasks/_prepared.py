@@ -24,6 +24,7 @@ from elman.tasks._material import Loaded, Material
 from elman.tasks._parts import Example, Parts, check_texts, files_in, is_files, sha256_of
 from elman.tasks._split import components, drawn_parts, inputs_of, kept_split, repeated
 from elman.tasks._spool import Picked, Spool
+from elman.terminal import show
 from elman.training.batches import ByLength
 
 T = TypeVar("T")
@@ -84,7 +85,7 @@ class Prepared(Kind):
         """What was read or encoded, to be had by number; what memory does not take, from a file."""
         return Spool(items)
 
-    def settled(self, data: Any, options: Any, tell: Callable[[str], Any] = print) -> Any:
+    def settled(self, data: Any, options: Any, tell: Callable[[str], Any] = show) -> Any:
         """As there: where the files of parts are, seen from anywhere."""
         given = {name: data for name, data in _given(options).items() if is_files(data)}
         return replace(options, **{name: _resolved(paths) for name, paths in given.items()})
@@ -165,7 +166,7 @@ class Prepared(Kind):
             if many:
                 use = "to validate" if name == "validation" else "to test"
                 of = f"{inputs_of(found[name], self.several):,} {self.examples or self.unit}"
-                print(f"{many:,} of the {of} {use} are among those to learn from, too")
+                show(f"{many:,} of the {of} {use} are among those to learn from, too")
 
     def split(self, examples: Sequence[Example], options: Any, seed: int, parts: Sequence[str]) -> dict[str, list[int]]:
         """The numbers of the examples that are trained on, "train", and of those of each part, which are others.

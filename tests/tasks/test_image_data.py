@@ -327,3 +327,15 @@ def test_whatever_pillow_raises_names_the_file(
     monkeypatch.setattr(Pillow.Image, "convert", convert)
     with pytest.raises(BadInput, match=r"x.png: expected an image, got "):
         picture(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("order", [("x.idx", "y.idx"), ("y.idx", "x.idx")])
+def test_the_file_of_two_that_is_wrong_is_named(tmp_path: Path, order: tuple[str, str]) -> None:
+    (tmp_path / "x.idx").write_bytes(idx(np.full((4, 2, 2), -1, ">i2"), kind=0x0B))
+    (tmp_path / "y.idx").write_bytes(idx(np.arange(4, dtype=np.uint8)))
+    paths = [tmp_path / name for name in order]
+    with pytest.raises(BadInput, match=r"x\.idx: image 1: expected numbers from 0 to 255, got -1"):
+        list(read(paths, skip_bad=False))
+    (tmp_path / "y.idx").write_bytes(idx(np.arange(3, dtype=np.uint8)))
+    with pytest.raises(BadInput, match=r"x\.idx, .*y\.idx: expected images .* got \(4, 2, 2\) and \(3,\)"):
+        list(read(paths, skip_bad=False))

@@ -12,6 +12,7 @@ import typer
 from elman.errors import BadInput
 from elman.files import check_place, write_whole
 from elman.options import choice, positive, whole
+from elman.terminal import show
 from elman.words import counted
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def explain(
     options = "".join(f" --{name} {context.params[name]}" for name in given)
     command = f"elman explain {shlex.quote(' '.join(words))}{options}"
     write_whole(out, page.write(lesson, trained.losses, command))
-    print("\n".join([*_said(lesson, trained), "", f"page: {out}"]))
+    show("\n".join([*_said(lesson, trained), "", f"page: {out}"]))
 
 
 def _words(sentence: str) -> tuple[str, ...]:

@@ -14,8 +14,9 @@ from elman.tasks.forecast.clock import Clock, phases
 from elman.tasks.forecast.grid import Grid, clock_by
 from elman.tasks.forecast.numerals import Values
 from elman.tasks.forecast.options import ForecastOptions
-from elman.tasks.forecast.rows import Rows, listed_names, note, rows
+from elman.tasks.forecast.rows import Rows, listed_names, rows
 from elman.tasks.forecast.zone import Zone
+from elman.terminal import note
 
 SAME = 1e-6  # of their spread, by which values have to differ to be others
 SHARED = 8  # values by which a series is known again

@@ -1,6 +1,5 @@
 """The rows of tables of time series: read, checked, in order."""
 
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from elman.tasks.forecast.numerals import Values, is_number, numbers_of
 from elman.tasks.forecast.options import ForecastOptions
 from elman.tasks.forecast.stamps import UNREADABLE, Stamps, first, stamps_of
 from elman.tasks.forecast.zone import DAY, HOUR, Moments, Zone, zone_of
+from elman.terminal import note
 
 SPELLING = ("time", "value", "series")  # of the columns of arrays, which have no names
 TABLES = "a data frame, columns by name, a series of pandas or an array of numbers"  # of Python
@@ -393,8 +393,3 @@ def listed_names(covariates: Any) -> list[str]:
     """The names in an option: with commas between them; in Python also a list."""
     parts = covariates.split(",") if isinstance(covariates, str) else covariates or []
     return [part.strip() for part in parts]
-
-
-def note(line: str) -> None:
-    """For people, beside the results."""
-    print(line, file=sys.stderr)

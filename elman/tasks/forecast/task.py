@@ -22,6 +22,7 @@ from elman.tasks.forecast.data import Series, Window
 from elman.tasks.forecast.model import Batch, Forecaster, pinball
 from elman.tasks.forecast.options import ForecastOptions, Sizes
 from elman.tasks.forecast.windows import SHARES, Codec, fitted, split, thinned, window_at, windows
+from elman.terminal import note, show
 
 T = TypeVar("T")
 SEASONS, HORIZONS = 7, 2  # that the context has, where nothing is said
@@ -46,7 +47,7 @@ class Forecast(Examples):
     next = "to see what comes next: elman predict {run}"
     units: ClassVar = {"season": "steps", "horizon": "steps", "context": "steps"}
 
-    def settled(self, data: Any, options: ForecastOptions, tell: Callable[[str], Any] = print) -> ForecastOptions:
+    def settled(self, data: Any, options: ForecastOptions, tell: Callable[[str], Any] = show) -> ForecastOptions:
         """As there: step, season, horizon and context, the time zone, and the names of columns that have none."""
         asked = options = super().settled(data, options, tell)
         options = replace(options, covariates=",".join(rows.listed_names(options.covariates)) or None)
@@ -105,7 +106,7 @@ class Forecast(Examples):
                 )
                 if not options.skip_bad:
                     raise BadInput(f"{line}; --skip-bad leaves it out")
-                rows.note(f"{line}; left out")
+                note(f"{line}; left out")
             found += windows(series, sizes)
         if not found:
             raise BadInput("forecast: expected values in a context and in the horizon after it, got none together")
@@ -254,7 +255,7 @@ def _tell_far(found: Iterable[Series], loaded: Loaded) -> None:
             values = series.covariates[:, k]
             values = values[~np.isnan(values)]
             if len(values) and abs(values.mean() - mean) > FAR * spread:
-                rows.note(
+                note(
                     f"{series.name}: {name} is {values.mean():.4g} on average, and was {mean:.4g} with a deviation of "
                     f"{spread:.4g} in the training; forecasts may be wrong if its unit is another one"
                 )

@@ -32,6 +32,7 @@ from elman.tasks.music.model import Batch, Events, Frames, span
 from elman.tasks.music.options import OUTPUTS, MusicOptions
 from elman.tasks.music.picture import QUARTERS, draw
 from elman.tasks.music.steps import notes, performed, times
+from elman.terminal import show
 from elman.words import counted
 
 MANY = 500  # events that are written, where nothing is said
@@ -75,7 +76,7 @@ class Music(Examples):
     codec_type = Codec
     next = "to write: elman generate {run}"
 
-    def settled(self, data: Any, options: MusicOptions, tell: Callable[[str], Any] = print) -> MusicOptions:
+    def settled(self, data: Any, options: MusicOptions, tell: Callable[[str], Any] = show) -> MusicOptions:
         """As there: how many steps make a quarter note.
 
         Raises:
@@ -119,11 +120,11 @@ class Music(Examples):
     def _tell_split(self, part_of: Sequence[str], found: dict[str, list[int]], component: NDArray[np.int64]) -> None:
         """Which pieces are not used, and which are repeated across parts, because their file says so."""
         for name, many in Counter(part for part in part_of if part and part not in found).items():
-            print(f"{many:,} {self.examples} of DATA for {name} are not used: --{name} names others")
+            show(f"{many:,} {self.examples} of DATA for {name} are not used: --{name} names others")
         for name in (name for name in found if name != "train"):
             many = int(np.isin(component[found[name]], component[found["train"]]).sum())
             if many:
-                print(f"{many:,} of the {len(found[name]):,} {self.examples} for {name} are also used for training")
+                show(f"{many:,} of the {len(found[name]):,} {self.examples} for {name} are also used for training")
 
     def fit(self, train: Sequence[Example], options: MusicOptions) -> Codec:
         """As there."""

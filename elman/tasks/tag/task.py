@@ -25,6 +25,7 @@ from elman.tasks.tag import data as sentences
 from elman.tasks.tag.model import NO_LABEL, Sentences, Tagger
 from elman.tasks.tag.options import TagOptions
 from elman.tasks.tag.score import is_bio, span_scores
+from elman.terminal import show
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ class Tag(Examples):
             raise BadInput(f"{examples[0].name}: expected labels of the training, {labels}; got {some}")
         if unknown:
             count = sum(counts[label] for label in unknown)
-            print(f"{count:,} words have labels that were not there to be learned and count as errors: {some}")
+            show(f"{count:,} words have labels that were not there to be learned and count as errors: {some}")
 
     def measure(self, codec: Codec, said: Sequence[Any], targets: Sequence[Any]) -> dict[str, float]:
         """Share of words that are right; of BIO labels, how many of the spans are; the loss, of labels that are known.

@@ -27,6 +27,7 @@ from elman.tasks.transcribe.language import Language
 from elman.tasks.transcribe.model import Recordings, Transcriber
 from elman.tasks.transcribe.options import TranscribeOptions
 from elman.tasks.transcribe.said import Said
+from elman.terminal import show
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Transcribe(Examples):
     next = "to use it: elman predict {run} RECORDING"
     units: ClassVar = {"rate": "samples a second", "bands": "", "stack": "frames", "beam": "texts"}
 
-    def settled(self, data: Any, options: TranscribeOptions, tell: Callable[[str], Any] = print) -> TranscribeOptions:
+    def settled(self, data: Any, options: TranscribeOptions, tell: Callable[[str], Any] = show) -> TranscribeOptions:
         """As there, once it is sure that what is to be split by groups has some."""
         options = super().settled(data, options, tell)
         if options.group and (is_files(data) or is_table(data)):
@@ -147,7 +148,7 @@ class Transcribe(Examples):
         counts = Counter(c for example in examples for c in example.target if c not in codec.number)
         if counts:
             most = ", ".join(repr(character) for character, _ in counts.most_common(8))
-            print(f"{counts.total():,} characters were not there to be learned and count as errors: {most}")
+            show(f"{counts.total():,} characters were not there to be learned and count as errors: {most}")
 
     def say(self, model: Any, codec: Codec, batch: Recordings) -> list[Any]:
         """As there."""
