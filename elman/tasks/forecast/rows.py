@@ -240,7 +240,10 @@ def _read(path: Path, table: pl.DataFrame, name: str, options: ForecastOptions) 
         of_time = column(path, table, options.time, "--time")
         used = ~np.logical_and.reduce([_empty(one) for one in table])
         stamps = stamps_of(path, of_time, options)
-        used &= ~_unreadable(path, of_time, (stamps.moments == UNREADABLE) & used, options)
+        bad = (stamps.moments == UNREADABLE) & used
+        used &= ~bad
+        if bad.any():
+            _refuse(path, of_time, bad, stamps.dated, options)
     asked = {str(options.target): "--target"} | dict.fromkeys(names, "--covariates")
     values = []
     for one, option in asked.items():
@@ -261,17 +264,18 @@ def _empty(cells: pl.Series) -> NDArray[np.bool_]:
     return found.fill_null(True).to_numpy()
 
 
-def _unreadable(path: Path, stamps: pl.Series, bad: NDArray[np.bool_], options: ForecastOptions) -> NDArray[np.bool_]:
-    if bad.any():
-        row = int(bad.argmax())
-        if not options.skip_bad:
-            how = f"of the form {options.time_format}" if options.time_format else "like 2016-07-01 13:00:00"
-            raise BadInput(
-                f"{path}: --time: expected a stamp {how}, got {stamps[row]!r} in row {row + 1}; name another "
-                "--time-format, or leave such rows out by --skip-bad"
-            )
-        note(f"{path}: rows left out, as their stamps cannot be read: {int(bad.sum())}")
-    return bad
+def _refuse(path: Path, stamps: pl.Series, bad: NDArray[np.bool_], dated: bool, options: ForecastOptions) -> None:
+    """Stamps that cannot be read; or tell that they are left out."""
+    row = int(bad.argmax())
+    if not options.skip_bad:
+        how = (
+            f"a stamp of the form {options.time_format}" if options.time_format else "a stamp like 2016-07-01 13:00:00"
+        )
+        raise BadInput(
+            f"{path}: --time: expected {how if dated else 'a whole number'}, got {stamps[row]!r} in row {row + 1}; name "
+            "another --time-format, or leave such rows out by --skip-bad"
+        )
+    note(f"{path}: rows left out, as their stamps cannot be read: {int(bad.sum())}")
 
 
 def _check_bad(path: Path, cells: pl.Series, option: str, bad: NDArray[np.bool_], options: ForecastOptions) -> None:

@@ -105,6 +105,7 @@ def _formatted(text: pl.Series, form: str) -> Stamps:
         return Stamps(_filled(whole.zip_with(whole.is_not_null(), parts)), None, None, True)
     if form == "ns":
         return Stamps(_filled(text.str.replace(r"\.0+$", "").cast(pl.Int64, strict=False) // 1000), None, None, True)
+    form = form.replace(".%f", "%.f")  # as Python writes parts of seconds
     if "." not in form and text.str.contains(r"^\d+(\.0+)?$").all():  # digits that a program has written as numbers
         text = text.str.replace(r"\.0+$", "")
     if not any(one in form for one in WHOLE):
