@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from elman.bptt._repeatable import check_repeatable
+from elman.bptt._elsewhere import unknown_leaf
+from elman.bptt._repeatable import check_repeatable, tried
 from elman.bptt._through import Through
 from elman.through_time import Output, State, each, run
 from elman.through_time.seed import seeded
@@ -45,19 +46,23 @@ def again(
         RuntimeError: if the steps of the cell cannot run again; for transforms of torch.func.
     """
     tensors = (*each(state), *parameters.values())
-    keeps = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *tensors))
+    asked = any(t.requires_grad for t in (x, *tensors))
     # Under torch.func, chained windows give what is right without running again: only their memory is not saved.
     transformed = not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
-    if not keeps or len(windows.begins) == 1 or (transformed and windows.of_outputs is None):
+    if not torch.is_grad_enabled() or len(windows.begins) == 1 or (transformed and windows.of_outputs is None):
         return run(cell, parameters, x, state, executor, sizes)
     if transformed:
         raise RuntimeError(
             "Truncated: expected gradients of torch.autograd, got a transform of torch.func; use Full there"
         )
-    check_repeatable(cell, parameters, x, state, sizes)
-    through = Through(cell, tuple(parameters), None if isinstance(state, Tensor) else len(state), executor, sizes, x)
+    found = tried(cell, parameters, x, state, sizes)
+    if not (asked or found.elsewhere):
+        return run(cell, parameters, x, state, executor, sizes)
+    check_repeatable(cell, found)
+    states = None if isinstance(state, Tensor) else len(state)
+    through = Through(cell, tuple(parameters), states, executor, sizes, x, found.elsewhere)
     through.piece = through.piece and through.piece._replace(chained=windows.of_outputs is None)
-    results = _Again.apply(through, windows, x, *tensors)  # type: ignore[no-untyped-call]
+    results = _Again.apply(through, windows, x, *tensors, *found.elsewhere)  # type: ignore[no-untyped-call]
     outputs, finals = results[: -through.states], results[-through.states :]
     return through.output(outputs), finals[0] if isinstance(state, Tensor) else finals
 
@@ -91,7 +96,7 @@ class _Again(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         through, windows, (x, *saved) = ctx.through, ctx.windows, ctx.saved_tensors
-        states, count = through.states, through.states + len(through.names)
+        states, count = through.states, through.states + len(through.names) + len(through.elsewhere)
         kept = [saved[:states], *zip(*saved[count:], strict=True)]
         back = _Back(through, windows, x, kept, saved[states:count], cotangents, ctx.needs_input_grad[2:])
         found = back.differentiable() if torch.is_grad_enabled() else back.gradients()
@@ -106,7 +111,7 @@ class _Back:
         windows: which ones run together.
         x: of the call.
         kept: the states at the beginning of each window.
-        parameters: of the call.
+        parameters: of the call, and what it reads from elsewhere.
         cotangents: of the outputs and of the final states.
         needed: whether the gradients of x, of each initial state and of each parameter are wanted.
     """
@@ -135,7 +140,7 @@ class _Back:
         """Those of x, of the initial states and of the parameters, window by window, the last first."""
         parameters = [_leaf(p, needed) for p, needed in zip(self.parameters, self.of_parameters, strict=True)]
         dx = torch.zeros_like(self.x) if self.of_x else None
-        carried = self.of_finals
+        carried, sums = self.of_finals, list[Tensor | None]([None] * len(parameters))
         for k, (begin, end) in reversed(list(enumerate(zip(*self.windows[:2], strict=True)))):
             rows = self.through.rows(begin, end)
             x = _leaf(self.x[rows], self.of_x)
@@ -143,12 +148,33 @@ class _Back:
             states = [_leaf(state, needed) for state, needed in zip(self.kept[k], asked, strict=True)]
             with torch.enable_grad(), self.through.as_before(k):
                 outputs, finals = self.through.run(x, begin, end, states, parameters)
-                _backward((*outputs, *finals), self.cotangents(k, carried))
-            if dx is not None and x.grad is not None:
-                dx[rows] += x.grad
+                leaves, results = (x, *states, *parameters), (*outputs, *finals)
+                of_x, *found = self._gradients_of(leaves, results, self.cotangents(k, carried))
+            if dx is not None and of_x is not None:
+                dx[rows] += of_x
             if self.chained or k == 0:
-                carried = [state.grad for state in states]
-        return [dx, *carried, *(p.grad for p in parameters)]
+                carried = found[: len(states)]
+            pairs = zip(sums, found[len(states) :], strict=True)
+            sums = [new if total is None else total if new is None else total + new for total, new in pairs]
+        return [dx, *carried, *sums]
+
+    def _gradients_of(
+        self, leaves: Sequence[Tensor], results: Sequence[Tensor], cotangents: Sequence[Tensor | None]
+    ) -> list[Tensor | None]:
+        """The gradient of each leaf; None where it is not asked for, or nothing reaches it."""
+        if unknown_leaf(results, leaves) is not None:
+            name = self.through.cell._get_name()
+            raise RuntimeError(
+                f"{name}: bptt: expected Full, for a step of {name} reads a tensor that asks for a gradient, and that "
+                "is no parameter and was not read by the first step of the forward pass"
+            )
+        pairs = [(r, d) for r, d in zip(results, cotangents, strict=True) if d is not None and r.requires_grad]
+        asked = [leaf for leaf in leaves if leaf.requires_grad]
+        if not pairs or not asked:
+            return [None] * len(leaves)
+        loss = seeded([r for r, _ in pairs], [d for _, d in pairs])
+        found = iter(torch.autograd.grad(loss, asked, allow_unused=True))
+        return [next(found) if leaf.requires_grad else None for leaf in leaves]
 
     def cotangents(self, k: int, of_finals: Sequence[Tensor | None]) -> list[Tensor | None]:
         """Those of the outputs of window k and of the states after it."""
@@ -194,10 +220,3 @@ def _leaf(tensor: Tensor, needed: bool) -> Tensor:
 def _where(own: Tensor, d: Tensor | None) -> Tensor | None:
     """The rows of a cotangent that are a window's own; of the others, zeros."""
     return None if d is None else d.where(own.view(*own.shape, *[1] * (d.dim() - own.dim())), 0)
-
-
-def _backward(results: Sequence[Tensor], cotangents: Sequence[Tensor | None]) -> None:
-    """Add to the gradients of all leaves."""
-    pairs = [(r, d) for r, d in zip(results, cotangents, strict=True) if d is not None and r.requires_grad]
-    if pairs:
-        seeded([r for r, _ in pairs], [d for _, d in pairs]).backward()

@@ -2,59 +2,86 @@
 
 import weakref
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from elman.bptt._elsewhere import Read, in_both
 from elman.bptt._random import drawing_from, stand
 from elman.through_time import State, each, loop
 from elman.through_time.effects import without_effects
 from elman.through_time.frozen import options_of
+from elman.through_time.observed import labelled
 from elman.through_time.refused import CannotCapture
 
-_found: "weakref.WeakKeyDictionary[nn.Module, dict[Any, str]]" = weakref.WeakKeyDictionary()
+KEPT = 64  # answers for one cell
 
 
-def check_repeatable(
-    cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, sizes: Tensor | None
-) -> None:
-    """Whether steps can run again.
+class Tried(NamedTuple):
+    """What running a step twice has shown.
 
-    Found by running the first step twice, again whenever an attribute of the cell says another thing; what that does is
-    undone.
+    Attributes:
+        reason: why steps cannot run again, in words; or "".
+        elsewhere: the tensors that the step reads and that are no part of its call.
+    """
+
+    reason: str
+    elsewhere: tuple[Tensor, ...] = ()
+
+
+_reasons: "weakref.WeakKeyDictionary[nn.Module, dict[Any, tuple[str, bool]]]" = weakref.WeakKeyDictionary()
+
+
+def check_repeatable(cell: nn.Module, found: Tried) -> None:
+    """Check that the steps of a cell can run again.
 
     Raises:
         RuntimeError: if they cannot, with what stands in the way.
     """
-    found = _found.setdefault(cell, {})
-    options = options_of(cell)
-    if options not in found:
-        found[options] = _tried(cell, parameters, x, state, sizes)
-    if reason := found[options]:
+    if found.reason:
         name = cell._get_name()
-        raise RuntimeError(f"{name}: bptt: expected Full, for the steps of {name} cannot run again: {reason}")
+        raise RuntimeError(f"{name}: bptt: expected Full, for the steps of {name} cannot run again: {found.reason}")
 
 
-def _tried(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, sizes: Tensor | None) -> str:
+def tried(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, sizes: Tensor | None) -> Tried:
+    """Whether steps can run again, and which tensors from elsewhere they read that ask for a gradient.
+
+    Found by running the first step twice, whose effects are undone: again whenever something that the step reads has
+    changed, and in every call of a cell that reads tensors from elsewhere.
+    """
+    known = _reasons.setdefault(cell, {})
+    options = options_of(cell)
+    reason, reads = known.get(options, ("", True))
+    if not reads:
+        return Tried(reason)
+    found = _tried(cell, parameters, x, state, sizes)
+    if len(known) >= KEPT:
+        known.clear()
+    known[options] = found.reason, bool(found.elsewhere)
+    return found._replace(elsewhere=tuple(tensor for tensor in found.elsewhere if tensor.requires_grad))
+
+
+def _tried(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, sizes: Tensor | None) -> Tried:
     buffers = {name: parameters[name].clone() for name, _ in cell.named_buffers() if name in parameters}
     before = [(module, dict(module._buffers)) for module in cell.modules()]
-    runs: list[tuple[Tensor, ...]] = []
+    runs, read = list[tuple[Tensor, ...]](), (Read(), Read())
     x, sizes = (x[:1], None) if sizes is None else (x[: int(sizes[0])], sizes[:1])
     try:
         with torch.no_grad(), without_effects(cell, buffers.values(), logs=True):
-            for _ in range(2):
-                with drawing_from(stand(x.device), x.device):
+            for seen in read:
+                with drawing_from(stand(x.device), x.device), labelled(None), seen:
                     output, new = loop.run(cell, {**parameters, **buffers}, x, state, sizes)
                 runs.append((*(output.values() if isinstance(output, dict) else (output,)), *each(new)))
     except CannotCapture as reason:
-        return str(reason)
+        return Tried(str(reason))
     finally:
         anew = [name for module, own in before for name in own if module._buffers[name] is not own[name]]
         for module, own in before:
             module._buffers.update(own)
     written = [name for name, value in buffers.items() if value._version]
     if anew + written:
-        return f"a buffer, {(anew + written)[0]!r}, which the step changes"
-    same = all(torch.allclose(a, b, rtol=0, atol=0, equal_nan=True) for a, b in zip(*runs, strict=True))
-    return "" if same else "run twice, the first gives different numbers: it draws from a generator of its own, perhaps"
+        return Tried(f"a buffer, {(anew + written)[0]!r}, which the step changes")
+    if not all(torch.allclose(a, b, rtol=0, atol=0, equal_nan=True) for a, b in zip(*runs, strict=True)):
+        return Tried("run twice, the first gives different numbers: it draws from a generator of its own, perhaps")
+    return Tried("", in_both(*read, (x, *each(state), *parameters.values(), *buffers.values())))

@@ -6,10 +6,11 @@ from itertools import accumulate
 
 from torch import Tensor, nn
 
+from elman.bptt._elsewhere import replaced
 from elman.bptt._random import Stands
 from elman.through_time import Output, State, each, run
 from elman.through_time.autocast import autocast
-from elman.through_time.frozen import Stand, standing
+from elman.through_time.frozen import Stand, outside_of, standing
 from elman.through_time.observed import label, labelled
 
 
@@ -23,10 +24,18 @@ class Through:
         executor: as there.
         sizes: as there.
         x: as there.
+        elsewhere: tensors that the steps read beside these.
     """
 
     def __init__(
-        self, cell: nn.Module, names: Sequence[str], states: int | None, executor: str, sizes: Tensor | None, x: Tensor
+        self,
+        cell: nn.Module,
+        names: Sequence[str],
+        states: int | None,
+        executor: str,
+        sizes: Tensor | None,
+        x: Tensor,
+        elsewhere: Sequence[Tensor] = (),
     ) -> None:
         self.cell, self.names, self.executor, self.sizes = cell, names, executor, sizes
         self.single, self.states = states is None, states or 1
@@ -34,7 +43,8 @@ class Through:
         self.first = range(len(x) + 1) if sizes is None else (0, *accumulate(sizes.tolist()))  # row of each step
         self.drawn = Stands(x.device)
         self.autocast = autocast(x.device.type)
-        self._stand = Stand.of(cell)
+        self.elsewhere = elsewhere
+        self._stand, self._outside = Stand.of(cell), outside_of(cell)
         self.piece = label()
 
     @property
@@ -51,14 +61,19 @@ class Through:
         return values.unbind(0) if self.sizes is None else values.split(self.sizes.tolist())
 
     def run(
-        self, x: Tensor, begin: int, end: int, states: Sequence[Tensor], parameters: Sequence[Tensor]
+        self, x: Tensor, begin: int, end: int, states: Sequence[Tensor], values: Sequence[Tensor]
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """The outputs of steps begin .. end, whose rows of the input are x, and the states after them."""
+        """The outputs of steps begin .. end, whose rows of the input are x, and the states after them.
+
+        `values` are those of the parameters, and of the tensors from elsewhere.
+        """
+        parameters, others = values[: len(self.names)], values[len(self.names) :]
         sizes = None if self.sizes is None else self.sizes[begin:end]
         named = dict(zip(self.names, parameters, strict=True))
         state: State = states[0] if self.single else tuple(states)
-        with labelled(self.piece and self.piece._replace(begin=begin)):
+        with labelled(self.piece and self.piece._replace(begin=begin)), replaced(self.elsewhere, others):
             output, state = run(self.cell, named, x, state, self.executor, sizes)
+            state = tuple(s.view_as(s) for s in each(state)) if self.elsewhere else state  # one may be such a tensor
         if isinstance(output, dict):
             self.outputs = tuple(output)
             return tuple(output.values()), each(state)
@@ -76,10 +91,13 @@ class Through:
             RuntimeError: if another attribute of the cell has changed since then.
         """
         with standing(self.cell, self._stand) as same:
-            if not same:
+            # Of what has been there before, nothing is another or has other numbers.
+            now = {id(tensor): count for tensor, count in outside_of(self.cell)}
+            if not same or any(now.get(id(tensor)) != count for tensor, count in self._outside):
                 name = self.cell._get_name()
                 raise RuntimeError(
-                    f"{name}: bptt: expected the cell as it was in the forward pass, got one with another attribute"
+                    f"{name}: bptt: expected the cell as it was in the forward pass, got one with another attribute or "
+                    "tensor"
                 )
             with self.drawn.drawing_from(window), self.autocast():
                 yield

@@ -12,7 +12,7 @@ from elman.bptt._forward import Forward
 from elman.bptt._influence import Influence, begun, influence_of
 from elman.bptt._memory import parsed, told
 from elman.bptt._random import stand
-from elman.bptt._repeatable import check_repeatable
+from elman.bptt._repeatable import check_repeatable, tried
 from elman.bptt._through import Through
 from elman.bptt.mode import Mode
 from elman.through_time import Output, State, each, run
@@ -77,9 +77,20 @@ class RTRL(Mode):
     ) -> tuple[Output, State]:
         """As `elman.through_time.run`, for parameters and states alone; the states carry their influence."""
         states, names = each(state), tuple(name for name, value in parameters.items() if value.requires_grad)
-        if not (torch.is_grad_enabled() and (names or any(t.requires_grad for t in (x, *states)))):
+        if not torch.is_grad_enabled():
             return run(cell, parameters, x, state, executor, sizes)
-        _check(cell, parameters, x, state, sizes)
+        if names or any(t.requires_grad for t in (x, *states)):
+            _check(x)
+        found = tried(cell, parameters, x, state, sizes)
+        if found.elsewhere:
+            shape = tuple(found.elsewhere[0].shape)
+            raise ValueError(
+                f"RTRL: {cell._get_name()}: expected gradients of parameters alone, got a step that reads a tensor of "
+                f"shape {shape} which asks for one and is none; make it a parameter, detach it, or use Full"
+            )
+        if not (names or any(t.requires_grad for t in (x, *states))):
+            return run(cell, parameters, x, state, executor, sizes)
+        check_repeatable(cell, found)
         influence = self._influence(cell, names, [parameters[name].numel() for name in names], states)
         through = Through(
             cell, tuple(parameters), None if isinstance(state, Tensor) else len(state), executor, sizes, x
@@ -117,7 +128,7 @@ def _equations(cell: nn.Module) -> object:
     return getattr(cell, "stack_cells", cell)
 
 
-def _check(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, sizes: Tensor | None) -> None:
+def _check(x: Tensor) -> None:
     """Whether the gradients of a call can go forward."""
     if torch._C._functorch.peek_interpreter_stack() is not None:
         raise RuntimeError("RTRL: expected gradients of torch.autograd, got a transform of torch.func; use Full there")
@@ -129,7 +140,6 @@ def _check(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: 
             "RTRL: input: expected one that asks for no gradient, which would have to go back in time, got "
             "requires_grad=True; detach it, or let the cell make it: an embedding can be a part of the cell"
         )
-    check_repeatable(cell, parameters, x, state, sizes)
 
 
 class _Run(torch.autograd.Function):

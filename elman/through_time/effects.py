@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from elman.through_time.dispatched import overwritten
-from elman.through_time.reached import ATTRIBUTE, Generator, Items, Path, Place, Reached, version
+from elman.through_time.reached import Generator, Path, Place, Reached, is_log, version
 from elman.through_time.refused import CannotCapture, line
 
 READING = {
@@ -57,7 +57,7 @@ def without_effects(cell: nn.Module, own: Iterable[Tensor] = (), logs: bool = Fa
     try:
         with written:
             yield
-        changed = (place.changed(content) for place, content in contents if not (logs and _is_log(place, content)))
+        changed = (place.changed(content) for place, content in contents if not (logs and _appended(place, content)))
         if why := written.words or next(filter(None, changed), ""):
             raise CannotCapture(why)
     finally:
@@ -66,11 +66,9 @@ def without_effects(cell: nn.Module, own: Iterable[Tensor] = (), logs: bool = Fa
             place.put(content)
 
 
-def _is_log(place: Place, content: Any) -> bool:
-    """Whether a place is a list that is no attribute of the cell, and was at most appended to."""
-    if not (isinstance(place, Items) and isinstance(place.container, list) and place.path.kind != ATTRIBUTE):
-        return False
-    return all(a is b for a, b in zip(place.container[: len(content)], content, strict=True))
+def _appended(place: Place, content: Any) -> bool:
+    """Whether a place is a log, to which at most something was appended."""
+    return is_log(place) and all(a is b for a, b in zip(place.content()[: len(content)], content, strict=True))
 
 
 class Written(TorchDispatchMode):

@@ -24,6 +24,13 @@ class Options:
     def __hash__(self) -> int:
         return self._hash
 
+    def follows(self, before: "Options") -> bool:
+        """Whether a step reads what it read before, but that something has been appended to logs since."""
+        if self == before or len(self._key) != len(before._key):
+            return self == before
+        pairs = zip(self._key, before._key, strict=True)
+        return all(a == b or (a[0] and b[0] and a[1][: len(b[1])] == b[1]) for a, b in pairs)
+
 
 class _Watched:
     """What a step has read last, and by what it can be seen quickly that it reads the same now."""
@@ -96,7 +103,7 @@ def standing(cell: nn.Module, stand: Stand) -> Iterator[bool]:
     try:
         for module, training in zip(modules, stand.training, strict=False):
             module.training = training
-        yield options_of(cell) == stand.options
+        yield options_of(cell).follows(stand.options)
     finally:
         for module, training in zip(modules, now, strict=True):
             module.training = training

@@ -371,6 +371,11 @@ class Generator(Place):
         """Nothing."""
 
 
+def is_log(place: Place) -> bool:
+    """Whether a place is a list that is no attribute of the cell: one to which a step may append."""
+    return isinstance(place, Items) and isinstance(place.container, list) and place.path.kind != ATTRIBUTE
+
+
 GENERATORS = random.Random | np.random.Generator | np.random.RandomState | np.random.BitGenerator | torch.Generator
 
 
@@ -473,7 +478,7 @@ class Reached:
 
     Attributes:
         places: where values stand.
-        key: what stands there, to be compared with what another one finds.
+        key: what stands there, to be compared with what another one finds: pairs of whether that is a log, and what.
         tensors: those that are no parameters or buffers of the cell.
         lost: what a step can change and nobody can put back, in words; or "".
     """
@@ -488,15 +493,16 @@ class Reached:
             for module in self._inner:
                 self._object(module, None, DEPTH)
         types = tuple(_Same(type(module)) for module in self._inner)
-        self.key = (types, *((type(place).__name__, place.key(self._say)) for place in self.places))
+        said = (place for place in self.places if not isinstance(place, Outside | Generator))
+        self.key = ((False, types), *((is_log(place), place.key(self._say)) for place in said))
 
     def _begin(self, cell: nn.Module) -> None:
         self.places, self.tensors, self.lost = list[Place](), list[Tensor](), ""
         self._seen: dict[int, tuple[int, object]] = {
             id(own): (-1, own) for own in (*cell.parameters(), *cell.buffers())
         }
-        self._seen |= {id(module): (number, module) for number, module in enumerate(self._inner)}
-        self._open = {id(module) for module in self._inner}  # what stands in them is said at places of its own
+        # What stands in them is said at places of its own; and their number.
+        self._open = {id(module): number for number, module in enumerate(self._inner)}
         self._looked_up: dict[int, set[str]] = {}  # by globals or class: the names that have their places
 
     def _add(self, place: Place, depth: int) -> None:
@@ -508,7 +514,7 @@ class Reached:
         """Find the places behind a value that is reached by a path."""
         if isinstance(value, ATOMS) or id(value) in self._seen:
             return
-        self._seen[id(value)] = len(self._seen), value
+        self._seen[id(value)] = value
         if isinstance(value, Tensor):
             self.tensors.append(value)
             self.places.append(Outside(value, path))
@@ -526,7 +532,7 @@ class Reached:
         elif isinstance(value, np.ndarray) and value.dtype.hasobject:
             self.lost = self.lost or f"an array of objects, {path.name!r}, in which a step may change something"
         elif isinstance(value, GENERATORS | np.ndarray | bytearray | array):
-            self._open.add(id(value))
+            self._open.setdefault(id(value), len(self._open))
             self.places.append((Generator if isinstance(value, GENERATORS) else Numbers)(value, path))
         elif isinstance(value, ContextVar):
             self._follow(value.get(None), path, depth)
@@ -535,7 +541,7 @@ class Reached:
 
     def _composed(self, value: Any, path: Path, depth: int) -> None:
         if isinstance(value, list | dict | set | deque):
-            self._open.add(id(value))
+            self._open.setdefault(id(value), len(self._open))
             self._add(Items(value, path), depth)
         elif isinstance(value, Iterator) and not hasattr(value, "__dict__") and not _slots(value):
             self.lost = self.lost or f"an iterator, {path.name!r}, from which a step may take something"
@@ -552,10 +558,10 @@ class Reached:
         if depth < 0 and not isinstance(value, nn.Module):
             return
         if isinstance(getattr(value, "__dict__", None), dict):
-            self._open.add(id(value))
+            self._open.setdefault(id(value), len(self._open))
             self._add(Names(value, names, ATTRIBUTE, path), depth)
         if slots := _slots(value):
-            self._open.add(id(value))
+            self._open.setdefault(id(value), len(self._open))
             self._add(Slots(value, slots, path or Path(ATTRIBUTE, slots[0])), depth)
         if isinstance(value, nn.Module):
             self.places.append(Items(value._modules, path or Path(ATTRIBUTE, "_modules")))
@@ -625,8 +631,8 @@ class Reached:
         if isinstance(value, HOLDING):
             own = value.__name__ if isinstance(value, BuiltinFunctionType) else ""
             return type(value), own, tuple(map(self._say, _parts(value)))
-        number = self._seen.get(id(value), (-1, None))[0]
+        number = self._open.get(id(value))
         try:
-            return (_Same(type(value)), number) if id(value) in self._open else _Same(value)
+            return _Same(value) if number is None else (_Same(type(value)), number)
         except TypeError:  # of what cannot be referred to weakly
             return _Same(type(value))

@@ -307,6 +307,34 @@ def test_constants_are_captured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(captured) == 1
 
 
+def test_a_cell_that_always_changes_is_not_captured_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    captured, log = counted_captures(monkeypatch), list[int]()
+
+    def step(x: Tensor, h: Tensor) -> Tensor:
+        log.append(len(x))
+        return torch.tanh(x + h)
+
+    layer, (x, h) = elman.Recurrent(step, 5), problem()
+    with pytest.warns(UserWarning, match="a variable of an enclosing function, 'log', which the step changes"):
+        layer(x, h)
+    for _ in range(20):
+        layer(x, h)
+    assert log == [len(h)] * 21 * T
+    assert len(captured) <= 2 * registry.TRIALS  # with other batch sizes each
+
+    def scheduled(x: Tensor, h: Tensor) -> Tensor:
+        return torch.tanh(x + h / tau)
+
+    tau, found = 1.0, elman.Recurrent(scheduled, 5)
+    monkeypatch.setattr(registry, "PLANS", 2)
+    found(x, h)
+    tau = 2.0
+    found(x, h)
+    tau = 3.0
+    with pytest.warns(UserWarning, match="a number that changes so often can be a buffer"):
+        close(found(x, h)[0], elman.Recurrent(scheduled, 5, executor="loop")(x, h)[0], "outputs")
+
+
 def test_a_variable_of_the_function_around() -> None:
     tau = 1.0
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from elman.through_time.capture import MARKERS, capture
-from elman.through_time.frozen import HOOKS, Stand, options_of, standing
+from elman.through_time.frozen import HOOKS, Options, Stand, options_of, standing
 from elman.through_time.native.executor import Native
 from elman.through_time.outputs import Form
 from elman.through_time.plan import Plan, plan
@@ -40,8 +40,13 @@ class Known(NamedTuple):
     cells: "weakref.WeakKeyDictionary[nn.Module, Stand]"
 
 
+TRIALS = 8  # that have failed, after which a cell is no longer captured
+PLANS = 64  # of one cell
+CHANGING = (
+    f"what its step reads beside its tensors has changed {PLANS} times; a number that changes so often can be a buffer"
+)
 _lock = threading.RLock()
-_by_cell: "weakref.WeakKeyDictionary[nn.Module, dict[Any, Planned]]" = weakref.WeakKeyDictionary()
+_by_cell: "weakref.WeakKeyDictionary[nn.Module, dict[Any, dict[Options, Planned]]]" = weakref.WeakKeyDictionary()
 _warned: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 _by_key: dict[str, Known] = {}
 _compiled: dict[tuple[str, torch.dtype, bool], Native] = {}
@@ -50,18 +55,23 @@ _compiled: dict[tuple[str, torch.dtype, bool], Native] = {}
 def planned(cell: nn.Module, shapes: Shapes, input_size: int, state_size: Sizes) -> Planned:
     """The key of a cell's plan, or why there is none.
 
-    A cell is captured again when an attribute of it or of a module in it has changed: a number, a string, a flag, a
-    function, or a list, tuple or dictionary of such. What a cell reads from elsewhere is taken as it was.
+    A cell is captured again when something that its step reads has changed: an attribute, a global, a variable of an
+    enclosing function, a class attribute, a default argument. Where it changes all the time, that comes to an end.
     """
     if any(getattr(module, hooks) for module in cell.modules() for hooks in HOOKS):
         return Planned("", f"{cell._get_name()} cannot run on the native executor: hooks are called at every step")
-    asked = (shapes, input_size, state_size, options_of(cell))
-    found = _by_cell.setdefault(cell, {})
-    if asked not in found:
+    found = _by_cell.setdefault(cell, {}).setdefault((shapes, input_size, state_size), {})
+    options = options_of(cell)
+    if options not in found:
         with _lock:
-            if asked not in found:
-                found[asked] = _plan(cell, dict(shapes), input_size, state_size)
-    return found[asked]
+            if options not in found:
+                refused = [other for other in found.values() if other.reason]
+                if len(refused) >= TRIALS:
+                    return refused[0]
+                if len(found) >= PLANS:
+                    return Planned("", f"{cell._get_name()} cannot run on the native executor: {CHANGING}")
+                found[options] = _plan(cell, dict(shapes), input_size, state_size)
+    return found[options]
 
 
 def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, state_size: Sizes) -> Planned:
