@@ -268,12 +268,11 @@ def _refuse(path: Path, stamps: pl.Series, bad: NDArray[np.bool_], dated: bool, 
     """Stamps that cannot be read; or tell that they are left out."""
     row = int(bad.argmax())
     if not options.skip_bad:
-        how = (
-            f"a stamp of the form {options.time_format}" if options.time_format else "a stamp like 2016-07-01 13:00:00"
-        )
+        form = f"of the form {options.time_format}" if options.time_format else "like 2016-07-01 13:00:00"
+        expected = f"a stamp {form}" if dated else "a whole number"
         raise BadInput(
-            f"{path}: --time: expected {how if dated else 'a whole number'}, got {stamps[row]!r} in row {row + 1}; name "
-            "another --time-format, or leave such rows out by --skip-bad"
+            f"{path}: --time: expected {expected}, got {stamps[row]!r} in row {row + 1}; name another --time-format, or "
+            "leave such rows out by --skip-bad"
         )
     note(f"{path}: rows left out, as their stamps cannot be read: {int(bad.sum())}")
 
