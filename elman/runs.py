@@ -61,6 +61,11 @@ class Run:
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
+    def best(self) -> Path:
+        """The checkpoint of the best validation."""
+        return self.path / "checkpoints" / "best.ckpt"
+
+    @property
     def resume_command(self) -> str:
         """The command that continues its training, for a shell."""
         return f"elman train {self.config['task']} --resume {shlex.quote(str(self.path))}"

@@ -35,8 +35,21 @@ def ended(run: Run) -> str:
         raise BadInput(f"{run.path / 'config.json'}: expected 'ended' to have steps and seconds, got {end!r:.60}")
     if end:
         unit = "hours" if end["seconds"] >= 3600 else "minutes"
-        return f"after {end['steps']:,} steps, {clock_time(end['seconds'])} {unit} of training"
+        so_far = f"after {end['steps']:,} steps, {clock_time(end['seconds'])} {unit} of training"
+        return f"{so_far}. {not_converged(run)}" if not_converged(run) else so_far
     return f"not yet; go on with: {run.resume_command}"
+
+
+def not_converged(run: Run) -> str | None:
+    """What to say of a training that reached its limit before validation stopped improving; None of any other."""
+    option = (run.config.get("ended") or {}).get("limit")
+    limit = run.config["training"].get(option)
+    if not isinstance(limit, int | float):
+        return None
+    return (
+        f"Training reached its limit of {limit:g} {option} before validation stopped improving; to train longer: "
+        f"{run.resume_command} --{option} {2 * limit:g}"
+    )
 
 
 def files(run: Run, but: Collection[Path] = ()) -> list[str]:

@@ -9,8 +9,8 @@ True
 
 A task is a folder and a line in `TASKS`. A folder has `options`, which imports nothing heavy and declares what the
 command line offers: `OPTIONS`, a dataclass; `DATA`, its argument; `TRAINING`, what trainings of this task begin with in
-the place of the common defaults; `MINUTES` or `EPOCHS`, how long they take where nothing is said; `HELP`. And it has
-`task`, whose `KIND` is all the rest.
+the place of the common defaults; `HELP`; and `PATIENCE`, where the common one does not suit a training whose length is
+not given. And it has `task`, whose `KIND` is all the rest.
 """
 
 from importlib import import_module
@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from elman.errors import BadInput
+from elman.training.options import LIMIT, PATIENCE
 
 if TYPE_CHECKING:
     from elman.runs import Run
@@ -36,18 +37,35 @@ def options_of(task: str) -> ModuleType:
     return import_module(f"elman.tasks.{task}.options")
 
 
+def patience_of(module: ModuleType) -> int:
+    """Validations without a new best that end a training whose length is not given.
+
+    Args:
+        module: of the task's options.
+    """
+    patience: int = getattr(module, "PATIENCE", PATIENCE)
+    return patience
+
+
 def training_of(module: ModuleType, given: dict[str, Any]) -> dict[str, Any]:
     """The options of a training: what is given, and what the task begins with in the place of the common defaults.
+
+    Where neither epochs nor minutes are given, training goes on until validation stops improving.
 
     Args:
         module: of the task's options.
         given: options that were named.
+
+    Raises:
+        BadInput: for a schedule that needs epochs or minutes, without them.
     """
     own = dict(module.TRAINING)
     if given.get("optimizer", "adamw") not in ADAM:
         own.pop("lr", None)  # it was measured with adamw
     if given.get("epochs") is None and given.get("minutes") is None:
-        own |= {"epochs": module.EPOCHS} if hasattr(module, "EPOCHS") else {"minutes": module.MINUTES}
+        if given.get("schedule") == "cosine":
+            raise BadInput("--schedule cosine: expected --epochs or --minutes too, over which it falls; got neither")
+        own |= {"minutes": LIMIT, "schedule": "plateau", "patience": patience_of(module)}
     return own | given
 
 

@@ -17,7 +17,7 @@ from elman.options import choice, declared, taking, under, whole
 from elman.tasks._drawing import Drawing
 from elman.tasks._reading import NAMES as READING
 from elman.tasks._reading import reading, readings
-from elman.training.options import TrainingOptions
+from elman.training.options import LIMIT, TrainingOptions
 
 if TYPE_CHECKING:
     from elman.runs import Run
@@ -33,6 +33,9 @@ BOXES: dict[str, tuple[str, ...]] = {  # of the help, and what is in them
     "Network": ("cell", "hidden", "layers", "embed", "dropout", "bptt"),
     "Training": ("batch",),
 }
+UNTIL = f"""
+Without --epochs or --minutes it trains until validation stops improving (--patience), for {LIMIT:g} minutes at most.
+"""
 FORMATS = ("table", "csv", "tsv", "json", "jsonl", "parquet")
 
 
@@ -59,17 +62,24 @@ def train(task: str) -> Callable[..., int]:
         ],
         return_annotation=int,
     )
-    command.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in module.HELP.split("\n\n"))
+    text = module.HELP + UNTIL
+    command.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
     return command
 
 
 def _of_training(option: inspect.Parameter, module: Any) -> inspect.Parameter:
     """With the default that it has in this task."""
-    if option.name not in module.TRAINING:
+    from elman.tasks import patience_of
+
+    default = module.TRAINING.get(option.name, option.default)
+    shown = {
+        "lr": f"{default}; of rmsprop and sgd, their own" if default else "by optimizer",
+        "schedule": f"{default} with --epochs or --minutes, else plateau",
+        "patience": f"{default} with --epochs or --minutes, else {patience_of(module)}",
+    }
+    if option.name not in shown:
         return under("Training", option)
-    default = module.TRAINING[option.name]
-    shown = f"{default}; of rmsprop and sgd, their own" if option.name == "lr" else True
-    return under("Training", option.replace(default=default), show_default=shown)
+    return under("Training", option.replace(default=default), show_default=shown[option.name])
 
 
 def _box(option: str) -> str:

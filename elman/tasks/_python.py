@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -18,9 +19,10 @@ from elman.extras import needs
 
 with needs("tasks", "elman.tasks"):
     from rich.console import Console
+    from sklearn.exceptions import ConvergenceWarning
 
     from elman.options import checked
-    from elman.report import tables
+    from elman.report import facts, tables
     from elman.runs import Run, open_run
     from elman.tasks import _train, kind_of, kind_of_run, options_of, training_of
     from elman.tasks._drawing import Drawing
@@ -127,13 +129,16 @@ def fit(task: str, data: Any, out: str | Path | None, given: dict[str, Any]) -> 
     began = time.monotonic()
     declared, name = options_of(task), f"elman.tasks.{task}.fit"
     own = set(TrainingOptions.__dataclass_fields__)
-    training = training_of(declared, {key: value for key, value in given.items() if key in own})
+    with _in_python():
+        training = training_of(declared, {key: value for key, value in given.items() if key in own})
     rest = {key: value for key, value in given.items() if key not in own}
     options = checked(declared.OPTIONS, name, rest, (*TrainingOptions.__dataclass_fields__, "out"))
     folder = None if out is None else Path(out)
     how = options, checked(TrainingOptions, name, training), folder, began, _console()
     with _in_python():
         run = _train.start(kind_of(task), files_in(data), *how)
+    if not_converged := facts.not_converged(run):
+        warnings.warn(not_converged, ConvergenceWarning, stacklevel=3)
     return Trained(open_run(run.path))
 
 

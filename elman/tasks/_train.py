@@ -13,7 +13,7 @@ from torch import nn
 from elman import table
 from elman.errors import BadInput
 from elman.files import write_whole
-from elman.report import curves, tables
+from elman.report import curves, facts, tables
 from elman.runs import Run, check_free, new_run, resumed_run
 from elman.tasks._kind import Kind, weights
 from elman.tasks._material import Material
@@ -202,9 +202,12 @@ def _conclude(kind: Kind, run: Run, model: nn.Module, material: Material, outcom
     baselines = kind.beside(run, material, scores)
     picture, line = run.path / "curves.png", min(baselines.items(), key=lambda pair: pair[1], default=None)
     curves.draw(run.path / "metrics.csv", picture, kind.loss.replace("_", " "), line)
-    run.update(scores=scores, baselines=baselines, ended={"steps": outcome.steps, "seconds": round(outcome.seconds, 1)})
+    ended = {"steps": outcome.steps, "seconds": round(outcome.seconds, 1), "limit": outcome.limit}
+    run.update(scores=scores, baselines=baselines, ended=ended)
     _tell(console, f"curves: {picture}")
     _tell(console, kind.next.format(run=shlex.quote(str(run.path))))
+    if not_converged := facts.not_converged(run):
+        _tell(console, not_converged)
 
 
 def _tell(console: Console, line: str) -> None:

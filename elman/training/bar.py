@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from elman.training.callbacks import Clock
-from elman.words import clock_time
+from elman.words import clock_time, counted
 
 QUIET = 10.0  # seconds between two lines
 
@@ -24,7 +24,7 @@ class Bar(Callback):
         self._seen, self._step, self._told = 0, 0, float("-inf")
         columns = [BarColumn(), TaskProgressColumn(), TextColumn("{task.description}", markup=False)]
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._progress.add_task("training", total=1.0)
+        self._task = self._progress.add_task("training", total=None)  # pulses until the end is known
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self._progress.start()
@@ -36,7 +36,9 @@ class Bar(Callback):
         self._losses, self._steps = 0.9 * self._losses + float(out["loss"]), 0.9 * self._steps + 1
         self._seconds = 0.98 * self._seconds + time.monotonic() - self._began
         self._units, self._seen = 0.98 * self._units + module.seen - self._seen, module.seen
-        self._progress.update(self._task, completed=self._clock.done, description=self._text())
+        known = (end := self._clock.seconds + self._clock.seconds_left) < float("inf")
+        total, completed = (1.0, self._clock.seconds / end) if known else (None, None)
+        self._progress.update(self._task, total=total, completed=completed, description=self._text())
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         self._validation = float(trainer.callback_metrics["val_loss"])
@@ -57,6 +59,9 @@ class Bar(Callback):
         if self._validation == self._validation:
             parts.append(f"validation {self._validation:.3f}")
         parts.append(f"{self._units / self._seconds:,.0f} {self._unit}/s")
+        convergence = self._clock.convergence
+        if convergence.patience and convergence.waited and not convergence.decay:
+            parts.append(f"no new best in {counted(convergence.waited, 'validation')}")
         left = self._clock.seconds_left
         return ", ".join([*parts, f"{clock_time(left)} left"] if left < float("inf") else parts)
 

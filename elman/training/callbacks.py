@@ -3,15 +3,18 @@
 import signal
 import threading
 import time
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from elman.files import read_bytes, write_whole
 from elman.runs import Run
+from elman.training.convergence import Convergence
 from elman.training.lesson import Lesson
-from elman.training.options import TrainingOptions
+from elman.training.options import HOLD, TrainingOptions
 
 SAVE_EVERY = 60.0  # seconds
 
@@ -21,12 +24,21 @@ class Interrupted(Exception):
 
 
 class Clock(Callback):
-    """Says how much of the training is done, sets the learning rate by it, and ends the training in time."""
+    """Sets the learning rate, and ends the training: when its steps or its time are over, or when it has converged.
 
-    def __init__(self, options: TrainingOptions, steps: int, began: float) -> None:
+    Args:
+        options: of the training.
+        steps: at most.
+        began: when the clock was started, by time.monotonic.
+        best: the checkpoint of the best validation.
+        restart: a converged training goes on, at the full learning rate.
+    """
+
+    def __init__(self, options: TrainingOptions, steps: int, began: float, best: Path, restart: bool = False) -> None:
         self.options, self.steps = options, steps
         self.step = 0
-        self._began = began  # by time.monotonic
+        self.convergence = Convergence(options.patience, options.schedule == "plateau")
+        self._began, self._best, self._restart = began, best, restart
 
     @property
     def seconds(self) -> float:
@@ -34,14 +46,31 @@ class Clock(Callback):
         return time.monotonic() - self._began
 
     @property
-    def done(self) -> float:
-        """The share of the training that is done, 0 to 1."""
+    def used(self) -> float:
+        """The share of the steps or of the time, whichever is larger, that is used up, 0 to 1."""
         by_time = self.seconds / (60 * self.options.minutes) if self.options.minutes else 0.0
         return min(max(self.step / self.steps, by_time), 1.0)
 
     @property
+    def done(self) -> float:
+        """The share of the training that is done, 0 to 1; until a plateau is found, of its bounds."""
+        used, decayed = self.used, self.convergence.decayed(self.step)
+        return used if used == 1 or decayed is None else HOLD + (1 - HOLD) * decayed
+
+    @property
+    def limit(self) -> str | None:
+        """The option whose limit ended a training that was to go on until validation stopped improving."""
+        if not self.options.until_converged or self.convergence.reached(self.step):
+            return None
+        return "epochs" if self.step >= self.steps else "minutes"
+
+    @property
     def seconds_left(self) -> float:
-        """By the pace so far, or by the budget."""
+        """By the pace so far, or by the budget; infinite before a plateau, as nobody knows when it will come."""
+        if self.convergence.decay:
+            return self.seconds / self.step * max(self.convergence.decay[1] - self.step, 0)
+        if self.options.schedule == "plateau" and self.done < HOLD:
+            return float("inf")
         return self.seconds * (1 / self.done - 1) if self.done else float("inf")
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, index: int) -> None:
@@ -53,12 +82,29 @@ class Clock(Callback):
         if self.done >= 1:
             trainer.should_stop = True
 
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        loss = float(trainer.callback_metrics["val_loss"])
+        if self.convergence.validated(loss, self.step, self.used < HOLD):
+            best = torch.load(self._best, weights_only=True)
+            module.load_state_dict(best["state_dict"])
+            trainer.optimizers[0].load_state_dict(best["optimizer_states"][0])
+        if self.convergence.reached(self.step):
+            trainer.should_stop = True
+
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds, "step": self.step}
+        return {
+            "seconds": self.seconds,
+            "step": self.step,
+            "limit": self.limit,
+            "convergence": self.convergence.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._began -= state["seconds"]
         self.step = state["step"]
+        self.convergence.load_state_dict(state.get("convergence", {}))
+        if self._restart and self.convergence.reached(self.step):
+            self.convergence.restart(self.step)
 
 
 class Keeper(Callback):
@@ -145,7 +191,7 @@ class Keeper(Callback):
 
 def keep_best(run: Run, weights: dict[str, Any]) -> None:
     """Keep the last checkpoint, and these weights of it, as the best."""
-    write_whole(run.last.with_name("best.ckpt"), read_bytes(run.last))
+    write_whole(run.best, read_bytes(run.last))
     run.save_tensors("model", weights)
 
 

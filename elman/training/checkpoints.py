@@ -38,6 +38,7 @@ class Progress(NamedTuple):
     best: the lowest validation loss; None before the first validation.
     is_best: whether the weights of the checkpoint are those of the lowest validation loss.
     has_ended: whether its last validation is done.
+    limit: "epochs" or "minutes", if one of these ended it before validation stopped improving.
     """
 
     steps: int
@@ -45,6 +46,7 @@ class Progress(NamedTuple):
     best: float | None
     is_best: bool
     has_ended: bool
+    limit: str | None
 
 
 def progress(checkpoint: Path) -> Progress:
@@ -52,7 +54,7 @@ def progress(checkpoint: Path) -> Progress:
     found = _read(checkpoint)
     steps, clock, keeper = int(found["global_step"]), found["callbacks"]["Clock"], found["callbacks"]["Keeper"]
     is_best, has_ended = keeper.get("best_step") == steps, bool(keeper.get("has_ended"))
-    return Progress(steps, float(clock["seconds"]), keeper["best"], is_best, has_ended)
+    return Progress(steps, float(clock["seconds"]), keeper["best"], is_best, has_ended, clock.get("limit"))
 
 
 def weights(checkpoint: Path) -> dict[str, Tensor]:

@@ -6,8 +6,12 @@ from typing import Annotated
 
 from elman.options import choice, positive, real, whole
 
+# Where neither epochs nor minutes are given, training goes on until validation stops improving:
+PATIENCE = 5  # validations without a new best that end it; a task whose epochs are long may have fewer
+LIMIT = 60.0  # minutes that it takes at most
+HOLD = 0.8  # share of the epochs or minutes at which "plateau" lowers the learning rate if there was no plateau yet
 OPTIMIZERS = {"adamw": 6e-3, "adam": 6e-3, "rmsprop": 2e-3, "sgd": 1.0}  # and the learning rate each begins with
-SCHEDULES = ("cosine", "constant")
+SCHEDULES = ("cosine", "constant", "plateau")
 
 
 @dataclass(frozen=True)
@@ -21,8 +25,12 @@ class TrainingOptions:
         optimizer: a name in `OPTIMIZERS`.
         lr: the learning rate at its highest; None for the optimizer's own.
         schedule: "cosine" takes the learning rate down to zero over the epochs or minutes, "constant" leaves it.
+            "plateau" keeps it until validation stops improving; then training returns to the best weights and the
+            learning rate falls to zero over half as many steps again. If there is no plateau in the first 80 % of the
+            epochs or minutes, it falls over the rest of them.
         clip: the norm that gradients are scaled down to; 0 for never.
-        patience: validations without a new best after which training ends; 0 for never.
+        patience: validations without a new best after which training ends, or with "plateau" the learning rate begins
+            to fall; 0 for never.
         seed: of the initial weights, of dropout, and of the split of the data where that is drawn.
         flow_every: steps from one look at the gradient's way back through time to the next; 0 for never.
     """
@@ -31,16 +39,27 @@ class TrainingOptions:
         float | None,
         positive("Passes over the data; with --minutes too, what is reached first ends it.", show_default=False),
     ] = None
-    minutes: Annotated[float | None, positive("Time to train for.", show_default=False)] = None
+    minutes: Annotated[
+        float | None,
+        positive("Time to train for.", show_default=f"at most {LIMIT:g}, until validation stops improving"),
+    ] = None
     optimizer: Annotated[str, choice("The rule of gradient descent", OPTIMIZERS)] = "adamw"
     lr: Annotated[float | None, positive("Learning rate at its highest.", 1e37, show_default="by optimizer")] = None
     schedule: Annotated[str, choice("What the learning rate does in the course of the training", SCHEDULES)] = "cosine"
     clip: Annotated[float, real("Norm that gradients are scaled down to; 0 for never.", 0)] = 1.0
-    patience: Annotated[int, whole("Validations without a new best before giving up; 0 for never.", 0)] = 0
+    patience: Annotated[
+        int,
+        whole("Validations without a new best that end the training; with plateau, begin its decay; 0: never.", 0),
+    ] = 0
     seed: Annotated[int, whole("Of the weights at the start, of dropout, and of the split of the data.", 0)] = 0
     flow_every: Annotated[
         int, whole("Steps between two looks at the gradient's way back through time, into flow.csv; 0 for never.", 0)
     ] = 0
+
+    @property
+    def until_converged(self) -> bool:
+        """Whether training is meant to end when validation stops improving, and epochs and minutes are limits."""
+        return self.patience > 0 and self.schedule != "cosine"
 
     def lr_at(self, done: float) -> float:
         """The learning rate when this share (0 to 1) of the training is done.
@@ -49,4 +68,6 @@ class TrainingOptions:
         0.5
         """
         peak = self.lr if self.lr is not None else OPTIMIZERS[self.optimizer]
-        return peak if self.schedule == "constant" else peak * (1 + math.cos(math.pi * min(done, 1.0))) / 2
+        if self.schedule == "cosine":
+            return peak * (1 + math.cos(math.pi * min(done, 1.0))) / 2
+        return peak if self.schedule == "constant" else peak * min((1 - done) / (1 - HOLD), 1.0)

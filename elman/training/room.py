@@ -6,7 +6,6 @@ import warnings
 from dataclasses import dataclass
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping
 from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
@@ -30,6 +29,7 @@ class Outcome:
     steps: int
     seconds: float
     best: float  # validation loss, of the weights in model.safetensors
+    limit: str | None  # the option that ended it before validation stopped improving, where it was to go on until then
 
 
 def fit(
@@ -61,26 +61,30 @@ def fit(
     if done is not None and done.is_best:
         keep_best(run, weights(run.last))  # the process that saved the checkpoint may have died before it did this
     if done is not None and done.best is not None and done.has_ended and not longer:
-        outcome = Outcome(done.steps, done.seconds, done.best)
+        outcome = Outcome(done.steps, done.seconds, done.best, done.limit)
     else:
-        outcome = _fit(task, options, run, console, began, done)
+        outcome = _fit(task, options, run, console, began, done, longer)
     if options.flow_every:
         draw.history(run.path / "flow.csv", run.place("flow.png"))
     return outcome
 
 
 def _fit(
-    task: Task, options: TrainingOptions, run: Run, console: Console, began: float, done: Progress | None
+    task: Task,
+    options: TrainingOptions,
+    run: Run,
+    console: Console,
+    began: float,
+    done: Progress | None,
+    longer: bool,
 ) -> Outcome:
     per_epoch, steps = len(task.train), done.steps if done else 0
     total = _total(options, per_epoch)
-    clock = Clock(options, total, began)
+    clock = Clock(options, total, began, run.best, longer)
     keeper = Keeper(run, clock, per_epoch)
     # Absolute, so that TensorBoard sees no URL.
     board = SummaryWriter(run.place("tensorboard").absolute(), purge_step=steps + 1)
     callbacks: list[Callback] = [clock, MetricsLog(run.place("metrics.csv"), board, clock, per_epoch, steps)]
-    if options.patience:
-        callbacks.append(EarlyStopping("val_loss", patience=options.patience, check_finite=False))
     callbacks += [keeper, Bar(console, clock, task.unit)]
     if options.flow_every:
         callbacks.append(FlowLog(run.place("flow.csv"), board, options.flow_every, options.clip, steps))
@@ -95,7 +99,7 @@ def _fit(
     if keeper.is_stopped:  # during the last validation
         raise Interrupted
     assert keeper.best is not None, "Lightning ends every training with a validation"
-    return Outcome(clock.step, clock.seconds, keeper.best)
+    return Outcome(clock.step, clock.seconds, keeper.best, clock.limit)
 
 
 def check_resume(run: Run, options: TrainingOptions, per_epoch: int, longer: bool) -> None:

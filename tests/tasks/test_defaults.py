@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from elman.options import checked
-from elman.tasks import TASKS, options_of, training_of
+from elman.tasks import TASKS, options_of, patience_of, training_of
 from elman.tasks.forecast.options import ForecastOptions
 
 
@@ -15,8 +15,9 @@ def test_what_is_not_said_is_the_tasks(task: str) -> None:
     module = options_of(task)
     found = training_of(module, {"seed": 3})
     assert found["seed"] == 3
-    assert found.items() >= module.TRAINING.items()
-    assert ("epochs" in found) != ("minutes" in found)
+    assert found.items() >= module.TRAINING.items() - {("patience", module.TRAINING.get("patience"))}
+    assert (found["schedule"], found["patience"], found["minutes"]) == ("plateau", patience_of(module), 60.0)
+    assert training_of(module, {"seed": 3, "epochs": 2.0}) == module.TRAINING | {"seed": 3, "epochs": 2.0}
 
 
 @pytest.mark.parametrize(

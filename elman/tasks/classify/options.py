@@ -13,9 +13,9 @@ from elman.tasks._example_options import ExampleOptions
 HELP = """Train a network that reads a text and says what kind of text it is.
 
 DATA is a table (CSV, TSV, JSON lines, Parquet) with a column of texts and a column of labels; or a file of lines for
-each label: reviews.pos and reviews.neg, or pos.txt and neg.txt. Without --epochs or --minutes it trains for 8 epochs.
+each label: reviews.pos and reviews.neg, or pos.txt and neg.txt.
 """
-EPOCHS = 8.0
+PATIENCE = 3
 TRAINING: dict[str, Any] = {"lr": 2e-3}
 DATA = Annotated[
     list[Path] | None, typer.Argument(help="A table, or a file for each label.", metavar="DATA", show_default=False)

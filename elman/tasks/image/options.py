@@ -13,10 +13,8 @@ from elman.tasks._example_options import ExampleOptions
 HELP = """Train a network that reads an image column by column, or row by row, and says what it shows.
 
 DATA is a folder with a folder of images for each label; a CSV file with a column "label" and a column for
-each pixel; or IDX files, images and labels. Without it: scikit-learn's 1,797 digits. Without --epochs or --minutes it
-trains for 1 minute.
+each pixel; or IDX files, images and labels. Without it: scikit-learn's 1,797 digits.
 """
-MINUTES = 1.0
 TRAINING: dict[str, Any] = {"lr": 4e-3}
 DATA = Annotated[
     list[Path] | None,

@@ -13,10 +13,9 @@ from elman.tasks._example_options import ExampleOptions
 HELP = """Train a network that gives every word of a sentence a label: parts of speech, names.
 
 DATA are sentences with a word to a line and an empty line behind each, in columns (CoNLL), or CoNLL-U. Documents, as
-"# newdoc" or "-DOCSTART-" mark them, are never on both sides of a split. Without --epochs or --minutes it trains for 15
-epochs.
+"# newdoc" or "-DOCSTART-" mark them, are never on both sides of a split.
 """
-EPOCHS = 15.0
+PATIENCE = 3
 TRAINING: dict[str, Any] = {"lr": 4e-3}
 DATA = Annotated[
     list[Path] | None, typer.Argument(help="CoNLL columns or CoNLL-U.", metavar="DATA", show_default=False)

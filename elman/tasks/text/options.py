@@ -11,10 +11,8 @@ from elman.options import choice, whole
 from elman.tasks._token_kinds import KINDS
 
 HELP = """Train a language model on a text: 90 % to learn from, the last 10 % to validate and score on.
-
-Without --epochs or --minutes it trains for 3 minutes.
 """
-MINUTES = 3.0
+PATIENCE = 3
 TRAINING: dict[str, Any] = {}
 DATA = Annotated[
     list[Path] | None,

@@ -13,9 +13,8 @@ from elman.tasks._example_options import ExampleOptions
 HELP = """Train a network that hears a recording and writes down what is said, character by character.
 
 DATA is a table (CSV, TSV, JSON lines or Parquet) with a column "path" of WAV or FLAC files, relative to its own folder,
-and a column "text". Without --epochs or --minutes it trains for 2 minutes.
+and a column "text".
 """
-MINUTES = 2.0
 TRAINING: dict[str, Any] = {"lr": 4e-3}
 DATA = Annotated[
     list[Path] | None,

@@ -1,0 +1,229 @@
+"""Where no length is given, training goes on until validation stops improving, however fast the machine is."""
+
+import io
+import json
+import re
+import shutil
+import signal
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+from rich.console import Console
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor, nn
+
+from elman.runs import Run
+from elman.tasks import text
+from elman.training import callbacks
+from elman.training.batches import Again
+from elman.training.callbacks import Interrupted, Keeper
+from elman.training.convergence import ANNEALING, MIN_GAIN, MIN_STEPS, Convergence
+from elman.training.options import TrainingOptions
+from elman.training.room import Outcome, fit
+from tests.small import SMALL, Command
+from tests.small import text as small_text
+from tests.test_bad_input import refused
+
+PER_EPOCH = 100
+OPTIONS = TrainingOptions(minutes=60.0, optimizer="sgd", lr=0.01, schedule="plateau", patience=4, clip=0.0)
+
+
+class Line(nn.Module):
+    """A line through noisy points: the noise of its gradient keeps it off the best until the learning rate falls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = nn.Linear(4, 1)
+
+    def loss(self, batch: Any, state: Any) -> tuple[Tensor, int, Any]:
+        x, y = batch
+        return (self.line(x) - y).square().sum(), len(y), None
+
+
+@dataclass
+class Points:
+    """What the training room is given."""
+
+    model: Line = field(default_factory=Line)
+    unit = "points"
+
+    def __post_init__(self) -> None:
+        draw = torch.Generator().manual_seed(0)
+        x = torch.randn(PER_EPOCH + 25, 2, 4, generator=draw)
+        y = x @ torch.tensor([[1.0], [-2.0], [0.5], [0.0]]) + torch.randn(*x.shape[:2], 1, generator=draw)
+        batches = list(zip(x, y, strict=True))
+        self.train, self.validation = Again(batches[:PER_EPOCH]), Again(batches[PER_EPOCH:])
+        self.loss = self.model.loss
+
+
+def train(path: Path, options: TrainingOptions = OPTIONS, resume: bool = False, longer: bool = False) -> Outcome:
+    torch.manual_seed(0)
+    run = Run(path, {})
+    (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+    return fit(Points(), options, run, Console(quiet=True), time.monotonic(), resume, longer)
+
+
+def metrics(path: Path) -> pl.DataFrame:
+    return pl.read_csv(path / "metrics.csv", infer_schema_length=None).drop("seconds")
+
+
+def weights(path: Path) -> bytes:
+    return (path / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """A training that converged undisturbed."""
+    path = tmp_path_factory.mktemp("converged") / "run"
+    return path, train(path)
+
+
+def plateau(path: Path) -> int:
+    """The step at which the learning rate began to fall."""
+    full = metrics(path).filter(pl.col("lr") == OPTIONS.lr)
+    return int(full["step"].max())  # type: ignore[arg-type]
+
+
+def test_a_plateau_lowers_the_learning_rate_and_ends_the_training(whole: tuple[Path, Outcome]) -> None:
+    path, outcome = whole
+    rows = metrics(path)
+    validations = rows.drop_nulls("val_loss")
+    before = validations.filter(pl.col("step") <= plateau(path) + 1)["val_loss"].to_list()
+    earlier, best, *waited = before[-6:]
+    assert best < earlier * (1 - MIN_GAIN)
+    assert min(waited) > best * (1 - MIN_GAIN)
+    start = PER_EPOCH * len(before)
+    assert outcome.limit is None
+    assert outcome.steps == start + max(round(ANNEALING * start), MIN_STEPS)
+    falling = rows.filter(pl.col("step") > start)["lr"].drop_nulls().to_list()
+    assert falling == sorted(falling, reverse=True)
+    assert falling[-1] < 0.1 * OPTIONS.lr_at(0)
+    assert outcome.best == pytest.approx(validations["val_loss"].min(), abs=1e-5)
+    assert outcome.best < 0.99 * min(before)  # the decay is worth its time
+
+
+def test_a_slow_machine_ends_with_the_same_weights(
+    whole: tuple[Path, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, outcome = whole
+    now = time.monotonic()
+    slow = SimpleNamespace(monotonic=lambda: now + 100 * (time.monotonic() - now))  # every second takes a hundred
+    monkeypatch.setattr(callbacks, "time", slow)
+    assert train(tmp_path / "run").steps == outcome.steps
+    assert metrics(tmp_path / "run").equals(metrics(path))
+    assert weights(tmp_path / "run") == weights(path)
+
+
+@pytest.mark.parametrize(
+    "where", [-150, 1, 50]
+)  # while it waits, just after the best weights were put back, in the decay
+def test_an_interrupted_training_converges_as_an_uninterrupted_one(
+    whole: tuple[Path, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: int
+) -> None:
+    path, outcome = whole
+    step = plateau(path) // PER_EPOCH * PER_EPOCH + PER_EPOCH + where
+    original = Keeper.on_train_batch_end
+
+    def interrupting(self: Keeper, trainer: Any, *rest: Any) -> None:
+        if trainer.global_step == step:
+            signal.raise_signal(signal.SIGINT)
+        original(self, trainer, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "on_train_batch_end", interrupting)
+        with pytest.raises(Interrupted):
+            train(tmp_path / "run")
+    assert len(metrics(tmp_path / "run")) < len(metrics(path))
+    assert train(tmp_path / "run", resume=True).steps == outcome.steps
+    assert metrics(tmp_path / "run").equals(metrics(path))
+    assert weights(tmp_path / "run") == weights(path)
+
+
+def test_a_converged_training_can_be_made_longer(whole: tuple[Path, Outcome], tmp_path: Path) -> None:
+    path, outcome = whole
+    run = Path(shutil.copytree(path, tmp_path / "run"))
+    longer = train(run, resume=True, longer=True)
+    later = metrics(run).filter(pl.col("step") > outcome.steps)["lr"].drop_nulls().to_list()
+    assert longer.limit is None
+    assert later[0] == OPTIONS.lr
+    assert later[-1] < 0.1 * OPTIONS.lr_at(0)
+    assert longer.best <= outcome.best
+
+
+def test_epochs_without_a_plateau_end_with_a_decay_and_say_so(tmp_path: Path) -> None:
+    outcome = train(tmp_path / "run", replace(OPTIONS, epochs=2.0, minutes=None))
+    rates = {row["step"]: row["lr"] for row in metrics(tmp_path / "run").drop_nulls("lr").iter_rows(named=True)}
+    assert (outcome.steps, outcome.limit) == (2 * PER_EPOCH, "epochs")
+    assert rates[160] == OPTIONS.lr
+    assert rates[190] == pytest.approx(OPTIONS.lr_at(0) * 11 / 40)  # after 189 of 200 steps, the last 40 of which decay
+
+
+def test_patience_alone_counts_every_new_best_and_stops_without_a_decay() -> None:
+    convergence = Convergence(2, anneal=False)
+    reached = []
+    for step, loss in enumerate([3.0, 2.0, 2.5, 1.99999, 2.0, 2.1]):
+        assert not convergence.validated(loss, step)
+        reached.append(convergence.reached(step))
+    assert reached == [False, False, False, False, False, True]
+
+
+def test_another_patience_when_resumed_holds() -> None:
+    before, after = Convergence(5, anneal=False), Convergence(2, anneal=False)
+    before.validated(1.0, 10)
+    before.validated(2.0, 20)
+    after.load_state_dict(before.state_dict())
+    assert not after.reached(20)
+    after.validated(2.0, 30)
+    assert after.reached(30)
+
+
+def test_tiny_data_are_not_given_up_after_a_few_steps() -> None:
+    convergence = Convergence(3, anneal=True)  # validated after every step, as the whole of them are one batch
+    assert not any(convergence.validated(1.0, step) for step in range(1, MIN_STEPS + 1))
+    assert convergence.validated(1.0, MIN_STEPS + 1)
+    assert convergence.decay == (MIN_STEPS + 1, 2 * MIN_STEPS + 1)
+
+
+def test_by_default_a_training_converges(elman: Command, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("ab" * 500)
+    run = tmp_path / "run"
+    said = elman("train", "text", tmp_path / "text.txt", "--out", run, *SMALL, "--hidden", 2, "--lr", 0.5)
+    assert said.code == 0
+    assert "reached its limit" not in said.out
+    config = json.loads((run / "config.json").read_text())
+    assert {name: config["training"][name] for name in ("schedule", "patience", "minutes", "epochs")} == {
+        "schedule": "plateau", "patience": 3, "minutes": 60.0, "epochs": None,
+    }  # fmt: skip
+    assert config["ended"]["limit"] is None
+    assert metrics(run)["lr"].drop_nulls()[-1] < 0.05
+
+
+def test_a_limit_that_ends_an_improving_training_is_told_with_how_to_go_on(
+    elman: Command, file: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    said = elman("train", "text", file, "--out", run, *SMALL, "--epochs", 0.5, "--schedule", "plateau", "--patience", 2)
+    line = (
+        "Training reached its limit of 0.5 epochs before validation stopped improving; to train longer: "
+        f"elman train text --resume {run} --epochs 1"
+    )
+    assert said.out.splitlines()[-1] == line
+    assert "".join(line.split()) in "".join(elman("info", run).out.split())  # however it is folded
+    assert elman(*re.split(" ", line.partition("elman ")[2])).code == 0
+    assert json.loads((run / "config.json").read_text())["ended"]["steps"] == 89
+
+
+def test_in_python_the_limit_is_a_warning(tmp_path: Path) -> None:
+    how: dict[str, Any] = {"hidden": 2, "embed": 2, "batch": 4, "bptt": 10, "schedule": "plateau", "patience": 2}
+    with pytest.warns(ConvergenceWarning, match="limit of 0.2 epochs before validation stopped improving"):
+        text.fit(io.StringIO(small_text()), tmp_path / "run", epochs=0.2, **how)
+
+
+def test_cosine_needs_a_length(elman: Command, file: Path) -> None:
+    refused(elman("train", "text", file, "--schedule", "cosine"), "--schedule cosine: expected --epochs or --minutes")
