@@ -271,8 +271,8 @@ def _refuse(path: Path, stamps: pl.Series, bad: NDArray[np.bool_], dated: bool, 
         form = f"of the form {options.time_format}" if options.time_format else "like 2016-07-01 13:00:00"
         expected = f"a stamp {form}" if dated else "a whole number"
         raise BadInput(
-            f"{path}: --time: expected {expected}, got {stamps[row]!r} in row {row + 1}; name another --time-format, or "
-            "leave such rows out by --skip-bad"
+            f"{path}: --time: expected {expected}, got {stamps[row]!r} in row {row + 1}; name another "
+            "--time-format, or leave such rows out by --skip-bad"
         )
     note(f"{path}: rows left out, as their stamps cannot be read: {int(bad.sum())}")
 
