@@ -171,6 +171,7 @@ TABLES: list[tuple[str, bytes, Any]] = [
     (".csv", b"", "expected a text, got an empty file"),
     (".csv", b"said,stars\na\n\nb,2\n", [("a", None), (None, None), ("b", "2")]),
     (".csv", b"said,stars\r\na,1\r\n", [("a", "1")]),
+    (".csv", b"said,stars\na,1\n\n\n", [("a", "1")]),
     (".jsonl", b'{"said": "a", "stars": 1}\n\n{"said": "b"}', [("a", 1), ("b", None)]),
     (".jsonl", b'{"said": "a", "stars": 1}\n{"said"', "line 2: expected a table, got what cannot be read as one"),
     (".csv", b'said,stars\na,1\n"b,2\nc,3\n', "line 3: .* unexpected end of data in line 4; .*--quote none"),
@@ -216,7 +217,10 @@ def test_quotation_marks_as_asked_for(path: Path, capsys: pytest.CaptureFixture[
     assert _table.read_table(csv, quote="none").rows() == [('"a', 1), ('b"', 2)]
     capsys.readouterr()
     assert list(_table.rows(csv, NAMES)) == [("a,1\nb", "2")]
-    assert capsys.readouterr().err == f"{csv}: 1 row has line breaks in quoted cells, the first in line 2\n"
+    assert capsys.readouterr().err == (
+        f"{csv}: 1 row has line breaks in quoted cells, 2 lines in all, the first in line 2; where quotation marks are "
+        "part of texts, pass --quote none\n"
+    )
     with pytest.raises(BadInput, match="--quote: expected one character of ASCII, or none; got 'ab'"):
         list(_table.rows(csv, NAMES, quote="ab"))
 

@@ -238,19 +238,22 @@ def _lines(path: Path, encoding: str) -> Iterator[str]:
 
 def _separated(path: Path, columns: Mapping[str, str], encoding: str, quote: str) -> Iterator[tuple[Any, ...]]:
     reader = _reader(path, encoding, quote)
-    begin, several = 1, list[int]()  # the line in which a row begins; those of rows with more lines than one
+    begin, several, lines = 1, list[int](), 0  # the line in which a row begins; of rows with more than one, all lines
     try:
         head: list[str] = next(reader, [])
         at = _places(path, columns, head)
-        begin = reader.line_num + 1
+        begin, empty = reader.line_num + 1, 0
         for row in reader:
-            if not row:  # an empty line
-                begin = reader.line_num + 1
+            if not row:
+                empty, begin = empty + 1, reader.line_num + 1
                 continue
+            yield from [(None,) * len(at)] * empty  # lines at the end are not rows, others are rows without anything
+            empty = 0
             if len(row) > len(head):
                 raise BadInput(f"{path}: line {reader.line_num}: expected {len(head)} columns, got {len(row)}")
             if reader.line_num > begin:
                 several.append(begin)
+                lines += reader.line_num - begin + 1
             begin = reader.line_num + 1
             yield tuple((row[i] or None) if i is not None and i < len(row) else None for i in at)
     except csv.Error as error:
@@ -259,7 +262,10 @@ def _separated(path: Path, columns: Mapping[str, str], encoding: str, quote: str
         raise BadInput(f"{_no_table(f'{path}: line {begin}', error)}{end}; {hint}") from None
     if several and columns:
         many = "1 row has" if len(several) == 1 else f"{len(several):,} rows have"
-        note(f"{path}: {many} line breaks in quoted cells, the first in line {several[0]}")
+        note(
+            f"{path}: {many} line breaks in quoted cells, {lines:,} lines in all, the first in line {several[0]}; "
+            "where quotation marks are part of texts, pass --quote none"
+        )
 
 
 def _json(path: Path, columns: Mapping[str, str], encoding: str, quote: str) -> Iterator[tuple[Any, ...]]:
