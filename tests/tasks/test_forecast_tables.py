@@ -64,6 +64,7 @@ def test_numbers_of_other_countries(tmp_path: Path, kind: str) -> None:
     [
         ("t;y", lambda i: f"{i},5", "with a decimal point, got '0,5' in row 1; pass --decimal ,"),
         ("t;y", lambda i: "1.000" if i % 3 else "2,5", "got '2,5' in row 1; pass --decimal ,"),
+        ("t;y", lambda i: "1.000.000" if i % 3 else "1.000", r"got '1\.000\.000' in row 2; pass --decimal ,"),
         ("t;y;x", lambda i: f"1.000;{i},5", "got '1.000' in row 1, whose point may .*'x' has decimal commas: '0,5'"),
         ("t,y", lambda i: '"1,000"', "got '1,000' in row 1, whose comma may be a decimal comma"),
     ],

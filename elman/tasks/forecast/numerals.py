@@ -14,7 +14,8 @@ Values = NDArray[np.float64]
 MISSING = ("", "na", "nan", "n/a", "null", "none")  # in columns of text
 LARGEST = 1e150  # a value: sums of squares of many such are float64 yet
 SPACES = "[ \u00a0\u2009\u202f'\u2019]"  # between thousands, where that is neither a point nor a comma
-COMMA = r"^[+-]?(\d{1,3}(\.\d{3})+|\d+),\d+([eE][+-]?\d+)?$"  # a number with a decimal comma
+# A number with a decimal comma, or with points between thousands.
+COMMA = r"^[+-]?(\d{1,3}(\.\d{3})+|\d+),\d+([eE][+-]?\d+)?$|^[+-]?\d{1,3}(\.\d{3}){2,}$"
 GROUPS = r"^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?$"  # a number with commas between thousands
 SURE = r"^[+-]?[1-9]\d{0,2}(,\d{3}){2,}$|,\d{3}\."  # one that can be read in no other way
 POINTS = r"^[+-]?[1-9]\d{0,2}(\.\d{3})+$"  # what may be a number with points between thousands
@@ -81,7 +82,7 @@ def _check(path: Path, text: pl.Series, option: str, table: pl.DataFrame) -> Non
     if commas.any():
         raise BadInput(
             f"{where} with a decimal point, got {text[first(commas)]!r} in row {first(commas) + 1}; pass --decimal , "
-            "if this is a decimal comma, or --decimal . if it is a mistake"
+            "if numbers have a decimal comma, or --decimal . if this is a mistake"
         )
     if groups.any() and not text.str.contains(SURE).any():
         raise BadInput(

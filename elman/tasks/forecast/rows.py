@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from torch import Tensor
 
 from elman.errors import BadInput
-from elman.tasks._frame import known
-from elman.tasks._given import described, is_table, listed
+from elman.tasks._given import listed
 from elman.tasks._parts import is_files
 from elman.tasks._table import column, read_table
+from elman.tasks.forecast.frames import SPELLING, columns_of, frame, index_of, is_series, numbers
 from elman.tasks.forecast.grid import shown
 from elman.tasks.forecast.numerals import Values, is_number, numbers_of
 from elman.tasks.forecast.options import ForecastOptions
@@ -23,8 +22,6 @@ from elman.tasks.forecast.stamps import UNREADABLE, Stamps, first, stamps_of
 from elman.tasks.forecast.zone import DAY, HOUR, Moments, Zone, zone_of
 from elman.terminal import note
 
-SPELLING = ("time", "value", "series")  # of the columns of arrays, which have no names
-TABLES = "a data frame, columns by name, a series of pandas or an array of numbers"  # of Python
 AHEAD = 14 * HOUR  # of UTC, at most
 
 
@@ -94,13 +91,13 @@ def named(data: Any, options: ForecastOptions) -> ForecastOptions:
     if is_files(data):
         columns = _table(data[0], options).columns
     else:
-        columns = [str(name) for name in _columns(data)]
-        index = _index(data)
+        columns = [str(name) for name in columns_of(data)]
+        index = index_of(data)
         if index is not None and options.time is None and index.times and index.name not in columns:
             options = replace(options, time=index.name)
             options = replace(options, target=options.target or (columns[0] if len(columns) == 1 else None))
             columns = [index.name, *columns]
-        if _is_series(data):
+        if is_series(data):
             options = replace(options, time=options.time or SPELLING[0], target=options.target or columns[-1])
     others = [
         name for name in columns if name not in (options.target, options.series, *listed_names(options.covariates))
@@ -123,109 +120,6 @@ def _table(path: Path, options: ForecastOptions) -> pl.DataFrame:
     if len(table.columns) > 1 or not is_number(head, options.decimal):
         return table
     return pl.DataFrame({SPELLING[1]: pl.concat([pl.Series([head]), table.to_series().cast(pl.String)])})
-
-
-def frame(data: Any, options: ForecastOptions) -> pl.DataFrame:
-    """What Python has in the place of files, as a table; numbers alone have steps for stamps.
-
-    Args:
-        data: a data frame, columns by name, a series of pandas, or numbers.
-        options: with names for all columns, as `named` gives them.
-
-    Raises:
-        BadInput: for what is neither a table nor numbers.
-    """
-    try:
-        if not numbers(data):
-            if isinstance(data, pl.DataFrame):
-                return data
-            if _is_series(data):
-                columns = {str(options.target): _typed(data)}
-            else:
-                columns = {str(name): _typed(data[name]) for name in _columns(data)}
-            index = _index(data)
-            if index is not None and options.time not in (None, *columns) and _means(data, index, options):
-                columns[str(options.time)] = _typed(index.values)
-            return pl.DataFrame(columns)
-        values = np.asarray(data, np.float64)
-    except (TypeError, ValueError, KeyError, pl.exceptions.PolarsError) as error:
-        came = f"{type(data).__name__}: {str(error).splitlines()[0]}"
-        raise BadInput(f"DATA: expected {TABLES}, got {came}") from None
-    if values.ndim not in (1, 2) or not values.size:
-        raise BadInput(f"DATA: expected values (N,), or (N, series), got an array {values.shape}")
-    N, S = len(values), values.size // len(values)
-    time, target, series = SPELLING
-    return pl.DataFrame(
-        {time: np.tile(np.arange(N), S), target: values.T.ravel(), series: np.repeat(np.arange(S), N).astype(str)}
-    )
-
-
-def _columns(data: Any) -> Sequence[Any]:
-    """The names of the columns of a table that Python has."""
-    if _is_series(data):
-        return [data.name if data.name is not None else SPELLING[1]]
-    if not is_table(data):
-        raise BadInput(f"DATA: expected {TABLES}, got {described(data)}")
-    return list(getattr(data, "columns", data))
-
-
-def _is_series(data: Any) -> bool:
-    """Whether data are a series of pandas: values with an index, and no columns."""
-    index = getattr(data, "index", None)
-    return index is not None and not callable(index) and not hasattr(data, "columns")
-
-
-class _Index(NamedTuple):
-    """The index of a table or a series of pandas; of periods, when they begin."""
-
-    name: str
-    values: Any
-    times: bool  # whether it says times
-
-
-def _index(data: Any) -> _Index | None:
-    index = getattr(data, "index", None)
-    if index is None or callable(index):
-        return None
-    if getattr(index, "nlevels", 1) > 1:
-        if _is_series(data):
-            raise BadInput("DATA: expected one index of times, got several levels; make a table by reset_index()")
-        return None
-    index = index.to_timestamp() if hasattr(index, "to_timestamp") else index
-    name = SPELLING[0] if getattr(index, "name", None) is None else str(index.name)
-    return _Index(name, index, "M" in (np.asarray(index[:1]).dtype.kind, getattr(index.dtype, "kind", "")))
-
-
-def _means(data: Any, index: _Index, options: ForecastOptions) -> bool:
-    """Whether the column of time is the index."""
-    return _is_series(data) or options.time == index.name or (index.times and SPELLING[0] in (options.time, index.name))
-
-
-def _typed(values: Any) -> Any:
-    """As polars takes it, which knows stamps of whole days and of thousandths of a second, and none in between."""
-    if isinstance(values, pl.Series):
-        return values
-    if hasattr(getattr(values, "dt", None), "to_timestamp"):  # periods of pandas
-        values = values.dt.to_timestamp()
-    zone = getattr(getattr(values, "dtype", None), "tz", None)
-    if zone is not None:  # of pandas
-        times = getattr(values, "dt", values).tz_convert("UTC")
-        utc = pl.Series(np.asarray(getattr(times, "dt", times).tz_localize(None)).astype("datetime64[us]"))
-        try:
-            return utc.dt.replace_time_zone("UTC").dt.convert_time_zone(str(zone))
-        except pl.exceptions.PolarsError:  # an offset
-            return pl.Series([None if one != one else one.isoformat() for one in values])
-    found = np.asarray(values)
-    if found.dtype.kind == "M":
-        return found.astype("datetime64[us]")
-    return known(values) if found.dtype == object else found
-
-
-def numbers(data: Any) -> bool:
-    """Whether data are values alone, without names of columns."""
-    while isinstance(data, list | tuple) and data:
-        data = data[0]
-    return isinstance(data, float | int | np.ndarray | Tensor | pl.Series)
 
 
 def _read(path: Path, table: pl.DataFrame, name: str, options: ForecastOptions) -> _Read:

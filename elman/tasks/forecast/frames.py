@@ -1,0 +1,124 @@
+"""Time series that Python has, in the place of files: data frames, series of pandas, arrays."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from torch import Tensor
+
+from elman.errors import BadInput
+from elman.tasks._frame import known
+from elman.tasks._given import described, is_table
+from elman.tasks.forecast.options import ForecastOptions
+
+SPELLING = ("time", "value", "series")  # of the columns of arrays, which have no names
+TABLES = "a data frame, columns by name, a series of pandas or an array of numbers"  # of Python
+
+
+def frame(data: Any, options: ForecastOptions) -> pl.DataFrame:
+    """What Python has in the place of files, as a table; numbers alone have steps for stamps.
+
+    Args:
+        data: a data frame, columns by name, a series of pandas, or numbers.
+        options: with names for all columns, as `named` gives them.
+
+    Raises:
+        BadInput: for what is neither a table nor numbers.
+    """
+    try:
+        if not numbers(data):
+            if isinstance(data, pl.DataFrame):
+                return data
+            if is_series(data):
+                columns = {str(options.target): _typed(data)}
+            else:
+                columns = {str(name): _typed(data[name]) for name in columns_of(data)}
+            index = index_of(data)
+            if index is not None and options.time not in (None, *columns) and _means(data, index, options):
+                columns[str(options.time)] = _typed(index.values)
+            return pl.DataFrame(columns)
+        values = np.asarray(data, np.float64)
+    except (TypeError, ValueError, KeyError, pl.exceptions.PolarsError) as error:
+        came = f"{type(data).__name__}: {str(error).splitlines()[0]}"
+        raise BadInput(f"DATA: expected {TABLES}, got {came}") from None
+    if values.ndim not in (1, 2) or not values.size:
+        raise BadInput(f"DATA: expected values (N,), or (N, series), got an array {values.shape}")
+    N, S = len(values), values.size // len(values)
+    time, target, series = SPELLING
+    return pl.DataFrame(
+        {time: np.tile(np.arange(N), S), target: values.T.ravel(), series: np.repeat(np.arange(S), N).astype(str)}
+    )
+
+
+def columns_of(data: Any) -> Sequence[Any]:
+    """The names of the columns of a table that Python has."""
+    if is_series(data):
+        return [data.name if data.name is not None else SPELLING[1]]
+    if not is_table(data):
+        raise BadInput(f"DATA: expected {TABLES}, got {described(data)}")
+    return list(getattr(data, "columns", data))
+
+
+def is_series(data: Any) -> bool:
+    """Whether data are a series of pandas: values with an index, and no columns."""
+    index = getattr(data, "index", None)
+    return index is not None and not callable(index) and not hasattr(data, "columns")
+
+
+class _Index(NamedTuple):
+    """The index of a table or a series of pandas; of periods, when they begin."""
+
+    name: str
+    values: Any
+    times: bool  # whether it says times
+
+
+def index_of(data: Any) -> _Index | None:
+    """The index of a table or a series of pandas; None where there is none.
+
+    Raises:
+        BadInput: for a series with an index of several levels.
+    """
+    index = getattr(data, "index", None)
+    if index is None or callable(index):
+        return None
+    if getattr(index, "nlevels", 1) > 1:
+        if is_series(data):
+            raise BadInput("DATA: expected one index of times, got several levels; make a table by reset_index()")
+        return None
+    index = index.to_timestamp() if hasattr(index, "to_timestamp") else index
+    name = SPELLING[0] if getattr(index, "name", None) is None else str(index.name)
+    return _Index(name, index, "M" in (np.asarray(index[:1]).dtype.kind, getattr(index.dtype, "kind", "")))
+
+
+def _means(data: Any, index: _Index, options: ForecastOptions) -> bool:
+    """Whether the column of time is the index."""
+    return is_series(data) or options.time == index.name or (index.times and SPELLING[0] in (options.time, index.name))
+
+
+def _typed(values: Any) -> Any:
+    """As polars takes it, which knows stamps of whole days and of thousandths of a second, and none in between."""
+    if isinstance(values, pl.Series):
+        return values
+    if hasattr(getattr(values, "dt", None), "to_timestamp"):  # periods of pandas
+        values = values.dt.to_timestamp()
+    zone = getattr(getattr(values, "dtype", None), "tz", None)
+    if zone is not None:  # of pandas
+        times = getattr(values, "dt", values).tz_convert("UTC")
+        utc = pl.Series(np.asarray(getattr(times, "dt", times).tz_localize(None)).astype("datetime64[us]"))
+        try:
+            return utc.dt.replace_time_zone("UTC").dt.convert_time_zone(str(zone))
+        except pl.exceptions.PolarsError:  # an offset
+            return pl.Series([None if one != one else one.isoformat() for one in values])
+    found = np.asarray(values)
+    if found.dtype.kind == "M":
+        return found.astype("datetime64[us]")
+    return known(values) if found.dtype == object else found
+
+
+def numbers(data: Any) -> bool:
+    """Whether data are values alone, without names of columns."""
+    while isinstance(data, list | tuple) and data:
+        data = data[0]
+    return isinstance(data, float | int | np.ndarray | Tensor | pl.Series)
