@@ -23,7 +23,7 @@ from elman.tasks._spool import Picked
 from elman.terminal import show
 
 MOST = 40  # labels in a picture
-RARE = 8  # labels that are listed as too rare to split
+RARE = 20  # labels that are listed as too rare to split
 NUMBERS = 50_000_000  # features, of all examples together, that a baseline is fitted on
 
 

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from elman.errors import BadInput
 from elman.files import text_lines
 from elman.tasks._parts import Example
+from elman.words import counted
 
 SHARE = 10  # one part in so many is validated on, and one is tested on
+MANY = 3  # components of a label that can be split: one for each part
 
 Numbers = NDArray[np.int64]
 
@@ -127,7 +129,8 @@ def drawn_parts(component: Numbers, seed: int, parts: Sequence[str], task: str) 
     order = np.random.default_rng(seed).permutation(K)
     count = -(-K // SHARE)
     if count * len(parts) >= K:
-        raise _too_few(task, parts, K)
+        expected = f"at least {len(parts) + 1} different examples (or groups of them)"
+        raise _too_few(task, parts, expected, f"{K}, where copies, and groups that share one, count as one")
     part = np.empty(K, np.int64)
     part[order] = np.minimum(np.arange(K) // count, len(parts))
     return _numbers(part[component], parts)
@@ -172,7 +175,8 @@ def stratified_parts(
     free = free[np.sort(np.unique(free, return_index=True)[1])]  # a component with several labels counts as one
     count = -(-(K - len(np.unique(of[np.isin(which, rare)]))) // SHARE)
     if len(parts) and (not count or count * len(parts) > len(free)):
-        raise _too_few(task, parts, K, " of a label that has at least 3")
+        got = f"{K:,} of {counted(L, 'label')}, where copies count as one"
+        raise _too_few(task, parts, f"a label with at least {MANY} different examples", got)
     part = np.full(K, len(parts), np.int64)
     picks = len(parts) * count
     if picks:
@@ -181,19 +185,13 @@ def stratified_parts(
     return _numbers(part[component], parts), {names[i]: int(several[i]) for i in rare.tolist()}
 
 
-MANY = 3  # components of a label that can be drawn from: one for each part
-
-
 def _numbers(part: Numbers, parts: Sequence[str]) -> dict[str, list[int]]:
     return {name: np.flatnonzero(part == k).tolist() for k, name in enumerate([*parts, "train"])}
 
 
-def _too_few(task: str, parts: Sequence[str], K: int, more: str = "") -> BadInput:
+def _too_few(task: str, parts: Sequence[str], expected: str, got: str) -> BadInput:
     options = " and ".join(f"--{name}" for name in parts)
-    return BadInput(
-        f"{task}: expected at least {len(parts) + 1} different examples (or groups of them){more} to split, got {K}; "
-        f"add data, or pass {options}"
-    )
+    return BadInput(f"{task}: expected {expected} to split, got {got}; add data, or pass {options}")
 
 
 def kept_split(path: Path, examples: Sequence[Example], names: Sequence[str]) -> dict[str, list[int]] | None:

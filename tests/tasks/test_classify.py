@@ -216,7 +216,7 @@ BAD: list[tuple[str, str, list[str]]] = [
     ("no names", "\n\n", ["--text: expected a table whose columns have names; got none"]),
     ("long", "text\tlabel\na\tb\tc\n", ["line 2: expected 2 columns, got 3"]),
     ("nothing", "text,label\n", ["expected rows"]),
-    ("few", "text,label\ngood,1\nbad,0\n", ["expected at least 3 different examples"]),
+    ("few", "text,label\ngood,1\nbad,0\n", ["a label with at least 3 different examples"]),
     ("one label", ROWS.replace(",neg", ",pos"), ["at least two different labels", "one, 'pos'"]),
 ]
 

@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image as Pillow
 
+from elman.errors import BadInput
 from elman.tasks import kind_of, options_of
 from elman.tasks._parts import Example
 from elman.tasks._split import components, fingerprint, stratified_parts
@@ -123,10 +126,10 @@ CASES: dict[str, tuple[Callable[[Path], Any], dict[str, Any], int]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_copies_are_on_one_side(case: str, tmp_path: Path) -> None:
-    make, given, copies = CASES[case]
+    make, options_given, copies = CASES[case]
     task = case.split()[0]
     kind, data = kind_of(task), make(tmp_path)
-    options = kind.settled(data, options_of(task).OPTIONS(**given))
+    options = kind.settled(data, options_of(task).OPTIONS(**options_given))
     for seed in range(3):
         parts, table = kind.parts(data, options, seed)  # type: ignore[attr-defined]
         rows = list(csv.DictReader(table.splitlines()))
@@ -232,7 +235,10 @@ def test_a_split_of_too_few(elman: Command, tmp_path: Path) -> None:
     path.write_text("text,label\na,x\nb,x\nc,y\nd,y\n")
     said = elman("train", "classify", path, "--out", tmp_path / "run")
     assert said.code == 2
-    assert "expected at least 3 different examples (or groups of them) of a label that has at least 3 to" in said.err
+    expected = (
+        "expected a label with at least 3 different examples to split, got 4 of 2 labels, where copies count as one"
+    )
+    assert expected in said.err
     assert "pass --validation and --test" in said.err
 
 
@@ -253,3 +259,20 @@ def test_a_run_keeps_its_split(elman: Command, tmp_path: Path, monkeypatch: pyte
     said = elman("train", "image", "--resume", run, "--epochs", "3")
     assert said.code == 2
     assert "got other or changed data" in said.err
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 6), st.integers(0, 2))
+def test_what_every_stratified_split_promises(seed: int, n: int, most: int, drawn: int) -> None:
+    """Each example once, components whole, every label trained on, no part empty, rare labels nowhere else."""
+    draw = np.random.default_rng(seed)
+    component = np.unique(draw.integers(0, n, n), return_inverse=True)[1]
+    labels, parts = draw.integers(0, most, n).tolist(), ["validation", "test"][:drawn]
+    try:
+        found, rare = stratified_parts(component, labels, seed, parts, "task")
+    except BadInput:
+        return
+    assert sorted(i for part in found.values() for i in part) == list(range(n))
+    assert all(found[name] for name in parts)
+    assert sum(len(set(component[part])) for part in found.values()) == component.max() + 1
+    assert {labels[i] for i in found["train"]} == set(labels)
+    assert not any(labels[i] in rare for name in parts for i in found[name])
