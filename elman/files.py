@@ -200,6 +200,29 @@ def write_whole(path: Path, data: bytes | str) -> None:
         raise
 
 
+def write_new(path: Path, data: bytes | str, of: str = "") -> None:
+    """Write a file whole, over nothing at all, even what another process has written since `check_new`.
+
+    Args:
+        path: of the file.
+        data: what it is to hold.
+        of: stands before the name in what is complained: "--out ".
+
+    Raises:
+        BadInput: if there is a file.
+        OSError: as `write_whole`.
+    """
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        raise BadInput(f"{of}{path}: expected a new name, got a file that another process has written") from None
+    try:
+        write_whole(path, data)
+    except BaseException:
+        path.unlink()
+        raise
+
+
 @contextlib.contextmanager
 def numbered(folder: Path, stem: str, suffix: str) -> Iterator[Path]:
     """The next free name, stem-N, for a file that is written in the body; no other process gets the same one.

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from elman.files import numbered, write_whole
+from elman.errors import BadInput
+from elman.files import numbered, write_new, write_whole
 from tests.small import Command, Said
 from tests.small import files as files_in
-from tests.test_bad_input import refused
+from tests.test_bad_input import full_disk, refused
 
 # What each command writes, by the end of its name. None of them has a model to train.
 ARGUMENTS = {
@@ -81,3 +82,16 @@ def test_numbered_names_are_given_out_once(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), numbered(tmp_path, "piece", ".mid"):
         raise KeyboardInterrupt
     assert sorted(path.name for path in tmp_path.iterdir()) == ["piece-1.mid", "piece-2.mid"]
+
+
+def test_a_file_that_came_in_the_meantime_is_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rows.csv"
+    write_new(path, "first")
+    with pytest.raises(BadInput, match=r"--out .*rows\.csv: expected a new name, got a file"):
+        write_new(path, "second", "--out ")
+    assert path.read_text() == "first"
+    path.unlink()
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        write_new(path, "third")
+    assert list(tmp_path.iterdir()) == []

@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +21,8 @@ from elman import runs
 from elman.errors import BadInput
 from elman.runs import new_run, resumed_run
 from elman.table import Table
-from elman.training.callbacks import Keeper
+from elman.training.callbacks import Clock, Keeper
+from elman.training.options import TrainingOptions
 from tests.small import Command, files, text
 from tests.test_bad_input import refused
 
@@ -381,3 +383,20 @@ def test_the_name_of_a_run_is_a_name(
     assert len(list((folder / name / "tensorboard").iterdir())) == 2  # one of each process
     assert {path.name for path in home.iterdir()} <= {".cache"}
     assert {path.name for path in folder.iterdir()} == {name, "a1 {b}cd"}
+
+
+@pytest.mark.parametrize(("loss", "puts_back"), [(1.00001, True), (0.99999, False)])
+def test_the_best_weights_are_kept_with_their_own_loss(tmp_path: Path, loss: float, puts_back: bool) -> None:
+    """Also at a plateau, which puts the best weights back: not where this validation is a best that hardly gains."""
+    path, model = tmp_path / "best.ckpt", torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    best = {name: torch.zeros_like(tensor) for name, tensor in model.state_dict().items()}
+    checkpoint = {"state_dict": best, "optimizer_states": [optimizer.state_dict()]}
+    torch.save(checkpoint | {"callbacks": {"Keeper": {"best": 1.0}}}, path)
+    clock = Clock(TrainingOptions(patience=1, schedule="plateau"), 10**9, 0.0, path)
+    clock.step = 2000
+    clock.convergence.validated(1.0, 1000)
+    trainer: Any = SimpleNamespace(callback_metrics={"val_loss": loss}, optimizers=[optimizer], should_stop=False)
+    clock.on_validation_end(trainer, model)  # type: ignore[arg-type]
+    assert clock.convergence.decay == (2000, 3000)
+    assert all(bool((tensor == 0).all()) for tensor in model.state_dict().values()) == puts_back

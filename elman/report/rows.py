@@ -14,7 +14,7 @@ from rich import box
 from rich.table import Table
 
 from elman.errors import BadInput
-from elman.files import check_new, write_whole
+from elman.files import check_new, write_new
 from elman.report import tables
 
 Row = dict[str, Any]
@@ -68,11 +68,11 @@ def write(rows: Iterable[Row], format: str, out: Path | None) -> None:
         tables.console().print(_table(rows))
         return
     if out is not None and format == "parquet":
-        write_whole(out, _parquet(rows))
+        write_new(out, _parquet(rows), "--out ")
         return
     lines = _FORMATS[format](rows)
     if out is not None:
-        write_whole(out, "".join(lines))
+        write_new(out, "".join(lines), "--out ")
         return
     for line in lines:
         sys.stdout.write(line)

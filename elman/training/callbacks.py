@@ -86,8 +86,9 @@ class Clock(Callback):
         loss = float(trainer.callback_metrics["val_loss"])
         if self.convergence.validated(loss, self.step, self.used < HOLD):
             best = torch.load(self._best, weights_only=True)
-            module.load_state_dict(best["state_dict"])
-            trainer.optimizers[0].load_state_dict(best["optimizer_states"][0])
+            if best["callbacks"]["Keeper"]["best"] <= loss:  # a best that gains too little to count has those weights
+                module.load_state_dict(best["state_dict"])
+                trainer.optimizers[0].load_state_dict(best["optimizer_states"][0])
         if self.convergence.reached(self.step):
             trainer.should_stop = True
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from elman.errors import BadInput
 from elman.fields import restoring
-from elman.files import check_new, write_whole
+from elman.files import check_new, write_new
 from elman.flow import Recording, record
 from elman.report.shown import Missing, Sample
 from elman.runs import Run
@@ -163,7 +163,7 @@ class Text(Kind):
             check_new(out, "--out ")
         found = sample.write(loaded.model, loaded.codec, begin, count, to=io.StringIO() if out else to, **how)
         if out:
-            write_whole(out, found + "\n")
+            write_new(out, found + "\n", "--out ")
         return found
 
 
