@@ -80,9 +80,15 @@ def _delimited(path: Path, encoding: str, quote: str, typed: bool, decimal: str 
     separator = separator_of(path, text.split("\n", SNIFFED)[:SNIFFED], decimal)
     try:
         mark = quote_of(quote, separator, lambda: text.split("\n"))
-        return pl.read_csv(
+        table = pl.read_csv(
             text.encode(), separator=separator, quote_char=mark, infer_schema=typed, infer_schema_length=None
         )
+        if breaks := text.count("\n") - len(table):
+            note(
+                f"{path}: quoted cells have {breaks:,} line breaks, so that {len(table) + breaks:,} lines are "
+                f"{len(table):,} rows; where quotation marks are part of texts, pass --quote none"
+            )
+        return table
     except pl.exceptions.PolarsError:
         for _ in _separated(path, {}, encoding, quote):  # which tells the line, where it is one that is wrong
             pass

@@ -119,6 +119,15 @@ def test_line_ends_and_empty_lines(tmp_path: Path, end: str, more: str) -> None:
     assert len(list(rows(path, {"--time": "t"}))) == len(DAYS) + 4 * bool("," in more)  # at the end they are no rows
 
 
+def test_rows_that_quotation_marks_join_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = [f"{day},{i},{{}}".format('"5' if i == 3 else '5"' if i == 6 else "6") for i, day in enumerate(DAYS)]
+    path = written(tmp_path / "a.csv", "t,y,inches", cells)
+    assert np.isnan(read(path)[0].values).sum() == 3
+    assert "quoted cells have 3 line breaks, so that 12 lines are 9 rows" in capsys.readouterr().err
+    assert read(path, quote="none")[0].values.tolist() == list(range(12))
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("text", "options", "name"),
     [
