@@ -58,8 +58,11 @@ def text_lines(path: Path, encoding: str = "utf-8", newlines: bool = False) -> I
     return _lines(text_blocks(path, encoding), newlines)
 
 
-def input_lines(encoding: str = "utf-8") -> Iterator[str]:
+def input_lines(encoding: str | None = None) -> Iterator[str]:
     """The lines of standard input, without their ends and without a byte order mark.
+
+    Args:
+        encoding: of the text; None: that of the terminal.
 
     Raises:
         BadInput: if it is binary, or not in this encoding, when that is come to.
@@ -68,6 +71,7 @@ def input_lines(encoding: str = "utf-8") -> Iterator[str]:
     if binary is None:  # what stands in its place has texts that are decoded
         return _lines(_unmarked(iter(sys.stdin)), newlines=False)
     data = binary.read()
+    encoding = encoding or sys.stdin.encoding
     blocks = decoded(Path("standard input"), io.BytesIO(data), encoding) if data else iter(())
     return _lines(_unmarked(blocks), newlines=False)
 

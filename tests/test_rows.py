@@ -73,7 +73,7 @@ def test_standard_input_is_decoded(monkeypatch: pytest.MonkeyPatch, encoding: st
 
 
 def test_standard_input_of_another_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("caf\u00e9\n".encode("cp1252")), "latin-1"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("caf\u00e9\n".encode("cp1252")), "utf-8"))
     with pytest.raises(BadInput, match=r"standard input: expected UTF-8, got byte 0xe9 at offset 3; .*--encoding"):
         list(input_lines())
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b""), "utf-8"))

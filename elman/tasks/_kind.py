@@ -238,7 +238,7 @@ class Kind(ABC):
             return [one for part in parts for one in part]
         if sys.stdin.isatty():
             note("reading lines of standard input, to its end (Ctrl-D)")
-        return [line for line in input_lines(getattr(loaded.options, "encoding", "utf-8")) if line.strip()]
+        return [line for line in input_lines(loaded.input_encoding) if line.strip()]
 
     def inputs_in(self, loaded: Loaded, path: Path) -> Iterable[Any]:
         """The inputs that a file holds: the file itself, or, where `texts` is set, the texts in it.

@@ -43,9 +43,11 @@ class Loaded:
         model: in evaluation.
         options: of the task.
         codec: what turns data to numbers and back.
+        input_encoding: of standard input; None: that of the terminal, whatever the files of the training had.
     """
 
     run: Run
     model: Any
     options: Any
     codec: Any
+    input_encoding: str | None = None

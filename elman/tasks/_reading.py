@@ -40,7 +40,8 @@ def reading(loaded: "Loaded", given: dict[str, Any]) -> "Loaded":
         return loaded
     written = {name: named[name] for name in WRITING if name in named}
     codec = replace(loaded.codec, **written) if written else loaded.codec
-    return replace(loaded, options=replace(loaded.options, **named), codec=codec)
+    options = replace(loaded.options, **named)
+    return replace(loaded, options=options, codec=codec, input_encoding=named.get("encoding"))
 
 
 def readings(names: Iterable[str] = (*NAMES, *WRITING)) -> Iterator[inspect.Parameter]:
