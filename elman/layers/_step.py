@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from elman.through_time.native.step import Step
 
 PLAIN = {Tensor, nn.Parameter}
-ROWS = 4  # that the engine's step takes: with more, a matrix is better packed
 
 
 class Prepared:
@@ -68,7 +67,7 @@ class Steps:
 
     def __call__(self, layer: "Stack", x: Tensor, hx: Any) -> tuple[Tensor, list[Tensor]] | None:
         """A step that nobody wants a gradient of, or None where it has to take the way of a sequence."""
-        if torch.is_grad_enabled() or type(x) not in PLAIN or x.dim() != 2 or len(x) > ROWS or _somebody_watches(layer):
+        if torch.is_grad_enabled() or type(x) not in PLAIN or x.dim() != 2 or _somebody_watches(layer):
             return None
         states = [x.new_zeros(layer.num_layers, len(x), w) for w in layer._widths] if hx is None else each(hx)
         if not PLAIN.issuperset(map(type, states)):
@@ -99,12 +98,13 @@ def _somebody_watches(layer: "Stack") -> bool:
         or torch.is_autocast_enabled("cpu")
         or forward_ad._current_level >= 0
         or torch._C._functorch.peek_interpreter_stack() is not None
-        or layer._forward_hooks
-        or layer._forward_pre_hooks
-        or _global_forward_hooks
-        or _global_forward_pre_hooks
         or (layer.training and _draws(layer))
     )
+
+
+def has_hooks(layer: "Stack") -> bool:
+    """Whether a call of the layer calls hooks, as a step of it must too."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or _global_forward_hooks or _global_forward_pre_hooks)
 
 
 def _draws(layer: "Stack") -> bool:

@@ -27,6 +27,7 @@ from elman.layers._options import (
     layer_normed,
     projected,
 )
+from elman.layers._step import has_hooks
 from elman.layers._trajectory import Run, Trajectory, output_of, watched_runs
 from elman.through_time import Output, State, each, known_executor
 from elman.through_time.observed import Piece, labelled
@@ -152,6 +153,13 @@ class Stack(Cells):
         >>> outputs[4:, 0].abs().max().item()
         0.0
         """
+        if lengths is None and bptt is None and isinstance(input, Tensor) and input.dim() == 3:
+            time = int(self.batch_first)
+            if input.shape[time] == 1 and not self.bidirectional and watched_runs(self) is None:
+                found = self._prepared(self, input.squeeze(time), hx)
+                if found is not None:
+                    output, states = found
+                    return output.unsqueeze(time), states[0] if len(states) == 1 else tuple(states)
         return self._call(input, hx, lengths, bptt)
 
     def _compute(
@@ -219,7 +227,7 @@ class Stack(Cells):
 
         Returns:
             The output (B, H), or (H,), and the state, as a call with a sequence of this one step does. Without
-            gradients, hooks and a `forward` of your own, up to four rows take a shorter way there.
+            gradients, hooks and a `forward` of your own, it takes a shorter way there.
 
         Raises:
             ValueError: as in a call; with two directions, of which one would have to begin at the end.
@@ -235,7 +243,8 @@ class Stack(Cells):
         if self.bidirectional:
             raise ValueError(f"{type(self).__name__}: step: expected one direction, got bidirectional=True")
         own = type(self)
-        if own.forward is FORWARD and own.__call__ is CALL and "forward" not in self.__dict__:
+        plain = own.forward is FORWARD and own.__call__ is CALL and "forward" not in self.__dict__
+        if plain and not has_hooks(self):
             found = self._prepared(self, input, hx)
             if found is not None:
                 output, states = found

@@ -126,4 +126,4 @@ def step_of(
     if plan.reason or plan.output:
         return None
     native = registry.compiled(plan.key, x.dtype)
-    return Step(native, tuple(parameters.values()), x, len(x)) if can_step(native) else None
+    return Step(native, tuple(parameters.values()), x, len(x)) if can_step(native, len(x)) else None
