@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from elman.layers import Recurrent, Stack
+from elman.layers._form import form_of
 from elman.through_time import EXECUTORS, each
 
 if TYPE_CHECKING:
@@ -89,8 +91,10 @@ def _cells(layer: Stack | Recurrent, input: Tensor | None) -> Iterator[Cell]:
     size = layer.state_size
     if width is None or size is None:
         raise TypeError("explain: input: expected an example of the input, since the cell does not tell its sizes")
-    named = dict(layer.cell.named_parameters()) | dict(layer.cell.named_buffers())
-    yield layer.cell, named, width, size
+    form = form_of(size)
+    step = layer.cell if form is None else layer._formed_cell(form)
+    named = dict(step.named_parameters()) | dict(step.named_buffers())
+    yield step, named, width, size if isinstance(size, int) else tuple(tree_leaves(size))
 
 
 def _of_loop() -> list[str]:

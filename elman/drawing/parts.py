@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from elman.cells._cell import Cell
 from elman.errors import BadInput
@@ -139,7 +140,7 @@ def _of_direction(name: str, layer: Stack, i: int) -> Part:
 def _of_recurrent(name: str, layer: Layer) -> Level:
     assert isinstance(layer, Recurrent)
     size, title = layer.state_size, layer.cell._get_name()
-    widths = (None,) if size is None else (size,) if isinstance(size, int) else size
+    widths = (None,) if size is None else tuple(tree_leaves(size))
     symbols, known = state_names(layer.cell, len(widths)), _letters(layer.cell)
     part = Part(
         title=title,

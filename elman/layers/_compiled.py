@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from elman.bptt import Mode
+from elman.layers._form import is_plain
 from elman.layers._layer import living
 from elman.layers._trajectory import watching
 from elman.through_time.effects import without_effects
@@ -77,6 +78,10 @@ def compiled(layer: "Layer", input: Any, state: Any, lengths: "Lengths | None", 
     return found
 
 
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, Tensor)
+
+
 def _as_operator(layer: "Layer", input: Any, state: Any, lengths: "Lengths | None") -> tuple[Any, Any] | None:
     packed: list[Tensor | None] = []
     if isinstance(input, PackedSequence):
@@ -92,8 +97,8 @@ def _as_operator(layer: "Layer", input: Any, state: Any, lengths: "Lengths | Non
     if lengths is not None and not isinstance(lengths, Tensor):
         lengths = torch.as_tensor(lengths)
     states = [] if state is None else [state] if isinstance(state, Tensor) else list(state)
-    if not all(isinstance(one, Tensor) for one in states):
-        return None
+    if not (is_plain(state) and is_plain(getattr(layer, "state_size", None)) and all(map(_is_tensor, states))):
+        return None  # a state in a form of its own, say
     single, weights, autocast = isinstance(state, Tensor), layer._weights(), _autocast(x.device.type)
     widths = tuple(one.shape[-1] for one in states)
     # By its number, which no guard looks at, unless a layer like this one may return something else.

@@ -6,11 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils.rnn import PackedSequence
+from torch.utils._pytree import tree_leaves, tree_map, tree_structure
 
 from elman.bptt import Full, Mode
 from elman.cells._cell import Cell
 from elman.layers._around import Watched, prefix
+from elman.layers._form import Formed, form_of, guessed, in_form
 from elman.layers._label import Label, Names, state_names
 from elman.layers._layer import Layer, Lengths, lengths_hint, output_in
 from elman.layers._layout import Layout
@@ -26,11 +29,13 @@ class Recurrent(Layer):
 
     Args:
         cell: a module, or a function, for one step: `cell(x, state) -> state` or `-> (output, state)`, with x (B, D).
-            The state is a tensor (B, H) or a tuple of tensors, of any widths; without an output its first is that.
+            The state is a tensor (B, H) or a tuple of tensors, of any widths; without an output its first is that. It
+            may have a form of its own, such as a NamedTuple, nested tuples or a dictionary, and is returned in it.
             What a row of the batch becomes may depend on that row alone. `torch.nn.LSTMCell`, `GRUCell` and `RNNCell`
             are such cells.
-        state_size: the width of the state, or a tuple of widths; where the cell does not tell it (by an attribute
-            `state_size`) and no initial state is given in the call.
+        state_size: the width of the state, or widths in the form of the state; where the cell has no attribute
+            `state_size`, and none `hidden_size`, which stands for one state of this width, or for two where a step
+            takes and returns a pair, and no initial state is given in the call.
         batch_first: input and output are (B, T, D) and (B, T, H).
         executor: "auto", or a name in `elman.through_time.EXECUTORS`.
         bptt: how the gradient goes back through time, one of `elman.bptt`; the layer's attribute of this name, which
@@ -68,7 +73,7 @@ class Recurrent(Layer):
     def __init__(
         self,
         cell: nn.Module | Callable[..., Any],
-        state_size: int | tuple[int, ...] | None = None,
+        state_size: Any = None,
         batch_first: bool = False,
         executor: str = "auto",
         bptt: Mode | None = None,
@@ -79,7 +84,9 @@ class Recurrent(Layer):
         self.cell, self.batch_first, self.executor = _cell(cell, parameters), batch_first, known_executor(executor)
         self.bptt = Full() if bptt is None else bptt
         self._mode(None)
-        self.state_size = _state_size(self.cell) if state_size is None else state_size
+        self._lazy = any(map(is_lazy, chain(self.cell.parameters(), self.cell.buffers())))
+        self.state_size: Any = self._known_size() if state_size is None else state_size
+        self._formed: tuple[Formed] | None = None  # in a tuple, for its parameters are those of the cell
         self.initial_state = self._learned() if learn_state else None
         self._watched = (Watched(self.cell),)  # in a tuple, for its parameters are those of the cell
 
@@ -88,8 +95,37 @@ class Recurrent(Layer):
             raise TypeError(
                 "Recurrent: state_size: a state that is learned needs its size, which the cell does not tell"
             )
-        like = next(self.cell.parameters(), torch.empty(0))
-        return nn.ParameterList(nn.Parameter(like.new_zeros(size)) for size in each(self.state_size))
+        like = next((value for value in self.cell.parameters() if not is_lazy(value)), torch.empty(0))
+        return nn.ParameterList(nn.Parameter(like.new_zeros(size)) for size in tree_leaves(self.state_size))
+
+    def _known_size(self) -> Any:
+        """The size of the state, if the cell tells it, or tells the widths of all that it reads."""
+        size, width = _state_size(self.cell), getattr(self.cell, "input_size", None)
+        if size is not None or not isinstance(width, int) or self._lazy:
+            return size
+        like = next(chain(self.cell.parameters(), self.cell.buffers()), torch.empty(0))
+        return guessed(self.cell, like.new_zeros(1, width))[0]
+
+    def _materialize(self, input: Any, state: Any, lengths: Lengths | None) -> None:
+        """Take one step, by which lazy modules find the shapes of their parameters."""
+        layout = self._layout(input, lengths, None)
+        rows = layout.rows(input).detach()
+        x = rows[0] if layout.sizes is None else rows[: int(layout.sizes[0])]
+        if state is not None:
+            entered = tree_map(lambda part: layout.enter(part)[: len(x)], state)
+        else:
+            size = self.state_size if self.state_size is not None else getattr(self.cell, "hidden_size", None)
+            entered = tree_map(lambda width: x.new_zeros(len(x), width), size)
+        try:
+            with torch.no_grad():
+                self.cell(x, entered)
+        finally:
+            self._lazy = any(map(is_lazy, chain(self.cell.parameters(), self.cell.buffers())))
+        if self._lazy:
+            raise RuntimeError(
+                f"Recurrent: cell: expected parameters whose shapes one step finds, got {self.cell._get_name()} with "
+                "some that are still uninitialized; call the cell with an example first"
+            )
 
     def forward(
         self,
@@ -111,19 +147,24 @@ class Recurrent(Layer):
         Returns:
             The outputs and the final state; for a PackedSequence, each output is one.
         """
+        if self._lazy:
+            self._materialize(input, state, lengths)
         return self._call(input, state, lengths, bptt)
 
     def _compute(
         self, weights: Mapping[str, Tensor], input: Any, state: Any, lengths: Lengths | None, bptt: Mode | None
     ) -> tuple[Any, State]:
         """What `forward` does, as a function of tensors."""
+        form = form_of(self.state_size if state is None else state)
+        state = state if form is None or state is None else tuple(tree_leaves(state))
         x, states, single, layout = self._begin(weights, input, state, lengths)
         runs, mode = watched_runs(self), self._mode(bptt)
         if runs is not None:
             mode = self._whole(mode)
         if mode.online:
             self._carry_in(state, states, layout)
-        step = self.cell if runs is None else self._watched_cell()
+        cell = self.cell if form is None else self._formed_cell(form)
+        step = cell if runs is None else self._watched_cell(cell)
         outputs, final = self._run(weights, step, x, states, single, layout, mode)
         if runs is not None:
             runs.append(Run([outputs], layout, single=single, stacked=False))
@@ -131,7 +172,7 @@ class Recurrent(Layer):
         last = tuple(layout.leave(*pair) for pair in zip(each(final), states, strict=True))
         if mode.online:
             self._carry_out(state, each(final), last, layout)
-        return output_in(layout, outputs), last[0] if single else last
+        return output_in(layout, outputs), in_form(form, last) if form is not None else last[0] if single else last
 
     def trajectory(
         self, input: Tensor | PackedSequence, state: State | None = None, lengths: Lengths | None = None
@@ -154,10 +195,22 @@ class Recurrent(Layer):
         """
         return self._call_watched(input, state, lengths)
 
-    def _watched_cell(self) -> Watched:
-        if self._watched[0].cell is not self.cell:
-            self._watched = (Watched(self.cell),)
+    def _watched_cell(self, cell: nn.Module) -> Watched:
+        if self._watched[0].cell is not cell:
+            self._watched = (Watched(cell),)
         return self._watched[0]
+
+    def _formed_cell(self, form: Any) -> Formed:
+        made = self._formed and self._formed[0]
+        if (
+            not made
+            or made.cell is not self.cell
+            or made.form != form
+            or tree_structure(made.form) != tree_structure(form)
+        ):
+            self._formed = (Formed(self.cell, form),)
+        assert self._formed is not None
+        return self._formed[0]
 
     def step(self, input: Tensor, state: State | None = None) -> tuple[Any, State]:
         """One step of a stream, for the next of its inputs.
@@ -193,14 +246,20 @@ class Recurrent(Layer):
         lengths: Lengths | None,
     ) -> tuple[Tensor, tuple[Tensor, ...], bool, Layout]:
         """The input, the states (B, H), whether the cell's state is one and no tuple, and the input's layout."""
-        sizes = self.state_size
-        if sizes is None:
-            if state is None:
+        if self.state_size is None and state is None:
+            values = input.data if isinstance(input, PackedSequence) else input
+            known, why = guessed(self.cell, values) if isinstance(values, Tensor) and values.dim() else (None, "")
+            if known is None:
                 raise TypeError(
                     f"Recurrent: state_size: the size of {self.cell._get_name()}'s state is not known; give "
-                    "state_size= to Recurrent, or an initial state in the call"
+                    f"state_size= to Recurrent, or an initial state in the call{why}"
                 )
+            self.state_size = known
+        sizes = self.state_size
+        if sizes is None:
             sizes = state.shape[-1] if isinstance(state, Tensor) else tuple(s.shape[-1] for s in _tensors(state))
+        elif not isinstance(sizes, int):
+            sizes = tuple(tree_leaves(sizes))
         single = isinstance(sizes, int)
         # A cell that tells no size may read anything: numbers of tokens, say.
         reads = getattr(self.cell, "input_size", None)

@@ -103,6 +103,8 @@ def unfit(tensors: Sequence[Tensor]) -> str:
     for tensor in tensors:
         if not tensor.is_cpu:
             return f"the native executor runs on the CPU, and was given a tensor on {tensor.device}"
+        if tensor.layout != torch.strided:
+            return f"the native executor runs on dense tensors alone, and was given one of {tensor.layout}"
         if tensor.dtype not in DTYPES or tensor.dtype != tensors[0].dtype:
             mixed = " and ".join(dict.fromkeys((str(tensors[0].dtype), str(tensor.dtype))))
             return f"the native executor runs on float32 or float64 alone, and was given {mixed}"
