@@ -147,6 +147,15 @@ def test_a_file_of_values_alone(tmp_path: Path, text: str, options: dict[str, An
     assert [found.stamp(0), found.stamp(3)] == ["0", "3"]
 
 
+def test_values_of_several_series_without_stamps(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "id,y", [f"{name},{i}" for i in range(5) for name in ("01", "1")])
+    found = read(path, time=None, series="id")
+    assert [(one.name, one.values.tolist(), one.stamp(5)) for one in found] == [
+        ("01", [0, 1, 2, 3, 4], "5"),
+        ("1", [0, 1, 2, 3, 4], "5"),
+    ]
+
+
 def test_a_table_without_named_columns_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", "t,y", ["2024-01-01,1"])
     for options, missing in (({"time": None}, "--time"), ({"target": None}, "--target")):

@@ -127,8 +127,11 @@ def _read(path: Path, table: pl.DataFrame, name: str, options: ForecastOptions) 
     names = listed_names(options.covariates)
     for taken in {options.time, options.target} & set(names):
         raise BadInput(f"{path}: --covariates: expected columns beside --time and --target, got {taken!r}")
-    if options.time is None:
-        stamps = Stamps(np.arange(len(table)), None, None, False)
+    of = column(path, table, options.series, "--series").cast(pl.String) if options.series else None
+    if options.time is None:  # the numbers of rows, of each series
+        names_of = pl.DataFrame({"of": [""] * len(table) if of is None else of})
+        counts = names_of.select(pl.int_range(pl.len()).over("of")).to_series()
+        stamps = Stamps(counts.to_numpy().copy(), None, None, False)
         used = np.ones(len(table), np.bool_)
     else:
         of_time = column(path, table, options.time, "--time")
@@ -145,7 +148,6 @@ def _read(path: Path, table: pl.DataFrame, name: str, options: ForecastOptions) 
         value, bad = numbers_of(path, cells, option, options, table)
         _check_bad(path, cells, option, bad, options)
         values.append(value)
-    of = column(path, table, options.series, "--series").cast(pl.String) if options.series else None
     if of is not None and (missing := of.is_null() & pl.Series(used)).any():
         raise BadInput(
             f"{path}: --series: expected the name of a series in every row, got none in row {first(missing) + 1}"
