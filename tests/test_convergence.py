@@ -22,7 +22,7 @@ from elman.runs import Run
 from elman.tasks import text
 from elman.training import callbacks
 from elman.training.batches import Again
-from elman.training.callbacks import Interrupted, Keeper
+from elman.training.callbacks import Clock, Interrupted, Keeper
 from elman.training.convergence import ANNEALING, MIN_GAIN, MIN_STEPS, Convergence
 from elman.training.options import TrainingOptions
 from elman.training.room import Outcome, fit
@@ -37,9 +37,9 @@ OPTIONS = TrainingOptions(minutes=60.0, optimizer="sgd", lr=0.01, schedule="plat
 class Line(nn.Module):
     """A line through noisy points: the noise of its gradient keeps it off the best until the learning rate falls."""
 
-    def __init__(self) -> None:
+    def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
-        self.line = nn.Linear(4, 1)
+        self.line = nn.Sequential(nn.Dropout(dropout), nn.Linear(4, 1))
 
     def loss(self, batch: Any, state: Any) -> tuple[Tensor, int, Any]:
         x, y = batch
@@ -62,11 +62,17 @@ class Points:
         self.loss = self.model.loss
 
 
-def train(path: Path, options: TrainingOptions = OPTIONS, resume: bool = False, longer: bool = False) -> Outcome:
+def train(
+    path: Path,
+    options: TrainingOptions = OPTIONS,
+    resume: bool = False,
+    longer: bool = False,
+    dropout: float = 0.0,
+) -> Outcome:
     torch.manual_seed(0)
     run = Run(path, {})
     (path / "checkpoints").mkdir(parents=True, exist_ok=True)
-    return fit(Points(), options, run, Console(quiet=True), time.monotonic(), resume, longer)
+    return fit(Points(Line(dropout)), options, run, Console(quiet=True), time.monotonic(), resume, longer)
 
 
 def metrics(path: Path) -> pl.DataFrame:
@@ -108,12 +114,31 @@ def test_a_plateau_lowers_the_learning_rate_and_ends_the_training(whole: tuple[P
     assert outcome.best < 0.99 * min(before)  # the decay is worth its time
 
 
+def test_the_decay_begins_with_the_best_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, seen = Clock.on_validation_end, []
+
+    def looking(self: Clock, trainer: Any, module: Any) -> None:
+        before = module.model.line[1].weight.clone()
+        was_decaying = self.convergence.decay is not None
+        original(self, trainer, module)
+        if self.convergence.decay and not was_decaying:
+            best = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
+            seen.append((before, module.model.line[1].weight.clone(), best["state_dict"]["model.line.1.weight"]))
+            assert best["global_step"] < trainer.global_step
+
+    monkeypatch.setattr(Clock, "on_validation_end", looking)
+    train(tmp_path / "run", replace(OPTIONS, lr=0.05), dropout=0.5)
+    [(before, after, best)] = seen
+    assert torch.equal(after, best)
+    assert not torch.equal(after, before)
+
+
 def test_a_slow_machine_ends_with_the_same_weights(
     whole: tuple[Path, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, outcome = whole
     now = time.monotonic()
-    slow = SimpleNamespace(monotonic=lambda: now + 100 * (time.monotonic() - now))  # every second takes a hundred
+    slow = SimpleNamespace(monotonic=lambda: now + 20 * (time.monotonic() - now))  # every second takes twenty
     monkeypatch.setattr(callbacks, "time", slow)
     assert train(tmp_path / "run").steps == outcome.steps
     assert metrics(tmp_path / "run").equals(metrics(path))
