@@ -197,24 +197,33 @@ class Slots(Place):
 
 
 class Variable(Place):
-    """A variable of the function around another."""
+    """A variable of the function around another, which is not kept alive: it may hold the cell."""
 
-    def __init__(self, cell: CellType, name: str) -> None:
-        self.cell, self.path = cell, Path("a variable of an enclosing function", name)
+    def __init__(self, function: FunctionType, number: int) -> None:
+        self._function, self._number = weakref.ref(function), number
+        self.path = Path("a variable of an enclosing function", function.__code__.co_freevars[number])
+
+    def _cell(self) -> CellType | None:
+        function = self._function()
+        return None if function is None else (function.__closure__ or ())[self._number]
 
     def content(self) -> Any:
         """The value."""
         try:
-            return self.cell.cell_contents
+            cell = self._cell()
+            return MISSING if cell is None else cell.cell_contents
         except ValueError:
             return MISSING
 
     def put(self, content: Any) -> None:
         """As there."""
-        if content is MISSING:
-            del self.cell.cell_contents
-        else:
-            self.cell.cell_contents = content
+        cell = self._cell()
+        if cell is None:
+            return
+        if content is not MISSING:
+            cell.cell_contents = content
+        elif self.content() is not MISSING:
+            del cell.cell_contents
 
     def changed(self, content: Any) -> str:
         """As there."""
@@ -578,8 +587,8 @@ class Reached:
             self._names |= names
             self._look_up(function.__globals__, function.__globals__, of_module, "a global")
         # What a library has wrapped around a function of somebody else's is followed to that.
-        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-            self._add(Variable(cell, name), DEPTH if ours else 0)
+        for number in range(len(code.co_freevars)):
+            self._add(Variable(function, number), DEPTH if ours else 0)
         if not ours:
             return
         if vars(function):

@@ -1,8 +1,10 @@
 """What a step reads or changes outside of its cell: globals, closures, class attributes, default arguments, objects."""
 
+import gc
 import itertools
 import random
 import warnings
+import weakref
 from array import array
 from collections import Counter, deque
 from collections.abc import Callable
@@ -333,6 +335,27 @@ def test_a_cell_that_always_changes_is_not_captured_for_ever(monkeypatch: pytest
     tau = 3.0
     with pytest.warns(UserWarning, match="a number that changes so often can be a buffer"):
         close(found(x, h)[0], elman.Recurrent(scheduled, 5, executor="loop")(x, h)[0], "outputs")
+
+
+class Circular(Cell):
+    """Reads itself by a closure."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = 2.0
+        self.act: Callable[[Tensor], Tensor] = lambda a: torch.tanh(a * self.scale)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return self.act(x + h @ self.W)
+
+
+def test_what_is_compared_keeps_no_cell_alive() -> None:
+    cell, (x, h) = Circular(), problem()
+    elman.Recurrent(cell, executor="native")(x, h)
+    there = weakref.ref(cell)
+    del cell
+    gc.collect()
+    assert there() is None
 
 
 def test_a_variable_of_the_function_around() -> None:
