@@ -103,7 +103,8 @@ def _as_operator(layer: "Layer", input: Any, state: Any, lengths: "Lengths | Non
     widths = tuple(one.shape[-1] for one in states)
     # By its number, which no guard looks at, unless a layer like this one may return something else.
     of = layer._number if layer._alike() else layer
-    outline = _outline(of, _constant(x.shape[-1]), x.dtype, tuple(map(_constant, widths)), single, autocast)
+    of_input = _constant(x.shape[-1]), x.dtype, bool(packed)
+    outline = _outline(of, *of_input, tuple(map(_constant, widths)), single, autocast)
     if outline is None:
         return None
     if isinstance(input, PackedSequence):
@@ -150,7 +151,7 @@ _NOBODY = torch.nn.Module()
 
 
 def _outline(
-    of: "Layer | Tensor", width: int, dtype: torch.dtype, widths: Sequence[int], single: bool,
+    of: "Layer | Tensor", width: int, dtype: torch.dtype, packed: bool, widths: Sequence[int], single: bool,
     autocast: torch.dtype | None,
 ) -> Outline | None:  # fmt: skip
     """What a layer returns, from one step on zeros, of which nothing stays behind; None where that step fails."""
@@ -158,7 +159,9 @@ def _outline(
     weights = {name: value.detach().clone() for name, value in layer._weights().items()}
     like = next(iter(weights.values()), torch.empty(0))
     device, step = like.device, (1, 2, width)
-    x = torch.zeros(step, dtype=dtype, device=device).transpose(0, int(layer.batch_first))
+    x: Any = torch.zeros(step, dtype=dtype, device=device).transpose(0, int(layer.batch_first))
+    if packed:
+        x = PackedSequence(x.flatten(0, 1), torch.tensor([2]))
     state: Any = None
     if widths:
         lead = layer._state_lead()
@@ -174,6 +177,8 @@ def _outline(
         # The call itself meets the same error, and tells of it in its own words.
         return None
     named = outputs if isinstance(outputs, dict) else {"": outputs}
+    if packed:
+        named = {name: value.data.unsqueeze(0) for name, value in named.items()}
     finals = (final,) if isinstance(final, Tensor) else final
     return Outline(
         tuple(outputs) if isinstance(outputs, dict) else (),

@@ -17,6 +17,7 @@ from elman.layers._form import Formed, form_of, guessed, in_form
 from elman.layers._label import Label, Names, state_names
 from elman.layers._layer import Layer, Lengths, lengths_hint, output_in
 from elman.layers._layout import Layout
+from elman.layers._precision import as_loop
 from elman.layers._trajectory import Run, Trajectory, output_of, watched_runs
 from elman.through_time import State, each, known_executor
 from elman.through_time.observed import Piece, labelled
@@ -284,8 +285,10 @@ class Recurrent(Layer):
         around = prefix(step, self.cell)
         of_cell = {name.removeprefix(CELL): value for name, value in weights.items() if name.startswith(CELL)}
         values = {around + name: value for name, value in of_cell.items()}
+        state: State = states[0] if single else states
         with labelled(Piece(Label(self, (len(states), around), layout, step))):
-            return mode.run(step, values, x, states[0] if single else states, self.executor, layout.sizes)
+            result = mode.run(step, values, x, state, self.executor, layout.sizes)
+        return as_loop(step, values, x, state, self.executor, result)
 
     def _names_of(self, of: tuple[int, str]) -> Names:
         """Of a cell with so many states, whose parameters have a prefix from what stands around it."""

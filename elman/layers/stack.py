@@ -27,6 +27,7 @@ from elman.layers._options import (
     layer_normed,
     projected,
 )
+from elman.layers._precision import as_loop, fused_dtype
 from elman.layers._step import has_hooks
 from elman.layers._trajectory import Run, Trajectory, output_of, watched_runs
 from elman.through_time import Output, State, each, known_executor
@@ -190,6 +191,9 @@ class Stack(Cells):
         one = len(finals) == 1
         pile = [layers[0].unsqueeze(0) if one else torch.stack(layers) for layers in zip(*finals, strict=True)]
         last = tuple(layout.leave(*pair) for pair in zip(pile, states, strict=True))
+        fused = fused_dtype(self.cell_type, next(iter(weights.values())), isinstance(input, PackedSequence))
+        if fused is not None:
+            x, last = x.to(fused), tuple(of.to(fused) for of in last)
         if mode.online:
             self._carry_out(state, [final for layer in finals for final in layer], last, layout)
         return layout.outputs(x), last[0] if len(last) == 1 else last
@@ -281,7 +285,8 @@ class Stack(Cells):
         values = [self._values_of(step, k, weights) for k, step in enumerate(self._steps)]
         joint = self._modules_now.joint
         with labelled(Piece(Label(self, range(self.num_layers), layout, joint))):
-            outputs, finals = mode.run(joint, joint_names(values), x, flat, self.executor, layout.sizes)
+            result = mode.run(joint, joint_names(values), x, flat, self.executor, layout.sizes)
+        outputs, finals = as_loop(joint, joint_names(values), x, flat, self.executor, result)
         assert isinstance(outputs, Tensor)
         count = len(states)
         return outputs, [each(finals)[k : k + count] for k in range(0, len(finals), count)]
@@ -309,7 +314,8 @@ class Stack(Cells):
             depth = 0 if isinstance(step, Watched) else k  # what is watched has losses of its own at every layer
             values = self._values_of(step, i, weights)
             with labelled(Piece(Label(self, (i,), layout, step, back, depth))):
-                outputs, final = mode.run(step, values, rows, state, self.executor, layout.sizes)
+                result = mode.run(step, values, rows, state, self.executor, layout.sizes)
+            outputs, final = as_loop(step, values, rows, state, self.executor, result)
             found.append((_reversed(outputs, layout) if back else outputs, final))
         return found
 

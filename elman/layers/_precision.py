@@ -1,0 +1,83 @@
+"""Under autocast, results in the dtypes in which torch.nn returns them."""
+
+from collections.abc import Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from elman import cells
+from elman.cells._cell import Cell
+from elman.through_time import EXECUTORS, Output, State, each, loop
+from elman.through_time.outputs import each as outputs_of
+
+Dtypes = tuple[torch.dtype, ...]
+FUSED: set[type[Cell]] = {cells.RNN, cells.GRU, cells.LSTM, cells.ProjectedLSTM}  # that cuDNN has as one operation
+_known: "WeakKeyDictionary[nn.Module, dict[Any, Dtypes]]" = WeakKeyDictionary()
+
+
+def autocast_dtype(device: str) -> torch.dtype | None:
+    """The dtype of autocast on a kind of device, where it is on."""
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return None
+    return torch.get_autocast_dtype(device)
+
+
+def fused_dtype(cell_type: type[Cell], like: Tensor, packed: bool) -> torch.dtype | None:
+    """The dtype of all that a layer of torch.nn returns whose steps are one operation to autocast; else None.
+
+    That is the LSTM on the CPU (oneDNN's, which takes no packed sequences and no projections), and on other devices
+    every layer. Double precision is left alone.
+    """
+    fused = cell_type is cells.LSTM and not packed if like.is_cpu else cell_type in FUSED
+    return autocast_dtype(like.device.type) if fused and like.dtype != torch.float64 else None
+
+
+def as_loop(
+    cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, executor: str,
+    result: tuple[Output, State],
+) -> tuple[Output, State]:  # fmt: skip
+    """What an executor has returned, in the dtypes of the loop executor, whose operations autocast sees.
+
+    The native executor computes in single precision, whatever autocast says.
+    """
+    if not torch._C._is_any_autocast_enabled() or executor == "loop" or "native" not in EXECUTORS:
+        return result
+    of_torch_func = torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
+    if of_torch_func or not x.is_cpu or 0 in x.shape[:-1] or (cast := autocast_dtype("cpu")) is None:
+        return result
+    output, final = result
+    dtypes = _dtypes(cell, parameters, x, state, cast)
+    if not dtypes:
+        return result
+    of_outputs, of_states = dtypes[: -len(each(final))], dtypes[-len(each(final)) :]
+    outputs = [value.to(dtype) for value, dtype in zip(outputs_of(output), of_outputs, strict=True)]
+    finals = tuple(value.to(dtype) for value, dtype in zip(each(final), of_states, strict=True))
+    return (
+        dict(zip(output, outputs, strict=True)) if isinstance(output, dict) else outputs[0],
+        finals[0] if isinstance(final, Tensor) else finals,
+    )
+
+
+def _dtypes(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, cast: torch.dtype) -> Dtypes:
+    """Of the outputs and of the states; none where the loop executor has run anyway."""
+    if any(value.dtype == torch.float64 for value in parameters.values()):
+        return ()  # which autocast leaves alone
+    tensors = (x, *each(state), *parameters.values())
+    asked = (cast, *(tensor.dtype for tensor in tensors))
+    known = _known.setdefault(cell, {})
+    if asked not in known:
+        from elman.through_time.native.run import why_not
+
+        sizes = tuple(s.shape[1] for s in each(state))
+        known[asked] = ()
+        if not why_not(cell, parameters, x.shape[-1], sizes[0] if isinstance(state, Tensor) else sizes):
+            # One step of one row: what can be captured leaves nothing behind.
+            row = x[:1, :1] if x.dim() == 3 else x[:1].unsqueeze(0)
+            begin = state[:1] if isinstance(state, Tensor) else tuple(s[:1] for s in state)
+            with torch.no_grad(), torch.random.fork_rng(devices=()):
+                output, final = loop.run(cell, parameters, row, begin)
+            known[asked] = tuple(value.dtype for value in (*outputs_of(output), *each(final)))
+    return known[asked]
