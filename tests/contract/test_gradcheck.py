@@ -28,7 +28,6 @@ def test_gradients_of_any_sizes(case: Case, executor: str, sizes: Sizes) -> None
 
 
 # torch's own, on loading its rules for forward mode.
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 @every_case
 def test_the_loop_does_whatever_torch_can(case: Case) -> None:
     """Second derivatives, forward mode, and vmap over the backward pass."""

@@ -18,9 +18,6 @@ from tests.tolerances import all_close, close
 pytestmark = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
 every_layer = pytest.mark.parametrize("build", LAYERS.values(), ids=LAYERS)
 
-# torch itself warns of torch.jit.script when it first meets forward mode.
-jvp_warns = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
-
 
 @every_layer
 def test_one_cotangent_alone(build: Build) -> None:
@@ -191,7 +188,6 @@ def test_vmap(build: Build) -> None:
     )
 
 
-@jvp_warns
 @every_layer
 def test_jvp(build: Build) -> None:
     f, loop, inputs = functions(build)
@@ -201,7 +197,6 @@ def test_jvp(build: Build) -> None:
     all_close(found[1], expected[1], "gradients")
 
 
-@jvp_warns
 @every_layer
 def test_forward_mode(build: Build) -> None:
     layer = native(build, torch.float64)
