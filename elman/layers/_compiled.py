@@ -67,8 +67,8 @@ def compiled(layer: "Layer", input: Any, state: Any, lengths: "Lengths | None", 
     """Call a layer as an operator. torch.compile traces this function.
 
     What an operator cannot do runs in Python, at a break of the graph: modes that are online, whose states carry more
-    than numbers; a mode given in the call; a PackedSequence whose number of sequences is known from its values alone;
-    input that is wrong.
+    than numbers; a mode given in the call; cells that read tensors from elsewhere, to which a gradient goes; a
+    PackedSequence whose number of sequences is known from its values alone; input that is wrong.
     """
     found = None
     if bptt is None and not layer._mode(None).online:
@@ -156,6 +156,8 @@ def _outline(
 ) -> Outline | None:  # fmt: skip
     """What a layer returns, from one step on zeros, of which nothing stays behind; None where that step fails."""
     layer = living(int(of)) if isinstance(of, Tensor) else of
+    if layer._reads_elsewhere():
+        return None
     weights = {name: value.detach().clone() for name, value in layer._weights().items()}
     like = next(iter(weights.values()), torch.empty(0))
     device, step = like.device, (1, 2, width)
@@ -256,6 +258,12 @@ def _compute(*arguments: Any) -> list[Tensor]:
     if not any(needed):
         with torch.no_grad():
             return run(*arguments)
+    layer = living(int(number))
+    if layer._reads_elsewhere():
+        raise RuntimeError(
+            f"{type(layer).__name__}: compiled by torch.compile before its cell read a tensor from elsewhere that "
+            "requires a gradient; call torch.compiler.reset() after such a change"
+        )
     inputs = [t.detach().requires_grad_(n) for t, n in zip((x, *states, *weights), needed, strict=True)]
     own, of = inputs[1 : 1 + len(states)], inputs[1 + len(states) :]
     with _above(), torch.enable_grad():

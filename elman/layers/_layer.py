@@ -1,23 +1,28 @@
 """What all layers share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from itertools import count
-from typing import Any
+from typing import Any, NoReturn
 from weakref import WeakValueDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils._python_dispatch import _disable_current_modes
 
 from elman.bptt import Full, Mode
 from elman.bptt._influence import carried
-from elman.layers._label import Names
-from elman.layers._layout import Layout, Packed, Ragged, checked_lengths
+from elman.layers._label import Label, Names
+from elman.layers._layout import Layout, Masked, Packed, Ragged, checked_lengths
+from elman.layers._precision import as_loop
 from elman.layers._trajectory import Trajectory, trajectory, watching
-from elman.through_time import Output
+from elman.through_time import Output, State, exported
+from elman.through_time.observed import Piece, labelled
 
 Lengths = Tensor | Sequence[int]
+FULL = Full()
+NO_TORCHSCRIPT = "expected torch.export.export(model, (input,)), got TorchScript, which elman does not support"
 
 _layers: "WeakValueDictionary[int, Layer]" = WeakValueDictionary()
 _numbers = count()
@@ -28,6 +33,8 @@ class Layer(nn.Module):
 
     batch_first: bool
     bptt: Mode
+    executor: str
+    _own_values = False  # the cells have values of their own, which are the layer's
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,11 +53,33 @@ class Layer(nn.Module):
             from elman.layers._compiled import compiled
 
             return compiled(self, input, state, lengths, bptt)
+        if isinstance(input, fx.Proxy):
+            return self._as_leaf(input, state, lengths, bptt)  # type: ignore[no-any-return]
+        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            raise RuntimeError(f"{type(self).__name__}: torch.jit.trace: {NO_TORCHSCRIPT}")
         return self._compute(self._weights(), input, state, lengths, bptt)
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        raise RuntimeError(f"{type(self).__name__}: torch.jit.script: {NO_TORCHSCRIPT}")
+
+    def _as_leaf(self, input: fx.Proxy, *options: Any) -> Any:
+        """A call of this layer as torch.fx writes it down: one node, as of the layers of torch.nn."""
+        path = input.tracer.path_of_module(self)  # type: ignore[attr-defined]
+        forward = type(self).forward
+        if not path or "forward" in vars(self) or not forward.__module__.startswith("elman."):
+            expected = "expected a model with the layer in it, got the layer itself or a forward of its own"
+            raise RuntimeError(f"{type(self).__name__}: torch.fx.symbolic_trace: {expected}; use torch.export.export")
+        names = list(signature(forward).parameters)[2:]
+        given = {name: value for name, value in zip(names, options, strict=True) if value is not None}
+        return input.tracer.create_proxy("call_module", path, (input,), given)
 
     def _weights(self) -> dict[str, Tensor]:
         """All parameters and buffers that a call reads, by name."""
         raise NotImplementedError
+
+    def _reads_elsewhere(self) -> bool:
+        """Whether a gradient goes to tensors that are no weights of the layer: those that a cell reads by closure."""
+        return False
 
     def _alike(self) -> bool:
         """Whether all layers of this class, with weights of the same shapes, return tensors of the same shapes."""
@@ -76,7 +105,19 @@ class Layer(nn.Module):
         if not isinstance(mode, Mode):
             expected = "a mode of elman.bptt, Truncated(20) perhaps"
             raise TypeError(f"{type(self).__name__}: bptt: expected {expected}, got {mode!r:.60}")
-        return mode
+        # What is exported runs over time in plain torch, whose gradient is the whole one.
+        return FULL if torch.compiler.is_exporting() else mode
+
+    def _engine(
+        self, mode: Mode, step: nn.Module, values: Mapping[str, Tensor], x: Tensor, state: State, layout: Layout,
+        label: Callable[[], Label],
+    ) -> tuple[Output, State]:  # fmt: skip
+        """Run a cell over time; `label` makes what is said of this call."""
+        if torch.compiler.is_exporting():
+            return exported.run(step, None if self._own_values else values, x, state, layout.lengths)
+        with labelled(Piece(label())):
+            result = mode.run(step, values, x, state, self.executor, layout.sizes)
+        return as_loop(step, values, x, state, self.executor, result)
 
     def _whole(self, mode: Mode) -> Mode:
         """Of a trajectory, which is looked at from its end: what has the same gradients as an online mode."""
@@ -114,8 +155,8 @@ class Layer(nn.Module):
         batch = (layout.B,) if layout.batched else ()
         shapes = [(*lead, *batch, width) for width in widths]
         if given is None:
-            zeros = {shape: x.new_zeros(shape) for shape in dict.fromkeys(shapes)}
-            states = tuple(zeros[shape] for shape in shapes)
+            zeros = {width: x.new_zeros((*lead, *batch, width)) for width in dict.fromkeys(widths)}
+            states = tuple(zeros[width] for width in widths)
         else:
             states = _row(given)
             got = [_shape(state) for state in states]
@@ -143,7 +184,10 @@ class Layer(nn.Module):
 
     def _layout(self, input: object, lengths: Lengths | None, input_size: int | None) -> Layout:
         name = f"{type(self).__name__}: input"
+        exporting = torch.compiler.is_exporting()
         if isinstance(input, PackedSequence):
+            if exporting:
+                raise ValueError(f"{name}: torch.export: expected a tensor and lengths=, got a PackedSequence")
             if lengths is not None:
                 raise ValueError(
                     f"{type(self).__name__}: lengths: expected none for a PackedSequence, which has its own"
@@ -162,6 +206,8 @@ class Layer(nn.Module):
         layout = Layout(input, self.batch_first)
         if lengths is None:
             return layout
+        if exporting:
+            return Masked(input, self._lengths_as_tensor(lengths, layout.B, input.device), self.batch_first)
         found = checked_lengths(type(self).__name__, lengths, layout.B, T)
         return Ragged(input, found, self.batch_first) if layout.B else layout
 
@@ -196,6 +242,14 @@ class Layer(nn.Module):
         if isinstance(outputs, dict):
             return {name: value.squeeze(time) for name, value in outputs.items()}, last
         return outputs.squeeze(time), last
+
+    def _lengths_as_tensor(self, lengths: Lengths, B: int, device: torch.device) -> Tensor:
+        """Lengths whose values nobody knows yet."""
+        found = torch.as_tensor(lengths, device=device)
+        if found.dim() != 1 or found.shape[0] != B or found.is_floating_point():
+            came = f"shape {tuple(found.shape)} of {found.dtype}"
+            raise ValueError(f"{type(self).__name__}: lengths: expected {B} whole numbers, got {came}")
+        return found
 
     def _time_axis(self, input: object) -> int:
         """Where a sequence of one step would have its time."""

@@ -35,6 +35,7 @@ class Layout:
         batch_first: (B, T, D) it is.
     """
 
+    lengths: Tensor | None = None  # how many steps of each sequence are real, where rows are not packed
     sizes: Tensor | None = None  # how many sequences have a step t, where rows are packed (N, D)
     none = False  # of the sequences has a step
 
@@ -74,6 +75,31 @@ class Layout:
     def spread(self, values: Tensor) -> Tensor:
         """Values of each sequence, (B, ...), for each of its rows."""
         return values.unsqueeze(0)
+
+
+class Masked(Layout):
+    """As `Layout`, of which only the first steps of a row are real: for torch.export, which knows no numbers.
+
+    Args:
+        input: of this shape.
+        lengths: (B,), whole numbers from 0 to T.
+        batch_first: (B, T, D) it is.
+    """
+
+    def __init__(self, input: Tensor, lengths: Tensor, batch_first: bool) -> None:
+        super().__init__(input, batch_first)
+        self.lengths = lengths
+        self._steps = torch.arange(self.T, device=input.device).unsqueeze(1)
+        self._left = lengths - self._steps  # (T, B), of steps, before each
+
+    def rows(self, input: Tensor) -> Tensor:
+        """As there, with zeros behind the ends."""
+        return super().rows(input).masked_fill((self._left <= 0).unsqueeze(-1), 0)
+
+    def reversed(self, rows: Tensor) -> Tensor:
+        """As there, each from its own end."""
+        steps = torch.where(self._left > 0, self._left - 1, self._steps)
+        return rows.gather(0, steps.view(*steps.shape, *[1] * (rows.dim() - 2)).expand(rows.shape))
 
 
 class Packed(Layout):

@@ -1,6 +1,7 @@
 """A layer from any cell."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -17,10 +18,9 @@ from elman.layers._form import Formed, form_of, guessed, in_form
 from elman.layers._label import Label, Names, state_names
 from elman.layers._layer import Layer, Lengths, lengths_hint, output_in
 from elman.layers._layout import Layout
-from elman.layers._precision import as_loop
 from elman.layers._trajectory import Run, Trajectory, output_of, watched_runs
 from elman.through_time import State, each, known_executor
-from elman.through_time.observed import Piece, labelled
+from elman.through_time.frozen import outside_of
 
 CELL = "cell."  # before the names of the cell's parameters and buffers
 
@@ -70,6 +70,8 @@ class Recurrent(Layer):
     >>> layer(torch.ones(2, 1, 3))[0][:, 0, 0].tolist()
     [0.5, 0.75]
     """
+
+    _own_values = True
 
     def __init__(
         self,
@@ -235,6 +237,10 @@ class Recurrent(Layer):
         learned = enumerate(() if self.initial_state is None else self.initial_state)
         return found | {f"initial_state.{i}": value for i, value in learned}
 
+    def _reads_elsewhere(self) -> bool:
+        """As there."""
+        return any(tensor.requires_grad for tensor, _ in outside_of(self.cell))
+
     def _alike(self) -> bool:
         """Whether the cell is known: others may return something else whenever an attribute has changed."""
         return isinstance(self.cell, Cell | nn.RNNCellBase)
@@ -286,9 +292,8 @@ class Recurrent(Layer):
         of_cell = {name.removeprefix(CELL): value for name, value in weights.items() if name.startswith(CELL)}
         values = {around + name: value for name, value in of_cell.items()}
         state: State = states[0] if single else states
-        with labelled(Piece(Label(self, (len(states), around), layout, step))):
-            result = mode.run(step, values, x, state, self.executor, layout.sizes)
-        return as_loop(step, values, x, state, self.executor, result)
+        label = partial(Label, self, (len(states), around), layout, step)
+        return self._engine(mode, step, values, x, state, layout, label)
 
     def _names_of(self, of: tuple[int, str]) -> Names:
         """Of a cell with so many states, whose parameters have a prefix from what stands around it."""

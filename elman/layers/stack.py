@@ -1,6 +1,7 @@
 """Stacks of cells in the conventions of torch.nn."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,11 +28,10 @@ from elman.layers._options import (
     layer_normed,
     projected,
 )
-from elman.layers._precision import as_loop, fused_dtype
+from elman.layers._precision import fused_dtype
 from elman.layers._step import has_hooks
 from elman.layers._trajectory import Run, Trajectory, output_of, watched_runs
 from elman.through_time import Output, State, each, known_executor
-from elman.through_time.observed import Piece, labelled
 
 
 class Stack(Cells):
@@ -154,7 +154,8 @@ class Stack(Cells):
         >>> outputs[4:, 0].abs().max().item()
         0.0
         """
-        if lengths is None and bptt is None and isinstance(input, Tensor) and input.dim() == 3:
+        tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        if not tracing and lengths is None and bptt is None and isinstance(input, Tensor) and input.dim() == 3:
             time = int(self.batch_first)
             if input.shape[time] == 1 and not self.bidirectional and watched_runs(self) is None:
                 found = self._prepared(self, input.squeeze(time), hx)
@@ -284,9 +285,8 @@ class Stack(Cells):
         self._carry_in(hx, flat, layout)
         values = [self._values_of(step, k, weights) for k, step in enumerate(self._steps)]
         joint = self._modules_now.joint
-        with labelled(Piece(Label(self, range(self.num_layers), layout, joint))):
-            result = mode.run(joint, joint_names(values), x, flat, self.executor, layout.sizes)
-        outputs, finals = as_loop(joint, joint_names(values), x, flat, self.executor, result)
+        label = partial(Label, self, range(self.num_layers), layout, joint)
+        outputs, finals = self._engine(mode, joint, joint_names(values), x, flat, layout, label)
         assert isinstance(outputs, Tensor)
         count = len(states)
         return outputs, [each(finals)[k : k + count] for k in range(0, len(finals), count)]
@@ -313,9 +313,8 @@ class Stack(Cells):
             rows = layout.reversed(x) if back else x
             depth = 0 if isinstance(step, Watched) else k  # what is watched has losses of its own at every layer
             values = self._values_of(step, i, weights)
-            with labelled(Piece(Label(self, (i,), layout, step, back, depth))):
-                result = mode.run(step, values, rows, state, self.executor, layout.sizes)
-            outputs, final = as_loop(step, values, rows, state, self.executor, result)
+            label = partial(Label, self, (i,), layout, step, back, depth)
+            outputs, final = self._engine(mode, step, values, rows, state, layout, label)
             found.append((_reversed(outputs, layout) if back else outputs, final))
         return found
 

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from torch.utils._pytree import tree_leaves
 
 import elman
-from elman import bptt
+from elman import bptt, flow
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.* cannot run on the native executor"),
@@ -343,6 +343,39 @@ def test_step_and_trajectory() -> None:
     for _ in range(2):
         same(list(trajectory(x)[:2]), list(layer.trajectory(x)[:2]))
         layer.cell.register_forward_hook(lambda *given: given[-1] / 2)
+
+
+def test_a_gradient_of_what_a_cell_reads_from_elsewhere() -> None:
+    class Attending(nn.Module):
+        input_size, state_size = D, D
+        memory: Tensor | None = None
+
+        def forward(self, x: Tensor, h: Tensor) -> Tensor:
+            return torch.tanh(x + h if self.memory is None else x + h * self.memory)
+
+    layer: Any = elman.Recurrent(Attending())
+    source, x = torch.randn(D, requires_grad=True), torch.randn(4, 2, D, requires_grad=True)
+    compiled, found = compiled_by_torch(layer, backend="aot_eager"), []
+    for called in (layer, compiled):
+        layer.cell.memory = source * 2
+        found.append(torch.autograd.grad(called(x)[0].sum(), [source, x]))
+    same(*map(list, found))
+    torch.compiler.reset()
+    layer.cell.memory = None
+    compiled(x)
+    layer.cell.memory = source * 2
+    with pytest.raises(RuntimeError, match=r"call torch.compiler.reset\(\) after such a change"):
+        compiled(x)
+
+
+def test_flow_sees_a_compiled_layer() -> None:
+    layer, x = elman.GRU(D, H), torch.randn(4, 2, D)
+    compiled, found = compiled_by_torch(layer, backend="aot_eager", fullgraph=True), []
+    for called in (layer, compiled, compiled):
+        with flow.record(layer) as recording:
+            called(x)[0].square().sum().backward()
+        found.append(recording.state_gradients)
+    assert all(torch.equal(found[0]["h_l0"], other["h_l0"]) for other in found[1:])
 
 
 def test_a_cell_that_returns_another_form() -> None:
