@@ -86,7 +86,7 @@ def problem(loss: str, mode: str, T: int) -> Callable[[], None]:
 def highest(loss: str, mode: str, T: int) -> float:
     """Megabytes at the peak, of a process of its own."""
     command = [sys.executable, __file__, "--threads", str(torch.get_num_threads()), "--peak", loss, mode, str(T)]
-    found: float = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)  # noqa: S603
+    found: float = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     return found
 
 

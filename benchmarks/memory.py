@@ -83,7 +83,7 @@ def main() -> None:
             found = []
             for which in ("elman", "torch"):
                 command = [sys.executable, __file__, "--one", which, cell, str(shape)]
-                found.append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))  # noqa: S603
+                found.append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
             figures = [figure / 1e6 for pair in zip(*found, strict=True) for figure in pair]
             print(f"{cell:9} {shape!s:>18} " + " ".join(f"{figure:{WIDTH}.1f}" for figure in figures), flush=True)
 
