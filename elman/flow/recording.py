@@ -58,8 +58,7 @@ class Recording:
             why = (
                 "RTRL has no backward pass through time, use Full, which has the same gradient"
                 if any(layer.bptt.online for layer in self._layers)
-                else "the forward pass must be a call of this model, not in torch.compile nor under RTRL, and the loss "
-                "must need it"
+                else "the forward pass must be a call of this model, not under RTRL, and the loss must need it"
             )
             raise RuntimeError(
                 "flow.record: expected a backward pass through the model within `with flow.record(model):`, got none; "
