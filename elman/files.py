@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import elman
 from elman.decoding import decoded
 from elman.errors import BadInput
 
+T = TypeVar("T")
 MAKER = f"elman {elman.__version__}"  # that a page or a picture names in its head
 # How it does so: <meta name="generator">, Creator, Software, a text in a MIDI file. All stand among the first bytes.
 _MADE = re.compile(
@@ -91,6 +92,20 @@ def _lines(blocks: Iterable[str], newlines: bool) -> Iterator[str]:
     yield from lines
     if rest:
         yield rest
+
+
+def without_end(items: Iterable[T], is_empty: Callable[[T], bool]) -> Iterator[T]:
+    """Items up to the last that is not empty.
+
+    >>> list(without_end(["a", "", "b", "", ""], lambda line: not line))
+    ['a', '', 'b']
+    """
+    waiting = list[T]()
+    for item in items:
+        waiting.append(item)
+        if not is_empty(item):
+            yield from waiting
+            waiting.clear()
 
 
 @dataclass(frozen=True)

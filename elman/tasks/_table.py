@@ -76,7 +76,7 @@ def _delimited(path: Path, encoding: str, quote: str, typed: bool, decimal: str 
     text = text.replace("\r\n", "\n")
     if "\r" in text.partition("\n")[0]:  # lines end with it
         text = text.replace("\r", "\n")
-    text = text.rstrip("\n")
+    text = text.strip("\n")
     separator = separator_of(path, text.split("\n", SNIFFED)[:SNIFFED], decimal)
     try:
         mark = quote_of(quote, separator, lambda: text.split("\n"))
@@ -163,7 +163,8 @@ def separator_of(path: Path, lines: Sequence[str], decimal: str | None = None) -
     head = lines[0] if lines else ""
     if decimal == "," and re.fullmatch(r"\s*[+-]?\d+,\d+\s*", head):  # one column, without a name
         return ";"
-    counts = {one: [len(row) for row in csv.reader(lines, delimiter=one) if row] for one in SEPARATORS if one in head}
+    plain = [line.replace("\r", " ") for line in lines]  # csv takes no carriage returns in cells without quotes
+    counts = {one: [len(row) for row in csv.reader(plain, delimiter=one) if row] for one in SEPARATORS if one in head}
     even = {one: found[0] for one, found in counts.items() if len(set(found[:-1])) == 1}  # a last line may be cut
     if even:
         return max(even, key=even.__getitem__)  # of those alike, the first
@@ -263,6 +264,11 @@ def _separated(path: Path, columns: Mapping[str, str], encoding: str, quote: str
             begin = reader.line_num + 1
             yield tuple((row[i] or None) if i is not None and i < len(row) else None for i in at)
     except csv.Error as error:
+        if "new-line character" in str(error):
+            raise BadInput(
+                f"{path}: line {reader.line_num}: expected carriage returns at the ends of lines alone, or in quoted "
+                "cells; got one in a cell without quotes"
+            ) from None
         end = f" in line {reader.line_num}" if reader.line_num > begin else ""
         hint = "where quotation marks are part of texts, double them or pass --quote none"
         raise BadInput(f"{_no_table(f'{path}: line {begin}', error)}{end}; {hint}") from None

@@ -15,6 +15,7 @@ from elman.errors import BadInput
 from elman.runs import open_run
 from elman.tasks import classify
 from elman.tasks._parts import Example
+from elman.tasks._table import rows as rows_of
 from elman.tasks._words import vocabulary, words
 from elman.tasks.classify.model import TextClassifier, Texts
 from elman.tasks.classify.options import ClassifyOptions
@@ -386,3 +387,19 @@ def test_columns_are_quoted_where_they_need_it(elman: Command, tmp_path: Path) -
     refused(elman("train", "classify", path), "--label: expected one of the columns 'date ', 'my label', text; got")
     path.write_text(",".join(f"column{i}" for i in range(99)) + "\n")
     refused(elman("train", "classify", path), "column0, column1, ", "column20 and 78 more; got 'text'")
+
+
+def test_empty_lines_at_the_end_of_texts_are_none(elman: Command, trained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "new.txt"
+    path.write_text("good good\nbad\n\n \n")
+    rows = elman("predict", trained, path, "--format", "csv").out.splitlines()
+    assert [row.split(",")[0] for row in rows] == ["input", "good good", "bad"]
+    path.write_text("good good\n\nbad\n")
+    assert "line 2: expected a text" in elman("predict", trained, path).err
+
+
+def test_a_carriage_return_in_a_cell_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"text,label\none,a\ntwo\rparts,b\n")
+    with pytest.raises(BadInput, match="line 3: expected carriage returns at the ends of lines alone"):
+        list(rows_of(path, {"--text": "text"}))

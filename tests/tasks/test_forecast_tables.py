@@ -147,6 +147,14 @@ def test_a_file_of_values_alone(tmp_path: Path, text: str, options: dict[str, An
     assert [found.stamp(0), found.stamp(3)] == ["0", "3"]
 
 
+@pytest.mark.parametrize("first", ["NaN", "NA", "null"])
+def test_values_alone_may_begin_with_a_missing_one(tmp_path: Path, first: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{first}\n1.5\n2.5\n")
+    (found,) = series([path], KIND.settled([path], ForecastOptions(), lambda line: None))
+    assert (found.name, found.stamp(0), found.values.tolist()) == ("value", "1", [1.5, 2.5])
+
+
 def test_values_of_several_series_without_stamps(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", "id,y", [f"{name},{i}" for i in range(5) for name in ("01", "1")])
     found = read(path, time=None, series="id")

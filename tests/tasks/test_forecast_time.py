@@ -152,6 +152,25 @@ def test_digits_that_may_be_dates_are_refused(stamps: list[int], hint: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("stamps", "hint"),
+    [
+        ([f"{date(2021, 2, 20) + timedelta(i):%d%m%Y}" for i in range(20)], "dates.*--time-format %d%m%Y"),
+        ([f"{date(2021, 2, 20) + timedelta(i):%y%m%d}" for i in range(20)], "dates.*--time-format %y%m%d"),
+        ([*range(20210201, 20210230), 20210301, 20210302], "dates.*--time-format %Y%m%d,"),  # one is none
+        ([f"{1614556800 + 60 * i}.25" for i in range(9)], "times.*--time-format %s"),
+    ],
+)
+def test_other_digits_that_may_be_dates_are_refused(stamps: list[Any], hint: str) -> None:
+    with pytest.raises(BadInput, match=rf"--time: expected stamps, got digits that look like {hint}"):
+        one(table(stamps))
+
+
+def test_digits_that_count_are_no_dates() -> None:
+    for begin in (100_000, 200_001, 20_200_101):
+        assert following(one(table(range(begin, begin + 200)))) == [str(begin + 200)]
+
+
+@pytest.mark.parametrize(
     ("stamps", "step", "season", "then"),
     [
         ([f"{2000 + i // 4}Q{i % 4 + 1}" for i in range(8)], "3mo", 4, "2002-01-01"),
@@ -278,3 +297,55 @@ def test_zones_that_are_none() -> None:
         one(table(months(last)), timezone="Mars")
     with pytest.raises(BadInput, match="--timezone: expected stamps that are moments, got numbers"):
         one(table(range(9)), timezone="UTC")
+
+
+@pytest.mark.parametrize(
+    ("zone", "clock"),
+    [("Europe/Berlin", "09:00:00"), ("America/New_York", "16:00:00"), ("Australia/Sydney", "09:30:00")],
+)
+def test_days_in_utc_are_those_of_a_zone_at_any_hour(zone: str, clock: str) -> None:
+    days = [datetime.fromisoformat(f"{date(2021, 1, 1) + timedelta(i)} {clock}") for i in range(401)]
+    utc = [
+        day.replace(tzinfo=ZoneInfo(zone)).astimezone(ZoneInfo("UTC")).strftime("%Y-%m-%dT%H:%M:%SZ") for day in days
+    ]
+    found = one(table(utc[:300]))
+    assert len(found.values) == 300
+    then = [datetime.fromisoformat(stamp) for stamp in following(found, 100)]  # clocks are changed in these
+    assert then == [day.replace(tzinfo=ZoneInfo(zone)) for day in days[300:400]]
+
+
+def test_month_ends_in_utc_are_those_of_a_zone() -> None:
+    ends_of = [f"{last(2020 + i // 12, i % 12 + 1)} 23:59:59" for i in range(34)]
+    utc = [
+        datetime.fromisoformat(end).replace(tzinfo=ZoneInfo("Europe/Berlin")).astimezone(ZoneInfo("UTC"))
+        for end in ends_of
+    ]
+    found = one(table([f"{stamp:%Y-%m-%dT%H:%M:%SZ}" for stamp in utc[:26]]))
+    assert following(found, 2) == ["2022-03-31 23:59:59+02:00", "2022-04-30 23:59:59+02:00"]
+
+
+def test_business_days_keep_their_time_of_day() -> None:
+    days = [day for i in range(60) if (day := date(2020, 1, 1) + timedelta(i)).weekday() < 5]
+    found = one(table([f"{day} 16:00" for day in days]))
+    assert found.stamp(0) == "2020-01-01 16:00:00"
+    assert following(found, 2) == ["2020-03-02 16:00:00", "2020-03-03 16:00:00"]
+
+
+def test_stamps_that_are_not_those_of_steps_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    one(table([date(2016 + i // 24, i // 2 % 12 + 1, 1 + 14 * (i % 2)) for i in range(96)]))
+    assert "of 96 stamps are not those of steps of 14d; the farthest, 20" in capsys.readouterr().err
+    one(table(months(last)))
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("stamp", "then"),
+    [
+        ("202001{:02}T063000Z", "2020-01-31 06:30:00Z"),
+        ("202001{:02}T0630", "2020-01-31 06:30:00"),
+        ("202001{:02}T063000+0200", "2020-01-31 06:30:00+02:00"),
+        ("2020-01-{:02} 06:30:00,500", "2020-01-31 06:30:00.500000"),
+    ],
+)
+def test_other_forms_of_iso_8601(stamp: str, then: str) -> None:
+    assert following(one(table([stamp.format(i + 1) for i in range(30)]))) == [then]

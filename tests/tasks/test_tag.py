@@ -376,3 +376,26 @@ def test_pairs_are_no_words_to_predict(trained: Path) -> None:
     for given in wrong:
         with pytest.raises(BadInput, match="input 1: predict: expected"):
             tasks.load(trained).predict(given)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("EU B-ORG\n# a comment here\nx O\n# O\n", ["EU x #"]),  # a comment between words, and a word
+        ("a x y z O\n\n# text = blood O\nb x y z O\n", ["a", "b"]),  # as many columns as words have, and their label
+        ("EU B-ORG\n-DOCSTART- O\nx O\n", ["EU", "x"]),  # a document ends a sentence
+    ],
+)
+def test_comments_between_words(tmp_path: Path, text: str, expected: list[str]) -> None:
+    path = tmp_path / "t.conll"
+    path.write_text(text)
+    assert [" ".join(one.input) for one in KIND.read([path], TagOptions())] == expected
+
+
+def test_lines_with_more_columns_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.conll"
+    path.write_text("x O\nNew York B-LOC\n")
+    with pytest.raises(BadInput, match=r"line 2: expected 2 columns, as in the first line, got 3; pass --column 2"):
+        list(KIND.read([path], TagOptions()))
+    named = list(KIND.read([path], TagOptions(column="2")))
+    assert named[0].target == ["O", "York"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from elman.errors import BadInput
-from elman.files import text_lines
+from elman.files import text_lines, without_end
 from elman.tasks._given import label_of, text_of
 from elman.tasks._parts import Example, usable
 from elman.tasks._table import TABLES, Source, rows
@@ -76,5 +76,5 @@ def _table(path: Source, options: ClassifyOptions) -> Iterator[tuple[Any, Any, s
 
 def _lines(path: Path, encoding: str) -> Iterator[tuple[Any, Any, str]]:
     label = path.stem if path.suffix.lower() in TEXTS else path.suffix[1:]
-    for i, line in enumerate(text_lines(path, encoding), 1):
+    for i, line in without_end(enumerate(text_lines(path, encoding), 1), lambda row: not row[1].strip()):
         yield line, label, f"{path}: line {i}"

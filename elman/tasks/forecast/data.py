@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from elman.errors import BadInput
 from elman.tasks.forecast.clock import Clock, phases
-from elman.tasks.forecast.grid import Grid, clock_by
+from elman.tasks.forecast.grid import Grid, clock_by, shown
 from elman.tasks.forecast.numerals import Values
 from elman.tasks.forecast.options import ForecastOptions
 from elman.tasks.forecast.rows import Rows, listed_names, rows
@@ -20,6 +20,7 @@ from elman.terminal import note
 
 SAME = 1e-6  # of their spread, by which values have to differ to be others
 SHARED = 8  # values by which a series is known again
+BESIDE = 0.1  # of a step, by which a stamp may be beside that of its step
 PART = 0.75  # of the values of a step, where it is a whole one
 ENOUGH = 120  # steps that tell on which day of a month a series has its stamps
 SPARSE = 3  # steps to one value: no more of them can be gaps
@@ -186,15 +187,35 @@ def even(found: Rows, clock: Clock) -> Series:
     if (several := int((counts[:, 0] > 1).sum())) > 0:
         many = int(counts[counts[:, 0] > 1, 0].sum())
         note(f"{found.name}: {many:,} values averaged to {several:,}, as there are several in a step of {clock}")
-    if grid.whole and counts[-1, 0] < PART * (usual := np.median(counts[:, 0])):
-        note(
-            f"{found.name}: the last step, {grid.name(N - 1)}, has {int(counts[-1, 0])} values, where others have "
-            f"{usual:g}; leave them out if more are to come"
-        )
+    usual = np.median(counts[:, 0])
+    if usual <= 1:
+        _tell_beside(found, grid, ticks)
+    elif grid.whole:
+        for step, which, more in ((0, "first", "came before"), (N - 1, "last", "are to come")):
+            if counts[step, 0] < PART * usual:
+                note(
+                    f"{found.name}: the {which} step, {grid.name(step)}, has {int(counts[step, 0])} values, where "
+                    f"others have {usual:g}; leave them out if more {more}"
+                )
     inside = np.flatnonzero(counts[:, 0])
     first, last = inside[0], inside[-1] + 1
     grid = replace(grid, start=grid.start + int(first) * clock.size)
     return Series(found.name, means[first:last, 0], means[first:last, 1:], grid, found.name)
+
+
+def _tell_beside(found: Rows, grid: Grid, ticks: NDArray[np.int64]) -> None:
+    """Stamps that are far from those of their steps, as of a rule that no step follows."""
+    moments = found.moments if found.zone is None else found.zone.local(found.moments)
+    apart = np.abs(moments - grid.moments(ticks))
+    beside = apart > BESIDE * grid.clock.length
+    if beside.any():
+        at = int(apart.argmax())
+        moment = int(found.moments[at])
+        stamp = str(moment) if found.zone is None else shown(moment, found.zone, days=True)
+        note(
+            f"{found.name}: {int(beside.sum()):,} of {len(ticks):,} stamps are not those of steps of {grid.clock}; the "
+            f"farthest, {stamp}, is read as {grid.name(int(ticks[at]))}"
+        )
 
 
 def scale(values: Values, season: int) -> float:

@@ -81,7 +81,8 @@ class Grid:
     def of(cls, clock: Clock, instants: Moments, zone: Zone) -> "Grid":
         """Where the steps of a series stand that has these stamps, in order."""
         moments = zone.local(instants) if clock.local else instants
-        whole = len(moments) > 1 and float(np.median(np.diff(moments))) < FINER * clock.length
+        shortest = clock.size * DAY if clock.unit == "b" else clock.length  # of a step
+        whole = len(moments) > 1 and float(np.median(np.diff(moments))) < FINER * shortest
         if clock.unit == "mo":
             months = _months(moments)
             if whole:

@@ -15,7 +15,7 @@ MISSING = ("", "na", "nan", "n/a", "null", "none")  # in columns of text
 LARGEST = 1e150  # a value: sums of squares of many such are float64 yet
 SPACES = "[ \u00a0\u2009\u202f'\u2019]"  # between thousands, where that is neither a point nor a comma
 # A number with a decimal comma, or with points between thousands.
-COMMA = r"^[+-]?(\d{1,3}(\.\d{3})+|\d+),\d+([eE][+-]?\d+)?$|^[+-]?\d{1,3}(\.\d{3}){2,}$"
+COMMA = rf"^[+-]?(\d{{1,3}}((\.|{SPACES})\d{{3}})+|\d+),\d+([eE][+-]?\d+)?$|^[+-]?\d{{1,3}}(\.\d{{3}}){{2,}}$"
 GROUPS = r"^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?$"  # a number with commas between thousands
 SURE = r"^[+-]?[1-9]\d{0,2}(,\d{3}){2,}$|,\d{3}\."  # one that can be read in no other way
 POINTS = r"^[+-]?[1-9]\d{0,2}(\.\d{3})+$"  # what may be a number with points between thousands
@@ -51,8 +51,10 @@ def numbers_of(
     return np.array(made.set(bad, None).fill_null(np.nan).to_numpy(), np.float64), bad.to_numpy()
 
 
-def is_number(text: str, decimal: str | None) -> bool:
-    """Whether a text is a number."""
+def is_value(text: str, decimal: str | None) -> bool:
+    """Whether a text is a number, or what stands for a missing one."""
+    if text.strip().lower() in MISSING:
+        return True
     return _plain(pl.Series([text.strip()]), decimal or ".").count() > 0
 
 

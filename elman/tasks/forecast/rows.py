@@ -16,10 +16,10 @@ from elman.tasks._parts import is_files
 from elman.tasks._table import column, read_table
 from elman.tasks.forecast.frames import SPELLING, columns_of, frame, index_of, is_series, numbers
 from elman.tasks.forecast.grid import shown
-from elman.tasks.forecast.numerals import Values, is_number, numbers_of
+from elman.tasks.forecast.numerals import Values, is_value, numbers_of
 from elman.tasks.forecast.options import ForecastOptions
 from elman.tasks.forecast.stamps import UNREADABLE, Stamps, first, stamps_of
-from elman.tasks.forecast.zone import DAY, HOUR, Moments, Zone, zone_of
+from elman.tasks.forecast.zone import DAY, HOUR, Moments, Zone, zone_of, zone_of_day
 from elman.terminal import note
 
 AHEAD = 14 * HOUR  # of UTC, at most
@@ -117,7 +117,7 @@ def _table(path: Path, options: ForecastOptions) -> pl.DataFrame:
     """A table in a file, its cells as they are written; a column of numbers without a name is called "value"."""
     table = read_table(path, options.encoding, options.quote, typed=False, decimal=options.decimal)
     head = table.columns[0]
-    if len(table.columns) > 1 or not is_number(head, options.decimal):
+    if len(table.columns) > 1 or not is_value(head, options.decimal):
         return table
     return pl.DataFrame({SPELLING[1]: pl.concat([pl.Series([head]), table.to_series().cast(pl.String)])})
 
@@ -223,16 +223,19 @@ def _zone(read: Sequence[_Read], options: ForecastOptions) -> Zone | None:
                 ]
             ),
         )
-    return _of_midnights(np.concatenate([one.stamps.moments[one.used] for one in read])) if zone.name == "UTC" else zone
+    return _of_days(np.concatenate([one.stamps.moments[one.used] for one in read])) if zone.name == "UTC" else zone
 
 
-def _of_midnights(instants: Moments) -> Zone:
-    """The zone in which stamps in UTC, on two hours of the day, are midnights; else UTC."""
+def _of_days(instants: Moments) -> Zone:
+    """The zone in which stamps in UTC, on two hours of the day, are at one time of it, midnights if they can be; else
+    UTC.
+    """
     hours, once = np.unique(instants % DAY), np.unique(instants)
     if len(hours) != 2 or len(once) < 2 or float(np.median(np.diff(once))) < DAY - 2 * HOUR:
         return Zone("UTC")
     behind = -instants % DAY
-    return zone_of(instants, np.where(behind > AHEAD, behind - DAY, behind))
+    zone = zone_of(instants, np.where(behind > AHEAD, behind - DAY, behind))
+    return zone if zone.rules else zone_of_day(instants)
 
 
 def _series(read: _Read, zone: Zone | None, options: ForecastOptions) -> Iterator[Rows]:

@@ -13,7 +13,11 @@ from elman.tasks.forecast.zone import HOUR, MINUTE, Moments, Zone
 UNREADABLE = np.iinfo(np.int64).min  # in the place of a stamp
 EPOCHS = {"%s": 1_000_000, "s": 1_000_000, "ms": 1_000, "us": 1}  # formats that count from 1970, in microseconds
 YEARS = (1900, 2100)  # of digits that may be dates
-DIGITS = {"%Y%m%d%H%M%S": 14, "%Y%m%d%H%M": 12, "%Y%m%d%H": 10, "%Y%m%d": 8, "%Y%j": 7, "%Y%m": 6}
+DIGITS = {  # formats of digits alone, and how many they have
+    "%Y%m%d%H%M%S": 14, "%Y%m%d%H%M": 12, "%Y%m%d%H": 10, "%Y%m%d": 8, "%d%m%Y": 8, "%m%d%Y": 8, "%Y%j": 7, "%Y%m": 6,
+    "%y%m%d": 6, "%d%m%y": 6,
+}  # fmt: skip
+MOST = 0.9  # of digits: so many look like dates or times where these are meant
 COUNTS = {"%s": (9, 10), "ms": (12, 13), "us": (15, 16), "ns": (18, 19)}  # digits of moments since 1973
 HOURS = (" %H:%M:%S%.f", " %H:%M:%S", " %H:%M", "")
 FORMATS = [f"{day}{hour}" for day in ("%Y-%m-%d", "%Y/%m/%d") for hour in HOURS]
@@ -25,6 +29,9 @@ WRITTEN = {  # ways to write a stamp, and the same as one of `FORMATS`
     **{rf"^[Qq]{i + 1}[-/ ]?(\d{{4}})$": f"${{1}}-{3 * i + 1:02}-01" for i in range(4)},
     r"^(\d{4})[- ]?[Ww](\d\d?)$": "${1}-W${2}-1",
     r"^(\d{4})[Ww](\d\d)([1-7])$": "${1}-W${2}-${3}",
+    r"^(\d{4})(\d\d)(\d\d)[Tt ](\d\d):?(\d\d):?(\d\d)": "${1}-${2}-${3} ${4}:${5}:${6}",
+    r"^(\d{4})(\d\d)(\d\d)[Tt ](\d\d):?(\d\d)($|[Zz+-])": "${1}-${2}-${3} ${4}:${5}${6}",
+    r"(:\d\d),(\d+)": "${1}.${2}",
     r"(\d)[Tt](\d)": "${1} ${2}",
     r"\s?(Z|z|UTC|GMT)$": "+00:00",
     r"\s([+-]\d\d:?\d\d)$": "${1}",
@@ -78,9 +85,9 @@ def stamps_of(path: Path, column: pl.Series, options: ForecastOptions) -> Stamps
     numbers = text.str.replace(r"\.0+$", "").cast(pl.Int64, strict=False)
     if options.time_format is not None:
         return _formatted(text, options.time_format)
+    if options.step is None or not options.step.isdigit():
+        _check_numbers(path, text)
     if kind.is_numeric() or numbers.count() * 2 > text.count():
-        if options.step is None or not options.step.isdigit():
-            _check_numbers(path, text)
         return Stamps(_filled(numbers), None, None, False)
     if not text.str.contains(PLAIN).all():
         for written, form in WRITTEN.items():
@@ -144,22 +151,30 @@ def _check_numbers(path: Path, text: pl.Series) -> None:
     Raises:
         BadInput: if they do.
     """
-    digits = text.str.replace(r"\.0+$", "").drop_nulls()
-    if not len(digits) or not digits.str.contains(r"^\d+$").all():
+    digits = text.str.extract(r"^(\d+)(\.\d*)?$").drop_nulls()
+    if not len(digits) or len(digits) < MOST * text.count():
         return
+    found = next((form for form, length in DIGITS.items() if _share_dated(digits, form, length) >= MOST), None)
     lengths = digits.str.len_chars()
-    low, high = int(lengths.min()), int(lengths.max())  # type: ignore[arg-type]
-    years = digits.str.head(4).cast(pl.Int64)
-    found = None
-    if low == high and years.is_between(*YEARS).all():
-        forms = [form for form, length in DIGITS.items() if length == low]
-        found = next((form for form in forms if (_formatted(digits, form).moments != UNREADABLE).all()), None)
-    found = found or next((form for form, (a, b) in COUNTS.items() if a <= low and high <= b), None)
+    found = found or next(
+        (form for form, (a, b) in COUNTS.items() if float(lengths.is_between(a, b).sum()) >= MOST * len(lengths)), None
+    )
     if found:
         raise BadInput(
             f"{path}: --time: expected stamps, got digits that look like {'dates' if len(found) > 2 else 'times'}, "
             f"{digits[0]} in row 1; pass --time-format {found}, or --step 1 if they are numbers"
         )
+
+
+def _share_dated(digits: pl.Series, form: str, length: int) -> float:
+    """The share of texts that are dates of a format of digits."""
+    fits = digits.filter(digits.str.len_chars() == length)
+    if len(fits) < MOST * len(digits):
+        return 0
+    moments = _formatted(fits, form).moments
+    moments = moments[moments != UNREADABLE]
+    years = 1970 + moments.astype("datetime64[us]").astype("datetime64[Y]").astype(np.int64)
+    return float(((years >= YEARS[0]) & (years <= YEARS[1])).sum() / len(digits))
 
 
 def _filled(found: pl.Series) -> Moments:

@@ -18,6 +18,10 @@ MINUTE = 60_000_000
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 REGIONS = ("Europe", "America", "Asia", "Australia", "Pacific", "Africa")  # in the order in which zones are looked for
+LARGE = (  # zones by whose names most people know them
+    "Europe/London", "Europe/Berlin", "Europe/Helsinki", "America/New_York", "America/Chicago", "America/Denver",
+    "America/Los_Angeles", "Australia/Sydney",
+)  # fmt: skip
 PROBES = 200  # instants by which zones are told apart before all are compared
 AHEAD = 104  # weeks after the last instant over which zones are compared
 
@@ -146,6 +150,38 @@ def zone_of(instants: Moments, offsets: Moments) -> Zone:
     return Zone("UTC")
 
 
+def zone_of_day(instants: Moments) -> Zone:
+    """The zone in which clocks show the same time of the day at all of these instants, of those that change clocks.
+
+    Of several such zones it is one in which that is midnight or a minute before; else one of those that most names
+    stand for. UTC where there is none.
+
+    Args:
+        instants: in any order.
+
+    >>> closes = Zone("America/New_York").instants(np.arange(18_993, 19_300) * DAY + 16 * HOUR)
+    >>> np.unique(zone_of_day(closes).local(closes) % DAY) // HOUR
+    array([16])
+    """
+    instants = np.unique(instants)
+    ahead = instants[-1] + np.arange(1, AHEAD) * 7 * DAY
+    some = np.unique(np.linspace(0, len(instants) - 1, PROBES).astype(int))
+    alike = defaultdict[tuple[bool, bytes], list[str]](list)
+    for name in available_timezones():
+        zone = Zone(name)
+        try:
+            if not zone.rules or any(len(np.unique(zone.local(at) % DAY)) > 1 for at in (instants[some], instants)):
+                continue
+        except pl.exceptions.PolarsError:  # a zone that polars does not know
+            continue
+        before_midnight = -int(zone.local(instants[:1])[0]) % DAY
+        alike[before_midnight <= MINUTE, zone.local(ahead).tobytes()].append(name)
+    if not alike:
+        return Zone("UTC")
+    _, names = max(alike.items(), key=lambda one: (one[0][0], len(one[1]), min(one[1])))
+    return Zone(min(names, key=_place))
+
+
 def _fits(name: str, instants: Moments, local: Moments) -> bool:
     """Whether clocks in a zone show this at these instants; where they skip it, whether these are the instants."""
     try:
@@ -155,10 +191,12 @@ def _fits(name: str, instants: Moments, local: Moments) -> bool:
         return False
 
 
-def _place(name: str) -> tuple[int, bool, str]:
-    """The order of names of one zone: not those that are kept for old programs, as Australia/ACT."""
+def _place(name: str) -> tuple[bool, int, bool, str]:
+    """The order of names of one zone: well-known ones first; not those that are kept for old programs, as
+    Australia/ACT.
+    """
     region, _, place = name.partition("/")
-    return (REGIONS.index(region) if region in REGIONS else len(REGIONS)), place.isupper(), name
+    return name not in LARGE, (REGIONS.index(region) if region in REGIONS else len(REGIONS)), place.isupper(), name
 
 
 def _microseconds(series: pl.Series) -> Moments:

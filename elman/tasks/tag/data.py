@@ -23,6 +23,7 @@ ID = re.compile(r"\d+([-.]\d+)?$")
 NONE, MAY_LACK = "_", ("feats", "deps", "misc")  # how CoNLL-U says that there is nothing, and where that is a label
 DOCUMENT = "-DOCSTART-"  # begins a document
 DOCUMENTS = (DOCUMENT, "# newdoc", "#begin document")  # so do these comments
+SAID = re.compile(r"#\s?[\w.:-]+ = ")  # a comment of the form of CoNLL-U's: # text = A dog
 GAPS = " \t"  # between columns; other spaces are parts of words
 
 
@@ -188,8 +189,9 @@ class Conll:
     """A file with a word to a line: how its lines are laid out, and which of them are comments.
 
     In CoNLL-U all lines that begin with # are comments. In other files a line that begins with # may be a word. There
-    a comment stands before the first word of a sentence, and has no label; or it has one that no other line has, and it
-    begins with "# " or has another number of columns.
+    a comment is a line like "# key = value"; or a line before the first word of a sentence that has no label, or has
+    one that no other line has and begins with "# " or has another number of columns; or a line between words that has
+    such a label, begins with "# " and has another number of columns.
 
     Args:
         path: of the file.
@@ -211,6 +213,7 @@ class Conll:
         self.layout = Layout(path.suffix.lower() == ".conllu" or not row or is_conllu, len(fields) > 1)
         self._width = len(self.layout.split(row))
         self.columns = _columns(f"{path}: line {i}", path, self.layout.split(row), self.layout, options, known is None)
+        self._last = not self.layout.conllu and not options.column  # the column of labels, by the first line alone
         self._labels = known or set()
         if not self.layout.conllu and self.columns.labels is not None:
             self._labels = set(self._certain(self.columns.labels))
@@ -221,8 +224,9 @@ class Conll:
         """The labels of lines that are no comments: those that do not begin with #, or follow a word."""
         inside = False
         for row in self.rows:
-            if inside or not row.startswith("#"):
-                yield from self.layout.split(row)[at : at + 1]
+            columns = self.layout.split(row)
+            if not row.startswith("#") or (inside and (not row.startswith("# ") or len(columns) == self._width)):
+                yield from columns[at : at + 1]
             inside = bool(row.strip(GAPS)) and (inside or not row.startswith(("#", DOCUMENT)))
 
     def sentences(self) -> Iterator[Sentence]:
@@ -235,6 +239,9 @@ class Conll:
                 if not self.layout.conllu:
                     self.comments.append((i, row))
             elif row.startswith(DOCUMENT):
+                if lines:
+                    yield Sentence(lines, document)
+                    lines = []
                 document += 1
             elif row.strip(GAPS):
                 columns = self.layout.split(row)
@@ -247,15 +254,18 @@ class Conll:
     def _is_comment(self, row: str, inside: bool) -> bool:
         if not row.startswith("#"):
             return False
-        if self.layout.conllu or inside:
-            return self.layout.conllu
+        if self.layout.conllu:
+            return True
         columns, at = self.layout.split(row), self.columns.labels
-        if len(columns) <= at if at is not None else len(columns) != self._width:
+        alone, wide = row.startswith("# "), len(columns) != self._width
+        known = self._width > 1 and len(columns) > (at or 0) and columns[-1 if at is None else at] in self._labels
+        if inside:
+            return at is not None and alone and wide and len(columns) > at and not known
+        if len(columns) <= at if at is not None else wide:
             return True
-        if row.startswith(DOCUMENTS):
+        if row.startswith(DOCUMENTS) or SAID.match(row):
             return True
-        odd = row.startswith("# ") or len(columns) != self._width
-        return odd and self._width > 1 and columns[-1 if at is None else at] not in self._labels
+        return (alone or wide) and self._width > 1 and not known
 
     def check(self, where: str, row: list[str]) -> None:
         """Whether a line has a word, and a label if there has to be one.
@@ -273,6 +283,11 @@ class Conll:
         last = words if at is None else max(words, at)
         if len(row) <= last:
             raise BadInput(f"{where}: expected {last + 1} columns or more, got {len(row)}")
+        if at is not None and self._last and len(row) > self._width:
+            raise BadInput(
+                f"{where}: expected {self._width} columns, as in the first line, got {len(row)}; pass "
+                f"--column {at + 1} if labels are in that one in all lines"
+            )
         if not row[words].strip():
             raise BadInput(f"{where}: expected a word in column {words + 1}, got {row[words]!r}")
         if at is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from elman.errors import BadInput
-from elman.files import text_lines
+from elman.files import text_lines, without_end
 from elman.tasks._given import described, quoted, sides, text_of
 from elman.tasks._parts import Example, usable
 from elman.tasks._table import TABLES
@@ -91,7 +91,8 @@ def _beside(paths: Sequence[Path], line: int, *texts: str) -> Example:
 def _parallel(paths: Sequence[Path], encoding: str) -> Iterator[tuple[Any, ...]]:
     """The line of each pair, and its texts."""
     counts = [0, 0]
-    for texts in zip_longest(*(_lines(path, encoding) for path in paths)):
+    rows = zip_longest(*(_lines(path, encoding) for path in paths))
+    for texts in without_end(rows, lambda texts: not any(texts)):
         counts = [count + (text is not None) for count, text in zip(counts, texts, strict=True)]
         if counts[0] == counts[1]:
             yield counts[0], *texts
@@ -100,7 +101,7 @@ def _parallel(paths: Sequence[Path], encoding: str) -> Iterator[tuple[Any, ...]]
 
 
 def _tabbed(path: Path, encoding: str) -> Iterator[tuple[str, ...]]:
-    lines = enumerate(_lines(path, encoding), 1)
+    lines = enumerate(without_end(_lines(path, encoding), lambda line: not line), 1)
     return ((f"{path}: line {i}", *(text.strip() for text in line.split("\t"))) for i, line in lines)
 
 
