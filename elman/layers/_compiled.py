@@ -95,7 +95,7 @@ def _as_operator(layer: "Layer", input: Any, state: Any, lengths: "Lengths | Non
     else:
         return None
     if lengths is not None and not isinstance(lengths, Tensor):
-        lengths = torch.as_tensor(lengths)
+        lengths = _as_tensor(lengths)
     states = [] if state is None else [state] if isinstance(state, Tensor) else list(state)
     if not (is_plain(state) and is_plain(getattr(layer, "state_size", None)) and all(map(_is_tensor, states))):
         return None  # a state in a form of its own, say
@@ -129,6 +129,12 @@ def _as_operator(layer: "Layer", input: Any, state: Any, lengths: "Lengths | Non
         values = [rows.transpose(0, 1) if flip else rows for rows in outputs]
     output = dict(zip(outline.names, values, strict=True)) if outline.names else values[0]
     return output, finals[0] if outline.single else tuple(finals)
+
+
+def _as_tensor(lengths: Any) -> Tensor:
+    """Lengths as a tensor, numbers one by one: `as_tensor` would fix the symbols that a compiler sees in them."""
+    numbers = isinstance(lengths, list | tuple) and all(isinstance(n, int) for n in lengths)
+    return torch.stack([torch.full((), n) for n in lengths]) if numbers and lengths else torch.as_tensor(lengths)
 
 
 def _constant(size: int) -> int:
@@ -200,7 +206,7 @@ def _nothing_else(layer: "Layer") -> Iterator[None]:
     for module, name, own in hooks:
         setattr(module, name, type(own)())
     try:
-        with suppress(CannotCapture), without_effects(layer):
+        with suppress(CannotCapture), without_effects(layer, logs=True):
             yield
     finally:
         for module, name, own in hooks:

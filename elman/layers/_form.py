@@ -1,6 +1,7 @@
 """States in a form of their own: nested tuples, NamedTuples, lists, dictionaries. The engine takes a row of tensors."""
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import torch
@@ -83,7 +84,7 @@ def _parts(value: Any, form: Any) -> list[Tensor] | None:
     return [tensor for part in found if part is not None for tensor in part]
 
 
-def guessed(cell: nn.Module, x: Tensor) -> tuple[int | tuple[int, ...] | None, str]:
+def guessed(cell: nn.Module, x: Tensor, rows: int | None = None) -> tuple[int | tuple[int, ...] | None, str]:
     """The width of the state of a cell that has `hidden_size`, or several such, and why it is not known.
 
     Found by trying a step, whose effects are undone.
@@ -91,6 +92,7 @@ def guessed(cell: nn.Module, x: Tensor) -> tuple[int | tuple[int, ...] | None, s
     Args:
         cell: whose state it is.
         x: an input (B, D), of which the width and the dtype are looked at.
+        rows: of the batch of a call, for cells that read tensors with just as many rows: an encoder's outputs, say.
     """
     size = getattr(cell, "hidden_size", None)
     if isinstance(size, bool) or not isinstance(size, int):
@@ -98,15 +100,17 @@ def guessed(cell: nn.Module, x: Tensor) -> tuple[int | tuple[int, ...] | None, s
     floating = (value for value in cell.parameters() if value.is_floating_point() and not is_lazy(value))
     like = next(floating, x if x.is_floating_point() else torch.empty(0, device=x.device))
     why = ""
-    for count in COUNTS:
-        states = tuple(like.new_zeros(ROWS, size) for _ in range(count))
+    for tried, count in product((ROWS,) if rows is None else (ROWS, rows), COUNTS):
+        states = tuple(like.new_zeros(tried, size) for _ in range(count))
         state = states[0] if count == 1 else states
         try:
-            new = _tried(cell, x.new_zeros(ROWS, x.shape[-1]), state)
+            new = _tried(cell, x.new_zeros(tried, x.shape[-1]), state)
+        except CannotCapture:  # what a step does cannot be undone: it is not tried, and one state is usual
+            return size, ""
         except Exception as error:  # whatever a cell raises that unpacks something else
             why = f"{type(error).__name__}: {error}".partition("\n")[0] if count == 1 else why
             continue
-        if all(s.shape == (ROWS, size) for s in new):
+        if all(s.shape == (tried, size) for s in new):
             return (size if count == 1 else (size,) * count), ""
     return None, why and f" (a step with one state of hidden_size={size} ended with {why})"
 
@@ -119,7 +123,7 @@ def _tried(cell: nn.Module, x: Tensor, state: State) -> tuple[Tensor, ...]:
         with (
             torch.no_grad(),
             torch.random.fork_rng([x.device] if x.is_cuda else []),
-            without_effects(cell, buffers.values()),
+            without_effects(cell, buffers.values(), logs=True),
         ):
             new = each(parted(cell, called(cell, buffers, x, state), state)[1])
     except CannotCapture:

@@ -255,7 +255,9 @@ class Recurrent(Layer):
         """The input, the states (B, H), whether the cell's state is one and no tuple, and the input's layout."""
         if self.state_size is None and state is None:
             values = input.data if isinstance(input, PackedSequence) else input
-            known, why = guessed(self.cell, values) if isinstance(values, Tensor) and values.dim() else (None, "")
+            known, why = None, ""
+            if isinstance(values, Tensor) and values.dim():
+                known, why = guessed(self.cell, values, self._layout(input, lengths, None).B)
             if known is None:
                 raise TypeError(
                     f"Recurrent: state_size: the size of {self.cell._get_name()}'s state is not known; give "

@@ -1,8 +1,10 @@
 """What a step does beside returning its state: it is told, and undone, as far as Python lets it be seen."""
 
 import random
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -42,25 +44,30 @@ def without_effects(cell: nn.Module, own: Iterable[Tensor] = (), logs: bool = Fa
     Args:
         cell: whose step it is.
         own: tensors that it may write to.
-        logs: whether it may append to lists that are no attributes of the cell.
+        logs: whether it may print, write to files and loggers, and append to lists that are no attributes of the cell.
 
     Raises:
         CannotCapture: at the end, if any of it was done; at the beginning, if it might be done and not be undone.
     """
     reached = Reached(cell)
-    if reached.lost:
-        raise CannotCapture(reached.lost)
+    if reason := reached.lost or ("" if logs else reached.writes):
+        raise CannotCapture(reason)
     shared = random._inst, np.random.mtrand._rand
     places = [*(Generator(of, Path("", "")) for of in shared), *reached.places]
     contents = [(place, place.content()) for place in places]
-    written = Written(own)
+    written, printed = Written(own), Printed(sys.stdout)
     try:
+        sys.stdout = printed
         with written:
             yield
+        if printed.words and not logs:
+            raise CannotCapture(printed.words)
         changed = (place.changed(content) for place, content in contents if not (logs and _appended(place, content)))
         if why := written.words or next(filter(None, changed), ""):
             raise CannotCapture(why)
     finally:
+        if sys.stdout is printed:
+            sys.stdout = printed.stream
         written.undo()
         for place, content in contents:
             place.put(content)
@@ -69,6 +76,23 @@ def without_effects(cell: nn.Module, own: Iterable[Tensor] = (), logs: bool = Fa
 def _appended(place: Place, content: Any) -> bool:
     """Whether a place is a log, to which at most something was appended."""
     return is_log(place) and all(a is b for a, b in zip(place.content()[: len(content)], content, strict=True))
+
+
+class Printed:
+    """Stands in the place of the standard output: what this thread prints is noted, and printed no further."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream, self.words, self._thread = stream, "", get_ident()
+
+    def write(self, text: str) -> int:
+        """As of a file."""
+        if get_ident() != self._thread:
+            return int(self.stream.write(text))
+        self.words = self.words or f"print(){line()}"
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 class Written(TorchDispatchMode):

@@ -5,6 +5,7 @@ functions, to the places where values stand: so changes between calls are seen, 
 done to them is undone. Libraries are taken to read their arguments and nothing else.
 """
 
+import logging
 import random
 import sys
 import sysconfig
@@ -17,6 +18,7 @@ from contextvars import ContextVar
 from dis import get_instructions
 from enum import Enum
 from functools import cache, cached_property, lru_cache, partial
+from io import IOBase
 from numbers import Number
 from types import (
     BuiltinFunctionType,
@@ -39,6 +41,7 @@ BASE = frozenset(vars(nn.Module())) - {"training"}  # of every module, and chang
 LIBRARIES = {"torch", "numpy", "elman", *sys.stdlib_module_names}
 INSTALLED = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib", "platstdlib")})
 UNSEEN = {"getattr", "setattr", "hasattr", "vars", "__dict__", "eval", "exec", "attrgetter", "__getattribute__"}
+ANYTHING = {"globals", "eval", "exec"}  # by which code reads and writes names that do not stand in it
 CONSTRUCTING = {"__init__", "__new__", "__post_init__"}
 NOT_CALLED = {
     *CONSTRUCTING, "__repr__", "__str__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__del__",
@@ -490,6 +493,7 @@ class Reached:
         key: what stands there, to be compared with what another one finds: pairs of whether that is a log, and what.
         tensors: those that are no parameters or buffers of the cell.
         lost: what a step can change and nobody can put back, in words; or "".
+        writes: a file or a logger to which a step can write, in words; or "".
     """
 
     def __init__(self, cell: nn.Module) -> None:
@@ -506,7 +510,7 @@ class Reached:
         self.key = ((False, types), *((is_log(place), place.key(self._say)) for place in said))
 
     def _begin(self, cell: nn.Module) -> None:
-        self.places, self.tensors, self.lost = list[Place](), list[Tensor](), ""
+        self.places, self.tensors, self.lost, self.writes = list[Place](), list[Tensor](), "", ""
         self._seen: dict[int, tuple[int, object]] = {
             id(own): (-1, own) for own in (*cell.parameters(), *cell.buffers())
         }
@@ -538,6 +542,9 @@ class Reached:
             for item in value:
                 self._follow(item, path, depth)
             self._class(type(value), constructed=False)
+        elif isinstance(value, IOBase | logging.Logger | logging.LoggerAdapter):
+            what = "a file" if isinstance(value, IOBase) else "a logger"
+            self.writes = self.writes or f"{what}, {path.name!r}, to which a step may write"
         elif isinstance(value, np.ndarray) and value.dtype.hasobject:
             self.lost = self.lost or f"an array of objects, {path.name!r}, in which a step may change something"
         elif isinstance(value, GENERATORS | np.ndarray | bytearray | array):
@@ -585,6 +592,8 @@ class Reached:
         names, of_module = _read(code)
         if ours:
             self._names |= names
+            if unseen := sorted(of_module & ANYTHING):
+                self.lost = self.lost or f"{unseen[0]}(), in {function.__name__!r}, by which a step may change anything"
             self._look_up(function.__globals__, function.__globals__, of_module, "a global")
         # What a library has wrapped around a function of somebody else's is followed to that.
         for number in range(len(code.co_freevars)):

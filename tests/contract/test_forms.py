@@ -1,6 +1,7 @@
 """Cells as users have them: with `hidden_size` alone, with states in a form of their own, lazy, with sparse buffers."""
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any, NamedTuple
 
 import pytest
@@ -80,6 +81,39 @@ def test_to_find_the_state_leaves_nothing_behind() -> None:
     assert layer.state_size == (H, H)
     assert cell.calls == 0
     assert torch.equal(torch.get_rng_state(), before)
+
+
+class Attending(OneState):
+    """It reads one row of a memory for each row of the batch."""
+
+    memory: Tensor
+
+    def forward(self, x: Tensor, h: Tensor) -> Any:
+        return super().forward(x, h) + self.memory
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_the_hidden_size_of_a_cell_that_reads_a_row_for_each_of_the_batch(batch: int) -> None:
+    cell, x = Attending(), torch.randn(T, batch, D)
+    cell.memory, h = torch.randn(batch, H), torch.zeros(batch, H)
+    for x_t in x:
+        h = cell(x_t, h)
+    close(elman.Recurrent(cell, executor="loop")(x)[1], h, "outputs")
+
+
+class Endless(OneState):
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = count()
+
+    def forward(self, x: Tensor, h: Tensor) -> Any:
+        return super().forward(x, h) * next(self.numbers)
+
+
+def test_the_hidden_size_of_a_cell_whose_step_cannot_be_undone() -> None:
+    cell, x = Endless(), torch.randn(T, B, D)
+    elman.Recurrent(cell, executor="loop")(x)
+    assert next(cell.numbers) == T
 
 
 def test_a_state_that_is_not_found() -> None:

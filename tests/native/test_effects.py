@@ -1,7 +1,9 @@
 """Steps that do something beside returning their state: what they count, write and draw is what the loop's would."""
 
+import logging
 import random
 import warnings
+from io import StringIO
 from types import SimpleNamespace
 from typing import Any
 
@@ -158,3 +160,57 @@ def test_a_step_that_sets_the_seed() -> None:
     layer, (x, h) = elman.Recurrent(Seeding(), executor="native"), problem()
     with pytest.raises(RuntimeError, match="random numbers that are the same at every step"):
         layer(x, h)
+
+
+class Showing(Cell):
+    """What it does for `how` is seen outside of the process's own objects alone."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.file, self.log = how, StringIO(), logging.getLogger("tests.showing")
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        if self.how == "print":
+            print("a step")
+        elif self.how == "file":
+            print("a step", file=self.file)
+        else:
+            self.log.warning("a step")
+        return torch.tanh(x + h @ self.W)
+
+
+@pytest.mark.parametrize("how", ["print", "file", "log"])
+def test_what_a_step_prints_and_logs(how: str, capsys: Any, caplog: Any) -> None:
+    cell, (x, h) = Showing(how), problem()
+    if how != "file":
+        del cell.file
+    if how != "log":
+        del cell.log
+    layer = elman.Recurrent(cell)
+    with pytest.warns(UserWarning, match=r"print\(\)|a file, 'file'|a logger, 'log'"):
+        layer(x, h)
+    layer(x, h)
+    shown = capsys.readouterr().out + (cell.file.getvalue() if how == "file" else "") + caplog.text
+    assert shown.count("a step") == 2 * len(x)
+    elman.Recurrent(cell, bptt=elman.bptt.Checkpointed(2))(x, h)
+
+
+COUNTED = 0
+
+
+class Globals(Cell):
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        globals()["COUNTED"] += 1
+        return torch.tanh(x + h @ self.W) / COUNTED
+
+
+def test_names_that_code_makes_up() -> None:
+    global COUNTED
+    cell, (x, h) = Globals(), problem()
+    expected = h
+    for x_t in x:
+        expected = cell(x_t, expected)
+    COUNTED = 0
+    with pytest.warns(UserWarning, match=r"globals\(\), in 'forward'"):
+        close(elman.Recurrent(cell)(x, h)[1], expected, "outputs")
+    assert len(x) == COUNTED
