@@ -2,7 +2,6 @@
 
 import json
 import re
-import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,6 +15,7 @@ import elman
 from elman.errors import BadInput
 from elman.fields import parsed
 from elman.files import read_bytes, write_whole
+from elman.words import shell_path
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -68,7 +68,7 @@ class Run:
     @property
     def resume_command(self) -> str:
         """The command that continues its training, for a shell."""
-        return f"elman train {self.config['task']} --resume {shlex.quote(str(self.path))}"
+        return f"elman train {self.config['task']} --resume {shell_path(self.path)}"
 
     @property
     def is_unsaved(self) -> bool:
@@ -189,7 +189,7 @@ def check_free(out: Path | None) -> None:
     ):
         return
     what = "a run" if (out / "config.json").exists() else "a folder with files" if out.is_dir() else "a file"
-    more = f", or go on with it: --resume {shlex.quote(str(out))}" if what == "a run" else ""
+    more = f", or go on with it: --resume {shell_path(out)}" if what == "a run" else ""
     raise BadInput(f"--out {out}: expected a new or empty folder, got {what}; choose another name{more}")
 
 

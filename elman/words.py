@@ -1,4 +1,7 @@
-"""Numbers as people read them."""
+"""Numbers as people read them, and paths as a shell reads them."""
+
+import shlex
+from pathlib import Path
 
 
 def clock_time(seconds: float) -> str:
@@ -19,3 +22,13 @@ def counted(many: int, what: str) -> str:
     ('1 step', '1000 steps')
     """
     return f"{many} {what}{'s' * (many != 1)}"
+
+
+def shell_path(path: Path) -> str:
+    """A path as an argument of a command that can be copied: quoted, and not mistaken for an option.
+
+    >>> shell_path(Path("runs/text-1")), shell_path(Path("my run")), shell_path(Path("-x"))
+    ('runs/text-1', "'my run'", './-x')
+    """
+    name = str(path)
+    return shlex.quote(f"./{name}" if name.startswith("-") else name)

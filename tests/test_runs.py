@@ -352,7 +352,7 @@ def test_a_row_that_was_cut_short_is_written_anew(tmp_path: Path) -> None:
 
 
 # For polars a pattern; for Lightning, TensorBoard and fsspec a home, a variable, an address.
-@pytest.mark.parametrize("name", ["a[1] {b}*?", "~", "$HOME", "http:r\u00fcn", "file:"])
+@pytest.mark.parametrize("name", ["a[1] {b}*?", "~", "$HOME", "http:r\u00fcn", "file:", "-x"])
 def test_the_name_of_a_run_is_a_name(
     elman: Command, short: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -375,10 +375,14 @@ def test_the_name_of_a_run_is_a_name(
         said = elman("train", "text", short, "--out", name, "--flow-every", 3, *TRAIN)
     assert said.code == 130
     command = said.out.splitlines()[-1].split("; to go on: ")[1]
-    assert ".lock" not in elman("info", name).out  # nothing to look at
-    assert elman(*shlex.split(command)[1:]).code == 0
+    path = shlex.split(command)[-1]  # "./-x", as "-x" would be an option
+    assert ".lock" not in elman("info", path).out  # nothing to look at
+    assert elman("evaluate", path, short).err.endswith(f"; to go on: {command}\n")
+    said = elman(*shlex.split(command)[1:])
+    assert said.code == 0
     assert result(folder / name) == result(whole)
-    assert elman("generate", name, "--length", 3).code == 0
+    assert shlex.split(said.out.splitlines()[-1])[-1] == path
+    assert elman("generate", path, "--length", 3).code == 0
     assert {"curves.png", "flow.png", "flow.csv", "tensorboard", "checkpoints"} < files(folder / name)
     assert len(list((folder / name / "tensorboard").iterdir())) == 2  # one of each process
     assert {path.name for path in home.iterdir()} <= {".cache"}

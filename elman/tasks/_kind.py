@@ -126,7 +126,7 @@ class Kind(ABC):
         more = "" if found else "; there are no baselines yet"
         note(
             f"{run.path}: this training was interrupted, and the model is the best so far{more}; to go on: "
-            f"elman train {self.name} --resume {run.path}"
+            f"{run.resume_command}"
         )
         return found
 

@@ -1,6 +1,5 @@
 """`elman train`, of every task: from data to a run."""
 
-import shlex
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from elman.training.diverged import Diverged
 from elman.training.options import TrainingOptions
 from elman.training.room import Outcome, check_resume, fit
 from elman.training.task import Batches
+from elman.words import shell_path
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def _conclude(kind: Kind, run: Run, model: nn.Module, material: Material, outcom
     ended = {"steps": outcome.steps, "seconds": round(outcome.seconds, 1), "limit": outcome.limit}
     run.update(scores=scores, baselines=baselines, ended=ended)
     _tell(console, f"curves: {picture}")
-    _tell(console, kind.next.format(run=shlex.quote(str(run.path))))
+    _tell(console, kind.next.format(run=shell_path(run.path)))
     if not_converged := facts.not_converged(run):
         _tell(console, not_converged)
 
