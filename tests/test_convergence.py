@@ -208,6 +208,13 @@ def test_another_patience_when_resumed_holds() -> None:
     assert after.reached(30)
 
 
+def test_a_loss_that_falls_towards_zero_for_ever_converges() -> None:
+    """As that of labels which are all predicted right: it loses the same share of itself in every epoch."""
+    convergence = Convergence(5, anneal=True)
+    starts = [epoch for epoch in range(1000) if convergence.validated(0.9**epoch, 10 * epoch)]
+    assert starts == [162]  # from epoch 122 on all that is left is less than 0.00001; 40 epochs have 400 steps
+
+
 def test_tiny_data_are_not_given_up_after_a_few_steps() -> None:
     convergence = Convergence(3, anneal=True)  # validated after every step, as the whole of them are one batch
     assert not any(convergence.validated(1.0, step) for step in range(1, MIN_STEPS + 1))
@@ -229,19 +236,20 @@ def test_by_default_a_training_converges(elman: Command, tmp_path: Path) -> None
     assert metrics(run)["lr"].drop_nulls()[-1] < 0.05
 
 
+@pytest.mark.parametrize(("epochs", "limit", "longer"), [(0.5, "0.5 epochs", "1"), (1, "1 epoch", "2")])
 def test_a_limit_that_ends_an_improving_training_is_told_with_how_to_go_on(
-    elman: Command, file: Path, tmp_path: Path
+    elman: Command, file: Path, tmp_path: Path, epochs: float, limit: str, longer: str
 ) -> None:
-    run = tmp_path / "run"
-    said = elman("train", "text", file, "--out", run, *SMALL, "--epochs", 0.5, "--schedule", "plateau", "--patience", 2)
+    run, how = tmp_path / "run", ("--epochs", epochs, "--schedule", "plateau", "--patience", 2)
+    said = elman("train", "text", file, "--out", run, *SMALL, *how)
     line = (
-        "Training reached its limit of 0.5 epochs before validation stopped improving; to train longer: "
-        f"elman train text --resume {run} --epochs 1"
+        f"Training reached its limit of {limit} before validation stopped improving; to train longer: "
+        f"elman train text --resume {run} --epochs {longer}"
     )
     assert said.out.splitlines()[-1] == line
     assert "".join(line.split()) in "".join(elman("info", run).out.split())  # however it is folded
     assert elman(*re.split(" ", line.partition("elman ")[2])).code == 0
-    assert json.loads((run / "config.json").read_text())["ended"]["steps"] == 89
+    assert json.loads((run / "config.json").read_text())["ended"]["steps"] == round(89 * 2 * epochs)
 
 
 def test_in_python_the_limit_is_a_warning(tmp_path: Path) -> None:

@@ -375,14 +375,14 @@ def test_the_name_of_a_run_is_a_name(
         said = elman("train", "text", short, "--out", name, "--flow-every", 3, *TRAIN)
     assert said.code == 130
     command = said.out.splitlines()[-1].split("; to go on: ")[1]
-    path = shlex.split(command)[-1]  # "./-x", as "-x" would be an option
-    assert ".lock" not in elman("info", path).out  # nothing to look at
-    assert elman("evaluate", path, short).err.endswith(f"; to go on: {command}\n")
+    argument = shlex.split(command)[-1]  # "./-x", as "-x" would be an option
+    assert ".lock" not in elman("info", argument).out  # nothing to look at
+    assert elman("evaluate", argument, short).err.endswith(f"; to go on: {command}\n")
     said = elman(*shlex.split(command)[1:])
     assert said.code == 0
     assert result(folder / name) == result(whole)
-    assert shlex.split(said.out.splitlines()[-1])[-1] == path
-    assert elman("generate", path, "--length", 3).code == 0
+    assert shlex.split(said.out.splitlines()[-1])[-1] == argument
+    assert elman("generate", argument, "--length", 3).code == 0
     assert {"curves.png", "flow.png", "flow.csv", "tensorboard", "checkpoints"} < files(folder / name)
     assert len(list((folder / name / "tensorboard").iterdir())) == 2  # one of each process
     assert {path.name for path in home.iterdir()} <= {".cache"}

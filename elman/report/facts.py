@@ -46,8 +46,9 @@ def not_converged(run: Run) -> str | None:
     limit = run.config["training"].get(option)
     if not isinstance(limit, int | float):
         return None
+    unit = str(option).removesuffix("s" if limit == 1 else "")
     return (
-        f"Training reached its limit of {limit:g} {option} before validation stopped improving; to train longer: "
+        f"Training reached its limit of {limit:g} {unit} before validation stopped improving; to train longer: "
         f"{run.resume_command} --{option} {2 * limit:g}"
     )
 

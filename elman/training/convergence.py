@@ -6,16 +6,19 @@ from typing import Any
 ANNEALING = 0.5  # length of the decay, as a share of the steps before it
 MIN_STEPS = 400  # that a plateau, and the decay after it, have at least: an epoch of tiny data is a single step
 
-MIN_GAIN = 1e-4  # of the loss, that a new best has to gain to postpone the decay: some losses fall for ever, by less
+# What a new best has to gain to postpone the decay, as a share of the loss: some losses fall for ever, by less. Where
+# no errors are left, it falls for ever by a larger share of itself: below FLOOR, a gain has to be this share of FLOOR.
+MIN_GAIN, FLOOR = 1e-4, 0.1
 
 
 class Convergence:
     """Early stopping; with the schedule "plateau", after a decay of the learning rate.
 
     A plateau is reached after `patience` validations in a row without a new best. Without the schedule, training has
-    then converged. With it, a best that gains less than 0.01 % (`MIN_GAIN`) does not count; at the plateau training
-    returns to the weights of the best validation, and the learning rate falls to zero over half as many steps as were
-    trained before (`ANNEALING`); then training has converged.
+    then converged. With it, a best that gains less than 0.01 % (`MIN_GAIN`), or less than 0.00001 where the loss is
+    below 0.1 (`FLOOR`), does not count; at the plateau training returns to the weights of the best validation, and the
+    learning rate falls to zero over half as many steps as were trained before (`ANNEALING`); then training has
+    converged.
 
     All of this depends on the losses and steps alone, so that a slow machine ends with the same weights as a fast one.
 
@@ -49,7 +52,7 @@ class Convergence:
         Returns:
             Whether the decay begins now: the weights of the best validation are to be put back.
         """
-        gain = MIN_GAIN * abs(self._best) if self._anneal and self._best < math.inf else 0.0
+        gain = MIN_GAIN * max(abs(self._best), FLOOR) if self._anneal and self._best < math.inf else 0.0
         if loss < self._best - gain:
             self._best, self._best_step, self.waited = loss, step, 0
             return False
