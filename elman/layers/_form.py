@@ -13,6 +13,7 @@ from elman.layers._around import Around
 from elman.through_time import State, each
 from elman.through_time.effects import without_effects
 from elman.through_time.loop import called, parted
+from elman.through_time.mixed import OtherDtype, SameDtype
 from elman.through_time.refused import CannotCapture
 
 ROWS = 3  # of a batch to try a step with: none of the numbers of states that a cell may unpack first
@@ -105,6 +106,9 @@ def guessed(cell: nn.Module, x: Tensor, rows: int | None = None) -> tuple[int | 
         state = states[0] if count == 1 else states
         try:
             new = _tried(cell, x.new_zeros(tried, x.shape[-1]), state)
+        except OtherDtype as error:
+            why = str(error)
+            continue
         except CannotCapture:  # what a step does cannot be undone: it is not tried, and one state is usual
             return size, ""
         except Exception as error:  # whatever a cell raises that unpacks something else
@@ -124,6 +128,7 @@ def _tried(cell: nn.Module, x: Tensor, state: State) -> tuple[Tensor, ...]:
             torch.no_grad(),
             torch.random.fork_rng([x.device] if x.is_cuda else []),
             without_effects(cell, buffers.values(), logs=True),
+            SameDtype(each(state)[0].dtype),
         ):
             new = each(parted(cell, called(cell, buffers, x, state), state)[1])
     except CannotCapture:

@@ -125,6 +125,17 @@ def test_a_state_that_is_not_found() -> None:
         elman.Recurrent(Odd())(torch.randn(T, B, D))
 
 
+def test_a_state_that_is_not_found_for_a_tensor_of_another_dtype() -> None:
+    class Mixed(OneState):
+        matrix = torch.eye(H, dtype=torch.float64)
+
+        def forward(self, x: Tensor, h: Tensor) -> Any:
+            return super().forward(x, h) @ self.matrix
+
+    with pytest.raises(TypeError, match=r"torch.float64 that does not follow the dtype of the model: register it as a"):
+        elman.Recurrent(Mixed())(torch.randn(T, B, D))
+
+
 class Two(NamedTuple):
     h: Any
     c: Any
