@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from elman.tasks._table import TABLES
 from elman.tasks.tag.options import TagOptions
 from elman.terminal import note
 
+T = TypeVar("T")
 CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 WORD = re.compile(r"\d+$")  # its id; 1-2 are words written as one, 1.1 is one that is not written: neither is scored
 ID = re.compile(r"\d+([-.]\d+)?$")
@@ -151,7 +152,16 @@ def inputs(path: Path, options: TagOptions, labels: Sequence[str]) -> Iterator[E
     if not file.layout.conllu and not file.layout.tabs:
         _check_columns(file, options, set(labels))
     made = (partial(_unlabelled, file, sentence) for sentence in file.sentences())
-    return usable(made, options.skip_bad, str(path))
+    return _tell_comments(usable(made, options.skip_bad, str(path)), file)
+
+
+def _tell_comments(made: Iterable[T], file: "Conll") -> Iterator[T]:
+    """What was made of a file's sentences; then tell how many comments it has."""
+    yield from made
+    if file.comments:
+        i, row = file.comments[0]
+        many = f"{len(file.comments):,} line{'s' * (len(file.comments) > 1)}"
+        note(f"{file.path}: {many} read as comments, the first in line {i}: {row!r:.60}")
 
 
 def _check_columns(file: "Conll", options: TagOptions, labels: set[str]) -> None:
@@ -176,13 +186,9 @@ def _of_file(path: Path, options: TagOptions) -> Iterator[Callable[[], Example]]
     file = Conll(path, options)
     marks = any(row.startswith(DOCUMENTS) for row in file.rows)
     documents = marks and any(sentence.document for sentence in file.sentences())
-    for sentence in file.sentences():
+    for sentence in _tell_comments(file.sentences(), file):
         group = ("document", str(path), sentence.document) if documents else None
         yield partial(_read, file, sentence, group)
-    if file.comments:
-        i, row = file.comments[0]
-        many = f"{len(file.comments):,} line{'s' * (len(file.comments) > 1)}"
-        note(f"{path}: {many} read as comments, the first in line {i}: {row!r:.60}")
 
 
 class Conll:
