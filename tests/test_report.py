@@ -196,6 +196,15 @@ def test_of_an_unfinished_run(elman: Command, copied: Path) -> None:
     assert f"not yet; go on with: elman train text --resume {copied}" in found.text
 
 
+def test_of_a_run_that_was_killed_before_its_first_step(elman: Command, copied: Path) -> None:
+    change(copied, ended=None, scores=None)
+    for name in ("model.safetensors", "checkpoints/last.ckpt", "metrics.csv"):
+        (copied / name).unlink()
+    found = written(copied)
+    assert "No losses yet" in found.text
+    assert f"not yet; go on with: elman train text --resume {copied}" in found.text
+
+
 def test_of_a_run_whose_weights_are_gone(elman: Command, copied: Path) -> None:
     (copied / "model.safetensors").unlink()
     assert elman("report", copied).code == 0

@@ -35,12 +35,17 @@ def losses(run: Run, shown: Shown) -> Losses | Missing:
     Raises:
         BadInput: if that cannot be read.
     """
-    path = run.path / "metrics.csv"
+    path, missing = (
+        run.path / "metrics.csv",
+        Missing("No losses yet: the training has not written a row of metrics.csv."),
+    )
+    if run.is_unsaved and not path.exists():
+        return missing
     values = columns.numbers(path, columns.read(path, COLUMNS), COLUMNS)
     x, train = columns.both(values, "step", "train_loss")
     at, validation = columns.both(values, "step", "val_loss")
     if not x and not at:
-        return Missing("No losses yet: the training has not come to its first row of metrics.csv.")
+        return missing
     smooth = pl.Series(train, dtype=pl.Float64).ewm_mean(half_life=max(len(train) / 100, 1)).to_list()
     drawn = [
         Line("training, step by step", x, train, faint=True),
