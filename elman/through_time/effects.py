@@ -1,10 +1,10 @@
 """What a step does beside returning its state: it is told, and undone, as far as Python lets it be seen."""
 
+import builtins
 import random
-import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -55,19 +55,16 @@ def without_effects(cell: nn.Module, own: Iterable[Tensor] = (), logs: bool = Fa
     shared = random._inst, np.random.mtrand._rand
     places = [*(Generator(of, Path("", "")) for of in shared), *reached.places]
     contents = [(place, place.content()) for place in places]
-    written, printed = Written(own), Printed(sys.stdout)
+    written = Written(own)
     try:
-        sys.stdout = printed
-        with written:
+        with written, _prints() as printed:
             yield
-        if printed.words and not logs:
-            raise CannotCapture(printed.words)
+            if not logs and printed():
+                raise CannotCapture(printed())
         changed = (place.changed(content) for place, content in contents if not (logs and _appended(place, content)))
         if why := written.words or next(filter(None, changed), ""):
             raise CannotCapture(why)
     finally:
-        if sys.stdout is printed:
-            sys.stdout = printed.stream
         written.undo()
         for place, content in contents:
             place.put(content)
@@ -78,21 +75,44 @@ def _appended(place: Place, content: Any) -> bool:
     return is_log(place) and all(a is b for a, b in zip(place.content()[: len(content)], content, strict=True))
 
 
-class Printed:
-    """Stands in the place of the standard output: what this thread prints is noted, and printed no further."""
+class _Printing(threading.local):
+    """Where in the step this thread has printed first; None where nobody asks."""
 
-    def __init__(self, stream: Any) -> None:
-        self.stream, self.words, self._thread = stream, "", get_ident()
+    words: str | None = None
 
-    def write(self, text: str) -> int:
-        """As of a file."""
-        if get_ident() != self._thread:
-            return int(self.stream.write(text))
-        self.words = self.words or f"print(){line()}"
-        return len(text)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
+_printing, _lock, _asking = _Printing(), threading.Lock(), 0
+_print = print
+
+
+def _noted(*values: Any, **options: Any) -> None:
+    """Stands in the place of `print`: what a thread prints that notes it is printed no further."""
+    if _printing.words is None:
+        _print(*values, **options)
+    else:
+        _printing.words = _printing.words or f"print(){line()}"
+
+
+@contextmanager
+def _prints() -> Iterator[Callable[[], str]]:
+    """Within, what this thread prints is noted: gives a function that returns where, or "".
+
+    `print` itself is replaced, and not `sys.stdout`, which other threads may be writing to.
+    """
+    global _print, _asking
+    with _lock:
+        if not _asking:
+            _print, builtins.print = builtins.print, _noted
+        _asking += 1
+    before, _printing.words = _printing.words, ""
+    try:
+        yield lambda: _printing.words or ""
+    finally:
+        _printing.words = before
+        with _lock:
+            _asking -= 1
+            if not _asking and builtins.print is _noted:
+                builtins.print = _print
 
 
 class Written(TorchDispatchMode):

@@ -2,6 +2,7 @@
 
 import logging
 import random
+import threading
 import warnings
 from io import StringIO
 from types import SimpleNamespace
@@ -214,3 +215,28 @@ def test_names_that_code_makes_up() -> None:
     with pytest.warns(UserWarning, match=r"globals\(\), in 'forward'"):
         close(elman.Recurrent(cell)(x, h)[1], expected, "outputs")
     assert len(x) == COUNTED
+
+
+def test_threads_that_print_while_a_cell_is_captured() -> None:
+    ended, lines, stream = threading.Event(), 0, StringIO()
+
+    def show() -> None:
+        nonlocal lines
+        while not ended.is_set():
+            print("a line", file=stream)
+            lines += 1
+
+    thread, before = threading.Thread(target=show), print
+    thread.start()
+    x, h = problem()
+    try:
+        for _ in range(3):
+            cell = Showing("print")
+            del cell.file, cell.log
+            with pytest.warns(UserWarning, match=r"print\(\)"):
+                elman.Recurrent(cell)(x, h)
+    finally:
+        ended.set()
+        thread.join()
+    assert stream.getvalue().count("a line") == lines > 0
+    assert print is before
