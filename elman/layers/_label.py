@@ -40,15 +40,22 @@ class Label:
         depth: how many other calls of the layer, with the same layout, this one lies over: it reads the outputs of
             those one below, side by side, perhaps after dropout.
         step: the module that was run, which must live until the backward pass.
+        number: of `new_number`, taken at the call, where the label is made later; later calls have greater ones.
     """
 
     _numbers = count()
 
     def __init__(
-        self, layer: "Layer", of: Any, layout: Layout, step: nn.Module, back: bool = False, depth: int = 0
-    ) -> None:
+        self, layer: "Layer", of: Any, layout: Layout, step: nn.Module, back: bool = False, depth: int = 0,
+        number: int | None = None,
+    ) -> None:  # fmt: skip
         self.layer, self.of, self.layout, self.step, self.back, self.depth = layer, of, layout, step, back, depth
-        self.number = next(self._numbers)  # later calls have greater ones
+        self.number = self.new_number() if number is None else number
+
+    @classmethod
+    def new_number(cls) -> int:
+        """The number of the next call."""
+        return next(cls._numbers)
 
     @cached_property
     def names(self) -> Names:

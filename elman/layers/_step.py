@@ -1,7 +1,9 @@
 """One step of a stack without what a sequence is prepared by: in streams, that would be most of it."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from ctypes import memmove
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,51 +11,131 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
+from elman.bptt import Full
+from elman.layers._label import Label
+from elman.layers._layout import Layout
 from elman.through_time import EXECUTORS, each
+from elman.through_time.observed import Piece
 
 if TYPE_CHECKING:
     from elman.layers.stack import Stack
+    from elman.through_time.native.stacked import Stacked
     from elman.through_time.native.step import Step
 
 PLAIN = {Tensor, nn.Parameter}
+MOST = 16  # kinds of steps that stay prepared, each with scratch memory
 
 
-class Prepared:
+class Prepared(ABC):
     """A stack's step for B rows: what can be known before it is called. Its calls must not overlap."""
 
-    def __init__(self, layer: "Stack", steps: "Sequence[Step]", B: int, dtype: torch.dtype) -> None:
-        self._names = [full for names in layer._names for _, full in names]
-        self._addresses = [layer.get_parameter(name).data_ptr() for name in self._names]
+    def __init__(self, layer: "Stack", parameters: Sequence[Tensor], B: int, dtype: torch.dtype) -> None:
+        self._addresses: list[int] = []
+        self._parameter_shapes = [parameter.shape for parameter in parameters]
         shapes = [(B, layer.input_size), *((layer.num_layers, B, width) for width in layer._widths)]
         self._shapes, self._dtype = [torch.Size(shape) for shape in shapes], dtype
-        bytes_ = [B * width * dtype.itemsize for width in layer._widths]
-        self._output, self._bytes = (B, layer.output_size), bytes_[0]
-        self._steps = [(step, [k * size for size in bytes_]) for k, step in enumerate(steps)]
 
-    def fits(self, layer: "Stack", x: Tensor, states: Sequence[Tensor]) -> bool:
-        """Whether the layer's parameters are where they were, and x and the states are what they must be."""
-        tensors, dtype, own = (x, *states), self._dtype, layer._parameters
-        if len(tensors) != len(self._shapes) or not PLAIN.issuperset(map(type, tensors)):
+    def fits(self, parameters: Sequence[Tensor], x: Tensor, states: Sequence[Tensor]) -> bool:
+        """Whether the parameters, x and the states are what they must be; the step finds the parameters there then."""
+        tensors = x, *states
+        if len(tensors) != len(self._shapes) or not self._like(tensors, self._shapes):
             return False
-        for tensor, shape in zip(tensors, self._shapes, strict=True):
+        if not all(map(Tensor.is_contiguous, parameters)) or parameters[0].dtype is not self._dtype:
+            return False
+        addresses = list(map(Tensor.data_ptr, parameters))
+        if addresses != self._addresses:
+            if not self._like(parameters, self._parameter_shapes):
+                return False
+            self._move(addresses)
+            self._addresses = addresses
+        return True
+
+    def _like(self, tensors: Sequence[Tensor], shapes: Sequence[torch.Size]) -> bool:
+        dtype = self._dtype
+        for tensor, shape in zip(tensors, shapes, strict=True):
             if tensor.shape != shape or tensor.dtype is not dtype or not tensor.is_cpu or tensor.is_neg():
                 return False
-        parameters: list[Any] = [own.get(name) for name in self._names]
-        if not PLAIN.issuperset(map(type, parameters)):
-            return False
-        same: bool = list(map(Tensor.data_ptr, parameters)) == self._addresses
-        return same and all(map(Tensor.is_contiguous, parameters))
+        return True
 
-    def __call__(self, x: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """The output and the states after a step."""
+    @abstractmethod
+    def _move(self, addresses: list[int]) -> None:
+        """Let the parameters of all layers be at these addresses."""
+
+    @abstractmethod
+    def __call__(
+        self, layer: "Stack", x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], shape: Sequence[int]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The output, in a shape, and the states after a step."""
+
+
+class Inference(Prepared):
+    """A step without a gradient."""
+
+    def __init__(
+        self, layer: "Stack", parameters: Sequence[Tensor], B: int, dtype: torch.dtype, steps: "Sequence[Step]"
+    ) -> None:
+        super().__init__(layer, parameters, B, dtype)
+        bytes_ = [B * width * dtype.itemsize for width in layer._widths]
+        self._bytes = bytes_[0]
+        self._steps = [(step, [k * size for size in bytes_]) for k, step in enumerate(steps)]
+        self._ends = [0, *accumulate(map(len, layer._names))]
+
+    def _move(self, addresses: list[int]) -> None:
+        for (step, _), (a, b) in zip(self._steps, pairwise(self._ends), strict=True):
+            step.put_parameters(addresses[a:b])
+
+    def __call__(
+        self, layer: "Stack", x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], shape: Sequence[int]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """As there."""
         new = [torch.empty_like(state) for state in states]
         address, before, after = x.data_ptr(), [s.data_ptr() for s in states], [s.data_ptr() for s in new]
         for step, offsets in self._steps:
             step(address, before, after, offsets)
             address = after[0] + offsets[0]
-        output = x.new_empty(self._output)
+        output = x.new_empty(shape)
         memmove(output.data_ptr(), address, self._bytes)  # a copy by torch takes ten times as long
         return output, new
+
+
+class Differentiable(Prepared):
+    """A step with its gradient."""
+
+    def __init__(
+        self, layer: "Stack", parameters: Sequence[Tensor], B: int, dtype: torch.dtype, stacked: "Stacked"
+    ) -> None:
+        super().__init__(layer, parameters, B, dtype)
+        from elman.through_time.native.stacked import stacked_step
+
+        self._stacked, self._step = stacked, stacked_step
+
+    def _move(self, addresses: list[int]) -> None:
+        self._stacked.move(addresses)
+
+    def __call__(
+        self, layer: "Stack", x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], shape: Sequence[int]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """As there."""
+        return self._step(self._stacked, _Pieces(layer), x, states, parameters, shape)
+
+
+class _Pieces:
+    """What is said of the calls of the engine for one step, of each layer: made when somebody looks, and only once."""
+
+    def __init__(self, layer: "Stack") -> None:
+        self._layer, self._steps = layer, layer._steps
+        self._numbers = [Label.new_number() for _ in self._steps]
+        self._made: list[Piece] = []
+
+    def __call__(self, x: Tensor) -> list[Piece]:
+        """Of a step with the input x, (1, B, D)."""
+        if not self._made:
+            layout = Layout(x, batch_first=False)
+            self._made = [
+                Piece(Label(self._layer, (k,), layout, step, depth=k, number=number))
+                for k, (step, number) in enumerate(zip(self._steps, self._numbers, strict=True))
+            ]
+        return self._made
 
 
 class Steps:
@@ -65,27 +147,45 @@ class Steps:
     def __reduce__(self) -> tuple[type["Steps"], tuple[()]]:
         return Steps, ()
 
-    def __call__(self, layer: "Stack", x: Tensor, hx: Any) -> tuple[Tensor, list[Tensor]] | None:
-        """A step that nobody wants a gradient of, or None where it has to take the way of a sequence."""
-        if torch.is_grad_enabled() or type(x) not in PLAIN or x.dim() != 2 or _somebody_watches(layer):
+    def __call__(self, layer: "Stack", x: Tensor, hx: Any, time: int | None = None) -> tuple[Tensor, Any] | None:
+        """A step, or None where it has to take the way of a sequence.
+
+        Args:
+            layer: the stack, in one direction.
+            x: (B, D).
+            hx: as in a call.
+            time: the axis of time in the output, if it has one.
+        """
+        if type(x) not in PLAIN or x.dim() != 2 or _somebody_watches(layer):
             return None
         states = [x.new_zeros(layer.num_layers, len(x), w) for w in layer._widths] if hx is None else each(hx)
-        if not PLAIN.issuperset(map(type, states)):
+        own = layer._parameters
+        parameters: list[Any] = [own.get(full) for names in layer._names for _, full in names]
+        if not PLAIN.issuperset(map(type, states)) or not PLAIN.issuperset(map(type, parameters)):
+            return None  # a computed parameter among others
+        graded = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *states, *parameters))
+        if graded and type(layer.bptt) is not Full:
             return None
         x, states = x.contiguous(), [state.contiguous() for state in states]
         ready: Prepared | None
-        free = self._free.setdefault((len(x), layer.executor, layer.training), [])
+        key = len(x), layer.executor, layer.training, graded
+        if key not in self._free and len(self._free) >= MOST:
+            self._free.pop(next(iter(self._free)), None)
+        free = self._free.setdefault(key, [])
         try:
             ready = free.pop()  # nobody else has it now; who comes meanwhile makes their own
         except IndexError:
             ready = None
-        if ready is None or not ready.fits(layer, x, states):
-            ready = _prepare(layer, x)
-            if ready is None or not ready.fits(layer, x, states):
+        if ready is None or not ready.fits(parameters, x, states):
+            ready = _prepare(layer, x, parameters, graded)
+            if ready is None or not ready.fits(parameters, x, states):
                 return None
-        found = ready(x, states)
+        shape = [len(x), layer.output_size]
+        if time is not None:
+            shape.insert(time, 1)
+        output, last = ready(layer, x, states, parameters, shape)
         free.append(ready)
-        return found
+        return output, last[0] if len(last) == 1 else tuple(last)
 
 
 def _somebody_watches(layer: "Stack") -> bool:
@@ -113,15 +213,17 @@ def _draws(layer: "Stack") -> bool:
     return any((layer.dropout, layer.weight_drop, layer.recurrent_dropout, layer.locked_dropout, *layer.zoneout))
 
 
-def _prepare(layer: "Stack", x: Tensor) -> Prepared | None:
-    own = layer._parameters.keys() >= {full for names in layer._names for _, full in names}  # none parametrized
-    if not own or layer.executor == "loop" or "native" not in EXECUTORS:
+def _prepare(layer: "Stack", x: Tensor, parameters: Sequence[Tensor], graded: bool) -> Prepared | None:
+    if layer.executor == "loop" or "native" not in EXECUTORS:
         return None
-    from elman.through_time.native.run import step_of
+    from elman.through_time.native.run import stacked_of, step_of
 
-    steps = [
-        step_of(step, layer._values_of(step, k), cell.input_size, cell.state_size, x)
+    cells = [
+        (step, layer._values_of(step, k), cell.input_size, cell.state_size)
         for k, (step, cell) in enumerate(zip(layer._steps, layer._cells, strict=True))
     ]
-    found = [step for step in steps if step is not None]
-    return Prepared(layer, found, len(x), x.dtype) if len(found) == len(steps) else None
+    if graded:
+        stacked = stacked_of(cells, x)
+        return None if stacked is None else Differentiable(layer, parameters, len(x), x.dtype, stacked)
+    found = [step for step in (step_of(*of, x) for of in cells) if step is not None]
+    return Inference(layer, parameters, len(x), x.dtype, found) if len(found) == len(cells) else None

@@ -158,10 +158,9 @@ class Stack(Cells):
         if not tracing and lengths is None and bptt is None and isinstance(input, Tensor) and input.dim() == 3:
             time = int(self.batch_first)
             if input.shape[time] == 1 and not self.bidirectional and watched_runs(self) is None:
-                found = self._prepared(self, input.squeeze(time), hx)
+                found = self._prepared(self, input.squeeze(time), hx, time)
                 if found is not None:
-                    output, states = found
-                    return output.unsqueeze(time), states[0] if len(states) == 1 else tuple(states)
+                    return found
         return self._call(input, hx, lengths, bptt)
 
     def _compute(
@@ -232,7 +231,7 @@ class Stack(Cells):
 
         Returns:
             The output (B, H), or (H,), and the state, as a call with a sequence of this one step does. Without
-            gradients, hooks and a `forward` of your own, it takes a shorter way there.
+            hooks and a `forward` of your own, it takes a shorter way there.
 
         Raises:
             ValueError: as in a call; with two directions, of which one would have to begin at the end.
@@ -252,8 +251,7 @@ class Stack(Cells):
         if plain and not has_hooks(self):
             found = self._prepared(self, input, hx)
             if found is not None:
-                output, states = found
-                return output, states[0] if len(states) == 1 else tuple(states)
+                return found
         return self._call_one_step(input, hx)
 
     def _begin(

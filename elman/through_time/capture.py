@@ -6,7 +6,7 @@ else need milliseconds), and views, copies and operations in place never enter t
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -187,6 +187,7 @@ def _on_random_numbers(cell: nn.Module) -> Iterator[None]:
     with (
         _disable_current_modes(), torch._C.DisableTorchFunction(), ordinary[0], ordinary[1], ordinary[2],
         torch.random.fork_rng(devices=()), torch.device("cpu"), nothing_cached(), without_effects(cell),
+        _no_saved_tensors_hooks(),
     ):  # fmt: skip
         try:
             yield
@@ -195,6 +196,13 @@ def _on_random_numbers(cell: nn.Module) -> Iterator[None]:
         except Exception as error:
             # The cell's own, or torch's about it. Where it is a mistake of the cell, the loop executor will tell.
             raise CannotCapture(f"a step on random numbers ended with {type(error).__name__}: {error}") from error
+
+
+def _no_saved_tensors_hooks() -> AbstractContextManager[object]:
+    """A context in which no hook of the caller sees the tensors that are saved: torch.utils.checkpoint counts them."""
+    if not torch._C._autograd._saved_tensors_hooks_is_enabled():  # type: ignore[attr-defined]
+        return nullcontext()
+    return torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)
 
 
 def _recorded(

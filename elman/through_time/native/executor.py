@@ -64,7 +64,7 @@ class Native:
             "forward": Layout(plan, plan.forward, plan.before, self.real, number),
             "backward": Layout(plan, plan.backward, plan.after, self.real, number),
         }
-        self._gradients = Gradients(plan, dtype)
+        self.gradients = Gradients(plan, dtype)
         self.run_alone = self._library.alone
 
     def forward(
@@ -162,7 +162,7 @@ class Native:
             call.along("dx", dx)
         for i, gradient in enumerate(gradients):
             call.along(f"gradient{i}", gradient)
-        sums = [x.new_empty(shape) for shape in self._gradients.shapes] if of_parameters else []
+        sums = [x.new_empty(shape) for shape in self.gradients.shapes] if of_parameters else []
         for reduction, value in zip(plan.reductions, sums, strict=False):
             call.point(reduction.nodes[0].name, value)
         call.set("last", -1 if of_states else 0)
@@ -178,7 +178,7 @@ class Native:
                 call.run(function["reduce"])
         if of_x and dx is None:
             dx = torch.zeros_like(x)
-        found = self._gradients(parameters, sums) if of_parameters else []
+        found = self.gradients(parameters, sums) if of_parameters else []
         return dx, [call.swaps[f"d_state{i}"][0] for i in range(len(states) if of_states else 0)], found
 
 

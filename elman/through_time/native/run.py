@@ -11,6 +11,7 @@ from elman.through_time.loop import each
 from elman.through_time.native import registry
 from elman.through_time.native.operator import apply, draw
 from elman.through_time.native.registry import Planned, Sizes
+from elman.through_time.native.stacked import Stacked, can_stack
 from elman.through_time.native.step import Step, can_step
 from elman.through_time.outputs import Output, State, apart, row_width
 
@@ -122,10 +123,31 @@ def step_of(
     cell: nn.Module, parameters: Mapping[str, Tensor], input_size: int, state_size: Sizes, x: Tensor
 ) -> Step | None:
     """A cell's step by itself, for as many rows as x (B, D) has; None if there is none that needs nothing else."""
+    if (key := _key(cell, parameters, input_size, state_size, x)) is None:
+        return None
+    native = registry.compiled(key, x.dtype)
+    return Step(native, x, len(x)) if can_step(native, len(x)) else None
+
+
+def stacked_of(cells: Sequence[tuple[nn.Module, Mapping[str, Tensor], int, Sizes]], x: Tensor) -> Stacked | None:
+    """A step of several cells, one over the other, with its gradient, for as many rows as x (B, D) has; or None.
+
+    Args:
+        cells: each with its parameters, the width of its input and those of its states.
+        x: (B, D).
+    """
+    keys = [_key(*of, x) for of in cells]
+    known = [key for key in keys if key is not None and can_stack(key, x.dtype, len(x))]
+    if len(known) < len(keys):
+        return None
+    return Stacked(known, [[value.shape for value in parameters.values()] for _, parameters, *_ in cells], x, len(x))
+
+
+def _key(
+    cell: nn.Module, parameters: Mapping[str, Tensor], input_size: int, state_size: Sizes, x: Tensor
+) -> str | None:
+    """Of the plan of a cell whose output is its state, if it can be compiled."""
     if unfit((x, *parameters.values())):
         return None
     plan = registry.planned(cell, _shapes(parameters), input_size, state_size)
-    if plan.reason or plan.output:
-        return None
-    native = registry.compiled(plan.key, x.dtype)
-    return Step(native, tuple(parameters.values()), x, len(x)) if can_step(native, len(x)) else None
+    return None if plan.reason or plan.output else plan.key

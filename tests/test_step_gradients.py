@@ -1,0 +1,311 @@
+"""Calls of one step with gradients: those of the loop executor, whichever way they take."""
+
+import threading
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+import elman
+from elman import cells, flow
+from elman.layers import _step
+from elman.through_time import EXECUTORS
+from tests.cases import in_a_row, in_form, random_states
+from tests.tolerances import all_close
+
+D, H = 3, 5
+pytestmark = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One more with each call that took the short way."""
+    seen, call = list[int](), _step.Differentiable.__call__
+
+    def counting(*arguments: Any) -> Any:
+        seen.append(1)
+        return call(*arguments)
+
+    monkeypatch.setattr(_step.Differentiable, "__call__", counting)
+    return seen
+
+
+def pair(cell: str = "gru", layers: int = 2, dtype: torch.dtype = torch.float64, **options: Any) -> list[elman.Stack]:
+    """Two layers of the same weights: the one under test, and the one on the loop executor."""
+    cell_type = cells.by_name(cell)
+    stacks = [elman.Stack(D, H, layers, cell_type=cell_type, dtype=dtype, executor=executor, **options)
+              for executor in ("native", "loop")]  # fmt: skip
+    stacks[1].load_state_dict(stacks[0].state_dict())
+    return stacks
+
+
+def square(values: Sequence[Tensor]) -> Tensor:
+    return torch.stack([value.square().sum() for value in values]).sum()
+
+
+def cotangents_of(results: Sequence[Tensor], which: str) -> list[tuple[Tensor, Tensor]]:
+    torch.manual_seed(1)
+    pairs = [(result, torch.randn_like(result)) for result in results]
+    return {"outputs": pairs[:1], "states": pairs[1:], "all": pairs}[which]
+
+
+def gradients(
+    layer: elman.Stack, x: Tensor, states: Sequence[Tensor], of: Sequence[Tensor], which: str = "all"
+) -> tuple[Sequence[Tensor], Sequence[Tensor | None]]:
+    results = in_a_row(layer(x, in_form(states)))
+    pairs = cotangents_of(results, which)
+    found = torch.autograd.grad([r for r, _ in pairs], of, [d for _, d in pairs], allow_unused=True)
+    return results, found
+
+
+def same(found: Sequence[Tensor | None], expected: Sequence[Tensor | None]) -> None:
+    assert [g is None for g in found] == [g is None for g in expected]
+    all_close([g for g in found if g is not None], [g for g in expected if g is not None], "gradients")
+
+
+def agree(stacks: Sequence[elman.Stack], x: Tensor, states: Sequence[Tensor], wanted: str, which: str = "all") -> None:
+    """The results and the gradients of both, of those inputs whose letter is wanted: x, s(tates), the (p)arameters."""
+    results = []
+    for layer in stacks:
+        inputs = [x.detach().requires_grad_("x" in wanted), *(s.detach().requires_grad_("s" in wanted) for s in states)]
+        layer.requires_grad_("p" in wanted)
+        if "1" in wanted:  # of the upper layer alone
+            for name, parameter in layer.named_parameters():
+                parameter.requires_grad_(name.endswith("l1"))
+        of = [tensor for tensor in (*inputs, *layer.parameters()) if tensor.requires_grad]
+        results.append(gradients(layer, inputs[0], inputs[1:], of, which))
+    (outputs, found), (expected, reference) = results
+    all_close(outputs, expected, "outputs")
+    same(found, reference)
+
+
+@pytest.mark.parametrize("B", [1, 5, 64])
+@pytest.mark.parametrize("cell", list(cells.SHELF))
+def test_the_loops_gradients(cell: str, B: int, ran: list[int]) -> None:
+    for dtype in (torch.float32, torch.float64):
+        stacks = pair(cell, dtype=dtype)
+        agree(stacks, torch.randn(1, B, D, dtype=dtype), random_states(stacks[0], (B,), dtype), "xsp")
+    assert ran or cell not in ("rnn", "gru", "lstm")
+
+
+@pytest.mark.parametrize("which", ["outputs", "states", "all"])
+@pytest.mark.parametrize("wanted", ["p", "x", "s", "xp", "1"])
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_some_inputs_and_some_results(cell: str, wanted: str, which: str, ran: list[int]) -> None:
+    """Of parts alone: what nobody asks for writes nowhere, and what nobody gives is zero."""
+    stacks = pair(cell)
+    for B in (2, 6):
+        agree(stacks, torch.randn(1, B, D).double(), random_states(stacks[0], (B,)), wanted, which)
+    assert len(ran) == 2
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_forms_of_inputs_and_cotangents(batch_first: bool, ran: list[int]) -> None:
+    """A step of a longer sequence, a state that is a view or none, cotangents that lie in columns, or negated."""
+    stacks, B = pair("lstm", batch_first=batch_first), 6
+    whole = torch.randn((B, 4, D) if batch_first else (4, B, D)).double()
+    x = whole.narrow(int(batch_first), 1, 1)
+    view = torch.randn(2, 1, H).double().expand(2, B, H)
+    agree(stacks, x, [view, view], "xsp")
+    agree(stacks, x, [], "xp")
+    weight = torch.randn(H, H).double()
+    found = []
+    for layer in stacks:
+        layer.zero_grad()
+        output, (h, c) = layer(x)
+        loss = (output @ weight.t()).square().sum() + h.sum() + c[1].t().reshape(-1)[::2].sum()
+        (loss + torch.complex(h, output.new_zeros(2, B, H)).conj().imag.sum() + output[..., 1].sum()).backward()
+        found.append([parameter.grad for parameter in layer.parameters()])
+    same(*found)
+    negative = torch._neg_view(torch.randn(2, B, H).double())
+    short = len(ran)
+    assert short == 3
+    agree(stacks, x, [negative, negative], "xp")
+    assert len(ran) == short
+
+
+def test_calls_do_not_share_memory(ran: list[int]) -> None:
+    """Several forward passes before the backward passes, and several of these; what is returned may be written to."""
+    for B in (1, 6):
+        results = []
+        for layer in pair("lstm"):
+            torch.manual_seed(B)
+            xs = [torch.randn(1, B, D).double().requires_grad_() for _ in range(3)]
+            losses = []
+            for x in xs:
+                output, (h, c) = layer(x)
+                losses.append(output.mul(2).sum() + (h * 3).sum() + (c + 1).prod())
+                with torch.no_grad():
+                    output.zero_(), h.fill_(9)
+            of = [*xs, *layer.parameters()]
+            found = [torch.autograd.grad(loss, of, retain_graph=True, allow_unused=True) for loss in reversed(losses)]
+            again = [torch.autograd.grad(loss, of, allow_unused=True) for loss in reversed(losses)]
+            for one, other in zip(found, again, strict=True):
+                same(one, other)
+            results.append([gradient for one in found for gradient in one])
+            with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+                torch.autograd.grad(losses[0], of, allow_unused=True)
+        same(*results)
+    assert len(ran) == 6
+
+
+def test_a_chain_of_steps(ran: list[int]) -> None:
+    """Each from the state of the one before: the gradient goes back through all."""
+    x = torch.randn(4, 2, D).double()
+    found = []
+    for layer in pair("gru"):
+        for by_step in (True, False):
+            h: Any = None
+            outputs = []
+            for x_t in x:
+                output, h = layer.step(x_t, h) if by_step else layer(x_t.unsqueeze(0), h)
+                outputs.append(output.view(2, H))
+            loss = torch.cat(outputs).square().sum() + h.sum()
+            found.append(torch.autograd.grad(loss, list(layer.parameters())))
+        found.append(torch.autograd.grad(layer(x)[0].square().sum() + layer(x)[1].sum(), list(layer.parameters())))
+    for other in found[1:]:
+        same(found[0], other)
+    assert len(ran) == 8
+
+
+def test_parameters_that_change(ran: list[int]) -> None:
+    """In place between the passes, they make the backward pass raise, as torch does; elsewhere, they are found."""
+    layer, twin = pair("gru")
+    x = torch.randn(1, 1, D).double()
+    for name in ("weight_hh_l1", "bias_ih_l0"):
+        loss = layer(x)[0].sum()
+        with torch.no_grad():
+            layer.get_parameter(name).mul_(2)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
+    loss = layer(x)[0].sum()
+    layer.float()
+    with pytest.raises(RuntimeError, match=r"expected a parameter torch\.float64 of shape \(15, 3\).*torch\.float32"):
+        loss.backward()
+    layer.double()
+    for name in ("weight_ih_l0", "bias_hh_l1"):
+        value = torch.randn_like(layer.get_parameter(name))
+        layer.get_parameter(name).data = value
+        setattr(twin, name, nn.Parameter(value.clone()))
+    twin.load_state_dict(layer.state_dict())
+    agree([layer, twin], x, [torch.randn(2, 1, H).double()], "xsp")
+    values = {name: torch.randn_like(value, requires_grad=True) for name, value in layer.named_parameters()}
+    found = [torch.autograd.grad(torch.func.functional_call(of, values, x)[0].sum(), list(values.values()))
+             for of in (layer, twin)]  # fmt: skip
+    same(*found)
+    assert len(ran) == 5
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_gradients_of_gradients_and_of_many_cotangents(cell: str, ran: list[int]) -> None:
+    found: list[list[Tensor]] = []
+    for layer in pair(cell):
+        torch.manual_seed(0)
+        x = torch.randn(1, 2, D).double().requires_grad_()
+        states = random_states(layer, (2,))
+        of = [x, *states, *layer.parameters()]
+        # From a state that was made of the same parameters, so that the gradient goes on through it.
+        first = in_a_row(layer(x, in_form(states)))
+        results = in_a_row(layer(x + first[0].sum(), in_form(first[1:])))
+        loss = square(results)
+        once = torch.autograd.grad(loss, of, create_graph=True)
+        twice = torch.autograd.grad(square(once), of, retain_graph=True)
+        plain = torch.autograd.grad(loss, of, retain_graph=True)
+        vectors = torch.randn(3, *results[0].shape).double()
+        many = torch.autograd.grad(results[0], of, vectors, retain_graph=True, is_grads_batched=True)
+        mapped = torch.func.vmap(lambda v, y, x: torch.autograd.grad(y, x, v, retain_graph=True), (0, None, None))(
+            vectors, results[0], x
+        )
+        same(once, plain)
+        found.append([*once, *twice, *many, *mapped])
+    same(*found)
+    assert len(ran) == 2
+
+
+def test_threads_at_once(ran: list[int]) -> None:
+    layer, twin = pair("gru", dtype=torch.float32)
+    x = torch.randn(8, 30, 1, 3, D)
+
+    def losses(of: elman.Stack, k: int) -> list[Tensor]:
+        inputs = [x_t.unsqueeze(0).requires_grad_() for x_t in x[k, :, 0]]
+        return [
+            g
+            for x_t in inputs
+            for g in torch.autograd.grad(of(x_t)[0].square().sum(), [x_t, of.get_parameter("weight_hh_l0")])
+        ]
+
+    found: dict[int, list[Tensor]] = {}
+    threads = [threading.Thread(target=lambda k=k: found.update({k: losses(layer, k)})) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for k in range(8):
+        all_close(found[k], losses(twin, k), "gradients")
+    assert len(ran) == 8 * 30
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_who_looks_sees_every_call(late: bool, ran: list[int]) -> None:
+    """`flow.record` around calls of one step, from before the forward passes or around the backward pass alone."""
+    x, found = torch.randn(3, 2, D).double(), []
+    for layer in pair("lstm"):
+        recorded = [flow.record(layer) for _ in range(2)]
+        with nullcontext() if late else recorded[0] as early:
+            loss, state = x.new_zeros(()), None
+            for k, x_t in enumerate(x):
+                output, state = layer(x_t.unsqueeze(0), state)
+                loss = loss + (k + 1) * output.square().sum()
+            with recorded[1] if late else nullcontext() as lately:
+                loss.backward(retain_graph=True)
+        recording = lately if late else early
+        assert recording is not None
+        assert list(recording.calls) == [f"h_l{k}{of}" for of in ("", "#2", "#3") for k in range(2)]
+        weights, credit = recording.weight_gradients, recording.credit("h_l0#2", weights=True)
+        found.append([*recording.state_gradients.values(), *weights.values(), credit.norms, *credit.weights.values()])
+        with flow.record(layer) as recording:
+            once = torch.autograd.grad(loss, layer.get_parameter("weight_hh_l0"), create_graph=True)[0]
+            (loss + once.square().sum()).backward()
+        found[-1] += recording.state_gradients.values()
+        with pytest.raises(RuntimeError, match="create_graph"):
+            _ = recording.weight_gradients
+    all_close(found[0], found[1], "gradients")
+    assert len(ran) == 3
+
+
+@pytest.mark.parametrize("what", ["dropout", "bptt", "parametrized", "half", "bidirectional", "forward hook", "loop"])
+def test_what_goes_another_way(what: str, ran: list[int]) -> None:
+    options: dict[str, dict[str, Any]] = {
+        "dropout": {"dropout": 0.5},
+        "bptt": {"bptt": elman.bptt.Truncated(2)},
+        "bidirectional": {"bidirectional": True},
+    }
+    layer = elman.GRU(D, H, 2, **options.get(what, {}))
+    x = torch.randn(1, 2, D)
+    if what == "parametrized":
+        nn.utils.parametrizations.weight_norm(layer, "weight_hh_l0")
+    if what == "half":
+        layer, x = layer.bfloat16(), x.bfloat16()
+    if what == "forward hook":
+        layer.register_forward_hook(lambda module, given, result: (2 * result[0], result[1]))
+    if what == "loop":
+        layer.executor = "loop"
+    layer(x)[0].sum().backward()
+    assert all(parameter.grad is not None for parameter in layer.parameters())
+    assert bool(ran) == (what == "forward hook")
+
+
+def test_a_first_call_within_a_checkpoint() -> None:
+    """What is saved while a cell is captured is none of the checkpoint's tensors."""
+    for T in (1, 2):
+        layer, twin = pair("gru")
+        x = torch.randn(T, 2, D).double()
+        found = []
+        for of in (layer, twin):
+            checkpoint(lambda x, of=of: of(x)[0], x, use_reentrant=False).square().sum().backward()
+            found.append([parameter.grad for parameter in of.parameters()])
+        same(found[0], found[1])
