@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from ctypes import memmove
 from itertools import accumulate, pairwise
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from elman.through_time.native.step import Step
 
 PLAIN = {Tensor, nn.Parameter}
+REQUIRES_GRAD = attrgetter("requires_grad")
 MOST = 16  # kinds of steps that stay prepared, each with scratch memory
 
 
@@ -163,7 +165,7 @@ class Steps:
         parameters: list[Any] = [own.get(full) for names in layer._names for _, full in names]
         if not PLAIN.issuperset(map(type, states)) or not PLAIN.issuperset(map(type, parameters)):
             return None  # a computed parameter among others
-        graded = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *states, *parameters))
+        graded = torch.is_grad_enabled() and any(map(REQUIRES_GRAD, (*parameters, x, *states)))
         if graded and type(layer.bptt) is not Full:
             return None
         x, states = x.contiguous(), [state.contiguous() for state in states]

@@ -55,9 +55,17 @@ class Gradients:
             for k, shape in zip(self._direct, self._parameters, strict=True):
                 if k is not None:
                     self.shapes[k] = shape
+        #: where every gradient is a sum, in the shape that its memory has: which sum, and whether one before it is
+        self._sums: list[tuple[int, bool]] | None = None
+        same = [k is not None and self.shapes[k] == of for k, of in zip(self._direct, self._parameters, strict=True)]
+        if all(same):
+            self._sums = [(k, k in self._direct[:i]) for i, k in enumerate(self._direct) if k is not None]
 
     def __call__(self, parameters: Sequence[Tensor], sums: Sequence[Tensor]) -> list[Tensor | None]:
         """One for each parameter, each with memory of its own: optimizers write into it."""
+        if self._sums is not None:
+            # Two biases that are only ever added have one gradient.
+            return [sums[k].clone() if again else sums[k] for k, again in self._sums]
         found: list[Tensor | None] = [None for _ in parameters]
         if self._others is not None:
             made = self._others(*parameters, *(sums[k] for k in self._given))
@@ -67,7 +75,6 @@ class Gradients:
             value = found[i] if k is None else sums[k]
             if value is None:
                 continue
-            # Two biases that are only ever added have one gradient.
             value = value.clone() if value.data_ptr() in taken else value.contiguous()
             taken.add(value.data_ptr())
             found[i] = value if value.shape == shape else value.view(shape)

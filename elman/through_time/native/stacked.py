@@ -26,6 +26,15 @@ class Backwards(NamedTuple):
     between: list[Tensor]  # the gradients of what goes from each layer to the next
 
 
+class _Wanted(NamedTuple):
+    """Which gradients a backward pass is asked for."""
+
+    x: bool
+    states: bool  # of one of them
+    parameters: list[bool]  # of one of each layer's
+    lowest: int  # layer that the gradient has to come to
+
+
 class Stacked:
     """One step of several plans, each over the outputs of the one below, for B rows. Its calls must not overlap.
 
@@ -57,11 +66,14 @@ class Stacked:
         self._free: list[Backwards] = []
         self._ends = [0, *accumulate(map(len, shapes))]  # of the parameters of each layer
         self._shapes = [shape for of in shapes for shape in of]
+        self._parameters: list[int] = []
+        self._wanted: dict[Sequence[bool], _Wanted] = {}
 
     def move(self, addresses: list[int]) -> None:
         """Let the parameters of all layers be at these addresses in the forward pass."""
         for step, (a, b) in zip(self._steps, pairwise(self._ends), strict=True):
             step.put_parameters(addresses[a:b])
+        self._parameters = addresses
 
     def forward(self, x: Tensor, states: Sequence[Tensor], shape: Sequence[int]) -> tuple[Tensor, Tensor, list[Tensor]]:
         """What the backward pass reads, the output in a shape, and the states after the step."""
@@ -103,54 +115,59 @@ class Stacked:
             back = self._free.pop()  # nobody else has it now; who comes meanwhile makes their own
         except IndexError:
             back = self._prepared(x)
-        ends, count = self._ends, len(states)
-        of_x, of_states, of = needed[0], any(needed[1 : 1 + count]), needed[1 + count :]
-        d_x = torch.empty_like(x) if of_x else None
-        d_states = [torch.empty_like(state) for state in states] if of_states else []
+        count = len(states)
+        wanted = self._wanted.get(needed) or self._wanted.setdefault(needed, self._wanted_of(needed, count))
+        d_x = torch.empty_like(x) if wanted.x else None
+        d_states = [torch.empty_like(state) for state in states] if wanted.states else []
         d_parameters: list[Tensor | None] = []
         begin = memory.data_ptr()
         before, after = [state.data_ptr() for state in states], [begin + offset for offset in self._after]
         cotangents = [None if d is None else _rows(d).contiguous() for d in d_finals]
         d_after = [None if d is None else d.data_ptr() for d in cotangents]
-        d_before = [d.data_ptr() for d in d_states] if of_states else None
+        d_before = [d.data_ptr() for d in d_states] if wanted.states else None
         addresses = list(map(Tensor.data_ptr, parameters))
         if dy is not None:
             dy = _rows(dy).reshape(self._B, -1)
             dy = dy if dy.stride(-1) == 1 else dy.contiguous()
         d_output = None if dy is None else (dy.data_ptr(), dy.stride(0))
-        for k in range(len(back.steps) - 1, -1, -1):
-            step, a, b = back.steps[k], ends[k], ends[k + 1]
-            more = of_x or of_states or any(of[:a])  # of which the gradient goes through x
-            d_input = back.between[k - 1] if k and more else None if k else d_x
+        for k in range(len(back.steps) - 1, wanted.lowest - 1, -1):
+            step, a, b = back.steps[k], self._ends[k], self._ends[k + 1]
+            d_input = d_x if k == 0 else back.between[k - 1] if k > wanted.lowest else None
             own = parameters[a:b]
-            sums = [x.new_empty(shape) for shape in step.gradients.shapes] if any(of[a:b]) else []
+            sums = [x.new_empty(shape) for shape in step.gradients.shapes] if wanted.parameters[k] else []
             step.put_parameters(addresses[a:b])
             below = after[0] + self._offsets[k - 1][0] if k else x.data_ptr()
+            d_address = None if d_input is None else d_input.data_ptr()
             step(
-                below, before, after, self._offsets[k], begin + self._kept[k], d_output, d_after, d_before,
-                None if d_input is None else d_input.data_ptr(), sums,
+                below, before, after, self._offsets[k], begin + self._kept[k], d_output, d_after, d_before, d_address,
+                sums,
             )  # fmt: skip
             d_own: list[Tensor | None] = step.gradients(own, sums) if sums else [None for _ in own]
             d_parameters = d_own + d_parameters
-            if not k or not more:
-                break
-            assert d_input is not None
-            d_output = d_input.data_ptr(), step.D
+            d_output = None if d_address is None else (d_address, step.D)
         self._free.append(back)
         none: list[Tensor | None] = [None for _ in needed]
         found = [d_x, *(d_states or none[:count]), *none[len(d_parameters) : len(parameters)], *d_parameters]
         return [gradient if need else None for gradient, need in zip(found, needed, strict=True)]
 
+    def _wanted_of(self, needed: Sequence[bool], count: int) -> "_Wanted":
+        of_x, of_states, of = needed[0], any(needed[1 : 1 + count]), needed[1 + count :]
+        parameters = [any(of[a:b]) for a, b in pairwise(self._ends)]
+        return _Wanted(of_x, of_states, parameters, 0 if of_x or of_states else parameters.index(True))
+
     def _prepared(self, like: Tensor) -> Backwards:
         steps = [BackwardStep(native, like, self._B) for native in self._natives]
         return Backwards(steps, [like.new_empty(self._B, step.D) for step in steps[1:]])
 
-    def check(self, parameters: Sequence[Tensor], dtype: torch.dtype) -> None:
-        """Raise for parameters that `model.to` has converted in place since the forward pass.
+    def usable(self, parameters: Sequence[Tensor], dtype: torch.dtype) -> Sequence[Tensor]:
+        """The parameters as they lie now, in one piece each.
 
         Raises:
-            RuntimeError: for those of other shapes or another dtype.
+            RuntimeError: for those of other shapes or another dtype, into which `model.to` has converted them in place
+                since the forward pass.
         """
+        if list(map(Tensor.data_ptr, parameters)) == self._parameters and parameters[0].dtype is dtype:
+            return parameters
         for parameter, shape in zip(parameters, self._shapes, strict=True):
             if parameter.dtype is not dtype or parameter.shape != shape:
                 expected, came = (
@@ -160,6 +177,7 @@ class Stacked:
                     f"backward: expected a parameter {expected}, as in the forward pass, got {came}; convert a model "
                     "before its forward pass or after its backward pass"
                 )
+        return [parameter.contiguous() for parameter in parameters]
 
     def general(
         self, pieces: Sequence[Piece], x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], shape: Any,
@@ -189,27 +207,32 @@ class _Through(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:  # fmt: skip
         memory, output, finals = stacked.forward(x, rest[:count], shape)
         ctx.save_for_backward(memory, x, *rest)
-        ctx.stacked, ctx.pieces, ctx.shape, ctx.count, ctx.later = stacked, pieces, shape, count, False
+        ctx.call, ctx.later = (stacked, pieces, shape, count), False
         ctx.set_materialize_grads(False)
         return (output, *finals)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        memory, x, *rest = ctx.saved_tensors
-        needed, count = ctx.needs_input_grad[4:], ctx.count
-        ctx.stacked.check(rest[count:], x.dtype)
+        saved, (stacked, _, _, count), needed = ctx.saved_tensors, ctx.call, ctx.needs_input_grad[4:]
+        memory, x, *rest = saved
+        plain = PLAIN.issuperset(map(type, (*saved, *cotangents)))
+        if plain:
+            rest[count:] = stacked.usable(rest[count:], x.dtype)
         if (
-            torch.is_grad_enabled()
+            not plain
+            or torch.is_grad_enabled()
             or observed()
             or torch._C._len_torch_dispatch_stack() > 0
             or batched(cotangents)
-            or not PLAIN.issuperset(map(type, (memory, x, *rest, *cotangents)))
         ):
             found = _generally(ctx, x, rest, cotangents, needed)
         else:
-            memory, x, *rest = map(Tensor.contiguous, (memory, x, *rest))
-            found = ctx.stacked.backward(memory, x, rest[:count], rest[count:], cotangents[0], cotangents[1:], needed)
+            memory, x, *states = map(Tensor.contiguous, (memory, x, *rest[:count]))
+            found = stacked.backward(memory, x, states, rest[count:], cotangents[0], cotangents[1:], needed)
         return (None, None, None, None, *found)
+
+
+_apply: Callable[..., tuple[Tensor, ...]] = super(torch.autograd.Function, _Through).apply  # type: ignore[misc]
 
 
 def _generally(
@@ -223,8 +246,8 @@ def _generally(
     with _untransformed(), torch.enable_grad(), uncast():
         # Of these alone, and not of what they were made of: a state may come from a call with the same parameters.
         x, *rest = inputs = [tensor.view_as(tensor) for tensor in (x, *rest)]
-        pieces, states, parameters = ctx.pieces(x.unsqueeze(0)), rest[: ctx.count], rest[ctx.count :]
-        output, finals = ctx.stacked.general(pieces, x, states, parameters, ctx.shape, ctx.later)
+        stacked, pieces, shape, count = ctx.call
+        output, finals = stacked.general(pieces(x.unsqueeze(0)), x, rest[:count], rest[count:], shape, ctx.later)
     pairs = [(of, d) for of, d in zip((output, *finals), cotangents, strict=True) if d is not None]
     wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need]
     found = iter(
@@ -274,5 +297,6 @@ def stacked_step(
         parameters: of all layers.
         shape: of the output, B and H and axes of size 1.
     """
-    output, *finals = _Through.apply(stacked, pieces, shape, len(states), x, *states, *parameters)  # type: ignore[no-untyped-call]
+    # The method of C alone: what Function.apply does before it is for torch.func, which takes the general way.
+    output, *finals = _apply(stacked, pieces, shape, len(states), x, *states, *parameters)
     return output, finals

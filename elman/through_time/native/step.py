@@ -109,8 +109,9 @@ class BackwardStep(Slots):
         number, plan, self.gradients = self.number, native.plan, native.gradients
         states = range(len(plan.widths))
         self._x, self._kept, self._dx = number["x"], number.get("kept"), number.get("dx")
-        names = [[f"state{i}{of}" for of in ("", ".before", ".previous")] for i in states]
-        self._states = [[number.get(name) for name in of] for of in names]
+        self._after = [(i, number[f"state{i}"]) for i in states if f"state{i}" in number]
+        names = [(i, f"state{i}.{of}") for of in ("before", "previous") for i in states]
+        self._before = [(i, number[name]) for i, name in names if name in number]
         self._cotangents = [(i, number[f"d_state{i}"], number[f"d_state{i}.hop"]) for i in states]
         self._last, self._dy, self._dy_row = (number[name] for name in ("last", "dy", "dy.row"))
         self._sums = [number[reduction.nodes[0].name] for reduction in plan.reductions]
@@ -160,13 +161,15 @@ class BackwardStep(Slots):
             sums: where the sums go that the gradients of the parameters are made of; none where these are not wanted.
         """
         data, size, none = self.data, self.size, self._none
-        for slot, address in ((self._x, x), (self._kept, kept), (self._dx, self._no_dx if dx is None else dx)):
-            if slot is not None:
-                data[slot] = address
-        for slots, old, new, offset in zip(self._states, before, after, offsets, strict=True):
-            for slot, address in zip(slots, (new, old, old), strict=True):
-                if slot is not None:
-                    data[slot] = address + offset
+        data[self._x] = x
+        if self._kept is not None:
+            data[self._kept] = kept
+        if self._dx is not None:
+            data[self._dx] = self._no_dx if dx is None else dx
+        for i, slot in self._after:
+            data[slot] = after[i] + offsets[i]
+        for i, slot in self._before:
+            data[slot] = before[i] + offsets[i]
         data[self._last] = 0 if d_before is None else -1
         data[self._dy], data[self._dy_row] = (none, 0) if dy is None else dy
         for i, slot, hop in self._cotangents:
