@@ -194,7 +194,7 @@ def _somebody_watches(layer: "Stack") -> bool:
     """Whether anything besides the layer's equations is to happen, or be seen."""
     return bool(
         torch.compiler.is_compiling()
-        or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        or torch._C._is_tracing()
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._len_torch_function_stack() > 0
         or torch._C._autograd._profiler_enabled()

@@ -136,9 +136,8 @@ def observed() -> bool:
 def batched(cotangents: Iterable[Tensor | None]) -> bool:
     """Whether there are many of each, of which torch.vmap, or torch.autograd.grad, shows one."""
     functorch = torch._C._functorch
-    return functorch.peek_interpreter_stack() is not None or any(
-        d is not None and functorch.is_legacy_batchedtensor(d) for d in cotangents
-    )
+    some = [d for d in cotangents if d is not None]
+    return functorch.peek_interpreter_stack() is not None or any(map(functorch.is_legacy_batchedtensor, some))
 
 
 def tell(seen: Seen) -> None:

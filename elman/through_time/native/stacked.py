@@ -126,10 +126,8 @@ class Stacked:
         d_after = [None if d is None else d.data_ptr() for d in cotangents]
         d_before = [d.data_ptr() for d in d_states] if wanted.states else None
         addresses = list(map(Tensor.data_ptr, parameters))
-        if dy is not None:
-            dy = _rows(dy).reshape(self._B, -1)
-            dy = dy if dy.stride(-1) == 1 else dy.contiguous()
-        d_output = None if dy is None else (dy.data_ptr(), dy.stride(0))
+        dy = None if dy is None else _rows(dy).contiguous()
+        d_output = None if dy is None else dy.data_ptr()
         for k in range(len(back.steps) - 1, wanted.lowest - 1, -1):
             step, a, b = back.steps[k], self._ends[k], self._ends[k + 1]
             d_input = d_x if k == 0 else back.between[k - 1] if k > wanted.lowest else None
@@ -144,7 +142,7 @@ class Stacked:
             )  # fmt: skip
             d_own: list[Tensor | None] = step.gradients(own, sums) if sums else [None for _ in own]
             d_parameters = d_own + d_parameters
-            d_output = None if d_address is None else (d_address, step.D)
+            d_output = d_address
         self._free.append(back)
         none: list[Tensor | None] = [None for _ in needed]
         found = [d_x, *(d_states or none[:count]), *none[len(d_parameters) : len(parameters)], *d_parameters]
@@ -199,21 +197,22 @@ class Stacked:
         return rows.view(shape), [torch.stack(of) for of in zip(*finals, strict=True)]
 
 
+_Call = tuple[Stacked, Callable[[Tensor], Sequence[Piece]], Sequence[int], int]  # the last: how many states
+
+
 class _Through(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, stacked: Stacked, pieces: Callable[[Tensor], Sequence[Piece]], shape: Any, count: int, x: Tensor,
-        *rest: Tensor,
-    ) -> tuple[Tensor, ...]:  # fmt: skip
+    def forward(ctx: Any, call: _Call, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        stacked, _, shape, count = call
         memory, output, finals = stacked.forward(x, rest[:count], shape)
         ctx.save_for_backward(memory, x, *rest)
-        ctx.call, ctx.later = (stacked, pieces, shape, count), False
+        ctx.call, ctx.later = call, False
         ctx.set_materialize_grads(False)
         return (output, *finals)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        saved, (stacked, _, _, count), needed = ctx.saved_tensors, ctx.call, ctx.needs_input_grad[4:]
+        saved, (stacked, _, _, count), needed = ctx.saved_tensors, ctx.call, ctx.needs_input_grad[1:]
         memory, x, *rest = saved
         plain = PLAIN.issuperset(map(type, (*saved, *cotangents)))
         if plain:
@@ -229,10 +228,10 @@ class _Through(torch.autograd.Function):
         else:
             memory, x, *states = map(Tensor.contiguous, (memory, x, *rest[:count]))
             found = stacked.backward(memory, x, states, rest[count:], cotangents[0], cotangents[1:], needed)
-        return (None, None, None, None, *found)
+        return (None, *found)
 
 
-_apply: Callable[..., tuple[Tensor, ...]] = super(torch.autograd.Function, _Through).apply  # type: ignore[misc]
+_apply: Callable[..., tuple[Tensor, ...]] = super(torch.autograd.Function, _Through).apply
 
 
 def _generally(
@@ -298,5 +297,5 @@ def stacked_step(
         shape: of the output, B and H and axes of size 1.
     """
     # The method of C alone: what Function.apply does before it is for torch.func, which takes the general way.
-    output, *finals = _apply(stacked, pieces, shape, len(states), x, *states, *parameters)
+    output, *finals = _apply((stacked, pieces, shape, len(states)), x, *states, *parameters)
     return output, finals

@@ -113,7 +113,7 @@ class BackwardStep(Slots):
         names = [(i, f"state{i}.{of}") for of in ("before", "previous") for i in states]
         self._before = [(i, number[name]) for i, name in names if name in number]
         self._cotangents = [(i, number[f"d_state{i}"], number[f"d_state{i}.hop"]) for i in states]
-        self._last, self._dy, self._dy_row = (number[name] for name in ("last", "dy", "dy.row"))
+        self._last, self._dy, self.data[number["dy.row"]] = number["last"], number["dy"], plan.widths[0]
         self._sums = [number[reduction.nodes[0].name] for reduction in plan.reductions]
         self.D, self._plan, self._functions = width(plan.inputs[0]), plan, native.functions
         # What nobody wants is written here, and what nobody gave is read here.
@@ -140,7 +140,7 @@ class BackwardStep(Slots):
         after: Sequence[int],
         offsets: Sequence[int],
         kept: int,
-        dy: tuple[int, int] | None,
+        dy: int | None,
         d_after: Sequence[int | None],
         d_before: Sequence[int] | None,
         dx: int | None,
@@ -154,7 +154,7 @@ class BackwardStep(Slots):
             after: as of `Step`.
             offsets: as of `Step`, of the cotangents and the gradients of the states too.
             kept: as of `Step`.
-            dy: the cotangent of the output, and how many numbers its rows lie apart.
+            dy: the cotangent of the output.
             d_after: the cotangents of the states after the step.
             d_before: where the gradients of the states before it go, if they are wanted.
             dx: where the gradient of x goes, if it is wanted.
@@ -171,7 +171,7 @@ class BackwardStep(Slots):
         for i, slot in self._before:
             data[slot] = before[i] + offsets[i]
         data[self._last] = 0 if d_before is None else -1
-        data[self._dy], data[self._dy_row] = (none, 0) if dy is None else dy
+        data[self._dy] = none if dy is None else dy
         for i, slot, hop in self._cotangents:
             given = d_after[i]
             read = none if given is None else given + offsets[i]
