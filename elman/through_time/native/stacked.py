@@ -164,7 +164,8 @@ class Stacked:
             RuntimeError: for those of other shapes or another dtype, into which `model.to` has converted them in place
                 since the forward pass.
         """
-        if list(map(Tensor.data_ptr, parameters)) == self._parameters and parameters[0].dtype is dtype:
+        where = list(map(Tensor.data_ptr, parameters))
+        if where == self._parameters and parameters[0].dtype is dtype and all(map(Tensor.is_contiguous, parameters)):
             return parameters
         for parameter, shape in zip(parameters, self._shapes, strict=True):
             if parameter.dtype is not dtype or parameter.shape != shape:
