@@ -7,34 +7,27 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import torch
 
-import elman
-from elman.errors import MissingPackage
-
-
-def test_a_picture_without_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    layer = elman.LSTM(3, 5)
-    with elman.flow.record(layer) as recording:
-        layer(torch.randn(4, 2, 3))[0].sum().backward()
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    message = re.escape("a picture needs matplotlib: pip install 'elman[draw]'")
-    with pytest.raises(MissingPackage, match=message):
-        elman.draw(layer, tmp_path / "a.png")
-    with pytest.raises(MissingPackage, match=message):
-        elman.flow.draw.gradients(recording, tmp_path / "a.png")
+DRAW = """
+import elman, torch
+layer = elman.LSTM(3, 5)
+with elman.flow.record(layer) as recording:
+    layer(torch.randn(4, 2, 3))[0].sum().backward()"""
+PICTURE = "a picture needs matplotlib: pip install 'elman[draw]'"
 
 
 @pytest.mark.parametrize(
     ("code", "message"),
     [
+        (f"{DRAW}\nelman.draw(layer, 'a.png')", PICTURE),
+        (f"{DRAW}\nelman.flow.draw.gradients(recording, 'a.png')", PICTURE),
         ("import elman; elman.tasks.text.fit()", "elman.tasks needs typer: pip install 'elman[tasks]'"),
         ("from elman.__main__ import main; main()", "elman: the command line needs typer: pip install 'elman[tasks]'"),
     ],
 )
-def test_tasks_without_their_packages(code: str, message: str) -> None:
-    code = f"import sys; sys.modules['typer'] = None; {code}"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+def test_parts_without_their_packages(code: str, message: str, tmp_path: Path) -> None:
+    code = f"import sys; sys.modules.update(typer=None, matplotlib=None)\n{code}"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert result.returncode in (1, 2)
     assert result.stderr.splitlines()[-1].endswith(message)
 

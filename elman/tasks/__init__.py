@@ -20,7 +20,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from elman.errors import BadInput
-from elman.training.options import LIMIT, PATIENCE
 
 if TYPE_CHECKING:
     from elman.runs import Run
@@ -43,6 +42,8 @@ def patience_of(module: ModuleType) -> int:
     Args:
         module: of the task's options.
     """
+    from elman.training.options import PATIENCE
+
     patience: int = getattr(module, "PATIENCE", PATIENCE)
     return patience
 
@@ -59,6 +60,8 @@ def training_of(module: ModuleType, given: dict[str, Any]) -> dict[str, Any]:
     Raises:
         BadInput: for a schedule that needs epochs or minutes, without them.
     """
+    from elman.training.options import LIMIT
+
     own = dict(module.TRAINING)
     if given.get("optimizer", "adamw") not in ADAM:
         own.pop("lr", None)  # it was measured with adamw

@@ -131,7 +131,7 @@ OPERATIONS: dict[str, Operation] = {
     "layer norm without weights": lambda a, b, p: F.layer_norm(a, (H,)),
     "rms norm": lambda a, b, p: p.rms(a + b),
     "L2 norm": lambda a, b, p: a * b.norm(dim=-1, keepdim=True),
-    "L1 norm": lambda a, b, p: a * b.norm(1, -1, keepdim=True),
+    "L1 norm": lambda a, b, p: a * b.norm(1, -1, keepdim=True) / H,  # so large, it would magnify every rounding
     "normalize": lambda a, b, p: F.normalize(a, dim=-1) * b,
     "one of another": lambda a, b, p: p.norm(F.softmax(p.norm(a * b), -1) + a),
     "cosine": lambda a, b, p: a * ((a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))).unsqueeze(-1),

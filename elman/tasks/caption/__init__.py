@@ -24,7 +24,7 @@ def fit(data: Any = None, out: str | Path | None = None, **options: Any) -> "Tra
         TypeError, ValueError: for options that there are not.
 
     >>> import numpy as np, tempfile
-    >>> x = np.zeros((40, 4, 4), np.float32)
+    >>> x = np.random.default_rng(0).random((40, 4, 4), np.float32) / 16
     >>> x[::2, :, 1] = x[1::2, 1] = 1                  # upright bars, and bars that lie
     >>> bars = fit((x, ["it stands", "it lies"] * 20), tempfile.mkdtemp(), epochs=12, batch=4, hidden=16, lr=0.02)
     >>> [row["text"] for row in bars.predict(x[:2])]
