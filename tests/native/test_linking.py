@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
+from elman.through_time import EXECUTORS
+
 # Memory is reserved between two links, as a user's data or CUDA's libraries do. MCJIT's linker aborted here every time.
 SCRIPT = """
 import ctypes, random, torch, elman
@@ -45,6 +49,7 @@ print(len(codes), len(alive))
 """
 
 
+@pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
 def test_links_in_fragmented_memory() -> None:
     result = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (0, "2 2000\n"), result.stderr
