@@ -1,8 +1,8 @@
-"""What is left of the speed where another process computes too: `python benchmarks/busy.py`.
+"""Training speed beside a busy process: `python benchmarks/busy.py`.
 
-A training step (forward, backward, AdamW) of an LSTM with H = 384, B = 16, T = 64, and whole trainings by the command
-line, alone and beside one process that never waits, in turns. On C cores, n threads beside one other may expect
-C / (n + 1) of a core each where n = C: two thirds of the speed on two cores. Each figure is a median.
+Measures a training step (forward, backward, AdamW) of an LSTM with H = 384, B = 16, T = 64, and whole trainings by the
+command line, alternately alone and beside one process that never sleeps. On two cores, the fair share of two threads
+beside that process is two thirds of their speed. Each figure is a median.
 """
 
 import argparse
