@@ -1,6 +1,7 @@
 """A task as Lightning trains it."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -109,11 +110,12 @@ class Lesson(LightningModule):
         self.log("val_loss", torch.tensor(total / counted, dtype=torch.float64), batch_size=1)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
+        # Fused: one parallel region a step instead of a dozen for every parameter.
         kinds: dict[str, Any] = {
-            "adamw": torch.optim.AdamW,
-            "adam": torch.optim.Adam,
+            "adamw": partial(torch.optim.AdamW, fused=True),
+            "adam": partial(torch.optim.Adam, fused=True),
             "rmsprop": torch.optim.RMSprop,
-            "sgd": torch.optim.SGD,
+            "sgd": partial(torch.optim.SGD, fused=True),
         }
         assert kinds.keys() == OPTIMIZERS.keys()
         optimizer: torch.optim.Optimizer = kinds[self._options.optimizer](self.parameters(), lr=self._options.lr_at(0))
