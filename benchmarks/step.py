@@ -21,13 +21,15 @@ from elman.layers._step import _prepare
 
 def arithmetic(layer: Any, x: torch.Tensor, states: list[torch.Tensor]) -> Callable[[], None]:
     """The compiled step of every layer, again and again on the same memory."""
-    prepared = _prepare(layer, x)
+    parameters = list(layer.parameters())
+    prepared: Any = _prepare(layer, x, parameters, graded=False)
     assert prepared is not None
-    results = prepared(x, states)
+    assert prepared.fits(parameters, x, states)
+    results = prepared(layer, x, states, parameters, (len(x), layer.output_size))
 
     def run(keep: Any = (x, states, results)) -> None:
         for step, _ in prepared._steps:
-            step._alone(step._address)
+            step.run(step._functions)
 
     return run
 

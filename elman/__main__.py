@@ -6,10 +6,11 @@ import sys
 from elman.errors import MissingPackage
 from elman.extras import needs
 
-# Threads that wait sleep, rather than spin for milliseconds: on a busy machine a training then loses its neighbour's
-# share and no more (benchmarks/results/busy.txt). OpenMP reads this once, when torch is loaded.
-if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
-    os.environ["OMP_WAIT_POLICY"] = "passive"
+# Threads that wait for work spin for some 0.1 ms and then sleep. By default they spin for many milliseconds, which
+# halves a training's speed beside another busy process (benchmarks/results/busy.txt). OpenMP reads this once, when
+# torch is loaded: the first is for GNU's library, the second for others.
+if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME"} & os.environ.keys():
+    os.environ |= {"GOMP_SPINCOUNT": "2000", "OMP_WAIT_POLICY": "passive"}
 
 
 def main() -> None:

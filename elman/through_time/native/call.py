@@ -238,7 +238,8 @@ class Call:
 FLOPS = 1e11  # multiply-adds count twice
 BANDWIDTH = 5e10  # bytes per second, of matrices that pass through the caches at every step
 WAIT = 5e-7  # seconds, of a barrier
-START = 1e-5  # seconds, of setting all threads to work
+START = 1e-5  # seconds, of setting all threads to work, where they spin while they wait
+WAKE = 1e-4  # the same, where they sleep; once for every function that a call runs
 
 
 def threads_for(loop: Program, real: Real, T: int, B: int, count: int) -> tuple[int, bool]:
@@ -249,8 +250,9 @@ def threads_for(loop: Program, real: Real, T: int, B: int, count: int) -> tuple[
     def seconds(rows: int, share: float) -> float:
         return max(2 * rows * numbers * share / FLOPS, real.bytes * numbers * share / BANDWIDTH) + rows * share * 1e-7
 
-    by_rows = T * seconds(-(-B // count), 1) + START
-    by_columns = T * (seconds(B, 1 / count) + WAIT * len(loop.stages)) + START
+    start = WAKE * (1 + 2 * -(-T * B // ROWS)) if pool.asleep() else START
+    by_rows = T * seconds(-(-B // count), 1) + start
+    by_columns = T * (seconds(B, 1 / count) + WAIT * len(loop.stages)) + start
     if count == 1 or T * seconds(B, 1) <= min(by_rows, by_columns):
         return 1, False
     return count, by_columns < by_rows

@@ -46,6 +46,16 @@ def threads() -> int:
 
 
 @functools.cache
+def asleep() -> bool:
+    """Whether waiting threads sleep at once, so that every new piece of work has to wake them.
+
+    OpenMP reads this from the environment once, when torch is loaded.
+    """
+    spins = os.environ.get("GOMP_SPINCOUNT", "")
+    return int(spins) < 10_000 if spins.isdecimal() else os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive"
+
+
+@functools.cache
 def addresses() -> dict[str, int]:
     """Of what compiled code calls: which thread it runs on, of how many, and how to let others run."""
     if library() is None:
