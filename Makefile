@@ -20,6 +20,7 @@ test: $(READY)
 lint: $(READY)
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
+	@output=$$($(BIN)/lint-imports --no-cache --no-logo) || { echo "$$output"; exit 1; }
 
 types: $(READY)
 	@$(BIN)/mypy --no-error-summary

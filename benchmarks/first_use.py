@@ -25,8 +25,8 @@ from functools import partial
 import torch
 import elman.cells
 from elman.bench.layers import PAIRS
-import elman.through_time.native.run  # with the rest of the engine, as torch is: not a part of what is timed
-from elman.through_time.native import host
+import elman.engine.cpu.entry  # with the rest of the engine, as torch is: not a part of what is timed
+from elman.engine.cpu import jit
 
 compilations = []
 compile = host.machine_code

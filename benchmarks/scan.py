@@ -16,8 +16,8 @@ import torch
 from elman import Recurrent, cells
 from elman.bench.layers import Shape, parse
 from elman.bench.run import machine
-from elman.through_time.native import executor, registry
-from elman.through_time.program import Pointwise, Program
+from elman.engine.cpu import compiled_plan, kernel_cache
+from elman.engine.plan.ir import Pointwise, Program
 
 CELLS = ("min_gru", "min_lstm")
 SHAPES = "128,16,64,64 128,32,128,128 128,32,256,256 1024,32,256,256"
@@ -40,19 +40,19 @@ def times(name: str, shape: Shape) -> dict[str, tuple[float, int]]:
     layer = Recurrent(cells.by_name(name)(shape.D, shape.H), executor="native")
     x = torch.randn(*shape[:3], requires_grad=True)
     shapes = tuple((key, tuple(value.shape)) for key, value in layer.cell.named_parameters())
-    planned = registry.planned(layer.cell, shapes, shape.D, shape.H)
-    native = registry.compiled(planned.key, torch.float32)
+    planned = kernel_cache.planned(layer.cell, shapes, shape.D, shape.H)
+    native = kernel_cache.compiled(planned.key, torch.float32)
     names = {address: name for name, address in native.functions.items()}
     spent: dict[str, float] = {}
-    run = executor.Call.run
+    run = compiled_plan.Call.run
 
-    def timed(call: executor.Call, function: int) -> None:
+    def timed(call: compiled_plan.Call, function: int) -> None:
         begin = perf_counter()
         run(call, function)
         spent[names[function]] = spent.get(names[function], 0.0) + perf_counter() - begin
 
     found: dict[str, list[float]] = {"inference": [], "forward": [], "backward": []}
-    with patch.object(executor.Call, "run", timed):
+    with patch.object(compiled_plan.Call, "run", timed):
         for _ in range(2 + REPEATS):
             spent.clear()
             with torch.no_grad():
@@ -60,7 +60,7 @@ def times(name: str, shape: Shape) -> dict[str, tuple[float, int]]:
             layer(x)[0].sum().backward()
             for loop in found:
                 found[loop].append(spent[loop])
-    plan = registry.known(planned.key).plan
+    plan = kernel_cache.known(planned.key).plan
     rows = 4 * shape.T * shape.B
     return {loop: (median(all_[2:]), rows * moved(getattr(plan, loop))) for loop, all_ in found.items()}
 

@@ -20,9 +20,9 @@ from torch.nn.functional import linear
 from elman import Recurrent, cells
 from elman.bench.layers import AGREEMENT, TIMES, Shape, medians
 from elman.bench.run import geometric_mean, machine
-from elman.through_time import each
-from elman.through_time.native import registry
-from elman.through_time.program import Product
+from elman.engine import each
+from elman.engine.cpu import kernel_cache
+from elman.engine.plan.ir import Product
 
 SHAPES = "128,16,64,64 128,32,128,128 128,32,256,256"
 
@@ -95,8 +95,8 @@ class Pair:
     def flops(self) -> int:
         """Of all matrix products, both ways."""
         shapes = tuple((name, tuple(p.shape)) for name, p in self.cell.named_parameters())
-        planned = registry.planned(self.cell, shapes, self.x.shape[2], self.cell.state_size)
-        plan = registry.known(planned.key).plan
+        planned = kernel_cache.planned(self.cell, shapes, self.x.shape[2], self.cell.state_size)
+        plan = kernel_cache.known(planned.key).plan
         programs = (plan.before, plan.forward, plan.backward, plan.after)
         stages = [stage for program in programs for stage in program.stages if isinstance(stage, Product)]
         each = sum(stage.depth * stage.width for stage in stages) + sum(r.size * r.x_size for r in plan.reductions)

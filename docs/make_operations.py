@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from elman.through_time import batched, moved
-from elman.through_time.columns import SPLIT, VIEW
-from elman.through_time.decompositions import DECOMPOSITIONS
-from elman.through_time.draws import METHODS
-from elman.through_time.graph import PRODUCT
-from elman.through_time.operations import POINTWISE, REDUCING
+from elman.engine.plan.domains import PRODUCT
+from elman.engine.plan.layout import VIEW
+from elman.engine.plan.operations import POINTWISE, REDUCTIONS
+from elman.engine.trace import batch_axis, batch_matmul
+from elman.engine.trace.aten import SPLIT
+from elman.engine.trace.decompositions import DECOMPOSITIONS
+from elman.engine.trace.random_ops import METHODS
 
 HEAD = """# What a cell may be made of
 
@@ -34,16 +35,16 @@ def written(title: str, operations: Iterable[Any], text: str) -> str:
 
 def page() -> str:
     """The whole page."""
-    arranged = [*SPLIT, *VIEW, *moved.VIEWS, "cat", "stack"]
+    arranged = [*SPLIT, *VIEW, *batch_axis.VIEWS, "cat", "stack"]
     products = (
         "Of rows with a parameter, as many and as deep as one likes; of heads, each with its own matrix or all with "
-        f"the same, up to {batched.MOST} of them. Of two values of the step, if one is a vector."
+        f"the same, up to {batch_matmul.MOST} of them. Of two values of the step, if one is a vector."
     )
     return HEAD + "".join(
         (
-            written("Matrix products", PRODUCT | batched.PRODUCTS, products),
+            written("Matrix products", PRODUCT | batch_matmul.PRODUCTS, products),
             written("Element by element", POINTWISE, "Compiled as vector code. Conditions are numbers, 1 and 0."),
-            written("Over the columns of a row", REDUCING, "Over all axes of a row, the last ones or the first ones."),
+            written("Over the columns of a row", REDUCTIONS, "Over all axes of a row, the last or the first ones."),
             written("In smaller operations", DECOMPOSITIONS, "Known as a sum of the above."),
             written("Arrangements of columns", arranged, "Nothing is copied: the numbers are read where they are."),
             written("Random numbers", METHODS, "Drawn before the loop, in the order in which the loop draws them."),

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from elman.drawing.network import draw
+    from elman.engine import named
     from elman.explanation import explain
     from elman.layers import GRU, LSTM, RNN, Recurrent, Stack
     from elman.layers.convert import convert
-    from elman.through_time import named
 
 __version__ = "0.1.0"
 
@@ -27,7 +27,7 @@ HOMES = {
     "convert": "elman.layers.convert",
     "draw": "elman.drawing.network",
     "explain": "elman.explanation",
-    "named": "elman.through_time",
+    "named": "elman.engine",
 }
 
 

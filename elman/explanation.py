@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from elman.engine import EXECUTORS, each
 from elman.layers import Recurrent, Stack
 from elman.layers._form import form_of
-from elman.through_time import EXECUTORS, each
 
 if TYPE_CHECKING:
-    from elman.through_time.plan import Plan
-    from elman.through_time.program import Program
+    from elman.engine.plan.ir import Program
+    from elman.engine.plan.planner import Plan
 
 
 def explain(layer: Stack | Recurrent, input: Tensor | None = None) -> "Explanation":
@@ -43,7 +43,7 @@ def explain(layer: Stack | Recurrent, input: Tensor | None = None) -> "Explanati
     if asked == "loop" or "native" not in EXECUTORS:
         why = "asked for by name" if asked == "loop" else "the native executor is switched off"
         return Explanation("loop", why, (f"{type(layer).__name__}: executor loop, {why}", *_of_loop()))
-    from elman.through_time.native.run import why_not
+    from elman.engine.cpu.entry import why_not
 
     reasons = [why_not(cell, values, width, sizes) for cell, values, width, sizes in cells]
     reason = next((reason for reason in reasons if reason), "")
@@ -105,11 +105,11 @@ def _of_native(
     prefix: str, cell: nn.Module, values: Mapping[str, Tensor], width: int, sizes: Sizes,
     shape: tuple[int, int] | None,
 ) -> Iterator[str]:  # fmt: skip
-    from elman.through_time.native import call, pool, registry
+    from elman.engine.cpu import invocation, kernel_cache, openmp
 
     shapes = tuple((name, tuple(value.shape)) for name, value in values.items())
-    key = registry.planned(cell, shapes, width, sizes).key
-    plan = registry.known(key).plan
+    key = kernel_cache.planned(cell, shapes, width, sizes).key
+    plan = kernel_cache.known(key).plan
     dtype = next((value.dtype for value in values.values() if value.is_floating_point()), torch.float32)
 
     kept = (
@@ -127,15 +127,15 @@ def _of_native(
     yield f"  kept for the backward step: {kept}; with the states {row:,} bytes for each step and sequence"
     if shape:
         T, B = shape
-        real = registry.compiled(key, dtype).real
-        threads, split = call.threads_for(plan.forward, real, T, B, pool.threads())
+        real = kernel_cache.compiled(key, dtype).real
+        threads, split = invocation.threads_for(plan.forward, real, T, B, openmp.threads())
         how = "one thread" if threads == 1 else f"{threads} threads, which share "
         how += "" if threads == 1 else "the columns of each step" if split else "the sequences of the batch"
         yield f"  for T = {T}, B = {B}: {how}; kept in all {T * B * row / 1e6:,.1f} MB"
 
 
 def _stages(program: "Program") -> str:
-    from elman.through_time.program import Product
+    from elman.engine.plan.ir import Product
 
     told = []
     for stage in program.stages:

@@ -17,6 +17,7 @@ from elman.decoding import decoded
 from elman.errors import BadInput
 
 T = TypeVar("T")
+PICTURES = (".png", ".svg")
 MAKER = f"elman {elman.__version__}"  # that a page or a picture names in its head
 # How it does so: <meta name="generator">, Creator, Software, a text in a MIDI file. All stand among the first bytes.
 _MADE = re.compile(
@@ -288,6 +289,13 @@ def write_figure(path: Path, figure: Any, format: str = "png", math: bool = Fals
             warnings.filterwarnings("ignore", one, UserWarning)
         figure.savefig(data, format=format, **how)
     write_whole(path, data.getvalue())
+
+
+def save_picture(figure: Any, path: Path, **metadata: Any) -> None:
+    """Write a figure of matplotlib's as PNG or SVG, with elman's mark, by which it can be replaced."""
+    kind = path.suffix[1:].lower()
+    metadata |= {"Date": None, "Creator": MAKER} if kind == "svg" else {"Software": MAKER}
+    write_figure(path, figure, kind, math=True, metadata=metadata)
 
 
 _POWER = "$\\mathdefault{"  # how matplotlib itself writes the numbers along a logarithmic axis

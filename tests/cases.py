@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 import elman
 from elman import cells
-from elman.through_time import EXECUTORS
+from elman.engine import EXECUTORS
 from tests.oracle import Oracle
 from tests.oracle.gru import gru
 from tests.oracle.lstm import lstm

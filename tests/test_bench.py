@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from elman.through_time import EXECUTORS
+from elman.engine import EXECUTORS
 from tests.small import Command
 
 pytestmark = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from elman.through_time import EXECUTORS
+from elman.engine import EXECUTORS
 
 ROOT = Path(__file__).parent.parent
 

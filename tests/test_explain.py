@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import elman
-from elman.through_time import EXECUTORS
+from elman.engine import EXECUTORS
 
 native = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
 
@@ -42,7 +42,7 @@ def test_of_an_input(batch_first: bool) -> None:
 
 @native
 def test_threads_by_shape(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("elman.through_time.native.pool.threads", lambda: 2)
+    monkeypatch.setattr("elman.engine.cpu.openmp.threads", lambda: 2)
     layer = elman.LSTM(256, 256)
     assert "2 threads, which share the sequences" in str(elman.explain(layer, torch.zeros(9, 32, 256)))
     assert "2 threads, which share the columns of each step" in str(elman.explain(layer, torch.zeros(99, 1, 256)))

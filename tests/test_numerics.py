@@ -10,7 +10,7 @@ from torch import Tensor
 
 import elman
 from elman.bench.elementwise import FUNCTIONS, WIDTH, native
-from elman.through_time import EXECUTORS
+from elman.engine import EXECUTORS
 
 pytestmark = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
 

@@ -12,8 +12,8 @@ import elman
 from elman import cells
 from elman.bptt import Checkpointed, Full, Mode, Truncated
 from elman.cells._cell import Cell
-from elman.through_time import EXECUTORS, State, each, run
-from elman.through_time.observed import Piece, Seen, labelled, observing
+from elman.engine import EXECUTORS, State, each, run
+from elman.engine.observe.events import Piece, Seen, labelled, observing
 from tests.tolerances import all_close, close
 
 T, B, D, H = 6, 3, 4, 5

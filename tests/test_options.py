@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import elman
 from elman import cells
-from elman.through_time import EXECUTORS
+from elman.engine import EXECUTORS
 from tests.cases import call, cotangents, every_executor, random_states
 from tests.tolerances import all_close
 

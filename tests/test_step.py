@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 import elman
 from elman import cells
+from elman.engine import EXECUTORS, each
 from elman.layers import _step
-from elman.through_time import EXECUTORS, each
 from tests.cases import every_executor
 from tests.tolerances import TOLERANCES, all_close
 

@@ -12,8 +12,8 @@ from torch.utils.checkpoint import checkpoint
 
 import elman
 from elman import cells, flow
+from elman.engine import EXECUTORS
 from elman.layers import _step
-from elman.through_time import EXECUTORS
 from tests.cases import in_a_row, in_form, random_states
 from tests.tolerances import all_close
 

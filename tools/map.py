@@ -1,8 +1,8 @@
 """The map of the package: `python tools/map.py` prints its rooms, who imports whom, and what a call goes through.
 
 A room is a folder of the package, or one of its top-level modules. An arrow leads from a room to another that it
-imports; a floor is one more than the highest room that is imported. An arrow is upward if it leads to a room that stands
-higher in `[tool.importlinter]`'s layers in pyproject.toml.
+imports; a floor is one more than the highest room that is imported. An arrow is upward if it leads to a room that
+stands higher in the layers of `[tool.importlinter]` in pyproject.toml.
 """
 
 import sys
@@ -27,7 +27,7 @@ def lines(module: str) -> int:
     """Lines of a module's file."""
     path = ROOT / module.replace(".", "/")
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    return len(file.read_text(encoding="utf-8").splitlines())
+    return len(file.read_text(encoding="utf-8").splitlines()) if file.exists() else 0  # a folder of pages
 
 
 def cycles(arrows: dict[str, set[str]]) -> list[list[str]]:
@@ -77,7 +77,9 @@ def order() -> list[set[str]]:
     """The layers that are declared in pyproject.toml, highest first."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
-    return [{name.strip(" ()").removeprefix("elman.") for name in layer.replace(":", "|").split("|")} for layer in layers]
+    return [
+        {name.strip(" ()").removeprefix("elman.") for name in layer.replace(":", "|").split("|")} for layer in layers
+    ]
 
 
 def figures(title: str, rooms: dict[str, list[str]], arrows: dict[str, set[str]], modules: dict[str, set[str]]) -> None:
@@ -87,7 +89,7 @@ def figures(title: str, rooms: dict[str, list[str]], arrows: dict[str, set[str]]
     def standing(room: str) -> int:
         while room not in level and "." in room:
             room = room.rpartition(".")[0]
-        return level.get(room, 0)
+        return level.get(room, -len(level))  # what is not in the contract stands at the bottom
 
     upward = [(a, b) for a, others in arrows.items() for b in others if standing(b) > standing(a)]
     count = sum(map(len, arrows.values()))
@@ -118,8 +120,8 @@ def package() -> None:
         arrows.setdefault(room, set()).update({room_of(other, packages) for other in imported} - {room})
     floor = floors(arrows)
     for room in sorted(rooms, key=lambda room: (-floor[room], room)):
-        size = sum(map(lines, rooms[room]))
-        print(f"{floor[room]:>3}  {room:<24} {len(rooms[room]):>3} files {size:>6} lines  -> {' '.join(sorted(arrows[room]))}")
+        size, others = sum(map(lines, rooms[room])), " ".join(sorted(arrows[room]))
+        print(f"{floor[room]:>3}  {room:<24} {len(rooms[room]):>3} files {size:>6} lines  -> {others}")
     figures("The package", rooms, arrows, modules)
 
     def of_engine(name: str) -> bool:

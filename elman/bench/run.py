@@ -66,7 +66,7 @@ def measure(
 
 def peak(seconds: float = 1.0) -> dict[str, float]:
     """GFLOP/s of single-precision products of large matrices, the best of some sizes: torch's, and our tile's."""
-    from elman.through_time.native.matmul import Times
+    from elman.engine.cpu.matmul import Times
 
     best = {"torch": 0.0, "tile": 0.0}
     for n in (512, 1024, 2048):
@@ -90,7 +90,7 @@ def machine() -> dict[str, Any]:
     import llvmlite
 
     from elman import __version__
-    from elman.through_time.native.host import this_machine
+    from elman.engine.cpu.jit import this_machine
 
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from elman.bptt._elsewhere import unknown_leaf
 from elman.bptt._repeatable import check_repeatable, tried
 from elman.bptt._through import Through
-from elman.through_time import Output, State, each, run
-from elman.through_time.seed import seeded
+from elman.engine import Output, State, each, run
+from elman.engine.trace.cotangents import seeded
 
 
 class Windows(NamedTuple):
@@ -40,7 +40,7 @@ def again(
     sizes: Tensor | None,
     windows: Windows,
 ) -> tuple[Output, State]:
-    """As `elman.through_time.run`, with the gradients of these windows and the memory of one of them.
+    """As `elman.engine.run`, with the gradients of these windows and the memory of one of them.
 
     Raises:
         RuntimeError: if the steps of the cell cannot run again; for transforms of torch.func.

@@ -9,9 +9,9 @@ from torch.func import jacrev, vmap
 
 from elman.bptt._influence import Influence
 from elman.bptt._through import Through
-from elman.through_time import Output, State, each
-from elman.through_time.loop import called, parted
-from elman.through_time.seed import seeded
+from elman.engine import Output, State, each
+from elman.engine.eager import called, parted
+from elman.engine.trace.cotangents import seeded
 
 Rows = tuple[Tensor, ...]
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from elman.bptt._random import drawing_from, stand
+from elman.engine import State, each, run
 from elman.numbers import whole
-from elman.through_time import State, each, run
 
 UNITS = {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 AMOUNT = re.compile(r"(\d+|\d*\.\d+)\s*([a-z]+)", re.IGNORECASE)

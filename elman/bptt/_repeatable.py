@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from elman.bptt._elsewhere import Read, in_both
 from elman.bptt._random import drawing_from, stand
-from elman.through_time import State, each, loop
-from elman.through_time.effects import without_effects
-from elman.through_time.frozen import options_of
-from elman.through_time.observed import labelled
-from elman.through_time.refused import CannotCapture
+from elman.engine import State, each, eager
+from elman.engine.module_state import options_of
+from elman.engine.observe.events import labelled
+from elman.engine.trace.errors import CannotCapture
+from elman.engine.trace.side_effects import without_effects
 
 KEPT = 64  # answers for one cell
 
@@ -71,7 +71,7 @@ def _tried(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: 
         with torch.no_grad(), without_effects(cell, buffers.values(), logs=True):
             for seen in read:
                 with drawing_from(stand(x.device), x.device), labelled(None), seen:
-                    output, new = loop.run(cell, {**parameters, **buffers}, x, state, sizes)
+                    output, new = eager.run(cell, {**parameters, **buffers}, x, state, sizes)
                 runs.append((*(output.values() if isinstance(output, dict) else (output,)), *each(new)))
     except CannotCapture as reason:
         return Tried(str(reason))

@@ -8,17 +8,17 @@ from torch import Tensor, nn
 
 from elman.bptt._elsewhere import replaced
 from elman.bptt._random import Stands
-from elman.through_time import Output, State, each, run
-from elman.through_time.autocast import autocast
-from elman.through_time.frozen import Stand, outside_of, standing
-from elman.through_time.observed import label, labelled
+from elman.engine import Output, State, each, run
+from elman.engine.module_state import Stand, outside_of, standing
+from elman.engine.observe.events import label, labelled
+from elman.engine.precision import autocast
 
 
 class Through:
     """A cell and all that is no tensor of a call.
 
     Args:
-        cell: as in `elman.through_time.run`.
+        cell: as in `elman.engine.run`.
         names: of the parameters.
         states: how many there are in a tuple; None for a tensor.
         executor: as there.

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from elman.bptt._again import Windows, again
 from elman.bptt._memory import Kept, kept, parsed
 from elman.bptt.mode import Mode
+from elman.engine import Output, State
 from elman.numbers import check_whole
-from elman.through_time import Output, State
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Checkpointed(Mode):
         executor: str = "auto",
         sizes: Tensor | None = None,
     ) -> tuple[Output, State]:
-        """As `elman.through_time.run`, keeping little."""
+        """As `elman.engine.run`, keeping little."""
         T = len(x) if sizes is None else len(sizes)
         if isinstance(self.segments, int):
             count = self.segments

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from elman.through_time import Output, State, run
+from elman.engine import Output, State, run
 
 
 class Mode(ABC):
@@ -38,7 +38,7 @@ class Mode(ABC):
         executor: str = "auto",
         sizes: Tensor | None = None,
     ) -> tuple[Output, State]:
-        """As `elman.through_time.run`, whose gradients are those of this mode."""
+        """As `elman.engine.run`, whose gradients are those of this mode."""
 
 
 @dataclass(frozen=True)
@@ -61,5 +61,5 @@ class Full(Mode):
         executor: str = "auto",
         sizes: Tensor | None = None,
     ) -> tuple[Output, State]:
-        """As `elman.through_time.run`."""
+        """As `elman.engine.run`."""
         return run(cell, parameters, x, state, executor, sizes)

@@ -15,7 +15,7 @@ from elman.bptt._random import stand
 from elman.bptt._repeatable import check_repeatable, tried
 from elman.bptt._through import Through
 from elman.bptt.mode import Mode
-from elman.through_time import Output, State, each, run
+from elman.engine import Output, State, each, run
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class RTRL(Mode):
         executor: str = "auto",
         sizes: Tensor | None = None,
     ) -> tuple[Output, State]:
-        """As `elman.through_time.run`, for parameters and states alone; the states carry their influence."""
+        """As `elman.engine.run`, for parameters and states alone; the states carry their influence."""
         states, names = each(state), tuple(name for name, value in parameters.items() if value.requires_grad)
         if not torch.is_grad_enabled():
             return run(cell, parameters, x, state, executor, sizes)

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from elman.bptt._again import Windows, again
 from elman.bptt.mode import Mode
+from elman.engine import Output, State
 from elman.numbers import check_whole
-from elman.through_time import Output, State
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Truncated(Mode):
         executor: str = "auto",
         sizes: Tensor | None = None,
     ) -> tuple[Output, State]:
-        """As `elman.through_time.run`, with the gradients of the windows."""
+        """As `elman.engine.run`, with the gradients of the windows."""
         return again(cell, parameters, x, state, executor, sizes, self._windows(x, state, sizes))
 
     def _windows(self, x: Tensor, state: State, sizes: Tensor | None) -> Windows:

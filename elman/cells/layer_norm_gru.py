@@ -7,7 +7,7 @@ from torch import Tensor, nn, sigmoid, tanh
 from torch.nn.functional import layer_norm, linear
 
 from elman.cells._cell import GatedCell
-from elman.through_time import named
+from elman.engine import named
 
 
 class LayerNormGRU(GatedCell):

@@ -3,7 +3,7 @@
 from torch import Tensor, sigmoid, tanh
 
 from elman.cells._cell import GatedCell
-from elman.through_time import named
+from elman.engine import named
 
 
 class LSTM(GatedCell):

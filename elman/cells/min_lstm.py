@@ -3,7 +3,7 @@
 from torch import Tensor, sigmoid
 
 from elman.cells._cell import InputCell
-from elman.through_time import named
+from elman.engine import named
 
 
 class MinLSTM(InputCell):

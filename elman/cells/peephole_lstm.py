@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from torch import Tensor, sigmoid, tanh
 
 from elman.cells._cell import GatedCell
-from elman.through_time import named
+from elman.engine import named
 
 
 class PeepholeLSTM(GatedCell):

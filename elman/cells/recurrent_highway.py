@@ -7,7 +7,7 @@ from torch import Tensor, sigmoid, tanh
 from torch.nn.functional import linear
 
 from elman.cells._cell import Cell
-from elman.through_time import named
+from elman.engine import named
 
 
 class RecurrentHighway(Cell):

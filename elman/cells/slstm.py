@@ -5,7 +5,7 @@ from torch import Tensor, sigmoid, tanh
 from torch.nn.functional import logsigmoid
 
 from elman.cells._cell import GatedCell
-from elman.through_time import named
+from elman.engine import named
 
 
 class SLSTM(GatedCell):

@@ -6,9 +6,8 @@ from typing import Any
 
 from elman.drawing.scene import MINUS, Arrow, Box, Point, Scene, Text
 from elman.extras import needs
-from elman.files import MAKER, check_place, write_figure
+from elman.files import PICTURES, check_place, save_picture
 
-FORMATS = (".png", ".svg")
 MARGIN, DPI, ROUND = 12.0, 144, 5.0  # around the picture; dots in an inch of a PNG; radius of corners
 INK, FAINT, GRADIENT = "#1c2733", "#5d6873", "#a8321c"
 FILLS = {"cell": "#dbe7f3", "reverse": "#f6ead3", "module": "#f4f4f4", "delay": "white", "dot": INK}
@@ -23,7 +22,7 @@ def render(scene: Scene, path: Path) -> None:
     Raises:
         BadInput: if no picture can be there.
     """
-    check_place(path, FORMATS)
+    check_place(path, PICTURES)
     with needs("draw", "a picture"):
         from matplotlib import rc_context
         from matplotlib.figure import Figure
@@ -41,14 +40,7 @@ def render(scene: Scene, path: Path) -> None:
     for text in scene.texts:
         write(axes, text)
     with rc_context({"svg.hashsalt": "elman", "svg.fonttype": "path"}):
-        save(figure, path, Title=scene.title)
-
-
-def save(figure: Any, path: Path, **metadata: Any) -> None:
-    """Write a figure of matplotlib's, with elman's mark, by which it can be replaced."""
-    kind = path.suffix[1:].lower()
-    metadata |= {"Date": None, "Creator": MAKER} if kind == "svg" else {"Software": MAKER}
-    write_figure(path, figure, kind, math=True, metadata=metadata)
+        save_picture(figure, path, Title=scene.title)
 
 
 def write(axes: Any, text: Text) -> Any:

@@ -8,9 +8,9 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from elman.engine.observe.events import Seen
 from elman.flow._replay import Replay
 from elman.layers._label import Label
-from elman.through_time.observed import Seen
 
 
 class Call:

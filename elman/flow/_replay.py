@@ -8,15 +8,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from elman.through_time import State, each
-from elman.through_time.autocast import uncast
-from elman.through_time.draws import Given
-from elman.through_time.frozen import standing
-from elman.through_time.loop import called, parted
-from elman.through_time.named import seen as naming
-from elman.through_time.observed import Seen
-from elman.through_time.outputs import each as outputs_of
-from elman.through_time.outputs import shown
+from elman.engine import State, each
+from elman.engine.eager import called, parted
+from elman.engine.module_state import standing
+from elman.engine.named import seen as naming
+from elman.engine.observe.events import Seen
+from elman.engine.outputs import each as outputs_of
+from elman.engine.outputs import shown
+from elman.engine.precision import uncast
+from elman.engine.trace.random_ops import Given
 
 Row = tuple[Tensor, ...]
 

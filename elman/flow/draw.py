@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from elman.drawing.render import FORMATS, save
 from elman.extras import needs
-from elman.files import check_place, read_bytes
+from elman.files import PICTURES, check_place, read_bytes, save_picture
 from elman.flow.credit import Credit
 from elman.flow.jacobians import ARRIVES, Jacobians
 
@@ -68,7 +67,7 @@ def credit(found: Credit, path: Path) -> None:
     fainter = "min" if (there & (norms < least)).any() else "neither"
     figure.colorbar(image, label=f"norm of dL$_t$/d {found.name} after step k", extend=fainter)
     axes.set(xlabel="k: step of the state", ylabel="t: step of the loss")
-    save(figure, Path(path))
+    save_picture(figure, Path(path))
 
 
 def singular_values(jacobians: Jacobians, path: Path, window: int = 1) -> None:
@@ -97,7 +96,7 @@ def history(table: Path, path: Path) -> None:
     axes.set(xlabel="step of the training", ylabel="steps back until 1 % of a gradient is left", ylim=(0, 1.08 * most))
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", loc="lower right")
-    save(figure, Path(path))
+    save_picture(figure, Path(path))
 
 
 def _lines(
@@ -123,7 +122,7 @@ def _lines(
         axes.legend(fontsize="small")
     else:
         figure.legend(fontsize="small", loc="outside right upper")  # on the axes it would hide them
-    save(figure, Path(path))
+    save_picture(figure, Path(path))
 
 
 def _largest(lines: dict[str, Tensor]) -> float:
@@ -137,7 +136,7 @@ def _note(axes: Any, text: str, y: float) -> None:
 
 
 def _figure(path: Path, width: float, height: float) -> tuple[Any, Any]:
-    check_place(Path(path), FORMATS)
+    check_place(Path(path), PICTURES)
     with needs("draw", "a picture"):
         from matplotlib.figure import Figure
 

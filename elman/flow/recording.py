@@ -8,6 +8,7 @@ from itertools import count
 import torch
 from torch import Tensor, nn
 
+from elman.engine.observe.events import Seen, observing
 from elman.flow._call import Call
 from elman.flow._nonfinite import NonFinite, first_non_finite
 from elman.flow._norms import row_norms
@@ -18,7 +19,6 @@ from elman.flow.verdict import STEPS, Verdict, verdict
 from elman.layers._label import Label
 from elman.layers._layer import Layer
 from elman.numbers import check_whole
-from elman.through_time.observed import Seen, observing
 
 
 class Recording:

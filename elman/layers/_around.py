@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from elman.cells._cell import Cell
-from elman.through_time import Output, State, each
-from elman.through_time.loop import parted
-from elman.through_time.named import changed, seen
+from elman.engine import Output, State, each
+from elman.engine.eager import parted
+from elman.engine.named import changed, seen
 
 OUTPUT, STATE = "output ", "state "  # before what `Watched` gives, to tell it from what a cell names
 

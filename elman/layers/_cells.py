@@ -11,6 +11,7 @@ from torch.nn.functional import dropout
 
 from elman.bptt import Mode
 from elman.cells._cell import Cell
+from elman.engine import each
 from elman.layers._around import RecurrentDropout, Watched, Zoneout, prefix
 from elman.layers._joint import Joint
 from elman.layers._label import Names, state_names
@@ -19,7 +20,6 @@ from elman.layers._layout import Layout
 from elman.layers._options import PROJECTED, check_probability, of_each_state
 from elman.layers._start import start
 from elman.layers._step import Steps
-from elman.through_time import each
 
 AROUND = frozenset({"zoneout", "recurrent_dropout", "dropout"})  # attributes that the wrappers of the cells are made of
 

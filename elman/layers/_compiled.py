@@ -19,13 +19,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from elman.bptt import Mode
+from elman.engine.module_state import HOOKS
+from elman.engine.trace.errors import CannotCapture
+from elman.engine.trace.side_effects import without_effects
+from elman.engine.uncompiled import outside
 from elman.layers._form import is_plain
 from elman.layers._layer import living
 from elman.layers._trajectory import watching
-from elman.through_time.effects import without_effects
-from elman.through_time.frozen import HOOKS
-from elman.through_time.outside import outside
-from elman.through_time.refused import CannotCapture
 
 if TYPE_CHECKING:
     from elman.layers._layer import Layer, Lengths

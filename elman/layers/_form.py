@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
+from elman.engine import State, each
+from elman.engine.eager import called, parted
+from elman.engine.trace.dtypes import OtherDtype, SameDtype
+from elman.engine.trace.errors import CannotCapture
+from elman.engine.trace.side_effects import without_effects
 from elman.layers._around import Around
-from elman.through_time import State, each
-from elman.through_time.effects import without_effects
-from elman.through_time.loop import called, parted
-from elman.through_time.mixed import OtherDtype, SameDtype
-from elman.through_time.refused import CannotCapture
 
 ROWS = 3  # of a batch to try a step with: none of the numbers of states that a cell may unpack first
 COUNTS = 2, 1, 3, 4  # of states; two before one, as a pair can be told from a tensor, which may be taken for a pair

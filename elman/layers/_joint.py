@@ -6,7 +6,7 @@ from itertools import chain
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
-from elman.through_time import State, each
+from elman.engine import State, each
 
 
 class Joint(nn.Module):

@@ -13,12 +13,12 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from elman.bptt import Full, Mode
 from elman.bptt._influence import carried
+from elman.engine import Output, State, eager_export
+from elman.engine.observe.events import Piece, labelled
 from elman.layers._label import Label, Names
 from elman.layers._layout import Layout, Masked, Packed, Ragged, checked_lengths
 from elman.layers._precision import as_loop
 from elman.layers._trajectory import Trajectory, trajectory, watching
-from elman.through_time import Output, State, exported
-from elman.through_time.observed import Piece, labelled
 
 Lengths = Tensor | Sequence[int]
 FULL = Full()
@@ -114,7 +114,7 @@ class Layer(nn.Module):
     ) -> tuple[Output, State]:  # fmt: skip
         """Run a cell over time; `label` makes what is said of this call."""
         if torch.compiler.is_exporting():
-            return exported.run(step, None if self._own_values else values, x, state, layout.lengths)
+            return eager_export.run(step, None if self._own_values else values, x, state, layout.lengths)
         with labelled(Piece(label())):
             result = mode.run(step, values, x, state, self.executor, layout.sizes)
         return as_loop(step, values, x, state, self.executor, result)
@@ -214,7 +214,7 @@ class Layer(nn.Module):
     def _call_watched(self, input: Any, state: Any, lengths: Lengths | None) -> Trajectory:
         """Call the layer, and return what its cells did at every step."""
         if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
-            from elman.through_time.outside import outside
+            from elman.engine.uncompiled import outside
 
             return outside(self._call_watched, input, state, lengths)  # type: ignore[no-any-return]
         given = () if state is None else (state,)

@@ -10,8 +10,8 @@ from torch.autograd import forward_ad
 
 from elman import cells
 from elman.cells._cell import Cell
-from elman.through_time import EXECUTORS, Output, State, each, loop
-from elman.through_time.outputs import each as outputs_of
+from elman.engine import EXECUTORS, Output, State, each, eager
+from elman.engine.outputs import each as outputs_of
 
 Dtypes = tuple[torch.dtype, ...]
 FUSED: set[type[Cell]] = {cells.RNN, cells.GRU, cells.LSTM, cells.ProjectedLSTM}  # that cuDNN has as one operation
@@ -69,7 +69,7 @@ def _dtypes(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state:
     asked = (cast, *(tensor.dtype for tensor in tensors))
     known = _known.setdefault(cell, {})
     if asked not in known:
-        from elman.through_time.native.run import why_not
+        from elman.engine.cpu.entry import why_not
 
         sizes = tuple(s.shape[1] for s in each(state))
         known[asked] = ()
@@ -78,6 +78,6 @@ def _dtypes(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state:
             row = x[:1, :1] if x.dim() == 3 else x[:1].unsqueeze(0)
             begin = state[:1] if isinstance(state, Tensor) else tuple(s[:1] for s in state)
             with torch.no_grad(), torch.random.fork_rng(devices=()):
-                output, final = loop.run(cell, parameters, row, begin)
+                output, final = eager.run(cell, parameters, row, begin)
             known[asked] = tuple(value.dtype for value in (*outputs_of(output), *each(final)))
     return known[asked]

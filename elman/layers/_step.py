@@ -13,15 +13,15 @@ from torch.autograd import forward_ad
 from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 from elman.bptt import Full
+from elman.engine import EXECUTORS, each
+from elman.engine.observe.events import Piece
 from elman.layers._label import Label
 from elman.layers._layout import Layout
-from elman.through_time import EXECUTORS, each
-from elman.through_time.observed import Piece
 
 if TYPE_CHECKING:
+    from elman.engine.cpu.single_step import Step
+    from elman.engine.cpu.stacked_step import Stacked
     from elman.layers.stack import Stack
-    from elman.through_time.native.stacked import Stacked
-    from elman.through_time.native.step import Step
 
 PLAIN = {Tensor, nn.Parameter}
 REQUIRES_GRAD = attrgetter("requires_grad")
@@ -107,7 +107,7 @@ class Differentiable(Prepared):
         self, layer: "Stack", parameters: Sequence[Tensor], B: int, dtype: torch.dtype, stacked: "Stacked"
     ) -> None:
         super().__init__(layer, parameters, B, dtype)
-        from elman.through_time.native.stacked import stacked_step
+        from elman.engine.cpu.stacked_step import stacked_step
 
         self._stacked, self._step = stacked, stacked_step
 
@@ -218,7 +218,7 @@ def _draws(layer: "Stack") -> bool:
 def _prepare(layer: "Stack", x: Tensor, parameters: Sequence[Tensor], graded: bool) -> Prepared | None:
     if layer.executor == "loop" or "native" not in EXECUTORS:
         return None
-    from elman.through_time.native.run import stacked_of, step_of
+    from elman.engine.cpu.entry import stacked_of, step_of
 
     cells = [
         (step, layer._values_of(step, k), cell.input_size, cell.state_size)

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from elman.engine import Output
 from elman.layers._around import OUTPUT, STATE
 from elman.layers._layout import Layout
-from elman.through_time import Output
 
 
 class Trajectory(NamedTuple):

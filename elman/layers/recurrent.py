@@ -13,14 +13,14 @@ from torch.utils._pytree import tree_leaves, tree_map, tree_structure
 
 from elman.bptt import Full, Mode
 from elman.cells._cell import Cell
+from elman.engine import State, each, known_executor
+from elman.engine.module_state import outside_of
 from elman.layers._around import Watched, prefix
 from elman.layers._form import Formed, form_of, guessed, in_form
 from elman.layers._label import Label, Names, state_names
 from elman.layers._layer import Layer, Lengths, lengths_hint, output_in
 from elman.layers._layout import Layout
 from elman.layers._trajectory import Run, Trajectory, output_of, watched_runs
-from elman.through_time import State, each, known_executor
-from elman.through_time.frozen import outside_of
 
 CELL = "cell."  # before the names of the cell's parameters and buffers
 
@@ -38,7 +38,7 @@ class Recurrent(Layer):
             `state_size`, and none `hidden_size`, which stands for one state of this width, or for two where a step
             takes and returns a pair, and no initial state is given in the call.
         batch_first: input and output are (B, T, D) and (B, T, H).
-        executor: "auto", or a name in `elman.through_time.EXECUTORS`.
+        executor: "auto", or a name in `elman.engine.EXECUTORS`.
         bptt: how the gradient goes back through time, one of `elman.bptt`; the layer's attribute of this name, which
             can be set at any time. None: all the way.
         learn_state: a sequence without an initial state begins from one that is learned, at first zeros: parameters

@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from elman.bptt import Full, Mode
 from elman.cells._cell import Cell
+from elman.engine import Output, State, each, known_executor
 from elman.layers._around import Watched
 from elman.layers._cells import Cells
 from elman.layers._joint import joint_names
@@ -31,7 +32,6 @@ from elman.layers._options import (
 from elman.layers._precision import fused_dtype
 from elman.layers._step import has_hooks
 from elman.layers._trajectory import Run, Trajectory, output_of, watched_runs
-from elman.through_time import Output, State, each, known_executor
 
 
 class Stack(Cells):
@@ -52,7 +52,7 @@ class Stack(Cells):
         device: of the parameters.
         dtype: of the parameters.
         cell_type: a class of `elman.cells`.
-        executor: "auto", or a name in `elman.through_time.EXECUTORS`.
+        executor: "auto", or a name in `elman.engine.EXECUTORS`.
         bptt: how the gradient goes back through time, one of `elman.bptt`; the layer's attribute of this name, which
             can be set at any time. None: all the way.
         init: how the parameters begin: "torch" as in torch.nn, or as the cell says; "orthogonal"; "irnn", the identity

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 import elman
-from elman.through_time import each
+from elman.engine import each
 from tests.cases import every_executor
 from tests.tolerances import all_close, close
 

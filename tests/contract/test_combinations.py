@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from elman import bptt
-from elman.through_time import EXECUTORS
+from elman.engine import EXECUTORS
 from tests.cases import STACKS, Case, call, gradients, in_a_row, in_form, random_states
 from tests.tolerances import all_close
 

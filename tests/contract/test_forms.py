@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import elman
 from elman.bptt import RTRL, Checkpointed, Full, Mode, Truncated
-from elman.through_time import EXECUTORS
+from elman.engine import EXECUTORS
 from tests.cases import every_executor
 from tests.tolerances import all_close, close
 

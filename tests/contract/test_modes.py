@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import elman
 from elman import cells
 from elman.bptt import Checkpointed, Full, Mode, Truncated
-from elman.through_time import each
+from elman.engine import each
 from tests.cases import CASES, Case, TwoWidths, call, every_executor, in_form, name_of, random_states
 from tests.tolerances import all_close
 

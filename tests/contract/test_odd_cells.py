@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from elman.through_time import EXECUTORS
+from elman.engine import EXECUTORS
 from tests.cases import Results, cotangents, every_executor
 from tests.odd import STEPS, every_odd_cell, problem
 from tests.tolerances import all_close, gradcheck
@@ -47,7 +47,7 @@ def test_what_nothing_reaches_has_no_gradient(name: str) -> None:
 def test_nothing_is_compiled_twice(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run, inputs, _ = problem(name, "native")
     gradients(run(*inputs), inputs)
-    monkeypatch.setattr("elman.through_time.native.registry.Native", None)
+    monkeypatch.setattr("elman.engine.cpu.kernel_cache.Native", None)
     for run, (x, *others), _ in (problem(name, "native"), problem(name, "native")):
         run(x[:2], *others)
         gradients(run(*inputs), inputs)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import elman
-from elman.through_time import EXECUTORS
+from elman.engine import EXECUTORS
 from tests.cases import cotangents
 from tests.tolerances import all_close, close
 

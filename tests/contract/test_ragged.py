@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import elman
 from elman import cells
-from elman.through_time import EXECUTORS
+from elman.engine import EXECUTORS
 from tests import odd
 from tests.cases import (
     CASES,

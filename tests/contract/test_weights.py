@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import elman
 from elman import cells
-from elman.through_time import EXECUTORS
-from elman.through_time.native import operator
+from elman.engine import EXECUTORS
+from elman.engine.cpu import torch_ops
 from tests.cases import CASES, Case, call, cotangents, every_executor, gradients, name_of, random_states
 from tests.odd import B, H, T
 from tests.tolerances import all_close
@@ -106,13 +106,13 @@ def test_frozen(case: Case, executor: str) -> None:
 def test_nothing_is_computed_that_nobody_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = elman.GRU(3, 5, executor="native").double()
     asked: list[Any] = []
-    backward = operator._backward
+    backward = torch_ops._backward
 
     def seen(*given: Any) -> list[Tensor]:
         asked.append(given[-3:])
         return backward(*given)
 
-    monkeypatch.setattr(operator, "_backward", seen)
+    monkeypatch.setattr(torch_ops, "_backward", seen)
     x, h = torch.randn(4, 2, 3, dtype=torch.float64), torch.randn(1, 2, 5, dtype=torch.float64)
     for wanted in ([x], [h], list(layer.parameters()), [x, h]):
         for tensor in (x, h, *layer.parameters()):

@@ -6,8 +6,8 @@ import torch
 import elman
 from elman import flow
 from elman.bptt import Checkpointed, Full, Mode, Truncated
+from elman.engine import EXECUTORS
 from elman.flow import Recording
-from elman.through_time import EXECUTORS
 from tests.tolerances import close
 
 T, D, H = 15, 3, 4

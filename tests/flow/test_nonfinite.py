@@ -9,8 +9,8 @@ from torch import Tensor
 import elman
 from elman import flow
 from elman.bptt import Checkpointed, Full, Mode, Truncated
+from elman.engine import EXECUTORS
 from elman.flow import NonFinite, Recording
-from elman.through_time import EXECUTORS
 
 T, B, D, H = 7, 3, 4, 5
 every_executor = pytest.mark.parametrize("executor", EXECUTORS)

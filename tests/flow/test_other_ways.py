@@ -6,7 +6,7 @@ import torch
 import elman
 from elman import flow
 from elman.bptt import Checkpointed, Full, Mode, Truncated
-from elman.through_time import EXECUTORS
+from elman.engine import EXECUTORS
 from tests.tolerances import close
 
 T, B, D, H = 7, 3, 4, 5

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 import elman
 from elman import flow
 from elman.bptt import RTRL, Checkpointed, Mode, Truncated
-from elman.through_time import EXECUTORS
+from elman.engine import EXECUTORS
 from tests.tolerances import close
 
 T, B, D, H = 7, 3, 4, 5

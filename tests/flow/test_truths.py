@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import elman
 from elman import flow
 from elman.bptt import Checkpointed, Full, Mode, Truncated
-from elman.through_time import EXECUTORS
+from elman.engine import EXECUTORS
 from tests.tolerances import close
 
 T, B, D, H = 50, 2, 3, 4

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 import elman
 from elman import flow
 from elman.bptt import Checkpointed, Full, Mode, Truncated
+from elman.engine import EXECUTORS
 from elman.flow import Recording
 from elman.flow.history import rows_of
-from elman.through_time import EXECUTORS
 
 T, B, D, H = 40, 2, 3, 4
 every_executor = pytest.mark.parametrize("executor", EXECUTORS)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import elman
-from elman.through_time.native import registry
+from elman.engine.cpu import kernel_cache
 from tests.cases import Results, call, cotangents, random_states
 from tests.tolerances import all_close
 
@@ -64,6 +64,6 @@ def key_of(layer: elman.Stack) -> str:
     """The key of the plan of a layer's first cell."""
     cell = layer._cells[0]
     shapes = tuple((name, tuple(parameter.shape)) for name, parameter in cell.named_parameters())
-    plan = registry.planned(cell, shapes, layer.input_size, cell.state_size)
+    plan = kernel_cache.planned(cell, shapes, layer.input_size, cell.state_size)
     assert plan.key, plan.reason
     return plan.key

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 import elman
-from elman.through_time import EXECUTORS
+from elman.engine import EXECUTORS
 from tests.cases import as_function, call, cotangents
 from tests.native.pairs import LAYERS, B, Build, D, H, Layer, T, forward_and_backward, native, on_loop, problem
 from tests.tolerances import all_close, close

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import elman
-from elman.through_time import EXECUTORS
-from elman.through_time.native import executor, host
+from elman.engine import EXECUTORS
+from elman.engine.cpu import compiled_plan, jit
 from tests.cases import CASES, Case, name_of
 from tests.native.pairs import agrees, forward_and_backward, problem
 
@@ -28,7 +28,7 @@ Layer = elman.Stack | elman.Recurrent
 SCRIPT = """
 import torch
 import elman
-from elman.through_time.native import host
+from elman.engine.cpu import jit
 
 counts = []
 compile = host.machine_code
@@ -60,15 +60,15 @@ def compilations(process: "subprocess.Popen[str]") -> int:
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """Every module that the compiler is given from now on, in this process and with an empty cache."""
-    executor.library_for(torch.float32), executor.library_for(torch.float64)
+    compiled_plan.library_for(torch.float32), compiled_plan.library_for(torch.float64)
     seen: list[str] = []
-    compiler: Callable[..., bytes] = host.machine_code
+    compiler: Callable[..., bytes] = jit.machine_code
 
-    def counting(machine: host.Host, text: str) -> bytes:
+    def counting(machine: jit.Host, text: str) -> bytes:
         seen.append(text)
         return compiler(machine, text)
 
-    monkeypatch.setattr(host, "machine_code", counting)
+    monkeypatch.setattr(jit, "machine_code", counting)
     monkeypatch.setenv("ELMAN_CACHE", str(tmp_path / "cache"))
     return seen
 
@@ -101,8 +101,8 @@ def test_nothing_of_any_cell_is_compiled_twice(case: Case, monkeypatch: pytest.M
     def never(*_: object) -> bytes:
         raise AssertionError("compiled twice")
 
-    monkeypatch.setattr(host, "machine_code", never)
-    monkeypatch.setattr("elman.through_time.native.registry.Native", never)
+    monkeypatch.setattr(jit, "machine_code", never)
+    monkeypatch.setattr("elman.engine.cpu.kernel_cache.Native", never)
     for layer in (first, case.build(D, 5, executor="native").double()):
         for T, B in ((1, 1), (3, 7)):
             x, states = problem(layer, T, B, D)
@@ -159,14 +159,14 @@ def test_a_damaged_file_is_replaced(
 ) -> None:
     H = 77
     # As in a fresh process: nothing is kept but the files.
-    monkeypatch.setattr("elman.through_time.native.registry._compiled", {})
+    monkeypatch.setattr("elman.engine.cpu.kernel_cache._compiled", {})
     layer = elman.RNN(D, H, executor="native")
     agrees(layer, *problem(layer, 4, 2, D))
     (file,) = (tmp_path / "cache").iterdir()
     whole = file.read_bytes()
     file.write_bytes(damage(whole))
     for _ in range(2):
-        monkeypatch.setattr("elman.through_time.native.registry._compiled", {})
+        monkeypatch.setattr("elman.engine.cpu.kernel_cache._compiled", {})
         agrees(layer, *problem(layer, 4, 2, D))
     assert len(compiled) == 2  # at first and for the damaged file; the second time it was found whole
     assert list((tmp_path / "cache").iterdir()) == [file]
@@ -177,7 +177,7 @@ def test_a_cache_that_is_a_file(compiled: list[str], monkeypatch: pytest.MonkeyP
     (tmp_path / "file").write_text("mine")
     for path in (tmp_path / "file", tmp_path / "file/below"):
         monkeypatch.setenv("ELMAN_CACHE", str(path))
-        monkeypatch.setattr("elman.through_time.native.registry._compiled", {})
+        monkeypatch.setattr("elman.engine.cpu.kernel_cache._compiled", {})
         layer = elman.RNN(D, 78, executor="native")
         agrees(layer, *problem(layer, 4, 2, D))
     assert len(compiled) == 2

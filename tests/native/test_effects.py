@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import elman
-from elman.through_time import EXECUTORS
+from elman.engine import EXECUTORS
 from tests.native.pairs import forward_and_backward, on_loop, same
 from tests.native.unfit import Cell, H, problem
 from tests.tolerances import close

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 import elman
-from elman.through_time import EXECUTORS
+from elman.engine import EXECUTORS
 from tests.cases import call, random_states
 from tests.native.pairs import LAYERS, B, Build, D, H, T, agrees, native, on_loop, problem
 from tests.tolerances import all_close

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from elman.through_time import EXECUTORS
+from elman.engine import EXECUTORS
 
 # Memory is reserved between two links, as a user's data or CUDA's libraries do. MCJIT's linker aborted here every time.
 SCRIPT = """
 import ctypes, random, torch, elman
-from elman.through_time.native import host
+from elman.engine.cpu import jit
 
 reserve = ctypes.CDLL(None).mmap
 reserve.restype = ctypes.c_void_p

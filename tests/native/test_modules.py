@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import orthogonal, weight_norm
 
 import elman
-from elman.through_time import EXECUTORS
+from elman.engine import EXECUTORS
 from tests.cases import call
 from tests.native.pairs import (
     LAYERS,

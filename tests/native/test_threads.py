@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from elman import cells
-from elman.through_time import EXECUTORS
-from elman.through_time.native import call as calls
-from elman.through_time.native import pool
+from elman.engine import EXECUTORS
+from elman.engine.cpu import invocation as calls
+from elman.engine.cpu import openmp
 from tests.cases import CASES, STACKS, Case, Problem, Sizes, call, cotangents, name_of
 from tests.cases import problem as problem_of
 from tests.native.pairs import LAYERS, Build, agrees, forward_and_backward, on_loop, problem, same
@@ -49,9 +49,9 @@ def two_threads() -> Iterator[None]:
 @pytest.fixture
 def force(monkeypatch: pytest.MonkeyPatch, two_threads: None) -> Callable[..., list[int]]:
     """Let every call use two threads, or so many; the list grows by one with each time that they are set to work."""
-    if pool.threads() == 1:
+    if openmp.threads() == 1:
         pytest.skip("threads cannot be shared with torch here")
-    parallel, seen = pool.parallel, list[int]()
+    parallel, seen = openmp.parallel, list[int]()
     # What was chosen for a shape is remembered, but not here.
     monkeypatch.setattr(calls.Layout, "frame", calls.Layout.new_frame)
 
@@ -61,7 +61,7 @@ def force(monkeypatch: pytest.MonkeyPatch, two_threads: None) -> Callable[..., l
 
     def forced(by_columns: bool, threads: int = 2) -> list[int]:
         monkeypatch.setattr(calls, "threads_for", lambda *_: (threads, by_columns))
-        monkeypatch.setattr(pool, "parallel", counting)
+        monkeypatch.setattr(openmp, "parallel", counting)
         return seen
 
     return forced
@@ -264,7 +264,7 @@ import ctypes
 import torch
 import sklearn.neighbors  # loads an OpenMP library of its own
 import elman
-from elman.through_time.native import pool
+from elman.engine.cpu import openmp
 
 def file_of(function):
     address = ctypes.cast(function, ctypes.c_void_p).value
@@ -286,7 +286,7 @@ assert torch.equal(before, layer(x)[0])
 
 def test_the_threads_are_torchs_where_another_library_has_some_too() -> None:
     """Two pools of threads that wait by spinning take the cores from each other."""
-    if pool.threads() == 1 and pool.library() is None:
+    if openmp.threads() == 1 and openmp.library() is None:
         pytest.skip("threads cannot be shared with torch here")
     found = subprocess.run([sys.executable, "-c", OTHER], capture_output=True, text=True, check=False)
     assert (found.returncode, found.stderr) == (0, "")

@@ -12,8 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import elman
-from elman.through_time import EXECUTORS
-from elman.through_time.native.operator import backward_op, forward_op
+from elman.engine import EXECUTORS
+from elman.engine.cpu.torch_ops import backward_op, forward_op
 from tests.cases import call, cotangents
 from tests.native.pairs import LAYERS, B, Build, D, H, T, agrees, key_of, native, on_loop, problem
 from tests.tolerances import all_close, close

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import elman
-from elman.through_time import EXECUTORS
+from elman.engine import EXECUTORS
 from tests.native.pairs import forward_and_backward, on_loop, same
 from tests.native.unfit import UNFIT, Asinh, B, Cell, H, Halved, T, line_of, problem
 from tests.tolerances import close
@@ -141,7 +141,7 @@ def test_an_error_in_planning_is_told_and_the_cell_runs(monkeypatch: pytest.Monk
     def broken(step: object) -> None:
         raise KeyError("a node")
 
-    monkeypatch.setattr("elman.through_time.native.registry.plan", broken)
+    monkeypatch.setattr("elman.engine.cpu.kernel_cache.plan", broken)
     layer, (x, h) = elman.Recurrent(Plain()), problem()
     with pytest.warns(UserWarning, match="an error of elman's own, which is worth a report: KeyError: 'a node'"):
         found = layer(x, h)

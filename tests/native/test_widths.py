@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from elman.through_time import EXECUTORS
-from elman.through_time.native import host
+from elman.engine import EXECUTORS
+from elman.engine.cpu import jit
 
 pytestmark = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
 
 SCRIPT = """
 import sys
 import torch
-from elman.through_time.native import host
+from elman.engine.cpu import jit
 from tests.native.pairs import LAYERS, agrees, problem
 
 assert host.this_machine().vector_bytes == int(sys.argv[1])
@@ -28,7 +28,7 @@ for dtype, names in [(torch.float32, ("LSTM", "GRU", "RNN")), (torch.float64, ("
 
 @pytest.mark.parametrize("width", [16, 32])
 def test_narrower_vectors(width: int) -> None:
-    if width >= host.this_machine().vector_bytes:
+    if width >= jit.this_machine().vector_bytes:
         pytest.skip(f"the vectors of this machine are no wider than {width} bytes")
     said = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(width)],

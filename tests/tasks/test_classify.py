@@ -11,6 +11,7 @@ import torch
 
 from elman import cells, tasks
 from elman.cli import run
+from elman.engine import EXECUTORS
 from elman.errors import BadInput
 from elman.runs import open_run
 from elman.tasks import classify
@@ -20,7 +21,6 @@ from elman.tasks._words import vocabulary, words
 from elman.tasks.classify.model import TextClassifier, Texts
 from elman.tasks.classify.options import ClassifyOptions
 from elman.tasks.classify.task import KIND, Codec
-from elman.through_time import EXECUTORS
 from tests.small import Command, files
 from tests.test_bad_input import refused
 

@@ -10,6 +10,7 @@ import torch
 
 from elman import cells, tasks
 from elman.cli import run
+from elman.engine import EXECUTORS
 from elman.errors import BadInput
 from elman.tasks import tag
 from elman.tasks._parts import Example
@@ -18,7 +19,6 @@ from elman.tasks.tag.model import NO_LABEL, Sentences, Tagger
 from elman.tasks.tag.options import TagOptions
 from elman.tasks.tag.score import is_bio, span_scores
 from elman.tasks.tag.task import KIND, Codec
-from elman.through_time import EXECUTORS
 from tests.small import Command, files
 from tests.test_bad_input import refused
 

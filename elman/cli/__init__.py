@@ -1,0 +1,114 @@
+"""The commands, and the one place where errors become a line and an exit code."""
+
+import io
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+import elman
+from elman.cli.bench import bench
+from elman.cli.draw import draw
+from elman.cli.explain import explain
+from elman.errors import BadInput
+from elman.help import Command, Group
+from elman.options import RunFolder
+from elman.tasks import TASKS, _command
+from elman.terminal import guarded
+
+app = typer.Typer(
+    cls=Group,
+    help="Recurrent neural networks: train them, use them, look inside.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+train = typer.Typer(cls=Group, help="Train a model.", no_args_is_help=True)
+app.add_typer(train, name="train")
+for _task in TASKS:
+    train.command(_task, cls=Command)(_command.train(_task))
+for _run in (_command.evaluate, _command.predict, _command.generate, _command.flow, draw, bench, explain):
+    app.command(cls=Command)(_run)
+
+
+@app.command(cls=Command)
+def info(run: RunFolder) -> None:
+    """Tell what a run is: data, model, training, scores."""
+    from elman.report import tables
+    from elman.runs import open_run
+
+    tables.describe(open_run(run), tables.console())
+
+
+@app.command(cls=Command)
+def report(
+    run: RunFolder,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write.", metavar="FILE", show_default="RUN/report.html")
+    ] = None,
+) -> None:
+    """Write a page about a run: curves, scores, samples, the gradient's way back. One HTML file, no network."""
+    from elman.report import page
+    from elman.runs import open_run
+    from elman.tasks import _look
+
+    opened = open_run(run)
+    path = page.target(opened, out)
+    page.write(opened, _look.show(opened), path)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"elman {elman.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version)] = False,
+) -> None:
+    pass
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command; returns the exit code: 0, or 2 for bad input, or 130 after Ctrl-C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a letter shows a ? in its place
+    with guarded():
+        return _code(arguments)
+
+
+def _code(arguments: list[str]) -> int:
+    try:
+        code = app(arguments, prog_name="elman", standalone_mode=False)
+    except TyperException as error:
+        message = error.format_message()
+        where = context.command_path if (context := getattr(error, "ctx", None)) else "elman"
+        return _complain(f"{where}: {message}") if message else 2
+    except BadInput as error:
+        return _complain(f"elman: {error}")
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _complain(f"elman: {error.filename or 'writing'}: {error.strerror or error}")
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
+            raise
+        why = f" ({str(error).splitlines()[0]})" if str(error) else ""
+        return _complain(f"elman: not enough memory{why}; use smaller data, smaller layers or a smaller --batch")
+    except KeyboardInterrupt:
+        return _complain("elman: interrupted", 130)
+    return int(code or 0)
+
+
+_NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)  # of torch
+
+
+def _complain(line: str, code: int = 2) -> int:
+    print(" ".join(line.split()), file=sys.stderr)
+    return code

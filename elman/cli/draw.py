@@ -1,0 +1,71 @@
+"""`elman draw`. Imports nothing heavy: `--help` has to answer at once."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from elman.cells import SHELF
+from elman.errors import BadInput
+from elman.files import PICTURES, check_place
+from elman.options import meant, perhaps, whole
+from elman.runs import open_run
+from elman.terminal import show
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from elman.flow import Recording
+
+
+def draw(
+    what: Annotated[
+        str, typer.Argument(help="A cell of the shelf, or the folder of a run.", metavar="WHAT", show_default=False)
+    ],
+    input: Annotated[int | None, whole("Of a cell: D, the width of its input.", 1, show_default="16")] = None,
+    hidden: Annotated[int | None, whole("Of a cell: H, the width of each layer.", 1, show_default="32")] = None,
+    layers: Annotated[int | None, whole("Of a cell: how many layers.", 1, show_default="1")] = None,
+    bidirectional: Annotated[bool, typer.Option("--bidirectional", help="Of a cell: read both ways.")] = False,
+    gradients: Annotated[bool, typer.Option("--gradients", help="Of a run: with those of a backward pass.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="The picture, PNG or SVG.", metavar="FILE", show_default="WHAT.svg")
+    ] = None,
+) -> None:
+    """Draw a recurrent network, folded and unfolded, with the names and shapes of its model."""
+    cell = meant(what, SHELF)
+    path = out or Path(f"{cell or Path(what).resolve().name}.svg")
+    check_place(path, PICTURES, "--out " if out else "")
+    sizes = {"--input": input, "--hidden": hidden, "--layers": layers, "--bidirectional": bidirectional or None}
+    given = [name for name, value in sizes.items() if value is not None]
+    also = f"; the run in the folder of that name is ./{what}" if cell and Path(what).is_dir() else ""
+    if cell and gradients:
+        got = f"the cell {cell}, which is not trained{also}"
+        raise BadInput(f"--gradients: expected the folder of a run with it, got {got}")
+    if cell:
+        model, recording = _of_cell(cell, input or 16, hidden or 32, layers or 1, bidirectional), None
+    elif not Path(what).exists():
+        expected = f"a cell, one of {', '.join(SHELF)}, or the folder of a run"
+        raise BadInput(f"{what}: expected {expected}; found neither{perhaps(what, SHELF)}")
+    elif given:
+        raise BadInput(f"{given[0]}: expected the name of a cell with it, got {what}, a run, which has its own sizes")
+    else:
+        model, recording = _of_run(Path(what), gradients)
+    from elman.drawing import network
+
+    network.draw(model, path, recording)
+    show(f"drawn: {path}{', the cell' if also else ''}{also}")
+
+
+def _of_cell(name: str, input: int, hidden: int, layers: int, bidirectional: bool) -> "nn.Module":
+    """A stack of a cell, without values."""
+    from elman.cells import by_name
+    from elman.layers import Stack
+
+    return Stack(input, hidden, layers, bidirectional=bidirectional, cell_type=by_name(name), device="meta")
+
+
+def _of_run(path: Path, gradients: bool) -> "tuple[nn.Module, Recording | None]":
+    """The model of a run, and gradients, if they are wanted."""
+    from elman.tasks import _look
+
+    return _look.network(open_run(path), gradients)

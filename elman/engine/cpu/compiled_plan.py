@@ -1,0 +1,188 @@
+"""The executor `native`: compiles the programs of a plan, and conducts them over a sequence."""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from elman.engine.cpu import codegen, jit, library, openmp
+from elman.engine.cpu.eager_graph import Gradients
+from elman.engine.cpu.invocation import Call, Layout
+from elman.engine.cpu.rows import rows_of
+from elman.engine.cpu.signatures import SIGNATURES, full_name
+from elman.engine.plan.planner import Plan
+
+
+class Library:
+    """The functions that compiled cells call, compiled for a dtype ("float32", "float64")."""
+
+    def __init__(self, dtype: str) -> None:
+        machine = jit.this_machine()
+        self.real = machine.real(dtype)
+        write = functools.partial(library.write, real=self.real)
+        names = [full_name(name, self.real) for name in SIGNATURES]
+        self.code, _ = jit.compiled(machine, f"products-{dtype}", dtype, write, names)
+        self.functions = {name: self.code[name] for name in names}
+        alone, self._team = (self.functions[full_name(name, self.real)] for name in ("alone", "team"))
+        self.alone = jit.callable_at(alone)
+
+    def run(self, data: int, threads: int) -> None:
+        """Call the function whose address is the first of the slots at `data`, on some threads."""
+        if threads == 1:
+            self.alone(data)
+        else:
+            openmp.parallel(self._team, data, threads)
+
+
+@functools.cache
+def library_for(dtype: torch.dtype) -> Library:
+    """The library for a dtype: one in a process."""
+    return Library(str(dtype).removeprefix("torch."))
+
+
+class Native:
+    """A plan compiled for one dtype.
+
+    Args:
+        plan: what to run.
+        key: of the plan, the same for the same plan.
+        dtype: torch.float32 or torch.float64.
+    """
+
+    def __init__(self, plan: Plan, key: str, dtype: torch.dtype) -> None:
+        self.plan, self.dtype = plan, dtype
+        self._library = library_for(dtype)
+        self.real, number = self._library.real, codegen.slots(plan)
+        self.code, self.fresh = jit.compiled(
+            jit.this_machine(), f"cell-{self.real.name}", key,
+            lambda module: codegen.write(module, plan, self.real, number), codegen.FUNCTIONS, self._library.functions,
+        )  # fmt: skip
+        self.functions = {name: self.code[name] for name in codegen.FUNCTIONS}
+        self.layouts = {
+            "inference": Layout(plan, plan.inference, plan.before, self.real, number),
+            "forward": Layout(plan, plan.forward, plan.before, self.real, number),
+            "backward": Layout(plan, plan.backward, plan.after, self.real, number),
+        }
+        self.gradients = Gradients(plan, dtype)
+        self.run_alone = self._library.alone
+
+    def forward(
+        self,
+        x: Tensor,
+        states: Sequence[Tensor],
+        parameters: Sequence[Tensor],
+        draws: Sequence[Tensor],
+        sizes: Tensor | None,
+        keep: bool,
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Run the loop over x (T, B, D), or packed rows (N, D) and their sizes, with what it draws.
+
+        All tensors are contiguous.
+
+        Returns:
+            The first state of every step, the final states, and what `backward` needs to find kept.
+        """
+        plan, rows = self.plan, rows_of(x, states, sizes)
+        loop = "forward" if keep else "inference"
+        call, function = Call(self.layouts[loop], self._library.run, rows, x, parameters), self.functions
+        lead = x.shape[:-1]
+        outputs = x.new_empty(*lead, plan.widths[0])
+        _given(call, x, draws)
+        more = []  # that `backward` needs
+        if keep:
+            more.append(x.new_empty(*lead, plan.kept_width))
+            call.along("kept", more[0])
+        finals: list[Callable[[], Tensor]] = []
+        for i, (state, size) in enumerate(zip(states, plan.widths, strict=True)):
+            if i == 0 or (keep and plan.sequences[i]):
+                sequence = x.new_empty(*lead, size) if i else outputs
+                call.along(f"state{i}", sequence, before=state)
+                finals.append(functools.partial(rows.last, sequence, state))
+                more += [sequence] if i else []
+            else:
+                finals.append(functools.partial(rows.half, call.swapped(f"state{i}", size, state, 0)))
+        call.run(function["pack_forward"])
+        for begin, end in call.chunks:
+            call.move(begin, end)
+            if plan.before.stages:
+                call.run(function["before"])
+            call.run(function[loop])
+        return outputs, [final() for final in finals], more
+
+    def backward(
+        self,
+        dy: Tensor | None,
+        d_finals: Sequence[Tensor | None],
+        x: Tensor,
+        states: Sequence[Tensor],
+        parameters: Sequence[Tensor],
+        draws: Sequence[Tensor],
+        sizes: Tensor | None,
+        outputs: Tensor,
+        kept: Sequence[Tensor],
+        of_x: bool,
+        of_states: bool,
+        of_parameters: bool,
+        gradients: Sequence[Tensor] = (),
+    ) -> tuple[Tensor | None, list[Tensor], list[Tensor | None]]:
+        """Run the backward loop, and what comes after it.
+
+        Args:
+            dy: cotangent of the outputs; its rows may lie anywhere, each row's numbers side by side.
+            d_finals: cotangents of the final states.
+            x: as in `forward`.
+            states: as in `forward`.
+            parameters: as in `forward`.
+            draws: as in `forward`.
+            sizes: as in `forward`.
+            outputs: of `forward`.
+            kept: of `forward`.
+            of_x: whether the gradient of x is wanted.
+            of_states: whether those of the initial states are.
+            of_parameters: whether those of the parameters are.
+            gradients: of an observed plan, where to leave what arrives at each state after every step.
+
+        Returns:
+            The gradients of x, of the initial states and of the parameters: of what was asked for.
+        """
+        plan, rows = self.plan, rows_of(x, states, sizes)
+        call, function = Call(self.layouts["backward"], self._library.run, rows, x, parameters), self.functions
+        sequences = iter((outputs, *kept[1:]))
+        _given(call, x, draws)
+        call.along("kept", kept[0])
+        for i, (state, size) in enumerate(zip(states, plan.widths, strict=True)):
+            if i == 0 or plan.sequences[i]:
+                call.along(f"state{i}", next(sequences), before=state)
+            call.swapped(f"d_state{i}", size, d_finals[i], rows.T % 2)
+        call.cotangent(dy if dy is not None else x.new_zeros([1] * x.dim()).expand(*x.shape[:-1], plan.widths[0]))
+        after = plan.after.stages and (of_x or (of_parameters and plan.sums_need_after))
+        dx = torch.empty_like(x) if plan.dx is not None and (of_x or after or plan.loop_makes_dx) else None
+        if dx is not None:
+            call.along("dx", dx)
+        for i, gradient in enumerate(gradients):
+            call.along(f"gradient{i}", gradient)
+        sums = [x.new_empty(shape) for shape in self.gradients.shapes] if of_parameters else []
+        for reduction, value in zip(plan.reductions, sums, strict=False):
+            call.point(reduction.nodes[0].name, value)
+        call.set("last", -1 if of_states else 0)
+        call.run(function["pack_backward"])
+        if after:
+            call.run(function["pack_after"])
+        for k, (begin, end) in enumerate(reversed(call.chunks)):
+            call.move(begin, end, add=k > 0)
+            call.run(function["backward"])
+            if after:
+                call.run(function["after"])
+            if sums:
+                call.run(function["reduce"])
+        if of_x and dx is None:
+            dx = torch.zeros_like(x)
+        found = self.gradients(parameters, sums) if of_parameters else []
+        return dx, [call.swaps[f"d_state{i}"][0] for i in range(len(states) if of_states else 0)], found
+
+
+def _given(call: Call, x: Tensor, draws: Sequence[Tensor]) -> None:
+    call.along("x", x)
+    for i, draw in enumerate(draws):
+        call.along(f"draw{i}", draw)

@@ -1,0 +1,152 @@
+"""Which cells have been planned, and which plans compiled: nothing is done twice."""
+
+import hashlib
+import threading
+import warnings
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from elman.engine.cpu.compiled_plan import Native
+from elman.engine.module_state import HOOKS, Options, Stand, options_of, standing
+from elman.engine.outputs import Form
+from elman.engine.plan.planner import Plan, plan
+from elman.engine.trace.capture import MARKERS, capture
+from elman.engine.trace.errors import CannotCapture
+
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+Sizes = int | tuple[int, ...]
+
+
+class Planned(NamedTuple):
+    """What a caller needs to know of a plan, in constants."""
+
+    key: str
+    reason: str  # why there is none
+    output: Form = ()  # of an output that is no state of the cell's
+    draws: bool = False
+
+
+class Known(NamedTuple):
+    """A plan and the living cells that it is of, all with the same equations, and how they stood then."""
+
+    plan: Plan
+    cells: "weakref.WeakKeyDictionary[nn.Module, Stand]"
+
+
+TRIALS = 8  # that have failed, after which a cell is no longer captured
+PLANS = 64  # of one cell
+CHANGING = (
+    f"what its step reads beside its tensors has changed {PLANS} times; a number that changes so often can be a buffer"
+)
+_lock = threading.RLock()
+_by_cell: "weakref.WeakKeyDictionary[nn.Module, dict[Any, dict[Options, Planned]]]" = weakref.WeakKeyDictionary()
+_warned: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
+_by_key: dict[str, Known] = {}
+_compiled: dict[tuple[str, torch.dtype, bool], Native] = {}
+
+
+def planned(cell: nn.Module, shapes: Shapes, input_size: int, state_size: Sizes) -> Planned:
+    """The key of a cell's plan, or why there is none.
+
+    A cell is captured again when something that its step reads has changed: an attribute, a global, a variable of an
+    enclosing function, a class attribute, a default argument. Where it changes all the time, that comes to an end.
+    """
+    if any(getattr(module, hooks) for module in cell.modules() for hooks in HOOKS):
+        return Planned("", f"{cell._get_name()} cannot run on the native executor: hooks are called at every step")
+    found = _by_cell.setdefault(cell, {}).setdefault((shapes, input_size, state_size), {})
+    options = options_of(cell)
+    if options not in found:
+        with _lock:
+            if options not in found:
+                refused = [other for other in found.values() if other.reason]
+                if len(refused) >= TRIALS:
+                    return refused[0]
+                if len(found) >= PLANS:
+                    return Planned("", f"{cell._get_name()} cannot run on the native executor: {CHANGING}")
+                found[options] = _plan(cell, dict(shapes), input_size, state_size)
+    return found[options]
+
+
+def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, state_size: Sizes) -> Planned:
+    why = ""
+    for marker in MARKERS:
+        try:
+            step, check = capture(cell, shapes, input_size, state_size, marker)
+            made = plan(step)
+            # Only now, for a plan tells which operation of which line it is that mixes rows.
+            check()
+        except CannotCapture as reason:
+            why = f"{cell._get_name()} cannot run on the native executor: {reason}"
+        except Exception as error:
+            # The cell is none that anyone has thought of. It shall run, and be heard of.
+            why = (
+                f"{cell._get_name()} cannot run on the native executor, for an error of elman's own, which is worth a "
+                f"report: {type(error).__name__}: {error}"
+            )
+        else:
+            break
+    else:
+        return Planned("", why)
+    inputs = [(node.name, node.meta["shape"]) for node in made.inputs]
+    described = f"{step.graph} {step.single} {step.output} {step.shown} {step.draws} {inputs}"
+    key = hashlib.sha256(described.encode()).hexdigest()[:32]
+    _by_key.setdefault(key, Known(made, weakref.WeakKeyDictionary())).cells[cell] = Stand.of(cell)
+    return Planned(key, "", step.output, bool(step.draws))
+
+
+def warn_once(cell: nn.Module, reason: str) -> None:
+    """Tell that a cell runs slower than it might; once for each cell."""
+    if cell not in _warned:
+        _warned.add(cell)
+        # Told of the cell's own lines: every caller is some line of torch's.
+        code = type(cell).forward.__code__
+        text = f"{reason}; it runs on the loop executor, which is slower"
+        warnings.warn_explicit(text, UserWarning, code.co_filename, code.co_firstlineno)
+
+
+def known(key: str) -> Known:
+    """The plan of a key."""
+    return _by_key[key]
+
+
+@contextmanager
+def standing_cell(key: str) -> Iterator[nn.Module | None]:
+    """Within, a living cell of a plan stands as it did when it was planned: in training, say; None if none is left.
+
+    Another may have the same equations now, and others when it is in evaluation.
+    """
+    for cell, stand in list(_by_key[key].cells.items()):
+        with standing(cell, stand) as same:
+            if same:
+                yield cell
+                return
+    yield None
+
+
+def living_cell(key: str) -> tuple[nn.Module, Stand] | None:
+    """A living cell of a plan and how it stood; of several, one whose attributes still say the same."""
+    cells = list(_by_key[key].cells.items())
+    if len(cells) < 2:  # to look at attributes takes time, in every backward pass that is seen
+        return cells[0] if cells else None
+    return next((pair for pair in cells if options_of(pair[0]) == pair[1].options), cells[0])
+
+
+def compiled(key: str, dtype: torch.dtype, observed: bool = False) -> Native:
+    """The plan of a key, compiled for a dtype; with a backward loop that is `observed`, for those who ask."""
+    found = _compiled.get((key, dtype, observed))
+    if found is None:
+        with _lock:
+            found = _compiled.get((key, dtype, observed))
+            if found is None:
+                made = _by_key[key].plan
+                name = f"{key} observed" if observed else key
+                found = Native(plan(made.step, observed) if observed else made, name, dtype)
+                _compiled[key, dtype, observed] = found
+    return found

@@ -1,0 +1,25 @@
+"""The library that compiled cells call, one for each dtype.
+
+Nothing in it knows of cells. `tiles` packs matrices and multiplies a few rows by a few columns, `products` multiplies
+whole matrices by these, `direct` a few rows by a matrix that is not packed; `sums` adds up over rows, `team` sets
+threads to work and lets them wait for each other.
+"""
+
+from typing import Any
+
+from elman.engine.cpu import barrier, gemm, gemm_tile, gemv, reductions
+from elman.engine.cpu.ir_builder import Real
+
+
+def write(module: Any, real: Real) -> None:
+    """Write all of it into a module."""
+    for part in (
+        gemm_tile.pack,
+        gemm.product,
+        gemv.direct,
+        reductions.outer,
+        reductions.column_sums,
+        barrier.barrier,
+        barrier.entries,
+    ):
+        part(module, real)

@@ -1,0 +1,192 @@
+"""One step of a compiled plan, by itself: everything but the addresses is prepared."""
+
+import ctypes
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from elman.engine.cpu import openmp
+from elman.engine.cpu.compiled_plan import Native
+from elman.engine.cpu.invocation import threads_for
+from elman.engine.cpu.rows import even
+from elman.engine.plan.layout import width
+
+FEW = 4  # rows that are multiplied by matrices as they lie; with more, a matrix is better packed first
+
+
+class Slots:
+    """The slots and the scratch memory of a plan's programs, for one step of B rows; calls must not overlap.
+
+    Args:
+        native: the compiled plan, which `can_step` with so many rows.
+        loop: "inference", "forward" or "backward".
+        like: of the dtype of all memory.
+        B: the rows.
+    """
+
+    def __init__(self, native: Native, loop: str, like: Tensor, B: int) -> None:
+        layout = native.layouts[loop]
+        self.direct = B <= FEW
+        frame = layout.new_frame(even(1, B), 1, self.direct)
+        self.number, self.data, self._alone = layout.number, frame.template, native.run_alone
+        self._alive = native, frame, like.new_empty(frame.numbers)
+        begin = layout.aligned(self._alive[-1].data_ptr())
+        for slot, offset in frame.places:
+            self.data[slot] = begin + offset
+        self.data[self.number["steps"]], self.data[self.number["rows"]] = 1, B
+        self._parameters = layout.plain
+        self._address, self.size = ctypes.addressof(self.data), like.element_size()
+
+    def put_parameters(self, addresses: Sequence[int]) -> None:
+        """Let the parameters, in the order of the plan, be at these addresses."""
+        for index, slot in self._parameters:
+            self.data[slot] = addresses[index]
+
+    def run(self, functions: Sequence[int]) -> None:
+        """Run functions of the plan, one after the other."""
+        data, alone, address = self.data, self._alone, self._address
+        for function in functions:
+            data[0] = function
+            alone(address)
+
+
+class Step(Slots):
+    """A plan's step for B rows, whose parameters must be put before it is called.
+
+    Args:
+        native: as of `Slots`.
+        like: as of `Slots`.
+        B: as of `Slots`.
+        keep: save what `BackwardStep` reads.
+    """
+
+    def __init__(self, native: Native, like: Tensor, B: int, keep: bool = False) -> None:
+        super().__init__(native, "forward" if keep else "inference", like, B)
+        number, plan = self.number, native.plan
+        names = [] if self.direct else ["pack_forward"]
+        if keep:
+            names += [*(["before"] if plan.before.stages else []), "forward"]
+        else:
+            names.append("step")
+        self._functions = [native.functions[name] for name in names]
+        self._x, self._kept = number["x"], number.get("kept") if keep else None
+        whole = [i for i in range(len(plan.widths)) if i == 0 or (keep and plan.sequences[i])]
+        self._whole = [(i, number[f"state{i}"], number.get(f"state{i}.before")) for i in whole]
+        turns = [i for i in range(len(plan.widths)) if i not in whole]
+        self._turns = [(i, number[f"state{i}"], number[f"state{i}.hop"]) for i in turns]
+
+    def __call__(
+        self, x: int, before: Sequence[int], after: Sequence[int], offsets: Sequence[int], kept: int = 0
+    ) -> None:
+        """Compute, all given by their addresses: x (B, D), the states before the step and after it (B, H).
+
+        Those of the states are so many bytes further on. At `kept`, memory for what the backward step reads.
+        """
+        data = self.data
+        data[self._x] = x
+        if self._kept is not None:
+            data[self._kept] = kept
+        for i, slot, slot_before in self._whole:
+            data[slot] = after[i] + offsets[i]
+            if slot_before is not None:
+                data[slot_before] = before[i] + offsets[i]
+        for i, slot, hop in self._turns:
+            data[slot], data[hop] = before[i] + offsets[i], (after[i] - before[i]) // self.size
+        self.run(self._functions)
+
+
+class BackwardStep(Slots):
+    """The backward step of a plan for B rows.
+
+    Args:
+        native: as of `Slots`.
+        like: as of `Slots`.
+        B: as of `Slots`.
+    """
+
+    def __init__(self, native: Native, like: Tensor, B: int) -> None:
+        super().__init__(native, "backward", like, B)
+        number, plan, self.gradients = self.number, native.plan, native.gradients
+        states = range(len(plan.widths))
+        self._x, self._kept, self._dx = number["x"], number.get("kept"), number.get("dx")
+        self._after = [(i, number[f"state{i}"]) for i in states if f"state{i}" in number]
+        names = [(i, f"state{i}.{of}") for of in ("before", "previous") for i in states]
+        self._before = [(i, number[name]) for i, name in names if name in number]
+        self._cotangents = [(i, number[f"d_state{i}"], number[f"d_state{i}.hop"]) for i in states]
+        self._last, self._dy, self.data[number["dy.row"]] = number["last"], number["dy"], plan.widths[0]
+        self._sums = [number[reduction.nodes[0].name] for reduction in plan.reductions]
+        self.D, self._plan, self._functions = width(plan.inputs[0]), plan, native.functions
+        # What nobody wants is written here, and what nobody gave is read here.
+        most = max(self.D, *plan.widths)
+        self._spare = like.new_empty(B, most), like.new_empty(B, most), like.new_zeros(B, most)
+        self._no_dx, self._no_state, self._none = (spare.data_ptr() for spare in self._spare)
+        self._names = {
+            (of_x, of_parameters): self._sequence(of_x, of_parameters)
+            for of_x in (False, True)
+            for of_parameters in (False, True)
+        }
+
+    def _sequence(self, of_x: bool, of_parameters: bool) -> list[int]:
+        """The functions to run."""
+        after = self._plan.after.stages and (of_x or (of_parameters and self._plan.sums_need_after))
+        names = [] if self.direct else ["pack_backward", *(["pack_after"] if after else [])]
+        names += ["backward", *(["after"] if after else []), *(["reduce"] if of_parameters else [])]
+        return [self._functions[name] for name in names]
+
+    def __call__(
+        self,
+        x: int,
+        before: Sequence[int],
+        after: Sequence[int],
+        offsets: Sequence[int],
+        kept: int,
+        dy: int | None,
+        d_after: Sequence[int | None],
+        d_before: Sequence[int] | None,
+        dx: int | None,
+        sums: Sequence[Tensor],
+    ) -> None:
+        """Compute, all given by their addresses: as of `Step`, and the cotangents and gradients.
+
+        Args:
+            x: as of `Step`.
+            before: as of `Step`.
+            after: as of `Step`.
+            offsets: as of `Step`, of the cotangents and the gradients of the states too.
+            kept: as of `Step`.
+            dy: the cotangent of the output.
+            d_after: the cotangents of the states after the step.
+            d_before: where the gradients of the states before it go, if they are wanted.
+            dx: where the gradient of x goes, if it is wanted.
+            sums: where the sums go that the gradients of the parameters are made of; none where these are not wanted.
+        """
+        data, size, none = self.data, self.size, self._none
+        data[self._x] = x
+        if self._kept is not None:
+            data[self._kept] = kept
+        if self._dx is not None:
+            data[self._dx] = self._no_dx if dx is None else dx
+        for i, slot in self._after:
+            data[slot] = after[i] + offsets[i]
+        for i, slot in self._before:
+            data[slot] = before[i] + offsets[i]
+        data[self._last] = 0 if d_before is None else -1
+        data[self._dy] = none if dy is None else dy
+        for i, slot, hop in self._cotangents:
+            given = d_after[i]
+            read = none if given is None else given + offsets[i]
+            data[slot] = write = self._no_state if d_before is None else d_before[i] + offsets[i]
+            data[hop] = (read - write) // size
+        for slot, total in zip(self._sums, sums, strict=False):
+            data[slot] = total.data_ptr()
+        self.run(self._names[dx is not None, bool(sums)])
+
+
+def can_step(native: Native, B: int, loops: Sequence[str] = ("inference",)) -> bool:
+    """Whether a step of B rows needs nothing but addresses: no random numbers, no values made of parameters.
+
+    Where several threads would share it, it is better run as a sequence.
+    """
+    plan, layouts = native.plan, [native.layouts[loop] for loop in loops]
+    alone = B <= FEW or all(threads_for(layout.loop, native.real, 1, B, openmp.threads())[0] == 1 for layout in layouts)
+    return alone and not plan.step.draws and all(layout.make is None for layout in layouts)

@@ -1,0 +1,150 @@
+"""The executor that is read rather than fast: the cell, once per step, in plain torch.
+
+Any device and dtype, double backward, forward mode, vmap: whatever torch can do with the cell's operations.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeGuard, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from elman.engine.observe.autograd_hooks import Tape
+from elman.engine.observe.events import ran
+from elman.engine.outputs import Output, State, shown, stacked
+from elman.engine.outputs import each as outputs_of
+
+One = TypeVar("One", int, Tensor)
+
+
+def each(of: One | tuple[One, ...]) -> tuple[One, ...]:
+    """The states of a state, or the sizes of one, whether there is one or several."""
+    return (of,) if isinstance(of, int | Tensor) else tuple(of)
+
+
+def parted(cell: nn.Module, result: object, state: State) -> tuple[Output, State]:
+    """The output and the state that a step has returned: `state`, whose first is the output, or `(output, state)`.
+
+    Args:
+        cell: for the message.
+        result: what it returned.
+        state: what it was given, in whose form the new one must be.
+
+    Raises:
+        TypeError: for a result of another form.
+    """
+    if isinstance(state, Tensor):
+        match result:
+            case Tensor():
+                return result, result
+            case (output, Tensor() as new) if _is_output(output):
+                return output, new
+    else:
+        match result:
+            case (output, (tuple() | list()) as news) if _is_output(output) and _tensors(news, len(state)):
+                return output, tuple(news)
+            case tuple() | list() if _tensors(result, len(state)):
+                return result[0], tuple(result)
+    form = "a tensor" if isinstance(state, Tensor) else f"a tuple of {len(state)} tensors"
+    expected = f"the step to return the state, {form}, or (output, state)"
+    raise TypeError(f"{cell._get_name()}: expected {expected}, got {_form(result)}")
+
+
+def _tensors(values: Sequence[object], count: int) -> bool:
+    return len(values) == count and all(isinstance(value, Tensor) for value in values)
+
+
+def _is_output(value: object) -> TypeGuard[Output]:
+    if isinstance(value, dict) and value:
+        return all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items())
+    return isinstance(value, Tensor)
+
+
+def _form(result: object) -> str:
+    if isinstance(result, tuple | list):
+        return f"({', '.join(map(_form, result))})"
+    return "a tensor" if isinstance(result, Tensor) else "None" if result is None else type(result).__name__
+
+
+def _check_shapes(cell: nn.Module, before: State, after: State) -> None:
+    for old, new in zip(each(before), each(after), strict=True):
+        if old.shape != new.shape:
+            expected, came = tuple(old.shape), tuple(new.shape)
+            raise ValueError(f"{cell._get_name()}: expected a state of the shape it was given, {expected}, got {came}")
+
+
+class _Unrolled(nn.Module):
+    def __init__(self, cell: nn.Module, tape: Tape | None) -> None:
+        super().__init__()
+        self.cell, self.tape = cell, tape
+        self.set_anew: dict[str, Tensor] = {}  # buffers in whose place the steps have put another
+
+    def forward(self, x: Tensor, state: State, sizes: Tensor | None) -> tuple[Output, State]:
+        outputs: list[Output] = []
+        ended: list[tuple[Tensor, ...]] = []  # the last states of sequences that have come to their end, latest last
+        given = dict(self.cell.named_buffers())
+        for x_t in x.unbind(0) if sizes is None else x.split(sizes.tolist()):
+            if sizes is not None and len(x_t) < len(each(state)[0]):
+                ended.append(tuple(s[len(x_t) :] for s in each(state)))
+                state = _like(state, [s[: len(x_t)] for s in each(state)])
+            output, new = parted(self.cell, self.cell(x_t, state), state)
+            if not outputs:
+                _check_shapes(self.cell, state, new)
+            state = new
+            if self.tape is not None:
+                state = _like(new, self.tape.step(each(new)))
+                output = _with(output, shown(output, each(new)), each(state))
+            outputs.append(output)
+        self.set_anew = {name: b for name, b in self.cell.named_buffers() if b is not given.get(name)}
+        if ended:
+            state = _like(state, [torch.cat(parts) for parts in zip(each(state), *reversed(ended), strict=True)])
+        result = stacked(outputs, packed=sizes is not None)
+        if self.tape is not None:
+            state = _like(state, self.tape.end(outputs_of(result), each(state)))
+        return result, state
+
+
+def _like(state: State, states: Sequence[Tensor]) -> State:
+    return states[0] if isinstance(state, Tensor) else tuple(states)
+
+
+def _with(output: Output, shown: Sequence[int | None], states: Sequence[Tensor]) -> Output:
+    """An output with these states where it shows some."""
+    values = [value if i is None else states[i] for value, i in zip(outputs_of(output), shown, strict=True)]
+    return values[0] if isinstance(output, Tensor) else dict(zip(output, values, strict=True))
+
+
+def called(module: nn.Module, parameters: Mapping[str, Tensor], *args: object) -> object:
+    """Call a module with values in the place of its parameters and buffers.
+
+    Args:
+        module: what to call.
+        parameters: by the names of `named_parameters` and `named_buffers`; others keep the module's own values.
+        args: for the call.
+    """
+    # A module that stands in two places is one place to put a value into: torch's own way to tie weights would leave
+    # ours behind in it.
+    places: dict[str, Tensor] = {}
+    for of in ("_parameters", "_buffers"):
+        names: dict[Tensor, str] = {}
+        for prefix, inner in module.named_modules():
+            for name, own in getattr(inner, of).items():
+                place = f"{prefix}.{name}" if prefix else name
+                if own is not None and (value := parameters.get(names.setdefault(own, place))) is not None:
+                    places[place] = value
+    return torch.func.functional_call(module, places, args, tie_weights=False)
+
+
+def run(
+    cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, sizes: Tensor | None = None
+) -> tuple[Output, State]:
+    """Run `cell` over `x`, as `elman.engine.run` says."""
+    # One functional call around the whole loop: its bookkeeping is paid once and not at every step.
+    named = {f"cell.{name}": value for name, value in parameters.items()}
+    call = ran(cell, parameters, x, state, sizes)
+    unrolled = _Unrolled(cell, None if call is None else Tape(call))
+    result: tuple[Output, State] = called(unrolled, named, x, state, sizes)  # type: ignore[assignment]
+    for name, value in unrolled.set_anew.items():
+        module, _, buffer = name.rpartition(".")
+        cell.get_submodule(module)._buffers[buffer] = value
+    return result

@@ -1,0 +1,1 @@
+"""Hooks on backward passes: the gradient that arrives at every step."""

@@ -1,0 +1,146 @@
+"""Who looks at a backward pass, and what the engine tells of it: the gradient that arrives at every state."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from elman.engine.module_state import Stand
+from elman.engine.outputs import State
+from elman.engine.precision import Precision, autocast
+
+
+class Piece(NamedTuple):
+    """Some of the steps that a label is of; the fields are those of `Ran`."""
+
+    label: Any
+    begin: int = 0
+    chained: bool = False
+    draws: Sequence[Tensor] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Ran:
+    """A call of the engine whose gradient may go back.
+
+    Args:
+        label: what `labelled` has said of it.
+        begin: of the steps of that label, the one at which this call begins.
+        chained: the gradient of its initial state goes on to the call that ends there.
+        draws: the random numbers of all steps, where they were drawn before the loop.
+        cell: as in `elman.engine.run`.
+        parameters: as there.
+        x: as there.
+        state: as there.
+        sizes: as there.
+        stand: how the cell stood.
+        autocast: makes a context in which torch computes as precisely as it did there.
+        random: the state of torch's generator before it, where the steps draw from that themselves.
+    """
+
+    label: Any
+    begin: int
+    chained: bool
+    draws: Sequence[Tensor]
+    cell: nn.Module
+    parameters: Mapping[str, Tensor]
+    x: Tensor
+    state: State
+    sizes: Tensor | None
+    stand: Stand
+    autocast: Precision
+    random: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A backward pass of such a call.
+
+    Args:
+        ran: the call.
+        d_outputs: the gradients of its outputs, (T, B, ...) or packed (N, ...); None where nothing reaches one.
+        d_finals: those of the states after the last step.
+        d_states: the gradient that arrives at each state after every step, by whatever way: (T, B, H) or packed (N, H).
+        later: of this call, a gradient was taken before that can be differentiated (create_graph=True). One of that
+            gradient comes to the states and the parameters by other ways than the outputs and the final states.
+    """
+
+    ran: Ran
+    d_outputs: tuple[Tensor | None, ...]
+    d_finals: tuple[Tensor | None, ...]
+    d_states: tuple[Tensor, ...]
+    later: bool = False
+
+
+Observer = Callable[[Seen], None]
+
+
+class _Label(threading.local):
+    """What is said of this thread's calls."""
+
+    now: Piece | None = None
+
+
+_label = _Label()
+_observers: list[Observer] = []
+
+
+class _Labelled:
+    def __init__(self, piece: Piece | None) -> None:
+        self.piece = piece
+
+    def __enter__(self) -> None:
+        self.before, _label.now = _label.now, self.piece
+
+    def __exit__(self, *_: object) -> None:
+        _label.now = self.before
+
+
+def labelled(piece: Piece | None) -> AbstractContextManager[None]:
+    """Of calls of the engine within, this is said."""
+    return nullcontext() if torch.compiler.is_compiling() else _Labelled(piece)
+
+
+def label() -> Piece | None:
+    """What is said of calls made now; None where nobody could look at them."""
+    return None if torch.compiler.is_compiling() else _label.now
+
+
+def ran(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, sizes: Tensor | None) -> Ran | None:
+    """A call in plain torch, if it has a label and a gradient may go back."""
+    now = label()
+    if now is None or not torch.is_grad_enabled() or torch._C._functorch.peek_interpreter_stack() is not None:
+        return None
+    return Ran(*now, cell, parameters, x, state, sizes, Stand.of(cell), autocast(x.device.type), torch.get_rng_state())
+
+
+@contextmanager
+def observing(observer: Observer) -> Iterator[None]:
+    """Within, `observer` is told of the backward pass of every call that has a label."""
+    _observers.append(observer)
+    try:
+        yield
+    finally:
+        _observers.remove(observer)
+
+
+def observed() -> bool:
+    """Whether anybody looks."""
+    return bool(_observers)
+
+
+def batched(cotangents: Iterable[Tensor | None]) -> bool:
+    """Whether there are many of each, of which torch.vmap, or torch.autograd.grad, shows one."""
+    functorch = torch._C._functorch
+    some = [d for d in cotangents if d is not None]
+    return functorch.peek_interpreter_stack() is not None or any(map(functorch.is_legacy_batchedtensor, some))
+
+
+def tell(seen: Seen) -> None:
+    """Tell all who look."""
+    for observer in list(_observers):
+        observer(seen)

@@ -1,0 +1,1 @@
+"""One step of a cell, and its vector-Jacobian product, as a checked graph of torch operations."""

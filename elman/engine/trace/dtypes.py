@@ -1,0 +1,50 @@
+"""Why an operation of a step does not take the tensors that it is given: their dtypes differ."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode, resolve_name
+from torch.utils._pytree import tree_leaves
+
+from elman.engine.trace.errors import CannotCapture, line
+
+WORDS = ("dtype", "scalar type", "double", "float")  # of torch's errors about dtypes
+
+
+class OtherDtype(CannotCapture):
+    """An operation of a step reads a tensor of another dtype than the model's."""
+
+
+class SameDtype(TorchFunctionMode):
+    """Within, an operation that fails for tensors of several dtypes says what the step has to do about it.
+
+    A step is captured in double precision, and its parameters and buffers with it; a tensor that is neither stays as it
+    is, and so does one that the step makes of torch's default dtype.
+
+    Args:
+        dtype: of the model.
+
+    Raises:
+        OtherDtype: from such an operation.
+    """
+
+    def __init__(self, dtype: torch.dtype = torch.float64) -> None:
+        super().__init__()
+        self._dtype = dtype
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        try:
+            return func(*args, **kwargs)
+        except RuntimeError as error:
+            dtypes = [leaf.dtype for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+            others = [dtype for dtype in dtypes if dtype != self._dtype]
+            if not others or len(others) == len(dtypes) or not any(word in str(error).lower() for word in WORDS):
+                raise
+            name = (resolve_name(func) or getattr(func, "__name__", "an operation")).rpartition(".")[2]
+            raise OtherDtype(
+                f"{name}{line()} reads a tensor of {others[0]} that does not follow the dtype of the model: register "
+                "it as a buffer (register_buffer), or make it in the step with dtype=x.dtype"
+            ) from error
