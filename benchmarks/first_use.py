@@ -15,7 +15,7 @@ from statistics import median
 
 from elman.bench.layers import PAIRS
 from elman.bench.run import machine
-from elman.cells import SHELF
+from elman.cells import REGISTRY
 
 SCRIPT = """
 import json
@@ -58,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shelf", action="store_true", help="every cell of the shelf, at one size")
     shelf = parser.parse_args().shelf
-    names, all_sizes = (list(SHELF), SIZES[1:2]) if shelf else (list(PAIRS), SIZES)
+    names, all_sizes = (list(REGISTRY), SIZES[1:2]) if shelf else (list(PAIRS), SIZES)
     print("Seconds, and milliseconds of calls after the first")
     print(f"{'layer':18} {'D, H':>12} {'compiled':>9} {'from disk':>10} {'second ms':>10} {'other T, B ms':>14}")
     for cell in names:

@@ -40,8 +40,8 @@ def times(name: str, shape: Shape) -> dict[str, tuple[float, int]]:
     layer = Recurrent(cells.by_name(name)(shape.D, shape.H), executor="native")
     x = torch.randn(*shape[:3], requires_grad=True)
     shapes = tuple((key, tuple(value.shape)) for key, value in layer.cell.named_parameters())
-    planned = kernel_cache.planned(layer.cell, shapes, shape.D, shape.H)
-    native = kernel_cache.compiled(planned.key, torch.float32)
+    planned = kernel_cache.plan_for(layer.cell, shapes, shape.D, shape.H)
+    native = kernel_cache.compiled_plan(planned.key, torch.float32)
     names = {address: name for name, address in native.functions.items()}
     spent: dict[str, float] = {}
     run = compiled_plan.Call.run
@@ -60,7 +60,7 @@ def times(name: str, shape: Shape) -> dict[str, tuple[float, int]]:
             layer(x)[0].sum().backward()
             for loop in found:
                 found[loop].append(spent[loop])
-    plan = kernel_cache.known(planned.key).plan
+    plan = kernel_cache.cached_plan(planned.key).plan
     rows = 4 * shape.T * shape.B
     return {loop: (median(all_[2:]), rows * moved(getattr(plan, loop))) for loop, all_ in found.items()}
 

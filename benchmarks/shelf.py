@@ -20,7 +20,7 @@ from torch.nn.functional import linear
 from elman import Recurrent, cells
 from elman.bench.layers import AGREEMENT, TIMES, Shape, medians
 from elman.bench.run import geometric_mean, machine
-from elman.engine import each
+from elman.engine import as_tuple
 from elman.engine.cpu import kernel_cache
 from elman.engine.plan.ir import Product
 
@@ -68,7 +68,7 @@ class Pair:
         self.layer, self.loop = Recurrent(self.cell, executor="native"), Hoisted(self.cell)
         self.x = torch.randn(*shape[:3], dtype=dtype, requires_grad=True)
         sizes = self.cell.state_size
-        widths = each(sizes)
+        widths = as_tuple(sizes)
         zeros = tuple(torch.zeros(shape.B, width, dtype=dtype) for width in widths)
         self.state: Any = zeros[0] if isinstance(sizes, int) else zeros
         self.dy = torch.randn(*shape[:2], widths[0], dtype=dtype)
@@ -95,8 +95,8 @@ class Pair:
     def flops(self) -> int:
         """Of all matrix products, both ways."""
         shapes = tuple((name, tuple(p.shape)) for name, p in self.cell.named_parameters())
-        planned = kernel_cache.planned(self.cell, shapes, self.x.shape[2], self.cell.state_size)
-        plan = kernel_cache.known(planned.key).plan
+        planned = kernel_cache.plan_for(self.cell, shapes, self.x.shape[2], self.cell.state_size)
+        plan = kernel_cache.cached_plan(planned.key).plan
         programs = (plan.before, plan.forward, plan.backward, plan.after)
         stages = [stage for program in programs for stage in program.stages if isinstance(stage, Product)]
         each = sum(stage.depth * stage.width for stage in stages) + sum(r.size * r.x_size for r in plan.reductions)
@@ -139,7 +139,7 @@ def rows(names: list[str], shapes: tuple[Shape, ...], seconds: float) -> Iterato
 def main() -> None:
     """Print a table."""
     parser = arguments(__doc__, SHAPES, seconds=0.5)
-    parser.add_argument("--cells", nargs="*", default=list(cells.SHELF))
+    parser.add_argument("--cells", nargs="*", default=list(cells.REGISTRY))
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     print(f"{'cell':20} {'T,B,D,H':>16} {'forward ms':>11} {'loop':>8} {'ratio':>6} {'both ms':>9} {'loop':>8} "

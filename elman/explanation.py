@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from elman.engine import EXECUTORS, each
+from elman.engine import EXECUTORS, as_tuple
 from elman.layers import Recurrent, Stack
-from elman.layers._form import form_of
+from elman.layers._state_structure import form_of
 
 if TYPE_CHECKING:
     from elman.engine.plan.ir import Program
@@ -108,8 +108,8 @@ def _of_native(
     from elman.engine.cpu import invocation, kernel_cache, openmp
 
     shapes = tuple((name, tuple(value.shape)) for name, value in values.items())
-    key = kernel_cache.planned(cell, shapes, width, sizes).key
-    plan = kernel_cache.known(key).plan
+    key = kernel_cache.plan_for(cell, shapes, width, sizes).key
+    plan = kernel_cache.cached_plan(key).plan
     dtype = next((value.dtype for value in values.values() if value.is_floating_point()), torch.float32)
 
     kept = (
@@ -118,7 +118,7 @@ def _of_native(
     )
     states = sum(w for w, sequence in zip(plan.widths, plan.sequences, strict=True) if sequence)
     row = (plan.kept_width + states) * dtype.itemsize
-    to = ", ".join(map(str, each(sizes)))
+    to = ", ".join(map(str, as_tuple(sizes)))
     yield f"  {prefix}{cell._get_name()}, {width} -> {to}, {str(dtype).removeprefix('torch.')}"
     yield f"  before the loop, all steps at once: {_stages(plan.before)}"
     yield f"  in the loop, forward: {_stages(plan.forward)}"
@@ -127,7 +127,7 @@ def _of_native(
     yield f"  kept for the backward step: {kept}; with the states {row:,} bytes for each step and sequence"
     if shape:
         T, B = shape
-        real = kernel_cache.compiled(key, dtype).real
+        real = kernel_cache.compiled_plan(key, dtype).real
         threads, split = invocation.threads_for(plan.forward, real, T, B, openmp.threads())
         how = "one thread" if threads == 1 else f"{threads} threads, which share "
         how += "" if threads == 1 else "the columns of each step" if split else "the sequences of the batch"

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import typer
 
-from elman.cells import SHELF
+from elman.cells import REGISTRY
 from elman.fields import check
 
 Made = TypeVar("Made")
@@ -100,7 +100,7 @@ def _number(
     return typer.Option(help=help, parser=parse, metavar=metavar, **more)
 
 
-Cell = Annotated[str, choice("The recurrent cell", SHELF)]
+Cell = Annotated[str, choice("The recurrent cell", REGISTRY)]
 Hidden = Annotated[int, whole("Width of each recurrent layer.", 1)]
 Layers = Annotated[int, whole("How many recurrent layers.", 1)]
 Dropout = Annotated[float, real("Dropout on what each recurrent layer hands up.", 0, 1)]

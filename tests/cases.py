@@ -79,7 +79,7 @@ CASES = [
     Case("Recurrent-GRUCell", recurrent(nn.GRUCell), nn.GRU, gru),
     Case("Recurrent-LSTMCell", recurrent(nn.LSTMCell), nn.LSTM, lstm),
     Case("Recurrent-TwoWidths", recurrent(TwoWidths)),
-    *(Case(f"Recurrent-shelf-{name}", recurrent(cells.by_name(name))) for name in cells.SHELF),
+    *(Case(f"Recurrent-shelf-{name}", recurrent(cells.by_name(name))) for name in cells.REGISTRY),
 ]
 
 SMALL = [Sizes(T=4, B=2, D=3, H=5), Sizes(T=1, B=2, D=3, H=4), Sizes(T=3, B=1, D=2, H=4), Sizes(T=3, B=2, D=4, H=1)]

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import elman as package
-from elman.cells import SHELF
+from elman.cells import REGISTRY, by_name
 from tests.small import SMALL, Command, files, text
 from tests.test_bad_input import refused
 
@@ -49,7 +49,7 @@ def test_the_scores_agree_with_each_other(trained: Path) -> None:
 KINDS = [(cell, tokens) for cell in ("rnn", "gru", "lstm") for tokens in ("char", "word", "bpe")]
 
 
-@pytest.mark.parametrize(("cell", "tokens"), [*KINDS, *((cell, "char") for cell in list(SHELF)[3:])])
+@pytest.mark.parametrize(("cell", "tokens"), [*KINDS, *((cell, "char") for cell in list(REGISTRY)[3:])])
 def test_every_cell_and_kind_of_token_learns(
     elman: Command, file: Path, tmp_path: Path, tokens: str, cell: str
 ) -> None:
@@ -61,7 +61,7 @@ def test_every_cell_and_kind_of_token_learns(
         "--layers", layers, *(["--dropout", 0.1] if layers > 1 else []), "--lr", 0.02, "--bptt", 5,
     )  # fmt: skip
     assert (said.code, said.err) == (0, "")
-    assert f"{SHELF[cell]} {'2 x ' if layers > 1 else ''}12" in said.out
+    assert f"{by_name(cell).__name__} {'2 x ' if layers > 1 else ''}12" in said.out
     config = json.loads((run / "config.json").read_text())
     first = next(iter(config["scores"].values()))
     # Two short epochs: the cells that torch has too are known to get there.

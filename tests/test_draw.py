@@ -24,7 +24,7 @@ from elman.tasks.music.model import Frames
 from elman.tasks.text.model import LanguageModel
 
 D, H, T, B = 3, 5, 9, 2
-every_cell = pytest.mark.parametrize("name", cells.SHELF)
+every_cell = pytest.mark.parametrize("name", cells.REGISTRY)
 
 
 def stack(name: str, layers: int = 1, bidirectional: bool = False) -> Stack:
@@ -58,7 +58,7 @@ def with_gradients(model: nn.Module, steps: int = T) -> Scene:
 
 
 MODELS: dict[str, Callable[[], Scene]] = {
-    **{name: lambda name=name: drawing(stack(name)) for name in cells.SHELF},  # type: ignore[misc]
+    **{name: lambda name=name: drawing(stack(name)) for name in cells.REGISTRY},  # type: ignore[misc]
     "two layers, both directions": lambda: drawing(stack("lstm", 2, True)),
     "four states, both directions": lambda: drawing(stack("slstm", 1, True)),
     "a language model": lambda: drawing(LanguageModel(104, "gru", 64, 384, 2)),

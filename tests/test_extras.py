@@ -20,7 +20,7 @@ PICTURE = "a picture needs matplotlib: pip install 'elman[draw]'"
     ("code", "message"),
     [
         (f"{DRAW}\nelman.draw(layer, 'a.png')", PICTURE),
-        (f"{DRAW}\nelman.flow.draw.gradients(recording, 'a.png')", PICTURE),
+        (f"{DRAW}\nelman.flow.plots.gradients(recording, 'a.png')", PICTURE),
         ("import elman; elman.tasks.text.fit()", "elman.tasks needs typer: pip install 'elman[tasks]'"),
         ("from elman.__main__ import main; main()", "elman: the command line needs typer: pip install 'elman[tasks]'"),
     ],

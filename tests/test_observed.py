@@ -12,8 +12,8 @@ import elman
 from elman import cells
 from elman.bptt import Checkpointed, Full, Mode, Truncated
 from elman.cells._cell import Cell
-from elman.engine import EXECUTORS, State, each, run
-from elman.engine.observe.events import Piece, Seen, labelled, observing
+from elman.engine import EXECUTORS, State, as_tuple, run
+from elman.engine.observe.events import BackwardEvent, CallLabel, labeled, observing
 from tests.tolerances import all_close, close
 
 T, B, D, H = 6, 3, 4, 5
@@ -26,18 +26,18 @@ def by_hand(cell: nn.Module, x: Tensor, state: State, weight: Tensor) -> list[Te
     handed: list[tuple[Tensor, ...]] = []
     losses = []
     for x_t, w in zip(x, weight, strict=True):
-        given = tuple(s.detach().requires_grad_() for s in each(state))
+        given = tuple(s.detach().requires_grad_() for s in as_tuple(state))
         handed.append(given)
         state = cell(x_t, given[0] if len(given) == 1 else given)
-        losses.append((each(state)[0] * w).sum())
-        last = each(state)
+        losses.append((as_tuple(state)[0] * w).sum())
+        last = as_tuple(state)
     found = []
     d = tuple(s.cos() for s in last)  # of the loss's own part in the final state, which is the sum of its sines
     for t in reversed(range(len(x))):
         d = tuple(g + (weight[t] if i == 0 else 0) for i, g in enumerate(d))
         found.append(d)
         new = cell(x[t], handed[t][0] if len(handed[t]) == 1 else handed[t])
-        d = torch.autograd.grad(each(new), handed[t], d, allow_unused=True, materialize_grads=True)
+        d = torch.autograd.grad(as_tuple(new), handed[t], d, allow_unused=True, materialize_grads=True)
     return [torch.stack(of) for of in zip(*reversed(found), strict=True)]
 
 
@@ -47,16 +47,16 @@ def test_gradients_that_arrive_at_states(cell_type: type[Cell], executor: str) -
     torch.manual_seed(0)
     cell = cell_type(D, H).double()
     x, weight = torch.randn(T, B, D).double(), torch.randn(T, B, H).double()
-    states = tuple(torch.randn(B, H).double() for _ in range(cell.states))
-    state: State = states[0] if cell.states == 1 else states
-    seen: list[Seen] = []
-    with labelled(Piece("here")):
+    states = tuple(torch.randn(B, H).double() for _ in range(cell.num_states))
+    state: State = states[0] if cell.num_states == 1 else states
+    seen: list[BackwardEvent] = []
+    with labeled(CallLabel("here")):
         outputs, final = run(cell, dict(cell.named_parameters()), x, state, executor)
     assert isinstance(outputs, Tensor)
     with observing(seen.append):
-        ((outputs * weight).sum() + sum(s.sin().sum() for s in each(final))).backward()
+        ((outputs * weight).sum() + sum(s.sin().sum() for s in as_tuple(final))).backward()
     (found,) = seen
-    assert (found.ran.label, found.ran.begin) == ("here", 0)
+    assert (found.call.label, found.call.begin) == ("here", 0)
     all_close(found.d_states, by_hand(cell, x, state, weight), "gradients")
     (d_outputs,) = found.d_outputs
     assert d_outputs is not None
@@ -85,9 +85,9 @@ def test_both_executors_see_the_same(sizes: Tensor | None) -> None:
     cell = OwnOutput().double()
     x = torch.randn(T, B, D).double() if sizes is None else torch.randn(int(sizes.sum()), D).double()
     states = tuple(torch.randn(B, width).double().requires_grad_() for width in cell.state_size)
-    seen: list[Seen] = []
+    seen: list[BackwardEvent] = []
     for executor in EXECUTORS:
-        with labelled(Piece("here")):
+        with labeled(CallLabel("here")):
             outputs, finals = run(cell, dict(cell.named_parameters()), x, states, executor, sizes)
         assert isinstance(outputs, Tensor)
         with observing(seen.append):
@@ -116,10 +116,10 @@ class Shows(nn.Module):
 def test_an_output_that_shows_a_state(executor: str) -> None:
     torch.manual_seed(0)
     cell, x, states = Shows(), torch.randn(T, B, D).double().requires_grad_(), (torch.randn(B, 2).double(),) * 2
-    with labelled(Piece("here")):
+    with labeled(CallLabel("here")):
         outputs, finals = run(cell, {}, x, states, executor)
     assert isinstance(outputs, dict)
-    found: list[Seen] = []
+    found: list[BackwardEvent] = []
     with observing(found.append):
         for loss in (finals[0], outputs["c"].sin(), outputs["both"]):
             loss.sum().backward(retain_graph=True)
@@ -137,15 +137,15 @@ def test_windows_say_where_they_begin(executor: str) -> None:
     x = torch.randn(T, B, D).double()
     found = {}
     for mode in (Full(), Checkpointed(3), Truncated(2), Truncated(2, 4)):
-        seen: list[Seen] = []
+        seen: list[BackwardEvent] = []
         outputs, _ = layer(x, bptt=mode)
         with observing(seen.append):
             outputs.sin().sum().backward()
         whole = torch.zeros(T, B, H).double()
         for part in seen:
-            whole[part.ran.begin :][: len(part.ran.x)] += part.d_states[0]
-        found[mode] = whole, [(part.ran.begin, len(part.ran.x)) for part in seen]
-        assert {part.ran.label.names.states for part in seen} == {("h_l0",)}
+            whole[part.call.begin :][: len(part.call.x)] += part.d_states[0]
+        found[mode] = whole, [(part.call.begin, len(part.call.x)) for part in seen]
+        assert {part.call.label.names.states for part in seen} == {("h_l0",)}
     assert found[Checkpointed(3)][1] == [(4, 2), (2, 2), (0, 2)]
     assert found[Truncated(2, 4)][1] == [(2, 4), (0, 4)]
     close(found[Checkpointed(3)][0], found[Full()][0], "gradients")
@@ -155,7 +155,7 @@ def test_windows_say_where_they_begin(executor: str) -> None:
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_nobody_looks(executor: str) -> None:
     layer, x = elman.LSTM(D, H, executor=executor), torch.randn(T, B, D)
-    seen: list[Seen] = []
+    seen: list[BackwardEvent] = []
     with observing(seen.append):
         layer(x)[0].sum().backward()
     layer(x)[0].sum().backward()
@@ -170,7 +170,7 @@ def test_nobody_looks(executor: str) -> None:
 def test_a_backward_pass_that_breaks_off(executor: str) -> None:
     layer, x = elman.LSTM(D, H, executor=executor), torch.randn(T, B, D, requires_grad=True)
     outputs, _ = layer(x * 1)
-    seen: list[Seen] = []
+    seen: list[BackwardEvent] = []
     with observing(seen.append):
         handle = layer.get_parameter("weight_hh_l0").register_hook(lambda gradient: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -190,13 +190,13 @@ def test_gone_with_the_graph(executor: str, again: bool) -> None:
     gc.collect()
     gc.disable()
     try:
-        seen: list[Seen] = []
+        seen: list[BackwardEvent] = []
         outputs, finals = layer(x)
         with observing(seen.append):
             gradients = torch.autograd.grad(outputs.sum(), [x], create_graph=again)
             if again:
                 torch.autograd.grad(gradients[0].sum(), [x])
-        label = weakref.ref(seen[-1].ran.label)
+        label = weakref.ref(seen[-1].call.label)
         del seen, outputs, finals, gradients
         assert label() is None
     finally:
@@ -207,7 +207,7 @@ def test_gone_with_the_graph(executor: str, again: bool) -> None:
 def test_a_gradient_that_can_be_differentiated(executor: str) -> None:
     layer, x = elman.GRU(D, H, executor=executor).double(), torch.randn(T, B, D).double()
     outputs, _ = layer(x)
-    seen: list[Seen] = []
+    seen: list[BackwardEvent] = []
     with observing(seen.append):
         torch.autograd.grad(outputs.sin().sum(), [*layer.parameters()], create_graph=True)
         outputs.sin().sum().backward()
@@ -217,17 +217,17 @@ def test_a_gradient_that_can_be_differentiated(executor: str) -> None:
 
 def of_second_order(cell: Cell, x: Tensor, bent: Callable[[Tensor], Tensor]) -> tuple[Tensor, list[Tensor]]:
     """A loss on the gradient of another, and its own at every state: those of zeros that are added there."""
-    x, h = x.clone().requires_grad_(), [x.new_zeros(B, H)] * cell.states
+    x, h = x.clone().requires_grad_(), [x.new_zeros(B, H)] * cell.num_states
     zeros = [[torch.zeros_like(s).requires_grad_() for s in h] for _ in x]
     outputs = []
     for x_t, added in zip(x, zeros, strict=True):
-        new = each(cell(x_t, h[0] if cell.states == 1 else tuple(h)))
+        new = as_tuple(cell(x_t, h[0] if cell.num_states == 1 else tuple(h)))
         h = [s + zero for s, zero in zip(new, added, strict=True)]
         outputs.append(h[0])
     (g,) = torch.autograd.grad(bent(torch.stack(outputs)).sum(), x, create_graph=True)
     loss = g.square().sum()
     found = torch.autograd.grad(loss, [zero for added in zeros for zero in added], materialize_grads=True)
-    return loss, [torch.stack(found[i :: cell.states]) for i in range(cell.states)]
+    return loss, [torch.stack(found[i :: cell.num_states]) for i in range(cell.num_states)]
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
@@ -244,7 +244,7 @@ def test_the_gradient_of_a_gradient(
     layer = elman.Recurrent(cell, executor=executor, bptt=mode)
     loss, expected = of_second_order(cell, x, bent)
     x.requires_grad_()
-    seen: list[Seen] = []
+    seen: list[BackwardEvent] = []
     outputs, _ = layer(x)
     (g,) = torch.autograd.grad(bent(outputs).sum(), x, create_graph=True)  # nobody looks
     close(g.square().sum(), loss, "gradients")
@@ -253,7 +253,7 @@ def test_the_gradient_of_a_gradient(
     for i, of_state in enumerate(expected):
         total = torch.zeros_like(of_state)
         for part in seen:
-            total[part.ran.begin :][: len(part.ran.x)] += part.d_states[i]
+            total[part.call.begin :][: len(part.call.x)] += part.d_states[i]
         close(total, of_state, "gradients")
     assert any(part.later for part in seen)
 
@@ -273,7 +273,7 @@ def test_a_gradient_of_a_gradient_in_the_precision_of_the_first() -> None:
 def test_many_gradients_at_once(executor: str) -> None:
     layer, x = elman.GRU(D, H, executor=executor), torch.randn(T, B, D, requires_grad=True)
     outputs, _ = layer(x)
-    seen: list[Seen] = []
+    seen: list[BackwardEvent] = []
     every = torch.eye(outputs.numel()).view(-1, *outputs.shape)
     with observing(seen.append):
         (found,) = torch.autograd.grad(outputs, x, every, is_grads_batched=True, retain_graph=True)

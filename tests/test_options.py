@@ -13,7 +13,7 @@ from tests.cases import call, cotangents, every_executor, random_states
 from tests.tolerances import all_close
 
 T, B, D, H = 6, 3, 4, 8
-CELLS = [cells.by_name(name) for name in cells.SHELF]
+CELLS = [cells.by_name(name) for name in cells.REGISTRY]
 every_cell = pytest.mark.parametrize("cell_type", CELLS, ids=lambda cell_type: cell_type.__name__)
 native = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
 
@@ -167,7 +167,7 @@ def test_chrono() -> None:
 @pytest.mark.parametrize("cell_type", [cells.LSTM, cells.MinLSTM, cells.MGU, cells.SLSTM])
 def test_forget_bias(cell_type: Any) -> None:
     layer = elman.Stack(D, H, cell_type=cell_type, forget_bias=1.5)
-    k = cell_type.order.index("f")
+    k = cell_type.gates.index("f")
     total = sum(p[k * H : (k + 1) * H] for name, p in layer.named_parameters() if name.startswith("bias_"))
     assert isinstance(total, Tensor)
     assert (total == 1.5).all()

@@ -14,8 +14,8 @@ from torch.nn.utils.rnn import pack_sequence
 import elman
 from elman import cells
 from elman.bptt import RTRL, Full
-from elman.bptt._forward import Forward
 from elman.bptt._influence import Influence
+from elman.bptt._influence_steps import InfluenceSteps
 from tests.cases import CASES, Case, call, cotangents, every_executor, in_a_row, name_of, random_states
 from tests.contract.test_modes import CELLS, LENGTHS, Problem
 from tests.oracle.rtrl import rtrl
@@ -121,13 +121,13 @@ def test_step_by_step(name: str, executor: str, batch: tuple[int, ...]) -> None:
 
 
 def test_an_influence_that_is_a_little_wrong_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    layer, x, advance = elman.LSTM(D, H).double(), random(6, B, D), Forward.advance
+    layer, x, advance = elman.LSTM(D, H).double(), random(6, B, D), InfluenceSteps.advance
 
-    def wrong(self: Forward, t: int) -> None:
+    def wrong(self: InfluenceSteps, t: int) -> None:
         advance(self, t)
         self.P[1] = self.P[1] * 1.001
 
-    monkeypatch.setattr(Forward, "advance", wrong)
+    monkeypatch.setattr(InfluenceSteps, "advance", wrong)
     steps = step_by_step(layer, x)
     with pytest.raises(AssertionError, match="gradients"):
         all_close(steps[-1], whole(layer, x)[-1], "gradients")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import elman
 from elman import cells
-from elman.engine import EXECUTORS, each
+from elman.engine import EXECUTORS, as_tuple
 from elman.layers import _step
 from tests.cases import every_executor
 from tests.tolerances import TOLERANCES, all_close
@@ -31,7 +31,7 @@ def stepped(layer: Any, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
 
 def agrees(layer: Any, x: Tensor, state: Any = None) -> None:
     (outputs, last), (expected, final) = stepped(layer, x, state), layer(x, state)
-    all_close((outputs, *each(last)), (expected, *each(final)), "outputs")
+    all_close((outputs, *as_tuple(last)), (expected, *as_tuple(final)), "outputs")
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
         return counting
 
-    for kind in (_step.Inference, _step.Differentiable):
+    for kind in (_step.InferenceStep, _step.DifferentiableStep):
         monkeypatch.setattr(kind, "__call__", counted(kind.__call__))
     return seen
 
@@ -78,7 +78,7 @@ def test_a_call_with_one_step_takes_the_short_way(name: str, batch_first: bool, 
     first, state = layer(x.narrow(int(batch_first), 0, 1))
     second, state = layer(x.narrow(int(batch_first), 1, 1), state)
     assert len(ran) == 2
-    all_close((torch.cat((first, second), int(batch_first)), *each(state)), (expected, *each(final)), "outputs")
+    all_close((torch.cat((first, second), int(batch_first)), *as_tuple(state)), (expected, *as_tuple(final)), "outputs")
     calls = []
     layer.register_forward_hook(lambda *arguments: calls.append(1))
     layer(x.narrow(int(batch_first), 0, 1))

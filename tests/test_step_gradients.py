@@ -24,13 +24,13 @@ pytestmark = pytest.mark.skipif("native" not in EXECUTORS, reason="the native ex
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One more with each call that took the short way."""
-    seen, call = list[int](), _step.Differentiable.__call__
+    seen, call = list[int](), _step.DifferentiableStep.__call__
 
     def counting(*arguments: Any) -> Any:
         seen.append(1)
         return call(*arguments)
 
-    monkeypatch.setattr(_step.Differentiable, "__call__", counting)
+    monkeypatch.setattr(_step.DifferentiableStep, "__call__", counting)
     return seen
 
 
@@ -84,7 +84,7 @@ def agree(stacks: Sequence[elman.Stack], x: Tensor, states: Sequence[Tensor], wa
 
 
 @pytest.mark.parametrize("B", [1, 5, 64])
-@pytest.mark.parametrize("cell", list(cells.SHELF))
+@pytest.mark.parametrize("cell", list(cells.REGISTRY))
 def test_the_loops_gradients(cell: str, B: int, ran: list[int]) -> None:
     for dtype in (torch.float32, torch.float64):
         stacks = pair(cell, dtype=dtype)

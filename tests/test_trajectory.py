@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import elman
 from elman import cells
-from elman.engine import EXECUTORS, each
+from elman.engine import EXECUTORS, as_tuple
 from elman.layers._trajectory import Trajectory
 from tests.cases import every_executor
 from tests.tolerances import all_close, close
@@ -28,7 +28,7 @@ def sequence(*shape: int) -> Tensor:
 
 
 def everything(found: Trajectory) -> list[Tensor]:
-    return [found.outputs, *each(found.states), *found.named.values()]
+    return [found.outputs, *as_tuple(found.states), *found.named.values()]
 
 
 @every_executor
@@ -37,11 +37,11 @@ def test_states_are_those_of_shorter_calls(name: str, executor: str) -> None:
     layer, x = built(name, executor), sequence()
     found = layer.trajectory(x)
     assert set(NAMED[name]) <= set(found.named)
-    assert all(value.shape == (T, 2, B, H) for value in (*found.named.values(), *each(found.states)))
+    assert all(value.shape == (T, 2, B, H) for value in (*found.named.values(), *as_tuple(found.states)))
     for t in range(T):
         outputs, final = layer(x[: t + 1])
         close(found.outputs[: t + 1], outputs, "outputs")
-        all_close([state[t] for state in each(found.states)], each(final), "outputs")
+        all_close([state[t] for state in as_tuple(found.states)], as_tuple(final), "outputs")
 
 
 @every_executor

@@ -50,7 +50,9 @@ def influence_of(states: Sequence[Tensor]) -> Influence | None:
     return found.pop() if len(found) == 1 else None
 
 
-def begun(cell: nn.Module, names: Sequence[str], sizes: Sequence[int], states: Sequence[Tensor]) -> Influence:
+def initial_influence(
+    cell: nn.Module, names: Sequence[str], sizes: Sequence[int], states: Sequence[Tensor]
+) -> Influence:
     """The influence on states of which none is known: each is its own derivative, and none depends on a parameter.
 
     Args:
@@ -69,7 +71,7 @@ def begun(cell: nn.Module, names: Sequence[str], sizes: Sequence[int], states: S
     return Influence(cell, tuple(names), tuple(s for s, _ in asked), (*of_parameters, *of_initial), rows)
 
 
-def carried(states: Sequence[Tensor], new: Sequence[Tensor], move: Callable[[Tensor], Tensor]) -> None:
+def carry_influence(states: Sequence[Tensor], new: Sequence[Tensor], move: Callable[[Tensor], Tensor]) -> None:
     """Let what a layer makes of states, in another form, have the influence that these have.
 
     Args:

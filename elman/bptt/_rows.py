@@ -14,7 +14,7 @@ from elman.numbers import whole
 Span = tuple[int, int, int]  # what a row walks in one chunk: of which sequence, from where on, how many steps
 
 
-class Piece(NamedTuple):
+class Segment(NamedTuple):
     """A sequence, or a part of one, that a row walks from the chunk `at` on."""
 
     at: int
@@ -23,18 +23,20 @@ class Piece(NamedTuple):
     length: int
 
 
-def cut(length: int, rows: int, steps: int, drop_last: bool) -> list[Piece]:
+def cut(length: int, rows: int, steps: int, drop_last: bool) -> list[Segment]:
     """One sequence as contiguous pieces, as long as each other, but where it ends; or as what fills chunks of these."""
     width = length // rows if drop_last else -(-length // rows)
     real = width // steps * steps if drop_last else width
     return [
-        Piece(0, 0, begin, min(real, length - begin)) for begin in range(0, rows * width, width or 1) if begin < length
+        Segment(0, 0, begin, min(real, length - begin))
+        for begin in range(0, rows * width, width or 1)
+        if begin < length
     ]
 
 
-def deal(pieces: Sequence[Piece], rows: int, steps: int, drop_last: bool) -> tuple[list[list[Piece]], int]:
+def deal(pieces: Sequence[Segment], rows: int, steps: int, drop_last: bool) -> tuple[list[list[Segment]], int]:
     """The pieces of each row, which takes the next when its own has ended; and how many chunks that makes."""
-    dealt: list[list[Piece]] = [[] for _ in range(rows)]
+    dealt: list[list[Segment]] = [[] for _ in range(rows)]
     free = [(0, row) for row in range(rows)]  # a heap: from which chunk on, the row that is free first in front
     for piece in pieces:
         at, row = free[0]
@@ -43,7 +45,7 @@ def deal(pieces: Sequence[Piece], rows: int, steps: int, drop_last: bool) -> tup
     return dealt, (min if drop_last else max)(free)[0]
 
 
-class Walk:
+class RowWalk:
     """Where each row of a stream is in each chunk.
 
     Args:
@@ -52,8 +54,8 @@ class Walk:
         length: how many chunks.
     """
 
-    def __init__(self, rows: Sequence[Sequence[Piece]], steps: int, length: int) -> None:
-        nothing = Piece(0, 0, 0, 0)
+    def __init__(self, rows: Sequence[Sequence[Segment]], steps: int, length: int) -> None:
+        nothing = Segment(0, 0, 0, 0)
         walked = [[piece for piece in row if piece.at < length] or [nothing] for row in rows]
         self._steps = steps
         self._pieces = np.array(list(chain.from_iterable(walked)), np.int64)

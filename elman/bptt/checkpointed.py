@@ -6,8 +6,8 @@ from math import ceil
 
 from torch import Tensor, nn
 
-from elman.bptt._again import Windows, again
-from elman.bptt._memory import Kept, kept, parsed
+from elman.bptt._memory import SavedSize, parse_size, saved_size
+from elman.bptt._windows import Windows, run_windows
 from elman.bptt.mode import Mode
 from elman.engine import Output, State
 from elman.numbers import check_whole
@@ -48,7 +48,7 @@ class Checkpointed(Mode):
             raise ValueError(
                 f"Checkpointed: memory: expected none beside segments={self.segments}, got {self.memory!r}"
             )
-        if self.memory is not None and not parsed(self.memory):
+        if self.memory is not None and not parse_size(self.memory):
             expected = "an amount such as '512MB' or '2GiB', or a number of bytes"
             raise ValueError(f"Checkpointed: memory: expected {expected}, got {self.memory!r}")
 
@@ -68,14 +68,14 @@ class Checkpointed(Mode):
         elif self.memory is None:
             count = ceil(T**0.5)
         else:
-            count = self._fewest(T, kept(cell, parameters, x, state, executor, sizes)) if T > 1 else 1
+            count = self._fewest(T, saved_size(cell, parameters, x, state, executor, sizes)) if T > 1 else 1
         begins = tuple(range(0, T, ceil(T / count)))
-        return again(cell, parameters, x, state, executor, sizes, Windows(begins, (*begins[1:], T)))
+        return run_windows(cell, parameters, x, state, executor, sizes, Windows(begins, (*begins[1:], T)))
 
-    def _fewest(self, T: int, kept: Kept) -> int:
+    def _fewest(self, T: int, kept: SavedSize) -> int:
         """How many segments of T steps fit into the memory at least."""
         bytes_of = {count: ceil(T / count) * kept.step + (count - 1) * kept.state for count in range(1, T + 1)}
-        found = next((count for count, needed in bytes_of.items() if needed <= parsed(self.memory)), None)
+        found = next((count for count, needed in bytes_of.items() if needed <= parse_size(self.memory)), None)
         if found is None:
             least = f"{min(bytes_of.values()):,} bytes"
             raise ValueError(f"Checkpointed: memory: expected at least {least} for {T:,} steps, got {self.memory!r}")

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from elman.bptt._forward import Forward
-from elman.bptt._influence import Influence, begun, influence_of
-from elman.bptt._memory import parsed, told
-from elman.bptt._random import stand
-from elman.bptt._repeatable import check_repeatable, tried
-from elman.bptt._through import Through
+from elman.bptt._influence import Influence, influence_of, initial_influence
+from elman.bptt._influence_steps import InfluenceSteps
+from elman.bptt._memory import format_size, parse_size
+from elman.bptt._repeatable import check_repeatable, repeatability
+from elman.bptt._segments import Segments
 from elman.bptt.mode import Mode
-from elman.engine import Output, State, each, run
+from elman.engine import Output, State, as_tuple, run
+from elman.engine.rng_state import get_rng_state
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class RTRL(Mode):
     online: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not parsed(self.memory):
+        if not parse_size(self.memory):
             expected = "an amount such as '512MB' or '2GiB', or a number of bytes"
             raise ValueError(f"RTRL: memory: expected {expected}, got {self.memory!r}")
 
@@ -76,12 +76,12 @@ class RTRL(Mode):
         sizes: Tensor | None = None,
     ) -> tuple[Output, State]:
         """As `elman.engine.run`, for parameters and states alone; the states carry their influence."""
-        states, names = each(state), tuple(name for name, value in parameters.items() if value.requires_grad)
+        states, names = as_tuple(state), tuple(name for name, value in parameters.items() if value.requires_grad)
         if not torch.is_grad_enabled():
             return run(cell, parameters, x, state, executor, sizes)
         if names or any(t.requires_grad for t in (x, *states)):
             _check(x)
-        found = tried(cell, parameters, x, state, sizes)
+        found = repeatability(cell, parameters, x, state, sizes)
         if found.elsewhere:
             shape = tuple(found.elsewhere[0].shape)
             raise ValueError(
@@ -92,7 +92,7 @@ class RTRL(Mode):
             return run(cell, parameters, x, state, executor, sizes)
         check_repeatable(cell, found)
         influence = self._influence(cell, names, [parameters[name].numel() for name in names], states)
-        through = Through(
+        through = Segments(
             cell, tuple(parameters), None if isinstance(state, Tensor) else len(state), executor, sizes, x
         )
         kept = [tensor.detach() for tensor in (x, *states, *parameters.values())]
@@ -113,14 +113,14 @@ class RTRL(Mode):
             raise ValueError(f"RTRL: state: expected {expected}; got {', '.join(found.names)}; detach it")
         initial = found.initial if found is not None and known else [s for s in states if s.requires_grad]
         B, S, P, given = len(states[0]), sum(s.shape[1] for s in states), sum(sizes), sum(s.shape[1] for s in initial)
-        needed, allowed = B * S * (P + given) * states[0].element_size(), parsed(self.memory)
+        needed, allowed = B * S * (P + given) * states[0].element_size(), parse_size(self.memory)
         if needed > allowed:
             sources = f"{P:,} parameters" + (f" and {given:,} initial values" if given else "")
             raise ValueError(
-                f"RTRL: memory: the influence of {sources} on {S:,} states takes {told(needed)} for {B:,} rows, of "
-                f"{told(allowed)} allowed; use Checkpointed or Truncated, a smaller cell, or memory="
+                f"RTRL: memory: the influence of {sources} on {S:,} states takes {format_size(needed)} for {B:,} rows, "
+                f"of {format_size(allowed)} allowed; use Checkpointed or Truncated, a smaller cell, or memory="
             )
-        return found if found is not None and known else begun(cell, names, sizes, states)
+        return found if found is not None and known else initial_influence(cell, names, sizes, states)
 
 
 def _equations(cell: nn.Module) -> object:
@@ -145,16 +145,16 @@ def _check(x: Tensor) -> None:
 class _Run(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, through: Through, before: Influence, kept: Sequence[Tensor], *sources: Tensor
+        ctx: Any, through: Segments, before: Influence, kept: Sequence[Tensor], *sources: Tensor
     ) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
-        (x, *rest), drawn = kept, stand(kept[0].device)
+        (x, *rest), drawn = kept, get_rng_state(kept[0].device)
         outputs, finals = through.run(x, 0, through.steps, rest[: through.states], rest[through.states :])
-        if not all(map(torch.equal, drawn, stand(x.device))):
+        if not all(map(torch.equal, drawn, get_rng_state(x.device))):
             raise RuntimeError(
                 f"RTRL: {through.cell._get_name()}: expected steps without random numbers; use Full there"
             )
-        walk = Forward(through, before, kept)
+        walk = InfluenceSteps(through, before, kept)
         for t in range(through.steps):
             walk.advance(t)
         ctx.through, ctx.before, ctx.after = through, before, walk.influence()
@@ -164,9 +164,9 @@ class _Run(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        through: Through = ctx.through
+        through: Segments = ctx.through
         of_outputs, of_finals = cotangents[: -through.states], cotangents[-through.states :]
-        walk = Forward(through, ctx.before, ctx.saved_tensors)
+        walk = InfluenceSteps(through, ctx.before, ctx.saved_tensors)
         steps = [None if d is None else through.by_step(d) for d in of_outputs]
         for t in range(through.steps if any(d is not None for d in of_outputs) else 0):
             walk.collect(t, [None if d is None else d[t] for d in steps])

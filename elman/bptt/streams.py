@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map, tree_map_only
 from torch.utils.data import IterableDataset, get_worker_info
 
-from elman.bptt._rows import Piece, Walk, check_processes, cut, deal, given_processes, processes
+from elman.bptt._rows import RowWalk, Segment, check_processes, cut, deal, given_processes, processes
 from elman.bptt._sequences import One, by_index, lengths_of, paddings_for, parts_of, side_by_side
 from elman.numbers import check_whole, whole
 
@@ -90,7 +90,7 @@ class Stream(IterableDataset[Chunk]):
     def __init__(
         self,
         sequences: Sequence[One],
-        rows: Sequence[Sequence[Piece]],
+        rows: Sequence[Sequence[Segment]],
         steps: int,
         length: int,
         padding: Sequence[float],
@@ -98,7 +98,7 @@ class Stream(IterableDataset[Chunk]):
     ) -> None:
         super().__init__()
         self._sequences, self._steps, self._length = sequences, steps, length
-        self._walk = Walk(rows, steps, length)
+        self._walk = RowWalk(rows, steps, length)
         self._padding, self._made_for = padding, made_for
         self._first = self._next = 0
 
@@ -212,7 +212,7 @@ def stream(
     found = processes() if rank is None and world_size is None else None
     this, of = found or given_processes(rank, world_size)
     rows = batch * of
-    pieces = cut(lengths[0], rows, steps, drop_last) if one else [Piece(0, k, 0, T) for k, T in enumerate(lengths)]
+    pieces = cut(lengths[0], rows, steps, drop_last) if one else [Segment(0, k, 0, T) for k, T in enumerate(lengths)]
     dealt, length = deal(pieces, rows, steps, drop_last)
     if length == 0:
         full = f" to fill {rows} rows" if drop_last else ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from elman.bptt._again import Windows, again
+from elman.bptt._windows import Windows, run_windows
 from elman.bptt.mode import Mode
 from elman.engine import Output, State
 from elman.numbers import check_whole
@@ -68,7 +68,7 @@ class Truncated(Mode):
         sizes: Tensor | None = None,
     ) -> tuple[Output, State]:
         """As `elman.engine.run`, with the gradients of the windows."""
-        return again(cell, parameters, x, state, executor, sizes, self._windows(x, state, sizes))
+        return run_windows(cell, parameters, x, state, executor, sizes, self._windows(x, state, sizes))
 
     def _windows(self, x: Tensor, state: State, sizes: Tensor | None) -> Windows:
         k2 = self.k1 if self.k2 is None else self.k2

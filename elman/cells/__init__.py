@@ -1,86 +1,57 @@
-"""The shelf of cells: one cell, one file, one line in `SHELF`.
+"""The cells: one cell, one file.
 
-A cell is one step through time, `cell(x, state) -> state`: an `nn.Module` whose equations are plain PyTorch.
+A cell is one step through time, `cell(x, state) -> state`: an `nn.Module` whose equations are plain PyTorch. To add
+one, add a file to this folder, `my_cell.py` with a class `MyCell`, and a line below for type checkers.
 """
 
 from importlib import import_module
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from elman.cells.antisymmetric_rnn import AntisymmetricRNN
-    from elman.cells.coupled_lstm import CoupledLSTM
-    from elman.cells.gru import GRU
-    from elman.cells.ind_rnn import IndRNN
-    from elman.cells.layer_norm_gru import LayerNormGRU
-    from elman.cells.layer_norm_lstm import LayerNormLSTM
-    from elman.cells.lstm import LSTM
-    from elman.cells.mgu import MGU
-    from elman.cells.min_gru import MinGRU
-    from elman.cells.min_lstm import MinLSTM
-    from elman.cells.multiplicative_lstm import MultiplicativeLSTM
-    from elman.cells.peephole_lstm import PeepholeLSTM
-    from elman.cells.projected_lstm import ProjectedLSTM
-    from elman.cells.recurrent_highway import RecurrentHighway
-    from elman.cells.reset_before_gru import ResetBeforeGRU
-    from elman.cells.rnn import RNN
-    from elman.cells.slstm import SLSTM
+    from elman.cells.antisymmetric_rnn import AntisymmetricRNN as AntisymmetricRNN
+    from elman.cells.coupled_lstm import CoupledLSTM as CoupledLSTM
+    from elman.cells.gru import GRU as GRU
+    from elman.cells.ind_rnn import IndRNN as IndRNN
+    from elman.cells.layer_norm_gru import LayerNormGRU as LayerNormGRU
+    from elman.cells.layer_norm_lstm import LayerNormLSTM as LayerNormLSTM
+    from elman.cells.lstm import LSTM as LSTM
+    from elman.cells.mgu import MGU as MGU
+    from elman.cells.min_gru import MinGRU as MinGRU
+    from elman.cells.min_lstm import MinLSTM as MinLSTM
+    from elman.cells.multiplicative_lstm import MultiplicativeLSTM as MultiplicativeLSTM
+    from elman.cells.peephole_lstm import PeepholeLSTM as PeepholeLSTM
+    from elman.cells.projected_lstm import ProjectedLSTM as ProjectedLSTM
+    from elman.cells.recurrent_highway import RecurrentHighway as RecurrentHighway
+    from elman.cells.reset_before_gru import ResetBeforeGRU as ResetBeforeGRU
+    from elman.cells.rnn import RNN as RNN
+    from elman.cells.slstm import SLSTM as SLSTM
 
-SHELF = {  # the file in this folder, and the cell in it
-    "rnn": "RNN",
-    "gru": "GRU",
-    "lstm": "LSTM",
-    "peephole_lstm": "PeepholeLSTM",
-    "coupled_lstm": "CoupledLSTM",
-    "projected_lstm": "ProjectedLSTM",
-    "layer_norm_lstm": "LayerNormLSTM",
-    "layer_norm_gru": "LayerNormGRU",
-    "reset_before_gru": "ResetBeforeGRU",
-    "mgu": "MGU",
-    "multiplicative_lstm": "MultiplicativeLSTM",
-    "recurrent_highway": "RecurrentHighway",
-    "ind_rnn": "IndRNN",
-    "antisymmetric_rnn": "AntisymmetricRNN",
-    "slstm": "SLSTM",
-    "min_gru": "MinGRU",
-    "min_lstm": "MinLSTM",
-}
+_files = [module.name for module in iter_modules(__path__) if not module.name.startswith("_")]
 
-__all__ = [
-    "GRU",
-    "LSTM",
-    "MGU",
-    "RNN",
-    "SHELF",
-    "SLSTM",
-    "AntisymmetricRNN",
-    "CoupledLSTM",
-    "IndRNN",
-    "LayerNormGRU",
-    "LayerNormLSTM",
-    "MinGRU",
-    "MinLSTM",
-    "MultiplicativeLSTM",
-    "PeepholeLSTM",
-    "ProjectedLSTM",
-    "RecurrentHighway",
-    "ResetBeforeGRU",
-    "by_name",
-]
+#: the names of all cells, as `--cell` takes them: those of torch.nn first
+REGISTRY = (*(first := ("rnn", "gru", "lstm")), *sorted(set(_files) - set(first)))
 
 
 def by_name(name: str) -> Any:
-    """The cell class that `--cell name` stands for.
+    """The class of a cell in `REGISTRY`.
+
+    Raises:
+        ValueError: for a name that is not there.
 
     >>> by_name("lstm").__name__
     'LSTM'
     """
-    if name not in SHELF:
-        raise ValueError(f"expected one of {', '.join(SHELF)}, got {name!r}")
-    return getattr(import_module(f"{__name__}.{name}"), SHELF[name])
+    if name not in REGISTRY:
+        raise ValueError(f"expected one of {', '.join(REGISTRY)}, got {name!r}")
+    module = import_module(f"{__name__}.{name}")
+    return next(cell for of, cell in vars(module).items() if of.lower() == name.replace("_", ""))
 
 
 def __getattr__(name: str) -> Any:
-    for file, cell in SHELF.items():
-        if cell == name:
-            return by_name(file)
+    for file in REGISTRY:
+        if file.replace("_", "") == name.lower():
+            cell = by_name(file)
+            if cell.__name__ == name:
+                return cell
     raise AttributeError(f"module 'elman.cells' has no attribute {name!r}")

@@ -22,8 +22,8 @@ class Cell(nn.Module):
         ValueError: for a width below 1.
     """
 
-    states: ClassVar[int] = 1
-    order: ClassVar[str] = ""  # the letters of its gates, as they are stacked
+    num_states: ClassVar[int] = 1
+    gates: ClassVar[str] = ""  # the letters of its gates, as they are stacked
     candidate: ClassVar[str] = ""  # the name of what it would write into its state, if there is such a value
 
     def __init__(
@@ -48,7 +48,7 @@ class Cell(nn.Module):
         """The name and the shape of every parameter, biases included, in order."""
         raise NotImplementedError
 
-    def start(self, name: str, value: Tensor) -> None:
+    def init_parameter(self, name: str, value: Tensor) -> None:
         """Fill the memory of a parameter as it is before any training: from U(-1/sqrt(H), 1/sqrt(H))."""
         bound = self.hidden_size**-0.5
         nn.init.uniform_(value, -bound, bound)
@@ -56,12 +56,12 @@ class Cell(nn.Module):
     def reset_parameters(self) -> None:
         """Fill every parameter anew, in the order of `shapes`."""
         for name, value in self.named_parameters():
-            self.start(name, value)
+            self.init_parameter(name, value)
 
     @property
     def state_size(self) -> int | tuple[int, ...]:
         """The width of the state, or of each state where there are several."""
-        return self.hidden_size if self.states == 1 else (self.hidden_size,) * self.states
+        return self.hidden_size if self.num_states == 1 else (self.hidden_size,) * self.num_states
 
     def extra_repr(self) -> str:
         """As torch.nn.LSTMCell prints itself."""
@@ -82,7 +82,7 @@ class GatedCell(Cell):
 
     def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """The two matrices and the two biases."""
-        GH = len(self.order) * self.hidden_size
+        GH = len(self.gates) * self.hidden_size
         yield "weight_ih", (GH, self.input_size)
         yield "weight_hh", (GH, self.hidden_size)
         yield "bias_ih", (GH,)
@@ -109,8 +109,8 @@ class InputCell(Cell):
 
     def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """The matrix and the bias."""
-        yield "weight_ih", (len(self.order) * self.hidden_size, self.input_size)
-        yield "bias_ih", (len(self.order) * self.hidden_size,)
+        yield "weight_ih", (len(self.gates) * self.hidden_size, self.input_size)
+        yield "bias_ih", (len(self.gates) * self.hidden_size,)
 
     def from_input(self, x: Tensor) -> Tensor:
         """W_ih x + b_ih, shape (B, G*H)."""

@@ -28,7 +28,7 @@ class AntisymmetricRNN(GatedCell):
     >>> h = AntisymmetricRNN(3, 5)(torch.randn(2, 3), torch.zeros(2, 5))
     """
 
-    order = "a"
+    gates = "a"
 
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool = True, step: float = 0.1, diffusion: float = 0.01,

@@ -22,9 +22,9 @@ class CoupledLSTM(GatedCell):
     >>> h, c = CoupledLSTM(3, 5)(torch.randn(2, 3), (torch.zeros(2, 5), torch.zeros(2, 5)))
     """
 
-    order = "igo"
+    gates = "igo"
     candidate = "g"
-    states = 2
+    num_states = 2
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """One step: x (B, D) and (h, c), each (B, H), to the next (h, c)."""

@@ -21,7 +21,7 @@ class GRU(GatedCell):
     >>> h = GRU(3, 5)(torch.randn(2, 3), torch.zeros(2, 5))
     """
 
-    order = "rzn"
+    gates = "rzn"
     candidate = "n"
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:

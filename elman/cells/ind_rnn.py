@@ -16,7 +16,7 @@ class IndRNN(InputCell):
     >>> h = IndRNN(3, 5)(torch.randn(2, 3), torch.zeros(2, 5))
     """
 
-    order = "a"
+    gates = "a"
 
     weight_hh: Tensor
 
@@ -26,12 +26,12 @@ class IndRNN(InputCell):
         yield "weight_hh", (self.hidden_size,)
         yield "bias_ih", (self.hidden_size,)
 
-    def start(self, name: str, value: Tensor) -> None:
+    def init_parameter(self, name: str, value: Tensor) -> None:
         """As every cell, but u from U(0, 1)."""
         if name == "weight_hh":
             nn.init.uniform_(value)
         else:
-            super().start(name, value)
+            super().init_parameter(name, value)
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         """One step: x (B, D) and h (B, H) to the next h (B, H)."""

@@ -25,7 +25,7 @@ class LayerNormGRU(GatedCell):
     >>> h = LayerNormGRU(3, 5)(torch.randn(2, 3), torch.zeros(2, 5))
     """
 
-    order = "rzn"
+    gates = "rzn"
     candidate = "n"
 
     gain_ih: Tensor
@@ -37,14 +37,14 @@ class LayerNormGRU(GatedCell):
         yield "gain_ih", (3 * self.hidden_size,)
         yield "gain_hh", (3 * self.hidden_size,)
 
-    def start(self, name: str, value: Tensor) -> None:
+    def init_parameter(self, name: str, value: Tensor) -> None:
         """As every cell, but with gains of one and biases of zero."""
         if name.startswith("gain"):
             nn.init.ones_(value)
         elif name.startswith("bias"):
             nn.init.zeros_(value)
         else:
-            super().start(name, value)
+            super().init_parameter(name, value)
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         """One step: x (B, D) and h (B, H) to the next h (B, H)."""

@@ -25,9 +25,9 @@ class LayerNormLSTM(GatedCell):
     >>> h, c = LayerNormLSTM(3, 5)(torch.randn(2, 3), (torch.zeros(2, 5), torch.zeros(2, 5)))
     """
 
-    order = "ifgo"
+    gates = "ifgo"
     candidate = "g"
-    states = 2
+    num_states = 2
 
     gain_ih: Tensor
     gain_hh: Tensor
@@ -43,14 +43,14 @@ class LayerNormLSTM(GatedCell):
         yield "gain_c", (H,)
         yield "bias_c", (H,)
 
-    def start(self, name: str, value: Tensor) -> None:
+    def init_parameter(self, name: str, value: Tensor) -> None:
         """As every cell, but with gains of one, and the bias of LN_c zero."""
         if name.startswith("gain"):
             nn.init.ones_(value)
         elif name == "bias_c":
             nn.init.zeros_(value)
         else:
-            super().start(name, value)
+            super().init_parameter(name, value)
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """One step: x (B, D) and (h, c), each (B, H), to the next (h, c)."""

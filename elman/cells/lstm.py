@@ -23,9 +23,9 @@ class LSTM(GatedCell):
     >>> h, c = LSTM(3, 5)(torch.randn(2, 3), (torch.zeros(2, 5), torch.zeros(2, 5)))
     """
 
-    order = "ifgo"
+    gates = "ifgo"
     candidate = "g"
-    states = 2
+    num_states = 2
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """One step: x (B, D) and (h, c), each (B, H), to the next (h, c)."""

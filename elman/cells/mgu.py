@@ -20,7 +20,7 @@ class MGU(GatedCell):
     >>> h = MGU(3, 5)(torch.randn(2, 3), torch.zeros(2, 5))
     """
 
-    order = "fn"
+    gates = "fn"
     candidate = "n"
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:

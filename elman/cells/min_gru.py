@@ -20,7 +20,7 @@ class MinGRU(InputCell):
     >>> h = MinGRU(3, 5)(torch.randn(2, 3), torch.zeros(2, 5))
     """
 
-    order = "zn"
+    gates = "zn"
     candidate = "n"
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:

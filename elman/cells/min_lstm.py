@@ -21,7 +21,7 @@ class MinLSTM(InputCell):
     >>> h = MinLSTM(3, 5)(torch.randn(2, 3), torch.zeros(2, 5))
     """
 
-    order = "fin"
+    gates = "fin"
     candidate = "n"
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:

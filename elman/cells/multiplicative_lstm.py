@@ -27,9 +27,9 @@ class MultiplicativeLSTM(GatedCell):
     >>> h, c = MultiplicativeLSTM(3, 5)(torch.randn(2, 3), (torch.zeros(2, 5), torch.zeros(2, 5)))
     """
 
-    order = "ifgo"
+    gates = "ifgo"
     candidate = "g"
-    states = 2
+    num_states = 2
 
     weight_im: Tensor
     weight_hm: Tensor

@@ -25,9 +25,9 @@ class PeepholeLSTM(GatedCell):
     >>> h, c = PeepholeLSTM(3, 5)(torch.randn(2, 3), (torch.zeros(2, 5), torch.zeros(2, 5)))
     """
 
-    order = "ifgo"
+    gates = "ifgo"
     candidate = "g"
-    states = 2
+    num_states = 2
 
     weight_ch: Tensor
 

@@ -39,9 +39,9 @@ class ProjectedLSTM(GatedCell):
     torch.Size([2, 2])
     """
 
-    order = "ifgo"
+    gates = "ifgo"
     candidate = "g"
-    states = 2
+    num_states = 2
 
     weight_hr: Tensor
 

@@ -54,9 +54,9 @@ class RecurrentHighway(Cell):
         yield "weight_hh", (self.depth, 2 * H, H)
         yield "bias_hh", (self.depth, 2 * H)
 
-    def start(self, name: str, value: Tensor) -> None:
+    def init_parameter(self, name: str, value: Tensor) -> None:
         """As every cell, but with biases of z at -2."""
-        super().start(name, value)
+        super().init_parameter(name, value)
         if name == "bias_hh":
             value.data[:, self.hidden_size :] = -2
 

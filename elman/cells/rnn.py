@@ -26,7 +26,7 @@ class RNN(GatedCell):
     >>> h = RNN(3, 5)(torch.randn(2, 3), torch.zeros(2, 5))
     """
 
-    order = "a"
+    gates = "a"
 
     def __init__(
         self,

@@ -26,9 +26,9 @@ class SLSTM(GatedCell):
     >>> h, c, n, m = SLSTM(3, 5)(torch.randn(2, 3), state)
     """
 
-    order = "ifzo"
+    gates = "ifzo"
     candidate = "z"
-    states = 4
+    num_states = 4
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
         """One step: x (B, D) and (h, c, n, m), each (B, H), to the next (h, c, n, m)."""

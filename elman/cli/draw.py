@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from elman.cells import SHELF
+from elman.cells import REGISTRY
 from elman.errors import BadInput
 from elman.files import PICTURES, check_place
 from elman.options import meant, perhaps, whole
@@ -32,7 +32,7 @@ def draw(
     ] = None,
 ) -> None:
     """Draw a recurrent network, folded and unfolded, with the names and shapes of its model."""
-    cell = meant(what, SHELF)
+    cell = meant(what, REGISTRY)
     path = out or Path(f"{cell or Path(what).resolve().name}.svg")
     check_place(path, PICTURES, "--out " if out else "")
     sizes = {"--input": input, "--hidden": hidden, "--layers": layers, "--bidirectional": bidirectional or None}
@@ -44,8 +44,8 @@ def draw(
     if cell:
         model, recording = _of_cell(cell, input or 16, hidden or 32, layers or 1, bidirectional), None
     elif not Path(what).exists():
-        expected = f"a cell, one of {', '.join(SHELF)}, or the folder of a run"
-        raise BadInput(f"{what}: expected {expected}; found neither{perhaps(what, SHELF)}")
+        expected = f"a cell, one of {', '.join(REGISTRY)}, or the folder of a run"
+        raise BadInput(f"{what}: expected {expected}; found neither{perhaps(what, REGISTRY)}")
     elif given:
         raise BadInput(f"{given[0]}: expected the name of a cell with it, got {what}, a run, which has its own sizes")
     else:

@@ -11,8 +11,8 @@ from torch.utils._pytree import tree_leaves
 from elman.cells._cell import Cell
 from elman.errors import BadInput
 from elman.layers import Recurrent, Stack
-from elman.layers._label import state_names
 from elman.layers._layer import Layer
+from elman.layers._layer_call import state_names
 
 # The sizes of a cell, their letters in the equations, and numbers that shapes are known by when a cell has these sizes.
 LETTERS = {"input_size": ("D", 1009), "hidden_size": ("H", 10007), "proj_size": ("P", 100003), "depth": ("L", 101)}
@@ -132,7 +132,7 @@ def _of_direction(name: str, layer: Stack, i: int) -> Part:
             for s, (symbol, width) in enumerate(zip(symbols, layer._widths, strict=True))
         ),
         prefix=_prefix(name),
-        gates=" ".join(cell.order) if len(cell.order) > 1 else "",
+        gates=" ".join(cell.gates) if len(cell.gates) > 1 else "",
         back=back == 1,
     )
 

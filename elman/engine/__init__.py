@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from torch import Tensor, nn
 
 from elman.engine import eager
-from elman.engine.eager import each
+from elman.engine.eager import as_tuple
 from elman.engine.named import named
 from elman.engine.outputs import Output, State
 
-__all__ = ["EXECUTORS", "Output", "State", "each", "known_executor", "named", "run"]
+__all__ = ["EXECUTORS", "Output", "State", "as_tuple", "known_executor", "named", "run"]
 
 Executor = Callable[[nn.Module, Mapping[str, Tensor], Tensor, State, Tensor | None], tuple[Output, State]]
 

@@ -9,20 +9,20 @@ from typing import TypeGuard, TypeVar
 import torch
 from torch import Tensor, nn
 
-from elman.engine.observe.autograd_hooks import Tape
-from elman.engine.observe.events import ran
-from elman.engine.outputs import Output, State, shown, stacked
-from elman.engine.outputs import each as outputs_of
+from elman.engine.observe.autograd_hooks import GradientRecorder
+from elman.engine.observe.events import record_call
+from elman.engine.outputs import Output, State, stack_outputs, states_shown
+from elman.engine.outputs import output_tensors as outputs_of
 
 One = TypeVar("One", int, Tensor)
 
 
-def each(of: One | tuple[One, ...]) -> tuple[One, ...]:
+def as_tuple(of: One | tuple[One, ...]) -> tuple[One, ...]:
     """The states of a state, or the sizes of one, whether there is one or several."""
     return (of,) if isinstance(of, int | Tensor) else tuple(of)
 
 
-def parted(cell: nn.Module, result: object, state: State) -> tuple[Output, State]:
+def split_output(cell: nn.Module, result: object, state: State) -> tuple[Output, State]:
     """The output and the state that a step has returned: `state`, whose first is the output, or `(output, state)`.
 
     Args:
@@ -67,14 +67,14 @@ def _form(result: object) -> str:
 
 
 def _check_shapes(cell: nn.Module, before: State, after: State) -> None:
-    for old, new in zip(each(before), each(after), strict=True):
+    for old, new in zip(as_tuple(before), as_tuple(after), strict=True):
         if old.shape != new.shape:
             expected, came = tuple(old.shape), tuple(new.shape)
             raise ValueError(f"{cell._get_name()}: expected a state of the shape it was given, {expected}, got {came}")
 
 
 class _Unrolled(nn.Module):
-    def __init__(self, cell: nn.Module, tape: Tape | None) -> None:
+    def __init__(self, cell: nn.Module, tape: GradientRecorder | None) -> None:
         super().__init__()
         self.cell, self.tape = cell, tape
         self.set_anew: dict[str, Tensor] = {}  # buffers in whose place the steps have put another
@@ -84,23 +84,23 @@ class _Unrolled(nn.Module):
         ended: list[tuple[Tensor, ...]] = []  # the last states of sequences that have come to their end, latest last
         given = dict(self.cell.named_buffers())
         for x_t in x.unbind(0) if sizes is None else x.split(sizes.tolist()):
-            if sizes is not None and len(x_t) < len(each(state)[0]):
-                ended.append(tuple(s[len(x_t) :] for s in each(state)))
-                state = _like(state, [s[: len(x_t)] for s in each(state)])
-            output, new = parted(self.cell, self.cell(x_t, state), state)
+            if sizes is not None and len(x_t) < len(as_tuple(state)[0]):
+                ended.append(tuple(s[len(x_t) :] for s in as_tuple(state)))
+                state = _like(state, [s[: len(x_t)] for s in as_tuple(state)])
+            output, new = split_output(self.cell, self.cell(x_t, state), state)
             if not outputs:
                 _check_shapes(self.cell, state, new)
             state = new
             if self.tape is not None:
-                state = _like(new, self.tape.step(each(new)))
-                output = _with(output, shown(output, each(new)), each(state))
+                state = _like(new, self.tape.step(as_tuple(new)))
+                output = _with(output, states_shown(output, as_tuple(new)), as_tuple(state))
             outputs.append(output)
         self.set_anew = {name: b for name, b in self.cell.named_buffers() if b is not given.get(name)}
         if ended:
-            state = _like(state, [torch.cat(parts) for parts in zip(each(state), *reversed(ended), strict=True)])
-        result = stacked(outputs, packed=sizes is not None)
+            state = _like(state, [torch.cat(parts) for parts in zip(as_tuple(state), *reversed(ended), strict=True)])
+        result = stack_outputs(outputs, packed=sizes is not None)
         if self.tape is not None:
-            state = _like(state, self.tape.end(outputs_of(result), each(state)))
+            state = _like(state, self.tape.end(outputs_of(result), as_tuple(state)))
         return result, state
 
 
@@ -114,7 +114,7 @@ def _with(output: Output, shown: Sequence[int | None], states: Sequence[Tensor])
     return values[0] if isinstance(output, Tensor) else dict(zip(output, values, strict=True))
 
 
-def called(module: nn.Module, parameters: Mapping[str, Tensor], *args: object) -> object:
+def functional_call(module: nn.Module, parameters: Mapping[str, Tensor], *args: object) -> object:
     """Call a module with values in the place of its parameters and buffers.
 
     Args:
@@ -141,9 +141,9 @@ def run(
     """Run `cell` over `x`, as `elman.engine.run` says."""
     # One functional call around the whole loop: its bookkeeping is paid once and not at every step.
     named = {f"cell.{name}": value for name, value in parameters.items()}
-    call = ran(cell, parameters, x, state, sizes)
-    unrolled = _Unrolled(cell, None if call is None else Tape(call))
-    result: tuple[Output, State] = called(unrolled, named, x, state, sizes)  # type: ignore[assignment]
+    call = record_call(cell, parameters, x, state, sizes)
+    unrolled = _Unrolled(cell, None if call is None else GradientRecorder(call))
+    result: tuple[Output, State] = functional_call(unrolled, named, x, state, sizes)  # type: ignore[assignment]
     for name, value in unrolled.set_anew.items():
         module, _, buffer = name.rpartition(".")
         cell.get_submodule(module)._buffers[buffer] = value

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from elman.engine.eager import each, parted
-from elman.engine.outputs import Output, State, stacked
+from elman.engine.eager import as_tuple, split_output
+from elman.engine.outputs import Output, State, stack_outputs
 
 
 def run(
@@ -27,15 +27,15 @@ def run(
     for t, x_t in enumerate(x.unbind(0)):
         # A cell called with its own values may put others in the place of its buffers.
         result = cell(x_t, state) if parameters is None else functional_call(cell, dict(parameters), (x_t, state))
-        output, new = parted(cell, result, state)
+        output, new = split_output(cell, result, state)
         if lengths is not None:
             real = t < lengths
-            kept = [torch.where(_beside(real, n), n, o) for n, o in zip(each(new), each(state), strict=True)]
+            kept = [torch.where(_beside(real, n), n, o) for n, o in zip(as_tuple(new), as_tuple(state), strict=True)]
             new = kept[0] if isinstance(new, Tensor) else tuple(kept)
             output = _zeros_but(real, output)
         outputs.append(output)
         state = new
-    return stacked(outputs), state
+    return stack_outputs(outputs), state
 
 
 def _zeros_but(real: Tensor, output: Output) -> Output:

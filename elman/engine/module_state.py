@@ -7,24 +7,26 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from elman.engine.trace.python_state import Reached, version
+from elman.engine.trace.python_state import PythonState, version
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-class Options:
+class Fingerprint:
     """What a step reads, to be compared: equal where it reads the same."""
 
     def __init__(self, key: Any) -> None:
         self._key, self._hash = key, hash(key)
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Options) and self._hash == other._hash and self._key == other._key)
+        return self is other or (
+            isinstance(other, Fingerprint) and self._hash == other._hash and self._key == other._key
+        )
 
     def __hash__(self) -> int:
         return self._hash
 
-    def follows(self, before: "Options") -> bool:
+    def follows(self, before: "Fingerprint") -> bool:
         """Whether a step reads what it read before, but that something has been appended to logs since."""
         if self == before or len(self._key) != len(before._key):
             return self == before
@@ -36,8 +38,8 @@ class _Watched:
     """What a step has read last, and by what it can be seen quickly that it reads the same now."""
 
     def __init__(self, cell: nn.Module) -> None:
-        reached = Reached(cell)
-        self.options, self.tensors = Options(reached.key), [weakref.ref(tensor) for tensor in reached.tensors]
+        reached = PythonState(cell)
+        self.options, self.tensors = Fingerprint(reached.key), [weakref.ref(tensor) for tensor in reached.tensors]
         self._places = [(place, place.now()) for place in reached.places]
         # An object is known by its number as long as it lives: what cannot be referred to weakly is kept.
         self._gone, self._kept = False, list[object]()
@@ -69,7 +71,7 @@ def _watch(cell: nn.Module) -> _Watched:
     return found
 
 
-def options_of(cell: nn.Module) -> Options:
+def fingerprint(cell: nn.Module) -> Fingerprint:
     """What the step of a cell reads: attributes, class attributes, globals, variables of enclosing functions.
 
     Numbers of tensors are no part of it.
@@ -77,33 +79,33 @@ def options_of(cell: nn.Module) -> Options:
     return _watch(cell).options
 
 
-def outside_of(cell: nn.Module) -> tuple[tuple[Tensor, int], ...]:
+def outside_tensors(cell: nn.Module) -> tuple[tuple[Tensor, int], ...]:
     """The tensors that a step can reach and that are none of the cell's, and how often each was written to."""
     tensors = (tensor() for tensor in _watch(cell).tensors)
     return tuple((tensor, version(tensor)) for tensor in tensors if tensor is not None)
 
 
-class Stand(NamedTuple):
+class ModuleState(NamedTuple):
     """How a cell stands: training or evaluation, of each of its modules, and what its step reads."""
 
     training: tuple[bool, ...]
-    options: Options
+    options: Fingerprint
 
     @classmethod
-    def of(cls, cell: nn.Module) -> "Stand":
+    def of(cls, cell: nn.Module) -> "ModuleState":
         """As it is now."""
-        return cls(tuple(module.training for module in cell.modules()), options_of(cell))
+        return cls(tuple(module.training for module in cell.modules()), fingerprint(cell))
 
 
 @contextmanager
-def standing(cell: nn.Module, stand: Stand) -> Iterator[bool]:
+def restore_module_state(cell: nn.Module, stand: ModuleState) -> Iterator[bool]:
     """Within, a cell is in training or in evaluation as it was then; and whether all else is as it was."""
     modules = list(cell.modules())
     now = [module.training for module in modules]
     try:
         for module, training in zip(modules, stand.training, strict=False):
             module.training = training
-        yield options_of(cell).follows(stand.options)
+        yield fingerprint(cell).follows(stand.options)
     finally:
         for module, training in zip(modules, now, strict=True):
             module.training = training

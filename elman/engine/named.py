@@ -11,14 +11,14 @@ from torch import Tensor
 Change = Callable[[Tensor], Tensor]
 
 
-class _Asked(threading.local):
+class _NameRequests(threading.local):
     """What is asked for in this thread: names to values seen, and names to what is done with them."""
 
     seen: dict[str, Tensor] | None = None
     changes: Mapping[str, Change] | None = None
 
 
-_asked = _Asked()
+_asked = _NameRequests()
 
 
 def named(**values: Tensor) -> Any:
@@ -50,7 +50,7 @@ def _free(name: str, taken: Mapping[str, Tensor]) -> str:
 
 
 @contextmanager
-def seen() -> Iterator[dict[str, Tensor]]:
+def recording_names() -> Iterator[dict[str, Tensor]]:
     """What is named within, by name; who asks around this sees it too."""
     before, found = _asked.seen, dict[str, Tensor]()
     _asked.seen = found
@@ -63,7 +63,7 @@ def seen() -> Iterator[dict[str, Tensor]]:
 
 
 @contextmanager
-def changed(changes: Mapping[str, Change]) -> Iterator[None]:
+def changing_names(changes: Mapping[str, Change]) -> Iterator[None]:
     """What is named within is what the change of that name makes of it."""
     before, _asked.changes = _asked.changes, changes
     try:

@@ -11,7 +11,7 @@ Output = Tensor | dict[str, Tensor]
 Form = tuple[tuple[str, tuple[int, ...]], ...]  # names and shapes without the batch; "" is the only one's name
 
 
-def form(output: Output) -> Form:
+def output_form(output: Output) -> Form:
     """The names and shapes of what a step gives."""
     named = {"": output} if isinstance(output, Tensor) else output
     return tuple((name, tuple(value.shape[1:])) for name, value in named.items())
@@ -22,21 +22,21 @@ def row_width(form: Form) -> int:
     return sum(prod(shape) for _, shape in form)
 
 
-def shown(output: Output, states: Sequence[Tensor]) -> tuple[int | None, ...]:
+def states_shown(output: Output, states: Sequence[Tensor]) -> tuple[int | None, ...]:
     """Of each output, which of the states it is; None for one that is a value of its own."""
     places = {id(state): i for i, state in reversed(list(enumerate(states)))}
-    return tuple(places.get(id(value)) for value in each(output))
+    return tuple(places.get(id(value)) for value in output_tensors(output))
 
 
-def joined(output: Output, lead: int = 1) -> Tensor:
+def flatten_output(output: Output, lead: int = 1) -> Tensor:
     """All side by side, behind the `lead` axes of batch and time."""
     if isinstance(output, Tensor) and output.dim() == lead + 1:
         return output
-    rows = [v.flatten(lead) if v.dim() > lead else v.unsqueeze(-1) for v in each(output)]
+    rows = [v.flatten(lead) if v.dim() > lead else v.unsqueeze(-1) for v in output_tensors(output)]
     return torch.cat(rows, -1)
 
 
-def apart(rows: Tensor, form: Form) -> Output:
+def unflatten_output(rows: Tensor, form: Form) -> Output:
     """Rows of all of them, (T, B, width), as what they were."""
     pieces = rows.split([prod(shape) for _, shape in form], -1)
     values = [piece.unflatten(-1, shape) if len(shape) > 1 else piece.reshape(*piece.shape[:-1], *shape)
@@ -44,7 +44,7 @@ def apart(rows: Tensor, form: Form) -> Output:
     return values[0] if form[0][0] == "" else dict(zip((name for name, _ in form), values, strict=True))
 
 
-def stacked(outputs: Sequence[Output], packed: bool = False) -> Output:
+def stack_outputs(outputs: Sequence[Output], packed: bool = False) -> Output:
     """Those of every step as (T, B, ...), or packed, (N, ...)."""
     first, joined_up = outputs[0], torch.cat if packed else torch.stack
     if isinstance(first, Tensor):
@@ -52,6 +52,6 @@ def stacked(outputs: Sequence[Output], packed: bool = False) -> Output:
     return {name: joined_up([output[name] for output in outputs]) for name in first}  # type: ignore[index]
 
 
-def each(output: Output) -> Sequence[Tensor]:
+def output_tensors(output: Output) -> Sequence[Tensor]:
     """The outputs of an output, whether there is one or several."""
     return (output,) if isinstance(output, Tensor) else tuple(output.values())

@@ -1,7 +1,9 @@
-"""The gradient on its way back through time: measured, judged, drawn."""
+"""Gradient-flow diagnostics: gradients at every step, Jacobian spectra, a diagnosis, plots."""
 
-from elman.flow import draw
+from elman.flow import plots
 from elman.flow._nonfinite import NonFinite
 from elman.flow.recording import Recording, record
 
-__all__ = ["NonFinite", "Recording", "draw", "record"]
+draw = plots  # the name of earlier releases
+
+__all__ = ["NonFinite", "Recording", "draw", "plots", "record"]

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import torch
 
-from elman.flow._call import Call
+from elman.flow._recorded_call import RecordedCall
 from elman.flow._replay import Replay
 
 
-def memories(call: Call, steps: Sequence[tuple[Replay, int]]) -> tuple[str, ...]:
+def memories(call: RecordedCall, steps: Sequence[tuple[Replay, int]]) -> tuple[str, ...]:
     """The states through which learning goes back, by name; all, if it goes through none.
 
     Args:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from elman.flow._call import Call
+from elman.flow._recorded_call import RecordedCall
 from elman.flow._replay import Replay
 
 Where = Literal["parameter", "input", "state", "forward", "loss", "backward", "weights"]
@@ -51,7 +51,7 @@ class NonFinite(NamedTuple):
         return f"{what}{at}{of}{by}"
 
 
-def first_non_finite(calls: Sequence[Call]) -> NonFinite | None:
+def first_non_finite(calls: Sequence[RecordedCall]) -> NonFinite | None:
     """The first in the order of computation: forward layer by layer and step by step, then backward.
 
     Args:
@@ -70,12 +70,12 @@ def first_non_finite(calls: Sequence[Call]) -> NonFinite | None:
     return None
 
 
-def _back(call: Call) -> list[tuple[Replay, int, int]]:
+def _back(call: RecordedCall) -> list[tuple[Replay, int, int]]:
     """Its steps, the last first."""
     return sorted(call.steps(), key=lambda step: -step[2])
 
 
-def _forward(call: Call, replay: Replay, t: int) -> NonFinite | None:
+def _forward(call: RecordedCall, replay: Replay, t: int) -> NonFinite | None:
     cell = call.names[0]
     if (row := _row(replay.x[t])) is not None:
         return NonFinite("input", cell, *call.place(replay, t, row), cell=cell)
@@ -95,7 +95,7 @@ def _forward(call: Call, replay: Replay, t: int) -> NonFinite | None:
     return None
 
 
-def _backward(call: Call, replay: Replay, t: int) -> NonFinite | None:
+def _backward(call: RecordedCall, replay: Replay, t: int) -> NonFinite | None:
     from_loss = [d[t] for d in replay.d_outputs if d is not None] + [d for d in replay.d_finals(t) if d is not None]
     for values in from_loss:
         if (row := _row(values)) is not None:
@@ -113,7 +113,7 @@ def _backward(call: Call, replay: Replay, t: int) -> NonFinite | None:
     return None
 
 
-def _open(call: Call) -> bool:
+def _open(call: RecordedCall) -> bool:
     """Whether the gradients of the layer's parameters may have something that is not finite: if it is seen, or if there
     are none any more.
     """
@@ -121,7 +121,7 @@ def _open(call: Call) -> bool:
     return not gradients or not _finite(gradients)
 
 
-def _weights(call: Call) -> NonFinite | None:
+def _weights(call: RecordedCall) -> NonFinite | None:
     totals: dict[str, Tensor] = {}
     for replay, t, _ in _back(call):
         d_states, d_outputs = [d[t] for d in replay.d_states], replay.own_d_outputs(t)

@@ -8,20 +8,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from elman.engine import State, each
-from elman.engine.eager import called, parted
-from elman.engine.module_state import standing
-from elman.engine.named import seen as naming
-from elman.engine.observe.events import Seen
-from elman.engine.outputs import each as outputs_of
-from elman.engine.outputs import shown
+from elman.engine import State, as_tuple
+from elman.engine.eager import functional_call, split_output
+from elman.engine.module_state import restore_module_state
+from elman.engine.named import recording_names as naming
+from elman.engine.observe.events import BackwardEvent
+from elman.engine.outputs import output_tensors as outputs_of
+from elman.engine.outputs import states_shown
 from elman.engine.precision import uncast
-from elman.engine.trace.random_ops import Given
+from elman.engine.trace.random_ops import ReplayRandomOps
 
 Row = tuple[Tensor, ...]
 
 
-class Step(NamedTuple):
+class ReplayedStep(NamedTuple):
     """What a step has computed."""
 
     outputs: Row
@@ -40,9 +40,9 @@ class Replay:
         parameters: by name, as they were.
     """
 
-    def __init__(self, seen: Seen, parameters: Mapping[str, Tensor]) -> None:
-        self.seen, self.cell, self.parameters = seen, seen.ran.cell, parameters
-        self._kept = [seen.ran.x, *each(seen.ran.state)]
+    def __init__(self, seen: BackwardEvent, parameters: Mapping[str, Tensor]) -> None:
+        self.seen, self.cell, self.parameters = seen, seen.call.cell, parameters
+        self._kept = [seen.call.x, *as_tuple(seen.call.state)]
         self._versions = [tensor._version for tensor in self._kept]
 
     # All this is for later: to cut a sequence into its steps takes as long as a small backward pass.
@@ -50,7 +50,7 @@ class Replay:
     @cached_property
     def x(self) -> Sequence[Tensor]:
         """The input of each step."""
-        return self.by_step(self.seen.ran.x.detach())
+        return self.by_step(self.seen.call.x.detach())
 
     @cached_property
     def d_states(self) -> list[Sequence[Tensor]]:
@@ -65,7 +65,7 @@ class Replay:
     @cached_property
     def _draws(self) -> list[list[Tensor] | None]:
         """The random numbers of each step; None before they are known."""
-        draws = [self.by_step(values) for values in self.seen.ran.draws]
+        draws = [self.by_step(values) for values in self.seen.call.draws]
         return [[values[t] for values in draws] if draws else None for t in range(self.T)]
 
     @property
@@ -75,7 +75,7 @@ class Replay:
 
     def by_step(self, values: Tensor) -> Sequence[Tensor]:
         """The rows of each step."""
-        sizes = self.seen.ran.sizes
+        sizes = self.seen.call.sizes
         return values.unbind(0) if sizes is None else values.split(sizes.tolist())
 
     def d_finals(self, t: int, after: int = 0) -> list[Tensor | None]:
@@ -96,7 +96,7 @@ class Replay:
         """The states before every step."""
         return [states for states, _ in self._run]
 
-    def made(self, t: int) -> Step:
+    def made(self, t: int) -> ReplayedStep:
         """What step t has computed."""
         return self._run[t][1]
 
@@ -111,13 +111,13 @@ class Replay:
         return self.made(0).shown
 
     @cached_property
-    def _run(self) -> list[tuple[Row, Step]]:
+    def _run(self) -> list[tuple[Row, ReplayedStep]]:
         self._check()
-        states: Row = tuple(state.detach() for state in each(self.seen.ran.state))
+        states: Row = tuple(state.detach() for state in as_tuple(self.seen.call.state))
         found = []
         with torch.no_grad(), torch.random.fork_rng([]):
-            if self.seen.ran.random is not None:
-                torch.set_rng_state(self.seen.ran.random)
+            if self.seen.call.random is not None:
+                torch.set_rng_state(self.seen.call.random)
             for t in range(self.T):
                 states = tuple(state[: len(self.x[t])] for state in states)
                 step = self.step(t, self.x[t], states, self.parameters)
@@ -125,16 +125,21 @@ class Replay:
                 states = step.states
         return found
 
-    def step(self, t: int, x: Tensor, states: Row, parameters: Mapping[str, Tensor], times: int = 1) -> Step:
+    def step(self, t: int, x: Tensor, states: Row, parameters: Mapping[str, Tensor], times: int = 1) -> ReplayedStep:
         """Take step t, for rows that stand there so many times, one set after the other."""
-        state: State = states[0] if isinstance(self.seen.ran.state, Tensor) else states
-        ran = self.seen.ran
-        with standing(self.cell, ran.stand) as same, self._given(t, times), ran.autocast(), naming() as named:
+        state: State = states[0] if isinstance(self.seen.call.state, Tensor) else states
+        ran = self.seen.call
+        with (
+            restore_module_state(self.cell, ran.stand) as same,
+            self._given(t, times),
+            ran.autocast(),
+            naming() as named,
+        ):
             if not same:
                 name = self.cell._get_name()
                 raise RuntimeError(f"flow: {name}: expected the cell as it was, got one with another attribute")
-            output, new = parted(self.cell, called(self.cell, parameters, x, state), state)
-        return Step(tuple(outputs_of(output)), each(new), shown(output, each(new)), dict(named))
+            output, new = split_output(self.cell, functional_call(self.cell, parameters, x, state), state)
+        return ReplayedStep(tuple(outputs_of(output)), as_tuple(new), states_shown(output, as_tuple(new)), dict(named))
 
     def _check(self) -> None:
         if self._versions != [tensor._version for tensor in self._kept]:
@@ -147,14 +152,14 @@ class Replay:
     def _given(self, t: int, times: int) -> Iterator[None]:
         drawn = self._draws[t]
         if drawn is None:
-            with Given() as numbers:
+            with ReplayRandomOps() as numbers:
                 yield
             self._draws[t] = numbers.seen
         elif drawn:
             # The numbers are drawn, and then those that are given put in their place.
             with (
                 torch.random.fork_rng([]),
-                Given([values.repeat(times, *[1] * (values.dim() - 1)) for values in drawn]),
+                ReplayRandomOps([values.repeat(times, *[1] * (values.dim() - 1)) for values in drawn]),
             ):
                 yield
         else:
@@ -191,14 +196,14 @@ class Replay:
         self, t: int, d_states: Sequence[Tensor], d_outputs: Sequence[Tensor | None] = ()
     ) -> dict[str, Tensor]:
         """What step t alone makes of the gradients of its parameters, of those (rows, H) of what it makes."""
-        own = self.seen.ran.parameters
+        own = self.seen.call.parameters
         named = {name: self.parameters[name].detach().requires_grad_() for name in own if own[name].requires_grad}
         with torch.enable_grad():
             step = self.step(t, self.x[t], self.before[t], {**self.parameters, **named})
         return dict(zip(named, _gradients(step, [*named.values()], (*d_states, *d_outputs)), strict=True))
 
 
-def _gradients(step: Step, inputs: Sequence[Tensor], cotangents: Sequence[Tensor | None]) -> Sequence[Tensor]:
+def _gradients(step: ReplayedStep, inputs: Sequence[Tensor], cotangents: Sequence[Tensor | None]) -> Sequence[Tensor]:
     """Those of the inputs of a step, of gradients of its states and, if there are more, of its outputs."""
     pairs = zip((*step.states, *step.outputs), cotangents, strict=False)
     asked = [(value, d) for value, d in pairs if d is not None and value.requires_grad]

@@ -7,8 +7,8 @@ from itertools import groupby, pairwise
 import torch
 from torch import Tensor
 
-from elman.flow._call import Call, at_rows
-from elman.flow._sweep import Arrived, arriving, handed_down
+from elman.flow._backward_sweep import ArrivedGradients, arriving, handed_down
+from elman.flow._recorded_call import RecordedCall, at_rows
 from elman.numbers import check_whole, whole
 
 WHOLE = 512  # steps, of which the whole matrix is worked out unasked
@@ -33,7 +33,7 @@ class Credit:
     weights: dict[str, Tensor] = field(default_factory=dict)
 
 
-def credit(calls: Sequence[Call], name: str, steps: int | Sequence[int] | None, weights: bool) -> Credit:
+def credit(calls: Sequence[RecordedCall], name: str, steps: int | Sequence[int] | None, weights: bool) -> Credit:
     """As `Recording.credit`.
 
     Args:
@@ -60,7 +60,7 @@ def credit(calls: Sequence[Call], name: str, steps: int | Sequence[int] | None, 
     return Credit(name, chosen, torch.cat(norms), {of: torch.cat(values) for of, values in terms.items()})
 
 
-def _at_once(calls: Sequence[Call]) -> int:
+def _at_once(calls: Sequence[RecordedCall]) -> int:
     """How many losses are followed together."""
     if len(calls) == 1:
         return calls[0].T
@@ -68,7 +68,7 @@ def _at_once(calls: Sequence[Call]) -> int:
     return max(1, AT_ONCE // (calls[0].T * calls[0].label.layout.B * widest))
 
 
-def _from_above(calls: Sequence[Call], steps: Tensor) -> Tensor | None:
+def _from_above(calls: Sequence[RecordedCall], steps: Tensor) -> Tensor | None:
     """What arrives at the outputs of the last of these calls from those over it, of the losses of some steps."""
     levels = [list(level) for _, level in groupby(calls, lambda call: call.label.depth)]
     d_outputs: list[Tensor | None] = [None] * len(levels[0])
@@ -77,7 +77,7 @@ def _from_above(calls: Sequence[Call], steps: Tensor) -> Tensor | None:
     return d_outputs[0]
 
 
-def _add_terms(call: Call, arrived: Arrived, terms: dict[str, Tensor], n: int) -> None:
+def _add_terms(call: RecordedCall, arrived: ArrivedGradients, terms: dict[str, Tensor], n: int) -> None:
     """What a step makes of what has arrived there, of each of n losses, by steps of the input."""
     for at, here in call.apart(arrived.step):
         for i, column in enumerate(arrived.columns.tolist()):

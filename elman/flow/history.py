@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from elman.flow.diagnosis import SEQUENCES, STEPS
 from elman.flow.jacobians import sequences_of
 from elman.flow.recording import Recording
 from elman.flow.units import gates
-from elman.flow.verdict import SEQUENCES, STEPS
 
 
-class Row(NamedTuple):
+class HistoryRow(NamedTuple):
     """Of one cell, at one step of the training.
 
     name: of the state in which a gradient lives longest.
@@ -40,7 +40,7 @@ class Row(NamedTuple):
         return {key: float(value) for key, value in self._asdict().items() if key != "name"}
 
 
-def rows_of(recording: Recording, norm: float, clipped: float) -> Iterator[Row]:
+def rows_of(recording: Recording, norm: float, clipped: float) -> Iterator[HistoryRow]:
     """A row for every cell of a recording that has read anything."""
     for call in filter(sequences_of, recording.calls.values()):
         found = recording.jacobians(call.names[0], SEQUENCES, STEPS)
@@ -48,7 +48,7 @@ def rows_of(recording: Recording, norm: float, clipped: float) -> Iterator[Row]:
         arriving = recording.over_sequences(name)
         stuck = max((gate.stuck for gate in gates(call).values()), default=0.0)
         steps, horizon = len(left) - 1, found.horizon[name]
-        yield Row(
+        yield HistoryRow(
             name, steps, steps if horizon is None else horizon, found.rate(name), float(left.max()),
             float(arriving[0]), float(arriving[-1]), stuck, norm, clipped,
         )  # fmt: skip

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from elman.flow._call import Call
 from elman.flow._memory import memories
+from elman.flow._recorded_call import RecordedCall
 from elman.flow._replay import Replay
 
 Walk = list[tuple[Replay, int, slice]]
@@ -33,7 +33,7 @@ class Jacobians:
         horizon: of each state, after how many steps less than 1 % is left; None if more is left at the beginning.
     """
 
-    call: Call
+    call: RecordedCall
     steps: Tensor
     memory: tuple[str, ...]
     exponents: Tensor
@@ -95,12 +95,12 @@ class Jacobians:
         return found
 
 
-def sequences_of(call: Call) -> int:
+def sequences_of(call: RecordedCall) -> int:
     """How many have a step at all."""
     return 0 if call.label.layout.none else len(call.forward()[0][0].x[0])
 
 
-def jacobians(call: Call, sequences: int, steps: int) -> Jacobians:
+def jacobians(call: RecordedCall, sequences: int, steps: int) -> Jacobians:
     """As `Recording.jacobians`, of one call."""
     if not sequences_of(call):
         raise ValueError("flow.jacobians: expected a batch with a sequence that has a step, got one without")
@@ -112,7 +112,7 @@ def jacobians(call: Call, sequences: int, steps: int) -> Jacobians:
     return Jacobians(call, lengths, memory, _exponents(walk, lengths, counts), decay, horizon)
 
 
-def _walk(call: Call, sequences: int, steps: int) -> tuple[Walk, Tensor]:
+def _walk(call: RecordedCall, sequences: int, steps: int) -> tuple[Walk, Tensor]:
     """The steps to go back, each with the rows that do, and how many each sequence takes: from its own end."""
     forward = call.forward()
     # The longest sequences come first: those that have a step are the first rows.

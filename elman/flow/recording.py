@@ -8,16 +8,16 @@ from itertools import count
 import torch
 from torch import Tensor, nn
 
-from elman.engine.observe.events import Seen, observing
-from elman.flow._call import Call
+from elman.engine.observe.events import BackwardEvent, observing
 from elman.flow._nonfinite import NonFinite, first_non_finite
 from elman.flow._norms import row_norms
+from elman.flow._recorded_call import RecordedCall
 from elman.flow.credit import Credit, credit
+from elman.flow.diagnosis import STEPS, Verdict, verdict
 from elman.flow.jacobians import Jacobians, jacobians
 from elman.flow.units import Gate, dead, gates
-from elman.flow.verdict import STEPS, Verdict, verdict
-from elman.layers._label import Label
 from elman.layers._layer import Layer
+from elman.layers._layer_call import LayerCall
 from elman.numbers import check_whole
 
 
@@ -37,22 +37,22 @@ class Recording:
         self._layers: dict[Layer, str] = {
             module: name for name, module in model.named_modules() if isinstance(module, Layer)
         }
-        self._calls: dict[Label, Call] = {}
-        self._jacobians: dict[tuple[Call, int, int], Jacobians] = {}
+        self._calls: dict[LayerCall, RecordedCall] = {}
+        self._jacobians: dict[tuple[RecordedCall, int, int], Jacobians] = {}
         if not self._layers:
             expected = "a model with layers of elman's, or what elman.convert makes of one with torch.nn's"
             raise ValueError(f"flow.record: {type(model).__name__}: expected {expected}, got none")
 
-    def _see(self, seen: Seen) -> None:
-        label = seen.ran.label
-        if isinstance(label, Label) and label.layer in self._layers:
-            self._calls.setdefault(label, Call(label)).add(seen)
+    def _see(self, seen: BackwardEvent) -> None:
+        label = seen.call.label
+        if isinstance(label, LayerCall) and label.layer in self._layers:
+            self._calls.setdefault(label, RecordedCall(label)).add(seen)
             for worked_out in ("state_gradients", "weight_gradients", "gates", "dead", "first_non_finite"):
                 self.__dict__.pop(worked_out, None)
             self._jacobians.clear()
 
     @property
-    def calls(self) -> dict[str, Call]:
+    def calls(self) -> dict[str, RecordedCall]:
         """By the names of their first states, in the order in which they were made."""
         if not self._calls:
             why = (
@@ -64,7 +64,7 @@ class Recording:
                 "flow.record: expected a backward pass through the model within `with flow.record(model):`, got none; "
                 f"{why}"
             )
-        found: dict[str, Call] = {}
+        found: dict[str, RecordedCall] = {}
         for label in sorted(self._calls, key=lambda label: label.number):
             name = self._layers[label.layer]
             stem = f"{name}{'.' * bool(name)}"
@@ -74,7 +74,7 @@ class Recording:
             found[form.format(label.names.states[0])] = self._calls[label]
         return found
 
-    def _taken(self, found: Mapping[str, Call]) -> set[str]:
+    def _taken(self, found: Mapping[str, RecordedCall]) -> set[str]:
         return {name for call in found.values() for name in call.names}
 
     @cached_property
@@ -183,7 +183,7 @@ class Recording:
         """
         return verdict(self, clipped, steps if steps is None else check_whole("flow.verdict: steps", steps, 1))
 
-    def _call_of(self, of: str, name: str | None) -> tuple[Call, str]:
+    def _call_of(self, of: str, name: str | None) -> tuple[RecordedCall, str]:
         """The call of a state, and the state's name."""
         calls = list(self.calls.values())
         if name is None:
@@ -201,7 +201,7 @@ class Recording:
         return first_non_finite(list(self.calls.values()))
 
 
-def _check_first_order(of: str, calls: Iterable[Call]) -> None:
+def _check_first_order(of: str, calls: Iterable[RecordedCall]) -> None:
     if any(replay.seen.later for call in calls for replay in call.replays):
         raise RuntimeError(
             f"flow.{of}: expected no pass after one with create_graph=True, got one: a gradient of a gradient comes to "

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from elman.flow._call import Call
+from elman.flow._recorded_call import RecordedCall
 
 EDGE = 0.05  # of the range of a gate, at either end: there its derivative is below a fifth of its largest
 
@@ -40,7 +40,7 @@ class Gate:
         return self.saturated if self.signed else self.low
 
 
-def gates(call: Call) -> dict[str, Gate]:
+def gates(call: RecordedCall) -> dict[str, Gate]:
     """Of what the cell gives names to; of a cell that names nothing, of its states; where these have fixed ends."""
     values: dict[str, list[Tensor]] = {}
     for replay, t in call.forward():
@@ -48,14 +48,14 @@ def gates(call: Call) -> dict[str, Gate]:
         named = {f"{name}{call.label.names.suffix}": value for name, value in replay.named[t].items()}
         for name, value in (named or states).items():
             values.setdefault(name, []).append(value.flatten(1))
-    at = torch.cat([call.places[call.rows(replay.seen.ran.begin + t)] for replay, t in call.forward()])
+    at = torch.cat([call.places[call.rows(replay.seen.call.begin + t)] for replay, t in call.forward()])
     found = {
         name: _gate(call, torch.cat(rows), at, signed=name in call.label.names.states) for name, rows in values.items()
     }
     return {call.form.format(name): gate for name, gate in found.items() if gate is not None}
 
 
-def _gate(call: Call, values: Tensor, places: Tensor, signed: bool) -> Gate | None:
+def _gate(call: RecordedCall, values: Tensor, places: Tensor, signed: bool) -> Gate | None:
     """Of values (rows, H), which lie at places of the padded input."""
     values, places = values[places >= 0], places[places >= 0]
     if not len(values) or not (values.min() >= -1 and values.max() <= 1) or not values.any():
@@ -69,7 +69,7 @@ def _gate(call: Call, values: Tensor, places: Tensor, signed: bool) -> Gate | No
     return Gate(mean, float(low.float().mean()), float(high.float().mean()), bottom < 0)
 
 
-def dead(call: Call) -> dict[str, Tensor]:
+def dead(call: RecordedCall) -> dict[str, Tensor]:
     """Of every state, the units that are zero at every step of every sequence."""
     alive: list[Tensor] = [torch.zeros(d.shape[-1], dtype=torch.bool) for d in call.d_states]
     for replay, t, _ in call.steps():

@@ -11,15 +11,15 @@ from torch.nn.functional import dropout
 
 from elman.bptt import Mode
 from elman.cells._cell import Cell
-from elman.engine import each
-from elman.layers._around import RecurrentDropout, Watched, Zoneout, prefix
-from elman.layers._joint import Joint
-from elman.layers._label import Names, state_names
+from elman.engine import as_tuple
+from elman.layers._init import init_parameter
 from elman.layers._layer import Layer
-from elman.layers._layout import Layout
+from elman.layers._layer_call import CallNames, state_names
+from elman.layers._multilayer_cell import MultilayerCell
 from elman.layers._options import PROJECTED, check_probability, of_each_state
-from elman.layers._start import start
-from elman.layers._step import Steps
+from elman.layers._sequence_layout import SequenceLayout
+from elman.layers._step import StepCache
+from elman.layers._wrappers import ProbedCell, RecurrentDropout, Zoneout, prefix
 
 AROUND = frozenset({"zoneout", "recurrent_dropout", "dropout"})  # attributes that the wrappers of the cells are made of
 
@@ -28,8 +28,8 @@ class StepModules(NamedTuple):
     """The modules that run one step of each layer, all in training or all in evaluation."""
 
     steps: tuple[nn.Module, ...]
-    watched: tuple[Watched, ...]
-    joint: Joint
+    watched: tuple[ProbedCell, ...]
+    joint: MultilayerCell
 
 
 class Cells(Layer):
@@ -62,8 +62,8 @@ class Cells(Layer):
         """Make the cells with these options, what stands around them, and their parameters."""
         self._options = options
         self._cells = self._of_type(options)
-        self._widths = each(self._cells[0].state_size)
-        self.zoneout = of_each_state(zoneout, self._cells[0].states)
+        self._widths = as_tuple(self._cells[0].state_size)
+        self.zoneout = of_each_state(zoneout, self._cells[0].num_states)
         self._wrap()
         self._names = self._register(device, dtype)
         self.reset_parameters()
@@ -74,13 +74,13 @@ class Cells(Layer):
         They are not in the module tree and their mode never changes, so no way of setting `training` can miss them.
         """
         self._by_mode = tuple(self._step_modules(training) for training in (False, True))
-        self._prepared = Steps()
+        self._prepared = StepCache()
 
     def _step_modules(self, training: bool) -> StepModules:
         cells = self._cells if training else deepcopy(self._cells)
         steps = tuple(self._around(cell) for cell in cells)
-        joint = Joint(steps, self._cells[0].states, self.dropout, self._cells)
-        modules = StepModules(steps, tuple(Watched(step) for step in steps), joint)
+        joint = MultilayerCell(steps, self._cells[0].num_states, self.dropout, self._cells)
+        modules = StepModules(steps, tuple(ProbedCell(step) for step in steps), joint)
         for module in (*modules.watched, joint):
             module.train(training)
         return modules
@@ -100,7 +100,7 @@ class Cells(Layer):
         if name not in AROUND or "_by_mode" not in vars(self):
             super().__setattr__(name, value)
             return
-        states = self._cells[0].states
+        states = self._cells[0].num_states
         value = of_each_state(value, states) if name == "zoneout" else check_probability(name, value)
         if value != getattr(self, name):
             super().__setattr__(name, value)
@@ -116,7 +116,7 @@ class Cells(Layer):
         # The cells are equations without values (meta), kept out of the module tree by the tuple: the parameters
         # live here, flat and under the names that torch.nn gives them. Both directions have the same equations.
         first = self.cell_type(self.input_size, self.hidden_size, device="meta", **options)
-        width = each(first.state_size)[0] * self._directions
+        width = as_tuple(first.state_size)[0] * self._directions
         above = [self.cell_type(width, self.hidden_size, device="meta", **options) for _ in range(self.num_layers - 1)]
         return (first, *above)
 
@@ -164,7 +164,9 @@ class Cells(Layer):
         """Fill every parameter as its cell says; those of RNN, GRU and LSTM, with one seed, as torch.nn does."""
         for i, names in enumerate(self._names):
             for name, full in names:
-                start(self._cells[i // self._directions], name, getattr(self, full), self.init, self.forget_bias)
+                init_parameter(
+                    self._cells[i // self._directions], name, getattr(self, full), self.init, self.forget_bias
+                )
 
     def _weights(self) -> dict[str, Tensor]:
         """All parameters, by name: each is read once, for it may be computed from others."""
@@ -185,7 +187,7 @@ class Cells(Layer):
             found[around + name] = value
         return found
 
-    def _joined(self, mode: Mode, x: Tensor, layout: Layout) -> bool:
+    def _joined(self, mode: Mode, x: Tensor, layout: SequenceLayout) -> bool:
         """Whether the layers are run as one cell."""
         several = self.num_layers > 1 and not self.bidirectional
         ragged = layout.sizes is not None
@@ -201,12 +203,12 @@ class Cells(Layer):
         if self.training and drawn:
             raise ValueError(f"{name}: expected a stack that draws no such random numbers in training, got {drawn[0]}")
 
-    def _names_of(self, of: Sequence[int]) -> Names:
+    def _names_of(self, of: Sequence[int]) -> CallNames:
         """Of a call that runs the cells of these layers, or directions of layers."""
         suffixes = [self._suffix(i) for i in of]
         letters = state_names(self._cells[0], len(self._widths))
         states = tuple(f"{letter}{suffix}" for suffix in suffixes for letter in letters)
-        return Names(states, partial(self._full_name, suffixes), suffixes[0] if len(suffixes) == 1 else "")
+        return CallNames(states, partial(self._full_name, suffixes), suffixes[0] if len(suffixes) == 1 else "")
 
     def _full_name(self, suffixes: Sequence[str], name: str) -> str:
         """What a parameter is called here, of one cell or of the joint one, and of whatever stands around it."""

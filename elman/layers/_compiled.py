@@ -23,9 +23,9 @@ from elman.engine.module_state import HOOKS
 from elman.engine.trace.errors import CannotCapture
 from elman.engine.trace.side_effects import without_effects
 from elman.engine.uncompiled import outside
-from elman.layers._form import is_plain
 from elman.layers._layer import living
-from elman.layers._trajectory import watching
+from elman.layers._state_structure import is_plain
+from elman.layers._trajectory import probing
 
 if TYPE_CHECKING:
     from elman.layers._layer import Layer, Lengths
@@ -177,7 +177,7 @@ def _outline(
         state = states[0] if single else tuple(states)
     try:
         with (
-            torch.no_grad(), watching(_NOBODY), torch.random.fork_rng(), _autocasting(device.type, autocast),
+            torch.no_grad(), probing(_NOBODY), torch.random.fork_rng(), _autocasting(device.type, autocast),
             _nothing_else(layer),
         ):  # fmt: skip
             outputs, final = layer._compute(weights, x, state, None, None)
@@ -335,7 +335,7 @@ def _fake_backward(
     return [tensor.new_empty(tensor.shape) for tensor, n in zip(inputs, needed, strict=True) if n]
 
 
-class _Through(torch.autograd.Function):
+class _LayerFunction(torch.autograd.Function):
     """The operator as a compiler writes it down, with its backward pass."""
 
     @staticmethod
@@ -370,7 +370,7 @@ def _autograd(*arguments: Any) -> list[Tensor]:
     if any(needed) or not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)):
         with torch._C._AutoDispatchBelowAutograd():
             return layer_op(*arguments)  # type: ignore[no-any-return]
-    results = _Through.apply(len(states), (number, packed, lengths, names, *rest), *tensors)  # type: ignore[no-untyped-call]
+    results = _LayerFunction.apply(len(states), (number, packed, lengths, names, *rest), *tensors)  # type: ignore[no-untyped-call]
     return list(results)
 
 

@@ -12,13 +12,13 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils._python_dispatch import _disable_current_modes
 
 from elman.bptt import Full, Mode
-from elman.bptt._influence import carried
+from elman.bptt._influence import carry_influence
 from elman.engine import Output, State, eager_export
-from elman.engine.observe.events import Piece, labelled
-from elman.layers._label import Label, Names
-from elman.layers._layout import Layout, Masked, Packed, Ragged, checked_lengths
+from elman.engine.observe.events import CallLabel, labeled
+from elman.layers._layer_call import CallNames, LayerCall
 from elman.layers._precision import as_loop
-from elman.layers._trajectory import Trajectory, trajectory, watching
+from elman.layers._sequence_layout import MaskedLayout, PackedLayout, RaggedLayout, SequenceLayout, checked_lengths
+from elman.layers._trajectory import Trajectory, probing, trajectory
 
 Lengths = Tensor | Sequence[int]
 FULL = Full()
@@ -95,7 +95,7 @@ class Layer(nn.Module):
         """What `forward` does, as a function of tensors: with these weights in the place of the layer's own."""
         raise NotImplementedError
 
-    def _names_of(self, of: Any) -> Names:
+    def _names_of(self, of: Any) -> CallNames:
         """What belongs to a call of the engine is called here."""
         raise NotImplementedError
 
@@ -109,13 +109,13 @@ class Layer(nn.Module):
         return FULL if torch.compiler.is_exporting() else mode
 
     def _engine(
-        self, mode: Mode, step: nn.Module, values: Mapping[str, Tensor], x: Tensor, state: State, layout: Layout,
-        label: Callable[[], Label],
+        self, mode: Mode, step: nn.Module, values: Mapping[str, Tensor], x: Tensor, state: State,
+        layout: SequenceLayout, label: Callable[[], LayerCall],
     ) -> tuple[Output, State]:  # fmt: skip
         """Run a cell over time; `label` makes what is said of this call."""
         if torch.compiler.is_exporting():
             return eager_export.run(step, None if self._own_values else values, x, state, layout.lengths)
-        with labelled(Piece(label())):
+        with labeled(CallLabel(label())):
             result = mode.run(step, values, x, state, self.executor, layout.sizes)
         return as_loop(step, values, x, state, self.executor, result)
 
@@ -123,16 +123,18 @@ class Layer(nn.Module):
         """Of a trajectory, which is looked at from its end: what has the same gradients as an online mode."""
         return Full() if mode.online else mode
 
-    def _carry_in(self, given: object, entered: Sequence[Tensor], layout: Layout) -> None:
+    def _carry_in(self, given: object, entered: Sequence[Tensor], layout: SequenceLayout) -> None:
         """Let states as the engine takes them have what those that were given knew of their past."""
-        carried(_row(given), entered, layout.enter)
+        carry_influence(_row(given), entered, layout.enter)
 
-    def _carry_out(self, given: object, finals: Sequence[Tensor], last: Sequence[Tensor], layout: Layout) -> None:
+    def _carry_out(
+        self, given: object, finals: Sequence[Tensor], last: Sequence[Tensor], layout: SequenceLayout
+    ) -> None:
         """Let states that are returned have what those of the engine know of their past."""
         if layout.none:
-            carried(_row(given), last, lambda rows: rows)
+            carry_influence(_row(given), last, lambda rows: rows)
         else:
-            carried(finals, last, lambda rows: layout.leave(rows, rows))
+            carry_influence(finals, last, lambda rows: layout.leave(rows, rows))
 
     def _enter(
         self,
@@ -143,7 +145,7 @@ class Layer(nn.Module):
         given: object,
         widths: Sequence[int],
         lead: tuple[int, ...] = (),
-    ) -> tuple[Tensor, tuple[Tensor, ...], Layout]:
+    ) -> tuple[Tensor, tuple[Tensor, ...], SequenceLayout]:
         """The input as the engine takes it, and states of these widths as (*lead, B, width): those given, or zeros.
 
         The input must have the dtype and the device of a parameter `like` it, if there is one, and the states too.
@@ -182,7 +184,7 @@ class Layer(nn.Module):
                 f"{name}: {_conversion(name, tensor, like.dtype)}"
             )
 
-    def _layout(self, input: object, lengths: Lengths | None, input_size: int | None) -> Layout:
+    def _layout(self, input: object, lengths: Lengths | None, input_size: int | None) -> SequenceLayout:
         name = f"{type(self).__name__}: input"
         exporting = torch.compiler.is_exporting()
         if isinstance(input, PackedSequence):
@@ -193,7 +195,7 @@ class Layer(nn.Module):
                     f"{type(self).__name__}: lengths: expected none for a PackedSequence, which has its own"
                 )
             self._check_width(name, input.data, 2, input_size)
-            return Packed(input)
+            return PackedLayout(input)
         expected = "(B, T, D)" if self.batch_first else "(T, B, D)"
         if not isinstance(input, Tensor):
             raise TypeError(f"{name}: expected a tensor {expected} or a PackedSequence, got {type(input).__name__}")
@@ -203,13 +205,13 @@ class Layer(nn.Module):
         T = input.shape[1 if input.dim() == 3 and self.batch_first else 0]
         if T == 0:
             raise ValueError(f"{name}: expected at least one time step, got shape {tuple(input.shape)}")
-        layout = Layout(input, self.batch_first)
+        layout = SequenceLayout(input, self.batch_first)
         if lengths is None:
             return layout
         if exporting:
-            return Masked(input, self._lengths_as_tensor(lengths, layout.B, input.device), self.batch_first)
+            return MaskedLayout(input, self._lengths_as_tensor(lengths, layout.B, input.device), self.batch_first)
         found = checked_lengths(type(self).__name__, lengths, layout.B, T)
-        return Ragged(input, found, self.batch_first) if layout.B else layout
+        return RaggedLayout(input, found, self.batch_first) if layout.B else layout
 
     def _call_watched(self, input: Any, state: Any, lengths: Lengths | None) -> Trajectory:
         """Call the layer, and return what its cells did at every step."""
@@ -220,7 +222,7 @@ class Layer(nn.Module):
         given = () if state is None else (state,)
         # What cells do at every step is no part of a compiled graph.
         call: Any = self if self._compiled_call_impl is None else self._call_impl
-        with watching(self) as runs:
+        with probing(self) as runs:
             result = call(input, *given) if lengths is None else call(input, *given, lengths=lengths)
         if len(runs) != 1:
             raise RuntimeError(
@@ -282,7 +284,7 @@ def living(number: int) -> Layer:
     return _layers[number]
 
 
-def output_in(layout: Layout, output: Output) -> Any:
+def output_in(layout: SequenceLayout, output: Output) -> Any:
     """An output, or several by name, in the layout of the input."""
     if isinstance(output, dict):
         return {name: layout.outputs(value) for name, value in output.items()}

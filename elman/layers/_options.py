@@ -6,7 +6,7 @@ from math import isfinite
 
 from elman import cells
 from elman.cells._cell import Cell
-from elman.layers._start import STARTS
+from elman.layers._init import STARTS
 
 LAYER_NORMED: dict[type[Cell], type[Cell]] = {cells.LSTM: cells.LayerNormLSTM, cells.GRU: cells.LayerNormGRU}
 PROJECTED: dict[type[Cell], type[Cell]] = {cells.LSTM: cells.ProjectedLSTM, cells.ProjectedLSTM: cells.ProjectedLSTM}

@@ -10,8 +10,8 @@ from torch.autograd import forward_ad
 
 from elman import cells
 from elman.cells._cell import Cell
-from elman.engine import EXECUTORS, Output, State, each, eager
-from elman.engine.outputs import each as outputs_of
+from elman.engine import EXECUTORS, Output, State, as_tuple, eager
+from elman.engine.outputs import output_tensors as outputs_of
 
 Dtypes = tuple[torch.dtype, ...]
 FUSED: set[type[Cell]] = {cells.RNN, cells.GRU, cells.LSTM, cells.ProjectedLSTM}  # that cuDNN has as one operation
@@ -52,9 +52,9 @@ def as_loop(
     dtypes = _dtypes(cell, parameters, x, state, cast)
     if not dtypes:
         return result
-    of_outputs, of_states = dtypes[: -len(each(final))], dtypes[-len(each(final)) :]
+    of_outputs, of_states = dtypes[: -len(as_tuple(final))], dtypes[-len(as_tuple(final)) :]
     outputs = [value.to(dtype) for value, dtype in zip(outputs_of(output), of_outputs, strict=True)]
-    finals = tuple(value.to(dtype) for value, dtype in zip(each(final), of_states, strict=True))
+    finals = tuple(value.to(dtype) for value, dtype in zip(as_tuple(final), of_states, strict=True))
     return (
         dict(zip(output, outputs, strict=True)) if isinstance(output, dict) else outputs[0],
         finals[0] if isinstance(final, Tensor) else finals,
@@ -65,13 +65,13 @@ def _dtypes(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state:
     """Of the outputs and of the states; none where the loop executor has run anyway."""
     if any(value.dtype == torch.float64 for value in parameters.values()):
         return ()  # which autocast leaves alone
-    tensors = (x, *each(state), *parameters.values())
+    tensors = (x, *as_tuple(state), *parameters.values())
     asked = (cast, *(tensor.dtype for tensor in tensors))
     known = _known.setdefault(cell, {})
     if asked not in known:
         from elman.engine.cpu.entry import why_not
 
-        sizes = tuple(s.shape[1] for s in each(state))
+        sizes = tuple(s.shape[1] for s in as_tuple(state))
         known[asked] = ()
         if not why_not(cell, parameters, x.shape[-1], sizes[0] if isinstance(state, Tensor) else sizes):
             # One step of one row: what can be captured leaves nothing behind.
@@ -79,5 +79,5 @@ def _dtypes(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state:
             begin = state[:1] if isinstance(state, Tensor) else tuple(s[:1] for s in state)
             with torch.no_grad(), torch.random.fork_rng(devices=()):
                 output, final = eager.run(cell, parameters, row, begin)
-            known[asked] = tuple(value.dtype for value in (*outputs_of(output), *each(final)))
+            known[asked] = tuple(value.dtype for value in (*outputs_of(output), *as_tuple(final)))
     return known[asked]

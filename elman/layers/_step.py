@@ -13,22 +13,22 @@ from torch.autograd import forward_ad
 from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 from elman.bptt import Full
-from elman.engine import EXECUTORS, each
-from elman.engine.observe.events import Piece
-from elman.layers._label import Label
-from elman.layers._layout import Layout
+from elman.engine import EXECUTORS, as_tuple
+from elman.engine.observe.events import CallLabel
+from elman.layers._layer_call import LayerCall
+from elman.layers._sequence_layout import SequenceLayout
 
 if TYPE_CHECKING:
-    from elman.engine.cpu.single_step import Step
-    from elman.engine.cpu.stacked_step import Stacked
+    from elman.engine.cpu.single_step import ForwardStep
+    from elman.engine.cpu.stacked_step import StackedStep
     from elman.layers.stack import Stack
 
 PLAIN = {Tensor, nn.Parameter}
 REQUIRES_GRAD = attrgetter("requires_grad")
-MOST = 16  # kinds of steps that stay prepared, each with scratch memory
+MAX_PREPARED = 16  # kinds of steps that stay prepared, each with scratch memory
 
 
-class Prepared(ABC):
+class PreparedStep(ABC):
     """A stack's step for B rows: what can be known before it is called. Its calls must not overlap."""
 
     def __init__(self, layer: "Stack", parameters: Sequence[Tensor], B: int, dtype: torch.dtype) -> None:
@@ -70,11 +70,11 @@ class Prepared(ABC):
         """The output, in a shape, and the states after a step."""
 
 
-class Inference(Prepared):
+class InferenceStep(PreparedStep):
     """A step without a gradient."""
 
     def __init__(
-        self, layer: "Stack", parameters: Sequence[Tensor], B: int, dtype: torch.dtype, steps: "Sequence[Step]"
+        self, layer: "Stack", parameters: Sequence[Tensor], B: int, dtype: torch.dtype, steps: "Sequence[ForwardStep]"
     ) -> None:
         super().__init__(layer, parameters, B, dtype)
         bytes_ = [B * width * dtype.itemsize for width in layer._widths]
@@ -100,11 +100,11 @@ class Inference(Prepared):
         return output, new
 
 
-class Differentiable(Prepared):
+class DifferentiableStep(PreparedStep):
     """A step with its gradient."""
 
     def __init__(
-        self, layer: "Stack", parameters: Sequence[Tensor], B: int, dtype: torch.dtype, stacked: "Stacked"
+        self, layer: "Stack", parameters: Sequence[Tensor], B: int, dtype: torch.dtype, stacked: "StackedStep"
     ) -> None:
         super().__init__(layer, parameters, B, dtype)
         from elman.engine.cpu.stacked_step import stacked_step
@@ -126,28 +126,28 @@ class _Pieces:
 
     def __init__(self, layer: "Stack") -> None:
         self._layer, self._steps = layer, layer._steps
-        self._numbers = [Label.new_number() for _ in self._steps]
-        self._made: list[Piece] = []
+        self._numbers = [LayerCall.new_number() for _ in self._steps]
+        self._made: list[CallLabel] = []
 
-    def __call__(self, x: Tensor) -> list[Piece]:
+    def __call__(self, x: Tensor) -> list[CallLabel]:
         """Of a step with the input x, (1, B, D)."""
         if not self._made:
-            layout = Layout(x, batch_first=False)
+            layout = SequenceLayout(x, batch_first=False)
             self._made = [
-                Piece(Label(self._layer, (k,), layout, step, depth=k, number=number))
+                CallLabel(LayerCall(self._layer, (k,), layout, step, depth=k, number=number))
                 for k, (step, number) in enumerate(zip(self._steps, self._numbers, strict=True))
             ]
         return self._made
 
 
-class Steps:
+class StepCache:
     """The prepared steps of one stack, which a copy of it does not share."""
 
     def __init__(self) -> None:
-        self._free: dict[Any, list[Prepared]] = {}
+        self._free: dict[Any, list[PreparedStep]] = {}
 
-    def __reduce__(self) -> tuple[type["Steps"], tuple[()]]:
-        return Steps, ()
+    def __reduce__(self) -> tuple[type["StepCache"], tuple[()]]:
+        return StepCache, ()
 
     def __call__(self, layer: "Stack", x: Tensor, hx: Any, time: int | None = None) -> tuple[Tensor, Any] | None:
         """A step, or None where it has to take the way of a sequence.
@@ -160,7 +160,7 @@ class Steps:
         """
         if type(x) not in PLAIN or x.dim() != 2 or _somebody_watches(layer):
             return None
-        states = [x.new_zeros(layer.num_layers, len(x), w) for w in layer._widths] if hx is None else each(hx)
+        states = [x.new_zeros(layer.num_layers, len(x), w) for w in layer._widths] if hx is None else as_tuple(hx)
         own = layer._parameters
         parameters: list[Any] = [own.get(full) for names in layer._names for _, full in names]
         if not PLAIN.issuperset(map(type, states)) or not PLAIN.issuperset(map(type, parameters)):
@@ -169,9 +169,9 @@ class Steps:
         if graded and type(layer.bptt) is not Full:
             return None
         x, states = x.contiguous(), [state.contiguous() for state in states]
-        ready: Prepared | None
+        ready: PreparedStep | None
         key = len(x), layer.executor, layer.training, graded
-        if key not in self._free and len(self._free) >= MOST:
+        if key not in self._free and len(self._free) >= MAX_PREPARED:
             self._free.pop(next(iter(self._free)), None)
         free = self._free.setdefault(key, [])
         try:
@@ -215,7 +215,7 @@ def _draws(layer: "Stack") -> bool:
     return any((layer.dropout, layer.weight_drop, layer.recurrent_dropout, layer.locked_dropout, *layer.zoneout))
 
 
-def _prepare(layer: "Stack", x: Tensor, parameters: Sequence[Tensor], graded: bool) -> Prepared | None:
+def _prepare(layer: "Stack", x: Tensor, parameters: Sequence[Tensor], graded: bool) -> PreparedStep | None:
     if layer.executor == "loop" or "native" not in EXECUTORS:
         return None
     from elman.engine.cpu.entry import stacked_of, step_of
@@ -226,6 +226,6 @@ def _prepare(layer: "Stack", x: Tensor, parameters: Sequence[Tensor], graded: bo
     ]
     if graded:
         stacked = stacked_of(cells, x)
-        return None if stacked is None else Differentiable(layer, parameters, len(x), x.dtype, stacked)
+        return None if stacked is None else DifferentiableStep(layer, parameters, len(x), x.dtype, stacked)
     found = [step for step in (step_of(*of, x) for of in cells) if step is not None]
-    return Inference(layer, parameters, len(x), x.dtype, found) if len(found) == len(cells) else None
+    return InferenceStep(layer, parameters, len(x), x.dtype, found) if len(found) == len(cells) else None

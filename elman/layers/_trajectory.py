@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from elman.engine import Output
-from elman.layers._around import OUTPUT, STATE
-from elman.layers._layout import Layout
+from elman.layers._sequence_layout import SequenceLayout
+from elman.layers._wrappers import OUTPUT, STATE
 
 
 class Trajectory(NamedTuple):
@@ -26,7 +26,7 @@ class Trajectory(NamedTuple):
     named: dict[str, Tensor]
 
 
-class Run(NamedTuple):
+class ProbedRun(NamedTuple):
     """What `Watched` cells have given in one run of a layer's `forward`.
 
     layers: of each layer, or direction of one, in order, the values of all rows.
@@ -36,29 +36,29 @@ class Run(NamedTuple):
     """
 
     layers: list[dict[str, Tensor]]
-    layout: Layout
+    layout: SequenceLayout
     single: bool
     stacked: bool
 
 
-class _Watching(threading.local):
+class _ProbeState(threading.local):
     """The layer that this thread watches, and its runs."""
 
     def __init__(self) -> None:
         self.layer: nn.Module | None = None
-        self.runs: list[Run] = []
+        self.runs: list[ProbedRun] = []
 
 
-_watching = _Watching()
+_watching = _ProbeState()
 
 
-def watched_runs(layer: nn.Module) -> list[Run] | None:
+def probed_runs(layer: nn.Module) -> list[ProbedRun] | None:
     """Where a layer's `forward` is to put what its cells give; None where nobody watches it."""
     return _watching.runs if _watching.layer is layer else None
 
 
 @contextmanager
-def watching(layer: nn.Module) -> Iterator[list[Run]]:
+def probing(layer: nn.Module) -> Iterator[list[ProbedRun]]:
     """Within, this layer's cells are `Watched`.
 
     So a trajectory is an ordinary call, with all hooks and whatever stands in the place of `forward`.
@@ -77,7 +77,7 @@ def output_of(layer: dict[str, Tensor]) -> Output:
     return own.get("", own) if own else layer[STATE + "0"]
 
 
-def trajectory(outputs: Any, run: Run) -> Trajectory:
+def trajectory(outputs: Any, run: ProbedRun) -> Trajectory:
     """The outputs that a layer has returned, and what its `Watched` cells have given in that run."""
     layers, layout, single, stacked = run
     given = [{name: layout.padded(value) for name, value in layer.items()} for layer in layers]

@@ -7,8 +7,8 @@ from typing import Any
 from torch import nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
-from elman.layers.rnn import GRU, LSTM, RNN
 from elman.layers.stack import Stack
+from elman.layers.torch_like import GRU, LSTM, RNN
 
 OURS: dict[type[nn.Module], type[Stack]] = {nn.RNN: RNN, nn.GRU: GRU, nn.LSTM: LSTM}
 CACHES = ("_flat_weights", "_flat_weight_refs", "_flat_weights_names", "_all_weights")  # torch's, for its own kernels

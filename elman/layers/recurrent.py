@@ -13,14 +13,14 @@ from torch.utils._pytree import tree_leaves, tree_map, tree_structure
 
 from elman.bptt import Full, Mode
 from elman.cells._cell import Cell
-from elman.engine import State, each, known_executor
-from elman.engine.module_state import outside_of
-from elman.layers._around import Watched, prefix
-from elman.layers._form import Formed, form_of, guessed, in_form
-from elman.layers._label import Label, Names, state_names
+from elman.engine import State, as_tuple, known_executor
+from elman.engine.module_state import outside_tensors
 from elman.layers._layer import Layer, Lengths, lengths_hint, output_in
-from elman.layers._layout import Layout
-from elman.layers._trajectory import Run, Trajectory, output_of, watched_runs
+from elman.layers._layer_call import CallNames, LayerCall, state_names
+from elman.layers._sequence_layout import SequenceLayout
+from elman.layers._state_structure import StructuredStateCell, form_of, guessed, in_form
+from elman.layers._trajectory import ProbedRun, Trajectory, output_of, probed_runs
+from elman.layers._wrappers import ProbedCell, prefix
 
 CELL = "cell."  # before the names of the cell's parameters and buffers
 
@@ -89,9 +89,9 @@ class Recurrent(Layer):
         self._mode(None)
         self._lazy = any(map(is_lazy, chain(self.cell.parameters(), self.cell.buffers())))
         self.state_size: Any = self._known_size() if state_size is None else state_size
-        self._formed: tuple[Formed] | None = None  # in a tuple, for its parameters are those of the cell
+        self._formed: tuple[StructuredStateCell] | None = None  # in a tuple, for its parameters are those of the cell
         self.initial_state = self._learned() if learn_state else None
-        self._watched = (Watched(self.cell),)  # in a tuple, for its parameters are those of the cell
+        self._watched = (ProbedCell(self.cell),)  # in a tuple, for its parameters are those of the cell
 
     def _learned(self) -> nn.ParameterList:
         if self.state_size is None:
@@ -161,7 +161,7 @@ class Recurrent(Layer):
         form = form_of(self.state_size if state is None else state)
         state = state if form is None or state is None else tuple(tree_leaves(state))
         x, states, single, layout = self._begin(weights, input, state, lengths)
-        runs, mode = watched_runs(self), self._mode(bptt)
+        runs, mode = probed_runs(self), self._mode(bptt)
         if runs is not None:
             mode = self._whole(mode)
         if mode.online:
@@ -170,11 +170,11 @@ class Recurrent(Layer):
         step = cell if runs is None else self._watched_cell(cell)
         outputs, final = self._run(weights, step, x, states, single, layout, mode)
         if runs is not None:
-            runs.append(Run([outputs], layout, single=single, stacked=False))
+            runs.append(ProbedRun([outputs], layout, single=single, stacked=False))
             outputs = output_of(outputs)
-        last = tuple(layout.leave(*pair) for pair in zip(each(final), states, strict=True))
+        last = tuple(layout.leave(*pair) for pair in zip(as_tuple(final), states, strict=True))
         if mode.online:
-            self._carry_out(state, each(final), last, layout)
+            self._carry_out(state, as_tuple(final), last, layout)
         return output_in(layout, outputs), in_form(form, last) if form is not None else last[0] if single else last
 
     def trajectory(
@@ -198,12 +198,12 @@ class Recurrent(Layer):
         """
         return self._call_watched(input, state, lengths)
 
-    def _watched_cell(self, cell: nn.Module) -> Watched:
+    def _watched_cell(self, cell: nn.Module) -> ProbedCell:
         if self._watched[0].cell is not cell:
-            self._watched = (Watched(cell),)
+            self._watched = (ProbedCell(cell),)
         return self._watched[0]
 
-    def _formed_cell(self, form: Any) -> Formed:
+    def _formed_cell(self, form: Any) -> StructuredStateCell:
         made = self._formed and self._formed[0]
         if (
             not made
@@ -211,7 +211,7 @@ class Recurrent(Layer):
             or made.form != form
             or tree_structure(made.form) != tree_structure(form)
         ):
-            self._formed = (Formed(self.cell, form),)
+            self._formed = (StructuredStateCell(self.cell, form),)
         assert self._formed is not None
         return self._formed[0]
 
@@ -239,7 +239,7 @@ class Recurrent(Layer):
 
     def _reads_elsewhere(self) -> bool:
         """As there."""
-        return any(tensor.requires_grad for tensor, _ in outside_of(self.cell))
+        return any(tensor.requires_grad for tensor, _ in outside_tensors(self.cell))
 
     def _alike(self) -> bool:
         """Whether the cell is known: others may return something else whenever an attribute has changed."""
@@ -251,7 +251,7 @@ class Recurrent(Layer):
         input: Tensor | PackedSequence,
         state: State | None,
         lengths: Lengths | None,
-    ) -> tuple[Tensor, tuple[Tensor, ...], bool, Layout]:
+    ) -> tuple[Tensor, tuple[Tensor, ...], bool, SequenceLayout]:
         """The input, the states (B, H), whether the cell's state is one and no tuple, and the input's layout."""
         if self.state_size is None and state is None:
             values = input.data if isinstance(input, PackedSequence) else input
@@ -274,7 +274,7 @@ class Recurrent(Layer):
         reads = getattr(self.cell, "input_size", None)
         of_cell = (value for name, value in weights.items() if name.startswith(CELL))
         like = None if reads is None else next(of_cell, None)
-        x, states, layout = self._enter(input, lengths, reads, like, state, each(sizes))
+        x, states, layout = self._enter(input, lengths, reads, like, state, as_tuple(sizes))
         if state is None and self.initial_state is not None:
             states = tuple(weights[f"initial_state.{i}"].expand(layout.B, -1) for i in range(len(states)))
         return x, states, single, layout
@@ -286,7 +286,7 @@ class Recurrent(Layer):
         x: Tensor,
         states: tuple[Tensor, ...],
         single: bool,
-        layout: Layout,
+        layout: SequenceLayout,
         mode: Mode,
     ) -> tuple[Any, State]:
         """Run the cell, or one around it."""
@@ -294,13 +294,13 @@ class Recurrent(Layer):
         of_cell = {name.removeprefix(CELL): value for name, value in weights.items() if name.startswith(CELL)}
         values = {around + name: value for name, value in of_cell.items()}
         state: State = states[0] if single else states
-        label = partial(Label, self, (len(states), around), layout, step)
+        label = partial(LayerCall, self, (len(states), around), layout, step)
         return self._engine(mode, step, values, x, state, layout, label)
 
-    def _names_of(self, of: tuple[int, str]) -> Names:
+    def _names_of(self, of: tuple[int, str]) -> CallNames:
         """Of a cell with so many states, whose parameters have a prefix from what stands around it."""
         count, around = of
-        return Names(state_names(self.cell, count), lambda name: f"cell.{name.removeprefix(around)}")
+        return CallNames(state_names(self.cell, count), lambda name: f"cell.{name.removeprefix(around)}")
 
 
 class _Function(nn.Module):

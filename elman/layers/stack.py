@@ -11,13 +11,11 @@ from torch.nn.utils.rnn import PackedSequence
 
 from elman.bptt import Full, Mode
 from elman.cells._cell import Cell
-from elman.engine import Output, State, each, known_executor
-from elman.layers._around import Watched
+from elman.engine import Output, State, as_tuple, known_executor
 from elman.layers._cells import Cells
-from elman.layers._joint import joint_names
-from elman.layers._label import Label
 from elman.layers._layer import Lengths
-from elman.layers._layout import Layout
+from elman.layers._layer_call import LayerCall
+from elman.layers._multilayer_cell import joint_names
 from elman.layers._options import (
     check_cell_type,
     check_dropout,
@@ -30,8 +28,10 @@ from elman.layers._options import (
     projected,
 )
 from elman.layers._precision import fused_dtype
+from elman.layers._sequence_layout import SequenceLayout
 from elman.layers._step import has_hooks
-from elman.layers._trajectory import Run, Trajectory, output_of, watched_runs
+from elman.layers._trajectory import ProbedRun, Trajectory, output_of, probed_runs
+from elman.layers._wrappers import ProbedCell
 
 
 class Stack(Cells):
@@ -157,7 +157,7 @@ class Stack(Cells):
         tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         if not tracing and lengths is None and bptt is None and isinstance(input, Tensor) and input.dim() == 3:
             time = int(self.batch_first)
-            if input.shape[time] == 1 and not self.bidirectional and watched_runs(self) is None:
+            if input.shape[time] == 1 and not self.bidirectional and probed_runs(self) is None:
                 found = self._prepared(self, input.squeeze(time), hx, time)
                 if found is not None:
                     return found
@@ -168,7 +168,7 @@ class Stack(Cells):
     ) -> tuple[Any, Any]:
         """What `forward` does, as a function of tensors."""
         x, states, layout = self._begin(weights, input, state, lengths)
-        runs, mode = watched_runs(self), self._mode(bptt)
+        runs, mode = probed_runs(self), self._mode(bptt)
         if runs is not None:
             mode = self._whole(mode)
             self._check_layer_by_layer(mode, x, layout)
@@ -185,9 +185,9 @@ class Stack(Cells):
                     values += outputs
                     outputs = [output_of(value) for value in outputs]
                 x = _side_by_side(outputs)
-                finals += [each(final) for _, final in found]
+                finals += [as_tuple(final) for _, final in found]
         if runs is not None:
-            runs.append(Run(values, layout, single=len(self._widths) == 1, stacked=True))
+            runs.append(ProbedRun(values, layout, single=len(self._widths) == 1, stacked=True))
         one = len(finals) == 1
         pile = [layers[0].unsqueeze(0) if one else torch.stack(layers) for layers in zip(*finals, strict=True)]
         last = tuple(layout.leave(*pair) for pair in zip(pile, states, strict=True))
@@ -256,11 +256,11 @@ class Stack(Cells):
 
     def _begin(
         self, weights: Mapping[str, Tensor], input: Tensor | PackedSequence, hx: Any, lengths: Lengths | None
-    ) -> tuple[Tensor, tuple[Tensor, ...], Layout]:
+    ) -> tuple[Tensor, tuple[Tensor, ...], SequenceLayout]:
         like = weights[self._names[0][0][1]]
         return self._enter(input, lengths, self.input_size, like, hx, self._widths, self._state_lead())
 
-    def _check_layer_by_layer(self, mode: Mode, x: Tensor, layout: Layout) -> None:
+    def _check_layer_by_layer(self, mode: Mode, x: Tensor, layout: SequenceLayout) -> None:
         """Whether the layers can be watched, which are run one by one then."""
         if self._joined(mode, x, layout):
             raise ValueError(
@@ -274,7 +274,7 @@ class Stack(Cells):
         x: Tensor,
         hx: Any,
         states: tuple[Tensor, ...],
-        layout: Layout,
+        layout: SequenceLayout,
         mode: Mode,
     ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
         """Run all layers as one cell: their outputs, and the final states of each."""
@@ -283,11 +283,11 @@ class Stack(Cells):
         self._carry_in(hx, flat, layout)
         values = [self._values_of(step, k, weights) for k, step in enumerate(self._steps)]
         joint = self._modules_now.joint
-        label = partial(Label, self, range(self.num_layers), layout, joint)
+        label = partial(LayerCall, self, range(self.num_layers), layout, joint)
         outputs, finals = self._engine(mode, joint, joint_names(values), x, flat, layout, label)
         assert isinstance(outputs, Tensor)
         count = len(states)
-        return outputs, [each(finals)[k : k + count] for k in range(0, len(finals), count)]
+        return outputs, [as_tuple(finals)[k : k + count] for k in range(0, len(finals), count)]
 
     def _layer(
         self,
@@ -296,7 +296,7 @@ class Stack(Cells):
         step: nn.Module,
         x: Tensor,
         states: tuple[Tensor, ...],
-        layout: Layout,
+        layout: SequenceLayout,
         mode: Mode,
     ) -> list[tuple[Any, State]]:
         """Run layer k, whose cell `step` stands around, over the outputs of the one below, in each direction."""
@@ -309,9 +309,9 @@ class Stack(Cells):
             back = i % self._directions == 1
             state: State = states[0][i] if len(states) == 1 else tuple(state[i] for state in states)
             rows = layout.reversed(x) if back else x
-            depth = 0 if isinstance(step, Watched) else k  # what is watched has losses of its own at every layer
+            depth = 0 if isinstance(step, ProbedCell) else k  # what is watched has losses of its own at every layer
             values = self._values_of(step, i, weights)
-            label = partial(Label, self, (i,), layout, step, back, depth)
+            label = partial(LayerCall, self, (i,), layout, step, back, depth)
             outputs, final = self._engine(mode, step, values, rows, state, layout, label)
             found.append((_reversed(outputs, layout) if back else outputs, final))
         return found
@@ -324,7 +324,7 @@ def _side_by_side(directions: list[Any]) -> Tensor:
     return directions[0] if len(directions) == 1 else torch.cat(directions, -1)
 
 
-def _reversed(outputs: Output, layout: Layout) -> Output:
+def _reversed(outputs: Output, layout: SequenceLayout) -> Output:
     if isinstance(outputs, dict):
         return {name: layout.reversed(value) for name, value in outputs.items()}
     return layout.reversed(outputs)

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from elman.errors import BadInput
-from elman.flow import Recording, draw
+from elman.flow import Recording, plots
 from elman.report import columns
 
 
@@ -66,9 +66,9 @@ def _table(recording: Recording) -> Table:
 
 def _pictures(recording: Recording, folder: Path) -> list[Path]:
     paths = {name: folder / f"{name}.png" for name in ("gradients", "decay", "credit", "gates")}
-    draw.gradients(recording, paths["gradients"])
-    draw.decay([recording.jacobians(name) for name in recording.calls], paths["decay"])
-    draw.credit(recording.credit(steps=64), paths["credit"])
+    plots.gradients(recording, paths["gradients"])
+    plots.decay([recording.jacobians(name) for name in recording.calls], paths["decay"])
+    plots.credit(recording.credit(steps=64), paths["credit"])
     if recording.gates:
-        draw.gates(recording, paths["gates"])
+        plots.gates(recording, paths["gates"])
     return [path for path in paths.values() if path.exists()]

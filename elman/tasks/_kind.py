@@ -170,8 +170,8 @@ class Kind(ABC):
             raise BadInput(
                 f"{run.path}: expected a run of `elman train {self.name}`, got one of {run.config['task']!r}"
             )
-        if not isinstance(shape.get("cell"), str) or shape["cell"] not in cells.SHELF:
-            raise BadInput(f"{file}: expected a cell of {', '.join(cells.SHELF)}; got {shape.get('cell')!r}")
+        if not isinstance(shape.get("cell"), str) or shape["cell"] not in cells.REGISTRY:
+            raise BadInput(f"{file}: expected a cell of {', '.join(cells.REGISTRY)}; got {shape.get('cell')!r}")
         with restoring(file, f"the shape of {self.what}"):
             return self.model(**shape)
 

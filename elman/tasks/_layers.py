@@ -14,7 +14,7 @@ def stack(
         input: D.
         hidden: H, of every layer and direction.
         layers: how many of them.
-        cell: a name in `elman.cells.SHELF`.
+        cell: a name in `elman.cells.REGISTRY`.
         dropout: probability, on what each layer hands to the next, in training.
         bptt: steps that the gradient goes back; 0: all the way.
         bidirectional: read from both ends.

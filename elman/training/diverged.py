@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from elman.flow import record
-from elman.flow.verdict import Verdict
+from elman.flow.diagnosis import Verdict
 from elman.training.options import TrainingOptions
 from elman.training.task import Task
 

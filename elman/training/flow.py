@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from elman.flow import Recording, record
-from elman.flow.history import Row, rows_of
+from elman.flow.history import HistoryRow, rows_of
 from elman.table import Table
 from elman.training.lesson import Lesson
 
-COLUMNS = ["step", *Row._fields]
+COLUMNS = ["step", *HistoryRow._fields]
 
 
 class FlowLog(Callback):

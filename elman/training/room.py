@@ -10,7 +10,7 @@ from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
 from elman.errors import BadInput
-from elman.flow import draw
+from elman.flow import plots
 from elman.runs import Run
 from elman.training.bar import Bar
 from elman.training.callbacks import Clock, Interrupted, Keeper, keep_best
@@ -65,7 +65,7 @@ def fit(
     else:
         outcome = _fit(task, options, run, console, began, done, longer)
     if options.flow_every:
-        draw.history(run.path / "flow.csv", run.place("flow.png"))
+        plots.history(run.path / "flow.csv", run.place("flow.png"))
     return outcome
 
 

@@ -85,7 +85,7 @@ def from_keras(layer: Stack | nn.RNNBase, arrays: Sequence[Sequence[Any]]) -> No
 
 
 def _of_part(cell: type[Cell], part: Part) -> Iterator[Tensor]:
-    values = {name: in_order(weight.value(), cell.order, ORDERS[cell]) for name, weight in part.weights.items()}
+    values = {name: in_order(weight.value(), cell.gates, ORDERS[cell]) for name, weight in part.weights.items()}
     yield values["weight_ih"].T
     yield values["weight_hh"].T
     if "bias_ih" in values:
@@ -103,7 +103,7 @@ def _new_values(cell: type[Cell], part: Part, given: Sequence[Any]) -> Iterator[
     if len(read) == len(NAMES):
         values["bias_ih"], values["bias_hh"] = read[2] if cell is cells.GRU else (read[2], torch.zeros_like(read[2]))
     for name, weight in part.weights.items():
-        yield weight, in_order(values[name], ORDERS[cell], cell.order)
+        yield weight, in_order(values[name], ORDERS[cell], cell.gates)
 
 
 def _hint(cell: type[Cell], name: str, value: Any) -> str:

@@ -81,7 +81,7 @@ def from_onnx(layer: Stack | nn.RNNBase, nodes: Sequence[Mapping[str, Any]]) -> 
 
 def _of_part(cell: type[Cell], part: Part) -> dict[str, Tensor]:
     values = {
-        name: in_order(weight.value(), *(PEEPHOLES if name == "weight_ch" else (cell.order, ORDERS[cell])))
+        name: in_order(weight.value(), *(PEEPHOLES if name == "weight_ch" else (cell.gates, ORDERS[cell])))
         for name, weight in part.weights.items()
     }
     found = {"W": values["weight_ih"], "R": values["weight_hh"]}
@@ -107,5 +107,5 @@ def _new_values(
         if "P" in read:
             values["weight_ch"] = read["P"][d]
         for name, weight in part.weights.items():
-            order, ours = PEEPHOLES[::-1] if name == "weight_ch" else (ORDERS[cell], cell.order)
+            order, ours = PEEPHOLES[::-1] if name == "weight_ch" else (ORDERS[cell], cell.gates)
             yield weight, in_order(values[name], order, ours)

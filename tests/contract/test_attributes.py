@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 import elman
-from elman.engine import each
+from elman.engine import as_tuple
 from tests.cases import every_executor
 from tests.tolerances import all_close, close
 
@@ -429,4 +429,4 @@ def test_a_parametrization_is_computed_once_in_a_call(bidirectional: bool, execu
         call(x)
         assert [parametrization.times for parametrization in counting.values()] == [1, 1, 1]
     close(layer(x)[0], plain(x)[0], "outputs")
-    all_close(each(layer(x)[1]), each(plain(x)[1]), "outputs")
+    all_close(as_tuple(layer(x)[1]), as_tuple(plain(x)[1]), "outputs")

@@ -67,7 +67,7 @@ def test_as_torch_nn(asked: Asked) -> None:
     x = torch.randn(asked.T, *batch, D, dtype=torch.float64)
     x = (x.transpose(0, 1) if batch_first and batch else x).detach().requires_grad_()
     states = random_states(layer, batch) if asked.states else []
-    assert len(states) in (0, layer._cells[0].states)
+    assert len(states) in (0, layer._cells[0].num_states)
     ours, theirs = of_ours(layer, asked, x, states), of_torch(twin, asked, x, states)
     all_close(ours, theirs, "outputs")
     ours, theirs = (gradients(r, (x, *states, *m.parameters())) for r, m in ((ours, layer), (theirs, twin)))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import elman
 from elman import cells
 from elman.bptt import Checkpointed, Full, Mode, Truncated
-from elman.engine import each
+from elman.engine import as_tuple
 from tests.cases import CASES, Case, TwoWidths, call, every_executor, in_form, name_of, random_states
 from tests.tolerances import all_close
 
@@ -57,7 +57,7 @@ class Problem:
         self.sizes = None if lengths is None else torch.tensor([sum(t < L for L in lengths) for t in range(T)])
         self.x = random(T, B, D) if self.sizes is None else random(int(self.sizes.sum()), D)
         state_size: Any = self.cell.state_size
-        self.states = [random(rows, width) for width in each(state_size)]
+        self.states = [random(rows, width) for width in as_tuple(state_size)]
         self.inputs = [self.x, *self.states, *self.cell.parameters()]
 
     def results(self, mode: Mode, executor: str) -> list[Tensor]:

@@ -61,7 +61,7 @@ def test_every_case(case: Case, executor: str) -> None:
 
 
 @every_executor
-@pytest.mark.parametrize("name", cells.SHELF)
+@pytest.mark.parametrize("name", cells.REGISTRY)
 def test_the_shelf_in_both_directions(name: str, executor: str) -> None:
     build: Any = partial(elman.Stack, cell_type=cells.by_name(name))
     case = Case(name, build)

@@ -13,7 +13,7 @@ from tests.cases import Sizes, TwoWidths, call, every_executor, gradients, in_a_
 from tests.tolerances import all_close
 
 T, B, D, H = Sizes(T=4, B=2, D=3, H=5)
-CELLS = [nn.RNNCell, nn.GRUCell, nn.LSTMCell, TwoWidths, *map(cells.by_name, cells.SHELF)]
+CELLS = [nn.RNNCell, nn.GRUCell, nn.LSTMCell, TwoWidths, *map(cells.by_name, cells.REGISTRY)]
 every_cell = pytest.mark.parametrize("make", CELLS)
 Make = Callable[[int, int], nn.Module]
 

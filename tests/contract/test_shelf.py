@@ -18,7 +18,7 @@ by_name = {case.name.removeprefix("Recurrent-shelf-"): case for case in CASES if
 
 
 def test_every_cell_has_an_oracle() -> None:
-    assert set(cells.SHELF) == set(shelf.STEPS) | OF_TORCH
+    assert set(cells.REGISTRY) == set(shelf.STEPS) | OF_TORCH
 
 
 @cache

@@ -9,7 +9,7 @@ import torch
 
 import elman
 from elman.errors import BadInput
-from elman.flow import Recording, draw, record
+from elman.flow import Recording, plots, record
 from elman.flow.credit import Credit
 from elman.report.page import credit as page
 
@@ -21,7 +21,7 @@ HERE = Path("x.png")
 def axes(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Those of the figures that would have been saved."""
     found: list[Any] = []
-    monkeypatch.setattr(draw, "save", lambda figure, path: found.append(figure.axes[0]))
+    monkeypatch.setattr(plots, "save_picture", lambda figure, path: found.append(figure.axes[0]))
     return found
 
 
@@ -36,11 +36,11 @@ def recorded(scale: float) -> Recording:
 BACKWARD = Credit("h", (0, 3), torch.tensor([[1.0, 1e-3, 1e-9, 0.0], [0.0, 0.0, 0.0, 1.0]]).double())
 
 DRAWN: dict[str, Callable[[Path], None]] = {
-    "gradients": lambda path: draw.gradients(recorded(1.0), path),
-    "gates": lambda path: draw.gates(recorded(0.0), path),
-    "decay": lambda path: draw.decay(recorded(1.0).jacobians(), path),
-    "credit": lambda path: draw.credit(BACKWARD, path),
-    "singular_values": lambda path: draw.singular_values(recorded(1.0).jacobians(), path),
+    "gradients": lambda path: plots.gradients(recorded(1.0), path),
+    "gates": lambda path: plots.gates(recorded(0.0), path),
+    "decay": lambda path: plots.decay(recorded(1.0).jacobians(), path),
+    "credit": lambda path: plots.credit(BACKWARD, path),
+    "singular_values": lambda path: plots.singular_values(recorded(1.0).jacobians(), path),
 }
 
 
@@ -55,13 +55,13 @@ def test_where_a_picture_can_go(name: str, tmp_path: Path) -> None:
 
 
 def test_a_recording_without_gates() -> None:
-    with pytest.raises(ValueError, match=r"^flow.draw.gates: expected gates, or states between -1 and 1, got"):
-        draw.gates(recorded(2.0), HERE)
+    with pytest.raises(ValueError, match=r"^flow.plots.gates: expected gates, or states between -1 and 1, got"):
+        plots.gates(recorded(2.0), HERE)
 
 
 @pytest.mark.parametrize(("scale", "lowest", "cut"), [(0.5, 1e-6, True), (0.99, 0.001, False), (3.0, 0.001, False)])
 def test_an_axis_ends_where_nobody_looks(scale: float, lowest: float, cut: bool, axes: list[Any]) -> None:
-    draw.decay(recorded(scale).jacobians(), HERE)
+    plots.decay(recorded(scale).jacobians(), HERE)
     bottom, top = axes[0].get_ylim()
     assert bottom >= lowest
     assert top >= max(1.0, scale**T)
@@ -69,8 +69,8 @@ def test_an_axis_ends_where_nobody_looks(scale: float, lowest: float, cut: bool,
 
 
 def test_the_axis_of_a_gradient_that_vanishes(axes: list[Any]) -> None:
-    draw.gradients(recorded(0.1), HERE)
-    draw.gradients(recorded(0.9), HERE)
+    plots.gradients(recorded(0.1), HERE)
+    plots.gradients(recorded(0.9), HERE)
     assert axes[0].get_ylim()[0] == pytest.approx(1e-12)
     assert axes[0].get_ylabel().endswith("(cut off below 1e-12)")
     assert "cut" not in axes[1].get_ylabel()
@@ -79,7 +79,7 @@ def test_the_axis_of_a_gradient_that_vanishes(axes: list[Any]) -> None:
 
 
 def test_few_losses_of_a_layer_that_reads_backward(axes: list[Any]) -> None:
-    draw.credit(BACKWARD, HERE)
+    plots.credit(BACKWARD, HERE)
     (image,) = axes[0].images
     assert image.get_array().mask.tolist() == [[False, False, False, True], [True, True, True, False]]
     assert image.get_extent() == [-0.5, 3.5, 1.5, -0.5]  # two rows of the same height

@@ -64,6 +64,6 @@ def key_of(layer: elman.Stack) -> str:
     """The key of the plan of a layer's first cell."""
     cell = layer._cells[0]
     shapes = tuple((name, tuple(parameter.shape)) for name, parameter in cell.named_parameters())
-    plan = kernel_cache.planned(cell, shapes, layer.input_size, cell.state_size)
+    plan = kernel_cache.plan_for(cell, shapes, layer.input_size, cell.state_size)
     assert plan.key, plan.reason
     return plan.key

@@ -322,7 +322,7 @@ def test_a_cell_that_always_changes_is_not_captured_for_ever(monkeypatch: pytest
     for _ in range(20):
         layer(x, h)
     assert log == [len(h)] * 21 * T
-    assert len(captured) <= 2 * kernel_cache.TRIALS  # with other batch sizes each
+    assert len(captured) <= 2 * kernel_cache.MAX_REFUSALS  # with other batch sizes each
 
     def scheduled(x: Tensor, h: Tensor) -> Tensor:
         return torch.tanh(x + h / tau)

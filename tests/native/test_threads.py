@@ -53,7 +53,7 @@ def force(monkeypatch: pytest.MonkeyPatch, two_threads: None) -> Callable[..., l
         pytest.skip("threads cannot be shared with torch here")
     parallel, seen = openmp.parallel, list[int]()
     # What was chosen for a shape is remembered, but not here.
-    monkeypatch.setattr(calls.Layout, "frame", calls.Layout.new_frame)
+    monkeypatch.setattr(calls.CallLayout, "frame", calls.CallLayout.new_frame)
 
     def counting(function: int, data: int, count: int) -> None:
         seen.append(count)
@@ -93,7 +93,7 @@ def of_the_shelf(name: str) -> Problem:
     return problem_of(case, Sizes(T=2, B=3, D=1, H=17), "native", torch.float32)  # the widths of test_shelf.py
 
 
-@pytest.mark.parametrize("made", [partial(of_the_shelf, name) for name in cells.SHELF], ids=list(cells.SHELF))
+@pytest.mark.parametrize("made", [partial(of_the_shelf, name) for name in cells.REGISTRY], ids=list(cells.REGISTRY))
 def test_every_cell_of_the_shelf(made: Callable[[], Problem], force: Callable[..., list[int]]) -> None:
     the_same_numbers(made, force)
 
@@ -200,7 +200,7 @@ def test_the_first_call_of_a_plan_from_many_threads() -> None:
 def test_a_forked_child(monkeypatch: pytest.MonkeyPatch, two_threads: None) -> None:
     if "fork" not in multiprocessing.get_all_start_methods():
         pytest.skip("no fork here")
-    monkeypatch.setattr(calls.Layout, "frame", calls.Layout.new_frame)
+    monkeypatch.setattr(calls.CallLayout, "frame", calls.CallLayout.new_frame)
     # As many threads as there are. All is small: where it is large, torch fills fresh memory with poison on its own
     # threads, which the child does not have.
     monkeypatch.setattr(calls, "threads_for", lambda *given: (given[-1], given[-1] > 1))

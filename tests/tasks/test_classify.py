@@ -168,7 +168,7 @@ def batch(*texts: str) -> Texts:
     return KIND.collate([KIND.encode(CODEC, Example(text, "b"))[0] for text in texts])
 
 
-@pytest.mark.parametrize("cell", cells.SHELF)
+@pytest.mark.parametrize("cell", cells.REGISTRY)
 def test_every_cell_reads_each_text_as_if_alone(cell: str) -> None:
     model = TextClassifier(3, 50, 3, cell, embed=4, hidden=5, layers=2, dropout=0.5, word_dropout=0.5, bptt=3).eval()
     model.recurrent.executor = "loop"

@@ -165,7 +165,7 @@ def batch(*texts: str) -> Sentences:
     return KIND.collate([KIND.encode(CODEC, Example(text.split(), ["A"] * len(text.split())))[0] for text in texts])
 
 
-@pytest.mark.parametrize("cell", cells.SHELF)
+@pytest.mark.parametrize("cell", cells.REGISTRY)
 def test_every_cell_reads_each_sentence_as_if_alone(cell: str) -> None:
     model = Tagger(2, 8, 2, cell, 4, 3, 5, layers=2, dropout=0.5, word_dropout=0.5, bptt=3).eval()
     model.recurrent.executor = model.speller.executor = "loop"

@@ -15,7 +15,7 @@ from elman.engine.cpu.gemm_tile import packed_size, panel_width
 from elman.engine.cpu.ir_builder import INT, POINTER, Integer, Real, Value
 from elman.engine.cpu.pointwise import Values
 from elman.engine.cpu.signatures import declare
-from elman.engine.plan.ir import Kind, Place, Pointwise, Product, Program
+from elman.engine.plan.ir import BufferKind, Columns, Pointwise, Product, Program
 from elman.engine.plan.planner import Plan
 
 FUNCTIONS = (
@@ -50,7 +50,7 @@ HEADER = (
 )
 
 
-TAKING_TURNS = (Kind.NOW, Kind.NEXT, Kind.COTANGENT)
+TAKING_TURNS = (BufferKind.NOW, BufferKind.NEXT, BufferKind.COTANGENT)
 
 
 def slots(plan: Plan) -> dict[str, int]:
@@ -59,7 +59,7 @@ def slots(plan: Plan) -> dict[str, int]:
     for program in (plan.before, plan.inference, plan.forward, plan.backward, plan.after):
         names += [buffer.name for buffer in program.buffers()]
         names += [f"{buffer.name}.hop" for buffer in program.buffers() if buffer.kind in TAKING_TURNS]
-        names += [f"{buffer.name}.before" for buffer in program.buffers() if buffer.kind is Kind.PREVIOUS]
+        names += [f"{buffer.name}.before" for buffer in program.buffers() if buffer.kind is BufferKind.PREVIOUS]
         names += [panels_name(*weight) for weight in program.weights()]
         names += [weight.name for weight, _ in program.weights()]
         names += [node.name for node in vectors(program)]
@@ -71,9 +71,9 @@ def slots(plan: Plan) -> dict[str, int]:
     return {name: i for i, name in enumerate(dict.fromkeys(names))}
 
 
-def rows_name(place: Place) -> str:
+def rows_name(place: Columns) -> str:
     """The slot of a buffer whose rows a sum runs over; of earlier states, laid out as one matrix."""
-    return f"{place.buffer.name}.previous" if place.buffer.kind is Kind.PREVIOUS else place.buffer.name
+    return f"{place.buffer.name}.previous" if place.buffer.kind is BufferKind.PREVIOUS else place.buffer.name
 
 
 def panels_name(weight: Node, transposed: bool) -> str:
@@ -177,7 +177,7 @@ class _Emitter:
         panels = -(-stage.width // NR)
         first, last = code.share(panels, part, parts)
         a, lda, c, ldc = body.start(stage.a), body.stride(stage.a), body.start(stage.c), body.stride(stage.c)
-        columns = panels * NR if stage.c.buffer.kind is Kind.BLOCK else stage.width
+        columns = panels * NR if stage.c.buffer.kind is BufferKind.BLOCK else stage.width
         rows = code.div(code.add(code.sub(end, begin), code.sub(body.skip, 1)), body.skip)
         a, lda = code.at(a, code.mul(begin, lda)), code.mul(lda, body.skip)
         c, ldc = code.at(c, code.mul(begin, ldc)), code.mul(ldc, body.skip)

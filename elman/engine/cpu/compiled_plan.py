@@ -8,13 +8,13 @@ from torch import Tensor
 
 from elman.engine.cpu import codegen, jit, library, openmp
 from elman.engine.cpu.eager_graph import Gradients
-from elman.engine.cpu.invocation import Call, Layout
+from elman.engine.cpu.invocation import CallLayout, Invocation
 from elman.engine.cpu.rows import rows_of
 from elman.engine.cpu.signatures import SIGNATURES, full_name
 from elman.engine.plan.planner import Plan
 
 
-class Library:
+class KernelLibrary:
     """The functions that compiled cells call, compiled for a dtype ("float32", "float64")."""
 
     def __init__(self, dtype: str) -> None:
@@ -36,12 +36,12 @@ class Library:
 
 
 @functools.cache
-def library_for(dtype: torch.dtype) -> Library:
+def library_for(dtype: torch.dtype) -> KernelLibrary:
     """The library for a dtype: one in a process."""
-    return Library(str(dtype).removeprefix("torch."))
+    return KernelLibrary(str(dtype).removeprefix("torch."))
 
 
-class Native:
+class CompiledPlan:
     """A plan compiled for one dtype.
 
     Args:
@@ -60,9 +60,9 @@ class Native:
         )  # fmt: skip
         self.functions = {name: self.code[name] for name in codegen.FUNCTIONS}
         self.layouts = {
-            "inference": Layout(plan, plan.inference, plan.before, self.real, number),
-            "forward": Layout(plan, plan.forward, plan.before, self.real, number),
-            "backward": Layout(plan, plan.backward, plan.after, self.real, number),
+            "inference": CallLayout(plan, plan.inference, plan.before, self.real, number),
+            "forward": CallLayout(plan, plan.forward, plan.before, self.real, number),
+            "backward": CallLayout(plan, plan.backward, plan.after, self.real, number),
         }
         self.gradients = Gradients(plan, dtype)
         self.run_alone = self._library.alone
@@ -85,7 +85,7 @@ class Native:
         """
         plan, rows = self.plan, rows_of(x, states, sizes)
         loop = "forward" if keep else "inference"
-        call, function = Call(self.layouts[loop], self._library.run, rows, x, parameters), self.functions
+        call, function = Invocation(self.layouts[loop], self._library.run, rows, x, parameters), self.functions
         lead = x.shape[:-1]
         outputs = x.new_empty(*lead, plan.widths[0])
         _given(call, x, draws)
@@ -147,7 +147,7 @@ class Native:
             The gradients of x, of the initial states and of the parameters: of what was asked for.
         """
         plan, rows = self.plan, rows_of(x, states, sizes)
-        call, function = Call(self.layouts["backward"], self._library.run, rows, x, parameters), self.functions
+        call, function = Invocation(self.layouts["backward"], self._library.run, rows, x, parameters), self.functions
         sequences = iter((outputs, *kept[1:]))
         _given(call, x, draws)
         call.along("kept", kept[0])
@@ -182,7 +182,7 @@ class Native:
         return dx, [call.swaps[f"d_state{i}"][0] for i in range(len(states) if of_states else 0)], found
 
 
-def _given(call: Call, x: Tensor, draws: Sequence[Tensor]) -> None:
+def _given(call: Invocation, x: Tensor, draws: Sequence[Tensor]) -> None:
     call.along("x", x)
     for i, draw in enumerate(draws):
         call.along(f"draw{i}", draw)

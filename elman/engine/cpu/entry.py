@@ -8,12 +8,12 @@ from torch.autograd import forward_ad
 
 from elman.engine import eager
 from elman.engine.cpu import kernel_cache
-from elman.engine.cpu.kernel_cache import Planned, Sizes
-from elman.engine.cpu.single_step import Step, can_step
-from elman.engine.cpu.stacked_step import Stacked, can_stack
+from elman.engine.cpu.kernel_cache import PlanResult, Sizes
+from elman.engine.cpu.single_step import ForwardStep, can_step
+from elman.engine.cpu.stacked_step import StackedStep, can_stack
 from elman.engine.cpu.torch_ops import apply, draw
-from elman.engine.eager import each
-from elman.engine.outputs import Output, State, apart, row_width
+from elman.engine.eager import as_tuple
+from elman.engine.outputs import Output, State, row_width, unflatten_output
 
 DTYPES = (torch.float32, torch.float64)
 
@@ -42,7 +42,7 @@ def run(
     Raises:
         RuntimeError: if the cell, the device or the dtype is none that can be compiled.
     """
-    states = each(state)
+    states = as_tuple(state)
     every, parameters = parameters, _fractions(parameters)
     values = tuple(parameters.values())
     if torch.is_autocast_enabled("cpu"):
@@ -55,9 +55,9 @@ def run(
     # What is exported must run without us, and a plan lives in this process.
     if transformed or torch.compiler.is_exporting() or (sizes is None and x.shape[1] == 0):
         return eager.run(cell, every, x, state, sizes)
-    plan = Planned("", unfit((x, *states, *values)))
+    plan = PlanResult("", unfit((x, *states, *values)))
     if not plan.reason:
-        plan = kernel_cache.planned(cell, _shapes(parameters), *_sizes(cell, x, state))
+        plan = kernel_cache.plan_for(cell, _shapes(parameters), *_sizes(cell, x, state))
     if plan.reason:
         if strict:
             raise RuntimeError(plan.reason)
@@ -69,7 +69,7 @@ def run(
     if own:
         states = (x.new_zeros(states[0].shape[0], row_width(plan.output)), *states)
     rows, finals = apply(plan.key, x, states, values, draw(plan.key, x, sizes) if plan.draws else [], sizes)
-    outputs = apart(rows, plan.output) if own else rows
+    outputs = unflatten_output(rows, plan.output) if own else rows
     return outputs, finals[own] if isinstance(state, Tensor) else tuple(finals[own:])
 
 
@@ -78,7 +78,7 @@ def why_not(cell: nn.Module, parameters: Mapping[str, Tensor], input_size: int, 
     parameters = _fractions(parameters)
     return (
         unfit(tuple(parameters.values()))
-        or kernel_cache.planned(cell, _shapes(parameters), input_size, state_size).reason
+        or kernel_cache.plan_for(cell, _shapes(parameters), input_size, state_size).reason
     )
 
 
@@ -122,15 +122,15 @@ def _transformed(tensors: Sequence[Tensor]) -> bool:
 
 def step_of(
     cell: nn.Module, parameters: Mapping[str, Tensor], input_size: int, state_size: Sizes, x: Tensor
-) -> Step | None:
+) -> ForwardStep | None:
     """A cell's step by itself, for as many rows as x (B, D) has; None if there is none that needs nothing else."""
     if (key := _key(cell, parameters, input_size, state_size, x)) is None:
         return None
-    native = kernel_cache.compiled(key, x.dtype)
-    return Step(native, x, len(x)) if can_step(native, len(x)) else None
+    native = kernel_cache.compiled_plan(key, x.dtype)
+    return ForwardStep(native, x, len(x)) if can_step(native, len(x)) else None
 
 
-def stacked_of(cells: Sequence[tuple[nn.Module, Mapping[str, Tensor], int, Sizes]], x: Tensor) -> Stacked | None:
+def stacked_of(cells: Sequence[tuple[nn.Module, Mapping[str, Tensor], int, Sizes]], x: Tensor) -> StackedStep | None:
     """A step of several cells, one over the other, with its gradient, for as many rows as x (B, D) has; or None.
 
     Args:
@@ -141,7 +141,9 @@ def stacked_of(cells: Sequence[tuple[nn.Module, Mapping[str, Tensor], int, Sizes
     known = [key for key in keys if key is not None and can_stack(key, x.dtype, len(x))]
     if len(known) < len(keys):
         return None
-    return Stacked(known, [[value.shape for value in parameters.values()] for _, parameters, *_ in cells], x, len(x))
+    return StackedStep(
+        known, [[value.shape for value in parameters.values()] for _, parameters, *_ in cells], x, len(x)
+    )
 
 
 def _key(
@@ -150,5 +152,5 @@ def _key(
     """Of the plan of a cell whose output is its state, if it can be compiled."""
     if unfit((x, *parameters.values())):
         return None
-    plan = kernel_cache.planned(cell, _shapes(parameters), input_size, state_size)
+    plan = kernel_cache.plan_for(cell, _shapes(parameters), input_size, state_size)
     return None if plan.reason or plan.output else plan.key

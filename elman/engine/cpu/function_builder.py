@@ -4,14 +4,14 @@ from typing import Any
 
 from elman.engine.cpu.gemm_tile import panel_width
 from elman.engine.cpu.ir_builder import INT, POINTER, Code, Integer, Real, Value
-from elman.engine.plan.ir import Buffer, Kind, Place
+from elman.engine.plan.ir import Buffer, BufferKind, Columns
 
 ARGUMENTS = ("*data", "me", "all")
 
 
 def stride(buffer: Buffer, real: Real) -> int:
     """How many numbers from one row of a buffer to the next: more than its width where nobody else reads it."""
-    if buffer.kind not in (Kind.BLOCK, Kind.CHUNK):
+    if buffer.kind not in (BufferKind.BLOCK, BufferKind.CHUNK):
         return buffer.width
     NR = panel_width(real)
     # One vector more than whole panels, so that rows do not lie at multiples of a page.
@@ -38,23 +38,23 @@ class Body:
         """The address in a slot."""
         return self.code.b.inttoptr(self.slot(name), POINTER)
 
-    def stride(self, place: Place) -> int:
+    def stride(self, place: Columns) -> int:
         """From one row of a place to the next."""
         return stride(place.buffer, self.real)
 
-    def start(self, place: Place) -> Value:
+    def start(self, place: Columns) -> Value:
         """The address of the first row of this step, at the place's first column."""
         code, size = self.code, place.buffer.width
         base = self.pointer(place.buffer.name)
         kind = place.buffer.kind
-        if kind in (Kind.STEP, Kind.CHUNK) and self.timed:
+        if kind in (BufferKind.STEP, BufferKind.CHUNK) and self.timed:
             base = code.at(base, code.mul(self.first_row(), self.stride(place)))
-        elif kind is Kind.PREVIOUS:
+        elif kind is BufferKind.PREVIOUS:
             earlier = code.at(base, code.mul(self.first_row(-1), size))
             first = code.is_(code.add(self.slot("time"), self.step), "==", 0)
             base = code.b.select(first, self.pointer(f"{place.buffer.name}.before"), earlier)
-        elif kind in (Kind.NOW, Kind.NEXT, Kind.COTANGENT):
-            time = code.add(self.slot("time"), self.step, self.forth if kind is Kind.NEXT else 1 - self.forth)
+        elif kind in (BufferKind.NOW, BufferKind.NEXT, BufferKind.COTANGENT):
+            time = code.add(self.slot("time"), self.step, self.forth if kind is BufferKind.NEXT else 1 - self.forth)
             half = code.rem(time, 2)
             base = code.at(base, code.mul(half, self.slot(f"{place.buffer.name}.hop")))
         return code.at(base, place.offset)

@@ -16,14 +16,14 @@ from elman.engine.cpu.ir_builder import Real
 from elman.engine.cpu.memory import empty
 from elman.engine.cpu.reductions import outer_scratch
 from elman.engine.cpu.rows import REMEMBERED, Rows
-from elman.engine.plan.ir import Kind, Product, Program
+from elman.engine.plan.ir import BufferKind, Product, Program
 from elman.engine.plan.planner import Plan
 
 ROWS = 512  # of steps times batch, in a chunk: worked on together between the loop and what comes before and after it
 LINE = 64  # bytes, of a cache
 
 
-class Piece(NamedTuple):
+class ScratchSize(NamedTuple):
     """Memory that a call needs for a slot, in numbers: of packed matrices, for B, a chunk's rows, the threads."""
 
     slot: int
@@ -33,7 +33,7 @@ class Piece(NamedTuple):
     threads: int = 0
 
 
-class Layout:
+class CallLayout:
     """What a call of some programs needs, whatever T and B are.
 
     Args:
@@ -47,25 +47,25 @@ class Layout:
     def __init__(self, plan: Plan, loop: Program, around: Program, real: Real, number: dict[str, int]) -> None:
         self.plan, self.loop, self.real, self.number = plan, loop, real, number
         self.given: dict[fx.Node, int] = {}  # parameters, or values made of them, and the slots they go to
-        pieces: dict[int, Piece] = {}
+        pieces: dict[int, ScratchSize] = {}
         for program in (around, loop):
             for weight, transposed in program.weights():
                 slot = self.number[codegen.panels_name(weight, transposed)]
-                pieces[slot] = Piece(slot, codegen.panels_size(weight, transposed, real))
+                pieces[slot] = ScratchSize(slot, codegen.panels_size(weight, transposed, real))
                 self.given[weight] = self.number[weight.name]
             for node in codegen.vectors(program):
                 self.given[node] = self.number[node.name]
             for buffer in program.buffers():
                 slot, stride = self.number[buffer.name], stride_of(buffer, real)
-                if buffer.kind is Kind.CHUNK or (buffer.kind is Kind.BLOCK and program is around):
-                    pieces[slot] = Piece(slot, rows=max(stride, pieces.get(slot, Piece(slot)).rows))
-                elif buffer.kind is Kind.BLOCK:
-                    pieces.setdefault(slot, Piece(slot, batch=stride))
+                if buffer.kind is BufferKind.CHUNK or (buffer.kind is BufferKind.BLOCK and program is around):
+                    pieces[slot] = ScratchSize(slot, rows=max(stride, pieces.get(slot, ScratchSize(slot)).rows))
+                elif buffer.kind is BufferKind.BLOCK:
+                    pieces.setdefault(slot, ScratchSize(slot, batch=stride))
         self.scratch = max((outer_scratch(real, r.x_size) for r in plan.reductions), default=0)
         self.backwards = loop is plan.backward
         if self.backwards:
             slot = self.number["scratch"]
-            pieces[slot] = Piece(slot, threads=self.scratch)
+            pieces[slot] = ScratchSize(slot, threads=self.scratch)
         self.pieces = list(pieces.values())
         self.template = (ctypes.c_int64 * len(self.number))()
         for name, value in {**openmp.addresses(), "scratch.each": self.scratch}.items():
@@ -82,16 +82,16 @@ class Layout:
         """Where the memory of a call begins, in what was allocated for it."""
         return -(-address // LINE) * LINE
 
-    def frame(self, rows: Rows, count: int) -> "Frame":
+    def frame(self, rows: Rows, count: int) -> "CallFrame":
         """What is the same in every call with such rows, while torch has this number of threads."""
         # Of ragged rows hardly any come twice.
         return self.new_frame(rows, count) if rows.packed else self._known_frame(rows, count)
 
     @functools.lru_cache(maxsize=REMEMBERED)  # noqa: B019  a layout lives as long as the process
-    def _known_frame(self, rows: Rows, count: int) -> "Frame":
+    def _known_frame(self, rows: Rows, count: int) -> "CallFrame":
         return self.new_frame(rows, count)
 
-    def new_frame(self, rows: Rows, count: int, direct: bool = False) -> "Frame":
+    def new_frame(self, rows: Rows, count: int, direct: bool = False) -> "CallFrame":
         """As `frame`, made anew; `direct`ly multiplied are few rows by matrices that nobody packs."""
         threads, split = threads_for(self.loop, self.real, rows.T, -(-rows.N // rows.T), count)
         chunks = rows.chunks(ROWS)
@@ -111,10 +111,10 @@ class Layout:
             "begins": rows.address,
         }.items():
             template[self.number[name]] = value
-        return Frame(rows, threads, split, chunks, (total + LINE) // size, tuple(places), template)
+        return CallFrame(rows, threads, split, chunks, (total + LINE) // size, tuple(places), template)
 
 
-class Frame(NamedTuple):
+class CallFrame(NamedTuple):
     """What is the same in every call with one T and B, on as many threads."""
 
     rows: Rows  # to whose memory the template points
@@ -126,7 +126,7 @@ class Frame(NamedTuple):
     template: Any  # of the slots
 
 
-class Call:
+class Invocation:
     """One call's slots and memory.
 
     Args:
@@ -138,7 +138,7 @@ class Call:
     """
 
     def __init__(
-        self, layout: Layout, entry: Callable[[int, int], None], rows: Rows, x: Tensor, parameters: Sequence[Tensor]
+        self, layout: CallLayout, entry: Callable[[int, int], None], rows: Rows, x: Tensor, parameters: Sequence[Tensor]
     ) -> None:
         self.layout, self.entry, self.number, self.x = layout, entry, layout.number, x
         self.rows, self.frame = rows, (frame := layout.frame(rows, openmp.threads()))

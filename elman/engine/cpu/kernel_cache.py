@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from elman.engine.cpu.compiled_plan import Native
-from elman.engine.module_state import HOOKS, Options, Stand, options_of, standing
+from elman.engine.cpu.compiled_plan import CompiledPlan
+from elman.engine.module_state import HOOKS, Fingerprint, ModuleState, fingerprint, restore_module_state
 from elman.engine.outputs import Form
 from elman.engine.plan.planner import Plan, plan
 from elman.engine.trace.capture import MARKERS, capture
@@ -24,7 +24,7 @@ Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 Sizes = int | tuple[int, ...]
 
 
-class Planned(NamedTuple):
+class PlanResult(NamedTuple):
     """What a caller needs to know of a plan, in constants."""
 
     key: str
@@ -33,48 +33,49 @@ class Planned(NamedTuple):
     draws: bool = False
 
 
-class Known(NamedTuple):
+class CachedPlan(NamedTuple):
     """A plan and the living cells that it is of, all with the same equations, and how they stood then."""
 
     plan: Plan
-    cells: "weakref.WeakKeyDictionary[nn.Module, Stand]"
+    cells: "weakref.WeakKeyDictionary[nn.Module, ModuleState]"
 
 
-TRIALS = 8  # that have failed, after which a cell is no longer captured
-PLANS = 64  # of one cell
+MAX_REFUSALS = 8  # that have failed, after which a cell is no longer captured
+MAX_PLANS = 64  # of one cell
 CHANGING = (
-    f"what its step reads beside its tensors has changed {PLANS} times; a number that changes so often can be a buffer"
+    f"what its step reads beside its tensors has changed {MAX_PLANS} times; a number that changes so often can be a "
+    "buffer"
 )
 _lock = threading.RLock()
-_by_cell: "weakref.WeakKeyDictionary[nn.Module, dict[Any, dict[Options, Planned]]]" = weakref.WeakKeyDictionary()
+_by_cell: "weakref.WeakKeyDictionary[nn.Module, dict[Any, dict[Fingerprint, PlanResult]]]" = weakref.WeakKeyDictionary()
 _warned: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
-_by_key: dict[str, Known] = {}
-_compiled: dict[tuple[str, torch.dtype, bool], Native] = {}
+_by_key: dict[str, CachedPlan] = {}
+_compiled: dict[tuple[str, torch.dtype, bool], CompiledPlan] = {}
 
 
-def planned(cell: nn.Module, shapes: Shapes, input_size: int, state_size: Sizes) -> Planned:
+def plan_for(cell: nn.Module, shapes: Shapes, input_size: int, state_size: Sizes) -> PlanResult:
     """The key of a cell's plan, or why there is none.
 
     A cell is captured again when something that its step reads has changed: an attribute, a global, a variable of an
     enclosing function, a class attribute, a default argument. Where it changes all the time, that comes to an end.
     """
     if any(getattr(module, hooks) for module in cell.modules() for hooks in HOOKS):
-        return Planned("", f"{cell._get_name()} cannot run on the native executor: hooks are called at every step")
+        return PlanResult("", f"{cell._get_name()} cannot run on the native executor: hooks are called at every step")
     found = _by_cell.setdefault(cell, {}).setdefault((shapes, input_size, state_size), {})
-    options = options_of(cell)
+    options = fingerprint(cell)
     if options not in found:
         with _lock:
             if options not in found:
                 refused = [other for other in found.values() if other.reason]
-                if len(refused) >= TRIALS:
+                if len(refused) >= MAX_REFUSALS:
                     return refused[0]
-                if len(found) >= PLANS:
-                    return Planned("", f"{cell._get_name()} cannot run on the native executor: {CHANGING}")
+                if len(found) >= MAX_PLANS:
+                    return PlanResult("", f"{cell._get_name()} cannot run on the native executor: {CHANGING}")
                 found[options] = _plan(cell, dict(shapes), input_size, state_size)
     return found[options]
 
 
-def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, state_size: Sizes) -> Planned:
+def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, state_size: Sizes) -> PlanResult:
     why = ""
     for marker in MARKERS:
         try:
@@ -93,12 +94,12 @@ def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, state_size: 
         else:
             break
     else:
-        return Planned("", why)
+        return PlanResult("", why)
     inputs = [(node.name, node.meta["shape"]) for node in made.inputs]
     described = f"{step.graph} {step.single} {step.output} {step.shown} {step.draws} {inputs}"
     key = hashlib.sha256(described.encode()).hexdigest()[:32]
-    _by_key.setdefault(key, Known(made, weakref.WeakKeyDictionary())).cells[cell] = Stand.of(cell)
-    return Planned(key, "", step.output, bool(step.draws))
+    _by_key.setdefault(key, CachedPlan(made, weakref.WeakKeyDictionary())).cells[cell] = ModuleState.of(cell)
+    return PlanResult(key, "", step.output, bool(step.draws))
 
 
 def warn_once(cell: nn.Module, reason: str) -> None:
@@ -111,34 +112,34 @@ def warn_once(cell: nn.Module, reason: str) -> None:
         warnings.warn_explicit(text, UserWarning, code.co_filename, code.co_firstlineno)
 
 
-def known(key: str) -> Known:
+def cached_plan(key: str) -> CachedPlan:
     """The plan of a key."""
     return _by_key[key]
 
 
 @contextmanager
-def standing_cell(key: str) -> Iterator[nn.Module | None]:
+def restored_cell(key: str) -> Iterator[nn.Module | None]:
     """Within, a living cell of a plan stands as it did when it was planned: in training, say; None if none is left.
 
     Another may have the same equations now, and others when it is in evaluation.
     """
     for cell, stand in list(_by_key[key].cells.items()):
-        with standing(cell, stand) as same:
+        with restore_module_state(cell, stand) as same:
             if same:
                 yield cell
                 return
     yield None
 
 
-def living_cell(key: str) -> tuple[nn.Module, Stand] | None:
+def cell_of(key: str) -> tuple[nn.Module, ModuleState] | None:
     """A living cell of a plan and how it stood; of several, one whose attributes still say the same."""
     cells = list(_by_key[key].cells.items())
     if len(cells) < 2:  # to look at attributes takes time, in every backward pass that is seen
         return cells[0] if cells else None
-    return next((pair for pair in cells if options_of(pair[0]) == pair[1].options), cells[0])
+    return next((pair for pair in cells if fingerprint(pair[0]) == pair[1].options), cells[0])
 
 
-def compiled(key: str, dtype: torch.dtype, observed: bool = False) -> Native:
+def compiled_plan(key: str, dtype: torch.dtype, observed: bool = False) -> CompiledPlan:
     """The plan of a key, compiled for a dtype; with a backward loop that is `observed`, for those who ask."""
     found = _compiled.get((key, dtype, observed))
     if found is None:
@@ -147,6 +148,6 @@ def compiled(key: str, dtype: torch.dtype, observed: bool = False) -> Native:
             if found is None:
                 made = _by_key[key].plan
                 name = f"{key} observed" if observed else key
-                found = Native(plan(made.step, observed) if observed else made, name, dtype)
+                found = CompiledPlan(plan(made.step, observed) if observed else made, name, dtype)
                 _compiled[key, dtype, observed] = found
     return found

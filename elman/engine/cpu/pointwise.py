@@ -6,7 +6,7 @@ from elman.engine.cpu.function_builder import Body
 from elman.engine.cpu.ir_builder import INT, Integer, Value
 from elman.engine.cpu.lowering import COMBINE, LOWERING, Combine
 from elman.engine.plan.domains import Domain
-from elman.engine.plan.ir import Kind, Part, Place, Pointwise, Store
+from elman.engine.plan.ir import BufferKind, Columns, Operand, Pointwise, Store
 from elman.engine.plan.layout import Fit, reduced
 from elman.engine.plan.operations import REDUCTIONS
 from elman.engine.trace.aten import CONSTANT
@@ -52,7 +52,7 @@ class Values:
     def _head(self, head: Value, first: Value, last: Value, whole: int, rest: int) -> None:
         code, lanes = self.body.code, self.body.real.lanes
         self.head = head
-        self.done: dict[Part, list[Value]] = {}
+        self.done: dict[Operand, list[Value]] = {}
         self._begin(Fit.HEAD)
         self.columns, self.mask = [INT(0)], NONE
         for part in self.alike:
@@ -98,13 +98,13 @@ class Values:
 
     # Values.
 
-    def value(self, part: Part) -> list[Value]:
+    def value(self, part: Operand) -> list[Value]:
         """A value, in a vector for each of the columns that are computed together."""
         if part not in self.done:
             self.done[part] = self._value(part)
         return self.done[part]
 
-    def _value(self, part: Part) -> list[Value]:
+    def _value(self, part: Operand) -> list[Value]:
         node, code = part.node, self.body.code
         if node.target is CONSTANT:
             return [code.fill(node.args[1])] * len(self.columns)
@@ -121,11 +121,11 @@ class Values:
         given = [self.value(made[a]) if isinstance(a, Node) else [a] * len(self.columns) for a in node.args]
         return [LOWERING[node.target](code, *one, **node.kwargs) for one in zip(*given, strict=True)]
 
-    def _loaded(self, place: Place, part: Part) -> list[Value]:
+    def _loaded(self, place: Columns, part: Operand) -> list[Value]:
         code, body = self.body.code, self.body
         indices = [self._index(column, part.fit) for column in self.columns]
         found = [self._vector(self.rows[place], index, part) for index in indices]
-        if place.buffer.kind is not Kind.COTANGENT:
+        if place.buffer.kind is not BufferKind.COTANGENT:
             return found
         step = code.mul(body.step, body.slot("dy.step")), code.mul(body.first_row(), body.slot("dy.begin"))
         row = code.mul(self.row, body.slot("dy.row"))
@@ -133,7 +133,7 @@ class Values:
         more = [self._vector(dy, index, part) for index in indices]
         return [code.b.fadd(value, d) for value, d in zip(found, more, strict=True)]
 
-    def _vector(self, pointer: Value, index: Value, part: Part) -> Value:
+    def _vector(self, pointer: Value, index: Value, part: Operand) -> Value:
         code, index = self.body.code, self.body.code.add(index, part.start)
         if part.fit in ALIKE:
             return code.fill(code.load(pointer, index))

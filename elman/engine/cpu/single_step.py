@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from elman.engine.cpu import openmp
-from elman.engine.cpu.compiled_plan import Native
+from elman.engine.cpu.compiled_plan import CompiledPlan
 from elman.engine.cpu.invocation import threads_for
 from elman.engine.cpu.rows import even
 from elman.engine.plan.layout import width
@@ -14,7 +14,7 @@ from elman.engine.plan.layout import width
 FEW = 4  # rows that are multiplied by matrices as they lie; with more, a matrix is better packed first
 
 
-class Slots:
+class SingleStep:
     """The slots and the scratch memory of a plan's programs, for one step of B rows; calls must not overlap.
 
     Args:
@@ -24,7 +24,7 @@ class Slots:
         B: the rows.
     """
 
-    def __init__(self, native: Native, loop: str, like: Tensor, B: int) -> None:
+    def __init__(self, native: CompiledPlan, loop: str, like: Tensor, B: int) -> None:
         layout = native.layouts[loop]
         self.direct = B <= FEW
         frame = layout.new_frame(even(1, B), 1, self.direct)
@@ -50,17 +50,17 @@ class Slots:
             alone(address)
 
 
-class Step(Slots):
+class ForwardStep(SingleStep):
     """A plan's step for B rows, whose parameters must be put before it is called.
 
     Args:
-        native: as of `Slots`.
-        like: as of `Slots`.
-        B: as of `Slots`.
+        native: as of `SingleStep`.
+        like: as of `SingleStep`.
+        B: as of `SingleStep`.
         keep: save what `BackwardStep` reads.
     """
 
-    def __init__(self, native: Native, like: Tensor, B: int, keep: bool = False) -> None:
+    def __init__(self, native: CompiledPlan, like: Tensor, B: int, keep: bool = False) -> None:
         super().__init__(native, "forward" if keep else "inference", like, B)
         number, plan = self.number, native.plan
         names = [] if self.direct else ["pack_forward"]
@@ -95,16 +95,16 @@ class Step(Slots):
         self.run(self._functions)
 
 
-class BackwardStep(Slots):
+class BackwardStep(SingleStep):
     """The backward step of a plan for B rows.
 
     Args:
-        native: as of `Slots`.
-        like: as of `Slots`.
-        B: as of `Slots`.
+        native: as of `SingleStep`.
+        like: as of `SingleStep`.
+        B: as of `SingleStep`.
     """
 
-    def __init__(self, native: Native, like: Tensor, B: int) -> None:
+    def __init__(self, native: CompiledPlan, like: Tensor, B: int) -> None:
         super().__init__(native, "backward", like, B)
         number, plan, self.gradients = self.number, native.plan, native.gradients
         states = range(len(plan.widths))
@@ -146,14 +146,14 @@ class BackwardStep(Slots):
         dx: int | None,
         sums: Sequence[Tensor],
     ) -> None:
-        """Compute, all given by their addresses: as of `Step`, and the cotangents and gradients.
+        """Compute, all given by their addresses: as of `ForwardStep`, and the cotangents and gradients.
 
         Args:
-            x: as of `Step`.
-            before: as of `Step`.
-            after: as of `Step`.
-            offsets: as of `Step`, of the cotangents and the gradients of the states too.
-            kept: as of `Step`.
+            x: as of `ForwardStep`.
+            before: as of `ForwardStep`.
+            after: as of `ForwardStep`.
+            offsets: as of `ForwardStep`, of the cotangents and the gradients of the states too.
+            kept: as of `ForwardStep`.
             dy: the cotangent of the output.
             d_after: the cotangents of the states after the step.
             d_before: where the gradients of the states before it go, if they are wanted.
@@ -182,7 +182,7 @@ class BackwardStep(Slots):
         self.run(self._names[dx is not None, bool(sums)])
 
 
-def can_step(native: Native, B: int, loops: Sequence[str] = ("inference",)) -> bool:
+def can_step(native: CompiledPlan, B: int, loops: Sequence[str] = ("inference",)) -> bool:
     """Whether a step of B rows needs nothing but addresses: no random numbers, no values made of parameters.
 
     Where several threads would share it, it is better run as a sequence.

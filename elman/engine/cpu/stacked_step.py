@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from elman.engine.cpu.invocation import LINE
-from elman.engine.cpu.kernel_cache import compiled
-from elman.engine.cpu.single_step import BackwardStep, Step, can_step
+from elman.engine.cpu.kernel_cache import compiled_plan
+from elman.engine.cpu.single_step import BackwardStep, ForwardStep, can_step
 from elman.engine.cpu.torch_ops import apply
-from elman.engine.observe.events import Piece, batched, labelled, observed
+from elman.engine.observe.events import CallLabel, is_batched, is_observed, labeled
 from elman.engine.precision import uncast
 
 LOOPS = ("forward", "backward")
 PLAIN = {Tensor, nn.Parameter, type(None)}
 
 
-class Backwards(NamedTuple):
+class BackwardCall(NamedTuple):
     """What is prepared for a backward pass; one pass at a time may use it."""
 
     steps: list[BackwardStep]
@@ -35,7 +35,7 @@ class _Wanted(NamedTuple):
     lowest: int  # layer that the gradient has to come to
 
 
-class Stacked:
+class StackedStep:
     """One step of several plans, each over the outputs of the one below, for B rows. Its calls must not overlap.
 
     Args:
@@ -47,7 +47,7 @@ class Stacked:
 
     def __init__(self, keys: Sequence[str], shapes: Sequence[Sequence[torch.Size]], like: Tensor, B: int) -> None:
         self._keys, self._B = keys, B
-        self._natives = [compiled(key, like.dtype) for key in keys]
+        self._natives = [compiled_plan(key, like.dtype) for key in keys]
         size, plans = like.element_size(), [native.plan for native in self._natives]
         rows = [B * width * size for width in plans[0].widths]  # bytes of each state of a layer
         self._output = rows[0]
@@ -62,8 +62,8 @@ class Stacked:
             self._kept.append(total)
             total += _aligned(B * plan.kept_width * size)
         self._numbers = total // size
-        self._steps = [Step(native, like, B, keep=True) for native in self._natives]
-        self._free: list[Backwards] = []
+        self._steps = [ForwardStep(native, like, B, keep=True) for native in self._natives]
+        self._free: list[BackwardCall] = []
         self._ends = [0, *accumulate(map(len, shapes))]  # of the parameters of each layer
         self._shapes = [shape for of in shapes for shape in of]
         self._parameters: list[int] = []
@@ -153,9 +153,9 @@ class Stacked:
         parameters = [any(of[a:b]) for a, b in pairwise(self._ends)]
         return _Wanted(of_x, of_states, parameters, 0 if of_x or of_states else parameters.index(True))
 
-    def _prepared(self, like: Tensor) -> Backwards:
+    def _prepared(self, like: Tensor) -> BackwardCall:
         steps = [BackwardStep(native, like, self._B) for native in self._natives]
-        return Backwards(steps, [like.new_empty(self._B, step.D) for step in steps[1:]])
+        return BackwardCall(steps, [like.new_empty(self._B, step.D) for step in steps[1:]])
 
     def usable(self, parameters: Sequence[Tensor], dtype: torch.dtype) -> Sequence[Tensor]:
         """The parameters as they lie now, in one piece each.
@@ -179,8 +179,8 @@ class Stacked:
         return [parameter.contiguous() for parameter in parameters]
 
     def general(
-        self, pieces: Sequence[Piece], x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], shape: Any,
-        later: bool,
+        self, pieces: Sequence[CallLabel], x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor],
+        shape: Any, later: bool,
     ) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
         """The output and the states, as a sequence of one step has them: its backward pass is the one of sequences.
 
@@ -189,7 +189,7 @@ class Stacked:
         rows, finals = x.unsqueeze(0), []
         for k, (key, piece) in enumerate(zip(self._keys, pieces, strict=True)):
             own = parameters[self._ends[k] : self._ends[k + 1]]
-            with labelled(piece):
+            with labeled(piece):
                 rows, last = apply(key, rows, [state[k] for state in states], own, [], None)
             finals.append(last)
             context: Any = rows.grad_fn  # of the call's backward pass, if it has one
@@ -198,10 +198,10 @@ class Stacked:
         return rows.view(shape), [torch.stack(of) for of in zip(*finals, strict=True)]
 
 
-_Call = tuple[Stacked, Callable[[Tensor], Sequence[Piece]], Sequence[int], int]  # the last: how many states
+_Call = tuple[StackedStep, Callable[[Tensor], Sequence[CallLabel]], Sequence[int], int]  # the last: how many states
 
 
-class _Through(torch.autograd.Function):
+class _StackedStepFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: _Call, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         stacked, _, shape, count = call
@@ -221,9 +221,9 @@ class _Through(torch.autograd.Function):
         if (
             not plain
             or torch.is_grad_enabled()
-            or observed()
+            or is_observed()
             or torch._C._len_torch_dispatch_stack() > 0
-            or batched(cotangents)
+            or is_batched(cotangents)
         ):
             found = _generally(ctx, x, rest, cotangents, needed)
         else:
@@ -232,7 +232,7 @@ class _Through(torch.autograd.Function):
         return (None, *found)
 
 
-_apply: Callable[..., tuple[Tensor, ...]] = super(torch.autograd.Function, _Through).apply
+_apply: Callable[..., tuple[Tensor, ...]] = super(torch.autograd.Function, _StackedStepFunction).apply
 
 
 def _generally(
@@ -276,15 +276,15 @@ def _aligned(size: int) -> int:
 
 
 def can_stack(key: str, dtype: torch.dtype, B: int) -> bool:
-    """Whether a plan's step of B rows can be one of a `Stacked`: every gradient is there, and it is alone."""
-    native = compiled(key, dtype)
+    """Whether a plan's step of B rows can be one of a `StackedStep`: every gradient is there, and it is alone."""
+    native = compiled_plan(key, dtype)
     plan = native.plan
     every = all(gradient is not None for gradient in (plan.dx, *plan.d_states, *plan.d_parameters))
     return B > 0 and every and can_step(native, B, LOOPS)
 
 
 def stacked_step(
-    stacked: Stacked, pieces: Callable[[Tensor], Sequence[Piece]], x: Tensor, states: Sequence[Tensor],
+    stacked: StackedStep, pieces: Callable[[Tensor], Sequence[CallLabel]], x: Tensor, states: Sequence[Tensor],
     parameters: Sequence[Tensor], shape: Sequence[int],
 ) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
     """The output, in a shape, and the states (L, B, H) after a step, with their gradient.

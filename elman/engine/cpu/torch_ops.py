@@ -10,12 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from elman.engine import eager
-from elman.engine.cpu.kernel_cache import compiled, known, living_cell, standing_cell
-from elman.engine.observe.events import Piece, Ran, Seen, batched, label, labelled, observed, tell
-from elman.engine.outputs import apart, joined
-from elman.engine.outputs import each as outputs_of
+from elman.engine.cpu.kernel_cache import cached_plan, cell_of, compiled_plan, restored_cell
+from elman.engine.observe.events import (
+    BackwardEvent,
+    CallLabel,
+    CallRecord,
+    current_label,
+    is_batched,
+    is_observed,
+    labeled,
+    notify,
+)
+from elman.engine.outputs import flatten_output, unflatten_output
+from elman.engine.outputs import output_tensors as outputs_of
 from elman.engine.precision import uncast
-from elman.engine.trace.random_ops import Given, drawn
+from elman.engine.trace.random_ops import ReplayRandomOps, draw_all
 
 _library = torch.library.Library("elman", "DEF")
 _library.define(
@@ -39,7 +48,7 @@ def _forward(
     sizes: Tensor | None, keep: bool,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:  # fmt: skip
     x, states = x.contiguous(), [state.contiguous() for state in states]
-    return compiled(plan, x.dtype).forward(x, states, parameters, draws, sizes, keep)
+    return compiled_plan(plan, x.dtype).forward(x, states, parameters, draws, sizes, keep)
 
 
 def _backward(
@@ -58,7 +67,7 @@ def _backward(
     of_parameters: bool,
     gradients: Sequence[Tensor] = (),
 ) -> list[Tensor]:
-    native = compiled(plan, x.dtype, observed=bool(gradients))
+    native = compiled_plan(plan, x.dtype, observed=bool(gradients))
     x, states = x.contiguous(), [state.contiguous() for state in states]
     outputs, kept = outputs.contiguous(), [k.contiguous() for k in kept]
     dx, d_states, d_parameters = native.backward(
@@ -80,7 +89,7 @@ def _fake_forward(
     plan: str, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], draws: Sequence[Tensor],
     sizes: Tensor | None, keep: bool,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:  # fmt: skip
-    made, lead = known(plan).plan, x.shape[:-1]
+    made, lead = cached_plan(plan).plan, x.shape[:-1]
     finals = [state.new_empty(state.shape) for state in states]
     kept = [x.new_empty(*lead, made.kept_width)]
     later = zip(made.widths[1:], made.sequences[1:], strict=True)
@@ -97,11 +106,11 @@ def _fake_backward(
 
 
 def _draw(plan: str, x: Tensor, sizes: Tensor | None) -> list[Tensor]:
-    return drawn(known(plan).plan.step.draws, x, sizes)
+    return draw_all(cached_plan(plan).plan.step.draws, x, sizes)
 
 
 def _fake_draw(plan: str, x: Tensor, sizes: Tensor | None) -> list[Tensor]:
-    return [x.new_empty(*x.shape[:-1], prod(draw.shape)) for draw in known(plan).plan.step.draws]
+    return [x.new_empty(*x.shape[:-1], prod(draw.shape)) for draw in cached_plan(plan).plan.step.draws]
 
 
 def draw(plan: str, x: Tensor, sizes: Tensor | None) -> list[Tensor]:
@@ -123,7 +132,7 @@ def _watched(tensors: Iterable[Tensor | None]) -> bool:
     )
 
 
-class _Through(torch.autograd.Function):
+class _PlanFunction(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, plan: str, keep: bool, count: int, draws: Sequence[Tensor], sizes: Tensor | None, x: Tensor,
@@ -135,7 +144,7 @@ class _Through(torch.autograd.Function):
                 outputs, finals, kept = forward_op(plan, x, states, parameters, draws, sizes, keep)
         else:
             outputs, finals, kept = _forward(plan, x, states, parameters, draws, sizes, keep)
-        ctx.plan, ctx.count, ctx.sizes, ctx.label, ctx.later = plan, count, sizes, label(), False
+        ctx.plan, ctx.count, ctx.sizes, ctx.label, ctx.later = plan, count, sizes, current_label(), False
         ctx.save_for_backward(x, outputs, *rest, *draws, *kept)
         ctx.kept, ctx.draws = len(kept), len(draws)
         ctx.mark_non_differentiable(*kept)
@@ -151,17 +160,17 @@ class _Through(torch.autograd.Function):
         needed = ctx.needs_input_grad[5:]
         asked = needed[0], any(needed[1 : 1 + count]), any(needed[1 + count :])
         piece = ctx.label and ctx.label._replace(draws=draws)
-        if not torch.compiler.is_compiling() and (torch.is_grad_enabled() or batched((dy, *d_finals))):
+        if not torch.compiler.is_compiling() and (torch.is_grad_enabled() or is_batched((dy, *d_finals))):
             ctx.later = ctx.later or torch.is_grad_enabled()
-            with torch.enable_grad(), labelled(piece), uncast():
+            with torch.enable_grad(), labeled(piece), uncast():
                 found = _by_loop(ctx.plan, dy, d_finals, x, states, parameters, draws, ctx.sizes, needed)
         else:
             op: Callable[..., list[Tensor]] = backward_op if _watched((*d_rest, *saved)) else _backward
             given = (ctx.plan, dy, d_finals, x, states, parameters, draws, ctx.sizes, outputs, kept)
-            of = iter(_told(piece, ctx.later, *given, asked) if piece and observed() else op(*given, *asked))
+            of = iter(_told(piece, ctx.later, *given, asked) if piece and is_observed() else op(*given, *asked))
             kinds = [asked[0], *(asked[1] for _ in states), *(asked[2] for _ in parameters)]
             found = [next(of) if wanted else None for wanted in kinds]
-        made = known(ctx.plan).plan
+        made = cached_plan(ctx.plan).plan
         # What nothing reaches has no gradient, rather than zeros. A state is reached where a sequence has no step.
         ended = ctx.sizes is not None
         reached = (made.dx is not None, *(ended or d is not None for d in made.d_states), *_some(made.d_parameters))
@@ -170,26 +179,26 @@ class _Through(torch.autograd.Function):
 
 
 def _told(
-    piece: Piece, later: bool, plan: str, dy: Tensor | None, d_finals: Sequence[Tensor | None], x: Tensor,
+    piece: CallLabel, later: bool, plan: str, dy: Tensor | None, d_finals: Sequence[Tensor | None], x: Tensor,
     states: Sequence[Tensor], parameters: Sequence[Tensor], draws: Sequence[Tensor], sizes: Tensor | None,
     outputs: Tensor, kept: Sequence[Tensor], asked: tuple[bool, bool, bool],
 ) -> list[Tensor]:  # fmt: skip
     """As `_backward`, and whoever looks is told of it."""
     gradients = [x.new_empty(*x.shape[:-1], state.shape[1]) for state in states]
     found = _backward(plan, dy, d_finals, x, states, parameters, draws, sizes, outputs, kept, *asked, gradients)
-    step = known(plan).plan.step
-    if (living := living_cell(plan)) is not None:
+    step = cached_plan(plan).plan.step
+    if (living := cell_of(plan)) is not None:
         own = int(bool(step.output))
         none = [None] * len(step.output)
-        of_outputs = [dy] if not own else none if dy is None else outputs_of(apart(dy, step.output))
+        of_outputs = [dy] if not own else none if dy is None else outputs_of(unflatten_output(dy, step.output))
         for d, i in zip(of_outputs, step.shown, strict=False):
             if d is not None and i is not None:
                 gradients[own + i] += d
         state = states[own] if step.single else tuple(states[own:])
         named = dict(zip(step.parameters, parameters, strict=True))
         cell, stand = living
-        call = Ran(*piece, cell, named, x, state, sizes, stand, uncast)
-        tell(Seen(call, tuple(of_outputs), tuple(d_finals[own:]), tuple(gradients[own:]), later))
+        call = CallRecord(*piece, cell, named, x, state, sizes, stand, uncast)
+        notify(BackwardEvent(call, tuple(of_outputs), tuple(d_finals[own:]), tuple(gradients[own:]), later))
     return found
 
 
@@ -212,20 +221,20 @@ def _by_loop(
     # Of these alone, and not of what they were made of: a state may come from a call with the same parameters.
     x, *rest = (t.view_as(t) for t in (x, *states, *parameters))
     states, parameters = rest[: len(states)], rest[len(states) :]
-    entry = known(plan)
+    entry = cached_plan(plan)
     named = dict(zip(entry.plan.step.parameters, parameters, strict=True))
     own = int(bool(entry.plan.step.output))
     given = states[own] if entry.plan.step.single else tuple(states[own:])
     steps = [values.unbind(0) if sizes is None else values.split(sizes.tolist()) for values in draws]
-    drawn = Given(chain.from_iterable(zip(*steps, strict=True))) if draws else nullcontext()
-    with standing_cell(plan) as cell, drawn:
+    drawn = ReplayRandomOps(chain.from_iterable(zip(*steps, strict=True))) if draws else nullcontext()
+    with restored_cell(plan) as cell, drawn:
         if cell is None:
             raise RuntimeError(
                 "the gradient of a gradient needs the cell as it was in the forward pass; keep the layer, and its "
                 "attributes, while you use it"
             )
         outputs, finals = eager.run(cell, named, x, given, sizes)
-    results = (joined(outputs, x.dim() - 1), *eager.each(finals))
+    results = (flatten_output(outputs, x.dim() - 1), *eager.as_tuple(finals))
     pairs = [(result, d) for result, d in zip(results, (dy, *d_finals[own:]), strict=True) if d is not None]
     inputs = [tensor for tensor, need in zip((x, *states, *parameters), needed, strict=True) if need]
     found = iter(
@@ -242,7 +251,7 @@ def _differentiable(
         with torch._C._AutoDispatchBelowAutograd():
             return forward_op(plan, x, states, parameters, draws, sizes, keep)  # type: ignore[no-any-return]
     count = len(states)
-    outputs, *rest = _Through.apply(plan, keep, count, draws, sizes, x, *states, *parameters)  # type: ignore[no-untyped-call]
+    outputs, *rest = _PlanFunction.apply(plan, keep, count, draws, sizes, x, *states, *parameters)  # type: ignore[no-untyped-call]
     return outputs, rest[:count], rest[count:]
 
 

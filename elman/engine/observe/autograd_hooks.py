@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.autograd.graph import Node
 from torch.utils.hooks import RemovableHandle
 
-from elman.engine.observe.events import Ran, Seen, batched, observed, tell
+from elman.engine.observe.events import BackwardEvent, CallRecord, is_batched, is_observed, notify
 
 Place = tuple[Node, int] | None  # of a value in autograd's graph: what made it, and which of its values it is
 
 
-class Tape:
+class GradientRecorder:
     """Where the states of a call lie in autograd's graph.
 
     Whatever stands behind the loop knows the tape, by a hook, and the tape knows what stands in it: so it is gone with
@@ -24,8 +24,8 @@ class Tape:
         ran: the call.
     """
 
-    def __init__(self, ran: Ran) -> None:
-        self.ran, self.states = ran, (ran.state,) if isinstance(ran.state, Tensor) else ran.state
+    def __init__(self, ran: CallRecord) -> None:
+        self.call, self.states = ran, (ran.state,) if isinstance(ran.state, Tensor) else ran.state
         self.T = 0
         self.steps: list[tuple[Place, ...]] = []  # where it does not listen for good
         self.given: dict[tuple[int, int], Tensor] = {}  # gradients, by step and state
@@ -69,7 +69,7 @@ class Tape:
 
     def _kept(self, found: Any, key: Any, gradient: Tensor) -> None:
         """Keep a gradient, in a list or a dictionary, if somebody looks, and there are not many of it at once."""
-        if observed() and not batched((gradient,)):
+        if is_observed() and not is_batched((gradient,)):
             self._open()
             found[key] = gradient.detach()
 
@@ -95,9 +95,9 @@ class Tape:
     def _close(self) -> None:
         d_states = tuple(self._rows(i, state) for i, state in enumerate(self.states))
         later = self.differentiable not in (None, self.task)
-        seen = Seen(self.ran, tuple(self.d_outputs), tuple(self.d_finals), d_states, later)
+        seen = BackwardEvent(self.call, tuple(self.d_outputs), tuple(self.d_finals), d_states, later)
         self._forget()
-        tell(seen)
+        notify(seen)
 
     def _forget(self) -> None:
         for handle in self.handles:
@@ -110,7 +110,7 @@ class Tape:
 
     def _rows(self, i: int, state: Tensor) -> Tensor:
         """Of one state, the gradients of all steps; zeros where none has come."""
-        sizes, found = self.ran.sizes, list[Tensor]()
+        sizes, found = self.call.sizes, list[Tensor]()
         for t, count in enumerate([len(state)] * self.T if sizes is None else sizes.tolist()):
             given = self.given.get((t, i))
             found.append(state.new_zeros(count, state.shape[1]) if given is None else given)

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from elman.engine.module_state import Stand
+from elman.engine.module_state import ModuleState
 from elman.engine.outputs import State
 from elman.engine.precision import Precision, autocast
 
 
-class Piece(NamedTuple):
-    """Some of the steps that a label is of; the fields are those of `Ran`."""
+class CallLabel(NamedTuple):
+    """Some of the steps that a label is of; the fields are those of `CallRecord`."""
 
     label: Any
     begin: int = 0
@@ -24,11 +24,11 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Ran:
+class CallRecord:
     """A call of the engine whose gradient may go back.
 
     Args:
-        label: what `labelled` has said of it.
+        label: what `labeled` has said of it.
         begin: of the steps of that label, the one at which this call begins.
         chained: the gradient of its initial state goes on to the call that ends there.
         draws: the random numbers of all steps, where they were drawn before the loop.
@@ -51,13 +51,13 @@ class Ran:
     x: Tensor
     state: State
     sizes: Tensor | None
-    stand: Stand
+    stand: ModuleState
     autocast: Precision
     random: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class BackwardEvent:
     """A backward pass of such a call.
 
     Args:
@@ -69,28 +69,28 @@ class Seen:
             gradient comes to the states and the parameters by other ways than the outputs and the final states.
     """
 
-    ran: Ran
+    call: CallRecord
     d_outputs: tuple[Tensor | None, ...]
     d_finals: tuple[Tensor | None, ...]
     d_states: tuple[Tensor, ...]
     later: bool = False
 
 
-Observer = Callable[[Seen], None]
+Observer = Callable[[BackwardEvent], None]
 
 
-class _Label(threading.local):
+class _CurrentLabel(threading.local):
     """What is said of this thread's calls."""
 
-    now: Piece | None = None
+    now: CallLabel | None = None
 
 
-_label = _Label()
+_label = _CurrentLabel()
 _observers: list[Observer] = []
 
 
-class _Labelled:
-    def __init__(self, piece: Piece | None) -> None:
+class _Labeled:
+    def __init__(self, piece: CallLabel | None) -> None:
         self.piece = piece
 
     def __enter__(self) -> None:
@@ -100,22 +100,26 @@ class _Labelled:
         _label.now = self.before
 
 
-def labelled(piece: Piece | None) -> AbstractContextManager[None]:
+def labeled(piece: CallLabel | None) -> AbstractContextManager[None]:
     """Of calls of the engine within, this is said."""
-    return nullcontext() if torch.compiler.is_compiling() else _Labelled(piece)
+    return nullcontext() if torch.compiler.is_compiling() else _Labeled(piece)
 
 
-def label() -> Piece | None:
+def current_label() -> CallLabel | None:
     """What is said of calls made now; None where nobody could look at them."""
     return None if torch.compiler.is_compiling() else _label.now
 
 
-def ran(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, sizes: Tensor | None) -> Ran | None:
+def record_call(
+    cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, sizes: Tensor | None
+) -> CallRecord | None:
     """A call in plain torch, if it has a label and a gradient may go back."""
-    now = label()
+    now = current_label()
     if now is None or not torch.is_grad_enabled() or torch._C._functorch.peek_interpreter_stack() is not None:
         return None
-    return Ran(*now, cell, parameters, x, state, sizes, Stand.of(cell), autocast(x.device.type), torch.get_rng_state())
+    return CallRecord(
+        *now, cell, parameters, x, state, sizes, ModuleState.of(cell), autocast(x.device.type), torch.get_rng_state()
+    )
 
 
 @contextmanager
@@ -128,19 +132,19 @@ def observing(observer: Observer) -> Iterator[None]:
         _observers.remove(observer)
 
 
-def observed() -> bool:
+def is_observed() -> bool:
     """Whether anybody looks."""
     return bool(_observers)
 
 
-def batched(cotangents: Iterable[Tensor | None]) -> bool:
+def is_batched(cotangents: Iterable[Tensor | None]) -> bool:
     """Whether there are many of each, of which torch.vmap, or torch.autograd.grad, shows one."""
     functorch = torch._C._functorch
     some = [d for d in cotangents if d is not None]
     return functorch.peek_interpreter_stack() is not None or any(map(functorch.is_legacy_batchedtensor, some))
 
 
-def tell(seen: Seen) -> None:
+def notify(seen: BackwardEvent) -> None:
     """Tell all who look."""
     for observer in list(_observers):
         observer(seen)

@@ -13,7 +13,7 @@ from elman.engine.trace.errors import CannotCapture, line_of
 MOST = 64  # heads that may be computed one by one
 
 
-class Work:
+class FusedStage:
     """How columns of a value are computed: where their sources change, and how what is broadcast lies in them.
 
     Args:
@@ -47,7 +47,7 @@ class Work:
                 self._visit(value, first, count, at)
                 at += count
         elif node.target not in PRODUCT and node.target not in REDUCTIONS:
-            check(node)
+            check_supported(node)
             for value in node.all_input_nodes:
                 self._operand(node, value, start, size, at)
 
@@ -64,7 +64,7 @@ class Work:
 
     def _plain(self, value: Node, start: int, size: int) -> bool:
         """Whether columns of a value are computed all in one way."""
-        inner = Work(value, start, size, self._leaves)
+        inner = FusedStage(value, start, size, self._leaves)
         return not inner.cuts and not inner.frames
 
     def _by_head(self, node: Node, value: Node, found: tuple[Fit, int, int], start: int, size: int, at: int) -> None:
@@ -76,7 +76,7 @@ class Work:
             start, at = start + count, at + count
 
 
-def check(node: Node) -> None:
+def check_supported(node: Node) -> None:
     """Raise CannotCapture unless the table of operations has the node's operation, on shapes that can be matched."""
     line = line_of(node)
     if node.target is CONSTANT:

@@ -12,7 +12,7 @@ from elman.engine.plan.layout import Fit, source, within
 from elman.engine.trace.aten import CONSTANT
 
 
-class Kind(Enum):
+class BufferKind(Enum):
     """How the memory of a value is laid out."""
 
     STEP = "a row for each step and member of the batch"
@@ -30,11 +30,11 @@ class Buffer:
 
     name: str
     width: int
-    kind: Kind
+    kind: BufferKind
 
 
 @dataclass(frozen=True)
-class Place:
+class Columns:
     """Columns of a buffer, from `offset` on."""
 
     buffer: Buffer
@@ -45,10 +45,10 @@ class Place:
 class Product:
     """C = A W or, `transposed`, C = A W^T, for all rows; or that is added to C."""
 
-    a: Place
+    a: Columns
     weight: Node
     transposed: bool
-    c: Place
+    c: Columns
     depth: int  # columns of A
     width: int  # columns of C
     add: bool = False
@@ -59,11 +59,11 @@ class Store(NamedTuple):
 
     node: Node | None  # None: zeros
     start: int
-    place: Place
+    place: Columns
     reduction: Node | None = None
 
 
-class Part(NamedTuple):
+class Operand(NamedTuple):
     """A value within a stage: its first column, and how it is matched with the stage's."""
 
     node: Node
@@ -81,31 +81,31 @@ class Pointwise:
     heads: int
     width: int
     stores: tuple[Store, ...]
-    memory: Mapping[Node, Place]
-    products: Mapping[Node, Place]
+    memory: Mapping[Node, Columns]
+    products: Mapping[Node, Columns]
 
-    def part(self, node: Node, start: int = 0, how: Fit = Fit.ALL) -> Part:
+    def part(self, node: Node, start: int = 0, how: Fit = Fit.ALL) -> Operand:
         """A value, or columns of it, as what is computed or loaded for it."""
         if node.meta["domain"] is not Domain.WEIGHT:
             node, start = source(node, start, self._size(how), self.memory)
-        return Part(node, start, how)
+        return Operand(node, start, how)
 
     def _size(self, how: Fit) -> int:
         return {Fit.ALL: self.heads * self.width, Fit.HEAD: self.heads, Fit.COLUMN: self.width, Fit.ONE: 1}[how]
 
-    def place(self, part: Part) -> Place | None:
+    def place(self, part: Operand) -> Columns | None:
         """Where a value lies, if it is not to be computed."""
         return self.memory.get(part.node) or self.products.get(part.node)
 
-    def operands(self, part: Part) -> list[Part]:
+    def operands(self, part: Operand) -> list[Operand]:
         """What a value is made of, in the order of its arguments, parameters included."""
         if part.node in self.memory or part.node.meta["domain"] is Domain.WEIGHT:
             return []
         if part.node in self.products:
-            return [Part(bias, part.start, part.fit) for bias in biases(part.node)]
+            return [Operand(bias, part.start, part.fit) for bias in biases(part.node)]
         return [self.part(value, *self._matched(part, value)) for value in part.node.all_input_nodes]
 
-    def _matched(self, part: Part, value: Node) -> tuple[int, Fit]:
+    def _matched(self, part: Operand, value: Node) -> tuple[int, Fit]:
         """The first column of a value that a part is made of, and how it is matched."""
         found = matching(part.node, value)
         taken = None if found is None else within(found, part.start, self._size(part.fit))
@@ -113,11 +113,11 @@ class Pointwise:
         start, _, how = taken
         return start, part.fit if how is Fit.ALL else how
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[Operand]:
         """Every value that is computed or loaded, once, each after what it is made of."""
-        seen: set[Part] = set()
+        seen: set[Operand] = set()
 
-        def visit(part: Part) -> Iterator[Part]:
+        def visit(part: Operand) -> Iterator[Operand]:
             if part not in seen:
                 seen.add(part)
                 for inner in self.operands(part):
@@ -128,7 +128,7 @@ class Pointwise:
             if store.node is not None:
                 yield from visit(self.part(store.node, store.start))
 
-    def places(self) -> list[Place]:
+    def places(self) -> list[Columns]:
         """Where values are loaded from, parameters apart."""
         return list(dict.fromkeys(place for part in self.parts() if (place := self.place(part)) is not None))
 
@@ -149,7 +149,7 @@ class Program:
 
     def buffers(self) -> list[Buffer]:
         """Every buffer that a stage reads or writes, once, in order of their names."""
-        places: list[Place] = []
+        places: list[Columns] = []
         for stage in self.stages:
             if isinstance(stage, Product):
                 places += [stage.a, stage.c]
@@ -169,7 +169,9 @@ class Program:
             else:
                 makes, reads = [store.place for store in stage.stores], stage.places()
             buffers = [place.buffer for place in makes]
-            found.append(all(b.kind is Kind.NEXT or (b.kind is Kind.BLOCK and b not in read) for b in buffers))
+            found.append(
+                all(b.kind is BufferKind.NEXT or (b.kind is BufferKind.BLOCK and b not in read) for b in buffers)
+            )
             if not found[-1]:
                 read |= {place.buffer for place in reads}
         return found[::-1]

@@ -21,7 +21,7 @@ from elman.engine.trace.aten import CONSTANT
 SOURCE, SINK = "what cannot be made again", "what is used"
 
 
-def kept(values: Sequence[Node], used: Collection[Node], there: Collection[Node]) -> list[Node]:
+def saved_values(values: Sequence[Node], used: Collection[Node], there: Collection[Node]) -> list[Node]:
     """The values to store.
 
     Args:

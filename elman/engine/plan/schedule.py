@@ -7,21 +7,21 @@ from math import prod
 from torch.fx import Node
 
 from elman.engine.plan.domains import PRODUCT, Domain, unturned
-from elman.engine.plan.fusion import Work, check
-from elman.engine.plan.ir import Buffer, Kind, Place, Pointwise, Product, Program, Store
+from elman.engine.plan.fusion import FusedStage, check_supported
+from elman.engine.plan.ir import Buffer, BufferKind, Columns, Pointwise, Product, Program, Store
 from elman.engine.plan.layout import Fit, arranged, aten, inside, operand, reduced, source, width
 from elman.engine.plan.operations import REDUCTIONS
 from elman.engine.trace.errors import CannotCapture, line_of
 
-Stores = list[tuple[Node, Place]]
+Stores = list[tuple[Node, Columns]]
 
 
 def schedule(
     name: str,
     roots: Stores,
-    memory: Mapping[Node, Place],
-    products: Mapping[Node, Place] | None = None,
-    bare: Mapping[Node, Place] | None = None,
+    memory: Mapping[Node, Columns],
+    products: Mapping[Node, Columns] | None = None,
+    bare: Mapping[Node, Columns] | None = None,
     merged: Mapping[Node, Node] | None = None,
 ) -> Program:
     """The stages that store every root in its place.
@@ -45,9 +45,9 @@ class _Schedule:
         self,
         name: str,
         roots: Stores,
-        memory: Mapping[Node, Place],
-        products: Mapping[Node, Place],
-        bare: Mapping[Node, Place],
+        memory: Mapping[Node, Columns],
+        products: Mapping[Node, Columns],
+        bare: Mapping[Node, Columns],
         merged: Mapping[Node, Node],
     ) -> None:
         self.name, self.stores = name, list(roots)
@@ -74,7 +74,7 @@ class _Schedule:
             elif arranged(node):
                 self.levels[node] = max(self.level(part) for part, *_ in inside(node, 0, width(node)))
             else:
-                check(node)
+                check_supported(node)
                 rows = [n for n in node.all_input_nodes if n.meta["domain"] is Domain.ROW]
                 self.levels[node] = max((self.level(row) for row in rows), default=0)
         return self.levels[node]
@@ -102,7 +102,7 @@ class _Schedule:
         """How what is reduced is computed: heads and width, and the first columns of pieces; None if not alike."""
         value = operand(node, 0)
         how, heads, size = self._reduced(node)
-        work = Work(value, 0, width(value), self._leaves())
+        work = FusedStage(value, 0, width(value), self._leaves())
         if not work.cuts and (not work.frames or how is Fit.ONE or work.frames == {(heads, size)}):
             return (next(iter(work.frames)) if work.frames and how is Fit.ONE else (heads, size)), [0]
         if how is not Fit.ONE or work.frames:
@@ -120,19 +120,19 @@ class _Schedule:
     def _want(self, node: Node) -> None:
         """See that a value is stored as a whole."""
         if self.place(node) is None:
-            buffer = Buffer(f"{self.name}.{len(self.stores) + len(self.products)}", width(node), Kind.BLOCK)
-            self.wanted[node] = Place(buffer)
+            buffer = Buffer(f"{self.name}.{len(self.stores) + len(self.products)}", width(node), BufferKind.BLOCK)
+            self.wanted[node] = Columns(buffer)
             self.stores.append((node, self.wanted[node]))
 
-    def place(self, node: Node) -> Place | None:
+    def place(self, node: Node) -> Columns | None:
         """Where a value is, or will be, stored as a whole."""
         if node in self.wanted:
             return self.wanted[node]
         real, start = source(node, 0, width(node), {**self.memory, **self.wanted})
         place = self.memory.get(real) or self.wanted.get(real)
-        if place is None or place.buffer.kind is Kind.COTANGENT:
+        if place is None or place.buffer.kind is BufferKind.COTANGENT:
             return None
-        return Place(place.buffer, place.offset + start)
+        return Columns(place.buffer, place.offset + start)
 
     def _leaves(self) -> Container[Node]:
         return {**self.memory, **self.products}
@@ -150,7 +150,7 @@ class _Schedule:
             left = [store for store in left if store not in ready]
             self._pointwise(program, ready)
             for node, place in ready:
-                if node not in self.memory or self.memory[node].buffer.kind is Kind.COTANGENT:
+                if node not in self.memory or self.memory[node].buffer.kind is BufferKind.COTANGENT:
                     self.memory[node] = place
             for node, there in self.found.items():
                 if there == level + 1 and node.target in PRODUCT:
@@ -169,14 +169,14 @@ class _Schedule:
                     together.setdefault(added_up[0], []).append(Store(operand(node, 0), start, place, reduction))
                 continue
             for frame, start in self._pieces(node, 0, width(node)):
-                to = Place(place.buffer, place.offset + start)
+                to = Columns(place.buffer, place.offset + start)
                 together.setdefault(frame, []).append(Store(node, start, to))
         for (heads, size), stores in together.items():
             program.stages.append(Pointwise(heads, size, tuple(stores), dict(self.memory), dict(self.products)))
 
     def _pieces(self, node: Node, start: int, end: int) -> Iterator[tuple[tuple[int, int], int]]:
         """The pieces of columns start .. end that are computed alike: heads and width, and the first column."""
-        work = Work(node, start, end - start, self._leaves())
+        work = FusedStage(node, start, end - start, self._leaves())
         if work.cuts:
             for piece in pairwise([start, *sorted(work.cuts), end]):
                 yield from self._pieces(node, *piece)
@@ -194,7 +194,7 @@ class _Schedule:
         direct = self.wanted.get(node) if node.target is aten.mm.default else None
         total = self.merged.get(node)
         there = None if total is None else next(self.products[n] for n in total.all_input_nodes if n is not node)
-        block = Place(Buffer(f"{self.name}.{len(self.stores) + len(self.products)}", width(node), Kind.BLOCK))
+        block = Columns(Buffer(f"{self.name}.{len(self.stores) + len(self.products)}", width(node), BufferKind.BLOCK))
         c = there or self.bare.get(node) or direct or block
         a = self.place(left)
         assert a is not None

@@ -9,7 +9,7 @@ from torch._C import DispatchKey
 
 from elman.engine.trace import activations  # noqa: F401 - which fills the table of decompositions
 from elman.engine.trace.decompositions import DECOMPOSITIONS, addmm, sums_in_two
-from elman.engine.trace.errors import CannotCapture, line
+from elman.engine.trace.errors import CannotCapture, current_line
 
 aten = torch.ops.aten
 
@@ -77,5 +77,5 @@ def functional(func: Any) -> Any:
     name, overload = func._schema.name.split("::")[1], func._schema.overload_name or "default"
     packet = getattr(aten, name.rstrip("_"), None)
     if not name.endswith("_") or packet is None or overload not in packet.overloads():
-        raise CannotCapture(f"{func}, which writes into a tensor{line()}")
+        raise CannotCapture(f"{func}, which writes into a tensor{current_line()}")
     return getattr(packet, overload)

@@ -23,7 +23,7 @@ SHAPED = {
 }  # fmt: skip
 
 
-class Form(NamedTuple):
+class AxisLayout(NamedTuple):
     """A tensor as its rows, and for each of its axes the axes of these that it runs through, the outermost first.
 
     An axis of a single number runs through none.
@@ -52,23 +52,23 @@ class Form(NamedTuple):
         return [self.rows.shape[i] for i in self.axes[axis]]
 
 
-class Unsaid(Exception):
+class NoRewrite(Exception):
     """What an operation does cannot be said of rows; the message says what that is."""
 
 
-class Known(Protocol):
+class KnownAxes(Protocol):
     """What is known of tensors."""
 
-    def form(self, tensor: Tensor) -> Form | None:
+    def form(self, tensor: Tensor) -> AxisLayout | None:
         """The form of what is made of rows."""
 
     def named(self, tensor: Tensor) -> object:
         """See that a tensor is written down as torch has it."""
 
 
-def unmoved(rows: Tensor) -> Form:
+def unmoved(rows: Tensor) -> AxisLayout:
     """The form of what is rows itself."""
-    return Form(rows, tuple((i,) if size != 1 else () for i, size in enumerate(rows.shape)))
+    return AxisLayout(rows, tuple((i,) if size != 1 else () for i, size in enumerate(rows.shape)))
 
 
 def cut(*shapes: Sequence[int]) -> list[int] | None:
@@ -79,7 +79,7 @@ def cut(*shapes: Sequence[int]) -> list[int] | None:
     return [b // a for a, b in pairwise(ends)]
 
 
-def viewed(form: Form, shape: Sequence[int]) -> Form | None:
+def viewed(form: AxisLayout, shape: Sequence[int]) -> AxisLayout | None:
     """The form of the tensor in another shape; None if that is not made of the same rows."""
     pieces = cut([form.rows.shape[i] for i in form.order], shape)
     fine = None if pieces is None else _cut_rows(form, pieces)
@@ -90,10 +90,10 @@ def viewed(form: Form, shape: Sequence[int]) -> Form | None:
         count = next(n for n in range(len(left) + 1) if prod(fine.rows.shape[i] for i in left[:n]) == size)
         axes.append(tuple(left[:count]))
         left = left[count:]
-    return Form(fine.rows, tuple(axes))
+    return AxisLayout(fine.rows, tuple(axes))
 
 
-def _cut_rows(form: Form, pieces: Sequence[int]) -> Form | None:
+def _cut_rows(form: AxisLayout, pieces: Sequence[int]) -> AxisLayout | None:
     """A form with so long axes of the rows, in the order of the tensor's."""
     left, cuts = list(pieces), dict[int, list[int]]()
     for i in form.order:
@@ -104,7 +104,7 @@ def _cut_rows(form: Form, pieces: Sequence[int]) -> Form | None:
         return None
     starts = dict(zip(sorted(cuts), accumulate((len(cuts[i]) for i in sorted(cuts)), initial=0), strict=False))
     axes = tuple(tuple(starts[i] + n for i in through for n in range(len(cuts[i]))) for through in form.axes)
-    return Form(shaped(form.rows, [size for i in sorted(cuts) for size in cuts[i]]), axes)
+    return AxisLayout(shaped(form.rows, [size for i in sorted(cuts) for size in cuts[i]]), axes)
 
 
 def shaped(tensor: Tensor, shape: Sequence[int]) -> Tensor:
@@ -112,40 +112,40 @@ def shaped(tensor: Tensor, shape: Sequence[int]) -> Tensor:
     return tensor if list(tensor.shape) == list(shape) else tensor.reshape(shape)
 
 
-def narrowed(form: Form | None, axis: int, start: int, size: int) -> Form | None:
+def narrowed(form: AxisLayout | None, axis: int, start: int, size: int) -> AxisLayout | None:
     """The form of a slice of the tensor along one axis; None if that does not stand alone in the rows."""
     if form is None or prod(form.sizes(axis)) == size:
         return form
     if len(form.axes[axis]) != 1 or axis == form.batch:
         return None
     rows = form.rows.narrow(form.axes[axis][0], start, size)
-    return Form(rows, tuple(() if i == axis and size == 1 else through for i, through in enumerate(form.axes)))
+    return AxisLayout(rows, tuple(() if i == axis and size == 1 else through for i, through in enumerate(form.axes)))
 
 
-def _permuted(form: Form, dims: Sequence[int]) -> list[Form | None]:
-    return [Form(form.rows, tuple(form.axes[dim] for dim in dims))]
+def _permuted(form: AxisLayout, dims: Sequence[int]) -> list[AxisLayout | None]:
+    return [AxisLayout(form.rows, tuple(form.axes[dim] for dim in dims))]
 
 
-def _transposed(form: Form, a: int, b: int) -> list[Form | None]:
+def _transposed(form: AxisLayout, a: int, b: int) -> list[AxisLayout | None]:
     dims = list(range(len(form.axes)))
     dims[a], dims[b] = dims[b], dims[a]
     return _permuted(form, dims)
 
 
-def _slice(form: Form, given: Mapping[str, Any], results: Sequence[Tensor]) -> list[Form | None]:
+def _slice(form: AxisLayout, given: Mapping[str, Any], results: Sequence[Tensor]) -> list[AxisLayout | None]:
     axis, start = given["dim"] % len(form.axes), given["start"] or 0
     start = max(start + prod(form.sizes(axis)), 0) if start < 0 else start
     return [narrowed(form, axis, start, results[0].shape[axis]) if given["step"] == 1 else None]
 
 
-def _select(form: Form, given: Mapping[str, Any], results: Sequence[Tensor]) -> list[Form | None]:
+def _select(form: AxisLayout, given: Mapping[str, Any], results: Sequence[Tensor]) -> list[AxisLayout | None]:
     axis = given["dim"] % len(form.axes)
     found = narrowed(form, axis, given["index"] % prod(form.sizes(axis)), 1)
     return [None if found is None else viewed(found, results[0].shape)]
 
 
-def _split(form: Form, given: Mapping[str, Any], results: Sequence[Tensor]) -> list[Form | None]:
-    axis, begin, found = given["dim"] % len(form.axes), 0, list[Form | None]()
+def _split(form: AxisLayout, given: Mapping[str, Any], results: Sequence[Tensor]) -> list[AxisLayout | None]:
+    axis, begin, found = given["dim"] % len(form.axes), 0, list[AxisLayout | None]()
     for piece in results:
         # What is unbound has lost the axis.
         size = piece.shape[axis] if piece.dim() == len(form.axes) else 1
@@ -156,7 +156,7 @@ def _split(form: Form, given: Mapping[str, Any], results: Sequence[Tensor]) -> l
 
 
 #: each: the forms of its results, of the form of its tensor, its other arguments by name, and the results
-VIEWS: dict[Any, Callable[[Form, Mapping[str, Any], Sequence[Tensor]], list[Form | None]]] = {
+VIEWS: dict[Any, Callable[[AxisLayout, Mapping[str, Any], Sequence[Tensor]], list[AxisLayout | None]]] = {
     aten.permute.default: lambda form, given, results: _permuted(form, given["dims"]),
     aten.transpose.int: lambda form, given, results: _transposed(form, given["dim0"], given["dim1"]),
     aten.t.default: lambda form, given, results: _permuted(form, range(len(form.axes))[::-1]),
@@ -169,8 +169,8 @@ MOVING = {aten.permute.default, aten.transpose.int, aten.t.default, *SHAPED}
 
 
 def views(
-    func: Any, form: Form, args: Sequence[Any], kwargs: Mapping[str, Any], results: Sequence[Tensor]
-) -> list[Form] | None:
+    func: Any, form: AxisLayout, args: Sequence[Any], kwargs: Mapping[str, Any], results: Sequence[Tensor]
+) -> list[AxisLayout] | None:
     """The forms of what a view of a tensor returns; None if it is no view of the same rows."""
     given = {argument.name: argument.default_value for argument in func._schema.arguments}
     given |= dict(zip(given, args, strict=False)) | dict(kwargs)

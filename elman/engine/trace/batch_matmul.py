@@ -7,7 +7,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from elman.engine.trace.batch_axis import Form, Known, Unsaid, cut, shaped
+from elman.engine.trace.batch_axis import AxisLayout, KnownAxes, NoRewrite, cut, shaped
 
 aten = torch.ops.aten
 
@@ -15,7 +15,7 @@ PRODUCTS = {aten.mm.default, aten.bmm.default}
 MOST = 64  # heads
 
 
-def multiplied(known: Known, a: Tensor, b: Tensor) -> Tensor | None:
+def multiplied(known: KnownAxes, a: Tensor, b: Tensor) -> Tensor | None:
     """A product of matrices, one or many: a (..., n, k) and b (..., k, m)."""
     forms = known.form(a), known.form(b)
     many = a.dim() - 2
@@ -31,7 +31,7 @@ def multiplied(known: Known, a: Tensor, b: Tensor) -> Tensor | None:
     return None
 
 
-def _by_weights(known: Known, a: Tensor, b: Tensor) -> Tensor | None:
+def _by_weights(known: KnownAxes, a: Tensor, b: Tensor) -> Tensor | None:
     """Rows by the matrix of their head: a product of matrices for each head."""
     many, form = a.shape[:-2], _form(known, a)
     if not many and form.axes[0] == (0,):
@@ -48,7 +48,7 @@ def _by_weights(known: Known, a: Tensor, b: Tensor) -> Tensor | None:
     return _moved_back(made, heads, at).reshape(*many, -1, b.shape[-1])
 
 
-def _over_rows(known: Known, a: Tensor, b: Tensor) -> Tensor | None:
+def _over_rows(known: KnownAxes, a: Tensor, b: Tensor) -> Tensor | None:
     """A sum over the rows, as gradients of weights are: one for each head, or over the rows of all heads."""
     many, forms = a.shape[:-2], (_form(known, a), _form(known, b))
     heads = cut(*(form.sizes(0) for form in forms)) if many else []
@@ -72,14 +72,14 @@ def _over_rows(known: Known, a: Tensor, b: Tensor) -> Tensor | None:
     return torch.stack(totals).reshape(*many, *totals[0].shape)
 
 
-def _row_by_row(known: Known, a: Tensor, b: Tensor) -> Tensor | None:
+def _row_by_row(known: KnownAxes, a: Tensor, b: Tensor) -> Tensor | None:
     """A product of two matrices of each row, of which one is a vector."""
     many, (n, k, m) = a.shape[:-2], (*a.shape[-2:], b.shape[-1])
     sizes = cut(*(_form(known, tensor).sizes(0) for tensor in (a, b)))
     if sizes is None:
         return None
     if 1 not in (n, k, m):
-        raise Unsaid("a product of two matrices of the step, neither of which is a vector")
+        raise NoRewrite("a product of two matrices of the step, neither of which is a vector")
     rows = _rows(known, a.reshape(*sizes, n, k), b.reshape(*sizes, k, m))
     if rows is None:
         return None
@@ -92,7 +92,7 @@ def _row_by_row(known: Known, a: Tensor, b: Tensor) -> Tensor | None:
     return _moved_back(made, a.shape[1:-2], at).reshape(*many, n, m)
 
 
-def _rows(known: Known, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, int] | None:
+def _rows(known: KnownAxes, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, int] | None:
     """Two tensors with the batch in front, and the axis that it was in; None if that is not the same of both."""
     at = _form(known, a).batch
     return (a.movedim(at, 0), b.movedim(at, 0), at) if _form(known, b).batch == at else None
@@ -100,10 +100,10 @@ def _rows(known: Known, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, int] | No
 
 def _check(heads: int) -> None:
     if heads > MOST:
-        raise Unsaid(f"a product for each of {heads} heads, which are more than {MOST}")
+        raise NoRewrite(f"a product for each of {heads} heads, which are more than {MOST}")
 
 
-def _form(known: Known, tensor: Tensor) -> Form:
+def _form(known: KnownAxes, tensor: Tensor) -> AxisLayout:
     form = known.form(tensor)
     assert form is not None
     return form

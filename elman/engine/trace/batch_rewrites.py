@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from elman.engine.trace import decompositions
-from elman.engine.trace.batch_axis import Form, Known, cut, shaped
+from elman.engine.trace.batch_axis import AxisLayout, KnownAxes, cut, shaped
 from elman.engine.trace.batch_matmul import PRODUCTS, multiplied
 
 aten = torch.ops.aten
@@ -22,7 +22,7 @@ REDUCTIONS = {aten.sum.dim_IntList, aten.amax.default, aten.amin.default}
 MOVING = {*PRODUCTS, aten.stack.default}  # which may move rows that are not
 
 
-def rewritten(known: Known, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
+def rewritten(known: KnownAxes, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
     """What an operation returns, made of rows; None if it cannot be, or need not.
 
     Args:
@@ -61,7 +61,7 @@ class Aligned(NamedTuple):
         return shaped(_ordered(rows, _inverse(self.order)), shape)
 
 
-def _aligned(known: Known, tensors: Sequence[Tensor], shape: Sequence[int], whole: int = -1) -> Aligned | None:
+def _aligned(known: KnownAxes, tensors: Sequence[Tensor], shape: Sequence[int], whole: int = -1) -> Aligned | None:
     """Tensors that are broadcast to a shape, brought into the order of the largest; of axis `whole` nothing is cut."""
     pieces = []
     forms = [(form, len(shape) - tensor.dim()) for tensor in tensors if (form := known.form(tensor)) is not None]
@@ -93,7 +93,7 @@ def _aligned(known: Known, tensors: Sequence[Tensor], shape: Sequence[int], whol
     return Aligned(ordered, sizes, axes, order)
 
 
-def _order(form: Form) -> list[int]:
+def _order(form: AxisLayout) -> list[int]:
     """The axes of a tensor as they come in its rows, and between them those of a single number."""
     order = sorted((i for i, through in enumerate(form.axes) if through), key=lambda i: form.axes[i])
     for i, through in enumerate(form.axes):
@@ -110,7 +110,7 @@ def _inverse(order: Sequence[int]) -> list[int]:
     return sorted(range(len(order)), key=order.__getitem__)
 
 
-def _pointwise(known: Known, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
+def _pointwise(known: KnownAxes, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     shape = torch.broadcast_shapes(*(tensor.shape for tensor in tensors))
     aligned = _aligned(known, tensors, shape)
@@ -121,7 +121,7 @@ def _pointwise(known: Known, func: Any, args: Sequence[Any], kwargs: dict[str, A
     return aligned.back(func(*args, **kwargs), shape)
 
 
-def _expanded(known: Known, x: Tensor, shape: Sequence[int]) -> Tensor | None:
+def _expanded(known: KnownAxes, x: Tensor, shape: Sequence[int]) -> Tensor | None:
     own = [1] * (len(shape) - x.dim()) + list(x.shape)
     shape = [b if a < 0 else a for a, b in zip(shape, own, strict=True)]
     if shape == list(x.shape):
@@ -133,7 +133,7 @@ def _expanded(known: Known, x: Tensor, shape: Sequence[int]) -> Tensor | None:
 
 
 def _reduced(
-    known: Known, func: Any, x: Tensor, dims: Sequence[int] | None = None, keepdim: bool = False, **options: Any
+    known: KnownAxes, func: Any, x: Tensor, dims: Sequence[int] | None = None, keepdim: bool = False, **options: Any
 ) -> Tensor | None:
     aligned = _aligned(known, [x], x.shape)
     if aligned is None:
@@ -147,7 +147,7 @@ def _reduced(
     return aligned.back(rows, kept)
 
 
-def _joined(known: Known, tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
+def _joined(known: KnownAxes, tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
     tensors = [tensor for tensor in tensors if tensor.dim() > 1 or tensor.numel()]  # torch leaves out empty vectors
     shape = list(tensors[0].shape)
     dim %= len(shape)
@@ -159,7 +159,7 @@ def _joined(known: Known, tensors: Sequence[Tensor], dim: int = 0) -> Tensor | N
     return aligned.back(torch.cat(aligned.tensors, at), shape)
 
 
-def _stacked(known: Known, tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
+def _stacked(known: KnownAxes, tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
     dim %= tensors[0].dim() + 1
     forms = [form for tensor in tensors if (form := known.form(tensor)) is not None]
     if all(form.unmoved for form in forms) and (dim or not forms):

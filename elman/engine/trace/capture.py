@@ -16,16 +16,16 @@ from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
 from elman.engine import eager
-from elman.engine.eager import each, parted
-from elman.engine.named import seen
-from elman.engine.outputs import Form, Output, State, form, joined, row_width, shown
-from elman.engine.trace.cotangents import seeded
-from elman.engine.trace.dtypes import SameDtype
+from elman.engine.eager import as_tuple, split_output
+from elman.engine.named import recording_names
+from elman.engine.outputs import Form, Output, State, flatten_output, output_form, row_width, states_shown
+from elman.engine.trace.cotangents import scalar_with_cotangents
+from elman.engine.trace.dtypes import DtypeCheck
 from elman.engine.trace.errors import CannotCapture
-from elman.engine.trace.random_ops import Draw
+from elman.engine.trace.random_ops import RandomOp
 from elman.engine.trace.recorder import Recorder
-from elman.engine.trace.side_effects import Unread, nothing_cached, without_effects
-from elman.engine.trace.verify import check
+from elman.engine.trace.side_effects import DataDependenceCheck, without_caches, without_effects
+from elman.engine.trace.verify import verify
 
 # Sizes to tell the batch by; others, for cells with slices, say, whose width happens to be one of the first.
 MARKERS = (3, 5, 7, 11, 13), (37, 41, 43, 47, 53)
@@ -49,7 +49,7 @@ class Step:
     single: bool  # the cell's state is a tensor, and not a tuple of one
     output: Form  # of an output that is no state of the cell's, or ()
     shown: tuple[int | None, ...]  # of each of its parts, the state of the cell's that stands there
-    draws: tuple[Draw, ...]
+    draws: tuple[RandomOp, ...]
 
 
 def capture(
@@ -72,7 +72,7 @@ def capture(
         CannotCapture: if the step is no fixed graph of operations on x, the states and the parameters.
     """
     with _on_random_numbers(cell):
-        tried = _Tried(cell, shapes, input_size, state_size, marker)
+        tried = _Attempt(cell, shapes, input_size, state_size, marker)
         cotangents = tried.cotangents()
         graph, draws = _recorded(tried.step, tried.inputs(), cotangents, tried.others.values())
     single = isinstance(state_size, int)
@@ -81,12 +81,12 @@ def capture(
 
     def checked() -> None:
         with _on_random_numbers(cell):
-            check(graph, tried.step, tried.inputs(), cotangents, bool(draws))
+            verify(graph, tried.step, tried.inputs(), cotangents, bool(draws))
 
     return found, checked
 
 
-class _Tried:
+class _Attempt:
     """A cell's step as a function of tensors alone, and random numbers to give it. Arguments as for `capture`."""
 
     def __init__(
@@ -98,7 +98,7 @@ class _Tried:
         marker: Sequence[int],
     ) -> None:
         self.cell, self.shapes, self.single = cell, shapes, isinstance(state_size, int)
-        self.input_size, self.widths = input_size, each(state_size)
+        self.input_size, self.widths = input_size, as_tuple(state_size)
         taken = {input_size, *self.widths, *(size for shape in shapes.values() for size in shape)}
         self.batch = next(size for size in marker if size not in taken)
         named = [*cell.named_parameters(), *cell.named_buffers()]
@@ -113,7 +113,7 @@ class _Tried:
         """x, the states and the parameters to the new states; an output of its own stands before the states."""
         first = int(bool(self.output))
         output, new = self._called(x, *rest[first:])
-        return (joined(output), *new) if first else tuple(new)
+        return (flatten_output(output), *new) if first else tuple(new)
 
     def inputs(self) -> list[Tensor]:
         """Numbers for a step."""
@@ -135,20 +135,22 @@ class _Tried:
         states, values = rest[: len(self.widths)], rest[len(self.widths) :]
         state: State = states[0] if self.single else tuple(states)
         named = self.others | dict(zip(self.shapes, values, strict=True))
-        result = eager.called(_Fixed(self.cell), {f"cell.{name}": value for name, value in named.items()}, x, state)
-        output, state = parted(self.cell, result, state)
-        return output, each(state)
+        result = eager.functional_call(
+            _Fixed(self.cell), {f"cell.{name}": value for name, value in named.items()}, x, state
+        )
+        output, state = split_output(self.cell, result, state)
+        return output, as_tuple(state)
 
     def _output(self) -> tuple[Form, tuple[int | None, ...]]:
         """Of an output that is not the first state, its form and the states in it; or nothing."""
-        with torch.no_grad(), torch._C._EnableTorchFunction(), SameDtype():
+        with torch.no_grad(), torch._C._EnableTorchFunction(), DtypeCheck():
             output, new = self._called(*self.inputs())
         if output is new[0]:
             return (), ()
-        found = form(output)
+        found = output_form(output)
         if not row_width(found):
             raise CannotCapture("an output without columns")
-        return found, shown(output, new)
+        return found, states_shown(output, new)
 
 
 class _Fixed(nn.Module):
@@ -186,7 +188,7 @@ def _on_random_numbers(cell: nn.Module) -> Iterator[None]:
     ordinary = torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False)
     with (
         _disable_current_modes(), torch._C.DisableTorchFunction(), ordinary[0], ordinary[1], ordinary[2],
-        torch.random.fork_rng(devices=()), torch.device("cpu"), nothing_cached(), without_effects(cell),
+        torch.random.fork_rng(devices=()), torch.device("cpu"), without_caches(), without_effects(cell),
         _no_saved_tensors_hooks(),
     ):  # fmt: skip
         try:
@@ -207,14 +209,14 @@ def _no_saved_tensors_hooks() -> AbstractContextManager[object]:
 
 def _recorded(
     step: Any, inputs: Sequence[Tensor], cotangents: Sequence[Tensor], others: Iterable[Tensor]
-) -> tuple[fx.Graph, list[Draw]]:
+) -> tuple[fx.Graph, list[RandomOp]]:
     recorder = Recorder(inputs[0].shape[0])
     leaves = [tensor.requires_grad_(tensor.is_floating_point()) for tensor in inputs]
     for tensor in (*leaves, *cotangents):
         recorder.input(tensor)
     for tensor in (*leaves, *cotangents, *others):
         recorder.given(tensor)
-    with recorder, torch._C._EnableTorchFunction(), Unread(), seen() as named:
+    with recorder, torch._C._EnableTorchFunction(), DataDependenceCheck(), recording_names() as named:
         new = step(*leaves)
     for name, value in named.items():
         recorder.describe(value, name)
@@ -227,7 +229,7 @@ def _recorded(
     gradients: Sequence[Tensor | None] = [None] * len(leaves)
     if any(state.requires_grad for state in new):
         with recorder:
-            gradients = torch.autograd.grad(seeded(new, cotangents), leaves, allow_unused=True)
+            gradients = torch.autograd.grad(scalar_with_cotangents(new, cotangents), leaves, allow_unused=True)
     found = [None if g is None else recorder.named(g) for g in gradients]
     count, batch = len(cotangents), inputs[0].shape[0]
     recorder.graph.output((tuple(outputs), (found[0],), tuple(found[1 : 1 + count]), tuple(found[1 + count :])))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 
-def seeded(new: Sequence[Tensor], cotangents: Sequence[Tensor]) -> Tensor:
+def scalar_with_cotangents(new: Sequence[Tensor], cotangents: Sequence[Tensor]) -> Tensor:
     """A scalar whose gradients are those of the step, from given cotangents of what it makes.
 
     To give `torch.autograd.grad` cotangents imports sympy, which takes longer than to capture a cell; and the graph of

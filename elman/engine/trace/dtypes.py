@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves
 
-from elman.engine.trace.errors import CannotCapture, line
+from elman.engine.trace.errors import CannotCapture, current_line
 
 WORDS = ("dtype", "scalar type", "double", "float")  # of torch's errors about dtypes
 
@@ -17,7 +17,7 @@ class OtherDtype(CannotCapture):
     """An operation of a step reads a tensor of another dtype than the model's."""
 
 
-class SameDtype(TorchFunctionMode):
+class DtypeCheck(TorchFunctionMode):
     """Within, an operation that fails for tensors of several dtypes says what the step has to do about it.
 
     A step is captured in double precision, and its parameters and buffers with it; a tensor that is neither stays as it
@@ -45,6 +45,6 @@ class SameDtype(TorchFunctionMode):
                 raise
             name = (resolve_name(func) or getattr(func, "__name__", "an operation")).rpartition(".")[2]
             raise OtherDtype(
-                f"{name}{line()} reads a tensor of {others[0]} that does not follow the dtype of the model: register "
-                "it as a buffer (register_buffer), or make it in the step with dtype=x.dtype"
+                f"{name}{current_line()} reads a tensor of {others[0]} that does not follow the dtype of the model: "
+                "register it as a buffer (register_buffer), or make it in the step with dtype=x.dtype"
             ) from error

@@ -20,7 +20,7 @@ def line_of(node: fx.Node) -> str:
     return node.meta.get("line") or " (in the backward step)"
 
 
-def line() -> str:
+def current_line() -> str:
     """Where in the cell's own code the operation now being recorded stands, " (file, line n)"."""
     frame: FrameType | None = sys._getframe(1)
     while frame and frame.f_code.co_filename != BEGIN:

@@ -51,7 +51,7 @@ MISSING = object()
 ATTRIBUTE = "an attribute"
 
 
-class Path(NamedTuple):
+class AccessPath(NamedTuple):
     """How a place is reached: through what kind of name, and whether the name itself stands for it."""
 
     kind: str
@@ -64,10 +64,10 @@ class Path(NamedTuple):
         return f"{self.name!r}, in which the step changes something"
 
 
-class Place(ABC):
+class Location(ABC):
     """Where values stand that may change."""
 
-    path: Path
+    path: AccessPath
 
     @abstractmethod
     def content(self) -> Any:
@@ -81,7 +81,7 @@ class Place(ABC):
     def changed(self, content: Any) -> str:
         """In words, what has become another since then; "" if nothing has."""
 
-    def values(self) -> Sequence[tuple[Path, object]]:
+    def values(self) -> Sequence[tuple[AccessPath, object]]:
         """What stands there, and how it is reached."""
         return ()
 
@@ -94,7 +94,7 @@ class Place(ABC):
         return tuple(say(value) for _, value in self.values())
 
 
-class Names(Place):
+class NamespaceLocation(Location):
     """The attributes of an object or a class, or some of a module's names.
 
     Args:
@@ -104,7 +104,7 @@ class Names(Place):
         path: of the owner, where a message names that instead.
     """
 
-    def __init__(self, owner: Any, names: Iterable[str] | None, kind: str, path: Path | None = None) -> None:
+    def __init__(self, owner: Any, names: Iterable[str] | None, kind: str, path: AccessPath | None = None) -> None:
         try:
             self._owner: Callable[[], Any] = weakref.ref(owner)
         except TypeError:
@@ -121,8 +121,8 @@ class Names(Place):
         owner = self._owner()
         return owner if isinstance(owner, dict) else vars(owner)
 
-    def _named(self, name: str) -> Path:
-        return Path(self._kind, name) if self._path is None else self._path._replace(itself=False)
+    def _named(self, name: str) -> AccessPath:
+        return AccessPath(self._kind, name) if self._path is None else self._path._replace(itself=False)
 
     def content(self) -> dict[str, Any]:
         """By name."""
@@ -151,7 +151,7 @@ class Names(Place):
         name = next(other, None)
         return "" if name is None else str(self._named(name))
 
-    def values(self) -> Sequence[tuple[Path, object]]:
+    def values(self) -> Sequence[tuple[AccessPath, object]]:
         """As there."""
         space = self._space()
         return [(self._named(name), space[name]) for name in self.names if name in space]
@@ -168,10 +168,10 @@ class Names(Place):
         return tuple((name, say(space[name])) for name in self.names if name in space)
 
 
-class Slots(Place):
+class SlotsLocation(Location):
     """The attributes of an object that has no dictionary of them."""
 
-    def __init__(self, owner: Any, names: Iterable[str], path: Path) -> None:
+    def __init__(self, owner: Any, names: Iterable[str], path: AccessPath) -> None:
         self.owner, self.names, self.path = owner, tuple(names), path._replace(itself=False)
 
     def content(self) -> list[Any]:
@@ -190,7 +190,7 @@ class Slots(Place):
         """As there."""
         return "" if _alike(self.content(), content) else str(self.path)
 
-    def values(self) -> Sequence[tuple[Path, object]]:
+    def values(self) -> Sequence[tuple[AccessPath, object]]:
         """As there."""
         return [(self.path, value) for value in self.content() if value is not MISSING]
 
@@ -199,12 +199,12 @@ class Slots(Place):
         return list(map(id, self.content()))
 
 
-class Variable(Place):
+class VariableLocation(Location):
     """A variable of the function around another, which is not kept alive: it may hold the cell."""
 
     def __init__(self, function: FunctionType, number: int) -> None:
         self._function, self._number = weakref.ref(function), number
-        self.path = Path("a variable of an enclosing function", function.__code__.co_freevars[number])
+        self.path = AccessPath("a variable of an enclosing function", function.__code__.co_freevars[number])
 
     def _cell(self) -> CellType | None:
         function = self._function()
@@ -232,7 +232,7 @@ class Variable(Place):
         """As there."""
         return "" if _equal(self.content(), content) else str(self.path)
 
-    def values(self) -> Sequence[tuple[Path, object]]:
+    def values(self) -> Sequence[tuple[AccessPath, object]]:
         """As there."""
         value = self.content()
         return [] if value is MISSING else [(self.path, value)]
@@ -242,10 +242,10 @@ class Variable(Place):
         return id(self.content())
 
 
-class Items(Place):
+class ItemsLocation(Location):
     """The content of a list, a set, a dictionary or the like."""
 
-    def __init__(self, container: Any, path: Path) -> None:
+    def __init__(self, container: Any, path: AccessPath) -> None:
         self.container, self.path = container, path
 
     def content(self) -> Any:
@@ -270,7 +270,7 @@ class Items(Place):
             same = _alike(now, content)
         return "" if same else str(self.path)
 
-    def values(self) -> Sequence[tuple[Path, object]]:
+    def values(self) -> Sequence[tuple[AccessPath, object]]:
         """As there."""
         own = self.container
         items = [*own.keys(), *own.values()] if isinstance(own, dict) else list(own)
@@ -282,10 +282,10 @@ class Items(Place):
         return (list(map(id, own.keys())), list(map(id, own.values()))) if isinstance(own, dict) else list(map(id, own))
 
 
-class Numbers(Place):
+class ArrayLocation(Location):
     """The numbers of an array, or the bytes of something like it."""
 
-    def __init__(self, of: Any, path: Path) -> None:
+    def __init__(self, of: Any, path: AccessPath) -> None:
         self.array, self.path = of, path
 
     def content(self) -> Any:
@@ -311,10 +311,10 @@ class Numbers(Place):
         return str(getattr(self.array, "dtype", "")), getattr(self.array, "shape", ()), self.content()
 
 
-class Outside(Place):
+class TensorLocation(Location):
     """A tensor that is no parameter and no buffer of the cell, and whose numbers are no part of what is compared."""
 
-    def __init__(self, tensor: Tensor, path: Path) -> None:
+    def __init__(self, tensor: Tensor, path: AccessPath) -> None:
         self._tensor, self.path = weakref.ref(tensor), path
 
     def content(self) -> Any:
@@ -339,10 +339,10 @@ class Outside(Place):
         """Nothing: what can be captured does not read it."""
 
 
-class Generator(Place):
+class GeneratorLocation(Location):
     """A generator of random numbers, whose place is no part of what is compared."""
 
-    def __init__(self, of: Any, path: Path) -> None:
+    def __init__(self, of: Any, path: AccessPath) -> None:
         self.of, self.path = of, path
 
     def content(self) -> Any:
@@ -383,9 +383,9 @@ class Generator(Place):
         """Nothing."""
 
 
-def is_log(place: Place) -> bool:
+def is_log(place: Location) -> bool:
     """Whether a place is a list that is no attribute of the cell: one to which a step may append."""
-    return isinstance(place, Items) and isinstance(place.container, list) and place.path.kind != ATTRIBUTE
+    return isinstance(place, ItemsLocation) and isinstance(place.container, list) and place.path.kind != ATTRIBUTE
 
 
 GENERATORS = random.Random | np.random.Generator | np.random.RandomState | np.random.BitGenerator | torch.Generator
@@ -482,7 +482,7 @@ class _Same:
         return self._number
 
 
-class Reached:
+class PythonState:
     """What the step of a cell reaches.
 
     Args:
@@ -506,11 +506,11 @@ class Reached:
             for module in self._inner:
                 self._object(module, None, DEPTH)
         types = tuple(_Same(type(module)) for module in self._inner)
-        said = (place for place in self.places if not isinstance(place, Outside | Generator))
+        said = (place for place in self.places if not isinstance(place, TensorLocation | GeneratorLocation))
         self.key = ((False, types), *((is_log(place), place.key(self._say)) for place in said))
 
     def _begin(self, cell: nn.Module) -> None:
-        self.places, self.tensors, self.lost, self.writes = list[Place](), list[Tensor](), "", ""
+        self.places, self.tensors, self.lost, self.writes = list[Location](), list[Tensor](), "", ""
         self._seen: dict[int, tuple[int, object]] = {
             id(own): (-1, own) for own in (*cell.parameters(), *cell.buffers())
         }
@@ -518,19 +518,19 @@ class Reached:
         self._open = {id(module): number for number, module in enumerate(self._inner)}
         self._looked_up: dict[int, set[str]] = {}  # by globals or class: the names that have their places
 
-    def _add(self, place: Place, depth: int) -> None:
+    def _add(self, place: Location, depth: int) -> None:
         self.places.append(place)
         for path, value in place.values():
             self._follow(value, path, depth)
 
-    def _follow(self, value: Any, path: Path, depth: int) -> None:
+    def _follow(self, value: Any, path: AccessPath, depth: int) -> None:
         """Find the places behind a value that is reached by a path."""
         if isinstance(value, ATOMS) or id(value) in self._seen:
             return
         self._seen[id(value)] = value
         if isinstance(value, Tensor):
             self.tensors.append(value)
-            self.places.append(Outside(value, path))
+            self.places.append(TensorLocation(value, path))
         elif isinstance(value, FunctionType):
             self._function(value)
         elif isinstance(value, type):
@@ -549,16 +549,16 @@ class Reached:
             self.lost = self.lost or f"an array of objects, {path.name!r}, in which a step may change something"
         elif isinstance(value, GENERATORS | np.ndarray | bytearray | array):
             self._open.setdefault(id(value), len(self._open))
-            self.places.append((Generator if isinstance(value, GENERATORS) else Numbers)(value, path))
+            self.places.append((GeneratorLocation if isinstance(value, GENERATORS) else ArrayLocation)(value, path))
         elif isinstance(value, ContextVar):
             self._follow(value.get(None), path, depth)
         else:
             self._composed(value, path, depth)
 
-    def _composed(self, value: Any, path: Path, depth: int) -> None:
+    def _composed(self, value: Any, path: AccessPath, depth: int) -> None:
         if isinstance(value, list | dict | set | deque):
             self._open.setdefault(id(value), len(self._open))
-            self._add(Items(value, path), depth)
+            self._add(ItemsLocation(value, path), depth)
         elif isinstance(value, Iterator) and not hasattr(value, "__dict__") and not _slots(value):
             self.lost = self.lost or f"an iterator, {path.name!r}, from which a step may take something"
         for part in _parts(value):
@@ -566,7 +566,7 @@ class Reached:
         if not isinstance(value, HOLDING):
             self._object(value, path, depth)
 
-    def _object(self, value: Any, path: Path | None, depth: int) -> None:
+    def _object(self, value: Any, path: AccessPath | None, depth: int) -> None:
         """Find the attributes of an object: those that code names, where all code that reads them is at hand."""
         names = self._names if self._class(type(value), constructed=False) else None
         if names is None and path is not None:
@@ -575,12 +575,12 @@ class Reached:
             return
         if isinstance(getattr(value, "__dict__", None), dict):
             self._open.setdefault(id(value), len(self._open))
-            self._add(Names(value, names, ATTRIBUTE, path), depth)
+            self._add(NamespaceLocation(value, names, ATTRIBUTE, path), depth)
         if slots := _slots(value):
             self._open.setdefault(id(value), len(self._open))
-            self._add(Slots(value, slots, path or Path(ATTRIBUTE, slots[0])), depth)
+            self._add(SlotsLocation(value, slots, path or AccessPath(ATTRIBUTE, slots[0])), depth)
         if isinstance(value, nn.Module):
-            self.places.append(Items(value._modules, path or Path(ATTRIBUTE, "_modules")))
+            self.places.append(ItemsLocation(value._modules, path or AccessPath(ATTRIBUTE, "_modules")))
             if path is not None:  # a module that is not within the cell
                 for own in (value._modules, value._parameters, value._buffers):
                     for name, inner in own.items():
@@ -597,16 +597,16 @@ class Reached:
             self._look_up(function.__globals__, function.__globals__, of_module, "a global")
         # What a library has wrapped around a function of somebody else's is followed to that.
         for number in range(len(code.co_freevars)):
-            self._add(Variable(function, number), DEPTH if ours else 0)
+            self._add(VariableLocation(function, number), DEPTH if ours else 0)
         if not ours:
             return
         if vars(function):
-            self._add(Names(function, None, ATTRIBUTE, Path("a function", function.__name__)), DEPTH)
+            self._add(NamespaceLocation(function, None, ATTRIBUTE, AccessPath("a function", function.__name__)), DEPTH)
         arguments = code.co_varnames[: code.co_argcount]
         defaults = function.__defaults__ or ()
         named = dict(zip(arguments[len(arguments) - len(defaults) :], defaults, strict=True))
         for name, value in {**named, **(function.__kwdefaults__ or {})}.items():
-            self._follow(value, Path("a default argument", name), DEPTH)
+            self._follow(value, AccessPath("a default argument", name), DEPTH)
 
     def _class(self, cls: type, constructed: bool) -> bool:
         """Find what the code of a class reads; whether there is no other code that reads attributes of its objects."""
@@ -629,7 +629,7 @@ class Reached:
         looked_up = self._looked_up.setdefault(id(of), set())
         if new := set(names) - looked_up:
             looked_up |= new
-            self._add(Names(owner, new, kind), DEPTH)
+            self._add(NamespaceLocation(owner, new, kind), DEPTH)
 
     def _library(self, module: str) -> bool:
         """Whether a module is one of a library, which reads what it is given; and none of the cell's own."""

@@ -25,7 +25,7 @@ OF_A_TENSOR = aten.bernoulli.default  # whose argument is a tensor of probabilit
 NUMBERS = {aten.bernoulli_.float, aten.bernoulli.p, aten.uniform_.default, aten.normal_.default}
 
 
-class Draw(NamedTuple):
+class RandomOp(NamedTuple):
     """Numbers for every row of every step, (B, *shape) at a time."""
 
     method: str
@@ -40,7 +40,7 @@ class Draw(NamedTuple):
         getattr(step, self.method)(*given)
 
 
-def drawn(draws: Sequence[Draw], x: Tensor, sizes: Tensor | None = None) -> list[Tensor]:
+def draw_all(draws: Sequence[RandomOp], x: Tensor, sizes: Tensor | None = None) -> list[Tensor]:
     """All that a loop over x (T, B, D), or packed rows (N, D), draws, in the order in which it draws it."""
     lead = x.shape[:-1]
     found = [x.new_empty(*lead, *draw.shape, dtype=draw.dtype) for draw in draws]
@@ -51,7 +51,7 @@ def drawn(draws: Sequence[Draw], x: Tensor, sizes: Tensor | None = None) -> list
     return [values.flatten(len(lead)).to(x.dtype) for values in found]
 
 
-class Given(TorchDispatchMode):
+class ReplayRandomOps(TorchDispatchMode):
     """Whatever is drawn are numbers drawn before; `seen`, where there are none, are those that were drawn."""
 
     @classmethod

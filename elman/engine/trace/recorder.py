@@ -23,10 +23,10 @@ from elman.engine.trace.aten import (
     overwritten,
     smaller,
 )
-from elman.engine.trace.batch_axis import Form
-from elman.engine.trace.errors import CannotCapture, line
+from elman.engine.trace.batch_axis import AxisLayout
+from elman.engine.trace.errors import CannotCapture, current_line
 from elman.engine.trace.permute import reordered
-from elman.engine.trace.random_ops import METHODS, NUMBERS, OF_A_TENSOR, Draw
+from elman.engine.trace.random_ops import METHODS, NUMBERS, OF_A_TENSOR, RandomOp
 
 aten = torch.ops.aten
 
@@ -49,9 +49,9 @@ class Recorder(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.batch = batch
         self.graph = fx.Graph()
-        self.draws: list[Draw] = []
+        self.draws: list[RandomOp] = []
         self._nodes: dict[int, fx.Node] = {}
-        self._forms: dict[int, Form] = {}  # of tensors that are written down as the rows that they are made of
+        self._forms: dict[int, AxisLayout] = {}  # of tensors that are written down as the rows that they are made of
         self._alive: list[Tensor] = []  # an id is a name only while its tensor lives
         self._given: set[int] = set()  # where the memory of what a step must not write to begins
         self._stale: set[int] = set()  # tensors that were written to by another name
@@ -86,22 +86,26 @@ class Recorder(TorchDispatchMode):
             self.name(tensor, self._written(tensor))
         node = self._nodes.get(id(tensor))
         if node is None and not tensor.is_floating_point():
-            raise CannotCapture(f"numbers of {tensor.dtype}, that are no part of x or of the states{line()}")
+            raise CannotCapture(f"numbers of {tensor.dtype}, that are no part of x or of the states{current_line()}")
         if node is None:
-            raise CannotCapture(f"a tensor of shape {tuple(tensor.shape)} that is no parameter or buffer{line()}")
+            raise CannotCapture(
+                f"a tensor of shape {tuple(tensor.shape)} that is no parameter or buffer{current_line()}"
+            )
         return node
 
     def _check_fresh(self, tensor: Tensor) -> None:
         if id(tensor) in self._stale:
-            raise CannotCapture(f"a tensor that is used after a view of it was written to, or its base{line()}")
+            raise CannotCapture(f"a tensor that is used after a view of it was written to, or its base{current_line()}")
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is aten._local_scalar_dense.default:
-            raise CannotCapture(f"a number read out of a tensor{line()}")
+            raise CannotCapture(f"a number read out of a tensor{current_line()}")
         for tensor in overwritten(func, args) if func._schema.is_mutable else ():
             if tensor.untyped_storage().data_ptr() in self._given:
-                raise CannotCapture(f"{func}, which writes into an input, a state, a parameter or a buffer{line()}")
+                raise CannotCapture(
+                    f"{func}, which writes into an input, a state, a parameter or a buffer{current_line()}"
+                )
             self._stale |= {id(other) for other in self._alive if other is not tensor and overlap(other, tensor)}
         if (in_smaller := smaller(func, args, kwargs)) is not None:
             with self:
@@ -134,10 +138,12 @@ class Recorder(TorchDispatchMode):
         if written is CONVERSION:
             args, kwargs = (args[0], result.dtype), {}
         elif isinstance(result, Tensor) and written in OTHERWISE.get(result.dtype, ()):
-            raise CannotCapture(f"{written} that gives {result.dtype}, which is not in the table of operations{line()}")
+            raise CannotCapture(
+                f"{written} that gives {result.dtype}, which is not in the table of operations{current_line()}"
+            )
         given = fx.node.map_aggregate((args, kwargs), lambda a: self.named(a) if isinstance(a, Tensor) else a)
         node = self.graph.call_function(written, *given)
-        node.meta["line"] = line()
+        node.meta["line"] = current_line()
         if isinstance(result, Tensor):
             self.name(result, node)
             return
@@ -150,14 +156,14 @@ class Recorder(TorchDispatchMode):
     def _constant(self, tensor: Tensor, number: Any) -> None:
         self.name(tensor, self.graph.call_function(CONSTANT, (list(tensor.shape), number), {"dtype": tensor.dtype}))
 
-    def form(self, tensor: Tensor) -> Form | None:
+    def form(self, tensor: Tensor) -> AxisLayout | None:
         """The form of what is made of rows."""
         self._check_fresh(tensor)
         if tensor.shape[:1] == (self.batch,) and id(tensor) in self._nodes:
             return batch_axis.unmoved(tensor)
         return self._forms.get(id(tensor))
 
-    def _call(self, tensor: Tensor, same: Tensor | Form) -> None:
+    def _call(self, tensor: Tensor, same: Tensor | AxisLayout) -> None:
         """Call a tensor what another is called, or by its form."""
         if isinstance(same, Tensor) and id(same) not in self._forms:
             self.name(tensor, self.named(same))
@@ -172,7 +178,7 @@ class Recorder(TorchDispatchMode):
         self._forms[id(tensor)] = form
         self._alive.append(tensor)
 
-    def _made_of_rows(self, func: Any, args: Any, kwargs: Any) -> Sequence[Tensor | Form] | None:
+    def _made_of_rows(self, func: Any, args: Any, kwargs: Any) -> Sequence[Tensor | AxisLayout] | None:
         """What the results of an operation are, in operations on rows; None for what is no operation on moved rows."""
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         some = any(id(tensor) in self._forms for tensor in tensors)
@@ -190,14 +196,14 @@ class Recorder(TorchDispatchMode):
         try:
             with self:
                 made = batch_rewrites.rewritten(self, functional(func), args, kwargs)
-        except batch_axis.Unsaid as what:
-            raise CannotCapture(f"{what}{line()}") from None
+        except batch_axis.NoRewrite as what:
+            raise CannotCapture(f"{what}{current_line()}") from None
         return None if made is None else [made]
 
     def _written(self, tensor: Tensor) -> fx.Node:
         """A moved tensor as torch has it, for an operation that is not known to be one on rows."""
         form, shape = self._forms[id(tensor)], tuple(tensor.shape)
-        at, rows, where = form.batch, self.named(form.rows), line()
+        at, rows, where = form.batch, self.named(form.rows), current_line()
 
         def put(target: Any, *args: Any) -> fx.Node:
             node = self.graph.call_function(target, args)
@@ -220,10 +226,10 @@ class Recorder(TorchDispatchMode):
         if func is OF_A_TENSOR:
             given = self.named(args[0])
             if given.target is not CONSTANT:
-                raise CannotCapture(f"{func} of probabilities that are computed{line()}")
+                raise CannotCapture(f"{func} of probabilities that are computed{current_line()}")
             probability = given.args[1]
         dtype = None if result.dtype == torch.float64 else result.dtype  # captured is in double precision
-        self.draws.append(Draw(METHODS[func], numbers, probability, tuple(result.shape), dtype))  # type: ignore[arg-type]
+        self.draws.append(RandomOp(METHODS[func], numbers, probability, tuple(result.shape), dtype))  # type: ignore[arg-type]
         self.input(result)
 
 

@@ -16,8 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from elman.engine.trace.aten import overwritten
-from elman.engine.trace.errors import CannotCapture, line
-from elman.engine.trace.python_state import Generator, Path, Place, Reached, is_log, version
+from elman.engine.trace.errors import CannotCapture, current_line
+from elman.engine.trace.python_state import AccessPath, GeneratorLocation, Location, PythonState, is_log, version
 
 READING = {
     Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__repr__, Tensor.__format__, Tensor.data_ptr,
@@ -26,7 +26,7 @@ READING = {
 
 
 @contextmanager
-def nothing_cached() -> Iterator[None]:
+def without_caches() -> Iterator[None]:
     """Parametrized weights are computed anew within, and those that torch has in its cache stay there."""
     before, kept = parametrize._cache_enabled, dict(parametrize._cache)
     parametrize._cache_enabled = 0
@@ -49,13 +49,13 @@ def without_effects(cell: nn.Module, own: Iterable[Tensor] = (), logs: bool = Fa
     Raises:
         CannotCapture: at the end, if any of it was done; at the beginning, if it might be done and not be undone.
     """
-    reached = Reached(cell)
+    reached = PythonState(cell)
     if reason := reached.lost or ("" if logs else reached.writes):
         raise CannotCapture(reason)
     shared = random._inst, np.random.mtrand._rand
-    places = [*(Generator(of, Path("", "")) for of in shared), *reached.places]
+    places = [*(GeneratorLocation(of, AccessPath("", "")) for of in shared), *reached.places]
     contents = [(place, place.content()) for place in places]
-    written = Written(own)
+    written = WriteMonitor(own)
     try:
         with written, _prints() as printed:
             yield
@@ -70,18 +70,18 @@ def without_effects(cell: nn.Module, own: Iterable[Tensor] = (), logs: bool = Fa
             place.put(content)
 
 
-def _appended(place: Place, content: Any) -> bool:
+def _appended(place: Location, content: Any) -> bool:
     """Whether a place is a log, to which at most something was appended."""
     return is_log(place) and all(a is b for a, b in zip(place.content()[: len(content)], content, strict=True))
 
 
-class _Printing(threading.local):
+class _PrintMonitor(threading.local):
     """Where in the step this thread has printed first; None where nobody asks."""
 
     words: str | None = None
 
 
-_printing, _lock, _asking = _Printing(), threading.Lock(), 0
+_printing, _lock, _asking = _PrintMonitor(), threading.Lock(), 0
 _print = print
 
 
@@ -90,7 +90,7 @@ def _noted(*values: Any, **options: Any) -> None:
     if _printing.words is None:
         _print(*values, **options)
     else:
-        _printing.words = _printing.words or f"print(){line()}"
+        _printing.words = _printing.words or f"print(){current_line()}"
 
 
 @contextmanager
@@ -115,7 +115,7 @@ def _prints() -> Iterator[Callable[[], str]]:
                 builtins.print = _print
 
 
-class Written(TorchDispatchMode):
+class WriteMonitor(TorchDispatchMode):
     """Under it, tensors from elsewhere that are written to are noted, with the numbers that stood there.
 
     Args:
@@ -139,7 +139,9 @@ class Written(TorchDispatchMode):
         if func._schema.is_mutable:
             for tensor in [*tree_leaves(overwritten(func, args)), *tree_leaves((kwargs or {}).get("out"))]:
                 if isinstance(tensor, Tensor) and _memory(tensor) in self._elsewhere:
-                    self.words = self.words or f"{func}, which writes into a tensor that the step did not make{line()}"
+                    self.words = (
+                        self.words or f"{func}, which writes into a tensor that the step did not make{current_line()}"
+                    )
                     self._before.append((tensor, tensor.detach().clone(), version(tensor)))
         result = func(*args, **(kwargs or {}))
         made = {memory for leaf in tree_leaves(result) if isinstance(leaf, Tensor) and (memory := _memory(leaf))}
@@ -160,7 +162,7 @@ def _memory(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata if tensor.layout == torch.strided and not tensor.is_meta else 0
 
 
-class Unread(TorchFunctionMode):
+class DataDependenceCheck(TorchFunctionMode):
     """Under it, no number can be taken out of a tensor but by an operation.
 
     Raises:
@@ -169,6 +171,6 @@ class Unread(TorchFunctionMode):
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in READING:
-            raise CannotCapture(f"a number read out of a tensor{line()}")
+            raise CannotCapture(f"a number read out of a tensor{current_line()}")
         with torch._C.DisableTorchFunction():
             return func(*args, **(kwargs or {}))

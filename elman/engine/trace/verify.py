@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from elman.engine.trace.cotangents import seeded
+from elman.engine.trace.cotangents import scalar_with_cotangents
 from elman.engine.trace.errors import CannotCapture
-from elman.engine.trace.random_ops import Given
+from elman.engine.trace.random_ops import ReplayRandomOps
 
 Stepped = tuple[Sequence[Tensor | None], Sequence[Tensor | None]]  # new states, and gradients of what was given
 CLOSE = 1e-6
@@ -17,7 +17,7 @@ REPEATS = 8  # a batch so many times as large as the captured one
 LARGE = 1 << 19  # numbers of a parameter from which on its gradient is not compared: it takes longer than all else
 
 
-def check(
+def verify(
     graph: fx.Graph, step: Callable[..., Any], inputs: Sequence[Tensor], cotangents: Sequence[Tensor], drawing: bool
 ) -> None:
     """Compare a graph with the step that it was captured from.
@@ -34,10 +34,10 @@ def check(
     """
     count = 1 + len(cotangents)  # x and the states; what follows are parameters
     asked = [i < count or tensor.numel() < LARGE for i, tensor in enumerate(inputs)]
-    with Given() as given:
+    with ReplayRandomOps() as given:
         whole = _stepped(step, inputs, cotangents, asked)
     if drawing:
-        with torch.no_grad(), Given() as again:
+        with torch.no_grad(), ReplayRandomOps() as again:
             step(*inputs)
         if any(torch.equal(a, b) for a, b in zip(given.seen, again.seen, strict=False)):
             raise CannotCapture("random numbers that are the same at every step")
@@ -48,7 +48,7 @@ def check(
         raise CannotCapture("the step does not always run the same operations, or writes over a tensor it still uses")
     for change in (lambda rows: rows[1:2], lambda rows: torch.cat([rows] * REPEATS)):
         rows = [change(tensor.detach()) for tensor in inputs[:count]]
-        with Given(map(change, given.seen)):
+        with ReplayRandomOps(map(change, given.seen)):
             own = [i < count for i in range(len(inputs))]
             part = _stepped(step, [*rows, *inputs[count:]], list(map(change, cotangents)), own)
         expected = [[None if t is None else change(t) for t in of] for of in (whole[0], whole[1][:count])]
@@ -75,7 +75,9 @@ def _stepped(step: Any, inputs: Sequence[Tensor], cotangents: Sequence[Tensor], 
     if pairs:
         of, received = zip(*pairs, strict=True)
         wanted = [i for i, is_asked in enumerate(asked) if is_asked]
-        found = torch.autograd.grad(seeded(of, received), [leaves[i] for i in wanted], allow_unused=True)
+        found = torch.autograd.grad(
+            scalar_with_cotangents(of, received), [leaves[i] for i in wanted], allow_unused=True
+        )
         for i, gradient in zip(wanted, found, strict=True):
             gradients[i] = gradient
     return [state.detach() for state in new], gradients

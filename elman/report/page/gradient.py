@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from elman.flow import Recording
+from elman.flow.diagnosis import Finding
 from elman.flow.jacobians import ARRIVES, Jacobians
-from elman.flow.verdict import Finding
 from elman.report.page import credit
 from elman.report.page.charts import Axis, Chart, Line, level, lines
 from elman.report.shown import Missing, Recorded

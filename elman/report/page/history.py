@@ -1,6 +1,6 @@
 """How the gradient's way back changed in the course of a training, for the page: flow.csv."""
 
-from elman.flow.history import Row
+from elman.flow.history import HistoryRow
 from elman.flow.jacobians import ARRIVES
 from elman.report import columns
 from elman.report.page.charts import Axis, Chart, Line, level, lines
@@ -19,7 +19,7 @@ def history(run: Run) -> list[Chart] | Missing:
     path = run.path / "flow.csv"
     if not path.exists():
         return Missing("No history: the training was not asked for one, with --flow-every N.")
-    rows = columns.read(path, ["step", *Row._fields])
+    rows = columns.read(path, ["step", *HistoryRow._fields])
     if not rows:
         return Missing("No history yet: flow.csv has no rows.")
     wanted = ["step", "steps", "horizon", "growth"]

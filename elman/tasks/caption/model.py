@@ -12,7 +12,7 @@ class Captioner(Writer):
     Args:
         width: D, pixels of a row.
         vocabulary: V, tokens, the end among them.
-        cell: a name in `elman.cells.SHELF`.
+        cell: a name in `elman.cells.REGISTRY`.
         hidden: H, of every recurrent layer and direction, and of the decoder's.
         layers: how many of them, on each side.
         embed: width of a token's embedding.

@@ -40,7 +40,7 @@ class TextClassifier(nn.Module):
         vocabulary: V, how many words are known; number 0 is all others.
         pieces: how many embeddings the pieces of words share.
         labels: K, how many there are.
-        cell: a name in `elman.cells.SHELF`.
+        cell: a name in `elman.cells.REGISTRY`.
         embed: width of the embedding.
         hidden: H, of every recurrent layer and direction.
         layers: how many of them.

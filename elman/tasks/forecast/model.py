@@ -39,7 +39,7 @@ class Forecaster(nn.Module):
     Args:
         inputs: D, numbers of a step.
         horizon: F, steps.
-        cell: a name in `elman.cells.SHELF`.
+        cell: a name in `elman.cells.REGISTRY`.
         hidden: H, of every recurrent layer.
         layers: how many of them.
         dropout: probability, on what each recurrent layer hands up, in training.

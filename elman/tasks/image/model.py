@@ -14,7 +14,7 @@ class ImageClassifier(nn.Module):
     Args:
         height: D, pixels of a column.
         labels: K, how many there are.
-        cell: a name in `elman.cells.SHELF`.
+        cell: a name in `elman.cells.REGISTRY`.
         hidden: H, of every recurrent layer and direction.
         layers: how many of them.
         dropout: probability, on what each recurrent layer hands up, in training.

@@ -43,7 +43,7 @@ class Frames(nn.Module):
 
     Args:
         output: "chain", as `Chain` does it; or "sigmoid", every pitch by itself.
-        cell: a name in `elman.cells.SHELF`.
+        cell: a name in `elman.cells.REGISTRY`.
         hidden: H, of every recurrent layer.
         layers: how many of them.
         dropout: probability, on what each recurrent layer hands up, in training.
@@ -120,7 +120,7 @@ class Events(nn.Module):
     """Embedding, recurrent layers, and a linear output over the events.
 
     Args:
-        cell: a name in `elman.cells.SHELF`.
+        cell: a name in `elman.cells.REGISTRY`.
         hidden: H, of every recurrent layer.
         embed: width of the embedding.
         layers: how many of them.

@@ -41,7 +41,7 @@ class Tagger(nn.Module):
         vocabulary: V, how many words are known; number 0 is all others.
         alphabet: how many characters are known; number 0 is all others.
         labels: K, how many there are.
-        cell: a name in `elman.cells.SHELF`.
+        cell: a name in `elman.cells.REGISTRY`.
         embed: width of the embedding of words.
         characters: width of the embedding of characters, and of each direction over these.
         hidden: H, of every recurrent layer over words, and direction.

@@ -15,7 +15,7 @@ class LanguageModel(nn.Module):
 
     Args:
         vocabulary: V, how many tokens there are.
-        cell: a name in `elman.cells.SHELF`.
+        cell: a name in `elman.cells.REGISTRY`.
         embed: width of the embedding.
         hidden: H, of every recurrent layer.
         layers: how many of them.

@@ -33,7 +33,7 @@ class Transcriber(nn.Module):
         bands: M, numbers of a frame.
         frames: how many of them stand side by side in a step; D = frames * M.
         symbols: K, characters and the blank, which is number 0.
-        cell: a name in `elman.cells.SHELF`.
+        cell: a name in `elman.cells.REGISTRY`.
         hidden: H, of every recurrent layer and direction.
         layers: how many of them.
         dropout: probability, on what each recurrent layer hands up, in training.

@@ -14,7 +14,7 @@ class Translator(Writer):
     Args:
         source: how many tokens of the language that is read there are.
         vocabulary: of the one that is written, the end among them.
-        cell: a name in `elman.cells.SHELF`.
+        cell: a name in `elman.cells.REGISTRY`.
         hidden: H, of every recurrent layer and direction, and of the decoder's.
         layers: how many of them, on each side.
         embed: width of a token's embedding.

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from elman.bptt._elsewhere import unknown_leaf
-from elman.bptt._repeatable import check_repeatable, tried
-from elman.bptt._through import Through
-from elman.engine import Output, State, each, run
-from elman.engine.trace.cotangents import seeded
+from elman.bptt._outside_tensors import unknown_leaf
+from elman.bptt._repeatable import check_repeatable, repeatability
+from elman.bptt._segments import Segments
+from elman.engine import Output, State, as_tuple, run
+from elman.engine.trace.cotangents import scalar_with_cotangents
 
 
 class Windows(NamedTuple):
@@ -31,7 +31,7 @@ class Windows(NamedTuple):
     of_finals: Tensor | None = None
 
 
-def again(
+def run_windows(
     cell: nn.Module,
     parameters: Mapping[str, Tensor],
     x: Tensor,
@@ -45,7 +45,7 @@ def again(
     Raises:
         RuntimeError: if the steps of the cell cannot run again; for transforms of torch.func.
     """
-    tensors = (*each(state), *parameters.values())
+    tensors = (*as_tuple(state), *parameters.values())
     asked = any(t.requires_grad for t in (x, *tensors))
     # Under torch.func, chained windows give what is right without running again: only their memory is not saved.
     transformed = not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
@@ -55,21 +55,21 @@ def again(
         raise RuntimeError(
             "Truncated: expected gradients of torch.autograd, got a transform of torch.func; use Full there"
         )
-    found = tried(cell, parameters, x, state, sizes)
+    found = repeatability(cell, parameters, x, state, sizes)
     if not (asked or found.elsewhere):
         return run(cell, parameters, x, state, executor, sizes)
     check_repeatable(cell, found)
     states = None if isinstance(state, Tensor) else len(state)
-    through = Through(cell, tuple(parameters), states, executor, sizes, x, found.elsewhere)
+    through = Segments(cell, tuple(parameters), states, executor, sizes, x, found.elsewhere)
     through.piece = through.piece and through.piece._replace(chained=windows.of_outputs is None)
-    results = _Again.apply(through, windows, x, *tensors, *found.elsewhere)  # type: ignore[no-untyped-call]
+    results = _WindowsFunction.apply(through, windows, x, *tensors, *found.elsewhere)  # type: ignore[no-untyped-call]
     outputs, finals = results[: -through.states], results[-through.states :]
     return through.output(outputs), finals[0] if isinstance(state, Tensor) else finals
 
 
-class _Again(torch.autograd.Function):
+class _WindowsFunction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, through: Through, windows: Windows, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, through: Segments, windows: Windows, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
         given, parameters = (
             [tensor.detach() for tensor in part] for part in (rest[: through.states], rest[through.states :])
@@ -98,12 +98,12 @@ class _Again(torch.autograd.Function):
         through, windows, (x, *saved) = ctx.through, ctx.windows, ctx.saved_tensors
         states, count = through.states, through.states + len(through.names) + len(through.elsewhere)
         kept = [saved[:states], *zip(*saved[count:], strict=True)]
-        back = _Back(through, windows, x, kept, saved[states:count], cotangents, ctx.needs_input_grad[2:])
+        back = _WindowsBackward(through, windows, x, kept, saved[states:count], cotangents, ctx.needs_input_grad[2:])
         found = back.differentiable() if torch.is_grad_enabled() else back.gradients()
         return (None, None, *found)
 
 
-class _Back:
+class _WindowsBackward:
     """The backward step.
 
     Args:
@@ -118,7 +118,7 @@ class _Back:
 
     def __init__(
         self,
-        through: Through,
+        through: Segments,
         windows: Windows,
         x: Tensor,
         kept: Sequence[Sequence[Tensor]],
@@ -172,7 +172,7 @@ class _Back:
         asked = [leaf for leaf in leaves if leaf.requires_grad]
         if not pairs or not asked:
             return [None] * len(leaves)
-        loss = seeded([r for r, _ in pairs], [d for _, d in pairs])
+        loss = scalar_with_cotangents([r for r, _ in pairs], [d for _, d in pairs])
         found = iter(torch.autograd.grad(loss, asked, allow_unused=True))
         return [next(found) if leaf.requires_grad else None for leaf in leaves]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import Tensor, nn
 
 from elman.cells._cell import Cell
-from elman.layers._layout import Layout
+from elman.layers._sequence_layout import SequenceLayout
 
 if TYPE_CHECKING:
     from elman.layers._layer import Layer
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 LETTERS = "hcnm"  # of the states of the cells of the shelf
 
 
-class Names(NamedTuple):
+class CallNames(NamedTuple):
     """What belongs to a call is called in its layer.
 
     states: of the cell, as those of parameters: h_l0, c_l1_reverse.
@@ -29,7 +29,7 @@ class Names(NamedTuple):
     suffix: str = ""
 
 
-class Label:
+class LayerCall:
     """A call of the engine by a layer; names are worked out when somebody asks for them.
 
     Args:
@@ -46,7 +46,7 @@ class Label:
     _numbers = count()
 
     def __init__(
-        self, layer: "Layer", of: Any, layout: Layout, step: nn.Module, back: bool = False, depth: int = 0,
+        self, layer: "Layer", of: Any, layout: SequenceLayout, step: nn.Module, back: bool = False, depth: int = 0,
         number: int | None = None,
     ) -> None:  # fmt: skip
         self.layer, self.of, self.layout, self.step, self.back, self.depth = layer, of, layout, step, back, depth
@@ -58,7 +58,7 @@ class Label:
         return next(cls._numbers)
 
     @cached_property
-    def names(self) -> Names:
+    def names(self) -> CallNames:
         """Of the cell's states and parameters."""
         return self.layer._names_of(self.of)
 

@@ -8,15 +8,15 @@ from torch import Tensor
 from torch.func import jacrev, vmap
 
 from elman.bptt._influence import Influence
-from elman.bptt._through import Through
-from elman.engine import Output, State, each
-from elman.engine.eager import called, parted
-from elman.engine.trace.cotangents import seeded
+from elman.bptt._segments import Segments
+from elman.engine import Output, State, as_tuple
+from elman.engine.eager import functional_call, split_output
+from elman.engine.trace.cotangents import scalar_with_cotangents
 
 Rows = tuple[Tensor, ...]
 
 
-class Forward:
+class InfluenceSteps:
     """A walk through the steps of a call with the influence P on its states: of step t, P_t = J_t P_{t-1} + F_t.
 
     J_t (B, S, S) are the derivatives of the states after step t by those before, F_t (B, S, P) those by the parameters
@@ -28,7 +28,7 @@ class Forward:
         kept: x, these states and the parameters.
     """
 
-    def __init__(self, through: Through, before: Influence, kept: Sequence[Tensor]) -> None:
+    def __init__(self, through: Segments, before: Influence, kept: Sequence[Tensor]) -> None:
         self.through, self.before, self.steps = through, before, through.by_step(kept[0])
         self.states = list(kept[1 : 1 + through.states])
         named = dict(zip(through.names, kept[1 + through.states :], strict=True))
@@ -63,7 +63,7 @@ class Forward:
             pairs = [(y, d) for y, d in given if d is not None and y.requires_grad]
             if not pairs:
                 return
-            loss = seeded([y for y, _ in pairs], [d for _, d in pairs])
+            loss = scalar_with_cotangents([y for y, _ in pairs], [d for _, d in pairs])
         found = torch.autograd.grad(loss, (*values, *states), allow_unused=True, materialize_grads=True)
         for total, direct in zip(self.sums, found[: len(values)], strict=False):
             total += direct.flatten()
@@ -105,12 +105,12 @@ class Forward:
     def _step(self, values: Rows, states: Rows, x: Tensor) -> tuple[Output, State]:
         state: State = states[0] if self.through.single else states
         named = self.others | dict(zip(self.asked, values, strict=True))
-        return parted(self.through.cell, called(self.through.cell, named, x, state), state)
+        return split_output(self.through.cell, functional_call(self.through.cell, named, x, state), state)
 
     def _row(self, values: Rows, states: Rows, x: Tensor) -> tuple[Tensor, Rows]:
         """The states after a step of one row, side by side, and each."""
         _, new = self._step(values, tuple(s.unsqueeze(0) for s in states), x.unsqueeze(0))
-        rows = tuple(s.squeeze(0) for s in each(new))
+        rows = tuple(s.squeeze(0) for s in as_tuple(new))
         return torch.cat(rows), rows
 
 

@@ -39,7 +39,7 @@ def gates(recording: "Recording", path: Path) -> None:
         ValueError: for a recording without any.
     """
     if not recording.gates:
-        raise ValueError("flow.draw.gates: expected gates, or states between -1 and 1, got a recording without")
+        raise ValueError("flow.plots.gates: expected gates, or states between -1 and 1, got a recording without")
     _lines(path, {name: gate.mean for name, gate in recording.gates.items()}, "step", "mean value")
 
 

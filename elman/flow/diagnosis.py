@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 from elman import cells
 from elman.cells._cell import Cell
-from elman.flow._call import Call
 from elman.flow._nonfinite import NonFinite
+from elman.flow._recorded_call import RecordedCall
 from elman.flow.jacobians import ARRIVES, Jacobians, sequences_of
 from elman.flow.units import dead, gates
 from elman.layers import Stack
@@ -82,7 +82,7 @@ def verdict(recording: "Recording", clipped: float | None, steps: int | None) ->
     return Verdict(tuple(findings))
 
 
-def _of_call(recording: "Recording", call: Call, steps: int | None) -> Iterator[Finding]:
+def _of_call(recording: "Recording", call: RecordedCall, steps: int | None) -> Iterator[Finding]:
     yield _through_time(call, recording.jacobians(call.names[0], SEQUENCES, steps))
     for name, gate in gates(call).items():
         # What is no state is known to be a gate only in cells of the shelf.
@@ -97,7 +97,7 @@ def _of_call(recording: "Recording", call: Call, steps: int | None) -> Iterator[
             yield Finding("dead", name, text, ("a smaller learning rate (--lr)", 'nonlinearity="tanh"'))
 
 
-def _of_single_steps(calls: list[Call]) -> Iterator[Finding]:
+def _of_single_steps(calls: list[RecordedCall]) -> Iterator[Finding]:
     """All of them are one sequence, perhaps; in a call of one step nothing goes through time."""
     if calls:
         first, *others = (call.names[0] for call in calls)
@@ -106,7 +106,7 @@ def _of_single_steps(calls: list[Call]) -> Iterator[Finding]:
         yield Finding("short", first, text, ("one call with the whole sequence",))
 
 
-def _through_time(call: Call, found: Jacobians) -> Finding:
+def _through_time(call: RecordedCall, found: Jacobians) -> Finding:
     """What becomes of a gradient that begins at the last step, on its way back over all steps that are looked at.
 
     The state in which it lives longest is judged, by the largest factor and by what is left at the first step:
@@ -143,19 +143,19 @@ def _times(factor: float) -> str:
     return f"{factor:.1e} times" if factor > EXPLODES else f"{factor:.3g} times"
 
 
-def _against_vanishing(call: Call, horizon: int | None) -> tuple[str, ...]:
+def _against_vanishing(call: RecordedCall, horizon: int | None) -> tuple[str, ...]:
     """Remedies for a gradient that is gone at the horizon, or weak after all steps."""
     cell, shorter = _cell(call), tuple[str, ...]()
     if horizon is not None and 2 * horizon < call.T:
         shorter = (f"a shorter --bptt: beyond {2 * horizon} steps hardly anything is learned",)
     if cell is cells.RNN:
         return "a cell with gates (--cell lstm, --cell gru)", 'init="orthogonal"', *shorter
-    if cell is not None and "f" in cell.order:
+    if cell is not None and "f" in cell.gates:
         return "forget_bias=2 or more", 'init="chrono"', *shorter
     return "--cell lstm, in Python with forget_bias=2", *shorter
 
 
-def _against_growth(call: Call) -> tuple[str, ...]:
+def _against_growth(call: RecordedCall) -> tuple[str, ...]:
     cell = _cell(call)
     if cell is cells.RNN:
         return "clipping (--clip 1 or less)", 'init="orthogonal"', "--cell lstm or --cell gru", "a shorter --bptt"
@@ -163,7 +163,7 @@ def _against_growth(call: Call) -> tuple[str, ...]:
     return "clipping (--clip 1 or less)", *normed, 'init="orthogonal"', "a shorter --bptt"
 
 
-def _against_overflow(call: Call, bad: NonFinite) -> tuple[str, ...]:
+def _against_overflow(call: RecordedCall, bad: NonFinite) -> tuple[str, ...]:
     growth = _against_growth(call)
     if bad.where == "input":
         return "finite inputs of mean 0 and deviation 1", "if a layer below makes them, a smaller learning rate (--lr)"
@@ -178,11 +178,11 @@ def _against_overflow(call: Call, bad: NonFinite) -> tuple[str, ...]:
     return "a smaller learning rate (--lr)", *growth
 
 
-def _against_saturation(call: Call) -> tuple[str, ...]:
+def _against_saturation(call: RecordedCall) -> tuple[str, ...]:
     normed = ("layer_norm=True",) if _cell(call) in (cells.LSTM, cells.GRU) else ()
     return *normed, "a smaller learning rate (--lr)", "weight decay", "inputs of mean 0 and deviation 1"
 
 
-def _cell(call: Call) -> type[Cell] | None:
+def _cell(call: RecordedCall) -> type[Cell] | None:
     layer = call.label.layer
     return layer.cell_type if isinstance(layer, Stack) else None

@@ -6,15 +6,15 @@ from itertools import accumulate
 
 from torch import Tensor, nn
 
-from elman.bptt._elsewhere import replaced
-from elman.bptt._random import Stands
-from elman.engine import Output, State, each, run
-from elman.engine.module_state import Stand, outside_of, standing
-from elman.engine.observe.events import label, labelled
+from elman.bptt._outside_tensors import substituted
+from elman.engine import Output, State, as_tuple, run
+from elman.engine.module_state import ModuleState, outside_tensors, restore_module_state
+from elman.engine.observe.events import current_label, labeled
 from elman.engine.precision import autocast
+from elman.engine.rng_state import RngStates
 
 
-class Through:
+class Segments:
     """A cell and all that is no tensor of a call.
 
     Args:
@@ -41,11 +41,11 @@ class Through:
         self.single, self.states = states is None, states or 1
         self.outputs: tuple[str, ...] | None = None  # their names, where they have any
         self.first = range(len(x) + 1) if sizes is None else (0, *accumulate(sizes.tolist()))  # row of each step
-        self.drawn = Stands(x.device)
+        self.drawn = RngStates(x.device)
         self.autocast = autocast(x.device.type)
         self.elsewhere = elsewhere
-        self._stand, self._outside = Stand.of(cell), outside_of(cell)
-        self.piece = label()
+        self._stand, self._outside = ModuleState.of(cell), outside_tensors(cell)
+        self.piece = current_label()
 
     @property
     def steps(self) -> int:
@@ -71,13 +71,15 @@ class Through:
         sizes = None if self.sizes is None else self.sizes[begin:end]
         named = dict(zip(self.names, parameters, strict=True))
         state: State = states[0] if self.single else tuple(states)
-        with labelled(self.piece and self.piece._replace(begin=begin)), replaced(self.elsewhere, others):
+        with labeled(self.piece and self.piece._replace(begin=begin)), substituted(self.elsewhere, others):
             output, state = run(self.cell, named, x, state, self.executor, sizes)
-            state = tuple(s.view_as(s) for s in each(state)) if self.elsewhere else state  # one may be such a tensor
+            state = (
+                tuple(s.view_as(s) for s in as_tuple(state)) if self.elsewhere else state
+            )  # one may be such a tensor
         if isinstance(output, dict):
             self.outputs = tuple(output)
-            return tuple(output.values()), each(state)
-        return (output,), each(state)
+            return tuple(output.values()), as_tuple(state)
+        return (output,), as_tuple(state)
 
     def output(self, values: Sequence[Tensor]) -> Output:
         """Outputs in the form in which the cell gives them."""
@@ -90,9 +92,9 @@ class Through:
         Raises:
             RuntimeError: if another attribute of the cell has changed since then.
         """
-        with standing(self.cell, self._stand) as same:
+        with restore_module_state(self.cell, self._stand) as same:
             # Of what has been there before, nothing is another or has other numbers.
-            now = {id(tensor): count for tensor, count in outside_of(self.cell)}
+            now = {id(tensor): count for tensor, count in outside_tensors(self.cell)}
             if not same or any(now.get(id(tensor)) != count for tensor, count in self._outside):
                 name = self.cell._get_name()
                 raise RuntimeError(

@@ -6,11 +6,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from elman.flow._call import Call, summed
+from elman.flow._recorded_call import RecordedCall, summed
 from elman.flow._replay import Replay, Row
 
 
-class Arrived(NamedTuple):
+class ArrivedGradients(NamedTuple):
     """What has arrived at a step.
 
     replay: that has the step.
@@ -30,8 +30,8 @@ class Arrived(NamedTuple):
 
 
 def arriving(
-    call: Call, steps: Tensor, d_outputs: Tensor | None = None, d_x: Tensor | None = None
-) -> Iterator[Arrived]:
+    call: RecordedCall, steps: Tensor, d_outputs: Tensor | None = None, d_x: Tensor | None = None
+) -> Iterator[ArrivedGradients]:
     """Every step from the last to the first, and the gradients of the losses of some steps that arrive there.
 
     The loss at step t is what the recorded pass has sent to the outputs at step t of the input, and to the final
@@ -48,7 +48,7 @@ def arriving(
         after = 0  # sequences that go on in the next replay
         for replay in reversed(group):
             for t in reversed(range(replay.T)):
-                step = replay.seen.ran.begin + t
+                step = replay.seen.call.begin + t
                 rows = call.rows(step)
                 here = (call.steps_of_input[rows] == steps.unsqueeze(1)).unsqueeze(-1)
                 above = None if d_outputs is None else d_outputs[:, rows]
@@ -58,7 +58,7 @@ def arriving(
                 columns = _any([*V, *of_outputs])
                 if len(columns):
                     own = [None if d is None else d[columns] for d in of_outputs]
-                    arrived = Arrived(replay, t, step, columns, tuple(v[columns] for v in V), own)
+                    arrived = ArrivedGradients(replay, t, step, columns, tuple(v[columns] for v in V), own)
                     yield arrived
                     found = replay.back(t, arrived.d_states, own, of_x=d_x is not None)
                     V = tuple(
@@ -83,7 +83,9 @@ def _from_without(
     return of_finals, of_outputs
 
 
-def handed_down(upper: Sequence[Call], steps: Tensor, d_outputs: list[Tensor | None], lower: Call) -> Tensor:
+def handed_down(
+    upper: Sequence[RecordedCall], steps: Tensor, d_outputs: list[Tensor | None], lower: RecordedCall
+) -> Tensor:
     """What the calls of one depth send to the outputs of a call below, of the losses of some steps: (n, N, W).
 
     Args:
@@ -101,21 +103,21 @@ def handed_down(upper: Sequence[Call], steps: Tensor, d_outputs: list[Tensor | N
     side = slice(made.shape[1], None) if lower.label.back else slice(made.shape[1])
     read = like.new_zeros(d_x.shape[1:])
     for replay, t in upper[0].forward():
-        read[upper[0].places[upper[0].rows(replay.seen.ran.begin + t)]] = replay.x[t]
+        read[upper[0].places[upper[0].rows(replay.seen.call.begin + t)]] = replay.x[t]
     return d_x[:, lower.places, side] * _dropout(made, read[lower.places, side], lower)
 
 
-def _made(call: Call) -> Tensor:
+def _made(call: RecordedCall) -> Tensor:
     """The outputs of a call, (N, W)."""
     steps = call.forward()
     width = steps[0][0].made(0).outputs[0].shape[1]
     made = steps[0][0].x[0].new_zeros(len(call.places), width)
     for replay, t in steps:
-        made[call.rows(replay.seen.ran.begin + t)] = replay.made(t).outputs[0]
+        made[call.rows(replay.seen.call.begin + t)] = replay.made(t).outputs[0]
     return made
 
 
-def _dropout(made: Tensor, read: Tensor, lower: Call) -> Tensor:
+def _dropout(made: Tensor, read: Tensor, lower: RecordedCall) -> Tensor:
     """What stands between what a layer has made and what the next one has read: zeros, and one other number.
 
     Where a zero has been made, the recorded gradient says which of both it is.

@@ -8,34 +8,34 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from elman.engine.observe.events import Seen
+from elman.engine.observe.events import BackwardEvent
 from elman.flow._replay import Replay
-from elman.layers._label import Label
+from elman.layers._layer_call import LayerCall
 
 
-class Call:
+class RecordedCall:
     """What the engine told of one label: of all steps at once, or of every window of a gradient mode.
 
     Args:
         label: of the layer.
     """
 
-    def __init__(self, label: Label) -> None:
+    def __init__(self, label: LayerCall) -> None:
         self.label, self.form = label, "{}"  # of the names of its states
         self._windows: dict[int, Replay] = {}  # by the steps at which they begin
 
-    def add(self, seen: Seen) -> None:
+    def add(self, seen: BackwardEvent) -> None:
         """One more of them. The parameters are kept as they are now: an optimizer changes them in place.
 
         What another backward pass sends through the same window is added up: the steps are the same.
         """
-        before = self._windows.get(seen.ran.begin)
+        before = self._windows.get(seen.call.begin)
         if before is not None:
             seen = _added(before.seen, seen)
             parameters = before.parameters
         else:
-            parameters = {name: value.detach().clone() for name, value in seen.ran.parameters.items()}
-        self._windows[seen.ran.begin] = Replay(seen, parameters)
+            parameters = {name: value.detach().clone() for name, value in seen.call.parameters.items()}
+        self._windows[seen.call.begin] = Replay(seen, parameters)
         for worked_out in ("d_states", "of_weights", "replays"):
             self.__dict__.pop(worked_out, None)
 
@@ -70,7 +70,7 @@ class Call:
             return self.label.padded(parts[0])  # a copy would take as long as a small backward pass
         rows = parts[0].new_zeros(*lead, *parts[0].shape[len(lead) :])
         for part, replay in zip(parts, self.replays, strict=True):
-            begin = replay.seen.ran.begin if sizes is None else int(sizes[: replay.seen.ran.begin].sum())
+            begin = replay.seen.call.begin if sizes is None else int(sizes[: replay.seen.call.begin].sum())
             rows[begin : begin + len(part)] += part
         return self.label.padded(rows)
 
@@ -97,7 +97,7 @@ class Call:
 
     def place(self, replay: Replay, t: int, row: int) -> tuple[int, int]:
         """The step of the input and the sequence of the batch that a row of a step is."""
-        return divmod(int(self.places[self.rows(replay.seen.ran.begin + t)][row]), self.label.layout.B)
+        return divmod(int(self.places[self.rows(replay.seen.call.begin + t)][row]), self.label.layout.B)
 
     @cached_property
     def steps_of_input(self) -> Tensor:
@@ -116,7 +116,7 @@ class Call:
 
     def groups(self) -> list[list[Replay]]:
         """The replays, in order, through which the same gradient goes back, from the last to the first of each."""
-        chained = self.replays[0].seen.ran.chained
+        chained = self.replays[0].seen.call.chained
         return [self.replays] if chained else [[replay] for replay in self.replays]
 
     def forward(self) -> list[tuple[Replay, int]]:
@@ -128,7 +128,7 @@ class Call:
         """Every step of every window: its replay, its number there, and its number among those of the layer."""
         for replay in self.replays:
             for t in range(replay.T):
-                yield replay, t, replay.seen.ran.begin + t
+                yield replay, t, replay.seen.call.begin + t
 
     @cached_property
     def of_weights(self) -> Mapping[str, Tensor]:
@@ -149,7 +149,7 @@ class Call:
         }
 
 
-def _added(one: Seen, other: Seen) -> Seen:
+def _added(one: BackwardEvent, other: BackwardEvent) -> BackwardEvent:
     """What two backward passes send through the same steps."""
     return replace(
         one,

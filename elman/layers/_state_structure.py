@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
-from elman.engine import State, each
-from elman.engine.eager import called, parted
-from elman.engine.trace.dtypes import OtherDtype, SameDtype
+from elman.engine import State, as_tuple
+from elman.engine.eager import functional_call, split_output
+from elman.engine.trace.dtypes import DtypeCheck, OtherDtype
 from elman.engine.trace.errors import CannotCapture
 from elman.engine.trace.side_effects import without_effects
-from elman.layers._around import Around
+from elman.layers._wrappers import CellWrapper
 
 ROWS = 3  # of a batch to try a step with: none of the numbers of states that a cell may unpack first
 COUNTS = 2, 1, 3, 4  # of states; two before one, as a pair can be told from a tensor, which may be taken for a pair
@@ -41,7 +41,7 @@ def in_form(form: Any, parts: Sequence[Any]) -> Any:
     return tree_map(lambda number: parts[number], form)
 
 
-class Formed(Around):
+class StructuredStateCell(CellWrapper):
     """A cell whose state has a form, and which is given a tuple of its parts.
 
     Args:
@@ -128,9 +128,9 @@ def _tried(cell: nn.Module, x: Tensor, state: State) -> tuple[Tensor, ...]:
             torch.no_grad(),
             torch.random.fork_rng([x.device] if x.is_cuda else []),
             without_effects(cell, buffers.values(), logs=True),
-            SameDtype(each(state)[0].dtype),
+            DtypeCheck(as_tuple(state)[0].dtype),
         ):
-            new = each(parted(cell, called(cell, buffers, x, state), state)[1])
+            new = as_tuple(split_output(cell, functional_call(cell, buffers, x, state), state)[1])
     except CannotCapture:
         if not new:
             raise

@@ -6,10 +6,10 @@ from itertools import chain
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
-from elman.engine import State, each
+from elman.engine import State, as_tuple
 
 
-class Joint(nn.Module):
+class MultilayerCell(nn.Module):
     """Cells one above another, each reading the first state of the one below, as one cell whose states are all theirs.
 
     Args:
@@ -34,7 +34,7 @@ class Joint(nn.Module):
                 x = dropout(x, self.dropout, self.training)
             own = state[k * self.states : (k + 1) * self.states]
             given: State = own[0] if self.states == 1 else own
-            new.append(each(cell(x, given)))
+            new.append(as_tuple(cell(x, given)))
             x = new[-1][0]
         return x, tuple(chain.from_iterable(new))
 

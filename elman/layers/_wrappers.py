@@ -7,14 +7,14 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from elman.cells._cell import Cell
-from elman.engine import Output, State, each
-from elman.engine.eager import parted
-from elman.engine.named import changed, seen
+from elman.engine import Output, State, as_tuple
+from elman.engine.eager import split_output
+from elman.engine.named import changing_names, recording_names
 
-OUTPUT, STATE = "output ", "state "  # before what `Watched` gives, to tell it from what a cell names
+OUTPUT, STATE = "output ", "state "  # before what `ProbedCell` gives, to tell it from what a cell names
 
 
-class Around(nn.Module):
+class CellWrapper(nn.Module):
     """A cell around another, whose parameters it names "cell." and their name within."""
 
     def __init__(self, cell: nn.Module) -> None:
@@ -34,12 +34,12 @@ def prefix(step: nn.Module, cell: nn.Module | None = None) -> str:
     Without `cell`, of the innermost one.
     """
     found = ""
-    while step is not cell and isinstance(step, Around):
+    while step is not cell and isinstance(step, CellWrapper):
         step, found = step.cell, f"{found}cell."
     return found
 
 
-class Zoneout(Around):
+class Zoneout(CellWrapper):
     """A cell each of whose units keeps its state with a probability; in evaluation, all take the mean of both.
 
     Krueger et al., arXiv:1606.01305.
@@ -72,7 +72,7 @@ class Zoneout(Around):
         return f"{super()._get_name()} with zoneout"
 
 
-class RecurrentDropout(Around):
+class RecurrentDropout(CellWrapper):
     """A cell with dropout on its candidate, what it would write into its state: so no memory is ever lost.
 
     Semeniuta, Severyn and Barth, arXiv:1603.05118, section 3.3, with masks drawn anew at every step.
@@ -93,7 +93,7 @@ class RecurrentDropout(Around):
 
     def forward(self, x: Tensor, state: State) -> State:
         """One step."""
-        with changed({self.candidate: self._dropped}):
+        with changing_names({self.candidate: self._dropped}):
             return self.cell(x, state)  # type: ignore[no-any-return]
 
     def _dropped(self, candidate: Tensor) -> Tensor:
@@ -103,23 +103,23 @@ class RecurrentDropout(Around):
         return f"{super()._get_name()} with recurrent dropout"
 
 
-class Watched(Around):
+class ProbedCell(CellWrapper):
     """A cell whose output is all that can be seen of a step: its output, its states, and what it names."""
 
     def forward(self, x: Tensor, state: State) -> tuple[dict[str, Tensor], State]:
         """One step."""
-        with seen() as named:
-            output, new = parted(self.cell, self.cell(x, state), state)
-        batch = each(new)[0].shape[0]
+        with recording_names() as named:
+            output, new = split_output(self.cell, self.cell(x, state), state)
+        batch = as_tuple(new)[0].shape[0]
         for name, value in named.items():
             if value.shape[:1] != (batch,):
                 raise ValueError(f"named: {name}: expected a row for each of the batch, got {tuple(value.shape)}")
-        states = {f"{STATE}{i}": value for i, value in enumerate(each(new))}
+        states = {f"{STATE}{i}": value for i, value in enumerate(as_tuple(new))}
         return _named(output, new) | states | named, new
 
 
 def _named(output: Output, state: State) -> dict[str, Tensor]:
     """What is to be said of an output: nothing of one that is the first state anyway."""
     if isinstance(output, Tensor):
-        return {} if output is each(state)[0] else {OUTPUT: output}
+        return {} if output is as_tuple(state)[0] else {OUTPUT: output}
     return {f"{OUTPUT}{name}": value for name, value in output.items()}

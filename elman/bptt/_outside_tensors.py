@@ -9,7 +9,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 
-class Read(TorchFunctionMode):
+class ReadMonitor(TorchFunctionMode):
     """Under it, the tensors that operations read are noted in `tensors`, by their `id`."""
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Read(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def in_both(first: Read, second: Read, own: Iterable[Tensor]) -> tuple[Tensor, ...]:
+def in_both(first: ReadMonitor, second: ReadMonitor, own: Iterable[Tensor]) -> tuple[Tensor, ...]:
     """The tensors that two runs of one step have both read, without those of its call.
 
     What a step has made itself is another tensor in the second run, as long as those of the first one live.
@@ -33,7 +33,7 @@ def in_both(first: Read, second: Read, own: Iterable[Tensor]) -> tuple[Tensor, .
     return tuple(tensor for tensor in both if tensor.is_floating_point() or tensor.is_complex())
 
 
-class _Replaced(TorchFunctionMode):
+class _Substitution(TorchFunctionMode):
     def __init__(self, values: dict[int, Tensor]) -> None:
         super().__init__()
         self._values = values
@@ -46,10 +46,10 @@ class _Replaced(TorchFunctionMode):
         return self._values.get(id(leaf), leaf)
 
 
-def replaced(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> AbstractContextManager[object]:
+def substituted(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> AbstractContextManager[object]:
     """Within, operations that are given one of the tensors compute with a value in its place."""
     pairs = zip(tensors, values, strict=True)
-    return _Replaced({id(tensor): value for tensor, value in pairs}) if tensors else nullcontext()
+    return _Substitution({id(tensor): value for tensor, value in pairs}) if tensors else nullcontext()
 
 
 def unknown_leaf(results: Iterable[Tensor], known: Iterable[Tensor]) -> Tensor | None:

@@ -27,7 +27,7 @@ def _unseen(function: Any) -> Any:
     return outside
 
 
-class Layout:
+class SequenceLayout:
     """(T, B, D), or (B, T, D), or (T, D) without a batch; every step is real.
 
     Args:
@@ -77,8 +77,8 @@ class Layout:
         return values.unsqueeze(0)
 
 
-class Masked(Layout):
-    """As `Layout`, of which only the first steps of a row are real: for torch.export, which knows no numbers.
+class MaskedLayout(SequenceLayout):
+    """As `SequenceLayout`, of which only the first steps of a row are real: for torch.export, which knows no numbers.
 
     Args:
         input: of this shape.
@@ -102,7 +102,7 @@ class Masked(Layout):
         return rows.gather(0, steps.view(*steps.shape, *[1] * (rows.dim() - 2)).expand(rows.shape))
 
 
-class Packed(Layout):
+class PackedLayout(SequenceLayout):
     """A PackedSequence."""
 
     def __init__(self, input: PackedSequence) -> None:
@@ -172,7 +172,7 @@ class Packed(Layout):
         return torch.from_numpy(self._begins[lengths[members] - 1 - steps] + members)
 
 
-class Ragged(Packed):
+class RaggedLayout(PackedLayout):
     """(T, B, D), (B, T, D) or (T, D), of which only the first steps of a row are real; they are packed for the engine.
 
     Args:
@@ -183,7 +183,7 @@ class Ragged(Packed):
 
     @_unseen
     def __init__(self, input: Tensor, lengths: NDArray[np.int64], batch_first: bool) -> None:
-        Layout.__init__(self, input, batch_first)
+        SequenceLayout.__init__(self, input, batch_first)
         self.none = not bool(lengths.any())  # of the sequences has a step: the engine is given one of each, to forget
         real = np.maximum(lengths, int(self.none))
         self.order = np.argsort(-real, kind="stable")
@@ -210,14 +210,14 @@ class Ragged(Packed):
     def enter(self, state: Tensor) -> Tensor:
         """As there; the longest sequence first."""
         order = self._order
-        return Layout.enter(self, state).index_select(-2, order)
+        return SequenceLayout.enter(self, state).index_select(-2, order)
 
     def leave(self, state: Tensor, initial: Tensor) -> Tensor:
         """As there."""
         if self.none:
             state = _nothing_of(state) + initial
         back = self._back
-        return Layout.leave(self, state.index_select(-2, back), initial)
+        return SequenceLayout.leave(self, state.index_select(-2, back), initial)
 
     def _placed(self, rows: Tensor, batch_first: bool) -> Tensor:
         positions, shape = self._positions(batch_first), (self.B, self.T) if batch_first else (self.T, self.B)

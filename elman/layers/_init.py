@@ -12,12 +12,12 @@ Start = Callable[[Cell, str, Tensor], None]  # fills the memory of a cell's para
 
 
 def _torch(cell: Cell, name: str, value: Tensor) -> None:
-    cell.start(name, value)
+    cell.init_parameter(name, value)
 
 
 def _orthogonal(cell: Cell, name: str, value: Tensor) -> None:
     """Saxe et al., arXiv:1312.6120; matrices of the input as Glorot and Bengio's (AISTATS 2010), biases zero."""
-    cell.start(name, value)
+    cell.init_parameter(name, value)
     if name.startswith("bias"):
         nn.init.zeros_(value)
     elif name.startswith("weight") and value.dim() > 1:
@@ -44,13 +44,13 @@ def _chrono(cell: Cell, name: str, value: Tensor) -> None:
 
     Tallec and Ollivier, arXiv:1804.11188, equation 16, for T_max = LONGEST.
     """
-    cell.start(name, value)
-    if name.startswith("bias_") and value.dim() == 1 and len(value) == cell.hidden_size * len(cell.order):
+    cell.init_parameter(name, value)
+    if name.startswith("bias_") and value.dim() == 1 and len(value) == cell.hidden_size * len(cell.gates):
         nn.init.zeros_(value)
         if name == "bias_ih":
             forget = torch.empty(cell.hidden_size).uniform_(1, LONGEST - 1).log_()
             gate(cell, value, "f").copy_(forget)
-            if "i" in cell.order:
+            if "i" in cell.gates:
                 gate(cell, value, "i").copy_(-forget)
 
 
@@ -63,16 +63,16 @@ def gate(cell: Cell, value: Tensor, name: str) -> Tensor:
     Raises:
         ValueError: if the cell has none of this name.
     """
-    if name not in cell.order:
-        gates = ", ".join(cell.order) or "none"
+    if name not in cell.gates:
+        gates = ", ".join(cell.gates) or "none"
         raise ValueError(
             f"forget_bias, init='chrono': expected a cell with a gate {name!r}, got {type(cell).__name__} with {gates}"
         )
-    H, k = cell.hidden_size, cell.order.index(name)
+    H, k = cell.hidden_size, cell.gates.index(name)
     return value.data[k * H : (k + 1) * H]
 
 
-def start(cell: Cell, name: str, value: Tensor, init: str, forget_bias: float | None) -> None:
+def init_parameter(cell: Cell, name: str, value: Tensor, init: str, forget_bias: float | None) -> None:
     """Fill a parameter by the scheme `init`; the biases of the forget gate add up to `forget_bias`, if given."""
     STARTS[init](cell, name, value)
     if forget_bias is not None and name in ("bias_ih", "bias_hh"):
