@@ -22,10 +22,10 @@ from elman.layers._step import _prepare
 def arithmetic(layer: Any, x: torch.Tensor, states: list[torch.Tensor]) -> Callable[[], None]:
     """The compiled step of every layer, again and again on the same memory."""
     parameters = list(layer.parameters())
-    prepared: Any = _prepare(layer, x, parameters, graded=False)
+    prepared: Any = _prepare(layer, x, graded=False)
     assert prepared is not None
     assert prepared.fits(parameters, x, states)
-    results = prepared(layer, x, states, parameters, (len(x), layer.output_size))
+    results = prepared(None, x, states, parameters, (len(x), layer.output_size))
 
     def run(keep: Any = (x, states, results)) -> None:
         for step, _ in prepared._steps:

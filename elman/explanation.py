@@ -1,20 +1,19 @@
 """How a layer is computed, in words and numbers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from elman.engine import EXECUTORS, as_tuple
+from elman.engine import EXECUTORS, CellSpec, as_tuple, choose
 from elman.layers import Recurrent, Stack
 from elman.layers._state_structure import form_of
 
 if TYPE_CHECKING:
-    from elman.engine.plan.ir import Program
-    from elman.engine.plan.planner import Plan
+    pass
 
 
 def explain(layer: Stack | Recurrent, input: Tensor | None = None) -> "Explanation":
@@ -38,26 +37,30 @@ def explain(layer: Stack | Recurrent, input: Tensor | None = None) -> "Explanati
     """
     if not isinstance(layer, Stack | Recurrent):
         raise TypeError(f"explain: layer: expected a layer of elman, got {type(layer).__name__}")
-    cells = list(_cells(layer, input))
-    asked = layer.executor
-    if asked == "loop" or "native" not in EXECUTORS:
-        why = "asked for by name" if asked == "loop" else "the native executor is switched off"
-        return Explanation("loop", why, (f"{type(layer).__name__}: executor loop, {why}", *_of_loop()))
-    from elman.engine.cpu.entry import why_not
-
-    reasons = [why_not(cell, values, width, sizes) for cell, values, width, sizes in cells]
-    reason = next((reason for reason in reasons if reason), "")
-    if reason:
-        return Explanation("loop", reason, (f"{type(layer).__name__}: executor loop, because {reason}", *_of_loop()))
-    why = "asked for by name" if asked == "native" else "all that the cell does is in the table of operations"
-    lines = [f"{type(layer).__name__}: executor native, {why}"]
-    size = None
+    specs = list(_specs(layer, input))
+    executor, reason = choose(layer.executor, specs)
+    if layer.executor != "auto":
+        why = "asked for by name"
+    elif reason:
+        why = f"because {reason}"
+    elif list(EXECUTORS).index(executor.name) == 0 and len(EXECUTORS) > 1:
+        why = "all that the cell does is in the table of operations"
+    else:
+        why = "the only one that is available"
+    shape = None
     if input is not None:
         T, B = (input.shape[0], 1) if input.dim() == 2 else input.shape[:2]
-        size = (B, T) if layer.batch_first and input.dim() == 3 else (T, B)
-    for k, (cell, values, width, sizes) in enumerate(cells):
-        lines += ["", *_of_native(f"layer {k}, " if len(cells) > 1 else "", cell, values, width, sizes, size)]
-    return Explanation("native", why, tuple(lines))
+        shape = (B, T) if layer.batch_first and input.dim() == 3 else (T, B)
+    lines = [f"{type(layer).__name__}: executor {executor.name}, {why}"]
+    for k, spec in enumerate(specs):
+        dtype = next((value.dtype for value in spec.parameters.values() if value.is_floating_point()), torch.float32)
+        to = ", ".join(map(str, as_tuple(spec.state_size)))
+        prefix = f"layer {k}, " if len(specs) > 1 else ""
+        name = f"{prefix}{spec.cell._get_name()}"
+        lines += ["", f"  {name}, {spec.input_size} -> {to}, {str(dtype).removeprefix('torch.')}"]
+        if not (layer.executor != "auto" and reason):
+            lines += executor.describe(spec, shape)
+    return Explanation(executor.name, reason or why, tuple(lines))
 
 
 @dataclass(frozen=True)
@@ -72,20 +75,12 @@ class Explanation:
         return "\n".join(self.lines)
 
 
-Sizes = int | tuple[int, ...]  # of a state, or of each state
-Cell = tuple[nn.Module, Mapping[str, Tensor], int, Sizes]
-
-
-def _cells(layer: Stack | Recurrent, input: Tensor | None) -> Iterator[Cell]:
+def _specs(layer: Stack | Recurrent, input: Tensor | None) -> Iterator[CellSpec]:
     """Each cell, its parameters and buffers, the width of its input and of its states."""
     if isinstance(layer, Stack):
         for k, cell in enumerate(layer._cells):
-            yield (
-                layer._steps[k],
-                layer._values_of(layer._steps[k], k * layer._directions),
-                cell.input_size,
-                cell.state_size,
-            )
+            values = layer._values_of(layer._steps[k], k * layer._directions)
+            yield CellSpec(layer._steps[k], values, cell.input_size, cell.state_size)
         return
     width = getattr(layer.cell, "input_size", None) if input is None else input.shape[-1]
     size = layer.state_size
@@ -94,61 +89,4 @@ def _cells(layer: Stack | Recurrent, input: Tensor | None) -> Iterator[Cell]:
     form = form_of(size)
     step = layer.cell if form is None else layer._formed_cell(form)
     named = dict(step.named_parameters()) | dict(step.named_buffers())
-    yield step, named, width, size if isinstance(size, int) else tuple(tree_leaves(size))
-
-
-def _of_loop() -> list[str]:
-    return ["  every step is run by torch, one after the other; autograd keeps what it needs of each"]
-
-
-def _of_native(
-    prefix: str, cell: nn.Module, values: Mapping[str, Tensor], width: int, sizes: Sizes,
-    shape: tuple[int, int] | None,
-) -> Iterator[str]:  # fmt: skip
-    from elman.engine.cpu import invocation, kernel_cache, openmp
-
-    shapes = tuple((name, tuple(value.shape)) for name, value in values.items())
-    key = kernel_cache.plan_for(cell, shapes, width, sizes).key
-    plan = kernel_cache.cached_plan(key).plan
-    dtype = next((value.dtype for value in values.values() if value.is_floating_point()), torch.float32)
-
-    kept = (
-        ", ".join(f"{node.meta.get('called', node.name)}{node.meta.get('line', '')}" for node, _ in plan.kept)
-        or "no values"
-    )
-    states = sum(w for w, sequence in zip(plan.widths, plan.sequences, strict=True) if sequence)
-    row = (plan.kept_width + states) * dtype.itemsize
-    to = ", ".join(map(str, as_tuple(sizes)))
-    yield f"  {prefix}{cell._get_name()}, {width} -> {to}, {str(dtype).removeprefix('torch.')}"
-    yield f"  before the loop, all steps at once: {_stages(plan.before)}"
-    yield f"  in the loop, forward: {_stages(plan.forward)}"
-    yield f"  in the loop, backward: {_stages(plan.backward)}"
-    yield f"  after the loop, all steps at once: {_stages(plan.after)}; {_sums(plan)}"
-    yield f"  kept for the backward step: {kept}; with the states {row:,} bytes for each step and sequence"
-    if shape:
-        T, B = shape
-        real = kernel_cache.compiled_plan(key, dtype).real
-        threads, split = invocation.threads_for(plan.forward, real, T, B, openmp.threads())
-        how = "one thread" if threads == 1 else f"{threads} threads, which share "
-        how += "" if threads == 1 else "the columns of each step" if split else "the sequences of the batch"
-        yield f"  for T = {T}, B = {B}: {how}; kept in all {T * B * row / 1e6:,.1f} MB"
-
-
-def _stages(program: "Program") -> str:
-    from elman.engine.plan.ir import Product
-
-    told = []
-    for stage in program.stages:
-        if isinstance(stage, Product):
-            matrix = f"{stage.weight.name}{'^T' if stage.transposed else ''}"
-            told.append(f"product with {matrix} ({stage.depth} -> {stage.width}){', added up' * stage.add}")
-        else:
-            count = len(stage.stores)
-            size = f"{stage.heads} x {stage.width}" if stage.heads > 1 else f"{stage.width}"
-            told.append(f"{count} value{'s' * (count > 1)} of width {size} in one pass")
-    return "; ".join(told) or "nothing"
-
-
-def _sums(plan: "Plan") -> str:
-    told = [f"{r.size} x {r.x_size}" if r.x else f"{r.size}" for r in plan.reductions]
-    return f"sums over all rows for the parameters ({', '.join(told)})" if told else "no parameters"
+    yield CellSpec(step, named, width, size if isinstance(size, int) else tuple(tree_leaves(size)))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from elman.bptt._outside_tensors import ReadMonitor, in_both
-from elman.engine import State, as_tuple, eager
+from elman.engine import Inputs, State, as_tuple, eager
 from elman.engine.module_state import fingerprint
 from elman.engine.observe.events import labeled
 from elman.engine.rng_state import get_rng_state, rng_state
@@ -75,7 +75,7 @@ def _tried(
         with torch.no_grad(), without_effects(cell, buffers.values(), logs=True):
             for seen in read:
                 with rng_state(get_rng_state(x.device), x.device), labeled(None), seen:
-                    output, new = eager.run(cell, {**parameters, **buffers}, x, state, sizes)
+                    output, new = eager.run(Inputs(cell, {**parameters, **buffers}, x, state, sizes))
                 runs.append((*(output.values() if isinstance(output, dict) else (output,)), *as_tuple(new)))
     except CannotCapture as reason:
         return Repeatability(str(reason))

@@ -17,7 +17,8 @@ from elman.cli.explain import explain
 from elman.errors import BadInput
 from elman.help import Command, Group
 from elman.options import RunFolder
-from elman.tasks import TASKS, _command
+from elman.tasks import _command
+from elman.tasks._registry import TASKS
 from elman.terminal import guarded
 
 app = typer.Typer(

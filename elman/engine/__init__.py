@@ -1,43 +1,42 @@
-"""The engine's one door: a cell, its parameters, a sequence and a state in; outputs and the last state out.
+"""The engine: a cell, its parameters, a sequence and a state in; outputs and the last state out.
 
-An executor is a function with the signature of `loop.run`. `loop` is plain torch and the definition of correct;
-`native` compiles the cell for this machine's CPU; in an environment with ELMAN_NATIVE=0, it is not there.
+Executors run it: `EXECUTORS` has them in the order in which `auto` tries them. The last is `loop`, plain PyTorch, which
+can run everything and is the definition of correct.
 """
 
-import os
-from collections.abc import Callable, Mapping
+import warnings
+import weakref
+from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
-from elman.engine import eager
-from elman.engine.eager import as_tuple
+from elman.engine.cpu.executor import NativeExecutor
+from elman.engine.eager import EagerExecutor, as_tuple
+from elman.engine.executor import CellSpec, Executor, Inputs, Unsupported
 from elman.engine.named import named
 from elman.engine.outputs import Output, State
 
-__all__ = ["EXECUTORS", "Output", "State", "as_tuple", "known_executor", "named", "run"]
+__all__ = [
+    "EXECUTORS",
+    "CellSpec",
+    "Executor",
+    "Inputs",
+    "Output",
+    "State",
+    "Unsupported",
+    "as_tuple",
+    "choose",
+    "known_executor",
+    "named",
+    "run",
+]
 
-Executor = Callable[[nn.Module, Mapping[str, Tensor], Tensor, State, Tensor | None], tuple[Output, State]]
-
-
-def _native(
-    cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, sizes: Tensor | None
-) -> tuple[Output, State]:
-    from elman.engine.cpu.entry import run
-
-    return run(cell, parameters, x, state, sizes)
-
-
-def _auto(
-    cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, sizes: Tensor | None
-) -> tuple[Output, State]:
-    from elman.engine.cpu.entry import run
-
-    return run(cell, parameters, x, state, sizes, strict=False)
-
-
-EXECUTORS: dict[str, Executor] = {"loop": eager.run, "native": _native}
-if os.environ.get("ELMAN_NATIVE") == "0":
-    del EXECUTORS["native"]
+#: by name, the preferred first: a new executor is an entry here
+EXECUTORS: dict[str, Executor] = {
+    executor.name: executor for executor in (NativeExecutor(), EagerExecutor()) if executor.available
+}
+_warned: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 
 
 def run(
@@ -51,27 +50,56 @@ def run(
     """Run a cell over a sequence.
 
     Args:
-        cell: `cell(x_t, state)` for one step, which returns the state, or (output, state) with a tensor (B, ...) or a
-            dictionary of such for the output.
-        parameters: the cell's parameters and buffers by name; the cell's own values are not looked at.
-        x: (T, B, D) with T >= 1; or, with `sizes`, (N, D): sequences of several lengths, packed.
-        state: at t = 0, in the form the cell takes: a tensor (B, H) or a tuple of tensors.
-        executor: a name in `EXECUTORS`, which runs or raises; "auto" is native where that can run, else loop.
-        sizes: of packed sequences, (T,), on the CPU: how many of them have a step t, as `batch_sizes` of torch's
-            PackedSequence. The longest come first, and x has the rows of step 0, then those of step 1, and so on, N in
-            all; sizes[0], which is at least 1, may be less than B, for sequences without a step.
+        cell: as in `Inputs`.
+        parameters: as in `Inputs`.
+        x: as in `Inputs`.
+        state: as in `Inputs`.
+        executor: a name in `EXECUTORS`, which runs or raises; "auto" is the first that can run this.
+        sizes: as in `Inputs`.
 
     Returns:
         The outputs of all steps, (T, B, ...), or (N, ...), and the state after the last of each sequence. Where a step
-        has none, they are the first of its states.
+        has no output, they are the first of its states.
 
     Raises:
         ValueError: for an unknown executor.
         RuntimeError: if the executor asked for cannot run this.
     """
-    auto = _auto if "native" in EXECUTORS else eager.run
-    chosen = auto if known_executor(executor) == "auto" else EXECUTORS[executor]
-    return chosen(cell, parameters, x, state, sizes)
+    inputs = Inputs(cell, parameters, x, state, sizes)
+    if executor != "auto":
+        result = EXECUTORS[known_executor(executor)].run(inputs)
+        if isinstance(result, Unsupported):
+            raise RuntimeError(result.reason)
+        return result
+    refusal: Unsupported | None = None
+    for candidate in EXECUTORS.values():
+        if refusal is not None and refusal.warn and not torch.compiler.is_compiling():
+            _warn_once(cell, f"{refusal.reason}; it runs on the {candidate.name} executor, which is slower")
+        result = candidate.run(inputs)
+        if not isinstance(result, Unsupported):
+            return result
+        refusal = result
+    assert refusal is not None
+    raise RuntimeError(refusal.reason)
+
+
+def choose(name: str, specs: Sequence[CellSpec]) -> tuple[Executor, str]:
+    """The executor that runs some cells, and why: what stood in the way of the one before it, or "".
+
+    Args:
+        name: as in `run`. An executor asked for by name is the one, even if it will raise.
+        specs: the cells of a layer.
+    """
+    if name != "auto":
+        executor = EXECUTORS[known_executor(name)]
+        return executor, next(filter(None, map(executor.unsupported, specs)), "")
+    reason = ""
+    for executor in EXECUTORS.values():
+        refusal = next(filter(None, map(executor.unsupported, specs)), "")
+        if not refusal:
+            return executor, reason
+        reason = refusal
+    raise RuntimeError(reason)
 
 
 def known_executor(name: str) -> str:
@@ -83,3 +111,12 @@ def known_executor(name: str) -> str:
     if name != "auto" and name not in EXECUTORS:
         raise ValueError(f"executor: expected 'auto' or one of {', '.join(EXECUTORS)}, got {name!r}")
     return name
+
+
+def _warn_once(cell: nn.Module, text: str) -> None:
+    """Warn that a cell runs slower than it could; once for each cell."""
+    if cell not in _warned:
+        _warned.add(cell)
+        # The place is the cell's own code: every caller is some line of torch's.
+        code = type(cell).forward.__code__
+        warnings.warn_explicit(text, UserWarning, code.co_filename, code.co_firstlineno)

@@ -1,14 +1,12 @@
-"""The executor that is read rather than fast: the cell, once per step, in plain torch.
+"""Reference executor: calls the cell once per step in plain PyTorch. Slow, and the definition of correct."""
 
-Any device and dtype, double backward, forward mode, vmap: whatever torch can do with the cell's operations.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from elman.engine.executor import CellSpec, Executor, Inputs
 from elman.engine.observe.autograd_hooks import GradientRecorder
 from elman.engine.observe.events import record_call
 from elman.engine.outputs import Output, State, stack_outputs, states_shown
@@ -135,15 +133,33 @@ def functional_call(module: nn.Module, parameters: Mapping[str, Tensor], *args: 
     return torch.func.functional_call(module, places, args, tie_weights=False)
 
 
-def run(
-    cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, sizes: Tensor | None = None
-) -> tuple[Output, State]:
-    """Run `cell` over `x`, as `elman.engine.run` says."""
+class EagerExecutor(Executor):
+    """Any device and dtype, double backward, forward mode, vmap: whatever torch can do with the cell's operations."""
+
+    name = "loop"
+    follows_autocast = True
+
+    def run(self, inputs: Inputs) -> tuple[Output, State]:
+        """As of every executor; it can run every call."""
+        return run(inputs)
+
+    def unsupported(self, spec: CellSpec) -> str:
+        """Nothing."""
+        return ""
+
+    def describe(self, spec: CellSpec, shape: tuple[int, int] | None) -> Iterator[str]:
+        """In one line."""
+        yield "  every step is run by torch, one after the other; autograd keeps what it needs of each"
+
+
+def run(inputs: Inputs) -> tuple[Output, State]:
+    """Call the cell once per step."""
+    cell = inputs.cell
     # One functional call around the whole loop: its bookkeeping is paid once and not at every step.
-    named = {f"cell.{name}": value for name, value in parameters.items()}
-    call = record_call(cell, parameters, x, state, sizes)
+    named = {f"cell.{name}": value for name, value in inputs.parameters.items()}
+    call = record_call(*inputs)
     unrolled = _Unrolled(cell, None if call is None else GradientRecorder(call))
-    result: tuple[Output, State] = functional_call(unrolled, named, x, state, sizes)  # type: ignore[assignment]
+    result: tuple[Output, State] = functional_call(unrolled, named, inputs.x, inputs.state, inputs.sizes)  # type: ignore[assignment]
     for name, value in unrolled.set_anew.items():
         module, _, buffer = name.rpartition(".")
         cell.get_submodule(module)._buffers[buffer] = value

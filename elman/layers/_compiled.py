@@ -23,7 +23,7 @@ from elman.engine.module_state import HOOKS
 from elman.engine.trace.errors import CannotCapture
 from elman.engine.trace.side_effects import without_effects
 from elman.engine.uncompiled import outside
-from elman.layers._layer import living
+from elman.layers._layer_ids import layer_of
 from elman.layers._state_structure import is_plain
 from elman.layers._trajectory import probing
 
@@ -161,7 +161,7 @@ def _outline(
     autocast: torch.dtype | None,
 ) -> Outline | None:  # fmt: skip
     """What a layer returns, from one step on zeros, of which nothing stays behind; None where that step fails."""
-    layer = living(int(of)) if isinstance(of, Tensor) else of
+    layer = layer_of(int(of)) if isinstance(of, Tensor) else of
     if layer._reads_elsewhere():
         return None
     weights = {name: value.detach().clone() for name, value in layer._weights().items()}
@@ -236,7 +236,7 @@ def _run(
     sizes: Sequence[int], dims: Sequence[int], dtypes: Sequence[torch.dtype], needed: Sequence[bool],
 ) -> list[Tensor]:  # fmt: skip
     """Call the layer of this number as it is now."""
-    layer = living(int(number))
+    layer = layer_of(int(number))
     given: Any = PackedSequence(x, *packed) if packed else x
     flips = layer.batch_first and x.dim() == 3
     state = None if not states else states[0] if single else tuple(states)
@@ -264,7 +264,7 @@ def _compute(*arguments: Any) -> list[Tensor]:
     if not any(needed):
         with torch.no_grad():
             return run(*arguments)
-    layer = living(int(number))
+    layer = layer_of(int(number))
     if layer._reads_elsewhere():
         raise RuntimeError(
             f"{type(layer).__name__}: compiled by torch.compile before its cell read a tensor from elsewhere that "

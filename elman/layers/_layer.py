@@ -2,20 +2,18 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
-from itertools import count
 from typing import Any, NoReturn
-from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.rnn import PackedSequence
-from torch.utils._python_dispatch import _disable_current_modes
 
 from elman.bptt import Full, Mode
 from elman.bptt._influence import carry_influence
 from elman.engine import Output, State, eager_export
 from elman.engine.observe.events import CallLabel, labeled
 from elman.layers._layer_call import CallNames, LayerCall
+from elman.layers._layer_ids import number_of
 from elman.layers._precision import as_loop
 from elman.layers._sequence_layout import MaskedLayout, PackedLayout, RaggedLayout, SequenceLayout, checked_lengths
 from elman.layers._trajectory import Trajectory, probing, trajectory
@@ -23,9 +21,6 @@ from elman.layers._trajectory import Trajectory, probing, trajectory
 Lengths = Tensor | Sequence[int]
 FULL = Full()
 NO_TORCHSCRIPT = "expected torch.export.export(model, (input,)), got TorchScript, which elman does not support"
-
-_layers: "WeakValueDictionary[int, Layer]" = WeakValueDictionary()
-_numbers = count()
 
 
 class Layer(nn.Module):
@@ -38,14 +33,14 @@ class Layer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._number = _numbered(self)
+        self._number = number_of(self)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_number"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._number = _numbered(self)  # a copy is a layer of its own
+        self._number = number_of(self)  # a copy is a layer of its own
 
     def _call(self, input: Any, state: Any, lengths: Lengths | None, bptt: Mode | None) -> tuple[Any, Any]:
         """What `forward` does."""
@@ -269,19 +264,6 @@ class Layer(nn.Module):
             raise ValueError(
                 f"{name}: expected width {input_size} (input_size), got {input.shape[-1]} in shape {tuple(input.shape)}"
             )
-
-
-def _numbered(layer: Layer) -> Tensor:
-    """The number of a layer, by which `living` finds it: a tensor, which torch.compile takes for an input."""
-    number = next(_numbers)
-    _layers[number] = layer
-    with _disable_current_modes(), torch.inference_mode(False):
-        return torch.tensor(number, device="cpu")
-
-
-def living(number: int) -> Layer:
-    """The layer of a number."""
-    return _layers[number]
 
 
 def output_in(layout: SequenceLayout, output: Output) -> Any:

@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 
 from elman import cells
 from elman.cells._cell import Cell
-from elman.engine import EXECUTORS, Output, State, as_tuple, eager
+from elman.engine import CellSpec, Inputs, Output, State, as_tuple, choose, eager
 from elman.engine.outputs import output_tensors as outputs_of
 
 Dtypes = tuple[torch.dtype, ...]
@@ -43,13 +43,13 @@ def as_loop(
 
     The native executor computes in single precision, whatever autocast says.
     """
-    if not torch._C._is_any_autocast_enabled() or executor == "loop" or "native" not in EXECUTORS:
+    if not torch._C._is_any_autocast_enabled():
         return result
     of_torch_func = torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
     if of_torch_func or not x.is_cpu or 0 in x.shape[:-1] or (cast := autocast_dtype("cpu")) is None:
         return result
     output, final = result
-    dtypes = _dtypes(cell, parameters, x, state, cast)
+    dtypes = _dtypes(cell, parameters, x, state, cast, executor)
     if not dtypes:
         return result
     of_outputs, of_states = dtypes[: -len(as_tuple(final))], dtypes[-len(as_tuple(final)) :]
@@ -61,23 +61,24 @@ def as_loop(
     )
 
 
-def _dtypes(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, cast: torch.dtype) -> Dtypes:
-    """Of the outputs and of the states; none where the loop executor has run anyway."""
+def _dtypes(
+    cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, cast: torch.dtype, executor: str
+) -> Dtypes:
+    """Of the outputs and of the states; none where an executor has run that follows autocast."""
     if any(value.dtype == torch.float64 for value in parameters.values()):
         return ()  # which autocast leaves alone
     tensors = (x, *as_tuple(state), *parameters.values())
-    asked = (cast, *(tensor.dtype for tensor in tensors))
+    asked = (executor, cast, *(tensor.dtype for tensor in tensors))
     known = _known.setdefault(cell, {})
     if asked not in known:
-        from elman.engine.cpu.entry import why_not
-
         sizes = tuple(s.shape[1] for s in as_tuple(state))
+        spec = CellSpec(cell, parameters, x.shape[-1], sizes[0] if isinstance(state, Tensor) else sizes)
         known[asked] = ()
-        if not why_not(cell, parameters, x.shape[-1], sizes[0] if isinstance(state, Tensor) else sizes):
+        if not choose(executor, [spec])[0].follows_autocast:
             # One step of one row: what can be captured leaves nothing behind.
             row = x[:1, :1] if x.dim() == 3 else x[:1].unsqueeze(0)
             begin = state[:1] if isinstance(state, Tensor) else tuple(s[:1] for s in state)
             with torch.no_grad(), torch.random.fork_rng(devices=()):
-                output, final = eager.run(cell, parameters, row, begin)
+                output, final = eager.run(Inputs(cell, parameters, row, begin))
             known[asked] = tuple(value.dtype for value in (*outputs_of(output), *as_tuple(final)))
     return known[asked]

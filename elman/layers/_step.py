@@ -1,9 +1,5 @@
 """One step of a stack without what a sequence is prepared by: in streams, that would be most of it."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from ctypes import memmove
-from itertools import accumulate, pairwise
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +9,13 @@ from torch.autograd import forward_ad
 from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 from elman.bptt import Full
-from elman.engine import EXECUTORS, as_tuple
+from elman.engine import CellSpec, as_tuple, choose
+from elman.engine.executor import PreparedStep
 from elman.engine.observe.events import CallLabel
 from elman.layers._layer_call import LayerCall
 from elman.layers._sequence_layout import SequenceLayout
 
 if TYPE_CHECKING:
-    from elman.engine.cpu.single_step import ForwardStep
-    from elman.engine.cpu.stacked_step import StackedStep
     from elman.layers.stack import Stack
 
 PLAIN = {Tensor, nn.Parameter}
@@ -28,100 +23,7 @@ REQUIRES_GRAD = attrgetter("requires_grad")
 MAX_PREPARED = 16  # kinds of steps that stay prepared, each with scratch memory
 
 
-class PreparedStep(ABC):
-    """A stack's step for B rows: what can be known before it is called. Its calls must not overlap."""
-
-    def __init__(self, layer: "Stack", parameters: Sequence[Tensor], B: int, dtype: torch.dtype) -> None:
-        self._addresses: list[int] = []
-        self._parameter_shapes = [parameter.shape for parameter in parameters]
-        shapes = [(B, layer.input_size), *((layer.num_layers, B, width) for width in layer._widths)]
-        self._shapes, self._dtype = [torch.Size(shape) for shape in shapes], dtype
-
-    def fits(self, parameters: Sequence[Tensor], x: Tensor, states: Sequence[Tensor]) -> bool:
-        """Whether the parameters, x and the states are what they must be; the step finds the parameters there then."""
-        tensors = x, *states
-        if len(tensors) != len(self._shapes) or not self._like(tensors, self._shapes):
-            return False
-        if not all(map(Tensor.is_contiguous, parameters)) or parameters[0].dtype is not self._dtype:
-            return False
-        addresses = list(map(Tensor.data_ptr, parameters))
-        if addresses != self._addresses:
-            if not self._like(parameters, self._parameter_shapes):
-                return False
-            self._move(addresses)
-            self._addresses = addresses
-        return True
-
-    def _like(self, tensors: Sequence[Tensor], shapes: Sequence[torch.Size]) -> bool:
-        dtype = self._dtype
-        for tensor, shape in zip(tensors, shapes, strict=True):
-            if tensor.shape != shape or tensor.dtype is not dtype or not tensor.is_cpu or tensor.is_neg():
-                return False
-        return True
-
-    @abstractmethod
-    def _move(self, addresses: list[int]) -> None:
-        """Let the parameters of all layers be at these addresses."""
-
-    @abstractmethod
-    def __call__(
-        self, layer: "Stack", x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], shape: Sequence[int]
-    ) -> tuple[Tensor, list[Tensor]]:
-        """The output, in a shape, and the states after a step."""
-
-
-class InferenceStep(PreparedStep):
-    """A step without a gradient."""
-
-    def __init__(
-        self, layer: "Stack", parameters: Sequence[Tensor], B: int, dtype: torch.dtype, steps: "Sequence[ForwardStep]"
-    ) -> None:
-        super().__init__(layer, parameters, B, dtype)
-        bytes_ = [B * width * dtype.itemsize for width in layer._widths]
-        self._bytes = bytes_[0]
-        self._steps = [(step, [k * size for size in bytes_]) for k, step in enumerate(steps)]
-        self._ends = [0, *accumulate(map(len, layer._names))]
-
-    def _move(self, addresses: list[int]) -> None:
-        for (step, _), (a, b) in zip(self._steps, pairwise(self._ends), strict=True):
-            step.put_parameters(addresses[a:b])
-
-    def __call__(
-        self, layer: "Stack", x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], shape: Sequence[int]
-    ) -> tuple[Tensor, list[Tensor]]:
-        """As there."""
-        new = [torch.empty_like(state) for state in states]
-        address, before, after = x.data_ptr(), [s.data_ptr() for s in states], [s.data_ptr() for s in new]
-        for step, offsets in self._steps:
-            step(address, before, after, offsets)
-            address = after[0] + offsets[0]
-        output = x.new_empty(shape)
-        memmove(output.data_ptr(), address, self._bytes)  # a copy by torch takes ten times as long
-        return output, new
-
-
-class DifferentiableStep(PreparedStep):
-    """A step with its gradient."""
-
-    def __init__(
-        self, layer: "Stack", parameters: Sequence[Tensor], B: int, dtype: torch.dtype, stacked: "StackedStep"
-    ) -> None:
-        super().__init__(layer, parameters, B, dtype)
-        from elman.engine.cpu.stacked_step import stacked_step
-
-        self._stacked, self._step = stacked, stacked_step
-
-    def _move(self, addresses: list[int]) -> None:
-        self._stacked.move(addresses)
-
-    def __call__(
-        self, layer: "Stack", x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], shape: Sequence[int]
-    ) -> tuple[Tensor, list[Tensor]]:
-        """As there."""
-        return self._step(self._stacked, _Pieces(layer), x, states, parameters, shape)
-
-
-class _Pieces:
+class _Labels:
     """What is said of the calls of the engine for one step, of each layer: made when somebody looks, and only once."""
 
     def __init__(self, layer: "Stack") -> None:
@@ -179,13 +81,13 @@ class StepCache:
         except IndexError:
             ready = None
         if ready is None or not ready.fits(parameters, x, states):
-            ready = _prepare(layer, x, parameters, graded)
+            ready = _prepare(layer, x, graded)
             if ready is None or not ready.fits(parameters, x, states):
                 return None
         shape = [len(x), layer.output_size]
         if time is not None:
             shape.insert(time, 1)
-        output, last = ready(layer, x, states, parameters, shape)
+        output, last = ready(_Labels(layer) if graded else None, x, states, parameters, shape)
         free.append(ready)
         return output, last[0] if len(last) == 1 else tuple(last)
 
@@ -215,17 +117,9 @@ def _draws(layer: "Stack") -> bool:
     return any((layer.dropout, layer.weight_drop, layer.recurrent_dropout, layer.locked_dropout, *layer.zoneout))
 
 
-def _prepare(layer: "Stack", x: Tensor, parameters: Sequence[Tensor], graded: bool) -> PreparedStep | None:
-    if layer.executor == "loop" or "native" not in EXECUTORS:
-        return None
-    from elman.engine.cpu.entry import stacked_of, step_of
-
-    cells = [
-        (step, layer._values_of(step, k), cell.input_size, cell.state_size)
+def _prepare(layer: "Stack", x: Tensor, graded: bool) -> PreparedStep | None:
+    specs = [
+        CellSpec(step, layer._values_of(step, k), cell.input_size, cell.state_size)
         for k, (step, cell) in enumerate(zip(layer._steps, layer._cells, strict=True))
     ]
-    if graded:
-        stacked = stacked_of(cells, x)
-        return None if stacked is None else DifferentiableStep(layer, parameters, len(x), x.dtype, stacked)
-    found = [step for step in (step_of(*of, x) for of in cells) if step is not None]
-    return InferenceStep(layer, parameters, len(x), x.dtype, found) if len(found) == len(cells) else None
+    return choose(layer.executor, specs)[0].prepare_step(specs, x, graded)

@@ -41,7 +41,7 @@ FORMATS = ("table", "csv", "tsv", "json", "jsonl", "parquet")
 
 def train(task: str) -> Callable[..., int]:
     """The command `elman train` of a task."""
-    from elman.tasks import options_of
+    from elman.tasks._registry import options_of
 
     module = options_of(task)
 
@@ -69,7 +69,7 @@ def train(task: str) -> Callable[..., int]:
 
 def _of_training(option: inspect.Parameter, module: Any) -> inspect.Parameter:
     """With the default that it has in this task."""
-    from elman.tasks import patience_of
+    from elman.tasks._registry import patience_of
 
     default = module.TRAINING.get(option.name, option.default)
     shown = {
@@ -90,7 +90,7 @@ def _box(option: str) -> str:
 def _train(task: str, module: Any, given: dict[str, Any], named: set[str], began: float) -> int:
     from elman.report import tables
     from elman.tasks import _train as work
-    from elman.tasks import kind_of, training_of
+    from elman.tasks._registry import kind_of, training_of
     from elman.training.callbacks import Interrupted
 
     data, out, path = given["data"] or None, given["out"], given["resume"]
@@ -218,7 +218,7 @@ def flow(
 
 def _opened(path: Path) -> "tuple[Kind, Run]":
     from elman.runs import open_run
-    from elman.tasks import kind_of_run
+    from elman.tasks._registry import kind_of_run
 
     run = open_run(path)
     return kind_of_run(run), run

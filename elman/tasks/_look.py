@@ -7,9 +7,9 @@ from elman.flow import Recording
 from elman.report import tables
 from elman.report.shown import Missing, Recorded, Shown
 from elman.runs import Run
-from elman.tasks import kind_of_run
 from elman.tasks._kind import Kind, weights
 from elman.tasks._material import Loaded
+from elman.tasks._registry import kind_of_run
 
 STEPS, SEQUENCES = 128, 16  # that are looked at, where nothing else is said
 

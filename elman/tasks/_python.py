@@ -24,12 +24,13 @@ with needs("tasks", "elman.tasks"):
     from elman.options import checked
     from elman.report import facts, tables
     from elman.runs import Run, open_run
-    from elman.tasks import _train, kind_of, kind_of_run, options_of, training_of
+    from elman.tasks import _train
     from elman.tasks._drawing import Drawing
     from elman.tasks._given import as_files
     from elman.tasks._material import Scores
     from elman.tasks._parts import files_in
     from elman.tasks._reading import reading
+    from elman.tasks._registry import kind_of, kind_of_run, options_of, training_of
     from elman.training.options import TrainingOptions
 
 

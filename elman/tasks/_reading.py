@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from elman.errors import BadInput
 from elman.options import declared, under
-from elman.tasks import TASKS, options_of
+from elman.tasks._registry import TASKS, options_of
 
 if TYPE_CHECKING:
     from elman.tasks._material import Loaded

@@ -32,17 +32,17 @@ def run(k):
 
 run(0)
 codes = []
-link = host.Compiled.__init__
+link = jit.Compiled.__init__
 def remember(self, *arguments):
     codes.append(arguments)
     link(self, *arguments)
-host.Compiled.__init__ = remember
+jit.Compiled.__init__ = remember
 run(1)
-host.Compiled.__init__ = link
+jit.Compiled.__init__ = link
 alive = []
 for k in range(1000):
     reserve_some()
-    alive += [host.Compiled(*arguments) for arguments in codes]
+    alive += [jit.Compiled(*arguments) for arguments in codes]
 for k in range(2, 6):
     run(k)
 print(len(codes), len(alive))

@@ -273,8 +273,8 @@ def file_of(function):
         if begin <= address < end:
             return line.split()[-1]
 
-assert "scikit_learn" not in file_of(pool.library().GOMP_parallel), file_of(pool.library().GOMP_parallel)
-assert file_of(pool.library().GOMP_parallel) == file_of(pool.library().omp_get_thread_num)
+assert "scikit_learn" not in file_of(openmp.library().GOMP_parallel), file_of(openmp.library().GOMP_parallel)
+assert file_of(openmp.library().GOMP_parallel) == file_of(openmp.library().omp_get_thread_num)
 layer = elman.GRU(64, 96, executor="native")
 x = torch.randn(20, 32, 64)
 torch.set_num_threads(2)

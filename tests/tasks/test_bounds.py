@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from elman.tasks import _labelled, kind_of, options_of
+from elman.tasks import _labelled
 from elman.tasks._ngram import best
+from elman.tasks._registry import kind_of, options_of
 from elman.tasks.caption import baselines as of_captions
 from elman.tasks.classify import task as of_classify
 from elman.tasks.text import baseline as of_text

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from elman import tasks
 from elman.errors import BadInput
 from elman.runs import new_run
-from elman.tasks import kind_of, options_of
+from elman.tasks._registry import kind_of, options_of
 from elman.training.options import TrainingOptions
 from tests.small import Command
 from tests.tasks.test_classify import texts

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from elman.options import checked
-from elman.tasks import TASKS, options_of, patience_of, training_of
+from elman.tasks._registry import TASKS, options_of, patience_of, training_of
 from elman.tasks.forecast.options import ForecastOptions
 
 

@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 import soundfile
 
-from elman.tasks import TASKS, _python
+from elman.tasks import _python
+from elman.tasks._registry import TASKS
 from tests.small import text
 
 PAGES = Path(__file__).parent.parent.parent / "docs" / "tasks"

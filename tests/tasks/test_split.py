@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from elman.errors import BadInput
-from elman.tasks import kind_of, options_of
 from elman.tasks._parts import Example
+from elman.tasks._registry import kind_of, options_of
 from elman.tasks._split import components, fingerprint, stratified_parts
 from tests.small import Command
 from tests.tasks.test_image import SMALL, bars

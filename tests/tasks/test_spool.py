@@ -15,8 +15,9 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from elman.errors import BadInput
-from elman.tasks import _spool, kind_of, options_of
+from elman.tasks import _spool
 from elman.tasks._parts import Example
+from elman.tasks._registry import kind_of, options_of
 from elman.tasks._split import components, drawn_parts
 from elman.tasks._spool import Mapped, Picked, Spool, joined, spread
 from tests.small import text

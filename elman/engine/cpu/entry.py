@@ -1,49 +1,30 @@
-"""The door of the native executor, and what it cannot run."""
+"""A call of the native executor: what it cannot run, and the plan of what it can."""
 
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import forward_ad
 
 from elman.engine import eager
 from elman.engine.cpu import kernel_cache
-from elman.engine.cpu.kernel_cache import PlanResult, Sizes
-from elman.engine.cpu.single_step import ForwardStep, can_step
-from elman.engine.cpu.stacked_step import StackedStep, can_stack
+from elman.engine.cpu.kernel_cache import PlanResult
 from elman.engine.cpu.torch_ops import apply, draw
 from elman.engine.eager import as_tuple
+from elman.engine.executor import CellSpec, Inputs, Sizes, Unsupported
 from elman.engine.outputs import Output, State, row_width, unflatten_output
 
 DTYPES = (torch.float32, torch.float64)
 
 
-def run(
-    cell: nn.Module,
-    parameters: Mapping[str, Tensor],
-    x: Tensor,
-    state: State,
-    sizes: Tensor | None = None,
-    strict: bool = True,
-) -> tuple[Output, State]:
-    """Run `cell` over `x`, as `elman.engine.run` says.
+def run(inputs: Inputs) -> tuple[Output, State] | Unsupported:
+    """Run a cell over a sequence, or say why it cannot be compiled.
 
     What only the loop executor can differentiate (forward mode, torch.func, a gradient of a gradient) goes to it, and
     what torch.export writes down.
-
-    Args:
-        cell: as there.
-        parameters: as there.
-        x: as there.
-        state: as there.
-        sizes: as there.
-        strict: raise for what cannot be compiled; else warn once, and run on the loop executor.
-
-    Raises:
-        RuntimeError: if the cell, the device or the dtype is none that can be compiled.
     """
-    states = as_tuple(state)
-    every, parameters = parameters, _fractions(parameters)
+    cell, x, state, sizes = inputs.cell, inputs.x, inputs.state, inputs.sizes
+    states, parameters = as_tuple(state), _floating(inputs.parameters)
     values = tuple(parameters.values())
     if torch.is_autocast_enabled("cpu"):
         # As torch does for what loses too much in half precision: it is computed in single precision.
@@ -54,17 +35,12 @@ def run(
     transformed = not torch.compiler.is_compiling() and _transformed((x, *states, *values))
     # What is exported must run without us, and a plan lives in this process.
     if transformed or torch.compiler.is_exporting() or (sizes is None and x.shape[1] == 0):
-        return eager.run(cell, every, x, state, sizes)
-    plan = PlanResult("", unfit((x, *states, *values)))
-    if not plan.reason:
-        plan = kernel_cache.plan_for(cell, _shapes(parameters), *_sizes(cell, x, state))
+        return eager.run(inputs._replace(x=x))
+    if reason := _unsupported_tensors((x, *states, *values)):
+        return Unsupported(reason, warn=not _unsupported_tensors((x,)))
+    plan = kernel_cache.plan_for(cell, _shapes(parameters), *_sizes(x, state))
     if plan.reason:
-        if strict:
-            raise RuntimeError(plan.reason)
-        # Whoever gives half precision, or another device, knows it; what is in the cell is told.
-        if not unfit((x,)) and not torch.compiler.is_compiling():
-            kernel_cache.warn_once(cell, plan.reason)
-        return eager.run(cell, every, x, state, sizes)
+        return Unsupported(plan.reason)
     own = int(bool(plan.output))  # an output that is no state is one that nobody reads
     if own:
         states = (x.new_zeros(states[0].shape[0], row_width(plan.output)), *states)
@@ -73,23 +49,33 @@ def run(
     return outputs, finals[own] if isinstance(state, Tensor) else tuple(finals[own:])
 
 
-def why_not(cell: nn.Module, parameters: Mapping[str, Tensor], input_size: int, state_size: Sizes) -> str:
-    """Why a cell with these parameters cannot run here; "" if it can."""
-    parameters = _fractions(parameters)
-    return (
-        unfit(tuple(parameters.values()))
-        or kernel_cache.plan_for(cell, _shapes(parameters), input_size, state_size).reason
-    )
+def unsupported(spec: CellSpec) -> str:
+    """Why a cell cannot run here; "" if it can."""
+    parameters = _floating(spec.parameters)
+    return _unsupported_tensors(tuple(parameters.values())) or plan_result(spec).reason
 
 
-def _sizes(cell: nn.Module, x: Tensor, state: State) -> tuple[int, Sizes]:
+def plan_result(spec: CellSpec) -> PlanResult:
+    """The plan of a cell, or why there is none."""
+    return kernel_cache.plan_for(spec.cell, _shapes(_floating(spec.parameters)), spec.input_size, spec.state_size)
+
+
+def plan_key(spec: CellSpec, x: Tensor) -> str | None:
+    """The key of the plan of a cell whose output is its state, for rows like x; None if it cannot be compiled."""
+    if _unsupported_tensors((x, *spec.parameters.values())):
+        return None
+    plan = plan_result(spec)
+    return None if plan.reason or plan.output else plan.key
+
+
+def _sizes(x: Tensor, state: State) -> tuple[int, Sizes]:
     """D, and the width of the state, or of each state where there are several."""
     input_size = x.shape[-1]
     size: Sizes = state.shape[1] if isinstance(state, Tensor) else tuple(s.shape[1] for s in state)
     return input_size, size
 
 
-def _fractions(parameters: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def _floating(parameters: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Without whole numbers, which a cell may count its steps with: they stop it only where it computes with them."""
     if all(value.is_floating_point() for value in parameters.values()):
         return parameters
@@ -100,7 +86,7 @@ def _shapes(parameters: Mapping[str, Tensor]) -> kernel_cache.Shapes:
     return tuple((name, value.shape) for name, value in parameters.items())
 
 
-def unfit(tensors: Sequence[Tensor]) -> str:
+def _unsupported_tensors(tensors: Sequence[Tensor]) -> str:
     """Why tensors like these cannot be computed with here; "" if they can."""
     for tensor in tensors:
         if not tensor.is_cpu:
@@ -118,39 +104,3 @@ def _transformed(tensors: Sequence[Tensor]) -> bool:
     if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
         return True
     return torch._C._functorch.peek_interpreter_stack() is not None
-
-
-def step_of(
-    cell: nn.Module, parameters: Mapping[str, Tensor], input_size: int, state_size: Sizes, x: Tensor
-) -> ForwardStep | None:
-    """A cell's step by itself, for as many rows as x (B, D) has; None if there is none that needs nothing else."""
-    if (key := _key(cell, parameters, input_size, state_size, x)) is None:
-        return None
-    native = kernel_cache.compiled_plan(key, x.dtype)
-    return ForwardStep(native, x, len(x)) if can_step(native, len(x)) else None
-
-
-def stacked_of(cells: Sequence[tuple[nn.Module, Mapping[str, Tensor], int, Sizes]], x: Tensor) -> StackedStep | None:
-    """A step of several cells, one over the other, with its gradient, for as many rows as x (B, D) has; or None.
-
-    Args:
-        cells: each with its parameters, the width of its input and those of its states.
-        x: (B, D).
-    """
-    keys = [_key(*of, x) for of in cells]
-    known = [key for key in keys if key is not None and can_stack(key, x.dtype, len(x))]
-    if len(known) < len(keys):
-        return None
-    return StackedStep(
-        known, [[value.shape for value in parameters.values()] for _, parameters, *_ in cells], x, len(x)
-    )
-
-
-def _key(
-    cell: nn.Module, parameters: Mapping[str, Tensor], input_size: int, state_size: Sizes, x: Tensor
-) -> str | None:
-    """Of the plan of a cell whose output is its state, if it can be compiled."""
-    if unfit((x, *parameters.values())):
-        return None
-    plan = kernel_cache.plan_for(cell, _shapes(parameters), input_size, state_size)
-    return None if plan.reason or plan.output else plan.key

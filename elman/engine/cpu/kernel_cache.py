@@ -2,7 +2,6 @@
 
 import hashlib
 import threading
-import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from elman.engine.cpu.compiled_plan import CompiledPlan
+from elman.engine.executor import Sizes
 from elman.engine.module_state import HOOKS, Fingerprint, ModuleState, fingerprint, restore_module_state
 from elman.engine.outputs import Form
 from elman.engine.plan.planner import Plan, plan
@@ -19,9 +19,6 @@ from elman.engine.trace.capture import MARKERS, capture
 from elman.engine.trace.errors import CannotCapture
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
-
-
-Sizes = int | tuple[int, ...]
 
 
 class PlanResult(NamedTuple):
@@ -48,7 +45,6 @@ CHANGING = (
 )
 _lock = threading.RLock()
 _by_cell: "weakref.WeakKeyDictionary[nn.Module, dict[Any, dict[Fingerprint, PlanResult]]]" = weakref.WeakKeyDictionary()
-_warned: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 _by_key: dict[str, CachedPlan] = {}
 _compiled: dict[tuple[str, torch.dtype, bool], CompiledPlan] = {}
 
@@ -100,16 +96,6 @@ def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, state_size: 
     key = hashlib.sha256(described.encode()).hexdigest()[:32]
     _by_key.setdefault(key, CachedPlan(made, weakref.WeakKeyDictionary())).cells[cell] = ModuleState.of(cell)
     return PlanResult(key, "", step.output, bool(step.draws))
-
-
-def warn_once(cell: nn.Module, reason: str) -> None:
-    """Tell that a cell runs slower than it might; once for each cell."""
-    if cell not in _warned:
-        _warned.add(cell)
-        # Told of the cell's own lines: every caller is some line of torch's.
-        code = type(cell).forward.__code__
-        text = f"{reason}; it runs on the loop executor, which is slower"
-        warnings.warn_explicit(text, UserWarning, code.co_filename, code.co_firstlineno)
 
 
 def cached_plan(key: str) -> CachedPlan:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from elman.engine import eager
 from elman.engine.cpu.kernel_cache import cached_plan, cell_of, compiled_plan, restored_cell
+from elman.engine.executor import Inputs
 from elman.engine.observe.events import (
     BackwardEvent,
     CallLabel,
@@ -233,7 +234,7 @@ def _by_loop(
                 "the gradient of a gradient needs the cell as it was in the forward pass; keep the layer, and its "
                 "attributes, while you use it"
             )
-        outputs, finals = eager.run(cell, named, x, given, sizes)
+        outputs, finals = eager.run(Inputs(cell, named, x, given, sizes))
     results = (flatten_output(outputs, x.dim() - 1), *eager.as_tuple(finals))
     pairs = [(result, d) for result, d in zip(results, (dy, *d_finals[own:]), strict=True) if d is not None]
     inputs = [tensor for tensor, need in zip((x, *states, *parameters), needed, strict=True) if need]

@@ -1,0 +1,54 @@
+"""How the native executor computes a cell, in words and numbers, for `elman.explain`."""
+
+from collections.abc import Iterator
+
+import torch
+
+from elman.engine.cpu import invocation, kernel_cache, openmp
+from elman.engine.cpu.entry import plan_result
+from elman.engine.executor import CellSpec
+from elman.engine.plan.ir import Product, Program
+from elman.engine.plan.planner import Plan
+
+
+def describe(spec: CellSpec, shape: tuple[int, int] | None) -> Iterator[str]:
+    """The stages of the plan, and what is saved for backward."""
+    key = plan_result(spec).key
+    plan = kernel_cache.cached_plan(key).plan
+    dtype = next((value.dtype for value in spec.parameters.values() if value.is_floating_point()), torch.float32)
+    kept = (
+        ", ".join(f"{node.meta.get('called', node.name)}{node.meta.get('line', '')}" for node, _ in plan.kept)
+        or "no values"
+    )
+    states = sum(w for w, sequence in zip(plan.widths, plan.sequences, strict=True) if sequence)
+    row = (plan.kept_width + states) * dtype.itemsize
+    yield f"  before the loop, all steps at once: {_stages(plan.before)}"
+    yield f"  in the loop, forward: {_stages(plan.forward)}"
+    yield f"  in the loop, backward: {_stages(plan.backward)}"
+    yield f"  after the loop, all steps at once: {_stages(plan.after)}; {_sums(plan)}"
+    yield f"  kept for the backward step: {kept}; with the states {row:,} bytes for each step and sequence"
+    if shape:
+        T, B = shape
+        real = kernel_cache.compiled_plan(key, dtype).real
+        threads, split = invocation.threads_for(plan.forward, real, T, B, openmp.threads())
+        how = "one thread" if threads == 1 else f"{threads} threads, which share "
+        how += "" if threads == 1 else "the columns of each step" if split else "the sequences of the batch"
+        yield f"  for T = {T}, B = {B}: {how}; kept in all {T * B * row / 1e6:,.1f} MB"
+
+
+def _stages(program: Program) -> str:
+    told = []
+    for stage in program.stages:
+        if isinstance(stage, Product):
+            matrix = f"{stage.weight.name}{'^T' if stage.transposed else ''}"
+            told.append(f"product with {matrix} ({stage.depth} -> {stage.width}){', added up' * stage.add}")
+        else:
+            count = len(stage.stores)
+            size = f"{stage.heads} x {stage.width}" if stage.heads > 1 else f"{stage.width}"
+            told.append(f"{count} value{'s' * (count > 1)} of width {size} in one pass")
+    return "; ".join(told) or "nothing"
+
+
+def _sums(plan: Plan) -> str:
+    told = [f"{r.size} x {r.x_size}" if r.x else f"{r.size}" for r in plan.reductions]
+    return f"sums over all rows for the parameters ({', '.join(told)})" if told else "no parameters"
