@@ -1,7 +1,9 @@
 """The structure of the package: what may import what, and tables that must agree."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 from elman.engine.plan.operations import POINTWISE, REDUCTIONS
 
@@ -27,3 +29,14 @@ def test_planning_needs_no_backend() -> None:
         "assert not any(name.startswith('elman.engine.cpu') for name in sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_law_has_its_tests() -> None:
+    tests = Path(__file__).parent
+    page = tests.with_name("docs") / "architecture.md"
+    laws = re.findall(r"^\| (\d+) \| .* \| (.*) \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert [int(number) for number, _ in laws] == list(range(1, 14))
+    for number, files in laws:
+        for file in re.findall(r"`([^`]+)`", files):
+            assert re.match(rf'"""Laws? ({number}\b|\d+ and {number}\b)', (tests / file).read_text(encoding="utf-8"))
+        assert files.strip() or number == "11"  # which has none yet

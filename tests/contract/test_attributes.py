@@ -1,5 +1,5 @@
-"""The attribute law: a mode, an attribute, a hook or a parametrization that changes between two calls has the same
-effect in a call, in `trajectory` and in `step`."""
+"""Law 13: a mode, an attribute, a hook or a parametrization that changes between two calls has the same effect in a
+call, in `trajectory` and in `step`."""
 
 import copy
 import pickle

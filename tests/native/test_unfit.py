@@ -1,4 +1,4 @@
-"""What cannot run natively: it is told once and in one line, and runs on the loop executor all the same."""
+"""Law 5: an executor asked for by name runs or raises. What cannot run natively is told once and in one line, and runs on the loop executor all the same."""
 
 import warnings
 from collections.abc import Sequence
