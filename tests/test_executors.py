@@ -1,4 +1,7 @@
-"""Law 12: an executor is an entry in the registry. A toy one, NumPy and forward only, is registered, chosen, explained and refused like any other."""
+"""Law 12: an executor is an entry in the registry.
+
+A toy one, NumPy and forward only, is registered, chosen, explained and refused like any other.
+"""
 
 from collections.abc import Iterator
 
