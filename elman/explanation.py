@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from elman.engine import EXECUTORS, CellSpec, as_tuple, choose
+from elman.engine.torch_private import tree_leaves
 from elman.layers import Recurrent, Stack
 from elman.layers._state_structure import form_of
 

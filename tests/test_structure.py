@@ -41,3 +41,17 @@ def test_every_law_has_its_tests() -> None:
         for file in re.findall(r"`([^`]+)`", files):
             assert re.match(rf'"""Laws? ({number}\b|\d+ and {number}\b)', (tests / file).read_text(encoding="utf-8"))
         assert files.strip() or number == "11"  # which has none yet
+
+
+def test_undocumented_names_of_torch_stand_in_one_file() -> None:
+    private = re.compile(
+        r"torch\._C\b|\btorch(\.\w+)*\._(?!_)\w+|from torch(\.\w+)* import .*\b_(?!_)\w+|forward_ad\._"
+    )
+    package = Path(__file__).parents[1] / "elman"
+    found = [
+        f"{path.relative_to(package)}:{number}: {line.strip()}"
+        for path in sorted(package.rglob("*.py"))
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if path.name != "torch_private.py" and private.search(line) and not line.lstrip().startswith("#")
+    ]
+    assert found == []

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map
+
+from elman.engine.torch_private import tree_leaves, tree_map
 
 
 class ReadMonitor(TorchFunctionMode):

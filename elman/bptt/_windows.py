@@ -11,6 +11,7 @@ from elman.bptt._outside_tensors import unknown_leaf
 from elman.bptt._repeatable import check_repeatable, repeatability
 from elman.bptt._segments import Segments
 from elman.engine import Output, State, as_tuple, run
+from elman.engine.torch_private import in_torch_func
 from elman.engine.trace.cotangents import scalar_with_cotangents
 
 
@@ -48,7 +49,7 @@ def run_windows(
     tensors = (*as_tuple(state), *parameters.values())
     asked = any(t.requires_grad for t in (x, *tensors))
     # Under torch.func, chained windows give what is right without running again: only their memory is not saved.
-    transformed = not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
+    transformed = not torch.compiler.is_compiling() and in_torch_func()
     if not torch.is_grad_enabled() or len(windows.begins) == 1 or (transformed and windows.of_outputs is None):
         return run(cell, parameters, x, state, executor, sizes)
     if transformed:

@@ -16,6 +16,7 @@ from elman.bptt._segments import Segments
 from elman.bptt.mode import Mode
 from elman.engine import Output, State, as_tuple, run
 from elman.engine.rng_state import get_rng_state
+from elman.engine.torch_private import in_torch_func
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def _equations(cell: nn.Module) -> object:
 
 def _check(x: Tensor) -> None:
     """Whether the gradients of a call can go forward."""
-    if torch._C._functorch.peek_interpreter_stack() is not None:
+    if in_torch_func():
         raise RuntimeError("RTRL: expected gradients of torch.autograd, got a transform of torch.func; use Full there")
     device = x.device.type
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):

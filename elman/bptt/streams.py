@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map, tree_map_only
 from torch.utils.data import IterableDataset, get_worker_info
 
 from elman.bptt._rows import RowWalk, Segment, check_processes, cut, deal, given_processes, processes
 from elman.bptt._sequences import One, by_index, lengths_of, paddings_for, parts_of, side_by_side
+from elman.engine.torch_private import tree_map, tree_map_only
 from elman.numbers import check_whole, whole
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from elman.cells._cell import Cell
+from elman.engine.torch_private import tree_leaves
 from elman.errors import BadInput
 from elman.layers import Recurrent, Stack
 from elman.layers._layer import Layer

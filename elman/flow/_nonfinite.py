@@ -5,9 +5,8 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from elman.engine.torch_private import TorchDispatchMode, tree_leaves
 from elman.flow._recorded_call import RecordedCall
 from elman.flow._replay import Replay
 

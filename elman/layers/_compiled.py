@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from elman.bptt import Mode
 from elman.engine.module_state import HOOKS
+from elman.engine.torch_private import above_autograd, below_autograd, in_dispatch_mode
 from elman.engine.trace.errors import CannotCapture
 from elman.engine.trace.side_effects import without_effects
 from elman.engine.uncompiled import outside
@@ -272,20 +273,9 @@ def _compute(*arguments: Any) -> list[Tensor]:
         )
     inputs = [t.detach().requires_grad_(n) for t, n in zip((x, *states, *weights), needed, strict=True)]
     own, of = inputs[1 : 1 + len(states)], inputs[1 + len(states) :]
-    with _above(), torch.enable_grad():
+    with above_autograd(), torch.enable_grad():
         outputs = run(number, inputs[0], packed, lengths, own, of, *rest, needed)
     return [*(output.detach() for output in outputs), _ticket(outputs, inputs)]
-
-
-@contextmanager
-def _above() -> Iterator[None]:
-    """Within, autograd is at work, even where the dispatcher has left it behind."""
-    include, exclude = torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_local_exclude_set()
-    keys = torch._C.DispatchKey
-    for key in (keys.AutogradCPU, keys.AutogradCUDA, keys.AutogradOther, keys.ADInplaceOrView):
-        exclude = exclude.remove(key)
-    with torch._C._ForceDispatchKeyGuard(include, exclude):
-        yield
 
 
 def _ticket(outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> Tensor:
@@ -321,7 +311,7 @@ def _backward(
     asked = [i for i, n in zip(known.inputs, needed, strict=True) if n]
     found: Sequence[Tensor | None] = [None] * len(asked)
     if pairs:
-        with _above():
+        with above_autograd():
             # The compiled graph decides when it is done with: then the ticket goes, and with it the graph.
             outputs, of = zip(*pairs, strict=True)
             found = torch.autograd.grad(outputs, asked, of, retain_graph=True, allow_unused=True)
@@ -343,7 +333,7 @@ class _LayerFunction(torch.autograd.Function):
         number, packed, lengths, names, *rest = arguments
         x, states, weights = tensors[0], list(tensors[1 : 1 + count]), list(tensors[1 + count :])
         needed = list(ctx.needs_input_grad[2:])
-        with torch._C._AutoDispatchBelowAutograd():
+        with below_autograd():
             *results, ticket = layer_op(number, x, packed, lengths, states, weights, names, *rest, needed)
         ctx.save_for_backward(ticket, *tensors, *results)
         ctx.results = len(results)
@@ -363,12 +353,12 @@ class _LayerFunction(torch.autograd.Function):
 def _autograd(*arguments: Any) -> list[Tensor]:
     number, x, packed, lengths, states, weights, names, *rest, needed = arguments
     tensors = (x, *states, *weights)
-    if torch._C._len_torch_dispatch_stack() == 0:  # nobody writes anything down
+    if not in_dispatch_mode():  # nobody writes anything down
         run: Callable[..., list[Tensor]] = _compute if any(needed) else _run  # which is the layer in eager mode
         return run(*arguments)
     # Of a graph that has its backward pass already, or needs none, nothing is to be written down here.
     if any(needed) or not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)):
-        with torch._C._AutoDispatchBelowAutograd():
+        with below_autograd():
             return layer_op(*arguments)  # type: ignore[no-any-return]
     results = _LayerFunction.apply(len(states), (number, packed, lengths, names, *rest), *tensors)  # type: ignore[no-untyped-call]
     return list(results)

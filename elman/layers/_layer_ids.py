@@ -6,7 +6,8 @@ from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
+
+from elman.engine.torch_private import without_modes
 
 if TYPE_CHECKING:
     from elman.layers._layer import Layer
@@ -19,7 +20,7 @@ def number_of(layer: "Layer") -> Tensor:
     """A new number for a layer, as a tensor, which torch.compile takes for an input."""
     number = next(_numbers)
     _layers[number] = layer
-    with _disable_current_modes(), torch.inference_mode(False):
+    with without_modes(), torch.inference_mode(False):
         return torch.tensor(number, device="cpu")
 
 

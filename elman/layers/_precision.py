@@ -6,12 +6,12 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from elman import cells
 from elman.cells._cell import Cell
 from elman.engine import CellSpec, Inputs, Output, State, as_tuple, choose, eager
 from elman.engine.outputs import output_tensors as outputs_of
+from elman.engine.torch_private import in_forward_mode, in_torch_func, is_autocasting
 
 Dtypes = tuple[torch.dtype, ...]
 FUSED: set[type[Cell]] = {cells.RNN, cells.GRU, cells.LSTM, cells.ProjectedLSTM}  # that cuDNN has as one operation
@@ -43,9 +43,9 @@ def as_loop(
 
     The native executor computes in single precision, whatever autocast says.
     """
-    if not torch._C._is_any_autocast_enabled():
+    if not is_autocasting():
         return result
-    of_torch_func = torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
+    of_torch_func = in_torch_func() or in_forward_mode()
     if of_torch_func or not x.is_cpu or 0 in x.shape[:-1] or (cast := autocast_dtype("cpu")) is None:
         return result
     output, final = result

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from elman.engine.torch_private import in_torch_func, without_transforms
+
 
 def _unseen(function: Any) -> Any:
     """What works with numbers of indices: torch.compile does not look into it, and no transform of torch.func does."""
@@ -17,11 +19,9 @@ def _unseen(function: Any) -> Any:
 
     @wraps(function)
     def outside(*arguments: Any) -> Any:
-        if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is None:
+        if torch.compiler.is_compiling() or not in_torch_func():
             return function(*arguments)
-        from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
-
-        with temporarily_clear_interpreter_stack():
+        with without_transforms():
             return function(*arguments)
 
     return outside

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from elman.engine import State, as_tuple
 from elman.engine.eager import functional_call, split_output
+from elman.engine.torch_private import tree_flatten, tree_leaves, tree_map, tree_unflatten
 from elman.engine.trace.dtypes import DtypeCheck, OtherDtype
 from elman.engine.trace.errors import CannotCapture
 from elman.engine.trace.side_effects import without_effects

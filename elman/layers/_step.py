@@ -5,13 +5,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
-from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 from elman.bptt import Full
 from elman.engine import CellSpec, as_tuple, choose
 from elman.engine.executor import PreparedStep
 from elman.engine.observe.events import CallLabel
+from elman.engine.torch_private import (
+    has_global_forward_hooks,
+    in_dispatch_mode,
+    in_forward_mode,
+    in_function_mode,
+    in_torch_func,
+    is_profiling,
+    is_tracing,
+)
 from elman.layers._layer_call import LayerCall
 from elman.layers._sequence_layout import SequenceLayout
 
@@ -96,20 +103,20 @@ def _somebody_watches(layer: "Stack") -> bool:
     """Whether anything besides the layer's equations is to happen, or be seen."""
     return bool(
         torch.compiler.is_compiling()
-        or torch._C._is_tracing()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._len_torch_function_stack() > 0
-        or torch._C._autograd._profiler_enabled()
+        or is_tracing()
+        or in_dispatch_mode()
+        or in_function_mode()
+        or is_profiling()
         or torch.is_autocast_enabled("cpu")
-        or forward_ad._current_level >= 0
-        or torch._C._functorch.peek_interpreter_stack() is not None
+        or in_forward_mode()
+        or in_torch_func()
         or (layer.training and _draws(layer))
     )
 
 
 def has_hooks(layer: "Stack") -> bool:
     """Whether a call of the layer calls hooks, as a step of it must too."""
-    return bool(layer._forward_hooks or layer._forward_pre_hooks or _global_forward_hooks or _global_forward_pre_hooks)
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or has_global_forward_hooks())
 
 
 def _draws(layer: "Stack") -> bool:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.rnn import PackedSequence
-from torch.utils._pytree import tree_leaves, tree_map, tree_structure
 
 from elman.bptt import Full, Mode
 from elman.cells._cell import Cell
 from elman.engine import State, as_tuple, known_executor
 from elman.engine.module_state import outside_tensors
+from elman.engine.torch_private import tree_leaves, tree_map, tree_structure
 from elman.layers._layer import Layer, Lengths, lengths_hint, output_in
 from elman.layers._layer_call import CallNames, LayerCall, state_names
 from elman.layers._sequence_layout import SequenceLayout

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
+
+from elman.engine.torch_private import tree_map_only
 
 Step = Callable[[Tensor | None, Any], tuple[Tensor, Any]]
 

@@ -8,8 +8,8 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-from torch.utils._pytree import tree_map_only
 
+from elman.engine.torch_private import tree_map_only
 from elman.training.diverged import Diverged, diverged
 from elman.training.options import OPTIMIZERS, TrainingOptions
 from elman.training.task import Batches, Task

@@ -13,6 +13,7 @@ from elman.engine.cpu.torch_ops import apply, draw
 from elman.engine.eager import as_tuple
 from elman.engine.executor import CellSpec, Inputs, Sizes, Unsupported
 from elman.engine.outputs import Output, State, row_width, unflatten_output
+from elman.engine.torch_private import in_forward_mode, in_torch_func
 
 DTYPES = (torch.float32, torch.float64)
 
@@ -101,6 +102,6 @@ def _unsupported_tensors(tensors: Sequence[Tensor]) -> str:
 
 def _transformed(tensors: Sequence[Tensor]) -> bool:
     """Whether torch.func or forward-mode differentiation is at work on the tensors."""
-    if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
+    if in_forward_mode() and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
         return True
-    return torch._C._functorch.peek_interpreter_stack() is not None
+    return in_torch_func()

@@ -14,6 +14,7 @@ from elman.engine.cpu.single_step import BackwardStep, ForwardStep, can_step
 from elman.engine.cpu.torch_ops import apply
 from elman.engine.observe.events import CallLabel, is_batched, is_observed, labeled
 from elman.engine.precision import uncast
+from elman.engine.torch_private import in_dispatch_mode, without_transforms
 
 LOOPS = ("forward", "backward")
 PLAIN = {Tensor, nn.Parameter, type(None)}
@@ -218,13 +219,7 @@ class _StackedStepFunction(torch.autograd.Function):
         plain = PLAIN.issuperset(map(type, (*saved, *cotangents)))
         if plain:
             rest[count:] = stacked.usable(rest[count:], x.dtype)
-        if (
-            not plain
-            or torch.is_grad_enabled()
-            or is_observed()
-            or torch._C._len_torch_dispatch_stack() > 0
-            or is_batched(cotangents)
-        ):
+        if not plain or torch.is_grad_enabled() or is_observed() or in_dispatch_mode() or is_batched(cotangents):
             found = _generally(ctx, x, rest, cotangents, needed)
         else:
             memory, x, *states = map(Tensor.contiguous, (memory, x, *rest[:count]))
@@ -261,9 +256,7 @@ def _generally(
 
 def _untransformed() -> Any:
     """A context without the transforms of torch.func that are at work."""
-    from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
-
-    return temporarily_clear_interpreter_stack()
+    return without_transforms()
 
 
 def _rows(cotangent: Tensor) -> Tensor:

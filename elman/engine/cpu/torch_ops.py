@@ -25,6 +25,7 @@ from elman.engine.observe.events import (
 from elman.engine.outputs import flatten_output, unflatten_output
 from elman.engine.outputs import output_tensors as outputs_of
 from elman.engine.precision import uncast
+from elman.engine.torch_private import below_autograd, in_dispatch_mode, is_profiling
 from elman.engine.trace.random_ops import ReplayRandomOps, draw_all
 
 _library = torch.library.Library("elman", "DEF")
@@ -127,8 +128,8 @@ def _watched(tensors: Iterable[Tensor | None]) -> bool:
     """
     return (
         torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._autograd._profiler_enabled()
+        or in_dispatch_mode()
+        or is_profiling()
         or not PLAIN.issuperset(map(type, tensors))
     )
 
@@ -141,7 +142,7 @@ class _PlanFunction(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:  # fmt: skip
         states, parameters = rest[:count], rest[count:]
         if _watched((x, *rest)):
-            with torch._C._AutoDispatchBelowAutograd():
+            with below_autograd():
                 outputs, finals, kept = forward_op(plan, x, states, parameters, draws, sizes, keep)
         else:
             outputs, finals, kept = _forward(plan, x, states, parameters, draws, sizes, keep)
@@ -249,7 +250,7 @@ def _differentiable(
     sizes: Tensor | None, keep: bool,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:  # fmt: skip
     if not keep:
-        with torch._C._AutoDispatchBelowAutograd():
+        with below_autograd():
             return forward_op(plan, x, states, parameters, draws, sizes, keep)  # type: ignore[no-any-return]
     count = len(states)
     outputs, *rest = _PlanFunction.apply(plan, keep, count, draws, sizes, x, *states, *parameters)  # type: ignore[no-untyped-call]

@@ -9,6 +9,7 @@ from torch.autograd.graph import Node
 from torch.utils.hooks import RemovableHandle
 
 from elman.engine.observe.events import BackwardEvent, CallRecord, is_batched, is_observed, notify
+from elman.engine.torch_private import after_backward, backward_pass
 
 Place = tuple[Node, int] | None  # of a value in autograd's graph: what made it, and which of its values it is
 
@@ -58,7 +59,7 @@ class GradientRecorder:
     def _keeper(self, found: list[Tensor | None], i: int) -> Callable[[Tensor], None]:
         def keep(gradient: Tensor) -> None:
             if torch.is_grad_enabled() and self.differentiable is None:
-                self.differentiable = torch._C._current_graph_task_id()
+                self.differentiable = backward_pass()
                 self._listen()
                 # Whatever it listens at for good knows the tape, which must not know that in turn.
                 self.steps.clear()
@@ -75,13 +76,13 @@ class GradientRecorder:
 
     def _open(self) -> None:
         """Begin with a backward pass, until it is over; one that broke off before left no end."""
-        task = torch._C._current_graph_task_id()
+        task = backward_pass()
         if task == self.task:
             return
         self._forget()
         self.task = task
         self._listen()
-        torch.autograd.Variable._execution_engine.queue_callback(self._close)
+        after_backward(self._close)
 
     def _listen(self) -> None:
         def keeper(key: tuple[int, int]) -> Callable[[Tensor], None]:

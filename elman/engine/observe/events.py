@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from elman.engine.module_state import ModuleState
 from elman.engine.outputs import State
 from elman.engine.precision import Precision, autocast
+from elman.engine.torch_private import in_torch_func, is_vmapped
 
 
 class CallLabel(NamedTuple):
@@ -115,7 +116,7 @@ def record_call(
 ) -> CallRecord | None:
     """A call in plain torch, if it has a label and a gradient may go back."""
     now = current_label()
-    if now is None or not torch.is_grad_enabled() or torch._C._functorch.peek_interpreter_stack() is not None:
+    if now is None or not torch.is_grad_enabled() or in_torch_func():
         return None
     return CallRecord(
         *now, cell, parameters, x, state, sizes, ModuleState.of(cell), autocast(x.device.type), torch.get_rng_state()
@@ -139,9 +140,8 @@ def is_observed() -> bool:
 
 def is_batched(cotangents: Iterable[Tensor | None]) -> bool:
     """Whether there are many of each, of which torch.vmap, or torch.autograd.grad, shows one."""
-    functorch = torch._C._functorch
     some = [d for d in cotangents if d is not None]
-    return functorch.peek_interpreter_stack() is not None or any(map(functorch.is_legacy_batchedtensor, some))
+    return in_torch_func() or any(map(is_vmapped, some))
 
 
 def notify(seen: BackwardEvent) -> None:

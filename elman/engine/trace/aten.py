@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C import DispatchKey
 
+from elman.engine.torch_private import DispatchKey
 from elman.engine.trace import activations  # noqa: F401 - which fills the table of decompositions
 from elman.engine.trace.decompositions import DECOMPOSITIONS, addmm, sums_in_two
 from elman.engine.trace.errors import CannotCapture, current_line

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map_only
 
+from elman.engine.torch_private import tree_leaves, tree_map_only
 from elman.engine.trace import decompositions
 from elman.engine.trace.batch_axis import AxisLayout, KnownAxes, cut, shaped
 from elman.engine.trace.batch_matmul import PRODUCTS, multiplied

@@ -13,12 +13,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils._python_dispatch import _disable_current_modes
 
 from elman.engine import eager
 from elman.engine.eager import as_tuple, split_output
 from elman.engine.named import recording_names
 from elman.engine.outputs import Form, Output, State, flatten_output, output_form, row_width, states_shown
+from elman.engine.torch_private import (
+    allows_saved_tensor_hooks,
+    disable_torch_function,
+    enable_torch_function,
+    without_modes,
+)
 from elman.engine.trace.cotangents import scalar_with_cotangents
 from elman.engine.trace.dtypes import DtypeCheck
 from elman.engine.trace.errors import CannotCapture
@@ -143,7 +148,7 @@ class _Attempt:
 
     def _output(self) -> tuple[Form, tuple[int | None, ...]]:
         """Of an output that is not the first state, its form and the states in it; or nothing."""
-        with torch.no_grad(), torch._C._EnableTorchFunction(), DtypeCheck():
+        with torch.no_grad(), enable_torch_function(), DtypeCheck():
             output, new = self._called(*self.inputs())
         if output is new[0]:
             return (), ()
@@ -187,7 +192,7 @@ def _on_random_numbers(cell: nn.Module) -> Iterator[None]:
     """
     ordinary = torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False)
     with (
-        _disable_current_modes(), torch._C.DisableTorchFunction(), ordinary[0], ordinary[1], ordinary[2],
+        without_modes(), disable_torch_function(), ordinary[0], ordinary[1], ordinary[2],
         torch.random.fork_rng(devices=()), torch.device("cpu"), without_caches(), without_effects(cell),
         _no_saved_tensors_hooks(),
     ):  # fmt: skip
@@ -202,7 +207,7 @@ def _on_random_numbers(cell: nn.Module) -> Iterator[None]:
 
 def _no_saved_tensors_hooks() -> AbstractContextManager[object]:
     """A context in which no hook of the caller sees the tensors that are saved: torch.utils.checkpoint counts them."""
-    if not torch._C._autograd._saved_tensors_hooks_is_enabled():  # type: ignore[attr-defined]
+    if not allows_saved_tensor_hooks():
         return nullcontext()
     return torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)
 
@@ -216,7 +221,7 @@ def _recorded(
         recorder.input(tensor)
     for tensor in (*leaves, *cotangents, *others):
         recorder.given(tensor)
-    with recorder, torch._C._EnableTorchFunction(), DataDependenceCheck(), recording_names() as named:
+    with recorder, enable_torch_function(), DataDependenceCheck(), recording_names() as named:
         new = step(*leaves)
     for name, value in named.items():
         recorder.describe(value, name)

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
-from torch.utils._pytree import tree_leaves
 
+from elman.engine.torch_private import tree_leaves
 from elman.engine.trace.errors import CannotCapture, current_line
 
 WORDS = ("dtype", "scalar type", "double", "float")  # of torch's errors about dtypes

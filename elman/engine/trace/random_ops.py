@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from elman.engine.torch_private import TorchDispatchMode
 
 aten = torch.ops.aten
 

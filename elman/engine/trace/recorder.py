@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from elman.engine.torch_private import TorchDispatchMode, tree_leaves
 from elman.engine.trace import batch_axis, batch_rewrites
 from elman.engine.trace.aten import (
     CONSTANT,

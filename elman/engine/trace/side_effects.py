@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from elman.engine.torch_private import TorchDispatchMode, disable_torch_function, set_version, tree_leaves
 from elman.engine.trace.aten import overwritten
 from elman.engine.trace.errors import CannotCapture, current_line
 from elman.engine.trace.python_state import AccessPath, GeneratorLocation, Location, PythonState, is_log, version
@@ -154,7 +153,7 @@ class WriteMonitor(TorchDispatchMode):
             with torch.no_grad():
                 tensor.detach().copy_(numbers)
             if not tensor.is_inference():
-                torch._C._autograd._unsafe_set_version_counter((tensor,), (count,))
+                set_version(tensor, count)
 
 
 def _memory(tensor: Tensor) -> int:
@@ -172,5 +171,5 @@ class DataDependenceCheck(TorchFunctionMode):
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in READING:
             raise CannotCapture(f"a number read out of a tensor{current_line()}")
-        with torch._C.DisableTorchFunction():
+        with disable_torch_function():
             return func(*args, **(kwargs or {}))

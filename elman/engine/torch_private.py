@@ -1,0 +1,125 @@
+"""What elman uses of torch beside its documented names, all in one place.
+
+The test suite checked each on torch 2.13.0 and 2.14.1. `tests/test_structure.py` fails where another file uses a name
+of torch that begins with an underscore.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch._C import DispatchKey as DispatchKey
+from torch.autograd import forward_ad
+from torch.nn.modules import module as _module
+from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._pytree import tree_flatten as tree_flatten
+from torch.utils._pytree import tree_leaves as tree_leaves
+from torch.utils._pytree import tree_map as tree_map
+from torch.utils._pytree import tree_map_only as tree_map_only
+from torch.utils._pytree import tree_structure as tree_structure
+from torch.utils._pytree import tree_unflatten as tree_unflatten
+
+# Contexts.
+
+#: no dispatch mode or function mode is active
+without_modes: Callable[[], AbstractContextManager[Any]] = _disable_current_modes
+#: `__torch_function__` of modes and subclasses is not called
+disable_torch_function: Callable[[], AbstractContextManager[Any]] = torch._C.DisableTorchFunction
+#: and is called again, within that
+enable_torch_function: Callable[[], AbstractContextManager[Any]] = torch._C._EnableTorchFunction
+#: operators are called without autograd, as their own implementations do
+below_autograd: Callable[[], AbstractContextManager[Any]] = torch._C._AutoDispatchBelowAutograd
+
+
+def without_transforms() -> AbstractContextManager[Any]:
+    """No transform of torch.func is active."""
+    # Imported late: it takes sympy with it.
+    from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+
+    return temporarily_clear_interpreter_stack()
+
+
+def above_autograd() -> AbstractContextManager[Any]:
+    """Autograd is at work, even where the dispatcher has left it behind."""
+    include, exclude = torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_local_exclude_set()
+    for key in (
+        DispatchKey.AutogradCPU,
+        DispatchKey.AutogradCUDA,
+        DispatchKey.AutogradOther,
+        DispatchKey.ADInplaceOrView,
+    ):
+        exclude = exclude.remove(key)
+    return torch._C._ForceDispatchKeyGuard(include, exclude)
+
+
+# Questions.
+
+
+def in_torch_func() -> bool:
+    """Whether a transform of torch.func (vmap, grad, jvp) is active."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def is_vmapped(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is one of many, of which torch.autograd.grad(is_grads_batched=True) shows one."""
+    return torch._C._functorch.is_legacy_batchedtensor(tensor)
+
+
+def in_forward_mode() -> bool:
+    """Whether forward-mode differentiation is active."""
+    return forward_ad._current_level >= 0
+
+
+def in_dispatch_mode() -> bool:
+    """Whether a dispatch mode is active."""
+    return torch._C._len_torch_dispatch_stack() > 0
+
+
+def in_function_mode() -> bool:
+    """Whether a function mode is active."""
+    return torch._C._len_torch_function_stack() > 0
+
+
+def is_profiling() -> bool:
+    """Whether torch's profiler is active."""
+    return torch._C._autograd._profiler_enabled()
+
+
+def is_tracing() -> bool:
+    """Whether torch.jit.trace is active."""
+    return bool(torch._C._is_tracing())
+
+
+def is_autocasting() -> bool:
+    """Whether autocast is on for any kind of device."""
+    return torch._C._is_any_autocast_enabled()
+
+
+def allows_saved_tensor_hooks() -> bool:
+    """Whether hooks on saved tensors may be installed now."""
+    return bool(torch._C._autograd._saved_tensors_hooks_is_enabled())  # type: ignore[attr-defined]
+
+
+def has_global_forward_hooks() -> bool:
+    """Whether hooks on the forward of all modules are installed."""
+    return bool(_module._global_forward_hooks or _module._global_forward_pre_hooks)
+
+
+def backward_pass() -> int:
+    """The number of the backward pass that is running in this thread; -1 if there is none."""
+    return torch._C._current_graph_task_id()
+
+
+# Actions.
+
+
+def after_backward(function: Callable[[], None]) -> None:
+    """Call a function when the running backward pass is over."""
+    torch.autograd.Variable._execution_engine.queue_callback(function)
+
+
+def set_version(tensor: torch.Tensor, version: int) -> None:
+    """Set how often a tensor has been written to in place, as autograd counts it."""
+    torch._C._autograd._unsafe_set_version_counter((tensor,), (version,))
