@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +13,57 @@ from elman.engine.cpu.invocation import CallLayout, Invocation
 from elman.engine.cpu.rows import rows_of
 from elman.engine.cpu.signatures import SIGNATURES, full_name
 from elman.engine.plan.planner import Plan
+
+
+class PlanInputs(NamedTuple):
+    """What a plan is run on.
+
+    Attributes:
+        x: (T, B, D), or packed rows (N, D).
+        states: before the first step, (B, H) each.
+        parameters: in the order of the plan.
+        draws: the random numbers of all steps, one tensor for each operation that draws.
+        sizes: of packed rows, as in `elman.engine.Inputs`.
+    """
+
+    x: Tensor
+    states: Sequence[Tensor]
+    parameters: Sequence[Tensor]
+    draws: Sequence[Tensor] = ()
+    sizes: Tensor | None = None
+
+    def contiguous(self) -> "PlanInputs":
+        """With x and the states as kernels read them."""
+        return self._replace(x=self.x.contiguous(), states=[state.contiguous() for state in self.states])
+
+
+class Forward(NamedTuple):
+    """What a plan's forward loop returns.
+
+    Attributes:
+        outputs: the first state of every step, (T, B, H) or (N, H).
+        finals: the states after the last step of each sequence.
+        saved: what the backward loop reads: the saved values of all steps, and the other states where it needs them.
+    """
+
+    outputs: Tensor
+    finals: list[Tensor]
+    saved: list[Tensor]
+
+
+class Cotangents(NamedTuple):
+    """The gradients that arrive: at the outputs, whose rows may lie anywhere, and at each final state."""
+
+    outputs: Tensor | None
+    finals: Sequence[Tensor | None]
+
+
+class Wanted(NamedTuple):
+    """Which gradients are asked for: of x, of the initial states, of the parameters."""
+
+    x: bool
+    states: bool
+    parameters: bool
 
 
 class KernelLibrary:
@@ -67,35 +119,22 @@ class CompiledPlan:
         self.gradients = Gradients(plan, dtype)
         self.run_alone = self._library.alone
 
-    def forward(
-        self,
-        x: Tensor,
-        states: Sequence[Tensor],
-        parameters: Sequence[Tensor],
-        draws: Sequence[Tensor],
-        sizes: Tensor | None,
-        keep: bool,
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Run the loop over x (T, B, D), or packed rows (N, D) and their sizes, with what it draws.
-
-        All tensors are contiguous.
-
-        Returns:
-            The first state of every step, the final states, and what `backward` needs to find kept.
-        """
+    def forward(self, inputs: PlanInputs, save: bool) -> Forward:
+        """Run the loop over contiguous inputs; `save` what `backward` reads."""
+        x, states, parameters, draws, sizes = inputs
         plan, rows = self.plan, rows_of(x, states, sizes)
-        loop = "forward" if keep else "inference"
+        loop = "forward" if save else "inference"
         call, function = Invocation(self.layouts[loop], self._library.run, rows, x, parameters), self.functions
         lead = x.shape[:-1]
         outputs = x.new_empty(*lead, plan.widths[0])
-        _given(call, x, draws)
+        _put_inputs(call, x, draws)
         more = []  # that `backward` needs
-        if keep:
+        if save:
             more.append(x.new_empty(*lead, plan.kept_width))
             call.along("kept", more[0])
         finals: list[Callable[[], Tensor]] = []
         for i, (state, size) in enumerate(zip(states, plan.widths, strict=True)):
-            if i == 0 or (keep and plan.sequences[i]):
+            if i == 0 or (save and plan.sequences[i]):
                 sequence = x.new_empty(*lead, size) if i else outputs
                 call.along(f"state{i}", sequence, before=state)
                 finals.append(functools.partial(rows.last, sequence, state))
@@ -108,64 +147,52 @@ class CompiledPlan:
             if plan.before.stages:
                 call.run(function["before"])
             call.run(function[loop])
-        return outputs, [final() for final in finals], more
+        return Forward(outputs, [final() for final in finals], more)
 
     def backward(
         self,
-        dy: Tensor | None,
-        d_finals: Sequence[Tensor | None],
-        x: Tensor,
-        states: Sequence[Tensor],
-        parameters: Sequence[Tensor],
-        draws: Sequence[Tensor],
-        sizes: Tensor | None,
+        cotangents: Cotangents,
+        inputs: PlanInputs,
         outputs: Tensor,
-        kept: Sequence[Tensor],
-        of_x: bool,
-        of_states: bool,
-        of_parameters: bool,
+        saved: Sequence[Tensor],
+        wanted: Wanted,
         gradients: Sequence[Tensor] = (),
     ) -> tuple[Tensor | None, list[Tensor], list[Tensor | None]]:
         """Run the backward loop, and what comes after it.
 
         Args:
-            dy: cotangent of the outputs; its rows may lie anywhere, each row's numbers side by side.
-            d_finals: cotangents of the final states.
-            x: as in `forward`.
-            states: as in `forward`.
-            parameters: as in `forward`.
-            draws: as in `forward`.
-            sizes: as in `forward`.
+            cotangents: of the results of `forward`.
+            inputs: as in `forward`.
             outputs: of `forward`.
-            kept: of `forward`.
-            of_x: whether the gradient of x is wanted.
-            of_states: whether those of the initial states are.
-            of_parameters: whether those of the parameters are.
+            saved: of `forward`.
+            wanted: which gradients are asked for.
             gradients: of an observed plan, where to leave what arrives at each state after every step.
 
         Returns:
             The gradients of x, of the initial states and of the parameters: of what was asked for.
         """
+        x, states, parameters, draws, sizes = inputs
+        dy, d_finals = cotangents
         plan, rows = self.plan, rows_of(x, states, sizes)
         call, function = Invocation(self.layouts["backward"], self._library.run, rows, x, parameters), self.functions
-        sequences = iter((outputs, *kept[1:]))
-        _given(call, x, draws)
-        call.along("kept", kept[0])
+        sequences = iter((outputs, *saved[1:]))
+        _put_inputs(call, x, draws)
+        call.along("kept", saved[0])
         for i, (state, size) in enumerate(zip(states, plan.widths, strict=True)):
             if i == 0 or plan.sequences[i]:
                 call.along(f"state{i}", next(sequences), before=state)
             call.swapped(f"d_state{i}", size, d_finals[i], rows.T % 2)
         call.cotangent(dy if dy is not None else x.new_zeros([1] * x.dim()).expand(*x.shape[:-1], plan.widths[0]))
-        after = plan.after.stages and (of_x or (of_parameters and plan.sums_need_after))
-        dx = torch.empty_like(x) if plan.dx is not None and (of_x or after or plan.loop_makes_dx) else None
+        after = plan.after.stages and (wanted.x or (wanted.parameters and plan.sums_need_after))
+        dx = torch.empty_like(x) if plan.dx is not None and (wanted.x or after or plan.loop_makes_dx) else None
         if dx is not None:
             call.along("dx", dx)
         for i, gradient in enumerate(gradients):
             call.along(f"gradient{i}", gradient)
-        sums = [x.new_empty(shape) for shape in self.gradients.shapes] if of_parameters else []
+        sums = [x.new_empty(shape) for shape in self.gradients.shapes] if wanted.parameters else []
         for reduction, value in zip(plan.reductions, sums, strict=False):
             call.point(reduction.nodes[0].name, value)
-        call.set("last", -1 if of_states else 0)
+        call.set("last", -1 if wanted.states else 0)
         call.run(function["pack_backward"])
         if after:
             call.run(function["pack_after"])
@@ -176,13 +203,13 @@ class CompiledPlan:
                 call.run(function["after"])
             if sums:
                 call.run(function["reduce"])
-        if of_x and dx is None:
+        if wanted.x and dx is None:
             dx = torch.zeros_like(x)
-        found = self.gradients(parameters, sums) if of_parameters else []
-        return dx, [call.swaps[f"d_state{i}"][0] for i in range(len(states) if of_states else 0)], found
+        found = self.gradients(parameters, sums) if wanted.parameters else []
+        return dx, [call.swaps[f"d_state{i}"][0] for i in range(len(states) if wanted.states else 0)], found
 
 
-def _given(call: Invocation, x: Tensor, draws: Sequence[Tensor]) -> None:
+def _put_inputs(call: Invocation, x: Tensor, draws: Sequence[Tensor]) -> None:
     call.along("x", x)
     for i, draw in enumerate(draws):
         call.along(f"draw{i}", draw)

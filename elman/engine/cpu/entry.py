@@ -8,6 +8,7 @@ from torch.autograd import forward_ad
 
 from elman.engine import eager
 from elman.engine.cpu import kernel_cache
+from elman.engine.cpu.compiled_plan import PlanInputs
 from elman.engine.cpu.kernel_cache import PlanResult
 from elman.engine.cpu.torch_ops import apply, draw
 from elman.engine.eager import as_tuple
@@ -45,7 +46,8 @@ def run(inputs: Inputs) -> tuple[Output, State] | Unsupported:
     own = int(bool(plan.output))  # an output that is no state is one that nobody reads
     if own:
         states = (x.new_zeros(states[0].shape[0], row_width(plan.output)), *states)
-    rows, finals = apply(plan.key, x, states, values, draw(plan.key, x, sizes) if plan.draws else [], sizes)
+    draws = draw(plan.key, x, sizes) if plan.draws else []
+    rows, finals = apply(plan.key, PlanInputs(x, states, values, draws, sizes))
     outputs = unflatten_output(rows, plan.output) if own else rows
     return outputs, finals[own] if isinstance(state, Tensor) else tuple(finals[own:])
 

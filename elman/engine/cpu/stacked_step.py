@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from elman.engine.cpu.compiled_plan import PlanInputs
 from elman.engine.cpu.invocation import LINE
 from elman.engine.cpu.kernel_cache import compiled_plan
 from elman.engine.cpu.single_step import BackwardStep, ForwardStep, can_step
@@ -191,7 +192,7 @@ class StackedStep:
         for k, (key, piece) in enumerate(zip(self._keys, pieces, strict=True)):
             own = parameters[self._ends[k] : self._ends[k + 1]]
             with labeled(piece):
-                rows, last = apply(key, rows, [state[k] for state in states], own, [], None)
+                rows, last = apply(key, PlanInputs(rows, [state[k] for state in states], own))
             finals.append(last)
             context: Any = rows.grad_fn  # of the call's backward pass, if it has one
             if context is not None:

@@ -1,6 +1,6 @@
 """The native executor as operations of torch, `elman::forward` and `elman::backward`, for autograd and compilers."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from itertools import chain, pairwise
 from math import prod
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from elman.engine import eager
+from elman.engine.cpu.compiled_plan import Cotangents, Forward, PlanInputs, Wanted
 from elman.engine.cpu.kernel_cache import cached_plan, cell_of, compiled_plan, restored_cell
 from elman.engine.executor import Inputs
 from elman.engine.observe.events import (
@@ -45,66 +46,71 @@ draw_op = torch.ops.elman.draw.default
 PLAIN = {Tensor, nn.Parameter, type(None)}
 
 
-def _forward(
-    plan: str, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], draws: Sequence[Tensor],
-    sizes: Tensor | None, keep: bool,
-) -> tuple[Tensor, list[Tensor], list[Tensor]]:  # fmt: skip
-    x, states = x.contiguous(), [state.contiguous() for state in states]
-    return compiled_plan(plan, x.dtype).forward(x, states, parameters, draws, sizes, keep)
+# At the boundary of torch.library, records are flat.
+
+
+def _forward_flat(plan: str, x: Tensor, *rest: Any) -> Forward:
+    return _forward(plan, PlanInputs(x, *rest[:-1]), rest[-1])
+
+
+def _backward_flat(plan: str, dy: Tensor | None, d_finals: Sequence[Tensor | None], *rest: Any) -> list[Tensor]:
+    inputs, outputs, saved, wanted = PlanInputs(*rest[:5]), rest[5], rest[6], Wanted(*rest[7:])
+    return _backward(plan, Cotangents(dy, d_finals), inputs, outputs, saved, wanted)
+
+
+def _forward_op(plan: str, inputs: PlanInputs, save: bool) -> Forward:
+    return Forward(*forward_op(plan, *inputs, save))
+
+
+def _backward_op(
+    plan: str, cotangents: Cotangents, inputs: PlanInputs, outputs: Tensor, saved: Sequence[Tensor], wanted: Wanted
+) -> list[Tensor]:
+    gradients: list[Tensor] = backward_op(plan, *cotangents, *inputs, outputs, saved, *wanted)
+    return gradients
+
+
+def _forward(plan: str, inputs: PlanInputs, save: bool) -> Forward:
+    return compiled_plan(plan, inputs.x.dtype).forward(inputs.contiguous(), save)
 
 
 def _backward(
     plan: str,
-    dy: Tensor | None,
-    d_finals: Sequence[Tensor | None],
-    x: Tensor,
-    states: Sequence[Tensor],
-    parameters: Sequence[Tensor],
-    draws: Sequence[Tensor],
-    sizes: Tensor | None,
+    cotangents: Cotangents,
+    inputs: PlanInputs,
     outputs: Tensor,
-    kept: Sequence[Tensor],
-    of_x: bool,
-    of_states: bool,
-    of_parameters: bool,
+    saved: Sequence[Tensor],
+    wanted: Wanted,
     gradients: Sequence[Tensor] = (),
 ) -> list[Tensor]:
-    native = compiled_plan(plan, x.dtype, observed=bool(gradients))
-    x, states = x.contiguous(), [state.contiguous() for state in states]
-    outputs, kept = outputs.contiguous(), [k.contiguous() for k in kept]
-    dx, d_states, d_parameters = native.backward(
-        dy, d_finals, x, states, parameters, draws, sizes, outputs, kept, of_x, of_states, of_parameters, gradients
-    )
-    found = [*([dx] if of_x else []), *d_states, *d_parameters]
-    like = _asked(x, states, parameters, of_x, of_states, of_parameters)
+    native, inputs = compiled_plan(plan, inputs.x.dtype, observed=bool(gradients)), inputs.contiguous()
+    outputs, saved = outputs.contiguous(), [value.contiguous() for value in saved]
+    dx, d_states, d_parameters = native.backward(cotangents, inputs, outputs, saved, wanted, gradients)
+    results = [*([dx] if wanted.x else []), *d_states, *d_parameters]
     # A list of tensors has no place for None: where nothing reaches, the gradient is zero.
-    return [torch.zeros_like(t) if g is None else g for g, t in zip(found, like, strict=True)]
+    pairs = zip(results, _inputs_of(inputs, wanted), strict=True)
+    return [torch.zeros_like(tensor) if gradient is None else gradient for gradient, tensor in pairs]
 
 
-def _asked(
-    x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], of_x: bool, of_states: bool, of_parameters: bool
-) -> list[Tensor]:
-    return [*([x] if of_x else []), *(states if of_states else []), *(parameters if of_parameters else [])]
+def _inputs_of(inputs: PlanInputs, wanted: Wanted) -> list[Tensor]:
+    """The tensors whose gradients are wanted, in the order of the gradients."""
+    return [
+        *([inputs.x] if wanted.x else []),
+        *(inputs.states if wanted.states else []),
+        *(inputs.parameters if wanted.parameters else []),
+    ]
 
 
-def _fake_forward(
-    plan: str, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], draws: Sequence[Tensor],
-    sizes: Tensor | None, keep: bool,
-) -> tuple[Tensor, list[Tensor], list[Tensor]]:  # fmt: skip
-    made, lead = cached_plan(plan).plan, x.shape[:-1]
-    finals = [state.new_empty(state.shape) for state in states]
-    kept = [x.new_empty(*lead, made.kept_width)]
-    later = zip(made.widths[1:], made.sequences[1:], strict=True)
-    kept += [x.new_empty(*lead, size) for size, sequence in later if sequence]
-    return x.new_empty(*lead, made.widths[0]), finals, kept if keep else []
+def _fake_forward(plan_key: str, x: Tensor, *rest: Any) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    plan, lead, inputs, save = cached_plan(plan_key).plan, x.shape[:-1], PlanInputs(x, *rest[:-1]), rest[-1]
+    finals = [state.new_empty(state.shape) for state in inputs.states]
+    saved = [x.new_empty(*lead, plan.kept_width)]
+    later = zip(plan.widths[1:], plan.sequences[1:], strict=True)
+    saved += [x.new_empty(*lead, size) for size, sequence in later if sequence]
+    return x.new_empty(*lead, plan.widths[0]), finals, saved if save else []
 
 
-def _fake_backward(
-    plan: str, dy: Any, d_finals: Any, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor],
-    draws: Sequence[Tensor], sizes: Any, outputs: Tensor, kept: Any, of_x: bool, of_states: bool, of_parameters: bool,
-) -> list[Tensor]:  # fmt: skip
-    like = _asked(x, states, parameters, of_x, of_states, of_parameters)
-    return [tensor.new_empty(tensor.shape) for tensor in like]
+def _fake_backward(plan: str, dy: Any, d_finals: Any, *rest: Any) -> list[Tensor]:
+    return [tensor.new_empty(tensor.shape) for tensor in _inputs_of(PlanInputs(*rest[:5]), Wanted(*rest[7:]))]
 
 
 def _draw(plan: str, x: Tensor, sizes: Tensor | None) -> list[Tensor]:
@@ -137,57 +143,63 @@ def _watched(tensors: Iterable[Tensor | None]) -> bool:
 class _PlanFunction(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, plan: str, keep: bool, count: int, draws: Sequence[Tensor], sizes: Tensor | None, x: Tensor,
+        ctx: Any, plan: str, save: bool, count: int, draws: Sequence[Tensor], sizes: Tensor | None, x: Tensor,
         *rest: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        states, parameters = rest[:count], rest[count:]
+        inputs = PlanInputs(x, rest[:count], rest[count:], draws, sizes)
         if _watched((x, *rest)):
             with below_autograd():
-                outputs, finals, kept = forward_op(plan, x, states, parameters, draws, sizes, keep)
+                outputs, finals, saved = _forward_op(plan, inputs, save)
         else:
-            outputs, finals, kept = _forward(plan, x, states, parameters, draws, sizes, keep)
+            outputs, finals, saved = _forward(plan, inputs, save)
         ctx.plan, ctx.count, ctx.sizes, ctx.label, ctx.later = plan, count, sizes, current_label(), False
-        ctx.save_for_backward(x, outputs, *rest, *draws, *kept)
-        ctx.kept, ctx.draws = len(kept), len(draws)
-        ctx.mark_non_differentiable(*kept)
+        ctx.save_for_backward(x, outputs, *rest, *draws, *saved)
+        ctx.saved, ctx.draws = len(saved), len(draws)
+        ctx.mark_non_differentiable(*saved)
         ctx.set_materialize_grads(False)
-        return (outputs, *finals, *kept)
+        return (outputs, *finals, *saved)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, *d_rest: Tensor | None) -> tuple[Tensor | None, ...]:
-        count, saved = ctx.count, ctx.saved_tensors
-        ends = [0, 1, 2, 2 + count, len(saved) - ctx.kept - ctx.draws, len(saved) - ctx.kept, len(saved)]
-        (x,), (outputs,), states, parameters, draws, kept = (saved[a:b] for a, b in pairwise(ends))
-        d_finals = d_rest[:count]
+        count, tensors = ctx.count, ctx.saved_tensors
+        ends = [0, 1, 2, 2 + count, len(tensors) - ctx.saved - ctx.draws, len(tensors) - ctx.saved, len(tensors)]
+        (x,), (outputs,), states, parameters, draws, saved = (tensors[a:b] for a, b in pairwise(ends))
+        inputs, cotangents = PlanInputs(x, states, parameters, draws, ctx.sizes), Cotangents(dy, d_rest[:count])
         needed = ctx.needs_input_grad[5:]
-        asked = needed[0], any(needed[1 : 1 + count]), any(needed[1 + count :])
-        piece = ctx.label and ctx.label._replace(draws=draws)
-        if not torch.compiler.is_compiling() and (torch.is_grad_enabled() or is_batched((dy, *d_finals))):
+        wanted = Wanted(needed[0], any(needed[1 : 1 + count]), any(needed[1 + count :]))
+        label = ctx.label and ctx.label._replace(draws=draws)
+        if not torch.compiler.is_compiling() and (torch.is_grad_enabled() or is_batched((dy, *cotangents.finals))):
             ctx.later = ctx.later or torch.is_grad_enabled()
-            with torch.enable_grad(), labeled(piece), uncast():
-                found = _by_loop(ctx.plan, dy, d_finals, x, states, parameters, draws, ctx.sizes, needed)
+            with torch.enable_grad(), labeled(label), uncast():
+                gradients = _by_loop(ctx.plan, cotangents, inputs, needed)
         else:
-            op: Callable[..., list[Tensor]] = backward_op if _watched((*d_rest, *saved)) else _backward
-            given = (ctx.plan, dy, d_finals, x, states, parameters, draws, ctx.sizes, outputs, kept)
-            of = iter(_told(piece, ctx.later, *given, asked) if piece and is_observed() else op(*given, *asked))
-            kinds = [asked[0], *(asked[1] for _ in states), *(asked[2] for _ in parameters)]
-            found = [next(of) if wanted else None for wanted in kinds]
-        made = cached_plan(ctx.plan).plan
+            if label and is_observed():
+                computed = iter(_observed(label, ctx.later, ctx.plan, cotangents, inputs, outputs, saved, wanted))
+            else:
+                backward = _backward_op if _watched((*d_rest, *tensors)) else _backward
+                computed = iter(backward(ctx.plan, cotangents, inputs, outputs, saved, wanted))
+            kinds = [wanted.x, *(wanted.states for _ in states), *(wanted.parameters for _ in parameters)]
+            gradients = [next(computed) if kind else None for kind in kinds]
+        plan = cached_plan(ctx.plan).plan
         # What nothing reaches has no gradient, rather than zeros. A state is reached where a sequence has no step.
         ended = ctx.sizes is not None
-        reached = (made.dx is not None, *(ended or d is not None for d in made.d_states), *_some(made.d_parameters))
-        wanted = zip(found, needed, reached, strict=True)
-        return (None, None, None, None, None, *(g if n and r else None for g, n, r in wanted))
+        reached = (
+            plan.dx is not None,
+            *(ended or d is not None for d in plan.d_states),
+            *(d is not None for d in plan.d_parameters),
+        )
+        triples = zip(gradients, needed, reached, strict=True)
+        return (None, None, None, None, None, *(g if n and r else None for g, n, r in triples))
 
 
-def _told(
-    piece: CallLabel, later: bool, plan: str, dy: Tensor | None, d_finals: Sequence[Tensor | None], x: Tensor,
-    states: Sequence[Tensor], parameters: Sequence[Tensor], draws: Sequence[Tensor], sizes: Tensor | None,
-    outputs: Tensor, kept: Sequence[Tensor], asked: tuple[bool, bool, bool],
+def _observed(
+    label: CallLabel, later: bool, plan: str, cotangents: Cotangents, inputs: PlanInputs, outputs: Tensor,
+    saved: Sequence[Tensor], wanted: Wanted,
 ) -> list[Tensor]:  # fmt: skip
-    """As `_backward`, and whoever looks is told of it."""
-    gradients = [x.new_empty(*x.shape[:-1], state.shape[1]) for state in states]
-    found = _backward(plan, dy, d_finals, x, states, parameters, draws, sizes, outputs, kept, *asked, gradients)
+    """The gradients, of which observers are notified with what arrives at every state."""
+    x, dy = inputs.x, cotangents.outputs
+    arriving = [x.new_empty(*x.shape[:-1], state.shape[1]) for state in inputs.states]
+    gradients = _backward(plan, cotangents, inputs, outputs, saved, wanted, arriving)
     step = cached_plan(plan).plan.step
     if (living := cell_of(plan)) is not None:
         own = int(bool(step.output))
@@ -195,83 +207,71 @@ def _told(
         of_outputs = [dy] if not own else none if dy is None else outputs_of(unflatten_output(dy, step.output))
         for d, i in zip(of_outputs, step.shown, strict=False):
             if d is not None and i is not None:
-                gradients[own + i] += d
-        state = states[own] if step.single else tuple(states[own:])
-        named = dict(zip(step.parameters, parameters, strict=True))
-        cell, stand = living
-        call = CallRecord(*piece, cell, named, x, state, sizes, stand, uncast)
-        notify(BackwardEvent(call, tuple(of_outputs), tuple(d_finals[own:]), tuple(gradients[own:]), later))
-    return found
+                arriving[own + i] += d
+        state = inputs.states[own] if step.single else tuple(inputs.states[own:])
+        named = dict(zip(step.parameters, inputs.parameters, strict=True))
+        cell, module_state = living
+        call = CallRecord(*label, cell, named, x, state, inputs.sizes, module_state, uncast)
+        notify(BackwardEvent(call, tuple(of_outputs), tuple(cotangents.finals[own:]), tuple(arriving[own:]), later))
+    return gradients
 
 
-def _some(gradients: Sequence[Any]) -> list[bool]:
-    return [gradient is not None for gradient in gradients]
-
-
-def _by_loop(
-    plan: str,
-    dy: Tensor | None,
-    d_finals: Sequence[Tensor | None],
-    x: Tensor,
-    states: Sequence[Tensor],
-    parameters: Sequence[Tensor],
-    draws: Sequence[Tensor],
-    sizes: Tensor | None,
-    needed: Sequence[bool],
-) -> list[Tensor | None]:
+def _by_loop(plan: str, cotangents: Cotangents, inputs: PlanInputs, needed: Sequence[bool]) -> list[Tensor | None]:
     """The gradients as the loop executor makes them, which can be differentiated again."""
     # Of these alone, and not of what they were made of: a state may come from a call with the same parameters.
-    x, *rest = (t.view_as(t) for t in (x, *states, *parameters))
-    states, parameters = rest[: len(states)], rest[len(states) :]
-    entry = cached_plan(plan)
-    named = dict(zip(entry.plan.step.parameters, parameters, strict=True))
-    own = int(bool(entry.plan.step.output))
-    given = states[own] if entry.plan.step.single else tuple(states[own:])
-    steps = [values.unbind(0) if sizes is None else values.split(sizes.tolist()) for values in draws]
-    drawn = ReplayRandomOps(chain.from_iterable(zip(*steps, strict=True))) if draws else nullcontext()
-    with restored_cell(plan) as cell, drawn:
+    count, sizes = len(inputs.states), inputs.sizes
+    x, *rest = leaves = [t.view_as(t) for t in (inputs.x, *inputs.states, *inputs.parameters)]
+    states, parameters = rest[:count], rest[count:]
+    step = cached_plan(plan).plan.step
+    named = dict(zip(step.parameters, parameters, strict=True))
+    own = int(bool(step.output))
+    state = states[own] if step.single else tuple(states[own:])
+    draws = [values.unbind(0) if sizes is None else values.split(sizes.tolist()) for values in inputs.draws]
+    replayed = ReplayRandomOps(chain.from_iterable(zip(*draws, strict=True))) if draws else nullcontext()
+    with restored_cell(plan) as cell, replayed:
         if cell is None:
             raise RuntimeError(
                 "the gradient of a gradient needs the cell as it was in the forward pass; keep the layer, and its "
                 "attributes, while you use it"
             )
-        outputs, finals = eager.run(Inputs(cell, named, x, given, sizes))
+        outputs, finals = eager.run(Inputs(cell, named, x, state, sizes))
     results = (flatten_output(outputs, x.dim() - 1), *eager.as_tuple(finals))
-    pairs = [(result, d) for result, d in zip(results, (dy, *d_finals[own:]), strict=True) if d is not None]
-    inputs = [tensor for tensor, need in zip((x, *states, *parameters), needed, strict=True) if need]
-    found = iter(
-        torch.autograd.grad([r for r, _ in pairs], inputs, [d for _, d in pairs], create_graph=True, allow_unused=True)
+    received = (cotangents.outputs, *cotangents.finals[own:])
+    pairs = [(result, d) for result, d in zip(results, received, strict=True) if d is not None]
+    wanted = [tensor for tensor, need in zip(leaves, needed, strict=True) if need]
+    gradients = iter(
+        torch.autograd.grad([r for r, _ in pairs], wanted, [d for _, d in pairs], create_graph=True, allow_unused=True)
     )
-    return [next(found) if need else None for need in needed]
+    return [next(gradients) if need else None for need in needed]
 
 
-def _differentiable(
-    plan: str, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], draws: Sequence[Tensor],
-    sizes: Tensor | None, keep: bool,
-) -> tuple[Tensor, list[Tensor], list[Tensor]]:  # fmt: skip
-    if not keep:
+def _differentiable(plan: str, inputs: PlanInputs, save: bool) -> Forward:
+    if not save:
         with below_autograd():
-            return forward_op(plan, x, states, parameters, draws, sizes, keep)  # type: ignore[no-any-return]
+            return _forward_op(plan, inputs, save)
+    x, states, parameters, draws, sizes = inputs
     count = len(states)
-    outputs, *rest = _PlanFunction.apply(plan, keep, count, draws, sizes, x, *states, *parameters)  # type: ignore[no-untyped-call]
-    return outputs, rest[:count], rest[count:]
+    outputs, *rest = _PlanFunction.apply(plan, save, count, draws, sizes, x, *states, *parameters)  # type: ignore[no-untyped-call]
+    return Forward(outputs, rest[:count], rest[count:])
 
 
-_library.impl("forward", _forward, "CPU")
-_library.impl("backward", _backward, "CPU")
-_library.impl("forward", _differentiable, "Autograd")
+def _differentiable_flat(plan: str, x: Tensor, *rest: Any) -> Forward:
+    return _differentiable(plan, PlanInputs(x, *rest[:-1]), rest[-1])
+
+
+_library.impl("forward", _forward_flat, "CPU")
+_library.impl("backward", _backward_flat, "CPU")
+_library.impl("forward", _differentiable_flat, "Autograd")
 _library.impl("draw", _draw, "CPU")
 torch.library.register_fake("elman::draw", _fake_draw, lib=_library)
 torch.library.register_fake("elman::forward", _fake_forward, lib=_library)
 torch.library.register_fake("elman::backward", _fake_backward, lib=_library)
 
 
-def apply(
-    plan: str, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], draws: Sequence[Tensor],
-    sizes: Tensor | None,
-) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
+def apply(plan: str, inputs: PlanInputs) -> tuple[Tensor, list[Tensor]]:
     """Run a plan over a sequence, or packed ones; the outputs and the final states."""
-    keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *states, *parameters))
-    forward = forward_op if _watched((x, *states, *parameters)) else _differentiable if keep else _forward
-    outputs, finals, _ = forward(plan, x, states, parameters, draws, sizes, keep)
+    tensors = (inputs.x, *inputs.states, *inputs.parameters)
+    save = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    forward = _forward_op if _watched(tensors) else _differentiable if save else _forward
+    outputs, finals, _ = forward(plan, inputs, save)
     return outputs, finals
