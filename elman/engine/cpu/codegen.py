@@ -1,8 +1,8 @@
 """A plan as LLVM IR: one function for each of its programs, in terms of the library of products.
 
-Every function takes the address of an array of 64-bit slots (see `slots`), the number of the calling thread and how
-many there are. Threads share the rows of the batch, each taking its own through all steps; where these are too few,
-`split` asks them to share the columns of every stage instead, with a barrier after each.
+Every function takes the address of its arguments (`arguments.py`), the number of the calling thread and how many there
+are. Threads share the rows of the batch, each taking its own through all steps; where these are too few, `Word.SPLIT`
+asks them to share the columns of every stage instead, with a barrier after each.
 """
 
 from contextlib import nullcontext
@@ -10,12 +10,14 @@ from typing import Any
 
 from torch.fx import Node
 
+from elman.engine.cpu.arguments import PlanArguments, Word, rows, total, value
+from elman.engine.cpu.arguments import panels as panels_of
 from elman.engine.cpu.function_builder import Body, stride
 from elman.engine.cpu.gemm_tile import packed_size, panel_width
 from elman.engine.cpu.ir_builder import INT, POINTER, Integer, Real, Value
 from elman.engine.cpu.pointwise import Values
 from elman.engine.cpu.signatures import declare
-from elman.engine.plan.ir import BufferKind, Columns, Pointwise, Product, Program
+from elman.engine.plan.ir import BufferKind, Product, Program
 from elman.engine.plan.planner import Plan
 
 FUNCTIONS = (
@@ -30,55 +32,6 @@ FUNCTIONS = (
     "after",
     "reduce",
 )
-HEADER = (
-    "work",
-    "thread_num",
-    "num_threads",
-    "barrier",
-    "syscall",
-    "B",
-    "rows",
-    "steps",
-    "time",
-    "last",
-    "split",
-    "add",
-    "begins",
-    "origin",
-    "dealt",
-    "direct",
-)
-
-
-TAKING_TURNS = (BufferKind.NOW, BufferKind.NEXT, BufferKind.COTANGENT)
-
-
-def slots(plan: Plan) -> dict[str, int]:
-    """The number of each slot: sizes first, then the addresses of buffers, packed matrices and parameters."""
-    names = [*HEADER, "x", "state0.before"]
-    for program in (plan.before, plan.inference, plan.forward, plan.backward, plan.after):
-        names += [buffer.name for buffer in program.buffers()]
-        names += [f"{buffer.name}.hop" for buffer in program.buffers() if buffer.kind in TAKING_TURNS]
-        names += [f"{buffer.name}.before" for buffer in program.buffers() if buffer.kind is BufferKind.PREVIOUS]
-        names += [panels_name(*weight) for weight in program.weights()]
-        names += [weight.name for weight, _ in program.weights()]
-        names += [node.name for node in vectors(program)]
-    names += ["dy", "dy.step", "dy.begin", "dy.row", "scratch", "scratch.each"]
-    for reduction in plan.reductions:
-        names += [rows_name(reduction.d), reduction.nodes[0].name]
-        if reduction.x:
-            names.append(rows_name(reduction.x))
-    return {name: i for i, name in enumerate(dict.fromkeys(names))}
-
-
-def rows_name(place: Columns) -> str:
-    """The slot of a buffer whose rows a sum runs over; of earlier states, laid out as one matrix."""
-    return f"{place.buffer.name}.previous" if place.buffer.kind is BufferKind.PREVIOUS else place.buffer.name
-
-
-def panels_name(weight: Node, transposed: bool) -> str:
-    """The slot of a packed matrix."""
-    return f"panels.{weight.name}{'.t' if transposed else ''}"
 
 
 def _sizes(weight: Node, transposed: bool) -> tuple[int, int]:
@@ -92,15 +45,9 @@ def panels_size(weight: Node, transposed: bool, real: Real) -> int:
     return packed_size(real, *_sizes(weight, transposed))
 
 
-def vectors(program: Program) -> list[Node]:
-    """The parameters that a program uses element by element."""
-    stages = [stage for stage in program.stages if isinstance(stage, Pointwise)]
-    return list(dict.fromkeys(node for stage in stages for node in stage.parameters()))
-
-
-def write(module: Any, plan: Plan, real: Real, number: dict[str, int]) -> None:
-    """Write the functions of a plan, whose slots have these numbers, into a module."""
-    emitter = _Emitter(module, plan, real, number)
+def write(module: Any, plan: Plan, real: Real, arguments: PlanArguments) -> None:
+    """Write the functions of a plan into a module."""
+    emitter = _Emitter(module, plan, real, arguments)
     emitter.rows("before", plan.before)
     emitter.loop("inference", plan.inference)
     emitter.all("step", ["before", "inference"])
@@ -114,17 +61,17 @@ def write(module: Any, plan: Plan, real: Real, number: dict[str, int]) -> None:
 
 
 class _Emitter:
-    def __init__(self, module: Any, plan: Plan, real: Real, number: dict[str, int]) -> None:
-        self.module, self.plan, self.real, self.number = module, plan, real, number
+    def __init__(self, module: Any, plan: Plan, real: Real, arguments: PlanArguments) -> None:
+        self.module, self.plan, self.real, self.arguments = module, plan, real, arguments
 
     def body(self, name: str) -> Body:
-        return Body(self.module, name, self.real, self.number)
+        return Body(self.module, name, self.real, self.arguments)
 
     def rows(self, name: str, program: Program) -> None:
         """A function that runs a program on `rows` rows at once, shared among the threads."""
         body = self.body(name)
         code = body.code
-        begin, end = code.share(body.slot("rows"), code["me"], code["all"])
+        begin, end = code.share(body.word(Word.ROWS), code["me"], code["all"])
         with code.b.if_then(code.is_(begin, "<", end)):
             for stage in program.stages:
                 self.stage(body, stage, begin, end, 0, 1)
@@ -144,26 +91,26 @@ class _Emitter:
         """
         body = self.body(name)
         code, b = body.code, body.code.b
-        split = code.is_(body.slot("split"), "!=", 0)
+        split = code.is_(body.word(Word.SPLIT), "!=", 0)
         me, everyone = code["me"], code["all"]
         part, parts = code.choose(split, me, 0), code.choose(split, everyone, 1)
         sharer, sharers = code.choose(split, 0, me), code.choose(split, 1, everyone)
         # Where sequences end early, they are dealt like cards: else the threads with the short ones would wait.
-        dealt = code.is_(body.slot("dealt"), "!=", 0)
-        shared = code.share(body.slot("B"), sharer, sharers)
+        dealt = code.is_(body.word(Word.DEALT), "!=", 0)
+        shared = code.share(body.word(Word.B), sharer, sharers)
         begin, body.skip = code.choose(dealt, sharer, shared[0]), code.choose(dealt, sharers, 1)
         body.timed, body.forth = True, 0 if backwards else 1
         some = b.or_(dealt, code.is_(begin, "<", shared[1]))
-        steps = code.choose(some, body.slot("steps"), 0)
+        steps = code.choose(some, body.word(Word.STEPS), 0)
         with code.loop(0, steps) as count:
             body.step = code.sub(code.sub(steps, 1), count) if backwards else count
             end = code.choose(dealt, code.sub(body.begin(1), body.begin()), shared[1])
-            another = code.is_(code.add(body.slot("time"), body.step), "!=", body.slot("last"))
+            another = code.is_(code.add(body.word(Word.TIME), body.step), "!=", body.word(Word.LAST))
             for stage, for_next in zip(program.stages, program.for_next(), strict=True):
                 with b.if_then(another) if backwards and for_next else nullcontext():
                     self.stage(body, stage, begin, end, part, parts)
                     with b.if_then(code.is_(parts, ">", 1)):
-                        code.call(declare(code, "barrier"), body.pointer("barrier"), parts, body.slot("syscall"))
+                        code.call(declare(code, "barrier"), body.pointer(Word.BARRIER), parts, body.word(Word.SYSCALL))
         code.end()
 
     def stage(self, body: Body, stage: Any, begin: Integer, end: Integer, part: Integer, parts: Integer) -> None:
@@ -181,15 +128,15 @@ class _Emitter:
         rows = code.div(code.add(code.sub(end, begin), code.sub(body.skip, 1)), body.skip)
         a, lda = code.at(a, code.mul(begin, lda)), code.mul(lda, body.skip)
         c, ldc = code.at(c, code.mul(begin, ldc)), code.mul(ldc, body.skip)
-        with code.b.if_else(code.is_(body.slot("direct"), "!=", 0)) as (direct, packed):
+        with code.b.if_else(code.is_(body.word(Word.DIRECT), "!=", 0)) as (direct, packed):
             with direct:
                 steps = (1, stage.depth) if stage.transposed else (stage.weight.meta["shape"][1], 1)
                 code.call(
-                    declare(code, "direct"), a, lda, body.pointer(stage.weight.name), *steps, c, ldc, rows,
+                    declare(code, "direct"), a, lda, body.pointer(value(stage.weight)), *steps, c, ldc, rows,
                     stage.width, stage.depth, first, last, int(stage.add),
                 )  # fmt: skip
             with packed:
-                panels = body.pointer(panels_name(stage.weight, stage.transposed))
+                panels = body.pointer(panels_of(stage.weight, stage.transposed))
                 code.call(
                     declare(code, "product"), a, lda, panels, c, ldc, rows, columns, stage.depth, first, last,
                     int(stage.add), code.rem(body.step, 2),
@@ -203,7 +150,7 @@ class _Emitter:
             K, N = _sizes(weight, transposed)
             steps = (1, K) if transposed else (N, 1)
             share = code.share(-(-N // panel_width(self.real)), code["me"], code["all"])
-            source_, panels = body.pointer(weight.name), body.pointer(panels_name(weight, transposed))
+            source_, panels = body.pointer(value(weight)), body.pointer(panels_of(weight, transposed))
             code.call(declare(code, "pack"), source_, *steps, K, N, *share, panels)
         code.end()
 
@@ -211,24 +158,24 @@ class _Emitter:
         """A function that adds the sums over `rows` rows to those of earlier calls, or begins with them."""
         body = self.body("reduce")
         code = body.code
-        scratch = code.at(body.pointer("scratch"), code.mul(code["me"], body.slot("scratch.each")))
+        scratch = code.at(body.pointer(Word.SCRATCH), code.mul(code["me"], body.word(Word.SCRATCH_EACH)))
         sums = {(r.d, r.size): r.nodes[0] for r in self.plan.reductions if r.x is None}
         null = code.b.inttoptr(INT(0), POINTER)
         for r in self.plan.reductions:
-            d, share = code.at(body.pointer(rows_name(r.d)), r.d.offset), (code["me"], code["all"])
+            d, share = code.at(body.pointer(rows(r.d)), r.d.offset), (code["me"], code["all"])
             if r.x:
                 x = r.x
                 with_sums = sums.pop((r.d, r.size), None)
-                right = code.at(body.pointer(rows_name(x)), x.offset), stride(x.buffer, self.real)
+                right = code.at(body.pointer(rows(x)), x.offset), stride(x.buffer, self.real)
                 code.call(
                     declare(code, "outer"), d, stride(r.d.buffer, self.real), *right,
-                    body.pointer(r.nodes[0].name), r.x_size, body.slot("rows"), r.size, r.x_size, *share,
-                    body.slot("add"), body.pointer(with_sums.name) if with_sums else null, scratch,
+                    body.pointer(total(r.nodes[0])), r.x_size, body.word(Word.ROWS), r.size, r.x_size, *share,
+                    body.word(Word.ADD), body.pointer(total(with_sums)) if with_sums else null, scratch,
                 )  # fmt: skip
         for (place, size), node in sums.items():
-            d = code.at(body.pointer(rows_name(place)), place.offset)
+            d = code.at(body.pointer(rows(place)), place.offset)
             code.call(
-                declare(code, "column_sums"), d, stride(place.buffer, self.real), body.slot("rows"), size,
-                code["me"], code["all"], body.slot("add"), body.pointer(node.name),
+                declare(code, "column_sums"), d, stride(place.buffer, self.real), body.word(Word.ROWS), size,
+                code["me"], code["all"], body.word(Word.ADD), body.pointer(total(node)),
             )  # fmt: skip
         code.end()

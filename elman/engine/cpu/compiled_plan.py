@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from elman.engine.cpu import codegen, jit, library, openmp
+from elman.engine.cpu.arguments import PlanArguments, Word, address, total
 from elman.engine.cpu.eager_graph import Gradients
-from elman.engine.cpu.invocation import CallLayout, Invocation
+from elman.engine.cpu.invocation import CallLayout, Invocation, state_arguments
 from elman.engine.cpu.rows import rows_of
 from elman.engine.cpu.signatures import SIGNATURES, full_name
 from elman.engine.plan.planner import Plan
@@ -80,7 +81,7 @@ class KernelLibrary:
         self.alone = jit.callable_at(alone)
 
     def run(self, data: int, threads: int) -> None:
-        """Call the function whose address is the first of the slots at `data`, on some threads."""
+        """Call the function whose address is the first of the arguments at `data`, on some threads."""
         if threads == 1:
             self.alone(data)
         else:
@@ -105,18 +106,26 @@ class CompiledPlan:
     def __init__(self, plan: Plan, key: str, dtype: torch.dtype) -> None:
         self.plan, self.dtype = plan, dtype
         self._library = library_for(dtype)
-        self.real, number = self._library.real, codegen.slots(plan)
+        self.real, self.arguments = self._library.real, (arguments := PlanArguments(plan))
         self.code, self.fresh = jit.compiled(
             jit.this_machine(), f"cell-{self.real.name}", key,
-            lambda module: codegen.write(module, plan, self.real, number), codegen.FUNCTIONS, self._library.functions,
+            lambda module: codegen.write(module, plan, self.real, arguments), codegen.FUNCTIONS,
+            self._library.functions,
         )  # fmt: skip
         self.functions = {name: self.code[name] for name in codegen.FUNCTIONS}
         self.layouts = {
-            "inference": CallLayout(plan, plan.inference, plan.before, self.real, number),
-            "forward": CallLayout(plan, plan.forward, plan.before, self.real, number),
-            "backward": CallLayout(plan, plan.backward, plan.after, self.real, number),
+            "inference": CallLayout(plan, plan.inference, plan.before, self.real, arguments),
+            "forward": CallLayout(plan, plan.forward, plan.before, self.real, arguments),
+            "backward": CallLayout(plan, plan.backward, plan.after, self.real, arguments),
         }
         self.gradients = Gradients(plan, dtype)
+        find, states = arguments.find, range(len(plan.widths))
+        self.x, self.kept, self.dx = (find(address(name)) for name in ("x", "kept", "dx"))
+        self.draws = [find(address(f"draw{i}")) for i in range(len(plan.step.draws))]
+        self.states = [state_arguments(arguments, f"state{i}") for i in states]
+        self.d_states = [state_arguments(arguments, f"d_state{i}") for i in states]
+        self.arriving = [find(address(f"gradient{i}")) for i in states]
+        self.sums = [arguments[total(reduction.nodes[0])] for reduction in plan.reductions]
         self.run_alone = self._library.alone
 
     def forward(self, inputs: PlanInputs, save: bool) -> Forward:
@@ -127,20 +136,20 @@ class CompiledPlan:
         call, function = Invocation(self.layouts[loop], self._library.run, rows, x, parameters), self.functions
         lead = x.shape[:-1]
         outputs = x.new_empty(*lead, plan.widths[0])
-        _put_inputs(call, x, draws)
+        self._put_inputs(call, x, draws)
         more = []  # that `backward` needs
         if save:
             more.append(x.new_empty(*lead, plan.kept_width))
-            call.along("kept", more[0])
+            call.along(self.kept, more[0])
         finals: list[Callable[[], Tensor]] = []
         for i, (state, size) in enumerate(zip(states, plan.widths, strict=True)):
             if i == 0 or (save and plan.sequences[i]):
                 sequence = x.new_empty(*lead, size) if i else outputs
-                call.along(f"state{i}", sequence, before=state)
+                call.state(self.states[i], sequence, state)
                 finals.append(functools.partial(rows.last, sequence, state))
                 more += [sequence] if i else []
             else:
-                finals.append(functools.partial(rows.half, call.swapped(f"state{i}", size, state, 0)))
+                finals.append(functools.partial(rows.half, call.swapped(self.states[i], size, state, 0)))
         call.run(function["pack_forward"])
         for begin, end in call.chunks:
             call.move(begin, end)
@@ -176,23 +185,24 @@ class CompiledPlan:
         plan, rows = self.plan, rows_of(x, states, sizes)
         call, function = Invocation(self.layouts["backward"], self._library.run, rows, x, parameters), self.functions
         sequences = iter((outputs, *saved[1:]))
-        _put_inputs(call, x, draws)
-        call.along("kept", saved[0])
+        self._put_inputs(call, x, draws)
+        call.along(self.kept, saved[0])
+        d_states: list[Tensor] = []
         for i, (state, size) in enumerate(zip(states, plan.widths, strict=True)):
             if i == 0 or plan.sequences[i]:
-                call.along(f"state{i}", next(sequences), before=state)
-            call.swapped(f"d_state{i}", size, d_finals[i], rows.T % 2)
+                call.state(self.states[i], next(sequences), state)
+            d_states.append(call.swapped(self.d_states[i], size, d_finals[i], rows.T % 2))
         call.cotangent(dy if dy is not None else x.new_zeros([1] * x.dim()).expand(*x.shape[:-1], plan.widths[0]))
         after = plan.after.stages and (wanted.x or (wanted.parameters and plan.sums_need_after))
         dx = torch.empty_like(x) if plan.dx is not None and (wanted.x or after or plan.loop_makes_dx) else None
         if dx is not None:
-            call.along("dx", dx)
-        for i, gradient in enumerate(gradients):
-            call.along(f"gradient{i}", gradient)
+            call.along(self.dx, dx)
+        for place, gradient in zip(self.arriving, gradients, strict=False):
+            call.along(place, gradient)
         sums = [x.new_empty(shape) for shape in self.gradients.shapes] if wanted.parameters else []
-        for reduction, value in zip(plan.reductions, sums, strict=False):
-            call.point(reduction.nodes[0].name, value)
-        call.set("last", -1 if wanted.states else 0)
+        for place, value in zip(self.sums, sums, strict=False):
+            call.put(place, value)
+        call.data[Word.LAST] = -1 if wanted.states else 0
         call.run(function["pack_backward"])
         if after:
             call.run(function["pack_after"])
@@ -206,10 +216,9 @@ class CompiledPlan:
         if wanted.x and dx is None:
             dx = torch.zeros_like(x)
         found = self.gradients(parameters, sums) if wanted.parameters else []
-        return dx, [call.swaps[f"d_state{i}"][0] for i in range(len(states) if wanted.states else 0)], found
+        return dx, [both[0] for both in d_states] if wanted.states else [], found
 
-
-def _put_inputs(call: Invocation, x: Tensor, draws: Sequence[Tensor]) -> None:
-    call.along("x", x)
-    for i, draw in enumerate(draws):
-        call.along(f"draw{i}", draw)
+    def _put_inputs(self, call: Invocation, x: Tensor, draws: Sequence[Tensor]) -> None:
+        call.along(self.x, x)
+        for place, draw in zip(self.draws, draws, strict=True):
+            call.along(place, draw)

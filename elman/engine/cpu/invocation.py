@@ -1,4 +1,4 @@
-"""One call of a compiled plan: its slots, its memory, its chunks of steps."""
+"""One call of a compiled plan: its arguments, its memory, its chunks of steps."""
 
 import ctypes
 import functools
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from elman.engine.cpu import codegen, openmp
+from elman.engine.cpu.arguments import Argument, PlanArguments, Role, Word, address, panels, value, vectors
 from elman.engine.cpu.barrier import BARRIER
 from elman.engine.cpu.eager_graph import recipe
 from elman.engine.cpu.function_builder import stride as stride_of
@@ -24,9 +25,9 @@ LINE = 64  # bytes, of a cache
 
 
 class ScratchSize(NamedTuple):
-    """Memory that a call needs for a slot, in numbers: of packed matrices, for B, a chunk's rows, the threads."""
+    """Memory that an argument points to, in numbers: of packed matrices, for B, a chunk's rows, the threads."""
 
-    slot: int
+    place: int
     panels: int = 0
     batch: int = 0
     rows: int = 0
@@ -41,39 +42,39 @@ class CallLayout:
         loop: the program of the loop.
         around: the program that runs on whole chunks, before the loop or after it.
         real: of the numbers.
-        number: of each slot.
+        arguments: of the plan.
     """
 
-    def __init__(self, plan: Plan, loop: Program, around: Program, real: Real, number: dict[str, int]) -> None:
-        self.plan, self.loop, self.real, self.number = plan, loop, real, number
-        self.given: dict[fx.Node, int] = {}  # parameters, or values made of them, and the slots they go to
+    def __init__(self, plan: Plan, loop: Program, around: Program, real: Real, arguments: PlanArguments) -> None:
+        self.plan, self.loop, self.real, self.arguments = plan, loop, real, arguments
+        self.given: dict[fx.Node, int] = {}  # parameters, or values made of them, and the places of their addresses
         pieces: dict[int, ScratchSize] = {}
         for program in (around, loop):
             for weight, transposed in program.weights():
-                slot = self.number[codegen.panels_name(weight, transposed)]
-                pieces[slot] = ScratchSize(slot, codegen.panels_size(weight, transposed, real))
-                self.given[weight] = self.number[weight.name]
-            for node in codegen.vectors(program):
-                self.given[node] = self.number[node.name]
+                place = arguments[panels(weight, transposed)]
+                pieces[place] = ScratchSize(place, codegen.panels_size(weight, transposed, real))
+                self.given[weight] = arguments[value(weight)]
+            for node in vectors(program):
+                self.given[node] = arguments[value(node)]
             for buffer in program.buffers():
-                slot, stride = self.number[buffer.name], stride_of(buffer, real)
+                place, stride = arguments[address(buffer.name)], stride_of(buffer, real)
                 if buffer.kind is BufferKind.CHUNK or (buffer.kind is BufferKind.BLOCK and program is around):
-                    pieces[slot] = ScratchSize(slot, rows=max(stride, pieces.get(slot, ScratchSize(slot)).rows))
+                    pieces[place] = ScratchSize(place, rows=max(stride, pieces.get(place, ScratchSize(place)).rows))
                 elif buffer.kind is BufferKind.BLOCK:
-                    pieces.setdefault(slot, ScratchSize(slot, batch=stride))
+                    pieces.setdefault(place, ScratchSize(place, batch=stride))
         self.scratch = max((outer_scratch(real, r.x_size) for r in plan.reductions), default=0)
         self.backwards = loop is plan.backward
         if self.backwards:
-            slot = self.number["scratch"]
-            pieces[slot] = ScratchSize(slot, threads=self.scratch)
+            pieces[Word.SCRATCH] = ScratchSize(Word.SCRATCH, threads=self.scratch)
         self.pieces = list(pieces.values())
-        self.template = (ctypes.c_int64 * len(self.number))()
-        for name, value in {**openmp.addresses(), "scratch.each": self.scratch}.items():
-            self.template[self.number[name]] = value
+        self.template = (ctypes.c_int64 * len(arguments))()
+        self.template[Word.SCRATCH_EACH] = self.scratch
+        for word, pointer in openmp.addresses().items():
+            self.template[word] = pointer
         # Parameters as they are have their place in the list of them; values made of several must be worked out.
         order = {node: i for i, node in enumerate(plan.parameters)}
-        self.plain = [(order[node], slot) for node, slot in self.given.items() if node in order]
-        made = {node: slot for node, slot in self.given.items() if node not in order}
+        self.plain = [(order[node], place) for node, place in self.given.items() if node in order]
+        made = {node: place for node, place in self.given.items() if node not in order}
         self.made = list(made.values())
         self.make = recipe(plan.parameters, list(made), getattr(torch, real.name)) if made else None
 
@@ -99,18 +100,15 @@ class CallLayout:
         # Packed matrices, buffers of a step and buffers of a chunk, in one piece of memory.
         size, places, total = self.real.bytes, [], 0
         for p in self.pieces:
-            places.append((p.slot, total))
+            places.append((p.place, total))
             needed = (p.panels * (not direct) + p.batch * rows.B + p.rows * most + p.threads * threads) * size
             total += -(-needed // LINE) * LINE
         template = type(self.template).from_buffer_copy(self.template)
-        for name, value in {
-            "B": rows.B,
-            "split": int(split),
-            "dealt": int(rows.packed),
-            "direct": int(direct),
-            "begins": rows.address,
-        }.items():
-            template[self.number[name]] = value
+        template[Word.B] = rows.B
+        template[Word.SPLIT] = int(split)
+        template[Word.DEALT] = int(rows.packed)
+        template[Word.DIRECT] = int(direct)
+        template[Word.BEGINS] = rows.address
         return CallFrame(rows, threads, split, chunks, (total + LINE) // size, tuple(places), template)
 
 
@@ -122,16 +120,31 @@ class CallFrame(NamedTuple):
     split: bool  # the columns among the threads, and not the rows
     chunks: tuple[tuple[int, int], ...]  # the steps at which each begins and ends
     numbers: int  # of memory, in all
-    places: tuple[tuple[int, int], ...]  # slots, and where their memory begins, in bytes
-    template: Any  # of the slots
+    places: tuple[tuple[int, int], ...]  # of arguments, and where their memory begins, in bytes
+    template: Any  # of the arguments
+
+
+class StateArguments(NamedTuple):
+    """The arguments of one state, or of its cotangent: places in the array, None for what a plan does not have."""
+
+    address: int | None
+    before: int | None
+    previous: int | None
+    hop: int | None
+
+
+def state_arguments(arguments: PlanArguments, buffer: str) -> StateArguments:
+    """Those of the state in a buffer."""
+    roles = (Role.ADDRESS, Role.BEFORE, Role.PREVIOUS, Role.HOP)
+    return StateArguments(*(arguments.find(Argument(role, buffer)) for role in roles))
 
 
 class Invocation:
-    """One call's slots and memory.
+    """One call's arguments and memory.
 
     Args:
         layout: of the programs that will run.
-        entry: runs the function whose address is in the first slot, on some threads.
+        entry: runs the function whose address is in the first argument, on some threads.
         rows: of the call.
         x: whose dtype is that of all memory.
         parameters: in the order of the plan.
@@ -140,55 +153,49 @@ class Invocation:
     def __init__(
         self, layout: CallLayout, entry: Callable[[int, int], None], rows: Rows, x: Tensor, parameters: Sequence[Tensor]
     ) -> None:
-        self.layout, self.entry, self.number, self.x = layout, entry, layout.number, x
+        self.layout, self.entry, self.x = layout, entry, x
         self.rows, self.frame = rows, (frame := layout.frame(rows, openmp.threads()))
         self.threads, self.chunks = frame.threads, frame.chunks
         self.data = type(frame.template).from_buffer_copy(frame.template)
         self.address = ctypes.addressof(self.data)
         self.alive: list[Tensor] = []
-        self.moving: list[tuple[int, int, int, int]] = []  # slot, address, bytes from step to step and from row to row
-        self.swaps: dict[str, Tensor] = {}
-        self.states: dict[str, tuple[Tensor, Tensor]] = {}
-        for index, slot in layout.plain:
-            self.put(slot, parameters[index].contiguous())
+        self.moving: list[tuple[int, int, int, int]] = []  # place, address, bytes from step to step and from row to row
+        self.states: list[tuple[int, Tensor, Tensor]] = []
+        for index, place in layout.plain:
+            self.put(place, parameters[index].contiguous())
         if layout.make is not None:
-            for slot, value in zip(layout.made, layout.make(*parameters), strict=True):
+            for place, value in zip(layout.made, layout.make(*parameters), strict=True):
                 assert value is not None
-                self.put(slot, value.to(x.dtype).contiguous())
+                self.put(place, value.to(x.dtype).contiguous())
         memory = empty(x, frame.numbers)
         self.alive.append(memory)
         begin = layout.aligned(memory.data_ptr())
-        for slot, offset in frame.places:
-            self.data[slot] = begin + offset
+        for place, offset in frame.places:
+            self.data[place] = begin + offset
         if frame.split:
-            self.point("barrier", torch.zeros(BARRIER, dtype=torch.int64))
+            self.put(Word.BARRIER, torch.zeros(BARRIER, dtype=torch.int64))
 
-    def set(self, name: str, value: int) -> None:
-        """Put a number into a slot."""
-        self.data[self.number[name]] = value
-
-    def put(self, slot: int, tensor: Tensor) -> None:
-        """Put a tensor's address into the slot of a number."""
-        self.data[slot] = tensor.data_ptr()
+    def put(self, place: int, tensor: Tensor) -> None:
+        """Put a tensor's address into an argument."""
+        self.data[place] = tensor.data_ptr()
         self.alive.append(tensor)
 
-    def point(self, name: str, tensor: Tensor) -> None:
-        """Put a tensor's address into a slot, if there is one."""
-        if name in self.number:
-            self.put(self.number[name], tensor)
+    def along(self, place: int | None, tensor: Tensor) -> None:
+        """A tensor with numbers for every row, whose address moves with the chunks; nothing where nobody reads it."""
+        if place is not None:
+            row = tensor.shape[-1] * tensor.element_size()
+            self.alive.append(tensor)
+            self.moving.append((place, tensor.data_ptr(), 0, row))
 
-    def along(self, name: str, tensor: Tensor, before: Tensor | None = None) -> None:
-        """A tensor with numbers for every row, whose slot moves with the chunks; `before`, of the rows before those."""
-        if name not in self.number:
-            return
-        row = tensor.shape[-1] * tensor.element_size()
-        self.alive.append(tensor)
-        self.moving.append((self.number[name], tensor.data_ptr(), 0, row))
-        if before is not None:
-            self.point(f"{name}.before", before)
-            self.states[name] = (tensor, before)
+    def state(self, arguments: StateArguments, sequence: Tensor, initial: Tensor) -> None:
+        """A state after every step, and the one before the first."""
+        self.along(arguments.address, sequence)
+        if arguments.before is not None:
+            self.put(arguments.before, initial)
+        if self.layout.backwards and arguments.previous is not None:
+            self.states.append((arguments.previous, sequence, initial))
 
-    def swapped(self, name: str, size: int, initial: Tensor | None, half: int) -> Tensor:
+    def swapped(self, arguments: StateArguments, size: int, initial: Tensor | None, half: int) -> Tensor:
         """Memory for two states, which take turns; one begins as `initial`, or zero, and of ragged rows both."""
         shape = (2, self.rows.B, size)
         if initial is None:
@@ -196,10 +203,10 @@ class Invocation:
         else:
             both = self.x.new_empty(shape)
             both[slice(None) if self.rows.packed else half] = initial
-        self.point(name, both)
-        if f"{name}.hop" in self.number:
-            self.set(f"{name}.hop", both[0].numel())
-        self.swaps[name] = both
+        if arguments.address is not None:
+            self.put(arguments.address, both)
+        if arguments.hop is not None:
+            self.data[arguments.hop] = both[0].numel()
         return both
 
     def cotangent(self, dy: Tensor) -> None:
@@ -212,21 +219,19 @@ class Invocation:
         step, begin = (0, dy.stride(0)) if self.rows.packed else (dy.stride(0), 0)
         self.alive.append(dy)
         size = dy.element_size()
-        self.moving.append((self.number["dy"], dy.data_ptr(), step * size, begin * size))
-        for name, value in (("step", step), ("begin", begin), ("row", dy.stride(-2))):
-            self.set(f"dy.{name}", value)
+        self.moving.append((Word.DY, dy.data_ptr(), step * size, begin * size))
+        data = self.data
+        data[Word.DY_STEP], data[Word.DY_BEGIN], data[Word.DY_ROW] = step, begin, dy.stride(-2)
 
     def move(self, begin: int, end: int, add: bool = False) -> None:
-        """Point every slot at a chunk."""
-        first, last = int(self.rows.begins[begin]), int(self.rows.begins[end])
-        sizes = {"time": begin, "steps": end - begin, "rows": last - first, "origin": first, "add": int(add)}
-        for name, value in sizes.items():
-            self.set(name, value)
-        for number, address, step, row in self.moving:
-            self.data[number] = address + begin * step + first * row
-        for name, (sequence, before) in self.states.items():
-            if self.layout.backwards and f"{name}.previous" in self.number:
-                self.point(f"{name}.previous", self.rows.earlier(begin, end, sequence, before))
+        """Point every address at a chunk."""
+        data, first, last = self.data, int(self.rows.begins[begin]), int(self.rows.begins[end])
+        data[Word.TIME], data[Word.STEPS], data[Word.ADD] = begin, end - begin, int(add)
+        data[Word.ROWS], data[Word.ORIGIN] = last - first, first
+        for place, pointer, step, row in self.moving:
+            data[place] = pointer + begin * step + first * row
+        for place, sequence, initial in self.states:
+            self.put(place, self.rows.earlier(begin, end, sequence, initial))
 
     def run(self, function: int) -> None:
         """Run a function of the plan on all threads."""

@@ -5,6 +5,7 @@ import ctypes
 from torch import Tensor
 
 from elman.engine.cpu import jit, openmp
+from elman.engine.cpu.arguments import Word
 from elman.engine.cpu.compiled_plan import library_for
 from elman.engine.cpu.gemm_tile import packed_size, panel_width
 from elman.engine.cpu.ir_builder import INT, POINTER, Code, Real
@@ -32,7 +33,7 @@ class Times:
         )  # fmt: skip
         self._panels = b.new_empty(packed_size(real, K, self._columns))
         self._data = (ctypes.c_int64 * len(SLOTS))(
-            self._code["matmul"], addresses.get("thread_num", 0), addresses.get("num_threads", 0),
+            self._code["matmul"], addresses.get(Word.THREAD_NUM, 0), addresses.get(Word.NUM_THREADS, 0),
             0, b.data_ptr(), 0, self._panels.data_ptr(), 0, K, self._columns, 1,
         )  # fmt: skip
         self._run()

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from elman.engine.cpu.arguments import Word
+
 _forked = False
 
 
@@ -56,14 +58,14 @@ def asleep() -> bool:
 
 
 @functools.cache
-def addresses() -> dict[str, int]:
+def addresses() -> dict[Word, int]:
     """Of what compiled code calls: which thread it runs on, of how many, and how to let others run."""
     if library() is None:
         return {}
     of = {
-        "thread_num": library().omp_get_thread_num,
-        "num_threads": library().omp_get_num_threads,
-        "syscall": ctypes.CDLL(None).syscall,
+        Word.THREAD_NUM: library().omp_get_thread_num,
+        Word.NUM_THREADS: library().omp_get_num_threads,
+        Word.SYSCALL: ctypes.CDLL(None).syscall,
     }
     return {name: ctypes.cast(function, ctypes.c_void_p).value or 0 for name, function in of.items()}
 

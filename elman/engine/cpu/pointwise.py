@@ -2,6 +2,8 @@
 
 from torch.fx import Node
 
+from elman.engine.cpu.arguments import Word
+from elman.engine.cpu.arguments import value as value_of
 from elman.engine.cpu.function_builder import Body
 from elman.engine.cpu.ir_builder import INT, Integer, Value
 from elman.engine.cpu.lowering import COMBINE, LOWERING, Combine
@@ -115,7 +117,7 @@ class Values:
                 value = [code.b.fadd(v, b) for v, b in zip(value, self.value(bias), strict=True)]
             return value
         if node.meta["domain"] is Domain.WEIGHT:
-            pointer = self.body.pointer(node.name)
+            pointer = self.body.pointer(value_of(node))
             return [self._vector(pointer, self._index(column, part.fit), part) for column in self.columns]
         made = dict(zip(node.all_input_nodes, self.stage.operands(part), strict=True))
         given = [self.value(made[a]) if isinstance(a, Node) else [a] * len(self.columns) for a in node.args]
@@ -127,9 +129,9 @@ class Values:
         found = [self._vector(self.rows[place], index, part) for index in indices]
         if place.buffer.kind is not BufferKind.COTANGENT:
             return found
-        step = code.mul(body.step, body.slot("dy.step")), code.mul(body.first_row(), body.slot("dy.begin"))
-        row = code.mul(self.row, body.slot("dy.row"))
-        dy = code.at(body.pointer("dy"), code.add(*step, row, place.offset))
+        step = code.mul(body.step, body.word(Word.DY_STEP)), code.mul(body.first_row(), body.word(Word.DY_BEGIN))
+        row = code.mul(self.row, body.word(Word.DY_ROW))
+        dy = code.at(body.pointer(Word.DY), code.add(*step, row, place.offset))
         more = [self._vector(dy, index, part) for index in indices]
         return [code.b.fadd(value, d) for value, d in zip(found, more, strict=True)]
 

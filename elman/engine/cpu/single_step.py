@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from elman.engine.cpu import openmp
+from elman.engine.cpu.arguments import Word, address, hop
 from elman.engine.cpu.compiled_plan import CompiledPlan
 from elman.engine.cpu.invocation import threads_for
 from elman.engine.cpu.rows import even
@@ -15,7 +16,7 @@ FEW = 4  # rows that are multiplied by matrices as they lie; with more, a matrix
 
 
 class SingleStep:
-    """The slots and the scratch memory of a plan's programs, for one step of B rows; calls must not overlap.
+    """The arguments and the scratch memory of a plan's programs, for one step of B rows; calls must not overlap.
 
     Args:
         native: the compiled plan, which `can_step` with so many rows.
@@ -28,19 +29,19 @@ class SingleStep:
         layout = native.layouts[loop]
         self.direct = B <= FEW
         frame = layout.new_frame(even(1, B), 1, self.direct)
-        self.number, self.data, self._alone = layout.number, frame.template, native.run_alone
+        self.data, self._alone = frame.template, native.run_alone
         self._alive = native, frame, like.new_empty(frame.numbers)
         begin = layout.aligned(self._alive[-1].data_ptr())
-        for slot, offset in frame.places:
-            self.data[slot] = begin + offset
-        self.data[self.number["steps"]], self.data[self.number["rows"]] = 1, B
+        for place, offset in frame.places:
+            self.data[place] = begin + offset
+        self.data[Word.STEPS], self.data[Word.ROWS] = 1, B
         self._parameters = layout.plain
         self._address, self.size = ctypes.addressof(self.data), like.element_size()
 
     def put_parameters(self, addresses: Sequence[int]) -> None:
         """Let the parameters, in the order of the plan, be at these addresses."""
-        for index, slot in self._parameters:
-            self.data[slot] = addresses[index]
+        for index, place in self._parameters:
+            self.data[place] = addresses[index]
 
     def run(self, functions: Sequence[int]) -> None:
         """Run functions of the plan, one after the other."""
@@ -62,18 +63,18 @@ class ForwardStep(SingleStep):
 
     def __init__(self, native: CompiledPlan, like: Tensor, B: int, keep: bool = False) -> None:
         super().__init__(native, "forward" if keep else "inference", like, B)
-        number, plan = self.number, native.plan
+        plan = native.plan
         names = [] if self.direct else ["pack_forward"]
         if keep:
             names += [*(["before"] if plan.before.stages else []), "forward"]
         else:
             names.append("step")
         self._functions = [native.functions[name] for name in names]
-        self._x, self._kept = number["x"], number.get("kept") if keep else None
+        self._x, self._kept = native.arguments[address("x")], native.kept if keep else None
         whole = [i for i in range(len(plan.widths)) if i == 0 or (keep and plan.sequences[i])]
-        self._whole = [(i, number[f"state{i}"], number.get(f"state{i}.before")) for i in whole]
+        self._whole = [(i, native.arguments[address(f"state{i}")], native.states[i].before) for i in whole]
         turns = [i for i in range(len(plan.widths)) if i not in whole]
-        self._turns = [(i, number[f"state{i}"], number[f"state{i}.hop"]) for i in turns]
+        self._turns = [(i, native.arguments[address(f"state{i}")], native.arguments[hop(f"state{i}")]) for i in turns]
 
     def __call__(
         self, x: int, before: Sequence[int], after: Sequence[int], offsets: Sequence[int], kept: int = 0
@@ -86,12 +87,12 @@ class ForwardStep(SingleStep):
         data[self._x] = x
         if self._kept is not None:
             data[self._kept] = kept
-        for i, slot, slot_before in self._whole:
-            data[slot] = after[i] + offsets[i]
-            if slot_before is not None:
-                data[slot_before] = before[i] + offsets[i]
-        for i, slot, hop in self._turns:
-            data[slot], data[hop] = before[i] + offsets[i], (after[i] - before[i]) // self.size
+        for i, place, place_before in self._whole:
+            data[place] = after[i] + offsets[i]
+            if place_before is not None:
+                data[place_before] = before[i] + offsets[i]
+        for i, place, distance in self._turns:
+            data[place], data[distance] = before[i] + offsets[i], (after[i] - before[i]) // self.size
         self.run(self._functions)
 
 
@@ -106,15 +107,15 @@ class BackwardStep(SingleStep):
 
     def __init__(self, native: CompiledPlan, like: Tensor, B: int) -> None:
         super().__init__(native, "backward", like, B)
-        number, plan, self.gradients = self.number, native.plan, native.gradients
+        arguments, plan, self.gradients = native.arguments, native.plan, native.gradients
         states = range(len(plan.widths))
-        self._x, self._kept, self._dx = number["x"], number.get("kept"), number.get("dx")
-        self._after = [(i, number[f"state{i}"]) for i in states if f"state{i}" in number]
-        names = [(i, f"state{i}.{of}") for of in ("before", "previous") for i in states]
-        self._before = [(i, number[name]) for i, name in names if name in number]
-        self._cotangents = [(i, number[f"d_state{i}"], number[f"d_state{i}.hop"]) for i in states]
-        self._last, self._dy, self.data[number["dy.row"]] = number["last"], number["dy"], plan.widths[0]
-        self._sums = [number[reduction.nodes[0].name] for reduction in plan.reductions]
+        self._x, self._kept, self._dx = arguments[address("x")], native.kept, native.dx
+        self._after = [(i, state.address) for i, state in enumerate(native.states) if state.address is not None]
+        places = [(i, place) for i, state in enumerate(native.states) for place in (state.before, state.previous)]
+        self._before = [(i, place) for i, place in places if place is not None]
+        self._cotangents = [(i, arguments[address(f"d_state{i}")], arguments[hop(f"d_state{i}")]) for i in states]
+        self.data[Word.DY_ROW] = plan.widths[0]
+        self._sums = native.sums
         self.D, self._plan, self._functions = width(plan.inputs[0]), plan, native.functions
         # What nobody wants is written here, and what nobody gave is read here.
         most = max(self.D, *plan.widths)
@@ -166,19 +167,19 @@ class BackwardStep(SingleStep):
             data[self._kept] = kept
         if self._dx is not None:
             data[self._dx] = self._no_dx if dx is None else dx
-        for i, slot in self._after:
-            data[slot] = after[i] + offsets[i]
-        for i, slot in self._before:
-            data[slot] = before[i] + offsets[i]
-        data[self._last] = 0 if d_before is None else -1
-        data[self._dy] = none if dy is None else dy
-        for i, slot, hop in self._cotangents:
+        for i, place in self._after:
+            data[place] = after[i] + offsets[i]
+        for i, place in self._before:
+            data[place] = before[i] + offsets[i]
+        data[Word.LAST] = 0 if d_before is None else -1
+        data[Word.DY] = none if dy is None else dy
+        for i, place, distance in self._cotangents:
             given = d_after[i]
             read = none if given is None else given + offsets[i]
-            data[slot] = write = self._no_state if d_before is None else d_before[i] + offsets[i]
-            data[hop] = (read - write) // size
-        for slot, total in zip(self._sums, sums, strict=False):
-            data[slot] = total.data_ptr()
+            data[place] = write = self._no_state if d_before is None else d_before[i] + offsets[i]
+            data[distance] = (read - write) // size
+        for place, total in zip(self._sums, sums, strict=False):
+            data[place] = total.data_ptr()
         self.run(self._names[dx is not None, bool(sums)])
 
 
