@@ -14,7 +14,7 @@ from elman.engine.cpu.arguments import PlanArguments, Word, address, hop
 
 
 def test_a_misspelt_argument_raises() -> None:
-    shapes = {name: tuple(parameter.shape) for name, parameter in GRU(3, 5).named_parameters()}
+    shapes = {name: parameter.shape for name, parameter in GRU(3, 5).named_parameters()}
     step, check = capture(GRU(3, 5), shapes, 3, 5)
     arguments = PlanArguments(plan(step))
     check()
