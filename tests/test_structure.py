@@ -55,3 +55,9 @@ def test_undocumented_names_of_torch_stand_in_one_file() -> None:
         if path.name != "torch_private.py" and private.search(line) and not line.lstrip().startswith("#")
     ]
     assert found == []
+
+
+def test_what_is_known_of_a_value_is_read_in_one_place() -> None:
+    engine = Path(__file__).parents[1] / "elman" / "engine"
+    files = [path.name for path in engine.rglob("*.py") if re.search(r"\.meta\b", path.read_text(encoding="utf-8"))]
+    assert files == ["values.py"]

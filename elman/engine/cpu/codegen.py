@@ -19,6 +19,7 @@ from elman.engine.cpu.pointwise import Values
 from elman.engine.cpu.signatures import declare
 from elman.engine.plan.ir import BufferKind, Product, Program
 from elman.engine.plan.planner import Plan
+from elman.engine.trace.values import shape_of
 
 FUNCTIONS = (
     "pack_forward",
@@ -36,7 +37,7 @@ FUNCTIONS = (
 
 def _sizes(weight: Node, transposed: bool) -> tuple[int, int]:
     """K and N, of the matrix that a product multiplies with."""
-    rows, columns = weight.meta["shape"]
+    rows, columns = shape_of(weight)
     return (columns, rows) if transposed else (rows, columns)
 
 
@@ -130,7 +131,7 @@ class _Emitter:
         c, ldc = code.at(c, code.mul(begin, ldc)), code.mul(ldc, body.skip)
         with code.b.if_else(code.is_(body.word(Word.DIRECT), "!=", 0)) as (direct, packed):
             with direct:
-                steps = (1, stage.depth) if stage.transposed else (stage.weight.meta["shape"][1], 1)
+                steps = (1, stage.depth) if stage.transposed else (shape_of(stage.weight)[1], 1)
                 code.call(
                     declare(code, "direct"), a, lda, body.pointer(value(stage.weight)), *steps, c, ldc, rows,
                     stage.width, stage.depth, first, last, int(stage.add),

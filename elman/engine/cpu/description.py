@@ -9,6 +9,7 @@ from elman.engine.cpu.entry import plan_result
 from elman.engine.executor import CellSpec
 from elman.engine.plan.ir import Product, Program
 from elman.engine.plan.planner import Plan
+from elman.engine.trace.values import line_of, name_of
 
 
 def describe(spec: CellSpec, shape: tuple[int, int] | None) -> Iterator[str]:
@@ -16,10 +17,7 @@ def describe(spec: CellSpec, shape: tuple[int, int] | None) -> Iterator[str]:
     key = plan_result(spec).key
     plan = kernel_cache.cached_plan(key).plan
     dtype = next((value.dtype for value in spec.parameters.values() if value.is_floating_point()), torch.float32)
-    kept = (
-        ", ".join(f"{node.meta.get('called', node.name)}{node.meta.get('line', '')}" for node, _ in plan.kept)
-        or "no values"
-    )
+    kept = ", ".join(f"{name_of(node)}{line_of(node)}" for node, _ in plan.kept) or "no values"
     states = sum(w for w, sequence in zip(plan.widths, plan.sequences, strict=True) if sequence)
     row = (plan.kept_width + states) * dtype.itemsize
     yield f"  before the loop, all steps at once: {_stages(plan.before)}"

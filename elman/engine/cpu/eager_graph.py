@@ -8,6 +8,7 @@ from torch import Tensor, fx, nn
 
 from elman.engine.plan.domains import aten, unshaped, unturned
 from elman.engine.plan.planner import Plan
+from elman.engine.trace.values import shape_of
 
 
 def recipe(
@@ -48,13 +49,13 @@ class Gradients:
         self._given = [of[node] for node in sums]
         some = any(node is not None for node in others)
         self._others = recipe([*plan.parameters, *sums], others, dtype) if some else None
-        self._parameters = [parameter.meta["shape"] for parameter in plan.parameters]
+        self._parameters = [shape_of(parameter) for parameter in plan.parameters]
         #: of the memory that each sum goes to
-        self.shapes: list[torch.Size] = [reduction.nodes[0].meta["shape"] for reduction in plan.reductions]
+        self.shapes = [torch.Size(shape_of(reduction.nodes[0])) for reduction in plan.reductions]
         if self._others is None:
             for k, shape in zip(self._direct, self._parameters, strict=True):
                 if k is not None:
-                    self.shapes[k] = shape
+                    self.shapes[k] = torch.Size(shape)
         #: where every gradient is a sum, in the shape that its memory has: which sum, and whether one before it is
         self._sums: list[tuple[int, bool]] | None = None
         same = [k is not None and self.shapes[k] == of for k, of in zip(self._direct, self._parameters, strict=True)]

@@ -17,6 +17,7 @@ from elman.engine.outputs import Form
 from elman.engine.plan.planner import Plan, plan
 from elman.engine.trace.capture import MARKERS, capture
 from elman.engine.trace.errors import CannotCapture
+from elman.engine.trace.values import shape_of
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
@@ -91,7 +92,7 @@ def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, state_size: 
             break
     else:
         return PlanResult("", why)
-    inputs = [(node.name, node.meta["shape"]) for node in made.inputs]
+    inputs = [(node.name, shape_of(node)) for node in made.inputs]
     described = f"{step.graph} {step.single} {step.output} {step.shown} {step.draws} {inputs}"
     key = hashlib.sha256(described.encode()).hexdigest()[:32]
     _by_key.setdefault(key, CachedPlan(made, weakref.WeakKeyDictionary())).cells[cell] = ModuleState.of(cell)

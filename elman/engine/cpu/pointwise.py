@@ -7,7 +7,7 @@ from elman.engine.cpu.arguments import value as value_of
 from elman.engine.cpu.function_builder import Body
 from elman.engine.cpu.ir_builder import INT, Integer, Value
 from elman.engine.cpu.lowering import COMBINE, LOWERING, Combine
-from elman.engine.plan.domains import Domain
+from elman.engine.plan.domains import Domain, domain_of
 from elman.engine.plan.ir import BufferKind, Columns, Operand, Pointwise, Store
 from elman.engine.plan.layout import Fit, reduced
 from elman.engine.plan.operations import REDUCTIONS
@@ -116,7 +116,7 @@ class Values:
             for bias in self.stage.operands(part):
                 value = [code.b.fadd(v, b) for v, b in zip(value, self.value(bias), strict=True)]
             return value
-        if node.meta["domain"] is Domain.WEIGHT:
+        if domain_of(node) is Domain.WEIGHT:
             pointer = self.body.pointer(value_of(node))
             return [self._vector(pointer, self._index(column, part.fit), part) for column in self.columns]
         made = dict(zip(node.all_input_nodes, self.stage.operands(part), strict=True))

@@ -9,7 +9,8 @@ from torch.fx import Node
 from elman.engine.plan.layout import VIEW, Fit, fit, operand, operation
 from elman.engine.trace.aten import CONSTANT
 from elman.engine.trace.capture import Step
-from elman.engine.trace.errors import CannotCapture, line_of
+from elman.engine.trace.errors import CannotCapture, place_of
+from elman.engine.trace.values import has_shape, kind_of, shape_of
 
 aten = torch.ops.aten
 
@@ -26,6 +27,17 @@ class Domain(Enum):
     SUM = "summed over the rows"
 
 
+def domain_of(node: Node) -> Domain:
+    """The domain of a value of a step that is being planned.
+
+    Raises:
+        KeyError: before `domains` has been asked of the step.
+    """
+    domain = kind_of(node)
+    assert isinstance(domain, Domain)
+    return domain
+
+
 def domains(step: Step) -> dict[Node, Domain]:
     """The domain of every value of a step.
 
@@ -39,7 +51,7 @@ def domains(step: Step) -> dict[Node, Domain]:
         found[node] = Domain.WEIGHT if first <= i < last else Domain.ROW
     for node in step.graph.nodes:
         if node.target is CONSTANT:
-            found[node] = Domain.ROW if node.meta["shape"][:1] == (step.batch,) else Domain.WEIGHT
+            found[node] = Domain.ROW if shape_of(node)[:1] == (step.batch,) else Domain.WEIGHT
         elif node.op == "call_function":
             # A constant goes with everything.
             inputs = node.all_input_nodes
@@ -71,13 +83,13 @@ def _domain(node: Node, of: set[Domain], found: dict[Node, Domain]) -> Domain:
 
 def _check_rows(node: Node, batch: int) -> None:
     """Raise CannotCapture unless each row of the value comes from the same rows of its operands."""
-    shape = node.meta.get("shape")  # of a split, only its pieces have one
+    shape = shape_of(node) if has_shape(node) else None  # of a split, only its pieces have one
     if shape is not None and (not shape or shape[0] != batch or batch in shape[1:]):
         raise _mixing(node)
 
 
 def _mixing(node: Node) -> CannotCapture:
-    return CannotCapture(f"{operation(node)}, which mixes the rows of the batch{line_of(node)}")
+    return CannotCapture(f"{operation(node)}, which mixes the rows of the batch{place_of(node)}")
 
 
 def unturned(node: Node) -> tuple[Node, bool]:
@@ -111,8 +123,8 @@ def biases(product: Node) -> list[Node]:
 
 def matching(node: Node, value: Node) -> tuple[Fit, int, int] | None:
     """How a value is matched with one made of it."""
-    shape, whole = value.meta["shape"], node.meta["shape"]
-    if value.meta["domain"] is not Domain.WEIGHT or len(shape) == len(whole):
+    shape, whole = shape_of(value), shape_of(node)
+    if domain_of(value) is not Domain.WEIGHT or len(shape) == len(whole):
         shape = shape[1:]
     return fit(shape, whole[1:])
 

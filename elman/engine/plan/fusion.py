@@ -4,11 +4,11 @@ from collections.abc import Container
 
 from torch.fx import Node
 
-from elman.engine.plan.domains import PRODUCT, Domain, matching
+from elman.engine.plan.domains import PRODUCT, Domain, domain_of, matching
 from elman.engine.plan.layout import Fit, arranged, in_blocks, inside, operation, source, within
 from elman.engine.plan.operations import POINTWISE, REDUCTIONS
 from elman.engine.trace.aten import CONSTANT
-from elman.engine.trace.errors import CannotCapture, line_of
+from elman.engine.trace.errors import CannotCapture, place_of
 
 MOST = 64  # heads that may be computed one by one
 
@@ -34,7 +34,7 @@ class FusedStage:
 
     def _visit(self, node: Node, start: int, size: int, at: int) -> None:
         """Columns start .. start+size of a value that columns at .. at+size of the whole are made of."""
-        if node.meta["domain"] is Domain.WEIGHT:
+        if domain_of(node) is Domain.WEIGHT:
             return
         node, start = source(node, start, size, self._leaves)
         if (node, start, size, at) in self._seen or node in self._leaves:
@@ -69,7 +69,7 @@ class FusedStage:
 
     def _by_head(self, node: Node, value: Node, found: tuple[Fit, int, int], start: int, size: int, at: int) -> None:
         if found[1] > MOST:
-            raise CannotCapture(f"{node.target} of parts that are broadcast{line_of(node)}")
+            raise CannotCapture(f"{node.target} of parts that are broadcast{place_of(node)}")
         for *_, count in in_blocks(start, size, found[2]):
             self.cuts |= {at} - {self._begin}
             self._operand(node, value, start, count, at)
@@ -78,7 +78,7 @@ class FusedStage:
 
 def check_supported(node: Node) -> None:
     """Raise CannotCapture unless the table of operations has the node's operation, on shapes that can be matched."""
-    line = line_of(node)
+    line = place_of(node)
     if node.target is CONSTANT:
         return
     if node.target not in POINTWISE:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch.fx import Node
 
-from elman.engine.plan.domains import Domain, biases, matching
+from elman.engine.plan.domains import Domain, biases, domain_of, matching
 from elman.engine.plan.layout import Fit, source, within
 from elman.engine.trace.aten import CONSTANT
 
@@ -86,7 +86,7 @@ class Pointwise:
 
     def part(self, node: Node, start: int = 0, how: Fit = Fit.ALL) -> Operand:
         """A value, or columns of it, as what is computed or loaded for it."""
-        if node.meta["domain"] is not Domain.WEIGHT:
+        if domain_of(node) is not Domain.WEIGHT:
             node, start = source(node, start, self._size(how), self.memory)
         return Operand(node, start, how)
 
@@ -99,7 +99,7 @@ class Pointwise:
 
     def operands(self, part: Operand) -> list[Operand]:
         """What a value is made of, in the order of its arguments, parameters included."""
-        if part.node in self.memory or part.node.meta["domain"] is Domain.WEIGHT:
+        if part.node in self.memory or domain_of(part.node) is Domain.WEIGHT:
             return []
         if part.node in self.products:
             return [Operand(bias, part.start, part.fit) for bias in biases(part.node)]
@@ -134,7 +134,7 @@ class Pointwise:
 
     def parameters(self) -> list[Node]:
         """The parameters, and values made of these alone, that are used element by element."""
-        weights = (part.node for part in self.parts() if part.node.meta["domain"] is Domain.WEIGHT)
+        weights = (part.node for part in self.parts() if domain_of(part.node) is Domain.WEIGHT)
         return [node for node in dict.fromkeys(weights) if node.target is not CONSTANT]
 
 

@@ -13,6 +13,7 @@ import torch
 from torch.fx import Node
 
 from elman.engine.trace.aten import SPLIT
+from elman.engine.trace.values import shape_of
 
 aten = torch.ops.aten
 
@@ -43,7 +44,7 @@ def operation(node: Node) -> object:
 
 def row(node: Node) -> tuple[int, ...]:
     """The shape of a value without the batch."""
-    shape: tuple[int, ...] = node.meta["shape"]
+    shape: tuple[int, ...] = shape_of(node)
     return shape[1:]
 
 
@@ -88,7 +89,7 @@ def within(found: tuple[Fit, int, int], start: int, size: int) -> tuple[int, int
 
 def reduced(node: Node) -> tuple[Fit, int, int] | None:
     """How the result of a reduction is matched with what is reduced, and the heads and the width of that; or None."""
-    shape = operand(node, 0).meta["shape"]
+    shape = shape_of(operand(node, 0))
     dims = {dim % len(shape) for dim in node.args[1]}  # type: ignore[union-attr,operator]
     return fit([1 if dim in dims else size for dim, size in enumerate(shape)][1:], shape[1:])
 
@@ -114,7 +115,7 @@ def _taken(node: Node) -> tuple[Node, int, int, int] | None:
         return None
     if axis == 0:
         return None
-    shape = of.meta["shape"]
+    shape = shape_of(of)
     return of, prod(shape[1:axis]), prod(shape[axis:]), begin * prod(shape[axis + 1 :])
 
 
@@ -122,11 +123,11 @@ def _axis(node: Node, index: int) -> int:
     axis = node.kwargs.get("dim", node.args[index] if len(node.args) > index else 0)
     of = node.args[0] if isinstance(node.args[0], Node) else node
     assert isinstance(axis, int)
-    return axis % len(of.meta["shape"])
+    return axis % len(shape_of(of))
 
 
 def _at(begin: object, of: Node, axis: int) -> int:
-    size: int = of.meta["shape"][axis]
+    size: int = shape_of(of)[axis]
     begin = begin or 0
     assert isinstance(begin, int)
     return max(begin + size, 0) if begin < 0 else begin
@@ -139,10 +140,10 @@ def _joined(node: Node) -> tuple[list[tuple[Node, int]], int] | None:
     values: list[Node] = list(node.args[0])  # type: ignore[arg-type]
     axis = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
     assert isinstance(axis, int)
-    axis %= len(node.meta["shape"])
+    axis %= len(shape_of(node))
     if axis == 0:
         return None
-    blocks = prod(node.meta["shape"][1:axis])
+    blocks = prod(shape_of(node)[1:axis])
     return [(value, width(value) // blocks) for value in values if width(value)], blocks
 
 

@@ -13,7 +13,7 @@ from math import inf
 
 from torch.fx import Node
 
-from elman.engine.plan.domains import Domain
+from elman.engine.plan.domains import Domain, domain_of
 from elman.engine.plan.layout import arranged, inside, width
 from elman.engine.plan.operations import POINTWISE, SLOW
 from elman.engine.trace.aten import CONSTANT
@@ -55,7 +55,7 @@ def _made_of(node: Node) -> list[Node] | None:
         return []
     if node.target not in POINTWISE:
         return None
-    return [value for value in node.all_input_nodes if value.meta["domain"] is Domain.ROW]
+    return [value for value in node.all_input_nodes if domain_of(value) is Domain.ROW]
 
 
 def _last_cut(edges: Mapping[tuple[Hashable, Hashable], float]) -> set[Hashable]:

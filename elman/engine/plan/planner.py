@@ -12,6 +12,7 @@ from elman.engine.plan.layout import aten, source, whole, width
 from elman.engine.plan.mincut import saved_values
 from elman.engine.plan.schedule import Stores, schedule
 from elman.engine.trace.capture import Step
+from elman.engine.trace.values import has_shape, set_kind
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class _Planner:
         self.step, self.observed = step, observed
         self.domain = domains(step)
         for node, domain in self.domain.items():
-            node.meta["domain"] = domain
+            set_kind(node, domain)
         inputs, count = list(step.graph.find_nodes(op="placeholder")), step.states
         ends = [1, 1 + count, 1 + count + len(step.parameters), 1 + 2 * count + len(step.parameters), len(inputs)]
         self.x = inputs[0]
@@ -212,7 +213,7 @@ class _Planner:
         values = [
             node
             for node in self.step.graph.nodes
-            if self.domain.get(node) is Domain.ROW and node not in self.of_backward and "shape" in node.meta
+            if self.domain.get(node) is Domain.ROW and node not in self.of_backward and has_shape(node)
         ]
         used = {
             node for node in values

@@ -6,12 +6,12 @@ from math import prod
 
 from torch.fx import Node
 
-from elman.engine.plan.domains import PRODUCT, Domain, unturned
+from elman.engine.plan.domains import PRODUCT, Domain, domain_of, unturned
 from elman.engine.plan.fusion import FusedStage, check_supported
 from elman.engine.plan.ir import Buffer, BufferKind, Columns, Pointwise, Product, Program, Store
 from elman.engine.plan.layout import Fit, arranged, aten, inside, operand, reduced, source, width
 from elman.engine.plan.operations import REDUCTIONS
-from elman.engine.trace.errors import CannotCapture, line_of
+from elman.engine.trace.errors import CannotCapture, place_of
 
 Stores = list[tuple[Node, Columns]]
 
@@ -75,7 +75,7 @@ class _Schedule:
                 self.levels[node] = max(self.level(part) for part, *_ in inside(node, 0, width(node)))
             else:
                 check_supported(node)
-                rows = [n for n in node.all_input_nodes if n.meta["domain"] is Domain.ROW]
+                rows = [n for n in node.all_input_nodes if domain_of(n) is Domain.ROW]
                 self.levels[node] = max((self.level(row) for row in rows), default=0)
         return self.levels[node]
 
@@ -114,7 +114,7 @@ class _Schedule:
     def _reduced(self, node: Node) -> tuple[Fit, int, int]:
         found = reduced(node)
         if found is None:
-            raise CannotCapture(f"{node.target} over axes that are not side by side{line_of(node)}")
+            raise CannotCapture(f"{node.target} over axes that are not side by side{place_of(node)}")
         return found
 
     def _want(self, node: Node) -> None:
@@ -183,14 +183,14 @@ class _Schedule:
             return
         frames = work.frames or {(1, end - start)}
         if len(frames) > 1 or prod(*frames) != end - start:
-            raise CannotCapture(f"{node.target} of shapes that differ{line_of(node)}")
+            raise CannotCapture(f"{node.target} of shapes that differ{place_of(node)}")
         yield frames.pop(), start
 
     def _product(self, program: Program, node: Node) -> None:
         left, right = (operand(node, len(node.args) - i) for i in (2, 1))
         weight, transposed = unturned(right)
-        if weight.meta["domain"] is not Domain.WEIGHT:
-            raise CannotCapture(f"a product of two values of the step{line_of(node)}")
+        if domain_of(weight) is not Domain.WEIGHT:
+            raise CannotCapture(f"a product of two values of the step{place_of(node)}")
         direct = self.wanted.get(node) if node.target is aten.mm.default else None
         total = self.merged.get(node)
         there = None if total is None else next(self.products[n] for n in total.all_input_nodes if n is not node)

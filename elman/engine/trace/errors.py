@@ -7,6 +7,8 @@ from types import FrameType
 import torch
 from torch import fx
 
+from elman.engine.trace.values import line_of
+
 OURS = str(Path(__file__).parent), str(Path(torch.__file__).parent)  # where operations are no lines of the cell's
 BEGIN = str(Path(__file__).with_name("capture.py"))  # from where a step is called
 
@@ -15,9 +17,9 @@ class CannotCapture(Exception):
     """The step is no fixed graph of operations; the message says which operation of which line is in the way."""
 
 
-def line_of(node: fx.Node) -> str:
+def place_of(node: fx.Node) -> str:
     """Where in the cell's own code an operation stands, for the end of a message."""
-    return node.meta.get("line") or " (in the backward step)"
+    return line_of(node) or " (in the backward step)"
 
 
 def current_line() -> str:

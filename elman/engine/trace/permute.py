@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.fx import Node
 
+from elman.engine.trace.values import line_of, set_line, set_shape, shape_of
+
 aten = torch.ops.aten
 
 MOST = 16  # pieces that columns are put together of
@@ -19,7 +21,7 @@ def reordered(node: Node, dims: Sequence[int]) -> Node:
     An outer product is the same operation on its factors, so that no column need be moved. What is made in no such way
     is cut in pieces; if these are too many, it is left to torch's `permute`, which no plan has room for.
     """
-    shape = node.meta["shape"]
+    shape = shape_of(node)
     new, long = [shape[dim] for dim in dims], [dim for dim in dims if shape[dim] != 1]
     if list(dims) == sorted(dims):
         return node
@@ -38,12 +40,12 @@ def reordered(node: Node, dims: Sequence[int]) -> Node:
 def _axis(node: Node) -> int:
     axis = node.args[1] if len(node.args) > 1 else 0
     assert isinstance(axis, int)
-    return axis % len(node.meta["shape"])
+    return axis % len(shape_of(node))
 
 
 def _operand(value: Node, dims: Sequence[int]) -> Node:
     """What a value with its axes in another order is computed from."""
-    shape = value.meta["shape"]
+    shape = shape_of(value)
     missing = len(dims) - len(shape)
     if missing:
         shape = (*[1] * missing, *shape)
@@ -54,7 +56,7 @@ def _operand(value: Node, dims: Sequence[int]) -> Node:
 
 
 def _in_pieces(node: Node, dims: Sequence[int], new: Sequence[int]) -> Node:
-    shape = node.meta["shape"]
+    shape = shape_of(node)
     strides = [prod(shape[dim + 1 :]) for dim in dims[1:]]
     columns = [sum(at) for at in product(*(range(0, n * by, by) for n, by in zip(new[1:], strides, strict=True)))]
     begins = [n for n, column in enumerate(columns) if not n or column != columns[n - 1] + 1]
@@ -72,5 +74,6 @@ def _in_pieces(node: Node, dims: Sequence[int], new: Sequence[int]) -> Node:
 
 def _made(like: Node, target: Any, args: Any, shape: Sequence[int], kwargs: Any = None) -> Node:
     made = like.graph.call_function(target, args, dict(kwargs or {}))
-    made.meta |= {"shape": tuple(shape), "line": like.meta.get("line")}
+    set_shape(made, tuple(shape))
+    set_line(made, line_of(like))
     return made

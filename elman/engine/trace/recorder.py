@@ -26,6 +26,7 @@ from elman.engine.trace.batch_axis import AxisLayout
 from elman.engine.trace.errors import CannotCapture, current_line
 from elman.engine.trace.permute import reordered
 from elman.engine.trace.random_ops import METHODS, NUMBERS, OF_A_TENSOR, RandomOp
+from elman.engine.trace.values import line_of, set_line, set_name, set_shape, shape_of
 
 aten = torch.ops.aten
 
@@ -71,12 +72,12 @@ class Recorder(TorchDispatchMode):
         self._nodes[id(tensor)] = node
         self._stale.discard(id(tensor))
         self._alive.append(tensor)
-        node.meta["shape"] = tuple(tensor.shape)
+        set_shape(node, tuple(tensor.shape))
 
     def describe(self, tensor: Tensor, name: str) -> None:
         """Note what a cell calls a tensor, for those who read of it."""
         if (node := self._nodes.get(id(tensor))) is not None:
-            node.meta["called"] = name
+            set_name(node, name)
 
     def named(self, tensor: Tensor) -> fx.Node:
         """The node of a tensor; CannotCapture for one that came from elsewhere."""
@@ -142,14 +143,14 @@ class Recorder(TorchDispatchMode):
             )
         given = fx.node.map_aggregate((args, kwargs), lambda a: self.named(a) if isinstance(a, Tensor) else a)
         node = self.graph.call_function(written, *given)
-        node.meta["line"] = current_line()
+        set_line(node, current_line())
         if isinstance(result, Tensor):
             self.name(result, node)
             return
         for i, piece in enumerate(result):
             if isinstance(piece, Tensor):
                 item = self.graph.call_function(operator.getitem, (node, i))
-                item.meta["line"] = node.meta["line"]
+                set_line(item, line_of(node))
                 self.name(piece, item)
 
     def _constant(self, tensor: Tensor, number: Any) -> None:
@@ -206,7 +207,7 @@ class Recorder(TorchDispatchMode):
 
         def put(target: Any, *args: Any) -> fx.Node:
             node = self.graph.call_function(target, args)
-            node.meta["line"] = where
+            set_line(node, where)
             return node
 
         single = [i for i, size in enumerate(form.rows.shape) if size == 1]
@@ -214,7 +215,7 @@ class Recorder(TorchDispatchMode):
             return put(aten.reshape.default, put(aten.permute.default, rows, [*form.order, *single]), list(shape))
         rows = reordered(rows, [0, *(i for i in form.order if i), *single])
         front = shape[at], *shape[:at], *shape[at + 1 :]
-        if rows.meta["shape"] != front:
+        if shape_of(rows) != front:
             rows = put(aten.reshape.default, rows, list(front))
         if len(shape) == 2 and at:
             return put(aten.t.default, rows)
