@@ -10,7 +10,7 @@ from torch.func import jacrev, vmap
 from elman.bptt._influence import Influence
 from elman.bptt._segments import Segments
 from elman.engine import Output, State, as_tuple
-from elman.engine.eager import functional_call, split_output
+from elman.engine.eager import run_step
 from elman.engine.trace.cotangents import scalar_with_cotangents
 
 Rows = tuple[Tensor, ...]
@@ -105,7 +105,7 @@ class InfluenceSteps:
     def _step(self, values: Rows, states: Rows, x: Tensor) -> tuple[Output, State]:
         state: State = states[0] if self.through.single else states
         named = self.others | dict(zip(self.asked, values, strict=True))
-        return split_output(self.through.cell, functional_call(self.through.cell, named, x, state), state)
+        return run_step(self.through.cell, named, x, state)
 
     def _row(self, values: Rows, states: Rows, x: Tensor) -> tuple[Tensor, Rows]:
         """The states after a step of one row, side by side, and each."""

@@ -8,9 +8,8 @@ from torch import Tensor, nn
 
 from elman.bptt._outside_tensors import substituted
 from elman.engine import Output, State, as_tuple, run
-from elman.engine.module_state import ModuleState, outside_tensors, restore_module_state
 from elman.engine.observe.events import current_label, labeled
-from elman.engine.precision import autocast
+from elman.engine.replay import Conditions
 from elman.engine.rng_state import RngStates
 
 
@@ -42,9 +41,8 @@ class Segments:
         self.outputs: tuple[str, ...] | None = None  # their names, where they have any
         self.first = range(len(x) + 1) if sizes is None else (0, *accumulate(sizes.tolist()))  # row of each step
         self.drawn = RngStates(x.device)
-        self.autocast = autocast(x.device.type)
         self.elsewhere = elsewhere
-        self._stand, self._outside = ModuleState.of(cell), outside_tensors(cell)
+        self.conditions = Conditions.of(cell, x.device.type)
         self.piece = current_label()
 
     @property
@@ -92,14 +90,5 @@ class Segments:
         Raises:
             RuntimeError: if another attribute of the cell has changed since then.
         """
-        with restore_module_state(self.cell, self._stand) as same:
-            # Of what has been there before, nothing is another or has other numbers.
-            now = {id(tensor): count for tensor, count in outside_tensors(self.cell)}
-            if not same or any(now.get(id(tensor)) != count for tensor, count in self._outside):
-                name = self.cell._get_name()
-                raise RuntimeError(
-                    f"{name}: bptt: expected the cell as it was in the forward pass, got one with another attribute or "
-                    "tensor"
-                )
-            with self.drawn.drawing_from(window), self.autocast():
-                yield
+        with self.conditions.restored("bptt"), self.drawn.drawing_from(window):
+            yield

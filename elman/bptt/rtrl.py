@@ -169,9 +169,10 @@ class _Run(torch.autograd.Function):
         of_outputs, of_finals = cotangents[: -through.states], cotangents[-through.states :]
         walk = InfluenceSteps(through, ctx.before, ctx.saved_tensors)
         steps = [None if d is None else through.by_step(d) for d in of_outputs]
-        for t in range(through.steps if any(d is not None for d in of_outputs) else 0):
-            walk.collect(t, [None if d is None else d[t] for d in steps])
-            if t < through.steps - 1:  # what comes after the last is known
-                walk.advance(t)
+        with through.conditions.restored("bptt"):
+            for t in range(through.steps if any(d is not None for d in of_outputs) else 0):
+                walk.collect(t, [None if d is None else d[t] for d in steps])
+                if t < through.steps - 1:  # what comes after the last is known
+                    walk.advance(t)
         walk.collect_finals(ctx.after, of_finals)
         return (None, None, None, *walk.gradients())

@@ -133,6 +133,11 @@ def functional_call(module: nn.Module, parameters: Mapping[str, Tensor], *args: 
     return torch.func.functional_call(module, places, args, tie_weights=False)
 
 
+def run_step(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State) -> tuple[Output, State]:
+    """One step with values in the place of the cell's parameters: its output and the next state."""
+    return split_output(cell, functional_call(cell, parameters, x, state), state)
+
+
 class EagerExecutor(Executor):
     """Any device and dtype, double backward, forward mode, vmap: whatever torch can do with the cell's operations."""
 

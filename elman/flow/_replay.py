@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from elman.engine import State, as_tuple
-from elman.engine.eager import functional_call, split_output
-from elman.engine.module_state import restore_module_state
+from elman.engine.eager import run_step
 from elman.engine.named import recording_names as naming
 from elman.engine.observe.events import BackwardEvent
 from elman.engine.outputs import output_tensors as outputs_of
@@ -128,17 +127,8 @@ class Replay:
     def step(self, t: int, x: Tensor, states: Row, parameters: Mapping[str, Tensor], times: int = 1) -> ReplayedStep:
         """Take step t, for rows that stand there so many times, one set after the other."""
         state: State = states[0] if isinstance(self.seen.call.state, Tensor) else states
-        ran = self.seen.call
-        with (
-            restore_module_state(self.cell, ran.stand) as same,
-            self._given(t, times),
-            ran.autocast(),
-            naming() as named,
-        ):
-            if not same:
-                name = self.cell._get_name()
-                raise RuntimeError(f"flow: {name}: expected the cell as it was, got one with another attribute")
-            output, new = split_output(self.cell, functional_call(self.cell, parameters, x, state), state)
+        with self.seen.call.conditions.restored("flow"), self._given(t, times), naming() as named:
+            output, new = run_step(self.cell, parameters, x, state)
         return ReplayedStep(tuple(outputs_of(output)), as_tuple(new), states_shown(output, as_tuple(new)), dict(named))
 
     def _check(self) -> None:

@@ -26,6 +26,7 @@ from elman.engine.observe.events import (
 from elman.engine.outputs import flatten_output, unflatten_output
 from elman.engine.outputs import output_tensors as outputs_of
 from elman.engine.precision import uncast
+from elman.engine.replay import Conditions
 from elman.engine.torch_private import below_autograd, in_dispatch_mode, is_profiling
 from elman.engine.trace.random_ops import ReplayRandomOps, draw_all
 
@@ -211,7 +212,8 @@ def _observed(
         state = inputs.states[own] if step.single else tuple(inputs.states[own:])
         named = dict(zip(step.parameters, inputs.parameters, strict=True))
         cell, module_state = living
-        call = CallRecord(*label, cell, named, x, state, inputs.sizes, module_state, uncast)
+        conditions = Conditions(cell, module_state, (), uncast)
+        call = CallRecord(*label, named, x, state, inputs.sizes, conditions)
         notify(BackwardEvent(call, tuple(of_outputs), tuple(cotangents.finals[own:]), tuple(arriving[own:]), later))
     return gradients
 

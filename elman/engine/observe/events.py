@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from elman.engine.module_state import ModuleState
 from elman.engine.outputs import State
-from elman.engine.precision import Precision, autocast
+from elman.engine.replay import Conditions
 from elman.engine.torch_private import in_torch_func, is_vmapped
 
 
@@ -33,13 +32,11 @@ class CallRecord:
         begin: of the steps of that label, the one at which this call begins.
         chained: the gradient of its initial state goes on to the call that ends there.
         draws: the random numbers of all steps, where they were drawn before the loop.
-        cell: as in `elman.engine.run`.
-        parameters: as there.
+        parameters: as in `elman.engine.Inputs`.
         x: as there.
         state: as there.
         sizes: as there.
-        stand: how the cell stood.
-        autocast: makes a context in which torch computes as precisely as it did there.
+        conditions: what the steps depend on beside these.
         random: the state of torch's generator before it, where the steps draw from that themselves.
     """
 
@@ -47,14 +44,17 @@ class CallRecord:
     begin: int
     chained: bool
     draws: Sequence[Tensor]
-    cell: nn.Module
     parameters: Mapping[str, Tensor]
     x: Tensor
     state: State
     sizes: Tensor | None
-    stand: ModuleState
-    autocast: Precision
+    conditions: Conditions
     random: Tensor | None = None
+
+    @property
+    def cell(self) -> nn.Module:
+        """Whose steps were run."""
+        return self.conditions.cell
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,9 +118,7 @@ def record_call(
     now = current_label()
     if now is None or not torch.is_grad_enabled() or in_torch_func():
         return None
-    return CallRecord(
-        *now, cell, parameters, x, state, sizes, ModuleState.of(cell), autocast(x.device.type), torch.get_rng_state()
-    )
+    return CallRecord(*now, parameters, x, state, sizes, Conditions.of(cell, x.device.type), torch.get_rng_state())
 
 
 @contextmanager
