@@ -65,7 +65,7 @@ def test_a_run_that_is_called_like_a_cell(
 BAD: dict[str, tuple[list[str], str]] = {
     "no cell": (
         ["ltsm"],
-        r"elman: ltsm: expected a cell, one of rnn, .*min_lstm, or the folder of a run; found neither; .*lstm\?",
+        r"elman: ltsm: expected a cell, one of rnn, .*slstm, or the folder of a run; found neither; .*lstm\?",
     ),
     "no run": (["."], r"elman: \.: expected a run's folder, got one without config\.json"),
     "a name": (["lstm", "--out", "x.pdf"], r"elman: --out x\.pdf: expected a name that ends with \.png or \.svg"),

@@ -31,8 +31,8 @@ import elman
 from elman.engine.cpu import jit
 
 counts = []
-compile = host.machine_code
-host.machine_code = lambda *given: counts.append(1) or compile(*given)
+compile = jit.machine_code
+jit.machine_code = lambda *given: counts.append(1) or compile(*given)
 layer, x = elman.RNN(3, 5, executor="native"), torch.randn(4, 2, 3)
 found = torch.autograd.grad(layer(x)[0].sum(), list(layer.parameters()))
 layer.executor = "loop"
@@ -102,7 +102,7 @@ def test_nothing_of_any_cell_is_compiled_twice(case: Case, monkeypatch: pytest.M
         raise AssertionError("compiled twice")
 
     monkeypatch.setattr(jit, "machine_code", never)
-    monkeypatch.setattr("elman.engine.cpu.kernel_cache.Native", never)
+    monkeypatch.setattr("elman.engine.cpu.kernel_cache.CompiledPlan", never)
     for layer in (first, case.build(D, 5, executor="native").double()):
         for T, B in ((1, 1), (3, 7)):
             x, states = problem(layer, T, B, D)

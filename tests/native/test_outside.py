@@ -328,7 +328,7 @@ def test_a_cell_that_always_changes_is_not_captured_for_ever(monkeypatch: pytest
         return torch.tanh(x + h / tau)
 
     tau, found = 1.0, elman.Recurrent(scheduled, 5)
-    monkeypatch.setattr(kernel_cache, "PLANS", 2)
+    monkeypatch.setattr(kernel_cache, "MAX_PLANS", 2)
     found(x, h)
     tau = 2.0
     found(x, h)
