@@ -275,7 +275,7 @@ def write_figure(path: Path, figure: Any, format: str = "png", math: bool = Fals
         how: goes to its `savefig`.
 
     Raises:
-        OSError: as there.
+        OSError: as in `write_whole`.
     """
     from matplotlib.text import Text
 

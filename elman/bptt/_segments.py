@@ -20,9 +20,9 @@ class Segments:
         cell: as in `elman.engine.run`.
         names: of the parameters.
         states: how many there are in a tuple; None for a tensor.
-        executor: as there.
-        sizes: as there.
-        x: as there.
+        executor: as in `elman.engine.run`.
+        sizes: as in `elman.engine.run`.
+        x: as in `elman.engine.run`.
         elsewhere: tensors that the steps read beside these.
     """
 

@@ -54,7 +54,7 @@ class Truncated(Mode):
             object.__setattr__(self, "k2", check_whole("Truncated: k2", self.k2, k1, f"at least k1={k1}"))
 
     def joint(self, steps: int, ragged: bool) -> bool:
-        """As there: where windows overlap, all layers must go back over the same steps, and no layer further."""
+        """Whether windows overlap: then all layers go back over the same steps, and no layer further."""
         k2 = self.k1 if self.k2 is None else self.k2
         return k2 < steps and (ragged or k2 > self.k1 or steps % self.k1 > 0)
 

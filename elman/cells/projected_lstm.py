@@ -26,7 +26,7 @@ class ProjectedLSTM(GatedCell):
     Args:
         input_size: D.
         hidden_size: H, the width of c.
-        bias: as there.
+        bias: as in `GatedCell`.
         proj_size: P, the width of h; by default half of H, rounded up.
         **options: device and dtype of the parameters.
 

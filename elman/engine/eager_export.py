@@ -16,10 +16,10 @@ def run(
     """Run `cell` over x (T, B, D), as `elman.engine.run` says.
 
     Args:
-        cell: as there.
-        parameters: as there; or None, for the cell's own.
-        x: as there.
-        state: as there.
+        cell: as in `elman.engine.run`.
+        parameters: as in `elman.engine.run`; or None, for the cell's own.
+        x: as in `elman.engine.run`.
+        state: as in `elman.engine.run`.
         lengths: how many steps of each sequence are real, (B,). Behind them, states stay as they are and outputs are
             zero.
     """

@@ -38,9 +38,9 @@ def credit(calls: Sequence[RecordedCall], name: str, steps: int | Sequence[int] 
 
     Args:
         calls: those that lie over the one whose state is meant, the highest first, and at the end that one.
-        name: as there.
-        steps: as there.
-        weights: as there.
+        name: as in `Recording.credit`.
+        steps: as in `Recording.credit`.
+        weights: as in `Recording.credit`.
     """
     call = calls[-1]
     chosen, state = _chosen(call.T, steps), call.names.index(name)

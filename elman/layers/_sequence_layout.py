@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
+from typing_extensions import override
 
 from elman.engine.torch_private import in_torch_func, without_transforms
 
@@ -93,11 +94,11 @@ class MaskedLayout(SequenceLayout):
         self._left = lengths - self._steps  # (T, B), of steps, before each
 
     def rows(self, input: Tensor) -> Tensor:
-        """As there, with zeros behind the ends."""
+        """The outputs, with zeros behind the end of each sequence."""
         return super().rows(input).masked_fill((self._left <= 0).unsqueeze(-1), 0)
 
     def reversed(self, rows: Tensor) -> Tensor:
-        """As there, each from its own end."""
+        """The rows in reverse, each sequence from its own end."""
         steps = torch.where(self._left > 0, self._left - 1, self._steps)
         return rows.gather(0, steps.view(*steps.shape, *[1] * (rows.dim() - 2)).expand(rows.shape))
 
@@ -118,29 +119,29 @@ class PackedLayout(SequenceLayout):
         """Outputs as a PackedSequence."""
         return self.input._replace(data=rows)
 
+    @override
     def padded(self, rows: Tensor) -> Tensor:
-        """As there."""
         order = self.input.sorted_indices
         members = self._members if order is None else order[self._members.to(order.device)]
         return _placed(rows, self._steps.to(rows.device) * self.B + members.to(rows.device), (len(self.sizes), self.B))
 
     def enter(self, state: Tensor) -> Tensor:
-        """As there; the longest sequence first."""
+        """The states as the engine takes them: the longest sequence first."""
         order = self.input.sorted_indices
         return state if order is None else state.index_select(-2, order)
 
+    @override
     def leave(self, state: Tensor, initial: Tensor) -> Tensor:
-        """As there."""
         back = self.input.unsorted_indices
         return state if back is None else state.index_select(-2, back)
 
     def reversed(self, rows: Tensor) -> Tensor:
-        """As there, each from its own end."""
+        """The rows in reverse, each sequence from its own end."""
         reverse = self._reverse
         return rows.index_select(0, reverse.to(rows.device))
 
+    @override
     def spread(self, values: Tensor) -> Tensor:
-        """As there."""
         members = self._members
         return values.index_select(0, members.to(values.device))
 
@@ -198,22 +199,22 @@ class RaggedLayout(PackedLayout):
         return _nothing_of(rows) if self.none else rows
 
     def outputs(self, rows: Tensor) -> Tensor:
-        """As there, with zeros behind the end of a sequence."""
+        """The outputs, with zeros behind the end of each sequence."""
         if not self.batched:
             return self.padded(rows).squeeze(1)
         return self._placed(rows, self.batch_first)
 
+    @override
     def padded(self, rows: Tensor) -> Tensor:
-        """As there."""
         return self._placed(rows, batch_first=False)
 
     def enter(self, state: Tensor) -> Tensor:
-        """As there; the longest sequence first."""
+        """The states as the engine takes them: the longest sequence first."""
         order = self._order
         return SequenceLayout.enter(self, state).index_select(-2, order)
 
+    @override
     def leave(self, state: Tensor, initial: Tensor) -> Tensor:
-        """As there."""
         if self.none:
             state = _nothing_of(state) + initial
         back = self._back

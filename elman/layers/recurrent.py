@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.rnn import PackedSequence
+from typing_extensions import override
 
 from elman.bptt import Full, Mode
 from elman.cells._cell import Cell
@@ -237,8 +238,8 @@ class Recurrent(Layer):
         learned = enumerate(() if self.initial_state is None else self.initial_state)
         return found | {f"initial_state.{i}": value for i, value in learned}
 
+    @override
     def _reads_elsewhere(self) -> bool:
-        """As there."""
         return any(tensor.requires_grad for tensor, _ in outside_tensors(self.cell))
 
     def _alike(self) -> bool:

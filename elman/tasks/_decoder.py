@@ -134,7 +134,7 @@ class Writer(nn.Module):
 
         Args:
             source: as in `Pairs`.
-            lengths: as there.
+            lengths: as in `Pairs`.
             width: of the beam.
             longest: tokens, the end among them.
             never: tokens that are not written.

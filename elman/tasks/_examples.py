@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 from torch import nn
+from typing_extensions import override
 
 from elman.errors import BadInput
 from elman.fields import restoring
@@ -84,8 +85,8 @@ class Examples(Prepared):
             self.draw(run, codec, said, [example.target for example in parts.test])
         return scores
 
+    @override
     def beside(self, run: Run, material: Material, scores: Scores) -> dict[str, float]:
-        """As there."""
         codec, parts, _, _ = material.rest
         if self.loss not in next(iter(scores.values())):
             return {}
@@ -101,8 +102,8 @@ class Examples(Prepared):
         order = list(run.config.get("scores") or ())
         return sorted(found, key=lambda one: order.index(one.title) if one.title in order else len(order))
 
+    @override
     def evaluate(self, loaded: Loaded, data: Any, console: Console) -> Scores:
-        """As there."""
         examples = self.others(loaded, data)
         self.check(loaded.codec, examples)
         baselines = self._baselines(loaded.codec, loaded.run) if self.has_baselines(loaded.run) else []
@@ -170,8 +171,8 @@ class Examples(Prepared):
             for example, what in zip(examples, said, strict=True)
         )
 
+    @override
     def predictions(self, loaded: Loaded, inputs: Sequence[Any]) -> Any:
-        """As there."""
         batch = loaded.options.batch
         for begin in range(0, len(inputs), batch):
             some = dict(self._given(loaded, enumerate(inputs[begin : begin + batch], begin + 1)))
@@ -179,8 +180,8 @@ class Examples(Prepared):
             for (i, example), what in zip(some.items(), said, strict=True):
                 yield from self.rows(loaded.codec, i, example, what)
 
+    @override
     def batch(self, loaded: Loaded, inputs: Any) -> Any:
-        """As there."""
         several = dict(self._given(loaded, enumerate(self.inputs(loaded, inputs), 1))).values()
         return self.collate([self.encode(loaded.codec, example)[0] for example in several])
 

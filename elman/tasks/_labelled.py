@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from elman.errors import BadInput
 from elman.files import write_figure
@@ -76,8 +77,8 @@ class Labelled(Examples):
         best = int(np.argmax(said))
         return {"label": codec.labels[best], "probability": round(float(said[best]), 4)}
 
+    @override
     def restored(self, codec: Any, tensors: dict[str, torch.Tensor]) -> list[Baseline]:
-        """As there."""
         titles = dict.fromkeys(name.split("/")[0] for name in tensors)
         found: list[Baseline] = []
         for title in titles:
@@ -112,16 +113,16 @@ class Feedforward(Baseline):
         self.title, self._task, self._codec = title, task, codec
         self._layers = [(W.astype(np.float32), b.astype(np.float32)) for W, b in layers]
 
+    @override
     def say(self, examples: Sequence[Example]) -> list[Any]:
-        """As there."""
         a = self._task.features(self._codec, examples)
         for i, (W, b) in enumerate(self._layers):
             a = np.asarray((np.maximum(a, 0) if i else a) @ W + b)
         e = np.exp(a - a.max(1, keepdims=True))
         return list(e / e.sum(1, keepdims=True))
 
+    @override
     def tensors(self) -> dict[str, torch.Tensor]:
-        """As there."""
         flat = [part for layer in self._layers for part in layer]
         return {f"{self.title}/{i}": torch.from_numpy(np.ascontiguousarray(part)) for i, part in enumerate(flat)}
 

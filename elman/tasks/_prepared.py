@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from elman.errors import BadInput
 from elman.fields import parsed, restoring
@@ -96,8 +97,8 @@ class Prepared(Kind):
             replace(options, **{n: None for n, data in _given(options).items() if not is_files(data)})
         )
 
+    @override
     def prepare(self, data: Any, options: Any, seed: int, run: Run | None = None) -> Material:
-        """As there."""
         parts, numbers = self.parts(data, options, seed, run)
         codec = self.codec(run) if run else self.fit(parts.train, options)
         for part in (parts.validation, parts.test):
@@ -201,8 +202,8 @@ class Prepared(Kind):
 
         return self.stored(each()), np.array(lengths)
 
+    @override
     def codec(self, run: Run) -> Any:
-        """As there."""
         path = run.path / "codec.json"
         options = self.options_of(run)
         with restoring(path, f"what `elman train {self.name}` has written"):

@@ -9,6 +9,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from typing_extensions import override
 
 from elman.fields import check
 from elman.tasks import _tokens as tokens
@@ -119,8 +120,8 @@ class Written(Examples):
         source, target = self.steps(codec, example), codec.target.encode(example.target or "")
         return (source, target), max(len(source), len(target))
 
+    @override
     def collate(self, encoded: Sequence[tuple[Tensor, Tensor]]) -> Pairs:
-        """As there."""
         return Pairs(*side_by_side([source for source, _ in encoded]), *side_by_side([target for _, target in encoded]))
 
     def say(self, model: Writer, codec: Any, batch: Pairs) -> list[Said]:
@@ -138,16 +139,16 @@ class Written(Examples):
             for b, S in enumerate(batch.lengths.tolist())
         ]
 
+    @override
     def row(self, codec: Any, said: Said) -> dict[str, Any]:
-        """As there."""
         return {self.answer: said.text}
 
+    @override
     def measure(self, codec: Any, said: Sequence[Said], targets: Sequence[str]) -> dict[str, float]:
-        """As there."""
         return {name: SCORES[name]([one.text for one in said], targets) for name in self.scores}
 
+    @override
     def signature(self) -> str:
-        """As there."""
         return ", ".join(SIGNATURES[name]() for name in self.scores if name in SIGNATURES)
 
 

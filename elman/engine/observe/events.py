@@ -33,9 +33,9 @@ class CallRecord:
         chained: the gradient of its initial state goes on to the call that ends there.
         draws: the random numbers of all steps, where they were drawn before the loop.
         parameters: as in `elman.engine.Inputs`.
-        x: as there.
-        state: as there.
-        sizes: as there.
+        x: as in `elman.engine.Inputs`.
+        state: as in `elman.engine.Inputs`.
+        sizes: as in `elman.engine.Inputs`.
         conditions: what the steps depend on beside these.
         random: the state of torch's generator before it, where the steps draw from that themselves.
     """

@@ -34,6 +34,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 DEPTH = 2  # objects of libraries within each other, of which all attributes are looked at
 ATOMS = (Number, str, bytes, type(None), Enum, np.generic, torch.dtype, torch.device, range, slice, type(Ellipsis))
@@ -130,8 +131,8 @@ class NamespaceLocation(Location):
         names = self.names if self._some else space.keys() - self._hidden
         return {name: space[name] for name in names if name in space}
 
+    @override
     def put(self, content: dict[str, Any]) -> None:
-        """As there."""
         owner, now = self._owner(), self.content()
         for name in {*now, *content}:
             if now.get(name, MISSING) is content.get(name, MISSING):
@@ -143,27 +144,27 @@ class NamespaceLocation(Location):
             else:
                 del self._space()[name]  # type: ignore[attr-defined]
 
+    @override
     def changed(self, content: dict[str, Any]) -> str:
-        """As there."""
         now = self.content()
         names = sorted({*now, *content})
         other = (n for n in names if not _equal(now.get(n, MISSING), content.get(n, MISSING)))
         name = next(other, None)
         return "" if name is None else str(self._named(name))
 
+    @override
     def values(self) -> Sequence[tuple[AccessPath, object]]:
-        """As there."""
         space = self._space()
         return [(self._named(name), space[name]) for name in self.names if name in space]
 
+    @override
     def now(self) -> Any:
-        """As there."""
         space = self._space()
         found = list(map(id, map(space.get, self.names)))
         return found if self._some else [*found, len(space)]
 
+    @override
     def key(self, say: Callable[[object], Any]) -> Any:
-        """As there."""
         space = self._space()
         return tuple((name, say(space[name])) for name in self.names if name in space)
 
@@ -178,24 +179,24 @@ class SlotsLocation(Location):
         """One by one."""
         return [getattr(self.owner, name, MISSING) for name in self.names]
 
+    @override
     def put(self, content: list[Any]) -> None:
-        """As there."""
         for name, now, before in zip(self.names, self.content(), content, strict=True):
             if before is MISSING and now is not MISSING:
                 object.__delattr__(self.owner, name)
             elif now is not before:
                 object.__setattr__(self.owner, name, before)
 
+    @override
     def changed(self, content: list[Any]) -> str:
-        """As there."""
         return "" if _alike(self.content(), content) else str(self.path)
 
+    @override
     def values(self) -> Sequence[tuple[AccessPath, object]]:
-        """As there."""
         return [(self.path, value) for value in self.content() if value is not MISSING]
 
+    @override
     def now(self) -> Any:
-        """As there."""
         return list(map(id, self.content()))
 
 
@@ -218,8 +219,8 @@ class VariableLocation(Location):
         except ValueError:
             return MISSING
 
+    @override
     def put(self, content: Any) -> None:
-        """As there."""
         cell = self._cell()
         if cell is None:
             return
@@ -228,17 +229,17 @@ class VariableLocation(Location):
         elif self.content() is not MISSING:
             del cell.cell_contents
 
+    @override
     def changed(self, content: Any) -> str:
-        """As there."""
         return "" if _equal(self.content(), content) else str(self.path)
 
+    @override
     def values(self) -> Sequence[tuple[AccessPath, object]]:
-        """As there."""
         value = self.content()
         return [] if value is MISSING else [(self.path, value)]
 
+    @override
     def now(self) -> Any:
-        """As there."""
         return id(self.content())
 
 
@@ -252,15 +253,15 @@ class ItemsLocation(Location):
         """A shallow copy."""
         return dict(self.container) if isinstance(self.container, dict) else list(self.container)
 
+    @override
     def put(self, content: Any) -> None:
-        """As there."""
         if not self.changed(content):
             return
         self.container.clear()
         (self.container.update if isinstance(self.container, dict | set) else self.container.extend)(content)
 
+    @override
     def changed(self, content: Any) -> str:
-        """As there."""
         now = self.content()
         if isinstance(self.container, set):
             same = set(map(id, now)) == set(map(id, content)) or set(now) == set(content)
@@ -270,14 +271,14 @@ class ItemsLocation(Location):
             same = _alike(now, content)
         return "" if same else str(self.path)
 
+    @override
     def values(self) -> Sequence[tuple[AccessPath, object]]:
-        """As there."""
         own = self.container
         items = [*own.keys(), *own.values()] if isinstance(own, dict) else list(own)
         return [(self.path, value) for value in items]
 
+    @override
     def now(self) -> Any:
-        """As there."""
         own = self.container
         return (list(map(id, own.keys())), list(map(id, own.values()))) if isinstance(own, dict) else list(map(id, own))
 
@@ -292,8 +293,8 @@ class ArrayLocation(Location):
         """A copy of them."""
         return bytes(self.array) if isinstance(self.array, bytearray) else self.array.tobytes()
 
+    @override
     def put(self, content: Any) -> None:
-        """As there."""
         if self.content() == content:
             return
         if isinstance(self.array, np.ndarray):
@@ -302,12 +303,12 @@ class ArrayLocation(Location):
             del self.array[:]
             self.array.extend(content) if isinstance(self.array, bytearray) else self.array.frombytes(content)
 
+    @override
     def changed(self, content: Any) -> str:
-        """As there."""
         return "" if self.content() == content else str(self.path)
 
+    @override
     def key(self, say: Callable[[object], Any]) -> Any:
-        """As there."""
         return str(getattr(self.array, "dtype", "")), getattr(self.array, "shape", ()), self.content()
 
 
@@ -329,8 +330,8 @@ class TensorLocation(Location):
         if tensor is not None and not _same_memory(tensor, before):
             tensor.data = before
 
+    @override
     def changed(self, content: Any) -> str:
-        """As there."""
         tensor, (before, written) = self._tensor(), content
         same = tensor is not None and _same_memory(tensor, before) and version(tensor) == written
         return "" if same else str(self.path)
@@ -358,8 +359,8 @@ class GeneratorLocation(Location):
                 return self.of.bit_generator.state
         return self.of.state
 
+    @override
     def put(self, content: Any) -> None:
-        """As there."""
         match self.of:
             case random.Random():
                 self.of.setstate(content)
@@ -370,8 +371,8 @@ class GeneratorLocation(Location):
             case _:
                 self.of.state = content
 
+    @override
     def changed(self, content: Any) -> str:
-        """As there."""
         own = f"random numbers of a generator of its own, {self.path.name!r}"
         words = own if isinstance(self.of, torch.Generator) else "random numbers that are not torch's"
         return "" if _plain(self.content()) == _plain(content) else words

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import override
 
 from elman.tasks._examples import Baseline
 from elman.tasks._labelled import some_of_each
@@ -31,12 +32,12 @@ class MostFrequent(Baseline):
     def __init__(self, text: str) -> None:
         self._text = text
 
+    @override
     def say(self, examples: Sequence[Example]) -> list[Any]:
-        """As there."""
         return [Said(self._text)] * len(examples)
 
+    @override
     def tensors(self) -> dict[str, Tensor]:
-        """As there."""
         return {"most_frequent": kept_texts([self._text])}
 
     @classmethod
@@ -84,13 +85,13 @@ class Choice(Baseline):
             W, b = np.hstack([-W, W]), np.hstack([-b, b])
         return cls(pixels, codec, texts.tolist(), W, b, inputs_of(some, once=True) if len(some) < len(train) else 0)
 
+    @override
     def say(self, examples: Sequence[Example]) -> list[Any]:
-        """As there."""
         X = np.stack([self._pixels(self._codec, example).numpy().ravel() for example in examples])
         return [Said(self._texts[i]) for i in (X @ self._W + self._b).argmax(1)]
 
+    @override
     def tensors(self) -> dict[str, Tensor]:
-        """As there."""
         W, b = torch.from_numpy(self._W), torch.from_numpy(self._b)
         images = {"choice_images": torch.tensor([self._images])} if self._images else {}
         return {"choice_texts": kept_texts(self._texts), "choice_W": W, "choice_b": b} | images

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from elman.runs import Run
 from elman.tasks import _attention
@@ -43,8 +44,8 @@ class Codec(PlainCodec):
         return vars(self) | {"target": self.target.kept()}
 
     @classmethod
+    @override
     def restored(cls, kept: dict[str, Any]) -> "Codec":
-        """As there."""
         return cls(**kept | {"target": Vocabulary.restored(kept["target"])})
 
 
@@ -73,19 +74,19 @@ class Caption(Written):
         images, texts = sides(self.name, data, "images (N, rows, columns)", "texts")
         return images_with(self.name, images, texts, text_of, options.skip_bad)
 
+    @override
     def fit(self, train: Sequence[Example], options: CaptionOptions) -> Codec:
-        """As there."""
         rows, columns = (options.size, options.size) if options.size else train[0].input.shape
         texts = Mapped(train, lambda example: example.target)
         target = Vocabulary.fit(options.tokens, texts, options.vocabulary)
         return Codec(target, target.longest(texts), options.beam, rows, columns)
 
+    @override
     def shape(self, codec: Codec, options: CaptionOptions) -> dict[str, Any]:
-        """As there."""
         return {"width": codec.columns, "vocabulary": len(codec.target)} | self.asked(options)
 
+    @override
     def model(self, **shape: Any) -> Captioner:
-        """As there."""
         return Captioner(**shape)
 
     def steps(self, codec: Codec, example: Example) -> Tensor:
@@ -106,8 +107,8 @@ class Caption(Written):
             found.append(Choice.fit(self.steps, codec, train))
         return found
 
+    @override
     def restored(self, codec: Codec, tensors: dict[str, Tensor]) -> list[Baseline]:
-        """As there."""
         return [MostFrequent.restored(tensors), *Choice.restored(self.steps, codec, tensors)]
 
     def given(self, what: Any, options: CaptionOptions) -> Example:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from typing_extensions import override
 
 from elman.errors import BadInput
 from elman.tasks._codec import PlainCodec
@@ -74,22 +75,22 @@ class Classify(Labelled):
             return texts.read(sources(data), options)
         return texts.pairs(*sides(self.name, data, "texts", "labels"), skip_bad=options.skip_bad)
 
+    @override
     def fit(self, train: Sequence[Example], options: ClassifyOptions) -> Codec:
-        """As there."""
         labels = labels_of(self.name, train)
         texts = Mapped(spread(train, MOST), lambda example: example.input)
         tfidf = _tfidf(min_df=2 if len(train) >= FEW else 1).fit(texts)
         idf = dict(zip(tfidf.get_feature_names_out().tolist(), tfidf.idf_.tolist(), strict=True))
         return Codec(labels, vocabulary(map(_words, (example.input for example in train))), options.pieces, idf)
 
+    @override
     def shape(self, codec: Codec, options: ClassifyOptions) -> dict[str, Any]:
-        """As there."""
         names = ("cell", "embed", "hidden", "layers", "dropout", "word_dropout", "smoothing", "bptt")
         sizes = {"vocabulary": len(codec.words), "pieces": codec.pieces, "labels": len(codec.labels)}
         return sizes | {name: getattr(options, name) for name in names}
 
+    @override
     def model(self, **shape: Any) -> TextClassifier:
-        """As there."""
         return TextClassifier(**shape)
 
     def encode(self, codec: Codec, example: Example) -> tuple[Any, int]:
@@ -98,8 +99,8 @@ class Classify(Labelled):
         label = codec.labels.index(example.target) if example.target in codec.labels else -1
         return (numbered(found, codec.number), " ".join(found), codec.pieces, label), len(found)
 
+    @override
     def collate(self, encoded: Sequence[Any]) -> Texts:
-        """As there."""
         known, spelled, pieces, labels = zip(*encoded, strict=True)
         number = dict[str, int]()
         which = [np.array([number.setdefault(word, len(number)) for word in text.split(" ")]) for text in spelled]
@@ -110,8 +111,8 @@ class Classify(Labelled):
         all_words, all_spelling, all_grams, starts = map(torch.from_numpy, arrays)
         return Texts(all_words, lengths, all_spelling, all_grams, starts, torch.tensor(labels))
 
+    @override
     def say(self, model: Any, codec: Codec, batch: Any) -> list[Any]:
-        """As there."""
         return list(model(batch).double().softmax(1).numpy())
 
     def features(self, codec: Codec, examples: Sequence[Example]) -> Any:
@@ -126,8 +127,8 @@ class Classify(Labelled):
         """A logistic regression on TF-IDF of words and pairs of words."""
         return [Feedforward.logistic(self, codec, train, C, "TF-IDF and logistic regression")]
 
+    @override
     def restored(self, codec: Codec, tensors: dict[str, torch.Tensor]) -> list[Baseline]:
-        """As there."""
         for name, W in tensors.items():
             if name.endswith("/0") and len(W) != len(codec.terms):
                 raise ValueError(f"{name} of {len(W)} terms, where codec.json has {len(codec.terms)}")
@@ -143,8 +144,8 @@ class Classify(Labelled):
             raise BadInput(f"predict: expected a text, got {what!r:.40}")
         return Example(what)
 
+    @override
     def shown(self, example: Example) -> str:
-        """As there."""
         return str(example.input)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from typing_extensions import override
 
 from elman.tasks._examples import Baseline
 from elman.tasks._parts import Example
@@ -82,8 +83,8 @@ class Rule(Baseline):
         low, high = self._codec.scale(window.series) * self._errors.T
         return np.column_stack((np.minimum(median + low, median), median, np.maximum(median + high, median)))
 
+    @override
     def tensors(self) -> dict[str, torch.Tensor]:
-        """As there."""
         return {self.title: torch.from_numpy(self._errors)}
 
 

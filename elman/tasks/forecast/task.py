@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
+from typing_extensions import override
 
 from elman.errors import BadInput
 from elman.runs import Run
@@ -138,28 +139,28 @@ class Forecast(Examples):
         """As there, by time."""
         return split([example.input for example in examples], parts)
 
+    @override
     def fit(self, train: Sequence[Example], options: ForecastOptions) -> Codec:
-        """As there."""
         return fitted([example.input for example in train], options.sizes)
 
+    @override
     def shape(self, codec: Codec, options: ForecastOptions) -> dict[str, Any]:
-        """As there."""
         own, asked = ([getattr(one, name) for name in Sizes._fields] for one in (codec, options))
         if own != asked:
             raise ValueError(f"{', '.join(Sizes._fields)} of {own}, where the options have {asked}")
         names = ("cell", "hidden", "layers", "dropout", "bptt")
         return {"inputs": codec.inputs, "horizon": codec.horizon} | {name: getattr(options, name) for name in names}
 
+    @override
     def model(self, **shape: Any) -> Forecaster:
-        """As there."""
         return Forecaster(**shape)
 
     def encode(self, codec: Codec, example: Example) -> tuple[Any, int]:
         """As there: a window, which becomes numbers when its batch is made."""
         return (codec, example.input), example.input.steps
 
+    @override
     def collate(self, encoded: Sequence[Any]) -> Batch:
-        """As there."""
         return encoded[0][0].batch([window for _, window in encoded])  # type: ignore[no-any-return]
 
     def say(self, model: Any, codec: Codec, batch: Batch) -> list[Any]:
@@ -188,8 +189,8 @@ class Forecast(Examples):
         """The last value, a line, the last season, and that with its growth."""
         return [Rule.fitted(title, codec, train) for title in rules(codec)]
 
+    @override
     def restored(self, codec: Codec, tensors: dict[str, torch.Tensor]) -> list[Baseline]:
-        """As there."""
         found = [(title, tensors[title].numpy()) for title in rules(codec)]
         for title, errors in found:
             if errors.shape != (codec.horizon, 2):

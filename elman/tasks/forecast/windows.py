@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from elman.errors import BadInput
 from elman.tasks._codec import PlainCodec
@@ -47,8 +48,8 @@ class Codec(PlainCodec):
     means: list[float]
     spreads: list[float]
 
+    @override
     def check(self) -> None:
-        """As there."""
         super().check()
         unknown = set(self.cycles) - set(CYCLES)
         if unknown or len(self.means) != len(self.spreads):

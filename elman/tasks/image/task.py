@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from elman.tasks._codec import PlainCodec
 from elman.tasks._examples import Baseline
@@ -69,8 +70,8 @@ class Image(Labelled):
         several, labels = sides(self.name, data, "images (N, rows, columns)", "labels")
         return images_with(self.name, several, labels, label_of, options.skip_bad)
 
+    @override
     def fit(self, train: Sequence[Example], options: ImageOptions) -> Codec:
-        """As there."""
         white = images.white_of(train)
         rows, columns = (options.size,) * 2 if options.size else images.scaled_by(white, train[0]).shape
         return Codec(labels_of(self.name, train), rows, columns, options.read, white)
@@ -81,13 +82,13 @@ class Image(Labelled):
         for example in examples:
             images.scaled_by(codec.white, example)
 
+    @override
     def shape(self, codec: Codec, options: ImageOptions) -> dict[str, Any]:
-        """As there."""
         names = ("cell", "hidden", "layers", "dropout", "bptt")
         return {"height": codec.height, "labels": len(codec.labels)} | {name: getattr(options, name) for name in names}
 
+    @override
     def model(self, **shape: Any) -> ImageClassifier:
-        """As there."""
         return ImageClassifier(**shape)
 
     def encode(self, codec: Codec, example: Example) -> tuple[Any, int]:
@@ -101,8 +102,8 @@ class Image(Labelled):
         """As there: (T, B, D), (B,)."""
         return torch.stack([steps for steps, _ in encoded], 1), torch.tensor([label for _, label in encoded])
 
+    @override
     def say(self, model: Any, codec: Codec, batch: Any) -> list[Any]:
-        """As there."""
         return list(model(batch[0]).double().softmax(1).numpy())
 
     def features(self, codec: Codec, examples: Sequence[Example]) -> Any:

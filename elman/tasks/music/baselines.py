@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from elman.tasks._examples import Baseline
 from elman.tasks._ngram import NGram, best
@@ -69,8 +70,8 @@ class Spelled(Baseline):
         """From what `tensors` has given."""
         return cls(NGram.from_tensors({name: tensor.numpy() for name, tensor in tensors.items()}), steps)
 
+    @override
     def tensors(self) -> dict[str, torch.Tensor]:
-        """As there."""
         return {name: torch.from_numpy(array) for name, array in self._model.tensors().items()}
 
     def say(self, examples: Sequence[Example]) -> list[Any]:

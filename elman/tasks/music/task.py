@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
+from typing_extensions import override
 
 from elman.errors import BadInput
 from elman.files import check_place, numbered
@@ -126,28 +127,28 @@ class Music(Examples):
             if many:
                 show(f"{many:,} of the {len(found[name]):,} {self.examples} for {name} are also used for training")
 
+    @override
     def fit(self, train: Sequence[Example], options: MusicOptions) -> Codec:
-        """As there."""
         return Codec(options.as_, options.steps)
 
+    @override
     def shape(self, codec: Codec, options: MusicOptions) -> dict[str, Any]:
-        """As there."""
         names = ("cell", "hidden", "layers", "dropout", "transpose", "bptt")
         own = {"output": options.output} if codec.steps == "frames" else {"output": "events"}
         return own | {name: getattr(options, name) for name in names}
 
+    @override
     def model(self, **shape: Any) -> Frames | Events:
-        """As there."""
         output = shape.pop("output")
         return Events(**shape) if output == "events" else Frames(output, **shape)
 
+    @override
     def encode(self, codec: Codec, example: Example) -> tuple[Any, int]:
-        """As there."""
         steps = torch.from_numpy(example.input)
         return (steps, *span(steps)), len(steps)
 
+    @override
     def collate(self, encoded: Sequence[Any]) -> Batch:
-        """As there."""
         several = [steps if steps.dim() == 1 else steps.float() for steps, _, _ in encoded]
         low, high = (torch.tensor([one[i] for one in encoded]) for i in (1, 2))
         return Batch(pad_sequence(several), torch.tensor([len(steps) for steps in several]), low, high)
@@ -165,12 +166,12 @@ class Music(Examples):
         """An n-gram."""
         return [Spelled.fit(train, codec.steps)]
 
+    @override
     def restored(self, codec: Codec, tensors: dict[str, torch.Tensor]) -> list[Baseline]:
-        """As there."""
         return [Spelled.restored(tensors, codec.steps)]
 
+    @override
     def row(self, codec: Codec, said: Any) -> dict[str, Any]:
-        """As there."""
         return {codec.steps: len(said), self.loss: round(float(said.mean()), 4)}
 
     def inputs(self, loaded: Loaded, given: Any) -> list[Any]:

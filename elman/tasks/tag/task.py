@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from elman.errors import BadInput
 from elman.runs import Run
@@ -89,22 +90,22 @@ class Tag(Examples):
         """
         return drawn_parts(components(examples, join=False), seed, parts, self.name)
 
+    @override
     def fit(self, train: Sequence[Example], options: TagOptions) -> Codec:
-        """As there."""
         labels = sorted({label for example in train for label in example.target})
         if len(labels) < 2:
             raise BadInput(f"tag: expected at least two different labels to learn, got one, {labels[0]!r}")
         known = vocabulary(map(str.lower, example.input) for example in train)
         return Codec(labels, known, vocabulary(word for example in train for word in example.input))
 
+    @override
     def shape(self, codec: Codec, options: TagOptions) -> dict[str, Any]:
-        """As there."""
         sizes = {"vocabulary": len(codec.words), "alphabet": len(codec.characters), "labels": len(codec.labels)}
         names = ("cell", "embed", "characters", "hidden", "layers", "dropout", "word_dropout", "bptt")
         return sizes | {name: getattr(options, name) for name in names}
 
+    @override
     def model(self, **shape: Any) -> Tagger:
-        """As there."""
         return Tagger(**shape)
 
     def encode(self, codec: Codec, example: Example) -> tuple[Any, int]:
@@ -161,8 +162,8 @@ class Tag(Examples):
         keys = sorted(found)
         return [MostFrequent(codec, np.array(keys), np.array([found[key] for key in keys]))]
 
+    @override
     def restored(self, codec: Codec, tensors: dict[str, torch.Tensor]) -> list[Baseline]:
-        """As there."""
         pairs, counts = tensors["pairs"].numpy(), tensors["counts"].numpy()
         if pairs.shape != (len(counts), 2) or not all(0 <= label < len(codec.labels) for label in pairs[:, 1]):
             raise ValueError("pairs that are no words and labels")
@@ -190,8 +191,8 @@ class Tag(Examples):
             raise BadInput(f"predict: expected a sentence, got {what!r:.40}")
         return Example(found)
 
+    @override
     def shown(self, example: Example) -> str:
-        """As there."""
         return " ".join(example.input)
 
     def draw(self, run: Run, codec: Codec, said: Sequence[Any], targets: Sequence[Any]) -> None:
@@ -235,8 +236,8 @@ class MostFrequent(Baseline):
             found.append(counts / counts.sum(1, keepdims=True))
         return found
 
+    @override
     def tensors(self) -> dict[str, torch.Tensor]:
-        """As there."""
         return {"pairs": torch.from_numpy(self._pairs), "counts": torch.from_numpy(self._counts)}
 
 

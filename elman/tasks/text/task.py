@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from tokenizers import Tokenizer
 from torch import nn
+from typing_extensions import override
 
 from elman.errors import BadInput
 from elman.fields import restoring
@@ -88,8 +89,8 @@ class Text(Kind):
         kept = {"tokenizer.json": corpus.tokenizer.to_str()}
         return Material(name, facts, options.shape(known), says, train, validation, kept, (corpus, options.tokens))
 
+    @override
     def model(self, **shape: Any) -> LanguageModel:
-        """As there."""
         return LanguageModel(**shape)
 
     def codec(self, run: Run) -> Tokenizer:
@@ -111,8 +112,8 @@ class Text(Kind):
         nats = {str(model.title): best * (len(text.ids) - 1), baseline.title: baseline.nats(text.ids)}
         return score.scores(text, nats, console)
 
+    @override
     def evaluate(self, loaded: Loaded, data: Any, console: Console) -> Scores:
-        """As there."""
         file = _one(data)
         assert file is not None
         text = score.Text.of(loaded.codec, corpora.read(file, loaded.options.encoding))

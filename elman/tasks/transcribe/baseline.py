@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from elman.tasks._examples import Baseline
 from elman.tasks._parts import Example
@@ -48,13 +49,13 @@ class Nearest(Baseline):
         chosen = [train[i] for i in np.linspace(0, len(train) - 1, count).round().astype(int).tolist()]
         return cls(read, codec, [read(codec, example) for example in chosen], [example.target for example in chosen])
 
+    @override
     def say(self, examples: Sequence[Example]) -> list[Any]:
-        """As there."""
         found = (distances(self._read(self._codec, example), self._templates).argmin() for example in examples)
         return [Said(self._texts[i]) for i in found]
 
+    @override
     def tensors(self) -> dict[str, torch.Tensor]:
-        """As there."""
         return {
             "templates": torch.from_numpy(np.concatenate(self._templates)),
             "lengths": torch.tensor([len(steps) for steps in self._templates]),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import ctc_loss
 from torch.nn.utils.rnn import pad_sequence
+from typing_extensions import override
 
 from elman.errors import BadInput
 from elman.runs import Run
@@ -49,12 +50,12 @@ class Codec(PlainCodec):
         return fields | {"language": self.language.kept()}
 
     @classmethod
+    @override
     def restored(cls, kept: dict[str, Any]) -> "Codec":
-        """As there."""
         return cls(**kept | {"language": Language.restored(kept["language"])})
 
+    @override
     def check(self) -> None:
-        """As there."""
         super().check()
         if len(self.mean) != len(self.std) or min(self.std, default=1.0) <= 0:
             raise ValueError(f"{len(self.mean)} means and {len(self.std)} deviations, or such as are not above 0")
@@ -113,8 +114,8 @@ class Transcribe(Examples):
             return sounds.read(sources(data), options)
         return sounds.pairs(options, *sides(self.name, data, "recordings", "texts", "groups"))
 
+    @override
     def fit(self, train: Sequence[Example], options: TranscribeOptions) -> Codec:
-        """As there."""
         mean, std = features.spread(features.frames(e.input, options.rate, options.bands) for e in train)
         characters = "".join(sorted({character for example in train for character in example.target}))
         number = _numbers(characters)
@@ -122,14 +123,14 @@ class Transcribe(Examples):
         how = (options.beam, options.ngram_weight)
         return Codec(options.rate, options.stack, mean, std, characters, *how, language)
 
+    @override
     def shape(self, codec: Codec, options: TranscribeOptions) -> dict[str, Any]:
-        """As there."""
         names = ("cell", "hidden", "layers", "dropout", "time_mask", "band_mask", "bptt")
         sizes = {"bands": len(codec.mean), "frames": codec.stack, "symbols": len(codec.characters) + 1}
         return sizes | {name: getattr(options, name) for name in names}
 
+    @override
     def model(self, **shape: Any) -> Transcriber:
-        """As there."""
         return Transcriber(**shape)
 
     def encode(self, codec: Codec, example: Example) -> tuple[tuple[Tensor, Tensor], int]:
@@ -137,8 +138,8 @@ class Transcribe(Examples):
         steps = codec.steps(example.input)
         return (steps, torch.tensor(codec.symbols(example.target or ""), dtype=torch.long)), len(steps)
 
+    @override
     def collate(self, encoded: Sequence[tuple[Tensor, Tensor]]) -> Recordings:
-        """As there."""
         steps, targets = zip(*encoded, strict=True)
         lengths, target_lengths = (torch.tensor([len(row) for row in rows]) for rows in (steps, targets))
         return Recordings(pad_sequence(list(steps)), lengths, torch.cat(targets), target_lengths)
@@ -150,8 +151,8 @@ class Transcribe(Examples):
             most = ", ".join(repr(character) for character, _ in counts.most_common(8))
             show(f"{counts.total():,} characters were not there to be learned and count as errors: {most}")
 
+    @override
     def say(self, model: Any, codec: Codec, batch: Recordings) -> list[Any]:
-        """As there."""
         log_p = model(batch.steps, batch.lengths)
         found = [self._written(codec, log_p[:T, b].numpy()) for b, T in enumerate(batch.lengths.tolist())]
         sizes = torch.tensor([len(symbols) for symbols in found])
@@ -186,8 +187,8 @@ class Transcribe(Examples):
         """The text of the recording that sounds most alike."""
         return [Nearest.fit(_steps, codec, train)]
 
+    @override
     def restored(self, codec: Codec, tensors: dict[str, Tensor]) -> list[Baseline]:
-        """As there."""
         return [Nearest.restored(_steps, codec, tensors)]
 
     def row(self, codec: Codec, said: Said) -> dict[str, Any]:

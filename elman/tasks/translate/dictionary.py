@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import override
 
 from elman.tasks._examples import Baseline
 from elman.tasks._parts import Example
@@ -51,12 +52,12 @@ class Dictionary(Baseline):
         some = spread(train, max(1, len(train) * MOST // max(cells, MOST)))
         return cls(fitted([(pair.input, pair.target) for pair in some]), len(some) if len(some) < len(train) else 0)
 
+    @override
     def say(self, examples: Sequence[Example]) -> list[Any]:
-        """As there."""
         return [Said(translated(example.input, self._found)) for example in examples]
 
+    @override
     def tensors(self) -> dict[str, Tensor]:
-        """As there."""
         texts = {"words": kept_texts(list(self._found)), "translations": kept_texts(list(self._found.values()))}
         return texts | ({"pairs": torch.tensor([self._pairs])} if self._pairs else {})
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor
+from typing_extensions import override
 
 from elman.errors import BadInput
 from elman.runs import Run
@@ -37,8 +38,8 @@ class Codec(PlainCodec):
         return vars(self) | {"target": self.target.kept(), "read": self.read.kept()}
 
     @classmethod
+    @override
     def restored(cls, kept: dict[str, Any]) -> "Codec":
-        """As there."""
         return cls(**kept | {name: Vocabulary.restored(kept[name]) for name in ("target", "read")})
 
 
@@ -70,12 +71,12 @@ class Translate(Written):
         read, target = (Vocabulary.fit(options.tokens, side, options.vocabulary) for side in sides)
         return Codec(target, target.longest(targets), options.beam, read)
 
+    @override
     def shape(self, codec: Codec, options: TranslateOptions) -> dict[str, Any]:
-        """As there."""
         return {"source": len(codec.read), "vocabulary": len(codec.target)} | self.asked(options)
 
+    @override
     def model(self, **shape: Any) -> Translator:
-        """As there."""
         return Translator(**shape)
 
     def steps(self, codec: Codec, example: Example) -> Tensor:
@@ -92,16 +93,16 @@ class Translate(Written):
         """A dictionary."""
         return [Dictionary.fit(train)]
 
+    @override
     def restored(self, codec: Codec, tensors: dict[str, Tensor]) -> list[Baseline]:
-        """As there."""
         return [Dictionary.restored(tensors)]
 
     def inputs_in(self, loaded: Loaded, path: Path) -> Iterable[Example]:
         """The sentences in a file, one in each line; what follows a tab is left out."""
         return sentences.inputs(path, loaded.options)
 
+    @override
     def shown(self, example: Example) -> str:
-        """As there."""
         return str(example.input)
 
     def given(self, what: Any, options: TranslateOptions) -> Example:
