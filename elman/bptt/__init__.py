@@ -1,4 +1,4 @@
-"""Backpropagation through time in all its forms."""
+"""Gradient modes for backpropagation through time: full, checkpointed, truncated, real-time (RTRL)."""
 
 from elman.bptt.checkpointed import Checkpointed
 from elman.bptt.mode import Full, Mode

@@ -1,4 +1,4 @@
-"""What a state knows of its past under `RTRL`: its derivatives, which it carries from call to call."""
+"""The derivatives of a state by the parameters, which RTRL carries from call to call."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""The steps of a call one after the other, what each does to the influence of all before it, and what that gives."""
+"""RTRL, step by step: how the influence of the parameters on the states changes, and the gradients it gives."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Amounts of memory: in words, and of a step."""
+"""Amounts of memory: parsed, formatted, and estimated for a step."""
 
 import re
 from collections.abc import Mapping

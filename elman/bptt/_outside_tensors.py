@@ -1,4 +1,4 @@
-"""Tensors that a step reads and that are no part of its call: an encoder's output, in a closure or an attribute."""
+"""Tensors that a step reads but is not passed, such as an encoder's output in a closure or an attribute."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext

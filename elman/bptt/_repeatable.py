@@ -1,4 +1,4 @@
-"""Whether the steps of a cell can run again and give the same."""
+"""Checks that running a step again gives the same result."""
 
 import weakref
 from collections.abc import Mapping

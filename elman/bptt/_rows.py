@@ -1,4 +1,4 @@
-"""Sequences dealt to the rows of a stream, and rows to processes."""
+"""Assigns sequences to the rows of a stream, and rows to processes."""
 
 from collections.abc import Sequence
 from heapq import heapreplace

@@ -1,4 +1,4 @@
-"""A call of a cell over time, of which some steps may run again as they did before."""
+"""A call of the engine, parts of which can run again as they did before."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""What a stream walks: sequences, each one array or several that belong together step by step."""
+"""The sequences of a stream: each one array, or several that belong together step by step."""
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from numbers import Number

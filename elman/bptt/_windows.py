@@ -1,4 +1,4 @@
-"""A sequence run without keeping anything but a few states, and again from these, window by window, in backward."""
+"""Runs a sequence while saving only a few states; the backward pass runs it again from them, window by window."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise

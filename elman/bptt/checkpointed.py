@@ -1,4 +1,4 @@
-"""Backpropagation through time that keeps a few states, and runs the steps between them again."""
+"""Gradient checkpointing: saves a few states and runs the steps between them again in the backward pass."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How the gradient goes back through time: objects of one kind, given to a layer or to a call."""
+"""The base class of gradient modes, and the full gradient."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping

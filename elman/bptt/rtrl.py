@@ -1,4 +1,4 @@
-"""Gradients that go forward in time, with the steps."""
+"""Real-time recurrent learning: gradients computed forward in time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

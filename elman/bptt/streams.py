@@ -1,4 +1,4 @@
-"""Long sequences walked chunk by chunk, the state carried along: the batches of truncated BPTT."""
+"""Batches for truncated BPTT: long sequences in chunks, with the state carried along."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple

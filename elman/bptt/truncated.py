@@ -1,4 +1,4 @@
-"""Backpropagation through time that goes back a given number of steps."""
+"""Truncated backpropagation through time: gradients that go back a given number of steps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The engine: a cell, its parameters, a sequence and a state in; outputs and the last state out.
+"""The engine: runs a cell over a sequence.
 
 Executors run it: `EXECUTORS` has them in the order in which `auto` tries them. The last is `loop`, plain PyTorch, which
 can run everything and is the definition of correct.

@@ -1,4 +1,4 @@
-"""The loop as torch.export and torch.onnx write it down: plain torch, with a batch of any size, and no step skipped."""
+"""The loop for torch.export and torch.onnx: plain PyTorch, any batch size, lengths as a tensor."""
 
 from collections.abc import Mapping
 

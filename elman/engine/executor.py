@@ -1,4 +1,4 @@
-"""What an executor is. The registry is `elman.engine.EXECUTORS`."""
+"""The executor protocol. `elman.engine.EXECUTORS` is the registry."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a cell's step reads beside its tensors, as a value that can be compared with what it reads later."""
+"""What a step depends on beside its tensors, as a value that can be compared and restored."""
 
 import weakref
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Names for values within a step: gates, say, that somebody may want to see or to change."""
+"""Names for values within a step, such as gates, which can be recorded or changed."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""What a step gives: its state, and an output, a tensor or several by name, which lie side by side in one row."""
+"""What a step returns: a state and an output. Several outputs are stored side by side in one row."""
 
 from collections.abc import Sequence
 from math import prod

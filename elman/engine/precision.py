@@ -1,4 +1,4 @@
-"""In which precision torch computes now, to compute in it later."""
+"""Captures the autocast state, to compute later in the same precision."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext

@@ -1,4 +1,4 @@
-"""Running steps again exactly as they were: for checkpointed and truncated BPTT, RTRL, flow and double backward."""
+"""Restores the conditions under which steps ran, to run them again exactly as they were."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Steps that run again draw the numbers that they drew before."""
+"""States of torch's random generators, so that steps that run again draw the same numbers."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext

@@ -1,4 +1,4 @@
-"""What elman uses of torch beside its documented names, all in one place.
+"""All undocumented names of torch that elman uses.
 
 The test suite checked each on torch 2.13.0 and 2.14.1. `tests/test_structure.py` fails where another file uses a name
 of torch that begins with an underscore.

@@ -1,4 +1,4 @@
-"""What torch.compile does not look into. It imports the compiler: import it where something is being compiled."""
+"""Calls a function outside of torch.compile. Imports the compiler, so import it late."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Gradients of many losses on their way back: through the steps of a call, and from a layer to the one below."""
+"""Propagates the gradients of many losses back through the steps of a call, and from layer to layer."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple

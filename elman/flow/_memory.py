@@ -1,4 +1,4 @@
-"""Which states of a cell are memory."""
+"""Which states of a cell are memory cells."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Where numbers stop being numbers: the layer, the step, the sequence and the operation."""
+"""Finds where numbers become NaN or infinite: layer, step, sequence and operation."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple

@@ -1,4 +1,4 @@
-"""Norms of gradients, which may be nearly nothing."""
+"""Norms of very small gradients."""
 
 import torch
 from torch import Tensor

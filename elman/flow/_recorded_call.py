@@ -1,4 +1,4 @@
-"""A layer's call whose backward pass was recorded, in one piece or in several windows."""
+"""One recorded call of a layer: its backward pass in one piece, or in several windows."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace

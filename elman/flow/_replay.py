@@ -1,4 +1,4 @@
-"""The steps of a call once more, one by one, from the states that they had."""
+"""Runs the steps of a recorded call again, one by one."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Which step's loss a state is told of: the terms of the sum of backpropagation through time."""
+"""Credit assignment: how much the loss of each step contributes to the gradient of a state."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What a recording means, in words, and what can be done about it."""
+"""The diagnosis of a recording: findings in words, and remedies."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Recordings in a row: how the gradient's way back changes in the course of a training."""
+"""Gradient flow in the course of a training."""
 
 from collections.abc import Iterator
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""How a small change of a state grows or fades from step to step: Jacobians, their products, exponents, the horizon."""
+"""Jacobians of states between steps: products, singular values, exponents, horizon."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Pictures of a recording, PNG or SVG by the name of the file; lines differ by dashes and marks, not by colour only.
+"""Plots of a recording, as PNG or SVG by the ending of the file name.
 
 All raise BadInput for a name that ends with neither, or where there is no folder.
 """

@@ -1,4 +1,4 @@
-"""What a backward pass does to the gradient on its way back through time."""
+"""Records the gradients of a backward pass at every step of every layer."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

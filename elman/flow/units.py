@@ -1,4 +1,4 @@
-"""What the units of a cell do: gates that are always open or shut, units that are always zero."""
+"""Saturated gates and dead units."""
 
 from dataclasses import dataclass
 

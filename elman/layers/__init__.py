@@ -1,4 +1,4 @@
-"""Cells over time as modules: `RNN`, `GRU` and `LSTM` as in torch.nn, and `Recurrent` for any cell."""
+"""Recurrent layers: `RNN`, `GRU` and `LSTM` as in torch.nn, `Stack`, and `Recurrent` for any cell."""
 
 from elman.layers.recurrent import Recurrent
 from elman.layers.stack import Stack

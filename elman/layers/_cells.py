@@ -1,4 +1,4 @@
-"""The cells of a stack, and their parameters."""
+"""The cells of a stack and their parameters."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy

@@ -1,4 +1,4 @@
-"""Layers under torch.compile: a call is one operator, `elman::layer`, which runs the layer as it is at run time.
+"""Layers under torch.compile: each call is one operator, `elman::layer`, which runs the layer.
 
 A compiled graph has no copy of what a layer does. The operator looks the layer up by its number and calls it as in
 eager mode: whatever has changed since the graph was made (a mode, an attribute, a cell, a hook, how the gradient goes

@@ -1,4 +1,4 @@
-"""How the parameters of a stack begin."""
+"""Parameter initialization."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What all layers share."""
+"""The base class of layers: input layouts, lengths, initial states, checks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature

@@ -1,4 +1,4 @@
-"""What a layer says of its calls of the engine, for those who look at their backward passes."""
+"""Labels that a layer gives its calls of the engine, for observers of the backward pass."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""Layers by number: operators of torch.compile take tensors, and no modules."""
+"""Layers by number: operators of torch.compile take tensors, not modules."""
 
 from itertools import count
 from typing import TYPE_CHECKING

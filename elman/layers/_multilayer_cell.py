@@ -1,4 +1,4 @@
-"""The layers of a stack as one cell."""
+"""All layers of a stack as one cell."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain

@@ -1,4 +1,4 @@
-"""The options of a stack: whether they can be."""
+"""Checks the options of a stack."""
 
 import warnings
 from collections.abc import Mapping, Sequence

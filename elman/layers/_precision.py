@@ -1,4 +1,4 @@
-"""Under autocast, results in the dtypes in which torch.nn returns them."""
+"""Casts results under autocast to the dtypes of torch.nn's layers."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""How the rows of an input lie: padded or packed, with or without a batch; and the way back for what a layer makes."""
+"""Input layouts: padded or packed, batched or not; brings rows into the order of the engine and back."""
 
 from collections.abc import Sequence
 from functools import cached_property, wraps
@@ -94,7 +94,7 @@ class MaskedLayout(SequenceLayout):
         self._left = lengths - self._steps  # (T, B), of steps, before each
 
     def rows(self, input: Tensor) -> Tensor:
-        """The outputs, with zeros behind the end of each sequence."""
+        """The rows of the input, with zeros behind the end of each sequence."""
         return super().rows(input).masked_fill((self._left <= 0).unsqueeze(-1), 0)
 
     def reversed(self, rows: Tensor) -> Tensor:

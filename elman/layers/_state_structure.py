@@ -1,4 +1,4 @@
-"""States in a form of their own: nested tuples, NamedTuples, lists, dictionaries. The engine takes a row of tensors."""
+"""States as nested tuples, NamedTuples, lists or dictionaries; the engine takes a flat tuple of tensors."""
 
 from collections.abc import Sequence
 from itertools import product

@@ -1,4 +1,4 @@
-"""One step of a stack without what a sequence is prepared by: in streams, that would be most of it."""
+"""Single steps of a stack, without the preparation of a sequence."""
 
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any

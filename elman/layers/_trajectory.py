@@ -1,4 +1,4 @@
-"""Every state, and every named value, of every step."""
+"""Trajectories: every state and every named value of every step."""
 
 import threading
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Cells around other cells, which change or watch what these do."""
+"""Cells that wrap other cells: zoneout, recurrent dropout, probes."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""A model of torch.nn's recurrent layers, made one of elman's."""
+"""Replaces torch.nn's recurrent layers in a model by elman's."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A layer from any cell."""
+"""`Recurrent`: a layer from any cell."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

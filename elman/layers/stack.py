@@ -1,4 +1,4 @@
-"""Stacks of cells in the conventions of torch.nn."""
+"""`Stack`: several layers of one cell type, in the conventions of torch.nn."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial

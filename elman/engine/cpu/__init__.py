@@ -1,1 +1,1 @@
-"""The executor that compiles: a plan, written as vector code for this machine's CPU."""
+"""The CPU executor: compiles plans to vector code for this machine."""

@@ -1,4 +1,4 @@
-"""How threads are set to work on a function, and how they wait for each other within it."""
+"""The barrier between the threads of a kernel, and the entry points that start threads."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""A plan as LLVM IR: one function for each of its programs, in terms of the library of products.
+"""Generates LLVM IR for a plan: one function for each of its programs, which calls the kernel library.
 
 Every function takes the address of its arguments (`arguments.py`), the number of the calling thread and how many there
 are. Threads share the rows of the batch, each taking its own through all steps; where these are too few, `Word.SPLIT`

@@ -1,4 +1,4 @@
-"""The executor `native`: compiles the programs of a plan, and conducts them over a sequence."""
+"""A compiled plan: runs its kernels over a sequence, forward and backward."""
 
 import functools
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""How the native executor computes a cell, in words and numbers, for `elman.explain`."""
+"""Describes how the native executor computes a cell, for `elman.explain`."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Values that no row takes part in, as a function of plain torch."""
+"""Runs the part of a step that involves no rows, as a function in plain PyTorch."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""A call of the native executor: what it cannot run, and the plan of what it can."""
+"""Runs a call of the native executor: refuses what it cannot run, finds the plan of the rest."""
 
 from collections.abc import Mapping, Sequence
 

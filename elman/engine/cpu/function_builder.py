@@ -1,4 +1,4 @@
-"""The body of a kernel: its arguments, and where the rows of its buffers lie."""
+"""Builds one kernel: its arguments, and the addresses of the rows of its buffers."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Products of whole matrices."""
+"""Matrix products of whole matrices."""
 
 from collections.abc import Sequence
 from typing import Any

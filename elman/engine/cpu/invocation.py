@@ -1,4 +1,4 @@
-"""One call of a compiled plan: its arguments, its memory, its chunks of steps."""
+"""One call of a compiled plan: arguments, scratch memory, chunks of steps, number of threads."""
 
 import ctypes
 import functools

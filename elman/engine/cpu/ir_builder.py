@@ -1,4 +1,4 @@
-"""Writing LLVM IR: llvmlite's builder, and the few idioms that the kernels are made of.
+"""Writes LLVM IR: llvmlite's builder, and the idioms that kernels are made of.
 
 A kernel is vector code by construction: every vector has as many lanes as the target's registers, whatever they are.
 Integers are 64 bits wide and count elements, not bytes.

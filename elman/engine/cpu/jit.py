@@ -1,4 +1,4 @@
-"""The machine that kernels are compiled for, and the compiler: LLVM by llvmlite, with a cache on disk."""
+"""Detects the host machine and compiles for it, with LLVM by llvmlite and a cache on disk."""
 
 import ctypes
 import functools

@@ -1,4 +1,4 @@
-"""Which cells have been planned, and which plans compiled: nothing is done twice."""
+"""Caches plans by cell and compiled kernels by plan, so that nothing is done twice."""
 
 import hashlib
 import threading

@@ -1,8 +1,8 @@
-"""The library that compiled cells call, one for each dtype.
+"""The kernel library that compiled cells call, one for each dtype.
 
-Nothing in it knows of cells. `tiles` packs matrices and multiplies a few rows by a few columns, `products` multiplies
-whole matrices by these, `direct` a few rows by a matrix that is not packed; `sums` adds up over rows, `team` sets
-threads to work and lets them wait for each other.
+Nothing in it knows of cells. `gemm_tile` packs matrices and multiplies a few rows by a few columns, `gemm` multiplies
+whole matrices by these, `gemv` a few rows by a matrix that is not packed; `reductions` sums over rows; `barrier` lets
+threads wait for each other.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""The library's matrix product by itself: what a machine can reach at most, for `elman bench`."""
+"""The library's matrix product by itself: the peak speed that `elman bench` compares with."""
 
 import ctypes
 

@@ -1,4 +1,4 @@
-"""The memory that a call works in, in large pages where there is much of it."""
+"""Allocates scratch memory, in huge pages where there is much of it."""
 
 import ctypes
 import functools

@@ -1,4 +1,4 @@
-"""The threads: those that torch computes with, and no others.
+"""Uses torch's own OpenMP threads, and no others.
 
 torch's OpenMP threads spin for a while after every parallel region, so a second pool beside them would fight for the
 same cores. GNU's OpenMP library and Intel's both offer `GOMP_parallel`; that of the library which torch was linked with

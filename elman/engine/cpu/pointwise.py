@@ -1,4 +1,4 @@
-"""A pointwise stage as vector code."""
+"""Generates vector code for a pointwise stage."""
 
 from torch.fx import Node
 

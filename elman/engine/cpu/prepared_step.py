@@ -1,4 +1,4 @@
-"""One step of a stack with its preparation done once: in streams, preparing a sequence would take most of the time."""
+"""Single steps of a stack, prepared once: for streams, preparing a sequence takes longer than the step."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

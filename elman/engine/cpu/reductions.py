@@ -1,4 +1,4 @@
-"""Sums over the rows of a batch and of many steps: what the gradients of parameters are made of."""
+"""Sums over all rows, of which the gradients of parameters are made."""
 
 from typing import Any
 

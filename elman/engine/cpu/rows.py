@@ -1,4 +1,4 @@
-"""Where the rows of every step lie: those of all sequences, or of those alone that have such a step."""
+"""The row at which each step begins: of whole batches, or of sequences still active at the step."""
 
 import functools
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The names and arguments of the functions that compiled cells call."""
+"""Names and signatures of the functions of the kernel library."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""One step of a compiled plan, by itself: everything but the addresses is prepared."""
+"""One step of a compiled plan, with everything but the addresses prepared."""
 
 import ctypes
 from collections.abc import Sequence

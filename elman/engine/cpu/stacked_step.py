@@ -1,4 +1,4 @@
-"""One step of a stack of compiled plans with its gradient, prepared: what a sequence needs would be most of it."""
+"""One step of a stack with its backward step, prepared."""
 
 from collections.abc import Callable, Sequence
 from ctypes import memmove

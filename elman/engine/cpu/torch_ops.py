@@ -1,4 +1,4 @@
-"""The native executor as operations of torch, `elman::forward` and `elman::backward`, for autograd and compilers."""
+"""The native executor as operators of torch, for autograd and torch.compile."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext

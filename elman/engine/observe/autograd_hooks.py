@@ -1,4 +1,4 @@
-"""The gradient that arrives at every state of a loop in plain torch, read off autograd's graph while it goes back."""
+"""Records the gradient that arrives at every state of the eager loop, by hooks on the autograd graph."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Who looks at a backward pass, and what the engine tells of it: the gradient that arrives at every state."""
+"""Tells observers about backward passes: the gradient that arrives at every state."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

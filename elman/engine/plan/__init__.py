@@ -1,1 +1,1 @@
-"""A captured step, planned for a loop over time: an intermediate representation that knows no backend."""
+"""Plans a captured step for a loop over time, in an intermediate representation that knows no backend."""

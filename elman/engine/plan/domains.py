@@ -1,4 +1,4 @@
-"""Reading a captured step: which values belong to rows of the batch, which to the parameters."""
+"""Which values of a step have rows of the batch, which are made of parameters, which are sums over rows."""
 
 from collections.abc import Iterable
 from enum import Enum

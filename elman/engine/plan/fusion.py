@@ -1,4 +1,4 @@
-"""How columns of a value are computed, element by element."""
+"""Which operations are computed together in one pass over the columns."""
 
 from collections.abc import Container
 

@@ -1,4 +1,4 @@
-"""What a plan is written in: memory with a row for each member of the batch, and stages that read and write it."""
+"""The intermediate representation: buffers with a row for each sequence, and stages that read and write them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

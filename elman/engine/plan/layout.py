@@ -1,4 +1,4 @@
-"""Where the columns of a row come from: values that only arrange the numbers of others, and how widths are matched.
+"""Where the columns of a value come from: views, splits and concatenations copy nothing.
 
 A row is all that a value has for one member of the batch, its numbers side by side, whatever its shape: (B, h, d) has
 rows of h*d numbers.

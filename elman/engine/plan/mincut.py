@@ -1,4 +1,4 @@
-"""What the forward loop keeps for the backward loop: as little as possible, by a minimum cut.
+"""Chooses what the forward loop saves for the backward loop, by a minimum cut.
 
 Every value that the backward step uses must be there: stored by the forward loop, or made again of what is stored. To
 make it again costs nothing but time, which for sums and comparisons is less than that for a number more in memory. So

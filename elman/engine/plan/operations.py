@@ -1,4 +1,4 @@
-"""The operations that a plan may be made of, whatever computes them.
+"""The operations that plans are made of.
 
 Each backend has a table of its own with one row for each of these: `cpu.lowering` for LLVM. To add an operation, add it
 here and to those tables. What is a formula in these belongs to `trace.decompositions`; products of matrices are in

@@ -1,4 +1,4 @@
-"""What of a step runs before, in and after the loop over time, and what the backward loop finds kept."""
+"""Decides what of a step runs before, in and after the loop over time, and what is saved for backward."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

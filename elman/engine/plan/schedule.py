@@ -1,4 +1,4 @@
-"""Putting values in order: which are computed together, element by element, and between which matrix products."""
+"""Orders the stages of a program: which operations form a pass, between which matrix products."""
 
 from collections.abc import Container, Iterator, Mapping
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Activations and their gradients, said in smaller operations, as in `decompositions`."""
+"""Decompositions of activations and their gradients."""
 
 from math import pi, sqrt
 

@@ -1,4 +1,4 @@
-"""What is known of an operation as torch dispatches it: what it writes into, and what it is in smaller ones."""
+"""Properties of aten operations: what they write into, what they decompose to."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

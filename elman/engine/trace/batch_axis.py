@@ -1,7 +1,7 @@
-"""Tensors whose batch axis does not stand first: each is known by rows, and by how the axes of these are moved.
+"""Tracks tensors whose batch axis is not the first.
 
 (heads, B, d) is known by the rows (B, heads, d), (B * heads, d) as well. Views of such a tensor are other forms of the
-same rows; what is computed with it is said of rows in `rewriting`.
+same rows; operations on it are rewritten by `batch_rewrites`.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Batched products of matrices as products of rows: one for each head, whose rows lie side by side in a row."""
+"""Rewrites batched matrix products as products of rows, one for each head."""
 
 from collections.abc import Iterator, Sequence
 from itertools import product

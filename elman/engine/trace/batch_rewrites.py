@@ -1,7 +1,7 @@
-"""Operations on tensors whose batch axis is moved, said in operations on rows.
+"""Rewrites operations on tensors with a moved batch axis as operations on rows.
 
 What is said here is said to torch, and recorded in its turn: the batch is brought to the front, rows are computed with,
-and the axes of the result are moved back. Only the form that `moved` knows of it says so: nothing is copied.
+and the axes of the result are moved back. Only its layout in `batch_axis` says so: nothing is copied.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""One step of a cell, and its vector-Jacobian product, as one graph of torch's own small operations.
+"""Captures one step of a cell and its vector-Jacobian product as a graph of aten operations.
 
 The step is run once on small random numbers, and what torch does is written down as it is dispatched: below autograd,
 so the backward step is seen as well. Against `make_fx` this saves importing sympy (a second, in a process that would

@@ -1,4 +1,4 @@
-"""Where a backward step begins."""
+"""Starts a backward pass from given cotangents."""
 
 from collections.abc import Sequence
 from typing import Any

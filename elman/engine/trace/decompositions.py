@@ -1,4 +1,4 @@
-"""Operations that torch keeps whole, said in smaller ones: what the executors' tables need not know.
+"""Decompositions of large operations into those of the executors' tables.
 
 Each function takes what torch's dispatcher gives the operation, and returns what that would.
 """

@@ -1,4 +1,4 @@
-"""Why an operation of a step does not take the tensors that it is given: their dtypes differ."""
+"""Explains errors of operations whose tensors have different dtypes."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What cannot be captured, and where in the cell's own code it stands."""
+"""The error of capture, and where in the cell's own code an operation stands."""
 
 import sys
 from pathlib import Path

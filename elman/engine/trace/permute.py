@@ -1,4 +1,4 @@
-"""Rows whose columns are wanted in another order: where that is another order of what they are made of."""
+"""Permutations of the columns of rows."""
 
 from collections.abc import Sequence
 from itertools import product

@@ -1,4 +1,4 @@
-"""What a step can reach beside its tensors: attributes, class attributes, globals, closures, default arguments.
+"""Finds what a step reads beside its tensors: attributes, globals, closures, default arguments.
 
 The code of a step says by which names it reads. From the cell these are followed, through objects, containers and
 functions, to the places where values stand: so changes between calls are seen, and what a step on random numbers has

@@ -1,4 +1,4 @@
-"""Random numbers that a step draws: told apart from what is computed, and drawn before the loop in the same order."""
+"""Random operations of a step: drawn before the loop, in the order in which the eager loop draws them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple

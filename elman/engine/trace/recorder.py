@@ -1,4 +1,4 @@
-"""Writing down what torch does: operations as they are dispatched, below autograd, as one graph."""
+"""Records the operations that torch dispatches, below autograd, as one graph."""
 
 import operator
 from collections.abc import Sequence

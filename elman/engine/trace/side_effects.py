@@ -1,4 +1,4 @@
-"""What a step does beside returning its state: it is told, and undone, as far as Python lets it be seen."""
+"""Detects what a step does beside returning its state, and undoes it after a trial."""
 
 import builtins
 import random

@@ -1,4 +1,4 @@
-"""Whether a captured step is the cell's: on other numbers, on batches of other sizes, gradients included."""
+"""Verifies a captured step against the cell: other numbers, other batch sizes, gradients included."""
 
 from collections.abc import Callable, Sequence
 from math import inf
