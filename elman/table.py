@@ -10,7 +10,7 @@ from elman.errors import BadInput
 from elman.files import write_whole
 
 
-class Table:
+class CsvTable:
     """A CSV file whose first column is the step of the training.
 
     Args:

@@ -138,9 +138,9 @@ def test_what_another_program_writes_is_read_once(read: Any, path: Path, block: 
 
 def test_a_text_that_changes_while_it_is_read() -> None:
     with pytest.raises(BadInput, match=r"^a\.txt: .* one that had 9 characters at first, and then 3$"):
-        list(corpus.Part(["abc"], 0, 9, "a.txt"))
-    assert list(corpus.Part(["abc", "def"], 2, 4, "a.txt")) == ["c", "d"]
-    assert list(corpus.Part([], 0, 0, "a.txt")) == []
+        list(corpus.CorpusPart(["abc"], 0, 9, "a.txt"))
+    assert list(corpus.CorpusPart(["abc", "def"], 2, 4, "a.txt")) == ["c", "d"]
+    assert list(corpus.CorpusPart([], 0, 0, "a.txt")) == []
 
 
 FRAME = pl.DataFrame({"id": [1, 2, 3], "said": ['a, "b"', "c\nd\r\n\u2028e", None], "stars": ["\u00e9", "01", "x"]})

@@ -22,7 +22,7 @@ from elman.runs import Run
 from elman.tasks import text
 from elman.training import callbacks
 from elman.training.batches import Again
-from elman.training.callbacks import Clock, Interrupted, Keeper
+from elman.training.callbacks import Interrupted, Keeper, TimeBudget
 from elman.training.convergence import ANNEALING, MIN_GAIN, MIN_STEPS, Convergence
 from elman.training.options import TrainingOptions
 from elman.training.room import Outcome, fit
@@ -115,9 +115,9 @@ def test_a_plateau_lowers_the_learning_rate_and_ends_the_training(whole: tuple[P
 
 
 def test_the_decay_begins_with_the_best_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, seen = Clock.on_validation_end, []
+    original, seen = TimeBudget.on_validation_end, []
 
-    def looking(self: Clock, trainer: Any, module: Any) -> None:
+    def looking(self: TimeBudget, trainer: Any, module: Any) -> None:
         before = module.model.line[1].weight.clone()
         was_decaying = self.convergence.decay is not None
         original(self, trainer, module)
@@ -126,7 +126,7 @@ def test_the_decay_begins_with_the_best_weights(tmp_path: Path, monkeypatch: pyt
             seen.append((before, module.model.line[1].weight.clone(), best["state_dict"]["model.line.1.weight"]))
             assert best["global_step"] < trainer.global_step
 
-    monkeypatch.setattr(Clock, "on_validation_end", looking)
+    monkeypatch.setattr(TimeBudget, "on_validation_end", looking)
     train(tmp_path / "run", replace(OPTIONS, lr=0.05), dropout=0.5)
     [(before, after, best)] = seen
     assert torch.equal(after, best)

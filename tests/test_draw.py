@@ -15,7 +15,7 @@ from elman import cells
 from elman.drawing.network import drawing
 from elman.drawing.parts import levels_of
 from elman.drawing.render import write
-from elman.drawing.scene import Arrow, Bounds, Box, Scene, Text
+from elman.drawing.scene import Arrow, Bounds, Box, DrawnText, Scene
 from elman.drawing.unfolded import thickness
 from elman.errors import BadInput
 from elman.flow import Recording, record
@@ -309,8 +309,8 @@ def test_bad_input_in_python(tmp_path: Path) -> None:
 
 
 def test_estimates_are_of_the_text() -> None:
-    assert Text("WWW", 0, 0).width > Text("iii", 0, 0).width
-    assert Text("h", 0, 0, subscript="t").width > Text("h", 0, 0).width
-    right = Text("word", 10, 0, align="right").bounds
+    assert DrawnText("WWW", 0, 0).width > DrawnText("iii", 0, 0).width
+    assert DrawnText("h", 0, 0, subscript="t").width > DrawnText("h", 0, 0).width
+    right = DrawnText("word", 10, 0, align="right").bounds
     assert right.right == 10
     assert right.left < 10

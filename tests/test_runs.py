@@ -20,8 +20,8 @@ import torch
 from elman import runs
 from elman.errors import BadInput
 from elman.runs import new_run, resumed_run
-from elman.table import Table
-from elman.training.callbacks import Clock, Keeper
+from elman.table import CsvTable
+from elman.training.callbacks import Keeper, TimeBudget
 from elman.training.options import TrainingOptions
 from tests.small import Command, files, text
 from tests.test_bad_input import refused
@@ -99,16 +99,16 @@ def test_a_training_that_starts_while_another_reads_its_data(
     elman: Command, short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: Path | None
 ) -> None:
     """The other has been in the folder before this one comes to make it."""
-    from elman.tasks.text.task import Text
+    from elman.tasks.text.task import TextTask
 
     monkeypatch.chdir(tmp_path)
-    prepare, other = Text.prepare, ExitStack()
+    prepare, other = TextTask.prepare, ExitStack()
 
-    def slow(self: Text, *arguments: Any) -> Any:
+    def slow(self: TextTask, *arguments: Any) -> Any:
         other.enter_context(new_run(out, CONFIG))
         return prepare(self, *arguments)
 
-    monkeypatch.setattr(Text, "prepare", slow)
+    monkeypatch.setattr(TextTask, "prepare", slow)
     said = elman("train", "text", short, *TRAIN, *(["--out", out] if out else []))
     if out:
         refused(said, "--out mine/run: expected a new or empty folder, got a run; choose another name")
@@ -323,16 +323,18 @@ def test_ctrl_c_while_the_end_is_written(
     elman: Command, short: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the last validation, and then while the baseline is fitted."""
-    from elman.tasks.text.task import Text
+    from elman.tasks.text.task import TextTask
 
     def interrupted(self: Any, trainer: Any = None, *rest: Any) -> None:
         if trainer is None or trainer.global_step == LAST:
             signal.raise_signal(signal.SIGINT)
 
     path = tmp_path / "run"
-    for where, arguments in ((Keeper, (short, "--out", path, *TRAIN)), (Text, ("--resume", path))):
+    for where, arguments in ((Keeper, (short, "--out", path, *TRAIN)), (TextTask, ("--resume", path))):
         with monkeypatch.context() as patch:
-            patch.setattr(where, *{Keeper: ("on_validation_start", interrupted), Text: ("conclude", _ctrl_c)}[where])
+            patch.setattr(
+                where, *{Keeper: ("on_validation_start", interrupted), TextTask: ("conclude", _ctrl_c)}[where]
+            )
             said = elman("train", "text", *arguments)
         assert said.code == 130
         assert f"is saved; to go on: elman train text --resume {path}" in said.out
@@ -347,7 +349,7 @@ def _ctrl_c(*_: Any) -> None:
 def test_a_row_that_was_cut_short_is_written_anew(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text("step,train_loss,seconds\r\n1,0.5,1.25\r\n2,0.25,2.")
-    Table(path, ["step", "train_loss", "seconds"], keep=2)
+    CsvTable(path, ["step", "train_loss", "seconds"], keep=2)
     assert path.read_text().splitlines() == ["step,train_loss,seconds", "1,0.5,1.25"]
 
 
@@ -397,7 +399,7 @@ def test_the_best_weights_are_kept_with_their_own_loss(tmp_path: Path, loss: flo
     best = {name: torch.zeros_like(tensor) for name, tensor in model.state_dict().items()}
     checkpoint = {"state_dict": best, "optimizer_states": [optimizer.state_dict()]}
     torch.save(checkpoint | {"callbacks": {"Keeper": {"best": 1.0}}}, path)
-    clock = Clock(TrainingOptions(patience=1, schedule="plateau"), 10**9, 0.0, path)
+    clock = TimeBudget(TrainingOptions(patience=1, schedule="plateau"), 10**9, 0.0, path)
     clock.step = 2000
     clock.convergence.validated(1.0, 1000)
     trainer: Any = SimpleNamespace(callback_metrics={"val_loss": loss}, optimizers=[optimizer], should_stop=False)

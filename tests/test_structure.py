@@ -1,8 +1,10 @@
 """The structure of the package: what may import what, and tables that must agree."""
 
+import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 from elman.engine.plan.operations import POINTWISE, REDUCTIONS
@@ -61,3 +63,12 @@ def test_what_is_known_of_a_value_is_read_in_one_place() -> None:
     engine = Path(__file__).parents[1] / "elman" / "engine"
     files = [path.name for path in engine.rglob("*.py") if re.search(r"\.meta\b", path.read_text(encoding="utf-8"))]
     assert files == ["values.py"]
+
+
+def test_class_names_are_unique() -> None:
+    layers_and_cells = {"RNN", "GRU", "LSTM"}  # elman.GRU as in torch.nn, elman.cells.GRU as torch.nn.GRUCell
+    names = Counter[str]()
+    for path in (Path(__file__).parents[1] / "elman").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names.update(node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    assert {name for name, count in names.items() if count > 1} == layers_and_cells

@@ -91,7 +91,7 @@ def test_a_text_scored_in_chunks_is_scored_as_one(cell: str) -> None:
 
 def test_bits_per_character_spell_out_what_is_unknown() -> None:
     tokenizer = tokens.fit("char", "ab")
-    text = score.Text.of(tokenizer, "aé" + "b" * 8)
+    text = score.ScoredText.of(tokenizer, "aé" + "b" * 8)
     assert (text.characters, text.unknown, text.unknown_bytes) == (9, 1, 2)
     result = score.Score.of(9 * math.log(2), text)
     assert result == pytest.approx((math.log(2), (9 + 8 * 3) / 9, 2.0))

@@ -16,7 +16,7 @@ from elman.terminal import show
 from elman.words import counted
 
 if TYPE_CHECKING:
-    from elman.report.explain.lesson import Lesson, Trained
+    from elman.report.explain.lesson import ExplainedTraining, Lesson
 
 # What a page can show and a reader follow.
 WORDS, UNITS, STEPS = 12, 8, 1000
@@ -68,7 +68,7 @@ def _was_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name != "DEFAULT"
 
 
-def _said(lesson: "Lesson", trained: "Trained") -> Iterator[str]:
+def _said(lesson: "Lesson", trained: "ExplainedTraining") -> Iterator[str]:
     losses = trained.losses
     yield f"RNN with {counted(lesson.hidden, 'unit')}, {sum(w.size for w in trained.p)} weights"
     yield f"{counted(lesson.steps, 'step')} of gradient descent, learning rate {lesson.learning_rate:g}:"

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from elman.drawing.parts import Level, Part
-from elman.drawing.scene import MINUS, MONO, Arrow, Box, Scene, Text
+from elman.drawing.parts import DrawnPart, Level
+from elman.drawing.scene import MINUS, MONO, Arrow, Box, DrawnText, Scene
 from elman.drawing.tower import SHIFT, UP, Placed, tower
 
 PAD = 9.0  # in boxes, around what is written
@@ -15,7 +15,7 @@ LOOPED = 58.0  # height of a box with a loop, at least
 Line = tuple[str, str, str, str]
 
 
-def lines(part: Part) -> list[Line]:
+def lines(part: DrawnPart) -> list[Line]:
     """What is written in a box: kinds, names, shapes in letters and in numbers."""
     found: list[Line] = []
     for kind, rows in (("states", part.states), ("parameters", part.parameters)):
@@ -23,7 +23,7 @@ def lines(part: Part) -> list[Line]:
     return [*found, ("gates", part.gates, "", "")] if part.gates else found
 
 
-def height(part: Part) -> float:
+def height(part: DrawnPart) -> float:
     """Of the box of a part; there has to be room for its loop."""
     return max(HEADING + LINE * len(lines(part)), LOOPED if part.states else 0.0)
 
@@ -61,15 +61,15 @@ def _columns(levels: Sequence[Level]) -> list[float]:
     return [(count + 2 * (count > 0)) * MONO * SIZE for count in counts[:-1]] + [counts[-1] * MONO * SIZE]
 
 
-def _title(part: Part, x: float, y: float = 0.0) -> Text:
-    return Text(part.title, x, y, 10, "bold", "left")
+def _title(part: DrawnPart, x: float, y: float = 0.0) -> DrawnText:
+    return DrawnText(part.title, x, y, 10, "bold", "left")
 
 
-def _place(part: Part, x: float, y: float = 0.0) -> Text:
-    return Text(part.place, x, y, 8.5, "plain", "right", kind="faint")
+def _place(part: DrawnPart, x: float, y: float = 0.0) -> DrawnText:
+    return DrawnText(part.place, x, y, 8.5, "plain", "right", kind="faint")
 
 
-def _write(scene: Scene, part: Part, box: Box, columns: Sequence[float]) -> None:
+def _write(scene: Scene, part: DrawnPart, box: Box, columns: Sequence[float]) -> None:
     left, _, right, top = box.bounds
     y = top - 15
     scene.texts += [_title(part, left + PAD, y), *([_place(part, right - PAD, y)] if part.place else [])]
@@ -77,15 +77,15 @@ def _write(scene: Scene, part: Part, box: Box, columns: Sequence[float]) -> None
         x, y = left + PAD, top - HEADING + 8 - LINE * k
         for i, (cell, wide) in enumerate(zip(line, columns, strict=True)):
             if cell:
-                scene.texts.append(Text(cell, x, y, SIZE, "mono", "left", kind="main" if i else "faint"))
+                scene.texts.append(DrawnText(cell, x, y, SIZE, "mono", "left", kind="main" if i else "faint"))
             x += wide
 
 
-def _symbols(part: Part, x: float = 0.0, y: float = 0.0) -> Text:
-    return Text(", ".join(part.symbols), x, y, 9.5, "variable", "right" if part.back else "left")
+def _symbols(part: DrawnPart, x: float = 0.0, y: float = 0.0) -> DrawnText:
+    return DrawnText(", ".join(part.symbols), x, y, 9.5, "variable", "right" if part.back else "left")
 
 
-def _loop(scene: Scene, part: Part, box: Box) -> float:
+def _loop(scene: Scene, part: DrawnPart, box: Box) -> float:
     """The way of the states to the next step, on the right of a box; on the left, where time goes back."""
     side = -1 if part.back else 1
     x, reach = box.x + side * box.width / 2, min(box.height / 2 - 8, 26.0)
@@ -95,7 +95,7 @@ def _loop(scene: Scene, part: Part, box: Box) -> float:
     scene.arrows.append(Arrow(((x, up), (far, up), (far, box.y + high / 2)), "state", names, head=False))
     scene.arrows.append(Arrow(((far, box.y - high / 2), (far, down), (x, down)), "state", names))
     scene.boxes.append(Box(far, box.y, wide, high, "delay", part.place))
-    scene.texts.append(Text("t+1" if part.back else f"t{MINUS}1", far, box.y - 3, 8.5))
+    scene.texts.append(DrawnText("t+1" if part.back else f"t{MINUS}1", far, box.y - 3, 8.5))
     label = _symbols(part, x + side * NEAR, up + 4)
     scene.texts.append(label)
     return max(label.bounds.right, far + wide / 2)
@@ -106,11 +106,11 @@ def _edge(scene: Scene, low: Placed | None, high: Placed | None, x: float) -> No
     reads, gives = high and high.level.reads, low and low.level.gives
     size = reads or gives
     if low is None and high is not None:
-        scene.texts.append(Text("x", x, high.bottom - UP - 11, 10, "variable"))
+        scene.texts.append(DrawnText("x", x, high.bottom - UP - 11, 10, "variable"))
     if high is None and low is not None:
-        scene.texts.append(Text("y", x, low.top + UP + 5, 10, "variable"))
+        scene.texts.append(DrawnText("y", x, low.top + UP + 5, 10, "variable"))
     if size is not None:
         two = low is not None and len(low.level.parts) > 1 and gives is not None and gives % 2 == 0
         told = f"{gives} = {gives // 2} + {gives // 2}" if two and gives is not None else str(size)
         y = (low.top + UP / 2 if low else high.bottom - UP / 2 if high else 0.0) - 3
-        scene.texts.append(Text(told, x + 6, y, SIZE, "mono", "left", kind="faint"))
+        scene.texts.append(DrawnText(told, x + 6, y, SIZE, "mono", "left", kind="faint"))

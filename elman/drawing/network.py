@@ -10,7 +10,7 @@ from elman.drawing import unfolded
 from elman.drawing.folded import folded, height
 from elman.drawing.parts import levels_of
 from elman.drawing.render import render
-from elman.drawing.scene import Arrow, Scene, Text
+from elman.drawing.scene import Arrow, DrawnText, Scene
 from elman.drawing.tower import UP, placed
 from elman.drawing.unfolded import ANY, Gradients, Unfolded, steps_of
 from elman.layers._layer import Layer
@@ -78,21 +78,21 @@ def drawing(model: nn.Module, recording: "Recording | None" = None) -> Scene:
 def _key(scene: Scene) -> None:
     """What the arrows back mean."""
     y = scene.bounds.bottom - 18
-    scene.texts += [Text(line, 0.0, y - 12 * i, 8.5, "plain", "left") for i, line in enumerate(TOLD)]
+    scene.texts += [DrawnText(line, 0.0, y - 12 * i, 8.5, "plain", "left") for i, line in enumerate(TOLD)]
     x, y = 0.0, y - 12 * len(TOLD) - 3
     values = [10.0**-i for i in range(len(SHARES))] + [inf] * any(arrow.broken for arrow in scene.arrows)
     for value, share in zip(values, (*SHARES, "nan or inf"), strict=False):
         width = unfolded.thickness(value, 1.0)
         scene.arrows.append(Arrow(((x + KEY, y + 3), (x, y + 3)), "gradient", width=width, broken=value == inf))
-        text = Text(share, x + KEY + SPACE, y, 8.5, "plain", "left")
+        text = DrawnText(share, x + KEY + SPACE, y, 8.5, "plain", "left")
         scene.texts.append(text)
         x = text.bounds.right + 2 * SPACE
 
 
 def _head(scene: Scene, x: float, y: float, title: str, *lines: str) -> float:
     """What is written above; returns where it ends on the right."""
-    texts = [Text(line, x, y - 14 - 12 * i, 8.5, "plain", "left", kind="faint") for i, line in enumerate(lines)]
-    scene.texts += [Text(title, x, y, 12, "bold", "left"), *texts]
+    texts = [DrawnText(line, x, y - 14 - 12 * i, 8.5, "plain", "left", kind="faint") for i, line in enumerate(lines)]
+    scene.texts += [DrawnText(title, x, y, 12, "bold", "left"), *texts]
     return max(text.bounds.right for text in texts)
 
 

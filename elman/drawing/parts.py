@@ -28,7 +28,7 @@ class Sized(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Part:
+class DrawnPart:
     """What is one box: a cell in one direction, or a module without a memory.
 
     Args:
@@ -69,7 +69,7 @@ class Level:
         gives: the same of what goes out.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[DrawnPart, ...]
     reads: int | None
     gives: int | None
 
@@ -96,7 +96,7 @@ def levels_of(model: nn.Module) -> list[Level]:
             within.update(module.modules() if whole else ())
             if own:
                 title = module._get_name()
-                found.append(Level((Part(title, title, name, own),), _width(module, READS), _width(module, GIVES)))
+                found.append(Level((DrawnPart(title, title, name, own),), _width(module, READS), _width(module, GIVES)))
     if not any(isinstance(module, Layer) for module in within):
         expected = "a model with layers of elman's, or what elman.convert makes of one with torch.nn's"
         raise BadInput(f"draw: {type(model).__name__}: expected {expected}, got none")
@@ -116,12 +116,12 @@ def _of_stack(name: str, layer: Stack) -> Iterator[Level]:
         yield Level(tuple(_of_direction(name, layer, i) for i in directions), cell.input_size, layer.output_size)
 
 
-def _of_direction(name: str, layer: Stack, i: int) -> Part:
+def _of_direction(name: str, layer: Stack, i: int) -> DrawnPart:
     k, back = divmod(i, layer._directions)
     cell, suffix, known = layer._cells[k], layer._suffix(i), _letters(layer._cells[k])
     symbols = state_names(cell, len(layer._widths))
     place = (name, f"layer {k}" if layer.num_layers > 1 else "", "reverse" if back else "")
-    return Part(
+    return DrawnPart(
         title=layer._steps[k]._get_name(),
         name=type(cell).__name__,
         place=", ".join(filter(None, place)),
@@ -142,7 +142,7 @@ def _of_recurrent(name: str, layer: Layer) -> Level:
     size, title = layer.state_size, layer.cell._get_name()
     widths = (None,) if size is None else tuple(tree_leaves(size))
     symbols, known = state_names(layer.cell, len(widths)), _letters(layer.cell)
-    part = Part(
+    part = DrawnPart(
         title=title,
         name=title,
         place=name,

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from elman.drawing.scene import MINUS, Arrow, Box, Point, Scene, Text
+from elman.drawing.scene import MINUS, Arrow, Box, DrawnText, Point, Scene
 from elman.extras import needs
 from elman.files import PICTURES, check_place, save_picture
 
@@ -43,7 +43,7 @@ def render(scene: Scene, path: Path) -> None:
         save_picture(figure, path, Title=scene.title)
 
 
-def write(axes: Any, text: Text) -> Any:
+def write(axes: Any, text: DrawnText) -> Any:
     """Put a text on axes whose unit is a point; returns matplotlib's own."""
     shown, weight, style = text.text, "bold" if text.look == "bold" else "normal", "normal"
     math_like = text.look == "variable"

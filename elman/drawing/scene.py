@@ -70,7 +70,7 @@ class Arrow(NamedTuple):
     broken: bool = False
 
 
-class Text(NamedTuple):
+class DrawnText(NamedTuple):
     """A line of text on its baseline.
 
     subscript: smaller and lower, behind it.
@@ -115,7 +115,7 @@ class Scene:
     title: str
     boxes: list[Box] = field(default_factory=list)
     arrows: list[Arrow] = field(default_factory=list)
-    texts: list[Text] = field(default_factory=list)
+    texts: list[DrawnText] = field(default_factory=list)
 
     @property
     def bounds(self) -> Bounds:

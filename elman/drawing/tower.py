@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
-from elman.drawing.parts import Level, Part
+from elman.drawing.parts import DrawnPart, Level
 from elman.drawing.scene import Arrow, Box, Scene
 
 UP = 30.0  # from one level to the next
@@ -22,7 +22,7 @@ class Placed(NamedTuple):
     top: float
 
 
-def placed(levels: Sequence[Level], height: Callable[[Part], float]) -> list[Placed]:
+def placed(levels: Sequence[Level], height: Callable[[DrawnPart], float]) -> list[Placed]:
     """Levels one above another, whose parts need these heights."""
     found, y = [], 0.0
     for level in levels:
@@ -37,7 +37,7 @@ def placed(levels: Sequence[Level], height: Callable[[Part], float]) -> list[Pla
 
 
 def tower(
-    scene: Scene, levels: Sequence[Placed], x: float, width: float, height: Callable[[Part], float], step: str = ""
+    scene: Scene, levels: Sequence[Placed], x: float, width: float, height: Callable[[DrawnPart], float], step: str = ""
 ) -> list[Box]:
     """Draw all levels around x with boxes of this width, and what goes up; returns the boxes, part by part."""
     found: list[Box] = []
@@ -61,9 +61,9 @@ def tower(
     return found
 
 
-def _shift(level: Level, part: Part) -> float:
+def _shift(level: Level, part: DrawnPart) -> float:
     return 0.0 if len(level.parts) == 1 else -SHIFT if part.back else SHIFT
 
 
-def _kind(part: Part) -> Literal["cell", "reverse", "module"]:
+def _kind(part: DrawnPart) -> Literal["cell", "reverse", "module"]:
     return "module" if not part.states else "reverse" if part.back else "cell"

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from elman.drawing.parts import Part
-from elman.drawing.scene import MINUS, Arrow, Box, Scene, Text
+from elman.drawing.parts import DrawnPart
+from elman.drawing.scene import MINUS, Arrow, Box, DrawnText, Scene
 from elman.drawing.tower import SHIFT, UP, Placed, tower
 
 SIZE, LINE = 8.5, 11.0  # of the names of boxes, and the heights of their lines
@@ -17,7 +17,7 @@ WIDEST, THINNEST, DECADE = 3.6, 0.6, 0.6  # widths of the arrows of gradients; h
 Gradients = Mapping[str, Sequence[float]]  # by the names of states in the model, the norm at each step
 
 
-class Steps(NamedTuple):
+class DrawnSteps(NamedTuple):
     """Those that are drawn.
 
     total: how many there are; None for any number, of which those around t are drawn.
@@ -33,15 +33,15 @@ class Steps(NamedTuple):
         return str(number) if 0 <= number < self.total else "start"
 
 
-ANY = Steps((-1, 0, 1))
+ANY = DrawnSteps((-1, 0, 1))
 
 
-def steps_of(T: int) -> Steps:
+def steps_of(T: int) -> DrawnSteps:
     """The first, the last, and two between."""
-    return Steps(tuple(sorted({round(i * (T - 1) / 3) for i in range(4)})), T)
+    return DrawnSteps(tuple(sorted({round(i * (T - 1) / 3) for i in range(4)})), T)
 
 
-def height(part: Part, with_gradients: bool) -> float:
+def height(part: DrawnPart, with_gradients: bool) -> float:
     """Of the box of a part."""
     lane = LANE_OF_GRADIENT if with_gradients else LANE
     return max(LINE * len(words(part.name)) + 14, lane * len(part.states) + 8)
@@ -72,13 +72,13 @@ class Unfolded:
         gradients: that are written at the states, if there are any.
     """
 
-    def __init__(self, scene: Scene, levels: Sequence[Placed], steps: Steps, gradients: Gradients) -> None:
+    def __init__(self, scene: Scene, levels: Sequence[Placed], steps: DrawnSteps, gradients: Gradients) -> None:
         self.scene, self.levels, self.steps, self.gradients = scene, levels, steps, gradients
         self.parts = [part for placed in levels for part in placed.level.parts]
         self.shift = SHIFT * any(part.back for part in self.parts)
         self.reach, self.dots = self._reach(), 0.0 if steps.total else DOTS
         self.arrow = self.reach + self.shift
-        self.width = max(Text(word, 0, 0, SIZE).width for part in self.parts for word in words(part.name)) + 12
+        self.width = max(DrawnText(word, 0, 0, SIZE).width for part in self.parts for word in words(part.name)) + 12
         self.largest = max((v for norms in gradients.values() for v in norms if math.isfinite(v)), default=0.0)
 
     def draw(self, left: float) -> None:
@@ -109,10 +109,10 @@ class Unfolded:
         for part, box in zip(self.parts, boxes, strict=True):
             rows = words(part.name)
             self.scene.texts += [
-                Text(word, box.x, box.y + LINE * (len(rows) / 2 - i) - 8.5, SIZE) for i, word in enumerate(rows)
+                DrawnText(word, box.x, box.y + LINE * (len(rows) / 2 - i) - 8.5, SIZE) for i, word in enumerate(rows)
             ]
         for letter, y in (("x", self.levels[0].bottom - UP - 11), ("y", self.levels[-1].top + UP + 5)):
-            self.scene.texts.append(Text(letter, x, y, 10, "variable", subscript=name))
+            self.scene.texts.append(DrawnText(letter, x, y, 10, "variable", subscript=name))
         return boxes
 
 
@@ -126,7 +126,7 @@ class Lane:
         middle: the height of the part.
     """
 
-    def __init__(self, drawn: Unfolded, part: Part, s: int, middle: float) -> None:
+    def __init__(self, drawn: Unfolded, part: DrawnPart, s: int, middle: float) -> None:
         self.drawn, self.scene, self.steps = drawn, drawn.scene, drawn.steps
         self.symbol, self.key, self.way = part.symbols[s], part.keys[s], -1 if part.back else 1
         self.norms = drawn.gradients.get(self.key, ())
@@ -183,16 +183,16 @@ class Lane:
                 )
             )
         self.scene.texts.append(
-            Text(told(value), begin + self.way * self.drawn.reach / 2, y - 11, 8, "bold", kind="gradient")
+            DrawnText(told(value), begin + self.way * self.drawn.reach / 2, y - 11, 8, "bold", kind="gradient")
         )
 
     def _dots(self, x: float) -> None:
-        self.scene.texts.append(Text("…", x, self.y, 9))
+        self.scene.texts.append(DrawnText("…", x, self.y, 9))
 
 
-def _label(symbol: str, step: str, x: float = 0.0, y: float = 0.0) -> Text:
+def _label(symbol: str, step: str, x: float = 0.0, y: float = 0.0) -> DrawnText:
     """Of a state, over its arrow."""
-    return Text(symbol, x, y, 9, "variable", subscript=step)
+    return DrawnText(symbol, x, y, 9, "variable", subscript=step)
 
 
 def told(value: float) -> str:

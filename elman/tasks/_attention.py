@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from elman.files import write_figure
 from elman.tasks._given import shortened
-from elman.tasks._written import Said
+from elman.tasks._written import TextPrediction
 
 MOST = 18  # steps to a side, of the text that is shown
 
@@ -17,7 +17,7 @@ LARGEST = 8  # inches of an image that was read
 LONGEST = 100  # steps to a side that are drawn of what is longer
 
 
-def choose(said: Sequence[Said]) -> Said:
+def choose(said: Sequence[TextPrediction]) -> TextPrediction:
     """A text that fits into a picture: the first that is not long, or else the shortest."""
     sizes = [max(len(one.pieces), len(one.source)) for one in said if one.source is not None]
     return next(
@@ -25,7 +25,7 @@ def choose(said: Sequence[Said]) -> Said:
     )
 
 
-def draw(path: Path, said: Said, read: Sequence[str] | NDArray[Any]) -> None:
+def draw(path: Path, said: TextPrediction, read: Sequence[str] | NDArray[Any]) -> None:
     """How much of each step that was read went into each token that was written, as a map.
 
     Args:

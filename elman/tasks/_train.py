@@ -25,7 +25,7 @@ from elman.words import shell_path
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingPlan:
     """What the training room is given."""
 
     model: nn.Module
@@ -184,7 +184,7 @@ def _train(
     _tell(console, f"{material.name}: {material.says}")
     _tell(console, f"{model.title}, {weights(model):,} weights, into {run.path}")
     try:
-        lesson = Lesson(model, material.train, material.validation, kind.unit)
+        lesson = TrainingPlan(model, material.train, material.validation, kind.unit)
         outcome = fit(lesson, training, run, console, began, resume, longer)
         _conclude(kind, run, model, material, outcome, console)
     except (Interrupted, KeyboardInterrupt) as error:

@@ -20,7 +20,7 @@ from elman.tasks._spool import Mapped
 from elman.tasks._written_scores import SCORES, SIGNATURES
 
 
-class Said(NamedTuple):
+class TextPrediction(NamedTuple):
     """A text that was written.
 
     text: as it is for people.
@@ -124,13 +124,13 @@ class Written(Examples):
     def collate(self, encoded: Sequence[tuple[Tensor, Tensor]]) -> Pairs:
         return Pairs(*side_by_side([source for source, _ in encoded]), *side_by_side([target for _, target in encoded]))
 
-    def say(self, model: Writer, codec: Any, batch: Pairs) -> list[Said]:
+    def say(self, model: Writer, codec: Any, batch: Pairs) -> list[TextPrediction]:
         """As there, with the attention at each token."""
         found = model.write(batch.source, batch.lengths, codec.beam, codec.longest, codec.target.never)
         ids = [torch.tensor([*row, codec.target.end]) for row in found]
         _, attention = model(Pairs(batch.source, batch.lengths, *side_by_side(ids)))
         return [
-            Said(
+            TextPrediction(
                 codec.target.decode(found[b]),
                 batch.source[:S, b],
                 codec.target.pieces(ids[b].tolist()),
@@ -140,11 +140,11 @@ class Written(Examples):
         ]
 
     @override
-    def row(self, codec: Any, said: Said) -> dict[str, Any]:
+    def row(self, codec: Any, said: TextPrediction) -> dict[str, Any]:
         return {self.answer: said.text}
 
     @override
-    def measure(self, codec: Any, said: Sequence[Said], targets: Sequence[str]) -> dict[str, float]:
+    def measure(self, codec: Any, said: Sequence[TextPrediction], targets: Sequence[str]) -> dict[str, float]:
         return {name: SCORES[name]([one.text for one in said], targets) for name in self.scores}
 
     @override

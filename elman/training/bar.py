@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from elman.training.callbacks import Clock
+from elman.training.callbacks import TimeBudget
 from elman.words import clock_time, counted
 
 QUIET = 10.0  # seconds between two lines
@@ -16,7 +16,7 @@ QUIET = 10.0  # seconds between two lines
 class Bar(Callback):
     """A progress bar with loss, speed and time left; a line now and then where nobody looks at a terminal."""
 
-    def __init__(self, console: Console, clock: Clock, unit: str) -> None:
+    def __init__(self, console: Console, clock: TimeBudget, unit: str) -> None:
         self._console, self._clock, self._unit = console, clock, unit
         self._validation = float("nan")
         self._losses = self._steps = 0.0  # of the last steps, older ones counting less

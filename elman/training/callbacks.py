@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from elman.files import read_bytes, write_whole
 from elman.runs import Run
 from elman.training.convergence import Convergence
-from elman.training.lesson import Lesson
+from elman.training.lesson import TaskModule
 from elman.training.options import HOLD, TrainingOptions
 
 SAVE_EVERY = 60.0  # seconds
@@ -23,7 +23,7 @@ class Interrupted(Exception):
     """Ctrl-C or a polite kill, after everything was saved."""
 
 
-class Clock(Callback):
+class TimeBudget(Callback):
     """Sets the learning rate, and ends the training: when its steps or its time are over, or when it has converged.
 
     Args:
@@ -116,7 +116,7 @@ class Keeper(Callback):
     until it is written, a resumed training repeats the validation, and with it what is written after that.
     """
 
-    def __init__(self, run: Run, clock: Clock, every: int) -> None:
+    def __init__(self, run: Run, clock: TimeBudget, every: int) -> None:
         self.run, self.clock = run, clock
         self.best: float | None = None
         self.best_step: int | None = None
@@ -197,5 +197,5 @@ def keep_best(run: Run, weights: dict[str, Any]) -> None:
 
 
 def _weights(module: LightningModule) -> Any:
-    assert isinstance(module, Lesson)
+    assert isinstance(module, TaskModule)
     return module.model.state_dict()

@@ -11,8 +11,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from elman.flow import Recording, record
 from elman.flow.history import HistoryRow, rows_of
-from elman.table import Table
-from elman.training.lesson import Lesson
+from elman.table import CsvTable
+from elman.training.lesson import TaskModule
 
 COLUMNS = ["step", *HistoryRow._fields]
 
@@ -29,12 +29,12 @@ class FlowLog(Callback):
     """
 
     def __init__(self, path: Path, board: SummaryWriter, every: int, clip: float, keep: int = 0) -> None:
-        self._table, self._board, self._every, self._clip = Table(path, COLUMNS, keep), board, every, clip
+        self._table, self._board, self._every, self._clip = CsvTable(path, COLUMNS, keep), board, every, clip
         self._open = ExitStack()
         self._recording: Recording | None = None
 
     def on_before_backward(self, trainer: Trainer, module: LightningModule, loss: Tensor) -> None:
-        assert isinstance(module, Lesson)
+        assert isinstance(module, TaskModule)
         if trainer.global_step % self._every == 0:
             self._recording = self._open.enter_context(record(module.model))
 

@@ -17,7 +17,7 @@ from elman.training.task import Batches, Task
 ENDLESS = 10**9  # steps, where only the clock ends the training
 
 
-class Steps:
+class StepLoader:
     """All batches of all epochs in a row, for Lightning to walk; it can be left and entered at any step.
 
     One walk through all epochs, rather than one per epoch, makes every interruption the same simple case.
@@ -42,7 +42,7 @@ class Steps:
         self._next = state["next"]
 
 
-class Lesson(LightningModule):
+class TaskModule(LightningModule):
     """The task's model and loss, with the state carried from batch to batch and kept in checkpoints.
 
     Raises:

@@ -6,8 +6,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.tensorboard import SummaryWriter
 
-from elman.table import Table
-from elman.training.callbacks import Clock
+from elman.table import CsvTable
+from elman.training.callbacks import TimeBudget
 
 COLUMNS = ["step", "epoch", "train_loss", "val_loss", "lr", "seconds"]
 
@@ -26,8 +26,8 @@ class MetricsLog(Callback):
         keep: rows up to this step are kept, later ones dropped: a resumed run writes those anew.
     """
 
-    def __init__(self, path: Path, board: SummaryWriter, clock: Clock, per_epoch: int, keep: int = 0) -> None:
-        self._table, self._board, self._clock = Table(path, COLUMNS, keep), board, clock
+    def __init__(self, path: Path, board: SummaryWriter, clock: TimeBudget, per_epoch: int, keep: int = 0) -> None:
+        self._table, self._board, self._clock = CsvTable(path, COLUMNS, keep), board, clock
         self._per_epoch, self._every = per_epoch, max(1, min(10, per_epoch // 5))
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, out: Any, batch: Any, index: int) -> None:

@@ -13,10 +13,10 @@ from elman.errors import BadInput
 from elman.flow import plots
 from elman.runs import Run
 from elman.training.bar import Bar
-from elman.training.callbacks import Clock, Interrupted, Keeper, keep_best
+from elman.training.callbacks import Interrupted, Keeper, TimeBudget, keep_best
 from elman.training.checkpoints import Progress, WholeCheckpoints, progress, weights
 from elman.training.flow import FlowLog
-from elman.training.lesson import ENDLESS, Lesson, Steps
+from elman.training.lesson import ENDLESS, StepLoader, TaskModule
 from elman.training.metrics import MetricsLog
 from elman.training.options import TrainingOptions
 from elman.training.task import Task
@@ -80,7 +80,7 @@ def _fit(
 ) -> Outcome:
     per_epoch, steps = len(task.train), done.steps if done else 0
     total = _total(options, per_epoch)
-    clock = Clock(options, total, began, run.best, longer)
+    clock = TimeBudget(options, total, began, run.best, longer)
     keeper = Keeper(run, clock, per_epoch)
     # Absolute, so that TensorBoard sees no URL.
     board = SummaryWriter(run.place("tensorboard").absolute(), purge_step=steps + 1)
@@ -89,7 +89,7 @@ def _fit(
     if options.flow_every:
         callbacks.append(FlowLog(run.place("flow.csv"), board, options.flow_every, options.clip, steps))
     trainer = _trainer(callbacks, total, per_epoch, options.clip)
-    lesson, batches = Lesson(task, options), Steps(task.train, total)
+    lesson, batches = TaskModule(task, options), StepLoader(task.train, total)
     try:
         trainer.fit(lesson, batches, task.validation, ckpt_path=run.last if done else None, weights_only=True)
     except SystemExit:  # what Lightning makes of a KeyboardInterrupt

@@ -17,14 +17,14 @@ Array = NDArray[np.floating]
 TORCHS: dict[type[nn.RNNBase], type[Cell]] = {nn.RNN: cells.RNN, nn.GRU: cells.GRU, nn.LSTM: cells.LSTM}
 
 
-class Part(NamedTuple):
+class WeightPart(NamedTuple):
     """One direction of one layer: its weights by the names that the cell has for them."""
 
     where: str  # for messages
     weights: dict[str, Weight]
 
 
-def parts(function: str, layer: object, orders: Mapping[type[Cell], str]) -> tuple[type[Cell], list[list[Part]]]:
+def parts(function: str, layer: object, orders: Mapping[type[Cell], str]) -> tuple[type[Cell], list[list[WeightPart]]]:
     """The cell that a layer is made of, and the directions of each of its layers.
 
     Raises:
@@ -44,7 +44,7 @@ def parts(function: str, layer: object, orders: Mapping[type[Cell], str]) -> tup
     names = [name for name, _ in cell(1, 1, bias=layer.bias, device="meta").named_parameters()]
     return cell, [
         [
-            Part(
+            WeightPart(
                 f"{function}: layer {k}{suffix.replace('_', ', ')}",
                 {name: Weight(layer, f"{name}_l{k}{suffix}") for name in names},
             )

@@ -10,7 +10,7 @@ from elman import cells
 from elman.cells._cell import Cell
 from elman.layers import Stack
 from elman.weights._computed import Weight
-from elman.weights._parts import Array, Part, array, in_order, parts, put, tensor
+from elman.weights._parts import Array, WeightPart, array, in_order, parts, put, tensor
 
 ORDERS: dict[type[Cell], str] = {cells.RNN: "a", cells.GRU: "zrn", cells.ResetBeforeGRU: "zrn", cells.LSTM: "ifgo"}
 NAMES = ("kernel", "recurrent_kernel", "bias")
@@ -84,7 +84,7 @@ def from_keras(layer: Stack | nn.RNNBase, arrays: Sequence[Sequence[Any]]) -> No
     put("from_keras", new)
 
 
-def _of_part(cell: type[Cell], part: Part) -> Iterator[Tensor]:
+def _of_part(cell: type[Cell], part: WeightPart) -> Iterator[Tensor]:
     values = {name: in_order(weight.value(), cell.gates, ORDERS[cell]) for name, weight in part.weights.items()}
     yield values["weight_ih"].T
     yield values["weight_hh"].T
@@ -93,7 +93,7 @@ def _of_part(cell: type[Cell], part: Part) -> Iterator[Tensor]:
         yield torch.stack([of_input, of_state]) if cell is cells.GRU else of_input + of_state
 
 
-def _new_values(cell: type[Cell], part: Part, given: Sequence[Any]) -> Iterator[tuple[Weight, Tensor]]:
+def _new_values(cell: type[Cell], part: WeightPart, given: Sequence[Any]) -> Iterator[tuple[Weight, Tensor]]:
     shapes = [tuple(value.shape) for value in _of_part(cell, part)]
     read = [
         tensor(f"{part.where}: {name}", value, shape, _hint(cell, name, value))

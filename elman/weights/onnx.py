@@ -10,7 +10,7 @@ from elman import cells
 from elman.cells._cell import Cell
 from elman.layers import Stack
 from elman.weights._computed import Weight
-from elman.weights._parts import Array, Part, array, in_order, parts, put, tensor
+from elman.weights._parts import Array, WeightPart, array, in_order, parts, put, tensor
 
 ORDERS: dict[type[Cell], str] = {
     cells.RNN: "a",
@@ -79,7 +79,7 @@ def from_onnx(layer: Stack | nn.RNNBase, nodes: Sequence[Mapping[str, Any]]) -> 
     put("from_onnx", new)
 
 
-def _of_part(cell: type[Cell], part: Part) -> dict[str, Tensor]:
+def _of_part(cell: type[Cell], part: WeightPart) -> dict[str, Tensor]:
     values = {
         name: in_order(weight.value(), *(PEEPHOLES if name == "weight_ch" else (cell.gates, ORDERS[cell])))
         for name, weight in part.weights.items()
@@ -91,7 +91,7 @@ def _of_part(cell: type[Cell], part: Part) -> dict[str, Tensor]:
 
 
 def _new_values(
-    cell: type[Cell], where: str, directions: Sequence[Part], node: Mapping[str, Any]
+    cell: type[Cell], where: str, directions: Sequence[WeightPart], node: Mapping[str, Any]
 ) -> Iterator[tuple[Weight, Tensor]]:
     shapes = {name: (len(directions), *value.shape) for name, value in _of_part(cell, directions[0]).items()}
     if not {"W", "R"} <= set(node) <= set(shapes):

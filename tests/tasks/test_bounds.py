@@ -12,7 +12,7 @@ from elman.tasks._registry import kind_of, options_of
 from elman.tasks.caption import baselines as of_captions
 from elman.tasks.classify import task as of_classify
 from elman.tasks.text import baseline as of_text
-from elman.tasks.text.baseline import Baseline
+from elman.tasks.text.baseline import NgramBaseline
 from elman.tasks.translate import dictionary
 from tests.tasks.test_classify import texts
 from tests.tasks.test_image import bars
@@ -65,16 +65,16 @@ def test_every_label_is_among_some() -> None:
 @pytest.mark.parametrize("order", [1, 2, 4])
 def test_n_grams_in_blocks(order: int, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = np.random.default_rng(0).integers(0, 3, 500) ** 2 % 3
-    whole = Baseline(best(ids[:400], ids[400:], 3, order))
+    whole = NgramBaseline(best(ids[:400], ids[400:], 3, order))
     expected = float(whole.model.nats(ids).sum())
     for block in (1, 2, 7, 499, 1000):
         monkeypatch.setattr(of_text, "BLOCK", block)
         assert whole.nats(ids) == pytest.approx(expected, rel=1e-12)
     assert whole.nats(ids[:1]) == 0
     monkeypatch.setattr(of_text, "LAST", 100)
-    some = Baseline.fit(ids[:400], ids[400:], 3, order)
+    some = NgramBaseline.fit(ids[:400], ids[400:], 3, order)
     assert some.title == f"{some.model.order}-gram (Kneser-Ney), of the last 100 tokens"
-    again = Baseline.from_tensors(some.tensors())
+    again = NgramBaseline.from_tensors(some.tensors())
     assert again.title == some.title
-    assert again.nats(ids) == some.nats(ids) == Baseline(best(ids[300:400], ids[400:], 3, order)).nats(ids)
-    assert "of the last" not in Baseline.fit(ids[:100], ids[400:], 3, order).title
+    assert again.nats(ids) == some.nats(ids) == NgramBaseline(best(ids[300:400], ids[400:], 3, order)).nats(ids)
+    assert "of the last" not in NgramBaseline.fit(ids[:100], ids[400:], 3, order).title

@@ -20,7 +20,7 @@ from elman.tasks._table import rows as rows_of
 from elman.tasks._words import vocabulary, words
 from elman.tasks.classify.model import TextClassifier, Texts
 from elman.tasks.classify.options import ClassifyOptions
-from elman.tasks.classify.task import KIND, Codec
+from elman.tasks.classify.task import KIND, ClassifyCodec
 from tests.small import Command, files
 from tests.test_bad_input import refused
 
@@ -161,7 +161,7 @@ def test_resuming_changes_nothing(elman: Command, table: Path, tmp_path: Path) -
     assert scores[0] == scores[1]
 
 
-CODEC = Codec(["a", "b", "c"], ["one", "two", "three"], pieces=50, terms={})
+CODEC = ClassifyCodec(["a", "b", "c"], ["one", "two", "three"], pieces=50, terms={})
 
 
 def batch(*texts: str) -> Texts:

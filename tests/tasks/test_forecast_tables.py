@@ -16,7 +16,7 @@ from elman.tasks.forecast import fit
 from elman.tasks.forecast.data import Series, ends, from_ends, series
 from elman.tasks.forecast.options import ForecastOptions
 from elman.tasks.forecast.task import KIND
-from elman.tasks.forecast.windows import Codec
+from elman.tasks.forecast.windows import ForecastCodec
 from tests.small import Command
 
 OPTIONS = ForecastOptions(time="t", target="y", season=4, horizon=3, context=12)
@@ -301,7 +301,7 @@ def test_a_series_is_known_again_by_its_values(tmp_path: Path) -> None:
         hours(size * tide(seed=size)).write_csv(path)
     run = fit(paths, tmp_path / "run", time="t", target="y", **SMALL)
     loaded, codec = run._loaded, run.codec
-    assert isinstance(codec, Codec)
+    assert isinstance(codec, ForecastCodec)
 
     def learned(data: Any) -> set[str | None]:
         return {example.input.series.learned for example in KIND.others(loaded, data)}

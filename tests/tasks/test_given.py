@@ -16,7 +16,7 @@ from elman.errors import BadInput
 from elman.files import write_figure
 from elman.tasks import _attention, caption, classify, image, text, transcribe
 from elman.tasks._labelled import draw_confusion
-from elman.tasks._written import Said
+from elman.tasks._written import TextPrediction
 from elman.tasks.transcribe.data import given
 from elman.tasks.transcribe.options import TranscribeOptions
 from tests.small import Command, files
@@ -161,7 +161,7 @@ def test_any_label_stands_in_a_picture(tmp_path: Path) -> None:
     """As it is; a warning of matplotlib's would be an error here."""
     count = len(ODD)
     draw_confusion(range(count), np.arange(count), ODD, tmp_path / "confusion.png")
-    said = Said("", torch.zeros(count), ODD, torch.rand(count, count))
+    said = TextPrediction("", torch.zeros(count), ODD, torch.rand(count, count))
     _attention.draw(tmp_path / "attention.png", said, ODD)
     assert files(tmp_path) == {"confusion.png", "attention.png"}
 
@@ -169,7 +169,7 @@ def test_any_label_stands_in_a_picture(tmp_path: Path) -> None:
 def test_a_long_text_stands_in_a_picture(tmp_path: Path) -> None:
     """As far as there is room: the whole of it would be more than memory takes."""
     for T, S in ((2000, 5), (5, 2000)):
-        said = Said("", torch.zeros(S), ["a"] * T, torch.rand(T, S))
+        said = TextPrediction("", torch.zeros(S), ["a"] * T, torch.rand(T, S))
         _attention.draw(tmp_path / "attention.png", said, ["b"] * S)
         with Pillow.open(tmp_path / "attention.png") as opened:
             assert max(opened.size) < 5000

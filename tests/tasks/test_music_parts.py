@@ -18,7 +18,7 @@ from elman.tasks.music.baselines import Spelled
 from elman.tasks.music.chain import Chain
 from elman.tasks.music.data import read
 from elman.tasks.music.midi import Notes
-from elman.tasks.music.model import Batch, Events, Frames, Sigmoid
+from elman.tasks.music.model import Events, Frames, MusicBatch, Sigmoid
 from elman.tasks.music.options import MusicOptions
 from elman.tasks.music.steps import END, EVENTS, OFF, ON, PITCHES, SHIFT, SHIFTS, events, frames, notes, performed
 from tests.tasks.test_music import chords, hot, off, on, saved
@@ -90,9 +90,9 @@ def test_batches_change_no_likelihood(kind: str) -> None:
     pieces = pieces if kind == "events" else [piece.float() for piece in pieces]
     zero = torch.zeros(3, dtype=torch.long)
     lengths = torch.tensor([len(piece) for piece in pieces])
-    together = model.nats(Batch(torch.nn.utils.rnn.pad_sequence(pieces), lengths, zero, zero))
+    together = model.nats(MusicBatch(torch.nn.utils.rnn.pad_sequence(pieces), lengths, zero, zero))
     for b, piece in enumerate(pieces):
-        alone = model.nats(Batch(piece.unsqueeze(1), lengths[b : b + 1], zero[:1], zero[:1]))
+        alone = model.nats(MusicBatch(piece.unsqueeze(1), lengths[b : b + 1], zero[:1], zero[:1]))
         torch.testing.assert_close(together[: len(piece), b], alone[:, 0])
         assert together[len(piece) :, b].abs().sum() == 0
 
@@ -100,13 +100,13 @@ def test_batches_change_no_likelihood(kind: str) -> None:
 def test_pieces_are_moved_as_far_as_their_pitches_go() -> None:
     torch.manual_seed(0)
     low, high = torch.tensor([0, 60]), torch.tensor([5, 127])
-    moves = torch.stack([Batch(torch.zeros(1, 2), torch.ones(2), low, high).semitones(12) for _ in range(300)])
+    moves = torch.stack([MusicBatch(torch.zeros(1, 2), torch.ones(2), low, high).semitones(12) for _ in range(300)])
     assert moves.min(0).values.tolist() == [0, -12]
     assert moves.max(0).values.tolist() == [12, 0]
     piece = hot(chords(1)[0])
     for kind, model in (("frames", Frames(hidden=4, transpose=3)), ("events", Events(hidden=4, transpose=3))):
         steps = torch.from_numpy(piece).float() if kind == "frames" else torch.from_numpy(events(notes(piece)))
-        batch = Batch(steps.unsqueeze(1), torch.tensor([len(steps)]), torch.tensor([40]), torch.tensor([52]))
+        batch = MusicBatch(steps.unsqueeze(1), torch.tensor([len(steps)]), torch.tensor([40]), torch.tensor([52]))
         assert len({round(model.loss(batch)[0].item(), 3) for _ in range(40)}) == 7
         assert len({model.eval().loss(batch)[0].item() for _ in range(5)}) == 1
 

@@ -18,7 +18,7 @@ from elman.tasks.tag.data import inputs
 from elman.tasks.tag.model import NO_LABEL, Sentences, Tagger
 from elman.tasks.tag.options import TagOptions
 from elman.tasks.tag.score import is_bio, span_scores
-from elman.tasks.tag.task import KIND, Codec
+from elman.tasks.tag.task import KIND, TagCodec
 from tests.small import Command, files
 from tests.test_bad_input import refused
 
@@ -133,11 +133,11 @@ def test_documents_are_never_cut(tmp_path: Path) -> None:
 
 def test_spans_are_scored_where_labels_are_bio() -> None:
     labels = ["B-PER", "I-PER", "O"]
-    codec = Codec(labels, [], [])
+    codec = TagCodec(labels, [], [])
     said = [np.eye(3)[[0, 1, 2]], np.eye(3)[[2, 0]]]
     found = KIND.measure(codec, said, [["B-PER", "I-PER", "O"], ["O", "B-ORG"]])
     assert found == {"accuracy": 0.8, "span_f1": 0.5, "precision": 0.5, "recall": 0.5, "nats_per_word": 0}
-    assert list(KIND.measure(Codec(["B", "O"], [], []), [np.eye(2)], [["B", "O"]])) == ["accuracy", "nats_per_word"]
+    assert list(KIND.measure(TagCodec(["B", "O"], [], []), [np.eye(2)], [["B", "O"]])) == ["accuracy", "nats_per_word"]
     assert not is_bio(["O", "NOUN"])
     assert is_bio(["O", "S-LOC", "E-LOC"])
 
@@ -158,7 +158,7 @@ def test_spans(said: str, right: str, f1: float) -> None:
     assert span_scores([said.split()], [right.split()])["span_f1"] == f1
 
 
-CODEC = Codec(["A", "B"], ["one", "two"], list("abcdefot"))
+CODEC = TagCodec(["A", "B"], ["one", "two"], list("abcdefot"))
 
 
 def batch(*texts: str) -> Sentences:

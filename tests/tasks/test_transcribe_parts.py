@@ -25,7 +25,7 @@ from elman.tasks.transcribe.decode import best_path, search
 from elman.tasks.transcribe.language import BEFORE, Language
 from elman.tasks.transcribe.model import Recordings, Transcriber
 from elman.tasks.transcribe.options import TranscribeOptions
-from elman.tasks.transcribe.said import Said
+from elman.tasks.transcribe.said import TranscribePrediction
 
 Texts = dict[tuple[int, ...], float]
 
@@ -196,8 +196,10 @@ def test_few_recordings_are_compared_with_where_they_are_long(monkeypatch: pytes
 def test_a_picture_of_what_is_long(tmp_path: Path) -> None:
     """Its beginning; and a text is no formula."""
     T, stack = 3 * picture.MOST, 2
-    long = Said("$a_" * 50, 1.0, probabilities(T, 4, 0).astype(np.float32), np.zeros((T, stack * 5), np.float32))
-    short = Said("a", 1.0, probabilities(9, 4, 0).astype(np.float32))
+    long = TranscribePrediction(
+        "$a_" * 50, 1.0, probabilities(T, 4, 0).astype(np.float32), np.zeros((T, stack * 5), np.float32)
+    )
+    short = TranscribePrediction("a", 1.0, probabilities(9, 4, 0).astype(np.float32))
     assert picture.choose([long, short, short], ["$a", "_", "a"]) == 2
     assert picture.choose([long, long._replace(log_p=probabilities(T - 1, 4, 0).astype(np.float32))], ["", ""]) == 1
     picture.draw(tmp_path / "path.png", long, "a", np.zeros((T * stack, 5), np.float32), 8000, "$a_")

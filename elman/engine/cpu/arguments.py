@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch.fx import Node
 
-from elman.engine.plan.ir import BufferKind, Columns, Pointwise, Program
+from elman.engine.plan.ir import BufferColumns, BufferKind, Pointwise, Program
 from elman.engine.plan.planner import Plan
 
 TAKING_TURNS = (BufferKind.NOW, BufferKind.NEXT, BufferKind.COTANGENT)
@@ -92,7 +92,7 @@ def total(node: Node) -> Argument:
     return Argument(Role.SUM, node.name)
 
 
-def rows(columns: Columns) -> Argument:
+def rows(columns: BufferColumns) -> Argument:
     """The address of a buffer whose rows a sum runs over."""
     role = Role.PREVIOUS if columns.buffer.kind is BufferKind.PREVIOUS else Role.ADDRESS
     return Argument(role, columns.buffer.name)

@@ -5,7 +5,7 @@ from typing import Any
 from elman.engine.cpu.arguments import Argument, PlanArguments, Word, address, before, hop
 from elman.engine.cpu.gemm_tile import panel_width
 from elman.engine.cpu.ir_builder import INT, POINTER, Code, Integer, Real, Value
-from elman.engine.plan.ir import Buffer, BufferKind, Columns
+from elman.engine.plan.ir import Buffer, BufferColumns, BufferKind
 
 SIGNATURE = ("*data", "me", "all")
 
@@ -39,11 +39,11 @@ class Body:
         """The address in an argument."""
         return self.code.b.inttoptr(self.word(argument), POINTER)
 
-    def stride(self, place: Columns) -> int:
+    def stride(self, place: BufferColumns) -> int:
         """From one row of a place to the next."""
         return stride(place.buffer, self.real)
 
-    def start(self, place: Columns) -> Value:
+    def start(self, place: BufferColumns) -> Value:
         """The address of the first row of this step, at the place's first column."""
         code, size = self.code, place.buffer.width
         base = self.pointer(address(place.buffer.name))

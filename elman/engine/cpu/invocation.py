@@ -16,7 +16,7 @@ from elman.engine.cpu.function_builder import stride as stride_of
 from elman.engine.cpu.ir_builder import Real
 from elman.engine.cpu.memory import empty
 from elman.engine.cpu.reductions import outer_scratch
-from elman.engine.cpu.rows import REMEMBERED, Rows
+from elman.engine.cpu.rows import REMEMBERED, StepRows
 from elman.engine.plan.ir import BufferKind, Product, Program
 from elman.engine.plan.planner import Plan
 
@@ -83,16 +83,16 @@ class CallLayout:
         """Where the memory of a call begins, in what was allocated for it."""
         return -(-address // LINE) * LINE
 
-    def frame(self, rows: Rows, count: int) -> "CallFrame":
+    def frame(self, rows: StepRows, count: int) -> "CallFrame":
         """What is the same in every call with such rows, while torch has this number of threads."""
         # Of ragged rows hardly any come twice.
         return self.new_frame(rows, count) if rows.packed else self._known_frame(rows, count)
 
     @functools.lru_cache(maxsize=REMEMBERED)  # noqa: B019  a layout lives as long as the process
-    def _known_frame(self, rows: Rows, count: int) -> "CallFrame":
+    def _known_frame(self, rows: StepRows, count: int) -> "CallFrame":
         return self.new_frame(rows, count)
 
-    def new_frame(self, rows: Rows, count: int, direct: bool = False) -> "CallFrame":
+    def new_frame(self, rows: StepRows, count: int, direct: bool = False) -> "CallFrame":
         """As `frame`, made anew; `direct`ly multiplied are few rows by matrices that nobody packs."""
         threads, split = threads_for(self.loop, self.real, rows.T, -(-rows.N // rows.T), count)
         chunks = rows.chunks(ROWS)
@@ -115,7 +115,7 @@ class CallLayout:
 class CallFrame(NamedTuple):
     """What is the same in every call with one T and B, on as many threads."""
 
-    rows: Rows  # to whose memory the template points
+    rows: StepRows  # to whose memory the template points
     threads: int
     split: bool  # the columns among the threads, and not the rows
     chunks: tuple[tuple[int, int], ...]  # the steps at which each begins and ends
@@ -151,7 +151,12 @@ class Invocation:
     """
 
     def __init__(
-        self, layout: CallLayout, entry: Callable[[int, int], None], rows: Rows, x: Tensor, parameters: Sequence[Tensor]
+        self,
+        layout: CallLayout,
+        entry: Callable[[int, int], None],
+        rows: StepRows,
+        x: Tensor,
+        parameters: Sequence[Tensor],
     ) -> None:
         self.layout, self.entry, self.x = layout, entry, x
         self.rows, self.frame = rows, (frame := layout.frame(rows, openmp.threads()))

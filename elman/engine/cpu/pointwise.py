@@ -8,7 +8,7 @@ from elman.engine.cpu.function_builder import Body
 from elman.engine.cpu.ir_builder import INT, Integer, Value
 from elman.engine.cpu.lowering import COMBINE, LOWERING, Combine
 from elman.engine.plan.domains import Domain, domain_of
-from elman.engine.plan.ir import BufferKind, Columns, Operand, Pointwise, Store
+from elman.engine.plan.ir import BufferColumns, BufferKind, Operand, Pointwise, Store
 from elman.engine.plan.layout import Fit, reduced
 from elman.engine.plan.operations import REDUCTIONS
 from elman.engine.trace.aten import CONSTANT
@@ -123,7 +123,7 @@ class Values:
         given = [self.value(made[a]) if isinstance(a, Node) else [a] * len(self.columns) for a in node.args]
         return [LOWERING[node.target](code, *one, **node.kwargs) for one in zip(*given, strict=True)]
 
-    def _loaded(self, place: Columns, part: Operand) -> list[Value]:
+    def _loaded(self, place: BufferColumns, part: Operand) -> list[Value]:
         code, body = self.body.code, self.body
         indices = [self._index(column, part.fit) for column in self.columns]
         found = [self._vector(self.rows[place], index, part) for index in indices]

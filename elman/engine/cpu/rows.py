@@ -11,7 +11,7 @@ from torch import Tensor
 REMEMBERED = 1024  # of shapes
 
 
-class Rows:
+class StepRows:
     """The rows of a call, those of a step side by side, step after step.
 
     Args:
@@ -84,13 +84,13 @@ class Rows:
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
-def even(T: int, B: int) -> Rows:
+def even(T: int, B: int) -> StepRows:
     """The rows of B sequences of T steps each."""
-    return Rows(np.full(T, B, np.int64), B, packed=False)
+    return StepRows(np.full(T, B, np.int64), B, packed=False)
 
 
-def rows_of(x: Tensor, states: Sequence[Tensor], sizes: Tensor | None) -> Rows:
+def rows_of(x: Tensor, states: Sequence[Tensor], sizes: Tensor | None) -> StepRows:
     """The rows of x (T, B, D), or of packed ones (N, D) with their `sizes`."""
     if sizes is None:
         return even(x.shape[0], x.shape[1])
-    return Rows(sizes.numpy(), states[0].shape[0], packed=True)
+    return StepRows(sizes.numpy(), states[0].shape[0], packed=True)

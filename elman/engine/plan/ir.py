@@ -34,7 +34,7 @@ class Buffer:
 
 
 @dataclass(frozen=True)
-class Columns:
+class BufferColumns:
     """Columns of a buffer, from `offset` on."""
 
     buffer: Buffer
@@ -45,10 +45,10 @@ class Columns:
 class Product:
     """C = A W or, `transposed`, C = A W^T, for all rows; or that is added to C."""
 
-    a: Columns
+    a: BufferColumns
     weight: Node
     transposed: bool
-    c: Columns
+    c: BufferColumns
     depth: int  # columns of A
     width: int  # columns of C
     add: bool = False
@@ -59,7 +59,7 @@ class Store(NamedTuple):
 
     node: Node | None  # None: zeros
     start: int
-    place: Columns
+    place: BufferColumns
     reduction: Node | None = None
 
 
@@ -81,8 +81,8 @@ class Pointwise:
     heads: int
     width: int
     stores: tuple[Store, ...]
-    memory: Mapping[Node, Columns]
-    products: Mapping[Node, Columns]
+    memory: Mapping[Node, BufferColumns]
+    products: Mapping[Node, BufferColumns]
 
     def part(self, node: Node, start: int = 0, how: Fit = Fit.ALL) -> Operand:
         """A value, or columns of it, as what is computed or loaded for it."""
@@ -93,7 +93,7 @@ class Pointwise:
     def _size(self, how: Fit) -> int:
         return {Fit.ALL: self.heads * self.width, Fit.HEAD: self.heads, Fit.COLUMN: self.width, Fit.ONE: 1}[how]
 
-    def place(self, part: Operand) -> Columns | None:
+    def place(self, part: Operand) -> BufferColumns | None:
         """Where a value lies, if it is not to be computed."""
         return self.memory.get(part.node) or self.products.get(part.node)
 
@@ -128,7 +128,7 @@ class Pointwise:
             if store.node is not None:
                 yield from visit(self.part(store.node, store.start))
 
-    def places(self) -> list[Columns]:
+    def places(self) -> list[BufferColumns]:
         """Where values are loaded from, parameters apart."""
         return list(dict.fromkeys(place for part in self.parts() if (place := self.place(part)) is not None))
 
@@ -149,7 +149,7 @@ class Program:
 
     def buffers(self) -> list[Buffer]:
         """Every buffer that a stage reads or writes, once, in order of their names."""
-        places: list[Columns] = []
+        places: list[BufferColumns] = []
         for stage in self.stages:
             if isinstance(stage, Product):
                 places += [stage.a, stage.c]

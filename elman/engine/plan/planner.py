@@ -7,7 +7,7 @@ from itertools import pairwise
 from torch.fx import Node
 
 from elman.engine.plan.domains import PRODUCT, Domain, ancestors, depends, domains, unturned
-from elman.engine.plan.ir import Buffer, BufferKind, Columns, Pointwise, Program, Store
+from elman.engine.plan.ir import Buffer, BufferColumns, BufferKind, Pointwise, Program, Store
 from elman.engine.plan.layout import aten, source, whole, width
 from elman.engine.plan.mincut import saved_values
 from elman.engine.plan.schedule import Stores, schedule
@@ -20,9 +20,9 @@ class Reduction:
     """A sum over all rows: D^T X, or the rows of D where there is no X."""
 
     nodes: tuple[Node, ...]  # the values of the step that are this sum
-    d: Columns
+    d: BufferColumns
     size: int  # columns of D
-    x: Columns | None
+    x: BufferColumns | None
     x_size: int
 
 
@@ -95,13 +95,14 @@ class _Planner:
 
     def plan(self) -> Plan:
         rows = [n for n in self.step.graph.nodes if self.domain.get(n) is Domain.ROW and n.target in PRODUCT]
-        early: dict[Node, Columns] = {}
+        early: dict[Node, BufferColumns] = {}
         for node in rows:
             if node not in self.of_state:
-                early[node] = Columns(Buffer("before", 0, BufferKind.CHUNK), sum(width(n) for n in early))
+                early[node] = BufferColumns(Buffer("before", 0, BufferKind.CHUNK), sum(width(n) for n in early))
         total = sum(width(n) for n in early)
         early = {
-            node: Columns(Buffer("before", total, BufferKind.CHUNK), place.offset) for node, place in early.items()
+            node: BufferColumns(Buffer("before", total, BufferKind.CHUNK), place.offset)
+            for node, place in early.items()
         }
         before = schedule("before", [], self._x(), bare=early)
         self.merged = self._merged(early)
@@ -117,12 +118,14 @@ class _Planner:
             roots.append((self.dx, self._dx_place()))
         kept = self._kept([node for node, _ in roots], backward_memory)
         width_kept = sum(width(node) for node, _ in kept)
-        kept_places = {node: Columns(Buffer("kept", width_kept, BufferKind.STEP), offset) for node, offset in kept}
+        kept_places = {
+            node: BufferColumns(Buffer("kept", width_kept, BufferKind.STEP), offset) for node, offset in kept
+        }
         backward = schedule("backward", roots, backward_memory | kept_places)
         for i, node in enumerate(self.d_states):
             if node is None:
                 size = width(self.states[i])
-                to = Columns(Buffer(f"d_state{i}", size, BufferKind.NEXT))
+                to = BufferColumns(Buffer(f"d_state{i}", size, BufferKind.NEXT))
                 backward.stages.append(Pointwise(1, size, (Store(None, 0, to),), {}, {}))
         afterwards = self._afterwards(late, reductions)
         after = schedule("after", afterwards, self._uniform(backward_memory) | kept_places | frontier)
@@ -136,7 +139,7 @@ class _Planner:
             any(node is not self.dx for node, _ in afterwards),
         )  # fmt: skip
 
-    def _merged(self, early: dict[Node, Columns]) -> dict[Node, Node]:
+    def _merged(self, early: dict[Node, BufferColumns]) -> dict[Node, Node]:
         """Products of the loop that are only ever added to one that is there before it, with the sums."""
         found: dict[Node, Node] = {}
         for node in self.step.graph.find_nodes(op="call_function", target=aten.add.Tensor):
@@ -146,34 +149,36 @@ class _Planner:
                 found[pair[0] if pair[1] in early else pair[1]] = node
         return found
 
-    def _x(self) -> dict[Node, Columns]:
+    def _x(self) -> dict[Node, BufferColumns]:
         """What there is before the loop."""
         given = {"x": self.x} | {f"draw{i}": draw for i, draw in enumerate(self.draws)}
-        return {node: Columns(Buffer(name, width(node), BufferKind.STEP)) for name, node in given.items()}
+        return {node: BufferColumns(Buffer(name, width(node), BufferKind.STEP)) for name, node in given.items()}
 
-    def _forward(self, sequences: Iterable[bool], kept: dict[Node, Columns], early: dict[Node, Columns]) -> Program:
+    def _forward(
+        self, sequences: Iterable[bool], kept: dict[Node, BufferColumns], early: dict[Node, BufferColumns]
+    ) -> Program:
         memory = self._x()
         roots = list(kept.items())
         for i, (state, new, sequence) in enumerate(zip(self.states, self.new, sequences, strict=True)):
             whole = sequence or i == 0
             name, size = f"state{i}", width(state)
-            memory[state] = Columns(Buffer(name, size, BufferKind.PREVIOUS if whole else BufferKind.NOW))
-            roots.append((new, Columns(Buffer(name, size, BufferKind.STEP if whole else BufferKind.NEXT))))
+            memory[state] = BufferColumns(Buffer(name, size, BufferKind.PREVIOUS if whole else BufferKind.NOW))
+            roots.append((new, BufferColumns(Buffer(name, size, BufferKind.STEP if whole else BufferKind.NEXT))))
         return schedule("forward", roots, memory, early, merged=self.merged)
 
-    def _backward_memory(self) -> dict[Node, Columns]:
+    def _backward_memory(self) -> dict[Node, BufferColumns]:
         """What the backward loop finds: x, states before and after the step, cotangents."""
         memory = self._x()
         for i, (state, new, cotangent) in enumerate(zip(self.states, self.new, self.cotangents, strict=True)):
-            memory[state] = Columns(Buffer(f"state{i}", width(state), BufferKind.PREVIOUS))
-            memory.setdefault(whole(new), Columns(Buffer(f"state{i}", width(state), BufferKind.STEP)))
+            memory[state] = BufferColumns(Buffer(f"state{i}", width(state), BufferKind.PREVIOUS))
+            memory.setdefault(whole(new), BufferColumns(Buffer(f"state{i}", width(state), BufferKind.STEP)))
             kind = BufferKind.NOW if i else BufferKind.COTANGENT
-            memory[cotangent] = Columns(Buffer(f"d_state{i}", width(state), kind))
+            memory[cotangent] = BufferColumns(Buffer(f"d_state{i}", width(state), kind))
         return memory
 
     def _next_cotangents(self) -> Stores:
         return [
-            (node, Columns(Buffer(f"d_state{i}", width(node), BufferKind.NEXT)))
+            (node, BufferColumns(Buffer(f"d_state{i}", width(node), BufferKind.NEXT)))
             for i, node in enumerate(self.d_states)
             if node is not None
         ]
@@ -181,7 +186,7 @@ class _Planner:
     def _gradients(self) -> Stores:
         """Of a backward pass that somebody looks at, what arrives at each state."""
         places = (
-            (d, Columns(Buffer(f"gradient{i}", width(d), BufferKind.STEP))) for i, d in enumerate(self.cotangents)
+            (d, BufferColumns(Buffer(f"gradient{i}", width(d), BufferKind.STEP))) for i, d in enumerate(self.cotangents)
         )
         return list(places) if self.observed else []
 
@@ -189,14 +194,16 @@ class _Planner:
         sums = [n for n in self.step.graph.nodes if self.domain.get(n) is Domain.SUM]
         return [n for n in sums if any(self.domain[i] in (Domain.ROW, Domain.TURNED) for i in n.all_input_nodes)]
 
-    def _frontier(self, late: set[Node], reductions: list[Node], memory: dict[Node, Columns]) -> dict[Node, Columns]:
+    def _frontier(
+        self, late: set[Node], reductions: list[Node], memory: dict[Node, BufferColumns]
+    ) -> dict[Node, BufferColumns]:
         """What the loop leaves behind for what comes after it."""
         wanted: list[Node] = []
         for node in reductions:
             wanted += [unturned(argument)[0] for argument in node.all_input_nodes]
         for node in sorted(late):
             wanted += [n for n in node.all_input_nodes if n not in late and self.domain[n] is Domain.ROW]
-        found: dict[Node, Columns] = {}
+        found: dict[Node, BufferColumns] = {}
         # The wide ones first: what is only part of another is there with it.
         for node in sorted(wanted, key=width, reverse=True):
             real, _ = source(node, 0, width(node), memory | found)
@@ -204,10 +211,10 @@ class _Planner:
                 real in memory and memory[real].buffer.kind in (BufferKind.STEP, BufferKind.PREVIOUS)
             )
             if not there and node not in late:
-                found[whole(node)] = Columns(Buffer(f"delta{len(found)}", width(node), BufferKind.CHUNK))
+                found[whole(node)] = BufferColumns(Buffer(f"delta{len(found)}", width(node), BufferKind.CHUNK))
         return found
 
-    def _kept(self, roots: list[Node], memory: dict[Node, Columns]) -> list[tuple[Node, int]]:
+    def _kept(self, roots: list[Node], memory: dict[Node, BufferColumns]) -> list[tuple[Node, int]]:
         """What the backward loop uses of the forward step, each with its first column of what is kept."""
         needed = ancestors(roots)
         values = [
@@ -225,8 +232,8 @@ class _Planner:
             total += width(node)
         return places
 
-    def _dx_place(self) -> Columns:
-        return Columns(Buffer("dx", width(self.x), BufferKind.STEP))
+    def _dx_place(self) -> BufferColumns:
+        return BufferColumns(Buffer("dx", width(self.x), BufferKind.STEP))
 
     def _afterwards(self, late: set[Node], reductions: list[Node]) -> Stores:
         """What is made of the deltas, for all steps at once."""
@@ -234,13 +241,13 @@ class _Planner:
         operands = [unturned(argument)[0] for node in reductions for argument in node.all_input_nodes]
         for node in dict.fromkeys(operands):
             if node in late:
-                stores.append((node, Columns(Buffer(f"late{len(stores)}", width(node), BufferKind.CHUNK))))
+                stores.append((node, BufferColumns(Buffer(f"late{len(stores)}", width(node), BufferKind.CHUNK))))
         return stores
 
-    def _uniform(self, memory: dict[Node, Columns]) -> dict[Node, Columns]:
+    def _uniform(self, memory: dict[Node, BufferColumns]) -> dict[Node, BufferColumns]:
         return {node: place for node, place in memory.items() if place.buffer.kind is BufferKind.STEP}
 
-    def _sums(self, reductions: list[Node], memory: dict[Node, Columns]) -> tuple[Reduction, ...]:
+    def _sums(self, reductions: list[Node], memory: dict[Node, BufferColumns]) -> tuple[Reduction, ...]:
         found: dict[object, Reduction] = {}
         for node in reductions:
             d, *x = (unturned(argument)[0] for argument in node.all_input_nodes)
@@ -255,8 +262,8 @@ class _Planner:
         return [f"state{i}" in names for i in range(len(self.states))]
 
 
-def _place(node: Node, memory: dict[Node, Columns]) -> Columns:
+def _place(node: Node, memory: dict[Node, BufferColumns]) -> BufferColumns:
     if node in memory:
         return memory[node]
     real, start = source(node, 0, width(node), memory)
-    return Columns(memory[real].buffer, memory[real].offset + start)
+    return BufferColumns(memory[real].buffer, memory[real].offset + start)

@@ -8,20 +8,20 @@ from torch.fx import Node
 
 from elman.engine.plan.domains import PRODUCT, Domain, domain_of, unturned
 from elman.engine.plan.fusion import FusedStage, check_supported
-from elman.engine.plan.ir import Buffer, BufferKind, Columns, Pointwise, Product, Program, Store
+from elman.engine.plan.ir import Buffer, BufferColumns, BufferKind, Pointwise, Product, Program, Store
 from elman.engine.plan.layout import Fit, arranged, aten, inside, operand, reduced, source, width
 from elman.engine.plan.operations import REDUCTIONS
 from elman.engine.trace.errors import CannotCapture, place_of
 
-Stores = list[tuple[Node, Columns]]
+Stores = list[tuple[Node, BufferColumns]]
 
 
 def schedule(
     name: str,
     roots: Stores,
-    memory: Mapping[Node, Columns],
-    products: Mapping[Node, Columns] | None = None,
-    bare: Mapping[Node, Columns] | None = None,
+    memory: Mapping[Node, BufferColumns],
+    products: Mapping[Node, BufferColumns] | None = None,
+    bare: Mapping[Node, BufferColumns] | None = None,
     merged: Mapping[Node, Node] | None = None,
 ) -> Program:
     """The stages that store every root in its place.
@@ -45,9 +45,9 @@ class _Schedule:
         self,
         name: str,
         roots: Stores,
-        memory: Mapping[Node, Columns],
-        products: Mapping[Node, Columns],
-        bare: Mapping[Node, Columns],
+        memory: Mapping[Node, BufferColumns],
+        products: Mapping[Node, BufferColumns],
+        bare: Mapping[Node, BufferColumns],
         merged: Mapping[Node, Node],
     ) -> None:
         self.name, self.stores = name, list(roots)
@@ -121,10 +121,10 @@ class _Schedule:
         """See that a value is stored as a whole."""
         if self.place(node) is None:
             buffer = Buffer(f"{self.name}.{len(self.stores) + len(self.products)}", width(node), BufferKind.BLOCK)
-            self.wanted[node] = Columns(buffer)
+            self.wanted[node] = BufferColumns(buffer)
             self.stores.append((node, self.wanted[node]))
 
-    def place(self, node: Node) -> Columns | None:
+    def place(self, node: Node) -> BufferColumns | None:
         """Where a value is, or will be, stored as a whole."""
         if node in self.wanted:
             return self.wanted[node]
@@ -132,7 +132,7 @@ class _Schedule:
         place = self.memory.get(real) or self.wanted.get(real)
         if place is None or place.buffer.kind is BufferKind.COTANGENT:
             return None
-        return Columns(place.buffer, place.offset + start)
+        return BufferColumns(place.buffer, place.offset + start)
 
     def _leaves(self) -> Container[Node]:
         return {**self.memory, **self.products}
@@ -169,7 +169,7 @@ class _Schedule:
                     together.setdefault(added_up[0], []).append(Store(operand(node, 0), start, place, reduction))
                 continue
             for frame, start in self._pieces(node, 0, width(node)):
-                to = Columns(place.buffer, place.offset + start)
+                to = BufferColumns(place.buffer, place.offset + start)
                 together.setdefault(frame, []).append(Store(node, start, to))
         for (heads, size), stores in together.items():
             program.stages.append(Pointwise(heads, size, tuple(stores), dict(self.memory), dict(self.products)))
@@ -194,7 +194,9 @@ class _Schedule:
         direct = self.wanted.get(node) if node.target is aten.mm.default else None
         total = self.merged.get(node)
         there = None if total is None else next(self.products[n] for n in total.all_input_nodes if n is not node)
-        block = Columns(Buffer(f"{self.name}.{len(self.stores) + len(self.products)}", width(node), BufferKind.BLOCK))
+        block = BufferColumns(
+            Buffer(f"{self.name}.{len(self.stores) + len(self.products)}", width(node), BufferKind.BLOCK)
+        )
         c = there or self.bare.get(node) or direct or block
         a = self.place(left)
         assert a is not None

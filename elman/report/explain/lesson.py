@@ -64,7 +64,7 @@ class Lesson(NamedTuple):
         return np.stack([textbook.backward(p, h, row, self.activation) for row in alone])
 
 
-class Trained(NamedTuple):
+class ExplainedTraining(NamedTuple):
     """What gradient descent made of a lesson's network."""
 
     losses: list[float]  # before the first step and after each
@@ -72,7 +72,7 @@ class Trained(NamedTuple):
     y: Array  # its outputs on the sentence, (T, D)
 
 
-def train(lesson: Lesson) -> Trained:
+def train(lesson: Lesson) -> ExplainedTraining:
     """Gradient descent from the start on. Where the loss explodes, it goes on with what it has, as the page does."""
     p = lesson.start()
     with np.errstate(all="ignore"):
@@ -80,7 +80,7 @@ def train(lesson: Lesson) -> Trained:
         for _ in range(lesson.steps):
             p = textbook.descend(p, lesson.gradient(p), lesson.learning_rate)
             losses.append(lesson.loss(p))
-        return Trained(losses, p, lesson.forward(p).y)
+        return ExplainedTraining(losses, p, lesson.forward(p).y)
 
 
 def as_json(lesson: Lesson, losses: list[float]) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def _again(run: Run) -> str:
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """The scores as the page shows them."""
 
     says: str
@@ -126,11 +126,11 @@ class Table:
     rows: list[list[str]]
 
 
-def table(shown: Shown, found: Scores) -> Table:
+def table(shown: Shown, found: Scores) -> ReportTable:
     """All scores, and a sentence about them."""
     units = list(next(iter(found.values())))
     rows = [[name, *map(in_words, row.values())] for name, row in found.items()]
-    return Table(_compared(shown, found), ["", *(unit.replace("_", " ") for unit in units)], rows)
+    return ReportTable(_compared(shown, found), ["", *(unit.replace("_", " ") for unit in units)], rows)
 
 
 def _compared(shown: Shown, found: Scores) -> str:

@@ -14,13 +14,13 @@ from elman.tasks._labelled import some_of_each
 from elman.tasks._parts import Example
 from elman.tasks._split import inputs_of
 from elman.tasks._spool import Picked
-from elman.tasks._written import Said, kept_texts, restored_texts
+from elman.tasks._written import TextPrediction, kept_texts, restored_texts
 
 NUMBERS = 50_000_000  # pixels that a regression is fitted on: it has them all in memory at once
 Pixels = Callable[[Any, Example], Tensor]  # of a codec and an example
 
 
-class MostFrequent(Baseline):
+class MostFrequentText(Baseline):
     """Always the same text.
 
     Args:
@@ -34,14 +34,14 @@ class MostFrequent(Baseline):
 
     @override
     def say(self, examples: Sequence[Example]) -> list[Any]:
-        return [Said(self._text)] * len(examples)
+        return [TextPrediction(self._text)] * len(examples)
 
     @override
     def tensors(self) -> dict[str, Tensor]:
         return {"most_frequent": kept_texts([self._text])}
 
     @classmethod
-    def restored(cls, tensors: dict[str, Tensor]) -> "MostFrequent":
+    def restored(cls, tensors: dict[str, Tensor]) -> "MostFrequentText":
         """The same of what a run has kept."""
         return cls(*restored_texts(tensors["most_frequent"]))
 
@@ -88,7 +88,7 @@ class Choice(Baseline):
     @override
     def say(self, examples: Sequence[Example]) -> list[Any]:
         X = np.stack([self._pixels(self._codec, example).numpy().ravel() for example in examples])
-        return [Said(self._texts[i]) for i in (X @ self._W + self._b).argmax(1)]
+        return [TextPrediction(self._texts[i]) for i in (X @ self._W + self._b).argmax(1)]
 
     @override
     def tensors(self) -> dict[str, Tensor]:

@@ -20,9 +20,9 @@ from elman.tasks._images import image_of, images_with, picture, scaled
 from elman.tasks._parts import Example, is_files
 from elman.tasks._spool import Mapped
 from elman.tasks._table import sources
-from elman.tasks._written import Said, Vocabulary, Written
+from elman.tasks._written import TextPrediction, Vocabulary, Written
 from elman.tasks.caption import data as captions
-from elman.tasks.caption.baselines import Choice, MostFrequent
+from elman.tasks.caption.baselines import Choice, MostFrequentText
 from elman.tasks.caption.model import Captioner
 from elman.tasks.caption.options import CaptionOptions
 
@@ -30,7 +30,7 @@ FEW = 100  # different texts, among which can be chosen
 
 
 @dataclass(frozen=True)
-class Codec(PlainCodec):
+class CaptionCodec(PlainCodec):
     """What is written, how long at most, with what beam; the shape that images have."""
 
     target: Vocabulary
@@ -45,7 +45,7 @@ class Codec(PlainCodec):
 
     @classmethod
     @override
-    def restored(cls, kept: dict[str, Any]) -> "Codec":
+    def restored(cls, kept: dict[str, Any]) -> "CaptionCodec":
         return cls(**kept | {"target": Vocabulary.restored(kept["target"])})
 
 
@@ -56,7 +56,7 @@ class Caption(Written):
     what = "a writer about images"
     options = CaptionOptions
     pictures: ClassVar = {"attention.png": "Which token was written in view of which rows of an image."}
-    codec_type = Codec
+    codec_type = CaptionCodec
     examples = "images"
     several = True
     one = "image"
@@ -75,41 +75,43 @@ class Caption(Written):
         return images_with(self.name, images, texts, text_of, options.skip_bad)
 
     @override
-    def fit(self, train: Sequence[Example], options: CaptionOptions) -> Codec:
+    def fit(self, train: Sequence[Example], options: CaptionOptions) -> CaptionCodec:
         rows, columns = (options.size, options.size) if options.size else train[0].input.shape
         texts = Mapped(train, lambda example: example.target)
         target = Vocabulary.fit(options.tokens, texts, options.vocabulary)
-        return Codec(target, target.longest(texts), options.beam, rows, columns)
+        return CaptionCodec(target, target.longest(texts), options.beam, rows, columns)
 
     @override
-    def shape(self, codec: Codec, options: CaptionOptions) -> dict[str, Any]:
+    def shape(self, codec: CaptionCodec, options: CaptionOptions) -> dict[str, Any]:
         return {"width": codec.columns, "vocabulary": len(codec.target)} | self.asked(options)
 
     @override
     def model(self, **shape: Any) -> Captioner:
         return Captioner(**shape)
 
-    def steps(self, codec: Codec, example: Example) -> Tensor:
+    def steps(self, codec: CaptionCodec, example: Example) -> Tensor:
         """As there: rows (T, D)."""
         return torch.from_numpy(np.ascontiguousarray(scaled(example.input, codec.rows, codec.columns)))
 
-    def draw(self, run: Run, codec: Codec, said: Sequence[Said], targets: Sequence[str]) -> None:
+    def draw(self, run: Run, codec: CaptionCodec, said: Sequence[TextPrediction], targets: Sequence[str]) -> None:
         """attention.png: of an image, which token was written in view of which rows."""
         one = _attention.choose(said)
         assert one.source is not None
         _attention.draw(run.path / "attention.png", one, one.source.numpy())
 
-    def baselines(self, codec: Codec, train: Sequence[Example], options: CaptionOptions, seed: int) -> list[Baseline]:
+    def baselines(
+        self, codec: CaptionCodec, train: Sequence[Example], options: CaptionOptions, seed: int
+    ) -> list[Baseline]:
         """The most frequent text; where there are few, and these come again, a logistic regression that chooses."""
         counts = Counter(example.target for example in train)
-        found: list[Baseline] = [MostFrequent(counts.most_common(1)[0][0])]
+        found: list[Baseline] = [MostFrequentText(counts.most_common(1)[0][0])]
         if 1 < len(counts) <= min(FEW, len(train) // 2):
             found.append(Choice.fit(self.steps, codec, train))
         return found
 
     @override
-    def restored(self, codec: Codec, tensors: dict[str, Tensor]) -> list[Baseline]:
-        return [MostFrequent.restored(tensors), *Choice.restored(self.steps, codec, tensors)]
+    def restored(self, codec: CaptionCodec, tensors: dict[str, Tensor]) -> list[Baseline]:
+        return [MostFrequentText.restored(tensors), *Choice.restored(self.steps, codec, tensors)]
 
     def given(self, what: Any, options: CaptionOptions) -> Example:
         """As there: a file; in Python, (rows, columns) from 0 to 1."""

@@ -27,7 +27,7 @@ from elman.tasks.classify.options import ClassifyOptions
 
 
 @dataclass(frozen=True)
-class Codec(PlainCodec):
+class ClassifyCodec(PlainCodec):
     """What turns texts to numbers.
 
     Args:
@@ -63,7 +63,7 @@ class Classify(Labelled):
     loss = "nats_per_text"
     what = "a reader of texts"
     options = ClassifyOptions
-    codec_type = Codec
+    codec_type = ClassifyCodec
     texts = True
     next = 'to use it: elman predict {run} "a text"'
 
@@ -76,15 +76,15 @@ class Classify(Labelled):
         return texts.pairs(*sides(self.name, data, "texts", "labels"), skip_bad=options.skip_bad)
 
     @override
-    def fit(self, train: Sequence[Example], options: ClassifyOptions) -> Codec:
+    def fit(self, train: Sequence[Example], options: ClassifyOptions) -> ClassifyCodec:
         labels = labels_of(self.name, train)
         texts = Mapped(spread(train, MOST), lambda example: example.input)
         tfidf = _tfidf(min_df=2 if len(train) >= FEW else 1).fit(texts)
         idf = dict(zip(tfidf.get_feature_names_out().tolist(), tfidf.idf_.tolist(), strict=True))
-        return Codec(labels, vocabulary(map(_words, (example.input for example in train))), options.pieces, idf)
+        return ClassifyCodec(labels, vocabulary(map(_words, (example.input for example in train))), options.pieces, idf)
 
     @override
-    def shape(self, codec: Codec, options: ClassifyOptions) -> dict[str, Any]:
+    def shape(self, codec: ClassifyCodec, options: ClassifyOptions) -> dict[str, Any]:
         names = ("cell", "embed", "hidden", "layers", "dropout", "word_dropout", "smoothing", "bptt")
         sizes = {"vocabulary": len(codec.words), "pieces": codec.pieces, "labels": len(codec.labels)}
         return sizes | {name: getattr(options, name) for name in names}
@@ -93,7 +93,7 @@ class Classify(Labelled):
     def model(self, **shape: Any) -> TextClassifier:
         return TextClassifier(**shape)
 
-    def encode(self, codec: Codec, example: Example) -> tuple[Any, int]:
+    def encode(self, codec: ClassifyCodec, example: Example) -> tuple[Any, int]:
         """As there: the numbers of the words, the words, among how many pieces theirs are, the number of the label."""
         found = _words(example.input) or [""]
         label = codec.labels.index(example.target) if example.target in codec.labels else -1
@@ -112,23 +112,25 @@ class Classify(Labelled):
         return Texts(all_words, lengths, all_spelling, all_grams, starts, torch.tensor(labels))
 
     @override
-    def say(self, model: Any, codec: Codec, batch: Any) -> list[Any]:
+    def say(self, model: Any, codec: ClassifyCodec, batch: Any) -> list[Any]:
         return list(model(batch).double().softmax(1).numpy())
 
-    def features(self, codec: Codec, examples: Sequence[Example]) -> Any:
+    def features(self, codec: ClassifyCodec, examples: Sequence[Example]) -> Any:
         """How often each term occurs, weighed by how rare it is."""
         return codec.tfidf.transform([example.input for example in examples])
 
-    def room(self, codec: Codec, train: Sequence[Example]) -> int:
+    def room(self, codec: ClassifyCodec, train: Sequence[Example]) -> int:
         """As there; the texts are as many as the terms were found in."""
         return MOST
 
-    def baselines(self, codec: Codec, train: Sequence[Example], options: ClassifyOptions, seed: int) -> list[Baseline]:
+    def baselines(
+        self, codec: ClassifyCodec, train: Sequence[Example], options: ClassifyOptions, seed: int
+    ) -> list[Baseline]:
         """A logistic regression on TF-IDF of words and pairs of words."""
         return [Feedforward.logistic(self, codec, train, C, "TF-IDF and logistic regression")]
 
     @override
-    def restored(self, codec: Codec, tensors: dict[str, torch.Tensor]) -> list[Baseline]:
+    def restored(self, codec: ClassifyCodec, tensors: dict[str, torch.Tensor]) -> list[Baseline]:
         for name, W in tensors.items():
             if name.endswith("/0") and len(W) != len(codec.terms):
                 raise ValueError(f"{name} of {len(W)} terms, where codec.json has {len(codec.terms)}")

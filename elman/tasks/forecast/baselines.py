@@ -12,7 +12,7 @@ from elman.tasks._parts import Example
 from elman.tasks.forecast.data import Window
 from elman.tasks.forecast.model import QUANTILES
 from elman.tasks.forecast.numerals import Values
-from elman.tasks.forecast.windows import Codec, filled
+from elman.tasks.forecast.windows import ForecastCodec, filled
 
 GROWTH = (0.5, 2.0)  # the least and the most of a season that a season is taken to become
 
@@ -62,11 +62,11 @@ class Rule(Baseline):
         errors: of each step of the horizon, the lowest and the highest quantile, in units of the series (F, 2).
     """
 
-    def __init__(self, title: str, codec: Codec, errors: Values) -> None:
+    def __init__(self, title: str, codec: ForecastCodec, errors: Values) -> None:
         self.title, self._codec, self._errors = title, codec, errors
 
     @classmethod
-    def fitted(cls, title: str, codec: Codec, train: Sequence[Example]) -> "Rule":
+    def fitted(cls, title: str, codec: ForecastCodec, train: Sequence[Example]) -> "Rule":
         """With the errors on what is learned from."""
         errors = [
             (example.target.future - RULES[title](example.input, codec.season)) / codec.scale(example.input.series)
@@ -88,7 +88,7 @@ class Rule(Baseline):
         return {self.title: torch.from_numpy(self._errors)}
 
 
-def rules(codec: Codec) -> list[str]:
+def rules(codec: ForecastCodec) -> list[str]:
     """Those that there are: without seasons, the seasonal ones are the others again."""
     whole = 1 < codec.season <= codec.context
     return [title for title in RULES if whole or not title.startswith("seasonal")]

@@ -21,7 +21,7 @@ WHOLE = 0.02  # of a season in steps, by which it may miss a whole number
 
 
 @dataclass(frozen=True)
-class Clock:
+class TimeZoneClock:
     """Steps of the same length.
 
     Args:
@@ -39,7 +39,7 @@ class Clock:
     size: int
 
     @classmethod
-    def parse(cls, text: str) -> "Clock":
+    def parse(cls, text: str) -> "TimeZoneClock":
         """The clock of such a word.
 
         Raises:
@@ -101,7 +101,7 @@ class Clock:
         return (DAY / self.size, "a day") if self.size >= MINUTE else (HOUR / self.size, "an hour")
 
 
-def cycles(clock: Clock, span: int) -> list[str]:
+def cycles(clock: TimeZoneClock, span: int) -> list[str]:
     """The cycles of the calendar that are longer than a step, and that so many microseconds show at least twice."""
     if not clock.unit:
         return []

@@ -10,11 +10,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from elman.errors import BadInput
-from elman.tasks.forecast.clock import Clock, phases
+from elman.tasks.forecast.clock import TimeZoneClock, phases
 from elman.tasks.forecast.grid import Grid, clock_by, shown
 from elman.tasks.forecast.numerals import Values
 from elman.tasks.forecast.options import ForecastOptions
-from elman.tasks.forecast.rows import Rows, listed_names, rows
+from elman.tasks.forecast.rows import SeriesRows, listed_names, rows
 from elman.tasks.forecast.zone import Zone
 from elman.terminal import note
 
@@ -154,19 +154,19 @@ def from_ends(path: Path, options: ForecastOptions) -> list[Series]:
     return series([path], replace(own, decimal=".", quote='"', encoding="utf-8"))
 
 
-def clock_of(found: Sequence[Rows], options: ForecastOptions) -> tuple[Clock, str]:
+def clock_of(found: Sequence[SeriesRows], options: ForecastOptions) -> tuple[TimeZoneClock, str]:
     """What was asked for, or else what the stamps show; and how it was found."""
     zone = found[0].zone
     if options.step is None:
         return clock_by([part.moments for part in found], zone)
-    clock = Clock.parse(options.step)
+    clock = TimeZoneClock.parse(options.step)
     if (zone is not None) != bool(clock.unit):
         kind = "a time, as the stamps are moments" if zone is not None else "a number, as the stamps are numbers"
         raise BadInput(f"--step: expected {kind}; got {options.step!r}")
     return clock, "--step"
 
 
-def even(found: Rows, clock: Clock) -> Series:
+def even(found: SeriesRows, clock: TimeZoneClock) -> Series:
     """A series in even steps: the mean of the values of each. Those are in a step from its stamp to the next, where
     stamps are several to a step; and else nearest to it.
     """
@@ -203,7 +203,7 @@ def even(found: Rows, clock: Clock) -> Series:
     return Series(found.name, means[first:last, 0], means[first:last, 1:], grid, found.name)
 
 
-def _tell_beside(found: Rows, grid: Grid, ticks: NDArray[np.int64]) -> None:
+def _tell_beside(found: SeriesRows, grid: Grid, ticks: NDArray[np.int64]) -> None:
     """Stamps that are far from those of their steps, as of a rule that no step follows."""
     moments = found.moments if found.zone is None else found.zone.local(found.moments)
     apart = np.abs(moments - grid.moments(ticks))

@@ -11,7 +11,7 @@ from elman.tasks._layers import stack, title
 QUANTILES = (0.1, 0.5, 0.9)
 
 
-class Batch(NamedTuple):
+class ForecastBatch(NamedTuple):
     """Windows side by side. All numbers are in units of the window: above its last value, by its spread.
 
     steps: (T, B, D), context and horizon.
@@ -80,7 +80,7 @@ class Forecaster(nn.Module):
         below, median, above = self.output(self.dropout(h[at, torch.arange(B)])).transpose(0, 1).unbind(2)
         return torch.stack((median - softplus(below), median, median + softplus(above)), 2)
 
-    def loss(self, batch: Batch, state: Any = None) -> tuple[Tensor, int, Any]:
+    def loss(self, batch: ForecastBatch, state: Any = None) -> tuple[Tensor, int, Any]:
         """Pinball loss, its mean over quantiles, summed over a batch, of how many values, and no state."""
         loss = pinball(self(batch.steps, batch.lengths), batch.future) * batch.weight
         return loss.sum(), int((batch.weight > 0).sum()), None

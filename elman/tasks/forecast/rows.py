@@ -25,7 +25,7 @@ from elman.terminal import note
 AHEAD = 14 * HOUR  # of UTC, at most
 
 
-class Rows(NamedTuple):
+class SeriesRows(NamedTuple):
     """The rows of one series in order of time: stamps; values and covariates with NaN where they are missing.
 
     moments: instants in UTC; of stamps that are numbers, these.
@@ -50,7 +50,7 @@ class _Read(NamedTuple):
     of: pl.Series | None
 
 
-def rows(data: Any, options: ForecastOptions) -> list[Rows]:
+def rows(data: Any, options: ForecastOptions) -> list[SeriesRows]:
     """The series of files, of a data frame, or of an array.
 
     Raises:
@@ -238,7 +238,7 @@ def _of_days(instants: Moments) -> Zone:
     return zone if zone.rules else zone_of_day(instants)
 
 
-def _series(read: _Read, zone: Zone | None, options: ForecastOptions) -> Iterator[Rows]:
+def _series(read: _Read, zone: Zone | None, options: ForecastOptions) -> Iterator[SeriesRows]:
     """The series of a table.
 
     Raises:
@@ -267,7 +267,7 @@ def _series(read: _Read, zone: Zone | None, options: ForecastOptions) -> Iterato
 
 def _ordered(
     path: Path, name: str, at: Any, moments: Moments, values: Values, zone: Zone | None, options: ForecastOptions
-) -> Rows | None:
+) -> SeriesRows | None:
     """A series in order of time; None if it has no values."""
     if (np.diff(moments) < 0).any():
         order = np.argsort(moments, kind="stable")
@@ -288,7 +288,7 @@ def _ordered(
     if np.isnan(values[:, 0]).all():
         note(f"{path}: {name}: left out, as it has no values")
         return None
-    return Rows(name, moments, values[:, 0], values[:, 1:], zone)
+    return SeriesRows(name, moments, values[:, 0], values[:, 1:], zone)
 
 
 def listed_names(covariates: Any) -> list[str]:

@@ -20,9 +20,9 @@ from elman.tasks.forecast import data as tables
 from elman.tasks.forecast import picture, rows
 from elman.tasks.forecast.baselines import Rule, rules
 from elman.tasks.forecast.data import Series, Window
-from elman.tasks.forecast.model import Batch, Forecaster, pinball
+from elman.tasks.forecast.model import ForecastBatch, Forecaster, pinball
 from elman.tasks.forecast.options import ForecastOptions, Sizes
-from elman.tasks.forecast.windows import SHARES, Codec, fitted, split, thinned, window_at, windows
+from elman.tasks.forecast.windows import SHARES, ForecastCodec, fitted, split, thinned, window_at, windows
 from elman.terminal import note, show
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ class Forecast(Examples):
     what = "a forecaster"
     options = ForecastOptions
     pictures: ClassVar = {"forecast.png": "Some windows of the test part: what was read, what was said, what came."}
-    codec_type = Codec
+    codec_type = ForecastCodec
     repeats = False  # windows of other data are other ones
     next = "to see what comes next: elman predict {run}"
     units: ClassVar = {"season": "steps", "horizon": "steps", "context": "steps"}
@@ -140,11 +140,11 @@ class Forecast(Examples):
         return split([example.input for example in examples], parts)
 
     @override
-    def fit(self, train: Sequence[Example], options: ForecastOptions) -> Codec:
+    def fit(self, train: Sequence[Example], options: ForecastOptions) -> ForecastCodec:
         return fitted([example.input for example in train], options.sizes)
 
     @override
-    def shape(self, codec: Codec, options: ForecastOptions) -> dict[str, Any]:
+    def shape(self, codec: ForecastCodec, options: ForecastOptions) -> dict[str, Any]:
         own, asked = ([getattr(one, name) for name in Sizes._fields] for one in (codec, options))
         if own != asked:
             raise ValueError(f"{', '.join(Sizes._fields)} of {own}, where the options have {asked}")
@@ -155,20 +155,20 @@ class Forecast(Examples):
     def model(self, **shape: Any) -> Forecaster:
         return Forecaster(**shape)
 
-    def encode(self, codec: Codec, example: Example) -> tuple[Any, int]:
+    def encode(self, codec: ForecastCodec, example: Example) -> tuple[Any, int]:
         """As there: a window, which becomes numbers when its batch is made."""
         return (codec, example.input), example.input.steps
 
     @override
-    def collate(self, encoded: Sequence[Any]) -> Batch:
+    def collate(self, encoded: Sequence[Any]) -> ForecastBatch:
         return encoded[0][0].batch([window for _, window in encoded])  # type: ignore[no-any-return]
 
-    def say(self, model: Any, codec: Codec, batch: Batch) -> list[Any]:
+    def say(self, model: Any, codec: ForecastCodec, batch: ForecastBatch) -> list[Any]:
         """As there: quantiles (F, 3)."""
         quantiles = model(batch.steps, batch.lengths).double()
         return list((quantiles * batch.spread[:, None, None] + batch.last[:, None, None]).numpy())
 
-    def measure(self, codec: Codec, said: Sequence[Any], targets: Sequence[Any]) -> dict[str, float]:
+    def measure(self, codec: ForecastCodec, said: Sequence[Any], targets: Sequence[Any]) -> dict[str, float]:
         """MASE (Hyndman and Koehler 2006), sMAPE in percent, the pinball loss in units of the series, and the share of
         values between the lowest and the highest quantile.
         """
@@ -185,19 +185,21 @@ class Forecast(Examples):
             "coverage": float(((low <= y) & (y <= high))[known].mean()),
         }
 
-    def baselines(self, codec: Codec, train: Sequence[Example], options: ForecastOptions, seed: int) -> list[Baseline]:
+    def baselines(
+        self, codec: ForecastCodec, train: Sequence[Example], options: ForecastOptions, seed: int
+    ) -> list[Baseline]:
         """The last value, a line, the last season, and that with its growth."""
         return [Rule.fitted(title, codec, train) for title in rules(codec)]
 
     @override
-    def restored(self, codec: Codec, tensors: dict[str, torch.Tensor]) -> list[Baseline]:
+    def restored(self, codec: ForecastCodec, tensors: dict[str, torch.Tensor]) -> list[Baseline]:
         found = [(title, tensors[title].numpy()) for title in rules(codec)]
         for title, errors in found:
             if errors.shape != (codec.horizon, 2):
                 raise ValueError(f"{title} of shape {errors.shape}")
         return [Rule(title, codec, errors) for title, errors in found]
 
-    def draw(self, run: Run, codec: Codec, said: Sequence[Any], targets: Sequence[Any]) -> None:
+    def draw(self, run: Run, codec: ForecastCodec, said: Sequence[Any], targets: Sequence[Any]) -> None:
         """forecast.png: some windows, what was said of them, what came, and the best baseline."""
         at = picture.chosen(len(targets))
         others = self.restored(codec, run.load_tensors("baseline"))
@@ -227,13 +229,13 @@ class Forecast(Examples):
             raise BadInput(f"series {what.name!r}: expected at least {sizes.least} steps to read, got {N}")
         return Example(window_at(what, N, sizes), name=what.name)
 
-    def row(self, codec: Codec, said: Any) -> dict[str, Any]:
+    def row(self, codec: ForecastCodec, said: Any) -> dict[str, Any]:
         """The first step and the last one."""
         F = codec.horizon
         at = {1: "next step", F: f"step {F}"}
         return {name: "{1:.4g} ({0:.4g} to {2:.4g})".format(*said[step - 1]) for step, name in at.items()}
 
-    def rows(self, codec: Codec, number: int, example: Example, said: Any) -> Iterator[dict[str, Any]]:
+    def rows(self, codec: ForecastCodec, number: int, example: Example, said: Any) -> Iterator[dict[str, Any]]:
         """As there: one for each step of the horizon."""
         window: Window = example.input
         for step, quantiles in enumerate(said, window.origin):
@@ -249,7 +251,7 @@ class Forecast(Examples):
 
 def _tell_far(found: Iterable[Series], loaded: Loaded) -> None:
     """Covariates that are far from those of the training, as in another unit: the network reads them in its units."""
-    codec: Codec = loaded.codec
+    codec: ForecastCodec = loaded.codec
     names = rows.listed_names(loaded.options.covariates)
     for series in found:
         for k, (name, mean, spread) in enumerate(zip(names, codec.means, codec.spreads, strict=True)):

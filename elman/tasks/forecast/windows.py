@@ -14,7 +14,7 @@ from elman.errors import BadInput
 from elman.tasks._codec import PlainCodec
 from elman.tasks.forecast.clock import CYCLES, cycles
 from elman.tasks.forecast.data import Series, Window, scale
-from elman.tasks.forecast.model import Batch
+from elman.tasks.forecast.model import ForecastBatch
 from elman.tasks.forecast.numerals import Values
 from elman.tasks.forecast.options import Sizes
 
@@ -24,7 +24,7 @@ FLAT = 0.1  # the least spread of a window, in its unit
 
 
 @dataclass(frozen=True)
-class Codec(PlainCodec):
+class ForecastCodec(PlainCodec):
     """What windows are measured by, all of it from what is learned from.
 
     The network reads and says values in units of the window's own context: it depends neither on the unit of a series
@@ -66,7 +66,7 @@ class Codec(PlainCodec):
         """The unit of scores of a series; of one that was not learned from, by all of its own values."""
         return (self.scales.get(series.learned) if series.learned else None) or series.unit(self.season)
 
-    def batch(self, windows: Sequence[Window]) -> Batch:
+    def batch(self, windows: Sequence[Window]) -> ForecastBatch:
         """Windows as the network takes them."""
         B, F = len(windows), self.horizon
         counts = [window.steps for window in windows]
@@ -83,7 +83,7 @@ class Codec(PlainCodec):
             future[b, seen] = (comes[seen] - last[b]) / spread[b]
             weight[b, seen] = spread[b] / self.scale(window.series)
         lengths = torch.tensor(counts) if min(counts) < max(counts) else None
-        return Batch(
+        return ForecastBatch(
             torch.from_numpy(steps),
             lengths,
             torch.from_numpy(future).float(),
@@ -108,7 +108,7 @@ class Codec(PlainCodec):
         return np.column_stack((value, known, *seasons_before(z, self.season, F), size, calendar, covariates))
 
 
-def fitted(train: Sequence[Window], sizes: Sizes) -> Codec:
+def fitted(train: Sequence[Window], sizes: Sizes) -> ForecastCodec:
     """The codec of what is learned from."""
     ends: dict[Series, int] = {}
     for window in train:
@@ -119,7 +119,7 @@ def fitted(train: Sequence[Window], sizes: Sizes) -> Codec:
     counts = np.maximum(known.sum(0), 1)
     means = np.where(known, covariates, 0).sum(0) / counts
     spreads = np.sqrt((np.where(known, covariates - means, 0) ** 2).sum(0) / counts)
-    return Codec(
+    return ForecastCodec(
         *sizes,
         cycles(train[0].series.grid.clock, int(max(spans))),
         {series.name: scale(series.values[:end], sizes.season) for series, end in ends.items()},

@@ -23,7 +23,7 @@ from elman.tasks.image.options import ImageOptions
 
 
 @dataclass(frozen=True)
-class Codec(PlainCodec):
+class ImageCodec(PlainCodec):
     """What turns images to numbers.
 
     labels: in order.
@@ -56,7 +56,7 @@ class Image(Labelled):
     loss = "nats_per_image"
     what = "a reader of images"
     options = ImageOptions
-    codec_type = Codec
+    codec_type = ImageCodec
     one = "image"
     next = "to use it: elman predict {run} PICTURE"
     default = "scikit-learn's digits"
@@ -71,19 +71,19 @@ class Image(Labelled):
         return images_with(self.name, several, labels, label_of, options.skip_bad)
 
     @override
-    def fit(self, train: Sequence[Example], options: ImageOptions) -> Codec:
+    def fit(self, train: Sequence[Example], options: ImageOptions) -> ImageCodec:
         white = images.white_of(train)
         rows, columns = (options.size,) * 2 if options.size else images.scaled_by(white, train[0]).shape
-        return Codec(labels_of(self.name, train), rows, columns, options.read, white)
+        return ImageCodec(labels_of(self.name, train), rows, columns, options.read, white)
 
-    def check(self, codec: Codec, examples: Sequence[Example]) -> None:
+    def check(self, codec: ImageCodec, examples: Sequence[Example]) -> None:
         """As there, and for an image with numbers beyond those of the training."""
         super().check(codec, examples)
         for example in examples:
             images.scaled_by(codec.white, example)
 
     @override
-    def shape(self, codec: Codec, options: ImageOptions) -> dict[str, Any]:
+    def shape(self, codec: ImageCodec, options: ImageOptions) -> dict[str, Any]:
         names = ("cell", "hidden", "layers", "dropout", "bptt")
         return {"height": codec.height, "labels": len(codec.labels)} | {name: getattr(options, name) for name in names}
 
@@ -91,7 +91,7 @@ class Image(Labelled):
     def model(self, **shape: Any) -> ImageClassifier:
         return ImageClassifier(**shape)
 
-    def encode(self, codec: Codec, example: Example) -> tuple[Any, int]:
+    def encode(self, codec: ImageCodec, example: Example) -> tuple[Any, int]:
         """As there: steps (T, D), and the number of the label."""
         image = codec.image(example)
         steps = torch.from_numpy(np.ascontiguousarray(image.T if codec.read == "columns" else image))
@@ -103,14 +103,16 @@ class Image(Labelled):
         return torch.stack([steps for steps, _ in encoded], 1), torch.tensor([label for _, label in encoded])
 
     @override
-    def say(self, model: Any, codec: Codec, batch: Any) -> list[Any]:
+    def say(self, model: Any, codec: ImageCodec, batch: Any) -> list[Any]:
         return list(model(batch[0]).double().softmax(1).numpy())
 
-    def features(self, codec: Codec, examples: Sequence[Example]) -> Any:
+    def features(self, codec: ImageCodec, examples: Sequence[Example]) -> Any:
         """All pixels at once."""
         return np.stack([codec.image(example).ravel() for example in examples])
 
-    def baselines(self, codec: Codec, train: Sequence[Example], options: ImageOptions, seed: int) -> list[Baseline]:
+    def baselines(
+        self, codec: ImageCodec, train: Sequence[Example], options: ImageOptions, seed: int
+    ) -> list[Baseline]:
         """A logistic regression, and a feed-forward network of as many weights."""
         count = sum(p.numel() for p in self.model(**self.shape(codec, options)).parameters())
         return [

@@ -12,7 +12,7 @@ from elman.tasks.music.chain import Chain
 from elman.tasks.music.steps import END, EVENTS, OFF, ON, PITCHES, SHIFT
 
 
-class Batch(NamedTuple):
+class MusicBatch(NamedTuple):
     """Pieces side by side.
 
     Args:
@@ -76,7 +76,7 @@ class Frames(nn.Module):
         h, state = self.recurrent(frames, state, lengths=lengths)
         return dropout(h, self.dropout, self.training), state
 
-    def nats(self, batch: Batch) -> Tensor:
+    def nats(self, batch: MusicBatch) -> Tensor:
         """The negative log-likelihood of every frame given those before it, (T, B); 0 behind the end of a piece.
 
         The first is told by what the network says after a frame in which nothing sounds.
@@ -93,7 +93,7 @@ class Frames(nn.Module):
         found[real] = self.output.nats(h[real], before[real], x[real])
         return found
 
-    def loss(self, batch: Batch, state: Any = None) -> tuple[Tensor, int, Any]:
+    def loss(self, batch: MusicBatch, state: Any = None) -> tuple[Tensor, int, Any]:
         """Nats summed over a batch, of how many frames, and no state."""
         return self.nats(batch).sum(), int(batch.lengths.sum()), None
 
@@ -151,7 +151,7 @@ class Events(nn.Module):
         h, state = self.recurrent(self.embedding(events), state, lengths=lengths)
         return self.output(dropout(h, self.dropout, self.training)), state
 
-    def nats(self, batch: Batch) -> Tensor:
+    def nats(self, batch: MusicBatch) -> Tensor:
         """The negative log-likelihood of every event given those before it, (T, B); 0 behind the end of a piece."""
         x = batch.steps
         if self.training and self.transpose:
@@ -162,7 +162,7 @@ class Events(nn.Module):
         nats = cross_entropy(logits.flatten(0, 1), x.flatten(), reduction="none").view(x.shape)
         return nats * batch.real
 
-    def loss(self, batch: Batch, state: Any = None) -> tuple[Tensor, int, Any]:
+    def loss(self, batch: MusicBatch, state: Any = None) -> tuple[Tensor, int, Any]:
         """Nats summed over a batch, of how many events, and no state."""
         return self.nats(batch).sum(), int(batch.lengths.sum()), None
 

@@ -29,7 +29,7 @@ from elman.tasks.music import midi
 from elman.tasks.music.baselines import Spelled
 from elman.tasks.music.compose import compose
 from elman.tasks.music.midi import Notes
-from elman.tasks.music.model import Batch, Events, Frames, span
+from elman.tasks.music.model import Events, Frames, MusicBatch, span
 from elman.tasks.music.options import OUTPUTS, MusicOptions
 from elman.tasks.music.picture import QUARTERS, draw
 from elman.tasks.music.steps import notes, performed, times
@@ -42,7 +42,7 @@ GRID = 4  # steps to a quarter note of MIDI, where nothing is said
 
 
 @dataclass(frozen=True)
-class Codec(PlainCodec):
+class MusicCodec(PlainCodec):
     """What the steps are, and how many make a quarter note."""
 
     steps: str
@@ -74,7 +74,7 @@ class Music(Examples):
     pictures: ClassVar = {
         "piano_roll.png": "A piece of the test part, its nats step by step, and a piece that the network has written."
     }
-    codec_type = Codec
+    codec_type = MusicCodec
     next = "to write: elman generate {run}"
 
     def settled(self, data: Any, options: MusicOptions, tell: Callable[[str], Any] = show) -> MusicOptions:
@@ -128,11 +128,11 @@ class Music(Examples):
                 show(f"{many:,} of the {len(found[name]):,} {self.examples} for {name} are also used for training")
 
     @override
-    def fit(self, train: Sequence[Example], options: MusicOptions) -> Codec:
-        return Codec(options.as_, options.steps)
+    def fit(self, train: Sequence[Example], options: MusicOptions) -> MusicCodec:
+        return MusicCodec(options.as_, options.steps)
 
     @override
-    def shape(self, codec: Codec, options: MusicOptions) -> dict[str, Any]:
+    def shape(self, codec: MusicCodec, options: MusicOptions) -> dict[str, Any]:
         names = ("cell", "hidden", "layers", "dropout", "transpose", "bptt")
         own = {"output": options.output} if codec.steps == "frames" else {"output": "events"}
         return own | {name: getattr(options, name) for name in names}
@@ -143,35 +143,37 @@ class Music(Examples):
         return Events(**shape) if output == "events" else Frames(output, **shape)
 
     @override
-    def encode(self, codec: Codec, example: Example) -> tuple[Any, int]:
+    def encode(self, codec: MusicCodec, example: Example) -> tuple[Any, int]:
         steps = torch.from_numpy(example.input)
         return (steps, *span(steps)), len(steps)
 
     @override
-    def collate(self, encoded: Sequence[Any]) -> Batch:
+    def collate(self, encoded: Sequence[Any]) -> MusicBatch:
         several = [steps if steps.dim() == 1 else steps.float() for steps, _, _ in encoded]
         low, high = (torch.tensor([one[i] for one in encoded]) for i in (1, 2))
-        return Batch(pad_sequence(several), torch.tensor([len(steps) for steps in several]), low, high)
+        return MusicBatch(pad_sequence(several), torch.tensor([len(steps) for steps in several]), low, high)
 
-    def say(self, model: Any, codec: Codec, batch: Batch) -> list[Any]:
+    def say(self, model: Any, codec: MusicCodec, batch: MusicBatch) -> list[Any]:
         """As there: the nats of each step."""
         nats = model.nats(batch).double().numpy()
         return [nats[:length, b] for b, length in enumerate(batch.lengths.tolist())]
 
-    def measure(self, codec: Codec, said: Sequence[Any], targets: Sequence[Any]) -> dict[str, float]:
+    def measure(self, codec: MusicCodec, said: Sequence[Any], targets: Sequence[Any]) -> dict[str, float]:
         """The mean over all steps, the first of each piece among them."""
         return {self.loss: float(np.concatenate(said).mean())}
 
-    def baselines(self, codec: Codec, train: Sequence[Example], options: MusicOptions, seed: int) -> list[Baseline]:
+    def baselines(
+        self, codec: MusicCodec, train: Sequence[Example], options: MusicOptions, seed: int
+    ) -> list[Baseline]:
         """An n-gram."""
         return [Spelled.fit(train, codec.steps)]
 
     @override
-    def restored(self, codec: Codec, tensors: dict[str, torch.Tensor]) -> list[Baseline]:
+    def restored(self, codec: MusicCodec, tensors: dict[str, torch.Tensor]) -> list[Baseline]:
         return [Spelled.restored(tensors, codec.steps)]
 
     @override
-    def row(self, codec: Codec, said: Any) -> dict[str, Any]:
+    def row(self, codec: MusicCodec, said: Any) -> dict[str, Any]:
         return {codec.steps: len(said), self.loss: round(float(said.mean()), 4)}
 
     def inputs(self, loaded: Loaded, given: Any) -> list[Any]:

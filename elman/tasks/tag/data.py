@@ -46,7 +46,7 @@ class Layout(NamedTuple):
         return row.split("\t") if self.conllu or self.tabs else re.split(f"[{GAPS}]+", row.strip(GAPS))
 
 
-class Columns(NamedTuple):
+class ColumnFormat(NamedTuple):
     """Where words and labels are, from 0; labels are None where a file needs none."""
 
     words: int
@@ -305,7 +305,7 @@ class Conll:
 
 def _columns(
     where: str, path: Path, row: Sequence[str], layout: Layout, options: TagOptions, labelled: bool
-) -> Columns:
+) -> ColumnFormat:
     """Those that were asked for.
 
     Raises:
@@ -325,10 +325,10 @@ def _columns(
             raise BadInput(f"{path}: {option}: expected a column from 1 to {width}{named}; got {name!r}")
         found.append(at)
     if not labelled:
-        return Columns(found[0], None)
+        return ColumnFormat(found[0], None)
     if found[0] == found[1]:
         raise BadInput(f"{path}: --column: expected another column than that of the words, got {found[0] + 1} for both")
-    return Columns(*found)
+    return ColumnFormat(*found)
 
 
 def _read(file: Conll, sentence: Sentence, group: Hashable | None) -> Example:

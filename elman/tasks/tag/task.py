@@ -30,7 +30,7 @@ from elman.terminal import show
 
 
 @dataclass(frozen=True)
-class Codec(PlainCodec):
+class TagCodec(PlainCodec):
     """Labels, words in small letters, and characters."""
 
     labels: list[str]
@@ -71,7 +71,7 @@ class Tag(Examples):
     what = "a tagger"
     options = TagOptions
     pictures: ClassVar = {"confusion.png": "Which label was taken for which, in the test part."}
-    codec_type = Codec
+    codec_type = TagCodec
     texts = True
     next = 'to use it: elman predict {run} "A sentence ."'
 
@@ -91,15 +91,15 @@ class Tag(Examples):
         return drawn_parts(components(examples, join=False), seed, parts, self.name)
 
     @override
-    def fit(self, train: Sequence[Example], options: TagOptions) -> Codec:
+    def fit(self, train: Sequence[Example], options: TagOptions) -> TagCodec:
         labels = sorted({label for example in train for label in example.target})
         if len(labels) < 2:
             raise BadInput(f"tag: expected at least two different labels to learn, got one, {labels[0]!r}")
         known = vocabulary(map(str.lower, example.input) for example in train)
-        return Codec(labels, known, vocabulary(word for example in train for word in example.input))
+        return TagCodec(labels, known, vocabulary(word for example in train for word in example.input))
 
     @override
-    def shape(self, codec: Codec, options: TagOptions) -> dict[str, Any]:
+    def shape(self, codec: TagCodec, options: TagOptions) -> dict[str, Any]:
         sizes = {"vocabulary": len(codec.words), "alphabet": len(codec.characters), "labels": len(codec.labels)}
         names = ("cell", "embed", "characters", "hidden", "layers", "dropout", "word_dropout", "bptt")
         return sizes | {name: getattr(options, name) for name in names}
@@ -108,7 +108,7 @@ class Tag(Examples):
     def model(self, **shape: Any) -> Tagger:
         return Tagger(**shape)
 
-    def encode(self, codec: Codec, example: Example) -> tuple[Any, int]:
+    def encode(self, codec: TagCodec, example: Example) -> tuple[Any, int]:
         """As there: the numbers of the words, of the characters of each, of the labels."""
         spelling = [numbered(word, codec.character) for word in example.input]
         labels = codec.labelled(example.target or [""] * len(spelling))
@@ -123,12 +123,12 @@ class Tag(Examples):
         labels = torch.from_numpy(padded([labels for _, _, labels in encoded], NO_LABEL))
         return Sentences(all_words, lengths, all_spelling, characters, sizes, labels)
 
-    def say(self, model: Any, codec: Codec, batch: Sentences) -> list[Any]:
+    def say(self, model: Any, codec: TagCodec, batch: Sentences) -> list[Any]:
         """As there: of each sentence, the probabilities of each label for each word, (T, K)."""
         P = model(batch).double().softmax(2).numpy()
         return [P[:length, b] for b, length in enumerate(batch.lengths.tolist())]
 
-    def check(self, codec: Codec, examples: Sequence[Example]) -> None:
+    def check(self, codec: TagCodec, examples: Sequence[Example]) -> None:
         """As there: where none of the labels can be said; it tells of those that cannot."""
         counts = Counter(label for example in examples for label in example.target)
         unknown = [label for label in counts if label not in codec.label]
@@ -140,7 +140,7 @@ class Tag(Examples):
             count = sum(counts[label] for label in unknown)
             show(f"{count:,} words have labels that were not there to be learned and count as errors: {some}")
 
-    def measure(self, codec: Codec, said: Sequence[Any], targets: Sequence[Any]) -> dict[str, float]:
+    def measure(self, codec: TagCodec, said: Sequence[Any], targets: Sequence[Any]) -> dict[str, float]:
         """Share of words that are right; of BIO labels, how many of the spans are; the loss, of labels that are known.
 
         A label that is not known is one that the model cannot say: it counts as wrong.
@@ -153,27 +153,27 @@ class Tag(Examples):
         nats = -np.log(np.maximum(P[known, y[known]], 1e-12))
         return found | {self.loss: float(nats.mean()) if len(nats) else float("nan")}
 
-    def baselines(self, codec: Codec, train: Sequence[Example], options: TagOptions, seed: int) -> list[Baseline]:
+    def baselines(self, codec: TagCodec, train: Sequence[Example], options: TagOptions, seed: int) -> list[Baseline]:
         """The most frequent label of each word."""
         found = Counter[tuple[int, int]]()
         for example in train:
             pairs = codec.numbered(example.input).tolist(), codec.labelled(example.target).tolist()
             found.update(zip(*pairs, strict=True))
         keys = sorted(found)
-        return [MostFrequent(codec, np.array(keys), np.array([found[key] for key in keys]))]
+        return [MostFrequentTag(codec, np.array(keys), np.array([found[key] for key in keys]))]
 
     @override
-    def restored(self, codec: Codec, tensors: dict[str, torch.Tensor]) -> list[Baseline]:
+    def restored(self, codec: TagCodec, tensors: dict[str, torch.Tensor]) -> list[Baseline]:
         pairs, counts = tensors["pairs"].numpy(), tensors["counts"].numpy()
         if pairs.shape != (len(counts), 2) or not all(0 <= label < len(codec.labels) for label in pairs[:, 1]):
             raise ValueError("pairs that are no words and labels")
-        return [MostFrequent(codec, pairs, counts)]
+        return [MostFrequentTag(codec, pairs, counts)]
 
-    def row(self, codec: Codec, said: Any) -> dict[str, Any]:
+    def row(self, codec: TagCodec, said: Any) -> dict[str, Any]:
         """All labels of a sentence."""
         return {"labels": " ".join(self._labels(codec, said))}
 
-    def rows(self, codec: Codec, number: int, example: Example, said: Any) -> Iterator[dict[str, Any]]:
+    def rows(self, codec: TagCodec, number: int, example: Example, said: Any) -> Iterator[dict[str, Any]]:
         """A row for each word."""
         for word, label, P in zip(example.input, self._labels(codec, said), said, strict=True):
             yield {"sentence": number, "word": word, "label": label, "probability": round(float(P.max()), 4)}
@@ -195,18 +195,18 @@ class Tag(Examples):
     def shown(self, example: Example) -> str:
         return " ".join(example.input)
 
-    def draw(self, run: Run, codec: Codec, said: Sequence[Any], targets: Sequence[Any]) -> None:
+    def draw(self, run: Run, codec: TagCodec, said: Sequence[Any], targets: Sequence[Any]) -> None:
         """confusion.png: which label was taken for which."""
         y, best = np.concatenate([codec.labelled(target) for target in targets]), np.concatenate(said).argmax(1)
         known = y != NO_LABEL
         if len(codec.labels) <= MOST:
             draw_confusion(y[known], best[known], codec.labels, run.path / "confusion.png")
 
-    def _labels(self, codec: Codec, said: Any) -> list[str]:
+    def _labels(self, codec: TagCodec, said: Any) -> list[str]:
         return [codec.labels[best] for best in said.argmax(1)]
 
 
-class MostFrequent(Baseline):
+class MostFrequentTag(Baseline):
     """The label that a word has most often; of a word that is not known, the most frequent one of all.
 
     Args:
@@ -217,7 +217,7 @@ class MostFrequent(Baseline):
 
     title = "most frequent label of the word"
 
-    def __init__(self, codec: Codec, pairs: NDArray[Any], counts: NDArray[Any]) -> None:
+    def __init__(self, codec: TagCodec, pairs: NDArray[Any], counts: NDArray[Any]) -> None:
         self._codec, self._pairs, self._counts = codec, pairs, counts
         K = len(codec.labels)
         prior = np.bincount(pairs[:, 1], counts, K)

@@ -16,7 +16,7 @@ BLOCK = 1 << 20  # tokens that are scored at once
 
 
 @dataclass(frozen=True)
-class Baseline:
+class NgramBaseline:
     """An n-gram model.
 
     Args:
@@ -33,7 +33,7 @@ class Baseline:
         return f"{self.model.title}{f', of the last {self.last:,} tokens' if self.last else ''}"
 
     @classmethod
-    def fit(cls, train: Tokens, validation: Tokens, vocabulary: int, highest: int) -> Baseline:
+    def fit(cls, train: Tokens, validation: Tokens, vocabulary: int, highest: int) -> NgramBaseline:
         """The best of the orders from 1 to highest, as `elman.tasks._ngram.best` has it."""
         model = best(train[-LAST:], validation[:LAST], vocabulary, highest)
         return cls(model, LAST if len(train) > LAST else 0)
@@ -51,7 +51,7 @@ class Baseline:
         return self.model.tensors() | ({"last": np.array([self.last])} if self.last else {})
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> Baseline:
+    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> NgramBaseline:
         """The inverse of `tensors`.
 
         Raises:

@@ -14,7 +14,7 @@ from elman.errors import BadInput
 from elman.files import again, text_blocks
 from elman.tasks import _tokens as tokens
 from elman.tasks._parts import check_texts
-from elman.tasks.text.score import Text
+from elman.tasks.text.score import ScoredText
 
 DEFAULT = "Python's reference manual"
 TRAIN = 0.9  # the share of the text that is trained on, from its beginning
@@ -26,13 +26,13 @@ class Corpus:
 
     tokenizer: Tokenizer
     train: NDArray[np.int32]
-    validation: Text
+    validation: ScoredText
     characters: int
     sha256: str
 
 
 @dataclass(frozen=True)
-class Part:
+class CorpusPart:
     """The characters of a text from one to before another, in pieces."""
 
     text: Iterable[str]
@@ -84,10 +84,10 @@ def prepare(
     pieces = [text] if isinstance(text, str) else text
     characters, sha256 = known_by(pieces)
     cut = int(characters * TRAIN)
-    first, last = Part(pieces, 0, cut, name), Part(pieces, cut, characters, name)
+    first, last = CorpusPart(pieces, 0, cut, name), CorpusPart(pieces, cut, characters, name)
     if tokenizer is None:
         tokenizer = tokens.fit(kind, first, vocabulary)
-    train, validation = tokens.encode(tokenizer, first), Text.of(tokenizer, last)
+    train, validation = tokens.encode(tokenizer, first), ScoredText.of(tokenizer, last)
     if len(validation.ids) < 2:
         raise BadInput(f"{name}: expected a longer text, got {characters} characters: the last tenth is to validate on")
     return Corpus(tokenizer, train, validation, characters, sha256)

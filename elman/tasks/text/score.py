@@ -19,7 +19,7 @@ from elman.tasks.text.streams import streams
 BLOCK = 1 << 20  # tokens that are looked at at once
 
 
-class Text(NamedTuple):
+class ScoredText(NamedTuple):
     """A text as it is scored: every token but the first, which nothing precedes."""
 
     ids: NDArray[np.int32]
@@ -28,7 +28,7 @@ class Text(NamedTuple):
     unknown_bytes: int  # what those are in UTF-8
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer, text: str | Iterable[str]) -> "Text":
+    def of(cls, tokenizer: Tokenizer, text: str | Iterable[str]) -> "ScoredText":
         """Tokenize a text, whole or in pieces."""
         characters = size = 0
 
@@ -56,7 +56,7 @@ class Score(NamedTuple):
     perplexity: float
 
     @classmethod
-    def of(cls, nats: float, text: Text) -> "Score":
+    def of(cls, nats: float, text: ScoredText) -> "Score":
         """From the nats summed over all tokens of a text but the first.
 
         What an unknown token stands for is not in those nats. So that bits per character mean the same for every
@@ -67,7 +67,7 @@ class Score(NamedTuple):
         return cls(per_token, bits / max(text.characters, 1), math.exp(min(per_token, 700)))
 
 
-def scores(text: Text, nats: dict[str, float], console: Console) -> dict[str, dict[str, float]]:
+def scores(text: ScoredText, nats: dict[str, float], console: Console) -> dict[str, dict[str, float]]:
     """The scores of all who predicted a text, by name, from the nats of each; says if some of it was unknown."""
     rows = {name: Score.of(total, text)._asdict() for name, total in nats.items()}
     if text.unknown:

@@ -27,7 +27,7 @@ from elman.tasks._material import Loaded, Material, Scores
 from elman.tasks._parts import check_texts, is_files
 from elman.tasks.text import corpus as corpora
 from elman.tasks.text import sample, score
-from elman.tasks.text.baseline import Baseline
+from elman.tasks.text.baseline import NgramBaseline
 from elman.tasks.text.corpus import Corpus
 from elman.tasks.text.model import LanguageModel
 from elman.tasks.text.options import TextOptions
@@ -42,7 +42,7 @@ SEED = 1
 LONG = 500  # tokens that are written, where nothing is said
 
 
-class Text(Kind):
+class TextTask(Kind):
     """The next token of a text."""
 
     name = "text"
@@ -106,7 +106,7 @@ class Text(Kind):
         corpus, kind = material.rest
         with console.status("fitting the n-gram baseline"):
             known = corpus.tokenizer.get_vocab_size()
-            baseline = Baseline.fit(corpus.train, corpus.validation.ids, known, HIGHEST_ORDER[kind])
+            baseline = NgramBaseline.fit(corpus.train, corpus.validation.ids, known, HIGHEST_ORDER[kind])
         text = corpus.validation
         run.save_tensors("baseline", {name: torch.from_numpy(array) for name, array in baseline.tensors().items()})
         nats = {str(model.title): best * (len(text.ids) - 1), baseline.title: baseline.nats(text.ids)}
@@ -116,7 +116,7 @@ class Text(Kind):
     def evaluate(self, loaded: Loaded, data: Any, console: Console) -> Scores:
         file = _one(data)
         assert file is not None
-        text = score.Text.of(loaded.codec, corpora.read(file, loaded.options.encoding))
+        text = score.ScoredText.of(loaded.codec, corpora.read(file, loaded.options.encoding))
         if len(text.ids) < 2:
             raise BadInput(f"{_name(file)}: expected at least 2 tokens, got {len(text.ids)}")
         model: Any = loaded.model
@@ -168,7 +168,7 @@ class Text(Kind):
         return found
 
 
-KIND = Text()
+KIND = TextTask()
 
 
 def _one(data: Any) -> Path | TextIO | None:
@@ -203,10 +203,10 @@ def _name(source: Path | TextIO | None) -> str:
     return corpora.DEFAULT if source is None else str(source) if isinstance(source, Path) else "a text in Python"
 
 
-def _baseline(run: Run) -> Baseline:
+def _baseline(run: Run) -> NgramBaseline:
     tensors = {name: tensor.numpy() for name, tensor in run.load_tensors("baseline").items()}
     with restoring(run.path / "baseline.safetensors", "an n-gram"):
-        return Baseline.from_tensors(tensors)
+        return NgramBaseline.from_tensors(tensors)
 
 
 def _passed(model: Any, ids: NDArray[np.integer], steps: int, sequences: int) -> Recording:

@@ -17,7 +17,7 @@ from typing_extensions import override
 from elman.tasks._examples import Baseline
 from elman.tasks._parts import Example
 from elman.tasks._written import kept_texts, restored_texts
-from elman.tasks.transcribe.said import Said
+from elman.tasks.transcribe.said import TranscribePrediction
 
 MOST = 1000  # recordings that are compared with, and fewer where they are long:
 WORK = 20_000_000  # pairs of steps for each recording that is asked about, about a fifth of a second
@@ -52,7 +52,7 @@ class Nearest(Baseline):
     @override
     def say(self, examples: Sequence[Example]) -> list[Any]:
         found = (distances(self._read(self._codec, example), self._templates).argmin() for example in examples)
-        return [Said(self._texts[i]) for i in found]
+        return [TranscribePrediction(self._texts[i]) for i in found]
 
     @override
     def tensors(self) -> dict[str, torch.Tensor]:

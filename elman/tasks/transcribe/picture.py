@@ -10,14 +10,14 @@ from elman.files import write_figure
 from elman.tasks._given import shortened
 from elman.tasks.transcribe import features
 from elman.tasks.transcribe.decode import BLANK
-from elman.tasks.transcribe.said import Said
+from elman.tasks.transcribe.said import TranscribePrediction
 
 MOST = 120  # steps in a picture
 LONG = 60  # characters of a title
 HERTZ = (250, 500, 1000, 2000, 4000, 8000, 16000)
 
 
-def choose(said: Sequence[Said], targets: Sequence[str]) -> int:
+def choose(said: Sequence[TranscribePrediction], targets: Sequence[str]) -> int:
     """The number of a recording that fits into a picture: of those that are right the longest text."""
     sizes = [len(one.log_p) if one.log_p is not None else 0 for one in said]
     fit = [i for i, size in enumerate(sizes) if size <= MOST]
@@ -26,7 +26,9 @@ def choose(said: Sequence[Said], targets: Sequence[str]) -> int:
     return max(fit, key=lambda i: (said[i].text == targets[i], len(targets[i])))
 
 
-def draw(path: Path, said: Said, target: str, frames: NDArray[np.float32], rate: int, characters: str) -> None:
+def draw(
+    path: Path, said: TranscribePrediction, target: str, frames: NDArray[np.float32], rate: int, characters: str
+) -> None:
     """Above the sound, below how likely each symbol is at each step; the likeliest of each step is written there.
 
     Args:

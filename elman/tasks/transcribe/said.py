@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Said(NamedTuple):
+class TranscribePrediction(NamedTuple):
     """A text that was written down.
 
     text: as it is for people.

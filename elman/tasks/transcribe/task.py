@@ -27,12 +27,12 @@ from elman.tasks.transcribe.baseline import Nearest
 from elman.tasks.transcribe.language import Language
 from elman.tasks.transcribe.model import Recordings, Transcriber
 from elman.tasks.transcribe.options import TranscribeOptions
-from elman.tasks.transcribe.said import Said
+from elman.tasks.transcribe.said import TranscribePrediction
 from elman.terminal import show
 
 
 @dataclass(frozen=True)
-class Codec(PlainCodec):
+class TranscribeCodec(PlainCodec):
     """How sound becomes steps, which characters there are, and how a text is found."""
 
     rate: int
@@ -51,7 +51,7 @@ class Codec(PlainCodec):
 
     @classmethod
     @override
-    def restored(cls, kept: dict[str, Any]) -> "Codec":
+    def restored(cls, kept: dict[str, Any]) -> "TranscribeCodec":
         return cls(**kept | {"language": Language.restored(kept["language"])})
 
     @override
@@ -95,7 +95,7 @@ class Transcribe(Examples):
     what = "a transcriber"
     options = TranscribeOptions
     pictures: ClassVar = {"path.png": "A recording of the test part, and which symbol was likeliest when."}
-    codec_type = Codec
+    codec_type = TranscribeCodec
     next = "to use it: elman predict {run} RECORDING"
     units: ClassVar = {"rate": "samples a second", "bands": "", "stack": "frames", "beam": "texts"}
 
@@ -115,16 +115,16 @@ class Transcribe(Examples):
         return sounds.pairs(options, *sides(self.name, data, "recordings", "texts", "groups"))
 
     @override
-    def fit(self, train: Sequence[Example], options: TranscribeOptions) -> Codec:
+    def fit(self, train: Sequence[Example], options: TranscribeOptions) -> TranscribeCodec:
         mean, std = features.spread(features.frames(e.input, options.rate, options.bands) for e in train)
         characters = "".join(sorted({character for example in train for character in example.target}))
         number = _numbers(characters)
         language = Language.fit([[number[c] for c in e.target] for e in train], len(characters) + 1)
         how = (options.beam, options.ngram_weight)
-        return Codec(options.rate, options.stack, mean, std, characters, *how, language)
+        return TranscribeCodec(options.rate, options.stack, mean, std, characters, *how, language)
 
     @override
-    def shape(self, codec: Codec, options: TranscribeOptions) -> dict[str, Any]:
+    def shape(self, codec: TranscribeCodec, options: TranscribeOptions) -> dict[str, Any]:
         names = ("cell", "hidden", "layers", "dropout", "time_mask", "band_mask", "bptt")
         sizes = {"bands": len(codec.mean), "frames": codec.stack, "symbols": len(codec.characters) + 1}
         return sizes | {name: getattr(options, name) for name in names}
@@ -133,7 +133,7 @@ class Transcribe(Examples):
     def model(self, **shape: Any) -> Transcriber:
         return Transcriber(**shape)
 
-    def encode(self, codec: Codec, example: Example) -> tuple[tuple[Tensor, Tensor], int]:
+    def encode(self, codec: TranscribeCodec, example: Example) -> tuple[tuple[Tensor, Tensor], int]:
         """As there: steps (T, D), and the symbols of the text."""
         steps = codec.steps(example.input)
         return (steps, torch.tensor(codec.symbols(example.target or ""), dtype=torch.long)), len(steps)
@@ -144,7 +144,7 @@ class Transcribe(Examples):
         lengths, target_lengths = (torch.tensor([len(row) for row in rows]) for rows in (steps, targets))
         return Recordings(pad_sequence(list(steps)), lengths, torch.cat(targets), target_lengths)
 
-    def check(self, codec: Codec, examples: Sequence[Example]) -> None:
+    def check(self, codec: TranscribeCodec, examples: Sequence[Example]) -> None:
         """Tell of characters that the model cannot write."""
         counts = Counter(c for example in examples for c in example.target if c not in codec.number)
         if counts:
@@ -152,7 +152,7 @@ class Transcribe(Examples):
             show(f"{counts.total():,} characters were not there to be learned and count as errors: {most}")
 
     @override
-    def say(self, model: Any, codec: Codec, batch: Recordings) -> list[Any]:
+    def say(self, model: Any, codec: TranscribeCodec, batch: Recordings) -> list[Any]:
         log_p = model(batch.steps, batch.lengths)
         found = [self._written(codec, log_p[:T, b].numpy()) for b, T in enumerate(batch.lengths.tolist())]
         sizes = torch.tensor([len(symbols) for symbols in found])
@@ -160,7 +160,7 @@ class Transcribe(Examples):
         nats = ctc_loss(log_p, targets, batch.lengths, sizes, decode.BLANK, reduction="none")
         confidence = (-nats / sizes.clamp(min=1)).exp().tolist()
         return [
-            Said(
+            TranscribePrediction(
                 "".join(codec.characters[symbol - 1] for symbol in symbols),
                 confidence[b],
                 log_p[:T, b].numpy(),
@@ -169,12 +169,14 @@ class Transcribe(Examples):
             for b, (symbols, T) in enumerate(zip(found, batch.lengths.tolist(), strict=True))
         ]
 
-    def _written(self, codec: Codec, log_p: NDArray[Any]) -> list[int]:
+    def _written(self, codec: TranscribeCodec, log_p: NDArray[Any]) -> list[int]:
         if codec.beam == 1 and not codec.ngram_weight:
             return decode.best_path(log_p)
         return decode.search(log_p, codec.beam, codec.language if codec.ngram_weight else None, codec.ngram_weight)
 
-    def measure(self, codec: Codec, said: Sequence[Said], targets: Sequence[str]) -> dict[str, float]:
+    def measure(
+        self, codec: TranscribeCodec, said: Sequence[TranscribePrediction], targets: Sequence[str]
+    ) -> dict[str, float]:
         """Words, and characters, that would have to be put in, left out or replaced, as a share of the right ones."""
         from jiwer import cer, wer
 
@@ -182,16 +184,16 @@ class Transcribe(Examples):
         return {"word_error_rate": float(wer(right, texts)), "character_error_rate": float(cer(right, texts))}
 
     def baselines(
-        self, codec: Codec, train: Sequence[Example], options: TranscribeOptions, seed: int
+        self, codec: TranscribeCodec, train: Sequence[Example], options: TranscribeOptions, seed: int
     ) -> list[Baseline]:
         """The text of the recording that sounds most alike."""
         return [Nearest.fit(_steps, codec, train)]
 
     @override
-    def restored(self, codec: Codec, tensors: dict[str, Tensor]) -> list[Baseline]:
+    def restored(self, codec: TranscribeCodec, tensors: dict[str, Tensor]) -> list[Baseline]:
         return [Nearest.restored(_steps, codec, tensors)]
 
-    def row(self, codec: Codec, said: Said) -> dict[str, Any]:
+    def row(self, codec: TranscribeCodec, said: TranscribePrediction) -> dict[str, Any]:
         """The text, and how sure the network is of it."""
         return {"text": said.text, "confidence": round(said.confidence, 4)}
 
@@ -199,7 +201,9 @@ class Transcribe(Examples):
         """As there: a file; in Python, a row of numbers at the options' rate."""
         return sounds.given(what, options)
 
-    def draw(self, run: Run, codec: Codec, said: Sequence[Said], targets: Sequence[str]) -> None:
+    def draw(
+        self, run: Run, codec: TranscribeCodec, said: Sequence[TranscribePrediction], targets: Sequence[str]
+    ) -> None:
         """path.png: of a recording, its sound, and which symbol was likeliest when."""
         i = picture.choose(said, targets)
         steps = said[i].steps
@@ -208,7 +212,7 @@ class Transcribe(Examples):
         picture.draw(path, said[i], targets[i], codec.frames(steps), codec.rate, codec.characters)
 
 
-def _steps(codec: Codec, example: Example) -> NDArray[np.float32]:
+def _steps(codec: TranscribeCodec, example: Example) -> NDArray[np.float32]:
     found: NDArray[np.float32] = codec.steps(example.input).numpy()
     return found
 

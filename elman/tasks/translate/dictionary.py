@@ -26,7 +26,7 @@ from typing_extensions import override
 from elman.tasks._examples import Baseline
 from elman.tasks._parts import Example
 from elman.tasks._spool import spread
-from elman.tasks._written import Said, kept_texts, restored_texts
+from elman.tasks._written import TextPrediction, kept_texts, restored_texts
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 ROUNDS = 5
@@ -54,7 +54,7 @@ class Dictionary(Baseline):
 
     @override
     def say(self, examples: Sequence[Example]) -> list[Any]:
-        return [Said(translated(example.input, self._found)) for example in examples]
+        return [TextPrediction(translated(example.input, self._found)) for example in examples]
 
     @override
     def tensors(self) -> dict[str, Tensor]:

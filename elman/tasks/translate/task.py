@@ -17,7 +17,7 @@ from elman.tasks._given import text_of
 from elman.tasks._material import Loaded
 from elman.tasks._parts import Example, is_files
 from elman.tasks._spool import Mapped
-from elman.tasks._written import Said, Vocabulary, Written
+from elman.tasks._written import TextPrediction, Vocabulary, Written
 from elman.tasks.translate import data as sentences
 from elman.tasks.translate.dictionary import Dictionary
 from elman.tasks.translate.model import Translator
@@ -25,7 +25,7 @@ from elman.tasks.translate.options import TranslateOptions
 
 
 @dataclass(frozen=True)
-class Codec(PlainCodec):
+class TranslateCodec(PlainCodec):
     """What is written, how long at most, with what beam; what is read."""
 
     target: Vocabulary
@@ -39,7 +39,7 @@ class Codec(PlainCodec):
 
     @classmethod
     @override
-    def restored(cls, kept: dict[str, Any]) -> "Codec":
+    def restored(cls, kept: dict[str, Any]) -> "TranslateCodec":
         return cls(**kept | {name: Vocabulary.restored(kept[name]) for name in ("target", "read")})
 
 
@@ -50,7 +50,7 @@ class Translate(Written):
     what = "a translator"
     options = TranslateOptions
     pictures: ClassVar = {"attention.png": "Which token was written in view of which, in a sentence of the test part."}
-    codec_type = Codec
+    codec_type = TranslateCodec
     examples = "pairs"
     answer = "translation"
     scores = ("bleu", "chrf")
@@ -63,38 +63,40 @@ class Translate(Written):
             raise BadInput("translate: expected DATA, a file of pairs or two files with a language each, got none")
         return sentences.read(data, options) if is_files(data) else sentences.pairs(data, options.skip_bad)
 
-    def fit(self, train: Sequence[Example], options: TranslateOptions) -> Codec:
+    def fit(self, train: Sequence[Example], options: TranslateOptions) -> TranslateCodec:
         """As there; byte pairs are those of both languages together."""
         sources, targets = Mapped(train, lambda pair: pair.input), Mapped(train, lambda pair: pair.target)
         both = Mapped(train, lambda pair: f"{pair.input} {pair.target}")
         sides = [both] * 2 if options.tokens == "bpe" else [sources, targets]
         read, target = (Vocabulary.fit(options.tokens, side, options.vocabulary) for side in sides)
-        return Codec(target, target.longest(targets), options.beam, read)
+        return TranslateCodec(target, target.longest(targets), options.beam, read)
 
     @override
-    def shape(self, codec: Codec, options: TranslateOptions) -> dict[str, Any]:
+    def shape(self, codec: TranslateCodec, options: TranslateOptions) -> dict[str, Any]:
         return {"source": len(codec.read), "vocabulary": len(codec.target)} | self.asked(options)
 
     @override
     def model(self, **shape: Any) -> Translator:
         return Translator(**shape)
 
-    def steps(self, codec: Codec, example: Example) -> Tensor:
+    def steps(self, codec: TranslateCodec, example: Example) -> Tensor:
         """As there: tokens (S,)."""
         return codec.read.encode(example.input)
 
-    def draw(self, run: Run, codec: Codec, said: Sequence[Said], targets: Sequence[str]) -> None:
+    def draw(self, run: Run, codec: TranslateCodec, said: Sequence[TextPrediction], targets: Sequence[str]) -> None:
         """attention.png: of a sentence, which token was written in view of which."""
         one = _attention.choose(said)
         assert one.source is not None
         _attention.draw(run.path / "attention.png", one, codec.read.pieces(one.source.tolist()))
 
-    def baselines(self, codec: Codec, train: Sequence[Example], options: TranslateOptions, seed: int) -> list[Baseline]:
+    def baselines(
+        self, codec: TranslateCodec, train: Sequence[Example], options: TranslateOptions, seed: int
+    ) -> list[Baseline]:
         """A dictionary."""
         return [Dictionary.fit(train)]
 
     @override
-    def restored(self, codec: Codec, tensors: dict[str, Tensor]) -> list[Baseline]:
+    def restored(self, codec: TranslateCodec, tensors: dict[str, Tensor]) -> list[Baseline]:
         return [Dictionary.restored(tensors)]
 
     def inputs_in(self, loaded: Loaded, path: Path) -> Iterable[Example]:
