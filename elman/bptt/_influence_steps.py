@@ -23,15 +23,15 @@ class InfluenceSteps:
     that this step alone makes.
 
     Args:
-        through: what runs steps.
+        segments: runs steps.
         before: the influence on the states before the first step.
         kept: x, these states and the parameters.
     """
 
-    def __init__(self, through: Segments, before: Influence, kept: Sequence[Tensor]) -> None:
-        self.through, self.before, self.steps = through, before, through.by_step(kept[0])
-        self.states = list(kept[1 : 1 + through.states])
-        named = dict(zip(through.names, kept[1 + through.states :], strict=True))
+    def __init__(self, segments: Segments, before: Influence, kept: Sequence[Tensor]) -> None:
+        self.segments, self.before, self.steps = segments, before, segments.by_step(kept[0])
+        self.states = list(kept[1 : 1 + segments.states])
+        named = dict(zip(segments.names, kept[1 + segments.states :], strict=True))
         self.asked = {name: named.pop(name) for name in before.names}
         self.others = named
         S = sum(state.shape[1] for state in self.states)
@@ -96,16 +96,16 @@ class InfluenceSteps:
         try:
             (F, J), new = by_row(tuple(self.asked.values()), states, x)
         except Exception as error:
-            name, why = self.through.cell._get_name(), str(error).partition("\n")[0]
+            name, why = self.segments.cell._get_name(), str(error).partition("\n")[0]
             raise RuntimeError(
                 f"RTRL: {name}: expected a step that torch.func can differentiate row by row, got {why}"
             ) from error
         return F, torch.cat(J, -1), new
 
     def _step(self, values: Rows, states: Rows, x: Tensor) -> tuple[Output, State]:
-        state: State = states[0] if self.through.single else states
+        state: State = states[0] if self.segments.single else states
         named = self.others | dict(zip(self.asked, values, strict=True))
-        return run_step(self.through.cell, named, x, state)
+        return run_step(self.segments.cell, named, x, state)
 
     def _row(self, values: Rows, states: Rows, x: Tensor) -> tuple[Tensor, Rows]:
         """The states after a step of one row, side by side, and each."""

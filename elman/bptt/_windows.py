@@ -61,45 +61,45 @@ def run_windows(
         return run(cell, parameters, x, state, executor, sizes)
     check_repeatable(cell, found)
     states = None if isinstance(state, Tensor) else len(state)
-    through = Segments(cell, tuple(parameters), states, executor, sizes, x, found.elsewhere)
-    through.piece = through.piece and through.piece._replace(chained=windows.of_outputs is None)
-    results = _WindowsFunction.apply(through, windows, x, *tensors, *found.elsewhere)  # type: ignore[no-untyped-call]
-    outputs, finals = results[: -through.states], results[-through.states :]
-    return through.output(outputs), finals[0] if isinstance(state, Tensor) else finals
+    segments = Segments(cell, tuple(parameters), states, executor, sizes, x, found.elsewhere)
+    segments.piece = segments.piece and segments.piece._replace(chained=windows.of_outputs is None)
+    results = _WindowsFunction.apply(segments, windows, x, *tensors, *found.elsewhere)  # type: ignore[no-untyped-call]
+    outputs, finals = results[: -segments.states], results[-segments.states :]
+    return segments.output(outputs), finals[0] if isinstance(state, Tensor) else finals
 
 
 class _WindowsFunction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, through: Segments, windows: Windows, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, segments: Segments, windows: Windows, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
         given, parameters = (
-            [tensor.detach() for tensor in part] for part in (rest[: through.states], rest[through.states :])
+            [tensor.detach() for tensor in part] for part in (rest[: segments.states], rest[segments.states :])
         )
         states, outputs, kept = tuple(given), list[Tensor](), list[Tensor]()
-        for k, (begin, end) in enumerate(pairwise((*windows.begins, through.steps))):
+        for k, (begin, end) in enumerate(pairwise((*windows.begins, segments.steps))):
             if k == 1:
                 kept = [state.new_empty(len(windows.begins) - 1, *state.shape) for state in states]
             for all_kept, state in zip(kept, states, strict=False):
                 all_kept[k - 1] = state
-            through.drawn.note()
-            rows = through.rows(begin, end)
-            found, states = through.run(x.detach()[rows], begin, end, states, parameters)
+            segments.drawn.note()
+            rows = segments.rows(begin, end)
+            found, states = segments.run(x.detach()[rows], begin, end, states, parameters)
             # Each piece goes to its place at once: joined at the end, the outputs would be there twice.
-            outputs = outputs or [value.new_empty(through.first[-1], *value.shape[1:]) for value in found]
+            outputs = outputs or [value.new_empty(segments.first[-1], *value.shape[1:]) for value in found]
             for whole, value in zip(outputs, found, strict=True):
                 whole[rows] = value
-        through.drawn.note()
-        ctx.through, ctx.windows = through, windows
+        segments.drawn.note()
+        ctx.segments, ctx.windows = segments, windows
         ctx.save_for_backward(x, *rest, *kept)
         # Memory of their own: a state may be a view of something larger, or stand in two places.
         return (*outputs, *(state.clone() for state in states))
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        through, windows, (x, *saved) = ctx.through, ctx.windows, ctx.saved_tensors
-        states, count = through.states, through.states + len(through.names) + len(through.elsewhere)
+        segments, windows, (x, *saved) = ctx.segments, ctx.windows, ctx.saved_tensors
+        states, count = segments.states, segments.states + len(segments.names) + len(segments.elsewhere)
         kept = [saved[:states], *zip(*saved[count:], strict=True)]
-        back = _WindowsBackward(through, windows, x, kept, saved[states:count], cotangents, ctx.needs_input_grad[2:])
+        back = _WindowsBackward(segments, windows, x, kept, saved[states:count], cotangents, ctx.needs_input_grad[2:])
         found = back.differentiable() if torch.is_grad_enabled() else back.gradients()
         return (None, None, *found)
 
@@ -108,7 +108,7 @@ class _WindowsBackward:
     """The backward step.
 
     Args:
-        through: what runs steps.
+        segments: runs steps.
         windows: which ones run together.
         x: of the call.
         kept: the states at the beginning of each window.
@@ -119,7 +119,7 @@ class _WindowsBackward:
 
     def __init__(
         self,
-        through: Segments,
+        segments: Segments,
         windows: Windows,
         x: Tensor,
         kept: Sequence[Sequence[Tensor]],
@@ -127,10 +127,10 @@ class _WindowsBackward:
         cotangents: Sequence[Tensor | None],
         needed: Sequence[bool],
     ) -> None:
-        self.through, self.windows, self.x, self.kept, self.parameters = through, windows, x, kept, parameters
-        self.of_outputs, self.of_finals = cotangents[: -through.states], cotangents[-through.states :]
+        self.segments, self.windows, self.x, self.kept, self.parameters = segments, windows, x, kept, parameters
+        self.of_outputs, self.of_finals = cotangents[: -segments.states], cotangents[-segments.states :]
         self.of_x, *rest = needed
-        self.of_states, self.of_parameters = rest[: through.states], rest[through.states :]
+        self.of_states, self.of_parameters = rest[: segments.states], rest[segments.states :]
 
     @property
     def chained(self) -> bool:
@@ -143,12 +143,12 @@ class _WindowsBackward:
         dx = torch.zeros_like(self.x) if self.of_x else None
         carried, sums = self.of_finals, list[Tensor | None]([None] * len(parameters))
         for k, (begin, end) in reversed(list(enumerate(zip(*self.windows[:2], strict=True)))):
-            rows = self.through.rows(begin, end)
+            rows = self.segments.rows(begin, end)
             x = _leaf(self.x[rows], self.of_x)
             asked = [(k > 0 and self.chained) or (k == 0 and needed) for needed in self.of_states]
             states = [_leaf(state, needed) for state, needed in zip(self.kept[k], asked, strict=True)]
-            with torch.enable_grad(), self.through.as_before(k):
-                outputs, finals = self.through.run(x, begin, end, states, parameters)
+            with torch.enable_grad(), self.segments.as_before(k):
+                outputs, finals = self.segments.run(x, begin, end, states, parameters)
                 leaves, results = (x, *states, *parameters), (*outputs, *finals)
                 of_x, *found = self._gradients_of(leaves, results, self.cotangents(k, carried))
             if dx is not None and of_x is not None:
@@ -164,7 +164,7 @@ class _WindowsBackward:
     ) -> list[Tensor | None]:
         """The gradient of each leaf; None where it is not asked for, or nothing reaches it."""
         if unknown_leaf(results, leaves) is not None:
-            name = self.through.cell._get_name()
+            name = self.segments.cell._get_name()
             raise RuntimeError(
                 f"{name}: bptt: expected Full, for a step of {name} reads a tensor that asks for a gradient, and that "
                 "is no parameter and was not read by the first step of the forward pass"
@@ -180,7 +180,7 @@ class _WindowsBackward:
     def cotangents(self, k: int, of_finals: Sequence[Tensor | None]) -> list[Tensor | None]:
         """Those of the outputs of window k and of the states after it."""
         begin, end = self.windows.begins[k], self.windows.ends[k]
-        rows = self.through.rows(begin, end)
+        rows = self.segments.rows(begin, end)
         of_outputs = [None if d is None else d[rows] for d in self.of_outputs]
         if self.windows.of_outputs is None:
             return [*of_outputs, *of_finals]
@@ -195,11 +195,11 @@ class _WindowsBackward:
         cotangents: list[Tensor | None] = []
         # Of these alone, and not of what they were made of: a state may come from a call with the same parameters.
         x, *given = (t.view_as(t) for t in (self.x, *self.kept[0], *self.parameters))
-        states, parameters = tuple(given[: self.through.states]), given[self.through.states :]
+        states, parameters = tuple(given[: self.segments.states]), given[self.segments.states :]
         for k, (begin, end) in enumerate(zip(*self.windows[:2], strict=True)):
             states = states if self.chained or k == 0 else tuple(self.kept[k])
-            with self.through.as_before(k):
-                outputs, states = self.through.run(x[self.through.rows(begin, end)], begin, end, states, parameters)
+            with self.segments.as_before(k):
+                outputs, states = self.segments.run(x[self.segments.rows(begin, end)], begin, end, states, parameters)
             last = k == len(self.kept) - 1 or not self.chained
             results += [*outputs, *states]
             cotangents += self.cotangents(k, self.of_finals if last else [None for _ in states])

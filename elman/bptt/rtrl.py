@@ -93,15 +93,15 @@ class RTRL(Mode):
             return run(cell, parameters, x, state, executor, sizes)
         check_repeatable(cell, found)
         influence = self._influence(cell, names, [parameters[name].numel() for name in names], states)
-        through = Segments(
+        segments = Segments(
             cell, tuple(parameters), None if isinstance(state, Tensor) else len(state), executor, sizes, x
         )
         kept = [tensor.detach() for tensor in (x, *states, *parameters.values())]
         sources = (*(parameters[name] for name in names), *influence.initial)
-        results = _Run.apply(through, influence, kept, *sources)  # type: ignore[no-untyped-call]
-        outputs, finals = results[: -through.states], results[-through.states :]
+        results = _Run.apply(segments, influence, kept, *sources)  # type: ignore[no-untyped-call]
+        outputs, finals = results[: -segments.states], results[-segments.states :]
         finals[0].grad_fn.after.label(finals)
-        return through.output(outputs), finals[0] if isinstance(state, Tensor) else finals
+        return segments.output(outputs), finals[0] if isinstance(state, Tensor) else finals
 
     def _influence(
         self, cell: nn.Module, names: tuple[str, ...], sizes: Sequence[int], states: Sequence[Tensor]
@@ -146,33 +146,33 @@ def _check(x: Tensor) -> None:
 class _Run(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, through: Segments, before: Influence, kept: Sequence[Tensor], *sources: Tensor
+        ctx: Any, segments: Segments, before: Influence, kept: Sequence[Tensor], *sources: Tensor
     ) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
         (x, *rest), drawn = kept, get_rng_state(kept[0].device)
-        outputs, finals = through.run(x, 0, through.steps, rest[: through.states], rest[through.states :])
+        outputs, finals = segments.run(x, 0, segments.steps, rest[: segments.states], rest[segments.states :])
         if not all(map(torch.equal, drawn, get_rng_state(x.device))):
             raise RuntimeError(
-                f"RTRL: {through.cell._get_name()}: expected steps without random numbers; use Full there"
+                f"RTRL: {segments.cell._get_name()}: expected steps without random numbers; use Full there"
             )
-        walk = InfluenceSteps(through, before, kept)
-        for t in range(through.steps):
+        walk = InfluenceSteps(segments, before, kept)
+        for t in range(segments.steps):
             walk.advance(t)
-        ctx.through, ctx.before, ctx.after = through, before, walk.influence()
+        ctx.segments, ctx.before, ctx.after = segments, before, walk.influence()
         ctx.save_for_backward(*kept)
         return (*outputs, *(state.clone() for state in finals))  # in memory of their own
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        through: Segments = ctx.through
-        of_outputs, of_finals = cotangents[: -through.states], cotangents[-through.states :]
-        walk = InfluenceSteps(through, ctx.before, ctx.saved_tensors)
-        steps = [None if d is None else through.by_step(d) for d in of_outputs]
-        with through.conditions.restored("bptt"):
-            for t in range(through.steps if any(d is not None for d in of_outputs) else 0):
+        segments: Segments = ctx.segments
+        of_outputs, of_finals = cotangents[: -segments.states], cotangents[-segments.states :]
+        walk = InfluenceSteps(segments, ctx.before, ctx.saved_tensors)
+        steps = [None if d is None else segments.by_step(d) for d in of_outputs]
+        with segments.conditions.restored("bptt"):
+            for t in range(segments.steps if any(d is not None for d in of_outputs) else 0):
                 walk.collect(t, [None if d is None else d[t] for d in steps])
-                if t < through.steps - 1:  # what comes after the last is known
+                if t < segments.steps - 1:  # what comes after the last is known
                     walk.advance(t)
         walk.collect_finals(ctx.after, of_finals)
         return (None, None, None, *walk.gradients())
