@@ -53,5 +53,6 @@ def __getattr__(name: str) -> Any:
         if file.replace("_", "") == name.lower():
             cell = by_name(file)
             if cell.__name__ == name:
+                globals()[name] = cell  # found without this function from now on
                 return cell
     raise AttributeError(f"module 'elman.cells' has no attribute {name!r}")

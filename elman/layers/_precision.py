@@ -31,8 +31,10 @@ def fused_dtype(cell_type: type[Cell], like: Tensor, packed: bool) -> torch.dtyp
     That is the LSTM on the CPU (oneDNN's, which takes no packed sequences and no projections), and on other devices
     every layer. Double precision is left alone.
     """
+    if (dtype := autocast_dtype(like.device.type)) is None or like.dtype == torch.float64:
+        return None
     fused = cell_type is cells.LSTM and not packed if like.is_cpu else cell_type in FUSED
-    return autocast_dtype(like.device.type) if fused and like.dtype != torch.float64 else None
+    return dtype if fused else None
 
 
 def as_loop(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 from torch.fx import Node
@@ -59,7 +60,7 @@ class Plan:
         """The placeholders of the step."""
         return list(self.step.graph.find_nodes(op="placeholder"))
 
-    @property
+    @cached_property
     def kept_width(self) -> int:
         """How many numbers are kept for each row of each step."""
         return sum(width(node) for node, _ in self.kept)
