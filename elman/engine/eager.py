@@ -72,15 +72,15 @@ def _check_shapes(cell: nn.Module, before: State, after: State) -> None:
 
 
 class _Unrolled(nn.Module):
-    def __init__(self, cell: nn.Module, tape: GradientRecorder | None) -> None:
+    def __init__(self, cell: nn.Module, recorder: GradientRecorder | None) -> None:
         super().__init__()
-        self.cell, self.tape = cell, tape
-        self.set_anew: dict[str, Tensor] = {}  # buffers in whose place the steps have put another
+        self.cell, self.recorder = cell, recorder
+        self.replaced_buffers: dict[str, Tensor] = {}  # by name, those that steps have assigned
 
     def forward(self, x: Tensor, state: State, sizes: Tensor | None) -> tuple[Output, State]:
         outputs: list[Output] = []
-        ended: list[tuple[Tensor, ...]] = []  # the last states of sequences that have come to their end, latest last
-        given = dict(self.cell.named_buffers())
+        ended: list[tuple[Tensor, ...]] = []  # final states of sequences that ended, the latest last
+        buffers = dict(self.cell.named_buffers())
         for x_t in x.unbind(0) if sizes is None else x.split(sizes.tolist()):
             if sizes is not None and len(x_t) < len(as_tuple(state)[0]):
                 ended.append(tuple(s[len(x_t) :] for s in as_tuple(state)))
@@ -89,16 +89,16 @@ class _Unrolled(nn.Module):
             if not outputs:
                 _check_shapes(self.cell, state, new)
             state = new
-            if self.tape is not None:
-                state = _like(new, self.tape.step(as_tuple(new)))
+            if self.recorder is not None:
+                state = _like(new, self.recorder.step(as_tuple(new)))
                 output = _with(output, states_shown(output, as_tuple(new)), as_tuple(state))
             outputs.append(output)
-        self.set_anew = {name: b for name, b in self.cell.named_buffers() if b is not given.get(name)}
+        self.replaced_buffers = {name: b for name, b in self.cell.named_buffers() if b is not buffers.get(name)}
         if ended:
             state = _like(state, [torch.cat(parts) for parts in zip(as_tuple(state), *reversed(ended), strict=True)])
         result = stack_outputs(outputs, packed=sizes is not None)
-        if self.tape is not None:
-            state = _like(state, self.tape.end(outputs_of(result), as_tuple(state)))
+        if self.recorder is not None:
+            state = _like(state, self.recorder.end(outputs_of(result), as_tuple(state)))
         return result, state
 
 
@@ -165,7 +165,7 @@ def run(inputs: Inputs) -> tuple[Output, State]:
     call = record_call(*inputs)
     unrolled = _Unrolled(cell, None if call is None else GradientRecorder(call))
     result: tuple[Output, State] = functional_call(unrolled, named, inputs.x, inputs.state, inputs.sizes)  # type: ignore[assignment]
-    for name, value in unrolled.set_anew.items():
+    for name, value in unrolled.replaced_buffers.items():
         module, _, buffer = name.rpartition(".")
         cell.get_submodule(module)._buffers[buffer] = value
     return result

@@ -11,25 +11,25 @@ from torch.utils.hooks import RemovableHandle
 from elman.engine.observe.events import BackwardEvent, CallRecord, is_batched, is_observed, notify
 from elman.engine.torch_private import after_backward, backward_pass
 
-Place = tuple[Node, int] | None  # of a value in autograd's graph: what made it, and which of its values it is
+Place = tuple[Node, int] | None  # of a value in autograd's graph: its node, and which output of it
 
 
 class GradientRecorder:
-    """Where the states of a call lie in autograd's graph.
+    """Records the gradients at the states of one call, by hooks on autograd's graph.
 
-    Whatever stands behind the loop knows the tape, by a hook, and the tape knows what stands in it: so it is gone with
-    the graph. Only if somebody looks when the gradient comes, it listens at the states; for good, if that gradient can
-    be differentiated: a gradient of it comes to the states by other ways than the outputs.
+    The graph behind the loop refers to the recorder by hooks, and the recorder to the nodes in the loop, so it lives as
+    long as the graph. It adds hooks at the states only when a gradient arrives and there are observers; they stay if
+    that gradient can be differentiated, since a gradient of it reaches the states by other ways than the outputs.
 
     Args:
-        ran: the call.
+        call: whose states they are.
     """
 
-    def __init__(self, ran: CallRecord) -> None:
-        self.call, self.states = ran, (ran.state,) if isinstance(ran.state, Tensor) else ran.state
+    def __init__(self, call: CallRecord) -> None:
+        self.call, self.states = call, (call.state,) if isinstance(call.state, Tensor) else call.state
         self.T = 0
-        self.steps: list[tuple[Place, ...]] = []  # where it does not listen for good
-        self.given: dict[tuple[int, int], Tensor] = {}  # gradients, by step and state
+        self.steps: list[tuple[Place, ...]] = []  # of states without hooks that stay
+        self.gradients: dict[tuple[int, int], Tensor] = {}  # by step and state
         self.handles: list[RemovableHandle] = []
         self.task: int | None = None  # of autograd, while a backward pass is under way
         self.differentiable: int | None = None  # the first such whose gradient can be differentiated
@@ -37,9 +37,9 @@ class GradientRecorder:
         self.d_finals: list[Tensor | None] = []
 
     def step(self, states: Sequence[Tensor]) -> list[Tensor]:
-        """Note the states after a step, as views: what arrives there has come from the next step, and from without.
+        """Note the states after a step, which come back as views.
 
-        What goes from one state to another within the step stays within it.
+        So the gradient that arrives comes from the next step and from outside, not from another state of this step.
         """
         views = [state.view_as(state) for state in states]
         self.steps.append(tuple(_place(state) for state in views))
@@ -47,87 +47,87 @@ class GradientRecorder:
         return views
 
     def end(self, outputs: Sequence[Tensor], finals: Sequence[Tensor]) -> list[Tensor]:
-        """Listen at what the call returns: the outputs, and the final states, which come back as views."""
+        """Add hooks to the outputs and the final states, which come back as views."""
         self.d_outputs, self.d_finals = [None] * len(outputs), [None] * len(finals)
         views = [state.view_as(state) for state in finals]
-        for found, tensors in ((self.d_outputs, outputs), (self.d_finals, views)):
+        for gradients, tensors in ((self.d_outputs, outputs), (self.d_finals, views)):
             for i, tensor in enumerate(tensors):
                 if (place := _place(tensor)) is not None:
-                    _listen(place, self._keeper(found, i))
+                    _add_hook(place, self._hook(gradients, i))
         return views
 
-    def _keeper(self, found: list[Tensor | None], i: int) -> Callable[[Tensor], None]:
-        def keep(gradient: Tensor) -> None:
+    def _hook(self, gradients: list[Tensor | None], i: int) -> Callable[[Tensor], None]:
+        def hook(gradient: Tensor) -> None:
             if torch.is_grad_enabled() and self.differentiable is None:
                 self.differentiable = backward_pass()
-                self._listen()
-                # Whatever it listens at for good knows the tape, which must not know that in turn.
+                self._add_state_hooks()
+                # Nodes with hooks that stay refer to the recorder, which must not refer to them in turn.
                 self.steps.clear()
                 self.handles.clear()
-            self._kept(found, i, gradient)
+            self._record(gradients, i, gradient)
 
-        return keep
+        return hook
 
-    def _kept(self, found: Any, key: Any, gradient: Tensor) -> None:
-        """Keep a gradient, in a list or a dictionary, if somebody looks, and there are not many of it at once."""
+    def _record(self, gradients: Any, key: Any, gradient: Tensor) -> None:
+        """Record a gradient in a list or a dictionary, if there are observers and it is not batched."""
         if is_observed() and not is_batched((gradient,)):
             self._open()
-            found[key] = gradient.detach()
+            gradients[key] = gradient.detach()
 
     def _open(self) -> None:
-        """Begin with a backward pass, until it is over; one that broke off before left no end."""
+        """Start recording a backward pass, until it is over; an earlier one may have ended in an error."""
         task = backward_pass()
         if task == self.task:
             return
-        self._forget()
+        self._clear()
         self.task = task
-        self._listen()
+        self._add_state_hooks()
         after_backward(self._close)
 
-    def _listen(self) -> None:
-        def keeper(key: tuple[int, int]) -> Callable[[Tensor], None]:
-            return lambda gradient: self._kept(self.given, key, gradient)
+    def _add_state_hooks(self) -> None:
+        def hook(key: tuple[int, int]) -> Callable[[Tensor], None]:
+            return lambda gradient: self._record(self.gradients, key, gradient)
 
         for t, row in enumerate(self.steps):
             for i, place in enumerate(row):
                 if place is not None:
-                    self.handles.append(_listen(place, keeper((t, i))))
+                    self.handles.append(_add_hook(place, hook((t, i))))
 
     def _close(self) -> None:
         d_states = tuple(self._rows(i, state) for i, state in enumerate(self.states))
         later = self.differentiable not in (None, self.task)
-        seen = BackwardEvent(self.call, tuple(self.d_outputs), tuple(self.d_finals), d_states, later)
-        self._forget()
-        notify(seen)
+        event = BackwardEvent(self.call, tuple(self.d_outputs), tuple(self.d_finals), d_states, later)
+        self._clear()
+        notify(event)
 
-    def _forget(self) -> None:
+    def _clear(self) -> None:
         for handle in self.handles:
             handle.remove()
         self.handles.clear()
-        self.given.clear()
+        self.gradients.clear()
         self.task = None
         # In place: the hooks have these lists.
         self.d_outputs[:], self.d_finals[:] = [None] * len(self.d_outputs), [None] * len(self.d_finals)
 
     def _rows(self, i: int, state: Tensor) -> Tensor:
-        """Of one state, the gradients of all steps; zeros where none has come."""
-        sizes, found = self.call.sizes, list[Tensor]()
+        """The gradients of one state at all steps; zeros where none arrived."""
+        sizes, gradients = self.call.sizes, list[Tensor]()
         for t, count in enumerate([len(state)] * self.T if sizes is None else sizes.tolist()):
-            given = self.given.get((t, i))
-            found.append(state.new_zeros(count, state.shape[1]) if given is None else given)
-        return torch.stack(found) if sizes is None else torch.cat(found)
+            gradient = self.gradients.get((t, i))
+            gradients.append(state.new_zeros(count, state.shape[1]) if gradient is None else gradient)
+        return torch.stack(gradients) if sizes is None else torch.cat(gradients)
 
 
 def _place(tensor: Tensor) -> Place:
     return None if tensor.grad_fn is None else (tensor.grad_fn, tensor.output_nr)
 
 
-def _listen(place: tuple[Node, int], keep: Callable[[Tensor], None]) -> RemovableHandle:
-    """Call `keep` with the gradient of a value, when there is one."""
+def _add_hook(place: tuple[Node, int], function: Callable[[Tensor], None]) -> RemovableHandle:
+    """Call a function with the gradient of a value, when there is one."""
     node, number = place
 
     def hook(gradients: Sequence[Any]) -> None:
         if gradients[number] is not None:
-            keep(gradients[number])
+            function(gradients[number])
 
     return node.register_prehook(hook)

@@ -15,7 +15,7 @@ from elman.engine.torch_private import in_torch_func, is_vmapped
 
 
 class CallLabel(NamedTuple):
-    """Some of the steps that a label is of; the fields are those of `CallRecord`."""
+    """The label of a call of the engine, or of some of its steps; the fields are those of `CallRecord`."""
 
     label: Any
     begin: int = 0
@@ -25,10 +25,10 @@ class CallLabel(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class CallRecord:
-    """A call of the engine whose gradient may go back.
+    """A call of the engine that may have a backward pass.
 
     Args:
-        label: what `labeled` has said of it.
+        label: given by `labeled`.
         begin: of the steps of that label, the one at which this call begins.
         chained: the gradient of its initial state goes on to the call that ends there.
         draws: the random numbers of all steps, where they were drawn before the loop.
@@ -81,7 +81,7 @@ Observer = Callable[[BackwardEvent], None]
 
 
 class _CurrentLabel(threading.local):
-    """What is said of this thread's calls."""
+    """The label of this thread's calls."""
 
     now: CallLabel | None = None
 
@@ -102,19 +102,19 @@ class _Labeled:
 
 
 def labeled(piece: CallLabel | None) -> AbstractContextManager[None]:
-    """Of calls of the engine within, this is said."""
+    """Give calls of the engine within a label, which observers see."""
     return nullcontext() if torch.compiler.is_compiling() else _Labeled(piece)
 
 
 def current_label() -> CallLabel | None:
-    """What is said of calls made now; None where nobody could look at them."""
+    """The label of calls made now; None under torch.compile, where nobody can observe them."""
     return None if torch.compiler.is_compiling() else _label.now
 
 
 def record_call(
     cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, sizes: Tensor | None
 ) -> CallRecord | None:
-    """A call in plain torch, if it has a label and a gradient may go back."""
+    """The record of a call of the eager loop; None if it has no label or no backward pass."""
     now = current_label()
     if now is None or not torch.is_grad_enabled() or in_torch_func():
         return None
@@ -123,7 +123,7 @@ def record_call(
 
 @contextmanager
 def observing(observer: Observer) -> Iterator[None]:
-    """Within, `observer` is told of the backward pass of every call that has a label."""
+    """Within, call `observer` with the backward pass of every call that has a label."""
     _observers.append(observer)
     try:
         yield
@@ -132,17 +132,17 @@ def observing(observer: Observer) -> Iterator[None]:
 
 
 def is_observed() -> bool:
-    """Whether anybody looks."""
+    """Whether there are observers."""
     return bool(_observers)
 
 
 def is_batched(cotangents: Iterable[Tensor | None]) -> bool:
-    """Whether there are many of each, of which torch.vmap, or torch.autograd.grad, shows one."""
+    """Whether cotangents are batched: by torch.vmap, or by torch.autograd.grad(is_grads_batched=True)."""
     some = [d for d in cotangents if d is not None]
     return in_torch_func() or any(map(is_vmapped, some))
 
 
-def notify(seen: BackwardEvent) -> None:
-    """Tell all who look."""
+def notify(event: BackwardEvent) -> None:
+    """Call all observers."""
     for observer in list(_observers):
-        observer(seen)
+        observer(event)
