@@ -22,7 +22,7 @@ from elman.layers._step import _prepare
 def arithmetic(layer: Any, x: torch.Tensor, states: list[torch.Tensor]) -> Callable[[], None]:
     """The compiled step of every layer, again and again on the same memory."""
     parameters = list(layer.parameters())
-    prepared: Any = _prepare(layer, x, graded=False)
+    prepared: Any = _prepare(layer, x, with_gradients=False)
     assert prepared is not None
     assert prepared.fits(parameters, x, states)
     results = prepared(None, x, states, parameters, (len(x), layer.output_size))

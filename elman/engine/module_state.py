@@ -13,7 +13,7 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 
 class Fingerprint:
-    """What a step reads, to be compared: equal where it reads the same."""
+    """What a step reads beside its tensors, as a hashable value: equal where it reads the same."""
 
     def __init__(self, key: Any) -> None:
         self._key, self._hash = key, hash(key)
@@ -27,85 +27,85 @@ class Fingerprint:
         return self._hash
 
     def follows(self, before: "Fingerprint") -> bool:
-        """Whether a step reads what it read before, but that something has been appended to logs since."""
+        """Whether this one equals an earlier one, except for entries appended to logs since."""
         if self == before or len(self._key) != len(before._key):
             return self == before
         pairs = zip(self._key, before._key, strict=True)
         return all(a == b or (a[0] and b[0] and a[1][: len(b[1])] == b[1]) for a, b in pairs)
 
 
-class _Watched:
-    """What a step has read last, and by what it can be seen quickly that it reads the same now."""
+class _CellCache:
+    """The fingerprint of a cell, and what tells quickly that it is still valid."""
 
     def __init__(self, cell: nn.Module) -> None:
-        reached = PythonState(cell)
-        self.options, self.tensors = Fingerprint(reached.key), [weakref.ref(tensor) for tensor in reached.tensors]
-        self._places = [(place, place.now()) for place in reached.places]
-        # An object is known by its number as long as it lives: what cannot be referred to weakly is kept.
-        self._gone, self._kept = False, list[object]()
-        for place in reached.places:
+        state = PythonState(cell)
+        self.fingerprint, self.tensors = Fingerprint(state.key), [weakref.ref(tensor) for tensor in state.tensors]
+        self._places = [(place, place.now()) for place in state.places]
+        # An object is known by its id as long as it lives; one that takes no weak references is kept alive.
+        self._collected, self._references = False, list[object]()
+        for place in state.places:
             for _, value in place.values():
                 try:
-                    self._kept.append(weakref.ref(value, self._lost))
+                    self._references.append(weakref.ref(value, self._set_collected))
                 except TypeError:
-                    self._kept.append(value)
+                    self._references.append(value)
 
-    def _lost(self, _: object) -> None:
-        self._gone = True
+    def _set_collected(self, _: object) -> None:
+        self._collected = True
 
-    def still(self) -> bool:
-        """Whether all of it is as it was."""
-        return not self._gone and all(place.now() == before for place, before in self._places)
-
-
-_watched: "weakref.WeakKeyDictionary[nn.Module, _Watched]" = weakref.WeakKeyDictionary()
+    def is_valid(self) -> bool:
+        """Whether nothing that the step reads has changed."""
+        return not self._collected and all(place.now() == before for place, before in self._places)
 
 
-def _watch(cell: nn.Module) -> _Watched:
-    found = _watched.get(cell)
-    if found is None or not found.still():
-        before = found
-        found = _watched[cell] = _Watched(cell)
-        if before is not None and before.options == found.options:
-            found.options = before.options
-    return found
+_caches: "weakref.WeakKeyDictionary[nn.Module, _CellCache]" = weakref.WeakKeyDictionary()
+
+
+def _cache_of(cell: nn.Module) -> _CellCache:
+    cache = _caches.get(cell)
+    if cache is None or not cache.is_valid():
+        before = cache
+        cache = _caches[cell] = _CellCache(cell)
+        if before is not None and before.fingerprint == cache.fingerprint:
+            cache.fingerprint = before.fingerprint
+    return cache
 
 
 def fingerprint(cell: nn.Module) -> Fingerprint:
     """What the step of a cell reads: attributes, class attributes, globals, variables of enclosing functions.
 
-    Numbers of tensors are no part of it.
+    The numbers in tensors are no part of it.
     """
-    return _watch(cell).options
+    return _cache_of(cell).fingerprint
 
 
 def outside_tensors(cell: nn.Module) -> tuple[tuple[Tensor, int], ...]:
-    """The tensors that a step can reach and that are none of the cell's, and how often each was written to."""
-    tensors = (tensor() for tensor in _watch(cell).tensors)
+    """Tensors that a step can reach and that are not the cell's own, and how often each was written to in place."""
+    tensors = (reference() for reference in _cache_of(cell).tensors)
     return tuple((tensor, version(tensor)) for tensor in tensors if tensor is not None)
 
 
 class ModuleState(NamedTuple):
-    """How a cell stands: training or evaluation, of each of its modules, and what its step reads."""
+    """The mode of each module of a cell, training or evaluation, and the fingerprint of its step."""
 
     training: tuple[bool, ...]
-    options: Fingerprint
+    fingerprint: Fingerprint
 
     @classmethod
     def of(cls, cell: nn.Module) -> "ModuleState":
-        """As it is now."""
+        """The present state."""
         return cls(tuple(module.training for module in cell.modules()), fingerprint(cell))
 
 
 @contextmanager
-def restore_module_state(cell: nn.Module, stand: ModuleState) -> Iterator[bool]:
-    """Within, a cell is in training or in evaluation as it was then; and whether all else is as it was."""
+def restore_module_state(cell: nn.Module, state: ModuleState) -> Iterator[bool]:
+    """Within, each module of a cell has the mode of then; yields whether the fingerprint is that of then, too."""
     modules = list(cell.modules())
-    now = [module.training for module in modules]
+    modes = [module.training for module in modules]
     try:
-        for module, training in zip(modules, stand.training, strict=False):
+        for module, training in zip(modules, state.training, strict=False):
             module.training = training
-        yield fingerprint(cell).follows(stand.options)
+        yield fingerprint(cell).follows(state.fingerprint)
     finally:
-        for module, training in zip(modules, now, strict=True):
+        for module, training in zip(modules, modes, strict=True):
             module.training = training

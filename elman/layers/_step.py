@@ -27,26 +27,26 @@ if TYPE_CHECKING:
 
 PLAIN = {Tensor, nn.Parameter}
 REQUIRES_GRAD = attrgetter("requires_grad")
-MAX_PREPARED = 16  # kinds of steps that stay prepared, each with scratch memory
+MAX_PREPARED = 16  # prepared steps that are kept, each with scratch memory
 
 
 class _Labels:
-    """What is said of the calls of the engine for one step, of each layer: made when somebody looks, and only once."""
+    """The labels of the calls of one step, one for each layer: made when an observer asks, and only once."""
 
     def __init__(self, layer: "Stack") -> None:
         self._layer, self._steps = layer, layer._steps
         self._numbers = [LayerCall.new_number() for _ in self._steps]
-        self._made: list[CallLabel] = []
+        self._labels: list[CallLabel] = []
 
     def __call__(self, x: Tensor) -> list[CallLabel]:
-        """Of a step with the input x, (1, B, D)."""
-        if not self._made:
+        """Labels of a step with the input x, (1, B, D)."""
+        if not self._labels:
             layout = SequenceLayout(x, batch_first=False)
-            self._made = [
+            self._labels = [
                 CallLabel(LayerCall(self._layer, (k,), layout, step, depth=k, number=number))
                 for k, (step, number) in enumerate(zip(self._steps, self._numbers, strict=True))
             ]
-        return self._made
+        return self._labels
 
 
 class StepCache:
@@ -59,7 +59,7 @@ class StepCache:
         return StepCache, ()
 
     def __call__(self, layer: "Stack", x: Tensor, hx: Any, time: int | None = None) -> tuple[Tensor, Any] | None:
-        """A step, or None where it has to take the way of a sequence.
+        """Run a step; returns None where it has to be run as a sequence of length one.
 
         Args:
             layer: the stack, in one direction.
@@ -67,40 +67,40 @@ class StepCache:
             hx: as in a call.
             time: the axis of time in the output, if it has one.
         """
-        if type(x) not in PLAIN or x.dim() != 2 or _somebody_watches(layer):
+        if type(x) not in PLAIN or x.dim() != 2 or _needs_full_call(layer):
             return None
         states = [x.new_zeros(layer.num_layers, len(x), w) for w in layer._widths] if hx is None else as_tuple(hx)
         own = layer._parameters
         parameters: list[Any] = [own.get(full) for names in layer._names for _, full in names]
         if not PLAIN.issuperset(map(type, states)) or not PLAIN.issuperset(map(type, parameters)):
-            return None  # a computed parameter among others
-        graded = torch.is_grad_enabled() and any(map(REQUIRES_GRAD, (*parameters, x, *states)))
-        if graded and type(layer.bptt) is not Full:
+            return None  # a computed parameter, for example
+        with_gradients = torch.is_grad_enabled() and any(map(REQUIRES_GRAD, (*parameters, x, *states)))
+        if with_gradients and type(layer.bptt) is not Full:
             return None
         x, states = x.contiguous(), [state.contiguous() for state in states]
-        ready: PreparedStep | None
-        key = len(x), layer.executor, layer.training, graded
+        prepared: PreparedStep | None
+        key = len(x), layer.executor, layer.training, with_gradients
         if key not in self._free and len(self._free) >= MAX_PREPARED:
             self._free.pop(next(iter(self._free)), None)
         free = self._free.setdefault(key, [])
         try:
-            ready = free.pop()  # nobody else has it now; who comes meanwhile makes their own
+            prepared = free.pop()  # not shared: other threads prepare their own meanwhile
         except IndexError:
-            ready = None
-        if ready is None or not ready.fits(parameters, x, states):
-            ready = _prepare(layer, x, graded)
-            if ready is None or not ready.fits(parameters, x, states):
+            prepared = None
+        if prepared is None or not prepared.fits(parameters, x, states):
+            prepared = _prepare(layer, x, with_gradients)
+            if prepared is None or not prepared.fits(parameters, x, states):
                 return None
         shape = [len(x), layer.output_size]
         if time is not None:
             shape.insert(time, 1)
-        output, last = ready(_Labels(layer) if graded else None, x, states, parameters, shape)
-        free.append(ready)
+        output, last = prepared(_Labels(layer) if with_gradients else None, x, states, parameters, shape)
+        free.append(prepared)
         return output, last[0] if len(last) == 1 else tuple(last)
 
 
-def _somebody_watches(layer: "Stack") -> bool:
-    """Whether anything besides the layer's equations is to happen, or be seen."""
+def _needs_full_call(layer: "Stack") -> bool:
+    """Whether compilers, modes, transforms or random numbers need the call of a sequence."""
     return bool(
         torch.compiler.is_compiling()
         or is_tracing()
@@ -124,9 +124,9 @@ def _draws(layer: "Stack") -> bool:
     return any((layer.dropout, layer.weight_drop, layer.recurrent_dropout, layer.locked_dropout, *layer.zoneout))
 
 
-def _prepare(layer: "Stack", x: Tensor, graded: bool) -> PreparedStep | None:
+def _prepare(layer: "Stack", x: Tensor, with_gradients: bool) -> PreparedStep | None:
     specs = [
         CellSpec(step, layer._values_of(step, k), cell.input_size, cell.state_size)
         for k, (step, cell) in enumerate(zip(layer._steps, layer._cells, strict=True))
     ]
-    return choose(layer.executor, specs)[0].prepare_step(specs, x, graded)
+    return choose(layer.executor, specs)[0].prepare_step(specs, x, with_gradients)

@@ -123,7 +123,7 @@ def cell_of(key: str) -> tuple[nn.Module, ModuleState] | None:
     cells = list(_by_key[key].cells.items())
     if len(cells) < 2:  # to look at attributes takes time, in every backward pass that is seen
         return cells[0] if cells else None
-    return next((pair for pair in cells if fingerprint(pair[0]) == pair[1].options), cells[0])
+    return next((pair for pair in cells if fingerprint(pair[0]) == pair[1].fingerprint), cells[0])
 
 
 def compiled_plan(key: str, dtype: torch.dtype, observed: bool = False) -> CompiledPlan:
