@@ -34,6 +34,8 @@ class TimeBudget(Callback):
         restart: a converged training goes on, at the full learning rate.
     """
 
+    state_key = "Clock"  # in checkpoints: the name that the class had first
+
     def __init__(self, options: TrainingOptions, steps: int, began: float, best: Path, restart: bool = False) -> None:
         self.options, self.steps = options, steps
         self.step = 0
