@@ -16,7 +16,7 @@ from sklearn.metrics import mean_absolute_error, mean_pinball_loss
 from elman.errors import BadInput
 from elman.tasks._parts import Example
 from elman.tasks.forecast import baselines
-from elman.tasks.forecast.clock import TimeZoneClock
+from elman.tasks.forecast.clock import TimeStep
 from elman.tasks.forecast.data import Series, Window, scale, series
 from elman.tasks.forecast.model import QUANTILES, Forecaster
 from elman.tasks.forecast.options import ForecastOptions
@@ -77,7 +77,7 @@ def test_steps_are_found_and_go_on(stamps: list[Any], step: str, season: int, fo
     found = one(stamps)
     assert str(found.grid.clock) == step
     assert found.grid.clock.season == season
-    assert TimeZoneClock.parse(step) == found.grid.clock
+    assert TimeStep.parse(step) == found.grid.clock
     assert found.stamp(len(found.values)) == following
 
 

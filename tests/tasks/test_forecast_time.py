@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from elman.errors import BadInput
-from elman.tasks.forecast.clock import TimeZoneClock
+from elman.tasks.forecast.clock import TimeStep
 from elman.tasks.forecast.data import Series, ends, from_ends, series
 from elman.tasks.forecast.options import ForecastOptions
 from elman.tasks.forecast.task import KIND
@@ -191,7 +191,7 @@ def test_steps_and_seasons(stamps: list[Any], step: str, season: int, then: str)
     found = one(table(stamps))
     assert (str(found.grid.clock), found.grid.clock.season) == (step, season)
     assert following(found) == [then]
-    assert TimeZoneClock.parse(step) == found.grid.clock
+    assert TimeStep.parse(step) == found.grid.clock
 
 
 def test_business_days_skip_weekends() -> None:

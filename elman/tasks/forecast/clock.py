@@ -21,7 +21,7 @@ WHOLE = 0.02  # of a season in steps, by which it may miss a whole number
 
 
 @dataclass(frozen=True)
-class TimeZoneClock:
+class TimeStep:
     """Steps of the same length.
 
     Args:
@@ -29,8 +29,8 @@ class TimeZoneClock:
             numbers.
         size: how many of these a step is long.
 
-    >>> Clock.parse("15m")
-    Clock(unit='us', size=900000000)
+    >>> TimeStep.parse("15m")
+    TimeStep(unit='us', size=900000000)
     >>> str(Clock("us", 7200 * 10**6)), str(Clock("mo", 12))
     ('2h', '12mo')
     """
@@ -39,7 +39,7 @@ class TimeZoneClock:
     size: int
 
     @classmethod
-    def parse(cls, text: str) -> "TimeZoneClock":
+    def parse(cls, text: str) -> "TimeStep":
         """The clock of such a word.
 
         Raises:
@@ -101,7 +101,7 @@ class TimeZoneClock:
         return (DAY / self.size, "a day") if self.size >= MINUTE else (HOUR / self.size, "an hour")
 
 
-def cycles(clock: TimeZoneClock, span: int) -> list[str]:
+def cycles(clock: TimeStep, span: int) -> list[str]:
     """The cycles of the calendar that are longer than a step, and that so many microseconds show at least twice."""
     if not clock.unit:
         return []

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from elman.errors import BadInput
-from elman.tasks.forecast.clock import TimeZoneClock, phases
+from elman.tasks.forecast.clock import TimeStep, phases
 from elman.tasks.forecast.grid import Grid, clock_by, shown
 from elman.tasks.forecast.numerals import Values
 from elman.tasks.forecast.options import ForecastOptions
@@ -154,19 +154,19 @@ def from_ends(path: Path, options: ForecastOptions) -> list[Series]:
     return series([path], replace(own, decimal=".", quote='"', encoding="utf-8"))
 
 
-def clock_of(found: Sequence[SeriesRows], options: ForecastOptions) -> tuple[TimeZoneClock, str]:
+def clock_of(found: Sequence[SeriesRows], options: ForecastOptions) -> tuple[TimeStep, str]:
     """What was asked for, or else what the stamps show; and how it was found."""
     zone = found[0].zone
     if options.step is None:
         return clock_by([part.moments for part in found], zone)
-    clock = TimeZoneClock.parse(options.step)
+    clock = TimeStep.parse(options.step)
     if (zone is not None) != bool(clock.unit):
         kind = "a time, as the stamps are moments" if zone is not None else "a number, as the stamps are numbers"
         raise BadInput(f"--step: expected {kind}; got {options.step!r}")
     return clock, "--step"
 
 
-def even(found: SeriesRows, clock: TimeZoneClock) -> Series:
+def even(found: SeriesRows, clock: TimeStep) -> Series:
     """A series in even steps: the mean of the values of each. Those are in a step from its stamp to the next, where
     stamps are several to a step; and else nearest to it.
     """

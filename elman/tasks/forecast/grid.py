@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.errors import BadInput
-from elman.tasks.forecast.clock import SECOND, UNITS, TimeZoneClock
+from elman.tasks.forecast.clock import SECOND, UNITS, TimeStep
 from elman.tasks.forecast.zone import DAY, HOUR, Moments, Zone
 
 EPOCH = np.datetime64("1970-01-01", "D")
@@ -70,7 +70,7 @@ class Grid:
             stamps that are nearest to it.
     """
 
-    clock: TimeZoneClock
+    clock: TimeStep
     start: int
     zone: Zone = NONE
     offset: int = 0
@@ -78,7 +78,7 @@ class Grid:
     whole: bool = False
 
     @classmethod
-    def of(cls, clock: TimeZoneClock, instants: Moments, zone: Zone) -> "Grid":
+    def of(cls, clock: TimeStep, instants: Moments, zone: Zone) -> "Grid":
         """Where the steps of a series stand that has these stamps, in order."""
         moments = zone.local(instants) if clock.local else instants
         shortest = clock.size * DAY if clock.unit == "b" else clock.length  # of a step
@@ -157,7 +157,7 @@ def shown(instant: int, zone: Zone, days: bool = False) -> str:
     return str(stamp).replace("T", " ") + zone.suffix(local - instant)
 
 
-def clock_by(series: Sequence[Moments], zone: Zone | None) -> tuple[TimeZoneClock, str]:
+def clock_by(series: Sequence[Moments], zone: Zone | None) -> tuple[TimeStep, str]:
     """The clock by which series have their stamps, and how it was found.
 
     Args:
@@ -169,7 +169,7 @@ def clock_by(series: Sequence[Moments], zone: Zone | None) -> tuple[TimeZoneCloc
 
     >>> hours = np.array([0, 1, 2, 3, 5, 6]) * HOUR
     >>> clock_by([hours], Zone())
-    (Clock(unit='us', size=3600000000), 'the most common distance between stamps')
+    (TimeStep(unit='us', size=3600000000), 'the most common distance between stamps')
     """
     long = [moments for moments in series if len(moments) > 1]
     if not long:
@@ -179,13 +179,13 @@ def clock_by(series: Sequence[Moments], zone: Zone | None) -> tuple[TimeZoneCloc
         if all(_is_monthly(moments) for moments in local):
             days = {str(day) if share >= REGULAR else "" for day, share in map(_day, local)}
             on = f", on {day} of each" if len(days) == 1 and (day := days.pop()) else ""
-            return TimeZoneClock("mo", _step([_months_near(moments) for moments in local])[0]), f"calendar months{on}"
+            return TimeStep("mo", _step([_months_near(moments) for moments in local])[0]), f"calendar months{on}"
         if float(np.median(np.concatenate([np.diff(moments) for moments in local]))) > DAY - 2 * HOUR:
             long = local
     size, how = _step(long, None if zone is None else UNITS)
-    clock = TimeZoneClock("" if zone is None else "us", size)
-    if clock == TimeZoneClock("us", DAY) and _is_working(local):
-        return TimeZoneClock("b", 1), "business days, as no stamp is on a Saturday or Sunday"
+    clock = TimeStep("" if zone is None else "us", size)
+    if clock == TimeStep("us", DAY) and _is_working(local):
+        return TimeStep("b", 1), "business days, as no stamp is on a Saturday or Sunday"
     return clock, how
 
 
@@ -207,7 +207,7 @@ def _step(series: Sequence[NDArray[np.int64]], units: dict[str, int] | None = No
 
 def _rounded(distance: float, units: dict[str, int] | None) -> str:
     unit = max((size for size in (units or {}).values() if size * 10 <= distance), default=1)
-    return str(TimeZoneClock("us" if units else "", round(distance / unit) * unit))
+    return str(TimeStep("us" if units else "", round(distance / unit) * unit))
 
 
 def _is_monthly(moments: Moments) -> bool:
@@ -226,7 +226,7 @@ def _is_monthly(moments: Moments) -> bool:
 
 def _months_near(moments: Moments) -> NDArray[np.int64]:
     """The months of stamps, in local time."""
-    return Grid.of(TimeZoneClock("mo", 1), moments, Zone()).ticks(moments)
+    return Grid.of(TimeStep("mo", 1), moments, Zone()).ticks(moments)
 
 
 def _day(moments: Moments) -> tuple[Day, float]:
@@ -261,7 +261,7 @@ def _is_working(series: Sequence[Moments]) -> bool:
     return long and bool(np.is_busday(EPOCH + dates, weekmask=WORKING).all())
 
 
-def _phase(moments: Moments, clock: TimeZoneClock) -> int | None:
+def _phase(moments: Moments, clock: TimeStep) -> int | None:
     """Where between whole steps stamps are, most of them or on average; None where they are anywhere."""
     phases, counts = np.unique(moments % clock.size, return_counts=True)
     if counts.max() >= REGULAR * len(moments):

@@ -50,7 +50,7 @@ class Frames(nn.Module):
         transpose: semitones that pieces are moved in training, at most.
         bptt: frames that the gradient goes back; 0: all the way.
 
-    >>> batch = Batch(torch.zeros(5, 2, 128), torch.tensor([5, 3]), torch.zeros(2), torch.zeros(2))
+    >>> batch = MusicBatch(torch.zeros(5, 2, 128), torch.tensor([5, 3]), torch.zeros(2), torch.zeros(2))
     >>> Frames(hidden=16).eval().nats(batch).shape     # T=5 steps of B=2 pieces
     torch.Size([5, 2])
     """
