@@ -31,7 +31,7 @@ class TimeStep:
 
     >>> TimeStep.parse("15m")
     TimeStep(unit='us', size=900000000)
-    >>> str(Clock("us", 7200 * 10**6)), str(Clock("mo", 12))
+    >>> str(TimeStep("us", 7200 * 10**6)), str(TimeStep("mo", 12))
     ('2h', '12mo')
     """
 
