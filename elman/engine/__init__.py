@@ -71,16 +71,17 @@ def run(
         if isinstance(result, Unsupported):
             raise RuntimeError(result.reason)
         return result
-    refusal: Unsupported | None = None
+    refusals: list[Unsupported] = []
     for candidate in EXECUTORS.values():
-        if refusal is not None and refusal.warn and not torch.compiler.is_compiling():
-            _warn_once(cell, f"{refusal.reason}; it runs on the {candidate.name} executor, which is slower")
         result = candidate.run(inputs)
-        if not isinstance(result, Unsupported):
-            return result
-        refusal = result
-    assert refusal is not None
-    raise RuntimeError(refusal.reason)
+        if isinstance(result, Unsupported):
+            refusals.append(result)
+            continue
+        news = [refusal.reason for refusal in refusals if refusal.warn]
+        if news and not torch.compiler.is_compiling():
+            _warn_once(cell, f"{news[0]}; it runs on the {candidate.name} executor, which is slower")
+        return result
+    raise RuntimeError(refusals[0].reason)
 
 
 def choose(name: str, specs: Sequence[CellSpec]) -> tuple[Executor, str]:
