@@ -44,15 +44,15 @@ def times(name: str, shape: Shape) -> dict[str, tuple[float, int]]:
     native = kernel_cache.compiled_plan(planned.key, torch.float32)
     names = {address: name for name, address in native.functions.items()}
     spent: dict[str, float] = {}
-    run = compiled_plan.Call.run
+    run = compiled_plan.Invocation.run
 
-    def timed(call: compiled_plan.Call, function: int) -> None:
+    def timed(call: compiled_plan.Invocation, function: int) -> None:
         begin = perf_counter()
         run(call, function)
         spent[names[function]] = spent.get(names[function], 0.0) + perf_counter() - begin
 
     found: dict[str, list[float]] = {"inference": [], "forward": [], "backward": []}
-    with patch.object(compiled_plan.Call, "run", timed):
+    with patch.object(compiled_plan.Invocation, "run", timed):
         for _ in range(2 + REPEATS):
             spent.clear()
             with torch.no_grad():

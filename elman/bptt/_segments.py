@@ -71,9 +71,8 @@ class Segments:
         state: State = states[0] if self.single else tuple(states)
         with labeled(self.piece and self.piece._replace(begin=begin)), substituted(self.elsewhere, others):
             output, state = run(self.cell, named, x, state, self.executor, sizes)
-            state = (
-                tuple(s.view_as(s) for s in as_tuple(state)) if self.elsewhere else state
-            )  # one may be such a tensor
+            if self.elsewhere:  # a state may be one of these tensors
+                state = tuple(s.view_as(s) for s in as_tuple(state))
         if isinstance(output, dict):
             self.outputs = tuple(output)
             return tuple(output.values()), as_tuple(state)

@@ -41,7 +41,7 @@ def run_windows(
     sizes: Tensor | None,
     windows: Windows,
 ) -> tuple[Output, State]:
-    """As `elman.engine.run`, with the gradients of these windows and the memory of one of them.
+    """Run a cell over a sequence, with the gradients of these windows and the memory of one of them.
 
     Raises:
         RuntimeError: if the steps of the cell cannot run again; for transforms of torch.func.

@@ -61,7 +61,7 @@ class Checkpointed(Mode):
         executor: str = "auto",
         sizes: Tensor | None = None,
     ) -> tuple[Output, State]:
-        """As `elman.engine.run`, keeping little."""
+        """Run a cell over a sequence and save only some of its states."""
         T = len(x) if sizes is None else len(sizes)
         if isinstance(self.segments, int):
             count = self.segments

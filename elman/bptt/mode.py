@@ -38,7 +38,7 @@ class Mode(ABC):
         executor: str = "auto",
         sizes: Tensor | None = None,
     ) -> tuple[Output, State]:
-        """As `elman.engine.run`, whose gradients are those of this mode."""
+        """Run a cell over a sequence; arguments as of `elman.engine.run`. The gradients are those of this mode."""
 
 
 @dataclass(frozen=True)
@@ -61,5 +61,5 @@ class Full(Mode):
         executor: str = "auto",
         sizes: Tensor | None = None,
     ) -> tuple[Output, State]:
-        """As `elman.engine.run`."""
+        """Run a cell over a sequence."""
         return run(cell, parameters, x, state, executor, sizes)

@@ -76,7 +76,7 @@ class RTRL(Mode):
         executor: str = "auto",
         sizes: Tensor | None = None,
     ) -> tuple[Output, State]:
-        """As `elman.engine.run`, for parameters and states alone; the states carry their influence."""
+        """Run a cell over a sequence. Gradients are those of parameters and states; states carry the influence."""
         states, names = as_tuple(state), tuple(name for name, value in parameters.items() if value.requires_grad)
         if not torch.is_grad_enabled():
             return run(cell, parameters, x, state, executor, sizes)

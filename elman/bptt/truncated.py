@@ -67,7 +67,7 @@ class Truncated(Mode):
         executor: str = "auto",
         sizes: Tensor | None = None,
     ) -> tuple[Output, State]:
-        """As `elman.engine.run`, with the gradients of the windows."""
+        """Run a cell over a sequence, with gradients that stay within the windows."""
         return run_windows(cell, parameters, x, state, executor, sizes, self._windows(x, state, sizes))
 
     def _windows(self, x: Tensor, state: State, sizes: Tensor | None) -> Windows:

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from elman.cells.rnn import RNN as RNN
     from elman.cells.slstm import SLSTM as SLSTM
 
-_files = [module.name for module in iter_modules(__path__) if not module.name.startswith("_")]
+_FIRST = ("rnn", "gru", "lstm")
+_files = {module.name for module in iter_modules(__path__) if not module.name.startswith("_")}
 
 #: the names of all cells, as `--cell` takes them: those of torch.nn first
-REGISTRY = (*(first := ("rnn", "gru", "lstm")), *sorted(set(_files) - set(first)))
+REGISTRY = (*_FIRST, *sorted(_files.difference(_FIRST)))
 
 
 def by_name(name: str) -> Any:

@@ -6,7 +6,7 @@ can run everything and is the definition of correct.
 
 import warnings
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -66,13 +66,8 @@ def run(
         RuntimeError: if the executor asked for cannot run this.
     """
     inputs = Inputs(cell, parameters, x, state, sizes)
-    if executor != "auto":
-        result = EXECUTORS[known_executor(executor)].run(inputs)
-        if isinstance(result, Unsupported):
-            raise RuntimeError(result.reason)
-        return result
     refusals: list[Unsupported] = []
-    for candidate in EXECUTORS.values():
+    for candidate in _candidates(executor):
         result = candidate.run(inputs)
         if isinstance(result, Unsupported):
             refusals.append(result)
@@ -85,22 +80,24 @@ def run(
 
 
 def choose(name: str, specs: Sequence[CellSpec]) -> tuple[Executor, str]:
-    """The executor that runs some cells, and why: what stood in the way of the one before it, or "".
+    """The executor that runs some cells, and why the one before it, or the one asked for, cannot; or "".
 
     Args:
         name: as in `run`. An executor asked for by name is the one, even if it will raise.
         specs: the cells of a layer.
     """
-    if name != "auto":
-        executor = EXECUTORS[known_executor(name)]
-        return executor, next(filter(None, map(executor.unsupported, specs)), "")
     reason = ""
-    for executor in EXECUTORS.values():
+    for executor in _candidates(name):
         refusal = next(filter(None, map(executor.unsupported, specs)), "")
         if not refusal:
             return executor, reason
         reason = refusal
-    raise RuntimeError(reason)
+    return executor, reason
+
+
+def _candidates(name: str) -> Collection[Executor]:
+    """The executors to try, in order: the one of a name, or all for "auto"."""
+    return EXECUTORS.values() if name == "auto" else (EXECUTORS[known_executor(name)],)
 
 
 def known_executor(name: str) -> str:

@@ -43,7 +43,7 @@ class Word(IntEnum):
 
 
 class Role(Enum):
-    """What a word says of a buffer, a parameter or a sum of a plan."""
+    """The meaning of an argument that belongs to a buffer, a parameter or a sum."""
 
     ADDRESS = auto()
     HOP = auto()  # from one half of a buffer to the other, which steps use in turn, in numbers

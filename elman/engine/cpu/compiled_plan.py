@@ -17,7 +17,7 @@ from elman.engine.plan.planner import Plan
 
 
 class PlanInputs(NamedTuple):
-    """What a plan is run on.
+    """The inputs of a plan.
 
     Attributes:
         x: (T, B, D), or packed rows (N, D).
@@ -39,7 +39,7 @@ class PlanInputs(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """What a plan's forward loop returns.
+    """The results of a plan's forward loop.
 
     Attributes:
         outputs: the first state of every step, (T, B, H) or (N, H).
@@ -215,8 +215,8 @@ class CompiledPlan:
                 call.run(function["reduce"])
         if wanted.x and dx is None:
             dx = torch.zeros_like(x)
-        found = self.gradients(parameters, sums) if wanted.parameters else []
-        return dx, [both[0] for both in d_states] if wanted.states else [], found
+        d_parameters = self.gradients(parameters, sums) if wanted.parameters else []
+        return dx, [both[0] for both in d_states] if wanted.states else [], d_parameters
 
     def _put_inputs(self, call: Invocation, x: Tensor, draws: Sequence[Tensor]) -> None:
         call.along(self.x, x)

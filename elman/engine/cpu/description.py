@@ -35,18 +35,18 @@ def describe(spec: CellSpec, shape: tuple[int, int] | None) -> Iterator[str]:
 
 
 def _stages(program: Program) -> str:
-    told = []
+    descriptions = []
     for stage in program.stages:
         if isinstance(stage, Product):
             matrix = f"{stage.weight.name}{'^T' if stage.transposed else ''}"
-            told.append(f"product with {matrix} ({stage.depth} -> {stage.width}){', added up' * stage.add}")
+            descriptions.append(f"product with {matrix} ({stage.depth} -> {stage.width}){', added up' * stage.add}")
         else:
             count = len(stage.stores)
             size = f"{stage.heads} x {stage.width}" if stage.heads > 1 else f"{stage.width}"
-            told.append(f"{count} value{'s' * (count > 1)} of width {size} in one pass")
-    return "; ".join(told) or "nothing"
+            descriptions.append(f"{count} value{'s' * (count > 1)} of width {size} in one pass")
+    return "; ".join(descriptions) or "nothing"
 
 
 def _sums(plan: Plan) -> str:
-    told = [f"{r.size} x {r.x_size}" if r.x else f"{r.size}" for r in plan.reductions]
-    return f"sums over all rows for the parameters ({', '.join(told)})" if told else "no parameters"
+    descriptions = [f"{r.size} x {r.x_size}" if r.x else f"{r.size}" for r in plan.reductions]
+    return f"sums over all rows for the parameters ({', '.join(descriptions)})" if descriptions else "no parameters"

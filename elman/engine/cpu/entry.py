@@ -43,7 +43,9 @@ def run(inputs: Inputs) -> tuple[Output, State] | Unsupported:
     plan = kernel_cache.plan_for(cell, _shapes(parameters), *_sizes(x, state))
     if plan.reason:
         return Unsupported(plan.reason)
-    own = int(bool(plan.output))  # an output that is no state is one that nobody reads
+    own = int(
+        bool(plan.output)
+    )  # an output of its own takes the place of a first state, whose initial value is not read
     if own:
         states = (x.new_zeros(states[0].shape[0], row_width(plan.output)), *states)
     draws = draw(plan.key, x, sizes) if plan.draws else []
@@ -103,7 +105,7 @@ def _unsupported_tensors(tensors: Sequence[Tensor]) -> str:
 
 
 def _transformed(tensors: Sequence[Tensor]) -> bool:
-    """Whether torch.func or forward-mode differentiation is at work on the tensors."""
+    """Whether torch.func or forward-mode differentiation is active for the tensors."""
     if in_forward_mode() and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
         return True
     return in_torch_func()
