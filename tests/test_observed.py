@@ -12,7 +12,7 @@ import elman
 from elman import cells
 from elman.bptt import Checkpointed, Full, Mode, Truncated
 from elman.cells._cell import Cell
-from elman.engine import EXECUTORS, State, as_tuple, run
+from elman.engine import EXECUTORS, Inputs, State, as_tuple, run
 from elman.engine.observe.events import BackwardEvent, CallLabel, labeled, observing
 from tests.tolerances import all_close, close
 
@@ -51,7 +51,7 @@ def test_gradients_that_arrive_at_states(cell_type: type[Cell], executor: str) -
     state: State = states[0] if cell.num_states == 1 else states
     seen: list[BackwardEvent] = []
     with labeled(CallLabel("here")):
-        outputs, final = run(cell, dict(cell.named_parameters()), x, state, executor)
+        outputs, final = run(Inputs(cell, dict(cell.named_parameters()), x, state), executor)
     assert isinstance(outputs, Tensor)
     with observing(seen.append):
         ((outputs * weight).sum() + sum(s.sin().sum() for s in as_tuple(final))).backward()
@@ -88,7 +88,7 @@ def test_both_executors_see_the_same(sizes: Tensor | None) -> None:
     seen: list[BackwardEvent] = []
     for executor in EXECUTORS:
         with labeled(CallLabel("here")):
-            outputs, finals = run(cell, dict(cell.named_parameters()), x, states, executor, sizes)
+            outputs, finals = run(Inputs(cell, dict(cell.named_parameters()), x, states, sizes), executor)
         assert isinstance(outputs, Tensor)
         with observing(seen.append):
             (outputs.sin().sum() + finals[0].cos().sum() + finals[1].sum()).backward()
@@ -117,7 +117,7 @@ def test_an_output_that_shows_a_state(executor: str) -> None:
     torch.manual_seed(0)
     cell, x, states = Shows(), torch.randn(T, B, D).double().requires_grad_(), (torch.randn(B, 2).double(),) * 2
     with labeled(CallLabel("here")):
-        outputs, finals = run(cell, {}, x, states, executor)
+        outputs, finals = run(Inputs(cell, {}, x, states), executor)
     assert isinstance(outputs, dict)
     found: list[BackwardEvent] = []
     with observing(found.append):
@@ -159,7 +159,9 @@ def test_nobody_looks(executor: str) -> None:
     with observing(seen.append):
         layer(x)[0].sum().backward()
     layer(x)[0].sum().backward()
-    outputs, _ = run(layer._cells[0], layer._values_of(layer._steps[0], 0), x, (x.new_zeros(B, H),) * 2, executor)
+    zeros = x.new_zeros(B, H)
+    inputs = Inputs(layer._cells[0], layer._values_of(layer._steps[0], 0), x, (zeros, zeros))
+    outputs, _ = run(inputs, executor)
     assert isinstance(outputs, Tensor)
     with observing(seen.append):
         outputs.sum().backward()

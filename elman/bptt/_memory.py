@@ -1,13 +1,13 @@
 """Amounts of memory: parsed, formatted, and estimated for a step."""
 
 import re
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from elman.engine import State, as_tuple, run
+from elman.engine import Inputs, run
+from elman.engine.outputs import output_tensors
 from elman.engine.rng_state import get_rng_state, rng_state
 from elman.numbers import whole
 
@@ -30,34 +30,37 @@ def format_size(size: float) -> str:
 
 
 class SavedSize(NamedTuple):
-    """Bytes that are kept for the backward step."""
+    """Bytes that are saved for the backward pass.
 
-    step: int  # of every step, with its output
-    state: int  # of a state between two segments
+    Attributes:
+        step: of every step, with its output.
+        state: of the states between two segments.
+    """
+
+    step: int
+    state: int
 
 
-def saved_size(
-    cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, executor: str, sizes: Tensor | None
-) -> SavedSize:
-    """What a call keeps of each of its steps: found by running one and two."""
+def saved_size(inputs: Inputs, executor: str) -> SavedSize:
+    """Measure what a call saves for each of its steps, by running one step and two."""
 
-    def first(steps: int) -> int:
-        rows = x[:steps] if sizes is None else x[: int(sizes[:steps].sum())]
-        pieces: dict[int, int] = {}
+    def measure(steps: int) -> int:
+        storages: dict[int, int] = {}  # addresses and sizes
 
-        def note(tensor: Tensor) -> Tensor:
-            memory = tensor.untyped_storage()
-            pieces[memory.data_ptr()] = memory.nbytes()
+        def add(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
             return tensor
 
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            output, _ = run(cell, parameters, rows, state, executor, None if sizes is None else sizes[:steps])
-        for value in output.values() if isinstance(output, dict) else (output,):
-            note(value)
-        for there in (x, *as_tuple(state), *parameters.values()):
-            pieces.pop(there.untyped_storage().data_ptr(), None)
-        return sum(pieces.values())
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(add, lambda tensor: tensor):
+            output, _ = run(inputs.first(steps), executor)
+        for value in output_tensors(output):
+            add(value)
+        for tensor in inputs.tensors:
+            storages.pop(tensor.untyped_storage().data_ptr(), None)
+        return sum(storages.values())
 
-    with rng_state(get_rng_state(x.device), x.device):
-        first(1)  # a cell that is new is compiled, which keeps more than its steps
-        return SavedSize(first(2) - first(1), sum(s.nbytes for s in as_tuple(state)))
+    device = inputs.x.device
+    with rng_state(get_rng_state(device), device):
+        measure(1)  # compiles a new cell, which allocates more than its steps do
+        return SavedSize(measure(2) - measure(1), sum(state.nbytes for state in inputs.states))

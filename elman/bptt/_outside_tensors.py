@@ -11,7 +11,11 @@ from elman.engine.torch_private import tree_leaves, tree_map
 
 
 class ReadMonitor(TorchFunctionMode):
-    """Under it, the tensors that operations read are noted in `tensors`, by their `id`."""
+    """A mode that collects the tensors that operations read.
+
+    Attributes:
+        tensors: by their `id`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,12 +28,12 @@ class ReadMonitor(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def in_both(first: ReadMonitor, second: ReadMonitor, own: Iterable[Tensor]) -> tuple[Tensor, ...]:
-    """The tensors that two runs of one step have both read, without those of its call.
+def read_by_both(first: ReadMonitor, second: ReadMonitor, arguments: Iterable[Tensor]) -> tuple[Tensor, ...]:
+    """Return the tensors that both runs of a step read, except the arguments of the call.
 
-    What a step has made itself is another tensor in the second run, as long as those of the first one live.
+    A tensor that the step computes itself is a new one in the second run, since the first monitor keeps its own alive.
     """
-    known = {id(tensor) for tensor in own}
+    known = {id(tensor) for tensor in arguments}
     both = (tensor for number, tensor in first.tensors.items() if number in second.tensors and number not in known)
     return tuple(tensor for tensor in both if tensor.is_floating_point() or tensor.is_complex())
 
@@ -48,23 +52,23 @@ class _Substitution(TorchFunctionMode):
 
 
 def substituted(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> AbstractContextManager[object]:
-    """Within, operations that are given one of the tensors compute with a value in its place."""
+    """A context in which operations on one of the tensors compute with a value in its place."""
     pairs = zip(tensors, values, strict=True)
     return _Substitution({id(tensor): value for tensor, value in pairs}) if tensors else nullcontext()
 
 
 def unknown_leaf(results: Iterable[Tensor], known: Iterable[Tensor]) -> Tensor | None:
-    """A leaf of autograd's graph that results were computed from, and which is none of those that are known."""
-    leaves = {id(tensor) for tensor in known}
-    left = [result.grad_fn for result in results if result.grad_fn is not None]
-    seen = set(left)
-    while left:
-        node = left.pop()
+    """Return a leaf of autograd's graph that results were computed from and that is not among the known ones."""
+    known_ids = {id(tensor) for tensor in known}
+    stack = [result.grad_fn for result in results if result.grad_fn is not None]
+    visited = set(stack)
+    while stack:
+        node = stack.pop()
         leaf = getattr(node, "variable", None)
-        if leaf is not None and id(leaf) not in leaves:
+        if leaf is not None and id(leaf) not in known_ids:
             return leaf  # type: ignore[no-any-return]
-        for after, _ in node.next_functions:
-            if after is not None and after not in seen:
-                seen.add(after)
-                left.append(after)
+        for successor, _ in node.next_functions:
+            if successor is not None and successor not in visited:
+                visited.add(successor)
+                stack.append(successor)
     return None

@@ -1,16 +1,17 @@
 """Runs a sequence while saving only a few states; the backward pass runs it again from them, window by window."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from elman.bptt._outside_tensors import unknown_leaf
 from elman.bptt._repeatable import check_repeatable, repeatability
 from elman.bptt._segments import Segments
-from elman.engine import Output, State, as_tuple, run
+from elman.engine import Inputs, Output, State, run
+from elman.engine.replay import gradients_of_replay
 from elman.engine.torch_private import in_torch_func
 from elman.engine.trace.cotangents import scalar_with_cotangents
 
@@ -18,11 +19,12 @@ from elman.engine.trace.cotangents import scalar_with_cotangents
 class Windows(NamedTuple):
     """Which steps run again together, and which gradients go back through them.
 
-    Args:
-        begins: the first step of each, from 0 up.
+    Attributes:
+        begins: the first step of each window, from 0 up.
         ends: the step behind the last of each.
-        of_outputs: the first step of the window through which the gradient of each row of the outputs goes back, (T,)
-            or packed (N,); None where the windows follow one another, each handing its gradient to the one before.
+        of_outputs: for each row of the outputs, (T,) or packed (N,), the first step of the window through which its
+            gradient goes back; None where the windows follow one another, each passing its gradient on to the one
+            before.
         of_finals: the same for the final states: of each sequence, (B,), or of all, ().
     """
 
@@ -31,90 +33,87 @@ class Windows(NamedTuple):
     of_outputs: Tensor | None = None
     of_finals: Tensor | None = None
 
+    @property
+    def chained(self) -> bool:
+        """Whether the gradient goes from each window to the one before."""
+        return self.of_outputs is None
 
-def run_windows(
-    cell: nn.Module,
-    parameters: Mapping[str, Tensor],
-    x: Tensor,
-    state: State,
-    executor: str,
-    sizes: Tensor | None,
-    windows: Windows,
-) -> tuple[Output, State]:
+
+def run_windows(inputs: Inputs, executor: str, windows: Windows) -> tuple[Output, State]:
     """Run a cell over a sequence, with the gradients of these windows and the memory of one of them.
 
     Raises:
         RuntimeError: if the steps of the cell cannot run again; for transforms of torch.func.
     """
-    tensors = (*as_tuple(state), *parameters.values())
-    asked = any(t.requires_grad for t in (x, *tensors))
-    # Under torch.func, chained windows give what is right without running again: only their memory is not saved.
+    # Under torch.func, chained windows give the right gradient without running again; only memory is not saved.
     transformed = not torch.compiler.is_compiling() and in_torch_func()
-    if not torch.is_grad_enabled() or len(windows.begins) == 1 or (transformed and windows.of_outputs is None):
-        return run(cell, parameters, x, state, executor, sizes)
+    if not torch.is_grad_enabled() or len(windows.begins) == 1 or (transformed and windows.chained):
+        return run(inputs, executor)
     if transformed:
         raise RuntimeError(
             "Truncated: expected gradients of torch.autograd, got a transform of torch.func; use Full there"
         )
-    found = repeatability(cell, parameters, x, state, sizes)
-    if not (asked or found.elsewhere):
-        return run(cell, parameters, x, state, executor, sizes)
-    check_repeatable(cell, found)
-    states = None if isinstance(state, Tensor) else len(state)
-    segments = Segments(cell, tuple(parameters), states, executor, sizes, x, found.elsewhere)
-    segments.piece = segments.piece and segments.piece._replace(chained=windows.of_outputs is None)
-    results = _WindowsFunction.apply(segments, windows, x, *tensors, *found.elsewhere)  # type: ignore[no-untyped-call]
-    outputs, finals = results[: -segments.states], results[-segments.states :]
-    return segments.output(outputs), finals[0] if isinstance(state, Tensor) else finals
+    repeatable = repeatability(inputs)
+    if not (any(tensor.requires_grad for tensor in inputs.tensors) or repeatable.outside):
+        return run(inputs, executor)
+    check_repeatable(inputs.cell, repeatable)
+    segments = Segments(inputs, executor, repeatable.outside)
+    segments.label = segments.label and segments.label._replace(chained=windows.chained)
+    results = _WindowsFunction.apply(segments, windows, *inputs.tensors, *repeatable.outside)  # type: ignore[no-untyped-call]
+    return segments.results(results)
 
 
 class _WindowsFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, segments: Segments, windows: Windows, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
-        given, parameters = (
-            [tensor.detach() for tensor in part] for part in (rest[: segments.states], rest[segments.states :])
-        )
-        states, outputs, kept = tuple(given), list[Tensor](), list[Tensor]()
+        detached = [tensor.detach() for tensor in rest]
+        states, values = tuple(detached[: segments.num_states]), detached[segments.num_states :]
+        outputs: list[Tensor] = []
+        checkpoints: list[Tensor] = []  # of each state, before every window but the first
         for k, (begin, end) in enumerate(pairwise((*windows.begins, segments.steps))):
             if k == 1:
-                kept = [state.new_empty(len(windows.begins) - 1, *state.shape) for state in states]
-            for all_kept, state in zip(kept, states, strict=False):
-                all_kept[k - 1] = state
-            segments.drawn.note()
+                checkpoints = [state.new_empty(len(windows.begins) - 1, *state.shape) for state in states]
+            for checkpoint, state in zip(checkpoints, states, strict=False):
+                checkpoint[k - 1] = state
+            segments.rng_states.note()
             rows = segments.rows(begin, end)
-            found, states = segments.run(x.detach()[rows], begin, end, states, parameters)
-            # Each piece goes to its place at once: joined at the end, the outputs would be there twice.
-            outputs = outputs or [value.new_empty(segments.first[-1], *value.shape[1:]) for value in found]
-            for whole, value in zip(outputs, found, strict=True):
-                whole[rows] = value
-        segments.drawn.note()
+            window_outputs, states = segments.run(x.detach()[rows], begin, end, states, values)
+            # Copied at once: concatenated at the end, the outputs would take their memory twice.
+            outputs = outputs or [value.new_empty(segments.begins[-1], *value.shape[1:]) for value in window_outputs]
+            for output, value in zip(outputs, window_outputs, strict=True):
+                output[rows] = value
+        segments.rng_states.note()
         ctx.segments, ctx.windows = segments, windows
-        ctx.save_for_backward(x, *rest, *kept)
-        # Memory of their own: a state may be a view of something larger, or stand in two places.
+        ctx.save_for_backward(x, *rest, *checkpoints)
+        # Clones: a state may be a view of something larger, or be returned twice.
         return (*outputs, *(state.clone() for state in states))
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        segments, windows, (x, *saved) = ctx.segments, ctx.windows, ctx.saved_tensors
-        states, count = segments.states, segments.states + len(segments.names) + len(segments.elsewhere)
-        kept = [saved[:states], *zip(*saved[count:], strict=True)]
-        back = _WindowsBackward(segments, windows, x, kept, saved[states:count], cotangents, ctx.needs_input_grad[2:])
-        found = back.differentiable() if torch.is_grad_enabled() else back.gradients()
-        return (None, None, *found)
+        segments, (x, *saved) = ctx.segments, ctx.saved_tensors
+        num_states, num_values = segments.num_states, len(segments.names) + len(segments.outside)
+        states, values, checkpoints = (
+            saved[:num_states], saved[num_states : num_states + num_values], saved[num_states + num_values :],
+        )  # fmt: skip
+        begin_states = [states, *zip(*checkpoints, strict=True)]
+        backward = _WindowsBackward(
+            segments, ctx.windows, x, begin_states, values, cotangents, ctx.needs_input_grad[2:]
+        )
+        return (None, None, *(backward.differentiable() if torch.is_grad_enabled() else backward.gradients()))
 
 
 class _WindowsBackward:
-    """The backward step.
+    """The backward pass.
 
     Args:
         segments: runs steps.
-        windows: which ones run together.
+        windows: which steps run together.
         x: of the call.
-        kept: the states at the beginning of each window.
-        parameters: of the call, and what it reads from elsewhere.
+        begin_states: the states at the beginning of each window.
+        values: of the parameters and the outside tensors.
         cotangents: of the outputs and of the final states.
-        needed: whether the gradients of x, of each initial state and of each parameter are wanted.
+        needed: whether the gradients of x, of each initial state and of each value are wanted.
     """
 
     def __init__(
@@ -122,47 +121,47 @@ class _WindowsBackward:
         segments: Segments,
         windows: Windows,
         x: Tensor,
-        kept: Sequence[Sequence[Tensor]],
-        parameters: Sequence[Tensor],
+        begin_states: Sequence[Sequence[Tensor]],
+        values: Sequence[Tensor],
         cotangents: Sequence[Tensor | None],
         needed: Sequence[bool],
     ) -> None:
-        self.segments, self.windows, self.x, self.kept, self.parameters = segments, windows, x, kept, parameters
-        self.of_outputs, self.of_finals = cotangents[: -segments.states], cotangents[-segments.states :]
-        self.of_x, *rest = needed
-        self.of_states, self.of_parameters = rest[: segments.states], rest[segments.states :]
-
-    @property
-    def chained(self) -> bool:
-        """Whether the gradient goes from each window to the one before."""
-        return self.windows.of_outputs is None
+        self.segments, self.windows, self.x, self.begin_states, self.values = segments, windows, x, begin_states, values
+        num_states = segments.num_states
+        self.d_outputs, self.d_finals = cotangents[:-num_states], cotangents[-num_states:]
+        self.needed, self.needs_x = needed, needed[0]
+        self.needs_states, self.needs_values = needed[1 : 1 + num_states], needed[1 + num_states :]
 
     def gradients(self) -> list[Tensor | None]:
-        """Those of x, of the initial states and of the parameters, window by window, the last first."""
-        parameters = [_leaf(p, needed) for p, needed in zip(self.parameters, self.of_parameters, strict=True)]
-        dx = torch.zeros_like(self.x) if self.of_x else None
-        carried, sums = self.of_finals, list[Tensor | None]([None] * len(parameters))
+        """Return the gradients of x, the initial states and the values; windows run one by one, the last first."""
+        values = [_leaf(value, needed) for value, needed in zip(self.values, self.needs_values, strict=True)]
+        dx = torch.zeros_like(self.x) if self.needs_x else None
+        d_states, sums = self.d_finals, list[Tensor | None]([None] * len(values))
         for k, (begin, end) in reversed(list(enumerate(zip(*self.windows[:2], strict=True)))):
             rows = self.segments.rows(begin, end)
-            x = _leaf(self.x[rows], self.of_x)
-            asked = [(k > 0 and self.chained) or (k == 0 and needed) for needed in self.of_states]
-            states = [_leaf(state, needed) for state, needed in zip(self.kept[k], asked, strict=True)]
-            with torch.enable_grad(), self.segments.as_before(k):
-                outputs, finals = self.segments.run(x, begin, end, states, parameters)
-                leaves, results = (x, *states, *parameters), (*outputs, *finals)
-                of_x, *found = self._gradients_of(leaves, results, self.cotangents(k, carried))
-            if dx is not None and of_x is not None:
-                dx[rows] += of_x
-            if self.chained or k == 0:
-                carried = found[: len(states)]
-            pairs = zip(sums, found[len(states) :], strict=True)
+            x = _leaf(self.x[rows], self.needs_x)
+            passes_on = k > 0 and self.windows.chained
+            states = [
+                _leaf(state, passes_on or (k == 0 and needed))
+                for state, needed in zip(self.begin_states[k], self.needs_states, strict=True)
+            ]
+            with torch.enable_grad(), self.segments.restored(k):
+                outputs, finals = self.segments.run(x, begin, end, states, values)
+                dx_rows, *gradients = self._gradients_of(
+                    (x, *states, *values), (*outputs, *finals), self._cotangents(k, d_states)
+                )
+            if dx is not None and dx_rows is not None:
+                dx[rows] += dx_rows
+            if self.windows.chained or k == 0:
+                d_states = gradients[: len(states)]
+            pairs = zip(sums, gradients[len(states) :], strict=True)
             sums = [new if total is None else total if new is None else total + new for total, new in pairs]
-        return [dx, *carried, *sums]
+        return [dx, *d_states, *sums]
 
     def _gradients_of(
         self, leaves: Sequence[Tensor], results: Sequence[Tensor], cotangents: Sequence[Tensor | None]
     ) -> list[Tensor | None]:
-        """The gradient of each leaf; None where it is not asked for, or nothing reaches it."""
+        """The gradient of each leaf; None where it is not wanted, or no result depends on it."""
         if unknown_leaf(results, leaves) is not None:
             name = self.segments.cell._get_name()
             raise RuntimeError(
@@ -170,54 +169,49 @@ class _WindowsBackward:
                 "is no parameter and was not read by the first step of the forward pass"
             )
         pairs = [(r, d) for r, d in zip(results, cotangents, strict=True) if d is not None and r.requires_grad]
-        asked = [leaf for leaf in leaves if leaf.requires_grad]
-        if not pairs or not asked:
+        wanted = [leaf for leaf in leaves if leaf.requires_grad]
+        if not pairs or not wanted:
             return [None] * len(leaves)
         loss = scalar_with_cotangents([r for r, _ in pairs], [d for _, d in pairs])
-        found = iter(torch.autograd.grad(loss, asked, allow_unused=True))
-        return [next(found) if leaf.requires_grad else None for leaf in leaves]
+        gradients = iter(torch.autograd.grad(loss, wanted, allow_unused=True))
+        return [next(gradients) if leaf.requires_grad else None for leaf in leaves]
 
-    def cotangents(self, k: int, of_finals: Sequence[Tensor | None]) -> list[Tensor | None]:
-        """Those of the outputs of window k and of the states after it."""
+    def _cotangents(self, k: int, d_finals: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """The cotangents of the outputs of window k, and of the states after it."""
         begin, end = self.windows.begins[k], self.windows.ends[k]
         rows = self.segments.rows(begin, end)
-        of_outputs = [None if d is None else d[rows] for d in self.of_outputs]
+        d_outputs = [None if d is None else d[rows] for d in self.d_outputs]
         if self.windows.of_outputs is None:
-            return [*of_outputs, *of_finals]
+            return [*d_outputs, *d_finals]
         assert self.windows.of_finals is not None
-        own = self.windows.of_outputs[rows] == begin
-        ends_here = self.windows.of_finals == begin
-        return [*(_where(own, d) for d in of_outputs), *(_where(ends_here, d) for d in self.of_finals)]
+        is_own, ends_here = self.windows.of_outputs[rows] == begin, self.windows.of_finals == begin
+        return [*(_masked(d, is_own) for d in d_outputs), *(_masked(d, ends_here) for d in self.d_finals)]
 
     def differentiable(self) -> list[Tensor | None]:
-        """As `gradients`, such that they can be differentiated again; all windows are kept at once."""
-        results: list[Tensor] = []
+        """Return the same gradients, which can be differentiated; all windows are in memory at once."""
+        num_states, last = self.segments.num_states, len(self.begin_states) - 1
         cotangents: list[Tensor | None] = []
-        # Of these alone, and not of what they were made of: a state may come from a call with the same parameters.
-        x, *given = (t.view_as(t) for t in (self.x, *self.kept[0], *self.parameters))
-        states, parameters = tuple(given[: self.segments.states]), given[self.segments.states :]
-        for k, (begin, end) in enumerate(zip(*self.windows[:2], strict=True)):
-            states = states if self.chained or k == 0 else tuple(self.kept[k])
-            with self.segments.as_before(k):
-                outputs, states = self.segments.run(x[self.segments.rows(begin, end)], begin, end, states, parameters)
-            last = k == len(self.kept) - 1 or not self.chained
-            results += [*outputs, *states]
-            cotangents += self.cotangents(k, self.of_finals if last else [None for _ in states])
-        pairs = [(r, d) for r, d in zip(results, cotangents, strict=True) if d is not None and r.requires_grad]
-        needed = [self.of_x, *self.of_states, *self.of_parameters]
-        inputs = [t for t, n in zip((x, *given), needed, strict=True) if n]
-        of = iter(
-            torch.autograd.grad(
-                [r for r, _ in pairs], inputs, [d for _, d in pairs], create_graph=True, allow_unused=True
-            )
-        )
-        return [next(of) if n else None for n in needed]
+        for k in range(len(self.begin_states)):
+            ends = k == last or not self.windows.chained
+            cotangents += self._cotangents(k, self.d_finals if ends else [None] * num_states)
+
+        def replay(inputs: Sequence[Tensor]) -> list[Tensor]:
+            x, states, values = inputs[0], inputs[1 : 1 + num_states], inputs[1 + num_states :]
+            results: list[Tensor] = []
+            for k, (begin, end) in enumerate(zip(*self.windows[:2], strict=True)):
+                states = states if self.windows.chained or k == 0 else self.begin_states[k]
+                with self.segments.restored(k):
+                    outputs, states = self.segments.run(x[self.segments.rows(begin, end)], begin, end, states, values)
+                results += [*outputs, *states]
+            return results
+
+        return gradients_of_replay(replay, (self.x, *self.begin_states[0], *self.values), cotangents, self.needed)
 
 
 def _leaf(tensor: Tensor, needed: bool) -> Tensor:
     return tensor.detach().requires_grad_(needed)
 
 
-def _where(own: Tensor, d: Tensor | None) -> Tensor | None:
-    """The rows of a cotangent that are a window's own; of the others, zeros."""
-    return None if d is None else d.where(own.view(*own.shape, *[1] * (d.dim() - own.dim())), 0)
+def _masked(d: Tensor | None, rows: Tensor) -> Tensor | None:
+    """A cotangent with zeros outside of some rows."""
+    return None if d is None else d.where(rows.view(*rows.shape, *[1] * (d.dim() - rows.dim())), 0)

@@ -1,49 +1,41 @@
 """The base class of gradient modes, and the full gradient."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor, nn
+from typing_extensions import override
 
-from elman.engine import Output, State, run
+from elman.engine import Inputs, Output, State, run
 
 
 class Mode(ABC):
-    """A way for the gradient to go back through time. What is computed forward is the same in all.
+    """How gradients are propagated through time. The forward results are the same in all modes.
 
-    One that is `online` goes forward instead, with the steps: it sees a stack as one cell, and its states carry on what
-    they know of their past.
+    Attributes:
+        online: gradients are computed forward in time, with the steps: the mode sees a stack as one cell, and the
+            states it returns carry their derivatives on to the next call.
     """
 
     online: ClassVar[bool] = False
 
     def joint(self, steps: int, ragged: bool) -> bool:
-        """Whether a stack must be one cell to it: else every layer is run by itself.
+        """Whether a stack must run as one cell; otherwise each layer runs over the whole sequence in turn.
 
         Args:
             steps: T.
-            ragged: there are sequences of several lengths.
+            ragged: the sequences have several lengths.
         """
         return self.online
 
     @abstractmethod
-    def run(
-        self,
-        cell: nn.Module,
-        parameters: Mapping[str, Tensor],
-        x: Tensor,
-        state: State,
-        executor: str = "auto",
-        sizes: Tensor | None = None,
-    ) -> tuple[Output, State]:
-        """Run a cell over a sequence; arguments as of `elman.engine.run`. The gradients are those of this mode."""
+    def run(self, inputs: Inputs, executor: str = "auto") -> tuple[Output, State]:
+        """Run a cell over a sequence, as `elman.engine.run` does, with the gradients of this mode."""
 
 
 @dataclass(frozen=True)
 class Full(Mode):
-    """The whole gradient, back to the first step. Memory for every step of the sequence.
+    """Backpropagation through all steps. Saves tensors for every step of the sequence.
 
     >>> import elman, torch
     >>> layer = elman.GRU(3, 5)
@@ -52,14 +44,6 @@ class Full(Mode):
     >>> layer.bptt = elman.bptt.Full()
     """
 
-    def run(
-        self,
-        cell: nn.Module,
-        parameters: Mapping[str, Tensor],
-        x: Tensor,
-        state: State,
-        executor: str = "auto",
-        sizes: Tensor | None = None,
-    ) -> tuple[Output, State]:
-        """Run a cell over a sequence."""
-        return run(cell, parameters, x, state, executor, sizes)
+    @override
+    def run(self, inputs: Inputs, executor: str = "auto") -> tuple[Output, State]:
+        return run(inputs, executor)

@@ -1,12 +1,13 @@
 """Real-time recurrent learning: gradients computed forward in time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from typing_extensions import override
 
 from elman.bptt._influence import Influence, influence_of, initial_influence
 from elman.bptt._influence_steps import InfluenceSteps
@@ -14,37 +15,37 @@ from elman.bptt._memory import format_size, parse_size
 from elman.bptt._repeatable import check_repeatable, repeatability
 from elman.bptt._segments import Segments
 from elman.bptt.mode import Mode
-from elman.engine import Output, State, as_tuple, run
+from elman.engine import Inputs, Output, State, run
 from elman.engine.rng_state import get_rng_state
 from elman.engine.torch_private import in_torch_func
 
 
 @dataclass(frozen=True)
 class RTRL(Mode):
-    """Real-time recurrent learning: the gradient of `Full` without a way back, for learning while a stream goes on.
+    """Real-time recurrent learning: the gradient of `Full`, computed forward in time, for learning from a stream.
 
-    With every state goes its influence, its derivatives by all parameters: P_t = ds_t/ds_{t-1} P_{t-1} + ds_t/dtheta,
-    of which the last is what step t alone makes. The gradient is the sum over t of dL/dy_t dy_t/dtheta, which needs
-    P_{t-1} and step t. The state that a call returns carries P_T into the next call, whose gradient so reaches through
-    the whole past, as if the parameters had always been what they are, while nothing is kept of the past. `detach` cuts
-    it off. If the initial state asks for a gradient, it gets one, from every call that came of it.
+    Each state carries its influence, its derivatives with respect to all parameters: P_t = ds_t/ds_{t-1} P_{t-1} +
+    ds_t/dtheta, where the last term is the derivative of step t alone. The gradient is the sum over t of
+    dL/dy_t dy_t/dtheta, which needs P_{t-1} and step t. The state that a call returns carries P_T into the next call.
+    So its gradient reaches through the whole past, as if the parameters had never changed, and no past step is saved.
+    `detach` cuts it off. An initial state that requires a gradient gets one from every call that follows from it.
 
-    For S numbers in the states of all layers and P in all parameters: O(S^2 P) operations per step and row of the
-    batch, and O(S P) numbers per row, however many steps there are. A stack is one cell here, whose layers all have
-    influence on those above. Where the end of a sequence can be waited for, `Full` and `Checkpointed` give the same for
-    O(P) operations. Outputs are those of `Full`, for a stack to rounding. The input gets no gradient, which would have
-    to go back.
+    With S numbers in the states of all layers and P in all parameters: O(S^2 P) operations per step and row of the
+    batch, and O(S P) numbers per row, for any number of steps. A stack runs as one cell, since the parameters of each
+    layer influence the states of all layers above. If you can wait for the end of a sequence, `Full` and `Checkpointed`
+    give the same gradient for O(P) operations. Outputs are those of `Full`, up to rounding for a stack. The input gets
+    no gradient, which would have to go back in time.
 
     Williams and Zipser, "A learning algorithm for continually running fully recurrent neural networks", Neural
     Computation 1 (1989).
 
     Args:
-        memory: what the influence of one layer or stack may take, "500MB", "2 GiB" or a number of bytes. While a step
-            is taken, it is there twice to three times.
+        memory: the most memory that the influence of one layer or stack may take, "500MB", "2 GiB" or a number of
+            bytes. A step needs two to three times as much while it runs.
 
     Raises:
-        ValueError: for what is no amount of memory; in a call, if the influence takes more; for an input that asks for
-            a gradient; for a state of other parameters.
+        ValueError: for an invalid amount of memory; in a call, if the influence takes more, for an input that requires
+            a gradient, and for a state that carries the influence of other parameters.
         RuntimeError: in a call, for a cell that draws random numbers or whose steps cannot run again; for transforms of
             torch.func; in backward, if the derivatives of a step cannot be taken row by row of the batch.
 
@@ -67,70 +68,64 @@ class RTRL(Mode):
             expected = "an amount such as '512MB' or '2GiB', or a number of bytes"
             raise ValueError(f"RTRL: memory: expected {expected}, got {self.memory!r}")
 
-    def run(
-        self,
-        cell: nn.Module,
-        parameters: Mapping[str, Tensor],
-        x: Tensor,
-        state: State,
-        executor: str = "auto",
-        sizes: Tensor | None = None,
-    ) -> tuple[Output, State]:
-        """Run a cell over a sequence. Gradients are those of parameters and states; states carry the influence."""
-        states, names = as_tuple(state), tuple(name for name, value in parameters.items() if value.requires_grad)
+    @override
+    def run(self, inputs: Inputs, executor: str = "auto") -> tuple[Output, State]:
         if not torch.is_grad_enabled():
-            return run(cell, parameters, x, state, executor, sizes)
-        if names or any(t.requires_grad for t in (x, *states)):
-            _check(x)
-        found = repeatability(cell, parameters, x, state, sizes)
-        if found.elsewhere:
-            shape = tuple(found.elsewhere[0].shape)
+            return run(inputs, executor)
+        cell, parameters = inputs.cell, inputs.parameters
+        needs_gradient = any(tensor.requires_grad for tensor in inputs.tensors)
+        if needs_gradient:
+            _check(inputs.x)
+        repeatable = repeatability(inputs)
+        if repeatable.outside:
+            shape = tuple(repeatable.outside[0].shape)
             raise ValueError(
                 f"RTRL: {cell._get_name()}: expected gradients of parameters alone, got a step that reads a tensor of "
                 f"shape {shape} which asks for one and is none; make it a parameter, detach it, or use Full"
             )
-        if not (names or any(t.requires_grad for t in (x, *states))):
-            return run(cell, parameters, x, state, executor, sizes)
-        check_repeatable(cell, found)
-        influence = self._influence(cell, names, [parameters[name].numel() for name in names], states)
-        segments = Segments(
-            cell, tuple(parameters), None if isinstance(state, Tensor) else len(state), executor, sizes, x
-        )
-        kept = [tensor.detach() for tensor in (x, *states, *parameters.values())]
+        if not needs_gradient:
+            return run(inputs, executor)
+        check_repeatable(cell, repeatable)
+        names = tuple(name for name, value in parameters.items() if value.requires_grad)
+        influence = self._initial_influence(inputs, names)
+        segments = Segments(inputs, executor)
+        detached = [tensor.detach() for tensor in inputs.tensors]
         sources = (*(parameters[name] for name in names), *influence.initial)
-        results = _Run.apply(segments, influence, kept, *sources)  # type: ignore[no-untyped-call]
-        outputs, finals = results[: -segments.states], results[-segments.states :]
-        finals[0].grad_fn.after.label(finals)
-        return segments.output(outputs), finals[0] if isinstance(state, Tensor) else finals
+        results = _RTRLFunction.apply(segments, influence, detached, *sources)  # type: ignore[no-untyped-call]
+        finals = results[-segments.num_states :]
+        finals[0].grad_fn.after.attach(finals)
+        return segments.results(results)
 
-    def _influence(
-        self, cell: nn.Module, names: tuple[str, ...], sizes: Sequence[int], states: Sequence[Tensor]
-    ) -> Influence:
-        """That which the states bring with them, or else its beginning."""
-        found = influence_of(states)
-        known = found is not None and _equations(found.cell) is _equations(cell)
-        if found is not None and known and found.names != names:
+    def _initial_influence(self, inputs: Inputs, names: tuple[str, ...]) -> Influence:
+        """The influence that the initial states carry, or else a new one."""
+        cell, states = inputs.cell, inputs.states
+        sizes = [inputs.parameters[name].numel() for name in names]
+        carried = influence_of(states)
+        if carried is not None and _equations(carried.cell) is not _equations(cell):
+            carried = None
+        if carried is not None and carried.names != names:
             expected = f"one with a past of the parameters that ask for a gradient, {', '.join(names) or 'none'}"
-            raise ValueError(f"RTRL: state: expected {expected}; got {', '.join(found.names)}; detach it")
-        initial = found.initial if found is not None and known else [s for s in states if s.requires_grad]
-        B, S, P, given = len(states[0]), sum(s.shape[1] for s in states), sum(sizes), sum(s.shape[1] for s in initial)
-        needed, allowed = B * S * (P + given) * states[0].element_size(), parse_size(self.memory)
+            raise ValueError(f"RTRL: state: expected {expected}; got {', '.join(carried.names)}; detach it")
+        initial = [state for state in states if state.requires_grad] if carried is None else carried.initial
+        B, S, P = len(states[0]), sum(state.shape[1] for state in states), sum(sizes)
+        num_initial = sum(state.shape[1] for state in initial)
+        needed, allowed = B * S * (P + num_initial) * states[0].element_size(), parse_size(self.memory)
         if needed > allowed:
-            sources = f"{P:,} parameters" + (f" and {given:,} initial values" if given else "")
+            sources = f"{P:,} parameters" + (f" and {num_initial:,} initial values" if num_initial else "")
             raise ValueError(
                 f"RTRL: memory: the influence of {sources} on {S:,} states takes {format_size(needed)} for {B:,} rows, "
                 f"of {format_size(allowed)} allowed; use Checkpointed or Truncated, a smaller cell, or memory="
             )
-        return found if found is not None and known else initial_influence(cell, names, sizes, states)
+        return initial_influence(cell, names, sizes, states) if carried is None else carried
 
 
 def _equations(cell: nn.Module) -> object:
-    """What is the same object for the modules that a stack runs in training and in evaluation."""
+    """An object that is the same for the modules that a stack runs in training and in evaluation."""
     return getattr(cell, "stack_cells", cell)
 
 
 def _check(x: Tensor) -> None:
-    """Whether the gradients of a call can go forward."""
+    """Check that the gradients of a call can be computed forward in time."""
     if in_torch_func():
         raise RuntimeError("RTRL: expected gradients of torch.autograd, got a transform of torch.func; use Full there")
     device = x.device.type
@@ -143,36 +138,37 @@ def _check(x: Tensor) -> None:
         )
 
 
-class _Run(torch.autograd.Function):
+class _RTRLFunction(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, segments: Segments, before: Influence, kept: Sequence[Tensor], *sources: Tensor
+        ctx: Any, segments: Segments, before: Influence, detached: Sequence[Tensor], *sources: Tensor
     ) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
-        (x, *rest), drawn = kept, get_rng_state(kept[0].device)
-        outputs, finals = segments.run(x, 0, segments.steps, rest[: segments.states], rest[segments.states :])
-        if not all(map(torch.equal, drawn, get_rng_state(x.device))):
+        (x, *rest), num_states = detached, segments.num_states
+        state_of_rng = get_rng_state(x.device)
+        outputs, finals = segments.run(x, 0, segments.steps, rest[:num_states], rest[num_states:])
+        if not all(map(torch.equal, state_of_rng, get_rng_state(x.device))):
             raise RuntimeError(
                 f"RTRL: {segments.cell._get_name()}: expected steps without random numbers; use Full there"
             )
-        walk = InfluenceSteps(segments, before, kept)
+        steps = InfluenceSteps(segments, before, detached)
         for t in range(segments.steps):
-            walk.advance(t)
-        ctx.segments, ctx.before, ctx.after = segments, before, walk.influence()
-        ctx.save_for_backward(*kept)
-        return (*outputs, *(state.clone() for state in finals))  # in memory of their own
+            steps.advance(t)
+        ctx.segments, ctx.before, ctx.after = segments, before, steps.influence()
+        ctx.save_for_backward(*detached)
+        return (*outputs, *(state.clone() for state in finals))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         segments: Segments = ctx.segments
-        of_outputs, of_finals = cotangents[: -segments.states], cotangents[-segments.states :]
-        walk = InfluenceSteps(segments, ctx.before, ctx.saved_tensors)
-        steps = [None if d is None else segments.by_step(d) for d in of_outputs]
+        d_outputs, d_finals = cotangents[: -segments.num_states], cotangents[-segments.num_states :]
+        steps = InfluenceSteps(segments, ctx.before, ctx.saved_tensors)
+        d_steps = [None if d is None else segments.by_step(d) for d in d_outputs]
         with segments.conditions.restored("bptt"):
-            for t in range(segments.steps if any(d is not None for d in of_outputs) else 0):
-                walk.collect(t, [None if d is None else d[t] for d in steps])
-                if t < segments.steps - 1:  # what comes after the last is known
-                    walk.advance(t)
-        walk.collect_finals(ctx.after, of_finals)
-        return (None, None, None, *walk.gradients())
+            for t in range(segments.steps if any(d is not None for d in d_outputs) else 0):
+                steps.collect(t, [None if d is None else d[t] for d in d_steps])
+                if t < segments.steps - 1:  # the influence after the last step is known
+                    steps.advance(t)
+        steps.collect_finals(ctx.after, d_finals)
+        return (None, None, None, *steps.gradients())

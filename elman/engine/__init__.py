@@ -6,16 +6,17 @@ can run everything and is the definition of correct.
 
 import warnings
 import weakref
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from elman.engine.cpu.executor import NativeExecutor
-from elman.engine.eager import EagerExecutor, as_tuple
-from elman.engine.executor import CellSpec, Executor, Inputs, Unsupported
+from elman.engine.eager import EagerExecutor
+from elman.engine.executor import Executor, Unsupported
+from elman.engine.inputs import CellSpec, Inputs
 from elman.engine.named import named
-from elman.engine.outputs import Output, State
+from elman.engine.outputs import Output, State, as_tuple
 
 __all__ = [
     "EXECUTORS",
@@ -39,23 +40,12 @@ EXECUTORS: dict[str, Executor] = {
 _warned: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 
 
-def run(
-    cell: nn.Module,
-    parameters: Mapping[str, Tensor],
-    x: Tensor,
-    state: State,
-    executor: str = "auto",
-    sizes: Tensor | None = None,
-) -> tuple[Output, State]:
+def run(inputs: Inputs, executor: str = "auto") -> tuple[Output, State]:
     """Run a cell over a sequence.
 
     Args:
-        cell: as in `Inputs`.
-        parameters: as in `Inputs`.
-        x: as in `Inputs`.
-        state: as in `Inputs`.
+        inputs: the cell, its parameters, the sequence and the initial state.
         executor: a name in `EXECUTORS`, which runs or raises; "auto" is the first that can run this.
-        sizes: as in `Inputs`.
 
     Returns:
         The outputs of all steps, (T, B, ...), or (N, ...), and the state after the last of each sequence. Where a step
@@ -65,26 +55,28 @@ def run(
         ValueError: for an unknown executor.
         RuntimeError: if the executor asked for cannot run this.
     """
-    inputs = Inputs(cell, parameters, x, state, sizes)
     refusals: list[Unsupported] = []
     for candidate in _candidates(executor):
         result = candidate.run(inputs)
         if isinstance(result, Unsupported):
             refusals.append(result)
             continue
-        news = [refusal.reason for refusal in refusals if refusal.warn]
-        if news and not torch.compiler.is_compiling():
-            _warn_once(cell, f"{news[0]}; it runs on the {candidate.name} executor, which is slower")
+        reasons = [refusal.reason for refusal in refusals if refusal.warn]
+        if reasons and not torch.compiler.is_compiling():
+            _warn_once(inputs.cell, f"{reasons[0]}; it runs on the {candidate.name} executor, which is slower")
         return result
     raise RuntimeError(refusals[0].reason)
 
 
 def choose(name: str, specs: Sequence[CellSpec]) -> tuple[Executor, str]:
-    """The executor that runs some cells, and why the one before it, or the one asked for, cannot; or "".
+    """Choose the executor that runs the cells of a layer.
 
     Args:
-        name: as in `run`. An executor asked for by name is the one, even if it will raise.
-        specs: the cells of a layer.
+        name: as in `run`. An executor asked for by name is chosen even if it will raise.
+        specs: the cells.
+
+    Returns:
+        The executor, and why the one before it, or the one asked for, cannot run the cells; "" if it can.
     """
     reason = ""
     for executor in _candidates(name):
@@ -96,15 +88,15 @@ def choose(name: str, specs: Sequence[CellSpec]) -> tuple[Executor, str]:
 
 
 def _candidates(name: str) -> Collection[Executor]:
-    """The executors to try, in order: the one of a name, or all for "auto"."""
+    """The executors to try, in order: the one of that name, or all for "auto"."""
     return EXECUTORS.values() if name == "auto" else (EXECUTORS[known_executor(name)],)
 
 
 def known_executor(name: str) -> str:
-    """The name itself, if it is "auto" or a name in `EXECUTORS`.
+    """Return the name if it is "auto" or a name in `EXECUTORS`.
 
     Raises:
-        ValueError: if it is neither.
+        ValueError: for any other name.
     """
     if name != "auto" and name not in EXECUTORS:
         raise ValueError(f"executor: expected 'auto' or one of {', '.join(EXECUTORS)}, got {name!r}")
@@ -112,7 +104,7 @@ def known_executor(name: str) -> str:
 
 
 def _warn_once(cell: nn.Module, text: str) -> None:
-    """Warn that a cell runs slower than it could; once for each cell."""
+    """Warn once for each cell that it runs slower than it could."""
     if cell not in _warned:
         _warned.add(cell)
         # The place is the cell's own code: every caller is some line of torch's.

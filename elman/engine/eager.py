@@ -1,23 +1,17 @@
 """Reference executor: calls the cell once per step in plain PyTorch. Slow, and the definition of correct."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeGuard, TypeVar
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
 
-from elman.engine.executor import CellSpec, Executor, Inputs
+from elman.engine.executor import Executor
+from elman.engine.inputs import CellSpec, Inputs
 from elman.engine.observe.autograd_hooks import GradientRecorder
 from elman.engine.observe.events import record_call
-from elman.engine.outputs import Output, State, stack_outputs, states_shown
+from elman.engine.outputs import Output, State, as_tuple, stack_outputs, states_shown
 from elman.engine.outputs import output_tensors as outputs_of
-
-One = TypeVar("One", int, Tensor)
-
-
-def as_tuple(of: One | tuple[One, ...]) -> tuple[One, ...]:
-    """The states of a state, or the sizes of one, whether there is one or several."""
-    return (of,) if isinstance(of, int | Tensor) else tuple(of)
 
 
 def split_output(cell: nn.Module, result: object, state: State) -> tuple[Output, State]:
@@ -162,7 +156,7 @@ def run(inputs: Inputs) -> tuple[Output, State]:
     cell = inputs.cell
     # One functional call around the whole loop: its bookkeeping is paid once and not at every step.
     named = {f"cell.{name}": value for name, value in inputs.parameters.items()}
-    call = record_call(*inputs)
+    call = record_call(inputs)
     unrolled = _Unrolled(cell, None if call is None else GradientRecorder(call))
     result: tuple[Output, State] = functional_call(unrolled, named, inputs.x, inputs.state, inputs.sizes)  # type: ignore[assignment]
     for name, value in unrolled.replaced_buffers.items():

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from elman.engine.eager import as_tuple, split_output
-from elman.engine.outputs import Output, State, stack_outputs
+from elman.engine.eager import split_output
+from elman.engine.outputs import Output, State, as_tuple, stack_outputs
 
 
 def run(

@@ -1,53 +1,16 @@
 """The executor protocol. `elman.engine.EXECUTORS` is the registry."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from elman.engine.inputs import CellSpec, Inputs
 from elman.engine.observe.events import CallLabel
 from elman.engine.outputs import Output, State
 
-Sizes = int | tuple[int, ...]
 Labels = Callable[[Tensor], Sequence[CallLabel]]  # of the calls for one step, one for each cell; x is (1, B, D)
-
-
-class Inputs(NamedTuple):
-    """One call of the engine.
-
-    Attributes:
-        cell: `cell(x_t, state)` for one step, which returns the state, or (output, state) with a tensor (B, ...) or a
-            dictionary of tensors as output.
-        parameters: the cell's parameters and buffers by name; the cell's own values are not used.
-        x: (T, B, D) with T >= 1; or, with `sizes`, (N, D): sequences of several lengths, packed.
-        state: at t = 0, in the form the cell takes: a tensor (B, H) or a tuple of tensors.
-        sizes: of packed sequences, (T,), on the CPU: how many of them have a step t, as `batch_sizes` of torch's
-            PackedSequence. The longest come first, and x has the rows of step 0, then those of step 1, and so on, N in
-            all; sizes[0], which is at least 1, may be less than B, for sequences without a step.
-    """
-
-    cell: nn.Module
-    parameters: Mapping[str, Tensor]
-    x: Tensor
-    state: State
-    sizes: Tensor | None = None
-
-
-class CellSpec(NamedTuple):
-    """A cell and the sizes it is called with, without a sequence.
-
-    Attributes:
-        cell: as in `Inputs`.
-        parameters: as in `Inputs`.
-        input_size: D.
-        state_size: H, or the width of each state in a tuple.
-    """
-
-    cell: nn.Module
-    parameters: Mapping[str, Tensor]
-    input_size: int
-    state_size: Sizes
 
 
 class Unsupported(NamedTuple):

@@ -2,13 +2,20 @@
 
 from collections.abc import Sequence
 from math import prod
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+One = TypeVar("One", int, Tensor)
 State = Tensor | tuple[Tensor, ...]
 Output = Tensor | dict[str, Tensor]
 Form = tuple[tuple[str, tuple[int, ...]], ...]  # names and shapes without the batch; "" is the only one's name
+
+
+def as_tuple(of: One | tuple[One, ...]) -> tuple[One, ...]:
+    """Return the states of a state, or its sizes, as a tuple, whether there is one or several."""
+    return (of,) if isinstance(of, int | Tensor) else tuple(of)
 
 
 def output_form(output: Output) -> Form:

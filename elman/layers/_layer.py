@@ -10,11 +10,11 @@ from torch.nn.utils.rnn import PackedSequence
 
 from elman.bptt import Full, Mode
 from elman.bptt._influence import carry_influence
-from elman.engine import Output, State, eager_export
+from elman.engine import Inputs, Output, State, eager_export
 from elman.engine.observe.events import CallLabel, labeled
 from elman.layers._layer_call import CallNames, LayerCall
 from elman.layers._layer_ids import number_of
-from elman.layers._precision import as_loop
+from elman.layers._precision import with_loop_dtypes
 from elman.layers._sequence_layout import MaskedLayout, PackedLayout, RaggedLayout, SequenceLayout, checked_lengths
 from elman.layers._trajectory import Trajectory, probing, trajectory
 
@@ -107,12 +107,13 @@ class Layer(nn.Module):
         self, mode: Mode, step: nn.Module, values: Mapping[str, Tensor], x: Tensor, state: State,
         layout: SequenceLayout, label: Callable[[], LayerCall],
     ) -> tuple[Output, State]:  # fmt: skip
-        """Run a cell over time; `label` makes what is said of this call."""
+        """Run a cell over time; `label` makes the label of this call."""
         if torch.compiler.is_exporting():
             return eager_export.run(step, None if self._own_values else values, x, state, layout.lengths)
+        inputs = Inputs(step, values, x, state, layout.sizes)
         with labeled(CallLabel(label())):
-            result = mode.run(step, values, x, state, self.executor, layout.sizes)
-        return as_loop(step, values, x, state, self.executor, result)
+            result = mode.run(inputs, self.executor)
+        return with_loop_dtypes(inputs, self.executor, result)
 
     def _whole(self, mode: Mode) -> Mode:
         """Of a trajectory, which is looked at from its end: what has the same gradients as an online mode."""

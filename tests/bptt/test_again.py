@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import elman
 from elman.bptt import Checkpointed, Full, Mode, Truncated
+from elman.engine import Inputs
 from tests.bptt.modes import MODES, B, D, H, T
 from tests.cases import cotangents, every_executor
 from tests.tolerances import all_close
@@ -46,7 +47,7 @@ def test_steps_that_run_again_draw_the_same(executor: str, mode: Mode, sizes: Te
         torch.manual_seed(1)
         values = (values.unflatten(0, (T, B)) if sizes is None else values).requires_grad_()
         named = dict(cell.named_parameters())
-        results: Any = mode.run(cell, named, values, h, executor, sizes)
+        results: Any = mode.run(Inputs(cell, named, values, h, sizes), executor)
         assert cell is given or torch.equal(torch.get_rng_state(), behind)
         torch.manual_seed(2)
         before = torch.get_rng_state()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import elman
 from elman import cells
 from elman.bptt import Checkpointed, Full, Mode, Truncated
-from elman.engine import as_tuple
+from elman.engine import Inputs, as_tuple
 from tests.cases import CASES, Case, TwoWidths, call, every_executor, in_form, name_of, random_states
 from tests.tolerances import all_close
 
@@ -64,7 +64,7 @@ class Problem:
         """Outputs and final states."""
         state = self.states[0] if len(self.states) == 1 else tuple(self.states)
         named = dict(self.cell.named_parameters()) | dict(self.cell.named_buffers())
-        outputs, final = mode.run(self.cell, named, self.x, state, executor, self.sizes)
+        outputs, final = mode.run(Inputs(self.cell, named, self.x, state, self.sizes), executor)
         return [*values_of(outputs), *((final,) if isinstance(final, Tensor) else final)]
 
     def gradients(self, results: Sequence[Tensor], create_graph: bool = False) -> tuple[Tensor, ...]:

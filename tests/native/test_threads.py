@@ -53,7 +53,7 @@ def force(monkeypatch: pytest.MonkeyPatch, two_threads: None) -> Callable[..., l
         pytest.skip("threads cannot be shared with torch here")
     parallel, seen = openmp.parallel, list[int]()
     # What was chosen for a shape is remembered, but not here.
-    monkeypatch.setattr(calls.CallLayout, "frame", calls.CallLayout.new_frame)
+    monkeypatch.setattr(calls.CallLayout, "frame", calls.CallLayout.make_frame)
 
     def counting(function: int, data: int, count: int) -> None:
         seen.append(count)
@@ -143,7 +143,7 @@ def test_either_split(build: Build, by_columns: bool, B: int, force: Callable[..
 def test_more_rows_than_a_chunk(by_columns: bool, force: Callable[..., list[int]]) -> None:
     seen = force(by_columns)
     layer = LAYERS["GRU"](3, 4, executor="native", dtype=torch.float64)
-    agrees(layer, *problem(layer, 2 * calls.ROWS // 5, 5, 3))
+    agrees(layer, *problem(layer, 2 * calls.CHUNK_ROWS // 5, 5, 3))
     assert set(seen) == {2}
 
 
@@ -200,7 +200,7 @@ def test_the_first_call_of_a_plan_from_many_threads() -> None:
 def test_a_forked_child(monkeypatch: pytest.MonkeyPatch, two_threads: None) -> None:
     if "fork" not in multiprocessing.get_all_start_methods():
         pytest.skip("no fork here")
-    monkeypatch.setattr(calls.CallLayout, "frame", calls.CallLayout.new_frame)
+    monkeypatch.setattr(calls.CallLayout, "frame", calls.CallLayout.make_frame)
     # As many threads as there are. All is small: where it is large, torch fills fresh memory with poison on its own
     # threads, which the child does not have.
     monkeypatch.setattr(calls, "threads_for", lambda *given: (given[-1], given[-1] > 1))

@@ -34,7 +34,7 @@ class PlanInputs(NamedTuple):
     sizes: Tensor | None = None
 
     def contiguous(self) -> "PlanInputs":
-        """With x and the states as kernels read them."""
+        """The same inputs with contiguous x and states, as kernels read them."""
         return self._replace(x=self.x.contiguous(), states=[state.contiguous() for state in self.states])
 
 
@@ -44,7 +44,7 @@ class Forward(NamedTuple):
     Attributes:
         outputs: the first state of every step, (T, B, H) or (N, H).
         finals: the states after the last step of each sequence.
-        saved: what the backward loop reads: the saved values of all steps, and the other states where it needs them.
+        saved: for the backward loop: the saved values of all steps, and the sequences of other states that it reads.
     """
 
     outputs: Tensor
@@ -53,22 +53,40 @@ class Forward(NamedTuple):
 
 
 class Cotangents(NamedTuple):
-    """The gradients that arrive: at the outputs, whose rows may lie anywhere, and at each final state."""
+    """The gradients of the outputs, with any strides, and of each final state."""
 
     outputs: Tensor | None
     finals: Sequence[Tensor | None]
 
 
 class Wanted(NamedTuple):
-    """Which gradients are asked for: of x, of the initial states, of the parameters."""
+    """Which gradients are wanted: of x, of the initial states, of the parameters."""
 
     x: bool
     states: bool
     parameters: bool
 
 
+class BackwardInputs(NamedTuple):
+    """The inputs of a plan's backward pass.
+
+    Attributes:
+        cotangents: of the results of the forward loop.
+        inputs: of the forward loop.
+        outputs: of the forward loop.
+        saved: by the forward loop.
+        wanted: which gradients are asked for.
+    """
+
+    cotangents: Cotangents
+    inputs: PlanInputs
+    outputs: Tensor
+    saved: Sequence[Tensor]
+    wanted: Wanted
+
+
 class KernelLibrary:
-    """The functions that compiled cells call, compiled for a dtype ("float32", "float64")."""
+    """The functions that compiled plans call: products, sums, threads; for a dtype, "float32" or "float64"."""
 
     def __init__(self, dtype: str) -> None:
         machine = jit.this_machine()
@@ -81,7 +99,7 @@ class KernelLibrary:
         self.alone = jit.callable_at(alone)
 
     def run(self, data: int, threads: int) -> None:
-        """Call the function whose address is the first of the arguments at `data`, on some threads."""
+        """Call a function on some threads; its address is the first of the arguments at `data`."""
         if threads == 1:
             self.alone(data)
         else:
@@ -90,7 +108,7 @@ class KernelLibrary:
 
 @functools.cache
 def library_for(dtype: torch.dtype) -> KernelLibrary:
-    """The library for a dtype: one in a process."""
+    """The library for a dtype, one per process."""
     return KernelLibrary(str(dtype).removeprefix("torch."))
 
 
@@ -99,7 +117,7 @@ class CompiledPlan:
 
     Args:
         plan: what to run.
-        key: of the plan, the same for the same plan.
+        key: of the plan; equal plans have equal keys.
         dtype: torch.float32 or torch.float64.
     """
 
@@ -120,7 +138,7 @@ class CompiledPlan:
         }
         self.gradients = Gradients(plan, dtype)
         find, states = arguments.find, range(len(plan.widths))
-        self.x, self.kept, self.dx = (find(address(name)) for name in ("x", "kept", "dx"))
+        self.x, self.saved, self.dx = (find(address(name)) for name in ("x", "kept", "dx"))
         self.draws = [find(address(f"draw{i}")) for i in range(len(plan.step.draws))]
         self.states = [state_arguments(arguments, f"state{i}") for i in states]
         self.d_states = [state_arguments(arguments, f"d_state{i}") for i in states]
@@ -129,7 +147,7 @@ class CompiledPlan:
         self.run_alone = self._library.alone
 
     def forward(self, inputs: PlanInputs, save: bool) -> Forward:
-        """Run the loop over contiguous inputs; `save` what `backward` reads."""
+        """Run the forward loop over contiguous inputs; `save`: for `backward`."""
         x, states, parameters, draws, sizes = inputs
         plan, rows = self.plan, rows_of(x, states, sizes)
         loop = "forward" if save else "inference"
@@ -137,17 +155,17 @@ class CompiledPlan:
         lead = x.shape[:-1]
         outputs = x.new_empty(*lead, plan.widths[0])
         self._put_inputs(call, x, draws)
-        more = []  # that `backward` needs
+        saved = []
         if save:
-            more.append(x.new_empty(*lead, plan.kept_width))
-            call.along(self.kept, more[0])
+            saved.append(x.new_empty(*lead, plan.kept_width))
+            call.along(self.saved, saved[0])
         finals: list[Callable[[], Tensor]] = []
         for i, (state, size) in enumerate(zip(states, plan.widths, strict=True)):
             if i == 0 or (save and plan.sequences[i]):
                 sequence = x.new_empty(*lead, size) if i else outputs
                 call.state(self.states[i], sequence, state)
                 finals.append(functools.partial(rows.last, sequence, state))
-                more += [sequence] if i else []
+                saved += [sequence] if i else []
             else:
                 finals.append(functools.partial(rows.half, call.swapped(self.states[i], size, state, 0)))
         call.run(function["pack_forward"])
@@ -156,37 +174,26 @@ class CompiledPlan:
             if plan.before.stages:
                 call.run(function["before"])
             call.run(function[loop])
-        return Forward(outputs, [final() for final in finals], more)
+        return Forward(outputs, [final() for final in finals], saved)
 
     def backward(
-        self,
-        cotangents: Cotangents,
-        inputs: PlanInputs,
-        outputs: Tensor,
-        saved: Sequence[Tensor],
-        wanted: Wanted,
-        gradients: Sequence[Tensor] = (),
+        self, call_inputs: BackwardInputs, arriving: Sequence[Tensor] = ()
     ) -> tuple[Tensor | None, list[Tensor], list[Tensor | None]]:
-        """Run the backward loop, and what comes after it.
+        """Run the backward loop, and what comes after it, over contiguous tensors.
 
         Args:
-            cotangents: of the results of `forward`.
-            inputs: as in `forward`.
-            outputs: of `forward`.
-            saved: of `forward`.
-            wanted: which gradients are asked for.
-            gradients: of an observed plan, where to leave what arrives at each state after every step.
+            call_inputs: of the backward pass.
+            arriving: of an observed plan, where to write the gradient that arrives at each state after every step.
 
         Returns:
-            The gradients of x, of the initial states and of the parameters: of what was asked for.
+            The gradients of x, of the initial states and of the parameters: of what is wanted.
         """
-        x, states, parameters, draws, sizes = inputs
-        dy, d_finals = cotangents
+        (dy, d_finals), (x, states, parameters, draws, sizes), outputs, saved, wanted = call_inputs
         plan, rows = self.plan, rows_of(x, states, sizes)
         call, function = Invocation(self.layouts["backward"], self._library.run, rows, x, parameters), self.functions
         sequences = iter((outputs, *saved[1:]))
         self._put_inputs(call, x, draws)
-        call.along(self.kept, saved[0])
+        call.along(self.saved, saved[0])
         d_states: list[Tensor] = []
         for i, (state, size) in enumerate(zip(states, plan.widths, strict=True)):
             if i == 0 or plan.sequences[i]:
@@ -197,7 +204,7 @@ class CompiledPlan:
         dx = torch.empty_like(x) if plan.dx is not None and (wanted.x or after or plan.loop_makes_dx) else None
         if dx is not None:
             call.along(self.dx, dx)
-        for place, gradient in zip(self.arriving, gradients, strict=False):
+        for place, gradient in zip(self.arriving, arriving, strict=False):
             call.along(place, gradient)
         sums = [x.new_empty(shape) for shape in self.gradients.shapes] if wanted.parameters else []
         for place, value in zip(self.sums, sums, strict=False):
@@ -216,7 +223,7 @@ class CompiledPlan:
         if wanted.x and dx is None:
             dx = torch.zeros_like(x)
         d_parameters = self.gradients(parameters, sums) if wanted.parameters else []
-        return dx, [both[0] for both in d_states] if wanted.states else [], d_parameters
+        return dx, [halves[0] for halves in d_states] if wanted.states else [], d_parameters
 
     def _put_inputs(self, call: Invocation, x: Tensor, draws: Sequence[Tensor]) -> None:
         call.along(self.x, x)

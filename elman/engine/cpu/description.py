@@ -6,7 +6,7 @@ import torch
 
 from elman.engine.cpu import invocation, kernel_cache, openmp
 from elman.engine.cpu.entry import plan_result
-from elman.engine.executor import CellSpec
+from elman.engine.inputs import CellSpec
 from elman.engine.plan.ir import Product, Program
 from elman.engine.plan.planner import Plan
 from elman.engine.trace.values import line_of, name_of

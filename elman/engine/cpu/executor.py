@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from elman.engine.executor import CellSpec, Executor, Inputs, PreparedStep, Unsupported
+from elman.engine.executor import Executor, PreparedStep, Unsupported
+from elman.engine.inputs import CellSpec, Inputs
 from elman.engine.outputs import Output, State
 
 

@@ -3,18 +3,18 @@
 import hashlib
 import threading
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from elman.engine.cpu.compiled_plan import CompiledPlan
-from elman.engine.executor import Sizes
-from elman.engine.module_state import HOOKS, Fingerprint, ModuleState, fingerprint, restore_module_state
+from elman.engine.inputs import Sizes
+from elman.engine.module_state import HOOKS, Fingerprint, ModuleState, fingerprint
 from elman.engine.outputs import Form
 from elman.engine.plan.planner import Plan, plan
+from elman.engine.precision import uncast
+from elman.engine.replay import Conditions
 from elman.engine.trace.capture import MARKERS, capture
 from elman.engine.trace.errors import CannotCapture
 from elman.engine.trace.values import shape_of
@@ -23,22 +23,29 @@ Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
 
 class PlanResult(NamedTuple):
-    """What a caller needs to know of a plan, in constants."""
+    """The plan of a cell, by its key, or why there is none.
+
+    Attributes:
+        key: of the plan.
+        reason: why the cell cannot be compiled; "" if it can.
+        output: the form of an output that is not a state of the cell.
+        draws: the step draws random numbers.
+    """
 
     key: str
-    reason: str  # why there is none
-    output: Form = ()  # of an output that is no state of the cell's
+    reason: str
+    output: Form = ()
     draws: bool = False
 
 
 class CachedPlan(NamedTuple):
-    """A plan and the living cells that it is of, all with the same equations, and how they stood then."""
+    """A plan, and its living cells, which have the same equations, with their states when they were captured."""
 
     plan: Plan
     cells: "weakref.WeakKeyDictionary[nn.Module, ModuleState]"
 
 
-MAX_REFUSALS = 8  # that have failed, after which a cell is no longer captured
+MAX_REFUSALS = 8  # captures of one cell that have failed, after which it is not captured again
 MAX_PLANS = 64  # of one cell
 CHANGING = (
     f"what its step reads beside its tensors has changed {MAX_PLANS} times; a number that changes so often can be a "
@@ -51,51 +58,50 @@ _compiled: dict[tuple[str, torch.dtype, bool], CompiledPlan] = {}
 
 
 def plan_for(cell: nn.Module, shapes: Shapes, input_size: int, state_size: Sizes) -> PlanResult:
-    """The key of a cell's plan, or why there is none.
+    """Find the plan of a cell; capture the cell if it is new.
 
     A cell is captured again when something that its step reads has changed: an attribute, a global, a variable of an
-    enclosing function, a class attribute, a default argument. Where it changes all the time, that comes to an end.
+    enclosing function, a class attribute, a default argument. A cell that changes all the time is refused in the end.
     """
     if any(getattr(module, hooks) for module in cell.modules() for hooks in HOOKS):
         return PlanResult("", f"{cell._get_name()} cannot run on the native executor: hooks are called at every step")
-    found = _by_cell.setdefault(cell, {}).setdefault((shapes, input_size, state_size), {})
+    results = _by_cell.setdefault(cell, {}).setdefault((shapes, input_size, state_size), {})
     options = fingerprint(cell)
-    if options not in found:
+    if options not in results:
         with _lock:
-            if options not in found:
-                refused = [other for other in found.values() if other.reason]
+            if options not in results:
+                refused = [result for result in results.values() if result.reason]
                 if len(refused) >= MAX_REFUSALS:
                     return refused[0]
-                if len(found) >= MAX_PLANS:
+                if len(results) >= MAX_PLANS:
                     return PlanResult("", f"{cell._get_name()} cannot run on the native executor: {CHANGING}")
-                found[options] = _plan(cell, dict(shapes), input_size, state_size)
-    return found[options]
+                results[options] = _plan(cell, dict(shapes), input_size, state_size)
+    return results[options]
 
 
 def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, state_size: Sizes) -> PlanResult:
-    why = ""
+    reason = ""
     for marker in MARKERS:
         try:
             step, check = capture(cell, shapes, input_size, state_size, marker)
-            made = plan(step)
-            # Only now, for a plan tells which operation of which line it is that mixes rows.
-            check()
-        except CannotCapture as reason:
-            why = f"{cell._get_name()} cannot run on the native executor: {reason}"
+            planned = plan(step)
+            check()  # after planning, which finds the operation, and its line, that mixes rows
+        except CannotCapture as refusal:
+            reason = f"{cell._get_name()} cannot run on the native executor: {refusal}"
         except Exception as error:
-            # The cell is none that anyone has thought of. It shall run, and be heard of.
-            why = (
+            # A cell that nobody has thought of must run all the same, and be reported.
+            reason = (
                 f"{cell._get_name()} cannot run on the native executor, for an error of elman's own, which is worth a "
                 f"report: {type(error).__name__}: {error}"
             )
         else:
             break
     else:
-        return PlanResult("", why)
-    inputs = [(node.name, shape_of(node)) for node in made.inputs]
-    described = f"{step.graph} {step.single} {step.output} {step.shown} {step.draws} {inputs}"
-    key = hashlib.sha256(described.encode()).hexdigest()[:32]
-    _by_key.setdefault(key, CachedPlan(made, weakref.WeakKeyDictionary())).cells[cell] = ModuleState.of(cell)
+        return PlanResult("", reason)
+    inputs = [(node.name, shape_of(node)) for node in planned.inputs]
+    description = f"{step.graph} {step.single} {step.output} {step.shown} {step.draws} {inputs}"
+    key = hashlib.sha256(description.encode()).hexdigest()[:32]
+    _by_key.setdefault(key, CachedPlan(planned, weakref.WeakKeyDictionary())).cells[cell] = ModuleState.of(cell)
     return PlanResult(key, "", step.output, bool(step.draws))
 
 
@@ -104,37 +110,23 @@ def cached_plan(key: str) -> CachedPlan:
     return _by_key[key]
 
 
-@contextmanager
-def restored_cell(key: str) -> Iterator[nn.Module | None]:
-    """Within, a living cell of a plan stands as it did when it was planned: in training, say; None if none is left.
-
-    Another may have the same equations now, and others when it is in evaluation.
-    """
-    for cell, stand in list(_by_key[key].cells.items()):
-        with restore_module_state(cell, stand) as same:
-            if same:
-                yield cell
-                return
-    yield None
-
-
-def cell_of(key: str) -> tuple[nn.Module, ModuleState] | None:
-    """A living cell of a plan and how it stood; of several, one whose attributes still say the same."""
+def conditions_of(key: str) -> list[Conditions]:
+    """The living cells of a plan, and how they were when they were captured; an unchanged one comes first."""
     cells = list(_by_key[key].cells.items())
-    if len(cells) < 2:  # to look at attributes takes time, in every backward pass that is seen
-        return cells[0] if cells else None
-    return next((pair for pair in cells if fingerprint(pair[0]) == pair[1].fingerprint), cells[0])
+    if len(cells) > 1:  # a fingerprint takes time in every observed backward pass
+        cells.sort(key=lambda pair: fingerprint(pair[0]) != pair[1].fingerprint)
+    return [Conditions(cell, state, (), uncast) for cell, state in cells]
 
 
 def compiled_plan(key: str, dtype: torch.dtype, observed: bool = False) -> CompiledPlan:
-    """The plan of a key, compiled for a dtype; with a backward loop that is `observed`, for those who ask."""
-    found = _compiled.get((key, dtype, observed))
-    if found is None:
+    """The plan of a key, compiled for a dtype; `observed`: its backward loop writes what arrives at every state."""
+    compiled = _compiled.get((key, dtype, observed))
+    if compiled is None:
         with _lock:
-            found = _compiled.get((key, dtype, observed))
-            if found is None:
-                made = _by_key[key].plan
+            compiled = _compiled.get((key, dtype, observed))
+            if compiled is None:
+                source = _by_key[key].plan
                 name = f"{key} observed" if observed else key
-                found = CompiledPlan(plan(made.step, observed) if observed else made, name, dtype)
-                _compiled[key, dtype, observed] = found
-    return found
+                compiled = CompiledPlan(plan(source.step, observed) if observed else source, name, dtype)
+                _compiled[key, dtype, observed] = compiled
+    return compiled

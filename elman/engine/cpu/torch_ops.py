@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from elman.engine import eager
-from elman.engine.cpu.compiled_plan import Cotangents, Forward, PlanInputs, Wanted
-from elman.engine.cpu.kernel_cache import cached_plan, cell_of, compiled_plan, restored_cell
-from elman.engine.executor import Inputs
+from elman.engine.cpu.compiled_plan import BackwardInputs, Cotangents, Forward, PlanInputs, Wanted
+from elman.engine.cpu.kernel_cache import cached_plan, compiled_plan, conditions_of
+from elman.engine.inputs import Inputs
 from elman.engine.observe.events import (
     BackwardEvent,
     CallLabel,
@@ -23,10 +23,10 @@ from elman.engine.observe.events import (
     labeled,
     notify,
 )
-from elman.engine.outputs import flatten_output, unflatten_output
+from elman.engine.outputs import as_tuple, flatten_output, unflatten_output
 from elman.engine.outputs import output_tensors as outputs_of
 from elman.engine.precision import uncast
-from elman.engine.replay import Conditions
+from elman.engine.replay import gradients_of_replay, restored_any
 from elman.engine.torch_private import below_autograd, in_dispatch_mode, is_profiling
 from elman.engine.trace.random_ops import ReplayRandomOps, draw_all
 
@@ -55,18 +55,16 @@ def _forward_flat(plan: str, x: Tensor, *rest: Any) -> Forward:
 
 
 def _backward_flat(plan: str, dy: Tensor | None, d_finals: Sequence[Tensor | None], *rest: Any) -> list[Tensor]:
-    inputs, outputs, saved, wanted = PlanInputs(*rest[:5]), rest[5], rest[6], Wanted(*rest[7:])
-    return _backward(plan, Cotangents(dy, d_finals), inputs, outputs, saved, wanted)
+    cotangents, inputs, wanted = Cotangents(dy, d_finals), PlanInputs(*rest[:5]), Wanted(*rest[7:])
+    return _backward(plan, BackwardInputs(cotangents, inputs, rest[5], rest[6], wanted))
 
 
 def _forward_op(plan: str, inputs: PlanInputs, save: bool) -> Forward:
     return Forward(*forward_op(plan, *inputs, save))
 
 
-def _backward_op(
-    plan: str, cotangents: Cotangents, inputs: PlanInputs, outputs: Tensor, saved: Sequence[Tensor], wanted: Wanted
-) -> list[Tensor]:
-    gradients: list[Tensor] = backward_op(plan, *cotangents, *inputs, outputs, saved, *wanted)
+def _backward_op(plan: str, call: BackwardInputs) -> list[Tensor]:
+    gradients: list[Tensor] = backward_op(plan, *call.cotangents, *call.inputs, call.outputs, call.saved, *call.wanted)
     return gradients
 
 
@@ -74,21 +72,14 @@ def _forward(plan: str, inputs: PlanInputs, save: bool) -> Forward:
     return compiled_plan(plan, inputs.x.dtype).forward(inputs.contiguous(), save)
 
 
-def _backward(
-    plan: str,
-    cotangents: Cotangents,
-    inputs: PlanInputs,
-    outputs: Tensor,
-    saved: Sequence[Tensor],
-    wanted: Wanted,
-    gradients: Sequence[Tensor] = (),
-) -> list[Tensor]:
-    native, inputs = compiled_plan(plan, inputs.x.dtype, observed=bool(gradients)), inputs.contiguous()
-    outputs, saved = outputs.contiguous(), [value.contiguous() for value in saved]
-    dx, d_states, d_parameters = native.backward(cotangents, inputs, outputs, saved, wanted, gradients)
-    results = [*([dx] if wanted.x else []), *d_states, *d_parameters]
-    # A list of tensors has no place for None: where nothing reaches, the gradient is zero.
-    pairs = zip(results, _inputs_of(inputs, wanted), strict=True)
+def _backward(plan: str, call: BackwardInputs, arriving: Sequence[Tensor] = ()) -> list[Tensor]:
+    inputs, saved = call.inputs.contiguous(), [value.contiguous() for value in call.saved]
+    call = call._replace(inputs=inputs, outputs=call.outputs.contiguous(), saved=saved)
+    compiled = compiled_plan(plan, inputs.x.dtype, observed=bool(arriving))
+    dx, d_states, d_parameters = compiled.backward(call, arriving)
+    gradients = [*([dx] if call.wanted.x else []), *d_states, *d_parameters]
+    # The operator returns a list of tensors, without None: zeros are dropped again in `_PlanFunction.backward`.
+    pairs = zip(gradients, _inputs_of(inputs, call.wanted), strict=True)
     return [torch.zeros_like(tensor) if gradient is None else gradient for gradient, tensor in pairs]
 
 
@@ -123,15 +114,15 @@ def _fake_draw(plan: str, x: Tensor, sizes: Tensor | None) -> list[Tensor]:
 
 
 def draw(plan: str, x: Tensor, sizes: Tensor | None) -> list[Tensor]:
-    """All random numbers that a plan needs for a sequence x, or packed ones."""
-    found: list[Tensor] = draw_op(plan, x.detach(), sizes) if _watched((x,)) else _draw(plan, x, sizes)
-    return found
+    """Draw all random numbers that a plan needs for a sequence x, or packed ones."""
+    numbers: list[Tensor] = draw_op(plan, x.detach(), sizes) if _needs_dispatcher((x,)) else _draw(plan, x, sizes)
+    return numbers
 
 
-def _watched(tensors: Iterable[Tensor | None]) -> bool:
-    """Whether somebody wants to see the operations: a compiler, a mode, a profiler, a type of tensors of its own.
+def _needs_dispatcher(tensors: Iterable[Tensor | None]) -> bool:
+    """Whether operators must be visible: to a compiler, a mode, a profiler, or a tensor subclass.
 
-    Where nobody does, torch's dispatcher is left out: for small layers it takes as long as the computation.
+    Otherwise torch's dispatcher is skipped: for small layers it takes as long as the computation.
     """
     return (
         torch.compiler.is_compiling()
@@ -148,7 +139,7 @@ class _PlanFunction(torch.autograd.Function):
         *rest: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         inputs = PlanInputs(x, rest[:count], rest[count:], draws, sizes)
-        if _watched((x, *rest)):
+        if _needs_dispatcher((x, *rest)):
             with below_autograd():
                 outputs, finals, saved = _forward_op(plan, inputs, save)
         else:
@@ -171,18 +162,20 @@ class _PlanFunction(torch.autograd.Function):
         label = ctx.label and ctx.label._replace(draws=draws)
         if not torch.compiler.is_compiling() and (torch.is_grad_enabled() or is_batched((dy, *cotangents.finals))):
             ctx.later = ctx.later or torch.is_grad_enabled()
-            with torch.enable_grad(), labeled(label), uncast():
-                gradients = _by_loop(ctx.plan, cotangents, inputs, needed)
+            with labeled(label), uncast():
+                gradients = _replay_gradients(ctx.plan, cotangents, inputs, needed)
         else:
+            call = BackwardInputs(cotangents, inputs, outputs, saved, wanted)
             if label and is_observed():
-                computed = iter(_observed(label, ctx.later, ctx.plan, cotangents, inputs, outputs, saved, wanted))
+                computed = iter(_observed_backward(ctx.plan, call, label, ctx.later))
             else:
-                backward = _backward_op if _watched((*d_rest, *tensors)) else _backward
-                computed = iter(backward(ctx.plan, cotangents, inputs, outputs, saved, wanted))
+                backward = _backward_op if _needs_dispatcher((*d_rest, *tensors)) else _backward
+                computed = iter(backward(ctx.plan, call))
             kinds = [wanted.x, *(wanted.states for _ in states), *(wanted.parameters for _ in parameters)]
             gradients = [next(computed) if kind else None for kind in kinds]
         plan = cached_plan(ctx.plan).plan
-        # What nothing reaches has no gradient, rather than zeros. A state is reached where a sequence has no step.
+        # An input that no result depends on gets None, not zeros. Every result of a sequence without a step depends
+        # on its initial state.
         ended = ctx.sizes is not None
         reached = (
             plan.dx is not None,
@@ -193,58 +186,47 @@ class _PlanFunction(torch.autograd.Function):
         return (None, None, None, None, None, *(g if n and r else None for g, n, r in triples))
 
 
-def _observed(
-    label: CallLabel, later: bool, plan: str, cotangents: Cotangents, inputs: PlanInputs, outputs: Tensor,
-    saved: Sequence[Tensor], wanted: Wanted,
-) -> list[Tensor]:  # fmt: skip
-    """The gradients, of which observers are notified with what arrives at every state."""
-    x, dy = inputs.x, cotangents.outputs
+def _observed_backward(plan: str, call: BackwardInputs, label: CallLabel, later: bool) -> list[Tensor]:
+    """The gradients; observers are notified of the gradient that arrives at every state."""
+    inputs, (dy, d_finals) = call.inputs, call.cotangents
+    x = inputs.x
     arriving = [x.new_empty(*x.shape[:-1], state.shape[1]) for state in inputs.states]
-    gradients = _backward(plan, cotangents, inputs, outputs, saved, wanted, arriving)
+    gradients = _backward(plan, call, arriving)
     step = cached_plan(plan).plan.step
-    if (living := cell_of(plan)) is not None:
-        own = int(bool(step.output))
-        none = [None] * len(step.output)
-        of_outputs = [dy] if not own else none if dy is None else outputs_of(unflatten_output(dy, step.output))
-        for d, i in zip(of_outputs, step.shown, strict=False):
+    if conditions := conditions_of(plan):
+        first = int(bool(step.output))  # an output of its own takes the place of a first state
+        d_outputs: Sequence[Tensor | None] = [dy]
+        if first:
+            d_outputs = [None] * len(step.output) if dy is None else outputs_of(unflatten_output(dy, step.output))
+        for d, i in zip(d_outputs, step.shown, strict=False):
             if d is not None and i is not None:
-                arriving[own + i] += d
-        state = inputs.states[own] if step.single else tuple(inputs.states[own:])
-        named = dict(zip(step.parameters, inputs.parameters, strict=True))
-        cell, module_state = living
-        conditions = Conditions(cell, module_state, (), uncast)
-        call = CallRecord(*label, named, x, state, inputs.sizes, conditions)
-        notify(BackwardEvent(call, tuple(of_outputs), tuple(cotangents.finals[own:]), tuple(arriving[own:]), later))
+                arriving[first + i] += d
+        state = inputs.states[first] if step.single else tuple(inputs.states[first:])
+        parameters = dict(zip(step.parameters, inputs.parameters, strict=True))
+        record = CallRecord(*label, parameters, x, state, inputs.sizes, conditions[0])
+        notify(BackwardEvent(record, tuple(d_outputs), tuple(d_finals[first:]), tuple(arriving[first:]), later))
     return gradients
 
 
-def _by_loop(plan: str, cotangents: Cotangents, inputs: PlanInputs, needed: Sequence[bool]) -> list[Tensor | None]:
-    """The gradients as the loop executor makes them, which can be differentiated again."""
-    # Of these alone, and not of what they were made of: a state may come from a call with the same parameters.
-    count, sizes = len(inputs.states), inputs.sizes
-    x, *rest = leaves = [t.view_as(t) for t in (inputs.x, *inputs.states, *inputs.parameters)]
-    states, parameters = rest[:count], rest[count:]
-    step = cached_plan(plan).plan.step
-    named = dict(zip(step.parameters, parameters, strict=True))
-    own = int(bool(step.output))
-    state = states[own] if step.single else tuple(states[own:])
-    draws = [values.unbind(0) if sizes is None else values.split(sizes.tolist()) for values in inputs.draws]
-    replayed = ReplayRandomOps(chain.from_iterable(zip(*draws, strict=True))) if draws else nullcontext()
-    with restored_cell(plan) as cell, replayed:
-        if cell is None:
-            raise RuntimeError(
-                "the gradient of a gradient needs the cell as it was in the forward pass; keep the layer, and its "
-                "attributes, while you use it"
-            )
-        outputs, finals = eager.run(Inputs(cell, named, x, state, sizes))
-    results = (flatten_output(outputs, x.dim() - 1), *eager.as_tuple(finals))
-    received = (cotangents.outputs, *cotangents.finals[own:])
-    pairs = [(result, d) for result, d in zip(results, received, strict=True) if d is not None]
-    wanted = [tensor for tensor, need in zip(leaves, needed, strict=True) if need]
-    gradients = iter(
-        torch.autograd.grad([r for r, _ in pairs], wanted, [d for _, d in pairs], create_graph=True, allow_unused=True)
-    )
-    return [next(gradients) if need else None for need in needed]
+def _replay_gradients(
+    plan: str, cotangents: Cotangents, inputs: PlanInputs, needed: Sequence[bool]
+) -> list[Tensor | None]:
+    """The gradients as the loop executor computes them, which can be differentiated."""
+    step, count, sizes = cached_plan(plan).plan.step, len(inputs.states), inputs.sizes
+    first = int(bool(step.output))
+
+    def replay(tensors: Sequence[Tensor]) -> list[Tensor]:
+        x, states, parameters = tensors[0], tensors[1 : 1 + count], tensors[1 + count :]
+        named = dict(zip(step.parameters, parameters, strict=True))
+        state = states[first] if step.single else tuple(states[first:])
+        draws = [values.unbind(0) if sizes is None else values.split(sizes.tolist()) for values in inputs.draws]
+        replayed = ReplayRandomOps(chain.from_iterable(zip(*draws, strict=True))) if draws else nullcontext()
+        with restored_any(conditions_of(plan), "double backward") as cell, replayed:
+            outputs, finals = eager.run(Inputs(cell, named, x, state, sizes))
+        return [flatten_output(outputs, x.dim() - 1), *as_tuple(finals)]
+
+    arrived = (cotangents.outputs, *cotangents.finals[first:])
+    return gradients_of_replay(replay, (inputs.x, *inputs.states, *inputs.parameters), arrived, needed)
 
 
 def _differentiable(plan: str, inputs: PlanInputs, save: bool) -> Forward:
@@ -274,6 +256,6 @@ def apply(plan: str, inputs: PlanInputs) -> tuple[Tensor, list[Tensor]]:
     """Run a plan over a sequence, or packed ones; the outputs and the final states."""
     tensors = (inputs.x, *inputs.states, *inputs.parameters)
     save = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    forward = _forward_op if _watched(tensors) else _differentiable if save else _forward
+    forward = _forward_op if _needs_dispatcher(tensors) else _differentiable if save else _forward
     outputs, finals, _ = forward(plan, inputs, save)
     return outputs, finals

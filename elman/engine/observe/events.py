@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from elman.engine.inputs import Inputs
 from elman.engine.outputs import State
 from elman.engine.replay import Conditions
 from elman.engine.torch_private import in_torch_func, is_vmapped
@@ -111,14 +112,15 @@ def current_label() -> CallLabel | None:
     return None if torch.compiler.is_compiling() else _label.now
 
 
-def record_call(
-    cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, sizes: Tensor | None
-) -> CallRecord | None:
-    """The record of a call of the eager loop; None if it has no label or no backward pass."""
-    now = current_label()
-    if now is None or not torch.is_grad_enabled() or in_torch_func():
+def record_call(inputs: Inputs) -> CallRecord | None:
+    """Make the record of a call of the eager loop; None if it has no label or no backward pass."""
+    label = current_label()
+    if label is None or not torch.is_grad_enabled() or in_torch_func():
         return None
-    return CallRecord(*now, parameters, x, state, sizes, Conditions.of(cell, x.device.type), torch.get_rng_state())
+    conditions = Conditions.of(inputs.cell, inputs.x.device.type)
+    return CallRecord(
+        *label, inputs.parameters, inputs.x, inputs.state, inputs.sizes, conditions, torch.get_rng_state()
+    )
 
 
 @contextmanager

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from elman.engine import eager
-from elman.engine.eager import as_tuple, split_output
+from elman.engine.eager import split_output
 from elman.engine.named import recording_names
-from elman.engine.outputs import Form, Output, State, flatten_output, output_form, row_width, states_shown
+from elman.engine.outputs import Form, Output, State, as_tuple, flatten_output, output_form, row_width, states_shown
 from elman.engine.torch_private import (
     allows_saved_tensor_hooks,
     disable_torch_function,

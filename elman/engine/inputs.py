@@ -1,0 +1,76 @@
+"""The arguments of a call of the engine, as records."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from elman.engine.outputs import State, as_tuple
+
+Sizes = int | tuple[int, ...]
+
+
+class Inputs(NamedTuple):
+    """One call of the engine.
+
+    Attributes:
+        cell: `cell(x_t, state)` for one step, which returns the state, or (output, state) with a tensor (B, ...) or a
+            dictionary of tensors as output.
+        parameters: the cell's parameters and buffers by name; the cell's own values are not used.
+        x: (T, B, D) with T >= 1; or, with `sizes`, (N, D): sequences of several lengths, packed.
+        state: at t = 0, in the form the cell takes: a tensor (B, H) or a tuple of tensors.
+        sizes: of packed sequences, (T,), on the CPU: how many of them have a step t, as `batch_sizes` of torch's
+            PackedSequence. The longest come first, and x has the rows of step 0, then those of step 1, and so on, N in
+            all; sizes[0], which is at least 1, may be less than B, for sequences without a step.
+    """
+
+    cell: nn.Module
+    parameters: Mapping[str, Tensor]
+    x: Tensor
+    state: State
+    sizes: Tensor | None = None
+
+    @property
+    def states(self) -> tuple[Tensor, ...]:
+        """The states as a tuple, one or several."""
+        return as_tuple(self.state)
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return len(self.x) if self.sizes is None else len(self.sizes)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """x, the states and the parameters."""
+        return (self.x, *self.states, *self.parameters.values())
+
+    def first(self, steps: int) -> "Inputs":
+        """The same call over the first steps alone."""
+        if self.sizes is None:
+            return self._replace(x=self.x[:steps])
+        sizes = self.sizes[:steps]
+        return self._replace(x=self.x[: int(sizes.sum())], sizes=sizes)
+
+    def spec(self) -> "CellSpec":
+        """The cell and the sizes of this call."""
+        widths = tuple(state.shape[1] for state in self.states)
+        return CellSpec(
+            self.cell, self.parameters, self.x.shape[-1], widths[0] if isinstance(self.state, Tensor) else widths
+        )
+
+
+class CellSpec(NamedTuple):
+    """A cell and the sizes it is called with, without a sequence.
+
+    Attributes:
+        cell: as in `Inputs`.
+        parameters: as in `Inputs`.
+        input_size: D.
+        state_size: H, or the width of each state in a tuple.
+    """
+
+    cell: nn.Module
+    parameters: Mapping[str, Tensor]
+    input_size: int
+    state_size: Sizes
