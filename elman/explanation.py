@@ -79,7 +79,7 @@ def _specs(layer: Stack | Recurrent, input: Tensor | None) -> Iterator[CellSpec]
     """Each cell, its parameters and buffers, the width of its input and of its states."""
     if isinstance(layer, Stack):
         for k, cell in enumerate(layer._cells):
-            values = layer._values_of(layer._steps[k], k * layer._directions)
+            values = layer._parameters_of(layer._steps[k], k * layer._directions)
             yield CellSpec(layer._steps[k], values, cell.input_size, cell.state_size)
         return
     width = getattr(layer.cell, "input_size", None) if input is None else input.shape[-1]

@@ -24,12 +24,12 @@ NO_TORCHSCRIPT = "expected torch.export.export(model, (input,)), got TorchScript
 
 
 class Layer(nn.Module):
-    """What every layer does at its door: layouts, lengths, unbatched input, a state of zeros, checks."""
+    """The base class of layers: layouts, lengths, unbatched input, states of zeros, checks of arguments."""
 
     batch_first: bool
     bptt: Mode
     executor: str
-    _own_values = False  # the cells have values of their own, which are the layer's
+    _cell_has_parameters = False  # the step module has the values of its parameters itself
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Layer(nn.Module):
         self._number = number_of(self)  # a copy is a layer of its own
 
     def _call(self, input: Any, state: Any, lengths: Lengths | None, bptt: Mode | None) -> tuple[Any, Any]:
-        """What `forward` does."""
+        """Run `forward`: eagerly, as an operator under torch.compile, or as a node of torch.fx."""
         if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
             from elman.layers._compiled import compiled
 
@@ -58,49 +58,49 @@ class Layer(nn.Module):
         raise RuntimeError(f"{type(self).__name__}: torch.jit.script: {NO_TORCHSCRIPT}")
 
     def _as_leaf(self, input: fx.Proxy, *options: Any) -> Any:
-        """A call of this layer as torch.fx writes it down: one node, as of the layers of torch.nn."""
+        """Make the node of torch.fx for a call of this layer, as torch.fx does for the layers of torch.nn."""
         path = input.tracer.path_of_module(self)  # type: ignore[attr-defined]
         forward = type(self).forward
         if not path or "forward" in vars(self) or not forward.__module__.startswith("elman."):
             expected = "expected a model with the layer in it, got the layer itself or a forward of its own"
             raise RuntimeError(f"{type(self).__name__}: torch.fx.symbolic_trace: {expected}; use torch.export.export")
         names = list(signature(forward).parameters)[2:]
-        given = {name: value for name, value in zip(names, options, strict=True) if value is not None}
-        return input.tracer.create_proxy("call_module", path, (input,), given)
+        arguments = {name: value for name, value in zip(names, options, strict=True) if value is not None}
+        return input.tracer.create_proxy("call_module", path, (input,), arguments)
 
     def _weights(self) -> dict[str, Tensor]:
-        """All parameters and buffers that a call reads, by name."""
+        """Return all parameters and buffers that a call reads, by name."""
         raise NotImplementedError
 
     def _reads_elsewhere(self) -> bool:
-        """Whether a gradient goes to tensors that are no weights of the layer: those that a cell reads by closure."""
+        """Whether gradients go to tensors outside the layer, which a cell reads from a closure, say."""
         return False
 
     def _alike(self) -> bool:
-        """Whether all layers of this class, with weights of the same shapes, return tensors of the same shapes."""
+        """Whether layers of this class with weights of the same shapes return tensors of the same shapes."""
         return True
 
     def _state_lead(self) -> tuple[int, ...]:
-        """The sizes of a state before that of the batch."""
+        """The sizes of a state before the batch size."""
         return ()
 
     def _compute(
         self, weights: Mapping[str, Tensor], input: Any, state: Any, lengths: Lengths | None, bptt: Mode | None
     ) -> tuple[Any, Any]:
-        """What `forward` does, as a function of tensors: with these weights in the place of the layer's own."""
+        """Compute what `forward` returns, with these weights in place of the layer's own."""
         raise NotImplementedError
 
-    def _names_of(self, of: Any) -> CallNames:
-        """What belongs to a call of the engine is called here."""
+    def _names_of(self, key: Any) -> CallNames:
+        """Return the names of what belongs to a call of the engine; `key` is that of its `LayerCall`."""
         raise NotImplementedError
 
-    def _mode(self, of_call: object) -> Mode:
-        """How the gradient goes back through time: as the call says, or else the layer."""
-        mode: object = self.bptt if of_call is None else of_call
+    def _mode(self, bptt: object) -> Mode:
+        """The gradient mode: that of the call, or else of the layer."""
+        mode: object = self.bptt if bptt is None else bptt
         if not isinstance(mode, Mode):
             expected = "a mode of elman.bptt, Truncated(20) perhaps"
             raise TypeError(f"{type(self).__name__}: bptt: expected {expected}, got {mode!r:.60}")
-        # What is exported runs over time in plain torch, whose gradient is the whole one.
+        # An exported program runs over time in plain torch, with the full gradient.
         return FULL if torch.compiler.is_exporting() else mode
 
     def _engine(
@@ -109,65 +109,75 @@ class Layer(nn.Module):
     ) -> tuple[Output, State]:  # fmt: skip
         """Run a cell over time; `label` makes the label of this call."""
         if torch.compiler.is_exporting():
-            return eager_export.run(step, None if self._own_values else values, x, state, layout.lengths)
+            return eager_export.run(step, None if self._cell_has_parameters else values, x, state, layout.lengths)
         inputs = Inputs(step, values, x, state, layout.sizes)
         with labeled(CallLabel(label())):
             result = mode.run(inputs, self.executor)
         return with_loop_dtypes(inputs, self.executor, result)
 
-    def _whole(self, mode: Mode) -> Mode:
-        """Of a trajectory, which is looked at from its end: what has the same gradients as an online mode."""
+    def _offline(self, mode: Mode) -> Mode:
+        """The mode for a trajectory, whose loss is known at its end: `Full` has the gradients of an online mode."""
         return Full() if mode.online else mode
 
-    def _carry_in(self, given: object, entered: Sequence[Tensor], layout: SequenceLayout) -> None:
-        """Let states as the engine takes them have what those that were given knew of their past."""
-        carry_influence(_row(given), entered, layout.enter)
+    def _carry_in(self, state: object, states: Sequence[Tensor], layout: SequenceLayout) -> None:
+        """Carry the influence of the initial state over to the states in the engine's layout."""
+        carry_influence(_as_states(state), states, layout.enter)
 
     def _carry_out(
-        self, given: object, finals: Sequence[Tensor], last: Sequence[Tensor], layout: SequenceLayout
+        self, state: object, finals: Sequence[Tensor], last: Sequence[Tensor], layout: SequenceLayout
     ) -> None:
-        """Let states that are returned have what those of the engine know of their past."""
+        """Carry the influence of the engine's final states over to those that the layer returns."""
         if layout.none:
-            carry_influence(_row(given), last, lambda rows: rows)
+            carry_influence(_as_states(state), last, lambda rows: rows)
         else:
             carry_influence(finals, last, lambda rows: layout.leave(rows, rows))
 
-    def _enter(
+    def _prepare_inputs(
         self,
         input: Tensor | PackedSequence,
         lengths: Lengths | None,
         input_size: int | None,
         like: Tensor | None,
-        given: object,
+        state: object,
         widths: Sequence[int],
         lead: tuple[int, ...] = (),
     ) -> tuple[Tensor, tuple[Tensor, ...], SequenceLayout]:
-        """The input as the engine takes it, and states of these widths as (*lead, B, width): those given, or zeros.
+        """Check the arguments of a call, and bring them into the engine's layout.
 
-        The input must have the dtype and the device of a parameter `like` it, if there is one, and the states too.
+        Args:
+            input: of the call.
+            lengths: of the call.
+            input_size: expected width of the input; None: any.
+            like: a parameter whose dtype and device input and states must have; None: any.
+            state: of the call; None: zeros.
+            widths: of the states.
+            lead: sizes of the states before the batch.
+
+        Returns:
+            The input, the states (*lead, B, width), and the layout of the input.
         """
         layout = self._layout(input, lengths, input_size)
         x = layout.rows(input)  # type: ignore[arg-type]
         if like is not None:
-            self._like("input", x, like)
+            self._check_like("input", x, like)
         batch = (layout.B,) if layout.batched else ()
         shapes = [(*lead, *batch, width) for width in widths]
-        if given is None:
+        if state is None:
             zeros = {width: x.new_zeros((*lead, *batch, width)) for width in dict.fromkeys(widths)}
             states = tuple(zeros[width] for width in widths)
         else:
-            states = _row(given)
-            got = [_shape(state) for state in states]
-            if got != shapes:
-                expected, came = (" and ".join(map(str, of)) or "no tensor" for of in (shapes, got))
+            states = _as_states(state)
+            actual = [_shape(tensor) for tensor in states]
+            if actual != shapes:
+                expected, got = (" and ".join(map(str, values)) or "no tensor" for values in (shapes, actual))
                 where = f"{type(self).__name__}: state"
-                raise ValueError(f"{where}: expected shape {expected}, got {came}{lengths_hint(given)}")
+                raise ValueError(f"{where}: expected shape {expected}, got {got}{lengths_hint(state)}")
             if like is not None:
-                for state in states:
-                    self._like("state", state, like)
-        return x, tuple(layout.enter(state) for state in states), layout
+                for tensor in states:
+                    self._check_like("state", tensor, like)
+        return x, tuple(layout.enter(tensor) for tensor in states), layout
 
-    def _like(self, name: str, tensor: Tensor, like: Tensor) -> None:
+    def _check_like(self, name: str, tensor: Tensor, like: Tensor) -> None:
         if tensor.dtype == like.dtype and tensor.device == like.device:
             return
         where, device = f"{type(self).__name__}: {name}", like.device.type
@@ -206,20 +216,20 @@ class Layer(nn.Module):
             return layout
         if exporting:
             return MaskedLayout(input, self._lengths_as_tensor(lengths, layout.B, input.device), self.batch_first)
-        found = checked_lengths(type(self).__name__, lengths, layout.B, T)
-        return RaggedLayout(input, found, self.batch_first) if layout.B else layout
+        values = checked_lengths(type(self).__name__, lengths, layout.B, T)
+        return RaggedLayout(input, values, self.batch_first) if layout.B else layout
 
-    def _call_watched(self, input: Any, state: Any, lengths: Lengths | None) -> Trajectory:
-        """Call the layer, and return what its cells did at every step."""
+    def _call_probed(self, input: Any, state: Any, lengths: Lengths | None) -> Trajectory:
+        """Call the layer, and return the values of its cells at every step."""
         if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
             from elman.engine.uncompiled import outside
 
-            return outside(self._call_watched, input, state, lengths)  # type: ignore[no-any-return]
-        given = () if state is None else (state,)
-        # What cells do at every step is no part of a compiled graph.
+            return outside(self._call_probed, input, state, lengths)  # type: ignore[no-any-return]
+        states = () if state is None else (state,)
+        # A compiled call does not run the probed cells.
         call: Any = self if self._compiled_call_impl is None else self._call_impl
         with probing(self) as runs:
-            result = call(input, *given) if lengths is None else call(input, *given, lengths=lengths)
+            result = call(input, *states) if lengths is None else call(input, *states, lengths=lengths)
         if len(runs) != 1:
             raise RuntimeError(
                 f"{type(self).__name__}: trajectory: expected a forward that runs over the sequence once, got "
@@ -232,9 +242,9 @@ class Layer(nn.Module):
         time = self._time_axis(input)
         result = self(input.unsqueeze(time)) if state is None else self(input.unsqueeze(time), state)
         if not isinstance(result, tuple | list) or len(result) != 2:
-            came = f"{len(result)} values" if isinstance(result, tuple | list) else type(result).__name__
+            got = f"{len(result)} values" if isinstance(result, tuple | list) else type(result).__name__
             raise TypeError(
-                f"{type(self).__name__}: step: expected forward to return the outputs and the state, got {came}"
+                f"{type(self).__name__}: step: expected forward to return the outputs and the state, got {got}"
             )
         outputs, last = result
         if isinstance(outputs, dict):
@@ -242,15 +252,15 @@ class Layer(nn.Module):
         return outputs.squeeze(time), last
 
     def _lengths_as_tensor(self, lengths: Lengths, B: int, device: torch.device) -> Tensor:
-        """Lengths whose values nobody knows yet."""
-        found = torch.as_tensor(lengths, device=device)
-        if found.dim() != 1 or found.shape[0] != B or found.is_floating_point():
-            came = f"shape {tuple(found.shape)} of {found.dtype}"
-            raise ValueError(f"{type(self).__name__}: lengths: expected {B} whole numbers, got {came}")
-        return found
+        """The lengths for torch.export, under which values are not known."""
+        tensor = torch.as_tensor(lengths, device=device)
+        if tensor.dim() != 1 or tensor.shape[0] != B or tensor.is_floating_point():
+            got = f"shape {tuple(tensor.shape)} of {tensor.dtype}"
+            raise ValueError(f"{type(self).__name__}: lengths: expected {B} whole numbers, got {got}")
+        return tensor
 
     def _time_axis(self, input: object) -> int:
-        """Where a sequence of one step would have its time."""
+        """The time axis of a sequence that has this input as its only step."""
         name = f"{type(self).__name__}: step: input: expected"
         if not isinstance(input, Tensor):
             raise TypeError(f"{name} a tensor (B, D) or (D,), got {type(input).__name__}")
@@ -268,26 +278,26 @@ class Layer(nn.Module):
 
 
 def output_in(layout: SequenceLayout, output: Output) -> Any:
-    """An output, or several by name, in the layout of the input."""
+    """Bring an output, or several by name, into the layout of the input."""
     if isinstance(output, dict):
         return {name: layout.outputs(value) for name, value in output.items()}
     return layout.outputs(output)
 
 
 def lengths_hint(state: object) -> str:
-    """For the end of a message, where whole numbers are given in the place of a state."""
+    """The end of a message if integers were passed in place of a state."""
     values = state if isinstance(state, list | tuple) else [state]
-    whole = [
+    are_integers = [
         not (value.is_floating_point() or value.is_complex())
         if isinstance(value, Tensor)
         else isinstance(value, int) or getattr(getattr(value, "dtype", None), "kind", "") in ("i", "u")
         for value in values
     ]
-    return "; lengths are given by name, lengths=" if whole and all(whole) else ""
+    return "; lengths are given by name, lengths=" if are_integers and all(are_integers) else ""
 
 
 def _conversion(name: str, tensor: Tensor, dtype: torch.dtype) -> str:
-    """What makes a tensor of another dtype one that a layer takes."""
+    """The code that converts a tensor of another dtype to the one that a layer takes."""
     if tensor.is_complex():
         return f"torch.view_as_real({name}).flatten(-2).to({dtype}) has its real and imaginary parts as columns"
     to = f"{name}.to({dtype})"
@@ -298,9 +308,8 @@ def _conversion(name: str, tensor: Tensor, dtype: torch.dtype) -> str:
     return f"{to}; numbers of tokens need an embedding first (torch.nn.Embedding)"
 
 
-def _row(given: Any) -> tuple[Any, ...]:
-    """The states of what was given for them; of None, none."""
-    return () if given is None else tuple(given) if isinstance(given, tuple | list) else (given,)
+def _as_states(state: Any) -> tuple[Any, ...]:
+    return () if state is None else tuple(state) if isinstance(state, tuple | list) else (state,)
 
 
 def _shape(state: Any) -> tuple[int, ...] | str:

@@ -13,15 +13,16 @@ from elman.layers._sequence_layout import SequenceLayout
 if TYPE_CHECKING:
     from elman.layers._layer import Layer
 
-LETTERS = "hcnm"  # of the states of the cells of the shelf
+LETTERS = "hcnm"  # names of the states of the cells in `elman.cells`
 
 
 class CallNames(NamedTuple):
-    """What belongs to a call is called in its layer.
+    """The names that a layer has for what belongs to a call of the engine.
 
-    states: of the cell, as those of parameters: h_l0, c_l1_reverse.
-    parameter: of the name that the engine has for a parameter of the cell, the one in the layer.
-    suffix: what stands behind the name of anything of that cell.
+    Attributes:
+        states: of the cell, named like parameters: h_l0, c_l1_reverse.
+        parameter: maps the name of a parameter in the engine to that in the layer.
+        suffix: of all names of that cell.
     """
 
     states: tuple[str, ...]
@@ -30,47 +31,48 @@ class CallNames(NamedTuple):
 
 
 class LayerCall:
-    """A call of the engine by a layer; names are worked out when somebody asks for them.
+    """A call of the engine by a layer, for observers. Names are computed when they are asked for.
 
     Args:
-        layer: that has called.
-        of: what it needs to know to name what belongs to the call.
+        layer: the caller.
+        key: identifies the call to the layer's `_names_of`.
         layout: of the input.
-        back: the sequences are read from their ends.
-        depth: how many other calls of the layer, with the same layout, this one lies over: it reads the outputs of
-            those one below, side by side, perhaps after dropout.
         step: the module that was run, which must live until the backward pass.
-        number: of `new_number`, taken at the call, where the label is made later; later calls have greater ones.
+        is_reverse: the sequences are read from their ends.
+        depth: how many calls of the layer, with the same layout, lie below this one, which reads the concatenated
+            outputs of those directly below, perhaps after dropout.
+        number: from `new_number`, if the label is made later than the call; later calls have greater numbers.
     """
 
     _numbers = count()
 
     def __init__(
-        self, layer: "Layer", of: Any, layout: SequenceLayout, step: nn.Module, back: bool = False, depth: int = 0,
-        number: int | None = None,
+        self, layer: "Layer", key: Any, layout: SequenceLayout, step: nn.Module, is_reverse: bool = False,
+        depth: int = 0, number: int | None = None,
     ) -> None:  # fmt: skip
-        self.layer, self.of, self.layout, self.step, self.back, self.depth = layer, of, layout, step, back, depth
+        self.layer, self.key, self.layout, self.step = layer, key, layout, step
+        self.is_reverse, self.depth = is_reverse, depth
         self.number = self.new_number() if number is None else number
 
     @classmethod
     def new_number(cls) -> int:
-        """The number of the next call."""
+        """Return the number of the next call."""
         return next(cls._numbers)
 
     @cached_property
     def names(self) -> CallNames:
-        """Of the cell's states and parameters."""
-        return self.layer._names_of(self.of)
+        """The names of the cell's states and parameters."""
+        return self.layer._names_of(self.key)
 
     def padded(self, rows: Tensor) -> Tensor:
-        """Values of all rows as (T, B, ...), in the order of the input, with zeros for steps that are none."""
-        return self.layout.padded(self.layout.reversed(rows) if self.back else rows)
+        """Return values of all rows as (T, B, ...), in the order of the input, with zeros behind ends of sequences."""
+        return self.layout.padded(self.layout.reversed(rows) if self.is_reverse else rows)
 
 
 def state_names(cell: nn.Module, count: int) -> tuple[str, ...]:
-    """What the states of a cell are called: as it says in `state_names`, or h, or h and c; of others, by number."""
-    given: Sequence[str] | None = getattr(cell, "state_names", None)
-    if given is not None and len(given) == count:
-        return tuple(given)
-    known = isinstance(cell, Cell | nn.LSTMCell) or count == 1
-    return tuple(LETTERS[:count]) if known else tuple(f"state{i}" for i in range(count))
+    """Return the names of a cell's states: its `state_names`, or h, or h and c; else state0, state1, ..."""
+    names: Sequence[str] | None = getattr(cell, "state_names", None)
+    if names is not None and len(names) == count:
+        return tuple(names)
+    has_letters = isinstance(cell, Cell | nn.LSTMCell) or count == 1
+    return tuple(LETTERS[:count]) if has_letters else tuple(f"state{i}" for i in range(count))

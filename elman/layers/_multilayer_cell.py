@@ -10,31 +10,31 @@ from elman.engine import State, as_tuple
 
 
 class MultilayerCell(nn.Module):
-    """Cells one above another, each reading the first state of the one below, as one cell whose states are all theirs.
+    """Stacked cells as one cell, whose states are those of all; each cell reads the first state of the one below.
 
     Args:
-        cells: whose output is their first state, from the lowest up.
-        states: how many each of them has.
-        dropout: probability, on what a cell reads of the one below, in training.
-        stack_cells: those of the stack, the same for its modules of training and of evaluation.
+        cells: from the lowest layer up; the output of each is its first state.
+        num_states: of each cell.
+        dropout: probability, on the input of every cell but the lowest, in training.
+        stack_cells: the cells of the stack, the same object for its modules of training and of evaluation.
     """
 
     def __init__(
-        self, cells: Sequence[nn.Module], states: int, dropout: float, stack_cells: tuple[nn.Module, ...]
+        self, cells: Sequence[nn.Module], num_states: int, dropout: float, stack_cells: tuple[nn.Module, ...]
     ) -> None:
         super().__init__()
-        self.cells, self.states, self.dropout = nn.ModuleList(cells), states, dropout
+        self.cells, self.num_states, self.dropout = nn.ModuleList(cells), num_states, dropout
         self.stack_cells = stack_cells
 
     def forward(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One step: x (B, D) and the states of all layers, those of the lowest first, to the output and these anew."""
+        """Run one step from x (B, D) and the states of all layers, the lowest first; returns output and new states."""
         new: list[tuple[Tensor, ...]] = []
         for k, cell in enumerate(self.cells):
             if k:
                 x = dropout(x, self.dropout, self.training)
-            own = state[k * self.states : (k + 1) * self.states]
-            given: State = own[0] if self.states == 1 else own
-            new.append(as_tuple(cell(x, given)))
+            states = state[k * self.num_states : (k + 1) * self.num_states]
+            cell_state: State = states[0] if self.num_states == 1 else states
+            new.append(as_tuple(cell(x, cell_state)))
             x = new[-1][0]
         return x, tuple(chain.from_iterable(new))
 
@@ -43,5 +43,5 @@ class MultilayerCell(nn.Module):
 
 
 def joint_names(cells: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The parameters of all cells, by the names that they have in the joint one."""
+    """The parameters of all cells, by their names in a `MultilayerCell`."""
     return {f"cells.{k}.{name}": value for k, values in enumerate(cells) for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""Single steps of a stack, without the preparation of a sequence."""
+"""Runs single steps of a stack by prepared steps of the executor."""
 
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PLAIN = {Tensor, nn.Parameter}
 REQUIRES_GRAD = attrgetter("requires_grad")
-MAX_PREPARED = 16  # prepared steps that are kept, each with scratch memory
+MAX_PREPARED = 16  # prepared steps in a cache, each with scratch memory
 
 
 class _Labels:
@@ -70,8 +70,8 @@ class StepCache:
         if type(x) not in PLAIN or x.dim() != 2 or _needs_full_call(layer):
             return None
         states = [x.new_zeros(layer.num_layers, len(x), w) for w in layer._widths] if hx is None else as_tuple(hx)
-        own = layer._parameters
-        parameters: list[Any] = [own.get(full) for names in layer._names for _, full in names]
+        registered = layer._parameters
+        parameters: list[Any] = [registered.get(full) for names in layer._names for _, full in names]
         if not PLAIN.issuperset(map(type, states)) or not PLAIN.issuperset(map(type, parameters)):
             return None  # a computed parameter, for example
         with_gradients = torch.is_grad_enabled() and any(map(REQUIRES_GRAD, (*parameters, x, *states)))
@@ -126,7 +126,7 @@ def _draws(layer: "Stack") -> bool:
 
 def _prepare(layer: "Stack", x: Tensor, with_gradients: bool) -> PreparedStep | None:
     specs = [
-        CellSpec(step, layer._values_of(step, k), cell.input_size, cell.state_size)
+        CellSpec(step, layer._parameters_of(step, k), cell.input_size, cell.state_size)
         for k, (step, cell) in enumerate(zip(layer._steps, layer._cells, strict=True))
     ]
     return choose(layer.executor, specs)[0].prepare_step(specs, x, with_gradients)

@@ -11,11 +11,11 @@ from elman.engine import Output, State, as_tuple
 from elman.engine.eager import split_output
 from elman.engine.named import changing_names, recording_names
 
-OUTPUT, STATE = "output ", "state "  # before what `ProbedCell` gives, to tell it from what a cell names
+OUTPUT, STATE = "output ", "state "  # prefixes of what `ProbedCell` returns; names of values have no space
 
 
 class CellWrapper(nn.Module):
-    """A cell around another, whose parameters it names "cell." and their name within."""
+    """A cell around another one, whose parameters it has as "cell.NAME"."""
 
     def __init__(self, cell: nn.Module) -> None:
         super().__init__()
@@ -29,23 +29,25 @@ class CellWrapper(nn.Module):
 
 
 def prefix(step: nn.Module, cell: nn.Module | None = None) -> str:
-    """What stands before the name of a parameter of `cell` in the cells around it, of which `step` is the outermost.
+    """Return the prefix that wrappers put before the names of a cell's parameters.
 
-    Without `cell`, of the innermost one.
+    Args:
+        step: the outermost wrapper.
+        cell: the wrapped cell; None: the innermost one.
     """
-    found = ""
+    path = ""
     while step is not cell and isinstance(step, CellWrapper):
-        step, found = step.cell, f"{found}cell."
-    return found
+        step, path = step.cell, f"{path}cell."
+    return path
 
 
 class Zoneout(CellWrapper):
-    """A cell each of whose units keeps its state with a probability; in evaluation, all take the mean of both.
+    """Zoneout: in training, each unit may keep its old state; in evaluation, the expected value is used.
 
     Krueger et al., arXiv:1606.01305.
 
     Args:
-        cell: whose states are all new at every step.
+        cell: to wrap.
         probabilities: for each of its states.
     """
 
@@ -54,14 +56,14 @@ class Zoneout(CellWrapper):
         self.probabilities = tuple(probabilities)
 
     def forward(self, x: Tensor, state: State) -> State:
-        """One step."""
+        """Run one step."""
         new = self.cell(x, state)
         if isinstance(new, Tensor):
             assert isinstance(state, Tensor)
-            return self._mixed(state, new, self.probabilities[0])
-        return tuple(self._mixed(*pair) for pair in zip(state, new, self.probabilities, strict=True))
+            return self._mix(state, new, self.probabilities[0])
+        return tuple(self._mix(*pair) for pair in zip(state, new, self.probabilities, strict=True))
 
-    def _mixed(self, old: Tensor, new: Tensor, p: float) -> Tensor:
+    def _mix(self, old: Tensor, new: Tensor, p: float) -> Tensor:
         if p == 0:
             return new
         if self.training:
@@ -73,13 +75,13 @@ class Zoneout(CellWrapper):
 
 
 class RecurrentDropout(CellWrapper):
-    """A cell with dropout on its candidate, what it would write into its state: so no memory is ever lost.
+    """Dropout on a cell's candidate, the values that it would write into its state, so that no memory is erased.
 
-    Semeniuta, Severyn and Barth, arXiv:1603.05118, section 3.3, with masks drawn anew at every step.
+    Semeniuta, Severyn and Barth, arXiv:1603.05118, section 3.3, with a new mask at every step.
 
     Args:
-        cell: that names its candidate.
-        probability: for each unit.
+        cell: to wrap; it has the name of its candidate.
+        probability: of each unit to be dropped.
 
     Raises:
         ValueError: for a cell without a candidate.
@@ -92,11 +94,11 @@ class RecurrentDropout(CellWrapper):
             raise ValueError(f"recurrent_dropout: expected a cell with a candidate, got {type(cell).__name__}")
 
     def forward(self, x: Tensor, state: State) -> State:
-        """One step."""
-        with changing_names({self.candidate: self._dropped}):
+        """Run one step."""
+        with changing_names({self.candidate: self._drop}):
             return self.cell(x, state)  # type: ignore[no-any-return]
 
-    def _dropped(self, candidate: Tensor) -> Tensor:
+    def _drop(self, candidate: Tensor) -> Tensor:
         return dropout(candidate, self.probability, self.training)
 
     def _get_name(self) -> str:
@@ -104,22 +106,22 @@ class RecurrentDropout(CellWrapper):
 
 
 class ProbedCell(CellWrapper):
-    """A cell whose output is all that can be seen of a step: its output, its states, and what it names."""
+    """A cell whose output is a dictionary of all that can be seen of a step: output, states, and named values."""
 
     def forward(self, x: Tensor, state: State) -> tuple[dict[str, Tensor], State]:
-        """One step."""
+        """Run one step."""
         with recording_names() as named:
             output, new = split_output(self.cell, self.cell(x, state), state)
-        batch = as_tuple(new)[0].shape[0]
+        B = len(as_tuple(new)[0])
         for name, value in named.items():
-            if value.shape[:1] != (batch,):
+            if value.shape[:1] != (B,):
                 raise ValueError(f"named: {name}: expected a row for each of the batch, got {tuple(value.shape)}")
         states = {f"{STATE}{i}": value for i, value in enumerate(as_tuple(new))}
-        return _named(output, new) | states | named, new
+        return _named_outputs(output, new) | states | named, new
 
 
-def _named(output: Output, state: State) -> dict[str, Tensor]:
-    """What is to be said of an output: nothing of one that is the first state anyway."""
+def _named_outputs(output: Output, state: State) -> dict[str, Tensor]:
+    """The outputs by name; none if the output is the first state."""
     if isinstance(output, Tensor):
         return {} if output is as_tuple(state)[0] else {OUTPUT: output}
     return {f"{OUTPUT}{name}": value for name, value in output.items()}

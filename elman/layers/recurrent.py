@@ -23,7 +23,7 @@ from elman.layers._state_structure import StructuredStateCell, form_of, guessed,
 from elman.layers._trajectory import ProbedRun, Trajectory, output_of, probed_runs
 from elman.layers._wrappers import ProbedCell, prefix
 
-CELL = "cell."  # before the names of the cell's parameters and buffers
+CELL = "cell."  # prefix of the names of the cell's parameters and buffers
 
 
 class Recurrent(Layer):
@@ -31,31 +31,31 @@ class Recurrent(Layer):
 
     Args:
         cell: a module, or a function, for one step: `cell(x, state) -> state` or `-> (output, state)`, with x (B, D).
-            The state is a tensor (B, H) or a tuple of tensors, of any widths; without an output its first is that. It
-            may have a form of its own, such as a NamedTuple, nested tuples or a dictionary, and is returned in it.
-            What a row of the batch becomes may depend on that row alone. `torch.nn.LSTMCell`, `GRUCell` and `RNNCell`
-            are such cells.
-        state_size: the width of the state, or widths in the form of the state; where the cell has no attribute
-            `state_size`, and none `hidden_size`, which stands for one state of this width, or for two where a step
-            takes and returns a pair, and no initial state is given in the call.
+            The state is a tensor (B, H) or a tuple of tensors of any widths; without an output, its first tensor is
+            the output. It may also be a NamedTuple, nested tuples or a dictionary, and is returned as such. Each row
+            of the result may depend on that row of the batch alone. `torch.nn.LSTMCell`, `GRUCell` and `RNNCell` are
+            such cells.
+        state_size: the width of the state, or widths in the structure of the state. Needed if the cell has neither an
+            attribute `state_size` nor `hidden_size` (the width of one state, or of two if a step takes and returns a
+            pair), and calls pass no initial state.
         batch_first: input and output are (B, T, D) and (B, T, H).
         executor: "auto", or a name in `elman.engine.EXECUTORS`.
-        bptt: how the gradient goes back through time, one of `elman.bptt`; the layer's attribute of this name, which
-            can be set at any time. None: all the way.
-        learn_state: a sequence without an initial state begins from one that is learned, at first zeros: parameters
-            `initial_state.0` and so on.
-        parameters: of a function, by name: it is called as `cell(x, state, **parameters)`.
+        bptt: the gradient mode, one of `elman.bptt`; an attribute that can be set at any time. None: `Full()`,
+            backpropagation through all steps.
+        learn_state: learn the initial state, which calls without one begin from; parameters `initial_state.0` and so
+            on, initialized with zeros.
+        parameters: of a function, by name; it is called as `cell(x, state, **parameters)`.
 
     Shapes:
-        input (T, B, D), or (T, D) without a batch; the state in the cell's own form, (B, H) or a tuple of them, or
-        (H) without a batch. Returns the output of every step (T, B, H) and the state after the last. An output may be a
-        dictionary of tensors (B, ...): then a dictionary of (T, B, ...) is returned.
+        input (T, B, D), or (T, D) without a batch; the state in the cell's own structure, (B, H) or a tuple of them,
+        or (H,) without a batch. Returns the output of every step (T, B, H) and the state after the last. If the cell's
+        output is a dictionary of tensors (B, ...), a dictionary of (T, B, ...) is returned.
 
     Raises:
-        TypeError: for what is no cell, or parameters of one that is a module; if the size of the state is not known;
-            in a call, if the cell returns no state.
-        ValueError: in a call, for an input or state of the wrong shape; of the wrong dtype or device, where the cell
-            tells its input_size.
+        TypeError: if `cell` is not a cell, or `parameters` are passed with a module; in a call, if the size of the
+            state is not known, or the cell returns no state.
+        ValueError: in a call, for an input or state of the wrong shape; of the wrong dtype or device, if the cell has
+            an attribute `input_size`.
 
     >>> import torch
     >>> layer = Recurrent(nn.LSTMCell(3, 5))
@@ -63,7 +63,7 @@ class Recurrent(Layer):
     >>> outputs.shape, h.shape
     (torch.Size([7, 2, 5]), torch.Size([2, 5]))
 
-    A moving average, whose only parameter is how fast it forgets:
+    A moving average, whose only parameter is its decay:
 
     >>> def average(x, h, a):
     ...     return a.sigmoid() * h + (1 - a.sigmoid()) * x
@@ -72,7 +72,7 @@ class Recurrent(Layer):
     [0.5, 0.75]
     """
 
-    _own_values = True
+    _cell_has_parameters = True
 
     def __init__(
         self,
@@ -90,11 +90,12 @@ class Recurrent(Layer):
         self._mode(None)
         self._lazy = any(map(is_lazy, chain(self.cell.parameters(), self.cell.buffers())))
         self.state_size: Any = self._known_size() if state_size is None else state_size
-        self._formed: tuple[StructuredStateCell] | None = None  # in a tuple, for its parameters are those of the cell
-        self.initial_state = self._learned() if learn_state else None
-        self._watched = (ProbedCell(self.cell),)  # in a tuple, for its parameters are those of the cell
+        # In tuples, out of the module tree: their parameters are those of the cell.
+        self._structured: tuple[StructuredStateCell] | None = None
+        self._probed = (ProbedCell(self.cell),)
+        self.initial_state = self._make_initial_state() if learn_state else None
 
-    def _learned(self) -> nn.ParameterList:
+    def _make_initial_state(self) -> nn.ParameterList:
         if self.state_size is None:
             raise TypeError(
                 "Recurrent: state_size: a state that is learned needs its size, which the cell does not tell"
@@ -103,7 +104,7 @@ class Recurrent(Layer):
         return nn.ParameterList(nn.Parameter(like.new_zeros(size)) for size in tree_leaves(self.state_size))
 
     def _known_size(self) -> Any:
-        """The size of the state, if the cell tells it, or tells the widths of all that it reads."""
+        """The size of the state, if it can be known without a call."""
         size, width = _state_size(self.cell), getattr(self.cell, "input_size", None)
         if size is not None or not isinstance(width, int) or self._lazy:
             return size
@@ -111,18 +112,18 @@ class Recurrent(Layer):
         return guessed(self.cell, like.new_zeros(1, width))[0]
 
     def _materialize(self, input: Any, state: Any, lengths: Lengths | None) -> None:
-        """Take one step, by which lazy modules find the shapes of their parameters."""
+        """Run one step, in which lazy modules infer the shapes of their parameters."""
         layout = self._layout(input, lengths, None)
         rows = layout.rows(input).detach()
         x = rows[0] if layout.sizes is None else rows[: int(layout.sizes[0])]
         if state is not None:
-            entered = tree_map(lambda part: layout.enter(part)[: len(x)], state)
+            states = tree_map(lambda part: layout.enter(part)[: len(x)], state)
         else:
             size = self.state_size if self.state_size is not None else getattr(self.cell, "hidden_size", None)
-            entered = tree_map(lambda width: x.new_zeros(len(x), width), size)
+            states = tree_map(lambda width: x.new_zeros(len(x), width), size)
         try:
             with torch.no_grad():
-                self.cell(x, entered)
+                self.cell(x, states)
         finally:
             self._lazy = any(map(is_lazy, chain(self.cell.parameters(), self.cell.buffers())))
         if self._lazy:
@@ -143,10 +144,10 @@ class Recurrent(Layer):
         Args:
             input: shapes are in the class's docstring; or a PackedSequence of torch's.
             state: the initial state, or None.
-            lengths: how many steps of each row are real, (B,), in any order, zero among them. The final state is that
-                of each row's last real step, its initial one where there is none; outputs behind it are zero. What
-                stands there in the input is not read. The work is that of the real steps.
-            bptt: how the gradient goes back through time in this call, in the place of the layer's own.
+            lengths: the number of steps of each row, (B,), in any order; zero is allowed. The final state is that after
+                each row's last step, or its initial state if it has none; outputs behind it are zero. Padding in the
+                input is not read, and takes no time.
+            bptt: the gradient mode of this call, in place of the layer's own.
 
         Returns:
             The outputs and the final state; for a PackedSequence, each output is one.
@@ -155,20 +156,20 @@ class Recurrent(Layer):
             self._materialize(input, state, lengths)
         return self._call(input, state, lengths, bptt)
 
+    @override
     def _compute(
         self, weights: Mapping[str, Tensor], input: Any, state: Any, lengths: Lengths | None, bptt: Mode | None
     ) -> tuple[Any, State]:
-        """What `forward` does, as a function of tensors."""
         form = form_of(self.state_size if state is None else state)
         state = state if form is None or state is None else tuple(tree_leaves(state))
-        x, states, single, layout = self._begin(weights, input, state, lengths)
+        x, states, single, layout = self._prepare(weights, input, state, lengths)
         runs, mode = probed_runs(self), self._mode(bptt)
         if runs is not None:
-            mode = self._whole(mode)
+            mode = self._offline(mode)
         if mode.online:
             self._carry_in(state, states, layout)
-        cell = self.cell if form is None else self._formed_cell(form)
-        step = cell if runs is None else self._watched_cell(cell)
+        cell = self.cell if form is None else self._structured_cell(form)
+        step = cell if runs is None else self._probed_cell(cell)
         outputs, final = self._run(weights, step, x, states, single, layout, mode)
         if runs is not None:
             runs.append(ProbedRun([outputs], layout, single=single, stacked=False))
@@ -181,47 +182,47 @@ class Recurrent(Layer):
     def trajectory(
         self, input: Tensor | PackedSequence, state: State | None = None, lengths: Lengths | None = None
     ) -> Trajectory:
-        """As a call, with the state after every step and every value that the cell gives a name to (`elman.named`).
+        """Run the cell and return the state after every step and every named value (`elman.named`).
 
         Args:
             input: as in a call.
             state: as in a call.
-            lengths: as in a call; behind the ends all is zero.
+            lengths: as in a call; all values behind the end of a sequence are zero.
 
         Returns:
-            `outputs`, as of a call; `states`, time before the shape of the state: (T, B, H) or a tuple of such;
-            `named`, names to values (T, B, ...). All can be differentiated.
+            `outputs`, as of a call; `states`, (T, B, H) or a tuple of such; `named`, names to values (T, B, ...). All
+            can be differentiated.
 
-        >>> found = Recurrent(nn.LSTMCell(3, 5)).trajectory(torch.randn(7, 2, 3))
-        >>> h, c = found.states
+        >>> trajectory = Recurrent(nn.LSTMCell(3, 5)).trajectory(torch.randn(7, 2, 3))
+        >>> h, c = trajectory.states
         >>> h.shape, c[4].shape
         (torch.Size([7, 2, 5]), torch.Size([2, 5]))
         """
-        return self._call_watched(input, state, lengths)
+        return self._call_probed(input, state, lengths)
 
-    def _watched_cell(self, cell: nn.Module) -> ProbedCell:
-        if self._watched[0].cell is not cell:
-            self._watched = (ProbedCell(cell),)
-        return self._watched[0]
+    def _probed_cell(self, cell: nn.Module) -> ProbedCell:
+        if self._probed[0].cell is not cell:
+            self._probed = (ProbedCell(cell),)
+        return self._probed[0]
 
-    def _formed_cell(self, form: Any) -> StructuredStateCell:
-        made = self._formed and self._formed[0]
+    def _structured_cell(self, form: Any) -> StructuredStateCell:
+        cell = self._structured and self._structured[0]
         if (
-            not made
-            or made.cell is not self.cell
-            or made.form != form
-            or tree_structure(made.form) != tree_structure(form)
+            not cell
+            or cell.cell is not self.cell
+            or cell.form != form
+            or tree_structure(cell.form) != tree_structure(form)
         ):
-            self._formed = (StructuredStateCell(self.cell, form),)
-        assert self._formed is not None
-        return self._formed[0]
+            cell = StructuredStateCell(self.cell, form)
+            self._structured = (cell,)
+        return cell
 
     def step(self, input: Tensor, state: State | None = None) -> tuple[Any, State]:
-        """One step of a stream, for the next of its inputs.
+        """Run one step of a stream.
 
         Args:
             input: (B, D), or (D,) without a batch.
-            state: what the step before has returned, in the cell's own form; None at the beginning.
+            state: the state that the last step returned; None at the beginning.
 
         Returns:
             The output (B, H), or (H,), and the state, as a call with a sequence of this one step does.
@@ -232,50 +233,51 @@ class Recurrent(Layer):
         """
         return self._call_one_step(input, state)
 
+    @override
     def _weights(self) -> dict[str, Tensor]:
-        """Those of the cell, and the initial state that is learned."""
-        found = {CELL + name: value for name, value in chain(self.cell.named_parameters(), self.cell.named_buffers())}
-        learned = enumerate(() if self.initial_state is None else self.initial_state)
-        return found | {f"initial_state.{i}": value for i, value in learned}
+        named = chain(self.cell.named_parameters(), self.cell.named_buffers())
+        initial = enumerate(() if self.initial_state is None else self.initial_state)
+        return {CELL + name: value for name, value in named} | {f"initial_state.{i}": value for i, value in initial}
 
     @override
     def _reads_elsewhere(self) -> bool:
         return any(tensor.requires_grad for tensor, _ in outside_tensors(self.cell))
 
+    @override
     def _alike(self) -> bool:
-        """Whether the cell is known: others may return something else whenever an attribute has changed."""
+        # Of other cells, an attribute may decide what they return.
         return isinstance(self.cell, Cell | nn.RNNCellBase)
 
-    def _begin(
+    def _prepare(
         self,
         weights: Mapping[str, Tensor],
         input: Tensor | PackedSequence,
         state: State | None,
         lengths: Lengths | None,
     ) -> tuple[Tensor, tuple[Tensor, ...], bool, SequenceLayout]:
-        """The input, the states (B, H), whether the cell's state is one and no tuple, and the input's layout."""
+        """The input and the states (B, H) in the engine's layout, whether the state is one tensor, and the layout."""
         if self.state_size is None and state is None:
             values = input.data if isinstance(input, PackedSequence) else input
-            known, why = None, ""
+            size, reason = None, ""
             if isinstance(values, Tensor) and values.dim():
-                known, why = guessed(self.cell, values, self._layout(input, lengths, None).B)
-            if known is None:
+                size, reason = guessed(self.cell, values, self._layout(input, lengths, None).B)
+            if size is None:
                 raise TypeError(
                     f"Recurrent: state_size: the size of {self.cell._get_name()}'s state is not known; give "
-                    f"state_size= to Recurrent, or an initial state in the call{why}"
+                    f"state_size= to Recurrent, or an initial state in the call{reason}"
                 )
-            self.state_size = known
+            self.state_size = size
         sizes = self.state_size
         if sizes is None:
             sizes = state.shape[-1] if isinstance(state, Tensor) else tuple(s.shape[-1] for s in _tensors(state))
         elif not isinstance(sizes, int):
             sizes = tuple(tree_leaves(sizes))
         single = isinstance(sizes, int)
-        # A cell that tells no size may read anything: numbers of tokens, say.
-        reads = getattr(self.cell, "input_size", None)
-        of_cell = (value for name, value in weights.items() if name.startswith(CELL))
-        like = None if reads is None else next(of_cell, None)
-        x, states, layout = self._enter(input, lengths, reads, like, state, as_tuple(sizes))
+        # A cell without an input_size may read anything: token ids, say.
+        input_size = getattr(self.cell, "input_size", None)
+        cell_weights = (value for name, value in weights.items() if name.startswith(CELL))
+        like = None if input_size is None else next(cell_weights, None)
+        x, states, layout = self._prepare_inputs(input, lengths, input_size, like, state, as_tuple(sizes))
         if state is None and self.initial_state is not None:
             states = tuple(weights[f"initial_state.{i}"].expand(layout.B, -1) for i in range(len(states)))
         return x, states, single, layout
@@ -290,18 +292,18 @@ class Recurrent(Layer):
         layout: SequenceLayout,
         mode: Mode,
     ) -> tuple[Any, State]:
-        """Run the cell, or one around it."""
-        around = prefix(step, self.cell)
-        of_cell = {name.removeprefix(CELL): value for name, value in weights.items() if name.startswith(CELL)}
-        values = {around + name: value for name, value in of_cell.items()}
+        """Run the cell, or a wrapper of it."""
+        path = prefix(step, self.cell)
+        parameters = {path + name.removeprefix(CELL): value for name, value in weights.items() if name.startswith(CELL)}
         state: State = states[0] if single else states
-        label = partial(LayerCall, self, (len(states), around), layout, step)
-        return self._engine(mode, step, values, x, state, layout, label)
+        label = partial(LayerCall, self, (len(states), path), layout, step)
+        return self._engine(mode, step, parameters, x, state, layout, label)
 
-    def _names_of(self, of: tuple[int, str]) -> CallNames:
-        """Of a cell with so many states, whose parameters have a prefix from what stands around it."""
-        count, around = of
-        return CallNames(state_names(self.cell, count), lambda name: f"cell.{name.removeprefix(around)}")
+    @override
+    def _names_of(self, key: tuple[int, str]) -> CallNames:
+        # The key of a call is the number of states and the prefix of parameter names in wrappers.
+        num_states, path = key
+        return CallNames(state_names(self.cell, num_states), lambda name: f"cell.{name.removeprefix(path)}")
 
 
 class _Function(nn.Module):

@@ -1,22 +1,25 @@
 """`Stack`: several layers of one cell type, in the conventions of torch.nn."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence
+from typing_extensions import override
 
 from elman.bptt import Full, Mode
 from elman.cells._cell import Cell
 from elman.engine import Output, State, as_tuple, known_executor
-from elman.layers._cells import Cells
-from elman.layers._layer import Lengths
-from elman.layers._layer_call import LayerCall
-from elman.layers._multilayer_cell import joint_names
+from elman.layers._init import init_parameter
+from elman.layers._layer import Layer, Lengths
+from elman.layers._layer_call import CallNames, LayerCall, state_names
+from elman.layers._multilayer_cell import MultilayerCell, joint_names
 from elman.layers._options import (
+    PROJECTED,
     check_cell_type,
     check_dropout,
     check_flags,
@@ -25,19 +28,37 @@ from elman.layers._options import (
     check_sizes,
     check_start,
     layer_normed,
+    of_each_state,
     projected,
 )
 from elman.layers._precision import fused_dtype
 from elman.layers._sequence_layout import SequenceLayout
-from elman.layers._step import has_hooks
+from elman.layers._step import StepCache, has_hooks
 from elman.layers._trajectory import ProbedRun, Trajectory, output_of, probed_runs
-from elman.layers._wrappers import ProbedCell
+from elman.layers._wrappers import ProbedCell, RecurrentDropout, Zoneout, prefix
+
+WRAPPER_OPTIONS = frozenset({"zoneout", "recurrent_dropout", "dropout"})
 
 
-class Stack(Cells):
+class StepModules(NamedTuple):
+    """The modules that run one step of each layer, all in training or all in evaluation.
+
+    Attributes:
+        steps: the cell of each layer in its wrappers.
+        probed: the same, with every value of a step as an output.
+        joint: all layers as one cell.
+    """
+
+    steps: tuple[nn.Module, ...]
+    probed: tuple[ProbedCell, ...]
+    joint: MultilayerCell
+
+
+class Stack(Layer):
     """`num_layers` cells of one type, each over the outputs of the one below, in the conventions of torch.nn.
 
-    `RNN`, `GRU` and `LSTM` are this class with the cell filled in.
+    `RNN`, `GRU` and `LSTM` are this class with the cell filled in. The arguments are attributes of the same names;
+    setting one later, the mode (`training`) included, takes effect from the next call.
 
     Args:
         input_size: D.
@@ -46,36 +67,35 @@ class Stack(Cells):
         bias: as for the cell.
         batch_first: input and output are (B, T, D) and (B, T, H); states stay (L, B, H).
         dropout: probability, on the outputs of each layer but the last, in training.
-        bidirectional: a second cell in each layer reads from the end to the beginning; outputs are side by side, first
-            those of the one that reads forward.
-        proj_size: P, of the LSTM: h is a projection to this width. 0: none.
+        bidirectional: a second cell in each layer reads from the end to the beginning; outputs are concatenated, those
+            of the forward direction first.
+        proj_size: P, of the LSTM: h is projected to this width. 0: no projection.
         device: of the parameters.
         dtype: of the parameters.
         cell_type: a class of `elman.cells`.
         executor: "auto", or a name in `elman.engine.EXECUTORS`.
-        bptt: how the gradient goes back through time, one of `elman.bptt`; the layer's attribute of this name, which
-            can be set at any time. None: all the way.
-        init: how the parameters begin: "torch" as in torch.nn, or as the cell says; "orthogonal"; "irnn", the identity
-            (for relu); "chrono", forget gates for memories of up to a hundred steps.
-        forget_bias: what the biases of a forget gate add up to at first.
+        bptt: the gradient mode, one of `elman.bptt`. None: `Full()`, backpropagation through all steps.
+        init: how parameters are initialized: "torch" as in torch.nn, or as the cell does; "orthogonal"; "irnn", the
+            identity (for relu); "chrono", forget gates for memories of up to a hundred steps.
+        forget_bias: the initial sum of the biases of a forget gate.
         zoneout: probability that a unit keeps its state, in training; or one for each state (the LSTM's h and c). In
-            evaluation a unit takes the mean of both.
-        weight_drop: probability, for each entry of the recurrent matrices, to be zero through a whole sequence.
-        recurrent_dropout: probability, for each unit of a cell's candidate (the LSTM's g, the GRU's n), drawn anew at
-            every step, in training.
-        locked_dropout: probability, on the input of every layer, with one mask for all steps of a sequence, in
-            training: variational dropout.
-        layer_norm: of LSTM and GRU, the cells with layer normalization.
+            evaluation, the expected value of the new state is used.
+        weight_drop: dropout probability on the recurrent matrices, in training, with one mask for a whole sequence.
+        recurrent_dropout: dropout probability on a cell's candidate (the LSTM's g, the GRU's n), in training, with a
+            new mask at every step.
+        locked_dropout: dropout probability on the input of every layer, in training, with one mask for all steps of a
+            sequence: variational dropout.
+        layer_norm: use the cells with layer normalization, for LSTM and GRU.
         options: of the cell.
 
     Shapes:
-        input (T, B, D), or (T, D) without a batch. Initial state: one tensor (L, B, H), or a tuple where the cell has
-        several states (the LSTM's h and c), or None for zeros; as wide as the cell's states are. Returns the outputs of
-        the last layer (T, B, H) and the state after the last step, in the shapes of the initial one. With two
-        directions, states are (2*L, B, H), layer by layer and forward first, and outputs (T, B, 2*H).
+        input (T, B, D), or (T, D) without a batch. Initial state: one tensor (L, B, H), or a tuple if the cell has
+        several states (the LSTM's h and c), or None for zeros. Returns the outputs of the last layer (T, B, H) and the
+        state after the last step, in the shapes of the initial state. With two directions, states are (2*L, B, H),
+        layer by layer and forward first, and outputs (T, B, 2*H).
 
     Raises:
-        TypeError: for a size that is no whole number, a flag that is no bool.
+        TypeError: for a size that is not an int, or a flag that is not a bool.
         ValueError: for an impossible size or option; in a call, for an input or state of the wrong shape, dtype or
             device.
 
@@ -85,6 +105,19 @@ class Stack(Cells):
     >>> outputs.shape, h.shape
     (torch.Size([7, 2, 5]), torch.Size([2, 2, 5]))
     """
+
+    input_size: int
+    hidden_size: int
+    num_layers: int
+    bias: bool
+    bidirectional: bool
+    proj_size: int
+    dropout: float
+    weight_drop: float
+    recurrent_dropout: float
+    init: str
+    forget_bias: float | None
+    cell_type: type[Cell]
 
     def __init__(
         self,
@@ -130,7 +163,7 @@ class Stack(Cells):
         if proj_size:
             self.cell_type, options["proj_size"] = projected(self.cell_type, proj_size, hidden_size), proj_size
         self.bidirectional, self.proj_size = bidirectional, proj_size
-        self._make(zoneout, {"bias": bias, **options}, device, dtype)
+        self._build(zoneout, {"bias": bias, **options}, device, dtype)
 
     def forward(
         self, input: Tensor | PackedSequence, hx: Any = None, lengths: Lengths | None = None, bptt: Mode | None = None
@@ -140,10 +173,10 @@ class Stack(Cells):
         Args:
             input: shapes are in the class's docstring; or a PackedSequence of torch's.
             hx: the initial state, or None for zeros.
-            lengths: how many steps of each row are real, (B,), in any order, zero among them. The final state is that
-                of each row's last real step, its initial one where there is none; outputs behind it are zero. What
-                stands there in the input is not read. The work is that of the real steps.
-            bptt: how the gradient goes back through time in this call, in the place of the layer's own.
+            lengths: the number of steps of each row, (B,), in any order; zero is allowed. The final state is that after
+                each row's last step, or its initial state if it has none; outputs behind it are zero. Padding in the
+                input is not read, and takes no time.
+            bptt: the gradient mode of this call, in place of the layer's own.
 
         Returns:
             The outputs and the final state; for a PackedSequence, the outputs are one.
@@ -158,83 +191,47 @@ class Stack(Cells):
         if not tracing and lengths is None and bptt is None and isinstance(input, Tensor) and input.dim() == 3:
             time = int(self.batch_first)
             if input.shape[time] == 1 and not self.bidirectional and probed_runs(self) is None:
-                found = self._prepared(self, input.squeeze(time), hx, time)
-                if found is not None:
-                    return found
+                result = self._prepared_steps(self, input.squeeze(time), hx, time)
+                if result is not None:
+                    return result
         return self._call(input, hx, lengths, bptt)
 
-    def _compute(
-        self, weights: Mapping[str, Tensor], input: Any, state: Any, lengths: Lengths | None, bptt: Mode | None
-    ) -> tuple[Any, Any]:
-        """What `forward` does, as a function of tensors."""
-        x, states, layout = self._begin(weights, input, state, lengths)
-        runs, mode = probed_runs(self), self._mode(bptt)
-        if runs is not None:
-            mode = self._whole(mode)
-            self._check_layer_by_layer(mode, x, layout)
-        finals: list[tuple[Tensor, ...]] = []
-        values: list[dict[str, Tensor]] = []
-        if self._joined(mode, x, layout):
-            x, finals = self._jointly(weights, x, state, states, layout, mode)
-        else:
-            steps = self._modules_now.steps if runs is None else self._modules_now.watched
-            for k, step in enumerate(steps):
-                found = self._layer(weights, k, step, x, states, layout, mode)
-                outputs = [output for output, _ in found]
-                if runs is not None:
-                    values += outputs
-                    outputs = [output_of(value) for value in outputs]
-                x = _side_by_side(outputs)
-                finals += [as_tuple(final) for _, final in found]
-        if runs is not None:
-            runs.append(ProbedRun(values, layout, single=len(self._widths) == 1, stacked=True))
-        one = len(finals) == 1
-        pile = [layers[0].unsqueeze(0) if one else torch.stack(layers) for layers in zip(*finals, strict=True)]
-        last = tuple(layout.leave(*pair) for pair in zip(pile, states, strict=True))
-        fused = fused_dtype(self.cell_type, next(iter(weights.values())), isinstance(input, PackedSequence))
-        if fused is not None:
-            x, last = x.to(fused), tuple(of.to(fused) for of in last)
-        if mode.online:
-            self._carry_out(state, [final for layer in finals for final in layer], last, layout)
-        return layout.outputs(x), last[0] if len(last) == 1 else last
-
     def trajectory(self, input: Tensor | PackedSequence, hx: Any = None, lengths: Lengths | None = None) -> Trajectory:
-        """As a call, with the state after every step and every value that the cell gives a name to: its gates.
+        """Run the stack and return the state after every step and every named value of the cell, such as its gates.
 
         Args:
             input: as in a call.
             hx: as in a call.
-            lengths: as in a call; behind the ends all is zero.
+            lengths: as in a call; all values behind the end of a sequence are zero.
 
         Raises:
             ValueError: as in a call; for several layers with overlapping windows of `Truncated`.
 
         Returns:
-            `outputs`, as of a call; `states`, time before the shape of the state: (T, L, B, H), or a tuple of such;
-            `named`, names to values (T, L, B, H). All can be differentiated. In both directions the first axis is the
-            step of the input.
+            `outputs`, as of a call; `states`, (T, L, B, H), or a tuple of such; `named`, names to values (T, L, B, H).
+            All can be differentiated. In both directions the first axis is the step of the input.
 
         >>> from elman import cells
-        >>> found = Stack(3, 5, num_layers=2, cell_type=cells.LSTM).trajectory(torch.randn(7, 4, 3))
-        >>> h, c = found.states
-        >>> c.shape, sorted(found.named), found.named["f"].shape
+        >>> trajectory = Stack(3, 5, num_layers=2, cell_type=cells.LSTM).trajectory(torch.randn(7, 4, 3))
+        >>> h, c = trajectory.states
+        >>> c.shape, sorted(trajectory.named), trajectory.named["f"].shape
         (torch.Size([7, 2, 4, 5]), ['f', 'g', 'i', 'o'], torch.Size([7, 2, 4, 5]))
         """
-        return self._call_watched(input, hx, lengths)
+        return self._call_probed(input, hx, lengths)
 
     def step(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
-        """One step of a stream, for the next of its inputs.
+        """Run one step of a stream.
 
         Args:
             input: (B, D), or (D,) without a batch.
-            hx: the state that the step before has returned, in the shapes of a call; None for zeros.
+            hx: the state that the last step returned, in the shapes of a call; None for zeros.
 
         Returns:
-            The output (B, H), or (H,), and the state, as a call with a sequence of this one step does. Without
-            hooks and a `forward` of your own, it takes a shorter way there.
+            The output (B, H), or (H,), and the state, as a call with a sequence of this one step does. Faster than such
+            a call unless the layer has hooks or a `forward` of your own.
 
         Raises:
-            ValueError: as in a call; with two directions, of which one would have to begin at the end.
+            ValueError: as in a call; with two directions, since one would have to begin at the end.
 
         >>> from elman import cells
         >>> layer = Stack(3, 5, cell_type=cells.GRU)
@@ -246,29 +243,239 @@ class Stack(Cells):
         """
         if self.bidirectional:
             raise ValueError(f"{type(self).__name__}: step: expected one direction, got bidirectional=True")
-        own = type(self)
-        plain = own.forward is FORWARD and own.__call__ is CALL and "forward" not in self.__dict__
-        if plain and not has_hooks(self):
-            found = self._prepared(self, input, hx)
-            if found is not None:
-                return found
+        cls = type(self)
+        is_plain = cls.forward is FORWARD and cls.__call__ is CALL and "forward" not in self.__dict__
+        if is_plain and not has_hooks(self):
+            result = self._prepared_steps(self, input, hx)
+            if result is not None:
+                return result
         return self._call_one_step(input, hx)
 
-    def _begin(
-        self, weights: Mapping[str, Tensor], input: Tensor | PackedSequence, hx: Any, lengths: Lengths | None
-    ) -> tuple[Tensor, tuple[Tensor, ...], SequenceLayout]:
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; the step modules are made anew if it is one of their options."""
+        if name not in WRAPPER_OPTIONS or "_steps_by_mode" not in vars(self):
+            super().__setattr__(name, value)
+            return
+        states = self._cells[0].num_states
+        value = of_each_state(value, states) if name == "zoneout" else check_probability(name, value)
+        if value != getattr(self, name):
+            super().__setattr__(name, value)
+            self._make_steps()
+
+    @property
+    def output_size(self) -> int:
+        """The width of the outputs: H, or P of a projected cell; twice that with two directions."""
+        return self._widths[0] * self._directions
+
+    @property
+    def all_weights(self) -> list[list[Tensor]]:
+        """The weights of each layer and direction in the order of torch.nn; some may be computed."""
+        return [[getattr(self, full) for _, full in names] for names in self._names]
+
+    def flatten_parameters(self) -> None:
+        """Do nothing; for models that call it as the method of torch.nn, which reorders memory for cuDNN."""
+
+    def reset_parameters(self) -> None:
+        """Initialize every parameter as its cell does; with one seed, RNN, GRU and LSTM get the values of torch.nn."""
+        for i, names in enumerate(self._names):
+            for name, full in names:
+                init_parameter(
+                    self._cells[i // self._directions], name, getattr(self, full), self.init, self.forget_bias
+                )
+
+    def extra_repr(self) -> str:
+        """The options, as torch.nn prints those of its layers."""
+        parts = [f"{self.input_size}, {self.hidden_size}"]
+        defaults = {
+            "proj_size": 0, "num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False,
+            "init": "torch", "forget_bias": None, "weight_drop": 0.0, "recurrent_dropout": 0.0, "locked_dropout": 0.0,
+        }  # fmt: skip
+        parts += [f"{key}={getattr(self, key)}" for key, value in defaults.items() if getattr(self, key) != value]
+        parts += [f"zoneout={self.zoneout}"] if any(self.zoneout) else []
+        own: Any = type(self).__dict__.get("cell_type")
+        if self.cell_type not in (own, PROJECTED.get(own) if self.proj_size else own):
+            parts.append(f"cell_type={self.cell_type.__name__}")
+        return ", ".join(parts)
+
+    def _build(
+        self,
+        zoneout: float | Sequence[float],
+        options: dict[str, Any],
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        """Make the cells with these options, their wrappers, and the parameters."""
+        self._options = options
+        self._cells = self._make_cells(options)
+        self._widths = as_tuple(self._cells[0].state_size)
+        self.zoneout = of_each_state(zoneout, self._cells[0].num_states)
+        self._make_steps()
+        self._names = self._register_parameters(device, dtype)
+        self.reset_parameters()
+
+    def _make_steps(self) -> None:
+        """Make the modules that run the steps, for evaluation and for training.
+
+        They are not in the module tree and their mode never changes, so no way of setting `training` can miss them.
+        """
+        self._steps_by_mode = tuple(self._step_modules(training) for training in (False, True))
+        self._prepared_steps = StepCache()
+
+    def _step_modules(self, training: bool) -> StepModules:
+        cells = self._cells if training else deepcopy(self._cells)
+        steps = tuple(self._wrap(cell) for cell in cells)
+        joint = MultilayerCell(steps, self._cells[0].num_states, self.dropout, self._cells)
+        modules = StepModules(steps, tuple(ProbedCell(step) for step in steps), joint)
+        for module in (*modules.probed, joint):
+            module.train(training)
+        return modules
+
+    @property
+    def _current_steps(self) -> StepModules:
+        """The step modules of the present mode."""
+        return self._steps_by_mode[bool(self.training)]
+
+    @property
+    def _steps(self) -> tuple[nn.Module, ...]:
+        """The cell of each layer in its wrappers."""
+        return self._current_steps.steps
+
+    def _set_options(self, **options: Any) -> None:
+        """Change options of the cells; their parameters stay."""
+        options = self._options | options
+        self._cells, self._options = self._make_cells(options), options
+        self._make_steps()
+
+    def _make_cells(self, options: dict[str, Any]) -> tuple[Cell, ...]:
+        # On the meta device, and outside the module tree: the cells are equations alone. Their parameters belong to the
+        # layer, under the names that torch.nn gives them. Both directions have the same equations.
+        first = self.cell_type(self.input_size, self.hidden_size, device="meta", **options)
+        width = as_tuple(first.state_size)[0] * self._directions
+        above = [self.cell_type(width, self.hidden_size, device="meta", **options) for _ in range(self.num_layers - 1)]
+        return (first, *above)
+
+    def _register_parameters(
+        self, device: torch.device | str | None, dtype: torch.dtype | None
+    ) -> tuple[tuple[tuple[str, str], ...], ...]:
+        """Register every parameter; returns, for each layer and direction, pairs of names in the cell and here."""
+        names = []
+        for i in range(self.num_layers * self._directions):
+            cell = self._cells[i // self._directions]
+            names.append(tuple((name, f"{name}{self._suffix(i)}") for name, _ in cell.named_parameters()))
+            for name, full in names[-1]:
+                value = torch.empty(cell.get_parameter(name).shape, device=device, dtype=dtype)
+                self.register_parameter(full, nn.Parameter(value))
+        return tuple(names)
+
+    def _suffix(self, i: int) -> str:
+        """The suffix of parameter names of the i-th direction, counted over all layers: _l0, _l0_reverse, _l1."""
+        k, is_reverse = divmod(i, self._directions)
+        return f"_l{k}_reverse" if is_reverse else f"_l{k}"
+
+    def _wrap(self, cell: Cell) -> nn.Module:
+        step: nn.Module = RecurrentDropout(cell, self.recurrent_dropout) if self.recurrent_dropout else cell
+        return Zoneout(step, self.zoneout) if any(self.zoneout) else step
+
+    @property
+    def _directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @override
+    def _weights(self) -> dict[str, Tensor]:
+        # Each is read once: a parametrization computes it.
+        return {full: getattr(self, full) for names in self._names for _, full in names}
+
+    @override
+    def _state_lead(self) -> tuple[int, ...]:
+        return (self.num_layers * self._directions,)
+
+    def _parameters_of(self, step: nn.Module, i: int, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """The parameters of the i-th direction, by their names in `step`, its cell or a wrapper of it."""
+        weights = self._weights() if weights is None else weights
+        parameters, path = {}, prefix(step)
+        for name, full in self._names[i]:
+            value = weights[full]
+            if self.weight_drop and name.startswith("weight_h") and value.dim() > 1:
+                value = dropout(value, self.weight_drop, self.training)
+            parameters[path + name] = value
+        return parameters
+
+    def _is_joint(self, mode: Mode, x: Tensor, layout: SequenceLayout) -> bool:
+        """Whether all layers run as one cell."""
+        several = self.num_layers > 1 and not self.bidirectional
+        ragged = layout.sizes is not None
+        return mode.online or (several and mode.joint(len(x if layout.sizes is None else layout.sizes), ragged))
+
+    def _check_joint(self, mode: Mode) -> None:
+        """Check that all layers can run as one cell."""
+        name = f"{type(self).__name__}: bptt: {type(mode).__name__}"
+        if self.bidirectional:
+            raise ValueError(f"{name}: expected one direction, got bidirectional=True, which begins at the end")
+        names = ("dropout", "weight_drop", "locked_dropout") if mode.online else ("locked_dropout",)
+        random = [f"{option}={getattr(self, option)}" for option in names if getattr(self, option)]
+        if self.training and random:
+            raise ValueError(f"{name}: expected a stack that draws no such random numbers in training, got {random[0]}")
+
+    @override
+    def _names_of(self, key: Sequence[int]) -> CallNames:
+        # The key of a call is the directions that it runs, counted over all layers.
+        suffixes = [self._suffix(i) for i in key]
+        letters = state_names(self._cells[0], len(self._widths))
+        states = tuple(f"{letter}{suffix}" for suffix in suffixes for letter in letters)
+        return CallNames(states, partial(self._full_name, suffixes), suffixes[0] if len(suffixes) == 1 else "")
+
+    def _full_name(self, suffixes: Sequence[str], name: str) -> str:
+        """The name here of a parameter of one cell, or of the joint one, in any wrappers."""
+        k = int(name.split(".")[1]) if name.startswith("cells.") else 0
+        return f"{name.rpartition('.')[2]}{suffixes[k]}"
+
+    @override
+    def _compute(
+        self, weights: Mapping[str, Tensor], input: Any, state: Any, lengths: Lengths | None, bptt: Mode | None
+    ) -> tuple[Any, Any]:
         like = weights[self._names[0][0][1]]
-        return self._enter(input, lengths, self.input_size, like, hx, self._widths, self._state_lead())
+        x, states, layout = self._prepare_inputs(
+            input, lengths, self.input_size, like, state, self._widths, self._state_lead()
+        )
+        runs, mode = probed_runs(self), self._mode(bptt)
+        if runs is not None:
+            mode = self._offline(mode)
+            self._check_layer_by_layer(mode, x, layout)
+        finals: list[tuple[Tensor, ...]] = []
+        probed_values: list[dict[str, Tensor]] = []
+        if self._is_joint(mode, x, layout):
+            x, finals = self._run_jointly(weights, x, state, states, layout, mode)
+        else:
+            steps = self._current_steps.steps if runs is None else self._current_steps.probed
+            for k, step in enumerate(steps):
+                directions = self._run_layer(weights, k, step, x, states, layout, mode)
+                outputs = [output for output, _ in directions]
+                if runs is not None:
+                    probed_values += outputs
+                    outputs = [output_of(value) for value in outputs]
+                x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
+                finals += [as_tuple(final) for _, final in directions]
+        if runs is not None:
+            runs.append(ProbedRun(probed_values, layout, single=len(self._widths) == 1, stacked=True))
+        is_single = len(finals) == 1
+        stacked = [layers[0].unsqueeze(0) if is_single else torch.stack(layers) for layers in zip(*finals, strict=True)]
+        last = tuple(layout.leave(*pair) for pair in zip(stacked, states, strict=True))
+        dtype = fused_dtype(self.cell_type, next(iter(weights.values())), isinstance(input, PackedSequence))
+        if dtype is not None:
+            x, last = x.to(dtype), tuple(value.to(dtype) for value in last)
+        if mode.online:
+            self._carry_out(state, [final for layer in finals for final in layer], last, layout)
+        return layout.outputs(x), last[0] if len(last) == 1 else last
 
     def _check_layer_by_layer(self, mode: Mode, x: Tensor, layout: SequenceLayout) -> None:
-        """Whether the layers can be watched, which are run one by one then."""
-        if self._joined(mode, x, layout):
+        """Check that the layers can be probed, for which they run one by one."""
+        if self._is_joint(mode, x, layout):
             raise ValueError(
                 f"{type(self).__name__}: trajectory: bptt: expected Full or Checkpointed, got {mode}, whose windows "
                 "all layers would have to share, which are run one by one here"
             )
 
-    def _jointly(
+    def _run_jointly(
         self,
         weights: Mapping[str, Tensor],
         x: Tensor,
@@ -277,19 +484,19 @@ class Stack(Cells):
         layout: SequenceLayout,
         mode: Mode,
     ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
-        """Run all layers as one cell: their outputs, and the final states of each."""
+        """Run all layers as one cell; returns the outputs, and the final states of each layer."""
         self._check_joint(mode)
         flat = tuple(state[k] for k in range(self.num_layers) for state in states)
         self._carry_in(hx, flat, layout)
-        values = [self._values_of(step, k, weights) for k, step in enumerate(self._steps)]
-        joint = self._modules_now.joint
+        parameters = [self._parameters_of(step, k, weights) for k, step in enumerate(self._steps)]
+        joint = self._current_steps.joint
         label = partial(LayerCall, self, range(self.num_layers), layout, joint)
-        outputs, finals = self._engine(mode, joint, joint_names(values), x, flat, layout, label)
+        outputs, finals = self._engine(mode, joint, joint_names(parameters), x, flat, layout, label)
         assert isinstance(outputs, Tensor)
         count = len(states)
         return outputs, [as_tuple(finals)[k : k + count] for k in range(0, len(finals), count)]
 
-    def _layer(
+    def _run_layer(
         self,
         weights: Mapping[str, Tensor],
         k: int,
@@ -299,29 +506,25 @@ class Stack(Cells):
         layout: SequenceLayout,
         mode: Mode,
     ) -> list[tuple[Any, State]]:
-        """Run layer k, whose cell `step` stands around, over the outputs of the one below, in each direction."""
+        """Run layer k, whose wrapped cell is `step`; returns outputs and final states of each direction."""
         if k:
             x = dropout(x, self.dropout, self.training)
         if self.locked_dropout:
             x = x * layout.spread(dropout(x.new_ones(layout.B, x.shape[-1]), self.locked_dropout, self.training))
-        found = []
+        results = []
         for i in range(k * self._directions, (k + 1) * self._directions):
-            back = i % self._directions == 1
+            is_reverse = i % self._directions == 1
             state: State = states[0][i] if len(states) == 1 else tuple(state[i] for state in states)
-            rows = layout.reversed(x) if back else x
-            depth = 0 if isinstance(step, ProbedCell) else k  # what is watched has losses of its own at every layer
-            values = self._values_of(step, i, weights)
-            label = partial(LayerCall, self, (i,), layout, step, back, depth)
-            outputs, final = self._engine(mode, step, values, rows, state, layout, label)
-            found.append((_reversed(outputs, layout) if back else outputs, final))
-        return found
+            rows = layout.reversed(x) if is_reverse else x
+            depth = 0 if isinstance(step, ProbedCell) else k  # losses may read every layer of a trajectory
+            parameters = self._parameters_of(step, i, weights)
+            label = partial(LayerCall, self, (i,), layout, step, is_reverse, depth)
+            outputs, final = self._engine(mode, step, parameters, rows, state, layout, label)
+            results.append((_reversed(outputs, layout) if is_reverse else outputs, final))
+        return results
 
 
-FORWARD, CALL = Stack.forward, nn.Module.__call__  # those that the short way of a step may stand for
-
-
-def _side_by_side(directions: list[Any]) -> Tensor:
-    return directions[0] if len(directions) == 1 else torch.cat(directions, -1)
+FORWARD, CALL = Stack.forward, nn.Module.__call__  # a prepared step may replace these, but no override of them
 
 
 def _reversed(outputs: Output, layout: SequenceLayout) -> Output:
