@@ -87,6 +87,6 @@ def _specs(layer: Stack | Recurrent, input: Tensor | None) -> Iterator[CellSpec]
     if width is None or size is None:
         raise TypeError("explain: input: expected an example of the input, since the cell does not tell its sizes")
     form = form_of(size)
-    step = layer.cell if form is None else layer._formed_cell(form)
+    step = layer.cell if form is None else layer._structured_cell(form)
     named = dict(step.named_parameters()) | dict(step.named_buffers())
     yield CellSpec(step, named, width, size if isinstance(size, int) else tuple(tree_leaves(size)))
