@@ -93,7 +93,7 @@ def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, state_size: 
     else:
         return PlanResult("", why)
     inputs = [(node.name, shape_of(node)) for node in made.inputs]
-    described = f"{step.graph} {step.single} {step.output} {step.shown} {step.draws} {inputs}"
+    described = f"{step.graph} {step.single} {step.output} {step.output_states} {step.draws} {inputs}"
     key = hashlib.sha256(described.encode()).hexdigest()[:32]
     _by_key.setdefault(key, CachedPlan(made, weakref.WeakKeyDictionary())).cells[cell] = ModuleState.of(cell)
     return PlanResult(key, "", step.output, bool(step.draws))

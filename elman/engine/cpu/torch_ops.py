@@ -206,7 +206,7 @@ def _observed(
         own = int(bool(step.output))
         none = [None] * len(step.output)
         of_outputs = [dy] if not own else none if dy is None else outputs_of(unflatten_output(dy, step.output))
-        for d, i in zip(of_outputs, step.shown, strict=False):
+        for d, i in zip(of_outputs, step.output_states, strict=False):
             if d is not None and i is not None:
                 arriving[own + i] += d
         state = inputs.states[own] if step.single else tuple(inputs.states[own:])

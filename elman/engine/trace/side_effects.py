@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
 from elman.engine.torch_private import TorchDispatchMode, disable_torch_function, set_version, tree_leaves
-from elman.engine.trace.aten import overwritten
+from elman.engine.trace.aten import mutated_tensors
 from elman.engine.trace.errors import CannotCapture, current_line
 from elman.engine.trace.python_state import AccessPath, GeneratorLocation, Location, PythonState, is_log, version
 
@@ -136,7 +136,7 @@ class WriteMonitor(TorchDispatchMode):
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         self._elsewhere |= {memory for tensor in given if (memory := _memory(tensor))} - self._own
         if func._schema.is_mutable:
-            for tensor in [*tree_leaves(overwritten(func, args)), *tree_leaves((kwargs or {}).get("out"))]:
+            for tensor in [*tree_leaves(mutated_tensors(func, args)), *tree_leaves((kwargs or {}).get("out"))]:
                 if isinstance(tensor, Tensor) and _memory(tensor) in self._elsewhere:
                     self.words = (
                         self.words or f"{func}, which writes into a tensor that the step did not make{current_line()}"
