@@ -8,7 +8,7 @@ from torch import Tensor
 
 from elman.engine.torch_private import DispatchKey
 from elman.engine.trace import activations  # noqa: F401 - which fills the table of decompositions
-from elman.engine.trace.decompositions import DECOMPOSITIONS, addmm, sums_in_two
+from elman.engine.trace.decompositions import DECOMPOSITIONS, addmm, sum_columns_first
 from elman.engine.trace.errors import CannotCapture, current_line
 
 aten = torch.ops.aten
@@ -37,7 +37,7 @@ def decomposition(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
     """Return a function that computes an operation by smaller operations; None if there is none."""
     if func is aten.sum.dim_IntList:
         dims = [dim % args[0].dim() for dim in args[1] or range(args[0].dim())]
-        return sums_in_two if 0 in dims and len(dims) > 1 else None
+        return sum_columns_first if 0 in dims and len(dims) > 1 else None
     if func is aten.slice_backward.default and args[-1] != 1:
         return None
     if func is aten.addmm.default:

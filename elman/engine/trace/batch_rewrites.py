@@ -145,12 +145,7 @@ def _expand(recorder: LayoutRecorder, x: Tensor, shape: Sequence[int]) -> Tensor
 
 
 def _reduce(
-    recorder: LayoutRecorder,
-    func: Any,
-    x: Tensor,
-    dims: Sequence[int] | None = None,
-    keepdim: bool = False,
-    **options: Any,
+    recorder: LayoutRecorder, func: Any, x: Tensor, dims: list[int] | None = None, keepdim: bool = False, **kwargs: Any
 ) -> Tensor | None:
     aligned = _align(recorder, [x], x.shape)
     if aligned is None:
@@ -160,7 +155,7 @@ def _reduce(
     row_dims = [n for n, i in enumerate(aligned.order) if aligned.axes[i] in reduced]
     # Over the columns of each row first, then over the batch (dimension 0).
     for step_dims in ([n for n in row_dims if n], [n for n in row_dims if not n]):
-        rows = func(rows, step_dims, True, **options) if step_dims else rows
+        rows = func(rows, step_dims, True, **kwargs) if step_dims else rows
     shape = [1 if axis in reduced else size for axis, size in enumerate(x.shape) if keepdim or axis not in reduced]
     return aligned.restore(rows, shape)
 

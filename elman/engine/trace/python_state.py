@@ -317,10 +317,7 @@ class ArrayLocation(Location):
 
 
 class TensorLocation(Location):
-    """A tensor that is no parameter or buffer of the cell. Its content is its memory and its version.
-
-    Its numbers are not part of the key, and `WriteMonitor` restores them.
-    """
+    """A tensor that is no parameter or buffer of the cell. Its content is its memory and version, not its numbers."""
 
     def __init__(self, tensor: Tensor, path: AccessPath) -> None:
         self._tensor, self.path = weakref.ref(tensor), path
@@ -333,7 +330,7 @@ class TensorLocation(Location):
 
     @override
     def restore(self, content: Any) -> None:
-        tensor, (before, _) = self._tensor(), content
+        tensor, (before, _) = self._tensor(), content  # `WriteMonitor` restores the numbers
         if tensor is not None and not _shares_memory(tensor, before):
             tensor.data = before
 
