@@ -68,7 +68,7 @@ def capture(
     """Capture one step of a cell.
 
     Args:
-        cell: As for `elman.engine.run`.
+        cell: As for `eager.run`.
         shapes: Shapes of its parameters and floating-point buffers, by name. Their values do not matter.
         input_size: D.
         state_size: The width of the state, or a tuple of widths.

@@ -45,8 +45,8 @@ class RandomOp(NamedTuple):
 def draw_all(draws: Sequence[RandomOp], x: Tensor, sizes: Tensor | None = None) -> list[Tensor]:
     """Draw all random numbers of a loop over x (T, B, D), in the order in which the eager loop draws them.
 
-    Returns the numbers of each operation, (T, B, width), in the dtype of x. For packed rows (N, D), pass the batch sizes
-    of the steps as `sizes`; the numbers are then (N, width).
+    Returns the numbers of each operation, (T, B, width), in the dtype of x. For packed rows (N, D), pass the batch size
+    of every step as `sizes`; the numbers are then (N, width).
     """
     leading_sizes = x.shape[:-1]
     sequences = [x.new_empty(*leading_sizes, *draw.shape, dtype=draw.dtype) for draw in draws]
