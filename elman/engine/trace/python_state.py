@@ -517,8 +517,9 @@ class PythonState:
             for module in self._modules:
                 self._visit_object(module, None, MAX_DEPTH)
         types = tuple(_IdentityKey(type(module)) for module in self._modules)
-        keyed = (place for place in self.locations if not isinstance(place, TensorLocation | GeneratorLocation))
-        self.key = ((False, types), *((is_log(place), place.key(self._key_of)) for place in keyed))
+        without_key = TensorLocation | GeneratorLocation
+        keyed = (location for location in self.locations if not isinstance(location, without_key))
+        self.key = ((False, types), *((is_log(location), location.key(self._key_of)) for location in keyed))
 
     def _reset(self, cell: nn.Module) -> None:
         self.locations, self.tensors, self.irreversible, self.log_writer = list[Location](), list[Tensor](), "", ""

@@ -38,14 +38,14 @@ def without_caches() -> Iterator[None]:
 
 
 @contextmanager
-def without_effects(cell: nn.Module, own: Iterable[Tensor] = (), logs: bool = False) -> Iterator[None]:
+def without_effects(cell: nn.Module, writable: Iterable[Tensor] = (), logs: bool = False) -> Iterator[None]:
     """Detect and undo side effects of a step on Python objects, on tensors from outside, and on random generators.
 
     torch's default generator is left alone.
 
     Args:
         cell: The cell whose step runs within.
-        own: Tensors that the step may write to.
+        writable: Tensors that the step may write to.
         logs: Whether it may print, write to files and loggers, and append to lists that are no attributes of the cell.
 
     Raises:
@@ -57,7 +57,7 @@ def without_effects(cell: nn.Module, own: Iterable[Tensor] = (), logs: bool = Fa
     generators = random._inst, np.random.mtrand._rand
     locations = [*(GeneratorLocation(generator, AccessPath("", "")) for generator in generators), *state.locations]
     snapshots = [(location, location.read()) for location in locations]
-    write_monitor = WriteMonitor(own)
+    write_monitor = WriteMonitor(writable)
     try:
         with write_monitor, _intercepted_prints() as find_print:
             yield
@@ -122,23 +122,24 @@ class WriteMonitor(TorchDispatchMode):
     """A mode that records writes to tensors from outside, with the numbers that they overwrite.
 
     Args:
-        own: Tensors that may be written to.
+        writable: Tensors that may be written to.
     """
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False  # else the first operation imports the whole of torch.compile
 
-    def __init__(self, own: Iterable[Tensor]) -> None:
+    def __init__(self, writable: Iterable[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.reason = ""  # describes the first write
-        self._own = {memory for tensor in own if (memory := _memory(tensor))}  # also of tensors created within
+        # Memory that may be written to, which includes that of tensors created within.
+        self._writable = {memory for tensor in writable if (memory := _memory(tensor))}
         self._outside = set[int]()
         self._overwritten: list[tuple[Tensor, Tensor, int]] = []  # tensors, with their numbers and versions before
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        self._outside |= {memory for tensor in inputs if (memory := _memory(tensor))} - self._own
+        self._outside |= {memory for tensor in inputs if (memory := _memory(tensor))} - self._writable
         if func._schema.is_mutable:
             for tensor in [*tree_leaves(mutated_tensors(func, args)), *tree_leaves((kwargs or {}).get("out"))]:
                 if isinstance(tensor, Tensor) and _memory(tensor) in self._outside:
@@ -148,7 +149,7 @@ class WriteMonitor(TorchDispatchMode):
                     self._overwritten.append((tensor, tensor.detach().clone(), version(tensor)))
         result = func(*args, **(kwargs or {}))
         outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-        self._own |= {memory for tensor in outputs if (memory := _memory(tensor))} - self._outside
+        self._writable |= {memory for tensor in outputs if (memory := _memory(tensor))} - self._outside
         return result
 
     def undo(self) -> None:
