@@ -10,7 +10,7 @@ from elman.engine.plan.operations import POINTWISE, REDUCTIONS
 from elman.engine.trace import batch_axis, batch_matmul
 from elman.engine.trace.aten import SPLIT
 from elman.engine.trace.decompositions import DECOMPOSITIONS
-from elman.engine.trace.random_ops import METHODS
+from elman.engine.trace.random_ops import RANDOM_METHODS
 
 HEAD = """# What a cell may be made of
 
@@ -38,7 +38,7 @@ def page() -> str:
     arranged = [*SPLIT, *VIEW, *batch_axis.VIEWS, "cat", "stack"]
     products = (
         "Of rows with a parameter, as many and as deep as one likes; of heads, each with its own matrix or all with "
-        f"the same, up to {batch_matmul.MOST} of them. Of two values of the step, if one is a vector."
+        f"the same, up to {batch_matmul.MAX_HEADS} of them. Of two values of the step, if one is a vector."
     )
     return HEAD + "".join(
         (
@@ -47,7 +47,9 @@ def page() -> str:
             written("Over the columns of a row", REDUCTIONS, "Over all axes of a row, the last or the first ones."),
             written("In smaller operations", DECOMPOSITIONS, "Known as a sum of the above."),
             written("Arrangements of columns", arranged, "Nothing is copied: the numbers are read where they are."),
-            written("Random numbers", METHODS, "Drawn before the loop, in the order in which the loop draws them."),
+            written(
+                "Random numbers", RANDOM_METHODS, "Drawn before the loop, in the order in which the loop draws them."
+            ),
         )
     )
 

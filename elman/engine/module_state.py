@@ -40,10 +40,10 @@ class _CellCache:
     def __init__(self, cell: nn.Module) -> None:
         state = PythonState(cell)
         self.fingerprint, self.tensors = Fingerprint(state.key), [weakref.ref(tensor) for tensor in state.tensors]
-        self._places = [(place, place.now()) for place in state.places]
+        self._places = [(place, place.quick_key()) for place in state.locations]
         # An object is known by its id as long as it lives; one that takes no weak references is kept alive.
         self._collected, self._references = False, list[object]()
-        for place in state.places:
+        for place in state.locations:
             for _, value in place.values():
                 try:
                     self._references.append(weakref.ref(value, self._set_collected))
@@ -55,7 +55,7 @@ class _CellCache:
 
     def is_valid(self) -> bool:
         """Whether nothing that the step reads has changed."""
-        return not self._collected and all(place.now() == before for place, before in self._places)
+        return not self._collected and all(place.quick_key() == before for place, before in self._places)
 
 
 _caches: "weakref.WeakKeyDictionary[nn.Module, _CellCache]" = weakref.WeakKeyDictionary()

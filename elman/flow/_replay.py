@@ -144,7 +144,7 @@ class Replay:
         if drawn is None:
             with ReplayRandomOps() as numbers:
                 yield
-            self._draws[t] = numbers.seen
+            self._draws[t] = numbers.drawn
         elif drawn:
             # The numbers are drawn, and then those that are given put in their place.
             with (

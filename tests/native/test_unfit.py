@@ -164,7 +164,7 @@ class Counting(Cell):
 
 def test_an_integer_buffer() -> None:
     layer, (x, h) = elman.Recurrent(Counting()), problem()
-    with pytest.warns(UserWarning, match=r"numbers of torch\.int64"):
+    with pytest.warns(UserWarning, match=r"a tensor of torch\.int64"):
         layer(x, h)
     same(forward_and_backward(layer, x, [h]), forward_and_backward(on_loop(layer), x, [h]))
     layer.executor = "native"

@@ -217,7 +217,7 @@ UNFIT: list[tuple[type[Cell], Sequence[str]]] = [
     (NormedRemembering, ["aten.add_", "a parameter or a buffer"]),
     (ByNumPy, ["a number read out of a tensor"]),
     (Conditions, ["aten.add", "torch.bool"]),
-    (Orthogonal, ["after a view of it was written to"]),
+    (Orthogonal, ["after a view of it, or its base, was written to"]),
     (Attribute, ["an attribute, 'last'"]),
     (ClassTensor, ["matmul", *ADVICE]),
     (Eye, ["linear", *ADVICE]),

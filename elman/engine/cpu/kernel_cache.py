@@ -99,7 +99,7 @@ def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, state_size: 
     else:
         return PlanResult("", reason)
     inputs = [(node.name, shape_of(node)) for node in planned.inputs]
-    description = f"{step.graph} {step.single} {step.output} {step.shown} {step.draws} {inputs}"
+    description = f"{step.graph} {step.single} {step.output} {step.output_states} {step.draws} {inputs}"
     key = hashlib.sha256(description.encode()).hexdigest()[:32]
     _by_key.setdefault(key, CachedPlan(planned, weakref.WeakKeyDictionary())).cells[cell] = ModuleState.of(cell)
     return PlanResult(key, "", step.output, bool(step.draws))

@@ -198,7 +198,7 @@ def _observed_backward(plan: str, call: BackwardInputs, label: CallLabel, later:
         d_outputs: Sequence[Tensor | None] = [dy]
         if first:
             d_outputs = [None] * len(step.output) if dy is None else outputs_of(unflatten_output(dy, step.output))
-        for d, i in zip(d_outputs, step.shown, strict=False):
+        for d, i in zip(d_outputs, step.output_states, strict=False):
             if d is not None and i is not None:
                 arriving[first + i] += d
         state = inputs.states[first] if step.single else tuple(inputs.states[first:])

@@ -10,7 +10,7 @@ from elman.engine.plan.layout import VIEW, Fit, fit, operand, operation
 from elman.engine.trace.aten import CONSTANT
 from elman.engine.trace.capture import Step
 from elman.engine.trace.errors import CannotCapture, place_of
-from elman.engine.trace.values import has_shape, kind_of, shape_of
+from elman.engine.trace.values import has_shape, shape_of, stored_domain
 
 aten = torch.ops.aten
 
@@ -33,7 +33,7 @@ def domain_of(node: Node) -> Domain:
     Raises:
         KeyError: before `domains` has been asked of the step.
     """
-    domain = kind_of(node)
+    domain = stored_domain(node)
     assert isinstance(domain, Domain)
     return domain
 

@@ -13,7 +13,7 @@ from elman.engine.plan.layout import aten, source, whole, width
 from elman.engine.plan.mincut import saved_values
 from elman.engine.plan.schedule import Stores, schedule
 from elman.engine.trace.capture import Step
-from elman.engine.trace.values import has_shape, set_kind
+from elman.engine.trace.values import has_shape, set_domain
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class _Planner:
         self.step, self.observed = step, observed
         self.domain = domains(step)
         for node, domain in self.domain.items():
-            set_kind(node, domain)
+            set_domain(node, domain)
         inputs, count = list(step.graph.find_nodes(op="placeholder")), step.states
         ends = [1, 1 + count, 1 + count + len(step.parameters), 1 + 2 * count + len(step.parameters), len(inputs)]
         self.x = inputs[0]

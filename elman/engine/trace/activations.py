@@ -9,7 +9,7 @@ from elman.engine.trace.decompositions import decomposes
 
 aten = torch.ops.aten
 
-SIXTH = 0.1666666716337204  # as torch has it in hardsigmoid's gradient: in single precision
+SIXTH = 0.1666666716337204  # 1 / 6 in single precision, which torch uses in the gradient of hardsigmoid
 
 
 @decomposes(aten.silu.default)
@@ -25,15 +25,13 @@ def _silu_backward(grad: Tensor, x: Tensor) -> Tensor:
 
 @decomposes(aten.mish.default)
 def _mish(x: Tensor) -> Tensor:
-    made: Tensor = x * _softplus(x).tanh()
-    return made
+    return x * _softplus(x).tanh()
 
 
 @decomposes(aten.mish_backward.default)
 def _mish_backward(grad: Tensor, x: Tensor) -> Tensor:
     t = _softplus(x).tanh()
-    made: Tensor = grad * (t + x * x.sigmoid() * (1 - t * t))
-    return made
+    return grad * (t + x * x.sigmoid() * (1 - t * t))
 
 
 @decomposes(aten.softplus.default)
@@ -53,8 +51,7 @@ def _elu(x: Tensor, alpha: float = 1, scale: float = 1, input_scale: float = 1) 
 
 @decomposes(aten.celu.default)
 def _celu(x: Tensor, alpha: float = 1) -> Tensor:
-    made: Tensor = _elu(x, alpha, 1, 1 / alpha)
-    return made
+    return _elu(x, alpha, 1, 1 / alpha)
 
 
 @decomposes(aten.elu_backward.default)
@@ -62,10 +59,10 @@ def _elu_backward(
     grad: Tensor, alpha: float, scale: float, input_scale: float, is_result: bool, value: Tensor
 ) -> Tensor:
     if is_result:
-        below = grad * input_scale * (value + alpha * scale)
+        negative_part = grad * input_scale * (value + alpha * scale)
     else:
-        below = grad * (input_scale * alpha * scale) * (value * input_scale).exp()
-    return torch.where(value > 0, grad * scale, below)
+        negative_part = grad * (input_scale * alpha * scale) * (value * input_scale).exp()
+    return torch.where(value > 0, grad * scale, negative_part)
 
 
 @decomposes(aten.gelu.default)
@@ -132,8 +129,7 @@ def _hardsigmoid_backward(grad: Tensor, x: Tensor) -> Tensor:
 
 @decomposes(aten.hardswish.default)
 def _hardswish(x: Tensor) -> Tensor:
-    made: Tensor = x * _hardsigmoid(x)
-    return made
+    return x * _hardsigmoid(x)
 
 
 @decomposes(aten.hardswish_backward.default)

@@ -1,7 +1,8 @@
 """Tracks tensors whose batch axis is not the first.
 
-(heads, B, d) is known by the rows (B, heads, d), (B * heads, d) as well. Views of such a tensor are other forms of the
-same rows; operations on it are rewritten by `batch_rewrites`.
+The layout of a tensor (heads, B, d) refers to its rows (B, heads, d); that of (B * heads, d) refers to the same rows.
+A view of such a tensor is another layout of these rows; `batch_rewrites` rewrites other operations as operations on
+them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,163 +18,167 @@ from elman.engine.trace.aten import SPLIT
 
 aten = torch.ops.aten
 
-SHAPED = {
+RESHAPES = {
     aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.unsqueeze.default,
     aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims,
 }  # fmt: skip
 
 
 class AxisLayout(NamedTuple):
-    """A tensor as its rows, and for each of its axes the axes of these that it runs through, the outermost first.
+    """The rows that a tensor consists of, and for each axis of the tensor the axes of the rows that it runs through.
 
-    An axis of a single number runs through none.
+    These are listed from the outermost to the innermost. An axis of size one runs through none.
     """
 
-    rows: Tensor  # with the batch in front
+    rows: Tensor  # with the batch axis first
     axes: tuple[tuple[int, ...], ...]
 
     @property
     def order(self) -> list[int]:
-        """The axes of the rows as they come in the tensor."""
+        """The axes of the rows, in the order of the tensor."""
         return [i for axes in self.axes for i in axes]
 
     @property
     def batch(self) -> int:
-        """The axis that the batch is in."""
-        return next(axis for axis, through in enumerate(self.axes) if 0 in through)
+        """The axis of the tensor that contains the batch."""
+        return next(axis for axis, row_axes in enumerate(self.axes) if 0 in row_axes)
 
     @property
-    def unmoved(self) -> bool:
-        """Whether the tensor is rows itself, of another shape at most."""
+    def is_unmoved(self) -> bool:
+        """Whether the tensor is a reshape of its rows that leaves the batch axis alone and in front."""
         return self.axes[0] == (0,) and self.order == sorted(self.order)
 
     def sizes(self, axis: int) -> list[int]:
-        """How long the axes are that one of the tensor's runs through."""
+        """Return the sizes of the axes of the rows that an axis of the tensor runs through."""
         return [self.rows.shape[i] for i in self.axes[axis]]
 
 
 class NoRewrite(Exception):
-    """What an operation does cannot be said of rows; the message says what that is."""
+    """An operation cannot be rewritten as operations on rows; the message names it."""
 
 
-class KnownAxes(Protocol):
-    """What is known of tensors."""
+class LayoutRecorder(Protocol):
+    """The part of `recorder.Recorder` that rewrites use."""
 
-    def form(self, tensor: Tensor) -> AxisLayout | None:
-        """The form of what is made of rows."""
+    def layout_of(self, tensor: Tensor) -> AxisLayout | None:
+        """Return the layout of a tensor that consists of rows of the batch; None for any other."""
 
-    def named(self, tensor: Tensor) -> object:
-        """See that a tensor is written down as torch has it."""
+    def node_of(self, tensor: Tensor) -> object:
+        """Return the node of a tensor, after recording the tensor with its axes as torch has them."""
 
 
-def unmoved(rows: Tensor) -> AxisLayout:
-    """The form of what is rows itself."""
+def unmoved_layout(rows: Tensor) -> AxisLayout:
+    """Return the layout of a tensor whose batch axis is the first."""
     return AxisLayout(rows, tuple((i,) if size != 1 else () for i, size in enumerate(rows.shape)))
 
 
-def cut(*shapes: Sequence[int]) -> list[int] | None:
-    """The longest axes that the axes of every shape are made of; None if their ends do not meet."""
+def common_refinement(*shapes: Sequence[int]) -> list[int] | None:
+    """Return the coarsest shape of which every given shape merges adjacent axes; None if there is none.
+
+    Shapes (6, 4) and (2, 12) give (2, 3, 4).
+    """
     ends = sorted({1, *(end for shape in shapes for end in accumulate(shape, mul))})
     if 0 in ends or any(b % a for a, b in pairwise(ends)):
         return None
     return [b // a for a, b in pairwise(ends)]
 
 
-def viewed(form: AxisLayout, shape: Sequence[int]) -> AxisLayout | None:
-    """The form of the tensor in another shape; None if that is not made of the same rows."""
-    pieces = cut([form.rows.shape[i] for i in form.order], shape)
-    fine = None if pieces is None else _cut_rows(form, pieces)
-    if fine is None or fine.rows.shape[0] in fine.rows.shape[1:]:  # which of them is the batch, nobody knows
+def _reshape_layout(layout: AxisLayout, shape: Sequence[int]) -> AxisLayout | None:
+    """Return the layout of the tensor in another shape; None if that is not made of the same rows."""
+    refined_sizes = common_refinement([layout.rows.shape[i] for i in layout.order], shape)
+    refined = None if refined_sizes is None else _refine_rows(layout, refined_sizes)
+    if refined is None or refined.rows.shape[0] in refined.rows.shape[1:]:  # the batch is known by its size alone
         return None
-    left, axes = fine.order, []
+    remaining, axes = refined.order, []
     for size in shape:
-        count = next(n for n in range(len(left) + 1) if prod(fine.rows.shape[i] for i in left[:n]) == size)
-        axes.append(tuple(left[:count]))
-        left = left[count:]
-    return AxisLayout(fine.rows, tuple(axes))
+        counts = range(len(remaining) + 1)
+        count = next(n for n in counts if prod(refined.rows.shape[i] for i in remaining[:n]) == size)
+        axes.append(tuple(remaining[:count]))
+        remaining = remaining[count:]
+    return AxisLayout(refined.rows, tuple(axes))
 
 
-def _cut_rows(form: AxisLayout, pieces: Sequence[int]) -> AxisLayout | None:
-    """A form with so long axes of the rows, in the order of the tensor's."""
-    left, cuts = list(pieces), dict[int, list[int]]()
-    for i in form.order:
-        cuts[i] = []
-        while prod(cuts[i]) < form.rows.shape[i]:
-            cuts[i].append(left.pop(0))
-    if len(cuts[0]) > 1:
+def _refine_rows(layout: AxisLayout, sizes: Sequence[int]) -> AxisLayout | None:
+    """Split the axes of the rows into axes of given sizes, in the tensor's order; None if that splits the batch."""
+    remaining, splits = list(sizes), dict[int, list[int]]()
+    for i in layout.order:
+        splits[i] = []
+        while prod(splits[i]) < layout.rows.shape[i]:
+            splits[i].append(remaining.pop(0))
+    if len(splits[0]) > 1:
         return None
-    starts = dict(zip(sorted(cuts), accumulate((len(cuts[i]) for i in sorted(cuts)), initial=0), strict=False))
-    axes = tuple(tuple(starts[i] + n for i in through for n in range(len(cuts[i]))) for through in form.axes)
-    return AxisLayout(shaped(form.rows, [size for i in sorted(cuts) for size in cuts[i]]), axes)
+    starts = dict(zip(sorted(splits), accumulate((len(splits[i]) for i in sorted(splits)), initial=0), strict=False))
+    axes = tuple(tuple(starts[i] + n for i in row_axes for n in range(len(splits[i]))) for row_axes in layout.axes)
+    return AxisLayout(reshape(layout.rows, [size for i in sorted(splits) for size in splits[i]]), axes)
 
 
-def shaped(tensor: Tensor, shape: Sequence[int]) -> Tensor:
-    """The tensor in a shape, itself if it has that."""
+def reshape(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    """Reshape a tensor; return the tensor itself if it has the shape."""
     return tensor if list(tensor.shape) == list(shape) else tensor.reshape(shape)
 
 
-def narrowed(form: AxisLayout | None, axis: int, start: int, size: int) -> AxisLayout | None:
-    """The form of a slice of the tensor along one axis; None if that does not stand alone in the rows."""
-    if form is None or prod(form.sizes(axis)) == size:
-        return form
-    if len(form.axes[axis]) != 1 or axis == form.batch:
+def _narrow(layout: AxisLayout, axis: int, start: int, size: int) -> AxisLayout | None:
+    """Return the layout of a slice along an axis; None if the axis is the batch or merges several axes of the rows."""
+    if prod(layout.sizes(axis)) == size:
+        return layout
+    if len(layout.axes[axis]) != 1 or axis == layout.batch:
         return None
-    rows = form.rows.narrow(form.axes[axis][0], start, size)
-    return AxisLayout(rows, tuple(() if i == axis and size == 1 else through for i, through in enumerate(form.axes)))
+    rows = layout.rows.narrow(layout.axes[axis][0], start, size)
+    axes = (() if i == axis and size == 1 else row_axes for i, row_axes in enumerate(layout.axes))
+    return AxisLayout(rows, tuple(axes))
 
 
-def _permuted(form: AxisLayout, dims: Sequence[int]) -> list[AxisLayout | None]:
-    return [AxisLayout(form.rows, tuple(form.axes[dim] for dim in dims))]
+def _permute(layout: AxisLayout, dims: Sequence[int]) -> list[AxisLayout | None]:
+    return [AxisLayout(layout.rows, tuple(layout.axes[dim] for dim in dims))]
 
 
-def _transposed(form: AxisLayout, a: int, b: int) -> list[AxisLayout | None]:
-    dims = list(range(len(form.axes)))
+def _transpose(layout: AxisLayout, a: int, b: int) -> list[AxisLayout | None]:
+    dims = list(range(len(layout.axes)))
     dims[a], dims[b] = dims[b], dims[a]
-    return _permuted(form, dims)
+    return _permute(layout, dims)
 
 
-def _slice(form: AxisLayout, given: Mapping[str, Any], results: Sequence[Tensor]) -> list[AxisLayout | None]:
-    axis, start = given["dim"] % len(form.axes), given["start"] or 0
-    start = max(start + prod(form.sizes(axis)), 0) if start < 0 else start
-    return [narrowed(form, axis, start, results[0].shape[axis]) if given["step"] == 1 else None]
+def _slice(layout: AxisLayout, arguments: Mapping[str, Any], results: Sequence[Tensor]) -> list[AxisLayout | None]:
+    axis, start = arguments["dim"] % len(layout.axes), arguments["start"] or 0
+    start = max(start + prod(layout.sizes(axis)), 0) if start < 0 else start
+    return [_narrow(layout, axis, start, results[0].shape[axis]) if arguments["step"] == 1 else None]
 
 
-def _select(form: AxisLayout, given: Mapping[str, Any], results: Sequence[Tensor]) -> list[AxisLayout | None]:
-    axis = given["dim"] % len(form.axes)
-    found = narrowed(form, axis, given["index"] % prod(form.sizes(axis)), 1)
-    return [None if found is None else viewed(found, results[0].shape)]
+def _select(layout: AxisLayout, arguments: Mapping[str, Any], results: Sequence[Tensor]) -> list[AxisLayout | None]:
+    axis = arguments["dim"] % len(layout.axes)
+    narrowed = _narrow(layout, axis, arguments["index"] % prod(layout.sizes(axis)), 1)
+    return [None if narrowed is None else _reshape_layout(narrowed, results[0].shape)]
 
 
-def _split(form: AxisLayout, given: Mapping[str, Any], results: Sequence[Tensor]) -> list[AxisLayout | None]:
-    axis, begin, found = given["dim"] % len(form.axes), 0, list[AxisLayout | None]()
-    for piece in results:
-        # What is unbound has lost the axis.
-        size = piece.shape[axis] if piece.dim() == len(form.axes) else 1
-        narrow = narrowed(form, axis, begin, size)
-        found.append(None if narrow is None else viewed(narrow, piece.shape))
-        begin += size
-    return found
+def _split(layout: AxisLayout, arguments: Mapping[str, Any], results: Sequence[Tensor]) -> list[AxisLayout | None]:
+    axis, start, layouts = arguments["dim"] % len(layout.axes), 0, list[AxisLayout | None]()
+    for result in results:
+        size = result.shape[axis] if result.dim() == len(layout.axes) else 1  # `unbind` removes the axis
+        narrowed = _narrow(layout, axis, start, size)
+        layouts.append(None if narrowed is None else _reshape_layout(narrowed, result.shape))
+        start += size
+    return layouts
 
 
-#: each: the forms of its results, of the form of its tensor, its other arguments by name, and the results
+#: for each view a function of the layout of its tensor, its arguments by name, and its results, to the results' layouts
 VIEWS: dict[Any, Callable[[AxisLayout, Mapping[str, Any], Sequence[Tensor]], list[AxisLayout | None]]] = {
-    aten.permute.default: lambda form, given, results: _permuted(form, given["dims"]),
-    aten.transpose.int: lambda form, given, results: _transposed(form, given["dim0"], given["dim1"]),
-    aten.t.default: lambda form, given, results: _permuted(form, range(len(form.axes))[::-1]),
-    **dict.fromkeys(SHAPED, lambda form, given, results: [viewed(form, results[0].shape)]),
+    aten.permute.default: lambda layout, arguments, results: _permute(layout, arguments["dims"]),
+    aten.transpose.int: lambda layout, arguments, results: _transpose(layout, arguments["dim0"], arguments["dim1"]),
+    aten.t.default: lambda layout, arguments, results: _permute(layout, range(len(layout.axes))[::-1]),
+    **dict.fromkeys(RESHAPES, lambda layout, arguments, results: [_reshape_layout(layout, results[0].shape)]),
     aten.slice.Tensor: _slice,
     aten.select.int: _select,
     **dict.fromkeys(SPLIT, _split),
 }
-MOVING = {aten.permute.default, aten.transpose.int, aten.t.default, *SHAPED}
+MAY_MOVE_BATCH = {aten.permute.default, aten.transpose.int, aten.t.default, *RESHAPES}
 
 
-def views(
-    func: Any, form: AxisLayout, args: Sequence[Any], kwargs: Mapping[str, Any], results: Sequence[Tensor]
+def view_layouts(
+    func: Any, layout: AxisLayout, args: Sequence[Any], kwargs: Mapping[str, Any], results: Sequence[Tensor]
 ) -> list[AxisLayout] | None:
-    """The forms of what a view of a tensor returns; None if it is no view of the same rows."""
-    given = {argument.name: argument.default_value for argument in func._schema.arguments}
-    given |= dict(zip(given, args, strict=False)) | dict(kwargs)
-    found = VIEWS[func](form, given, results)
-    known = [one for one in found if one is not None]
-    return known if len(known) == len(found) else None
+    """Return the layouts of the results of a view; None if one of them does not consist of the same rows."""
+    arguments = {argument.name: argument.default_value for argument in func._schema.arguments}
+    arguments |= dict(zip(arguments, args, strict=False)) | dict(kwargs)
+    layouts = VIEWS[func](layout, arguments, results)
+    known = [layout for layout in layouts if layout is not None]
+    return known if len(known) == len(layouts) else None

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 
-def scalar_with_cotangents(new: Sequence[Tensor], cotangents: Sequence[Tensor]) -> Tensor:
-    """A scalar whose gradients are those of the step, from given cotangents of what it makes.
+def scalar_with_cotangents(outputs: Sequence[Tensor], cotangents: Sequence[Tensor]) -> Tensor:
+    """Return a scalar whose backward pass starts with the given cotangents of the outputs.
 
-    To give `torch.autograd.grad` cotangents imports sympy, which takes longer than to capture a cell; and the graph of
-    a backward step is to begin with the cotangents themselves.
+    `torch.autograd.grad(outputs, inputs, cotangents)` would compute the same gradients, but imports sympy, which takes
+    longer than capturing a cell. Moreover, the graph of a backward step must start with the cotangents themselves.
     """
-    scalar: Tensor = _Seed.apply(len(new), *new, *cotangents)  # type: ignore[no-untyped-call]
+    scalar: Tensor = _Seed.apply(len(outputs), *outputs, *cotangents)  # type: ignore[no-untyped-call]
     return scalar
 
 

@@ -1,11 +1,11 @@
 """Decompositions of large operations into those of the executors' tables.
 
-Each function takes what torch's dispatcher gives the operation, and returns what that would.
+Each function has the signature with which torch's dispatcher calls the operation.
 """
 
 from collections.abc import Callable, Sequence
 from math import inf, prod
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,12 +13,13 @@ from torch import Tensor
 aten = torch.ops.aten
 
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {}
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def decomposes(*operations: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The decorated function is to stand for these operations."""
+def decomposes(*operations: Any) -> Callable[[Function], Function]:
+    """Register the decorated function as the decomposition of operations."""
 
-    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+    def register(function: Function) -> Function:
         DECOMPOSITIONS.update(dict.fromkeys(operations, function))
         return function
 
@@ -29,12 +30,12 @@ def decomposes(*operations: Any) -> Callable[[Callable[..., Any]], Callable[...,
 
 
 @decomposes(aten.sum.default)
-def sums_in_two(x: Tensor, dims: list[int] | None = None, keepdim: bool = False, **_: Any) -> Tensor:
-    """A sum over the batch and over columns: first over the columns of each row."""
-    every = sorted(dim % x.dim() for dim in (dims or range(x.dim())))
-    inner = [dim for dim in every if dim]
-    total = x.sum(inner, keepdim) if inner else x
-    return total.sum([0], keepdim) if 0 in every else total
+def sum_columns_first(x: Tensor, dims: list[int] | None = None, keepdim: bool = False, **_: Any) -> Tensor:
+    """Sum over the batch (dimension 0) and over columns: over the columns of each row first."""
+    dims = sorted(dim % x.dim() for dim in (dims or range(x.dim())))
+    column_dims = [dim for dim in dims if dim]
+    total = x.sum(column_dims, keepdim) if column_dims else x
+    return total.sum([0], keepdim) if 0 in dims else total
 
 
 @decomposes(aten.mean.dim)
@@ -54,8 +55,7 @@ def _var(x: Tensor, dims: list[int] | None = None, *, correction: float | None =
 
 @decomposes(aten.std.correction)
 def _std(x: Tensor, dims: list[int] | None = None, *, correction: float | None = None, keepdim: bool = False) -> Tensor:
-    made: Tensor = _var(x, dims, correction=correction, keepdim=keepdim).sqrt()
-    return made
+    return _var(x, dims, correction=correction, keepdim=keepdim).sqrt()
 
 
 @decomposes(aten.linalg_vector_norm.default)
@@ -72,7 +72,7 @@ def _norm(x: Tensor, ord: float = 2, dims: list[int] | None = None, keepdim: boo
 @decomposes(aten.logsumexp.default)
 def _logsumexp(x: Tensor, dims: list[int], keepdim: bool = False) -> Tensor:
     largest = x.amax(dims, True)
-    total: Tensor = (x - largest).exp().sum(dims, True).log() + largest
+    total = (x - largest).exp().sum(dims, True).log() + largest
     return total if keepdim else total.squeeze(dims)
 
 
@@ -89,8 +89,7 @@ def _softmax_backward(grad: Tensor, y: Tensor, dim: int, _: torch.dtype) -> Tens
 
 @decomposes(aten._log_softmax.default)
 def _log_softmax(x: Tensor, dim: int, _: bool) -> Tensor:
-    made: Tensor = x - _logsumexp(x, [dim], True)
-    return made
+    return x - _logsumexp(x, [dim], True)
 
 
 @decomposes(aten._log_softmax_backward_data.default)
@@ -114,13 +113,14 @@ def _layer_norm(
 @decomposes(aten.native_layer_norm_backward.default)
 def _layer_norm_backward(
     grad: Tensor, x: Tensor, shape: Sequence[int], mean: Tensor, rstd: Tensor, weight: Tensor | None,
-    bias: Tensor | None, wanted: Sequence[bool],
+    bias: Tensor | None, needs_gradient: Sequence[bool],
 ) -> tuple[Tensor | None, ...]:  # fmt: skip
-    dims, batch = list(range(-len(shape), 0)), list(range(x.dim() - len(shape)))
+    dims, batch_dims = list(range(-len(shape), 0)), list(range(x.dim() - len(shape)))
     y = (x - mean) * rstd
     g = grad if weight is None else grad * weight
-    dx = rstd * (g - g.mean(dims, True) - y * (g * y).mean(dims, True)) if wanted[0] else None
-    return dx, (grad * y).sum(batch) if wanted[1] else None, grad.sum(batch) if wanted[2] else None
+    dx = rstd * (g - g.mean(dims, True) - y * (g * y).mean(dims, True)) if needs_gradient[0] else None
+    d_weight = (grad * y).sum(batch_dims) if needs_gradient[1] else None
+    return dx, d_weight, grad.sum(batch_dims) if needs_gradient[2] else None
 
 
 # Products.
@@ -132,7 +132,7 @@ def _mv(a: Tensor, v: Tensor) -> Tensor:
 
 
 def addmm(c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    """An addmm that is not a product and a bias."""
+    """Compute addmm by a product and a sum, where `c` is not a bias vector or there are factors."""
     product = a.mm(b)
     return (c if beta == 1 else c * beta) + (product if alpha == 1 else product * alpha)
 
@@ -151,22 +151,21 @@ def _slice_backward(grad: Tensor, shape: Sequence[int], dim: int, start: int, en
     assert step == 1
     size = shape[dim]
     start = max(start + size, 0) if start < 0 else min(start, size)
-    return _with_zeros_around(grad, dim, start, size)
+    return _pad_with_zeros(grad, dim, start, size)
 
 
 @decomposes(aten.select_backward.default)
 def _select_backward(grad: Tensor, shape: Sequence[int], dim: int, index: int) -> Tensor:
     dim %= len(shape)
-    return _with_zeros_around(grad.unsqueeze(dim), dim, index % shape[dim], shape[dim])
+    return _pad_with_zeros(grad.unsqueeze(dim), dim, index % shape[dim], shape[dim])
 
 
-def _with_zeros_around(x: Tensor, dim: int, start: int, size: int) -> Tensor:
+def _pad_with_zeros(x: Tensor, dim: int, start: int, size: int) -> Tensor:
+    """Pad a dimension to a size, so that `x` begins at `start`."""
     shape = list(x.shape)
-    around = []
-    for count in (start, size - start - shape[dim]):
-        around.append(x.new_zeros([*shape[:dim], count, *shape[dim + 1 :]]))
-    pieces = [piece for piece in (around[0], x, around[1]) if piece.shape[dim]]
-    return torch.cat(pieces, dim)
+    counts = start, size - start - shape[dim]
+    before, after = [x.new_zeros([*shape[:dim], count, *shape[dim + 1 :]]) for count in counts]
+    return torch.cat([tensor for tensor in (before, x, after) if tensor.shape[dim]], dim)
 
 
 # Arithmetic.
@@ -183,9 +182,8 @@ def _addcdiv(x: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
 
 
 @decomposes(aten.lerp.Scalar, aten.lerp.Tensor)
-def _lerp(a: Tensor, b: Tensor, weight: Any) -> Tensor:
-    made: Tensor = a + weight * (b - a)
-    return made
+def _lerp(a: Tensor, b: Tensor, weight: float | Tensor) -> Tensor:
+    return a + weight * (b - a)
 
 
 @decomposes(aten.pow.Scalar)

@@ -1,4 +1,4 @@
-"""Explains errors of operations whose tensors have different dtypes."""
+"""Explains the errors of operations on tensors of different dtypes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,21 +10,21 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from elman.engine.torch_private import tree_leaves
 from elman.engine.trace.errors import CannotCapture, current_line
 
-WORDS = ("dtype", "scalar type", "double", "float")  # of torch's errors about dtypes
+DTYPE_WORDS = ("dtype", "scalar type", "double", "float")  # one of these occurs in torch's errors about dtypes
 
 
 class OtherDtype(CannotCapture):
-    """An operation of a step reads a tensor of another dtype than the model's."""
+    """An operation of a step reads a tensor whose dtype is not that of the model."""
 
 
 class DtypeCheck(TorchFunctionMode):
-    """Within, an operation that fails for tensors of several dtypes says what the step has to do about it.
+    """A mode in which an operation that fails because its tensors differ in dtype raises an error with advice.
 
-    A step is captured in double precision, and its parameters and buffers with it; a tensor that is neither stays as it
-    is, and so does one that the step makes of torch's default dtype.
+    A step is captured in double precision, with its parameters and buffers converted. Other tensors are not converted:
+    neither those from outside the cell nor those that the step creates with torch's default dtype.
 
     Args:
-        dtype: of the model.
+        dtype: The dtype of the model.
 
     Raises:
         OtherDtype: from such an operation.
@@ -41,7 +41,7 @@ class DtypeCheck(TorchFunctionMode):
         except RuntimeError as error:
             dtypes = [leaf.dtype for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
             others = [dtype for dtype in dtypes if dtype != self._dtype]
-            if not others or len(others) == len(dtypes) or not any(word in str(error).lower() for word in WORDS):
+            if not others or len(others) == len(dtypes) or not any(word in str(error).lower() for word in DTYPE_WORDS):
                 raise
             name = (resolve_name(func) or getattr(func, "__name__", "an operation")).rpartition(".")[2]
             raise OtherDtype(

@@ -1,4 +1,4 @@
-"""The error of capture, and where in the cell's own code an operation stands."""
+"""The error that capture raises, and the source line that its message names."""
 
 import sys
 from pathlib import Path
@@ -9,24 +9,24 @@ from torch import fx
 
 from elman.engine.trace.values import line_of
 
-OURS = str(Path(__file__).parent), str(Path(torch.__file__).parent)  # where operations are no lines of the cell's
-BEGIN = str(Path(__file__).with_name("capture.py"))  # from where a step is called
+INTERNAL_FOLDERS = str(Path(__file__).parent), str(Path(torch.__file__).parent)  # frames in them are not the cell's
+CAPTURE_FILE = str(Path(__file__).with_name("capture.py"))  # the frames outside it are the caller's, not the cell's
 
 
 class CannotCapture(Exception):
-    """The step is no fixed graph of operations; the message says which operation of which line is in the way."""
+    """The step is not a fixed graph of known operations; the message names the operation and its line."""
 
 
 def place_of(node: fx.Node) -> str:
-    """Where in the cell's own code an operation stands, for the end of a message."""
+    """Return the source line of an operation, to be appended to a message."""
     return line_of(node) or " (in the backward step)"
 
 
 def current_line() -> str:
-    """Where in the cell's own code the operation now being recorded stands, " (file, line n)"."""
+    """Return the line of the cell's code that runs the current operation, as " (file, line n)"; "" if there is none."""
     frame: FrameType | None = sys._getframe(1)
-    while frame and frame.f_code.co_filename != BEGIN:
-        if not frame.f_code.co_filename.startswith(OURS):
+    while frame and frame.f_code.co_filename != CAPTURE_FILE:
+        if not frame.f_code.co_filename.startswith(INTERNAL_FOLDERS):
             return f" ({Path(frame.f_code.co_filename).name}, line {frame.f_lineno})"
         frame = frame.f_back
     return ""

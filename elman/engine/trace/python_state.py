@@ -1,8 +1,8 @@
-"""Finds what a step reads beside its tensors: attributes, globals, closures, default arguments.
+"""Finds what a step reads besides its tensors: attributes, globals, closures, default arguments.
 
-The code of a step says by which names it reads. From the cell these are followed, through objects, containers and
-functions, to the places where values stand: so changes between calls are seen, and what a step on random numbers has
-done to them is undone. Libraries are taken to read their arguments and nothing else.
+The code of a step contains the names that it reads. Starting from the cell, these names are followed through objects,
+containers and functions to the locations that hold values. This detects changes between calls, and allows a trial run
+of a step to be undone. Libraries are assumed to read nothing but their arguments.
 """
 
 import logging
@@ -36,16 +36,17 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-DEPTH = 2  # objects of libraries within each other, of which all attributes are looked at
+MAX_DEPTH = 2  # nested library objects, all of whose attributes are followed
 ATOMS = (Number, str, bytes, type(None), Enum, np.generic, torch.dtype, torch.device, range, slice, type(Ellipsis))
-BASE = frozenset(vars(nn.Module())) - {"training"}  # of every module, and changed by torch itself
+MODULE_ATTRIBUTES = frozenset(vars(nn.Module())) - {"training"}  # attributes of every module, which torch changes
 LIBRARIES = {"torch", "numpy", "elman", *sys.stdlib_module_names}
-INSTALLED = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib", "platstdlib")})
-UNSEEN = {"getattr", "setattr", "hasattr", "vars", "__dict__", "eval", "exec", "attrgetter", "__getattribute__"}
-ANYTHING = {"globals", "eval", "exec"}  # by which code reads and writes names that do not stand in it
-CONSTRUCTING = {"__init__", "__new__", "__post_init__"}
-NOT_CALLED = {
-    *CONSTRUCTING, "__repr__", "__str__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__del__",
+INSTALL_FOLDERS = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib", "platstdlib")})
+# Code that contains one of these names may read attributes by names that it does not contain.
+DYNAMIC_ACCESS = {"getattr", "setattr", "hasattr", "vars", "__dict__", "eval", "exec", "attrgetter", "__getattribute__"}
+DYNAMIC_GLOBALS = {"globals", "eval", "exec"}  # the same for globals, which it may also write
+CONSTRUCTORS = {"__init__", "__new__", "__post_init__"}
+NOT_CALLED = {  # special methods that a step does not call by an operator
+    *CONSTRUCTORS, "__repr__", "__str__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__del__",
     "__init_subclass__", "__class_getitem__", "__deepcopy__", "__copy__", "__dir__", "__sizeof__",
 }  # fmt: skip
 MISSING = object()
@@ -53,56 +54,56 @@ ATTRIBUTE = "an attribute"
 
 
 class AccessPath(NamedTuple):
-    """How a place is reached: through what kind of name, and whether the name itself stands for it."""
+    """The name through which a step reaches a location, for messages."""
 
-    kind: str
+    kind: str  # such as "an attribute"
     name: str
-    itself: bool = True
+    is_direct: bool = True  # whether the location is the name's own value, rather than something within that
 
     def __str__(self) -> str:
-        if self.itself:
+        if self.is_direct:
             return f"{self.kind}, {self.name!r}, which the step changes"
         return f"{self.name!r}, in which the step changes something"
 
 
 class Location(ABC):
-    """Where values stand that may change."""
+    """A place that holds values which may change."""
 
     path: AccessPath
 
     @abstractmethod
-    def content(self) -> Any:
-        """What stands there, in a form of its own."""
+    def read(self) -> Any:
+        """Return a copy of the content, in a form that depends on the class."""
 
     @abstractmethod
-    def put(self, content: Any) -> None:
-        """Let the same stand there as then."""
+    def restore(self, content: Any) -> None:
+        """Put back content that was read before, if it has changed."""
 
     @abstractmethod
-    def changed(self, content: Any) -> str:
-        """In words, what has become another since then; "" if nothing has."""
+    def describe_change(self, content: Any) -> str:
+        """Describe what has changed since the content was read; "" if nothing has."""
 
     def values(self) -> Sequence[tuple[AccessPath, object]]:
-        """What stands there, and how it is reached."""
+        """Return the values that the location holds, each with the path through which it is reached."""
         return ()
 
-    def now(self) -> Any:
-        """By what it can be seen quickly that nothing has changed, as long as what stands there lives."""
-        return self.content()
+    def quick_key(self) -> Any:
+        """Return a key that is fast to compare, and is valid as long as the values of the location are alive."""
+        return self.read()
 
-    def key(self, say: Callable[[object], Any]) -> Any:
-        """What stands there, to be compared with what stands there later."""
-        return tuple(say(value) for _, value in self.values())
+    def key(self, key_of: Callable[[object], Any]) -> Any:
+        """Return a hashable key of the content, which keeps nothing alive; `key_of` returns that of a value."""
+        return tuple(key_of(value) for _, value in self.values())
 
 
 class NamespaceLocation(Location):
-    """The attributes of an object or a class, or some of a module's names.
+    """The attributes of an object or a class, or some names of a module. Its content is a dictionary by name.
 
     Args:
-        owner: of the names; or a dictionary of globals itself.
-        names: those that are read; None for all.
-        kind: what a message calls such a name.
-        path: of the owner, where a message names that instead.
+        owner: The object, class or module, or a dictionary of globals.
+        names: The names that are read; None for all.
+        kind: What messages call such a name.
+        path: The path of the owner, if messages should name that instead.
     """
 
     def __init__(self, owner: Any, names: Iterable[str] | None, kind: str, path: AccessPath | None = None) -> None:
@@ -110,192 +111,195 @@ class NamespaceLocation(Location):
             self._owner: Callable[[], Any] = weakref.ref(owner)
         except TypeError:
             self._owner = lambda: owner
-        self._some = isinstance(owner, dict | ModuleType)  # of them are looked at: others are none of the step's
-        self._hidden = BASE if isinstance(owner, nn.Module) else frozenset[str]()
-        space = self._space()
-        present = space.keys() - self._hidden
-        chosen = present if names is None else names if self._some else present & set(names)
-        self.names = tuple(sorted(chosen))
+        self._is_partial = isinstance(owner, dict | ModuleType)  # names that are not read do not concern the step
+        self._hidden = MODULE_ATTRIBUTES if isinstance(owner, nn.Module) else frozenset[str]()
+        namespace = self._namespace()
+        present = namespace.keys() - self._hidden
+        selected = present if names is None else names if self._is_partial else present & set(names)
+        self.names = tuple(sorted(selected))
         self._kind, self._path = kind, path
 
-    def _space(self) -> Mapping[str, Any]:
+    def _namespace(self) -> Mapping[str, Any]:
         owner = self._owner()
         return owner if isinstance(owner, dict) else vars(owner)
 
-    def _named(self, name: str) -> AccessPath:
-        return AccessPath(self._kind, name) if self._path is None else self._path._replace(itself=False)
-
-    def content(self) -> dict[str, Any]:
-        """By name."""
-        space = self._space()
-        names = self.names if self._some else space.keys() - self._hidden
-        return {name: space[name] for name in names if name in space}
+    def _path_of(self, name: str) -> AccessPath:
+        return AccessPath(self._kind, name) if self._path is None else self._path._replace(is_direct=False)
 
     @override
-    def put(self, content: dict[str, Any]) -> None:
-        owner, now = self._owner(), self.content()
-        for name in {*now, *content}:
-            if now.get(name, MISSING) is content.get(name, MISSING):
+    def read(self) -> dict[str, Any]:
+        namespace = self._namespace()
+        names = self.names if self._is_partial else namespace.keys() - self._hidden
+        return {name: namespace[name] for name in names if name in namespace}
+
+    @override
+    def restore(self, content: dict[str, Any]) -> None:
+        owner, current = self._owner(), self.read()
+        for name in {*current, *content}:
+            if current.get(name, MISSING) is content.get(name, MISSING):
                 continue
-            if isinstance(owner, type):  # whose dictionary is read alone
+            if isinstance(owner, type):  # its dictionary is read-only
                 delattr(owner, name) if name not in content else setattr(owner, name, content[name])
             elif name in content:
-                self._space()[name] = content[name]  # type: ignore[index]
+                self._namespace()[name] = content[name]  # type: ignore[index]
             else:
-                del self._space()[name]  # type: ignore[attr-defined]
+                del self._namespace()[name]  # type: ignore[attr-defined]
 
     @override
-    def changed(self, content: dict[str, Any]) -> str:
-        now = self.content()
-        names = sorted({*now, *content})
-        other = (n for n in names if not _equal(now.get(n, MISSING), content.get(n, MISSING)))
-        name = next(other, None)
-        return "" if name is None else str(self._named(name))
+    def describe_change(self, content: dict[str, Any]) -> str:
+        current = self.read()
+        for name in sorted({*current, *content}):
+            if not _equal(current.get(name, MISSING), content.get(name, MISSING)):
+                return str(self._path_of(name))
+        return ""
 
     @override
     def values(self) -> Sequence[tuple[AccessPath, object]]:
-        space = self._space()
-        return [(self._named(name), space[name]) for name in self.names if name in space]
+        namespace = self._namespace()
+        return [(self._path_of(name), namespace[name]) for name in self.names if name in namespace]
 
     @override
-    def now(self) -> Any:
-        space = self._space()
-        found = list(map(id, map(space.get, self.names)))
-        return found if self._some else [*found, len(space)]
+    def quick_key(self) -> Any:
+        namespace = self._namespace()
+        ids = list(map(id, map(namespace.get, self.names)))
+        return ids if self._is_partial else [*ids, len(namespace)]
 
     @override
-    def key(self, say: Callable[[object], Any]) -> Any:
-        space = self._space()
-        return tuple((name, say(space[name])) for name in self.names if name in space)
+    def key(self, key_of: Callable[[object], Any]) -> Any:
+        namespace = self._namespace()
+        return tuple((name, key_of(namespace[name])) for name in self.names if name in namespace)
 
 
 class SlotsLocation(Location):
-    """The attributes of an object that has no dictionary of them."""
+    """The attributes of an object with __slots__."""
 
     def __init__(self, owner: Any, names: Iterable[str], path: AccessPath) -> None:
-        self.owner, self.names, self.path = owner, tuple(names), path._replace(itself=False)
+        self.owner, self.names, self.path = owner, tuple(names), path._replace(is_direct=False)
 
-    def content(self) -> list[Any]:
-        """One by one."""
+    @override
+    def read(self) -> list[Any]:
         return [getattr(self.owner, name, MISSING) for name in self.names]
 
     @override
-    def put(self, content: list[Any]) -> None:
-        for name, now, before in zip(self.names, self.content(), content, strict=True):
-            if before is MISSING and now is not MISSING:
+    def restore(self, content: list[Any]) -> None:
+        for name, current, before in zip(self.names, self.read(), content, strict=True):
+            if before is MISSING and current is not MISSING:
                 object.__delattr__(self.owner, name)
-            elif now is not before:
+            elif current is not before:
                 object.__setattr__(self.owner, name, before)
 
     @override
-    def changed(self, content: list[Any]) -> str:
-        return "" if _alike(self.content(), content) else str(self.path)
+    def describe_change(self, content: list[Any]) -> str:
+        return "" if _all_equal(self.read(), content) else str(self.path)
 
     @override
     def values(self) -> Sequence[tuple[AccessPath, object]]:
-        return [(self.path, value) for value in self.content() if value is not MISSING]
+        return [(self.path, value) for value in self.read() if value is not MISSING]
 
     @override
-    def now(self) -> Any:
-        return list(map(id, self.content()))
+    def quick_key(self) -> Any:
+        return list(map(id, self.read()))
 
 
 class VariableLocation(Location):
-    """A variable of the function around another, which is not kept alive: it may hold the cell."""
+    """A closure variable of a function. Holds no strong reference to the function, which may refer to the cell."""
 
-    def __init__(self, function: FunctionType, number: int) -> None:
-        self._function, self._number = weakref.ref(function), number
-        self.path = AccessPath("a variable of an enclosing function", function.__code__.co_freevars[number])
+    def __init__(self, function: FunctionType, index: int) -> None:
+        self._function, self._index = weakref.ref(function), index
+        self.path = AccessPath("a variable of an enclosing function", function.__code__.co_freevars[index])
 
-    def _cell(self) -> CellType | None:
+    def _closure_cell(self) -> CellType | None:
         function = self._function()
-        return None if function is None else (function.__closure__ or ())[self._number]
+        return None if function is None else (function.__closure__ or ())[self._index]
 
-    def content(self) -> Any:
-        """The value."""
+    @override
+    def read(self) -> Any:
         try:
-            cell = self._cell()
+            cell = self._closure_cell()
             return MISSING if cell is None else cell.cell_contents
         except ValueError:
             return MISSING
 
     @override
-    def put(self, content: Any) -> None:
-        cell = self._cell()
+    def restore(self, content: Any) -> None:
+        cell = self._closure_cell()
         if cell is None:
             return
         if content is not MISSING:
             cell.cell_contents = content
-        elif self.content() is not MISSING:
+        elif self.read() is not MISSING:
             del cell.cell_contents
 
     @override
-    def changed(self, content: Any) -> str:
-        return "" if _equal(self.content(), content) else str(self.path)
+    def describe_change(self, content: Any) -> str:
+        return "" if _equal(self.read(), content) else str(self.path)
 
     @override
     def values(self) -> Sequence[tuple[AccessPath, object]]:
-        value = self.content()
+        value = self.read()
         return [] if value is MISSING else [(self.path, value)]
 
     @override
-    def now(self) -> Any:
-        return id(self.content())
+    def quick_key(self) -> Any:
+        return id(self.read())
 
 
 class ItemsLocation(Location):
-    """The content of a list, a set, a dictionary or the like."""
+    """The items of a list, a set, a dictionary or a deque. Its content is a shallow copy."""
 
     def __init__(self, container: Any, path: AccessPath) -> None:
         self.container, self.path = container, path
 
-    def content(self) -> Any:
-        """A shallow copy."""
+    @override
+    def read(self) -> Any:
         return dict(self.container) if isinstance(self.container, dict) else list(self.container)
 
     @override
-    def put(self, content: Any) -> None:
-        if not self.changed(content):
+    def restore(self, content: Any) -> None:
+        if not self.describe_change(content):
             return
         self.container.clear()
         (self.container.update if isinstance(self.container, dict | set) else self.container.extend)(content)
 
     @override
-    def changed(self, content: Any) -> str:
-        now = self.content()
+    def describe_change(self, content: Any) -> str:
+        current = self.read()
         if isinstance(self.container, set):
-            same = set(map(id, now)) == set(map(id, content)) or set(now) == set(content)
-        elif isinstance(now, dict):
-            same = _alike(list(now), list(content)) and _alike(list(now.values()), list(content.values()))
+            is_equal = set(map(id, current)) == set(map(id, content)) or set(current) == set(content)
+        elif isinstance(current, dict):
+            is_equal = _all_equal(list(current), list(content))
+            is_equal = is_equal and _all_equal(list(current.values()), list(content.values()))
         else:
-            same = _alike(now, content)
-        return "" if same else str(self.path)
+            is_equal = _all_equal(current, content)
+        return "" if is_equal else str(self.path)
 
     @override
     def values(self) -> Sequence[tuple[AccessPath, object]]:
-        own = self.container
-        items = [*own.keys(), *own.values()] if isinstance(own, dict) else list(own)
-        return [(self.path, value) for value in items]
+        items = self.container
+        items = [*items.keys(), *items.values()] if isinstance(items, dict) else list(items)
+        return [(self.path, item) for item in items]
 
     @override
-    def now(self) -> Any:
-        own = self.container
-        return (list(map(id, own.keys())), list(map(id, own.values()))) if isinstance(own, dict) else list(map(id, own))
+    def quick_key(self) -> Any:
+        items = self.container
+        if isinstance(items, dict):
+            return list(map(id, items.keys())), list(map(id, items.values()))
+        return list(map(id, items))
 
 
 class ArrayLocation(Location):
-    """The numbers of an array, or the bytes of something like it."""
+    """The numbers of a NumPy array, an array.array or a bytearray. Its content is their bytes."""
 
-    def __init__(self, of: Any, path: AccessPath) -> None:
-        self.array, self.path = of, path
+    def __init__(self, array: Any, path: AccessPath) -> None:
+        self.array, self.path = array, path
 
-    def content(self) -> Any:
-        """A copy of them."""
+    @override
+    def read(self) -> Any:
         return bytes(self.array) if isinstance(self.array, bytearray) else self.array.tobytes()
 
     @override
-    def put(self, content: Any) -> None:
-        if self.content() == content:
+    def restore(self, content: Any) -> None:
+        if self.read() == content:
             return
         if isinstance(self.array, np.ndarray):
             self.array[...] = np.frombuffer(content, self.array.dtype).reshape(self.array.shape)
@@ -304,144 +308,150 @@ class ArrayLocation(Location):
             self.array.extend(content) if isinstance(self.array, bytearray) else self.array.frombytes(content)
 
     @override
-    def changed(self, content: Any) -> str:
-        return "" if self.content() == content else str(self.path)
+    def describe_change(self, content: Any) -> str:
+        return "" if self.read() == content else str(self.path)
 
     @override
-    def key(self, say: Callable[[object], Any]) -> Any:
-        return str(getattr(self.array, "dtype", "")), getattr(self.array, "shape", ()), self.content()
+    def key(self, key_of: Callable[[object], Any]) -> Any:
+        return str(getattr(self.array, "dtype", "")), getattr(self.array, "shape", ()), self.read()
 
 
 class TensorLocation(Location):
-    """A tensor that is no parameter and no buffer of the cell, and whose numbers are no part of what is compared."""
+    """A tensor that is no parameter or buffer of the cell. Its content is its memory and version, not its numbers."""
 
     def __init__(self, tensor: Tensor, path: AccessPath) -> None:
         self._tensor, self.path = weakref.ref(tensor), path
 
-    def content(self) -> Any:
-        """The memory in which its numbers stand, and how often they were written to."""
+    @override
+    def read(self) -> Any:
         tensor = self._tensor()
         assert tensor is not None
         return tensor.detach(), version(tensor)
 
-    def put(self, content: Any) -> None:
-        """Put the same memory there; numbers that were written to are put back by `Written`."""
-        tensor, (before, _) = self._tensor(), content
-        if tensor is not None and not _same_memory(tensor, before):
+    @override
+    def restore(self, content: Any) -> None:
+        tensor, (before, _) = self._tensor(), content  # `WriteMonitor` restores the numbers
+        if tensor is not None and not _shares_memory(tensor, before):
             tensor.data = before
 
     @override
-    def changed(self, content: Any) -> str:
-        tensor, (before, written) = self._tensor(), content
-        same = tensor is not None and _same_memory(tensor, before) and version(tensor) == written
-        return "" if same else str(self.path)
+    def describe_change(self, content: Any) -> str:
+        tensor, (before, version_before) = self._tensor(), content
+        is_same = tensor is not None and _shares_memory(tensor, before) and version(tensor) == version_before
+        return "" if is_same else str(self.path)
 
-    def now(self) -> Any:
-        """Nothing: what can be captured does not read it."""
+    @override
+    def quick_key(self) -> Any:
+        return None  # a step that reads the tensor cannot be captured
 
 
 class GeneratorLocation(Location):
-    """A generator of random numbers, whose place is no part of what is compared."""
+    """A random generator. Its content is its state, which is not part of the key."""
 
-    def __init__(self, of: Any, path: AccessPath) -> None:
-        self.of, self.path = of, path
+    def __init__(self, generator: Any, path: AccessPath) -> None:
+        self.generator, self.path = generator, path
 
-    def content(self) -> Any:
-        """Where it stands."""
-        match self.of:
+    @override
+    def read(self) -> Any:
+        match self.generator:
             case random.Random():
-                return self.of.getstate()
+                return self.generator.getstate()
             case np.random.RandomState():
-                return self.of.get_state(legacy=False)
+                return self.generator.get_state(legacy=False)
             case torch.Generator():
-                return self.of.get_state()
+                return self.generator.get_state()
             case np.random.Generator():
-                return self.of.bit_generator.state
-        return self.of.state
+                return self.generator.bit_generator.state
+        return self.generator.state
 
     @override
-    def put(self, content: Any) -> None:
-        match self.of:
+    def restore(self, content: Any) -> None:
+        match self.generator:
             case random.Random():
-                self.of.setstate(content)
+                self.generator.setstate(content)
             case np.random.RandomState() | torch.Generator():
-                self.of.set_state(content)
+                self.generator.set_state(content)
             case np.random.Generator():
-                self.of.bit_generator.state = content
+                self.generator.bit_generator.state = content
             case _:
-                self.of.state = content
+                self.generator.state = content
 
     @override
-    def changed(self, content: Any) -> str:
-        own = f"random numbers of a generator of its own, {self.path.name!r}"
-        words = own if isinstance(self.of, torch.Generator) else "random numbers that are not torch's"
-        return "" if _plain(self.content()) == _plain(content) else words
+    def describe_change(self, content: Any) -> str:
+        if _comparable(self.read()) == _comparable(content):
+            return ""
+        if isinstance(self.generator, torch.Generator):
+            return f"random numbers of a generator of its own, {self.path.name!r}"
+        return "random numbers that are not torch's"
 
-    def now(self) -> Any:
-        """Nothing."""
+    @override
+    def quick_key(self) -> Any:
+        return None
 
-    def key(self, say: Callable[[object], Any]) -> Any:
-        """Nothing."""
+    @override
+    def key(self, key_of: Callable[[object], Any]) -> Any:
+        return None
 
 
-def is_log(place: Location) -> bool:
-    """Whether a place is a list that is no attribute of the cell: one to which a step may append."""
-    return isinstance(place, ItemsLocation) and isinstance(place.container, list) and place.path.kind != ATTRIBUTE
+def is_log(location: Location) -> bool:
+    """Whether a location is a list that is no attribute of the cell; a step may append to it if logs are allowed."""
+    is_list = isinstance(location, ItemsLocation) and isinstance(location.container, list)
+    return is_list and location.path.kind != ATTRIBUTE
 
 
 GENERATORS = random.Random | np.random.Generator | np.random.RandomState | np.random.BitGenerator | torch.Generator
 
 
-def _plain(state: Any) -> Any:
-    """The state of a generator in what can be compared."""
+def _comparable(state: Any) -> Any:
+    """Convert the state of a generator to types that == compares to a bool."""
     if isinstance(state, dict):
-        return {name: _plain(value) for name, value in state.items()}
+        return {name: _comparable(value) for name, value in state.items()}
     return state.tolist() if isinstance(state, np.ndarray | Tensor) else state
 
 
 def version(tensor: Tensor) -> int:
-    """How often a tensor was written to; 0 where torch does not count."""
+    """Return how often a tensor was written to in place; 0 for inference tensors, for which torch does not count."""
     return 0 if tensor.is_inference() else tensor._version
 
 
-def _same_memory(a: Tensor, b: Tensor) -> bool:
+def _shares_memory(a: Tensor, b: Tensor) -> bool:
     strided = a.layout == b.layout == torch.strided
     return not strided or a.is_meta or (a.untyped_storage()._cdata == b.untyped_storage()._cdata and a.shape == b.shape)
 
 
 def _equal(a: object, b: object) -> bool:
-    return a is b or (type(a) is type(b) and isinstance(a, ATOMS) and (a == b or _said(a) == _said(b)))
+    return a is b or (type(a) is type(b) and isinstance(a, ATOMS) and (a == b or _atom_key(a) == _atom_key(b)))
 
 
-def _alike(a: list[Any], b: list[Any]) -> bool:
+def _all_equal(a: list[Any], b: list[Any]) -> bool:
     return len(a) == len(b) and all(map(_equal, a, b))
 
 
-def _said(atom: object) -> Any:
-    """A value such that what is no number is equal to itself, and -0 is not 0."""
+def _atom_key(atom: object) -> Any:
+    """Return a key of an atom. Unlike the atoms, the keys of NaN are equal, and those of 0.0 and -0.0 differ."""
     return type(atom), repr(atom) if isinstance(atom, float | complex | np.inexact) else atom
 
 
 @cache
-def _installed(module: str) -> bool:
+def _is_installed(module: str) -> bool:
     """Whether a module belongs to an installed package or to Python."""
     file = getattr(sys.modules.get(module), "__file__", None)
-    return file is not None and (file.startswith(INSTALLED) or "-packages" in file)
+    return file is not None and (file.startswith(INSTALL_FOLDERS) or "-packages" in file)
 
 
 @lru_cache(4096)
-def _read(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
-    """The names that code reads, functions within it included; and those of them that are globals."""
-    names, of_module = set(code.co_names), {i.argval for i in get_instructions(code) if "_GLOBAL" in i.opname}
-    for inner in code.co_consts:
-        if isinstance(inner, CodeType):
-            more = _read(inner)
-            names, of_module = names | more[0], of_module | more[1]
-    return frozenset(names), frozenset(of_module)
+def _names_read(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the names that code and the functions defined in it read, and those of them that are globals."""
+    names, global_names = set(code.co_names), {i.argval for i in get_instructions(code) if "_GLOBAL" in i.opname}
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            inner_names, inner_global_names = _names_read(constant)
+            names, global_names = names | inner_names, global_names | inner_global_names
+    return frozenset(names), frozenset(global_names)
 
 
-def _parts(value: Any) -> Sequence[Any]:
-    """What an object of Python's own, that calls functions, holds."""
+def _callable_parts(value: Any) -> Sequence[Any]:
+    """Return the functions, arguments and owners that a callable of Python's standard types refers to."""
     match value:
         case MethodType():
             return value.__self__, value.__func__
@@ -459,199 +469,208 @@ def _parts(value: Any) -> Sequence[Any]:
 
 
 def _slots(value: object) -> list[str]:
-    """The names of the slots of an object."""
-    names = [name for base in type(value).__mro__ for name, of in vars(base).items()
-             if isinstance(of, MemberDescriptorType) and name[:2] != "__"]  # fmt: skip
+    """Return the names in the __slots__ of an object."""
+    names = [name for base in type(value).__mro__ for name, member in vars(base).items()
+             if isinstance(member, MemberDescriptorType) and name[:2] != "__"]  # fmt: skip
     return names if any("__slots__" in vars(base) for base in type(value).__mro__) else []
 
 
-HOLDING = (MethodType, BuiltinFunctionType, partial, property, staticmethod, classmethod, cached_property)
+CALLABLES = (MethodType, BuiltinFunctionType, partial, property, staticmethod, classmethod, cached_property)
 
 
-class _Same:
-    """An object itself, as long as it lives, for a key."""
+class _IdentityKey:
+    """A key that equals only keys of the same object, as long as that is alive."""
 
-    def __init__(self, of: object) -> None:
-        self._of, self._number = weakref.ref(of), id(of)
+    def __init__(self, value: object) -> None:
+        self._reference, self._id = weakref.ref(value), id(value)
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, _Same):
+        if not isinstance(other, _IdentityKey):
             return False
-        return self is other or (self._of() is other._of() is not None)
+        return self is other or (self._reference() is other._reference() is not None)
 
     def __hash__(self) -> int:
-        return self._number
+        return self._id
 
 
 class PythonState:
-    """What the step of a cell reaches.
+    """The values that the step of a cell can reach.
 
     Args:
-        cell: whose step it is.
+        cell: The cell.
 
     Attributes:
-        places: where values stand.
-        key: what stands there, to be compared with what another one finds: pairs of whether that is a log, and what.
-        tensors: those that are no parameters or buffers of the cell.
-        lost: what a step can change and nobody can put back, in words; or "".
-        writes: a file or a logger to which a step can write, in words; or "".
+        locations: The locations that hold the values.
+        key: Hashable; equal for two states of the same content. Pairs of whether a location is a log, and its key.
+        tensors: Tensors that are no parameters or buffers of the cell.
+        irreversible: Describes something that a step can change and that cannot be restored; "" if there is none.
+        log_writer: Describes a file or a logger to which a step can write; "" if there is none.
     """
 
     def __init__(self, cell: nn.Module) -> None:
-        self._inner = list(cell.modules())
-        self._own = {type(module).__module__.partition(".")[0] for module in self._inner} - LIBRARIES
-        self._names, before = {"forward"}, 0
-        while len(self._names) > before:  # until no code is found that reads by other names
-            before = len(self._names)
-            self._begin(cell)
-            for module in self._inner:
-                self._object(module, None, DEPTH)
-        types = tuple(_Same(type(module)) for module in self._inner)
-        said = (place for place in self.places if not isinstance(place, TensorLocation | GeneratorLocation))
-        self.key = ((False, types), *((is_log(place), place.key(self._say)) for place in said))
+        self._modules = list(cell.modules())
+        self._cell_packages = {type(module).__module__.partition(".")[0] for module in self._modules} - LIBRARIES
+        self._names, previous_count = {"forward"}, 0
+        while len(self._names) > previous_count:  # the code that is reached may read further names
+            previous_count = len(self._names)
+            self._reset(cell)
+            for module in self._modules:
+                self._visit_object(module, None, MAX_DEPTH)
+        types = tuple(_IdentityKey(type(module)) for module in self._modules)
+        without_key = TensorLocation | GeneratorLocation
+        keyed = (location for location in self.locations if not isinstance(location, without_key))
+        self.key = ((False, types), *((is_log(location), location.key(self._key_of)) for location in keyed))
 
-    def _begin(self, cell: nn.Module) -> None:
-        self.places, self.tensors, self.lost, self.writes = list[Location](), list[Tensor](), "", ""
-        self._seen: dict[int, tuple[int, object]] = {
-            id(own): (-1, own) for own in (*cell.parameters(), *cell.buffers())
-        }
-        # What stands in them is said at places of its own; and their number.
-        self._open = {id(module): number for number, module in enumerate(self._inner)}
-        self._looked_up: dict[int, set[str]] = {}  # by globals or class: the names that have their places
+    def _reset(self, cell: nn.Module) -> None:
+        self.locations, self.tensors, self.irreversible, self.log_writer = list[Location](), list[Tensor](), "", ""
+        # By id; the values are kept alive, so that their ids stay unique.
+        self._visited: dict[int, object] = {id(tensor): tensor for tensor in (*cell.parameters(), *cell.buffers())}
+        # Objects whose content has locations of its own: keys refer to them by number.
+        self._numbers = {id(module): number for number, module in enumerate(self._modules)}
+        self._names_visited: dict[int, set[str]] = {}  # by the id of a dictionary of globals or a class
 
-    def _add(self, place: Location, depth: int) -> None:
-        self.places.append(place)
-        for path, value in place.values():
-            self._follow(value, path, depth)
+    def _add(self, location: Location, depth: int) -> None:
+        self.locations.append(location)
+        for path, value in location.values():
+            self._visit(value, path, depth)
 
-    def _follow(self, value: Any, path: AccessPath, depth: int) -> None:
-        """Find the places behind a value that is reached by a path."""
-        if isinstance(value, ATOMS) or id(value) in self._seen:
+    def _visit(self, value: Any, path: AccessPath, depth: int) -> None:
+        """Add the locations that can be reached from a value."""
+        if isinstance(value, ATOMS) or id(value) in self._visited:
             return
-        self._seen[id(value)] = value
+        self._visited[id(value)] = value
         if isinstance(value, Tensor):
             self.tensors.append(value)
-            self.places.append(TensorLocation(value, path))
+            self.locations.append(TensorLocation(value, path))
         elif isinstance(value, FunctionType):
-            self._function(value)
+            self._visit_function(value)
         elif isinstance(value, type):
-            self._class(value, constructed=True)
+            self._visit_class(value, is_constructed=True)
         elif isinstance(value, ModuleType):
-            if not self._library(value.__name__):
-                self._look_up(vars(value), value, self._names, "a global")
+            if not self._is_library(value.__name__):
+                self._visit_names(vars(value), value, self._names, "a global")
         elif isinstance(value, tuple | frozenset):
             for item in value:
-                self._follow(item, path, depth)
-            self._class(type(value), constructed=False)
+                self._visit(item, path, depth)
+            self._visit_class(type(value), is_constructed=False)
         elif isinstance(value, IOBase | logging.Logger | logging.LoggerAdapter):
-            what = "a file" if isinstance(value, IOBase) else "a logger"
-            self.writes = self.writes or f"{what}, {path.name!r}, to which a step may write"
+            kind = "a file" if isinstance(value, IOBase) else "a logger"
+            self.log_writer = self.log_writer or f"{kind}, {path.name!r}, to which a step may write"
         elif isinstance(value, np.ndarray) and value.dtype.hasobject:
-            self.lost = self.lost or f"an array of objects, {path.name!r}, in which a step may change something"
+            self._add_irreversible(f"an array of objects, {path.name!r}, in which a step may change something")
         elif isinstance(value, GENERATORS | np.ndarray | bytearray | array):
-            self._open.setdefault(id(value), len(self._open))
-            self.places.append((GeneratorLocation if isinstance(value, GENERATORS) else ArrayLocation)(value, path))
+            self._number(value)
+            self.locations.append((GeneratorLocation if isinstance(value, GENERATORS) else ArrayLocation)(value, path))
         elif isinstance(value, ContextVar):
-            self._follow(value.get(None), path, depth)
+            self._visit(value.get(None), path, depth)
         else:
-            self._composed(value, path, depth)
+            self._visit_composite(value, path, depth)
 
-    def _composed(self, value: Any, path: AccessPath, depth: int) -> None:
+    def _number(self, value: Any) -> None:
+        self._numbers.setdefault(id(value), len(self._numbers))
+
+    def _add_irreversible(self, description: str) -> None:
+        self.irreversible = self.irreversible or description
+
+    def _visit_composite(self, value: Any, path: AccessPath, depth: int) -> None:
         if isinstance(value, list | dict | set | deque):
-            self._open.setdefault(id(value), len(self._open))
+            self._number(value)
             self._add(ItemsLocation(value, path), depth)
         elif isinstance(value, Iterator) and not hasattr(value, "__dict__") and not _slots(value):
-            self.lost = self.lost or f"an iterator, {path.name!r}, from which a step may take something"
-        for part in _parts(value):
-            self._follow(part, path, depth)
-        if not isinstance(value, HOLDING):
-            self._object(value, path, depth)
+            self._add_irreversible(f"an iterator, {path.name!r}, from which a step may take something")
+        for part in _callable_parts(value):
+            self._visit(part, path, depth)
+        if not isinstance(value, CALLABLES):
+            self._visit_object(value, path, depth)
 
-    def _object(self, value: Any, path: AccessPath | None, depth: int) -> None:
-        """Find the attributes of an object: those that code names, where all code that reads them is at hand."""
-        names = self._names if self._class(type(value), constructed=False) else None
+    def _visit_object(self, value: Any, path: AccessPath | None, depth: int) -> None:
+        """Visit the attributes of an object: those that code names, or all if not all code that reads them is known."""
+        names = self._names if self._visit_class(type(value), is_constructed=False) else None
         if names is None and path is not None:
             depth -= 1
         if depth < 0 and not isinstance(value, nn.Module):
             return
         if isinstance(getattr(value, "__dict__", None), dict):
-            self._open.setdefault(id(value), len(self._open))
+            self._number(value)
             self._add(NamespaceLocation(value, names, ATTRIBUTE, path), depth)
         if slots := _slots(value):
-            self._open.setdefault(id(value), len(self._open))
+            self._number(value)
             self._add(SlotsLocation(value, slots, path or AccessPath(ATTRIBUTE, slots[0])), depth)
         if isinstance(value, nn.Module):
-            self.places.append(ItemsLocation(value._modules, path or AccessPath(ATTRIBUTE, "_modules")))
+            self.locations.append(ItemsLocation(value._modules, path or AccessPath(ATTRIBUTE, "_modules")))
             if path is not None:  # a module that is not within the cell
-                for own in (value._modules, value._parameters, value._buffers):
-                    for name, inner in own.items():
+                for members in (value._modules, value._parameters, value._buffers):
+                    for name, member in members.items():
                         if names is None or name in names:
-                            self._follow(inner, path._replace(itself=False), depth)
+                            self._visit(member, path._replace(is_direct=False), depth)
 
-    def _function(self, function: FunctionType) -> None:
-        code, ours = function.__code__, not self._library(function.__globals__.get("__name__", ""))
-        names, of_module = _read(code)
-        if ours:
+    def _visit_function(self, function: FunctionType) -> None:
+        code, is_library = function.__code__, self._is_library(function.__globals__.get("__name__", ""))
+        names, global_names = _names_read(code)
+        if not is_library:
             self._names |= names
-            if unseen := sorted(of_module & ANYTHING):
-                self.lost = self.lost or f"{unseen[0]}(), in {function.__name__!r}, by which a step may change anything"
-            self._look_up(function.__globals__, function.__globals__, of_module, "a global")
-        # What a library has wrapped around a function of somebody else's is followed to that.
-        for number in range(len(code.co_freevars)):
-            self._add(VariableLocation(function, number), DEPTH if ours else 0)
-        if not ours:
+            if dynamic := sorted(global_names & DYNAMIC_GLOBALS):
+                self._add_irreversible(f"{dynamic[0]}(), in {function.__name__!r}, by which a step may change anything")
+            self._visit_names(function.__globals__, function.__globals__, global_names, "a global")
+        # Closures of library functions are followed as well: they may wrap a function of the cell's code.
+        for index in range(len(code.co_freevars)):
+            self._add(VariableLocation(function, index), 0 if is_library else MAX_DEPTH)
+        if is_library:
             return
         if vars(function):
-            self._add(NamespaceLocation(function, None, ATTRIBUTE, AccessPath("a function", function.__name__)), DEPTH)
+            path = AccessPath("a function", function.__name__)
+            self._add(NamespaceLocation(function, None, ATTRIBUTE, path), MAX_DEPTH)
         arguments = code.co_varnames[: code.co_argcount]
         defaults = function.__defaults__ or ()
-        named = dict(zip(arguments[len(arguments) - len(defaults) :], defaults, strict=True))
-        for name, value in {**named, **(function.__kwdefaults__ or {})}.items():
-            self._follow(value, AccessPath("a default argument", name), DEPTH)
+        named_defaults = dict(zip(arguments[len(arguments) - len(defaults) :], defaults, strict=True))
+        for name, value in {**named_defaults, **(function.__kwdefaults__ or {})}.items():
+            self._visit(value, AccessPath("a default argument", name), MAX_DEPTH)
 
-    def _class(self, cls: type, constructed: bool) -> bool:
-        """Find what the code of a class reads; whether there is no other code that reads attributes of its objects."""
-        visible = not self._names & UNSEEN
+    def _visit_class(self, cls: type, is_constructed: bool) -> bool:
+        """Visit what the code of a class reads; return whether all code that reads attributes of instances is known."""
+        is_known = not self._names & DYNAMIC_ACCESS
         for base in cls.__mro__:
             if base in (object, nn.Module) or base.__module__ in ("abc", "typing"):
                 continue
-            if self._library(base.__module__):
-                visible = False
+            if self._is_library(base.__module__):
+                is_known = False
                 continue
             names = {
                 name for name, value in vars(base).items()
-                if name in self._names or (constructed and name in CONSTRUCTING)
+                if name in self._names or (is_constructed and name in CONSTRUCTORS)
                 or (name[:2] == "__" and name not in NOT_CALLED and isinstance(value, FunctionType))
             }  # fmt: skip
-            self._look_up(base, base, names, "a class attribute")
-        return visible
+            self._visit_names(base, base, names, "a class attribute")
+        return is_known
 
-    def _look_up(self, of: Any, owner: Any, names: Iterable[str], kind: str) -> None:
-        looked_up = self._looked_up.setdefault(id(of), set())
-        if new := set(names) - looked_up:
-            looked_up |= new
-            self._add(NamespaceLocation(owner, new, kind), DEPTH)
+    def _visit_names(self, namespace: Any, owner: Any, names: Iterable[str], kind: str) -> None:
+        visited = self._names_visited.setdefault(id(namespace), set())
+        if new_names := set(names) - visited:
+            visited |= new_names
+            self._add(NamespaceLocation(owner, new_names, kind), MAX_DEPTH)
 
-    def _library(self, module: str) -> bool:
-        """Whether a module is one of a library, which reads what it is given; and none of the cell's own."""
+    def _is_library(self, module: str) -> bool:
+        """Whether a module belongs to a library, of which the cell is no part."""
         package = module.partition(".")[0]
-        return package != "__main__" and package not in self._own and (package in LIBRARIES or _installed(module))
+        if package == "__main__" or package in self._cell_packages:
+            return False
+        return package in LIBRARIES or _is_installed(module)
 
-    def _say(self, value: Any) -> Any:
-        """A value for a key, which keeps nothing alive."""
+    def _key_of(self, value: Any) -> Any:
+        """Return a key of a value, which does not keep it alive."""
         if isinstance(value, ATOMS):
-            return _said(value)
+            return _atom_key(value)
         if isinstance(value, Tensor):
             return "tensor", value.shape, value.dtype, value.device, value.requires_grad
         if isinstance(value, tuple):
-            return _Same(type(value)), tuple(map(self._say, value))
+            return _IdentityKey(type(value)), tuple(map(self._key_of, value))
         if isinstance(value, FunctionType):
             return value.__code__
-        if isinstance(value, HOLDING):
-            own = value.__name__ if isinstance(value, BuiltinFunctionType) else ""
-            return type(value), own, tuple(map(self._say, _parts(value)))
-        number = self._open.get(id(value))
+        if isinstance(value, CALLABLES):
+            name = value.__name__ if isinstance(value, BuiltinFunctionType) else ""
+            return type(value), name, tuple(map(self._key_of, _callable_parts(value)))
+        number = self._numbers.get(id(value))
         try:
-            return _Same(value) if number is None else (_Same(type(value)), number)
-        except TypeError:  # of what cannot be referred to weakly
-            return _Same(type(value))
+            return _IdentityKey(value) if number is None else (_IdentityKey(type(value)), number)
+        except TypeError:  # the object does not support weak references
+            return _IdentityKey(type(value))

@@ -1,4 +1,4 @@
-"""Random operations of a step: drawn before the loop, in the order in which the eager loop draws them."""
+"""Random operations of a step: drawn before the loop, in the order in which the eager loop would draw them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -10,8 +10,8 @@ from elman.engine.torch_private import TorchDispatchMode
 
 aten = torch.ops.aten
 
-# The operations that draw, and the method that draws the same numbers into a tensor.
-METHODS = {
+# Random operations, each with the in-place method of a tensor that draws the same numbers.
+RANDOM_METHODS = {
     aten.bernoulli_.float: "bernoulli_",
     aten.bernoulli.p: "bernoulli_",
     aten.bernoulli.default: "bernoulli_",
@@ -22,38 +22,47 @@ METHODS = {
     aten.rand.default: "uniform_",
     aten.randn.default: "normal_",
 }
-OF_A_TENSOR = aten.bernoulli.default  # whose argument is a tensor of probabilities
-NUMBERS = {aten.bernoulli_.float, aten.bernoulli.p, aten.uniform_.default, aten.normal_.default}
+PROBABILITY_TENSOR = aten.bernoulli.default  # takes a tensor of probabilities
+# These take a tensor and numbers, such as a probability or a mean and a standard deviation.
+WITH_NUMBERS = {aten.bernoulli_.float, aten.bernoulli.p, aten.uniform_.default, aten.normal_.default}
 
 
 class RandomOp(NamedTuple):
-    """Numbers for every row of every step, (B, *shape) at a time."""
+    """A random operation of a step, which draws numbers of shape (B, *shape) at every step."""
 
     method: str
     numbers: tuple[float, ...]
-    probability: float | None  # of which a whole tensor is given to the method
+    probability: float | None  # passed to the method as a tensor filled with it
     shape: tuple[int, ...]
-    dtype: torch.dtype | None = None  # where it is not that of x
+    dtype: torch.dtype | None = None  # None for the dtype of x
 
-    def into(self, step: Tensor) -> None:
-        """Draw for one step."""
-        given = self.numbers if self.probability is None else (torch.full_like(step, self.probability),)
-        getattr(step, self.method)(*given)
+    def fill(self, values: Tensor) -> None:
+        """Draw the numbers of one step into a tensor."""
+        arguments = self.numbers if self.probability is None else (torch.full_like(values, self.probability),)
+        getattr(values, self.method)(*arguments)
 
 
 def draw_all(draws: Sequence[RandomOp], x: Tensor, sizes: Tensor | None = None) -> list[Tensor]:
-    """All that a loop over x (T, B, D), or packed rows (N, D), draws, in the order in which it draws it."""
-    lead = x.shape[:-1]
-    found = [x.new_empty(*lead, *draw.shape, dtype=draw.dtype) for draw in draws]
-    steps = [values.unbind(0) if sizes is None else values.split(sizes.tolist()) for values in found]
+    """Draw all random numbers of a loop over x (T, B, D), in the order in which the eager loop draws them.
+
+    Returns the numbers of each operation, (T, B, width), in the dtype of x. For packed rows (N, D), pass the batch size
+    of every step as `sizes`; the numbers are then (N, width).
+    """
+    leading_sizes = x.shape[:-1]
+    sequences = [x.new_empty(*leading_sizes, *draw.shape, dtype=draw.dtype) for draw in draws]
+    steps = [values.unbind(0) if sizes is None else values.split(sizes.tolist()) for values in sequences]
     for step in zip(*steps, strict=True):
         for draw, values in zip(draws, step, strict=True):
-            draw.into(values)
-    return [values.flatten(len(lead)).to(x.dtype) for values in found]
+            draw.fill(values)
+    return [values.flatten(len(leading_sizes)).to(x.dtype) for values in sequences]
 
 
 class ReplayRandomOps(TorchDispatchMode):
-    """Whatever is drawn are numbers drawn before; `seen`, where there are none, are those that were drawn."""
+    """A mode that replaces the results of random operations by given numbers, and records them in `drawn`.
+
+    Args:
+        numbers: The results, in order; None to let the operations draw.
+    """
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -61,13 +70,13 @@ class ReplayRandomOps(TorchDispatchMode):
 
     def __init__(self, numbers: Iterable[Tensor] | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.seen: list[Tensor] = []
+        self.drawn: list[Tensor] = []
         self._numbers: Iterator[Tensor] | None = None if numbers is None else iter(numbers)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if func in METHODS:
+        if func in RANDOM_METHODS:
             if self._numbers is not None:
                 result.copy_(next(self._numbers).view(result.shape))
-            self.seen.append(result.clone())
+            self.drawn.append(result.clone())
         return result

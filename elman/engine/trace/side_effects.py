@@ -1,4 +1,4 @@
-"""Detects what a step does beside returning its state, and undoes it after a trial."""
+"""Detects the side effects of a step, and undoes them."""
 
 import builtins
 import random
@@ -14,11 +14,12 @@ from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
 from elman.engine.torch_private import TorchDispatchMode, disable_torch_function, set_version, tree_leaves
-from elman.engine.trace.aten import overwritten
+from elman.engine.trace.aten import mutated_tensors
 from elman.engine.trace.errors import CannotCapture, current_line
 from elman.engine.trace.python_state import AccessPath, GeneratorLocation, Location, PythonState, is_log, version
 
-READING = {
+# Methods that read a tensor's numbers, or give access to its memory, without an operation that a dispatch mode sees.
+DATA_ACCESS = {
     Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__repr__, Tensor.__format__, Tensor.data_ptr,
     Tensor.untyped_storage, Tensor.storage, Tensor.__dlpack__, Tensor.__reduce_ex__,
 }  # fmt: skip
@@ -26,150 +27,150 @@ READING = {
 
 @contextmanager
 def without_caches() -> Iterator[None]:
-    """Parametrized weights are computed anew within, and those that torch has in its cache stay there."""
-    before, kept = parametrize._cache_enabled, dict(parametrize._cache)
+    """Compute parametrized weights without torch's cache of them, and restore the cache at the end."""
+    enabled_before, cache_before = parametrize._cache_enabled, dict(parametrize._cache)
     parametrize._cache_enabled = 0
     try:
         yield
     finally:
-        parametrize._cache_enabled = before
-        parametrize._cache.update(kept)
+        parametrize._cache_enabled = enabled_before
+        parametrize._cache.update(cache_before)
 
 
 @contextmanager
-def without_effects(cell: nn.Module, own: Iterable[Tensor] = (), logs: bool = False) -> Iterator[None]:
-    """Undo what a step does to what it reaches beside its own tensors, and to random numbers that are not torch's.
+def without_effects(cell: nn.Module, writable: Iterable[Tensor] = (), logs: bool = False) -> Iterator[None]:
+    """Detect and undo side effects of a step on Python objects, on tensors from outside, and on random generators.
+
+    torch's default generator is left alone.
 
     Args:
-        cell: whose step it is.
-        own: tensors that it may write to.
-        logs: whether it may print, write to files and loggers, and append to lists that are no attributes of the cell.
+        cell: The cell whose step runs within.
+        writable: Tensors that the step may write to.
+        logs: Whether it may print, write to files and loggers, and append to lists that are no attributes of the cell.
 
     Raises:
-        CannotCapture: at the end, if any of it was done; at the beginning, if it might be done and not be undone.
+        CannotCapture: at the end, if there were side effects; at the start, if there may be some that cannot be undone.
     """
-    reached = PythonState(cell)
-    if reason := reached.lost or ("" if logs else reached.writes):
+    state = PythonState(cell)
+    if reason := state.irreversible or ("" if logs else state.log_writer):
         raise CannotCapture(reason)
-    shared = random._inst, np.random.mtrand._rand
-    places = [*(GeneratorLocation(of, AccessPath("", "")) for of in shared), *reached.places]
-    contents = [(place, place.content()) for place in places]
-    written = WriteMonitor(own)
+    generators = random._inst, np.random.mtrand._rand
+    locations = [*(GeneratorLocation(generator, AccessPath("", "")) for generator in generators), *state.locations]
+    snapshots = [(location, location.read()) for location in locations]
+    write_monitor = WriteMonitor(writable)
     try:
-        with written, _prints() as printed:
+        with write_monitor, _intercepted_prints() as find_print:
             yield
-            if not logs and printed():
-                raise CannotCapture(printed())
-        changed = (place.changed(content) for place, content in contents if not (logs and _appended(place, content)))
-        if why := written.words or next(filter(None, changed), ""):
-            raise CannotCapture(why)
+            if not logs and find_print():
+                raise CannotCapture(find_print())
+        to_check = (pair for pair in snapshots if not (logs and _is_only_appended(*pair)))
+        changes = (location.describe_change(content) for location, content in to_check)
+        if reason := write_monitor.reason or next(filter(None, changes), ""):
+            raise CannotCapture(reason)
     finally:
-        written.undo()
-        for place, content in contents:
-            place.put(content)
+        write_monitor.undo()
+        for location, content in snapshots:
+            location.restore(content)
 
 
-def _appended(place: Location, content: Any) -> bool:
-    """Whether a place is a log, to which at most something was appended."""
-    return is_log(place) and all(a is b for a, b in zip(place.content()[: len(content)], content, strict=True))
+def _is_only_appended(location: Location, content: Any) -> bool:
+    """Whether a location is a log that still starts with the content that it had."""
+    return is_log(location) and all(a is b for a, b in zip(location.read()[: len(content)], content, strict=True))
 
 
 class _PrintMonitor(threading.local):
-    """Where in the step this thread has printed first; None where nobody asks."""
+    """The first call of print() that was intercepted in this thread; None if this thread does not intercept them."""
 
-    words: str | None = None
+    message: str | None = None
 
 
-_printing, _lock, _asking = _PrintMonitor(), threading.Lock(), 0
+_print_monitor, _lock, _interceptor_count = _PrintMonitor(), threading.Lock(), 0
 _print = print
 
 
-def _noted(*values: Any, **options: Any) -> None:
-    """Stands in the place of `print`: what a thread prints that notes it is printed no further."""
-    if _printing.words is None:
+def _intercept_print(*values: Any, **options: Any) -> None:
+    """Replace `print`: record the call without printing, in threads that intercept calls."""
+    if _print_monitor.message is None:
         _print(*values, **options)
     else:
-        _printing.words = _printing.words or f"print(){current_line()}"
+        _print_monitor.message = _print_monitor.message or f"print(){current_line()}"
 
 
 @contextmanager
-def _prints() -> Iterator[Callable[[], str]]:
-    """Within, what this thread prints is noted: gives a function that returns where, or "".
+def _intercepted_prints() -> Iterator[Callable[[], str]]:
+    """Intercept this thread's calls of print(); yields a function that names the first and its line, or returns "".
 
-    `print` itself is replaced, and not `sys.stdout`, which other threads may be writing to.
+    `print` itself is replaced, not `sys.stdout`, which other threads may be writing to.
     """
-    global _print, _asking
+    global _print, _interceptor_count
     with _lock:
-        if not _asking:
-            _print, builtins.print = builtins.print, _noted
-        _asking += 1
-    before, _printing.words = _printing.words, ""
+        if not _interceptor_count:
+            _print, builtins.print = builtins.print, _intercept_print
+        _interceptor_count += 1
+    before, _print_monitor.message = _print_monitor.message, ""
     try:
-        yield lambda: _printing.words or ""
+        yield lambda: _print_monitor.message or ""
     finally:
-        _printing.words = before
+        _print_monitor.message = before
         with _lock:
-            _asking -= 1
-            if not _asking and builtins.print is _noted:
+            _interceptor_count -= 1
+            if not _interceptor_count and builtins.print is _intercept_print:
                 builtins.print = _print
 
 
 class WriteMonitor(TorchDispatchMode):
-    """Under it, tensors from elsewhere that are written to are noted, with the numbers that stood there.
+    """A mode that records writes to tensors from outside, with the numbers that they overwrite.
 
     Args:
-        own: tensors that may be written to.
+        writable: Tensors that may be written to.
     """
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False  # else the first operation imports the whole of torch.compile
 
-    def __init__(self, own: Iterable[Tensor]) -> None:
+    def __init__(self, writable: Iterable[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.words = ""
-        self._own = {memory for tensor in own if (memory := _memory(tensor))}  # where memory begins that is made within
-        self._elsewhere = set[int]()
-        self._before: list[tuple[Tensor, Tensor, int]] = []
+        self.reason = ""  # describes the first write
+        # Memory that may be written to, which includes that of tensors created within.
+        self._writable = {memory for tensor in writable if (memory := _memory(tensor))}
+        self._outside = set[int]()
+        self._overwritten: list[tuple[Tensor, Tensor, int]] = []  # tensors, with their numbers and versions before
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        self._elsewhere |= {memory for tensor in given if (memory := _memory(tensor))} - self._own
+        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        self._outside |= {memory for tensor in inputs if (memory := _memory(tensor))} - self._writable
         if func._schema.is_mutable:
-            for tensor in [*tree_leaves(overwritten(func, args)), *tree_leaves((kwargs or {}).get("out"))]:
-                if isinstance(tensor, Tensor) and _memory(tensor) in self._elsewhere:
-                    self.words = (
-                        self.words or f"{func}, which writes into a tensor that the step did not make{current_line()}"
-                    )
-                    self._before.append((tensor, tensor.detach().clone(), version(tensor)))
+            for tensor in [*tree_leaves(mutated_tensors(func, args)), *tree_leaves((kwargs or {}).get("out"))]:
+                if isinstance(tensor, Tensor) and _memory(tensor) in self._outside:
+                    if not self.reason:
+                        what = f"{func}, which writes into a tensor that the step did not create"
+                        self.reason = what + current_line()
+                    self._overwritten.append((tensor, tensor.detach().clone(), version(tensor)))
         result = func(*args, **(kwargs or {}))
-        made = {memory for leaf in tree_leaves(result) if isinstance(leaf, Tensor) and (memory := _memory(leaf))}
-        self._own |= made - self._elsewhere
+        outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        self._writable |= {memory for tensor in outputs if (memory := _memory(tensor))} - self._outside
         return result
 
     def undo(self) -> None:
-        """Let tensors from elsewhere have the numbers that they had."""
-        for tensor, numbers, count in reversed(self._before):
+        """Restore the numbers and the versions of tensors from outside."""
+        for tensor, numbers, version_before in reversed(self._overwritten):
             with torch.no_grad():
                 tensor.detach().copy_(numbers)
             if not tensor.is_inference():
-                set_version(tensor, count)
+                set_version(tensor, version_before)
 
 
 def _memory(tensor: Tensor) -> int:
-    """Where the memory of a tensor begins; 0 where it has none in one piece."""
+    """Return what identifies the memory of a tensor; 0 for a tensor without strided memory."""
     return tensor.untyped_storage()._cdata if tensor.layout == torch.strided and not tensor.is_meta else 0
 
 
 class DataDependenceCheck(TorchFunctionMode):
-    """Under it, no number can be taken out of a tensor but by an operation.
-
-    Raises:
-        CannotCapture: from where it is tried.
-    """
+    """A mode that raises `CannotCapture` where numbers of a tensor are read other than by an operation."""
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in READING:
+        if func in DATA_ACCESS:
             raise CannotCapture(f"a number read out of a tensor{current_line()}")
         with disable_torch_function():
             return func(*args, **(kwargs or {}))

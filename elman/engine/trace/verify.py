@@ -1,4 +1,4 @@
-"""Verifies a captured step against the cell: other numbers, other batch sizes, gradients included."""
+"""Verifies a captured step and its gradients against the cell, on other inputs and other batch sizes."""
 
 from collections.abc import Callable, Sequence
 from math import inf
@@ -11,91 +11,94 @@ from elman.engine.trace.cotangents import scalar_with_cotangents
 from elman.engine.trace.errors import CannotCapture
 from elman.engine.trace.random_ops import ReplayRandomOps
 
-Stepped = tuple[Sequence[Tensor | None], Sequence[Tensor | None]]  # new states, and gradients of what was given
-CLOSE = 1e-6
-REPEATS = 8  # a batch so many times as large as the captured one
-LARGE = 1 << 19  # numbers of a parameter from which on its gradient is not compared: it takes longer than all else
+StepResult = tuple[Sequence[Tensor | None], Sequence[Tensor | None]]  # new states, and gradients of the inputs
+TOLERANCE = 1e-6
+REPEATS = 8  # how many times as large as the captured batch the larger one is
+MAX_COMPARED = 1 << 19  # the gradient of a larger parameter is not compared, as that would take most of the time
 
 
 def verify(
-    graph: fx.Graph, step: Callable[..., Any], inputs: Sequence[Tensor], cotangents: Sequence[Tensor], drawing: bool
+    graph: fx.Graph, step: Callable[..., Any], inputs: Sequence[Tensor], cotangents: Sequence[Tensor], is_random: bool
 ) -> None:
     """Compare a graph with the step that it was captured from.
 
     Args:
-        graph: as in `capture.Step`.
-        step: x, the states and the parameters to the new states.
-        inputs: other numbers than those it was captured with.
-        cotangents: of the new states.
-        drawing: whether the step draws random numbers.
+        graph: As in `capture.Step`.
+        step: A function from x, the states and the parameters to the new states.
+        inputs: Its arguments; other numbers than those that it was captured with.
+        cotangents: Cotangents of the new states.
+        is_random: Whether the step draws random numbers.
 
     Raises:
-        CannotCapture: unless they agree, and do so on batches of other sizes.
+        CannotCapture: if they differ, or if rows of the batch influence each other, which is seen at other batch sizes.
     """
-    count = 1 + len(cotangents)  # x and the states; what follows are parameters
-    asked = [i < count or tensor.numel() < LARGE for i, tensor in enumerate(inputs)]
-    with ReplayRandomOps() as given:
-        whole = _stepped(step, inputs, cotangents, asked)
-    if drawing:
-        with torch.no_grad(), ReplayRandomOps() as again:
+    first = 1 + len(cotangents)  # parameter, after x and the states
+    is_compared = [i < first or tensor.numel() < MAX_COMPARED for i, tensor in enumerate(inputs)]
+    with ReplayRandomOps() as random_ops:
+        expected_states, expected_gradients = _run_step(step, inputs, cotangents, is_compared)
+    if is_random:
+        with torch.no_grad(), ReplayRandomOps() as next_random_ops:
             step(*inputs)
-        if any(torch.equal(a, b) for a, b in zip(given.seen, again.seen, strict=False)):
+        if any(torch.equal(a, b) for a, b in zip(random_ops.drawn, next_random_ops.drawn, strict=False)):
             raise CannotCapture("random numbers that are the same at every step")
-    # What is computed with a graph is not to be differentiated: its backward step stands in it.
+    # The graph contains the backward pass, so autograd need not record its operations.
     with torch.no_grad():
-        found = fx.Interpreter(nn.Module(), graph=_without(graph, asked)).run(*inputs, *cotangents, *given.seen)
-    if not (_same(found[0], whole[0]) and _same([*found[1], *found[2], *found[3]], whole[1])):
+        interpreter = fx.Interpreter(nn.Module(), graph=_drop_gradients(graph, is_compared))
+        new, d_x, d_states, d_parameters = interpreter.run(*inputs, *cotangents, *random_ops.drawn)
+    if not (_all_close(new, expected_states) and _all_close([*d_x, *d_states, *d_parameters], expected_gradients)):
         raise CannotCapture("the step does not always run the same operations, or writes over a tensor it still uses")
     for change in (lambda rows: rows[1:2], lambda rows: torch.cat([rows] * REPEATS)):
-        rows = [change(tensor.detach()) for tensor in inputs[:count]]
-        with ReplayRandomOps(map(change, given.seen)):
-            own = [i < count for i in range(len(inputs))]
-            part = _stepped(step, [*rows, *inputs[count:]], list(map(change, cotangents)), own)
-        expected = [[None if t is None else change(t) for t in of] for of in (whole[0], whole[1][:count])]
-        if not (_same(part[0], expected[0]) and _same(part[1][:count], expected[1])):
+        rows = [change(tensor.detach()) for tensor in inputs[:first]]
+        with ReplayRandomOps(map(change, random_ops.drawn)):
+            is_row = [i < first for i in range(len(inputs))]
+            states, gradients = _run_step(step, [*rows, *inputs[first:]], list(map(change, cotangents)), is_row)
+        expected = [None if t is None else change(t) for t in (*expected_states, *expected_gradients[:first])]
+        if not _all_close([*states, *gradients[:first]], expected):
             raise CannotCapture("what a row of the batch becomes depends on how many rows there are, or on the others")
 
 
-def _without(graph: fx.Graph, asked: Sequence[bool]) -> fx.Graph:
-    """The graph without the gradients that are not asked for."""
-    less = fx.Graph()
-    new, of_x, of_states, of_parameters = less.graph_copy(graph, {})  # type: ignore[misc]
-    left = asked[1 + len(of_states) :]  # type: ignore[arg-type]
-    less.output((new, of_x, of_states, tuple(g if a else None for g, a in zip(of_parameters, left, strict=True))))  # type: ignore[arg-type]
-    less.eliminate_dead_code()
-    return less
+def _drop_gradients(graph: fx.Graph, is_compared: Sequence[bool]) -> fx.Graph:
+    """Return a copy of the graph without the gradients of parameters that are not compared."""
+    copy = fx.Graph()
+    new, d_x, d_states, d_parameters = copy.graph_copy(graph, {})  # type: ignore[misc]
+    are_compared = is_compared[1 + len(d_states) :]  # type: ignore[arg-type]
+    d_parameters = tuple(d if compared else None for d, compared in zip(d_parameters, are_compared, strict=True))  # type: ignore[arg-type]
+    copy.output((new, d_x, d_states, d_parameters))
+    copy.eliminate_dead_code()
+    return copy
 
 
-def _stepped(step: Any, inputs: Sequence[Tensor], cotangents: Sequence[Tensor], asked: Sequence[bool]) -> Stepped:
-    """A step, and the gradients of those inputs that are asked for; of the others None."""
+def _run_step(
+    step: Any, inputs: Sequence[Tensor], cotangents: Sequence[Tensor], needs_gradient: Sequence[bool]
+) -> StepResult:
+    """Run a step, and compute the gradients of the inputs that need one; those of others are None."""
     leaves = [tensor.detach().requires_grad_() for tensor in inputs]
     new = step(*leaves)
     pairs = [(state, c) for state, c in zip(new, cotangents, strict=True) if state.requires_grad]
     gradients: list[Tensor | None] = [None] * len(leaves)
     if pairs:
-        of, received = zip(*pairs, strict=True)
-        wanted = [i for i, is_asked in enumerate(asked) if is_asked]
-        found = torch.autograd.grad(
-            scalar_with_cotangents(of, received), [leaves[i] for i in wanted], allow_unused=True
-        )
-        for i, gradient in zip(wanted, found, strict=True):
+        scalar = scalar_with_cotangents(*zip(*pairs, strict=True))
+        indices = [i for i, needed in enumerate(needs_gradient) if needed]
+        computed = torch.autograd.grad(scalar, [leaves[i] for i in indices], allow_unused=True)
+        for i, gradient in zip(indices, computed, strict=True):
             gradients[i] = gradient
     return [state.detach() for state in new], gradients
 
 
-def _same(found: Sequence[Tensor | None], expected: Sequence[Tensor | None]) -> bool:
-    """Within what sums in another order may make of it; no gradient is one of zeros."""
-    return all(_close(a, b) for a, b in zip(found, expected, strict=True))
+def _all_close(values: Sequence[Tensor | None], expected: Sequence[Tensor | None]) -> bool:
+    """Whether values are equal up to the rounding errors of another order of sums; None equals zeros."""
+    return all(_is_close(a, b) for a, b in zip(values, expected, strict=True))
 
 
-def _close(a: Tensor | None, b: Tensor | None) -> bool:
+def _is_close(a: Tensor | None, b: Tensor | None) -> bool:
     if a is None or b is None:
-        return not any(of is not None and of.any() for of in (a, b))
+        return not any(tensor is not None and tensor.any() for tensor in (a, b))
     if a.shape != b.shape:
         return False
     a = a.to(b.dtype)
-    if torch.equal(a, b):  # as nearly always: both are made by the same operations
+    if torch.equal(a, b):  # the usual case, as the same operations computed both
         return True
-    # Of a large matrix, torch.allclose makes several more; it is asked where there are numbers that are none.
-    near = b.is_floating_point() and b.numel() and torch.dist(a, b, inf) <= CLOSE * torch.linalg.vector_norm(b, inf)
-    return bool(near) or torch.allclose(a, b, rtol=CLOSE, atol=CLOSE, equal_nan=True)
+    # torch.allclose allocates several temporaries of the size of the matrix. It is needed for infinities and NaN.
+    largest = torch.linalg.vector_norm(b, inf) if b.is_floating_point() and b.numel() else None
+    is_near = largest is not None and bool(torch.dist(a, b, inf) <= TOLERANCE * largest)
+    return is_near or torch.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
