@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from elman.engine import eager
 from elman.engine.eager import as_tuple, split_output
 from elman.engine.named import recording_names
-from elman.engine.outputs import Form, Output, State, flatten_output, output_form, row_width, states_shown
+from elman.engine.outputs import Form, Output, State, flatten_output, output_form, output_state_indices, row_width
 from elman.engine.torch_private import (
     allows_saved_tensor_hooks,
     disable_torch_function,
@@ -155,7 +155,7 @@ class _Attempt:
         found = output_form(output)
         if not row_width(found):
             raise CannotCapture("an output without columns")
-        return found, states_shown(output, new)
+        return found, output_state_indices(output, new)
 
 
 class _Fixed(nn.Module):
