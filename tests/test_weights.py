@@ -186,9 +186,9 @@ ONNX_GRU = {"W": np.zeros((1, 15, 3)), "R": np.zeros((1, 15, 5)), "B": np.zeros(
 WRONG: dict[str, tuple[Callable[[Any], None], str]] = {
     "flat": (
         lambda layer: weights.from_keras(layer, KERAS_GRU),  # type: ignore[arg-type]
-        "from_keras: arrays: expected 2 of what get_weights() of a Keras layer returns, in a list; got ndarray, ",
+        "from_keras: arrays: expected a list of 2 results of get_weights() of Keras layers; got ndarray, ",
     ),
-    "too few": (lambda layer: weights.from_keras(layer, []), "from_keras: arrays: expected 2 of what"),
+    "too few": (lambda layer: weights.from_keras(layer, []), "from_keras: arrays: expected a list of 2 results"),
     "no bias": (
         lambda layer: weights.from_keras(layer, [KERAS_GRU[:2]] * 2),
         "from_keras: layer 0: expected kernel, recurrent_kernel, bias; got 2 arrays",

@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 _FIRST = ("rnn", "gru", "lstm")
 _files = {module.name for module in iter_modules(__path__) if not module.name.startswith("_")}
 
-#: the names of all cells, as `--cell` takes them: those of torch.nn first
+#: names of all cells, as in `--cell`; those of torch.nn first
 REGISTRY = (*_FIRST, *sorted(_files.difference(_FIRST)))
 
 
 def by_name(name: str) -> Any:
-    """The class of a cell in `REGISTRY`.
+    """Return the class of a cell in `REGISTRY`.
 
     Raises:
-        ValueError: for a name that is not there.
+        ValueError: for an unknown name.
 
     >>> by_name("lstm").__name__
     'LSTM'
@@ -46,7 +46,7 @@ def by_name(name: str) -> Any:
     if name not in REGISTRY:
         raise ValueError(f"expected one of {', '.join(REGISTRY)}, got {name!r}")
     module = import_module(f"{__name__}.{name}")
-    return next(cell for of, cell in vars(module).items() if of.lower() == name.replace("_", ""))
+    return next(value for key, value in vars(module).items() if key.lower() == name.replace("_", ""))
 
 
 def __getattr__(name: str) -> Any:
@@ -54,6 +54,6 @@ def __getattr__(name: str) -> Any:
         if file.replace("_", "") == name.lower():
             cell = by_name(file)
             if cell.__name__ == name:
-                globals()[name] = cell  # found without this function from now on
+                globals()[name] = cell  # the next access does not call this function
                 return cell
     raise AttributeError(f"module 'elman.cells' has no attribute {name!r}")

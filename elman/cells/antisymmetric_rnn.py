@@ -1,4 +1,4 @@
-"""The antisymmetric network."""
+"""The antisymmetric RNN."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,23 +6,24 @@ from typing import Any
 import torch
 from torch import Tensor, tanh
 from torch.nn.functional import linear
+from typing_extensions import override
 
 from elman.cells._cell import GatedCell
 
 
 class AntisymmetricRNN(GatedCell):
-    """A step of a stable differential equation: the recurrent matrix neither grows nor shrinks what it carries.
+    """A discretized stable differential equation: its recurrent matrix neither amplifies nor damps the state.
 
         h_t = h_{t-1} + e * tanh((W_hh - W_hh^T - d I) h_{t-1} + W_ih x_t + b_ih)
 
-    Chang et al., arXiv:1902.09689, equation 11. Arguments as for `GatedCell`, and
+    Chang et al., arXiv:1902.09689, equation 11.
 
     Args:
         input_size: D.
         hidden_size: H.
-        bias: without it there is no b_ih.
-        step: e, of the forward Euler method.
-        diffusion: d, a small damping that keeps that method stable.
+        bias: whether there is a b_ih.
+        step: e, the step size of the forward Euler method.
+        diffusion: d, a small damping that keeps this method stable.
         **options: device and dtype of the parameters.
 
     >>> h = AntisymmetricRNN(3, 5)(torch.randn(2, 3), torch.zeros(2, 5))
@@ -37,8 +38,8 @@ class AntisymmetricRNN(GatedCell):
         super().__init__(input_size, hidden_size, bias, **options)
         self.step, self.diffusion = step, diffusion
 
+    @override
     def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Those of an Elman network, with one bias."""
         yield from (pair for pair in super().shapes() if pair[0] != "bias_hh")
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:

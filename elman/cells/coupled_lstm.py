@@ -1,4 +1,4 @@
-"""The long short-term memory with coupled input and forget gates."""
+"""The LSTM with coupled input and forget gates."""
 
 from torch import Tensor, sigmoid, tanh
 
@@ -7,7 +7,7 @@ from elman.engine import named
 
 
 class CoupledLSTM(GatedCell):
-    """An LSTM that forgets as much as it takes in (CIFG).
+    """An LSTM with coupled input and forget gates (CIFG): f = 1 - i.
 
         i_t = sigmoid(W_ii x_t + b_ii + W_hi h_{t-1} + b_hi)
         g_t = tanh(W_ig x_t + b_ig + W_hg h_{t-1} + b_hg)
@@ -15,8 +15,8 @@ class CoupledLSTM(GatedCell):
         c_t = (1 - i_t) * c_{t-1} + i_t * g_t
         h_t = o_t * tanh(c_t)
 
-    Greff et al., "LSTM: A Search Space Odyssey", arXiv:1503.04069, there with peepholes. Gates are stacked in the order
-    i, g, o. Arguments as for `GatedCell`.
+    Greff et al., "LSTM: A Search Space Odyssey", arXiv:1503.04069, but without peepholes. Gates are stacked in the
+    order i, g, o. Arguments as for `GatedCell`.
 
     >>> import torch
     >>> h, c = CoupledLSTM(3, 5)(torch.randn(2, 3), (torch.zeros(2, 5), torch.zeros(2, 5)))

@@ -1,4 +1,4 @@
-"""The gated recurrent unit, in torch's form."""
+"""The gated recurrent unit (GRU) of torch.nn."""
 
 from torch import Tensor, sigmoid, tanh
 
@@ -7,14 +7,14 @@ from elman.engine import named
 
 
 class GRU(GatedCell):
-    """The GRU whose reset gate comes *after* the recurrent product, as in torch.nn and cuDNN.
+    """The GRU with the reset gate *after* the recurrent product, as in torch.nn and cuDNN.
 
         r_t = sigmoid(W_ir x_t + b_ir + W_hr h_{t-1} + b_hr)
         z_t = sigmoid(W_iz x_t + b_iz + W_hz h_{t-1} + b_hz)
         n_t = tanh(W_in x_t + b_in + r_t * (W_hn h_{t-1} + b_hn))
         h_t = (1 - z_t) * n_t + z_t * h_{t-1}
 
-    Cho et al., arXiv:1406.1078v1; the paper's v3 resets h before the product, which is another network. Gates are
+    Cho et al., arXiv:1406.1078v1; the paper's v3 resets h before the product: see `ResetBeforeGRU`. Gates are
     stacked in the order r, z, n. Arguments as for `GatedCell`.
 
     >>> import torch

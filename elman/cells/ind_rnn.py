@@ -1,17 +1,18 @@
-"""The independently recurrent network."""
+"""The independently recurrent neural network (IndRNN)."""
 
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from elman.cells._cell import InputCell
 
 
 class IndRNN(InputCell):
-    """Every unit sees itself alone: h_t = relu(W_ih x_t + b_ih + u * h_{t-1}).
+    """An RNN in which each unit depends on its own last state only: h_t = relu(W_ih x_t + b_ih + u * h_{t-1}).
 
-    Li et al., arXiv:1803.04831. u is `weight_hh` (H), at first between 0 and 1. Arguments as for `InputCell`.
+    Li et al., arXiv:1803.04831. u is `weight_hh` (H), initialized from U(0, 1). Arguments as for `InputCell`.
 
     >>> h = IndRNN(3, 5)(torch.randn(2, 3), torch.zeros(2, 5))
     """
@@ -20,14 +21,14 @@ class IndRNN(InputCell):
 
     weight_hh: Tensor
 
+    @override
     def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """The matrix, the vector u and the bias."""
         yield "weight_ih", (self.hidden_size, self.input_size)
         yield "weight_hh", (self.hidden_size,)
         yield "bias_ih", (self.hidden_size,)
 
+    @override
     def init_parameter(self, name: str, value: Tensor) -> None:
-        """As every cell, but u from U(0, 1)."""
         if name == "weight_hh":
             nn.init.uniform_(value)
         else:

@@ -1,25 +1,26 @@
-"""The long short-term memory with layer normalization."""
+"""The LSTM with layer normalization."""
 
 from collections.abc import Iterator
 
 from torch import Tensor, nn, sigmoid, tanh
 from torch.nn.functional import layer_norm, linear
+from typing_extensions import override
 
 from elman.cells._cell import GatedCell
 from elman.engine import named
 
 
 class LayerNormLSTM(GatedCell):
-    """An LSTM whose products and whose memory are normalized.
+    """An LSTM whose matrix products and cell state are normalized.
 
         (i, f, g, o) = LN_i(W_ih x_t) + LN_h(W_hh h_{t-1}) + b
         c_t = sigmoid(f) * c_{t-1} + sigmoid(i) * tanh(g)
         h_t = sigmoid(o) * tanh(LN_c(c_t))
 
     with LN(a) = gain * (a - mean(a)) / sqrt(var(a) + 1e-5), and LN_c with a bias too. Ba, Kiros and Hinton,
-    arXiv:1607.06450, equations 20 to 22, where the biases of LN_i and LN_h, which only ever add up, are b: `bias_ih`.
-    The gains are `gain_ih` and `gain_hh` (4*H) and `gain_c` (H), at first 1. Gates are stacked in the order i, f, g, o.
-    Arguments as for `GatedCell`.
+    arXiv:1607.06450, equations 20 to 22; the biases of LN_i and LN_h, which are only added, are one b: `bias_ih`. The
+    gains are `gain_ih` and `gain_hh` (4*H) and `gain_c` (H), initially 1; `bias_c` (H) is initially 0. Gates are
+    stacked in the order i, f, g, o. Arguments as for `GatedCell`.
 
     >>> import torch
     >>> h, c = LayerNormLSTM(3, 5)(torch.randn(2, 3), (torch.zeros(2, 5), torch.zeros(2, 5)))
@@ -34,8 +35,8 @@ class LayerNormLSTM(GatedCell):
     gain_c: Tensor
     bias_c: Tensor | None
 
+    @override
     def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Those of an LSTM with one bias, and of the normalizations."""
         H = self.hidden_size
         yield from (pair for pair in super().shapes() if pair[0] != "bias_hh")
         yield "gain_ih", (4 * H,)
@@ -43,8 +44,8 @@ class LayerNormLSTM(GatedCell):
         yield "gain_c", (H,)
         yield "bias_c", (H,)
 
+    @override
     def init_parameter(self, name: str, value: Tensor) -> None:
-        """As every cell, but with gains of one, and the bias of LN_c zero."""
         if name.startswith("gain"):
             nn.init.ones_(value)
         elif name == "bias_c":

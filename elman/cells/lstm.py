@@ -1,4 +1,4 @@
-"""The long short-term memory, with forget gates and without peepholes."""
+"""The long short-term memory (LSTM), with forget gates and without peepholes."""
 
 from torch import Tensor, sigmoid, tanh
 

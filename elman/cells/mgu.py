@@ -1,4 +1,4 @@
-"""The minimal gated unit."""
+"""The minimal gated unit (MGU)."""
 
 from torch import Tensor, sigmoid, tanh
 
@@ -7,7 +7,7 @@ from elman.engine import named
 
 
 class MGU(GatedCell):
-    """A GRU whose one gate both forgets and resets.
+    """A GRU with a single gate, used both as forget gate and as reset gate.
 
         f_t = sigmoid(W_if x_t + b_if + W_hf h_{t-1} + b_hf)
         n_t = tanh(W_in x_t + b_in + W_hn (f_t * h_{t-1}) + b_hn)

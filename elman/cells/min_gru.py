@@ -1,4 +1,4 @@
-"""The minimal gated recurrent unit that needs no recurrent product."""
+"""The minGRU, a GRU without a recurrent matrix."""
 
 from torch import Tensor, sigmoid
 
@@ -7,7 +7,7 @@ from elman.engine import named
 
 
 class MinGRU(InputCell):
-    """A GRU whose gate and candidate see x alone: a linear recurrence.
+    """A GRU whose gate and candidate depend on x only: a linear recurrence.
 
         z_t = sigmoid(W_iz x_t + b_iz)
         n_t = W_in x_t + b_in

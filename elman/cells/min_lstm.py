@@ -1,4 +1,4 @@
-"""The minimal long short-term memory that needs no recurrent product."""
+"""The minLSTM, an LSTM without recurrent matrices."""
 
 from torch import Tensor, sigmoid
 
@@ -7,7 +7,7 @@ from elman.engine import named
 
 
 class MinLSTM(InputCell):
-    """An LSTM whose gates and candidate see x alone, and whose gates add up to one: a linear recurrence.
+    """An LSTM whose gates and candidate depend on x only, with gates normalized to sum to one: a linear recurrence.
 
         f_t = sigmoid(W_if x_t + b_if)
         i_t = sigmoid(W_ii x_t + b_ii)

@@ -1,16 +1,17 @@
-"""The multiplicative long short-term memory."""
+"""The multiplicative LSTM."""
 
 from collections.abc import Iterator
 
 from torch import Tensor, sigmoid, tanh
 from torch.nn.functional import linear
+from typing_extensions import override
 
 from elman.cells._cell import GatedCell
 from elman.engine import named
 
 
 class MultiplicativeLSTM(GatedCell):
-    """An LSTM whose gates see a product of x and h in the place of h.
+    """An LSTM whose gates depend on a product of projections of x and h, m, instead of h.
 
         m_t = (W_im x_t) * (W_hm h_{t-1})
         i_t = sigmoid(W_ii x_t + b_ii + W_hi m_t + b_hi)
@@ -20,8 +21,8 @@ class MultiplicativeLSTM(GatedCell):
         c_t = f_t * c_{t-1} + i_t * g_t
         h_t = o_t * tanh(c_t)
 
-    Krause et al., arXiv:1609.07959v3, equations 15 to 20, with the LSTM of today around m. `weight_im` (H, D) and
-    `weight_hm` (H, H) make m. Gates are stacked in the order i, f, g, o. Arguments as for `GatedCell`.
+    Krause et al., arXiv:1609.07959v3, equations 15 to 20, with the usual LSTM around m. `weight_im` (H, D) and
+    `weight_hm` (H, H) are the matrices of m. Gates are stacked in the order i, f, g, o. Arguments as for `GatedCell`.
 
     >>> import torch
     >>> h, c = MultiplicativeLSTM(3, 5)(torch.randn(2, 3), (torch.zeros(2, 5), torch.zeros(2, 5)))
@@ -34,8 +35,8 @@ class MultiplicativeLSTM(GatedCell):
     weight_im: Tensor
     weight_hm: Tensor
 
+    @override
     def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Those of an LSTM, and the two matrices of m."""
         yield from super().shapes()
         yield "weight_im", (self.hidden_size, self.input_size)
         yield "weight_hm", (self.hidden_size, self.hidden_size)

@@ -1,15 +1,16 @@
-"""The long short-term memory with peepholes."""
+"""The LSTM with peepholes."""
 
 from collections.abc import Iterator
 
 from torch import Tensor, sigmoid, tanh
+from typing_extensions import override
 
 from elman.cells._cell import GatedCell
 from elman.engine import named
 
 
 class PeepholeLSTM(GatedCell):
-    """An LSTM whose gates see the memory itself.
+    """An LSTM whose gates also depend on the cell state c.
 
         i_t = sigmoid(W_ii x_t + b_ii + W_hi h_{t-1} + b_hi + p_i * c_{t-1})
         f_t = sigmoid(W_if x_t + b_if + W_hf h_{t-1} + b_hf + p_f * c_{t-1})
@@ -18,7 +19,7 @@ class PeepholeLSTM(GatedCell):
         o_t = sigmoid(W_io x_t + b_io + W_ho h_{t-1} + b_ho + p_o * c_t)
         h_t = o_t * tanh(c_t)
 
-    Gers and Schmidhuber, "Recurrent Nets that Time and Count", IJCNN 2000, with the tanh of today. Gates are stacked in
+    Gers and Schmidhuber, "Recurrent Nets that Time and Count", IJCNN 2000, but with tanh. Gates are stacked in
     the order i, f, g, o; `weight_ch` (3*H) holds p_i, p_f and p_o. Arguments as for `GatedCell`.
 
     >>> import torch
@@ -31,8 +32,8 @@ class PeepholeLSTM(GatedCell):
 
     weight_ch: Tensor
 
+    @override
     def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Those of an LSTM, and the peepholes."""
         yield from super().shapes()
         yield "weight_ch", (3 * self.hidden_size,)
 

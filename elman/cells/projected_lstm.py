@@ -1,10 +1,11 @@
-"""The long short-term memory with a recurrent projection."""
+"""The LSTM with a recurrent projection."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, sigmoid, tanh
 from torch.nn.functional import linear
+from typing_extensions import override
 
 from elman.cells._cell import GatedCell
 from elman.engine import named
@@ -21,12 +22,12 @@ class ProjectedLSTM(GatedCell):
         h_t = W_hr (o_t * tanh(c_t))
 
     Sak, Senior and Beaufays, arXiv:1402.1128, without peepholes. `weight_hh` is (4*H, P), `weight_hr` (P, H). Gates are
-    stacked in the order i, f, g, o. Arguments as for `GatedCell`, and
+    stacked in the order i, f, g, o.
 
     Args:
         input_size: D.
         hidden_size: H, the width of c.
-        bias: as in `GatedCell`.
+        bias: see `GatedCell`.
         proj_size: P, the width of h; by default half of H, rounded up.
         **options: device and dtype of the parameters.
 
@@ -53,15 +54,15 @@ class ProjectedLSTM(GatedCell):
             raise ValueError(f"proj_size: expected at least 1, got {proj_size}")
         super().__init__(input_size, hidden_size, bias, **options)
 
+    @override
     def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Those of an LSTM, weight_hh as wide as h is, and the projection."""
         for name, shape in super().shapes():
             yield name, (shape[0], self.proj_size) if name == "weight_hh" else shape
         yield "weight_hr", (self.proj_size, self.hidden_size)
 
     @property
+    @override
     def state_size(self) -> tuple[int, int]:
-        """P and H."""
         return self.proj_size, self.hidden_size
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -5,13 +5,14 @@ from typing import Any
 
 from torch import Tensor, sigmoid, tanh
 from torch.nn.functional import linear
+from typing_extensions import override
 
 from elman.cells._cell import Cell
 from elman.engine import named
 
 
 class RecurrentHighway(Cell):
-    """A step of L highway layers, one after the other; only the first sees x.
+    """A cell of L highway layers in sequence; only the first depends on x.
 
         s_0 = h_{t-1}
         n_l = tanh(W_in x_t [l = 1] + W_hn,l s_{l-1} + b_n,l)
@@ -20,13 +21,13 @@ class RecurrentHighway(Cell):
         h_t = s_L
 
     Zilly et al., arXiv:1607.03474v5, equations 6 to 9, with the carry gate coupled to the transform gate z. `weight_ih`
-    is (2*H, D), `weight_hh` (L, 2*H, H), `bias` (L, 2*H), each with n before z; the biases of z begin at -2, so that a
-    layer at first carries.
+    is (2*H, D), `weight_hh` (L, 2*H, H), `bias_hh` (L, 2*H), each with n before z. The biases of z are initially -2, so
+    that layers at first carry their input through.
 
     Args:
         input_size: D.
         hidden_size: H.
-        bias: without it there is no b.
+        bias: whether there is a b.
         depth: L.
         **options: device and dtype of the parameters.
 
@@ -47,15 +48,15 @@ class RecurrentHighway(Cell):
         self.depth = depth
         super().__init__(input_size, hidden_size, bias, **options)
 
+    @override
     def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """The matrix of the input, and a matrix and a bias of each layer."""
         H = self.hidden_size
         yield "weight_ih", (2 * H, self.input_size)
         yield "weight_hh", (self.depth, 2 * H, H)
         yield "bias_hh", (self.depth, 2 * H)
 
+    @override
     def init_parameter(self, name: str, value: Tensor) -> None:
-        """As every cell, but with biases of z at -2."""
         super().init_parameter(name, value)
         if name == "bias_hh":
             value.data[:, self.hidden_size :] = -2

@@ -1,4 +1,4 @@
-"""The gated recurrent unit of the paper."""
+"""The gated recurrent unit (GRU) of the paper."""
 
 from torch import Tensor, sigmoid, tanh
 
@@ -7,7 +7,7 @@ from elman.engine import named
 
 
 class ResetBeforeGRU(GatedCell):
-    """The GRU whose reset gate comes *before* the recurrent product, as in the paper and not in torch.nn.
+    """The GRU with the reset gate *before* the recurrent product, as in the paper; torch.nn has it after: see `GRU`.
 
         r_t = sigmoid(W_ir x_t + b_ir + W_hr h_{t-1} + b_hr)
         z_t = sigmoid(W_iz x_t + b_iz + W_hz h_{t-1} + b_hz)

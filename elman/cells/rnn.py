@@ -1,7 +1,8 @@
-"""The Elman network's cell."""
+"""The cell of the Elman network."""
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from elman.cells._cell import GatedCell
 
@@ -9,16 +10,16 @@ from elman.cells._cell import GatedCell
 class RNN(GatedCell):
     """h_t = g(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh), with g = tanh or relu.
 
-    Elman, "Finding Structure in Time", Cognitive Science 14 (1990). The founding articles write U for W_ih, W for
+    Elman, "Finding Structure in Time", Cognitive Science 14 (1990). The original papers write U for W_ih, W for
     W_hh and b for b_ih + b_hh.
 
     Args:
         input_size: D, the width of x.
         hidden_size: H, the width of h.
-        bias: without it there is no b_ih and no b_hh.
+        bias: whether there are b_ih and b_hh.
         nonlinearity: g, "tanh" or "relu".
-        device: of the parameters.
-        dtype: of the parameters.
+        device: device of the parameters.
+        dtype: dtype of the parameters.
 
     Raises:
         ValueError: for another nonlinearity.
@@ -42,10 +43,10 @@ class RNN(GatedCell):
         super().__init__(input_size, hidden_size, bias, device, dtype)
         self.nonlinearity = nonlinearity
 
+    @override
     def extra_repr(self) -> str:
-        """As torch.nn.RNNCell prints itself."""
-        other = "" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}"
-        return super().extra_repr() + other
+        suffix = "" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}"
+        return super().extra_repr() + suffix
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         """One step: x (B, D) and h (B, H) to the next h (B, H)."""

@@ -1,4 +1,4 @@
-"""The long short-term memory with exponential gates."""
+"""The sLSTM, an LSTM with an exponential input gate."""
 
 import torch
 from torch import Tensor, sigmoid, tanh
@@ -9,7 +9,7 @@ from elman.engine import named
 
 
 class SLSTM(GatedCell):
-    """The sLSTM of xLSTM: an exponential input gate, a memory that is normalized, and a stabilizer m.
+    """The sLSTM of xLSTM: an exponential input gate, a normalizer n and a stabilizer m.
 
         (i, f, z, o) = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh
         m_t = max(log sigmoid(f) + m_{t-1}, i)
@@ -20,7 +20,7 @@ class SLSTM(GatedCell):
         h_t = sigmoid(o) * c_t / n_t
 
     Beck et al., arXiv:2405.04517, equations 8 to 17, with the sigmoid forget gate and one head. The states are h, c, n
-    and m, all at first zero. Gates are stacked in the order i, f, z, o. Arguments as for `GatedCell`.
+    and m, all initially zero. Gates are stacked in the order i, f, z, o. Arguments as for `GatedCell`.
 
     >>> state = tuple(torch.zeros(2, 5) for _ in range(4))
     >>> h, c, n, m = SLSTM(3, 5)(torch.randn(2, 3), state)
@@ -34,9 +34,9 @@ class SLSTM(GatedCell):
         """One step: x (B, D) and (h, c, n, m), each (B, H), to the next (h, c, n, m)."""
         h, c, n, m = state
         i, f, z, o = (self.from_input(x) + self.from_state(h)).chunk(4, -1)
-        kept = logsigmoid(f) + m
-        m = torch.maximum(kept, i)
-        i, f, z, o = named(i=torch.exp(i - m), f=torch.exp(kept - m), z=tanh(z), o=sigmoid(o))
+        decayed_m = logsigmoid(f) + m
+        m = torch.maximum(decayed_m, i)
+        i, f, z, o = named(i=torch.exp(i - m), f=torch.exp(decayed_m - m), z=tanh(z), o=sigmoid(o))
         c = f * c + i * z
         n = f * n + i
         h = o * c / n

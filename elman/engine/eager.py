@@ -10,7 +10,7 @@ from elman.engine.executor import Executor
 from elman.engine.inputs import CellSpec, Inputs
 from elman.engine.observe.autograd_hooks import GradientRecorder
 from elman.engine.observe.events import record_call
-from elman.engine.outputs import Output, State, as_tuple, stack_outputs, states_shown
+from elman.engine.outputs import Output, State, as_tuple, stack_outputs, output_state_indices
 from elman.engine.outputs import output_tensors as outputs_of
 
 
@@ -85,7 +85,7 @@ class _Unrolled(nn.Module):
             state = new
             if self.recorder is not None:
                 state = _like(new, self.recorder.step(as_tuple(new)))
-                output = _with(output, states_shown(output, as_tuple(new)), as_tuple(state))
+                output = _with(output, output_state_indices(output, as_tuple(new)), as_tuple(state))
             outputs.append(output)
         self.replaced_buffers = {name: b for name, b in self.cell.named_buffers() if b is not buffers.get(name)}
         if ended:

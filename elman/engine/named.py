@@ -12,61 +12,61 @@ Change = Callable[[Tensor], Tensor]
 
 
 class _NameRequests(threading.local):
-    """What is asked for in this thread: names to values seen, and names to what is done with them."""
+    """What the enclosing contexts of this thread do with named values: record them, or change them by functions."""
 
-    seen: dict[str, Tensor] | None = None
+    recorded: dict[str, Tensor] | None = None
     changes: Mapping[str, Change] | None = None
 
 
-_asked = _NameRequests()
+_requests = _NameRequests()
 
 
 def named(**values: Tensor) -> Any:
-    """The values, under names by which `layer.trajectory` gives them back.
+    """Name values of a step, so that `layer.trajectory` returns them under these names.
 
-    A cell says of the values of its step what they are called:
+    A cell calls it in its step:
 
         i, f = named(i=sigmoid(a), f=sigmoid(b))
         n = named(n=tanh(d))
 
     Args:
-        values: each of shape (B, ...), with a row for each member of the batch. A name that comes again in a step, as
-            of a second cell within the first, gets a number: r, r_2, r_3.
+        values: each of shape (B, ...), with a row for each member of the batch. A name that is used again in the same
+            step, for example by a second cell inside the first, gets a number: r, r_2, r_3.
 
     Returns:
-        The values as a tuple, in order, or the only one.
+        The values as a tuple, in order; a single value as it is.
     """
-    if _asked.changes is not None:
-        values |= {name: change(values[name]) for name, change in _asked.changes.items() if name in values}
-    if _asked.seen is not None:
+    if _requests.changes is not None:
+        values |= {name: change(values[name]) for name, change in _requests.changes.items() if name in values}
+    if _requests.recorded is not None:
         for name, value in values.items():
-            _asked.seen[_free(name, _asked.seen)] = value
+            _requests.recorded[_unused_name(name, _requests.recorded)] = value
     return tuple(values.values()) if len(values) > 1 else next(iter(values.values()))
 
 
-def _free(name: str, taken: Mapping[str, Tensor]) -> str:
+def _unused_name(name: str, used: Mapping[str, Tensor]) -> str:
     numbered = (f"{name}_{k}" for k in count(2))
-    return next(free for free in chain([name], numbered) if free not in taken)
+    return next(candidate for candidate in chain([name], numbered) if candidate not in used)
 
 
 @contextmanager
 def recording_names() -> Iterator[dict[str, Tensor]]:
-    """What is named within, by name; who asks around this sees it too."""
-    before, found = _asked.seen, dict[str, Tensor]()
-    _asked.seen = found
+    """Record the values that are named within, by name; enclosing recordings get them too."""
+    outer, recorded = _requests.recorded, dict[str, Tensor]()
+    _requests.recorded = recorded
     try:
-        yield found
+        yield recorded
     finally:
-        _asked.seen = before
-    if before is not None:
-        before |= found
+        _requests.recorded = outer
+    if outer is not None:
+        outer |= recorded
 
 
 @contextmanager
 def changing_names(changes: Mapping[str, Change]) -> Iterator[None]:
-    """What is named within is what the change of that name makes of it."""
-    before, _asked.changes = _asked.changes, changes
+    """Within, replace each value whose name is in `changes` by the result of that function."""
+    outer, _requests.changes = _requests.changes, changes
     try:
         yield
     finally:
-        _asked.changes = before
+        _requests.changes = outer

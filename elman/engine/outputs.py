@@ -1,4 +1,4 @@
-"""What a step returns: a state and an output. Several outputs are stored side by side in one row."""
+"""The output of a step, one tensor or several by name. Several are stored side by side in one row."""
 
 from collections.abc import Sequence
 from math import prod
@@ -10,7 +10,7 @@ from torch import Tensor
 One = TypeVar("One", int, Tensor)
 State = Tensor | tuple[Tensor, ...]
 Output = Tensor | dict[str, Tensor]
-Form = tuple[tuple[str, tuple[int, ...]], ...]  # names and shapes without the batch; "" is the only one's name
+Form = tuple[tuple[str, tuple[int, ...]], ...]  # names and shapes without the batch; a single tensor has the name ""
 
 
 def as_tuple(of: One | tuple[One, ...]) -> tuple[One, ...]:
@@ -19,24 +19,24 @@ def as_tuple(of: One | tuple[One, ...]) -> tuple[One, ...]:
 
 
 def output_form(output: Output) -> Form:
-    """The names and shapes of what a step gives."""
+    """Return the names and shapes of the outputs of a step."""
     named = {"": output} if isinstance(output, Tensor) else output
     return tuple((name, tuple(value.shape[1:])) for name, value in named.items())
 
 
 def row_width(form: Form) -> int:
-    """How many numbers a row of all of them has."""
+    """Return how many numbers a row with all outputs has."""
     return sum(prod(shape) for _, shape in form)
 
 
-def states_shown(output: Output, states: Sequence[Tensor]) -> tuple[int | None, ...]:
-    """Of each output, which of the states it is; None for one that is a value of its own."""
-    places = {id(state): i for i, state in reversed(list(enumerate(states)))}
-    return tuple(places.get(id(value)) for value in output_tensors(output))
+def output_state_indices(output: Output, states: Sequence[Tensor]) -> tuple[int | None, ...]:
+    """Return for each output the index of the state that it is; None if it is not a state."""
+    indices = {id(state): i for i, state in reversed(list(enumerate(states)))}
+    return tuple(indices.get(id(value)) for value in output_tensors(output))
 
 
 def flatten_output(output: Output, lead: int = 1) -> Tensor:
-    """All side by side, behind the `lead` axes of batch and time."""
+    """Concatenate all outputs along one axis, behind `lead` axes of batch and time."""
     if isinstance(output, Tensor) and output.dim() == lead + 1:
         return output
     rows = [v.flatten(lead) if v.dim() > lead else v.unsqueeze(-1) for v in output_tensors(output)]
@@ -44,21 +44,21 @@ def flatten_output(output: Output, lead: int = 1) -> Tensor:
 
 
 def unflatten_output(rows: Tensor, form: Form) -> Output:
-    """Rows of all of them, (T, B, width), as what they were."""
-    pieces = rows.split([prod(shape) for _, shape in form], -1)
-    values = [piece.unflatten(-1, shape) if len(shape) > 1 else piece.reshape(*piece.shape[:-1], *shape)
-              for piece, (_, shape) in zip(pieces, form, strict=True)]  # fmt: skip
+    """Split rows (T, B, width) into outputs of the given names and shapes: the inverse of `flatten_output`."""
+    parts = rows.split([prod(shape) for _, shape in form], -1)
+    values = [part.unflatten(-1, shape) if len(shape) > 1 else part.reshape(*part.shape[:-1], *shape)
+              for part, (_, shape) in zip(parts, form, strict=True)]  # fmt: skip
     return values[0] if form[0][0] == "" else dict(zip((name for name, _ in form), values, strict=True))
 
 
 def stack_outputs(outputs: Sequence[Output], packed: bool = False) -> Output:
-    """Those of every step as (T, B, ...), or packed, (N, ...)."""
-    first, joined_up = outputs[0], torch.cat if packed else torch.stack
+    """Stack the outputs of all steps to (T, B, ...), or concatenate them, packed, to (N, ...)."""
+    first, join = outputs[0], torch.cat if packed else torch.stack
     if isinstance(first, Tensor):
-        return joined_up([output for output in outputs if isinstance(output, Tensor)])
-    return {name: joined_up([output[name] for output in outputs]) for name in first}  # type: ignore[index]
+        return join([output for output in outputs if isinstance(output, Tensor)])
+    return {name: join([output[name] for output in outputs]) for name in first}  # type: ignore[index]
 
 
 def output_tensors(output: Output) -> Sequence[Tensor]:
-    """The outputs of an output, whether there is one or several."""
+    """Return the outputs as a sequence, whether there is one or several."""
     return (output,) if isinstance(output, Tensor) else tuple(output.values())

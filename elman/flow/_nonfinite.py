@@ -14,17 +14,17 @@ Where = Literal["parameter", "input", "state", "forward", "loss", "backward", "w
 
 
 class NonFinite(NamedTuple):
-    """The first value that is infinite or no number (NaN).
+    """The first value that is NaN or infinite.
 
-    where: before any step, in a `parameter`; in the `input` of a layer; in the `state` that it begins with; in the step
-        `forward`; in the gradient that the `loss` has sent back; in the step `backward`; or in the gradient of the
-        `weights`, where all others are finite: in a step's contribution to it, or in their sum.
-    name: of the state or parameter, or, of an input, of the first state of the cell that reads it.
-    step: of the input; of a sum, the step at which it stops being finite, added up from the last one back; None before
-        the first.
-    row: which sequence of the batch; None for what is of all.
-    operation: of the step, whose operands were finite; "" where none is to blame.
-    cell: the name of its first state.
+    where: in a `parameter`, before any step; in the `input` of a layer; in the initial `state`; in a step `forward`; in
+        the gradient that the `loss` sends back; in a step `backward`; or in the gradient of the `weights` while all
+        others are finite: in the contribution of one step, or in the sum over steps.
+    name: the state or parameter; for an input, the first state of the cell that reads it.
+    step: the step of the input; for a sum, which is added up from the last step back, the step at which it stops being
+        finite; None before the first step.
+    row: the sequence of the batch; None for values that do not belong to one sequence.
+    operation: the operation of the step that computed it from finite operands; "" if there is none.
+    cell: the name of the first state of the cell.
     """
 
     where: Where
@@ -37,8 +37,8 @@ class NonFinite(NamedTuple):
     def __str__(self) -> str:
         what = {
             "parameter": f"{self.name} is not finite, before any step",
-            "input": f"what the cell of {self.name} reads is not finite",
-            "state": f"{self.name} was not finite when it came in, before the first step",
+            "input": f"the input of the cell of {self.name} is not finite",
+            "state": f"{self.name} is not finite in the initial state",
             "forward": f"{self.name} is not finite",
             "loss": f"the gradient that reaches {self.name} from the loss is not finite",
             "backward": f"the gradient of {self.name} is not finite",
@@ -50,112 +50,109 @@ class NonFinite(NamedTuple):
         return f"{what}{at}{of}{by}"
 
 
-def first_non_finite(calls: Sequence[RecordedCall]) -> NonFinite | None:
-    """The first in the order of computation: forward layer by layer and step by step, then backward.
+def find_first_non_finite(calls: Sequence[RecordedCall]) -> NonFinite | None:
+    """Return the first in the order of computation: forward layer by layer and step by step, then backward.
 
     Args:
-        calls: in the order in which they were made.
+        calls: in the order in which they ran.
     """
     for call in calls:
         for replay, t, _ in sorted(call.steps(), key=lambda step: step[2]):
-            if (found := _forward(call, replay, t)) is not None:
-                return found
+            if (bad := _check_forward(call, replay, t)) is not None:
+                return bad
     for call in reversed(calls):
-        for replay, t, _ in _back(call):
-            if (found := _backward(call, replay, t)) is not None:
-                return found
-        if _open(call) and (found := _weights(call)) is not None:
-            return found
+        for replay, t, _ in _reversed_steps(call):
+            if (bad := _check_backward(call, replay, t)) is not None:
+                return bad
+        if _may_have_bad_gradients(call) and (bad := _check_weight_gradients(call)) is not None:
+            return bad
     return None
 
 
-def _back(call: RecordedCall) -> list[tuple[Replay, int, int]]:
-    """Its steps, the last first."""
+def _reversed_steps(call: RecordedCall) -> list[tuple[Replay, int, int]]:
     return sorted(call.steps(), key=lambda step: -step[2])
 
 
-def _forward(call: RecordedCall, replay: Replay, t: int) -> NonFinite | None:
+def _check_forward(call: RecordedCall, replay: Replay, t: int) -> NonFinite | None:
     cell = call.names[0]
-    if (row := _row(replay.x[t])) is not None:
-        return NonFinite("input", cell, *call.place(replay, t, row), cell=cell)
-    for name, value in zip(call.names, replay.before[t] if t == 0 else (), strict=False):
-        if (row := _row(value)) is not None:
-            return NonFinite("state", name, row=call.place(replay, t, row)[1], cell=cell)
-    step = replay.made(t)
-    for i, value in enumerate((*step.states, *step.outputs)):
-        if (row := _row(value)) is not None:
-            # Alone it may be meant: a bias of minus infinity shuts a gate.
-            if (parameter := next((of for of, v in replay.parameters.items() if not _finite(v)), None)) is not None:
-                return NonFinite("parameter", call.parameter(parameter), cell=cell)
+    if (row := _first_bad_row(replay.x[t])) is not None:
+        return NonFinite("input", cell, *call.locate(replay, t, row), cell=cell)
+    for name, value in zip(call.names, replay.states_before[t] if t == 0 else (), strict=False):
+        if (row := _first_bad_row(value)) is not None:
+            return NonFinite("state", name, row=call.locate(replay, t, row)[1], cell=cell)
+    result = replay.result(t)
+    for i, value in enumerate((*result.states, *result.outputs)):
+        if (row := _first_bad_row(value)) is not None:
+            # Parameters are reported only now, since they may be infinite on purpose: a bias of -inf closes a gate.
+            parameter = next((name for name, value in replay.parameters.items() if not _is_finite(value)), None)
+            if parameter is not None:
+                return NonFinite("parameter", call.parameter_name(parameter), cell=cell)
             name = call.names[i] if i < len(call.names) else f"the output beside {cell}"
-            with torch.no_grad(), _Blame() as blame:
-                replay.step(t, replay.x[t], replay.before[t], replay.parameters)
-            return NonFinite("forward", name, *call.place(replay, t, row), blame.found, cell)
+            with torch.no_grad(), _CulpritFinder() as culprit:
+                replay.step(t, replay.x[t], replay.states_before[t], replay.parameters)
+            return NonFinite("forward", name, *call.locate(replay, t, row), culprit.operation, cell)
     return None
 
 
-def _backward(call: RecordedCall, replay: Replay, t: int) -> NonFinite | None:
+def _check_backward(call: RecordedCall, replay: Replay, t: int) -> NonFinite | None:
     from_loss = [d[t] for d in replay.d_outputs if d is not None] + [d for d in replay.d_finals(t) if d is not None]
     for values in from_loss:
-        if (row := _row(values)) is not None:
-            return NonFinite("loss", call.names[0], *call.place(replay, t, row), cell=call.names[0])
+        if (row := _first_bad_row(values)) is not None:
+            return NonFinite("loss", call.names[0], *call.locate(replay, t, row), cell=call.names[0])
     for i, d in enumerate(replay.d_states):
-        if (row := _row(d[t])) is not None:
+        if (row := _first_bad_row(d[t])) is not None:
             operation = ""
             if t + 1 < replay.T:
-                with _Blame() as blame:
-                    later = [d[t + 1].unsqueeze(0) for d in replay.d_states]
-                    own = [None if d is None else d.unsqueeze(0) for d in replay.own_d_outputs(t + 1)]
-                    replay.back(t + 1, later, own)
-                operation = blame.found
-            return NonFinite("backward", call.names[i], *call.place(replay, t, row), operation, call.names[0])
+                with _CulpritFinder() as culprit:
+                    d_states = [d[t + 1].unsqueeze(0) for d in replay.d_states]
+                    d_outputs = [None if d is None else d.unsqueeze(0) for d in replay.own_d_outputs(t + 1)]
+                    replay.backward(t + 1, d_states, d_outputs)
+                operation = culprit.operation
+            return NonFinite("backward", call.names[i], *call.locate(replay, t, row), operation, call.names[0])
     return None
 
 
-def _open(call: RecordedCall) -> bool:
-    """Whether the gradients of the layer's parameters may have something that is not finite: if it is seen, or if there
-    are none any more.
-    """
+def _may_have_bad_gradients(call: RecordedCall) -> bool:
+    """Return whether gradients of the layer's parameters are not finite, or unknown because they were cleared."""
     gradients = [p.grad for p in call.label.layer.parameters() if p.grad is not None]
-    return not gradients or not _finite(gradients)
+    return not gradients or not _is_finite(gradients)
 
 
-def _weights(call: RecordedCall) -> NonFinite | None:
+def _check_weight_gradients(call: RecordedCall) -> NonFinite | None:
     totals: dict[str, Tensor] = {}
-    for replay, t, _ in _back(call):
+    for replay, t, _ in _reversed_steps(call):
         d_states, d_outputs = [d[t] for d in replay.d_states], replay.own_d_outputs(t)
-        for name, value in replay.of_parameters(t, d_states, d_outputs).items():
-            totals[name] = totals[name] + value if name in totals else value
-            if not _finite(totals[name]):
-                with _Blame() as blame:
-                    replay.of_parameters(t, d_states, d_outputs)
-                step, _ = call.place(replay, t, 0)
-                return NonFinite("weights", call.parameter(name), step, None, blame.found, call.names[0])
+        for name, gradient in replay.parameter_gradients(t, d_states, d_outputs).items():
+            totals[name] = totals[name] + gradient if name in totals else gradient
+            if not _is_finite(totals[name]):
+                with _CulpritFinder() as culprit:
+                    replay.parameter_gradients(t, d_states, d_outputs)
+                step, _ = call.locate(replay, t, 0)
+                return NonFinite("weights", call.parameter_name(name), step, None, culprit.operation, call.names[0])
     return None
 
 
-def _row(values: Tensor) -> int | None:
-    """The first row that is not finite, if there is one."""
+def _first_bad_row(values: Tensor) -> int | None:
     if not values.is_floating_point():
         return None
     bad = ~values.flatten(1).isfinite().all(1)
     return int(bad.nonzero()[0]) if bad.any() else None
 
 
-class _Blame(TorchDispatchMode):
-    """Finds the first operation that makes of finite operands what is not finite."""
+class _CulpritFinder(TorchDispatchMode):
+    """Finds the first operation that has finite operands and a result that is not finite."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.found = ""
+        self.operation = ""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if not self.found and _finite((args, kwargs)) and not _finite(result):
-            self.found = str(func.overloadpacket).removeprefix("aten.")
+        if not self.operation and _is_finite((args, kwargs)) and not _is_finite(result):
+            self.operation = str(func.overloadpacket).removeprefix("aten.")
         return result
 
 
-def _finite(values: Any) -> bool:
+def _is_finite(values: Any) -> bool:
     tensors = (leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor) and leaf.is_floating_point())
     return all(bool(tensor.isfinite().all()) for tensor in tensors)

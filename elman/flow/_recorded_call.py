@@ -1,4 +1,4 @@
-"""One recorded call of a layer: its backward pass in one piece, or in several windows."""
+"""One recorded call of a layer: its backward pass as a whole, or in several windows."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -14,55 +14,58 @@ from elman.layers._layer_call import LayerCall
 
 
 class RecordedCall:
-    """What the engine told of one label: of all steps at once, or of every window of a gradient mode.
+    """The backward events of one label: one for all steps, or one for each window of a gradient mode.
+
+    "Engine order" below is the order in which the engine reads rows: step by step, the longest sequence first, and
+    each sequence from its end if the direction is reversed.
 
     Args:
-        label: of the layer.
+        label: the label that the layer gave the call.
     """
 
     def __init__(self, label: LayerCall) -> None:
-        self.label, self.form = label, "{}"  # of the names of its states
-        self._windows: dict[int, Replay] = {}  # by the steps at which they begin
+        self.label, self.name_format = label, "{}"  # makes names in the layer names in the model
+        self._windows: dict[int, Replay] = {}  # by first step
 
-    def add(self, seen: BackwardEvent) -> None:
-        """One more of them. The parameters are kept as they are now: an optimizer changes them in place.
+    def add(self, event: BackwardEvent) -> None:
+        """Add an event. Copies the parameters, which an optimizer changes in place.
 
-        What another backward pass sends through the same window is added up: the steps are the same.
+        Gradients that another backward pass sends through the same window are added up: the steps are the same.
         """
-        before = self._windows.get(seen.call.begin)
-        if before is not None:
-            seen = _added(before.seen, seen)
-            parameters = before.parameters
+        earlier = self._windows.get(event.call.begin)
+        if earlier is not None:
+            event = _add_events(earlier.event, event)
+            parameters = earlier.parameters
         else:
-            parameters = {name: value.detach().clone() for name, value in seen.call.parameters.items()}
-        self._windows[seen.call.begin] = Replay(seen, parameters)
-        for worked_out in ("d_states", "of_weights", "replays"):
-            self.__dict__.pop(worked_out, None)
+            parameters = {name: value.detach().clone() for name, value in event.call.parameters.items()}
+        self._windows[event.call.begin] = Replay(event, parameters)
+        for cached in ("d_states", "weight_norms", "replays"):
+            self.__dict__.pop(cached, None)
 
     @property
     def names(self) -> list[str]:
-        """Of the states, in the model."""
-        return [self.form.format(state) for state in self.label.names.states]
+        """The names of the states in the model."""
+        return [self.name_format.format(state) for state in self.label.names.states]
 
-    def parameter(self, name: str) -> str:
-        """Of the name that the engine has for a parameter, the one in the model."""
-        return self.form.format(self.label.names.parameter(name))
+    def parameter_name(self, name: str) -> str:
+        """Return the name in the model of a parameter, given its name in the engine."""
+        return self.name_format.format(self.label.names.parameter(name))
 
     @property
     def T(self) -> int:
-        """Steps of the longest sequence."""
-        return len(self._first) - 1
+        """The number of steps of the longest sequence."""
+        return len(self._offsets) - 1
 
     @cached_property
     def d_states(self) -> list[Tensor]:
-        """The gradient that arrives at each state after every step of the input, (T, B, H), all windows together."""
+        """The gradient that arrives at each state after every step of the input, (T, B, H), over all windows."""
         return [
-            self.padded([replay.seen.d_states[i] for replay in self.replays])
+            self.padded([replay.event.d_states[i] for replay in self.replays])
             for i in range(len(self.label.names.states))
         ]
 
     def padded(self, parts: list[Tensor]) -> Tensor:
-        """Values (T, B, ...) of the whole input, of those that each replay has for its rows; added up."""
+        """Sum the values that each replay has for its rows to values (T, B, ...) of the whole input."""
         layout = self.label.layout
         sizes = layout.sizes
         lead = (layout.T, layout.B) if sizes is None else (int(sizes.sum()),)
@@ -70,101 +73,104 @@ class RecordedCall:
             return self.label.padded(parts[0])  # a copy would take as long as a small backward pass
         rows = parts[0].new_zeros(*lead, *parts[0].shape[len(lead) :])
         for part, replay in zip(parts, self.replays, strict=True):
-            begin = replay.seen.call.begin if sizes is None else int(sizes[: replay.seen.call.begin].sum())
+            begin = replay.event.call.begin if sizes is None else int(sizes[: replay.event.call.begin].sum())
             rows[begin : begin + len(part)] += part
         return self.label.padded(rows)
 
     @cached_property
-    def _first(self) -> list[int]:
-        """Of the rows of all steps, in the order of reading, the first of each."""
+    def _offsets(self) -> list[int]:
+        """The index of the first row of each step, in engine order, and the number of all rows."""
         layout = self.label.layout
         return [0, *accumulate([layout.B] * layout.T if layout.sizes is None else layout.sizes.tolist())]
 
     def rows(self, step: int) -> slice:
-        """Those of a step, in the order of reading."""
-        return slice(self._first[step], self._first[step + 1])
+        """Return which rows, in engine order, belong to a step."""
+        return slice(self._offsets[step], self._offsets[step + 1])
 
     @cached_property
-    def places(self) -> Tensor:
-        """Of each row, in the order of reading, where it lies in the padded input, step * B + sequence; or -1."""
-        sizes, count = self.label.layout.sizes, self._first[-1]
-        numbers = torch.arange(1, count + 1, device=self.replays[0].seen.d_states[0].device)
+    def positions(self) -> Tensor:
+        """The position of each row, in engine order, in the padded input: step * B + sequence; -1 if it has none."""
+        sizes, count = self.label.layout.sizes, self._offsets[-1]
+        numbers = torch.arange(1, count + 1, device=self.replays[0].event.d_states[0].device)
         padded = self.label.padded(
             numbers if sizes is not None else numbers.view(self.T, self.label.layout.B)
         ).flatten()
         real = padded.nonzero().flatten()
         return numbers.new_full((count,), -1).index_copy(0, padded[real] - 1, real)
 
-    def place(self, replay: Replay, t: int, row: int) -> tuple[int, int]:
-        """The step of the input and the sequence of the batch that a row of a step is."""
-        return divmod(int(self.places[self.rows(replay.seen.call.begin + t)][row]), self.label.layout.B)
+    def locate(self, replay: Replay, t: int, row: int) -> tuple[int, int]:
+        """Return the step of the input and the sequence of the batch that a row of step t of a replay belongs to."""
+        return divmod(int(self.positions[self.rows(replay.event.call.begin + t)][row]), self.label.layout.B)
 
     @cached_property
-    def steps_of_input(self) -> Tensor:
-        """Of each row, in the order of reading, its step of the input; or -1."""
-        return self.places.div(self.label.layout.B, rounding_mode="floor")
+    def input_steps(self) -> Tensor:
+        """The step of the input that each row, in engine order, belongs to; -1 if it belongs to none."""
+        return self.positions.div(self.label.layout.B, rounding_mode="floor")
 
-    def apart(self, step: int) -> list[tuple[int, Tensor]]:
-        """The steps of the input that the rows of a step are, and which rows are; one, but for ragged ends."""
-        steps = self.steps_of_input[self.rows(step)]
-        return [(at, steps == at) for at in steps.unique().tolist() if at >= 0]
+    def masks_by_input_step(self, step: int) -> list[tuple[int, Tensor]]:
+        """Return the steps of the input that the rows of a step belong to, each with the mask of its rows.
+
+        There is only one, unless ragged sequences are read from their ends.
+        """
+        steps = self.input_steps[self.rows(step)]
+        return [(input_step, steps == input_step) for input_step in steps.unique().tolist() if input_step >= 0]
 
     @cached_property
     def replays(self) -> list[Replay]:
-        """The windows, the first of the sequence first."""
+        """The replays of the windows, in order of time."""
         return [self._windows[begin] for begin in sorted(self._windows)]
 
-    def groups(self) -> list[list[Replay]]:
-        """The replays, in order, through which the same gradient goes back, from the last to the first of each."""
-        chained = self.replays[0].seen.call.chained
+    def chains(self) -> list[list[Replay]]:
+        """Group the replays by gradient: in each group the gradient flows from the last replay back to the first."""
+        chained = self.replays[0].event.call.chained
         return [self.replays] if chained else [[replay] for replay in self.replays]
 
-    def forward(self) -> list[tuple[Replay, int]]:
-        """Every step of the layer once, in order: a replay that has it, and its number there."""
-        found = {step: (replay, t) for replay, t, step in self.steps()}
-        return [found[step] for step in sorted(found)]
+    def forward_steps(self) -> list[tuple[Replay, int]]:
+        """Return each step of the layer once, in order: a replay that has it, and its index in that replay."""
+        by_step = {step: (replay, t) for replay, t, step in self.steps()}
+        return [by_step[step] for step in sorted(by_step)]
 
     def steps(self) -> Iterator[tuple[Replay, int, int]]:
-        """Every step of every window: its replay, its number there, and its number among those of the layer."""
+        """Iterate over all steps of all windows: the replay, the index in the replay, and the index in the layer."""
         for replay in self.replays:
             for t in range(replay.T):
-                yield replay, t, replay.seen.call.begin + t
+                yield replay, t, replay.event.call.begin + t
 
     @cached_property
-    def of_weights(self) -> Mapping[str, Tensor]:
+    def weight_norms(self) -> Mapping[str, Tensor]:
         """The norm of what each step of the input contributes to the gradient of each parameter, (T,)."""
         totals: dict[str, list[Tensor | float]] = {}
         for replay, t, step in self.steps():
-            for at, here in self.apart(step):
-                d_states = [at_rows(here, d[t]) for d in replay.d_states]
-                d_outputs = [None if d is None else at_rows(here, d) for d in replay.own_d_outputs(t)]
-                for name, value in replay.of_parameters(t, d_states, d_outputs).items():
-                    of_steps = totals.setdefault(self.parameter(name), [0.0] * self.T)
-                    of_steps[at] = of_steps[at] + value
+            for input_step, mask in self.masks_by_input_step(step):
+                d_states = [mask_rows(mask, d[t]) for d in replay.d_states]
+                d_outputs = [None if d is None else mask_rows(mask, d) for d in replay.own_d_outputs(t)]
+                for name, gradient in replay.parameter_gradients(t, d_states, d_outputs).items():
+                    by_step = totals.setdefault(self.parameter_name(name), [0.0] * self.T)
+                    by_step[input_step] = by_step[input_step] + gradient
         zero = torch.zeros((), dtype=torch.float64)
         norm = torch.linalg.vector_norm
         return {
-            name: torch.stack([norm(v, dtype=torch.float64) if isinstance(v, Tensor) else zero for v in values])
-            for name, values in totals.items()
+            name: torch.stack([norm(v, dtype=torch.float64) if isinstance(v, Tensor) else zero for v in by_step])
+            for name, by_step in totals.items()
         }
 
 
-def _added(one: BackwardEvent, other: BackwardEvent) -> BackwardEvent:
-    """What two backward passes send through the same steps."""
+def _add_events(a: BackwardEvent, b: BackwardEvent) -> BackwardEvent:
+    """Add up the gradients that two backward passes send through the same steps."""
     return replace(
-        one,
-        d_outputs=tuple(map(summed, one.d_outputs, other.d_outputs)),
-        d_finals=tuple(map(summed, one.d_finals, other.d_finals)),
-        d_states=tuple(a + b for a, b in zip(one.d_states, other.d_states, strict=True)),
-        later=one.later or other.later,
+        a,
+        d_outputs=tuple(map(add_gradients, a.d_outputs, b.d_outputs)),
+        d_finals=tuple(map(add_gradients, a.d_finals, b.d_finals)),
+        d_states=tuple(x + y for x, y in zip(a.d_states, b.d_states, strict=True)),
+        later=a.later or b.later,
     )
 
 
-def summed(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    """The sum of gradients, of which None is zero."""
+def add_gradients(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """Add gradients, where None stands for zero."""
     return b if a is None else a if b is None else a.detach() + b.detach()
 
 
-def at_rows(here: Tensor, d: Tensor) -> Tensor:
-    """The gradients (rows, ...) of some rows, and zeros for the others."""
-    return d if here.all() else d.where(here.view(-1, *[1] * (d.dim() - 1)), 0)
+def mask_rows(mask: Tensor, d: Tensor) -> Tensor:
+    """Set the gradients (rows, ...) of the rows outside the mask to zero."""
+    return d if mask.all() else d.where(mask.view(-1, *[1] * (d.dim() - 1)), 0)

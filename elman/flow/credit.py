@@ -7,24 +7,24 @@ from itertools import groupby, pairwise
 import torch
 from torch import Tensor
 
-from elman.flow._backward_sweep import ArrivedGradients, arriving, handed_down
-from elman.flow._recorded_call import RecordedCall, at_rows
+from elman.flow._backward_sweep import ArrivedGradients, propagate_to_layer_below, sweep_backward
+from elman.flow._recorded_call import RecordedCall, mask_rows
 from elman.numbers import check_whole, whole
 
-WHOLE = 512  # steps, of which the whole matrix is worked out unasked
-AT_ONCE = 2**25  # numbers that go from layer to layer together
+MAX_STEPS = 512  # of longer sequences, the losses to follow must be chosen
+MAX_NUMBERS = 2**25  # that are passed from layer to layer at once
 
 
 @dataclass(frozen=True)
 class Credit:
-    """How much of the loss at each step t arrives at the state after each step k.
+    """How much of the loss L_t at each step t arrives at the state s_k after each step k.
 
     Args:
-        name: of the state.
-        steps: the steps t whose losses were followed, n of them.
-        norms: of dL_t/ds_k, for all sequences together, (n, T); zeros where no way leads from k to t.
-        weights: of every parameter of the cell, dL_t/ds_k ds_k/dW, where s_k is what step k alone makes: (n, T, ...);
-            if asked for. Their sum over t and k is the gradient, if all steps were followed.
+        name: name of the state.
+        steps: the n steps t whose losses were followed.
+        norms: norms of dL_t/ds_k over all sequences, (n, T); zero if s_k has no influence on L_t.
+        weights: the terms dL_t/ds_k ds_k/dW for each parameter W of the cell, if requested, where ds_k/dW is that of
+            step k alone: (n, T, ...). If all steps were followed, their sum over t and k is the gradient of W.
     """
 
     name: str
@@ -33,76 +33,77 @@ class Credit:
     weights: dict[str, Tensor] = field(default_factory=dict)
 
 
-def credit(calls: Sequence[RecordedCall], name: str, steps: int | Sequence[int] | None, weights: bool) -> Credit:
-    """As `Recording.credit`.
+def assign_credit(calls: Sequence[RecordedCall], name: str, steps: int | Sequence[int] | None, weights: bool) -> Credit:
+    """Return the credit of one state.
 
     Args:
-        calls: those that lie over the one whose state is meant, the highest first, and at the end that one.
-        name: as in `Recording.credit`.
-        steps: as in `Recording.credit`.
-        weights: as in `Recording.credit`.
+        calls: the call with the state, after all calls above it, from the top layer down.
+        name: see `Recording.credit`.
+        steps: see `Recording.credit`.
+        weights: see `Recording.credit`.
     """
     call = calls[-1]
-    chosen, state = _chosen(call.T, steps), call.names.index(name)
+    all_steps, state = _resolve_steps(call.T, steps), call.names.index(name)
     norms: list[Tensor] = []
     terms: dict[str, list[Tensor]] = {}
-    for some in torch.tensor(chosen, device=call.places.device).split(_at_once(calls)):
-        found = torch.zeros(len(some), call.T * call.label.layout.B, dtype=torch.float64, device=some.device)
-        of_weights: dict[str, Tensor] = {}
-        for arrived in arriving(call, some, _from_above(calls, some)):
+    for chunk in torch.tensor(all_steps, device=call.positions.device).split(_chunk_size(calls)):
+        row_norms = torch.zeros(len(chunk), call.T * call.label.layout.B, dtype=torch.float64, device=chunk.device)
+        chunk_terms: dict[str, Tensor] = {}
+        for arrived in sweep_backward(call, chunk, _gradients_from_above(calls, chunk)):
             norm = torch.linalg.vector_norm(arrived.d_states[state], dim=-1, dtype=torch.float64)
-            found[arrived.columns.unsqueeze(1), call.places[call.rows(arrived.step)]] += norm
+            row_norms[arrived.losses.unsqueeze(1), call.positions[call.rows(arrived.step)]] += norm
             if weights:
-                _add_terms(call, arrived, of_weights, len(some))
-        norms.append(torch.linalg.vector_norm(found.view(len(some), call.T, -1), dim=-1))
-        for of, value in of_weights.items():
-            terms.setdefault(of, []).append(value)
-    return Credit(name, chosen, torch.cat(norms), {of: torch.cat(values) for of, values in terms.items()})
+                _add_terms(call, arrived, chunk_terms, len(chunk))
+        norms.append(torch.linalg.vector_norm(row_norms.view(len(chunk), call.T, -1), dim=-1))
+        for parameter, value in chunk_terms.items():
+            terms.setdefault(parameter, []).append(value)
+    all_terms = {parameter: torch.cat(values) for parameter, values in terms.items()}
+    return Credit(name, all_steps, torch.cat(norms), all_terms)
 
 
-def _at_once(calls: Sequence[RecordedCall]) -> int:
-    """How many losses are followed together."""
+def _chunk_size(calls: Sequence[RecordedCall]) -> int:
+    """Return how many losses are followed at once."""
     if len(calls) == 1:
         return calls[0].T
     widest = max(call.replays[0].x[0].shape[-1] for call in calls)
-    return max(1, AT_ONCE // (calls[0].T * calls[0].label.layout.B * widest))
+    return max(1, MAX_NUMBERS // (calls[0].T * calls[0].label.layout.B * widest))
 
 
-def _from_above(calls: Sequence[RecordedCall], steps: Tensor) -> Tensor | None:
-    """What arrives at the outputs of the last of these calls from those over it, of the losses of some steps."""
-    levels = [list(level) for _, level in groupby(calls, lambda call: call.label.depth)]
-    d_outputs: list[Tensor | None] = [None] * len(levels[0])
-    for upper, lower in pairwise(levels):
-        d_outputs = [handed_down(upper, steps, d_outputs, call) for call in lower]
+def _gradients_from_above(calls: Sequence[RecordedCall], steps: Tensor) -> Tensor | None:
+    """Return the gradients that the outputs of the last call get from the calls above it, for the losses of `steps`."""
+    layers = [list(layer) for _, layer in groupby(calls, lambda call: call.label.depth)]
+    d_outputs: list[Tensor | None] = [None] * len(layers[0])
+    for upper, lower in pairwise(layers):
+        d_outputs = [propagate_to_layer_below(upper, steps, d_outputs, call) for call in lower]
     return d_outputs[0]
 
 
 def _add_terms(call: RecordedCall, arrived: ArrivedGradients, terms: dict[str, Tensor], n: int) -> None:
-    """What a step makes of what has arrived there, of each of n losses, by steps of the input."""
-    for at, here in call.apart(arrived.step):
-        for i, column in enumerate(arrived.columns.tolist()):
-            d_states = [at_rows(here, d[i]) for d in arrived.d_states]
-            d_outputs = [None if d is None else at_rows(here, d[i]) for d in arrived.d_outputs]
-            for name, value in arrived.replay.of_parameters(arrived.t, d_states, d_outputs).items():
-                of = call.parameter(name)
-                if of not in terms:
-                    terms[of] = value.new_zeros(n, call.T, *value.shape)
-                terms[of][column, at] += value
+    """Add the terms of one step, for each of n losses and by step of the input."""
+    for input_step, mask in call.masks_by_input_step(arrived.step):
+        for i, loss in enumerate(arrived.losses.tolist()):
+            d_states = [mask_rows(mask, d[i]) for d in arrived.d_states]
+            d_outputs = [None if d is None else mask_rows(mask, d[i]) for d in arrived.d_outputs]
+            for name, gradient in arrived.replay.parameter_gradients(arrived.t, d_states, d_outputs).items():
+                parameter = call.parameter_name(name)
+                if parameter not in terms:
+                    terms[parameter] = gradient.new_zeros(n, call.T, *gradient.shape)
+                terms[parameter][loss, input_step] += gradient
 
 
-def _chosen(T: int, steps: int | Sequence[int] | None) -> tuple[int, ...]:
+def _resolve_steps(T: int, steps: int | Sequence[int] | None) -> tuple[int, ...]:
     if steps is None:
-        if T > WHOLE:
+        if T > MAX_STEPS:
             raise ValueError(
-                f"flow.credit: steps: expected a number of steps, or which, for a sequence of more than {WHOLE} steps, "
-                f"got none for {T:,}; steps=64 follows the losses of 64 of them, evenly spread"
+                "flow.credit: steps: expected the number of steps, or a list of steps, for a sequence of more than "
+                f"{MAX_STEPS} steps, got none for {T:,}; steps=64 follows the losses of 64 evenly spaced steps"
             )
         steps = T
     if not isinstance(steps, Sequence):
         count = min(check_whole("flow.credit: steps", steps, 1), T)
         return tuple(sorted({round(t) for t in torch.linspace(T - 1, 0, count).tolist()}))
-    given = [whole(step) for step in steps]
-    chosen = tuple(sorted({step + T if step < 0 else step for step in given if step is not None}))
-    if None in given or not chosen or chosen[0] < 0 or chosen[-1] >= T:
+    numbers = [whole(step) for step in steps]
+    resolved = tuple(sorted({step + T if step < 0 else step for step in numbers if step is not None}))
+    if None in numbers or not resolved or resolved[0] < 0 or resolved[-1] >= T:
         raise ValueError(f"flow.credit: steps: expected some of 0 to {T - 1}, got {list(steps)!r:.60}")
-    return chosen
+    return resolved

@@ -8,8 +8,8 @@ from elman import cells
 from elman.cells._cell import Cell
 from elman.flow._nonfinite import NonFinite
 from elman.flow._recorded_call import RecordedCall
-from elman.flow.jacobians import ARRIVES, Jacobians, sequences_of
-from elman.flow.units import dead, gates
+from elman.flow.jacobians import HORIZON_SHARE, Jacobians, count_sequences
+from elman.flow.units import find_dead_units, summarize_gates
 from elman.layers import Stack
 
 if TYPE_CHECKING:
@@ -19,28 +19,28 @@ Kind = Literal[
     "healthy", "fading", "vanishing", "growing", "exploding", "saturated", "dead", "non-finite", "clipped", "short"
 ]
 
-STEPS = 256  # of each sequence from the last one back, that are looked at where nothing else is said
-SEQUENCES = 4
-ENOUGH = 0.1  # of a gradient: where this is left after all steps, it is healthy
-FAR = 64  # steps: a gradient that lives as long is not vanishing, but fading,
-SHORT = 0.25  # unless it is gone within this part of the steps
-GROWS = 10  # times that a gradient grows on its way back
-EXPLODES = 1e3
-SATURATED = 0.5  # of the values of a state are stuck, through which all gradients go
-SHUT = 0.9  # of those of a gate, or of another value within the step
-DEAD = 0.1  # of the units of a state
-RULES = 0.9  # of the updates that were clipped
+NUM_STEPS = 256  # followed back from the end of each sequence, by default
+NUM_SEQUENCES = 4
+HEALTHY_SHARE = 0.1  # of a gradient that is left after all steps
+MIN_FADING_STEPS = 64  # a gradient that reaches the horizon earlier is vanishing
+MIN_FADING_SHARE = 0.25  # of all steps: the same
+GROWING_FACTOR = 10  # over the whole way back
+EXPLODING_FACTOR = 1e3
+MAX_STUCK_STATE = 0.5  # share of the values of a state, through which all gradients pass
+MAX_STUCK_GATE = 0.9  # share of the values of a gate, or of another named value
+MAX_DEAD = 0.1  # share of the units of a state
+MAX_CLIPPED = 0.9  # share of the updates
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence of a verdict.
+    """One finding of a verdict.
 
     Args:
-        kind: in one word.
-        name: of the state or gate.
-        text: with the numbers.
-        remedies: options to set, those that fit best first.
+        kind: the finding in one word.
+        name: the state or gate.
+        text: a description with numbers.
+        remedies: options to set, the most suitable first.
     """
 
     kind: Kind
@@ -55,50 +55,51 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a recording means: `str` gives it line by line. Without findings, there was nothing to judge."""
+    """The diagnosis of a recording: `str` gives one line per finding. No findings: there was nothing to diagnose."""
 
     findings: tuple[Finding, ...]
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """Each kind that was found, once."""
+        """The kinds of the findings, each once."""
         return tuple(dict.fromkeys(finding.kind for finding in self.findings))
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.findings)) or "nothing to judge: no sequence of the batch has a step"
 
 
-def verdict(recording: "Recording", clipped: float | None, steps: int | None) -> Verdict:
-    """As `Recording.verdict`."""
+def diagnose(recording: "Recording", clipped: float | None, steps: int | None) -> Verdict:
+    """Diagnose a recording; for the arguments see `Recording.verdict`."""
     bad = recording.first_non_finite
     if bad is not None:
-        return Verdict((Finding("non-finite", bad.name, str(bad), _against_overflow(recording.calls[bad.cell], bad)),))
-    calls = [call for call in recording.calls.values() if sequences_of(call)]
-    findings = [finding for call in calls if call.T > 1 for finding in _of_call(recording, call, steps)]
-    findings += _of_single_steps([call for call in calls if call.T == 1])
-    if clipped is not None and clipped > RULES:
-        text = f"{clipped:.0%} of the updates were clipped: clipping rules the training, and not the learning rate"
+        remedies = _remedies_for_overflow(recording.calls[bad.cell], bad)
+        return Verdict((Finding("non-finite", bad.name, str(bad), remedies),))
+    calls = [call for call in recording.calls.values() if count_sequences(call)]
+    findings = [finding for call in calls if call.T > 1 for finding in _diagnose_call(recording, call, steps)]
+    findings += _diagnose_single_steps([call for call in calls if call.T == 1])
+    if clipped is not None and clipped > MAX_CLIPPED:
+        text = f"{clipped:.0%} of the updates were clipped: clipping, not the learning rate, sets their size"
         findings.append(Finding("clipped", "", text, ("a smaller learning rate (--lr)", "a larger --clip")))
     return Verdict(tuple(findings))
 
 
-def _of_call(recording: "Recording", call: RecordedCall, steps: int | None) -> Iterator[Finding]:
-    yield _through_time(call, recording.jacobians(call.names[0], SEQUENCES, steps))
-    for name, gate in gates(call).items():
-        # What is no state is known to be a gate only in cells of the shelf.
-        limit = SATURATED if name in call.names else SHUT if _cell(call) else 1.0
+def _diagnose_call(recording: "Recording", call: RecordedCall, steps: int | None) -> Iterator[Finding]:
+    yield _diagnose_decay(call, recording.jacobians(call.names[0], NUM_SEQUENCES, steps))
+    for name, gate in summarize_gates(call).items():
+        # A named value that is not a state is known to be a gate only in registered cells.
+        limit = MAX_STUCK_STATE if name in call.names else MAX_STUCK_GATE if _registered_cell(call) else 1.0
         if gate.stuck > limit:
             ends = f"{gate.low:.0%} at its lower end, {gate.high:.0%} at its upper"
             text = f"{gate.stuck:.0%} of the values of {name} hardly pass a gradient on ({ends})"
-            yield Finding("saturated", name, text, _against_saturation(call))
-    for (name, units), d in zip(dead(call).items(), call.d_states, strict=True):
-        if len(units) > DEAD * d.shape[-1]:
+            yield Finding("saturated", name, text, _remedies_for_saturation(call))
+    for (name, units), d in zip(find_dead_units(call).items(), call.d_states, strict=True):
+        if len(units) > MAX_DEAD * d.shape[-1]:
             text = f"{len(units)} of the {d.shape[-1]} units of {name} are zero at every step of every sequence"
             yield Finding("dead", name, text, ("a smaller learning rate (--lr)", 'nonlinearity="tanh"'))
 
 
-def _of_single_steps(calls: list[RecordedCall]) -> Iterator[Finding]:
-    """All of them are one sequence, perhaps; in a call of one step nothing goes through time."""
+def _diagnose_single_steps(calls: list[RecordedCall]) -> Iterator[Finding]:
+    """Diagnose calls of one step, in which no gradient flows through time; together they may be one sequence."""
     if calls:
         first, *others = (call.names[0] for call in calls)
         more = f" and {len(others)} more have" if others else " has"
@@ -106,46 +107,48 @@ def _of_single_steps(calls: list[RecordedCall]) -> Iterator[Finding]:
         yield Finding("short", first, text, ("one call with the whole sequence",))
 
 
-def _through_time(call: RecordedCall, found: Jacobians) -> Finding:
-    """What becomes of a gradient that begins at the last step, on its way back over all steps that are looked at.
+def _diagnose_decay(call: RecordedCall, jacobians: Jacobians) -> Finding:
+    """Diagnose how a gradient that starts at the last step grows or decays on its way back.
 
-    The state in which it lives longest is judged, by the largest factor and by what is left at the first step:
+    The state in which it lives longest counts, by its largest growth and by what is left at the first step:
 
     - exploding: it grows more than 1000 times; growing: more than 10 times;
     - healthy: at least 10 % is left;
-    - fading: 1 % to 10 % is left; or less, but only after 64 steps or more, and a quarter of all steps;
-    - vanishing: less than 1 % is left, and that sooner.
+    - fading: 1 % to 10 % is left; or less than 1 %, but only after at least 64 steps and a quarter of all steps;
+    - vanishing: less than 1 % is left, after fewer steps.
     """
-    name, left = found.longest
-    steps, horizon, most = len(left) - 1, found.horizon[name], float(left.max())
-    back = int(left.argmax()) if most > GROWS else horizon or steps
-    rate = f"{float(left[back]) ** (1 / back):.3g} times per step"
+    name, decay = jacobians.longest
+    steps, horizon, largest = len(decay) - 1, jacobians.horizon[name], float(decay.max())
+    back = int(decay.argmax()) if largest > GROWING_FACTOR else horizon or steps
+    rate = f"{float(decay[back]) ** (1 / back):.3g} times per step"
     if steps < call.T:
         rate += f"; of {call.T} steps the last {steps} were looked at"
-    if most > GROWS:
-        kind: Kind = "exploding" if most > EXPLODES else "growing"
-        text = f"on its way back a gradient of {name} becomes {_times(most)} as large within {back} steps ({rate})"
-        return Finding(kind, name, text, _against_growth(call))
+    if largest > GROWING_FACTOR:
+        kind: Kind = "exploding" if largest > EXPLODING_FACTOR else "growing"
+        text = f"on its way back a gradient of {name} becomes {_times(largest)} as large within {back} steps ({rate})"
+        return Finding(kind, name, text, _remedies_for_growth(call))
     if horizon is not None:
-        kind = "vanishing" if horizon < max(FAR, SHORT * steps) else "fading"
-        if horizon < SHORT * steps:
-            text = f"of a gradient of {name}, less than {ARRIVES:.0%} is left after {horizon} of {steps} steps back"
+        kind = "vanishing" if horizon < max(MIN_FADING_STEPS, MIN_FADING_SHARE * steps) else "fading"
+        share = f"{HORIZON_SHARE:.0%}"
+        if horizon < MIN_FADING_SHARE * steps:
+            text = f"of a gradient of {name}, less than {share} is left after {horizon} of {steps} steps back"
         else:
-            text = f"a gradient of {name} fades on its way: {ARRIVES:.0%} of it after {horizon} of {steps} steps"
-        return Finding(kind, name, f"{text} ({rate})", _against_vanishing(call, horizon))
-    reach = f"{float(left[-1]):.2g} of it after all of {steps} steps ({rate})"
-    if float(left[-1]) < ENOUGH:
-        return Finding("fading", name, f"a gradient of {name} loses strength: {reach}", _against_vanishing(call, None))
+            text = f"a gradient of {name} fades on its way: {share} of it after {horizon} of {steps} steps"
+        return Finding(kind, name, f"{text} ({rate})", _remedies_for_vanishing(call, horizon))
+    reach = f"{float(decay[-1]):.2g} of it after all of {steps} steps ({rate})"
+    if float(decay[-1]) < HEALTHY_SHARE:
+        text = f"a gradient of {name} loses strength: {reach}"
+        return Finding("fading", name, text, _remedies_for_vanishing(call, None))
     return Finding("healthy", name, f"a gradient of {name} reaches back: {reach}")
 
 
 def _times(factor: float) -> str:
-    return f"{factor:.1e} times" if factor > EXPLODES else f"{factor:.3g} times"
+    return f"{factor:.1e} times" if factor > EXPLODING_FACTOR else f"{factor:.3g} times"
 
 
-def _against_vanishing(call: RecordedCall, horizon: int | None) -> tuple[str, ...]:
-    """Remedies for a gradient that is gone at the horizon, or weak after all steps."""
-    cell, shorter = _cell(call), tuple[str, ...]()
+def _remedies_for_vanishing(call: RecordedCall, horizon: int | None) -> tuple[str, ...]:
+    """Return remedies for a gradient that is lost at the horizon, or weak after all steps."""
+    cell, shorter = _registered_cell(call), tuple[str, ...]()
     if horizon is not None and 2 * horizon < call.T:
         shorter = (f"a shorter --bptt: beyond {2 * horizon} steps hardly anything is learned",)
     if cell is cells.RNN:
@@ -155,34 +158,32 @@ def _against_vanishing(call: RecordedCall, horizon: int | None) -> tuple[str, ..
     return "--cell lstm, in Python with forget_bias=2", *shorter
 
 
-def _against_growth(call: RecordedCall) -> tuple[str, ...]:
-    cell = _cell(call)
+def _remedies_for_growth(call: RecordedCall) -> tuple[str, ...]:
+    cell = _registered_cell(call)
     if cell is cells.RNN:
         return "clipping (--clip 1 or less)", 'init="orthogonal"', "--cell lstm or --cell gru", "a shorter --bptt"
-    normed = ("layer_norm=True",) if cell in (cells.LSTM, cells.GRU) else ()
-    return "clipping (--clip 1 or less)", *normed, 'init="orthogonal"', "a shorter --bptt"
+    layer_norm = ("layer_norm=True",) if cell in (cells.LSTM, cells.GRU) else ()
+    return "clipping (--clip 1 or less)", *layer_norm, 'init="orthogonal"', "a shorter --bptt"
 
 
-def _against_overflow(call: RecordedCall, bad: NonFinite) -> tuple[str, ...]:
-    growth = _against_growth(call)
+def _remedies_for_overflow(call: RecordedCall, bad: NonFinite) -> tuple[str, ...]:
+    growth = _remedies_for_growth(call)
     if bad.where == "input":
-        return "finite inputs of mean 0 and deviation 1", "if a layer below makes them, a smaller learning rate (--lr)"
+        below = "if they come from a layer below, a smaller learning rate (--lr)"
+        return "finite inputs with mean 0 and standard deviation 1", below
     if bad.where == "state":
-        return (
-            "a finite state to begin with",
-            "if an earlier batch has made it, a smaller learning rate (--lr)",
-            *growth,
-        )
+        earlier = "if it comes from an earlier batch, a smaller learning rate (--lr)"
+        return "a finite initial state", earlier, *growth
     if bad.where == "parameter":
         return "the weights of an earlier checkpoint", "a smaller learning rate (--lr)", *growth
     return "a smaller learning rate (--lr)", *growth
 
 
-def _against_saturation(call: RecordedCall) -> tuple[str, ...]:
-    normed = ("layer_norm=True",) if _cell(call) in (cells.LSTM, cells.GRU) else ()
-    return *normed, "a smaller learning rate (--lr)", "weight decay", "inputs of mean 0 and deviation 1"
+def _remedies_for_saturation(call: RecordedCall) -> tuple[str, ...]:
+    layer_norm = ("layer_norm=True",) if _registered_cell(call) in (cells.LSTM, cells.GRU) else ()
+    return *layer_norm, "a smaller learning rate (--lr)", "weight decay", "inputs with mean 0 and standard deviation 1"
 
 
-def _cell(call: RecordedCall) -> type[Cell] | None:
+def _registered_cell(call: RecordedCall) -> type[Cell] | None:
     layer = call.label.layer
     return layer.cell_type if isinstance(layer, Stack) else None

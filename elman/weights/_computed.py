@@ -1,4 +1,4 @@
-"""Weights that are parameters, and weights that are computed of some: pruned, normalized, parametrized."""
+"""Weights that are parameters, and weights that are computed from parameters: pruned, normalized, parametrized."""
 
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ class Weight(NamedTuple):
     name: str
 
     def value(self) -> Tensor:
-        """As a call of the layer would compute it now; what it computed last may be older than its parameters."""
+        """Return the value that a call of the layer would use: its last one may be older than its parameters."""
         with torch.no_grad():
             match self._hook():
                 case SpectralNorm() as hook:
@@ -31,17 +31,17 @@ class Weight(NamedTuple):
         return value.detach()
 
     def set(self, value: Tensor) -> None:
-        """Set it, or what it is computed of.
+        """Set the weight, or the parameters that it is computed from.
 
         Raises:
-            ValueError: if its computation cannot give this value.
+            ValueError: if its computation cannot yield this value.
         """
         layer, name, hook = self.layer, self.name, self._hook()
         parameter = layer._parameters.get(name)
         if parameter is not None:
             parameter.data.copy_(value)
             return
-        computed, why = self.value(), ""
+        computed, reason = self.value(), ""
         value = value.to(computed)
         if torch.equal(value, computed):
             return
@@ -49,26 +49,29 @@ class Weight(NamedTuple):
             if parametrize.is_parametrized(layer, name):
                 try:
                     setattr(layer, name, value)
-                except (RuntimeError, ValueError) as error:  # it has no inverse, or this value has none
-                    why = f" ({str(error).partition(chr(10))[0]})"
+                except (
+                    RuntimeError,
+                    ValueError,
+                ) as error:  # the parametrization has no inverse, or none for this value
+                    reason = f" ({str(error).partition(chr(10))[0]})"
             elif isinstance(hook, WeightNorm):
                 getattr(layer, f"{name}_g").copy_(torch.norm_except_dim(value, 2, hook.dim))
                 getattr(layer, f"{name}_v").copy_(value)
             elif hook is not None:
                 getattr(layer, f"{name}_orig").copy_(value)
         computed = self.value()
-        off = (computed - value).abs().max().item()
-        # Written so that NaN fails.
-        if why or not off <= 1e3 * torch.finfo(value.dtype).eps * value.abs().max().item():
+        error_size = (computed - value).abs().max().item()
+        # Written as `not ... <=`, so that NaN fails.
+        if reason or not error_size <= 1e3 * torch.finfo(value.dtype).eps * value.abs().max().item():
             raise ValueError(
                 f"{name}: the layer computes this weight, by {self._computation(hook)}, which cannot give the new "
-                f"values{why}; make the weight a plain parameter first, {self._removal(hook)}"
+                f"values{reason}; make the weight a plain parameter first, {self._removal(hook)}"
             )
         if hook is not None:
             setattr(layer, name, computed)
 
     def _hook(self) -> Any:
-        """What computes the weight before each call, if there is such a hook."""
+        """Return the hook that computes the weight before each call, if there is one."""
         for hook in self.layer._forward_pre_hooks.values():
             if isinstance(hook, BasePruningMethod) and hook._tensor_name == self.name:
                 return hook
@@ -85,8 +88,8 @@ class Weight(NamedTuple):
     def _removal(self, hook: object) -> str:
         if parametrize.is_parametrized(self.layer, self.name):
             return f"torch.nn.utils.parametrize.remove_parametrizations(layer, {self.name!r})"
-        removals = {WeightNorm: "remove_weight_norm", SpectralNorm: "remove_spectral_norm"}
-        known = removals.get(type(hook), "prune.remove")
         if hook is None:
             return f"by layer.register_parameter({self.name!r}, ...)"
-        return f"torch.nn.utils.{known}(layer, {self.name!r})"
+        removals = {WeightNorm: "remove_weight_norm", SpectralNorm: "remove_spectral_norm"}
+        removal = removals.get(type(hook), "prune.remove")
+        return f"torch.nn.utils.{removal}(layer, {self.name!r})"

@@ -108,7 +108,7 @@ def test_a_state_that_came_in_so(tmp_path: Path) -> None:
     task.train[0][-1, 2] = 3e38
     error = diverges(task, tmp_path)
     assert str(error).startswith("the loss is ")
-    assert "reader.h_l0 was not finite when it came in, before the first step of sequence 2. Try" in str(error)
+    assert "reader.h_l0 is not finite in the initial state of sequence 2. Try" in str(error)
 
 
 def test_a_validation_that_explodes(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_validation_that_explodes(tmp_path: Path) -> None:
     task.validation[1][3, 2] = math.nan
     error = diverges(task, tmp_path)
     assert str(error).startswith("the validation loss is nan after step 4, with --lr 1e-09")
-    assert "what the cell of reader.h_l0 reads is not finite at step 3 of sequence 2." in str(error)
+    assert "the input of the cell of reader.h_l0 is not finite at step 3 of sequence 2." in str(error)
 
 
 def test_what_is_drawn_is_drawn_again(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_steps_in_the_precision_that_they_had(mode: Mode, asked_in: bool, execut
     (call,) = found.calls.values()
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=asked_in):
         terms = [
-            replay.of_parameters(t, [d[t] for d in replay.d_states], replay.own_d_outputs(t))
+            replay.parameter_gradients(t, [d[t] for d in replay.d_states], replay.own_d_outputs(t))
             for replay, t, _ in call.steps()
         ]
         assert found.credit().norms.isfinite().all()

@@ -142,7 +142,7 @@ def test_units_and_gates() -> None:
 
 def test_what_cannot_be_recorded() -> None:
     with (
-        pytest.raises(ValueError, match=r"^flow.record: Linear: expected a model with layers of elman's"),
+        pytest.raises(ValueError, match=r"^flow.record: Linear: expected a model with elman layers"),
         flow.record(nn.Linear(2, 3)),
     ):
         pass

@@ -1,1 +1,1 @@
-"""Hooks on backward passes: the gradient that arrives at every step."""
+"""Observation of backward passes: the gradient that arrives at every step."""

@@ -11,57 +11,57 @@ from torch.utils.hooks import RemovableHandle
 from elman.engine.observe.events import BackwardEvent, CallRecord, is_batched, is_observed, notify
 from elman.engine.torch_private import after_backward, backward_pass
 
-Place = tuple[Node, int] | None  # of a value in autograd's graph: its node, and which output of it
+GraphOutput = tuple[Node, int] | None  # of a value in autograd's graph: its node, and the index of the node's output
 
 
 class GradientRecorder:
     """Records the gradients at the states of one call, by hooks on autograd's graph.
 
-    The graph behind the loop refers to the recorder by hooks, and the recorder to the nodes in the loop, so it lives as
-    long as the graph. It adds hooks at the states only when a gradient arrives and there are observers; they stay if
-    that gradient can be differentiated, since a gradient of it reaches the states by other ways than the outputs.
+    The hooks on the graph refer to the recorder, and the recorder to nodes of the graph, so it lives as long as the
+    graph. It adds hooks at the states only when a gradient arrives and there are observers. They stay if that gradient
+    can be differentiated, since a gradient of it reaches the states by other paths than the outputs.
 
     Args:
-        call: whose states they are.
+        call: the call with the states.
     """
 
     def __init__(self, call: CallRecord) -> None:
         self.call, self.states = call, (call.state,) if isinstance(call.state, Tensor) else call.state
         self.T = 0
-        self.steps: list[tuple[Place, ...]] = []  # of states without hooks that stay
+        self.steps: list[tuple[GraphOutput, ...]] = []  # the states of each step; empty once their hooks are permanent
         self.gradients: dict[tuple[int, int], Tensor] = {}  # by step and state
         self.handles: list[RemovableHandle] = []
-        self.task: int | None = None  # of autograd, while a backward pass is under way
-        self.differentiable: int | None = None  # the first such whose gradient can be differentiated
+        self.task: int | None = None  # autograd's number of the backward pass that is running
+        self.differentiable: int | None = None  # the first task whose gradients can be differentiated
         self.d_outputs: list[Tensor | None] = []
         self.d_finals: list[Tensor | None] = []
 
     def step(self, states: Sequence[Tensor]) -> list[Tensor]:
-        """Note the states after a step, which come back as views.
+        """Register the states after a step; return views of them, which the loop must go on with.
 
-        So the gradient that arrives comes from the next step and from outside, not from another state of this step.
+        The gradient of a view comes from the next step and from outside, not from other states of the same step.
         """
         views = [state.view_as(state) for state in states]
-        self.steps.append(tuple(_place(state) for state in views))
+        self.steps.append(tuple(_graph_output(state) for state in views))
         self.T += 1
         return views
 
     def end(self, outputs: Sequence[Tensor], finals: Sequence[Tensor]) -> list[Tensor]:
-        """Add hooks to the outputs and the final states, which come back as views."""
+        """Add hooks to the outputs and the final states; return views of the final states."""
         self.d_outputs, self.d_finals = [None] * len(outputs), [None] * len(finals)
         views = [state.view_as(state) for state in finals]
         for gradients, tensors in ((self.d_outputs, outputs), (self.d_finals, views)):
             for i, tensor in enumerate(tensors):
-                if (place := _place(tensor)) is not None:
-                    _add_hook(place, self._hook(gradients, i))
+                if (graph_output := _graph_output(tensor)) is not None:
+                    _add_hook(graph_output, self._make_hook(gradients, i))
         return views
 
-    def _hook(self, gradients: list[Tensor | None], i: int) -> Callable[[Tensor], None]:
+    def _make_hook(self, gradients: list[Tensor | None], i: int) -> Callable[[Tensor], None]:
         def hook(gradient: Tensor) -> None:
             if torch.is_grad_enabled() and self.differentiable is None:
                 self.differentiable = backward_pass()
                 self._add_state_hooks()
-                # Nodes with hooks that stay refer to the recorder, which must not refer to them in turn.
+                # Nodes with permanent hooks refer to the recorder, so a reference back to them would be a cycle.
                 self.steps.clear()
                 self.handles.clear()
             self._record(gradients, i, gradient)
@@ -75,7 +75,7 @@ class GradientRecorder:
             gradients[key] = gradient.detach()
 
     def _open(self) -> None:
-        """Start recording a backward pass, until it is over; an earlier one may have ended in an error."""
+        """Start recording a backward pass, until it ends. Discard an earlier one, which may have ended in an error."""
         task = backward_pass()
         if task == self.task:
             return
@@ -85,16 +85,16 @@ class GradientRecorder:
         after_backward(self._close)
 
     def _add_state_hooks(self) -> None:
-        def hook(key: tuple[int, int]) -> Callable[[Tensor], None]:
+        def make_hook(key: tuple[int, int]) -> Callable[[Tensor], None]:
             return lambda gradient: self._record(self.gradients, key, gradient)
 
-        for t, row in enumerate(self.steps):
-            for i, place in enumerate(row):
-                if place is not None:
-                    self.handles.append(_add_hook(place, hook((t, i))))
+        for t, states in enumerate(self.steps):
+            for i, graph_output in enumerate(states):
+                if graph_output is not None:
+                    self.handles.append(_add_hook(graph_output, make_hook((t, i))))
 
     def _close(self) -> None:
-        d_states = tuple(self._rows(i, state) for i, state in enumerate(self.states))
+        d_states = tuple(self._collect(i, state) for i, state in enumerate(self.states))
         later = self.differentiable not in (None, self.task)
         event = BackwardEvent(self.call, tuple(self.d_outputs), tuple(self.d_finals), d_states, later)
         self._clear()
@@ -106,11 +106,11 @@ class GradientRecorder:
         self.handles.clear()
         self.gradients.clear()
         self.task = None
-        # In place: the hooks have these lists.
+        # In place, since the hooks write to these lists.
         self.d_outputs[:], self.d_finals[:] = [None] * len(self.d_outputs), [None] * len(self.d_finals)
 
-    def _rows(self, i: int, state: Tensor) -> Tensor:
-        """The gradients of one state at all steps; zeros where none arrived."""
+    def _collect(self, i: int, state: Tensor) -> Tensor:
+        """Return the gradients of one state at all steps, with zeros for steps where none arrived."""
         sizes, gradients = self.call.sizes, list[Tensor]()
         for t, count in enumerate([len(state)] * self.T if sizes is None else sizes.tolist()):
             gradient = self.gradients.get((t, i))
@@ -118,16 +118,16 @@ class GradientRecorder:
         return torch.stack(gradients) if sizes is None else torch.cat(gradients)
 
 
-def _place(tensor: Tensor) -> Place:
+def _graph_output(tensor: Tensor) -> GraphOutput:
     return None if tensor.grad_fn is None else (tensor.grad_fn, tensor.output_nr)
 
 
-def _add_hook(place: tuple[Node, int], function: Callable[[Tensor], None]) -> RemovableHandle:
-    """Call a function with the gradient of a value, when there is one."""
-    node, number = place
+def _add_hook(graph_output: tuple[Node, int], function: Callable[[Tensor], None]) -> RemovableHandle:
+    """Call a function with the gradient of a value, if it gets one."""
+    node, index = graph_output
 
     def hook(gradients: Sequence[Any]) -> None:
-        if gradients[number] is not None:
-            function(gradients[number])
+        if gradients[index] is not None:
+            function(gradients[index])
 
     return node.register_prehook(hook)

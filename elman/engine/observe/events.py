@@ -1,4 +1,4 @@
-"""Tells observers about backward passes: the gradient that arrives at every state."""
+"""Notifies observers of backward passes: the gradient that arrives at every state."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from elman.engine.torch_private import in_torch_func, is_vmapped
 
 
 class CallLabel(NamedTuple):
-    """The label of a call of the engine, or of some of its steps; the fields are those of `CallRecord`."""
+    """The label of a call of the engine, or of some of its steps; for the fields see `CallRecord`."""
 
     label: Any
     begin: int = 0
@@ -29,16 +29,16 @@ class CallRecord:
     """A call of the engine that may have a backward pass.
 
     Args:
-        label: given by `labeled`.
-        begin: of the steps of that label, the one at which this call begins.
-        chained: the gradient of its initial state goes on to the call that ends there.
-        draws: the random numbers of all steps, where they were drawn before the loop.
-        parameters: as in `elman.engine.Inputs`.
-        x: as in `elman.engine.Inputs`.
-        state: as in `elman.engine.Inputs`.
-        sizes: as in `elman.engine.Inputs`.
-        conditions: what the steps depend on beside these.
-        random: the state of torch's generator before it, where the steps draw from that themselves.
+        label: the label set by `labeled`.
+        begin: index of the first step of this call among the steps of the label.
+        chained: whether the gradient of the initial state flows on to the call that ends there.
+        draws: the random numbers of all steps, if they were drawn before the loop.
+        parameters: see `elman.engine.Inputs`.
+        x: see `elman.engine.Inputs`.
+        state: see `elman.engine.Inputs`.
+        sizes: see `elman.engine.Inputs`.
+        conditions: what the steps depend on besides these.
+        random: state of torch's generator before the call, if the steps draw from it themselves.
     """
 
     label: Any
@@ -54,21 +54,21 @@ class CallRecord:
 
     @property
     def cell(self) -> nn.Module:
-        """Whose steps were run."""
+        """The cell that was run."""
         return self.conditions.cell
 
 
 @dataclass(frozen=True, eq=False)
 class BackwardEvent:
-    """A backward pass of such a call.
+    """A backward pass of a call.
 
     Args:
-        ran: the call.
-        d_outputs: the gradients of its outputs, (T, B, ...) or packed (N, ...); None where nothing reaches one.
-        d_finals: those of the states after the last step.
-        d_states: the gradient that arrives at each state after every step, by whatever way: (T, B, H) or packed (N, H).
-        later: of this call, a gradient was taken before that can be differentiated (create_graph=True). One of that
-            gradient comes to the states and the parameters by other ways than the outputs and the final states.
+        call: the call.
+        d_outputs: gradients of the outputs, (T, B, ...) or packed (N, ...); None for an output without a gradient.
+        d_finals: gradients of the states after the last step.
+        d_states: the whole gradient that arrives at each state after every step, (T, B, H) or packed (N, H).
+        later: whether an earlier pass of this call had create_graph=True. A gradient of its gradients reaches the
+            states and the parameters by other paths than the outputs and the final states.
     """
 
     call: CallRecord
@@ -84,32 +84,32 @@ Observer = Callable[[BackwardEvent], None]
 class _CurrentLabel(threading.local):
     """The label of this thread's calls."""
 
-    now: CallLabel | None = None
+    label: CallLabel | None = None
 
 
-_label = _CurrentLabel()
+_current = _CurrentLabel()
 _observers: list[Observer] = []
 
 
 class _Labeled:
-    def __init__(self, piece: CallLabel | None) -> None:
-        self.piece = piece
+    def __init__(self, label: CallLabel | None) -> None:
+        self.label = label
 
     def __enter__(self) -> None:
-        self.before, _label.now = _label.now, self.piece
+        self.outer, _current.label = _current.label, self.label
 
     def __exit__(self, *_: object) -> None:
-        _label.now = self.before
+        _current.label = self.outer
 
 
-def labeled(piece: CallLabel | None) -> AbstractContextManager[None]:
-    """Give calls of the engine within a label, which observers see."""
-    return nullcontext() if torch.compiler.is_compiling() else _Labeled(piece)
+def labeled(label: CallLabel | None) -> AbstractContextManager[None]:
+    """Return a context manager that gives calls of the engine within a label, which observers get."""
+    return nullcontext() if torch.compiler.is_compiling() else _Labeled(label)
 
 
 def current_label() -> CallLabel | None:
-    """The label of calls made now; None under torch.compile, where nobody can observe them."""
-    return None if torch.compiler.is_compiling() else _label.now
+    """Return the label for calls of this thread; None under torch.compile, where they cannot be observed."""
+    return None if torch.compiler.is_compiling() else _current.label
 
 
 def record_call(inputs: Inputs) -> CallRecord | None:
@@ -125,7 +125,7 @@ def record_call(inputs: Inputs) -> CallRecord | None:
 
 @contextmanager
 def observing(observer: Observer) -> Iterator[None]:
-    """Within, call `observer` with the backward pass of every call that has a label."""
+    """Within, call `observer` with the backward pass of every labeled call."""
     _observers.append(observer)
     try:
         yield
@@ -134,17 +134,17 @@ def observing(observer: Observer) -> Iterator[None]:
 
 
 def is_observed() -> bool:
-    """Whether there are observers."""
+    """Return whether there are observers."""
     return bool(_observers)
 
 
 def is_batched(cotangents: Iterable[Tensor | None]) -> bool:
-    """Whether cotangents are batched: by torch.vmap, or by torch.autograd.grad(is_grads_batched=True)."""
-    some = [d for d in cotangents if d is not None]
-    return in_torch_func() or any(map(is_vmapped, some))
+    """Return whether cotangents are batched by torch.vmap, or by torch.autograd.grad(is_grads_batched=True)."""
+    tensors = [d for d in cotangents if d is not None]
+    return in_torch_func() or any(map(is_vmapped, tensors))
 
 
 def notify(event: BackwardEvent) -> None:
-    """Call all observers."""
+    """Call all observers with an event."""
     for observer in list(_observers):
         observer(event)

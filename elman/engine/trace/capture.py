@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from elman.engine import eager
 from elman.engine.eager import split_output
 from elman.engine.named import recording_names
-from elman.engine.outputs import Form, Output, State, as_tuple, flatten_output, output_form, row_width, states_shown
+from elman.engine.outputs import Form, Output, State, as_tuple, flatten_output, output_form, row_width, output_state_indices
 from elman.engine.torch_private import (
     allows_saved_tensor_hooks,
     disable_torch_function,
@@ -159,7 +159,7 @@ class _TrialStep:
         form = output_form(output)
         if not row_width(form):
             raise CannotCapture("an output without columns")
-        return form, states_shown(output, new)
+        return form, output_state_indices(output, new)
 
 
 class _ReassignmentCheck(nn.Module):

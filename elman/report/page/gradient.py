@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from elman.flow import Recording
 from elman.flow.diagnosis import Finding
-from elman.flow.jacobians import ARRIVES, Jacobians
+from elman.flow.jacobians import HORIZON_SHARE, Jacobians
 from elman.report.page import credit
 from elman.report.page.charts import Axis, Chart, Line, level, lines
 from elman.report.shown import Missing, Recorded
@@ -85,7 +85,7 @@ def _decay(jacobians: list[Jacobians]) -> Chart:
     drawn = [_line(name, left.tolist()) for found in jacobians for name, left in found.decay.items()]
     values = [v for line in drawn for v in line.y if v]
     limits = max(min(values) / 2, FAINTEST), 2 * max(values)
-    drawn.append(level(f"{ARRIVES:.0%}: the horizon", max((line.x for line in drawn), key=len), ARRIVES))
+    drawn.append(level(f"{HORIZON_SHARE:.0%}: the horizon", max((line.x for line in drawn), key=len), HORIZON_SHARE))
     says = "Of a gradient that begins at the last step, the part that is left after so many steps back."
     y = Axis("part of the gradient that is left", log=True, limits=limits, format=".2e")
     return lines("decay", "How long a gradient lives", says, Axis("steps back", "steps back:"), y, drawn)

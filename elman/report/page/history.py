@@ -1,7 +1,7 @@
 """How the gradient's way back changed in the course of a training, for the page: flow.csv."""
 
 from elman.flow.history import HistoryRow
-from elman.flow.jacobians import ARRIVES
+from elman.flow.jacobians import HORIZON_SHARE
 from elman.report import columns
 from elman.report.page.charts import Axis, Chart, Line, level, lines
 from elman.report.shown import Missing
@@ -34,8 +34,8 @@ def _horizon(cells: dict[str, columns.Columns]) -> Chart:
     drawn = _of_each(cells, "horizon")
     looked = max((v for of in cells.values() for v in of["steps"] if v is not None), default=0.0)
     says = (
-        f"After how many steps back less than {ARRIVES:.0%} of a gradient is left. On the line of all steps more is "
-        "left than that."
+        f"After how many steps back less than {HORIZON_SHARE:.0%} of a gradient is left. On the line of all steps more "
+        "is left than that."
     )
     drawn.append(level("all steps that were looked at", drawn[0].x, looked))
     return lines("horizon", "How far a gradient reaches back", says, STEP, Axis("steps back", "steps back"), drawn)
