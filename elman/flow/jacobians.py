@@ -97,7 +97,7 @@ class Jacobians:
 
 def sequences_of(call: RecordedCall) -> int:
     """How many have a step at all."""
-    return 0 if call.label.layout.none else len(call.forward()[0][0].x[0])
+    return 0 if call.label.layout.is_empty else len(call.forward()[0][0].x[0])
 
 
 def jacobians(call: RecordedCall, sequences: int, steps: int) -> Jacobians:

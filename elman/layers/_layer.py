@@ -15,7 +15,7 @@ from elman.engine.observe.events import CallLabel, labeled
 from elman.layers._layer_call import CallNames, LayerCall
 from elman.layers._layer_ids import number_of
 from elman.layers._precision import as_loop
-from elman.layers._sequence_layout import MaskedLayout, PackedLayout, RaggedLayout, SequenceLayout, checked_lengths
+from elman.layers._sequence_layout import MaskedLayout, PackedLayout, RaggedLayout, SequenceLayout, check_lengths
 from elman.layers._trajectory import Trajectory, probing, trajectory
 
 Lengths = Tensor | Sequence[int]
@@ -126,7 +126,7 @@ class Layer(nn.Module):
         self, given: object, finals: Sequence[Tensor], last: Sequence[Tensor], layout: SequenceLayout
     ) -> None:
         """Let states that are returned have what those of the engine know of their past."""
-        if layout.none:
+        if layout.is_empty:
             carry_influence(_row(given), last, lambda rows: rows)
         else:
             carry_influence(finals, last, lambda rows: layout.leave(rows, rows))
@@ -205,7 +205,7 @@ class Layer(nn.Module):
             return layout
         if exporting:
             return MaskedLayout(input, self._lengths_as_tensor(lengths, layout.B, input.device), self.batch_first)
-        found = checked_lengths(type(self).__name__, lengths, layout.B, T)
+        found = check_lengths(type(self).__name__, lengths, layout.B, T)
         return RaggedLayout(input, found, self.batch_first) if layout.B else layout
 
     def _call_watched(self, input: Any, state: Any, lengths: Lengths | None) -> Trajectory:
