@@ -16,7 +16,7 @@ from elman.layers._init import init_parameter
 from elman.layers._layer import Layer
 from elman.layers._layer_call import CallNames, state_names
 from elman.layers._multilayer_cell import MultilayerCell
-from elman.layers._options import PROJECTED, check_probability, of_each_state
+from elman.layers._options import PROJECTED, broadcast_zoneout, check_probability
 from elman.layers._sequence_layout import SequenceLayout
 from elman.layers._step import StepCache
 from elman.layers._wrappers import ProbedCell, RecurrentDropout, Zoneout, prefix
@@ -63,7 +63,7 @@ class Cells(Layer):
         self._options = options
         self._cells = self._of_type(options)
         self._widths = as_tuple(self._cells[0].state_size)
-        self.zoneout = of_each_state(zoneout, self._cells[0].num_states)
+        self.zoneout = broadcast_zoneout(zoneout, self._cells[0].num_states)
         self._wrap()
         self._names = self._register(device, dtype)
         self.reset_parameters()
@@ -101,7 +101,7 @@ class Cells(Layer):
             super().__setattr__(name, value)
             return
         states = self._cells[0].num_states
-        value = of_each_state(value, states) if name == "zoneout" else check_probability(name, value)
+        value = broadcast_zoneout(value, states) if name == "zoneout" else check_probability(name, value)
         if value != getattr(self, name):
             super().__setattr__(name, value)
             self._wrap()

@@ -21,11 +21,11 @@ from elman.layers._options import (
     check_dropout,
     check_flags,
     check_forget_bias,
+    check_init,
     check_probability,
     check_sizes,
-    check_start,
-    layer_normed,
-    projected,
+    with_layer_norm,
+    with_projection,
 )
 from elman.layers._precision import fused_dtype
 from elman.layers._sequence_layout import SequenceLayout
@@ -120,15 +120,15 @@ class Stack(Cells):
         self.batch_first, self.dropout, self.executor = batch_first, float(dropout), known_executor(executor)
         self.bptt = Full() if bptt is None else bptt
         self._mode(None)
-        self.init, self.forget_bias = check_start(init), check_forget_bias(forget_bias, bias)
+        self.init, self.forget_bias = check_init(init), check_forget_bias(forget_bias, bias)
         self.weight_drop = check_probability("weight_drop", weight_drop)
         self.recurrent_dropout = check_probability("recurrent_dropout", recurrent_dropout)
         self.locked_dropout = check_probability("locked_dropout", locked_dropout)
         self.cell_type = check_cell_type(type(self).__name__, getattr(self, "cell_type", None), cell_type)
         if layer_norm:
-            self.cell_type = layer_normed(self.cell_type)
+            self.cell_type = with_layer_norm(self.cell_type)
         if proj_size:
-            self.cell_type, options["proj_size"] = projected(self.cell_type, proj_size, hidden_size), proj_size
+            self.cell_type, options["proj_size"] = with_projection(self.cell_type, proj_size, hidden_size), proj_size
         self.bidirectional, self.proj_size = bidirectional, proj_size
         self._make(zoneout, {"bias": bias, **options}, device, dtype)
 
