@@ -10,7 +10,7 @@ from torch import Tensor
 from elman.engine import EXECUTORS, CellSpec, as_tuple, choose
 from elman.engine.torch_private import tree_leaves
 from elman.layers import Recurrent, Stack
-from elman.layers._state_structure import form_of
+from elman.layers._state_structure import structure_of
 
 if TYPE_CHECKING:
     pass
@@ -86,7 +86,7 @@ def _specs(layer: Stack | Recurrent, input: Tensor | None) -> Iterator[CellSpec]
     size = layer.state_size
     if width is None or size is None:
         raise TypeError("explain: input: expected an example of the input, since the cell does not tell its sizes")
-    form = form_of(size)
+    form = structure_of(size)
     step = layer.cell if form is None else layer._formed_cell(form)
     named = dict(step.named_parameters()) | dict(step.named_buffers())
     yield CellSpec(step, named, width, size if isinstance(size, int) else tuple(tree_leaves(size)))

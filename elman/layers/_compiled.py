@@ -24,8 +24,8 @@ from elman.engine.torch_private import above_autograd, below_autograd, in_dispat
 from elman.engine.trace.errors import CannotCapture
 from elman.engine.trace.side_effects import without_effects
 from elman.engine.uncompiled import outside
-from elman.layers._layer_ids import layer_of
-from elman.layers._state_structure import is_plain
+from elman.layers._layer_ids import find_layer
+from elman.layers._state_structure import is_flat
 from elman.layers._trajectory import probing
 
 if TYPE_CHECKING:
@@ -98,12 +98,12 @@ def _as_operator(layer: "Layer", input: Any, state: Any, lengths: "Lengths | Non
     if lengths is not None and not isinstance(lengths, Tensor):
         lengths = _as_tensor(lengths)
     states = [] if state is None else [state] if isinstance(state, Tensor) else list(state)
-    if not (is_plain(state) and is_plain(getattr(layer, "state_size", None)) and all(map(_is_tensor, states))):
+    if not (is_flat(state) and is_flat(getattr(layer, "state_size", None)) and all(map(_is_tensor, states))):
         return None  # a state in a form of its own, say
     single, weights, autocast = isinstance(state, Tensor), layer._weights(), _autocast(x.device.type)
     widths = tuple(one.shape[-1] for one in states)
     # By its number, which no guard looks at, unless a layer like this one may return something else.
-    of = layer._number if layer._alike() else layer
+    of = layer._layer_id if layer._alike() else layer
     of_input = _constant(x.shape[-1]), x.dtype, bool(packed)
     outline = _outline(of, *of_input, tuple(map(_constant, widths)), single, autocast)
     if outline is None:
@@ -118,7 +118,7 @@ def _as_operator(layer: "Layer", input: Any, state: Any, lengths: "Lengths | Non
     shapes += [(*tail[:-1], *batch, tail[-1]) for tail in outline.states]
     sizes, dims = [size for shape in shapes for size in shape], [len(shape) for shape in shapes]
     results = layer_op(
-        layer._number, x, packed, lengths, states, list(weights.values()), list(weights), single, autocast, sizes,
+        layer._layer_id, x, packed, lengths, states, list(weights.values()), list(weights), single, autocast, sizes,
         dims, list(outline.dtypes), [],
     )  # fmt: skip
     outputs, finals = results[: len(outline.outputs)], results[len(outline.outputs) :]
@@ -162,7 +162,7 @@ def _outline(
     autocast: torch.dtype | None,
 ) -> Outline | None:  # fmt: skip
     """What a layer returns, from one step on zeros, of which nothing stays behind; None where that step fails."""
-    layer = layer_of(int(of)) if isinstance(of, Tensor) else of
+    layer = find_layer(int(of)) if isinstance(of, Tensor) else of
     if layer._reads_elsewhere():
         return None
     weights = {name: value.detach().clone() for name, value in layer._weights().items()}
@@ -237,7 +237,7 @@ def _run(
     sizes: Sequence[int], dims: Sequence[int], dtypes: Sequence[torch.dtype], needed: Sequence[bool],
 ) -> list[Tensor]:  # fmt: skip
     """Call the layer of this number as it is now."""
-    layer = layer_of(int(number))
+    layer = find_layer(int(number))
     given: Any = PackedSequence(x, *packed) if packed else x
     flips = layer.batch_first and x.dim() == 3
     state = None if not states else states[0] if single else tuple(states)
@@ -265,7 +265,7 @@ def _compute(*arguments: Any) -> list[Tensor]:
     if not any(needed):
         with torch.no_grad():
             return run(*arguments)
-    layer = layer_of(int(number))
+    layer = find_layer(int(number))
     if layer._reads_elsewhere():
         raise RuntimeError(
             f"{type(layer).__name__}: compiled by torch.compile before its cell read a tensor from elsewhere that "

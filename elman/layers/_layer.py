@@ -13,7 +13,7 @@ from elman.bptt._influence import carry_influence
 from elman.engine import Output, State, eager_export
 from elman.engine.observe.events import CallLabel, labeled
 from elman.layers._layer_call import CallNames, LayerCall
-from elman.layers._layer_ids import number_of
+from elman.layers._layer_ids import register_layer
 from elman.layers._precision import as_loop
 from elman.layers._sequence_layout import MaskedLayout, PackedLayout, RaggedLayout, SequenceLayout, check_lengths
 from elman.layers._trajectory import Trajectory, probing, trajectory
@@ -33,14 +33,14 @@ class Layer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._number = number_of(self)
+        self._layer_id = register_layer(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_number"}
+        return {name: value for name, value in vars(self).items() if name != "_layer_id"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._number = number_of(self)  # a copy is a layer of its own
+        self._layer_id = register_layer(self)  # a copy is a layer of its own
 
     def _call(self, input: Any, state: Any, lengths: Lengths | None, bptt: Mode | None) -> tuple[Any, Any]:
         """What `forward` does."""

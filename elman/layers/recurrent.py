@@ -19,7 +19,7 @@ from elman.engine.torch_private import tree_leaves, tree_map, tree_structure
 from elman.layers._layer import Layer, Lengths, lengths_hint, output_in
 from elman.layers._layer_call import CallNames, LayerCall, state_names
 from elman.layers._sequence_layout import SequenceLayout
-from elman.layers._state_structure import StructuredStateCell, form_of, guessed, in_form
+from elman.layers._state_structure import StructuredStateCell, infer_state_size, structure_of, unflatten_state
 from elman.layers._trajectory import ProbedRun, Trajectory, output_of, probed_runs
 from elman.layers._wrappers import ProbedCell, prefix
 
@@ -108,7 +108,7 @@ class Recurrent(Layer):
         if size is not None or not isinstance(width, int) or self._lazy:
             return size
         like = next(chain(self.cell.parameters(), self.cell.buffers()), torch.empty(0))
-        return guessed(self.cell, like.new_zeros(1, width))[0]
+        return infer_state_size(self.cell, like.new_zeros(1, width))[0]
 
     def _materialize(self, input: Any, state: Any, lengths: Lengths | None) -> None:
         """Take one step, by which lazy modules find the shapes of their parameters."""
@@ -159,7 +159,7 @@ class Recurrent(Layer):
         self, weights: Mapping[str, Tensor], input: Any, state: Any, lengths: Lengths | None, bptt: Mode | None
     ) -> tuple[Any, State]:
         """What `forward` does, as a function of tensors."""
-        form = form_of(self.state_size if state is None else state)
+        form = structure_of(self.state_size if state is None else state)
         state = state if form is None or state is None else tuple(tree_leaves(state))
         x, states, single, layout = self._begin(weights, input, state, lengths)
         runs, mode = probed_runs(self), self._mode(bptt)
@@ -176,7 +176,8 @@ class Recurrent(Layer):
         last = tuple(layout.leave(*pair) for pair in zip(as_tuple(final), states, strict=True))
         if mode.online:
             self._carry_out(state, as_tuple(final), last, layout)
-        return output_in(layout, outputs), in_form(form, last) if form is not None else last[0] if single else last
+        state = unflatten_state(form, last) if form is not None else last[0] if single else last
+        return output_in(layout, outputs), state
 
     def trajectory(
         self, input: Tensor | PackedSequence, state: State | None = None, lengths: Lengths | None = None
@@ -209,8 +210,8 @@ class Recurrent(Layer):
         if (
             not made
             or made.cell is not self.cell
-            or made.form != form
-            or tree_structure(made.form) != tree_structure(form)
+            or made.structure != form
+            or tree_structure(made.structure) != tree_structure(form)
         ):
             self._formed = (StructuredStateCell(self.cell, form),)
         assert self._formed is not None
@@ -258,7 +259,7 @@ class Recurrent(Layer):
             values = input.data if isinstance(input, PackedSequence) else input
             known, why = None, ""
             if isinstance(values, Tensor) and values.dim():
-                known, why = guessed(self.cell, values, self._layout(input, lengths, None).B)
+                known, why = infer_state_size(self.cell, values, self._layout(input, lengths, None).B)
             if known is None:
                 raise TypeError(
                     f"Recurrent: state_size: the size of {self.cell._get_name()}'s state is not known; give "
