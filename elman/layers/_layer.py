@@ -45,9 +45,9 @@ class Layer(nn.Module):
     def _call(self, input: Any, state: Any, lengths: Lengths | None, bptt: Mode | None) -> tuple[Any, Any]:
         """What `forward` does."""
         if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
-            from elman.layers._compiled import compiled
+            from elman.layers._compiled import call_compiled
 
-            return compiled(self, input, state, lengths, bptt)
+            return call_compiled(self, input, state, lengths, bptt)
         if isinstance(input, fx.Proxy):
             return self._as_leaf(input, state, lengths, bptt)  # type: ignore[no-any-return]
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
