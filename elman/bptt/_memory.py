@@ -1,4 +1,4 @@
-"""Amounts of memory: parsed, formatted, and estimated for a step."""
+"""Parses and formats amounts of memory, and measures what autograd saves for each step."""
 
 import re
 from collections.abc import Mapping
@@ -16,48 +16,48 @@ AMOUNT = re.compile(r"(\d+|\d*\.\d+)\s*([a-z]+)", re.IGNORECASE)
 
 
 def parse_size(memory: object) -> float:
-    """The bytes of an amount of memory, "512MB" or a number; 0 for what is none."""
+    """Convert an amount of memory, "512MB" or a number, to bytes; 0 for anything else."""
     if (size := whole(memory)) is not None:
         return max(size, 0)
-    found = AMOUNT.fullmatch(memory.strip()) if isinstance(memory, str) else None
-    return float(found[1]) * UNITS.get(found[2].lower(), 0) if found else 0
+    match = AMOUNT.fullmatch(memory.strip()) if isinstance(memory, str) else None
+    return float(match[1]) * UNITS.get(match[2].lower(), 0) if match else 0
 
 
 def format_size(size: float) -> str:
-    """So many bytes in words, "1.2 GB"."""
+    """Format a number of bytes, "1.2 GB"."""
     unit = next(unit for unit in ("TB", "GB", "MB", "KB", "B") if size >= UNITS[unit.lower()] or unit == "B")
     return f"{size / UNITS[unit.lower()]:.3g} {unit}"
 
 
 class SavedSize(NamedTuple):
-    """Bytes that are kept for the backward step."""
+    """Bytes of tensors saved for backward."""
 
-    step: int  # of every step, with its output
-    state: int  # of a state between two segments
+    step: int  # per step, with its output
+    state: int  # per state between two segments
 
 
-def saved_size(
+def measure_saved_size(
     cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State, executor: str, sizes: Tensor | None
 ) -> SavedSize:
-    """What a call keeps of each of its steps: found by running one and two."""
+    """Measure what a call saves for backward per step, as the difference between runs of two steps and of one."""
 
-    def first(steps: int) -> int:
+    def measure(steps: int) -> int:
         rows = x[:steps] if sizes is None else x[: int(sizes[:steps].sum())]
-        pieces: dict[int, int] = {}
+        bytes_at: dict[int, int] = {}  # by address, so that tensors that share memory count once
 
-        def note(tensor: Tensor) -> Tensor:
-            memory = tensor.untyped_storage()
-            pieces[memory.data_ptr()] = memory.nbytes()
+        def record(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            bytes_at[storage.data_ptr()] = storage.nbytes()
             return tensor
 
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
             output, _ = run(cell, parameters, rows, state, executor, None if sizes is None else sizes[:steps])
         for value in output.values() if isinstance(output, dict) else (output,):
-            note(value)
-        for there in (x, *as_tuple(state), *parameters.values()):
-            pieces.pop(there.untyped_storage().data_ptr(), None)
-        return sum(pieces.values())
+            record(value)
+        for argument in (x, *as_tuple(state), *parameters.values()):
+            bytes_at.pop(argument.untyped_storage().data_ptr(), None)
+        return sum(bytes_at.values())
 
     with rng_state(get_rng_state(x.device), x.device):
-        first(1)  # a cell that is new is compiled, which keeps more than its steps
-        return SavedSize(first(2) - first(1), sum(s.nbytes for s in as_tuple(state)))
+        measure(1)  # the first call of a cell compiles it, and saves more
+        return SavedSize(measure(2) - measure(1), sum(s.nbytes for s in as_tuple(state)))

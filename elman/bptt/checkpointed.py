@@ -6,7 +6,7 @@ from math import ceil
 
 from torch import Tensor, nn
 
-from elman.bptt._memory import SavedSize, parse_size, saved_size
+from elman.bptt._memory import SavedSize, measure_saved_size, parse_size
 from elman.bptt._windows import Windows, run_windows
 from elman.bptt.mode import Mode
 from elman.engine import Output, State
@@ -68,7 +68,7 @@ class Checkpointed(Mode):
         elif self.memory is None:
             count = ceil(T**0.5)
         else:
-            count = self._fewest(T, saved_size(cell, parameters, x, state, executor, sizes)) if T > 1 else 1
+            count = self._fewest(T, measure_saved_size(cell, parameters, x, state, executor, sizes)) if T > 1 else 1
         begins = tuple(range(0, T, ceil(T / count)))
         return run_windows(cell, parameters, x, state, executor, sizes, Windows(begins, (*begins[1:], T)))
 
