@@ -120,7 +120,7 @@ class Layer(nn.Module):
 
     def _carry_in(self, given: object, entered: Sequence[Tensor], layout: SequenceLayout) -> None:
         """Let states as the engine takes them have what those that were given knew of their past."""
-        carry_influence(_row(given), entered, layout.enter)
+        carry_influence(_row(given), entered, layout.to_engine_state)
 
     def _carry_out(
         self, given: object, finals: Sequence[Tensor], last: Sequence[Tensor], layout: SequenceLayout
@@ -129,7 +129,7 @@ class Layer(nn.Module):
         if layout.is_empty:
             carry_influence(_row(given), last, lambda rows: rows)
         else:
-            carry_influence(finals, last, lambda rows: layout.leave(rows, rows))
+            carry_influence(finals, last, lambda rows: layout.from_engine_state(rows, rows))
 
     def _enter(
         self,
@@ -146,7 +146,7 @@ class Layer(nn.Module):
         The input must have the dtype and the device of a parameter `like` it, if there is one, and the states too.
         """
         layout = self._layout(input, lengths, input_size)
-        x = layout.rows(input)  # type: ignore[arg-type]
+        x = layout.to_rows(input)  # type: ignore[arg-type]
         if like is not None:
             self._like("input", x, like)
         batch = (layout.B,) if layout.batched else ()
@@ -164,7 +164,7 @@ class Layer(nn.Module):
             if like is not None:
                 for state in states:
                     self._like("state", state, like)
-        return x, tuple(layout.enter(state) for state in states), layout
+        return x, tuple(layout.to_engine_state(state) for state in states), layout
 
     def _like(self, name: str, tensor: Tensor, like: Tensor) -> None:
         if tensor.dtype == like.dtype and tensor.device == like.device:
@@ -269,8 +269,8 @@ class Layer(nn.Module):
 def output_in(layout: SequenceLayout, output: Output) -> Any:
     """An output, or several by name, in the layout of the input."""
     if isinstance(output, dict):
-        return {name: layout.outputs(value) for name, value in output.items()}
-    return layout.outputs(output)
+        return {name: layout.from_rows(value) for name, value in output.items()}
+    return layout.from_rows(output)
 
 
 def lengths_hint(state: object) -> str:

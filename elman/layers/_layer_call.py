@@ -64,7 +64,7 @@ class LayerCall:
 
     def padded(self, rows: Tensor) -> Tensor:
         """Values of all rows as (T, B, ...), in the order of the input, with zeros for steps that are none."""
-        return self.layout.padded(self.layout.reversed(rows) if self.back else rows)
+        return self.layout.pad(self.layout.reverse(rows) if self.back else rows)
 
 
 def state_names(cell: nn.Module, count: int) -> tuple[str, ...]:

@@ -45,35 +45,35 @@ class SequenceLayout:
         self.T = input.shape[1 if self.batched and batch_first else 0]
         self.B = input.shape[0 if batch_first else 1] if self.batched else 1
 
-    def rows(self, input: Tensor) -> Tensor:
+    def to_rows(self, input: Tensor) -> Tensor:
         """Convert the input to the layout of the engine: (T, B, D), or packed (N, D)."""
         if not self.batched:
             return input.unsqueeze(1)
         return input.transpose(0, 1) if self.batch_first else input
 
-    def outputs(self, rows: Tensor) -> Any:
+    def from_rows(self, rows: Tensor) -> Any:
         """Convert outputs of the engine to the layout of the input."""
         if not self.batched:
             return rows.squeeze(1)
         return rows.transpose(0, 1) if self.batch_first else rows
 
-    def padded(self, rows: Tensor) -> Tensor:
+    def pad(self, rows: Tensor) -> Tensor:
         """Convert values of the engine to (T, B, ...), with zeros behind the end of each sequence."""
         return rows
 
-    def enter(self, state: Tensor) -> Tensor:
+    def to_engine_state(self, state: Tensor) -> Tensor:
         """Convert a state (..., B, H), or (..., H) without a batch, to (..., B, H) in the order of the engine."""
         return state if self.batched else state.unsqueeze(-2)
 
-    def leave(self, state: Tensor, initial: Tensor) -> Tensor:
+    def from_engine_state(self, state: Tensor, initial: Tensor) -> Tensor:
         """Convert a final state of the engine to the layout of the caller; `initial` is the engine's initial state."""
         return state if self.batched else state.squeeze(-2)
 
-    def reversed(self, rows: Tensor) -> Tensor:
+    def reverse(self, rows: Tensor) -> Tensor:
         """Reverse every sequence in time, each from its own end."""
         return rows.flip(0)
 
-    def spread(self, values: Tensor) -> Tensor:
+    def expand(self, values: Tensor) -> Tensor:
         """Broadcast values of each sequence, (B, ...), to its rows."""
         return values.unsqueeze(0)
 
@@ -94,12 +94,12 @@ class MaskedLayout(SequenceLayout):
         self._remaining = lengths - self._steps  # (T, B), steps left in each sequence, the current one included
 
     @override
-    def rows(self, input: Tensor) -> Tensor:
+    def to_rows(self, input: Tensor) -> Tensor:
         # Padding may hold anything, NaN too: the engine reads zeros there.
-        return super().rows(input).masked_fill((self._remaining <= 0).unsqueeze(-1), 0)
+        return super().to_rows(input).masked_fill((self._remaining <= 0).unsqueeze(-1), 0)
 
     @override
-    def reversed(self, rows: Tensor) -> Tensor:
+    def reverse(self, rows: Tensor) -> Tensor:
         steps = torch.where(self._remaining > 0, self._remaining - 1, self._steps)
         return rows.gather(0, steps.view(*steps.shape, *[1] * (rows.dim() - 2)).expand(rows.shape))
 
@@ -113,37 +113,37 @@ class PackedLayout(SequenceLayout):
         self.T, self.B = len(self.sizes), int(self.sizes[0])
 
     @override
-    def rows(self, input: Any) -> Tensor:
+    def to_rows(self, input: Any) -> Tensor:
         return input.data  # type: ignore[no-any-return]
 
     @override
-    def outputs(self, rows: Tensor) -> Any:
+    def from_rows(self, rows: Tensor) -> Any:
         return self.input._replace(data=rows)
 
     @override
-    def padded(self, rows: Tensor) -> Tensor:
+    def pad(self, rows: Tensor) -> Tensor:
         order = self.input.sorted_indices
         sequences = self._sequences if order is None else order[self._sequences.to(order.device)]
         positions = self._steps.to(rows.device) * self.B + sequences.to(rows.device)
         return _scatter(rows, positions, (len(self.sizes), self.B))
 
     @override
-    def enter(self, state: Tensor) -> Tensor:
+    def to_engine_state(self, state: Tensor) -> Tensor:
         order = self.input.sorted_indices  # the longest sequence first
         return state if order is None else state.index_select(-2, order)
 
     @override
-    def leave(self, state: Tensor, initial: Tensor) -> Tensor:
+    def from_engine_state(self, state: Tensor, initial: Tensor) -> Tensor:
         inverse_order = self.input.unsorted_indices
         return state if inverse_order is None else state.index_select(-2, inverse_order)
 
     @override
-    def reversed(self, rows: Tensor) -> Tensor:
+    def reverse(self, rows: Tensor) -> Tensor:
         positions = self._reversed_positions
         return rows.index_select(0, positions.to(rows.device))
 
     @override
-    def spread(self, values: Tensor) -> Tensor:
+    def expand(self, values: Tensor) -> Tensor:
         sequences = self._sequences
         return values.index_select(0, sequences.to(values.device))
 
@@ -197,34 +197,34 @@ class RaggedLayout(PackedLayout):
         self._device, self._position_cache = input.device, dict[bool, Tensor]()
 
     @override
-    def rows(self, input: Tensor) -> Tensor:
+    def to_rows(self, input: Tensor) -> Tensor:
         positions = self._positions(self.batch_first)
         rows = (input.flatten(0, 1) if self.batched else input).index_select(0, positions)
         return _zeroed(rows) if self.is_empty else rows
 
     @override
-    def outputs(self, rows: Tensor) -> Tensor:
+    def from_rows(self, rows: Tensor) -> Tensor:
         if not self.batched:
-            return self.padded(rows).squeeze(1)
-        return self._pad(rows, self.batch_first)
+            return self.pad(rows).squeeze(1)
+        return self._pad_rows(rows, self.batch_first)
 
     @override
-    def padded(self, rows: Tensor) -> Tensor:
-        return self._pad(rows, batch_first=False)
+    def pad(self, rows: Tensor) -> Tensor:
+        return self._pad_rows(rows, batch_first=False)
 
     @override
-    def enter(self, state: Tensor) -> Tensor:
+    def to_engine_state(self, state: Tensor) -> Tensor:
         order = self._order
-        return SequenceLayout.enter(self, state).index_select(-2, order)
+        return SequenceLayout.to_engine_state(self, state).index_select(-2, order)
 
     @override
-    def leave(self, state: Tensor, initial: Tensor) -> Tensor:
+    def from_engine_state(self, state: Tensor, initial: Tensor) -> Tensor:
         if self.is_empty:
             state = _zeroed(state) + initial
         inverse_order = self._inverse_order
-        return SequenceLayout.leave(self, state.index_select(-2, inverse_order), initial)
+        return SequenceLayout.from_engine_state(self, state.index_select(-2, inverse_order), initial)
 
-    def _pad(self, rows: Tensor, batch_first: bool) -> Tensor:
+    def _pad_rows(self, rows: Tensor, batch_first: bool) -> Tensor:
         positions, shape = self._positions(batch_first), (self.B, self.T) if batch_first else (self.T, self.B)
         return _scatter(_zeroed(rows) if self.is_empty else rows, positions, shape)
 

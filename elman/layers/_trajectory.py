@@ -80,7 +80,7 @@ def output_of(layer: dict[str, Tensor]) -> Output:
 def trajectory(outputs: Any, run: ProbedRun) -> Trajectory:
     """The outputs that a layer has returned, and what its `Watched` cells have given in that run."""
     layers, layout, single, stacked = run
-    given = [{name: layout.padded(value) for name, value in layer.items()} for layer in layers]
+    given = [{name: layout.pad(value) for name, value in layer.items()} for layer in layers]
     if not layout.batched:
         given = [{name: value.squeeze(1) for name, value in layer.items()} for layer in given]
     piles = {name: _pile([layer[name] for layer in given]) if stacked else given[-1][name] for name in given[-1]}

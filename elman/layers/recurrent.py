@@ -113,10 +113,10 @@ class Recurrent(Layer):
     def _materialize(self, input: Any, state: Any, lengths: Lengths | None) -> None:
         """Take one step, by which lazy modules find the shapes of their parameters."""
         layout = self._layout(input, lengths, None)
-        rows = layout.rows(input).detach()
+        rows = layout.to_rows(input).detach()
         x = rows[0] if layout.sizes is None else rows[: int(layout.sizes[0])]
         if state is not None:
-            entered = tree_map(lambda part: layout.enter(part)[: len(x)], state)
+            entered = tree_map(lambda part: layout.to_engine_state(part)[: len(x)], state)
         else:
             size = self.state_size if self.state_size is not None else getattr(self.cell, "hidden_size", None)
             entered = tree_map(lambda width: x.new_zeros(len(x), width), size)
@@ -173,7 +173,7 @@ class Recurrent(Layer):
         if runs is not None:
             runs.append(ProbedRun([outputs], layout, single=single, stacked=False))
             outputs = output_of(outputs)
-        last = tuple(layout.leave(*pair) for pair in zip(as_tuple(final), states, strict=True))
+        last = tuple(layout.from_engine_state(*pair) for pair in zip(as_tuple(final), states, strict=True))
         if mode.online:
             self._carry_out(state, as_tuple(final), last, layout)
         state = unflatten_state(form, last) if form is not None else last[0] if single else last

@@ -190,13 +190,13 @@ class Stack(Cells):
             runs.append(ProbedRun(values, layout, single=len(self._widths) == 1, stacked=True))
         one = len(finals) == 1
         pile = [layers[0].unsqueeze(0) if one else torch.stack(layers) for layers in zip(*finals, strict=True)]
-        last = tuple(layout.leave(*pair) for pair in zip(pile, states, strict=True))
+        last = tuple(layout.from_engine_state(*pair) for pair in zip(pile, states, strict=True))
         fused = fused_dtype(self.cell_type, next(iter(weights.values())), isinstance(input, PackedSequence))
         if fused is not None:
             x, last = x.to(fused), tuple(of.to(fused) for of in last)
         if mode.online:
             self._carry_out(state, [final for layer in finals for final in layer], last, layout)
-        return layout.outputs(x), last[0] if len(last) == 1 else last
+        return layout.from_rows(x), last[0] if len(last) == 1 else last
 
     def trajectory(self, input: Tensor | PackedSequence, hx: Any = None, lengths: Lengths | None = None) -> Trajectory:
         """As a call, with the state after every step and every value that the cell gives a name to: its gates.
@@ -303,12 +303,12 @@ class Stack(Cells):
         if k:
             x = dropout(x, self.dropout, self.training)
         if self.locked_dropout:
-            x = x * layout.spread(dropout(x.new_ones(layout.B, x.shape[-1]), self.locked_dropout, self.training))
+            x = x * layout.expand(dropout(x.new_ones(layout.B, x.shape[-1]), self.locked_dropout, self.training))
         found = []
         for i in range(k * self._directions, (k + 1) * self._directions):
             back = i % self._directions == 1
             state: State = states[0][i] if len(states) == 1 else tuple(state[i] for state in states)
-            rows = layout.reversed(x) if back else x
+            rows = layout.reverse(x) if back else x
             depth = 0 if isinstance(step, ProbedCell) else k  # what is watched has losses of its own at every layer
             values = self._values_of(step, i, weights)
             label = partial(LayerCall, self, (i,), layout, step, back, depth)
@@ -326,5 +326,5 @@ def _side_by_side(directions: list[Any]) -> Tensor:
 
 def _reversed(outputs: Output, layout: SequenceLayout) -> Output:
     if isinstance(outputs, dict):
-        return {name: layout.reversed(value) for name, value in outputs.items()}
-    return layout.reversed(outputs)
+        return {name: layout.reverse(value) for name, value in outputs.items()}
+    return layout.reverse(outputs)
