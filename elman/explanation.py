@@ -1,8 +1,7 @@
-"""How a layer is computed, in words and numbers."""
+"""Describes how a layer is computed: its executor, what runs before, in and after the loop over time, its memory."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,25 +9,22 @@ from torch import Tensor
 from elman.engine import EXECUTORS, CellSpec, as_tuple, choose
 from elman.engine.torch_private import tree_leaves
 from elman.layers import Recurrent, Stack
-from elman.layers._state_structure import form_of
-
-if TYPE_CHECKING:
-    pass
+from elman.layers._state_structure import structure_of
 
 
 def explain(layer: Stack | Recurrent, input: Tensor | None = None) -> "Explanation":
-    """Tell what runs before, in and after the loop over time, what is kept for the backward step, and who runs it.
+    """Describe how a layer runs: what is computed before, in and after the loop over time, what is saved for backward.
 
     Args:
-        layer: of elman.
-        input: as the layer takes it; with it, the number of threads and the memory in all are told too. For a
-            `Recurrent` whose cell has no `input_size`, it is needed.
+        layer: a layer of elman.
+        input: an example input; with it, the description has the number of threads and the total memory. Required for
+            a `Recurrent` whose cell has no `input_size`.
 
     Returns:
-        What `print` shows as text; `executor` and `reason` say what runs and why.
+        An `Explanation`, which `print` shows as text; its `executor` and `reason` say which executor runs, and why.
 
     Raises:
-        TypeError: for what is no layer of elman, or if the width of the input is not known.
+        TypeError: if `layer` is not a layer of elman, or if its input size is not known.
 
     >>> import elman
     >>> explanation = elman.explain(elman.GRU(3, 5, executor="loop"))
@@ -44,9 +40,9 @@ def explain(layer: Stack | Recurrent, input: Tensor | None = None) -> "Explanati
     elif reason:
         why = f"because {reason}"
     elif list(EXECUTORS).index(executor.name) == 0 and len(EXECUTORS) > 1:
-        why = "all that the cell does is in the table of operations"
+        why = "every operation of the cell is supported"
     else:
-        why = "the only one that is available"
+        why = "the only executor available"
     shape = None
     if input is not None:
         T, B = (input.shape[0], 1) if input.dim() == 2 else input.shape[:2]
@@ -54,10 +50,10 @@ def explain(layer: Stack | Recurrent, input: Tensor | None = None) -> "Explanati
     lines = [f"{type(layer).__name__}: executor {executor.name}, {why}"]
     for k, spec in enumerate(specs):
         dtype = next((value.dtype for value in spec.parameters.values() if value.is_floating_point()), torch.float32)
-        to = ", ".join(map(str, as_tuple(spec.state_size)))
+        state_size = ", ".join(map(str, as_tuple(spec.state_size)))
         prefix = f"layer {k}, " if len(specs) > 1 else ""
         name = f"{prefix}{spec.cell._get_name()}"
-        lines += ["", f"  {name}, {spec.input_size} -> {to}, {str(dtype).removeprefix('torch.')}"]
+        lines += ["", f"  {name}, {spec.input_size} -> {state_size}, {str(dtype).removeprefix('torch.')}"]
         if not (layer.executor != "auto" and reason):
             lines += executor.describe(spec, shape)
     return Explanation(executor.name, reason or why, tuple(lines))
@@ -65,7 +61,7 @@ def explain(layer: Stack | Recurrent, input: Tensor | None = None) -> "Explanati
 
 @dataclass(frozen=True)
 class Explanation:
-    """What `explain` found."""
+    """Description of how a layer runs: by which executor, why, and in which steps; `print` shows the lines."""
 
     executor: str
     reason: str
@@ -76,17 +72,18 @@ class Explanation:
 
 
 def _specs(layer: Stack | Recurrent, input: Tensor | None) -> Iterator[CellSpec]:
-    """Each cell, its parameters and buffers, the width of its input and of its states."""
+    """Yield for each cell its parameters and buffers, its input size and its state size."""
     if isinstance(layer, Stack):
         for k, cell in enumerate(layer._cells):
             values = layer._parameters_of(layer._steps[k], k * layer._directions)
             yield CellSpec(layer._steps[k], values, cell.input_size, cell.state_size)
         return
-    width = getattr(layer.cell, "input_size", None) if input is None else input.shape[-1]
-    size = layer.state_size
-    if width is None or size is None:
+    input_size = getattr(layer.cell, "input_size", None) if input is None else input.shape[-1]
+    state_size = layer.state_size
+    if input_size is None or state_size is None:
         raise TypeError("explain: input: expected an example of the input, since the cell does not tell its sizes")
-    form = form_of(size)
-    step = layer.cell if form is None else layer._structured_cell(form)
-    named = dict(step.named_parameters()) | dict(step.named_buffers())
-    yield CellSpec(step, named, width, size if isinstance(size, int) else tuple(tree_leaves(size)))
+    structure = structure_of(state_size)
+    step = layer.cell if structure is None else layer._structured_cell(structure)
+    parameters = dict(step.named_parameters()) | dict(step.named_buffers())
+    flat_size = state_size if isinstance(state_size, int) else tuple(tree_leaves(state_size))
+    yield CellSpec(step, parameters, input_size, flat_size)

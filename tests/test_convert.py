@@ -92,8 +92,8 @@ def test_a_model_is_changed_in_place_and_what_is_left_is_told() -> None:
     torch.testing.assert_close(model(x), expected)
     assert str(conversion).splitlines() == [
         "swapped  encoder.rnn, decoder.0  LSTM(3, 5)",
-        "left     own                     Own(5, 3): a class of its own, whose steps may not be those of torch.nn.GRU",
-        "left     cell                    GRUCell(3, 5): one step, which elman.Recurrent runs over time",
+        "left     own                     Own(5, 3): a subclass of torch.nn.GRU, which may compute something else",
+        "left     cell                    GRUCell(3, 5): a single-step cell; elman.Recurrent runs it over time",
         f"note: {conversion.note}",
     ]
     assert "not instances of torch.nn.RNN, GRU or LSTM" in conversion.note

@@ -1,4 +1,4 @@
-"""Amounts of memory: parsed, formatted, and estimated for a step."""
+"""Parses and formats amounts of memory, and measures what autograd saves for each step."""
 
 import re
 from typing import NamedTuple
@@ -16,15 +16,15 @@ AMOUNT = re.compile(r"(\d+|\d*\.\d+)\s*([a-z]+)", re.IGNORECASE)
 
 
 def parse_size(memory: object) -> float:
-    """The bytes of an amount of memory, "512MB" or a number; 0 for what is none."""
+    """Convert an amount of memory, "512MB" or a number, to bytes; 0 for anything else."""
     if (size := whole(memory)) is not None:
         return max(size, 0)
-    found = AMOUNT.fullmatch(memory.strip()) if isinstance(memory, str) else None
-    return float(found[1]) * UNITS.get(found[2].lower(), 0) if found else 0
+    match = AMOUNT.fullmatch(memory.strip()) if isinstance(memory, str) else None
+    return float(match[1]) * UNITS.get(match[2].lower(), 0) if match else 0
 
 
 def format_size(size: float) -> str:
-    """So many bytes in words, "1.2 GB"."""
+    """Format a number of bytes, "1.2 GB"."""
     unit = next(unit for unit in ("TB", "GB", "MB", "KB", "B") if size >= UNITS[unit.lower()] or unit == "B")
     return f"{size / UNITS[unit.lower()]:.3g} {unit}"
 
@@ -41,7 +41,7 @@ class SavedSize(NamedTuple):
     state: int
 
 
-def saved_size(inputs: Inputs, executor: str) -> SavedSize:
+def measure_saved_size(inputs: Inputs, executor: str) -> SavedSize:
     """Measure what a call saves for each of its steps, by running one step and two."""
 
     def measure(steps: int) -> int:

@@ -11,100 +11,103 @@ from torch import distributed
 
 from elman.numbers import whole
 
-Span = tuple[int, int, int]  # what a row walks in one chunk: of which sequence, from where on, how many steps
+Span = tuple[int, int, int]  # what a row reads in one chunk: index of the sequence, first step, number of steps
 
 
 class Segment(NamedTuple):
-    """A sequence, or a part of one, that a row walks from the chunk `at` on."""
+    """A sequence, or a part of one, that a row reads from the chunk `first_chunk` on."""
 
-    at: int
+    first_chunk: int
     sequence: int
     begin: int
     length: int
 
 
 def cut(length: int, rows: int, steps: int, drop_last: bool) -> list[Segment]:
-    """One sequence as contiguous pieces, as long as each other, but where it ends; or as what fills chunks of these."""
+    """Cut one sequence into contiguous segments of equal length, at most one for each row; the last may be shorter.
+
+    With `drop_last` all are equally long, and the steps of each that fill no chunk are dropped.
+    """
     width = length // rows if drop_last else -(-length // rows)
-    real = width // steps * steps if drop_last else width
+    segment_length = width // steps * steps if drop_last else width
     return [
-        Segment(0, 0, begin, min(real, length - begin))
+        Segment(0, 0, begin, min(segment_length, length - begin))
         for begin in range(0, rows * width, width or 1)
         if begin < length
     ]
 
 
-def deal(pieces: Sequence[Segment], rows: int, steps: int, drop_last: bool) -> tuple[list[list[Segment]], int]:
-    """The pieces of each row, which takes the next when its own has ended; and how many chunks that makes."""
-    dealt: list[list[Segment]] = [[] for _ in range(rows)]
-    free = [(0, row) for row in range(rows)]  # a heap: from which chunk on, the row that is free first in front
-    for piece in pieces:
-        at, row = free[0]
-        dealt[row].append(piece._replace(at=at))
-        heapreplace(free, (at + -(-piece.length // steps), row))
-    return dealt, (min if drop_last else max)(free)[0]
+def assign(segments: Sequence[Segment], rows: int, steps: int, drop_last: bool) -> tuple[list[list[Segment]], int]:
+    """Return the segments of each row, each assigned to the row that is free first, and the number of chunks."""
+    assigned: list[list[Segment]] = [[] for _ in range(rows)]
+    free = [(0, row) for row in range(rows)]  # a heap of (first free chunk, row)
+    for segment in segments:
+        first_chunk, row = free[0]
+        assigned[row].append(segment._replace(first_chunk=first_chunk))
+        heapreplace(free, (first_chunk + -(-segment.length // steps), row))
+    return assigned, (min if drop_last else max)(free)[0]
 
 
 class RowWalk:
-    """Where each row of a stream is in each chunk.
+    """Finds what each row of a stream reads in a chunk.
 
     Args:
-        rows: the pieces of each row, in order.
+        rows: the segments of each row, in order.
         steps: T, of a chunk.
-        length: how many chunks.
+        length: number of chunks.
     """
 
     def __init__(self, rows: Sequence[Sequence[Segment]], steps: int, length: int) -> None:
-        nothing = Segment(0, 0, 0, 0)
-        walked = [[piece for piece in row if piece.at < length] or [nothing] for row in rows]
+        empty = Segment(0, 0, 0, 0)
+        segments = [[segment for segment in row if segment.first_chunk < length] or [empty] for row in rows]
         self._steps = steps
-        self._pieces = np.array(list(chain.from_iterable(walked)), np.int64)
-        # All pieces in one ascending order, row after row, so that one search finds the piece of every row.
-        self._starts = length * np.arange(len(rows))
-        self._order = self._starts.repeat([len(row) for row in walked]) + self._pieces[:, 0]
+        self._segments = np.array(list(chain.from_iterable(segments)), np.int64)
+        # Offset by row, first chunks ascend over all segments, so that one search finds the segment of every row.
+        self._row_offsets = length * np.arange(len(rows))
+        self._order = self._row_offsets.repeat([len(row) for row in segments]) + self._segments[:, 0]
 
     def spans(self, index: int) -> tuple[list[Span], NDArray[np.int64], NDArray[np.bool_]]:
-        """What each row walks in a chunk, how many steps that is, and whether it begins a sequence.
+        """Return for each row its span in a chunk, the number of steps, and whether a sequence begins.
 
-        A row that has come to its end walks a span of length 0.
+        A row whose segments have ended has a span of length 0.
         """
-        last = self._order.searchsorted(self._starts + index, side="right") - 1
-        at, sequence, begin, length = self._pieces[last].T
-        done = (index - at) * self._steps
+        last = self._order.searchsorted(self._row_offsets + index, side="right") - 1
+        first_chunk, sequence, begin, length = self._segments[last].T
+        done = (index - first_chunk) * self._steps
         lengths = np.minimum(np.maximum(length - done, 0), self._steps)
         spans = list(zip(sequence.tolist(), (begin + done).tolist(), lengths.tolist(), strict=True))
-        return spans, lengths, (at == index) & (lengths > 0)
+        return spans, lengths, (first_chunk == index) & (lengths > 0)
 
 
-def processes() -> tuple[int, int]:
-    """Which process this is, and of how many, as torch.distributed has it."""
+def detect_rank() -> tuple[int, int]:
+    """Return the rank of this process and the world size, from torch.distributed; (0, 1) if it is not initialized."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
 
 
-def given_processes(rank: object, world_size: object) -> tuple[int, int]:
-    """The same, as the caller has it.
+def check_rank(rank: object, world_size: object) -> tuple[int, int]:
+    """Return rank and world size as integers.
 
     Raises:
-        ValueError: if that cannot be.
+        ValueError: unless 0 <= rank < world_size.
     """
-    this, of = whole(rank), whole(world_size)
-    if this is None or of is None or not 0 <= this < of:
+    index, count = whole(rank), whole(world_size)
+    if index is None or count is None or not 0 <= index < count:
         raise ValueError(f"stream: rank and world_size: expected 0 <= rank < world_size, got {rank} and {world_size}")
-    return this, of
+    return index, count
 
 
-def check_processes(made_for: int | None) -> None:
-    """Whether a stream that was made for so many processes, as torch.distributed then had it, is still right.
+def check_world_size(detected: int | None) -> None:
+    """Check that torch.distributed still has the world size that was detected when a stream was made.
 
     Raises:
-        RuntimeError: if each process would walk all of the data. In the workers of a DataLoader nothing can be told:
-            torch.distributed is not initialised there.
+        RuntimeError: if it has another one, so that each process would read all of the data. This cannot be noticed in
+            the workers of a DataLoader: torch.distributed is not initialized there.
     """
-    now = processes()[1]
-    if made_for is not None and now not in (1, made_for):
+    world_size = detect_rank()[1]
+    if detected is not None and world_size not in (1, detected):
         raise RuntimeError(
-            f"stream: made before torch.distributed was initialised for {now} processes; make it after that (with "
-            "Lightning, in train_dataloader), or give rank and world_size"
+            f"stream: made before torch.distributed was initialised for {world_size} processes; make it after that "
+            "(with Lightning, in train_dataloader), or give rank and world_size"
         )

@@ -5,7 +5,7 @@ from math import ceil
 
 from typing_extensions import override
 
-from elman.bptt._memory import SavedSize, parse_size, saved_size
+from elman.bptt._memory import SavedSize, measure_saved_size, parse_size
 from elman.bptt._windows import Windows, run_windows
 from elman.bptt.mode import Mode
 from elman.engine import Inputs, Output, State
@@ -60,7 +60,7 @@ class Checkpointed(Mode):
         elif self.memory is None:
             count = ceil(T**0.5)
         else:
-            count = self._min_segments(T, saved_size(inputs, executor)) if T > 1 else 1
+            count = self._min_segments(T, measure_saved_size(inputs, executor)) if T > 1 else 1
         begins = tuple(range(0, T, ceil(T / count)))
         return run_windows(inputs, executor, Windows(begins, (*begins[1:], T)))
 

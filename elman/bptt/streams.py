@@ -1,4 +1,4 @@
-"""Batches for truncated BPTT: long sequences in chunks, with the state carried along."""
+"""Batches for truncated BPTT: long sequences in chunks, with the state carried from chunk to chunk."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from elman.bptt._rows import RowWalk, Segment, check_processes, cut, deal, given_processes, processes
-from elman.bptt._sequences import One, by_index, lengths_of, paddings_for, parts_of, side_by_side
+from elman.bptt._rows import RowWalk, Segment, assign, check_rank, check_world_size, cut, detect_rank
+from elman.bptt._sequences import ArrayOrTuple, as_indexable, check_sequences, paddings_for, parts_of, stack_spans
 from elman.engine.torch_private import tree_map, tree_map_only
 from elman.numbers import check_whole, whole
 
 
 class Chunk(NamedTuple):
-    """`steps` steps of B rows, each of which is within a sequence of its own.
+    """The next T steps of B rows; each row reads one sequence.
 
-    values: (T, B, ...), or a tuple of such where a sequence is a tuple; for a layer with batch_first, transpose them.
-    lengths: (B,), how many of the steps are real; behind them stands padding. 0 for a row without a sequence.
-    fresh: (B,), whether a row begins a sequence with this chunk; else it goes on where the last chunk left it.
+    values: (T, B, ...), or a tuple of such if sequences are tuples; for a layer with batch_first, transpose them.
+    lengths: (B,), how many steps of each row are real; padding follows. 0 for a row without a sequence.
+    fresh: (B,), whether a sequence begins with this chunk; otherwise the row continues that of the chunk before.
     """
 
     values: Any
@@ -28,24 +28,24 @@ class Chunk(NamedTuple):
 
     @property
     def mask(self) -> Tensor:
-        """(T, B), which steps are real."""
+        """(T, B), True at real steps and False at padding."""
         values = self.values[0] if isinstance(self.values, tuple) else self.values
         return torch.arange(len(values), device=self.lengths.device).unsqueeze(1) < self.lengths
 
     def carry(self, state: Any, start: Any = None) -> Any:
-        """The state to begin this chunk from: detached, and anew in the rows where a sequence begins.
+        """Return the initial state of this chunk: the carried one, detached, but `start` where a sequence begins.
 
         Args:
-            state: after the last chunk, in any nesting of tuples of tensors whose last axes are (B, H); None before
-                the first chunk.
-            start: what a sequence begins from, in the form of the state, with 1 in the place of B or without it; it is
-                not detached, so that it can be learned. None: zeros.
+            state: the final state of the chunk before, any nesting of tuples of tensors whose last axes are (B, H);
+                None for the first chunk.
+            start: the state that sequences begin from, nested as `state`, with B = 1 or without the batch axis; it is
+                not detached, so that it can be learned. None for zeros.
 
         Returns:
-            The state; None for None without a start, which every layer takes for zeros.
+            The state; None if both are None, which layers take for zeros.
 
         Raises:
-            ValueError: for a state of another batch.
+            ValueError: if the batch size of the state is not that of the chunk.
 
         >>> chunk = Chunk(torch.randn(7, 2, 3), torch.tensor([7, 4]), fresh=torch.tensor([False, True]))
         >>> chunk.carry((torch.ones(1, 2, 3), torch.ones(2, 3)))[0]
@@ -54,9 +54,9 @@ class Chunk(NamedTuple):
         """
         rows = (len(self.fresh), 1)
         if state is None:
-            return tree_map_only(Tensor, lambda first: first.expand(torch.broadcast_shapes(first.shape, rows)), start)
+            return tree_map_only(Tensor, lambda part: part.expand(torch.broadcast_shapes(part.shape, rows)), start)
 
-        def begun(carried: Tensor, first: Tensor | None = None) -> Tensor:
+        def carry_part(carried: Tensor, first: Tensor | None = None) -> Tensor:
             if carried.dim() < 2 or carried.shape[-2] != len(self.fresh):
                 raise ValueError(
                     f"carry: state: expected {len(self.fresh)} rows in the last axis but one, got shape "
@@ -65,41 +65,41 @@ class Chunk(NamedTuple):
             fresh = self.fresh.to(carried.device).unsqueeze(-1)
             return torch.where(fresh, carried.new_zeros(()) if first is None else first, carried.detach())
 
-        return tree_map(begun, state) if start is None else tree_map(begun, state, start)
+        return tree_map(carry_part, state) if start is None else tree_map(carry_part, state, start)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Chunk":
-        """All of it on a device, as by `torch.Tensor.to`."""
+        """Copy the chunk to a device, as `torch.Tensor.to` does."""
         return tree_map(lambda value: value.to(device, non_blocking=non_blocking), self)  # type: ignore[no-any-return]
 
 
 class Stream(IterableDataset[Chunk]):
-    """What `stream` returns: the chunks in order, to loop over, by index, or as a data set of torch.
+    """The chunks that `stream` returns, in order: an iterable data set of torch, which can be indexed too.
 
-    `len` is how many there are, and `stream[i]` is always the same chunk. `state_dict` says how many have been handed
-    out, and after `load_state_dict` the next loop begins behind these; save the state of the layer beside it.
+    `len` is the number of chunks, and `stream[i]` is always the same chunk. `state_dict` says how many have been
+    yielded; after `load_state_dict` the next loop begins behind them. Save the state of the layer with it.
 
     Args:
-        sequences: each of one form.
-        rows: what each row walks, in order.
+        sequences: all with the same dtypes and trailing shapes.
+        rows: the segments that each row reads, in order.
         steps: T, of a chunk.
-        length: how many chunks.
+        length: number of chunks.
         padding: for each part of a sequence.
-        made_for: how many processes torch.distributed was found to have; None if that was given.
+        world_size: as detected from torch.distributed; None if the caller passed it.
     """
 
     def __init__(
         self,
-        sequences: Sequence[One],
+        sequences: Sequence[ArrayOrTuple],
         rows: Sequence[Sequence[Segment]],
         steps: int,
         length: int,
         padding: Sequence[float],
-        made_for: int | None,
+        world_size: int | None,
     ) -> None:
         super().__init__()
         self._sequences, self._steps, self._length = sequences, steps, length
         self._walk = RowWalk(rows, steps, length)
-        self._padding, self._made_for = padding, made_for
+        self._padding, self._world_size = padding, world_size
         self._first = self._next = 0
 
     def __len__(self) -> int:
@@ -108,11 +108,11 @@ class Stream(IterableDataset[Chunk]):
     def __getitem__(self, index: int) -> Chunk:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        check_processes(self._made_for)
+        check_world_size(self._world_size)
         spans, lengths, fresh = self._walk.spans(index)
         sequences = {k: self._sequences[k] for k in dict.fromkeys(sequence for sequence, _, _ in spans)}
         values = tuple(
-            side_by_side(dict(zip(sequences, arrays, strict=True)), spans, self._steps, padding)
+            stack_spans(dict(zip(sequences, arrays, strict=True)), spans, self._steps, padding)
             for arrays, padding in zip(zip(*map(parts_of, sequences.values()), strict=True), self._padding, strict=True)
         )
         return Chunk(
@@ -122,24 +122,24 @@ class Stream(IterableDataset[Chunk]):
         )
 
     def __iter__(self) -> Iterator[Chunk]:
-        # A DataLoader takes from its workers in turn: so each makes one chunk of so many.
+        # A DataLoader takes chunks from its workers in turn, so worker i of n makes chunks i, i + n, i + 2n, ...
         worker = get_worker_info()
-        this, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        worker_id, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         first, self._first = self._first, 0
-        for index in range(first + this, len(self), workers):
-            self._next = min(index - this + workers, len(self))
+        for index in range(first + worker_id, len(self), workers):
+            self._next = min(index - worker_id + workers, len(self))
             yield self[index]
         self._next = 0
 
     def state_dict(self) -> dict[str, int]:
-        """How many chunks have been handed out."""
+        """Return how many chunks have been yielded."""
         return {"next": self._next}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Begin the next loop where another was.
+        """Begin the next loop behind the chunks that `state` counts.
 
         Raises:
-            ValueError: for a place that this stream does not have.
+            ValueError: if this stream has fewer chunks, or for another kind of state.
         """
         index = whole(state.get("next"))
         if index is None or not 0 <= index <= len(self):
@@ -151,7 +151,7 @@ class Stream(IterableDataset[Chunk]):
 
 
 def stream(
-    sequences: One | Iterable[One],
+    sequences: ArrayOrTuple | Iterable[ArrayOrTuple],
     batch: int,
     steps: int,
     *,
@@ -160,40 +160,40 @@ def stream(
     rank: int | None = None,
     world_size: int | None = None,
 ) -> Stream:
-    """Walk long sequences in chunks of a few steps, with the state carried from each to the next: truncated BPTT.
+    """Split long sequences into chunks for truncated BPTT, with the state carried from each chunk to the next.
 
-    One sequence is cut into B streams, one after the other. Several are dealt to B rows: each row takes the next
-    sequence when its own has ended. Chunks are made when they are asked for: of an array that is mapped from a file
-    (`numpy.memmap`), no more is read.
+    One sequence is cut into B contiguous parts, one for each row of the batch. Several sequences are distributed over B
+    rows: each row reads the next sequence when its own has ended. Chunks are made on demand: of an array mapped from a
+    file (`numpy.memmap`), only the chunk is read.
 
-    With Lightning, return the stream itself, or `DataLoader(stream, batch_size=None)`, in `train_dataloader`. Of a
-    `DataLoader`, any number of workers may make the chunks; they come in order.
+    With Lightning, return the stream itself, or `DataLoader(stream, batch_size=None)`, in `train_dataloader`. A
+    `DataLoader` may have any number of workers; the chunks come in order.
 
     Williams and Peng, "An Efficient Gradient-Based Algorithm for On-Line Training of Recurrent Network Trajectories",
     Neural Computation 2 (1990).
 
     Args:
-        sequences: one, a tensor or array (T, ...); or a list, or anything else to go through, of such, of any lengths.
-            In the place of each may stand a tuple of several that belong together step by step: (inputs, targets).
-            What has `len` and indices is read by index whenever it is needed; all else is kept in a list.
-        batch: B, how many rows.
+        sequences: a tensor or array (T, ...); or several of any lengths, in a list or another iterable. Each may be a
+            tuple of arrays that belong together step by step: (inputs, targets). Sequences in an object with `len` and
+            indices are read by index when they are needed; those of any other iterable are kept in a list.
+        batch: B, number of rows.
         steps: T, of each chunk.
-        drop_last: leave out what fills no chunk: the last steps of one long sequence; of several, the chunks from
-            which on some row is without a sequence.
-        padding: behind the steps that are real; or of each part of a tuple: (0, -100), -100 for targets that
+        drop_last: drop incomplete chunks: of one sequence, the last steps of each part; of several, the chunks from
+            which on a row is without a sequence.
+        padding: value behind the real steps; or one for each part of a tuple: (0, -100), -100 for targets that
             cross_entropy is to ignore.
-        rank: which process this is. Each has other rows, B of them, and as many chunks, of which the last may be
-            without a real step: a sum over steps is zero then, a mean no number. None: as torch.distributed says, where
-            it is initialised.
-        world_size: how many processes there are.
+        rank: index of this process. Each process has B rows of its own, and all have equally many chunks; the last ones
+            may be without a real step: a sum over its steps is zero, a mean is NaN. None: from torch.distributed, if it
+            is initialized.
+        world_size: number of processes.
 
     Returns:
-        The chunks, each with `values`, `lengths`, `mask` and `fresh`, and with `carry` to make the state ready.
+        The chunks, each with `values`, `lengths`, `mask` and `fresh`, and with `carry` for the initial state.
 
     Raises:
-        TypeError: for what is no sequence.
-        ValueError: for sequences that are not of one form, or fill no chunk; for an impossible number.
-        RuntimeError: in a loop, if torch.distributed was initialised since, for several processes.
+        TypeError: for what is not a sequence.
+        ValueError: if sequences differ in dtype or trailing shape, or fill no chunk; for an invalid number.
+        RuntimeError: in a loop, if torch.distributed has been initialized since, for several processes.
 
     >>> import elman
     >>> layer, readout = elman.GRU(1, 8), torch.nn.Linear(8, 1)
@@ -206,17 +206,21 @@ def stream(
     ...     (errors.sum() / chunk.lengths.sum().clamp(min=1)).backward()
     """
     batch, steps = check_whole("stream: batch", batch, 1), check_whole("stream: steps", steps, 1)
-    one = isinstance(sequences, Tensor | np.ndarray | tuple)
-    given: Any = [sequences] if one else by_index(sequences)
-    lengths = lengths_of(given)
-    found = processes() if rank is None and world_size is None else None
-    this, of = found or given_processes(rank, world_size)
-    rows = batch * of
-    pieces = cut(lengths[0], rows, steps, drop_last) if one else [Segment(0, k, 0, T) for k, T in enumerate(lengths)]
-    dealt, length = deal(pieces, rows, steps, drop_last)
+    is_single = isinstance(sequences, Tensor | np.ndarray | tuple)
+    indexable: Any = [sequences] if is_single else as_indexable(sequences)
+    lengths = check_sequences(indexable)
+    detected = detect_rank() if rank is None and world_size is None else None
+    process, processes = detected or check_rank(rank, world_size)
+    rows = batch * processes
+    if is_single:
+        segments = cut(lengths[0], rows, steps, drop_last)
+    else:
+        segments = [Segment(0, k, 0, T) for k, T in enumerate(lengths)]
+    assigned, length = assign(segments, rows, steps, drop_last)
     if length == 0:
         full = f" to fill {rows} rows" if drop_last else ""
         raise ValueError(
             f"stream: sequences: expected more steps{full}, got {sum(lengths)} of {len(lengths)} sequences"
         )
-    return Stream(given, dealt[this::of], steps, length, paddings_for(given[0], padding), found and of)
+    paddings = paddings_for(indexable[0], padding)
+    return Stream(indexable, assigned[process::processes], steps, length, paddings, detected and processes)

@@ -10,7 +10,7 @@ from elman.engine.executor import Executor
 from elman.engine.inputs import CellSpec, Inputs
 from elman.engine.observe.autograd_hooks import GradientRecorder
 from elman.engine.observe.events import record_call
-from elman.engine.outputs import Output, State, as_tuple, stack_outputs, output_state_indices
+from elman.engine.outputs import Output, State, as_tuple, output_state_indices, stack_outputs
 from elman.engine.outputs import output_tensors as outputs_of
 
 

@@ -107,7 +107,7 @@ def propagate_to_layer_below(
         for _ in sweep_backward(call, steps, d, d_x):
             pass
     outputs = _collect_outputs(lower)
-    direction = slice(outputs.shape[1], None) if lower.label.back else slice(outputs.shape[1])
+    direction = slice(outputs.shape[1], None) if lower.label.is_reverse else slice(outputs.shape[1])
     x = like.new_zeros(d_x.shape[1:])
     for replay, t in upper[0].forward_steps():
         x[upper[0].positions[upper[0].rows(replay.event.call.begin + t)]] = replay.x[t]

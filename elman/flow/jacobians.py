@@ -100,7 +100,7 @@ class Jacobians:
 
 def count_sequences(call: RecordedCall) -> int:
     """Return the number of sequences that have a step."""
-    return 0 if call.label.layout.none else len(call.forward_steps()[0][0].x[0])
+    return 0 if call.label.layout.is_empty else len(call.forward_steps()[0][0].x[0])
 
 
 def compute_jacobians(call: RecordedCall, sequences: int, steps: int) -> Jacobians:

@@ -180,7 +180,7 @@ class Recording:
         """Return the call with a state, and the name of the state; by default the first state of the last layer."""
         calls = list(self.calls.values())
         if name is None:
-            last = next((call for call in reversed(calls) if not call.label.back), calls[-1])
+            last = next((call for call in reversed(calls) if not call.label.is_reverse), calls[-1])
             return last, last.names[0]
         for call in calls:
             if name in call.names:

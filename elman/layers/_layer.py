@@ -13,9 +13,9 @@ from elman.bptt._influence import carry_influence
 from elman.engine import Inputs, Output, State, eager_export
 from elman.engine.observe.events import CallLabel, labeled
 from elman.layers._layer_call import CallNames, LayerCall
-from elman.layers._layer_ids import number_of
+from elman.layers._layer_ids import register_layer
 from elman.layers._precision import with_loop_dtypes
-from elman.layers._sequence_layout import MaskedLayout, PackedLayout, RaggedLayout, SequenceLayout, checked_lengths
+from elman.layers._sequence_layout import MaskedLayout, PackedLayout, RaggedLayout, SequenceLayout, check_lengths
 from elman.layers._trajectory import Trajectory, probing, trajectory
 
 Lengths = Tensor | Sequence[int]
@@ -33,21 +33,21 @@ class Layer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._number = number_of(self)
+        self._layer_id = register_layer(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_number"}
+        return {name: value for name, value in vars(self).items() if name != "_layer_id"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._number = number_of(self)  # a copy is a layer of its own
+        self._layer_id = register_layer(self)  # a copy is a layer of its own
 
     def _call(self, input: Any, state: Any, lengths: Lengths | None, bptt: Mode | None) -> tuple[Any, Any]:
         """Run `forward`: eagerly, as an operator under torch.compile, or as a node of torch.fx."""
         if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
-            from elman.layers._compiled import compiled
+            from elman.layers._compiled import call_compiled
 
-            return compiled(self, input, state, lengths, bptt)
+            return call_compiled(self, input, state, lengths, bptt)
         if isinstance(input, fx.Proxy):
             return self._as_leaf(input, state, lengths, bptt)  # type: ignore[no-any-return]
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
@@ -121,16 +121,16 @@ class Layer(nn.Module):
 
     def _carry_in(self, state: object, states: Sequence[Tensor], layout: SequenceLayout) -> None:
         """Carry the influence of the initial state over to the states in the engine's layout."""
-        carry_influence(_as_states(state), states, layout.enter)
+        carry_influence(_as_states(state), states, layout.to_engine_state)
 
     def _carry_out(
         self, state: object, finals: Sequence[Tensor], last: Sequence[Tensor], layout: SequenceLayout
     ) -> None:
         """Carry the influence of the engine's final states over to those that the layer returns."""
-        if layout.none:
+        if layout.is_empty:
             carry_influence(_as_states(state), last, lambda rows: rows)
         else:
-            carry_influence(finals, last, lambda rows: layout.leave(rows, rows))
+            carry_influence(finals, last, lambda rows: layout.from_engine_state(rows, rows))
 
     def _prepare_inputs(
         self,
@@ -157,7 +157,7 @@ class Layer(nn.Module):
             The input, the states (*lead, B, width), and the layout of the input.
         """
         layout = self._layout(input, lengths, input_size)
-        x = layout.rows(input)  # type: ignore[arg-type]
+        x = layout.to_rows(input)  # type: ignore[arg-type]
         if like is not None:
             self._check_like("input", x, like)
         batch = (layout.B,) if layout.batched else ()
@@ -175,7 +175,7 @@ class Layer(nn.Module):
             if like is not None:
                 for tensor in states:
                     self._check_like("state", tensor, like)
-        return x, tuple(layout.enter(tensor) for tensor in states), layout
+        return x, tuple(layout.to_engine_state(tensor) for tensor in states), layout
 
     def _check_like(self, name: str, tensor: Tensor, like: Tensor) -> None:
         if tensor.dtype == like.dtype and tensor.device == like.device:
@@ -216,7 +216,7 @@ class Layer(nn.Module):
             return layout
         if exporting:
             return MaskedLayout(input, self._lengths_as_tensor(lengths, layout.B, input.device), self.batch_first)
-        values = checked_lengths(type(self).__name__, lengths, layout.B, T)
+        values = check_lengths(type(self).__name__, lengths, layout.B, T)
         return RaggedLayout(input, values, self.batch_first) if layout.B else layout
 
     def _call_probed(self, input: Any, state: Any, lengths: Lengths | None) -> Trajectory:
@@ -280,8 +280,8 @@ class Layer(nn.Module):
 def output_in(layout: SequenceLayout, output: Output) -> Any:
     """Bring an output, or several by name, into the layout of the input."""
     if isinstance(output, dict):
-        return {name: layout.outputs(value) for name, value in output.items()}
-    return layout.outputs(output)
+        return {name: layout.from_rows(value) for name, value in output.items()}
+    return layout.from_rows(output)
 
 
 def lengths_hint(state: object) -> str:

@@ -66,7 +66,7 @@ class LayerCall:
 
     def padded(self, rows: Tensor) -> Tensor:
         """Return values of all rows as (T, B, ...), in the order of the input, with zeros behind ends of sequences."""
-        return self.layout.padded(self.layout.reversed(rows) if self.is_reverse else rows)
+        return self.layout.pad(self.layout.reverse(rows) if self.is_reverse else rows)
 
 
 def state_names(cell: nn.Module, count: int) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Layers by number: operators of torch.compile take tensors, not modules."""
+"""Registry of layers by id: operators of torch.compile take tensors, not modules."""
 
 from itertools import count
 from typing import TYPE_CHECKING
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from elman.layers._layer import Layer
 
 _layers: "WeakValueDictionary[int, Layer]" = WeakValueDictionary()
-_numbers = count()
+_new_ids = count()
 
 
-def number_of(layer: "Layer") -> Tensor:
-    """A new number for a layer, as a tensor, which torch.compile takes for an input."""
-    number = next(_numbers)
-    _layers[number] = layer
+def register_layer(layer: "Layer") -> Tensor:
+    """Give a layer a new id; it is a tensor so that torch.compile takes it for an input of the graph."""
+    layer_id = next(_new_ids)
+    _layers[layer_id] = layer
     with without_modes(), torch.inference_mode(False):
-        return torch.tensor(number, device="cpu")
+        return torch.tensor(layer_id, device="cpu")
 
 
-def layer_of(number: int) -> "Layer":
-    """The living layer of a number."""
-    return _layers[number]
+def find_layer(layer_id: int) -> "Layer":
+    """Return the layer with this id, if it is still alive."""
+    return _layers[layer_id]

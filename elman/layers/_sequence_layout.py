@@ -1,4 +1,4 @@
-"""Input layouts: padded or packed, batched or not; brings rows into the order of the engine and back."""
+"""Input layouts: padded or packed, batched or not; converts between the layout of the caller and that of the engine."""
 
 from collections.abc import Sequence
 from functools import cached_property, wraps
@@ -14,264 +14,269 @@ from typing_extensions import override
 from elman.engine.torch_private import in_torch_func, without_transforms
 
 
-def _unseen(function: Any) -> Any:
-    """What works with numbers of indices: torch.compile does not look into it, and no transform of torch.func does."""
+def _untraced(function: Any) -> Any:
+    """Hide index computations in NumPy from torch.compile and from the transforms of torch.func."""
     function._torchdynamo_disable = True  # what torch.compiler.disable does, without importing the compiler
 
     @wraps(function)
-    def outside(*arguments: Any) -> Any:
+    def wrapper(*arguments: Any) -> Any:
         if torch.compiler.is_compiling() or not in_torch_func():
             return function(*arguments)
         with without_transforms():
             return function(*arguments)
 
-    return outside
+    return wrapper
 
 
 class SequenceLayout:
-    """(T, B, D), or (B, T, D), or (T, D) without a batch; every step is real.
+    """(T, B, D), (B, T, D), or (T, D) without a batch; every sequence has T steps.
 
     Args:
-        input: of this shape.
-        batch_first: (B, T, D) it is.
+        input: a tensor of one of these shapes.
+        batch_first: whether a batched input is (B, T, D).
     """
 
-    lengths: Tensor | None = None  # how many steps of each sequence are real, where rows are not packed
-    sizes: Tensor | None = None  # how many sequences have a step t, where rows are packed (N, D)
-    none = False  # of the sequences has a step
+    lengths: Tensor | None = None  # (B,), lengths of the sequences, if the engine gets padded rows
+    sizes: Tensor | None = None  # (T,), sequences still active at each step, if the engine gets packed rows
+    is_empty = False  # whether all sequences have length zero
 
     def __init__(self, input: Tensor, batch_first: bool) -> None:
         self.batched, self.batch_first = input.dim() == 3, batch_first
         self.T = input.shape[1 if self.batched and batch_first else 0]
         self.B = input.shape[0 if batch_first else 1] if self.batched else 1
 
-    def rows(self, input: Tensor) -> Tensor:
-        """The input as the engine takes it: (T, B, D), or packed."""
+    def to_rows(self, input: Tensor) -> Tensor:
+        """Convert the input to the layout of the engine: (T, B, D), or packed (N, D)."""
         if not self.batched:
             return input.unsqueeze(1)
         return input.transpose(0, 1) if self.batch_first else input
 
-    def outputs(self, rows: Tensor) -> Any:
-        """Outputs of the engine in the layout of the input."""
+    def from_rows(self, rows: Tensor) -> Any:
+        """Convert outputs of the engine to the layout of the input."""
         if not self.batched:
             return rows.squeeze(1)
         return rows.transpose(0, 1) if self.batch_first else rows
 
-    def padded(self, rows: Tensor) -> Tensor:
-        """Values of the engine as (T, B, ...), with zeros for steps that are none."""
+    def pad(self, rows: Tensor) -> Tensor:
+        """Convert values of the engine to (T, B, ...), with zeros behind the end of each sequence."""
         return rows
 
-    def enter(self, state: Tensor) -> Tensor:
-        """A state (..., B, H), or (..., H) without a batch, as the engine takes it."""
+    def to_engine_state(self, state: Tensor) -> Tensor:
+        """Convert a state (..., B, H), or (..., H) without a batch, to (..., B, H) in the order of the engine."""
         return state if self.batched else state.unsqueeze(-2)
 
-    def leave(self, state: Tensor, initial: Tensor) -> Tensor:
-        """A final state of the engine as its caller gave the initial one, which has entered."""
+    def from_engine_state(self, state: Tensor, initial: Tensor) -> Tensor:
+        """Convert a final state of the engine to the layout of the caller; `initial` is the engine's initial state."""
         return state if self.batched else state.squeeze(-2)
 
-    def reversed(self, rows: Tensor) -> Tensor:
-        """Every sequence from its end to its beginning."""
+    def reverse(self, rows: Tensor) -> Tensor:
+        """Reverse every sequence in time, each from its own end."""
         return rows.flip(0)
 
-    def spread(self, values: Tensor) -> Tensor:
-        """Values of each sequence, (B, ...), for each of its rows."""
+    def expand(self, values: Tensor) -> Tensor:
+        """Broadcast values of each sequence, (B, ...), to its rows."""
         return values.unsqueeze(0)
 
 
 class MaskedLayout(SequenceLayout):
-    """As `SequenceLayout`, of which only the first steps of a row are real: for torch.export, which knows no numbers.
+    """Padded input with the length of each sequence as a tensor, whose values torch.export does not know.
 
     Args:
-        input: of this shape.
+        input: (T, B, D), (B, T, D) or (T, D).
         lengths: (B,), whole numbers from 0 to T.
-        batch_first: (B, T, D) it is.
+        batch_first: whether a batched input is (B, T, D).
     """
 
     def __init__(self, input: Tensor, lengths: Tensor, batch_first: bool) -> None:
         super().__init__(input, batch_first)
         self.lengths = lengths
         self._steps = torch.arange(self.T, device=input.device).unsqueeze(1)
-        self._left = lengths - self._steps  # (T, B), of steps, before each
+        self._remaining = lengths - self._steps  # (T, B), steps left in each sequence, the current one included
 
-    def rows(self, input: Tensor) -> Tensor:
-        """The rows of the input, with zeros behind the end of each sequence."""
-        return super().rows(input).masked_fill((self._left <= 0).unsqueeze(-1), 0)
+    @override
+    def to_rows(self, input: Tensor) -> Tensor:
+        # Padding may hold anything, NaN too: the engine reads zeros there.
+        return super().to_rows(input).masked_fill((self._remaining <= 0).unsqueeze(-1), 0)
 
-    def reversed(self, rows: Tensor) -> Tensor:
-        """The rows in reverse, each sequence from its own end."""
-        steps = torch.where(self._left > 0, self._left - 1, self._steps)
+    @override
+    def reverse(self, rows: Tensor) -> Tensor:
+        steps = torch.where(self._remaining > 0, self._remaining - 1, self._steps)
         return rows.gather(0, steps.view(*steps.shape, *[1] * (rows.dim() - 2)).expand(rows.shape))
 
 
 class PackedLayout(SequenceLayout):
-    """A PackedSequence."""
+    """A torch.nn.utils.rnn.PackedSequence."""
 
     def __init__(self, input: PackedSequence) -> None:
         self.batched, self.input = True, input
         self.sizes: Tensor = input.batch_sizes
         self.T, self.B = len(self.sizes), int(self.sizes[0])
 
-    def rows(self, input: Any) -> Tensor:
-        """As they are."""
+    @override
+    def to_rows(self, input: Any) -> Tensor:
         return input.data  # type: ignore[no-any-return]
 
-    def outputs(self, rows: Tensor) -> Any:
-        """Outputs as a PackedSequence."""
+    @override
+    def from_rows(self, rows: Tensor) -> Any:
         return self.input._replace(data=rows)
 
     @override
-    def padded(self, rows: Tensor) -> Tensor:
+    def pad(self, rows: Tensor) -> Tensor:
         order = self.input.sorted_indices
-        members = self._members if order is None else order[self._members.to(order.device)]
-        return _placed(rows, self._steps.to(rows.device) * self.B + members.to(rows.device), (len(self.sizes), self.B))
+        sequences = self._sequences if order is None else order[self._sequences.to(order.device)]
+        positions = self._steps.to(rows.device) * self.B + sequences.to(rows.device)
+        return _scatter(rows, positions, (len(self.sizes), self.B))
 
-    def enter(self, state: Tensor) -> Tensor:
-        """The states as the engine takes them: the longest sequence first."""
-        order = self.input.sorted_indices
+    @override
+    def to_engine_state(self, state: Tensor) -> Tensor:
+        order = self.input.sorted_indices  # the longest sequence first
         return state if order is None else state.index_select(-2, order)
 
     @override
-    def leave(self, state: Tensor, initial: Tensor) -> Tensor:
-        back = self.input.unsorted_indices
-        return state if back is None else state.index_select(-2, back)
-
-    def reversed(self, rows: Tensor) -> Tensor:
-        """The rows in reverse, each sequence from its own end."""
-        reverse = self._reverse
-        return rows.index_select(0, reverse.to(rows.device))
+    def from_engine_state(self, state: Tensor, initial: Tensor) -> Tensor:
+        inverse_order = self.input.unsorted_indices
+        return state if inverse_order is None else state.index_select(-2, inverse_order)
 
     @override
-    def spread(self, values: Tensor) -> Tensor:
-        members = self._members
-        return values.index_select(0, members.to(values.device))
+    def reverse(self, rows: Tensor) -> Tensor:
+        positions = self._reversed_positions
+        return rows.index_select(0, positions.to(rows.device))
+
+    @override
+    def expand(self, values: Tensor) -> Tensor:
+        sequences = self._sequences
+        return values.index_select(0, sequences.to(values.device))
 
     @cached_property
-    @_unseen
-    def _begins(self) -> NDArray[np.int64]:
+    @_untraced
+    def _offsets(self) -> NDArray[np.int64]:
+        """The first row of each step."""
         sizes: NDArray[np.int64] = self.sizes.numpy()
-        found: NDArray[np.int64] = np.cumsum(sizes) - sizes
-        return found
+        offsets: NDArray[np.int64] = np.cumsum(sizes) - sizes
+        return offsets
 
     @cached_property
-    @_unseen
-    def _members(self) -> Tensor:
-        """Of each row, the sequence that it belongs to, of those sorted by length."""
-        return torch.from_numpy(np.arange(int(self.sizes.sum())) - np.repeat(self._begins, self.sizes.numpy()))
+    @_untraced
+    def _sequences(self) -> Tensor:
+        """(N,), the sequence of each row, as an index into the sequences sorted by length."""
+        return torch.from_numpy(np.arange(int(self.sizes.sum())) - np.repeat(self._offsets, self.sizes.numpy()))
 
     @cached_property
-    @_unseen
+    @_untraced
     def _steps(self) -> Tensor:
-        """Of each row, its step."""
+        """(N,), the step of each row."""
         return torch.from_numpy(np.repeat(np.arange(len(self.sizes)), self.sizes.numpy()))
 
     @cached_property
-    @_unseen
-    def _reverse(self) -> Tensor:
-        """Of each row, the one that is as far from the end of its sequence as this is from its beginning."""
-        members, steps = self._members.numpy(), self._steps.numpy()
+    @_untraced
+    def _reversed_positions(self) -> Tensor:
+        """(N,), for each row, the row of the same sequence at step length - 1 - step."""
+        sequences, steps = self._sequences.numpy(), self._steps.numpy()
         lengths = np.searchsorted(-self.sizes.numpy(), -np.arange(int(self.sizes[0])), side="left")
-        return torch.from_numpy(self._begins[lengths[members] - 1 - steps] + members)
+        return torch.from_numpy(self._offsets[lengths[sequences] - 1 - steps] + sequences)
 
 
 class RaggedLayout(PackedLayout):
-    """(T, B, D), (B, T, D) or (T, D), of which only the first steps of a row are real; they are packed for the engine.
+    """Padded input with the length of each sequence; the engine gets the rows packed.
 
     Args:
-        input: of this shape.
+        input: (T, B, D), (B, T, D) or (T, D).
         lengths: (B,), whole numbers from 0 to T.
-        batch_first: (B, T, D) it is.
+        batch_first: whether a batched input is (B, T, D).
     """
 
-    @_unseen
+    @_untraced
     def __init__(self, input: Tensor, lengths: NDArray[np.int64], batch_first: bool) -> None:
         SequenceLayout.__init__(self, input, batch_first)
-        self.none = not bool(lengths.any())  # of the sequences has a step: the engine is given one of each, to forget
-        real = np.maximum(lengths, int(self.none))
-        self.order = np.argsort(-real, kind="stable")
-        self._sorted = real[self.order]
-        self.sizes = torch.from_numpy(np.searchsorted(-self._sorted, -np.arange(self._sorted[0])))
-        self._device, self._found = input.device, dict[bool, Tensor]()
+        self.is_empty = not bool(lengths.any())
+        # The engine needs at least one step: if all sequences are empty, it runs one whose results are zeroed.
+        lengths = np.maximum(lengths, int(self.is_empty))
+        self._sorted_indices = np.argsort(-lengths, kind="stable")
+        self._sorted_lengths = lengths[self._sorted_indices]
+        self.sizes = torch.from_numpy(np.searchsorted(-self._sorted_lengths, -np.arange(self._sorted_lengths[0])))
+        self._device, self._position_cache = input.device, dict[bool, Tensor]()
 
-    def rows(self, input: Tensor) -> Tensor:
-        """The real steps alone, packed."""
+    @override
+    def to_rows(self, input: Tensor) -> Tensor:
         positions = self._positions(self.batch_first)
         rows = (input.flatten(0, 1) if self.batched else input).index_select(0, positions)
-        return _nothing_of(rows) if self.none else rows
+        return _zeroed(rows) if self.is_empty else rows
 
-    def outputs(self, rows: Tensor) -> Tensor:
-        """The outputs, with zeros behind the end of each sequence."""
+    @override
+    def from_rows(self, rows: Tensor) -> Tensor:
         if not self.batched:
-            return self.padded(rows).squeeze(1)
-        return self._placed(rows, self.batch_first)
+            return self.pad(rows).squeeze(1)
+        return self._pad_rows(rows, self.batch_first)
 
     @override
-    def padded(self, rows: Tensor) -> Tensor:
-        return self._placed(rows, batch_first=False)
+    def pad(self, rows: Tensor) -> Tensor:
+        return self._pad_rows(rows, batch_first=False)
 
-    def enter(self, state: Tensor) -> Tensor:
-        """The states as the engine takes them: the longest sequence first."""
+    @override
+    def to_engine_state(self, state: Tensor) -> Tensor:
         order = self._order
-        return SequenceLayout.enter(self, state).index_select(-2, order)
+        return SequenceLayout.to_engine_state(self, state).index_select(-2, order)
 
     @override
-    def leave(self, state: Tensor, initial: Tensor) -> Tensor:
-        if self.none:
-            state = _nothing_of(state) + initial
-        back = self._back
-        return SequenceLayout.leave(self, state.index_select(-2, back), initial)
+    def from_engine_state(self, state: Tensor, initial: Tensor) -> Tensor:
+        if self.is_empty:
+            state = _zeroed(state) + initial
+        inverse_order = self._inverse_order
+        return SequenceLayout.from_engine_state(self, state.index_select(-2, inverse_order), initial)
 
-    def _placed(self, rows: Tensor, batch_first: bool) -> Tensor:
+    def _pad_rows(self, rows: Tensor, batch_first: bool) -> Tensor:
         positions, shape = self._positions(batch_first), (self.B, self.T) if batch_first else (self.T, self.B)
-        return _placed(_nothing_of(rows) if self.none else rows, positions, shape)
+        return _scatter(_zeroed(rows) if self.is_empty else rows, positions, shape)
 
     @cached_property
-    @_unseen
+    @_untraced
     def _order(self) -> Tensor:
-        return torch.from_numpy(self.order).to(self._device)
+        return torch.from_numpy(self._sorted_indices).to(self._device)
 
     @cached_property
-    @_unseen
-    def _back(self) -> Tensor:
-        return torch.from_numpy(np.argsort(self.order)).to(self._device)
+    @_untraced
+    def _inverse_order(self) -> Tensor:
+        return torch.from_numpy(np.argsort(self._sorted_indices)).to(self._device)
 
-    @_unseen
+    @_untraced
     def _positions(self, batch_first: bool) -> Tensor:
-        """Of each row, where it lies in the padded input."""
-        if batch_first not in self._found:
-            steps = np.arange(len(self.sizes))[:, None]
-            found = self.order * self.T + steps if batch_first else steps * self.B + self.order
-            self._found[batch_first] = torch.from_numpy(found[steps < self._sorted]).to(self._device)
-        return self._found[batch_first]
+        """(N,), the position of each row in the padded input with its first two axes flattened."""
+        if batch_first not in self._position_cache:
+            sequences, steps = self._sorted_indices, np.arange(len(self.sizes))[:, None]
+            positions = sequences * self.T + steps if batch_first else steps * self.B + sequences
+            is_real = steps < self._sorted_lengths
+            self._position_cache[batch_first] = torch.from_numpy(positions[is_real]).to(self._device)
+        return self._position_cache[batch_first]
 
 
-def _placed(rows: Tensor, positions: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Rows at their positions among zeros."""
-    placed = rows.new_zeros(shape[0] * shape[1], *rows.shape[1:])
-    # In place: zeros that autograd copies cost more than the whole backward pass of a small layer.
-    placed.index_copy_(0, positions, rows)
-    return placed.view(*shape, *rows.shape[1:])
+def _scatter(rows: Tensor, positions: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Copy rows to their positions in a tensor of zeros."""
+    padded = rows.new_zeros(shape[0] * shape[1], *rows.shape[1:])
+    # In place: the copy of the zeros by `index_copy` costs more than the whole backward pass of a small layer.
+    padded.index_copy_(0, positions, rows)
+    return padded.view(*shape, *rows.shape[1:])
 
 
-def _nothing_of(values: Tensor) -> Tensor:
-    """Zeros, of which values still have a gradient, of zeros."""
+def _zeroed(values: Tensor) -> Tensor:
+    """Zeros that depend on `values` in autograd, so that these have a gradient, of zeros."""
     return values.masked_fill(torch.ones((), dtype=torch.bool, device=values.device), 0)
 
 
-@_unseen
-def checked_lengths(name: str, lengths: Tensor | Sequence[int], B: int, T: int) -> NDArray[np.int64]:
-    """Lengths as whole numbers.
+@_untraced
+def check_lengths(name: str, lengths: Tensor | Sequence[int], B: int, T: int) -> NDArray[np.int64]:
+    """Convert lengths to an integer array (B,).
 
     Raises:
-        ValueError: for lengths that are no B whole numbers from 0 to T.
+        ValueError: if they are not B whole numbers from 0 to T.
     """
-    given: Any = lengths.detach().cpu() if isinstance(lengths, Tensor) else lengths
-    found: NDArray[Any] | None
+    values: Any = lengths.detach().cpu() if isinstance(lengths, Tensor) else lengths
+    array: NDArray[Any] | None
     try:
-        found = np.asarray(given)
-    except (TypeError, ValueError):  # pieces of several lengths, say
-        found = None
-    whole = found is not None and (found.dtype.kind in "iu" or found.size == 0)
-    if found is None or not whole or found.shape != (B,) or not ((found >= 0) & (found <= T)).all():
-        came = f"{given!r:.60}" if found is None or found.dtype.kind == "O" else f"{found.tolist()!r:.60}"
-        raise ValueError(f"{name}: lengths: expected {B} whole numbers from 0 to {T}, got {came}")
-    return found.astype(np.int64)
+        array = np.asarray(values)
+    except (TypeError, ValueError):  # for example, nested lists of unequal length
+        array = None
+    is_integer = array is not None and (array.dtype.kind in "iu" or array.size == 0)
+    if array is None or not is_integer or array.shape != (B,) or not ((array >= 0) & (array <= T)).all():
+        got = f"{values!r:.60}" if array is None or array.dtype.kind == "O" else f"{array.tolist()!r:.60}"
+        raise ValueError(f"{name}: lengths: expected {B} whole numbers from 0 to {T}, got {got}")
+    return array.astype(np.int64)

@@ -1,4 +1,7 @@
-"""States as nested tuples, NamedTuples, lists or dictionaries; the engine takes a flat tuple of tensors."""
+"""States as nested tuples, NamedTuples, lists or dictionaries; the engine takes a flat tuple of tensors.
+
+A structure is a state, or the sizes of one, with the index of each leaf in place of the leaf.
+"""
 
 from collections.abc import Sequence
 from itertools import product
@@ -16,111 +19,117 @@ from elman.engine.trace.errors import CannotCapture
 from elman.engine.trace.side_effects import without_effects
 from elman.layers._wrappers import CellWrapper
 
-ROWS = 3  # of a batch to try a step with: none of the numbers of states that a cell may unpack first
-COUNTS = 2, 1, 3, 4  # of states; two before one, as a pair can be told from a tensor, which may be taken for a pair
+TRIAL_BATCH = 3  # unlike the state counts tried first: a cell must not unpack the rows of a tensor as its states
+STATE_COUNTS = 2, 1, 3, 4  # two before one: a cell with two states may take the rows of a single tensor for a pair
 
 
-def is_plain(state: Any) -> bool:
-    """Whether a state, or the sizes of one, is one part or a tuple of parts."""
+def is_flat(state: Any) -> bool:
+    """Whether a state, or the sizes of one, is a single leaf or a tuple or list of leaves."""
     parts = state if type(state) in (tuple, list) else (state,)
     return state is None or all(isinstance(part, Tensor | int) for part in parts)
 
 
-def form_of(state: Any) -> Any:
-    """A state, or the sizes of one, with numbers in the place of its parts; None if it is plain, or no state at all."""
-    if is_plain(state):
+def structure_of(state: Any) -> Any:
+    """Return the structure of a nested state, or of the sizes of one; None if it is flat, or no state at all."""
+    if is_flat(state):
         return None
-    parts, structure = tree_flatten(state)
-    kinds = Tensor if any(isinstance(part, Tensor) for part in parts) else int
-    known = parts and all(isinstance(part, kinds) for part in parts)
-    return tree_unflatten(range(len(parts)), structure) if known else None
+    leaves, treespec = tree_flatten(state)
+    leaf_type = Tensor if any(isinstance(leaf, Tensor) for leaf in leaves) else int
+    is_state = leaves and all(isinstance(leaf, leaf_type) for leaf in leaves)
+    return tree_unflatten(range(len(leaves)), treespec) if is_state else None
 
 
-def in_form(form: Any, parts: Sequence[Any]) -> Any:
-    """The parts of a state in a form."""
-    return tree_map(lambda number: parts[number], form)
+def unflatten_state(structure: Any, leaves: Sequence[Any]) -> Any:
+    """Put leaves in place of their indices in a structure."""
+    return tree_map(lambda index: leaves[index], structure)
 
 
 class StructuredStateCell(CellWrapper):
-    """A cell whose state has a form, and which is given a tuple of its parts.
+    """Wraps a cell with a nested state: takes and returns the leaves of the state as a flat tuple.
 
     Args:
-        cell: to go around.
-        form: as of `form_of`.
+        cell: the cell to wrap.
+        structure: of its state, from `structure_of`.
     """
 
-    def __init__(self, cell: nn.Module, form: Any) -> None:
+    def __init__(self, cell: nn.Module, structure: Any) -> None:
         super().__init__(cell)
-        self.form = form
+        self.structure = structure
 
     def forward(self, x: Tensor, state: tuple[Tensor, ...]) -> Any:
-        """One step."""
-        result = self.cell(x, in_form(self.form, state))
-        new = _parts(result, self.form)
+        """Run one step."""
+        result = self.cell(x, unflatten_state(self.structure, state))
+        new = _flatten_like(result, self.structure)
         if new is not None:
             return tuple(new)
-        if isinstance(result, tuple | list) and len(result) == 2 and (new := _parts(result[1], self.form)) is not None:
-            return result[0], tuple(new)
+        if isinstance(result, tuple | list) and len(result) == 2:
+            new = _flatten_like(result[1], self.structure)
+            if new is not None:
+                return result[0], tuple(new)
         raise TypeError(
             f"{self._get_name()}: expected the step to return the state in the form in which it was given, or "
             f"(output, state), got {type(result).__name__}"
         )
 
 
-def _parts(value: Any, form: Any) -> list[Tensor] | None:
-    """The parts of a state, in the order of a form; None for what is not in that form."""
-    if isinstance(form, int):
-        return [value] if isinstance(value, Tensor) else None
-    if isinstance(form, dict):
-        fits = isinstance(value, dict) and value.keys() == form.keys()
-        pairs = (
-            [(value[key], form[key]) for key in sorted(form, key=lambda key: tree_leaves(form[key]))] if fits else []
-        )
+def _flatten_like(state: Any, structure: Any) -> list[Tensor] | None:
+    """Return the leaves of a state in the order of a structure's indices; None if the state does not match it."""
+    if isinstance(structure, int):
+        return [state] if isinstance(state, Tensor) else None
+    if isinstance(structure, dict):
+        matches = isinstance(state, dict) and state.keys() == structure.keys()
+        # In order of the leaf indices: tree_flatten may not follow the insertion order of a dictionary.
+        keys = sorted(structure, key=lambda key: tree_leaves(structure[key])) if matches else []
+        pairs = [(state[key], structure[key]) for key in keys]
     else:
-        fits = isinstance(value, tuple | list) and len(value) == len(form)
-        pairs = list(zip(value, form, strict=True)) if fits else []
-    found = [_parts(*pair) for pair in pairs]
-    if not fits or None in found:
+        matches = isinstance(state, tuple | list) and len(state) == len(structure)
+        pairs = list(zip(state, structure, strict=True)) if matches else []
+    children = [_flatten_like(*pair) for pair in pairs]
+    if not matches or None in children:
         return None
-    return [tensor for part in found if part is not None for tensor in part]
+    return [leaf for leaves in children if leaves is not None for leaf in leaves]
 
 
-def guessed(cell: nn.Module, x: Tensor, rows: int | None = None) -> tuple[int | tuple[int, ...] | None, str]:
-    """The width of the state of a cell that has `hidden_size`, or several such, and why it is not known.
+def infer_state_size(cell: nn.Module, x: Tensor, batch: int | None = None) -> tuple[int | tuple[int, ...] | None, str]:
+    """Infer from `hidden_size` the size of a cell's state, by trying a step with one or several states of that width.
 
-    Found by trying a step, whose effects are undone.
+    The effects of the trial steps are undone.
 
     Args:
-        cell: whose state it is.
-        x: an input (B, D), of which the width and the dtype are looked at.
-        rows: of the batch of a call, for cells that read tensors with just as many rows: an encoder's outputs, say.
+        cell: the cell.
+        x: an input (B, D), of which only the width and the dtype are used.
+        batch: batch size of the call, tried too: a cell may read tensors with just as many rows, such as the outputs of
+            an encoder.
+
+    Returns:
+        The size, or a tuple with one for each state, or None if it is not known; and why not, for an error message.
     """
     size = getattr(cell, "hidden_size", None)
     if isinstance(size, bool) or not isinstance(size, int):
         return None, ""
     floating = (value for value in cell.parameters() if value.is_floating_point() and not is_lazy(value))
     like = next(floating, x if x.is_floating_point() else torch.empty(0, device=x.device))
-    why = ""
-    for tried, count in product((ROWS,) if rows is None else (ROWS, rows), COUNTS):
-        states = tuple(like.new_zeros(tried, size) for _ in range(count))
+    reason = ""
+    for B, count in product((TRIAL_BATCH,) if batch is None else (TRIAL_BATCH, batch), STATE_COUNTS):
+        states = tuple(like.new_zeros(B, size) for _ in range(count))
         state = states[0] if count == 1 else states
         try:
-            new = _tried(cell, x.new_zeros(tried, x.shape[-1]), state)
+            new = _try_step(cell, x.new_zeros(B, x.shape[-1]), state)
         except OtherDtype as error:
-            why = str(error)
+            reason = str(error)
             continue
-        except CannotCapture:  # what a step does cannot be undone: it is not tried, and one state is usual
+        except CannotCapture:  # the step has effects that cannot be undone: do not try it, and assume one state
             return size, ""
-        except Exception as error:  # whatever a cell raises that unpacks something else
-            why = f"{type(error).__name__}: {error}".partition("\n")[0] if count == 1 else why
+        except Exception as error:  # a cell may raise anything for states that it does not expect
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0] if count == 1 else reason
             continue
-        if all(s.shape == (tried, size) for s in new):
+        if all(s.shape == (B, size) for s in new):
             return (size if count == 1 else (size,) * count), ""
-    return None, why and f" (a step with one state of hidden_size={size} ended with {why})"
+    return None, reason and f" (a step with one state of hidden_size={size} ended with {reason})"
 
 
-def _tried(cell: nn.Module, x: Tensor, state: State) -> tuple[Tensor, ...]:
-    """The states after a step."""
+def _try_step(cell: nn.Module, x: Tensor, state: State) -> tuple[Tensor, ...]:
+    """Run a step, undo its effects, and return the new states."""
     buffers = {name: value.clone() for name, value in cell.named_buffers()}
     new: tuple[Tensor, ...] = ()
     try:

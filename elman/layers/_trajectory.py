@@ -82,7 +82,7 @@ def output_of(layer: dict[str, Tensor]) -> Output:
 def trajectory(outputs: Any, run: ProbedRun) -> Trajectory:
     """Make a trajectory of the outputs that a layer has returned and the values of that run."""
     layers, layout, single, stacked = run
-    padded = [{name: layout.padded(value) for name, value in layer.items()} for layer in layers]
+    padded = [{name: layout.pad(value) for name, value in layer.items()} for layer in layers]
     if not layout.batched:
         padded = [{name: value.squeeze(1) for name, value in layer.items()} for layer in padded]
     values = {name: _stack([layer[name] for layer in padded]) if stacked else padded[-1][name] for name in padded[-1]}

@@ -19,7 +19,7 @@ from elman.engine.torch_private import tree_leaves, tree_map, tree_structure
 from elman.layers._layer import Layer, Lengths, lengths_hint, output_in
 from elman.layers._layer_call import CallNames, LayerCall, state_names
 from elman.layers._sequence_layout import SequenceLayout
-from elman.layers._state_structure import StructuredStateCell, form_of, guessed, in_form
+from elman.layers._state_structure import StructuredStateCell, infer_state_size, structure_of, unflatten_state
 from elman.layers._trajectory import ProbedRun, Trajectory, output_of, probed_runs
 from elman.layers._wrappers import ProbedCell, prefix
 
@@ -109,15 +109,15 @@ class Recurrent(Layer):
         if size is not None or not isinstance(width, int) or self._lazy:
             return size
         like = next(chain(self.cell.parameters(), self.cell.buffers()), torch.empty(0))
-        return guessed(self.cell, like.new_zeros(1, width))[0]
+        return infer_state_size(self.cell, like.new_zeros(1, width))[0]
 
     def _materialize(self, input: Any, state: Any, lengths: Lengths | None) -> None:
         """Run one step, in which lazy modules infer the shapes of their parameters."""
         layout = self._layout(input, lengths, None)
-        rows = layout.rows(input).detach()
+        rows = layout.to_rows(input).detach()
         x = rows[0] if layout.sizes is None else rows[: int(layout.sizes[0])]
         if state is not None:
-            states = tree_map(lambda part: layout.enter(part)[: len(x)], state)
+            states = tree_map(lambda part: layout.to_engine_state(part)[: len(x)], state)
         else:
             size = self.state_size if self.state_size is not None else getattr(self.cell, "hidden_size", None)
             states = tree_map(lambda width: x.new_zeros(len(x), width), size)
@@ -160,24 +160,25 @@ class Recurrent(Layer):
     def _compute(
         self, weights: Mapping[str, Tensor], input: Any, state: Any, lengths: Lengths | None, bptt: Mode | None
     ) -> tuple[Any, State]:
-        form = form_of(self.state_size if state is None else state)
-        state = state if form is None or state is None else tuple(tree_leaves(state))
+        structure = structure_of(self.state_size if state is None else state)
+        state = state if structure is None or state is None else tuple(tree_leaves(state))
         x, states, single, layout = self._prepare(weights, input, state, lengths)
         runs, mode = probed_runs(self), self._mode(bptt)
         if runs is not None:
             mode = self._offline(mode)
         if mode.online:
             self._carry_in(state, states, layout)
-        cell = self.cell if form is None else self._structured_cell(form)
+        cell = self.cell if structure is None else self._structured_cell(structure)
         step = cell if runs is None else self._probed_cell(cell)
         outputs, final = self._run(weights, step, x, states, single, layout, mode)
         if runs is not None:
             runs.append(ProbedRun([outputs], layout, single=single, stacked=False))
             outputs = output_of(outputs)
-        last = tuple(layout.leave(*pair) for pair in zip(as_tuple(final), states, strict=True))
+        last = tuple(layout.from_engine_state(*pair) for pair in zip(as_tuple(final), states, strict=True))
         if mode.online:
             self._carry_out(state, as_tuple(final), last, layout)
-        return output_in(layout, outputs), in_form(form, last) if form is not None else last[0] if single else last
+        state = unflatten_state(structure, last) if structure is not None else last[0] if single else last
+        return output_in(layout, outputs), state
 
     def trajectory(
         self, input: Tensor | PackedSequence, state: State | None = None, lengths: Lengths | None = None
@@ -205,15 +206,15 @@ class Recurrent(Layer):
             self._probed = (ProbedCell(cell),)
         return self._probed[0]
 
-    def _structured_cell(self, form: Any) -> StructuredStateCell:
+    def _structured_cell(self, structure: Any) -> StructuredStateCell:
         cell = self._structured and self._structured[0]
         if (
             not cell
             or cell.cell is not self.cell
-            or cell.form != form
-            or tree_structure(cell.form) != tree_structure(form)
+            or cell.structure != structure
+            or tree_structure(cell.structure) != tree_structure(structure)
         ):
-            cell = StructuredStateCell(self.cell, form)
+            cell = StructuredStateCell(self.cell, structure)
             self._structured = (cell,)
         return cell
 
@@ -260,7 +261,7 @@ class Recurrent(Layer):
             values = input.data if isinstance(input, PackedSequence) else input
             size, reason = None, ""
             if isinstance(values, Tensor) and values.dim():
-                size, reason = guessed(self.cell, values, self._layout(input, lengths, None).B)
+                size, reason = infer_state_size(self.cell, values, self._layout(input, lengths, None).B)
             if size is None:
                 raise TypeError(
                     f"Recurrent: state_size: the size of {self.cell._get_name()}'s state is not known; give "

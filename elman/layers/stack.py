@@ -20,16 +20,16 @@ from elman.layers._layer_call import CallNames, LayerCall, state_names
 from elman.layers._multilayer_cell import MultilayerCell, joint_names
 from elman.layers._options import (
     PROJECTED,
+    broadcast_zoneout,
     check_cell_type,
     check_dropout,
     check_flags,
     check_forget_bias,
+    check_init,
     check_probability,
     check_sizes,
-    check_start,
-    layer_normed,
-    of_each_state,
-    projected,
+    with_layer_norm,
+    with_projection,
 )
 from elman.layers._precision import fused_dtype
 from elman.layers._sequence_layout import SequenceLayout
@@ -153,15 +153,15 @@ class Stack(Layer):
         self.batch_first, self.dropout, self.executor = batch_first, float(dropout), known_executor(executor)
         self.bptt = Full() if bptt is None else bptt
         self._mode(None)
-        self.init, self.forget_bias = check_start(init), check_forget_bias(forget_bias, bias)
+        self.init, self.forget_bias = check_init(init), check_forget_bias(forget_bias, bias)
         self.weight_drop = check_probability("weight_drop", weight_drop)
         self.recurrent_dropout = check_probability("recurrent_dropout", recurrent_dropout)
         self.locked_dropout = check_probability("locked_dropout", locked_dropout)
         self.cell_type = check_cell_type(type(self).__name__, getattr(self, "cell_type", None), cell_type)
         if layer_norm:
-            self.cell_type = layer_normed(self.cell_type)
+            self.cell_type = with_layer_norm(self.cell_type)
         if proj_size:
-            self.cell_type, options["proj_size"] = projected(self.cell_type, proj_size, hidden_size), proj_size
+            self.cell_type, options["proj_size"] = with_projection(self.cell_type, proj_size, hidden_size), proj_size
         self.bidirectional, self.proj_size = bidirectional, proj_size
         self._build(zoneout, {"bias": bias, **options}, device, dtype)
 
@@ -257,7 +257,7 @@ class Stack(Layer):
             super().__setattr__(name, value)
             return
         states = self._cells[0].num_states
-        value = of_each_state(value, states) if name == "zoneout" else check_probability(name, value)
+        value = broadcast_zoneout(value, states) if name == "zoneout" else check_probability(name, value)
         if value != getattr(self, name):
             super().__setattr__(name, value)
             self._make_steps()
@@ -308,7 +308,7 @@ class Stack(Layer):
         self._options = options
         self._cells = self._make_cells(options)
         self._widths = as_tuple(self._cells[0].state_size)
-        self.zoneout = of_each_state(zoneout, self._cells[0].num_states)
+        self.zoneout = broadcast_zoneout(zoneout, self._cells[0].num_states)
         self._make_steps()
         self._names = self._register_parameters(device, dtype)
         self.reset_parameters()
@@ -459,13 +459,13 @@ class Stack(Layer):
             runs.append(ProbedRun(probed_values, layout, single=len(self._widths) == 1, stacked=True))
         is_single = len(finals) == 1
         stacked = [layers[0].unsqueeze(0) if is_single else torch.stack(layers) for layers in zip(*finals, strict=True)]
-        last = tuple(layout.leave(*pair) for pair in zip(stacked, states, strict=True))
+        last = tuple(layout.from_engine_state(*pair) for pair in zip(stacked, states, strict=True))
         dtype = fused_dtype(self.cell_type, next(iter(weights.values())), isinstance(input, PackedSequence))
         if dtype is not None:
             x, last = x.to(dtype), tuple(value.to(dtype) for value in last)
         if mode.online:
             self._carry_out(state, [final for layer in finals for final in layer], last, layout)
-        return layout.outputs(x), last[0] if len(last) == 1 else last
+        return layout.from_rows(x), last[0] if len(last) == 1 else last
 
     def _check_layer_by_layer(self, mode: Mode, x: Tensor, layout: SequenceLayout) -> None:
         """Check that the layers can be probed, for which they run one by one."""
@@ -510,12 +510,12 @@ class Stack(Layer):
         if k:
             x = dropout(x, self.dropout, self.training)
         if self.locked_dropout:
-            x = x * layout.spread(dropout(x.new_ones(layout.B, x.shape[-1]), self.locked_dropout, self.training))
+            x = x * layout.expand(dropout(x.new_ones(layout.B, x.shape[-1]), self.locked_dropout, self.training))
         results = []
         for i in range(k * self._directions, (k + 1) * self._directions):
             is_reverse = i % self._directions == 1
             state: State = states[0][i] if len(states) == 1 else tuple(state[i] for state in states)
-            rows = layout.reversed(x) if is_reverse else x
+            rows = layout.reverse(x) if is_reverse else x
             depth = 0 if isinstance(step, ProbedCell) else k  # losses may read every layer of a trajectory
             parameters = self._parameters_of(step, i, weights)
             label = partial(LayerCall, self, (i,), layout, step, is_reverse, depth)
@@ -529,5 +529,5 @@ FORWARD, CALL = Stack.forward, nn.Module.__call__  # a prepared step may replace
 
 def _reversed(outputs: Output, layout: SequenceLayout) -> Output:
     if isinstance(outputs, dict):
-        return {name: layout.reversed(value) for name, value in outputs.items()}
-    return layout.reversed(outputs)
+        return {name: layout.reverse(value) for name, value in outputs.items()}
+    return layout.reverse(outputs)

@@ -7,7 +7,7 @@ from elman.layers.stack import Stack
 
 
 class RNN(Stack):
-    """Elman layers, in the place of torch.nn.RNN; `cells.RNN` has the equation, `Stack` the shapes.
+    """Multi-layer Elman RNN, replaces torch.nn.RNN; see `cells.RNN` for equations, `Stack` for arguments and shapes.
 
     >>> import torch
     >>> outputs, h = RNN(3, 5, num_layers=2, nonlinearity="relu")(torch.randn(7, 2, 3))
@@ -28,7 +28,7 @@ class RNN(Stack):
 
     @property
     def nonlinearity(self) -> str:
-        """Of every cell: "tanh" or "relu"."""
+        """Nonlinearity of every cell: "tanh" or "relu"."""
         return str(self._options["nonlinearity"])
 
     @nonlinearity.setter
@@ -37,7 +37,7 @@ class RNN(Stack):
 
 
 class GRU(Stack):
-    """GRU layers, in the place of torch.nn.GRU; `cells.GRU` has the equations, `Stack` the arguments and shapes.
+    """Multi-layer GRU, replaces torch.nn.GRU; see `cells.GRU` for equations, `Stack` for arguments and shapes.
 
     >>> import torch
     >>> outputs, h = GRU(3, 5)(torch.randn(7, 2, 3))
@@ -47,7 +47,7 @@ class GRU(Stack):
 
 
 class LSTM(Stack):
-    """LSTM layers, in the place of torch.nn.LSTM; `cells.LSTM` has the equations, `Stack` the arguments and shapes.
+    """Multi-layer LSTM, replaces torch.nn.LSTM; see `cells.LSTM` for equations, `Stack` for arguments and shapes.
 
     >>> import torch
     >>> outputs, (h, c) = LSTM(3, 5)(torch.randn(7, 2, 3))

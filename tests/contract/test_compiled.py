@@ -280,7 +280,7 @@ def test_several_calls_before_a_backward_pass() -> None:
 
 
 def test_nothing_is_left_of_a_call() -> None:
-    from elman.layers._compiled import _tickets
+    from elman.layers._compiled import _handles
 
     layer = elman.GRU(D, H)
     compiled = compiled_by_torch(layer, backend="aot_eager", fullgraph=True)
@@ -290,7 +290,7 @@ def test_nothing_is_left_of_a_call() -> None:
             outputs.sum().backward()
         del outputs, h
         gc.collect()
-        assert not _tickets
+        assert not _handles
 
 
 def test_backward_asks_for_what_it_needs() -> None:

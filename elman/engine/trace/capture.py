@@ -17,7 +17,16 @@ from torch import Tensor, fx, nn
 from elman.engine import eager
 from elman.engine.eager import split_output
 from elman.engine.named import recording_names
-from elman.engine.outputs import Form, Output, State, as_tuple, flatten_output, output_form, row_width, output_state_indices
+from elman.engine.outputs import (
+    Form,
+    Output,
+    State,
+    as_tuple,
+    flatten_output,
+    output_form,
+    output_state_indices,
+    row_width,
+)
 from elman.engine.torch_private import (
     allows_saved_tensor_hooks,
     disable_torch_function,
