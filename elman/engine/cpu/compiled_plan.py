@@ -75,7 +75,7 @@ class KernelLibrary:
         self.real = machine.real(dtype)
         write = functools.partial(library.write, real=self.real)
         names = [full_name(name, self.real) for name in SIGNATURES]
-        self.code, _ = jit.compiled(machine, f"products-{dtype}", dtype, write, names)
+        self.code, _ = jit.compile_module(machine, f"products-{dtype}", dtype, write, names)
         self.functions = {name: self.code[name] for name in names}
         alone, self._team = (self.functions[full_name(name, self.real)] for name in ("alone", "team"))
         self.alone = jit.callable_at(alone)
@@ -107,7 +107,7 @@ class CompiledPlan:
         self.plan, self.dtype = plan, dtype
         self._library = library_for(dtype)
         self.real, self.arguments = self._library.real, (arguments := PlanArguments(plan))
-        self.code, self.fresh = jit.compiled(
+        self.code, self.fresh = jit.compile_module(
             jit.this_machine(), f"cell-{self.real.name}", key,
             lambda module: codegen.write(module, plan, self.real, arguments), codegen.FUNCTIONS,
             self._library.functions,
@@ -149,7 +149,7 @@ class CompiledPlan:
                 finals.append(functools.partial(rows.last, sequence, state))
                 more += [sequence] if i else []
             else:
-                finals.append(functools.partial(rows.half, call.swapped(self.states[i], size, state, 0)))
+                finals.append(functools.partial(rows.last_of_halves, call.swapped(self.states[i], size, state, 0)))
         call.run(function["pack_forward"])
         for begin, end in call.chunks:
             call.move(begin, end)

@@ -10,13 +10,13 @@ from torch import Tensor, fx
 
 from elman.engine.cpu import codegen, openmp
 from elman.engine.cpu.arguments import Argument, PlanArguments, Role, Word, address, panels, value, vectors
-from elman.engine.cpu.barrier import BARRIER
-from elman.engine.cpu.eager_graph import recipe
+from elman.engine.cpu.barrier import BARRIER_WORDS
+from elman.engine.cpu.eager_graph import build_function
 from elman.engine.cpu.function_builder import stride as stride_of
 from elman.engine.cpu.ir_builder import Real
 from elman.engine.cpu.memory import empty
 from elman.engine.cpu.reductions import outer_scratch
-from elman.engine.cpu.rows import REMEMBERED, StepRows
+from elman.engine.cpu.rows import MAX_CACHED_SHAPES, StepRows
 from elman.engine.plan.ir import BufferKind, Product, Program
 from elman.engine.plan.planner import Plan
 
@@ -76,7 +76,7 @@ class CallLayout:
         self.plain = [(order[node], place) for node, place in self.given.items() if node in order]
         made = {node: place for node, place in self.given.items() if node not in order}
         self.made = list(made.values())
-        self.make = recipe(plan.parameters, list(made), getattr(torch, real.name)) if made else None
+        self.make = build_function(plan.parameters, list(made), getattr(torch, real.name)) if made else None
 
     @staticmethod
     def aligned(address: int) -> int:
@@ -88,7 +88,7 @@ class CallLayout:
         # Of ragged rows hardly any come twice.
         return self.new_frame(rows, count) if rows.packed else self._known_frame(rows, count)
 
-    @functools.lru_cache(maxsize=REMEMBERED)  # noqa: B019  a layout lives as long as the process
+    @functools.lru_cache(maxsize=MAX_CACHED_SHAPES)  # noqa: B019  a layout lives as long as the process
     def _known_frame(self, rows: StepRows, count: int) -> "CallFrame":
         return self.new_frame(rows, count)
 
@@ -178,7 +178,7 @@ class Invocation:
         for place, offset in frame.places:
             self.data[place] = begin + offset
         if frame.split:
-            self.put(Word.BARRIER, torch.zeros(BARRIER, dtype=torch.int64))
+            self.put(Word.BARRIER, torch.zeros(BARRIER_WORDS, dtype=torch.int64))
 
     def put(self, place: int, tensor: Tensor) -> None:
         """Put a tensor's address into an argument."""
@@ -236,7 +236,7 @@ class Invocation:
         for place, pointer, step, row in self.moving:
             data[place] = pointer + begin * step + first * row
         for place, sequence, initial in self.states:
-            self.put(place, self.rows.earlier(begin, end, sequence, initial))
+            self.put(place, self.rows.previous_states(begin, end, sequence, initial))
 
     def run(self, function: int) -> None:
         """Run a function of the plan on all threads."""

@@ -1,4 +1,4 @@
-"""Allocates scratch memory, in huge pages where there is much of it."""
+"""Allocates scratch memory, in huge pages if it is large."""
 
 import ctypes
 import functools
@@ -8,31 +8,31 @@ from typing import Any
 
 from torch import Tensor
 
-MANY = 1 << 22  # bytes: from here on, large pages are asked for
+HUGE_PAGE_THRESHOLD = 1 << 22  # bytes from which on huge pages are requested
 
 
 def empty(like: Tensor, count: int) -> Tensor:
-    """So many numbers of the dtype of another tensor, not filled.
+    """Allocate `count` uninitialized numbers of the dtype of another tensor.
 
-    What is large is given back to the system when it is freed and comes again page by page, and every product reads
-    all of the packed matrices: with pages of 2 MiB instead of 4 KiB a loop with H = 1024 was seen to be 6 % faster.
-    Many systems give these only to programs that ask. Results do without: threads that write to one large page for the
-    first time wait for each other, and with H = 1024 a step that keeps its gates became slower.
+    Large memory is returned to the system when it is freed, and then mapped again page by page; and every product reads
+    all of the packed matrices. With pages of 2 MiB instead of 4 KiB, a loop with H = 1024 was measured 6 % faster. Many
+    systems give huge pages only to programs that request them. Results do not use them: threads that write to one huge
+    page for the first time wait for each other, and with H = 1024 a step that saves its gates became slower.
     """
     tensor = like.new_empty(count)
     size = tensor.nbytes
-    if size >= MANY and (advise := _advise()) is not None:
+    if size >= HUGE_PAGE_THRESHOLD and (madvise := _madvise()) is not None:
         address = tensor.data_ptr()
         begin = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
-        # A wish: a system that cannot grant it goes on with small pages.
-        advise(begin, address + size - begin, mmap.MADV_HUGEPAGE)
+        # Only a hint: a system that cannot follow it uses small pages.
+        madvise(begin, address + size - begin, mmap.MADV_HUGEPAGE)
     return tensor
 
 
 @functools.cache
-def _advise() -> Any:
+def _madvise() -> Any:
     if sys.platform != "linux" or not hasattr(mmap, "MADV_HUGEPAGE"):
         return None
-    advise = ctypes.CDLL(None).madvise
-    advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    return advise
+    madvise = ctypes.CDLL(None).madvise
+    madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return madvise

@@ -9,7 +9,7 @@ from elman.engine.cpu import openmp
 from elman.engine.cpu.arguments import Word, address, hop
 from elman.engine.cpu.compiled_plan import CompiledPlan
 from elman.engine.cpu.invocation import threads_for
-from elman.engine.cpu.rows import even
+from elman.engine.cpu.rows import uniform_rows
 from elman.engine.plan.layout import width
 
 FEW = 4  # rows that are multiplied by matrices as they lie; with more, a matrix is better packed first
@@ -28,7 +28,7 @@ class SingleStep:
     def __init__(self, native: CompiledPlan, loop: str, like: Tensor, B: int) -> None:
         layout = native.layouts[loop]
         self.direct = B <= FEW
-        frame = layout.new_frame(even(1, B), 1, self.direct)
+        frame = layout.new_frame(uniform_rows(1, B), 1, self.direct)
         self.data, self._alone = frame.template, native.run_alone
         self._alive = native, frame, like.new_empty(frame.numbers)
         begin = layout.aligned(self._alive[-1].data_ptr())
