@@ -120,7 +120,7 @@ class CompiledPlan:
         }
         self.gradients = Gradients(plan, dtype)
         find, states = arguments.find, range(len(plan.widths))
-        self.x, self.kept, self.dx = (find(address(name)) for name in ("x", "kept", "dx"))
+        self.x, self.kept, self.dx = (find(address(name)) for name in ("x", "saved", "dx"))
         self.draws = [find(address(f"draw{i}")) for i in range(len(plan.step.draws))]
         self.states = [state_arguments(arguments, f"state{i}") for i in states]
         self.d_states = [state_arguments(arguments, f"d_state{i}") for i in states]
@@ -139,7 +139,7 @@ class CompiledPlan:
         self._put_inputs(call, x, draws)
         more = []  # that `backward` needs
         if save:
-            more.append(x.new_empty(*lead, plan.kept_width))
+            more.append(x.new_empty(*lead, plan.saved_width))
             call.along(self.kept, more[0])
         finals: list[Callable[[], Tensor]] = []
         for i, (state, size) in enumerate(zip(states, plan.widths, strict=True)):

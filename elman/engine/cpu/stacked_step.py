@@ -62,7 +62,7 @@ class StackedStep:
         for k, plan in enumerate(plans):
             self._offsets.append([k * row for row in rows])
             self._kept.append(total)
-            total += _aligned(B * plan.kept_width * size)
+            total += _aligned(B * plan.saved_width * size)
         self._numbers = total // size
         self._steps = [ForwardStep(native, like, B, keep=True) for native in self._natives]
         self._free: list[BackwardCall] = []

@@ -48,7 +48,7 @@ class Plan:
     after: Program
     reductions: tuple[Reduction, ...]
     sequences: tuple[bool, ...]  # for each state, whether backward reads its values of all steps
-    kept: tuple[tuple[Node, int], ...]  # values saved for backward, and their first columns in the buffer "kept"
+    saved: tuple[tuple[Node, int], ...]  # values saved for backward, and their first columns in the buffer "saved"
     widths: tuple[int, ...]  # of the states
     parameters: tuple[Node, ...]
     d_states: tuple[Node | None, ...]
@@ -63,9 +63,9 @@ class Plan:
         return list(self.step.graph.find_nodes(op="placeholder"))
 
     @cached_property
-    def kept_width(self) -> int:
+    def saved_width(self) -> int:
         """How many numbers are saved for each row of each step."""
-        return sum(width(node) for node, _ in self.kept)
+        return sum(width(node) for node, _ in self.saved)
 
 
 def plan(step: Step, observed: bool = False) -> Plan:
@@ -113,24 +113,24 @@ class _Planner:
         if self.dx is not None and self.dx not in late:
             # No product lies between the loop and dx: the loop computes it in passing.
             roots.append((self.dx, self._dx_location()))
-        kept = self._kept([node for node, _ in roots], backward_memory)
-        kept_width = sum(width(node) for node, _ in kept)
-        kept_memory = {
-            node: BufferColumns(Buffer("kept", kept_width, BufferKind.STEP), offset) for node, offset in kept
+        saved = self._saved([node for node, _ in roots], backward_memory)
+        saved_width = sum(width(node) for node, _ in saved)
+        saved_memory = {
+            node: BufferColumns(Buffer("saved", saved_width, BufferKind.STEP), offset) for node, offset in saved
         }
-        backward = schedule("backward", roots, backward_memory | kept_memory)
+        backward = schedule("backward", roots, backward_memory | saved_memory)
         for i, node in enumerate(self.d_states):
             if node is None:
                 size = width(self.states[i])
                 location = BufferColumns(Buffer(f"d_state{i}", size, BufferKind.NEXT))
                 backward.stages.append(Pointwise(1, size, (Store(None, 0, location),), {}, {}))
         after_stores = self._after_stores(late, reductions)
-        after = schedule("after", after_stores, self._step_memory(backward_memory) | kept_memory | deltas)
-        sums = self._merge_reductions(reductions, backward_memory | kept_memory | deltas | dict(after_stores))
+        after = schedule("after", after_stores, self._step_memory(backward_memory) | saved_memory | deltas)
+        sums = self._merge_reductions(reductions, backward_memory | saved_memory | deltas | dict(after_stores))
         sequences = self._needed_sequences(backward, after, sums)
         return Plan(
             self.step, before, inference,
-            self._forward(sequences, kept_memory, early), backward, after, sums, tuple(sequences), tuple(kept),
+            self._forward(sequences, saved_memory, early), backward, after, sums, tuple(sequences), tuple(saved),
             tuple(width(state) for state in self.states), tuple(self.parameters), tuple(self.d_states),
             tuple(self.d_parameters), self.dx, self.dx is not None and self.dx not in late,
             any(node is not self.dx for node, _ in after_stores),
@@ -160,9 +160,9 @@ class _Planner:
         inputs = {"x": self.x} | {f"draw{i}": draw for i, draw in enumerate(self.draws)}
         return {node: BufferColumns(Buffer(name, width(node), BufferKind.STEP)) for name, node in inputs.items()}
 
-    def _forward(self, sequences: Iterable[bool], kept: Memory, early: Memory) -> Program:
+    def _forward(self, sequences: Iterable[bool], saved: Memory, early: Memory) -> Program:
         memory = self._input_memory()
-        roots = list(kept.items())
+        roots = list(saved.items())
         for i, (state, new, sequence) in enumerate(zip(self.states, self.new_states, sequences, strict=True)):
             # The first state is the output, of which all steps are returned.
             all_steps = sequence or i == 0
@@ -219,8 +219,8 @@ class _Planner:
                 )
         return deltas
 
-    def _kept(self, roots: list[Node], memory: Memory) -> list[tuple[Node, int]]:
-        """Return the values of the forward step to save for backward, each with its first column in "kept"."""
+    def _saved(self, roots: list[Node], memory: Memory) -> list[tuple[Node, int]]:
+        """Return the values of the forward step to save for backward, each with its first column in "saved"."""
         needed = ancestors(roots)
         values = [
             node
