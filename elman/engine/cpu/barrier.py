@@ -10,9 +10,7 @@ from elman.engine.cpu.signatures import public
 
 SPINS = 2000  # checks of a waiting thread before it sleeps: some tens of microseconds
 BARRIER_WORDS = 16  # 64-bit words of memory, initially zero
-# Words of that memory: threads that have arrived in this round, rounds completed, threads asleep. The arrivals have a
-# cache line to themselves.
-ARRIVED, ROUNDS, SLEEPERS = 0, 8, 9
+ARRIVED, ROUNDS, SLEEPERS = 0, 8, 9  # words of it: threads that have arrived, completed rounds, threads asleep
 INT32 = ir.IntType(32)
 
 
@@ -55,15 +53,14 @@ def barrier(module: Any, real: Real) -> None:
     code.end()
 
 
-# Numbers of the system call; machines that are not listed use Linux's generic table.
+# Numbers of the system call; machines that are not listed use that of Linux's generic table, 98.
 FUTEX = {"x86_64": 202, "powerpc64": 221, "powerpc64le": 221, "s390x": 238}
-GENERIC_FUTEX = 98
 OPERATIONS = {"wait": 128, "wake": 129}  # FUTEX_WAIT_PRIVATE, FUTEX_WAKE_PRIVATE: within one process
 
 
 def _futex(code: Code, word: Value, operation: str, value: Value) -> None:
     """Sleep while the 32-bit word has this value, or wake as many of the threads that sleep on it."""
-    number = FUTEX.get(code.module.triple.partition("-")[0], GENERIC_FUTEX)
+    number = FUTEX.get(code.module.triple.partition("-")[0], 98)
     kind = ir.FunctionType(INT, [INT], var_arg=True)
     arguments = [INT(number), word, INT32(OPERATIONS[operation]), value, POINTER(None)]
     code.b.call(code.b.inttoptr(code["syscall"], kind.as_pointer()), arguments)
@@ -94,9 +91,8 @@ def entries(module: Any, real: Real) -> None:
         kernel, thread_num, num_threads = (b.load(code.at(data, i, INT), typ=INT) for i in range(3))
         thread, count = INT(0), INT(1)
         if name == "team":
-            thread, count = (
-                b.sext(b.call(b.inttoptr(f, query.as_pointer()), []), INT) for f in (thread_num, num_threads)
-            )
+            queries = (b.inttoptr(function, query.as_pointer()) for function in (thread_num, num_threads))
+            thread, count = (b.sext(b.call(function, []), INT) for function in queries)
         restore = _flush_denormals(code)
         b.call(b.inttoptr(kernel, KERNEL.as_pointer()), [data, thread, count])
         restore()

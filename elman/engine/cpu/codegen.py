@@ -12,7 +12,7 @@ from torch.fx import Node
 
 from elman.engine.cpu.arguments import PlanArguments, Word, rows, total, value
 from elman.engine.cpu.arguments import panels as panels_of
-from elman.engine.cpu.function_builder import KernelBuilder, stride
+from elman.engine.cpu.function_builder import Kernel, stride
 from elman.engine.cpu.gemm_tile import packed_size, panel_width
 from elman.engine.cpu.ir_builder import INT, POINTER, Integer, Real, Value
 from elman.engine.cpu.pointwise import PointwiseEmitter
@@ -65,8 +65,8 @@ class _Emitter:
     def __init__(self, module: Any, plan: Plan, real: Real, arguments: PlanArguments) -> None:
         self.module, self.plan, self.real, self.arguments = module, plan, real, arguments
 
-    def kernel(self, name: str) -> KernelBuilder:
-        return KernelBuilder(self.module, name, self.real, self.arguments)
+    def kernel(self, name: str) -> Kernel:
+        return Kernel(self.module, name, self.real, self.arguments)
 
     def chunk(self, name: str, program: Program) -> None:
         """Write a function that runs a program on all rows of a chunk at once, shared among the threads."""
@@ -116,17 +116,13 @@ class _Emitter:
                         code.call(declare(code, "barrier"), memory, parts, syscall)
         code.end()
 
-    def stage(
-        self, kernel: KernelBuilder, stage: Any, begin: Integer, end: Integer, part: Integer, parts: Integer
-    ) -> None:
+    def stage(self, kernel: Kernel, stage: Any, begin: Integer, end: Integer, part: Integer, parts: Integer) -> None:
         if isinstance(stage, Product):
             self.product(kernel, stage, begin, end, part, parts)
         else:
             PointwiseEmitter(stage).write(kernel, begin, end, part, parts)
 
-    def product(
-        self, kernel: KernelBuilder, stage: Product, begin: Value, end: Value, part: Integer, parts: Integer
-    ) -> None:
+    def product(self, kernel: Kernel, stage: Product, begin: Value, end: Value, part: Integer, parts: Integer) -> None:
         code, NR = kernel.code, panel_width(self.real)
         panels = -(-stage.width // NR)
         first, last = code.share(panels, part, parts)

@@ -19,23 +19,16 @@ def stride(buffer: Buffer, real: Real) -> int:
     return -(-buffer.width // NR) * NR + real.lanes
 
 
-class KernelBuilder:
-    """One kernel under construction: its arguments, and where the rows of its buffers lie.
-
-    Attributes:
-        step: the step that stages compute, counted from the first one of the chunk.
-        in_loop: the kernel loops over steps, rather than running on all rows of a chunk at once.
-        next_offset: the time of the state in a NEXT buffer, relative to `step`: 1 in a forward loop, 0 backward.
-        row_step: the distance, in rows, between the rows that this thread computes.
-    """
+class Kernel:
+    """One kernel under construction: its arguments, and where the rows of its buffers lie."""
 
     def __init__(self, module: Any, name: str, real: Real, arguments: PlanArguments) -> None:
         self.code = Code(module, name, SIGNATURE, real, public=True)
         self.real, self.arguments = real, arguments
-        self.step: Integer = 0
-        self.in_loop = False
-        self.next_offset = 0
-        self.row_step: Integer = 1
+        self.step: Integer = 0  # counted from the first step of the chunk
+        self.in_loop = False  # over steps; else the kernel runs on all rows of a chunk at once
+        self.next_offset = 0  # the time of the state in a NEXT buffer, less `step`: 1 in a loop forward, 0 backward
+        self.row_step: Integer = 1  # from one row of this thread to its next
 
     def word(self, argument: Word | Argument) -> Value:
         """Load the value of an argument."""

@@ -22,17 +22,11 @@ SCALARS = {"float32": (ir.FloatType(), 4, "f32"), "float64": (ir.DoubleType(), 8
 
 @dataclass(frozen=True)
 class Real:
-    """The floating-point type that a kernel computes with, and the vector registers of the target.
+    """The floating-point type that a kernel computes with, and the vector registers of the target."""
 
-    Attributes:
-        name: "float32" or "float64".
-        lanes: how many numbers a vector register holds.
-        registers: how many vector registers there are.
-    """
-
-    name: str
-    lanes: int
-    registers: int
+    name: str  # "float32" or "float64"
+    lanes: int  # numbers in a vector register
+    registers: int  # vector registers
 
     @property
     def scalar(self) -> Any:

@@ -4,7 +4,7 @@ from torch.fx import Node
 
 from elman.engine.cpu.arguments import Word
 from elman.engine.cpu.arguments import value as value_of
-from elman.engine.cpu.function_builder import KernelBuilder
+from elman.engine.cpu.function_builder import Kernel
 from elman.engine.cpu.ir_builder import INT, Integer, Value
 from elman.engine.cpu.lowering import COMBINE, LOWERING, Combine
 from elman.engine.plan.domains import Domain, domain_of
@@ -21,23 +21,16 @@ UNIFORM = (Broadcast.SCALAR, Broadcast.PER_HEAD)  # one number for all columns o
 
 
 class PointwiseEmitter:
-    """Emits a pointwise stage: for each row and head, `UNROLL` vectors of columns at a time.
-
-    Attributes:
-        reductions: the stores that reduce columns.
-        accumulators: locations of reductions to a number per row or head. Several segments of a row may share one.
-        uniform: operands with one number for all columns of a head, computed once per head.
-        columns, mask: the columns computed now, the first of each vector, and which lanes are valid.
-        computed: the vectors of each operand at these columns.
-    """
+    """Emits a pointwise stage: for each row and head, `UNROLL` vectors of columns at a time."""
 
     def __init__(self, stage: Pointwise) -> None:
         self.stage = stage
         self.reductions = [store for store in stage.stores if store.reduction is not None]
+        # Reductions to a number per row or head; several segments of a row may share the location of the result.
         self.accumulators = {store.location: store for store in self.reductions if _result(store) in UNIFORM}
         self.uniform = [operand for operand in stage.operands() if operand.broadcast in UNIFORM]
 
-    def write(self, kernel: KernelBuilder, begin: Value, end: Value, part: Integer, parts: Integer) -> None:
+    def write(self, kernel: Kernel, begin: Value, end: Value, part: Integer, parts: Integer) -> None:
         """Emit rows begin..end of this step, and of their columns the `part`-th of `parts` shares."""
         self.kernel, code, lanes, stage = kernel, kernel.code, kernel.real.lanes, self.stage
         full_vectors, rest = divmod(stage.width, lanes)
@@ -52,9 +45,7 @@ class PointwiseEmitter:
         with code.loop(begin, end, kernel.row_step) as row:
             self.row = row
             self.rows = {loc: code.at(start, code.mul(row, kernel.stride(loc))) for loc, start in starts.items()}
-            self.totals = {
-                location: [code.local(kernel.real.vector) for _ in range(UNROLL)] for location in self.accumulators
-            }
+            self.totals = {loc: [code.local(kernel.real.vector) for _ in range(UNROLL)] for loc in self.accumulators}
             self._begin_reductions(Broadcast.SCALAR)
             with code.loop(0, stage.heads) as head:
                 self._emit_head(head, first, last, full_vectors, rest)
@@ -63,7 +54,7 @@ class PointwiseEmitter:
     def _emit_head(self, head: Value, first: Value, last: Value, full_vectors: int, rest: int) -> None:
         code, lanes = self.kernel.code, self.kernel.real.lanes
         self.head = head
-        self.computed: dict[Operand, list[Value]] = {}
+        self.computed: dict[Operand, list[Value]] = {}  # the vectors of each operand at `columns`
         self._begin_reductions(Broadcast.PER_HEAD)
         self.columns, self.mask = [INT(0)], ALL_LANES
         for operand in self.uniform:

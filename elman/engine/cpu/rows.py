@@ -22,7 +22,7 @@ class StepRows:
 
     def __init__(self, sizes: NDArray[np.int64], B: int, packed: bool) -> None:
         self.T, self.B, self.sizes, self.packed = len(sizes), B, sizes, packed
-        # With a number before the first step: compiled code also reads where the step before each step begins.
+        # An entry more at either end: compiled code also reads where the next step, and the step before, begins.
         self._table = np.zeros(self.T + 2, np.int64)
         np.cumsum(sizes, out=self._table[2:])
         self.begins = self._table[1:]

@@ -19,7 +19,7 @@ from elman.engine.plan.operations import POINTWISE, REDUCTIONS
 from elman.engine.trace.aten import CONSTANT
 from elman.engine.trace.errors import CannotCapture, place_of
 
-MAX_HEADS = 64  # heads that may be computed in a pass each
+MAX_HEADS = 64  # heads that may be computed one by one
 
 
 class FusedStage:
@@ -31,17 +31,13 @@ class FusedStage:
         size: the number of columns.
         leaves: values that are loaded, not computed.
 
-    Attributes:
-        cuts: columns, counted from the value's first, at which the source of the numbers changes.
-        frames: heads and width of each broadcast in the computation.
-
     Raises:
         CannotCapture: if pointwise code cannot compute the value.
     """
 
     def __init__(self, node: Node, start: int, size: int, leaves: Container[Node]) -> None:
-        self.cuts: set[int] = set()
-        self.frames: set[tuple[int, int]] = set()
+        self.cuts: set[int] = set()  # columns of the value at which the source of the numbers changes
+        self.frames: set[tuple[int, int]] = set()  # heads and width of each broadcast in the computation
         self._begin, self._leaves, self._visited = start, leaves, set[tuple[Node, int, int, int]]()
         self._visit(node, start, size, start)
 

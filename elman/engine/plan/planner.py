@@ -214,9 +214,8 @@ class _Planner:
                 value in memory and memory[value].buffer.kind in (BufferKind.STEP, BufferKind.PREVIOUS)
             )
             if not is_stored and node not in late:
-                deltas[resolve_whole(node)] = BufferColumns(
-                    Buffer(f"delta{len(deltas)}", width(node), BufferKind.CHUNK)
-                )
+                buffer = Buffer(f"delta{len(deltas)}", width(node), BufferKind.CHUNK)
+                deltas[resolve_whole(node)] = BufferColumns(buffer)
         return deltas
 
     def _saved(self, roots: list[Node], memory: Memory) -> list[tuple[Node, int]]:
