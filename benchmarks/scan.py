@@ -31,7 +31,7 @@ def moved(program: Program) -> int:
     for stage in program.stages:
         assert isinstance(stage, Pointwise)
         columns = stage.heads * stage.width
-        total += columns * (len(stage.places()) + len(stage.stores))
+        total += columns * (len(stage.loads()) + len(stage.stores))
     return total
 
 

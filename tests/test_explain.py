@@ -35,7 +35,7 @@ def test_of_an_lstm() -> None:
 def test_of_an_input(batch_first: bool) -> None:
     layer = elman.GRU(3, 5, num_layers=2, batch_first=batch_first)
     text = str(elman.explain(layer, torch.zeros(2, 7, 3) if batch_first else torch.zeros(7, 2, 3)))
-    assert text.count("for T = 7, B = 2: one thread; kept in all") == 2
+    assert text.count("for T = 7, B = 2: one thread; saved in total") == 2
     assert "layer 0, GRU, 3 -> 5" in text
     assert "layer 1, GRU, 5 -> 5" in text
 

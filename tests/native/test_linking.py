@@ -32,17 +32,17 @@ def run(k):
 
 run(0)
 codes = []
-link = jit.Compiled.__init__
+link = jit.CompiledModule.__init__
 def remember(self, *arguments):
     codes.append(arguments)
     link(self, *arguments)
-jit.Compiled.__init__ = remember
+jit.CompiledModule.__init__ = remember
 run(1)
-jit.Compiled.__init__ = link
+jit.CompiledModule.__init__ = link
 alive = []
 for k in range(1000):
     reserve_some()
-    alive += [jit.Compiled(*arguments) for arguments in codes]
+    alive += [jit.CompiledModule(*arguments) for arguments in codes]
 for k in range(2, 6):
     run(k)
 print(len(codes), len(alive))

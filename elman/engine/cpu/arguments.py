@@ -12,7 +12,7 @@ from torch.fx import Node
 from elman.engine.plan.ir import BufferColumns, BufferKind, Pointwise, Program
 from elman.engine.plan.planner import Plan
 
-TAKING_TURNS = (BufferKind.NOW, BufferKind.NEXT, BufferKind.COTANGENT)
+TAKING_TURNS = (BufferKind.CURRENT, BufferKind.NEXT, BufferKind.COTANGENT)
 
 
 class Word(IntEnum):

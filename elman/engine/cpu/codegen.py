@@ -1,8 +1,8 @@
 """Generates LLVM IR for a plan: one function for each of its programs, which calls the kernel library.
 
-Every function takes the address of its arguments (`arguments.py`), the number of the calling thread and how many there
-are. Threads share the rows of the batch, each taking its own through all steps; where these are too few, `Word.SPLIT`
-asks them to share the columns of every stage instead, with a barrier after each.
+Every function takes the address of its arguments (`arguments.py`), the number of the calling thread and the number of
+threads. Threads share the rows of the batch, and each takes its rows through all steps. Where there are too few rows,
+`Word.SPLIT` makes them share the columns of every stage instead, with a barrier after each.
 """
 
 from contextlib import nullcontext
@@ -12,10 +12,10 @@ from torch.fx import Node
 
 from elman.engine.cpu.arguments import PlanArguments, Word, rows, total, value
 from elman.engine.cpu.arguments import panels as panels_of
-from elman.engine.cpu.function_builder import Body, stride
+from elman.engine.cpu.function_builder import Kernel, stride
 from elman.engine.cpu.gemm_tile import packed_size, panel_width
 from elman.engine.cpu.ir_builder import INT, POINTER, Integer, Real, Value
-from elman.engine.cpu.pointwise import Values
+from elman.engine.cpu.pointwise import PointwiseEmitter
 from elman.engine.cpu.signatures import declare
 from elman.engine.plan.ir import BufferKind, Product, Program
 from elman.engine.plan.planner import Plan
@@ -35,26 +35,26 @@ FUNCTIONS = (
 )
 
 
-def _sizes(weight: Node, transposed: bool) -> tuple[int, int]:
-    """K and N, of the matrix that a product multiplies with."""
+def _matrix_shape(weight: Node, transposed: bool) -> tuple[int, int]:
+    """Return K and N of the matrix that a product multiplies by."""
     rows, columns = shape_of(weight)
     return (columns, rows) if transposed else (rows, columns)
 
 
 def panels_size(weight: Node, transposed: bool, real: Real) -> int:
-    """How many numbers a packed matrix has."""
-    return packed_size(real, *_sizes(weight, transposed))
+    """Return how many numbers a packed matrix has."""
+    return packed_size(real, *_matrix_shape(weight, transposed))
 
 
 def write(module: Any, plan: Plan, real: Real, arguments: PlanArguments) -> None:
     """Write the functions of a plan into a module."""
     emitter = _Emitter(module, plan, real, arguments)
-    emitter.rows("before", plan.before)
+    emitter.chunk("before", plan.before)
     emitter.loop("inference", plan.inference)
-    emitter.all("step", ["before", "inference"])
+    emitter.sequence("step", ["before", "inference"])
     emitter.loop("forward", plan.forward)
     emitter.loop("backward", plan.backward, backwards=True)
-    emitter.rows("after", plan.after)
+    emitter.chunk("after", plan.after)
     emitter.pack("pack_forward", [plan.before, plan.forward])
     emitter.pack("pack_backward", [plan.backward])
     emitter.pack("pack_after", [plan.after])
@@ -65,118 +65,123 @@ class _Emitter:
     def __init__(self, module: Any, plan: Plan, real: Real, arguments: PlanArguments) -> None:
         self.module, self.plan, self.real, self.arguments = module, plan, real, arguments
 
-    def body(self, name: str) -> Body:
-        return Body(self.module, name, self.real, self.arguments)
+    def kernel(self, name: str) -> Kernel:
+        return Kernel(self.module, name, self.real, self.arguments)
 
-    def rows(self, name: str, program: Program) -> None:
-        """A function that runs a program on `rows` rows at once, shared among the threads."""
-        body = self.body(name)
-        code = body.code
-        begin, end = code.share(body.word(Word.ROWS), code["me"], code["all"])
-        with code.b.if_then(code.is_(begin, "<", end)):
+    def chunk(self, name: str, program: Program) -> None:
+        """Write a function that runs a program on all rows of a chunk at once, shared among the threads."""
+        kernel = self.kernel(name)
+        code = kernel.code
+        begin, end = code.share(kernel.word(Word.ROWS), code["thread"], code["thread_count"])
+        with code.b.if_then(code.compare(begin, "<", end)):
             for stage in program.stages:
-                self.stage(body, stage, begin, end, 0, 1)
+                self.stage(kernel, stage, begin, end, 0, 1)
         code.end()
 
-    def all(self, name: str, functions: list[str]) -> None:
-        """A function that calls others, one after the other."""
-        code = self.body(name).code
+    def sequence(self, name: str, functions: list[str]) -> None:
+        """Write a function that calls others, one after the other."""
+        code = self.kernel(name).code
         for function in functions:
-            code.call(self.module.get_global(function), code["data"], code["me"], code["all"])
+            code.call(self.module.get_global(function), code["data"], code["thread"], code["thread_count"])
         code.end()
 
     def loop(self, name: str, program: Program, backwards: bool = False) -> None:
-        """A function that runs a program for each of `steps` steps, for all rows of the batch.
+        """Write a function that runs a program for each step of a chunk, for all rows of the batch.
 
-        Backwards, what is only for the next step is left out in step `last`.
+        Backwards, stages that only the next step needs are left out in step `Word.LAST`.
         """
-        body = self.body(name)
-        code, b = body.code, body.code.b
-        split = code.is_(body.word(Word.SPLIT), "!=", 0)
-        me, everyone = code["me"], code["all"]
-        part, parts = code.choose(split, me, 0), code.choose(split, everyone, 1)
-        sharer, sharers = code.choose(split, 0, me), code.choose(split, 1, everyone)
-        # Where sequences end early, they are dealt like cards: else the threads with the short ones would wait.
-        dealt = code.is_(body.word(Word.DEALT), "!=", 0)
-        shared = code.share(body.word(Word.B), sharer, sharers)
-        begin, body.skip = code.choose(dealt, sharer, shared[0]), code.choose(dealt, sharers, 1)
-        body.timed, body.forth = True, 0 if backwards else 1
-        some = b.or_(dealt, code.is_(begin, "<", shared[1]))
-        steps = code.choose(some, body.word(Word.STEPS), 0)
+        kernel = self.kernel(name)
+        code, b = kernel.code, kernel.code.b
+        split = code.compare(kernel.word(Word.SPLIT), "!=", 0)
+        thread, thread_count = code["thread"], code["thread_count"]
+        # Threads share either the columns (this part of `parts`) or the rows (this `row_part` of `row_parts`).
+        part, parts = code.select(split, thread, 0), code.select(split, thread_count, 1)
+        row_part, row_parts = code.select(split, 0, thread), code.select(split, 1, thread_count)
+        # Rows of ragged sequences go to the threads in turn. In blocks, threads with the short ones would idle.
+        dealt = code.compare(kernel.word(Word.DEALT), "!=", 0)
+        block = code.share(kernel.word(Word.B), row_part, row_parts)
+        begin, kernel.row_step = code.select(dealt, row_part, block[0]), code.select(dealt, row_parts, 1)
+        kernel.in_loop, kernel.next_offset = True, 0 if backwards else 1
+        has_rows = b.or_(dealt, code.compare(begin, "<", block[1]))
+        steps = code.select(has_rows, kernel.word(Word.STEPS), 0)
         with code.loop(0, steps) as count:
-            body.step = code.sub(code.sub(steps, 1), count) if backwards else count
-            end = code.choose(dealt, code.sub(body.begin(1), body.begin()), shared[1])
-            another = code.is_(code.add(body.word(Word.TIME), body.step), "!=", body.word(Word.LAST))
-            for stage, for_next in zip(program.stages, program.for_next(), strict=True):
-                with b.if_then(another) if backwards and for_next else nullcontext():
-                    self.stage(body, stage, begin, end, part, parts)
-                    with b.if_then(code.is_(parts, ">", 1)):
-                        code.call(declare(code, "barrier"), body.pointer(Word.BARRIER), parts, body.word(Word.SYSCALL))
+            kernel.step = code.sub(code.sub(steps, 1), count) if backwards else count
+            end = code.select(dealt, code.sub(kernel.begin(1), kernel.begin()), block[1])
+            has_next = code.compare(code.add(kernel.word(Word.TIME), kernel.step), "!=", kernel.word(Word.LAST))
+            for stage, only_for_next in zip(program.stages, program.only_for_next_step(), strict=True):
+                with b.if_then(has_next) if backwards and only_for_next else nullcontext():
+                    self.stage(kernel, stage, begin, end, part, parts)
+                    with b.if_then(code.compare(parts, ">", 1)):
+                        memory, syscall = kernel.pointer(Word.BARRIER), kernel.word(Word.SYSCALL)
+                        code.call(declare(code, "barrier"), memory, parts, syscall)
         code.end()
 
-    def stage(self, body: Body, stage: Any, begin: Integer, end: Integer, part: Integer, parts: Integer) -> None:
+    def stage(self, kernel: Kernel, stage: Any, begin: Integer, end: Integer, part: Integer, parts: Integer) -> None:
         if isinstance(stage, Product):
-            self.product(body, stage, begin, end, part, parts)
+            self.product(kernel, stage, begin, end, part, parts)
         else:
-            Values(stage).write(body, begin, end, part, parts)
+            PointwiseEmitter(stage).write(kernel, begin, end, part, parts)
 
-    def product(self, body: Body, stage: Product, begin: Value, end: Value, part: Integer, parts: Integer) -> None:
-        code, NR = body.code, panel_width(self.real)
+    def product(self, kernel: Kernel, stage: Product, begin: Value, end: Value, part: Integer, parts: Integer) -> None:
+        code, NR = kernel.code, panel_width(self.real)
         panels = -(-stage.width // NR)
         first, last = code.share(panels, part, parts)
-        a, lda, c, ldc = body.start(stage.a), body.stride(stage.a), body.start(stage.c), body.stride(stage.c)
+        a, lda = kernel.start(stage.a), kernel.stride(stage.a)
+        c, ldc = kernel.start(stage.c), kernel.stride(stage.c)
+        # Rows of a BLOCK buffer are padded to whole panels, so tiles may write all of their columns.
         columns = panels * NR if stage.c.buffer.kind is BufferKind.BLOCK else stage.width
-        rows = code.div(code.add(code.sub(end, begin), code.sub(body.skip, 1)), body.skip)
-        a, lda = code.at(a, code.mul(begin, lda)), code.mul(lda, body.skip)
-        c, ldc = code.at(c, code.mul(begin, ldc)), code.mul(ldc, body.skip)
-        with code.b.if_else(code.is_(body.word(Word.DIRECT), "!=", 0)) as (direct, packed):
+        rows = code.div(code.add(code.sub(end, begin), code.sub(kernel.row_step, 1)), kernel.row_step)
+        a, lda = code.at(a, code.mul(begin, lda)), code.mul(lda, kernel.row_step)
+        c, ldc = code.at(c, code.mul(begin, ldc)), code.mul(ldc, kernel.row_step)
+        with code.b.if_else(code.compare(kernel.word(Word.DIRECT), "!=", 0)) as (direct, packed):
             with direct:
                 steps = (1, stage.depth) if stage.transposed else (shape_of(stage.weight)[1], 1)
                 code.call(
-                    declare(code, "direct"), a, lda, body.pointer(value(stage.weight)), *steps, c, ldc, rows,
+                    declare(code, "direct"), a, lda, kernel.pointer(value(stage.weight)), *steps, c, ldc, rows,
                     stage.width, stage.depth, first, last, int(stage.add),
                 )  # fmt: skip
             with packed:
-                panels = body.pointer(panels_of(stage.weight, stage.transposed))
+                panels = kernel.pointer(panels_of(stage.weight, stage.transposed))
+                # Every other step takes the panels in reverse, for the last ones are still in the cache.
                 code.call(
                     declare(code, "product"), a, lda, panels, c, ldc, rows, columns, stage.depth, first, last,
-                    int(stage.add), code.rem(body.step, 2),
+                    int(stage.add), code.rem(kernel.step, 2),
                 )  # fmt: skip
 
     def pack(self, name: str, programs: list[Program]) -> None:
-        """A function that packs the matrices of some programs."""
-        body = self.body(name)
-        code = body.code
+        """Write a function that packs the matrices of some programs."""
+        kernel = self.kernel(name)
+        code = kernel.code
         for weight, transposed in dict.fromkeys(weight for program in programs for weight in program.weights()):
-            K, N = _sizes(weight, transposed)
+            K, N = _matrix_shape(weight, transposed)
             steps = (1, K) if transposed else (N, 1)
-            share = code.share(-(-N // panel_width(self.real)), code["me"], code["all"])
-            source_, panels = body.pointer(value(weight)), body.pointer(panels_of(weight, transposed))
-            code.call(declare(code, "pack"), source_, *steps, K, N, *share, panels)
+            share = code.share(-(-N // panel_width(self.real)), code["thread"], code["thread_count"])
+            source, panels = kernel.pointer(value(weight)), kernel.pointer(panels_of(weight, transposed))
+            code.call(declare(code, "pack"), source, *steps, K, N, *share, panels)
         code.end()
 
     def reduce(self) -> None:
-        """A function that adds the sums over `rows` rows to those of earlier calls, or begins with them."""
-        body = self.body("reduce")
-        code = body.code
-        scratch = code.at(body.pointer(Word.SCRATCH), code.mul(code["me"], body.word(Word.SCRATCH_EACH)))
-        sums = {(r.d, r.size): r.nodes[0] for r in self.plan.reductions if r.x is None}
+        """Write a function that sums over the rows of a chunk; with `Word.ADD`, added to the sums of earlier chunks."""
+        kernel = self.kernel("reduce")
+        code = kernel.code
+        scratch = code.at(kernel.pointer(Word.SCRATCH), code.mul(code["thread"], kernel.word(Word.SCRATCH_EACH)))
+        row_sums = {(r.d, r.size): r.nodes[0] for r in self.plan.reductions if r.x is None}
         null = code.b.inttoptr(INT(0), POINTER)
         for r in self.plan.reductions:
-            d, share = code.at(body.pointer(rows(r.d)), r.d.offset), (code["me"], code["all"])
+            d, share = code.at(kernel.pointer(rows(r.d)), r.d.offset), (code["thread"], code["thread_count"])
             if r.x:
-                x = r.x
-                with_sums = sums.pop((r.d, r.size), None)
-                right = code.at(body.pointer(rows(x)), x.offset), stride(x.buffer, self.real)
+                # The sums of the rows of D are computed with D^T X, which reads the same numbers.
+                x, sums = r.x, row_sums.pop((r.d, r.size), None)
+                right = code.at(kernel.pointer(rows(x)), x.offset), stride(x.buffer, self.real)
                 code.call(
                     declare(code, "outer"), d, stride(r.d.buffer, self.real), *right,
-                    body.pointer(total(r.nodes[0])), r.x_size, body.word(Word.ROWS), r.size, r.x_size, *share,
-                    body.word(Word.ADD), body.pointer(total(with_sums)) if with_sums else null, scratch,
+                    kernel.pointer(total(r.nodes[0])), r.x_size, kernel.word(Word.ROWS), r.size, r.x_size, *share,
+                    kernel.word(Word.ADD), kernel.pointer(total(sums)) if sums else null, scratch,
                 )  # fmt: skip
-        for (place, size), node in sums.items():
-            d = code.at(body.pointer(rows(place)), place.offset)
+        for (columns, size), node in row_sums.items():
+            d = code.at(kernel.pointer(rows(columns)), columns.offset)
             code.call(
-                declare(code, "column_sums"), d, stride(place.buffer, self.real), body.word(Word.ROWS), size,
-                code["me"], code["all"], body.word(Word.ADD), body.pointer(total(node)),
+                declare(code, "column_sums"), d, stride(columns.buffer, self.real), kernel.word(Word.ROWS), size,
+                code["thread"], code["thread_count"], kernel.word(Word.ADD), kernel.pointer(total(node)),
             )  # fmt: skip
         code.end()

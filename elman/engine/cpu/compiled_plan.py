@@ -93,7 +93,7 @@ class KernelLibrary:
         self.real = machine.real(dtype)
         write = functools.partial(library.write, real=self.real)
         names = [full_name(name, self.real) for name in SIGNATURES]
-        self.code, _ = jit.compiled(machine, f"products-{dtype}", dtype, write, names)
+        self.code, _ = jit.compile_module(machine, f"products-{dtype}", dtype, write, names)
         self.functions = {name: self.code[name] for name in names}
         alone, self._team = (self.functions[full_name(name, self.real)] for name in ("alone", "team"))
         self.alone = jit.callable_at(alone)
@@ -125,7 +125,7 @@ class CompiledPlan:
         self.plan, self.dtype = plan, dtype
         self._library = library_for(dtype)
         self.real, self.arguments = self._library.real, (arguments := PlanArguments(plan))
-        self.code, self.fresh = jit.compiled(
+        self.code, self.fresh = jit.compile_module(
             jit.this_machine(), f"cell-{self.real.name}", key,
             lambda module: codegen.write(module, plan, self.real, arguments), codegen.FUNCTIONS,
             self._library.functions,
@@ -138,7 +138,7 @@ class CompiledPlan:
         }
         self.gradients = Gradients(plan, dtype)
         find, states = arguments.find, range(len(plan.widths))
-        self.x, self.saved, self.dx = (find(address(name)) for name in ("x", "kept", "dx"))
+        self.x, self.saved, self.dx = (find(address(name)) for name in ("x", "saved", "dx"))
         self.draws = [find(address(f"draw{i}")) for i in range(len(plan.step.draws))]
         self.states = [state_arguments(arguments, f"state{i}") for i in states]
         self.d_states = [state_arguments(arguments, f"d_state{i}") for i in states]
@@ -157,7 +157,7 @@ class CompiledPlan:
         self._put_inputs(call, x, draws)
         saved = []
         if save:
-            saved.append(x.new_empty(*lead, plan.kept_width))
+            saved.append(x.new_empty(*lead, plan.saved_width))
             call.along(self.saved, saved[0])
         finals: list[Callable[[], Tensor]] = []
         for i, (state, size) in enumerate(zip(states, plan.widths, strict=True)):
@@ -167,7 +167,7 @@ class CompiledPlan:
                 finals.append(functools.partial(rows.last, sequence, state))
                 saved += [sequence] if i else []
             else:
-                finals.append(functools.partial(rows.half, call.swapped(self.states[i], size, state, 0)))
+                finals.append(functools.partial(rows.last_of_halves, call.swapped(self.states[i], size, state, 0)))
         call.run(function["pack_forward"])
         for begin, end in call.chunks:
             call.move(begin, end)

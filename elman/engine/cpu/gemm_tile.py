@@ -1,8 +1,8 @@
-"""Packed matrices, and the tile: the one place where numbers are multiplied by the million.
+"""Packs matrices, and multiplies a tile: the inner loop of every matrix product.
 
 A right-hand matrix is packed into panels of NR columns, padded with zeros, and cut where k is a multiple of DEPTH:
-[k block][panel][k][NR]. A tile of the result, a few rows by NR columns, is held in registers while k runs. Rows of the
-left-hand matrix are read where they lie. (K. Goto and R. van de Geijn, "Anatomy of High-Performance Matrix
+[k block][panel][k][NR]. A tile of the result, a few rows by NR columns, stays in registers while k runs. Rows of the
+left-hand matrix are read where they are. (K. Goto and R. van de Geijn, "Anatomy of High-Performance Matrix
 Multiplication", ACM TOMS 34:3, 2008.)
 """
 
@@ -14,44 +14,44 @@ from llvmlite import ir
 from elman.engine.cpu.ir_builder import INT, POINTER, Code, Integer, Real, Value
 from elman.engine.cpu.signatures import public
 
-VECTORS = 2  # of a panel's row
-DEPTH = 256  # of k, between two visits to the result: the panel's part stays in the first cache
+VECTORS = 2  # in a row of a panel
+DEPTH = 256  # steps of k between two updates of the result: this part of a panel stays in the first-level cache
 
 
 def panel_width(real: Real) -> int:
-    """NR."""
+    """Return NR, the columns of a panel."""
     return VECTORS * real.lanes
 
 
 def packed_size(real: Real, K: int, N: int) -> int:
-    """How many numbers a packed matrix has."""
+    """Return how many numbers a packed matrix has."""
     NR = panel_width(real)
     size: int = K * -(-N // NR) * NR
     return size
 
 
 def tile_rows(real: Real) -> int:
-    """The most rows of a tile: the accumulators fill the registers but four."""
+    """Return the maximal number of rows of a tile: its accumulators fill all registers but four."""
     return (real.registers - 4) // VECTORS
 
 
 def tile_panels(real: Real, rows: int) -> int:
-    """Panels side by side in a tile of few rows, which has registers left over and latency to hide."""
+    """Return how many panels a tile of few rows spans: it has registers to spare, and latency to hide."""
     return max(1, min(4, (real.registers - 4) // (VECTORS * rows)))
 
 
-def tile(module: Any, real: Real, rows: int, panels: int, turned: bool = False) -> Any:
-    """C[rows, panels*NR] (+)= A[rows, K] P. A's numbers lie at a[m*lda + k], or, `turned`, at a[k*lda + m].
+def tile(module: Any, real: Real, rows: int, panels: int, transposed: bool = False) -> Any:
+    """C[rows, panels*NR] (+)= A[rows, K] P. A[m, k] is a[m*lda + k] or, if `transposed`, a[k*lda + m].
 
-    Panels lie `step` apart, and so does what will be wanted next.
+    Panels are `step` numbers apart; those that follow, at the same distance, are prefetched.
     """
-    name = f"tile_{rows}x{panels}{'_turned' if turned else ''}"
+    name = f"tile_{rows}x{panels}{'_transposed' if transposed else ''}"
     if existing := module.globals.get(name):
         return existing
     code = Code(module, name, ("*a", "lda", "*panels", "step", "*c", "ldc", "K", "add"), real)
     NR, b = panel_width(real), code.b
-    places = [(p, v) for p in range(panels) for v in range(VECTORS)]
-    sums = {(m, place): code.local(real.vector) for m in range(rows) for place in places}
+    vectors = [(p, v) for p in range(panels) for v in range(VECTORS)]
+    sums = {(m, vector): code.local(real.vector) for m in range(rows) for vector in vectors}
     c_rows = [code.at(code["c"], code.mul(code["ldc"], m)) for m in range(rows)]
     for (m, (p, v)), total in sums.items():
         b.store(code.fill(0), total)
@@ -60,21 +60,21 @@ def tile(module: Any, real: Real, rows: int, panels: int, turned: bool = False) 
     starts = [code.at(code["panels"], code.mul(code["step"], p)) for p in range(panels)]
     with code.loop(0, code["K"]) as k:
         row = code.mul(k, NR)
-        right = {(p, v): code.load_vector(starts[p], code.add(row, v * real.lanes)) for p, v in places}
-        if rows > 3:  # with fewer, the panels' own lines are all that memory can bring
-            for p, v in places:
+        right = {(p, v): code.load_vector(starts[p], code.add(row, v * real.lanes)) for p, v in vectors}
+        if rows > 3:  # with fewer rows, loading these panels takes all of the memory's bandwidth
+            for p, v in vectors:
                 code.prefetch(starts[p], code.add(row, code.mul(code["step"], panels), v * real.lanes))
         for m in range(rows):
-            one = code.load(code["a"], code.add(code.mul(k, code["lda"]), m)) if turned else code.load(a_rows[m], k)
-            left = code.fill(one)
-            for place in places:
-                total = sums[m, place]
-                b.store(code.fma(left, right[place], b.load(total, typ=real.vector)), total)
-    # Added to the result at the end and not at the beginning: sums of sums err less than one long sum.
-    with b.if_then(code.is_(code["add"], "!=", 0)):
+            index = code.add(code.mul(k, code["lda"]), m) if transposed else k
+            left = code.fill(code.load(code["a"] if transposed else a_rows[m], index))
+            for vector in vectors:
+                total = sums[m, vector]
+                b.store(code.fma(left, right[vector], b.load(total, typ=real.vector)), total)
+    # The previous result is added last: sums of partial sums have smaller rounding errors than one long sum.
+    with b.if_then(code.compare(code["add"], "!=", 0)):
         for (m, (p, v)), total in sums.items():
-            before = code.load_vector(c_rows[m], p * NR + v * real.lanes)
-            b.store(b.fadd(b.load(total, typ=real.vector), before), total)
+            previous = code.load_vector(c_rows[m], p * NR + v * real.lanes)
+            b.store(b.fadd(b.load(total, typ=real.vector), previous), total)
     for (m, (p, v)), total in sums.items():
         code.store_vector(b.load(total, typ=real.vector), c_rows[m], p * NR + v * real.lanes)
     return code.end()
@@ -84,7 +84,7 @@ TILE = ir.FunctionType(ir.VoidType(), [POINTER, INT, POINTER, INT, POINTER, INT,
 
 
 def table(module: Any, name: str, values: Sequence[Any], kind: Any) -> Any:
-    """The values as a constant array."""
+    """Define a constant array of the values."""
     table = ir.GlobalVariable(module, ir.ArrayType(kind, len(values)), name)
     table.linkage, table.global_constant = "internal", True
     table.initializer = ir.Constant(table.value_type, values)
@@ -93,29 +93,29 @@ def table(module: Any, name: str, values: Sequence[Any], kind: Any) -> Any:
 
 
 def pack(module: Any, real: Real) -> None:
-    """Panels begin..end of the matrix (K, N) whose element (k, n) is source[k*step_k + n*step_n]."""
+    """Pack panels begin..end of the matrix (K, N) whose element (k, n) is source[k*step_k + n*step_n]."""
     code = public(module, "pack", real)
     NR, b, K, N = panel_width(real), code.b, code["K"], code["N"]
     panels = code.ceil_div(N, NR)
-    by_rows, by_columns = code.is_(code["step_n"], "==", 1), code.is_(code["step_k"], "==", 1)
+    by_rows, by_columns = code.compare(code["step_n"], "==", 1), code.compare(code["step_k"], "==", 1)
     with code.loop(0, K, DEPTH) as k0, code.loop(code["begin"], code["end"]) as p:
-        depth = code.least(code.sub(K, k0), DEPTH)
+        depth = code.minimum(code.sub(K, k0), DEPTH)
         panel = code.at(code["panels"], code.mul(code.add(code.mul(k0, panels), code.mul(p, depth)), NR))
         n0 = code.mul(p, NR)
         start = code.add(code.mul(k0, code["step_k"]), code.mul(n0, code["step_n"]))
         source = code.at(code["source"], start)
-        full = code.is_(code.sub(N, n0), ">=", NR)
+        full = code.compare(code.sub(N, n0), ">=", NR)
         with b.if_else(b.and_(full, by_rows)) as (rows, otherwise):
             with rows, code.loop(0, depth) as k:
                 for v in range(VECTORS):
                     value = code.load_vector(source, code.add(code.mul(k, code["step_k"]), v * real.lanes))
                     code.store_vector(value, panel, code.add(code.mul(k, NR), v * real.lanes))
             with otherwise:
-                # Square blocks are transposed in registers; what these leave over goes number by number.
-                whole = code.mul(code.div(depth, real.lanes), real.lanes)
-                done = code.choose(b.and_(full, by_columns), whole, 0)
-                _pack_squares(code, source, panel, done)
-                _pack_numbers(code, source, panel, done, depth, code.least(code.sub(N, n0), NR))
+                # Square blocks are transposed in registers; the remaining numbers are copied one by one.
+                whole_blocks = code.mul(code.div(depth, real.lanes), real.lanes)
+                packed = code.select(b.and_(full, by_columns), whole_blocks, 0)
+                _pack_squares(code, source, panel, packed)
+                _pack_numbers(code, source, panel, packed, depth, code.minimum(code.sub(N, n0), NR))
     code.end()
 
 
@@ -125,7 +125,7 @@ def _pack_squares(code: Code, source: Value, panel: Value, end: Value) -> None:
         for v in range(VECTORS):
             first = code.at(source, code.add(code.mul(code["step_n"], v * lanes), k))
             block = [code.load_vector(first, code.mul(code["step_n"], r)) for r in range(lanes)]
-            for r, value in enumerate(_transposed(code, block)):
+            for r, value in enumerate(_transpose(code, block)):
                 code.store_vector(value, panel, code.add(code.mul(code.add(k, r), NR), v * lanes))
 
 
@@ -136,12 +136,12 @@ def _pack_numbers(code: Code, source: Value, panel: Value, begin: Value, end: Va
         for v in range(VECTORS):
             code.store_vector(code.fill(0), target, v * code.real.lanes)
         with code.loop(0, valid) as n:
-            place = code.add(code.mul(k, code["step_k"]), code.mul(n, code["step_n"]))
-            code.store(code.load(source, place), target, n)
+            index = code.add(code.mul(k, code["step_k"]), code.mul(n, code["step_n"]))
+            code.store(code.load(source, index), target, n)
 
 
-def _transposed(code: Code, rows: list[Value]) -> list[Value]:
-    """The transpose of a square block: halves of halves swapped across the diagonal."""
+def _transpose(code: Code, rows: list[Value]) -> list[Value]:
+    """Transpose a square block: swap off-diagonal halves, then those of the halves, and so on."""
     n = len(rows)
     half = n // 2
     while half:
@@ -156,7 +156,7 @@ def _transposed(code: Code, rows: list[Value]) -> list[Value]:
 
 
 def copy(code: Code, a: Value, lda: Integer, b: Value, ldb: Integer, rows: Value, columns: Value) -> None:
-    """Some rows of a matrix, to where they lie closer or further apart."""
+    """Copy rows of a matrix to memory with another distance between rows."""
     lanes = code.real.lanes
     whole = code.mul(code.div(columns, lanes), lanes)
     with code.loop(0, rows) as m:

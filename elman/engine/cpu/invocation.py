@@ -12,12 +12,12 @@ from torch import Tensor, fx
 
 from elman.engine.cpu import codegen, openmp
 from elman.engine.cpu.arguments import Argument, PlanArguments, Role, Word, address, panels, value, vectors
-from elman.engine.cpu.barrier import BARRIER
-from elman.engine.cpu.eager_graph import recipe
+from elman.engine.cpu.barrier import BARRIER_WORDS
+from elman.engine.cpu.eager_graph import build_function
 from elman.engine.cpu.function_builder import stride as stride_of
 from elman.engine.cpu.ir_builder import Real
 from elman.engine.cpu.reductions import outer_scratch
-from elman.engine.cpu.rows import REMEMBERED, StepRows
+from elman.engine.cpu.rows import MAX_CACHED_SHAPES, StepRows
 from elman.engine.plan.ir import BufferKind, Product, Program
 from elman.engine.plan.planner import Plan
 
@@ -82,7 +82,7 @@ class CallLayout:
         computed = {node: place for node, place in places.items() if node not in index}
         #: of values computed from parameters, and the function that computes them
         self.computed_places = list(computed.values())
-        self.compute = recipe(plan.parameters, list(computed), getattr(torch, real.name)) if computed else None
+        self.compute = build_function(plan.parameters, list(computed), getattr(torch, real.name)) if computed else None
 
     @staticmethod
     def aligned(address: int) -> int:
@@ -94,7 +94,7 @@ class CallLayout:
         # Ragged rows hardly ever repeat.
         return self.make_frame(rows, count) if rows.packed else self._cached_frame(rows, count)
 
-    @functools.lru_cache(maxsize=REMEMBERED)  # noqa: B019  a layout lives as long as the process
+    @functools.lru_cache(maxsize=MAX_CACHED_SHAPES)  # noqa: B019  a layout lives as long as the process
     def _cached_frame(self, rows: StepRows, count: int) -> "CallFrame":
         return self.make_frame(rows, count)
 
@@ -195,7 +195,7 @@ class Invocation:
         for place, offset in frame.offsets:
             self.data[place] = begin + offset
         if frame.split:
-            self.put(Word.BARRIER, torch.zeros(BARRIER, dtype=torch.int64))
+            self.put(Word.BARRIER, torch.zeros(BARRIER_WORDS, dtype=torch.int64))
 
     def put(self, place: int, tensor: Tensor) -> None:
         """Put a tensor's address into an argument."""
@@ -260,7 +260,7 @@ class Invocation:
         for place, pointer, step, row in self._moving:
             data[place] = pointer + begin * step + first * row
         for place, sequence, initial in self._previous:
-            self.put(place, self.rows.earlier(begin, end, sequence, initial))
+            self.put(place, self.rows.previous_states(begin, end, sequence, initial))
 
     def run(self, function: int) -> None:
         """Run a function of the plan on all threads."""

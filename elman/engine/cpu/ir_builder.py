@@ -1,6 +1,6 @@
-"""Writes LLVM IR: llvmlite's builder, and the idioms that kernels are made of.
+"""Writes LLVM IR: llvmlite's builder, with the idioms that kernels consist of.
 
-A kernel is vector code by construction: every vector has as many lanes as the target's registers, whatever they are.
+Kernels are vector code by construction: every vector has as many lanes as the target's registers.
 Integers are 64 bits wide and count elements, not bytes.
 """
 
@@ -11,22 +11,22 @@ from typing import Any
 
 from llvmlite import ir
 
-Value = Any  # of llvmlite, which has no types: ir.Value
+Value = Any  # an ir.Value: llvmlite has no type hints
 Integer = Any  # a Python int or an ir.Value
 
 INT = ir.IntType(64)
 POINTER = ir.PointerType()
-X86, ARM = ("x86_64", "i386", "i686"), ("aarch64", "arm64")  # as target triples begin
+X86, ARM = ("x86_64", "i386", "i686"), ("aarch64", "arm64")  # prefixes of target triples
 SCALARS = {"float32": (ir.FloatType(), 4, "f32"), "float64": (ir.DoubleType(), 8, "f64")}
 
 
 @dataclass(frozen=True)
 class Real:
-    """The numbers that a kernel computes with: their type, and how many of them a vector register holds."""
+    """The floating-point type that a kernel computes with, and the vector registers of the target."""
 
-    name: str
-    lanes: int
-    registers: int
+    name: str  # "float32" or "float64"
+    lanes: int  # numbers in a vector register
+    registers: int  # vector registers
 
     @property
     def scalar(self) -> Any:
@@ -50,14 +50,14 @@ def integer(value: Integer) -> Value:
 
 
 class Code:
-    """The body of one function `name(arguments)`, being written.
+    """The body of one function under construction.
 
     Args:
-        module: of llvmlite, that the function joins.
+        module: the llvmlite module that the function belongs to.
         name: of the function.
-        arguments: their names; "*a" is a pointer, "a" an integer. Each becomes an item of `self`.
-        real: of the numbers.
-        public: may be called from other modules and from Python.
+        arguments: their names; "*a" is a pointer, "a" an integer. `self["a"]` is the value of an argument.
+        real: the type of the numbers.
+        public: whether other modules and Python may call the function.
     """
 
     def __init__(self, module: Any, name: str, arguments: Sequence[str], real: Real, public: bool = False) -> None:
@@ -65,16 +65,16 @@ class Code:
         self.function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
         if not public:
             self.function.linkage = "internal"
-        self.named = {name.lstrip("*"): value for name, value in zip(arguments, self.function.args, strict=True)}
+        self.arguments = {name.lstrip("*"): value for name, value in zip(arguments, self.function.args, strict=True)}
         self.entry = self.function.append_basic_block("entry")
         self.b = ir.IRBuilder(self.function.append_basic_block("body"))
         self.real, self.module = real, module
 
     def __getitem__(self, argument: str) -> Value:
-        return self.named[argument]
+        return self.arguments[argument]
 
     def end(self) -> Any:
-        """Close the body; the finished function."""
+        """Close the body and return the function."""
         self.b.ret_void()
         with self.b.goto_block(self.entry):
             self.b.branch(self.function.blocks[1])
@@ -100,36 +100,36 @@ class Code:
     def rem(self, a: Integer, b: Integer) -> Value:
         return self.b.srem(integer(a), integer(b))
 
-    def is_(self, a: Integer, sign: str, b: Integer) -> Value:
+    def compare(self, a: Integer, sign: str, b: Integer) -> Value:
         return self.b.icmp_signed(sign, integer(a), integer(b))
 
-    def choose(self, condition: Value, a: Integer, b: Integer) -> Value:
+    def select(self, condition: Value, a: Integer, b: Integer) -> Value:
         return self.b.select(condition, integer(a), integer(b))
 
-    def least(self, a: Integer, b: Integer) -> Value:
-        return self.choose(self.is_(a, "<", b), a, b)
+    def minimum(self, a: Integer, b: Integer) -> Value:
+        return self.select(self.compare(a, "<", b), a, b)
 
     def ceil_div(self, a: Integer, b: int) -> Value:
         return self.div(self.add(a, b - 1), b)
 
     def share(self, count: Integer, part: Integer, parts: Integer) -> tuple[Value, Value]:
-        """Where the `part`-th of `parts` nearly equal shares of range(count) begins and ends."""
+        """Return the begin and the end of the `part`-th of `parts` nearly equal shares of range(count)."""
         begin, end = (self.div(self.mul(count, p), parts) for p in (part, self.add(part, 1)))
         return begin, end
 
-    # Control.
+    # Control flow.
 
     @contextmanager
     def loop(self, start: Integer, stop: Integer, step: Integer = 1) -> Iterator[Value]:
-        """A loop over range(start, stop, step), for a positive step."""
+        """Loop over range(start, stop, step), for a positive step."""
         b = self.b
         start, stop, step = integer(start), integer(stop), integer(step)
         head, body, done = (self.function.append_basic_block(name) for name in ("head", "body", "done"))
-        before = b.block
+        predecessor = b.block
         b.branch(head)
         b.position_at_end(head)
         i = b.phi(INT)
-        i.add_incoming(start, before)
+        i.add_incoming(start, predecessor)
         b.cbranch(b.icmp_signed("<", i, stop), body, done)
         b.position_at_end(body)
         yield i
@@ -141,16 +141,16 @@ class Code:
         return self.b.call(function, [integer(argument) for argument in arguments])
 
     def local(self, kind: Any, count: int = 1) -> Value:
-        """Memory for `count` values of this call; where only loads and stores touch it, a register."""
+        """Allocate `count` values on the stack; LLVM keeps them in registers if only loads and stores use them."""
         with self.b.goto_block(self.entry):
             memory = self.b.alloca(kind, INT(count))
-        memory.type = POINTER  # llvmlite still types the pointers of locals and globals, and no others
+        memory.type = POINTER  # llvmlite gives types only to the pointers of locals and globals
         return memory
 
     # Memory.
 
     def at(self, pointer: Value, index: Integer = 0, kind: Any = None) -> Value:
-        """The address of the index-th number (or value of another `kind`) from `pointer` on."""
+        """Return the address of the index-th number (or value of another `kind`) from `pointer` on."""
         return self.b.gep(pointer, [integer(index)], source_etype=kind or self.real.scalar)
 
     def load(self, pointer: Value, index: Integer = 0) -> Value:
@@ -160,83 +160,85 @@ class Code:
         self.b.store(value, self.at(pointer, index), align=self.real.bytes)
 
     def load_vector(self, pointer: Value, index: Integer = 0, mask: Value = None) -> Value:
-        """The vector from the index-th number on; of lanes outside `mask`, nothing is read and zero is returned."""
+        """Load a vector from the index-th number on; lanes outside `mask` are not read and become zero."""
         address = self.at(pointer, index)
         if mask is None:
             return self.b.load(address, typ=self.real.vector, align=self.real.bytes)
         kind = ir.FunctionType(self.real.vector, [POINTER, ir.IntType(32), mask.type, self.real.vector])
-        load = self.declared(f"llvm.masked.load.v{self.real.lanes}{self.real.suffix}.p0", kind)
+        load = self.declare_function(f"llvm.masked.load.v{self.real.lanes}{self.real.suffix}.p0", kind)
         return self.b.call(load, [address, ir.IntType(32)(self.real.bytes), mask, self.fill(0)])
 
     def store_vector(self, value: Value, pointer: Value, index: Integer = 0, mask: Value = None) -> None:
-        """Write a vector from the index-th number on, or of it the lanes in `mask`."""
+        """Store a vector, or only its lanes in `mask`, from the index-th number on."""
         address = self.at(pointer, index)
         if mask is None:
             self.b.store(value, address, align=self.real.bytes)
             return
         kind = ir.FunctionType(ir.VoidType(), [self.real.vector, POINTER, ir.IntType(32), mask.type])
-        store = self.declared(f"llvm.masked.store.v{self.real.lanes}{self.real.suffix}.p0", kind)
+        store = self.declare_function(f"llvm.masked.store.v{self.real.lanes}{self.real.suffix}.p0", kind)
         self.b.call(store, [value, address, ir.IntType(32)(self.real.bytes), mask])
 
     def prefetch(self, pointer: Value, index: Integer = 0, to_write: bool = False) -> None:
-        """Ask for the numbers at an address, which need not be valid, to come nearer; the nearest, if `to_write`."""
+        """Prefetch the cache line at an address, which may be invalid; into the first-level cache if `to_write`."""
         int32 = ir.IntType(32)
-        prefetch = self.declared("llvm.prefetch.p0", ir.FunctionType(ir.VoidType(), [POINTER, int32, int32, int32]))
+        prefetch = self.declare_function(
+            "llvm.prefetch.p0", ir.FunctionType(ir.VoidType(), [POINTER, int32, int32, int32])
+        )
         self.b.call(prefetch, [self.at(pointer, index), int32(int(to_write)), int32(3 if to_write else 2), int32(1)])
 
     def first_lanes(self, count: int) -> Value:
-        """The mask of the first `count` lanes."""
+        """Return the constant mask of the first `count` lanes."""
         lanes = [int(lane < count) for lane in range(self.real.lanes)]
         return ir.Constant(ir.VectorType(ir.IntType(1), self.real.lanes), lanes)
 
     def lanes_below(self, count: Value) -> Value:
-        """The mask of as many first lanes as a value says."""
+        """Compute the mask of the first `count` lanes."""
         lanes = self.real.lanes
-        counts = ir.Constant(ir.VectorType(INT, lanes), list(range(lanes)))
+        indices = ir.Constant(ir.VectorType(INT, lanes), list(range(lanes)))
         undefined = ir.Constant(ir.VectorType(INT, lanes), ir.Undefined)
-        one = self.b.insert_element(undefined, count, ir.IntType(32)(0))
-        return self.b.icmp_signed("<", counts, self.shuffle(one, undefined, [0] * lanes))
+        scalar = self.b.insert_element(undefined, count, ir.IntType(32)(0))
+        return self.b.icmp_signed("<", indices, self.shuffle(scalar, undefined, [0] * lanes))
 
     # Vectors.
 
     def fill(self, value: Any) -> Value:
-        """A number, or a scalar value, in every lane."""
+        """Return a vector with a number, or a scalar value, in every lane."""
         if isinstance(value, int | float):
             return ir.Constant(self.real.vector, [float(value)] * self.real.lanes)
         undefined = ir.Constant(self.real.vector, ir.Undefined)
-        one = self.b.insert_element(undefined, value, ir.IntType(32)(0))
-        return self.shuffle(one, undefined, [0] * self.real.lanes)
+        scalar = self.b.insert_element(undefined, value, ir.IntType(32)(0))
+        return self.shuffle(scalar, undefined, [0] * self.real.lanes)
 
     def shuffle(self, a: Value, b: Value, lanes: Sequence[int]) -> Value:
         return self.b.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes)))
 
-    def across(self, value: Value, combine: Callable[["Code", Value, Value], Value]) -> Value:
-        """All lanes of a vector made into one number, two at a time."""
+    def reduce_lanes(self, value: Value, combine: Callable[["Code", Value, Value], Value]) -> Value:
+        """Combine all lanes of a vector into one number, halves first."""
         half = self.real.lanes // 2
         while half:
             other = self.shuffle(value, value, [(lane + half) % self.real.lanes for lane in range(self.real.lanes)])
             value, half = combine(self, value, other), half // 2
         return self.b.extract_element(value, ir.IntType(32)(0))
 
-    def by_lane(self, name: str, *operands: Value) -> Value:
-        """A function of the C library, lane by lane."""
+    def call_per_lane(self, name: str, *operands: Value) -> Value:
+        """Call a function of the C library for each lane."""
         suffix = "f" if self.real.bytes == 4 else ""
         kind = ir.FunctionType(self.real.scalar, [self.real.scalar] * len(operands))
-        function, found = self.declared(name + suffix, kind), self.fill(0)
+        function, result = self.declare_function(name + suffix, kind), self.fill(0)
         for lane in range(self.real.lanes):
             index = ir.IntType(32)(lane)
-            one = self.b.call(function, [self.b.extract_element(operand, index) for operand in operands])
-            found = self.b.insert_element(found, one, index)
-        return found
+            number = self.b.call(function, [self.b.extract_element(operand, index) for operand in operands])
+            result = self.b.insert_element(result, number, index)
+        return result
 
     def intrinsic(self, name: str, *operands: Value) -> Value:
-        """LLVM's elementwise `name` of vectors."""
+        """Call LLVM's elementwise intrinsic `name` on vectors."""
         kind = ir.FunctionType(self.real.vector, [operand.type for operand in operands])
-        return self.b.call(self.declared(f"llvm.{name}.v{self.real.lanes}{self.real.suffix}", kind), operands)
+        return self.b.call(self.declare_function(f"llvm.{name}.v{self.real.lanes}{self.real.suffix}", kind), operands)
 
     def fma(self, a: Value, b: Value, c: Value) -> Value:
         return self.intrinsic("fma", a, b, c)
 
-    def declared(self, name: str, kind: Any) -> Any:
-        """The function of another module, or of LLVM, called `name`."""
+    def declare_function(self, name: str, kind: Any) -> Any:
+        """Declare, once per module, a function of another module or of LLVM."""
         return self.module.globals.get(name) or ir.Function(self.module, kind, name)

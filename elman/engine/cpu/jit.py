@@ -1,4 +1,4 @@
-"""Detects the host machine and compiles for it, with LLVM by llvmlite and a cache on disk."""
+"""Detects the host machine and compiles for it: LLVM by llvmlite, with a cache on disk."""
 
 import ctypes
 import functools
@@ -23,7 +23,7 @@ NO_IMPORTS: Mapping[str, int] = {}
 
 @dataclass(frozen=True)
 class Host:
-    """What the compiler must know of a machine."""
+    """The machine that code is compiled for: LLVM's triple, CPU name and features, and the width of its vectors."""
 
     triple: str
     cpu: str
@@ -31,7 +31,7 @@ class Host:
     vector_bytes: int
 
     def real(self, dtype: str) -> Real:
-        """The numbers of a dtype ("float32", "float64") on this machine."""
+        """Return the floating-point type of a dtype ("float32", "float64") on this machine."""
         # AVX-512 and NEON have 32 vector registers, AVX2 and SSE 16.
         x86 = self.triple.startswith(X86)
         registers = 16 if x86 and self.vector_bytes < 64 else 32
@@ -40,7 +40,7 @@ class Host:
 
 @functools.cache
 def this_machine() -> Host:
-    """The host; with ELMAN_VECTOR_BYTES in the environment, its vectors are narrower than they could be."""
+    """Detect the host; the environment variable ELMAN_VECTOR_BYTES can make its vectors narrower than they could be."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     features = llvm.get_host_cpu_features()
@@ -53,18 +53,18 @@ def this_machine() -> Host:
     return Host(llvm.get_process_triple(), llvm.get_host_cpu_name(), features.flatten(), width)
 
 
-class Compiled:
-    """Machine code in memory, and its functions by name; it stays in memory as long as this object.
+class CompiledModule:
+    """Machine code in memory, and its functions by name; freed with this object.
 
     Args:
         host: the machine.
-        name: of the module, for people.
+        name: of the module, for debugging.
         code: an object file.
-        exports: the functions of it that are called from Python or from other modules.
-        imports: addresses of the functions that it calls in other modules, by name.
+        exports: the functions that Python or other modules call.
+        imports: addresses of the functions of other modules that it calls, by name.
     """
 
-    _numbers = itertools.count()
+    _counter = itertools.count()
 
     def __init__(self, host: Host, name: str, code: bytes, exports: Iterable[str], imports: Mapping[str, int]) -> None:
         builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
@@ -72,57 +72,57 @@ class Compiled:
             builder.import_symbol(function, address)
         for function in exports:
             builder.export_symbol(function)
-        # A name can be used once in a process.
-        self._memory = builder.link(_linker(host), f"{name}-{next(self._numbers)}")
+        # A name can be used only once in a process.
+        self._memory = builder.link(_linker(host), f"{name}-{next(self._counter)}")
 
     def __getitem__(self, name: str) -> int:
-        """The address of an exported function."""
+        """Return the address of an exported function."""
         address: int = self._memory[name]
         return address
 
 
 @functools.cache
 def _linker(host: Host) -> Any:
-    """LLVM's JITLink, one for all modules of the process.
+    """Create LLVM's JITLink linker, one for all modules of the process.
 
-    It puts the code and the constants of a module into one block of memory. The linker of MCJIT asks for memory section
-    by section, and aborts the process where two of them come to lie more than 2 GB apart.
+    It puts the code and the constants of a module into one block of memory. MCJIT's linker allocates memory section by
+    section, and aborts the process if two sections are more than 2 GB apart.
     """
     return llvm.create_lljit_compiler(_machine(host), use_jit_link=True)
 
 
-def compiled(
+def compile_module(
     host: Host,
     name: str,
     key: str,
     write: Callable[[Any], None],
     exports: Iterable[str],
     imports: Mapping[str, int] = NO_IMPORTS,
-) -> tuple[Compiled, bool]:
-    """The module that `write` writes, compiled, or read from the cache if it was compiled before.
+) -> tuple[CompiledModule, bool]:
+    """Compile the module that `write` fills, or read it from the cache if it has been compiled before.
 
     Args:
         host: the machine.
-        name: of the module, for people.
-        key: whatever the module depends on, but for the host and the versions of elman's and LLVM's code.
+        name: of the module, for debugging.
+        key: everything that the module depends on, except the host and the versions of elman's and LLVM's code.
         write: fills an empty llvmlite module.
-        exports: the functions that are called from Python or from other modules.
+        exports: the functions that Python or other modules call.
         imports: addresses of the functions of other modules that it calls, by name.
 
     Returns:
-        The code, and whether it had to be compiled.
+        The module, and whether it had to be compiled.
     """
-    versions = f"{_own_source()} {llvmlite.__version__} {llvm.llvm_version_info} {host}"
+    versions = f"{_source_digest()} {llvmlite.__version__} {llvm.llvm_version_info} {host}"
     path = cache_folder() / f"{name}-{hashlib.sha256(f'{versions} {key}'.encode()).hexdigest()[:32]}.o"
-    code = _cached(path)
+    code = _read_cache(path)
     if code is not None:
-        return Compiled(host, name, code, exports, imports), False
+        return CompiledModule(host, name, code, exports, imports), False
     module = ir.Module(name)
     module.triple = host.triple
     write(module)
     code = machine_code(host, str(module))
-    _keep(path, code)
-    return Compiled(host, name, code, exports, imports), True
+    _write_cache(path, code)
+    return CompiledModule(host, name, code, exports, imports), True
 
 
 def machine_code(host: Host, text: str) -> bytes:
@@ -130,7 +130,7 @@ def machine_code(host: Host, text: str) -> bytes:
     machine = _machine(host)
     module = llvm.parse_assembly(text)
     options = llvm.create_pipeline_tuning_options(speed_level=2)
-    # The code is vectors and unrolled tiles already.
+    # The code already consists of vectors and unrolled tiles.
     options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
@@ -144,24 +144,24 @@ def _machine(host: Host) -> Any:
 
 
 def cache_folder() -> Path:
-    """ELMAN_CACHE, or the platform's place for the user's caches."""
+    """Return the folder of the cache: ELMAN_CACHE, or the platform's folder for the user's caches."""
     return Path(os.environ.get("ELMAN_CACHE") or platformdirs.user_cache_dir("elman", appauthor=False))
 
 
 @functools.cache
-def _own_source() -> str:
-    """A digest of the code that writes kernels: another version of it must not find the kernels of this one."""
+def _source_digest() -> str:
+    """Hash the source code that generates kernels: another version of it must not read the kernels of this one."""
     digest = hashlib.sha256()
     for file in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
-def _cached(path: Path) -> bytes | None:
-    """A cached object file, if it is there, ours and whole."""
+def _read_cache(path: Path) -> bytes | None:
+    """Return a cached object file; None unless it exists, belongs to this user and is complete."""
     try:
         if hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
-            return None  # code that another user wrote is not run
+            return None  # never run code that another user wrote
         content = path.read_bytes()
     except OSError:
         return None
@@ -169,13 +169,13 @@ def _cached(path: Path) -> bytes | None:
     return code if hashlib.sha256(code).digest() == digest else None
 
 
-def _keep(path: Path, code: bytes) -> None:
-    """Cache an object file: whole or not at all, whoever else writes it at the same time."""
+def _write_cache(path: Path, code: bytes) -> None:
+    """Cache an object file atomically: other processes may write the same one at the same time."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent)
     except OSError:
-        return  # a folder that cannot be written to costs time, not the result
+        return  # without a cache, every process compiles
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(hashlib.sha256(code).digest() + code)
@@ -185,5 +185,5 @@ def _keep(path: Path, code: bytes) -> None:
 
 
 def callable_at(address: int) -> Callable[[int], None]:
-    """A compiled function of one pointer; Python's lock is released while it runs."""
+    """Return a compiled function of one pointer as a Python callable, which releases Python's global lock."""
     return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)

@@ -1,8 +1,8 @@
-"""The kernel library that compiled cells call, one for each dtype.
+"""Writes the kernel library that compiled cells call, one for each dtype.
 
-Nothing in it knows of cells. `gemm_tile` packs matrices and multiplies a few rows by a few columns, `gemm` multiplies
-whole matrices by these, `gemv` a few rows by a matrix that is not packed; `reductions` sums over rows; `barrier` lets
-threads wait for each other.
+The library does not depend on the cell. `gemm_tile` packs matrices and multiplies tiles, `gemm` multiplies whole
+matrices by tiles, `gemv` multiplies a few rows by a matrix that is not packed, `reductions` sums over rows, and
+`barrier` synchronizes threads.
 """
 
 from typing import Any
@@ -12,8 +12,8 @@ from elman.engine.cpu.ir_builder import Real
 
 
 def write(module: Any, real: Real) -> None:
-    """Write all of it into a module."""
-    for part in (
+    """Write all functions of the library into a module."""
+    for write_function in (
         gemm_tile.pack,
         gemm.product,
         gemv.direct,
@@ -22,4 +22,4 @@ def write(module: Any, real: Real) -> None:
         barrier.barrier,
         barrier.entries,
     ):
-        part(module, real)
+        write_function(module, real)

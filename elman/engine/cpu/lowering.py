@@ -1,7 +1,7 @@
-"""How LLVM computes the operations of `plan.operations`, on vectors: one row each.
+"""Lowers the operations of `plan.operations` to LLVM IR on vectors.
 
-A row takes the IR builder and the operation's arguments as torch passes them: vectors, and Python numbers. True is 1,
-False is 0; any number but 0 counts as true. `trace.decompositions` expresses larger operations in these.
+Each function takes the IR builder and the operation's arguments as torch passes them: vectors, and Python numbers. True
+is 1, False is 0; any number but 0 counts as true. `trace.decompositions` expresses larger operations in these.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def _div(code: Code, a: Any, b: Any) -> Value:
 
 
 def _relu(code: Code, x: Value) -> Value:
-    # NaN is not below zero, and stays.
+    # An ordered comparison with NaN is false: NaN propagates.
     return code.b.select(code.b.fcmp_ordered("<", x, code.fill(0)), code.fill(0), x)
 
 
@@ -61,20 +61,20 @@ def _pow(code: Code, x: Value, exponent: Any) -> Value:
     if exponent in (0.5, -0.5):
         root = _sqrt(code, x)
         return root if exponent > 0 else code.b.fdiv(one, root)
-    if isinstance(exponent, int | float) and abs(exponent) <= LARGEST_POWER and exponent == int(exponent):
-        power, left = one, abs(int(exponent))
-        while left:
-            power, x, left = (code.b.fmul(power, x) if left % 2 else power), code.b.fmul(x, x), left // 2
+    if isinstance(exponent, int | float) and abs(exponent) <= MAX_UNROLLED_POWER and exponent == int(exponent):
+        power, remaining = one, abs(int(exponent))
+        while remaining:
+            power, x, remaining = (code.b.fmul(power, x) if remaining % 2 else power), code.b.fmul(x, x), remaining // 2
         return power if exponent >= 0 else code.b.fdiv(one, power)
-    return code.by_lane("pow", x, _vector(code, exponent))
+    return code.call_per_lane("pow", x, _vector(code, exponent))
 
 
-LARGEST_POWER = 8  # by which is multiplied; others go to the C library
+MAX_UNROLLED_POWER = 8  # larger exponents call the C library
 
 
 def _sign(code: Code, x: Value) -> Value:
-    positive = _truth(code, code.b.fcmp_ordered(">", x, code.fill(0)))
-    negative = _truth(code, code.b.fcmp_ordered("<", x, code.fill(0)))
+    positive = _from_bool(code, code.b.fcmp_ordered(">", x, code.fill(0)))
+    negative = _from_bool(code, code.b.fcmp_ordered("<", x, code.fill(0)))
     return code.b.fsub(positive, negative)
 
 
@@ -84,62 +84,62 @@ def _clamp(code: Code, x: Value, low: Any = None, high: Any = None) -> Value:
 
 
 def _maximum(code: Code, a: Value, b: Value) -> Value:
-    return _either(code, ">", a, b)
+    return _select_or_nan(code, ">", a, b)
 
 
 def _minimum(code: Code, a: Value, b: Value) -> Value:
-    return _either(code, "<", a, b)
+    return _select_or_nan(code, "<", a, b)
 
 
-def _either(code: Code, sign: str, a: Value, b: Value) -> Value:
-    # Of a and b, what is not a number prevails.
+def _select_or_nan(code: Code, sign: str, a: Value, b: Value) -> Value:
+    # NaN in a or b propagates.
     first = code.b.or_(code.b.fcmp_ordered(sign, a, b), code.b.fcmp_unordered("uno", a, a))
     return code.b.select(first, a, b)
 
 
-def _compared(sign: str) -> Operation:
+def _comparison(sign: str) -> Operation:
     def compare(code: Code, a: Any, b: Any) -> Value:
-        # Not equal is what is no number, even to itself; all else it is not.
-        written = code.b.fcmp_unordered if sign == "!=" else code.b.fcmp_ordered
-        return _truth(code, written(sign, _vector(code, a), _vector(code, b)))
+        # Only != is true where an operand is NaN.
+        fcmp = code.b.fcmp_unordered if sign == "!=" else code.b.fcmp_ordered
+        return _from_bool(code, fcmp(sign, _vector(code, a), _vector(code, b)))
 
     return compare
 
 
-def _truth(code: Code, condition: Value) -> Value:
+def _from_bool(code: Code, condition: Value) -> Value:
     return code.b.select(condition, code.fill(1), code.fill(0))
 
 
-def _is(code: Code, x: Value) -> Value:
+def _to_bool(code: Code, x: Value) -> Value:
     return code.b.fcmp_unordered("!=", x, code.fill(0))
 
 
 def _where(code: Code, condition: Value, a: Any, b: Any) -> Value:
-    return code.b.select(_is(code, condition), _vector(code, a), _vector(code, b))
+    return code.b.select(_to_bool(code, condition), _vector(code, a), _vector(code, b))
 
 
 def _and(code: Code, a: Value, b: Value) -> Value:
-    return _truth(code, code.b.and_(_is(code, a), _is(code, b)))
+    return _from_bool(code, code.b.and_(_to_bool(code, a), _to_bool(code, b)))
 
 
 def _or(code: Code, a: Value, b: Value) -> Value:
-    return _truth(code, code.b.or_(_is(code, a), _is(code, b)))
+    return _from_bool(code, code.b.or_(_to_bool(code, a), _to_bool(code, b)))
 
 
 def _xor(code: Code, a: Value, b: Value) -> Value:
-    return _truth(code, code.b.xor(_is(code, a), _is(code, b)))
+    return _from_bool(code, code.b.xor(_to_bool(code, a), _to_bool(code, b)))
 
 
 def _not(code: Code, a: Value) -> Value:
-    return code.b.select(_is(code, a), code.fill(0), code.fill(1))
+    return code.b.select(_to_bool(code, a), code.fill(0), code.fill(1))
 
 
 def _intrinsic(name: str) -> Operation:
     return lambda code, x: code.intrinsic(name, x)
 
 
-def _by_lane(name: str) -> Operation:
-    return lambda code, x: code.by_lane(name, x)
+def _c_function(name: str) -> Operation:
+    return lambda code, x: code.call_per_lane(name, x)
 
 
 LOWERING: dict[Any, Operation] = {
@@ -175,12 +175,12 @@ LOWERING: dict[Any, Operation] = {
     aten.ceil.default: _intrinsic("ceil"),
     aten.round.default: _intrinsic("roundeven"),
     aten.trunc.default: _intrinsic("trunc"),
-    aten.sin.default: _by_lane("sin"),
-    aten.cos.default: _by_lane("cos"),
-    aten.atan.default: _by_lane("atan"),
-    aten.sinh.default: _by_lane("sinh"),
-    aten.cosh.default: _by_lane("cosh"),
-    aten.erf.default: _by_lane("erf"),
+    aten.sin.default: _c_function("sin"),
+    aten.cos.default: _c_function("cos"),
+    aten.atan.default: _c_function("atan"),
+    aten.sinh.default: _c_function("sinh"),
+    aten.cosh.default: _c_function("cosh"),
+    aten.erf.default: _c_function("erf"),
     aten.clamp.default: _clamp,
     aten.clamp.Tensor: _clamp,
     aten.clamp_min.default: _clamp,
@@ -190,7 +190,7 @@ LOWERING: dict[Any, Operation] = {
     aten.where.self: _where,
     aten.masked_fill.Scalar: lambda code, x, mask, value: _where(code, mask, value, x),
     aten.masked_fill.Tensor: lambda code, x, mask, value: _where(code, mask, value, x),
-    aten.isnan.default: lambda code, x: _truth(code, code.b.fcmp_unordered("uno", x, x)),
+    aten.isnan.default: lambda code, x: _from_bool(code, code.b.fcmp_unordered("uno", x, x)),
     aten.logical_and.default: _and,
     aten.bitwise_and.Tensor: _and,
     aten.logical_or.default: _or,
@@ -202,13 +202,13 @@ LOWERING: dict[Any, Operation] = {
     aten.expand.default: lambda code, x, shape: x,
     aten.to.dtype: lambda code, x, dtype: x,
     **{
-        getattr(getattr(aten, name), kind): _compared(sign)
+        getattr(getattr(aten, name), kind): _comparison(sign)
         for name, sign in {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "eq": "==", "ne": "!="}.items()
         for kind in ("Tensor", "Scalar")
     },
 }
 
-#: makes two vectors one, for a reduction over the columns of a row
+#: combines two vectors into one, for a reduction over the columns of a row
 COMBINE: dict[Any, Combine] = {
     aten.sum.dim_IntList: _add,
     aten.amax.default: _maximum,

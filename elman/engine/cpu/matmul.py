@@ -1,4 +1,4 @@
-"""The library's matrix product by itself: the peak speed that `elman bench` compares with."""
+"""Runs the library's matrix product by itself, for the peak speed that `elman bench` compares with."""
 
 import ctypes
 
@@ -7,19 +7,20 @@ from torch import Tensor
 from elman.engine.cpu import jit, openmp
 from elman.engine.cpu.arguments import Word
 from elman.engine.cpu.compiled_plan import library_for
+from elman.engine.cpu.function_builder import SIGNATURE
 from elman.engine.cpu.gemm_tile import packed_size, panel_width
 from elman.engine.cpu.ir_builder import INT, POINTER, Code, Real
 from elman.engine.cpu.signatures import declare
 
-SLOTS = ("work", "thread_num", "num_threads", "a", "b", "c", "panels", "M", "K", "N", "pack")
+ARGUMENTS = ("kernel", "thread_num", "num_threads", "a", "b", "c", "panels", "M", "K", "N", "pack")
 
 
-class Times:
-    """The product of any contiguous matrix with one that is packed once; with torch's number of threads.
+class PackedMatmul:
+    """Multiplies contiguous matrices by one that is packed once, on torch's number of threads.
 
     >>> import torch
-    >>> times = Times(torch.ones(4, 2))
-    >>> times(torch.ones(3, 4))[0].tolist()
+    >>> matmul = PackedMatmul(torch.ones(4, 2))
+    >>> matmul(torch.ones(3, 4))[0].tolist()
     [4.0, 4.0]
     """
 
@@ -27,12 +28,12 @@ class Times:
         self._library = library_for(b.dtype)
         real, (K, self._columns) = self._library.real, b.shape
         addresses = openmp.addresses()
-        self._code, _ = jit.compiled(
+        self._code, _ = jit.compile_module(
             jit.this_machine(), f"matmul-{real.name}", real.name,
             lambda module: _write(module, real), ["matmul"], self._library.functions,
         )  # fmt: skip
         self._panels = b.new_empty(packed_size(real, K, self._columns))
-        self._data = (ctypes.c_int64 * len(SLOTS))(
+        self._data = (ctypes.c_int64 * len(ARGUMENTS))(
             self._code["matmul"], addresses.get(Word.THREAD_NUM, 0), addresses.get(Word.NUM_THREADS, 0),
             0, b.data_ptr(), 0, self._panels.data_ptr(), 0, K, self._columns, 1,
         )  # fmt: skip
@@ -40,7 +41,7 @@ class Times:
         self._set("pack", 0)
 
     def __call__(self, a: Tensor) -> Tensor:
-        """A (M, K) times the matrix."""
+        """Multiply A (M, K) by the matrix."""
         c = a.new_empty(len(a), self._columns)
         for name, value in (("a", a.data_ptr()), ("c", c.data_ptr()), ("M", len(a))):
             self._set(name, value)
@@ -48,26 +49,26 @@ class Times:
         return c
 
     def _set(self, name: str, value: int) -> None:
-        self._data[SLOTS.index(name)] = value
+        self._data[ARGUMENTS.index(name)] = value
 
     def _run(self) -> None:
         self._library.run(ctypes.addressof(self._data), openmp.threads())
 
 
 def _write(module: object, real: Real) -> None:
-    code = Code(module, "matmul", ("*data", "me", "all"), real, public=True)
+    code = Code(module, "matmul", SIGNATURE, real, public=True)
     b = code.b
-    slot = {name: b.load(code.at(code["data"], i, INT), typ=INT) for i, name in enumerate(SLOTS)}
-    at = {name: b.inttoptr(slot[name], POINTER) for name in ("a", "b", "c", "panels")}
-    M, K, N = slot["M"], slot["K"], slot["N"]
+    words = {name: b.load(code.at(code["data"], i, INT), typ=INT) for i, name in enumerate(ARGUMENTS)}
+    pointers = {name: b.inttoptr(words[name], POINTER) for name in ("a", "b", "c", "panels")}
+    M, K, N = words["M"], words["K"], words["N"]
     panels = code.ceil_div(N, panel_width(real))
-    with b.if_else(code.is_(slot["pack"], "!=", 0)) as (packing, multiplying):
+    with b.if_else(code.compare(words["pack"], "!=", 0)) as (packing, multiplying):
         with packing:
-            share = code.share(panels, code["me"], code["all"])
-            code.call(declare(code, "pack"), at["b"], N, 1, K, N, *share, at["panels"])
+            share = code.share(panels, code["thread"], code["thread_count"])
+            code.call(declare(code, "pack"), pointers["b"], N, 1, K, N, *share, pointers["panels"])
         with multiplying:
-            begin, end = code.share(M, code["me"], code["all"])
-            a, c = code.at(at["a"], code.mul(begin, K)), code.at(at["c"], code.mul(begin, N))
+            begin, end = code.share(M, code["thread"], code["thread_count"])
+            a, c = code.at(pointers["a"], code.mul(begin, K)), code.at(pointers["c"], code.mul(begin, N))
             rows = code.sub(end, begin)
-            code.call(declare(code, "product"), a, K, at["panels"], c, N, rows, N, K, 0, panels, 0, 0)
+            code.call(declare(code, "product"), a, K, pointers["panels"], c, N, rows, N, K, 0, panels, 0, 0)
     code.end()

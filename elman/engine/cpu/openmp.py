@@ -1,8 +1,8 @@
-"""Uses torch's own OpenMP threads, and no others.
+"""Runs compiled code on torch's own OpenMP threads.
 
-torch's OpenMP threads spin for a while after every parallel region, so a second pool beside them would fight for the
-same cores. GNU's OpenMP library and Intel's both offer `GOMP_parallel`; that of the library which torch was linked with
-lets the very same threads run. Where there is none, everything runs on the calling thread.
+torch's OpenMP threads spin for a while after every parallel region, so a second thread pool would compete with them for
+the same cores. The OpenMP libraries of GNU and Intel both export `GOMP_parallel`; in the library that torch is linked
+with, it uses the same threads as torch. Without it, everything runs on the calling thread.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ _forked = False
 
 
 def _after_fork() -> None:
-    # The child has none of its parent's threads, and OpenMP does not know.
+    # The child process has none of its parent's threads, and OpenMP does not know that.
     global _forked
     _forked = True
 
@@ -30,26 +30,26 @@ if hasattr(os, "register_at_fork"):
 
 @functools.cache
 def library() -> Any:
-    """The OpenMP library that torch computes with, or None.
+    """Return a handle to the OpenMP library that torch uses, or None.
 
-    A process may have several: scikit-learn brings its own. By a handle to torch's library a name is looked for in what
-    that was linked with.
+    A process may have loaded several: scikit-learn ships its own. A handle to torch's library resolves names in the
+    libraries that it is linked with.
     """
     path = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
     if not path.exists():
         return None
-    found = ctypes.CDLL(str(path))
-    return found if hasattr(found, "GOMP_parallel") else None
+    handle = ctypes.CDLL(str(path))
+    return handle if hasattr(handle, "GOMP_parallel") else None
 
 
 def threads() -> int:
-    """How many threads a computation may use now: torch's number, or 1 where they cannot be shared."""
+    """Return how many threads a computation may use now: torch's number, or 1 if torch's threads cannot be used."""
     return 1 if _forked or library() is None else torch.get_num_threads()
 
 
 @functools.cache
 def asleep() -> bool:
-    """Whether waiting threads sleep at once, so that every new piece of work has to wake them.
+    """Whether idle threads sleep at once instead of spinning, so that every parallel region has to wake them.
 
     OpenMP reads this from the environment once, when torch is loaded.
     """
@@ -59,17 +59,17 @@ def asleep() -> bool:
 
 @functools.cache
 def addresses() -> dict[Word, int]:
-    """Of what compiled code calls: which thread it runs on, of how many, and how to let others run."""
+    """Return the addresses of functions that compiled code calls: thread number, thread count, system calls."""
     if library() is None:
         return {}
-    of = {
+    functions = {
         Word.THREAD_NUM: library().omp_get_thread_num,
         Word.NUM_THREADS: library().omp_get_num_threads,
         Word.SYSCALL: ctypes.CDLL(None).syscall,
     }
-    return {name: ctypes.cast(function, ctypes.c_void_p).value or 0 for name, function in of.items()}
+    return {name: ctypes.cast(function, ctypes.c_void_p).value or 0 for name, function in functions.items()}
 
 
 def parallel(function: int, data: int, count: int) -> None:
-    """Let `count` threads call the function at an address with `data`, and wait for all of them."""
+    """Call the function at an address with `data` on `count` threads, and wait for all of them."""
     library().GOMP_parallel(ctypes.c_void_p(function), ctypes.c_void_p(data), ctypes.c_uint(count), ctypes.c_uint(0))

@@ -169,7 +169,7 @@ class DifferentiableStep(_Prepared):
             total += _aligned(state_size * len(keys))
         for native in plans:
             self._saved_offsets.append(total)
-            total += _aligned(self._B * native.plan.kept_width * size)
+            total += _aligned(self._B * native.plan.saved_width * size)
         self._numel = total // size
         self._free: list[_BackwardBuffers] = []
         self._wanted: dict[Sequence[bool], _Wanted] = {}

@@ -8,10 +8,10 @@ from elman.engine.cpu.ir_builder import INT, POINTER, Code, Real
 
 SIGNATURES = {
     "pack": ("*source", "step_k", "step_n", "K", "N", "begin", "end", "*panels"),
-    "product": ("*a", "lda", "*panels", "*c", "ldc", "M", "N", "K", "begin", "end", "add", "back"),
+    "product": ("*a", "lda", "*panels", "*c", "ldc", "M", "N", "K", "begin", "end", "add", "reverse"),
     "direct": ("*a", "lda", "*w", "step_k", "step_n", "*c", "ldc", "M", "N", "K", "begin", "end", "add"),
     "outer": ("*d", "ldd", "*x", "ldx", "*c", "ldc", "R", "M", "N", "part", "parts", "add", "*sums", "*scratch"),
-    "barrier": ("*memory", "all", "syscall"),
+    "barrier": ("*memory", "thread_count", "syscall"),
     "alone": ("*data",),
     "team": ("*data",),
     "column_sums": ("*d", "ldd", "R", "N", "part", "parts", "add", "*sums"),
@@ -19,16 +19,16 @@ SIGNATURES = {
 
 
 def full_name(name: str, real: Real) -> str:
-    """What the linker calls a function of the library."""
+    """Return the linker's name of a function of the library."""
     return f"elman_{name}_{real.suffix}"
 
 
 def declare(code: Code, name: str) -> Any:
-    """A function of the library, for a module that calls it."""
+    """Declare a function of the library in a module that calls it."""
     kinds = [POINTER if argument.startswith("*") else INT for argument in SIGNATURES[name]]
-    return code.declared(full_name(name, code.real), ir.FunctionType(ir.VoidType(), kinds))
+    return code.declare_function(full_name(name, code.real), ir.FunctionType(ir.VoidType(), kinds))
 
 
 def public(module: Any, name: str, real: Real) -> Code:
-    """The body of a function of the library."""
+    """Begin the body of a function of the library."""
     return Code(module, full_name(name, real), SIGNATURES[name], real, public=True)

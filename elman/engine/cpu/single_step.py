@@ -9,7 +9,7 @@ from elman.engine.cpu import openmp
 from elman.engine.cpu.arguments import Word, address, hop
 from elman.engine.cpu.compiled_plan import CompiledPlan
 from elman.engine.cpu.invocation import threads_for
-from elman.engine.cpu.rows import even
+from elman.engine.cpu.rows import uniform_rows
 from elman.engine.plan.layout import width
 
 MAX_UNPACKED = 4  # rows; with more, packing a matrix before the product pays
@@ -28,7 +28,7 @@ class SingleStep:
     def __init__(self, native: CompiledPlan, loop: str, like: Tensor, B: int) -> None:
         layout = native.layouts[loop]
         self.direct = B <= MAX_UNPACKED
-        frame = layout.make_frame(even(1, B), 1, self.direct)
+        frame = layout.make_frame(uniform_rows(1, B), 1, self.direct)
         self.data, self._alone = frame.template, native.run_alone
         scratch = like.new_empty(frame.numel)
         self._alive = native, frame, scratch

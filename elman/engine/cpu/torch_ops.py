@@ -95,7 +95,7 @@ def _inputs_of(inputs: PlanInputs, wanted: Wanted) -> list[Tensor]:
 def _fake_forward(plan_key: str, x: Tensor, *rest: Any) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     plan, lead, inputs, save = cached_plan(plan_key).plan, x.shape[:-1], PlanInputs(x, *rest[:-1]), rest[-1]
     finals = [state.new_empty(state.shape) for state in inputs.states]
-    saved = [x.new_empty(*lead, plan.kept_width)]
+    saved = [x.new_empty(*lead, plan.saved_width)]
     later = zip(plan.widths[1:], plan.sequences[1:], strict=True)
     saved += [x.new_empty(*lead, size) for size, sequence in later if sequence]
     return x.new_empty(*lead, plan.widths[0]), finals, saved if save else []

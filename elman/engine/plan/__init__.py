@@ -1,1 +1,1 @@
-"""Plans a captured step for a loop over time, in an intermediate representation that knows no backend."""
+"""Plans the loop over time of a captured step, in an intermediate representation that no backend is part of."""

@@ -7,26 +7,26 @@ from typing import NamedTuple
 
 from torch.fx import Node
 
-from elman.engine.plan.domains import Domain, biases, domain_of, matching
-from elman.engine.plan.layout import Fit, source, within
+from elman.engine.plan.domains import Domain, biases, domain_of, match_operand
+from elman.engine.plan.layout import Broadcast, match_columns, resolve
 from elman.engine.trace.aten import CONSTANT
 
 
 class BufferKind(Enum):
-    """How the memory of a value is laid out."""
+    """How the memory of a value is laid out, and how long it is valid."""
 
-    STEP = "a row for each step and member of the batch"
-    CHUNK = "as STEP, for the steps of one chunk, and then forgotten"
-    PREVIOUS = "the same memory, one step earlier"
-    NOW = "a row for each member, of this step; the next step finds it in NEXT's place"
-    NEXT = "a row for each member, of the next step"
-    BLOCK = "a row for each member, forgotten after the step"
-    COTANGENT = "as NOW, and the cotangent of this step's output added"
+    STEP = "a row for each step and sequence, for the whole call"
+    CHUNK = "a row for each step and sequence of one chunk of steps, then overwritten"
+    PREVIOUS = "the memory of a STEP buffer, one step earlier"
+    CURRENT = "a row for each sequence, at this step; where the NEXT buffer of the step before was"
+    NEXT = "a row for each sequence, for the next step"
+    BLOCK = "a row for each sequence, overwritten at the next step"
+    COTANGENT = "as CURRENT, plus the cotangent of this step's output"
 
 
 @dataclass(frozen=True)
 class Buffer:
-    """Memory with a row for each member of the batch, or many."""
+    """Memory with rows of `width` numbers."""
 
     name: str
     width: int
@@ -43,7 +43,7 @@ class BufferColumns:
 
 @dataclass(frozen=True)
 class Product:
-    """C = A W or, `transposed`, C = A W^T, for all rows; or that is added to C."""
+    """A matrix product C = A W or, if `transposed`, C = A W^T, for all rows; if `add`, it is added to C."""
 
     a: BufferColumns
     weight: Node
@@ -55,27 +55,27 @@ class Product:
 
 
 class Store(NamedTuple):
-    """Columns of a value, from `start` on, and where they go; or what a reduction makes of them."""
+    """Columns of a value, from `start` on, and where they, or the result of reducing them, are stored."""
 
     node: Node | None  # None: zeros
     start: int
-    place: BufferColumns
+    location: BufferColumns
     reduction: Node | None = None
 
 
 class Operand(NamedTuple):
-    """A value within a stage: its first column, and how it is matched with the stage's."""
+    """A value within a stage: its first column, and how it is broadcast to the stage's columns."""
 
     node: Node
     start: int
-    fit: Fit
+    broadcast: Broadcast
 
 
 @dataclass(frozen=True)
 class Pointwise:
-    """Values of `heads` times `width` columns, computed together from what `memory` and `products` hold, and stored.
+    """Values of `heads` times `width` columns, computed in one pass from `memory` and `products`, and stored.
 
-    Of products, what is held lacks the bias that addmm adds.
+    Products lie in memory without the bias that addmm adds.
     """
 
     heads: int
@@ -84,57 +84,63 @@ class Pointwise:
     memory: Mapping[Node, BufferColumns]
     products: Mapping[Node, BufferColumns]
 
-    def part(self, node: Node, start: int = 0, how: Fit = Fit.ALL) -> Operand:
-        """A value, or columns of it, as what is computed or loaded for it."""
+    def operand(self, node: Node, start: int = 0, broadcast: Broadcast = Broadcast.ELEMENTWISE) -> Operand:
+        """Return the value, below arrangements, that must be computed or loaded for columns of `node`."""
         if domain_of(node) is not Domain.WEIGHT:
-            node, start = source(node, start, self._size(how), self.memory)
-        return Operand(node, start, how)
+            node, start = resolve(node, start, self._column_count(broadcast), self.memory)
+        return Operand(node, start, broadcast)
 
-    def _size(self, how: Fit) -> int:
-        return {Fit.ALL: self.heads * self.width, Fit.HEAD: self.heads, Fit.COLUMN: self.width, Fit.ONE: 1}[how]
+    def _column_count(self, broadcast: Broadcast) -> int:
+        return {
+            Broadcast.ELEMENTWISE: self.heads * self.width,
+            Broadcast.PER_HEAD: self.heads,
+            Broadcast.PER_COLUMN: self.width,
+            Broadcast.SCALAR: 1,
+        }[broadcast]
 
-    def place(self, part: Operand) -> BufferColumns | None:
-        """Where a value lies, if it is not to be computed."""
-        return self.memory.get(part.node) or self.products.get(part.node)
+    def location(self, operand: Operand) -> BufferColumns | None:
+        """Return where a value is stored; None if it must be computed."""
+        return self.memory.get(operand.node) or self.products.get(operand.node)
 
-    def operands(self, part: Operand) -> list[Operand]:
-        """What a value is made of, in the order of its arguments, parameters included."""
-        if part.node in self.memory or domain_of(part.node) is Domain.WEIGHT:
+    def inputs(self, operand: Operand) -> list[Operand]:
+        """Return what a value is computed from, parameters included, in the order of its arguments."""
+        if operand.node in self.memory or domain_of(operand.node) is Domain.WEIGHT:
             return []
-        if part.node in self.products:
-            return [Operand(bias, part.start, part.fit) for bias in biases(part.node)]
-        return [self.part(value, *self._matched(part, value)) for value in part.node.all_input_nodes]
+        if operand.node in self.products:
+            return [Operand(bias, operand.start, operand.broadcast) for bias in biases(operand.node)]
+        return [self.operand(value, *self._match(operand, value)) for value in operand.node.all_input_nodes]
 
-    def _matched(self, part: Operand, value: Node) -> tuple[int, Fit]:
-        """The first column of a value that a part is made of, and how it is matched."""
-        found = matching(part.node, value)
-        taken = None if found is None else within(found, part.start, self._size(part.fit))
-        assert taken is not None
-        start, _, how = taken
-        return start, part.fit if how is Fit.ALL else how
+    def _match(self, operand: Operand, value: Node) -> tuple[int, Broadcast]:
+        """Return the first column of a value that an operand is computed from, and how it is broadcast."""
+        match = match_operand(operand.node, value)
+        columns = None if match is None else match_columns(match, operand.start, self._column_count(operand.broadcast))
+        assert columns is not None
+        start, _, broadcast = columns
+        return start, operand.broadcast if broadcast is Broadcast.ELEMENTWISE else broadcast
 
-    def parts(self) -> Iterator[Operand]:
-        """Every value that is computed or loaded, once, each after what it is made of."""
-        seen: set[Operand] = set()
+    def operands(self) -> Iterator[Operand]:
+        """Yield every value that is computed or loaded, once, after those that it is computed from."""
+        visited: set[Operand] = set()
 
-        def visit(part: Operand) -> Iterator[Operand]:
-            if part not in seen:
-                seen.add(part)
-                for inner in self.operands(part):
-                    yield from visit(inner)
-                yield part
+        def visit(operand: Operand) -> Iterator[Operand]:
+            if operand not in visited:
+                visited.add(operand)
+                for value in self.inputs(operand):
+                    yield from visit(value)
+                yield operand
 
         for store in self.stores:
             if store.node is not None:
-                yield from visit(self.part(store.node, store.start))
+                yield from visit(self.operand(store.node, store.start))
 
-    def places(self) -> list[BufferColumns]:
-        """Where values are loaded from, parameters apart."""
-        return list(dict.fromkeys(place for part in self.parts() if (place := self.place(part)) is not None))
+    def loads(self) -> list[BufferColumns]:
+        """Return where values are loaded from, once each, except parameters."""
+        locations = (self.location(operand) for operand in self.operands())
+        return list(dict.fromkeys(location for location in locations if location is not None))
 
     def parameters(self) -> list[Node]:
-        """The parameters, and values made of these alone, that are used element by element."""
-        weights = (part.node for part in self.parts() if domain_of(part.node) is Domain.WEIGHT)
+        """Return the parameters, and values made of parameters alone, that are used element by element."""
+        weights = (operand.node for operand in self.operands() if domain_of(operand.node) is Domain.WEIGHT)
         return [node for node in dict.fromkeys(weights) if node.target is not CONSTANT]
 
 
@@ -143,40 +149,39 @@ Stage = Product | Pointwise
 
 @dataclass
 class Program:
-    """Stages to be run one after the other on the same rows."""
+    """Stages that run one after the other on the same rows."""
 
     stages: list[Stage] = field(default_factory=list)
 
     def buffers(self) -> list[Buffer]:
-        """Every buffer that a stage reads or writes, once, in order of their names."""
-        places: list[BufferColumns] = []
+        """Return every buffer that a stage reads or writes, once, sorted by name."""
+        locations: list[BufferColumns] = []
         for stage in self.stages:
             if isinstance(stage, Product):
-                places += [stage.a, stage.c]
+                locations += [stage.a, stage.c]
             else:
-                places += [store.place for store in stage.stores]
-                places += stage.places()
-        found = {(place.buffer.name, place.buffer.kind): place.buffer for place in places}
-        return [found[key] for key in sorted(found, key=lambda key: (key[0], key[1].name))]
+                locations += [store.location for store in stage.stores]
+                locations += stage.loads()
+        buffers = {(columns.buffer.name, columns.buffer.kind): columns.buffer for columns in locations}
+        return [buffers[key] for key in sorted(buffers, key=lambda key: (key[0], key[1].name))]
 
-    def for_next(self) -> list[bool]:
-        """Of each stage, whether all that it makes is for the next step: where there is none, it can be left out."""
-        found: list[bool] = []
+    def only_for_next_step(self) -> list[bool]:
+        """Return for each stage whether only the next step uses its results: the last step can leave it out."""
+        flags: list[bool] = []
         read: set[Buffer] = set()
         for stage in reversed(self.stages):
             if isinstance(stage, Product):
-                makes, reads = [stage.c], [stage.a, stage.c]
+                stores, loads = [stage.c], [stage.a, stage.c]
             else:
-                makes, reads = [store.place for store in stage.stores], stage.places()
-            buffers = [place.buffer for place in makes]
-            found.append(
+                stores, loads = [store.location for store in stage.stores], stage.loads()
+            buffers = [columns.buffer for columns in stores]
+            flags.append(
                 all(b.kind is BufferKind.NEXT or (b.kind is BufferKind.BLOCK and b not in read) for b in buffers)
             )
-            if not found[-1]:
-                read |= {place.buffer for place in reads}
-        return found[::-1]
+            if not flags[-1]:
+                read |= {columns.buffer for columns in loads}
+        return flags[::-1]
 
     def weights(self) -> list[tuple[Node, bool]]:
-        """Every matrix that a product multiplies with, and whether transposed, once."""
-        found = dict.fromkeys((s.weight, s.transposed) for s in self.stages if isinstance(s, Product))
-        return list(found)
+        """Return every matrix that a product multiplies by, and whether it is transposed, once."""
+        return list(dict.fromkeys((s.weight, s.transposed) for s in self.stages if isinstance(s, Product)))

@@ -1,13 +1,14 @@
-"""Where the columns of a value come from: views, splits and concatenations copy nothing.
+"""Resolves views, splits and concatenations to the columns that they show: none of them copies anything.
 
-A row is all that a value has for one member of the batch, its numbers side by side, whatever its shape: (B, h, d) has
-rows of h*d numbers.
+A row holds all numbers that a value has for one sequence of the batch, side by side, whatever its shape: a value of
+shape (B, h, d) has rows of h * d numbers. Columns are positions in a row.
 """
 
 import operator
 from collections.abc import Container, Iterator, Sequence
 from enum import Enum
 from math import prod
+from typing import NamedTuple
 
 import torch
 from torch.fx import Node
@@ -21,120 +22,135 @@ ITEM = {operator.getitem}
 VIEW = {aten.reshape.default, aten.unsqueeze.default, aten.squeeze.dim, aten.squeeze.dims}
 
 
-class Fit(Enum):
-    """How an operand is matched with a value of `heads` times `width` columns that is made of it."""
+class Broadcast(Enum):
+    """How an operand is broadcast to rows of `heads` times `width` columns."""
 
-    ALL = "column by column"
-    HEAD = "a number for each head"
-    COLUMN = "the same columns for every head"
-    ONE = "a single number"
+    ELEMENTWISE = "one number per column"
+    PER_HEAD = "one number per head"
+    PER_COLUMN = "the same columns for every head"
+    SCALAR = "a single number"
+
+
+class BroadcastMatch(NamedTuple):
+    """How an operand is broadcast to a value, and the heads and the width of that value's rows."""
+
+    broadcast: Broadcast
+    heads: int
+    width: int
 
 
 def operand(node: Node, index: int) -> Node:
-    """An argument that is a value."""
+    """Return an argument that is a value."""
     value = node.args[index]
     assert isinstance(value, Node)
     return value
 
 
 def operation(node: Node) -> object:
-    """What makes a value; of an item, what made all of them."""
+    """Return the operation that computes a value; for an item of a tuple, the operation that computes the tuple."""
     return operand(node, 0).target if node.target in ITEM else node.target
 
 
-def row(node: Node) -> tuple[int, ...]:
-    """The shape of a value without the batch."""
+def row_shape(node: Node) -> tuple[int, ...]:
+    """Return the shape of a value without the batch axis."""
     shape: tuple[int, ...] = shape_of(node)
     return shape[1:]
 
 
 def width(node: Node) -> int:
-    """How many numbers a row of the value has."""
-    return prod(row(node))
+    """Return how many numbers a row of the value has."""
+    return prod(row_shape(node))
 
 
-def fit(part: Sequence[int], whole: Sequence[int]) -> tuple[Fit, int, int] | None:
-    """How a shape is broadcast to another, neither with the batch, and to how many heads of which width; or None."""
-    part = [1] * (len(whole) - len(part)) + list(part)
-    if prod(part) == prod(whole):
-        return Fit.ALL, 1, prod(whole)
-    if prod(part) == 1:
-        return Fit.ONE, 1, prod(whole)
-    for i in range(1, len(whole)):
-        heads, size = prod(whole[:i]), prod(whole[i:])
-        if list(part[:i]) == list(whole[:i]) and prod(part[i:]) == 1:
-            return Fit.HEAD, heads, size
-        if prod(part[:i]) == 1 and list(part[i:]) == list(whole[i:]):
-            return Fit.COLUMN, heads, size
+def match_shapes(shape: Sequence[int], target: Sequence[int]) -> BroadcastMatch | None:
+    """Match a shape with the one it is broadcast to, both without the batch axis; None if rows cannot be split so."""
+    shape = [1] * (len(target) - len(shape)) + list(shape)
+    if prod(shape) == prod(target):
+        return BroadcastMatch(Broadcast.ELEMENTWISE, 1, prod(target))
+    if prod(shape) == 1:
+        return BroadcastMatch(Broadcast.SCALAR, 1, prod(target))
+    for i in range(1, len(target)):
+        heads, size = prod(target[:i]), prod(target[i:])
+        if list(shape[:i]) == list(target[:i]) and prod(shape[i:]) == 1:
+            return BroadcastMatch(Broadcast.PER_HEAD, heads, size)
+        if prod(shape[:i]) == 1 and list(shape[i:]) == list(target[i:]):
+            return BroadcastMatch(Broadcast.PER_COLUMN, heads, size)
     return None
 
 
-def within(found: tuple[Fit, int, int], start: int, size: int) -> tuple[int, int, Fit] | None:
-    """What of an operand that is matched with a whole value goes with columns start .. start+size of it.
+def match_columns(match: BroadcastMatch, start: int, size: int) -> tuple[int, int, Broadcast] | None:
+    """Find what columns start .. start+size of a value use of an operand that is broadcast to the whole value.
 
-    Its first column, how many, and how these are matched; None if the columns are neither of one head nor whole heads.
+    Returns:
+        The operand's first column, how many columns, and how these are broadcast; None if columns start .. start+size
+        are neither within one head nor whole heads.
     """
-    how, _, each = found
-    if how is Fit.ALL:
-        return start, size, how
-    if how is Fit.ONE:
-        return 0, 1, how
-    (head, first), (heads, rest) = divmod(start, each), divmod(size, each)
-    if first + size <= each:
-        return (first, size, Fit.ALL) if how is Fit.COLUMN else (head, 1, Fit.ONE)
+    broadcast, _, head_width = match
+    if broadcast is Broadcast.ELEMENTWISE:
+        return start, size, broadcast
+    if broadcast is Broadcast.SCALAR:
+        return 0, 1, broadcast
+    (head, first), (heads, rest) = divmod(start, head_width), divmod(size, head_width)
+    if first + size <= head_width:
+        if broadcast is Broadcast.PER_COLUMN:
+            return first, size, Broadcast.ELEMENTWISE
+        return head, 1, Broadcast.SCALAR
     if first or rest:
         return None
-    return (0, each, how) if how is Fit.COLUMN else (head, heads, how)
+    return (0, head_width, broadcast) if broadcast is Broadcast.PER_COLUMN else (head, heads, broadcast)
 
 
-def reduced(node: Node) -> tuple[Fit, int, int] | None:
-    """How the result of a reduction is matched with what is reduced, and the heads and the width of that; or None."""
+def match_reduction(node: Node) -> BroadcastMatch | None:
+    """Match the result of a reduction with its operand, to which it would be broadcast; None if that is impossible."""
     shape = shape_of(operand(node, 0))
     dims = {dim % len(shape) for dim in node.args[1]}  # type: ignore[union-attr,operator]
-    return fit([1 if dim in dims else size for dim, size in enumerate(shape)][1:], shape[1:])
+    return match_shapes([1 if dim in dims else size for dim, size in enumerate(shape)][1:], shape[1:])
 
 
-def _taken(node: Node) -> tuple[Node, int, int, int] | None:
-    """The value that a slice is of; how many blocks it has, how long one is in numbers, and what of it is not taken."""
+def _slice_source(node: Node) -> tuple[Node, int, int, int] | None:
+    """Return the value that a slice is taken of, its number of blocks, their width, and the columns skipped in each.
+
+    The axes between the batch and the sliced axis number the blocks. None if `node` is no slice of columns.
+    """
     if node.target in ITEM and operand(node, 0).target in SPLIT:
-        pieces, index = operand(node, 0), node.args[1]
+        split, index = operand(node, 0), node.args[1]
         assert isinstance(index, int)
-        of, axis = operand(pieces, 0), _axis(pieces, 1 if pieces.target is aten.unbind.int else 2)
-        if pieces.target is aten.unbind.int:
+        value, axis = operand(split, 0), _axis(split, 1 if split.target is aten.unbind.int else 2)
+        if split.target is aten.unbind.int:
             begin = index
         else:
-            sizes = pieces.args[1]
+            sizes = split.args[1]
             begin = sizes * index if isinstance(sizes, int) else sum(sizes[:index])  # type: ignore[arg-type,index]
     elif node.target is aten.slice.Tensor and (len(node.args) < 5 or node.args[4] == 1):
-        of, axis = operand(node, 0), _axis(node, 1)
-        begin = _at(node.args[2] if len(node.args) > 2 else 0, of, axis)
+        value, axis = operand(node, 0), _axis(node, 1)
+        begin = _nonnegative_index(node.args[2] if len(node.args) > 2 else 0, value, axis)
     elif node.target is aten.select.int:
-        of, axis = operand(node, 0), _axis(node, 1)
-        begin = _at(node.args[2], of, axis)
+        value, axis = operand(node, 0), _axis(node, 1)
+        begin = _nonnegative_index(node.args[2], value, axis)
     else:
         return None
     if axis == 0:
         return None
-    shape = shape_of(of)
-    return of, prod(shape[1:axis]), prod(shape[axis:]), begin * prod(shape[axis + 1 :])
+    shape = shape_of(value)
+    return value, prod(shape[1:axis]), prod(shape[axis:]), begin * prod(shape[axis + 1 :])
 
 
 def _axis(node: Node, index: int) -> int:
     axis = node.kwargs.get("dim", node.args[index] if len(node.args) > index else 0)
-    of = node.args[0] if isinstance(node.args[0], Node) else node
+    value = node.args[0] if isinstance(node.args[0], Node) else node
     assert isinstance(axis, int)
-    return axis % len(shape_of(of))
+    return axis % len(shape_of(value))
 
 
-def _at(begin: object, of: Node, axis: int) -> int:
-    size: int = shape_of(of)[axis]
-    begin = begin or 0
-    assert isinstance(begin, int)
-    return max(begin + size, 0) if begin < 0 else begin
+def _nonnegative_index(index: object, value: Node, axis: int) -> int:
+    size: int = shape_of(value)[axis]
+    index = index or 0
+    assert isinstance(index, int)
+    return max(index + size, 0) if index < 0 else index
 
 
-def _joined(node: Node) -> tuple[list[tuple[Node, int]], int] | None:
-    """What a concatenation lays side by side, each with its numbers in a block, and how many blocks there are."""
+def _concatenated(node: Node) -> tuple[list[tuple[Node, int]], int] | None:
+    """Return the operands of a concatenation, each with its columns per block, and the number of blocks."""
     if node.target not in (aten.cat.default, aten.stack.default):
         return None
     values: list[Node] = list(node.args[0])  # type: ignore[arg-type]
@@ -147,63 +163,62 @@ def _joined(node: Node) -> tuple[list[tuple[Node, int]], int] | None:
     return [(value, width(value) // blocks) for value in values if width(value)], blocks
 
 
-def arranged(node: Node) -> bool:
-    """Whether the value only arranges the numbers of others."""
-    return node.target in VIEW or _taken(node) is not None or _joined(node) is not None
+def is_arrangement(node: Node) -> bool:
+    """Whether the value only arranges the numbers of other values."""
+    return node.target in VIEW or _slice_source(node) is not None or _concatenated(node) is not None
 
 
-def inside(node: Node, start: int, size: int) -> Iterator[tuple[Node, int, int]]:
-    """The values, each with its first column and their number, that columns start .. start+size of an arrangement are.
+def source_columns(node: Node, start: int, size: int) -> Iterator[tuple[Node, int, int]]:
+    """Yield the operands of an arrangement that its columns start .. start+size show: value, first column, count.
 
-    What is no arrangement is itself.
+    A value that is no arrangement yields itself.
     """
     if node.target in VIEW:
         yield operand(node, 0), start, size
-    elif (taken := _taken(node)) is not None:
-        of, blocks, block, skipped = taken
-        mine = width(node) // blocks
-        for k, first, count in in_blocks(start, size, mine):
-            yield of, k * block + skipped + first, count
-    elif (joined := _joined(node)) is not None:
-        values, blocks = joined
-        for k, first, count in in_blocks(start, size, width(node) // blocks):
+    elif (sliced := _slice_source(node)) is not None:
+        value, blocks, block_width, skipped = sliced
+        for k, first, count in split_at_blocks(start, size, width(node) // blocks):
+            yield value, k * block_width + skipped + first, count
+    elif (concatenated := _concatenated(node)) is not None:
+        values, blocks = concatenated
+        for k, first, count in split_at_blocks(start, size, width(node) // blocks):
             offset = 0
-            for value, mine in values:
-                begin, end = max(first, offset), min(first + count, offset + mine)
+            for value, value_width in values:
+                begin, end = max(first, offset), min(first + count, offset + value_width)
                 if begin < end:
-                    yield value, k * mine + begin - offset, end - begin
-                offset += mine
+                    yield value, k * value_width + begin - offset, end - begin
+                offset += value_width
     else:
         yield node, start, size
 
 
-def in_blocks(start: int, size: int, block: int) -> Iterator[tuple[int, int, int]]:
-    """Columns start .. start+size, cut where blocks end: the number of the block, the first column in it, how many."""
+def split_at_blocks(start: int, size: int, block_width: int) -> Iterator[tuple[int, int, int]]:
+    """Split columns start .. start+size where blocks end: the block, the first column in it, the count."""
     end = start + size
     while start < end:
-        k, first = divmod(start, block)
-        count = min(block - first, end - start)
+        k, first = divmod(start, block_width)
+        count = min(block_width - first, end - start)
         yield k, first, count
         start += count
 
 
-def source(node: Node, start: int, size: int, known: Container[Node] = ()) -> tuple[Node, int]:
-    """The value, and its first column, that columns start .. start+size of `node` really are: itself, if `known`.
+def resolve(node: Node, start: int, size: int, known: Container[Node] = ()) -> tuple[Node, int]:
+    """Follow arrangements to the value, and its first column, that columns start .. start+size of `node` show.
 
-    Where they are of several values that do not lie side by side, it is the arrangement of these.
+    Stops at `known` values, and at an arrangement where the columns are not side by side in one value.
     """
-    while node not in known and arranged(node):
-        found = list(inside(node, start, size))
-        first, begin, end = found[0][0], found[0][1], found[0][1]
-        for value, at, count in found:
-            if value is not first or at != end:
+    while node not in known and is_arrangement(node):
+        columns = list(source_columns(node, start, size))
+        first, begin, end = columns[0][0], columns[0][1], columns[0][1]
+        for value, column, count in columns:
+            if value is not first or column != end:
                 return node, start
             end += count
         node, start = first, begin
     return node, start
 
 
-def whole(node: Node) -> Node:
-    """The value that has the same columns, under as many views as there may be."""
-    real, _ = source(node, 0, width(node))
-    return real if width(real) == width(node) else node
+def resolve_whole(node: Node) -> Node:
+    """Follow arrangements to the value that has all columns of `node` and no others."""
+    value, _ = resolve(node, 0, width(node))
+    return value if width(value) == width(node) else node

@@ -1,7 +1,7 @@
-"""The operations that plans are made of.
+"""The pointwise operations and reductions that plans consist of.
 
-Each backend has a table of its own with one row for each of these: `cpu.lowering` for LLVM. To add an operation, add it
-here and to those tables. What is a formula in these belongs to `trace.decompositions`; products of matrices are in
+Each backend has a table with an entry for each of them: `cpu.lowering` for LLVM. To add an operation, add it here and
+to those tables. An operation that is a formula in these belongs in `trace.decompositions`; matrix products are in
 `plan.domains`, arrangements of columns in `plan.layout`.
 """
 
@@ -14,7 +14,7 @@ aten = torch.ops.aten
 
 COMPARISONS = ("gt", "ge", "lt", "le", "eq", "ne")
 
-#: computed element by element; conditions are numbers, 1 and 0
+#: operations on elements; conditions are numbers, 1 and 0
 POINTWISE = {
     aten.add.Tensor,
     aten.add.Scalar,
@@ -77,12 +77,12 @@ POINTWISE = {
     *(getattr(getattr(aten, name), kind) for name in COMPARISONS for kind in ("Tensor", "Scalar")),
 }
 
-#: that take longer to compute again than to load from memory, so they are worth saving for backward
+#: operations that take longer to recompute than their result takes to load, so it is worth saving for backward
 SLOW = {
     aten.tanh.default, aten.sigmoid.default, aten.exp.default, aten.expm1.default, aten.log.default,
     aten.log1p.default, aten.sin.default, aten.cos.default, aten.atan.default, aten.sinh.default, aten.cosh.default,
     aten.erf.default, aten.pow.Tensor_Scalar, aten.pow.Tensor_Tensor,
 }  # fmt: skip
 
-#: reductions over the columns of a row, and their identities
+#: reductions over the columns of a row, with their identity elements
 REDUCTIONS: dict[Any, float] = {aten.sum.dim_IntList: 0.0, aten.amax.default: -inf, aten.amin.default: inf}

@@ -7,20 +7,22 @@ from itertools import pairwise
 
 from torch.fx import Node
 
-from elman.engine.plan.domains import PRODUCT, Domain, ancestors, depends, domains, unturned
+from elman.engine.plan.domains import PRODUCT, Domain, ancestors, dependents, infer_domains, strip_transposes
 from elman.engine.plan.ir import Buffer, BufferColumns, BufferKind, Pointwise, Program, Store
-from elman.engine.plan.layout import aten, source, whole, width
+from elman.engine.plan.layout import aten, resolve, resolve_whole, width
 from elman.engine.plan.mincut import saved_values
 from elman.engine.plan.schedule import Stores, schedule
 from elman.engine.trace.capture import Step
 from elman.engine.trace.values import has_shape, set_domain
 
+Memory = dict[Node, BufferColumns]  # values, and where they are stored
+
 
 @dataclass(frozen=True)
 class Reduction:
-    """A sum over all rows: D^T X, or the rows of D where there is no X."""
+    """A sum over all rows: D^T X, or the sum of the rows of D if there is no X."""
 
-    nodes: tuple[Node, ...]  # the values of the step that are this sum
+    nodes: tuple[Node, ...]  # the values of the step that equal this sum
     d: BufferColumns
     size: int  # columns of D
     x: BufferColumns | None
@@ -29,13 +31,13 @@ class Reduction:
 
 @dataclass(frozen=True)
 class Plan:
-    """The programs of a step. Those of the loop run once for each step, the others on the rows of many steps at once.
+    """The programs of a step. Those of the loop run once per step, the others on the rows of many steps at once.
 
     before: matrix products that need x alone.
-    inference, forward: the loop, keeping nothing, and keeping what `backward` needs.
-    backward: the loop from the last step to the first; it leaves deltas behind.
+    inference, forward: the loop, saving nothing, and saving what `backward` reads.
+    backward: the loop from the last step to the first; it stores deltas, the gradients of matrix products.
     after: the gradient of x, from the deltas.
-    reductions: sums over all rows, of which the gradients of the parameters are made.
+    reductions: sums over all rows, from which the gradients of the parameters are computed.
     """
 
     step: Step
@@ -45,14 +47,14 @@ class Plan:
     backward: Program
     after: Program
     reductions: tuple[Reduction, ...]
-    sequences: tuple[bool, ...]  # whether the backward step needs each state of all steps
-    kept: tuple[tuple[Node, int], ...]  # values kept for the backward step, and their columns of the buffer "kept"
+    sequences: tuple[bool, ...]  # for each state, whether backward reads its values of all steps
+    saved: tuple[tuple[Node, int], ...]  # values saved for backward, and their first columns in the buffer "saved"
     widths: tuple[int, ...]  # of the states
     parameters: tuple[Node, ...]
     d_states: tuple[Node | None, ...]
     d_parameters: tuple[Node | None, ...]
     dx: Node | None
-    loop_makes_dx: bool  # the backward loop itself leaves the gradient of x behind
+    loop_makes_dx: bool  # the backward loop, not `after`, computes the gradient of x
     sums_need_after: bool
 
     @property
@@ -61,9 +63,9 @@ class Plan:
         return list(self.step.graph.find_nodes(op="placeholder"))
 
     @cached_property
-    def kept_width(self) -> int:
-        """How many numbers are kept for each row of each step."""
-        return sum(width(node) for node, _ in self.kept)
+    def saved_width(self) -> int:
+        """How many numbers are saved for each row of each step."""
+        return sum(width(node) for node, _ in self.saved)
 
 
 def plan(step: Step, observed: bool = False) -> Plan:
@@ -71,10 +73,10 @@ def plan(step: Step, observed: bool = False) -> Plan:
 
     Args:
         step: as captured.
-        observed: the backward loop also leaves behind, as `gradient0` and so on, what arrives at each of the states.
+        observed: the backward loop also stores the gradients that arrive at the states, as `gradient0` and so on.
 
     Raises:
-        CannotCapture: for what the table of operations does not have, or rows that depend on each other.
+        CannotCapture: for an operation that is not in the table of operations, or rows that depend on each other.
     """
     return _Planner(step, observed).plan()
 
@@ -82,7 +84,7 @@ def plan(step: Step, observed: bool = False) -> Plan:
 class _Planner:
     def __init__(self, step: Step, observed: bool) -> None:
         self.step, self.observed = step, observed
-        self.domain = domains(step)
+        self.domain = infer_domains(step)
         for node, domain in self.domain.items():
             set_domain(node, domain)
         inputs, count = list(step.graph.find_nodes(op="placeholder")), step.states
@@ -90,90 +92,92 @@ class _Planner:
         self.x = inputs[0]
         self.states, self.parameters, self.cotangents, self.draws = (inputs[a:b] for a, b in pairwise(ends))
         output = next(iter(step.graph.find_nodes(op="output"))).args[0]
-        self.new, (self.dx,), self.d_states, self.d_parameters = output
-        self.of_backward = depends(step, self.cotangents)
-        self.of_state = depends(step, [*self.states, *self.cotangents])
+        self.new_states, (self.dx,), self.d_states, self.d_parameters = output
+        self.backward_values = dependents(step, self.cotangents)
+        self.recurrent_values = dependents(step, [*self.states, *self.cotangents])
 
     def plan(self) -> Plan:
-        rows = [n for n in self.step.graph.nodes if self.domain.get(n) is Domain.ROW and n.target in PRODUCT]
-        early: dict[Node, BufferColumns] = {}
-        for node in rows:
-            if node not in self.of_state:
-                early[node] = BufferColumns(Buffer("before", 0, BufferKind.CHUNK), sum(width(n) for n in early))
-        total = sum(width(n) for n in early)
-        early = {
-            node: BufferColumns(Buffer("before", total, BufferKind.CHUNK), place.offset)
-            for node, place in early.items()
-        }
-        before = schedule("before", [], self._x(), bare=early)
-        self.merged = self._merged(early)
-        inference = self._forward([False] * len(self.new), {}, early)
+        products = [n for n in self.step.graph.nodes if self.domain.get(n) is Domain.ROW and n.target in PRODUCT]
+        early = self._early_products(products)
+        before = schedule("before", [], self._input_memory(), bare_products=early)
+        self.merged = self._merged_products(early)
+        inference = self._forward([False] * len(self.new_states), {}, early)
 
         backward_memory = self._backward_memory()
-        reductions = self._reductions()
-        late = depends(self.step, [n for n in rows if n in self.of_backward and n not in ancestors(self.d_states)])
-        frontier = self._frontier(late, reductions, backward_memory)
-        roots = [*self._gradients(), *frontier.items(), *self._next_cotangents()]
+        reductions = self._reduction_nodes()
+        # Products that no cotangent of the step before depends on run after the loop, for all steps at once.
+        looped = ancestors(self.d_states)
+        late = dependents(self.step, [n for n in products if n in self.backward_values and n not in looped])
+        deltas = self._deltas(late, reductions, backward_memory)
+        roots = [*self._observed_gradients(), *deltas.items(), *self._next_cotangents()]
         if self.dx is not None and self.dx not in late:
-            # No product stands between: the loop has it at hand.
-            roots.append((self.dx, self._dx_place()))
-        kept = self._kept([node for node, _ in roots], backward_memory)
-        width_kept = sum(width(node) for node, _ in kept)
-        kept_places = {
-            node: BufferColumns(Buffer("kept", width_kept, BufferKind.STEP), offset) for node, offset in kept
+            # No product lies between the loop and dx: the loop computes it in passing.
+            roots.append((self.dx, self._dx_location()))
+        saved = self._saved([node for node, _ in roots], backward_memory)
+        saved_width = sum(width(node) for node, _ in saved)
+        saved_memory = {
+            node: BufferColumns(Buffer("saved", saved_width, BufferKind.STEP), offset) for node, offset in saved
         }
-        backward = schedule("backward", roots, backward_memory | kept_places)
+        backward = schedule("backward", roots, backward_memory | saved_memory)
         for i, node in enumerate(self.d_states):
             if node is None:
                 size = width(self.states[i])
-                to = BufferColumns(Buffer(f"d_state{i}", size, BufferKind.NEXT))
-                backward.stages.append(Pointwise(1, size, (Store(None, 0, to),), {}, {}))
-        afterwards = self._afterwards(late, reductions)
-        after = schedule("after", afterwards, self._uniform(backward_memory) | kept_places | frontier)
-        found = self._sums(reductions, backward_memory | kept_places | frontier | dict(afterwards))
-        sequences = self._sequences(backward, after, found)
+                location = BufferColumns(Buffer(f"d_state{i}", size, BufferKind.NEXT))
+                backward.stages.append(Pointwise(1, size, (Store(None, 0, location),), {}, {}))
+        after_stores = self._after_stores(late, reductions)
+        after = schedule("after", after_stores, self._step_memory(backward_memory) | saved_memory | deltas)
+        sums = self._merge_reductions(reductions, backward_memory | saved_memory | deltas | dict(after_stores))
+        sequences = self._needed_sequences(backward, after, sums)
         return Plan(
             self.step, before, inference,
-            self._forward(sequences, kept_places, early), backward, after, found, tuple(sequences), tuple(kept),
+            self._forward(sequences, saved_memory, early), backward, after, sums, tuple(sequences), tuple(saved),
             tuple(width(state) for state in self.states), tuple(self.parameters), tuple(self.d_states),
             tuple(self.d_parameters), self.dx, self.dx is not None and self.dx not in late,
-            any(node is not self.dx for node, _ in afterwards),
+            any(node is not self.dx for node, _ in after_stores),
         )  # fmt: skip
 
-    def _merged(self, early: dict[Node, BufferColumns]) -> dict[Node, Node]:
-        """Products of the loop that are only ever added to one that is there before it, with the sums."""
-        found: dict[Node, Node] = {}
+    def _early_products(self, products: list[Node]) -> Memory:
+        """Return the products that depend on no state, which run before the loop, in one buffer side by side."""
+        early = [node for node in products if node not in self.recurrent_values]
+        buffer = Buffer("before", sum(width(node) for node in early), BufferKind.CHUNK)
+        return {node: BufferColumns(buffer, sum(width(n) for n in early[:i])) for i, node in enumerate(early)}
+
+    def _merged_products(self, early: Memory) -> dict[Node, Node]:
+        """Return products of the loop whose only use is a sum with an early product, and these sums.
+
+        In the loop they are added to the early product where it is stored.
+        """
+        sums: dict[Node, Node] = {}
         for node in self.step.graph.find_nodes(op="call_function", target=aten.add.Tensor):
             pair = node.all_input_nodes
-            alone = all(value.target in PRODUCT and len(value.users) == 1 for value in pair)
-            if len(pair) == 2 and alone and not node.kwargs and sum(value in early for value in pair) == 1:
-                found[pair[0] if pair[1] in early else pair[1]] = node
-        return found
+            used_once = all(value.target in PRODUCT and len(value.users) == 1 for value in pair)
+            if len(pair) == 2 and used_once and not node.kwargs and sum(value in early for value in pair) == 1:
+                sums[pair[0] if pair[1] in early else pair[1]] = node
+        return sums
 
-    def _x(self) -> dict[Node, BufferColumns]:
-        """What there is before the loop."""
-        given = {"x": self.x} | {f"draw{i}": draw for i, draw in enumerate(self.draws)}
-        return {node: BufferColumns(Buffer(name, width(node), BufferKind.STEP)) for name, node in given.items()}
+    def _input_memory(self) -> Memory:
+        """Return x and the random numbers, which are stored before the loop begins."""
+        inputs = {"x": self.x} | {f"draw{i}": draw for i, draw in enumerate(self.draws)}
+        return {node: BufferColumns(Buffer(name, width(node), BufferKind.STEP)) for name, node in inputs.items()}
 
-    def _forward(
-        self, sequences: Iterable[bool], kept: dict[Node, BufferColumns], early: dict[Node, BufferColumns]
-    ) -> Program:
-        memory = self._x()
-        roots = list(kept.items())
-        for i, (state, new, sequence) in enumerate(zip(self.states, self.new, sequences, strict=True)):
-            whole = sequence or i == 0
+    def _forward(self, sequences: Iterable[bool], saved: Memory, early: Memory) -> Program:
+        memory = self._input_memory()
+        roots = list(saved.items())
+        for i, (state, new, sequence) in enumerate(zip(self.states, self.new_states, sequences, strict=True)):
+            # The first state is the output, of which all steps are returned.
+            all_steps = sequence or i == 0
             name, size = f"state{i}", width(state)
-            memory[state] = BufferColumns(Buffer(name, size, BufferKind.PREVIOUS if whole else BufferKind.NOW))
-            roots.append((new, BufferColumns(Buffer(name, size, BufferKind.STEP if whole else BufferKind.NEXT))))
+            memory[state] = BufferColumns(Buffer(name, size, BufferKind.PREVIOUS if all_steps else BufferKind.CURRENT))
+            roots.append((new, BufferColumns(Buffer(name, size, BufferKind.STEP if all_steps else BufferKind.NEXT))))
         return schedule("forward", roots, memory, early, merged=self.merged)
 
-    def _backward_memory(self) -> dict[Node, BufferColumns]:
-        """What the backward loop finds: x, states before and after the step, cotangents."""
-        memory = self._x()
-        for i, (state, new, cotangent) in enumerate(zip(self.states, self.new, self.cotangents, strict=True)):
+    def _backward_memory(self) -> Memory:
+        """Return what the backward loop can read: x, draws, the states before and after the step, cotangents."""
+        memory = self._input_memory()
+        for i, (state, new, cotangent) in enumerate(zip(self.states, self.new_states, self.cotangents, strict=True)):
             memory[state] = BufferColumns(Buffer(f"state{i}", width(state), BufferKind.PREVIOUS))
-            memory.setdefault(whole(new), BufferColumns(Buffer(f"state{i}", width(state), BufferKind.STEP)))
-            kind = BufferKind.NOW if i else BufferKind.COTANGENT
+            memory.setdefault(resolve_whole(new), BufferColumns(Buffer(f"state{i}", width(state), BufferKind.STEP)))
+            kind = BufferKind.CURRENT if i else BufferKind.COTANGENT
             memory[cotangent] = BufferColumns(Buffer(f"d_state{i}", width(state), kind))
         return memory
 
@@ -184,87 +188,88 @@ class _Planner:
             if node is not None
         ]
 
-    def _gradients(self) -> Stores:
-        """Of a backward pass that somebody looks at, what arrives at each state."""
-        places = (
+    def _observed_gradients(self) -> Stores:
+        """Return the gradients that arrive at each state, if the backward pass is observed."""
+        stores = (
             (d, BufferColumns(Buffer(f"gradient{i}", width(d), BufferKind.STEP))) for i, d in enumerate(self.cotangents)
         )
-        return list(places) if self.observed else []
+        return list(stores) if self.observed else []
 
-    def _reductions(self) -> list[Node]:
+    def _reduction_nodes(self) -> list[Node]:
         sums = [n for n in self.step.graph.nodes if self.domain.get(n) is Domain.SUM]
-        return [n for n in sums if any(self.domain[i] in (Domain.ROW, Domain.TURNED) for i in n.all_input_nodes)]
+        return [n for n in sums if any(self.domain[i] in (Domain.ROW, Domain.TRANSPOSED) for i in n.all_input_nodes)]
 
-    def _frontier(
-        self, late: set[Node], reductions: list[Node], memory: dict[Node, BufferColumns]
-    ) -> dict[Node, BufferColumns]:
-        """What the loop leaves behind for what comes after it."""
-        wanted: list[Node] = []
+    def _deltas(self, late: set[Node], reductions: list[Node], memory: Memory) -> Memory:
+        """Return the values that the backward loop stores for what comes after it."""
+        needed: list[Node] = []
         for node in reductions:
-            wanted += [unturned(argument)[0] for argument in node.all_input_nodes]
+            needed += [strip_transposes(argument)[0] for argument in node.all_input_nodes]
         for node in sorted(late):
-            wanted += [n for n in node.all_input_nodes if n not in late and self.domain[n] is Domain.ROW]
-        found: dict[Node, BufferColumns] = {}
-        # The wide ones first: what is only part of another is there with it.
-        for node in sorted(wanted, key=width, reverse=True):
-            real, _ = source(node, 0, width(node), memory | found)
-            there = real in found or (
-                real in memory and memory[real].buffer.kind in (BufferKind.STEP, BufferKind.PREVIOUS)
+            needed += [n for n in node.all_input_nodes if n not in late and self.domain[n] is Domain.ROW]
+        deltas: Memory = {}
+        # The widest first: a value that is a part of another is stored with it.
+        for node in sorted(needed, key=width, reverse=True):
+            value, _ = resolve(node, 0, width(node), memory | deltas)
+            is_stored = value in deltas or (
+                value in memory and memory[value].buffer.kind in (BufferKind.STEP, BufferKind.PREVIOUS)
             )
-            if not there and node not in late:
-                found[whole(node)] = BufferColumns(Buffer(f"delta{len(found)}", width(node), BufferKind.CHUNK))
-        return found
+            if not is_stored and node not in late:
+                buffer = Buffer(f"delta{len(deltas)}", width(node), BufferKind.CHUNK)
+                deltas[resolve_whole(node)] = BufferColumns(buffer)
+        return deltas
 
-    def _kept(self, roots: list[Node], memory: dict[Node, BufferColumns]) -> list[tuple[Node, int]]:
-        """What the backward loop uses of the forward step, each with its first column of what is kept."""
+    def _saved(self, roots: list[Node], memory: Memory) -> list[tuple[Node, int]]:
+        """Return the values of the forward step to save for backward, each with its first column in "saved"."""
         needed = ancestors(roots)
         values = [
             node
             for node in self.step.graph.nodes
-            if self.domain.get(node) is Domain.ROW and node not in self.of_backward and has_shape(node)
+            if self.domain.get(node) is Domain.ROW and node not in self.backward_values and has_shape(node)
         ]
         used = {
             node for node in values
-            if node in roots or any(user in needed and user in self.of_backward for user in node.users)
+            if node in roots or any(user in needed and user in self.backward_values for user in node.users)
         }  # fmt: skip
-        places, total = [], 0
+        offsets, total = [], 0
         for node in saved_values(values, used, memory):
-            places.append((node, total))
+            offsets.append((node, total))
             total += width(node)
-        return places
+        return offsets
 
-    def _dx_place(self) -> BufferColumns:
+    def _dx_location(self) -> BufferColumns:
         return BufferColumns(Buffer("dx", width(self.x), BufferKind.STEP))
 
-    def _afterwards(self, late: set[Node], reductions: list[Node]) -> Stores:
-        """What is made of the deltas, for all steps at once."""
-        stores = [(self.dx, self._dx_place())] if self.dx is not None and self.dx in late else []
-        operands = [unturned(argument)[0] for node in reductions for argument in node.all_input_nodes]
+    def _after_stores(self, late: set[Node], reductions: list[Node]) -> Stores:
+        """Return what is computed from the deltas, for all steps at once: dx, and operands of reductions."""
+        stores = [(self.dx, self._dx_location())] if self.dx is not None and self.dx in late else []
+        operands = [strip_transposes(argument)[0] for node in reductions for argument in node.all_input_nodes]
         for node in dict.fromkeys(operands):
             if node in late:
                 stores.append((node, BufferColumns(Buffer(f"late{len(stores)}", width(node), BufferKind.CHUNK))))
         return stores
 
-    def _uniform(self, memory: dict[Node, BufferColumns]) -> dict[Node, BufferColumns]:
-        return {node: place for node, place in memory.items() if place.buffer.kind is BufferKind.STEP}
+    def _step_memory(self, memory: Memory) -> Memory:
+        """Return what can be read for all steps at once."""
+        return {node: columns for node, columns in memory.items() if columns.buffer.kind is BufferKind.STEP}
 
-    def _sums(self, reductions: list[Node], memory: dict[Node, BufferColumns]) -> tuple[Reduction, ...]:
-        found: dict[object, Reduction] = {}
+    def _merge_reductions(self, reductions: list[Node], memory: Memory) -> tuple[Reduction, ...]:
+        """Return the sums over all rows; values that are sums of the same columns share one."""
+        merged: dict[object, Reduction] = {}
         for node in reductions:
-            d, *x = (unturned(argument)[0] for argument in node.all_input_nodes)
-            columns = _place(d, memory), width(d), _place(x[0], memory) if x else None, width(x[0]) if x else 0
-            same = found[columns].nodes if columns in found else ()
-            found[columns] = Reduction((*same, node), *columns)
-        return tuple(found.values())
+            d, *x = (strip_transposes(argument)[0] for argument in node.all_input_nodes)
+            columns = _location(d, memory), width(d), _location(x[0], memory) if x else None, width(x[0]) if x else 0
+            nodes = merged[columns].nodes if columns in merged else ()
+            merged[columns] = Reduction((*nodes, node), *columns)
+        return tuple(merged.values())
 
-    def _sequences(self, backward: Program, after: Program, reductions: Iterable[Reduction]) -> list[bool]:
+    def _needed_sequences(self, backward: Program, after: Program, reductions: Iterable[Reduction]) -> list[bool]:
         names = {buffer.name for program in (backward, after) for buffer in program.buffers()}
-        names |= {place.buffer.name for r in reductions for place in (r.d, r.x) if place}
+        names |= {columns.buffer.name for r in reductions for columns in (r.d, r.x) if columns}
         return [f"state{i}" in names for i in range(len(self.states))]
 
 
-def _place(node: Node, memory: dict[Node, BufferColumns]) -> BufferColumns:
+def _location(node: Node, memory: Memory) -> BufferColumns:
     if node in memory:
         return memory[node]
-    real, start = source(node, 0, width(node), memory)
-    return BufferColumns(memory[real].buffer, memory[real].offset + start)
+    value, start = resolve(node, 0, width(node), memory)
+    return BufferColumns(memory[value].buffer, memory[value].offset + start)

@@ -6,12 +6,22 @@ from math import prod
 
 from torch.fx import Node
 
-from elman.engine.plan.domains import PRODUCT, Domain, domain_of, unturned
+from elman.engine.plan.domains import PRODUCT, Domain, domain_of, strip_transposes
 from elman.engine.plan.fusion import FusedStage, check_supported
 from elman.engine.plan.ir import Buffer, BufferColumns, BufferKind, Pointwise, Product, Program, Store
-from elman.engine.plan.layout import Fit, arranged, aten, inside, operand, reduced, source, width
+from elman.engine.plan.layout import (
+    Broadcast,
+    BroadcastMatch,
+    aten,
+    is_arrangement,
+    match_reduction,
+    operand,
+    resolve,
+    source_columns,
+    width,
+)
 from elman.engine.plan.operations import REDUCTIONS
-from elman.engine.trace.errors import CannotCapture, place_of
+from elman.engine.trace.errors import CannotCapture, location_of
 
 Stores = list[tuple[Node, BufferColumns]]
 
@@ -21,47 +31,49 @@ def schedule(
     roots: Stores,
     memory: Mapping[Node, BufferColumns],
     products: Mapping[Node, BufferColumns] | None = None,
-    bare: Mapping[Node, BufferColumns] | None = None,
+    bare_products: Mapping[Node, BufferColumns] | None = None,
     merged: Mapping[Node, Node] | None = None,
 ) -> Program:
-    """The stages that store every root in its place.
+    """Return the stages that store every root at its location.
 
     Args:
-        name: of the program, for the names of its own buffers.
-        roots: values and where they shall be stored.
+        name: of the program, for the names of its temporary buffers.
+        roots: values and where to store them.
         memory: values that are stored already, and where.
         products: matrix products that are stored already, without the bias that addmm adds.
-        bare: matrix products to store so, and where.
-        merged: products to be added to one of `products` where that is stored, and the sums that this gives.
+        bare_products: matrix products to store without that bias, and where.
+        merged: products to add to one of `products` where it is stored, and the values that are these sums.
 
     Raises:
-        CannotCapture: for an operation that is in no table.
+        CannotCapture: for an operation that is not in the table of operations.
     """
-    return _Schedule(name, roots, memory, products or {}, bare or {}, merged or {}).program()
+    return _Schedule(name, roots, memory, products or {}, bare_products or {}, merged or {}).program()
 
 
 class _Schedule:
+    """Sorts values into levels: a level is a pass over the columns, followed by the matrix products that it enables."""
+
     def __init__(
         self,
         name: str,
         roots: Stores,
         memory: Mapping[Node, BufferColumns],
         products: Mapping[Node, BufferColumns],
-        bare: Mapping[Node, BufferColumns],
+        bare_products: Mapping[Node, BufferColumns],
         merged: Mapping[Node, Node],
     ) -> None:
         self.name, self.stores = name, list(roots)
-        self.memory, self.products, self.bare = dict(memory), dict(products), dict(bare)
-        self.wanted = dict(reversed(roots))
-        self.merged, self.summed = merged, {total: product for product, total in merged.items()}
+        self.memory, self.products, self.bare_products = dict(memory), dict(products), dict(bare_products)
+        self.targets = dict(reversed(roots))
+        self.merged, self.merged_sums = merged, {total: product for product, total in merged.items()}
         self.levels: dict[Node, int] = {}
-        self.found: dict[Node, int] = {}  # products and reductions, and the level at which each is there
-        for node in (*self.wanted, *bare):
+        self.available_at: dict[Node, int] = {}  # products and reductions, and the first level that can use each
+        for node in (*self.targets, *bare_products):
             self.level(node)
 
     def level(self, node: Node) -> int:
-        """How many products and reductions, one after the other, must be there before the value is."""
-        node, _ = source(node, 0, width(node), self.memory)
+        """Return how many products and reductions, one after the other, the value depends on."""
+        node, _ = resolve(node, 0, width(node), self.memory)
         if node in self.memory:
             return 0
         if node not in self.levels:
@@ -69,10 +81,10 @@ class _Schedule:
                 self.levels[node] = self._level_of_product(node)
             elif node.target in REDUCTIONS:
                 self.levels[node] = self._level_of_reduction(node)
-            elif node in self.summed:
-                self.levels[node] = self.level(self.summed[node])
-            elif arranged(node):
-                self.levels[node] = max(self.level(part) for part, *_ in inside(node, 0, width(node)))
+            elif node in self.merged_sums:
+                self.levels[node] = self.level(self.merged_sums[node])
+            elif is_arrangement(node):
+                self.levels[node] = max(self.level(value) for value, *_ in source_columns(node, 0, width(node)))
             else:
                 check_supported(node)
                 rows = [n for n in node.all_input_nodes if domain_of(n) is Domain.ROW]
@@ -83,122 +95,129 @@ class _Schedule:
         if node in self.products:
             return 0
         left = operand(node, len(node.args) - 2)
-        self._want(left)
-        self.found[node] = self.level(left) + 1
-        return self.found[node]
+        self._require_stored(left)
+        self.available_at[node] = self.level(left) + 1
+        return self.available_at[node]
 
     def _level_of_reduction(self, node: Node) -> int:
         value = operand(node, 0)
         level = self.level(value)
-        if self._added_up(node) is None:
-            # Not computed in pieces of one shape: it is stored first.
-            self._want(value)
+        if self._reduction_segments(node) is None:
+            # Its columns are not computed in segments of one shape, so it is stored before it is reduced.
+            self._require_stored(value)
             level += 1
-        self._want(node)
-        self.found[node] = level + 1
+        self._require_stored(node)
+        self.available_at[node] = level + 1
         return level + 1
 
-    def _added_up(self, node: Node) -> tuple[tuple[int, int], list[int]] | None:
-        """How what is reduced is computed: heads and width, and the first columns of pieces; None if not alike."""
+    def _reduction_segments(self, node: Node) -> tuple[tuple[int, int], list[int]] | None:
+        """Return heads and width of the segments in which a reduction's operand is computed, and their first columns.
+
+        None if no segments of one shape compute it.
+        """
         value = operand(node, 0)
-        how, heads, size = self._reduced(node)
-        work = FusedStage(value, 0, width(value), self._leaves())
-        if not work.cuts and (not work.frames or how is Fit.ONE or work.frames == {(heads, size)}):
-            return (next(iter(work.frames)) if work.frames and how is Fit.ONE else (heads, size)), [0]
-        if how is not Fit.ONE or work.frames:
+        broadcast, heads, size = self._match_reduction(node)
+        fused = FusedStage(value, 0, width(value), self._leaves())
+        is_scalar = broadcast is Broadcast.SCALAR
+        if not fused.cuts and (not fused.frames or is_scalar or fused.frames == {(heads, size)}):
+            return (next(iter(fused.frames)) if fused.frames and is_scalar else (heads, size)), [0]
+        if not is_scalar or fused.frames:
             return None
-        starts = [0, *sorted(work.cuts)]
+        starts = [0, *sorted(fused.cuts)]
         sizes = {end - start for start, end in pairwise([*starts, width(value)])}
         return ((1, sizes.pop()), starts) if len(sizes) == 1 else None
 
-    def _reduced(self, node: Node) -> tuple[Fit, int, int]:
-        found = reduced(node)
-        if found is None:
-            raise CannotCapture(f"{node.target} over axes that are not side by side{place_of(node)}")
-        return found
+    def _match_reduction(self, node: Node) -> BroadcastMatch:
+        match = match_reduction(node)
+        if match is None:
+            raise CannotCapture(f"{node.target} over axes that are not side by side{location_of(node)}")
+        return match
 
-    def _want(self, node: Node) -> None:
-        """See that a value is stored as a whole."""
-        if self.place(node) is None:
-            buffer = Buffer(f"{self.name}.{len(self.stores) + len(self.products)}", width(node), BufferKind.BLOCK)
-            self.wanted[node] = BufferColumns(buffer)
-            self.stores.append((node, self.wanted[node]))
+    def _require_stored(self, node: Node) -> None:
+        """Have a value stored as a whole, in a temporary buffer if nowhere else."""
+        if self.location(node) is None:
+            self.targets[node] = self._temporary(node)
+            self.stores.append((node, self.targets[node]))
 
-    def place(self, node: Node) -> BufferColumns | None:
-        """Where a value is, or will be, stored as a whole."""
-        if node in self.wanted:
-            return self.wanted[node]
-        real, start = source(node, 0, width(node), {**self.memory, **self.wanted})
-        place = self.memory.get(real) or self.wanted.get(real)
-        if place is None or place.buffer.kind is BufferKind.COTANGENT:
+    def _temporary(self, node: Node) -> BufferColumns:
+        name = f"{self.name}.{len(self.stores) + len(self.products)}"
+        return BufferColumns(Buffer(name, width(node), BufferKind.BLOCK))
+
+    def location(self, node: Node) -> BufferColumns | None:
+        """Return where a value is, or will be, stored as a whole."""
+        if node in self.targets:
+            return self.targets[node]
+        value, start = resolve(node, 0, width(node), {**self.memory, **self.targets})
+        columns = self.memory.get(value) or self.targets.get(value)
+        # The memory of COTANGENT lacks a summand, which is added as it is loaded.
+        if columns is None or columns.buffer.kind is BufferKind.COTANGENT:
             return None
-        return BufferColumns(place.buffer, place.offset + start)
+        return BufferColumns(columns.buffer, columns.offset + start)
 
     def _leaves(self) -> Container[Node]:
         return {**self.memory, **self.products}
 
-    def when(self, node: Node) -> int:
-        """The level at which a value is stored."""
-        # A reduction is worked out, with what is stored together with it, one level before it can be used.
-        return self.level(node) - (node in self.found and node.target in REDUCTIONS)
+    def store_level(self, node: Node) -> int:
+        """Return the level whose pass stores a value."""
+        # A reduction is computed, with what is stored in the same pass, one level before it can be used.
+        return self.level(node) - (node in self.available_at and node.target in REDUCTIONS)
 
     def program(self) -> Program:
         program = Program()
-        left = list(self.stores)
+        pending = list(self.stores)
         for level in range(max([0, *self.levels.values()]) + 1):
-            ready = [store for store in left if self.when(store[0]) <= level]
-            left = [store for store in left if store not in ready]
-            self._pointwise(program, ready)
-            for node, place in ready:
+            ready = [store for store in pending if self.store_level(store[0]) <= level]
+            pending = [store for store in pending if store not in ready]
+            self._add_pointwise(program, ready)
+            for node, columns in ready:
                 if node not in self.memory or self.memory[node].buffer.kind is BufferKind.COTANGENT:
-                    self.memory[node] = place
-            for node, there in self.found.items():
-                if there == level + 1 and node.target in PRODUCT:
-                    self._product(program, node)
-                    left = [store for store in left if store != (node, self.products.get(node))]
+                    self.memory[node] = columns
+            for node, available_at in self.available_at.items():
+                if available_at == level + 1 and node.target in PRODUCT:
+                    self._add_product(program, node)
+                    pending = [store for store in pending if store != (node, self.products.get(node))]
         return program
 
-    def _pointwise(self, program: Program, ready: Stores) -> None:
-        together: dict[tuple[int, int], list[Store]] = {}
-        for node, place in ready:
-            if node.target in REDUCTIONS and node in self.found:
-                added_up = self._added_up(node)
-                assert added_up is not None
-                reduction = None if self._reduced(node)[0] is Fit.ALL else node
-                for start in added_up[1]:
-                    together.setdefault(added_up[0], []).append(Store(operand(node, 0), start, place, reduction))
+    def _add_pointwise(self, program: Program, ready: Stores) -> None:
+        stores_by_frame: dict[tuple[int, int], list[Store]] = {}
+        for node, columns in ready:
+            if node.target in REDUCTIONS and node in self.available_at:
+                segments = self._reduction_segments(node)
+                assert segments is not None
+                reduction = None if self._match_reduction(node).broadcast is Broadcast.ELEMENTWISE else node
+                for start in segments[1]:
+                    store = Store(operand(node, 0), start, columns, reduction)
+                    stores_by_frame.setdefault(segments[0], []).append(store)
                 continue
-            for frame, start in self._pieces(node, 0, width(node)):
-                to = BufferColumns(place.buffer, place.offset + start)
-                together.setdefault(frame, []).append(Store(node, start, to))
-        for (heads, size), stores in together.items():
+            for frame, start in self._segments(node, 0, width(node)):
+                location = BufferColumns(columns.buffer, columns.offset + start)
+                stores_by_frame.setdefault(frame, []).append(Store(node, start, location))
+        for (heads, size), stores in stores_by_frame.items():
             program.stages.append(Pointwise(heads, size, tuple(stores), dict(self.memory), dict(self.products)))
 
-    def _pieces(self, node: Node, start: int, end: int) -> Iterator[tuple[tuple[int, int], int]]:
-        """The pieces of columns start .. end that are computed alike: heads and width, and the first column."""
-        work = FusedStage(node, start, end - start, self._leaves())
-        if work.cuts:
-            for piece in pairwise([start, *sorted(work.cuts), end]):
-                yield from self._pieces(node, *piece)
+    def _segments(self, node: Node, start: int, end: int) -> Iterator[tuple[tuple[int, int], int]]:
+        """Yield the segments of columns start .. end that are computed uniformly: heads and width, first column."""
+        fused = FusedStage(node, start, end - start, self._leaves())
+        if fused.cuts:
+            for segment in pairwise([start, *sorted(fused.cuts), end]):
+                yield from self._segments(node, *segment)
             return
-        frames = work.frames or {(1, end - start)}
+        frames = fused.frames or {(1, end - start)}
         if len(frames) > 1 or prod(*frames) != end - start:
-            raise CannotCapture(f"{node.target} of shapes that differ{place_of(node)}")
+            raise CannotCapture(f"{node.target} of shapes that differ{location_of(node)}")
         yield frames.pop(), start
 
-    def _product(self, program: Program, node: Node) -> None:
+    def _add_product(self, program: Program, node: Node) -> None:
         left, right = (operand(node, len(node.args) - i) for i in (2, 1))
-        weight, transposed = unturned(right)
+        weight, transposed = strip_transposes(right)
         if domain_of(weight) is not Domain.WEIGHT:
-            raise CannotCapture(f"a product of two values of the step{place_of(node)}")
-        direct = self.wanted.get(node) if node.target is aten.mm.default else None
+            raise CannotCapture(f"a product of two values of the step{location_of(node)}")
+        # A root that is an addmm needs its bias: it is stored by a pass, not by the product.
+        target = self.targets.get(node) if node.target is aten.mm.default else None
         total = self.merged.get(node)
-        there = None if total is None else next(self.products[n] for n in total.all_input_nodes if n is not node)
-        block = BufferColumns(
-            Buffer(f"{self.name}.{len(self.stores) + len(self.products)}", width(node), BufferKind.BLOCK)
-        )
-        c = there or self.bare.get(node) or direct or block
-        a = self.place(left)
+        addend = None if total is None else next(self.products[n] for n in total.all_input_nodes if n is not node)
+        c = addend or self.bare_products.get(node) or target or self._temporary(node)
+        a = self.location(left)
         assert a is not None
-        program.stages.append(Product(a, weight, transposed, c, width(left), width(node), add=there is not None))
+        program.stages.append(Product(a, weight, transposed, c, width(left), width(node), add=addend is not None))
         self.products[total or node] = c

@@ -17,7 +17,7 @@ class CannotCapture(Exception):
     """The step is not a fixed graph of known operations; the message names the operation and its line."""
 
 
-def place_of(node: fx.Node) -> str:
+def location_of(node: fx.Node) -> str:
     """Return the source line of an operation, to be appended to a message."""
     return line_of(node) or " (in the backward step)"
 
