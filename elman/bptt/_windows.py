@@ -76,14 +76,14 @@ class _WindowsFunction(torch.autograd.Function):
                 checkpoints = [state.new_empty(len(windows.begins) - 1, *state.shape) for state in states]
             for checkpoint, state in zip(checkpoints, states, strict=False):
                 checkpoint[k - 1] = state
-            segments.rng_states.note()
+            segments.rng_states.record()
             rows = segments.rows(begin, end)
             window_outputs, states = segments.run(x.detach()[rows], begin, end, states, values)
             # Copied at once: concatenated at the end, the outputs would take their memory twice.
             outputs = outputs or [value.new_empty(segments.begins[-1], *value.shape[1:]) for value in window_outputs]
             for output, value in zip(outputs, window_outputs, strict=True):
                 output[rows] = value
-        segments.rng_states.note()
+        segments.rng_states.record()
         ctx.segments, ctx.windows = segments, windows
         ctx.save_for_backward(x, *rest, *checkpoints)
         # Clones: a state may be a view of something larger, or be returned twice.

@@ -15,12 +15,12 @@ from elman.engine.outputs import output_tensors as outputs_of
 
 
 def split_output(cell: nn.Module, result: object, state: State) -> tuple[Output, State]:
-    """The output and the state that a step has returned: `state`, whose first is the output, or `(output, state)`.
+    """Split what a step has returned, the state or `(output, state)`; without an output, the first state is the output.
 
     Args:
         cell: for the message.
-        result: what it returned.
-        state: what it was given, in whose form the new one must be.
+        result: of the step.
+        state: passed to the step; the new state must have the same form.
 
     Raises:
         TypeError: for a result of another form.
@@ -61,19 +61,19 @@ def _form(result: object) -> str:
 def _check_shapes(cell: nn.Module, before: State, after: State) -> None:
     for old, new in zip(as_tuple(before), as_tuple(after), strict=True):
         if old.shape != new.shape:
-            expected, came = tuple(old.shape), tuple(new.shape)
-            raise ValueError(f"{cell._get_name()}: expected a state of the shape it was given, {expected}, got {came}")
+            expected, got = tuple(old.shape), tuple(new.shape)
+            raise ValueError(f"{cell._get_name()}: expected a state of the shape it was given, {expected}, got {got}")
 
 
 class _Unrolled(nn.Module):
     def __init__(self, cell: nn.Module, recorder: GradientRecorder | None) -> None:
         super().__init__()
         self.cell, self.recorder = cell, recorder
-        self.replaced_buffers: dict[str, Tensor] = {}  # by name, those that steps have assigned
+        self.replaced_buffers: dict[str, Tensor] = {}  # by name, those that steps have assigned anew
 
     def forward(self, x: Tensor, state: State, sizes: Tensor | None) -> tuple[Output, State]:
         outputs: list[Output] = []
-        ended: list[tuple[Tensor, ...]] = []  # final states of sequences that ended, the latest last
+        ended: list[tuple[Tensor, ...]] = []  # final states of sequences that have ended, the longest last
         buffers = dict(self.cell.named_buffers())
         for x_t in x.unbind(0) if sizes is None else x.split(sizes.tolist()):
             if sizes is not None and len(x_t) < len(as_tuple(state)[0]):
@@ -85,7 +85,7 @@ class _Unrolled(nn.Module):
             state = new
             if self.recorder is not None:
                 state = _like(new, self.recorder.step(as_tuple(new)))
-                output = _with(output, output_state_indices(output, as_tuple(new)), as_tuple(state))
+                output = _with_states(output, output_state_indices(output, as_tuple(new)), as_tuple(state))
             outputs.append(output)
         self.replaced_buffers = {name: b for name, b in self.cell.named_buffers() if b is not buffers.get(name)}
         if ended:
@@ -100,61 +100,61 @@ def _like(state: State, states: Sequence[Tensor]) -> State:
     return states[0] if isinstance(state, Tensor) else tuple(states)
 
 
-def _with(output: Output, shown: Sequence[int | None], states: Sequence[Tensor]) -> Output:
-    """An output with these states where it shows some."""
-    values = [value if i is None else states[i] for value, i in zip(outputs_of(output), shown, strict=True)]
+def _with_states(output: Output, indices: Sequence[int | None], states: Sequence[Tensor]) -> Output:
+    """The output with other states in place of those that it returns."""
+    values = [value if i is None else states[i] for value, i in zip(outputs_of(output), indices, strict=True)]
     return values[0] if isinstance(output, Tensor) else dict(zip(output, values, strict=True))
 
 
 def functional_call(module: nn.Module, parameters: Mapping[str, Tensor], *args: object) -> object:
-    """Call a module with values in the place of its parameters and buffers.
+    """Call a module with other values of its parameters and buffers.
 
     Args:
-        module: what to call.
+        module: to call.
         parameters: by the names of `named_parameters` and `named_buffers`; others keep the module's own values.
-        args: for the call.
+        args: of the call.
     """
-    # A module that stands in two places is one place to put a value into: torch's own way to tie weights would leave
-    # ours behind in it.
-    places: dict[str, Tensor] = {}
-    for of in ("_parameters", "_buffers"):
-        names: dict[Tensor, str] = {}
-        for prefix, inner in module.named_modules():
-            for name, own in getattr(inner, of).items():
-                place = f"{prefix}.{name}" if prefix else name
-                if own is not None and (value := parameters.get(names.setdefault(own, place))) is not None:
-                    places[place] = value
-    return torch.func.functional_call(module, places, args, tie_weights=False)
+    # Tied parameters are replaced under every name here: `tie_weights=True` would leave the replacements behind in a
+    # submodule that has two names.
+    replacements: dict[str, Tensor] = {}
+    for kind in ("_parameters", "_buffers"):
+        first_names: dict[Tensor, str] = {}
+        for prefix, submodule in module.named_modules():
+            for name, tensor in getattr(submodule, kind).items():
+                path = f"{prefix}.{name}" if prefix else name
+                if tensor is not None and (value := parameters.get(first_names.setdefault(tensor, path))) is not None:
+                    replacements[path] = value
+    return torch.func.functional_call(module, replacements, args, tie_weights=False)
 
 
 def run_step(cell: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, state: State) -> tuple[Output, State]:
-    """One step with values in the place of the cell's parameters: its output and the next state."""
+    """Run one step with other values of the cell's parameters; returns its output and the next state."""
     return split_output(cell, functional_call(cell, parameters, x, state), state)
 
 
 class EagerExecutor(Executor):
-    """Any device and dtype, double backward, forward mode, vmap: whatever torch can do with the cell's operations."""
+    """Runs every call that torch can run: any device and dtype, double backward, forward mode, vmap."""
 
     name = "loop"
     follows_autocast = True
 
     def run(self, inputs: Inputs) -> tuple[Output, State]:
-        """As of every executor; it can run every call."""
+        """Run a cell over a sequence."""
         return run(inputs)
 
     def unsupported(self, spec: CellSpec) -> str:
-        """Nothing."""
+        """Return ""."""
         return ""
 
     def describe(self, spec: CellSpec, shape: tuple[int, int] | None) -> Iterator[str]:
-        """In one line."""
-        yield "  every step is run by torch, one after the other; autograd keeps what it needs of each"
+        """Yield one line."""
+        yield "  every step is run by torch, one after the other; autograd saves what it needs of each"
 
 
 def run(inputs: Inputs) -> tuple[Output, State]:
     """Call the cell once per step."""
     cell = inputs.cell
-    # One functional call around the whole loop: its bookkeeping is paid once and not at every step.
+    # One functional call around the whole loop, since its bookkeeping takes time at every call.
     named = {f"cell.{name}": value for name, value in inputs.parameters.items()}
     call = record_call(inputs)
     unrolled = _Unrolled(cell, None if call is None else GradientRecorder(call))

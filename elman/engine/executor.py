@@ -10,16 +10,16 @@ from elman.engine.inputs import CellSpec, Inputs
 from elman.engine.observe.events import CallLabel
 from elman.engine.outputs import Output, State
 
-Labels = Callable[[Tensor], Sequence[CallLabel]]  # of the calls for one step, one for each cell; x is (1, B, D)
+Labels = Callable[[Tensor], Sequence[CallLabel]]  # makes the label of each cell's call for an input (1, B, D)
 
 
 class Unsupported(NamedTuple):
     """An executor's answer to a call that it cannot run; nothing has been computed.
 
     Attributes:
-        reason: in words, for an error or a warning.
-        warn: whether `auto` warns that a slower executor runs the call. A dtype or a device is the user's choice; what
-            is in the way in a cell may be news.
+        reason: for an error or a warning.
+        warn: `auto` warns that a slower executor runs the call. There is no warning for a dtype or a device, which the
+            user has chosen, but for an operation of the cell.
     """
 
     reason: str
@@ -27,23 +27,26 @@ class Unsupported(NamedTuple):
 
 
 class PreparedStep(Protocol):
-    """One step of a stack of cells for a number of rows, prepared; its calls must not overlap."""
+    """A prepared step of stacked cells, for a number of rows. Its calls must not overlap."""
 
     def fits(self, parameters: Sequence[Tensor], x: Tensor, states: Sequence[Tensor]) -> bool:
-        """Whether it was prepared for such tensors; it must be asked before every call."""
+        """Whether the step can run with these tensors; must be called before every step."""
 
     def __call__(
         self, labels: Labels | None, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor],
         shape: Sequence[int],
     ) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
-        """The output in a shape, and the states (L, B, H) after the step.
+        """Run the step.
 
         Args:
-            labels: what observers of the backward pass see; None without gradients.
+            labels: for observers of the backward pass; None without gradients.
             x: (B, D).
             states: (L, B, H) each.
-            parameters: of all cells, one after the other.
+            parameters: of all cells, from the lowest layer up.
             shape: of the output: B and H, and axes of size 1.
+
+        Returns:
+            The output in that shape, and the states (L, B, H) after the step.
         """
 
 
@@ -54,8 +57,8 @@ class Executor(ABC):
 
     Attributes:
         name: as in `elman.GRU(3, 5, executor=name)`.
-        follows_autocast: its operations are those of torch, in whose precision autocast has a say. The results of
-            others are cast to the dtypes that it would give them.
+        follows_autocast: it runs operations of torch, whose precision autocast chooses. The results of other executors
+            are cast to the dtypes that autocast would give them.
     """
 
     name: ClassVar[str]
@@ -63,7 +66,7 @@ class Executor(ABC):
 
     @property
     def available(self) -> bool:
-        """Whether it can run in this process at all."""
+        """Whether it can run in this process."""
         return True
 
     @abstractmethod
@@ -71,23 +74,23 @@ class Executor(ABC):
         """Run a cell over a sequence.
 
         Returns:
-            The outputs of all steps, (T, B, ...), or (N, ...), and the state after the last of each sequence. Where a
-            step has no output, they are the first of its states. Or why it cannot, before anything is computed.
+            The outputs of all steps, (T, B, ...), or (N, ...), and the state after the last of each sequence. If a step
+            has no output, they are its first state. Or why it cannot run the call, before anything is computed.
         """
 
     @abstractmethod
     def unsupported(self, spec: CellSpec) -> str:
-        """Why it cannot run a cell; "" if it can."""
+        """Return why it cannot run a cell; "" if it can."""
 
     def describe(self, spec: CellSpec, shape: tuple[int, int] | None) -> Iterator[str]:
-        """How it computes a cell, line by line, for `elman.explain`; `shape` is (T, B) if known."""
+        """Yield lines that describe how it runs a cell, for `elman.explain`; `shape` is (T, B) if known."""
         yield from ()
 
     def prepare_step(self, specs: Sequence[CellSpec], x: Tensor, gradients: bool) -> PreparedStep | None:
-        """One step of cells stacked on each other, with its preparation done once for rows like x (B, D).
+        """Prepare a step of stacked cells, for rows like x (B, D).
 
         Returns:
-            None where a step has to be run as a sequence of length one.
+            The prepared step; None if a step must run as a sequence of length one.
         """
         del specs, x, gradients
         return None

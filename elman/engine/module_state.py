@@ -13,7 +13,7 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 
 class Fingerprint:
-    """What a step reads beside its tensors, as a hashable value: equal where it reads the same."""
+    """A hashable summary of what a step reads beside its tensors; equal if nothing of it has changed."""
 
     def __init__(self, key: Any) -> None:
         self._key, self._hash = key, hash(key)
@@ -35,16 +35,16 @@ class Fingerprint:
 
 
 class _CellCache:
-    """The fingerprint of a cell, and what tells quickly that it is still valid."""
+    """The fingerprint of a cell, and a quick test of whether it is still valid."""
 
     def __init__(self, cell: nn.Module) -> None:
         state = PythonState(cell)
         self.fingerprint, self.tensors = Fingerprint(state.key), [weakref.ref(tensor) for tensor in state.tensors]
-        self._places = [(place, place.quick_key()) for place in state.locations]
-        # An object is known by its id as long as it lives; one that takes no weak references is kept alive.
+        self._locations = [(location, location.quick_key()) for location in state.locations]
+        # Quick keys contain ids, which are valid while the objects live: objects without weak references are kept.
         self._collected, self._references = False, list[object]()
-        for place in state.locations:
-            for _, value in place.values():
+        for location in state.locations:
+            for _, value in location.values():
                 try:
                     self._references.append(weakref.ref(value, self._set_collected))
                 except TypeError:
@@ -55,7 +55,7 @@ class _CellCache:
 
     def is_valid(self) -> bool:
         """Whether nothing that the step reads has changed."""
-        return not self._collected and all(place.quick_key() == before for place, before in self._places)
+        return not self._collected and all(location.quick_key() == key for location, key in self._locations)
 
 
 _caches: "weakref.WeakKeyDictionary[nn.Module, _CellCache]" = weakref.WeakKeyDictionary()
@@ -64,23 +64,23 @@ _caches: "weakref.WeakKeyDictionary[nn.Module, _CellCache]" = weakref.WeakKeyDic
 def _cache_of(cell: nn.Module) -> _CellCache:
     cache = _caches.get(cell)
     if cache is None or not cache.is_valid():
-        before = cache
+        old = cache
         cache = _caches[cell] = _CellCache(cell)
-        if before is not None and before.fingerprint == cache.fingerprint:
-            cache.fingerprint = before.fingerprint
+        if old is not None and old.fingerprint == cache.fingerprint:
+            cache.fingerprint = old.fingerprint  # the same object compares faster
     return cache
 
 
 def fingerprint(cell: nn.Module) -> Fingerprint:
-    """What the step of a cell reads: attributes, class attributes, globals, variables of enclosing functions.
+    """Return the fingerprint of what a cell's step reads: attributes, globals, variables of enclosing functions.
 
-    The numbers in tensors are no part of it.
+    The elements of tensors are not part of it.
     """
     return _cache_of(cell).fingerprint
 
 
 def outside_tensors(cell: nn.Module) -> tuple[tuple[Tensor, int], ...]:
-    """Tensors that a step can reach and that are not the cell's own, and how often each was written to in place."""
+    """Return the tensors that a step can reach and that are not the cell's own, with their version counters."""
     tensors = (reference() for reference in _cache_of(cell).tensors)
     return tuple((tensor, version(tensor)) for tensor in tensors if tensor is not None)
 
@@ -99,7 +99,7 @@ class ModuleState(NamedTuple):
 
 @contextmanager
 def restore_module_state(cell: nn.Module, state: ModuleState) -> Iterator[bool]:
-    """Within, each module of a cell has the mode of then; yields whether the fingerprint is that of then, too."""
+    """A context in which the modules of a cell have their old modes; yields whether the fingerprint is unchanged."""
     modules = list(cell.modules())
     modes = [module.training for module in modules]
     try:

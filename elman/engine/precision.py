@@ -9,7 +9,7 @@ Precision = Callable[[], AbstractContextManager[object]]
 
 
 def autocast(device: str) -> Precision:
-    """What makes a context whose precision, on a kind of device, is that of now."""
+    """Return a function that makes contexts with the present autocast state of a kind of device."""
     if not torch.amp.is_autocast_available(device):
         return nullcontext
     enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
@@ -18,5 +18,5 @@ def autocast(device: str) -> Precision:
 
 
 def uncast(device: str = "cpu") -> AbstractContextManager[object]:
-    """A context that computes in the precision of what is given, as the native executor does, and a backward pass."""
+    """A context without autocast, as in backward passes and the native executor."""
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()

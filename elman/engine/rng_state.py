@@ -6,20 +6,20 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import Tensor
 
-RngState = tuple[Tensor, ...]  # the states of torch's generators: the CPU's, and that of the device
+RngState = tuple[Tensor, ...]  # the states of torch's generators for the CPU and the device
 
 
 def get_rng_state(device: torch.device) -> RngState:
-    """Where torch's generators for the CPU and for one device stand."""
+    """Return the states of torch's generators for the CPU and for one device."""
     cpu = torch.get_rng_state()
-    return (cpu,) if _alone(device) else (cpu, torch.get_device_module(device).get_rng_state(device))
+    return (cpu,) if _shares_cpu_generator(device) else (cpu, torch.get_device_module(device).get_rng_state(device))
 
 
 @contextmanager
-def rng_state(there: RngState, device: torch.device) -> Iterator[None]:
-    """Within, the generators go on from where they stood once; behind it, from where they stand now."""
+def rng_state(state: RngState, device: torch.device) -> Iterator[None]:
+    """A context in which the generators have a state; their present state is restored at its end."""
     before = get_rng_state(device)
-    _set(there, device)
+    _set(state, device)
     try:
         yield
     finally:
@@ -27,35 +27,35 @@ def rng_state(there: RngState, device: torch.device) -> Iterator[None]:
 
 
 class RngStates:
-    """Where the generators stood, from time to time.
+    """Records the states of the generators during a call.
 
     Args:
-        device: where the sequence lies.
+        device: of the sequence.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._noted: list[RngState] = []
+        self._states: list[RngState] = []
 
-    def note(self) -> None:
-        """Remember where they stand now; where they have not moved since the last time, that takes no memory."""
+    def record(self) -> None:
+        """Record the present state; an unchanged state takes no memory."""
         now = get_rng_state(self._device)
-        if self._noted and all(map(torch.equal, now, self._noted[-1])):
-            now = self._noted[-1]
-        self._noted.append(now)
+        if self._states and all(map(torch.equal, now, self._states[-1])):
+            now = self._states[-1]
+        self._states.append(now)
 
     def drawing_from(self, k: int) -> AbstractContextManager[None]:
-        """Within, they go on from where they stood when `note` was called for the k-th time, from 0 up."""
-        if self._noted[0] is self._noted[-1]:
-            return nullcontext()  # nothing was drawn
-        return rng_state(self._noted[k], self._device)
+        """A context in which the generators have the k-th recorded state, counted from 0."""
+        if self._states[0] is self._states[-1]:
+            return nullcontext()  # no numbers were drawn
+        return rng_state(self._states[k], self._device)
 
 
-def _alone(device: torch.device) -> bool:
+def _shares_cpu_generator(device: torch.device) -> bool:
     return device.type in ("cpu", "meta")
 
 
-def _set(there: RngState, device: torch.device) -> None:
-    torch.set_rng_state(there[0])
-    if not _alone(device):
-        torch.get_device_module(device).set_rng_state(there[1], device)
+def _set(state: RngState, device: torch.device) -> None:
+    torch.set_rng_state(state[0])
+    if not _shares_cpu_generator(device):
+        torch.get_device_module(device).set_rng_state(state[1], device)

@@ -8,5 +8,5 @@ import torch
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def outside(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function in Python, at a break of the graph."""
+    """Call a function in Python, at a graph break."""
     return function(*arguments)

@@ -11,35 +11,35 @@ from elman.engine.outputs import Output, State
 
 
 class NativeExecutor(Executor):
-    """LLVM kernels by llvmlite, float32 and float64."""
+    """Kernels compiled by LLVM (llvmlite), for float32 and float64."""
 
     name = "native"
 
     @property
     def available(self) -> bool:
-        """Not in an environment with ELMAN_NATIVE=0."""
+        """Whether the environment does not have ELMAN_NATIVE=0."""
         return os.environ.get("ELMAN_NATIVE") != "0"
 
     def run(self, inputs: Inputs) -> tuple[Output, State] | Unsupported:
-        """As of every executor. What only torch can differentiate (forward mode, torch.func) runs on the loop."""
+        """Run a cell over a sequence; under forward-mode differentiation and torch.func, by the loop."""
         from elman.engine.cpu.entry import run
 
         return run(inputs)
 
     def unsupported(self, spec: CellSpec) -> str:
-        """A dtype, a device, or an operation that is not in the table."""
+        """Return the dtype, device or operation that it does not support; "" if there is none."""
         from elman.engine.cpu.entry import unsupported
 
         return unsupported(spec)
 
     def describe(self, spec: CellSpec, shape: tuple[int, int] | None) -> Iterator[str]:
-        """The stages of the plan, and what is saved for backward."""
+        """Yield the stages of the plan and the tensors saved for backward."""
         from elman.engine.cpu.description import describe
 
         return describe(spec, shape)
 
     def prepare_step(self, specs: Sequence[CellSpec], x: Tensor, gradients: bool) -> PreparedStep | None:
-        """A step whose buffers stay where they are; none where threads would share it."""
+        """Prepare a step with buffers of its own; None if several threads would share it."""
         from elman.engine.cpu.prepared_step import prepare_step
 
         return prepare_step(specs, x, gradients)
