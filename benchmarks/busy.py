@@ -38,7 +38,7 @@ def steps(library: str, seconds: float) -> float:
 
     layer = (elman.LSTM if library == "elman" else torch.nn.LSTM)(H, H)
     optimizer, x = torch.optim.AdamW(layer.parameters()), torch.randn(T, B, H)
-    times = []
+    times: list[float] = []
     begin = time.perf_counter()
     while len(times) < 3 or time.perf_counter() - begin < seconds:
         before = time.perf_counter()

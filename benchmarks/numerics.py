@@ -4,6 +4,7 @@ Errors are in units in the last place (ulp) of the correct result, worked out in
 """
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -15,7 +16,7 @@ from elman.bench.elementwise import FUNCTIONS, native
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-EXACT = {"tanh": np.tanh, "sigmoid": lambda x: 1 / (1 + np.exp(-x))}
+EXACT: dict[str, Any] = {"tanh": np.tanh, "sigmoid": lambda x: 1 / (1 + np.exp(-x))}
 DTYPES = {"float32": (torch.float32, np.float32), "float64": (torch.float64, np.float64)}
 
 

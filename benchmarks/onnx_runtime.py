@@ -13,9 +13,9 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
-from torch import nn
 
 import elman
+import elman.weights
 from elman.bench.layers import PAIRS, SHAPES, medians, parse
 from elman.bench.run import geometric_mean, machine
 
@@ -23,7 +23,7 @@ OPERATOR = {"lstm": "LSTM", "gru": "GRU", "rnn-tanh": "RNN", "rnn-relu": "RNN"}
 
 
 def session(
-    cell: str, layer: nn.Module, T: int, B: int, threads: int, with_states: bool = False
+    cell: str, layer: Any, T: int, B: int, threads: int, with_states: bool = False
 ) -> Callable[[dict[str, Any]], list[NDArray[np.float32]]]:
     """A stack as a model of ONNX Runtime.
 

@@ -16,7 +16,8 @@ import torch
 from elman import Recurrent, cells
 from elman.bench.layers import Shape, parse
 from elman.bench.run import machine
-from elman.engine.cpu import compiled_plan, kernel_cache
+from elman.engine.cpu import kernel_cache
+from elman.engine.cpu.invocation import Invocation
 from elman.engine.plan.ir import Pointwise, Program
 
 CELLS = ("min_gru", "min_lstm")
@@ -44,15 +45,15 @@ def times(name: str, shape: Shape) -> dict[str, tuple[float, int]]:
     native = kernel_cache.compiled_plan(planned.key, torch.float32)
     names = {address: name for name, address in native.functions.items()}
     spent: dict[str, float] = {}
-    run = compiled_plan.Invocation.run
+    run = Invocation.run
 
-    def timed(call: compiled_plan.Invocation, function: int) -> None:
+    def timed(call: Invocation, function: int) -> None:
         begin = perf_counter()
         run(call, function)
         spent[names[function]] = spent.get(names[function], 0.0) + perf_counter() - begin
 
     found: dict[str, list[float]] = {"inference": [], "forward": [], "backward": []}
-    with patch.object(compiled_plan.Invocation, "run", timed):
+    with patch.object(Invocation, "run", timed):
         for _ in range(2 + REPEATS):
             spent.clear()
             with torch.no_grad():

@@ -28,7 +28,7 @@ def arithmetic(layer: Any, x: torch.Tensor, states: list[torch.Tensor]) -> Calla
     results = prepared(None, x, states, parameters, (len(x), layer.output_size))
 
     def run(keep: Any = (x, states, results)) -> None:
-        for step, _ in prepared._steps:
+        for step in prepared._steps:
             step.run(step._functions)
 
     return run
@@ -38,7 +38,8 @@ def measure(cell: str, B: int, H: int, layers: int, seconds: float) -> tuple[lis
     """Median seconds of a step, the arithmetic, ONNX Runtime and torch.nn; and what 100,000 steps have taken, in kB."""
     torch.manual_seed(0)
     pair = PAIRS[cell]
-    ours, theirs = pair.ours(H, H, layers), pair.theirs(H, H, layers)
+    ours: Any = pair.ours(H, H, layers)
+    theirs = pair.theirs(H, H, layers)
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(B, H)
     states = [torch.randn(layers, B, H) for _ in range(2 if cell == "lstm" else 1)]

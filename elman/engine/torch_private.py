@@ -1,7 +1,7 @@
 """All undocumented names of torch that elman uses.
 
-The test suite checked each on torch 2.13.0 and 2.14.1. `tests/test_structure.py` fails where another file uses a name
-of torch that begins with an underscore.
+The test suite checked each on torch 2.11.0, 2.13.0 and 2.14.1. `tests/test_structure.py` fails if another file uses a
+name of torch that begins with an underscore.
 """
 
 from collections.abc import Callable
@@ -23,26 +23,26 @@ from torch.utils._pytree import tree_unflatten as tree_unflatten
 
 # Contexts.
 
-#: no dispatch mode or function mode is active
+#: disables dispatch modes and function modes
 without_modes: Callable[[], AbstractContextManager[Any]] = _disable_current_modes
-#: `__torch_function__` of modes and subclasses is not called
+#: disables `__torch_function__` of modes and subclasses
 disable_torch_function: Callable[[], AbstractContextManager[Any]] = torch._C.DisableTorchFunction
-#: and is called again, within that
+#: enables it again, within `disable_torch_function`
 enable_torch_function: Callable[[], AbstractContextManager[Any]] = torch._C._EnableTorchFunction
-#: operators are called without autograd, as their own implementations do
+#: calls operators below autograd, as implementations of operators do
 below_autograd: Callable[[], AbstractContextManager[Any]] = torch._C._AutoDispatchBelowAutograd
 
 
 def without_transforms() -> AbstractContextManager[Any]:
-    """No transform of torch.func is active."""
-    # Imported late: it takes sympy with it.
+    """A context in which no transform of torch.func is active."""
+    # Imported late, since it imports sympy.
     from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 
     return temporarily_clear_interpreter_stack()
 
 
 def above_autograd() -> AbstractContextManager[Any]:
-    """Autograd is at work, even where the dispatcher has left it behind."""
+    """A context in which autograd records operations, even within the implementation of an operator."""
     include, exclude = torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_local_exclude_set()
     for key in (
         DispatchKey.AutogradCPU,
@@ -63,7 +63,7 @@ def in_torch_func() -> bool:
 
 
 def is_vmapped(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is one of many, of which torch.autograd.grad(is_grads_batched=True) shows one."""
+    """Whether a tensor is batched by torch.autograd.grad(is_grads_batched=True)."""
     return torch._C._functorch.is_legacy_batchedtensor(tensor)
 
 
@@ -108,7 +108,7 @@ def has_global_forward_hooks() -> bool:
 
 
 def backward_pass() -> int:
-    """The number of the backward pass that is running in this thread; -1 if there is none."""
+    """The id of the backward pass that is running in this thread; -1 if there is none."""
     return torch._C._current_graph_task_id()
 
 
@@ -116,10 +116,10 @@ def backward_pass() -> int:
 
 
 def after_backward(function: Callable[[], None]) -> None:
-    """Call a function when the running backward pass is over."""
+    """Call a function at the end of the running backward pass."""
     torch.autograd.Variable._execution_engine.queue_callback(function)
 
 
 def set_version(tensor: torch.Tensor, version: int) -> None:
-    """Set how often a tensor has been written to in place, as autograd counts it."""
+    """Set the version counter of a tensor, by which autograd detects writes in place."""
     torch._C._autograd._unsafe_set_version_counter((tensor,), (version,))

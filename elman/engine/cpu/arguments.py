@@ -1,7 +1,7 @@
-"""The arguments of the kernels: one array of 64-bit words, of which each kernel gets the address.
+"""The arguments of the kernels: one array of 64-bit words, whose address each kernel gets.
 
-First come the words that every plan has, `Word`; behind them the addresses, and a few distances, that depend on the
-plan, `PlanArguments`. Asking for an argument that a plan does not have raises; `find` is for what may be missing.
+First come the words that every plan has, `Word`, then addresses and strides that depend on the plan, `PlanArguments`.
+Asking for an argument that a plan does not have raises an error; `find` is for arguments that may be missing.
 """
 
 from enum import Enum, IntEnum, auto
@@ -12,7 +12,7 @@ from torch.fx import Node
 from elman.engine.plan.ir import BufferColumns, BufferKind, Pointwise, Program
 from elman.engine.plan.planner import Plan
 
-TAKING_TURNS = (BufferKind.CURRENT, BufferKind.NEXT, BufferKind.COTANGENT)
+ALTERNATING = (BufferKind.CURRENT, BufferKind.NEXT, BufferKind.COTANGENT)
 
 
 class Word(IntEnum):
@@ -27,31 +27,31 @@ class Word(IntEnum):
     ROWS = auto()  #: of the chunk
     STEPS = auto()  #: of the chunk
     TIME = auto()  #: the step at which the chunk begins
-    LAST = auto()  #: the step whose gradients of the states before it nobody wants; or -1
+    LAST = auto()  #: the first step of the sequence, if no gradient of the initial states is wanted; else -1
     SPLIT = auto()  #: threads share the columns, not the rows
     ADD = auto()  #: sums are added to those of the chunk before
     BEGINS = auto()  #: address of the row at which each step begins
     ORIGIN = auto()  #: the row to which the addresses of whole sequences point
-    DEALT = auto()  #: rows go to the threads in turn, for ragged sequences
+    DEALT = auto()  #: rows are dealt to the threads in turn, for ragged sequences
     DIRECT = auto()  #: matrices are read as they are, not packed
     DY = auto()  #: address of the cotangent of the outputs
-    DY_STEP = auto()  #: its distance from step to step, in numbers
-    DY_BEGIN = auto()  #: the same of packed rows, from row to row
-    DY_ROW = auto()  #: its distance from row to row of one step
-    SCRATCH = auto()  #: address of memory for every thread
-    SCRATCH_EACH = auto()  #: how much each has, in numbers
+    DY_STEP = auto()  #: its stride from step to step, in elements
+    DY_BEGIN = auto()  #: its stride from row to row, of packed rows
+    DY_ROW = auto()  #: its stride from row to row within a step
+    SCRATCH = auto()  #: address of scratch memory of all threads
+    SCRATCH_EACH = auto()  #: size of that of each thread, in elements
 
 
 class Role(Enum):
     """The meaning of an argument that belongs to a buffer, a parameter or a sum."""
 
     ADDRESS = auto()
-    HOP = auto()  # from one half of a buffer to the other, which steps use in turn, in numbers
+    HOP = auto()  # distance between the halves of a buffer, which steps use in turn, in elements
     BEFORE = auto()  # address of the state before the first step
     PREVIOUS = auto()  # address of the states before each step of the chunk, as one matrix
     PANELS = auto()  # address of a packed matrix
     PANELS_TRANSPOSED = auto()
-    VALUE = auto()  # address of a parameter, or of a value made of parameters
+    VALUE = auto()  # address of a parameter, or of a value computed from parameters
     SUM = auto()  # address of a sum over all rows
 
 
@@ -83,7 +83,7 @@ def panels(weight: Node, transposed: bool) -> Argument:
 
 
 def value(node: Node) -> Argument:
-    """The address of a parameter, or of a value made of parameters."""
+    """The address of a parameter, or of a value computed from parameters."""
     return Argument(Role.VALUE, node.name)
 
 
@@ -112,7 +112,7 @@ class PlanArguments:
         for program in (plan.before, plan.inference, plan.forward, plan.backward, plan.after):
             buffers = program.buffers()
             arguments += [address(buffer.name) for buffer in buffers]
-            arguments += [hop(buffer.name) for buffer in buffers if buffer.kind in TAKING_TURNS]
+            arguments += [hop(buffer.name) for buffer in buffers if buffer.kind in ALTERNATING]
             arguments += [before(buffer.name) for buffer in buffers if buffer.kind is BufferKind.PREVIOUS]
             for weight, transposed in program.weights():
                 arguments += [panels(weight, transposed), value(weight)]
