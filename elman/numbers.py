@@ -2,6 +2,7 @@
 
 import operator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +14,7 @@ def whole(value: object) -> int | None:
     >>> whole(np.int64(20)), whole(20.0), whole(True)
     (20, None, None)
     """
-    if isinstance(value, bool) or (isinstance(value, Tensor) and value.dtype == torch.bool):
+    if isinstance(value, bool | np.bool) or (isinstance(value, Tensor) and value.dtype == torch.bool):
         return None
     try:
         return operator.index(value)  # type: ignore[arg-type]

@@ -19,6 +19,10 @@ def results(layer: nn.Module, *given: Any) -> list[Tensor]:
     return [rows, *(state if isinstance(state, tuple) else (state,))]
 
 
+def _single(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) else value
+
+
 @every_executor
 @pytest.mark.parametrize("given", ["single", "half", "packed", "without a batch", "states"])
 @pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False}], ids=str)
@@ -38,7 +42,15 @@ def test_dtypes_are_those_of_torch(name: str, options: dict[str, Any], given: st
         h = torch.randn(ours.num_layers * (1 + ours.bidirectional), 2, H)
         arguments = (x, (h, h) if name == "LSTM" else h)
     with torch.autocast("cpu", torch.bfloat16):
-        found, expected = results(ours, *arguments), results(theirs, *arguments)
+        found = results(ours, *arguments)
+        try:
+            expected = results(theirs, *arguments)
+        except RuntimeError as error:  # oneDNN has no LSTM in bfloat16 on CPUs without AVX-512
+            if "primitive descriptor" not in str(error):
+                raise
+            expected = []
+    if not expected:
+        expected = [value.bfloat16() for value in results(theirs, *(_single(value) for value in arguments))]
     assert [value.dtype for value in found] == [value.dtype for value in expected]
     for ours_is, theirs_is in zip(found, expected, strict=True):
         assert (ours_is.float() - theirs_is.float()).abs().max() < 0.05
