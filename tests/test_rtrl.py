@@ -338,12 +338,12 @@ def in_half_precision() -> None:
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "memory": (
         of(elman.GRU(D, H, bptt=RTRL(memory="2 KB"))),
-        r"RTRL: memory: the influence of 150 parameters on 5 states takes 6 KB for 2 rows, of 2 KB allowed; use "
+        r"RTRL: memory: the influence of 150 parameters on 5 states needs 6 KB for a batch of 2, more than 2 KB; use "
         r"Checkpointed or Truncated, a smaller cell, or memory=",
     ),
     "initial": (
         lambda: elman.GRU(D, H, bptt=RTRL(6000))(torch.randn(T, B, D), torch.zeros(1, B, H, requires_grad=True)),
-        r"of 150 parameters and 5 initial values on 5 states takes 6.2 KB for 2 rows, of 6 KB allowed",
+        r"of 150 parameters and 5 initial values on 5 states needs 6.2 KB for a batch of 2, more than 6 KB",
     ),
     "none": (lambda: RTRL(memory="much"), r"RTRL: memory: expected an amount such as '512MB' .*, got 'much'"),
     "input": (
@@ -370,7 +370,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         of(elman.Recurrent(reads_numbers, D, executor="loop", bptt=RTRL(), parameters={"a": torch.ones(D)})),
         r"RTRL: reads_numbers: expected a step that torch.func can differentiate row by row",
     ),
-    "frozen": (frozen_meanwhile, r"RTRL: state: expected one with a past of .*weight_hh; got .*detach it"),
+    "frozen": (frozen_meanwhile, "RTRL: state: expected a state computed with gradients of the same .*detach it"),
     "second": (twice_differentiated, "once_differentiable"),
     "func": (transformed, r"RTRL: expected gradients of torch.autograd, got a transform of torch.func; use Full there"),
     "autocast": (in_half_precision, r"RTRL: expected one precision for all steps, got autocast; use Full there"),

@@ -57,13 +57,15 @@ def substituted(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> Abstract
     return _Substitution({id(tensor): value for tensor, value in pairs}) if tensors else nullcontext()
 
 
-def unknown_leaf(results: Iterable[Tensor], known: Iterable[Tensor]) -> Tensor | None:
-    """Return a leaf of autograd's graph that results were computed from and that is not among the known ones."""
+def unknown_leaf(results: Iterable[Tensor], known: Sequence[Tensor]) -> Tensor | None:
+    """Return a leaf of autograd's graph that results were computed from, but not from the known tensors."""
     known_ids = {id(tensor) for tensor in known}
-    stack = [result.grad_fn for result in results if result.grad_fn is not None]
-    visited = set(stack)
+    visited = {tensor.grad_fn for tensor in known}
+    stack = [result.grad_fn for result in results if result.grad_fn not in visited]
+    visited.update(stack)
     while stack:
-        node = stack.pop()
+        if (node := stack.pop()) is None:
+            continue
         leaf = getattr(node, "variable", None)
         if leaf is not None and id(leaf) not in known_ids:
             return leaf  # type: ignore[no-any-return]

@@ -55,7 +55,7 @@ class Segments:
         Args:
             x: the rows of these steps.
             begin: the first step.
-            end: the step behind the last.
+            end: one past the last step.
             states: before the first step.
             values: of the parameters, then of the outside tensors.
 

@@ -21,7 +21,7 @@ class Windows(NamedTuple):
 
     Attributes:
         begins: the first step of each window, from 0 up.
-        ends: the step behind the last of each.
+        ends: one past the last step of each.
         of_outputs: for each row of the outputs, (T,) or packed (N,), the first step of the window through which its
             gradient goes back; None where the windows follow one another, each passing its gradient on to the one
             before.
@@ -43,7 +43,7 @@ def run_windows(inputs: Inputs, executor: str, windows: Windows) -> tuple[Output
     """Run a cell over a sequence, with the gradients of these windows and the memory of one of them.
 
     Raises:
-        RuntimeError: if the steps of the cell cannot run again; for transforms of torch.func.
+        RuntimeError: if the steps of the cell cannot run again; under torch.func, if windows are not chained.
     """
     # Under torch.func, chained windows give the right gradient without running again; only memory is not saved.
     transformed = not torch.compiler.is_compiling() and in_torch_func()
@@ -137,7 +137,7 @@ class _WindowsBackward:
         values = [_leaf(value, needed) for value, needed in zip(self.values, self.needs_values, strict=True)]
         dx = torch.zeros_like(self.x) if self.needs_x else None
         d_states, sums = self.d_finals, list[Tensor | None]([None] * len(values))
-        for k, (begin, end) in reversed(list(enumerate(zip(*self.windows[:2], strict=True)))):
+        for k, (begin, end) in reversed(list(enumerate(zip(self.windows.begins, self.windows.ends, strict=True)))):
             rows = self.segments.rows(begin, end)
             x = _leaf(self.x[rows], self.needs_x)
             passes_on = k > 0 and self.windows.chained
@@ -158,16 +158,20 @@ class _WindowsBackward:
             sums = [new if total is None else total if new is None else total + new for total, new in pairs]
         return [dx, *d_states, *sums]
 
+    def _check_leaves(self, results: Sequence[Tensor], leaves: Sequence[Tensor]) -> None:
+        """Check that results depend on no other leaves of autograd's graph."""
+        if unknown_leaf(results, leaves) is not None:
+            name = self.segments.cell._get_name()
+            raise RuntimeError(
+                f"{name}: bptt: expected Full, since a step of {name} reads a tensor that requires a gradient, is "
+                "not a parameter, and was not read by the first step of the forward pass"
+            )
+
     def _gradients_of(
         self, leaves: Sequence[Tensor], results: Sequence[Tensor], cotangents: Sequence[Tensor | None]
     ) -> list[Tensor | None]:
         """The gradient of each leaf; None where it is not wanted, or no result depends on it."""
-        if unknown_leaf(results, leaves) is not None:
-            name = self.segments.cell._get_name()
-            raise RuntimeError(
-                f"{name}: bptt: expected Full, for a step of {name} reads a tensor that asks for a gradient, and that "
-                "is no parameter and was not read by the first step of the forward pass"
-            )
+        self._check_leaves(results, leaves)
         pairs = [(r, d) for r, d in zip(results, cotangents, strict=True) if d is not None and r.requires_grad]
         wanted = [leaf for leaf in leaves if leaf.requires_grad]
         if not pairs or not wanted:
@@ -198,11 +202,12 @@ class _WindowsBackward:
         def replay(inputs: Sequence[Tensor]) -> list[Tensor]:
             x, states, values = inputs[0], inputs[1 : 1 + num_states], inputs[1 + num_states :]
             results: list[Tensor] = []
-            for k, (begin, end) in enumerate(zip(*self.windows[:2], strict=True)):
+            for k, (begin, end) in enumerate(zip(self.windows.begins, self.windows.ends, strict=True)):
                 states = states if self.windows.chained or k == 0 else self.begin_states[k]
                 with self.segments.restored(k):
                     outputs, states = self.segments.run(x[self.segments.rows(begin, end)], begin, end, states, values)
                 results += [*outputs, *states]
+            self._check_leaves(results, inputs)
             return results
 
         return gradients_of_replay(replay, (self.x, *self.begin_states[0], *self.values), cotangents, self.needed)

@@ -46,8 +46,8 @@ class RTRL(Mode):
     Raises:
         ValueError: for an invalid amount of memory; in a call, if the influence takes more, for an input that requires
             a gradient, and for a state that carries the influence of other parameters.
-        RuntimeError: in a call, for a cell that draws random numbers or whose steps cannot run again; for transforms of
-            torch.func; in backward, if the derivatives of a step cannot be taken row by row of the batch.
+        RuntimeError: in a call, for a cell that draws random numbers or whose steps cannot run again; under autocast
+            and torch.func; in backward, if the derivatives of a step cannot be taken row by row of the batch.
 
     >>> import elman, torch
     >>> layer, read = elman.GRU(3, 5, bptt=RTRL()), torch.nn.Linear(5, 1)
@@ -81,7 +81,7 @@ class RTRL(Mode):
             shape = tuple(repeatable.outside[0].shape)
             raise ValueError(
                 f"RTRL: {cell._get_name()}: expected gradients of parameters alone, got a step that reads a tensor of "
-                f"shape {shape} which asks for one and is none; make it a parameter, detach it, or use Full"
+                f"shape {shape} that requires one but is not a parameter; make it a parameter, detach it, or use Full"
             )
         if not needs_gradient:
             return run(inputs, executor)
@@ -104,7 +104,7 @@ class RTRL(Mode):
         if carried is not None and _equations(carried.cell) is not _equations(cell):
             carried = None
         if carried is not None and carried.names != names:
-            expected = f"one with a past of the parameters that ask for a gradient, {', '.join(names) or 'none'}"
+            expected = f"a state computed with gradients of the same parameters, {', '.join(names) or 'none'}"
             raise ValueError(f"RTRL: state: expected {expected}; got {', '.join(carried.names)}; detach it")
         initial = [state for state in states if state.requires_grad] if carried is None else carried.initial
         B, S, P = len(states[0]), sum(state.shape[1] for state in states), sum(sizes)
@@ -113,8 +113,8 @@ class RTRL(Mode):
         if needed > allowed:
             sources = f"{P:,} parameters" + (f" and {num_initial:,} initial values" if num_initial else "")
             raise ValueError(
-                f"RTRL: memory: the influence of {sources} on {S:,} states takes {format_size(needed)} for {B:,} rows, "
-                f"of {format_size(allowed)} allowed; use Checkpointed or Truncated, a smaller cell, or memory="
+                f"RTRL: memory: the influence of {sources} on {S:,} states needs {format_size(needed)} for a batch of "
+                f"{B:,}, more than {format_size(allowed)}; use Checkpointed or Truncated, a smaller cell, or memory="
             )
         return initial_influence(cell, names, sizes, states) if carried is None else carried
 

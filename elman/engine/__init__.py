@@ -4,6 +4,7 @@ Executors run it: `EXECUTORS` has them in the order in which `auto` tries them. 
 can run everything and is the definition of correct.
 """
 
+import inspect
 import warnings
 import weakref
 from collections.abc import Collection, Sequence
@@ -107,6 +108,9 @@ def _warn_once(cell: nn.Module, text: str) -> None:
     """Warn once for each cell that it runs slower than it could."""
     if cell not in _warned:
         _warned.add(cell)
-        # The place is the cell's own code: every caller is some line of torch's.
-        code = type(cell).forward.__code__
-        warnings.warn_explicit(text, UserWarning, code.co_filename, code.co_firstlineno)
+        # Attributed to the cell's code: every caller is a line of torch.
+        code = getattr(inspect.unwrap(type(cell).forward), "__code__", None)
+        if code is None:
+            warnings.warn(text, stacklevel=3)
+        else:
+            warnings.warn_explicit(text, UserWarning, code.co_filename, code.co_firstlineno)

@@ -18,8 +18,7 @@ class Unsupported(NamedTuple):
 
     Attributes:
         reason: for an error or a warning.
-        warn: `auto` warns that a slower executor runs the call. There is no warning for a dtype or a device, which the
-            user has chosen, but for an operation of the cell.
+        warn: whether `auto` warns that a slower executor runs the call; False for a dtype or device of the user.
     """
 
     reason: str

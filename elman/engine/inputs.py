@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from elman.engine.outputs import State, as_tuple
 
-Sizes = int | tuple[int, ...]
+StateSize = int | tuple[int, ...]
 
 
 class Inputs(NamedTuple):
@@ -16,7 +16,7 @@ class Inputs(NamedTuple):
     Attributes:
         cell: `cell(x_t, state)` for one step, which returns the state, or (output, state) with a tensor (B, ...) or a
             dictionary of tensors as output.
-        parameters: the cell's parameters and buffers by name; the cell's own values are not used.
+        parameters: values of the cell's parameters and buffers by name, in place of its own.
         x: (T, B, D) with T >= 1; or, with `sizes`, (N, D): sequences of several lengths, packed.
         state: at t = 0, in the form the cell takes: a tensor (B, H) or a tuple of tensors.
         sizes: of packed sequences, (T,), on the CPU: how many of them have a step t, as `batch_sizes` of torch's
@@ -73,4 +73,4 @@ class CellSpec(NamedTuple):
     cell: nn.Module
     parameters: Mapping[str, Tensor]
     input_size: int
-    state_size: Sizes
+    state_size: StateSize

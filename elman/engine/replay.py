@@ -1,4 +1,4 @@
-"""Runs steps again exactly as they ran before: under the same conditions, with gradients of its own arguments alone."""
+"""Runs steps again exactly as they ran before."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,9 +39,9 @@ class Conditions(NamedTuple):
             purpose: "bptt", "flow" or "double backward", for the message.
 
         Raises:
-            RuntimeError: if something else that the step reads has changed since then.
+            RuntimeError: if anything has changed since then that cannot be restored.
         """
-        with restored_any([self], purpose):
+        with first_restored([self], purpose):
             yield
 
     @contextmanager
@@ -53,7 +53,7 @@ class Conditions(NamedTuple):
 
 
 @contextmanager
-def restored_any(candidates: Sequence[Conditions], purpose: str) -> Iterator[nn.Module]:
+def first_restored(candidates: Sequence[Conditions], purpose: str) -> Iterator[nn.Module]:
     """A context in which steps run as they did, by the first conditions that can still be restored; yields their cell.
 
     Args:
@@ -71,8 +71,8 @@ def restored_any(candidates: Sequence[Conditions], purpose: str) -> Iterator[nn.
     if not candidates:
         raise RuntimeError(f"{purpose}: expected the cell of the forward pass, which no longer exists; keep the layer")
     raise RuntimeError(
-        f"{candidates[0].cell._get_name()}: {purpose}: expected the cell as it was in the forward pass, got one with "
-        "another attribute or tensor"
+        f"{candidates[0].cell._get_name()}: {purpose}: expected the cell as it was in the forward pass, but an "
+        "attribute or a tensor that it reads has changed"
     )
 
 
@@ -83,7 +83,7 @@ def gradients_of_replay(
     needed: Sequence[bool],
     create_graph: bool = True,
 ) -> list[Tensor | None]:
-    """Run steps again, and return gradients that can be differentiated.
+    """Run steps again, and return gradients of their inputs.
 
     Args:
         replay: computes results from views of the inputs; it runs with gradients enabled.

@@ -95,7 +95,8 @@ def _diagnose_call(recording: "Recording", call: RecordedCall, steps: int | None
     for (name, units), d in zip(find_dead_units(call).items(), call.d_states, strict=True):
         if len(units) > MAX_DEAD * d.shape[-1]:
             text = f"{len(units)} of the {d.shape[-1]} units of {name} are zero at every step of every sequence"
-            yield Finding("dead", name, text, ("a smaller learning rate (--lr)", 'nonlinearity="tanh"'))
+            tanh = ('nonlinearity="tanh"',) if _registered_cell(call) is cells.RNN else ()
+            yield Finding("dead", name, text, ("a smaller learning rate (--lr)", *tanh))
 
 
 def _diagnose_single_steps(calls: list[RecordedCall]) -> Iterator[Finding]:
@@ -103,18 +104,18 @@ def _diagnose_single_steps(calls: list[RecordedCall]) -> Iterator[Finding]:
     if calls:
         first, *others = (call.names[0] for call in calls)
         more = f" and {len(others)} more have" if others else " has"
-        text = f"{first}{more} one step per call, as layer.step has, in which no gradient goes through time"
+        text = f"{first}{more} one step per call, as with layer.step, in which no gradient goes through time"
         yield Finding("short", first, text, ("one call with the whole sequence",))
 
 
 def _diagnose_decay(call: RecordedCall, jacobians: Jacobians) -> Finding:
     """Diagnose how a gradient that starts at the last step grows or decays on its way back.
 
-    The state in which it lives longest counts, by its largest growth and by what is left at the first step:
+    Judged by the state that keeps it longest, by its largest growth and by what is left at the first step:
 
     - exploding: it grows more than 1000 times; growing: more than 10 times;
     - healthy: at least 10 % is left;
-    - fading: 1 % to 10 % is left; or less than 1 %, but only after at least 64 steps and a quarter of all steps;
+    - fading: 1 % to 10 % is left; or less than 1 %, after at least 64 steps and a quarter of the steps looked at;
     - vanishing: less than 1 % is left, after fewer steps.
     """
     name, decay = jacobians.longest
@@ -135,7 +136,7 @@ def _diagnose_decay(call: RecordedCall, jacobians: Jacobians) -> Finding:
         else:
             text = f"a gradient of {name} fades on its way: {share} of it after {horizon} of {steps} steps"
         return Finding(kind, name, f"{text} ({rate})", _remedies_for_vanishing(call, horizon))
-    reach = f"{float(decay[-1]):.2g} of it after all of {steps} steps ({rate})"
+    reach = f"{float(decay[-1]):.2g} of it after all {steps} steps ({rate})"
     if float(decay[-1]) < HEALTHY_SHARE:
         text = f"a gradient of {name} loses strength: {reach}"
         return Finding("fading", name, text, _remedies_for_vanishing(call, None))

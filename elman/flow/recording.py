@@ -197,7 +197,7 @@ class Recording:
 def _check_first_order(method: str, calls: Iterable[RecordedCall]) -> None:
     if any(replay.event.later for call in calls for replay in call.replays):
         raise RuntimeError(
-            f"flow.{method}: expected no pass after one with create_graph=True, got one: gradients of gradients reach "
+            f"flow.{method}: not available after a backward pass with create_graph=True: gradients of gradients reach "
             "the weights by other paths than through the states, too"
         )
 
@@ -207,12 +207,14 @@ def record(model: nn.Module) -> Iterator[Recording]:
     """Record the backward passes within.
 
     It works for all elman layers, with any cell and executor, in every gradient mode with a backward pass. Recording
-    costs a copy of the gradients of the states; without it there is no cost.
+    costs a copy of the gradients of the states. Without it, the native executor has no cost; the loop executor makes a
+    view of every state.
 
     Args:
         model: an elman layer, or a module that contains some.
 
     Raises:
+        TypeError: if `model` is not a module.
         ValueError: for a model without elman layers.
 
     >>> import elman, torch

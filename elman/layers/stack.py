@@ -38,6 +38,7 @@ from elman.layers._trajectory import ProbedRun, Trajectory, output_of, probed_ru
 from elman.layers._wrappers import ProbedCell, RecurrentDropout, Zoneout, prefix
 
 WRAPPER_OPTIONS = frozenset({"zoneout", "recurrent_dropout", "dropout"})
+PROBABILITIES = WRAPPER_OPTIONS | {"weight_drop", "locked_dropout"}
 
 
 class StepModules(NamedTuple):
@@ -57,8 +58,9 @@ class StepModules(NamedTuple):
 class Stack(Layer):
     """`num_layers` cells of one type, each over the outputs of the one below, in the conventions of torch.nn.
 
-    `RNN`, `GRU` and `LSTM` are this class with the cell filled in. The arguments are attributes of the same names;
-    setting one later, the mode (`training`) included, takes effect from the next call.
+    `RNN`, `GRU` and `LSTM` are this class with the cell filled in. The mode (`training`) and the attributes `bptt`,
+    `executor`, `dropout`, `zoneout`, `weight_drop`, `recurrent_dropout` and `locked_dropout` can be set at any time,
+    and take effect from the next call.
 
     Args:
         input_size: D.
@@ -252,14 +254,15 @@ class Stack(Layer):
         return self._call_one_step(input, hx)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; the step modules are made anew if it is one of their options."""
-        if name not in WRAPPER_OPTIONS or "_steps_by_mode" not in vars(self):
-            super().__setattr__(name, value)
-            return
-        states = self._cells[0].num_states
-        value = broadcast_zoneout(value, states) if name == "zoneout" else check_probability(name, value)
-        if value != getattr(self, name):
-            super().__setattr__(name, value)
+        """Set an attribute: check options, and make the step modules anew for those that they depend on."""
+        is_option = (name in PROBABILITIES or name == "executor") and "_steps_by_mode" in vars(self)
+        if is_option and name == "zoneout":
+            value = broadcast_zoneout(value, self._cells[0].num_states)
+        elif is_option:
+            value = known_executor(value) if name == "executor" else check_probability(name, value)
+        changes_steps = is_option and name in WRAPPER_OPTIONS and value != getattr(self, name)
+        super().__setattr__(name, value)
+        if changes_steps:
             self._make_steps()
 
     @property
@@ -472,7 +475,7 @@ class Stack(Layer):
         if self._is_joint(mode, x, layout):
             raise ValueError(
                 f"{type(self).__name__}: trajectory: bptt: expected Full or Checkpointed, got {mode}, whose windows "
-                "all layers would have to share, which are run one by one here"
+                "layers would have to share, but in a trajectory layers run one by one"
             )
 
     def _run_jointly(

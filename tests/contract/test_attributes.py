@@ -430,3 +430,14 @@ def test_a_parametrization_is_computed_once_in_a_call(bidirectional: bool, execu
         assert [parametrization.times for parametrization in counting.values()] == [1, 1, 1]
     close(layer(x)[0], plain(x)[0], "outputs")
     all_close(as_tuple(layer(x)[1]), as_tuple(plain(x)[1]), "outputs")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("dropout", 5), ("weight_drop", -1), ("locked_dropout", True), ("executor", "nunpy")]
+)
+def test_wrong_values_are_refused_where_they_are_set(name: str, value: Any) -> None:
+    layer = elman.GRU(3, 5, num_layers=2)
+    before = getattr(layer, name)
+    with pytest.raises(ValueError, match=f"{name}: expected"):
+        setattr(layer, name, value)
+    assert getattr(layer, name) == before

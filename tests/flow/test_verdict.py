@@ -109,7 +109,7 @@ def test_as_many_steps_are_judged_as_are_asked_for() -> None:
         layer(torch.randn(600, 1, 1))[0].sum().backward()
     few, usual, all_of_them = found.verdict(steps=80), found.verdict(), found.verdict(steps=None)
     assert few.kinds == usual.kinds == ("fading",)  # 1.7 % is left, and less than 1 % after 90 steps
-    assert "after all of 80 steps (0.95 times per step; of 600 steps the last 80 were looked at)." in str(few)
+    assert "after all 80 steps (0.95 times per step; of 600 steps the last 80 were looked at)." in str(few)
     assert "; of 600 steps the last 256 were looked at)." in str(usual)
     assert all_of_them.kinds == ("vanishing",)
     assert "less than 1% is left after 90 of 600 steps back (0.95 times per step)." in str(all_of_them)

@@ -158,16 +158,18 @@ class CompiledPlan:
         saved = []
         if save:
             saved.append(x.new_empty(*lead, plan.saved_width))
-            call.along(self.saved, saved[0])
+            call.put_rows(self.saved, saved[0])
         finals: list[Callable[[], Tensor]] = []
         for i, (state, size) in enumerate(zip(states, plan.widths, strict=True)):
             if i == 0 or (save and plan.sequences[i]):
                 sequence = x.new_empty(*lead, size) if i else outputs
-                call.state(self.states[i], sequence, state)
+                call.put_state(self.states[i], sequence, state)
                 finals.append(functools.partial(rows.last, sequence, state))
                 saved += [sequence] if i else []
             else:
-                finals.append(functools.partial(rows.last_of_halves, call.swapped(self.states[i], size, state, 0)))
+                finals.append(
+                    functools.partial(rows.last_of_halves, call.allocate_halves(self.states[i], size, state, 0))
+                )
         call.run(function["pack_forward"])
         for begin, end in call.chunks:
             call.move(begin, end)
@@ -193,19 +195,19 @@ class CompiledPlan:
         call, function = Invocation(self.layouts["backward"], self._library.run, rows, x, parameters), self.functions
         sequences = iter((outputs, *saved[1:]))
         self._put_inputs(call, x, draws)
-        call.along(self.saved, saved[0])
+        call.put_rows(self.saved, saved[0])
         d_states: list[Tensor] = []
         for i, (state, size) in enumerate(zip(states, plan.widths, strict=True)):
             if i == 0 or plan.sequences[i]:
-                call.state(self.states[i], next(sequences), state)
-            d_states.append(call.swapped(self.d_states[i], size, d_finals[i], rows.T % 2))
-        call.cotangent(dy if dy is not None else x.new_zeros([1] * x.dim()).expand(*x.shape[:-1], plan.widths[0]))
+                call.put_state(self.states[i], next(sequences), state)
+            d_states.append(call.allocate_halves(self.d_states[i], size, d_finals[i], rows.T % 2))
+        call.put_cotangent(dy if dy is not None else x.new_zeros([1] * x.dim()).expand(*x.shape[:-1], plan.widths[0]))
         after = plan.after.stages and (wanted.x or (wanted.parameters and plan.sums_need_after))
         dx = torch.empty_like(x) if plan.dx is not None and (wanted.x or after or plan.loop_makes_dx) else None
         if dx is not None:
-            call.along(self.dx, dx)
+            call.put_rows(self.dx, dx)
         for place, gradient in zip(self.arriving, arriving, strict=False):
-            call.along(place, gradient)
+            call.put_rows(place, gradient)
         sums = [x.new_empty(shape) for shape in self.gradients.shapes] if wanted.parameters else []
         for place, value in zip(self.sums, sums, strict=False):
             call.put(place, value)
@@ -226,6 +228,6 @@ class CompiledPlan:
         return dx, [halves[0] for halves in d_states] if wanted.states else [], d_parameters
 
     def _put_inputs(self, call: Invocation, x: Tensor, draws: Sequence[Tensor]) -> None:
-        call.along(self.x, x)
+        call.put_rows(self.x, x)
         for place, draw in zip(self.draws, draws, strict=True):
-            call.along(place, draw)
+            call.put_rows(place, draw)

@@ -12,7 +12,7 @@ from elman.engine.cpu.compiled_plan import PlanInputs
 from elman.engine.cpu.kernel_cache import PlanResult
 from elman.engine.cpu.torch_ops import apply, draw
 from elman.engine.executor import Unsupported
-from elman.engine.inputs import CellSpec, Inputs, Sizes
+from elman.engine.inputs import CellSpec, Inputs, StateSize
 from elman.engine.outputs import Output, State, as_tuple, row_width, unflatten_output
 from elman.engine.torch_private import in_forward_mode, in_torch_func
 
@@ -22,7 +22,7 @@ DTYPES = (torch.float32, torch.float64)
 def run(inputs: Inputs) -> tuple[Output, State] | Unsupported:
     """Run a cell over a sequence, or say why it cannot be compiled.
 
-    Calls under forward-mode differentiation, torch.func or torch.export run on the loop executor.
+    Calls under forward-mode differentiation, torch.func or torch.export, and empty batches, run on the loop executor.
     """
     cell, x, state, sizes = inputs.cell, inputs.x, inputs.state, inputs.sizes
     states, parameters = as_tuple(state), _floating(inputs.parameters)
@@ -36,7 +36,7 @@ def run(inputs: Inputs) -> tuple[Output, State] | Unsupported:
     transformed = not torch.compiler.is_compiling() and _transformed((x, *states, *values))
     # An exported program must run without elman, and a plan exists in this process alone.
     if transformed or torch.compiler.is_exporting() or (sizes is None and x.shape[1] == 0):
-        return eager.run(inputs._replace(x=x))
+        return eager.run(inputs)
     if reason := _unsupported_tensors((x, *states, *values)):
         return Unsupported(reason, warn=not _unsupported_tensors((x,)))
     plan = kernel_cache.plan_for(cell, _shapes(parameters), *_sizes(x, state))
@@ -70,10 +70,10 @@ def plan_key(spec: CellSpec, x: Tensor) -> str | None:
     return None if plan.reason or plan.output else plan.key
 
 
-def _sizes(x: Tensor, state: State) -> tuple[int, Sizes]:
+def _sizes(x: Tensor, state: State) -> tuple[int, StateSize]:
     """D, and the width of the state, or of each state where there are several."""
     input_size = x.shape[-1]
-    size: Sizes = state.shape[1] if isinstance(state, Tensor) else tuple(s.shape[1] for s in state)
+    size: StateSize = state.shape[1] if isinstance(state, Tensor) else tuple(s.shape[1] for s in state)
     return input_size, size
 
 

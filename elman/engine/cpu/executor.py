@@ -21,7 +21,7 @@ class NativeExecutor(Executor):
         return os.environ.get("ELMAN_NATIVE") != "0"
 
     def run(self, inputs: Inputs) -> tuple[Output, State] | Unsupported:
-        """Run a cell over a sequence; under forward-mode differentiation and torch.func, by the loop."""
+        """Run a cell over a sequence; what cannot be compiled by its nature (torch.func, export) runs on the loop."""
         from elman.engine.cpu.entry import run
 
         return run(inputs)
@@ -39,7 +39,7 @@ class NativeExecutor(Executor):
         return describe(spec, shape)
 
     def prepare_step(self, specs: Sequence[CellSpec], x: Tensor, gradients: bool) -> PreparedStep | None:
-        """Prepare a step with buffers of its own; None if several threads would share it."""
+        """Prepare a step with buffers of its own; None if it needs more than addresses, or several threads."""
         from elman.engine.cpu.prepared_step import prepare_step
 
         return prepare_step(specs, x, gradients)

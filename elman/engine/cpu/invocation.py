@@ -43,11 +43,11 @@ class CallLayout:
     """What calls of a loop need for any T and B: which memory, which parameters.
 
     Args:
-        plan: of the programs.
+        plan: that the programs belong to.
         loop: the program of the loop.
         around: the program that runs on whole chunks, before the loop or after it.
         real: the type of the elements.
-        arguments: of the plan.
+        arguments: the places of all arguments of the plan.
     """
 
     def __init__(self, plan: Plan, loop: Program, around: Program, real: Real, arguments: PlanArguments) -> None:
@@ -94,7 +94,7 @@ class CallLayout:
         # Ragged rows hardly ever repeat.
         return self.make_frame(rows, count) if rows.packed else self._cached_frame(rows, count)
 
-    @functools.lru_cache(maxsize=MAX_CACHED_SHAPES)  # noqa: B019  a layout lives as long as the process
+    @functools.lru_cache(maxsize=MAX_CACHED_SHAPES)  # noqa: B019  shared by all layouts, which live as long as the process
     def _cached_frame(self, rows: StepRows, count: int) -> "CallFrame":
         return self.make_frame(rows, count)
 
@@ -141,7 +141,7 @@ class CallFrame(NamedTuple):
 
 
 class StateArguments(NamedTuple):
-    """The places of the arguments of a state, or of its cotangent; None for those that a plan does not have."""
+    """The places of the arguments of a state, or of its cotangent; see `Role`. None if a plan does not have one."""
 
     address: int | None
     before: int | None
@@ -182,7 +182,8 @@ class Invocation:
         self._alive: list[Tensor] = []
         #: place, address, bytes from step to step and from row to row, of tensors whose addresses move with the chunks
         self._moving: list[tuple[int, int, int, int]] = []
-        self._previous: list[tuple[int, Tensor, Tensor]] = []  # place of the states before each step, and these
+        self._previous: list[tuple[int, Tensor, Tensor]] = []  # place, sequence and initial value of states
+        self._previous_of_chunk: list[Tensor] = []
         for index, place in layout.parameters:
             self.put(place, parameters[index].contiguous())
         if layout.compute is not None:
@@ -202,29 +203,29 @@ class Invocation:
         self.data[place] = tensor.data_ptr()
         self._alive.append(tensor)
 
-    def along(self, place: int | None, tensor: Tensor) -> None:
+    def put_rows(self, place: int | None, tensor: Tensor) -> None:
         """Put the address of a tensor that has every row of the call, and moves with the chunks; unless None."""
         if place is not None:
             row = tensor.shape[-1] * tensor.element_size()
             self._alive.append(tensor)
             self._moving.append((place, tensor.data_ptr(), 0, row))
 
-    def state(self, arguments: StateArguments, sequence: Tensor, initial: Tensor) -> None:
+    def put_state(self, arguments: StateArguments, sequence: Tensor, initial: Tensor) -> None:
         """Put the addresses of a state after every step, and before the first."""
-        self.along(arguments.address, sequence)
+        self.put_rows(arguments.address, sequence)
         if arguments.before is not None:
             self.put(arguments.before, initial)
         if self.layout.is_backward and arguments.previous is not None:
             self._previous.append((arguments.previous, sequence, initial))
 
-    def swapped(self, arguments: StateArguments, size: int, initial: Tensor | None, half: int) -> Tensor:
+    def allocate_halves(self, arguments: StateArguments, size: int, initial: Tensor | None, half: int) -> Tensor:
         """Allocate two halves (2, B, size), which successive states use in turn.
 
         Args:
             arguments: of the state.
             size: its width.
-            initial: value of one half; zeros if None. With ragged rows, of both halves.
-            half: that gets the initial value.
+            initial: copied into one half, or into both if rows are ragged; None: zeros.
+            half: the half that gets the initial value.
         """
         shape = (2, self.rows.B, size)
         if initial is None:
@@ -238,7 +239,7 @@ class Invocation:
             self.data[arguments.hop] = halves[0].numel()
         return halves
 
-    def cotangent(self, dy: Tensor) -> None:
+    def put_cotangent(self, dy: Tensor) -> None:
         """Put the address and the strides of the cotangent of the outputs."""
         if dy.stride(-1) != 1 and dy.shape[-1] > 1:
             # The gradient of a sum, say, has strides of zero: one row of it is enough.
@@ -259,8 +260,12 @@ class Invocation:
         data[Word.ROWS], data[Word.ORIGIN] = last - first, first
         for place, pointer, step, row in self._moving:
             data[place] = pointer + begin * step + first * row
+        # Of ragged rows these are copies, of which one chunk at a time is kept.
+        self._previous_of_chunk.clear()
         for place, sequence, initial in self._previous:
-            self.put(place, self.rows.previous_states(begin, end, sequence, initial))
+            states = self.rows.previous_states(begin, end, sequence, initial)
+            data[place] = states.data_ptr()
+            self._previous_of_chunk.append(states)
 
     def run(self, function: int) -> None:
         """Run a function of the plan on all threads."""
@@ -274,6 +279,7 @@ BANDWIDTH = 5e10  # bytes per second, of matrices that pass through the caches a
 WAIT = 5e-7  # seconds of a barrier
 START = 1e-5  # seconds to start all threads if they spin while they wait
 WAKE = 1e-4  # the same if they sleep; once for every function that a call runs
+PER_ROW = 1e-7  # seconds of all but the products
 
 
 def threads_for(loop: Program, real: Real, T: int, B: int, count: int) -> tuple[int, bool]:
@@ -281,7 +287,7 @@ def threads_for(loop: Program, real: Real, T: int, B: int, count: int) -> tuple[
     numel = sum(stage.depth * stage.width for stage in loop.stages if isinstance(stage, Product))
 
     def seconds(rows: int, share: float) -> float:
-        return max(2 * rows * numel * share / FLOPS, real.bytes * numel * share / BANDWIDTH) + rows * share * 1e-7
+        return max(2 * rows * numel * share / FLOPS, real.bytes * numel * share / BANDWIDTH) + rows * share * PER_ROW
 
     start = WAKE * (1 + 2 * -(-T * B // CHUNK_ROWS)) if openmp.asleep() else START
     by_rows = T * seconds(-(-B // count), 1) + start

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from elman.engine.cpu.compiled_plan import CompiledPlan
-from elman.engine.inputs import Sizes
+from elman.engine.inputs import StateSize
 from elman.engine.module_state import HOOKS, Fingerprint, ModuleState, fingerprint
 from elman.engine.outputs import Form
 from elman.engine.plan.planner import Plan, plan
@@ -57,7 +57,7 @@ _by_key: dict[str, CachedPlan] = {}
 _compiled: dict[tuple[str, torch.dtype, bool], CompiledPlan] = {}
 
 
-def plan_for(cell: nn.Module, shapes: Shapes, input_size: int, state_size: Sizes) -> PlanResult:
+def plan_for(cell: nn.Module, shapes: Shapes, input_size: int, state_size: StateSize) -> PlanResult:
     """Find the plan of a cell; capture the cell if it is new.
 
     A cell is captured again when something that its step reads has changed: an attribute, a global, a variable of an
@@ -79,7 +79,7 @@ def plan_for(cell: nn.Module, shapes: Shapes, input_size: int, state_size: Sizes
     return results[options]
 
 
-def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, state_size: Sizes) -> PlanResult:
+def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, state_size: StateSize) -> PlanResult:
     reason = ""
     for marker in MARKERS:
         try:

@@ -26,7 +26,7 @@ PLAIN = {Tensor, nn.Parameter, type(None)}
 
 
 def prepare_step(specs: Sequence[CellSpec], x: Tensor, gradients: bool) -> PreparedStep | None:
-    """Prepare a step of stacked cells for as many rows as x (B, D) has; None if a step needs more than addresses."""
+    """Prepare a step of stacked cells for as many rows as x (B, D) has; None if calls need more than addresses."""
     keys = [key for key in (plan_key(spec, x) for spec in specs) if key is not None]
     if len(keys) < len(specs):
         return None
@@ -74,7 +74,7 @@ class _Prepared:
         if not all(map(Tensor.is_contiguous, parameters)) or parameters[0].dtype is not self._dtype:
             return False
         addresses = list(map(Tensor.data_ptr, parameters))
-        if addresses != self._addresses:
+        if addresses != self._addresses or list(map(Tensor.size, parameters)) != self._parameter_shapes:
             if not self._match(parameters, self._parameter_shapes):
                 return False
             for step, (a, b) in zip(self._steps, pairwise(self._ends), strict=True):
@@ -315,7 +315,7 @@ class DifferentiableStep(_Prepared):
 
 
 class _Call(NamedTuple):
-    """The arguments of a differentiable step that are no tensors."""
+    """The arguments of a differentiable step other than tensors."""
 
     step: DifferentiableStep
     labels: Labels
@@ -353,7 +353,7 @@ class _StepFunction(torch.autograd.Function):
         return (None, *gradients_of_replay(replay, (x, *rest), cotangents, needed, create_graph))
 
 
-# The C method alone: what Function.apply does before it serves torch.func, under which a step runs as a sequence.
+# Skips the torch.func handling of Function.apply: under torch.func, a step runs as a sequence.
 _apply: Callable[..., tuple[Tensor, ...]] = super(torch.autograd.Function, _StepFunction).apply
 
 

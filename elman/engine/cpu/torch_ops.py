@@ -26,7 +26,7 @@ from elman.engine.observe.events import (
 from elman.engine.outputs import as_tuple, flatten_output, unflatten_output
 from elman.engine.outputs import output_tensors as outputs_of
 from elman.engine.precision import uncast
-from elman.engine.replay import gradients_of_replay, restored_any
+from elman.engine.replay import first_restored, gradients_of_replay
 from elman.engine.torch_private import below_autograd, in_dispatch_mode, is_profiling
 from elman.engine.trace.random_ops import ReplayRandomOps, draw_all
 
@@ -221,7 +221,7 @@ def _replay_gradients(
         state = states[first] if step.single else tuple(states[first:])
         draws = [values.unbind(0) if sizes is None else values.split(sizes.tolist()) for values in inputs.draws]
         replayed = ReplayRandomOps(chain.from_iterable(zip(*draws, strict=True))) if draws else nullcontext()
-        with restored_any(conditions_of(plan), "double backward") as cell, replayed:
+        with first_restored(conditions_of(plan), "double backward") as cell, replayed:
             outputs, finals = eager.run(Inputs(cell, named, x, state, sizes))
         return [flatten_output(outputs, x.dim() - 1), *as_tuple(finals)]
 

@@ -55,7 +55,7 @@ class Plan:
     d_parameters: tuple[Node | None, ...]
     dx: Node | None
     loop_makes_dx: bool  # the backward loop, not `after`, computes the gradient of x
-    sums_need_after: bool
+    sums_need_after: bool  # a sum for the parameters reads what `after` computes
 
     @property
     def inputs(self) -> list[Node]:
@@ -105,7 +105,7 @@ class _Planner:
 
         backward_memory = self._backward_memory()
         reductions = self._reduction_nodes()
-        # Products that no cotangent of the step before depends on run after the loop, for all steps at once.
+        # Products that the cotangents of the previous step do not need run after the loop, for all steps at once.
         looped = ancestors(self.d_states)
         late = dependents(self.step, [n for n in products if n in self.backward_values and n not in looped])
         deltas = self._deltas(late, reductions, backward_memory)

@@ -119,7 +119,7 @@ class _TrialStep:
         self.cell, self.shapes, self.single = cell, shapes, isinstance(state_size, int)
         self.input_size, self.widths = input_size, as_tuple(state_size)
         other_sizes = {input_size, *self.widths, *(size for shape in shapes.values() for size in shape)}
-        self.batch = next(size for size in marker if size not in other_sizes)
+        self.batch = next((size for size in marker if size not in other_sizes), max(other_sizes) + 1)
         tensors = [*cell.named_parameters(), *cell.named_buffers()]
         self.other_tensors = {name: tensor.detach().clone() for name, tensor in tensors if name not in shapes}
         self._generator = torch.Generator().manual_seed(0)

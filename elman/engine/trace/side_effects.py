@@ -75,7 +75,10 @@ def without_effects(cell: nn.Module, writable: Iterable[Tensor] = (), logs: bool
 
 def _is_only_appended(location: Location, content: Any) -> bool:
     """Whether a location is a log that still starts with the content that it had."""
-    return is_log(location) and all(a is b for a, b in zip(location.read()[: len(content)], content, strict=True))
+    if not is_log(location):
+        return False
+    new = location.read()
+    return len(new) >= len(content) and all(a is b for a, b in zip(new, content, strict=False))
 
 
 class _PrintMonitor(threading.local):
