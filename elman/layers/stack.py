@@ -336,7 +336,8 @@ class Stack(Layer):
     @property
     def _current_steps(self) -> StepModules:
         """The step modules of the present mode."""
-        return self._steps_by_mode[bool(self.training)]
+        evaluation, training = self._steps_by_mode
+        return training if self.training else evaluation
 
     @property
     def _steps(self) -> tuple[nn.Module, ...]:
