@@ -17,7 +17,7 @@ from elman.bptt._segments import Segments
 from elman.bptt.mode import Mode
 from elman.engine import Inputs, Output, State, run
 from elman.engine.rng_state import get_rng_state
-from elman.engine.torch_private import in_torch_func
+from elman.engine.torch_private import in_torch_func, is_autocast_available
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _check(x: Tensor) -> None:
     if in_torch_func():
         raise RuntimeError("RTRL: expected gradients of torch.autograd, got a transform of torch.func; use Full there")
     device = x.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+    if is_autocast_available(device) and torch.is_autocast_enabled(device):
         raise RuntimeError("RTRL: expected one precision for all steps, got autocast; use Full there")
     if x.requires_grad:
         raise ValueError(

@@ -5,12 +5,14 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from elman.engine.torch_private import is_autocast_available
+
 Precision = Callable[[], AbstractContextManager[object]]
 
 
 def autocast(device: str) -> Precision:
     """Return a function that makes contexts with the present autocast state of a kind of device."""
-    if not torch.amp.is_autocast_available(device):
+    if not is_autocast_available(device):
         return nullcontext
     enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
     cached = torch.is_autocast_cache_enabled()
@@ -19,4 +21,4 @@ def autocast(device: str) -> Precision:
 
 def uncast(device: str = "cpu") -> AbstractContextManager[object]:
     """A context without autocast, as in backward passes and the native executor."""
-    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+    return torch.autocast(device, enabled=False) if is_autocast_available(device) else nullcontext()

@@ -1,7 +1,7 @@
 """All undocumented names of torch that elman uses.
 
-The test suite checked each on torch 2.11.0, 2.13.0 and 2.14.1. `tests/test_structure.py` fails if another file uses a
-name of torch that begins with an underscore.
+The test suite checked each on torch 2.13.0 and 2.14.1; on 2.11.0, all but those under torch.compile.
+`tests/test_structure.py` fails if another file uses a name of torch that begins with an underscore.
 """
 
 from collections.abc import Callable
@@ -90,6 +90,20 @@ def is_profiling() -> bool:
 def is_tracing() -> bool:
     """Whether torch.jit.trace is active."""
     return bool(torch._C._is_tracing())
+
+
+def is_exporting() -> bool:
+    """Whether torch.export is active. `torch.compiler.is_exporting` is true under torch.compile, too, in torch 2.11."""
+    return torch.compiler._is_exporting_flag
+
+
+def is_autocast_available(device: str) -> bool:
+    """Whether a kind of device has autocast."""
+    return torch.amp.is_autocast_available(device)
+
+
+# What torch.compiler.assume_constant_result does, which imports the compiler: torch 2.11 cannot trace the function.
+is_autocast_available._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def is_autocasting() -> bool:

@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from elman.bptt import Mode
 from elman.engine.module_state import HOOKS
-from elman.engine.torch_private import above_autograd, below_autograd, in_dispatch_mode
+from elman.engine.torch_private import above_autograd, below_autograd, in_dispatch_mode, is_autocast_available
 from elman.engine.trace.errors import CannotCapture
 from elman.engine.trace.side_effects import without_effects
 from elman.engine.uncompiled import outside
@@ -148,7 +148,7 @@ def _constant(size: int) -> int:
 
 def _autocast_dtype(device: str) -> torch.dtype | None:
     """Return the dtype of autocast if it is on; the operator needs it, as a compiled graph runs without autocast."""
-    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+    if not is_autocast_available(device) or not torch.is_autocast_enabled(device):
         return None
     return torch.get_autocast_dtype(device)
 

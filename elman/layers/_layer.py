@@ -12,6 +12,7 @@ from elman.bptt import Full, Mode
 from elman.bptt._influence import carry_influence
 from elman.engine import Inputs, Output, State, eager_export
 from elman.engine.observe.events import CallLabel, labeled
+from elman.engine.torch_private import is_autocast_available, is_exporting
 from elman.layers._layer_call import CallNames, LayerCall
 from elman.layers._layer_ids import register_layer
 from elman.layers._precision import with_loop_dtypes
@@ -44,7 +45,7 @@ class Layer(nn.Module):
 
     def _call(self, input: Any, state: Any, lengths: Lengths | None, bptt: Mode | None) -> tuple[Any, Any]:
         """Run `forward`: eagerly, as an operator under torch.compile, or as a node of torch.fx."""
-        if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+        if torch.compiler.is_compiling() and not is_exporting():
             from elman.layers._compiled import call_compiled
 
             return call_compiled(self, input, state, lengths, bptt)
@@ -101,14 +102,14 @@ class Layer(nn.Module):
             expected = "a mode of elman.bptt, Truncated(20) perhaps"
             raise TypeError(f"{type(self).__name__}: bptt: expected {expected}, got {mode!r:.60}")
         # An exported program runs over time in plain torch, with the full gradient.
-        return FULL if torch.compiler.is_exporting() else mode
+        return FULL if is_exporting() else mode
 
     def _engine(
         self, mode: Mode, step: nn.Module, values: Mapping[str, Tensor], x: Tensor, state: State,
         layout: SequenceLayout, label: Callable[[], LayerCall],
     ) -> tuple[Output, State]:  # fmt: skip
         """Run a cell over time; `label` makes the label of this call."""
-        if torch.compiler.is_exporting():
+        if is_exporting():
             return eager_export.run(step, None if self._cell_has_parameters else values, x, state, layout.lengths)
         inputs = Inputs(step, values, x, state, layout.sizes)
         with labeled(CallLabel(label())):
@@ -183,7 +184,7 @@ class Layer(nn.Module):
         where, device = f"{type(self).__name__}: {name}", like.device.type
         if tensor.device != like.device:
             raise ValueError(f"{where}: expected device {like.device}, which the parameters have, got {tensor.device}")
-        casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+        casts = is_autocast_available(device) and torch.is_autocast_enabled(device)
         if not (casts and tensor.is_floating_point()):
             raise ValueError(
                 f"{where}: RNN {name} dtype ({tensor.dtype}) does not match weight dtype ({like.dtype}). Convert "
@@ -192,7 +193,7 @@ class Layer(nn.Module):
 
     def _layout(self, input: object, lengths: Lengths | None, input_size: int | None) -> SequenceLayout:
         name = f"{type(self).__name__}: input"
-        exporting = torch.compiler.is_exporting()
+        exporting = is_exporting()
         if isinstance(input, PackedSequence):
             if exporting:
                 raise ValueError(f"{name}: torch.export: expected a tensor and lengths=, got a PackedSequence")
@@ -221,7 +222,7 @@ class Layer(nn.Module):
 
     def _call_probed(self, input: Any, state: Any, lengths: Lengths | None) -> Trajectory:
         """Call the layer, and return the values of its cells at every step."""
-        if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+        if torch.compiler.is_compiling() and not is_exporting():
             from elman.engine.uncompiled import outside
 
             return outside(self._call_probed, input, state, lengths)  # type: ignore[no-any-return]

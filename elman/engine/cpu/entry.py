@@ -14,7 +14,7 @@ from elman.engine.cpu.torch_ops import apply, draw
 from elman.engine.executor import Unsupported
 from elman.engine.inputs import CellSpec, Inputs, StateSize
 from elman.engine.outputs import Output, State, as_tuple, row_width, unflatten_output
-from elman.engine.torch_private import in_forward_mode, in_torch_func
+from elman.engine.torch_private import in_forward_mode, in_torch_func, is_exporting
 
 DTYPES = (torch.float32, torch.float64)
 
@@ -35,7 +35,7 @@ def run(inputs: Inputs) -> tuple[Output, State] | Unsupported:
         x, states, values = x.resolve_neg(), *(tuple(t.resolve_neg() for t in of) for of in (states, values))
     transformed = not torch.compiler.is_compiling() and _transformed((x, *states, *values))
     # An exported program must run without elman, and a plan exists in this process alone.
-    if transformed or torch.compiler.is_exporting() or (sizes is None and x.shape[1] == 0):
+    if transformed or is_exporting() or (sizes is None and x.shape[1] == 0):
         return eager.run(inputs)
     if reason := _unsupported_tensors((x, *states, *values)):
         return Unsupported(reason, warn=not _unsupported_tensors((x,)))
