@@ -8,6 +8,7 @@ from torch import Tensor
 
 from elman.bptt._outside_tensors import substituted
 from elman.engine import Inputs, Output, State, as_tuple, run
+from elman.engine.inputs import split_by_step
 from elman.engine.observe.events import current_label, labeled
 from elman.engine.outputs import output_tensors
 from elman.engine.replay import Conditions
@@ -45,7 +46,7 @@ class Segments:
 
     def by_step(self, values: Tensor) -> Sequence[Tensor]:
         """The rows of each step, (B, ...), or fewer where sequences have ended."""
-        return values.unbind(0) if self.sizes is None else values.split(self.sizes.tolist())
+        return split_by_step(values, self.sizes)
 
     def run(
         self, x: Tensor, begin: int, end: int, states: Sequence[Tensor], values: Sequence[Tensor]

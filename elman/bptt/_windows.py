@@ -35,7 +35,7 @@ class Windows(NamedTuple):
 
     @property
     def chained(self) -> bool:
-        """Whether the gradient goes from each window to the one before."""
+        """True if each window passes its gradient on to the one before."""
         return self.of_outputs is None
 
 

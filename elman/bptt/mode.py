@@ -10,7 +10,7 @@ from elman.engine import Inputs, Output, State, run
 
 
 class Mode(ABC):
-    """How gradients are propagated through time. The forward results are the same in all modes.
+    """Base class of gradient modes, which compute gradients through time. All modes have the same forward results.
 
     Attributes:
         online: gradients are computed forward in time, with the steps: the mode sees a stack as one cell, and the
@@ -20,7 +20,7 @@ class Mode(ABC):
     online: ClassVar[bool] = False
 
     def joint(self, steps: int, ragged: bool) -> bool:
-        """Whether a stack must run as one cell; otherwise each layer runs over the whole sequence in turn.
+        """Return True if a stack must run as one cell, and not layer by layer.
 
         Args:
             steps: T.

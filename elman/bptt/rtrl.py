@@ -16,8 +16,9 @@ from elman.bptt._repeatable import check_repeatable, repeatability
 from elman.bptt._segments import Segments
 from elman.bptt.mode import Mode
 from elman.engine import Inputs, Output, State, run
+from elman.engine.precision import autocast_dtype
 from elman.engine.rng_state import get_rng_state
-from elman.engine.torch_private import in_torch_func, is_autocast_available
+from elman.engine.torch_private import in_torch_func
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,7 @@ def _check(x: Tensor) -> None:
     """Check that the gradients of a call can be computed forward in time."""
     if in_torch_func():
         raise RuntimeError("RTRL: expected gradients of torch.autograd, got a transform of torch.func; use Full there")
-    device = x.device.type
-    if is_autocast_available(device) and torch.is_autocast_enabled(device):
+    if autocast_dtype(x.device.type) is not None:
         raise RuntimeError("RTRL: expected one precision for all steps, got autocast; use Full there")
     if x.requires_grad:
         raise ValueError(

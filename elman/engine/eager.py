@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from elman.engine.executor import Executor
-from elman.engine.inputs import CellSpec, Inputs
+from elman.engine.inputs import CellSpec, Inputs, split_by_step
 from elman.engine.observe.autograd_hooks import GradientRecorder
 from elman.engine.observe.events import record_call
 from elman.engine.outputs import Output, State, as_tuple, output_state_indices, stack_outputs
@@ -69,13 +69,13 @@ class _Unrolled(nn.Module):
     def __init__(self, cell: nn.Module, recorder: GradientRecorder | None) -> None:
         super().__init__()
         self.cell, self.recorder = cell, recorder
-        self.replaced_buffers: dict[str, Tensor] = {}  # by name, those that steps have assigned anew
+        self.replaced_buffers: dict[str, Tensor] = {}  # by name, buffers that steps have reassigned
 
     def forward(self, x: Tensor, state: State, sizes: Tensor | None) -> tuple[Output, State]:
         outputs: list[Output] = []
         ended: list[tuple[Tensor, ...]] = []  # final states of sequences that have ended, the longest last
         buffers = dict(self.cell.named_buffers())
-        for x_t in x.unbind(0) if sizes is None else x.split(sizes.tolist()):
+        for x_t in split_by_step(x, sizes):
             if sizes is not None and len(x_t) < len(as_tuple(state)[0]):
                 ended.append(tuple(s[len(x_t) :] for s in as_tuple(state)))
                 state = _like(state, [s[: len(x_t)] for s in as_tuple(state)])

@@ -29,7 +29,7 @@ class PreparedStep(Protocol):
     """A prepared step of stacked cells, for a number of rows. Its calls must not overlap."""
 
     def fits(self, parameters: Sequence[Tensor], x: Tensor, states: Sequence[Tensor]) -> bool:
-        """Whether the step can run with these tensors; must be called before every step."""
+        """Return True if the step can run with these tensors; must be called before every step."""
 
     def __call__(
         self, labels: Labels | None, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor],
@@ -65,7 +65,7 @@ class Executor(ABC):
 
     @property
     def available(self) -> bool:
-        """Whether it can run in this process."""
+        """True if the executor can run in this process."""
         return True
 
     @abstractmethod

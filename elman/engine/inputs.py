@@ -1,6 +1,6 @@
 """The arguments of a call of the engine, as records."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -8,6 +8,11 @@ from torch import Tensor, nn
 from elman.engine.outputs import State, as_tuple
 
 StateSize = int | tuple[int, ...]
+
+
+def split_by_step(values: Tensor, sizes: Tensor | None) -> Sequence[Tensor]:
+    """Split values of all rows, (T, B, ...) or packed (N, ...) with `sizes`, into those of each step."""
+    return values.unbind(0) if sizes is None else values.split(sizes.tolist())
 
 
 class Inputs(NamedTuple):

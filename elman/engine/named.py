@@ -12,7 +12,7 @@ Change = Callable[[Tensor], Tensor]
 
 
 class _NameRequests(threading.local):
-    """What the enclosing contexts of this thread do with named values: record them, or change them by functions."""
+    """Per-thread recording dictionary and change functions of the enclosing contexts."""
 
     recorded: dict[str, Tensor] | None = None
     changes: Mapping[str, Change] | None = None

@@ -10,6 +10,13 @@ from elman.engine.torch_private import is_autocast_available
 Precision = Callable[[], AbstractContextManager[object]]
 
 
+def autocast_dtype(device: str) -> torch.dtype | None:
+    """Return the dtype of autocast on a kind of device; None if autocast is off."""
+    if not is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return None
+    return torch.get_autocast_dtype(device)
+
+
 def autocast(device: str) -> Precision:
     """Return a function that makes contexts with the present autocast state of a kind of device."""
     if not is_autocast_available(device):

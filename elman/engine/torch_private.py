@@ -97,13 +97,17 @@ def is_exporting() -> bool:
     return torch.compiler._is_exporting_flag
 
 
+def assume_constant_result(function: Callable[..., Any]) -> None:
+    """Do what `torch.compiler.assume_constant_result` does, without importing the compiler."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
 def is_autocast_available(device: str) -> bool:
     """Whether a kind of device has autocast."""
     return torch.amp.is_autocast_available(device)
 
 
-# What torch.compiler.assume_constant_result does, which imports the compiler: torch 2.11 cannot trace the function.
-is_autocast_available._dynamo_marked_constant = True  # type: ignore[attr-defined]
+assume_constant_result(is_autocast_available)  # torch 2.11 cannot trace it
 
 
 def is_autocasting() -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from elman.engine import State, as_tuple
 from elman.engine.eager import run_step
+from elman.engine.inputs import split_by_step
 from elman.engine.named import recording_names
 from elman.engine.observe.events import BackwardEvent
 from elman.engine.outputs import output_state_indices
@@ -81,8 +82,7 @@ class Replay:
 
     def split_by_step(self, values: Tensor) -> Sequence[Tensor]:
         """Split values (T, B, ...) or packed (N, ...) into the rows of each step."""
-        sizes = self.event.call.sizes
-        return values.unbind(0) if sizes is None else values.split(sizes.tolist())
+        return split_by_step(values, self.event.call.sizes)
 
     def d_finals(self, t: int, next_rows: int = 0) -> list[Tensor | None]:
         """Return the gradients of the final states of the sequences that end with step t, and zeros for the others.

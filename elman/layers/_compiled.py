@@ -20,7 +20,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from elman.bptt import Mode
 from elman.engine.module_state import HOOKS
-from elman.engine.torch_private import above_autograd, below_autograd, in_dispatch_mode, is_autocast_available
+from elman.engine.precision import autocast_dtype
+from elman.engine.torch_private import above_autograd, assume_constant_result, below_autograd, in_dispatch_mode
 from elman.engine.trace.errors import CannotCapture
 from elman.engine.trace.side_effects import without_effects
 from elman.engine.uncompiled import outside
@@ -103,7 +104,9 @@ def _call_operator(layer: "Layer", input: Any, state: Any, lengths: "Lengths | N
     states = [] if state is None else [state] if isinstance(state, Tensor) else list(state)
     if not (is_flat(state) and is_flat(getattr(layer, "state_size", None)) and all(map(_is_tensor, states))):
         return None  # for example, a nested state
-    single, weights, autocast = isinstance(state, Tensor), layer._weights(), _autocast_dtype(x.device.type)
+    single, weights = isinstance(state, Tensor), layer._weights()
+    # An argument, since a compiled graph runs without autocast.
+    autocast = autocast_dtype(x.device.type)
     widths = tuple(_constant(value.shape[-1]) for value in states)
     # The id is a tensor, on whose value no guard is set; a layer whose results may differ from those of other layers of
     # its class is passed itself, so that the graph is guarded on it.
@@ -144,13 +147,6 @@ def _as_tensor(lengths: Any) -> Tensor:
 def _constant(size: int) -> int:
     """Return a width as an int: if it is a symbol, the compiler specializes it here."""
     return len([0] * size)
-
-
-def _autocast_dtype(device: str) -> torch.dtype | None:
-    """Return the dtype of autocast if it is on; the operator needs it, as a compiled graph runs without autocast."""
-    if not is_autocast_available(device) or not torch.is_autocast_enabled(device):
-        return None
-    return torch.get_autocast_dtype(device)
 
 
 def _autocast(device: str, dtype: torch.dtype | None) -> AbstractContextManager[object]:
@@ -220,7 +216,7 @@ def _without_side_effects(layer: "Layer") -> Iterator[None]:
 
 
 # torch.compile calls the function while it traces, and takes the result as a constant.
-vars(_output_spec)["_dynamo_marked_constant"] = True
+assume_constant_result(_output_spec)
 
 
 class _GraphHandle(bytearray):

@@ -12,7 +12,8 @@ from elman.bptt import Full, Mode
 from elman.bptt._influence import carry_influence
 from elman.engine import Inputs, Output, State, eager_export
 from elman.engine.observe.events import CallLabel, labeled
-from elman.engine.torch_private import is_autocast_available, is_exporting
+from elman.engine.precision import autocast_dtype
+from elman.engine.torch_private import is_exporting
 from elman.layers._layer_call import CallNames, LayerCall
 from elman.layers._layer_ids import register_layer
 from elman.layers._precision import with_loop_dtypes
@@ -184,8 +185,7 @@ class Layer(nn.Module):
         where, device = f"{type(self).__name__}: {name}", like.device.type
         if tensor.device != like.device:
             raise ValueError(f"{where}: expected device {like.device}, which the parameters have, got {tensor.device}")
-        casts = is_autocast_available(device) and torch.is_autocast_enabled(device)
-        if not (casts and tensor.is_floating_point()):
+        if autocast_dtype(device) is None or not tensor.is_floating_point():
             raise ValueError(
                 f"{where}: RNN {name} dtype ({tensor.dtype}) does not match weight dtype ({like.dtype}). Convert "
                 f"{name}: {_conversion(name, tensor, like.dtype)}"

@@ -10,18 +10,12 @@ from elman import cells
 from elman.cells._cell import Cell
 from elman.engine import Inputs, Output, State, as_tuple, choose, eager
 from elman.engine.outputs import output_tensors
-from elman.engine.torch_private import in_forward_mode, in_torch_func, is_autocast_available, is_autocasting
+from elman.engine.precision import autocast_dtype
+from elman.engine.torch_private import in_forward_mode, in_torch_func, is_autocasting
 
 Dtypes = tuple[torch.dtype, ...]
 FUSED: set[type[Cell]] = {cells.RNN, cells.GRU, cells.LSTM, cells.ProjectedLSTM}  # one operation each in cuDNN
 _dtypes: "WeakKeyDictionary[nn.Module, dict[Any, Dtypes]]" = WeakKeyDictionary()
-
-
-def autocast_dtype(device: str) -> torch.dtype | None:
-    """The dtype of autocast on a kind of device; None if autocast is off."""
-    if not is_autocast_available(device) or not torch.is_autocast_enabled(device):
-        return None
-    return torch.get_autocast_dtype(device)
 
 
 def fused_dtype(cell_type: type[Cell], like: Tensor, packed: bool) -> torch.dtype | None:

@@ -17,7 +17,7 @@ class NativeExecutor(Executor):
 
     @property
     def available(self) -> bool:
-        """Whether the environment does not have ELMAN_NATIVE=0."""
+        """False if the environment variable ELMAN_NATIVE is 0."""
         return os.environ.get("ELMAN_NATIVE") != "0"
 
     def run(self, inputs: Inputs) -> tuple[Output, State] | Unsupported:

@@ -40,7 +40,7 @@ class ScratchSize(NamedTuple):
 
 
 class CallLayout:
-    """What calls of a loop need for any T and B: which memory, which parameters.
+    """The memory and the parameters that calls of a loop need, for any T and B.
 
     Args:
         plan: that the programs belong to.
@@ -119,7 +119,7 @@ class CallLayout:
 
 
 class CallFrame(NamedTuple):
-    """What all calls with one T and B share, for one number of threads.
+    """The data that calls with the same T and B share, for one number of threads.
 
     Attributes:
         rows: of the call; the template points to their memory.

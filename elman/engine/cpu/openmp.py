@@ -49,7 +49,7 @@ def threads() -> int:
 
 @functools.cache
 def asleep() -> bool:
-    """Whether idle threads sleep at once instead of spinning, so that every parallel region has to wake them.
+    """Return True if idle threads sleep at once instead of spinning, so that every parallel region must wake them.
 
     OpenMP reads this from the environment once, when torch is loaded.
     """

@@ -67,7 +67,7 @@ class _Prepared:
         self._layer_offsets = [[k * size for size in self._state_bytes] for k in range(len(specs))]
 
     def fits(self, parameters: Sequence[Tensor], x: Tensor, states: Sequence[Tensor]) -> bool:
-        """Whether the step can run with these tensors; remembers where the parameters are."""
+        """Return True if the step can run with these tensors; stores the addresses of the parameters."""
         tensors = x, *states
         if len(tensors) != len(self._shapes) or not self._match(tensors, self._shapes):
             return False

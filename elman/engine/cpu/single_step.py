@@ -186,7 +186,7 @@ class BackwardStep(SingleStep):
 
 
 def can_step(native: CompiledPlan, B: int, loops: Sequence[str] = ("inference",)) -> bool:
-    """Whether a step of B rows needs nothing but addresses: no random numbers, no values computed from parameters.
+    """Return True if a step of B rows needs only addresses: no random numbers, no values computed from parameters.
 
     A step that several threads would share runs faster as a sequence.
     """

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from elman.engine import eager
 from elman.engine.cpu.compiled_plan import BackwardInputs, Cotangents, Forward, PlanInputs, Wanted
 from elman.engine.cpu.kernel_cache import cached_plan, compiled_plan, conditions_of
-from elman.engine.inputs import Inputs
+from elman.engine.inputs import Inputs, split_by_step
 from elman.engine.observe.events import (
     BackwardEvent,
     CallLabel,
@@ -120,7 +120,7 @@ def draw(plan: str, x: Tensor, sizes: Tensor | None) -> list[Tensor]:
 
 
 def _needs_dispatcher(tensors: Iterable[Tensor | None]) -> bool:
-    """Whether operators must be visible: to a compiler, a mode, a profiler, or a tensor subclass.
+    """Return True if a compiler, a mode, a profiler or a tensor subclass must see the operators.
 
     Otherwise torch's dispatcher is skipped: for small layers it takes as long as the computation.
     """
@@ -219,7 +219,7 @@ def _replay_gradients(
         x, states, parameters = tensors[0], tensors[1 : 1 + count], tensors[1 + count :]
         named = dict(zip(step.parameters, parameters, strict=True))
         state = states[first] if step.single else tuple(states[first:])
-        draws = [values.unbind(0) if sizes is None else values.split(sizes.tolist()) for values in inputs.draws]
+        draws = [split_by_step(values, sizes) for values in inputs.draws]
         replayed = ReplayRandomOps(chain.from_iterable(zip(*draws, strict=True))) if draws else nullcontext()
         with first_restored(conditions_of(plan), "double backward") as cell, replayed:
             outputs, finals = eager.run(Inputs(cell, named, x, state, sizes))

@@ -72,7 +72,7 @@ class FusedStage:
             self.frames.add((size // match.width, match.width))
 
     def _is_uniform(self, value: Node, start: int, size: int) -> bool:
-        """Whether all of these columns of a value are computed in the same way."""
+        """Return True if these columns of a value are all computed in the same way."""
         inner = FusedStage(value, start, size, self._leaves)
         return not inner.cuts and not inner.frames
 

@@ -13,7 +13,7 @@ from elman.engine.trace.aten import CONSTANT
 
 
 class BufferKind(Enum):
-    """How the memory of a value is laid out, and how long it is valid."""
+    """The layout and the lifetime of a buffer."""
 
     STEP = "a row for each step and sequence, for the whole call"
     CHUNK = "a row for each step and sequence of one chunk of steps, then overwritten"

@@ -23,7 +23,7 @@ VIEW = {aten.reshape.default, aten.unsqueeze.default, aten.squeeze.dim, aten.squ
 
 
 class Broadcast(Enum):
-    """How an operand is broadcast to rows of `heads` times `width` columns."""
+    """The ways to broadcast an operand to rows of `heads` times `width` columns."""
 
     ELEMENTWISE = "one number per column"
     PER_HEAD = "one number per head"
@@ -32,7 +32,7 @@ class Broadcast(Enum):
 
 
 class BroadcastMatch(NamedTuple):
-    """How an operand is broadcast to a value, and the heads and the width of that value's rows."""
+    """The broadcast of an operand to a value, with the heads and the width of the value's rows."""
 
     broadcast: Broadcast
     heads: int
@@ -164,7 +164,7 @@ def _concatenated(node: Node) -> tuple[list[tuple[Node, int]], int] | None:
 
 
 def is_arrangement(node: Node) -> bool:
-    """Whether the value only arranges the numbers of other values."""
+    """Return True if the value is a view, slice or concatenation of other values."""
     return node.target in VIEW or _slice_source(node) is not None or _concatenated(node) is not None
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from elman.engine.inputs import split_by_step
 from elman.engine.torch_private import TorchDispatchMode
 
 aten = torch.ops.aten
@@ -50,7 +51,7 @@ def draw_all(draws: Sequence[RandomOp], x: Tensor, sizes: Tensor | None = None) 
     """
     leading_sizes = x.shape[:-1]
     sequences = [x.new_empty(*leading_sizes, *draw.shape, dtype=draw.dtype) for draw in draws]
-    steps = [values.unbind(0) if sizes is None else values.split(sizes.tolist()) for values in sequences]
+    steps = [split_by_step(values, sizes) for values in sequences]
     for step in zip(*steps, strict=True):
         for draw, values in zip(draws, step, strict=True):
             draw.fill(values)
