@@ -1,6 +1,6 @@
 """All undocumented names of torch that elman uses.
 
-The test suite checked each on torch 2.13.0 and 2.14.1; on 2.11.0, all but those under torch.compile.
+The test suite checked each on torch 2.11.0, 2.13.0 and 2.14.1.
 `tests/test_structure.py` fails if another file uses a name of torch that begins with an underscore.
 """
 

@@ -34,9 +34,10 @@ if TYPE_CHECKING:
 
 _library = torch.library.Library("elman", "FRAGMENT")
 # nondeterministic_seeded: the compiler must not merge two calls of a layer that draws random numbers or has hooks.
+# dtypes are passed by name: torch 2.11 hands implementations a ScalarType in a list as an integer.
 _library.define(
     "layer(Tensor layer_id, Tensor x, Tensor?[] packed, Tensor? lengths, Tensor[] states, Tensor[] weights, "
-    "str[] names, bool single, ScalarType? autocast, SymInt[] sizes, int[] dims, ScalarType[] dtypes, bool[] needed) "
+    "str[] names, bool single, str? autocast, SymInt[] sizes, int[] dims, str[] dtypes, bool[] needed) "
     "-> Tensor[]",
     tags=(torch.Tag.nondeterministic_seeded,),
 )
@@ -61,7 +62,7 @@ class OutputSpec(NamedTuple):
     names: tuple[str, ...]
     outputs: tuple[tuple[int, ...], ...]
     states: tuple[tuple[int, ...], ...]
-    dtypes: tuple[torch.dtype, ...]
+    dtypes: tuple[str, ...]
     single: bool
 
 
@@ -106,12 +107,14 @@ def _call_operator(layer: "Layer", input: Any, state: Any, lengths: "Lengths | N
         return None  # for example, a nested state
     single, weights = isinstance(state, Tensor), layer._weights()
     # An argument, since a compiled graph runs without autocast.
-    autocast = autocast_dtype(x.device.type)
+    autocast_to = autocast_dtype(x.device.type)
+    autocast = None if autocast_to is None else _dtype_name(autocast_to)
     widths = tuple(_constant(value.shape[-1]) for value in states)
-    # The id is a tensor, on whose value no guard is set; a layer whose results may differ from those of other layers of
-    # its class is passed itself, so that the graph is guarded on it.
-    layer_or_id = layer._layer_id if layer._alike() else layer
-    spec = _output_spec(layer_or_id, _constant(x.shape[-1]), x.dtype, bool(packed), widths, single, autocast)
+    # No guard is set on the value of a tensor. Of a layer whose results may differ from those of other layers of its
+    # class, the number is passed, so that the graph is guarded on it.
+    layer_id = layer._layer_id if layer._alike() else layer._layer_number
+    is_packed = isinstance(input, PackedSequence)
+    spec = _output_spec(layer_id, _constant(x.shape[-1]), x.dtype, is_packed, widths, single, autocast)
     if spec is None:
         return None
     if isinstance(input, PackedSequence):
@@ -149,19 +152,23 @@ def _constant(size: int) -> int:
     return len([0] * size)
 
 
-def _autocast(device: str, dtype: torch.dtype | None) -> AbstractContextManager[object]:
-    return nullcontext() if dtype is None else torch.autocast(device, dtype)
+def _dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _autocast(device: str, dtype: str | None) -> AbstractContextManager[object]:
+    return nullcontext() if dtype is None else torch.autocast(device, getattr(torch, dtype))
 
 
 _NO_LAYER = torch.nn.Module()  # to probe: no layer records what its cells do
 
 
 def _output_spec(
-    layer_or_id: "Layer | Tensor", width: int, dtype: torch.dtype, packed: bool, widths: Sequence[int], single: bool,
-    autocast: torch.dtype | None,
+    layer_id: int | Tensor, width: int, dtype: torch.dtype, packed: bool, widths: Sequence[int], single: bool,
+    autocast: str | None,
 ) -> OutputSpec | None:  # fmt: skip
     """Find out what a layer returns by running one step on zeros, without side effects; None if that step fails."""
-    layer = find_layer(int(layer_or_id)) if isinstance(layer_or_id, Tensor) else layer_or_id
+    layer = find_layer(layer_id)
     if layer._reads_elsewhere():
         return None
     weights = {name: value.detach().clone() for name, value in layer._weights().items()}
@@ -192,7 +199,7 @@ def _output_spec(
         tuple(outputs) if isinstance(outputs, dict) else (),
         tuple(tuple(value.shape[2:]) for value in named.values()),
         tuple((*value.shape[:-2], value.shape[-1]) for value in final_states),
-        tuple(value.dtype for value in chain(named.values(), final_states)),
+        tuple(_dtype_name(value.dtype) for value in chain(named.values(), final_states)),
         isinstance(final, Tensor),
     )
 
@@ -235,11 +242,11 @@ _handle_ids = count(1)
 
 def _run(
     layer_id: Tensor, x: Tensor, packed: Sequence[Tensor | None], lengths: Tensor | None, states: Sequence[Tensor],
-    weights: Sequence[Tensor], names: Sequence[str], single: bool, autocast: torch.dtype | None,
-    sizes: Sequence[int], dims: Sequence[int], dtypes: Sequence[torch.dtype], needed: Sequence[bool],
+    weights: Sequence[Tensor], names: Sequence[str], single: bool, autocast: str | None,
+    sizes: Sequence[int], dims: Sequence[int], dtypes: Sequence[str], needed: Sequence[bool],
 ) -> list[Tensor]:  # fmt: skip
     """Call the layer in its present state."""
-    layer = find_layer(int(layer_id))
+    layer = find_layer(layer_id)
     transposed = layer.batch_first and x.dim() == 3
     sequences: Any = PackedSequence(x, *packed) if packed else x.transpose(0, 1) if transposed else x
     state = None if not states else states[0] if single else tuple(states)
@@ -251,7 +258,8 @@ def _run(
     results = [value.contiguous() for value in (*results, *((final,) if isinstance(final, Tensor) else final))]
     remaining_sizes = iter(sizes)
     expected = [[next(remaining_sizes) for _ in range(dim)] for dim in dims]
-    if [list(value.shape) for value in results] != expected or [value.dtype for value in results] != list(dtypes):
+    result_dtypes = [_dtype_name(value.dtype) for value in results]
+    if [list(value.shape) for value in results] != expected or result_dtypes != list(dtypes):
         got = [(*value.shape, value.dtype) for value in results]
         raise RuntimeError(
             f"{type(layer).__name__}: compiled by torch.compile for a cell that returns shapes {expected}, got {got}; "
@@ -267,7 +275,7 @@ def _compute(*arguments: Any) -> list[Tensor]:
     if not any(needed):
         with torch.no_grad():
             return run(*arguments)
-    layer = find_layer(int(layer_id))
+    layer = find_layer(layer_id)
     if layer._reads_elsewhere():
         raise RuntimeError(
             f"{type(layer).__name__}: compiled by torch.compile before its cell read an outside tensor that requires "
@@ -291,12 +299,12 @@ def _new_handle(outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> Tensor:
 
 def _fake(
     layer_id: Tensor, x: Tensor, packed: Sequence[Tensor | None], lengths: Tensor | None, states: Sequence[Tensor],
-    weights: Sequence[Tensor], names: Sequence[str], single: bool, autocast: torch.dtype | None,
-    sizes: Sequence[int], dims: Sequence[int], dtypes: Sequence[torch.dtype], needed: Sequence[bool],
+    weights: Sequence[Tensor], names: Sequence[str], single: bool, autocast: str | None,
+    sizes: Sequence[int], dims: Sequence[int], dtypes: Sequence[str], needed: Sequence[bool],
 ) -> list[Tensor]:  # fmt: skip
     remaining_sizes = iter(sizes)
     shapes = [[next(remaining_sizes) for _ in range(dim)] for dim in dims]
-    results = [x.new_empty(shape, dtype=dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
+    results = [x.new_empty(shape, dtype=getattr(torch, dtype)) for shape, dtype in zip(shapes, dtypes, strict=True)]
     return [*results, torch.empty(1, dtype=torch.int64, device="cpu")] if any(needed) else results
 
 

@@ -35,14 +35,14 @@ class Layer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._layer_id = register_layer(self)
+        self._layer_number, self._layer_id = register_layer(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_layer_id"}
+        return {name: value for name, value in vars(self).items() if name not in ("_layer_number", "_layer_id")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._layer_id = register_layer(self)  # a copy is a layer of its own
+        self._layer_number, self._layer_id = register_layer(self)  # a copy is a layer of its own
 
     def _call(self, input: Any, state: Any, lengths: Lengths | None, bptt: Mode | None) -> tuple[Any, Any]:
         """Run `forward`: eagerly, as an operator under torch.compile, or as a node of torch.fx."""

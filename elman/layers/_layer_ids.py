@@ -16,14 +16,14 @@ _layers: "WeakValueDictionary[int, Layer]" = WeakValueDictionary()
 _new_ids = count()
 
 
-def register_layer(layer: "Layer") -> Tensor:
-    """Give a layer a new id; it is a tensor so that torch.compile takes it for an input of the graph."""
-    layer_id = next(_new_ids)
-    _layers[layer_id] = layer
+def register_layer(layer: "Layer") -> tuple[int, Tensor]:
+    """Give a layer a new id: a number, on which torch.compile guards, and a tensor, an input of its graphs."""
+    number = next(_new_ids)
+    _layers[number] = layer
     with without_modes(), torch.inference_mode(False):
-        return torch.tensor(layer_id, device="cpu")
+        return number, torch.tensor(number, device="cpu")
 
 
-def find_layer(layer_id: int) -> "Layer":
+def find_layer(layer_id: int | Tensor) -> "Layer":
     """Return the layer with this id, if it is still alive."""
-    return _layers[layer_id]
+    return _layers[int(layer_id)]
