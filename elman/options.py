@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 import typer
 
 from elman.cells import REGISTRY
-from elman.fields import check
+from elman.io.json_fields import check
 
 Made = TypeVar("Made")
 LARGEST = 2**31 - 1  # of whole numbers

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from elman import files
+from elman.io import files
 from tests.small import SMALL, Command, Said
 from tests.small import files as files_in
 
@@ -146,15 +146,15 @@ def test_a_full_disk_at_the_start_leaves_nothing(
 def test_a_full_disk_later_keeps_what_was_whole(
     elman: Command, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from elman.training.callbacks import Keeper
+    from elman.training.callbacks import CheckpointCallback
 
-    run, original = tmp_path / "run", Keeper.on_validation_end
+    run, original = tmp_path / "run", CheckpointCallback.on_validation_end
 
-    def on_validation_end(self: Keeper, *rest: Any) -> None:
+    def on_validation_end(self: CheckpointCallback, *rest: Any) -> None:
         original(self, *rest)
         monkeypatch.setattr(Path, "write_bytes", full_disk)  # from the second validation on
 
-    monkeypatch.setattr(Keeper, "on_validation_end", on_validation_end)
+    monkeypatch.setattr(CheckpointCallback, "on_validation_end", on_validation_end)
     refused(elman("train", "text", file, "--epochs", 4, "--out", run, *SMALL), "No space left")
     monkeypatch.undo()
     assert [name for name in files_in(run) if name.startswith(".")] == [".lock"]
@@ -277,11 +277,11 @@ def test_a_training_that_explodes_says_what_to_turn(elman: Command, file: Path, 
 @pytest.mark.parametrize("allocate", [lambda: bytearray(2**62), lambda: np.zeros(2**50), lambda: torch.zeros(2**50)])
 def test_too_little_memory(elman: Command, monkeypatch: pytest.MonkeyPatch, allocate: Callable[[], Any]) -> None:
     """Wherever it is: of Python, NumPy and torch, which has no error of its own for that."""
-    monkeypatch.setattr("elman.runs.open_run", lambda path: allocate())
+    monkeypatch.setattr("elman.io.run_folder.open_run", lambda path: allocate())
     refused(elman("info", "run"), "elman: not enough memory", "; use smaller data, smaller layers or a smaller --batch")
 
 
 def test_another_error_of_torch_is_no_lack_of_memory(elman: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("elman.runs.open_run", lambda path: torch.zeros(2) @ torch.zeros(3))
+    monkeypatch.setattr("elman.io.run_folder.open_run", lambda path: torch.zeros(2) @ torch.zeros(3))
     with pytest.raises(RuntimeError, match="size"):
         elman("info", "run")

@@ -14,10 +14,9 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from elman import decoding, files
+from elman.data import disk_list, tables, tokenizers
 from elman.errors import BadInput
-from elman.tasks import _spool, _table
-from elman.tasks import _tokens as tokens
+from elman.io import files, text_encoding
 from elman.tasks.text import corpus
 from tests.test_bad_input import TEXTS
 from tests.test_text import ENGLISH
@@ -28,7 +27,7 @@ TEXT = (ENGLISH + "\u2028 \t\r\n\x85a\r\r\n \n\n  b\u3000\N{GRINNING FACE}c ") *
 @pytest.fixture(params=[2, 3, 7, 64])
 def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """How many bytes are read at once."""
-    monkeypatch.setattr(decoding, "BLOCK", request.param)
+    monkeypatch.setattr(text_encoding, "BLOCK", request.param)
     return int(request.param)
 
 
@@ -39,20 +38,20 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("kind", ["char", "word", "bpe"])
 def test_a_text_in_blocks_is_the_whole_text(kind: str, block: int, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "_BLOCK", 5)
-    monkeypatch.setattr(tokens, "_AT_ONCE", 2)
-    monkeypatch.setattr(_spool, "MEMORY", 0)
+    monkeypatch.setattr(tokenizers, "_BLOCK", 5)
+    monkeypatch.setattr(tokenizers, "_AT_ONCE", 2)
+    monkeypatch.setattr(disk_list, "MEMORY", 0)
     path.write_bytes(codecs.BOM_UTF8 + TEXT.encode())
     made = corpus.prepare(corpus.read(path, "utf-8"), "text", kind, 300)
     cut = int(len(TEXT) * 0.9)
     monkeypatch.undo()
-    whole = tokens.fit(kind, TEXT[:cut], 300)
+    whole = tokenizers.fit(kind, TEXT[:cut], 300)
     assert made.tokenizer.to_str() == whole.to_str()
     assert isinstance(made.train, np.memmap)
     assert made.train.tolist() == whole.encode(TEXT[:cut]).ids
     assert made.validation.ids.tolist() == whole.encode(TEXT[cut:]).ids
     assert (made.characters, made.sha256) == (len(TEXT), hashlib.sha256(TEXT.encode()).hexdigest())
-    own = tokens.token_bytes(whole)[made.validation.ids]
+    own = tokenizers.token_bytes(whole)[made.validation.ids]
     first = whole.decode(whole.encode(TEXT[cut:]).ids[:1])
     assert made.validation.characters == len(TEXT) - cut - len(first)
     assert made.validation.unknown == (own[1:] == 0).sum()
@@ -65,11 +64,11 @@ def test_a_text_in_blocks_is_the_whole_text(kind: str, block: int, path: Path, m
     size=st.integers(1, 9),
 )
 def test_pieces_are_cut_where_nothing_reaches_across(text: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "_BLOCK", size)
+    monkeypatch.setattr(tokenizers, "_BLOCK", size)
     pieces = [text[i : i + size] for i in range(0, len(text), size)]
-    found = list(tokens.blocks(pieces))
+    found = list(tokenizers.blocks(pieces))
     assert "".join(found) == text
-    assert found == list(tokens.blocks(text))
+    assert found == list(tokenizers.blocks(text))
     assert all(len(one) >= size and not one[-1].isspace() for one in found[:-1])
     assert all(one[0].isspace() for one in found[1:])
 
@@ -77,7 +76,7 @@ def test_pieces_are_cut_where_nothing_reaches_across(text: str, size: int, monke
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(st.sampled_from("ab\n\r\x0b\x1c\u2028\x85"), min_size=1, max_size=40), size=st.integers(1, 5))
 def test_lines_are_those_of_the_whole(text: str, size: int, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "BLOCK", size)
+    monkeypatch.setattr(text_encoding, "BLOCK", size)
     path.write_bytes(text.encode())
     plain = io.StringIO(text, newline=None).read()
     assert list(files.text_lines(path)) == plain.removesuffix("\n").split("\n")
@@ -105,7 +104,7 @@ def test_what_is_wrong_is_told_as_of_the_whole(data: bytes, block: int, path: Pa
     path.write_bytes(data)
     told = []
     for size in (block, 1 << 20):
-        decoding.BLOCK = size
+        text_encoding.BLOCK = size
         try:
             told.append(files.read_text(path))
         except BadInput as error:
@@ -149,8 +148,8 @@ NAMES = {"--text": "said", "--label": "stars"}
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
 def test_rows_are_those_of_the_table(suffix: str, block: int, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_table, "SLICE", 2)
-    monkeypatch.setattr(_table, "HEAD", 1)
+    monkeypatch.setattr(tables, "SLICE", 2)
+    monkeypatch.setattr(tables, "HEAD", 1)
     path = path.with_suffix(suffix)
     match suffix:
         case ".parquet":
@@ -159,9 +158,9 @@ def test_rows_are_those_of_the_table(suffix: str, block: int, path: Path, monkey
             FRAME.write_ndjson(path)
         case _:
             FRAME.write_csv(path, separator="\t" if suffix == ".tsv" else ",")
-    assert list(_table.rows(path, NAMES)) == FRAME.select("said", "stars").rows()
+    assert list(tables.rows(path, NAMES)) == FRAME.select("said", "stars").rows()
     with pytest.raises(BadInput, match=f"{path}: --path: expected one of the columns id, said, stars; got 'path'"):
-        list(_table.rows(path, NAMES | {"--path": "path"}))
+        list(tables.rows(path, NAMES | {"--path": "path"}))
 
 
 TABLES: list[tuple[str, bytes, Any]] = [
@@ -192,13 +191,13 @@ def test_rows_that_are_odd(suffix: str, data: bytes, expected: Any, path: Path) 
     path = path.with_suffix(suffix)
     path.write_bytes(data)
     if isinstance(expected, list):
-        assert list(_table.rows(path, NAMES)) == expected
+        assert list(tables.rows(path, NAMES)) == expected
     else:
         with pytest.raises(BadInput, match=expected) as caught:
-            list(_table.rows(path, NAMES))
+            list(tables.rows(path, NAMES))
         assert "\n" not in str(caught.value)
     with pytest.raises(BadInput, match="nothing of that name"):
-        list(_table.rows(path.with_name(f"other{suffix}"), NAMES))
+        list(tables.rows(path.with_name(f"other{suffix}"), NAMES))
 
 
 QUOTED = 'said\tstars\n"a\tb"\t"1"\n"c ""d"""\t2\n'
@@ -207,30 +206,30 @@ QUOTED = 'said\tstars\n"a\tb"\t"1"\n"c ""d"""\t2\n'
 def test_quotation_marks_as_asked_for(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tsv, csv = path.with_suffix(".tsv"), path.with_suffix(".csv")
     tsv.write_text(QUOTED)
-    assert list(_table.rows(tsv, NAMES)) == list(_table.rows(tsv, NAMES, quote='"'))  # it could be nothing else
-    assert list(_table.rows(tsv, NAMES, quote='"')) == [("a\tb", "1"), ('c "d"', "2")]
-    assert _table.read_table(tsv, quote='"').rows() == [("a\tb", 1), ('c "d"', 2)]
+    assert list(tables.rows(tsv, NAMES)) == list(tables.rows(tsv, NAMES, quote='"'))  # it could be nothing else
+    assert list(tables.rows(tsv, NAMES, quote='"')) == [("a\tb", "1"), ('c "d"', "2")]
+    assert tables.read_table(tsv, quote='"').rows() == [("a\tb", 1), ('c "d"', 2)]
     csv.write_text("said,stars\n'a,b',1\n")
-    assert list(_table.rows(csv, NAMES, quote="'")) == [("a,b", "1")]
+    assert list(tables.rows(csv, NAMES, quote="'")) == [("a,b", "1")]
     csv.write_text('said,stars\n"a,1\nb",2\n')
-    assert list(_table.rows(csv, NAMES, quote="none")) == [('"a', "1"), ('b"', "2")]
-    assert _table.read_table(csv, quote="none").rows() == [('"a', 1), ('b"', 2)]
+    assert list(tables.rows(csv, NAMES, quote="none")) == [('"a', "1"), ('b"', "2")]
+    assert tables.read_table(csv, quote="none").rows() == [('"a', 1), ('b"', 2)]
     capsys.readouterr()
-    assert list(_table.rows(csv, NAMES)) == [("a,1\nb", "2")]
+    assert list(tables.rows(csv, NAMES)) == [("a,1\nb", "2")]
     assert capsys.readouterr().err == (
         f"{csv}: 1 row has line breaks in quoted cells, 2 lines in all, the first in line 2; where quotation marks are "
         "part of texts, pass --quote none\n"
     )
     with pytest.raises(BadInput, match="--quote: expected one character of ASCII, or none; got 'ab'"):
-        list(_table.rows(csv, NAMES, quote="ab"))
+        list(tables.rows(csv, NAMES, quote="ab"))
 
 
 def test_every_row_of_literal_tabs_is_there(path: Path) -> None:
     tsv = path.with_suffix(".tsv")
     tsv.write_text('said\tstars\n""\t1\n"all of it"\t2\n')
-    assert list(_table.rows(tsv, NAMES)) == [('""', "1"), ('"all of it"', "2")]
+    assert list(tables.rows(tsv, NAMES)) == [('""', "1"), ('"all of it"', "2")]
     tsv.write_text(
         "said\tstars\n"
         + "".join(f"{chr(34) * (i % 7 == 0)}text {i}\t{i % 2}{chr(34) * (i % 9 == 0)}\n" for i in range(120))
     )
-    assert len(list(_table.rows(tsv, NAMES))) == len(_table.read_table(tsv)) == 120
+    assert len(list(tables.rows(tsv, NAMES))) == len(tables.read_table(tsv)) == 120

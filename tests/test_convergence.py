@@ -18,14 +18,14 @@ from rich.console import Console
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
-from elman.runs import Run
+from elman.data.batches import RepeatedEpoch
+from elman.io.run_folder import Run
 from elman.tasks import text
 from elman.training import callbacks
-from elman.training.batches import Again
-from elman.training.callbacks import Interrupted, Keeper, TimeBudget
+from elman.training.callbacks import CheckpointCallback, Interrupted, TimeBudget
 from elman.training.convergence import ANNEALING, MIN_GAIN, MIN_STEPS, Convergence
 from elman.training.options import TrainingOptions
-from elman.training.room import Outcome, fit
+from elman.training.trainer import Outcome, fit
 from tests.small import SMALL, Command
 from tests.small import text as small_text
 from tests.test_bad_input import refused
@@ -58,7 +58,7 @@ class Points:
         x = torch.randn(PER_EPOCH + 25, 2, 4, generator=draw)
         y = x @ torch.tensor([[1.0], [-2.0], [0.5], [0.0]]) + torch.randn(*x.shape[:2], 1, generator=draw)
         batches = list(zip(x, y, strict=True))
-        self.train, self.validation = Again(batches[:PER_EPOCH]), Again(batches[PER_EPOCH:])
+        self.train, self.validation = RepeatedEpoch(batches[:PER_EPOCH]), RepeatedEpoch(batches[PER_EPOCH:])
         self.loss = self.model.loss
 
 
@@ -153,15 +153,15 @@ def test_an_interrupted_training_converges_as_an_uninterrupted_one(
 ) -> None:
     path, outcome = whole
     step = plateau(path) // PER_EPOCH * PER_EPOCH + PER_EPOCH + where
-    original = Keeper.on_train_batch_end
+    original = CheckpointCallback.on_train_batch_end
 
-    def interrupting(self: Keeper, trainer: Any, *rest: Any) -> None:
+    def interrupting(self: CheckpointCallback, trainer: Any, *rest: Any) -> None:
         if trainer.global_step == step:
             signal.raise_signal(signal.SIGINT)
         original(self, trainer, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "on_train_batch_end", interrupting)
+        patch.setattr(CheckpointCallback, "on_train_batch_end", interrupting)
         with pytest.raises(Interrupted):
             train(tmp_path / "run")
     assert len(metrics(tmp_path / "run")) < len(metrics(path))

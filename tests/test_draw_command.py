@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from elman.tasks._registry import TASKS
+from elman.tasks.registry import TASKS
 from tests.small import Command
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from elman.errors import BadInput
-from elman.files import numbered, write_new, write_whole
+from elman.io.files import numbered, write_new, write_whole
 from tests.small import Command, Said
 from tests.small import files as files_in
 from tests.test_bad_input import full_disk, refused

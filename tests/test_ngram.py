@@ -1,4 +1,4 @@
-"""elman.tasks._ngram against its own definition, written a second time, slowly, over tuples and dictionaries."""
+"""Kneser-Ney against its definition, written a second time, slowly, over tuples and dictionaries."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from elman.tasks._ngram import NGram, best
+from elman.baselines.kneser_ney import NGram, best
 
 V = 4
 TEXTS = st.lists(st.integers(0, V - 1), max_size=60)

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from elman.errors import BadInput
-from elman.files import MAKER
+from elman.io.files import MAKER
+from elman.io.run_folder import open_run
 from elman.report import page
 from elman.report.page import charts
 from elman.report.shown import Missing, Sample, Shown
-from elman.runs import open_run
 from tests.pages import Page, colours_given
 from tests.small import FLOW, Command
 from tests.test_bad_input import refused

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from elman.training.callbacks import Keeper
+from elman.training.callbacks import CheckpointCallback
 from tests.small import SMALL, Command
 from tests.test_bad_input import refused
 
@@ -31,14 +31,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory, file: Path) -> Path:
 
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, what: Any) -> None:
-    original = Keeper.on_train_batch_end
+    original = CheckpointCallback.on_train_batch_end
 
-    def on_train_batch_end(self: Keeper, trainer: Any, *rest: Any) -> None:
+    def on_train_batch_end(self: CheckpointCallback, trainer: Any, *rest: Any) -> None:
         if trainer.global_step == step:
             what()
         original(self, trainer, *rest)
 
-    monkeypatch.setattr(Keeper, "on_train_batch_end", on_train_batch_end)
+    monkeypatch.setattr(CheckpointCallback, "on_train_batch_end", on_train_batch_end)
 
 
 # At the first step of all, within an epoch, at its last (a validation is due) and next to it, at one that is logged.

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from elman.errors import BadInput
-from elman.files import input_lines
+from elman.io.files import input_lines
 from elman.report.rows import format_of, write
 
 ROWS = [

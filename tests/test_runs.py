@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 import torch
 
-from elman import runs
 from elman.errors import BadInput
-from elman.runs import new_run, resumed_run
-from elman.table import CsvTable
-from elman.training.callbacks import Keeper, TimeBudget
+from elman.io import run_folder as runs
+from elman.io.metrics_csv import CsvTable
+from elman.io.run_folder import new_run, resumed_run
+from elman.training.callbacks import CheckpointCallback, TimeBudget
 from elman.training.options import TrainingOptions
 from tests.small import Command, files, text
 from tests.test_bad_input import refused
@@ -191,7 +191,7 @@ def test_a_training_holds_its_lock(
                 pass
             refusals.append(str(error.value))
 
-    monkeypatch.setattr(Keeper, "on_train_start", try_it)
+    monkeypatch.setattr(CheckpointCallback, "on_train_start", try_it)
     assert elman("train", "text", short, "--out", path, *TRAIN).code == 0
     assert elman("train", "text", "--resume", path, "--epochs", 3).code == 0
     assert ["got one that is being trained" in refusal for refusal in refusals] == [True, False] * 2
@@ -251,15 +251,15 @@ def test_data_of_one_batch_can_be_interrupted(
     """Every step is the last of an epoch, and followed by a validation."""
     train = ("train", "text", short, *TRAIN[2:-1], 449, "--epochs", 6)
     assert elman(*train, "--out", tmp_path / "whole").code == 0
-    step = Keeper.on_train_batch_end
+    step = CheckpointCallback.on_train_batch_end
 
-    def interrupted(self: Keeper, trainer: Any, *rest: Any) -> None:
+    def interrupted(self: CheckpointCallback, trainer: Any, *rest: Any) -> None:
         if trainer.global_step == 3:
             signal.raise_signal(number)
         step(self, trainer, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "on_train_batch_end", interrupted)
+        patch.setattr(CheckpointCallback, "on_train_batch_end", interrupted)
         said = elman(*train, "--out", tmp_path / "run")
     assert said.code == 130
     assert f"Everything is saved; to go on: elman train text --resume {tmp_path / 'run'}" in said.out
@@ -306,13 +306,13 @@ def test_a_training_that_ends_badly_is_brought_to_the_same_end(
 def test_a_training_killed_in_its_last_validation(
     elman: Command, short: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(self: Keeper, trainer: Any, *rest: Any) -> None:
+    def killed(self: CheckpointCallback, trainer: Any, *rest: Any) -> None:
         if trainer.global_step == LAST:
             raise Crash
 
     path = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "on_validation_start", killed)
+        patch.setattr(CheckpointCallback, "on_validation_start", killed)
         with pytest.raises(Crash):
             elman("train", "text", short, "--out", path, *TRAIN)
     assert elman("train", "text", "--resume", path).code == 0
@@ -330,10 +330,11 @@ def test_ctrl_c_while_the_end_is_written(
             signal.raise_signal(signal.SIGINT)
 
     path = tmp_path / "run"
-    for where, arguments in ((Keeper, (short, "--out", path, *TRAIN)), (TextTask, ("--resume", path))):
+    for where, arguments in ((CheckpointCallback, (short, "--out", path, *TRAIN)), (TextTask, ("--resume", path))):
         with monkeypatch.context() as patch:
             patch.setattr(
-                where, *{Keeper: ("on_validation_start", interrupted), TextTask: ("conclude", _ctrl_c)}[where]
+                where,
+                *{CheckpointCallback: ("on_validation_start", interrupted), TextTask: ("conclude", _ctrl_c)}[where],
             )
             said = elman("train", "text", *arguments)
         assert said.code == 130
@@ -359,9 +360,9 @@ def test_the_name_of_a_run_is_a_name(
     elman: Command, short: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """A run of another name, which the pattern fits, is not read; all that is written is in the folder."""
-    step = Keeper.on_train_batch_end
+    step = CheckpointCallback.on_train_batch_end
 
-    def interrupted(self: Keeper, trainer: Any, *rest: Any) -> None:
+    def interrupted(self: CheckpointCallback, trainer: Any, *rest: Any) -> None:
         if trainer.global_step == 4:
             signal.raise_signal(signal.SIGINT)
         step(self, trainer, *rest)
@@ -373,7 +374,7 @@ def test_the_name_of_a_run_is_a_name(
     monkeypatch.chdir(folder)
     monkeypatch.setenv("HOME", str(home))
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "on_train_batch_end", interrupted)
+        patch.setattr(CheckpointCallback, "on_train_batch_end", interrupted)
         said = elman("train", "text", short, "--out", name, "--flow-every", 3, *TRAIN)
     assert said.code == 130
     command = said.out.splitlines()[-1].split("; to go on: ")[1]

@@ -10,9 +10,9 @@ import pytest
 
 import elman as package
 from elman.cli import run
+from elman.io.run_folder import open_run
+from elman.io.terminal import escaped
 from elman.report import rows, tables
-from elman.runs import open_run
-from elman.terminal import escaped
 from tests.small import Command
 
 ODD = "x [/b] [b]y[/b] :heart: \x1b]0;title\x07 \x1b[31m \x9b2J \x08 \x7f"

@@ -10,14 +10,14 @@ import pytest
 import torch
 from hypothesis import given
 
-from elman.tasks import _tokens as tokens
-from elman.tasks._choose import choose
-from elman.tasks._token_kinds import KINDS
+from elman.data import tokenizers
+from elman.data.streams import IGNORED, streams
+from elman.data.token_kinds import KINDS
+from elman.decoding.sampling import choose
 from elman.tasks.text import corpus, sample, score
 from elman.tasks.text.model import LanguageModel
 from elman.tasks.text.options import TextOptions
-from elman.tasks.text.streams import IGNORED, streams
-from elman.tasks.text.task import KIND
+from elman.tasks.text.task import TASK
 
 ENGLISH = "Don't stop\tat 42,000 steps — go on.\r\n\n  The naïve gate's open; \u2018so\u2019 is the door! 日本語 " * 3
 printable = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
@@ -27,41 +27,41 @@ printable = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 @given(text=printable)
 def test_tokens_give_the_text_back(kind: str, text: str) -> None:
     whole = ENGLISH + text
-    tokenizer = tokens.fit(kind, whole, 400)
-    ids = tokens.encode(tokenizer, whole)
+    tokenizer = tokenizers.fit(kind, whole, 400)
+    ids = tokenizers.encode(tokenizer, whole)
     assert tokenizer.decode(ids.tolist()) == whole
-    assert tokens.token_bytes(tokenizer)[ids].sum() == len(whole.encode())
+    assert tokenizers.token_bytes(tokenizer)[ids].sum() == len(whole.encode())
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_long_text_is_tokenized_as_its_parts_are(kind: str) -> None:
     text = ENGLISH * 2000
-    tokenizer = tokens.fit(kind, ENGLISH, 400)
-    assert len(list(tokens.blocks(text))) > 3
-    assert "".join(tokens.blocks(text)) == text
-    np.testing.assert_array_equal(tokens.encode(tokenizer, text), tokenizer.encode(text).ids)
+    tokenizer = tokenizers.fit(kind, ENGLISH, 400)
+    assert len(list(tokenizers.blocks(text))) > 3
+    assert "".join(tokenizers.blocks(text)) == text
+    np.testing.assert_array_equal(tokenizers.encode(tokenizer, text), tokenizer.encode(text).ids)
 
 
 def test_words_are_words() -> None:
-    tokenizer = tokens.fit("word", "please stay at home, don't go", 0)
-    pieces = [tokenizer.id_to_token(index) for index in tokens.encode(tokenizer, "please stay at home, don't go")]
+    tokenizer = tokenizers.fit("word", "please stay at home, don't go", 0)
+    pieces = [tokenizer.id_to_token(index) for index in tokenizers.encode(tokenizer, "please stay at home, don't go")]
     assert pieces == ["please", " stay", " at", " home", ",", " don't", " go"]
 
 
 def test_the_vocabulary_is_bounded_and_rare_words_of_a_long_text_are_unknown() -> None:
     text = "one two three " * 600 + "never"
-    assert tokens.fit("word", text, 3).get_vocab_size() == 3
-    tokenizer = tokens.fit("word", text)
+    assert tokenizers.fit("word", text, 3).get_vocab_size() == 3
+    tokenizer = tokenizers.fit("word", text)
     assert tokenizer.token_to_id(" never") is None
-    assert tokens.encode(tokenizer, " never").tolist() == [tokenizer.token_to_id(tokens.UNKNOWN)]
-    assert tokens.fit("bpe", text, 300).get_vocab_size() <= 300
+    assert tokenizers.encode(tokenizer, " never").tolist() == [tokenizer.token_to_id(tokenizers.UNKNOWN)]
+    assert tokenizers.fit("bpe", text, 300).get_vocab_size() <= 300
 
 
 def test_what_is_unknown_is_named_once_and_left_out() -> None:
-    tokenizer = tokens.fit("char", "abc ")
-    assert tokens.split_known(tokenizer, "aXbXYc") == ("abc", ["X", "Y"])
-    words = tokens.fit("word", "stay at home")
-    assert tokens.split_known(words, "at home") == (" at home", [])
+    tokenizer = tokenizers.fit("char", "abc ")
+    assert tokenizers.split_known(tokenizer, "aXbXYc") == ("abc", ["X", "Y"])
+    words = tokenizers.fit("word", "stay at home")
+    assert tokenizers.split_known(words, "at home") == (" at home", [])
 
 
 @given(length=st.integers(2, 200), batch=st.integers(1, 7), bptt=st.integers(1, 9))
@@ -90,7 +90,7 @@ def test_a_text_scored_in_chunks_is_scored_as_one(cell: str) -> None:
 
 
 def test_bits_per_character_spell_out_what_is_unknown() -> None:
-    tokenizer = tokens.fit("char", "ab")
+    tokenizer = tokenizers.fit("char", "ab")
     text = score.ScoredText.of(tokenizer, "aé" + "b" * 8)
     assert (text.characters, text.unknown, text.unknown_bytes) == (9, 1, 2)
     result = score.Score.of(9 * math.log(2), text)
@@ -133,6 +133,6 @@ def test_the_unknown_token_is_never_written() -> None:
 def test_the_unknown_token_is_none_of_the_different_ones(tmp_path: Path, kind: str, different: int) -> None:
     (tmp_path / "t.txt").write_text("a b " * 50)
     options = TextOptions(tokens=kind, batch=2, bptt=4, vocabulary=260 if kind == "bpe" else 0)
-    made = KIND.prepare([tmp_path / "t.txt"], options, 0)
+    made = TASK.prepare([tmp_path / "t.txt"], options, 0)
     assert f"; {different} different ones" in made.says
     assert kind == "bpe" or different == len(set(made.rest[0].train.tolist()))

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-Kind = Literal["outputs", "gradients"]
+Task = Literal["outputs", "gradients"]
 
 
 class Tolerance(NamedTuple):
@@ -32,7 +32,7 @@ CANCELLED = 0.1
 EPS, ATOL, RTOL = 1e-6, 1e-8, 1e-5
 
 
-def close(actual: Tensor, expected: Tensor, kind: Kind) -> None:
+def close(actual: Tensor, expected: Tensor, kind: Task) -> None:
     """Raise AssertionError unless `actual` is `expected` within the table, in the dtype of both."""
     assert (actual.shape, actual.dtype) == (expected.shape, expected.dtype)
     if actual.numel() == 0:
@@ -40,11 +40,11 @@ def close(actual: Tensor, expected: Tensor, kind: Kind) -> None:
     scale = max(expected.abs().max().item(), CANCELLED)
     error = (actual - expected).abs().max().item() / scale
     tolerance = getattr(TOLERANCES[actual.dtype], kind)
-    # Written so that NaN fails.
+    # TextOutputTask so that NaN fails.
     assert error <= tolerance, f"{kind} of {actual.dtype}: relative error {error:.2g}, tolerance {tolerance}"
 
 
-def all_close(actual: Sequence[Tensor], expected: Sequence[Tensor], kind: Kind) -> None:
+def all_close(actual: Sequence[Tensor], expected: Sequence[Tensor], kind: Task) -> None:
     for a, e in zip(actual, expected, strict=True):
         close(a, e, kind)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from elman.engine import Inputs, run
 from elman.engine.outputs import output_tensors
 from elman.engine.rng_state import get_rng_state, rng_state
-from elman.numbers import whole
+from elman.io.validate import whole
 
 UNITS = {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 AMOUNT = re.compile(r"(\d+|\d*\.\d+)\s*([a-z]+)", re.IGNORECASE)

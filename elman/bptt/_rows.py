@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import distributed
 
-from elman.numbers import whole
+from elman.io.validate import whole
 
 Span = tuple[int, int, int]  # what a row reads in one chunk: index of the sequence, first step, number of steps
 

@@ -11,7 +11,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from elman.bptt._rows import RowWalk, Segment, assign, check_rank, check_world_size, cut, detect_rank
 from elman.bptt._sequences import ArrayOrTuple, as_indexable, check_sequences, paddings_for, parts_of, stack_spans
 from elman.engine.torch_private import tree_map, tree_map_only
-from elman.numbers import check_whole, whole
+from elman.io.validate import check_whole, whole
 
 
 class Chunk(NamedTuple):

@@ -9,7 +9,7 @@ from typing_extensions import override
 from elman.bptt._windows import Windows, run_windows
 from elman.bptt.mode import Mode
 from elman.engine import Inputs, Output, State
-from elman.numbers import check_whole
+from elman.io.validate import check_whole
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,15 @@ import typer
 from typer.exceptions import TyperException
 
 import elman
+from elman.cli import task_commands
 from elman.cli.bench import bench
 from elman.cli.draw import draw
 from elman.cli.explain import explain
+from elman.cli.help import Command, Group
 from elman.errors import BadInput
-from elman.help import Command, Group
+from elman.io.terminal import guarded
 from elman.options import RunFolder
-from elman.tasks import _command
-from elman.tasks._registry import TASKS
-from elman.terminal import guarded
+from elman.tasks.registry import TASKS
 
 app = typer.Typer(
     cls=Group,
@@ -31,16 +31,16 @@ app = typer.Typer(
 train = typer.Typer(cls=Group, help="Train a model.", no_args_is_help=True)
 app.add_typer(train, name="train")
 for _task in TASKS:
-    train.command(_task, cls=Command)(_command.train(_task))
-for _run in (_command.evaluate, _command.predict, _command.generate, _command.flow, draw, bench, explain):
-    app.command(cls=Command)(_run)
+    train.command(_task, cls=Command)(task_commands.train(_task))
+for _command in (*task_commands.COMMANDS, draw, bench, explain):
+    app.command(cls=Command)(_command)
 
 
 @app.command(cls=Command)
 def info(run: RunFolder) -> None:
     """Tell what a run is: data, model, training, scores."""
+    from elman.io.run_folder import open_run
     from elman.report import tables
-    from elman.runs import open_run
 
     tables.describe(open_run(run), tables.console())
 
@@ -53,13 +53,13 @@ def report(
     ] = None,
 ) -> None:
     """Write a page about a run: curves, scores, samples, the gradient's way back. One HTML file, no network."""
+    from elman.io.run_folder import open_run
     from elman.report import page
-    from elman.runs import open_run
-    from elman.tasks import _look
+    from elman.tasks import inspection
 
     opened = open_run(run)
     path = page.target(opened, out)
-    page.write(opened, _look.show(opened), path)
+    page.write(opened, inspection.show(opened), path)
 
 
 def _version(wanted: bool) -> None:

@@ -7,10 +7,10 @@ import typer
 
 from elman.cells import REGISTRY
 from elman.errors import BadInput
-from elman.files import PICTURES, check_place
+from elman.io.files import PICTURES, check_place
+from elman.io.run_folder import open_run
+from elman.io.terminal import show
 from elman.options import meant, perhaps, whole
-from elman.runs import open_run
-from elman.terminal import show
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,6 +66,6 @@ def _of_cell(name: str, input: int, hidden: int, layers: int, bidirectional: boo
 
 def _of_run(path: Path, gradients: bool) -> "tuple[nn.Module, Recording | None]":
     """The model of a run, and gradients, if they are wanted."""
-    from elman.tasks import _look
+    from elman.tasks import inspection
 
-    return _look.network(open_run(path), gradients)
+    return inspection.network(open_run(path), gradients)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from elman.errors import BadInput
-from elman.files import check_place, write_whole
+from elman.io.files import check_place, write_whole
+from elman.io.format import counted
+from elman.io.terminal import show
 from elman.options import choice, positive, whole
-from elman.terminal import show
-from elman.words import counted
 
 if TYPE_CHECKING:
     from elman.report.explain.lesson import ExplainedTraining, Lesson

@@ -6,7 +6,7 @@ from typing import Any
 
 from elman.drawing.scene import MINUS, Arrow, Box, DrawnText, Point, Scene
 from elman.extras import needs
-from elman.files import PICTURES, check_place, save_picture
+from elman.io.files import PICTURES, check_place, save_picture
 
 MARGIN, DPI, ROUND = 12.0, 144, 5.0  # around the picture; dots in an inch of a PNG; radius of corners
 INK, FAINT, GRADIENT = "#1c2733", "#5d6873", "#a8321c"

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from elman.flow._backward_sweep import ArrivedGradients, propagate_to_layer_below, sweep_backward
 from elman.flow._recorded_call import RecordedCall, mask_rows
-from elman.numbers import check_whole, whole
+from elman.io.validate import check_whole, whole
 
 MAX_STEPS = 512  # of longer sequences, the losses to follow must be chosen
 MAX_NUMBERS = 2**25  # that are passed from layer to layer at once

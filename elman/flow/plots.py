@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from elman.extras import needs
-from elman.files import PICTURES, check_place, read_bytes, save_picture
 from elman.flow.credit import Credit
 from elman.flow.jacobians import HORIZON_SHARE, Jacobians
+from elman.io.files import PICTURES, check_place, read_bytes, save_picture
 
 if TYPE_CHECKING:
     from elman.flow.recording import Recording

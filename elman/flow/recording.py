@@ -16,9 +16,9 @@ from elman.flow.credit import Credit, assign_credit
 from elman.flow.diagnosis import NUM_STEPS, Verdict, diagnose
 from elman.flow.jacobians import Jacobians, compute_jacobians
 from elman.flow.units import Gate, find_dead_units, summarize_gates
+from elman.io.validate import check_whole
 from elman.layers._layer import Layer
 from elman.layers._layer_call import LayerCall
-from elman.numbers import check_whole
 
 
 class Recording:

@@ -4,8 +4,8 @@ import csv
 import math
 from pathlib import Path
 
-from elman import table
 from elman.errors import BadInput
+from elman.io import metrics_csv as table
 
 Columns = dict[str, list[float | None]]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
-from elman.files import read_bytes, write_figure
+from elman.io.files import read_bytes, write_figure
 
 MARKED = 60  # validations, each with a mark of its own
 DECADES = 30.0  # times that the highest loss is the lowest, from where on they stand on a logarithmic axis

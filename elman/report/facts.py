@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from elman.errors import BadInput
-from elman.runs import LOCK, Run
-from elman.words import clock_time
+from elman.io.format import clock_time
+from elman.io.run_folder import LOCK, Run
 
 
 def task(run: Run) -> str:

@@ -14,7 +14,7 @@ from rich import box
 from rich.table import Table
 
 from elman.errors import BadInput
-from elman.files import check_new, write_new
+from elman.io.files import check_new, write_new
 from elman.report import tables
 
 Row = dict[str, Any]

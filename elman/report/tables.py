@@ -8,9 +8,9 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
+from elman.io.run_folder import Run
+from elman.io.terminal import escaped
 from elman.report import facts
-from elman.runs import Run
-from elman.terminal import escaped
 
 
 class Screen(Console):

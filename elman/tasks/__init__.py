@@ -19,10 +19,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from elman.tasks._registry import TASKS
+from elman.tasks.registry import TASKS
 
 if TYPE_CHECKING:
-    from elman.tasks._python import Trained
+    from elman.tasks.api import Trained
 
 
 def __getattr__(name: str) -> ModuleType:
@@ -44,7 +44,7 @@ def load(run: "str | PathLike[str]") -> "Trained":
     Raises:
         BadInput: if there is none; if anything in it is missing, damaged or does not belong together.
     """
-    from elman.runs import open_run
-    from elman.tasks._python import Trained
+    from elman.io.run_folder import open_run
+    from elman.tasks.api import Trained
 
     return Trained(open_run(Path(run)))

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from elman.files import read_bytes, write_whole
-from elman.runs import Run
+from elman.io.files import read_bytes, write_whole
+from elman.io.run_folder import Run
 from elman.training.convergence import Convergence
-from elman.training.lesson import TaskModule
+from elman.training.module import TaskModule
 from elman.training.options import HOLD, TrainingOptions
 
 SAVE_EVERY = 60.0  # seconds
@@ -110,7 +110,7 @@ class TimeBudget(Callback):
             self.convergence.restart(self.step)
 
 
-class Keeper(Callback):
+class CheckpointCallback(Callback):
     """Saves the best and the last state of the training, also on Ctrl-C.
 
     A checkpoint is saved at the first step, at every best validation, after a minute without, at the end, and when the

@@ -8,7 +8,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor
 
-from elman.files import write_whole
+from elman.io.files import write_whole
 
 
 class WholeCheckpoints(TorchCheckpointIO):

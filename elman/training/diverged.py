@@ -7,7 +7,7 @@ import torch
 from elman.flow import record
 from elman.flow.diagnosis import Verdict
 from elman.training.options import TrainingOptions
-from elman.training.task import Task
+from elman.training.trainable import Trainable
 
 
 class Diverged(Exception):
@@ -33,7 +33,7 @@ def _says(verdict: Verdict | None) -> str:
     return beside + (told or "Try a smaller learning rate (--lr).")
 
 
-def diverged(task: Task, options: TrainingOptions, what: str, batch: Any, state: Any) -> Diverged:
+def diverged(task: Trainable, options: TrainingOptions, what: str, batch: Any, state: Any) -> Diverged:
     """Look at a batch once more, at its backward pass too.
 
     Args:

@@ -11,8 +11,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from elman.flow import Recording, record
 from elman.flow.history import HistoryRow, rows_of
-from elman.table import CsvTable
-from elman.training.lesson import TaskModule
+from elman.io.metrics_csv import CsvTable
+from elman.training.module import TaskModule
 
 COLUMNS = ["step", *HistoryRow._fields]
 

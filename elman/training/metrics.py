@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.tensorboard import SummaryWriter
 
-from elman.table import CsvTable
+from elman.io.metrics_csv import CsvTable
 from elman.training.callbacks import TimeBudget
 
 COLUMNS = ["step", "epoch", "train_loss", "val_loss", "lr", "seconds"]

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 import elman
 from elman.bptt import RTRL
-from elman.runs import new_run
+from elman.io.run_folder import new_run
 from elman.training.diverged import Diverged
 from elman.training.options import TrainingOptions
-from elman.training.room import fit
+from elman.training.trainer import fit
 
 T, B, D, H = 6, 3, 4, 5
 BATCHES = 4

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from elman.tasks import _labelled
-from elman.tasks._ngram import best
-from elman.tasks._registry import kind_of, options_of
+from elman.baselines.kneser_ney import best
+from elman.tasks import classification
 from elman.tasks.caption import baselines as of_captions
 from elman.tasks.classify import task as of_classify
+from elman.tasks.registry import get_task, options_of
 from elman.tasks.text import baseline as of_text
 from elman.tasks.text.baseline import NgramBaseline
 from elman.tasks.translate import dictionary
@@ -22,7 +22,7 @@ Modules = list[tuple[Any, str, int]]
 CASES: dict[str, tuple[Any, Modules, list[str]]] = {
     "image": (
         bars(40),
-        [(_labelled, "NUMBERS", 20 * 30)],
+        [(classification, "NUMBERS", 20 * 30)],
         ["logistic regression, of 20 images", "feed-forward network 30-4-2, of 20 images"],
     ),
     "classify": (texts(), [(of_classify, "MOST", 20)], ["TF-IDF and logistic regression, of 20 texts"]),
@@ -40,7 +40,7 @@ def test_titles_say_on_how_many(task: str, monkeypatch: pytest.MonkeyPatch) -> N
     data, bounds, titles = CASES[task]
     for module, name, value in bounds:
         monkeypatch.setattr(module, name, value)
-    kind: Any = kind_of(task)
+    kind: Any = get_task(task)
     options = options_of(task).OPTIONS(hidden=2)
     codec, parts, *_ = kind.prepare(data, options, 0).rest
     found = kind.baselines(codec, parts.train, options, 0)
@@ -57,9 +57,9 @@ def test_titles_say_on_how_many(task: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_every_label_is_among_some() -> None:
     y = np.array([0] * 50 + [1] * 3 + [2] * 47)
-    found = _labelled.some_of_each(y, 10)
+    found = classification.some_of_each(y, 10)
     assert np.bincount(y[found]).tolist() == [5, 2, 4]
-    assert _labelled.some_of_each(y, 1000).tolist() == list(range(100))
+    assert classification.some_of_each(y, 1000).tolist() == list(range(100))
 
 
 @pytest.mark.parametrize("order", [1, 2, 4])

@@ -12,7 +12,7 @@ from elman.cli import run
 from elman.errors import BadInput
 from elman.tasks import caption
 from elman.tasks.caption.options import CaptionOptions
-from elman.tasks.caption.task import KIND
+from elman.tasks.caption.task import TASK
 from tests.small import Command, files
 from tests.tasks.test_image import bars
 from tests.test_bad_input import refused
@@ -124,8 +124,8 @@ def test_wrong_captions(elman: Command, table: Path, tmp_path: Path) -> None:
 def test_images_are_counted_not_their_texts(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = list(csv.reader(table.read_text().splitlines()))[1:]
     many = written(table.with_name("many.csv"), [(name, f"{text} {i}") for name, text in rows for i in range(5)])
-    once, five = (KIND.prepare([path], CaptionOptions(), 0).says for path in (table, many))
+    once, five = (TASK.prepare([path], CaptionOptions(), 0).says for path in (table, many))
     assert five == once.replace(" to learn from", f" with {5 * int(once.split()[0])} texts to learn from")
-    KIND.prepare([many], CaptionOptions(test=[str(many)]), 0)
+    TASK.prepare([many], CaptionOptions(test=[str(many)]), 0)
     images = len({table.with_name(name).read_bytes() for name, _ in rows})
     assert f"of the {images} images to test are among those to learn from" in capsys.readouterr().out

@@ -11,16 +11,16 @@ import torch
 
 from elman import cells, tasks
 from elman.cli import run
+from elman.data.examples import Example
+from elman.data.tables import rows as rows_of
+from elman.data.words import vocabulary, words
 from elman.engine import EXECUTORS
 from elman.errors import BadInput
-from elman.runs import open_run
+from elman.io.run_folder import open_run
 from elman.tasks import classify
-from elman.tasks._parts import Example
-from elman.tasks._table import rows as rows_of
-from elman.tasks._words import vocabulary, words
 from elman.tasks.classify.model import TextClassifier, Texts
 from elman.tasks.classify.options import ClassifyOptions
-from elman.tasks.classify.task import KIND, ClassifyCodec
+from elman.tasks.classify.task import TASK, ClassifyCodec
 from tests.small import Command, files
 from tests.test_bad_input import refused
 
@@ -129,14 +129,14 @@ def test_tables(tmp_path: Path, suffix: str) -> None:
             frame.write_ndjson(path)
         case _:
             frame.write_csv(path, separator="\t" if suffix == ".tsv" else ",")
-    found = list(KIND.read([path], ClassifyOptions(text="said", label="stars")))
+    found = list(TASK.read([path], ClassifyOptions(text="said", label="stars")))
     assert [(example.input, example.target) for example in found] == list(zip(*texts(), strict=True))
     assert found[4].name == f"{path}: row 5"
 
 
 def test_what_is_the_same_is_on_one_side() -> None:
     many, labels = texts()
-    parts, _ = KIND.parts((many * 3, labels * 3), ClassifyOptions(), 0)
+    parts, _ = TASK.parts((many * 3, labels * 3), ClassifyOptions(), 0)
     inputs = [{example.input for example in part} for part in parts]
     assert len(set.union(*inputs)) == sum(map(len, inputs)) == len(set(many))
 
@@ -144,7 +144,7 @@ def test_what_is_the_same_is_on_one_side() -> None:
 def test_words_are_those_of_the_training_alone() -> None:
     many, labels = texts()
     data = ([f"{text} only{i}" for i, text in enumerate(many)], labels)
-    codec, parts, *_ = KIND.prepare(data, ClassifyOptions(), 0).rest
+    codec, parts, *_ = TASK.prepare(data, ClassifyOptions(), 0).rest
     assert codec.words == vocabulary(words(example.input) for example in parts.train)
     assert sum(word.startswith("only") for word in codec.words) == len(parts.train) == 64
     assert {word for term in codec.terms for word in term.split()} == set(codec.words)
@@ -165,7 +165,7 @@ CODEC = ClassifyCodec(["a", "b", "c"], ["one", "two", "three"], pieces=50, terms
 
 
 def batch(*texts: str) -> Texts:
-    return KIND.collate([KIND.encode(CODEC, Example(text, "b"))[0] for text in texts])
+    return TASK.collate([TASK.encode(CODEC, Example(text, "b"))[0] for text in texts])
 
 
 @pytest.mark.parametrize("cell", cells.REGISTRY)
@@ -259,13 +259,13 @@ def test_texts_that_are_none(elman: Command, trained: Path, monkeypatch: pytest.
 def test_tabs_in_any_table(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("text\tlabel\na, b\tc\n")
-    assert [(one.input, one.target) for one in KIND.read([path], ClassifyOptions())] == [("a, b", "c")]
+    assert [(one.input, one.target) for one in TASK.read([path], ClassifyOptions())] == [("a, b", "c")]
 
 
 def test_what_is_bad_can_be_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "t.csv"
     path.write_text(ROWS + ",pos\nfine,\n")
-    assert len(list(KIND.read([path], ClassifyOptions(skip_bad=True)))) == 80
+    assert len(list(TASK.read([path], ClassifyOptions(skip_bad=True)))) == 80
     assert "left out 2 that cannot be used" in capsys.readouterr().out
 
 

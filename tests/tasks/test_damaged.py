@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from elman import tasks
 from elman.errors import BadInput
-from elman.runs import new_run
-from elman.tasks._registry import kind_of, options_of
+from elman.io.run_folder import new_run
+from elman.tasks.registry import get_task, options_of
 from elman.training.options import TrainingOptions
 from tests.small import Command
 from tests.tasks.test_classify import texts
@@ -40,7 +40,7 @@ DATA: dict[str, tuple[Any, dict[str, Any]]] = {
 def made(task: str, path: Path) -> Path:
     """The run of a model that was not trained."""
     data, own = DATA[task]
-    kind: Any = kind_of(task)
+    kind: Any = get_task(task)
     options = kind.settled(data, options_of(task).OPTIONS(hidden=4, **own))
     material = kind.prepare(data, options, 0)
     config = {

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from elman.tasks._beam import search
-from elman.tasks._decoder import Pairs, Writer
-from elman.tasks._written import Vocabulary, side_by_side
+from elman.decoding.attention_decoder import Pairs, Writer
+from elman.decoding.beam import search
+from elman.tasks.text_output import Vocabulary, side_by_side
 from elman.tasks.translate.dictionary import ROUNDS, fitted
 from elman.tasks.translate.model import Translator
 from tests.tolerances import close

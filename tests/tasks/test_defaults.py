@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from elman.options import checked
-from elman.tasks._registry import TASKS, options_of, patience_of, training_of
 from elman.tasks.forecast.options import ForecastOptions
+from elman.tasks.registry import TASKS, options_of, patience_of, training_of
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from elman.tasks.forecast import fit
-from elman.training.callbacks import Keeper
+from elman.training.callbacks import CheckpointCallback
 from tests.small import Command, files
 
 NAMES = ["--time", "when", "--target", "level"]
@@ -102,16 +102,16 @@ def test_flow_report_and_draw(elman: Command, trained: Path, tmp_path: Path) -> 
 def test_ctrl_c_and_resuming_change_nothing(
     elman: Command, trained: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = Keeper.on_train_batch_end
+    original = CheckpointCallback.on_train_batch_end
 
-    def stopping(self: Keeper, trainer: Any, *rest: Any) -> None:
+    def stopping(self: CheckpointCallback, trainer: Any, *rest: Any) -> None:
         if trainer.global_step == 5:
             signal.raise_signal(signal.SIGINT)
         original(self, trainer, *rest)
 
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "on_train_batch_end", stopping)
+        patch.setattr(CheckpointCallback, "on_train_batch_end", stopping)
         assert elman("train", "forecast", table, *OPTIONS, "--flow-every", 5, "--out", run).code == 130
     assert elman("train", "forecast", "--resume", run).code == 0
     assert (run / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()

@@ -13,14 +13,14 @@ import pytest
 import torch
 from sklearn.metrics import mean_absolute_error, mean_pinball_loss
 
+from elman.data.examples import Example
 from elman.errors import BadInput
-from elman.tasks._parts import Example
 from elman.tasks.forecast import baselines
 from elman.tasks.forecast.clock import TimeStep
 from elman.tasks.forecast.data import Series, Window, scale, series
 from elman.tasks.forecast.model import QUANTILES, Forecaster
 from elman.tasks.forecast.options import ForecastOptions
-from elman.tasks.forecast.task import KIND
+from elman.tasks.forecast.task import TASK
 from elman.tasks.forecast.windows import fitted, split, thinned, window_at, windows
 from tests.tolerances import close
 
@@ -222,7 +222,7 @@ def test_measures_beside_those_of_scikit_learn() -> None:
     y, q = np.stack([w.future for w in some]), np.stack(said)
     known = ~np.isnan(y)
     y, q = y[known], q[known]
-    got = KIND.measure(codec, said, some)
+    got = TASK.measure(codec, said, some)
     assert got["mase"] == pytest.approx(mean_absolute_error(y, q[:, 1]) / unit)
     losses = [mean_pinball_loss(y, q[:, i], alpha=alpha) for i, alpha in enumerate(QUANTILES)]
     assert got["scaled_pinball"] == pytest.approx(np.mean(losses) / unit)
@@ -239,16 +239,16 @@ def test_the_loss_of_the_training_is_the_score() -> None:
     batch = codec.batch(found)
     with torch.no_grad():
         loss, count, _ = model.loss(batch)
-        said = KIND.say(model, codec, batch)
+        said = TASK.say(model, codec, batch)
     assert count == sum(np.isfinite(w.future).sum() for w in found)
-    assert float(loss / count) == pytest.approx(KIND.measure(codec, said, found)["scaled_pinball"], rel=1e-5)
+    assert float(loss / count) == pytest.approx(TASK.measure(codec, said, found)["scaled_pinball"], rel=1e-5)
 
 
 def test_a_new_network_begins_with_the_last_value() -> None:
     found = windows(made(), SIZES)
     codec = fitted(found, SIZES)
     with torch.no_grad():
-        said = KIND.say(Forecaster(codec.inputs, 3).eval(), codec, codec.batch(found))
+        said = TASK.say(Forecaster(codec.inputs, 3).eval(), codec, codec.batch(found))
     np.testing.assert_allclose(
         np.stack(said)[:, :, 1], np.stack([baselines.naive(window, 4) for window in found]), rtol=1e-6
     )
@@ -257,8 +257,8 @@ def test_a_new_network_begins_with_the_last_value() -> None:
 def test_intervals_of_baselines_hold_as_much_as_they_should() -> None:
     found = [Example(window, window) for window in windows(made(400), SIZES)]
     codec = fitted([example.input for example in found], SIZES)
-    for rule in KIND.baselines(codec, found, OPTIONS, 0):
-        got = KIND.measure(codec, rule.say(found), [example.target for example in found])
+    for rule in TASK.baselines(codec, found, OPTIONS, 0):
+        got = TASK.measure(codec, rule.say(found), [example.target for example in found])
         assert got["coverage"] == pytest.approx(0.8, abs=0.02)
 
 

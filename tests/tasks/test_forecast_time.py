@@ -16,7 +16,7 @@ from elman.errors import BadInput
 from elman.tasks.forecast.clock import TimeStep
 from elman.tasks.forecast.data import Series, ends, from_ends, series
 from elman.tasks.forecast.options import ForecastOptions
-from elman.tasks.forecast.task import KIND
+from elman.tasks.forecast.task import TASK
 
 OPTIONS = ForecastOptions(time="t", target="y", season=4, horizon=3, context=12)
 DRAW = np.random.default_rng(0)
@@ -38,7 +38,7 @@ def following(found: Series, count: int = 1) -> list[str]:
 
 def settled(data: pl.DataFrame, **options: Any) -> tuple[ForecastOptions, str]:
     told: list[str] = []
-    found = KIND.settled(data, ForecastOptions(time="t", target="y", **options), told.append)
+    found = TASK.settled(data, ForecastOptions(time="t", target="y", **options), told.append)
     (line,) = told
     return found, line
 

@@ -13,10 +13,10 @@ import torch
 from PIL import Image as Pillow
 
 from elman.errors import BadInput
-from elman.files import write_figure
-from elman.tasks import _attention, caption, classify, image, text, transcribe
-from elman.tasks._labelled import draw_confusion
-from elman.tasks._written import TextPrediction
+from elman.io.files import write_figure
+from elman.tasks import attention_plot, caption, classify, image, text, transcribe
+from elman.tasks.classification import draw_confusion
+from elman.tasks.text_output import TextPrediction
 from elman.tasks.transcribe.data import given
 from elman.tasks.transcribe.options import TranscribeOptions
 from tests.small import Command, files
@@ -162,7 +162,7 @@ def test_any_label_stands_in_a_picture(tmp_path: Path) -> None:
     count = len(ODD)
     draw_confusion(range(count), np.arange(count), ODD, tmp_path / "confusion.png")
     said = TextPrediction("", torch.zeros(count), ODD, torch.rand(count, count))
-    _attention.draw(tmp_path / "attention.png", said, ODD)
+    attention_plot.draw(tmp_path / "attention.png", said, ODD)
     assert files(tmp_path) == {"confusion.png", "attention.png"}
 
 
@@ -170,7 +170,7 @@ def test_a_long_text_stands_in_a_picture(tmp_path: Path) -> None:
     """As far as there is room: the whole of it would be more than memory takes."""
     for T, S in ((2000, 5), (5, 2000)):
         said = TextPrediction("", torch.zeros(S), ["a"] * T, torch.rand(T, S))
-        _attention.draw(tmp_path / "attention.png", said, ["b"] * S)
+        attention_plot.draw(tmp_path / "attention.png", said, ["b"] * S)
         with Pillow.open(tmp_path / "attention.png") as opened:
             assert max(opened.size) < 5000
 

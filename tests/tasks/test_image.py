@@ -13,8 +13,8 @@ import torch
 from PIL import Image as Pillow
 
 from elman.cli import run
+from elman.data.batches import ByLength
 from elman.tasks import image
-from elman.training.batches import ByLength
 from tests.small import Command, files
 from tests.test_bad_input import refused
 

@@ -16,11 +16,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from elman.data.images import picture
 from elman.errors import BadInput
-from elman.runs import open_run
-from elman.tasks._images import picture
+from elman.io.run_folder import open_run
 from elman.tasks.image.data import Unscaled, read
-from elman.tasks.image.task import KIND
+from elman.tasks.image.task import TASK
 from tests.small import Command, files
 from tests.tasks.test_image import SMALL
 from tests.test_bad_input import refused
@@ -96,7 +96,7 @@ def test_white_is_what_it_was_in_the_training(elman: Command, tmp_path: Path, wh
     dark = table(tmp_path / "dark.csv", rows_of(white=white / 255))
     examples = list(read([dark], skip_bad=False))
     assert all(isinstance(one.input, Unscaled) for one in examples)
-    codec = KIND.codec(open_run(run))
+    codec = TASK.codec(open_run(run))
     assert float(codec.image(examples[0]).max()) == pytest.approx(1 / 255)
     if white < 255:
         bright = table(tmp_path / "bright.csv", rows_of(white=white + 1))

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from elman.cli import run
+from elman.data import midi
 from elman.tasks import music
-from elman.tasks.music import midi
 from elman.tasks.music.data import read
 from elman.tasks.music.options import MusicOptions
 from elman.tasks.music.steps import PITCHES, frames, notes

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from elman.data import midi
+from elman.data.midi import Notes
+from elman.decoding.sampling import choose_each
 from elman.errors import BadInput
-from elman.tasks._choose import choose_each
-from elman.tasks.music import midi
 from elman.tasks.music.baselines import Spelled
 from elman.tasks.music.chain import Chain
 from elman.tasks.music.data import read
-from elman.tasks.music.midi import Notes
 from elman.tasks.music.model import Events, Frames, MusicBatch, Sigmoid
 from elman.tasks.music.options import MusicOptions
 from elman.tasks.music.steps import END, EVENTS, OFF, ON, PITCHES, SHIFT, SHIFTS, events, frames, notes, performed

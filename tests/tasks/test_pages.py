@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 import soundfile
 
-from elman.tasks import _python
-from elman.tasks._registry import TASKS
+from elman.tasks import api
+from elman.tasks.registry import TASKS
 from tests.small import text
 
 PAGES = Path(__file__).parent.parent.parent / "docs" / "tasks"
@@ -46,8 +46,8 @@ def test_what_a_page_shows_in_python(task: str, tmp_path: Path, monkeypatch: pyt
             data = [one for one in data if one is not ...] + names.get("Ellipsis", [])
         return fit(task, data, out, {**given, "hidden": 4, "minutes": None, "epochs": 0.1})
 
-    fit = _python.fit
-    monkeypatch.setattr(_python, "fit", short)
+    fit = api.fit
+    monkeypatch.setattr(api, "fit", short)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "digits").mkdir()
     for take in range(3):

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
+from elman.data.examples import Example
+from elman.data.splits import components, fingerprint, stratified_parts
 from elman.errors import BadInput
-from elman.tasks._parts import Example
-from elman.tasks._registry import kind_of, options_of
-from elman.tasks._split import components, fingerprint, stratified_parts
+from elman.tasks.registry import get_task, options_of
 from tests.small import Command
 from tests.tasks.test_image import SMALL, bars
 from tests.tasks.test_music import chords, off, on, saved
@@ -128,7 +128,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], dict[str, Any], int]] = {
 def test_copies_are_on_one_side(case: str, tmp_path: Path) -> None:
     make, options_given, copies = CASES[case]
     task = case.split()[0]
-    kind, data = kind_of(task), make(tmp_path)
+    kind, data = get_task(task), make(tmp_path)
     options = kind.settled(data, options_of(task).OPTIONS(**options_given))
     for seed in range(3):
         parts, table = kind.parts(data, options, seed)  # type: ignore[attr-defined]
@@ -148,7 +148,7 @@ def test_a_piece_goes_with_its_copy_whose_part_is_known(tmp_path: Path, capsys: 
     told = {"train": found[:8], "valid": found[8:12], "test": [*found[12:16], found[0]]}
     (tmp_path / "told.json").write_text(json.dumps(told))
     (tmp_path / "other.json").write_text(json.dumps([*found[8:30], found[8]]))
-    kind = kind_of("music")
+    kind = get_task("music")
     data = [tmp_path / "told.json", tmp_path / "other.json"]
     options = kind.settled(data, options_of("music").OPTIONS())
     parts, _ = kind.parts(data, options, 0)  # type: ignore[attr-defined]
@@ -252,7 +252,7 @@ def test_a_run_keeps_its_split(elman: Command, tmp_path: Path, monkeypatch: pyte
         raise AssertionError
 
     with monkeypatch.context() as changed:
-        changed.setattr(type(kind_of("image")), "split", otherwise)
+        changed.setattr(type(get_task("image")), "split", otherwise)
         assert elman("train", "image", "--resume", run, "--epochs", "2").code == 0
         assert elman("flow", run).code == 0
     (tmp_path / "x" / "a" / "0.png").unlink()

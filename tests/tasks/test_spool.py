@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
+from elman.data import disk_list
+from elman.data.disk_list import DiskList, MappedList, Subset, joined, spread
+from elman.data.examples import Example
+from elman.data.splits import components, drawn_parts
 from elman.errors import BadInput
-from elman.tasks import _spool
-from elman.tasks._parts import Example
-from elman.tasks._registry import kind_of, options_of
-from elman.tasks._split import components, drawn_parts
-from elman.tasks._spool import Mapped, Picked, Spool, joined, spread
+from elman.tasks.registry import get_task, options_of
 from tests.small import text
 from tests.tasks.test_classify import texts
 from tests.tasks.test_image import bars
@@ -31,7 +31,7 @@ from tests.tasks.test_translate import PAIRS
 def test_a_spool_is_a_sequence(memory: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     items = [Example(f"text {i}", (i, None), name="é" * i) for i in range(20)]
-    spool = Spool(iter(items), memory)
+    spool = DiskList(iter(items), memory)
     for _ in range(2):
         assert list(spool) == items
     assert len(spool) == 20
@@ -43,15 +43,15 @@ def test_a_spool_is_a_sequence(memory: int | None, tmp_path: Path, monkeypatch: 
     kept = sum(one is other for one, other in zip(spool, items, strict=True))
     assert kept == 0 if memory == 0 else 0 < kept < 20 if memory else kept == 20
     assert list(tmp_path.iterdir()) == []
-    assert list(Picked(spool, [3, 1, 1])) == [items[3], items[1], items[1]]
-    assert list(Mapped(spool, lambda one: one.name)) == [one.name for one in items]
-    assert list(Spool([], memory)) == []
+    assert list(Subset(spool, [3, 1, 1])) == [items[3], items[1], items[1]]
+    assert list(MappedList(spool, lambda one: one.name)) == [one.name for one in items]
+    assert list(DiskList([], memory)) == []
 
 
 def test_a_spool_keeps_numbers_and_only_those_that_are_seen() -> None:
     whole = torch.arange(1_000_000, dtype=torch.float32)
     items = [(whole[i : i + 6].view(2, 3).T, np.arange(6).reshape(2, 3).T[::2], [np.float64(i)]) for i in range(5)]
-    spool = Spool(items, 0)
+    spool = DiskList(items, 0)
     for (tensor, array, (number,)), (tensor_, array_, (number_,)) in zip(items, spool, strict=True):
         assert tensor.dtype == tensor_.dtype
         assert torch.equal(tensor, tensor_)
@@ -73,7 +73,7 @@ class Full(io.BytesIO):
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(tempfile, "TemporaryFile", Full)
-    for make in (lambda: Spool("ab", 0), lambda: joined([np.arange(3, dtype=np.int32)], 0)):
+    for make in (lambda: DiskList("ab", 0), lambda: joined([np.arange(3, dtype=np.int32)], 0)):
         with pytest.raises(BadInput, match=f"{tmp_path}: .*: No space left on device; TMPDIR names another folder"):
             make()
 
@@ -116,7 +116,7 @@ CASES: dict[str, Callable[[], tuple[Any, dict[str, Any]]]] = {
 
 def prepared(task: str, data: Any, given: dict[str, Any]) -> list[bytes]:
     """All that a training has of its data, as bytes."""
-    kind, module = kind_of(task), options_of(task)
+    kind, module = get_task(task), options_of(task)
     options = kind.settled(data, module.OPTIONS(**given | {"batch": 4}))
     found = kind.prepare(data, options, 1)
     batches = [batch for part in (found.train, found.validation) for batch in part]
@@ -140,6 +140,6 @@ def test_what_lies_in_files_is_the_same(case: str, tmp_path: Path, monkeypatch: 
         return made[-1]
 
     monkeypatch.setattr(tempfile, "TemporaryFile", temporary)
-    monkeypatch.setattr(_spool, "MEMORY", 0)
+    monkeypatch.setattr(disk_list, "MEMORY", 0)
     assert prepared(task, data, given) == whole
     assert len(made) == {"text": 2, "forecast": 0}.get(task, 3)  # examples; what is encoded of two parts

@@ -10,15 +10,15 @@ import torch
 
 from elman import cells, tasks
 from elman.cli import run
+from elman.data.examples import Example
 from elman.engine import EXECUTORS
 from elman.errors import BadInput
 from elman.tasks import tag
-from elman.tasks._parts import Example
 from elman.tasks.tag.data import inputs
 from elman.tasks.tag.model import NO_LABEL, Sentences, Tagger
 from elman.tasks.tag.options import TagOptions
 from elman.tasks.tag.score import is_bio, span_scores
-from elman.tasks.tag.task import KIND, TagCodec
+from elman.tasks.tag.task import TASK, TagCodec
 from tests.small import Command, files
 from tests.test_bad_input import refused
 
@@ -96,9 +96,9 @@ def test_the_baseline_is_the_most_frequent_label(tmp_path: Path) -> None:
     labels = [["A", "B"], ["A", "C"], ["C", "C"], ["B", "C"]]
     many = [["one", "two"], ["one", "four"], ["one", "four"], ["two", "five"]]
     examples = [Example(*pair) for pair in zip(many, labels, strict=True)]
-    codec = KIND.fit(examples, TagOptions())
-    (baseline,) = KIND.baselines(codec, examples, TagOptions(), 0)
-    (again,) = KIND.restored(codec, baseline.tensors())
+    codec = TASK.fit(examples, TagOptions())
+    (baseline,) = TASK.baselines(codec, examples, TagOptions(), 0)
+    (again,) = TASK.restored(codec, baseline.tensors())
     for one in (baseline, again):
         (P,) = one.say([Example(["One", "two", "four", "never"])])
         assert [codec.labels[i] for i in P.argmax(1)] == ["A", "B", "C", "C"]
@@ -110,34 +110,34 @@ def test_formats_say_the_same(elman: Command, treebank: Path, tmp_path: Path) ->
     path.write_text(columns(sentences()))
     named = TagOptions(column="3", words="1")
     found = [
-        [(example.input, example.target) for example in KIND.read([name], options)]
+        [(example.input, example.target) for example in TASK.read([name], options)]
         for name, options in ((treebank, TagOptions()), (path, TagOptions()), (path, named))
     ]
     assert found[0] == found[1] == found[2]
     assert [list(zip(*pair, strict=True)) for pair in found[0]] == sentences()
-    assert next(iter(KIND.read([treebank], TagOptions(column="lemma")))).target == found[0][0][0]
+    assert next(iter(TASK.read([treebank], TagOptions(column="lemma")))).target == found[0][0][0]
     refused(elman("train", "tag", path, "--column", "2", *SMALL), "at least two different labels", "'x'")
 
 
 def test_documents_are_never_cut(tmp_path: Path) -> None:
     path = tmp_path / "d.txt"
     path.write_text(conllu(sentences(), documents=5))
-    parts, _ = KIND.parts([path], TagOptions(), 0)
+    parts, _ = TASK.parts([path], TagOptions(), 0)
     groups = [{example.group for example in part} for part in parts]
     assert [len(part) for part in parts] == [40, 10, 10]
     assert [len(part) for part in groups] == [8, 2, 2]
     assert len(set.union(*groups)) == 12
     path.write_text(columns(sentences()).replace("The x DET", "-DOCSTART- -X- O\n\nThe x DET"))
-    assert len({example.group for example in KIND.read([path], TagOptions())}) == 60
+    assert len({example.group for example in TASK.read([path], TagOptions())}) == 60
 
 
 def test_spans_are_scored_where_labels_are_bio() -> None:
     labels = ["B-PER", "I-PER", "O"]
     codec = TagCodec(labels, [], [])
     said = [np.eye(3)[[0, 1, 2]], np.eye(3)[[2, 0]]]
-    found = KIND.measure(codec, said, [["B-PER", "I-PER", "O"], ["O", "B-ORG"]])
+    found = TASK.measure(codec, said, [["B-PER", "I-PER", "O"], ["O", "B-ORG"]])
     assert found == {"accuracy": 0.8, "span_f1": 0.5, "precision": 0.5, "recall": 0.5, "nats_per_word": 0}
-    assert list(KIND.measure(TagCodec(["B", "O"], [], []), [np.eye(2)], [["B", "O"]])) == ["accuracy", "nats_per_word"]
+    assert list(TASK.measure(TagCodec(["B", "O"], [], []), [np.eye(2)], [["B", "O"]])) == ["accuracy", "nats_per_word"]
     assert not is_bio(["O", "NOUN"])
     assert is_bio(["O", "S-LOC", "E-LOC"])
 
@@ -162,7 +162,7 @@ CODEC = TagCodec(["A", "B"], ["one", "two"], list("abcdefot"))
 
 
 def batch(*texts: str) -> Sentences:
-    return KIND.collate([KIND.encode(CODEC, Example(text.split(), ["A"] * len(text.split())))[0] for text in texts])
+    return TASK.collate([TASK.encode(CODEC, Example(text.split(), ["A"] * len(text.split())))[0] for text in texts])
 
 
 @pytest.mark.parametrize("cell", cells.REGISTRY)
@@ -262,17 +262,17 @@ def test_four_columns_are_no_conllu(elman: Command, tmp_path: Path) -> None:
 def test_words_are_cut_at_tabs_and_plain_spaces_alone(tmp_path: Path, gap: str, word: str, end: str) -> None:
     path = tmp_path / "t.txt"
     path.write_bytes(f"{word}{gap}N{end}.{gap}P{end}{end}c{gap}N{end}".encode())
-    assert [(one.input, one.target) for one in KIND.read([path], TagOptions())] == [
+    assert [(one.input, one.target) for one in TASK.read([path], TagOptions())] == [
         ([word, "."], ["N", "P"]), (["c"], ["N"]),
     ]  # fmt: skip
     path.write_bytes(f"New York\tN{end}{word}\tP".encode())
-    assert [one.input for one in KIND.read([path], TagOptions())] == [["New York", word]]
+    assert [one.input for one in TASK.read([path], TagOptions())] == [["New York", word]]
 
 
 def test_features_may_be_none(tmp_path: Path) -> None:
     path = tmp_path / "t.conllu"
     path.write_text(WORD)
-    assert [one.target for one in KIND.read([path], TagOptions(column="feats"))] == [["_"]]
+    assert [one.target for one in TASK.read([path], TagOptions(column="feats"))] == [["_"]]
 
 
 def test_what_is_wrong(elman: Command, tmp_path: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -288,7 +288,7 @@ def test_what_is_wrong(elman: Command, tmp_path: Path, trained: Path, capsys: py
     refused(elman("train", "tag", short, *out), "expected 3 columns or more, got 1", "--skip-bad")
     assert not (tmp_path / "run").exists()
     capsys.readouterr()
-    assert len(list(KIND.read([short], TagOptions(skip_bad=True)))) == 60
+    assert len(list(TASK.read([short], TagOptions(skip_bad=True)))) == 60
     assert "left out 1 that cannot be used" in capsys.readouterr().out
 
 
@@ -327,24 +327,24 @@ COMMENTED = "# id 001 domain=en\nthe _ _ O\nking _ _ B-PER\n# _ _ O\n\n# id 002 
 def test_comments_in_columns_are_no_words(tmp_path: Path, text: str, expected: list[str]) -> None:
     path = tmp_path / "t.conll"
     path.write_text(text)
-    assert [" ".join(one.input) for one in KIND.read([path], TagOptions())] == expected
+    assert [" ".join(one.input) for one in TASK.read([path], TagOptions())] == expected
 
 
 def test_comments_are_counted_and_mark_documents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "t.conll"
     path.write_text(COMMENTED)
-    assert {label for one in KIND.read([path], TagOptions()) for label in one.target} == {"O", "B-PER", "B-LOC"}
+    assert {label for one in TASK.read([path], TagOptions()) for label in one.target} == {"O", "B-PER", "B-LOC"}
     assert capsys.readouterr().err == (f"{path}: 2 lines read as comments, the first in line 1: '# id 001 domain=en'\n")
     path.write_text("# newdoc\na A\n\nb B\n\n# newdoc\nc A\n")
-    assert [one.group for one in KIND.read([path], TagOptions())] == [("document", str(path), n) for n in (1, 1, 2)]
+    assert [one.group for one in TASK.read([path], TagOptions())] == [("document", str(path), n) for n in (1, 1, 2)]
 
 
 def test_sentences_of_pairs_as_nltk_has_them(tmp_path: Path) -> None:
     pairs = [tuple(zip(*sentence, strict=True)) for sentence in sentences()]
     beside = tuple([list(pair[side]) for pair in pairs] for side in (0, 1))
-    expected = [(one.input, one.target) for one in KIND.read(beside, TagOptions())]
+    expected = [(one.input, one.target) for one in TASK.read(beside, TagOptions())]
     for given in (sentences(), iter(sentences()), [list(map(list, one)) for one in sentences()], tuple(sentences())):
-        assert [(one.input, one.target) for one in KIND.read(given, TagOptions())] == expected
+        assert [(one.input, one.target) for one in TASK.read(given, TagOptions())] == expected
     small: dict[str, Any] = {"hidden": 4, "embed": 4, "characters": 4, "epochs": 0.2}
     found = tag.fit(sentences(), tmp_path / "run", validation=sentences()[:5], **small)
     assert found.evaluate(sentences()) == found.evaluate(beside)
@@ -390,15 +390,15 @@ def test_pairs_are_no_words_to_predict(trained: Path) -> None:
 def test_comments_between_words(tmp_path: Path, text: str, expected: list[str]) -> None:
     path = tmp_path / "t.conll"
     path.write_text(text)
-    assert [" ".join(one.input) for one in KIND.read([path], TagOptions())] == expected
+    assert [" ".join(one.input) for one in TASK.read([path], TagOptions())] == expected
 
 
 def test_lines_with_more_columns_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.conll"
     path.write_text("x O\nNew York B-LOC\n")
     with pytest.raises(BadInput, match=r"line 2: expected 2 columns, as in the first line, got 3; pass --column 2"):
-        list(KIND.read([path], TagOptions()))
-    named = list(KIND.read([path], TagOptions(column="2")))
+        list(TASK.read([path], TagOptions()))
+    named = list(TASK.read([path], TagOptions(column="2")))
     assert named[0].target == ["O", "York"]
 
 

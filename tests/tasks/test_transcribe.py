@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from elman.cli import run
+from elman.decoding import ctc
 from elman.errors import BadInput
 from elman.tasks import transcribe
-from elman.tasks.transcribe import decode
 from tests.small import Command, files
 from tests.test_bad_input import refused
 
@@ -105,8 +105,8 @@ def test_how_texts_are_found_can_be_asked_anew(elman: Command, trained: Path, ma
         return [1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decode, "best_path", lambda log_p: search(log_p, 1, None, 0.0))
-        patch.setattr(decode, "search", search)
+        patch.setattr(ctc, "best_path", lambda log_p: search(log_p, 1, None, 0.0))
+        patch.setattr(ctc, "search", search)
         for how in (["--beam", 1, "--ngram-weight", 0], ["--beam", 3], ["--ngram-weight", 2]):
             assert elman("evaluate", trained, manifest, *how).code == 0
     assert list(dict.fromkeys(asked)) == [(1, 0.0), (3, 0.3), (8, 2.0)]

@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from torch.nn.functional import ctc_loss
 
+from elman.data import filter_banks, manifests
+from elman.data.examples import Example
+from elman.decoding.ctc import best_path, search
 from elman.errors import BadInput
-from elman.tasks import _manifest
-from elman.tasks._parts import Example
-from elman.tasks.transcribe import baseline, features, picture
+from elman.tasks.transcribe import baseline, picture
 from elman.tasks.transcribe import data as data_of
 from elman.tasks.transcribe.data import given, needed, recording
-from elman.tasks.transcribe.decode import best_path, search
 from elman.tasks.transcribe.language import BEFORE, Language
 from elman.tasks.transcribe.model import Recordings, Transcriber
 from elman.tasks.transcribe.options import TranscribeOptions
-from elman.tasks.transcribe.said import TranscribePrediction
+from elman.tasks.transcribe.prediction import TranscribePrediction
 
 Texts = dict[tuple[int, ...], float]
 
@@ -48,9 +48,9 @@ def all_texts(log_p: NDArray[np.float64]) -> Texts:
 def test_it_does_not_matter_how_loud_a_recording_is(gain: float) -> None:
     draw = np.random.default_rng(0)
     wave = (draw.normal(size=2000) * np.linspace(0, 0.1, 2000) ** 2).astype(np.float32)
-    found = features.frames(np.float32(gain) * wave, 8000, 20)
-    torch.testing.assert_close(found, features.frames(wave, 8000, 20), rtol=0, atol=1e-3)
-    assert features.frames(0 * wave, 8000, 20).abs().max() < 1e-5
+    found = filter_banks.frames(np.float32(gain) * wave, 8000, 20)
+    torch.testing.assert_close(found, filter_banks.frames(wave, 8000, 20), rtol=0, atol=1e-3)
+    assert filter_banks.frames(0 * wave, 8000, 20).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -140,27 +140,27 @@ def test_bands_of_the_mel_scale(rate: int, bands: int) -> None:
     padded = np.concatenate([np.zeros(N // 2), wave, np.zeros(N // 2)])
     X = np.exp(-2j * np.pi * np.outer(np.arange(N // 2 + 1), np.arange(N)) / N)
     right = [
-        np.log(np.abs(X @ (w * padded[begin : begin + N])) ** 2 @ M + features.FLOOR)
+        np.log(np.abs(X @ (w * padded[begin : begin + N])) ** 2 @ M + filter_banks.FLOOR)
         for begin in range(0, len(wave) + 1, hop)
     ]
-    found = features.frames(wave, rate, bands).numpy()
+    found = filter_banks.frames(wave, rate, bands).numpy()
     assert_allclose(found, right - np.mean(right), atol=2e-3)
-    softer = features.frames(wave / np.float32(2), rate, bands)
+    softer = filter_banks.frames(wave / np.float32(2), rate, bands)
     assert_allclose(softer, found, atol=0.05)
-    assert features.steps(len(wave), rate, 4) == len(features.stacked(torch.from_numpy(found), 4)) == 2
+    assert filter_banks.steps(len(wave), rate, 4) == len(filter_banks.stacked(torch.from_numpy(found), 4)) == 2
 
 
 @pytest.mark.parametrize(("rate", "to"), [(16000, 8000), (11025, 8000), (8000, 16000), (44100, 8000)])
 def test_another_rate(rate: int, to: int) -> None:
     """A tone stays what it is; one that the new rate cannot carry goes."""
     t, s = np.arange(rate) / rate, np.arange(to) / to
-    found = features.resampled(np.sin(2 * np.pi * 1000 * t).astype(np.float32), rate, to)
+    found = filter_banks.resampled(np.sin(2 * np.pi * 1000 * t).astype(np.float32), rate, to)
     assert len(found) == to
     assert found.dtype == np.float32
     inner = slice(to // 10, -to // 10)
     assert_allclose(found[inner], np.sin(2 * np.pi * 1000 * s)[inner], atol=5e-3)
     if to < rate:
-        high = features.resampled(np.sin(2 * np.pi * (to / 2 * 1.25) * t).astype(np.float32), rate, to)
+        high = filter_banks.resampled(np.sin(2 * np.pi * (to / 2 * 1.25) * t).astype(np.float32), rate, to)
         assert np.abs(high[inner]).max() < 0.05
 
 
@@ -213,10 +213,10 @@ def test_a_text_is_what_is_written(tmp_path: Path) -> None:
     for name, separator in (("a.csv", ","), ("a.tsv", "\t")):
         rows = [("path", "text", "who"), ("x", "007", "1"), ("x", "  a   b ", ""), ("y", "1.0", "01")]
         (tmp_path / name).write_text("".join(separator.join(row) + "\n" for row in rows))
-        found = list(_manifest.read([tmp_path / name], options, lambda file, text: file.name, "who"))
+        found = list(manifests.read([tmp_path / name], options, lambda file, text: file.name, "who"))
         assert [example.target for example in found] == ["007", "a b", "1.0"]
         assert [example.group for example in found] == ["1", None, "01"]
-        alone = _manifest.read([tmp_path / name], options, lambda file, text: file.name)
+        alone = manifests.read([tmp_path / name], options, lambda file, text: file.name)
         assert [example.group for example in alone] == [None] * 3
 
 

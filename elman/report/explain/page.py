@@ -5,7 +5,7 @@ import json
 import re
 from importlib import resources
 
-from elman.files import MAKER
+from elman.io.files import MAKER
 from elman.report.explain.lesson import Lesson, as_json
 
 SCRIPTS = ("network.js", "notation.js", "drawing.js", "panels.js", "sections.js", "page.js")

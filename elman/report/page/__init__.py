@@ -9,12 +9,12 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from elman.errors import BadInput
-from elman.files import MAKER, check_place, read_bytes, write_whole
+from elman.io.files import MAKER, check_place, read_bytes, write_whole
+from elman.io.run_folder import Run
 from elman.report import facts, flow, tables
 from elman.report.page import gradient, training
 from elman.report.page.history import history
 from elman.report.shown import Missing, Shown
-from elman.runs import Run
 
 NAME = "report.html"  # in the run's folder, where no other is given
 UNITS = {"clip": "gradient norm", "patience": "validations", "flow_every": "steps", "epochs": "passes over the data"}

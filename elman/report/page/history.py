@@ -2,10 +2,10 @@
 
 from elman.flow.history import HistoryRow
 from elman.flow.jacobians import HORIZON_SHARE
+from elman.io.run_folder import Run
 from elman.report import columns
 from elman.report.page.charts import Axis, Chart, Line, level, lines
 from elman.report.shown import Missing
-from elman.runs import Run
 
 STEP = Axis("training step", "step")
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import polars as pl
 
 from elman.errors import BadInput
+from elman.io.run_folder import Run
 from elman.report import columns
 from elman.report.curves import limits
 from elman.report.page.charts import Axis, Chart, Line, level, lines
 from elman.report.shown import Missing, Shown
 from elman.report.tables import in_words
-from elman.runs import Run
 from elman.training.metrics import COLUMNS
 
 STEP = Axis("training step", "step")

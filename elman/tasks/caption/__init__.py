@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from elman.tasks._python import Trained
+    from elman.tasks.api import Trained
 
 
 def fit(data: Any = None, out: str | Path | None = None, **options: Any) -> "Trained":
@@ -30,6 +30,6 @@ def fit(data: Any = None, out: str | Path | None = None, **options: Any) -> "Tra
     >>> [row["text"] for row in bars.predict(x[:2])]
     ['it stands', 'it lies']
     """
-    from elman.tasks._python import fit
+    from elman.tasks.api import fit
 
     return fit("caption", data, out, options)

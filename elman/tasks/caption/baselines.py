@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
-from elman.tasks._examples import Baseline
-from elman.tasks._labelled import some_of_each
-from elman.tasks._parts import Example
-from elman.tasks._split import inputs_of
-from elman.tasks._spool import Picked
-from elman.tasks._written import TextPrediction, kept_texts, restored_texts
+from elman.data.disk_list import Subset
+from elman.data.examples import Example
+from elman.data.splits import inputs_of
+from elman.tasks.classification import some_of_each
+from elman.tasks.supervised import Baseline
+from elman.tasks.text_output import TextPrediction, kept_texts, restored_texts
 
 NUMBERS = 50_000_000  # pixels that a regression is fitted on: it has them all in memory at once
 Pixels = Callable[[Any, Example], Tensor]  # of a codec and an example
@@ -77,7 +77,7 @@ class Choice(Baseline):
 
         texts, y = np.unique([example.target for example in train], return_inverse=True)
         most = NUMBERS // pixels(codec, train[0]).numel()
-        some = Picked(train, some_of_each(y, most)) if len(train) > most else train
+        some = Subset(train, some_of_each(y, most)) if len(train) > most else train
         X = np.stack([pixels(codec, example).numpy().ravel() for example in some])
         found = LogisticRegression(max_iter=1000).fit(X, [example.target for example in some])
         W, b = found.coef_.T.astype(np.float32), found.intercept_.astype(np.float32)

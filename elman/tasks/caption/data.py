@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from elman.tasks import _manifest
-from elman.tasks._given import text_of
-from elman.tasks._images import images_with, picture
-from elman.tasks._parts import Example
-from elman.tasks._table import Source
+from elman.data import manifests
+from elman.data.examples import Example
+from elman.data.images import images_with, picture
+from elman.data.tables import Source
+from elman.data.validation import text_of
 from elman.tasks.caption.options import CaptionOptions
 
 SPELLED = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -26,4 +26,4 @@ def read(paths: Sequence[Source], options: CaptionOptions) -> Iterator[Example]:
     Raises:
         BadInput: for a table without these columns, a row without a text, or an image that cannot be read.
     """
-    return _manifest.read(paths, options, lambda file, text: picture(file))
+    return manifests.read(paths, options, lambda file, text: picture(file))

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from elman.tasks._decoder import Decoder, Writer
-from elman.tasks._layers import stack, title
+from elman.decoding.attention_decoder import Decoder, Writer
+from elman.tasks.recurrent_layers import stack, title
 
 
 class Captioner(Writer):

@@ -8,7 +8,7 @@ import typer
 
 from elman import options as shared
 from elman.options import whole
-from elman.tasks._written_options import WrittenOptions
+from elman.tasks.text_output_options import TextOutputOptions
 
 HELP = """Train a network that reads an image row by row and writes a text about it, character by character.
 
@@ -25,7 +25,7 @@ DATA = Annotated[
 
 
 @dataclass(frozen=True)
-class CaptionOptions(WrittenOptions):
+class CaptionOptions(TextOutputOptions):
     """The options by their names on the command line."""
 
     hidden: shared.Hidden = 96

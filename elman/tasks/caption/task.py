@@ -11,26 +11,26 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from elman.runs import Run
-from elman.tasks import _attention
-from elman.tasks._codec import PlainCodec
-from elman.tasks._examples import Baseline
-from elman.tasks._given import is_table, sides, text_of
-from elman.tasks._images import image_of, images_with, picture, scaled
-from elman.tasks._parts import Example, is_files
-from elman.tasks._spool import Mapped
-from elman.tasks._table import sources
-from elman.tasks._written import TextPrediction, Vocabulary, Written
+from elman.data.disk_list import MappedList
+from elman.data.examples import Example, is_files
+from elman.data.images import image_of, images_with, picture, scaled
+from elman.data.tables import sources
+from elman.data.validation import is_table, sides, text_of
+from elman.io.run_folder import Run
+from elman.tasks import attention_plot
 from elman.tasks.caption import data as captions
 from elman.tasks.caption.baselines import Choice, MostFrequentText
 from elman.tasks.caption.model import Captioner
 from elman.tasks.caption.options import CaptionOptions
+from elman.tasks.codec import Codec
+from elman.tasks.supervised import Baseline
+from elman.tasks.text_output import TextOutputTask, TextPrediction, Vocabulary
 
 FEW = 100  # different texts, among which can be chosen
 
 
 @dataclass(frozen=True)
-class CaptionCodec(PlainCodec):
+class CaptionCodec(Codec):
     """What is written, how long at most, with what beam; the shape that images have."""
 
     target: Vocabulary
@@ -49,7 +49,7 @@ class CaptionCodec(PlainCodec):
         return cls(**kept | {"target": Vocabulary.restored(kept["target"])})
 
 
-class Caption(Written):
+class Caption(TextOutputTask):
     """What is to be written about an image, read row by row."""
 
     name = "caption"
@@ -77,7 +77,7 @@ class Caption(Written):
     @override
     def fit(self, train: Sequence[Example], options: CaptionOptions) -> CaptionCodec:
         rows, columns = (options.size, options.size) if options.size else train[0].input.shape
-        texts = Mapped(train, lambda example: example.target)
+        texts = MappedList(train, lambda example: example.target)
         target = Vocabulary.fit(options.tokens, texts, options.vocabulary)
         return CaptionCodec(target, target.longest(texts), options.beam, rows, columns)
 
@@ -95,9 +95,9 @@ class Caption(Written):
 
     def draw(self, run: Run, codec: CaptionCodec, said: Sequence[TextPrediction], targets: Sequence[str]) -> None:
         """attention.png: of an image, which token was written in view of which rows."""
-        one = _attention.choose(said)
+        one = attention_plot.choose(said)
         assert one.source is not None
-        _attention.draw(run.path / "attention.png", one, one.source.numpy())
+        attention_plot.draw(run.path / "attention.png", one, one.source.numpy())
 
     def baselines(
         self, codec: CaptionCodec, train: Sequence[Example], options: CaptionOptions, seed: int
@@ -120,4 +120,4 @@ class Caption(Written):
         return Example(image_of(what, "image"))
 
 
-KIND = Caption()
+TASK = Caption()

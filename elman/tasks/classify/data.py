@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from elman.data.examples import Example, usable
+from elman.data.tables import TABLES, Source, rows
+from elman.data.validation import label_of, text_of
 from elman.errors import BadInput
-from elman.files import text_lines, without_end
-from elman.tasks._given import label_of, text_of
-from elman.tasks._parts import Example, usable
-from elman.tasks._table import TABLES, Source, rows
+from elman.io.files import text_lines, without_end
 from elman.tasks.classify.options import ClassifyOptions
 
 NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$")

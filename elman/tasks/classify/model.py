@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, dropout
 
-from elman.tasks._layers import stack, title
-from elman.tasks._words import UNKNOWN
+from elman.data.words import UNKNOWN
+from elman.tasks.recurrent_layers import stack, title
 
 
 class Texts(NamedTuple):

@@ -8,7 +8,7 @@ import typer
 
 from elman import options as shared
 from elman.options import real, whole
-from elman.tasks._example_options import ExampleOptions
+from elman.tasks.supervised_options import SupervisedOptions
 
 HELP = """Train a network that reads a text and says what kind of text it is.
 
@@ -23,7 +23,7 @@ DATA = Annotated[
 
 
 @dataclass(frozen=True)
-class ClassifyOptions(ExampleOptions):
+class ClassifyOptions(SupervisedOptions):
     """The options by their names on the command line."""
 
     text: Annotated[str, typer.Option(help="The column of the texts.", metavar="COLUMN")] = "text"

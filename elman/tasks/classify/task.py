@@ -11,23 +11,23 @@ import numpy as np
 import torch
 from typing_extensions import override
 
+from elman.data.disk_list import MappedList, spread
+from elman.data.examples import Example, is_files
+from elman.data.tables import sources
+from elman.data.validation import is_table, sides
+from elman.data.words import grams, numbered, numbers, padded, vocabulary, words
 from elman.errors import BadInput
-from elman.tasks._codec import PlainCodec
-from elman.tasks._examples import Baseline
-from elman.tasks._given import is_table, sides
-from elman.tasks._labelled import Feedforward, Labelled, labels_of
-from elman.tasks._material import Loaded
-from elman.tasks._parts import Example, is_files
-from elman.tasks._spool import Mapped, spread
-from elman.tasks._table import sources
-from elman.tasks._words import grams, numbered, numbers, padded, vocabulary, words
+from elman.tasks.classification import ClassificationTask, Feedforward, labels_of
 from elman.tasks.classify import data as texts
 from elman.tasks.classify.model import TextClassifier, Texts
 from elman.tasks.classify.options import ClassifyOptions
+from elman.tasks.codec import Codec
+from elman.tasks.prepared_data import Loaded
+from elman.tasks.supervised import Baseline
 
 
 @dataclass(frozen=True)
-class ClassifyCodec(PlainCodec):
+class ClassifyCodec(Codec):
     """What turns texts to numbers.
 
     Args:
@@ -55,7 +55,7 @@ class ClassifyCodec(PlainCodec):
         return found
 
 
-class Classify(Labelled):
+class Classify(ClassificationTask):
     """What kind of text a text is, read word by word."""
 
     name = "classify"
@@ -78,7 +78,7 @@ class Classify(Labelled):
     @override
     def fit(self, train: Sequence[Example], options: ClassifyOptions) -> ClassifyCodec:
         labels = labels_of(self.name, train)
-        texts = Mapped(spread(train, MOST), lambda example: example.input)
+        texts = MappedList(spread(train, MOST), lambda example: example.input)
         tfidf = _tfidf(min_df=2 if len(train) >= FEW else 1).fit(texts)
         idf = dict(zip(tfidf.get_feature_names_out().tolist(), tfidf.idf_.tolist(), strict=True))
         return ClassifyCodec(labels, vocabulary(map(_words, (example.input for example in train))), options.pieces, idf)
@@ -172,4 +172,4 @@ def _terms(text: str) -> list[str]:
     return single + [" ".join(pair) for pair in pairwise(single)]
 
 
-KIND = Classify()
+TASK = Classify()

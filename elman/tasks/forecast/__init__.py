@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from elman.tasks._python import Trained
+    from elman.tasks.api import Trained
 
 
 def fit(data: Any, out: str | Path | None = None, **options: Any) -> "Trained":
@@ -35,6 +35,6 @@ def fit(data: Any, out: str | Path | None = None, **options: Any) -> "Trained":
     >>> found.scores["GRU 8"]["mase"] < found.scores["naive"]["mase"]
     True
     """
-    from elman.tasks._python import fit
+    from elman.tasks.api import fit
 
     return fit("forecast", data, out, options)

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from typing_extensions import override
 
-from elman.tasks._examples import Baseline
-from elman.tasks._parts import Example
+from elman.data.examples import Example
 from elman.tasks.forecast.data import Window
 from elman.tasks.forecast.model import QUANTILES
 from elman.tasks.forecast.numerals import Values
 from elman.tasks.forecast.windows import ForecastCodec, filled
+from elman.tasks.supervised import Baseline
 
 GROWTH = (0.5, 2.0)  # the least and the most of a season that a season is taken to become
 

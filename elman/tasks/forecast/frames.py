@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 from torch import Tensor
 
+from elman.data.frames import known
+from elman.data.validation import described, is_table
 from elman.errors import BadInput
-from elman.tasks._frame import known
-from elman.tasks._given import described, is_table
 from elman.tasks.forecast.options import ForecastOptions
 
 SPELLING = ("time", "value", "series")  # of the columns of arrays, which have no names

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from elman.tasks._layers import stack, title
+from elman.tasks.recurrent_layers import stack, title
 
 QUANTILES = (0.1, 0.5, 0.9)
 

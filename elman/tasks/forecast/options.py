@@ -8,7 +8,7 @@ import typer
 
 from elman import options as shared
 from elman.options import LISTED, whole
-from elman.tasks._example_options import ExampleOptions
+from elman.tasks.supervised_options import SupervisedOptions
 
 HELP = """Train a network that reads the past of time series and says how they go on, and how sure that is.
 
@@ -48,7 +48,7 @@ class Sizes(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ForecastOptions(ExampleOptions):
+class ForecastOptions(SupervisedOptions):
     """The options by their names on the command line."""
 
     hidden: shared.Hidden = 64

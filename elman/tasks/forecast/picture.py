@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from elman.files import write_figure
+from elman.io.files import write_figure
 from elman.tasks.forecast.data import Window
 
 SHOWN = 6  # windows

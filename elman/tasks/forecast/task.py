@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from typing_extensions import override
 
+from elman.data.examples import Example, is_files
 from elman.errors import BadInput
-from elman.runs import Run
-from elman.tasks._examples import Baseline, Examples
-from elman.tasks._material import Loaded, Material
-from elman.tasks._parts import Example, is_files
+from elman.io.run_folder import Run
+from elman.io.terminal import note, show
 from elman.tasks.forecast import data as tables
 from elman.tasks.forecast import picture, rows
 from elman.tasks.forecast.baselines import Rule, rules
@@ -23,7 +22,8 @@ from elman.tasks.forecast.data import Series, Window
 from elman.tasks.forecast.model import ForecastBatch, Forecaster, pinball
 from elman.tasks.forecast.options import ForecastOptions, Sizes
 from elman.tasks.forecast.windows import SHARES, ForecastCodec, fitted, split, thinned, window_at, windows
-from elman.terminal import note, show
+from elman.tasks.prepared_data import Loaded, PreparedData
+from elman.tasks.supervised import Baseline, SupervisedTask
 
 T = TypeVar("T")
 SEASONS, HORIZONS = 7, 2  # that the context has, where nothing is said
@@ -34,7 +34,7 @@ MOST = 2048  # steps of a context, where that is not told
 ENDS = "ends.csv"  # in a run: the last values of each series
 
 
-class Forecast(Examples):
+class Forecast(SupervisedTask):
     """How time series go on."""
 
     name = "forecast"
@@ -86,7 +86,7 @@ class Forecast(Examples):
         tell(", ".join(told))
         return replace(options, step=str(clock), season=season, horizon=horizon, context=context)
 
-    def prepare(self, data: Any, options: ForecastOptions, seed: int, run: Run | None = None) -> Material:
+    def prepare(self, data: Any, options: ForecastOptions, seed: int, run: Run | None = None) -> PreparedData:
         """As there; a run keeps the last values of each series, to go on from there; not of files for a part alone."""
         material = super().prepare(data, options, seed, run)
         _, parts, *_ = material.rest
@@ -275,4 +275,4 @@ def _of(examples: Iterable[Example], learned: dict[Series, str]) -> Iterator[Exa
         yield example._replace(input=window, target=window)
 
 
-KIND = Forecast()
+TASK = Forecast()

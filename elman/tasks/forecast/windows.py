@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from elman.errors import BadInput
-from elman.tasks._codec import PlainCodec
+from elman.tasks.codec import Codec
 from elman.tasks.forecast.clock import CYCLES, cycles
 from elman.tasks.forecast.data import Series, Window, scale
 from elman.tasks.forecast.model import ForecastBatch
@@ -24,7 +24,7 @@ FLAT = 0.1  # the least spread of a window, in its unit
 
 
 @dataclass(frozen=True)
-class ForecastCodec(PlainCodec):
+class ForecastCodec(Codec):
     """What windows are measured by, all of it from what is learned from.
 
     The network reads and says values in units of the window's own context: it depends neither on the unit of a series

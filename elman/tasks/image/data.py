@@ -14,13 +14,13 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from elman.data.examples import Example, tell_left_out, usable
+from elman.data.images import Image, is_image, picture, within
+from elman.data.tables import names, rows
+from elman.data.validation import label_of, listed
 from elman.errors import BadInput
-from elman.files import read_bytes, visible_files
-from elman.tasks._given import label_of, listed
-from elman.tasks._images import Image, is_image, picture, within
-from elman.tasks._parts import Example, tell_left_out, usable
-from elman.tasks._table import names, rows
-from elman.terminal import show
+from elman.io.files import read_bytes, visible_files
+from elman.io.terminal import show
 
 IDX = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 BLOCK = 1 << 20  # bytes of an IDX file that are read at once

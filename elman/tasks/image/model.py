@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from elman.tasks._layers import stack, title
+from elman.tasks.recurrent_layers import stack, title
 
 
 class ImageClassifier(nn.Module):

@@ -8,7 +8,7 @@ import typer
 
 from elman import options as shared
 from elman.options import choice, whole
-from elman.tasks._example_options import ExampleOptions
+from elman.tasks.supervised_options import SupervisedOptions
 
 HELP = """Train a network that reads an image column by column, or row by row, and says what it shows.
 
@@ -24,7 +24,7 @@ READ = ("columns", "rows")
 
 
 @dataclass(frozen=True)
-class ImageOptions(ExampleOptions):
+class ImageOptions(SupervisedOptions):
     """The options by their names on the command line."""
 
     hidden: shared.Hidden = 96

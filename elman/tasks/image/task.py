@@ -10,20 +10,20 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from elman.tasks._codec import PlainCodec
-from elman.tasks._examples import Baseline
-from elman.tasks._given import label_of, sides
-from elman.tasks._images import Image as Pixels
-from elman.tasks._images import image_of, images_with, picture, scaled
-from elman.tasks._labelled import Feedforward, Labelled, labels_of
-from elman.tasks._parts import Example, is_files
+from elman.data.examples import Example, is_files
+from elman.data.images import Image as Pixels
+from elman.data.images import image_of, images_with, picture, scaled
+from elman.data.validation import label_of, sides
+from elman.tasks.classification import ClassificationTask, Feedforward, labels_of
+from elman.tasks.codec import Codec
 from elman.tasks.image import data as images
 from elman.tasks.image.model import ImageClassifier
 from elman.tasks.image.options import ImageOptions
+from elman.tasks.supervised import Baseline
 
 
 @dataclass(frozen=True)
-class ImageCodec(PlainCodec):
+class ImageCodec(Codec):
     """What turns images to numbers.
 
     labels: in order.
@@ -48,7 +48,7 @@ class ImageCodec(PlainCodec):
         return scaled(images.scaled_by(self.white, example), self.rows, self.columns)
 
 
-class Image(Labelled):
+class Image(ClassificationTask):
     """What an image shows, read step by step."""
 
     name = "image"
@@ -127,4 +127,4 @@ class Image(Labelled):
         return Example(image_of(what, "image"))
 
 
-KIND = Image()
+TASK = Image()

@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from elman.tasks._examples import Baseline
-from elman.tasks._ngram import NGram, best
-from elman.tasks._parts import Example
-from elman.tasks._split import SHARE
+from elman.baselines.kneser_ney import NGram, best
+from elman.data.examples import Example
+from elman.data.splits import SHARE
 from elman.tasks.music.steps import EVENTS, PITCHES
+from elman.tasks.supervised import Baseline
 
 AGAIN = (
     PITCHES + 1

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from elman.tasks._choose import choose_each, generator_of
-from elman.tasks.music.midi import Notes
+from elman.data.midi import Notes
+from elman.decoding.sampling import choose_each, generator_of
 from elman.tasks.music.model import Events, Frames
 from elman.tasks.music.steps import END, PITCHES, events, frames, notes, performed
 
@@ -23,7 +23,7 @@ def compose(model: Any, prompt: Notes | None, length: int, seed: int | None = No
         prompt: a piece; None: from nothing.
         length: how many frames, or how many events at most: a piece may end before.
         seed: the same seed gives the same music; None for another each time.
-        how: temperature, top_k and top_p, as for `elman.tasks._choose.choose`.
+        how: temperature, top_k and top_p, as for `elman.decoding.sampling.choose`.
 
     Returns:
         The prompt, and what comes behind it.

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from elman.data import midi
+from elman.data.examples import Example, is_files, tell_left_out, usable
+from elman.data.midi import Notes
 from elman.errors import BadInput
-from elman.fields import parsed
-from elman.files import read_bytes, visible_files
-from elman.numbers import whole
-from elman.tasks._parts import Example, is_files, tell_left_out, usable
-from elman.tasks.music import midi
-from elman.tasks.music.midi import Notes
+from elman.io.files import read_bytes, visible_files
+from elman.io.json_fields import parsed
+from elman.io.validate import whole
 from elman.tasks.music.options import MusicOptions
 from elman.tasks.music.steps import PITCHES, events, frames, notes
 

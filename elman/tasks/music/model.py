@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, dropout
 
-from elman.tasks._layers import stack, title
 from elman.tasks.music.chain import Chain
 from elman.tasks.music.steps import END, EVENTS, OFF, ON, PITCHES, SHIFT
+from elman.tasks.recurrent_layers import stack, title
 
 
 class MusicBatch(NamedTuple):

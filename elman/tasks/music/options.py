@@ -8,7 +8,7 @@ import typer
 
 from elman import options as shared
 from elman.options import choice, whole
-from elman.tasks._example_options import ExampleOptions
+from elman.tasks.supervised_options import SupervisedOptions
 
 HELP = """Train a network on pieces of music: what sounds next, given all that has sounded.
 
@@ -27,7 +27,7 @@ OUTPUTS = ("chain", "sigmoid")
 
 
 @dataclass(frozen=True)
-class MusicOptions(ExampleOptions):
+class MusicOptions(SupervisedOptions):
     """The options by their names on the command line."""
 
     as_: Annotated[

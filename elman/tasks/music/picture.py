@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.files import write_figure
-from elman.tasks.music.midi import Notes
+from elman.data.midi import Notes
+from elman.io.files import write_figure
 
 QUARTERS = 64  # that are drawn
 OCTAVE = 12

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.tasks.music.midi import Notes
+from elman.data.midi import Notes
 
 PITCHES = 128
 END = 0  # the event after the last, and before the first

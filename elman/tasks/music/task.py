@@ -16,25 +16,25 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from typing_extensions import override
 
+from elman.data import midi
+from elman.data.examples import Example
+from elman.data.midi import Notes
+from elman.data.splits import components, drawn_parts, in_order
 from elman.errors import BadInput
-from elman.files import check_place, numbered
-from elman.runs import Run
-from elman.tasks._codec import PlainCodec
-from elman.tasks._examples import Baseline, Examples
-from elman.tasks._material import Loaded, Material, Scores
-from elman.tasks._parts import Example
-from elman.tasks._split import components, drawn_parts, in_order
+from elman.io.files import check_place, numbered
+from elman.io.format import counted
+from elman.io.run_folder import Run
+from elman.io.terminal import show
+from elman.tasks.codec import Codec
 from elman.tasks.music import data as pieces
-from elman.tasks.music import midi
 from elman.tasks.music.baselines import Spelled
 from elman.tasks.music.compose import compose
-from elman.tasks.music.midi import Notes
 from elman.tasks.music.model import Events, Frames, MusicBatch, span
 from elman.tasks.music.options import OUTPUTS, MusicOptions
 from elman.tasks.music.picture import QUARTERS, draw
 from elman.tasks.music.steps import notes, performed, times
-from elman.terminal import show
-from elman.words import counted
+from elman.tasks.prepared_data import Loaded, PreparedData, Scores
+from elman.tasks.supervised import Baseline, SupervisedTask
 
 MANY = 500  # events that are written, where nothing is said
 SEED, TEMPERATURE = 1, 0.8  # of what is written for the picture
@@ -42,7 +42,7 @@ GRID = 4  # steps to a quarter note of MIDI, where nothing is said
 
 
 @dataclass(frozen=True)
-class MusicCodec(PlainCodec):
+class MusicCodec(Codec):
     """What the steps are, and how many make a quarter note."""
 
     steps: str
@@ -62,7 +62,7 @@ class MusicCodec(PlainCodec):
         return QUARTERS * self.grid if self.steps == "frames" else MANY
 
 
-class Music(Examples):
+class Music(SupervisedTask):
     """What sounds next."""
 
     name = "music"
@@ -213,7 +213,7 @@ class Music(Examples):
         made = (pieces.example(one, loaded.options) for one in pieces.found(given, loaded.options))
         return next(iter(self.held_out(made, "test")), None)
 
-    def conclude(self, run: Run, model: nn.Module, material: Material, best: float, console: Console) -> Scores:
+    def conclude(self, run: Run, model: nn.Module, material: PreparedData, best: float, console: Console) -> Scores:
         """As there, and piano_roll.png: a piece of the test part, and one that the network has written."""
         scores = super().conclude(run, model, material, best, console)
         codec, parts, _, _ = material.rest
@@ -229,4 +229,4 @@ class Music(Examples):
         return scores
 
 
-KIND = Music()
+TASK = Music()

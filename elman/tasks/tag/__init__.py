@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from elman.tasks._python import Trained
+    from elman.tasks.api import Trained
 
 
 def fit(data: Any, out: str | Path | None = None, **options: Any) -> "Trained":
@@ -31,6 +31,6 @@ def fit(data: Any, out: str | Path | None = None, **options: Any) -> "Trained":
     >>> [row["label"] for row in tagger.predict(["the fish likes the dog"])]
     ['DET', 'NOUN', 'VERB', 'DET', 'NOUN']
     """
-    from elman.tasks._python import fit
+    from elman.tasks.api import fit
 
     return fit("tag", data, out, options)

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from elman.data.examples import Example, usable
+from elman.data.tables import TABLES
+from elman.data.validation import described, is_table, label_of, quoted, sides
 from elman.errors import BadInput
-from elman.files import again, text_lines
-from elman.tasks._given import described, is_table, label_of, quoted, sides
-from elman.tasks._parts import Example, usable
-from elman.tasks._table import TABLES
+from elman.io.files import again, text_lines
+from elman.io.terminal import note
 from elman.tasks.tag.options import TagOptions
-from elman.terminal import note
 
 T = TypeVar("T")
 CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")

@@ -8,7 +8,7 @@ import typer
 
 from elman import options as shared
 from elman.options import real, whole
-from elman.tasks._example_options import ExampleOptions
+from elman.tasks.supervised_options import SupervisedOptions
 
 HELP = """Train a network that gives every word of a sentence a label: parts of speech, names.
 
@@ -23,7 +23,7 @@ DATA = Annotated[
 
 
 @dataclass(frozen=True)
-class TagOptions(ExampleOptions):
+class TagOptions(SupervisedOptions):
     """The options by their names on the command line."""
 
     column: Annotated[

@@ -12,25 +12,25 @@ import torch
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from elman.data.examples import Example, is_files
+from elman.data.splits import components, drawn_parts
+from elman.data.validation import quoted
+from elman.data.words import distinct, numbered, numbers, padded, vocabulary, words
 from elman.errors import BadInput
-from elman.runs import Run
-from elman.tasks._codec import PlainCodec
-from elman.tasks._examples import Baseline, Examples
-from elman.tasks._given import quoted
-from elman.tasks._labelled import MOST, draw_confusion
-from elman.tasks._material import Loaded
-from elman.tasks._parts import Example, is_files
-from elman.tasks._split import components, drawn_parts
-from elman.tasks._words import distinct, numbered, numbers, padded, vocabulary, words
+from elman.io.run_folder import Run
+from elman.io.terminal import show
+from elman.tasks.classification import MOST, draw_confusion
+from elman.tasks.codec import Codec
+from elman.tasks.prepared_data import Loaded
+from elman.tasks.supervised import Baseline, SupervisedTask
 from elman.tasks.tag import data as sentences
 from elman.tasks.tag.model import NO_LABEL, Sentences, Tagger
 from elman.tasks.tag.options import TagOptions
 from elman.tasks.tag.score import is_bio, span_scores
-from elman.terminal import show
 
 
 @dataclass(frozen=True)
-class TagCodec(PlainCodec):
+class TagCodec(Codec):
     """Labels, words in small letters, and characters."""
 
     labels: list[str]
@@ -61,7 +61,7 @@ class TagCodec(PlainCodec):
         return np.array([self.label.get(label, NO_LABEL) for label in target], np.int64)
 
 
-class Tag(Examples):
+class Tag(SupervisedTask):
     """What each word of a sentence is."""
 
     name = "tag"
@@ -241,4 +241,4 @@ class MostFrequentTag(Baseline):
         return {"pairs": torch.from_numpy(self._pairs), "counts": torch.from_numpy(self._counts)}
 
 
-KIND = Tag()
+TASK = Tag()

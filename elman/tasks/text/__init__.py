@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from elman.tasks._python import Trained
+    from elman.tasks.api import Trained
 
 
 def fit(data: Any = None, out: str | Path | None = None, **options: Any) -> "Trained":
@@ -29,6 +29,6 @@ def fit(data: Any = None, out: str | Path | None = None, **options: Any) -> "Tra
     >>> found.generate("please ", length=12, temperature=0)
     'please stay at home'
     """
-    from elman.tasks._python import fit
+    from elman.tasks.api import fit
 
     return fit("text", data, out, options)

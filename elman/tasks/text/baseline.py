@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.tasks._ngram import NGram, Tokens, best
+from elman.baselines.kneser_ney import NGram, Tokens, best
 
 LAST = 10_000_000  # tokens that are counted, and by which the order is chosen: counts take some 100 bytes for each
 BLOCK = 1 << 20  # tokens that are scored at once
@@ -34,7 +34,7 @@ class NgramBaseline:
 
     @classmethod
     def fit(cls, train: Tokens, validation: Tokens, vocabulary: int, highest: int) -> NgramBaseline:
-        """The best of the orders from 1 to highest, as `elman.tasks._ngram.best` has it."""
+        """The best of the orders from 1 to highest, as `elman.baselines.kneser_ney.best` has it."""
         model = best(train[-LAST:], validation[:LAST], vocabulary, highest)
         return cls(model, LAST if len(train) > LAST else 0)
 

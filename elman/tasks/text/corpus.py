@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from elman.data import tokenizers
+from elman.data.examples import check_texts
 from elman.errors import BadInput
-from elman.files import again, text_blocks
-from elman.tasks import _tokens as tokens
-from elman.tasks._parts import check_texts
+from elman.io.files import again, text_blocks
 from elman.tasks.text.score import ScoredText
 
 DEFAULT = "Python's reference manual"
@@ -86,8 +86,8 @@ def prepare(
     cut = int(characters * TRAIN)
     first, last = CorpusPart(pieces, 0, cut, name), CorpusPart(pieces, cut, characters, name)
     if tokenizer is None:
-        tokenizer = tokens.fit(kind, first, vocabulary)
-    train, validation = tokens.encode(tokenizer, first), ScoredText.of(tokenizer, last)
+        tokenizer = tokenizers.fit(kind, first, vocabulary)
+    train, validation = tokenizers.encode(tokenizer, first), ScoredText.of(tokenizer, last)
     if len(validation.ids) < 2:
         raise BadInput(f"{name}: expected a longer text, got {characters} characters: the last tenth is to validate on")
     return Corpus(tokenizer, train, validation, characters, sha256)

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from elman.bptt import Chunk
-from elman.tasks._layers import stack, title
-from elman.tasks.text.streams import IGNORED
+from elman.data.streams import IGNORED
+from elman.tasks.recurrent_layers import stack, title
 
 
 class LanguageModel(nn.Module):

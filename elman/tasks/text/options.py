@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from elman import options as shared
+from elman.data.token_kinds import KINDS
 from elman.options import choice, whole
-from elman.tasks._token_kinds import KINDS
 
 HELP = """Train a language model on a text: 90 % to learn from, the last 10 % to validate and score on.
 """

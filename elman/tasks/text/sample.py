@@ -7,11 +7,11 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
+from elman.data import tokenizers
+from elman.decoding.sampling import choose, generator_of
 from elman.errors import BadInput
-from elman.tasks import _tokens as tokens
-from elman.tasks._choose import choose, generator_of
+from elman.io.terminal import note
 from elman.tasks.text.model import LanguageModel
-from elman.terminal import note
 
 
 def generate(
@@ -65,8 +65,8 @@ def write(
     Raises:
         BadInput: for a prompt of which nothing is known.
     """
-    known, unknown = tokens.split_known(tokenizer, prompt)
-    ids = tokens.encode(tokenizer, known).tolist()
+    known, unknown = tokenizers.split_known(tokenizer, prompt)
+    ids = tokenizers.encode(tokenizer, known).tolist()
     if prompt.strip() and not ids:
         raise BadInput(f"--prompt: expected text like that of the training, got only what it never saw: {prompt!r}")
     if unknown and prompt.strip():
@@ -77,7 +77,7 @@ def write(
     decoder = DecodeStream()
     found = [prompt.lstrip("\n") if prompt.strip() else ""]
     to.write(found[0])
-    unsaid = tokenizer.token_to_id(tokens.UNKNOWN)
+    unsaid = tokenizer.token_to_id(tokenizers.UNKNOWN)
     for token in generate(model, ids, length, temperature, top_k, top_p, seed, never=unsaid):
         piece = decoder.step(tokenizer, token)
         if piece:

@@ -12,9 +12,9 @@ from rich.progress import track
 from tokenizers import Tokenizer
 
 from elman.bptt import Stream
-from elman.tasks import _tokens as tokens
+from elman.data import tokenizers
+from elman.data.streams import streams
 from elman.tasks.text.model import LanguageModel
-from elman.tasks.text.streams import streams
 
 BLOCK = 1 << 20  # tokens that are looked at at once
 
@@ -38,8 +38,8 @@ class ScoredText(NamedTuple):
                 characters, size = characters + len(piece), size + len(piece.encode())
                 yield piece
 
-        ids = tokens.encode(tokenizer, counted())
-        lengths, known, unknown = tokens.token_bytes(tokenizer), 0, 0
+        ids = tokenizers.encode(tokenizer, counted())
+        lengths, known, unknown = tokenizers.token_bytes(tokenizer), 0, 0
         for begin in range(0, len(ids), BLOCK):
             found = lengths[ids[begin : begin + BLOCK]]
             known, unknown = known + int(found.sum()), unknown + int((found == 0).sum())

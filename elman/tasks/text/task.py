@@ -13,18 +13,20 @@ from tokenizers import Tokenizer
 from torch import nn
 from typing_extensions import override
 
+from elman.data import tokenizers
+from elman.data.batches import RepeatedEpoch
+from elman.data.examples import check_texts, is_files
+from elman.data.streams import streams
+from elman.data.validation import described, quoted
 from elman.errors import BadInput
-from elman.fields import restoring
-from elman.files import check_new, write_new
 from elman.flow import Recording, record
+from elman.io.files import check_new, write_new
+from elman.io.json_fields import restoring
+from elman.io.run_folder import Run
 from elman.report.shown import Missing, Sample
-from elman.runs import Run
-from elman.tasks import _tokens as tokens
-from elman.tasks._codec import check_shape
-from elman.tasks._given import described, quoted
-from elman.tasks._kind import Kind
-from elman.tasks._material import Loaded, Material, Scores
-from elman.tasks._parts import check_texts, is_files
+from elman.tasks.codec import check_shape
+from elman.tasks.prepared_data import Loaded, PreparedData, Scores
+from elman.tasks.task import Task
 from elman.tasks.text import corpus as corpora
 from elman.tasks.text import sample, score
 from elman.tasks.text.baseline import NgramBaseline
@@ -32,8 +34,6 @@ from elman.tasks.text.corpus import Corpus
 from elman.tasks.text.model import LanguageModel
 from elman.tasks.text.options import TextOptions
 from elman.tasks.text.score import evaluation_streams
-from elman.tasks.text.streams import streams
-from elman.training.batches import Again
 
 HIGHEST_ORDER = {"char": 10, "word": 4, "bpe": 6}  # of the n-grams that are tried as the baseline
 TEMPERATURES = (0.5, 0.8, 1.1)
@@ -42,7 +42,7 @@ SEED = 1
 LONG = 500  # tokens that are written, where nothing is said
 
 
-class TextTask(Kind):
+class TextTask(Task):
     """The next token of a text."""
 
     name = "text"
@@ -57,7 +57,7 @@ class TextTask(Kind):
         "embed": "wide", "hidden": "wide", "bptt": "steps", "batch": "streams",
     }  # fmt: skip
 
-    def prepare(self, data: Any, options: TextOptions, seed: int, run: Run | None = None) -> Material:
+    def prepare(self, data: Any, options: TextOptions, seed: int, run: Run | None = None) -> PreparedData:
         """As there; the first nine tenths of the text are trained on."""
         file = _one(data)
         name = _name(file)
@@ -79,15 +79,15 @@ class TextTask(Kind):
             "validation_tokens": len(corpus.validation.ids),
         }
         known = corpus.tokenizer.get_vocab_size()
-        different = known - (corpus.tokenizer.token_to_id(tokens.UNKNOWN) is not None)
+        different = known - (corpus.tokenizer.token_to_id(tokenizers.UNKNOWN) is not None)
         says = (
             f"{corpus.characters:,} characters; {len(corpus.train):,} tokens to train on, "
             f"{len(corpus.validation.ids):,} to validate; {different:,} different ones"
         )
-        train = Again(streams(corpus.train, options.batch, options.bptt))
-        validation = Again(evaluation_streams(corpus.validation.ids))
+        train = RepeatedEpoch(streams(corpus.train, options.batch, options.bptt))
+        validation = RepeatedEpoch(evaluation_streams(corpus.validation.ids))
         kept = {"tokenizer.json": corpus.tokenizer.to_str()}
-        return Material(name, facts, options.shape(known), says, train, validation, kept, (corpus, options.tokens))
+        return PreparedData(name, facts, options.shape(known), says, train, validation, kept, (corpus, options.tokens))
 
     @override
     def model(self, **shape: Any) -> LanguageModel:
@@ -96,11 +96,11 @@ class TextTask(Kind):
     def codec(self, run: Run) -> Tokenizer:
         """The tokenizer."""
         path = run.path / "tokenizer.json"
-        tokenizer = tokens.load(path)
+        tokenizer = tokenizers.load(path)
         check_shape(run, self.options_of(run).shape(tokenizer.get_vocab_size()), path)
         return tokenizer
 
-    def conclude(self, run: Run, model: nn.Module, material: Material, best: float, console: Console) -> Scores:
+    def conclude(self, run: Run, model: nn.Module, material: PreparedData, best: float, console: Console) -> Scores:
         """As there, beside n-grams."""
         corpus: Corpus
         corpus, kind = material.rest
@@ -133,7 +133,7 @@ class TextTask(Kind):
         text = corpora.read(file, loaded.options.encoding)
         if data is None and corpora.known_by(text)[1] != loaded.run.config["data"].get("sha256"):
             raise BadInput(f"{name} is no longer the text that this run was trained on")
-        ids = tokens.encode(loaded.codec, text)
+        ids = tokenizers.encode(loaded.codec, text)
         if len(ids) <= steps and data is not None:
             raise BadInput(f"{name}: expected more than {steps} tokens (--steps), got {len(ids)}; give fewer --steps")
         steps = min(steps, len(ids) - 1)
@@ -145,8 +145,8 @@ class TextTask(Kind):
     def samples(self, loaded: Loaded, console: Console) -> tuple[Sample, ...] | Missing:
         """Text that the model writes, more and more boldly."""
         length = LENGTH.get(loaded.options.tokens, max(LENGTH.values()))
-        begin = tokens.encode(loaded.codec, tokens.split_known(loaded.codec, "\n")[0]).tolist() or [1]
-        never = loaded.codec.token_to_id(tokens.UNKNOWN)
+        begin = tokenizers.encode(loaded.codec, tokenizers.split_known(loaded.codec, "\n")[0]).tolist() or [1]
+        never = loaded.codec.token_to_id(tokenizers.UNKNOWN)
         found = []
         for temperature in TEMPERATURES:
             drawn = sample.generate(loaded.model, begin, length, temperature, seed=SEED, never=never)
@@ -168,7 +168,7 @@ class TextTask(Kind):
         return found
 
 
-KIND = TextTask()
+TASK = TextTask()
 
 
 def _one(data: Any) -> Path | TextIO | None:

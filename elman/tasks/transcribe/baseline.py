@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from elman.tasks._examples import Baseline
-from elman.tasks._parts import Example
-from elman.tasks._written import kept_texts, restored_texts
-from elman.tasks.transcribe.said import TranscribePrediction
+from elman.data.examples import Example
+from elman.tasks.supervised import Baseline
+from elman.tasks.text_output import kept_texts, restored_texts
+from elman.tasks.transcribe.prediction import TranscribePrediction
 
 MOST = 1000  # recordings that are compared with, and fewer where they are long:
 WORK = 20_000_000  # pairs of steps for each recording that is asked about, about a fifth of a second

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from elman.data import filter_banks, manifests
+from elman.data.examples import Example, usable
+from elman.data.filter_banks import Wave
+from elman.data.tables import Source, check_column, names
+from elman.data.validation import group_of, text_of
 from elman.errors import BadInput
-from elman.files import check_there, opened
-from elman.tasks import _manifest
-from elman.tasks._given import group_of, text_of
-from elman.tasks._parts import Example, usable
-from elman.tasks._table import Source, check_column, names
-from elman.tasks.transcribe import features
-from elman.tasks.transcribe.features import Wave
+from elman.io.files import check_there, opened
 from elman.tasks.transcribe.options import TranscribeOptions
 
 CHANNELS = 8  # of a recording in Python, at most
@@ -38,7 +37,7 @@ def read(paths: Sequence[Source], options: TranscribeOptions) -> Iterator[Exampl
     def load(file: Path, text: str) -> Wave:
         return _long_enough(str(file), recording(file, options.rate), text, options)
 
-    return _manifest.read(paths, options, load, options.group)
+    return manifests.read(paths, options, load, options.group)
 
 
 def check_group(path: Source, options: TranscribeOptions) -> None:
@@ -118,7 +117,7 @@ def recording(path: Path, rate: int) -> Wave:
     except (SoundFileError, OSError) as error:
         reason = str(error).rsplit(": ", 1)[-1].strip()
         raise BadInput(f"{path}: expected a recording, got what cannot be read as one: {reason}") from None
-    return features.resampled(_sound(str(path), wave), own, rate)
+    return filter_banks.resampled(_sound(str(path), wave), own, rate)
 
 
 def check_length(where: str, samples: int, rate: int, to: int) -> None:
@@ -205,7 +204,7 @@ def _sound(name: str, wave: NDArray[Any]) -> Wave:
 
 
 def _long_enough(name: str, wave: Wave, text: str, options: TranscribeOptions) -> Wave:
-    steps = features.steps(len(wave), options.rate, options.stack)
+    steps = filter_banks.steps(len(wave), options.rate, options.stack)
     if steps < needed(text):
         raise BadInput(
             f"{name}: expected at least {needed(text)} steps (--stack {options.stack}) for {text!r:.60}, got a "

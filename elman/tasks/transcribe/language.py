@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from elman.tasks._ngram import TENSORS, Integers, NGram, Reals
-from elman.tasks.transcribe.decode import BLANK
+from elman.baselines.kneser_ney import TENSORS, Integers, NGram, Reals
+from elman.decoding.ctc import BLANK
 
 ORDER = 6
 BEFORE = (BLANK,) * (ORDER - 1)  # stands before every text; where symbols are written, the blank has no other use

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import ctc_loss
 
-from elman.tasks._layers import stack, title
-from elman.tasks.transcribe.decode import BLANK
+from elman.decoding.ctc import BLANK
+from elman.tasks.recurrent_layers import stack, title
 
 
 class Recordings(NamedTuple):

@@ -8,7 +8,7 @@ import typer
 
 from elman import options as shared
 from elman.options import real, whole
-from elman.tasks._example_options import ExampleOptions
+from elman.tasks.supervised_options import SupervisedOptions
 
 HELP = """Train a network that hears a recording and writes down what is said, character by character.
 
@@ -23,7 +23,7 @@ DATA = Annotated[
 
 
 @dataclass(frozen=True)
-class TranscribeOptions(ExampleOptions):
+class TranscribeOptions(SupervisedOptions):
     """The options by their names on the command line."""
 
     path: Annotated[str, typer.Option(help="The column of the files.", metavar="NAME")] = "path"

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.files import write_figure
-from elman.tasks._given import shortened
-from elman.tasks.transcribe import features
-from elman.tasks.transcribe.decode import BLANK
-from elman.tasks.transcribe.said import TranscribePrediction
+from elman.data import filter_banks
+from elman.data.validation import shortened
+from elman.decoding.ctc import BLANK
+from elman.io.files import write_figure
+from elman.tasks.transcribe.prediction import TranscribePrediction
 
 MOST = 120  # steps in a picture
 LONG = 60  # characters of a title
@@ -46,13 +46,13 @@ def draw(
     best = P.argmax(1)
     rows = [*dict.fromkeys(best[best != BLANK].tolist()), BLANK]
     names = ["blank" if k == BLANK else "space" if characters[k - 1] == " " else characters[k - 1] for k in rows]
-    T, width = len(P), len(frames) * features.HOP
+    T, width = len(P), len(frames) * filter_banks.HOP
     figure = Figure(figsize=(max(6.5, min(0.16 * T, 18)), 2.6 + 0.26 * len(rows)), dpi=110, layout="constrained")
     sound, symbols = figure.subplots(2, 1, sharex=True, height_ratios=(8, len(rows)))
     edges = (0.0, width)
     sound.imshow(frames.T, origin="lower", aspect="auto", cmap="magma", extent=(*edges, -0.5, frames.shape[1] - 0.5))
     heard = [f for f in HERTZ if f <= rate / 2]
-    sound.set_yticks([features.place(f, rate, frames.shape[1]) for f in heard], [f"{f / 1000:g}" for f in heard])
+    sound.set_yticks([filter_banks.place(f, rate, frames.shape[1]) for f in heard], [f"{f / 1000:g}" for f in heard])
     sound.set_ylabel("kHz")
     sound.set_title(_title(said.text, target))
     shown = symbols.imshow(

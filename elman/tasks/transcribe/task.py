@@ -14,25 +14,27 @@ from torch.nn.functional import ctc_loss
 from torch.nn.utils.rnn import pad_sequence
 from typing_extensions import override
 
+from elman.data import filter_banks
+from elman.data.examples import Example, is_files
+from elman.data.tables import sources
+from elman.data.validation import is_table, sides
+from elman.decoding import ctc
 from elman.errors import BadInput
-from elman.runs import Run
-from elman.tasks._codec import PlainCodec
-from elman.tasks._examples import Baseline, Examples
-from elman.tasks._given import is_table, sides
-from elman.tasks._parts import Example, is_files
-from elman.tasks._table import sources
+from elman.io.run_folder import Run
+from elman.io.terminal import show
+from elman.tasks.codec import Codec
+from elman.tasks.supervised import Baseline, SupervisedTask
 from elman.tasks.transcribe import data as sounds
-from elman.tasks.transcribe import decode, features, picture
+from elman.tasks.transcribe import picture
 from elman.tasks.transcribe.baseline import Nearest
 from elman.tasks.transcribe.language import Language
 from elman.tasks.transcribe.model import Recordings, Transcriber
 from elman.tasks.transcribe.options import TranscribeOptions
-from elman.tasks.transcribe.said import TranscribePrediction
-from elman.terminal import show
+from elman.tasks.transcribe.prediction import TranscribePrediction
 
 
 @dataclass(frozen=True)
-class TranscribeCodec(PlainCodec):
+class TranscribeCodec(Codec):
     """How sound becomes steps, which characters there are, and how a text is found."""
 
     rate: int
@@ -73,10 +75,10 @@ class TranscribeCodec(PlainCodec):
         """The log-mel energies (t, M) that steps (T, D) were made of."""
         return steps.reshape(-1, len(self.mean)) * np.array(self.std, np.float32) + np.array(self.mean, np.float32)
 
-    def steps(self, wave: features.Wave) -> Tensor:
+    def steps(self, wave: filter_banks.Wave) -> Tensor:
         """(T, D), every band with the mean 0 and the deviation 1 that it had in training."""
-        x = features.frames(wave, self.rate, len(self.mean))
-        return features.stacked((x - torch.tensor(self.mean)) / torch.tensor(self.std), self.stack)
+        x = filter_banks.frames(wave, self.rate, len(self.mean))
+        return filter_banks.stacked((x - torch.tensor(self.mean)) / torch.tensor(self.std), self.stack)
 
 
 def _numbers(characters: str) -> dict[str, int]:
@@ -84,7 +86,7 @@ def _numbers(characters: str) -> dict[str, int]:
     return {character: i for i, character in enumerate(characters, 1)}
 
 
-class Transcribe(Examples):
+class Transcribe(SupervisedTask):
     """What a recording says."""
 
     name = "transcribe"
@@ -116,7 +118,7 @@ class Transcribe(Examples):
 
     @override
     def fit(self, train: Sequence[Example], options: TranscribeOptions) -> TranscribeCodec:
-        mean, std = features.spread(features.frames(e.input, options.rate, options.bands) for e in train)
+        mean, std = filter_banks.spread(filter_banks.frames(e.input, options.rate, options.bands) for e in train)
         characters = "".join(sorted({character for example in train for character in example.target}))
         number = _numbers(characters)
         language = Language.fit([[number[c] for c in e.target] for e in train], len(characters) + 1)
@@ -157,7 +159,7 @@ class Transcribe(Examples):
         found = [self._written(codec, log_p[:T, b].numpy()) for b, T in enumerate(batch.lengths.tolist())]
         sizes = torch.tensor([len(symbols) for symbols in found])
         targets = torch.tensor([symbol for symbols in found for symbol in symbols], dtype=torch.long)
-        nats = ctc_loss(log_p, targets, batch.lengths, sizes, decode.BLANK, reduction="none")
+        nats = ctc_loss(log_p, targets, batch.lengths, sizes, ctc.BLANK, reduction="none")
         confidence = (-nats / sizes.clamp(min=1)).exp().tolist()
         return [
             TranscribePrediction(
@@ -171,8 +173,8 @@ class Transcribe(Examples):
 
     def _written(self, codec: TranscribeCodec, log_p: NDArray[Any]) -> list[int]:
         if codec.beam == 1 and not codec.ngram_weight:
-            return decode.best_path(log_p)
-        return decode.search(log_p, codec.beam, codec.language if codec.ngram_weight else None, codec.ngram_weight)
+            return ctc.best_path(log_p)
+        return ctc.search(log_p, codec.beam, codec.language if codec.ngram_weight else None, codec.ngram_weight)
 
     def measure(
         self, codec: TranscribeCodec, said: Sequence[TranscribePrediction], targets: Sequence[str]
@@ -217,4 +219,4 @@ def _steps(codec: TranscribeCodec, example: Example) -> NDArray[np.float32]:
     return found
 
 
-KIND = Transcribe()
+TASK = Transcribe()

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from elman.tasks._python import Trained
+    from elman.tasks.api import Trained
 
 
 def fit(data: Any, out: str | Path | None = None, **options: Any) -> "Trained":
@@ -30,6 +30,6 @@ def fit(data: Any, out: str | Path | None = None, **options: Any) -> "Trained":
     >>> [row["translation"] for row in numbers.predict(["drei eins vier"])]
     ['three one four']
     """
-    from elman.tasks._python import fit
+    from elman.tasks.api import fit
 
     return fit("translate", data, out, options)

@@ -6,11 +6,11 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from elman.data.examples import Example, usable
+from elman.data.tables import TABLES
+from elman.data.validation import described, quoted, sides, text_of
 from elman.errors import BadInput
-from elman.files import text_lines, without_end
-from elman.tasks._given import described, quoted, sides, text_of
-from elman.tasks._parts import Example, usable
-from elman.tasks._table import TABLES
+from elman.io.files import text_lines, without_end
 from elman.tasks.translate.options import TranslateOptions
 
 

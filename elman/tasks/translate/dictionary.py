@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
-from elman.tasks._examples import Baseline
-from elman.tasks._parts import Example
-from elman.tasks._spool import spread
-from elman.tasks._written import TextPrediction, kept_texts, restored_texts
+from elman.data.disk_list import spread
+from elman.data.examples import Example
+from elman.tasks.supervised import Baseline
+from elman.tasks.text_output import TextPrediction, kept_texts, restored_texts
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 ROUNDS = 5

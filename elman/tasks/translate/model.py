@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from elman.tasks._decoder import Decoder, Writer
-from elman.tasks._layers import stack, title
+from elman.decoding.attention_decoder import Decoder, Writer
+from elman.tasks.recurrent_layers import stack, title
 
 
 class Translator(Writer):

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from elman import options as shared
+from elman.data.token_kinds import KINDS
 from elman.options import choice, whole
-from elman.tasks._token_kinds import KINDS
-from elman.tasks._written_options import WrittenOptions
+from elman.tasks.text_output_options import TextOutputOptions
 
 HELP = """Train a network that translates sentences.
 
@@ -26,7 +26,7 @@ VOCABULARY = 4_000  # to have twice as many makes an epoch 1.4 times as long
 
 
 @dataclass(frozen=True)
-class TranslateOptions(WrittenOptions):
+class TranslateOptions(TextOutputOptions):
     """The options by their names on the command line."""
 
     hidden: shared.Hidden = 256

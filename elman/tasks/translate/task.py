@@ -8,16 +8,16 @@ from typing import Any, ClassVar
 from torch import Tensor
 from typing_extensions import override
 
+from elman.data.disk_list import MappedList
+from elman.data.examples import Example, is_files
+from elman.data.validation import text_of
 from elman.errors import BadInput
-from elman.runs import Run
-from elman.tasks import _attention
-from elman.tasks._codec import PlainCodec
-from elman.tasks._examples import Baseline
-from elman.tasks._given import text_of
-from elman.tasks._material import Loaded
-from elman.tasks._parts import Example, is_files
-from elman.tasks._spool import Mapped
-from elman.tasks._written import TextPrediction, Vocabulary, Written
+from elman.io.run_folder import Run
+from elman.tasks import attention_plot
+from elman.tasks.codec import Codec
+from elman.tasks.prepared_data import Loaded
+from elman.tasks.supervised import Baseline
+from elman.tasks.text_output import TextOutputTask, TextPrediction, Vocabulary
 from elman.tasks.translate import data as sentences
 from elman.tasks.translate.dictionary import Dictionary
 from elman.tasks.translate.model import Translator
@@ -25,7 +25,7 @@ from elman.tasks.translate.options import TranslateOptions
 
 
 @dataclass(frozen=True)
-class TranslateCodec(PlainCodec):
+class TranslateCodec(Codec):
     """What is written, how long at most, with what beam; what is read."""
 
     target: Vocabulary
@@ -43,7 +43,7 @@ class TranslateCodec(PlainCodec):
         return cls(**kept | {name: Vocabulary.restored(kept[name]) for name in ("target", "read")})
 
 
-class Translate(Written):
+class Translate(TextOutputTask):
     """A sentence in another language."""
 
     name = "translate"
@@ -65,8 +65,8 @@ class Translate(Written):
 
     def fit(self, train: Sequence[Example], options: TranslateOptions) -> TranslateCodec:
         """As there; byte pairs are those of both languages together."""
-        sources, targets = Mapped(train, lambda pair: pair.input), Mapped(train, lambda pair: pair.target)
-        both = Mapped(train, lambda pair: f"{pair.input} {pair.target}")
+        sources, targets = MappedList(train, lambda pair: pair.input), MappedList(train, lambda pair: pair.target)
+        both = MappedList(train, lambda pair: f"{pair.input} {pair.target}")
         sides = [both] * 2 if options.tokens == "bpe" else [sources, targets]
         read, target = (Vocabulary.fit(options.tokens, side, options.vocabulary) for side in sides)
         return TranslateCodec(target, target.longest(targets), options.beam, read)
@@ -85,9 +85,9 @@ class Translate(Written):
 
     def draw(self, run: Run, codec: TranslateCodec, said: Sequence[TextPrediction], targets: Sequence[str]) -> None:
         """attention.png: of a sentence, which token was written in view of which."""
-        one = _attention.choose(said)
+        one = attention_plot.choose(said)
         assert one.source is not None
-        _attention.draw(run.path / "attention.png", one, codec.read.pieces(one.source.tolist()))
+        attention_plot.draw(run.path / "attention.png", one, codec.read.pieces(one.source.tolist()))
 
     def baselines(
         self, codec: TranslateCodec, train: Sequence[Example], options: TranslateOptions, seed: int
@@ -112,4 +112,4 @@ class Translate(Written):
         return Example(what if isinstance(what, str) else text_of(what, "predict"))
 
 
-KIND = Translate()
+TASK = Translate()

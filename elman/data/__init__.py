@@ -1,0 +1,1 @@
+"""Reading data into examples: tables, images, MIDI, tokenizers, splits. Knows no task."""

@@ -1,0 +1,80 @@
+"""Batches of examples, and batches that come again in every epoch."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+POOL = 50  # batches whose examples are sorted by length together: long enough for like lengths, short enough to mix
+
+
+class ByLength:
+    """Examples of like lengths side by side, in another order in every epoch.
+
+    Args:
+        lengths: of each example.
+        batch: examples in a batch; the last one of an epoch may have fewer.
+        collate: makes a batch of the numbers of its examples.
+        seed: of the order; None: always that of the lengths, for a validation.
+
+    >>> batches = ByLength([5, 1, 4, 2], 2, list, seed=None)
+    >>> list(batches)
+    [[1, 3], [2, 0]]
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int] | NDArray[np.int64],
+        batch: int,
+        collate: Callable[[list[int]], Any],
+        seed: int | None,
+    ) -> None:
+        self._lengths, self._batch, self._collate, self._seed = np.asarray(lengths), batch, collate, seed
+        self._epoch, self._order = -1, list[NDArray[np.int64]]()
+
+    def __len__(self) -> int:
+        return -(-len(self._lengths) // self._batch)
+
+    def __getitem__(self, index: int) -> Any:
+        epoch, at = divmod(index, len(self))
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self._ordered(epoch)
+        return self._collate(self._order[at].tolist())
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[index] for index in range(len(self)))
+
+    def _ordered(self, epoch: int) -> list[NDArray[np.int64]]:
+        """The numbers of the examples of each batch."""
+        if self._seed is None:
+            return self._cut(np.argsort(self._lengths, kind="stable"))
+        draw = np.random.default_rng((self._seed, epoch))
+        shuffled = draw.permutation(len(self._lengths))
+        pool = self._batch * POOL
+        pools = [shuffled[begin : begin + pool] for begin in range(0, len(shuffled), pool)]
+        batches = [b for part in pools for b in self._cut(part[np.argsort(self._lengths[part], kind="stable")])]
+        return [batches[i] for i in draw.permutation(len(batches))]
+
+    def _cut(self, numbers: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        return [numbers[begin : begin + self._batch] for begin in range(0, len(numbers), self._batch)]
+
+
+class RepeatedEpoch:
+    """The same batches in the same order in every epoch.
+
+    Args:
+        epoch: those of one, with a length, by number, to loop over.
+    """
+
+    def __init__(self, epoch: Any) -> None:
+        self._batches = epoch
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._batches[index % len(self._batches)]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._batches)

@@ -1,0 +1,1 @@
+"""Files, run folders, text encodings, JSON fields, formats. Knows no task."""

@@ -1,0 +1,50 @@
+"""A CSV file that grows row by row in the course of a training, and goes on with the rows of a resumed one."""
+
+import csv
+import io
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from elman.errors import BadInput
+from elman.io.files import write_whole
+
+
+class CsvTable:
+    """A CSV file whose first column is the step of the training.
+
+    Args:
+        path: of the file.
+        columns: their names, "step" first.
+        keep: rows up to this step are kept, later ones dropped: a resumed run writes those anew.
+    """
+
+    def __init__(self, path: Path, columns: list[str], keep: int = 0) -> None:
+        self._path, self._columns = path, columns
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, columns)
+        writer.writeheader()
+        writer.writerows(row for row in (read(path) if path.exists() else []) if int(row["step"]) <= keep)
+        write_whole(path, table.getvalue())
+
+    def add(self, values: Mapping[str, int | float | str]) -> None:
+        """Write a row at once; numbers with six digits."""
+        row = {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in values.items()}
+        with self._path.open("a", newline="") as file:
+            csv.DictWriter(file, self._columns).writerow(row)
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The rows of such a file; a last one that a full disk cut short is left out.
+
+    Raises:
+        BadInput: for a row without a step.
+    """
+    with path.open(newline="") as file:
+        text, end, _ = file.read().rpartition("\n")
+    rows = [row for row in csv.DictReader(io.StringIO(text + end, newline="")) if None not in row.values()]
+    for i, row in enumerate(rows, 1):
+        if not re.fullmatch(r"\d+", row.get("step") or ""):
+            came = repr(row["step"]) if "step" in row else f"the columns {', '.join(map(str, row))}"
+            raise BadInput(f"{path}: row {i}: expected a whole number in the column 'step', got {came:.60}")
+    return rows
