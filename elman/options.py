@@ -101,28 +101,26 @@ def _number(
 
 
 Cell = Annotated[str, choice("The recurrent cell", REGISTRY)]
-Hidden = Annotated[int, whole("Width of each recurrent layer.", 1)]
-Layers = Annotated[int, whole("How many recurrent layers.", 1)]
-Dropout = Annotated[float, real("Dropout on what each recurrent layer hands up.", 0, 1)]
-Bptt = Annotated[int, whole("Steps that the gradient goes back; 0: all the way.", 0)]
-Batch = Annotated[int, whole("How many sequences side by side.", 1)]
+Hidden = Annotated[int, whole("Size of the hidden state of each layer.", 1)]
+Layers = Annotated[int, whole("Number of recurrent layers.", 1)]
+Dropout = Annotated[float, real("Dropout between recurrent layers.", 0, 1)]
+Bptt = Annotated[int, whole("Truncated BPTT: steps of the backward pass; 0: all.", 0)]
+Batch = Annotated[int, whole("Batch size.", 1)]
 Quote = Annotated[
     str,
     typer.Option(
-        help="The quotation mark around cells of CSV and TSV; none: these are literal.",
+        help="Quote character of CSV and TSV; none: quotes are literal.",
         metavar="CHARACTER",
         show_default='" in CSV, none in TSV',
     ),
 ]
-Encoding = Annotated[str, typer.Option(help="Encoding of texts in files: utf-8, cp1252.", metavar="NAME")]
-Out = Annotated[
-    Path | None, typer.Option(help="Folder for the run, new or empty.", metavar="RUN", show_default="runs/TASK-N")
-]
+Encoding = Annotated[str, typer.Option(help="Encoding of text files: utf-8, cp1252.", metavar="NAME")]
+Out = Annotated[Path | None, typer.Option(help="Run folder, new or empty.", metavar="RUN", show_default="runs/TASK-N")]
 Resume = Annotated[
     Path | None,
-    typer.Option(help="Continue this run, where it was interrupted or for longer.", metavar="RUN", show_default=False),
+    typer.Option(help="Resume this run, or extend it with --epochs or --minutes.", metavar="RUN", show_default=False),
 ]
-RunFolder = Annotated[Path, typer.Argument(help="The folder of a run.", metavar="RUN", show_default=False)]
+RunFolder = Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN", show_default=False)]
 
 
 def declared(kind: type) -> list[inspect.Parameter]:

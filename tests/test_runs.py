@@ -334,7 +334,7 @@ def test_ctrl_c_while_the_end_is_written(
         with monkeypatch.context() as patch:
             patch.setattr(
                 where,
-                *{CheckpointCallback: ("on_validation_start", interrupted), TextTask: ("conclude", _ctrl_c)}[where],
+                *{CheckpointCallback: ("on_validation_start", interrupted), TextTask: ("score_run", _ctrl_c)}[where],
             )
             said = elman("train", "text", *arguments)
         assert said.code == 130

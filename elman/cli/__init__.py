@@ -23,7 +23,7 @@ from elman.tasks.registry import TASKS
 
 app = typer.Typer(
     cls=Group,
-    help="Recurrent neural networks: train them, use them, look inside.",
+    help="Recurrent neural networks: train, use and inspect them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -38,7 +38,7 @@ for _command in (*task_commands.COMMANDS, draw, bench, explain):
 
 @app.command(cls=Command)
 def info(run: RunFolder) -> None:
-    """Tell what a run is: data, model, training, scores."""
+    """Describe a run: data, model, training, scores."""
     from elman.io.run_folder import open_run
     from elman.report import tables
 
@@ -52,7 +52,7 @@ def report(
         Path | None, typer.Option(help="The file to write.", metavar="FILE", show_default="RUN/report.html")
     ] = None,
 ) -> None:
-    """Write a page about a run: curves, scores, samples, the gradient's way back. One HTML file, no network."""
+    """Write a report of a run: curves, scores, samples, gradient flow. One HTML file, no network."""
     from elman.io.run_folder import open_run
     from elman.report import page
     from elman.tasks import inspection

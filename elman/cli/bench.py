@@ -11,14 +11,14 @@ ALL = "lstm gru rnn-tanh rnn-relu"
 
 
 def bench(
-    cells: Annotated[str, typer.Option(help="Which layers.", metavar="NAMES")] = ALL,
+    cells: Annotated[str, typer.Option(help="Layers to measure.", metavar="NAMES")] = ALL,
     shapes: Annotated[
-        str | None, typer.Option(help="Which shapes.", metavar='"T,B,D,H ..."', show_default="ten of many kinds")
+        str | None, typer.Option(help="Shapes to measure.", metavar='"T,B,D,H ..."', show_default="ten of many kinds")
     ] = None,
-    threads: Annotated[int | None, whole("How many threads.", 1, show_default="torch's own number")] = None,
-    seconds: Annotated[float, positive("To spend on each figure.")] = 1.0,
+    threads: Annotated[int | None, whole("Number of threads.", 1, show_default="torch's own number")] = None,
+    seconds: Annotated[float, positive("Seconds for each figure.")] = 1.0,
     input_gradient: Annotated[bool, typer.Option(help="Compute the gradient of x too.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and no table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Time our layers against torch.nn's, side by side, where both give the same numbers."""
     import torch

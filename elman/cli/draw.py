@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 def draw(
-    what: Annotated[
-        str, typer.Argument(help="A cell of the shelf, or the folder of a run.", metavar="WHAT", show_default=False)
-    ],
-    input: Annotated[int | None, whole("Of a cell: D, the width of its input.", 1, show_default="16")] = None,
-    hidden: Annotated[int | None, whole("Of a cell: H, the width of each layer.", 1, show_default="32")] = None,
-    layers: Annotated[int | None, whole("Of a cell: how many layers.", 1, show_default="1")] = None,
-    bidirectional: Annotated[bool, typer.Option("--bidirectional", help="Of a cell: read both ways.")] = False,
-    gradients: Annotated[bool, typer.Option("--gradients", help="Of a run: with those of a backward pass.")] = False,
+    what: Annotated[str, typer.Argument(help="A built-in cell, or a run folder.", metavar="WHAT", show_default=False)],
+    input: Annotated[int | None, whole("Of a cell: input size.", 1, show_default="16")] = None,
+    hidden: Annotated[int | None, whole("Of a cell: hidden size.", 1, show_default="32")] = None,
+    layers: Annotated[int | None, whole("Of a cell: number of layers.", 1, show_default="1")] = None,
+    bidirectional: Annotated[bool, typer.Option("--bidirectional", help="Of a cell: bidirectional.")] = False,
+    gradients: Annotated[
+        bool, typer.Option("--gradients", help="Of a run: show the gradients of a backward pass.")
+    ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="The picture, PNG or SVG.", metavar="FILE", show_default="WHAT.svg")
+        Path | None, typer.Option(help="The file to write, PNG or SVG.", metavar="FILE", show_default="WHAT.svg")
     ] = None,
 ) -> None:
     """Draw a recurrent network, folded and unfolded, with the names and shapes of its model."""

@@ -29,8 +29,8 @@ def explain(
     activation: Annotated[str, choice("g", ("tanh", "sigmoid", "relu"))] = "tanh",
     lr: Annotated[float, positive("Learning rate.")] = 0.5,
     steps: Annotated[int, whole(f"Steps of gradient descent, {STEPS} at most.", 1, STEPS)] = 100,
-    seed: Annotated[int, whole("Of the weights at the start.", 0)] = 0,
-    out: Annotated[Path, typer.Option(help="The page.", metavar="FILE")] = Path("explain.html"),
+    seed: Annotated[int, whole("Random seed for the weights.", 0)] = 0,
+    out: Annotated[Path, typer.Option(help="The file to write.", metavar="FILE")] = Path("explain.html"),
 ) -> None:
     """Write a page that shows every number of a network learning a sentence: forward, back through time, training."""
     words = _words(sentence)

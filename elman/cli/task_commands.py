@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Data = Annotated[
     list[Path] | None,
-    typer.Argument(help="What to use in the place of the training's own.", metavar="DATA", show_default=False),
+    typer.Argument(help="Other data than those of the training.", metavar="DATA", show_default=False),
 ]
 BOXES: dict[str, tuple[str, ...]] = {  # of the help, and what is in them
     "Data": (*READING, "validation", "test", "group"),
@@ -89,8 +89,9 @@ def _box(option: str) -> str:
 
 def _train(task: str, module: Any, given: dict[str, Any], named: set[str], began: float) -> int:
     from elman.report import tables
-    from elman.tasks import run as work
     from elman.tasks.registry import get_task, training_of
+    from elman.tasks.run import resume as resume_training
+    from elman.tasks.run import start as start_training
     from elman.training.callbacks import Interrupted
 
     data, out, path = given["data"] or None, given["out"], given["resume"]
@@ -105,10 +106,10 @@ def _train(task: str, module: Any, given: dict[str, Any], named: set[str], began
                     f"{option}: cannot be changed with --resume; only --epochs, --minutes and --patience can"
                 )
             bounds = {name: training.get(name) for name in ("epochs", "minutes", "patience")}
-            work.resume(get_task(task), path, data, **bounds, began=began, console=console)
+            resume_training(get_task(task), path, data, **bounds, began=began, console=console)
         else:
             options = module.OPTIONS(**{field.name: given[field.name] for field in fields(module.OPTIONS)})
-            work.start(
+            start_training(
                 get_task(task), data, options, TrainingOptions(**training_of(module, training)), out, began, console
             )
     except Interrupted:
@@ -122,12 +123,12 @@ def evaluate(
     data: Annotated[list[Path], typer.Argument(help="As for the training.", metavar="DATA", show_default=False)],
     **how: Any,
 ) -> None:
-    """Score a trained model on other data, beside its baseline."""
+    """Score a trained model and its baselines on other data."""
     from elman.report import tables
 
-    kind, opened = _opened(run)
+    task, opened = _opened(run)
     console = tables.console()
-    tables.scores(kind.evaluate(reading(kind.load(opened), how), data, console), console)
+    tables.scores(task.evaluate(reading(task.load(opened), how), data, console), console)
 
 
 @taking(readings())
@@ -136,30 +137,30 @@ def predict(
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Files or texts; a file of texts is read as for the training. Without any, lines of standard input; "
-            "of forecast, the training's series.",
+            help="Files or texts; a file of texts is read as for the training. Without inputs: lines of standard "
+            "input; of forecast, the series of the training.",
             metavar="INPUT",
             show_default=False,
         ),
     ] = None,
     format: Annotated[
-        str | None, choice("How rows are written", FORMATS, show_default="table; of a file, as its name ends")
+        str | None, choice("Output format", FORMATS, show_default="table; of a file, as its name ends")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The file to write.", metavar="FILE", show_default="standard output")
     ] = None,
     **how: Any,
 ) -> None:
-    """Let a trained model say what it makes of something."""
+    """Predict with a trained model."""
     from elman.data.validation import named
     from elman.report.rows import format_of, write
 
     how_written = format_of(format, out)
-    kind, opened = _opened(run)
-    loaded = reading(kind.load(opened), how)
+    task, opened = _opened(run)
+    loaded = reading(task.load(opened), how)
     with redirect_stdout(sys.stderr):  # standard output is for rows
-        read = kind.inputs(loaded, named(inputs, kind.texts) if inputs else None)
-    write(kind.predictions(loaded, read), how_written, out)
+        read = task.parse_inputs(loaded, named(inputs, task.accepts_texts) if inputs else None)
+    write(task.predict(loaded, read), how_written, out)
 
 
 @taking(declared(SamplingOptions))
@@ -168,14 +169,14 @@ def generate(
     prompt: Annotated[
         str | None,
         typer.Option(
-            help="What to go on from: a text, or a file of it; of music, a file.",
+            help="Text to continue, or a file of it; for music, a file.",
             metavar="PROMPT",
             show_default="nothing",
         ),
     ] = None,
     length: Annotated[
         int | None,
-        whole("How many steps to write: tokens, frames, events.", 1, show_default="500; 64 quarter notes of frames"),
+        whole("Steps to generate: tokens, frames, events.", 1, show_default="500; 64 quarter notes of frames"),
     ] = None,
     out: Annotated[
         Path | None,
@@ -185,34 +186,34 @@ def generate(
     ] = None,
     **how: Any,
 ) -> None:
-    """Write something new in the style of what a run was trained on."""
+    """Generate with a trained model, in the style of its training data."""
     from elman.data.validation import is_file
     from elman.io.files import read_text
 
-    kind, opened = _opened(run)
-    loaded = kind.load(opened)
-    if kind.texts and prompt is not None and is_file(prompt):
+    task, opened = _opened(run)
+    loaded = task.load(opened)
+    if task.accepts_texts and prompt is not None and is_file(prompt):
         prompt = read_text(Path(prompt), loaded.options.encoding)
-    kind.generate(loaded, prompt, length, out, sys.stdout, **how)
+    task.generate(loaded, prompt, length, out, sys.stdout, **how)
 
 
 @taking(readings(READING))
 def flow(
     run: shared.RunFolder,
     data: Data = None,
-    steps: Annotated[int, whole("How many steps to look at, from one end to the other.", 2)] = 128,
-    sequences: Annotated[int, whole("How many sequences side by side.", 1)] = 16,
+    steps: Annotated[int, whole("Time steps of the backward pass.", 2)] = 128,
+    sequences: Annotated[int, whole("Batch size.", 1)] = 16,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the pictures.", metavar="FOLDER", show_default="RUN/flow")
+        Path | None, typer.Option(help="Folder for the plots.", metavar="FOLDER", show_default="RUN/flow")
     ] = None,
     **how: Any,
 ) -> None:
-    """Look at how the gradient of a trained model goes back through time: measured, judged, drawn."""
+    """Gradient-flow diagnostics of a trained model: norms per step, a diagnosis, plots."""
     from elman.report import flow as report
     from elman.report import tables
 
-    kind, opened = _opened(run)
-    recording, _ = kind.recorded(reading(kind.load(opened), how), data or None, steps, sequences)
+    task, opened = _opened(run)
+    recording, _ = task.record_flow(reading(task.load(opened), how), data or None, steps, sequences)
     report.show(recording, tables.console(), out or run / "flow", run / "flow.csv")
 
 

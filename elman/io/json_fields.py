@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -64,7 +65,9 @@ def check_all(one: Any, least: int) -> None:
     Raises:
         ValueError: if one is not.
     """
-    for name, kind in get_type_hints(type(one)).items():
+    hints = get_type_hints(type(one))
+    for field in fields(one):
+        name, kind = field.name, hints[field.name]
         value = getattr(one, name)
         check(name, value, kind)
         if kind is int and value < least:

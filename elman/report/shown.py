@@ -1,5 +1,6 @@
 """What a task gives to the report of its runs. Imports nothing heavy."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -46,8 +47,8 @@ class Shown:
     loss: str
     samples: tuple[Sample, ...] | Missing
     flow: Recorded | Missing
-    units: dict[str, str] = field(default_factory=dict)
-    pictures: dict[str, str] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+    pictures: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def unit(self) -> str:

@@ -1,4 +1,4 @@
-"""Every classic use of a recurrent network: `elman train TASK` in Python.
+"""The classic uses of recurrent networks: `elman train TASK` in Python.
 
 >>> import elman, tempfile
 >>> reader = elman.tasks.image.fit(None, tempfile.mkdtemp(), epochs=1, hidden=8)      # scikit-learn's digits
@@ -7,44 +7,44 @@ dict_keys(['input', 'label', 'probability'])
 >>> elman.tasks.load(reader.run).scores == reader.scores
 True
 
-A task is a folder and a line in `TASKS`. A folder has `options`, which imports nothing heavy and declares what the
-command line offers: `OPTIONS`, a dataclass; `DATA`, its argument; `TRAINING`, what trainings of this task begin with in
-the place of the common defaults; `HELP`; and `PATIENCE`, where the common one does not suit a training whose length is
-not given. And it has `task`, whose `KIND` is all the rest.
+A task is a folder and a line in `TASKS`; docs/new_task.md shows how to write one.
 """
 
 from importlib import import_module
 from os import PathLike
-from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from elman.extras import needs
 from elman.tasks.registry import TASKS
 
 if TYPE_CHECKING:
     from elman.tasks.api import Trained
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     if name in TASKS:
-        return import_module(f"elman.tasks.{name}")
+        with needs("tasks", "elman.tasks"):
+            return import_module(f"elman.tasks.{name}")
+    if name == "Trained":
+        from elman.tasks.api import Trained
+
+        return Trained
     raise AttributeError(f"module 'elman.tasks' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *TASKS])
+    return sorted([*globals(), *TASKS, "Trained"])
 
 
 def load(run: "str | PathLike[str]") -> "Trained":
-    """The trained model of a run, to be used: what `elman.tasks.image.fit` and its like have given.
+    """Load a trained model of any task.
 
     Args:
-        run: its folder; or what `fit` gives as `run`.
+        run: a run folder.
 
     Raises:
-        BadInput: if there is none; if anything in it is missing, damaged or does not belong together.
+        BadInput: if there is none; if a part of it is missing or damaged, or parts do not belong together.
     """
-    from elman.io.run_folder import open_run
-    from elman.tasks.api import Trained
+    from elman.tasks.api import load
 
-    return Trained(open_run(Path(run)))
+    return load(run)

@@ -27,10 +27,10 @@ with needs("tasks", "elman.tasks"):
     from elman.options import checked
     from elman.report import facts, tables
     from elman.tasks.overrides import reading
-    from elman.tasks.prepared_data import Scores
     from elman.tasks.registry import get_task, options_of, task_of_run, training_of
     from elman.tasks.run import start
     from elman.tasks.sampling_options import SamplingOptions
+    from elman.tasks.task import Scores
     from elman.training.options import TrainingOptions
 
 
@@ -42,8 +42,8 @@ class Trained:
     """
 
     def __init__(self, run: Run) -> None:
-        self.run, self._kind = run, task_of_run(run)
-        self._loaded = self._kind.load(run)
+        self.run, self._task = run, task_of_run(run)
+        self._loaded = self._task.load(run)
 
     @property
     def model(self) -> nn.Module:
@@ -63,7 +63,7 @@ class Trained:
             inputs: several, as for `predict`.
         """
         with _in_python():
-            return self._kind.batch(self._loaded, inputs)
+            return self._task.batch(self._loaded, inputs)
 
     @property
     def scores(self) -> Scores:
@@ -79,7 +79,7 @@ class Trained:
             how: options of `fit` that say how data are read, `text="review"`, where they differ from the training's.
         """
         with _in_python():
-            return self._kind.evaluate(reading(self._loaded, how), files_in(data), _console())
+            return self._task.evaluate(reading(self._loaded, how), files_in(data), _console())
 
     def predict(self, inputs: Any = None, **how: Any) -> list[dict[str, Any]]:
         """What the model makes of inputs: rows, by name.
@@ -92,7 +92,7 @@ class Trained:
         with _in_python():
             loaded = reading(self._loaded, how)
             several = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
-            return list(self._kind.predictions(loaded, self._kind.inputs(loaded, as_files(several))))
+            return list(self._task.predict(loaded, self._task.parse_inputs(loaded, as_files(several))))
 
     def generate(self, prompt: Any = None, length: int | None = None, out: str | Path | None = None, **how: Any) -> Any:
         """Write something new: a text, which is returned; or a file of music, whose path is.
@@ -106,7 +106,7 @@ class Trained:
         given = checked(SamplingOptions, "generate", how)
         path = None if out is None else Path(out)
         with _in_python():
-            return self._kind.generate(self._loaded, prompt, length, path, io.StringIO(), **asdict(given))
+            return self._task.generate(self._loaded, prompt, length, path, io.StringIO(), **asdict(given))
 
     def __repr__(self) -> str:
         return f"Trained({str(self.run.path)!r}, {self.scores})"
@@ -141,6 +141,23 @@ def fit(task: str, data: Any, out: str | Path | None, given: dict[str, Any]) -> 
     if not_converged := facts.not_converged(run):
         warnings.warn(not_converged, ConvergenceWarning, stacklevel=3)
     return Trained(open_run(run.path))
+
+
+def load(run: Any, task: str | None = None) -> Trained:
+    """Load a trained model.
+
+    Args:
+        run: a run folder, a `Run` or a `Trained`.
+        task: that it must be of; None: any.
+
+    Raises:
+        BadInput: for anything else.
+    """
+    trained = run if isinstance(run, Trained) else Trained(open_run(Path(run)))
+    name = trained.run.config["task"]
+    if task not in (None, name):
+        raise BadInput(f"{trained.run.path}: expected a run of {task}, got one of {name}")
+    return trained
 
 
 @contextmanager

@@ -1,58 +1,111 @@
-"""What turns the examples of a task to numbers and back."""
+"""The fitted part of a task: examples to batches, and what a model computes to predictions."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
+from elman.data.examples import Example
 from elman.errors import BadInput
 from elman.io.json_fields import check_all
 from elman.io.run_folder import Run
 
 
-class Codec:
-    """A dataclass of what JSON has; one that has more says how that is kept."""
+class Codec(ABC):
+    """Base class of codecs, which are frozen dataclasses that JSON can hold.
 
-    def kept(self) -> dict[str, Any]:
-        """For JSON."""
+    A codec is fitted on the training part alone, and saved in the run folder as codec.json.
+    """
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, train: Sequence[Example], options: Any) -> Self:
+        """Fit a codec on the training part.
+
+        Raises:
+            BadInput: if there is nothing to learn.
+        """
+
+    @abstractmethod
+    def model_args(self, options: Any) -> dict[str, Any]:
+        """The arguments of the model."""
+
+    @abstractmethod
+    def encode(self, example: Example) -> tuple[Any, int]:
+        """An example as `collate` takes it, and its number of time steps."""
+
+    @abstractmethod
+    def collate(self, encoded: Sequence[Any]) -> Any:
+        """A batch, as the model's `loss` takes it."""
+
+    @abstractmethod
+    def predict(self, model: Any, batch: Any) -> list[Any]:
+        """Run the model on a batch and decode its outputs, one prediction an example."""
+
+    @abstractmethod
+    def to_row(self, prediction: Any) -> dict[str, Any]:
+        """A prediction as columns for people."""
+
+    def to_rows(self, number: int, name: str, example: Example, prediction: Any) -> Iterator[dict[str, Any]]:
+        """The rows of a prediction; by default one.
+
+        Args:
+            number: of the input, from 1.
+            name: of the input.
+            example: the input.
+            prediction: from `predict`.
+        """
+        yield {"input": name, **self.to_row(prediction)}
+
+    def check_targets(self, examples: Sequence[Example]) -> None:  # noqa: B027 - most codecs take any target
+        """Check that a model can be scored on examples.
+
+        Raises:
+            BadInput: for a target that the model cannot predict.
+        """
+
+    def to_dict(self) -> dict[str, Any]:
+        """The codec for JSON."""
         return asdict(self)  # type: ignore[call-overload, no-any-return]
 
     @classmethod
-    def restored(cls, kept: dict[str, Any]) -> Self:
-        """The same of its JSON.
+    def from_dict(cls, fields: dict[str, Any]) -> Self:
+        """The codec from `to_dict`.
 
         Raises:
             ValueError, TypeError, KeyError: for anything else.
         """
-        return cls(**kept)
+        return cls(**fields)
 
     def check(self) -> None:
-        """Whether what was restored can be used.
+        """Check the fields of a loaded codec.
 
         Raises:
-            ValueError: if it cannot.
+            ValueError: if one has a wrong type or value.
         """
         check_all(self, least=1)
 
 
-def check_shape(run: Run, shape: dict[str, Any], file: Path) -> None:
-    """Whether the model of a run is the one that belongs to its options and to what has turned data to numbers.
+def check_model_args(run: Run, args: dict[str, Any], file: Path) -> None:
+    """Check that the model of a run belongs to its options and its codec.
 
     Args:
-        run: whose config.json tells of the model.
-        shape: of the model that belongs to them.
-        file: of what turns data to numbers.
+        run: its config.json has the arguments of the model.
+        args: that follow from the options and the codec.
+        file: of the codec.
 
     Raises:
-        BadInput: if it is not.
+        BadInput: if they differ.
     """
-    told, options, config = run.config["model"], run.config["options"], run.path / "config.json"
-    for name in [name for name in {**shape, **told} if shape.get(name) != told.get(name)]:
-        if name in options and options[name] == shape.get(name):
+    saved, options, config = run.config["model"], run.config["options"], run.path / "config.json"
+    for name in [name for name in {**args, **saved} if args.get(name) != saved.get(name)]:
+        if name in options and options[name] == args.get(name):
             raise BadInput(
-                f"{config}: expected model.{name} and options.{name} to be one, got {told.get(name)!r:.40} and "
+                f"{config}: expected model.{name} and options.{name} to be one, got {saved.get(name)!r:.40} and "
                 f"{options[name]!r:.40}"
             )
         raise BadInput(
-            f"{file}: expected what the model of {config} was trained with, {name} {told.get(name)!r:.40}; got "
-            f"{shape.get(name)!r:.40}"
+            f"{file}: expected what the model of {config} was trained with, {name} {saved.get(name)!r:.40}; got "
+            f"{args.get(name)!r:.40}"
         )

@@ -12,7 +12,7 @@ from elman.options import declared, under
 from elman.tasks.registry import TASKS, options_of
 
 if TYPE_CHECKING:
-    from elman.tasks.prepared_data import Loaded
+    from elman.tasks.task import Loaded
 
 NAMES = (
     "text", "label", "path", "words", "column", "time", "time_format", "timezone", "target", "series", "covariates",
@@ -42,6 +42,11 @@ def reading(loaded: "Loaded", given: dict[str, Any]) -> "Loaded":
     codec = replace(loaded.codec, **written) if written else loaded.codec
     options = replace(loaded.options, **named)
     return replace(loaded, options=options, codec=codec, input_encoding=named.get("encoding"))
+
+
+def reading_names(options: Iterable[str]) -> list[str]:
+    """Of the names of a task's options, those that can be overridden."""
+    return [name for name in (*NAMES, *WRITING) if name in options]
 
 
 def readings(names: Iterable[str] = (*NAMES, *WRITING)) -> Iterator[inspect.Parameter]:

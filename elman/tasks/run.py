@@ -1,4 +1,4 @@
-"""`elman train`, of every task: from data to a run."""
+"""Training: from data to a run folder, for every task."""
 
 import shutil
 from dataclasses import asdict, dataclass, replace
@@ -15,8 +15,7 @@ from elman.io.files import write_whole
 from elman.io.format import shell_path
 from elman.io.run_folder import Run, check_free, new_run, resumed_run
 from elman.report import curves, facts, tables
-from elman.tasks.prepared_data import PreparedData
-from elman.tasks.task import Task, weights
+from elman.tasks.task import PreparedData, Task, parameter_count
 from elman.training.callbacks import Interrupted
 from elman.training.diverged import Diverged
 from elman.training.options import TrainingOptions
@@ -26,7 +25,7 @@ from elman.training.trainer import Outcome, check_resume, fit
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What the training room is given."""
+    """What `elman.training.trainer.fit` needs of a model and its data."""
 
     model: nn.Module
     train: Batches
@@ -40,17 +39,17 @@ class TrainingPlan:
 
 
 def start(
-    kind: Task, data: Any, options: Any, training: TrainingOptions, out: Path | None, began: float, console: Console
+    task: Task, data: Any, options: Any, training: TrainingOptions, out: Path | None, began: float, console: Console
 ) -> Run:
     """Train a new model.
 
     Args:
-        kind: the task.
-        data: files, or what Python has in their place.
+        task: the task.
+        data: files, or Python objects.
         options: of the task.
-        training: how long, how fast.
-        out: the folder of the run; None: the next free one.
-        began: when the clock was started, by time.monotonic.
+        training: options of the training.
+        out: the run folder; None: the next free one.
+        began: start of the training time, by time.monotonic.
         console: to print on.
 
     Raises:
@@ -59,25 +58,25 @@ def start(
     """
     check_free(out)
     with console.status("reading"):
-        options = kind.settled(data, options, console.print)
-        material = kind.prepare(data, options, training.seed)
+        options = task.resolve_options(data, options, console.print)
+        prepared = task.prepare(data, options, training.seed)
     torch.manual_seed(training.seed)
-    model = _made(kind, material)
+    model = _new_model(task, prepared)
     config = {
-        "task": kind.name,
-        "data": {"name": material.name} | material.facts,
-        "model": material.shape,
-        "options": kind.written(options),
+        "task": task.name,
+        "data": {"name": prepared.name} | prepared.facts,
+        "model": prepared.model_args,
+        "options": task.options_to_dict(options),
         "training": asdict(training),
     }
     with new_run(out, config) as run:
-        _keep(run, material)
-        _train(kind, run, model, material, training, console, began)
+        _save_files(run, prepared)
+        _train(task, run, model, prepared, training, console, began)
     return run
 
 
 def resume(
-    kind: Task,
+    task: Task,
     path: Path,
     data: Any,
     epochs: float | None,
@@ -86,28 +85,28 @@ def resume(
     began: float,
     console: Console,
 ) -> Run:
-    """Go on with a training that was interrupted, or longer than was asked for at first.
+    """Resume a training that was interrupted, or extend one.
 
     Args:
-        kind: the task.
+        task: the task.
         path: of the run.
-        data: where that of the training is now; None: where it was.
-        epochs: in all; with `minutes`, in the place of what was asked for.
-        minutes: in all.
-        patience: another one; None: as it was.
-        began: when the clock was started, by time.monotonic.
+        data: where the data of the training are now; None: where they were.
+        epochs: in total; with `minutes`, replaces the bounds of the run.
+        minutes: in total.
+        patience: replaces that of the run; None: unchanged.
+        began: start of this training, by time.monotonic.
         console: to print on.
 
     Raises:
-        BadInput: for a run that cannot be gone on with; for other data.
+        BadInput: for a run that cannot be resumed; for other data.
         Interrupted: after Ctrl-C, with everything saved.
     """
     with resumed_run(path) as run:
-        return _resume(kind, run, data, epochs, minutes, patience, began, console)
+        return _resume(task, run, data, epochs, minutes, patience, began, console)
 
 
 def _resume(
-    kind: Task,
+    task: Task,
     run: Run,
     data: Any,
     epochs: float | None,
@@ -116,8 +115,8 @@ def _resume(
     began: float,
     console: Console,
 ) -> Run:
-    model, options = kind.of(run), kind.options_of(run)
-    training = kind.training_of(run)
+    model, options = task.new_model(run), task.options_of(run)
+    training = task.training_of(run)
     longer = bool(epochs or minutes)
     if longer:
         training = replace(training, epochs=epochs, minutes=minutes)
@@ -129,64 +128,64 @@ def _resume(
     for name in filter(Path.exists, () if starts else (run.path / "metrics.csv", run.path / "flow.csv")):
         table.read(name)  # goes on with its rows
     with console.status("reading"):
-        material = same(kind, run, data, options, training.seed, fitted=not starts)
+        prepared = prepare_again(task, run, data, options, training.seed, fitted=not starts)
         if not starts:
-            check_resume(run, training, len(material.train), longer)
+            check_resume(run, training, len(prepared.train), longer)
     run.update(training=asdict(training), ended=None)
     if starts:
         _tell(console, f"{run.path}: no checkpoint was saved; the training starts from the beginning")
         shutil.rmtree(run.path / "tensorboard", ignore_errors=True)
-        _keep(run, material)
+        _save_files(run, prepared)
         torch.manual_seed(training.seed)
-        model = kind.of(run)
-    _train(kind, run, model, material, training, console, began, resume=not starts, longer=longer)
+        model = task.new_model(run)
+    _train(task, run, model, prepared, training, console, began, resume=not starts, longer=longer)
     return run
 
 
-def same(kind: Task, run: Run, data: Any, options: Any, seed: int, fitted: bool = True) -> PreparedData:
-    """The material of a run once more; with `fitted`, with what the run has fitted on it.
+def prepare_again(task: Task, run: Run, data: Any, options: Any, seed: int, fitted: bool = True) -> PreparedData:
+    """The prepared of a run once more; with `fitted`, with what the run has fitted on it.
 
     Raises:
-        BadInput: if it is not the same any more.
+        BadInput: if the data have changed.
     """
-    material = kind.prepare(kind.source(run) if data is None else data, options, seed, run if fitted else None)
-    if material.facts.get("sha256") != run.config["data"].get("sha256"):
-        raise BadInput(f"{material.name}: expected the data that {run.path} was trained on, got other or changed data")
-    return material
+    prepared = task.prepare(task.training_data(run) if data is None else data, options, seed, run if fitted else None)
+    if prepared.facts.get("sha256") != run.config["data"].get("sha256"):
+        raise BadInput(f"{prepared.name}: expected the data that {run.path} was trained on, got other or changed data")
+    return prepared
 
 
-def _keep(run: Run, material: PreparedData) -> None:
-    for name, text in material.kept.items():
+def _save_files(run: Run, prepared: PreparedData) -> None:
+    for name, text in prepared.files.items():
         write_whole(run.place(name), text)
 
 
-def _made(kind: Task, material: PreparedData) -> nn.Module:
+def _new_model(task: Task, prepared: PreparedData) -> nn.Module:
     try:
-        return kind.model(**material.shape)
+        return task.model(**prepared.model_args)
     except (RuntimeError, MemoryError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(
-            f"{kind.name}: expected a model that memory has room for, got {material.shape}: {reason}"
+            f"{task.name}: expected a model that memory has room for, got {prepared.model_args}: {reason}"
         ) from None
 
 
 def _train(
-    kind: Task,
+    task: Task,
     run: Run,
     model: nn.Module,
-    material: PreparedData,
+    prepared: PreparedData,
     training: TrainingOptions,
     console: Console,
     began: float,
     resume: bool = False,
     longer: bool = False,
 ) -> None:
-    _tell(console, f"{material.name}: {material.says}")
-    _tell(console, f"{model.title}, {weights(model):,} weights, into {run.path}")
+    _tell(console, f"{prepared.name}: {prepared.summary}")
+    _tell(console, f"{model.title}, {parameter_count(model):,} weights, into {run.path}")
     try:
-        lesson = TrainingPlan(model, material.train, material.validation, kind.unit)
-        outcome = fit(lesson, training, run, console, began, resume, longer)
-        _conclude(kind, run, model, material, outcome, console)
+        plan = TrainingPlan(model, prepared.train, prepared.validation, task.unit)
+        outcome = fit(plan, training, run, console, began, resume, longer)
+        _conclude(task, run, model, prepared, outcome, console)
     except (Interrupted, KeyboardInterrupt) as error:
         if run.last.exists():
             saved = "Everything" if isinstance(error, Interrupted) else "The last checkpoint"
@@ -197,21 +196,21 @@ def _train(
 
 
 def _conclude(
-    kind: Task, run: Run, model: nn.Module, material: PreparedData, outcome: Outcome, console: Console
+    task: Task, run: Run, model: nn.Module, prepared: PreparedData, outcome: Outcome, console: Console
 ) -> None:
-    scores = kind.conclude(run, model, material, outcome.best, console)
+    scores = task.score_run(run, model, prepared, outcome.best, console)
     tables.scores(scores, console)
-    baselines = kind.beside(run, material, scores)
+    baselines = task.baseline_losses(run, prepared, scores)
     picture, line = run.path / "curves.png", min(baselines.items(), key=lambda pair: pair[1], default=None)
-    curves.draw(run.path / "metrics.csv", picture, kind.loss.replace("_", " "), line)
+    curves.draw(run.path / "metrics.csv", picture, task.loss.replace("_", " "), line)
     ended = {"steps": outcome.steps, "seconds": round(outcome.seconds, 1), "limit": outcome.limit}
     run.update(scores=scores, baselines=baselines, ended=ended)
     _tell(console, f"curves: {picture}")
-    _tell(console, kind.next.format(run=shell_path(run.path)))
+    _tell(console, task.next_step.format(run=shell_path(run.path)))
     if not_converged := facts.not_converged(run):
         _tell(console, not_converged)
 
 
 def _tell(console: Console, line: str) -> None:
-    """Print a line as it is: commands in it can be copied."""
+    """Print a line without wrapping: commands in it can be copied."""
     console.print(line, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What can be asked of a model that writes: how the next is drawn. Imports nothing heavy."""
+"""Options of sampling. Imports nothing heavy."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -6,11 +6,13 @@ from typing import Annotated
 from elman.options import positive, real, whole
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SamplingOptions:
-    """The options by their names on the command line."""
+    """Options of sampling."""
 
-    temperature: Annotated[float, real("Below 1 bolder choices become rarer; 0 always takes the likeliest.", 0)] = 0.8
-    top_k: Annotated[int, whole("Choose among this many likeliest; 0: all.", 0)] = 0
-    top_p: Annotated[float, positive("Choose among the likeliest up to this probability.", 1)] = 1.0
-    seed: Annotated[int | None, whole("The same seed writes the same.", 0, show_default="another each time")] = None
+    temperature: Annotated[float, real("Sampling temperature; 0: always the likeliest.", 0)] = 0.8
+    top_k: Annotated[int, whole("Sample from this many likeliest; 0: all.", 0)] = 0
+    top_p: Annotated[float, positive("Nucleus sampling: sample from the likeliest with this total probability.", 1)] = (
+        1.0
+    )
+    seed: Annotated[int | None, whole("Random seed.", 0, show_default="random")] = None

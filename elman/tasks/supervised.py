@@ -1,212 +1,450 @@
-"""Tasks whose data are examples: to each input belongs what is to be said of it, by a model and by baselines."""
+"""Tasks whose data are examples: for each input a target, which a model and the baselines predict."""
 
-from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar
+import csv
+import io
+import json
+from abc import ABC, abstractmethod
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from torch import nn
 from typing_extensions import override
 
-from elman.data.disk_list import Subset
-from elman.data.examples import Example, check_texts
+from elman.data.batches import ByLength
+from elman.data.disk_list import DiskList, Subset
+from elman.data.examples import Example, Splits, check_texts, files_in, is_files, sha256_of
+from elman.data.splits import components, drawn_parts, inputs_of, kept_split, repeated
 from elman.errors import BadInput
 from elman.flow import Recording, record
-from elman.io.json_fields import restoring
+from elman.io.files import read_bytes
+from elman.io.json_fields import parsed, restoring
 from elman.io.run_folder import Run
-from elman.io.terminal import note
+from elman.io.terminal import note, show
+from elman.options import PARTS
 from elman.report.shown import Missing, Sample
-from elman.tasks.preparation import PreparedTask
-from elman.tasks.prepared_data import Loaded, PreparedData, Scores
+from elman.tasks.codec import Codec, check_model_args
+from elman.tasks.task import Loaded, PreparedData, Scores, Task
 
-SHOWN = 12  # examples in a report
+SAMPLES = 12  # examples in a report
+
+Numbers = dict[str, list[int]]  # of the examples in each part, "train" among them
 
 
-class SupervisedTask(PreparedTask):
-    """A task of examples.
+class Baseline(ABC):
+    """Predicts without a recurrent network, in the form in which the model does."""
 
-    one: what an input is called that Python gives and that has no name.
+    title: str
+
+    @abstractmethod
+    def predict(self, examples: Sequence[Example]) -> list[Any]:
+        """A prediction for each example."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All that was fitted, for baseline.safetensors in the run folder."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model scored on the test part, for plots."""
+
+    task: "SupervisedTask"
+    run: Run
+    model: Any
+    codec: Any
+    examples: Sequence[Example]
+    predictions: Sequence[Any]
+    baselines: Sequence[Baseline]
+
+    @property
+    def targets(self) -> list[Any]:
+        """Of the examples."""
+        return [example.target for example in self.examples]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A picture in the run folder.
+
+    Attributes:
+        file: its name.
+        caption: what it shows, in a sentence.
+        draw: writes it to a path.
     """
 
-    one: ClassVar[str] = ""
+    file: str
+    caption: str
+    draw: Callable[[Evaluation, Path], None]
 
-    @abstractmethod
-    def say(self, model: Any, codec: Any, batch: Any) -> list[Any]:
-        """What the model says of each example of a batch."""
 
-    @abstractmethod
-    def measure(self, codec: Any, said: Sequence[Any], targets: Sequence[Any]) -> dict[str, float]:
-        """How good that is."""
+def random_split(task: "SupervisedTask", examples: Sequence[Example], seed: int, parts: Sequence[str]) -> Numbers:
+    """Split at random by a seed; copies of an input, and examples of a group, stay together."""
+    return drawn_parts(components(examples), seed, parts, task.name)
 
-    @abstractmethod
-    def baselines(self, codec: Any, train: Sequence[Example], options: Any, seed: int) -> "list[Baseline]":
-        """What needs no recurrent network to say something."""
 
-    @abstractmethod
-    def restored(self, codec: Any, tensors: dict[str, torch.Tensor]) -> "list[Baseline]":
-        """The same of what a run has kept."""
+def _all(examples: Iterable[Example], part: str) -> Iterable[Example]:
+    return examples
 
-    @abstractmethod
-    def row(self, codec: Any, said: Any) -> dict[str, Any]:
-        """What was said of an example, in columns for people."""
 
-    def rows(self, codec: Any, number: int, example: Example, said: Any) -> Iterator[dict[str, Any]]:
-        """The same in as many rows as it needs, for the input of this number."""
-        yield {"input": self.shown(example), **self.row(codec, said)}
+def _name(example: Example) -> str:
+    return example.name or str(example.input)
 
-    @abstractmethod
-    def given(self, what: Any, options: Any) -> Example:
-        """An input by itself: what the command line names, a file or a text; or what Python has."""
 
-    def draw(self, run: Run, codec: Any, said: Sequence[Any], targets: Sequence[Any]) -> None:
-        """Pictures of what was said of the test part, into the run."""
+def describe_text(example: Example) -> str:
+    """The input itself, a text."""
+    return str(example.input)
 
-    def signature(self) -> str:
-        """How the scores were counted, in a line, where that has to be told."""
-        return ""
 
-    def shown(self, example: Example) -> str:
-        """The input of an example in a line."""
-        return example.name or str(example.input)
+@dataclass(frozen=True, kw_only=True)
+class SupervisedTask(Task):
+    """A task of examples, by composition: each attribute is a part that can be replaced.
 
-    def conclude(self, run: Run, model: nn.Module, material: PreparedData, best: float, console: Console) -> Scores:
-        """As there, on the test part, by the weights of the best validation."""
-        codec, parts, options, seed = material.rest
+    Attributes:
+        read: the examples in files or Python objects; None: the built-in data set. Lazily where they may not fit in
+            memory. Raises `BadInput` for data that cannot be used.
+        parse_input: one input of `predict`, with the options, as an example without a target.
+        codec: the class of the codec.
+        metrics: scores of predictions and targets, by the fitted codec.
+        fit_baselines: baselines fitted on the training part, with the codec, the options and the seed.
+        load_baselines: the same from their tensors. Raises where these do not fit.
+        plots: of the test part.
+        split: draws the parts.
+        read_texts: the inputs in a file, with the loaded model; None: the file itself is the input.
+        collect_inputs: replaces how `predict` finds its inputs in what it is given.
+        resolve: decides from the data what options leave open.
+        held_out: of examples in files for a part ("validation" or "test"), those that may be used there.
+        match: relates examples of other data to those of the training, for `evaluate`.
+        store: keeps examples and encoded examples.
+        extra_files: more files for the run folder, by name.
+        generator: implements `generate`.
+        metrics_note: a line about how the scores were computed.
+        describe: an input in one line.
+        examples: what examples are called, where it is not `unit`.
+        input_name: name of an input of `predict` without a name of its own: "image".
+        default_data: name of the built-in data set.
+        has_duplicates: whether inputs can occur twice, so that copies in two parts are counted and reported.
+        several_targets: whether an input may have several targets, each an example. Then inputs are counted.
+    """
+
+    read: Callable[[Any, Any], Iterable[Example]]
+    parse_input: Callable[[Any, Any], Example]
+    codec: type[Codec]
+    metrics: Callable[[Any, Sequence[Any], Sequence[Any]], dict[str, float]]
+    fit_baselines: Callable[[Any, Sequence[Example], Any, int], Sequence[Baseline]]
+    load_baselines: Callable[[Any, Mapping[str, torch.Tensor]], Sequence[Baseline]]
+    plots: tuple[Plot, ...] = ()
+    split: "Callable[[SupervisedTask, Sequence[Example], int, Sequence[str]], Numbers]" = random_split
+    read_texts: Callable[[Path, Loaded], Iterable[Example]] | None = None
+    collect_inputs: Callable[[Loaded, Any], list[Any]] | None = None
+    resolve: Callable[[Any, Any, Callable[[str], Any]], Any] | None = None
+    held_out: Callable[[Iterable[Example], str], Iterable[Example]] = _all
+    match: Callable[[Sequence[Example], Loaded], Sequence[Example]] | None = None
+    store: Callable[[Iterable[Any]], Sequence[Any]] = DiskList
+    extra_files: Callable[[Splits, Any], dict[str, str]] | None = None
+    generator: Callable[..., Any] | None = None
+    metrics_note: Callable[[], str] | None = None
+    describe: Callable[[Example], str] = _name
+    examples: str = ""
+    input_name: str = ""
+    default_data: str = ""
+    has_duplicates: bool = True
+    several_targets: bool = False
+
+    @property
+    @override
+    def plot_captions(self) -> dict[str, str]:
+        return {plot.file: plot.caption for plot in self.plots}
+
+    # From data to batches.
+
+    @override
+    def resolve_options(self, data: Any, options: Any, tell: Callable[[str], Any] = show) -> Any:
+        # Files of parts are found again from any working directory.
+        parts = {name: files for name, files in _parts_in(options).items() if is_files(files)}
+        options = replace(options, **{name: _resolved(paths) for name, paths in parts.items()})
+        return self.resolve(data, options, tell) if self.resolve else options
+
+    @override
+    def options_to_dict(self, options: Any) -> dict[str, Any]:
+        in_python = {name: None for name, data in _parts_in(options).items() if not is_files(data)}
+        return super().options_to_dict(replace(options, **in_python))
+
+    @override
+    def prepare(self, data: Any, options: Any, seed: int, run: Run | None = None) -> PreparedData:
+        splits, split_csv = self.split_data(data, options, seed, run)
+        codec = self.load_codec(run) if run else self.codec.fit(splits.train, options)
+        for part in (splits.validation, splits.test):
+            codec.check_targets(part)
+        train = self._batches(codec, splits.train, options.batch, seed)
+        validation = self._batches(codec, splits.validation, options.batch, None)
+        counts = {name: len(part) for name, part in splits._asdict().items()}
+        files = _resolved(data) if is_files(data) else [] if data is None else None
+        readable = all(map(is_files, _parts_in(options).values()))  # Python objects cannot be read again
+        facts = {"files": files if readable else None, "sha256": sha256_of(splits), **counts}
+        summary = (
+            f"{self._count_of(splits.train)} to learn from, "
+            f"{inputs_of(splits.validation, self.several_targets):,} to validate, "
+            f"{inputs_of(splits.test, self.several_targets):,} to test"
+        )
+        saved = {
+            "codec.json": json.dumps(codec.to_dict(), ensure_ascii=False) + "\n",
+            "split.csv": split_csv,
+            **(self.extra_files(splits, options) if self.extra_files else {}),
+        }
+        in_python = self.default_data if data is None else f"{type(data).__name__} in Python"
+        name = ", ".join(map(str, data)) if files else in_python
+        details = (codec, splits, options, seed)
+        return PreparedData(name, facts, codec.model_args(options), summary, train, validation, saved, details)
+
+    def split_data(self, data: Any, options: Any, seed: int, run: Run | None = None) -> tuple[Splits, str]:
+        """Read data and split them, and write split.csv, a row for each example.
+
+        Files for validation and test are used as they are; the rest is drawn by the seed. A run that exists keeps the
+        split in its split.csv, so that it does not depend on how a later version draws.
+        """
+        given = _parts_in(options)
+        own = {name: self.store(self.held_out(self._examples(files, options), name)) for name, files in given.items()}
+        examples = self.store(self._examples(data, options))
+        names = [name for name in PARTS if name not in given]
+        known = None if run is None else kept_split(run.path / "split.csv", examples, ["train", *names])
+        drawn = known or self.split(self, examples, seed, names)
+        table = io.StringIO()
+        csv.writer(table, lineterminator="\n").writerows([("part", "number", "name")])
+        parts: dict[str, Sequence[Example]] = {}
+        for name in Splits._fields:
+            numbers: Sequence[int] = range(len(own[name])) if name in own else drawn[name]
+            parts[name] = own[name] if name in own else Subset(examples, numbers)
+            csv.writer(table, lineterminator="\n").writerows(
+                (name, i, example.name) for i, example in zip(numbers, parts[name], strict=True)
+            )
+        if self.has_duplicates:
+            self._tell_duplicates(parts, given)
+        return Splits(**parts), table.getvalue()
+
+    def _examples(self, data: Any, options: Any) -> Iterator[Example]:
+        for example in self.read(data, options):
+            check_texts(example.name, example.name, example.input, example.target)
+            yield example
+
+    def _count_of(self, examples: Sequence[Example]) -> str:
+        inputs = inputs_of(examples, self.several_targets)
+        more = f" with {len(examples):,} texts" if inputs < len(examples) else ""
+        return f"{inputs:,} {self.examples or self.unit}{more}"
+
+    def _tell_duplicates(self, parts: Mapping[str, Sequence[Example]], given: Iterable[str]) -> None:
+        """Print how many examples in files for a part are also trained on: its score says too much."""
+        for name in given:
+            count = repeated(parts[name], parts["train"], self.several_targets)
+            if count:
+                use = "to validate" if name == "validation" else "to test"
+                total = f"{inputs_of(parts[name], self.several_targets):,} {self.examples or self.unit}"
+                show(f"{count:,} of the {total} {use} are among those to learn from, too")
+
+    def _batches(self, codec: Codec, examples: Sequence[Example], batch: int, seed: int | None) -> ByLength:
+        """Batches by length, in another order in every epoch if there is a seed."""
+        encoded, lengths = self._encoded(codec, examples)
+        return ByLength(lengths, batch, lambda numbers: codec.collate([encoded[i] for i in numbers]), seed)
+
+    def _encoded(self, codec: Codec, examples: Iterable[Example]) -> tuple[Sequence[Any], NDArray[np.int64]]:
+        """Encoded examples, and their numbers of steps."""
+        lengths = array("q")
+
+        def encode_each() -> Iterator[Any]:
+            for example in examples:
+                encoded, length = codec.encode(example)
+                lengths.append(length)
+                yield encoded
+
+        return self.store(encode_each()), np.array(lengths)
+
+    @override
+    def load_codec(self, run: Run) -> Any:
+        path = run.path / "codec.json"
+        options = self.options_of(run)
+        with restoring(path, f"what `elman train {self.name}` has written"):
+            codec = self.codec.from_dict(parsed(read_bytes(path)))
+            codec.check()
+            args = codec.model_args(options)
+        check_model_args(run, args, path)
+        return codec
+
+    def read_other(self, loaded: Loaded, data: Any) -> Sequence[Example]:
+        """Read examples of other data than those of the training."""
+        examples = self.store(self.held_out(self._examples(data, loaded.options), "test"))
+        return self.match(examples, loaded) if self.match else examples
+
+    def _training_splits(self, loaded: Loaded) -> Splits:
+        """The parts of a run's own data.
+
+        Raises:
+            BadInput: if the data have changed.
+        """
+        run = loaded.run
+        splits, _ = self.split_data(self.training_data(run), loaded.options, self.training_of(run).seed, run)
+        if sha256_of(splits) != run.config["data"].get("sha256"):
+            raise BadInput(f"{run.config['data'].get('name')} is no longer what this run was trained on")
+        return splits
+
+    # Scores.
+
+    @override
+    def score_run(self, run: Run, model: nn.Module, data: PreparedData, best: float, console: Console) -> Scores:
+        """Score on the test part, with the weights of the best validation."""
+        codec, splits, options, seed = data.details
         model.load_state_dict(run.load_tensors("model"))
         model.eval()
         with console.status("fitting the baselines"):
-            baselines = self.baselines(codec, parts.train, options, seed)
+            baselines = self.fit_baselines(codec, splits.train, options, seed)
         run.save_tensors("baseline", {name: t for baseline in baselines for name, t in baseline.tensors().items()})
-        scores, said = self._scores(model, codec, parts.test, baselines, options.batch, console)
+        scores, predictions = self._scores(model, codec, splits.test, baselines, options.batch, console)
         with console.status("drawing"):
-            self.draw(run, codec, said, [example.target for example in parts.test])
+            for plot in self.plots:
+                evaluation = Evaluation(self, run, model, codec, splits.test, predictions, baselines)
+                plot.draw(evaluation, run.path / plot.file)
         return scores
 
     @override
-    def beside(self, run: Run, material: PreparedData, scores: Scores) -> dict[str, float]:
-        codec, parts, _, _ = material.rest
+    def baseline_losses(self, run: Run, data: PreparedData, scores: Scores) -> dict[str, float]:
+        codec, splits, _, _ = data.details
         if self.loss not in next(iter(scores.values())):
             return {}
-        targets = [example.target for example in parts.validation]
-        said = {one.title: one.say(parts.validation) for one in self._baselines(codec, run)}
-        return {title: self.measure(codec, what, targets)[self.loss] for title, what in said.items()}
+        targets = [example.target for example in splits.validation]
+        return {
+            baseline.title: self.metrics(codec, baseline.predict(splits.validation), targets)[self.loss]
+            for baseline in self._saved_baselines(codec, run)
+        }
 
-    def _baselines(self, codec: Any, run: Run) -> "list[Baseline]":
-        """Those that a run has kept, in the order of the training, which a file of tensors has not."""
+    def _saved_baselines(self, codec: Any, run: Run) -> Sequence[Baseline]:
+        """The baselines of a run, in the order of its scores, which a file of tensors does not have."""
         path, tensors = run.path / "baseline.safetensors", run.load_tensors("baseline")
         with restoring(path, f"the baselines of `elman train {self.name}`"):
-            found = self.restored(codec, tensors)
+            baselines = self.load_baselines(codec, tensors)
         order = list(run.config.get("scores") or ())
-        return sorted(found, key=lambda one: order.index(one.title) if one.title in order else len(order))
+        return sorted(baselines, key=lambda b: order.index(b.title) if b.title in order else len(order))
 
     @override
     def evaluate(self, loaded: Loaded, data: Any, console: Console) -> Scores:
-        examples = self.others(loaded, data)
-        self.check(loaded.codec, examples)
-        baselines = self._baselines(loaded.codec, loaded.run) if self.has_baselines(loaded.run) else []
+        examples = self.read_other(loaded, data)
+        loaded.codec.check_targets(examples)
+        baselines = self._saved_baselines(loaded.codec, loaded.run) if self.has_baselines(loaded.run) else []
         scores, _ = self._scores(loaded.model, loaded.codec, examples, baselines, loaded.options.batch, console)
         return scores
 
     def _scores(
-        self,
-        model: Any,
-        codec: Any,
-        examples: Sequence[Example],
-        baselines: "Sequence[Baseline]",
-        batch: int,
+        self, model: Any, codec: Any, examples: Sequence[Example], baselines: Sequence[Baseline], batch: int,
         console: Console,
-    ) -> tuple[Scores, Sequence[Any]]:
-        said = self.said(model, codec, examples, batch, console)
+    ) -> tuple[Scores, Sequence[Any]]:  # fmt: skip
+        predictions = self.predictions(model, codec, examples, batch, console)
         targets = [example.target for example in examples]
-        scores = {str(model.title): self.measure(codec, said, targets)}
+        scores = {str(model.title): self.metrics(codec, predictions, targets)}
         for baseline in baselines:
-            scores[baseline.title] = self.measure(codec, baseline.say(examples), targets)
-        if self.signature():
-            console.print(self.signature())
-        return scores, said
+            scores[baseline.title] = self.metrics(codec, baseline.predict(examples), targets)
+        if self.metrics_note and (line := self.metrics_note()):
+            console.print(line)
+        return scores, predictions
 
-    def said(
+    # Predictions.
+
+    def predictions(
         self, model: Any, codec: Any, examples: Sequence[Example], batch: int, console: Console | None = None
     ) -> Sequence[Any]:
-        """What a model says of examples, in their order."""
+        """The model's predictions for examples, in their order."""
         encoded, lengths = self._encoded(codec, examples)
         order = np.argsort(lengths, kind="stable")
         groups = [order[begin : begin + batch].tolist() for begin in range(0, len(order), batch)]
         shows = console is not None and console.is_terminal
 
-        def each() -> Iterator[Any]:
+        def predict_each() -> Iterator[Any]:
             for numbers in track(groups, "predicting", console=console, transient=True) if shows else groups:
                 with torch.inference_mode():
-                    said = self.say(model, codec, self.collate([encoded[i] for i in numbers]))
-                yield from said
+                    predicted = codec.predict(model, codec.collate([encoded[i] for i in numbers]))
+                yield from predicted
 
-        return Subset(self.stored(each()), np.argsort(order))
+        return Subset(self.store(predict_each()), np.argsort(order))
 
-    def recorded(self, loaded: Loaded, data: Any, steps: int, sequences: int) -> tuple[Recording, str]:
-        """As there: the longest examples that are not too long; of the training's data, those that were tested on."""
-        examples = self._again(loaded).test if data is None else self.others(loaded, data)
-        self.check(loaded.codec, examples)
-        encoded, lengths = self._encoded(loaded.codec, examples)
+    @override
+    def record_flow(self, loaded: Loaded, data: Any, steps: int, sequences: int) -> tuple[Recording, str]:
+        """Record the longest examples that are not too long; of the training's data, those of the test part."""
+        codec = loaded.codec
+        examples = self._training_splits(loaded).test if data is None else self.read_other(loaded, data)
+        codec.check_targets(examples)
+        encoded, lengths = self._encoded(codec, examples)
         order = np.argsort(lengths, kind="stable")
         fit = order[lengths[order] <= steps][-sequences:].tolist() or order[:sequences].tolist()
         with record(loaded.model) as recording:
-            loss, count, _ = loaded.model.loss(self.collate([encoded[i] for i in fit]), None)
+            loss, count, _ = loaded.model.loss(codec.collate([encoded[i] for i in fit]), None)
             (loss / count).backward()
         return recording, f"{len(fit)} {self.examples or self.unit} of up to {lengths[fit[-1]]} steps, side by side"
 
+    @override
     def samples(self, loaded: Loaded, console: Console) -> tuple[Sample, ...] | Missing:
-        """What it says of the first examples of the test part."""
+        """Predictions for the first examples of the test part."""
         try:
-            examples = self._again(loaded).test[:SHOWN]
+            examples = self._training_splits(loaded).test[:SAMPLES]
         except BadInput as error:
             return Missing(f"The data of the training cannot be read any more: {error}")
-        said = self.said(loaded.model, loaded.codec, examples, loaded.options.batch)
+        predictions = self.predictions(loaded.model, loaded.codec, examples, loaded.options.batch)
+        rows = map(loaded.codec.to_row, predictions)
         return tuple(
-            Sample(
-                f"{self.shown(example)[:200]}", ", ".join(f"{k} {v}" for k, v in self.row(loaded.codec, what).items())
-            )
-            for example, what in zip(examples, said, strict=True)
+            Sample(f"{self.describe(example)[:200]}", ", ".join(f"{k} {v}" for k, v in row.items()))
+            for example, row in zip(examples, rows, strict=True)
         )
 
     @override
-    def predictions(self, loaded: Loaded, inputs: Sequence[Any]) -> Any:
-        batch = loaded.options.batch
+    def parse_inputs(self, loaded: Loaded, values: Any) -> list[Any]:
+        return self.collect_inputs(loaded, values) if self.collect_inputs else super().parse_inputs(loaded, values)
+
+    @override
+    def read_inputs(self, loaded: Loaded, path: Path) -> Iterable[Any]:
+        return [path] if self.read_texts is None else self.read_texts(path, loaded)
+
+    @override
+    def predict(self, loaded: Loaded, inputs: Sequence[Any]) -> Iterator[dict[str, Any]]:
+        batch, codec = loaded.options.batch, loaded.codec
         for begin in range(0, len(inputs), batch):
-            some = dict(self._given(loaded, enumerate(inputs[begin : begin + batch], begin + 1)))
-            said = self.said(loaded.model, loaded.codec, list(some.values()), batch)
-            for (i, example), what in zip(some.items(), said, strict=True):
-                yield from self.rows(loaded.codec, i, example, what)
+            examples = dict(self._parsed(loaded, enumerate(inputs[begin : begin + batch], begin + 1)))
+            predictions = self.predictions(loaded.model, codec, list(examples.values()), batch)
+            for (i, example), prediction in zip(examples.items(), predictions, strict=True):
+                yield from codec.to_rows(i, self.describe(example), example, prediction)
 
     @override
     def batch(self, loaded: Loaded, inputs: Any) -> Any:
-        several = dict(self._given(loaded, enumerate(self.inputs(loaded, inputs), 1))).values()
-        return self.collate([self.encode(loaded.codec, example)[0] for example in several])
+        examples = dict(self._parsed(loaded, enumerate(self.parse_inputs(loaded, inputs), 1))).values()
+        return loaded.codec.collate([loaded.codec.encode(example)[0] for example in examples])
 
-    def _given(self, loaded: Loaded, inputs: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Example]]:
-        """Inputs with their numbers, without those that cannot be used, if these are skipped."""
-        for i, what in inputs:
+    def _parsed(self, loaded: Loaded, inputs: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Example]]:
+        """Inputs as examples with their numbers, without those that cannot be used if `skip_bad` is set."""
+        for i, value in inputs:
             try:
-                check_texts("predict", what)
-                example = what if isinstance(what, Example) else self.given(what, loaded.options)
-                yield i, example if example.name or not self.one else example._replace(name=f"{self.one} {i}")
+                check_texts("predict", value)
+                example = value if isinstance(value, Example) else self.parse_input(value, loaded.options)
+                unnamed = self.input_name and not example.name
+                yield i, example._replace(name=f"{self.input_name} {i}") if unnamed else example
             except BadInput as error:
                 if not loaded.options.skip_bad:
                     raise BadInput(f"input {i}: {error}; --skip-bad leaves it out") from None
                 note(f"input {i}: {error}; left out")
 
+    @override
+    def generate(self, loaded: Loaded, *args: Any, **sampling: Any) -> Any:
+        if self.generator is None:
+            return super().generate(loaded, *args, **sampling)
+        return self.generator(loaded, *args, **sampling)
 
-class Baseline:
-    """What says something of examples without a recurrent network."""
 
-    title: str
+def _parts_in(options: Any) -> dict[str, Any]:
+    """The data of parts that are not drawn, by name."""
+    data = {name: files_in(getattr(options, name)) for name in PARTS}
+    return {name: files for name, files in data.items() if files is not None}
 
-    def say(self, examples: Sequence[Example]) -> list[Any]:
-        """In the form in which the model does."""
-        raise NotImplementedError
 
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """All that it has learned, to be kept in a run."""
-        raise NotImplementedError
+def _resolved(paths: Sequence[Path]) -> list[str]:
+    return [str(path.resolve()) for path in paths]

@@ -1,4 +1,4 @@
-"""What every task of examples can be asked. Imports nothing heavy."""
+"""Options of every supervised task. Imports nothing heavy."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -9,17 +9,17 @@ from elman import options as shared
 
 
 def _part(use: str) -> Any:
-    said = f"Files of their own to {use}, in the place of a share of DATA."
-    return typer.Option(help=said, metavar="FILE", show_default=False)
+    text = f"Files to {use}, instead of a share of DATA."
+    return typer.Option(help=text, metavar="FILE", show_default=False)
 
 
 Validation = Annotated[list[str] | None, _part("validate on")]
 Test = Annotated[list[str] | None, _part("be scored on")]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SupervisedOptions:
-    """The options by their names on the command line."""
+    """Options of every supervised task."""
 
     cell: shared.Cell = "gru"
     hidden: shared.Hidden = 128
@@ -29,4 +29,4 @@ class SupervisedOptions:
     batch: shared.Batch = 32
     validation: Validation = None
     test: Test = None
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out what cannot be used, and count it.")] = False
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip unusable inputs, and count them.")] = False

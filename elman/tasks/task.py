@@ -1,11 +1,11 @@
-"""What a task is: its data, its model, its score, and nothing that another task needs too."""
+"""The protocol of a task: what training, evaluation, prediction, the report and the command line ask of it."""
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TextIO
+from typing import Any, TextIO
 
 import torch
 from rich.console import Console
@@ -20,251 +20,305 @@ from elman.io.run_folder import Run
 from elman.io.terminal import note, show
 from elman.options import made
 from elman.report.shown import Missing, Sample
-from elman.tasks.prepared_data import Loaded, PreparedData, Scores
 from elman.training.options import TrainingOptions
+from elman.training.trainable import Batches
+
+Scores = dict[str, dict[str, float]]  # metrics by name; of the model first, then of each baseline
 
 
-class Task(ABC):
-    """One of the tasks.
+@dataclass(frozen=True)
+class PreparedData:
+    """Data read, split, encoded and batched for a training.
 
-    name: of the task.
-    unit: what its loss is counted over: "tokens".
-    loss: the name of the loss among the scores: "nats_per_token".
-    what: of the model, in words: "a language model".
-    options: a dataclass, whose fields are the options of the command line.
-    units: of the task's own numbers in config.json, by key.
-    next: the command that comes after the training, {run} in the place of the run.
-    texts: whether an input, or a prompt, is a text, which may be in a file.
-    pictures: what `conclude` draws into the run, by the name of the file: what it shows, in a sentence.
+    Attributes:
+        name: where the data come from, for people.
+        facts: for config.json: the files, a "sha256" of the examples, counts.
+        model_args: the arguments of the model, for config.json.
+        summary: one line for people.
+        train: batches of an epoch, and more.
+        validation: batches of an epoch.
+        files: for the run folder, by name: what was fitted on the training part.
+        details: what only the task itself needs.
     """
 
-    name: ClassVar[str]
-    unit: ClassVar[str]
-    loss: ClassVar[str]
-    what: ClassVar[str]
-    options: ClassVar[type]
-    units: ClassVar[dict[str, str]] = {}
-    next: ClassVar[str]
-    texts: ClassVar[bool] = False
-    pictures: ClassVar[dict[str, str]] = {}
+    name: str
+    facts: dict[str, Any]
+    model_args: dict[str, Any]
+    summary: str
+    train: Batches
+    validation: Batches
+    files: dict[str, str]
+    details: Any = None
 
-    def settled(self, data: Any, options: Any, tell: Callable[[str], Any] = show) -> Any:
-        """The options, with what they leave open decided by the data.
+
+@dataclass(frozen=True)
+class Loaded:
+    """A trained model, ready for use.
+
+    Attributes:
+        run: its folder.
+        model: in evaluation mode.
+        options: of the task.
+        codec: fitted on the training part.
+        input_encoding: of standard input; None: that of the terminal.
+    """
+
+    run: Run
+    model: Any
+    options: Any
+    codec: Any
+    input_encoding: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(ABC):
+    """A task: named parts, and what follows from them.
+
+    Attributes:
+        name: of the task, as on the command line.
+        description: of the model: "a language model".
+        options: a dataclass, whose fields are the options of the command line.
+        model: makes a model, which has a `title` and a `loss` as in `elman.training.trainable`.
+        unit: what the loss is averaged over: "tokens".
+        loss: the name of the loss among the scores: "nats_per_token".
+        next_step: the command to run after the training; {run} stands for the run folder.
+        option_units: units of the task's own numbers in config.json.
+        accepts_texts: whether inputs and prompts are texts, which may also be in a file.
+    """
+
+    name: str
+    description: str
+    options: type
+    model: Callable[..., nn.Module]
+    unit: str
+    loss: str
+    next_step: str
+    option_units: Mapping[str, str] = field(default_factory=dict)
+    accepts_texts: bool = False
+
+    @property
+    def plot_captions(self) -> dict[str, str]:
+        """A sentence for each picture that `score_run` draws into the run folder, by file name."""
+        return {}
+
+    def resolve_options(self, data: Any, options: Any, tell: Callable[[str], Any] = show) -> Any:
+        """Decide from the data what the options leave open.
 
         Args:
             data: as for `prepare`.
-            options: of the task, as they were given.
-            tell: takes a line for people, of what was decided and how.
+            options: of the task.
+            tell: called with lines for people: what was decided and why.
 
         Raises:
             BadInput: for data that cannot be used.
         """
         return options
 
-    def written(self, options: Any) -> dict[str, Any]:
+    def options_to_dict(self, options: Any) -> dict[str, Any]:
         """The options for config.json."""
         return asdict(options)
 
     @abstractmethod
     def prepare(self, data: Any, options: Any, seed: int, run: Run | None = None) -> PreparedData:
-        """Read, split, turn into batches.
+        """Read, split, encode and batch data.
 
         Args:
-            data: files, or what Python has in their place.
+            data: files, or Python objects.
             options: of the task.
             seed: of the split.
-            run: a training that is gone on with: what it has fitted is taken from there.
+            run: a run to resume, whose codec and split are used.
 
         Raises:
             BadInput: for data that cannot be used.
         """
 
     @abstractmethod
-    def model(self, **shape: Any) -> nn.Module:
-        """A new model, with a `title`, and a `loss` as `elman.training.trainable.Task` has it."""
-
-    @abstractmethod
-    def codec(self, run: Run) -> Any:
-        """What a run has kept to turn data to numbers and back.
+    def load_codec(self, run: Run) -> Any:
+        """Load the fitted codec of a run.
 
         Raises:
-            BadInput: if it is damaged, or does not fit the model.
+            BadInput: if it is damaged or does not fit the model.
         """
 
     @abstractmethod
-    def conclude(self, run: Run, model: nn.Module, material: PreparedData, best: float, console: Console) -> Scores:
-        """Score the trained model beside its baselines, keep those in the run, and draw.
+    def score_run(self, run: Run, model: nn.Module, data: PreparedData, best: float, console: Console) -> Scores:
+        """Score the trained model and its baselines; save the baselines and the plots in the run folder.
 
         Args:
-            run: of the training; its weights are those of the best validation.
-            model: with weights of the last step.
-            material: what it was trained on.
+            run: its weights are those of the best validation.
+            model: with the weights of the last step.
+            data: of the training.
             best: the lowest validation loss.
             console: to print on.
         """
 
-    def beside(self, run: Run, material: PreparedData, scores: Scores) -> dict[str, float]:
-        """The loss of each baseline on what is validated on, to be drawn beside that of the model.
+    def baseline_losses(self, run: Run, data: PreparedData, scores: Scores) -> dict[str, float]:
+        """Validation losses of the baselines, a line in the plot of the curves.
 
         Args:
-            run: after `conclude`.
-            material: what the model was trained on.
-            scores: what `conclude` has given; here these are of what is validated on.
+            run: after `score_run`.
+            data: of the training.
+            scores: from `score_run`; by default computed on the validation part.
         """
         _, *baselines = scores.items()
         return {name: row[self.loss] for name, row in baselines if self.loss in row}
 
     @abstractmethod
     def evaluate(self, loaded: Loaded, data: Any, console: Console) -> Scores:
-        """The scores on other data, beside those of the baselines."""
+        """Score a model and its baselines on other data."""
 
     def has_baselines(self, run: Run) -> bool:
-        """Whether a run has baselines to be scored beside the model; of an interrupted run, it says how to go on."""
+        """Whether a run has fitted baselines; of an interrupted run, print how to resume it."""
         if run.config.get("ended"):
             return True
-        found = (run.path / "baseline.safetensors").exists()
-        more = "" if found else "; there are no baselines yet"
+        exist = (run.path / "baseline.safetensors").exists()
+        more = "" if exist else "; there are no baselines yet"
         note(
             f"{run.path}: this training was interrupted, and the model is the best so far{more}; to go on: "
             f"{run.resume_command}"
         )
-        return found
+        return exist
 
     @abstractmethod
-    def recorded(self, loaded: Loaded, data: Any, steps: int, sequences: int) -> tuple[Recording, str]:
-        """A backward pass through the model, and what went through it in words.
+    def record_flow(self, loaded: Loaded, data: Any, steps: int, sequences: int) -> tuple[Recording, str]:
+        """Record the gradient flow of a backward pass, and describe its batch.
 
         Args:
             loaded: the model.
-            data: other than that of the training; None for that.
+            data: None for that of the training.
             steps: how many at most.
-            sequences: side by side, how many at most.
+            sequences: batch size, at most.
 
         Raises:
-            BadInput: for data that cannot be used, or is gone.
+            BadInput: for data that cannot be used or are gone.
         """
 
     @abstractmethod
     def samples(self, loaded: Loaded, console: Console) -> tuple[Sample, ...] | Missing:
-        """What the model writes, predicts, draws, for the report."""
+        """Sample outputs of the model for the report."""
 
-    def source(self, run: Run) -> Any:
-        """The files that a run was trained on; None for the data set that is at hand anywhere.
+    def training_data(self, run: Run) -> Any:
+        """The files that a run was trained on; None for the built-in data set.
 
         Raises:
-            BadInput: if it was trained on what was no file.
+            BadInput: if it was trained on Python objects.
         """
-        found = run.config["data"].get("files")
-        if not isinstance(found, list) or not all(isinstance(path, str) for path in found):
+        files = run.config["data"].get("files")
+        if not isinstance(files, list) or not all(isinstance(path, str) for path in files):
             raise BadInput(f"{run.path}: expected data in files, got a run that was trained in Python; name the files")
-        return [Path(path) for path in found] or None
+        return [Path(path) for path in files] or None
 
-    def of(self, run: Run) -> nn.Module:
-        """The model that a run's config.json describes, with new weights.
+    def new_model(self, run: Run) -> nn.Module:
+        """Make the model that a run's config.json describes, with new weights.
 
         Raises:
-            BadInput: if it describes none, or is of another task.
+            BadInput: if it describes none or is of another task.
         """
-        shape, file = run.config["model"], run.path / "config.json"
+        args, file = run.config["model"], run.path / "config.json"
         if run.config["task"] != self.name:
             raise BadInput(
                 f"{run.path}: expected a run of `elman train {self.name}`, got one of {run.config['task']!r}"
             )
-        if not isinstance(shape.get("cell"), str) or shape["cell"] not in cells.REGISTRY:
-            raise BadInput(f"{file}: expected a cell of {', '.join(cells.REGISTRY)}; got {shape.get('cell')!r}")
-        with restoring(file, f"the shape of {self.what}"):
-            return self.model(**shape)
+        if not isinstance(args.get("cell"), str) or args["cell"] not in cells.REGISTRY:
+            raise BadInput(f"{file}: expected a cell of {', '.join(cells.REGISTRY)}; got {args.get('cell')!r}")
+        with restoring(file, f"the shape of {self.description}"):
+            return self.model(**args)
 
     def options_of(self, run: Run) -> Any:
-        """What the training was asked for.
+        """The task options of a run.
 
         Raises:
-            BadInput: if config.json has something else there.
+            BadInput: if config.json has no valid ones.
         """
         with restoring(run.path / "config.json", f"the options of `elman train {self.name}`"):
             return made(self.options, run.config["options"])
 
     def training_of(self, run: Run) -> TrainingOptions:
-        """How long and how fast it was to be.
+        """The training options of a run.
 
         Raises:
-            BadInput: as there.
+            BadInput: if config.json has no valid ones.
         """
         with restoring(run.path / "config.json", "the options of a training"):
             return made(TrainingOptions, run.config["training"])
 
     def load(self, run: Run) -> Loaded:
-        """The trained model of a run.
+        """Load the trained model of a run.
 
         Raises:
-            BadInput: if anything in it is missing, damaged or does not belong together.
+            BadInput: if a part of the run is missing or damaged, or parts do not belong together.
         """
         with torch.device("meta"):
-            model = self.of(run)
+            model = self.new_model(run)
         options = self.options_of(run)
         run.load_model(model)
-        return Loaded(run, model.eval(), options, self.codec(run))
+        return Loaded(run, model.eval(), options, self.load_codec(run))
 
     def generate(
-        self, loaded: Loaded, prompt: Any, length: int | None, out: Path | None, to: TextIO, **how: Any
+        self, loaded: Loaded, prompt: Any, length: int | None, out: Path | None, to: TextIO, **sampling: Any
     ) -> Any:
-        """Write something new.
+        """Generate a continuation of a prompt.
 
         Args:
             loaded: the model.
-            prompt: to go on from; None: from nothing.
-            length: how many steps; None: as many as are usual.
-            out: the file to write; None: where it is usual.
-            to: for people: where it is shown, or said where it is.
-            how: temperature, top_k, top_p and seed.
+            prompt: to continue; None: start from nothing.
+            length: steps to generate; None: the task's default.
+            out: the file to write; None: the task's default.
+            to: where the text, or the path of the file, is printed.
+            sampling: temperature, top_k, top_p and seed.
 
         Returns:
-            What was written: a text, or the path of a file.
+            The text, or the path of the file.
 
         Raises:
-            BadInput: where a task writes nothing; for a prompt, or a file to write, that cannot be used.
+            BadInput: if the task generates nothing; for a prompt or a file that cannot be used.
         """
         raise BadInput(f"{loaded.run.path}: generate: a run of {self.name} is used with elman predict")
 
-    def inputs(self, loaded: Loaded, given: Any) -> list[Any]:
-        """What predictions are made of.
+    def parse_inputs(self, loaded: Loaded, values: Any) -> list[Any]:
+        """Collect the inputs to predict from.
 
         Args:
             loaded: the model.
-            given: texts, files as paths, or what else Python has; None where nothing was named.
+            values: texts, paths or Python objects; None: lines of standard input.
         """
-        if given is not None:
-            parts = (self.inputs_in(loaded, one) if isinstance(one, Path) else [one] for one in given)
-            return [one for part in parts for one in part]
-        if sys.stdin.isatty():
-            note("reading lines of standard input, to its end (Ctrl-D)")
-        return [line for line in input_lines(loaded.input_encoding) if line.strip()]
+        if values is not None:
+            parts = (self.read_inputs(loaded, value) if isinstance(value, Path) else [value] for value in values)
+            return [value for part in parts for value in part]
+        return lines_of_stdin(loaded)
 
-    def inputs_in(self, loaded: Loaded, path: Path) -> Iterable[Any]:
-        """The inputs that a file holds: the file itself, or, where `texts` is set, the texts in it.
+    def read_inputs(self, loaded: Loaded, path: Path) -> Iterable[Any]:
+        """The inputs in a file; by default the file itself is the input.
 
         Raises:
             BadInput: for a file that cannot be read.
         """
         return [path]
 
-    def predictions(self, loaded: Loaded, inputs: Sequence[Any]) -> Iterator[dict[str, Any]]:
-        """What the model makes of inputs, a row for each.
+    def predict(self, loaded: Loaded, inputs: Sequence[Any]) -> Iterator[dict[str, Any]]:
+        """Predict from inputs, one row or more for each.
 
         Raises:
-            BadInput: where a task has nothing to predict.
+            BadInput: if the task predicts nothing.
         """
         raise BadInput(f"{loaded.run.path}: predict: a run of {self.name} is used with elman generate")
 
     def batch(self, loaded: Loaded, inputs: Any) -> Any:
-        """Inputs as the model's own methods take them, without targets.
+        """Encode inputs as one batch for the model, without targets.
 
         Raises:
-            BadInput: where a task has none.
+            BadInput: if the task has no examples.
         """
         raise BadInput(f"{loaded.run.path}: batch: expected a task of examples, got {self.name}")
 
 
-def weights(model: nn.Module) -> int:
-    """How many numbers are learned."""
+def lines_of_stdin(loaded: Loaded) -> list[str]:
+    """The lines of standard input that are not blank."""
+    if sys.stdin.isatty():
+        note("reading lines of standard input, to its end (Ctrl-D)")
+    return [line for line in input_lines(loaded.input_encoding) if line.strip()]
+
+
+def parameter_count(model: nn.Module) -> int:
+    """The number of trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters())

@@ -1,9 +1,10 @@
-"""Tasks whose answer is a text: tokens, what is measured, what is said."""
+"""Tasks whose output is a text: vocabularies, codecs, metrics."""
 
 import json
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from tokenizers import Tokenizer
@@ -16,8 +17,9 @@ from elman.data.disk_list import MappedList
 from elman.data.examples import Example
 from elman.decoding.attention_decoder import Pairs, Writer
 from elman.io.json_fields import check
-from elman.tasks.supervised import SupervisedTask
-from elman.tasks.text_scores import SCORES, SIGNATURES
+from elman.tasks.codec import Codec
+from elman.tasks.metrics import METRICS, SIGNATURES
+from elman.tasks.text_output_options import TextOutputOptions
 
 
 class TextPrediction(NamedTuple):
@@ -79,93 +81,119 @@ class Vocabulary:
         text: str = self.tokenizer.decode([i for i in ids if i != self.end])
         return text.removeprefix(self.before)
 
-    def kept(self) -> dict[str, Any]:
-        """For JSON."""
+    def to_dict(self) -> dict[str, Any]:
+        """The vocabulary for JSON."""
         return {"tokenizer": json.loads(self.tokenizer.to_str()), "before": self.before}
 
     @classmethod
-    def restored(cls, kept: dict[str, Any]) -> "Vocabulary":
-        """The same of its JSON.
+    def from_dict(cls, values: dict[str, Any]) -> "Vocabulary":
+        """The vocabulary from `to_dict`.
 
         Raises:
-            ValueError, TypeError, KeyError: if it is none.
+            ValueError, TypeError, KeyError: for anything else.
         """
-        check("before", kept["before"], str)
-        return cls(tokenizers.restored(json.dumps(kept["tokenizer"])), kept["before"])
+        check("before", values["before"], str)
+        return cls(tokenizers.restored(json.dumps(values["tokenizer"])), values["before"])
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Each token for people."""
         return [" end" if i == self.end else self.tokenizer.decode([i]) or "?" for i in ids]
 
 
-class TextOutputTask(SupervisedTask):
-    """A task whose answer is a text. A codec has `target`, a `Vocabulary`; `longest`, tokens; `beam`, how wide."""
+@dataclass(frozen=True)
+class TextOutputCodec(Codec):
+    """A codec whose predictions are texts.
 
-    unit = "tokens"
-    loss = "nats_per_token"
-    answer: ClassVar[str]  # what is written, as a column
-    scores: ClassVar[tuple[str, ...]]  # names in `SCORES`
+    Attributes:
+        target: the vocabulary of the output.
+        longest: the most tokens of an output.
+        beam: beam width.
+    """
+
+    target: Vocabulary
+    longest: int
+    beam: int
+
+    output_column: ClassVar[str]  # of the rows of predictions
 
     @abstractmethod
-    def steps(self, codec: Any, example: Example) -> Tensor:
-        """What the encoder reads of an example, (S, ...)."""
+    def source(self, example: Example) -> Tensor:
+        """What the encoder reads, (S, ...)."""
 
-    def asked(self, options: Any) -> dict[str, Any]:
-        """The arguments of a model that the command line has."""
-        names = ("cell", "hidden", "layers", "embed", "dropout", "bptt", "smoothing")
-        return {name: getattr(options, name) for name in names}
-
-    def encode(self, codec: Any, example: Example) -> tuple[tuple[Tensor, Tensor], int]:
-        """As there: what is read, and what is to be written; of both the longer one counts."""
-        source, target = self.steps(codec, example), codec.target.encode(example.target or "")
+    @override
+    def encode(self, example: Example) -> tuple[tuple[Tensor, Tensor], int]:
+        """Source and target; the longer one counts."""
+        source, target = self.source(example), self.target.encode(example.target or "")
         return (source, target), max(len(source), len(target))
 
     @override
     def collate(self, encoded: Sequence[tuple[Tensor, Tensor]]) -> Pairs:
-        return Pairs(*side_by_side([source for source, _ in encoded]), *side_by_side([target for _, target in encoded]))
+        return Pairs(*pad([source for source, _ in encoded]), *pad([target for _, target in encoded]))
 
-    def say(self, model: Writer, codec: Any, batch: Pairs) -> list[TextPrediction]:
-        """As there, with the attention at each token."""
-        found = model.write(batch.source, batch.lengths, codec.beam, codec.longest, codec.target.never)
-        ids = [torch.tensor([*row, codec.target.end]) for row in found]
-        _, attention = model(Pairs(batch.source, batch.lengths, *side_by_side(ids)))
+    @override
+    def predict(self, model: Writer, batch: Pairs) -> list[TextPrediction]:
+        """Texts by beam search, with the attention at each token."""
+        outputs = model.write(batch.source, batch.lengths, self.beam, self.longest, self.target.never)
+        ids = [torch.tensor([*row, self.target.end]) for row in outputs]
+        _, attention = model(Pairs(batch.source, batch.lengths, *pad(ids)))
         return [
             TextPrediction(
-                codec.target.decode(found[b]),
+                self.target.decode(outputs[b]),
                 batch.source[:S, b],
-                codec.target.pieces(ids[b].tolist()),
+                self.target.pieces(ids[b].tolist()),
                 attention[b, : len(ids[b]), :S],
             )
             for b, S in enumerate(batch.lengths.tolist())
         ]
 
     @override
-    def row(self, codec: Any, said: TextPrediction) -> dict[str, Any]:
-        return {self.answer: said.text}
+    def to_row(self, prediction: TextPrediction) -> dict[str, Any]:
+        return {self.output_column: prediction.text}
 
     @override
-    def measure(self, codec: Any, said: Sequence[TextPrediction], targets: Sequence[str]) -> dict[str, float]:
-        return {name: SCORES[name]([one.text for one in said], targets) for name in self.scores}
+    def to_dict(self) -> dict[str, Any]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: v.to_dict() if isinstance(v, Vocabulary) else v for name, v in values.items()}
 
+    @classmethod
     @override
-    def signature(self) -> str:
-        return ", ".join(SIGNATURES[name]() for name in self.scores if name in SIGNATURES)
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        vocabularies = [field.name for field in fields(cls) if field.type in (Vocabulary, "Vocabulary")]
+        return cls(**values | {name: Vocabulary.from_dict(values[name]) for name in vocabularies})
 
 
-def kept_texts(texts: Sequence[str]) -> Tensor:
-    """Texts as numbers, for what a run keeps.
+def decoder_args(options: TextOutputOptions) -> dict[str, Any]:
+    """The arguments of a model that are options."""
+    names = ("cell", "hidden", "layers", "embed", "dropout", "bptt", "smoothing")
+    return {name: getattr(options, name) for name in names}
 
-    >>> restored_texts(kept_texts(["one", "two"]))
+
+def text_metrics(
+    codec: TextOutputCodec, predictions: Sequence[TextPrediction], targets: Sequence[str], names: Sequence[str]
+) -> dict[str, float]:
+    """Metrics by their names in `METRICS`."""
+    return {name: METRICS[name]([prediction.text for prediction in predictions], targets) for name in names}
+
+
+def text_metrics_note(names: Sequence[str]) -> str:
+    """The signatures of these metrics, by which others can repeat them."""
+    return ", ".join(SIGNATURES[name]() for name in names if name in SIGNATURES)
+
+
+def texts_to_tensor(texts: Sequence[str]) -> Tensor:
+    """Texts as bytes, for a file of tensors.
+
+    >>> texts_from_tensor(texts_to_tensor(["one", "two"]))
     ['one', 'two']
     """
     return torch.tensor(list("\0".join(texts).encode()), dtype=torch.uint8)
 
 
-def restored_texts(kept: Tensor) -> list[str]:
-    """The same again."""
-    return bytes(kept.tolist()).decode().split("\0")
+def texts_from_tensor(tensor: Tensor) -> list[str]:
+    """The texts from `texts_to_tensor`."""
+    return bytes(tensor.tolist()).decode().split("\0")
 
 
-def side_by_side(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Sequences as (T, B, ...), zeros behind their ends, and their lengths."""
+def pad(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Sequences padded with zeros, (T, B, ...), and their lengths (B,)."""
     return pad_sequence(rows), torch.tensor([len(row) for row in rows])

@@ -1,4 +1,4 @@
-"""What every task that writes can be asked. Imports nothing heavy."""
+"""Options of every task that writes texts. Imports nothing heavy."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -9,14 +9,14 @@ from elman.options import choice, real, whole
 from elman.tasks.supervised_options import SupervisedOptions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TextOutputOptions(SupervisedOptions):
-    """The options by their names on the command line."""
+    """Options of every task that writes texts."""
 
     dropout: shared.Dropout = 0.3
-    tokens: Annotated[str, choice("What is written, piece by piece", KINDS)] = "char"
-    vocabulary: Annotated[int, whole("How many words or byte pairs to know; 0: as `elman train text` does.", 0)] = 0
-    embed: Annotated[int, whole("Width of the embedding of a token.", 1)] = 64
-    smoothing: Annotated[float, real("Share of a target's probability that goes to all tokens alike.", 0, 1)] = 0.1
-    beam: Annotated[int, whole("Beam width: texts that are followed side by side in writing; 1: greedy.", 1)] = 4
+    tokens: Annotated[str, choice("Tokens of the output", KINDS)] = "char"
+    vocabulary: Annotated[int, whole("Vocabulary size; 0: that of `elman train text`.", 0)] = 0
+    embed: Annotated[int, whole("Size of the token embeddings.", 1)] = 64
+    smoothing: Annotated[float, real("Label smoothing.", 0, 1)] = 0.1
+    beam: Annotated[int, whole("Beam width; 1: greedy.", 1)] = 4
     encoding: shared.Encoding = "utf-8"

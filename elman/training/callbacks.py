@@ -118,6 +118,8 @@ class CheckpointCallback(Callback):
     until it is written, a resumed training repeats the validation, and with it what is written after that.
     """
 
+    state_key = "Keeper"  # in checkpoints: the name that the class had first
+
     def __init__(self, run: Run, clock: TimeBudget, every: int) -> None:
         self.run, self.clock = run, clock
         self.best: float | None = None

@@ -14,7 +14,7 @@ OPTIMIZERS = {"adamw": 6e-3, "adam": 6e-3, "rmsprop": 2e-3, "sgd": 1.0}  # and t
 SCHEDULES = ("cosine", "constant", "plateau")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
     """How long, how fast and by what rule.
 
@@ -37,24 +37,22 @@ class TrainingOptions:
 
     epochs: Annotated[
         float | None,
-        positive("Passes over the data; with --minutes too, what is reached first ends it.", show_default=False),
+        positive("Epochs; with --minutes too, whichever comes first.", show_default=False),
     ] = None
     minutes: Annotated[
         float | None,
-        positive("Time to train for.", show_default=f"at most {LIMIT:g}, until validation stops improving"),
+        positive("Training time.", show_default=f"at most {LIMIT:g}, until validation stops improving"),
     ] = None
-    optimizer: Annotated[str, choice("The rule of gradient descent", OPTIMIZERS)] = "adamw"
-    lr: Annotated[float | None, positive("Learning rate at its highest.", 1e37, show_default="by optimizer")] = None
-    schedule: Annotated[str, choice("What the learning rate does in the course of the training", SCHEDULES)] = "cosine"
-    clip: Annotated[float, real("Norm that gradients are scaled down to; 0 for never.", 0)] = 1.0
+    optimizer: Annotated[str, choice("Optimizer", OPTIMIZERS)] = "adamw"
+    lr: Annotated[float | None, positive("Peak learning rate.", 1e37, show_default="by optimizer")] = None
+    schedule: Annotated[str, choice("Learning rate schedule", SCHEDULES)] = "cosine"
+    clip: Annotated[float, real("Gradient clipping: largest norm; 0: none.", 0)] = 1.0
     patience: Annotated[
         int,
-        whole("Validations without a new best that end the training; with plateau, begin its decay; 0: never.", 0),
+        whole("Early stopping: validations without a new best; with plateau, until decay begins; 0: never.", 0),
     ] = 0
-    seed: Annotated[int, whole("Of the weights at the start, of dropout, and of the split of the data.", 0)] = 0
-    flow_every: Annotated[
-        int, whole("Steps between two looks at the gradient's way back through time, into flow.csv; 0 for never.", 0)
-    ] = 0
+    seed: Annotated[int, whole("Random seed for weights, dropout and the data split.", 0)] = 0
+    flow_every: Annotated[int, whole("Record the gradient flow in flow.csv every this many steps; 0: never.", 0)] = 0
 
     @property
     def until_converged(self) -> bool:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from elman.baselines import linear
 from elman.baselines.kneser_ney import best
 from elman.tasks import classification
 from elman.tasks.caption import baselines as of_captions
@@ -13,7 +14,7 @@ from elman.tasks.classify import task as of_classify
 from elman.tasks.registry import get_task, options_of
 from elman.tasks.text import baseline as of_text
 from elman.tasks.text.baseline import NgramBaseline
-from elman.tasks.translate import dictionary
+from elman.tasks.translate import baselines as of_translate
 from tests.tasks.test_classify import texts
 from tests.tasks.test_image import bars
 from tests.tasks.test_translate import PAIRS
@@ -22,16 +23,16 @@ Modules = list[tuple[Any, str, int]]
 CASES: dict[str, tuple[Any, Modules, list[str]]] = {
     "image": (
         bars(40),
-        [(classification, "NUMBERS", 20 * 30)],
+        [(classification, "MAX_FEATURES", 20 * 30)],
         ["logistic regression, of 20 images", "feed-forward network 30-4-2, of 20 images"],
     ),
-    "classify": (texts(), [(of_classify, "MOST", 20)], ["TF-IDF and logistic regression, of 20 texts"]),
+    "classify": (texts(), [(of_classify, "MAX_TEXTS", 20)], ["TF-IDF and logistic regression, of 20 texts"]),
     "caption": (
         bars(40),
-        [(of_captions, "NUMBERS", 20 * 30)],
+        [(of_captions, "MAX_PIXELS", 20 * 30)],
         ["most frequent text", "logistic regression to whole texts, of 20 images"],
     ),
-    "translate": (PAIRS, [(dictionary, "MOST", 200)], ["word by word (IBM model 1, of 24 pairs)"]),
+    "translate": (PAIRS, [(of_translate, "MAX_WORD_PAIRS", 200)], ["word by word (IBM model 1, of 24 pairs)"]),
 }
 
 
@@ -40,26 +41,26 @@ def test_titles_say_on_how_many(task: str, monkeypatch: pytest.MonkeyPatch) -> N
     data, bounds, titles = CASES[task]
     for module, name, value in bounds:
         monkeypatch.setattr(module, name, value)
-    kind: Any = get_task(task)
+    declared: Any = get_task(task)
     options = options_of(task).OPTIONS(hidden=2)
-    codec, parts, *_ = kind.prepare(data, options, 0).rest
-    found = kind.baselines(codec, parts.train, options, 0)
+    codec, parts, *_ = declared.prepare(data, options, 0).details
+    found = declared.fit_baselines(codec, parts.train, options, 0)
     assert [one.title for one in found] == titles
-    again = kind.restored(codec, {name: tensor for one in found for name, tensor in one.tensors().items()})
+    again = declared.load_baselines(codec, {name: tensor for one in found for name, tensor in one.tensors().items()})
     assert [one.title for one in again] == titles
     for one, other in zip(found, again, strict=True):
-        own, its = one.say(parts.test), other.say(parts.test)
+        own, its = one.predict(parts.test), other.predict(parts.test)
         assert all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) if task in ("image", "classify") else a == b
                    for a, b in zip(own, its, strict=True))  # fmt: skip
     monkeypatch.undo()
-    assert not any(", of " in one.title for one in kind.baselines(codec, parts.train, options, 0))
+    assert not any(", of " in one.title for one in declared.fit_baselines(codec, parts.train, options, 0))
 
 
 def test_every_label_is_among_some() -> None:
     y = np.array([0] * 50 + [1] * 3 + [2] * 47)
-    found = classification.some_of_each(y, 10)
+    found = linear.sample_each_label(y, 10)
     assert np.bincount(y[found]).tolist() == [5, 2, 4]
-    assert classification.some_of_each(y, 1000).tolist() == list(range(100))
+    assert linear.sample_each_label(y, 1000).tolist() == list(range(100))
 
 
 @pytest.mark.parametrize("order", [1, 2, 4])

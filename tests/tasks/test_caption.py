@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_resuming_changes_nothing(elman: Command, table: Path, tmp_path: Path) -
 def test_in_python(tmp_path: Path) -> None:
     images, labels = bars(40)
     texts = [TEXTS[label] for label in labels]
-    options = {"hidden": 8, "batch": 8, "epochs": 1, "tokens": "word", "layers": 2, "bptt": 3}
+    options: dict[str, Any] = {"hidden": 8, "batch": 8, "epochs": 1, "tokens": "word", "layers": 2, "bptt": 3}
     found = caption.fit((images, texts), tmp_path / "run", **options)
     assert set(found.evaluate((images, ["üblich"] * 40))) == set(found.scores)  # of characters that it never saw
     assert [set(row) for row in found.predict(images[:2])] == [{"input", "text"}] * 2
@@ -124,7 +125,7 @@ def test_wrong_captions(elman: Command, table: Path, tmp_path: Path) -> None:
 def test_images_are_counted_not_their_texts(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = list(csv.reader(table.read_text().splitlines()))[1:]
     many = written(table.with_name("many.csv"), [(name, f"{text} {i}") for name, text in rows for i in range(5)])
-    once, five = (TASK.prepare([path], CaptionOptions(), 0).says for path in (table, many))
+    once, five = (TASK.prepare([path], CaptionOptions(), 0).summary for path in (table, many))
     assert five == once.replace(" to learn from", f" with {5 * int(once.split()[0])} texts to learn from")
     TASK.prepare([many], CaptionOptions(test=[str(many)]), 0)
     images = len({table.with_name(name).read_bytes() for name, _ in rows})

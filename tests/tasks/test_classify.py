@@ -136,7 +136,7 @@ def test_tables(tmp_path: Path, suffix: str) -> None:
 
 def test_what_is_the_same_is_on_one_side() -> None:
     many, labels = texts()
-    parts, _ = TASK.parts((many * 3, labels * 3), ClassifyOptions(), 0)
+    parts, _ = TASK.split_data((many * 3, labels * 3), ClassifyOptions(), 0)
     inputs = [{example.input for example in part} for part in parts]
     assert len(set.union(*inputs)) == sum(map(len, inputs)) == len(set(many))
 
@@ -144,7 +144,7 @@ def test_what_is_the_same_is_on_one_side() -> None:
 def test_words_are_those_of_the_training_alone() -> None:
     many, labels = texts()
     data = ([f"{text} only{i}" for i, text in enumerate(many)], labels)
-    codec, parts, *_ = TASK.prepare(data, ClassifyOptions(), 0).rest
+    codec, parts, *_ = TASK.prepare(data, ClassifyOptions(), 0).details
     assert codec.words == vocabulary(words(example.input) for example in parts.train)
     assert sum(word.startswith("only") for word in codec.words) == len(parts.train) == 64
     assert {word for term in codec.terms for word in term.split()} == set(codec.words)
@@ -165,7 +165,7 @@ CODEC = ClassifyCodec(["a", "b", "c"], ["one", "two", "three"], pieces=50, terms
 
 
 def batch(*texts: str) -> Texts:
-    return TASK.collate([TASK.encode(CODEC, Example(text, "b"))[0] for text in texts])
+    return CODEC.collate([CODEC.encode(Example(text, "b"))[0] for text in texts])
 
 
 @pytest.mark.parametrize("cell", cells.REGISTRY)

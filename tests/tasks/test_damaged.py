@@ -40,19 +40,19 @@ DATA: dict[str, tuple[Any, dict[str, Any]]] = {
 def made(task: str, path: Path) -> Path:
     """The run of a model that was not trained."""
     data, own = DATA[task]
-    kind: Any = get_task(task)
-    options = kind.settled(data, options_of(task).OPTIONS(hidden=4, **own))
-    material = kind.prepare(data, options, 0)
+    declared: Any = get_task(task)
+    options = declared.resolve_options(data, options_of(task).OPTIONS(hidden=4, **own))
+    prepared = declared.prepare(data, options, 0)
     config = {
-        "task": task, "data": {"name": "data"} | material.facts, "model": material.shape,
-        "options": kind.written(options), "training": asdict(TrainingOptions()),
+        "task": task, "data": {"name": "data"} | prepared.facts, "model": prepared.model_args,
+        "options": declared.options_to_dict(options), "training": asdict(TrainingOptions()),
     }  # fmt: skip
     with new_run(path, config) as run:
-        for name, text in material.kept.items():
+        for name, text in prepared.files.items():
             (path / name).write_text(text)
-        run.save_tensors("model", kind.model(**material.shape).state_dict())
-        codec, parts, *_ = material.rest
-        found = kind.baselines(codec, parts.train, options, 0)
+        run.save_tensors("model", declared.model(**prepared.model_args).state_dict())
+        codec, parts, *_ = prepared.details
+        found = declared.fit_baselines(codec, parts.train, options, 0)
         run.save_tensors("baseline", {name: t for one in found for name, t in one.tensors().items()})
     return path
 
@@ -140,7 +140,7 @@ def test_a_damaged_run(elman: Command, of_task: tuple[str, Path]) -> None:
 def test_terms_that_a_baseline_does_not_have(tmp_path: Path) -> None:
     run = made("classify", tmp_path / "run")
     put(run / "codec.json", terms={"one": 1.0})
-    with pytest.raises(BadInput, match=r"baseline\.safetensors: .* where codec.json has 1"):
+    with pytest.raises(BadInput, match=r"baseline\.safetensors: .* where the codec has 1"):
         tasks.load(run).evaluate(DATA["classify"][0])
 
 

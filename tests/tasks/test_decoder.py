@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from elman.baselines import ibm_model1
 from elman.decoding.attention_decoder import Pairs, Writer
 from elman.decoding.beam import search
-from elman.tasks.text_output import Vocabulary, side_by_side
-from elman.tasks.translate.dictionary import ROUNDS, fitted
+from elman.tasks.text_output import Vocabulary, pad
 from elman.tasks.translate.model import Translator
 from tests.tolerances import close
 
@@ -26,7 +26,7 @@ def model() -> Writer:
 def batch(lengths: list[int], targets: list[int]) -> Pairs:
     read = [torch.randint(0, 7, (n,)) for n in lengths]
     written = [torch.cat([torch.randint(0, END, (n,)), torch.tensor([END])]) for n in targets]
-    return Pairs(*side_by_side(read), *side_by_side(written))
+    return Pairs(*pad(read), *pad(written))
 
 
 def alone(pairs: Pairs, b: int) -> Pairs:
@@ -109,7 +109,7 @@ def test_a_sequence_that_does_not_end_is_ended() -> None:
 @pytest.mark.parametrize("kind", ["char", "word", "bpe"])
 def test_texts_come_back(kind: str) -> None:
     texts = ["ein Haus .", "das Buch , ein Haus", "Straße!"]
-    vocabulary = Vocabulary.restored(Vocabulary.fit(kind, texts, 400).kept())
+    vocabulary = Vocabulary.from_dict(Vocabulary.fit(kind, texts, 400).to_dict())
     for text in texts:
         ids = vocabulary.encode(text).tolist()
         assert ids[-1] == vocabulary.end == len(vocabulary) - 1
@@ -120,7 +120,7 @@ def test_texts_come_back(kind: str) -> None:
 def test_model_1_is_that_of_its_equations() -> None:
     pairs = [("a b", "x y"), ("b c c", "y z"), ("c", "z"), ("a d", "x w x")]
     t = {(e, f): 1.0 for s, u in pairs for e in u.split() for f in s.split()}
-    for _ in range(ROUNDS):
+    for _ in range(ibm_model1.ITERATIONS):
         c = dict.fromkeys(t, 0.0)
         for s, u in pairs:
             for e in u.split():
@@ -128,4 +128,4 @@ def test_model_1_is_that_of_its_equations() -> None:
                     c[e, f] += t[e, f] / sum(t[e, g] for g in s.split())
         t = {(e, f): n / sum(c[k] for k in c if k[1] == f) for (e, f), n in c.items()}
     best = {f: max((e for e, g in t if g == f), key=lambda e: t[e, f]) for f in "abcd"}
-    assert fitted(pairs) == best
+    assert ibm_model1.fit(pairs) == best

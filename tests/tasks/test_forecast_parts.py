@@ -13,15 +13,15 @@ import pytest
 import torch
 from sklearn.metrics import mean_absolute_error, mean_pinball_loss
 
+from elman.baselines import forecast as baselines
 from elman.data.examples import Example
 from elman.errors import BadInput
-from elman.tasks.forecast import baselines
 from elman.tasks.forecast.clock import TimeStep
 from elman.tasks.forecast.data import Series, Window, scale, series
 from elman.tasks.forecast.model import QUANTILES, Forecaster
 from elman.tasks.forecast.options import ForecastOptions
 from elman.tasks.forecast.task import TASK
-from elman.tasks.forecast.windows import fitted, split, thinned, window_at, windows
+from elman.tasks.forecast.windows import ForecastCodec, split_windows, thinned, window_at, windows
 from tests.tolerances import close
 
 OPTIONS = ForecastOptions(time="t", target="y", season=4, horizon=3, context=12)
@@ -120,7 +120,7 @@ def test_the_split_is_by_time_and_nothing_leaks() -> None:
     early, late = (replace(s, covariates=s.values[:, None] ** 2) for s in (made(80), made(50, seed=1)))
     late = replace(late, name="late", grid=replace(late.grid, start=late.grid.start + 40 * late.grid.clock.size))
     found = [w for s in (early, late) for w in windows(s, SIZES)]
-    numbers = split(found, ["validation", "test"])
+    numbers = split_windows(found, ["validation", "test"])
     times = {
         name: np.array([w.series.grid.moments(np.array([w.origin, w.origin + 2])) for w in (found[i] for i in at)])
         for name, at in numbers.items()
@@ -130,12 +130,12 @@ def test_the_split_is_by_time_and_nothing_leaks() -> None:
     known = np.sort(np.concatenate([s.grid.moments(np.arange(len(s.values))) for s in (early, late)]))
     assert (known < times["test"].min()).mean() == pytest.approx(0.8, abs=0.02)
     assert (known < times["validation"].min()).mean() == pytest.approx(0.7, abs=0.02)
-    codec = fitted([found[i] for i in numbers["train"]], SIZES)
+    codec = ForecastCodec.fit_windows([found[i] for i in numbers["train"]], SIZES)
     changed = early.values.copy()
     changed[early.grid.moments(np.arange(80)) >= times["validation"].min()] = 1e6
     other = replace(early, values=changed, covariates=changed[:, None] ** 2)
     again = [replace_series(w, other) if w.series is early else w for w in found]
-    assert fitted([again[i] for i in numbers["train"]], SIZES) == codec
+    assert ForecastCodec.fit_windows([again[i] for i in numbers["train"]], SIZES) == codec
 
 
 def replace_series(window: Window, other: Series) -> Window:
@@ -147,7 +147,7 @@ def test_the_network_reads_nothing_of_the_future() -> None:
     rows = table([past.stamp(i) for i in range(60)], past.values.tolist(), wind=np.arange(60.0))
     options = replace(OPTIONS, covariates="wind")
     (whole,) = series(rows, options)
-    codec = fitted(windows(whole, SIZES), SIZES)
+    codec = ForecastCodec.fit_windows(windows(whole, SIZES), SIZES)
     at = 30
     blind = replace(whole, values=np.where(np.arange(60) < at, whole.values, 77.0))
     blind = replace(blind, covariates=np.where(np.arange(60)[:, None] < at, whole.covariates, 77.0))
@@ -169,7 +169,7 @@ def test_windows_need_something_known_on_both_sides() -> None:
 
 def test_windows_side_by_side_are_those_one_by_one() -> None:
     """Also where they are of different lengths."""
-    codec = fitted(windows(made(), SIZES), SIZES)
+    codec = ForecastCodec.fit_windows(windows(made(), SIZES), SIZES)
     model = Forecaster(codec.inputs, 3, hidden=5)
     torch.nn.init.normal_(model.output.weight)
     some = [window_at(made(), origin, SIZES) for origin in (20, 5, 9)]
@@ -201,20 +201,18 @@ def test_a_series_that_only_repeats_itself_has_a_unit() -> None:
 
 def test_baselines_by_hand() -> None:
     values = np.array([2.0, 4.0, 2.0, 4.0, 3.0, np.nan, 3.0, 6.0])
-    s = replace(made(), values=values)
-    window = Window(s, 0, 8, 3)
-    assert baselines.naive(window, 4).tolist() == [6, 6, 6]
-    np.testing.assert_allclose(baselines.drift(window, 4), 6 + np.array([1, 2, 3]) * 4 / 7)
-    assert baselines.seasonal(window, 4).tolist() == [3, 4, 3]
-    np.testing.assert_allclose(baselines.growth(window, 4), np.array([3, 4, 3]) * 16 / 12)
-    assert baselines.seasonal(Window(s, 0, 8, 6), 4).tolist() == [3, 4, 3, 6, 3, 4]
+    assert baselines.naive(values, 3, 4).tolist() == [6, 6, 6]
+    np.testing.assert_allclose(baselines.drift(values, 3, 4), 6 + np.array([1, 2, 3]) * 4 / 7)
+    assert baselines.seasonal_naive(values, 3, 4).tolist() == [3, 4, 3]
+    np.testing.assert_allclose(baselines.seasonal_growth(values, 3, 4), np.array([3, 4, 3]) * 16 / 12)
+    assert baselines.seasonal_naive(values, 6, 4).tolist() == [3, 4, 3, 6, 3, 4]
 
 
 def test_measures_beside_those_of_scikit_learn() -> None:
     """MASE is the mean absolute error over that of the seasonal naive forecast in training."""
     s = made(gaps=0.1)
     found = windows(s, SIZES)
-    codec = fitted(found[:30], SIZES)
+    codec = ForecastCodec.fit_windows(found[:30], SIZES)
     learned = s.values[: found[29].origin + 3]
     unit = np.nanmean(np.abs(learned[4:] - learned[:-4]))
     some = found[30:]
@@ -222,7 +220,7 @@ def test_measures_beside_those_of_scikit_learn() -> None:
     y, q = np.stack([w.future for w in some]), np.stack(said)
     known = ~np.isnan(y)
     y, q = y[known], q[known]
-    got = TASK.measure(codec, said, some)
+    got = TASK.metrics(codec, said, some)
     assert got["mase"] == pytest.approx(mean_absolute_error(y, q[:, 1]) / unit)
     losses = [mean_pinball_loss(y, q[:, i], alpha=alpha) for i, alpha in enumerate(QUANTILES)]
     assert got["scaled_pinball"] == pytest.approx(np.mean(losses) / unit)
@@ -233,32 +231,34 @@ def test_measures_beside_those_of_scikit_learn() -> None:
 def test_the_loss_of_the_training_is_the_score() -> None:
     """Summed over what is known alone, in units of the series."""
     found = windows(made(gaps=0.2), SIZES)
-    codec = fitted(found, SIZES)
+    codec = ForecastCodec.fit_windows(found, SIZES)
     model = Forecaster(codec.inputs, 3, hidden=5).eval()
     torch.nn.init.normal_(model.output.weight)
     batch = codec.batch(found)
     with torch.no_grad():
         loss, count, _ = model.loss(batch)
-        said = TASK.say(model, codec, batch)
+        said = codec.predict(model, batch)
     assert count == sum(np.isfinite(w.future).sum() for w in found)
-    assert float(loss / count) == pytest.approx(TASK.measure(codec, said, found)["scaled_pinball"], rel=1e-5)
+    assert float(loss / count) == pytest.approx(TASK.metrics(codec, said, found)["scaled_pinball"], rel=1e-5)
 
 
 def test_a_new_network_begins_with_the_last_value() -> None:
     found = windows(made(), SIZES)
-    codec = fitted(found, SIZES)
+    codec = ForecastCodec.fit_windows(found, SIZES)
     with torch.no_grad():
-        said = TASK.say(Forecaster(codec.inputs, 3).eval(), codec, codec.batch(found))
+        said = codec.predict(Forecaster(codec.inputs, 3).eval(), codec.batch(found))
     np.testing.assert_allclose(
-        np.stack(said)[:, :, 1], np.stack([baselines.naive(window, 4) for window in found]), rtol=1e-6
+        np.stack(said)[:, :, 1],
+        np.stack([baselines.naive(window.context, window.horizon, 4) for window in found]),
+        rtol=1e-6,
     )
 
 
 def test_intervals_of_baselines_hold_as_much_as_they_should() -> None:
     found = [Example(window, window) for window in windows(made(400), SIZES)]
-    codec = fitted([example.input for example in found], SIZES)
-    for rule in TASK.baselines(codec, found, OPTIONS, 0):
-        got = TASK.measure(codec, rule.say(found), [example.target for example in found])
+    codec = ForecastCodec.fit_windows([example.input for example in found], SIZES)
+    for rule in TASK.fit_baselines(codec, found, OPTIONS, 0):
+        got = TASK.metrics(codec, rule.predict(found), [example.target for example in found])
         assert got["coverage"] == pytest.approx(0.8, abs=0.02)
 
 

@@ -141,7 +141,7 @@ def test_rows_that_quotation_marks_join_are_told(tmp_path: Path, capsys: pytest.
 def test_a_file_of_values_alone(tmp_path: Path, text: str, options: dict[str, Any], name: str) -> None:
     path = tmp_path / "a.csv"
     path.write_text(text)
-    settled = TASK.settled([path], replace(ForecastOptions(), **options), lambda line: None)
+    settled = TASK.resolve_options([path], replace(ForecastOptions(), **options), lambda line: None)
     (found,) = series([path], settled)
     assert (found.name, found.values.tolist()) == (name, [1.5, 2.5, 3.5])
     assert [found.stamp(0), found.stamp(3)] == ["0", "3"]
@@ -151,7 +151,7 @@ def test_a_file_of_values_alone(tmp_path: Path, text: str, options: dict[str, An
 def test_values_alone_may_begin_with_a_missing_one(tmp_path: Path, first: str) -> None:
     path = tmp_path / "a.csv"
     path.write_text(f"{first}\n1.5\n2.5\n")
-    (found,) = series([path], TASK.settled([path], ForecastOptions(), lambda line: None))
+    (found,) = series([path], TASK.resolve_options([path], ForecastOptions(), lambda line: None))
     assert (found.name, found.stamp(0), found.values.tolist()) == ("value", "1", [1.5, 2.5])
 
 
@@ -241,7 +241,7 @@ def test_a_series_of_pandas(tmp_path: Path) -> None:
     ],
 )
 def test_the_index_is_the_time(data: Any, options: dict[str, Any], stamp: str) -> None:
-    settled = TASK.settled(data, ForecastOptions(**options), lambda line: None)
+    settled = TASK.resolve_options(data, ForecastOptions(**options), lambda line: None)
     (found,) = series(data, settled)
     assert found.stamp(160) == stamp
 
@@ -304,7 +304,7 @@ def test_a_series_is_known_again_by_its_values(tmp_path: Path) -> None:
     assert isinstance(codec, ForecastCodec)
 
     def learned(data: Any) -> set[str | None]:
-        return {example.input.series.learned for example in TASK.others(loaded, data)}
+        return {example.input.series.learned for example in TASK.read_other(loaded, data)}
 
     assert learned(paths) == {"a", "b"}
     assert learned(paths[:1]) == {"a"}  # whose name alone is that of its column
@@ -313,7 +313,7 @@ def test_a_series_is_known_again_by_its_values(tmp_path: Path) -> None:
     assert learned(tail) == {"a"}
     assert learned(hours(tide(60, 9), datetime(2024, 3, 15))) == {None}  # another one, or a later part
     assert learned(hours(2 * tide(seed=1))) == {None}
-    (example, *_) = TASK.others(loaded, tail)
+    (example, *_) = TASK.read_other(loaded, tail)
     assert codec.scale(example.input.series) == codec.scales["a"]
     one, both = run.predict([str(paths[0])]), run.predict(list(map(str, paths)))
     assert one == both[:4]

@@ -14,10 +14,9 @@ from PIL import Image as Pillow
 
 from elman.errors import BadInput
 from elman.io.files import write_figure
-from elman.tasks import attention_plot, caption, classify, image, text, transcribe
-from elman.tasks.classification import draw_confusion
+from elman.tasks import caption, classify, image, plots, text, transcribe
 from elman.tasks.text_output import TextPrediction
-from elman.tasks.transcribe.data import given
+from elman.tasks.transcribe.data import parse_input
 from elman.tasks.transcribe.options import TranscribeOptions
 from tests.small import Command, files
 from tests.tasks.test_image import bars
@@ -149,9 +148,9 @@ def test_a_recording_that_is_far_too_loud(elman: Command, tmp_path: Path) -> Non
 def test_of_several_channels_the_mean() -> None:
     two = np.stack([WAVE, WAVE / 2])
     for what in (two, two.T, torch.from_numpy(two)):
-        assert given(what, TranscribeOptions()).input == pytest.approx(WAVE * 0.75, abs=1e-6)
+        assert parse_input(what, TranscribeOptions()).input == pytest.approx(WAVE * 0.75, abs=1e-6)
     as_written = (two.T * 32767).astype(np.int16)
-    assert given(as_written, TranscribeOptions()).input == pytest.approx(WAVE * 0.75, abs=1e-4)
+    assert parse_input(as_written, TranscribeOptions()).input == pytest.approx(WAVE * 0.75, abs=1e-4)
 
 
 ODD = ["$_$", "$a_{$", r"\$_$ $", "\u65e5\u672c", "\u0939\u093f", "x" * 300, "a\nb", "\udcff", "\0", ""]
@@ -160,9 +159,9 @@ ODD = ["$_$", "$a_{$", r"\$_$ $", "\u65e5\u672c", "\u0939\u093f", "x" * 300, "a\
 def test_any_label_stands_in_a_picture(tmp_path: Path) -> None:
     """As it is; a warning of matplotlib's would be an error here."""
     count = len(ODD)
-    draw_confusion(range(count), np.arange(count), ODD, tmp_path / "confusion.png")
+    plots.plot_confusion(range(count), np.arange(count), ODD, tmp_path / "confusion.png")
     said = TextPrediction("", torch.zeros(count), ODD, torch.rand(count, count))
-    attention_plot.draw(tmp_path / "attention.png", said, ODD)
+    plots.plot_attention(tmp_path / "attention.png", said, ODD)
     assert files(tmp_path) == {"confusion.png", "attention.png"}
 
 
@@ -170,7 +169,7 @@ def test_a_long_text_stands_in_a_picture(tmp_path: Path) -> None:
     """As far as there is room: the whole of it would be more than memory takes."""
     for T, S in ((2000, 5), (5, 2000)):
         said = TextPrediction("", torch.zeros(S), ["a"] * T, torch.rand(T, S))
-        attention_plot.draw(tmp_path / "attention.png", said, ["b"] * S)
+        plots.plot_attention(tmp_path / "attention.png", said, ["b"] * S)
         with Pillow.open(tmp_path / "attention.png") as opened:
             assert max(opened.size) < 5000
 

@@ -96,7 +96,7 @@ def test_white_is_what_it_was_in_the_training(elman: Command, tmp_path: Path, wh
     dark = table(tmp_path / "dark.csv", rows_of(white=white / 255))
     examples = list(read([dark], skip_bad=False))
     assert all(isinstance(one.input, Unscaled) for one in examples)
-    codec = TASK.codec(open_run(run))
+    codec = TASK.load_codec(open_run(run))
     assert float(codec.image(examples[0]).max()) == pytest.approx(1 / 255)
     if white < 255:
         bright = table(tmp_path / "bright.csv", rows_of(white=white + 1))

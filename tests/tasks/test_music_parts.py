@@ -15,7 +15,7 @@ from elman.data import midi
 from elman.data.midi import Notes
 from elman.decoding.sampling import choose_each
 from elman.errors import BadInput
-from elman.tasks.music.baselines import Spelled
+from elman.tasks.music.baselines import MusicNGram
 from elman.tasks.music.chain import Chain
 from elman.tasks.music.data import read
 from elman.tasks.music.model import Events, Frames, MusicBatch, Sigmoid
@@ -113,17 +113,17 @@ def test_pieces_are_moved_as_far_as_their_pitches_go() -> None:
 
 def test_the_n_gram_sums_to_one() -> None:
     train = list(read(chords(8), MusicOptions(grid=1)))
-    baseline = Spelled.fit(train, "frames")
+    baseline = MusicNGram.fit(train, "frames")
     sounding = sorted({p for piece in chords(8) for frame in piece for p in frame})[:9]
     sets = [list(c) for n in range(3) for c in itertools.combinations(sounding, n)]
     one = list(read([[[41, 45], frame] for frame in sets if frame], MusicOptions(grid=1)))
-    total = sum(np.exp(-said[1]) for said in baseline.say(one))
+    total = sum(np.exp(-said[1]) for said in baseline.predict(one))
     assert 0 < total <= 1
-    tokens = Spelled.fit(list(read(chords(8), MusicOptions(as_="events", grid=1))), "events")
+    tokens = MusicNGram.fit(list(read(chords(8), MusicOptions(as_="events", grid=1))), "events")
     mass = 0.0
     for token in range(EVENTS):
         piece = train[0]._replace(input=np.array([ON + 41, SHIFT, token]))
-        mass += np.exp(-tokens.say([piece])[0][2])
+        mass += np.exp(-tokens.predict([piece])[0][2])
     assert mass == pytest.approx(1)
 
 

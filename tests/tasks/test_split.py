@@ -5,6 +5,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +130,9 @@ def test_copies_are_on_one_side(case: str, tmp_path: Path) -> None:
     make, options_given, copies = CASES[case]
     task = case.split()[0]
     kind, data = get_task(task), make(tmp_path)
-    options = kind.settled(data, options_of(task).OPTIONS(**options_given))
+    options = kind.resolve_options(data, options_of(task).OPTIONS(**options_given))
     for seed in range(3):
-        parts, table = kind.parts(data, options, seed)  # type: ignore[attr-defined]
+        parts, table = kind.split_data(data, options, seed)  # type: ignore[attr-defined]
         rows = list(csv.DictReader(table.splitlines()))
         assert len(rows) == COPIES * copies + SINGLE == sum(map(len, parts))
         assert sorted(int(row["number"]) for row in rows) == list(range(len(rows)))
@@ -150,8 +151,8 @@ def test_a_piece_goes_with_its_copy_whose_part_is_known(tmp_path: Path, capsys: 
     (tmp_path / "other.json").write_text(json.dumps([*found[8:30], found[8]]))
     kind = get_task("music")
     data = [tmp_path / "told.json", tmp_path / "other.json"]
-    options = kind.settled(data, options_of("music").OPTIONS())
-    parts, _ = kind.parts(data, options, 0)  # type: ignore[attr-defined]
+    options = kind.resolve_options(data, options_of("music").OPTIONS())
+    parts, _ = kind.split_data(data, options, 0)  # type: ignore[attr-defined]
     train, validation, test = ({fingerprint(example.input) for example in part} for part in parts)
     assert not train & validation
     assert not validation & test
@@ -251,8 +252,9 @@ def test_a_run_keeps_its_split(elman: Command, tmp_path: Path, monkeypatch: pyte
     def otherwise(*arguments: Any) -> Any:
         raise AssertionError
 
+    image: Any = get_task("image")
     with monkeypatch.context() as changed:
-        changed.setattr(type(get_task("image")), "split", otherwise)
+        changed.setattr("elman.tasks.image.task.TASK", replace(image, split=otherwise))
         assert elman("train", "image", "--resume", run, "--epochs", "2").code == 0
         assert elman("flow", run).code == 0
     (tmp_path / "x" / "a" / "0.png").unlink()

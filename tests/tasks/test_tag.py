@@ -96,11 +96,11 @@ def test_the_baseline_is_the_most_frequent_label(tmp_path: Path) -> None:
     labels = [["A", "B"], ["A", "C"], ["C", "C"], ["B", "C"]]
     many = [["one", "two"], ["one", "four"], ["one", "four"], ["two", "five"]]
     examples = [Example(*pair) for pair in zip(many, labels, strict=True)]
-    codec = TASK.fit(examples, TagOptions())
-    (baseline,) = TASK.baselines(codec, examples, TagOptions(), 0)
-    (again,) = TASK.restored(codec, baseline.tensors())
+    codec = TagCodec.fit(examples, TagOptions())
+    (baseline,) = TASK.fit_baselines(codec, examples, TagOptions(), 0)
+    (again,) = TASK.load_baselines(codec, baseline.tensors())
     for one in (baseline, again):
-        (P,) = one.say([Example(["One", "two", "four", "never"])])
+        (P,) = one.predict([Example(["One", "two", "four", "never"])])
         assert [codec.labels[i] for i in P.argmax(1)] == ["A", "B", "C", "C"]
         torch.testing.assert_close(P.sum(1), torch.ones(4).double().numpy())
 
@@ -122,7 +122,7 @@ def test_formats_say_the_same(elman: Command, treebank: Path, tmp_path: Path) ->
 def test_documents_are_never_cut(tmp_path: Path) -> None:
     path = tmp_path / "d.txt"
     path.write_text(conllu(sentences(), documents=5))
-    parts, _ = TASK.parts([path], TagOptions(), 0)
+    parts, _ = TASK.split_data([path], TagOptions(), 0)
     groups = [{example.group for example in part} for part in parts]
     assert [len(part) for part in parts] == [40, 10, 10]
     assert [len(part) for part in groups] == [8, 2, 2]
@@ -135,9 +135,9 @@ def test_spans_are_scored_where_labels_are_bio() -> None:
     labels = ["B-PER", "I-PER", "O"]
     codec = TagCodec(labels, [], [])
     said = [np.eye(3)[[0, 1, 2]], np.eye(3)[[2, 0]]]
-    found = TASK.measure(codec, said, [["B-PER", "I-PER", "O"], ["O", "B-ORG"]])
+    found = TASK.metrics(codec, said, [["B-PER", "I-PER", "O"], ["O", "B-ORG"]])
     assert found == {"accuracy": 0.8, "span_f1": 0.5, "precision": 0.5, "recall": 0.5, "nats_per_word": 0}
-    assert list(TASK.measure(TagCodec(["B", "O"], [], []), [np.eye(2)], [["B", "O"]])) == ["accuracy", "nats_per_word"]
+    assert list(TASK.metrics(TagCodec(["B", "O"], [], []), [np.eye(2)], [["B", "O"]])) == ["accuracy", "nats_per_word"]
     assert not is_bio(["O", "NOUN"])
     assert is_bio(["O", "S-LOC", "E-LOC"])
 
@@ -162,7 +162,7 @@ CODEC = TagCodec(["A", "B"], ["one", "two"], list("abcdefot"))
 
 
 def batch(*texts: str) -> Sentences:
-    return TASK.collate([TASK.encode(CODEC, Example(text.split(), ["A"] * len(text.split())))[0] for text in texts])
+    return CODEC.collate([CODEC.encode(Example(text.split(), ["A"] * len(text.split())))[0] for text in texts])
 
 
 @pytest.mark.parametrize("cell", cells.REGISTRY)

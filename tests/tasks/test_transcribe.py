@@ -137,7 +137,7 @@ def test_resuming_changes_nothing(elman: Command, manifest: Path, tmp_path: Path
 def test_in_python(tmp_path: Path, manifest: Path) -> None:
     texts = [WORDS[i % len(WORDS)] for i in range(24)]
     waves = [sound(text, 8000, i) for i, text in enumerate(texts)]
-    how = {"hidden": 8, "layers": 1, "epochs": 2, "batch": 8, "beam": 1}
+    how: dict[str, Any] = {"hidden": 8, "layers": 1, "epochs": 2, "batch": 8, "beam": 1}
     found = transcribe.fit((waves, texts), tmp_path / "run", rate=8000, **how)
     rows = found.predict([waves[0], torch.from_numpy(waves[0]).numpy(), str(manifest.parent / "0.wav")])
     assert [row["input"] for row in rows] == ["recording 1", "recording 2", str(manifest.parent / "0.wav")]
@@ -162,7 +162,7 @@ def test_silence_is_no_number_that_is_none(tmp_path: Path) -> None:
     """Alone, in training, and where nothing else was trained on."""
     silent = np.zeros(2000)
     waves = [silent, *(sound(WORDS[i % 6], 8000, i) for i in range(19))]
-    how = {"hidden": 4, "layers": 1, "epochs": 1, "batch": 4}
+    how: dict[str, Any] = {"hidden": 4, "layers": 1, "epochs": 1, "batch": 4}
     found = transcribe.fit((waves, ["ab"] * 20), tmp_path / "run", **how)
     assert np.isfinite(found.predict([silent])[0]["confidence"])
     several = [np.zeros(2000 + i) for i in range(20)]

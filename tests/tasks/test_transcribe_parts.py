@@ -4,6 +4,7 @@ import itertools
 import math
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from torch.nn.functional import ctc_loss
 
-from elman.data import filter_banks, manifests
+from elman.baselines import dtw
+from elman.data import audio, filter_banks, manifests
+from elman.data.audio import read_audio
 from elman.data.examples import Example
 from elman.decoding.ctc import best_path, search
 from elman.errors import BadInput
-from elman.tasks.transcribe import baseline, picture
-from elman.tasks.transcribe import data as data_of
-from elman.tasks.transcribe.data import given, needed, recording
+from elman.tasks.transcribe import baselines, plots
+from elman.tasks.transcribe.data import needed, parse_input
 from elman.tasks.transcribe.language import BEFORE, Language
 from elman.tasks.transcribe.model import Recordings, Transcriber
 from elman.tasks.transcribe.options import TranscribeOptions
@@ -115,15 +117,15 @@ def naive(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 
 @pytest.mark.parametrize("room", [10, 10**6])
 def test_time_warping(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
-    monkeypatch.setattr(baseline, "ROOM", room)
+    monkeypatch.setattr(dtw, "MAX_PAIRS", room)
     draw = np.random.default_rng(0)
     templates = [draw.normal(size=(T, 3)).astype(np.float32) for T in (1, 2, 5, 9, 5)]
     for T in (1, 2, 7, 12):
         query = draw.normal(size=(T, 3)).astype(np.float32)
-        found = baseline.distances(query, templates)
+        found = dtw.distances(query, templates)
         assert_allclose(found, [naive(query, b) for b in templates], rtol=1e-5)
-    assert baseline.distances(templates[3], templates).argmin() == 3
-    assert baseline.distances(np.repeat(templates[2], 3, 0), templates)[2] < 1e-3
+    assert dtw.distances(templates[3], templates).argmin() == 3
+    assert dtw.distances(np.repeat(templates[2], 3, 0), templates)[2] < 1e-3
 
 
 @pytest.mark.parametrize(("rate", "bands"), [(8000, 40), (16000, 23), (11025, 5)])
@@ -183,26 +185,27 @@ def test_what_is_hidden_in_training() -> None:
 
 
 def test_few_recordings_are_compared_with_where_they_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baseline, "WORK", 300)
-    train = [Example(np.full((10, 2), i, np.float32), str(i)) for i in range(7)]
-    found = baseline.Nearest.fit(lambda codec, example: example.input, None, train)
+    monkeypatch.setattr(baselines, "MAX_STEP_PAIRS", 300)
+    train = [Example(torch.full((10, 2), float(i)), str(i)) for i in range(7)]
+    codec: Any = SimpleNamespace(steps=lambda wave: wave)
+    found = baselines.Nearest.fit(codec, train)
     assert found.title == "nearest of 3 recordings (DTW)"
-    assert [said.text for said in found.say(train)] == ["0", "0", "3", "3", "3", "6", "6"]
-    again = baseline.Nearest.restored(lambda codec, example: example.input, None, found.tensors())
+    assert [said.text for said in found.predict(train)] == ["0", "0", "3", "3", "3", "6", "6"]
+    (again,) = baselines.load_baselines(codec, found.tensors())
     assert again.title == found.title
-    assert again.say(train) == found.say(train)
+    assert again.predict(train) == found.predict(train)
 
 
 def test_a_picture_of_what_is_long(tmp_path: Path) -> None:
     """Its beginning; and a text is no formula."""
-    T, stack = 3 * picture.MOST, 2
+    T, stack = 3 * plots.MAX_STEPS, 2
     long = TranscribePrediction(
         "$a_" * 50, 1.0, probabilities(T, 4, 0).astype(np.float32), np.zeros((T, stack * 5), np.float32)
     )
     short = TranscribePrediction("a", 1.0, probabilities(9, 4, 0).astype(np.float32))
-    assert picture.choose([long, short, short], ["$a", "_", "a"]) == 2
-    assert picture.choose([long, long._replace(log_p=probabilities(T - 1, 4, 0).astype(np.float32))], ["", ""]) == 1
-    picture.draw(tmp_path / "path.png", long, "a", np.zeros((T * stack, 5), np.float32), 8000, "$a_")
+    assert plots.choose([long, short, short], ["$a", "_", "a"]) == 2
+    assert plots.choose([long, long._replace(log_p=probabilities(T - 1, 4, 0).astype(np.float32))], ["", ""]) == 1
+    plots.plot_alignment(tmp_path / "path.png", long, "a", np.zeros((T * stack, 5), np.float32), 8000, "$a_")
     with Pillow.open(tmp_path / "path.png") as drawn:
         assert drawn.width < 2500
 
@@ -232,7 +235,7 @@ def test_a_rate_that_no_recording_has(tmp_path: Path, rate: int) -> None:
     (tmp_path / "x.wav").write_bytes(wav(1000, 2000, rate))
     expected = f"x.wav: expected a recording of 1,000 to 768,000 samples a second, got {rate:,} by its header"
     with pytest.raises(BadInput, match=expected):
-        recording(tmp_path / "x.wav", 8000)
+        read_audio(tmp_path / "x.wav", 8000)
 
 
 def test_a_length_that_no_recording_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,14 +245,14 @@ def test_a_length_that_no_recording_has(tmp_path: Path, monkeypatch: pytest.Monk
     data[21] |= 0x0F  # the number of samples has 36 bits
     (tmp_path / "x.flac").write_bytes(data)
     with pytest.raises(BadInput, match=r"x.flac: expected a recording of at most 268,435,456 samples \(9.3 hours at 8"):
-        recording(tmp_path / "x.flac", 8000)
-    monkeypatch.setattr(data_of, "LONGEST", 10_000)
+        read_audio(tmp_path / "x.flac", 8000)
+    monkeypatch.setattr(audio, "MAX_SAMPLES", 10_000)
     (tmp_path / "x.wav").write_bytes(wav(1000, 2000))
-    assert len(recording(tmp_path / "x.wav", 80_000)) == 10_000
+    assert len(read_audio(tmp_path / "x.wav", 80_000)) == 10_000
     with pytest.raises(BadInput, match=r"at most 10,000 samples .*, got 10,002"):
-        recording(tmp_path / "x.wav", 80_010)
+        read_audio(tmp_path / "x.wav", 80_010)
     with pytest.raises(BadInput, match=r"at most 10,000 samples .*, got 10,001"):
-        given(np.zeros(10_001), TranscribeOptions())
+        parse_input(np.zeros(10_001), TranscribeOptions())
 
 
 @pytest.mark.parametrize(
@@ -259,12 +262,12 @@ def test_a_file_that_is_cut_short(tmp_path: Path, suffix: str) -> None:
     """Not taken for a shorter recording, whichever the format."""
     wave = np.random.default_rng(0).normal(0, 0.1, 8000)
     soundfile.write(tmp_path / f"x.{suffix}", wave, 8000, format=suffix.upper())
-    assert len(recording(tmp_path / f"x.{suffix}", 8000)) == 8000
+    assert len(read_audio(tmp_path / f"x.{suffix}", 8000)) == 8000
     for keep in (0.5, 0.9):
         data = (tmp_path / f"x.{suffix}").read_bytes()
         (tmp_path / f"y.{suffix}").write_bytes(data[: int(keep * len(data))])
         with pytest.raises(BadInput, match=rf"y\.{suffix}: expected .*(cut short|cannot be read|an empty one)"):
-            recording(tmp_path / f"y.{suffix}", 8000)
+            read_audio(tmp_path / f"y.{suffix}", 8000)
 
 
 def test_what_a_cut_wav_says(tmp_path: Path) -> None:
@@ -272,25 +275,25 @@ def test_what_a_cut_wav_says(tmp_path: Path) -> None:
     path = tmp_path / "x.wav"
     path.write_bytes(wav(1000, 8000))
     with pytest.raises(BadInput, match=r"expected 4,000 samples by its header, got 1,000: the file is cut short"):
-        recording(path, 8000)
+        read_audio(path, 8000)
     for data in (wav(1000, 0xFFFFFFFF, riff=0xFFFFFFFF), wav(1000, 0x7FFFF000), wav(1000, 2000, riff=9999)):
         path.write_bytes(data)
-        assert len(recording(path, 8000)) == 1000
+        assert len(read_audio(path, 8000)) == 1000
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64, list])
 def test_whole_numbers_of_any_width(dtype: Any) -> None:
     """16 bits in an array of 64, or in a list, are as loud as in one of 16."""
     samples = np.array([0, 16384, -32768, 32767, -1])
-    wave = given(samples.tolist() if dtype is list else samples.astype(dtype), TranscribeOptions()).input
+    wave = parse_input(samples.tolist() if dtype is list else samples.astype(dtype), TranscribeOptions()).input
     assert wave.tolist() == [0, 0.5, -1, 32767 / 32768, -1 / 32768]
 
 
 def test_whole_numbers_of_other_widths() -> None:
     options = TranscribeOptions()
-    assert given([2**30, -(2**31)], options).input.tolist() == [0.5, -1]
-    assert given(np.array([2**30, -(2**31)], np.int32), options).input.tolist() == [0.5, -1]
-    assert given(np.array([64, -128], np.int8), options).input.tolist() == [0.5, -1]
-    assert given(np.array([128, 192, 0], np.uint8), options).input.tolist() == [0, 0.5, -1]
+    assert parse_input([2**30, -(2**31)], options).input.tolist() == [0.5, -1]
+    assert parse_input(np.array([2**30, -(2**31)], np.int32), options).input.tolist() == [0.5, -1]
+    assert parse_input(np.array([64, -128], np.int8), options).input.tolist() == [0.5, -1]
+    assert parse_input(np.array([128, 192, 0], np.uint8), options).input.tolist() == [0, 0.5, -1]
     with pytest.raises(BadInput, match=r"expected whole numbers of at most 32 bits, got 4,294,967,296"):
-        given([2**32, 1], options)
+        parse_input([2**32, 1], options)

@@ -89,7 +89,7 @@ def test_in_python(tmp_path: Path) -> None:
     assert set(found.evaluate(PAIRS[:20])) == set(found.scores)
     assert [set(row) for row in found.predict(["ein hund"])] == [{"input", "translation"}]
     with pytest.raises(TypeError, match=r"^elman.tasks.translate.fit: attention: expected one of cell, hidden, "):
-        translate.fit(PAIRS, tmp_path / "other", attention=1)
+        translate.fit(PAIRS, tmp_path / "other", attention=1)  # type: ignore[call-arg]
     sides = tuple(map(list, zip(*PAIRS, strict=True)))
     assert found.evaluate(sides) == found.evaluate(PAIRS)
     for wrong, came in (

@@ -59,7 +59,7 @@ def _parts(run: Run, shown: Shown, path: Path) -> dict[str, Any]:
         "maker": MAKER,
         "task": facts.task(run),
         "settings": _settings(run),
-        "units": UNITS | shown.units,
+        "units": UNITS | dict(shown.units),
         "ended": facts.ended(run),
         "files": facts.files(run, (path, run.path / NAME)),
         "shown": shown,

@@ -1,4 +1,4 @@
-"""What `elman train caption` can be asked, apart from what every training can. Imports nothing heavy."""
+"""The options of `elman train caption`. Imports nothing heavy."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +9,9 @@ import typer
 from elman import options as shared
 from elman.options import whole
 from elman.tasks.text_output_options import TextOutputOptions
+from elman.training.options import TrainingOptions
 
-HELP = """Train a network that reads an image row by row and writes a text about it, character by character.
+HELP = """Train a model that writes texts about images.
 
 DATA is a CSV file with a column "path" of image files and a column "text". Without it: scikit-learn's 1,797 digits,
 spelled out.
@@ -24,18 +25,27 @@ DATA = Annotated[
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CaptionOptions(TextOutputOptions):
-    """The options by their names on the command line."""
+    """The options of the task."""
 
     hidden: shared.Hidden = 96
     dropout: shared.Dropout = 0.5
-    path: Annotated[str, typer.Option(help="The column of the files.", metavar="NAME")] = "path"
-    text: Annotated[str, typer.Option(help="The column of the texts.", metavar="NAME")] = "text"
+    path: Annotated[str, typer.Option(help="Column of the file names.", metavar="NAME")] = "path"
+    text: Annotated[str, typer.Option(help="Column of the texts.", metavar="NAME")] = "text"
     quote: shared.Quote = ""
     size: Annotated[
-        int | None, whole("Pixels to a side that images are scaled to.", 1, show_default="as the first image is")
+        int | None,
+        whole("Image side in pixels, to which images are scaled.", 1, show_default="size of the first image"),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionFitOptions(TrainingOptions, CaptionOptions):
+    """The options of `fit`; validation and test may be any data that it takes."""
+
+    validation: Any = None
+    test: Any = None
 
 
 OPTIONS = CaptionOptions

@@ -1,85 +1,49 @@
-"""Forecasts that need no network, each with an interval by its own errors."""
+"""Forecasts that need no network, each with an interval from its own errors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from typing_extensions import override
 
+from elman.baselines.forecast import RULES, Values
 from elman.data.examples import Example
 from elman.tasks.forecast.data import Window
 from elman.tasks.forecast.model import QUANTILES
-from elman.tasks.forecast.numerals import Values
-from elman.tasks.forecast.windows import ForecastCodec, filled
+from elman.tasks.forecast.options import ForecastOptions
+from elman.tasks.forecast.windows import ForecastCodec
 from elman.tasks.supervised import Baseline
-
-GROWTH = (0.5, 2.0)  # the least and the most of a season that a season is taken to become
-
-
-def naive(window: Window, season: int) -> Values:
-    """The last value."""
-    known = window.context[~np.isnan(window.context)]
-    return np.full(window.horizon, known[-1])
-
-
-def drift(window: Window, season: int) -> Values:
-    """On the line from the first value of the context to its last."""
-    at = np.flatnonzero(~np.isnan(window.context))
-    first, last = window.context[at[[0, -1]]]
-    slope = (last - first) / max(at[-1] - at[0], 1)
-    return np.asarray(last + slope * (len(window.context) - 1 - at[-1] + np.arange(1, window.horizon + 1)))
-
-
-def seasonal(window: Window, season: int) -> Values:
-    """The last season again."""
-    values = filled(window.context, season)
-    return values[len(values) - season + np.arange(window.horizon) % season]
-
-
-def growth(window: Window, season: int) -> Values:
-    """The last season again, times what it was of the season before; where these are above zero, both."""
-    values = filled(window.context, season)
-    now, before = values[-season:].mean(), values[-2 * season : -season].sum() / season
-    grown = len(values) >= 2 * season and now > 0 and before > 0
-    return seasonal(window, season) * (np.clip(now / before, *GROWTH) if grown else 1.0)
-
-
-RULES: dict[str, Callable[[Window, int], Values]] = {
-    "naive": naive,
-    "drift": drift,
-    "seasonal naive": seasonal,
-    "seasonal x growth": growth,
-}
 
 
 class Rule(Baseline):
-    """One of `RULES` as the median, and the quantiles of its errors around it.
+    """One of `RULES` as the median, and quantiles of its errors on the training part around it.
 
     Args:
         title: which one.
         codec: of the task.
-        errors: of each step of the horizon, the lowest and the highest quantile, in units of the series (F, 2).
+        errors: the lowest and the highest quantile at each step of the horizon, in units of the series, (F, 2).
     """
 
     def __init__(self, title: str, codec: ForecastCodec, errors: Values) -> None:
         self.title, self._codec, self._errors = title, codec, errors
 
     @classmethod
-    def fitted(cls, title: str, codec: ForecastCodec, train: Sequence[Example]) -> "Rule":
-        """With the errors on what is learned from."""
+    def fit(cls, title: str, codec: ForecastCodec, train: Sequence[Example]) -> "Rule":
+        """Fit the errors on the training part."""
         errors = [
-            (example.target.future - RULES[title](example.input, codec.season)) / codec.scale(example.input.series)
+            (example.target.future - _median(title, example.input, codec)) / codec.scale(example.input.series)
             for example in train
         ]
         return cls(title, codec, np.nanquantile(np.stack(errors), (QUANTILES[0], QUANTILES[-1]), axis=0).T)
 
-    def say(self, examples: Sequence[Example]) -> list[Any]:
-        """As there: quantiles (F, 3)."""
-        return [self._say(example.input) for example in examples]
+    @override
+    def predict(self, examples: Sequence[Example]) -> list[Any]:
+        """Quantiles (F, 3)."""
+        return [self._quantiles(example.input) for example in examples]
 
-    def _say(self, window: Window) -> Values:
-        median = RULES[self.title](window, self._codec.season)
+    def _quantiles(self, window: Window) -> Values:
+        median = _median(self.title, window, self._codec)
         low, high = self._codec.scale(window.series) * self._errors.T
         return np.column_stack((np.minimum(median + low, median), median, np.maximum(median + high, median)))
 
@@ -88,7 +52,27 @@ class Rule(Baseline):
         return {self.title: torch.from_numpy(self._errors)}
 
 
+def _median(title: str, window: Window, codec: ForecastCodec) -> Values:
+    return RULES[title](window.context, window.horizon, codec.season)
+
+
 def rules(codec: ForecastCodec) -> list[str]:
-    """Those that there are: without seasons, the seasonal ones are the others again."""
-    whole = 1 < codec.season <= codec.context
-    return [title for title in RULES if whole or not title.startswith("seasonal")]
+    """The rules that differ: without seasons, the seasonal ones equal the others."""
+    has_seasons = 1 < codec.season <= codec.context
+    return [title for title in RULES if has_seasons or not title.startswith("seasonal")]
+
+
+def fit_baselines(
+    codec: ForecastCodec, train: Sequence[Example], options: ForecastOptions, seed: int
+) -> list[Baseline]:
+    """The last value, a line, the last season, and the last season with growth."""
+    return [Rule.fit(title, codec, train) for title in rules(codec)]
+
+
+def load_baselines(codec: ForecastCodec, tensors: Mapping[str, torch.Tensor]) -> list[Baseline]:
+    """From their tensors."""
+    errors = {title: tensors[title].numpy() for title in rules(codec)}
+    for title, values in errors.items():
+        if values.shape != (codec.horizon, 2):
+            raise ValueError(f"{title} of shape {values.shape}")
+    return [Rule(title, codec, values) for title, values in errors.items()]

@@ -1,4 +1,4 @@
-"""What `elman train forecast` can be asked, apart from what every training can. Imports nothing heavy."""
+"""The options of `elman train forecast`. Imports nothing heavy."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +9,13 @@ import typer
 from elman import options as shared
 from elman.options import LISTED, whole
 from elman.tasks.supervised_options import SupervisedOptions
+from elman.training.options import TrainingOptions
 
-HELP = """Train a network that reads the past of time series and says how they go on, and how sure that is.
+HELP = """Train a forecaster of time series, with prediction intervals.
 
-DATA is a CSV or Parquet file with a row for each moment: a column of stamps, a column of values, and where there are
-several series, a column that names them. A file of values alone needs no column of stamps. The first 70 % of the time
-are learned from, the next 10 % validated on, the last 20 % tested on.
+DATA is a CSV or Parquet file with a row for each time: a column of time stamps, a column of values, and if there are
+several series, a column that identifies them. A file of values alone needs no time stamps. The first 70 % of the time
+are for training, the next 10 % for validation, the last 20 % for the test.
 """
 PATIENCE = 4
 TRAINING: dict[str, Any] = {"lr": 1e-3, "patience": 4}
@@ -47,37 +48,36 @@ class Sizes(NamedTuple):
         return min(self.context, max(self.season, 2))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ForecastOptions(SupervisedOptions):
-    """The options by their names on the command line."""
+    """The options of the task."""
 
     hidden: shared.Hidden = 64
     dropout: shared.Dropout = 0.1
     batch: shared.Batch = 64
-    time: Annotated[str | None, _column("The column of stamps.")] = None
-    target: Annotated[str | None, _column("The column of values that are to be foretold.")] = None
-    series: Annotated[str | None, _column("The column that names the series, where there are several.")] = None
+    time: Annotated[str | None, _column("Column of time stamps.")] = None
+    target: Annotated[str | None, _column("Column of the target.")] = None
+    series: Annotated[str | None, _column("Column that identifies the series, if there are several.")] = None
     covariates: Annotated[
         str | None,
-        typer.Option(help="Columns of numbers that are known of the past alone.", metavar=LISTED, show_default=False),
+        typer.Option(help="Numeric columns that are known in the past only.", metavar=LISTED, show_default=False),
     ] = None
-    horizon: Annotated[int | None, whole("How many steps to foretell.", 1, show_default="one season")] = None
+    horizon: Annotated[int | None, whole("Steps to forecast.", 1, show_default="one season")] = None
     season: Annotated[
         int | None,
         whole(
-            "How many steps a season has.",
+            "Steps in a season.",
             1,
             show_default="by the step: a day of minutes and hours, a week of days, a year of weeks and months",
         ),
     ] = None
     context: Annotated[
-        int | None, whole("How many steps of the past to read.", 2, show_default="7 seasons, or 2 horizons")
+        int | None, whole("Steps of the past that the model reads.", 2, show_default="7 seasons, or 2 horizons")
     ] = None
     step: Annotated[
         str | None,
         typer.Option(
-            help="Time from one value to the next: 15m, 1h, 1d, 1b (business days), 1w, 1mo, 1q. Several values in a "
-            "step are averaged.",
+            help="Time step: 15m, 1h, 1d, 1b (business days), 1w, 1mo, 1q. Several values in a step are averaged.",
             metavar="STEP",
             show_default="the most common",
         ),
@@ -85,7 +85,7 @@ class ForecastOptions(SupervisedOptions):
     time_format: Annotated[
         str | None,
         typer.Option(
-            help="Format of the stamps, as for strptime: %d.%m.%Y, %Y%m%d; %s, ms, us or ns: counted from 1970.",
+            help="Format of time stamps, as in strptime: %d.%m.%Y, %Y%m%d; %s, ms, us or ns: time since 1970.",
             metavar="FORMAT",
             show_default="ISO 8601",
         ),
@@ -93,13 +93,13 @@ class ForecastOptions(SupervisedOptions):
     timezone: Annotated[
         str | None,
         typer.Option(
-            help="Time zone of the stamps: Europe/Berlin, UTC, +05:30.", metavar="ZONE", show_default="their own"
+            help="Time zone of the time stamps: Europe/Berlin, UTC, +05:30.", metavar="ZONE", show_default="their own"
         ),
     ] = None
     decimal: Annotated[
         str | None,
         typer.Option(
-            help="Decimal separator of numbers, a point or a comma. The other one may stand between thousands.",
+            help="Decimal separator, a point or a comma. The other one may separate thousands.",
             parser=_decimal,
             metavar="SIGN",
             show_default="a point, where no comma may be one",
@@ -115,6 +115,15 @@ class ForecastOptions(SupervisedOptions):
         assert self.horizon
         assert self.context
         return Sizes(self.season, self.horizon, self.context)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForecastFitOptions(TrainingOptions, ForecastOptions):
+    """The options of `fit`; validation and test may be any data that it takes."""
+
+    validation: Any = None
+    test: Any = None
+    covariates: Any = None
 
 
 OPTIONS = ForecastOptions

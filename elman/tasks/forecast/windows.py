@@ -1,7 +1,7 @@
 """Windows of time series: which there are, how they are split by time, what the network reads of them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +10,15 @@ import torch
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from elman.baselines.forecast import fill_gaps
+from elman.data.examples import Example
 from elman.errors import BadInput
 from elman.tasks.codec import Codec
 from elman.tasks.forecast.clock import CYCLES, cycles
 from elman.tasks.forecast.data import Series, Window, scale
 from elman.tasks.forecast.model import ForecastBatch
 from elman.tasks.forecast.numerals import Values
-from elman.tasks.forecast.options import Sizes
+from elman.tasks.forecast.options import ForecastOptions, Sizes
 
 SHARES = {"validation": 0.1, "test": 0.2}  # of the time, from its end; the rest is learned from
 MOST = 50_000  # windows of a part of the data: from there on, not every step begins one
@@ -25,19 +27,19 @@ FLAT = 0.1  # the least spread of a window, in its unit
 
 @dataclass(frozen=True)
 class ForecastCodec(Codec):
-    """What windows are measured by, all of it from what is learned from.
+    """Windows to numbers, by statistics of the training part.
 
-    The network reads and says values in units of the window's own context: it depends neither on the unit of a series
-    nor on which series that is. `scales` are for the scores alone.
+    The network reads and predicts values in units of the window's own context: it depends neither on the unit of a
+    series nor on which series that is. `scales` are for the scores alone.
 
-    Args:
+    Attributes:
         season: steps.
         horizon: steps.
-        context: steps at most.
-        cycles: of the calendar that the network is told of.
-        scales: of each series, how much it differs from itself a season before, on average.
+        context: steps, at most.
+        cycles: of the calendar, as inputs.
+        scales: of each series, its mean absolute difference from the season before.
         means: of the covariates.
-        spreads: of the covariates.
+        spreads: standard deviations of the covariates.
     """
 
     season: int
@@ -65,6 +67,69 @@ class ForecastCodec(Codec):
     def scale(self, series: Series) -> float:
         """The unit of scores of a series; of one that was not learned from, by all of its own values."""
         return (self.scales.get(series.learned) if series.learned else None) or series.unit(self.season)
+
+    @classmethod
+    @override
+    def fit(cls, train: Sequence[Example], options: ForecastOptions) -> "ForecastCodec":
+        return cls.fit_windows([example.input for example in train], options.sizes)
+
+    @classmethod
+    def fit_windows(cls, train: Sequence[Window], sizes: Sizes) -> "ForecastCodec":
+        """Fit a codec on windows of the training part."""
+        ends: dict[Series, int] = {}
+        for window in train:
+            ends[window.series] = max(ends.get(window.series, 0), window.origin + window.horizon)
+        spans = [np.ptp(series.grid.moments(np.array([0, end - 1]))) for series, end in ends.items()]
+        covariates = np.concatenate([series.covariates[:end] for series, end in ends.items()])
+        known = ~np.isnan(covariates)
+        counts = np.maximum(known.sum(0), 1)
+        means = np.where(known, covariates, 0).sum(0) / counts
+        spreads = np.sqrt((np.where(known, covariates - means, 0) ** 2).sum(0) / counts)
+        return cls(
+            *sizes,
+            cycles(train[0].series.grid.clock, int(max(spans))),
+            {series.name: scale(series.values[:end], sizes.season) for series, end in ends.items()},
+            means.tolist(),
+            np.where(spreads > 0, spreads, 1).tolist(),
+        )
+
+    @override
+    def model_args(self, options: ForecastOptions) -> dict[str, Any]:
+        own, asked = ([getattr(source, name) for name in Sizes._fields] for source in (self, options))
+        if own != asked:
+            raise ValueError(f"{', '.join(Sizes._fields)} of {own}, where the options have {asked}")
+        names = ("cell", "hidden", "layers", "dropout", "bptt")
+        return {"inputs": self.inputs, "horizon": self.horizon} | {name: getattr(options, name) for name in names}
+
+    @override
+    def encode(self, example: Example) -> tuple[Any, int]:
+        """The window itself; it becomes numbers when its batch is made."""
+        return example.input, example.input.steps
+
+    @override
+    def collate(self, encoded: Sequence[Any]) -> ForecastBatch:
+        return self.batch(encoded)
+
+    @override
+    def predict(self, model: Any, batch: ForecastBatch) -> list[Any]:
+        """Quantiles (F, 3) in units of the series."""
+        quantiles = model(batch.steps, batch.lengths).double()
+        return list((quantiles * batch.spread[:, None, None] + batch.last[:, None, None]).numpy())
+
+    @override
+    def to_row(self, prediction: Any) -> dict[str, Any]:
+        """The first step and the last one."""
+        columns = {1: "next step", self.horizon: f"step {self.horizon}"}
+        return {name: "{1:.4g} ({0:.4g} to {2:.4g})".format(*prediction[step - 1]) for step, name in columns.items()}
+
+    @override
+    def to_rows(self, number: int, name: str, example: Example, prediction: Any) -> Iterator[dict[str, Any]]:
+        """A row for each step of the horizon."""
+        window: Window = example.input
+        for step, quantiles in enumerate(prediction, window.origin):
+            low, median, high = (float(f"{value:.6g}") for value in quantiles)
+            stamp = window.series.stamp(step)
+            yield {"series": window.series.name, "time": stamp, "median": median, "low": low, "high": high}
 
     def batch(self, windows: Sequence[Window]) -> ForecastBatch:
         """Windows as the network takes them."""
@@ -97,7 +162,7 @@ class ForecastCodec(Codec):
         seasons before; the spread, the calendar, the covariates.
         """
         C, F = window.origin - window.begin, self.horizon
-        z = (filled(window.context, self.season) - last) / spread
+        z = (fill_gaps(window.context, self.season) - last) / spread
         value, known = np.zeros((2, C + F))
         value[:C], known[:C] = z, ~np.isnan(window.context)
         size = np.full(C + F, math.log(spread / unit))
@@ -106,26 +171,6 @@ class ForecastCodec(Codec):
         past = window.series.covariates[window.begin : window.origin]
         covariates[:C] = np.nan_to_num((past - self.means) / self.spreads)
         return np.column_stack((value, known, *seasons_before(z, self.season, F), size, calendar, covariates))
-
-
-def fitted(train: Sequence[Window], sizes: Sizes) -> ForecastCodec:
-    """The codec of what is learned from."""
-    ends: dict[Series, int] = {}
-    for window in train:
-        ends[window.series] = max(ends.get(window.series, 0), window.origin + window.horizon)
-    spans = [np.ptp(series.grid.moments(np.array([0, end - 1]))) for series, end in ends.items()]
-    covariates = np.concatenate([series.covariates[:end] for series, end in ends.items()])
-    known = ~np.isnan(covariates)
-    counts = np.maximum(known.sum(0), 1)
-    means = np.where(known, covariates, 0).sum(0) / counts
-    spreads = np.sqrt((np.where(known, covariates - means, 0) ** 2).sum(0) / counts)
-    return ForecastCodec(
-        *sizes,
-        cycles(train[0].series.grid.clock, int(max(spans))),
-        {series.name: scale(series.values[:end], sizes.season) for series, end in ends.items()},
-        means.tolist(),
-        np.where(spreads > 0, spreads, 1).tolist(),
-    )
 
 
 def window_at(series: Series, origin: int, sizes: Sizes) -> Window:
@@ -148,7 +193,7 @@ def thinned(found: list[Window], season: int) -> list[Window]:
     return found[::every]
 
 
-def split(found: Sequence[Window], names: Sequence[str]) -> dict[str, list[int]]:
+def split_windows(found: Sequence[Window], names: Sequence[str]) -> dict[str, list[int]]:
     """The numbers of the windows of each part, by time: no value of a horizon is in a later part's time.
 
     Args:
@@ -198,17 +243,3 @@ def seasons_before(values: Values, season: int, horizon: int) -> tuple[Values, V
     means = np.concatenate((none, seasons.cumsum(0)[:-1] / np.arange(1, rows)[:, None])).ravel()
     at = np.concatenate((np.arange(C), C + np.arange(horizon) % season))
     return before[at], means[at]
-
-
-def filled(values: Values, season: int) -> Values:
-    """Values (N,) with gaps filled by those of the season before, or by the last ones.
-
-    >>> filled(np.array([np.nan, 1.0, 2.0, np.nan, np.nan]), 3)
-    array([1., 1., 2., 1., 1.])
-    """
-    found = values.copy()
-    gaps = np.flatnonzero(np.isnan(values))
-    first = found[~np.isnan(found)][0] if len(gaps) else 0.0
-    for i in gaps:
-        found[i] = found[i - season] if i >= season else found[i - 1] if i else first
-    return found

@@ -1,4 +1,4 @@
-"""What `elman train image` can be asked, apart from what every training can. Imports nothing heavy."""
+"""The options of `elman train image`. Imports nothing heavy."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +9,9 @@ import typer
 from elman import options as shared
 from elman.options import choice, whole
 from elman.tasks.supervised_options import SupervisedOptions
+from elman.training.options import TrainingOptions
 
-HELP = """Train a network that reads an image column by column, or row by row, and says what it shows.
+HELP = """Train an image classifier that reads images column by column, or row by row.
 
 DATA is a folder with a folder of images for each label; a CSV file with a column "label" and a column for
 each pixel; or IDX files, images and labels. Without it: scikit-learn's 1,797 digits.
@@ -23,15 +24,24 @@ DATA = Annotated[
 READ = ("columns", "rows")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ImageOptions(SupervisedOptions):
-    """The options by their names on the command line."""
+    """The options of the task."""
 
     hidden: shared.Hidden = 96
-    read: Annotated[str, choice("What the steps are", READ)] = "columns"
+    read: Annotated[str, choice("Time steps", READ)] = "columns"
     size: Annotated[
-        int | None, whole("Pixels to a side that images are scaled to.", 1, show_default="as the first image is")
+        int | None,
+        whole("Image side in pixels, to which images are scaled.", 1, show_default="size of the first image"),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFitOptions(TrainingOptions, ImageOptions):
+    """The options of `fit`; validation and test may be any data that it takes."""
+
+    validation: Any = None
+    test: Any = None
 
 
 OPTIONS = ImageOptions

@@ -1,7 +1,8 @@
-"""Images to labels as a task."""
+"""Image classification: each row or column of an image is a time step."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,120 +12,127 @@ from torch import Tensor
 from typing_extensions import override
 
 from elman.data.examples import Example, is_files
-from elman.data.images import Image as Pixels
-from elman.data.images import image_of, images_with, picture, scaled
+from elman.data.images import Image, image_of, images_with, picture, scaled
 from elman.data.validation import label_of, sides
-from elman.tasks.classification import ClassificationTask, Feedforward, labels_of
-from elman.tasks.codec import Codec
+from elman.tasks.classification import (
+    CONFUSION,
+    ClassificationCodec,
+    classification_metrics,
+    fit_feedforward,
+    fit_labels,
+    fit_logistic,
+    load_feedforward,
+    stratified_split,
+)
 from elman.tasks.image import data as images
 from elman.tasks.image.model import ImageClassifier
 from elman.tasks.image.options import ImageOptions
-from elman.tasks.supervised import Baseline
+from elman.tasks.supervised import Baseline, SupervisedTask
+from elman.tasks.task import parameter_count
 
 
 @dataclass(frozen=True)
-class ImageCodec(Codec):
-    """What turns images to numbers.
+class ImageCodec(ClassificationCodec):
+    """Scales images to one shape.
 
-    labels: in order.
-    rows, columns: the shape that images have.
-    read: which of these are the steps.
-    white: which number is that, in data that do not say it.
+    Attributes:
+        labels: in order.
+        rows, columns: the shape.
+        read: which of these are the steps.
+        white: the value of white, in data that do not tell it.
     """
 
-    labels: list[str]
     rows: int
     columns: int
     read: str
     white: int = 255
 
-    @property
-    def height(self) -> int:
-        """Pixels of a step."""
-        return self.rows if self.read == "columns" else self.columns
-
-    def image(self, example: Example) -> Pixels:
-        """Of this shape, 0 to 1."""
-        return scaled(images.scaled_by(self.white, example), self.rows, self.columns)
-
-
-class Image(ClassificationTask):
-    """What an image shows, read step by step."""
-
-    name = "image"
-    unit = "images"
-    loss = "nats_per_image"
-    what = "a reader of images"
-    options = ImageOptions
-    codec_type = ImageCodec
-    one = "image"
-    next = "to use it: elman predict {run} PICTURE"
-    default = "scikit-learn's digits"
-
-    def read(self, data: Any, options: ImageOptions) -> Iterator[Example]:
-        """As there; in Python, images (N, rows, columns) from 0 to 1, and labels."""
-        if data is None:
-            return images.digits()
-        if is_files(data):
-            return images.read(data, options.skip_bad)
-        several, labels = sides(self.name, data, "images (N, rows, columns)", "labels")
-        return images_with(self.name, several, labels, label_of, options.skip_bad)
-
+    @classmethod
     @override
-    def fit(self, train: Sequence[Example], options: ImageOptions) -> ImageCodec:
+    def fit(cls, train: Sequence[Example], options: ImageOptions) -> "ImageCodec":
         white = images.white_of(train)
         rows, columns = (options.size,) * 2 if options.size else images.scaled_by(white, train[0]).shape
-        return ImageCodec(labels_of(self.name, train), rows, columns, options.read, white)
-
-    def check(self, codec: ImageCodec, examples: Sequence[Example]) -> None:
-        """As there, and for an image with numbers beyond those of the training."""
-        super().check(codec, examples)
-        for example in examples:
-            images.scaled_by(codec.white, example)
+        return cls(fit_labels("image", train), rows, columns, options.read, white)
 
     @override
-    def shape(self, codec: ImageCodec, options: ImageOptions) -> dict[str, Any]:
+    def model_args(self, options: ImageOptions) -> dict[str, Any]:
+        height = self.rows if self.read == "columns" else self.columns
         names = ("cell", "hidden", "layers", "dropout", "bptt")
-        return {"height": codec.height, "labels": len(codec.labels)} | {name: getattr(options, name) for name in names}
+        return {"height": height, "labels": len(self.labels)} | {name: getattr(options, name) for name in names}
+
+    def image(self, example: Example) -> Image:
+        """The image in the codec's shape, values from 0 to 1."""
+        return scaled(images.scaled_by(self.white, example), self.rows, self.columns)
 
     @override
-    def model(self, **shape: Any) -> ImageClassifier:
-        return ImageClassifier(**shape)
+    def encode(self, example: Example) -> tuple[Any, int]:
+        """Steps (T, D), and the number of the label."""
+        image = self.image(example)
+        steps = torch.from_numpy(np.ascontiguousarray(image.T if self.read == "columns" else image))
+        return (steps, self.label_number(example.target)), len(steps)
 
-    def encode(self, codec: ImageCodec, example: Example) -> tuple[Any, int]:
-        """As there: steps (T, D), and the number of the label."""
-        image = codec.image(example)
-        steps = torch.from_numpy(np.ascontiguousarray(image.T if codec.read == "columns" else image))
-        label = codec.labels.index(example.target) if example.target in codec.labels else -1
-        return (steps, label), len(steps)
-
+    @override
     def collate(self, encoded: Sequence[Any]) -> tuple[Tensor, Tensor]:
-        """As there: (T, B, D), (B,)."""
+        """(T, B, D) and (B,)."""
         return torch.stack([steps for steps, _ in encoded], 1), torch.tensor([label for _, label in encoded])
 
     @override
-    def say(self, model: Any, codec: ImageCodec, batch: Any) -> list[Any]:
+    def predict(self, model: Any, batch: Any) -> list[Any]:
         return list(model(batch[0]).double().softmax(1).numpy())
 
-    def features(self, codec: ImageCodec, examples: Sequence[Example]) -> Any:
-        """All pixels at once."""
-        return np.stack([codec.image(example).ravel() for example in examples])
+    @override
+    def check_targets(self, examples: Sequence[Example]) -> None:
+        super().check_targets(examples)
+        for example in examples:
+            images.scaled_by(self.white, example)  # raises for values above those of the training
 
-    def baselines(
-        self, codec: ImageCodec, train: Sequence[Example], options: ImageOptions, seed: int
-    ) -> list[Baseline]:
-        """A logistic regression, and a feed-forward network of as many weights."""
-        count = sum(p.numel() for p in self.model(**self.shape(codec, options)).parameters())
-        return [
-            Feedforward.logistic(self, codec, train, 1.0, "logistic regression"),
-            Feedforward.with_weights(self, codec, train, count, seed),
-        ]
-
-    def given(self, what: Any, options: ImageOptions) -> Example:
-        """As there: a file; in Python, (rows, columns) from 0 to 1."""
-        if isinstance(what, str | Path):
-            return Example(picture(Path(what)), name=str(what))
-        return Example(image_of(what, "image"))
+    def features(self, examples: Sequence[Example]) -> Any:
+        """All pixels."""
+        return np.stack([self.image(example).ravel() for example in examples])
 
 
-TASK = Image()
+def read(data: Any, options: ImageOptions) -> Iterable[Example]:
+    """Images with labels: files, or images (N, rows, columns) from 0 to 1 and labels; None: scikit-learn's digits."""
+    if data is None:
+        return images.digits()
+    if is_files(data):
+        return images.read(data, options.skip_bad)
+    arrays, labels = sides("image", data, "images (N, rows, columns)", "labels")
+    return images_with("image", arrays, labels, label_of, options.skip_bad)
+
+
+def parse_input(value: Any, options: ImageOptions) -> Example:
+    """A file, or an image (rows, columns) from 0 to 1."""
+    if isinstance(value, str | Path):
+        return Example(picture(Path(value)), name=str(value))
+    return Example(image_of(value, "image"))
+
+
+def fit_baselines(codec: ImageCodec, train: Sequence[Example], options: ImageOptions, seed: int) -> list[Baseline]:
+    """A logistic regression, and a feed-forward network of as many weights as the model."""
+    count = parameter_count(ImageClassifier(**codec.model_args(options)))
+    return [
+        fit_logistic("logistic regression", codec, train, 1.0, "images"),
+        fit_feedforward(codec, train, count, seed, "images"),
+    ]
+
+
+TASK = SupervisedTask(
+    name="image",
+    description="a reader of images",
+    options=ImageOptions,
+    read=read,
+    parse_input=parse_input,
+    codec=ImageCodec,
+    model=ImageClassifier,
+    unit="images",
+    loss="nats_per_image",
+    metrics=partial(classification_metrics, loss="nats_per_image"),
+    split=stratified_split,
+    fit_baselines=fit_baselines,
+    load_baselines=load_feedforward,
+    plots=(CONFUSION,),
+    input_name="image",
+    default_data="scikit-learn's digits",
+    next_step="to use it: elman predict {run} PICTURE",
+)

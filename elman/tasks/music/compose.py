@@ -1,4 +1,4 @@
-"""New music from a trained model, a step at a time."""
+"""Generation of music, step by step."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,41 +15,41 @@ from elman.tasks.music.model import Events, Frames
 from elman.tasks.music.steps import END, PITCHES, events, frames, notes, performed
 
 
-def compose(model: Any, prompt: Notes | None, length: int, seed: int | None = None, **how: Any) -> Notes:
-    """Go on from a prompt.
+def compose(model: Any, prompt: Notes | None, length: int, seed: int | None = None, **sampling: Any) -> Notes:
+    """Continue a prompt.
 
     Args:
         model: of frames or of events, in evaluation.
-        prompt: a piece; None: from nothing.
+        prompt: a piece; None: start from nothing.
         length: how many frames, or how many events at most: a piece may end before.
         seed: the same seed gives the same music; None for another each time.
-        how: temperature, top_k and top_p, as for `elman.decoding.sampling.choose`.
+        sampling: temperature, top_k and top_p, as for `elman.decoding.sampling.choose`.
 
     Returns:
-        The prompt, and what comes behind it.
+        The prompt and its continuation.
     """
-    one = partial(choose_each, generator=generator_of(seed), **how)
+    choose = partial(choose_each, generator=generator_of(seed), **sampling)
     with torch.inference_mode():
         if isinstance(model, Events):
-            return _events(model, events(prompt)[:-1] if prompt else np.zeros(0, np.int64), length, one)
-        return _frames(model, frames(prompt) if prompt else np.zeros((0, PITCHES), bool), length, one)
+            return _events(model, events(prompt)[:-1] if prompt else np.zeros(0, np.int64), length, choose)
+        return _frames(model, frames(prompt) if prompt else np.zeros((0, PITCHES), bool), length, choose)
 
 
-def _frames(model: Frames, prompt: NDArray[np.bool_], length: int, one: Callable[[Tensor], Tensor]) -> Notes:
-    found = [torch.zeros(1, PITCHES), *torch.from_numpy(prompt).float().unsqueeze(1)]
-    h, state = model(torch.stack(found))
+def _frames(model: Frames, prompt: NDArray[np.bool_], length: int, choose: Callable[[Tensor], Tensor]) -> Notes:
+    steps = [torch.zeros(1, PITCHES), *torch.from_numpy(prompt).float().unsqueeze(1)]
+    h, state = model(torch.stack(steps))
     for _ in range(length):
-        found.append(model.output.draw(h[-1], found[-1], one).unsqueeze(0))
-        h, state = model(found[-1].unsqueeze(0), state)
-    return notes(torch.cat(found[1:]).numpy() > 0)
+        steps.append(model.output.draw(h[-1], steps[-1], choose).unsqueeze(0))
+        h, state = model(steps[-1].unsqueeze(0), state)
+    return notes(torch.cat(steps[1:]).numpy() > 0)
 
 
-def _events(model: Events, prompt: NDArray[np.int64], length: int, one: Callable[[Tensor], Tensor]) -> Notes:
-    found = [END, *prompt.tolist()]
-    logits, state = model(torch.tensor(found).unsqueeze(1))
+def _events(model: Events, prompt: NDArray[np.int64], length: int, choose: Callable[[Tensor], Tensor]) -> Notes:
+    steps = [END, *prompt.tolist()]
+    logits, state = model(torch.tensor(steps).unsqueeze(1))
     for _ in range(length):
-        found.append(int(one(logits[-1])))
-        if found[-1] == END:
+        steps.append(int(choose(logits[-1])))
+        if steps[-1] == END:
             break
-        logits, state = model(torch.tensor([found[-1:]]), state)
-    return performed(np.array(found[1:], np.int64))
+        logits, state = model(torch.tensor([steps[-1:]]), state)
+    return performed(np.array(steps[1:], np.int64))

@@ -30,7 +30,7 @@ class Named(NamedTuple):
     read: Callable[[], NDArray[np.bool_] | Notes]
 
 
-def part(example: Example) -> str:
+def part_of(example: Example) -> str:
     """The part to which a piece belongs by its file; "" where that is drawn."""
     return example.group[1] if isinstance(example.group, tuple) and example.group[0] == SPLIT else ""
 
@@ -47,10 +47,10 @@ def read(data: Any, options: MusicOptions) -> Iterator[Example]:
         BadInput: for what cannot be used; for a piece, if these are not skipped.
     """
     where = ", ".join(map(str, data)) if is_files(data) else "music"
-    return usable((partial(example, one, options) for one in found(data, options)), options.skip_bad, where)
+    return usable((partial(to_example, piece, options) for piece in pieces_in(data, options)), options.skip_bad, where)
 
 
-def found(data: Any, options: MusicOptions) -> Iterator[Named]:
+def pieces_in(data: Any, options: MusicOptions) -> Iterator[Named]:
     """What may be pieces in files, or in what Python has in their place.
 
     Raises:
@@ -59,18 +59,18 @@ def found(data: Any, options: MusicOptions) -> Iterator[Named]:
     return (one for path in data for one in _file(path, options)) if is_files(data) else _pieces("music", data)
 
 
-def example(one: Named, options: MusicOptions) -> Example:
+def to_example(piece: Named, options: MusicOptions) -> Example:
     """A piece.
 
     Raises:
         BadInput: if it cannot be used.
     """
-    found = one.read()
+    content = piece.read()
     if options.as_ == "events":
-        array: Any = events(notes(found) if isinstance(found, np.ndarray) else found)
+        array: Any = events(notes(content) if isinstance(content, np.ndarray) else content)
     else:
-        array = found if isinstance(found, np.ndarray) else frames(found)
-    return Example(array, group=(SPLIT, one.part) if one.part else None, name=one.name)
+        array = content if isinstance(content, np.ndarray) else frames(content)
+    return Example(array, group=(SPLIT, piece.part) if piece.part else None, name=piece.name)
 
 
 def _file(path: Path, options: MusicOptions) -> Iterator[Named]:

@@ -171,3 +171,8 @@ def span(steps: Tensor) -> tuple[int, int]:
     """The lowest and the highest pitch of a piece, frames (T, 128) or events (T,)."""
     found = steps.any(0).nonzero() if steps.dim() == 2 else steps[(steps >= ON) & (steps < OFF)] - ON
     return (int(found.min()), int(found.max())) if found.numel() else (0, PITCHES - 1)
+
+
+def music_model(output: str, **args: Any) -> Frames | Events:
+    """A model of events, or of frames with this output."""
+    return Events(**args) if output == "events" else Frames(output, **args)

@@ -1,4 +1,4 @@
-"""What `elman train music` can be asked, apart from what every training can. Imports nothing heavy."""
+"""The options of `elman train music`. Imports nothing heavy."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +9,9 @@ import typer
 from elman import options as shared
 from elman.options import choice, whole
 from elman.tasks.supervised_options import SupervisedOptions
+from elman.training.options import TrainingOptions
 
-HELP = """Train a network on pieces of music: what sounds next, given all that has sounded.
+HELP = """Train a model of music that predicts the next frame or the next event.
 
 DATA are MIDI files, folders of these, or JSON with the frames of pieces, each a list of MIDI pitches. JSON that holds
 "train", "valid" and "test" is split as it says.
@@ -26,15 +27,16 @@ STEPS = ("frames", "events")
 OUTPUTS = ("chain", "sigmoid")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MusicOptions(SupervisedOptions):
-    """The options by their names on the command line."""
+    """The options of the task."""
 
     as_: Annotated[
-        str, choice("What the steps are: all that sounds at a time, or notes on, notes off and time", STEPS, "--as")
+        str,
+        choice("Time steps: all notes that sound at a time, or note-on, note-off and time-shift events", STEPS, "--as"),
     ] = "frames"
     output: Annotated[
-        str, choice("How a frame is said: note by note from the top, or every pitch by itself", OUTPUTS)
+        str, choice("Output for frames: a chain of notes from the top, or independent pitches", OUTPUTS)
     ] = "chain"
     grid: Annotated[
         int | None,
@@ -42,7 +44,7 @@ class MusicOptions(SupervisedOptions):
             "Steps to a quarter note.", 1, 32_767, show_default="4; 1 where the data are JSON, whose steps are frames"
         ),
     ] = None
-    transpose: Annotated[int, whole("Semitones up or down that pieces are moved in training, at most.", 0)] = 5
+    transpose: Annotated[int, whole("Data augmentation: transpose by up to this many semitones.", 0)] = 5
     hidden: shared.Hidden = 256
     batch: shared.Batch = 8
 
@@ -51,6 +53,14 @@ class MusicOptions(SupervisedOptions):
         """To a quarter note, as they were settled."""
         assert self.grid
         return self.grid
+
+
+@dataclass(frozen=True, kw_only=True)
+class MusicFitOptions(TrainingOptions, MusicOptions):
+    """The options of `fit`; validation and test may be any data that it takes."""
+
+    validation: Any = None
+    test: Any = None
 
 
 OPTIONS = MusicOptions

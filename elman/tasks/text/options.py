@@ -1,4 +1,4 @@
-"""What `elman train text` can be asked, apart from what every training can. Imports nothing heavy."""
+"""The options of `elman train text`. Imports nothing heavy."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +9,9 @@ import typer
 from elman import options as shared
 from elman.data.token_kinds import KINDS
 from elman.options import choice, whole
+from elman.training.options import TrainingOptions
 
-HELP = """Train a language model on a text: 90 % to learn from, the last 10 % to validate and score on.
+HELP = """Train a language model on a text. The last 10 % are for validation and scores.
 """
 PATIENCE = 3
 TRAINING: dict[str, Any] = {}
@@ -20,24 +21,22 @@ DATA = Annotated[
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TextOptions:
-    """The options by their names on the command line."""
+    """The options of the task."""
 
-    tokens: Annotated[str, choice("What the text is made of", KINDS)] = "char"
-    vocabulary: Annotated[
-        int, whole("How many words or byte pairs to know.", 0, show_default="10,000 words, 1,000 byte pairs")
-    ] = 0
+    tokens: Annotated[str, choice("Tokens", KINDS)] = "char"
+    vocabulary: Annotated[int, whole("Vocabulary size.", 0, show_default="10,000 words, 1,000 byte pairs")] = 0
     cell: shared.Cell = "lstm"
     hidden: shared.Hidden = 384
     layers: shared.Layers = 1
-    embed: Annotated[int, whole("Width of the embedding; 0: 64 for characters, else as --hidden.", 0)] = 0
+    embed: Annotated[int, whole("Size of the embeddings; 0: 64 for characters, else --hidden.", 0)] = 0
     dropout: shared.Dropout = 0.2
-    bptt: Annotated[int, whole("Steps that the gradient goes back: truncated BPTT.", 1)] = 64
+    bptt: Annotated[int, whole("Truncated BPTT: steps of a chunk.", 1)] = 64
     batch: shared.Batch = 16
     encoding: shared.Encoding = "utf-8"
 
-    def shape(self, vocabulary: int) -> dict[str, Any]:
+    def model_args(self, vocabulary: int) -> dict[str, Any]:
         """The arguments of the model, for a vocabulary of this size."""
         return {
             "vocabulary": vocabulary,
@@ -47,6 +46,11 @@ class TextOptions:
             "layers": self.layers,
             "dropout": self.dropout,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFitOptions(TrainingOptions, TextOptions):
+    """The options of `fit`."""
 
 
 OPTIONS = TextOptions

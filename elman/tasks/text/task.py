@@ -1,9 +1,9 @@
-"""The language model as a task: what `elman train text`, `evaluate`, `generate`, `flow` and `report` do with it."""
+"""Language models."""
 
 import io
 import re
 from pathlib import Path
-from typing import Any, ClassVar, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -24,9 +24,8 @@ from elman.io.files import check_new, write_new
 from elman.io.json_fields import restoring
 from elman.io.run_folder import Run
 from elman.report.shown import Missing, Sample
-from elman.tasks.codec import check_shape
-from elman.tasks.prepared_data import Loaded, PreparedData, Scores
-from elman.tasks.task import Task
+from elman.tasks.codec import check_model_args
+from elman.tasks.task import Loaded, PreparedData, Scores, Task
 from elman.tasks.text import corpus as corpora
 from elman.tasks.text import sample, score
 from elman.tasks.text.baseline import NgramBaseline
@@ -35,33 +34,22 @@ from elman.tasks.text.model import LanguageModel
 from elman.tasks.text.options import TextOptions
 from elman.tasks.text.score import evaluation_streams
 
-HIGHEST_ORDER = {"char": 10, "word": 4, "bpe": 6}  # of the n-grams that are tried as the baseline
+MAX_ORDER = {"char": 10, "word": 4, "bpe": 6}  # of the n-grams that are tried as the baseline
 TEMPERATURES = (0.5, 0.8, 1.1)
-LENGTH = {"char": 400, "word": 90, "bpe": 150}  # tokens of a sample: some six lines of each
+SAMPLE_LENGTH = {"char": 400, "word": 90, "bpe": 150}  # tokens: about six lines
 SEED = 1
-LONG = 500  # tokens that are written, where nothing is said
+DEFAULT_LENGTH = 500  # tokens to generate
 
 
 class TextTask(Task):
-    """The next token of a text."""
+    """Language modelling: the next token of a text, in streams with truncated BPTT."""
 
-    name = "text"
-    unit = "tokens"
-    loss = "nats_per_token"
-    what = "a language model"
-    options = TextOptions
-    texts = True
-    next = "to write: elman generate {run}"
-    units: ClassVar = {
-        "characters": "", "train_tokens": "", "validation_tokens": "", "vocabulary": "tokens",
-        "embed": "wide", "hidden": "wide", "bptt": "steps", "batch": "streams",
-    }  # fmt: skip
-
+    @override
     def prepare(self, data: Any, options: TextOptions, seed: int, run: Run | None = None) -> PreparedData:
-        """As there; the first nine tenths of the text are trained on."""
+        """The first nine tenths of the text are trained on."""
         file = _one(data)
         name = _name(file)
-        tokenizer = self.codec(run) if run else None
+        tokenizer = self.load_codec(run) if run else None
         text = corpora.read(file, options.encoding)
         corpus = corpora.prepare(text, name, options.tokens, options.vocabulary, tokenizer)
         least = options.batch * options.bptt + 1
@@ -80,33 +68,31 @@ class TextTask(Task):
         }
         known = corpus.tokenizer.get_vocab_size()
         different = known - (corpus.tokenizer.token_to_id(tokenizers.UNKNOWN) is not None)
-        says = (
+        summary = (
             f"{corpus.characters:,} characters; {len(corpus.train):,} tokens to train on, "
             f"{len(corpus.validation.ids):,} to validate; {different:,} different ones"
         )
         train = RepeatedEpoch(streams(corpus.train, options.batch, options.bptt))
         validation = RepeatedEpoch(evaluation_streams(corpus.validation.ids))
-        kept = {"tokenizer.json": corpus.tokenizer.to_str()}
-        return PreparedData(name, facts, options.shape(known), says, train, validation, kept, (corpus, options.tokens))
+        files = {"tokenizer.json": corpus.tokenizer.to_str()}
+        details = (corpus, options.tokens)
+        return PreparedData(name, facts, options.model_args(known), summary, train, validation, files, details)
 
     @override
-    def model(self, **shape: Any) -> LanguageModel:
-        return LanguageModel(**shape)
-
-    def codec(self, run: Run) -> Tokenizer:
+    def load_codec(self, run: Run) -> Tokenizer:
         """The tokenizer."""
         path = run.path / "tokenizer.json"
         tokenizer = tokenizers.load(path)
-        check_shape(run, self.options_of(run).shape(tokenizer.get_vocab_size()), path)
+        check_model_args(run, self.options_of(run).model_args(tokenizer.get_vocab_size()), path)
         return tokenizer
 
-    def conclude(self, run: Run, model: nn.Module, material: PreparedData, best: float, console: Console) -> Scores:
-        """As there, beside n-grams."""
+    @override
+    def score_run(self, run: Run, model: nn.Module, data: PreparedData, best: float, console: Console) -> Scores:
         corpus: Corpus
-        corpus, kind = material.rest
+        corpus, kind = data.details
         with console.status("fitting the n-gram baseline"):
             known = corpus.tokenizer.get_vocab_size()
-            baseline = NgramBaseline.fit(corpus.train, corpus.validation.ids, known, HIGHEST_ORDER[kind])
+            baseline = NgramBaseline.fit(corpus.train, corpus.validation.ids, known, MAX_ORDER[kind])
         text = corpus.validation
         run.save_tensors("baseline", {name: torch.from_numpy(array) for name, array in baseline.tensors().items()})
         nats = {str(model.title): best * (len(text.ids) - 1), baseline.title: baseline.nats(text.ids)}
@@ -126,9 +112,10 @@ class TextTask(Task):
             nats[baseline.title] = baseline.nats(text.ids)
         return score.scores(text, nats, console)
 
-    def recorded(self, loaded: Loaded, data: Any, steps: int, sequences: int) -> tuple[Recording, str]:
-        """As there; pieces of the text, side by side."""
-        file = _one(self.source(loaded.run) if data is None else data)
+    @override
+    def record_flow(self, loaded: Loaded, data: Any, steps: int, sequences: int) -> tuple[Recording, str]:
+        """Record pieces of the text, side by side."""
+        file = _one(self.training_data(loaded.run) if data is None else data)
         name = _name(file)
         text = corpora.read(file, loaded.options.encoding)
         if data is None and corpora.known_by(text)[1] != loaded.run.config["data"].get("sha256"):
@@ -138,37 +125,51 @@ class TextTask(Task):
             raise BadInput(f"{name}: expected more than {steps} tokens (--steps), got {len(ids)}; give fewer --steps")
         steps = min(steps, len(ids) - 1)
         sequences = min(sequences, (len(ids) - 1) // steps)
-        return _passed(
-            loaded.model, ids, steps, sequences
-        ), f"{steps} steps of {sequences} pieces of {name}, side by side"
+        recording = _record(loaded.model, ids, steps, sequences)
+        return recording, f"{steps} steps of {sequences} pieces of {name}, side by side"
 
+    @override
     def samples(self, loaded: Loaded, console: Console) -> tuple[Sample, ...] | Missing:
-        """Text that the model writes, more and more boldly."""
-        length = LENGTH.get(loaded.options.tokens, max(LENGTH.values()))
+        """Generated text at several temperatures."""
+        length = SAMPLE_LENGTH.get(loaded.options.tokens, max(SAMPLE_LENGTH.values()))
         begin = tokenizers.encode(loaded.codec, tokenizers.split_known(loaded.codec, "\n")[0]).tolist() or [1]
         never = loaded.codec.token_to_id(tokenizers.UNKNOWN)
-        found = []
+        samples = []
         for temperature in TEMPERATURES:
             drawn = sample.generate(loaded.model, begin, length, temperature, seed=SEED, never=never)
             title = f"temperature {temperature:g}, {length} tokens, seed {SEED}"
-            found.append(Sample(title, loaded.codec.decode(list(drawn))))
-        return tuple(found)
+            samples.append(Sample(title, loaded.codec.decode(list(drawn))))
+        return tuple(samples)
 
+    @override
     def generate(
-        self, loaded: Loaded, prompt: Any, length: int | None, out: Path | None, to: TextIO, **how: Any
+        self, loaded: Loaded, prompt: Any, length: int | None, out: Path | None, to: TextIO, **sampling: Any
     ) -> Any:
-        """As there: shown as it is drawn, or to a file whole."""
+        """Print a text as it is generated, or write it to a file."""
         check_texts("--prompt", prompt)
-        begin, count = "\n" if prompt is None else prompt, LONG if length is None else length
+        begin, count = "\n" if prompt is None else prompt, DEFAULT_LENGTH if length is None else length
         if out:
             check_new(out, "--out ")
-        found = sample.write(loaded.model, loaded.codec, begin, count, to=io.StringIO() if out else to, **how)
+        text = sample.write(loaded.model, loaded.codec, begin, count, to=io.StringIO() if out else to, **sampling)
         if out:
-            write_new(out, found + "\n", "--out ")
-        return found
+            write_new(out, text + "\n", "--out ")
+        return text
 
 
-TASK = TextTask()
+TASK = TextTask(
+    name="text",
+    description="a language model",
+    options=TextOptions,
+    model=LanguageModel,
+    unit="tokens",
+    loss="nats_per_token",
+    accepts_texts=True,
+    option_units={
+        "characters": "", "train_tokens": "", "validation_tokens": "", "vocabulary": "tokens",
+        "embed": "wide", "hidden": "wide", "bptt": "steps", "batch": "streams",
+    },
+    next_step="to write: elman generate {run}",
+)  # fmt: skip
 
 
 def _one(data: Any) -> Path | TextIO | None:
@@ -209,7 +210,7 @@ def _baseline(run: Run) -> NgramBaseline:
         return NgramBaseline.from_tensors(tensors)
 
 
-def _passed(model: Any, ids: NDArray[np.integer], steps: int, sequences: int) -> Recording:
+def _record(model: Any, ids: NDArray[np.integer], steps: int, sequences: int) -> Recording:
     with record(model) as recording:
         loss, count, _ = model.loss(streams(ids, sequences, steps)[0], None)
         (loss / count).backward()

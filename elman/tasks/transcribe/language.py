@@ -53,15 +53,15 @@ class Language:
             self._known[context] = -self._ngram.nats(ids.ravel())[ORDER - 2 :: ORDER]
         return self._known[context]
 
-    def kept(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {name: array.tolist() for name, array in self._ngram.tensors().items()}
 
     @classmethod
-    def restored(cls, kept: dict[str, Any]) -> "Language":
-        """The same of its JSON.
+    def from_dict(cls, values: dict[str, Any]) -> "Language":
+        """The model from `to_dict`.
 
         Raises:
-            ValueError: if it is none.
+            ValueError, KeyError: for anything else.
         """
-        return cls(Ready.from_tensors({name: np.array(kept[name], np.int64) for name in TENSORS}))
+        return cls(Ready.from_tensors({name: np.array(values[name], np.int64) for name in TENSORS}))

@@ -1,4 +1,4 @@
-"""What `elman train translate` can be asked, apart from what every training can. Imports nothing heavy."""
+"""The options of `elman train translate`. Imports nothing heavy."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +10,9 @@ from elman import options as shared
 from elman.data.token_kinds import KINDS
 from elman.options import choice, whole
 from elman.tasks.text_output_options import TextOutputOptions
+from elman.training.options import TrainingOptions
 
-HELP = """Train a network that translates sentences.
+HELP = """Train a translator of sentences.
 
 DATA is a file with a sentence, a tab and its translation in each line; or two files whose lines belong together, with
 --validation and --test given twice too.
@@ -25,16 +26,22 @@ DATA = Annotated[
 VOCABULARY = 4_000  # to have twice as many makes an epoch 1.4 times as long
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TranslateOptions(TextOutputOptions):
-    """The options by their names on the command line."""
+    """The options of the task."""
 
     hidden: shared.Hidden = 256
-    tokens: Annotated[str, choice("What is read and written, piece by piece", KINDS)] = "bpe"
-    vocabulary: Annotated[int, whole("How many words or byte pairs to know; 0: as `elman train text` does.", 0)] = (
-        VOCABULARY
-    )
-    embed: Annotated[int, whole("Width of the embedding of a token.", 1)] = 256
+    tokens: Annotated[str, choice("Tokens of both languages", KINDS)] = "bpe"
+    vocabulary: Annotated[int, whole("Vocabulary size; 0: that of `elman train text`.", 0)] = VOCABULARY
+    embed: Annotated[int, whole("Size of the token embeddings.", 1)] = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslateFitOptions(TrainingOptions, TranslateOptions):
+    """The options of `fit`; validation and test may be any data that it takes."""
+
+    validation: Any = None
+    test: Any = None
 
 
 OPTIONS = TranslateOptions

@@ -1,7 +1,8 @@
-"""Sentences to sentences as a task."""
+"""Translation of sentences."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,104 +13,98 @@ from elman.data.disk_list import MappedList
 from elman.data.examples import Example, is_files
 from elman.data.validation import text_of
 from elman.errors import BadInput
-from elman.io.run_folder import Run
-from elman.tasks import attention_plot
-from elman.tasks.codec import Codec
-from elman.tasks.prepared_data import Loaded
-from elman.tasks.supervised import Baseline
-from elman.tasks.text_output import TextOutputTask, TextPrediction, Vocabulary
+from elman.tasks.plots import choose_for_attention, plot_attention
+from elman.tasks.supervised import Evaluation, Plot, SupervisedTask, describe_text
+from elman.tasks.task import Loaded
+from elman.tasks.text_output import TextOutputCodec, Vocabulary, decoder_args, text_metrics, text_metrics_note
 from elman.tasks.translate import data as sentences
-from elman.tasks.translate.dictionary import Dictionary
+from elman.tasks.translate.baselines import fit_baselines, load_baselines
 from elman.tasks.translate.model import Translator
 from elman.tasks.translate.options import TranslateOptions
 
+METRICS = ("bleu", "chrf")
+
 
 @dataclass(frozen=True)
-class TranslateCodec(Codec):
-    """What is written, how long at most, with what beam; what is read."""
+class TranslateCodec(TextOutputCodec):
+    """Sentences of two languages to tokens.
 
-    target: Vocabulary
-    longest: int
-    beam: int
+    Attributes:
+        target, longest, beam: as in `TextOutputCodec`.
+        read: the vocabulary of the source.
+    """
+
     read: Vocabulary
 
-    def kept(self) -> dict[str, Any]:
-        """For JSON."""
-        return vars(self) | {"target": self.target.kept(), "read": self.read.kept()}
+    output_column: ClassVar[str] = "translation"
 
     @classmethod
     @override
-    def restored(cls, kept: dict[str, Any]) -> "TranslateCodec":
-        return cls(**kept | {name: Vocabulary.restored(kept[name]) for name in ("target", "read")})
-
-
-class Translate(TextOutputTask):
-    """A sentence in another language."""
-
-    name = "translate"
-    what = "a translator"
-    options = TranslateOptions
-    pictures: ClassVar = {"attention.png": "Which token was written in view of which, in a sentence of the test part."}
-    codec_type = TranslateCodec
-    examples = "pairs"
-    answer = "translation"
-    scores = ("bleu", "chrf")
-    texts = True
-    next = 'to use it: elman predict {run} "a sentence"'
-
-    def read(self, data: Any, options: TranslateOptions) -> Iterable[Example]:
-        """As there; in Python, pairs of texts."""
-        if data is None:
-            raise BadInput("translate: expected DATA, a file of pairs or two files with a language each, got none")
-        return sentences.read(data, options) if is_files(data) else sentences.pairs(data, options.skip_bad)
-
-    def fit(self, train: Sequence[Example], options: TranslateOptions) -> TranslateCodec:
-        """As there; byte pairs are those of both languages together."""
+    def fit(cls, train: Sequence[Example], options: TranslateOptions) -> "TranslateCodec":
+        """Fit both vocabularies; byte pairs are those of both languages together."""
         sources, targets = MappedList(train, lambda pair: pair.input), MappedList(train, lambda pair: pair.target)
         both = MappedList(train, lambda pair: f"{pair.input} {pair.target}")
         sides = [both] * 2 if options.tokens == "bpe" else [sources, targets]
         read, target = (Vocabulary.fit(options.tokens, side, options.vocabulary) for side in sides)
-        return TranslateCodec(target, target.longest(targets), options.beam, read)
+        return cls(target, target.longest(targets), options.beam, read)
 
     @override
-    def shape(self, codec: TranslateCodec, options: TranslateOptions) -> dict[str, Any]:
-        return {"source": len(codec.read), "vocabulary": len(codec.target)} | self.asked(options)
+    def model_args(self, options: TranslateOptions) -> dict[str, Any]:
+        return {"source": len(self.read), "vocabulary": len(self.target)} | decoder_args(options)
 
     @override
-    def model(self, **shape: Any) -> Translator:
-        return Translator(**shape)
-
-    def steps(self, codec: TranslateCodec, example: Example) -> Tensor:
-        """As there: tokens (S,)."""
-        return codec.read.encode(example.input)
-
-    def draw(self, run: Run, codec: TranslateCodec, said: Sequence[TextPrediction], targets: Sequence[str]) -> None:
-        """attention.png: of a sentence, which token was written in view of which."""
-        one = attention_plot.choose(said)
-        assert one.source is not None
-        attention_plot.draw(run.path / "attention.png", one, codec.read.pieces(one.source.tolist()))
-
-    def baselines(
-        self, codec: TranslateCodec, train: Sequence[Example], options: TranslateOptions, seed: int
-    ) -> list[Baseline]:
-        """A dictionary."""
-        return [Dictionary.fit(train)]
-
-    @override
-    def restored(self, codec: TranslateCodec, tensors: dict[str, Tensor]) -> list[Baseline]:
-        return [Dictionary.restored(tensors)]
-
-    def inputs_in(self, loaded: Loaded, path: Path) -> Iterable[Example]:
-        """The sentences in a file, one in each line; what follows a tab is left out."""
-        return sentences.inputs(path, loaded.options)
-
-    @override
-    def shown(self, example: Example) -> str:
-        return str(example.input)
-
-    def given(self, what: Any, options: TranslateOptions) -> Example:
-        """As there: a sentence."""
-        return Example(what if isinstance(what, str) else text_of(what, "predict"))
+    def source(self, example: Example) -> Tensor:
+        """Tokens (S,)."""
+        return self.read.encode(example.input)
 
 
-TASK = Translate()
+def read(data: Any, options: TranslateOptions) -> Iterable[Example]:
+    """Pairs of sentences: files, or Python texts."""
+    if data is None:
+        raise BadInput("translate: expected DATA, a file of pairs or two files with a language each, got none")
+    return sentences.read(data, options) if is_files(data) else sentences.pairs(data, options.skip_bad)
+
+
+def parse_input(value: Any, options: TranslateOptions) -> Example:
+    """A sentence."""
+    return Example(value if isinstance(value, str) else text_of(value, "predict"))
+
+
+def read_texts(path: Path, loaded: Loaded) -> Iterable[Example]:
+    """The sentences in a file, one in each line; what follows a tab is left out."""
+    return sentences.inputs(path, loaded.options)
+
+
+def _plot_attention(evaluation: Evaluation, path: Path) -> None:
+    prediction = choose_for_attention(evaluation.predictions)
+    assert prediction.source is not None
+    plot_attention(path, prediction, evaluation.codec.read.pieces(prediction.source.tolist()))
+
+
+TASK = SupervisedTask(
+    name="translate",
+    description="a translator",
+    options=TranslateOptions,
+    read=read,
+    parse_input=parse_input,
+    read_texts=read_texts,
+    describe=describe_text,
+    codec=TranslateCodec,
+    model=Translator,
+    unit="tokens",
+    examples="pairs",
+    loss="nats_per_token",
+    metrics=partial(text_metrics, names=METRICS),
+    metrics_note=partial(text_metrics_note, METRICS),
+    fit_baselines=fit_baselines,
+    load_baselines=load_baselines,
+    plots=(
+        Plot(
+            "attention.png",
+            "The attention of each output token over the source, in a sentence of the test part.",
+            _plot_attention,
+        ),
+    ),
+    accepts_texts=True,
+    next_step='to use it: elman predict {run} "a sentence"',
+)

@@ -1,4 +1,4 @@
-"""How good texts are, beside those that they should be."""
+"""Metrics of texts."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -8,7 +8,7 @@ Texts = Sequence[str]
 
 
 def exact_match(texts: Texts, targets: Texts) -> float:
-    """The share of texts that are as they should be, to the character.
+    """The share of texts that equal their targets.
 
     >>> exact_match(["one", "two"], ["one", "too"])
     0.5
@@ -17,19 +17,19 @@ def exact_match(texts: Texts, targets: Texts) -> float:
 
 
 def bleu(texts: Texts, targets: Texts) -> float:
-    """BLEU as sacrebleu counts it where nothing else is said, 0 to 100."""
+    """BLEU with sacrebleu's defaults, 0 to 100."""
     return float(_bleu().corpus_score(texts, [targets]).score)
 
 
 def chrf(texts: Texts, targets: Texts) -> float:
-    """ChrF as sacrebleu counts it where nothing else is said, 0 to 100."""
+    """ChrF with sacrebleu's defaults, 0 to 100."""
     return float(_chrf().corpus_score(texts, [targets]).score)
 
 
 def _bleu() -> Any:
     from sacrebleu import BLEU
 
-    return BLEU(force=True)  # which does not warn of texts that are in tokens
+    return BLEU(force=True)  # does not warn of tokenized texts
 
 
 def _chrf() -> Any:
@@ -39,11 +39,11 @@ def _chrf() -> Any:
 
 
 def _signature(name: str, metric: Callable[[], Any]) -> str:
-    """What sacrebleu asks to be told beside its score."""
-    found = metric()
-    found.corpus_score(["one text"], [["one text"]])  # it counts references there
-    return f"{name} {found.get_signature()}"
+    """The signature that sacrebleu asks to be reported with its score."""
+    scorer = metric()
+    scorer.corpus_score(["one text"], [["one text"]])  # it counts references there
+    return f"{name} {scorer.get_signature()}"
 
 
-SCORES: dict[str, Callable[[Texts, Texts], float]] = {"exact_match": exact_match, "bleu": bleu, "chrf": chrf}
+METRICS: dict[str, Callable[[Texts, Texts], float]] = {"exact_match": exact_match, "bleu": bleu, "chrf": chrf}
 SIGNATURES = {"bleu": partial(_signature, "BLEU", _bleu), "chrf": partial(_signature, "chrF", _chrf)}

@@ -1,4 +1,4 @@
-"""A recording, and what the network heard at each step of it, as a picture."""
+"""A plot of a recording and of the symbols that the network predicts at each step."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,39 +10,51 @@ from elman.data import filter_banks
 from elman.data.validation import shortened
 from elman.decoding.ctc import BLANK
 from elman.io.files import write_figure
+from elman.tasks.supervised import Evaluation, Plot
 from elman.tasks.transcribe.prediction import TranscribePrediction
 
-MOST = 120  # steps in a picture
-LONG = 60  # characters of a title
+MAX_STEPS = 120
+MAX_TITLE = 60  # characters
 HERTZ = (250, 500, 1000, 2000, 4000, 8000, 16000)
 
 
-def choose(said: Sequence[TranscribePrediction], targets: Sequence[str]) -> int:
-    """The number of a recording that fits into a picture: of those that are right the longest text."""
-    sizes = [len(one.log_p) if one.log_p is not None else 0 for one in said]
-    fit = [i for i, size in enumerate(sizes) if size <= MOST]
+def plot(evaluation: Evaluation, path: Path) -> None:
+    """Plot a recording of the test part."""
+    codec, predictions, targets = evaluation.codec, evaluation.predictions, evaluation.targets
+    i = choose(predictions, targets)
+    steps = predictions[i].steps
+    plot_alignment(path, predictions[i], targets[i], codec.frames(steps), codec.rate, codec.characters)
+
+
+ALIGNMENT = Plot("path.png", "A recording of the test part, and the likeliest symbol at each step.", plot)
+
+
+def choose(predictions: Sequence[TranscribePrediction], targets: Sequence[str]) -> int:
+    """The index of a recording that fits into a plot: the longest text, correct ones first."""
+    sizes = [len(one.log_p) if one.log_p is not None else 0 for one in predictions]
+    fit = [i for i, size in enumerate(sizes) if size <= MAX_STEPS]
     if not fit:
         return int(np.argmin(sizes))
-    return max(fit, key=lambda i: (said[i].text == targets[i], len(targets[i])))
+    return max(fit, key=lambda i: (predictions[i].text == targets[i], len(targets[i])))
 
 
-def draw(
-    path: Path, said: TranscribePrediction, target: str, frames: NDArray[np.float32], rate: int, characters: str
+def plot_alignment(
+    path: Path, prediction: TranscribePrediction, target: str, frames: NDArray[np.float32], rate: int, characters: str
 ) -> None:
-    """Above the sound, below how likely each symbol is at each step; the likeliest of each step is written there.
+    """Plot the sound, and below it the probability of each symbol at each step, with the likeliest ones marked.
 
     Args:
         path: of the PNG.
-        said: of a recording.
-        target: what it should be.
+        prediction: for a recording.
+        target: its text.
         frames: log-mel energies (t, M).
         rate: samples a second.
         characters: those of the symbols, from 1.
     """
     from matplotlib.figure import Figure
 
-    assert said.log_p is not None
-    P, frames = np.exp(said.log_p[:MOST]), frames[: MOST * -(-len(frames) // len(said.log_p))]
+    assert prediction.log_p is not None
+    P, frames = np.exp(prediction.log_p[:MAX_STEPS]), frames[: MAX_STEPS * -(-len(frames) // len(prediction.log_p))]
     best = P.argmax(1)
     rows = [*dict.fromkeys(best[best != BLANK].tolist()), BLANK]
     names = ["blank" if k == BLANK else "space" if characters[k - 1] == " " else characters[k - 1] for k in rows]
@@ -54,20 +66,20 @@ def draw(
     heard = [f for f in HERTZ if f <= rate / 2]
     sound.set_yticks([filter_banks.place(f, rate, frames.shape[1]) for f in heard], [f"{f / 1000:g}" for f in heard])
     sound.set_ylabel("kHz")
-    sound.set_title(_title(said.text, target))
+    sound.set_title(_title(prediction.text, target))
     shown = symbols.imshow(
         P[:, rows].T, aspect="auto", cmap="Blues", vmin=0, vmax=1, extent=(*edges, len(rows) - 0.5, -0.5)
     )
     symbols.set_yticks(range(len(rows)), names)
     for t, k in enumerate(best.tolist()):
         at, mark = (t + 0.5) * width / T, "·" if k == BLANK else names[rows.index(k)][:1]
-        ink = "white" if P[t, k] > 0.5 else "black"
-        symbols.text(at, rows.index(k), mark, ha="center", va="center", fontsize=9, color=ink)
+        color = "white" if P[t, k] > 0.5 else "black"
+        symbols.text(at, rows.index(k), mark, ha="center", va="center", fontsize=9, color=color)
     symbols.set(xlabel="seconds", ylabel="symbol")
     figure.colorbar(shown, ax=symbols, label="probability", aspect=10)
     write_figure(path, figure)
 
 
 def _title(text: str, target: str) -> str:
-    written = f"“{shortened(text, LONG)}”"
-    return f"{written}, as it is said" if text == target else f"{written}, where it says “{shortened(target, LONG)}”"
+    written = f"“{shortened(text, MAX_TITLE)}”"
+    return f"{written}, correct" if text == target else f"{written}, expected “{shortened(target, MAX_TITLE)}”"

@@ -1,0 +1,50 @@
+"""Dynamic time warping: the distance of two sequences of vectors, however fast each goes.
+
+    D_ij = |a_i - b_j| + min(D_{i-1,j}, D_{i,j-1}, D_{i-1,j-1})        D_11 = |a_1 - b_1|
+
+The distance is the last D over the sum of the lengths. H. Sakoe and S. Chiba, "Dynamic programming algorithm
+optimization for spoken word recognition", IEEE ASSP 26 (1978).
+
+>>> query = np.array([[0.0], [1.0], [2.0]], np.float32)
+>>> distances(query, [query.repeat(2, 0), query + 1]).round(2)
+array([0.  , 0.33], dtype=float32)
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Steps = NDArray[np.float32]  # (T, D)
+
+MAX_PAIRS = 4_000_000  # of steps in memory at once
+
+
+def distances(query: Steps, templates: Sequence[Steps]) -> NDArray[np.float32]:
+    """Distances of a sequence (A, D) to each of N others (T, D), (N,)."""
+    longest = max(map(len, templates))
+    count = max(1, MAX_PAIRS // (len(query) * longest))
+    groups = [templates[begin : begin + count] for begin in range(0, len(templates), count)]
+    return np.concatenate([_warped(query, group) for group in groups])
+
+
+def _warped(query: Steps, templates: Sequence[Steps]) -> NDArray[np.float32]:
+    """All templates side by side, one diagonal i + j after the other: each depends on the two before it."""
+    A, N, lengths = len(query), len(templates), np.array([len(steps) for steps in templates])
+    B = int(lengths.max())
+    beside = np.zeros((B, N, query.shape[1]), np.float32)
+    for n, steps in enumerate(templates):
+        beside[: len(steps), n] = steps
+    square = (query**2).sum(1)[:, None, None] + (beside**2).sum(2) - 2 * np.tensordot(query, beside, (1, 2))
+    cost = np.sqrt(np.maximum(square, 0))  # (A, B, N)
+    before, last = np.full((2, A + 1, N), np.inf, np.float32)  # row i + 1 has i; row 0 is outside
+    found = np.full(N, np.inf, np.float32)
+    for d in range(A + B - 1):
+        i = np.arange(max(0, d - B + 1), min(A, d + 1))
+        least = np.minimum(np.minimum(last[i], last[i + 1]), before[i]) if d else np.zeros((1, N), np.float32)
+        now = np.full_like(last, np.inf)
+        now[i + 1] = cost[i, d - i] + least
+        ends = lengths == d - A + 2
+        found[ends] = now[A, ends]
+        before, last = last, now
+    return np.asarray(found / (A + lengths), np.float32)

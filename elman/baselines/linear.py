@@ -1,0 +1,98 @@
+"""Logistic regression and feed-forward networks as lists of layers (W, b), W: (D, H), b: (H,).
+
+>>> X, y = np.array([[0.0], [1.0], [0.1], [0.9]]), np.array([0, 1, 0, 1])
+>>> probabilities(logistic(X, y, C=1e6), X).argmax(1)
+array([0, 1, 0, 1])
+"""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Layers = list[tuple[NDArray[Any], NDArray[Any]]]
+
+
+def logistic(X: Any, y: Any, C: float = 1.0) -> Layers:
+    """Fit a logistic regression.
+
+    Args:
+        X: features, a matrix (N, D), perhaps sparse.
+        y: labels (N,).
+        C: inverse of the regularization strength.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=C, max_iter=1000).fit(X, y)
+    return [_with_every_label(model.coef_.T, model.intercept_)]
+
+
+def feedforward(X: Any, y: NDArray[np.int64], count: int, labels: int, seed: int) -> Layers:
+    """Fit a network with one hidden layer.
+
+    Args:
+        X: features (N, D).
+        y: numbers of labels (N,).
+        count: its approximate number of weights.
+        labels: K.
+        seed: of the initial weights.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.neural_network import MLPClassifier
+
+    hidden = max(1, round((count - labels) / (X.shape[1] + 1 + labels)))
+    # A stratified validation part needs every label twice in all and once in its tenth; else the loss decides.
+    counts = np.unique(y, return_counts=True)[1]
+    early = bool(counts.min() > 1 and len(y) // 10 >= len(counts))
+    model = MLPClassifier((hidden,), random_state=seed, early_stopping=early, max_iter=300, n_iter_no_change=20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # it has had its 300 epochs
+        model.fit(X, y)
+    layers = list(zip(model.coefs_, model.intercepts_, strict=True))
+    layers[-1] = _with_every_label(*layers[-1])
+    return layers
+
+
+def probabilities(layers: Layers, X: Any) -> NDArray[Any]:
+    """Probabilities of the labels (N, K), with relu between layers."""
+    a = X
+    for i, (W, b) in enumerate(layers):
+        a = np.asarray((np.maximum(a, 0) if i else a) @ W + b)
+    e = np.exp(a - a.max(1, keepdims=True))
+    return np.asarray(e / e.sum(1, keepdims=True))
+
+
+def sample_each_label(y: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+    """Indices of about `limit` examples, each label with its share but at least two, from all over.
+
+    >>> sample_each_label(np.array([0, 0, 0, 0, 1, 1, 1, 1]), 4)
+    array([0, 2, 4, 6])
+    """
+    indices = [np.flatnonzero(y == k) for k in np.unique(y)]
+    counts = [min(max(2, limit * len(own) // len(y)), len(own)) for own in indices]
+    return np.sort(np.concatenate([own[np.arange(n) * len(own) // n] for own, n in zip(indices, counts, strict=True)]))
+
+
+def _with_every_label(W: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """A last layer with a column for each label; for two labels scikit-learn has one column."""
+    if W.shape[1] > 1:
+        return W, b
+    return np.concatenate((-W / 2, W / 2), 1), np.concatenate((-b / 2, b / 2))
+
+
+def from_arrays(arrays: Sequence[NDArray[Any]], inputs: int | None, labels: int) -> Layers:
+    """Layers from matrices and biases in turn.
+
+    Raises:
+        ValueError: if they do not fit each other, the number of inputs or that of labels.
+    """
+    layers = list(zip(arrays[::2], arrays[1::2], strict=True))
+    sizes = [(W.shape[1:], b.shape, *W.shape[:1]) for W, b in layers]
+    ends = [(size,) for _, _, size in sizes[1:]] + [(labels,)]
+    if any(not columns == biases == end for (columns, biases, _), end in zip(sizes, ends, strict=True)):
+        raise ValueError("layers that do not fit each other, or the labels")
+    if inputs is not None and len(layers[0][0]) != inputs:
+        raise ValueError(f"{len(layers[0][0])} features, where the codec has {inputs}")
+    return layers

@@ -1,0 +1,70 @@
+"""A plot of forecasts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from elman.io.files import write_figure
+from elman.tasks.forecast.data import Window
+from elman.tasks.supervised import Evaluation, Plot
+
+MAX_WINDOWS = 6
+PAST = 3  # seasons, or horizons, of the context that are plotted
+
+
+def plot(evaluation: Evaluation, path: Path) -> None:
+    """Plot some windows of the test part, with the forecasts of the model and of the best baseline."""
+    task, codec, examples = evaluation.task, evaluation.codec, evaluation.examples
+    targets = evaluation.targets
+    best = min(
+        evaluation.baselines, key=lambda baseline: task.metrics(codec, baseline.predict(examples), targets)["mase"]
+    )
+    at = sorted(set(np.linspace(0, len(targets) - 1, MAX_WINDOWS).round().astype(int).tolist()))
+    lines = best.predict([examples[i] for i in at])
+    plot_windows(
+        [targets[i] for i in at], [evaluation.predictions[i] for i in at], lines, best.title, codec.season, path
+    )
+
+
+FORECAST = Plot("forecast.png", "Some windows of the test part: the context, the forecast, and the true values.", plot)
+
+
+def plot_windows(
+    windows: Sequence[Window], quantiles: Sequence[Any], baseline: Sequence[Any], title: str, season: int, path: Path
+) -> None:
+    """Plot windows.
+
+    Args:
+        windows: with their futures.
+        quantiles: of the model for each, (F, 3).
+        baseline: its quantiles for each.
+        title: of the baseline.
+        season: steps.
+        path: of the PNG.
+    """
+    from matplotlib.figure import Figure
+
+    rows = -(-len(windows) // 2)
+    figure = Figure(figsize=(11, 2.6 * rows), dpi=120, layout="constrained")
+    for axes, window, fan, line in zip(
+        figure.subplots(rows, 2, squeeze=False).flat, windows, quantiles, baseline, strict=False
+    ):
+        past = window.context[-PAST * max(season, window.horizon) :]
+        before, after = np.arange(-len(past), 0), np.arange(window.horizon)
+        low, median, high = np.transpose(fan)
+        axes.plot(before, past, color="0.35", linewidth=1)
+        axes.plot(after, window.future, color="black", linewidth=1.4, label="true values")
+        axes.fill_between(after, low, high, color="C0", alpha=0.25, linewidth=0, label="80 %")
+        axes.plot(after, median, color="C0", linewidth=1.4, label="median")
+        axes.plot(after, np.transpose(line)[1], color="C1", linestyle="--", linewidth=1, label=title)
+        axes.axvline(-0.5, color="0.7", linewidth=0.8)
+        axes.set_title(str(window), fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.grid(alpha=0.3)
+    for axes in figure.axes[len(windows) :]:
+        axes.set_axis_off()
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize=9, loc="outside upper center", ncols=4)
+    figure.supxlabel("steps from the beginning of the forecast", fontsize=9)
+    write_figure(path, figure)

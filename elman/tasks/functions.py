@@ -1,0 +1,195 @@
+"""`fit`, `evaluate`, `predict`, `generate` and `load` of a task, with signatures made of its options.
+
+Imports nothing heavy: `elman --help` imports the options of all tasks, and with them this.
+"""
+
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Iterable
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, get_args
+
+from elman.extras import needs
+
+with needs("tasks", "elman.tasks"):
+    from elman.options import declared
+    from elman.tasks.overrides import reading_names
+    from elman.tasks.registry import options_of
+    from elman.tasks.sampling_options import SamplingOptions
+    from elman.training.options import TrainingOptions
+
+if TYPE_CHECKING:
+    from elman.tasks.api import Trained
+    from elman.tasks.task import Scores
+
+P = ParamSpec("P")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Fit(Protocol[P]):
+    """The type of `fit`: editors and type checkers know the fields of a dataclass of options as its arguments."""
+
+    def __call__(self, data: Any, out: "str | Path | None" = None, *args: P.args, **options: P.kwargs) -> "Trained":
+        """Train a model."""
+
+
+class TaskFunctions:
+    """The functions of one task.
+
+    Args:
+        task: its name.
+        data: what `fit` takes as data, for its docstring.
+    """
+
+    def __init__(self, task: str, data: str) -> None:
+        self._task, self._data = task, data
+
+    def fit(self, options: Callable[P, Any]) -> Fit[P]:
+        """Make `fit`, whose options are the arguments of this class and those of a training."""
+        task = self._task
+
+        def fit(data: Any, out: "str | Path | None" = None, **given: Any) -> "Trained":
+            from elman.tasks.api import fit
+
+            return fit(task, data, out, given)
+
+        module = options_of(task)
+        defaults = module.TRAINING
+        parameters = {p.name: p for cls in (module.OPTIONS, TrainingOptions) for p in declared(cls)}
+        described = [p.replace(default=defaults.get(name, p.default)) for name, p in parameters.items()]
+        text = f"""
+        Train a model, and score it beside its baselines.
+
+        Without `epochs` or `minutes`, it trains until validation stops improving.
+
+        Args:
+            data: {textwrap.fill(self._data, 100, subsequent_indent=" " * 16)}
+            out: the run folder; None: the next free one in runs/.
+        {{options}}
+
+        Returns:
+            The trained model, a `elman.tasks.Trained`.
+
+        Raises:
+            BadInput: for data that cannot be used.
+            TypeError: for an unknown option.
+            ValueError: for a value that an option cannot have.
+        """
+        return cast(Fit[P], _described(fit, task, text, described))
+
+    def evaluate(self) -> "Callable[..., Scores]":
+        """Make `evaluate`."""
+        task = self._task
+
+        def evaluate(run: Any, data: Any, **reading: Any) -> "Scores":
+            from elman.tasks.api import load
+
+            return load(run, task).evaluate(data, **reading)
+
+        text = """
+        Score a trained model and its baselines on other data.
+
+        Args:
+            run: a run folder, or what `fit` returned.
+            data: as for `fit`.
+        {options}
+
+        Returns:
+            Metrics by name, for the model and each baseline.
+        """
+        return _described(evaluate, task, text, self._reading())
+
+    def predict(self) -> Callable[..., list[dict[str, Any]]]:
+        """Make `predict`."""
+        task = self._task
+
+        def predict(run: Any, inputs: Any = None, **reading: Any) -> list[dict[str, Any]]:
+            from elman.tasks.api import load
+
+            return load(run, task).predict(inputs, **reading)
+
+        text = """
+        Predict with a trained model.
+
+        Args:
+            run: a run folder, or what `fit` returned.
+            inputs: several, or one text or file.
+        {options}
+
+        Returns:
+            Rows, by column name.
+        """
+        return _described(predict, task, text, self._reading())
+
+    def generate(self) -> Callable[..., Any]:
+        """Make `generate`."""
+        task = self._task
+
+        def generate(run: Any, prompt: Any = None, length: int | None = None, out: Any = None, **sampling: Any) -> Any:
+            from elman.tasks.api import load
+
+            return load(run, task).generate(prompt, length, out, **sampling)
+
+        text = """
+        Generate a continuation of a prompt.
+
+        Args:
+            run: a run folder, or what `fit` returned.
+            prompt: to continue; None: start from nothing.
+            length: steps to generate; None: the default of the task.
+            out: the file to write.
+        {options}
+
+        Returns:
+            The text, or the path of the file.
+        """
+        return _described(generate, task, text, declared(SamplingOptions))
+
+    def load(self) -> "Callable[[str | PathLike[str]], Trained]":
+        """Make `load`."""
+        task = self._task
+
+        def load(run: Any) -> "Trained":
+            from elman.tasks.api import load
+
+            return load(run, task)
+
+        text = """
+        Load a trained model.
+
+        Args:
+            run: a run folder.
+
+        Raises:
+            BadInput: if it is no run of this task, or damaged.
+        """
+        return _described(load, task, text, ())
+
+    def _reading(self) -> Iterable[inspect.Parameter]:
+        """The options that say how data are read; None: as in the training."""
+        own = {p.name: p for p in declared(options_of(self._task).OPTIONS)}
+        return [own[name].replace(default=None) for name in reading_names(own)]
+
+
+def _described(function: F, task: str, text: str, options: Iterable[inspect.Parameter]) -> F:
+    """Give a function its signature and docstring."""
+    own = [p for p in inspect.signature(function).parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    plain = [p.replace(annotation=get_args(p.annotation)[0]) for p in options]
+    lines = [f"    {p.name}: {_help(p)}{'' if p.default is None else f' Default: {p.default!r}.'}" for p in options]
+    named: Any = function
+    named.__signature__ = inspect.Signature(
+        [*own, *plain], return_annotation=inspect.signature(function).return_annotation
+    )
+    wrapped = "\n".join(textwrap.fill(line, 112, subsequent_indent=" " * 8) for line in lines)
+    named.__doc__ = textwrap.dedent(text).strip("\n").replace("{options}", wrapped)
+    named.__module__ = f"elman.tasks.{task}"
+    named.__qualname__ = named.__name__
+    return function
+
+
+def _help(parameter: inspect.Parameter) -> str:
+    """The help of an option, with the names of others as in Python."""
+    text = str(get_args(parameter.annotation)[1].help)
+    return re.sub(r"--([a-z][a-z-]*)", lambda option: f"`{option[1].replace('-', '_')}`", text)

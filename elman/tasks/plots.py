@@ -1,0 +1,88 @@
+"""Plots that several tasks have: confusion matrices, attention."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.data.validation import shortened
+from elman.io.files import write_figure
+from elman.tasks.text_output import TextPrediction
+
+MAX_LABELS_PLOTTED = 40
+CONFUSION_CAPTION = "Which label was taken for which, in the test part."
+MAX_IMAGE_INCHES = 8
+GOOD_STEPS = 18  # of source and output, of the example that is plotted
+MAX_STEPS = 100
+
+
+def plot_confusion(y: Sequence[int] | NDArray[Any], best: NDArray[Any], labels: Sequence[Any], path: Path) -> None:
+    """Plot the confusion matrix with counts, if it has at most `MAX_LABELS_PLOTTED` labels.
+
+    Args:
+        y: numbers of the true labels.
+        best: numbers of the predicted labels.
+        labels: all labels.
+        path: of the PNG.
+    """
+    from matplotlib.figure import Figure
+    from sklearn.metrics import confusion_matrix
+
+    K = len(labels)
+    if K > MAX_LABELS_PLOTTED:
+        return
+    counts = confusion_matrix(y, best, labels=range(K))
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = min(2.5 + 0.42 * K, 12)
+    figure = Figure(figsize=(side + 0.6, side), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(share, cmap="cividis", vmin=0, vmax=1)
+    for i, j in zip(*counts.nonzero(), strict=True):
+        color = "black" if share[i, j] > 0.6 else "white"
+        axes.text(j, i, counts[i, j], ha="center", va="center", color=color, fontsize=8)
+    names = [shortened(str(label)) for label in labels]
+    rotation = 90 if max(map(len, names)) > 3 else 0
+    axes.set_xticks(range(K), names, rotation=rotation, fontsize=8)
+    axes.set_yticks(range(K), names, fontsize=8)
+    axes.set(xlabel="predicted label", ylabel="true label")
+    write_figure(path, figure)
+
+
+def choose_for_attention(predictions: Sequence[TextPrediction]) -> TextPrediction:
+    """A prediction that fits into a plot: the first that is not long, or else the shortest."""
+    sizes = [max(len(one.pieces), len(one.source)) for one in predictions if one.source is not None]
+    fit = (one for one, size in zip(predictions, sizes, strict=True) if 5 <= size <= GOOD_STEPS)
+    return next(fit, predictions[sizes.index(min(sizes))])
+
+
+def plot_attention(path: Path, prediction: TextPrediction, source: Sequence[str] | NDArray[Any]) -> None:
+    """Plot the attention of each output token over the steps of the source.
+
+    Args:
+        path: of the PNG.
+        prediction: with attention.
+        source: the steps as texts; or an image, whose rows they are.
+    """
+    from matplotlib.figure import Figure
+
+    assert prediction.attention is not None
+    words = not isinstance(source, np.ndarray)
+    attention = prediction.attention[:MAX_STEPS, : MAX_STEPS if words else None]
+    T, S = attention.shape
+    columns = source.shape[1] if isinstance(source, np.ndarray) else 0
+    inch = min(0.36, MAX_IMAGE_INCHES / max(S, columns)) if columns else 0.36
+    figure = Figure(figsize=(2.2 + 0.36 * T + inch * columns, 1.4 + inch * S), dpi=110, layout="constrained")
+    if not isinstance(source, np.ndarray):
+        axes = figure.subplots()
+        axes.set_yticks(range(S), [shortened(piece) for piece in source[:S]], fontsize=9)
+    else:
+        image, axes = figure.subplots(1, 2, sharey=True, width_ratios=(columns, T))
+        image.imshow(source, cmap="gray", aspect="auto")
+        image.set(ylabel="input, row by row", xticks=[])
+    shown = axes.imshow(attention.T.numpy(), cmap="cividis", vmin=0, aspect="auto")
+    axes.set_xticks(range(T), [shortened(piece) or "space" for piece in prediction.pieces[:T]], rotation=90, fontsize=9)
+    axes.set(xlabel="output")
+    figure.colorbar(shown, label="attention")
+    write_figure(path, figure)

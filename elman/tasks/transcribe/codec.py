@@ -1,0 +1,151 @@
+"""Recordings to steps, texts to symbols, and what the network computes to texts."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import ctc_loss
+from torch.nn.utils.rnn import pad_sequence
+from typing_extensions import override
+
+from elman.data import filter_banks
+from elman.data.examples import Example
+from elman.decoding import ctc
+from elman.io.terminal import show
+from elman.tasks.codec import Codec
+from elman.tasks.transcribe.language import Language
+from elman.tasks.transcribe.model import Recordings
+from elman.tasks.transcribe.options import TranscribeOptions
+from elman.tasks.transcribe.prediction import TranscribePrediction
+
+
+@dataclass(frozen=True)
+class TranscribeCodec(Codec):
+    """Recordings to steps, and texts to symbols.
+
+    Attributes:
+        rate: samples a second.
+        stack: frames of a step.
+        mean, std: of each band.
+        characters: the alphabet; symbol i is character i - 1, symbol 0 the blank.
+        beam: beam width.
+        ngram_weight: of the language model.
+        language: an n-gram over symbols.
+    """
+
+    rate: int
+    stack: int
+    mean: list[float]
+    std: list[float]
+    characters: str
+    beam: int
+    ngram_weight: float
+    language: Language
+
+    @classmethod
+    @override
+    def fit(cls, train: Sequence[Example], options: TranscribeOptions) -> "TranscribeCodec":
+        mean, std = filter_banks.spread(filter_banks.frames(e.input, options.rate, options.bands) for e in train)
+        characters = "".join(sorted({character for example in train for character in example.target}))
+        number = _numbers(characters)
+        language = Language.fit([[number[c] for c in e.target] for e in train], len(characters) + 1)
+        search = (options.beam, options.ngram_weight)
+        return cls(options.rate, options.stack, mean, std, characters, *search, language)
+
+    @override
+    def model_args(self, options: TranscribeOptions) -> dict[str, Any]:
+        names = ("cell", "hidden", "layers", "dropout", "time_mask", "band_mask", "bptt")
+        sizes = {"bands": len(self.mean), "frames": self.stack, "symbols": len(self.characters) + 1}
+        return sizes | {name: getattr(options, name) for name in names}
+
+    @override
+    def to_dict(self) -> dict[str, Any]:
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return fields | {"language": self.language.to_dict()}
+
+    @classmethod
+    @override
+    def from_dict(cls, fields: dict[str, Any]) -> "TranscribeCodec":
+        return cls(**fields | {"language": Language.from_dict(fields["language"])})
+
+    @override
+    def check(self) -> None:
+        super().check()
+        if len(self.mean) != len(self.std) or min(self.std, default=1.0) <= 0:
+            raise ValueError(f"{len(self.mean)} means and {len(self.std)} deviations, or such as are not above 0")
+
+    @cached_property
+    def number(self) -> dict[str, int]:
+        """The number of each character, from 1."""
+        return _numbers(self.characters)
+
+    def symbols(self, text: str) -> list[int]:
+        """The symbols of the known characters."""
+        return [self.number[character] for character in text if character in self.number]
+
+    def frames(self, steps: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The log-mel energies (t, M) that steps (T, D) were made of."""
+        return steps.reshape(-1, len(self.mean)) * np.array(self.std, np.float32) + np.array(self.mean, np.float32)
+
+    def steps(self, wave: filter_banks.Wave) -> Tensor:
+        """(T, D), every band with the mean 0 and the deviation 1 that it had in training."""
+        x = filter_banks.frames(wave, self.rate, len(self.mean))
+        return filter_banks.stacked((x - torch.tensor(self.mean)) / torch.tensor(self.std), self.stack)
+
+    @override
+    def encode(self, example: Example) -> tuple[tuple[Tensor, Tensor], int]:
+        """Steps (T, D), and the symbols of the text."""
+        steps = self.steps(example.input)
+        return (steps, torch.tensor(self.symbols(example.target or ""), dtype=torch.long)), len(steps)
+
+    @override
+    def collate(self, encoded: Sequence[tuple[Tensor, Tensor]]) -> Recordings:
+        steps, targets = zip(*encoded, strict=True)
+        lengths, target_lengths = (torch.tensor([len(row) for row in rows]) for rows in (steps, targets))
+        return Recordings(pad_sequence(list(steps)), lengths, torch.cat(targets), target_lengths)
+
+    @override
+    def predict(self, model: Any, batch: Recordings) -> list[Any]:
+        log_p = model(batch.steps, batch.lengths)
+        outputs = [self._search(log_p[:T, b].numpy()) for b, T in enumerate(batch.lengths.tolist())]
+        sizes = torch.tensor([len(symbols) for symbols in outputs])
+        targets = torch.tensor([symbol for symbols in outputs for symbol in symbols], dtype=torch.long)
+        nats = ctc_loss(log_p, targets, batch.lengths, sizes, ctc.BLANK, reduction="none")
+        confidence = (-nats / sizes.clamp(min=1)).exp().tolist()
+        return [
+            TranscribePrediction(
+                "".join(self.characters[symbol - 1] for symbol in symbols),
+                confidence[b],
+                log_p[:T, b].numpy(),
+                batch.steps[:T, b].numpy(),
+            )
+            for b, (symbols, T) in enumerate(zip(outputs, batch.lengths.tolist(), strict=True))
+        ]
+
+    def _search(self, log_p: NDArray[Any]) -> list[int]:
+        if self.beam == 1 and not self.ngram_weight:
+            return ctc.best_path(log_p)
+        return ctc.search(log_p, self.beam, self.language if self.ngram_weight else None, self.ngram_weight)
+
+    @override
+    def check_targets(self, examples: Sequence[Example]) -> None:
+        """Print how many characters the model cannot write."""
+        counts = Counter(c for example in examples for c in example.target if c not in self.number)
+        if counts:
+            most = ", ".join(repr(character) for character, _ in counts.most_common(8))
+            show(f"{counts.total():,} characters were not there to be learned and count as errors: {most}")
+
+    @override
+    def to_row(self, prediction: TranscribePrediction) -> dict[str, Any]:
+        return {"text": prediction.text, "confidence": round(prediction.confidence, 4)}
+
+
+def _numbers(characters: str) -> dict[str, int]:
+    """The number of each character, from 1; 0 is the blank."""
+    return {character: i for i, character in enumerate(characters, 1)}
