@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from elman.engine.torch_private import TorchDispatchMode, tree_leaves
+from elman.engine.torch_private import DispatchMode, tree_leaves
 from elman.flow._recorded_call import RecordedCall
 from elman.flow._replay import Replay
 
@@ -139,11 +139,11 @@ def _first_bad_row(values: Tensor) -> int | None:
     return int(bad.nonzero()[0]) if bad.any() else None
 
 
-class _CulpritFinder(TorchDispatchMode):
+class _CulpritFinder(DispatchMode):
     """Finds the first operation that has finite operands and a result that is not finite."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.operation = ""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -95,7 +95,7 @@ def _diagnose_call(recording: "Recording", call: RecordedCall, steps: int | None
     for (name, units), d in zip(find_dead_units(call).items(), call.d_states, strict=True):
         if len(units) > MAX_DEAD * d.shape[-1]:
             text = f"{len(units)} of the {d.shape[-1]} units of {name} are zero at every step of every sequence"
-            tanh = ('nonlinearity="tanh"',) if _registered_cell(call) is cells.RNN else ()
+            tanh = _unset(call, nonlinearity="tanh") if _registered_cell(call) is cells.RNN else ()
             yield Finding("dead", name, text, ("a smaller learning rate (--lr)", *tanh))
 
 
@@ -153,18 +153,19 @@ def _remedies_for_vanishing(call: RecordedCall, horizon: int | None) -> tuple[st
     if horizon is not None and 2 * horizon < call.T:
         shorter = (f"a shorter --bptt: beyond {2 * horizon} steps hardly anything is learned",)
     if cell is cells.RNN:
-        return "a cell with gates (--cell lstm, --cell gru)", 'init="orthogonal"', *shorter
+        return "a cell with gates (--cell lstm, --cell gru)", *_unset(call, init="orthogonal"), *shorter
     if cell is not None and "f" in cell.gates:
-        return "forget_bias=2 or more", 'init="chrono"', *shorter
+        higher = float(getattr(call.label.layer, "forget_bias", None) or 0) + 2
+        return f"forget_bias={higher:g} or more", *_unset(call, init="chrono"), *shorter
     return "--cell lstm, in Python with forget_bias=2", *shorter
 
 
 def _remedies_for_growth(call: RecordedCall) -> tuple[str, ...]:
     cell = _registered_cell(call)
     if cell is cells.RNN:
-        return "clipping (--clip 1 or less)", 'init="orthogonal"', "--cell lstm or --cell gru", "a shorter --bptt"
-    layer_norm = ("layer_norm=True",) if cell in (cells.LSTM, cells.GRU) else ()
-    return "clipping (--clip 1 or less)", *layer_norm, 'init="orthogonal"', "a shorter --bptt"
+        orthogonal = _unset(call, init="orthogonal")
+        return "clipping (--clip 1 or less)", *orthogonal, "--cell lstm or --cell gru", "a shorter --bptt"
+    return "clipping (--clip 1 or less)", *_layer_norm(cell), *_unset(call, init="orthogonal"), "a shorter --bptt"
 
 
 def _remedies_for_overflow(call: RecordedCall, bad: NonFinite) -> tuple[str, ...]:
@@ -181,8 +182,22 @@ def _remedies_for_overflow(call: RecordedCall, bad: NonFinite) -> tuple[str, ...
 
 
 def _remedies_for_saturation(call: RecordedCall) -> tuple[str, ...]:
-    layer_norm = ("layer_norm=True",) if _registered_cell(call) in (cells.LSTM, cells.GRU) else ()
-    return *layer_norm, "a smaller learning rate (--lr)", "weight decay", "inputs with mean 0 and standard deviation 1"
+    return (
+        *_layer_norm(_registered_cell(call)),
+        "a smaller learning rate (--lr)",
+        "weight decay",
+        "inputs with mean 0 and standard deviation 1",
+    )
+
+
+def _layer_norm(cell: type[Cell] | None) -> tuple[str, ...]:
+    return ("layer_norm=True",) if cell in (cells.LSTM, cells.GRU) else ()
+
+
+def _unset(call: RecordedCall, **options: str) -> list[str]:
+    """Of options of the layer, those that do not have these values already."""
+    layer = call.label.layer
+    return [f'{name}="{value}"' for name, value in options.items() if getattr(layer, name, None) != value]
 
 
 def _registered_cell(call: RecordedCall) -> type[Cell] | None:

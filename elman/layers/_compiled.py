@@ -112,7 +112,7 @@ def _call_operator(layer: "Layer", input: Any, state: Any, lengths: "Lengths | N
     widths = tuple(_constant(value.shape[-1]) for value in states)
     # No guard is set on the value of a tensor. Of a layer whose results may differ from those of other layers of its
     # class, the number is passed, so that the graph is guarded on it.
-    layer_id = layer._layer_id if layer._alike() else layer._layer_number
+    layer_id = layer._layer_id if layer._weights_decide_outputs() else layer._layer_number
     is_packed = isinstance(input, PackedSequence)
     spec = _output_spec(layer_id, _constant(x.shape[-1]), x.dtype, is_packed, widths, single, autocast)
     if spec is None:
@@ -169,7 +169,7 @@ def _output_spec(
 ) -> OutputSpec | None:  # fmt: skip
     """Find out what a layer returns by running one step on zeros, without side effects; None if that step fails."""
     layer = find_layer(layer_id)
-    if layer._reads_elsewhere():
+    if layer._reads_outside_tensors():
         return None
     weights = {name: value.detach().clone() for name, value in layer._weights().items()}
     like = next(iter(weights.values()), torch.empty(0))
@@ -276,7 +276,7 @@ def _compute(*arguments: Any) -> list[Tensor]:
         with torch.no_grad():
             return run(*arguments)
     layer = find_layer(layer_id)
-    if layer._reads_elsewhere():
+    if layer._reads_outside_tensors():
         raise RuntimeError(
             f"{type(layer).__name__}: compiled by torch.compile before its cell read an outside tensor that requires "
             "a gradient; call torch.compiler.reset() after such a change"

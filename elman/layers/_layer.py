@@ -74,11 +74,11 @@ class Layer(nn.Module):
         """Return all parameters and buffers that a call reads, by name."""
         raise NotImplementedError
 
-    def _reads_elsewhere(self) -> bool:
+    def _reads_outside_tensors(self) -> bool:
         """Whether gradients go to tensors outside the layer, which a cell reads from a closure, say."""
         return False
 
-    def _alike(self) -> bool:
+    def _weights_decide_outputs(self) -> bool:
         """Whether layers of this class with weights of the same shapes return tensors of the same shapes."""
         return True
 

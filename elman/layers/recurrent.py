@@ -241,11 +241,11 @@ class Recurrent(Layer):
         return {CELL + name: value for name, value in named} | {f"initial_state.{i}": value for i, value in initial}
 
     @override
-    def _reads_elsewhere(self) -> bool:
+    def _reads_outside_tensors(self) -> bool:
         return any(tensor.requires_grad for tensor, _ in outside_tensors(self.cell))
 
     @override
-    def _alike(self) -> bool:
+    def _weights_decide_outputs(self) -> bool:
         # Of other cells, an attribute may decide what they return.
         return isinstance(self.cell, Cell | nn.RNNCellBase)
 

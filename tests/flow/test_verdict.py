@@ -176,3 +176,29 @@ def test_a_factor_per_step(factor: float, steps: int, kind: str) -> None:
     assert verdict.kinds == (kind,)
     assert bool(verdict.findings[0].remedies) is (kind != "healthy")
     assert f"({factor:.3g} times per step)" in str(verdict)
+
+
+def test_no_remedy_is_what_the_layer_has_already() -> None:
+    """An LSTM with chrono initialization and a forget bias is told of a larger one alone."""
+    torch.manual_seed(0)
+    x = torch.randn(60, 4, 3)
+    for options, expected in (
+        ({}, ("forget_bias=2 or more", 'init="chrono"')),
+        ({"forget_bias": 3.0}, ("forget_bias=5 or more", 'init="chrono"')),
+    ):
+        layer = elman.LSTM(3, 8, **options)  # type: ignore[arg-type]
+        with torch.no_grad():
+            for name, weight in layer.named_parameters():
+                if "bias" in name:
+                    weight -= 4  # which closes the forget gate
+        with elman.flow.record(layer) as recording:
+            layer(x)[0][-1].sum().backward()
+        (finding,) = [f for f in recording.verdict().findings if f.kind == "vanishing"]
+        assert finding.remedies[:2] == expected
+    rnn = elman.RNN(3, 8, init="orthogonal")
+    with torch.no_grad():
+        rnn.weight_hh_l0 *= 0.3
+    with elman.flow.record(rnn) as recording:
+        rnn(x)[0][-1].sum().backward()
+    (finding,) = [f for f in recording.verdict().findings if f.kind == "vanishing"]
+    assert not any("orthogonal" in remedy for remedy in finding.remedies)

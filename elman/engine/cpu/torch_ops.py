@@ -32,12 +32,12 @@ from elman.engine.trace.random_ops import ReplayRandomOps, draw_all
 
 _library = torch.library.Library("elman", "DEF")
 _library.define(
-    "forward(str plan, Tensor x, Tensor[] states, Tensor[] parameters, Tensor[] draws, Tensor? sizes, bool keep) "
+    "forward(str plan, Tensor x, Tensor[] states, Tensor[] parameters, Tensor[] draws, Tensor? sizes, bool save) "
     "-> (Tensor, Tensor[], Tensor[])"
 )
 _library.define(
     "backward(str plan, Tensor? dy, Tensor?[] d_finals, Tensor x, Tensor[] states, Tensor[] parameters, "
-    "Tensor[] draws, Tensor? sizes, Tensor outputs, Tensor[] kept, bool of_x, bool of_states, bool of_parameters) "
+    "Tensor[] draws, Tensor? sizes, Tensor outputs, Tensor[] saved, bool of_x, bool of_states, bool of_parameters) "
     "-> Tensor[]"
 )
 _library.define("draw(str plan, Tensor x, Tensor? sizes) -> Tensor[]", tags=(torch.Tag.nondeterministic_seeded,))

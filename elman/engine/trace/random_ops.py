@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from elman.engine.inputs import split_by_step
-from elman.engine.torch_private import TorchDispatchMode
+from elman.engine.torch_private import DispatchMode
 
 aten = torch.ops.aten
 
@@ -58,19 +58,15 @@ def draw_all(draws: Sequence[RandomOp], x: Tensor, sizes: Tensor | None = None) 
     return [values.flatten(len(leading_sizes)).to(x.dtype) for values in sequences]
 
 
-class ReplayRandomOps(TorchDispatchMode):
+class ReplayRandomOps(DispatchMode):
     """A mode that replaces the results of random operations by given numbers, and records them in `drawn`.
 
     Args:
         numbers: The results, in order; None to let the operations draw.
     """
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # else the first operation imports the whole of torch.compile
-
     def __init__(self, numbers: Iterable[Tensor] | None = None) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.drawn: list[Tensor] = []
         self._numbers: Iterator[Tensor] | None = None if numbers is None else iter(numbers)
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from elman.engine.torch_private import TorchDispatchMode, tree_leaves
+from elman.engine.torch_private import DispatchMode, tree_leaves
 from elman.engine.trace import batch_axis, batch_rewrites
 from elman.engine.trace.aten import (
     CONSTANT,
@@ -31,7 +31,7 @@ from elman.engine.trace.values import line_of, set_line, set_name, set_shape, sh
 aten = torch.ops.aten
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(DispatchMode):
     """A mode that records every operation on its inputs in `graph`, and every random operation in `draws`.
 
     Args:
@@ -41,12 +41,8 @@ class Recorder(TorchDispatchMode):
         CannotCapture: from within an operation that cannot be recorded.
     """
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # else the first operation imports the whole of torch.compile
-
     def __init__(self, batch: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.batch = batch
         self.graph = fx.Graph()
         self.draws: list[RandomOp] = []

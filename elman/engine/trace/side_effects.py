@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
-from elman.engine.torch_private import TorchDispatchMode, disable_torch_function, set_version, tree_leaves
+from elman.engine.torch_private import DispatchMode, disable_torch_function, set_version, tree_leaves
 from elman.engine.trace.aten import mutated_tensors
 from elman.engine.trace.errors import CannotCapture, current_line
 from elman.engine.trace.python_state import AccessPath, GeneratorLocation, Location, PythonState, is_log, version
@@ -121,19 +121,15 @@ def _intercepted_prints() -> Iterator[Callable[[], str]]:
                 builtins.print = _print
 
 
-class WriteMonitor(TorchDispatchMode):
+class WriteMonitor(DispatchMode):
     """A mode that records writes to tensors from outside, with the numbers that they overwrite.
 
     Args:
         writable: Tensors that may be written to.
     """
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # else the first operation imports the whole of torch.compile
-
     def __init__(self, writable: Iterable[Tensor]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.reason = ""  # describes the first write
         # Memory that may be written to, which includes that of tensors created within.
         self._writable = {memory for tensor in writable if (memory := _memory(tensor))}
