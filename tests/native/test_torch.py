@@ -198,7 +198,7 @@ def test_whoever_watches_sees_the_operations() -> None:
     with seen:
         layer(x)[0].sum().backward()
     assert {"elman.forward.default", "elman.backward.default"} <= set(seen.names)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True) as profile:
         layer(x)[0].sum().backward()
     assert {"elman::forward", "elman::backward"} <= {event.key for event in profile.key_averages()}
 
