@@ -7,7 +7,7 @@ dict_keys(['input', 'label', 'probability'])
 >>> elman.tasks.load(reader.run).scores == reader.scores
 True
 
-A task is a folder and a line in `TASKS`; docs/new_task.md shows how to write one.
+A task is a package; docs/new_task.md shows how to write one, here or in a project of its own.
 """
 
 from importlib import import_module
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name in TASKS:
         with needs("tasks", "elman.tasks"):
-            return import_module(f"elman.tasks.{name}")
+            return import_module(TASKS[name])
     if name == "Trained":
         from elman.tasks.api import Trained
 

@@ -1,6 +1,7 @@
-"""The tasks by name."""
+"""The tasks by name: those of elman, and those that other packages declare as entry points (docs/new_task.md)."""
 
 from importlib import import_module
+from importlib.metadata import entry_points
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +11,34 @@ if TYPE_CHECKING:
     from elman.io.run_folder import Run
     from elman.tasks.task import Task
 
-TASKS = ("text", "image", "classify", "tag", "forecast", "translate", "caption", "transcribe", "music")
+NAMES = ("text", "image", "classify", "tag", "forecast", "translate", "caption", "transcribe", "music")
+GROUP = "elman.tasks"  # of the entry points
 
 ADAM = ("adamw", "adam")
 
 
+def _packages() -> dict[str, str]:
+    """The package of each task.
+
+    Raises:
+        ValueError: if an entry point has the name of another task.
+    """
+    packages = {name: f"elman.tasks.{name}" for name in NAMES}
+    for point in entry_points(group=GROUP):
+        if packages.setdefault(point.name, point.value) != point.value:
+            raise ValueError(
+                f"{GROUP}: expected one package for the task {point.name!r}, got {packages[point.name]} and "
+                f"{point.value}; uninstall one"
+            )
+    return packages
+
+
+TASKS = _packages()
+
+
 def options_of(task: str) -> ModuleType:
     """What a task declares for the command line; it imports nothing heavy."""
-    return import_module(f"elman.tasks.{task}.options")
+    return import_module(f"{TASKS[task]}.options")
 
 
 def patience_of(module: ModuleType) -> int:
@@ -58,7 +79,7 @@ def training_of(module: ModuleType, given: dict[str, Any]) -> dict[str, Any]:
 
 def get_task(task: str) -> "Task":
     """A task."""
-    found: Task = import_module(f"elman.tasks.{task}.task").TASK
+    found: Task = import_module(f"{TASKS[task]}.task").TASK
     return found
 
 
