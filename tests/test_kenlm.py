@@ -1,8 +1,8 @@
 """Kneser-Ney against KenLM: the same counts, discounts and probabilities, but for what is a sentence.
 
 The numbers were made with KenLM 4cb443e, `lmplz -o ORDER --arpa model.arpa < corpus.txt`, tokens written as words like
-"w7", and queried with `kenlm.Model("model.arpa").full_scores(" ".join(words))` of kenlm 0.3.0, which returns the base-10
-logarithms of the probabilities of the words and of the end of the sentence.
+"w7", and queried with `kenlm.Model("model.arpa").full_scores(" ".join(words))` of kenlm 0.3.0: the base-10 logarithms
+of the probabilities of the words and of the end of the sentence.
 
 KenLM knows sentences: "<s>" is a context that is never predicted, and "</s>" is predicted. Ours knows one text, in
 which every token is predicted. So the text has these as tokens, and then three things differ:
