@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
+from rich.filesize import decimal
 
 from elman.errors import BadInput
 from elman.io.files import MAKER, check_place, read_bytes, write_whole
@@ -47,9 +48,7 @@ def write(run: Run, shown: Shown, path: Path) -> None:
         parts = _parts(run, shown, path)
     data = _html(parts).encode("utf-8", "replace")
     write_whole(path, data)
-    console.print(
-        f"written: {path} ({facts.size(len(data))}; of these plotly.js {facts.size(len(_plotly()))})", markup=False
-    )
+    console.print(f"written: {path} ({decimal(len(data))}; of these plotly.js {decimal(len(_plotly()))})", markup=False)
 
 
 def _parts(run: Run, shown: Shown, path: Path) -> dict[str, Any]:
