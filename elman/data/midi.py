@@ -5,8 +5,8 @@ from collections import defaultdict, deque
 from pathlib import Path
 from typing import NamedTuple
 
-# symusic reads fewer odd files right: it drops notes that never end, takes notes of no length, refuses long headers, and
-# reads type 2 and files with missing tracks without a word (tests/tasks/test_odd_midi.py).
+# symusic reads fewer odd files right: it drops notes that never end, takes notes of no length, refuses long headers,
+# and reads type 2 and files with missing tracks without a word (tests/tasks/test_odd_midi.py).
 import mido
 import numpy as np
 from mido.midifiles.meta import KeySignatureError
@@ -94,8 +94,8 @@ def read(path: Path, grid: int) -> Notes:
 def _tracks_alone(data: bytes) -> bytes:
     """The header and the tracks of a file, without other chunks, and out of the RIFF file that it may be in.
 
-    The standard asks to skip unknown chunks. mido takes them for damaged tracks, and reads no more tracks than the header
-    says.
+    The standard asks to skip unknown chunks. mido takes them for damaged tracks, and reads no more tracks than the
+    header says.
     """
     if data[:4] == b"RIFF" and data[8:16] == b"RMIDdata":
         data = data[20:]
