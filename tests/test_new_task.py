@@ -80,6 +80,14 @@ def test_two_packages_cannot_have_one_name(tmp_path: Path) -> None:
         _run(tmp_path, "-c", "import elman.tasks")
 
 
+def test_what_a_package_needs_is_named(tmp_path: Path) -> None:
+    _install(tmp_path)
+    (tmp_path / "elman_regress" / "options.py").write_text("import no_such_package\n")
+    expected = "elman.tasks: the task 'regress' needs no_such_package; install that, or uninstall the package"
+    with pytest.raises(AssertionError, match=expected):
+        _run(tmp_path, "-m", "elman", "--help")
+
+
 def test_the_task_is_small() -> None:
     lines = [line for name, text in FILES.items() if name.startswith("elman_") for line in text.splitlines()]
     assert len(lines) <= MAX_LINES

@@ -5,7 +5,7 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from elman.errors import BadInput
+from elman.errors import BadInput, MissingPackage
 
 if TYPE_CHECKING:
     from elman.io.run_folder import Run
@@ -36,9 +36,25 @@ def _packages() -> dict[str, str]:
 TASKS = _packages()
 
 
+def module_of(task: str, name: str = "") -> ModuleType:
+    """The package of a task, or a module of it.
+
+    Raises:
+        MissingPackage: if the package is not of elman, and it or what it needs is missing.
+    """
+    package = TASKS[task]
+    try:
+        return import_module(f"{package}.{name}" if name else package)
+    except ModuleNotFoundError as error:
+        if task in NAMES:
+            raise
+        message = f"elman.tasks: the task {task!r} needs {error.name}; install that, or uninstall the package {package}"
+        raise MissingPackage(message) from None
+
+
 def options_of(task: str) -> ModuleType:
     """What a task declares for the command line; it imports nothing heavy."""
-    return import_module(f"{TASKS[task]}.options")
+    return module_of(task, "options")
 
 
 def patience_of(module: ModuleType) -> int:
@@ -79,7 +95,7 @@ def training_of(module: ModuleType, given: dict[str, Any]) -> dict[str, Any]:
 
 def get_task(task: str) -> "Task":
     """A task."""
-    found: Task = import_module(f"{TASKS[task]}.task").TASK
+    found: Task = module_of(task, "task").TASK
     return found
 
 
