@@ -103,7 +103,7 @@ def test_the_page_is_one_whole_file_that_loads_nothing() -> None:
     assert not re.findall(r"\{\{\w+\}\}", html)
     assert not re.findall(r"""\bsrc=|https?:|@import|url\(|fetch\(|href="(?!data:,")""", html)
     for name in (*page.SCRIPTS, "page.css"):
-        last = (Path(page.__file__).parent / "page" / name).read_text().splitlines()[-1]
+        last = (Path(page.__file__).parent / "templates" / name).read_text().splitlines()[-1]
         assert last in html
 
 
@@ -131,7 +131,7 @@ def test_the_command(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyP
     found = embedded(html)
     assert (found["hidden"], found["activation"], found["learning_rate"], found["steps"]) == (2, "relu", 0.1, 1)
     assert found["words"] == ["caf\u00e9", "au", "lait"]
-    again = "elman explain &#x27;caf\u00e9 au lait&#x27; --hidden 2 --activation relu --lr 0.1 --steps 1 --seed 3"
+    again = "elman explain &#39;caf\u00e9 au lait&#39; --hidden 2 --activation relu --lr 0.1 --steps 1 --seed 3"
     assert f"<code>{again}</code>" in html
     assert files_in(tmp_path) == {"explain.html", "other.html"}
 
@@ -152,7 +152,7 @@ def test_words_are_what_stands_between_blanks(elman: Command, tmp_path: Path) ->
     assert (said.code, said.err) == (0, "")
     html = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert embedded(html)["words"] == ["please", "stay", family, "home"]
-    assert f"<code>elman explain &#x27;please stay {family} home&#x27;" in html
+    assert f"<code>elman explain &#39;please stay {family} home&#39;" in html
 
 
 @pytest.mark.parametrize(

@@ -269,5 +269,5 @@ def test_a_long_training_makes_no_long_page() -> None:
 def test_help_imports_nothing_heavy() -> None:
     code = "import sys; from elman.cli import run; run(['report', '--help']); print(*sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert "Write a page about a run" in said
+    assert "Write a report of a run" in said
     assert not set(said.split()) & {"torch", "jinja2", "plotly", "polars", "numpy"}

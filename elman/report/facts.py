@@ -4,6 +4,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from rich.filesize import decimal
+
 from elman.errors import BadInput
 from elman.io.format import clock_time
 from elman.io.run_folder import LOCK, Run
@@ -56,20 +58,7 @@ def not_converged(run: Run) -> str | None:
 def files(run: Run, but: Collection[Path] = ()) -> list[str]:
     """What is in the folder, with sizes; the lock is left out, and more files may be."""
     found = (path for path in run.path.rglob("*") if path.is_file() and path.name != LOCK and path not in but)
-    return sorted(f"{path.relative_to(run.path)} ({size(path.stat().st_size)})" for path in found)
-
-
-def size(of: float) -> str:
-    """Bytes as people read them.
-
-    >>> size(4_512_345), size(999)
-    ('4.5 MB', '999 B')
-    """
-    for unit in ("B", "kB", "MB"):
-        if of < 1000:
-            break
-        of, unit = of / 1000, {"B": "kB", "kB": "MB", "MB": "GB"}[unit]
-    return f"{of:.{int(unit in ('MB', 'GB'))}f} {unit}"
+    return sorted(f"{path.relative_to(run.path)} ({decimal(path.stat().st_size)})" for path in found)
 
 
 def _value(value: Any) -> str:

@@ -7,15 +7,14 @@ dict_keys(['input', 'label', 'probability'])
 >>> elman.tasks.load(reader.run).scores == reader.scores
 True
 
-A task is a folder and a line in `TASKS`; docs/new_task.md shows how to write one.
+A task is a package; docs/new_task.md shows how to write one, here or in a project of its own.
 """
 
-from importlib import import_module
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from elman.extras import needs
-from elman.tasks.registry import TASKS
+from elman.tasks.registry import TASKS, module_of
 
 if TYPE_CHECKING:
     from elman.tasks.api import Trained
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name in TASKS:
         with needs("tasks", "elman.tasks"):
-            return import_module(f"elman.tasks.{name}")
+            return module_of(name)
     if name == "Trained":
         from elman.tasks.api import Trained
 

@@ -16,7 +16,7 @@ from elman.extras import needs
 with needs("tasks", "elman.tasks"):
     from elman.options import declared
     from elman.tasks.overrides import reading_names
-    from elman.tasks.registry import options_of
+    from elman.tasks.registry import TASKS, options_of
     from elman.tasks.sampling_options import SamplingOptions
     from elman.training.options import TrainingOptions
 
@@ -184,7 +184,7 @@ def _described(function: F, task: str, text: str, options: Iterable[inspect.Para
     )
     wrapped = "\n".join(textwrap.fill(line, 112, subsequent_indent=" " * 8) for line in lines)
     named.__doc__ = textwrap.dedent(text).strip("\n").replace("{options}", wrapped)
-    named.__module__ = f"elman.tasks.{task}"
+    named.__module__ = TASKS[task]
     named.__qualname__ = named.__name__
     return function
 

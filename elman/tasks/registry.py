@@ -1,23 +1,60 @@
-"""The tasks by name."""
+"""The tasks by name: those of elman, and those that other packages declare as entry points (docs/new_task.md)."""
 
 from importlib import import_module
+from importlib.metadata import entry_points
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from elman.errors import BadInput
+from elman.errors import BadInput, MissingPackage
 
 if TYPE_CHECKING:
     from elman.io.run_folder import Run
     from elman.tasks.task import Task
 
-TASKS = ("text", "image", "classify", "tag", "forecast", "translate", "caption", "transcribe", "music")
+NAMES = ("text", "image", "classify", "tag", "forecast", "translate", "caption", "transcribe", "music")
+GROUP = "elman.tasks"  # of the entry points
 
 ADAM = ("adamw", "adam")
 
 
+def _packages() -> dict[str, str]:
+    """The package of each task.
+
+    Raises:
+        ValueError: if an entry point has the name of another task.
+    """
+    packages = {name: f"elman.tasks.{name}" for name in NAMES}
+    for point in entry_points(group=GROUP):
+        if packages.setdefault(point.name, point.value) != point.value:
+            raise ValueError(
+                f"{GROUP}: expected one package for the task {point.name!r}, got {packages[point.name]} and "
+                f"{point.value}; uninstall one"
+            )
+    return packages
+
+
+TASKS = _packages()
+
+
+def module_of(task: str, name: str = "") -> ModuleType:
+    """The package of a task, or a module of it.
+
+    Raises:
+        MissingPackage: if the package is not of elman, and it or what it needs is missing.
+    """
+    package = TASKS[task]
+    try:
+        return import_module(f"{package}.{name}" if name else package)
+    except ModuleNotFoundError as error:
+        if task in NAMES:
+            raise
+        message = f"elman.tasks: the task {task!r} needs {error.name}; install that, or uninstall the package {package}"
+        raise MissingPackage(message) from None
+
+
 def options_of(task: str) -> ModuleType:
     """What a task declares for the command line; it imports nothing heavy."""
-    return import_module(f"elman.tasks.{task}.options")
+    return module_of(task, "options")
 
 
 def patience_of(module: ModuleType) -> int:
@@ -58,7 +95,7 @@ def training_of(module: ModuleType, given: dict[str, Any]) -> dict[str, Any]:
 
 def get_task(task: str) -> "Task":
     """A task."""
-    found: Task = import_module(f"elman.tasks.{task}.task").TASK
+    found: Task = module_of(task, "task").TASK
     return found
 
 

@@ -2,11 +2,10 @@
 
 import base64
 import hashlib
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
+from rich.filesize import decimal
 
 from elman.errors import BadInput
 from elman.io.files import MAKER, check_place, read_bytes, write_whole
@@ -15,6 +14,7 @@ from elman.report import facts, flow, tables
 from elman.report.page import gradient, training
 from elman.report.page.history import history
 from elman.report.shown import Missing, Shown
+from elman.report.templates import environment, text_of
 
 NAME = "report.html"  # in the run's folder, where no other is given
 UNITS = {"clip": "gradient norm", "patience": "validations", "flow_every": "steps", "epochs": "passes over the data"}
@@ -47,9 +47,7 @@ def write(run: Run, shown: Shown, path: Path) -> None:
         parts = _parts(run, shown, path)
     data = _html(parts).encode("utf-8", "replace")
     write_whole(path, data)
-    console.print(
-        f"written: {path} ({facts.size(len(data))}; of these plotly.js {facts.size(len(_plotly()))})", markup=False
-    )
+    console.print(f"written: {path} ({decimal(len(data))}; of these plotly.js {decimal(len(_plotly()))})", markup=False)
 
 
 def _parts(run: Run, shown: Shown, path: Path) -> dict[str, Any]:
@@ -81,23 +79,10 @@ def _settings(run: Run) -> dict[str, dict[str, str]]:
 
 
 def _html(parts: dict[str, Any]) -> str:
-    page = Environment(
-        loader=FunctionLoader(_template),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":"), "ensure_ascii": False}
-    page.tests["missing"] = lambda part: isinstance(part, Missing)
-    scripts = [_plotly(), _template("page.js")]
-    return page.get_template("page.html").render(
-        parts, style=_template("page.css"), scripts=scripts, hashes=[_hash(script) for script in scripts]
-    )
-
-
-def _template(name: str) -> str:
-    return (resources.files(__name__) / "templates" / name).read_text(encoding="utf-8")
+    scripts = [_plotly(), text_of(__name__, "page.js")]
+    hashes = [_hash(script) for script in scripts]
+    page = environment(__name__).get_template("page.html")
+    return page.render(parts, style=text_of(__name__, "page.css"), scripts=scripts, hashes=hashes)
 
 
 def _plotly() -> str:
