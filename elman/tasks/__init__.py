@@ -20,6 +20,8 @@ from elman.tasks.registry import TASKS
 if TYPE_CHECKING:
     from elman.tasks.api import Trained
 
+__all__ = ["TASKS", "Trained", "load"]
+
 
 def __getattr__(name: str) -> Any:
     if name in TASKS:
@@ -33,7 +35,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *TASKS, "Trained"])
+    return sorted([*globals(), *__all__, *TASKS])
 
 
 def load(run: "str | PathLike[str]") -> "Trained":
