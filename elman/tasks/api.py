@@ -36,9 +36,11 @@ with needs("tasks", "elman.tasks"):
     from elman.tasks.sampling_options import SamplingOptions
     from elman.tasks.supervised import SupervisedTask
     from elman.tasks.task import Loaded, Scores
+    from elman.training.lightning_arguments import LightningArguments
     from elman.training.options import TrainingOptions
 
 HIGHER_IS_BETTER = {"accuracy", "exact_match", "bleu", "chrf"}  # of the metrics; others are errors and losses
+ARGUMENTS = ("out", "trainer", "callbacks", "logger")  # of `fit`, beside its options
 NOT_SAVED = ("checkpoints", "tensorboard")  # of a run folder: what only resuming and looking back need
 
 
@@ -246,20 +248,30 @@ class Trained:
         return f"Trained({str(self.run.path)!r}, {self.scores})"
 
 
-def fit(task: str, data: Any, out: str | Path | None, given: dict[str, Any]) -> Trained:
-    """Train a model for a task. On a terminal it shows how far it is.
+def fit(
+    task: str,
+    data: Any,
+    out: str | Path | None,
+    given: dict[str, Any],
+    trainer: Any = None,
+    callbacks: Any = None,
+    logger: Any = None,
+) -> Trained:
+    """Train a model for a task. On a terminal, show the progress.
 
     Args:
         task: a name in `elman.tasks.TASKS`.
-        data: a file or several, or what the task takes in the place of these.
-        out: the folder of the run; None: the next free one below runs/.
-        given: options by their names on the command line, with _ for -; `validation` and `test` are data as well, where
-            the task has them.
+        data: files, or the task's Python objects.
+        out: the run folder; None: the next free one in runs/.
+        given: options by name; `validation` and `test` may be any data that the task takes.
+        trainer: arguments of Lightning's Trainer.
+        callbacks: of Lightning.
+        logger: of Lightning.
 
     Raises:
         BadInput: for data that cannot be used.
-        TypeError: for an option that there is not.
-        ValueError: for a value that it cannot have.
+        TypeError: for an unknown option.
+        ValueError: for a value that an option cannot have.
     """
     began = time.monotonic()
     declared, name = options_of(task), f"elman.tasks.{task}.fit"
@@ -267,9 +279,10 @@ def fit(task: str, data: Any, out: str | Path | None, given: dict[str, Any]) -> 
     with _in_python():
         training = training_of(declared, {key: value for key, value in given.items() if key in own})
     rest = {key: value for key, value in given.items() if key not in own}
-    options = checked(declared.OPTIONS, name, rest, (*TrainingOptions.__dataclass_fields__, "out"))
+    options = checked(declared.OPTIONS, name, rest, (*TrainingOptions.__dataclass_fields__, *ARGUMENTS))
+    lightning = LightningArguments.checked(name, trainer, callbacks, logger)
     folder = None if out is None else Path(out)
-    how = options, checked(TrainingOptions, name, training), folder, began, _console()
+    how = options, checked(TrainingOptions, name, training), folder, began, _console(), lightning
     with _in_python():
         run = start(get_task(task), files_in(data), *how)
     if not_converged := facts.not_converged(run):
