@@ -97,7 +97,7 @@ class _Recurrent(BaseEstimator):  # type: ignore[misc]
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             self.model_ = _Network(sequences[0].shape[1], outputs, self)
-            optimizer = torch.optim.AdamW(self.model_.parameters(), lr=self.lr)
+            optimizer = torch.optim.AdamW(self.model_.parameters(), lr=self.lr, fused=True)
             steps = epochs * -(-len(sequences) // batch)
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
             self.loss_curve_: list[float] = []

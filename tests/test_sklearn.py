@@ -18,7 +18,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 from elman.sklearn import Forecaster, SequenceClassifier, SequenceRegressor
 
 QUICK: dict[str, Any] = {"hidden": 4, "epochs": 2, "random_state": 0}
-LEARNS: dict[str, Any] = {"hidden": 8, "epochs": 30, "lr": 0.05, "batch": 16, "random_state": 0}
+LEARNS: dict[str, Any] = {"hidden": 16, "epochs": 25, "lr": 0.1, "random_state": 0}
 LEARNED = ("check_classifiers_train", "check_classifiers_classes", "check_regressors_train")  # ask for a score
 # A check that skips itself without an environment variable, and two whose second half does so without pandas.
 UNAVAILABLE = "check_array_api_input"
@@ -46,7 +46,7 @@ def test_checks_of_scikit_learn(name: str) -> None:
         if check.func.__name__ not in LEARNED:
             check(kind(**QUICK))
         else:  # a regressor has to find out which of ten steps counts
-            check(kind(**LEARNS | {"epochs": 8 if kind is SequenceClassifier else 30}))
+            check(kind(**LEARNS | {"epochs": 8 if kind is SequenceClassifier else 25}))
 
 
 def waves(count: int = 60, seed: int = 0) -> tuple[list[NDArray[Any]], list[str]]:
@@ -70,7 +70,7 @@ def test_sequences_of_different_lengths() -> None:
     for i, x in enumerate(other[:5]):  # a ragged batch equals its sequences run one by one
         np.testing.assert_allclose(model.predict_proba([x])[0], P[i])
     np.testing.assert_allclose(model.predict_proba(np.array(other, object)), P)
-    assert len(model.loss_curve_) == 30
+    assert len(model.loss_curve_) == 25
     assert model.loss_curve_[-1] < model.loss_curve_[0] / 2
 
 
