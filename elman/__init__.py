@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent", "Stack", "__version__", "convert", "draw", "explain", "named"]
-ROOMS = ("bptt", "cells", "flow", "tasks", "textbook", "weights")
+ROOMS = ("bptt", "cells", "flow", "sklearn", "tasks", "textbook", "weights")
 HOMES = {
     "convert": "elman.layers.convert",
     "draw": "elman.drawing.network",

@@ -19,7 +19,7 @@ def test_example_runs(example: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert not errors or errors[-1] < errors[0] / 4
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/bptt.md", "docs/flow.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/bptt.md", "docs/flow.md", "docs/sklearn.md"])
 def test_a_page_prints_what_it_says(page: str) -> None:
     """The blocks marked `pycon`; those of the shell take minutes and are run by hand."""
     blocks = re.findall(r"```pycon\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)

@@ -39,7 +39,7 @@ class Run:
     model.safetensors the weights of the best validation so far
     metrics.csv       losses and rates, a row at a time
     checkpoints/      last.ckpt and best.ckpt: all that resuming needs
-    tensorboard/      the same curves for TensorBoard
+    tensorboard/      the same curves for TensorBoard, if it is installed
     .lock             locked by the process that trains
     and what the task adds: its tokenizer, its baseline, pictures.
     """

@@ -19,6 +19,8 @@ from elman.tasks.registry import TASKS, module_of
 if TYPE_CHECKING:
     from elman.tasks.api import Trained
 
+__all__ = ["TASKS", "Trained", "load"]
+
 
 def __getattr__(name: str) -> Any:
     if name in TASKS:
@@ -32,7 +34,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *TASKS, "Trained"])
+    return sorted([*globals(), *__all__, *TASKS])
 
 
 def load(run: "str | PathLike[str]") -> "Trained":

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shutil
 import sys
 import time
 import warnings
@@ -12,6 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from elman.errors import BadInput
@@ -23,22 +26,49 @@ with needs("tasks", "elman.tasks"):
 
     from elman.data.examples import files_in
     from elman.data.validation import as_files
-    from elman.io.run_folder import Run, open_run
+    from elman.io.run_folder import LOCK, Run, open_run
     from elman.options import checked
     from elman.report import facts, tables
-    from elman.tasks.overrides import reading
+    from elman.tasks.classification import ClassificationCodec
+    from elman.tasks.overrides import reading as reading_as
     from elman.tasks.registry import get_task, options_of, task_of_run, training_of
     from elman.tasks.run import start
     from elman.tasks.sampling_options import SamplingOptions
-    from elman.tasks.task import Scores
+    from elman.tasks.supervised import SupervisedTask
+    from elman.tasks.task import Loaded, Scores
+    from elman.training.lightning_arguments import LightningArguments
     from elman.training.options import TrainingOptions
+
+HIGHER_IS_BETTER = {"accuracy", "exact_match", "bleu", "chrf"}  # of the metrics; others are errors and losses
+ARGUMENTS = ("out", "trainer", "callbacks", "logger")  # of `fit`, beside its options
+NOT_SAVED = ("checkpoints", "tensorboard")  # of a run folder: what only resuming and looking back need
 
 
 class Trained:
-    """A trained model of one of the tasks, and its run.
+    """A trained model, with the folder of its run. `fit` and `load` return it.
 
     Args:
-        run: where it is.
+        run: an open run folder; `elman.tasks.load` opens one by its path.
+
+    Attributes:
+        run: the run folder: `run.path`, and `run.config`, the content of config.json.
+
+    >>> import elman, numpy as np, tempfile
+    >>> x = np.random.default_rng(0).random((40, 4, 4), np.float32) / 16
+    >>> x[::2, :, 1] = x[1::2, 1] = 1                     # upright bars, and bars that lie
+    >>> y, folder = ["upright", "lying"] * 20, tempfile.mkdtemp()
+    >>> bars = elman.tasks.image.fit((x, y), f"{folder}/run", epochs=30, batch=4)
+    >>> bars.predict(x[:1])[0]["label"]
+    'upright'
+    >>> bars.classes_.tolist()
+    ['lying', 'upright']
+    >>> bars.predict_proba(x[:2]).argmax(1)
+    array([1, 0])
+    >>> bars.score((x, y))                                # accuracy
+    1.0
+    >>> bars.save(f"{folder}/copy")
+    >>> elman.tasks.load(f"{folder}/copy").score((x, y))
+    1.0
     """
 
     def __init__(self, run: Run) -> None:
@@ -47,17 +77,143 @@ class Trained:
 
     @property
     def model(self) -> nn.Module:
-        """In evaluation."""
+        """The network, an `nn.Module` in evaluation mode."""
         model: nn.Module = self._loaded.model
         return model
 
     @property
     def codec(self) -> Any:
-        """What turns data to numbers and back, fitted on what was trained on."""
+        """The fitted codec, which encodes data for the model and decodes its outputs."""
         return self._loaded.codec
 
+    @property
+    def scores(self) -> Scores:
+        """Metrics by name, of the model first, then of each baseline, on the test part of the training's data.
+
+        A language model (`text`) has no test part: these are the scores on its validation part.
+        """
+        scores: Scores = self.run.config["scores"]
+        return scores
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """The labels in the order of the columns of `predict_proba`, (K,), for `image`, `classify` and `tag`.
+
+        Raises:
+            AttributeError: for a task without classes.
+        """
+        labels = getattr(self.codec, "labels", None)
+        if labels is None:
+            raise AttributeError(f"classes_: expected a task with classes, got {self._task.name}")
+        return np.array(labels)
+
+    def predict(self, inputs: Any = None, **reading: Any) -> list[dict[str, Any]]:
+        """Predict from inputs.
+
+        Args:
+            inputs: several inputs of the kind that the task takes, or one text or file. Paths, and strings that all
+                name files, are files. None: as `elman predict` without inputs.
+            reading: options that say how data are read, `text="review"`, where they differ from those of the training.
+
+        Returns:
+            Rows by column name, as `elman predict` prints them: one for each input, or more, as for the words of a
+            sentence and the steps of a forecast.
+
+        Raises:
+            BadInput: for an input that cannot be used.
+        """
+        with _in_python():
+            loaded = reading_as(self._loaded, reading)
+            return list(self._task.predict(loaded, self._inputs(loaded, inputs)))
+
+    def predict_proba(self, inputs: Any, **reading: Any) -> Any:
+        """Predict the probabilities of all classes.
+
+        Args:
+            inputs: as for `predict`.
+            reading: as for `predict`.
+
+        Returns:
+            For `image` and `classify`, an array (N, K) in float64: a row for each input, and a column for each label in
+            `classes_`. For `tag`, a list with an array (words, K) for each sentence.
+
+        Raises:
+            AttributeError: for a task without classes.
+            BadInput: for an input that cannot be used.
+        """
+        count = len(self.classes_)
+        assert isinstance(self._task, SupervisedTask)
+        with _in_python():
+            loaded = reading_as(self._loaded, reading)
+            rows = [P for _, _, P in self._task.predict_examples(loaded, self._inputs(loaded, inputs))]
+        return np.array(rows).reshape(-1, count) if isinstance(self.codec, ClassificationCodec) else rows
+
+    def score(self, data: Any, **reading: Any) -> float:
+        """Score the model on other data by one number, the first metric in the task's table. Higher is better.
+
+        As in scikit-learn, errors and losses are negated:
+
+        | task | score |
+        |---|---|
+        | `image`, `classify`, `tag` | accuracy: of images, texts, words |
+        | `text` | negative cross-entropy, in nats per token |
+        | `music` | negative cross-entropy, in nats per step |
+        | `forecast` | negative MASE |
+        | `translate` | BLEU |
+        | `caption` | share of texts that equal their targets |
+        | `transcribe` | negative word error rate |
+
+        Args:
+            data: as for `fit`.
+            reading: as for `predict`.
+
+        Raises:
+            BadInput: for data that cannot be used.
+        """
+        metrics = next(iter(self.evaluate(data, **reading).values()))
+        name, value = next(iter(metrics.items()))
+        return value if name in HIGHER_IS_BETTER else -value
+
+    def evaluate(self, data: Any, **reading: Any) -> Scores:
+        """Score the model and its baselines on other data.
+
+        Args:
+            data: as for `fit`.
+            reading: as for `predict`.
+
+        Returns:
+            Metrics by name, of the model first, then of each baseline; as in `scores`.
+
+        Raises:
+            BadInput: for data that cannot be used.
+        """
+        with _in_python():
+            return self._task.evaluate(reading_as(self._loaded, reading), files_in(data), _console())
+
+    def generate(
+        self, prompt: Any = None, length: int | None = None, out: str | Path | None = None, **sampling: Any
+    ) -> Any:
+        """Generate a continuation of a prompt, for `text` and `music`.
+
+        Args:
+            prompt: to continue; None: start from nothing.
+            length: tokens, frames or events to generate; None: the default of the task.
+            out: the file to write.
+            sampling: `temperature`, `top_k`, `top_p` and `seed`, as for `elman generate`.
+
+        Returns:
+            The text, or for `music` the path of the MIDI file.
+
+        Raises:
+            BadInput: if the task generates nothing; for a prompt that cannot be used.
+        """
+        options = checked(SamplingOptions, "generate", sampling)
+        path = None if out is None else Path(out)
+        with _in_python():
+            return self._task.generate(self._loaded, prompt, length, path, io.StringIO(), **asdict(options))
+
     def batch(self, inputs: Any) -> Any:
-        """Inputs as tensors, as `model` takes them; they have no targets.
+        """Encode inputs as tensors, as `model` takes them, without targets.
 
         Args:
             inputs: several, as for `predict`.
@@ -65,67 +221,57 @@ class Trained:
         with _in_python():
             return self._task.batch(self._loaded, inputs)
 
-    @property
-    def scores(self) -> Scores:
-        """On the part of the data that it was tested on, beside those of the baselines."""
-        scores: Scores = self.run.config["scores"]
-        return scores
+    def save(self, path: str | Path) -> None:
+        """Copy the run folder, without checkpoints and logs, to use the model elsewhere.
 
-    def evaluate(self, data: Any, **how: Any) -> Scores:
-        """The scores on other data, in the form of those of the training.
+        `elman.tasks.load` and the commands `predict`, `generate`, `evaluate`, `info` and `report` take the copy. It has
+        no checkpoints, so its training cannot be resumed.
 
         Args:
-            data: as for `fit`.
-            how: options of `fit` that say how data are read, `text="review"`, where they differ from the training's.
+            path: a new or empty folder.
+
+        Raises:
+            BadInput: if there is something else at `path`.
         """
-        with _in_python():
-            return self._task.evaluate(reading(self._loaded, how), files_in(data), _console())
+        to = Path(path)
+        if to.exists() and not (to.is_dir() and not any(to.iterdir())):
+            got = "a folder with files" if to.is_dir() else "a file"
+            raise BadInput(f"save {to}: expected a new or empty folder, got {got}; choose another name")
+        ignored = shutil.ignore_patterns(LOCK, *NOT_SAVED)
+        shutil.copytree(self.run.path, to, ignore=ignored, dirs_exist_ok=True)
 
-    def predict(self, inputs: Any = None, **how: Any) -> list[dict[str, Any]]:
-        """What the model makes of inputs: rows, by name.
-
-        Args:
-            inputs: of the kind that the task takes, several or a text or a file alone. Paths, and strings that all
-                name files, are files. None: as of `elman predict` where nothing is named.
-            how: as for `evaluate`.
-        """
-        with _in_python():
-            loaded = reading(self._loaded, how)
-            several = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
-            return list(self._task.predict(loaded, self._task.parse_inputs(loaded, as_files(several))))
-
-    def generate(self, prompt: Any = None, length: int | None = None, out: str | Path | None = None, **how: Any) -> Any:
-        """Write something new: a text, which is returned; or a file of music, whose path is.
-
-        Args:
-            prompt: to go on from; None: from nothing.
-            length: how many tokens, frames or events; None: as many as are usual.
-            out: the file to write.
-            how: `temperature`, `top_k`, `top_p`, `seed`, as of `elman generate`.
-        """
-        given = checked(SamplingOptions, "generate", how)
-        path = None if out is None else Path(out)
-        with _in_python():
-            return self._task.generate(self._loaded, prompt, length, path, io.StringIO(), **asdict(given))
+    def _inputs(self, loaded: Loaded, inputs: Any) -> list[Any]:
+        several = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
+        return self._task.parse_inputs(loaded, as_files(several))
 
     def __repr__(self) -> str:
         return f"Trained({str(self.run.path)!r}, {self.scores})"
 
 
-def fit(task: str, data: Any, out: str | Path | None, given: dict[str, Any]) -> Trained:
-    """Train a model for a task. On a terminal it shows how far it is.
+def fit(
+    task: str,
+    data: Any,
+    out: str | Path | None,
+    given: dict[str, Any],
+    trainer: Any = None,
+    callbacks: Any = None,
+    logger: Any = None,
+) -> Trained:
+    """Train a model for a task. On a terminal, show the progress.
 
     Args:
         task: a name in `elman.tasks.TASKS`.
-        data: a file or several, or what the task takes in the place of these.
-        out: the folder of the run; None: the next free one below runs/.
-        given: options by their names on the command line, with _ for -; `validation` and `test` are data as well, where
-            the task has them.
+        data: files, or the task's Python objects.
+        out: the run folder; None: the next free one in runs/.
+        given: options by name; `validation` and `test` may be any data that the task takes.
+        trainer: arguments of Lightning's Trainer.
+        callbacks: of Lightning.
+        logger: of Lightning.
 
     Raises:
         BadInput: for data that cannot be used.
-        TypeError: for an option that there is not.
-        ValueError: for a value that it cannot have.
+        TypeError: for an unknown option.
+        ValueError: for a value that an option cannot have.
     """
     began = time.monotonic()
     declared, name = options_of(task), f"elman.tasks.{task}.fit"
@@ -133,9 +279,10 @@ def fit(task: str, data: Any, out: str | Path | None, given: dict[str, Any]) -> 
     with _in_python():
         training = training_of(declared, {key: value for key, value in given.items() if key in own})
     rest = {key: value for key, value in given.items() if key not in own}
-    options = checked(declared.OPTIONS, name, rest, (*TrainingOptions.__dataclass_fields__, "out"))
+    options = checked(declared.OPTIONS, name, rest, (*TrainingOptions.__dataclass_fields__, *ARGUMENTS))
+    lightning = LightningArguments.checked(name, trainer, callbacks, logger)
     folder = None if out is None else Path(out)
-    how = options, checked(TrainingOptions, name, training), folder, began, _console()
+    how = options, checked(TrainingOptions, name, training), folder, began, _console(), lightning
     with _in_python():
         run = start(get_task(task), files_in(data), *how)
     if not_converged := facts.not_converged(run):

@@ -6,7 +6,7 @@ Imports nothing heavy: `elman --help` imports the options of all tasks, and with
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, get_args
@@ -21,6 +21,9 @@ with needs("tasks", "elman.tasks"):
     from elman.training.options import TrainingOptions
 
 if TYPE_CHECKING:
+    from lightning.pytorch import Callback
+    from lightning.pytorch.loggers import Logger
+
     from elman.tasks.api import Trained
     from elman.tasks.task import Scores
 
@@ -31,7 +34,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Fit(Protocol[P]):
     """The type of `fit`: editors and type checkers know the fields of a dataclass of options as its arguments."""
 
-    def __call__(self, data: Any, out: "str | Path | None" = None, *args: P.args, **options: P.kwargs) -> "Trained":
+    def __call__(
+        self,
+        data: Any,
+        out: "str | Path | None" = None,
+        trainer: "Mapping[str, Any] | None" = None,
+        callbacks: "Callback | Sequence[Callback] | None" = None,
+        logger: "Logger | Sequence[Logger] | bool | None" = None,
+        *args: P.args,
+        **options: P.kwargs,
+    ) -> "Trained":
         """Train a model."""
 
 
@@ -50,10 +62,17 @@ class TaskFunctions:
         """Make `fit`, whose options are the arguments of this class and those of a training."""
         task = self._task
 
-        def fit(data: Any, out: "str | Path | None" = None, **given: Any) -> "Trained":
+        def fit(
+            data: Any,
+            out: "str | Path | None" = None,
+            trainer: "Mapping[str, Any] | None" = None,
+            callbacks: "Callback | Sequence[Callback] | None" = None,
+            logger: "Logger | Sequence[Logger] | bool | None" = None,
+            **given: Any,
+        ) -> "Trained":
             from elman.tasks.api import fit
 
-            return fit(task, data, out, given)
+            return fit(task, data, out, given, trainer, callbacks, logger)
 
         module = options_of(task)
         defaults = module.TRAINING
@@ -67,6 +86,11 @@ class TaskFunctions:
         Args:
             data: {textwrap.fill(self._data, 100, subsequent_indent=" " * 16)}
             out: the run folder; None: the next free one in runs/.
+            trainer: arguments of `lightning.pytorch.Trainer`, `{{"precision": "bf16-mixed"}}`. Those that would
+                break resuming or metrics.csv are refused.
+            callbacks: Lightning callbacks. `val_loss` can be monitored.
+            logger: Lightning loggers, which get what is written to metrics.csv, by step, in the place of
+                TensorBoard. None, True: TensorBoard, if it is installed. False: metrics.csv alone.
         {{options}}
 
         Returns:

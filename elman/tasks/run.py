@@ -18,6 +18,7 @@ from elman.report import curves, facts, tables
 from elman.tasks.task import PreparedData, Task, parameter_count
 from elman.training.callbacks import Interrupted
 from elman.training.diverged import Diverged
+from elman.training.lightning_arguments import OURS, LightningArguments
 from elman.training.options import TrainingOptions
 from elman.training.trainable import Batches
 from elman.training.trainer import Outcome, check_resume, fit
@@ -39,7 +40,14 @@ class TrainingPlan:
 
 
 def start(
-    task: Task, data: Any, options: Any, training: TrainingOptions, out: Path | None, began: float, console: Console
+    task: Task,
+    data: Any,
+    options: Any,
+    training: TrainingOptions,
+    out: Path | None,
+    began: float,
+    console: Console,
+    lightning: LightningArguments = OURS,
 ) -> Run:
     """Train a new model.
 
@@ -51,6 +59,7 @@ def start(
         out: the run folder; None: the next free one.
         began: start of the training time, by time.monotonic.
         console: to print on.
+        lightning: what users add to Lightning's Trainer.
 
     Raises:
         BadInput: for data that cannot be used; if the loss is no longer a number.
@@ -71,7 +80,7 @@ def start(
     }
     with new_run(out, config) as run:
         _save_files(run, prepared)
-        _train(task, run, model, prepared, training, console, began)
+        _train(task, run, model, prepared, training, console, began, lightning=lightning)
     return run
 
 
@@ -179,12 +188,13 @@ def _train(
     began: float,
     resume: bool = False,
     longer: bool = False,
+    lightning: LightningArguments = OURS,
 ) -> None:
     _tell(console, f"{prepared.name}: {prepared.summary}")
     _tell(console, f"{model.title}, {parameter_count(model):,} weights, into {run.path}")
     try:
         plan = TrainingPlan(model, prepared.train, prepared.validation, task.unit)
-        outcome = fit(plan, training, run, console, began, resume, longer)
+        outcome = fit(plan, training, run, console, began, resume, longer, lightning)
         _conclude(task, run, model, prepared, outcome, console)
     except (Interrupted, KeyboardInterrupt) as error:
         if run.last.exists():

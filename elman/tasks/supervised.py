@@ -408,12 +408,17 @@ class SupervisedTask(Task):
 
     @override
     def predict(self, loaded: Loaded, inputs: Sequence[Any]) -> Iterator[dict[str, Any]]:
-        batch, codec = loaded.options.batch, loaded.codec
+        for number, example, prediction in self.predict_examples(loaded, inputs):
+            yield from loaded.codec.to_rows(number, self.describe(example), example, prediction)
+
+    def predict_examples(self, loaded: Loaded, inputs: Sequence[Any]) -> Iterator[tuple[int, Example, Any]]:
+        """The numbers of inputs, from 1, with their examples and predictions, as the codec has them."""
+        batch = loaded.options.batch
         for begin in range(0, len(inputs), batch):
             examples = dict(self._parsed(loaded, enumerate(inputs[begin : begin + batch], begin + 1)))
-            predictions = self.predictions(loaded.model, codec, list(examples.values()), batch)
-            for (i, example), prediction in zip(examples.items(), predictions, strict=True):
-                yield from codec.to_rows(i, self.describe(example), example, prediction)
+            predictions = self.predictions(loaded.model, loaded.codec, list(examples.values()), batch)
+            for (number, example), prediction in zip(examples.items(), predictions, strict=True):
+                yield number, example, prediction
 
     @override
     def batch(self, loaded: Loaded, inputs: Any) -> Any:

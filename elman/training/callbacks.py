@@ -62,7 +62,7 @@ class TimeBudget(Callback):
     @property
     def limit(self) -> str | None:
         """The option whose limit ended a training that was to go on until validation stopped improving."""
-        if not self.options.until_converged or self.convergence.reached(self.step):
+        if not self.options.until_converged or self.convergence.reached(self.step) or self.used < 1:
             return None
         return "epochs" if self.step >= self.steps else "minutes"
 

@@ -19,6 +19,9 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         Path(path).parent.mkdir(exist_ok=True)
+        # Callbacks of users are not there when a training is resumed, and may save what cannot be loaded safely.
+        states = checkpoint["callbacks"]
+        checkpoint["callbacks"] = {name: states[name] for name in ("Clock", "Keeper")}
         data = io.BytesIO()
         torch.save(checkpoint, data)
         write_whole(Path(path), data.getvalue())

@@ -1,5 +1,6 @@
-"""The gradient's way back through time, looked at in the course of a training: flow.csv, and TensorBoard."""
+"""The gradient's way back through time, looked at in the course of a training: flow.csv, and loggers."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,11 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from elman.flow import Recording, record
 from elman.flow.history import HistoryRow, rows_of
 from elman.io.metrics_csv import CsvTable
+from elman.training.metrics import MetricsWriter
 from elman.training.module import TaskModule
 
 COLUMNS = ["step", *HistoryRow._fields]
@@ -22,14 +23,14 @@ class FlowLog(Callback):
 
     Args:
         path: of the table.
-        board: TensorBoard's.
+        writers: get the same numbers.
         every: steps from one to the next.
         clip: the norm that gradients are scaled down to; 0 for never.
         keep: rows up to this step are kept, later ones dropped: a resumed run writes those anew.
     """
 
-    def __init__(self, path: Path, board: SummaryWriter, every: int, clip: float, keep: int = 0) -> None:
-        self._table, self._board, self._every, self._clip = CsvTable(path, COLUMNS, keep), board, every, clip
+    def __init__(self, path: Path, writers: Sequence[MetricsWriter], every: int, clip: float, keep: int = 0) -> None:
+        self._table, self._writers, self._every, self._clip = CsvTable(path, COLUMNS, keep), writers, every, clip
         self._open = ExitStack()
         self._recording: Recording | None = None
 
@@ -49,6 +50,7 @@ class FlowLog(Callback):
         step = trainer.global_step + 1
         for row in rows_of(self._recording, float(norm), clipped):
             self._table.add({"step": step, **row._asdict()})
-            for key, value in row.numbers().items():
-                self._board.add_scalar(f"flow/{row.name}/{key}", value, step)
+            numbers = {f"flow/{row.name}/{key}": value for key, value in row.numbers().items()}
+            for writer in self._writers:
+                writer.log_metrics(numbers, step)
         self._recording = None

@@ -107,7 +107,9 @@ class TaskModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         total, counted = self._validation
-        self.log("val_loss", torch.tensor(total / counted, dtype=torch.float64), batch_size=1)
+        # For callbacks; loggers get it from MetricsLog, by the number of the step.
+        mean = torch.tensor(total / counted, dtype=torch.float64)
+        self.log("val_loss", mean, batch_size=1, logger=False)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         # Fused: one parallel region a step instead of a dozen for every parameter.

@@ -3,11 +3,13 @@
 import logging
 import pickle
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from rich.console import Console
-from torch.utils.tensorboard import SummaryWriter
 
 from elman.errors import BadInput
 from elman.flow import plots
@@ -15,11 +17,14 @@ from elman.io.run_folder import Run
 from elman.training.callbacks import CheckpointCallback, Interrupted, TimeBudget, keep_best
 from elman.training.checkpoints import Progress, WholeCheckpoints, progress, weights
 from elman.training.flow import FlowLog
-from elman.training.metrics import MetricsLog
+from elman.training.lightning_arguments import OURS, LightningArguments
+from elman.training.metrics import MetricsLog, MetricsWriter, TensorBoard
 from elman.training.module import ENDLESS, StepLoader, TaskModule
 from elman.training.options import TrainingOptions
 from elman.training.progress import ProgressBar
 from elman.training.trainable import Trainable
+
+LOGGED = ("task", "data", "model", "options", "training")  # of config.json, for users' loggers
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ def fit(
     began: float,
     resume: bool = False,
     longer: bool = False,
+    lightning: LightningArguments = OURS,
 ) -> Outcome:
     """Train, with everything worth keeping written to the run.
 
@@ -51,6 +57,7 @@ def fit(
         began: when the clock of `options.minutes` was started, by time.monotonic.
         resume: go on from the run's last checkpoint; there is nothing to do if that is the end of the training.
         longer: train beyond such an end.
+        lightning: what users add to Lightning's Trainer.
 
     Raises:
         Interrupted: after Ctrl-C, with everything saved.
@@ -63,7 +70,7 @@ def fit(
     if done is not None and done.best is not None and done.has_ended and not longer:
         outcome = Outcome(done.steps, done.seconds, done.best, done.limit)
     else:
-        outcome = _fit(task, options, run, console, began, done, longer)
+        outcome = _fit(task, options, run, console, began, done, longer, lightning)
     if options.flow_every:
         plots.history(run.path / "flow.csv", run.place("flow.png"))
     return outcome
@@ -77,25 +84,31 @@ def _fit(
     began: float,
     done: Progress | None,
     longer: bool,
+    lightning: LightningArguments,
 ) -> Outcome:
     per_epoch, steps = len(task.train), done.steps if done else 0
     total = _total(options, per_epoch)
     clock = TimeBudget(options, total, began, run.best, longer)
     keeper = CheckpointCallback(run, clock, per_epoch)
-    # Absolute, so that TensorBoard sees no URL.
-    board = SummaryWriter(run.place("tensorboard").absolute(), purge_step=steps + 1)
-    callbacks: list[Callback] = [clock, MetricsLog(run.place("metrics.csv"), board, clock, per_epoch, steps)]
-    callbacks += [keeper, ProgressBar(console, clock, task.unit)]
+    board = _board(run, steps) if lightning.loggers is None else None
+    writers: Sequence[MetricsWriter] = ([board] if board else []) if lightning.loggers is None else lightning.loggers
+    # Users' callbacks come before the keeper, which has to know whether one of them ends the training.
+    callbacks: list[Callback] = [clock, *lightning.callbacks]
+    callbacks += [MetricsLog(run.place("metrics.csv"), writers, clock, per_epoch, steps), keeper]
+    callbacks.append(ProgressBar(console, clock, task.unit))
     if options.flow_every:
-        callbacks.append(FlowLog(run.place("flow.csv"), board, options.flow_every, options.clip, steps))
-    trainer = _trainer(callbacks, total, per_epoch, options.clip)
+        callbacks.append(FlowLog(run.place("flow.csv"), writers, options.flow_every, options.clip, steps))
+    trainer = _trainer(callbacks, total, per_epoch, options.clip, lightning)
+    for logger in lightning.loggers or ():
+        logger.log_hyperparams({key: run.config[key] for key in LOGGED})
     lesson, batches = TaskModule(task, options), StepLoader(task.train, total)
     try:
         trainer.fit(lesson, batches, task.validation, ckpt_path=run.last if done else None, weights_only=True)
     except SystemExit:  # what Lightning makes of a KeyboardInterrupt
         raise KeyboardInterrupt from None
     finally:
-        board.close()
+        if board:
+            board.close()
     if keeper.is_stopped:  # during the last validation
         raise Interrupted
     assert keeper.best is not None, "Lightning ends every training with a validation"
@@ -130,21 +143,34 @@ def _total(options: TrainingOptions, per_epoch: int) -> int:
     return ENDLESS if options.epochs is None else max(round(options.epochs * per_epoch), 1)
 
 
-def _trainer(callbacks: list[Callback], total: int, per_epoch: int, clip: float) -> Trainer:
+def _board(run: Run, steps: int) -> TensorBoard | None:
+    """TensorBoard's file, if TensorBoard is installed."""
+    if find_spec("tensorboard") is None:
+        return None
+    return TensorBoard(run.place("tensorboard").absolute(), steps + 1)  # absolute, so that it sees no URL
+
+
+def _trainer(
+    callbacks: list[Callback], total: int, per_epoch: int, clip: float, lightning: LightningArguments
+) -> Trainer:
     _quiet()
+    defaults: dict[str, Any] = {
+        "accelerator": "cpu",
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
     return Trainer(
-        accelerator="cpu",
+        **defaults | dict(lightning.trainer),
         max_steps=total,
         callbacks=callbacks,
         plugins=[WholeCheckpoints()],
-        logger=False,
+        logger=lightning.loggers or False,
+        devices=1,
         val_check_interval=per_epoch,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         gradient_clip_val=clip or None,
         enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
     )
 
 

@@ -18,7 +18,7 @@ from elman.data.examples import Example
 from elman.errors import BadInput
 from elman.tasks.forecast.clock import TimeStep
 from elman.tasks.forecast.data import Series, Window, scale, series
-from elman.tasks.forecast.model import QUANTILES, Forecaster
+from elman.tasks.forecast.model import QUANTILES, ForecastNetwork
 from elman.tasks.forecast.options import ForecastOptions
 from elman.tasks.forecast.task import TASK
 from elman.tasks.forecast.windows import ForecastCodec, split_windows, thinned, window_at, windows
@@ -170,7 +170,7 @@ def test_windows_need_something_known_on_both_sides() -> None:
 def test_windows_side_by_side_are_those_one_by_one() -> None:
     """Also where they are of different lengths."""
     codec = ForecastCodec.fit_windows(windows(made(), SIZES), SIZES)
-    model = Forecaster(codec.inputs, 3, hidden=5)
+    model = ForecastNetwork(codec.inputs, 3, hidden=5)
     torch.nn.init.normal_(model.output.weight)
     some = [window_at(made(), origin, SIZES) for origin in (20, 5, 9)]
     batch = codec.batch(some)
@@ -232,7 +232,7 @@ def test_the_loss_of_the_training_is_the_score() -> None:
     """Summed over what is known alone, in units of the series."""
     found = windows(made(gaps=0.2), SIZES)
     codec = ForecastCodec.fit_windows(found, SIZES)
-    model = Forecaster(codec.inputs, 3, hidden=5).eval()
+    model = ForecastNetwork(codec.inputs, 3, hidden=5).eval()
     torch.nn.init.normal_(model.output.weight)
     batch = codec.batch(found)
     with torch.no_grad():
@@ -246,7 +246,7 @@ def test_a_new_network_begins_with_the_last_value() -> None:
     found = windows(made(), SIZES)
     codec = ForecastCodec.fit_windows(found, SIZES)
     with torch.no_grad():
-        said = codec.predict(Forecaster(codec.inputs, 3).eval(), codec.batch(found))
+        said = codec.predict(ForecastNetwork(codec.inputs, 3).eval(), codec.batch(found))
     np.testing.assert_allclose(
         np.stack(said)[:, :, 1],
         np.stack([baselines.naive(window.context, window.horizon, 4) for window in found]),

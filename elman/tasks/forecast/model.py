@@ -30,7 +30,7 @@ class ForecastBatch(NamedTuple):
     spread: Tensor
 
 
-class Forecaster(nn.Module):
+class ForecastNetwork(nn.Module):
     """Recurrent layers over context and horizon, and three quantiles at each step of the horizon.
 
     In the context a step brings the value; in the horizon it brings what is known of it: its place in the calendar and
@@ -45,7 +45,7 @@ class Forecaster(nn.Module):
         dropout: probability, on what each recurrent layer hands up, in training.
         bptt: steps that the gradient goes back; 0: all the way.
 
-    >>> quantiles = Forecaster(5, 3, "gru", 16)(torch.randn(10, 2, 5))
+    >>> quantiles = ForecastNetwork(5, 3, "gru", 16)(torch.randn(10, 2, 5))
     >>> quantiles.shape                                # of B=2 windows, F=3 steps
     torch.Size([2, 3, 3])
     >>> bool((quantiles.diff(dim=2) >= 0).all())

@@ -17,7 +17,7 @@ from elman.tasks.forecast import data as tables
 from elman.tasks.forecast import rows
 from elman.tasks.forecast.baselines import fit_baselines, load_baselines
 from elman.tasks.forecast.data import Series, Window
-from elman.tasks.forecast.model import Forecaster, pinball
+from elman.tasks.forecast.model import ForecastNetwork, pinball
 from elman.tasks.forecast.options import ForecastOptions
 from elman.tasks.forecast.plots import FORECAST
 from elman.tasks.forecast.windows import SHARES, ForecastCodec, split_windows, thinned, window_at, windows
@@ -208,7 +208,7 @@ TASK = SupervisedTask(
     collect_inputs=collect_inputs,
     parse_input=parse_input,
     codec=ForecastCodec,
-    model=Forecaster,
+    model=ForecastNetwork,
     unit="windows",
     loss="scaled_pinball",
     metrics=metrics,

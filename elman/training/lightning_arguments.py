@@ -1,0 +1,99 @@
+"""What users add to Lightning's Trainer: arguments, callbacks and loggers, checked before anything is made."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loggers import Logger
+
+from elman.options import perhaps
+
+LENGTH, VALIDATION, ONE_PROCESS = "pass epochs or minutes", "it takes place after every epoch", "it uses one device"
+CHECKPOINTS, WHOLE = "fit saves checkpoints that can be resumed", "fit trains on all data"
+REFUSED = {
+    "callbacks": "pass callbacks to fit itself",
+    "logger": "pass logger to fit itself",
+    "gradient_clip_val": "pass clip",
+    "gradient_clip_algorithm": "pass clip",
+    "accumulate_grad_batches": "pass a larger batch",
+    **dict.fromkeys(("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time"), LENGTH),
+    **dict.fromkeys(("val_check_interval", "check_val_every_n_epoch", "num_sanity_val_steps"), VALIDATION),
+    **dict.fromkeys(("strategy", "devices", "num_nodes", "use_distributed_sampler", "sync_batchnorm"), ONE_PROCESS),
+    **dict.fromkeys(("enable_checkpointing", "plugins", "barebones", "model_registry"), CHECKPOINTS),
+    **dict.fromkeys(("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches"), WHOLE),
+    **dict.fromkeys(("overfit_batches", "fast_dev_run", "reload_dataloaders_every_n_epochs"), WHOLE),
+}  # arguments that would break resuming, the scores or metrics.csv, and what to do instead
+PRECISIONS = (32, "32", "32-true", "bf16-mixed")  # the others change the dtype of the weights, or make gradients inf
+
+
+@dataclass(frozen=True)
+class LightningArguments:
+    """Additions to the Trainer of a training. They are not saved: a resumed training goes on without them.
+
+    Attributes:
+        trainer: arguments of `lightning.pytorch.Trainer`.
+        callbacks: called after the learning rate is set, before metrics and checkpoints are written.
+        loggers: get all that is written to metrics.csv and flow.csv; None: TensorBoard, if it is installed.
+    """
+
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+    callbacks: tuple[Callback, ...] = ()
+    loggers: tuple[Logger, ...] | None = None
+
+    @classmethod
+    def checked(cls, name: str, trainer: Any, callbacks: Any, logger: Any) -> "LightningArguments":
+        """Check what `fit` was given.
+
+        Args:
+            name: of the function, for messages.
+            trainer: a dict, or None.
+            callbacks: a callback or several, or None.
+            logger: a logger or several; None and True: TensorBoard; False: none.
+
+        Raises:
+            TypeError: for anything else, and for an argument that the Trainer does not have.
+            ValueError: for an argument that would break the run.
+        """
+        if trainer is not None and not isinstance(trainer, Mapping):
+            raise TypeError(f"{name}: trainer: expected a dict of arguments of Trainer, got {trainer!r:.60}")
+        arguments = dict(trainer or {})
+        _check_trainer(f"{name}: trainer", arguments)
+        several = _several(f"{name}: callbacks", Callback, callbacks)
+        for callback in several:
+            if isinstance(callback, Checkpoint):
+                got = type(callback).__name__
+                raise ValueError(f"{name}: callbacks: expected none that save checkpoints, got {got}; {CHECKPOINTS}")
+        if logger is None or logger is True:
+            return cls(arguments, several)
+        return cls(arguments, several, () if logger is False else _several(f"{name}: logger", Logger, logger))
+
+
+def _check_trainer(name: str, arguments: Mapping[str, Any]) -> None:
+    known = inspect.signature(Trainer).parameters
+    for argument, value in arguments.items():
+        if argument in REFUSED:
+            raise ValueError(f"{name}: expected no {argument}, got {value!r:.40}; {REFUSED[argument]}")
+        if argument not in known:
+            free = ", ".join(one for one in known if one not in REFUSED)
+            raise TypeError(f"{name}: {argument}: expected one of {free}{perhaps(str(argument), known)}")
+    if (precision := arguments.get("precision", 32)) not in PRECISIONS and precision is not None:
+        raise ValueError(
+            f"{name}: precision: expected 32-true or bf16-mixed, got {precision!r:.40}; weights are saved in float32"
+        )
+
+
+def _several(name: str, kind: type[Any], values: Any) -> tuple[Any, ...]:
+    """One or several objects of a class of Lightning as a tuple."""
+    several = tuple(values) if isinstance(values, Sequence) and not isinstance(values, str) else (values,)
+    several = () if values is None else several
+    for value in several:
+        if not isinstance(value, kind):
+            got = f"{type(value).__module__}.{type(value).__name__}"
+            raise TypeError(f"{name}: expected {kind.__name__} objects of lightning.pytorch, got {got}")
+    return several
+
+
+OURS = LightningArguments()
