@@ -16,6 +16,7 @@ from typing_extensions import override
 from elman.data import tokenizers
 from elman.data.batches import RepeatedEpoch
 from elman.data.examples import check_texts, is_files
+from elman.data.stored_text import StoredText
 from elman.data.streams import streams
 from elman.data.validation import described, quoted
 from elman.errors import BadInput
@@ -117,8 +118,8 @@ class TextTask(Task):
         """Record pieces of the text, side by side."""
         file = _one(self.training_data(loaded.run) if data is None else data)
         name = _name(file)
-        text = corpora.read(file, loaded.options.encoding)
-        if data is None and corpora.known_by(text)[1] != loaded.run.config["data"].get("sha256"):
+        text = StoredText(corpora.read(file, loaded.options.encoding))
+        if data is None and text.sha256 != loaded.run.config["data"].get("sha256"):
             raise BadInput(f"{name} is no longer the text that this run was trained on")
         ids = tokenizers.encode(loaded.codec, text)
         if len(ids) <= steps and data is not None:
