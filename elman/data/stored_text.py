@@ -10,7 +10,7 @@ from elman.data import disk_list
 from elman.data.disk_list import DiskList
 from elman.io.files import lines_in
 
-_SHARE = 8  # of the memory that a DiskList may take: the tokens of a text are in memory as well
+_SHARE = 64  # of the memory that a DiskList may take: its pieces are long, and the tokens are in memory as well
 _BLOCK = 1 << 20  # characters of a piece, at most
 
 

@@ -119,7 +119,8 @@ class SupervisedTask(Task):
         split: draws the parts.
         read_texts: the inputs in a file, with the loaded model; None: the file itself is the input.
         collect_inputs: replaces how `predict` finds its inputs in what it is given.
-        resolve: decides from the data what options leave open.
+        resolve: decides from the data what options leave open. Returns the options and the data, perhaps read already:
+            `read` takes what it returns, so that nothing is read twice.
         held_out: of examples in files for a part ("validation" or "test"), those that may be used there.
         match: relates examples of other data to those of the training, for `evaluate`.
         store: keeps examples and encoded examples.
@@ -144,7 +145,7 @@ class SupervisedTask(Task):
     split: "Callable[[SupervisedTask, Sequence[Example], int, Sequence[str]], Numbers]" = random_split
     read_texts: Callable[[Path, Loaded], Iterable[Example]] | None = None
     collect_inputs: Callable[[Loaded, Any], list[Any]] | None = None
-    resolve: Callable[[Any, Any, Callable[[str], Any]], Any] | None = None
+    resolve: Callable[[Any, Any, Callable[[str], Any]], tuple[Any, Any]] | None = None
     held_out: Callable[[Iterable[Example], str], Iterable[Example]] = _all
     match: Callable[[Sequence[Example], Loaded], Sequence[Example]] | None = None
     store: Callable[[Iterable[Any]], Sequence[Any]] = DiskList
@@ -165,12 +166,16 @@ class SupervisedTask(Task):
 
     # From data to batches.
 
-    @override
-    def resolve_options(self, data: Any, options: Any, tell: Callable[[str], Any] = show) -> Any:
+    def resolve_options(self, data: Any, options: Any, tell: Callable[[str], Any] | None = None) -> tuple[Any, Any]:
+        """Decide from the data what options leave open.
+
+        Returns:
+            The options, and the data as far as they were read for that: `split_data` takes them in either form.
+        """
         # Files of parts are found again from any working directory.
         parts = {name: files for name, files in _parts_in(options).items() if is_files(files)}
         options = replace(options, **{name: _resolved(paths) for name, paths in parts.items()})
-        return self.resolve(data, options, tell) if self.resolve else options
+        return self.resolve(data, options, tell or (lambda line: None)) if self.resolve else (options, data)
 
     @override
     def options_to_dict(self, options: Any) -> dict[str, Any]:
@@ -178,8 +183,11 @@ class SupervisedTask(Task):
         return super().options_to_dict(replace(options, **in_python))
 
     @override
-    def prepare(self, data: Any, options: Any, seed: int, run: Run | None = None) -> PreparedData:
-        splits, split_csv = self.split_data(data, options, seed, run)
+    def prepare(
+        self, data: Any, options: Any, seed: int, run: Run | None = None, tell: Callable[[str], Any] | None = None
+    ) -> PreparedData:
+        options, source = self.resolve_options(data, options, tell)
+        splits, split_csv = self.split_data(source, options, seed, run)
         codec = self.load_codec(run) if run else self.codec.fit(splits.train, options)
         for part in (splits.validation, splits.test):
             codec.check_targets(part)
@@ -202,7 +210,8 @@ class SupervisedTask(Task):
         in_python = self.default_data if data is None else f"{type(data).__name__} in Python"
         name = ", ".join(map(str, data)) if files else in_python
         details = (codec, splits, options, seed)
-        return PreparedData(name, facts, codec.model_args(options), summary, train, validation, saved, details)
+        args = codec.model_args(options)
+        return PreparedData(name, facts, args, summary, options, train, validation, saved, details)
 
     def split_data(self, data: Any, options: Any, seed: int, run: Run | None = None) -> tuple[Splits, str]:
         """Read data and split them, and write split.csv, a row for each example.

@@ -141,8 +141,9 @@ def test_rows_that_quotation_marks_join_are_told(tmp_path: Path, capsys: pytest.
 def test_a_file_of_values_alone(tmp_path: Path, text: str, options: dict[str, Any], name: str) -> None:
     path = tmp_path / "a.csv"
     path.write_text(text)
-    settled = TASK.resolve_options([path], replace(ForecastOptions(), **options), lambda line: None)
+    settled, read_already = TASK.resolve_options([path], replace(ForecastOptions(), **options))
     (found,) = series([path], settled)
+    assert found.values.tolist() == read_already[0].values.tolist()
     assert (found.name, found.values.tolist()) == (name, [1.5, 2.5, 3.5])
     assert [found.stamp(0), found.stamp(3)] == ["0", "3"]
 
@@ -151,7 +152,7 @@ def test_a_file_of_values_alone(tmp_path: Path, text: str, options: dict[str, An
 def test_values_alone_may_begin_with_a_missing_one(tmp_path: Path, first: str) -> None:
     path = tmp_path / "a.csv"
     path.write_text(f"{first}\n1.5\n2.5\n")
-    (found,) = series([path], TASK.resolve_options([path], ForecastOptions(), lambda line: None))
+    (found,) = series([path], TASK.resolve_options([path], ForecastOptions())[0])
     assert (found.name, found.stamp(0), found.values.tolist()) == ("value", "1", [1.5, 2.5])
 
 
@@ -241,7 +242,7 @@ def test_a_series_of_pandas(tmp_path: Path) -> None:
     ],
 )
 def test_the_index_is_the_time(data: Any, options: dict[str, Any], stamp: str) -> None:
-    settled = TASK.resolve_options(data, ForecastOptions(**options), lambda line: None)
+    settled, _ = TASK.resolve_options(data, ForecastOptions(**options))
     (found,) = series(data, settled)
     assert found.stamp(160) == stamp
 
@@ -341,3 +342,29 @@ def test_the_command_line_tells_what_was_found(elman: Command, tmp_path: Path) -
     )
     said = elman("train", "forecast", path, "--decimal", ";", "--out", tmp_path / "s")
     assert (said.code, "expected . or ,; got ';'" in said.err) == (2, True)
+
+
+def test_a_table_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = list[Path]()
+
+    def counted(path: Path, *rest: Any, **options: Any) -> pl.DataFrame:
+        paths.append(path)
+        return read_table(path, *rest, **options)
+
+    monkeypatch.setattr("elman.tasks.forecast.rows.read_table", counted)
+    cells = [f"{value:.6f}" for value in np.sin(np.arange(160))]
+    train, test = written(tmp_path / "a.csv", "y", cells), written(tmp_path / "b.csv", "y", cells[:60])
+    options = ForecastOptions(season=8, context=16, test=[str(test)])  # the horizon and the columns are left open
+    told = list[str]()
+    prepared = TASK.prepare([train], options, 0, tell=told.append)
+    assert paths == [train, test] or paths == [test, train]
+    assert (prepared.options.target, prepared.options.horizon) == ("y", 8)
+    assert told == ["step 1 (the most common distance between stamps), season 8 (--season), horizon 8 (one season), "
+                    "context 16 (--context)"]  # fmt: skip
+
+
+def test_notes_on_a_table_are_printed_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = [f"{day},{i % 4}" for i, day in enumerate(date(2024, 1, 1) + timedelta(i) for i in range(160))]
+    path = written(tmp_path / "a.csv", "t,y", [*cells[80:], *cells[:80]])
+    TASK.prepare([path], ForecastOptions(time="t", target="y", horizon=3, context=12), 0)
+    assert capsys.readouterr().err.count("the rows are not in order of time") == 1

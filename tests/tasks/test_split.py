@@ -130,7 +130,7 @@ def test_copies_are_on_one_side(case: str, tmp_path: Path) -> None:
     make, options_given, copies = CASES[case]
     task = case.split()[0]
     kind, data = get_task(task), make(tmp_path)
-    options = kind.resolve_options(data, options_of(task).OPTIONS(**options_given))
+    options, _ = kind.resolve_options(data, options_of(task).OPTIONS(**options_given))  # type: ignore[attr-defined]
     for seed in range(3):
         parts, table = kind.split_data(data, options, seed)  # type: ignore[attr-defined]
         rows = list(csv.DictReader(table.splitlines()))
@@ -151,7 +151,7 @@ def test_a_piece_goes_with_its_copy_whose_part_is_known(tmp_path: Path, capsys: 
     (tmp_path / "other.json").write_text(json.dumps([*found[8:30], found[8]]))
     kind = get_task("music")
     data = [tmp_path / "told.json", tmp_path / "other.json"]
-    options = kind.resolve_options(data, options_of("music").OPTIONS())
+    options, _ = kind.resolve_options(data, options_of("music").OPTIONS())  # type: ignore[attr-defined]
     parts, _ = kind.split_data(data, options, 0)  # type: ignore[attr-defined]
     train, validation, test = ({fingerprint(example.input) for example in part} for part in parts)
     assert not train & validation

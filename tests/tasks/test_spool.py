@@ -117,8 +117,7 @@ CASES: dict[str, Callable[[], tuple[Any, dict[str, Any]]]] = {
 def prepared(task: str, data: Any, given: dict[str, Any]) -> list[bytes]:
     """All that a training has of its data, as bytes."""
     kind, module = get_task(task), options_of(task)
-    options = kind.resolve_options(data, module.OPTIONS(**given | {"batch": 4}))
-    found = kind.prepare(data, options, 1)
+    found = kind.prepare(data, module.OPTIONS(**given | {"batch": 4}), 1)
     batches = [batch for part in (found.train, found.validation) for batch in part]
     numbers = [leaf.numpy() for leaf in tree_leaves(batches) if isinstance(leaf, torch.Tensor)]
     assert numbers

@@ -50,34 +50,40 @@ class _Read(NamedTuple):
     of: pl.Series | None
 
 
-def rows(data: Any, options: ForecastOptions) -> list[SeriesRows]:
+def rows(data: Any, options: ForecastOptions) -> tuple[ForecastOptions, list[SeriesRows]]:
     """The series of files, of a data frame, or of an array.
+
+    Returns:
+        The options, with names for columns that have none: of values alone, and of an index; and the series.
 
     Raises:
         BadInput: for data that cannot be used.
     """
     if data is None:
         raise BadInput("forecast: expected DATA, a table with a column of stamps and a column of values; got none")
-    options = named(data, options)
     if is_files(data):
-        names = [str(options.target) if len(data) == 1 else path.stem for path in data]
-        read = [_read(path, _table(path, options), name, options) for path, name in zip(data, names, strict=True)]
+        options, read = _read_files(data, options)
     else:
+        options = _named_in_python(data, options)
         read = [_read(Path("DATA"), frame(data, options), str(options.target), options)]
     zone = _zone(read, options)
     found = [part for one in read for part in _series(one, zone, options)]
     (name, count), *_ = Counter(part.name for part in found).most_common(1)
     if count > 1:
         raise BadInput(f"forecast: expected each series in one file, got {name!r} in {count}")
-    return found
+    return options, found
 
 
-def named(data: Any, options: ForecastOptions) -> ForecastOptions:
-    """The options, with names for the columns of data that have none: of values alone, and of an index.
+def _read_files(paths: Sequence[Path], options: ForecastOptions) -> tuple[ForecastOptions, list[_Read]]:
+    read = list[_Read]()
+    for path in paths:
+        table = _table(path, options)
+        options = options if read else _named(str(path), table.columns, options)
+        read.append(_read(path, table, str(options.target) if len(paths) == 1 else path.stem, options))
+    return options, read
 
-    Raises:
-        BadInput: where the columns of time and values are not named.
-    """
+
+def _named_in_python(data: Any, options: ForecastOptions) -> ForecastOptions:
     time, target, series = SPELLING
     if numbers(data):
         if options.time not in (None, time) or options.target not in (None, target):
@@ -88,17 +94,25 @@ def named(data: Any, options: ForecastOptions) -> ForecastOptions:
         return replace(options, time=time, target=target, series=series)
     if options.time is not None and options.target is not None:
         return options
-    if is_files(data):
-        columns = _table(data[0], options).columns
-    else:
-        columns = [str(name) for name in columns_of(data)]
-        index = index_of(data)
-        if index is not None and options.time is None and index.times and index.name not in columns:
-            options = replace(options, time=index.name)
-            options = replace(options, target=options.target or (columns[0] if len(columns) == 1 else None))
-            columns = [index.name, *columns]
-        if is_series(data):
-            options = replace(options, time=options.time or SPELLING[0], target=options.target or columns[-1])
+    columns = [str(name) for name in columns_of(data)]
+    index = index_of(data)
+    if index is not None and options.time is None and index.times and index.name not in columns:
+        options = replace(options, time=index.name)
+        options = replace(options, target=options.target or (columns[0] if len(columns) == 1 else None))
+        columns = [index.name, *columns]
+    if is_series(data):
+        options = replace(options, time=options.time or SPELLING[0], target=options.target or columns[-1])
+    return _named("DATA", columns, options)
+
+
+def _named(where: str, columns: Sequence[str], options: ForecastOptions) -> ForecastOptions:
+    """The options, with a name for the column of values where a table has no other.
+
+    Raises:
+        BadInput: where the columns of time and values are not named.
+    """
+    if options.time is not None and options.target is not None:
+        return options
     others = [
         name for name in columns if name not in (options.target, options.series, *listed_names(options.covariates))
     ]
@@ -108,7 +122,6 @@ def named(data: Any, options: ForecastOptions) -> ForecastOptions:
         return options
     for option, name in (("--time", options.time), ("--target", options.target)):
         if name is None:
-            where = data[0] if is_files(data) else "DATA"
             raise BadInput(f"{where}: {option}: expected the name of a column, one of {listed(columns)}; got none")
     return options
 

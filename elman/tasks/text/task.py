@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -46,7 +47,14 @@ class TextTask(Task):
     """Language modelling: the next token of a text, in streams with truncated BPTT."""
 
     @override
-    def prepare(self, data: Any, options: TextOptions, seed: int, run: Run | None = None) -> PreparedData:
+    def prepare(
+        self,
+        data: Any,
+        options: TextOptions,
+        seed: int,
+        run: Run | None = None,
+        tell: Callable[[str], Any] | None = None,
+    ) -> PreparedData:
         """The first nine tenths of the text are trained on."""
         file = _one(data)
         name = _name(file)
@@ -77,7 +85,8 @@ class TextTask(Task):
         validation = RepeatedEpoch(evaluation_streams(corpus.validation.ids))
         files = {"tokenizer.json": corpus.tokenizer.to_str()}
         details = (corpus, options.tokens)
-        return PreparedData(name, facts, options.model_args(known), summary, train, validation, files, details)
+        args = options.model_args(known)
+        return PreparedData(name, facts, args, summary, options, train, validation, files, details)
 
     @override
     def load_codec(self, run: Run) -> Tokenizer:
