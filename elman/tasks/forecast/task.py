@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from elman.data.examples import Example, Splits, is_files
+from elman.data.examples import Example, is_files
+from elman.data.parts import Splits
 from elman.errors import BadInput
 from elman.io.terminal import note
 from elman.tasks.forecast import data as tables
