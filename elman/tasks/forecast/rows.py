@@ -15,7 +15,7 @@ from elman.data.tables import column, read_table
 from elman.data.validation import listed
 from elman.errors import BadInput
 from elman.io.terminal import note
-from elman.tasks.forecast.frames import SPELLING, columns_of, frame, index_of, is_series, numbers
+from elman.tasks.forecast.frames import SPELLING, frame, index_of, is_series, names_of, numbers
 from elman.tasks.forecast.grid import shown
 from elman.tasks.forecast.numerals import Values, is_value, numbers_of
 from elman.tasks.forecast.options import ForecastOptions
@@ -94,7 +94,7 @@ def _named_in_python(data: Any, options: ForecastOptions) -> ForecastOptions:
         return replace(options, time=time, target=target, series=series)
     if options.time is not None and options.target is not None:
         return options
-    columns = [str(name) for name in columns_of(data)]
+    columns = names_of(data)
     index = index_of(data)
     if index is not None and options.time is None and index.times and index.name not in columns:
         options = replace(options, time=index.name)
