@@ -232,10 +232,13 @@ def test_rows_that_are_odd(suffix: str, data: bytes, expected: Any, path: Path) 
     path.write_bytes(data)
     if isinstance(expected, list):
         assert list(tables.rows(path, NAMES)) == expected
+        assert tables.read_table(path).select("said", "stars").rows() == expected
     else:
         with pytest.raises(BadInput, match=expected) as caught:
             list(tables.rows(path, NAMES))
         assert "\n" not in str(caught.value)
+        with pytest.raises(BadInput, match=expected):
+            tables.read_table(path)
     with pytest.raises(BadInput, match="nothing of that name"):
         list(tables.rows(path.with_name(f"other{suffix}"), NAMES))
 
@@ -248,12 +251,12 @@ def test_quotation_marks_as_asked_for(path: Path, capsys: pytest.CaptureFixture[
     tsv.write_text(QUOTED)
     assert list(tables.rows(tsv, NAMES)) == list(tables.rows(tsv, NAMES, quote='"'))  # it could be nothing else
     assert list(tables.rows(tsv, NAMES, quote='"')) == [("a\tb", "1"), ('c "d"', "2")]
-    assert tables.read_table(tsv, quote='"').rows() == [("a\tb", 1), ('c "d"', 2)]
+    assert tables.read_table(tsv, quote='"').rows() == [("a\tb", "1"), ('c "d"', "2")]
     csv.write_text("said,stars\n'a,b',1\n")
     assert list(tables.rows(csv, NAMES, quote="'")) == [("a,b", "1")]
     csv.write_text('said,stars\n"a,1\nb",2\n')
     assert list(tables.rows(csv, NAMES, quote="none")) == [('"a', "1"), ('b"', "2")]
-    assert tables.read_table(csv, quote="none").rows() == [('"a', 1), ('b"', 2)]
+    assert tables.read_table(csv, quote="none").rows() == [('"a', "1"), ('b"', "2")]
     capsys.readouterr()
     assert list(tables.rows(csv, NAMES)) == [("a,1\nb", "2")]
     assert capsys.readouterr().err == (

@@ -128,7 +128,7 @@ def _named(where: str, columns: Sequence[str], options: ForecastOptions) -> Fore
 
 def _table(path: Path, options: ForecastOptions) -> pl.DataFrame:
     """A table in a file, its cells as they are written; a column of numbers without a name is called "value"."""
-    table = read_table(path, options.encoding, options.quote, typed=False, decimal=options.decimal)
+    table = read_table(path, options.encoding, options.quote, decimal=options.decimal)
     head = table.columns[0]
     if len(table.columns) > 1 or not is_value(head, options.decimal):
         return table
