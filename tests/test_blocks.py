@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from elman.data import disk_list, tables, tokenizers
+from elman.data import disk_list, stored_text, tables, tokenizers
+from elman.data.stored_text import StoredText
 from elman.errors import BadInput
 from elman.io import files, text_encoding
+from elman.tasks.tag import data as tag_data
+from elman.tasks.tag.options import TagOptions
 from elman.tasks.text import corpus
 from tests.test_bad_input import TEXTS
 from tests.test_text import ENGLISH
@@ -122,24 +126,60 @@ def test_the_offset_is_that_in_the_file(block: int, path: Path) -> None:
             files.read_text(path, encoding)
 
 
-@pytest.mark.parametrize("read", [files.text_blocks, files.text_lines])
-def test_what_another_program_writes_is_read_once(read: Any, path: Path, block: int) -> None:
+def test_what_another_program_writes_is_stored(path: Path, block: int) -> None:
     os.mkfifo(path)
     writer = threading.Thread(target=path.write_text, args=("please\nstay",))
     writer.start()
-    found = files.again(read, path, "utf-8")
+    stored = StoredText(files.text_blocks(path))
     writer.join()
-    assert list(found) == list(found)
     path.unlink()
-    path.write_text("please\nstay")
-    assert list(found) == list(read(path, "utf-8"))
+    assert ["".join(stored), "".join(stored)] == ["please\nstay"] * 2
+    assert [list(stored.lines()), list(stored.lines())] == [["please", "stay"]] * 2
 
 
-def test_a_text_that_changes_while_it_is_read() -> None:
-    with pytest.raises(BadInput, match=r"^a\.txt: .* one that had 9 characters at first, and then 3$"):
-        list(corpus.CorpusPart(["abc"], 0, 9, "a.txt"))
-    assert list(corpus.CorpusPart(["abc", "def"], 2, 4, "a.txt")) == ["c", "d"]
-    assert list(corpus.CorpusPart([], 0, 0, "a.txt")) == []
+@given(
+    pieces=st.lists(st.text("a\u00e9\n", max_size=5), max_size=6),
+    begin=st.integers(0, 20),
+    length=st.integers(0, 20),
+    block=st.integers(1, 7),
+)
+def test_parts_of_a_stored_text(pieces: list[str], begin: int, length: int, block: int) -> None:
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(stored_text, "_BLOCK", block)
+        stored = StoredText(pieces)
+    whole = "".join(pieces)
+    assert (stored.characters, "".join(stored)) == (len(whole), whole)
+    part = stored.part(begin, begin + length)
+    assert "".join(part) == "".join(part) == whole[begin : begin + length]
+    assert all(part)
+
+
+def sentences(path: Path) -> object:
+    tagged = path.with_suffix(".conll")
+    tagged.write_text("# newdoc\na\tX\nb\tY\n\n# newdoc\na\tX\n\n" * 3)
+    return list(tag_data.read([tagged], TagOptions()))
+
+
+READINGS: dict[str, Callable[[Path], object]] = {
+    "char": lambda path: corpus.prepare(corpus.read(path, "utf-8"), "text", "char", 0),
+    "word": lambda path: corpus.prepare(corpus.read(path, "utf-8"), "text", "word", 0),
+    "bpe": lambda path: corpus.prepare(corpus.read(path, "utf-8"), "text", "bpe", 300),
+    "sentences": sentences,
+}
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_a_text_is_decoded_once(reading: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded, calls = text_encoding.decoded, list[Path]()
+
+    def counted(path: Path, *rest: Any) -> Iterator[str]:
+        calls.append(path)
+        return decoded(path, *rest)
+
+    monkeypatch.setattr(files, "decoded", counted)
+    path.write_text(ENGLISH)
+    READINGS[reading](path)
+    assert len(calls) == 1
 
 
 FRAME = pl.DataFrame({"id": [1, 2, 3], "said": ['a, "b"', "c\nd\r\n\u2028e", None], "stars": ["\u00e9", "01", "x"]})
@@ -192,10 +232,13 @@ def test_rows_that_are_odd(suffix: str, data: bytes, expected: Any, path: Path) 
     path.write_bytes(data)
     if isinstance(expected, list):
         assert list(tables.rows(path, NAMES)) == expected
+        assert tables.read_table(path).select("said", "stars").rows() == expected
     else:
         with pytest.raises(BadInput, match=expected) as caught:
             list(tables.rows(path, NAMES))
         assert "\n" not in str(caught.value)
+        with pytest.raises(BadInput, match=expected):
+            tables.read_table(path)
     with pytest.raises(BadInput, match="nothing of that name"):
         list(tables.rows(path.with_name(f"other{suffix}"), NAMES))
 
@@ -208,12 +251,12 @@ def test_quotation_marks_as_asked_for(path: Path, capsys: pytest.CaptureFixture[
     tsv.write_text(QUOTED)
     assert list(tables.rows(tsv, NAMES)) == list(tables.rows(tsv, NAMES, quote='"'))  # it could be nothing else
     assert list(tables.rows(tsv, NAMES, quote='"')) == [("a\tb", "1"), ('c "d"', "2")]
-    assert tables.read_table(tsv, quote='"').rows() == [("a\tb", 1), ('c "d"', 2)]
+    assert tables.read_table(tsv, quote='"').rows() == [("a\tb", "1"), ('c "d"', "2")]
     csv.write_text("said,stars\n'a,b',1\n")
     assert list(tables.rows(csv, NAMES, quote="'")) == [("a,b", "1")]
     csv.write_text('said,stars\n"a,1\nb",2\n')
     assert list(tables.rows(csv, NAMES, quote="none")) == [('"a', "1"), ('b"', "2")]
-    assert tables.read_table(csv, quote="none").rows() == [('"a', 1), ('b"', 2)]
+    assert tables.read_table(csv, quote="none").rows() == [('"a', "1"), ('b"', "2")]
     capsys.readouterr()
     assert list(tables.rows(csv, NAMES)) == [("a,1\nb", "2")]
     assert capsys.readouterr().err == (

@@ -1,6 +1,5 @@
-"""Examples, how they are split, and how a split is known again."""
+"""Examples: how they are made, and checked."""
 
-import hashlib
 import os
 import re
 from collections import Counter
@@ -30,14 +29,6 @@ class Example(NamedTuple):
     target: Any = None
     group: Hashable | None = None
     name: str = ""
-
-
-class Splits(NamedTuple):
-    """To learn from, to choose by, to be scored on."""
-
-    train: Sequence[Example]
-    validation: Sequence[Example]
-    test: Sequence[Example]
 
 
 def is_files(data: Any) -> TypeGuard[list[Path]]:
@@ -116,18 +107,3 @@ def check_texts(where: str, *values: Any) -> None:
             came = f"byte 0x{ord(found[0]) - 0xDC00:02x}" if "\udc80" <= found[0] <= "\udcff" else repr(found[0])
             expected = "UTF-8, got" if came.startswith("byte") else "a text, got a character that no text has:"
             raise BadInput(f"{where}: expected {expected} {came}")
-
-
-def sha256_of(parts: Splits) -> str:
-    """To know examples again, and how they were split."""
-    found = hashlib.sha256()
-    for part in parts:
-        for example in part:
-            for value in (example.input, example.target):
-                found.update(_bytes(value))
-        found.update(b"|")
-    return found.hexdigest()
-
-
-def _bytes(value: Any) -> bytes:
-    return value.tobytes() if hasattr(value, "tobytes") else repr(value).encode("utf-8", "surrogatepass")

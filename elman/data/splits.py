@@ -8,7 +8,8 @@ import csv
 import hashlib
 import unicodedata
 from array import array
-from collections.abc import Hashable, Iterable, Sequence
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,47 +56,64 @@ def _feed(found: Any, value: Any) -> None:
         found.update(repr(value).encode("utf-8", "surrogatepass"))
 
 
-def repeated(examples: Iterable[Example], among: Iterable[Example], once: bool = False) -> int:
-    """How many examples have the same content as one of the others; `once`: copies count once."""
-    own = _fingerprints(examples)
-    return int(np.isin(np.unique(own) if once else own, _fingerprints(among)).sum())
-
-
 def inputs_of(examples: Sequence[Example], once: bool) -> int:
     """How many inputs examples have; `once`: copies count once."""
-    return len(np.unique(_fingerprints(examples))) if once else len(examples)
+    return len({fingerprint(example.input) for example in examples}) if once else len(examples)
 
 
-def _fingerprints(examples: Iterable[Example]) -> NDArray[np.uint64]:
-    return np.array(array("Q", (fingerprint(example.input) for example in examples)), np.uint64)
+class ContentIndex:
+    """The content and the group of each example as numbers, collected while examples are read.
+
+    >>> index = ContentIndex()
+    >>> [example.input for example in index.collect([Example("a b"), Example("c"), Example("a  b")])]
+    ['a b', 'c', 'a  b']
+    >>> index.components()
+    array([0, 1, 0])
+    """
+
+    def __init__(self) -> None:
+        self._contents, self._groups, self._number = array("Q"), array("q"), dict[Hashable, int]()
+
+    def collect(self, examples: Iterable[Example]) -> Iterator[Example]:
+        """Examples, as they pass."""
+        for example in examples:
+            group, number = example.group, self._number
+            self._contents.append(fingerprint(example.input))
+            self._groups.append(-1 if group is None else number.setdefault(_brief(group), len(number)))
+            yield example
+
+    @property
+    def hashes(self) -> NDArray[np.uint64]:
+        """The hash of the content of each example, (N,)."""
+        return np.array(self._contents, np.uint64)
+
+    def components(self, join: bool = True) -> Numbers:
+        """The component of each example, (N,), numbered from 0 in order of first appearance.
+
+        Args:
+            join: groups that have content in common are one component. Without it, a copy belongs to the group of the
+                first example of this content, and groups stay apart.
+        """
+        found, first, content = np.unique(self.hashes, return_index=True, return_inverse=True)
+        group, C = np.array(self._groups, np.int64), len(found)
+        if not self._number:
+            return in_order(content)
+        if not join:
+            owner = group[first][content]
+            return in_order(np.where(owner < 0, content, C + owner))
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        has, size = group >= 0, C + len(self._number)
+        edges = coo_array((np.ones(has.sum(), bool), (content[has], C + group[has])), (size, size))
+        return in_order(connected_components(edges, directed=False)[1][content])
 
 
 def components(examples: Iterable[Example], join: bool = True) -> Numbers:
-    """The component of each example, (N,), numbered from 0 in order of first appearance.
-
-    Args:
-        examples: all examples that are split.
-        join: groups that have content in common are one component. Without it, a copy belongs to the group of the
-            first example of this content, and groups stay apart.
-    """
-    number: dict[Hashable, int] = {}
-    contents, groups = array("Q"), array("q")
-    for example in examples:
-        contents.append(fingerprint(example.input))
-        groups.append(-1 if example.group is None else number.setdefault(_brief(example.group), len(number)))
-    found, first, content = np.unique(np.array(contents, np.uint64), return_index=True, return_inverse=True)
-    group, C = np.array(groups, np.int64), len(found)
-    if not number:
-        return in_order(content)
-    if not join:
-        owner = group[first][content]
-        return in_order(np.where(owner < 0, content, C + owner))
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    has, size = group >= 0, C + len(number)
-    edges = coo_array((np.ones(has.sum(), bool), (content[has], C + group[has])), (size, size))
-    return in_order(connected_components(edges, directed=False)[1][content])
+    """The component of each example, as `ContentIndex.components`."""
+    index = ContentIndex()
+    deque(index.collect(examples), maxlen=0)
+    return index.components(join)
 
 
 def in_order(numbers: NDArray[Any]) -> Numbers:

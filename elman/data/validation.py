@@ -69,7 +69,7 @@ def _mode(name: str) -> int:
 
 def is_table(data: Any) -> bool:
     """Whether data are a data frame, or columns by name."""
-    return hasattr(data, "columns") or (isinstance(data, Mapping) and len(data) > 0)
+    return hasattr(type(data), "columns") or (isinstance(data, Mapping) and len(data) > 0)
 
 
 def sides(task: str, data: Any, *names: str, least: int = 2) -> list[list[Any]]:

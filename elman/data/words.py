@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 from zlib import crc32
@@ -30,7 +30,11 @@ def vocabulary(sentences: Iterable[Iterable[str]], least: int = 1) -> list[str]:
     >>> vocabulary([["to", "be"], ["to", "go"]])
     ['to', 'be', 'go']
     """
-    counts = Counter(word for sentence in sentences for word in sentence)
+    return vocabulary_of(Counter(word for sentence in sentences for word in sentence), least)
+
+
+def vocabulary_of(counts: Mapping[str, int], least: int = 1) -> list[str]:
+    """The same, of words that are counted."""
     return sorted((word for word, n in counts.items() if n >= least), key=lambda word: (-counts[word], word))
 
 

@@ -7,7 +7,6 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -57,7 +56,7 @@ def text_lines(path: Path, encoding: str = "utf-8", newlines: bool = False) -> I
     Raises:
         BadInput: as `read_text` does, when what is wrong is come to.
     """
-    return _lines(text_blocks(path, encoding), newlines)
+    return lines_in(text_blocks(path, encoding), newlines)
 
 
 def input_lines(encoding: str | None = None) -> Iterator[str]:
@@ -71,11 +70,11 @@ def input_lines(encoding: str | None = None) -> Iterator[str]:
     """
     binary = getattr(sys.stdin, "buffer", None)
     if binary is None:  # what stands in its place has texts that are decoded
-        return _lines(_unmarked(iter(sys.stdin)), newlines=False)
+        return lines_in(_unmarked(iter(sys.stdin)), newlines=False)
     data = binary.read()
     encoding = encoding or sys.stdin.encoding
     blocks = decoded(Path("standard input"), io.BytesIO(data), encoding) if data else iter(())
-    return _lines(_unmarked(blocks), newlines=False)
+    return lines_in(_unmarked(blocks), newlines=False)
 
 
 def _unmarked(blocks: Iterator[str]) -> Iterator[str]:
@@ -84,7 +83,8 @@ def _unmarked(blocks: Iterator[str]) -> Iterator[str]:
     return filter(None, chain([next(texts, "").removeprefix("\ufeff")], texts))
 
 
-def _lines(blocks: Iterable[str], newlines: bool) -> Iterator[str]:
+def lines_in(blocks: Iterable[str], newlines: bool) -> Iterator[str]:
+    """The lines of a text in pieces, as `text_lines` has them."""
     rest, ends = "", io.IncrementalNewlineDecoder(None, translate=not newlines)
     for block in blocks:
         *lines, rest = (rest + ends.decode(block)).split("\n")
@@ -107,32 +107,6 @@ def without_end(items: Iterable[T], is_empty: Callable[[T], bool]) -> Iterator[T
         if not is_empty(item):
             yield from waiting
             waiting.clear()
-
-
-@dataclass(frozen=True)
-class _Again:
-    read: Callable[[Path, str], Iterator[str]]
-    path: Path
-    encoding: str
-
-    def __iter__(self) -> Iterator[str]:
-        return self.read(self.path, self.encoding)
-
-
-def again(read: Callable[[Path, str], Iterator[str]], path: Path, encoding: str) -> Iterable[str]:
-    """What can be gone through again and again, each time by another reading of a file.
-
-    What is no file on a disk, as the output of another program, can be read but once: that is kept.
-
-    Args:
-        read: `text_blocks` or `text_lines`.
-        path: of the file.
-        encoding: of the text.
-
-    Raises:
-        BadInput: as `read` does.
-    """
-    return _Again(read, path, encoding) if path.is_file() else list(read(path, encoding))
 
 
 def read_bytes(path: Path) -> bytes:

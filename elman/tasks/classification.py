@@ -2,8 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from typing_extensions import override
 from elman.baselines import linear
 from elman.data.disk_list import Subset
 from elman.data.examples import Example
-from elman.data.splits import components, stratified_parts
+from elman.data.parts import ExampleStore
+from elman.data.splits import stratified_parts
 from elman.errors import BadInput
 from elman.io.terminal import show
 from elman.tasks.codec import Codec
@@ -52,10 +52,18 @@ class ClassificationCodec(Codec):
     @override
     def check_targets(self, examples: Sequence[Example]) -> None:
         for example in examples:
-            if example.target not in self.labels:
-                raise BadInput(
-                    f"{example.name}: expected labels of the training, {_listed(self.labels)}; got {example.target!r}"
-                )
+            self.check_target(example)
+
+    def check_target(self, example: Example) -> None:
+        """Check that a model can be scored on an example.
+
+        Raises:
+            BadInput: for a label that was not in the training part.
+        """
+        if example.target not in self.labels:
+            raise BadInput(
+                f"{example.name}: expected labels of the training, {_listed(self.labels)}; got {example.target!r}"
+            )
 
     @override
     def to_row(self, prediction: Any) -> dict[str, Any]:
@@ -63,23 +71,28 @@ class ClassificationCodec(Codec):
         return {"label": self.labels[best], "probability": round(float(prediction[best]), 4)}
 
 
-def fit_labels(task: str, train: Sequence[Example]) -> list[Any]:
+def fit_labels(task: str, targets: Iterable[Any]) -> list[Any]:
     """The labels of the training part in order, numbers before texts.
 
     Raises:
         BadInput: for fewer than two.
     """
-    counts = Counter(example.target for example in train)
-    if len(counts) < 2:
-        only = f"one, {next(iter(counts))!r}" if counts else "none"
+    different = set(targets)
+    if len(different) < 2:
+        only = f"one, {next(iter(different))!r}" if different else "none"
         raise BadInput(f"{task}: expected at least two different labels in what is trained on, got {only}")
-    return sorted(counts, key=lambda label: (_as_number(label), str(label)))
+    return sorted(different, key=lambda label: (_as_number(label), str(label)))
 
 
-def stratified_split(task: SupervisedTask, examples: Sequence[Example], seed: int, parts: Sequence[str]) -> Numbers:
-    """Split at random by a seed, with the same share of each label in every part."""
-    labels = [example.target for example in examples]
-    numbers, rare = stratified_parts(components(examples), labels, seed, parts, task.name)
+def target(example: Example) -> Hashable:
+    """The label of an example."""
+    label: Hashable = example.target
+    return label
+
+
+def stratified_split(task: SupervisedTask, examples: ExampleStore, seed: int, parts: Sequence[str]) -> Numbers:
+    """Split at random by a seed, with the same share of each `label` of the task in every part."""
+    numbers, rare = stratified_parts(examples.contents.components(), examples.labels, seed, parts, task.name)
     if parts and rare:
         listed = ", ".join(f"{label!r} ({count})" for label, count in list(rare.items())[:MAX_LABELS_LISTED])
         more = f" and {len(rare) - MAX_LABELS_LISTED:,} more" if len(rare) > MAX_LABELS_LISTED else ""

@@ -67,15 +67,14 @@ def start(
     """
     check_free(out)
     with console.status("reading"):
-        options = task.resolve_options(data, options, console.print)
-        prepared = task.prepare(data, options, training.seed)
+        prepared = task.prepare(data, options, training.seed, tell=console.print)
     torch.manual_seed(training.seed)
     model = _new_model(task, prepared)
     config = {
         "task": task.name,
         "data": {"name": prepared.name} | prepared.facts,
         "model": prepared.model_args,
-        "options": task.options_to_dict(options),
+        "options": task.options_to_dict(prepared.options),
         "training": asdict(training),
     }
     with new_run(out, config) as run:

@@ -1,11 +1,10 @@
 """Tasks whose data are examples: for each input a target, which a model and the baselines predict."""
 
-import csv
-import io
 import json
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ from typing_extensions import override
 
 from elman.data.batches import ByLength
 from elman.data.disk_list import DiskList, Subset
-from elman.data.examples import Example, Splits, check_texts, files_in, is_files, sha256_of
-from elman.data.splits import components, drawn_parts, inputs_of, kept_split, repeated
+from elman.data.examples import Example, check_texts, files_in, is_files
+from elman.data.parts import ExampleStore, Part, SplitRecord, Splits
+from elman.data.splits import drawn_parts, kept_split
 from elman.errors import BadInput
 from elman.flow import Recording, record
 from elman.io.files import read_bytes
@@ -85,9 +85,9 @@ class Plot:
     draw: Callable[[Evaluation, Path], None]
 
 
-def random_split(task: "SupervisedTask", examples: Sequence[Example], seed: int, parts: Sequence[str]) -> Numbers:
+def random_split(task: "SupervisedTask", examples: ExampleStore, seed: int, parts: Sequence[str]) -> Numbers:
     """Split at random by a seed; copies of an input, and examples of a group, stay together."""
-    return drawn_parts(components(examples), seed, parts, task.name)
+    return drawn_parts(examples.contents.components(), seed, parts, task.name)
 
 
 def _all(examples: Iterable[Example], part: str) -> Iterable[Example]:
@@ -117,9 +117,11 @@ class SupervisedTask(Task):
         load_baselines: the same from their tensors. Raises where these do not fit.
         plots: of the test part.
         split: draws the parts.
+        label: of an example, for splits that are stratified by labels.
         read_texts: the inputs in a file, with the loaded model; None: the file itself is the input.
         collect_inputs: replaces how `predict` finds its inputs in what it is given.
-        resolve: decides from the data what options leave open.
+        resolve: decides from the data what options leave open. Returns the options and the data, perhaps read already:
+            `read` takes what it returns, so that nothing is read twice.
         held_out: of examples in files for a part ("validation" or "test"), those that may be used there.
         match: relates examples of other data to those of the training, for `evaluate`.
         store: keeps examples and encoded examples.
@@ -141,10 +143,11 @@ class SupervisedTask(Task):
     fit_baselines: Callable[[Any, Sequence[Example], Any, int], Sequence[Baseline]]
     load_baselines: Callable[[Any, Mapping[str, torch.Tensor]], Sequence[Baseline]]
     plots: tuple[Plot, ...] = ()
-    split: "Callable[[SupervisedTask, Sequence[Example], int, Sequence[str]], Numbers]" = random_split
+    split: "Callable[[SupervisedTask, ExampleStore, int, Sequence[str]], Numbers]" = random_split
+    label: Callable[[Example], Hashable] | None = None
     read_texts: Callable[[Path, Loaded], Iterable[Example]] | None = None
     collect_inputs: Callable[[Loaded, Any], list[Any]] | None = None
-    resolve: Callable[[Any, Any, Callable[[str], Any]], Any] | None = None
+    resolve: Callable[[Any, Any, Callable[[str], Any]], tuple[Any, Any]] | None = None
     held_out: Callable[[Iterable[Example], str], Iterable[Example]] = _all
     match: Callable[[Sequence[Example], Loaded], Sequence[Example]] | None = None
     store: Callable[[Iterable[Any]], Sequence[Any]] = DiskList
@@ -165,12 +168,16 @@ class SupervisedTask(Task):
 
     # From data to batches.
 
-    @override
-    def resolve_options(self, data: Any, options: Any, tell: Callable[[str], Any] = show) -> Any:
+    def resolve_options(self, data: Any, options: Any, tell: Callable[[str], Any] | None = None) -> tuple[Any, Any]:
+        """Decide from the data what options leave open.
+
+        Returns:
+            The options, and the data as far as they were read for that: `split_data` takes them in either form.
+        """
         # Files of parts are found again from any working directory.
         parts = {name: files for name, files in _parts_in(options).items() if is_files(files)}
         options = replace(options, **{name: _resolved(paths) for name, paths in parts.items()})
-        return self.resolve(data, options, tell) if self.resolve else options
+        return self.resolve(data, options, tell or (lambda line: None)) if self.resolve else (options, data)
 
     @override
     def options_to_dict(self, options: Any) -> dict[str, Any]:
@@ -178,77 +185,78 @@ class SupervisedTask(Task):
         return super().options_to_dict(replace(options, **in_python))
 
     @override
-    def prepare(self, data: Any, options: Any, seed: int, run: Run | None = None) -> PreparedData:
-        splits, split_csv = self.split_data(data, options, seed, run)
+    def prepare(
+        self, data: Any, options: Any, seed: int, run: Run | None = None, tell: Callable[[str], Any] | None = None
+    ) -> PreparedData:
+        options, source = self.resolve_options(data, options, tell)
+        splits, record = self.split_data(source, options, seed, run), SplitRecord()
         codec = self.load_codec(run) if run else self.codec.fit(splits.train, options)
         for part in (splits.validation, splits.test):
             codec.check_targets(part)
-        train = self._batches(codec, splits.train, options.batch, seed)
-        validation = self._batches(codec, splits.validation, options.batch, None)
+        train = self._batches(codec, record.walk("train", splits.train), options.batch, seed)
+        validation = self._batches(codec, record.walk("validation", splits.validation), options.batch, None)
+        deque(record.walk("test", splits.test), maxlen=0)
         counts = {name: len(part) for name, part in splits._asdict().items()}
         files = _resolved(data) if is_files(data) else [] if data is None else None
         readable = all(map(is_files, _parts_in(options).values()))  # Python objects cannot be read again
-        facts = {"files": files if readable else None, "sha256": sha256_of(splits), **counts}
+        facts = {"files": files if readable else None, "sha256": record.sha256, **counts}
         summary = (
             f"{self._count_of(splits.train)} to learn from, "
-            f"{inputs_of(splits.validation, self.several_targets):,} to validate, "
-            f"{inputs_of(splits.test, self.several_targets):,} to test"
+            f"{splits.validation.inputs(self.several_targets):,} to validate, "
+            f"{splits.test.inputs(self.several_targets):,} to test"
         )
         saved = {
             "codec.json": json.dumps(codec.to_dict(), ensure_ascii=False) + "\n",
-            "split.csv": split_csv,
+            "split.csv": record.table,
             **(self.extra_files(splits, options) if self.extra_files else {}),
         }
         in_python = self.default_data if data is None else f"{type(data).__name__} in Python"
         name = ", ".join(map(str, data)) if files else in_python
         details = (codec, splits, options, seed)
-        return PreparedData(name, facts, codec.model_args(options), summary, train, validation, saved, details)
+        args = codec.model_args(options)
+        return PreparedData(name, facts, args, summary, options, train, validation, saved, details)
 
-    def split_data(self, data: Any, options: Any, seed: int, run: Run | None = None) -> tuple[Splits, str]:
-        """Read data and split them, and write split.csv, a row for each example.
+    def split_data(self, data: Any, options: Any, seed: int, run: Run | None = None) -> Splits:
+        """Read data and split them.
 
         Files for validation and test are used as they are; the rest is drawn by the seed. A run that exists keeps the
         split in its split.csv, so that it does not depend on how a later version draws.
         """
         given = _parts_in(options)
-        own = {name: self.store(self.held_out(self._examples(files, options), name)) for name, files in given.items()}
-        examples = self.store(self._examples(data, options))
+        own = {name: self._store(self.held_out(self._examples(files, options), name)) for name, files in given.items()}
+        examples = self._store(self._examples(data, options))
         names = [name for name in PARTS if name not in given]
         known = None if run is None else kept_split(run.path / "split.csv", examples, ["train", *names])
         drawn = known or self.split(self, examples, seed, names)
-        table = io.StringIO()
-        csv.writer(table, lineterminator="\n").writerows([("part", "number", "name")])
-        parts: dict[str, Sequence[Example]] = {}
-        for name in Splits._fields:
-            numbers: Sequence[int] = range(len(own[name])) if name in own else drawn[name]
-            parts[name] = own[name] if name in own else Subset(examples, numbers)
-            csv.writer(table, lineterminator="\n").writerows(
-                (name, i, example.name) for i, example in zip(numbers, parts[name], strict=True)
-            )
+        parts = {name: Part(examples, numbers) for name, numbers in drawn.items() if name not in own}
+        parts |= {name: Part(store, range(len(store))) for name, store in own.items()}
         if self.has_duplicates:
             self._tell_duplicates(parts, given)
-        return Splits(**parts), table.getvalue()
+        return Splits(**parts)
+
+    def _store(self, examples: Iterable[Example]) -> ExampleStore:
+        return ExampleStore(examples, self.store, self.label, self.has_duplicates)
 
     def _examples(self, data: Any, options: Any) -> Iterator[Example]:
         for example in self.read(data, options):
             check_texts(example.name, example.name, example.input, example.target)
             yield example
 
-    def _count_of(self, examples: Sequence[Example]) -> str:
-        inputs = inputs_of(examples, self.several_targets)
-        more = f" with {len(examples):,} texts" if inputs < len(examples) else ""
+    def _count_of(self, part: Part) -> str:
+        inputs = part.inputs(self.several_targets)
+        more = f" with {len(part):,} texts" if inputs < len(part) else ""
         return f"{inputs:,} {self.examples or self.unit}{more}"
 
-    def _tell_duplicates(self, parts: Mapping[str, Sequence[Example]], given: Iterable[str]) -> None:
+    def _tell_duplicates(self, parts: Mapping[str, Part], given: Iterable[str]) -> None:
         """Print how many examples in files for a part are also trained on: its score says too much."""
         for name in given:
-            count = repeated(parts[name], parts["train"], self.several_targets)
+            count = parts[name].repeated(parts["train"], self.several_targets)
             if count:
                 use = "to validate" if name == "validation" else "to test"
-                total = f"{inputs_of(parts[name], self.several_targets):,} {self.examples or self.unit}"
+                total = f"{parts[name].inputs(self.several_targets):,} {self.examples or self.unit}"
                 show(f"{count:,} of the {total} {use} are among those to learn from, too")
 
-    def _batches(self, codec: Codec, examples: Sequence[Example], batch: int, seed: int | None) -> ByLength:
+    def _batches(self, codec: Codec, examples: Iterable[Example], batch: int, seed: int | None) -> ByLength:
         """Batches by length, in another order in every epoch if there is a seed."""
         encoded, lengths = self._encoded(codec, examples)
         return ByLength(lengths, batch, lambda numbers: codec.collate([encoded[i] for i in numbers]), seed)
@@ -288,8 +296,8 @@ class SupervisedTask(Task):
             BadInput: if the data have changed.
         """
         run = loaded.run
-        splits, _ = self.split_data(self.training_data(run), loaded.options, self.training_of(run).seed, run)
-        if sha256_of(splits) != run.config["data"].get("sha256"):
+        splits = self.split_data(self.training_data(run), loaded.options, self.training_of(run).seed, run)
+        if SplitRecord.of(splits).sha256 != run.config["data"].get("sha256"):
             raise BadInput(f"{run.config['data'].get('name')} is no longer what this run was trained on")
         return splits
 

@@ -17,7 +17,7 @@ from elman.flow import Recording
 from elman.io.files import input_lines
 from elman.io.json_fields import restoring
 from elman.io.run_folder import Run
-from elman.io.terminal import note, show
+from elman.io.terminal import note
 from elman.options import made
 from elman.report.shown import Missing, Sample
 from elman.training.options import TrainingOptions
@@ -35,6 +35,7 @@ class PreparedData:
         facts: for config.json: the files, a "sha256" of the examples, counts.
         model_args: the arguments of the model, for config.json.
         summary: one line for people.
+        options: of the task, with what they left open decided.
         train: batches of an epoch, and more.
         validation: batches of an epoch.
         files: for the run folder, by name: what was fitted on the training part.
@@ -45,6 +46,7 @@ class PreparedData:
     facts: dict[str, Any]
     model_args: dict[str, Any]
     summary: str
+    options: Any
     train: Batches
     validation: Batches
     files: dict[str, str]
@@ -101,32 +103,22 @@ class Task(ABC):
         """A sentence for each picture that `score_run` draws into the run folder, by file name."""
         return {}
 
-    def resolve_options(self, data: Any, options: Any, tell: Callable[[str], Any] = show) -> Any:
-        """Decide from the data what the options leave open.
-
-        Args:
-            data: as for `prepare`.
-            options: of the task.
-            tell: called with lines for people: what was decided and why.
-
-        Raises:
-            BadInput: for data that cannot be used.
-        """
-        return options
-
     def options_to_dict(self, options: Any) -> dict[str, Any]:
         """The options for config.json."""
         return asdict(options)
 
     @abstractmethod
-    def prepare(self, data: Any, options: Any, seed: int, run: Run | None = None) -> PreparedData:
-        """Read, split, encode and batch data.
+    def prepare(
+        self, data: Any, options: Any, seed: int, run: Run | None = None, tell: Callable[[str], Any] | None = None
+    ) -> PreparedData:
+        """Decide what options leave open, then read, split, encode and batch data.
 
         Args:
             data: files, or Python objects.
             options: of the task.
             seed: of the split.
             run: a run to resume, whose codec and split are used.
+            tell: called with a line for people on what was decided, and why; None: nothing is printed.
 
         Raises:
             BadInput: for data that cannot be used.

@@ -136,7 +136,7 @@ def test_tables(tmp_path: Path, suffix: str) -> None:
 
 def test_what_is_the_same_is_on_one_side() -> None:
     many, labels = texts()
-    parts, _ = TASK.split_data((many * 3, labels * 3), ClassifyOptions(), 0)
+    parts = TASK.split_data((many * 3, labels * 3), ClassifyOptions(), 0)
     inputs = [{example.input for example in part} for part in parts]
     assert len(set.union(*inputs)) == sum(map(len, inputs)) == len(set(many))
 

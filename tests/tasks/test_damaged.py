@@ -41,18 +41,17 @@ def made(task: str, path: Path) -> Path:
     """The run of a model that was not trained."""
     data, own = DATA[task]
     declared: Any = get_task(task)
-    options = declared.resolve_options(data, options_of(task).OPTIONS(hidden=4, **own))
-    prepared = declared.prepare(data, options, 0)
+    prepared = declared.prepare(data, options_of(task).OPTIONS(hidden=4, **own), 0)
     config = {
         "task": task, "data": {"name": "data"} | prepared.facts, "model": prepared.model_args,
-        "options": declared.options_to_dict(options), "training": asdict(TrainingOptions()),
+        "options": declared.options_to_dict(prepared.options), "training": asdict(TrainingOptions()),
     }  # fmt: skip
     with new_run(path, config) as run:
         for name, text in prepared.files.items():
             (path / name).write_text(text)
         run.save_tensors("model", declared.model(**prepared.model_args).state_dict())
         codec, parts, *_ = prepared.details
-        found = declared.fit_baselines(codec, parts.train, options, 0)
+        found = declared.fit_baselines(codec, parts.train, prepared.options, 0)
         run.save_tensors("baseline", {name: t for one in found for name, t in one.tensors().items()})
     return path
 

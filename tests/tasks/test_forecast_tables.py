@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 
+from elman.data.frames import Frame
 from elman.data.tables import read_table, rows
+from elman.data.validation import is_table
 from elman.errors import BadInput
 from elman.tasks.forecast import fit
 from elman.tasks.forecast.data import Series, ends, from_ends, series
@@ -141,8 +145,9 @@ def test_rows_that_quotation_marks_join_are_told(tmp_path: Path, capsys: pytest.
 def test_a_file_of_values_alone(tmp_path: Path, text: str, options: dict[str, Any], name: str) -> None:
     path = tmp_path / "a.csv"
     path.write_text(text)
-    settled = TASK.resolve_options([path], replace(ForecastOptions(), **options), lambda line: None)
+    settled, read_already = TASK.resolve_options([path], replace(ForecastOptions(), **options))
     (found,) = series([path], settled)
+    assert found.values.tolist() == read_already[0].values.tolist()
     assert (found.name, found.values.tolist()) == (name, [1.5, 2.5, 3.5])
     assert [found.stamp(0), found.stamp(3)] == ["0", "3"]
 
@@ -151,7 +156,7 @@ def test_a_file_of_values_alone(tmp_path: Path, text: str, options: dict[str, An
 def test_values_alone_may_begin_with_a_missing_one(tmp_path: Path, first: str) -> None:
     path = tmp_path / "a.csv"
     path.write_text(f"{first}\n1.5\n2.5\n")
-    (found,) = series([path], TASK.resolve_options([path], ForecastOptions(), lambda line: None))
+    (found,) = series([path], TASK.resolve_options([path], ForecastOptions())[0])
     assert (found.name, found.stamp(0), found.values.tolist()) == ("value", "1", [1.5, 2.5])
 
 
@@ -180,39 +185,6 @@ def test_a_workbook_is_named_as_such(tmp_path: Path, suffix: str) -> None:
             reading()
 
 
-class Index:
-    """What of an index of pandas is used."""
-
-    def __init__(self, values: Any, name: str | None = None) -> None:
-        self.values, self.name, self.dtype = np.asarray(values), name, np.asarray(values).dtype
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        return self.values
-
-    def __getitem__(self, at: Any) -> Any:
-        return self.values[at]
-
-
-class Pandas:
-    """What of a series of pandas is used."""
-
-    def __init__(self, values: Any, index: Index, name: str | None = None) -> None:
-        self.values, self.index, self.name, self.dtype = np.asarray(values), index, name, np.asarray(values).dtype
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        return self.values
-
-
-class Frame:
-    """What of a data frame of pandas is used."""
-
-    def __init__(self, index: Index, **columns: Any) -> None:
-        self.index, self.columns, self._columns = index, list(columns), columns
-
-    def __getitem__(self, name: str) -> Any:
-        return np.asarray(self._columns[name])
-
-
 def tide(count: int = 160, seed: int = 0) -> Any:
     noise = np.random.default_rng(seed).normal(0, 0.1, count)
     return 10 + 3 * np.sin(np.arange(count) * np.pi / 4) + noise
@@ -221,27 +193,42 @@ def tide(count: int = 160, seed: int = 0) -> Any:
 STAMPS = np.datetime64("2024-02-20", "s") + np.arange(160) * np.timedelta64(3, "h")
 
 
+def indexed(index: Any, name: str | None = None, **columns: Any) -> pd.DataFrame:
+    return pd.DataFrame(columns, pd.Index(index, name=name))
+
+
+def series_by(index: Any, name: str | None = None) -> Any:
+    return pd.Series(tide(len(index)), index, name=name)
+
+
 def test_a_series_of_pandas(tmp_path: Path) -> None:
-    oil = fit(Pandas(tide(), Index(STAMPS), "oil"), tmp_path / "oil", **SMALL)
+    oil = fit(series_by(STAMPS, "oil"), tmp_path / "oil", **SMALL)
     assert [row["time"] for row in oil.predict()][:2] == ["2024-03-11 00:00:00", "2024-03-11 03:00:00"]
     assert oil.predict()[0]["series"] == "oil"
-    assert oil.predict(Pandas(tide(), Index(STAMPS))) == oil.predict()  # without its name
-    assert oil.predict(Frame(Index(STAMPS), oil=tide(), other=tide())) == oil.predict()
-    assert oil.evaluate(Pandas(tide(100), Index(STAMPS[:100]))).keys() == oil.scores.keys()
+    assert oil.predict(series_by(STAMPS)) == oil.predict()  # without its name
+    assert oil.predict(indexed(STAMPS, oil=tide(), other=tide())) == oil.predict()
+    assert oil.evaluate(series_by(STAMPS[:100])).keys() == oil.scores.keys()
 
 
 @pytest.mark.parametrize(
     ("data", "options", "stamp"),
     [
-        (Frame(Index(STAMPS), y=tide(), x=tide()), {"target": "y"}, "2024-03-11 00:00:00"),
-        (Frame(Index(STAMPS, "when"), y=tide()), {"time": "when", "target": "y"}, "2024-03-11 00:00:00"),
-        (Frame(Index(STAMPS), y=tide()), {}, "2024-03-11 00:00:00"),
-        (Pandas(tide(), Index(np.arange(160))), {}, "160"),
-        (Pandas(tide(), Index(np.arange(1800, 1960))), {}, "1960"),
+        (indexed(STAMPS, y=tide(), x=tide()), {"target": "y"}, "2024-03-11 00:00:00"),
+        (indexed(STAMPS, "when", y=tide()), {"time": "when", "target": "y"}, "2024-03-11 00:00:00"),
+        (indexed(STAMPS, y=tide()), {}, "2024-03-11 00:00:00"),
+        (series_by(np.arange(160)), {}, "160"),
+        (series_by(pd.period_range("2024-02", periods=160, freq="M")), {}, "2037-06-01"),
+        (
+            series_by(pd.date_range("2024-02-20", periods=160, freq="3h", tz="Europe/Berlin")),
+            {},
+            "2024-03-11 00:00:00+01:00",
+        ),
+        (series_by(pd.date_range("2024-02-20T00+05:30", periods=160, freq="3h")), {}, "2024-03-11 00:00:00+05:30"),
+        (series_by(np.arange(1800, 1960)), {}, "1960"),
     ],
 )
 def test_the_index_is_the_time(data: Any, options: dict[str, Any], stamp: str) -> None:
-    settled = TASK.resolve_options(data, ForecastOptions(**options), lambda line: None)
+    settled, _ = TASK.resolve_options(data, ForecastOptions(**options))
     (found,) = series(data, settled)
     assert found.stamp(160) == stamp
 
@@ -251,8 +238,8 @@ def test_the_index_is_the_time(data: Any, options: dict[str, Any], stamp: str) -
     [
         ([], "expected a data frame, columns by name, a series of pandas or an array of numbers, got an empty list"),
         ([("2024-01-01", 1.0)], "expected a data frame, .*, got list"),
-        (Frame(Index(np.arange(160)), y=tide(), x=tide()), "--time: expected the name of a column, one of y, x"),
-        (Frame(Index(STAMPS, "when"), y=tide(), x=tide()), "--target: expected the name of a column"),
+        (indexed(np.arange(160), y=tide(), x=tide()), "--time: expected the name of a column, one of y, x"),
+        (indexed(STAMPS, "when", y=tide(), x=tide()), "--target: expected the name of a column"),
     ],
 )
 def test_what_is_no_series(data: Any, message: str) -> None:
@@ -341,3 +328,59 @@ def test_the_command_line_tells_what_was_found(elman: Command, tmp_path: Path) -
     )
     said = elman("train", "forecast", path, "--decimal", ";", "--out", tmp_path / "s")
     assert (said.code, "expected . or ,; got ';'" in said.err) == (2, True)
+
+
+def test_a_table_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = list[Path]()
+
+    def counted(path: Path, *rest: Any, **options: Any) -> pl.DataFrame:
+        paths.append(path)
+        return read_table(path, *rest, **options)
+
+    monkeypatch.setattr("elman.tasks.forecast.rows.read_table", counted)
+    cells = [f"{value:.6f}" for value in np.sin(np.arange(160))]
+    train, test = written(tmp_path / "a.csv", "y", cells), written(tmp_path / "b.csv", "y", cells[:60])
+    options = ForecastOptions(season=8, context=16, test=[str(test)])  # the horizon and the columns are left open
+    told = list[str]()
+    prepared = TASK.prepare([train], options, 0, tell=told.append)
+    assert paths == [train, test] or paths == [test, train]
+    assert (prepared.options.target, prepared.options.horizon) == ("y", 8)
+    assert told == ["step 1 (the most common distance between stamps), season 8 (--season), horizon 8 (one season), "
+                    "context 16 (--context)"]  # fmt: skip
+
+
+def test_notes_on_a_table_are_printed_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = [f"{day},{i % 4}" for i, day in enumerate(date(2024, 1, 1) + timedelta(i) for i in range(160))]
+    path = written(tmp_path / "a.csv", "t,y", [*cells[80:], *cells[:80]])
+    TASK.prepare([path], ForecastOptions(time="t", target="y", horizon=3, context=12), 0)
+    assert capsys.readouterr().err.count("the rows are not in order of time") == 1
+
+
+ZONES = [None, "Europe/Berlin"]
+FRAMES: dict[str, Callable[[pl.DataFrame], Any]] = {
+    "polars": lambda table: table,
+    "lazy": lambda table: table.lazy(),
+    "pandas": lambda table: pd.DataFrame({name: pd.Series(table[name].to_list()) for name in table.columns}),
+    "pandas with nullable types": lambda table: pd.DataFrame(table.to_dict(as_series=False)).convert_dtypes(),
+    "pyarrow": lambda table: pa.Table.from_pydict(table.to_dict(as_series=False)),
+    "columns by name": lambda table: table.to_dict(as_series=False),
+}
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("library", FRAMES)
+def test_any_data_frame_is_the_same_table(library: str, zone: str | None) -> None:
+    table = hours(tide()).with_columns(
+        pl.col("t").dt.replace_time_zone(zone),
+        y=pl.when(pl.col("y") > 12).then(None).otherwise(pl.col("y")),
+        n=pl.Series([None, *range(1, 160)]),
+        name=pl.Series([f"{i % 2:02}" for i in range(160)]),
+    )
+    options = replace(OPTIONS, covariates="n", series="name")
+    for own, other in zip(series(table, options), series(FRAMES[library](table), options), strict=True):
+        assert (own.name, own.stamp(3)) == (other.name, other.stamp(3))
+        np.testing.assert_array_equal(own.values, other.values)
+        np.testing.assert_array_equal(own.covariates, other.covariates)
+    columns = {"--a": "n", "--b": "name"}
+    assert is_table(FRAMES[library](table))
+    assert list(rows(Frame(FRAMES[library](table)), columns)) == table.select("n", "name").rows()

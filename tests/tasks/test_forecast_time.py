@@ -38,7 +38,7 @@ def following(found: Series, count: int = 1) -> list[str]:
 
 def settled(data: pl.DataFrame, **options: Any) -> tuple[ForecastOptions, str]:
     told: list[str] = []
-    found = TASK.resolve_options(data, ForecastOptions(time="t", target="y", **options), told.append)
+    found, _ = TASK.resolve_options(data, ForecastOptions(time="t", target="y", **options), told.append)
     (line,) = told
     return found, line
 

@@ -4,7 +4,7 @@ import csv
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from elman.data.examples import Example
+from elman.data.parts import SplitRecord
 from elman.data.splits import components, fingerprint, stratified_parts
 from elman.errors import BadInput
 from elman.tasks.registry import get_task, options_of
@@ -130,10 +131,10 @@ def test_copies_are_on_one_side(case: str, tmp_path: Path) -> None:
     make, options_given, copies = CASES[case]
     task = case.split()[0]
     kind, data = get_task(task), make(tmp_path)
-    options = kind.resolve_options(data, options_of(task).OPTIONS(**options_given))
+    options, _ = kind.resolve_options(data, options_of(task).OPTIONS(**options_given))  # type: ignore[attr-defined]
     for seed in range(3):
-        parts, table = kind.split_data(data, options, seed)  # type: ignore[attr-defined]
-        rows = list(csv.DictReader(table.splitlines()))
+        parts = kind.split_data(data, options, seed)  # type: ignore[attr-defined]
+        rows = list(csv.DictReader(SplitRecord.of(parts).table.splitlines()))
         assert len(rows) == COPIES * copies + SINGLE == sum(map(len, parts))
         assert sorted(int(row["number"]) for row in rows) == list(range(len(rows)))
         keys = [{fingerprint(example.input) for example in part} for part in parts]
@@ -151,8 +152,8 @@ def test_a_piece_goes_with_its_copy_whose_part_is_known(tmp_path: Path, capsys: 
     (tmp_path / "other.json").write_text(json.dumps([*found[8:30], found[8]]))
     kind = get_task("music")
     data = [tmp_path / "told.json", tmp_path / "other.json"]
-    options = kind.resolve_options(data, options_of("music").OPTIONS())
-    parts, _ = kind.split_data(data, options, 0)  # type: ignore[attr-defined]
+    options, _ = kind.resolve_options(data, options_of("music").OPTIONS())  # type: ignore[attr-defined]
+    parts = kind.split_data(data, options, 0)  # type: ignore[attr-defined]
     train, validation, test = ({fingerprint(example.input) for example in part} for part in parts)
     assert not train & validation
     assert not validation & test
@@ -278,3 +279,33 @@ def test_what_every_stratified_split_promises(seed: int, n: int, most: int, draw
     assert sum(len(set(component[part])) for part in found.values()) == component.max() + 1
     assert {labels[i] for i in found["train"]} == set(labels)
     assert not any(labels[i] in rare for name in parts for i in found[name])
+
+
+@pytest.mark.parametrize("task", ["classify", "image", "tag"])
+def test_examples_are_walked_at_most_twice(task: str) -> None:
+    """To fit or to check, and to encode: all else is collected as they are read."""
+    draw = np.random.default_rng(0)
+    data: Any = {
+        "classify": ([f"text {i}" for i in range(40)], ["a", "b"] * 20),
+        "image": ([*draw.random((40, 4, 4))], ["a", "b"] * 20),
+        "tag": [[(f"word{i}", "X"), ("and", "Y")] for i in range(40)],
+    }[task]
+    walks = Counter[str]()
+
+    class Counted(list[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            return (self[i] for i in range(len(self)))
+
+        def __getitem__(self, index: Any) -> Any:
+            item = super().__getitem__(index)
+            if isinstance(item, Example):
+                walks[item.name] += 1
+            return item
+
+    kind: Any = get_task(task)
+    parts = replace(kind, store=Counted).prepare(data, options_of(task).OPTIONS(), 0).details[1]
+    counts = dict(walks)
+    for part in parts:
+        first, *others = (counts[example.name] for example in part)
+        assert first <= 4  # it is also looked at alone
+        assert max(others) <= 2

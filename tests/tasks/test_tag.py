@@ -122,7 +122,7 @@ def test_formats_say_the_same(elman: Command, treebank: Path, tmp_path: Path) ->
 def test_documents_are_never_cut(tmp_path: Path) -> None:
     path = tmp_path / "d.txt"
     path.write_text(conllu(sentences(), documents=5))
-    parts, _ = TASK.split_data([path], TagOptions(), 0)
+    parts = TASK.split_data([path], TagOptions(), 0)
     groups = [{example.group for example in part} for part in parts]
     assert [len(part) for part in parts] == [40, 10, 10]
     assert [len(part) for part in groups] == [8, 2, 2]

@@ -1,6 +1,7 @@
 """Text classification, word by word."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import pairwise
@@ -11,11 +12,11 @@ import numpy as np
 import torch
 from typing_extensions import override
 
-from elman.data.disk_list import MappedList, spread
+from elman.data.disk_list import spread
 from elman.data.examples import Example, is_files
 from elman.data.tables import sources
 from elman.data.validation import is_table, sides
-from elman.data.words import grams, numbered, numbers, padded, vocabulary, words
+from elman.data.words import grams, numbered, numbers, padded, vocabulary_of, words
 from elman.errors import BadInput
 from elman.tasks.classification import (
     CONFUSION,
@@ -25,6 +26,7 @@ from elman.tasks.classification import (
     fit_logistic,
     load_feedforward,
     stratified_split,
+    target,
 )
 from elman.tasks.classify import data as texts
 from elman.tasks.classify.model import TextClassifier, Texts
@@ -55,11 +57,20 @@ class ClassifyCodec(ClassificationCodec):
     @classmethod
     @override
     def fit(cls, train: Sequence[Example], options: ClassifyOptions) -> "ClassifyCodec":
-        labels = fit_labels("classify", train)
-        some = MappedList(spread(train, MAX_TEXTS), lambda example: example.input)
-        tfidf = _tfidf(min_df=2 if len(train) >= FEW_TEXTS else 1).fit(some)
+        labels, counts, used = set[Any](), Counter[str](), set(spread(range(len(train)), MAX_TEXTS))
+
+        def counted() -> Iterator[str]:
+            """The texts of the baseline; the words and labels of all are counted as they pass."""
+            for i, example in enumerate(train):
+                labels.add(example.target)
+                counts.update(_words(example.input))
+                if i in used:
+                    yield example.input
+            fit_labels("classify", labels)  # raises before the library complains
+
+        tfidf = _tfidf(min_df=2 if len(train) >= FEW_TEXTS else 1).fit(counted())
         idf = dict(zip(tfidf.get_feature_names_out().tolist(), tfidf.idf_.tolist(), strict=True))
-        return cls(labels, vocabulary(map(_words, (example.input for example in train))), options.pieces, idf)
+        return cls(fit_labels("classify", labels), vocabulary_of(counts), options.pieces, idf)
 
     @override
     def model_args(self, options: ClassifyOptions) -> dict[str, Any]:
@@ -174,6 +185,7 @@ TASK = SupervisedTask(
     loss="nats_per_text",
     metrics=partial(classification_metrics, loss="nats_per_text"),
     split=stratified_split,
+    label=target,
     fit_baselines=fit_baselines,
     load_baselines=load_baselines,
     plots=(CONFUSION,),

@@ -120,15 +120,21 @@ class Window:
         )
 
 
-def series(data: Any, options: ForecastOptions) -> list[Series]:
+class SeriesList(list[Series]):
+    """Series that were read."""
+
+
+def series(data: Any, options: ForecastOptions) -> SeriesList:
     """The series of data in even steps, each from its first value to its last.
 
     Raises:
         BadInput: for data that cannot be used.
     """
-    found = rows(data, options)
+    if isinstance(data, SeriesList):
+        return data
+    options, found = rows(data, options)
     clock, _ = clock_of(found, options)
-    return [even(part, clock) for part in found]
+    return SeriesList(even(part, clock) for part in found)
 
 
 def ends(found: Sequence[Series], options: ForecastOptions) -> str:

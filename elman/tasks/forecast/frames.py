@@ -1,13 +1,14 @@
 """Time series that Python has, in the place of files: data frames, series of pandas, arrays."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import narwhals as nw
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from torch import Tensor
 
-from elman.data.frames import known
+from elman.data.frames import columns_of, known, series_of
 from elman.data.validation import described, is_table
 from elman.errors import BadInput
 from elman.tasks.forecast.options import ForecastOptions
@@ -33,7 +34,7 @@ def frame(data: Any, options: ForecastOptions) -> pl.DataFrame:
             if is_series(data):
                 columns = {str(options.target): _typed(data)}
             else:
-                columns = {str(name): _typed(data[name]) for name in columns_of(data)}
+                columns = {name: _typed(values) for name, values in columns_of(data).items()}
             index = index_of(data)
             if index is not None and options.time not in (None, *columns) and _means(data, index, options):
                 columns[str(options.time)] = _typed(index.values)
@@ -51,13 +52,13 @@ def frame(data: Any, options: ForecastOptions) -> pl.DataFrame:
     )
 
 
-def columns_of(data: Any) -> Sequence[Any]:
+def names_of(data: Any) -> list[str]:
     """The names of the columns of a table that Python has."""
     if is_series(data):
-        return [data.name if data.name is not None else SPELLING[1]]
+        return [SPELLING[1] if data.name is None else str(data.name)]
     if not is_table(data):
         raise BadInput(f"DATA: expected {TABLES}, got {described(data)}")
-    return list(getattr(data, "columns", data))
+    return list(columns_of(data))
 
 
 def is_series(data: Any) -> bool:
@@ -89,7 +90,7 @@ def index_of(data: Any) -> _Index | None:
         return None
     index = index.to_timestamp() if hasattr(index, "to_timestamp") else index
     name = SPELLING[0] if getattr(index, "name", None) is None else str(index.name)
-    return _Index(name, index, "M" in (np.asarray(index[:1]).dtype.kind, getattr(index.dtype, "kind", "")))
+    return _Index(name, index.to_series(), "M" in (np.asarray(index[:1]).dtype.kind, getattr(index.dtype, "kind", "")))
 
 
 def _means(data: Any, index: _Index, options: ForecastOptions) -> bool:
@@ -98,23 +99,32 @@ def _means(data: Any, index: _Index, options: ForecastOptions) -> bool:
 
 
 def _typed(values: Any) -> Any:
-    """As polars takes it, which knows stamps of whole days and of thousandths of a second, and none in between."""
-    if isinstance(values, pl.Series):
-        return values
+    """As polars takes it. Times are in microseconds, with their zone or, where polars does not know it, as texts."""
     if hasattr(getattr(values, "dt", None), "to_timestamp"):  # periods of pandas
         values = values.dt.to_timestamp()
-    zone = getattr(getattr(values, "dtype", None), "tz", None)
-    if zone is not None:  # of pandas
-        times = getattr(values, "dt", values).tz_convert("UTC")
-        utc = pl.Series(np.asarray(getattr(times, "dt", times).tz_localize(None)).astype("datetime64[us]"))
+    column = series_of(values)
+    if not isinstance(column, nw.Series):
+        found = np.asarray(values)
+        if found.dtype.kind == "M":
+            return found.astype("datetime64[us]")
+        return known(values) if found.dtype == object else found
+    if isinstance(native := column.to_native(), pl.Series):
+        return native
+    zone = column.dtype.time_zone if isinstance(column.dtype, nw.Datetime) else None
+    if zone is not None:
+        utc = pl.Series(_moments(column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)))
         try:
-            return utc.dt.replace_time_zone("UTC").dt.convert_time_zone(str(zone))
+            return utc.dt.replace_time_zone("UTC").dt.convert_time_zone(zone)
         except pl.exceptions.PolarsError:  # an offset
-            return pl.Series([None if one != one else one.isoformat() for one in values])
-    found = np.asarray(values)
-    if found.dtype.kind == "M":
-        return found.astype("datetime64[us]")
-    return known(values) if found.dtype == object else found
+            return pl.Series([None if time is None else time.isoformat() for time in known(values)])
+    if column.dtype.is_temporal():
+        return _moments(column)
+    is_whole = column.dtype.is_float() or (column.dtype.is_numeric() and not column.is_null().any())
+    return column.to_numpy() if is_whole else known(values)
+
+
+def _moments(column: Any) -> NDArray[Any]:
+    return np.asarray(column.to_numpy()).astype("datetime64[us]")
 
 
 def numbers(data: Any) -> bool:

@@ -15,7 +15,7 @@ from elman.data.tables import column, read_table
 from elman.data.validation import listed
 from elman.errors import BadInput
 from elman.io.terminal import note
-from elman.tasks.forecast.frames import SPELLING, columns_of, frame, index_of, is_series, numbers
+from elman.tasks.forecast.frames import SPELLING, frame, index_of, is_series, names_of, numbers
 from elman.tasks.forecast.grid import shown
 from elman.tasks.forecast.numerals import Values, is_value, numbers_of
 from elman.tasks.forecast.options import ForecastOptions
@@ -50,34 +50,40 @@ class _Read(NamedTuple):
     of: pl.Series | None
 
 
-def rows(data: Any, options: ForecastOptions) -> list[SeriesRows]:
+def rows(data: Any, options: ForecastOptions) -> tuple[ForecastOptions, list[SeriesRows]]:
     """The series of files, of a data frame, or of an array.
+
+    Returns:
+        The options, with names for columns that have none: of values alone, and of an index; and the series.
 
     Raises:
         BadInput: for data that cannot be used.
     """
     if data is None:
         raise BadInput("forecast: expected DATA, a table with a column of stamps and a column of values; got none")
-    options = named(data, options)
     if is_files(data):
-        names = [str(options.target) if len(data) == 1 else path.stem for path in data]
-        read = [_read(path, _table(path, options), name, options) for path, name in zip(data, names, strict=True)]
+        options, read = _read_files(data, options)
     else:
+        options = _named_in_python(data, options)
         read = [_read(Path("DATA"), frame(data, options), str(options.target), options)]
     zone = _zone(read, options)
     found = [part for one in read for part in _series(one, zone, options)]
     (name, count), *_ = Counter(part.name for part in found).most_common(1)
     if count > 1:
         raise BadInput(f"forecast: expected each series in one file, got {name!r} in {count}")
-    return found
+    return options, found
 
 
-def named(data: Any, options: ForecastOptions) -> ForecastOptions:
-    """The options, with names for the columns of data that have none: of values alone, and of an index.
+def _read_files(paths: Sequence[Path], options: ForecastOptions) -> tuple[ForecastOptions, list[_Read]]:
+    read = list[_Read]()
+    for path in paths:
+        table = _table(path, options)
+        options = options if read else _named(str(path), table.columns, options)
+        read.append(_read(path, table, str(options.target) if len(paths) == 1 else path.stem, options))
+    return options, read
 
-    Raises:
-        BadInput: where the columns of time and values are not named.
-    """
+
+def _named_in_python(data: Any, options: ForecastOptions) -> ForecastOptions:
     time, target, series = SPELLING
     if numbers(data):
         if options.time not in (None, time) or options.target not in (None, target):
@@ -88,17 +94,25 @@ def named(data: Any, options: ForecastOptions) -> ForecastOptions:
         return replace(options, time=time, target=target, series=series)
     if options.time is not None and options.target is not None:
         return options
-    if is_files(data):
-        columns = _table(data[0], options).columns
-    else:
-        columns = [str(name) for name in columns_of(data)]
-        index = index_of(data)
-        if index is not None and options.time is None and index.times and index.name not in columns:
-            options = replace(options, time=index.name)
-            options = replace(options, target=options.target or (columns[0] if len(columns) == 1 else None))
-            columns = [index.name, *columns]
-        if is_series(data):
-            options = replace(options, time=options.time or SPELLING[0], target=options.target or columns[-1])
+    columns = names_of(data)
+    index = index_of(data)
+    if index is not None and options.time is None and index.times and index.name not in columns:
+        options = replace(options, time=index.name)
+        options = replace(options, target=options.target or (columns[0] if len(columns) == 1 else None))
+        columns = [index.name, *columns]
+    if is_series(data):
+        options = replace(options, time=options.time or SPELLING[0], target=options.target or columns[-1])
+    return _named("DATA", columns, options)
+
+
+def _named(where: str, columns: Sequence[str], options: ForecastOptions) -> ForecastOptions:
+    """The options, with a name for the column of values where a table has no other.
+
+    Raises:
+        BadInput: where the columns of time and values are not named.
+    """
+    if options.time is not None and options.target is not None:
+        return options
     others = [
         name for name in columns if name not in (options.target, options.series, *listed_names(options.covariates))
     ]
@@ -108,14 +122,13 @@ def named(data: Any, options: ForecastOptions) -> ForecastOptions:
         return options
     for option, name in (("--time", options.time), ("--target", options.target)):
         if name is None:
-            where = data[0] if is_files(data) else "DATA"
             raise BadInput(f"{where}: {option}: expected the name of a column, one of {listed(columns)}; got none")
     return options
 
 
 def _table(path: Path, options: ForecastOptions) -> pl.DataFrame:
     """A table in a file, its cells as they are written; a column of numbers without a name is called "value"."""
-    table = read_table(path, options.encoding, options.quote, typed=False, decimal=options.decimal)
+    table = read_table(path, options.encoding, options.quote, decimal=options.decimal)
     head = table.columns[0]
     if len(table.columns) > 1 or not is_value(head, options.decimal):
         return table

@@ -1,16 +1,15 @@
 """Forecasts of time series with prediction intervals."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import redirect_stderr
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from elman.data.examples import Example, Splits, is_files
+from elman.data.examples import Example, is_files
+from elman.data.parts import Splits
 from elman.errors import BadInput
 from elman.io.terminal import note
 from elman.tasks.forecast import data as tables
@@ -33,15 +32,16 @@ FAR = 10  # standard deviations from the mean of a covariate in the training
 ENDS = "ends.csv"  # in the run folder: the last values of each series
 
 
-def resolve(data: Any, options: ForecastOptions, tell: Callable[[str], Any]) -> ForecastOptions:
+def resolve(
+    data: Any, options: ForecastOptions, tell: Callable[[str], Any]
+) -> tuple[ForecastOptions, tables.SeriesList]:
     """Decide on step, season, horizon, context, time zone, and the names of columns that have none."""
     asked = options
     options = replace(options, covariates=",".join(rows.listed_names(options.covariates)) or None)
-    options = rows.named(data, options)
-    with redirect_stderr(StringIO()):  # notes are made when the data are read to be used
-        found = rows.rows(data, options)
-        clock, how = tables.clock_of(found, options)
-        longest = max(len(tables.even(part, clock).values) for part in found)
+    options, found = rows.rows(data, options)
+    clock, how = tables.clock_of(found, options)
+    series = tables.SeriesList(tables.even(part, clock) for part in found)
+    longest = max(len(part.values) for part in series)
     told = [f"step {clock} ({how})"]
     season, how = clock.seasonal if asked.season is None else (asked.season, "--season")
     if asked.season is None and season * MIN_SEASONS > longest:
@@ -76,11 +76,11 @@ def resolve(data: Any, options: ForecastOptions, tell: Callable[[str], Any]) -> 
         if zone.rules:  # by which later stamps are read too, though few may not show it
             options = replace(options, timezone=zone.name)
     tell(", ".join(told))
-    return replace(options, step=str(clock), season=season, horizon=horizon, context=context)
+    return replace(options, step=str(clock), season=season, horizon=horizon, context=context), series
 
 
 def read(data: Any, options: ForecastOptions) -> list[Example]:
-    """All windows of the series in files or a data frame that have known values in context and horizon."""
+    """All windows of series that have known values in context and horizon: of files, a data frame, or read already."""
     found: list[Window] = []
     sizes = options.sizes
     for series in tables.series(data, options):
@@ -134,7 +134,7 @@ def collect_inputs(loaded: Loaded, values: Any) -> list[Series]:
         return tables.from_ends(loaded.run.path / ENDS, loaded.options)
     if isinstance(values, list | tuple) and all(isinstance(value, str | Path) for value in values):
         values = [Path(value) for value in values]
-    series = tables.series(values, loaded.options)
+    series: list[Series] = tables.series(values, loaded.options)
     by_file = len(loaded.run.config["data"].get("files") or ()) > 1 and not loaded.options.series
     if by_file and is_files(values) and len(values) == 1:  # series are told apart by their files
         series = [replace(one, name=values[0].stem) for one in series]

@@ -6,7 +6,7 @@ import math
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -38,7 +38,7 @@ class Unscaled(NamedTuple):
         return self.numbers.tobytes()
 
 
-def white_of(train: Sequence[Example]) -> int:
+def white_of(train: Iterable[Example]) -> int:
     """Which number is white in what is trained on: the least of `WHITES` that none of its images is beyond."""
     most = max((float(e.input.numbers.max()) for e in train if isinstance(e.input, Unscaled)), default=255)
     return next(white for white in WHITES if most <= white)

@@ -1,6 +1,6 @@
 """Image classification: each row or column of an image is a time step."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from elman.tasks.classification import (
     fit_logistic,
     load_feedforward,
     stratified_split,
+    target,
 )
 from elman.tasks.image import data as images
 from elman.tasks.image.model import ImageClassifier
@@ -50,9 +51,16 @@ class ImageCodec(ClassificationCodec):
     @classmethod
     @override
     def fit(cls, train: Sequence[Example], options: ImageOptions) -> "ImageCodec":
-        white = images.white_of(train)
+        labels = set[Any]()
+
+        def labelled() -> Iterator[Example]:
+            for example in train:
+                labels.add(example.target)
+                yield example
+
+        white = images.white_of(labelled())
         rows, columns = (options.size,) * 2 if options.size else images.scaled_by(white, train[0]).shape
-        return cls(fit_labels("image", train), rows, columns, options.read, white)
+        return cls(fit_labels("image", labels), rows, columns, options.read, white)
 
     @override
     def model_args(self, options: ImageOptions) -> dict[str, Any]:
@@ -81,10 +89,9 @@ class ImageCodec(ClassificationCodec):
         return list(model(batch[0]).double().softmax(1).numpy())
 
     @override
-    def check_targets(self, examples: Sequence[Example]) -> None:
-        super().check_targets(examples)
-        for example in examples:
-            images.scaled_by(self.white, example)  # raises for values above those of the training
+    def check_target(self, example: Example) -> None:
+        super().check_target(example)
+        images.scaled_by(self.white, example)  # raises for values above those of the training
 
     def features(self, examples: Sequence[Example]) -> Any:
         """All pixels."""
@@ -129,6 +136,7 @@ TASK = SupervisedTask(
     loss="nats_per_image",
     metrics=partial(classification_metrics, loss="nats_per_image"),
     split=stratified_split,
+    label=target,
     fit_baselines=fit_baselines,
     load_baselines=load_feedforward,
     plots=(CONFUSION,),

@@ -31,7 +31,7 @@ from elman.tasks.task import Loaded, lines_of_stdin
 DEFAULT_GRID = 4  # steps to a quarter note of MIDI
 
 
-def resolve(data: Any, options: MusicOptions, tell: Callable[[str], Any]) -> MusicOptions:
+def resolve(data: Any, options: MusicOptions, tell: Callable[[str], Any]) -> tuple[MusicOptions, Any]:
     """Decide how many steps make a quarter note.
 
     Raises:
@@ -43,10 +43,10 @@ def resolve(data: Any, options: MusicOptions, tell: Callable[[str], Any]) -> Mus
         raise BadInput(f"--output: expected none with --as events, got {options.output!r}")
     are_frames = pieces.is_frames(data)
     if options.grid or not are_frames:
-        return replace(options, grid=options.grid or DEFAULT_GRID)
+        return replace(options, grid=options.grid or DEFAULT_GRID), data
     if any(are_frames) and not all(are_frames):
         raise BadInput("music: expected --grid, steps to a quarter note, for JSON and MIDI together; got none")
-    return replace(options, grid=1 if are_frames[0] else DEFAULT_GRID)
+    return replace(options, grid=1 if are_frames[0] else DEFAULT_GRID), data
 
 
 def held_out(examples: Iterable[Example], part: str) -> Iterator[Example]:

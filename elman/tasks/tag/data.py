@@ -10,10 +10,11 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from elman.data.examples import Example, usable
+from elman.data.stored_text import StoredText
 from elman.data.tables import TABLES
 from elman.data.validation import described, is_table, label_of, quoted, sides
 from elman.errors import BadInput
-from elman.io.files import again, text_lines
+from elman.io.files import text_blocks
 from elman.io.terminal import note
 from elman.tasks.tag.options import TagOptions
 
@@ -184,7 +185,7 @@ def _unlabelled(file: "Conll", sentence: Sentence) -> Example:
 def _of_file(path: Path, options: TagOptions) -> Iterator[Callable[[], Example]]:
     """What makes each sentence of a file."""
     file = Conll(path, options)
-    marks = any(row.startswith(DOCUMENTS) for row in file.rows)
+    marks = any(row.startswith(DOCUMENTS) for row in file.text.lines())
     documents = marks and any(sentence.document for sentence in file.sentences())
     for sentence in _tell_comments(file.sentences(), file):
         group = ("document", str(path), sentence.document) if documents else None
@@ -209,9 +210,9 @@ class Conll:
     """
 
     def __init__(self, path: Path, options: TagOptions, known: set[str] | None = None) -> None:
-        self.path, self.rows = path, again(text_lines, path, options.encoding)
+        self.path, self.text = path, StoredText(text_blocks(path, options.encoding))
         self.comments = list[tuple[int, str]]()
-        rows = enumerate(self.rows, 1)
+        rows = enumerate(self.text.lines(), 1)
         plain = ((i, row) for i, row in rows if row.strip(GAPS) and not row.startswith(("#", DOCUMENT)))
         i, row = next(plain, (0, ""))
         fields = row.split("\t")
@@ -229,7 +230,7 @@ class Conll:
     def _certain(self, at: int) -> Iterator[str]:
         """The labels of lines that are no comments: those that do not begin with #, or follow a word."""
         inside = False
-        for row in self.rows:
+        for row in self.text.lines():
             columns = self.layout.split(row)
             if not row.startswith("#") or (inside and (not row.startswith("# ") or len(columns) == self._width)):
                 yield from columns[at : at + 1]
@@ -239,7 +240,7 @@ class Conll:
         """What lies between empty lines, without comments and without lines that are no words."""
         self.comments = []
         lines, document = list[tuple[int, list[str]]](), 0
-        for i, row in enumerate(chain(self.rows, [""]), 1):
+        for i, row in enumerate(chain(self.text.lines(), [""]), 1):
             if self._is_comment(row, bool(lines)):
                 document += row.startswith(DOCUMENTS)
                 if not self.layout.conllu:

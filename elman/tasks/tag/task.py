@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from elman.data.examples import Example, is_files
-from elman.data.splits import components, drawn_parts
+from elman.data.parts import ExampleStore
+from elman.data.splits import drawn_parts
 from elman.data.validation import quoted
-from elman.data.words import distinct, numbered, numbers, padded, vocabulary, words
+from elman.data.words import distinct, numbered, numbers, padded, vocabulary_of, words
 from elman.errors import BadInput
 from elman.io.terminal import show
 from elman.tasks.codec import Codec
@@ -39,11 +41,15 @@ class TagCodec(Codec):
     @classmethod
     @override
     def fit(cls, train: Sequence[Example], options: TagOptions) -> "TagCodec":
-        labels = sorted({label for example in train for label in example.target})
+        different, words, characters = set[str](), Counter[str](), Counter[str]()
+        for example in train:
+            different.update(example.target)
+            words.update(map(str.lower, example.input))
+            characters.update(chain.from_iterable(example.input))
+        labels = sorted(different)
         if len(labels) < 2:
             raise BadInput(f"tag: expected at least two different labels to learn, got one, {labels[0]!r}")
-        known = vocabulary(map(str.lower, example.input) for example in train)
-        return cls(labels, known, vocabulary(word for example in train for word in example.input))
+        return cls(labels, vocabulary_of(words), vocabulary_of(characters))
 
     @override
     def model_args(self, options: TagOptions) -> dict[str, Any]:
@@ -151,12 +157,12 @@ def describe(example: Example) -> str:
     return " ".join(example.input)
 
 
-def split(task: SupervisedTask, examples: Sequence[Example], seed: int, parts: Sequence[str]) -> Numbers:
+def split(task: SupervisedTask, examples: ExampleStore, seed: int, parts: Sequence[str]) -> Numbers:
     """Split at random; a sentence that several documents contain goes with the first of them.
 
     Short sentences stand in many documents: joining these would leave hardly anything to draw.
     """
-    return drawn_parts(components(examples, join=False), seed, parts, task.name)
+    return drawn_parts(examples.contents.components(join=False), seed, parts, task.name)
 
 
 def metrics(codec: TagCodec, predictions: Sequence[Any], targets: Sequence[Any]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,6 +17,7 @@ from typing_extensions import override
 from elman.data import tokenizers
 from elman.data.batches import RepeatedEpoch
 from elman.data.examples import check_texts, is_files
+from elman.data.stored_text import StoredText
 from elman.data.streams import streams
 from elman.data.validation import described, quoted
 from elman.errors import BadInput
@@ -45,7 +47,14 @@ class TextTask(Task):
     """Language modelling: the next token of a text, in streams with truncated BPTT."""
 
     @override
-    def prepare(self, data: Any, options: TextOptions, seed: int, run: Run | None = None) -> PreparedData:
+    def prepare(
+        self,
+        data: Any,
+        options: TextOptions,
+        seed: int,
+        run: Run | None = None,
+        tell: Callable[[str], Any] | None = None,
+    ) -> PreparedData:
         """The first nine tenths of the text are trained on."""
         file = _one(data)
         name = _name(file)
@@ -76,7 +85,8 @@ class TextTask(Task):
         validation = RepeatedEpoch(evaluation_streams(corpus.validation.ids))
         files = {"tokenizer.json": corpus.tokenizer.to_str()}
         details = (corpus, options.tokens)
-        return PreparedData(name, facts, options.model_args(known), summary, train, validation, files, details)
+        args = options.model_args(known)
+        return PreparedData(name, facts, args, summary, options, train, validation, files, details)
 
     @override
     def load_codec(self, run: Run) -> Tokenizer:
@@ -117,8 +127,8 @@ class TextTask(Task):
         """Record pieces of the text, side by side."""
         file = _one(self.training_data(loaded.run) if data is None else data)
         name = _name(file)
-        text = corpora.read(file, loaded.options.encoding)
-        if data is None and corpora.known_by(text)[1] != loaded.run.config["data"].get("sha256"):
+        text = StoredText(corpora.read(file, loaded.options.encoding))
+        if data is None and text.sha256 != loaded.run.config["data"].get("sha256"):
             raise BadInput(f"{name} is no longer the text that this run was trained on")
         ids = tokenizers.encode(loaded.codec, text)
         if len(ids) <= steps and data is not None:

@@ -17,11 +17,11 @@ from elman.tasks.transcribe.plots import ALIGNMENT
 from elman.tasks.transcribe.prediction import TranscribePrediction
 
 
-def resolve(data: Any, options: TranscribeOptions, tell: Callable[[str], Any]) -> TranscribeOptions:
+def resolve(data: Any, options: TranscribeOptions, tell: Callable[[str], Any]) -> tuple[TranscribeOptions, Any]:
     """Check early that data to be split by groups have some."""
     if options.group and (is_files(data) or is_table(data)):
         recordings.check_group(sources(data)[0], options)
-    return options
+    return options, data
 
 
 def read(data: Any, options: TranscribeOptions) -> Iterable[Example]:
