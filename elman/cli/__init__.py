@@ -3,8 +3,13 @@
 import io
 import os
 import re
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -16,7 +21,7 @@ from elman.cli.bench import bench
 from elman.cli.draw import draw
 from elman.cli.explain import explain
 from elman.cli.help import Command, Group
-from elman.errors import BadInput
+from elman.errors import BadInput, Failure, Terminated, os_failure
 from elman.io.terminal import guarded
 from elman.options import RunFolder
 from elman.tasks.registry import TASKS
@@ -76,10 +81,14 @@ def _options(
 
 
 def run(arguments: list[str]) -> int:
-    """Run a command; returns the exit code: 0, or 2 for bad input, or 130 after Ctrl-C."""
+    """Run a command.
+
+    Returns:
+        The exit code: 0; 1 if the command failed; 2 for bad input or usage; 130 after Ctrl-C; 143 after SIGTERM.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a letter shows a ? in its place
-    with guarded():
+    with guarded(), _terminable():
         return _code(arguments)
 
 
@@ -90,24 +99,48 @@ def _code(arguments: list[str]) -> int:
         message = error.format_message()
         where = context.command_path if (context := getattr(error, "ctx", None)) else "elman"
         return _complain(f"{where}: {message}") if message else 2
-    except BadInput as error:
-        return _complain(f"elman: {error}")
+    except (BadInput, Failure) as error:
+        return _complain(f"elman: {error}", _code_of(error))
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        return _complain(f"elman: {error.filename or 'writing'}: {error.strerror or error}")
+        failure = os_failure(error, f"elman: {error.filename or 'writing'}: {error.strerror or error}")
+        return _complain(str(failure), _code_of(failure))
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
             raise
         why = f" ({str(error).splitlines()[0]})" if str(error) else ""
-        return _complain(f"elman: not enough memory{why}; use smaller data, smaller layers or a smaller --batch")
+        return _complain(f"elman: not enough memory{why}; use smaller data, smaller layers or a smaller --batch", 1)
     except KeyboardInterrupt:
         return _complain("elman: interrupted", 130)
+    except Terminated:
+        return _complain("elman: terminated", 143)
     return int(code or 0)
 
 
 _NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)  # of torch
+
+
+def _code_of(error: BadInput | Failure) -> int:
+    return 2 if isinstance(error, BadInput) else 1
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the command as Ctrl-C does, so that it can clean up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _complain(line: str, code: int = 2) -> int:

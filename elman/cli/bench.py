@@ -24,7 +24,7 @@ def bench(
     import torch
 
     from elman.bench import layers, report, run
-    from elman.errors import BadInput
+    from elman.errors import BadInput, Failure
 
     names = cells.split()
     if not names or any(name not in layers.PAIRS for name in names):
@@ -46,4 +46,4 @@ def bench(
     else:
         report.table(rows, peak, run.machine())
     if not all(row.agrees for row in rows):
-        raise BadInput("some layers do not give the numbers of torch.nn; no ratio is printed for these")
+        raise Failure("some layers do not give the numbers of torch.nn; no ratio is printed for these")

@@ -4,7 +4,6 @@ import inspect
 import sys
 import time
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +12,8 @@ import typer
 
 from elman import options as shared
 from elman.errors import BadInput
+from elman.io.format import shell_path
+from elman.io.terminal import note, show
 from elman.options import choice, declared, taking, under, whole
 from elman.tasks.overrides import NAMES as READING
 from elman.tasks.overrides import reading, readings
@@ -88,7 +89,7 @@ def _box(option: str) -> str:
 
 
 def _train(task: str, module: Any, given: dict[str, Any], named: set[str], began: float) -> int:
-    from elman.report import tables
+    from elman.report import facts, tables
     from elman.tasks.registry import get_task, training_of
     from elman.tasks.run import resume as resume_training
     from elman.tasks.run import start as start_training
@@ -96,7 +97,7 @@ def _train(task: str, module: Any, given: dict[str, Any], named: set[str], began
 
     data, out, path = given["data"] or None, given["out"], given["resume"]
     training = {field.name: given[field.name] for field in fields(TrainingOptions) if field.name in named}
-    console = tables.console()
+    console = tables.progress_console()
     try:
         if path is not None:
             fixed = named - {"resume", "data", "epochs", "minutes", "patience"}
@@ -106,14 +107,20 @@ def _train(task: str, module: Any, given: dict[str, Any], named: set[str], began
                     f"{option}: cannot be changed with --resume; only --epochs, --minutes and --patience can"
                 )
             bounds = {name: training.get(name) for name in ("epochs", "minutes", "patience")}
-            resume_training(get_task(task), path, data, **bounds, began=began, console=console)
+            run = resume_training(get_task(task), path, data, **bounds, began=began, console=console)
         else:
             options = module.OPTIONS(**{field.name: given[field.name] for field in fields(module.OPTIONS)})
-            start_training(
+            run = start_training(
                 get_task(task), data, options, TrainingOptions(**training_of(module, training)), out, began, console
             )
-    except Interrupted:
-        return 130
+    except Interrupted as error:
+        return 128 + error.signal
+    tables.scores(run.config["scores"], tables.console())
+    show(f"run: {run.path}")
+    note(f"curves: {run.path / 'curves.png'}")
+    note(get_task(task).next_step.format(run=shell_path(run.path)))
+    if not_converged := facts.not_converged(run):
+        note(not_converged)
     return 0
 
 
@@ -127,8 +134,7 @@ def evaluate(
     from elman.report import tables
 
     task, opened = _opened(run)
-    console = tables.console()
-    tables.scores(task.evaluate(reading(task.load(opened), how), data, console), console)
+    tables.scores(task.evaluate(reading(task.load(opened), how), data, tables.progress_console()), tables.console())
 
 
 @taking(readings())
@@ -158,8 +164,7 @@ def predict(
     how_written = format_of(format, out)
     task, opened = _opened(run)
     loaded = reading(task.load(opened), how)
-    with redirect_stdout(sys.stderr):  # standard output is for rows
-        read = task.parse_inputs(loaded, named(inputs, task.accepts_texts) if inputs else None)
+    read = task.parse_inputs(loaded, named(inputs, task.accepts_texts) if inputs else None)
     write(task.predict(loaded, read), how_written, out)
 
 

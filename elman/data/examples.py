@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 from elman.errors import BadInput
 from elman.io.format import counted
-from elman.io.terminal import note, show
+from elman.io.terminal import note
 
 TOLD = 8  # of what is left out, each by itself
 _SURROGATE = re.compile("[\\ud800-\\udfff]")
@@ -83,7 +83,7 @@ def usable(made: Iterable[Callable[[], Example]], skip_bad: bool, where: str) ->
             kept += 1
             yield example
     if skipped:
-        show(f"{where}: left out {skipped:,} that cannot be used")
+        note(f"{where}: left out {skipped:,} that cannot be used")
     if skipped and not kept:
         raise BadInput(f"{where}: expected something that can be used, got none")
 
@@ -100,7 +100,7 @@ def tell_left_out(where: str, paths: Sequence[Path], why: str) -> None:
         counts = Counter(path.suffix.lower() or path.name for path in paths).most_common()
         listed = ", ".join(f"{ending} ({count:,})" for ending, count in counts[:TOLD])
         more = f" and {len(counts) - TOLD:,} other endings" if len(counts) > TOLD else ""
-        show(f"{where}: left out {counted(len(paths), 'file')} {why}: {listed}{more}")
+        note(f"{where}: left out {counted(len(paths), 'file')} {why}: {listed}{more}")
 
 
 def check_texts(where: str, *values: Any) -> None:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from elman.errors import BadInput
 from elman.flow import Recording, plots
-from elman.report import columns
+from elman.report import columns, tables
 
 
 def show(recording: Recording, console: Console, folder: Path, history: Path) -> None:
@@ -26,12 +26,13 @@ def show(recording: Recording, console: Console, folder: Path, history: Path) ->
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"--out {folder}: expected a folder, got a file")
     folder.mkdir(parents=True, exist_ok=True)
-    with console.status("working out how far a gradient reaches"):
+    progress = tables.progress_console()
+    with progress.status("working out how far a gradient reaches"):
         verdict = recording.verdict(clipped(history), steps=None)
         table = _table(recording)
     console.print(str(verdict))
     console.print(table)
-    with console.status("drawing"):
+    with progress.status("drawing"):
         pictures = _pictures(recording, folder)
     console.print(f"drawn into {folder}: {', '.join(path.name for path in pictures)}")
 

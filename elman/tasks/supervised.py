@@ -27,7 +27,7 @@ from elman.flow import Recording, record
 from elman.io.files import read_bytes
 from elman.io.json_fields import parsed, restoring
 from elman.io.run_folder import Run
-from elman.io.terminal import note, show
+from elman.io.terminal import note
 from elman.options import PARTS
 from elman.report.shown import Missing, Sample
 from elman.tasks.codec import Codec, check_model_args
@@ -166,7 +166,7 @@ class SupervisedTask(Task):
     # From data to batches.
 
     @override
-    def resolve_options(self, data: Any, options: Any, tell: Callable[[str], Any] = show) -> Any:
+    def resolve_options(self, data: Any, options: Any, tell: Callable[[str], Any] = note) -> Any:
         # Files of parts are found again from any working directory.
         parts = {name: files for name, files in _parts_in(options).items() if is_files(files)}
         options = replace(options, **{name: _resolved(paths) for name, paths in parts.items()})
@@ -246,7 +246,7 @@ class SupervisedTask(Task):
             if count:
                 use = "to validate" if name == "validation" else "to test"
                 total = f"{inputs_of(parts[name], self.several_targets):,} {self.examples or self.unit}"
-                show(f"{count:,} of the {total} {use} are among those to learn from, too")
+                note(f"{count:,} of the {total} {use} are among those to learn from, too")
 
     def _batches(self, codec: Codec, examples: Sequence[Example], batch: int, seed: int | None) -> ByLength:
         """Batches by length, in another order in every epoch if there is a seed."""

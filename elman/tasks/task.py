@@ -17,7 +17,7 @@ from elman.flow import Recording
 from elman.io.files import input_lines
 from elman.io.json_fields import restoring
 from elman.io.run_folder import Run
-from elman.io.terminal import note, show
+from elman.io.terminal import note
 from elman.options import made
 from elman.report.shown import Missing, Sample
 from elman.training.options import TrainingOptions
@@ -101,7 +101,7 @@ class Task(ABC):
         """A sentence for each picture that `score_run` draws into the run folder, by file name."""
         return {}
 
-    def resolve_options(self, data: Any, options: Any, tell: Callable[[str], Any] = show) -> Any:
+    def resolve_options(self, data: Any, options: Any, tell: Callable[[str], Any] = note) -> Any:
         """Decide from the data what the options leave open.
 
         Args:

@@ -42,12 +42,11 @@ def write(run: Run, shown: Shown, path: Path) -> None:
     Raises:
         BadInput: if something in the run is damaged.
     """
-    console = tables.console()
-    with console.status("working out how far a gradient reaches"):
+    with tables.progress_console().status("working out how far a gradient reaches"):
         parts = _parts(run, shown, path)
     data = _html(parts).encode("utf-8", "replace")
     write_whole(path, data)
-    console.print(
+    tables.console().print(
         f"written: {path} ({facts.size(len(data))}; of these plotly.js {facts.size(len(_plotly()))})", markup=False
     )
 
