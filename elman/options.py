@@ -51,7 +51,14 @@ def choice(help: str, names: "tuple[str, ...] | dict[str, Any]", *flags: str, **
             raise typer.BadParameter(f"expected one of {', '.join(names)}; got {text!r}{perhaps(text, names)}")
         return name
 
-    return typer.Option(*flags, help=f"{help}: {', '.join(names)}.", parser=parse, metavar="NAME", **more)
+    return typer.Option(
+        *flags,
+        help=f"{help}: {', '.join(names)}.",
+        parser=parse,
+        metavar="NAME",
+        autocompletion=lambda incomplete: [name for name in names if name.startswith(incomplete)],
+        **more,
+    )
 
 
 def meant(text: str, names: Iterable[str]) -> str | None:
@@ -120,6 +127,7 @@ Resume = Annotated[
     Path | None,
     typer.Option(help="Resume this run, or extend it with --epochs or --minutes.", metavar="RUN", show_default=False),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 RunFolder = Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN", show_default=False)]
 
 

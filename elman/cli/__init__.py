@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,15 +23,14 @@ from elman.cli.draw import draw
 from elman.cli.explain import explain
 from elman.cli.help import Command, Group
 from elman.errors import BadInput, Failure, Terminated, os_failure
-from elman.io.terminal import guarded
-from elman.options import RunFolder
+from elman.io.terminal import Verbosity, guarded, verbosity
+from elman.options import AsJson, RunFolder
 from elman.tasks.registry import TASKS
 
 app = typer.Typer(
     cls=Group,
     help="Recurrent neural networks: train, use and inspect them.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 train = typer.Typer(cls=Group, help="Train a model.", no_args_is_help=True)
@@ -42,12 +42,19 @@ for _command in (*task_commands.COMMANDS, draw, bench, explain):
 
 
 @app.command(cls=Command)
-def info(run: RunFolder) -> None:
+def info(run: RunFolder, as_json: AsJson = False) -> None:
     """Describe a run: data, model, training, scores."""
     from elman.io.run_folder import open_run
-    from elman.report import tables
 
-    tables.describe(open_run(run), tables.console())
+    opened = open_run(run)
+    if as_json:
+        from elman.report import as_json as report
+
+        print(report.text(report.describe(opened)))
+    else:
+        from elman.report import tables
+
+        tables.describe(opened, tables.console())
 
 
 @app.command(cls=Command)
@@ -105,11 +112,13 @@ def _code(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
+        _tell_traceback()
         failure = os_failure(error, f"elman: {error.filename or 'writing'}: {error.strerror or error}")
         return _complain(str(failure), _code_of(failure))
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
             raise
+        _tell_traceback()
         why = f" ({str(error).splitlines()[0]})" if str(error) else ""
         return _complain(f"elman: not enough memory{why}; use smaller data, smaller layers or a smaller --batch", 1)
     except KeyboardInterrupt:
@@ -120,6 +129,11 @@ def _code(arguments: list[str]) -> int:
 
 
 _NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)  # of torch
+
+
+def _tell_traceback() -> None:
+    if verbosity() >= Verbosity.VERBOSE:
+        traceback.print_exc()
 
 
 def _code_of(error: BadInput | Failure) -> int:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Data = Annotated[
     list[Path] | None,
-    typer.Argument(help="Other data than those of the training.", metavar="DATA", show_default=False),
+    typer.Argument(help="Other data; -: standard input.", metavar="DATA", show_default=False),
 ]
 BOXES: dict[str, tuple[str, ...]] = {  # of the help, and what is in them
     "Data": (*READING, "validation", "test", "group"),
@@ -127,14 +127,23 @@ def _train(task: str, module: Any, given: dict[str, Any], named: set[str], began
 @taking(readings())
 def evaluate(
     run: shared.RunFolder,
-    data: Annotated[list[Path], typer.Argument(help="As for the training.", metavar="DATA", show_default=False)],
+    data: Annotated[
+        list[Path],
+        typer.Argument(help="As for the training; -: standard input.", metavar="DATA", show_default=False),
+    ],
+    as_json: shared.AsJson = False,
     **how: Any,
 ) -> None:
     """Score a trained model and its baselines on other data."""
+    from elman.report import as_json as report
     from elman.report import tables
 
     task, opened = _opened(run)
-    tables.scores(task.evaluate(reading(task.load(opened), how), data, tables.progress_console()), tables.console())
+    scores = task.evaluate(reading(task.load(opened), how), data, tables.progress_console())
+    if as_json:
+        print(report.text({"run": run, "task": task.name, "data": data, "scores": scores}))
+    else:
+        tables.scores(scores, tables.console())
 
 
 @taking(readings())
@@ -143,8 +152,8 @@ def predict(
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Files or texts; a file of texts is read as for the training. Without inputs: lines of standard "
-            "input; of forecast, the series of the training.",
+            help="Files or texts; a file of texts is read as for the training; -: such a file on standard input. "
+            "Without inputs: lines of standard input; of forecast, the series of the training.",
             metavar="INPUT",
             show_default=False,
         ),
@@ -159,8 +168,10 @@ def predict(
 ) -> None:
     """Predict with a trained model."""
     from elman.data.validation import named
+    from elman.io.files import STDOUT
     from elman.report.rows import format_of, write
 
+    out = None if out == STDOUT else out
     how_written = format_of(format, out)
     task, opened = _opened(run)
     loaded = reading(task.load(opened), how)
@@ -193,12 +204,14 @@ def generate(
 ) -> None:
     """Generate with a trained model, in the style of its training data."""
     from elman.data.validation import is_file
-    from elman.io.files import read_text
+    from elman.io.files import STDOUT, read_text
 
     task, opened = _opened(run)
     loaded = task.load(opened)
     if task.accepts_texts and prompt is not None and is_file(prompt):
         prompt = read_text(Path(prompt), loaded.options.encoding)
+    if task.accepts_texts and out == STDOUT:
+        out = None
     task.generate(loaded, prompt, length, out, sys.stdout, **how)
 
 
@@ -211,15 +224,21 @@ def flow(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the plots.", metavar="FOLDER", show_default="RUN/flow")
     ] = None,
+    as_json: shared.AsJson = False,
     **how: Any,
 ) -> None:
     """Gradient-flow diagnostics of a trained model: norms per step, a diagnosis, plots."""
+    from elman.report import as_json as json
     from elman.report import flow as report
     from elman.report import tables
 
     task, opened = _opened(run)
-    recording, _ = task.record_flow(reading(task.load(opened), how), data or None, steps, sequences)
-    report.show(recording, tables.console(), out or run / "flow", run / "flow.csv")
+    recording, batch = task.record_flow(reading(task.load(opened), how), data or None, steps, sequences)
+    diagnosis = report.diagnose(recording, out or run / "flow", run / "flow.csv")
+    if as_json:
+        print(json.text(json.flow(opened, batch, *diagnosis)))
+    else:
+        report.show(diagnosis, tables.console(), out or run / "flow")
 
 
 def _opened(path: Path) -> "tuple[Task, Run]":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 from elman.errors import BadInput
+from elman.io.files import STDIN
 from elman.io.format import counted
 from elman.io.terminal import note
 
@@ -43,6 +44,11 @@ class Splits(NamedTuple):
 def is_files(data: Any) -> TypeGuard[list[Path]]:
     """Whether data are files, and not what Python has in their place."""
     return isinstance(data, list | tuple) and len(data) > 0 and all(isinstance(path, Path) for path in data)
+
+
+def are_kept(data: Any) -> bool:
+    """Whether data are files that can be read again by another process: not Python objects or standard input."""
+    return is_files(data) and STDIN not in data
 
 
 def files_in(data: Any) -> Any:

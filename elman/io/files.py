@@ -8,9 +8,10 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain, count
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, TextIO, TypeVar
 
 import elman
 from elman.errors import BadInput
@@ -18,6 +19,8 @@ from elman.io.text_encoding import decoded
 
 T = TypeVar("T")
 PICTURES = (".png", ".svg")
+STDIN = Path("-")  # in the place of a file to read; it can be read several times
+STDOUT = Path("-")  # in the place of a file to write
 MAKER = f"elman {elman.__version__}"  # that a page or a picture names in its head
 # How it does so: <meta name="generator">, Creator, Software, a text in a MIDI file. All stand among the first bytes.
 _MADE = re.compile(
@@ -78,6 +81,11 @@ def input_lines(encoding: str | None = None) -> Iterator[str]:
     return _lines(_unmarked(blocks), newlines=False)
 
 
+@lru_cache(1)
+def _bytes_of(stdin: TextIO) -> bytes:
+    return stdin.buffer.read() if hasattr(stdin, "buffer") else stdin.read().encode()
+
+
 def _unmarked(blocks: Iterator[str]) -> Iterator[str]:
     """Texts, the first without a byte order mark."""
     texts = filter(None, blocks)
@@ -122,7 +130,7 @@ class _Again:
 def again(read: Callable[[Path, str], Iterator[str]], path: Path, encoding: str) -> Iterable[str]:
     """What can be gone through again and again, each time by another reading of a file.
 
-    What is no file on a disk, as the output of another program, can be read but once: that is kept.
+    What is no file on a disk, as a named pipe, can be read but once: that is kept.
 
     Args:
         read: `text_blocks` or `text_lines`.
@@ -132,7 +140,12 @@ def again(read: Callable[[Path, str], Iterator[str]], path: Path, encoding: str)
     Raises:
         BadInput: as `read` does.
     """
-    return _Again(read, path, encoding) if path.is_file() else list(read(path, encoding))
+    return _Again(read, path, encoding) if is_readable_again(path) else list(read(path, encoding))
+
+
+def is_readable_again(path: Path) -> bool:
+    """Whether a file can be read several times; a named pipe cannot."""
+    return path == STDIN or path.is_file()
 
 
 def read_bytes(path: Path) -> bytes:
@@ -147,11 +160,14 @@ def read_bytes(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """A file to read bytes from.
+    """A file to read bytes from; `STDIN`: standard input.
 
     Raises:
         BadInput: if it cannot be read.
     """
+    if path == STDIN:
+        yield io.BytesIO(_bytes_of(sys.stdin))
+        return
     check_there(path, "a file")
     try:
         with path.open("rb") as file:

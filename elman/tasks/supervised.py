@@ -20,11 +20,11 @@ from typing_extensions import override
 
 from elman.data.batches import ByLength
 from elman.data.disk_list import DiskList, Subset
-from elman.data.examples import Example, Splits, check_texts, files_in, is_files, sha256_of
+from elman.data.examples import Example, Splits, are_kept, check_texts, files_in, is_files, sha256_of
 from elman.data.splits import components, drawn_parts, inputs_of, kept_split, repeated
 from elman.errors import BadInput
 from elman.flow import Recording, record
-from elman.io.files import read_bytes
+from elman.io.files import STDIN, read_bytes
 from elman.io.json_fields import parsed, restoring
 from elman.io.run_folder import Run
 from elman.io.terminal import note
@@ -174,7 +174,7 @@ class SupervisedTask(Task):
 
     @override
     def options_to_dict(self, options: Any) -> dict[str, Any]:
-        in_python = {name: None for name, data in _parts_in(options).items() if not is_files(data)}
+        in_python = {name: None for name, data in _parts_in(options).items() if not are_kept(data)}
         return super().options_to_dict(replace(options, **in_python))
 
     @override
@@ -186,8 +186,8 @@ class SupervisedTask(Task):
         train = self._batches(codec, splits.train, options.batch, seed)
         validation = self._batches(codec, splits.validation, options.batch, None)
         counts = {name: len(part) for name, part in splits._asdict().items()}
-        files = _resolved(data) if is_files(data) else [] if data is None else None
-        readable = all(map(is_files, _parts_in(options).values()))  # Python objects cannot be read again
+        files = _resolved(data) if are_kept(data) else [] if data is None else None
+        readable = all(map(are_kept, _parts_in(options).values()))
         facts = {"files": files if readable else None, "sha256": sha256_of(splits), **counts}
         summary = (
             f"{self._count_of(splits.train)} to learn from, "
@@ -200,7 +200,7 @@ class SupervisedTask(Task):
             **(self.extra_files(splits, options) if self.extra_files else {}),
         }
         in_python = self.default_data if data is None else f"{type(data).__name__} in Python"
-        name = ", ".join(map(str, data)) if files else in_python
+        name = ", ".join(map(str, data)) if is_files(data) else in_python
         details = (codec, splits, options, seed)
         return PreparedData(name, facts, codec.model_args(options), summary, train, validation, saved, details)
 
@@ -447,4 +447,4 @@ def _parts_in(options: Any) -> dict[str, Any]:
 
 
 def _resolved(paths: Sequence[Path]) -> list[str]:
-    return [str(path.resolve()) for path in paths]
+    return [str(path if path == STDIN else path.resolve()) for path in paths]

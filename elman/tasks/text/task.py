@@ -20,7 +20,7 @@ from elman.data.streams import streams
 from elman.data.validation import described, quoted
 from elman.errors import BadInput
 from elman.flow import Recording, record
-from elman.io.files import check_new, write_new
+from elman.io.files import STDIN, check_new, write_new
 from elman.io.json_fields import restoring
 from elman.io.run_folder import Run
 from elman.report.shown import Missing, Sample
@@ -60,7 +60,11 @@ class TextTask(Task):
                 "--batch or --bptt"
             )
         facts = {
-            "files": [str(file.resolve())] if isinstance(file, Path) else [] if file is None else None,
+            "files": []
+            if file is None
+            else [str(file.resolve())]
+            if isinstance(file, Path) and file != STDIN
+            else None,
             "sha256": corpus.sha256,
             "characters": corpus.characters,
             "train_tokens": len(corpus.train),
