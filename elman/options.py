@@ -128,6 +128,15 @@ Resume = Annotated[
     typer.Option(help="Resume this run, or extend it with --epochs or --minutes.", metavar="RUN", show_default=False),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        help="Options in a YAML, TOML or JSON file, or those of a run; options of the command line override them.",
+        metavar="FILE or RUN",
+        show_default=False,
+    ),
+]
+PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the configuration as YAML, and exit.")]
 RunFolder = Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN", show_default=False)]
 
 
@@ -187,7 +196,7 @@ def checked(kind: type[Made], name: str, given: dict[str, Any], others: Iterable
         if option not in known:
             names = [*known, *others]
             raise TypeError(f"{name}: {option}: expected one of {', '.join(names)}{perhaps(option, names)}")
-        if option not in PARTS and value != known[option].default:
+        if option not in PARTS and value is not known[option].default:
             try:
                 given = given | {option: _read(option, value, known[option].annotation)}
             except ValueError as error:

@@ -22,6 +22,7 @@ from elman.cli.bench import bench
 from elman.cli.draw import draw
 from elman.cli.explain import explain
 from elman.cli.help import Command, Group
+from elman.cli.train import train as train_command
 from elman.errors import BadInput, Failure, Terminated, os_failure
 from elman.io.terminal import Verbosity, guarded, verbosity
 from elman.options import AsJson, RunFolder
@@ -36,7 +37,7 @@ app = typer.Typer(
 train = typer.Typer(cls=Group, help="Train a model.", no_args_is_help=True)
 app.add_typer(train, name="train")
 for _task in TASKS:
-    train.command(_task, cls=Command)(task_commands.train(_task))
+    train.command(_task, cls=Command)(train_command(_task))
 for _command in (*task_commands.COMMANDS, draw, bench, explain):
     app.command(cls=Command)(_command)
 

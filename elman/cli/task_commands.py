@@ -1,24 +1,16 @@
-"""The commands of the tasks, made of what each declares. Imports nothing heavy: `--help` has to answer at once."""
+"""The commands that use a trained model. Imports nothing heavy: `--help` has to answer at once."""
 
-import inspect
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from elman import options as shared
-from elman.errors import BadInput
-from elman.io.format import shell_path
-from elman.io.terminal import note, show
-from elman.options import choice, declared, taking, under, whole
+from elman.options import choice, declared, taking, whole
 from elman.tasks.overrides import NAMES as READING
 from elman.tasks.overrides import reading, readings
 from elman.tasks.sampling_options import SamplingOptions
-from elman.training.options import LIMIT, TrainingOptions
 
 if TYPE_CHECKING:
     from elman.io.run_folder import Run
@@ -28,100 +20,7 @@ Data = Annotated[
     list[Path] | None,
     typer.Argument(help="Other data; -: standard input.", metavar="DATA", show_default=False),
 ]
-BOXES: dict[str, tuple[str, ...]] = {  # of the help, and what is in them
-    "Data": (*READING, "validation", "test", "group"),
-    "Task": (),
-    "Network": ("cell", "hidden", "layers", "embed", "dropout", "bptt"),
-    "Training": ("batch",),
-}
-UNTIL = f"""
-Without --epochs or --minutes it trains until validation stops improving (--patience), for {LIMIT:g} minutes at most.
-"""
 FORMATS = ("table", "csv", "tsv", "json", "jsonl", "parquet")
-
-
-def train(task: str) -> Callable[..., int]:
-    """The command `elman train` of a task."""
-    from elman.tasks.registry import options_of
-
-    module = options_of(task)
-
-    def command(called: typer.Context, **given: Any) -> int:
-        began = time.monotonic()
-        named = {name for name in given if called.get_parameter_source(name).name != "DEFAULT"}  # type: ignore[union-attr]
-        return _train(task, module, given, named, began)
-
-    kind = inspect.Parameter.KEYWORD_ONLY
-    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [
-            inspect.Parameter("called", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
-            inspect.Parameter("data", kind, annotation=module.DATA, default=None),
-            *(under(box, p) for box in BOXES for p in declared(module.OPTIONS) if _box(p.name) == box),
-            *(_of_training(p, module) for p in declared(TrainingOptions)),
-            under("Training", inspect.Parameter("out", kind, annotation=shared.Out, default=None)),
-            under("Training", inspect.Parameter("resume", kind, annotation=shared.Resume, default=None)),
-        ],
-        return_annotation=int,
-    )
-    text = module.HELP + UNTIL
-    command.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
-    return command
-
-
-def _of_training(option: inspect.Parameter, module: Any) -> inspect.Parameter:
-    """With the default that it has in this task."""
-    from elman.tasks.registry import patience_of
-
-    default = module.TRAINING.get(option.name, option.default)
-    shown = {
-        "lr": f"{default}; of rmsprop and sgd, their own" if default else "by optimizer",
-        "schedule": f"{default} with --epochs or --minutes, else plateau",
-        "patience": f"{default} with --epochs or --minutes, else {patience_of(module)}",
-    }
-    if option.name not in shown:
-        return under("Training", option)
-    return under("Training", option.replace(default=default), show_default=shown[option.name])
-
-
-def _box(option: str) -> str:
-    """Of the help."""
-    return next((box for box, options in BOXES.items() if option in options), "Task")
-
-
-def _train(task: str, module: Any, given: dict[str, Any], named: set[str], began: float) -> int:
-    from elman.report import facts, tables
-    from elman.tasks.registry import get_task, training_of
-    from elman.tasks.run import resume as resume_training
-    from elman.tasks.run import start as start_training
-    from elman.training.callbacks import Interrupted
-
-    data, out, path = given["data"] or None, given["out"], given["resume"]
-    training = {field.name: given[field.name] for field in fields(TrainingOptions) if field.name in named}
-    console = tables.progress_console()
-    try:
-        if path is not None:
-            fixed = named - {"resume", "data", "epochs", "minutes", "patience"}
-            if fixed:
-                option = f"--{sorted(fixed)[0].strip('_').replace('_', '-')}"
-                raise BadInput(
-                    f"{option}: cannot be changed with --resume; only --epochs, --minutes and --patience can"
-                )
-            bounds = {name: training.get(name) for name in ("epochs", "minutes", "patience")}
-            run = resume_training(get_task(task), path, data, **bounds, began=began, console=console)
-        else:
-            options = module.OPTIONS(**{field.name: given[field.name] for field in fields(module.OPTIONS)})
-            run = start_training(
-                get_task(task), data, options, TrainingOptions(**training_of(module, training)), out, began, console
-            )
-    except Interrupted as error:
-        return 128 + error.signal
-    tables.scores(run.config["scores"], tables.console())
-    show(f"run: {run.path}")
-    note(f"curves: {run.path / 'curves.png'}")
-    note(get_task(task).next_step.format(run=shell_path(run.path)))
-    if not_converged := facts.not_converged(run):
-        note(not_converged)
-    return 0
 
 
 @taking(readings())

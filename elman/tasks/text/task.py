@@ -60,11 +60,7 @@ class TextTask(Task):
                 "--batch or --bptt"
             )
         facts = {
-            "files": []
-            if file is None
-            else [str(file.resolve())]
-            if isinstance(file, Path) and file != STDIN
-            else None,
+            "files": [] if file is None else _kept_files(file),
             "sha256": corpus.sha256,
             "characters": corpus.characters,
             "train_tokens": len(corpus.train),
@@ -195,6 +191,11 @@ def _one(data: Any) -> Path | TextIO | None:
     if len(data) > 1:
         raise BadInput(f"{data[1]}: expected one text, got {len(data)} files")
     return data[0]
+
+
+def _kept_files(source: Path | TextIO) -> list[str] | None:
+    """The file, if another process can read it again."""
+    return [str(source.resolve())] if isinstance(source, Path) and source != STDIN else None
 
 
 def _is_there(path: Path) -> bool:
