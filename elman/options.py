@@ -51,7 +51,14 @@ def choice(help: str, names: "tuple[str, ...] | dict[str, Any]", *flags: str, **
             raise typer.BadParameter(f"expected one of {', '.join(names)}; got {text!r}{perhaps(text, names)}")
         return name
 
-    return typer.Option(*flags, help=f"{help}: {', '.join(names)}.", parser=parse, metavar="NAME", **more)
+    return typer.Option(
+        *flags,
+        help=f"{help}: {', '.join(names)}.",
+        parser=parse,
+        metavar="NAME",
+        autocompletion=lambda incomplete: [name for name in names if name.startswith(incomplete)],
+        **more,
+    )
 
 
 def meant(text: str, names: Iterable[str]) -> str | None:
@@ -120,6 +127,16 @@ Resume = Annotated[
     Path | None,
     typer.Option(help="Resume this run, or extend it with --epochs or --minutes.", metavar="RUN", show_default=False),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        help="Options in a YAML, TOML or JSON file, or those of a run; options of the command line override them.",
+        metavar="FILE or RUN",
+        show_default=False,
+    ),
+]
+PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the configuration as YAML, and exit.")]
 RunFolder = Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN", show_default=False)]
 
 
@@ -179,7 +196,7 @@ def checked(kind: type[Made], name: str, given: dict[str, Any], others: Iterable
         if option not in known:
             names = [*known, *others]
             raise TypeError(f"{name}: {option}: expected one of {', '.join(names)}{perhaps(option, names)}")
-        if option not in PARTS and value != known[option].default:
+        if option not in PARTS and value is not known[option].default:
             try:
                 given = given | {option: _read(option, value, known[option].annotation)}
             except ValueError as error:

@@ -60,8 +60,8 @@ def test_every_cell_and_kind_of_token_learns(
         "train", "text", file, "--tokens", tokens, "--cell", cell, "--epochs", 2, "--out", run, *more, *SMALL,
         "--layers", layers, *(["--dropout", 0.1] if layers > 1 else []), "--lr", 0.02, "--bptt", 5,
     )  # fmt: skip
-    assert (said.code, said.err) == (0, "")
-    assert f"{by_name(cell).__name__} {'2 x ' if layers > 1 else ''}12" in said.out
+    assert said.code == 0
+    assert f"{by_name(cell).__name__} {'2 x ' if layers > 1 else ''}12" in said.err
     config = json.loads((run / "config.json").read_text())
     first = next(iter(config["scores"].values()))
     # Two short epochs: the cells that torch has too are known to get there.
@@ -86,8 +86,8 @@ def test_evaluate_counts_unknown_characters_spelled_out(elman: Command, trained:
     known, foreign = tmp_path / "known.txt", tmp_path / "foreign.txt"
     known.write_text(text(500, seed=1))
     foreign.write_text(text(500, seed=1).replace("s", "ß"))
-    assert "unknown" not in elman("evaluate", trained, known).out
-    assert "of the tokens are unknown to this run" in elman("evaluate", trained, foreign).out
+    assert "unknown" not in elman("evaluate", trained, known).err
+    assert "of the tokens are unknown to this run" in elman("evaluate", trained, foreign).err
 
 
 def test_generate_writes_what_the_seed_says(elman: Command, trained: Path) -> None:
@@ -151,7 +151,7 @@ def test_minutes_bound_the_training(elman: Command, file: Path, tmp_path: Path) 
 def test_without_a_file_it_trains_on_the_manual_of_python(elman: Command, tmp_path: Path) -> None:
     said = elman("train", "text", "--epochs", 0.01, "--out", tmp_path / "run", *SMALL, "--batch", 64)
     assert said.code == 0
-    assert said.out.startswith("Python's reference manual: ")
+    assert said.err.startswith("Python's reference manual: ")
     assert "name Python's reference manual" in elman("info", tmp_path / "run").out
 
 

@@ -227,7 +227,7 @@ def test_by_default_a_training_converges(elman: Command, tmp_path: Path) -> None
     run = tmp_path / "run"
     said = elman("train", "text", tmp_path / "text.txt", "--out", run, *SMALL, "--hidden", 2, "--lr", 0.5)
     assert said.code == 0
-    assert "reached its limit" not in said.out
+    assert "reached its limit" not in said.err
     config = json.loads((run / "config.json").read_text())
     assert {name: config["training"][name] for name in ("schedule", "patience", "minutes", "epochs")} == {
         "schedule": "plateau", "patience": 3, "minutes": 60.0, "epochs": None,
@@ -246,7 +246,7 @@ def test_a_limit_that_ends_an_improving_training_is_told_with_how_to_go_on(
         f"Training reached its limit of {limit} before validation stopped improving; to train longer: "
         f"elman train text --resume {run} --epochs {longer}"
     )
-    assert said.out.splitlines()[-1] == line
+    assert said.err.splitlines()[-1] == line
     assert "".join(line.split()) in "".join(elman("info", run).out.split())  # however it is folded
     assert elman(*re.split(" ", line.partition("elman ")[2])).code == 0
     assert json.loads((run / "config.json").read_text())["ended"]["steps"] == round(89 * 2 * epochs)

@@ -24,7 +24,7 @@ from elman.io.run_folder import new_run, resumed_run
 from elman.training.callbacks import CheckpointCallback, TimeBudget
 from elman.training.options import TrainingOptions
 from tests.small import Command, files, text
-from tests.test_bad_input import refused
+from tests.test_bad_input import failed, refused
 
 CONFIG = {"task": "text", "data": {}, "model": {}, "options": {}, "training": {}}
 TRAIN = ["--epochs", 2, "--dropout", 0.2, "--hidden", 8, "--embed", 4, "--batch", 4, "--bptt", 60]
@@ -232,7 +232,7 @@ def test_a_training_killed_before_its_first_checkpoint_starts_again(
     else:
         said = elman(*train)
     assert said.code == 0, said
-    assert ("the training starts from the beginning" in said.out) == ((path.name, name, after) in STARTS)
+    assert ("the training starts from the beginning" in said.err) == ((path.name, name, after) in STARTS)
     assert result(path) == result(whole)
 
 
@@ -261,8 +261,8 @@ def test_data_of_one_batch_can_be_interrupted(
     with monkeypatch.context() as patch:
         patch.setattr(CheckpointCallback, "on_train_batch_end", interrupted)
         said = elman(*train, "--out", tmp_path / "run")
-    assert said.code == 130
-    assert f"Everything is saved; to go on: elman train text --resume {tmp_path / 'run'}" in said.out
+    assert said.code == 128 + number
+    assert f"Everything is saved; to go on: elman train text --resume {tmp_path / 'run'}" in said.err
     assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 1 + 2 * 3
     assert elman("train", "text", "--resume", tmp_path / "run").code == 0
     assert result(tmp_path / "run") == result(tmp_path / "whole")
@@ -296,7 +296,7 @@ def test_a_training_that_ends_badly_is_brought_to_the_same_end(
                 elman(*train)
         else:
             fail_at(patch, name, time, OSError(errno.ENOSPC, "No space left on device"), after)
-            refused(elman(*train), f"--out {path}: cannot be written: ", "No space left", f"train text --resume {path}")
+            failed(elman(*train), f"--out {path}: cannot be written: ", "No space left", f"train text --resume {path}")
     assert not json.loads((path / "config.json").read_text()).get("ended")
     assert elman("train", "text", "--resume", path).code == 0
     assert result(path) == result(whole)
@@ -338,7 +338,7 @@ def test_ctrl_c_while_the_end_is_written(
             )
             said = elman("train", "text", *arguments)
         assert said.code == 130
-        assert f"is saved; to go on: elman train text --resume {path}" in said.out
+        assert f"is saved; to go on: elman train text --resume {path}" in said.err
     assert elman("train", "text", "--resume", path).code == 0
     assert result(path) == result(whole)
 
@@ -377,14 +377,14 @@ def test_the_name_of_a_run_is_a_name(
         patch.setattr(CheckpointCallback, "on_train_batch_end", interrupted)
         said = elman("train", "text", short, "--out", name, "--flow-every", 3, *TRAIN)
     assert said.code == 130
-    command = said.out.splitlines()[-1].split("; to go on: ")[1]
+    command = said.err.splitlines()[-1].split("; to go on: ")[1]
     argument = shlex.split(command)[-1]  # "./-x", as "-x" would be an option
     assert ".lock" not in elman("info", argument).out  # nothing to look at
     assert elman("evaluate", argument, short).err.endswith(f"; to go on: {command}\n")
     said = elman(*shlex.split(command)[1:])
     assert said.code == 0
     assert result(folder / name) == result(whole)
-    assert shlex.split(said.out.splitlines()[-1])[-1] == argument
+    assert shlex.split(said.err.splitlines()[-1])[-1] == argument
     assert elman("generate", argument, "--length", 3).code == 0
     assert {"curves.png", "flow.png", "flow.csv", "tensorboard", "checkpoints"} < files(folder / name)
     assert len(list((folder / name / "tensorboard").iterdir())) == 2  # one of each process

@@ -3,8 +3,14 @@
 import io
 import os
 import re
+import signal
 import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -16,33 +22,40 @@ from elman.cli.bench import bench
 from elman.cli.draw import draw
 from elman.cli.explain import explain
 from elman.cli.help import Command, Group
-from elman.errors import BadInput
-from elman.io.terminal import guarded
-from elman.options import RunFolder
+from elman.cli.train import train as train_command
+from elman.errors import BadInput, Failure, Terminated, os_failure
+from elman.io.terminal import Verbosity, guarded, verbosity
+from elman.options import AsJson, RunFolder
 from elman.tasks.registry import TASKS
 
 app = typer.Typer(
     cls=Group,
     help="Recurrent neural networks: train, use and inspect them.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 train = typer.Typer(cls=Group, help="Train a model.", no_args_is_help=True)
 app.add_typer(train, name="train")
 for _task in TASKS:
-    train.command(_task, cls=Command)(task_commands.train(_task))
+    train.command(_task, cls=Command)(train_command(_task))
 for _command in (*task_commands.COMMANDS, draw, bench, explain):
     app.command(cls=Command)(_command)
 
 
 @app.command(cls=Command)
-def info(run: RunFolder) -> None:
+def info(run: RunFolder, as_json: AsJson = False) -> None:
     """Describe a run: data, model, training, scores."""
     from elman.io.run_folder import open_run
-    from elman.report import tables
 
-    tables.describe(open_run(run), tables.console())
+    opened = open_run(run)
+    if as_json:
+        from elman.report import as_json as report
+
+        print(report.text(report.describe(opened)))
+    else:
+        from elman.report import tables
+
+        tables.describe(opened, tables.console())
 
 
 @app.command(cls=Command)
@@ -76,10 +89,14 @@ def _options(
 
 
 def run(arguments: list[str]) -> int:
-    """Run a command; returns the exit code: 0, or 2 for bad input, or 130 after Ctrl-C."""
+    """Run a command.
+
+    Returns:
+        The exit code: 0; 1 if the command failed; 2 for bad input or usage; 130 after Ctrl-C; 143 after SIGTERM.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a letter shows a ? in its place
-    with guarded():
+    with guarded(), _terminable():
         return _code(arguments)
 
 
@@ -90,24 +107,55 @@ def _code(arguments: list[str]) -> int:
         message = error.format_message()
         where = context.command_path if (context := getattr(error, "ctx", None)) else "elman"
         return _complain(f"{where}: {message}") if message else 2
-    except BadInput as error:
-        return _complain(f"elman: {error}")
+    except (BadInput, Failure) as error:
+        return _complain(f"elman: {error}", _code_of(error))
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        return _complain(f"elman: {error.filename or 'writing'}: {error.strerror or error}")
+        _tell_traceback()
+        failure = os_failure(error, f"elman: {error.filename or 'writing'}: {error.strerror or error}")
+        return _complain(str(failure), _code_of(failure))
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
             raise
+        _tell_traceback()
         why = f" ({str(error).splitlines()[0]})" if str(error) else ""
-        return _complain(f"elman: not enough memory{why}; use smaller data, smaller layers or a smaller --batch")
+        return _complain(f"elman: not enough memory{why}; use smaller data, smaller layers or a smaller --batch", 1)
     except KeyboardInterrupt:
         return _complain("elman: interrupted", 130)
+    except Terminated:
+        return _complain("elman: terminated", 143)
     return int(code or 0)
 
 
 _NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)  # of torch
+
+
+def _tell_traceback() -> None:
+    if verbosity() >= Verbosity.VERBOSE:
+        traceback.print_exc()
+
+
+def _code_of(error: BadInput | Failure) -> int:
+    return 2 if isinstance(error, BadInput) else 1
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the command as Ctrl-C does, so that it can clean up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _complain(line: str, code: int = 2) -> int:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from elman.options import positive, whole
+from elman.options import AsJson, positive, whole
 
 ALL = "lstm gru rnn-tanh rnn-relu"
 
@@ -18,13 +18,13 @@ def bench(
     threads: Annotated[int | None, whole("Number of threads.", 1, show_default="torch's own number")] = None,
     seconds: Annotated[float, positive("Seconds for each figure.")] = 1.0,
     input_gradient: Annotated[bool, typer.Option(help="Compute the gradient of x too.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Time our layers against torch.nn's, side by side, where both give the same numbers."""
     import torch
 
     from elman.bench import layers, report, run
-    from elman.errors import BadInput
+    from elman.errors import BadInput, Failure
 
     names = cells.split()
     if not names or any(name not in layers.PAIRS for name in names):
@@ -46,4 +46,4 @@ def bench(
     else:
         report.table(rows, peak, run.machine())
     if not all(row.agrees for row in rows):
-        raise BadInput("some layers do not give the numbers of torch.nn; no ratio is printed for these")
+        raise Failure("some layers do not give the numbers of torch.nn; no ratio is printed for these")

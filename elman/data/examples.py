@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 from elman.errors import BadInput
+from elman.io.files import STDIN
 from elman.io.format import counted
-from elman.io.terminal import note, show
+from elman.io.terminal import note
 
 TOLD = 8  # of what is left out, each by itself
 _SURROGATE = re.compile("[\\ud800-\\udfff]")
@@ -34,6 +35,11 @@ class Example(NamedTuple):
 def is_files(data: Any) -> TypeGuard[list[Path]]:
     """Whether data are files, and not what Python has in their place."""
     return isinstance(data, list | tuple) and len(data) > 0 and all(isinstance(path, Path) for path in data)
+
+
+def are_kept(data: Any) -> bool:
+    """Whether data are files that can be read again by another process: not Python objects or standard input."""
+    return is_files(data) and STDIN not in data
 
 
 def files_in(data: Any) -> Any:
@@ -74,7 +80,7 @@ def usable(made: Iterable[Callable[[], Example]], skip_bad: bool, where: str) ->
             kept += 1
             yield example
     if skipped:
-        show(f"{where}: left out {skipped:,} that cannot be used")
+        note(f"{where}: left out {skipped:,} that cannot be used")
     if skipped and not kept:
         raise BadInput(f"{where}: expected something that can be used, got none")
 
@@ -91,7 +97,7 @@ def tell_left_out(where: str, paths: Sequence[Path], why: str) -> None:
         counts = Counter(path.suffix.lower() or path.name for path in paths).most_common()
         listed = ", ".join(f"{ending} ({count:,})" for ending, count in counts[:TOLD])
         more = f" and {len(counts) - TOLD:,} other endings" if len(counts) > TOLD else ""
-        show(f"{where}: left out {counted(len(paths), 'file')} {why}: {listed}{more}")
+        note(f"{where}: left out {counted(len(paths), 'file')} {why}: {listed}{more}")
 
 
 def check_texts(where: str, *values: Any) -> None:

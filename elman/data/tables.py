@@ -22,7 +22,7 @@ from elman.data.examples import is_files
 from elman.data.frames import Frame
 from elman.data.validation import listed
 from elman.errors import BadInput
-from elman.io.files import opened, read_text, text_lines
+from elman.io.files import STDIN, is_readable_again, opened, read_text, text_lines
 from elman.io.json_fields import parsed
 from elman.io.terminal import note
 
@@ -212,7 +212,19 @@ def _kind(path: Path) -> Callable[[Path, Mapping[str, str], str, str], Iterator[
     if suffix in WORKBOOKS:
         with opened(path):
             raise BadInput(f"{path}: expected CSV, TSV, JSON lines or Parquet, got a workbook; save its sheet as CSV")
-    return _parquet if suffix == ".parquet" else _json if suffix in (".jsonl", ".ndjson", ".json") else _separated
+    if suffix in (".jsonl", ".ndjson", ".json") or (path == STDIN and _begins_as_json(path)):
+        return _json
+    return _parquet if suffix == ".parquet" else _separated
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is a table, by the ending of its name; standard input is one."""
+    return path.suffix.lower() in TABLES or path == STDIN
+
+
+def _begins_as_json(path: Path) -> bool:
+    with opened(path) as file:
+        return file.read(HEAD).lstrip().startswith((b"{", b"["))
 
 
 def _framed(frame: Frame, columns: Mapping[str, str]) -> Iterator[tuple[Any, ...]]:
@@ -227,7 +239,7 @@ def _reader(path: Path, encoding: str, quote: str) -> Any:
     lines = _lines(path, encoding)
     first = list(islice(lines, SNIFFED))
     separator = separator_of(path, first)
-    mark = quote_of(quote, separator, lambda: _lines(path, encoding) if path.is_file() else ())
+    mark = quote_of(quote, separator, lambda: _lines(path, encoding) if is_readable_again(path) else ())
     ended = (f"{line}\n" for line in chain(first, lines))
     if mark is None:
         return csv.reader(ended, delimiter=separator, quoting=csv.QUOTE_NONE, strict=True)
@@ -291,7 +303,7 @@ def _json(path: Path, columns: Mapping[str, str], encoding: str, quote: str) -> 
 def _objects(path: Path, encoding: str) -> Iterator[dict[str, Any]]:
     lines = ((i, line) for i, line in enumerate(text_lines(path, encoding, newlines=True), 1) if line.strip())
     first = next(lines, (1, ""))
-    if path.suffix.lower() == ".json" and first[1].lstrip().startswith("["):
+    if path.suffix.lower() in (".json", "") and first[1].lstrip().startswith("["):
         return _listed_objects(path, encoding)
     return (_object(path, i, line) for i, line in chain([first], lines) if line)
 

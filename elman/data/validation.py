@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from elman.errors import BadInput
+from elman.io.files import STDIN
 
 SHOWN = 24  # characters of a label, or of a token, in a picture
 
@@ -54,7 +55,9 @@ def as_files(inputs: Any) -> Any:
 
 
 def is_file(name: str) -> bool:
-    """Whether something can be read there; also a pipe."""
+    """Whether something can be read there; also a pipe, and "-", standard input."""
+    if name == str(STDIN):
+        return True
     mode = _mode(name)
     return mode != 0 and not stat.S_ISDIR(mode)
 

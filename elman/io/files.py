@@ -7,9 +7,10 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import chain, count
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, TextIO, TypeVar
 
 import elman
 from elman.errors import BadInput
@@ -17,6 +18,8 @@ from elman.io.text_encoding import decoded
 
 T = TypeVar("T")
 PICTURES = (".png", ".svg")
+STDIN = Path("-")  # in the place of a file to read; it can be read several times
+STDOUT = Path("-")  # in the place of a file to write
 MAKER = f"elman {elman.__version__}"  # that a page or a picture names in its head
 # How it does so: <meta name="generator">, Creator, Software, a text in a MIDI file. All stand among the first bytes.
 _MADE = re.compile(
@@ -77,6 +80,11 @@ def input_lines(encoding: str | None = None) -> Iterator[str]:
     return lines_in(_unmarked(blocks), newlines=False)
 
 
+@lru_cache(1)
+def _bytes_of(stdin: TextIO) -> bytes:
+    return stdin.buffer.read() if hasattr(stdin, "buffer") else stdin.read().encode()
+
+
 def _unmarked(blocks: Iterator[str]) -> Iterator[str]:
     """Texts, the first without a byte order mark."""
     texts = filter(None, blocks)
@@ -109,6 +117,11 @@ def without_end(items: Iterable[T], is_empty: Callable[[T], bool]) -> Iterator[T
             waiting.clear()
 
 
+def is_readable_again(path: Path) -> bool:
+    """Whether a file can be read several times; a named pipe cannot."""
+    return path == STDIN or path.is_file()
+
+
 def read_bytes(path: Path) -> bytes:
     """The bytes of a file.
 
@@ -121,11 +134,14 @@ def read_bytes(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """A file to read bytes from.
+    """A file to read bytes from; `STDIN`: standard input.
 
     Raises:
         BadInput: if it cannot be read.
     """
+    if path == STDIN:
+        yield io.BytesIO(_bytes_of(sys.stdin))
+        return
     check_there(path, "a file")
     try:
         with path.open("rb") as file:

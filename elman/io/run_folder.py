@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 import elman
-from elman.errors import BadInput
+from elman.errors import BadInput, Failure, os_failure
 from elman.io.files import read_bytes, write_whole
 from elman.io.format import shell_path
 from elman.io.json_fields import parsed
@@ -206,6 +206,7 @@ def new_run(out: Path | None, config: dict[str, Any]) -> Iterator[Run]:
 
     Raises:
         BadInput: if there is something at `out`, if another process trains there, if it cannot be written.
+        Failure: if the disk is full or fails.
     """
     with ExitStack() as lock:
         path, folders = _claim(out, config["task"], lock)
@@ -218,7 +219,7 @@ def new_run(out: Path | None, config: dict[str, Any]) -> Iterator[Run]:
             if not run.last.exists():
                 _remove(run, folders, lock)
             if isinstance(error, OSError) and _is_of(error, path):
-                raise BadInput(_unwritable(run, error, "--out")) from None
+                raise _unwritable(run, error, "--out") from None
             raise
 
 
@@ -228,6 +229,7 @@ def resumed_run(path: Path) -> Iterator[Run]:
 
     Raises:
         BadInput: if it is no run, if another process trains it, if it cannot be written.
+        Failure: if the disk is full or fails.
     """
     open_run(path)  # a folder that is no run stays as it is
     with ExitStack() as lock:
@@ -237,7 +239,7 @@ def resumed_run(path: Path) -> Iterator[Run]:
             yield run
         except OSError as error:
             if _is_of(error, path):
-                raise BadInput(_unwritable(run, error, "--resume")) from None
+                raise _unwritable(run, error, "--resume") from None
             raise
 
 
@@ -283,7 +285,7 @@ def _make(path: Path) -> list[Path]:
             if isinstance(error, FileNotFoundError) and attempt < _ATTEMPTS:
                 continue  # another process, which made a folder for a run that has failed, has removed it again
             _remove_empty(folders)
-            raise BadInput(f"--out {path}: cannot be written: {error.strerror or error}") from None
+            raise os_failure(error, f"--out {path}: cannot be written: {error.strerror or error}") from None
         return [*folders, path]
     raise AssertionError
 
@@ -337,8 +339,8 @@ def _is_of(error: OSError, path: Path) -> bool:
     return not isinstance(error.filename, str) or path.absolute() in Path(error.filename).absolute().parents
 
 
-def _unwritable(run: Run, error: OSError, option: str) -> str:
-    """The message for an error while a run is written."""
+def _unwritable(run: Run, error: OSError, option: str) -> BadInput | Failure:
+    """The exception for an error while a run is written."""
     name = f"{Path(error.filename).name}: " if isinstance(error.filename, str) else ""
     more = f"; to go on from the last checkpoint: {run.resume_command}" if run.last.exists() else ""
-    return f"{option} {run.path}: cannot be written: {name}{error.strerror or error}{more}"
+    return os_failure(error, f"{option} {run.path}: cannot be written: {name}{error.strerror or error}{more}")

@@ -1,10 +1,15 @@
-"""Terminals: texts from data are shown as they are, and their control characters are not obeyed."""
+"""Terminals: texts from data are shown as they are, and their control characters are not obeyed.
+
+Results go to standard output; notes, details and progress to standard error.
+"""
 
 import io
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from enum import IntEnum
 from typing import TextIO
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)")
@@ -29,9 +34,37 @@ def show(line: str, file: TextIO | None = None) -> None:
     print(escaped(line), file=sys.stdout if file is None else file)
 
 
+class Verbosity(IntEnum):
+    """What is printed beside the results."""
+
+    QUIET = 0  # nothing but errors
+    NORMAL = 1  # notes and progress
+    VERBOSE = 2  # details too
+
+
+_verbosity = ContextVar("verbosity", default=Verbosity.NORMAL)
+
+
+def verbosity() -> Verbosity:
+    """What is printed beside the results."""
+    return _verbosity.get()
+
+
+def set_verbosity(level: Verbosity) -> None:
+    """Choose what is printed beside the results, until the end of `guarded`."""
+    _verbosity.set(level)
+
+
 def note(line: str) -> None:
-    """Print a line for people beside the results, on standard error."""
-    show(line, sys.stderr)
+    """Print a line for people beside the results, on standard error; nothing with --quiet."""
+    if verbosity() >= Verbosity.NORMAL:
+        show(line, sys.stderr)
+
+
+def detail(line: str) -> None:
+    """Print a line on standard error with --verbose."""
+    if verbosity() >= Verbosity.VERBOSE:
+        show(line, sys.stderr)
 
 
 class Guarded(io.TextIOBase):
@@ -69,10 +102,14 @@ class Guarded(io.TextIOBase):
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Guard standard output and standard error where they are terminals; files and pipes get exact text."""
-    before = sys.stdout, sys.stderr
+    """Guard standard output and standard error where they are terminals; files and pipes get exact text.
+
+    Verbosity is restored at the end.
+    """
+    before, level = (sys.stdout, sys.stderr), verbosity()
     sys.stdout, sys.stderr = (Guarded(one) if one.isatty() else one for one in before)
     try:
         yield
     finally:
         sys.stdout, sys.stderr = before
+        set_verbosity(level)

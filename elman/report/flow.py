@@ -1,6 +1,8 @@
 """How the gradient goes back through time, in the terminal and as pictures."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from rich import box
 from rich.console import Console
@@ -8,16 +10,44 @@ from rich.table import Table
 
 from elman.errors import BadInput
 from elman.flow import Recording, plots
-from elman.report import columns
+from elman.flow.diagnosis import Verdict
+from elman.report import columns, tables
 
 
-def show(recording: Recording, console: Console, folder: Path, history: Path) -> None:
-    """Print a verdict and a table of all cells, and draw the pictures into a folder.
+class StateRow(NamedTuple):
+    """How far the gradient of a state reaches.
+
+    Attributes:
+        state: its name.
+        horizon: the steps after which less than 1 % of it is left; None: more than `steps`.
+        steps: that were followed.
+        rate: its growth factor per step back.
+        first: its norm at the first step.
+        last: at the last step.
+    """
+
+    state: str
+    horizon: int | None
+    steps: int
+    rate: float
+    first: float
+    last: float
+
+
+class Diagnosis(NamedTuple):
+    """A backward pass, diagnosed and drawn."""
+
+    verdict: Verdict
+    rows: list[StateRow]
+    plots: list[Path]
+
+
+def diagnose(recording: Recording, folder: Path, history: Path) -> Diagnosis:
+    """Diagnose a backward pass, and draw plots of it.
 
     Args:
         recording: of a backward pass.
-        console: where to print.
-        folder: of the pictures.
+        folder: of the plots.
         history: the flow.csv of the training, which may not be there: it says how often the gradient was clipped.
 
     Raises:
@@ -26,14 +56,19 @@ def show(recording: Recording, console: Console, folder: Path, history: Path) ->
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"--out {folder}: expected a folder, got a file")
     folder.mkdir(parents=True, exist_ok=True)
-    with console.status("working out how far a gradient reaches"):
+    progress = tables.progress_console()
+    with progress.status("working out how far a gradient reaches"):
         verdict = recording.verdict(clipped(history), steps=None)
-        table = _table(recording)
-    console.print(str(verdict))
-    console.print(table)
-    with console.status("drawing"):
-        pictures = _pictures(recording, folder)
-    console.print(f"drawn into {folder}: {', '.join(path.name for path in pictures)}")
+        rows = list(_rows(recording))
+    with progress.status("drawing"):
+        return Diagnosis(verdict, rows, _pictures(recording, folder))
+
+
+def show(diagnosis: Diagnosis, console: Console, folder: Path) -> None:
+    """Print a diagnosis, and a table of all states."""
+    console.print(str(diagnosis.verdict))
+    console.print(_table(diagnosis.rows))
+    console.print(f"drawn into {folder}: {', '.join(path.name for path in diagnosis.plots)}")
 
 
 def clipped(history: Path) -> float | None:
@@ -47,20 +82,24 @@ def clipped(history: Path) -> float | None:
     return sum(told) / len(told) if told else None
 
 
-def _table(recording: Recording) -> Table:
+def _rows(recording: Recording) -> Iterator[StateRow]:
+    for name in recording.calls:
+        jacobians = recording.jacobians(name)
+        for state, left in jacobians.decay.items():
+            norms = recording.over_sequences(state)
+            yield StateRow(
+                state, jacobians.horizon[state], len(left) - 1, jacobians.rate(state), float(norms[0]), float(norms[-1])
+            )
+
+
+def _table(rows: Iterable[StateRow]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("gradient of", min_width=max(map(len, recording.state_gradients)))
+    table.add_column("gradient of", no_wrap=True)
     for column in ("1 % left after", "times per step", "at first step", "at last"):
         table.add_column(column, justify="right")
-    for name in recording.calls:
-        found = recording.jacobians(name)
-        for state, left in found.decay.items():
-            norms = recording.over_sequences(state)
-            horizon = found.horizon[state]
-            table.add_row(
-                state, f"{'> ' * (horizon is None)}{horizon or len(left) - 1} steps",
-                f"{found.rate(state):.3f}", f"{float(norms[0]):.2g}", f"{float(norms[-1]):.2g}",
-            )  # fmt: skip
+    for row in rows:
+        horizon = f"> {row.steps}" if row.horizon is None else str(row.horizon)
+        table.add_row(row.state, f"{horizon} steps", f"{row.rate:.3f}", f"{row.first:.2g}", f"{row.last:.2g}")
     return table
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from elman.io.run_folder import Run
-from elman.io.terminal import escaped
+from elman.io.terminal import Verbosity, escaped, verbosity
 from elman.report import facts
 
 
@@ -47,6 +47,11 @@ def console(**how: Any) -> Console:
         how: goes to rich's: `stderr`, `quiet`.
     """
     return Screen(**how)
+
+
+def progress_console() -> Console:
+    """Standard error, for progress and notes; nothing is printed there with --quiet."""
+    return console(stderr=True, quiet=verbosity() < Verbosity.NORMAL)
 
 
 def scores(rows: dict[str, dict[str, float]], console: Console) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from elman.errors import BadInput
+from elman.errors import BadInput, Failure
 from elman.extras import needs
 
 with needs("tasks", "elman.tasks"):
@@ -309,11 +309,11 @@ def load(run: Any, task: str | None = None) -> Trained:
 
 @contextmanager
 def _in_python() -> Iterator[None]:
-    """What is complained of options names them as they are in Python."""
+    """Errors that name options name them as they are in Python."""
     try:
         yield
-    except BadInput as error:
-        raise BadInput(re.sub(r"--([a-z][a-z-]*)", lambda found: found[1].replace("-", "_"), str(error))) from None
+    except (BadInput, Failure) as error:
+        raise type(error)(re.sub(r"--([a-z][a-z-]*)", lambda found: found[1].replace("-", "_"), str(error))) from None
 
 
 def _console() -> Console:

@@ -18,7 +18,7 @@ from elman.data.examples import Example
 from elman.data.parts import ExampleStore
 from elman.data.splits import stratified_parts
 from elman.errors import BadInput
-from elman.io.terminal import show
+from elman.io.terminal import note
 from elman.tasks.codec import Codec
 from elman.tasks.plots import CONFUSION_CAPTION, plot_confusion
 from elman.tasks.supervised import Baseline, Evaluation, Numbers, Plot, SupervisedTask
@@ -96,7 +96,7 @@ def stratified_split(task: SupervisedTask, examples: ExampleStore, seed: int, pa
     if parts and rare:
         listed = ", ".join(f"{label!r} ({count})" for label, count in list(rare.items())[:MAX_LABELS_LISTED])
         more = f" and {len(rare) - MAX_LABELS_LISTED:,} more" if len(rare) > MAX_LABELS_LISTED else ""
-        show(f"for training only, as there are fewer than 3 different {task.unit} of each: {listed}{more}")
+        note(f"for training only, as there are fewer than 3 different {task.unit} of each: {listed}{more}")
     return numbers
 
 

@@ -35,7 +35,7 @@ def show(run: Run) -> Shown:
         missing = Missing("The weights of this run, its model.safetensors, are gone." if ended else why)
         return Shown(str(model.title), parameter_count(model), task.loss, missing, missing, task.option_units)
     loaded = task.load(run)
-    console = tables.console()
+    console = tables.progress_console()
     with console.status("drawing samples"):
         samples = task.samples(loaded, console)
     with console.status("going back through time"):

@@ -9,12 +9,11 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from elman.errors import BadInput
+from elman.errors import BadInput, Failure, Terminated
 from elman.io import metrics_csv as table
 from elman.io.files import write_whole
-from elman.io.format import shell_path
 from elman.io.run_folder import Run, check_free, new_run, resumed_run
-from elman.report import curves, facts, tables
+from elman.report import curves
 from elman.tasks.task import PreparedData, Task, parameter_count
 from elman.training.callbacks import Interrupted
 from elman.training.diverged import Diverged
@@ -62,8 +61,9 @@ def start(
         lightning: what users add to Lightning's Trainer.
 
     Raises:
-        BadInput: for data that cannot be used; if the loss is no longer a number.
-        Interrupted: after Ctrl-C, with everything saved.
+        BadInput: for data that cannot be used.
+        Failure: if the training diverges, or memory or disk space runs out.
+        Interrupted: after Ctrl-C or SIGTERM, with everything saved.
     """
     check_free(out)
     with console.status("reading"):
@@ -107,7 +107,8 @@ def resume(
 
     Raises:
         BadInput: for a run that cannot be resumed; for other data.
-        Interrupted: after Ctrl-C, with everything saved.
+        Failure: if the training diverges, or memory or disk space runs out.
+        Interrupted: after Ctrl-C or SIGTERM, with everything saved.
     """
     with resumed_run(path) as run:
         return _resume(task, run, data, epochs, minutes, patience, began, console)
@@ -172,7 +173,7 @@ def _new_model(task: Task, prepared: PreparedData) -> nn.Module:
         return task.model(**prepared.model_args)
     except (RuntimeError, MemoryError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadInput(
+        raise Failure(
             f"{task.name}: expected a model that memory has room for, got {prepared.model_args}: {reason}"
         ) from None
 
@@ -195,29 +196,24 @@ def _train(
         plan = TrainingPlan(model, prepared.train, prepared.validation, task.unit)
         outcome = fit(plan, training, run, console, began, resume, longer, lightning)
         _conclude(task, run, model, prepared, outcome, console)
-    except (Interrupted, KeyboardInterrupt) as error:
+    except (Interrupted, KeyboardInterrupt, Terminated) as error:
         if run.last.exists():
             saved = "Everything" if isinstance(error, Interrupted) else "The last checkpoint"
             _tell(console, f"Interrupted. {saved} is saved; to go on: {run.resume_command}")
         raise
     except Diverged as error:
-        raise BadInput(str(error)) from None
+        raise Failure(str(error)) from None
 
 
 def _conclude(
     task: Task, run: Run, model: nn.Module, prepared: PreparedData, outcome: Outcome, console: Console
 ) -> None:
     scores = task.score_run(run, model, prepared, outcome.best, console)
-    tables.scores(scores, console)
     baselines = task.baseline_losses(run, prepared, scores)
     picture, line = run.path / "curves.png", min(baselines.items(), key=lambda pair: pair[1], default=None)
     curves.draw(run.path / "metrics.csv", picture, task.loss.replace("_", " "), line)
     ended = {"steps": outcome.steps, "seconds": round(outcome.seconds, 1), "limit": outcome.limit}
     run.update(scores=scores, baselines=baselines, ended=ended)
-    _tell(console, f"curves: {picture}")
-    _tell(console, task.next_step.format(run=shell_path(run.path)))
-    if not_converged := facts.not_converged(run):
-        _tell(console, not_converged)
 
 
 def _tell(console: Console, line: str) -> None:

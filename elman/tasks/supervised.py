@@ -19,15 +19,15 @@ from typing_extensions import override
 
 from elman.data.batches import ByLength
 from elman.data.disk_list import DiskList, Subset
-from elman.data.examples import Example, check_texts, files_in, is_files
+from elman.data.examples import Example, are_kept, check_texts, files_in, is_files
 from elman.data.parts import ExampleStore, Part, SplitRecord, Splits
 from elman.data.splits import drawn_parts, kept_split
 from elman.errors import BadInput
 from elman.flow import Recording, record
-from elman.io.files import read_bytes
+from elman.io.files import STDIN, read_bytes
 from elman.io.json_fields import parsed, restoring
 from elman.io.run_folder import Run
-from elman.io.terminal import note, show
+from elman.io.terminal import note
 from elman.options import PARTS
 from elman.report.shown import Missing, Sample
 from elman.tasks.codec import Codec, check_model_args
@@ -181,7 +181,7 @@ class SupervisedTask(Task):
 
     @override
     def options_to_dict(self, options: Any) -> dict[str, Any]:
-        in_python = {name: None for name, data in _parts_in(options).items() if not is_files(data)}
+        in_python = {name: None for name, data in _parts_in(options).items() if not are_kept(data)}
         return super().options_to_dict(replace(options, **in_python))
 
     @override
@@ -197,8 +197,8 @@ class SupervisedTask(Task):
         validation = self._batches(codec, record.walk("validation", splits.validation), options.batch, None)
         deque(record.walk("test", splits.test), maxlen=0)
         counts = {name: len(part) for name, part in splits._asdict().items()}
-        files = _resolved(data) if is_files(data) else [] if data is None else None
-        readable = all(map(is_files, _parts_in(options).values()))  # Python objects cannot be read again
+        files = _resolved(data) if are_kept(data) else [] if data is None else None
+        readable = all(map(are_kept, _parts_in(options).values()))
         facts = {"files": files if readable else None, "sha256": record.sha256, **counts}
         summary = (
             f"{self._count_of(splits.train)} to learn from, "
@@ -211,7 +211,7 @@ class SupervisedTask(Task):
             **(self.extra_files(splits, options) if self.extra_files else {}),
         }
         in_python = self.default_data if data is None else f"{type(data).__name__} in Python"
-        name = ", ".join(map(str, data)) if files else in_python
+        name = ", ".join(map(str, data)) if is_files(data) else in_python
         details = (codec, splits, options, seed)
         args = codec.model_args(options)
         return PreparedData(name, facts, args, summary, options, train, validation, saved, details)
@@ -254,7 +254,7 @@ class SupervisedTask(Task):
             if count:
                 use = "to validate" if name == "validation" else "to test"
                 total = f"{parts[name].inputs(self.several_targets):,} {self.examples or self.unit}"
-                show(f"{count:,} of the {total} {use} are among those to learn from, too")
+                note(f"{count:,} of the {total} {use} are among those to learn from, too")
 
     def _batches(self, codec: Codec, examples: Iterable[Example], batch: int, seed: int | None) -> ByLength:
         """Batches by length, in another order in every epoch if there is a seed."""
@@ -460,4 +460,4 @@ def _parts_in(options: Any) -> dict[str, Any]:
 
 
 def _resolved(paths: Sequence[Path]) -> list[str]:
-    return [str(path.resolve()) for path in paths]
+    return [str(path if path == STDIN else path.resolve()) for path in paths]

@@ -197,7 +197,10 @@ class Task(ABC):
         """
         files = run.config["data"].get("files")
         if not isinstance(files, list) or not all(isinstance(path, str) for path in files):
-            raise BadInput(f"{run.path}: expected data in files, got a run that was trained in Python; name the files")
+            raise BadInput(
+                f"{run.path}: expected data in files, got a run that was trained in Python or on "
+                "standard input; name the files"
+            )
         return [Path(path) for path in files] or None
 
     def new_model(self, run: Run) -> nn.Module:

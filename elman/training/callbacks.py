@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from elman.errors import Terminated
 from elman.io.files import read_bytes, write_whole
 from elman.io.run_folder import Run
 from elman.training.convergence import Convergence
@@ -20,7 +21,15 @@ SAVE_EVERY = 60.0  # seconds
 
 
 class Interrupted(Exception):
-    """Ctrl-C or a polite kill, after everything was saved."""
+    """Ctrl-C or SIGTERM, after everything was saved.
+
+    Args:
+        signal: its number.
+    """
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(signal)
+        self.signal = signal
 
 
 class TimeBudget(Callback):
@@ -125,7 +134,7 @@ class CheckpointCallback(Callback):
         self.best: float | None = None
         self.best_step: int | None = None
         self.has_ended = False  # its last validation included
-        self.is_stopped = False  # by a signal
+        self.signal: int | None = None  # that stopped the training
         self._every = every  # steps between validations
         self._saved = float("-inf")
         self._leaves = False
@@ -137,9 +146,14 @@ class CheckpointCallback(Callback):
                 self._handlers[number] = signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.is_stopped:  # a second Ctrl-C does not wait for the step to end
-            raise KeyboardInterrupt
-        self.is_stopped = True
+        if self.is_stopped:  # a second one does not wait for the step to end
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+        self.signal = number
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a signal has stopped the training."""
+        return self.signal is not None
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         for number, handler in self._handlers.items():
@@ -154,7 +168,8 @@ class CheckpointCallback(Callback):
         if self._leaves:  # not before: the last step's losses had to be logged
             if self.best is None:
                 self.run.save_tensors("model", _weights(module))
-            raise Interrupted
+            assert self.signal is not None
+            raise Interrupted(self.signal)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         loss = float(trainer.callback_metrics["val_loss"])

@@ -4,13 +4,14 @@ from typing import Any
 
 import torch
 
+from elman.errors import Failure
 from elman.flow import record
 from elman.flow.diagnosis import Verdict
 from elman.training.options import TrainingOptions
 from elman.training.trainable import Trainable
 
 
-class Diverged(Exception):
+class Diverged(Failure):
     """The loss or its gradient is no longer a number.
 
     Its message says where the first such number was made, and what helps.

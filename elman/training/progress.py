@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from elman.io.format import clock_time, counted
+from elman.io.terminal import Verbosity, verbosity
 from elman.training.callbacks import TimeBudget
 
 QUIET = 10.0  # seconds between two lines
@@ -42,7 +43,7 @@ class ProgressBar(Callback):
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         self._validation = float(trainer.callback_metrics["val_loss"])
-        if time.monotonic() - self._told >= QUIET:
+        if time.monotonic() - self._told >= QUIET or verbosity() >= Verbosity.VERBOSE:
             self._tell()
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
@@ -51,7 +52,7 @@ class ProgressBar(Callback):
 
     def _tell(self) -> None:
         self._told, self._step = time.monotonic(), self._clock.step
-        if not self._console.is_terminal:
+        if not self._console.is_terminal or verbosity() >= Verbosity.VERBOSE:
             self._console.print(f"step {self._step}: {self._text()}", highlight=False)
 
     def _text(self) -> str:

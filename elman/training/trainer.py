@@ -60,7 +60,7 @@ def fit(
         lightning: what users add to Lightning's Trainer.
 
     Raises:
-        Interrupted: after Ctrl-C, with everything saved.
+        Interrupted: after Ctrl-C or SIGTERM, with everything saved.
         Diverged: if the loss or its gradient is no longer a number; with where that began, and what helps.
         BadInput: if there is no checkpoint to resume from.
     """
@@ -109,8 +109,8 @@ def _fit(
     finally:
         if board:
             board.close()
-    if keeper.is_stopped:  # during the last validation
-        raise Interrupted
+    if keeper.signal is not None:  # during the last validation
+        raise Interrupted(keeper.signal)
     assert keeper.best is not None, "Lightning ends every training with a validation"
     return Outcome(clock.step, clock.seconds, keeper.best, clock.limit)
 

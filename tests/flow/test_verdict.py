@@ -190,14 +190,14 @@ def test_no_remedy_is_what_the_layer_has_already() -> None:
         with torch.no_grad():
             for name, weight in layer.named_parameters():
                 if "bias" in name:
-                    weight -= 4  # which closes the forget gate
+                    weight.sub_(4)  # which closes the forget gate
         with elman.flow.record(layer) as recording:
             layer(x)[0][-1].sum().backward()
         (finding,) = [f for f in recording.verdict().findings if f.kind == "vanishing"]
         assert finding.remedies[:2] == expected
     rnn = elman.RNN(3, 8, init="orthogonal")
     with torch.no_grad():
-        rnn.weight_hh_l0 *= 0.3
+        dict(rnn.named_parameters())["weight_hh_l0"].mul_(0.3)
     with elman.flow.record(rnn) as recording:
         rnn(x)[0][-1].sum().backward()
     (finding,) = [f for f in recording.verdict().findings if f.kind == "vanishing"]

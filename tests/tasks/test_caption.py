@@ -59,7 +59,7 @@ def test_a_run_of_captions(elman: Command, trained: Path, table: Path, tmp_path:
     assert [list(row) for row in config["scores"].values()] == [["exact_match", "chrf"]] * 3
     said = elman("evaluate", trained, table)
     assert said.code == 0
-    assert "chrF nrefs:1|" in said.out
+    assert "chrF nrefs:1|" in said.err
     for command in (["info"], ["report"], ["flow"], ["draw", "--out", tmp_path / "net.svg", "--gradients"]):
         assert elman(command[0], trained, *command[1:]).code == 0
     assert "it stands" in (trained / "report.html").read_text()
@@ -118,8 +118,8 @@ def test_wrong_captions(elman: Command, table: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
     said = elman("train", "caption", bad, "--skip-bad", *out)
     assert said.code == 0
-    assert "left out 2" in said.out
-    assert "8 images to learn from, 2 to validate, 2 to test" in said.out
+    assert "left out 2" in said.err
+    assert "8 images to learn from, 2 to validate, 2 to test" in said.err
 
 
 def test_images_are_counted_not_their_texts(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,4 +129,4 @@ def test_images_are_counted_not_their_texts(table: Path, capsys: pytest.CaptureF
     assert five == once.replace(" to learn from", f" with {5 * int(once.split()[0])} texts to learn from")
     TASK.prepare([many], CaptionOptions(test=[str(many)]), 0)
     images = len({table.with_name(name).read_bytes() for name, _ in rows})
-    assert f"of the {images} images to test are among those to learn from" in capsys.readouterr().out
+    assert f"of the {images} images to test are among those to learn from" in capsys.readouterr().err

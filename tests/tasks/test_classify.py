@@ -266,7 +266,7 @@ def test_what_is_bad_can_be_left_out(tmp_path: Path, capsys: pytest.CaptureFixtu
     path = tmp_path / "t.csv"
     path.write_text(ROWS + ",pos\nfine,\n")
     assert len(list(TASK.read([path], ClassifyOptions(skip_bad=True)))) == 80
-    assert "left out 2 that cannot be used" in capsys.readouterr().out
+    assert "left out 2 that cannot be used" in capsys.readouterr().err
 
 
 def test_wrong_labels(elman: Command, table: Path, tmp_path: Path, trained: Path, lines: list[Path]) -> None:
@@ -308,7 +308,7 @@ def test_parts_of_their_own_in_python(tmp_path: Path, capsys: pytest.CaptureFixt
     found = classify.fit(
         frame, tmp_path / "run", validation=(given[:4], labels[:4]), test=file, hidden=8, embed=8, epochs=1
     )
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert "4 of the 4 texts to validate are among those to learn from, too" in said
     data = found.run.config["data"]
     assert [data[part] for part in ("train", "validation", "test")] == [len(given), 4, 6]

@@ -321,7 +321,7 @@ def test_the_command_line_tells_what_was_found(elman: Command, tmp_path: Path) -
         "train", "forecast", path, "--time", "t", "--target", "y", "--decimal", ",", *small, "--out", tmp_path / "r"
     )
     assert said.code == 0, said.err
-    assert "step 3h (the most common distance between stamps), season 8 (a day), horizon 8 (one season)" in said.out
+    assert "step 3h (the most common distance between stamps), season 8 (a day), horizon 8 (one season)" in said.err
     assert (
         elman("predict", tmp_path / "r", path, "--format", "csv").out
         == elman("predict", tmp_path / "r", "--format", "csv").out

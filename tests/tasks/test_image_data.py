@@ -275,7 +275,7 @@ def test_a_folder_is_read_whole(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert {name for _, name in found} == expected | {"deep.webp", "no_ending", "other.data", "1.png"}
     assert [label for label, name in found if name == "1.png"] == ["a", "b"]
     assert len(found) == len(suffixes) + 5
-    assert capsys.readouterr().out.splitlines() == [
+    assert capsys.readouterr().err.splitlines() == [
         f"{tmp_path}/x: left out 1 file beside the folders of the labels: .png (1)",
         f"{tmp_path}/x/nothing: no images of this label",
         f"{tmp_path}/x: left out 4 files that are not images Pillow can read: .txt (2), .eps (1), .heic (1)",
@@ -287,7 +287,7 @@ def test_a_folder_without_images(elman: Command, tmp_path: Path) -> None:
     (tmp_path / "x/a/1.txt").write_text("no")
     said = elman("train", "image", tmp_path / "x", "--out", tmp_path / "run")
     refused(said, "x: expected images in the folders of the labels, got none")
-    assert "left out 1 file that" in said.out
+    assert "left out 1 file that" in said.err
 
 
 def test_no_more_of_a_packed_file_is_unpacked_than_its_head_tells(tmp_path: Path) -> None:

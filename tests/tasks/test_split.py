@@ -159,7 +159,7 @@ def test_a_piece_goes_with_its_copy_whose_part_is_known(tmp_path: Path, capsys: 
     assert not validation & test
     assert len(train & test) == 1  # as the file says
     assert sum(map(len, parts)) == 17 + 23
-    assert "1 of the 11 pieces for test are also used for training" in capsys.readouterr().out
+    assert "1 of the 11 pieces for test are also used for training" in capsys.readouterr().err
 
 
 def test_groups_that_share_an_example_are_joined() -> None:
@@ -223,8 +223,8 @@ def test_rare_labels_are_trained_on_and_told(elman: Command, tmp_path: Path) -> 
     said = elman("train", "image", tmp_path / "x", "--out", tmp_path / "run", *SMALL, "--epochs", "1", "--size", "5")
     assert said.code == 0, said.err
     told = "for training only, as there are fewer than 3 different images of each: "
-    assert f"{told}'copies' (1), 'once' (1), 'twice' (2)\n" in said.out
-    assert "38 images to learn from, 4 to validate, 4 to test" in said.out
+    assert f"{told}'copies' (1), 'once' (1), 'twice' (2)\n" in said.err
+    assert "38 images to learn from, 4 to validate, 4 to test" in said.err
     rows = list(csv.DictReader((tmp_path / "run" / "split.csv").read_text().splitlines()))
     folders = Counter(Path(row["name"]).parent.name for row in rows if row["part"] != "train")
     assert folders == {"lying": 4, "upright": 4}

@@ -200,7 +200,7 @@ def test_labels_of_the_test_that_were_not_learnt_are_wrong(elman: Command, treeb
     words = sum(map(len, sentences()))
     assert baseline["accuracy"] == pytest.approx(1 - verbs / words)
     assert own["accuracy"] <= baseline["accuracy"]
-    assert f"{verbs:,} words have labels that were not there to be learned and count as errors: 'MOVE'" in said.out
+    assert f"{verbs:,} words have labels that were not there to be learned and count as errors: 'MOVE'" in said.err
     (tmp_path / "none.txt").write_text("one X\ntwo Y\n")
     refused(elman("evaluate", tmp_path / "run", tmp_path / "none.txt"), "expected labels of the training,", "'X', 'Y'")
 
@@ -289,7 +289,7 @@ def test_what_is_wrong(elman: Command, tmp_path: Path, trained: Path, capsys: py
     assert not (tmp_path / "run").exists()
     capsys.readouterr()
     assert len(list(TASK.read([short], TagOptions(skip_bad=True)))) == 60
-    assert "left out 1 that cannot be used" in capsys.readouterr().out
+    assert "left out 1 that cannot be used" in capsys.readouterr().err
 
 
 def test_a_file_to_predict_is_read_in_columns(elman: Command, trained: Path, treebank: Path, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_a_run_of_translations(elman: Command, trained: Path, parallel: list[Pat
     assert [list(row) for row in config["scores"].values()] == [["bleu", "chrf"]] * 2
     said = elman("evaluate", trained, *parallel)
     assert said.code == 0
-    assert "BLEU nrefs:1|case:mixed|eff:no|tok:13a|" in said.out
+    assert "BLEU nrefs:1|case:mixed|eff:no|tok:13a|" in said.err
     for command in (["info"], ["report"], ["flow"], ["draw", "--out", tmp_path / "net.svg", "--gradients"]):
         assert elman(command[0], trained, *command[1:]).code == 0
     assert "translation" in (trained / "report.html").read_text()
@@ -81,7 +81,7 @@ def test_parts_of_their_own(elman: Command, parallel: list[Path], tmp_path: Path
     parts = [word for part in ("--validation", "--test") for path in parallel for word in (part, path)]
     said = elman("train", "translate", *parallel, *parts, "--out", tmp_path / "run", *SMALL, "--epochs", "0.1")
     assert said.code == 0
-    assert "150 pairs to learn from, 150 to validate, 150 to test" in said.out
+    assert "150 pairs to learn from, 150 to validate, 150 to test" in said.err
 
 
 def test_in_python(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_wrong_pairs(elman: Command, parallel: list[Path], trained: Path, tmp_pa
     refused(elman("train", "translate", holes, de, *out), f"{holes}: line 7: expected two texts, got an empty first")
     said = elman("train", "translate", de, holes, "--skip-bad", *out)
     assert said.code == 0
-    assert "left out 2" in said.out
+    assert "left out 2" in said.err
     latin1 = tmp_path / "latin1.de"
     latin1.write_bytes(de.read_text(encoding="utf-8").encode("cp1252"))
     refused(elman("evaluate", trained, latin1, en), "latin1.de: expected UTF-8, got byte 0xdf", "--encoding cp1252")

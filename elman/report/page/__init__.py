@@ -42,12 +42,12 @@ def write(run: Run, shown: Shown, path: Path) -> None:
     Raises:
         BadInput: if something in the run is damaged.
     """
-    console = tables.console()
-    with console.status("working out how far a gradient reaches"):
+    with tables.progress_console().status("working out how far a gradient reaches"):
         parts = _parts(run, shown, path)
     data = _html(parts).encode("utf-8", "replace")
     write_whole(path, data)
-    console.print(f"written: {path} ({decimal(len(data))}; of these plotly.js {decimal(len(_plotly()))})", markup=False)
+    size, of_plotly = decimal(len(data)), decimal(len(_plotly()))
+    tables.console().print(f"written: {path} ({size}; of these plotly.js {of_plotly})", markup=False)
 
 
 def _parts(run: Run, shown: Shown, path: Path) -> dict[str, Any]:

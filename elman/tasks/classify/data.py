@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from elman.data.examples import Example, usable
-from elman.data.tables import TABLES, Source, rows
+from elman.data.tables import Source, is_table, rows
 from elman.data.validation import label_of, text_of
 from elman.errors import BadInput
 from elman.io.files import text_lines, without_end
@@ -54,7 +54,7 @@ def _input(text: Any, name: str) -> Example:
 
 def _rows(path: Source, options: ClassifyOptions) -> Iterator[tuple[Any, Any, str]]:
     """A text, its label, and where they are."""
-    if isinstance(path, Path) and path.suffix.lower() not in TABLES:
+    if isinstance(path, Path) and not is_table(path):
         return _lines(path, options.encoding)
     return _table(path, options)
 

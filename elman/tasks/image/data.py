@@ -20,7 +20,7 @@ from elman.data.tables import names, rows
 from elman.data.validation import label_of, listed
 from elman.errors import BadInput
 from elman.io.files import read_bytes, visible_files
-from elman.io.terminal import show
+from elman.io.terminal import note
 
 IDX = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 BLOCK = 1 << 20  # bytes of an IDX file that are read at once
@@ -98,7 +98,7 @@ def _folder(folder: Path, skip_bad: bool) -> Iterator[Example]:
         found += [(path, label.name) for path in images]
         others += sorted(set(files) - set(images))
         if not images:
-            show(f"{label}: no images of this label")
+            note(f"{label}: no images of this label")
     tell_left_out(str(folder), others, "that are not images Pillow can read")
     if not found:
         raise BadInput(f"{folder}: expected images in the folders of the labels, got none")

@@ -17,7 +17,7 @@ from elman.data.splits import components, drawn_parts, in_order
 from elman.errors import BadInput
 from elman.io.files import check_place, numbered
 from elman.io.format import counted
-from elman.io.terminal import show
+from elman.io.terminal import note
 from elman.tasks.music import data as pieces
 from elman.tasks.music.baselines import fit_baselines, load_baselines
 from elman.tasks.music.codec import MusicCodec
@@ -71,11 +71,11 @@ def split(task: SupervisedTask, examples: Sequence[Example], seed: int, parts: S
 def _tell_split(part_of: Sequence[str], numbers: Numbers, component: NDArray[np.int64]) -> None:
     """Print which pieces are not used, and which are repeated across parts, because their file says so."""
     for name, count in Counter(part for part in part_of if part and part not in numbers).items():
-        show(f"{count:,} pieces of DATA for {name} are not used: --{name} names others")
+        note(f"{count:,} pieces of DATA for {name} are not used: --{name} names others")
     for name in (name for name in numbers if name != "train"):
         count = int(np.isin(component[numbers[name]], component[numbers["train"]]).sum())
         if count:
-            show(f"{count:,} of the {len(numbers[name]):,} pieces for {name} are also used for training")
+            note(f"{count:,} of the {len(numbers[name]):,} pieces for {name} are also used for training")
 
 
 def metrics(codec: MusicCodec, predictions: Sequence[Any], targets: Sequence[Any]) -> dict[str, float]:

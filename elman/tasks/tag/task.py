@@ -19,7 +19,7 @@ from elman.data.splits import drawn_parts
 from elman.data.validation import quoted
 from elman.data.words import distinct, numbered, numbers, padded, vocabulary_of, words
 from elman.errors import BadInput
-from elman.io.terminal import show
+from elman.io.terminal import note
 from elman.tasks.codec import Codec
 from elman.tasks.plots import CONFUSION_CAPTION, plot_confusion
 from elman.tasks.supervised import Baseline, Evaluation, Numbers, Plot, SupervisedTask
@@ -113,7 +113,7 @@ class TagCodec(Codec):
             raise BadInput(f"{examples[0].name}: expected labels of the training, {labels}; got {some}")
         if unknown:
             count = sum(counts[label] for label in unknown)
-            show(f"{count:,} words have labels that were not there to be learned and count as errors: {some}")
+            note(f"{count:,} words have labels that were not there to be learned and count as errors: {some}")
 
     def best_labels(self, prediction: Any) -> list[str]:
         """The likeliest label of each word."""

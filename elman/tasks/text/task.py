@@ -22,7 +22,7 @@ from elman.data.streams import streams
 from elman.data.validation import described, quoted
 from elman.errors import BadInput
 from elman.flow import Recording, record
-from elman.io.files import check_new, write_new
+from elman.io.files import STDIN, check_new, write_new
 from elman.io.json_fields import restoring
 from elman.io.run_folder import Run
 from elman.report.shown import Missing, Sample
@@ -69,7 +69,7 @@ class TextTask(Task):
                 "--batch or --bptt"
             )
         facts = {
-            "files": [str(file.resolve())] if isinstance(file, Path) else [] if file is None else None,
+            "files": [] if file is None else _kept_files(file),
             "sha256": corpus.sha256,
             "characters": corpus.characters,
             "train_tokens": len(corpus.train),
@@ -201,6 +201,11 @@ def _one(data: Any) -> Path | TextIO | None:
     if len(data) > 1:
         raise BadInput(f"{data[1]}: expected one text, got {len(data)} files")
     return data[0]
+
+
+def _kept_files(source: Path | TextIO) -> list[str] | None:
+    """The file, if another process can read it again."""
+    return [str(source.resolve())] if isinstance(source, Path) and source != STDIN else None
 
 
 def _is_there(path: Path) -> bool:

@@ -17,7 +17,7 @@ from typing_extensions import override
 from elman.data import filter_banks
 from elman.data.examples import Example
 from elman.decoding import ctc
-from elman.io.terminal import show
+from elman.io.terminal import note
 from elman.tasks.codec import Codec
 from elman.tasks.transcribe.language import Language
 from elman.tasks.transcribe.model import Recordings
@@ -139,7 +139,7 @@ class TranscribeCodec(Codec):
         counts = Counter(c for example in examples for c in example.target if c not in self.number)
         if counts:
             most = ", ".join(repr(character) for character, _ in counts.most_common(8))
-            show(f"{counts.total():,} characters were not there to be learned and count as errors: {most}")
+            note(f"{counts.total():,} characters were not there to be learned and count as errors: {most}")
 
     @override
     def to_row(self, prediction: TranscribePrediction) -> dict[str, Any]:

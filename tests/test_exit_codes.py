@@ -1,0 +1,102 @@
+"""Exit codes: 0, 1 (failed), 2 (bad input or usage), 130, 143; results on stdout, all else on stderr."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from elman.errors import Failure, Terminated
+from tests.small import SMALL, Command, files
+
+
+def test_a_training_prints_scores_and_the_run_alone(elman: Command, file: Path, tmp_path: Path) -> None:
+    said = elman("train", "text", file, "--epochs", 2, "--out", tmp_path / "run", *SMALL)
+    scores = json.loads((tmp_path / "run/config.json").read_text())["scores"]
+    head, rule, model, baseline, run = filter(str.strip, said.out.splitlines())
+    assert "nats per token" in head
+    assert set(rule.strip()) == {"─"}
+    assert [line.split("  ")[1].strip() for line in (model, baseline)] == list(scores)
+    assert run == f"run: {tmp_path / 'run'}"
+    for note in ("tokens to train on", "into", "step ", "curves: ", f"to write: elman generate {tmp_path / 'run'}"):
+        assert note in said.err
+        assert note not in said.out
+
+
+def test_evaluate_prints_the_table_alone(elman: Command, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("the wörd sees")
+    said = elman("evaluate", trained, tmp_path / "text")
+    assert "unknown to this run" in said.err
+    assert len(list(filter(str.strip, said.out.splitlines()))) == 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_before_the_first_step(
+    elman: Command, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """Nothing is left behind, as after any failure before the first checkpoint."""
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("elman.tasks.run.fit", lambda *_: signal.raise_signal(number))
+    said = elman("train", "text", file, "--out", tmp_path / "run", *SMALL)
+    assert said.code == 128 + number
+    assert files(tmp_path) == set()
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_sigterm_twice_does_not_wait(
+    elman: Command, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from elman.training.callbacks import CheckpointCallback
+
+    def twice(self: CheckpointCallback, trainer: Any, *rest: Any) -> None:
+        step(self, trainer, *rest)
+        if trainer.global_step == 20:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+
+    step = CheckpointCallback.on_train_batch_end
+    monkeypatch.setattr(CheckpointCallback, "on_train_batch_end", twice)
+    said = elman("train", "text", file, "--epochs", 2, "--out", tmp_path / "run", *SMALL)
+    assert said.code == 143
+    assert f"The last checkpoint is saved; to go on: elman train text --resume {tmp_path / 'run'}" in said.err
+
+
+def test_a_process_that_is_terminated_exits_with_143(file: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "elman", "train", "text", str(file), "--out", str(tmp_path / "run"), *SMALL]
+    with subprocess.Popen([*command, "--minutes", "10"], stderr=subprocess.PIPE, text=True) as process:
+        while not (tmp_path / "run/checkpoints/last.ckpt").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        _, err = process.communicate()
+    assert process.returncode == 143
+    assert err.splitlines()[-1].endswith(f"is saved; to go on: elman train text --resume {tmp_path / 'run'}")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a.csv"), 1, "elman: a.csv: No space left on device"),
+        (OSError(errno.EACCES, os.strerror(errno.EACCES), "a.csv"), 2, "elman: a.csv: Permission denied"),
+        (MemoryError(), 1, "elman: not enough memory; use smaller data, smaller layers or a smaller --batch"),
+        (Failure("a training failed"), 1, "elman: a training failed"),
+        (Terminated(), 143, "elman: terminated"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_codes_of_errors(
+    elman: Command, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, line: str
+) -> None:
+    def fail(path: Path) -> None:
+        raise error
+
+    monkeypatch.setattr("elman.io.run_folder.open_run", fail)
+    said = elman("info", "run")
+    assert (said.code, said.out, said.err.strip()) == (code, "", line)
