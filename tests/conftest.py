@@ -40,6 +40,8 @@ ONCE = [
     "test_explain_page.py",
     "test_report.py",
     "test_ngram.py",
+    "test_kenlm.py",
+    "test_new_task.py",
     "test_textbook.py",
 ]
 TASKS = Path(tasks.__path__[0])

@@ -1,4 +1,4 @@
-"""Dynamic time warping: the distance of two sequences of vectors, however fast each goes.
+"""Dynamic time warping: a distance of two sequences of vectors that does not depend on their tempo.
 
     D_ij = |a_i - b_j| + min(D_{i-1,j}, D_{i,j-1}, D_{i-1,j-1})        D_11 = |a_1 - b_1|
 
@@ -31,7 +31,7 @@ def distances(query: Steps, templates: Sequence[Steps]) -> NDArray[np.float32]:
 
 
 def _warped(query: Steps, templates: Sequence[Steps]) -> NDArray[np.float32]:
-    """All templates side by side, one diagonal i + j after the other: each depends on the two before it."""
+    """All templates side by side, by diagonals i + j: each depends on the two before it."""
     A, N, lengths = len(query), len(templates), np.array([len(steps) for steps in templates])
     B = int(lengths.max())
     beside = np.zeros((B, N, query.shape[1]), np.float32)
@@ -40,13 +40,13 @@ def _warped(query: Steps, templates: Sequence[Steps]) -> NDArray[np.float32]:
     square = (query**2).sum(1)[:, None, None] + (beside**2).sum(2) - 2 * np.tensordot(query, beside, (1, 2))
     cost = np.sqrt(np.maximum(square, 0))  # (A, B, N)
     before, last = np.full((2, A + 1, N), np.inf, np.float32)  # row i + 1 has i; row 0 is outside
-    found = np.full(N, np.inf, np.float32)
+    totals = np.full(N, np.inf, np.float32)
     for d in range(A + B - 1):
         i = np.arange(max(0, d - B + 1), min(A, d + 1))
         least = np.minimum(np.minimum(last[i], last[i + 1]), before[i]) if d else np.zeros((1, N), np.float32)
         now = np.full_like(last, np.inf)
         now[i + 1] = cost[i, d - i] + least
         ends = lengths == d - A + 2
-        found[ends] = now[A, ends]
+        totals[ends] = now[A, ends]
         before, last = last, now
-    return np.asarray(found / (A + lengths), np.float32)
+    return np.asarray(totals / (A + lengths), np.float32)

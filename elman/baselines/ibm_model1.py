@@ -1,12 +1,12 @@
 """Translation word by word: IBM model 1.
 
-    t(e | f)  how likely the word f becomes the word e: at first the same for all e
+    t(e | f)  the probability that the word f is translated as e; uniform at first
     c(e, f)   = sum over pairs of sentences and words e, f of these of t(e | f) / (sum over f' of t(e | f'))
-    t(e | f)  = c(e, f) / (sum over e' of c(e', f)), and so on, some times
+    t(e | f)  = c(e, f) / (sum over e' of c(e', f)), repeated ITERATIONS times
 
 P. F. Brown, S. A. Della Pietra, V. J. Della Pietra and R. L. Mercer, "The mathematics of statistical machine
-translation: parameter estimation", Computational Linguistics 19 (1993). Each word then becomes the likeliest one, in
-the order of the source; a word that was never seen stays as it is.
+translation: parameter estimation", Computational Linguistics 19 (1993). Each word is then translated as the most
+probable one, in the order of the source; a word that was never seen is copied.
 
 >>> table = fit([("das haus", "the house"), ("das buch", "the book"), ("ein buch", "a book")])
 >>> translate("ein haus", table)
@@ -31,7 +31,7 @@ def words(text: str) -> list[str]:
 
 
 def fit(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """The likeliest translation of every word."""
+    """Fit the most probable translation of every word."""
     sources, targets = (_numbered([words(pair[side]) for pair in pairs]) for side in (0, 1))
     (names, f), (others, e) = sources, targets
     sizes = np.array([len(row) for row in e])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.data.filter_banks import Wave, resampled
+from elman.data.filter_banks import Wave, resample
 from elman.errors import BadInput
 from elman.io.files import check_there, opened
 
@@ -45,7 +45,7 @@ def read_audio(path: Path, rate: int) -> Wave:
     except (SoundFileError, OSError) as error:
         reason = str(error).rsplit(": ", 1)[-1].strip()
         raise BadInput(f"{path}: expected a recording, got what cannot be read as one: {reason}") from None
-    return resampled(_checked(str(path), wave), own, rate)
+    return resample(_checked(str(path), wave), own, rate)
 
 
 def check_length(where: str, samples: int, rate: int, to: int) -> None:

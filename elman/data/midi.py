@@ -1,4 +1,4 @@
-"""Notes from MIDI files, and to them."""
+"""Read and write the notes of MIDI files."""
 
 import io
 from collections import defaultdict, deque
@@ -16,12 +16,12 @@ from elman.errors import BadInput
 from elman.io.files import MAKER, opened, read_bytes, write_whole
 
 SUFFIXES = (".mid", ".midi")
-DRUMS = 9  # the channel that people call 10
-TICKS = 480  # to a quarter note, in what is written
-TEMPO = 100  # quarter notes to a minute, in what is written
+DRUMS = 9  # channel 10, counted from 1
+TICKS = 480  # per quarter note, in written files
+TEMPO = 100  # quarter notes per minute, in written files
 VELOCITY = 80
-LONGEST = 1_000_000  # steps: a day of music, where a damaged file may claim years
-INDEPENDENT = 2  # the type of a file whose tracks are pieces of their own
+MAX_STEPS = 1_000_000  # a day of music; damaged files claim years
+INDEPENDENT = 2  # the type of files whose tracks are separate pieces
 
 Key = tuple[int, int]  # channel and pitch
 
@@ -30,8 +30,8 @@ class Notes(NamedTuple):
     """A piece.
 
     Args:
-        notes: pitch, first step, and the step that it does not sound at any more, (N, 3); by their first steps.
-        steps: T, how long the piece is.
+        notes: pitch, first step and end, (N, 3), sorted by first step; a note does not sound at its end.
+        steps: T, the length of the piece.
     """
 
     notes: NDArray[np.int64]
@@ -39,7 +39,7 @@ class Notes(NamedTuple):
 
 
 def is_midi(path: Path) -> bool:
-    """Whether a file is MIDI by the ending of its name, or else by its first bytes.
+    """Whether a file is MIDI by its suffix, or else by its first bytes.
 
     Raises:
         BadInput: if it cannot be read.
@@ -54,16 +54,16 @@ def is_midi(path: Path) -> bool:
 
 
 def read(path: Path, grid: int) -> Notes:
-    """The notes of a file, all tracks and channels together but for the drums.
+    """Read the notes of a file: all tracks and channels together, without drums.
 
-    Notes begin and end at the nearest step, and last one at least. Pedals and the tempo change nothing here.
+    Notes are rounded to the nearest step, and last at least one. Pedals and tempo are ignored.
 
     Args:
         path: of the file.
-        grid: steps to a quarter note.
+        grid: steps per quarter note.
 
     Raises:
-        BadInput: for a file that is none, or has no notes.
+        BadInput: if it is no MIDI file, or has no notes.
     """
     data = read_bytes(path)
     try:
@@ -75,20 +75,20 @@ def read(path: Path, grid: int) -> Notes:
         raise BadInput(f"{path}: expected MIDI of type 0 or 1, got type {file.type}, whose tracks are separate pieces")
     if file.ticks_per_beat <= 0:
         raise BadInput(f"{path}: expected a division in ticks to a quarter note, got {_division(file.ticks_per_beat)}")
-    found, end, most = list[tuple[int, int, int]](), 0, LONGEST * file.ticks_per_beat // grid
+    notes, end, most = list[tuple[int, int, int]](), 0, MAX_STEPS * file.ticks_per_beat // grid
     for track in file.tracks:
-        notes, last = _track(track)
+        of_track, last = _track(track)
         if last > most:  # of numbers of any size, which arrays could not hold
-            raise BadInput(f"{path}: expected at most {LONGEST:,} steps (--grid {grid}), got more")
-        found += notes
+            raise BadInput(f"{path}: expected at most {MAX_STEPS:,} steps (--grid {grid}), got more")
+        notes += of_track
         end = max(end, last)
-    if not found:
+    if not notes:
         raise BadInput(f"{path}: expected notes, got none that are no drums")
-    ticks = np.array(found, np.int64)
+    ticks = np.array(notes, np.int64)
     steps = (2 * grid * ticks[:, 1:] + file.ticks_per_beat) // (2 * file.ticks_per_beat)
     steps[:, 1] = np.maximum(steps[:, 1], steps[:, 0] + 1)
     length = max(int(steps.max()), round(end * grid / file.ticks_per_beat))
-    return Notes(apart(np.column_stack((ticks[:, 0], steps))), length)
+    return Notes(without_overlaps(np.column_stack((ticks[:, 0], steps))), length)
 
 
 def _tracks_alone(data: bytes) -> bytes:
@@ -113,7 +113,7 @@ def _tracks_alone(data: bytes) -> bytes:
 
 
 def _division(division: int) -> str:
-    """What the head of a file says that is no number of ticks to a quarter note."""
+    """Describe a division that is not in ticks per quarter note."""
     if division == 0:
         return "0"
     frames, ticks = 256 - (division >> 8 & 255), division & 255
@@ -124,7 +124,7 @@ def _track(track: mido.MidiTrack) -> tuple[list[tuple[int, int, int]], int]:
     """Pitches with the ticks where they begin and end, and the last tick."""
     open_at = defaultdict[Key, deque[int]](deque)
     last_off = dict[Key, int]()
-    found, now = list[tuple[int, int, int]](), 0
+    notes, now = list[tuple[int, int, int]](), 0
     for message in track:
         now += message.time
         if message.type not in ("note_on", "note_off") or message.channel == DRUMS:
@@ -135,33 +135,33 @@ def _track(track: mido.MidiTrack) -> tuple[list[tuple[int, int, int]], int]:
         else:
             last_off[key] = now
             if open_at[key]:  # the one that has sounded longest
-                found.append((message.note, open_at[key].popleft(), now))
+                notes.append((message.note, open_at[key].popleft(), now))
     for key, begins in open_at.items():  # struck twice and ended once: the one end is that of both
-        found += [(key[1], begin, last_off[key] if last_off.get(key, -1) > begin else now) for begin in begins]
-    return [note for note in found if note[2] > note[1]], now
+        notes += [(key[1], begin, last_off[key] if last_off.get(key, -1) > begin else now) for begin in begins]
+    return [note for note in notes if note[2] > note[1]], now
 
 
-def apart(notes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The same with no two notes of a pitch at once: one that is struck again ends there, and what sounds, sounds on.
+def without_overlaps(notes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Notes without overlaps of one pitch: struck again, a note ends, and the new one lasts to the later end.
 
-    >>> apart(np.array([[60, 0, 4], [60, 2, 3], [64, 0, 1]])).tolist()
+    >>> without_overlaps(np.array([[60, 0, 4], [60, 2, 3], [64, 0, 1]])).tolist()
     [[60, 0, 2], [64, 0, 1], [60, 2, 4]]
     """
-    found = list[list[int]]()
+    parts = list[list[int]]()
     for pitch, begin, end in notes[np.lexsort((notes[:, 2], notes[:, 1], notes[:, 0]))].tolist():
-        before = found[-1] if found and found[-1][0] == pitch and found[-1][2] > begin else None
+        before = parts[-1] if parts and parts[-1][0] == pitch and parts[-1][2] > begin else None
         if before is None:
-            found.append([pitch, begin, end])
+            parts.append([pitch, begin, end])
         elif before[1] == begin:
             before[2] = max(before[2], end)
         else:
-            found.append([pitch, begin, max(before[2], end)])
+            parts.append([pitch, begin, max(before[2], end)])
             before[2] = begin
-    return np.array(sorted(found, key=lambda note: (note[1], note[0])), np.int64).reshape(-1, 3)
+    return np.array(sorted(parts, key=lambda note: (note[1], note[0])), np.int64).reshape(-1, 3)
 
 
 def write(path: Path, piece: Notes, grid: int) -> None:
-    """A file that `read` reads as these notes, on one track of one channel.
+    """Write a file that `read` reads as these notes, on one track and one channel.
 
     Raises:
         OSError: if it cannot be written.

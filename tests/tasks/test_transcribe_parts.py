@@ -50,9 +50,9 @@ def all_texts(log_p: NDArray[np.float64]) -> Texts:
 def test_it_does_not_matter_how_loud_a_recording_is(gain: float) -> None:
     draw = np.random.default_rng(0)
     wave = (draw.normal(size=2000) * np.linspace(0, 0.1, 2000) ** 2).astype(np.float32)
-    found = filter_banks.frames(np.float32(gain) * wave, 8000, 20)
-    torch.testing.assert_close(found, filter_banks.frames(wave, 8000, 20), rtol=0, atol=1e-3)
-    assert filter_banks.frames(0 * wave, 8000, 20).abs().max() < 1e-5
+    found = filter_banks.log_mel(np.float32(gain) * wave, 8000, 20)
+    torch.testing.assert_close(found, filter_banks.log_mel(wave, 8000, 20), rtol=0, atol=1e-3)
+    assert filter_banks.log_mel(0 * wave, 8000, 20).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -145,24 +145,24 @@ def test_bands_of_the_mel_scale(rate: int, bands: int) -> None:
         np.log(np.abs(X @ (w * padded[begin : begin + N])) ** 2 @ M + filter_banks.FLOOR)
         for begin in range(0, len(wave) + 1, hop)
     ]
-    found = filter_banks.frames(wave, rate, bands).numpy()
+    found = filter_banks.log_mel(wave, rate, bands).numpy()
     assert_allclose(found, right - np.mean(right), atol=2e-3)
-    softer = filter_banks.frames(wave / np.float32(2), rate, bands)
+    softer = filter_banks.log_mel(wave / np.float32(2), rate, bands)
     assert_allclose(softer, found, atol=0.05)
-    assert filter_banks.steps(len(wave), rate, 4) == len(filter_banks.stacked(torch.from_numpy(found), 4)) == 2
+    assert filter_banks.num_steps(len(wave), rate, 4) == len(filter_banks.stack_frames(torch.from_numpy(found), 4)) == 2
 
 
 @pytest.mark.parametrize(("rate", "to"), [(16000, 8000), (11025, 8000), (8000, 16000), (44100, 8000)])
 def test_another_rate(rate: int, to: int) -> None:
     """A tone stays what it is; one that the new rate cannot carry goes."""
     t, s = np.arange(rate) / rate, np.arange(to) / to
-    found = filter_banks.resampled(np.sin(2 * np.pi * 1000 * t).astype(np.float32), rate, to)
+    found = filter_banks.resample(np.sin(2 * np.pi * 1000 * t).astype(np.float32), rate, to)
     assert len(found) == to
     assert found.dtype == np.float32
     inner = slice(to // 10, -to // 10)
     assert_allclose(found[inner], np.sin(2 * np.pi * 1000 * s)[inner], atol=5e-3)
     if to < rate:
-        high = filter_banks.resampled(np.sin(2 * np.pi * (to / 2 * 1.25) * t).astype(np.float32), rate, to)
+        high = filter_banks.resample(np.sin(2 * np.pi * (to / 2 * 1.25) * t).astype(np.float32), rate, to)
         assert np.abs(high[inner]).max() < 0.05
 
 

@@ -51,7 +51,7 @@ class TranscribeCodec(Codec):
     @classmethod
     @override
     def fit(cls, train: Sequence[Example], options: TranscribeOptions) -> "TranscribeCodec":
-        mean, std = filter_banks.spread(filter_banks.frames(e.input, options.rate, options.bands) for e in train)
+        mean, std = filter_banks.mean_and_std(filter_banks.log_mel(e.input, options.rate, options.bands) for e in train)
         characters = "".join(sorted({character for example in train for character in example.target}))
         number = _numbers(characters)
         language = Language.fit([[number[c] for c in e.target] for e in train], len(characters) + 1)
@@ -95,8 +95,8 @@ class TranscribeCodec(Codec):
 
     def steps(self, wave: filter_banks.Wave) -> Tensor:
         """(T, D), every band with the mean 0 and the deviation 1 that it had in training."""
-        x = filter_banks.frames(wave, self.rate, len(self.mean))
-        return filter_banks.stacked((x - torch.tensor(self.mean)) / torch.tensor(self.std), self.stack)
+        x = filter_banks.log_mel(wave, self.rate, len(self.mean))
+        return filter_banks.stack_frames((x - torch.tensor(self.mean)) / torch.tensor(self.std), self.stack)
 
     @override
     def encode(self, example: Example) -> tuple[tuple[Tensor, Tensor], int]:

@@ -80,7 +80,7 @@ def needed(text: str) -> int:
 
 
 def _long_enough(name: str, wave: Wave, text: str, options: TranscribeOptions) -> Wave:
-    steps = filter_banks.steps(len(wave), options.rate, options.stack)
+    steps = filter_banks.num_steps(len(wave), options.rate, options.stack)
     if steps < needed(text):
         raise BadInput(
             f"{name}: expected at least {needed(text)} steps (--stack {options.stack}) for {text!r:.60}, got a "

@@ -64,7 +64,7 @@ def plot_alignment(
     edges = (0.0, width)
     sound.imshow(frames.T, origin="lower", aspect="auto", cmap="magma", extent=(*edges, -0.5, frames.shape[1] - 0.5))
     heard = [f for f in HERTZ if f <= rate / 2]
-    sound.set_yticks([filter_banks.place(f, rate, frames.shape[1]) for f in heard], [f"{f / 1000:g}" for f in heard])
+    sound.set_yticks([filter_banks.band_at(f, rate, frames.shape[1]) for f in heard], [f"{f / 1000:g}" for f in heard])
     sound.set_ylabel("kHz")
     sound.set_title(_title(prediction.text, target))
     shown = symbols.imshow(
