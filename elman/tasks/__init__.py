@@ -20,7 +20,7 @@ from elman.tasks.registry import TASKS
 if TYPE_CHECKING:
     from elman.tasks.api import Trained
 
-__all__ = ["TASKS", "Trained", "load"]
+__all__ = ["TASKS", "Trained", "from_hub", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -50,3 +50,20 @@ def load(run: "str | PathLike[str]") -> "Trained":
     from elman.tasks.api import load
 
     return load(run)
+
+
+def from_hub(repo_id: str, *, revision: str | None = None, token: str | None = None) -> "Trained":
+    """Load a trained model of any task from the Hugging Face Hub, as `Trained.from_hub`.
+
+    Args:
+        repo_id: "user/name", or a folder on this machine.
+        revision: a branch, tag or commit.
+        token: of the Hub; None: that of `hf auth login`.
+
+    Raises:
+        BadInput: if the repository is no run, or damaged.
+        MissingPackage: without huggingface_hub.
+    """
+    from elman.tasks.api import Trained
+
+    return Trained.from_hub(repo_id, revision=revision, token=token)
