@@ -35,7 +35,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__, *TASKS])
+    return sorted({*globals(), *__all__, *TASKS})
 
 
 def load(run: "str | PathLike[str]") -> "Trained":
