@@ -19,7 +19,7 @@ from elman.tasks.registry import TASKS, module_of
 if TYPE_CHECKING:
     from elman.tasks.api import Trained
 
-__all__ = ["TASKS", "Trained", "load"]
+__all__ = ["TASKS", "Trained", "from_hub", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -34,7 +34,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__, *TASKS])
+    return sorted({*globals(), *__all__, *TASKS})
 
 
 def load(run: "str | PathLike[str]") -> "Trained":
@@ -49,3 +49,20 @@ def load(run: "str | PathLike[str]") -> "Trained":
     from elman.tasks.api import load
 
     return load(run)
+
+
+def from_hub(repo_id: str, *, revision: str | None = None, token: str | None = None) -> "Trained":
+    """Load a trained model of any task from the Hugging Face Hub, as `Trained.from_hub`.
+
+    Args:
+        repo_id: "user/name", or a folder on this machine.
+        revision: a branch, tag or commit.
+        token: of the Hub; None: that of `hf auth login`.
+
+    Raises:
+        BadInput: if the repository is no run, or damaged.
+        MissingPackage: without huggingface_hub.
+    """
+    from elman.tasks.api import Trained
+
+    return Trained.from_hub(repo_id, revision=revision, token=token)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ with needs("tasks", "elman.tasks"):
     from elman.options import checked
     from elman.report import facts, tables
     from elman.tasks.classification import ClassificationCodec
+    from elman.tasks.hub import pull, push
     from elman.tasks.overrides import reading as reading_as
     from elman.tasks.registry import get_task, options_of, task_of_run, training_of
     from elman.tasks.run import start
@@ -90,9 +92,10 @@ class Trained:
     def scores(self) -> Scores:
         """Metrics by name, of the model first, then of each baseline, on the test part of the training's data.
 
-        A language model (`text`) has no test part: these are the scores on its validation part.
+        A language model (`text`) has no test part: these are the scores on its validation part. Empty if the training
+        was interrupted.
         """
-        scores: Scores = self.run.config["scores"]
+        scores: Scores = self.run.config.get("scores") or {}
         return scores
 
     @property
@@ -239,6 +242,58 @@ class Trained:
             raise BadInput(f"save {to}: expected a new or empty folder, got {got}; choose another name")
         ignored = shutil.ignore_patterns(LOCK, *NOT_SAVED)
         shutil.copytree(self.run.path, to, ignore=ignored, dirs_exist_ok=True)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        license: str | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        commit_message: str = "Upload a run of elman",
+    ) -> str:
+        """Push the model to the Hugging Face Hub, with a model card. Needs `pip install 'elman[hub]'`.
+
+        The repository gets what `save` copies, without names of folders, the split and reports, and a README.md: data,
+        scores beside baselines, how to use the model, its configuration.
+
+        Args:
+            repo_id: "user/name"; the repository is created if there is none. Files of a run that it has are replaced.
+            private: whether a new repository is private; None: the default of the account.
+            license: of the model, by the Hub's name for it: "apache-2.0".
+            revision: the branch; None: "main".
+            token: of the Hub; None: that of `hf auth login`.
+            commit_message: of the commit.
+
+        Returns:
+            The address of the repository.
+
+        Raises:
+            MissingPackage: without huggingface_hub.
+        """
+        with TemporaryDirectory() as folder:
+            self.save(folder)
+            title = str(self.model.title)
+            return push(Path(folder), repo_id, title, private, token, revision, commit_message, license)
+
+    @classmethod
+    def from_hub(cls, repo_id: str, *, revision: str | None = None, token: str | None = None) -> "Trained":
+        """Load a model from the Hugging Face Hub. Needs `pip install 'elman[hub]'`.
+
+        It runs no code from the repository: weights are safetensors, the rest is JSON and CSV, and is checked as in any
+        run folder.
+
+        Args:
+            repo_id: "user/name", or a folder on this machine.
+            revision: a branch, tag or commit.
+            token: of the Hub; None: that of `hf auth login`.
+
+        Raises:
+            BadInput: if the repository is no run, or damaged.
+            MissingPackage: without huggingface_hub.
+        """
+        return cls(open_run(pull(repo_id, revision, token)))
 
     def _inputs(self, loaded: Loaded, inputs: Any) -> list[Any]:
         several = [inputs] if isinstance(inputs, str | os.PathLike) else inputs

@@ -14,6 +14,7 @@ from elman.options import perhaps
 LENGTH, VALIDATION, ONE_PROCESS = "pass epochs or minutes", "it takes place after every epoch", "it uses one device"
 CHECKPOINTS, WHOLE = "fit saves checkpoints that can be resumed", "fit trains on all data"
 REFUSED = {
+    "accelerator": "the tasks train on the CPU",
     "callbacks": "pass callbacks to fit itself",
     "logger": "pass logger to fit itself",
     "gradient_clip_val": "pass clip",
@@ -92,7 +93,8 @@ def _several(name: str, kind: type[Any], values: Any) -> tuple[Any, ...]:
     for value in several:
         if not isinstance(value, kind):
             got = f"{type(value).__module__}.{type(value).__name__}"
-            raise TypeError(f"{name}: expected {kind.__name__} objects of lightning.pytorch, got {got}")
+            expected = f"{kind.__name__} objects of lightning.pytorch"
+            raise TypeError(f"{name}: expected {expected}, got {got}; import their class from lightning.pytorch")
     return several
 
 

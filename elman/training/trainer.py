@@ -155,7 +155,6 @@ def _trainer(
 ) -> Trainer:
     _quiet()
     defaults: dict[str, Any] = {
-        "accelerator": "cpu",
         "enable_progress_bar": False,
         "enable_model_summary": False,
     }
@@ -165,6 +164,7 @@ def _trainer(
         callbacks=callbacks,
         plugins=[WholeCheckpoints()],
         logger=lightning.loggers or False,
+        accelerator="cpu",
         devices=1,
         val_check_interval=per_epoch,
         check_val_every_n_epoch=None,

@@ -130,6 +130,7 @@ def test_arguments_of_the_trainer(tmp_path: Path) -> None:
 REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "length": ({"trainer": {"max_epochs": 3}}, ValueError, "trainer: expected no max_epochs, got 3; pass epochs or"),
     "devices": ({"trainer": {"devices": 2}}, ValueError, "trainer: expected no devices, got 2; it uses one device"),
+    "GPU": ({"trainer": {"accelerator": "gpu"}}, ValueError, "expected no accelerator, got 'gpu'; the tasks train on"),
     "double": ({"trainer": {"precision": "64-true"}}, ValueError, "precision: expected 32-true or bf16-mixed, got"),
     "unknown": ({"trainer": {"precison": 1}}, TypeError, "trainer: precison: expected one of .* mean precision"),
     "no dict": ({"trainer": 3}, TypeError, "trainer: expected a dict of arguments of Trainer, got 3"),

@@ -1,0 +1,150 @@
+"""Runs on the Hugging Face Hub: a run folder with a model card."""
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, StrictUndefined
+
+from elman.extras import needs
+from elman.io.files import write_whole
+from elman.io.run_folder import Run
+from elman.report import facts
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+FILES = ["*.json", "*.safetensors", "*.csv", "*.png"]  # of a run on the Hub; nothing that runs code when it is loaded
+LOCAL = ("split.csv", "*.html", ".*")  # not pushed: what names files of this machine, and is of use there alone
+PIPELINES = {
+    "text": "text-generation",
+    "image": "image-classification",
+    "classify": "text-classification",
+    "tag": "token-classification",
+    "forecast": "time-series-forecasting",
+    "translate": "translation",
+    "caption": "image-to-text",
+    "transcribe": "automatic-speech-recognition",
+}  # the Hub's names of tasks
+CALLS = {
+    "text": ("generate(length=200)",),
+    "music": ("generate()", 'predict(["piece.mid"])'),
+    "image": ('predict(["picture.png"])', 'predict_proba(["picture.png"])'),
+    "classify": ('predict(["a text"])', 'predict_proba(["a text"])'),
+    "tag": ('predict(["a sentence"])', 'predict_proba(["a sentence"])'),
+    "forecast": ("predict()  # what follows the training data",),
+    "translate": ('predict(["a sentence"])',),
+    "caption": ('predict(["picture.png"])',),
+    "transcribe": ('predict(["recording.wav"])',),
+}
+
+
+def push(
+    folder: Path,
+    repo_id: str,
+    title: str,
+    private: bool | None,
+    token: str | None,
+    revision: str | None,
+    commit_message: str,
+    license: str | None,
+) -> str:
+    """Push a saved run to a repository, which is created if there is none.
+
+    Args:
+        folder: from `Trained.save`; it is changed.
+        repo_id: "user/name".
+        title: of the model.
+        private: whether a new repository is private; None: the default of the account.
+        token: of the Hub; None: that of `hf auth login`.
+        revision: the branch; None: "main".
+        commit_message: of the commit.
+        license: of the model, for its card.
+
+    Returns:
+        The address of the repository.
+    """
+    api = _api("push_to_hub", token)
+    for pattern in LOCAL:
+        for path in folder.glob(pattern):
+            path.unlink()
+    config = _without_folders(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    run = Run(folder, config)
+    run.update()
+    write_whole(folder / "README.md", model_card(run, repo_id, title, license))
+    url = api.create_repo(repo_id, private=private, exist_ok=True)
+    # Files of a run that was pushed before do not belong to this one.
+    api.upload_folder(
+        repo_id=repo_id,
+        folder_path=folder,
+        revision=revision,
+        commit_message=commit_message,
+        delete_patterns=FILES,
+    )
+    return str(url)
+
+
+def pull(repo_id: str, revision: str | None, token: str | None) -> Path:
+    """The folder of a run: one on this machine if there is one of this name, or a download from the Hub."""
+    if Path(repo_id).is_dir():
+        return Path(repo_id)
+    return Path(str(_api("from_hub", token).snapshot_download(repo_id, revision=revision, allow_patterns=FILES)))
+
+
+def model_card(run: Run, repo_id: str, title: str, license: str | None = None) -> str:
+    """The README.md of a run: data, scores beside baselines, how to use it, configuration.
+
+    Args:
+        run: with names of files, without their folders.
+        repo_id: where it is going to be.
+        title: of the model.
+        license: of the model.
+    """
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 - Markdown
+    environment.filters |= {"cell": _cell, "number": _number, "extract": lambda name, row: row.get(name)}
+    task, scores = run.config["task"], run.config.get("scores") or {}
+    settings = facts.settings(run)
+    options = {name: value for name, value in settings["options"].items() if name not in settings["model"]}
+    template = (resources.files("elman.tasks") / "model_card.md").read_text(encoding="utf-8")
+    return environment.from_string(template).render(
+        title=title,
+        task=task,
+        version=run.config["elman"],
+        data=run.config["data"].get("name", "data in Python"),
+        tags=["elman", "recurrent-neural-network", str(run.config["model"]["cell"])],
+        pipeline_tag=PIPELINES.get(task),
+        license=license,
+        scores=scores,
+        columns=list(dict.fromkeys(name for row in scores.values() for name in row)),
+        repo_id=repo_id,
+        calls=CALLS.get(task, ("predict(inputs)",)),
+        settings=settings | {"options": options},
+    )
+
+
+def _api(method: str, token: str | None) -> "HfApi":
+    with needs("hub", method):
+        from huggingface_hub import HfApi
+    return HfApi(token=token)
+
+
+def _without_folders(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with the names of files only: folders are of this machine, and may name people."""
+    data, options = dict(config["data"]), dict(config["options"])
+    if data.get("files"):
+        data["files"] = [Path(file).name for file in data["files"]]
+        data["name"] = ", ".join(data["files"])
+    for part in ("validation", "test"):
+        if options.get(part):
+            options[part] = [Path(file).name for file in options[part]]
+    return config | {"data": data, "options": options}
+
+
+def _cell(value: Any) -> str:
+    """A value in a cell of a table of Markdown."""
+    return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _number(value: Any) -> str:
+    return "" if value is None else f"{value:.4f}"
