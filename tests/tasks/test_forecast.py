@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 import torch
@@ -136,21 +137,12 @@ def test_several_series_with_covariates_layers_truncation_and_files_of_their_own
 
 
 def test_in_python(tmp_path: Path) -> None:
-    class Pandas:
-        """What of a data frame of pandas is used."""
-
-        columns = ("when", "level")
-        iloc = None
-
-        def __getitem__(self, name: str) -> Any:
-            return tide()[name].to_numpy()
-
     options: dict[str, Any] = {"season": 8, "horizon": 4, "context": 16, "hidden": 4, "epochs": 1, "seed": 1}
     named = options | {"time": "when", "target": "level"}
     frame = fit(tide(), out=tmp_path / "frame", **named)
     assert frame.predict() == frame.predict(tide())
     assert frame.predict(tide())[0]["time"] == "2024-03-11 00:00:00"
-    assert frame.predict(Pandas()) == frame.predict()
+    assert frame.predict(pd.DataFrame(tide().to_dict(as_series=False))) == frame.predict()
     assert frame.evaluate(tide(100)).keys() == frame.scores.keys()
     values = tide()["level"].to_numpy()
     two = fit(torch.from_numpy(np.column_stack((values, values))), out=tmp_path / "two", **options)

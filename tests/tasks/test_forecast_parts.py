@@ -15,8 +15,8 @@ from sklearn.metrics import mean_absolute_error, mean_pinball_loss
 
 from elman.baselines import forecast as baselines
 from elman.data.examples import Example
+from elman.data.time_index.clock import TimeStep
 from elman.errors import BadInput
-from elman.tasks.forecast.clock import TimeStep
 from elman.tasks.forecast.data import Series, Window, scale, series
 from elman.tasks.forecast.model import QUANTILES, ForecastNetwork
 from elman.tasks.forecast.options import ForecastOptions

@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from elman.data.time_index.clock import TimeStep
 from elman.errors import BadInput
-from elman.tasks.forecast.clock import TimeStep
 from elman.tasks.forecast.data import Series, ends, from_ends, series
 from elman.tasks.forecast.options import ForecastOptions
 from elman.tasks.forecast.task import TASK

@@ -9,14 +9,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from elman.data.time_index.clock import TimeStep, phases
+from elman.data.time_index.grid import Grid, clock_by, shown
+from elman.data.time_index.zone import Zone
 from elman.errors import BadInput
 from elman.io.terminal import note
-from elman.tasks.forecast.clock import TimeStep, phases
-from elman.tasks.forecast.grid import Grid, clock_by, shown
 from elman.tasks.forecast.numerals import Values
 from elman.tasks.forecast.options import ForecastOptions
 from elman.tasks.forecast.rows import SeriesRows, listed_names, rows
-from elman.tasks.forecast.zone import Zone
 
 SAME = 1e-6  # of their spread, by which values have to differ to be others
 SHARED = 8  # values by which a series is known again

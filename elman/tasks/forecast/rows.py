@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from elman.data.examples import is_files
 from elman.data.tables import column, read_table
+from elman.data.time_index.grid import shown
+from elman.data.time_index.zone import DAY, HOUR, Moments, Zone, zone_of, zone_of_day
 from elman.data.validation import listed
 from elman.errors import BadInput
 from elman.io.terminal import note
 from elman.tasks.forecast.frames import SPELLING, frame, index_of, is_series, names_of, numbers
-from elman.tasks.forecast.grid import shown
 from elman.tasks.forecast.numerals import Values, is_value, numbers_of
 from elman.tasks.forecast.options import ForecastOptions
 from elman.tasks.forecast.stamps import UNREADABLE, Stamps, first, stamps_of
-from elman.tasks.forecast.zone import DAY, HOUR, Moments, Zone, zone_of, zone_of_day
 
 AHEAD = 14 * HOUR  # of UTC, at most
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from elman.data.time_index.zone import HOUR, MINUTE, Moments, Zone
 from elman.errors import BadInput
 from elman.tasks.forecast.options import ForecastOptions
-from elman.tasks.forecast.zone import HOUR, MINUTE, Moments, Zone
 
 UNREADABLE = np.iinfo(np.int64).min  # in the place of a stamp
 EPOCHS = {"%s": 1_000_000, "s": 1_000_000, "ms": 1_000, "us": 1}  # formats that count from 1970, in microseconds

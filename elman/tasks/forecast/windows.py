@@ -12,9 +12,9 @@ from typing_extensions import override
 
 from elman.baselines.forecast import fill_gaps
 from elman.data.examples import Example
+from elman.data.time_index.clock import CYCLES, cycles
 from elman.errors import BadInput
 from elman.tasks.codec import Codec
-from elman.tasks.forecast.clock import CYCLES, cycles
 from elman.tasks.forecast.data import Series, Window, scale
 from elman.tasks.forecast.model import ForecastBatch
 from elman.tasks.forecast.numerals import Values

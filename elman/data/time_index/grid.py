@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from elman.data.time_index.clock import SECOND, UNITS, TimeStep
+from elman.data.time_index.zone import DAY, HOUR, Moments, Zone
 from elman.errors import BadInput
-from elman.tasks.forecast.clock import SECOND, UNITS, TimeStep
-from elman.tasks.forecast.zone import DAY, HOUR, Moments, Zone
 
 EPOCH = np.datetime64("1970-01-01", "D")
 EVERY, WORKING = "1111111", "1111100"  # days of a week, from Monday

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from elman.data.time_index.zone import DAY, HOUR, MINUTE, Moments
 from elman.errors import BadInput
-from elman.tasks.forecast.zone import DAY, HOUR, MINUTE, Moments
 
 SECOND = 1_000_000
 UNITS = {"us": 1, "ms": 1_000, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
