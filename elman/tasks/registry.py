@@ -5,6 +5,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from elman.errors import BadInput
+from elman.extras import needs
 
 if TYPE_CHECKING:
     from elman.io.run_folder import Run
@@ -58,7 +59,8 @@ def training_of(module: ModuleType, given: dict[str, Any]) -> dict[str, Any]:
 
 def get_task(task: str) -> "Task":
     """A task."""
-    found: Task = import_module(f"elman.tasks.{task}.task").TASK
+    with needs("tasks", f"the task {task}"):
+        found: Task = import_module(f"elman.tasks.{task}.task").TASK
     return found
 
 
