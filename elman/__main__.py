@@ -16,7 +16,7 @@ if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME"} & os.environ.keys(
 def main() -> None:
     """Run `elman` with the arguments of the process."""
     try:
-        with needs("tasks", "elman: the command line"):
+        with needs("train", "elman: the command line"):
             from elman.cli import run
     except MissingPackage as error:
         print(error, file=sys.stderr)

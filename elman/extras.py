@@ -5,13 +5,24 @@ from contextlib import contextmanager
 
 from elman.errors import MissingPackage
 
+# The smallest extra in pyproject.toml that has a package, by the name under which it is imported.
+SMALLEST = {
+    "matplotlib": "draw",
+    "tokenizers": "text",
+    "sacrebleu": "text",
+    "jiwer": "speech",
+    "soundfile": "speech",
+    "mido": "music",
+    "tensorboard": "tensorboard",
+}
+
 
 @contextmanager
 def needs(extra: str, part: str) -> Iterator[None]:
     """Import third-party packages within; one that is missing is named together with the extra that brings it.
 
     Args:
-        extra: name of the extra in pyproject.toml ("draw", "tasks").
+        extra: name of an extra in pyproject.toml ("draw", "tasks") for packages that no smaller extra has.
         part: what needs the package, for the message.
 
     Raises:
@@ -24,9 +35,11 @@ def needs(extra: str, part: str) -> Iterator[None]:
     """
     try:
         yield
+    except MissingPackage:
+        raise
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package in ("", "elman"):
             raise
-        message = f"{part} needs {package}: pip install 'elman[{extra}]'"
+        message = f"{part} needs {package}: pip install 'elman[{SMALLEST.get(package, extra)}]'"
         raise MissingPackage(message, name=error.name, path=error.path) from None

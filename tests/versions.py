@@ -4,7 +4,7 @@
     python tests/versions.py newest -k native
 
 Makes a virtual environment in build/versions-lowest or build/versions-newest, anew each time, and runs pytest in it
-with the arguments that follow. `lowest` takes the lower bounds in pyproject.toml, for elman and its extra `tasks`;
+with the arguments that follow. `lowest` takes the lower bounds in pyproject.toml, for elman and its extra `all`;
 `newest` takes what pip takes where nothing is installed: a CUDA build of torch on Linux, five gigabytes.
 """
 
@@ -37,7 +37,7 @@ def main(which: str, *arguments: str) -> int:
     constraints.write_text("\n".join(lower_bounds(project) if which == "lowest" else []))
     python = str(folder / "bin" / "python")
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", str(constraints)]
-    subprocess.run([*pip, "-e", f"{ROOT}[tasks]", *dev], check=True)
+    subprocess.run([*pip, "-e", f"{ROOT}[all]", *dev], check=True)
     subprocess.run([python, "-m", "pip", "freeze", "--exclude-editable"], check=True)
     return subprocess.run([python, "-m", "pytest", *arguments], cwd=ROOT, check=False).returncode
 

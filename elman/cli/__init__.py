@@ -23,7 +23,8 @@ from elman.cli.draw import draw
 from elman.cli.explain import explain
 from elman.cli.help import Command, Group
 from elman.cli.train import train as train_command
-from elman.errors import BadInput, Failure, Terminated, os_failure
+from elman.errors import BadInput, Failure, MissingPackage, Terminated, os_failure
+from elman.extras import needs
 from elman.io.terminal import Verbosity, guarded, verbosity
 from elman.options import AsJson, RunFolder
 from elman.tasks.registry import TASKS
@@ -102,11 +103,14 @@ def run(arguments: list[str]) -> int:
 
 def _code(arguments: list[str]) -> int:
     try:
-        code = app(arguments, prog_name="elman", standalone_mode=False)
+        with needs("train", "this command"):
+            code = app(arguments, prog_name="elman", standalone_mode=False)
     except TyperException as error:
         message = error.format_message()
         where = context.command_path if (context := getattr(error, "ctx", None)) else "elman"
         return _complain(f"{where}: {message}") if message else 2
+    except MissingPackage as error:
+        return _complain(f"elman: {error}")
     except (BadInput, Failure) as error:
         return _complain(f"elman: {error}", _code_of(error))
     except BrokenPipeError:  # the reader of our output has gone, as `head` does

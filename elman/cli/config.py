@@ -1,6 +1,5 @@
 """Configurations of trainings: in YAML, TOML and JSON, and the config.json of a run."""
 
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -57,7 +56,7 @@ def text(task: str, data: list[Path] | None, options: Any, training: TrainingOpt
 def _parsed(path: Path) -> dict[str, Any]:
     """The object in a file."""
     parsers: dict[str, Callable[[str], Any]] = {
-        ".yaml": _parsed_yaml, ".yml": _parsed_yaml, ".toml": tomllib.loads, ".json": parsed
+        ".yaml": _parsed_yaml, ".yml": _parsed_yaml, ".toml": _parsed_toml, ".json": parsed
     }  # fmt: skip
     suffix = ".yaml" if path == STDIN else path.suffix.lower()
     if suffix not in parsers:
@@ -78,6 +77,12 @@ def _parsed_yaml(text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
+
+
+def _parsed_toml(text: str) -> Any:
+    import tomllib
+
+    return tomllib.loads(text)
 
 
 def _of_options(where: str, values: Mapping[str, Any], module: ModuleType) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import typer
 from elman.cells import REGISTRY
 from elman.errors import BadInput
 from elman.io.files import PICTURES, check_place
-from elman.io.run_folder import open_run
 from elman.io.terminal import show
 from elman.options import meant, perhaps, whole
 
@@ -66,6 +65,7 @@ def _of_cell(name: str, input: int, hidden: int, layers: int, bidirectional: boo
 
 def _of_run(path: Path, gradients: bool) -> "tuple[nn.Module, Recording | None]":
     """The model of a run, and gradients, if they are wanted."""
+    from elman.io.run_folder import open_run
     from elman.tasks import inspection
 
     return inspection.network(open_run(path), gradients)

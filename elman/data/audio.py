@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from elman.data.filter_banks import Wave, resample
 from elman.errors import BadInput
+from elman.extras import needs
 from elman.io.files import check_there, opened
 
 MAX_CHANNELS = 8  # of a recording in Python
@@ -26,7 +27,8 @@ def read_audio(path: Path, rate: int) -> Wave:
     Raises:
         BadInput: if it is none, is empty or cut short, or claims a rate or a length that no recording has.
     """
-    from soundfile import SoundFile, SoundFileError
+    with needs("speech", "a recording"):
+        from soundfile import SoundFile, SoundFileError
 
     check_there(path, "a recording")
     try:

@@ -6,6 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
+import torch
+from torch import Tensor
+
 from elman.data.examples import Example
 from elman.errors import BadInput
 from elman.io.json_fields import check_all
@@ -109,3 +112,17 @@ def check_model_args(run: Run, args: dict[str, Any], file: Path) -> None:
             f"{file}: expected what the model of {config} was trained with, {name} {saved.get(name)!r:.40}; got "
             f"{args.get(name)!r:.40}"
         )
+
+
+def texts_to_tensor(texts: Sequence[str]) -> Tensor:
+    """Texts as bytes, for a file of tensors.
+
+    >>> texts_from_tensor(texts_to_tensor(["one", "two"]))
+    ['one', 'two']
+    """
+    return torch.tensor(list("\0".join(texts).encode()), dtype=torch.uint8)
+
+
+def texts_from_tensor(tensor: Tensor) -> list[str]:
+    """The texts from `texts_to_tensor`."""
+    return bytes(tensor.tolist()).decode().split("\0")

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from elman.extras import needs
+
 Texts = Sequence[str]
 
 
@@ -27,13 +29,15 @@ def chrf(texts: Texts, targets: Texts) -> float:
 
 
 def _bleu() -> Any:
-    from sacrebleu import BLEU
+    with needs("text", "BLEU"):
+        from sacrebleu import BLEU
 
     return BLEU(force=True)  # does not warn of tokenized texts
 
 
 def _chrf() -> Any:
-    from sacrebleu import CHRF
+    with needs("text", "chrF"):
+        from sacrebleu import CHRF
 
     return CHRF()
 

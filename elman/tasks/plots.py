@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from elman.data.validation import shortened
 from elman.io.files import write_figure
-from elman.tasks.text_output import TextPrediction
+
+if TYPE_CHECKING:  # it imports tokenizers, which tasks without texts do not need
+    from elman.tasks.text_output import TextPrediction
 
 MAX_LABELS_PLOTTED = 40
 CONFUSION_CAPTION = "Which label was taken for which, in the test part."
@@ -50,14 +52,14 @@ def plot_confusion(y: Sequence[int] | NDArray[Any], best: NDArray[Any], labels: 
     write_figure(path, figure)
 
 
-def choose_for_attention(predictions: Sequence[TextPrediction]) -> TextPrediction:
+def choose_for_attention(predictions: Sequence["TextPrediction"]) -> "TextPrediction":
     """A prediction that fits into a plot: the first that is not long, or else the shortest."""
     sizes = [max(len(one.pieces), len(one.source)) for one in predictions if one.source is not None]
     fit = (one for one, size in zip(predictions, sizes, strict=True) if 5 <= size <= GOOD_STEPS)
     return next(fit, predictions[sizes.index(min(sizes))])
 
 
-def plot_attention(path: Path, prediction: TextPrediction, source: Sequence[str] | NDArray[Any]) -> None:
+def plot_attention(path: Path, prediction: "TextPrediction", source: Sequence[str] | NDArray[Any]) -> None:
     """Plot the attention of each output token over the steps of the source.
 
     Args:

@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from elman.errors import BadInput, MissingPackage
+from elman.extras import needs
 
 if TYPE_CHECKING:
     from elman.io.run_folder import Run
@@ -95,7 +96,8 @@ def training_of(module: ModuleType, given: dict[str, Any]) -> dict[str, Any]:
 
 def get_task(task: str) -> "Task":
     """A task."""
-    found: Task = module_of(task, "task").TASK
+    with needs("tasks", f"the task {task}"):
+        found: Task = module_of(task, "task").TASK
     return found
 
 

@@ -180,20 +180,6 @@ def text_metrics_note(names: Sequence[str]) -> str:
     return ", ".join(SIGNATURES[name]() for name in names if name in SIGNATURES)
 
 
-def texts_to_tensor(texts: Sequence[str]) -> Tensor:
-    """Texts as bytes, for a file of tensors.
-
-    >>> texts_from_tensor(texts_to_tensor(["one", "two"]))
-    ['one', 'two']
-    """
-    return torch.tensor(list("\0".join(texts).encode()), dtype=torch.uint8)
-
-
-def texts_from_tensor(tensor: Tensor) -> list[str]:
-    """The texts from `texts_to_tensor`."""
-    return bytes(tensor.tolist()).decode().split("\0")
-
-
 def pad(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Sequences padded with zeros, (T, B, ...), and their lengths (B,)."""
     return pad_sequence(rows), torch.tensor([len(row) for row in rows])

@@ -62,8 +62,8 @@ def test_a_run_has_all_that_there_is_to_know(elman: Command, trained: Path) -> N
     assert all(set(row) == {"mase", "smape", "scaled_pinball", "coverage"} for row in scores.values())
     assert {"forecast.png", "curves.png", "flow.png", "ends.csv", "split.csv", "codec.json"} <= files(trained)
     said = elman("info", trained)
-    assert "season 8" in said.err
-    assert "step 3h" in said.err
+    assert "season 8" in said.out
+    assert "step 3h" in said.out
 
 
 def test_evaluate_and_the_training_agree_on_the_same_windows(elman: Command, trained: Path, tmp_path: Path) -> None:

@@ -243,7 +243,7 @@ def test_manifests(elman: Command, manifest: Path, trained: Path, tmp_path: Path
     (tmp_path / "bad.csv").write_text("path,text\nx.wav,a\n")
     said = elman("train", "transcribe", tmp_path / "bad.csv", "--skip-bad", *out)
     assert said.code == 2
-    told, refusal = said.err.splitlines()
+    told, *_, refusal = said.err.splitlines()
     assert told.endswith("x.wav: expected a recording, found nothing of that name; left out")
     assert refusal.endswith("bad.csv: expected something that can be used, got none")
     few = [f"{i}.flac" for i in (1, 2)]

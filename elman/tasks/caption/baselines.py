@@ -15,8 +15,9 @@ from elman.data.examples import Example
 from elman.data.splits import inputs_of
 from elman.tasks.caption.codec import CaptionCodec
 from elman.tasks.caption.options import CaptionOptions
+from elman.tasks.codec import texts_from_tensor, texts_to_tensor
 from elman.tasks.supervised import Baseline
-from elman.tasks.text_output import TextPrediction, texts_from_tensor, texts_to_tensor
+from elman.tasks.text_output import TextPrediction
 
 MAX_PIXELS = 50_000_000  # that a regression is fitted on: it has them all in memory at once
 MAX_TEXTS = 100  # different ones, for a regression that chooses among them

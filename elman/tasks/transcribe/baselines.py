@@ -9,8 +9,8 @@ from typing_extensions import override
 
 from elman.baselines.dtw import Steps, distances
 from elman.data.examples import Example
+from elman.tasks.codec import texts_from_tensor, texts_to_tensor
 from elman.tasks.supervised import Baseline
-from elman.tasks.text_output import texts_from_tensor, texts_to_tensor
 from elman.tasks.transcribe.codec import TranscribeCodec
 from elman.tasks.transcribe.prediction import TranscribePrediction
 

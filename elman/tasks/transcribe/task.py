@@ -7,6 +7,7 @@ from elman.data.examples import Example, is_files
 from elman.data.tables import sources
 from elman.data.validation import is_table, sides
 from elman.errors import BadInput
+from elman.extras import needs
 from elman.tasks.supervised import SupervisedTask
 from elman.tasks.transcribe import data as recordings
 from elman.tasks.transcribe.baselines import fit_baselines, load_baselines
@@ -37,7 +38,8 @@ def metrics(
     codec: TranscribeCodec, predictions: Sequence[TranscribePrediction], targets: Sequence[str]
 ) -> dict[str, float]:
     """Word and character error rates: insertions, deletions and substitutions as a share of the target."""
-    from jiwer import cer, wer
+    with needs("speech", "the task transcribe"):
+        from jiwer import cer, wer
 
     texts, references = [prediction.text for prediction in predictions], list(targets)
     return {"word_error_rate": float(wer(references, texts)), "character_error_rate": float(cer(references, texts))}

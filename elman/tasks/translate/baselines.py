@@ -10,8 +10,9 @@ from typing_extensions import override
 from elman.baselines import ibm_model1
 from elman.data.disk_list import spread
 from elman.data.examples import Example
+from elman.tasks.codec import texts_from_tensor, texts_to_tensor
 from elman.tasks.supervised import Baseline
-from elman.tasks.text_output import TextPrediction, texts_from_tensor, texts_to_tensor
+from elman.tasks.text_output import TextPrediction
 
 MAX_WORD_PAIRS = 30_000_000  # of pairs of sentences that it is fitted on, so that these fit in memory
 
