@@ -213,7 +213,7 @@ def test_a_page_is_written_whole_or_not_at_all(elman: Command, tmp_path: Path, m
 
     monkeypatch.setattr(Path, "write_bytes", full_disk)
     said = elman("explain", "please stay", "--out", tmp_path / "page.html")
-    assert said.code == 2
+    assert said.code == 1
     assert "No space left" in said.err
     assert files_in(tmp_path) == set()
 

@@ -104,9 +104,9 @@ def test_a_training_that_starts_while_another_reads_its_data(
     monkeypatch.chdir(tmp_path)
     prepare, other = TextTask.prepare, ExitStack()
 
-    def slow(self: TextTask, *arguments: Any) -> Any:
+    def slow(self: TextTask, *arguments: Any, **options: Any) -> Any:
         other.enter_context(new_run(out, CONFIG))
-        return prepare(self, *arguments)
+        return prepare(self, *arguments, **options)
 
     monkeypatch.setattr(TextTask, "prepare", slow)
     said = elman("train", "text", short, *TRAIN, *(["--out", out] if out else []))

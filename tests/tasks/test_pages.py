@@ -41,10 +41,10 @@ def _waves() -> list[Any]:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_what_a_page_shows_in_python(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def short(task: str, data: Any, out: Any, given: dict[str, Any]) -> Any:
+    def short(task: str, data: Any, out: Any, given: dict[str, Any], *arguments: Any) -> Any:
         if isinstance(data, list):
             data = [one for one in data if one is not ...] + names.get("Ellipsis", [])
-        return fit(task, data, out, {**given, "hidden": 4, "minutes": None, "epochs": 0.1})
+        return fit(task, data, out, {**given, "hidden": 4, "minutes": None, "epochs": 0.1}, *arguments)
 
     fit = api.fit
     monkeypatch.setattr(api, "fit", short)
