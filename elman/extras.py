@@ -14,6 +14,7 @@ SMALLEST = {
     "soundfile": "speech",
     "mido": "music",
     "tensorboard": "tensorboard",
+    "huggingface_hub": "hub",
 }
 
 
