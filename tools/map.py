@@ -14,6 +14,7 @@ from types import FrameType
 import grimp
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
 ENGINE = ("engine", "layers", "bptt", "flow", "cells")  # what the engine part of the figures counts
 
 
