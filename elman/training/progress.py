@@ -59,7 +59,7 @@ class ProgressBar(Callback):
     def _print_line(self) -> None:
         self._printed_at, self._printed_step = time.monotonic(), self._clock.step
         if not self._console.is_terminal or verbosity() >= Verbosity.VERBOSE:
-            self._console.print(f"step {self._step}: {self._text()}", highlight=False)
+            self._console.print(f"step {self._printed_step}: {self._text()}", highlight=False)
 
     def _text(self) -> str:
         parts = [f"loss {self._losses / self._steps:.3f}"]
