@@ -157,9 +157,9 @@ def flops(cell: str, shape: Shape, input_gradient: bool = True) -> tuple[int, in
         The operations of the forward pass, and of forward and backward together.
     """
     T, B, D, H = shape
-    per_column = 2 * T * B * PAIRS[cell].gates * H
-    forward = per_column * (D + H)
-    return forward, forward + per_column * (H + (D + H) + D * input_gradient)
+    flops_per_feature = 2 * T * B * PAIRS[cell].gates * H
+    forward = flops_per_feature * (D + H)
+    return forward, forward + flops_per_feature * (H + (D + H) + D * input_gradient)
 
 
 def parse(text: str) -> tuple[Shape, ...]:

@@ -50,7 +50,8 @@ def folded(scene: Scene, levels: Sequence[Placed], left: float) -> float:
     all_levels = [placed.level for placed in levels]
     box_width, parts = width(all_levels), [part for level in all_levels for part in level.parts]
     loop_width = max(
-        (max(LOOP + DELAY[0] / 2, _symbols(part).width + LABEL_GAP) + SHIFT for part in parts if part.back), default=0
+        (max(LOOP + DELAY[0] / 2, _symbols(part).width + LABEL_GAP) + SHIFT for part in parts if part.is_reverse),
+        default=0,
     )
     x = left + box_width / 2 + loop_width
     boxes = tower(scene, levels, x, box_width, height)
@@ -92,12 +93,12 @@ def _write(scene: Scene, part: DrawnPart, box: Box, columns: Sequence[float]) ->
 
 
 def _symbols(part: DrawnPart, x: float = 0.0, y: float = 0.0) -> DrawnText:
-    return DrawnText(", ".join(part.symbols), x, y, 9.5, "variable", "right" if part.back else "left")
+    return DrawnText(", ".join(part.symbols), x, y, 9.5, "variable", "right" if part.is_reverse else "left")
 
 
 def _loop(scene: Scene, part: DrawnPart, box: Box) -> float:
     """Draw the state loop to the next step: on the right of a box, on the left if it reads backward in time."""
-    side = -1 if part.back else 1
+    side = -1 if part.is_reverse else 1
     x, reach = box.x + side * box.width / 2, min(box.height / 2 - 8, 26.0)
     far, (wide, high) = x + side * LOOP, DELAY
     names = ", ".join(part.keys)
@@ -105,7 +106,7 @@ def _loop(scene: Scene, part: DrawnPart, box: Box) -> float:
     scene.arrows.append(Arrow(((x, up), (far, up), (far, box.y + high / 2)), "state", names, head=False))
     scene.arrows.append(Arrow(((far, box.y - high / 2), (far, down), (x, down)), "state", names))
     scene.boxes.append(Box(far, box.y, wide, high, "delay", part.place))
-    scene.texts.append(DrawnText("t+1" if part.back else f"t{MINUS}1", far, box.y - 3, 8.5))
+    scene.texts.append(DrawnText("t+1" if part.is_reverse else f"t{MINUS}1", far, box.y - 3, 8.5))
     label = _symbols(part, x + side * LABEL_GAP, up + 4)
     scene.texts.append(label)
     return max(label.bounds.right, far + wide / 2)
@@ -113,14 +114,15 @@ def _loop(scene: Scene, part: DrawnPart, box: Box) -> float:
 
 def _edge(scene: Scene, low: Placed | None, high: Placed | None, x: float) -> None:
     """Write the number of features between two levels, if it is known, and the labels x and y."""
-    reads, gives = high and high.level.reads, low and low.level.gives
-    size = reads or gives
+    input_width, output_width = high and high.level.input_width, low and low.level.output_width
+    size = input_width or output_width
     if low is None and high is not None:
         scene.texts.append(DrawnText("x", x, high.bottom - UP - 11, 10, "variable"))
     if high is None and low is not None:
         scene.texts.append(DrawnText("y", x, low.top + UP + 5, 10, "variable"))
     if size is not None:
-        is_bidirectional = low is not None and len(low.level.parts) > 1 and gives is not None and gives % 2 == 0
-        text = f"{gives} = {gives // 2} + {gives // 2}" if is_bidirectional and gives is not None else str(size)
+        text = str(size)
+        if low is not None and len(low.level.parts) > 1 and output_width is not None and output_width % 2 == 0:
+            text = f"{output_width} = {output_width // 2} + {output_width // 2}"
         y = (low.top + UP / 2 if low else high.bottom - UP / 2 if high else 0.0) - 3
         scene.texts.append(DrawnText(text, x + 6, y, SIZE, "mono", "left", kind="faint"))

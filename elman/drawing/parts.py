@@ -47,7 +47,7 @@ class DrawnPart:
         states: the states, with their names in the layer, such as "h_l0" and "c_l0".
         prefix: prefix that turns names in the layer into names in the model.
         gates: the letters of the gates, separated by spaces.
-        back: whether it reads the sequence from the end to the beginning.
+        is_reverse: whether it reads the sequence from the end to the beginning.
     """
 
     title: str
@@ -58,7 +58,7 @@ class DrawnPart:
     states: tuple[Sized, ...] = ()
     prefix: str = ""
     gates: str = ""
-    back: bool = False
+    is_reverse: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -72,13 +72,13 @@ class Level:
 
     Args:
         parts: one part, or the two directions of a bidirectional layer.
-        reads: number of input features; None if it is not known.
-        gives: number of output features; None if it is not known.
+        input_width: number of input features; None if it is not known.
+        output_width: number of output features; None if it is not known.
     """
 
     parts: tuple[DrawnPart, ...]
-    reads: int | None
-    gives: int | None
+    input_width: int | None
+    output_width: int | None
 
 
 def levels_of(model: nn.Module) -> list[Level]:
@@ -142,7 +142,7 @@ def _of_direction(name: str, layer: Stack, i: int) -> DrawnPart:
         ),
         prefix=_prefix(name),
         gates=" ".join(cell.gates) if len(cell.gates) > 1 else "",
-        back=back == 1,
+        is_reverse=back == 1,
     )
 
 

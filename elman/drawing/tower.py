@@ -87,8 +87,8 @@ def tower(
 
 
 def _shift(level: Level, part: DrawnPart) -> float:
-    return 0.0 if len(level.parts) == 1 else -SHIFT if part.back else SHIFT
+    return 0.0 if len(level.parts) == 1 else -SHIFT if part.is_reverse else SHIFT
 
 
 def _kind(part: DrawnPart) -> Literal["cell", "reverse", "module"]:
-    return "module" if not part.states else "reverse" if part.back else "cell"
+    return "module" if not part.states else "reverse" if part.is_reverse else "cell"

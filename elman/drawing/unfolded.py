@@ -78,7 +78,7 @@ class Unfolded:
     def __init__(self, scene: Scene, levels: Sequence[Placed], steps: DrawnSteps, gradients: Gradients) -> None:
         self.scene, self.levels, self.steps, self.gradients = scene, levels, steps, gradients
         self.parts = [part for placed in levels for part in placed.level.parts]
-        self.shift = SHIFT * any(part.back for part in self.parts)
+        self.shift = SHIFT * any(part.is_reverse for part in self.parts)
         self.reach, self.dots = self._reach(), 0.0 if steps.total else DOTS
         self.arrow = self.reach + self.shift
         self.width = max(DrawnText(word, 0, 0, SIZE).width for part in self.parts for word in words(part.name)) + 12
@@ -98,7 +98,8 @@ class Unfolded:
             steps = [*zip(self.steps.numbers, boxes, strict=True)]
             for s in range(len(part.states)):
                 lane = Lane(self, part, s, boxes[0].y)
-                lane.draw(steps[::-1] if part.back else steps, *((right, left) if part.back else (left, right)))
+                begin, stop = (right, left) if part.is_reverse else (left, right)
+                lane.draw(steps[::-1] if part.is_reverse else steps, begin, stop)
 
     def _reach(self) -> float:
         """Return the length of the state arrows, which fits the longest label, in points."""
@@ -131,7 +132,7 @@ class Lane:
 
     def __init__(self, network: Unfolded, part: DrawnPart, s: int, middle: float) -> None:
         self.network, self.scene, self.steps = network, network.scene, network.steps
-        self.symbol, self.key, self.direction = part.symbols[s], part.keys[s], -1 if part.back else 1
+        self.symbol, self.key, self.direction = part.symbols[s], part.keys[s], -1 if part.is_reverse else 1
         self.norms = network.gradients.get(self.key, ())
         lane, off = (LANE_OF_GRADIENT, 4.5) if network.gradients else (LANE, -4.0)
         self.y = middle + lane * ((len(part.states) - 1) / 2 - s) + off

@@ -25,7 +25,7 @@ class Recorded(NamedTuple):
     """A recorded backward pass, and a description of its batch."""
 
     recording: "Recording"
-    of: str
+    batch: str
 
 
 @dataclass(frozen=True)

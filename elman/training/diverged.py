@@ -53,9 +53,6 @@ def diverged(task: Trainable, options: TrainingOptions, what: str, batch: Any, s
             loss, count, _ = task.loss(batch, state)
             (loss / count).backward()
         verdict = recording.verdict()
-    except (
-        RuntimeError,
-        ValueError,
-    ):  # no layer of elman, or RTRL: report the divergence without a diagnosis
-        verdict = None
+    except (RuntimeError, ValueError):
+        verdict = None  # no layer of elman, or RTRL: report the divergence without a diagnosis
     return Diverged(what, options, verdict)

@@ -27,12 +27,8 @@ REFUSED = {
     **dict.fromkeys(("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches"), WHOLE),
     **dict.fromkeys(("overfit_batches", "fast_dev_run", "reload_dataloaders_every_n_epochs"), WHOLE),
 }  # arguments that would break resuming, scores or metrics.csv, with the reason or the alternative
-PRECISIONS = (
-    32,
-    "32",
-    "32-true",
-    "bf16-mixed",
-)  # others change the dtype of the weights or overflow
+# Other precisions change the dtype of the weights or overflow.
+PRECISIONS = (32, "32", "32-true", "bf16-mixed")
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,9 @@ def _parts(run: Run, shown: Shown, path: Path) -> dict[str, Any]:
         "files": facts.files(run, (path, run.path / NAME)),
         "shown": shown,
         "pictures": {
-            says: _inline(run.path / name) for name, says in shown.pictures.items() if (run.path / name).exists()
+            description: _inline(run.path / name)
+            for name, description in shown.pictures.items()
+            if (run.path / name).exists()
         },
         "scores": scores if isinstance(scores, Missing) else training.table(shown, scores),
         "losses": training.losses(run, shown),

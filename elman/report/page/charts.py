@@ -88,27 +88,27 @@ class Chart:
     Args:
         name: id of the chart in the page.
         title: title above the chart.
-        says: description in a sentence.
-        up: label of the vertical axis or of the colors, with the unit.
+        description: description in a sentence.
+        axis_label: label of the vertical axis or of the colors, with the unit.
         figure: data and layout for plotly.js.
         keys: the legend.
     """
 
     name: str
     title: str
-    says: str
-    up: str
+    description: str
+    axis_label: str
     figure: dict[str, Any]
     keys: tuple[Key, ...] = field(default=())
 
 
-def lines(name: str, title: str, says: str, x: Axis, y: Axis, drawn: Sequence[Line]) -> Chart:
+def lines(name: str, title: str, description: str, x: Axis, y: Axis, drawn: Sequence[Line]) -> Chart:
     """Create a line chart in which every line has its own dashes, marker and color.
 
     Args:
         name: id of the chart in the page.
         title: title above the chart.
-        says: description in a sentence.
+        description: description in a sentence.
         x: horizontal axis.
         y: vertical axis.
         drawn: the lines.
@@ -136,7 +136,7 @@ def lines(name: str, title: str, says: str, x: Axis, y: Axis, drawn: Sequence[Li
     if y.log and y.limits is None:
         y = y._replace(limits=_decades([v for line in drawn for v in line.y if v]))
     layout = layout_of(x, y) | {"hovermode": "x unified"}
-    return Chart(name, title, says, f"↑ {y.title}", {"data": traces, "layout": layout}, tuple(keys))
+    return Chart(name, title, description, f"↑ {y.title}", {"data": traces, "layout": layout}, tuple(keys))
 
 
 def level(name: str, x: Sequence[float], value: float) -> Line:

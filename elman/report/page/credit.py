@@ -59,10 +59,10 @@ def _power(value: float | None, largest: float) -> float | None:
 
 def _row(credit: Credit, norms: list[float | None], largest: float) -> Chart:
     T = len(norms)
-    says = f"How much of the loss at step t, the dashed line, arrives at {credit.name} after each step k before it."
+    text = f"How much of the loss at step t, the dashed line, arrives at {credit.name} after each step k before it."
     y = Axis(_quantity(credit), log=True, limits=(largest * 10**MIN_POWER, 2 * largest), format=".2e")
     x = Axis("k: step of the state", "step", limits=(-1, T))
-    row = lines("credit-row", "One row of it", says, x, y, [Line(credit.name, range(T), norms)])
+    row = lines("credit-row", "One row of it", text, x, y, [Line(credit.name, range(T), norms)])
     row.figure["layout"]["shapes"] = [_mark("x", "y", credit.steps[-1])]
     return row
 

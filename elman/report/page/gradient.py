@@ -18,20 +18,20 @@ class Flow:
     """Charts and tables of a recording.
 
     Args:
-        of: description of the batch.
+        batch: description of the batch.
         findings: the findings of the diagnosis.
         rows: for every state: name, horizon, growth, and the gradient norm at the first and the last step.
         charts: charts of gradient norms, gradient decay and gates.
         credit: heatmap of credit assignment, and a row of it.
-        ends: for every gate: name, and the fractions of its values at the lower and the upper end of the range.
+        saturation: for every gate: name, and the fractions of its values at the lower and the upper end of the range.
     """
 
-    of: str
+    batch: str
     findings: tuple[Finding, ...]
     rows: list[list[str]]
     charts: list[Chart]
     credit: tuple[Chart, Chart] | None
-    ends: list[list[str]]
+    saturation: list[list[str]]
 
     @property
     def kinds(self) -> str:
@@ -51,12 +51,12 @@ def flow(recorded: Recorded | Missing, clipped: float | None) -> Flow | Missing:
     recording = recorded.recording
     findings = recording.verdict(clipped, steps=None).findings
     if recording.first_non_finite is not None:
-        return Flow(recorded.of, findings, [], [], None, [])
+        return Flow(recorded.batch, findings, [], [], None, [])
     jacobians = [recording.jacobians(name) for name in recording.calls]
     charts = [_arriving(recording), _decay(jacobians), *([_gates(recording)] if recording.gates else [])]
-    ends = [[name, f"{gate.low:.1%}", f"{gate.high:.1%}"] for name, gate in recording.gates.items()]
+    saturation = [[name, f"{gate.low:.1%}", f"{gate.high:.1%}"] for name, gate in recording.gates.items()]
     credit_charts = credit.charts(recording.credit(steps=credit.STEPS))
-    return Flow(recorded.of, findings, _rows(recording, jacobians), charts, credit_charts, ends)
+    return Flow(recorded.batch, findings, _rows(recording, jacobians), charts, credit_charts, saturation)
 
 
 def _rows(recording: Recording, jacobians: list[Jacobians]) -> list[list[str]]:
@@ -76,9 +76,9 @@ def _line(name: str, values: list[float]) -> Line:
 
 def _arriving(recording: Recording) -> Chart:
     curves = [_line(name, recording.over_sequences(name).tolist()) for name in recording.state_gradients]
-    says = "The gradient of the loss at the state after each step: from the steps after it, and from the loss itself."
+    text = "The gradient of the loss at the state after each step: from the steps after it, and from the loss itself."
     y = Axis("norm of the gradient, root mean square over the pieces", log=True, format=".2e")
-    return lines("arriving", "What arrives at each state", says, STEP, y, curves)
+    return lines("arriving", "What arrives at each state", text, STEP, y, curves)
 
 
 def _decay(jacobians: list[Jacobians]) -> Chart:
@@ -86,12 +86,12 @@ def _decay(jacobians: list[Jacobians]) -> Chart:
     values = [v for line in curves for v in line.y if v]
     limits = max(min(values) / 2, MIN_DECAY), 2 * max(values)
     curves.append(level(f"{HORIZON_SHARE:.0%}: the horizon", max((line.x for line in curves), key=len), HORIZON_SHARE))
-    says = "Of a gradient that begins at the last step, the part that is left after so many steps back."
+    text = "Of a gradient that begins at the last step, the part that is left after so many steps back."
     y = Axis("part of the gradient that is left", log=True, limits=limits, format=".2e")
-    return lines("decay", "How long a gradient lives", says, Axis("steps back", "steps back:"), y, curves)
+    return lines("decay", "How long a gradient lives", text, Axis("steps back", "steps back:"), y, curves)
 
 
 def _gates(recording: Recording) -> Chart:
     curves = [Line(name, range(len(gate.mean)), gate.mean.tolist()) for name, gate in recording.gates.items()]
-    says = "The mean over units and pieces. A gate is shut at 0 and open at 1; what has a sign lies between -1 and 1."
-    return lines("gates", "Gates and other bounded values", says, STEP, Axis("mean value", format=".3f"), curves)
+    text = "The mean over units and pieces. A gate is shut at 0 and open at 1; what has a sign lies between -1 and 1."
+    return lines("gates", "Gates and other bounded values", text, STEP, Axis("mean value", format=".3f"), curves)

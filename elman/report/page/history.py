@@ -33,12 +33,12 @@ def history(run: Run) -> list[Chart] | Missing:
 def _horizon(cells: dict[str, columns.Columns]) -> Chart:
     curves = _lines(cells, "horizon")
     max_steps = max((v for table in cells.values() for v in table["steps"] if v is not None), default=0.0)
-    says = (
+    text = (
         f"After how many steps back less than {HORIZON_SHARE:.0%} of a gradient is left. On the line of all steps more "
         "is left than that."
     )
     curves.append(level("all steps that were looked at", curves[0].x, max_steps))
-    return lines("horizon", "How far a gradient reaches back", says, STEP, Axis("steps back", "steps back"), curves)
+    return lines("horizon", "How far a gradient reaches back", text, STEP, Axis("steps back", "steps back"), curves)
 
 
 def _growth(cells: dict[str, columns.Columns]) -> Chart:

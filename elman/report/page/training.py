@@ -26,14 +26,14 @@ class Losses:
         losses: chart of the training and validation loss.
         rate: chart of the learning rate.
         best: the lowest validation loss, which is that of the saved weights.
-        at: training step of that validation.
+        best_step: training step of that validation.
         baseline: loss of the best baseline.
     """
 
     losses: Chart
     rate: Chart | Missing
     best: float | None
-    at: float | None
+    best_step: float | None
     baseline: float | None
 
 
@@ -99,9 +99,9 @@ def _rate(values: columns.Columns) -> Chart | Missing:
     x, rate = columns.both(values, "step", "lr")
     if not x:
         return Missing("No learning rates in metrics.csv.")
-    says = f"From {rate[0]:.3g} to {rate[-1]:.3g}, highest {max(rate):.3g}."
+    description = f"From {rate[0]:.3g} to {rate[-1]:.3g}, highest {max(rate):.3g}."
     y = Axis("learning rate", limits=(0, 1.06 * max(rate) or 1.0))
-    return lines("rate", "Learning rate", says, STEP, y, [Line("learning rate", x, rate)])
+    return lines("rate", "Learning rate", description, STEP, y, [Line("learning rate", x, rate)])
 
 
 def scores(run: Run) -> Scores | Missing:
@@ -127,8 +127,8 @@ def _all_numbers(row: object) -> bool:
 class ReportTable:
     """Table of scores, with a sentence that compares the model with the baselines."""
 
-    says: str
-    head: list[str]
+    comparison: str
+    header: list[str]
     rows: list[list[str]]
 
 
