@@ -1,4 +1,4 @@
-"""Describes how a layer is computed: its executor, what runs before, in and after the loop over time, its memory."""
+"""Describes how a layer is computed: executor, operations before, in and after the loop over time, and memory."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,18 +13,19 @@ from elman.layers._state_structure import structure_of
 
 
 def explain(layer: Stack | Recurrent, input: Tensor | None = None) -> "Explanation":
-    """Describe how a layer runs: what is computed before, in and after the loop over time, what is saved for backward.
+    """Describe how a layer runs: operations before, in and after the loop over time, and tensors saved for backward.
 
     Args:
-        layer: a layer of elman.
-        input: an example input; with it, the description has the number of threads and the total memory. Required for
-            a `Recurrent` whose cell has no `input_size`.
+        layer: an elman layer.
+        input: an example input, (T, B, D) or (T, D), or (B, T, D) if the layer is `batch_first`. With it, the
+            description includes the number of threads and the total memory. Required for a `Recurrent` whose cell has
+            no `input_size`.
 
     Returns:
-        An `Explanation`, which `print` shows as text; its `executor` and `reason` say which executor runs, and why.
+        The explanation; print it to read it. Its `executor` and `reason` name the executor and why it was chosen.
 
     Raises:
-        TypeError: if `layer` is not a layer of elman, or if its input size is not known.
+        TypeError: if `layer` is not an elman layer, or if its input size is not known.
 
     >>> import elman
     >>> explanation = elman.explain(elman.GRU(3, 5, executor="loop"))
@@ -36,18 +37,18 @@ def explain(layer: Stack | Recurrent, input: Tensor | None = None) -> "Explanati
     specs = list(_specs(layer, input))
     executor, reason = choose(layer.executor, specs)
     if layer.executor != "auto":
-        why = "asked for by name"
+        explanation = "asked for by name"
     elif reason:
-        why = f"because {reason}"
+        explanation = f"because {reason}"
     elif list(EXECUTORS).index(executor.name) == 0 and len(EXECUTORS) > 1:
-        why = "every operation of the cell is supported"
+        explanation = "every operation of the cell is supported"
     else:
-        why = "the only executor available"
+        explanation = "the only executor available"
     shape = None
     if input is not None:
         T, B = (input.shape[0], 1) if input.dim() == 2 else input.shape[:2]
         shape = (B, T) if layer.batch_first and input.dim() == 3 else (T, B)
-    lines = [f"{type(layer).__name__}: executor {executor.name}, {why}"]
+    lines = [f"{type(layer).__name__}: executor {executor.name}, {explanation}"]
     for k, spec in enumerate(specs):
         dtype = next((value.dtype for value in spec.parameters.values() if value.is_floating_point()), torch.float32)
         state_size = ", ".join(map(str, as_tuple(spec.state_size)))
@@ -56,12 +57,18 @@ def explain(layer: Stack | Recurrent, input: Tensor | None = None) -> "Explanati
         lines += ["", f"  {name}, {spec.input_size} -> {state_size}, {str(dtype).removeprefix('torch.')}"]
         if not (layer.executor != "auto" and reason):
             lines += executor.describe(spec, shape)
-    return Explanation(executor.name, reason or why, tuple(lines))
+    return Explanation(executor.name, reason or explanation, tuple(lines))
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Description of how a layer runs: by which executor, why, and in which steps; `print` shows the lines."""
+    """Description of how a layer runs; `str` returns the lines as text.
+
+    Attributes:
+        executor: name of the executor.
+        reason: why it was chosen.
+        lines: the description.
+    """
 
     executor: str
     reason: str
@@ -72,7 +79,7 @@ class Explanation:
 
 
 def _specs(layer: Stack | Recurrent, input: Tensor | None) -> Iterator[CellSpec]:
-    """Yield for each cell its parameters and buffers, its input size and its state size."""
+    """Yield the cell, its parameters and buffers, its input size and its state size for every layer of a stack."""
     if isinstance(layer, Stack):
         for k, cell in enumerate(layer._cells):
             values = layer._parameters_of(layer._steps[k], k * layer._directions)

@@ -263,7 +263,7 @@ def test_the_same_run_gives_the_same_page(copied: Path) -> None:
 def test_a_long_training_makes_no_long_page() -> None:
     values = [float(n) for n in range(100_000)]
     line = charts.lines("a", "a", "a", charts.Axis("x"), charts.Axis("y"), [charts.Line("a", values, values)])
-    assert len(line.figure["data"][0]["x"]) <= charts.POINTS
+    assert len(line.figure["data"][0]["x"]) <= charts.MAX_POINTS
 
 
 def test_help_imports_nothing_heavy() -> None:

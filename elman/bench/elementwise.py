@@ -1,4 +1,4 @@
-"""One function of every number, as the native executor computes it."""
+"""Elementwise functions as the native executor computes them."""
 
 import torch
 from torch import Tensor, nn
@@ -6,23 +6,35 @@ from torch import Tensor, nn
 import elman
 
 FUNCTIONS = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu}
-WIDTH = 37  # of a row: vectors, and a rest
+WIDTH = 37  # row length; not a multiple of the vector width, so that the scalar remainder is tested too
 
 
-class Of(nn.Module):
-    """A cell that forgets its state: the function of x alone."""
+class ElementwiseCell(nn.Module):
+    """A cell that ignores its state and applies an elementwise function to x.
+
+    Args:
+        name: a name in `FUNCTIONS`.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        """The next state, of the shape of x."""
+        """Return the next state, which has the shape of x."""
         return FUNCTIONS[self.name](x)
 
 
 def native(name: str, x: Tensor) -> Tensor:
-    """The function called `name` of every number of x, a vector of any length."""
+    """Apply an elementwise function with the native executor.
+
+    Args:
+        name: a name in `FUNCTIONS`.
+        x: a vector of any length.
+
+    Returns:
+        The function values, a vector of the same length.
+    """
     rows = torch.cat((x, x.new_zeros(-len(x) % WIDTH))).view(1, -1, WIDTH)
-    outputs: Tensor = elman.Recurrent(Of(name), state_size=WIDTH, executor="native")(rows)[0]
+    outputs: Tensor = elman.Recurrent(ElementwiseCell(name), state_size=WIDTH, executor="native")(rows)[0]
     return outputs.flatten()[: len(x)]

@@ -1,4 +1,4 @@
-"""What is compared with what."""
+"""Layer pairs and shapes of the benchmarks, their numerical comparison, and the timer."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -12,7 +12,14 @@ import elman
 
 
 class Shape(NamedTuple):
-    """Of a batch of sequences, and the layer that reads it."""
+    """Sizes of a batch of sequences and of the layer.
+
+    Attributes:
+        T: number of time steps.
+        B: batch size.
+        D: input size.
+        H: hidden size.
+    """
 
     T: int
     B: int
@@ -24,7 +31,13 @@ class Shape(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A layer of ours, torch's own, and how many gates of width H a step of it computes."""
+    """A layer of elman and the equivalent layer of torch.nn.
+
+    Attributes:
+        ours: constructor of elman's layer.
+        theirs: constructor of torch.nn's layer.
+        gates: number of gates of width H that the cell computes per step.
+    """
 
     ours: Callable[..., nn.Module]
     theirs: Callable[..., nn.Module]
@@ -45,27 +58,45 @@ SHAPES = tuple(
     )
 )  # fmt: skip
 
-# How far from the same layer in double precision the numbers of ours may be: as a part of their norm (sums of up to
-# T*B = 6,400 terms were seen to err by 3e-6), or so many times as far as torch.nn's own. The second is for relu: where
-# its argument is nearly zero, a rounding decides whether a gradient passes, and torch's own err by 3e-4.
+# Tolerances for elman's values against torch.nn in double precision: AGREEMENT is the relative error of the norm (sums
+# of up to T*B = 6,400 terms had errors of 3e-6), TIMES a multiple of the error of torch.nn in single precision. The
+# larger one applies. TIMES is needed for relu: near zero, rounding decides whether a gradient passes, and torch.nn
+# itself has errors of 3e-4.
 AGREEMENT, TIMES = 5e-5, 10
 
 
-class Rivals(NamedTuple):
-    """Two layers with the same parameters, an input and a cotangent."""
+class Implementations(NamedTuple):
+    """Two implementations of a layer with the same parameters, an input and a cotangent.
+
+    Attributes:
+        layers: elman's layer and torch.nn's.
+        x: input, (T, B, D).
+        dy: cotangent of the outputs, (T, B, H).
+    """
 
     layers: tuple[nn.Module, nn.Module]
     x: Tensor
     dy: Tensor
 
     def forward(self, which: int) -> Tensor:
-        """The outputs, without a graph."""
+        """Return the outputs, computed without autograd.
+
+        Args:
+            which: index into `layers`.
+        """
         with torch.no_grad():
             outputs: Tensor = self.layers[which](self.x)[0]
         return outputs
 
-    def both_ways(self, which: int) -> list[Tensor]:
-        """Forward and backward: the outputs and the gradients of x and of every parameter."""
+    def forward_backward(self, which: int) -> list[Tensor]:
+        """Run forward and backward.
+
+        Args:
+            which: index into `layers`.
+
+        Returns:
+            The outputs, the gradient of x if it is computed, and the gradient of every parameter.
+        """
         layer = self.layers[which]
         layer.zero_grad()
         self.x.grad = None
@@ -74,62 +105,97 @@ class Rivals(NamedTuple):
         return [outputs, *([self.x.grad] if self.x.grad is not None else []), *(p.grad for p in layer.parameters())]
 
 
-def rivals(cell: str, shape: Shape, input_gradient: bool = True) -> Rivals:
-    """A pair at a shape, with random numbers."""
+def implementations(cell: str, shape: Shape, input_gradient: bool = True) -> Implementations:
+    """Create both implementations of a layer, with the same random parameters and a random input.
+
+    Args:
+        cell: a name in `PAIRS`.
+        shape: the sizes.
+        input_gradient: whether to compute the gradient of x.
+    """
     torch.manual_seed(0)
     T, B, D, H = shape
     pair = PAIRS[cell]
     ours, theirs = pair.ours(D, H, executor="native"), pair.theirs(D, H)
     theirs.load_state_dict(ours.state_dict())
-    return Rivals((ours, theirs), torch.randn(T, B, D, requires_grad=input_gradient), torch.randn(T, B, H))
+    return Implementations((ours, theirs), torch.randn(T, B, D, requires_grad=input_gradient), torch.randn(T, B, H))
 
 
-def disagreement(two: Rivals) -> tuple[float, float]:
-    """The error of ours, of outputs and gradients, where it is largest beside what it may be; and what it may be."""
-    exact = deepcopy(two.layers[1]).double()
-    x = two.x.detach().double().requires_grad_(two.x.requires_grad)
-    truth = Rivals((exact, exact), x, two.dy.double()).both_ways(1)
-    ours, theirs = ([_error(a, b) for a, b in zip(two.both_ways(k), truth, strict=True)] for k in (0, 1))
+def disagreement(both: Implementations) -> tuple[float, float]:
+    """Compare elman's outputs and gradients with torch.nn in double precision.
+
+    Args:
+        both: the two implementations.
+
+    Returns:
+        The relative error of the value whose error is largest relative to its tolerance, and that tolerance.
+    """
+    double_layer = deepcopy(both.layers[1]).double()
+    x = both.x.detach().double().requires_grad_(both.x.requires_grad)
+    reference = Implementations((double_layer, double_layer), x, both.dy.double()).forward_backward(1)
+    ours, theirs = (
+        [_relative_error(a, b) for a, b in zip(both.forward_backward(k), reference, strict=True)] for k in (0, 1)
+    )
     bounds = [max(AGREEMENT, TIMES * error) for error in theirs]
     worst = max(range(len(ours)), key=lambda i: ours[i] / bounds[i])
     return ours[worst], bounds[worst]
 
 
-def _error(a: Tensor, b: Tensor) -> float:
+def _relative_error(a: Tensor, b: Tensor) -> float:
     return float(((a.double() - b).norm() / b.norm().clamp(min=1e-30)).item())
 
 
 def flops(cell: str, shape: Shape, input_gradient: bool = True) -> tuple[int, int]:
-    """Of the matrix products: forward, and forward and backward."""
+    """Count the floating-point operations of the matrix products.
+
+    Args:
+        cell: a name in `PAIRS`.
+        shape: the sizes.
+        input_gradient: whether the gradient of x is computed.
+
+    Returns:
+        The operations of the forward pass, and of forward and backward together.
+    """
     T, B, D, H = shape
-    one = 2 * T * B * PAIRS[cell].gates * H
-    forward = one * (D + H)
-    return forward, forward + one * (H + (D + H) + D * input_gradient)
+    flops_per_feature = 2 * T * B * PAIRS[cell].gates * H
+    forward = flops_per_feature * (D + H)
+    return forward, forward + flops_per_feature * (H + (D + H) + D * input_gradient)
 
 
 def parse(text: str) -> tuple[Shape, ...]:
-    """Shapes as they are written: "T,B,D,H", several with spaces between.
+    """Parse shapes.
+
+    Args:
+        text: shapes of the form "T,B,D,H", separated by spaces.
 
     Raises:
-        ValueError: if that is not what it is.
+        ValueError: if the text does not have this form, or if a size is smaller than 1.
     """
-    shapes = [Shape(*map(int, one.split(","))) if one.count(",") == 3 else None for one in text.split()]
+    shapes = [Shape(*map(int, sizes.split(","))) if sizes.count(",") == 3 else None for sizes in text.split()]
     if not shapes or any(shape is None or min(shape) < 1 for shape in shapes):
         raise ValueError(text)
     return tuple(shape for shape in shapes if shape is not None)
 
 
-TURN = 0.02  # seconds, at least, before it is the other's turn
+MIN_TURN = 0.02  # minimum seconds that a function runs before the next one is measured
 
 
 def medians(
     functions: Sequence[Callable[[], object]], seconds: float, least: int = 5, pause: float = 0.0
 ) -> list[float]:
-    """The median time of each, measured in turns.
+    """Measure the median time per call of several functions, in alternating turns.
 
-    The first call of a turn is not counted: it finds memory and caches as the other function left them, which no
-    program that uses one of the two would meet. Where each has threads of its own, which wait actively for more work,
-    a `pause` before each turn, in seconds, lets them fall asleep.
+    The first call of a turn is not counted, because the other function has just used memory and caches, which does not
+    happen in a program that uses only one of them.
+
+    Args:
+        functions: the functions to time.
+        seconds: total time to spend.
+        least: minimum number of counted calls of each function.
+        pause: seconds to sleep before each turn, so that threads of the other function that busy-wait go to sleep.
+
+    Returns:
+        The median time of each function, in seconds.
     """
     from statistics import median
     from time import perf_counter, sleep
@@ -137,14 +203,14 @@ def medians(
     times: list[list[float]] = [[] for _ in functions]
     end = perf_counter() + seconds
     while perf_counter() < end or len(times[0]) < least:
-        for function, taken in zip(functions, times, strict=True):
+        for function, durations in zip(functions, times, strict=True):
             sleep(pause)
             function()
-            turn = perf_counter() + TURN
+            end_of_turn = perf_counter() + MIN_TURN
             while True:
                 begin = perf_counter()
                 function()
-                taken.append(perf_counter() - begin)
-                if perf_counter() > turn:
+                durations.append(perf_counter() - begin)
+                if perf_counter() > end_of_turn:
                     break
-    return [median(taken) for taken in times]
+    return [median(durations) for durations in times]

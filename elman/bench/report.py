@@ -1,4 +1,4 @@
-"""What `elman bench` prints."""
+"""Output of `elman bench`."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -10,11 +10,16 @@ from rich.table import Table
 from elman.bench.run import Row, geometric_mean
 from elman.report.tables import console
 
-WIDTH = 132  # characters
+MIN_WIDTH = 132  # of the table, in characters
 
 
 def with_progress(rows: Iterable[Row], total: int) -> Iterator[Row]:
-    """The rows as they come, with a bar on the terminal."""
+    """Yield the rows as they are measured, with a progress bar on standard error.
+
+    Args:
+        rows: the measurements.
+        total: number of rows.
+    """
     text, left = TextColumn("{task.description}"), TextColumn("time left")
     columns = (text, BarColumn(), MofNCompleteColumn(), left, TimeRemainingColumn())
     with Progress(*columns, console=console(stderr=True), transient=True) as progress:
@@ -25,17 +30,23 @@ def with_progress(rows: Iterable[Row], total: int) -> Iterator[Row]:
 
 
 def table(rows: Sequence[Row], peak: dict[str, float], machine: dict[str, Any]) -> None:
-    """Print all rows, and for each cell the least and the mean ratio."""
+    """Print all rows, and for each cell the minimum and the mean ratio.
+
+    Args:
+        rows: the measurements.
+        peak: GFLOP/s as `peak` measures them.
+        machine: machine and versions, by name.
+    """
     screen = console()
-    screen.width = max(screen.width, WIDTH)  # figures cut short would say nothing
-    drawn = Table(box=box.SIMPLE_HEAD)
-    drawn.add_column("layer", no_wrap=True)
-    headings = "T,B,D,H", "forward ms", "torch.nn", "ratio", "GFLOP/s"
-    for name in (*headings, "both ways ms", "torch.nn", "ratio", "GFLOP/s", "of peak"):
-        drawn.add_column(name, justify="right", no_wrap=True)
+    screen.width = max(screen.width, MIN_WIDTH)  # on a narrow terminal, rich would truncate the figures
+    grid = Table(box=box.SIMPLE_HEAD)
+    grid.add_column("layer", no_wrap=True)
+    columns = "T,B,D,H", "forward ms", "torch.nn", "ratio", "GFLOP/s"
+    for name in (*columns, "both ways ms", "torch.nn", "ratio", "GFLOP/s", "of peak"):
+        grid.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        drawn.add_row(row.cell, str(row.shape), *_figures(row, max(peak.values())))
-    screen.print(drawn)
+        grid.add_row(row.cell, str(row.shape), *_figures(row, max(peak.values())))
+    screen.print(grid)
     for row in rows:
         if not row.agrees:
             bound = f"at most {row.bound:.0e} is rounding"

@@ -8,30 +8,41 @@ from typing import Any
 
 import torch
 
-from elman.bench.layers import Shape, disagreement, flops, medians, rivals
+from elman.bench.layers import Shape, disagreement, flops, implementations, medians
 
 
 @dataclass(frozen=True)
 class Row:
-    """One cell at one shape. Times in seconds; without ratios where the numbers disagree."""
+    """Measurements of a cell at a shape, in seconds; there are none if the implementations disagree.
+
+    Attributes:
+        cell: a name in `PAIRS`.
+        shape: the sizes.
+        threads: number of threads.
+        error: relative error of elman's values; see `disagreement`.
+        bound: tolerance of the error.
+        forward: median times of elman and torch.nn, forward.
+        both: median times of elman and torch.nn, forward and backward.
+        gflops: GFLOP/s of elman, forward, and forward and backward.
+    """
 
     cell: str
     shape: Shape
     threads: int
     error: float
-    bound: float  # of the error
-    forward: tuple[float, float] | None = None  # ours, theirs
+    bound: float
+    forward: tuple[float, float] | None = None
     both: tuple[float, float] | None = None
-    gflops: tuple[float, float] | None = None  # ours, forward, and forward and backward
+    gflops: tuple[float, float] | None = None
 
     @property
     def agrees(self) -> bool:
-        """Whether both gave the same numbers."""
+        """Whether both implementations give the same values within the tolerance."""
         return self.error <= self.bound
 
     @property
     def ratios(self) -> tuple[float, float]:
-        """How many times as fast ours is: forward, and forward and backward."""
+        """Speedup of elman over torch.nn: forward, and forward and backward."""
         assert self.forward
         assert self.both
         return self.forward[1] / self.forward[0], self.both[1] / self.both[0]
@@ -40,32 +51,42 @@ class Row:
 def measure(
     cells: Sequence[str], shapes: Sequence[Shape], seconds: float = 1.0, input_gradient: bool = True
 ) -> Iterator[Row]:
-    """Measure every cell at every shape on the threads that torch is set to.
+    """Measure every cell at every shape with torch's current number of threads.
 
     Args:
         cells: names in `PAIRS`.
-        shapes: to measure at.
-        seconds: to spend on each cell and shape, forward and again both ways.
-        input_gradient: compute the gradient of x too.
+        shapes: the shapes to measure.
+        seconds: time per cell and shape, spent once on forward and once on forward and backward.
+        input_gradient: whether to compute the gradient of x.
+
+    Yields:
+        One row per cell and shape.
     """
     for cell in cells:
         for shape in shapes:
-            two = rivals(cell, shape, input_gradient)
-            error, bound = disagreement(two)
+            layers = implementations(cell, shape, input_gradient)
+            error, bound = disagreement(layers)
             if not error <= bound:
                 yield Row(cell, shape, torch.get_num_threads(), error, bound)
                 continue
-            ours, theirs = medians([partial(two.forward, k) for k in (0, 1)], seconds)
-            both = medians([partial(two.both_ways, k) for k in (0, 1)], seconds)
-            work = flops(cell, shape, input_gradient)
+            ours, theirs = medians([partial(layers.forward, k) for k in (0, 1)], seconds)
+            both = medians([partial(layers.forward_backward, k) for k in (0, 1)], seconds)
+            operations = flops(cell, shape, input_gradient)
             yield Row(
                 cell, shape, torch.get_num_threads(), error, bound, (ours, theirs), (both[0], both[1]),
-                (work[0] / ours / 1e9, work[1] / both[0] / 1e9),
+                (operations[0] / ours / 1e9, operations[1] / both[0] / 1e9),
             )  # fmt: skip
 
 
 def peak(seconds: float = 1.0) -> dict[str, float]:
-    """GFLOP/s of single-precision products of large matrices, the best of some sizes: torch's, and our tile's."""
+    """Measure the peak speed of single-precision matrix products, the best of several sizes.
+
+    Args:
+        seconds: total time to spend.
+
+    Returns:
+        GFLOP/s of torch (key "torch") and of elman's GEMM tile (key "tile").
+    """
     from elman.engine.cpu.matmul import PackedMatmul
 
     best = {"torch": 0.0, "tile": 0.0}
@@ -78,12 +99,12 @@ def peak(seconds: float = 1.0) -> dict[str, float]:
 
 
 def geometric_mean(values: Sequence[float]) -> float:
-    """The mean of ratios."""
+    """Return the geometric mean of positive values."""
     return exp(sum(map(log, values)) / len(values))
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on."""
+    """Describe the machine and the versions that the measurements depend on."""
     import platform
     from pathlib import Path
 
@@ -107,8 +128,8 @@ def machine() -> dict[str, Any]:
 
 
 def as_json(row: Row) -> dict[str, Any]:
-    """A row for other programs."""
-    found = asdict(row) | {"shape": list(row.shape), "agrees": row.agrees}
+    """Convert a row to a JSON object."""
+    values = asdict(row) | {"shape": list(row.shape), "agrees": row.agrees}
     if row.agrees:
-        found["ratios"] = row.ratios
-    return found
+        values["ratios"] = row.ratios
+    return values

@@ -1,4 +1,4 @@
-"""The commands, and the one place where errors become a line and an exit code."""
+"""The command line interface: registers the commands, and turns exceptions into messages and exit codes."""
 
 import io
 import os
@@ -92,51 +92,55 @@ def _options(
 def run(arguments: list[str]) -> int:
     """Run a command.
 
+    Args:
+        arguments: the command line arguments, without the program name.
+
     Returns:
         The exit code: 0; 1 if the command failed; 2 for bad input or usage; 130 after Ctrl-C; 143 after SIGTERM.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a letter shows a ? in its place
+        sys.stdout.reconfigure(errors="replace")  # characters that the encoding lacks become ?
     with guarded(), _terminable():
         return _code(arguments)
 
 
 def _code(arguments: list[str]) -> int:
+    """Run a command; print the message of an exception in one line and return its exit code."""
     try:
         with needs("train", "this command"):
             code = app(arguments, prog_name="elman", standalone_mode=False)
     except TyperException as error:
         message = error.format_message()
-        where = context.command_path if (context := getattr(error, "ctx", None)) else "elman"
-        return _complain(f"{where}: {message}") if message else 2
+        command = context.command_path if (context := getattr(error, "ctx", None)) else "elman"
+        return _fail(f"{command}: {message}") if message else 2
     except MissingPackage as error:
-        return _complain(f"elman: {error}")
+        return _fail(f"elman: {error}")
     except (BadInput, Failure) as error:
-        return _complain(f"elman: {error}", _code_of(error))
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        return _fail(f"elman: {error}", _code_of(error))
+    except BrokenPipeError:  # the reader has closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        _tell_traceback()
+        _print_traceback()
         failure = os_failure(error, f"elman: {error.filename or 'writing'}: {error.strerror or error}")
-        return _complain(str(failure), _code_of(failure))
+        return _fail(str(failure), _code_of(failure))
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
             raise
-        _tell_traceback()
-        why = f" ({str(error).splitlines()[0]})" if str(error) else ""
-        return _complain(f"elman: not enough memory{why}; use smaller data, smaller layers or a smaller --batch", 1)
+        _print_traceback()
+        reason = f" ({str(error).splitlines()[0]})" if str(error) else ""
+        return _fail(f"elman: not enough memory{reason}; use smaller data, smaller layers or a smaller --batch", 1)
     except KeyboardInterrupt:
-        return _complain("elman: interrupted", 130)
+        return _fail("elman: interrupted", 130)
     except Terminated:
-        return _complain("elman: terminated", 143)
+        return _fail("elman: terminated", 143)
     return int(code or 0)
 
 
-_NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)  # of torch
+_NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)  # messages of torch
 
 
-def _tell_traceback() -> None:
+def _print_traceback() -> None:
     if verbosity() >= Verbosity.VERBOSE:
         traceback.print_exc()
 
@@ -147,7 +151,7 @@ def _code_of(error: BadInput | Failure) -> int:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM ends the command as Ctrl-C does, so that it can clean up."""
+    """Raise `Terminated` on SIGTERM within the context, so that the command can clean up."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -155,13 +159,14 @@ def _terminable() -> Iterator[None]:
     def terminate(number: int, frame: FrameType | None) -> None:
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    previous = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)
 
 
-def _complain(line: str, code: int = 2) -> int:
-    print(" ".join(line.split()), file=sys.stderr)
+def _fail(message: str, code: int = 2) -> int:
+    """Print a message in one line on standard error; return the exit code."""
+    print(" ".join(message.split()), file=sys.stderr)
     return code

@@ -1,4 +1,4 @@
-"""`elman bench`."""
+"""The command `elman bench`."""
 
 import json
 from typing import Annotated
@@ -30,19 +30,20 @@ def bench(
     if not names or any(name not in layers.PAIRS for name in names):
         raise BadInput(f"--cells: expected some of {', '.join(layers.PAIRS)}; got {cells!r}")
     try:
-        chosen = layers.SHAPES if shapes is None else layers.parse(shapes)
+        sizes = layers.SHAPES if shapes is None else layers.parse(shapes)
     except ValueError:
         raise BadInput(f'--shapes: expected sizes "T,B,D,H", each from 1 up; got {shapes!r}') from None
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
+    previous_threads = torch.get_num_threads()
+    torch.set_num_threads(threads or previous_threads)
     try:
         peak = run.peak(seconds)
-        rows = list(report.with_progress(run.measure(names, chosen, seconds, input_gradient), len(names) * len(chosen)))
+        measurements = run.measure(names, sizes, seconds, input_gradient)
+        rows = list(report.with_progress(measurements, len(names) * len(sizes)))
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(previous_threads)
     if as_json:
-        found = {"machine": run.machine(), "peak": peak, "rows": [run.as_json(row) for row in rows]}
-        print(json.dumps(found, indent=1))
+        results = {"machine": run.machine(), "peak": peak, "rows": [run.as_json(row) for row in rows]}
+        print(json.dumps(results, indent=1))
     else:
         report.table(rows, peak, run.machine())
     if not all(row.agrees for row in rows):

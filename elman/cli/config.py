@@ -1,4 +1,4 @@
-"""Configurations of trainings: in YAML, TOML and JSON, and the config.json of a run."""
+"""Reads and writes training configurations: YAML, TOML, JSON, and the config.json of a run."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
@@ -12,20 +12,23 @@ from elman.io.json_fields import parsed
 from elman.options import PARTS, checked, made
 from elman.training.options import TrainingOptions
 
-BESIDE = ("task", "data", "out")  # keys that are no options
+OTHER_KEYS = ("task", "data", "out")  # allowed keys that are not options
 
 
 def read(path: Path, task: str, module: ModuleType, has_data: bool = False) -> dict[str, Any]:
-    """The options in a file, by the names of their fields; "data" and "out" may be among them.
+    """Read a configuration.
 
     Args:
-        path: of the file, or of the folder of a run, whose config.json is read.
-        task: the task that it has to be for.
-        module: of the options of the task.
-        has_data: whether data are given besides.
+        path: path of the file, or of the folder of a run, whose config.json is read.
+        task: the task to be trained.
+        module: the options module of the task.
+        has_data: whether data are also passed on the command line.
+
+    Returns:
+        The options by field name, and "data" and "out" if the file has them.
 
     Raises:
-        BadInput: for a file that cannot be read, another task, an unknown key, and a wrong value.
+        BadInput: if the file cannot be read, is for another task, or has an unknown key or an invalid value.
     """
     if (path / "config.json").exists():
         path = path / "config.json"
@@ -43,18 +46,26 @@ def read(path: Path, task: str, module: ModuleType, has_data: bool = False) -> d
 
 
 def text(task: str, data: list[Path] | None, options: Any, training: TrainingOptions, out: Path | None) -> str:
-    """A configuration as YAML, which `read` reads."""
+    """Write a configuration as YAML, which `read` can read.
+
+    Args:
+        task: name of the task.
+        data: paths of the data.
+        options: options of the task.
+        training: training options.
+        out: folder of the run.
+    """
     import yaml
 
     values = {"task": task, "data": [str(path) for path in data] if data else None}
     values |= {name.strip("_"): value for name, value in (asdict(options) | asdict(training)).items()}
     values |= {"out": str(out)} if out else {}
-    written: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    return written
+    document: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return document
 
 
 def _parsed(path: Path) -> dict[str, Any]:
-    """The object in a file."""
+    """Parse a file according to its suffix; return its top-level mapping."""
     parsers: dict[str, Callable[[str], Any]] = {
         ".yaml": _parsed_yaml, ".yml": _parsed_yaml, ".toml": _parsed_toml, ".json": parsed
     }  # fmt: skip
@@ -86,21 +97,22 @@ def _parsed_toml(text: str) -> Any:
 
 
 def _of_options(where: str, values: Mapping[str, Any], module: ModuleType) -> dict[str, Any]:
-    """Options by name, as on the command line, with - or _ in names."""
+    """Return the options of a configuration file, whose names may be spelled with - or _."""
     names = {field.name.strip("_"): field.name for kind in (module.OPTIONS, TrainingOptions) for field in fields(kind)}
-    spelled = {name: name.replace("-", "_") for name in values if name not in BESIDE}
-    given = {names.get(plain, plain): values[name] for name, plain in spelled.items()}
-    given |= {name: _texts(name, given[name]) for name in PARTS if name in given and name in names}
-    own = [field.name for field in fields(TrainingOptions)]
-    training = checked(TrainingOptions, where, {name: value for name, value in given.items() if name in own})
-    rest = {name: value for name, value in given.items() if name not in own}
-    options = checked(module.OPTIONS, where, rest, (*own, *BESIDE))
-    found = {name: getattr(training if name in own else options, name) for name in given}
-    return found | _places(values)
+    field_names = {name: name.replace("-", "_") for name in values if name not in OTHER_KEYS}
+    settings = {names.get(field_name, field_name): values[name] for name, field_name in field_names.items()}
+    settings |= {name: _texts(name, settings[name]) for name in PARTS if name in settings and name in names}
+    training_names = [field.name for field in fields(TrainingOptions)]
+    training_settings = {name: value for name, value in settings.items() if name in training_names}
+    task_settings = {name: value for name, value in settings.items() if name not in training_names}
+    training = checked(TrainingOptions, where, training_settings)
+    options = checked(module.OPTIONS, where, task_settings, (*training_names, *OTHER_KEYS))
+    checked_settings = {name: getattr(training if name in training_names else options, name) for name in settings}
+    return checked_settings | _places(values)
 
 
 def _places(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Data and run folder, as paths."""
+    """Return "data" and "out" as paths, if they are set."""
     data, out = _texts("data", values.get("data")), values.get("out")
     if not isinstance(out, str | None):
         raise ValueError(f"out: expected a path, got {out!r:.40}")
@@ -108,18 +120,18 @@ def _places(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _texts(name: str, value: Any) -> list[str] | None:
-    """Paths, or one."""
-    found = [value] if isinstance(value, str) else value
-    if found is not None and not (isinstance(found, list) and all(isinstance(path, str) for path in found)):
+    """Return a text or a list of texts as a list; None remains None."""
+    texts = [value] if isinstance(value, str) else value
+    if texts is not None and not (isinstance(texts, list) and all(isinstance(path, str) for path in texts)):
         raise ValueError(f"{name}: expected a path, or a list of paths, got {value!r:.40}")
-    return found
+    return texts
 
 
 def _of_run(config: Mapping[str, Any], module: ModuleType, has_data: bool) -> dict[str, Any]:
-    """Options, training options and data of a run; options that its version did not have yet have their defaults."""
+    """Return the options and data of a run; options that its version of elman did not have get their defaults."""
     data = config["data"] if isinstance(config.get("data"), dict) else {}
     options = dict(config["options"])
-    if "encoding" in data:  # the first versions had one file, and its encoding, there
+    if "encoding" in data:  # the first versions stored one file and its encoding there
         options.setdefault("encoding", data["encoding"])
     files = data["files"] if "files" in data else [data["file"]] if data.get("file") else []
     if files is None and not has_data:

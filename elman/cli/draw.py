@@ -1,4 +1,4 @@
-"""`elman draw`. Imports nothing heavy: `--help` has to answer at once."""
+"""The command `elman draw`. Imports nothing heavy, so that `--help` is fast."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,28 +35,28 @@ def draw(
     path = out or Path(f"{cell or Path(what).resolve().name}.svg")
     check_place(path, PICTURES, "--out " if out else "")
     sizes = {"--input": input, "--hidden": hidden, "--layers": layers, "--bidirectional": bidirectional or None}
-    given = [name for name, value in sizes.items() if value is not None]
-    also = f"; the run in the folder of that name is ./{what}" if cell and Path(what).is_dir() else ""
+    passed = [name for name, value in sizes.items() if value is not None]
+    note = f"; the run in the folder of that name is ./{what}" if cell and Path(what).is_dir() else ""
     if cell and gradients:
-        got = f"the cell {cell}, which is not trained{also}"
+        got = f"the cell {cell}, which is not trained{note}"
         raise BadInput(f"--gradients: expected the folder of a run with it, got {got}")
     if cell:
         model, recording = _of_cell(cell, input or 16, hidden or 32, layers or 1, bidirectional), None
     elif not Path(what).exists():
         expected = f"a cell, one of {', '.join(REGISTRY)}, or the folder of a run"
         raise BadInput(f"{what}: expected {expected}; found neither{perhaps(what, REGISTRY)}")
-    elif given:
-        raise BadInput(f"{given[0]}: expected the name of a cell with it, got {what}, a run, which has its own sizes")
+    elif passed:
+        raise BadInput(f"{passed[0]}: expected the name of a cell with it, got {what}, a run, which has its own sizes")
     else:
         model, recording = _of_run(Path(what), gradients)
     from elman.drawing import network
 
     network.draw(model, path, recording)
-    show(f"drawn: {path}{', the cell' if also else ''}{also}")
+    show(f"drawn: {path}{', the cell' if note else ''}{note}")
 
 
 def _of_cell(name: str, input: int, hidden: int, layers: int, bidirectional: bool) -> "nn.Module":
-    """A stack of a cell, without values."""
+    """Create a stack of a cell on the meta device, since a drawing needs only shapes."""
     from elman.cells import by_name
     from elman.layers import Stack
 
@@ -64,7 +64,7 @@ def _of_cell(name: str, input: int, hidden: int, layers: int, bidirectional: boo
 
 
 def _of_run(path: Path, gradients: bool) -> "tuple[nn.Module, Recording | None]":
-    """The model of a run, and gradients, if they are wanted."""
+    """Load the model of a run, and record a backward pass if `gradients` is true."""
     from elman.io.run_folder import open_run
     from elman.tasks import inspection
 

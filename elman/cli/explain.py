@@ -1,4 +1,4 @@
-"""`elman explain`. Imports nothing heavy: `--help` has to answer at once."""
+"""The command `elman explain`. Imports nothing heavy, so that `--help` is fast."""
 
 import math
 import shlex
@@ -18,17 +18,17 @@ from elman.options import choice, positive, whole
 if TYPE_CHECKING:
     from elman.report.explain.lesson import ExplainedTraining, Lesson
 
-# What a page can show and a reader follow.
-WORDS, UNITS, STEPS = 12, 8, 1000
+# Limits that keep the page readable.
+MAX_WORDS, MAX_UNITS, MAX_STEPS = 12, 8, 1000
 
 
 def explain(
     context: typer.Context,
-    sentence: Annotated[str, typer.Argument(help=f"2 to {WORDS} words.", metavar="SENTENCE", show_default=False)],
-    hidden: Annotated[int, whole(f"Units of the state, {UNITS} at most.", 1, UNITS)] = 4,
+    sentence: Annotated[str, typer.Argument(help=f"2 to {MAX_WORDS} words.", metavar="SENTENCE", show_default=False)],
+    hidden: Annotated[int, whole(f"Units of the state, {MAX_UNITS} at most.", 1, MAX_UNITS)] = 4,
     activation: Annotated[str, choice("g", ("tanh", "sigmoid", "relu"))] = "tanh",
     lr: Annotated[float, positive("Learning rate.")] = 0.5,
-    steps: Annotated[int, whole(f"Steps of gradient descent, {STEPS} at most.", 1, STEPS)] = 100,
+    steps: Annotated[int, whole(f"Steps of gradient descent, {MAX_STEPS} at most.", 1, MAX_STEPS)] = 100,
     seed: Annotated[int, whole("Random seed for the weights.", 0)] = 0,
     out: Annotated[Path, typer.Option(help="The file to write.", metavar="FILE")] = Path("explain.html"),
 ) -> None:
@@ -40,27 +40,28 @@ def explain(
 
     lesson = Lesson(words, hidden, activation, lr, steps, seed)
     trained = train(lesson)
-    given = [name for name in ("hidden", "activation", "lr", "steps", "seed") if _was_given(context, name)]
-    options = "".join(f" --{name} {context.params[name]}" for name in given)
+    names = [name for name in ("hidden", "activation", "lr", "steps", "seed") if _was_given(context, name)]
+    options = "".join(f" --{name} {context.params[name]}" for name in names)
     command = f"elman explain {shlex.quote(' '.join(words))}{options}"
     write_whole(out, page.write(lesson, trained.losses, command))
-    show("\n".join([*_said(lesson, trained), "", f"page: {out}"]))
+    show("\n".join([*_summary(lesson, trained), "", f"page: {out}"]))
 
 
 def _words(sentence: str) -> tuple[str, ...]:
+    """Split and check a sentence."""
     words = tuple(sentence.split())
     kinds = {unicodedata.category(letter): letter for word in words for letter in word}
     _expect("Cs" not in kinds, "SENTENCE: expected text in UTF-8, got bytes that are none")
     _expect("Cc" not in kinds, f"SENTENCE: expected words, got the control character {kinds.get('Cc')!r}")
     got = f"got {len(words)}" + (f", {sentence!r}" if len(words) < 2 else "")
-    _expect(2 <= len(words) <= WORDS, f"SENTENCE: expected 2 to {WORDS} words, in quotes; {got}")
+    _expect(2 <= len(words) <= MAX_WORDS, f"SENTENCE: expected 2 to {MAX_WORDS} words, in quotes; {got}")
     _expect(len(set(words)) > 1, f"SENTENCE: expected at least two different words, got only {words[0]!r}")
     return words
 
 
-def _expect(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise BadInput(otherwise)
+def _expect(condition: bool, message: str) -> None:
+    if not condition:
+        raise BadInput(message)
 
 
 def _was_given(context: typer.Context, name: str) -> bool:
@@ -68,18 +69,19 @@ def _was_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name != "DEFAULT"
 
 
-def _said(lesson: "Lesson", trained: "ExplainedTraining") -> Iterator[str]:
+def _summary(lesson: "Lesson", trained: "ExplainedTraining") -> Iterator[str]:
+    """Yield the lines that describe the result of the training."""
     losses = trained.losses
     yield f"RNN with {counted(lesson.hidden, 'unit')}, {sum(w.size for w in trained.p)} weights"
     yield f"{counted(lesson.steps, 'step')} of gradient descent, learning rate {lesson.learning_rate:g}:"
     yield f"loss {losses[0]:.3f} untrained, {losses[-1]:z.3f} trained"
-    broken = [step for step, loss in enumerate(losses) if not math.isfinite(loss)]
-    if lesson.steps in broken:
+    non_finite_steps = [step for step, loss in enumerate(losses) if not math.isfinite(loss)]
+    if lesson.steps in non_finite_steps:
         yield "the training exploded, as the page shows; a smaller --lr may not"
         return
-    if broken:
-        first, again = counted(broken[0], "step"), counted(broken[-1] + 1, "step")
+    if non_finite_steps:
+        first, again = counted(non_finite_steps[0], "step"), counted(non_finite_steps[-1] + 1, "step")
         yield f"it was infinite after {first}, and is finite again after {again}; try a smaller --lr"
     for t, y in enumerate(trained.y):
-        seen, right = " ".join(lesson.words[: t + 1]), lesson.words[t + 1]
-        yield f'after "{seen}": {right} {y[lesson.vocabulary.index(right)]:.0%}'
+        context, target = " ".join(lesson.words[: t + 1]), lesson.words[t + 1]
+        yield f'after "{context}": {target} {y[lesson.vocabulary.index(target)]:.0%}'

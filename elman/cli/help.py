@@ -1,4 +1,4 @@
-"""What all commands have in common: help without types of Python, --quiet and --verbose."""
+"""Base classes of all commands: --quiet and --verbose, and help without redundant types."""
 
 from typing import Annotated, Any
 
@@ -32,7 +32,7 @@ def _verbosity_options(
         ),
     ] = False,
 ) -> None:
-    """The options of every command and group."""
+    """Declare the options of every command and group."""
 
 
 _only = typer.Typer(add_completion=False)
@@ -41,25 +41,25 @@ _VERBOSITY = typer.main.get_command(_only).params
 
 
 class _Common:
-    """A command or group with --quiet and --verbose, whose help has no types beside flags and arguments."""
+    """Command or group with --quiet and --verbose, whose help shows no types for flags and arguments."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """The parameters."""
-        *own, help_option = super().get_params(ctx)  # type: ignore[misc]
-        found: list[Any] = [*own, *_VERBOSITY, help_option]
-        for one in found:
-            if isinstance(one, TyperArgument) or (isinstance(one, TyperOption) and one.is_flag):
-                one.display_type_rich = lambda ctx: None  # type: ignore[method-assign]
-        return found
+        """Return all parameters, with those for the verbosity before --help."""
+        *parameters, help_option = super().get_params(ctx)  # type: ignore[misc]
+        all_parameters: list[Any] = [*parameters, *_VERBOSITY, help_option]
+        for parameter in all_parameters:
+            if isinstance(parameter, TyperArgument) or (isinstance(parameter, TyperOption) and parameter.is_flag):
+                parameter.display_type_rich = lambda ctx: None  # type: ignore[method-assign]
+        return all_parameters
 
 
 class Command(_Common, TyperCommand):
-    """For `command(cls=...)` of typer."""
+    """Command class for typer's `command(cls=...)`."""
 
 
 class Group(_Common, TyperGroup):
-    """For `Typer(cls=...)`."""
+    """Group class for `Typer(cls=...)`."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """What has commands of its own first."""
+        """Return the command names, with groups first."""
         return sorted(super().list_commands(ctx), key=lambda name: not isinstance(self.commands[name], TyperGroup))

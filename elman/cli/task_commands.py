@@ -1,4 +1,4 @@
-"""The commands that use a trained model. Imports nothing heavy: `--help` has to answer at once."""
+"""The commands that use a trained model. Imports nothing heavy, so that `--help` is fast."""
 
 import sys
 from pathlib import Path
@@ -71,11 +71,11 @@ def predict(
     from elman.report.rows import format_of, write
 
     out = None if out == STDOUT else out
-    how_written = format_of(format, out)
+    output_format = format_of(format, out)
     task, opened = _opened(run)
     loaded = reading(task.load(opened), how)
-    read = task.parse_inputs(loaded, named(inputs, task.accepts_texts) if inputs else None)
-    write(task.predict(loaded, read), how_written, out)
+    inputs_read = task.parse_inputs(loaded, named(inputs, task.accepts_texts) if inputs else None)
+    write(task.predict(loaded, inputs_read), output_format, out)
 
 
 @taking(declared(SamplingOptions))

@@ -1,4 +1,4 @@
-"""`elman train TASK`. Imports nothing heavy: `--help` has to answer at once."""
+"""The command `elman train TASK`. Imports nothing heavy, so that `--help` is fast."""
 
 import inspect
 import time
@@ -21,7 +21,7 @@ from elman.training.options import LIMIT, TrainingOptions
 if TYPE_CHECKING:
     from elman.io.run_folder import Run
 
-BOXES: dict[str, tuple[str, ...]] = {  # of the help, and what is in them
+BOXES: dict[str, tuple[str, ...]] = {  # sections of the help, and their options
     "Data": (*READING, "validation", "test", "group"),
     "Task": (),
     "Network": ("cell", "hidden", "layers", "embed", "dropout", "bptt"),
@@ -33,20 +33,27 @@ Without --epochs or --minutes it trains until validation stops improving (--pati
 
 
 def train(task: str) -> Callable[..., int]:
-    """The command `elman train` of a task."""
+    """Create the function of the command `elman train TASK`.
+
+    Args:
+        task: name of the task.
+
+    Returns:
+        A function whose signature has the options of the task and of the training, and which returns the exit code.
+    """
     from elman.tasks.registry import options_of
 
     module = options_of(task)
 
-    def command(called: typer.Context, **given: Any) -> int:
+    def command(typer_context: typer.Context, **arguments: Any) -> int:
         began = time.monotonic()
-        named = {name for name in given if called.get_parameter_source(name).name != "DEFAULT"}  # type: ignore[union-attr]
-        return _train(task, module, given, named, began)
+        explicit = {name for name in arguments if typer_context.get_parameter_source(name).name != "DEFAULT"}  # type: ignore[union-attr]
+        return _train(task, module, arguments, explicit, began)
 
     kind = inspect.Parameter.KEYWORD_ONLY
     command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
-            inspect.Parameter("called", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
+            inspect.Parameter("typer_context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
             inspect.Parameter("data", kind, annotation=module.DATA, default=None),
             *(under(box, p) for box in BOXES for p in declared(module.OPTIONS) if _box(p.name) == box),
             *(_of_training(p, module) for p in declared(TrainingOptions)),
@@ -63,7 +70,7 @@ def train(task: str) -> Callable[..., int]:
 
 
 def _of_training(option: inspect.Parameter, module: Any) -> inspect.Parameter:
-    """With the default that it has in this task."""
+    """Return a training option with the default that it has in this task."""
     from elman.tasks.registry import patience_of
 
     default = module.TRAINING.get(option.name, option.default)
@@ -78,22 +85,22 @@ def _of_training(option: inspect.Parameter, module: Any) -> inspect.Parameter:
 
 
 def _box(option: str) -> str:
-    """Of the help."""
+    """Return the section of the help that lists an option."""
     return next((box for box, options in BOXES.items() if option in options), "Task")
 
 
-def _train(task: str, module: Any, given: dict[str, Any], named: set[str], began: float) -> int:
+def _train(task: str, module: Any, arguments: dict[str, Any], explicit: set[str], began: float) -> int:
     from elman.report import facts, tables
     from elman.tasks.registry import get_task
     from elman.training.callbacks import Interrupted
 
     try:
-        if given["resume"] is not None:
-            run = _resume(task, given, named, began)
+        if arguments["resume"] is not None:
+            run = _resume(task, arguments, explicit, began)
         else:
-            plan = _planned(task, module, given, named)
+            plan = _plan_of(task, module, arguments, explicit)
             config = configuration.text(task, *plan)
-            if given["print_config"]:
+            if arguments["print_config"]:
                 print(config, end="")
                 return 0
             detail(config)
@@ -110,7 +117,7 @@ def _train(task: str, module: Any, given: dict[str, Any], named: set[str], began
 
 
 class _Plan(NamedTuple):
-    """A training as configuration file and command line describe it."""
+    """A training as described by the configuration file and the command line."""
 
     data: list[Path] | None
     options: Any
@@ -118,17 +125,17 @@ class _Plan(NamedTuple):
     out: Path | None
 
 
-def _planned(task: str, module: Any, given: dict[str, Any], named: set[str]) -> _Plan:
-    """The options of the command line, and for those not named there the ones of --config."""
+def _plan_of(task: str, module: Any, arguments: dict[str, Any], explicit: set[str]) -> _Plan:
+    """Merge the command line with --config; options named on the command line take precedence."""
     from elman.tasks.registry import training_of
 
-    if given["config"] is not None:
-        config = configuration.read(given["config"], task, module, has_data=bool(given["data"]))
-        given = given | {name: value for name, value in config.items() if name not in named}
-        named = named | config.keys()
-    options = module.OPTIONS(**{field.name: given[field.name] for field in fields(module.OPTIONS)})
-    training = {field.name: given[field.name] for field in fields(TrainingOptions) if field.name in named}
-    return _Plan(given["data"] or None, options, TrainingOptions(**training_of(module, training)), given["out"])
+    if arguments["config"] is not None:
+        config = configuration.read(arguments["config"], task, module, has_data=bool(arguments["data"]))
+        arguments = arguments | {name: value for name, value in config.items() if name not in explicit}
+        explicit = explicit | config.keys()
+    options = module.OPTIONS(**{field.name: arguments[field.name] for field in fields(module.OPTIONS)})
+    training = {field.name: arguments[field.name] for field in fields(TrainingOptions) if field.name in explicit}
+    return _Plan(arguments["data"] or None, options, TrainingOptions(**training_of(module, training)), arguments["out"])
 
 
 def _start(
@@ -141,16 +148,15 @@ def _start(
     return start(get_task(task), data, options, training, out, began, tables.progress_console())
 
 
-def _resume(task: str, given: dict[str, Any], named: set[str], began: float) -> "Run":
+def _resume(task: str, arguments: dict[str, Any], explicit: set[str], began: float) -> "Run":
     from elman.report import tables
     from elman.tasks.registry import get_task
     from elman.tasks.run import resume
 
-    bounds = ("epochs", "minutes", "patience")
-    if fixed := named - {"resume", "data", *bounds}:
-        option = f"--{sorted(fixed)[0].strip('_').replace('_', '-')}"
+    limit_names = ("epochs", "minutes", "patience")
+    if not_changeable := explicit - {"resume", "data", *limit_names}:
+        option = f"--{sorted(not_changeable)[0].strip('_').replace('_', '-')}"
         raise BadInput(f"{option}: cannot be changed with --resume; only --epochs, --minutes and --patience can")
-    longer = {name: given[name] if name in named else None for name in bounds}
-    return resume(
-        get_task(task), given["resume"], given["data"] or None, **longer, began=began, console=tables.progress_console()
-    )
+    limits = {name: arguments[name] if name in explicit else None for name in limit_names}
+    run, data = arguments["resume"], arguments["data"] or None
+    return resume(get_task(task), run, data, **limits, began=began, console=tables.progress_console())

@@ -1,1 +1,1 @@
-"""Networks as pictures, folded and unfolded."""
+"""Diagrams of recurrent networks, folded and unfolded in time."""

@@ -1,4 +1,4 @@
-"""The folded network: every part once, with its parameters, and its states on their way to the next step."""
+"""Draws the folded network: every part once, with its parameters and a loop for its states."""
 
 from collections.abc import Sequence
 
@@ -6,47 +6,58 @@ from elman.drawing.parts import DrawnPart, Level
 from elman.drawing.scene import MINUS, MONO, Arrow, Box, DrawnText, Scene
 from elman.drawing.tower import SHIFT, UP, Placed, tower
 
-PAD = 9.0  # in boxes, around what is written
-LINE, HEADING = 11.5, 26.0  # heights of lines
-SIZE = 8.0  # of the letters of names and shapes
-LOOP, DELAY, NEAR = 30.0, (27.0, 13.0), 5.0  # how far a loop goes out; the box on it; how near its label is
-LOOPED = 58.0  # height of a box with a loop, at least
+# Sizes in points.
+PAD = 9.0  # padding inside boxes
+LINE, HEADING = 11.5, 26.0  # line heights
+SIZE = 8.0  # font size of names and shapes
+LOOP, DELAY, LABEL_GAP = 30.0, (27.0, 13.0), 5.0  # width of a loop; size of its delay box; gap before its label
+MIN_LOOP_HEIGHT = 58.0  # minimum height of a box with a loop
 
 Line = tuple[str, str, str, str]
 
 
 def lines(part: DrawnPart) -> list[Line]:
-    """What is written in a box: kinds, names, shapes in letters and in numbers."""
-    found: list[Line] = []
+    """Return the lines of text in a box, as (kind, name, symbolic shape, numeric shape)."""
+    table: list[Line] = []
     for kind, rows in (("states", part.states), ("parameters", part.parameters)):
-        found += [(kind * (i == 0), row.name, row.letters, row.shape) for i, row in enumerate(rows)]
-    return [*found, ("gates", part.gates, "", "")] if part.gates else found
+        table += [(kind * (i == 0), row.name, row.letters, row.shape) for i, row in enumerate(rows)]
+    return [*table, ("gates", part.gates, "", "")] if part.gates else table
 
 
 def height(part: DrawnPart) -> float:
-    """Of the box of a part; there has to be room for its loop."""
-    return max(HEADING + LINE * len(lines(part)), LOOPED if part.states else 0.0)
+    """Return the height of a part's box, which has room for its text and its loop, in points."""
+    return max(HEADING + LINE * len(lines(part)), MIN_LOOP_HEIGHT if part.states else 0.0)
 
 
 def width(levels: Sequence[Level]) -> float:
-    """Of the boxes of all parts, which are as wide as the widest has to be."""
+    """Return the width of all boxes, which the widest part determines, in points."""
     parts = [part for level in levels for part in level.parts]
     headings = [_title(part, 0).width + 16 + _place(part, 0).width for part in parts]
     return max(sum(_columns(levels)), *headings) + 2 * PAD
 
 
 def folded(scene: Scene, levels: Sequence[Placed], left: float) -> float:
-    """Draw it from `left` on; returns where it ends on the right."""
-    own = [placed.level for placed in levels]
-    wide, parts = width(own), [part for level in own for part in level.parts]
-    beside = max(
-        (max(LOOP + DELAY[0] / 2, _symbols(part).width + NEAR) + SHIFT for part in parts if part.back), default=0
+    """Draw the folded network.
+
+    Args:
+        scene: the scene to draw into.
+        levels: the levels with their heights.
+        left: left edge of the network, in points.
+
+    Returns:
+        Its right edge, in points.
+    """
+    all_levels = [placed.level for placed in levels]
+    box_width, parts = width(all_levels), [part for level in all_levels for part in level.parts]
+    loop_width = max(
+        (max(LOOP + DELAY[0] / 2, _symbols(part).width + LABEL_GAP) + SHIFT for part in parts if part.is_reverse),
+        default=0,
     )
-    x = left + wide / 2 + beside
-    boxes = tower(scene, levels, x, wide, height)
-    right = x + wide / 2
+    x = left + box_width / 2 + loop_width
+    boxes = tower(scene, levels, x, box_width, height)
+    right = x + box_width / 2
     for part, box in zip(parts, boxes, strict=True):
-        _write(scene, part, box, _columns(own))
+        _write(scene, part, box, _columns(all_levels))
         if part.states:
             right = max(right, _loop(scene, part, box))
     for low, high in zip([None, *levels], [*levels, None], strict=True):
@@ -55,7 +66,7 @@ def folded(scene: Scene, levels: Sequence[Placed], left: float) -> float:
 
 
 def _columns(levels: Sequence[Level]) -> list[float]:
-    """Their widths."""
+    """Return the widths of the text columns in a box, in points."""
     rows = [line for level in levels for part in level.parts for line in lines(part)]
     counts = [max((len(row[i]) for row in rows), default=0) for i in range(4)]
     return [(count + 2 * (count > 0)) * MONO * SIZE for count in counts[:-1]] + [counts[-1] * MONO * SIZE]
@@ -82,12 +93,12 @@ def _write(scene: Scene, part: DrawnPart, box: Box, columns: Sequence[float]) ->
 
 
 def _symbols(part: DrawnPart, x: float = 0.0, y: float = 0.0) -> DrawnText:
-    return DrawnText(", ".join(part.symbols), x, y, 9.5, "variable", "right" if part.back else "left")
+    return DrawnText(", ".join(part.symbols), x, y, 9.5, "variable", "right" if part.is_reverse else "left")
 
 
 def _loop(scene: Scene, part: DrawnPart, box: Box) -> float:
-    """The way of the states to the next step, on the right of a box; on the left, where time goes back."""
-    side = -1 if part.back else 1
+    """Draw the state loop to the next step: on the right of a box, on the left if it reads backward in time."""
+    side = -1 if part.is_reverse else 1
     x, reach = box.x + side * box.width / 2, min(box.height / 2 - 8, 26.0)
     far, (wide, high) = x + side * LOOP, DELAY
     names = ", ".join(part.keys)
@@ -95,22 +106,23 @@ def _loop(scene: Scene, part: DrawnPart, box: Box) -> float:
     scene.arrows.append(Arrow(((x, up), (far, up), (far, box.y + high / 2)), "state", names, head=False))
     scene.arrows.append(Arrow(((far, box.y - high / 2), (far, down), (x, down)), "state", names))
     scene.boxes.append(Box(far, box.y, wide, high, "delay", part.place))
-    scene.texts.append(DrawnText("t+1" if part.back else f"t{MINUS}1", far, box.y - 3, 8.5))
-    label = _symbols(part, x + side * NEAR, up + 4)
+    scene.texts.append(DrawnText("t+1" if part.is_reverse else f"t{MINUS}1", far, box.y - 3, 8.5))
+    label = _symbols(part, x + side * LABEL_GAP, up + 4)
     scene.texts.append(label)
     return max(label.bounds.right, far + wide / 2)
 
 
 def _edge(scene: Scene, low: Placed | None, high: Placed | None, x: float) -> None:
-    """How wide what goes up between two levels is, where that is known."""
-    reads, gives = high and high.level.reads, low and low.level.gives
-    size = reads or gives
+    """Write the number of features between two levels, if it is known, and the labels x and y."""
+    input_width, output_width = high and high.level.input_width, low and low.level.output_width
+    size = input_width or output_width
     if low is None and high is not None:
         scene.texts.append(DrawnText("x", x, high.bottom - UP - 11, 10, "variable"))
     if high is None and low is not None:
         scene.texts.append(DrawnText("y", x, low.top + UP + 5, 10, "variable"))
     if size is not None:
-        two = low is not None and len(low.level.parts) > 1 and gives is not None and gives % 2 == 0
-        told = f"{gives} = {gives // 2} + {gives // 2}" if two and gives is not None else str(size)
+        text = str(size)
+        if low is not None and len(low.level.parts) > 1 and output_width is not None and output_width % 2 == 0:
+            text = f"{output_width} = {output_width // 2} + {output_width // 2}"
         y = (low.top + UP / 2 if low else high.bottom - UP / 2 if high else 0.0) - 3
-        scene.texts.append(DrawnText(told, x + 6, y, SIZE, "mono", "left", kind="faint"))
+        scene.texts.append(DrawnText(text, x + 6, y, SIZE, "mono", "left", kind="faint"))

@@ -1,4 +1,4 @@
-"""A recurrent network as the articles draw it, folded and unfolded, with the names and shapes of the model."""
+"""Draws a recurrent network folded and unfolded in time, with the names and shapes of its parameters."""
 
 from math import inf
 from pathlib import Path
@@ -18,35 +18,35 @@ from elman.layers._layer import Layer
 if TYPE_CHECKING:
     from elman.flow import Recording
 
-GAP = 34.0  # between the folded network and the unfolded one
-TOLD = (
+GAP = 34.0  # between the folded and the unfolded network, in points
+CAPTION = (
     "The arrows back carry the gradient of the loss, from later steps and from the loss itself. The number is its norm",
     "where it arrives at the state after this step: root mean square over the sequences. How wide the arrows are:",
 )
-SHARES = ("the largest", "1/10 of it", "1/100", "1/1,000", "1/10,000", "1/100,000 or less")
-KEY, SPACE = 26.0, 5.0  # length of an arrow in the key, and what is between it and its text
+KEY_LABELS = ("the largest", "1/10 of it", "1/100", "1/1,000", "1/10,000", "1/100,000 or less")
+KEY_ARROW, SPACE = 26.0, 5.0  # length of an arrow in the key, and the gap before its label, in points
 
 
 def draw(model: nn.Module, path: str | Path, recording: "Recording | None" = None) -> None:
-    """Draw a recurrent network, folded and unfolded.
+    """Draw a recurrent network, folded and unfolded in time.
 
-    Every layer of elman's is a box with the names of its states and parameters and their shapes, and so is every
-    other module with parameters of its own, in the order in which the model holds them, from the input up; a module of
-    several others, none of them a layer, is one box, as only it knows how they go together. Recurrent layers of
-    torch.nn's are boxes without a memory, until `elman.convert` makes them elman's.
+    Every elman layer, and every other module that has parameters, is drawn as a box with the names and shapes of its
+    parameters and states. Boxes are stacked from the input upward, in the order in which the model registers them. A
+    module with several submodules, none of them an elman layer, is one box, because its data flow is not known.
+    Recurrent layers of torch.nn are drawn without states; convert the model with `elman.convert` to draw them.
 
     Args:
-        model: an elman layer, or a module that holds some; its parameters may be on meta.
-        path: of the picture, PNG or SVG by its ending.
-        recording: of a backward pass through this model (`elman.flow.record`): at the first, the last and two steps
-            between, the gradient that arrives at each state is drawn too, of each layer's first call.
+        model: an elman layer, or a module that contains some; its parameters may be on the meta device.
+        path: the file to write, with the suffix .png or .svg.
+        recording: a recorded backward pass of this model (`elman.flow.record`). With it, the gradient norm at each
+            state is drawn for four steps, the first and the last among them, for the first call of each layer.
 
     Raises:
-        TypeError: for what is no model or no recording.
-        ValueError: for a recording of another model.
-        BadInput: for a model without layers of elman's, a name that ends otherwise, or that of a file that elman did
-            not make.
-        RuntimeError: for a recording without a backward pass.
+        TypeError: if `model` is not a module, or `recording` not a recording.
+        ValueError: if `recording` is of another model.
+        BadInput: if the model has no elman layer, if the suffix is not supported, or if the file exists and was not
+            written by elman.
+        RuntimeError: if `recording` has no backward pass.
 
     >>> import elman, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +56,7 @@ def draw(model: nn.Module, path: str | Path, recording: "Recording | None" = Non
 
 
 def drawing(model: nn.Module, recording: "Recording | None" = None) -> Scene:
-    """What `draw` draws, as data: arguments and errors as there."""
+    """Return the diagram that `draw` renders, as data; it has the same arguments and raises the same errors."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"draw: model: expected a torch.nn.Module, got {type(model).__name__}")
     levels = levels_of(model)
@@ -64,11 +64,12 @@ def drawing(model: nn.Module, recording: "Recording | None" = None) -> Scene:
     gradients = {} if recording is None else _gradients(recording, model, keys)
     steps = steps_of(max(map(len, gradients.values()))) if gradients else ANY
     scene = Scene(f"{_name(model)}, folded and unfolded")
-    at = placed(levels, lambda part: max(height(part), unfolded.height(part, bool(gradients))))
+    placed_levels = placed(levels, lambda part: max(height(part), unfolded.height(part, bool(gradients))))
     count = sum(parameter.numel() for parameter in model.parameters())
-    top = at[-1].top + UP + 56
-    left = max(folded(scene, at, 0.0), _head(scene, 0.0, top, "folded", _name(model), f"{count:,} parameters")) + GAP
-    Unfolded(scene, at, steps, gradients).draw(left)
+    top = placed_levels[-1].top + UP + 56
+    right = folded(scene, placed_levels, 0.0)
+    left = max(right, _head(scene, 0.0, top, "folded", _name(model), f"{count:,} parameters")) + GAP
+    Unfolded(scene, placed_levels, steps, gradients).draw(left)
     _head(scene, left, top, "unfolded", "the same parameters at every step")
     if gradients:
         _key(scene)
@@ -76,28 +77,28 @@ def drawing(model: nn.Module, recording: "Recording | None" = None) -> Scene:
 
 
 def _key(scene: Scene) -> None:
-    """What the arrows back mean."""
+    """Draw the key of the gradient arrows."""
     y = scene.bounds.bottom - 18
-    scene.texts += [DrawnText(line, 0.0, y - 12 * i, 8.5, "plain", "left") for i, line in enumerate(TOLD)]
-    x, y = 0.0, y - 12 * len(TOLD) - 3
-    values = [10.0**-i for i in range(len(SHARES))] + [inf] * any(arrow.broken for arrow in scene.arrows)
-    for value, share in zip(values, (*SHARES, "nan or inf"), strict=False):
+    scene.texts += [DrawnText(line, 0.0, y - 12 * i, 8.5, "plain", "left") for i, line in enumerate(CAPTION)]
+    x, y = 0.0, y - 12 * len(CAPTION) - 3
+    values = [10.0**-i for i in range(len(KEY_LABELS))] + [inf] * any(arrow.broken for arrow in scene.arrows)
+    for value, label in zip(values, (*KEY_LABELS, "nan or inf"), strict=False):
         width = unfolded.thickness(value, 1.0)
-        scene.arrows.append(Arrow(((x + KEY, y + 3), (x, y + 3)), "gradient", width=width, broken=value == inf))
-        text = DrawnText(share, x + KEY + SPACE, y, 8.5, "plain", "left")
+        scene.arrows.append(Arrow(((x + KEY_ARROW, y + 3), (x, y + 3)), "gradient", width=width, broken=value == inf))
+        text = DrawnText(label, x + KEY_ARROW + SPACE, y, 8.5, "plain", "left")
         scene.texts.append(text)
         x = text.bounds.right + 2 * SPACE
 
 
 def _head(scene: Scene, x: float, y: float, title: str, *lines: str) -> float:
-    """What is written above; returns where it ends on the right."""
+    """Write a heading and lines below it; return the right edge of the text, in points."""
     texts = [DrawnText(line, x, y - 14 - 12 * i, 8.5, "plain", "left", kind="faint") for i, line in enumerate(lines)]
     scene.texts += [DrawnText(title, x, y, 12, "bold", "left"), *texts]
     return max(text.bounds.right for text in texts)
 
 
 def _name(model: nn.Module) -> str:
-    """As torch prints it: of a layer, with its sizes."""
+    """Return the class name of a model; for a layer, with its sizes as torch prints them."""
     sizes = model.extra_repr() if isinstance(model, Layer) else ""
     return f"{model._get_name()}({sizes})" if sizes else model._get_name()
 
@@ -107,9 +108,9 @@ def _gradients(recording: "Recording", model: nn.Module, keys: list[str]) -> Gra
 
     if not isinstance(recording, Recording):
         raise TypeError(f"draw: recording: expected what elman.flow.record gives, got {type(recording).__name__}")
-    norms, own = recording.state_gradients, set(model.modules())
-    found = {key: norms[key].double().square().mean(1).sqrt().tolist() for key in keys if key in norms}
-    if not found or any(call.label.layer not in own for call in recording.calls.values()):
+    norms, modules = recording.state_gradients, set(model.modules())
+    gradients = {key: norms[key].double().square().mean(1).sqrt().tolist() for key in keys if key in norms}
+    if not gradients or any(call.label.layer not in modules for call in recording.calls.values()):
         expected = f"one of this {type(model).__name__}, with {', '.join(keys)}"
         raise ValueError(f"draw: recording: expected {expected}; got one of another model, with {', '.join(norms)}")
-    return found
+    return gradients

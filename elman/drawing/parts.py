@@ -1,4 +1,4 @@
-"""What a model is made of, from its input up, with the names and shapes that it has in there."""
+"""The parts of a model that are drawn as boxes, with the names and shapes of their parameters and states."""
 
 from collections.abc import Iterator, Sequence
 from copy import copy
@@ -14,13 +14,20 @@ from elman.layers import Recurrent, Stack
 from elman.layers._layer import Layer
 from elman.layers._layer_call import state_names
 
-# The sizes of a cell, their letters in the equations, and numbers that shapes are known by when a cell has these sizes.
+# The letter of each cell size in the equations, and a prime number. A copy of the cell with these primes as sizes has
+# shapes in which every size can be identified.
 LETTERS = {"input_size": ("D", 1009), "hidden_size": ("H", 10007), "proj_size": ("P", 100003), "depth": ("L", 101)}
-READS, GIVES = ("input_size", "in_features"), ("output_size", "out_features", "embedding_dim")
+INPUT_WIDTHS, OUTPUT_WIDTHS = ("input_size", "in_features"), ("output_size", "out_features", "embedding_dim")
 
 
 class Sized(NamedTuple):
-    """A state or a parameter: its name, its shape, and that in letters, where they are known."""
+    """Name and shape of a state or parameter.
+
+    Attributes:
+        name: its name in the layer.
+        shape: its shape as text, such as "(4, 8)".
+        letters: the symbolic shape, such as "(H, D)"; "" if it is not known.
+    """
 
     name: str
     shape: str
@@ -29,18 +36,18 @@ class Sized(NamedTuple):
 
 @dataclass(frozen=True)
 class DrawnPart:
-    """What is one box: a cell in one direction, or a module without a memory.
+    """One box of the diagram: a cell in one direction, or a module without states.
 
     Args:
-        title: what kind of thing it is: LSTM with zoneout.
-        name: the same in short: LSTM.
-        place: in the model: "recurrent, layer 0".
-        symbols: of its states, in the equations: h, c.
-        states: by their names in the layer: h_l0, c_l0.
-        parameters: by their names in the layer.
-        prefix: before names in the layer, to have those in the model.
-        gates: their letters.
-        back: it reads from the end to the beginning.
+        title: full name, such as "LSTM with zoneout".
+        name: short name, such as "LSTM".
+        place: position in the model, such as "recurrent, layer 0".
+        parameters: the parameters, with their names in the layer.
+        symbols: symbols of the states in the equations, such as "h" and "c".
+        states: the states, with their names in the layer, such as "h_l0" and "c_l0".
+        prefix: prefix that turns names in the layer into names in the model.
+        gates: the letters of the gates, separated by spaces.
+        is_reverse: whether it reads the sequence from the end to the beginning.
     """
 
     title: str
@@ -51,7 +58,7 @@ class DrawnPart:
     states: tuple[Sized, ...] = ()
     prefix: str = ""
     gates: str = ""
-    back: bool = False
+    is_reverse: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -61,53 +68,55 @@ class DrawnPart:
 
 @dataclass(frozen=True)
 class Level:
-    """What stands at one height: a module, or a layer in its directions.
+    """The parts at one height: a module, or one or both directions of a layer.
 
     Args:
-        parts: one, or the two directions of a layer.
-        reads: how wide what comes in is; None where that is not known.
-        gives: the same of what goes out.
+        parts: one part, or the two directions of a bidirectional layer.
+        input_width: number of input features; None if it is not known.
+        output_width: number of output features; None if it is not known.
     """
 
     parts: tuple[DrawnPart, ...]
-    reads: int | None
-    gives: int | None
+    input_width: int | None
+    output_width: int | None
 
 
 def levels_of(model: nn.Module) -> list[Level]:
-    """The layers of a model and its other modules with parameters, in the order in which it holds them.
+    """Return the levels of a model from the input upward, in the order in which it registers its modules.
 
-    A module of several others, none of them a layer, is one: only it knows how they go together.
+    A module with several submodules, none of them an elman layer, is one level, because its data flow is not known.
 
     Raises:
-        BadInput: for a model without layers of elman's.
+        BadInput: if the model has no elman layer.
     """
-    found: list[Level] = []
-    within: set[nn.Module] = set()
+    levels: list[Level] = []
+    visited: set[nn.Module] = set()
     for name, module in model.named_modules():
-        if module in within:
+        if module in visited:
             continue
         if isinstance(module, Layer):
-            within.update(module.modules())
-            found += _of_stack(name, module) if isinstance(module, Stack) else [_of_recurrent(name, module)]
+            visited.update(module.modules())
+            levels += _of_stack(name, module) if isinstance(module, Stack) else [_of_recurrent(name, module)]
         else:
-            whole = module is not model and _is_whole(module)
-            own = tuple(_sized(key, value.shape) for key, value in module.named_parameters(recurse=whole))
-            within.update(module.modules() if whole else ())
-            if own:
+            is_opaque = module is not model and _is_opaque(module)
+            parameters = tuple(_sized(key, value.shape) for key, value in module.named_parameters(recurse=is_opaque))
+            visited.update(module.modules() if is_opaque else ())
+            if parameters:
                 title = module._get_name()
-                found.append(Level((DrawnPart(title, title, name, own),), _width(module, READS), _width(module, GIVES)))
-    if not any(isinstance(module, Layer) for module in within):
+                part = DrawnPart(title, title, name, parameters)
+                levels.append(Level((part,), _width(module, INPUT_WIDTHS), _width(module, OUTPUT_WIDTHS)))
+    if not any(isinstance(module, Layer) for module in visited):
         expected = "a model with layers of elman's, or what elman.convert makes of one with torch.nn's"
         raise BadInput(f"draw: {type(model).__name__}: expected {expected}, got none")
-    return found
+    return levels
 
 
-def _is_whole(module: nn.Module) -> bool:
+def _is_opaque(module: nn.Module) -> bool:
+    """Return whether a module is drawn as one box although it has submodules."""
     if isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
         return False
-    several = sum(any(True for _ in child.parameters()) for child in module.children()) > 1
-    return several and not any(isinstance(one, Layer) for one in module.modules())
+    has_several = sum(any(True for _ in child.parameters()) for child in module.children()) > 1
+    return has_several and not any(isinstance(submodule, Layer) for submodule in module.modules())
 
 
 def _of_stack(name: str, layer: Stack) -> Iterator[Level]:
@@ -118,22 +127,22 @@ def _of_stack(name: str, layer: Stack) -> Iterator[Level]:
 
 def _of_direction(name: str, layer: Stack, i: int) -> DrawnPart:
     k, back = divmod(i, layer._directions)
-    cell, suffix, known = layer._cells[k], layer._suffix(i), _letters(layer._cells[k])
+    cell, suffix, letters = layer._cells[k], layer._suffix(i), _letters(layer._cells[k])
     symbols = state_names(cell, len(layer._widths))
     place = (name, f"layer {k}" if layer.num_layers > 1 else "", "reverse" if back else "")
     return DrawnPart(
         title=layer._steps[k]._get_name(),
         name=type(cell).__name__,
         place=", ".join(filter(None, place)),
-        parameters=tuple(_sized(full, getattr(layer, full).shape, known[own]) for own, full in layer._names[i]),
+        parameters=tuple(_sized(full, getattr(layer, full).shape, letters[short]) for short, full in layer._names[i]),
         symbols=symbols,
         states=tuple(
-            _sized(f"{symbol}{suffix}", (width,), known[f"state {s}"])
+            _sized(f"{symbol}{suffix}", (width,), letters[f"state {s}"])
             for s, (symbol, width) in enumerate(zip(symbols, layer._widths, strict=True))
         ),
         prefix=_prefix(name),
         gates=" ".join(cell.gates) if len(cell.gates) > 1 else "",
-        back=back == 1,
+        is_reverse=back == 1,
     )
 
 
@@ -141,46 +150,46 @@ def _of_recurrent(name: str, layer: Layer) -> Level:
     assert isinstance(layer, Recurrent)
     size, title = layer.state_size, layer.cell._get_name()
     widths = (None,) if size is None else tuple(tree_leaves(size))
-    symbols, known = state_names(layer.cell, len(widths)), _letters(layer.cell)
+    symbols, letters = state_names(layer.cell, len(widths)), _letters(layer.cell)
     part = DrawnPart(
         title=title,
         name=title,
         place=name,
         parameters=tuple(
-            _sized(full, value.shape, known.get(full.removeprefix("cell."), ""))
+            _sized(full, value.shape, letters.get(full.removeprefix("cell."), ""))
             for full, value in layer.named_parameters()
         ),
         symbols=symbols,
         states=tuple(
-            Sized(symbol, "") if width is None else _sized(symbol, (width,), known.get(f"state {s}", ""))
+            Sized(symbol, "") if width is None else _sized(symbol, (width,), letters.get(f"state {s}", ""))
             for s, (symbol, width) in enumerate(zip(symbols, widths, strict=True))
         ),
         prefix=_prefix(name),
     )
-    return Level((part,), _width(layer.cell, READS), None)
+    return Level((part,), _width(layer.cell, INPUT_WIDTHS), None)
 
 
 def _letters(cell: nn.Module) -> dict[str, str]:
-    """The shapes of the parameters and states of a cell of the shelf in letters.
+    """Return the symbolic shapes of a built-in cell's parameters and states, by name.
 
-    They are found as those of a cell whose sizes can be told from each other in its shapes.
+    They are read from the shapes of a copy of the cell whose sizes are the primes in `LETTERS`.
     """
     if not isinstance(cell, Cell):
         return {}
     sizes = {name: prime for name, (_, prime) in LETTERS.items() if hasattr(cell, name)}
-    other = copy(cell)
-    vars(other).update(sizes)
-    shapes: dict[str, tuple[int, ...]] = dict(other.shapes())
-    width = other.state_size
+    sized_cell = copy(cell)
+    vars(sized_cell).update(sizes)
+    shapes: dict[str, tuple[int, ...]] = dict(sized_cell.shapes())
+    width = sized_cell.state_size
     shapes |= {f"state {s}": (w,) for s, w in enumerate(width if isinstance(width, tuple) else (width,))}
     return {name: f"({', '.join(map(_letter, shape))})" for name, shape in shapes.items()}
 
 
 def _letter(size: int) -> str:
     for letter, prime in LETTERS.values():
-        times, rest = divmod(size, prime)
-        if rest == 0:
-            return f"{times if times > 1 else ''}{letter}"
+        factor, remainder = divmod(size, prime)
+        if remainder == 0:
+            return f"{factor if factor > 1 else ''}{letter}"
     return str(size)
 
 

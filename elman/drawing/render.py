@@ -1,4 +1,4 @@
-"""Drawings as files, by matplotlib."""
+"""Renders scenes to image files with matplotlib."""
 
 import math
 from pathlib import Path
@@ -8,19 +8,23 @@ from elman.drawing.scene import MINUS, Arrow, Box, DrawnText, Point, Scene
 from elman.extras import needs
 from elman.io.files import PICTURES, check_place, save_picture
 
-MARGIN, DPI, ROUND = 12.0, 144, 5.0  # around the picture; dots in an inch of a PNG; radius of corners
+MARGIN, DPI, RADIUS = 12.0, 144, 5.0  # margin in points; resolution of a PNG; corner radius in points
 INK, FAINT, GRADIENT = "#1c2733", "#5d6873", "#a8321c"
 FILLS = {"cell": "#dbe7f3", "reverse": "#f6ead3", "module": "#f4f4f4", "delay": "white", "dot": INK}
 COLOURS = {"main": INK, "faint": FAINT, "gradient": GRADIENT}
-HEAD = (7.0, 2.6)  # length of the head of an arrow, and half of its width
+HEAD = (7.0, 2.6)  # length and half the width of an arrow head, in points
 FONTS = {"plain": "DejaVu Sans", "bold": "DejaVu Sans", "mono": "DejaVu Sans Mono", "variable": "DejaVu Sans"}
 
 
 def render(scene: Scene, path: Path) -> None:
-    """Write a picture; the same scene gives the same file.
+    """Render a scene to a file; equal scenes give equal files.
+
+    Args:
+        scene: the scene.
+        path: the file to write, with the suffix .png or .svg.
 
     Raises:
-        BadInput: if no picture can be there.
+        BadInput: if the picture cannot be written there.
     """
     check_place(path, PICTURES)
     with needs("draw", "a picture"):
@@ -28,8 +32,8 @@ def render(scene: Scene, path: Path) -> None:
         from matplotlib.figure import Figure
 
     left, bottom, right, top = scene.bounds
-    wide, high = right - left + 2 * MARGIN, top - bottom + 2 * MARGIN
-    figure = Figure(figsize=(wide / 72, high / 72), dpi=DPI, facecolor="white")
+    width, height = right - left + 2 * MARGIN, top - bottom + 2 * MARGIN
+    figure = Figure(figsize=(width / 72, height / 72), dpi=DPI, facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(left - MARGIN, right + MARGIN), ylim=(bottom - MARGIN, top + MARGIN))
     axes.axis("off")
@@ -44,7 +48,7 @@ def render(scene: Scene, path: Path) -> None:
 
 
 def write(axes: Any, text: DrawnText) -> Any:
-    """Put a text on axes whose unit is a point; returns matplotlib's own."""
+    """Write a text on axes whose unit is a point; return matplotlib's `Text`."""
     shown, weight, style = text.text, "bold" if text.look == "bold" else "normal", "normal"
     math_like = text.look == "variable"
     if math_like and text.subscript:
@@ -59,7 +63,7 @@ def write(axes: Any, text: DrawnText) -> Any:
 
 
 def _escaped(text: str) -> str:
-    """For matplotlib's formulas, in which a minus would stand apart like an operation."""
+    """Escape a text for matplotlib's math mode; signs are in braces, since binary operators get extra space."""
     return "".join(
         f"\\{c}" if c in "_$%#&{}" else f"{{{c}}}" if c in f"{MINUS}+" else c for c in text if c not in "\\^~"
     )
@@ -69,7 +73,7 @@ def _box(axes: Any, box: Box) -> None:
     from matplotlib.patches import FancyBboxPatch
 
     left, bottom, _, _ = box.bounds
-    rounding = {"delay": 2.0, "dot": box.width / 2}.get(box.kind, ROUND)
+    rounding = {"delay": 2.0, "dot": box.width / 2}.get(box.kind, RADIUS)
     style = f"round,pad=0,rounding_size={rounding}"
     axes.add_patch(
         FancyBboxPatch(
@@ -80,7 +84,7 @@ def _box(axes: Any, box: Box) -> None:
 
 
 def _arrow(axes: Any, arrow: Arrow) -> None:
-    """A line with a white one under it, so that what it crosses is seen to go on; and its head."""
+    """Draw an arrow over a wider white line, so that crossing lines remain distinguishable."""
     from matplotlib.patches import PathPatch, Polygon
     from matplotlib.path import Path as Line
 
@@ -88,9 +92,9 @@ def _arrow(axes: Any, arrow: Arrow) -> None:
     colour, width = GRADIENT if gradient else INK, arrow.width
     *rest, before, end = arrow.points
     length, half = HEAD[0] + width / 2, HEAD[1] + width / 2
-    way = math.atan2(end[1] - before[1], end[0] - before[0])
-    ahead = (math.cos(way), math.sin(way))
-    foot = (end[0] - ahead[0] * length, end[1] - ahead[1] * length) if arrow.head else end
+    angle = math.atan2(end[1] - before[1], end[0] - before[0])
+    direction = (math.cos(angle), math.sin(angle))
+    foot = (end[0] - direction[0] * length, end[1] - direction[1] * length) if arrow.head else end
     line = Line(*_rounded([*rest, before, foot]))
     dashes = (0, (6 / max(width, 1), 2.5 / max(width, 1))) if gradient and not arrow.broken else "solid"
     for ink, wide, style, order in (("white", width + 3, "solid", 1), (colour, width, dashes, 1 + gradient)):
@@ -98,23 +102,23 @@ def _arrow(axes: Any, arrow: Arrow) -> None:
             PathPatch(line, fill=False, edgecolor=ink, linewidth=wide, linestyle=style, capstyle="butt", zorder=order)
         )
     if arrow.head:
-        side = (-ahead[1] * half, ahead[0] * half)
+        side = (-direction[1] * half, direction[0] * half)
         corners = [end, (foot[0] + side[0], foot[1] + side[1]), (foot[0] - side[0], foot[1] - side[1])]
         axes.add_patch(Polygon(corners, closed=True, facecolor=colour, edgecolor="none", zorder=2))
 
 
 def _rounded(points: list[Point]) -> tuple[list[Point], list[int]]:
-    """A line through points with round corners, as matplotlib takes it."""
+    """Return the vertices and codes of a matplotlib path through points, with rounded corners."""
     move, line, curve = 1, 2, 3
-    found, codes = [points[0]], [move]
+    vertices, codes = [points[0]], [move]
     for a, b, c in zip(points, points[1:], points[2:], strict=False):
-        found += [_towards(b, a), b, _towards(b, c)]
+        vertices += [_towards(b, a), b, _towards(b, c)]
         codes += [line, curve, curve]
-    return [*found, points[-1]], [*codes, line]
+    return [*vertices, points[-1]], [*codes, line]
 
 
 def _towards(a: Point, b: Point) -> Point:
-    """The point so far from a, on the way to b, as a corner there is round."""
+    """Return the point between a and b where the rounded corner at a ends."""
     length = math.dist(a, b)
-    part = min(ROUND, length / 2) / length if length else 0.0
-    return a[0] + (b[0] - a[0]) * part, a[1] + (b[1] - a[1]) * part
+    fraction = min(RADIUS, length / 2) / length if length else 0.0
+    return a[0] + (b[0] - a[0]) * fraction, a[1] + (b[1] - a[1]) * fraction

@@ -1,4 +1,4 @@
-"""A drawing as data: boxes, arrows and texts at places in points (1/72 inch), y upward. Nothing here draws."""
+"""A diagram as data: boxes, arrows and texts, with coordinates in points (1/72 inch) and y pointing up."""
 
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -8,15 +8,15 @@ Look = Literal["plain", "bold", "mono", "variable"]
 Align = Literal["left", "center", "right"]
 
 MINUS = "\N{MINUS SIGN}"
-# Upper bounds of the widths of DejaVu Sans, in sizes of the font.
+# Upper bounds of the character widths of DejaVu Sans, as multiples of the font size.
 MONO, NARROW, CAPITAL, WIDE, OTHER = 0.603, 0.42, 0.79, 1.0, 0.64
-NARROW_ONES, WIDE_ONES = "iljIJftr.,:; ()[]|'!-/", f"mwMW=+…<>{MINUS}"
-ASCENT, DESCENT, LOWER = 0.78, 0.25, 0.16  # in sizes too; LOWER is how much lower a subscript stands
-SUBSCRIPT, APART = 0.7, 0.06  # its size, and how far it stands behind
+NARROW_LETTERS, WIDE_LETTERS = "iljIJftr.,:; ()[]|'!-/", f"mwMW=+…<>{MINUS}"
+ASCENT, DESCENT = 0.78, 0.25  # multiples of the font size
+SUBSCRIPT, SUBSCRIPT_DROP, SUBSCRIPT_GAP = 0.7, 0.16, 0.06  # size, drop and gap of a subscript, likewise
 
 
 class Bounds(NamedTuple):
-    """A rectangle."""
+    """A rectangle, by its sides."""
 
     left: float
     bottom: float
@@ -24,16 +24,22 @@ class Bounds(NamedTuple):
     top: float
 
     def meets(self, other: "Bounds") -> bool:
-        """Whether both have some area in common."""
-        apart = self.left >= other.right or other.left >= self.right
-        return not (apart or self.bottom >= other.top or other.bottom >= self.top)
+        """Return whether the two rectangles overlap."""
+        is_beside = self.left >= other.right or other.left >= self.right
+        return not (is_beside or self.bottom >= other.top or other.bottom >= self.top)
 
 
 class Box(NamedTuple):
-    """A rectangle around its centre.
+    """A box, by its center and size.
 
-    part: what it stands for, by the place of that in the model.
-    step: at which it does, in the unfolded network; "" in the folded one.
+    Attributes:
+        x: horizontal center.
+        y: vertical center.
+        width: width.
+        height: height.
+        kind: what the box represents, which determines its style.
+        part: place of the part in the model.
+        step: name of the time step in the unfolded network; "" in the folded network.
     """
 
     x: float
@@ -46,18 +52,23 @@ class Box(NamedTuple):
 
     @property
     def bounds(self) -> Bounds:
-        """Its sides."""
-        half, high = self.width / 2, self.height / 2
-        return Bounds(self.x - half, self.y - high, self.x + half, self.y + high)
+        """The sides of the box."""
+        dx, dy = self.width / 2, self.height / 2
+        return Bounds(self.x - dx, self.y - dy, self.x + dx, self.y + dy)
 
 
 class Arrow(NamedTuple):
-    """A line through points, with a head at its end.
+    """A polyline with an arrow head at its end.
 
-    carries: a state, by its name in the model; "" for what goes from layer to layer.
-    step: after which it is that state.
-    value: of a gradient, its norm.
-    broken: it carries what is no finite number.
+    Attributes:
+        points: the vertices.
+        kind: what the arrow represents, which determines its style.
+        carries: name of the state in the model; "" for data between layers.
+        step: name of the time step that the state belongs to.
+        value: norm of a gradient; None for other arrows.
+        width: line width.
+        head: whether the arrow has a head.
+        broken: whether the gradient is not finite.
     """
 
     points: tuple[Point, ...]
@@ -71,9 +82,17 @@ class Arrow(NamedTuple):
 
 
 class DrawnText(NamedTuple):
-    """A line of text on its baseline.
+    """A line of text.
 
-    subscript: smaller and lower, behind it.
+    Attributes:
+        text: the text.
+        x: horizontal position of the point that `align` refers to.
+        y: vertical position of the baseline.
+        size: font size.
+        look: font style.
+        align: horizontal alignment.
+        subscript: subscript after the text; "" for none.
+        kind: what the text represents, which determines its color.
     """
 
     text: str
@@ -87,30 +106,39 @@ class DrawnText(NamedTuple):
 
     @property
     def width(self) -> float:
-        """At most; the fonts are known where it is drawn."""
+        """Upper bound of the width, since the exact font metrics are known only to the renderer."""
         bold = 1.13 if self.look == "bold" else 1.0
-        behind = APART + SUBSCRIPT * _widths(self.subscript, self.look) if self.subscript else 0.0
-        return self.size * (_widths(self.text, self.look) * bold + behind)
+        subscript = SUBSCRIPT_GAP + SUBSCRIPT * _relative_width(self.subscript, self.look) if self.subscript else 0.0
+        return self.size * (_relative_width(self.text, self.look) * bold + subscript)
 
     @property
     def bounds(self) -> Bounds:
-        """What it covers, at most."""
+        """Upper bound of the area of the text."""
         left = self.x - self.width * {"left": 0.0, "center": 0.5, "right": 1.0}[self.align]
-        low = DESCENT + (LOWER if self.subscript else 0.0)
+        low = DESCENT + (SUBSCRIPT_DROP if self.subscript else 0.0)
         return Bounds(left, self.y - low * self.size, left + self.width, self.y + ASCENT * self.size)
 
 
-def _widths(text: str, look: Look) -> float:
+def _relative_width(text: str, look: Look) -> float:
+    """Return an upper bound of the width of a text, as a multiple of the font size."""
     if look == "mono":
         return MONO * len(text)
     return sum(
-        NARROW if c in NARROW_ONES else WIDE if c in WIDE_ONES else CAPITAL if c.isupper() else OTHER for c in text
+        NARROW if c in NARROW_LETTERS else WIDE if c in WIDE_LETTERS else CAPITAL if c.isupper() else OTHER
+        for c in text
     )
 
 
 @dataclass
 class Scene:
-    """All that is in a picture of this title."""
+    """The contents of a diagram.
+
+    Attributes:
+        title: title in the metadata of the file.
+        boxes: the boxes.
+        arrows: the arrows, which are drawn below the boxes.
+        texts: the texts, which are drawn on top.
+    """
 
     title: str
     boxes: list[Box] = field(default_factory=list)
@@ -119,8 +147,8 @@ class Scene:
 
     @property
     def bounds(self) -> Bounds:
-        """Of all of it."""
-        every = [box.bounds for box in self.boxes] + [text.bounds for text in self.texts]
-        every += [Bounds(x, y, x, y) for arrow in self.arrows for x, y in arrow.points]
-        left, bottom, right, top = zip(*every, strict=True)
+        """The smallest rectangle around all boxes, arrows and texts."""
+        bounds = [box.bounds for box in self.boxes] + [text.bounds for text in self.texts]
+        bounds += [Bounds(x, y, x, y) for arrow in self.arrows for x, y in arrow.points]
+        left, bottom, right, top = zip(*bounds, strict=True)
         return Bounds(min(left), min(bottom), max(right), max(top))

@@ -1,4 +1,4 @@
-"""The unfolded network: its parts at several steps, the states between them, and gradients on their way back."""
+"""Draws the unfolded network: its parts at several time steps, the states between them, and gradients."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,25 +9,28 @@ from elman.drawing.parts import DrawnPart
 from elman.drawing.scene import MINUS, Arrow, Box, DrawnText, Scene
 from elman.drawing.tower import SHIFT, UP, Placed, tower
 
-SIZE, LINE = 8.5, 11.0  # of the names of boxes, and the heights of their lines
-LANE, LANE_OF_GRADIENT = 21.0, 37.0  # heights that a state needs between boxes, without and with its gradient
-ARROW, DOTS, SHORT = 44.0, 16.0, 16.0  # lengths between boxes, the first at least
-WIDEST, THINNEST, DECADE = 3.6, 0.6, 0.6  # widths of the arrows of gradients; how much thinner a tenth is
+# Sizes in points.
+SIZE, LINE = 8.5, 11.0  # font size and line height of the names of boxes
+LANE, LANE_OF_GRADIENT = 21.0, 37.0  # height of a state between boxes, without and with its gradient
+MIN_ARROW, DOTS, SHORT = 44.0, 16.0, 16.0  # minimum length of an arrow; length of an ellipsis and of the arrow after it
+MAX_WIDTH, MIN_WIDTH, DECADE = 3.6, 0.6, 0.6  # widths of gradient arrows; decrease of the width per factor of ten
 
-Gradients = Mapping[str, Sequence[float]]  # by the names of states in the model, the norm at each step
+Gradients = Mapping[str, Sequence[float]]  # the norm at each time step, by the name of the state in the model
 
 
 class DrawnSteps(NamedTuple):
-    """Those that are drawn.
+    """The time steps that are drawn.
 
-    total: how many there are; None for any number, of which those around t are drawn.
+    Attributes:
+        numbers: the steps, numbered from 0, or relative to t if `total` is None.
+        total: number of time steps; None if it is arbitrary.
     """
 
     numbers: tuple[int, ...]
     total: int | None = None
 
     def name(self, number: int) -> str:
-        """Of a step, or of what was before all."""
+        """Return the name of a step, or "start" for the initial state."""
         if self.total is None:
             return "t" if number == 0 else f"t+{number}" if number > 0 else f"t{MINUS}{-number}"
         return str(number) if 0 <= number < self.total else "start"
@@ -37,52 +40,52 @@ ANY = DrawnSteps((-1, 0, 1))
 
 
 def steps_of(T: int) -> DrawnSteps:
-    """The first, the last, and two between."""
+    """Select up to four of T time steps, evenly spaced, with the first and the last."""
     return DrawnSteps(tuple(sorted({round(i * (T - 1) / 3) for i in range(4)})), T)
 
 
 def height(part: DrawnPart, with_gradients: bool) -> float:
-    """Of the box of a part."""
+    """Return the height of a part's box, in points."""
     lane = LANE_OF_GRADIENT if with_gradients else LANE
     return max(LINE * len(words(part.name)) + 14, lane * len(part.states) + 8)
 
 
 def words(title: str) -> list[str]:
-    """A name on as many lines as it needs: MultiplicativeLSTM on two.
+    """Split a name into lines at spaces and capital letters.
 
     >>> words("MultiplicativeLSTM"), words("RNN"), words("GRU with zoneout")
     (['Multiplicative', 'LSTM'], ['RNN'], ['GRU with', 'zoneout'])
     """
     starts = [i for i in range(1, len(title)) if title[i - 1] == " " or (title[i].isupper() and title[i - 1].islower())]
     pieces = [title[i:j] for i, j in pairwise([0, *starts, len(title)])]
-    longest, found = max(9, *(len(piece.strip()) for piece in pieces)), [""]
+    max_length, rows = max(9, *(len(piece.strip()) for piece in pieces)), [""]
     for piece in pieces:
-        fits = len((found[-1] + piece).strip()) <= longest
-        found = [*found[:-1], found[-1] + piece] if fits else [*found, piece]
-    return [word if len(word) <= 16 else f"{word[:15]}…" for word in map(str.strip, found)]
+        is_short = len((rows[-1] + piece).strip()) <= max_length
+        rows = [*rows[:-1], rows[-1] + piece] if is_short else [*rows, piece]
+    return [word if len(word) <= 16 else f"{word[:15]}…" for word in map(str.strip, rows)]
 
 
 class Unfolded:
-    """The unfolded network as it is drawn.
+    """Draws the unfolded network.
 
     Args:
-        scene: into which.
-        levels: of the network.
-        steps: that are drawn.
-        gradients: that are written at the states, if there are any.
+        scene: the scene to draw into.
+        levels: the levels with their heights.
+        steps: the time steps to draw.
+        gradients: gradient norms to draw at the states; empty to draw none.
     """
 
     def __init__(self, scene: Scene, levels: Sequence[Placed], steps: DrawnSteps, gradients: Gradients) -> None:
         self.scene, self.levels, self.steps, self.gradients = scene, levels, steps, gradients
         self.parts = [part for placed in levels for part in placed.level.parts]
-        self.shift = SHIFT * any(part.back for part in self.parts)
+        self.shift = SHIFT * any(part.is_reverse for part in self.parts)
         self.reach, self.dots = self._reach(), 0.0 if steps.total else DOTS
         self.arrow = self.reach + self.shift
         self.width = max(DrawnText(word, 0, 0, SIZE).width for part in self.parts for word in words(part.name)) + 12
         self.largest = max((v for norms in gradients.values() for v in norms if math.isfinite(v)), default=0.0)
 
     def draw(self, left: float) -> None:
-        """Draw it from `left` on."""
+        """Draw the network with its left edge at `left`, in points."""
         end = self.arrow + self.dots
         x, columns = left + end + self.shift + self.width / 2, []
         for number, after in zip(self.steps.numbers, [*self.steps.numbers[1:], None], strict=True):
@@ -95,13 +98,14 @@ class Unfolded:
             steps = [*zip(self.steps.numbers, boxes, strict=True)]
             for s in range(len(part.states)):
                 lane = Lane(self, part, s, boxes[0].y)
-                lane.draw(steps[::-1] if part.back else steps, *((right, left) if part.back else (left, right)))
+                begin, stop = (right, left) if part.is_reverse else (left, right)
+                lane.draw(steps[::-1] if part.is_reverse else steps, begin, stop)
 
     def _reach(self) -> float:
-        """How long an arrow is, over which the name of any state has to fit."""
+        """Return the length of the state arrows, which fits the longest label, in points."""
         names = {self.steps.name(number + by) for number in self.steps.numbers for by in (-1, 0, 1)}
         labels = (_label(symbol, name) for part in self.parts for symbol in part.symbols for name in names)
-        return max(ARROW, *(label.width + 10 for label in labels))
+        return max(MIN_ARROW, *(label.width + 10 for label in labels))
 
     def _column(self, number: int, x: float) -> list[Box]:
         name, with_gradients = self.steps.name(number), bool(self.gradients)
@@ -117,48 +121,54 @@ class Unfolded:
 
 
 class Lane:
-    """The way of one state of a part through the steps.
+    """Draws one state of a part along the time steps.
 
     Args:
-        drawn: the network.
-        part: whose state.
-        s: which of its states.
-        middle: the height of the part.
+        network: the unfolded network.
+        part: the part that has the state.
+        s: index of the state.
+        middle: vertical center of the part, in points.
     """
 
-    def __init__(self, drawn: Unfolded, part: DrawnPart, s: int, middle: float) -> None:
-        self.drawn, self.scene, self.steps = drawn, drawn.scene, drawn.steps
-        self.symbol, self.key, self.way = part.symbols[s], part.keys[s], -1 if part.back else 1
-        self.norms = drawn.gradients.get(self.key, ())
-        lane, off = (LANE_OF_GRADIENT, 4.5) if drawn.gradients else (LANE, -4.0)
+    def __init__(self, network: Unfolded, part: DrawnPart, s: int, middle: float) -> None:
+        self.network, self.scene, self.steps = network, network.scene, network.steps
+        self.symbol, self.key, self.direction = part.symbols[s], part.keys[s], -1 if part.is_reverse else 1
+        self.norms = network.gradients.get(self.key, ())
+        lane, off = (LANE_OF_GRADIENT, 4.5) if network.gradients else (LANE, -4.0)
         self.y = middle + lane * ((len(part.states) - 1) / 2 - s) + off
 
     def draw(self, steps: Sequence[tuple[int, Box]], begin: float, end: float) -> None:
-        """Through these steps, in the order in which the cell takes them, between two ends."""
-        for i, (number, box) in enumerate(steps):
-            here = box.x - self.way * box.width / 2
-            before = steps[i - 1][0] if i else None
-            self._between(number - self.way if before is None else before, number, before is None, begin, here)
-            begin = box.x + self.way * box.width / 2
-        number = steps[-1][0]
-        if self.drawn.dots:
-            self._dots(end - self.way * DOTS / 2)
-        self._state(number, begin, end - self.way * self.drawn.dots)
-        self._gradient(number, begin, end - self.way * self.drawn.dots)
+        """Draw the state at all steps.
 
-    def _between(self, source: int, target: int, first: bool, begin: float, end: float) -> None:
-        """From one step to a later one; or to the first, from where nothing is drawn."""
-        if first and self.drawn.dots:
-            self._dots(begin + self.way * DOTS / 2)
-            begin += self.way * DOTS
+        Args:
+            steps: step numbers and boxes, in the order in which the cell processes them.
+            begin: horizontal start of the lane, in points.
+            end: horizontal end of the lane, in points.
+        """
+        for i, (number, box) in enumerate(steps):
+            here = box.x - self.direction * box.width / 2
+            before = steps[i - 1][0] if i else None
+            self._between(number - self.direction if before is None else before, number, before is None, begin, here)
+            begin = box.x + self.direction * box.width / 2
+        number = steps[-1][0]
+        if self.network.dots:
+            self._dots(end - self.direction * DOTS / 2)
+        self._state(number, begin, end - self.direction * self.network.dots)
+        self._gradient(number, begin, end - self.direction * self.network.dots)
+
+    def _between(self, source: int, target: int, is_first: bool, begin: float, end: float) -> None:
+        """Draw the state between two steps, or from the start of the lane to the first step."""
+        if is_first and self.network.dots:
+            self._dots(begin + self.direction * DOTS / 2)
+            begin += self.direction * DOTS
         elif abs(target - source) > 1:
-            stop = begin + self.way * self.drawn.arrow
-            self._dots(stop + self.way * DOTS / 2)
-            before = self.steps.name(target - self.way)
-            self.scene.arrows.append(self._arrow(before, stop + self.way * DOTS, end))
+            stop = begin + self.direction * self.network.arrow
+            self._dots(stop + self.direction * DOTS / 2)
+            before = self.steps.name(target - self.direction)
+            self.scene.arrows.append(self._arrow(before, stop + self.direction * DOTS, end))
             end = stop
         self._state(source, begin, end)
-        if not first:
+        if not is_first:
             self._gradient(source, begin, end)
 
     def _arrow(self, step: str, begin: float, end: float) -> Arrow:
@@ -167,14 +177,14 @@ class Lane:
     def _state(self, number: int, begin: float, end: float) -> None:
         name = self.steps.name(number)
         self.scene.arrows.append(self._arrow(name, begin, end))
-        self.scene.texts.append(_label(self.symbol, name, begin + self.way * self.drawn.reach / 2, self.y + 5))
+        self.scene.texts.append(_label(self.symbol, name, begin + self.direction * self.network.reach / 2, self.y + 5))
 
     def _gradient(self, number: int, begin: float, end: float) -> None:
-        """The norm of what arrives after this step, where it is known."""
+        """Draw the gradient norm at the state after this step, if it is known."""
         if not 0 <= number < len(self.norms):
             return
         value, y = self.norms[number], self.y - 7
-        width = thickness(value, self.drawn.largest)
+        width = thickness(value, self.network.largest)
         if width:
             points = ((end, y), (begin, y))
             self.scene.arrows.append(
@@ -183,7 +193,9 @@ class Lane:
                 )
             )
         self.scene.texts.append(
-            DrawnText(told(value), begin + self.way * self.drawn.reach / 2, y - 11, 8, "bold", kind="gradient")
+            DrawnText(
+                format_norm(value), begin + self.direction * self.network.reach / 2, y - 11, 8, "bold", kind="gradient"
+            )
         )
 
     def _dots(self, x: float) -> None:
@@ -191,21 +203,28 @@ class Lane:
 
 
 def _label(symbol: str, step: str, x: float = 0.0, y: float = 0.0) -> DrawnText:
-    """Of a state, over its arrow."""
+    """Return the label of a state, to be placed above its arrow."""
     return DrawnText(symbol, x, y, 9, "variable", subscript=step)
 
 
-def told(value: float) -> str:
-    """A norm as it is written.
+def format_norm(value: float) -> str:
+    """Format a gradient norm.
 
-    >>> told(0.00123), told(2.0), told(123.4), told(1.5e9)
+    >>> format_norm(0.00123), format_norm(2.0), format_norm(123.4), format_norm(1.5e9)
     ('0.0012', '2', '123', '1.5e+09')
     """
     return f"{value:.0f}" if 100 <= value < 1e5 else f"{value:.2g}"
 
 
 def thickness(value: float, largest: float) -> float:
-    """Of the arrow of a gradient: the largest has the widest, and each tenth of it one that is thinner by a step.
+    """Return the line width of a gradient arrow, which decreases linearly with the logarithm of the norm.
+
+    Args:
+        value: the norm.
+        largest: the largest norm in the diagram.
+
+    Returns:
+        The line width, in points; 0 for a zero gradient, and the maximum for one that is not finite.
 
     >>> thickness(2.0, 2.0), thickness(0.2, 2.0), thickness(1e-30, 2.0), thickness(0.0, 2.0)
     (3.6, 3.0, 0.6, 0.0)
@@ -213,5 +232,5 @@ def thickness(value: float, largest: float) -> float:
     if value == 0:
         return 0.0
     if not math.isfinite(value):
-        return WIDEST
-    return max(WIDEST + DECADE * math.log10(value / largest), THINNEST)
+        return MAX_WIDTH
+    return max(MAX_WIDTH + DECADE * math.log10(value / largest), MIN_WIDTH)

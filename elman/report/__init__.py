@@ -1,1 +1,1 @@
-"""What people look at: tables in the terminal, pictures in the run."""
+"""Results for users: tables on the terminal, JSON, loss curves and HTML pages."""

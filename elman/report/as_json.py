@@ -1,4 +1,4 @@
-"""Results as JSON: one object on standard output."""
+"""Results as JSON objects for standard output."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from elman.report.flow import StateRow
 
 
 def text(value: Any) -> str:
-    """A value as JSON; numbers that are not finite, which JSON does not have, are null.
+    """Convert a value to JSON; numbers that are not finite become null.
 
     >>> text({"perplexity": float("inf"), "path": Path("a")})
     '{"perplexity": null, "path": "a"}'
@@ -29,7 +29,7 @@ def _plain(value: Any) -> Any:
 
 
 def describe(run: Run) -> dict[str, Any]:
-    """What a run is: its config.json, and the files in its folder with their sizes in bytes."""
+    """Describe a run: its config.json, and the files in its folder with their sizes in bytes."""
     files = (path for path in sorted(run.path.rglob("*")) if path.is_file() and path.name != LOCK)
     sizes = {str(path.relative_to(run.path)): path.stat().st_size for path in files}
     resume = None if run.config.get("ended") else run.resume_command
@@ -37,7 +37,15 @@ def describe(run: Run) -> dict[str, Any]:
 
 
 def flow(run: Run, batch: str, verdict: Verdict, rows: Iterable[StateRow], plots: Iterable[Path]) -> dict[str, Any]:
-    """The gradient flow of a backward pass."""
+    """Convert the gradient-flow diagnosis of a backward pass to a JSON object.
+
+    Args:
+        run: the run.
+        batch: description of the batch.
+        verdict: the findings.
+        rows: how far the gradient of each state reaches.
+        plots: paths of the plots.
+    """
     findings = [
         {"kind": finding.kind, "name": finding.name, "text": finding.text, "remedies": finding.remedies}
         for finding in verdict.findings

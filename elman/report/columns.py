@@ -1,4 +1,4 @@
-"""The tables that a training writes, as columns of numbers."""
+"""Reads the CSV files of a training as columns of numbers."""
 
 import csv
 import math
@@ -11,10 +11,17 @@ Columns = dict[str, list[float | None]]
 
 
 def read(path: Path, expected: list[str]) -> list[dict[str, str]]:
-    """The rows of a table.
+    """Read the rows of a CSV file.
+
+    Args:
+        path: the file.
+        expected: names of the columns that must exist.
+
+    Returns:
+        The rows, as texts by column name.
 
     Raises:
-        BadInput: if it cannot be read, or lacks a column.
+        BadInput: if the file cannot be read, or if a column is missing.
     """
     try:
         rows = table.read(path)
@@ -22,17 +29,25 @@ def read(path: Path, expected: list[str]) -> list[dict[str, str]]:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{path}: expected a table of numbers, got something else: {error}") from None
-    lacking = [name for name in expected if rows and name not in rows[0]]
-    if lacking:
-        raise BadInput(f"{path}: expected a column {lacking[0]!r}, got {', '.join(map(str, rows[0]))[:60]!r}")
+    missing = [name for name in expected if rows and name not in rows[0]]
+    if missing:
+        raise BadInput(f"{path}: expected a column {missing[0]!r}, got {', '.join(map(str, rows[0]))[:60]!r}")
     return rows
 
 
 def numbers(path: Path, rows: list[dict[str, str]], names: list[str]) -> Columns:
-    """Some columns of a table; None where a cell is empty, or holds what can be drawn nowhere: nan, inf.
+    """Convert columns to numbers.
+
+    Args:
+        path: the file, for error messages.
+        rows: its rows.
+        names: names of the columns to convert.
+
+    Returns:
+        The columns by name; cells that are empty, nan or inf are None.
 
     Raises:
-        BadInput: for a cell that holds no number.
+        BadInput: if a cell is not a number.
     """
     return {name: [_number(path, name, row, at) for at, row in enumerate(rows, 1)] for name in names}
 
@@ -46,6 +61,6 @@ def _number(path: Path, name: str, row: dict[str, str], at: int) -> float | None
 
 
 def both(columns: Columns, x: str, y: str) -> tuple[list[float], list[float]]:
-    """Two columns, where there is a number in both."""
+    """Return two columns, without the rows in which either is None."""
     pairs = [(a, b) for a, b in zip(columns[x], columns[y], strict=True) if a is not None and b is not None]
     return [a for a, _ in pairs], [b for _, b in pairs]

@@ -1,4 +1,4 @@
-"""The loss curves of a run as a picture."""
+"""Plots the loss curves of a run."""
 
 from pathlib import Path
 
@@ -6,18 +6,18 @@ import polars as pl
 
 from elman.io.files import read_bytes, write_figure
 
-MARKED = 60  # validations, each with a mark of its own
-DECADES = 30.0  # times that the highest loss is the lowest, from where on they stand on a logarithmic axis
+MAX_MARKERS = 60  # with more validations, the curve has no markers
+LOG_SCALE_RATIO = 30.0  # ratio of the highest to the lowest loss above which the axis is logarithmic
 
 
 def draw(metrics: Path, picture: Path, ylabel: str, baseline: tuple[str, float] | None = None) -> None:
-    """Draw training and validation loss over epochs, with the baseline as a line to get below.
+    """Plot training and validation loss over epochs, with the loss of a baseline.
 
     Args:
-        metrics: a run's metrics.csv.
-        picture: the PNG to write.
-        ylabel: what the loss is, with its unit.
-        baseline: its name and its loss.
+        metrics: path of the run's metrics.csv.
+        picture: path of the PNG file to write.
+        ylabel: name and unit of the loss.
+        baseline: name and loss of the baseline.
     """
     from matplotlib.figure import Figure
 
@@ -31,7 +31,7 @@ def draw(metrics: Path, picture: Path, ylabel: str, baseline: tuple[str, float] 
     axes.plot(train["epoch"], train["train_loss"], color="C0", alpha=0.25, linewidth=0.8)
     axes.plot(train["epoch"], train["smooth"], color="C0", label="training")
     best = f", best {min(validation['val_loss']):.3f}" if len(validation) else ""
-    mark = "o-" if len(validation) <= MARKED else "-"
+    mark = "o-" if len(validation) <= MAX_MARKERS else "-"
     axes.plot(validation["epoch"], validation["val_loss"], mark, color="C1", markersize=4, label=f"validation{best}")
     if baseline is not None:
         name, loss = baseline
@@ -40,7 +40,7 @@ def draw(metrics: Path, picture: Path, ylabel: str, baseline: tuple[str, float] 
     losses = [*train["smooth"].slice(len(train) // 50), *validation["val_loss"], *([baseline[1]] if baseline else [])]
     if losses:
         low, high = min(losses), max(losses)
-        if 0 < DECADES * low < high:
+        if 0 < LOG_SCALE_RATIO * low < high:
             axes.set_yscale("log")
             axes.set_ylim(low / 1.3, high * 1.3)
         else:
@@ -51,8 +51,15 @@ def draw(metrics: Path, picture: Path, ylabel: str, baseline: tuple[str, float] 
 
 
 def limits(losses: list[float]) -> tuple[float, float]:
-    """A little room around them. The caller leaves out the first steps, whose fall from chance would press all that
-    follows into a line.
+    """Return axis limits around losses, with a margin.
+
+    Leave out the losses of the first steps: they are so large that the rest of the curve would appear flat.
+
+    Args:
+        losses: the losses to show.
+
+    Returns:
+        The lower and the upper limit.
     """
     margin = 0.08 * (max(losses) - min(losses)) + 0.01
     low = min(losses) - 1.5 * margin

@@ -1,4 +1,4 @@
-"""What a run is, in words, for the terminal and for the page."""
+"""Descriptions of a run in words, for the terminal and the report page."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -12,12 +12,12 @@ from elman.io.run_folder import LOCK, Run
 
 
 def task(run: Run) -> str:
-    """Which task, and by which elman."""
+    """Return the task of a run and the version of elman that trained it."""
     return f"{run.config['task']}, by elman {run.config['elman']}"
 
 
 def settings(run: Run) -> dict[str, dict[str, str]]:
-    """All that was given: of the data, the model, the task's options and the training, by name."""
+    """Return the settings of the data, the model, the task and the training, by section and name."""
     return {
         key: {name.strip("_"): _value(value) for name, value in run.config[key].items() if value not in (None, "")}
         for key in ("data", "model", "options", "training")
@@ -25,10 +25,10 @@ def settings(run: Run) -> dict[str, dict[str, str]]:
 
 
 def ended(run: Run) -> str:
-    """When the training ended, or how to go on with it.
+    """Return when the training ended, or the command that resumes it.
 
     Raises:
-        BadInput: if config.json has something else there.
+        BadInput: if "ended" in config.json is malformed.
     """
     end = run.config.get("ended")
     if end and not (
@@ -43,7 +43,7 @@ def ended(run: Run) -> str:
 
 
 def not_converged(run: Run) -> str | None:
-    """What to say of a training that reached its limit before validation stopped improving; None of any other."""
+    """Return a note for a training that reached its limit before validation stopped improving; None otherwise."""
     option = (run.config.get("ended") or {}).get("limit")
     limit = run.config["training"].get(option)
     if not isinstance(limit, int | float):
@@ -56,9 +56,14 @@ def not_converged(run: Run) -> str | None:
 
 
 def files(run: Run, but: Collection[Path] = ()) -> list[str]:
-    """What is in the folder, with sizes; the lock is left out, and more files may be."""
-    found = (path for path in run.path.rglob("*") if path.is_file() and path.name != LOCK and path not in but)
-    return sorted(f"{path.relative_to(run.path)} ({decimal(path.stat().st_size)})" for path in found)
+    """Return the files in the folder of a run, with sizes.
+
+    Args:
+        run: the run; its lock file is not listed.
+        but: files that are not listed either.
+    """
+    paths = (path for path in run.path.rglob("*") if path.is_file() and path.name != LOCK and path not in but)
+    return sorted(f"{path.relative_to(run.path)} ({decimal(path.stat().st_size)})" for path in paths)
 
 
 def _value(value: Any) -> str:

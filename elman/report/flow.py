@@ -1,4 +1,4 @@
-"""How the gradient goes back through time, in the terminal and as pictures."""
+"""Gradient-flow diagnostics on the terminal and as plots."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,12 +18,12 @@ class StateRow(NamedTuple):
     """How far the gradient of a state reaches.
 
     Attributes:
-        state: its name.
-        horizon: the steps after which less than 1 % of it is left; None: more than `steps`.
-        steps: that were followed.
-        rate: its growth factor per step back.
-        first: its norm at the first step.
-        last: at the last step.
+        state: name of the state.
+        horizon: number of steps back after which less than 1 % of the gradient is left; None if more than `steps`.
+        steps: number of steps back that were measured.
+        rate: growth factor of the gradient per step back.
+        first: norm of the gradient at the first step.
+        last: norm of the gradient at the last step.
     """
 
     state: str
@@ -35,7 +35,7 @@ class StateRow(NamedTuple):
 
 
 class Diagnosis(NamedTuple):
-    """A backward pass, diagnosed and drawn."""
+    """Diagnosis of a backward pass: the findings, a row per state, and the paths of the plots."""
 
     verdict: Verdict
     rows: list[StateRow]
@@ -43,15 +43,15 @@ class Diagnosis(NamedTuple):
 
 
 def diagnose(recording: Recording, folder: Path, history: Path) -> Diagnosis:
-    """Diagnose a backward pass, and draw plots of it.
+    """Diagnose a backward pass and plot it.
 
     Args:
-        recording: of a backward pass.
-        folder: of the plots.
-        history: the flow.csv of the training, which may not be there: it says how often the gradient was clipped.
+        recording: the recorded backward pass.
+        folder: folder for the plots; it is created if it does not exist.
+        history: path of the flow.csv of the training, which has the fraction of clipped updates; it may not exist.
 
     Raises:
-        BadInput: if no folder can be there.
+        BadInput: if `folder` is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"--out {folder}: expected a folder, got a file")
@@ -65,21 +65,24 @@ def diagnose(recording: Recording, folder: Path, history: Path) -> Diagnosis:
 
 
 def show(diagnosis: Diagnosis, console: Console, folder: Path) -> None:
-    """Print a diagnosis, and a table of all states."""
+    """Print a diagnosis and a table of all states."""
     console.print(str(diagnosis.verdict))
     console.print(_table(diagnosis.rows))
     console.print(f"drawn into {folder}: {', '.join(path.name for path in diagnosis.plots)}")
 
 
 def clipped(history: Path) -> float | None:
-    """Which part of the updates was clipped, of those that a flow.csv tells of; None where it tells of none.
+    """Return the fraction of recorded updates whose gradient was clipped; None if none is recorded.
+
+    Args:
+        history: path of a flow.csv, which may not exist.
 
     Raises:
-        BadInput: if it cannot be read.
+        BadInput: if the file cannot be read.
     """
     rows = columns.read(history, ["clipped"]) if history.exists() else []
-    told = [value for value in columns.numbers(history, rows, ["clipped"])["clipped"] if value is not None]
-    return sum(told) / len(told) if told else None
+    values = [value for value in columns.numbers(history, rows, ["clipped"])["clipped"] if value is not None]
+    return sum(values) / len(values) if values else None
 
 
 def _rows(recording: Recording) -> Iterator[StateRow]:

@@ -1,4 +1,4 @@
-"""Rows of predictions: a table to look at; CSV, TSV, JSON, JSON lines or Parquet to go on with."""
+"""Writes rows of predictions as a table for the terminal, CSV, TSV, JSON, JSON lines or Parquet."""
 
 import csv
 import io
@@ -25,44 +25,44 @@ ENDINGS = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".parquet": "parquet",
-}  # of the names of files
-ALSO = {(".json", "jsonl")}  # formats that files of another ending may have, as elman reads both
+}  # suffix to format
+ALSO_ALLOWED = {(".json", "jsonl")}  # other accepted pairs of suffix and format, since elman reads both
 
 
 def format_of(format: str | None, out: Path | None) -> str:
-    """How rows are written: as was asked for, or else as the name of the file says.
+    """Return the output format, from the option or from the suffix of the file.
 
     Args:
-        format: a name in `FORMATS`; None: by the ending of the file; of a name without one, CSV.
-        out: a file; None: standard output, where a table to look at is the default.
+        format: name of the format; None to use the suffix of the file, or CSV if it has none.
+        out: the file to write; None for standard output, where the default format is "table".
 
     Raises:
-        BadInput: for a file that cannot be written, or whose name says nothing of its format or another one.
+        BadInput: if the file cannot be written, or if its suffix is unknown or contradicts the format.
     """
     if out is None:
         if format == "parquet":
             raise BadInput("--format parquet: expected --out FILE, got none")
         return format or "table"
     check_new(out, "--out ")
-    ending = out.suffix.lower()
-    own = ENDINGS.get(ending)
-    if format and own and format != own and (ending, format) not in ALSO:
-        raise BadInput(f"--out {out}: expected a name for --format {format}, got one that ends with {ending}")
-    if not format and not own and ending:
+    suffix = out.suffix.lower()
+    suffix_format = ENDINGS.get(suffix)
+    if format and suffix_format and format != suffix_format and (suffix, format) not in ALSO_ALLOWED:
+        raise BadInput(f"--out {out}: expected a name for --format {format}, got one that ends with {suffix}")
+    if not format and not suffix_format and suffix:
         raise BadInput(
             f"--out {out}: expected a name that ends with {', '.join(ENDINGS)}, or --format; got one that ends with "
-            f"{ending}"
+            f"{suffix}"
         )
-    return format or own or "csv"
+    return format or suffix_format or "csv"
 
 
 def write(rows: Iterable[Row], format: str, out: Path | None) -> None:
-    """Write rows, which have the same columns: to standard output as they come, to a file whole or not at all.
+    """Write rows to standard output, each as soon as it is available, or atomically to a file.
 
     Args:
-        rows: name to value.
-        format: as `format_of` has it.
-        out: a file; None: standard output.
+        rows: the rows, as values by column name; all have the same columns.
+        format: the format that `format_of` returns.
+        out: the file to write; None for standard output.
     """
     if out is None and format == "table":
         tables.console().print(_table(rows))
@@ -88,8 +88,8 @@ def _table(rows: Iterable[Row]) -> Table:
     return table
 
 
-def _drawn(rows: Iterable[Row]) -> Iterator[str]:
-    """The table to look at, for a file: as wide as it has to be."""
+def _table_text(rows: Iterable[Row]) -> Iterator[str]:
+    """Yield the table for the terminal as text, with unlimited width."""
     text = io.StringIO()
     tables.console(file=text, width=1 << 16).print(_table(rows))
     yield text.getvalue()
@@ -116,7 +116,7 @@ def _jsonl(rows: Iterable[Row]) -> Iterator[str]:
 
 
 def _json(rows: Iterable[Row]) -> Iterator[str]:
-    """One list, with a row in each line."""
+    """Yield a JSON list, with one row per line."""
     before = "[\n"
     for row in rows:
         yield f"{before}{json.dumps(row, ensure_ascii=False)}"
@@ -133,7 +133,7 @@ def _parquet(rows: Iterable[Row]) -> bytes:
 
 
 _FORMATS: dict[str, Callable[[Iterable[Row]], Iterator[str]]] = {
-    "table": _drawn,
+    "table": _table_text,
     "csv": partial(_separated, separator=","),
     "tsv": partial(_separated, separator="\t"),
     "json": _json,

@@ -1,4 +1,4 @@
-"""What a task gives to the report of its runs. Imports nothing heavy."""
+"""Content that a task contributes to the report of its runs. Imports nothing heavy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,37 +9,37 @@ if TYPE_CHECKING:
 
 
 class Missing(NamedTuple):
-    """Stands where a part would be that a run does not have, and says why in one sentence."""
+    """Placeholder for a part that a run does not have, with the reason in one sentence."""
 
     why: str
 
 
 class Sample(NamedTuple):
-    """Something that the model made, and how it was asked for."""
+    """An output of the model, and a title that describes how it was produced."""
 
     title: str
     text: str
 
 
 class Recorded(NamedTuple):
-    """A backward pass, and in words what it went through."""
+    """A recorded backward pass, and a description of its batch."""
 
     recording: "Recording"
-    of: str
+    batch: str
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What the page about a run shows that only its task can tell.
+    """Task-specific content of the report page.
 
     Args:
-        title: of the model, as in the scores.
-        weights: how many the model has.
-        loss: the key of the loss among the scores; its words are the unit: "nats_per_token".
-        samples: what the model writes, predicts, draws.
-        flow: a backward pass through the trained model.
-        units: of the numbers in config.json that are the task's own, by key.
-        pictures: PNG files of the run, by name: what each shows, in a sentence.
+        title: name of the model in the scores.
+        weights: number of weights of the model.
+        loss: key of the loss in the scores, which is also its unit, such as "nats_per_token".
+        samples: outputs of the model.
+        flow: a backward pass of the trained model.
+        units: units of the task's own numbers in config.json, by key.
+        pictures: a sentence that describes each PNG file of the run, by file name.
     """
 
     title: str
@@ -52,5 +52,5 @@ class Shown:
 
     @property
     def unit(self) -> str:
-        """Of the loss, in words."""
+        """Unit of the loss, in words."""
         return self.loss.replace("_", " ")

@@ -1,4 +1,4 @@
-"""Tables in the terminal."""
+"""Consoles and tables for the terminal."""
 
 from typing import IO, Any
 
@@ -14,48 +14,53 @@ from elman.report import facts
 
 
 class Screen(Console):
-    """A terminal on which text is text: no markup, no emoji codes; control characters are shown, not obeyed.
+    """Console that prints text literally: no markup, no emoji codes, and control characters are escaped.
 
-    All that is printed with rich goes through one of these.
+    All output with rich uses this class.
     """
 
     def __init__(self, **how: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, soft_wrap=True, **how)
 
     def _stream(self) -> IO[str]:
-        """What is written to, under all that guards it or waits for a progress bar."""
-        found = super().file
-        while (proxied := getattr(found, "rich_proxied_file", None)) is not None:
-            found = proxied
-        return found
+        """Return the underlying stream, without the proxies that rich adds during a progress bar."""
+        stream = super().file
+        while (proxied := getattr(stream, "rich_proxied_file", None)) is not None:
+            stream = proxied
+        return stream
 
     file = property(_stream, Console.file.fset)  # type: ignore[attr-defined]
 
     def render_str(self, text: str, **how: Any) -> Text:
-        """As of every console; cells of tables come here too."""
+        """Escape control characters, then render; rich calls this for table cells too."""
         return super().render_str(escaped(text), **how)
 
     def status(self, status: Any, **how: Any) -> Status:
-        """As of every console."""
+        """Show a status whose text is escaped."""
         return super().status(self.render_str(status) if isinstance(status, str) else status, **how)
 
 
 def console(**how: Any) -> Console:
-    """The terminal, or the file that output goes to: there lines are left as long as they are.
+    """Create a console for the terminal or the file that output is redirected to. Lines are not wrapped.
 
     Args:
-        how: goes to rich's: `stderr`, `quiet`.
+        **how: arguments of `rich.console.Console`, such as `stderr` and `quiet`.
     """
     return Screen(**how)
 
 
 def progress_console() -> Console:
-    """Standard error, for progress and notes; nothing is printed there with --quiet."""
+    """Create a console on standard error for progress and notes; it prints nothing with --quiet."""
     return console(stderr=True, quiet=verbosity() < Verbosity.NORMAL)
 
 
 def scores(rows: dict[str, dict[str, float]], console: Console) -> None:
-    """Print a line of numbers under each name's columns."""
+    """Print a table of scores.
+
+    Args:
+        rows: the scores by column name, for each model or baseline.
+        console: the console to print to.
+    """
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("")
     for column in next(iter(rows.values())):
@@ -66,7 +71,7 @@ def scores(rows: dict[str, dict[str, float]], console: Console) -> None:
 
 
 def in_words(value: float) -> str:
-    """A score with as many digits as can be of interest.
+    """Format a score with one or four decimals, depending on its magnitude.
 
     >>> in_words(1.5868), in_words(1234.5678)
     ('1.5868', '1,234.6')
@@ -75,7 +80,7 @@ def in_words(value: float) -> str:
 
 
 def describe(run: Run, console: Console) -> None:
-    """Print what a run is."""
+    """Print a description of a run."""
     table = Table(box=box.SIMPLE, show_header=False)
     table.add_column("", style="bold")
     table.add_column("", overflow="fold")

@@ -1,4 +1,4 @@
-"""How the pages are made of their templates."""
+"""Jinja templates of the HTML pages."""
 
 from importlib import resources
 
@@ -8,12 +8,12 @@ from elman.report.shown import Missing
 
 
 def text_of(package: str, name: str) -> str:
-    """A file of the folder "templates" of a package."""
+    """Read a file from the folder "templates" of a package."""
     return (resources.files(package) / "templates" / name).read_text(encoding="utf-8")
 
 
 def environment(package: str) -> Environment:
-    """The templates of a package, in which everything is escaped that is not marked as safe."""
+    """Create the Jinja environment for the templates of a package, with autoescaping."""
     templates = Environment(
         loader=FunctionLoader(lambda name: text_of(package, name)),
         autoescape=True,

@@ -1,1 +1,1 @@
-"""The one training room: every task is trained here, by Lightning."""
+"""Training of all tasks with Lightning."""

@@ -1,4 +1,4 @@
-"""What happens at the edges of a step: the clock and the learning rate, saving, Ctrl-C."""
+"""Lightning callbacks: training budget and learning rate, checkpoints, signals."""
 
 import signal
 import threading
@@ -17,14 +17,14 @@ from elman.training.convergence import Convergence
 from elman.training.module import TaskModule
 from elman.training.options import HOLD, TrainingOptions
 
-SAVE_EVERY = 60.0  # seconds
+SAVE_EVERY = 60.0  # seconds between periodic checkpoints
 
 
 class Interrupted(Exception):
-    """Ctrl-C or SIGTERM, after everything was saved.
+    """Training was stopped by Ctrl-C or SIGTERM; a checkpoint has been saved.
 
     Args:
-        signal: its number.
+        signal: the signal number.
     """
 
     def __init__(self, signal: int) -> None:
@@ -33,17 +33,17 @@ class Interrupted(Exception):
 
 
 class TimeBudget(Callback):
-    """Sets the learning rate, and ends the training: when its steps or its time are over, or when it has converged.
+    """Set the learning rate at every step, and stop training at the step limit, the time limit or convergence.
 
     Args:
-        options: of the training.
-        steps: at most.
-        began: when the clock was started, by time.monotonic.
-        best: the checkpoint of the best validation.
-        restart: a converged training goes on, at the full learning rate.
+        options: the training options.
+        steps: the maximum number of steps.
+        began: start of the training clock, as returned by `time.monotonic`, in seconds.
+        best: path of the checkpoint with the lowest validation loss.
+        restart: if a resumed training has converged, continue it at the full learning rate.
     """
 
-    state_key = "Clock"  # in checkpoints: the name that the class had first
+    state_key = "Clock"  # the key in existing checkpoints
 
     def __init__(self, options: TrainingOptions, steps: int, began: float, best: Path, restart: bool = False) -> None:
         self.options, self.steps = options, steps
@@ -53,31 +53,31 @@ class TimeBudget(Callback):
 
     @property
     def seconds(self) -> float:
-        """How long training has gone on, interruptions left out."""
+        """Training time in seconds, without the time between an interruption and its resumption."""
         return time.monotonic() - self._began
 
     @property
     def used(self) -> float:
-        """The share of the steps or of the time, whichever is larger, that is used up, 0 to 1."""
+        """Fraction of the step or time limit that is used, whichever is larger, from 0 to 1."""
         by_time = self.seconds / (60 * self.options.minutes) if self.options.minutes else 0.0
         return min(max(self.step / self.steps, by_time), 1.0)
 
     @property
     def done(self) -> float:
-        """The share of the training that is done, 0 to 1; until a plateau is found, of its bounds."""
+        """Progress of the training, from 0 to 1; before a plateau, it is the used fraction of the limits."""
         used, decayed = self.used, self.convergence.decayed(self.step)
         return used if used == 1 or decayed is None else HOLD + (1 - HOLD) * decayed
 
     @property
     def limit(self) -> str | None:
-        """The option whose limit ended a training that was to go on until validation stopped improving."""
+        """Option ("epochs" or "minutes") whose limit ended the training before convergence; None otherwise."""
         if not self.options.until_converged or self.convergence.reached(self.step) or self.used < 1:
             return None
         return "epochs" if self.step >= self.steps else "minutes"
 
     @property
     def seconds_left(self) -> float:
-        """By the pace so far, or by the budget; infinite before a plateau, as nobody knows when it will come."""
+        """Estimated remaining time in seconds; infinite before a plateau, whose time cannot be predicted."""
         if self.convergence.decay:
             return self.seconds / self.step * max(self.convergence.decay[1] - self.step, 0)
         if self.options.schedule == "plateau" and self.done < HOLD:
@@ -97,7 +97,7 @@ class TimeBudget(Callback):
         loss = float(trainer.callback_metrics["val_loss"])
         if self.convergence.validated(loss, self.step, self.used < HOLD):
             best = torch.load(self._best, weights_only=True)
-            if best["callbacks"]["Keeper"]["best"] <= loss:  # a best that gains too little to count has those weights
+            if best["callbacks"]["Keeper"]["best"] <= loss:  # may be newer than the last counted best
                 module.load_state_dict(best["state_dict"])
                 trainer.optimizers[0].load_state_dict(best["optimizer_states"][0])
         if self.convergence.reached(self.step):
@@ -120,33 +120,39 @@ class TimeBudget(Callback):
 
 
 class CheckpointCallback(Callback):
-    """Saves the best and the last state of the training, also on Ctrl-C.
+    """Save the best and the last checkpoint, also when training is interrupted.
 
-    A checkpoint is saved at the first step, at every best validation, after a minute without, at the end, and when the
-    training is interrupted: after the validation where one is due, or else after the step. `last.ckpt` comes first:
-    until it is written, a resumed training repeats the validation, and with it what is written after that.
+    A checkpoint is saved after the first step, after every new best validation, when the last checkpoint is older than
+    `SAVE_EVERY`, at the end, and on SIGINT or SIGTERM. If a validation is due at that step, the checkpoint is saved
+    after it. `last.ckpt` is written before `best.ckpt` and the weights: if the process dies before `last.ckpt` is
+    written, a resumed training repeats the validation and then writes all of them.
+
+    Args:
+        run: the run to save to.
+        clock: the budget of the training.
+        every: number of steps between validations.
     """
 
-    state_key = "Keeper"  # in checkpoints: the name that the class had first
+    state_key = "Keeper"  # the key in existing checkpoints
 
     def __init__(self, run: Run, clock: TimeBudget, every: int) -> None:
         self.run, self.clock = run, clock
         self.best: float | None = None
         self.best_step: int | None = None
-        self.has_ended = False  # its last validation included
-        self.signal: int | None = None  # that stopped the training
-        self._every = every  # steps between validations
+        self.has_ended = False  # True after the last validation
+        self.signal: int | None = None  # the signal that stopped the training
+        self._every = every
         self._saved = float("-inf")
-        self._leaves = False
+        self._stops_next = False
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._handlers[number] = signal.signal(number, self._note)
+                self._handlers[number] = signal.signal(number, self._handle)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.is_stopped:  # a second one does not wait for the step to end
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.is_stopped:  # a second signal stops at once
             raise KeyboardInterrupt if number == signal.SIGINT else Terminated
         self.signal = number
 
@@ -165,7 +171,7 @@ class CheckpointCallback(Callback):
             self._save(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, index: int) -> None:
-        if self._leaves:  # not before: the last step's losses had to be logged
+        if self._stops_next:  # not earlier, so that the losses of the last step are logged
             if self.best is None:
                 self.run.save_tensors("model", _weights(module))
             assert self.signal is not None
@@ -187,16 +193,16 @@ class CheckpointCallback(Callback):
 
     def _save(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self.run.last)
-        self._saved, self._leaves = time.monotonic(), self.is_stopped and not self.has_ended
+        self._saved, self._stops_next = time.monotonic(), self.is_stopped and not self.has_ended
 
     def _is_over(self, trainer: Trainer) -> bool:
         return trainer.should_stop or trainer.global_step >= self.clock.steps
 
     def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Save every checkpoint as one from the end of a step, from which Lightning resumes exactly.
+        """Make every checkpoint look like one saved at the end of a step, from which Lightning resumes exactly.
 
-        From one that it calls finished, as after a validation, it counts steps wrongly and cannot be made to train
-        longer. A validation that was due is not repeated in either case.
+        From a checkpoint that is marked as completed, such as one saved after a validation, Lightning counts steps
+        wrongly and cannot train longer. In both cases it does not repeat a validation that has been done.
         """
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
         for part in ("total", "current"):
@@ -210,7 +216,12 @@ class CheckpointCallback(Callback):
 
 
 def keep_best(run: Run, weights: dict[str, Any]) -> None:
-    """Keep the last checkpoint, and these weights of it, as the best."""
+    """Save the last checkpoint as the best one, and its weights as model.safetensors.
+
+    Args:
+        run: the run to save to.
+        weights: the state dict of the model in that checkpoint.
+    """
     write_whole(run.best, read_bytes(run.last))
     run.save_tensors("model", weights)
 

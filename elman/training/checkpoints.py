@@ -1,4 +1,4 @@
-"""Checkpoints that a full disk cannot spoil."""
+"""Reading and atomic writing of checkpoints."""
 
 import io
 from pathlib import Path
@@ -12,14 +12,14 @@ from elman.io.files import write_whole
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Checkpoints written whole or not at all; Lightning leaves a part when the disk is full.
+    """Checkpoint plugin that writes files atomically; Lightning leaves a partial file when the disk is full.
 
-    A path is the name of a file; Lightning takes one that begins with `http`, `file:` or `~` for something else.
+    Paths are always local files, whereas Lightning interprets the prefixes `http`, `file:` and `~`.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         Path(path).parent.mkdir(exist_ok=True)
-        # Callbacks of users are not there when a training is resumed, and may save what cannot be loaded safely.
+        # The user's callbacks are not restored on resume, and their state may not be loadable with weights_only=True.
         states = checkpoint["callbacks"]
         checkpoint["callbacks"] = {name: states[name] for name in ("Clock", "Keeper")}
         data = io.BytesIO()
@@ -34,14 +34,15 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 class Progress(NamedTuple):
-    """How far a training had come.
+    """Progress of a training, as saved in a checkpoint.
 
-    steps: that it has done.
-    seconds: that these took, validations included.
-    best: the lowest validation loss; None before the first validation.
-    is_best: whether the weights of the checkpoint are those of the lowest validation loss.
-    has_ended: whether its last validation is done.
-    limit: "epochs" or "minutes", if one of these ended it before validation stopped improving.
+    Attributes:
+        steps: number of completed steps.
+        seconds: training time in seconds, validations included.
+        best: the lowest validation loss; None before the first validation.
+        is_best: whether the weights of the checkpoint have the lowest validation loss.
+        has_ended: whether the last validation is done.
+        limit: "epochs" or "minutes", if that limit ended the training before validation stopped improving.
     """
 
     steps: int
@@ -53,19 +54,20 @@ class Progress(NamedTuple):
 
 
 def progress(checkpoint: Path) -> Progress:
-    """What a checkpoint has behind it; nothing of it is executed."""
-    found = _read(checkpoint)
-    steps, clock, keeper = int(found["global_step"]), found["callbacks"]["Clock"], found["callbacks"]["Keeper"]
+    """Read the progress from a checkpoint without unpickling arbitrary objects."""
+    values = _read(checkpoint)
+    steps, clock, keeper = int(values["global_step"]), values["callbacks"]["Clock"], values["callbacks"]["Keeper"]
     is_best, has_ended = keeper.get("best_step") == steps, bool(keeper.get("has_ended"))
     return Progress(steps, float(clock["seconds"]), keeper["best"], is_best, has_ended, clock.get("limit"))
 
 
 def weights(checkpoint: Path) -> dict[str, Tensor]:
-    """The model's weights of a checkpoint."""
+    """Read the model weights from a checkpoint, by parameter name."""
     state = _read(checkpoint)["state_dict"]
     return {name.removeprefix("model."): tensor for name, tensor in state.items()}
 
 
 def _read(checkpoint: Path) -> dict[str, Any]:
-    found: dict[str, Any] = torch.load(checkpoint, weights_only=True, mmap=True)  # read as far as it is used
-    return found
+    # Memory-mapped, since most callers read only a few small values.
+    values: dict[str, Any] = torch.load(checkpoint, weights_only=True, mmap=True)
+    return values

@@ -1,29 +1,28 @@
-"""When validation has stopped improving, counted in validations and steps, never in seconds."""
+"""Convergence criterion: early stopping in validations and steps, never in seconds."""
 
 import math
 from typing import Any
 
-ANNEALING = 0.5  # length of the decay, as a share of the steps before it
-MIN_STEPS = 400  # that a plateau, and the decay after it, have at least: an epoch of tiny data is a single step
+ANNEALING = 0.5  # length of the learning rate decay, as a fraction of the steps before it
+MIN_STEPS = 400  # minimum length of a plateau and of the decay, since an epoch of tiny data is a single step
 
-# What a new best has to gain to postpone the decay, as a share of the loss: some losses fall for ever, by less. Where
-# no errors are left, it falls for ever by a larger share of itself: below FLOOR, a gain has to be this share of FLOOR.
+# Minimum relative improvement of a new best that postpones the decay, since some losses keep falling by less. A loss
+# near zero keeps falling by a larger fraction of itself, so below FLOOR the improvement is relative to FLOOR.
 MIN_GAIN, FLOOR = 1e-4, 0.1
 
 
 class Convergence:
-    """Early stopping; with the schedule "plateau", after a decay of the learning rate.
+    """Early stopping, preceded by a decay of the learning rate if the schedule is "plateau".
 
-    A plateau is reached after `patience` validations in a row without a new best. Without the schedule, training has
-    then converged. With it, a best that gains less than 0.01 % (`MIN_GAIN`), or less than 0.00001 where the loss is
-    below 0.1 (`FLOOR`), does not count; at the plateau training returns to the weights of the best validation, and the
-    learning rate falls to zero over half as many steps as were trained before (`ANNEALING`); then training has
-    converged.
+    A plateau is reached after `patience` validations in a row without a new best loss. With other schedules, training
+    has then converged. With "plateau", improvements of less than 0.01 % (`MIN_GAIN`), or of less than 0.00001 if the
+    loss is below 0.1 (`FLOOR`), do not count. At the plateau, training returns to the best weights and the learning
+    rate decays to zero over half as many steps as were trained before (`ANNEALING`); then training has converged.
 
-    All of this depends on the losses and steps alone, so that a slow machine ends with the same weights as a fast one.
+    The result depends on losses and steps only, so that slow and fast machines end with the same weights.
 
     Args:
-        patience: validations without a new best; 0 to never stop.
+        patience: number of validations without a new best; 0 never stops.
         anneal: whether the schedule is "plateau".
 
     >>> convergence = Convergence(patience=2, anneal=True)
@@ -36,21 +35,21 @@ class Convergence:
     def __init__(self, patience: int, anneal: bool) -> None:
         self.patience, self._anneal = patience, anneal
         self.waited = 0  # validations since the best
-        self.decay: tuple[int, int] | None = None  # its first and its last step
-        self._stopped = False  # at a plateau, without a decay
+        self.decay: tuple[int, int] | None = None  # its first and last step
+        self._stopped = False  # converged without a decay
         self._best, self._best_step = math.inf, 0
-        self._start = 0  # the step at which the learning rate was last set to its full height
+        self._start = 0  # the step since which the learning rate has been at its peak
 
     def validated(self, loss: float, step: int, may_decay: bool = True) -> bool:
-        """Take note of a validation.
+        """Record the loss of a validation.
 
         Args:
-            loss: of the validation.
-            step: the number of steps before it.
-            may_decay: whether a decay may begin; not while the end of a budget already brings one.
+            loss: the validation loss.
+            step: number of training steps before this validation.
+            may_decay: whether a decay may begin; False if the end of the budget has already started one.
 
         Returns:
-            Whether the decay begins now: the weights of the best validation are to be put back.
+            True if the decay begins now; the caller then restores the best weights.
         """
         gain = MIN_GAIN * max(abs(self._best), FLOOR) if self._anneal and self._best < math.inf else 0.0
         if loss < self._best - gain:
@@ -68,18 +67,18 @@ class Convergence:
         return True
 
     def decayed(self, step: int) -> float | None:
-        """How much of the decay is done, 0 to 1; None before it."""
+        """Return the completed fraction of the decay, from 0 to 1; None before it begins."""
         if self.decay is None:
             return None
         first, last = self.decay
         return min((step - first) / (last - first), 1.0)
 
     def reached(self, step: int) -> bool:
-        """Whether training has converged."""
+        """Return whether training has converged."""
         return self._stopped or self.decayed(step) == 1.0
 
     def restart(self, step: int) -> None:
-        """Go on with a converged training, at the full learning rate, until the next plateau."""
+        """Continue a converged training at the full learning rate until the next plateau."""
         self.waited, self.decay, self._stopped, self._start = 0, None, False, step
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A training whose numbers are none any more, and what `elman.flow` finds of where that began."""
+"""Diagnosis of a training whose loss or gradient is not finite."""
 
 from typing import Any
 
@@ -12,44 +12,47 @@ from elman.training.trainable import Trainable
 
 
 class Diverged(Failure):
-    """The loss or its gradient is no longer a number.
+    """The loss or its gradient is not finite.
 
-    Its message says where the first such number was made, and what helps.
+    The message names the first non-finite value and a remedy.
 
     Args:
-        what: was seen, and when.
-        options: of the training.
-        verdict: on the batch; None where its way back through time cannot be looked at.
+        what: what was observed, and at which step.
+        options: the training options.
+        verdict: gradient-flow diagnosis of the batch; None if its backward pass cannot be recorded.
     """
 
     def __init__(self, what: str, options: TrainingOptions, verdict: Verdict | None) -> None:
         self.verdict = verdict
-        super().__init__(f"{what}, with --lr {options.lr_at(0):g} and --clip {options.clip:g}. {_says(verdict)}")
+        super().__init__(f"{what}, with --lr {options.lr_at(0):g} and --clip {options.clip:g}. {_advice(verdict)}")
 
 
-def _says(verdict: Verdict | None) -> str:
+def _advice(verdict: Verdict | None) -> str:
     findings = () if verdict is None else verdict.findings
-    told = " ".join(str(finding) for finding in findings if finding.kind in ("non-finite", "exploding", "growing"))
-    beside = "" if verdict is None or "non-finite" in verdict.kinds else "It was made beside the recurrent layers. "
-    return beside + (told or "Try a smaller learning rate (--lr).")
+    message = " ".join(str(finding) for finding in findings if finding.kind in ("non-finite", "exploding", "growing"))
+    source = "" if verdict is None or "non-finite" in verdict.kinds else "It was made beside the recurrent layers. "
+    return source + (message or "Try a smaller learning rate (--lr).")
 
 
 def diverged(task: Trainable, options: TrainingOptions, what: str, batch: Any, state: Any) -> Diverged:
-    """Look at a batch once more, at its backward pass too.
+    """Run a batch again, forward and backward, and diagnose its gradient flow.
 
     Args:
-        task: whose model it was given to.
-        options: of the training.
-        what: was seen, and when.
-        batch: as the task makes it.
-        state: with which its loss was worked out.
+        task: the task that is being trained.
+        options: the training options.
+        what: what was observed, and at which step.
+        batch: the batch whose loss or gradient is not finite.
+        state: the state that was passed to the loss function with it.
+
+    Returns:
+        The exception to raise.
     """
     task.model.zero_grad()
     try:
-        with torch.enable_grad(), record(task.model) as recording:  # in a validation, too
+        with torch.enable_grad(), record(task.model) as recording:  # validation disables gradients
             loss, count, _ = task.loss(batch, state)
             (loss / count).backward()
         verdict = recording.verdict()
-    except (RuntimeError, ValueError):  # no layer of elman's, or RTRL: that it has diverged has to be said all the same
-        verdict = None
+    except (RuntimeError, ValueError):
+        verdict = None  # no layer of elman, or RTRL: report the divergence without a diagnosis
     return Diverged(what, options, verdict)

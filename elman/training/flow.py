@@ -1,4 +1,4 @@
-"""The gradient's way back through time, looked at in the course of a training: flow.csv, and loggers."""
+"""Gradient-flow diagnostics during training, written to flow.csv and loggers."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -19,14 +19,14 @@ COLUMNS = ["step", *HistoryRow._fields]
 
 
 class FlowLog(Callback):
-    """Records a backward pass every so many steps.
+    """Record the backward pass of every `every`-th step.
 
     Args:
-        path: of the table.
-        writers: get the same numbers.
-        every: steps from one to the next.
-        clip: the norm that gradients are scaled down to; 0 for never.
-        keep: rows up to this step are kept, later ones dropped: a resumed run writes those anew.
+        path: the CSV file to write.
+        writers: loggers that receive the same values.
+        every: number of steps between recordings.
+        clip: the maximum gradient norm; 0 if gradients are not clipped.
+        keep: last step whose rows are kept in an existing file; a resumed run writes later rows again.
     """
 
     def __init__(self, path: Path, writers: Sequence[MetricsWriter], every: int, clip: float, keep: int = 0) -> None:
@@ -46,9 +46,9 @@ class FlowLog(Callback):
         if self._recording is None:
             return
         norm = torch.nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None])
-        clipped = float(self._clip > 0 and float(norm) > self._clip)
+        is_clipped = float(self._clip > 0 and float(norm) > self._clip)
         step = trainer.global_step + 1
-        for row in rows_of(self._recording, float(norm), clipped):
+        for row in rows_of(self._recording, float(norm), is_clipped):
             self._table.add({"step": step, **row._asdict()})
             numbers = {f"flow/{row.name}/{key}": value for key, value in row.numbers().items()}
             for writer in self._writers:

@@ -1,4 +1,4 @@
-"""What users add to Lightning's Trainer: arguments, callbacks and loggers, checked before anything is made."""
+"""Validation of the arguments, callbacks and loggers that users pass on to Lightning's Trainer."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -26,18 +26,20 @@ REFUSED = {
     **dict.fromkeys(("enable_checkpointing", "plugins", "barebones", "model_registry"), CHECKPOINTS),
     **dict.fromkeys(("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches"), WHOLE),
     **dict.fromkeys(("overfit_batches", "fast_dev_run", "reload_dataloaders_every_n_epochs"), WHOLE),
-}  # arguments that would break resuming, the scores or metrics.csv, and what to do instead
-PRECISIONS = (32, "32", "32-true", "bf16-mixed")  # the others change the dtype of the weights, or make gradients inf
+}  # arguments that would break resuming, scores or metrics.csv, with the reason or the alternative
+# Other precisions change the dtype of the weights or overflow.
+PRECISIONS = (32, "32", "32-true", "bf16-mixed")
 
 
 @dataclass(frozen=True)
 class LightningArguments:
-    """Additions to the Trainer of a training. They are not saved: a resumed training goes on without them.
+    """Additional arguments for Lightning's Trainer. They are not saved, so a resumed training does not have them.
 
     Attributes:
-        trainer: arguments of `lightning.pytorch.Trainer`.
-        callbacks: called after the learning rate is set, before metrics and checkpoints are written.
-        loggers: get all that is written to metrics.csv and flow.csv; None: TensorBoard, if it is installed.
+        trainer: arguments of `lightning.pytorch.Trainer`, by name.
+        callbacks: callbacks that run after the learning rate is set and before metrics and checkpoints are written.
+        loggers: loggers that receive everything written to metrics.csv and flow.csv; None for TensorBoard, if it is
+            installed.
     """
 
     trainer: Mapping[str, Any] = field(default_factory=dict)
@@ -46,30 +48,34 @@ class LightningArguments:
 
     @classmethod
     def checked(cls, name: str, trainer: Any, callbacks: Any, logger: Any) -> "LightningArguments":
-        """Check what `fit` was given.
+        """Check the arguments of `fit` and convert them.
 
         Args:
-            name: of the function, for messages.
-            trainer: a dict, or None.
-            callbacks: a callback or several, or None.
-            logger: a logger or several; None and True: TensorBoard; False: none.
+            name: name of the calling function, for error messages.
+            trainer: a dict of Trainer arguments, or None.
+            callbacks: a callback, a sequence of callbacks, or None.
+            logger: a logger or a sequence of loggers; None or True for TensorBoard, False for no logger.
+
+        Returns:
+            The checked arguments.
 
         Raises:
-            TypeError: for anything else, and for an argument that the Trainer does not have.
-            ValueError: for an argument that would break the run.
+            TypeError: if an argument has a wrong type, or if the Trainer does not have it.
+            ValueError: if an argument would break the run.
         """
         if trainer is not None and not isinstance(trainer, Mapping):
             raise TypeError(f"{name}: trainer: expected a dict of arguments of Trainer, got {trainer!r:.60}")
         arguments = dict(trainer or {})
         _check_trainer(f"{name}: trainer", arguments)
-        several = _several(f"{name}: callbacks", Callback, callbacks)
-        for callback in several:
+        checked_callbacks = _as_tuple(f"{name}: callbacks", Callback, callbacks)
+        for callback in checked_callbacks:
             if isinstance(callback, Checkpoint):
                 got = type(callback).__name__
                 raise ValueError(f"{name}: callbacks: expected none that save checkpoints, got {got}; {CHECKPOINTS}")
         if logger is None or logger is True:
-            return cls(arguments, several)
-        return cls(arguments, several, () if logger is False else _several(f"{name}: logger", Logger, logger))
+            return cls(arguments, checked_callbacks)
+        loggers = () if logger is False else _as_tuple(f"{name}: logger", Logger, logger)
+        return cls(arguments, checked_callbacks, loggers)
 
 
 def _check_trainer(name: str, arguments: Mapping[str, Any]) -> None:
@@ -78,24 +84,24 @@ def _check_trainer(name: str, arguments: Mapping[str, Any]) -> None:
         if argument in REFUSED:
             raise ValueError(f"{name}: expected no {argument}, got {value!r:.40}; {REFUSED[argument]}")
         if argument not in known:
-            free = ", ".join(one for one in known if one not in REFUSED)
-            raise TypeError(f"{name}: {argument}: expected one of {free}{perhaps(str(argument), known)}")
+            allowed = ", ".join(parameter for parameter in known if parameter not in REFUSED)
+            raise TypeError(f"{name}: {argument}: expected one of {allowed}{perhaps(str(argument), known)}")
     if (precision := arguments.get("precision", 32)) not in PRECISIONS and precision is not None:
         raise ValueError(
             f"{name}: precision: expected 32-true or bf16-mixed, got {precision!r:.40}; weights are saved in float32"
         )
 
 
-def _several(name: str, kind: type[Any], values: Any) -> tuple[Any, ...]:
-    """One or several objects of a class of Lightning as a tuple."""
-    several = tuple(values) if isinstance(values, Sequence) and not isinstance(values, str) else (values,)
-    several = () if values is None else several
-    for value in several:
+def _as_tuple(name: str, kind: type[Any], values: Any) -> tuple[Any, ...]:
+    """Return one or several objects of a Lightning class as a tuple."""
+    items = tuple(values) if isinstance(values, Sequence) and not isinstance(values, str) else (values,)
+    items = () if values is None else items
+    for value in items:
         if not isinstance(value, kind):
             got = f"{type(value).__module__}.{type(value).__name__}"
             expected = f"{kind.__name__} objects of lightning.pytorch"
             raise TypeError(f"{name}: expected {expected}, got {got}; import their class from lightning.pytorch")
-    return several
+    return items
 
 
 OURS = LightningArguments()

@@ -1,4 +1,4 @@
-"""metrics.csv, and the same curves for loggers: losses and rates, a row at a time."""
+"""Training metrics, written to metrics.csv and loggers."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,20 +13,20 @@ COLUMNS = ["step", "epoch", "train_loss", "val_loss", "lr", "seconds"]
 
 
 class MetricsWriter(Protocol):
-    """What metrics are written to beside metrics.csv: TensorBoard, or a logger of Lightning."""
+    """Destination of metrics besides metrics.csv: TensorBoard or a Lightning logger."""
 
     def log_metrics(self, metrics: dict[str, float], step: int) -> None:
-        """Write metrics of a step."""
+        """Write the metrics of a step."""
 
 
 class TensorBoard:
-    """A file of TensorBoard.
+    """TensorBoard event file.
 
-    (Lightning's logger takes `~`, `$HOME` and `://` in a path for more than a name.)
+    Lightning's own logger is not used, because it interprets `~`, `$HOME` and `://` in paths.
 
     Args:
-        folder: of the file.
-        purge_step: later steps in older files of the folder are no longer shown.
+        folder: folder of the event file.
+        purge_step: first step whose values in older event files of the folder are hidden.
     """
 
     def __init__(self, folder: Path, purge_step: int) -> None:
@@ -43,17 +43,17 @@ class TensorBoard:
 
 
 class MetricsLog(Callback):
-    """Writes a row every so many steps, and one at every validation; continues the file of a resumed run.
+    """Write a row every few steps and at every validation; a resumed run continues the file.
 
-    (A callback, as Lightning's loggers are called after the checkpoint of the same step is saved, which a resumed
-    training does not repeat.)
+    This is a callback and not a Lightning logger, because Lightning calls loggers after the checkpoint of the same
+    step, and a resumed training would not write that row again.
 
     Args:
-        path: of the file.
-        writers: get the same numbers.
-        clock: of the training.
-        per_epoch: steps in an epoch.
-        keep: rows up to this step are kept, later ones dropped: a resumed run writes those anew.
+        path: the CSV file to write.
+        writers: loggers that receive the same values.
+        clock: the budget of the training.
+        per_epoch: number of steps per epoch.
+        keep: last step whose rows are kept in an existing file; a resumed run writes later rows again.
     """
 
     def __init__(

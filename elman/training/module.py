@@ -1,4 +1,4 @@
-"""A task as Lightning trains it."""
+"""The LightningModule and the data loader of a task."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -14,13 +14,17 @@ from elman.training.diverged import Diverged, diverged
 from elman.training.options import OPTIMIZERS, TrainingOptions
 from elman.training.trainable import Batches, Trainable
 
-ENDLESS = 10**9  # steps, where only the clock ends the training
+ENDLESS = 10**9  # number of steps if only the clock ends the training
 
 
 class StepLoader:
-    """All batches of all epochs in a row, for Lightning to walk; it can be left and entered at any step.
+    """Data loader over the batches of all epochs; it can be interrupted and resumed at any step.
 
-    One walk through all epochs, rather than one per epoch, makes every interruption the same simple case.
+    One pass over all epochs, rather than one per epoch, makes every interruption the same case.
+
+    Args:
+        batches: the training batches.
+        total: total number of steps.
     """
 
     def __init__(self, batches: Batches, total: int) -> None:
@@ -43,25 +47,29 @@ class StepLoader:
 
 
 class TaskModule(LightningModule):
-    """The task's model and loss, with the state carried from batch to batch and kept in checkpoints.
+    """Model and loss of a task; the recurrent state is carried between batches and saved in checkpoints.
+
+    Args:
+        task: the task to train.
+        options: the training options.
 
     Raises:
-        Diverged: as soon as a loss or a gradient is no longer a number, before it spoils the weights.
+        Diverged: if a loss or a gradient is not finite, before the optimizer changes the weights.
     """
 
     def __init__(self, task: Trainable, options: TrainingOptions) -> None:
         super().__init__()
         self.model = task.model
         self._task, self._options = task, options
-        self.seen = 0  # units trained on since this process began
+        self.seen = 0  # units (such as tokens) trained on in this process
         self._carried: Any = None
-        self._entered: tuple[Any, Any, Tensor] | None = None  # batch, state and random numbers of this step
-        self._validating: Any = None
-        self._validation = (0.0, 0)
-        self._random: Tensor | None = None  # torch's random numbers, to go on from once training begins again
+        self._step_inputs: tuple[Any, Any, Tensor] | None = None  # batch, state and RNG state of this step
+        self._validation_state: Any = None
+        self._validation_sums = (0.0, 0)
+        self._rng_state: Tensor | None = None  # RNG state to restore when training resumes
 
     def training_step(self, batch: Any) -> Tensor:
-        self._entered = (batch, self._carried, torch.get_rng_state())
+        self._step_inputs = (batch, self._carried, torch.get_rng_state())
         loss, count, state = self._task.loss(batch, self._carried)
         mean = loss / count
         if not mean.isfinite():
@@ -73,46 +81,46 @@ class TaskModule(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """What Lightning does, with a look at the norm: it costs nothing where gradients are clipped anyway."""
+        """Clip gradients as Lightning does, and check that they are finite, which needs only the norm."""
         parameters = [p for p in self.parameters() if p.grad is not None]
         gradients = [p.grad for p in parameters if p.grad is not None]
         norm = get_total_norm(gradients)
-        # Of finite gradients the norm may be infinite: then clipping makes zeros of them.
+        # The norm of finite gradients can overflow; clipping then sets them to zero.
         if not norm.isfinite() and not all(bool(gradient.isfinite().all()) for gradient in gradients):
             raise self._diverged("a gradient is not finite")
         if gradient_clip_val:
             clip_grads_with_norm_(parameters, gradient_clip_val, norm)
 
     def _diverged(self, what: str) -> Diverged:
-        assert self._entered is not None
-        batch, state, random = self._entered
-        torch.set_rng_state(random)
+        assert self._step_inputs is not None
+        batch, state, rng_state = self._step_inputs
+        torch.set_rng_state(rng_state)
         return diverged(self._task, self._options, f"{what} at step {self.global_step + 1}", batch, state)
 
     def on_train_start(self) -> None:
-        if self._random is not None:
-            torch.set_rng_state(self._random)
+        if self._rng_state is not None:
+            torch.set_rng_state(self._rng_state)
 
     def on_validation_epoch_start(self) -> None:
-        self._validating, self._validation = None, (0.0, 0)
+        self._validation_state, self._validation_sums = None, (0.0, 0)
 
     def validation_step(self, batch: Any) -> None:
-        entered = self._validating
-        loss, count, self._validating = self._task.loss(batch, entered)
+        state = self._validation_state
+        loss, count, self._validation_state = self._task.loss(batch, state)
         if not loss.isfinite():
             what = f"the validation loss is {loss.item()} after step {self.global_step}"
-            raise diverged(self._task, self._options, what, batch, entered)
-        total, counted = self._validation
-        self._validation = (total + loss.item(), counted + count)
+            raise diverged(self._task, self._options, what, batch, state)
+        total, counted = self._validation_sums
+        self._validation_sums = (total + loss.item(), counted + count)
 
     def on_validation_epoch_end(self) -> None:
-        total, counted = self._validation
-        # For callbacks; loggers get it from MetricsLog, by the number of the step.
+        total, counted = self._validation_sums
+        # For callbacks only: MetricsLog writes it to loggers, with the step number.
         mean = torch.tensor(total / counted, dtype=torch.float64)
         self.log("val_loss", mean, batch_size=1, logger=False)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        # Fused: one parallel region a step instead of a dozen for every parameter.
+        # Fused optimizers use one parallel region per step instead of a dozen per parameter.
         kinds: dict[str, Any] = {
             "adamw": partial(torch.optim.AdamW, fused=True),
             "adam": partial(torch.optim.Adam, fused=True),
@@ -128,4 +136,4 @@ class TaskModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._carried = checkpoint["lesson"]["carried"]
-        self._random = checkpoint["lesson"]["random"]
+        self._rng_state = checkpoint["lesson"]["random"]

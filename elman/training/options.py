@@ -1,4 +1,4 @@
-"""What can be asked of a training, the same for every task."""
+"""Training options, the same for every task."""
 
 import math
 from dataclasses import dataclass
@@ -6,33 +6,33 @@ from typing import Annotated
 
 from elman.options import choice, positive, real, whole
 
-# Where neither epochs nor minutes are given, training goes on until validation stops improving:
-PATIENCE = 5  # validations without a new best that end it; a task whose epochs are long may have fewer
-LIMIT = 60.0  # minutes that it takes at most
-HOLD = 0.8  # share of the epochs or minutes at which "plateau" lowers the learning rate if there was no plateau yet
-OPTIMIZERS = {"adamw": 6e-3, "adam": 6e-3, "rmsprop": 2e-3, "sgd": 1.0}  # and the learning rate each begins with
+# Defaults if neither epochs nor minutes are given: train until validation stops improving.
+PATIENCE = 5  # validations without a new best before training ends; tasks with long epochs may use fewer
+LIMIT = 60.0  # maximum training time in minutes
+HOLD = 0.8  # fraction of the epochs or minutes after which "plateau" starts the decay without a plateau
+OPTIMIZERS = {"adamw": 6e-3, "adam": 6e-3, "rmsprop": 2e-3, "sgd": 1.0}  # default learning rates
 SCHEDULES = ("cosine", "constant", "plateau")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """How long, how fast and by what rule.
+    """Training length, optimizer, learning rate, clipping and random seed.
 
     Attributes:
-        epochs: passes over the data; None for no bound.
-        minutes: wall-clock time of training and validation; None for no bound. With both, what is reached first ends
-            the training.
+        epochs: maximum number of passes over the data; None for no limit.
+        minutes: maximum wall-clock time of training and validation; None for no limit. If both are set, training ends
+            at whichever limit is reached first.
         optimizer: a name in `OPTIMIZERS`.
-        lr: the learning rate at its highest; None for the optimizer's own.
-        schedule: "cosine" takes the learning rate down to zero over the epochs or minutes, "constant" leaves it.
-            "plateau" keeps it until validation stops improving; then training returns to the best weights and the
-            learning rate falls to zero over half as many steps again. If there is no plateau in the first 80 % of the
-            epochs or minutes, it falls over the rest of them.
-        clip: the norm that gradients are scaled down to; 0 for never.
-        patience: validations without a new best after which training ends, or with "plateau" the learning rate begins
-            to fall; 0 for never.
-        seed: of the initial weights, of dropout, and of the split of the data where that is drawn.
-        flow_every: steps from one look at the gradient's way back through time to the next; 0 for never.
+        lr: the peak learning rate; None for the default of the optimizer.
+        schedule: "cosine" decays the learning rate to zero over the epochs or minutes; "constant" does not change it.
+            "plateau" keeps it until validation stops improving; then training returns to the best weights, and the
+            learning rate decays to zero over half as many steps as were trained before. If there is no plateau in the
+            first 80 % of the epochs or minutes, it decays over the rest.
+        clip: the maximum gradient norm; larger gradients are scaled down to it. 0 disables clipping.
+        patience: number of validations without a new best after which training ends, or with "plateau" the decay
+            begins; 0 disables early stopping.
+        seed: random seed for weights, dropout and the data split.
+        flow_every: number of steps between gradient-flow recordings; 0 disables them.
     """
 
     epochs: Annotated[
@@ -56,11 +56,14 @@ class TrainingOptions:
 
     @property
     def until_converged(self) -> bool:
-        """Whether training is meant to end when validation stops improving, and epochs and minutes are limits."""
+        """Whether training ends when validation stops improving, with epochs and minutes as upper limits."""
         return self.patience > 0 and self.schedule != "cosine"
 
     def lr_at(self, done: float) -> float:
-        """The learning rate when this share (0 to 1) of the training is done.
+        """Return the learning rate at a point of the training.
+
+        Args:
+            done: completed fraction of the training, from 0 to 1.
 
         >>> TrainingOptions(lr=1.0).lr_at(0.5)
         0.5

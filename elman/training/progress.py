@@ -1,4 +1,4 @@
-"""What a training shows of itself."""
+"""Progress of a training on the terminal."""
 
 import time
 from typing import Any
@@ -11,21 +11,27 @@ from elman.io.format import clock_time, counted
 from elman.io.terminal import Verbosity, verbosity
 from elman.training.callbacks import TimeBudget
 
-QUIET = 10.0  # seconds between two lines
+MIN_SECONDS_BETWEEN_LINES = 10.0  # between progress lines
 
 
 class ProgressBar(Callback):
-    """A progress bar with loss, speed and time left; a line now and then where nobody looks at a terminal."""
+    """Show loss, speed and remaining time: a progress bar on a terminal, otherwise a line every few seconds.
+
+    Args:
+        console: the console to print to.
+        clock: the budget of the training.
+        unit: what the speed is counted in, such as "tokens".
+    """
 
     def __init__(self, console: Console, clock: TimeBudget, unit: str) -> None:
         self._console, self._clock, self._unit = console, clock, unit
         self._validation = float("nan")
-        self._losses = self._steps = 0.0  # of the last steps, older ones counting less
-        self._began = self._seconds = self._units = 0.0  # of a step; of more of the last steps
-        self._seen, self._step, self._told = 0, 0, float("-inf")
+        self._losses = self._steps = 0.0  # exponentially decayed sums over steps
+        self._began = self._seconds = self._units = 0.0  # start of the step; decayed sums over more steps
+        self._seen, self._printed_step, self._printed_at = 0, 0, float("-inf")
         columns = [BarColumn(), TaskProgressColumn(), TextColumn("{task.description}", markup=False)]
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._progress.add_task("training", total=None)  # pulses until the end is known
+        self._task = self._progress.add_task("training", total=None)  # pulses until the end can be estimated
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self._progress.start()
@@ -37,23 +43,23 @@ class ProgressBar(Callback):
         self._losses, self._steps = 0.9 * self._losses + float(out["loss"]), 0.9 * self._steps + 1
         self._seconds = 0.98 * self._seconds + time.monotonic() - self._began
         self._units, self._seen = 0.98 * self._units + module.seen - self._seen, module.seen
-        known = (end := self._clock.seconds + self._clock.seconds_left) < float("inf")
-        total, completed = (1.0, self._clock.seconds / end) if known else (None, None)
+        is_end_known = (end := self._clock.seconds + self._clock.seconds_left) < float("inf")
+        total, completed = (1.0, self._clock.seconds / end) if is_end_known else (None, None)
         self._progress.update(self._task, total=total, completed=completed, description=self._text())
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         self._validation = float(trainer.callback_metrics["val_loss"])
-        if time.monotonic() - self._told >= QUIET or verbosity() >= Verbosity.VERBOSE:
-            self._tell()
+        if time.monotonic() - self._printed_at >= MIN_SECONDS_BETWEEN_LINES or verbosity() >= Verbosity.VERBOSE:
+            self._print_line()
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        if self._step != self._clock.step:
-            self._tell()
+        if self._printed_step != self._clock.step:
+            self._print_line()
 
-    def _tell(self) -> None:
-        self._told, self._step = time.monotonic(), self._clock.step
+    def _print_line(self) -> None:
+        self._printed_at, self._printed_step = time.monotonic(), self._clock.step
         if not self._console.is_terminal or verbosity() >= Verbosity.VERBOSE:
-            self._console.print(f"step {self._step}: {self._text()}", highlight=False)
+            self._console.print(f"step {self._printed_step}: {self._text()}", highlight=False)
 
     def _text(self) -> str:
         parts = [f"loss {self._losses / self._steps:.3f}"]

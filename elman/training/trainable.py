@@ -1,4 +1,4 @@
-"""What the training room asks of a task."""
+"""Protocols that a task implements to be trained."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 
 class Batches(Protocol):
-    """Batch after batch, `len` of them to an epoch, and no end: behind those of the first come those of the second.
+    """An endless sequence of batches: batch `len(batches)` is the first one of the second epoch.
 
-    Batch i is the same every time it is asked for, so that training can go on from any step. To loop over them gives
-    one epoch.
+    `len` is the number of batches per epoch, and iteration yields one epoch. Batch i is the same every time it is
+    requested, so that training can resume at any step.
     """
 
     def __len__(self) -> int: ...
@@ -21,10 +21,10 @@ class Batches(Protocol):
 
 
 class Trainable(Protocol):
-    """A model, what it is trained and validated on, and its loss.
+    """A model, its training and validation batches, and its loss.
 
-    `loss(batch, state)` returns the loss summed over a batch, over how many units it is summed, and what the next
-    batch's call is to be given as `state`; that is detached in between, which makes it truncated BPTT.
+    `loss(batch, state)` returns the loss summed over the batch, the number of units in that sum, and the state to pass
+    with the next batch. The state is detached between batches, which is truncated BPTT.
     """
 
     @property
@@ -38,7 +38,7 @@ class Trainable(Protocol):
 
     @property
     def unit(self) -> str:
-        """What the loss is counted over: "tokens"."""
+        """The unit that the loss is averaged over, such as "tokens"."""
 
     @property
     def loss(self) -> Callable[[Any, Any], tuple[Tensor, int, Any]]: ...

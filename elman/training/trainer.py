@@ -1,4 +1,4 @@
-"""Where a task is trained."""
+"""Trains a task with Lightning."""
 
 import logging
 import pickle
@@ -24,17 +24,17 @@ from elman.training.options import TrainingOptions
 from elman.training.progress import ProgressBar
 from elman.training.trainable import Trainable
 
-LOGGED = ("task", "data", "model", "options", "training")  # of config.json, for users' loggers
+LOGGED = ("task", "data", "model", "options", "training")  # keys of config.json that are logged as hyperparameters
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training ended."""
+    """Result of a training."""
 
     steps: int
     seconds: float
-    best: float  # validation loss, of the weights in model.safetensors
-    limit: str | None  # the option that ended it before validation stopped improving, where it was to go on until then
+    best: float  # validation loss of the weights in model.safetensors
+    limit: str | None  # "epochs" or "minutes", if that limit ended the training before convergence
 
 
 def fit(
@@ -47,30 +47,33 @@ def fit(
     longer: bool = False,
     lightning: LightningArguments = OURS,
 ) -> Outcome:
-    """Train, with everything worth keeping written to the run.
+    """Train a task; write checkpoints, metrics and weights to a run.
 
     Args:
-        task: what is trained.
-        options: how.
-        run: where results go; with `resume`, where the training to go on with was saved.
-        console: for the progress bar.
-        began: when the clock of `options.minutes` was started, by time.monotonic.
-        resume: go on from the run's last checkpoint; there is nothing to do if that is the end of the training.
-        longer: train beyond such an end.
-        lightning: what users add to Lightning's Trainer.
+        task: the task to train.
+        options: the training options.
+        run: the run to write to; with `resume`, the run to continue.
+        console: console for the progress bar.
+        began: start of the training clock for `options.minutes`, as returned by `time.monotonic`, in seconds.
+        resume: continue from the last checkpoint of the run; if its training has ended, return that result.
+        longer: with `resume`, continue a training that has ended.
+        lightning: additional arguments for Lightning's Trainer.
+
+    Returns:
+        The steps, the time and the best validation loss of the training.
 
     Raises:
-        Interrupted: after Ctrl-C or SIGTERM, with everything saved.
-        Diverged: if the loss or its gradient is no longer a number; with where that began, and what helps.
+        Interrupted: after Ctrl-C or SIGTERM; a checkpoint has been saved.
+        Diverged: if the loss or its gradient is not finite.
         BadInput: if there is no checkpoint to resume from.
     """
-    done = _checkpointed(run) if resume else None
-    if done is not None and done.is_best:
-        keep_best(run, weights(run.last))  # the process that saved the checkpoint may have died before it did this
-    if done is not None and done.best is not None and done.has_ended and not longer:
-        outcome = Outcome(done.steps, done.seconds, done.best, done.limit)
+    saved = _saved_progress(run) if resume else None
+    if saved is not None and saved.is_best:
+        keep_best(run, weights(run.last))  # the process may have died right after it saved the checkpoint
+    if saved is not None and saved.best is not None and saved.has_ended and not longer:
+        outcome = Outcome(saved.steps, saved.seconds, saved.best, saved.limit)
     else:
-        outcome = _fit(task, options, run, console, began, done, longer, lightning)
+        outcome = _fit(task, options, run, console, began, saved, longer, lightning)
     if options.flow_every:
         plots.history(run.path / "flow.csv", run.place("flow.png"))
     return outcome
@@ -82,78 +85,78 @@ def _fit(
     run: Run,
     console: Console,
     began: float,
-    done: Progress | None,
+    saved: Progress | None,
     longer: bool,
     lightning: LightningArguments,
 ) -> Outcome:
-    per_epoch, steps = len(task.train), done.steps if done else 0
+    per_epoch, steps = len(task.train), saved.steps if saved else 0
     total = _total(options, per_epoch)
     clock = TimeBudget(options, total, began, run.best, longer)
-    keeper = CheckpointCallback(run, clock, per_epoch)
-    board = _board(run, steps) if lightning.loggers is None else None
-    writers: Sequence[MetricsWriter] = ([board] if board else []) if lightning.loggers is None else lightning.loggers
-    # Users' callbacks come before the keeper, which has to know whether one of them ends the training.
+    checkpoints = CheckpointCallback(run, clock, per_epoch)
+    tensorboard = _board(run, steps) if lightning.loggers is None else None
+    writers: Sequence[MetricsWriter] = [tensorboard] if tensorboard else lightning.loggers or []
+    # The user's callbacks come before the checkpoint callback, which must see whether one of them stops training.
     callbacks: list[Callback] = [clock, *lightning.callbacks]
-    callbacks += [MetricsLog(run.place("metrics.csv"), writers, clock, per_epoch, steps), keeper]
+    callbacks += [MetricsLog(run.place("metrics.csv"), writers, clock, per_epoch, steps), checkpoints]
     callbacks.append(ProgressBar(console, clock, task.unit))
     if options.flow_every:
         callbacks.append(FlowLog(run.place("flow.csv"), writers, options.flow_every, options.clip, steps))
     trainer = _trainer(callbacks, total, per_epoch, options.clip, lightning)
     for logger in lightning.loggers or ():
         logger.log_hyperparams({key: run.config[key] for key in LOGGED})
-    lesson, batches = TaskModule(task, options), StepLoader(task.train, total)
+    module, batches = TaskModule(task, options), StepLoader(task.train, total)
     try:
-        trainer.fit(lesson, batches, task.validation, ckpt_path=run.last if done else None, weights_only=True)
-    except SystemExit:  # what Lightning makes of a KeyboardInterrupt
+        trainer.fit(module, batches, task.validation, ckpt_path=run.last if saved else None, weights_only=True)
+    except SystemExit:  # Lightning converts KeyboardInterrupt to SystemExit
         raise KeyboardInterrupt from None
     finally:
-        if board:
-            board.close()
-    if keeper.signal is not None:  # during the last validation
-        raise Interrupted(keeper.signal)
-    assert keeper.best is not None, "Lightning ends every training with a validation"
-    return Outcome(clock.step, clock.seconds, keeper.best, clock.limit)
+        if tensorboard:
+            tensorboard.close()
+    if checkpoints.signal is not None:  # a signal during the last validation
+        raise Interrupted(checkpoints.signal)
+    assert checkpoints.best is not None, "Lightning ends every training with a validation"
+    return Outcome(clock.step, clock.seconds, checkpoints.best, clock.limit)
 
 
 def check_resume(run: Run, options: TrainingOptions, per_epoch: int, longer: bool) -> None:
-    """Whether a training can be gone on with.
+    """Check that a training can be resumed.
 
     Args:
-        run: where it was saved.
-        options: as they are to be now.
-        per_epoch: steps.
-        longer: whether more was asked for than at first.
+        run: the run to resume.
+        options: the training options after the resumption.
+        per_epoch: number of steps per epoch.
+        longer: whether the limits were raised.
 
     Raises:
-        BadInput: without a whole checkpoint; where as much, or more, is done already.
+        BadInput: if there is no valid checkpoint, or if the training has already reached the limits.
     """
-    done = _checkpointed(run)
-    by_steps = done.steps >= _total(options, per_epoch)
-    by_time = options.minutes is not None and done.seconds >= 60 * options.minutes
-    if (longer and (by_steps or by_time)) or (by_steps and not done.has_ended):
-        asked = f"--minutes {options.minutes:g}" if by_time else f"--epochs {options.epochs:g}"
+    saved = _saved_progress(run)
+    is_at_step_limit = saved.steps >= _total(options, per_epoch)
+    is_at_time_limit = options.minutes is not None and saved.seconds >= 60 * options.minutes
+    if (longer and (is_at_step_limit or is_at_time_limit)) or (is_at_step_limit and not saved.has_ended):
+        limit = f"--minutes {options.minutes:g}" if is_at_time_limit else f"--epochs {options.epochs:g}"
         raise BadInput(
-            f"--resume {run.path}: expected more than it has behind it, {done.steps / per_epoch:.3g} epochs in "
-            f"{done.seconds / 60:.3g} minutes; got {asked}"
+            f"--resume {run.path}: expected more than it has behind it, {saved.steps / per_epoch:.3g} epochs in "
+            f"{saved.seconds / 60:.3g} minutes; got {limit}"
         )
 
 
 def _total(options: TrainingOptions, per_epoch: int) -> int:
-    """Steps."""
+    """Return the total number of steps."""
     return ENDLESS if options.epochs is None else max(round(options.epochs * per_epoch), 1)
 
 
 def _board(run: Run, steps: int) -> TensorBoard | None:
-    """TensorBoard's file, if TensorBoard is installed."""
+    """Return a TensorBoard writer, or None if TensorBoard is not installed."""
     if find_spec("tensorboard") is None:
         return None
-    return TensorBoard(run.place("tensorboard").absolute(), steps + 1)  # absolute, so that it sees no URL
+    return TensorBoard(run.place("tensorboard").absolute(), steps + 1)  # TensorBoard takes some relative paths for URLs
 
 
 def _trainer(
     callbacks: list[Callback], total: int, per_epoch: int, clip: float, lightning: LightningArguments
 ) -> Trainer:
-    _quiet()
+    _silence_lightning()
     defaults: dict[str, Any] = {
         "enable_progress_bar": False,
         "enable_model_summary": False,
@@ -174,7 +177,8 @@ def _trainer(
     )
 
 
-def _checkpointed(run: Run) -> Progress:
+def _saved_progress(run: Run) -> Progress:
+    """Read the progress from the last checkpoint of a run; raise BadInput if there is no valid one."""
     if not run.last.exists():
         raise BadInput(f"--resume {run.path}: expected checkpoints/last.ckpt in it, found none")
     try:
@@ -184,8 +188,8 @@ def _checkpointed(run: Run) -> Progress:
         raise BadInput(f"{run.last}: expected a checkpoint of elman, got a damaged or foreign file: {reason}") from None
 
 
-def _quiet() -> None:
-    """Lightning talks to people who use Lightning; ours have not chosen its settings."""
+def _silence_lightning() -> None:
+    """Hide Lightning's notes and warnings about settings that users of elman cannot change."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")

@@ -1,1 +1,1 @@
-"""A sentence, the network that learns it, and every number of that, as one page for the browser."""
+"""An interactive HTML page that shows every number of a network learning a sentence."""

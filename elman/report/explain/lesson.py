@@ -1,4 +1,4 @@
-"""What the page is about: a sentence and the textbook network that learns it."""
+"""The content of the page: a sentence and the textbook RNN that learns it."""
 
 from typing import Any, NamedTuple
 
@@ -9,7 +9,16 @@ from elman.textbook import Array, Parameters
 
 
 class Lesson(NamedTuple):
-    """A sentence, and how a network learns to say it."""
+    """A sentence and the hyperparameters of an RNN that learns to predict each next word.
+
+    Attributes:
+        words: the sentence.
+        hidden: hidden size.
+        activation: "tanh", "sigmoid" or "relu".
+        learning_rate: learning rate of gradient descent.
+        steps: number of gradient descent steps.
+        seed: random seed for the weights.
+    """
 
     words: tuple[str, ...]
     hidden: int = 4
@@ -20,38 +29,40 @@ class Lesson(NamedTuple):
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """Its different words, in the order in which they come."""
+        """The distinct words, in order of first occurrence."""
         return tuple(dict.fromkeys(self.words))
 
     @property
     def x(self) -> Array:
-        """All words but the last, one-hot: (T, D)."""
+        """Inputs: all words but the last, one-hot, (T, D)."""
         return textbook.one_hot(self.words[:-1], self.vocabulary)
 
     @property
     def targets(self) -> Array:
-        """All words but the first, one-hot: (T, D)."""
+        """Targets: all words but the first, one-hot, (T, D)."""
         return textbook.one_hot(self.words[1:], self.vocabulary)
 
     def start(self) -> Parameters:
-        """The untrained network."""
+        """Return the initial parameters."""
         words = len(self.vocabulary)
         return textbook.start(words, self.hidden, words, self.seed)
 
     def forward(self, p: Parameters) -> textbook.Trace:
-        """The states and outputs along the sentence."""
+        """Compute the states and outputs at every step of the sentence."""
         return textbook.forward(p, self.x, self.activation)
 
     def loss(self, p: Parameters) -> float:
-        """The cross-entropy of a network on the sentence."""
+        """Compute the cross-entropy loss on the sentence."""
         return textbook.cross_entropy(self.forward(p).y, self.targets)
 
     def gradient(self, p: Parameters) -> Parameters:
-        """Of that loss."""
+        """Compute the gradient of the loss by backpropagation through time (BPTT)."""
         return textbook.bptt(p, self.x, self.targets, self.activation)
 
     def terms(self, p: Parameters) -> Array:
-        """dL_t/da_k for every t and k, (T, T, H); zero where k > t. All terms of the sum of BPTT are products of these.
+        """Compute dL_t/da_k for every t and k, (T, T, H); zero for k > t.
+
+        Every term of the sums in BPTT is a product of one of these.
 
         >>> lesson = Lesson(("please", "stay", "at", "home"))
         >>> p = lesson.start()
@@ -60,20 +71,29 @@ class Lesson(NamedTuple):
         """
         h, y = self.forward(p)
         dh = textbook.output_gradient(y, self.targets) @ p.V
-        alone = np.eye(len(dh))[:, :, None] * dh  # the loss of one step at a time
-        return np.stack([textbook.backward(p, h, row, self.activation) for row in alone])
+        per_step = np.eye(len(dh))[:, :, None] * dh  # row t has the gradient of the loss at step t only
+        return np.stack([textbook.backward(p, h, row, self.activation) for row in per_step])
 
 
 class ExplainedTraining(NamedTuple):
-    """What gradient descent made of a lesson's network."""
+    """Result of training a lesson's network.
 
-    losses: list[float]  # before the first step and after each
+    Attributes:
+        losses: the loss before the first step and after each step.
+        p: the trained parameters.
+        y: outputs of the trained network on the sentence, (T, D).
+    """
+
+    losses: list[float]
     p: Parameters
-    y: Array  # its outputs on the sentence, (T, D)
+    y: Array
 
 
 def train(lesson: Lesson) -> ExplainedTraining:
-    """Gradient descent from the start on. Where the loss explodes, it goes on with what it has, as the page does."""
+    """Train a lesson's network by gradient descent.
+
+    Values that are not finite do not stop the training, as on the page.
+    """
     p = lesson.start()
     with np.errstate(all="ignore"):
         losses = [lesson.loss(p)]
@@ -84,7 +104,7 @@ def train(lesson: Lesson) -> ExplainedTraining:
 
 
 def as_json(lesson: Lesson, losses: list[float]) -> dict[str, Any]:
-    """All that the page has to be told; `check` is for it to compare its own numbers with."""
+    """Convert a lesson to the JSON object that the page reads; the page compares its own results with "check"."""
     p = lesson.start()
     return {
         **lesson._asdict(),

@@ -1,4 +1,4 @@
-"""A lesson as a page: one file that loads nothing."""
+"""Renders a lesson as a self-contained HTML page."""
 
 from elman.io.files import MAKER
 from elman.report.explain.lesson import Lesson, as_json
@@ -8,12 +8,12 @@ SCRIPTS = ("network.js", "notation.js", "drawing.js", "panels.js", "sections.js"
 
 
 def write(lesson: Lesson, losses: list[float], command: str) -> str:
-    """The page as HTML.
+    """Render the page as HTML.
 
     Args:
-        lesson: what it is about.
-        losses: of the training in Python, for the page to compare its own with.
-        command: that made it, for its last line.
+        lesson: the lesson.
+        losses: losses of the training in Python, which the page compares with its own.
+        command: the command that creates the page, for its last line.
     """
     return (
         environment(__package__)

@@ -1,4 +1,4 @@
-"""The page about a run: one HTML file, with all in it that it needs."""
+"""The report of a run as a self-contained HTML page."""
 
 import base64
 import hashlib
@@ -16,15 +16,19 @@ from elman.report.page.history import history
 from elman.report.shown import Missing, Shown
 from elman.report.templates import environment, text_of
 
-NAME = "report.html"  # in the run's folder, where no other is given
+NAME = "report.html"  # default file name, in the folder of the run
 UNITS = {"clip": "gradient norm", "patience": "validations", "flow_every": "steps", "epochs": "passes over the data"}
 
 
 def target(run: Run, out: Path | None) -> Path:
-    """Where the page goes.
+    """Return the path of the page.
+
+    Args:
+        run: the run.
+        out: the file to write; None for report.html in the folder of the run.
 
     Raises:
-        BadInput: if it cannot be there.
+        BadInput: if the page cannot be written there.
     """
     path = out or run.path / NAME
     check_place(path, [".html"], "--out " if out else "")
@@ -35,23 +39,23 @@ def write(run: Run, shown: Shown, path: Path) -> None:
     """Write the page.
 
     Args:
-        run: what it is about.
-        shown: what the run's task adds.
-        path: of the file.
+        run: the run.
+        shown: task-specific content.
+        path: the file to write.
 
     Raises:
-        BadInput: if something in the run is damaged.
+        BadInput: if a file of the run is damaged.
     """
     with tables.progress_console().status("working out how far a gradient reaches"):
         parts = _parts(run, shown, path)
     data = _html(parts).encode("utf-8", "replace")
     write_whole(path, data)
-    size, of_plotly = decimal(len(data)), decimal(len(_plotly()))
-    tables.console().print(f"written: {path} ({size}; of these plotly.js {of_plotly})", markup=False)
+    size, plotly_size = decimal(len(data)), decimal(len(_plotly()))
+    tables.console().print(f"written: {path} ({size}; of these plotly.js {plotly_size})", markup=False)
 
 
 def _parts(run: Run, shown: Shown, path: Path) -> dict[str, Any]:
-    scores, changed, clipped = training.scores(run), history(run), flow.clipped(run.path / "flow.csv")
+    scores, flow_history, clipped = training.scores(run), history(run), flow.clipped(run.path / "flow.csv")
     return {
         "run": run.path.resolve().name,
         "maker": MAKER,
@@ -62,20 +66,23 @@ def _parts(run: Run, shown: Shown, path: Path) -> dict[str, Any]:
         "files": facts.files(run, (path, run.path / NAME)),
         "shown": shown,
         "pictures": {
-            says: _inline(run.path / name) for name, says in shown.pictures.items() if (run.path / name).exists()
+            description: _inline(run.path / name)
+            for name, description in shown.pictures.items()
+            if (run.path / name).exists()
         },
         "scores": scores if isinstance(scores, Missing) else training.table(shown, scores),
         "losses": training.losses(run, shown),
         "flow": gradient.flow(shown.flow, clipped),
-        "history": changed,
+        "history": flow_history,
         "clipped": clipped,
     }
 
 
 def _settings(run: Run) -> dict[str, dict[str, str]]:
-    """As `elman info` has them; of the options, those that the model does not tell better."""
-    found = facts.settings(run)
-    return found | {"options": {key: value for key, value in found["options"].items() if key not in found["model"]}}
+    """Return the settings that `elman info` prints, without options that the model settings repeat."""
+    settings = facts.settings(run)
+    options = {key: value for key, value in settings["options"].items() if key not in settings["model"]}
+    return settings | {"options": options}
 
 
 def _html(parts: dict[str, Any]) -> str:
@@ -92,7 +99,7 @@ def _plotly() -> str:
 
 
 def _inline(picture: Path) -> str:
-    """A PNG file as an address that has all of it."""
+    """Return a PNG file as a data URL."""
     data = read_bytes(picture)
     if not data.startswith(b"\x89PNG"):
         raise BadInput(f"{picture}: expected a PNG file, got one that begins with {data[:4]!r}")
@@ -100,5 +107,5 @@ def _inline(picture: Path) -> str:
 
 
 def _hash(script: str) -> str:
-    """By which the page's policy knows its own scripts from any that might get in with a sample."""
+    """Return the hash that the content security policy lists, so that scripts in a sample cannot run."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

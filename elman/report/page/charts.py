@@ -1,4 +1,4 @@
-"""Charts in the JSON of plotly.js. Colours are names in the page's style sheet: so they follow light and dark."""
+"""Charts as JSON for plotly.js. Colors are CSS variables of the page, so that they follow light and dark mode."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
-# How lines differ, apart from their colours: dashes in pixels, and marks with their outlines in SVG.
+# Lines also differ in dashes (in pixels) and markers (with SVG outlines), not only in color.
 DASHES = ("solid", "7px,4px", "2px,3px", "9px,3px,2px,3px", "14px,4px", "4px,2px")
 MARKS = {
     "circle": "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0z",
@@ -19,14 +19,22 @@ MARKS = {
     "triangle-down": "M0,4.5L4.5,-3.5H-4.5z",
     "cross": "M-1.5,-4.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z",
 }
-MARKED = 9  # marks on a line
+MAX_MARKERS = 9  # maximum number of markers on a line
 COLOURS = 6
 POINTER = {"spikecolor": "var(--ink-soft)", "spikethickness": 1, "spikedash": "solid"}
-POINTS = 1500  # of a line; the screens that show them have no more
+MAX_POINTS = 1500  # maximum number of points on a line; screens have about as many pixels
 
 
 class Axis(NamedTuple):
-    """What an axis shows, and how a value is told: `unit` follows it."""
+    """An axis.
+
+    Attributes:
+        title: title of the axis.
+        unit: unit that follows a value when the pointer is over it.
+        log: whether the axis is logarithmic.
+        limits: lower and upper limit; None for automatic limits.
+        format: number format of d3.
+    """
 
     title: str
     unit: str = ""
@@ -36,7 +44,16 @@ class Axis(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line of a chart: `faint` behind others, with marks at `every` point, a `level` without any."""
+    """A line of a chart.
+
+    Attributes:
+        name: name in the legend.
+        x: horizontal coordinates.
+        y: vertical coordinates; None interrupts the line.
+        faint: whether the line is thin and pale.
+        every: whether every point has a marker.
+        level: whether the line is a reference level, without markers.
+    """
 
     name: str
     x: Sequence[float]
@@ -47,77 +64,101 @@ class Line(NamedTuple):
 
 
 class Key(NamedTuple):
-    """An entry of the legend, as the page draws it."""
+    """An entry of the legend.
+
+    Attributes:
+        name: name of the line.
+        colour: CSS color.
+        dash: dash pattern.
+        mark: SVG outline of the marker; "" for none.
+        faint: whether the line is thin and pale.
+    """
 
     name: str
     colour: str
     dash: str
-    mark: str  # outline in SVG; "" for none
+    mark: str
     faint: bool
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart, and what the page writes around it.
+    """A chart with its title, description and legend.
 
     Args:
-        name: its id in the page.
-        title: above it.
-        says: what it shows, in a sentence.
-        up: what goes up along its vertical axis, or what its colours are, with the unit.
+        name: id of the chart in the page.
+        title: title above the chart.
+        description: description in a sentence.
+        axis_label: label of the vertical axis or of the colors, with the unit.
         figure: data and layout for plotly.js.
         keys: the legend.
     """
 
     name: str
     title: str
-    says: str
-    up: str
+    description: str
+    axis_label: str
     figure: dict[str, Any]
     keys: tuple[Key, ...] = field(default=())
 
 
-def lines(name: str, title: str, says: str, x: Axis, y: Axis, drawn: Sequence[Line]) -> Chart:
-    """Lines over a common axis, each with its own dashes, mark and colour."""
+def lines(name: str, title: str, description: str, x: Axis, y: Axis, drawn: Sequence[Line]) -> Chart:
+    """Create a line chart in which every line has its own dashes, marker and color.
+
+    Args:
+        name: id of the chart in the page.
+        title: title above the chart.
+        description: description in a sentence.
+        x: horizontal axis.
+        y: vertical axis.
+        drawn: the lines.
+    """
     traces, keys = [], []
     for line, dash, mark, number in zip(drawn, cycle(DASHES), cycle(MARKS), cycle(range(COLOURS)), strict=False):
         colour = f"var(--series-{number + 1})"
-        marked = not (line.faint or line.level)
+        has_markers = not (line.faint or line.level)
+        max_markers = 0 if line.every else MAX_MARKERS  # 0 means no maximum
         traces.append(
             {
                 "type": "scatter",
                 "name": escape(line.name),
                 "x": numbers(thinned(line.x)),
                 "y": numbers(thinned(line.y)),
-                "mode": "lines+markers" if marked else "lines",
+                "mode": "lines+markers" if has_markers else "lines",
                 "line": {"color": colour, "dash": dash, "width": 1 if line.faint else 2.2},
-                "marker": {"color": colour, "symbol": mark, "size": 8, "maxdisplayed": 0 if line.every else MARKED},
+                "marker": {"color": colour, "symbol": mark, "size": 8, "maxdisplayed": max_markers},
                 "opacity": 0.45 if line.faint else 1,
                 "hovertemplate": f"%{{y:{y.format}}} {escape(y.unit)}",
                 "showlegend": False,
             }
         )
-        keys.append(Key(line.name, colour, dash, MARKS[mark] if marked else "", line.faint))
+        keys.append(Key(line.name, colour, dash, MARKS[mark] if has_markers else "", line.faint))
     if y.log and y.limits is None:
         y = y._replace(limits=_decades([v for line in drawn for v in line.y if v]))
     layout = layout_of(x, y) | {"hovermode": "x unified"}
-    return Chart(name, title, says, f"↑ {y.title}", {"data": traces, "layout": layout}, tuple(keys))
+    return Chart(name, title, description, f"↑ {y.title}", {"data": traces, "layout": layout}, tuple(keys))
 
 
 def level(name: str, x: Sequence[float], value: float) -> Line:
-    """A level across the whole chart; its points are close enough for one to be near the pointer."""
+    """Create a horizontal reference line across the chart, dense enough to have a point near the pointer.
+
+    Args:
+        name: name in the legend.
+        x: horizontal coordinates of the other lines.
+        value: the level.
+    """
     low, high = min(x, default=0.0), max(x, default=1.0)
     return Line(name, [low + (high - low) * i / 60 for i in range(61)], [value] * 61, level=True)
 
 
 def _decades(values: list[float]) -> tuple[float, float] | None:
-    """The whole powers of ten around them."""
-    found = [math.log10(v) for v in values if v > 0 and math.isfinite(v)]
-    return (10.0 ** math.floor(min(found)), 10.0 ** (math.floor(max(found)) + 1)) if found else None
+    """Return the powers of ten that enclose the positive values; None if there are none."""
+    exponents = [math.log10(v) for v in values if v > 0 and math.isfinite(v)]
+    return (10.0 ** math.floor(min(exponents)), 10.0 ** (math.floor(max(exponents)) + 1)) if exponents else None
 
 
 def layout_of(x: Axis, y: Axis) -> dict[str, Any]:
-    """What all charts have in common: calm lines, room for the numbers, text in the colours of the page."""
+    """Return the plotly.js layout that all charts share."""
     text = {"color": "var(--ink-soft)", "size": 13, "family": "system-ui, sans-serif"}
     axis = {"gridcolor": "var(--grid)", "zeroline": False, "linecolor": "var(--edge)", "automargin": True}
     title = {"standoff": 8, "font": text}
@@ -135,19 +176,26 @@ def layout_of(x: Axis, y: Axis) -> dict[str, Any]:
 
 
 def _axis(axis: Axis) -> dict[str, Any]:
-    kind, size = ("log", 11) if axis.log else ("linear", 12)  # plotly.js makes powers of ten larger
-    made: dict[str, Any] = {"type": kind, "exponentformat": "power", "tickfont": {"size": size}}
+    kind, size = ("log", 11) if axis.log else ("linear", 12)  # plotly.js draws powers of ten larger
+    settings: dict[str, Any] = {"type": kind, "exponentformat": "power", "tickfont": {"size": size}}
     if axis.limits is not None:
-        made["range"] = [math.log10(v) if axis.log else v for v in axis.limits]
-        if axis.log and made["range"][1] - made["range"][0] <= 2:
-            made["dtick"] = "D2"  # 1, 2, 5
+        settings["range"] = [math.log10(v) if axis.log else v for v in axis.limits]
+        if axis.log and settings["range"][1] - settings["range"][0] <= 2:
+            settings["dtick"] = "D2"  # 1, 2, 5
     if axis.unit:
-        made["unifiedhovertitle"] = {"text": f"{escape(axis.unit)} %{{x:,}}"}
-    return made
+        settings["unifiedhovertitle"] = {"text": f"{escape(axis.unit)} %{{x:,}}"}
+    return settings
 
 
 def numbers(values: Iterable[float | None], digits: int = 5) -> list[float | int | None]:
-    """For JSON: as many digits as can be seen; what is no number is left out of the line.
+    """Round numbers for JSON.
+
+    Args:
+        values: the numbers.
+        digits: number of significant digits.
+
+    Returns:
+        The rounded numbers; values that are not finite become None, which interrupts the line.
 
     >>> numbers([1 / 3, float("nan"), None, 7])
     [0.33333, None, None, 7]
@@ -159,10 +207,10 @@ def numbers(values: Iterable[float | None], digits: int = 5) -> list[float | int
 
 
 def thinned(values: Sequence[T]) -> list[T]:
-    """Every so many of them, so that few enough are left; always the last.
+    """Keep every n-th value, including the last, so that at most `MAX_POINTS` are left.
 
-    >>> len(thinned(range(10_000))) <= POINTS, thinned(range(10_000))[-1]
+    >>> len(thinned(range(10_000))) <= MAX_POINTS, thinned(range(10_000))[-1]
     (True, 9999)
     """
-    every = max(-(-len(values) // POINTS), 1)
+    every = max(-(-len(values) // MAX_POINTS), 1)
     return list(values)[::-every][::-1]

@@ -1,4 +1,4 @@
-"""How the gradient's way back changed in the course of a training, for the page: flow.csv."""
+"""Charts of the gradient flow during training, from flow.csv."""
 
 from elman.flow.history import HistoryRow
 from elman.flow.jacobians import HORIZON_SHARE
@@ -11,7 +11,7 @@ STEP = Axis("training step", "step")
 
 
 def history(run: Run) -> list[Chart] | Missing:
-    """Horizon and growth, of every cell.
+    """Create charts of the horizon and the growth factor of every recurrent layer over training steps.
 
     Raises:
         BadInput: if flow.csv cannot be read.
@@ -31,22 +31,22 @@ def history(run: Run) -> list[Chart] | Missing:
 
 
 def _horizon(cells: dict[str, columns.Columns]) -> Chart:
-    drawn = _of_each(cells, "horizon")
-    looked = max((v for of in cells.values() for v in of["steps"] if v is not None), default=0.0)
-    says = (
+    curves = _lines(cells, "horizon")
+    max_steps = max((v for table in cells.values() for v in table["steps"] if v is not None), default=0.0)
+    text = (
         f"After how many steps back less than {HORIZON_SHARE:.0%} of a gradient is left. On the line of all steps more "
         "is left than that."
     )
-    drawn.append(level("all steps that were looked at", drawn[0].x, looked))
-    return lines("horizon", "How far a gradient reaches back", says, STEP, Axis("steps back", "steps back"), drawn)
+    curves.append(level("all steps that were looked at", curves[0].x, max_steps))
+    return lines("horizon", "How far a gradient reaches back", text, STEP, Axis("steps back", "steps back"), curves)
 
 
 def _growth(cells: dict[str, columns.Columns]) -> Chart:
-    drawn = _of_each(cells, "growth")
-    drawn.append(level("1: neither grows nor fades", drawn[0].x, 1.0))
+    curves = _lines(cells, "growth")
+    curves.append(level("1: neither grows nor fades", curves[0].x, 1.0))
     y = Axis("times as large after each step back", "times", format=".4f")
-    return lines("growth", "Growth", "How many times larger a gradient becomes with each step back.", STEP, y, drawn)
+    return lines("growth", "Growth", "How many times larger a gradient becomes with each step back.", STEP, y, curves)
 
 
-def _of_each(cells: dict[str, columns.Columns], key: str) -> list[Line]:
-    return [Line(name, *columns.both(of, "step", key)) for name, of in cells.items()]
+def _lines(cells: dict[str, columns.Columns], key: str) -> list[Line]:
+    return [Line(name, *columns.both(table, "step", key)) for name, table in cells.items()]

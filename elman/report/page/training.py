@@ -1,4 +1,4 @@
-"""How the training went, for the page: losses, learning rate, scores."""
+"""Charts of losses and learning rate, and the table of scores."""
 
 from dataclasses import dataclass
 
@@ -20,20 +20,28 @@ Scores = dict[str, dict[str, float]]
 
 @dataclass(frozen=True)
 class Losses:
-    """The curves of a training; `best` is the validation loss of the weights that were kept, `at` which step."""
+    """Loss and learning rate curves of a training.
+
+    Attributes:
+        losses: chart of the training and validation loss.
+        rate: chart of the learning rate.
+        best: the lowest validation loss, which is that of the saved weights.
+        best_step: training step of that validation.
+        baseline: loss of the best baseline.
+    """
 
     losses: Chart
     rate: Chart | Missing
     best: float | None
-    at: float | None
+    best_step: float | None
     baseline: float | None
 
 
 def losses(run: Run, shown: Shown) -> Losses | Missing:
-    """The curves, from metrics.csv.
+    """Create the curves from metrics.csv.
 
     Raises:
-        BadInput: if that cannot be read.
+        BadInput: if metrics.csv cannot be read.
     """
     path, missing = (
         run.path / "metrics.csv",
@@ -46,102 +54,105 @@ def losses(run: Run, shown: Shown) -> Losses | Missing:
     at, validation = columns.both(values, "step", "val_loss")
     if not x and not at:
         return missing
-    smooth = pl.Series(train, dtype=pl.Float64).ewm_mean(half_life=max(len(train) / 100, 1)).to_list()
-    drawn = [
+    smoothed = pl.Series(train, dtype=pl.Float64).ewm_mean(half_life=max(len(train) / 100, 1)).to_list()
+    curves = [
         Line("training, step by step", x, train, faint=True),
-        Line("training, smoothed", x, smooth),
+        Line("training, smoothed", x, smoothed),
         Line("validation", at, validation, every=len(at) < 60),
     ]
-    baseline = _beside(run)
+    baseline = _validation_baseline(run)
     if baseline is not None:
-        drawn.append(level(baseline[0], [*x, *at], baseline[1]))
-    seen = [*smooth[len(smooth) // 20 :], *validation, *([baseline[1]] if baseline else [])]
+        curves.append(level(baseline[0], [*x, *at], baseline[1]))
+    visible = [*smoothed[len(smoothed) // 20 :], *validation, *([baseline[1]] if baseline else [])]
     best = min(validation, default=None)
     chart = lines(
-        "losses", "Training and validation", _says(best, shown.unit, baseline), STEP,
-        Axis(shown.unit, shown.unit, limits=limits(seen), format=".4f"), drawn,
+        "losses", "Training and validation", _loss_description(best, shown.unit, baseline), STEP,
+        Axis(shown.unit, shown.unit, limits=limits(visible), format=".4f"), curves,
     )  # fmt: skip
-    where = at[validation.index(best)] if best is not None else None
-    return Losses(chart, _rate(values), best, where, baseline[1] if baseline else None)
+    best_step = at[validation.index(best)] if best is not None else None
+    return Losses(chart, _rate(values), best, best_step, baseline[1] if baseline else None)
 
 
-def _says(best: float | None, unit: str, baseline: tuple[str, float] | None) -> str:
+def _loss_description(best: float | None, unit: str, baseline: tuple[str, float] | None) -> str:
     if best is None:
         return "No validation yet."
     against = f"; {baseline[0]}, the line to get below, has {baseline[1]:.3f}" if baseline else ""
     return f"Best on validation: {best:.3f} {unit}{against}."
 
 
-def _beside(run: Run) -> tuple[str, float] | None:
-    """The best of the baselines on what is validated on."""
-    found = run.config.get("baselines") or {}
-    if not _all_numbers(found):
-        raise BadInput(f"{run.path / 'config.json'}: expected 'baselines' to be numbers by names, got {found!r:.60}")
-    return min(found.items(), key=lambda other: other[1], default=None)
+def _validation_baseline(run: Run) -> tuple[str, float] | None:
+    """Return name and validation loss of the best baseline; None if there is none."""
+    baselines = run.config.get("baselines") or {}
+    if not _all_numbers(baselines):
+        raise BadInput(
+            f"{run.path / 'config.json'}: expected 'baselines' to be numbers by names, got {baselines!r:.60}"
+        )
+    return min(baselines.items(), key=lambda item: item[1], default=None)
 
 
-def _baseline(shown: Shown, found: Scores) -> tuple[str, float] | None:
-    others = [(name, row[shown.loss]) for name, row in found.items() if name != shown.title and shown.loss in row]
-    return min(others, key=lambda other: other[1], default=None)
+def _best_baseline(shown: Shown, scores: Scores) -> tuple[str, float] | None:
+    baselines = [(name, row[shown.loss]) for name, row in scores.items() if name != shown.title and shown.loss in row]
+    return min(baselines, key=lambda item: item[1], default=None)
 
 
 def _rate(values: columns.Columns) -> Chart | Missing:
     x, rate = columns.both(values, "step", "lr")
     if not x:
         return Missing("No learning rates in metrics.csv.")
-    says = f"From {rate[0]:.3g} to {rate[-1]:.3g}, highest {max(rate):.3g}."
+    description = f"From {rate[0]:.3g} to {rate[-1]:.3g}, highest {max(rate):.3g}."
     y = Axis("learning rate", limits=(0, 1.06 * max(rate) or 1.0))
-    return lines("rate", "Learning rate", says, STEP, y, [Line("learning rate", x, rate)])
+    return lines("rate", "Learning rate", description, STEP, y, [Line("learning rate", x, rate)])
 
 
 def scores(run: Run) -> Scores | Missing:
-    """The scores by names and units.
+    """Return the scores by model or baseline and by unit.
 
     Raises:
-        BadInput: if config.json has something else in their place.
+        BadInput: if the scores in config.json are malformed.
     """
-    found = run.config.get("scores")
-    if not found:
-        return Missing(f"No scores yet: the training has not ended; to go on: {_again(run)}")
-    rows = list(found.values()) if isinstance(found, dict) else [found]
+    values = run.config.get("scores")
+    if not values:
+        return Missing(f"No scores yet: the training has not ended; to go on: {run.resume_command}")
+    rows = list(values.values()) if isinstance(values, dict) else [values]
     if not all(_all_numbers(row) for row in rows) or len(set(map(tuple, rows))) > 1:
-        raise BadInput(f"{run.path / 'config.json'}: expected 'scores' to be numbers by names, got {found!r:.60}")
-    return {name: {unit: float(value) for unit, value in row.items()} for name, row in found.items()}
+        raise BadInput(f"{run.path / 'config.json'}: expected 'scores' to be numbers by names, got {values!r:.60}")
+    return {name: {unit: float(score) for unit, score in row.items()} for name, row in values.items()}
 
 
 def _all_numbers(row: object) -> bool:
     return isinstance(row, dict) and all(isinstance(value, int | float) for value in row.values())
 
 
-def _again(run: Run) -> str:
-    return run.resume_command
-
-
 @dataclass(frozen=True)
 class ReportTable:
-    """The scores as the page shows them."""
+    """Table of scores, with a sentence that compares the model with the baselines."""
 
-    says: str
-    head: list[str]
+    comparison: str
+    header: list[str]
     rows: list[list[str]]
 
 
-def table(shown: Shown, found: Scores) -> ReportTable:
-    """All scores, and a sentence about them."""
-    units = list(next(iter(found.values())))
-    rows = [[name, *map(in_words, row.values())] for name, row in found.items()]
-    return ReportTable(_compared(shown, found), ["", *(unit.replace("_", " ") for unit in units)], rows)
+def table(shown: Shown, scores: Scores) -> ReportTable:
+    """Create the table of scores.
+
+    Args:
+        shown: task-specific content.
+        scores: the scores.
+    """
+    units = list(next(iter(scores.values())))
+    rows = [[name, *map(in_words, row.values())] for name, row in scores.items()]
+    return ReportTable(_comparison(shown, scores), ["", *(unit.replace("_", " ") for unit in units)], rows)
 
 
-def _compared(shown: Shown, found: Scores) -> str:
-    own, best = found.get(shown.title, {}).get(shown.loss), _baseline(shown, found)
-    others = [name for name in found if name != shown.title]
-    if not others:
+def _comparison(shown: Shown, scores: Scores) -> str:
+    loss, baseline = scores.get(shown.title, {}).get(shown.loss), _best_baseline(shown, scores)
+    baselines = [name for name in scores if name != shown.title]
+    if not baselines:
         return "There is no baseline to compare with."
-    if own is None or best is None:
-        return f"Beside {shown.title}: {', '.join(others)}."
-    name, other = best
-    share = abs(own - other) / other if other else 0.0
-    if own < other:
+    if loss is None or baseline is None:
+        return f"Beside {shown.title}: {', '.join(baselines)}."
+    name, baseline_loss = baseline
+    share = abs(loss - baseline_loss) / baseline_loss if baseline_loss else 0.0
+    if loss < baseline_loss:
         return f"{shown.title} needs {share:.1%} fewer {shown.unit} than the baseline, {name}."
     return f"{shown.title} needs {share:.1%} more {shown.unit} than the baseline, {name}: it has yet to get below."

@@ -1,4 +1,4 @@
-// The unfolded network as a drawing: a column for each step, in it from below x_t, a_t, h_t, o_t, y_t and L_t.
+// Draws the unfolded network: one column per step, with x_t, a_t, h_t, o_t, y_t and L_t from bottom to top.
 
 const LINE = 16,
   BOX = 66,
@@ -6,7 +6,7 @@ const LINE = 16,
   LEFT = 76,
   TOP = 34;
 
-// Where the boxes stand. Heights follow from the number of units and of words, widths from the room there is.
+// Computes the layout: heights depend on the number of units and words, widths on the available space.
 function layout(T, H, D, room) {
   const pitch = Math.max(BOX + 28, Math.min(BOX + 76, (room - LEFT) / T));
   const heights = { L: 26, y: D * LINE + 8, o: D * LINE + 8, h: H * LINE + 8, a: H * LINE + 8, x: 26 };
@@ -30,7 +30,7 @@ const letter = (name, index) => `<tspan class="letter">${name}</tspan><tspan dy=
 
 const gradientName = (t, row, i) => `${letter("dL", t)}<tspan dy="-3">/</tspan>${letter(`d${row}`, i)}`;
 
-// From one box to another, straight up or down, or bent from one column over to the next.
+// Draws an arrow between two boxes: straight within a column, curved between columns.
 function arrow([from, to], kind, { bent = false, width = 1.5 } = {}) {
   const [along, across] = bent ? [Math.sign(to[0] - from[0]), 0] : [0, Math.sign(to[1] - from[1])];
   const half = 2.6 + 0.62 * width;
@@ -46,7 +46,7 @@ function arrow([from, to], kind, { bent = false, width = 1.5 } = {}) {
 
 const label = (text, kind, [x, y]) => `<text class="letter label ${kind}" x="${x}" y="${y}">${text}</text>`;
 
-// A box of numbers. `kind` says how it looks: done, now, later, back, or used.
+// Draws a box of numbers. `kind` is its style: done, now, later, back or used.
 function box(place, row, t, name, values, kind, { bars = false } = {}) {
   const [x, y] = [place.left(t), place.tops[row]];
   const largest = bars ? 1 : largestOf(values);
@@ -77,7 +77,7 @@ function frame(place, row, t, name) {
   );
 }
 
-// The ways from one box to the next: up within a step, and from h_{t-1} over to a_t. Up they go beside the names.
+// Returns the end points of the arrows: upward within a step, and from h_{t-1} to a_t. Upward arrows pass the names.
 function ways(place, t) {
   const right = place.left(t) + BOX - 10;
   const up = (from, to) => [
@@ -98,7 +98,7 @@ function ways(place, t) {
   };
 }
 
-// What the boxes of step t hold and how they look at this place of the walk.
+// Draws the boxes of step t with their contents and styles at the current position of the walk.
 function columnOf(now, place, at, t) {
   const { run, lesson, dO, found } = now;
   const forwards = at.kind === "forward";
@@ -124,7 +124,7 @@ function columnOf(now, place, at, t) {
 
 const LETTERS = { xa: "U", ah: "g", ho: "V", over: "W" };
 
-// The width of an arrow on the way back says how much of the gradient of L_t is left there.
+// Draws the arrows of step t; the width of a backward arrow shows how much of the gradient of L_t is left.
 function arrows(now, place, at, t) {
   const kind = at.kind === "backward" ? "faint" : t === at.t ? "now" : t < at.t ? "done" : "later";
   const back = at.kind === "backward" ? backwards(now, at, t) : {};
@@ -141,7 +141,7 @@ function arrows(now, place, at, t) {
     .join("");
 }
 
-// Which arrows of step t the gradient goes back along, and their widths.
+// Returns the widths of the arrows of step t that the gradient passes, by name.
 function backwards(now, at, t) {
   if (t > at.t || t < at.k) return {};
   const lengths = now.found[at.t].map(({ dh }) => norm(dh));

@@ -1,6 +1,6 @@
-// The network of elman/textbook.py, line by line in its letters:
+// The network of elman/textbook.py, with the same functions and symbols:
 //   a_t = U x_t + W h_{t-1} + b     h_t = g(a_t)     h_0 = 0     o_t = V h_t + c     y_t = softmax(o_t)
-// Vectors are arrays, matrices arrays of rows. Index 0 holds step 1.
+// Vectors are arrays, matrices are arrays of rows. Index 0 is step 1.
 
 const ACTIVATIONS = {
   tanh: { value: Math.tanh, slope: (h) => 1 - h * h },
@@ -10,7 +10,7 @@ const ACTIVATIONS = {
 
 const sum = (values) => values.reduce((s, v) => s + v, 0);
 function dot(v, w) {
-  let s = 0; // a loop: a training asks for millions of these
+  let s = 0; // a plain loop, since training calls this millions of times
   for (let i = 0; i < v.length; i++) s += v[i] * w[i];
   return s;
 }
@@ -49,17 +49,17 @@ function forward(p, x, g) {
   return { a, h, o, y };
 }
 
-// The loss of each step, L_t; their sum is the loss: the cross-entropy averaged over the words.
+// Returns the loss L_t of each step; their sum is the cross-entropy averaged over the words.
 const losses = (y, targets) => y.map((y_t, t) => -Math.log(dot(y_t, targets[t])) / y.length);
 
 const outputGradient = (y, targets) => zip((a, b) => (a - b) / y.length, y, targets);
 
-// dh_j/dh_{j-1} = diag(g'(a_j)) W
+// Returns the Jacobian dh_j/dh_{j-1} = diag(g'(a_j)) W.
 function jacobian(p, h_j, g) {
   return p.W.map((row, i) => row.map((w) => ACTIVATIONS[g].slope(h_j[i]) * w));
 }
 
-// For every step t and every step k up to it: dL_t/dh_k and dL_t/da_k.
+// Returns dL_t/dh_k and dL_t/da_k for every step t and every k <= t.
 function terms(p, run, dO, g) {
   const [V_T, W_T] = [transpose(p.V), transpose(p.W)];
   return run.h.map((_, t) => {
@@ -74,12 +74,12 @@ function terms(p, run, dO, g) {
   });
 }
 
-// What the term of t and k adds to the gradient of U, W and b.
+// Returns the contribution of the term (t, k) to the gradients of U, W and b.
 function term(da, x_k, before) {
   return { U: outer(da, x_k), W: outer(da, before), b: da };
 }
 
-// The gradient in O(T): what all later steps send back to h_t is carried along instead of summed anew.
+// Returns the gradient in O(T): dL/dh_t is accumulated from later steps instead of summed over all pairs.
 function bptt(p, run, x, dO, g) {
   const [V_T, W_T] = [transpose(p.V), transpose(p.W)];
   const da = [];
@@ -105,7 +105,7 @@ function descend(p, gradient, rate) {
   );
 }
 
-// Gradient descent from the weights p on: the weights and the loss after every step of it, the untrained ones first.
+// Runs gradient descent from the weights p; returns the weights and the loss before the first step and after each step.
 function train(p, x, targets, g, rate, steps) {
   const path = [];
   for (let step = 0; ; step++) {

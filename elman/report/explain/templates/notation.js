@@ -1,4 +1,4 @@
-// How numbers, letters and tables are written.
+// Formats numbers, formulas and tables.
 
 const escaped = (text) =>
   text.replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
@@ -6,7 +6,7 @@ const escaped = (text) =>
 const powerOfTen = (value) => Math.floor(Math.log10(Math.abs(value)));
 const fixed = (value, decimals) => value.toFixed(decimals).replace("-", "−");
 
-// Three digits that count, so that sums can be checked at any size; far from one with a power of ten.
+// Formats a number with three significant digits, with a power of ten if it is very large or small.
 function number(value) {
   if (value === 0) return "0";
   if (Number.isNaN(value)) return "NaN";
@@ -16,7 +16,8 @@ function number(value) {
   return value.toExponential(2).replaceAll("-", "−").replace("e+", "e");
 }
 
-// A state or a probability: close to one, three digits of what it lacks of it, which losses and slopes are made of.
+// Formats a state or probability; close to 1, with three significant digits of the difference from 1, because losses
+// and slopes depend on it.
 function portion(value) {
   const lacks = 1 - Math.abs(value);
   if (!(lacks > 0 && lacks < 0.1)) return number(value);
@@ -27,7 +28,7 @@ function portion(value) {
 const percent = (value) => (value < 1 && value > 0.9995 ? "> 99.9\u00a0%" : `${number(100 * value)}\u00a0%`);
 const count = (many, what) => `${many} ${what}${many === 1 ? "" : "s"}`;
 
-// About how wide a letter is, in those of most; a word that takes more room than so many is cut.
+// Estimates the width of a letter, relative to the average; `short` truncates words that are wider than `most`.
 const widthOf = (letter) =>
   /^[iljtfrI.,:;'|!()[\]-]$/.test(letter)
     ? 0.6
@@ -39,11 +40,11 @@ const widthOf = (letter) =>
 function short(word, most = 8.5) {
   const letters = [...new Intl.Segmenter().segment(word)].map(({ segment }) => segment);
   if (sum(letters.map(widthOf)) <= most) return word;
-  let room = most - 1.4; // for the dots
+  let room = most - 1.4; // room for the ellipsis
   return `${letters.filter((letter) => (room -= widthOf(letter)) >= 0).join("")}…`;
 }
 
-// Formulas: one letter, or d and one, is a variable, _i its index, {dL_t/dh_k} a fraction; all else stays as it is.
+// Formats formulas: a letter, or d and a letter, is a variable, _i its index, {dL_t/dh_k} a fraction.
 const VARIABLE = /(?<![\w<&/.])(d?[A-Za-zη]′?)(?:_([\w−]+))?(?![A-Za-z])/g;
 const variables = (text) =>
   text.replace(VARIABLE, (_, name, index) => `<var>${name}</var>${index ? `<sub>${index}</sub>` : ""}`);
@@ -61,7 +62,7 @@ function math(text) {
 
 const formula = (...parts) => `<div class="formula">${parts.join(" ")}</div>`;
 
-// Blue for above zero, orange for below, the stronger the larger.
+// Colors positive values blue and negative ones orange, with an intensity proportional to the magnitude.
 function tint(value, largest) {
   const share = largest > 0 && Number.isFinite(value) ? Math.min(Math.abs(value) / largest, 1) : 0;
   return `${value < 0 ? "var(--below)" : "var(--above)"} ${(45 * share).toFixed(1)}%`;
@@ -72,7 +73,7 @@ const largestOf = (values) => Math.max(...values.flat(2).map(Math.abs).filter(Nu
 
 const column = (name, attributes = "") => `<th scope="col" ${attributes}>${name}</th>`;
 
-// A matrix, or a vector as a column, between brackets, with names for its rows and columns where they have some.
+// Formats a matrix, or a vector as a column, in brackets, with optional names of rows and columns.
 function matrix(values, { rows = null, columns = null, largest = null } = {}) {
   const body = values.map((row) => (Array.isArray(row) ? row : [row]));
   const most = largest ?? largestOf(body);
@@ -88,8 +89,8 @@ function matrix(values, { rows = null, columns = null, largest = null } = {}) {
   return `<table class="matrix">${head}<tbody>${lines.join("")}</tbody></table>`;
 }
 
-// What can be opened. The page is written anew all the time: it keeps in mind what a reader has opened and closed, and
-// writes what is inside when that is first to be seen.
+// Collapsible sections. The page is re-rendered often, so it remembers which sections are open, and renders the content
+// of a section when it is first opened.
 const folds = new Map();
 const insides = new Map();
 const roomy = () => innerWidth > 640;
@@ -103,7 +104,7 @@ function fill(details) {
   if (details.children.length === 1) details.insertAdjacentHTML("beforeend", insides.get(details.dataset.fold)());
 }
 
-// A matrix or a formula with its name below it.
+// Formats a matrix or formula with its name as a caption.
 const named = (name, inside) => `<figure class="named">${inside}<figcaption>${name}</figcaption></figure>`;
 
 const WORDY = new Set(["word", "target", math("input x_t"), "likeliest next word"]);

@@ -1,4 +1,4 @@
-// The page: two sliders for the training, a walk through one pass, and everything else written anew when they move.
+// The page: two sliders for the training and one for the walk through a pass; everything is re-rendered when they move.
 
 const byId = (id) => document.getElementById(id);
 const lesson = JSON.parse(byId("lesson").textContent);
@@ -6,7 +6,7 @@ const x = lesson.words.slice(0, -1).map((word) => lesson.vocabulary.map((name) =
 const targets = lesson.words.slice(1).map((word) => lesson.vocabulary.map((name) => (name === word ? 1 : 0)));
 const g = lesson.activation;
 
-// Forward along the sentence; then for every loss, the last first, back to the first step.
+// The positions of the walk: forward through all steps, then back from every loss, the last one first, to step 1.
 const steps = [...x.keys()];
 const walk = [
   ...steps.map((t) => ({ kind: "forward", t })),
@@ -22,7 +22,7 @@ let rate = lesson.learning_rate;
 let path = train(lesson.start, x, targets, g, rate, lesson.steps);
 let now = null;
 
-// All numbers at one step of the training.
+// Computes all values at one step of the training.
 function compute(step) {
   const { p, loss } = path[step];
   const run = forward(p, x, g);
@@ -47,7 +47,7 @@ const show = (id, html) => {
   byId(id).innerHTML = html;
 };
 
-// What goes on beyond the right edge fades out there.
+// Marks boxes whose content continues beyond the right edge; the style sheet fades them out.
 const markMore = (box) => box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
 const showMore = () => document.querySelectorAll(".wide, .formula, .named, #drawing").forEach(markMore);
 
@@ -98,7 +98,7 @@ function showAll() {
   window.elman = { ...now, path, walk, apart };
 }
 
-// The numbers that elman.textbook got in Python beside those of this page: their largest difference.
+// Compares the results of this page with those of elman.textbook in Python; returns the largest difference.
 function check() {
   const { check: theirs, start } = lesson;
   const run = forward(start, x, g);
@@ -122,7 +122,7 @@ function check() {
   return most;
 }
 
-// A slider may move faster than the page is written: once for each picture is enough.
+// Limits an action to one call per animation frame, since a slider can move faster than the page renders.
 function oncePerFrame(action) {
   let waiting = false;
   return () => {
@@ -148,7 +148,7 @@ function walkBy(steps) {
 const apart = check();
 const unfolded = [];
 
-// On paper nobody can walk: all steps forward, and the place of the walk where that is on the way back.
+// For printing: shows all forward steps, and the current position if it is in the backward pass.
 function unfold() {
   const at = walk[Number(byId("walk").value)];
   show(
@@ -191,7 +191,7 @@ byId("trained").addEventListener("click", () => goTo(lesson.steps));
 byId("rate").addEventListener(
   "input",
   oncePerFrame(() => {
-    rate = lesson.learning_rate * 10 ** (Number(byId("rate").value) / 100); // from a tenth of it to ten times it
+    rate = lesson.learning_rate * 10 ** (Number(byId("rate").value) / 100); // from a tenth to ten times the learning rate of the lesson
     path = train(lesson.start, x, targets, g, rate, lesson.steps);
     showAll();
   }),

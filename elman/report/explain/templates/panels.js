@@ -1,4 +1,4 @@
-// What is told of one place of the walk: formulas with their numbers.
+// The panel at one position of the walk: formulas with their values.
 
 const signed = (value) => `${value < 0 ? "− " : "+ "}${number(Math.abs(value))}`;
 const bracketed = (value) => (value < 0 ? `(${portion(value)})` : portion(value));
@@ -10,7 +10,7 @@ const SLOPES = {
 };
 const AS_A_BAR = '<span class="unseen">as a bar</span>';
 
-// W h_{t-1}, every product of it.
+// Writes out all products of W h_{t-1}.
 function writtenOut(W, before) {
   const products = (row) => row.map((w, j) => `${j ? signed(w) : number(w)}·${bracketed(before[j])}`).join(" ");
   const line = (row, i) => `<li>${i + 1}: ${products(row)} = <b>${number(dot(row, before))}</b></li>`;
@@ -76,7 +76,7 @@ function lossOfStep({ run, targets, losses, loss, lesson }, t) {
     ${i < T ? "" : whole}</p>`;
 }
 
-// The chain as it stands: dL_t/dh_t, one Jacobian for each step back, dh_k/dW.
+// Writes the chain rule: dL_t/dh_t, one Jacobian per step back, and dh_k/dW.
 function chain(t, k) {
   const factors = [`{dL_${t + 1}/dh_${t + 1}}`];
   for (let j = t; j > k; j--) factors.push(`{dh_${j + 1}/dh_${j}}`);
@@ -118,7 +118,7 @@ function fromTheLoss({ run, dO, targets, lesson, p }, t) {
 }
 
 function oneStepBack({ p, run, found, lesson }, t, k) {
-  const [i, j] = [t + 1, k + 2]; // from h_j back to h_{j-1}
+  const [i, j] = [t + 1, k + 2]; // the step from h_j to h_{j-1}
   const J = jacobian(p, run.h[k + 1], lesson.activation);
   let all = J;
   for (let m = k + 2; m <= t; m++) all = product(jacobian(p, run.h[m], lesson.activation), all);

@@ -1,4 +1,4 @@
-// The parts of the page beside the walk.
+// The sections of the page other than the walk.
 
 function oneHots({ lesson, x, targets }) {
   const names = lesson.vocabulary.map((name) => escaped(short(name)));
@@ -26,14 +26,14 @@ function weights({ p, lesson }) {
   ].join("");
 }
 
-// What each step k adds to the gradient of L_t with respect to one parameter: V and c are used at k = t alone.
+// Returns the contribution of each step k to the gradient of L_t for one parameter; V and c contribute only at k = t.
 function partsOf({ found, run, x, dO, p }, name, t) {
   const last = { V: () => outer(dO[t], run.h[t]), c: () => dO[t] };
   if (name in last) return [{ k: t, values: last[name]() }];
   return found[t].map(({ da }, k) => ({ k, values: term(da, x[k], k ? run.h[k - 1] : zeros(p.b))[name] })).reverse();
 }
 
-// Each dL_t as the sum of its terms, and their sum.
+// Shows the gradient of each L_t as the sum of its terms, and the sum over t.
 function writtenSum(now, name) {
   const rows = now.found.map((_, t) => partsOf(now, name, t));
   const perStep = rows.map((parts) => parts.map(({ values }) => values).reduce(plus));
@@ -83,7 +83,7 @@ function fading({ found, lesson }) {
   return groups.reverse().join("");
 }
 
-// How much longer or shorter the gradient becomes on one step back: the geometric mean over all steps of all sums.
+// Returns the growth factor of the gradient per step back: the geometric mean over all steps and losses.
 function growth(found) {
   const pairs = found.flatMap((row) => row.slice(1).map((later, k) => [norm(row[k].dh), norm(later.dh)]));
   const logs = pairs.filter(([, later]) => later !== 0).map(([here, later]) => Math.log(here / later));
@@ -104,7 +104,7 @@ function fadingInWords({ found, loss }) {
     ${verdict} where that goes on: 50 steps of it would be ${number(factor)}<sup>50</sup> = ${number(far)}.`;
 }
 
-// What is to be told of a training whose loss is no finite number at some steps, or from one on.
+// Describes a training whose loss is not finite at some steps.
 function explosion(losses) {
   const broken = losses.flatMap((loss, step) => (Number.isFinite(loss) ? [] : [step]));
   if (!broken.length) return "";
@@ -156,7 +156,7 @@ function curveDrawing(path, step, width, height = 220) {
 
 function predictions({ lesson, run, targets }) {
   const rows = run.y.map((y, t) => {
-    const guess = lesson.vocabulary[y.indexOf(Math.max(...y))] ?? "none"; // where no output is a number any more
+    const guess = lesson.vocabulary[y.indexOf(Math.max(...y))] ?? "none"; // if all outputs are NaN
     const verdict = guess === lesson.words[t + 1] ? "right" : "wrong";
     return [
       `<th scope="row" class="said">${escaped(lesson.words.slice(0, t + 1).join(" "))} …</th>`,
@@ -171,7 +171,7 @@ function predictions({ lesson, run, targets }) {
 function oneUpdate({ p, gradient, rate }) {
   const [w, dw] = [p.W[0][0], gradient.W[0][0]];
   const slope = dw < 0 ? `(${number(dw)})` : number(dw);
-  const decimals = Math.min(Math.max(2 - powerOfTen(rate * dw), 2), 12); // that show how far it moves
+  const decimals = Math.min(Math.max(2 - powerOfTen(rate * dw), 2), 12); // enough to show the change
   const exact = (weight) => (Number.isFinite(decimals) && Math.abs(weight) < 1e4 ? fixed(weight, decimals) : number(weight));
   return math(`W_11 ← W_11 − η {dL/dW_11} = ${exact(w)} − ${number(rate)} · ${slope} = <b>${exact(w - rate * dw)}</b>`);
 }

@@ -1,10 +1,10 @@
 "use strict";
 (() => {
   const touch = matchMedia("(pointer: coarse)").matches;
-  // A tap is reported as two clicks: on a touch screen only the buttons go back to the whole.
+  // plotly.js reports a tap as a double click, so on touch screens only the buttons reset the zoom.
   const options = { responsive: true, displayModeBar: false, showTips: false, doubleClick: touch ? false : "reset" };
 
-  // A figure's colours are names in the style sheet: "var(--ink)".
+  // Returns a figure with the CSS variables in its colors, such as "var(--ink)", replaced by their values.
   function figure(name) {
     const style = getComputedStyle(document.documentElement);
     const text = document.getElementById(`${name}-figure`).textContent;
@@ -35,7 +35,7 @@
       Plotly.restyle(this.plot, { visible: shown }, [Number(key.dataset.line)]);
     }
 
-    // Zoom and move along the horizontal axis: its middle and width are times those of now.
+    // Moves the horizontal axis by a fraction of its width, and scales it by a factor.
     view(move, width) {
       const [from, to] = this.plot._fullLayout.xaxis.range;
       const middle = (from + to) / 2 + move * (to - from), half = (width * (to - from)) / 2;
@@ -67,7 +67,7 @@
     }
   }
 
-  // Steps through the rows of a map: a mark on the map, and the row by itself.
+  // Steps through the rows of a heatmap: marks the row and shows it in a line chart.
   class Player {
     constructor(box, charts) {
       this.map = charts[box.dataset.map];
@@ -128,7 +128,7 @@
   }
 
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-  // Paper is light: where the screen is dark, the charts are drawn anew for it.
+  // In dark mode, redraw the charts with light colors for printing.
   for (const [event, paper] of [["beforeprint", true], ["afterprint", false]]) {
     addEventListener(event, () => {
       document.documentElement.classList.toggle("paper", paper);
