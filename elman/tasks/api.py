@@ -41,7 +41,6 @@ with needs("tasks", "elman.tasks"):
     from elman.training.lightning_arguments import LightningArguments
     from elman.training.options import TrainingOptions
 
-HIGHER_IS_BETTER = {"accuracy", "exact_match", "bleu", "chrf"}  # of the metrics; others are errors and losses
 ARGUMENTS = ("out", "trainer", "callbacks", "logger")  # arguments of `fit` that are not options
 NOT_SAVED = ("checkpoints", "tensorboard")  # parts of a run folder that only resuming and monitoring need
 
@@ -152,7 +151,7 @@ class Trained:
         return np.array(rows).reshape(-1, count) if isinstance(self.codec, ClassificationCodec) else rows
 
     def score(self, data: Any, **reading: Any) -> float:
-        """Score the model on other data by one number, the first metric in the task's table. Higher is better.
+        """Score the model on other data by one number, the `score` of the task. Higher is better.
 
         As in scikit-learn, errors and losses are negated:
 
@@ -174,8 +173,8 @@ class Trained:
             BadInput: for data that cannot be used.
         """
         metrics = next(iter(self.evaluate(data, **reading).values()))
-        name, value = next(iter(metrics.items()))
-        return value if name in HIGHER_IS_BETTER else -value
+        value = metrics[self._task.score.removeprefix("-")]
+        return -value if self._task.score.startswith("-") else value
 
     def evaluate(self, data: Any, **reading: Any) -> Scores:
         """Score the model and its baselines on other data.

@@ -83,6 +83,7 @@ class Task(ABC):
         model: makes a model, with a `title` and a `loss` as in `elman.training.trainable`.
         unit: the unit that the loss is averaged over: "tokens".
         loss: the name of the loss among the scores: "nats_per_token".
+        score: the metric that `Trained.score` returns. A minus sign negates an error or a loss: "-mase".
         next_step: the command to run after the training; {run} stands for the run folder.
         option_units: units of the task's numbers in config.json.
         accepts_texts: whether inputs and prompts are texts, which may also be in a file.
@@ -94,6 +95,7 @@ class Task(ABC):
     model: Callable[..., nn.Module]
     unit: str
     loss: str
+    score: str
     next_step: str
     option_units: Mapping[str, str] = field(default_factory=dict)
     accepts_texts: bool = False

@@ -55,6 +55,7 @@ TASK = SupervisedTask(
     unit="tokens",
     examples="images",
     loss="nats_per_token",
+    score="exact_match",
     metrics=partial(text_metrics, names=METRICS),
     metrics_note=partial(text_metrics_note, METRICS),
     fit_baselines=fit_baselines,

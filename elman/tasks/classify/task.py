@@ -183,6 +183,7 @@ TASK = SupervisedTask(
     model=TextClassifier,
     unit="texts",
     loss="nats_per_text",
+    score="accuracy",
     metrics=partial(classification_metrics, loss="nats_per_text"),
     split=stratified_split,
     label=target,

@@ -213,6 +213,7 @@ TASK = SupervisedTask(
     model=ForecastNetwork,
     unit="windows",
     loss="scaled_pinball",
+    score="-mase",
     metrics=metrics,
     fit_baselines=fit_baselines,
     load_baselines=load_baselines,

@@ -134,6 +134,7 @@ TASK = SupervisedTask(
     model=ImageClassifier,
     unit="images",
     loss="nats_per_image",
+    score="accuracy",
     metrics=partial(classification_metrics, loss="nats_per_image"),
     split=stratified_split,
     label=target,

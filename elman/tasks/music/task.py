@@ -134,6 +134,7 @@ TASK = SupervisedTask(
     unit="steps",
     examples="pieces",
     loss="nats_per_step",
+    score="-nats_per_step",
     metrics=metrics,
     fit_baselines=fit_baselines,
     load_baselines=load_baselines,

@@ -252,6 +252,7 @@ TASK = SupervisedTask(
     unit="words",
     examples="sentences",
     loss="nats_per_word",
+    score="accuracy",
     metrics=metrics,
     split=split,
     fit_baselines=fit_baselines,

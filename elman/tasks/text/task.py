@@ -173,6 +173,7 @@ TASK = TextTask(
     model=LanguageModel,
     unit="tokens",
     loss="nats_per_token",
+    score="-nats_per_token",
     accepts_texts=True,
     option_units={
         "characters": "", "train_tokens": "", "validation_tokens": "", "vocabulary": "tokens",

@@ -57,6 +57,7 @@ TASK = SupervisedTask(
     unit="characters",
     examples="recordings",
     loss="nats_per_character",
+    score="-word_error_rate",
     metrics=metrics,
     fit_baselines=fit_baselines,
     load_baselines=load_baselines,

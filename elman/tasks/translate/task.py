@@ -94,6 +94,7 @@ TASK = SupervisedTask(
     unit="tokens",
     examples="pairs",
     loss="nats_per_token",
+    score="bleu",
     metrics=partial(text_metrics, names=METRICS),
     metrics_note=partial(text_metrics_note, METRICS),
     fit_baselines=fit_baselines,
