@@ -306,7 +306,7 @@ def fit(
     task: str,
     data: Any,
     out: str | Path | None,
-    given: dict[str, Any],
+    keywords: dict[str, Any],
     trainer: Any = None,
     callbacks: Any = None,
     logger: Any = None,
@@ -317,7 +317,7 @@ def fit(
         task: a name in `elman.tasks.TASKS`.
         data: files, or the task's Python objects.
         out: the run folder; None: the next free one in runs/.
-        given: options by name; `validation` and `test` may be any data that the task takes.
+        keywords: options by name; `validation` and `test` may be any data that the task takes.
         trainer: arguments of Lightning's Trainer.
         callbacks: Lightning callbacks.
         logger: Lightning loggers.
@@ -331,8 +331,8 @@ def fit(
     declared, name = options_of(task), f"elman.tasks.{task}.fit"
     training_names = set(TrainingOptions.__dataclass_fields__)
     with _in_python():
-        training = training_of(declared, {key: value for key, value in given.items() if key in training_names})
-    task_options = {key: value for key, value in given.items() if key not in training_names}
+        training = training_of(declared, {key: value for key, value in keywords.items() if key in training_names})
+    task_options = {key: value for key, value in keywords.items() if key not in training_names}
     options = checked(declared.OPTIONS, name, task_options, (*TrainingOptions.__dataclass_fields__, *ARGUMENTS))
     lightning = LightningArguments.checked(name, trainer, callbacks, logger)
     folder = None if out is None else Path(out)

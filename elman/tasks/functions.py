@@ -68,18 +68,18 @@ class TaskFunctions:
             trainer: "Mapping[str, Any] | None" = None,
             callbacks: "Callback | Sequence[Callback] | None" = None,
             logger: "Logger | Sequence[Logger] | bool | None" = None,
-            **given: Any,
+            **keywords: Any,
         ) -> "Trained":
             from elman.tasks.api import fit
 
-            return fit(task, data, out, given, trainer, callbacks, logger)
+            return fit(task, data, out, keywords, trainer, callbacks, logger)
 
         module = options_of(task)
         defaults = module.TRAINING
         parameters = {p.name: p for cls in (module.OPTIONS, TrainingOptions) for p in declared(cls)}
         described = [p.replace(default=defaults.get(name, p.default)) for name, p in parameters.items()]
         text = f"""
-        Train a model, and score it beside its baselines.
+        Train a model, and score it and its baselines.
 
         Without `epochs` or `minutes`, it trains until validation stops improving.
 
@@ -89,8 +89,8 @@ class TaskFunctions:
             trainer: arguments of `lightning.pytorch.Trainer`, `{{"precision": "bf16-mixed"}}`. Those that would
                 break resuming or metrics.csv are refused.
             callbacks: Lightning callbacks. `val_loss` can be monitored.
-            logger: Lightning loggers, which get what is written to metrics.csv, by step, in the place of
-                TensorBoard. None, True: TensorBoard, if it is installed. False: metrics.csv alone.
+            logger: Lightning loggers, which get the rows of metrics.csv by step, instead of TensorBoard.
+                None, True: TensorBoard, if it is installed. False: metrics.csv alone.
         {{options}}
 
         Returns:
@@ -139,7 +139,7 @@ class TaskFunctions:
 
         Args:
             run: a run folder, or what `fit` returned.
-            inputs: several, or one text or file.
+            inputs: several inputs, or one text or file.
         {options}
 
         Returns:
@@ -161,7 +161,7 @@ class TaskFunctions:
 
         Args:
             run: a run folder, or what `fit` returned.
-            prompt: to continue; None: start from nothing.
+            prompt: the beginning of the output; None: start from nothing.
             length: steps to generate; None: the default of the task.
             out: the file to write.
         {options}

@@ -90,11 +90,11 @@ def random_split(task: "SupervisedTask", examples: ExampleStore, seed: int, part
     return drawn_parts(examples.contents.components(), seed, parts, task.name)
 
 
-def _all(examples: Iterable[Example], part: str) -> Iterable[Example]:
+def _keep_all(examples: Iterable[Example], part: str) -> Iterable[Example]:
     return examples
 
 
-def _name(example: Example) -> str:
+def _name_of(example: Example) -> str:
     return example.name or str(example.input)
 
 
@@ -148,13 +148,13 @@ class SupervisedTask(Task):
     read_texts: Callable[[Path, Loaded], Iterable[Example]] | None = None
     collect_inputs: Callable[[Loaded, Any], list[Any]] | None = None
     resolve: Callable[[Any, Any, Callable[[str], Any]], tuple[Any, Any]] | None = None
-    held_out: Callable[[Iterable[Example], str], Iterable[Example]] = _all
+    held_out: Callable[[Iterable[Example], str], Iterable[Example]] = _keep_all
     match: Callable[[Sequence[Example], Loaded], Sequence[Example]] | None = None
     store: Callable[[Iterable[Any]], Sequence[Any]] = DiskList
     extra_files: Callable[[Splits, Any], dict[str, str]] | None = None
     generator: Callable[..., Any] | None = None
     metrics_note: Callable[[], str] | None = None
-    describe: Callable[[Example], str] = _name
+    describe: Callable[[Example], str] = _name_of
     examples: str = ""
     input_name: str = ""
     default_data: str = ""
@@ -400,7 +400,7 @@ class SupervisedTask(Task):
 
     @override
     def samples(self, loaded: Loaded, console: Console) -> tuple[Sample, ...] | Missing:
-        """Predictions for the first examples of the test part."""
+        """Predict from the first examples of the test part."""
         try:
             examples = self._training_splits(loaded).test[:SAMPLES]
         except BadInput as error:

@@ -66,7 +66,7 @@ class ClassifyCodec(ClassificationCodec):
                 counts.update(_words(example.input))
                 if i in baseline_indices:
                     yield example.input
-            fit_labels("classify", labels)  # raises before the library complains
+            fit_labels("classify", labels)  # raise our error before that of the library
 
         tfidf = _tfidf(min_df=2 if len(train) >= FEW_TEXTS else 1).fit(counted())
         idf = dict(zip(tfidf.get_feature_names_out().tolist(), tfidf.idf_.tolist(), strict=True))

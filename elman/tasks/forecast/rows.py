@@ -47,16 +47,16 @@ class _TableColumns(NamedTuple):
     name: the name of the series, if there is no column of series names.
     stamps: time stamps.
     values: the target, then the covariates; NaN where they are missing.
-    used: a mask of the rows to use.
-    of: the series name of each row; None if the table has one series.
+    is_used: a mask of the rows to use.
+    series: the series name of each row; None if the table has one series.
     """
 
     path: Path
     name: str
     stamps: Stamps
     values: Values  # (N, 1 + K)
-    used: NDArray[np.bool_]
-    of: pl.Series | None
+    is_used: NDArray[np.bool_]
+    series: pl.Series | None
 
 
 def read_rows(data: Any, options: ForecastOptions) -> tuple[ForecastOptions, list[SeriesRows]]:
@@ -149,18 +149,18 @@ def _read_columns(path: Path, table: pl.DataFrame, name: str, options: ForecastO
     names = listed_names(options.covariates)
     for name_of_column in {options.time, options.target} & set(names):
         raise BadInput(f"{path}: --covariates: expected columns beside --time and --target, got {name_of_column!r}")
-    of = column(path, table, options.series, "--series").cast(pl.String) if options.series else None
+    series = column(path, table, options.series, "--series").cast(pl.String) if options.series else None
     if options.time is None:  # the row numbers of each series
-        series_names = pl.DataFrame({"of": [""] * len(table) if of is None else of})
+        series_names = pl.DataFrame({"of": [""] * len(table) if series is None else series})
         counts = series_names.select(pl.int_range(pl.len()).over("of")).to_series()
         stamps = Stamps(counts.to_numpy().copy(), None, None, False)
-        used = np.ones(len(table), np.bool_)
+        is_used = np.ones(len(table), np.bool_)
     else:
         of_time = column(path, table, options.time, "--time")
-        used = ~np.logical_and.reduce([_is_empty(cells) for cells in table])
+        is_used = ~np.logical_and.reduce([_is_empty(cells) for cells in table])
         stamps = parse_stamps(path, of_time, options)
-        bad = (stamps.moments == UNREADABLE) & used
-        used &= ~bad
+        bad = (stamps.moments == UNREADABLE) & is_used
+        is_used &= ~bad
         if bad.any():
             _check_stamps(path, of_time, bad, stamps.dated, options)
     option_of = {str(options.target): "--target"} | dict.fromkeys(names, "--covariates")
@@ -170,11 +170,11 @@ def _read_columns(path: Path, table: pl.DataFrame, name: str, options: ForecastO
         value, bad = parse_numbers(path, cells, option, options, table)
         _check_bad(path, cells, option, bad, options)
         values.append(value)
-    if of is not None and (missing := of.is_null() & pl.Series(used)).any():
+    if series is not None and (missing := series.is_null() & pl.Series(is_used)).any():
         raise BadInput(
             f"{path}: --series: expected the name of a series in every row, got none in row {first_index(missing) + 1}"
         )
-    return _TableColumns(path, name, stamps, np.column_stack(values), used, of)
+    return _TableColumns(path, name, stamps, np.column_stack(values), is_used, series)
 
 
 def _is_empty(cells: pl.Series) -> NDArray[np.bool_]:
@@ -237,17 +237,17 @@ def _resolve_zone(tables: Sequence[_TableColumns], options: ForecastOptions) -> 
     else:
         offsets = [table.stamps.offsets for table in tables]
         zone = zone_of(
-            np.concatenate([table.stamps.moments[table.used] for table in tables]),
+            np.concatenate([table.stamps.moments[table.is_used] for table in tables]),
             np.concatenate(
                 [
-                    np.zeros(int(table.used.sum()), np.int64) if of is None else of[table.used]
+                    np.zeros(int(table.is_used.sum()), np.int64) if of is None else of[table.is_used]
                     for table, of in zip(tables, offsets, strict=True)
                 ]
             ),
         )
     if zone.name != "UTC":
         return zone
-    return _zone_of_dates(np.concatenate([table.stamps.moments[table.used] for table in tables]))
+    return _zone_of_dates(np.concatenate([table.stamps.moments[table.is_used] for table in tables]))
 
 
 def _zone_of_dates(instants: Moments) -> Zone:
@@ -263,31 +263,41 @@ def _zone_of_dates(instants: Moments) -> Zone:
     return zone if zone.rules else zone_of_day(instants)
 
 
-def _split_series(read: _TableColumns, zone: Zone | None, options: ForecastOptions) -> Iterator[SeriesRows]:
+def _split_series(columns: _TableColumns, zone: Zone | None, options: ForecastOptions) -> Iterator[SeriesRows]:
     """Split a table into its series.
 
     Raises:
         BadInput: if no series has values.
     """
-    moments, at = read.stamps.moments, np.flatnonzero(read.used)
-    if zone is not None and zone.name and not read.stamps.zoned:
+    moments, indices = columns.stamps.moments, np.flatnonzero(columns.is_used)
+    if zone is not None and zone.name and not columns.stamps.zoned:
         moments = moments.copy()
-        of = pl.Series([""] * len(at)) if read.of is None else read.of.filter(pl.Series(read.used))
-        repeat = pl.DataFrame({"of": of, "at": moments[at]}).select(pl.int_range(pl.len()).over("of", "at")).to_series()
-        moments[at] = zone.instants(moments[at], repeat.to_numpy() > 0)
-    parts = {read.name: at}
-    if read.of is not None:
-        table = pl.DataFrame({"of": read.of, "at": np.arange(len(read.of))}).filter(pl.Series(read.used))
+        series = (
+            pl.Series([""] * len(indices))
+            if columns.series is None
+            else columns.series.filter(pl.Series(columns.is_used))
+        )
+        repeat = (
+            pl.DataFrame({"of": series, "at": moments[indices]})
+            .select(pl.int_range(pl.len()).over("of", "at"))
+            .to_series()
+        )
+        moments[indices] = zone.instants(moments[indices], repeat.to_numpy() > 0)
+    parts = {columns.name: indices}
+    if columns.series is not None:
+        table = pl.DataFrame({"of": columns.series, "at": np.arange(len(columns.series))}).filter(
+            pl.Series(columns.is_used)
+        )
         names = table.group_by("of", maintain_order=True).agg("at")
         parts = {name: np.array(rows) for name, rows in names.iter_rows()}
     has_values = False
     for name, places in parts.items():
-        part = _sort_rows(read.path, name, places, moments[places], read.values[places], zone, options)
+        part = _sort_rows(columns.path, name, places, moments[places], columns.values[places], zone, options)
         if part is not None:
             has_values = True
             yield part
     if not has_values:
-        raise BadInput(f"{read.path}: expected numbers in {options.target}, got none")
+        raise BadInput(f"{columns.path}: expected numbers in {options.target}, got none")
 
 
 def _sort_rows(

@@ -112,7 +112,7 @@ class ForecastCodec(Codec):
 
     @override
     def predict(self, model: Any, batch: ForecastBatch) -> list[Any]:
-        """Quantiles (F, 3) in units of the series."""
+        """Predict quantiles (F, 3) in units of the series."""
         quantiles = model(batch.steps, batch.lengths).double()
         return list((quantiles * batch.spread[:, None, None] + batch.last[:, None, None]).numpy())
 

@@ -14,7 +14,7 @@ START = (BLANK,) * (ORDER - 1)  # precedes every text; in a text without blanks 
 
 
 class CachedNGram(NGram):
-    """An n-gram for many short texts: it caches the parts that do not depend on a text."""
+    """An n-gram for many short texts, with a cache for the parts that do not depend on a text."""
 
     @cached_property
     def _cache(self) -> dict[tuple[int, bool], tuple[Reals, Reals]]:
