@@ -295,8 +295,8 @@ class Trained:
         return cls(open_run(pull(repo_id, revision, token)))
 
     def _inputs(self, loaded: Loaded, inputs: Any) -> list[Any]:
-        several = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
-        return self._task.parse_inputs(loaded, as_files(several))
+        values = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
+        return self._task.parse_inputs(loaded, as_files(values))
 
     def __repr__(self) -> str:
         return f"Trained({str(self.run.path)!r}, {self.scores})"

@@ -69,14 +69,14 @@ def patience_of(module: ModuleType) -> int:
     return patience
 
 
-def training_of(module: ModuleType, given: dict[str, Any]) -> dict[str, Any]:
+def training_of(module: ModuleType, options: dict[str, Any]) -> dict[str, Any]:
     """Return the training options: the given ones, and the task's defaults for the others.
 
     Without epochs or minutes, training continues until validation stops improving.
 
     Args:
         module: the module of the task's options.
-        given: options by name.
+        options: the given options, by name.
 
     Raises:
         BadInput: for a schedule that needs epochs or minutes, without them.
@@ -84,13 +84,13 @@ def training_of(module: ModuleType, given: dict[str, Any]) -> dict[str, Any]:
     from elman.training.options import LIMIT
 
     defaults = dict(module.TRAINING)
-    if given.get("optimizer", "adamw") not in ADAM:
+    if options.get("optimizer", "adamw") not in ADAM:
         defaults.pop("lr", None)  # chosen for adamw
-    if given.get("epochs") is None and given.get("minutes") is None:
-        if given.get("schedule") == "cosine":
+    if options.get("epochs") is None and options.get("minutes") is None:
+        if options.get("schedule") == "cosine":
             raise BadInput("--schedule cosine: expected --epochs or --minutes too, over which it falls; got neither")
         defaults |= {"minutes": LIMIT, "schedule": "plateau", "patience": patience_of(module)}
-    return defaults | given
+    return defaults | options
 
 
 def get_task(task: str) -> "Task":

@@ -33,7 +33,7 @@ from elman.report.shown import Missing, Sample
 from elman.tasks.codec import Codec, check_model_args
 from elman.tasks.task import Loaded, PreparedData, Scores, Task
 
-SAMPLES = 12  # examples in a report
+MAX_SAMPLES = 12  # examples in a report
 
 Numbers = dict[str, list[int]]  # the indices of the examples of each part, including "train"
 
@@ -402,7 +402,7 @@ class SupervisedTask(Task):
     def samples(self, loaded: Loaded, console: Console) -> tuple[Sample, ...] | Missing:
         """Predict from the first examples of the test part."""
         try:
-            examples = self._training_splits(loaded).test[:SAMPLES]
+            examples = self._training_splits(loaded).test[:MAX_SAMPLES]
         except BadInput as error:
             return Missing(f"The data of the training cannot be read any more: {error}")
         predictions = self.predictions(loaded.model, loaded.codec, examples, loaded.options.batch)

@@ -34,7 +34,7 @@ from elman.tasks.classify.options import ClassifyOptions
 from elman.tasks.supervised import Baseline, SupervisedTask, describe_text
 from elman.tasks.task import Loaded
 
-FEW_TEXTS = 100  # below it, the baseline also uses terms that occur once
+MIN_TEXTS = 100  # with fewer texts, the baseline also uses terms that occur once
 MAX_TEXTS = 100_000  # for the baseline
 C = 3.0  # inverse regularization of the baseline; the best of 1, 3 and 10 on sentences of movie reviews
 
@@ -68,7 +68,7 @@ class ClassifyCodec(ClassificationCodec):
                     yield example.input
             fit_labels("classify", labels)  # raise our error before that of the library
 
-        tfidf = _tfidf(min_df=2 if len(train) >= FEW_TEXTS else 1).fit(counted())
+        tfidf = _tfidf(min_df=2 if len(train) >= MIN_TEXTS else 1).fit(counted())
         idf = dict(zip(tfidf.get_feature_names_out().tolist(), tfidf.idf_.tolist(), strict=True))
         return cls(fit_labels("classify", labels), vocabulary_of(counts), options.pieces, idf)
 

@@ -11,7 +11,7 @@ from elman.tasks.forecast.data import Window
 from elman.tasks.supervised import Evaluation, Plot
 
 MAX_WINDOWS = 6
-PAST = 3  # seasons, or horizons, of the context to plot
+MAX_PAST = 3  # seasons, or horizons, of the context to plot
 
 
 def plot(evaluation: Evaluation, path: Path) -> None:
@@ -51,7 +51,7 @@ def plot_windows(
     for axes, window, fan, line in zip(
         figure.subplots(rows, 2, squeeze=False).flat, windows, quantiles, baseline, strict=False
     ):
-        past = window.context[-PAST * max(season, window.horizon) :]
+        past = window.context[-MAX_PAST * max(season, window.horizon) :]
         before, after = np.arange(-len(past), 0), np.arange(window.horizon)
         low, median, high = np.transpose(fan)
         axes.plot(before, past, color="0.35", linewidth=1)

@@ -28,7 +28,7 @@ CONTEXT_SEASONS, CONTEXT_HORIZONS = 7, 2
 HORIZON_WITHOUT_SEASON = 6  # steps
 MIN_SEASONS = 2  # of data, for a season to be assumed
 MAX_CONTEXT = 2048  # steps
-FAR = 10  # standard deviations from the mean of a covariate in the training
+MAX_COVARIATE_DEVIATION = 10  # of a mean from that of the training, in standard deviations
 ENDS = "ends.csv"  # the file in the run folder with the last values of each series
 
 
@@ -178,7 +178,7 @@ def _tell_far_covariates(all_series: Iterable[Series], loaded: Loaded) -> None:
         for k, (name, mean, spread) in enumerate(zip(names, codec.means, codec.spreads, strict=True)):
             values = series.covariates[:, k]
             values = values[~np.isnan(values)]
-            if len(values) and abs(values.mean() - mean) > FAR * spread:
+            if len(values) and abs(values.mean() - mean) > MAX_COVARIATE_DEVIATION * spread:
                 note(
                     f"{series.name}: {name} is {values.mean():.4g} on average, and was {mean:.4g} with a deviation of "
                     f"{spread:.4g} in the training; forecasts may be wrong if its unit is another one"

@@ -25,6 +25,8 @@ ABOVE_FIRST = PITCHES + 1  # the token above the first note
 class Links(NamedTuple):
     """The notes of frames as sequences, each with a final `DONE`.
 
+    M is the number of notes of all frames, including the final ones.
+
     Args:
         frame: the frame of each note, (M,).
         above: the note above it, (M,).
@@ -95,7 +97,7 @@ def sort_notes(frames: Tensor, count: int) -> Tensor:
 
 
 def link_notes(before: Tensor, frames: Tensor) -> Links:
-    """Return the notes of frames (N, 128), given the previous frames (N, 128)."""
+    """Split frames (N, 128) into their notes, given the previous frames (N, 128)."""
     count = int(frames.sum(1).max()) + 1 if len(frames) else 1
     notes, placed = sort_notes(frames, count), sort_notes(before, count)
     above = torch.cat((notes.new_full((len(notes), 1), ABOVE_FIRST), notes[:, :-1]), 1)
