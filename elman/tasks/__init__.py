@@ -44,7 +44,7 @@ def load(run: "str | PathLike[str]") -> "Trained":
         run: a run folder.
 
     Raises:
-        BadInput: if there is none; if a part of it is missing or damaged, or parts do not belong together.
+        BadInput: if there is no run; if a part of it is missing, damaged or inconsistent.
     """
     from elman.tasks.api import load
 

@@ -1,4 +1,4 @@
-"""The tasks in Python: what `elman train` does, with data that are there already."""
+"""Train and use models of the tasks in Python."""
 
 import io
 import os
@@ -41,23 +41,22 @@ with needs("tasks", "elman.tasks"):
     from elman.training.lightning_arguments import LightningArguments
     from elman.training.options import TrainingOptions
 
-HIGHER_IS_BETTER = {"accuracy", "exact_match", "bleu", "chrf"}  # of the metrics; others are errors and losses
-ARGUMENTS = ("out", "trainer", "callbacks", "logger")  # of `fit`, beside its options
-NOT_SAVED = ("checkpoints", "tensorboard")  # of a run folder: what only resuming and looking back need
+ARGUMENTS = ("out", "trainer", "callbacks", "logger")  # arguments of `fit` that are not options
+NOT_SAVED = ("checkpoints", "tensorboard")  # parts of a run folder that only resuming and monitoring need
 
 
 class Trained:
     """A trained model, with the folder of its run. `fit` and `load` return it.
 
     Args:
-        run: an open run folder; `elman.tasks.load` opens one by its path.
+        run: an open run folder, as from `elman.tasks.load`.
 
     Attributes:
         run: the run folder: `run.path`, and `run.config`, the content of config.json.
 
     >>> import elman, numpy as np, tempfile
     >>> x = np.random.default_rng(0).random((40, 4, 4), np.float32) / 16
-    >>> x[::2, :, 1] = x[1::2, 1] = 1                     # upright bars, and bars that lie
+    >>> x[::2, :, 1] = x[1::2, 1] = 1                     # vertical bars, and horizontal bars
     >>> y, folder = ["upright", "lying"] * 20, tempfile.mkdtemp()
     >>> bars = elman.tasks.image.fit((x, y), f"{folder}/run", epochs=30, batch=4)
     >>> bars.predict(x[:1])[0]["label"]
@@ -116,11 +115,11 @@ class Trained:
         Args:
             inputs: several inputs of the kind that the task takes, or one text or file. Paths, and strings that all
                 name files, are files. None: as `elman predict` without inputs.
-            reading: options that say how data are read, `text="review"`, where they differ from those of the training.
+            reading: options for reading data that differ from those of the training: `text="review"`.
 
         Returns:
-            Rows by column name, as `elman predict` prints them: one for each input, or more, as for the words of a
-            sentence and the steps of a forecast.
+            Rows by column name, as `elman predict` prints them: one for each input, or one for each word of a sentence
+            and each step of a forecast.
 
         Raises:
             BadInput: for an input that cannot be used.
@@ -152,7 +151,7 @@ class Trained:
         return np.array(rows).reshape(-1, count) if isinstance(self.codec, ClassificationCodec) else rows
 
     def score(self, data: Any, **reading: Any) -> float:
-        """Score the model on other data by one number, the first metric in the task's table. Higher is better.
+        """Score the model on other data by one number, the `score` of the task. Higher is better.
 
         As in scikit-learn, errors and losses are negated:
 
@@ -174,8 +173,8 @@ class Trained:
             BadInput: for data that cannot be used.
         """
         metrics = next(iter(self.evaluate(data, **reading).values()))
-        name, value = next(iter(metrics.items()))
-        return value if name in HIGHER_IS_BETTER else -value
+        value = metrics[self._task.score.removeprefix("-")]
+        return -value if self._task.score.startswith("-") else value
 
     def evaluate(self, data: Any, **reading: Any) -> Scores:
         """Score the model and its baselines on other data.
@@ -199,7 +198,7 @@ class Trained:
         """Generate a continuation of a prompt, for `text` and `music`.
 
         Args:
-            prompt: to continue; None: start from nothing.
+            prompt: the beginning of the output; None: start from nothing.
             length: tokens, frames or events to generate; None: the default of the task.
             out: the file to write.
             sampling: `temperature`, `top_k`, `top_p` and `seed`, as for `elman generate`.
@@ -208,7 +207,7 @@ class Trained:
             The text, or for `music` the path of the MIDI file.
 
         Raises:
-            BadInput: if the task generates nothing; for a prompt that cannot be used.
+            BadInput: if the task cannot generate; for an unusable prompt.
         """
         options = checked(SamplingOptions, "generate", sampling)
         path = None if out is None else Path(out)
@@ -216,10 +215,10 @@ class Trained:
             return self._task.generate(self._loaded, prompt, length, path, io.StringIO(), **asdict(options))
 
     def batch(self, inputs: Any) -> Any:
-        """Encode inputs as tensors, as `model` takes them, without targets.
+        """Encode inputs as tensors for `model`, without targets.
 
         Args:
-            inputs: several, as for `predict`.
+            inputs: several inputs, as for `predict`.
         """
         with _in_python():
             return self._task.batch(self._loaded, inputs)
@@ -234,14 +233,14 @@ class Trained:
             path: a new or empty folder.
 
         Raises:
-            BadInput: if there is something else at `path`.
+            BadInput: if `path` exists and is not an empty folder.
         """
-        to = Path(path)
-        if to.exists() and not (to.is_dir() and not any(to.iterdir())):
-            got = "a folder with files" if to.is_dir() else "a file"
-            raise BadInput(f"save {to}: expected a new or empty folder, got {got}; choose another name")
+        target = Path(path)
+        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+            got = "a folder with files" if target.is_dir() else "a file"
+            raise BadInput(f"save {target}: expected a new or empty folder, got {got}; choose another name")
         ignored = shutil.ignore_patterns(LOCK, *NOT_SAVED)
-        shutil.copytree(self.run.path, to, ignore=ignored, dirs_exist_ok=True)
+        shutil.copytree(self.run.path, target, ignore=ignored, dirs_exist_ok=True)
 
     def push_to_hub(
         self,
@@ -255,16 +254,16 @@ class Trained:
     ) -> str:
         """Push the model to the Hugging Face Hub, with a model card. Needs `pip install 'elman[hub]'`.
 
-        The repository gets what `save` copies, without names of folders, the split and reports, and a README.md: data,
-        scores beside baselines, how to use the model, its configuration.
+        The repository gets the files that `save` copies, without folder names, the split and reports; and a README.md
+        with the data, scores of model and baselines, usage and configuration.
 
         Args:
-            repo_id: "user/name"; the repository is created if there is none. Files of a run that it has are replaced.
+            repo_id: "user/name"; the repository is created if there is none. Files of an earlier run are replaced.
             private: whether a new repository is private; None: the default of the account.
-            license: of the model, by the Hub's name for it: "apache-2.0".
+            license: the Hub's identifier of the model's license: "apache-2.0".
             revision: the branch; None: "main".
-            token: of the Hub; None: that of `hf auth login`.
-            commit_message: of the commit.
+            token: the access token of the Hub; None: that of `hf auth login`.
+            commit_message: the commit message.
 
         Returns:
             The address of the repository.
@@ -281,23 +280,23 @@ class Trained:
     def from_hub(cls, repo_id: str, *, revision: str | None = None, token: str | None = None) -> "Trained":
         """Load a model from the Hugging Face Hub. Needs `pip install 'elman[hub]'`.
 
-        It runs no code from the repository: weights are safetensors, the rest is JSON and CSV, and is checked as in any
-        run folder.
+        No code from the repository is run: weights are safetensors, the other files are JSON and CSV, and are checked
+        as in any run folder.
 
         Args:
             repo_id: "user/name", or a folder on this machine.
             revision: a branch, tag or commit.
-            token: of the Hub; None: that of `hf auth login`.
+            token: the access token of the Hub; None: that of `hf auth login`.
 
         Raises:
-            BadInput: if the repository is no run, or damaged.
+            BadInput: if the repository is not a run, or damaged.
             MissingPackage: without huggingface_hub.
         """
         return cls(open_run(pull(repo_id, revision, token)))
 
     def _inputs(self, loaded: Loaded, inputs: Any) -> list[Any]:
-        several = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
-        return self._task.parse_inputs(loaded, as_files(several))
+        values = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
+        return self._task.parse_inputs(loaded, as_files(values))
 
     def __repr__(self) -> str:
         return f"Trained({str(self.run.path)!r}, {self.scores})"
@@ -307,21 +306,21 @@ def fit(
     task: str,
     data: Any,
     out: str | Path | None,
-    given: dict[str, Any],
+    keywords: dict[str, Any],
     trainer: Any = None,
     callbacks: Any = None,
     logger: Any = None,
 ) -> Trained:
-    """Train a model for a task. On a terminal, show the progress.
+    """Train a model for a task. Show progress on a terminal.
 
     Args:
         task: a name in `elman.tasks.TASKS`.
         data: files, or the task's Python objects.
         out: the run folder; None: the next free one in runs/.
-        given: options by name; `validation` and `test` may be any data that the task takes.
+        keywords: options by name; `validation` and `test` may be any data that the task takes.
         trainer: arguments of Lightning's Trainer.
-        callbacks: of Lightning.
-        logger: of Lightning.
+        callbacks: Lightning callbacks.
+        logger: Lightning loggers.
 
     Raises:
         BadInput: for data that cannot be used.
@@ -330,16 +329,16 @@ def fit(
     """
     began = time.monotonic()
     declared, name = options_of(task), f"elman.tasks.{task}.fit"
-    own = set(TrainingOptions.__dataclass_fields__)
+    training_names = set(TrainingOptions.__dataclass_fields__)
     with _in_python():
-        training = training_of(declared, {key: value for key, value in given.items() if key in own})
-    rest = {key: value for key, value in given.items() if key not in own}
-    options = checked(declared.OPTIONS, name, rest, (*TrainingOptions.__dataclass_fields__, *ARGUMENTS))
+        training = training_of(declared, {key: value for key, value in keywords.items() if key in training_names})
+    task_options = {key: value for key, value in keywords.items() if key not in training_names}
+    options = checked(declared.OPTIONS, name, task_options, (*TrainingOptions.__dataclass_fields__, *ARGUMENTS))
     lightning = LightningArguments.checked(name, trainer, callbacks, logger)
     folder = None if out is None else Path(out)
-    how = options, checked(TrainingOptions, name, training), folder, began, _console(), lightning
+    arguments = options, checked(TrainingOptions, name, training), folder, began, _console(), lightning
     with _in_python():
-        run = start(get_task(task), files_in(data), *how)
+        run = start(get_task(task), files_in(data), *arguments)
     if not_converged := facts.not_converged(run):
         warnings.warn(not_converged, ConvergenceWarning, stacklevel=3)
     return Trained(open_run(run.path))
@@ -350,7 +349,7 @@ def load(run: Any, task: str | None = None) -> Trained:
 
     Args:
         run: a run folder, a `Run` or a `Trained`.
-        task: that it must be of; None: any.
+        task: the expected task; None: any task.
 
     Raises:
         BadInput: for anything else.
@@ -364,13 +363,13 @@ def load(run: Any, task: str | None = None) -> Trained:
 
 @contextmanager
 def _in_python() -> Iterator[None]:
-    """Errors that name options name them as they are in Python."""
+    """Rename options in errors to their names in Python."""
     try:
         yield
     except (BadInput, Failure) as error:
-        raise type(error)(re.sub(r"--([a-z][a-z-]*)", lambda found: found[1].replace("-", "_"), str(error))) from None
+        raise type(error)(re.sub(r"--([a-z][a-z-]*)", lambda option: option[1].replace("-", "_"), str(error))) from None
 
 
 def _console() -> Console:
-    """Of a terminal, where somebody may wait, standard error; nothing elsewhere."""
+    """Return a console on standard error if it is a terminal, else a quiet one."""
     return tables.console(stderr=True, quiet=not sys.stderr.isatty())

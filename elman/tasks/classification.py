@@ -23,13 +23,13 @@ from elman.tasks.codec import Codec
 from elman.tasks.plots import CONFUSION_CAPTION, plot_confusion
 from elman.tasks.supervised import Baseline, Evaluation, Numbers, Plot, SupervisedTask
 
-MAX_LABELS_LISTED = 20  # of those too rare to split
-MAX_FEATURES = 50_000_000  # numbers, of all examples together, that a baseline is fitted on
+MAX_LABELS_LISTED = 20  # of the labels too rare to split
+MAX_FEATURES = 50_000_000  # of all examples together, for a baseline
 
 
 @dataclass(frozen=True)
 class ClassificationCodec(Codec):
-    """A codec of examples with a label each. A prediction has the probabilities of all labels, (K,).
+    """A codec of examples with a label each. A prediction is the probabilities of all labels, (K,).
 
     Attributes:
         labels: in order.
@@ -39,14 +39,14 @@ class ClassificationCodec(Codec):
 
     @abstractmethod
     def features(self, examples: Sequence[Example]) -> Any:
-        """Features of examples for the baselines: a matrix (N, D)."""
+        """Return the features of examples for the baselines, a matrix (N, D)."""
 
     def max_examples(self, train: Sequence[Example]) -> int:
-        """How many examples baselines are fitted on at most: their features are in memory at once."""
+        """Return the largest number of examples to fit baselines on, whose features fit into memory."""
         return MAX_FEATURES // int(np.prod(self.features(train[:1]).shape))
 
     def label_number(self, label: Any) -> int:
-        """The number of a label; -1 if it is unknown."""
+        """Return the number of a label; -1 if it is unknown."""
         return self.labels.index(label) if label in self.labels else -1
 
     @override
@@ -72,26 +72,26 @@ class ClassificationCodec(Codec):
 
 
 def fit_labels(task: str, targets: Iterable[Any]) -> list[Any]:
-    """The labels of the training part in order, numbers before texts.
+    """Return the labels of the training part in order, numbers before texts.
 
     Raises:
-        BadInput: for fewer than two.
+        BadInput: for fewer than two labels.
     """
-    different = set(targets)
-    if len(different) < 2:
-        only = f"one, {next(iter(different))!r}" if different else "none"
+    labels = set(targets)
+    if len(labels) < 2:
+        only = f"one, {next(iter(labels))!r}" if labels else "none"
         raise BadInput(f"{task}: expected at least two different labels in what is trained on, got {only}")
-    return sorted(different, key=lambda label: (_as_number(label), str(label)))
+    return sorted(labels, key=lambda label: (_as_number(label), str(label)))
 
 
 def target(example: Example) -> Hashable:
-    """The label of an example."""
+    """Return the label of an example."""
     label: Hashable = example.target
     return label
 
 
 def stratified_split(task: SupervisedTask, examples: ExampleStore, seed: int, parts: Sequence[str]) -> Numbers:
-    """Split at random by a seed, with the same share of each `label` of the task in every part."""
+    """Split at random by a seed, with the same share of each label in every part."""
     numbers, rare = stratified_parts(examples.contents.components(), examples.labels, seed, parts, task.name)
     if parts and rare:
         listed = ", ".join(f"{label!r} ({count})" for label, count in list(rare.items())[:MAX_LABELS_LISTED])
@@ -103,7 +103,7 @@ def stratified_split(task: SupervisedTask, examples: ExampleStore, seed: int, pa
 def classification_metrics(
     codec: ClassificationCodec, predictions: Sequence[Any], targets: Sequence[Any], loss: str
 ) -> dict[str, float]:
-    """Accuracy, F1 averaged over labels, and the negative log-likelihood, named `loss`."""
+    """Return accuracy, macro-averaged F1, and the mean negative log-likelihood, named `loss`."""
     from sklearn.metrics import f1_score
 
     number = {label: i for i, label in enumerate(codec.labels)}
@@ -117,11 +117,11 @@ def classification_metrics(
 
 
 class Feedforward(Baseline):
-    """Logistic regression (one layer) or a feed-forward network, on the features of a codec.
+    """A logistic regression (one layer) or a feed-forward network on the features of a codec.
 
     Args:
-        title: for people.
-        codec: of the task.
+        title: the title in tables and plots.
+        codec: the fitted codec.
         layers: as in `elman.baselines.linear`.
     """
 
@@ -143,11 +143,11 @@ def fit_logistic(title: str, codec: ClassificationCodec, train: Sequence[Example
     """Fit a logistic regression.
 
     Args:
-        title: for people.
-        codec: of the task.
+        title: the title in tables and plots.
+        codec: the fitted codec.
         train: the training part.
         C: inverse of the regularization strength.
-        unit: what examples are called.
+        unit: the plural noun for examples in the title.
     """
     train, note = _fitting_part(codec, train, unit)
     return Feedforward(title + note, codec, linear.logistic(codec.features(train), _label_numbers(codec, train), C))
@@ -167,7 +167,7 @@ def fit_feedforward(
 def load_feedforward(
     codec: ClassificationCodec, tensors: Mapping[str, torch.Tensor], inputs: int | None = None
 ) -> list[Baseline]:
-    """The baselines whose tensors these are; `inputs`: how many features they must have."""
+    """Load the baselines from their tensors; `inputs` is the number of features, if it is known."""
     baselines: list[Baseline] = []
     for title in dict.fromkeys(name.split("/")[0] for name in tensors):
         arrays = [tensors[f"{title}/{i}"].numpy() for i in range(sum(n.startswith(f"{title}/") for n in tensors))]
@@ -188,7 +188,7 @@ CONFUSION = Plot("confusion.png", CONFUSION_CAPTION, _plot_confusion)
 
 
 def _fitting_part(codec: ClassificationCodec, train: Sequence[Example], unit: str) -> tuple[Sequence[Example], str]:
-    """The examples to fit a baseline on, and a note for its title where these are not all."""
+    """Return the examples to fit a baseline on, and a note for its title if these are not all."""
     limit = codec.max_examples(train)
     if len(train) <= limit:
         return train, ""

@@ -1,4 +1,4 @@
-"""The fitted part of a task: examples to batches, and what a model computes to predictions."""
+"""The fitted part of a task, which encodes examples as batches and decodes predictions."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -32,30 +32,30 @@ class Codec(ABC):
 
     @abstractmethod
     def model_args(self, options: Any) -> dict[str, Any]:
-        """The arguments of the model."""
+        """Return the arguments of the model."""
 
     @abstractmethod
     def encode(self, example: Example) -> tuple[Any, int]:
-        """An example as `collate` takes it, and its number of time steps."""
+        """Encode an example for `collate`, and return its number of time steps."""
 
     @abstractmethod
     def collate(self, encoded: Sequence[Any]) -> Any:
-        """A batch, as the model's `loss` takes it."""
+        """Make a batch for the model's `loss`."""
 
     @abstractmethod
     def predict(self, model: Any, batch: Any) -> list[Any]:
-        """Run the model on a batch and decode its outputs, one prediction an example."""
+        """Run the model on a batch and decode its outputs: a prediction for each example."""
 
     @abstractmethod
     def to_row(self, prediction: Any) -> dict[str, Any]:
-        """A prediction as columns for people."""
+        """Return a prediction as columns."""
 
     def to_rows(self, number: int, name: str, example: Example, prediction: Any) -> Iterator[dict[str, Any]]:
-        """The rows of a prediction; by default one.
+        """Yield the rows of a prediction; by default one.
 
         Args:
-            number: of the input, from 1.
-            name: of the input.
+            number: the number of the input, from 1.
+            name: the name of the input.
             example: the input.
             prediction: from `predict`.
         """
@@ -69,12 +69,12 @@ class Codec(ABC):
         """
 
     def to_dict(self) -> dict[str, Any]:
-        """The codec for JSON."""
+        """Return the codec for JSON."""
         return asdict(self)  # type: ignore[call-overload, no-any-return]
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
-        """The codec from `to_dict`.
+        """Load the codec from `to_dict`.
 
         Raises:
             ValueError, TypeError, KeyError: for anything else.
@@ -91,12 +91,12 @@ class Codec(ABC):
 
 
 def check_model_args(run: Run, args: dict[str, Any], file: Path) -> None:
-    """Check that the model of a run belongs to its options and its codec.
+    """Check that the model of a run fits its options and its codec.
 
     Args:
-        run: its config.json has the arguments of the model.
-        args: that follow from the options and the codec.
-        file: of the codec.
+        run: the run, whose config.json has the arguments of the model.
+        args: the arguments by the options and the codec.
+        file: the file of the codec.
 
     Raises:
         BadInput: if they differ.
@@ -115,7 +115,7 @@ def check_model_args(run: Run, args: dict[str, Any], file: Path) -> None:
 
 
 def texts_to_tensor(texts: Sequence[str]) -> Tensor:
-    """Texts as bytes, for a file of tensors.
+    """Encode texts as bytes, for a safetensors file.
 
     >>> texts_from_tensor(texts_to_tensor(["one", "two"]))
     ['one', 'two']
@@ -124,5 +124,5 @@ def texts_to_tensor(texts: Sequence[str]) -> Tensor:
 
 
 def texts_from_tensor(tensor: Tensor) -> list[str]:
-    """The texts from `texts_to_tensor`."""
+    """Decode the texts from `texts_to_tensor`."""
     return bytes(tensor.tolist()).decode().split("\0")

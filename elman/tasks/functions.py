@@ -1,6 +1,6 @@
-"""`fit`, `evaluate`, `predict`, `generate` and `load` of a task, with signatures made of its options.
+"""`fit`, `evaluate`, `predict`, `generate` and `load` of a task, with signatures from its options.
 
-Imports nothing heavy: `elman --help` imports the options of all tasks, and with them this.
+Imports nothing heavy: `elman --help` imports the options of all tasks, and this module with them.
 """
 
 import inspect
@@ -32,7 +32,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Fit(Protocol[P]):
-    """The type of `fit`: editors and type checkers know the fields of a dataclass of options as its arguments."""
+    """The type of `fit`, whose arguments include the fields of a dataclass of options."""
 
     def __call__(
         self,
@@ -51,15 +51,15 @@ class TaskFunctions:
     """The functions of one task.
 
     Args:
-        task: its name.
-        data: what `fit` takes as data, for its docstring.
+        task: the name of the task.
+        data: the description of `data` in the docstring of `fit`.
     """
 
     def __init__(self, task: str, data: str) -> None:
         self._task, self._data = task, data
 
     def fit(self, options: Callable[P, Any]) -> Fit[P]:
-        """Make `fit`, whose options are the arguments of this class and those of a training."""
+        """Make `fit`; its options are the task's and those of a training."""
         task = self._task
 
         def fit(
@@ -68,18 +68,18 @@ class TaskFunctions:
             trainer: "Mapping[str, Any] | None" = None,
             callbacks: "Callback | Sequence[Callback] | None" = None,
             logger: "Logger | Sequence[Logger] | bool | None" = None,
-            **given: Any,
+            **keywords: Any,
         ) -> "Trained":
             from elman.tasks.api import fit
 
-            return fit(task, data, out, given, trainer, callbacks, logger)
+            return fit(task, data, out, keywords, trainer, callbacks, logger)
 
         module = options_of(task)
         defaults = module.TRAINING
         parameters = {p.name: p for cls in (module.OPTIONS, TrainingOptions) for p in declared(cls)}
         described = [p.replace(default=defaults.get(name, p.default)) for name, p in parameters.items()]
         text = f"""
-        Train a model, and score it beside its baselines.
+        Train a model, and score it and its baselines.
 
         Without `epochs` or `minutes`, it trains until validation stops improving.
 
@@ -89,8 +89,8 @@ class TaskFunctions:
             trainer: arguments of `lightning.pytorch.Trainer`, `{{"precision": "bf16-mixed"}}`. Those that would
                 break resuming or metrics.csv are refused.
             callbacks: Lightning callbacks. `val_loss` can be monitored.
-            logger: Lightning loggers, which get what is written to metrics.csv, by step, in the place of
-                TensorBoard. None, True: TensorBoard, if it is installed. False: metrics.csv alone.
+            logger: Lightning loggers, which get the rows of metrics.csv by step, instead of TensorBoard.
+                None, True: TensorBoard, if it is installed. False: metrics.csv alone.
         {{options}}
 
         Returns:
@@ -139,7 +139,7 @@ class TaskFunctions:
 
         Args:
             run: a run folder, or what `fit` returned.
-            inputs: several, or one text or file.
+            inputs: several inputs, or one text or file.
         {options}
 
         Returns:
@@ -161,7 +161,7 @@ class TaskFunctions:
 
         Args:
             run: a run folder, or what `fit` returned.
-            prompt: to continue; None: start from nothing.
+            prompt: the beginning of the output; None: start from nothing.
             length: steps to generate; None: the default of the task.
             out: the file to write.
         {options}
@@ -187,33 +187,35 @@ class TaskFunctions:
             run: a run folder.
 
         Raises:
-            BadInput: if it is no run of this task, or damaged.
+            BadInput: if it is not a run of this task, or damaged.
         """
         return _described(load, task, text, ())
 
     def _reading(self) -> Iterable[inspect.Parameter]:
-        """The options that say how data are read; None: as in the training."""
-        own = {p.name: p for p in declared(options_of(self._task).OPTIONS)}
-        return [own[name].replace(default=None) for name in reading_names(own)]
+        """Return the options for reading data, with None as their default: as in the training."""
+        parameters = {p.name: p for p in declared(options_of(self._task).OPTIONS)}
+        return [parameters[name].replace(default=None) for name in reading_names(parameters)]
 
 
 def _described(function: F, task: str, text: str, options: Iterable[inspect.Parameter]) -> F:
-    """Give a function its signature and docstring."""
-    own = [p for p in inspect.signature(function).parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    plain = [p.replace(annotation=get_args(p.annotation)[0]) for p in options]
+    """Set the signature and docstring of a function."""
+    arguments = [
+        p for p in inspect.signature(function).parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    parameters = [p.replace(annotation=get_args(p.annotation)[0]) for p in options]
     lines = [f"    {p.name}: {_help(p)}{'' if p.default is None else f' Default: {p.default!r}.'}" for p in options]
-    named: Any = function
-    named.__signature__ = inspect.Signature(
-        [*own, *plain], return_annotation=inspect.signature(function).return_annotation
+    described: Any = function
+    described.__signature__ = inspect.Signature(
+        [*arguments, *parameters], return_annotation=inspect.signature(function).return_annotation
     )
-    wrapped = "\n".join(textwrap.fill(line, 112, subsequent_indent=" " * 8) for line in lines)
-    named.__doc__ = textwrap.dedent(text).strip("\n").replace("{options}", wrapped)
-    named.__module__ = TASKS[task]
-    named.__qualname__ = named.__name__
+    options_text = "\n".join(textwrap.fill(line, 112, subsequent_indent=" " * 8) for line in lines)
+    described.__doc__ = textwrap.dedent(text).strip("\n").replace("{options}", options_text)
+    described.__module__ = TASKS[task]
+    described.__qualname__ = described.__name__
     return function
 
 
 def _help(parameter: inspect.Parameter) -> str:
-    """The help of an option, with the names of others as in Python."""
+    """Return the help of an option, with the names of other options as in Python."""
     text = str(get_args(parameter.annotation)[1].help)
     return re.sub(r"--([a-z][a-z-]*)", lambda option: f"`{option[1].replace('-', '_')}`", text)

@@ -1,4 +1,4 @@
-"""Runs on the Hugging Face Hub: a run folder with a model card."""
+"""Push runs to and pull runs from the Hugging Face Hub."""
 
 import json
 from importlib import resources
@@ -15,8 +15,8 @@ from elman.report import facts
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-FILES = ["*.json", "*.safetensors", "*.csv", "*.png"]  # of a run on the Hub; nothing that runs code when it is loaded
-LOCAL = ("split.csv", "*.html", ".*")  # not pushed: what names files of this machine, and is of use there alone
+FILES = ["*.json", "*.safetensors", "*.csv", "*.png"]  # to push and pull; none of these formats can run code
+LOCAL = ("split.csv", "*.html", ".*")  # not pushed: they name files of this machine, or are useful only there
 PIPELINES = {
     "text": "text-generation",
     "image": "image-classification",
@@ -26,7 +26,7 @@ PIPELINES = {
     "translate": "translation",
     "caption": "image-to-text",
     "transcribe": "automatic-speech-recognition",
-}  # the Hub's names of tasks
+}  # pipeline tags of the Hub
 CALLS = {
     "text": ("generate(length=200)",),
     "music": ("generate()", 'predict(["piece.mid"])'),
@@ -74,7 +74,7 @@ def push(
     run.update()
     write_whole(folder / "README.md", model_card(run, repo_id, title, license))
     url = api.create_repo(repo_id, private=private, exist_ok=True)
-    # Files of a run that was pushed before do not belong to this one.
+    # Delete the files of a run that was pushed before.
     api.upload_folder(
         repo_id=repo_id,
         folder_path=folder,
@@ -86,20 +86,20 @@ def push(
 
 
 def pull(repo_id: str, revision: str | None, token: str | None) -> Path:
-    """The folder of a run: one on this machine if there is one of this name, or a download from the Hub."""
+    """Return the folder of a run: a local folder of this name, or a download from the Hub."""
     if Path(repo_id).is_dir():
         return Path(repo_id)
     return Path(str(_api("from_hub", token).snapshot_download(repo_id, revision=revision, allow_patterns=FILES)))
 
 
 def model_card(run: Run, repo_id: str, title: str, license: str | None = None) -> str:
-    """The README.md of a run: data, scores beside baselines, how to use it, configuration.
+    """Return the model card of a run: data, scores of model and baselines, usage, configuration.
 
     Args:
-        run: with names of files, without their folders.
-        repo_id: where it is going to be.
-        title: of the model.
-        license: of the model.
+        run: the run, with file names without folders.
+        repo_id: the repository.
+        title: the title of the model.
+        license: the license of the model.
     """
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 - Markdown
     environment.filters |= {"cell": _cell, "number": _number, "extract": lambda name, row: row.get(name)}
@@ -130,7 +130,7 @@ def _api(method: str, token: str | None) -> "HfApi":
 
 
 def _without_folders(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration with the names of files only: folders are of this machine, and may name people."""
+    """Remove folders from file names: they may contain names of people."""
     data, options = dict(config["data"]), dict(config["options"])
     if data.get("files"):
         data["files"] = [Path(file).name for file in data["files"]]
@@ -142,7 +142,7 @@ def _without_folders(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> str:
-    """A value in a cell of a table of Markdown."""
+    """Escape a value for a cell of a Markdown table."""
     return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")
 
 

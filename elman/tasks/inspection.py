@@ -1,4 +1,4 @@
-"""What the report and the drawings need of a run: its model, a backward pass, samples."""
+"""Inspect a run for reports and drawings: its model, a backward pass, samples."""
 
 import torch
 
@@ -10,21 +10,21 @@ from elman.report.shown import Missing, Recorded, Shown
 from elman.tasks.registry import task_of_run
 from elman.tasks.task import Loaded, Task, parameter_count
 
-STEPS, SEQUENCES = 128, 16  # of the backward pass that is recorded
+MAX_STEPS, MAX_SEQUENCES = 128, 16  # at most, in the recorded backward pass
 
 
 def network(run: Run, gradients: bool) -> tuple[torch.nn.Module, Recording | None]:
-    """The trained model of a run, and the gradient flow of a backward pass on its data if asked for."""
+    """Load the model of a run and, if `gradients`, record the gradient flow of a backward pass on its data."""
     task = task_of_run(run)
     loaded = task.load(run)
-    return loaded.model, task.record_flow(loaded, None, STEPS, SEQUENCES)[0] if gradients else None
+    return loaded.model, task.record_flow(loaded, None, MAX_STEPS, MAX_SEQUENCES)[0] if gradients else None
 
 
 def show(run: Run) -> Shown:
-    """What the report of a run shows that only its task can tell, as far as it is there.
+    """Return the parts of a report that depend on the task; `Missing` for those that are not available.
 
     Raises:
-        BadInput: if anything in the run is damaged or does not belong together.
+        BadInput: if anything in the run is damaged or inconsistent.
     """
     task = task_of_run(run)
     ended = run.config.get("ended")
@@ -53,6 +53,6 @@ def show(run: Run) -> Shown:
 
 def _flow(task: Task, loaded: Loaded) -> Recorded | Missing:
     try:
-        return Recorded(*task.record_flow(loaded, None, STEPS, SEQUENCES))
+        return Recorded(*task.record_flow(loaded, None, MAX_STEPS, MAX_SEQUENCES))
     except BadInput as error:
         return Missing(f"The data of the training cannot be read any more: {error}")

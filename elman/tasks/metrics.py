@@ -10,7 +10,7 @@ Texts = Sequence[str]
 
 
 def exact_match(texts: Texts, targets: Texts) -> float:
-    """The share of texts that equal their targets.
+    """Return the share of texts that equal their targets.
 
     >>> exact_match(["one", "two"], ["one", "too"])
     0.5
@@ -19,12 +19,12 @@ def exact_match(texts: Texts, targets: Texts) -> float:
 
 
 def bleu(texts: Texts, targets: Texts) -> float:
-    """BLEU with sacrebleu's defaults, 0 to 100."""
+    """Return BLEU with sacrebleu's defaults, from 0 to 100."""
     return float(_bleu().corpus_score(texts, [targets]).score)
 
 
 def chrf(texts: Texts, targets: Texts) -> float:
-    """ChrF with sacrebleu's defaults, 0 to 100."""
+    """Return chrF with sacrebleu's defaults, from 0 to 100."""
     return float(_chrf().corpus_score(texts, [targets]).score)
 
 
@@ -32,7 +32,7 @@ def _bleu() -> Any:
     with needs("text", "BLEU"):
         from sacrebleu import BLEU
 
-    return BLEU(force=True)  # does not warn of tokenized texts
+    return BLEU(force=True)  # do not warn about tokenized texts
 
 
 def _chrf() -> Any:
@@ -43,9 +43,9 @@ def _chrf() -> Any:
 
 
 def _signature(name: str, metric: Callable[[], Any]) -> str:
-    """The signature that sacrebleu asks to be reported with its score."""
+    """Return the signature that sacrebleu asks to report with a score."""
     scorer = metric()
-    scorer.corpus_score(["one text"], [["one text"]])  # it counts references there
+    scorer.corpus_score(["one text"], [["one text"]])  # the signature needs the number of references
     return f"{name} {scorer.get_signature()}"
 
 

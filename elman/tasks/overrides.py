@@ -1,5 +1,6 @@
-"""The options of the tasks that say how data are read, and texts written: what is asked of a trained model takes them
-too. Light.
+"""Options that a trained model can override: how data are read, and how texts are decoded.
+
+Imports nothing heavy.
 """
 
 import inspect
@@ -18,41 +19,41 @@ NAMES = (
     "text", "label", "path", "words", "column", "time", "time_format", "timezone", "target", "series", "covariates",
     "decimal", "encoding", "quote", "skip_bad",
 )  # fmt: skip
-WRITING = ("beam", "ngram_weight")  # of a codec too, which writes with them
+DECODING_NAMES = ("beam", "ngram_weight")  # fields of the codec too
 PANEL = "As in the training, where nothing is said"
 
 
-def reading(loaded: "Loaded", given: dict[str, Any]) -> "Loaded":
-    """A loaded model whose task reads data and writes texts as these options say, those of them that are not None.
+def reading(loaded: "Loaded", overrides: dict[str, Any]) -> "Loaded":
+    """Return a loaded model with overridden options; None keeps an option.
 
     Raises:
-        BadInput: for an option that its task does not have.
-        TypeError: for one that says nothing of how data are read or texts written.
+        BadInput: for an option that the task does not have.
+        TypeError: for an option that cannot be overridden.
     """
-    named = {name: value for name, value in given.items() if value is not None}
+    named = {name: value for name, value in overrides.items() if value is not None}
     for name in named:
-        if name not in (*NAMES, *WRITING):
-            raise TypeError(f"{name}: expected one of {', '.join((*NAMES, *WRITING))}")
+        if name not in (*NAMES, *DECODING_NAMES):
+            raise TypeError(f"{name}: expected one of {', '.join((*NAMES, *DECODING_NAMES))}")
         if not hasattr(loaded.options, name):
             option = f"--{name.replace('_', '-')}"
             raise BadInput(f"{option}: expected none for {loaded.run.path}, whose task does not have it")
     if not named:
         return loaded
-    written = {name: named[name] for name in WRITING if name in named}
-    codec = replace(loaded.codec, **written) if written else loaded.codec
+    decoding = {name: named[name] for name in DECODING_NAMES if name in named}
+    codec = replace(loaded.codec, **decoding) if decoding else loaded.codec
     options = replace(loaded.options, **named)
     return replace(loaded, options=options, codec=codec, input_encoding=named.get("encoding"))
 
 
 def reading_names(options: Iterable[str]) -> list[str]:
-    """Of the names of a task's options, those that can be overridden."""
-    return [name for name in (*NAMES, *WRITING) if name in options]
+    """Return the names of a task's options that can be overridden."""
+    return [name for name in (*NAMES, *DECODING_NAMES) if name in options]
 
 
-def readings(names: Iterable[str] = (*NAMES, *WRITING)) -> Iterator[inspect.Parameter]:
-    """These options as the parameters of a command; None where they are not given."""
-    found = {one.name: one for task in reversed(TASKS) for one in declared(options_of(task).OPTIONS)}
+def readings(names: Iterable[str] = (*NAMES, *DECODING_NAMES)) -> Iterator[inspect.Parameter]:
+    """Yield these options as parameters of a command, with None as their default."""
+    parameters = {option.name: option for task in reversed(TASKS) for option in declared(options_of(task).OPTIONS)}
     for name in names:
-        kind, option = get_args(found[name].annotation)
-        parameter = found[name].replace(default=None, annotation=Annotated[kind | None, option])
+        kind, option = get_args(parameters[name].annotation)
+        parameter = parameters[name].replace(default=None, annotation=Annotated[kind | None, option])
         yield under(PANEL, parameter, show_default=False)

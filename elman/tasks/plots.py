@@ -1,4 +1,4 @@
-"""Plots that several tasks have: confusion matrices, attention."""
+"""Plots that several tasks share: confusion matrices, attention."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,24 +10,24 @@ from numpy.typing import NDArray
 from elman.data.validation import shortened
 from elman.io.files import write_figure
 
-if TYPE_CHECKING:  # it imports tokenizers, which tasks without texts do not need
+if TYPE_CHECKING:  # imports tokenizers, which other tasks do not need
     from elman.tasks.text_output import TextPrediction
 
 MAX_LABELS_PLOTTED = 40
 CONFUSION_CAPTION = "Which label was taken for which, in the test part."
-MAX_IMAGE_INCHES = 8
-GOOD_STEPS = 18  # of source and output, of the example that is plotted
-MAX_STEPS = 100
+MAX_IMAGE_INCHES = 8  # of the longer side
+MIN_GOOD_STEPS, MAX_GOOD_STEPS = 5, 18  # preferred lengths of the longer of source and output
+MAX_STEPS = 100  # to plot
 
 
 def plot_confusion(y: Sequence[int] | NDArray[Any], best: NDArray[Any], labels: Sequence[Any], path: Path) -> None:
-    """Plot the confusion matrix with counts, if it has at most `MAX_LABELS_PLOTTED` labels.
+    """Plot the confusion matrix with counts, if there are at most `MAX_LABELS_PLOTTED` labels.
 
     Args:
         y: numbers of the true labels.
         best: numbers of the predicted labels.
         labels: all labels.
-        path: of the PNG.
+        path: the PNG file to write.
     """
     from matplotlib.figure import Figure
     from sklearn.metrics import confusion_matrix
@@ -53,25 +53,33 @@ def plot_confusion(y: Sequence[int] | NDArray[Any], best: NDArray[Any], labels: 
 
 
 def choose_for_attention(predictions: Sequence["TextPrediction"]) -> "TextPrediction":
-    """A prediction that fits into a plot: the first that is not long, or else the shortest."""
-    sizes = [max(len(one.pieces), len(one.source)) for one in predictions if one.source is not None]
-    fit = (one for one, size in zip(predictions, sizes, strict=True) if 5 <= size <= GOOD_STEPS)
-    return next(fit, predictions[sizes.index(min(sizes))])
+    """Return a prediction that fits into a plot: the first of good length, or else the shortest."""
+    sizes = [
+        max(len(prediction.pieces), len(prediction.source))
+        for prediction in predictions
+        if prediction.source is not None
+    ]
+    candidates = (
+        prediction
+        for prediction, size in zip(predictions, sizes, strict=True)
+        if MIN_GOOD_STEPS <= size <= MAX_GOOD_STEPS
+    )
+    return next(candidates, predictions[sizes.index(min(sizes))])
 
 
 def plot_attention(path: Path, prediction: "TextPrediction", source: Sequence[str] | NDArray[Any]) -> None:
     """Plot the attention of each output token over the steps of the source.
 
     Args:
-        path: of the PNG.
-        prediction: with attention.
-        source: the steps as texts; or an image, whose rows they are.
+        path: the PNG file to write.
+        prediction: a prediction with attention.
+        source: the steps as texts; or an image, whose rows are the steps.
     """
     from matplotlib.figure import Figure
 
     assert prediction.attention is not None
-    words = not isinstance(source, np.ndarray)
-    attention = prediction.attention[:MAX_STEPS, : MAX_STEPS if words else None]
+    is_text = not isinstance(source, np.ndarray)
+    attention = prediction.attention[:MAX_STEPS, : MAX_STEPS if is_text else None]
     T, S = attention.shape
     columns = source.shape[1] if isinstance(source, np.ndarray) else 0
     inch = min(0.36, MAX_IMAGE_INCHES / max(S, columns)) if columns else 0.36
@@ -83,8 +91,8 @@ def plot_attention(path: Path, prediction: "TextPrediction", source: Sequence[st
         image, axes = figure.subplots(1, 2, sharey=True, width_ratios=(columns, T))
         image.imshow(source, cmap="gray", aspect="auto")
         image.set(ylabel="input, row by row", xticks=[])
-    shown = axes.imshow(attention.T.numpy(), cmap="cividis", vmin=0, aspect="auto")
+    heatmap = axes.imshow(attention.T.numpy(), cmap="cividis", vmin=0, aspect="auto")
     axes.set_xticks(range(T), [shortened(piece) or "space" for piece in prediction.pieces[:T]], rotation=90, fontsize=9)
     axes.set(xlabel="output")
-    figure.colorbar(shown, label="attention")
+    figure.colorbar(heatmap, label="attention")
     write_figure(path, figure)

@@ -1,4 +1,4 @@
-"""Recurrent layers by the names that the command line has for them, and what such a network is called."""
+"""Stacks of recurrent layers by command-line options, and their titles."""
 
 from elman import cells
 from elman.bptt import Full, Truncated
@@ -8,16 +8,16 @@ from elman.layers import Stack
 def stack(
     input: int, hidden: int, layers: int, cell: str, dropout: float, bptt: int = 0, bidirectional: bool = False
 ) -> Stack:
-    """The layers.
+    """Make a stack of recurrent layers.
 
     Args:
-        input: D.
-        hidden: H, of every layer and direction.
-        layers: how many of them.
+        input: D, input size.
+        hidden: H, hidden size of each direction.
+        layers: number of layers.
         cell: a name in `elman.cells.REGISTRY`.
-        dropout: probability, on what each layer hands to the next, in training.
-        bptt: steps that the gradient goes back; 0: all the way.
-        bidirectional: read from both ends.
+        dropout: dropout probability between layers.
+        bptt: truncated BPTT: steps of the gradient; 0: all steps.
+        bidirectional: whether to read sequences from both ends.
     """
     mode = Truncated(bptt) if bptt else Full()
     between = dropout if layers > 1 else 0.0
@@ -26,10 +26,10 @@ def stack(
 
 
 def title(cell: str, layers: int, hidden: int, bidirectional: bool = False) -> str:
-    """What people call a network of these.
+    """Return the title of a network.
 
     >>> title("lstm", 2, 128, bidirectional=True)
     'LSTM 2 x 2 x 128'
     """
-    many = f"{f'{layers} x ' if layers > 1 else ''}{'2 x ' if bidirectional else ''}"
-    return f"{cells.by_name(cell).__name__} {many}{hidden}"
+    factors = f"{f'{layers} x ' if layers > 1 else ''}{'2 x ' if bidirectional else ''}"
+    return f"{cells.by_name(cell).__name__} {factors}{hidden}"

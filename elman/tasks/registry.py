@@ -1,4 +1,4 @@
-"""The tasks by name: those of elman, and those that other packages declare as entry points (docs/new_task.md)."""
+"""The tasks by name: those of elman, and entry points of other packages (docs/new_task.md)."""
 
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -14,12 +14,11 @@ if TYPE_CHECKING:
 
 NAMES = ("text", "image", "classify", "tag", "forecast", "translate", "caption", "transcribe", "music")
 GROUP = "elman.tasks"  # of the entry points
-
 ADAM = ("adamw", "adam")
 
 
 def _packages() -> dict[str, str]:
-    """The package of each task.
+    """Return the package of each task.
 
     Raises:
         ValueError: if an entry point has the name of another task.
@@ -38,10 +37,10 @@ TASKS = _packages()
 
 
 def module_of(task: str, name: str = "") -> ModuleType:
-    """The package of a task, or a module of it.
+    """Import the package of a task, or a module of it.
 
     Raises:
-        MissingPackage: if the package is not of elman, and it or what it needs is missing.
+        MissingPackage: if an external package, or one of its dependencies, is missing.
     """
     package = TASKS[task]
     try:
@@ -54,15 +53,15 @@ def module_of(task: str, name: str = "") -> ModuleType:
 
 
 def options_of(task: str) -> ModuleType:
-    """What a task declares for the command line; it imports nothing heavy."""
+    """Import the options of a task. Imports nothing heavy."""
     return module_of(task, "options")
 
 
 def patience_of(module: ModuleType) -> int:
-    """Validations without a new best that end a training whose length is not given.
+    """Return the default patience of a task, for trainings without a given length.
 
     Args:
-        module: of the task's options.
+        module: the module of the task's options.
     """
     from elman.training.options import PATIENCE
 
@@ -70,42 +69,42 @@ def patience_of(module: ModuleType) -> int:
     return patience
 
 
-def training_of(module: ModuleType, given: dict[str, Any]) -> dict[str, Any]:
-    """The options of a training: what is given, and what the task begins with in the place of the common defaults.
+def training_of(module: ModuleType, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the training options: the given ones, and the task's defaults for the others.
 
-    Where neither epochs nor minutes are given, training goes on until validation stops improving.
+    Without epochs or minutes, training continues until validation stops improving.
 
     Args:
-        module: of the task's options.
-        given: options that were named.
+        module: the module of the task's options.
+        options: the given options, by name.
 
     Raises:
         BadInput: for a schedule that needs epochs or minutes, without them.
     """
     from elman.training.options import LIMIT
 
-    own = dict(module.TRAINING)
-    if given.get("optimizer", "adamw") not in ADAM:
-        own.pop("lr", None)  # it was measured with adamw
-    if given.get("epochs") is None and given.get("minutes") is None:
-        if given.get("schedule") == "cosine":
+    defaults = dict(module.TRAINING)
+    if options.get("optimizer", "adamw") not in ADAM:
+        defaults.pop("lr", None)  # chosen for adamw
+    if options.get("epochs") is None and options.get("minutes") is None:
+        if options.get("schedule") == "cosine":
             raise BadInput("--schedule cosine: expected --epochs or --minutes too, over which it falls; got neither")
-        own |= {"minutes": LIMIT, "schedule": "plateau", "patience": patience_of(module)}
-    return own | given
+        defaults |= {"minutes": LIMIT, "schedule": "plateau", "patience": patience_of(module)}
+    return defaults | options
 
 
 def get_task(task: str) -> "Task":
-    """A task."""
+    """Import a task."""
     with needs("tasks", f"the task {task}"):
-        found: Task = module_of(task, "task").TASK
-    return found
+        registered: Task = module_of(task, "task").TASK
+    return registered
 
 
 def task_of_run(run: "Run") -> "Task":
-    """The task that a run is of.
+    """Return the task of a run.
 
     Raises:
-        BadInput: for one that there is not.
+        BadInput: if there is no such task.
     """
     task = run.config["task"]
     if task not in TASKS:

@@ -25,7 +25,7 @@ from elman.training.trainer import Outcome, check_resume, fit
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What `elman.training.trainer.fit` needs of a model and its data."""
+    """The arguments of `elman.training.trainer.fit`."""
 
     model: nn.Module
     train: Batches
@@ -34,7 +34,7 @@ class TrainingPlan:
 
     @property
     def loss(self) -> Any:
-        """The model's own."""
+        """The loss of the model."""
         return self.model.loss
 
 
@@ -53,12 +53,12 @@ def start(
     Args:
         task: the task.
         data: files, or Python objects.
-        options: of the task.
+        options: the options of the task.
         training: options of the training.
         out: the run folder; None: the next free one.
-        began: start of the training time, by time.monotonic.
-        console: to print on.
-        lightning: what users add to Lightning's Trainer.
+        began: when the training began, by time.monotonic.
+        console: the console to print on.
+        lightning: arguments of users for Lightning's Trainer.
 
     Raises:
         BadInput: for data that cannot be used.
@@ -97,13 +97,13 @@ def resume(
 
     Args:
         task: the task.
-        path: of the run.
-        data: where the data of the training are now; None: where they were.
-        epochs: in total; with `minutes`, replaces the bounds of the run.
-        minutes: in total.
+        path: the run folder.
+        data: the training data, if they have moved; None: as in the first training.
+        epochs: the total number; with `minutes`, replaces the limits of the run.
+        minutes: the total time.
         patience: replaces that of the run; None: unchanged.
-        began: start of this training, by time.monotonic.
-        console: to print on.
+        began: when this training began, by time.monotonic.
+        console: the console to print on.
 
     Raises:
         BadInput: for a run that cannot be resumed; for other data.
@@ -126,33 +126,33 @@ def _resume(
 ) -> Run:
     model, options = task.new_model(run), task.options_of(run)
     training = task.training_of(run)
-    longer = bool(epochs or minutes)
-    if longer:
+    extends = bool(epochs or minutes)
+    if extends:
         training = replace(training, epochs=epochs, minutes=minutes)
     elif run.config.get("ended"):
         raise BadInput(f"--resume {run.path}: this training has ended; to go on, give more --epochs or --minutes")
     if patience is not None:
         training = replace(training, patience=patience)
-    starts = run.is_unsaved
-    for name in filter(Path.exists, () if starts else (run.path / "metrics.csv", run.path / "flow.csv")):
-        table.read(name)  # goes on with its rows
+    restarts = run.is_unsaved
+    for name in filter(Path.exists, () if restarts else (run.path / "metrics.csv", run.path / "flow.csv")):
+        table.read(name)  # raises an error if it is damaged: new rows are appended
     with console.status("reading"):
-        prepared = prepare_again(task, run, data, options, training.seed, fitted=not starts)
-        if not starts:
-            check_resume(run, training, len(prepared.train), longer)
+        prepared = prepare_again(task, run, data, options, training.seed, fitted=not restarts)
+        if not restarts:
+            check_resume(run, training, len(prepared.train), extends)
     run.update(training=asdict(training), ended=None)
-    if starts:
+    if restarts:
         _tell(console, f"{run.path}: no checkpoint was saved; the training starts from the beginning")
         shutil.rmtree(run.path / "tensorboard", ignore_errors=True)
         _save_files(run, prepared)
         torch.manual_seed(training.seed)
         model = task.new_model(run)
-    _train(task, run, model, prepared, training, console, began, resume=not starts, longer=longer)
+    _train(task, run, model, prepared, training, console, began, resume=not restarts, extends=extends)
     return run
 
 
 def prepare_again(task: Task, run: Run, data: Any, options: Any, seed: int, fitted: bool = True) -> PreparedData:
-    """The prepared of a run once more; with `fitted`, with what the run has fitted on it.
+    """Prepare the data of a run again; with `fitted`, use the codec and the split of the run.
 
     Raises:
         BadInput: if the data have changed.
@@ -187,14 +187,14 @@ def _train(
     console: Console,
     began: float,
     resume: bool = False,
-    longer: bool = False,
+    extends: bool = False,
     lightning: LightningArguments = OURS,
 ) -> None:
     _tell(console, f"{prepared.name}: {prepared.summary}")
     _tell(console, f"{model.title}, {parameter_count(model):,} weights, into {run.path}")
     try:
         plan = TrainingPlan(model, prepared.train, prepared.validation, task.unit)
-        outcome = fit(plan, training, run, console, began, resume, longer, lightning)
+        outcome = fit(plan, training, run, console, began, resume, extends, lightning)
         _conclude(task, run, model, prepared, outcome, console)
     except (Interrupted, KeyboardInterrupt, Terminated) as error:
         if run.last.exists():
@@ -210,8 +210,8 @@ def _conclude(
 ) -> None:
     scores = task.score_run(run, model, prepared, outcome.best, console)
     baselines = task.baseline_losses(run, prepared, scores)
-    picture, line = run.path / "curves.png", min(baselines.items(), key=lambda pair: pair[1], default=None)
-    curves.draw(run.path / "metrics.csv", picture, task.loss.replace("_", " "), line)
+    plot_path, baseline_line = run.path / "curves.png", min(baselines.items(), key=lambda pair: pair[1], default=None)
+    curves.draw(run.path / "metrics.csv", plot_path, task.loss.replace("_", " "), baseline_line)
     ended = {"steps": outcome.steps, "seconds": round(outcome.seconds, 1), "limit": outcome.limit}
     run.update(scores=scores, baselines=baselines, ended=ended)
 

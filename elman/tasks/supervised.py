@@ -33,28 +33,28 @@ from elman.report.shown import Missing, Sample
 from elman.tasks.codec import Codec, check_model_args
 from elman.tasks.task import Loaded, PreparedData, Scores, Task
 
-SAMPLES = 12  # examples in a report
+MAX_SAMPLES = 12  # examples in a report
 
-Numbers = dict[str, list[int]]  # of the examples in each part, "train" among them
+Numbers = dict[str, list[int]]  # the indices of the examples of each part, including "train"
 
 
 class Baseline(ABC):
-    """Predicts without a recurrent network, in the form in which the model does."""
+    """A baseline: predicts without a recurrent network, in the same form as the model."""
 
     title: str
 
     @abstractmethod
     def predict(self, examples: Sequence[Example]) -> list[Any]:
-        """A prediction for each example."""
+        """Return a prediction for each example."""
 
     @abstractmethod
     def tensors(self) -> dict[str, torch.Tensor]:
-        """All that was fitted, for baseline.safetensors in the run folder."""
+        """Return the fitted parameters, for baseline.safetensors in the run folder."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model scored on the test part, for plots."""
+    """A model and its predictions on the test part, for plots."""
 
     task: "SupervisedTask"
     run: Run
@@ -66,7 +66,7 @@ class Evaluation:
 
     @property
     def targets(self) -> list[Any]:
-        """Of the examples."""
+        """The targets of the examples."""
         return [example.target for example in self.examples]
 
 
@@ -75,9 +75,9 @@ class Plot:
     """A picture in the run folder.
 
     Attributes:
-        file: its name.
-        caption: what it shows, in a sentence.
-        draw: writes it to a path.
+        file: the file name.
+        caption: a sentence for the report.
+        draw: plots an evaluation to a path.
     """
 
     file: str
@@ -90,50 +90,50 @@ def random_split(task: "SupervisedTask", examples: ExampleStore, seed: int, part
     return drawn_parts(examples.contents.components(), seed, parts, task.name)
 
 
-def _all(examples: Iterable[Example], part: str) -> Iterable[Example]:
+def _keep_all(examples: Iterable[Example], part: str) -> Iterable[Example]:
     return examples
 
 
-def _name(example: Example) -> str:
+def _name_of(example: Example) -> str:
     return example.name or str(example.input)
 
 
 def describe_text(example: Example) -> str:
-    """The input itself, a text."""
+    """Return the input, a text."""
     return str(example.input)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SupervisedTask(Task):
-    """A task of examples, by composition: each attribute is a part that can be replaced.
+    """A task of examples with inputs and targets. Each attribute is a replaceable part.
 
     Attributes:
-        read: the examples in files or Python objects; None: the built-in data set. Lazily where they may not fit in
-            memory. Raises `BadInput` for data that cannot be used.
-        parse_input: one input of `predict`, with the options, as an example without a target.
+        read: reads examples from files or Python objects; None: the built-in data set. May be lazy, for data that do
+            not fit into memory. Raises `BadInput` for unusable data.
+        parse_input: converts an input of `predict` to an example without a target, with the options.
         codec: the class of the codec.
-        metrics: scores of predictions and targets, by the fitted codec.
-        fit_baselines: baselines fitted on the training part, with the codec, the options and the seed.
-        load_baselines: the same from their tensors. Raises where these do not fit.
-        plots: of the test part.
-        split: draws the parts.
-        label: of an example, for splits that are stratified by labels.
-        read_texts: the inputs in a file, with the loaded model; None: the file itself is the input.
-        collect_inputs: replaces how `predict` finds its inputs in what it is given.
-        resolve: decides from the data what options leave open. Returns the options and the data, perhaps read already:
-            `read` takes what it returns, so that nothing is read twice.
-        held_out: of examples in files for a part ("validation" or "test"), those that may be used there.
-        match: relates examples of other data to those of the training, for `evaluate`.
-        store: keeps examples and encoded examples.
-        extra_files: more files for the run folder, by name.
+        metrics: computes metrics from the fitted codec, predictions and targets.
+        fit_baselines: fits baselines, from the codec, the training part, the options and the seed.
+        load_baselines: loads baselines from the codec and their tensors. Raises an error for unsuitable tensors.
+        plots: plots of the test part.
+        split: draws the indices of each part.
+        label: returns the label of an example, for stratified splits.
+        read_texts: reads the inputs in a file, with the loaded model; None: the file itself is the input.
+        collect_inputs: collects the inputs of `predict`; None: as `Task.parse_inputs`.
+        resolve: sets unset options from the data. Returns the options and the data, which it may have read already, for
+            `read`.
+        held_out: selects the examples in files for a part ("validation" or "test") that belong to it.
+        match: relates examples of other data to the training data, for `evaluate`.
+        store: the sequence that stores examples and encoded examples.
+        extra_files: returns more files for the run folder, by name.
         generator: implements `generate`.
-        metrics_note: a line about how the scores were computed.
-        describe: an input in one line.
-        examples: what examples are called, where it is not `unit`.
-        input_name: name of an input of `predict` without a name of its own: "image".
-        default_data: name of the built-in data set.
-        has_duplicates: whether inputs can occur twice, so that copies in two parts are counted and reported.
-        several_targets: whether an input may have several targets, each an example. Then inputs are counted.
+        metrics_note: returns a line about how the metrics were computed.
+        describe: returns an input in one line.
+        examples: plural noun for examples, if it is not `unit`.
+        input_name: noun for an input of `predict` without a name: "image".
+        default_data: the name of the built-in data set.
+        has_duplicates: whether to count and report inputs that occur in two parts.
+        several_targets: whether an input may have several targets, each in its own example; then inputs are counted.
     """
 
     read: Callable[[Any, Any], Iterable[Example]]
@@ -148,13 +148,13 @@ class SupervisedTask(Task):
     read_texts: Callable[[Path, Loaded], Iterable[Example]] | None = None
     collect_inputs: Callable[[Loaded, Any], list[Any]] | None = None
     resolve: Callable[[Any, Any, Callable[[str], Any]], tuple[Any, Any]] | None = None
-    held_out: Callable[[Iterable[Example], str], Iterable[Example]] = _all
+    held_out: Callable[[Iterable[Example], str], Iterable[Example]] = _keep_all
     match: Callable[[Sequence[Example], Loaded], Sequence[Example]] | None = None
     store: Callable[[Iterable[Any]], Sequence[Any]] = DiskList
     extra_files: Callable[[Splits, Any], dict[str, str]] | None = None
     generator: Callable[..., Any] | None = None
     metrics_note: Callable[[], str] | None = None
-    describe: Callable[[Example], str] = _name
+    describe: Callable[[Example], str] = _name_of
     examples: str = ""
     input_name: str = ""
     default_data: str = ""
@@ -169,12 +169,12 @@ class SupervisedTask(Task):
     # From data to batches.
 
     def resolve_options(self, data: Any, options: Any, tell: Callable[[str], Any] | None = None) -> tuple[Any, Any]:
-        """Decide from the data what options leave open.
+        """Set unset options from the data.
 
         Returns:
-            The options, and the data as far as they were read for that: `split_data` takes them in either form.
+            The options, and the data, which may have been read already: `split_data` takes either.
         """
-        # Files of parts are found again from any working directory.
+        # Absolute paths, to find the files from any working directory.
         parts = {name: files for name, files in _parts_in(options).items() if is_files(files)}
         options = replace(options, **{name: _resolved(paths) for name, paths in parts.items()})
         return self.resolve(data, options, tell or (lambda line: None)) if self.resolve else (options, data)
@@ -219,19 +219,22 @@ class SupervisedTask(Task):
     def split_data(self, data: Any, options: Any, seed: int, run: Run | None = None) -> Splits:
         """Read data and split them.
 
-        Files for validation and test are used as they are; the rest is drawn by the seed. A run that exists keeps the
-        split in its split.csv, so that it does not depend on how a later version draws.
+        Files for validation and test are used as they are; the other parts are drawn with the seed. A resumed run uses
+        its split.csv, so that later versions may draw differently.
         """
-        given = _parts_in(options)
-        own = {name: self._store(self.held_out(self._examples(files, options), name)) for name, files in given.items()}
+        data_of_parts = _parts_in(options)
+        stores = {
+            name: self._store(self.held_out(self._examples(files, options), name))
+            for name, files in data_of_parts.items()
+        }
         examples = self._store(self._examples(data, options))
-        names = [name for name in PARTS if name not in given]
-        known = None if run is None else kept_split(run.path / "split.csv", examples, ["train", *names])
-        drawn = known or self.split(self, examples, seed, names)
-        parts = {name: Part(examples, numbers) for name, numbers in drawn.items() if name not in own}
-        parts |= {name: Part(store, range(len(store))) for name, store in own.items()}
+        names = [name for name in PARTS if name not in data_of_parts]
+        stored_split = None if run is None else kept_split(run.path / "split.csv", examples, ["train", *names])
+        indices = stored_split or self.split(self, examples, seed, names)
+        parts = {name: Part(examples, numbers) for name, numbers in indices.items() if name not in stores}
+        parts |= {name: Part(store, range(len(store))) for name, store in stores.items()}
         if self.has_duplicates:
-            self._tell_duplicates(parts, given)
+            self._tell_duplicates(parts, data_of_parts)
         return Splits(**parts)
 
     def _store(self, examples: Iterable[Example]) -> ExampleStore:
@@ -244,12 +247,12 @@ class SupervisedTask(Task):
 
     def _count_of(self, part: Part) -> str:
         inputs = part.inputs(self.several_targets)
-        more = f" with {len(part):,} texts" if inputs < len(part) else ""
-        return f"{inputs:,} {self.examples or self.unit}{more}"
+        suffix = f" with {len(part):,} texts" if inputs < len(part) else ""
+        return f"{inputs:,} {self.examples or self.unit}{suffix}"
 
-    def _tell_duplicates(self, parts: Mapping[str, Part], given: Iterable[str]) -> None:
-        """Print how many examples in files for a part are also trained on: its score says too much."""
-        for name in given:
+    def _tell_duplicates(self, parts: Mapping[str, Part], names: Iterable[str]) -> None:
+        """Print how many examples in files for a part are also in the training part, which makes its score too good."""
+        for name in names:
             count = parts[name].repeated(parts["train"], self.several_targets)
             if count:
                 use = "to validate" if name == "validation" else "to test"
@@ -257,12 +260,12 @@ class SupervisedTask(Task):
                 note(f"{count:,} of the {total} {use} are among those to learn from, too")
 
     def _batches(self, codec: Codec, examples: Iterable[Example], batch: int, seed: int | None) -> ByLength:
-        """Batches by length, in another order in every epoch if there is a seed."""
+        """Make batches by length; with a seed, in a different order in each epoch."""
         encoded, lengths = self._encoded(codec, examples)
         return ByLength(lengths, batch, lambda numbers: codec.collate([encoded[i] for i in numbers]), seed)
 
     def _encoded(self, codec: Codec, examples: Iterable[Example]) -> tuple[Sequence[Any], NDArray[np.int64]]:
-        """Encoded examples, and their numbers of steps."""
+        """Encode examples, and return their numbers of steps."""
         lengths = array("q")
 
         def encode_each() -> Iterator[Any]:
@@ -285,12 +288,12 @@ class SupervisedTask(Task):
         return codec
 
     def read_other(self, loaded: Loaded, data: Any) -> Sequence[Example]:
-        """Read examples of other data than those of the training."""
+        """Read examples that are not the training data."""
         examples = self.store(self.held_out(self._examples(data, loaded.options), "test"))
         return self.match(examples, loaded) if self.match else examples
 
     def _training_splits(self, loaded: Loaded) -> Splits:
-        """The parts of a run's own data.
+        """Split the training data of a run again.
 
         Raises:
             BadInput: if the data have changed.
@@ -331,7 +334,7 @@ class SupervisedTask(Task):
         }
 
     def _saved_baselines(self, codec: Any, run: Run) -> Sequence[Baseline]:
-        """The baselines of a run, in the order of its scores, which a file of tensors does not have."""
+        """Load the baselines of a run, in the order of its scores."""
         path, tensors = run.path / "baseline.safetensors", run.load_tensors("baseline")
         with restoring(path, f"the baselines of `elman train {self.name}`"):
             baselines = self.load_baselines(codec, tensors)
@@ -364,7 +367,7 @@ class SupervisedTask(Task):
     def predictions(
         self, model: Any, codec: Any, examples: Sequence[Example], batch: int, console: Console | None = None
     ) -> Sequence[Any]:
-        """The model's predictions for examples, in their order."""
+        """Return the model's predictions for examples, in their order."""
         encoded, lengths = self._encoded(codec, examples)
         order = np.argsort(lengths, kind="stable")
         groups = [order[begin : begin + batch].tolist() for begin in range(0, len(order), batch)]
@@ -380,23 +383,26 @@ class SupervisedTask(Task):
 
     @override
     def record_flow(self, loaded: Loaded, data: Any, steps: int, sequences: int) -> tuple[Recording, str]:
-        """Record the longest examples that are not too long; of the training's data, those of the test part."""
+        """Record a backward pass on the longest examples of at most `steps` steps, by default of the test part."""
         codec = loaded.codec
         examples = self._training_splits(loaded).test if data is None else self.read_other(loaded, data)
         codec.check_targets(examples)
         encoded, lengths = self._encoded(codec, examples)
         order = np.argsort(lengths, kind="stable")
-        fit = order[lengths[order] <= steps][-sequences:].tolist() or order[:sequences].tolist()
+        chosen = order[lengths[order] <= steps][-sequences:].tolist() or order[:sequences].tolist()
         with record(loaded.model) as recording:
-            loss, count, _ = loaded.model.loss(codec.collate([encoded[i] for i in fit]), None)
+            loss, count, _ = loaded.model.loss(codec.collate([encoded[i] for i in chosen]), None)
             (loss / count).backward()
-        return recording, f"{len(fit)} {self.examples or self.unit} of up to {lengths[fit[-1]]} steps, side by side"
+        return (
+            recording,
+            f"{len(chosen)} {self.examples or self.unit} of up to {lengths[chosen[-1]]} steps, side by side",
+        )
 
     @override
     def samples(self, loaded: Loaded, console: Console) -> tuple[Sample, ...] | Missing:
-        """Predictions for the first examples of the test part."""
+        """Predict from the first examples of the test part."""
         try:
-            examples = self._training_splits(loaded).test[:SAMPLES]
+            examples = self._training_splits(loaded).test[:MAX_SAMPLES]
         except BadInput as error:
             return Missing(f"The data of the training cannot be read any more: {error}")
         predictions = self.predictions(loaded.model, loaded.codec, examples, loaded.options.batch)
@@ -420,7 +426,7 @@ class SupervisedTask(Task):
             yield from loaded.codec.to_rows(number, self.describe(example), example, prediction)
 
     def predict_examples(self, loaded: Loaded, inputs: Sequence[Any]) -> Iterator[tuple[int, Example, Any]]:
-        """The numbers of inputs, from 1, with their examples and predictions, as the codec has them."""
+        """Yield each input's number, from 1, its example and its prediction."""
         batch = loaded.options.batch
         for begin in range(0, len(inputs), batch):
             examples = dict(self._parsed(loaded, enumerate(inputs[begin : begin + batch], begin + 1)))
@@ -434,7 +440,7 @@ class SupervisedTask(Task):
         return loaded.codec.collate([loaded.codec.encode(example)[0] for example in examples])
 
     def _parsed(self, loaded: Loaded, inputs: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Example]]:
-        """Inputs as examples with their numbers, without those that cannot be used if `skip_bad` is set."""
+        """Yield the numbers and examples of inputs; with `skip_bad`, without unusable ones."""
         for i, value in inputs:
             try:
                 check_texts("predict", value)
@@ -454,7 +460,7 @@ class SupervisedTask(Task):
 
 
 def _parts_in(options: Any) -> dict[str, Any]:
-    """The data of parts that are not drawn, by name."""
+    """Return the data of parts that options name, by part."""
     data = {name: files_in(getattr(options, name)) for name in PARTS}
     return {name: files for name, files in data.items() if files is not None}
 

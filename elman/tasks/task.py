@@ -23,23 +23,23 @@ from elman.report.shown import Missing, Sample
 from elman.training.options import TrainingOptions
 from elman.training.trainable import Batches
 
-Scores = dict[str, dict[str, float]]  # metrics by name; of the model first, then of each baseline
+Scores = dict[str, dict[str, float]]  # metrics by name, for the model first, then for each baseline
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Data read, split, encoded and batched for a training.
+    """Data that are read, split, encoded and batched for training.
 
     Attributes:
-        name: where the data come from, for people.
-        facts: for config.json: the files, a "sha256" of the examples, counts.
+        name: the name of the data, for messages.
+        facts: entries of config.json: the files, a "sha256" of the examples, counts.
         model_args: the arguments of the model, for config.json.
-        summary: one line for people.
-        options: of the task, with what they left open decided.
-        train: batches of an epoch, and more.
-        validation: batches of an epoch.
-        files: for the run folder, by name: what was fitted on the training part.
-        details: what only the task itself needs.
+        summary: a line to print.
+        options: the options of the task, with unset ones decided.
+        train: batches of an epoch of the training part.
+        validation: batches of the validation part.
+        files: files for the run folder, by name: parts that were fitted on the training part.
+        details: objects for the task itself.
     """
 
     name: str
@@ -58,11 +58,11 @@ class Loaded:
     """A trained model, ready for use.
 
     Attributes:
-        run: its folder.
-        model: in evaluation mode.
-        options: of the task.
-        codec: fitted on the training part.
-        input_encoding: of standard input; None: that of the terminal.
+        run: the run.
+        model: the model, in evaluation mode.
+        options: the options of the task.
+        codec: the fitted codec.
+        input_encoding: the encoding of standard input; None: that of the terminal.
     """
 
     run: Run
@@ -74,17 +74,18 @@ class Loaded:
 
 @dataclass(frozen=True, kw_only=True)
 class Task(ABC):
-    """A task: named parts, and what follows from them.
+    """Base class of tasks.
 
     Attributes:
-        name: of the task, as on the command line.
-        description: of the model: "a language model".
-        options: a dataclass, whose fields are the options of the command line.
-        model: makes a model, which has a `title` and a `loss` as in `elman.training.trainable`.
-        unit: what the loss is averaged over: "tokens".
+        name: the name on the command line.
+        description: a noun for the model: "a language model".
+        options: a dataclass; its fields are the options of the command line.
+        model: makes a model, with a `title` and a `loss` as in `elman.training.trainable`.
+        unit: the unit that the loss is averaged over: "tokens".
         loss: the name of the loss among the scores: "nats_per_token".
+        score: the metric that `Trained.score` returns. A minus sign negates an error or a loss: "-mase".
         next_step: the command to run after the training; {run} stands for the run folder.
-        option_units: units of the task's own numbers in config.json.
+        option_units: units of the task's numbers in config.json.
         accepts_texts: whether inputs and prompts are texts, which may also be in a file.
     """
 
@@ -94,31 +95,32 @@ class Task(ABC):
     model: Callable[..., nn.Module]
     unit: str
     loss: str
+    score: str
     next_step: str
     option_units: Mapping[str, str] = field(default_factory=dict)
     accepts_texts: bool = False
 
     @property
     def plot_captions(self) -> dict[str, str]:
-        """A sentence for each picture that `score_run` draws into the run folder, by file name."""
+        """A sentence for each plot that `score_run` saves in the run folder, by file name."""
         return {}
 
     def options_to_dict(self, options: Any) -> dict[str, Any]:
-        """The options for config.json."""
+        """Return the options for config.json."""
         return asdict(options)
 
     @abstractmethod
     def prepare(
         self, data: Any, options: Any, seed: int, run: Run | None = None, tell: Callable[[str], Any] | None = None
     ) -> PreparedData:
-        """Decide what options leave open, then read, split, encode and batch data.
+        """Set unset options, then read, split, encode and batch data.
 
         Args:
             data: files, or Python objects.
-            options: of the task.
-            seed: of the split.
+            options: the options of the task.
+            seed: the random seed of the split.
             run: a run to resume, whose codec and split are used.
-            tell: called with a line for people on what was decided, and why; None: nothing is printed.
+            tell: called with a line on the decisions and their reasons; None: nothing is printed.
 
         Raises:
             BadInput: for data that cannot be used.
@@ -137,19 +139,19 @@ class Task(ABC):
         """Score the trained model and its baselines; save the baselines and the plots in the run folder.
 
         Args:
-            run: its weights are those of the best validation.
-            model: with the weights of the last step.
-            data: of the training.
+            run: the run; its weights are those of the best validation.
+            model: the model with the weights of the last step.
+            data: the training data.
             best: the lowest validation loss.
-            console: to print on.
+            console: the console to print on.
         """
 
     def baseline_losses(self, run: Run, data: PreparedData, scores: Scores) -> dict[str, float]:
-        """Validation losses of the baselines, a line in the plot of the curves.
+        """Return validation losses of the baselines, for the plot of the loss curves.
 
         Args:
-            run: after `score_run`.
-            data: of the training.
+            run: the run, after `score_run`.
+            data: the training data.
             scores: from `score_run`; by default computed on the validation part.
         """
         _, *baselines = scores.items()
@@ -160,13 +162,13 @@ class Task(ABC):
         """Score a model and its baselines on other data."""
 
     def has_baselines(self, run: Run) -> bool:
-        """Whether a run has fitted baselines; of an interrupted run, print how to resume it."""
+        """Return whether a run has fitted baselines; for an interrupted run, print how to resume it."""
         if run.config.get("ended"):
             return True
         exist = (run.path / "baseline.safetensors").exists()
-        more = "" if exist else "; there are no baselines yet"
+        suffix = "" if exist else "; there are no baselines yet"
         note(
-            f"{run.path}: this training was interrupted, and the model is the best so far{more}; to go on: "
+            f"{run.path}: this training was interrupted, and the model is the best so far{suffix}; to go on: "
             f"{run.resume_command}"
         )
         return exist
@@ -177,12 +179,12 @@ class Task(ABC):
 
         Args:
             loaded: the model.
-            data: None for that of the training.
-            steps: how many at most.
-            sequences: batch size, at most.
+            data: other data; None: the training data.
+            steps: the largest number of steps.
+            sequences: the largest batch size.
 
         Raises:
-            BadInput: for data that cannot be used or are gone.
+            BadInput: for unusable or missing data.
         """
 
     @abstractmethod
@@ -190,7 +192,7 @@ class Task(ABC):
         """Sample outputs of the model for the report."""
 
     def training_data(self, run: Run) -> Any:
-        """The files that a run was trained on; None for the built-in data set.
+        """Return the files that a run was trained on; None: the built-in data set.
 
         Raises:
             BadInput: if it was trained on Python objects.
@@ -204,7 +206,7 @@ class Task(ABC):
         return [Path(path) for path in files] or None
 
     def new_model(self, run: Run) -> nn.Module:
-        """Make the model that a run's config.json describes, with new weights.
+        """Make the model that the config.json of a run describes, with new weights.
 
         Raises:
             BadInput: if it describes none or is of another task.
@@ -220,7 +222,7 @@ class Task(ABC):
             return self.model(**args)
 
     def options_of(self, run: Run) -> Any:
-        """The task options of a run.
+        """Load the task options of a run.
 
         Raises:
             BadInput: if config.json has no valid ones.
@@ -229,7 +231,7 @@ class Task(ABC):
             return made(self.options, run.config["options"])
 
     def training_of(self, run: Run) -> TrainingOptions:
-        """The training options of a run.
+        """Load the training options of a run.
 
         Raises:
             BadInput: if config.json has no valid ones.
@@ -241,7 +243,7 @@ class Task(ABC):
         """Load the trained model of a run.
 
         Raises:
-            BadInput: if a part of the run is missing or damaged, or parts do not belong together.
+            BadInput: if a part of the run is missing, damaged or inconsistent.
         """
         with torch.device("meta"):
             model = self.new_model(run)
@@ -256,7 +258,7 @@ class Task(ABC):
 
         Args:
             loaded: the model.
-            prompt: to continue; None: start from nothing.
+            prompt: the beginning of the output; None: start from nothing.
             length: steps to generate; None: the task's default.
             out: the file to write; None: the task's default.
             to: where the text, or the path of the file, is printed.
@@ -266,7 +268,7 @@ class Task(ABC):
             The text, or the path of the file.
 
         Raises:
-            BadInput: if the task generates nothing; for a prompt or a file that cannot be used.
+            BadInput: if the task cannot generate; for an unusable prompt or file.
         """
         raise BadInput(f"{loaded.run.path}: generate: a run of {self.name} is used with elman predict")
 
@@ -283,7 +285,7 @@ class Task(ABC):
         return lines_of_stdin(loaded)
 
     def read_inputs(self, loaded: Loaded, path: Path) -> Iterable[Any]:
-        """The inputs in a file; by default the file itself is the input.
+        """Read the inputs in a file; by default the file itself is the input.
 
         Raises:
             BadInput: for a file that cannot be read.
@@ -294,7 +296,7 @@ class Task(ABC):
         """Predict from inputs, one row or more for each.
 
         Raises:
-            BadInput: if the task predicts nothing.
+            BadInput: if the task cannot predict.
         """
         raise BadInput(f"{loaded.run.path}: predict: a run of {self.name} is used with elman generate")
 
@@ -308,12 +310,12 @@ class Task(ABC):
 
 
 def lines_of_stdin(loaded: Loaded) -> list[str]:
-    """The lines of standard input that are not blank."""
+    """Return the lines of standard input that are not blank."""
     if sys.stdin.isatty():
         note("reading lines of standard input, to its end (Ctrl-D)")
     return [line for line in input_lines(loaded.input_encoding) if line.strip()]
 
 
 def parameter_count(model: nn.Module) -> int:
-    """The number of trainable parameters."""
+    """Return the number of trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters())

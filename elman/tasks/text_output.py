@@ -23,12 +23,12 @@ from elman.tasks.text_output_options import TextOutputOptions
 
 
 class TextPrediction(NamedTuple):
-    """A text that was written.
+    """A predicted text.
 
-    text: as it is for people.
-    source: (S, ...), what was read, encoded.
-    pieces: the tokens that were written.
-    attention: (T, S), how much of each step that was read went into each token.
+    text: the text.
+    source: (S, ...), the encoded source.
+    pieces: the output tokens.
+    attention: (T, S), the attention of each output token over the steps of the source.
     """
 
     text: str
@@ -38,11 +38,11 @@ class TextPrediction(NamedTuple):
 
 
 class Vocabulary:
-    """Texts to tokens and back; the last token ends a text.
+    """Converts texts to tokens and back; the last token ends a text.
 
     Args:
         tokenizer: of `elman.data.tokenizers`.
-        before: what a text gets before it: a space, so that its first word is the same token as within.
+        before: a prefix of every text: a space, so that its first word is the same token as elsewhere.
 
     >>> words = Vocabulary.fit("word", ["a red house", "a blue one"], 0)
     >>> words.decode(words.encode("one red house").tolist())
@@ -55,12 +55,12 @@ class Vocabulary:
 
     @classmethod
     def fit(cls, kind: str, texts: Sequence[str], size: int) -> "Vocabulary":
-        """Of these texts."""
+        """Fit a tokenizer on texts."""
         before = "" if kind == "char" else " "
         return cls(tokenizers.fit(kind, MappedList(texts, before.__add__), size), before)
 
     def longest(self, texts: Sequence[str]) -> int:
-        """The most tokens that any of these has."""
+        """Return the number of tokens of the longest text."""
         return max(len(self.encode(text)) for text in texts)
 
     def __len__(self) -> int:
@@ -68,26 +68,26 @@ class Vocabulary:
 
     @property
     def never(self) -> Tensor:
-        """Tokens that are not to be written: the unknown one."""
+        """Tokens that are never generated: the unknown token."""
         unknown = self.tokenizer.token_to_id(tokenizers.UNKNOWN)
         return torch.tensor([] if unknown is None else [unknown], dtype=torch.long)
 
     def encode(self, text: str) -> Tensor:
-        """Tokens (T), the end last."""
+        """Return the tokens of a text, (T,), with a final end token."""
         return torch.tensor([*self.tokenizer.encode(self.before + text).ids, self.end])
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of tokens."""
+        """Return the text of tokens."""
         text: str = self.tokenizer.decode([i for i in ids if i != self.end])
         return text.removeprefix(self.before)
 
     def to_dict(self) -> dict[str, Any]:
-        """The vocabulary for JSON."""
+        """Return the vocabulary for JSON."""
         return {"tokenizer": json.loads(self.tokenizer.to_str()), "before": self.before}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Vocabulary":
-        """The vocabulary from `to_dict`.
+        """Load the vocabulary from `to_dict`.
 
         Raises:
             ValueError, TypeError, KeyError: for anything else.
@@ -96,7 +96,7 @@ class Vocabulary:
         return cls(tokenizers.restored(json.dumps(values["tokenizer"])), values["before"])
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """Each token for people."""
+        """Return each token as a readable text."""
         return [" end" if i == self.end else self.tokenizer.decode([i]) or "?" for i in ids]
 
 
@@ -106,7 +106,7 @@ class TextOutputCodec(Codec):
 
     Attributes:
         target: the vocabulary of the output.
-        longest: the most tokens of an output.
+        longest: the largest number of tokens of an output.
         beam: beam width.
     """
 
@@ -118,11 +118,11 @@ class TextOutputCodec(Codec):
 
     @abstractmethod
     def source(self, example: Example) -> Tensor:
-        """What the encoder reads, (S, ...)."""
+        """Return the input of the encoder, (S, ...)."""
 
     @override
     def encode(self, example: Example) -> tuple[tuple[Tensor, Tensor], int]:
-        """Source and target; the longer one counts."""
+        """Return source and target, and the length of the longer one."""
         source, target = self.source(example), self.target.encode(example.target or "")
         return (source, target), max(len(source), len(target))
 
@@ -132,7 +132,7 @@ class TextOutputCodec(Codec):
 
     @override
     def predict(self, model: Writer, batch: Pairs) -> list[TextPrediction]:
-        """Texts by beam search, with the attention at each token."""
+        """Predict texts by beam search, with the attention of each token."""
         outputs = model.write(batch.source, batch.lengths, self.beam, self.longest, self.target.never)
         ids = [torch.tensor([*row, self.target.end]) for row in outputs]
         _, attention = model(Pairs(batch.source, batch.lengths, *pad(ids)))
@@ -163,7 +163,7 @@ class TextOutputCodec(Codec):
 
 
 def decoder_args(options: TextOutputOptions) -> dict[str, Any]:
-    """The arguments of a model that are options."""
+    """Return the arguments of a model that are options."""
     names = ("cell", "hidden", "layers", "embed", "dropout", "bptt", "smoothing")
     return {name: getattr(options, name) for name in names}
 
@@ -171,15 +171,15 @@ def decoder_args(options: TextOutputOptions) -> dict[str, Any]:
 def text_metrics(
     codec: TextOutputCodec, predictions: Sequence[TextPrediction], targets: Sequence[str], names: Sequence[str]
 ) -> dict[str, float]:
-    """Metrics by their names in `METRICS`."""
+    """Return metrics by their names in `METRICS`."""
     return {name: METRICS[name]([prediction.text for prediction in predictions], targets) for name in names}
 
 
 def text_metrics_note(names: Sequence[str]) -> str:
-    """The signatures of these metrics, by which others can repeat them."""
+    """Return the sacrebleu signatures of metrics, for reproducibility."""
     return ", ".join(SIGNATURES[name]() for name in names if name in SIGNATURES)
 
 
 def pad(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Sequences padded with zeros, (T, B, ...), and their lengths (B,)."""
+    """Return sequences padded with zeros, (T, B, ...), and their lengths (B,)."""
     return pad_sequence(rows), torch.tensor([len(row) for row in rows])

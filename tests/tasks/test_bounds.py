@@ -69,10 +69,10 @@ def test_n_grams_in_blocks(order: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = NgramBaseline(best(ids[:400], ids[400:], 3, order))
     expected = float(whole.model.nats(ids).sum())
     for block in (1, 2, 7, 499, 1000):
-        monkeypatch.setattr(of_text, "BLOCK", block)
+        monkeypatch.setattr(of_text, "BLOCK_SIZE", block)
         assert whole.nats(ids) == pytest.approx(expected, rel=1e-12)
     assert whole.nats(ids[:1]) == 0
-    monkeypatch.setattr(of_text, "LAST", 100)
+    monkeypatch.setattr(of_text, "MAX_TOKENS", 100)
     some = NgramBaseline.fit(ids[:400], ids[400:], 3, order)
     assert some.title == f"{some.model.order}-gram (Kneser-Ney), of the last 100 tokens"
     again = NgramBaseline.from_tensors(some.tensors())

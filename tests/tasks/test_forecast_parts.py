@@ -17,11 +17,11 @@ from elman.baselines import forecast as baselines
 from elman.data.examples import Example
 from elman.data.time_index.clock import TimeStep
 from elman.errors import BadInput
-from elman.tasks.forecast.data import Series, Window, scale, series
+from elman.tasks.forecast.data import Series, Window, read_series, scale
 from elman.tasks.forecast.model import QUANTILES, ForecastNetwork
 from elman.tasks.forecast.options import ForecastOptions
 from elman.tasks.forecast.task import TASK
-from elman.tasks.forecast.windows import ForecastCodec, split_windows, thinned, window_at, windows
+from elman.tasks.forecast.windows import ForecastCodec, find_windows, split_windows, thin_windows, window_at
 from tests.tolerances import close
 
 OPTIONS = ForecastOptions(time="t", target="y", season=4, horizon=3, context=12)
@@ -34,7 +34,7 @@ def table(stamps: list[Any], values: list[Any] | None = None, **more: Any) -> pl
 
 
 def one(stamps: list[Any], values: list[Any] | None = None, **options: Any) -> Series:
-    (found,) = series(table(stamps, values), replace(OPTIONS, **options))
+    (found,) = read_series(table(stamps, values), replace(OPTIONS, **options))
     return found
 
 
@@ -43,7 +43,9 @@ def made(count: int = 60, seed: int = 0, gaps: float = 0.0) -> Series:
     values = 5 + np.sin(np.arange(count) * np.pi / 2) + draw.normal(0, 0.3, count)
     values[draw.random(count) < gaps] = np.nan
     values[[0, -1]] = 5.0
-    (found,) = series(table([datetime(2024, 1, 1) + timedelta(hours=i) for i in range(count)], list(values)), OPTIONS)
+    (found,) = read_series(
+        table([datetime(2024, 1, 1) + timedelta(hours=i) for i in range(count)], list(values)), OPTIONS
+    )
     return found
 
 
@@ -100,7 +102,7 @@ def test_what_is_missing_at_the_ends_is_no_part_of_a_series() -> None:
 
 def test_rows_are_sorted_and_series_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
     rows = table([3, 1, 2, 1, 2], [3, 1, 2, 10, 20], name=["a", "a", "a", "b", "b"])
-    a, b = series(rows, replace(OPTIONS, series="name"))
+    a, b = read_series(rows, replace(OPTIONS, series="name"))
     assert (a.name, a.values.tolist()) == ("a", [1, 2, 3])
     assert (b.name, b.values.tolist()) == ("b", [10, 20])
     assert "not in order" in capsys.readouterr().err
@@ -108,7 +110,7 @@ def test_rows_are_sorted_and_series_told_apart(capsys: pytest.CaptureFixture[str
 
 def test_what_cannot_be_used_can_be_left_out_and_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
     rows = table(["2024-01-01", "someday", "2024-01-02", "2024-01-02", "2024-01-03"], ["1", "9", "2", "9", "high"])
-    (found,) = series(rows, replace(OPTIONS, skip_bad=True))
+    (found,) = read_series(rows, replace(OPTIONS, skip_bad=True))
     assert found.values.tolist() == [1, 2]
     said = capsys.readouterr().err
     assert said.count("left out") == 2
@@ -119,7 +121,7 @@ def test_the_split_is_by_time_and_nothing_leaks() -> None:
     """Over series that begin at different times: what is learned from ends before what is validated on begins."""
     early, late = (replace(s, covariates=s.values[:, None] ** 2) for s in (made(80), made(50, seed=1)))
     late = replace(late, name="late", grid=replace(late.grid, start=late.grid.start + 40 * late.grid.clock.size))
-    found = [w for s in (early, late) for w in windows(s, SIZES)]
+    found = [w for s in (early, late) for w in find_windows(s, SIZES)]
     numbers = split_windows(found, ["validation", "test"])
     times = {
         name: np.array([w.series.grid.moments(np.array([w.origin, w.origin + 2])) for w in (found[i] for i in at)])
@@ -146,8 +148,8 @@ def test_the_network_reads_nothing_of_the_future() -> None:
     past = made(gaps=0.2)
     rows = table([past.stamp(i) for i in range(60)], past.values.tolist(), wind=np.arange(60.0))
     options = replace(OPTIONS, covariates="wind")
-    (whole,) = series(rows, options)
-    codec = ForecastCodec.fit_windows(windows(whole, SIZES), SIZES)
+    (whole,) = read_series(rows, options)
+    codec = ForecastCodec.fit_windows(find_windows(whole, SIZES), SIZES)
     at = 30
     blind = replace(whole, values=np.where(np.arange(60) < at, whole.values, 77.0))
     blind = replace(blind, covariates=np.where(np.arange(60)[:, None] < at, whole.covariates, 77.0))
@@ -162,14 +164,14 @@ def test_the_network_reads_nothing_of_the_future() -> None:
 def test_windows_need_something_known_on_both_sides() -> None:
     hole = made(40)
     hole.values[10:30] = np.nan
-    found = windows(hole, SIZES)
+    found = find_windows(hole, SIZES)
     assert all(np.isfinite(w.context).any() and np.isfinite(w.future).any() for w in found)
     assert {w.origin for w in found} == {o for o in range(4, 38) if o <= 9 or o >= 31}  # of 12 steps, one is known
 
 
 def test_windows_side_by_side_are_those_one_by_one() -> None:
     """Also where they are of different lengths."""
-    codec = ForecastCodec.fit_windows(windows(made(), SIZES), SIZES)
+    codec = ForecastCodec.fit_windows(find_windows(made(), SIZES), SIZES)
     model = ForecastNetwork(codec.inputs, 3, hidden=5)
     torch.nn.init.normal_(model.output.weight)
     some = [window_at(made(), origin, SIZES) for origin in (20, 5, 9)]
@@ -183,9 +185,9 @@ def test_windows_side_by_side_are_those_one_by_one() -> None:
 
 
 def test_many_windows_are_thinned_at_all_places_in_the_season(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = windows(made(200), SIZES)
-    monkeypatch.setattr("elman.tasks.forecast.windows.MOST", 55)
-    some = thinned(found, 4)
+    found = find_windows(made(200), SIZES)
+    monkeypatch.setattr("elman.tasks.forecast.windows.MAX_WINDOWS", 55)
+    some = thin_windows(found, 4)
     assert len(some) <= 55
     assert {w.origin % 4 for w in some} == {0, 1, 2, 3}
 
@@ -211,7 +213,7 @@ def test_baselines_by_hand() -> None:
 def test_measures_beside_those_of_scikit_learn() -> None:
     """MASE is the mean absolute error over that of the seasonal naive forecast in training."""
     s = made(gaps=0.1)
-    found = windows(s, SIZES)
+    found = find_windows(s, SIZES)
     codec = ForecastCodec.fit_windows(found[:30], SIZES)
     learned = s.values[: found[29].origin + 3]
     unit = np.nanmean(np.abs(learned[4:] - learned[:-4]))
@@ -230,7 +232,7 @@ def test_measures_beside_those_of_scikit_learn() -> None:
 
 def test_the_loss_of_the_training_is_the_score() -> None:
     """Summed over what is known alone, in units of the series."""
-    found = windows(made(gaps=0.2), SIZES)
+    found = find_windows(made(gaps=0.2), SIZES)
     codec = ForecastCodec.fit_windows(found, SIZES)
     model = ForecastNetwork(codec.inputs, 3, hidden=5).eval()
     torch.nn.init.normal_(model.output.weight)
@@ -243,7 +245,7 @@ def test_the_loss_of_the_training_is_the_score() -> None:
 
 
 def test_a_new_network_begins_with_the_last_value() -> None:
-    found = windows(made(), SIZES)
+    found = find_windows(made(), SIZES)
     codec = ForecastCodec.fit_windows(found, SIZES)
     with torch.no_grad():
         said = codec.predict(ForecastNetwork(codec.inputs, 3).eval(), codec.batch(found))
@@ -255,7 +257,7 @@ def test_a_new_network_begins_with_the_last_value() -> None:
 
 
 def test_intervals_of_baselines_hold_as_much_as_they_should() -> None:
-    found = [Example(window, window) for window in windows(made(400), SIZES)]
+    found = [Example(window, window) for window in find_windows(made(400), SIZES)]
     codec = ForecastCodec.fit_windows([example.input for example in found], SIZES)
     for rule in TASK.fit_baselines(codec, found, OPTIONS, 0):
         got = TASK.metrics(codec, rule.predict(found), [example.target for example in found])
@@ -274,7 +276,7 @@ def lined(path: Path, values: list[Any]) -> Path:
     "values", [[1] * 150 + [200.5] * 2, [None] * 150 + [7, 8.5], [float("nan"), 1, 2]], ids=["later", "null", "nan"]
 )
 def test_types_are_those_of_all_lines(tmp_path: Path, values: list[Any]) -> None:
-    (found,) = series([lined(tmp_path / "s.jsonl", values)], JSON_OPTIONS)
+    (found,) = read_series([lined(tmp_path / "s.jsonl", values)], JSON_OPTIONS)
     known = [value for value in values if value is not None and value == value]
     assert found.values.tolist() == known
 
@@ -283,16 +285,16 @@ def test_the_line_that_is_wrong_is_told(tmp_path: Path) -> None:
     path = lined(tmp_path / "s.jsonl", [1] * 150)
     path.write_text(f'{path.read_text()}{{"t": 150, "y": 1\n')
     with pytest.raises(BadInput, match=r"s\.jsonl: line 151: expected a table"):
-        series([path], JSON_OPTIONS)
+        read_series([path], JSON_OPTIONS)
     path = tmp_path / "s.csv"
     path.write_text("t,y\n1,2\n2,3\n3,4,5\n")
     with pytest.raises(BadInput, match=r"s\.csv: line 4: expected 2 columns, got 3"):
-        series([path], JSON_OPTIONS)
+        read_series([path], JSON_OPTIONS)
     path.write_text("t,y,y\n1,2,3\n")
     with pytest.raises(BadInput, match="--target: expected one column 'y', got several"):
-        series([path], JSON_OPTIONS)
+        read_series([path], JSON_OPTIONS)
 
 
 def test_numbers_alone_are_no_table() -> None:
     with pytest.raises(BadInput, match=r"expected a table with the columns 't' and 'y' .*, got numbers alone"):
-        series([1.0, 2.0, 3.0], JSON_OPTIONS)
+        read_series([1.0, 2.0, 3.0], JSON_OPTIONS)

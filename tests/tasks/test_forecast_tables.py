@@ -17,7 +17,7 @@ from elman.data.tables import read_table, rows
 from elman.data.validation import is_table
 from elman.errors import BadInput
 from elman.tasks.forecast import fit
-from elman.tasks.forecast.data import Series, ends, from_ends, series
+from elman.tasks.forecast.data import Series, ends_to_csv, read_ends, read_series
 from elman.tasks.forecast.options import ForecastOptions
 from elman.tasks.forecast.task import TASK
 from elman.tasks.forecast.windows import ForecastCodec
@@ -34,7 +34,7 @@ def written(path: Path, head: str, cells: list[str], end: str = "\n") -> Path:
 
 
 def read(path: Path, **options: Any) -> list[Series]:
-    return series([path], replace(OPTIONS, **options))
+    return read_series([path], replace(OPTIONS, **options))
 
 
 NUMBERS: dict[str, tuple[str, Callable[[int], str], str | None, Callable[[int], float]]] = {
@@ -106,11 +106,11 @@ def test_ids_of_series_are_texts(tmp_path: Path, suffix: str, ids: list[str]) ->
     else:
         table.write_parquet(path)
     options = replace(OPTIONS, series="id", step="1d")
-    found = series([path], options)
+    found = read_series([path], options)
     assert [one.name for one in found] == ids
     assert [one.values[0] for one in found] == list(range(len(ids)))
-    (tmp_path / "ends.csv").write_text(ends(found, options))
-    assert [one.name for one in from_ends(tmp_path / "ends.csv", options)] == ids
+    (tmp_path / "ends.csv").write_text(ends_to_csv(found, options))
+    assert [one.name for one in read_ends(tmp_path / "ends.csv", options)] == ids
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -146,7 +146,7 @@ def test_a_file_of_values_alone(tmp_path: Path, text: str, options: dict[str, An
     path = tmp_path / "a.csv"
     path.write_text(text)
     settled, read_already = TASK.resolve_options([path], replace(ForecastOptions(), **options))
-    (found,) = series([path], settled)
+    (found,) = read_series([path], settled)
     assert found.values.tolist() == read_already[0].values.tolist()
     assert (found.name, found.values.tolist()) == (name, [1.5, 2.5, 3.5])
     assert [found.stamp(0), found.stamp(3)] == ["0", "3"]
@@ -156,7 +156,7 @@ def test_a_file_of_values_alone(tmp_path: Path, text: str, options: dict[str, An
 def test_values_alone_may_begin_with_a_missing_one(tmp_path: Path, first: str) -> None:
     path = tmp_path / "a.csv"
     path.write_text(f"{first}\n1.5\n2.5\n")
-    (found,) = series([path], TASK.resolve_options([path], ForecastOptions())[0])
+    (found,) = read_series([path], TASK.resolve_options([path], ForecastOptions())[0])
     assert (found.name, found.stamp(0), found.values.tolist()) == ("value", "1", [1.5, 2.5])
 
 
@@ -229,7 +229,7 @@ def test_a_series_of_pandas(tmp_path: Path) -> None:
 )
 def test_the_index_is_the_time(data: Any, options: dict[str, Any], stamp: str) -> None:
     settled, _ = TASK.resolve_options(data, ForecastOptions(**options))
-    (found,) = series(data, settled)
+    (found,) = read_series(data, settled)
     assert found.stamp(160) == stamp
 
 
@@ -244,7 +244,7 @@ def test_the_index_is_the_time(data: Any, options: dict[str, Any], stamp: str) -
 )
 def test_what_is_no_series(data: Any, message: str) -> None:
     with pytest.raises(BadInput, match=message):
-        series(data, ForecastOptions())
+        read_series(data, ForecastOptions())
 
 
 def hours(values: Any, begin: datetime = datetime(2024, 2, 20)) -> pl.DataFrame:
@@ -377,7 +377,7 @@ def test_any_data_frame_is_the_same_table(library: str, zone: str | None) -> Non
         name=pl.Series([f"{i % 2:02}" for i in range(160)]),
     )
     options = replace(OPTIONS, covariates="n", series="name")
-    for own, other in zip(series(table, options), series(FRAMES[library](table), options), strict=True):
+    for own, other in zip(read_series(table, options), read_series(FRAMES[library](table), options), strict=True):
         assert (own.name, own.stamp(3)) == (other.name, other.stamp(3))
         np.testing.assert_array_equal(own.values, other.values)
         np.testing.assert_array_equal(own.covariates, other.covariates)

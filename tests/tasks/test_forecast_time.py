@@ -14,7 +14,7 @@ import pytest
 
 from elman.data.time_index.clock import TimeStep
 from elman.errors import BadInput
-from elman.tasks.forecast.data import Series, ends, from_ends, series
+from elman.tasks.forecast.data import Series, ends_to_csv, read_ends, read_series
 from elman.tasks.forecast.options import ForecastOptions
 from elman.tasks.forecast.task import TASK
 
@@ -28,7 +28,7 @@ def table(stamps: Any, values: Any = None) -> pl.DataFrame:
 
 
 def one(data: pl.DataFrame, **options: Any) -> Series:
-    (found,) = series(data, replace(OPTIONS, **options))
+    (found,) = read_series(data, replace(OPTIONS, **options))
     return found
 
 
@@ -100,8 +100,8 @@ def test_months_survive_the_file_of_ends(tmp_path: Path) -> None:
     """However few steps are read."""
     options = replace(OPTIONS, context=2, step="1mo")
     found = one(table(months(last)))
-    (tmp_path / "ends.csv").write_text(ends([found], options))
-    (again,) = from_ends(tmp_path / "ends.csv", options)
+    (tmp_path / "ends.csv").write_text(ends_to_csv([found], options))
+    (again,) = read_ends(tmp_path / "ends.csv", options)
     assert following(again, 3) == following(found, 3) == ["2022-03-31", "2022-04-30", "2022-05-31"]
 
 

@@ -15,7 +15,7 @@ from elman.data import midi
 from elman.tasks import music
 from elman.tasks.music.data import read
 from elman.tasks.music.options import MusicOptions
-from elman.tasks.music.steps import PITCHES, frames, notes
+from elman.tasks.music.steps import PITCHES, notes_of_frames, to_frames
 from tests.small import Command, files
 from tests.test_bad_input import refused
 
@@ -64,7 +64,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("midi")
     for i, piece in enumerate(chords(20, 8)):
-        midi.write(path / f"{i}.mid", notes(hot(piece)), 1)
+        midi.write(path / f"{i}.mid", notes_of_frames(hot(piece)), 1)
     return path
 
 
@@ -115,8 +115,8 @@ def test_generated_music(elman: Command, trained: Path, parts: Path, tmp_path: P
     assert f"{trained / 'generated-2.mid'}: " in elman("generate", trained, "--length", 3).out
     further = ["--prompt", tmp_path / "a.mid", "--length", 8, "--out", tmp_path / "d.mid"]
     assert "32 quarter notes, of which 24 are those of" in elman("generate", trained, *further).out
-    begun = frames(midi.read(tmp_path / "d.mid", 1))[:24]
-    assert (begun == frames(midi.read(tmp_path / "a.mid", 1))).all()
+    begun = to_frames(midi.read(tmp_path / "d.mid", 1))[:24]
+    assert (begun == to_frames(midi.read(tmp_path / "a.mid", 1))).all()
     assert elman("generate", trained, *further, "--temperature", 0).code == 0, "what elman made is replaced"
     greedy = (tmp_path / "d.mid").read_bytes()
     assert elman("generate", trained, *further, "--top-k", 1).code == 0
@@ -164,7 +164,7 @@ def test_in_python(tmp_path: Path) -> None:
     assert path == found.run.path / "generated-1.mid"
     assert midi.read(path, 1).steps <= 4
     further = found.generate(pieces[0], 4, tmp_path / "further.mid", seed=1)
-    assert (frames(midi.read(further, 1))[: len(pieces[0])] == hot(pieces[0])).all()
+    assert (to_frames(midi.read(further, 1))[: len(pieces[0])] == hot(pieces[0])).all()
     with pytest.raises(TypeError, match=r"^generate: size: expected one of temperature, top_k, top_p, seed"):
         found.generate(size=4)
     with pytest.raises(ValueError, match=r"^elman.tasks.music.fit: as_: expected one of frames, events; got 'notes'"):

@@ -20,7 +20,19 @@ from elman.tasks.music.chain import Chain
 from elman.tasks.music.data import read
 from elman.tasks.music.model import Events, Frames, MusicBatch, Sigmoid
 from elman.tasks.music.options import MusicOptions
-from elman.tasks.music.steps import END, EVENTS, OFF, ON, PITCHES, SHIFT, SHIFTS, events, frames, notes, performed
+from elman.tasks.music.steps import (
+    END,
+    EVENTS,
+    OFF,
+    ON,
+    PITCHES,
+    SHIFT,
+    SHIFTS,
+    notes_of_events,
+    notes_of_frames,
+    to_events,
+    to_frames,
+)
 from tests.tasks.test_music import chords, hot, off, on, saved
 
 
@@ -47,18 +59,18 @@ def test_what_is_written_is_read_again(tmp_path: Path, grid: int) -> None:
     draw = np.random.default_rng(grid)
     sounding = draw.random((40, PITCHES)) < 0.1
     sounding[0] = sounding[-3:] = False
-    midi.write(tmp_path / "a.mid", notes(sounding), grid)
-    assert (frames(midi.read(tmp_path / "a.mid", grid)) == sounding).all()
-    assert (frames(performed(events(notes(sounding)))) == sounding).all()
+    midi.write(tmp_path / "a.mid", notes_of_frames(sounding), grid)
+    assert (to_frames(midi.read(tmp_path / "a.mid", grid)) == sounding).all()
+    assert (to_frames(notes_of_events(to_events(notes_of_frames(sounding)))) == sounding).all()
 
 
 def test_events_are_those_of_the_notes() -> None:
     piece = Notes(np.array([[60, 0, 1], [64, 0, 20], [60, 1, 2]]), 20)
-    found = events(piece).tolist()
+    found = to_events(piece).tolist()
     first = [ON + 60, ON + 64, SHIFT, OFF + 60, ON + 60, SHIFT, OFF + 60, SHIFT + SHIFTS - 1, SHIFT + 1, OFF + 64, END]
     assert found == first
-    assert performed(np.array(found)).notes.tolist() == piece.notes.tolist()
-    odd = performed(np.array([OFF + 60, ON + 60, SHIFT, ON + 60, SHIFT, ON + 62]))
+    assert notes_of_events(np.array(found)).notes.tolist() == piece.notes.tolist()
+    odd = notes_of_events(np.array([OFF + 60, ON + 60, SHIFT, ON + 60, SHIFT, ON + 62]))
     assert odd.notes.tolist() == [[60, 0, 1], [60, 1, 2]]
 
 
@@ -105,7 +117,9 @@ def test_pieces_are_moved_as_far_as_their_pitches_go() -> None:
     assert moves.max(0).values.tolist() == [12, 0]
     piece = hot(chords(1)[0])
     for kind, model in (("frames", Frames(hidden=4, transpose=3)), ("events", Events(hidden=4, transpose=3))):
-        steps = torch.from_numpy(piece).float() if kind == "frames" else torch.from_numpy(events(notes(piece)))
+        steps = (
+            torch.from_numpy(piece).float() if kind == "frames" else torch.from_numpy(to_events(notes_of_frames(piece)))
+        )
         batch = MusicBatch(steps.unsqueeze(1), torch.tensor([len(steps)]), torch.tensor([40]), torch.tensor([52]))
         assert len({round(model.loss(batch)[0].item(), 3) for _ in range(40)}) == 7
         assert len({model.eval().loss(batch)[0].item() for _ in range(5)}) == 1

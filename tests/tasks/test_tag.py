@@ -14,7 +14,7 @@ from elman.data.examples import Example
 from elman.engine import EXECUTORS
 from elman.errors import BadInput
 from elman.tasks import tag
-from elman.tasks.tag.data import inputs
+from elman.tasks.tag.data import read_inputs
 from elman.tasks.tag.model import NO_LABEL, Sentences, Tagger
 from elman.tasks.tag.options import TagOptions
 from elman.tasks.tag.score import is_bio, span_scores
@@ -405,6 +405,6 @@ def test_lines_with_more_columns_are_refused(tmp_path: Path) -> None:
 def test_comments_of_what_is_predicted_are_counted_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "t.conll"
     path.write_text("# id 1 domain=en\nEU B-ORG\n\n# id 2 domain=en\nx O\n")
-    found = list(inputs(path, TagOptions(column="2"), ["B-ORG", "O"]))
+    found = list(read_inputs(path, TagOptions(column="2"), ["B-ORG", "O"]))
     assert [one.input for one in found] == [["EU"], ["x"]]
     assert "2 lines read as comments, the first in line 1" in capsys.readouterr().err

@@ -23,8 +23,8 @@ from elman.data.examples import Example
 from elman.decoding.ctc import best_path, search
 from elman.errors import BadInput
 from elman.tasks.transcribe import baselines, plots
-from elman.tasks.transcribe.data import needed, parse_input
-from elman.tasks.transcribe.language import BEFORE, Language
+from elman.tasks.transcribe.data import min_steps, parse_input
+from elman.tasks.transcribe.language import START, Language
 from elman.tasks.transcribe.model import Recordings, Transcriber
 from elman.tasks.transcribe.options import TranscribeOptions
 from elman.tasks.transcribe.prediction import TranscribePrediction
@@ -74,8 +74,8 @@ def test_a_beam_with_a_language_model(seed: int) -> None:
     best = max(texts, key=lambda text: texts[text] + weight * nats(text))
     assert tuple(search(log_p, 1000, language, weight)) == best
     assert_allclose(np.exp(language((1, 2))).sum(), 1, atol=1e-6)
-    ids = np.array([*BEFORE, 1, 2, 0])
-    assert_allclose(nats((1, 2)), -language._ngram.nats(ids)[len(BEFORE) - 1 :].sum())
+    ids = np.array([*START, 1, 2, 0])
+    assert_allclose(nats((1, 2)), -language._ngram.nats(ids)[len(START) - 1 :].sum())
 
 
 def test_the_likeliest_path() -> None:
@@ -100,7 +100,7 @@ def test_the_loss_is_that_of_all_paths() -> None:
 def test_the_fewest_steps_that_a_text_needs(text: str) -> None:
     """With one less, no path is left."""
     symbols = torch.tensor([[ord(c) for c in text]])
-    for T, finite in ((needed(text), True), (needed(text) - 1, False)):
+    for T, finite in ((min_steps(text), True), (min_steps(text) - 1, False)):
         log_p = torch.full((T, 1, 128), -math.log(128))
         nats = ctc_loss(log_p, symbols, torch.tensor([T]), torch.tensor([len(text)])) if T else torch.tensor(torch.inf)
         assert nats.isfinite().item() is finite

@@ -1,8 +1,8 @@
-"""Texts about images, which are read row by row.
+"""Image captioning: write texts about images that are read row by row.
 
 >>> import numpy as np, tempfile
 >>> x = np.random.default_rng(0).random((40, 4, 4), np.float32) / 16
->>> x[::2, :, 1] = x[1::2, 1] = 1                  # upright bars, and bars that lie
+>>> x[::2, :, 1] = x[1::2, 1] = 1                  # vertical bars, and horizontal bars
 >>> bars = fit((x, ["it stands", "it lies"] * 20), tempfile.mkdtemp(), epochs=12, batch=4, hidden=16, lr=0.02)
 >>> [row["text"] for row in bars.predict(x[:2])]
 ['it stands', 'it lies']

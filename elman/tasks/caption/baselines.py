@@ -1,4 +1,4 @@
-"""Captions without a recurrent network."""
+"""Baselines of captioning without a recurrent network."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,8 +19,8 @@ from elman.tasks.codec import texts_from_tensor, texts_to_tensor
 from elman.tasks.supervised import Baseline
 from elman.tasks.text_output import TextPrediction
 
-MAX_PIXELS = 50_000_000  # that a regression is fitted on: it has them all in memory at once
-MAX_TEXTS = 100  # different ones, for a regression that chooses among them
+MAX_PIXELS = 50_000_000  # for a regression, which has all of them in memory
+MAX_TEXTS = 100  # different texts that a regression chooses among
 
 
 class MostFrequentText(Baseline):
@@ -41,13 +41,13 @@ class MostFrequentText(Baseline):
 
 
 class TextChoice(Baseline):
-    """A logistic regression from all pixels to one of the texts of the training.
+    """A logistic regression from all pixels to one of the training texts.
 
     Args:
-        codec: of the task.
-        texts: N of them, sorted.
+        codec: the fitted codec.
+        texts: the N texts, sorted.
         layers: as in `elman.baselines.linear`.
-        images: that it was fitted on; 0: all.
+        images: the number of images that it was fitted on; 0: all.
     """
 
     def __init__(self, codec: CaptionCodec, texts: Sequence[str], layers: linear.Layers, images: int = 0) -> None:
@@ -60,10 +60,10 @@ class TextChoice(Baseline):
         """Fit on examples with at least two different texts."""
         texts, y = np.unique([example.target for example in train], return_inverse=True)
         limit = MAX_PIXELS // codec.source(train[0]).numel()
-        some = Subset(train, linear.sample_each_label(y, limit)) if len(train) > limit else train
-        X = np.stack([codec.source(example).numpy().ravel() for example in some])
-        layers = linear.logistic(X, [example.target for example in some])
-        return cls(codec, texts.tolist(), layers, inputs_of(some, once=True) if len(some) < len(train) else 0)
+        sample = Subset(train, linear.sample_each_label(y, limit)) if len(train) > limit else train
+        X = np.stack([codec.source(example).numpy().ravel() for example in sample])
+        layers = linear.logistic(X, [example.target for example in sample])
+        return cls(codec, texts.tolist(), layers, inputs_of(sample, once=True) if len(sample) < len(train) else 0)
 
     @override
     def predict(self, examples: Sequence[Example]) -> list[Any]:
@@ -79,7 +79,7 @@ class TextChoice(Baseline):
 
 
 def fit_baselines(codec: CaptionCodec, train: Sequence[Example], options: CaptionOptions, seed: int) -> list[Baseline]:
-    """The most frequent text; where there are few, and these come again, a logistic regression that chooses."""
+    """Fit the most frequent text; if there are few texts that occur repeatedly, also a logistic regression."""
     counts = Counter(example.target for example in train)
     baselines: list[Baseline] = [MostFrequentText(counts.most_common(1)[0][0])]
     if 1 < len(counts) <= min(MAX_TEXTS, len(train) // 2):
@@ -88,7 +88,7 @@ def fit_baselines(codec: CaptionCodec, train: Sequence[Example], options: Captio
 
 
 def load_baselines(codec: CaptionCodec, tensors: Mapping[str, Tensor]) -> list[Baseline]:
-    """From their tensors."""
+    """Load the baselines from their tensors."""
     baselines: list[Baseline] = [MostFrequentText(*texts_from_tensor(tensors["most_frequent"]))]
     if "choice_texts" in tensors:
         texts, images = texts_from_tensor(tensors["choice_texts"]), tensors.get("choice_images")

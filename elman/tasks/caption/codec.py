@@ -1,4 +1,4 @@
-"""Images and texts to numbers and back."""
+"""Encoding of images and texts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ from elman.tasks.text_output import TextOutputCodec, Vocabulary, decoder_args
 
 @dataclass(frozen=True)
 class CaptionCodec(TextOutputCodec):
-    """Images of one shape, and texts.
+    """Encodes images, scaled to one shape, and texts.
 
     Attributes:
         target, longest, beam: as in `TextOutputCodec`.
-        rows, columns: the shape.
+        rows, columns: the shape of images.
     """
 
     rows: int
@@ -44,5 +44,5 @@ class CaptionCodec(TextOutputCodec):
 
     @override
     def source(self, example: Example) -> Tensor:
-        """Rows (T, D)."""
+        """Return the rows of an image, (T, D)."""
         return torch.from_numpy(np.ascontiguousarray(scaled(example.input, self.rows, self.columns)))

@@ -1,4 +1,4 @@
-"""Images with texts, from wherever they are."""
+"""Reading of images with texts."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,18 +12,18 @@ from elman.tasks.caption.options import CaptionOptions
 SPELLED = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
-def digits() -> Iterator[Example]:
-    """scikit-learn's, spelled out: 1,797 of 8 x 8 pixels."""
+def load_spelled_digits() -> Iterator[Example]:
+    """Load scikit-learn's 1,797 digits of 8 x 8 pixels, with their names in words."""
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    return images_with("caption", found.images / 16, [SPELLED[digit] for digit in found.target], text_of, False)
+    dataset = load_digits()
+    return images_with("caption", dataset.images / 16, [SPELLED[digit] for digit in dataset.target], text_of, False)
 
 
 def read(paths: Sequence[Source], options: CaptionOptions) -> Iterator[Example]:
-    """The images that a table names, with its texts.
+    """Read the images that tables name, with their texts.
 
     Raises:
-        BadInput: for a table without these columns, a row without a text, or an image that cannot be read.
+        BadInput: for a table without these columns, a row without a text, or an unreadable image.
     """
     return manifests.read(paths, options, lambda file, text: picture(file))

@@ -1,4 +1,4 @@
-"""A network that reads an image row by row and writes about it."""
+"""An encoder-decoder network that reads an image row by row and writes a text."""
 
 from torch import Tensor
 
@@ -7,22 +7,22 @@ from elman.tasks.recurrent_layers import stack, title
 
 
 class Captioner(Writer):
-    """Recurrent layers that read the rows of an image from both ends, and a decoder that attends to them.
+    """A bidirectional recurrent encoder of the rows of an image, and a recurrent decoder with attention.
 
     Args:
         width: D, pixels of a row.
-        vocabulary: V, tokens, the end among them.
+        vocabulary: V, tokens including the end of a text.
         cell: a name in `elman.cells.REGISTRY`.
-        hidden: H, of every recurrent layer and direction, and of the decoder's.
-        layers: how many of them, on each side.
-        embed: width of a token's embedding.
-        dropout: probability, on what layers hand up, on embeddings and before the output, in training.
-        bptt: steps that the gradient goes back; 0: all the way.
-        smoothing: what share of a target's probability goes to all tokens alike, in training.
+        hidden: H, hidden size of the decoder and of each direction of the encoder.
+        layers: number of recurrent layers of the encoder, and of the decoder.
+        embed: size of the token embeddings.
+        dropout: dropout probability, between recurrent layers, on embeddings and before the output.
+        bptt: truncated BPTT: steps of the gradient; 0: all steps.
+        smoothing: label smoothing.
 
     >>> import torch
     >>> model = Captioner(8, 12, "gru", 16)
-    >>> model.encode(torch.rand(8, 2, 8), torch.tensor([8, 8])).shape        # 8 rows of B=2 images, 2 x H wide
+    >>> model.encode(torch.rand(8, 2, 8), torch.tensor([8, 8])).shape        # 8 rows of B=2 images, 2 x H
     torch.Size([8, 2, 32])
     """
 
@@ -45,6 +45,6 @@ class Captioner(Writer):
         self.encoder = encoder
 
     def encode(self, source: Tensor, lengths: Tensor) -> Tensor:
-        """As there, of images as rows (T, B, D)."""
+        """Encode images as rows (T, B, D): (T, B, 2 * H)."""
         outputs: Tensor = self.encoder(source)[0]
         return outputs

@@ -1,4 +1,4 @@
-"""Texts about images, which are read row by row."""
+"""Image captioning: write texts about images that are read row by row."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -22,9 +22,9 @@ METRICS = ("exact_match", "chrf")
 
 
 def read(data: Any, options: CaptionOptions) -> Iterable[Example]:
-    """Images with texts: files, a data frame, or images (N, rows, columns) and texts; None: digits, spelled out."""
+    """Read images with texts: files, a data frame, or arrays and texts; None: digits with their names in words."""
     if data is None:
-        return captions.digits()
+        return captions.load_spelled_digits()
     if is_files(data) or is_table(data):
         return captions.read(sources(data), options)
     images, texts = sides("caption", data, "images (N, rows, columns)", "texts")
@@ -32,7 +32,7 @@ def read(data: Any, options: CaptionOptions) -> Iterable[Example]:
 
 
 def parse_input(value: Any, options: CaptionOptions) -> Example:
-    """A file, or an image (rows, columns) from 0 to 1."""
+    """Parse a file, or an image (rows, columns) from 0 to 1."""
     if isinstance(value, str | Path):
         return Example(picture(Path(value)), name=str(value))
     return Example(image_of(value, "image"))
@@ -55,6 +55,7 @@ TASK = SupervisedTask(
     unit="tokens",
     examples="images",
     loss="nats_per_token",
+    score="exact_match",
     metrics=partial(text_metrics, names=METRICS),
     metrics_note=partial(text_metrics_note, METRICS),
     fit_baselines=fit_baselines,

@@ -1,4 +1,4 @@
-"""Texts with labels, from wherever they are."""
+"""Reading of texts with labels."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -14,67 +14,70 @@ from elman.errors import BadInput
 from elman.io.files import text_lines, without_end
 from elman.tasks.classify.options import ClassifyOptions
 
-NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$")
-TEXTS = ("", ".txt", ".text")  # which say nothing of what is in a file
+NUMBER_PATTERN = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$")
+TEXT_SUFFIXES = ("", ".txt", ".text")  # for these the label is the stem of a file, else the suffix
 
 
-def pairs(texts: Sequence[Any], labels: Sequence[Any], *, skip_bad: bool) -> Iterator[Example]:
-    """Texts, and as many labels.
+def read_pairs(texts: Sequence[Any], labels: Sequence[Any], *, skip_bad: bool) -> Iterator[Example]:
+    """Read N texts and N labels.
 
     Raises:
-        BadInput: for what is none, if these are not skipped.
+        BadInput: for an unusable text or label, without `skip_bad`.
     """
-    found = enumerate(zip(texts, labels, strict=True), 1)
-    return usable((partial(_example, *pair, f"text {i}") for i, pair in found), skip_bad, "classify")
+    rows = enumerate(zip(texts, labels, strict=True), 1)
+    return usable((partial(_to_example, *pair, f"text {i}") for i, pair in rows), skip_bad, "classify")
 
 
 def read(paths: Sequence[Source], options: ClassifyOptions) -> Iterator[Example]:
-    """The texts of tables, or of files of one label each.
+    """Read the texts of tables, or of files with one label each.
 
     Raises:
-        BadInput: for files that cannot be read; for a text or a label that is missing, if these are not skipped.
+        BadInput: for unreadable files; for a missing text or label, without `skip_bad`.
     """
-    made = (partial(_example, *row) for path in paths for row in _rows(path, options))
-    return usable(made, options.skip_bad, ", ".join(map(str, paths)))
+    readers = (partial(_to_example, *row) for path in paths for row in _read_rows(path, options))
+    return usable(readers, options.skip_bad, ", ".join(map(str, paths)))
 
 
-def inputs(path: Path, options: ClassifyOptions) -> Iterator[Example]:
-    """The texts of a table, which needs no labels, or of a file of lines.
+def read_inputs(path: Path, options: ClassifyOptions) -> Iterator[Example]:
+    """Read the texts of a table without labels, or of a file of lines.
 
     Raises:
-        BadInput: for a file that cannot be read; for a text that is missing, if these are not skipped.
+        BadInput: for an unreadable file; for a missing text, without `skip_bad`.
     """
-    found = _rows(path, replace(options, label=""))
-    return usable((partial(_input, text, name) for text, _, name in found), options.skip_bad, str(path))
+    rows = _read_rows(path, replace(options, label=""))
+    return usable((partial(_to_input, text, name) for text, _, name in rows), options.skip_bad, str(path))
 
 
-def _input(text: Any, name: str) -> Example:
+def _to_input(text: Any, name: str) -> Example:
     return Example(text_of(text, name), name=name)
 
 
-def _rows(path: Source, options: ClassifyOptions) -> Iterator[tuple[Any, Any, str]]:
-    """A text, its label, and where they are."""
+def _read_rows(path: Source, options: ClassifyOptions) -> Iterator[tuple[Any, Any, str]]:
+    """Yield each text, its label and its place."""
     if isinstance(path, Path) and not is_table(path):
-        return _lines(path, options.encoding)
-    return _table(path, options)
+        return _read_lines(path, options.encoding)
+    return _read_table(path, options)
 
 
-def _example(text: Any, label: Any, name: str) -> Example:
+def _to_example(text: Any, label: Any, name: str) -> Example:
     text = text_of(text, name)
     return Example(text, label_of(label, name), name=name)
 
 
-def _table(path: Source, options: ClassifyOptions) -> Iterator[tuple[Any, Any, str]]:
+def _read_table(path: Source, options: ClassifyOptions) -> Iterator[tuple[Any, Any, str]]:
     columns = {"--text": options.text, "--label": options.label}
-    first, numbers = None, True
+    first_text, are_numbers = None, True
     for i, (text, label) in enumerate(rows(path, columns, options.encoding, options.quote), 1):
-        first, numbers = first or text, numbers and (text is None or NUMBER.match(str(text)) is not None)
+        first_text, are_numbers = (
+            first_text or text,
+            are_numbers and (text is None or NUMBER_PATTERN.match(str(text)) is not None),
+        )
         yield text, label, f"{path}: row {i}"
-    if numbers and first is not None:
-        raise BadInput(f"{path}: --text: expected texts in {options.text!r}, got numbers alone, the first {first}")
+    if are_numbers and first_text is not None:
+        raise BadInput(f"{path}: --text: expected texts in {options.text!r}, got numbers alone, the first {first_text}")
 
 
-def _lines(path: Path, encoding: str) -> Iterator[tuple[Any, Any, str]]:
-    label = path.stem if path.suffix.lower() in TEXTS else path.suffix[1:]
+def _read_lines(path: Path, encoding: str) -> Iterator[tuple[Any, Any, str]]:
+    label = path.stem if path.suffix.lower() in TEXT_SUFFIXES else path.suffix[1:]
     for i, line in without_end(enumerate(text_lines(path, encoding), 1), lambda row: not row[1].strip()):
         yield line, label, f"{path}: line {i}"

@@ -1,4 +1,4 @@
-"""A network that reads a text word by word."""
+"""A bidirectional recurrent network that classifies texts."""
 
 from typing import Any, NamedTuple
 
@@ -11,15 +11,15 @@ from elman.tasks.recurrent_layers import stack, title
 
 
 class Texts(NamedTuple):
-    """A batch.
+    """A batch of texts.
 
     Args:
-        words: their numbers, (T, B).
-        lengths: how many are real, (B,).
-        spelling: which spelling each has, (T, B).
-        grams: the pieces of all spellings, one behind the other, (M,).
-        begins: where those of each begin, (N,).
-        labels: (B,).
+        words: word numbers, (T, B).
+        lengths: words of each text, (B,).
+        spelling: the index of each word's spelling, (T, B).
+        grams: character n-gram numbers of all spellings, concatenated, (M,).
+        begins: where the n-grams of each spelling begin, (N,).
+        labels: label numbers, (B,).
     """
 
     words: Tensor
@@ -31,24 +31,24 @@ class Texts(NamedTuple):
 
 
 class TextClassifier(nn.Module):
-    """Recurrent layers that read words from both ends, and a linear output over the means and maxima of their outputs.
+    """Bidirectional recurrent layers over words, and a linear output over the mean and maximum over time.
 
-    A word is the sum of an embedding of its own and the mean of those of its pieces: so words that are not known are
-    not all alike. Bojanowski et al., arXiv:1607.04606.
+    A word is the sum of its embedding and the mean of the embeddings of its character n-grams, so unknown words differ
+    from each other. Bojanowski et al., arXiv:1607.04606.
 
     Args:
-        vocabulary: V, how many words are known; number 0 is all others.
-        pieces: how many embeddings the pieces of words share.
-        labels: K, how many there are.
+        vocabulary: V, known words; number 0 stands for all others.
+        pieces: size of the hash table of character n-grams.
+        labels: K, number of labels.
         cell: a name in `elman.cells.REGISTRY`.
-        embed: width of the embedding.
-        hidden: H, of every recurrent layer and direction.
-        layers: how many of them.
-        dropout: probability, in training, on embeddings, with one mask for all words of a text, and on what each
-            recurrent layer hands up.
-        word_dropout: probability that a word, but not its pieces, is hidden, in training.
-        smoothing: the share of what is right that all labels share in, in training.
-        bptt: steps that the gradient goes back; 0: all the way.
+        embed: size of the embeddings.
+        hidden: H, hidden size of each direction.
+        layers: number of recurrent layers.
+        dropout: dropout probability, on embeddings (with one mask for all words of a text), between recurrent layers
+            and before the output.
+        word_dropout: probability in training that a word is masked, but not its character n-grams.
+        smoothing: label smoothing.
+        bptt: truncated BPTT: steps of the gradient; 0: all steps.
     """
 
     def __init__(
@@ -75,20 +75,20 @@ class TextClassifier(nn.Module):
         self.title = title(cell, layers, hidden, bidirectional=True)
 
     def forward(self, batch: Texts) -> Tensor:
-        """Logits of every label for every text, (B, K)."""
+        """Return the logits of every label for every text, (B, K)."""
         words, lengths = batch.words, batch.lengths
         if self.training:
             words = words.masked_fill(torch.rand(words.shape) < self.word_dropout, UNKNOWN)
         x = self.words(words) + self.pieces(batch.grams, batch.begins)[batch.spelling]
         x = x * dropout(x.new_ones(x.shape[1:]), self.dropout, self.training)
         h, _ = self.recurrent(x, lengths=lengths)
-        behind = (torch.arange(len(h))[:, None] >= lengths)[..., None]
-        pooled = torch.cat((h.sum(0) / lengths[:, None], h.masked_fill(behind, -torch.inf).amax(0)), 1)
+        is_padding = (torch.arange(len(h))[:, None] >= lengths)[..., None]
+        pooled = torch.cat((h.sum(0) / lengths[:, None], h.masked_fill(is_padding, -torch.inf).amax(0)), 1)
         logits: Tensor = self.output(dropout(pooled, self.dropout, self.training))
         return logits
 
     def loss(self, batch: Texts, state: Any = None) -> tuple[Tensor, int, Any]:
-        """Cross-entropy in nats summed over a batch, of how many texts, and no state."""
+        """Return the cross-entropy in nats summed over a batch, the batch size, and no state."""
         smoothing = self.smoothing if self.training else 0.0
         nats = cross_entropy(self(batch), batch.labels, reduction="sum", label_smoothing=smoothing)
         return nats, len(batch.labels), None

@@ -41,7 +41,7 @@ class ClassifyOptions(SupervisedOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyFitOptions(TrainingOptions, ClassifyOptions):
-    """The options of `fit`; validation and test may be any data that it takes."""
+    """The options of `fit`; `validation` and `test` may be any data that `fit` takes."""
 
     validation: Any = None
     test: Any = None

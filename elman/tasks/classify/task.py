@@ -34,20 +34,20 @@ from elman.tasks.classify.options import ClassifyOptions
 from elman.tasks.supervised import Baseline, SupervisedTask, describe_text
 from elman.tasks.task import Loaded
 
-FEW_TEXTS = 100  # below, the baseline also counts terms that occur once
-MAX_TEXTS = 100_000  # that the baseline is fitted on
-C = 3.0  # of the baseline: of 1, 3 and 10 the best on sentences of movie reviews
+MIN_TEXTS = 100  # with fewer texts, the baseline also uses terms that occur once
+MAX_TEXTS = 100_000  # for the baseline
+C = 3.0  # inverse regularization of the baseline; the best of 1, 3 and 10 on sentences of movie reviews
 
 
 @dataclass(frozen=True)
 class ClassifyCodec(ClassificationCodec):
-    """Texts to numbers.
+    """Encodes texts as numbers of words and character n-grams.
 
     Attributes:
         labels: in order.
         words: the vocabulary.
         pieces: size of the hash table of character n-grams.
-        terms: of the baseline, words and pairs of words, with their inverse document frequencies.
+        terms: words and word pairs of the baseline, with their inverse document frequencies.
     """
 
     words: list[str]
@@ -57,18 +57,18 @@ class ClassifyCodec(ClassificationCodec):
     @classmethod
     @override
     def fit(cls, train: Sequence[Example], options: ClassifyOptions) -> "ClassifyCodec":
-        labels, counts, used = set[Any](), Counter[str](), set(spread(range(len(train)), MAX_TEXTS))
+        labels, counts, baseline_indices = set[Any](), Counter[str](), set(spread(range(len(train)), MAX_TEXTS))
 
         def counted() -> Iterator[str]:
-            """The texts of the baseline; the words and labels of all are counted as they pass."""
+            """Yield the texts of the baseline, and count the words and labels of all texts."""
             for i, example in enumerate(train):
                 labels.add(example.target)
                 counts.update(_words(example.input))
-                if i in used:
+                if i in baseline_indices:
                     yield example.input
-            fit_labels("classify", labels)  # raises before the library complains
+            fit_labels("classify", labels)  # raise our error before that of the library
 
-        tfidf = _tfidf(min_df=2 if len(train) >= FEW_TEXTS else 1).fit(counted())
+        tfidf = _tfidf(min_df=2 if len(train) >= MIN_TEXTS else 1).fit(counted())
         idf = dict(zip(tfidf.get_feature_names_out().tolist(), tfidf.idf_.tolist(), strict=True))
         return cls(fit_labels("classify", labels), vocabulary_of(counts), options.pieces, idf)
 
@@ -92,20 +92,20 @@ class ClassifyCodec(ClassificationCodec):
 
     @override
     def encode(self, example: Example) -> tuple[Any, int]:
-        """Numbers of the words, the words, the size of the hash table, the number of the label."""
+        """Return word numbers, the words, the size of the hash table, and the label number."""
         tokens = _words(example.input) or [""]
         label = self.label_number(example.target)
         return (numbered(tokens, self.number), " ".join(tokens), self.pieces, label), len(tokens)
 
     @override
     def collate(self, encoded: Sequence[Any]) -> Texts:
-        known, spelled, pieces, labels = zip(*encoded, strict=True)
+        known, joined, pieces, labels = zip(*encoded, strict=True)
         number = dict[str, int]()
-        which = [np.array([number.setdefault(word, len(number)) for word in text.split(" ")]) for text in spelled]
+        spelling_of = [np.array([number.setdefault(word, len(number)) for word in text.split(" ")]) for text in joined]
         spellings = [grams(word, pieces[0]) for word in number]
         lengths = torch.tensor([len(numbers) for numbers in known])
         begins = np.cumsum([0, *map(len, spellings[:-1])])
-        arrays = (padded(known), padded(which), np.concatenate(spellings), begins)
+        arrays = (padded(known), padded(spelling_of), np.concatenate(spellings), begins)
         all_words, all_spelling, all_grams, starts = map(torch.from_numpy, arrays)
         return Texts(all_words, lengths, all_spelling, all_grams, starts, torch.tensor(labels))
 
@@ -114,7 +114,7 @@ class ClassifyCodec(ClassificationCodec):
         return list(model(batch).double().softmax(1).numpy())
 
     def features(self, examples: Sequence[Example]) -> Any:
-        """TF-IDF of words and pairs of words."""
+        """Return TF-IDF features of words and word pairs."""
         return self.tfidf.transform([example.input for example in examples])
 
     @override
@@ -123,35 +123,35 @@ class ClassifyCodec(ClassificationCodec):
 
 
 def read(data: Any, options: ClassifyOptions) -> Iterable[Example]:
-    """Texts with labels: files, a data frame, or texts and labels."""
+    """Read texts with labels: files, a data frame, or texts and labels."""
     if data is None:
         raise BadInput("classify: expected DATA: a table, or a file for each label; got none")
     if is_files(data) or is_table(data):
         return texts.read(sources(data), options)
-    return texts.pairs(*sides("classify", data, "texts", "labels"), skip_bad=options.skip_bad)
+    return texts.read_pairs(*sides("classify", data, "texts", "labels"), skip_bad=options.skip_bad)
 
 
 def parse_input(value: Any, options: ClassifyOptions) -> Example:
-    """A text."""
+    """Parse a text."""
     if not isinstance(value, str) or not value.strip():
         raise BadInput(f"predict: expected a text, got {value!r:.40}")
     return Example(value)
 
 
 def read_texts(path: Path, loaded: Loaded) -> Iterable[Example]:
-    """The texts in a file, as for the training; labels are not needed."""
-    return texts.inputs(path, loaded.options)
+    """Read the texts in a file, as for the training; labels are not needed."""
+    return texts.read_inputs(path, loaded.options)
 
 
 def fit_baselines(
     codec: ClassifyCodec, train: Sequence[Example], options: ClassifyOptions, seed: int
 ) -> list[Baseline]:
-    """A logistic regression on TF-IDF of words and pairs of words."""
+    """Fit a logistic regression on TF-IDF features of words and word pairs."""
     return [fit_logistic("TF-IDF and logistic regression", codec, train, C, "texts")]
 
 
 def load_baselines(codec: ClassifyCodec, tensors: Mapping[str, torch.Tensor]) -> list[Baseline]:
-    """From their tensors."""
+    """Load the baselines from their tensors."""
     return load_feedforward(codec, tensors, inputs=len(codec.terms))
 
 
@@ -166,7 +166,7 @@ def _tfidf(**options: Any) -> Any:
 
 
 def _terms(text: str) -> list[str]:
-    """Words, and pairs of adjacent words."""
+    """Return words, and pairs of adjacent words."""
     tokens = _words(text)
     return tokens + [" ".join(pair) for pair in pairwise(tokens)]
 
@@ -183,6 +183,7 @@ TASK = SupervisedTask(
     model=TextClassifier,
     unit="texts",
     loss="nats_per_text",
+    score="accuracy",
     metrics=partial(classification_metrics, loss="nats_per_text"),
     split=stratified_split,
     label=target,

@@ -1,4 +1,4 @@
-"""Forecasts that need no network, each with an interval from its own errors."""
+"""Baselines of forecasts: rule_titles without a network, with prediction intervals from their training errors."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,12 +17,12 @@ from elman.tasks.supervised import Baseline
 
 
 class Rule(Baseline):
-    """One of `RULES` as the median, and quantiles of its errors on the training part around it.
+    """A rule of `RULES` as the median, with an interval from the quantiles of its training errors.
 
     Args:
-        title: which one.
-        codec: of the task.
-        errors: the lowest and the highest quantile at each step of the horizon, in units of the series, (F, 2).
+        title: the name of the rule in `RULES`.
+        codec: the fitted codec.
+        errors: the lowest and the highest error quantile at each step of the horizon, in units of the series, (F, 2).
     """
 
     def __init__(self, title: str, codec: ForecastCodec, errors: Values) -> None:
@@ -30,7 +30,7 @@ class Rule(Baseline):
 
     @classmethod
     def fit(cls, title: str, codec: ForecastCodec, train: Sequence[Example]) -> "Rule":
-        """Fit the errors on the training part."""
+        """Fit the error quantiles on the training part."""
         errors = [
             (example.target.future - _median(title, example.input, codec)) / codec.scale(example.input.series)
             for example in train
@@ -39,7 +39,7 @@ class Rule(Baseline):
 
     @override
     def predict(self, examples: Sequence[Example]) -> list[Any]:
-        """Quantiles (F, 3)."""
+        """Predict quantiles (F, 3) for each example."""
         return [self._quantiles(example.input) for example in examples]
 
     def _quantiles(self, window: Window) -> Values:
@@ -56,8 +56,8 @@ def _median(title: str, window: Window, codec: ForecastCodec) -> Values:
     return RULES[title](window.context, window.horizon, codec.season)
 
 
-def rules(codec: ForecastCodec) -> list[str]:
-    """The rules that differ: without seasons, the seasonal ones equal the others."""
+def rule_titles(codec: ForecastCodec) -> list[str]:
+    """Return the titles of the rule_titles to use. Without a season, the seasonal rule_titles equal the others."""
     has_seasons = 1 < codec.season <= codec.context
     return [title for title in RULES if has_seasons or not title.startswith("seasonal")]
 
@@ -65,13 +65,13 @@ def rules(codec: ForecastCodec) -> list[str]:
 def fit_baselines(
     codec: ForecastCodec, train: Sequence[Example], options: ForecastOptions, seed: int
 ) -> list[Baseline]:
-    """The last value, a line, the last season, and the last season with growth."""
-    return [Rule.fit(title, codec, train) for title in rules(codec)]
+    """Fit the rule_titles: the last value, a line, the last season, and the last season with growth."""
+    return [Rule.fit(title, codec, train) for title in rule_titles(codec)]
 
 
 def load_baselines(codec: ForecastCodec, tensors: Mapping[str, torch.Tensor]) -> list[Baseline]:
-    """From their tensors."""
-    errors = {title: tensors[title].numpy() for title in rules(codec)}
+    """Load the baselines from their tensors."""
+    errors = {title: tensors[title].numpy() for title in rule_titles(codec)}
     for title, values in errors.items():
         if values.shape != (codec.horizon, 2):
             raise ValueError(f"{title} of shape {values.shape}")

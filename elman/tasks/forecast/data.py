@@ -1,4 +1,4 @@
-"""Time series in even steps, and windows of them."""
+"""Evenly spaced time series, and windows of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,26 +16,26 @@ from elman.errors import BadInput
 from elman.io.terminal import note
 from elman.tasks.forecast.numerals import Values
 from elman.tasks.forecast.options import ForecastOptions
-from elman.tasks.forecast.rows import SeriesRows, listed_names, rows
+from elman.tasks.forecast.rows import SeriesRows, listed_names, read_rows
 
-SAME = 1e-6  # of their spread, by which values have to differ to be others
-SHARED = 8  # values by which a series is known again
-BESIDE = 0.1  # of a step, by which a stamp may be beside that of its step
-PART = 0.75  # of the values of a step, where it is a whole one
-ENOUGH = 120  # steps that tell on which day of a month a series has its stamps
-SPARSE = 3  # steps to one value: no more of them can be gaps
+RELATIVE_TOLERANCE = 1e-6  # differences below this share of the spread are rounding errors
+MIN_SHARED_VALUES = 8  # equal values that identify a series
+MAX_STAMP_DEVIATION = 0.1  # of a time stamp from the stamp of its step, as a share of the step
+MIN_STEP_SHARE = 0.75  # of the usual number of values, below which a step is incomplete
+MIN_STORED_STEPS = 120  # they show on which day of the month the stamps of a series are
+MAX_STEPS_PER_VALUE = 3  # in a series with gaps
 
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """A series in even steps, from its first value to its last.
+    """An evenly spaced time series, from its first value to its last.
 
     Args:
-        name: which one.
+        name: the name of the series.
         values: (N,), NaN in gaps.
         covariates: (N, K), NaN in gaps.
-        grid: the stamps of the steps.
-        learned: the name under which a training knows it; None of one that is not of the training.
+        grid: the time stamps of the steps.
+        learned: the name of this series in the training data; None if it is not part of them.
     """
 
     name: str
@@ -49,43 +49,48 @@ class Series:
     )
 
     def stamp(self, step: int) -> str:
-        """Of a step, also behind the end."""
+        """Return the time stamp of a step, which may lie after the end."""
         return self.grid.name(step)
 
     def unit(self, season: int) -> float:
-        """How much its values differ from those a season before."""
+        """Return the mean absolute difference from the values one season before."""
         if season not in self._units:
             self._units[season] = scale(self.values, season)
         return self._units[season]
 
     def phases(self, begin: int, end: int, cycles: Sequence[str]) -> NDArray[np.float32]:
-        """Where in cycles of the calendar these steps are: sines and cosines (end - begin, 2 * cycles)."""
+        """Return the calendar features of steps: sines and cosines, (end - begin, 2 * cycles)."""
         length = max(end, len(self.values))
-        found = self._phases.get((length, tuple(cycles)))
-        if found is None:
-            found = self._phases[length, tuple(cycles)] = phases(self.grid.moments(np.arange(length)), cycles)
-        return found[begin:end]
+        features = self._phases.get((length, tuple(cycles)))
+        if features is None:
+            features = self._phases[length, tuple(cycles)] = phases(self.grid.moments(np.arange(length)), cycles)
+        return features[begin:end]
 
     def agrees(self, other: "Series") -> bool:
-        """Whether another one has the same values at the stamps that both have, and has some of these."""
+        """Return whether two series have the same values at the time stamps that they share.
+
+        They must share at least `MIN_SHARED_VALUES` known values.
+        """
         if other.grid.clock != self.grid.clock:
             return False
-        own, theirs = (one.grid.moments(np.arange(len(one.values))) for one in (self, other))
-        _, here, there = np.intersect1d(own, theirs, return_indices=True)
-        a, b = self.values[here], other.values[there]
+        moments, other_moments = (series.grid.moments(np.arange(len(series.values))) for series in (self, other))
+        _, indices, other_indices = np.intersect1d(moments, other_moments, return_indices=True)
+        a, b = self.values[indices], other.values[other_indices]
         known = ~(np.isnan(a) | np.isnan(b))
-        return int(known.sum()) >= min(SHARED, len(self.values)) and np.allclose(a[known], b[known], rtol=SAME, atol=0)
+        return int(known.sum()) >= min(MIN_SHARED_VALUES, len(self.values)) and np.allclose(
+            a[known], b[known], rtol=RELATIVE_TOLERANCE, atol=0
+        )
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Window:
-    """A part of a series: some context that is known, and the horizon after it.
+    """A part of a series: a context of past values, and the horizon after it.
 
     Args:
-        series: whose.
+        series: the series.
         begin: the first step of the context.
-        origin: the first step that is not known.
-        horizon: how many steps are to be foretold.
+        origin: the first step of the horizon.
+        horizon: the number of steps to forecast.
     """
 
     series: Series
@@ -95,25 +100,25 @@ class Window:
 
     @property
     def context(self) -> Values:
-        """What is known, (C,)."""
+        """The past values, (C,)."""
         return self.series.values[self.begin : self.origin]
 
     @property
     def future(self) -> Values:
-        """What comes, (F,), as far as it is known; NaN where it is not."""
-        found = self.series.values[self.origin : self.origin + self.horizon]
-        return np.concatenate((found, np.full(self.horizon - len(found), np.nan)))
+        """The true values of the horizon, (F,); NaN where they are unknown."""
+        values = self.series.values[self.origin : self.origin + self.horizon]
+        return np.concatenate((values, np.full(self.horizon - len(values), np.nan)))
 
     @property
     def steps(self) -> int:
-        """Of context and horizon."""
+        """The number of steps of context and horizon."""
         return self.origin - self.begin + self.horizon
 
     def __str__(self) -> str:
         return f"{self.series.name} from {self.series.stamp(self.origin)}"
 
     def tobytes(self) -> bytes:
-        """To know it again."""
+        """Return the content as bytes, to find duplicates."""
         end = self.origin + self.horizon
         return str(self).encode() + b"".join(
             part[self.begin : end].tobytes() for part in (self.series.values, self.series.covariates)
@@ -121,50 +126,50 @@ class Window:
 
 
 class SeriesList(list[Series]):
-    """Series that were read."""
+    """Time series that were read already."""
 
 
-def series(data: Any, options: ForecastOptions) -> SeriesList:
-    """The series of data in even steps, each from its first value to its last.
+def read_series(data: Any, options: ForecastOptions) -> SeriesList:
+    """Read evenly spaced series from data.
 
     Raises:
         BadInput: for data that cannot be used.
     """
     if isinstance(data, SeriesList):
         return data
-    options, found = rows(data, options)
-    clock, _ = clock_of(found, options)
-    return SeriesList(even(part, clock) for part in found)
+    options, all_rows = read_rows(data, options)
+    clock, _ = clock_of(all_rows, options)
+    return SeriesList(resample(rows, clock) for rows in all_rows)
 
 
-def ends(found: Sequence[Series], options: ForecastOptions) -> str:
-    """The last steps of series, at least as many as are read, as CSV."""
+def ends_to_csv(all_series: Sequence[Series], options: ForecastOptions) -> str:
+    """Return the last steps of series as CSV: at least as many as the model reads."""
     parts = []
-    for one in found:
-        steps = range(max(0, len(one.values) - max(options.sizes.context, ENOUGH)), len(one.values))
-        columns = {"series": [one.name] * len(steps), "time": [one.stamp(i) for i in steps]}
-        numbers = {"target": one.values} | {f"covariate {k}": v for k, v in enumerate(one.covariates.T)}
+    for series in all_series:
+        steps = range(max(0, len(series.values) - max(options.sizes.context, MIN_STORED_STEPS)), len(series.values))
+        columns = {"series": [series.name] * len(steps), "time": [series.stamp(i) for i in steps]}
+        numbers = {"target": series.values} | {f"covariate {k}": v for k, v in enumerate(series.covariates.T)}
         known = {name: pl.Series(v[steps.start :]).fill_nan(None) for name, v in numbers.items()}
         parts.append(pl.DataFrame(columns | known))
     return pl.concat(parts).write_csv()
 
 
-def from_ends(path: Path, options: ForecastOptions) -> list[Series]:
-    """The series of which `ends` has told.
+def read_ends(path: Path, options: ForecastOptions) -> list[Series]:
+    """Read the series that `ends_to_csv` wrote.
 
     Raises:
         BadInput: if the file is damaged.
     """
     covariates = ",".join(f"covariate {k}" for k in range(len(listed_names(options.covariates)))) or None
-    own = replace(options, time="time", target="target", series="series", covariates=covariates, time_format=None)
-    return series([path], replace(own, decimal=".", quote='"', encoding="utf-8"))
+    stored = replace(options, time="time", target="target", series="series", covariates=covariates, time_format=None)
+    return read_series([path], replace(stored, decimal=".", quote='"', encoding="utf-8"))
 
 
-def clock_of(found: Sequence[SeriesRows], options: ForecastOptions) -> tuple[TimeStep, str]:
-    """What was asked for, or else what the stamps show; and how it was found."""
-    zone = found[0].zone
+def clock_of(rows: Sequence[SeriesRows], options: ForecastOptions) -> tuple[TimeStep, str]:
+    """Return the time step, from the options or from the time stamps, and a text on its source."""
+    zone = rows[0].zone
     if options.step is None:
-        return clock_by([part.moments for part in found], zone)
+        return clock_by([series_rows.moments for series_rows in rows], zone)
     clock = TimeStep.parse(options.step)
     if (zone is not None) != bool(clock.unit):
         kind = "a time, as the stamps are moments" if zone is not None else "a number, as the stamps are numbers"
@@ -172,70 +177,72 @@ def clock_of(found: Sequence[SeriesRows], options: ForecastOptions) -> tuple[Tim
     return clock, "--step"
 
 
-def even(found: SeriesRows, clock: TimeStep) -> Series:
-    """A series in even steps: the mean of the values of each. Those are in a step from its stamp to the next, where
-    stamps are several to a step; and else nearest to it.
+def resample(rows: SeriesRows, clock: TimeStep) -> Series:
+    """Resample a series to even steps, by the mean of the values of each step.
+
+    If there are several time stamps in a step, a step covers the time from its stamp to the next one. Otherwise each
+    value belongs to the nearest step.
     """
-    grid = Grid.of(clock, found.moments, found.zone or Zone())
-    ticks = grid.ticks(found.moments)
+    grid = Grid.of(clock, rows.moments, rows.zone or Zone())
+    ticks = grid.ticks(rows.moments)
     N = int(ticks[-1]) + 1
-    if len(ticks) > 1 and SPARSE * len(ticks) < N:
+    if len(ticks) > 1 and MAX_STEPS_PER_VALUE * len(ticks) < N:
         raise BadInput(
-            f"series {found.name!r}: expected about one value in {clock} (--step), got {len(ticks):,} in {N:,} such "
+            f"series {rows.name!r}: expected about one value in {clock} (--step), got {len(ticks):,} in {N:,} such "
             "steps; name another --step"
         )
-    columns = np.column_stack((found.values, found.covariates))
+    columns = np.column_stack((rows.values, rows.covariates))
     known = ~np.isnan(columns)
     sums, counts = np.zeros((N, columns.shape[1])), np.zeros((N, columns.shape[1]))
     np.add.at(sums, ticks, np.where(known, columns, 0))
     np.add.at(counts, ticks, known)
     means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-    if (several := int((counts[:, 0] > 1).sum())) > 0:
-        many = int(counts[counts[:, 0] > 1, 0].sum())
-        note(f"{found.name}: {many:,} values averaged to {several:,}, as there are several in a step of {clock}")
+    if (num_steps := int((counts[:, 0] > 1).sum())) > 0:
+        num_values = int(counts[counts[:, 0] > 1, 0].sum())
+        note(f"{rows.name}: {num_values:,} values averaged to {num_steps:,}, as there are several in a step of {clock}")
     usual = np.median(counts[:, 0])
     if usual <= 1:
-        _tell_beside(found, grid, ticks)
+        _tell_deviations(rows, grid, ticks)
     elif grid.whole:
-        for step, which, more in ((0, "first", "came before"), (N - 1, "last", "are to come")):
-            if counts[step, 0] < PART * usual:
+        for step, place, continuation in ((0, "first", "came before"), (N - 1, "last", "are to come")):
+            if counts[step, 0] < MIN_STEP_SHARE * usual:
                 note(
-                    f"{found.name}: the {which} step, {grid.name(step)}, has {int(counts[step, 0])} values, where "
-                    f"others have {usual:g}; leave them out if more {more}"
+                    f"{rows.name}: the {place} step, {grid.name(step)}, has {int(counts[step, 0])} values, where "
+                    f"others have {usual:g}; leave them out if more {continuation}"
                 )
     inside = np.flatnonzero(counts[:, 0])
     first, last = inside[0], inside[-1] + 1
     grid = replace(grid, start=grid.start + int(first) * clock.size)
-    return Series(found.name, means[first:last, 0], means[first:last, 1:], grid, found.name)
+    return Series(rows.name, means[first:last, 0], means[first:last, 1:], grid, rows.name)
 
 
-def _tell_beside(found: SeriesRows, grid: Grid, ticks: NDArray[np.int64]) -> None:
-    """Stamps that are far from those of their steps, as of a rule that no step follows."""
-    moments = found.moments if found.zone is None else found.zone.local(found.moments)
-    apart = np.abs(moments - grid.moments(ticks))
-    beside = apart > BESIDE * grid.clock.length
-    if beside.any():
-        at = int(apart.argmax())
-        moment = int(found.moments[at])
-        stamp = str(moment) if found.zone is None else shown(moment, found.zone, days=True)
+def _tell_deviations(rows: SeriesRows, grid: Grid, ticks: NDArray[np.int64]) -> None:
+    """Print how many time stamps differ from those of their steps, as of a rule that no step follows."""
+    moments = rows.moments if rows.zone is None else rows.zone.local(rows.moments)
+    deviations = np.abs(moments - grid.moments(ticks))
+    is_far = deviations > MAX_STAMP_DEVIATION * grid.clock.length
+    if is_far.any():
+        at = int(deviations.argmax())
+        moment = int(rows.moments[at])
+        stamp = str(moment) if rows.zone is None else shown(moment, rows.zone, days=True)
         note(
-            f"{found.name}: {int(beside.sum()):,} of {len(ticks):,} stamps are not those of steps of {grid.clock}; the "
+            f"{rows.name}: {int(is_far.sum()):,} of {len(ticks):,} stamps are not those of steps of {grid.clock}; the "
             f"farthest, {stamp}, is read as {grid.name(int(ticks[at]))}"
         )
 
 
 def scale(values: Values, season: int) -> float:
-    """How much values differ from those a season before, on average: the unit of MASE, Hyndman and Koehler 2006.
+    """Return the mean absolute difference from the values one season before: the unit of MASE.
 
-    Where that is nothing, by those a step before, or by their size.
+    Hyndman and Koehler 2006. If that is 0, use the differences from the step before, or else the mean absolute value.
 
     >>> scale(np.array([1.0, 5.0, 2.0, 7.0]), 2), scale(np.array([1.0, 5.0, 1.0, 5.0]), 2)
     (1.5, 4.0)
     """
-    least = SAME * float(_known(values).std())
+    rounding = RELATIVE_TOLERANCE * float(_known(values).std())
     for lag in (season, 1):
         differences = _known(np.abs(values[lag:] - values[:-lag]))
-        if len(differences) and (mean := float(differences.mean())) > least:
+        if len(differences) and (mean := float(differences.mean())) > rounding:
             return mean
     return float(np.abs(_known(values)).mean()) or 1.0
 

@@ -1,4 +1,4 @@
-"""A network that reads the past of a series, goes on over the horizon, and says what to expect there."""
+"""A recurrent network that forecasts quantiles of a time series."""
 
 from typing import Any, NamedTuple
 
@@ -12,14 +12,14 @@ QUANTILES = (0.1, 0.5, 0.9)
 
 
 class ForecastBatch(NamedTuple):
-    """Windows side by side. All numbers are in units of the window: above its last value, by its spread.
+    """A batch of windows. Each window is standardized: minus its last value, divided by its spread.
 
     steps: (T, B, D), context and horizon.
-    lengths: (B,), steps of each; None where all have T.
-    future: (B, F), what comes; anything where that is missing.
-    weight: (B, F), a unit of the window in units of the series; 0 where what comes is missing.
-    last: (B,), the last values, in their own units.
-    spread: (B,), a unit of the window in those.
+    lengths: (B,), steps of each window; None if all have T.
+    future: (B, F), targets; arbitrary where they are missing.
+    weight: (B, F), the spread of the window in units of the series; 0 where targets are missing.
+    last: (B,), the last values, in the units of the data.
+    spread: (B,), the spreads, in the units of the data.
     """
 
     steps: Tensor
@@ -31,19 +31,19 @@ class ForecastBatch(NamedTuple):
 
 
 class ForecastNetwork(nn.Module):
-    """Recurrent layers over context and horizon, and three quantiles at each step of the horizon.
+    """Recurrent layers over context and horizon, and a linear output of three quantiles at each step of the horizon.
 
-    In the context a step brings the value; in the horizon it brings what is known of it: its place in the calendar and
-    the value a season before. It begins with the last value as its forecast.
+    A step of the context holds the observed value. A step of the horizon holds what is known in advance: calendar
+    features and the value one season before. The output layer starts at zero, so the first forecast is the last value.
 
     Args:
-        inputs: D, numbers of a step.
-        horizon: F, steps.
+        inputs: D, features of a step.
+        horizon: F, steps to forecast.
         cell: a name in `elman.cells.REGISTRY`.
-        hidden: H, of every recurrent layer.
-        layers: how many of them.
-        dropout: probability, on what each recurrent layer hands up, in training.
-        bptt: steps that the gradient goes back; 0: all the way.
+        hidden: H, hidden size.
+        layers: number of recurrent layers.
+        dropout: dropout probability, between recurrent layers and before the output.
+        bptt: truncated BPTT: steps of the gradient; 0: all steps.
 
     >>> quantiles = ForecastNetwork(5, 3, "gru", 16)(torch.randn(10, 2, 5))
     >>> quantiles.shape                                # of B=2 windows, F=3 steps
@@ -72,7 +72,7 @@ class ForecastNetwork(nn.Module):
         self.title = title(cell, layers, hidden)
 
     def forward(self, steps: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Steps (T, B, D), the last of them the horizon, to quantiles (B, F, 3), the lowest first."""
+        """Map steps (T, B, D), which end with the horizon, to quantiles (B, F, 3) in ascending order."""
         T, B, _ = steps.shape
         h, _ = self.recurrent(steps, lengths=lengths)
         ends = torch.full((B,), T) if lengths is None else lengths
@@ -81,15 +81,16 @@ class ForecastNetwork(nn.Module):
         return torch.stack((median - softplus(below), median, median + softplus(above)), 2)
 
     def loss(self, batch: ForecastBatch, state: Any = None) -> tuple[Tensor, int, Any]:
-        """Pinball loss, its mean over quantiles, summed over a batch, of how many values, and no state."""
+        """Return the pinball loss summed over values, averaged over quantiles; the number of values; and no state."""
         loss = pinball(self(batch.steps, batch.lengths), batch.future) * batch.weight
         return loss.sum(), int((batch.weight > 0).sum()), None
 
 
 def pinball(quantiles: Tensor, values: Tensor) -> Tensor:
-    """The loss of quantiles (..., 3) beside values (...): the mean over quantiles.
+    """Return the pinball loss of quantiles (..., 3) for values (...), averaged over the quantiles.
 
-    Koenker and Bassett 1978: q of what a value is above the quantile, 1 - q of what it is below.
+    Koenker and Bassett 1978: q times the error where the value is above the quantile, 1 - q times the error where it is
+    below.
 
     >>> pinball(torch.tensor([0.0, 1.0, 2.0]), torch.tensor(1.0))     # (0.1 * 1 + 0 + 0.1 * 1) / 3
     tensor(0.0667)

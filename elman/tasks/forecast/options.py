@@ -36,15 +36,15 @@ def _decimal(text: str) -> str:
 
 
 class Sizes(NamedTuple):
-    """Of windows, in steps: what comes again; what is foretold; what is read of the past at most."""
+    """The season, the horizon and the longest context of windows, in steps."""
 
     season: int
     horizon: int
     context: int
 
     @property
-    def least(self) -> int:
-        """The fewest steps of the past that are enough."""
+    def min_context(self) -> int:
+        """The fewest past steps that a forecast needs."""
         return min(self.context, max(self.season, 2))
 
 
@@ -110,7 +110,7 @@ class ForecastOptions(SupervisedOptions):
 
     @property
     def sizes(self) -> Sizes:
-        """As they were settled."""
+        """The sizes, once `resolve` has set them."""
         assert self.season
         assert self.horizon
         assert self.context
@@ -119,7 +119,7 @@ class ForecastOptions(SupervisedOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ForecastFitOptions(TrainingOptions, ForecastOptions):
-    """The options of `fit`; validation and test may be any data that it takes."""
+    """The options of `fit`; `validation` and `test` may be any data that `fit` takes."""
 
     validation: Any = None
     test: Any = None

@@ -1,4 +1,4 @@
-"""A plot of forecasts."""
+"""Plot of forecasts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from elman.tasks.forecast.data import Window
 from elman.tasks.supervised import Evaluation, Plot
 
 MAX_WINDOWS = 6
-PAST = 3  # seasons, or horizons, of the context that are plotted
+MAX_PAST = 3  # seasons, or horizons, of the context to plot
 
 
 def plot(evaluation: Evaluation, path: Path) -> None:
@@ -34,15 +34,15 @@ FORECAST = Plot("forecast.png", "Some windows of the test part: the context, the
 def plot_windows(
     windows: Sequence[Window], quantiles: Sequence[Any], baseline: Sequence[Any], title: str, season: int, path: Path
 ) -> None:
-    """Plot windows.
+    """Plot forecasts of windows.
 
     Args:
-        windows: with their futures.
-        quantiles: of the model for each, (F, 3).
-        baseline: its quantiles for each.
-        title: of the baseline.
+        windows: windows with their true values.
+        quantiles: the model's quantiles for each window, (F, 3).
+        baseline: the baseline's quantiles for each window, (F, 3).
+        title: the title of the baseline.
         season: steps.
-        path: of the PNG.
+        path: the PNG file to write.
     """
     from matplotlib.figure import Figure
 
@@ -51,7 +51,7 @@ def plot_windows(
     for axes, window, fan, line in zip(
         figure.subplots(rows, 2, squeeze=False).flat, windows, quantiles, baseline, strict=False
     ):
-        past = window.context[-PAST * max(season, window.horizon) :]
+        past = window.context[-MAX_PAST * max(season, window.horizon) :]
         before, after = np.arange(-len(past), 0), np.arange(window.horizon)
         low, median, high = np.transpose(fan)
         axes.plot(before, past, color="0.35", linewidth=1)

@@ -1,4 +1,4 @@
-"""The rows of tables of time series: read, checked, in order."""
+"""Rows of time series tables: read, checked and sorted by time."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,19 +17,21 @@ from elman.data.time_index.zone import DAY, HOUR, Moments, Zone, zone_of, zone_o
 from elman.data.validation import listed
 from elman.errors import BadInput
 from elman.io.terminal import note
-from elman.tasks.forecast.frames import SPELLING, frame, index_of, is_series, names_of, numbers
-from elman.tasks.forecast.numerals import Values, is_value, numbers_of
+from elman.tasks.forecast.frames import DEFAULT_NAMES, column_names, index_of, is_numbers, is_series, to_table
+from elman.tasks.forecast.numerals import Values, is_value, parse_numbers
 from elman.tasks.forecast.options import ForecastOptions
-from elman.tasks.forecast.stamps import UNREADABLE, Stamps, first, stamps_of
+from elman.tasks.forecast.stamps import UNREADABLE, Stamps, first_index, parse_stamps
 
-AHEAD = 14 * HOUR  # of UTC, at most
+MAX_UTC_OFFSET = 14 * HOUR  # the largest offset ahead of UTC
 
 
 class SeriesRows(NamedTuple):
-    """The rows of one series in order of time: stamps; values and covariates with NaN where they are missing.
+    """The rows of one series, sorted by time.
 
-    moments: instants in UTC; of stamps that are numbers, these.
-    zone: of the stamps; None of numbers.
+    moments: instants in UTC in microseconds, or the numbers if time stamps are numbers.
+    values: NaN where they are missing.
+    covariates: NaN where they are missing.
+    zone: the time zone of the stamps; None if they are numbers.
     """
 
     name: str
@@ -39,22 +41,29 @@ class SeriesRows(NamedTuple):
     zone: Zone | None
 
 
-class _Read(NamedTuple):
-    """What was read of a table, row by row: stamps; values and covariates; which rows are used; names of series."""
+class _TableColumns(NamedTuple):
+    """The columns of a table, row by row.
+
+    name: the name of the series, if there is no column of series names.
+    stamps: time stamps.
+    values: the target, then the covariates; NaN where they are missing.
+    is_used: a mask of the rows to use.
+    series: the series name of each row; None if the table has one series.
+    """
 
     path: Path
     name: str
     stamps: Stamps
     values: Values  # (N, 1 + K)
-    used: NDArray[np.bool_]
-    of: pl.Series | None
+    is_used: NDArray[np.bool_]
+    series: pl.Series | None
 
 
-def rows(data: Any, options: ForecastOptions) -> tuple[ForecastOptions, list[SeriesRows]]:
-    """The series of files, of a data frame, or of an array.
+def read_rows(data: Any, options: ForecastOptions) -> tuple[ForecastOptions, list[SeriesRows]]:
+    """Read the rows of each series from files, a data frame or an array.
 
     Returns:
-        The options, with names for columns that have none: of values alone, and of an index; and the series.
+        The options, with names for columns that have none (values alone, an index); and the series.
 
     Raises:
         BadInput: for data that cannot be used.
@@ -64,28 +73,28 @@ def rows(data: Any, options: ForecastOptions) -> tuple[ForecastOptions, list[Ser
     if is_files(data):
         options, read = _read_files(data, options)
     else:
-        options = _named_in_python(data, options)
-        read = [_read(Path("DATA"), frame(data, options), str(options.target), options)]
-    zone = _zone(read, options)
-    found = [part for one in read for part in _series(one, zone, options)]
-    (name, count), *_ = Counter(part.name for part in found).most_common(1)
+        options = _resolve_python_columns(data, options)
+        read = [_read_columns(Path("DATA"), to_table(data, options), str(options.target), options)]
+    zone = _resolve_zone(read, options)
+    series = [rows for table in read for rows in _split_series(table, zone, options)]
+    (name, count), *_ = Counter(rows.name for rows in series).most_common(1)
     if count > 1:
         raise BadInput(f"forecast: expected each series in one file, got {name!r} in {count}")
-    return options, found
+    return options, series
 
 
-def _read_files(paths: Sequence[Path], options: ForecastOptions) -> tuple[ForecastOptions, list[_Read]]:
-    read = list[_Read]()
+def _read_files(paths: Sequence[Path], options: ForecastOptions) -> tuple[ForecastOptions, list[_TableColumns]]:
+    read = list[_TableColumns]()
     for path in paths:
-        table = _table(path, options)
-        options = options if read else _named(str(path), table.columns, options)
-        read.append(_read(path, table, str(options.target) if len(paths) == 1 else path.stem, options))
+        table = _read_text_table(path, options)
+        options = options if read else _resolve_columns(str(path), table.columns, options)
+        read.append(_read_columns(path, table, str(options.target) if len(paths) == 1 else path.stem, options))
     return options, read
 
 
-def _named_in_python(data: Any, options: ForecastOptions) -> ForecastOptions:
-    time, target, series = SPELLING
-    if numbers(data):
+def _resolve_python_columns(data: Any, options: ForecastOptions) -> ForecastOptions:
+    time, target, series = DEFAULT_NAMES
+    if is_numbers(data):
         if options.time not in (None, time) or options.target not in (None, target):
             raise BadInput(
                 f"DATA: expected a table with the columns {options.time!r} and {options.target!r} (--time and "
@@ -94,31 +103,31 @@ def _named_in_python(data: Any, options: ForecastOptions) -> ForecastOptions:
         return replace(options, time=time, target=target, series=series)
     if options.time is not None and options.target is not None:
         return options
-    columns = names_of(data)
+    columns = column_names(data)
     index = index_of(data)
     if index is not None and options.time is None and index.times and index.name not in columns:
         options = replace(options, time=index.name)
         options = replace(options, target=options.target or (columns[0] if len(columns) == 1 else None))
         columns = [index.name, *columns]
     if is_series(data):
-        options = replace(options, time=options.time or SPELLING[0], target=options.target or columns[-1])
-    return _named("DATA", columns, options)
+        options = replace(options, time=options.time or DEFAULT_NAMES[0], target=options.target or columns[-1])
+    return _resolve_columns("DATA", columns, options)
 
 
-def _named(where: str, columns: Sequence[str], options: ForecastOptions) -> ForecastOptions:
-    """The options, with a name for the column of values where a table has no other.
+def _resolve_columns(where: str, columns: Sequence[str], options: ForecastOptions) -> ForecastOptions:
+    """Set the options of columns that need not be named: the target of a table with one column.
 
     Raises:
-        BadInput: where the columns of time and values are not named.
+        BadInput: if the columns of time stamps and targets are not named.
     """
     if options.time is not None and options.target is not None:
         return options
-    others = [
+    unnamed = [
         name for name in columns if name not in (options.target, options.series, *listed_names(options.covariates))
     ]
     if options.time is None and options.target is None and len(columns) == 1:
         return replace(options, target=columns[0])
-    if options.time is None and options.target in columns and not others:
+    if options.time is None and options.target in columns and not unnamed:
         return options
     for option, name in (("--time", options.time), ("--target", options.target)):
         if name is None:
@@ -126,55 +135,55 @@ def _named(where: str, columns: Sequence[str], options: ForecastOptions) -> Fore
     return options
 
 
-def _table(path: Path, options: ForecastOptions) -> pl.DataFrame:
-    """A table in a file, its cells as they are written; a column of numbers without a name is called "value"."""
+def _read_text_table(path: Path, options: ForecastOptions) -> pl.DataFrame:
+    """Read a table from a file, as text. A column of numbers without a header is named "value"."""
     table = read_table(path, options.encoding, options.quote, decimal=options.decimal)
     head = table.columns[0]
     if len(table.columns) > 1 or not is_value(head, options.decimal):
         return table
-    return pl.DataFrame({SPELLING[1]: pl.concat([pl.Series([head]), table.to_series().cast(pl.String)])})
+    return pl.DataFrame({DEFAULT_NAMES[1]: pl.concat([pl.Series([head]), table.to_series().cast(pl.String)])})
 
 
-def _read(path: Path, table: pl.DataFrame, name: str, options: ForecastOptions) -> _Read:
-    """The columns of a table that are used. Rows that are all empty are not."""
+def _read_columns(path: Path, table: pl.DataFrame, name: str, options: ForecastOptions) -> _TableColumns:
+    """Read the columns to use. Empty rows are not used."""
     names = listed_names(options.covariates)
-    for taken in {options.time, options.target} & set(names):
-        raise BadInput(f"{path}: --covariates: expected columns beside --time and --target, got {taken!r}")
-    of = column(path, table, options.series, "--series").cast(pl.String) if options.series else None
-    if options.time is None:  # the numbers of rows, of each series
-        names_of = pl.DataFrame({"of": [""] * len(table) if of is None else of})
-        counts = names_of.select(pl.int_range(pl.len()).over("of")).to_series()
+    for name_of_column in {options.time, options.target} & set(names):
+        raise BadInput(f"{path}: --covariates: expected columns beside --time and --target, got {name_of_column!r}")
+    series = column(path, table, options.series, "--series").cast(pl.String) if options.series else None
+    if options.time is None:  # the row numbers of each series
+        series_names = pl.DataFrame({"of": [""] * len(table) if series is None else series})
+        counts = series_names.select(pl.int_range(pl.len()).over("of")).to_series()
         stamps = Stamps(counts.to_numpy().copy(), None, None, False)
-        used = np.ones(len(table), np.bool_)
+        is_used = np.ones(len(table), np.bool_)
     else:
         of_time = column(path, table, options.time, "--time")
-        used = ~np.logical_and.reduce([_empty(one) for one in table])
-        stamps = stamps_of(path, of_time, options)
-        bad = (stamps.moments == UNREADABLE) & used
-        used &= ~bad
+        is_used = ~np.logical_and.reduce([_is_empty(cells) for cells in table])
+        stamps = parse_stamps(path, of_time, options)
+        bad = (stamps.moments == UNREADABLE) & is_used
+        is_used &= ~bad
         if bad.any():
-            _refuse(path, of_time, bad, stamps.dated, options)
-    asked = {str(options.target): "--target"} | dict.fromkeys(names, "--covariates")
+            _check_stamps(path, of_time, bad, stamps.dated, options)
+    option_of = {str(options.target): "--target"} | dict.fromkeys(names, "--covariates")
     values = []
-    for one, option in asked.items():
-        cells = column(path, table, one, option)
-        value, bad = numbers_of(path, cells, option, options, table)
+    for name_of_column, option in option_of.items():
+        cells = column(path, table, name_of_column, option)
+        value, bad = parse_numbers(path, cells, option, options, table)
         _check_bad(path, cells, option, bad, options)
         values.append(value)
-    if of is not None and (missing := of.is_null() & pl.Series(used)).any():
+    if series is not None and (missing := series.is_null() & pl.Series(is_used)).any():
         raise BadInput(
-            f"{path}: --series: expected the name of a series in every row, got none in row {first(missing) + 1}"
+            f"{path}: --series: expected the name of a series in every row, got none in row {first_index(missing) + 1}"
         )
-    return _Read(path, name, stamps, np.column_stack(values), used, of)
+    return _TableColumns(path, name, stamps, np.column_stack(values), is_used, series)
 
 
-def _empty(cells: pl.Series) -> NDArray[np.bool_]:
-    found = cells.str.strip_chars() == "" if cells.dtype == pl.String else cells.is_null()
-    return found.fill_null(True).to_numpy()
+def _is_empty(cells: pl.Series) -> NDArray[np.bool_]:
+    is_empty = cells.str.strip_chars() == "" if cells.dtype == pl.String else cells.is_null()
+    return is_empty.fill_null(True).to_numpy()
 
 
-def _refuse(path: Path, stamps: pl.Series, bad: NDArray[np.bool_], dated: bool, options: ForecastOptions) -> None:
-    """Stamps that cannot be read; or tell that they are left out."""
+def _check_stamps(path: Path, stamps: pl.Series, bad: NDArray[np.bool_], dated: bool, options: ForecastOptions) -> None:
+    """Raise an error for unreadable time stamps; with `--skip-bad`, print how many rows are left out."""
     row = int(bad.argmax())
     if not options.skip_bad:
         form = f"of the form {options.time_format}" if options.time_format else "like 2016-07-01 13:00:00"
@@ -197,107 +206,120 @@ def _check_bad(path: Path, cells: pl.Series, option: str, bad: NDArray[np.bool_]
         note(f"{path}: {cells.name}: taken for missing, as they are no numbers: {int(bad.sum())}")
 
 
-def _zone(read: Sequence[_Read], options: ForecastOptions) -> Zone | None:
-    """The time zone of stamps; None of stamps that are numbers.
+def _resolve_zone(tables: Sequence[_TableColumns], options: ForecastOptions) -> Zone | None:
+    """Return the time zone of the stamps; None if they are numbers.
 
     Raises:
-        BadInput: where tables have stamps of several kinds.
+        BadInput: if tables have stamps of different kinds.
     """
-    for what, kinds in (
-        ("moments in all files or numbers in all files", [one.stamps.dated for one in read]),
+    for expected, kinds in (
+        ("moments in all files or numbers in all files", [table.stamps.dated for table in tables]),
         (
             "an offset from UTC in the stamps of all files or of none (or --timezone)",
-            [one.stamps.zoned or options.timezone is not None for one in read],
+            [table.stamps.zoned or options.timezone is not None for table in tables],
         ),
     ):
         if len(set(kinds)) > 1:
-            odd = read[kinds.index(not kinds[0])].path
-            raise BadInput(f"--time: expected {what}, got others in {odd} than in {read[0].path}")
-    if not read[0].stamps.dated:
+            odd = tables[kinds.index(not kinds[0])].path
+            raise BadInput(f"--time: expected {expected}, got others in {odd} than in {tables[0].path}")
+    if not tables[0].stamps.dated:
         if options.timezone is not None:
-            raise BadInput(f"--timezone: expected stamps that are moments, got numbers in {read[0].path}")
+            raise BadInput(f"--timezone: expected stamps that are moments, got numbers in {tables[0].path}")
         return None
     if options.timezone is not None:
         return Zone.parse(options.timezone)
-    if not read[0].stamps.zoned:
+    if not tables[0].stamps.zoned:
         return Zone()
-    zones = {one.stamps.zone for one in read}
+    zones = {table.stamps.zone for table in tables}
     if None not in zones:
         zone = zones.pop() if len(zones) == 1 else Zone("UTC")
         assert zone is not None
     else:
-        offsets = [one.stamps.offsets for one in read]
+        offsets = [table.stamps.offsets for table in tables]
         zone = zone_of(
-            np.concatenate([one.stamps.moments[one.used] for one in read]),
+            np.concatenate([table.stamps.moments[table.is_used] for table in tables]),
             np.concatenate(
                 [
-                    np.zeros(int(one.used.sum()), np.int64) if of is None else of[one.used]
-                    for one, of in zip(read, offsets, strict=True)
+                    np.zeros(int(table.is_used.sum()), np.int64) if of is None else of[table.is_used]
+                    for table, of in zip(tables, offsets, strict=True)
                 ]
             ),
         )
-    return _of_days(np.concatenate([one.stamps.moments[one.used] for one in read])) if zone.name == "UTC" else zone
+    if zone.name != "UTC":
+        return zone
+    return _zone_of_dates(np.concatenate([table.stamps.moments[table.is_used] for table in tables]))
 
 
-def _of_days(instants: Moments) -> Zone:
-    """The zone in which stamps in UTC, on two hours of the day, are at one time of it, midnights if they can be; else
-    UTC.
+def _zone_of_dates(instants: Moments) -> Zone:
+    """Return the time zone of daily stamps that are at two hours of the day in UTC because of daylight saving time.
+
+    In that zone they are at one hour, at midnight if possible. Return UTC if the stamps are not like this.
     """
     hours, once = np.unique(instants % DAY), np.unique(instants)
     if len(hours) != 2 or len(once) < 2 or float(np.median(np.diff(once))) < DAY - 2 * HOUR:
         return Zone("UTC")
     behind = -instants % DAY
-    zone = zone_of(instants, np.where(behind > AHEAD, behind - DAY, behind))
+    zone = zone_of(instants, np.where(behind > MAX_UTC_OFFSET, behind - DAY, behind))
     return zone if zone.rules else zone_of_day(instants)
 
 
-def _series(read: _Read, zone: Zone | None, options: ForecastOptions) -> Iterator[SeriesRows]:
-    """The series of a table.
+def _split_series(columns: _TableColumns, zone: Zone | None, options: ForecastOptions) -> Iterator[SeriesRows]:
+    """Split a table into its series.
 
     Raises:
-        BadInput: where none has values.
+        BadInput: if no series has values.
     """
-    moments, at = read.stamps.moments, np.flatnonzero(read.used)
-    if zone is not None and zone.name and not read.stamps.zoned:
+    moments, indices = columns.stamps.moments, np.flatnonzero(columns.is_used)
+    if zone is not None and zone.name and not columns.stamps.zoned:
         moments = moments.copy()
-        of = pl.Series([""] * len(at)) if read.of is None else read.of.filter(pl.Series(read.used))
-        again = pl.DataFrame({"of": of, "at": moments[at]}).select(pl.int_range(pl.len()).over("of", "at")).to_series()
-        moments[at] = zone.instants(moments[at], again.to_numpy() > 0)
-    parts = {read.name: at}
-    if read.of is not None:
-        table = pl.DataFrame({"of": read.of, "at": np.arange(len(read.of))}).filter(pl.Series(read.used))
+        series = (
+            pl.Series([""] * len(indices))
+            if columns.series is None
+            else columns.series.filter(pl.Series(columns.is_used))
+        )
+        repeat = (
+            pl.DataFrame({"of": series, "at": moments[indices]})
+            .select(pl.int_range(pl.len()).over("of", "at"))
+            .to_series()
+        )
+        moments[indices] = zone.instants(moments[indices], repeat.to_numpy() > 0)
+    parts = {columns.name: indices}
+    if columns.series is not None:
+        table = pl.DataFrame({"of": columns.series, "at": np.arange(len(columns.series))}).filter(
+            pl.Series(columns.is_used)
+        )
         names = table.group_by("of", maintain_order=True).agg("at")
         parts = {name: np.array(rows) for name, rows in names.iter_rows()}
-    some = False
+    has_values = False
     for name, places in parts.items():
-        part = _ordered(read.path, name, places, moments[places], read.values[places], zone, options)
+        part = _sort_rows(columns.path, name, places, moments[places], columns.values[places], zone, options)
         if part is not None:
-            some = True
+            has_values = True
             yield part
-    if not some:
-        raise BadInput(f"{read.path}: expected numbers in {options.target}, got none")
+    if not has_values:
+        raise BadInput(f"{columns.path}: expected numbers in {options.target}, got none")
 
 
-def _ordered(
+def _sort_rows(
     path: Path, name: str, at: Any, moments: Moments, values: Values, zone: Zone | None, options: ForecastOptions
 ) -> SeriesRows | None:
-    """A series in order of time; None if it has no values."""
+    """Sort a series by time; None if it has no values."""
     if (np.diff(moments) < 0).any():
         order = np.argsort(moments, kind="stable")
         at, moments, values = at[order], moments[order], values[order]
         note(f"{path}: {name}: the rows are not in order of time; sorted")
-    again = np.flatnonzero(np.diff(moments) == 0) + 1
-    if len(again):
+    repeated = np.flatnonzero(np.diff(moments) == 0) + 1
+    if len(repeated):
         if not options.skip_bad:
-            moment = int(moments[again[0]])
+            moment = int(moments[repeated[0]])
             stamp = str(moment) if zone is None else shown(moment, zone, days=True)
             raise BadInput(
-                f"{path}: expected each stamp once in a series, got {stamp} again in row {at[again[0]] + 1}"
+                f"{path}: expected each stamp once in a series, got {stamp} again in row {at[repeated[0]] + 1}"
                 f"{f' for {name!r}' if options.series else ''}; name the --series it belongs to, "
                 f"{'the --timezone if clocks were set back, ' if zone == Zone() and ':' in stamp else ''}or --skip-bad"
             )
-        note(f"{path}: {name}: rows left out, as their stamps were there already: {len(again)}")
-        moments, values = np.delete(moments, again), np.delete(values, again, axis=0)
+        note(f"{path}: {name}: rows left out, as their stamps were there already: {len(repeated)}")
+        moments, values = np.delete(moments, repeated), np.delete(values, repeated, axis=0)
     if np.isnan(values[:, 0]).all():
         note(f"{path}: {name}: left out, as it has no values")
         return None
@@ -305,6 +327,6 @@ def _ordered(
 
 
 def listed_names(covariates: Any) -> list[str]:
-    """The names in an option: with commas between them; in Python also a list."""
+    """Return the names in an option: a list in Python, or a text with commas between names."""
     parts = covariates.split(",") if isinstance(covariates, str) else covariates or []
     return [part.strip() for part in parts]

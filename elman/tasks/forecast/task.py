@@ -1,4 +1,4 @@
-"""Forecasts of time series with prediction intervals."""
+"""Time series forecasting with prediction intervals."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -19,140 +19,142 @@ from elman.tasks.forecast.data import Series, Window
 from elman.tasks.forecast.model import ForecastNetwork, pinball
 from elman.tasks.forecast.options import ForecastOptions
 from elman.tasks.forecast.plots import FORECAST
-from elman.tasks.forecast.windows import SHARES, ForecastCodec, split_windows, thinned, window_at, windows
+from elman.tasks.forecast.windows import SHARES, ForecastCodec, find_windows, split_windows, thin_windows, window_at
 from elman.tasks.supervised import Numbers, SupervisedTask
 from elman.tasks.task import Loaded
 
 # Defaults that depend on the data.
 CONTEXT_SEASONS, CONTEXT_HORIZONS = 7, 2
 HORIZON_WITHOUT_SEASON = 6  # steps
-MIN_SEASONS = 2  # that the data must have for a season to be assumed
+MIN_SEASONS = 2  # of data, for a season to be assumed
 MAX_CONTEXT = 2048  # steps
-FAR = 10  # standard deviations from the mean of a covariate in the training
-ENDS = "ends.csv"  # in the run folder: the last values of each series
+MAX_COVARIATE_DEVIATION = 10  # of a mean from that of the training, in standard deviations
+ENDS = "ends.csv"  # the file in the run folder with the last values of each series
 
 
 def resolve(
     data: Any, options: ForecastOptions, tell: Callable[[str], Any]
 ) -> tuple[ForecastOptions, tables.SeriesList]:
-    """Decide on step, season, horizon, context, time zone, and the names of columns that have none."""
-    asked = options
+    """Decide the time step, season, horizon, context, time zone, and the names of unnamed columns."""
+    given_options = options
     options = replace(options, covariates=",".join(rows.listed_names(options.covariates)) or None)
-    options, found = rows.rows(data, options)
-    clock, how = tables.clock_of(found, options)
-    series = tables.SeriesList(tables.even(part, clock) for part in found)
-    longest = max(len(part.values) for part in series)
-    told = [f"step {clock} ({how})"]
-    season, how = clock.seasonal if asked.season is None else (asked.season, "--season")
-    if asked.season is None and season * MIN_SEASONS > longest:
-        season, how = 1, f"as {longest:,} steps are less than {MIN_SEASONS} times {how}, {season:,} steps"
-    told.append(f"season {season:,} ({how})")
-    horizon, how = (
+    options, all_rows = rows.read_rows(data, options)
+    clock, reason = tables.clock_of(all_rows, options)
+    series = tables.SeriesList(tables.resample(rows_of_series, clock) for rows_of_series in all_rows)
+    longest = max(len(rows_of_series.values) for rows_of_series in series)
+    decisions = [f"step {clock} ({reason})"]
+    season, reason = clock.seasonal if given_options.season is None else (given_options.season, "--season")
+    if given_options.season is None and season * MIN_SEASONS > longest:
+        season, reason = 1, f"as {longest:,} steps are less than {MIN_SEASONS} times {reason}, {season:,} steps"
+    decisions.append(f"season {season:,} ({reason})")
+    horizon, reason = (
         (season, "one season")
         if season > 1
         else (HORIZON_WITHOUT_SEASON, f"{HORIZON_WITHOUT_SEASON}, as there is no season")
     )
-    room = longest if options.validation and options.test else int(SHARES["validation"] * longest)
-    if asked.horizon is not None:
-        horizon, how = asked.horizon, "--horizon"
-    elif horizon > room:
-        horizon, how = max(room // 2, 1), f"half of a tenth of {longest:,} steps, which is less than {how}"
-    told.append(f"horizon {horizon:,} ({how})")
-    context, how = max(CONTEXT_SEASONS * season, CONTEXT_HORIZONS * horizon), f"{CONTEXT_SEASONS} seasons"
-    if asked.context is not None:
-        context, how = asked.context, "--context"
+    max_horizon = longest if options.validation and options.test else int(SHARES["validation"] * longest)
+    if given_options.horizon is not None:
+        horizon, reason = given_options.horizon, "--horizon"
+    elif horizon > max_horizon:
+        horizon, reason = max(max_horizon // 2, 1), f"half of a tenth of {longest:,} steps, which is less than {reason}"
+    decisions.append(f"horizon {horizon:,} ({reason})")
+    context, reason = max(CONTEXT_SEASONS * season, CONTEXT_HORIZONS * horizon), f"{CONTEXT_SEASONS} seasons"
+    if given_options.context is not None:
+        context, reason = given_options.context, "--context"
     elif context > MAX_CONTEXT:
-        context, how = (
+        context, reason = (
             max(MAX_CONTEXT, CONTEXT_HORIZONS * horizon),
             f"{MAX_CONTEXT:,} steps, or {CONTEXT_HORIZONS} horizons",
         )
     elif context > CONTEXT_SEASONS * season:
-        how = f"{CONTEXT_HORIZONS} horizons"
-    told.append(f"context {context:,} ({how})")
-    zone = found[0].zone
+        reason = f"{CONTEXT_HORIZONS} horizons"
+    decisions.append(f"context {context:,} ({reason})")
+    zone = all_rows[0].zone
     if zone is not None and zone.name:
-        how = "--timezone" if asked.timezone else "of the stamps"
-        told.append(f"time zone {zone.name} ({how})")
-        if zone.rules:  # by which later stamps are read too, though few may not show it
+        reason = "--timezone" if given_options.timezone else "of the stamps"
+        decisions.append(f"time zone {zone.name} ({reason})")
+        if zone.rules:  # later data may be too short to show the zone
             options = replace(options, timezone=zone.name)
-    tell(", ".join(told))
+    tell(", ".join(decisions))
     return replace(options, step=str(clock), season=season, horizon=horizon, context=context), series
 
 
 def read(data: Any, options: ForecastOptions) -> list[Example]:
-    """All windows of series that have known values in context and horizon: of files, a data frame, or read already."""
-    found: list[Window] = []
+    """Read all windows with known values in context and horizon."""
+    windows: list[Window] = []
     sizes = options.sizes
-    for series in tables.series(data, options):
-        need = sizes.least + sizes.horizon
-        if len(series.values) < need:
-            line = (
-                f"series {series.name!r}: expected at least {need} steps, {sizes.least} to read and --horizon "
-                f"{sizes.horizon}, got {len(series.values)}"
+    for series in tables.read_series(data, options):
+        min_steps = sizes.min_context + sizes.horizon
+        if len(series.values) < min_steps:
+            message = (
+                f"series {series.name!r}: expected at least {min_steps} steps, {sizes.min_context} to read and "
+                f"--horizon {sizes.horizon}, got {len(series.values)}"
             )
             if not options.skip_bad:
-                raise BadInput(f"{line}; --skip-bad leaves it out")
-            note(f"{line}; left out")
-        found += windows(series, sizes)
-    if not found:
+                raise BadInput(f"{message}; --skip-bad leaves it out")
+            note(f"{message}; left out")
+        windows += find_windows(series, sizes)
+    if not windows:
         raise BadInput("forecast: expected values in a context and in the horizon after it, got none together")
-    return [Example(window, window, name=str(window)) for window in thinned(found, sizes.season)]
+    return [Example(window, window, name=str(window)) for window in thin_windows(windows, sizes.season)]
 
 
 def split(task: SupervisedTask, examples: Sequence[Example], seed: int, parts: Sequence[str]) -> Numbers:
-    """Split by time."""
+    """Split windows by time."""
     return split_windows([example.input for example in examples], parts)
 
 
 def held_out(examples: Iterable[Example], part: str) -> Iterable[Example]:
-    """Series in files for a part are not those of the training, whatever their names are."""
+    """Yield the examples as series that are not in the training data, whatever their names are."""
     return _with_learned(examples, {})
 
 
 def match(examples: Sequence[Example], loaded: Loaded) -> Sequence[Example]:
-    """A series that agrees with one of the training, where both have values, is that one."""
-    learned = tables.from_ends(loaded.run.path / ENDS, loaded.options)
-    same, others = dict[Series, str](), dict.fromkeys(example.input.series for example in examples)
-    _tell_far(others, loaded)
-    for other in others:
-        agreeing = sorted((one.name != other.name, one.name) for one in learned if other.agrees(one))
+    """Identify series of the training data: those with equal values at shared time stamps."""
+    stored = tables.read_ends(loaded.run.path / ENDS, loaded.options)
+    learned_names, all_series = dict[Series, str](), dict.fromkeys(example.input.series for example in examples)
+    _tell_far_covariates(all_series, loaded)
+    for candidate in all_series:
+        agreeing = sorted((series.name != candidate.name, series.name) for series in stored if candidate.agrees(series))
         if agreeing:
-            same[other] = agreeing[0][1]
-    return list(_with_learned(examples, same))
+            learned_names[candidate] = agreeing[0][1]
+    return list(_with_learned(examples, learned_names))
 
 
 def ends(splits: Splits, options: ForecastOptions) -> dict[str, str]:
-    """The last values of each series of the training, to forecast from; not of files for a part alone."""
+    """Return the last values of each training series, to forecast from, as a file for the run folder."""
     series = (example.input.series for part in splits for example in part)
-    learned = dict.fromkeys(one for one in series if one.learned)
-    return {ENDS: tables.ends(list(learned), options)}
+    training_series = dict.fromkeys(item for item in series if item.learned)
+    return {ENDS: tables.ends_to_csv(list(training_series), options)}
 
 
 def collect_inputs(loaded: Loaded, values: Any) -> list[Series]:
-    """The series in tables; None: those of the training."""
+    """Read series from tables; None: the stored ends of the training series."""
     if values is None:
-        return tables.from_ends(loaded.run.path / ENDS, loaded.options)
+        return tables.read_ends(loaded.run.path / ENDS, loaded.options)
     if isinstance(values, list | tuple) and all(isinstance(value, str | Path) for value in values):
         values = [Path(value) for value in values]
-    series: list[Series] = tables.series(values, loaded.options)
+    series: list[Series] = tables.read_series(values, loaded.options)
     by_file = len(loaded.run.config["data"].get("files") or ()) > 1 and not loaded.options.series
-    if by_file and is_files(values) and len(values) == 1:  # series are told apart by their files
-        series = [replace(one, name=values[0].stem) for one in series]
-    _tell_far(series, loaded)
+    if by_file and is_files(values) and len(values) == 1:  # series are identified by their files
+        series = [replace(item, name=values[0].stem) for item in series]
+    _tell_far_covariates(series, loaded)
     return series
 
 
 def parse_input(value: Series, options: ForecastOptions) -> Example:
-    """The window after the end of a series."""
+    """Return the window after the end of a series."""
     N, sizes = len(value.values), options.sizes
-    if sizes.least > N:
-        raise BadInput(f"series {value.name!r}: expected at least {sizes.least} steps to read, got {N}")
+    if sizes.min_context > N:
+        raise BadInput(f"series {value.name!r}: expected at least {sizes.min_context} steps to read, got {N}")
     return Example(window_at(value, N, sizes), name=value.name)
 
 
 def metrics(codec: ForecastCodec, predictions: Sequence[Any], targets: Sequence[Any]) -> dict[str, float]:
-    """MASE (Hyndman and Koehler 2006), sMAPE in percent, the pinball loss in units of the series, and the share of
-    values between the lowest and the highest quantile.
+    """Return MASE (Hyndman and Koehler 2006), sMAPE in percent, the scaled pinball loss, and the coverage.
+
+    The pinball loss is in units of the series. The coverage is the share of values between the lowest and the highest
+    quantile.
     """
     y, q = np.stack([window.future for window in targets]), np.stack(predictions)
     known = ~np.isnan(y)
@@ -168,15 +170,15 @@ def metrics(codec: ForecastCodec, predictions: Sequence[Any], targets: Sequence[
     }
 
 
-def _tell_far(found: Iterable[Series], loaded: Loaded) -> None:
-    """Covariates that are far from those of the training, as in another unit: the network reads them in its units."""
+def _tell_far_covariates(all_series: Iterable[Series], loaded: Loaded) -> None:
+    """Print which covariates are far from those of the training, as in another unit."""
     codec: ForecastCodec = loaded.codec
     names = rows.listed_names(loaded.options.covariates)
-    for series in found:
+    for series in all_series:
         for k, (name, mean, spread) in enumerate(zip(names, codec.means, codec.spreads, strict=True)):
             values = series.covariates[:, k]
             values = values[~np.isnan(values)]
-            if len(values) and abs(values.mean() - mean) > FAR * spread:
+            if len(values) and abs(values.mean() - mean) > MAX_COVARIATE_DEVIATION * spread:
                 note(
                     f"{series.name}: {name} is {values.mean():.4g} on average, and was {mean:.4g} with a deviation of "
                     f"{spread:.4g} in the training; forecasts may be wrong if its unit is another one"
@@ -184,13 +186,13 @@ def _tell_far(found: Iterable[Series], loaded: Loaded) -> None:
 
 
 def _with_learned(examples: Iterable[Example], learned: dict[Series, str]) -> Iterator[Example]:
-    """Examples of series that have these names in a training, and of others, which are not of it."""
-    made: dict[Series, Series] = {}
+    """Yield examples whose series have these names in the training data; other series are not part of it."""
+    renamed: dict[Series, Series] = {}
     for example in examples:
-        old = example.input.series
-        if old not in made:
-            made[old] = replace(old, learned=learned.get(old))
-        window = replace(example.input, series=made[old])
+        original = example.input.series
+        if original not in renamed:
+            renamed[original] = replace(original, learned=learned.get(original))
+        window = replace(example.input, series=renamed[original])
         yield example._replace(input=window, target=window)
 
 
@@ -200,7 +202,7 @@ TASK = SupervisedTask(
     options=ForecastOptions,
     resolve=resolve,
     read=read,
-    store=list,  # a window is a view of its series, which is in memory as a whole
+    store=list,  # windows are views of series in memory
     split=split,
     held_out=held_out,
     match=match,
@@ -211,11 +213,12 @@ TASK = SupervisedTask(
     model=ForecastNetwork,
     unit="windows",
     loss="scaled_pinball",
+    score="-mase",
     metrics=metrics,
     fit_baselines=fit_baselines,
     load_baselines=load_baselines,
     plots=(FORECAST,),
-    has_duplicates=False,  # windows of other data are other ones
+    has_duplicates=False,  # equal windows of different series are not duplicates
     option_units={"season": "steps", "horizon": "steps", "context": "steps"},
     next_step="to see what comes next: elman predict {run}",
 )

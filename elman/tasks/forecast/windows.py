@@ -1,4 +1,4 @@
-"""Windows of time series: which there are, how they are split by time, what the network reads of them."""
+"""Windows of time series: their split by time, and their encoding for the network."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -20,25 +20,25 @@ from elman.tasks.forecast.model import ForecastBatch
 from elman.tasks.forecast.numerals import Values
 from elman.tasks.forecast.options import ForecastOptions, Sizes
 
-SHARES = {"validation": 0.1, "test": 0.2}  # of the time, from its end; the rest is learned from
-MOST = 50_000  # windows of a part of the data: from there on, not every step begins one
-FLAT = 0.1  # the least spread of a window, in its unit
+SHARES = {"validation": 0.1, "test": 0.2}  # of the time, from its end; the rest is the training part
+MAX_WINDOWS = 50_000  # above it, only every n-th window is used
+MIN_SPREAD = 0.1  # of a window, in units of its mean seasonal difference
 
 
 @dataclass(frozen=True)
 class ForecastCodec(Codec):
-    """Windows to numbers, by statistics of the training part.
+    """Encodes windows as tensors, by statistics of the training part.
 
-    The network reads and predicts values in units of the window's own context: it depends neither on the unit of a
-    series nor on which series that is. `scales` are for the scores alone.
+    The network reads and predicts values that are standardized by the context of their window, so it depends neither on
+    the unit of a series nor on its name. `scales` are used by the scores only.
 
     Attributes:
         season: steps.
         horizon: steps.
-        context: steps, at most.
-        cycles: of the calendar, as inputs.
-        scales: of each series, its mean absolute difference from the season before.
-        means: of the covariates.
+        context: steps of the longest context.
+        cycles: calendar cycles that are inputs.
+        scales: the mean absolute seasonal difference of each series.
+        means: means of the covariates.
         spreads: standard deviations of the covariates.
     """
 
@@ -61,11 +61,11 @@ class ForecastCodec(Codec):
 
     @property
     def inputs(self) -> int:
-        """Numbers of a step."""
+        """The number of features of a step."""
         return 5 + 2 * len(self.cycles) + len(self.means)
 
     def scale(self, series: Series) -> float:
-        """The unit of scores of a series; of one that was not learned from, by all of its own values."""
+        """Return the unit of scores of a series; a series that is not in the training data has its own."""
         return (self.scales.get(series.learned) if series.learned else None) or series.unit(self.season)
 
     @classmethod
@@ -95,15 +95,15 @@ class ForecastCodec(Codec):
 
     @override
     def model_args(self, options: ForecastOptions) -> dict[str, Any]:
-        own, asked = ([getattr(source, name) for name in Sizes._fields] for source in (self, options))
-        if own != asked:
-            raise ValueError(f"{', '.join(Sizes._fields)} of {own}, where the options have {asked}")
+        fitted, requested = ([getattr(source, name) for name in Sizes._fields] for source in (self, options))
+        if fitted != requested:
+            raise ValueError(f"{', '.join(Sizes._fields)} of {fitted}, where the options have {requested}")
         names = ("cell", "hidden", "layers", "dropout", "bptt")
         return {"inputs": self.inputs, "horizon": self.horizon} | {name: getattr(options, name) for name in names}
 
     @override
     def encode(self, example: Example) -> tuple[Any, int]:
-        """The window itself; it becomes numbers when its batch is made."""
+        """Return the window and its length; `collate` makes the tensors."""
         return example.input, example.input.steps
 
     @override
@@ -112,19 +112,19 @@ class ForecastCodec(Codec):
 
     @override
     def predict(self, model: Any, batch: ForecastBatch) -> list[Any]:
-        """Quantiles (F, 3) in units of the series."""
+        """Predict quantiles (F, 3) in units of the series."""
         quantiles = model(batch.steps, batch.lengths).double()
         return list((quantiles * batch.spread[:, None, None] + batch.last[:, None, None]).numpy())
 
     @override
     def to_row(self, prediction: Any) -> dict[str, Any]:
-        """The first step and the last one."""
+        """Return the forecasts of the first and the last step."""
         columns = {1: "next step", self.horizon: f"step {self.horizon}"}
         return {name: "{1:.4g} ({0:.4g} to {2:.4g})".format(*prediction[step - 1]) for step, name in columns.items()}
 
     @override
     def to_rows(self, number: int, name: str, example: Example, prediction: Any) -> Iterator[dict[str, Any]]:
-        """A row for each step of the horizon."""
+        """Return a row for each step of the horizon."""
         window: Window = example.input
         for step, quantiles in enumerate(prediction, window.origin):
             low, median, high = (float(f"{value:.6g}") for value in quantiles)
@@ -132,7 +132,7 @@ class ForecastCodec(Codec):
             yield {"series": window.series.name, "time": stamp, "median": median, "low": low, "high": high}
 
     def batch(self, windows: Sequence[Window]) -> ForecastBatch:
-        """Windows as the network takes them."""
+        """Make a batch of windows."""
         B, F = len(windows), self.horizon
         counts = [window.steps for window in windows]
         steps = np.zeros((max(counts), B, self.inputs), np.float32)
@@ -141,12 +141,12 @@ class ForecastCodec(Codec):
         for b, window in enumerate(windows):
             unit = scale(window.context, self.season)
             known = window.context[~np.isnan(window.context)]
-            last[b], spread[b] = known[-1], max(known.std(), FLAT * unit)
+            last[b], spread[b] = known[-1], max(known.std(), MIN_SPREAD * unit)
             steps[: counts[b], b] = self._steps(window, last[b], spread[b], unit)
-            comes = window.future
-            seen = ~np.isnan(comes)
-            future[b, seen] = (comes[seen] - last[b]) / spread[b]
-            weight[b, seen] = spread[b] / self.scale(window.series)
+            targets = window.future
+            is_known = ~np.isnan(targets)
+            future[b, is_known] = (targets[is_known] - last[b]) / spread[b]
+            weight[b, is_known] = spread[b] / self.scale(window.series)
         lengths = torch.tensor(counts) if min(counts) < max(counts) else None
         return ForecastBatch(
             torch.from_numpy(steps),
@@ -158,8 +158,10 @@ class ForecastCodec(Codec):
         )
 
     def _steps(self, window: Window, last: float, spread: float, unit: float) -> NDArray[Any]:
-        """A window step by step (T, D): the value, whether it is known, that of the season before, the mean of all
-        seasons before; the spread, the calendar, the covariates.
+        """Return the features of each step, (T, D).
+
+        They are the value, whether it is known, the value one season before, the mean of all seasons before, the log of
+        the spread in units of the mean seasonal difference, calendar features, covariates.
         """
         C, F = window.origin - window.begin, self.horizon
         z = (fill_gaps(window.context, self.season) - last) / spread
@@ -174,33 +176,40 @@ class ForecastCodec(Codec):
 
 
 def window_at(series: Series, origin: int, sizes: Sizes) -> Window:
-    """The window whose horizon begins there."""
+    """Return the window whose horizon begins at a step."""
     return Window(series, max(0, origin - sizes.context), origin, sizes.horizon)
 
 
-def windows(series: Series, sizes: Sizes) -> list[Window]:
-    """All windows of a series that have a known value in their context and in their horizon."""
+def find_windows(series: Series, sizes: Sizes) -> list[Window]:
+    """Return all windows of a series that have known values in context and horizon."""
     N, known = len(series.values), np.concatenate(([0], np.cumsum(~np.isnan(series.values))))
-    made = (window_at(series, origin, sizes) for origin in range(sizes.least, N - sizes.horizon + 1))
-    return [w for w in made if known[w.origin] > known[w.begin] and known[w.origin + w.horizon] > known[w.origin]]
+    candidates = (window_at(series, origin, sizes) for origin in range(sizes.min_context, N - sizes.horizon + 1))
+    return [
+        window
+        for window in candidates
+        if known[window.origin] > known[window.begin] and known[window.origin + window.horizon] > known[window.origin]
+    ]
 
 
-def thinned(found: list[Window], season: int) -> list[Window]:
-    """No more than there should be: every so manieth, at all places in the season."""
-    every = -(-len(found) // MOST)
+def thin_windows(windows: list[Window], season: int) -> list[Window]:
+    """Return at most about `MAX_WINDOWS` windows, evenly spaced, that begin at all places in the season."""
+    every = -(-len(windows) // MAX_WINDOWS)
     while every > 1 and math.gcd(every, season) > 1:
         every += 1
-    return found[::every]
+    return windows[::every]
 
 
-def split_windows(found: Sequence[Window], names: Sequence[str]) -> dict[str, list[int]]:
-    """The numbers of the windows of each part, by time: no value of a horizon is in a later part's time.
+def split_windows(windows: Sequence[Window], names: Sequence[str]) -> dict[str, list[int]]:
+    """Split windows by time. No horizon reaches into the time of the next part.
 
     Args:
-        found: all windows.
-        names: of the parts that are to be taken from the end of the time, besides what is learned from.
+        windows: all windows.
+        names: parts to take from the end of the time, after the training part.
+
+    Returns:
+        The indices of the windows of each part.
     """
-    series = list({id(window.series): window.series for window in found}.values())
+    series = list({id(window.series): window.series for window in windows}.values())
     time = np.sort(np.concatenate([s.grid.moments(np.flatnonzero(~np.isnan(s.values))) for s in series]))
     cuts, share = [int(time[-1]) + 1], 1.0
     for name in reversed(names):
@@ -208,7 +217,7 @@ def split_windows(found: Sequence[Window], names: Sequence[str]) -> dict[str, li
         cuts.insert(0, int(time[int(share * len(time))]))
     parts = ["train", *names]
     numbers: dict[str, list[int]] = {name: [] for name in parts}
-    for i, window in enumerate(found):
+    for i, window in enumerate(windows):
         begin, end = window.series.grid.moments(np.array([window.origin, window.origin + window.horizon - 1]))
         at = int(np.searchsorted(cuts, begin, "right"))
         if end < cuts[at]:
@@ -217,19 +226,19 @@ def split_windows(found: Sequence[Window], names: Sequence[str]) -> dict[str, li
         if not numbers[name]:
             longest = max(len(s.values) for s in series)
             raise BadInput(
-                f"forecast: expected room for --horizon {found[0].horizon} in each part of the time, got none in "
+                f"forecast: expected room for --horizon {windows[0].horizon} in each part of the time, got none in "
                 f"{name}: the longest series has {longest} steps; give more data, or a shorter --horizon or --season"
             )
     return numbers
 
 
 def seasons_before(values: Values, season: int, horizon: int) -> tuple[Values, Values]:
-    """At each step, the value a season before, and the mean of those of all seasons before; 0 where there is none.
+    """Return at each step the value one season before and the mean over all seasons before; 0 if there are none.
 
     Args:
-        values: of the context, (C,).
+        values: the context, (C,).
         season: S, steps.
-        horizon: F, steps after the context; of those the last season that is known is the one before.
+        horizon: F, steps after the context; the last known season precedes all of them.
 
     >>> seasons_before(np.array([1.0, 2.0, 3.0, 6.0]), 2, 3)
     (array([0., 0., 1., 2., 3., 6., 3.]), array([0., 0., 1., 2., 2., 4., 2.]))

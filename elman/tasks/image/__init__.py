@@ -2,7 +2,7 @@
 
 >>> import numpy as np, tempfile
 >>> x = np.random.default_rng(0).random((40, 4, 4), np.float32) / 16
->>> x[::2, :, 1] = x[1::2, 1] = 1                  # upright bars, and bars that lie
+>>> x[::2, :, 1] = x[1::2, 1] = 1                  # vertical bars, and horizontal bars
 >>> bars = fit((x, ["upright", "lying"] * 20), tempfile.mkdtemp(), epochs=30, batch=4)
 >>> [row["label"] for row in bars.predict(x[:2])]
 ['upright', 'lying']

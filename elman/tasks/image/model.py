@@ -1,4 +1,4 @@
-"""A network that reads an image step by step."""
+"""A bidirectional recurrent network that classifies images."""
 
 from typing import Any
 
@@ -9,16 +9,16 @@ from elman.tasks.recurrent_layers import stack, title
 
 
 class ImageClassifier(nn.Module):
-    """Recurrent layers that read the columns of an image from both ends, and a linear output over their means.
+    """Bidirectional recurrent layers over the columns of an image, and a linear output over the mean of their outputs.
 
     Args:
         height: D, pixels of a column.
-        labels: K, how many there are.
+        labels: K, number of labels.
         cell: a name in `elman.cells.REGISTRY`.
-        hidden: H, of every recurrent layer and direction.
-        layers: how many of them.
-        dropout: probability, on what each recurrent layer hands up, in training.
-        bptt: steps that the gradient goes back; 0: all the way.
+        hidden: H, hidden size of each direction.
+        layers: number of recurrent layers.
+        dropout: dropout probability, between recurrent layers and before the output.
+        bptt: truncated BPTT: steps of the gradient; 0: all steps.
 
     >>> import torch
     >>> logits = ImageClassifier(8, 10, "gru", 16)(torch.rand(8, 2, 8))
@@ -43,12 +43,12 @@ class ImageClassifier(nn.Module):
         self.title = title(cell, layers, hidden, bidirectional=True)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images as columns (T, B, D), to logits (B, K)."""
+        """Map images as columns (T, B, D) to logits (B, K)."""
         h, _ = self.recurrent(images)
         logits: Tensor = self.output(self.dropout(h.mean(0)))
         return logits
 
     def loss(self, batch: tuple[Tensor, Tensor], state: Any = None) -> tuple[Tensor, int, Any]:
-        """Cross-entropy in nats summed over a batch, of how many images, and no state."""
+        """Return the cross-entropy in nats summed over a batch, the batch size, and no state."""
         images, labels = batch
         return cross_entropy(self(images), labels, reduction="sum"), len(labels), None

@@ -38,7 +38,7 @@ class ImageOptions(SupervisedOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFitOptions(TrainingOptions, ImageOptions):
-    """The options of `fit`; validation and test may be any data that it takes."""
+    """The options of `fit`; `validation` and `test` may be any data that `fit` takes."""
 
     validation: Any = None
     test: Any = None

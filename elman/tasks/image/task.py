@@ -38,9 +38,9 @@ class ImageCodec(ClassificationCodec):
 
     Attributes:
         labels: in order.
-        rows, columns: the shape.
-        read: which of these are the steps.
-        white: the value of white, in data that do not tell it.
+        rows, columns: the shape of images.
+        read: "rows" or "columns", which are the time steps.
+        white: the value of white, in data that do not define it.
     """
 
     rows: int
@@ -58,8 +58,8 @@ class ImageCodec(ClassificationCodec):
                 labels.add(example.target)
                 yield example
 
-        white = images.white_of(labelled())
-        rows, columns = (options.size,) * 2 if options.size else images.scaled_by(white, train[0]).shape
+        white = images.find_white(labelled())
+        rows, columns = (options.size,) * 2 if options.size else images.scale_by(white, train[0]).shape
         return cls(fit_labels("image", labels), rows, columns, options.read, white)
 
     @override
@@ -69,19 +69,19 @@ class ImageCodec(ClassificationCodec):
         return {"height": height, "labels": len(self.labels)} | {name: getattr(options, name) for name in names}
 
     def image(self, example: Example) -> Image:
-        """The image in the codec's shape, values from 0 to 1."""
-        return scaled(images.scaled_by(self.white, example), self.rows, self.columns)
+        """Return the image in the codec's shape, values from 0 to 1."""
+        return scaled(images.scale_by(self.white, example), self.rows, self.columns)
 
     @override
     def encode(self, example: Example) -> tuple[Any, int]:
-        """Steps (T, D), and the number of the label."""
+        """Return the steps (T, D) and the label number."""
         image = self.image(example)
         steps = torch.from_numpy(np.ascontiguousarray(image.T if self.read == "columns" else image))
         return (steps, self.label_number(example.target)), len(steps)
 
     @override
     def collate(self, encoded: Sequence[Any]) -> tuple[Tensor, Tensor]:
-        """(T, B, D) and (B,)."""
+        """Return a batch: images (T, B, D) and labels (B,)."""
         return torch.stack([steps for steps, _ in encoded], 1), torch.tensor([label for _, label in encoded])
 
     @override
@@ -91,17 +91,17 @@ class ImageCodec(ClassificationCodec):
     @override
     def check_target(self, example: Example) -> None:
         super().check_target(example)
-        images.scaled_by(self.white, example)  # raises for values above those of the training
+        images.scale_by(self.white, example)  # raises for values above those of the training
 
     def features(self, examples: Sequence[Example]) -> Any:
-        """All pixels."""
+        """Return all pixels as features."""
         return np.stack([self.image(example).ravel() for example in examples])
 
 
 def read(data: Any, options: ImageOptions) -> Iterable[Example]:
-    """Images with labels: files, or images (N, rows, columns) from 0 to 1 and labels; None: scikit-learn's digits."""
+    """Read images with labels: files, or arrays (N, rows, columns) and labels; None: scikit-learn's digits."""
     if data is None:
-        return images.digits()
+        return images.load_sklearn_digits()
     if is_files(data):
         return images.read(data, options.skip_bad)
     arrays, labels = sides("image", data, "images (N, rows, columns)", "labels")
@@ -109,14 +109,14 @@ def read(data: Any, options: ImageOptions) -> Iterable[Example]:
 
 
 def parse_input(value: Any, options: ImageOptions) -> Example:
-    """A file, or an image (rows, columns) from 0 to 1."""
+    """Parse a file, or an image (rows, columns) from 0 to 1."""
     if isinstance(value, str | Path):
         return Example(picture(Path(value)), name=str(value))
     return Example(image_of(value, "image"))
 
 
 def fit_baselines(codec: ImageCodec, train: Sequence[Example], options: ImageOptions, seed: int) -> list[Baseline]:
-    """A logistic regression, and a feed-forward network of as many weights as the model."""
+    """Fit a logistic regression, and a feed-forward network with as many weights as the model."""
     count = parameter_count(ImageClassifier(**codec.model_args(options)))
     return [
         fit_logistic("logistic regression", codec, train, 1.0, "images"),
@@ -134,6 +134,7 @@ TASK = SupervisedTask(
     model=ImageClassifier,
     unit="images",
     loss="nats_per_image",
+    score="accuracy",
     metrics=partial(classification_metrics, loss="nats_per_image"),
     split=stratified_split,
     label=target,

@@ -1,4 +1,4 @@
-"""Music: the next frame of notes, or the next event.
+"""Music modelling: predict the next frame of notes, or the next event.
 
 >>> import tempfile
 >>> pieces = [[[60 + k], [64 + k], [67 + k], []] * 4 for k in range(12)]
@@ -12,9 +12,9 @@ from elman.tasks.music.options import MusicFitOptions
 
 _functions = TaskFunctions(
     "music",
-    "pieces, each a list of frames, which are lists of MIDI pitches, or an array (T, 128) that is not 0 where "
-    "a pitch sounds; such pieces as a dictionary with 'train', 'valid' and 'test'; or files, as for `elman "
-    "train music`.",
+    "a list of pieces; or a dictionary of such lists, with the keys 'train', 'valid' and 'test'; or files, as for "
+    "`elman train music`. A piece is a list of frames, each a list of MIDI pitches; or an array (T, 128) that is "
+    "not 0 where a pitch sounds.",
 )
 fit = _functions.fit(MusicFitOptions)
 evaluate = _functions.evaluate()

@@ -1,4 +1,4 @@
-"""Generation of music, step by step."""
+"""Generation of music."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,18 +12,18 @@ from torch import Tensor
 from elman.data.midi import Notes
 from elman.decoding.sampling import choose_each, generator_of
 from elman.tasks.music.model import Events, Frames
-from elman.tasks.music.steps import END, PITCHES, events, frames, notes, performed
+from elman.tasks.music.steps import END, PITCHES, notes_of_events, notes_of_frames, to_events, to_frames
 
 
 def compose(model: Any, prompt: Notes | None, length: int, seed: int | None = None, **sampling: Any) -> Notes:
     """Continue a prompt.
 
     Args:
-        model: of frames or of events, in evaluation.
+        model: a model of frames or events, in evaluation mode.
         prompt: a piece; None: start from nothing.
-        length: how many frames, or how many events at most: a piece may end before.
-        seed: the same seed gives the same music; None for another each time.
-        sampling: temperature, top_k and top_p, as for `elman.decoding.sampling.choose`.
+        length: the number of frames, or the largest number of events: a piece of events may end before.
+        seed: the same seed gives the same music; None: a different one each time.
+        sampling: `temperature`, `top_k` and `top_p`, as for `elman.decoding.sampling.choose`.
 
     Returns:
         The prompt and its continuation.
@@ -31,20 +31,20 @@ def compose(model: Any, prompt: Notes | None, length: int, seed: int | None = No
     choose = partial(choose_each, generator=generator_of(seed), **sampling)
     with torch.inference_mode():
         if isinstance(model, Events):
-            return _events(model, events(prompt)[:-1] if prompt else np.zeros(0, np.int64), length, choose)
-        return _frames(model, frames(prompt) if prompt else np.zeros((0, PITCHES), bool), length, choose)
+            return _compose_events(model, to_events(prompt)[:-1] if prompt else np.zeros(0, np.int64), length, choose)
+        return _compose_frames(model, to_frames(prompt) if prompt else np.zeros((0, PITCHES), bool), length, choose)
 
 
-def _frames(model: Frames, prompt: NDArray[np.bool_], length: int, choose: Callable[[Tensor], Tensor]) -> Notes:
+def _compose_frames(model: Frames, prompt: NDArray[np.bool_], length: int, choose: Callable[[Tensor], Tensor]) -> Notes:
     steps = [torch.zeros(1, PITCHES), *torch.from_numpy(prompt).float().unsqueeze(1)]
     h, state = model(torch.stack(steps))
     for _ in range(length):
         steps.append(model.output.draw(h[-1], steps[-1], choose).unsqueeze(0))
         h, state = model(steps[-1].unsqueeze(0), state)
-    return notes(torch.cat(steps[1:]).numpy() > 0)
+    return notes_of_frames(torch.cat(steps[1:]).numpy() > 0)
 
 
-def _events(model: Events, prompt: NDArray[np.int64], length: int, choose: Callable[[Tensor], Tensor]) -> Notes:
+def _compose_events(model: Events, prompt: NDArray[np.int64], length: int, choose: Callable[[Tensor], Tensor]) -> Notes:
     steps = [END, *prompt.tolist()]
     logits, state = model(torch.tensor(steps).unsqueeze(1))
     for _ in range(length):
@@ -52,4 +52,4 @@ def _events(model: Events, prompt: NDArray[np.int64], length: int, choose: Calla
         if steps[-1] == END:
             break
         logits, state = model(torch.tensor([steps[-1:]]), state)
-    return performed(np.array(steps[1:], np.int64))
+    return notes_of_events(np.array(steps[1:], np.int64))

@@ -1,4 +1,4 @@
-"""Networks over frames of music, and over events."""
+"""Recurrent networks over frames and over events."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,13 +13,13 @@ from elman.tasks.recurrent_layers import stack, title
 
 
 class MusicBatch(NamedTuple):
-    """Pieces side by side.
+    """A batch of pieces.
 
     Args:
         steps: frames (T, B, 128), 0 or 1; or events (T, B).
-        lengths: how many are real, (B,).
+        lengths: steps of each piece, (B,).
         low: the lowest pitch of each piece, (B,).
-        high: the highest.
+        high: the highest pitch of each piece, (B,).
     """
 
     steps: Tensor
@@ -29,26 +29,26 @@ class MusicBatch(NamedTuple):
 
     @property
     def real(self) -> Tensor:
-        """Which steps there are, (T, B)."""
+        """A mask of the steps that are not padding, (T, B)."""
         return torch.arange(len(self.steps)).unsqueeze(1) < self.lengths
 
-    def semitones(self, most: int) -> Tensor:
-        """How far to move each piece, (B,): drawn from -most to most, as far as its pitches go."""
-        drawn = torch.randint(-most, most + 1, self.lengths.shape)
+    def semitones(self, largest: int) -> Tensor:
+        """Draw a transposition for each piece, (B,), from -largest to largest, within the range of MIDI pitches."""
+        drawn = torch.randint(-largest, largest + 1, self.lengths.shape)
         return drawn.maximum(-self.low).minimum(PITCHES - 1 - self.high)
 
 
 class Frames(nn.Module):
-    """Recurrent layers over frames, and an output that gives every set of pitches a probability.
+    """Recurrent layers over frames, and an output distribution over all sets of pitches.
 
     Args:
-        output: "chain", as `Chain` does it; or "sigmoid", every pitch by itself.
+        output: "chain", an autoregressive `Chain`; or "sigmoid", independent pitches.
         cell: a name in `elman.cells.REGISTRY`.
-        hidden: H, of every recurrent layer.
-        layers: how many of them.
-        dropout: probability, on what each recurrent layer hands up, in training.
-        transpose: semitones that pieces are moved in training, at most.
-        bptt: frames that the gradient goes back; 0: all the way.
+        hidden: H, hidden size.
+        layers: number of recurrent layers.
+        dropout: dropout probability, between recurrent layers and before the output.
+        transpose: data augmentation: the largest transposition in training, in semitones.
+        bptt: truncated BPTT: frames of the gradient; 0: all frames.
 
     >>> batch = MusicBatch(torch.zeros(5, 2, 128), torch.tensor([5, 3]), torch.zeros(2), torch.zeros(2))
     >>> Frames(hidden=16).eval().nats(batch).shape     # T=5 steps of B=2 pieces
@@ -72,46 +72,46 @@ class Frames(nn.Module):
         self.title = title(cell, layers, hidden)
 
     def forward(self, frames: Tensor, state: Any = None, lengths: Tensor | None = None) -> tuple[Tensor, Any]:
-        """What was, (T, B, 128), to what the output is given, (T, B, H), and the state."""
+        """Map previous frames (T, B, 128) to the input of the output layer (T, B, H), and return the state."""
         h, state = self.recurrent(frames, state, lengths=lengths)
         return dropout(h, self.dropout, self.training), state
 
     def nats(self, batch: MusicBatch) -> Tensor:
-        """The negative log-likelihood of every frame given those before it, (T, B); 0 behind the end of a piece.
+        """Return the negative log-likelihood of each frame given the frames before it, (T, B); 0 for padding.
 
-        The first is told by what the network says after a frame in which nothing sounds.
+        The first frame is predicted from a silent frame.
         """
         x = batch.steps
         if self.training and self.transpose:
             moves = batch.semitones(self.transpose)
-            source = (torch.arange(PITCHES) - moves.unsqueeze(1)).clamp(0, PITCHES - 1)  # what is cut off is silent
+            source = (torch.arange(PITCHES) - moves.unsqueeze(1)).clamp(0, PITCHES - 1)
             x = x.gather(2, source.expand(len(x), -1, -1))
         before = torch.cat((x.new_zeros(x[:1].shape), x[:-1]))
         h, _ = self(before, lengths=batch.lengths)
         real = batch.real
-        found = x.new_zeros(x.shape[:2])
-        found[real] = self.output.nats(h[real], before[real], x[real])
-        return found
+        nats = x.new_zeros(x.shape[:2])
+        nats[real] = self.output.nats(h[real], before[real], x[real])
+        return nats
 
     def loss(self, batch: MusicBatch, state: Any = None) -> tuple[Tensor, int, Any]:
-        """Nats summed over a batch, of how many frames, and no state."""
+        """Return the nats summed over a batch, the number of frames, and no state."""
         return self.nats(batch).sum(), int(batch.lengths.sum()), None
 
 
 class Sigmoid(nn.Module):
-    """Every pitch of a frame by itself: a linear layer, and a sigmoid."""
+    """A linear output with a sigmoid for each pitch: the pitches of a frame are independent."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.logits = nn.Linear(hidden, PITCHES)
 
     def nats(self, h: Tensor, before: Tensor, frames: Tensor) -> Tensor:
-        """Of frames (N, 128), given (N, H): binary cross-entropy, summed over the pitches, (N,)."""
+        """Return the binary cross-entropy of frames (N, 128), given (N, H), summed over pitches: (N,)."""
         nats: Tensor = binary_cross_entropy_with_logits(self.logits(h), frames, reduction="none").sum(1)
         return nats
 
     def draw(self, h: Tensor, before: Tensor, choose: Callable[[Tensor], Tensor]) -> Tensor:
-        """A frame (128,), given (1, H); `choose` takes one of each row of logits: whether a pitch sounds."""
+        """Draw a frame (128,), given (1, H); `choose` samples 0 or 1 for each pitch from its row of logits."""
         logits = self.logits(h)[0]
         return choose(torch.stack((torch.zeros_like(logits), logits), 1)).to(logits)
 
@@ -121,12 +121,12 @@ class Events(nn.Module):
 
     Args:
         cell: a name in `elman.cells.REGISTRY`.
-        hidden: H, of every recurrent layer.
-        embed: width of the embedding.
-        layers: how many of them.
-        dropout: probability, on what each recurrent layer hands up, in training.
-        transpose: semitones that pieces are moved in training, at most.
-        bptt: events that the gradient goes back; 0: all the way.
+        hidden: H, hidden size.
+        embed: size of the embeddings.
+        layers: number of recurrent layers.
+        dropout: dropout probability, between recurrent layers and before the output.
+        transpose: data augmentation: the largest transposition in training, in semitones.
+        bptt: truncated BPTT: events of the gradient; 0: all events.
     """
 
     def __init__(
@@ -147,12 +147,12 @@ class Events(nn.Module):
         self.title = title(cell, layers, hidden)
 
     def forward(self, events: Tensor, state: Any = None, lengths: Tensor | None = None) -> tuple[Tensor, Any]:
-        """Events (T, B), to the logits of what follows each (T, B, V), and the state."""
+        """Map events (T, B) to the logits of the event after each, (T, B, V), and return the state."""
         h, state = self.recurrent(self.embedding(events), state, lengths=lengths)
         return self.output(dropout(h, self.dropout, self.training)), state
 
     def nats(self, batch: MusicBatch) -> Tensor:
-        """The negative log-likelihood of every event given those before it, (T, B); 0 behind the end of a piece."""
+        """Return the negative log-likelihood of each event given the events before it, (T, B); 0 for padding."""
         x = batch.steps
         if self.training and self.transpose:
             pitched = (x >= ON) & (x < SHIFT)
@@ -163,16 +163,16 @@ class Events(nn.Module):
         return nats * batch.real
 
     def loss(self, batch: MusicBatch, state: Any = None) -> tuple[Tensor, int, Any]:
-        """Nats summed over a batch, of how many events, and no state."""
+        """Return the nats summed over a batch, the number of events, and no state."""
         return self.nats(batch).sum(), int(batch.lengths.sum()), None
 
 
-def span(steps: Tensor) -> tuple[int, int]:
-    """The lowest and the highest pitch of a piece, frames (T, 128) or events (T,)."""
-    found = steps.any(0).nonzero() if steps.dim() == 2 else steps[(steps >= ON) & (steps < OFF)] - ON
-    return (int(found.min()), int(found.max())) if found.numel() else (0, PITCHES - 1)
+def pitch_range(steps: Tensor) -> tuple[int, int]:
+    """Return the lowest and the highest pitch of a piece, given as frames (T, 128) or events (T,)."""
+    pitches = steps.any(0).nonzero() if steps.dim() == 2 else steps[(steps >= ON) & (steps < OFF)] - ON
+    return (int(pitches.min()), int(pitches.max())) if pitches.numel() else (0, PITCHES - 1)
 
 
 def music_model(output: str, **args: Any) -> Frames | Events:
-    """A model of events, or of frames with this output."""
+    """Make a model of events, or of frames with an output of this name."""
     return Events(**args) if output == "events" else Frames(output, **args)

@@ -16,9 +16,9 @@ HELP = """Train a model of music that predicts the next frame or the next event.
 DATA are MIDI files, folders of these, or JSON with the frames of pieces, each a list of MIDI pitches. JSON that holds
 "train", "valid" and "test" is split as it says.
 """
-# By validation on the chorales, after 80 epochs each, in nats per frame: --lr 7e-3 4.72, 4e-3 4.80, 1.2e-2 4.75; with
-# 4e-3, --batch 8 4.85 and 16 4.98, --dropout 0.15 4.90 and 0.3 4.98 of batches of 16, --transpose 3 4.82 and 5 4.80;
-# without --transpose 4.92, after 15 epochs, and worse then.
+# Validation nats per frame of chorales after 80 epochs: --lr 7e-3 4.72, 4e-3 4.80, 1.2e-2 4.75. With --lr 4e-3:
+# --batch 8 4.85, 16 4.98; --batch 16 --dropout 0.15 4.90, 0.3 4.98; --transpose 3 4.82, 5 4.80, 0 4.92 after 15 epochs,
+# and higher later.
 TRAINING: dict[str, Any] = {"lr": 7e-3}
 DATA = Annotated[
     list[Path] | None, typer.Argument(help="MIDI files, folders, or JSON.", metavar="DATA", show_default=False)
@@ -50,14 +50,14 @@ class MusicOptions(SupervisedOptions):
 
     @property
     def steps(self) -> int:
-        """To a quarter note, as they were settled."""
+        """Steps to a quarter note, once `resolve` has set them."""
         assert self.grid
         return self.grid
 
 
 @dataclass(frozen=True, kw_only=True)
 class MusicFitOptions(TrainingOptions, MusicOptions):
-    """The options of `fit`; validation and test may be any data that it takes."""
+    """The options of `fit`; `validation` and `test` may be any data that `fit` takes."""
 
     validation: Any = None
     test: Any = None

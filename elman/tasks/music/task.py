@@ -1,4 +1,4 @@
-"""Music: the next frame of notes, or the next event."""
+"""Music modelling: predict the next frame of notes, or the next event."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -50,12 +50,12 @@ def resolve(data: Any, options: MusicOptions, tell: Callable[[str], Any]) -> tup
 
 
 def held_out(examples: Iterable[Example], part: str) -> Iterator[Example]:
-    """Of pieces that belong to a part by their file, those of this one."""
+    """Yield the pieces of a part: those whose file names this part or none."""
     return (example for example in examples if pieces.part_of(example) in ("", part))
 
 
 def split(task: SupervisedTask, examples: Sequence[Example], seed: int, parts: Sequence[str]) -> Numbers:
-    """Split as the files say, else at random; a copy goes with the piece whose part is known."""
+    """Split as the files say, else at random. Copies of a piece whose part is known go to the same part."""
     component = components(example._replace(group=None) for example in examples)
     known = {k: part for k, e in zip(component.tolist(), examples, strict=True) if (part := pieces.part_of(e))}
     part_of = [pieces.part_of(e) or known.get(k, "") for k, e in zip(component.tolist(), examples, strict=True)]
@@ -69,7 +69,7 @@ def split(task: SupervisedTask, examples: Sequence[Example], seed: int, parts: S
 
 
 def _tell_split(part_of: Sequence[str], numbers: Numbers, component: NDArray[np.int64]) -> None:
-    """Print which pieces are not used, and which are repeated across parts, because their file says so."""
+    """Print which pieces are not used, and which are repeated across parts, because their file names the part."""
     for name, count in Counter(part for part in part_of if part and part not in numbers).items():
         note(f"{count:,} pieces of DATA for {name} are not used: --{name} names others")
     for name in (name for name in numbers if name != "train"):
@@ -79,12 +79,12 @@ def _tell_split(part_of: Sequence[str], numbers: Numbers, component: NDArray[np.
 
 
 def metrics(codec: MusicCodec, predictions: Sequence[Any], targets: Sequence[Any]) -> dict[str, float]:
-    """The mean over all steps, the first of each piece among them."""
+    """Return the mean nats over all steps, including the first step of each piece."""
     return {"nats_per_step": float(np.concatenate(predictions).mean())}
 
 
 def collect_inputs(loaded: Loaded, values: Any) -> list[Any]:
-    """All pieces in files or Python objects."""
+    """Read all pieces in files or Python objects."""
     if values is None:
         values = lines_of_stdin(loaded)
     are_files = bool(len(values)) and all(isinstance(value, str | Path) for value in values)
@@ -92,7 +92,7 @@ def collect_inputs(loaded: Loaded, values: Any) -> list[Any]:
 
 
 def parse_input(value: Any, options: MusicOptions) -> Example:
-    """One of `collect_inputs`, which is an example already."""
+    """Raise an error: `collect_inputs` returns examples, which need no parsing."""
     raise TypeError(f"expected an example, got {type(value).__name__}")
 
 
@@ -111,7 +111,7 @@ def generate(loaded: Loaded, prompt: Any, length: int | None, out: Path | None, 
 
 
 def _prompt(loaded: Loaded, prompt: Any) -> Example | None:
-    """A piece to continue: the first of a file or of a Python object."""
+    """Return the piece to continue: the first of a file or of a Python object."""
     if prompt is None:
         return None
     data = [Path(prompt)] if isinstance(prompt, str | PathLike) else [prompt]
@@ -134,6 +134,7 @@ TASK = SupervisedTask(
     unit="steps",
     examples="pieces",
     loss="nats_per_step",
+    score="-nats_per_step",
     metrics=metrics,
     fit_baselines=fit_baselines,
     load_baselines=load_baselines,

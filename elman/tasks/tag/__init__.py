@@ -13,8 +13,8 @@ from elman.tasks.tag.options import TagFitOptions
 
 _functions = TaskFunctions(
     "tag",
-    "sentences as lists of (word, label) pairs, as NLTK's `tagged_sents()` has them; or N sentences, lists of "
-    "words, and N lists of labels, as a tuple; or files, as for `elman train tag`.",
+    "sentences as lists of (word, label) pairs, as from NLTK's `tagged_sents()`; or a tuple of N sentences, lists of "
+    "words, and N lists of labels; or files, as for `elman train tag`.",
 )
 fit = _functions.fit(TagFitOptions)
 evaluate = _functions.evaluate()

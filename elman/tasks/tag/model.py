@@ -1,4 +1,4 @@
-"""A network that gives every word a label."""
+"""A bidirectional recurrent network that labels the words of a sentence."""
 
 from typing import Any, NamedTuple
 
@@ -9,19 +9,19 @@ from torch.nn.functional import cross_entropy, dropout
 from elman.data.words import UNKNOWN
 from elman.tasks.recurrent_layers import stack, title
 
-NO_LABEL = -1  # behind the end of a sentence; of a label that was not there to be learnt
+NO_LABEL = -1  # the number of padding and of unknown labels
 
 
 class Sentences(NamedTuple):
-    """A batch.
+    """A batch of sentences.
 
     Args:
-        words: their numbers, (T, B).
-        lengths: how many are real, (B,).
-        spelling: which spelling each has, (T, B).
-        characters: of each spelling, (C, N).
-        spelled: how many are real, (N,).
-        labels: (T, B).
+        words: word numbers, (T, B).
+        lengths: words of each sentence, (B,).
+        spelling: the index of each word's spelling, (T, B).
+        characters: character numbers of each different spelling, (C, N).
+        spelled: characters of each spelling, (N,).
+        labels: label numbers, (T, B).
     """
 
     words: Tensor
@@ -33,23 +33,23 @@ class Sentences(NamedTuple):
 
 
 class Tagger(nn.Module):
-    """Words, and a recurrent layer over the characters of each; recurrent layers over both, and a linear output.
+    """Bidirectional recurrent layers over words, and a linear output for each word.
 
-    All are read from both ends.
+    A word is its embedding and the final states of a bidirectional recurrent layer over its characters.
 
     Args:
-        vocabulary: V, how many words are known; number 0 is all others.
-        alphabet: how many characters are known; number 0 is all others.
-        labels: K, how many there are.
+        vocabulary: V, known words; number 0 stands for all others.
+        alphabet: known characters; number 0 stands for all others.
+        labels: K, number of labels.
         cell: a name in `elman.cells.REGISTRY`.
-        embed: width of the embedding of words.
-        characters: width of the embedding of characters, and of each direction over these.
-        hidden: H, of every recurrent layer over words, and direction.
-        layers: how many of them.
-        dropout: probability, in training, on words and what their characters give, with one mask for all words of a
-            sentence, and on what each recurrent layer hands up.
-        word_dropout: probability that a word, but not its characters, is hidden, in training.
-        bptt: words that the gradient goes back; 0: all the way.
+        embed: size of the word embeddings.
+        characters: size of the character embeddings, and hidden size of each direction over characters.
+        hidden: H, hidden size of each direction over words.
+        layers: number of recurrent layers over words.
+        dropout: dropout probability, on the inputs of the word layers (with one mask for all words of a sentence),
+            between recurrent layers and before the output.
+        word_dropout: probability in training that a word is masked, but not its characters.
+        bptt: truncated BPTT: words of the gradient; 0: all words.
     """
 
     def __init__(
@@ -78,20 +78,20 @@ class Tagger(nn.Module):
         self.title = title(cell, layers, hidden, bidirectional=True)
 
     def forward(self, batch: Sentences) -> Tensor:
-        """Logits of every label for every word, (T, B, K)."""
+        """Return the logits of every label for every word, (T, B, K)."""
         words = batch.words
         if self.training:
             words = words.masked_fill(torch.rand(words.shape) < self.word_dropout, UNKNOWN)
-        _, last = self.speller(self.characters(batch.characters), lengths=batch.spelled)
-        spelt = (last[0] if isinstance(last, tuple) else last).transpose(0, 1).flatten(1)
-        x = torch.cat((self.words(words), spelt[batch.spelling]), 2)
+        _, states = self.speller(self.characters(batch.characters), lengths=batch.spelled)
+        spellings = (states[0] if isinstance(states, tuple) else states).transpose(0, 1).flatten(1)
+        x = torch.cat((self.words(words), spellings[batch.spelling]), 2)
         x = x * dropout(x.new_ones(x.shape[1:]), self.dropout, self.training)
         h, _ = self.recurrent(x, lengths=batch.lengths)
         logits: Tensor = self.output(dropout(h, self.dropout, self.training))
         return logits
 
     def loss(self, batch: Sentences, state: Any = None) -> tuple[Tensor, int, Any]:
-        """Cross-entropy in nats summed over a batch, of how many words, and no state."""
+        """Return the cross-entropy in nats summed over a batch, the number of words, and no state."""
         logits, labels = self(batch).flatten(0, 1), batch.labels.flatten()
         nats = cross_entropy(logits, labels, ignore_index=NO_LABEL, reduction="sum")
         return nats, int((labels != NO_LABEL).sum()), None

@@ -48,7 +48,7 @@ class TagOptions(SupervisedOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class TagFitOptions(TrainingOptions, TagOptions):
-    """The options of `fit`; validation and test may be any data that it takes."""
+    """The options of `fit`; `validation` and `test` may be any data that `fit` takes."""
 
     validation: Any = None
     test: Any = None

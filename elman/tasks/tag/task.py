@@ -32,7 +32,7 @@ from elman.tasks.task import Loaded
 
 @dataclass(frozen=True)
 class TagCodec(Codec):
-    """Labels, words in lower case, and characters. A prediction has probabilities of the labels, (T, K)."""
+    """Labels, lower-case words, and characters. A prediction is the probabilities of the labels, (T, K)."""
 
     labels: list[str]
     words: list[str]
@@ -41,12 +41,12 @@ class TagCodec(Codec):
     @classmethod
     @override
     def fit(cls, train: Sequence[Example], options: TagOptions) -> "TagCodec":
-        different, words, characters = set[str](), Counter[str](), Counter[str]()
+        label_set, words, characters = set[str](), Counter[str](), Counter[str]()
         for example in train:
-            different.update(example.target)
+            label_set.update(example.target)
             words.update(map(str.lower, example.input))
             characters.update(chain.from_iterable(example.input))
-        labels = sorted(different)
+        labels = sorted(label_set)
         if len(labels) < 2:
             raise BadInput(f"tag: expected at least two different labels to learn, got one, {labels[0]!r}")
         return cls(labels, vocabulary_of(words), vocabulary_of(characters))
@@ -73,27 +73,27 @@ class TagCodec(Codec):
         return {label: i for i, label in enumerate(self.labels)}
 
     def word_numbers(self, sentence: Sequence[str]) -> NDArray[np.int64]:
-        """The numbers of words, (T,)."""
+        """Return the numbers of words, (T,)."""
         return numbered(map(str.lower, sentence), self.number)
 
     def label_numbers(self, target: Sequence[str]) -> NDArray[np.int64]:
-        """The numbers of labels, (T,); `NO_LABEL` for unknown ones."""
+        """Return the numbers of labels, (T,); `NO_LABEL` for unknown labels."""
         return np.array([self.label.get(label, NO_LABEL) for label in target], np.int64)
 
     @override
     def encode(self, example: Example) -> tuple[Any, int]:
-        """The numbers of the words, of the characters of each, of the labels."""
+        """Return the numbers of the words, of the characters of each word, and of the labels."""
         spelling = [numbered(word, self.character) for word in example.input]
         labels = self.label_numbers(example.target or [""] * len(spelling))
         return (self.word_numbers(example.input), spelling, labels), len(spelling)
 
     @override
     def collate(self, encoded: Sequence[Any]) -> Sentences:
-        """Words spelled alike occur once among the spellings."""
+        """Make a batch. Equal words share one spelling."""
         spelling, spelled = distinct([sentence for _, sentence, _ in encoded])
         arrays = (padded([w for w, _, _ in encoded]), padded(spelling), padded(spelled))
         all_words, all_spelling, characters = map(torch.from_numpy, arrays)
-        lengths, sizes = (torch.tensor([len(s) for s in several]) for several in (spelling, spelled))
+        lengths, sizes = (torch.tensor([len(s) for s in rows]) for rows in (spelling, spelled))
         labels = torch.from_numpy(padded([labels for _, _, labels in encoded], NO_LABEL))
         return Sentences(all_words, lengths, all_spelling, characters, sizes, labels)
 
@@ -104,19 +104,19 @@ class TagCodec(Codec):
 
     @override
     def check_targets(self, examples: Sequence[Example]) -> None:
-        """Refuse examples of which no label is known; print how many words have unknown ones."""
+        """Raise an error if no label is known; print how many words have unknown labels."""
         counts = Counter(label for example in examples for label in example.target)
         unknown = [label for label in counts if label not in self.label]
-        some = ", ".join(map(repr, unknown[:8]))
+        listed = ", ".join(map(repr, unknown[:8]))
         if len(unknown) == len(counts):
             labels = ", ".join(self.labels)[:100]
-            raise BadInput(f"{examples[0].name}: expected labels of the training, {labels}; got {some}")
+            raise BadInput(f"{examples[0].name}: expected labels of the training, {labels}; got {listed}")
         if unknown:
             count = sum(counts[label] for label in unknown)
-            note(f"{count:,} words have labels that were not there to be learned and count as errors: {some}")
+            note(f"{count:,} words have labels that were not there to be learned and count as errors: {listed}")
 
     def best_labels(self, prediction: Any) -> list[str]:
-        """The likeliest label of each word."""
+        """Return the likeliest label of each word."""
         return [self.labels[best] for best in prediction.argmax(1)]
 
     @override
@@ -125,50 +125,50 @@ class TagCodec(Codec):
 
     @override
     def to_rows(self, number: int, name: str, example: Example, prediction: Any) -> Iterator[dict[str, Any]]:
-        """A row for each word."""
+        """Return a row for each word."""
         for word, label, P in zip(example.input, self.best_labels(prediction), prediction, strict=True):
             yield {"sentence": number, "word": word, "label": label, "probability": round(float(P.max()), 4)}
 
 
 def read(data: Any, options: TagOptions) -> Iterable[Example]:
-    """Sentences with labels: files, or Python lists."""
+    """Read sentences with labels from files or Python lists."""
     if data is None:
         raise BadInput("tag: expected DATA: CoNLL columns or CoNLL-U; got none")
-    return sentences.read(data, options) if is_files(data) else sentences.in_python(data, options.skip_bad)
+    return sentences.read(data, options) if is_files(data) else sentences.read_python(data, options.skip_bad)
 
 
 def parse_input(value: Any, options: TagOptions) -> Example:
-    """A sentence, or a list of words."""
+    """Parse a sentence or a list of words."""
     if not isinstance(value, str) and not sentences.is_list(value):
         raise BadInput(f"predict: expected a sentence or a list of words, got {quoted(value)}")
-    tokens = words(value) if isinstance(value, str) else sentences.words_of(value, "predict")
+    tokens = words(value) if isinstance(value, str) else sentences.to_words(value, "predict")
     if not tokens:
         raise BadInput(f"predict: expected a sentence, got {value!r:.40}")
     return Example(tokens)
 
 
 def read_texts(path: Path, loaded: Loaded) -> Iterable[Example]:
-    """The sentences in a file, in columns as for the training; labels are not needed."""
-    return sentences.inputs(path, loaded.options, loaded.codec.labels)
+    """Read the sentences in a file, in columns as for the training; labels are not needed."""
+    return sentences.read_inputs(path, loaded.options, loaded.codec.labels)
 
 
 def describe(example: Example) -> str:
-    """The words."""
+    """Return the words as a text."""
     return " ".join(example.input)
 
 
 def split(task: SupervisedTask, examples: ExampleStore, seed: int, parts: Sequence[str]) -> Numbers:
-    """Split at random; a sentence that several documents contain goes with the first of them.
+    """Split at random. A sentence of several documents goes with the first of them.
 
-    Short sentences stand in many documents: joining these would leave hardly anything to draw.
+    Short sentences occur in many documents: to join these would leave hardly any groups to draw from.
     """
     return drawn_parts(examples.contents.components(join=False), seed, parts, task.name)
 
 
 def metrics(codec: TagCodec, predictions: Sequence[Any], targets: Sequence[Any]) -> dict[str, float]:
-    """Accuracy; precision, recall and F1 of spans for BIO labels; the negative log-likelihood of known labels.
+    """Return accuracy; span F1, precision and recall for BIO labels; the mean negative log-likelihood of known labels.
 
-    A label that is not known counts as an error.
+    Words with unknown labels count as errors.
     """
     P, y = np.concatenate(predictions), np.concatenate([codec.label_numbers(target) for target in targets])
     known = y != NO_LABEL
@@ -187,7 +187,7 @@ def _plot_confusion(evaluation: Evaluation, path: Path) -> None:
 
 
 def fit_baselines(codec: TagCodec, train: Sequence[Example], options: TagOptions, seed: int) -> list[Baseline]:
-    """The most frequent label of each word."""
+    """Fit the most frequent label of each word."""
     counts = Counter[tuple[int, int]]()
     for example in train:
         pairs = codec.word_numbers(example.input).tolist(), codec.label_numbers(example.target).tolist()
@@ -197,7 +197,7 @@ def fit_baselines(codec: TagCodec, train: Sequence[Example], options: TagOptions
 
 
 def load_baselines(codec: TagCodec, tensors: Mapping[str, torch.Tensor]) -> list[Baseline]:
-    """From their tensors."""
+    """Load the baselines from their tensors."""
     pairs, counts = tensors["pairs"].numpy(), tensors["counts"].numpy()
     if pairs.shape != (len(counts), 2) or not all(0 <= label < len(codec.labels) for label in pairs[:, 1]):
         raise ValueError("pairs that are no words and labels")
@@ -205,11 +205,11 @@ def load_baselines(codec: TagCodec, tensors: Mapping[str, torch.Tensor]) -> list
 
 
 class MostFrequentTag(Baseline):
-    """The most frequent label of each word; for unknown words, of all words.
+    """Predicts the most frequent label of each word; for unknown words, the most frequent label of all.
 
     Args:
-        codec: of the task.
-        pairs: numbers of a word and of a label, (N, 2).
+        codec: the fitted codec.
+        pairs: pairs of a word number and a label number, (N, 2).
         counts: how often the word has the label, (N,).
     """
 
@@ -226,7 +226,7 @@ class MostFrequentTag(Baseline):
 
     @override
     def predict(self, examples: Sequence[Example]) -> list[Any]:
-        """Shares of the labels; those of all words count as one more occurrence."""
+        """Predict the shares of labels of each word. The overall shares count as one more occurrence."""
         predictions = []
         for example in examples:
             numbers = self._codec.word_numbers(example.input).tolist()
@@ -252,6 +252,7 @@ TASK = SupervisedTask(
     unit="words",
     examples="sentences",
     loss="nats_per_word",
+    score="accuracy",
     metrics=metrics,
     split=split,
     fit_baselines=fit_baselines,

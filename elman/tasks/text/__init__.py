@@ -1,9 +1,9 @@
-"""Language models: the next character, word or byte pair.
+"""Language modelling: predict the next character, word or byte pair.
 
 >>> import io, tempfile
->>> said = io.StringIO("please stay at home. " * 200)
->>> found = fit(said, tempfile.mkdtemp(), hidden=32, bptt=16, batch=8, epochs=10, lr=0.02)
->>> found.generate("please ", length=12, temperature=0)
+>>> file = io.StringIO("please stay at home. " * 200)
+>>> language = fit(file, tempfile.mkdtemp(), hidden=32, bptt=16, batch=8, epochs=10, lr=0.02)
+>>> language.generate("please ", length=12, temperature=0)
 'please stay at home'
 """
 
@@ -12,7 +12,7 @@ from elman.tasks.text.options import TextFitOptions
 
 _functions = TaskFunctions(
     "text",
-    "the file of a text, by its path or opened; a text itself as `io.StringIO(text)`. None: Python's reference manual.",
+    "a text file, as a path or an open file; or a text as `io.StringIO(text)`. None: Python's reference manual.",
 )
 fit = _functions.fit(TextFitOptions)
 evaluate = _functions.evaluate()

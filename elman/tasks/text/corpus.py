@@ -1,4 +1,4 @@
-"""The text that a model is trained on, split and tokenized block by block, as it may be a long one."""
+"""The corpus of a language model: a text, split and tokenized in blocks, so that it may exceed memory."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from elman.errors import BadInput
 from elman.io.files import text_blocks
 from elman.tasks.text.score import ScoredText
 
-DEFAULT = "Python's reference manual"
-TRAIN = 0.9  # the share of the text that is trained on, from its beginning
+DEFAULT_NAME = "Python's reference manual"
+TRAIN_SHARE = 0.9  # the training part, from the beginning of the text
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text in its two parts; the tokenizer has seen only the first."""
+    """A training part and a validation part; the tokenizer is fitted on the training part only."""
 
     tokenizer: Tokenizer
     train: NDArray[np.int32]
@@ -32,8 +32,11 @@ class Corpus:
 
 
 def read(source: Path | TextIO | None, encoding: str) -> Iterable[str]:
-    """A text in pieces, to be read once: a file's, by its path or opened; or the English that every Python carries: its
-    reference manual, as `help("if")` shows it.
+    """Read a text in pieces, which can be iterated once.
+
+    Args:
+        source: a path or an open text file; None: Python's reference manual, which `help("if")` shows too.
+        encoding: the encoding of the file.
     """
     if isinstance(source, Path):
         return text_blocks(source, encoding)
@@ -51,14 +54,21 @@ def read(source: Path | TextIO | None, encoding: str) -> Iterable[str]:
 def prepare(
     text: str | Iterable[str], name: str, kind: str, vocabulary: int, tokenizer: Tokenizer | None = None
 ) -> Corpus:
-    """Split a text, whole or in pieces, fit a tokenizer (or use the one given), tokenize.
+    """Split a text, fit a tokenizer unless one is given, and tokenize.
+
+    Args:
+        text: a text, or its pieces.
+        name: for messages.
+        kind: the kind of tokens.
+        vocabulary: the size of the vocabulary.
+        tokenizer: a fitted tokenizer.
 
     Raises:
-        BadInput: if there is too little of it to have anything to validate on.
+        BadInput: if the text is too short to validate on.
     """
     stored = StoredText([text] if isinstance(text, str) else text)
     characters = stored.characters
-    cut = int(characters * TRAIN)
+    cut = int(characters * TRAIN_SHARE)
     first, last = stored.part(0, cut), stored.part(cut, characters)
     if tokenizer is None:
         tokenizer = tokenizers.fit(kind, first, vocabulary)

@@ -1,4 +1,4 @@
-"""The recurrent language model."""
+"""A recurrent language model."""
 
 from typing import Any
 
@@ -14,12 +14,12 @@ class LanguageModel(nn.Module):
     """Embedding, recurrent layers, and a linear output over the vocabulary.
 
     Args:
-        vocabulary: V, how many tokens there are.
+        vocabulary: V, number of tokens.
         cell: a name in `elman.cells.REGISTRY`.
-        embed: width of the embedding.
-        hidden: H, of every recurrent layer.
-        layers: how many of them.
-        dropout: probability, on what each recurrent layer hands up, in training.
+        embed: size of the embeddings.
+        hidden: H, hidden size.
+        layers: number of recurrent layers.
+        dropout: dropout probability, between recurrent layers and before the output.
 
     >>> import torch
     >>> logits, state = LanguageModel(10, "gru", 4, 8)(torch.tensor([[1, 2], [3, 4], [5, 6]]))
@@ -44,12 +44,12 @@ class LanguageModel(nn.Module):
         self.title = title(cell, layers, hidden)
 
     def forward(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Token ids (T, B) and the state so far, to the logits of what follows each (T, B, V) and the state after."""
+        """Map token ids (T, B) to the logits of the token after each, (T, B, V), and return the state."""
         h, state = self.recurrent(self.embedding(tokens), state)
         return self.output(self.dropout(h)), state
 
     def loss(self, chunk: Chunk, state: Any) -> tuple[Tensor, int, Any]:
-        """Cross-entropy in nats summed over a chunk, over how many targets, and the state after it."""
+        """Return the cross-entropy in nats summed over a chunk, the number of targets, and the state."""
         inputs, targets = chunk.values
         logits, state = self(inputs, chunk.carry(state))
         nats = cross_entropy(logits.flatten(0, 1), targets.flatten().long(), ignore_index=IGNORED, reduction="sum")

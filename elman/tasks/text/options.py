@@ -37,7 +37,7 @@ class TextOptions:
     encoding: shared.Encoding = "utf-8"
 
     def model_args(self, vocabulary: int) -> dict[str, Any]:
-        """The arguments of the model, for a vocabulary of this size."""
+        """Return the arguments of the model, for a vocabulary of this size."""
         return {
             "vocabulary": vocabulary,
             "cell": self.cell,

@@ -1,4 +1,4 @@
-"""New text from a trained model, a token at a time."""
+"""Sampling of text from a language model."""
 
 from collections.abc import Iterator
 from typing import TextIO
@@ -24,28 +24,28 @@ def generate(
     seed: int | None = None,
     never: int | None = None,
 ) -> Iterator[int]:
-    """Go on from a prompt.
+    """Yield sampled tokens that continue a prompt.
 
     Args:
-        model: in eval mode.
+        model: in evaluation mode.
         prompt: at least one token id.
-        length: how many tokens to yield.
-        temperature: as for `choose`, and so `top_k` and `top_p`.
-        top_k: see there.
-        top_p: see there.
-        seed: the same seed gives the same text; None for another each time.
-        never: a token that is not to be drawn.
+        length: number of tokens.
+        temperature: as for `elman.decoding.sampling.choose`.
+        top_k: as for `choose`.
+        top_p: as for `choose`.
+        seed: the same seed gives the same text; None: a different one each time.
+        never: a token that is never sampled.
     """
     generator = generator_of(seed)
-    state, given = None, prompt
+    state, inputs = None, prompt
     for _ in range(length):
         with torch.inference_mode():
-            logits, state = model(torch.tensor(given).unsqueeze(1), state)
+            logits, state = model(torch.tensor(inputs).unsqueeze(1), state)
             last = logits[-1, 0]
             if never is not None:
                 last[never] = -torch.inf
             token = choose(last, temperature, top_k, top_p, generator)
-        given = [token]
+        inputs = [token]
         yield token
 
 
@@ -60,29 +60,29 @@ def write(
     seed: int | None,
     to: TextIO,
 ) -> str:
-    """Write the prompt and what follows it as it is drawn, and give all of it.
+    """Write a prompt and its continuation token by token, and return both as a text.
 
     Raises:
-        BadInput: for a prompt of which nothing is known.
+        BadInput: for a prompt without known tokens.
     """
     known, unknown = tokenizers.split_known(tokenizer, prompt)
     ids = tokenizers.encode(tokenizer, known).tolist()
     if prompt.strip() and not ids:
         raise BadInput(f"--prompt: expected text like that of the training, got only what it never saw: {prompt!r}")
     if unknown and prompt.strip():
-        never = ", ".join(map(repr, unknown))
-        note(f"elman: --prompt: left out what the training never saw: {never}")
-    if not ids:  # nothing to go on from: begin with any token
+        names = ", ".join(map(repr, unknown))
+        note(f"elman: --prompt: left out what the training never saw: {names}")
+    if not ids:  # an empty prompt: the model needs a token to begin with
         ids = [1]
     decoder = DecodeStream()
-    found = [prompt.lstrip("\n") if prompt.strip() else ""]
-    to.write(found[0])
-    unsaid = tokenizer.token_to_id(tokenizers.UNKNOWN)
-    for token in generate(model, ids, length, temperature, top_k, top_p, seed, never=unsaid):
+    pieces = [prompt.lstrip("\n") if prompt.strip() else ""]
+    to.write(pieces[0])
+    unknown_token = tokenizer.token_to_id(tokenizers.UNKNOWN)
+    for token in generate(model, ids, length, temperature, top_k, top_p, seed, never=unknown_token):
         piece = decoder.step(tokenizer, token)
         if piece:
-            found.append(piece)
+            pieces.append(piece)
             to.write(piece)
             to.flush()
     to.write("\n")
-    return "".join(found)
+    return "".join(pieces)

@@ -1,4 +1,4 @@
-"""How well a text was predicted, in units that can be compared."""
+"""Scores of language models, in units that compare across vocabularies."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -16,16 +16,22 @@ from elman.data import tokenizers
 from elman.data.streams import streams
 from elman.tasks.text.model import LanguageModel
 
-BLOCK = 1 << 20  # tokens that are looked at at once
+BLOCK_SIZE = 1 << 20  # tokens to process at once
 
 
 class ScoredText(NamedTuple):
-    """A text as it is scored: every token but the first, which nothing precedes."""
+    """A text to score: every token but the first, which has no context.
+
+    ids: the tokens.
+    characters: the number of characters that are scored.
+    unknown: tokens that stand for text outside the vocabulary.
+    unknown_bytes: the size of that text in UTF-8.
+    """
 
     ids: NDArray[np.int32]
     characters: int
-    unknown: int  # tokens that stand for something outside the vocabulary
-    unknown_bytes: int  # what those are in UTF-8
+    unknown: int
+    unknown_bytes: int
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, text: str | Iterable[str]) -> "ScoredText":
@@ -40,9 +46,9 @@ class ScoredText(NamedTuple):
 
         ids = tokenizers.encode(tokenizer, counted())
         lengths, known, unknown = tokenizers.token_bytes(tokenizer), 0, 0
-        for begin in range(0, len(ids), BLOCK):
-            found = lengths[ids[begin : begin + BLOCK]]
-            known, unknown = known + int(found.sum()), unknown + int((found == 0).sum())
+        for begin in range(0, len(ids), BLOCK_SIZE):
+            sizes = lengths[ids[begin : begin + BLOCK_SIZE]]
+            known, unknown = known + int(sizes.sum()), unknown + int((sizes == 0).sum())
         first = ids[:1].tolist()
         unknown -= sum(int(lengths[i]) == 0 for i in first)
         return cls(ids, characters - len(tokenizer.decode(first)), unknown, size - known)
@@ -57,10 +63,10 @@ class Score(NamedTuple):
 
     @classmethod
     def of(cls, nats: float, text: ScoredText) -> "Score":
-        """From the nats summed over all tokens of a text but the first.
+        """Compute the scores from the nats summed over all tokens of a text but the first.
 
-        What an unknown token stands for is not in those nats. So that bits per character mean the same for every
-        vocabulary, it is then spelled out at 8 bits for each of its bytes and 8 to end it.
+        Unknown tokens hide the text they stand for. To compare bits per character across vocabularies, this text is
+        counted at 8 bits for each of its bytes, and 8 bits to end it.
         """
         per_token = nats / max(len(text.ids) - 1, 1)
         bits = nats / math.log(2) + 8 * (text.unknown_bytes + text.unknown)
@@ -68,7 +74,7 @@ class Score(NamedTuple):
 
 
 def scores(text: ScoredText, nats: dict[str, float], console: Console) -> dict[str, dict[str, float]]:
-    """The scores of all who predicted a text, by name, from the nats of each; says if some of it was unknown."""
+    """Return the scores of each model from its nats; print the share of unknown tokens, if there are any."""
     rows = {name: Score.of(total, text)._asdict() for name, total in nats.items()}
     if text.unknown:
         share = text.unknown / (len(text.ids) - 1)
@@ -77,7 +83,7 @@ def scores(text: ScoredText, nats: dict[str, float], console: Console) -> dict[s
 
 
 def nats(model: LanguageModel, ids: NDArray[np.int32], console: Console | None = None) -> float:
-    """Cross-entropy summed over ids[1:], each given what precedes it in its stream; a console shows how far it is."""
+    """Return the cross-entropy of ids[1:] in nats, each given its context in its stream; a console shows progress."""
     chunks = evaluation_streams(ids)
     total, state = 0.0, None
     training = model.training
@@ -91,7 +97,9 @@ def nats(model: LanguageModel, ids: NDArray[np.int32], console: Console | None =
 
 
 def evaluation_streams(ids: NDArray[np.int32]) -> Stream:
-    """The streams that a text is scored in: as many as leave each at least 1,000 tokens, so that what the empty
-    state at the beginning of each costs is lost in the average.
+    """Return the streams to score a text in.
+
+    There are up to 64, with at least 1,000 tokens each, so that the empty state at the beginning of each hardly
+    matters.
     """
     return streams(ids, batch=min(max(len(ids) // 1000, 1), 64), bptt=128, every_token=True)

@@ -1,4 +1,4 @@
-"""Language models."""
+"""Language modelling."""
 
 import io
 import re
@@ -36,7 +36,7 @@ from elman.tasks.text.model import LanguageModel
 from elman.tasks.text.options import TextOptions
 from elman.tasks.text.score import evaluation_streams
 
-MAX_ORDER = {"char": 10, "word": 4, "bpe": 6}  # of the n-grams that are tried as the baseline
+MAX_ORDER = {"char": 10, "word": 4, "bpe": 6}  # of the n-gram baselines to try
 TEMPERATURES = (0.5, 0.8, 1.1)
 SAMPLE_LENGTH = {"char": 400, "word": 90, "bpe": 150}  # tokens: about six lines
 SEED = 1
@@ -44,7 +44,7 @@ DEFAULT_LENGTH = 500  # tokens to generate
 
 
 class TextTask(Task):
-    """Language modelling: the next token of a text, in streams with truncated BPTT."""
+    """Language modelling in parallel streams of a text, with truncated BPTT."""
 
     @override
     def prepare(
@@ -55,42 +55,42 @@ class TextTask(Task):
         run: Run | None = None,
         tell: Callable[[str], Any] | None = None,
     ) -> PreparedData:
-        """The first nine tenths of the text are trained on."""
-        file = _one(data)
-        name = _name(file)
+        """Split a text: the first nine tenths are the training part."""
+        file = _single_text(data)
+        name = _name_of(file)
         tokenizer = self.load_codec(run) if run else None
         text = corpora.read(file, options.encoding)
         corpus = corpora.prepare(text, name, options.tokens, options.vocabulary, tokenizer)
-        least = options.batch * options.bptt + 1
-        if len(corpus.train) < least:
+        minimum = options.batch * options.bptt + 1
+        if len(corpus.train) < minimum:
             raise BadInput(
-                f"{name}: expected at least {least:,} tokens to train on (--batch {options.batch} streams of --bptt "
+                f"{name}: expected at least {minimum:,} tokens to train on (--batch {options.batch} streams of --bptt "
                 f"{options.bptt} steps, and one more), got {len(corpus.train):,}; give a longer text, or a smaller "
                 "--batch or --bptt"
             )
         facts = {
-            "files": [] if file is None else _kept_files(file),
+            "files": [] if file is None else _files_to_store(file),
             "sha256": corpus.sha256,
             "characters": corpus.characters,
             "train_tokens": len(corpus.train),
             "validation_tokens": len(corpus.validation.ids),
         }
-        known = corpus.tokenizer.get_vocab_size()
-        different = known - (corpus.tokenizer.token_to_id(tokenizers.UNKNOWN) is not None)
+        vocabulary = corpus.tokenizer.get_vocab_size()
+        num_known = vocabulary - (corpus.tokenizer.token_to_id(tokenizers.UNKNOWN) is not None)
         summary = (
             f"{corpus.characters:,} characters; {len(corpus.train):,} tokens to train on, "
-            f"{len(corpus.validation.ids):,} to validate; {different:,} different ones"
+            f"{len(corpus.validation.ids):,} to validate; {num_known:,} different ones"
         )
         train = RepeatedEpoch(streams(corpus.train, options.batch, options.bptt))
         validation = RepeatedEpoch(evaluation_streams(corpus.validation.ids))
         files = {"tokenizer.json": corpus.tokenizer.to_str()}
         details = (corpus, options.tokens)
-        args = options.model_args(known)
+        args = options.model_args(vocabulary)
         return PreparedData(name, facts, args, summary, options, train, validation, files, details)
 
     @override
     def load_codec(self, run: Run) -> Tokenizer:
-        """The tokenizer."""
+        """Load the tokenizer of a run."""
         path = run.path / "tokenizer.json"
         tokenizer = tokenizers.load(path)
         check_model_args(run, self.options_of(run).model_args(tokenizer.get_vocab_size()), path)
@@ -101,8 +101,8 @@ class TextTask(Task):
         corpus: Corpus
         corpus, kind = data.details
         with console.status("fitting the n-gram baseline"):
-            known = corpus.tokenizer.get_vocab_size()
-            baseline = NgramBaseline.fit(corpus.train, corpus.validation.ids, known, MAX_ORDER[kind])
+            vocabulary = corpus.tokenizer.get_vocab_size()
+            baseline = NgramBaseline.fit(corpus.train, corpus.validation.ids, vocabulary, MAX_ORDER[kind])
         text = corpus.validation
         run.save_tensors("baseline", {name: torch.from_numpy(array) for name, array in baseline.tensors().items()})
         nats = {str(model.title): best * (len(text.ids) - 1), baseline.title: baseline.nats(text.ids)}
@@ -110,11 +110,11 @@ class TextTask(Task):
 
     @override
     def evaluate(self, loaded: Loaded, data: Any, console: Console) -> Scores:
-        file = _one(data)
+        file = _single_text(data)
         assert file is not None
         text = score.ScoredText.of(loaded.codec, corpora.read(file, loaded.options.encoding))
         if len(text.ids) < 2:
-            raise BadInput(f"{_name(file)}: expected at least 2 tokens, got {len(text.ids)}")
+            raise BadInput(f"{_name_of(file)}: expected at least 2 tokens, got {len(text.ids)}")
         model: Any = loaded.model
         nats = {model.title: score.nats(model, text.ids, console if console.is_terminal else None)}
         if self.has_baselines(loaded.run):
@@ -124,9 +124,9 @@ class TextTask(Task):
 
     @override
     def record_flow(self, loaded: Loaded, data: Any, steps: int, sequences: int) -> tuple[Recording, str]:
-        """Record pieces of the text, side by side."""
-        file = _one(self.training_data(loaded.run) if data is None else data)
-        name = _name(file)
+        """Record parallel pieces of the text."""
+        file = _single_text(self.training_data(loaded.run) if data is None else data)
+        name = _name_of(file)
         text = StoredText(corpora.read(file, loaded.options.encoding))
         if data is None and text.sha256 != loaded.run.config["data"].get("sha256"):
             raise BadInput(f"{name} is no longer the text that this run was trained on")
@@ -140,15 +140,15 @@ class TextTask(Task):
 
     @override
     def samples(self, loaded: Loaded, console: Console) -> tuple[Sample, ...] | Missing:
-        """Generated text at several temperatures."""
+        """Sample texts at several temperatures."""
         length = SAMPLE_LENGTH.get(loaded.options.tokens, max(SAMPLE_LENGTH.values()))
         begin = tokenizers.encode(loaded.codec, tokenizers.split_known(loaded.codec, "\n")[0]).tolist() or [1]
         never = loaded.codec.token_to_id(tokenizers.UNKNOWN)
         samples = []
         for temperature in TEMPERATURES:
-            drawn = sample.generate(loaded.model, begin, length, temperature, seed=SEED, never=never)
+            tokens = sample.generate(loaded.model, begin, length, temperature, seed=SEED, never=never)
             title = f"temperature {temperature:g}, {length} tokens, seed {SEED}"
-            samples.append(Sample(title, loaded.codec.decode(list(drawn))))
+            samples.append(Sample(title, loaded.codec.decode(list(tokens))))
         return tuple(samples)
 
     @override
@@ -173,6 +173,7 @@ TASK = TextTask(
     model=LanguageModel,
     unit="tokens",
     loss="nats_per_token",
+    score="-nats_per_token",
     accepts_texts=True,
     option_units={
         "characters": "", "train_tokens": "", "validation_tokens": "", "vocabulary": "tokens",
@@ -182,18 +183,18 @@ TASK = TextTask(
 )  # fmt: skip
 
 
-def _one(data: Any) -> Path | TextIO | None:
-    """The one text of these, if there is one.
+def _single_text(data: Any) -> Path | TextIO | None:
+    """Return the single text of the data; None if data is None.
 
     Raises:
-        BadInput: for several, and for what is none.
+        BadInput: for several files, and for anything that is not a text.
     """
     if data is None or hasattr(data, "read"):
-        found: TextIO | None = data
-        return found
+        file: TextIO | None = data
+        return file
     if not is_files(data):
         raise BadInput(f"text: expected a file, or a text as io.StringIO(text); got {described(data)}")
-    if not any(map(_is_there, data)) and re.search(r"\s|.{100}", str(data[0])):
+    if not any(map(_exists, data)) and re.search(r"\s|.{100}", str(data[0])):
         raise BadInput(
             f"text: expected a file, found nothing of the name {quoted(str(data[0]))}; in Python, a text itself is "
             "given as io.StringIO(text)"
@@ -203,20 +204,20 @@ def _one(data: Any) -> Path | TextIO | None:
     return data[0]
 
 
-def _kept_files(source: Path | TextIO) -> list[str] | None:
-    """The file, if another process can read it again."""
+def _files_to_store(source: Path | TextIO) -> list[str] | None:
+    """Return the file as a list, if another process can read it again; None otherwise."""
     return [str(source.resolve())] if isinstance(source, Path) and source != STDIN else None
 
 
-def _is_there(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except (OSError, ValueError):  # as of a text that is too long for a name
+    except (OSError, ValueError):  # a text may be too long for a file name
         return False
 
 
-def _name(source: Path | TextIO | None) -> str:
-    return corpora.DEFAULT if source is None else str(source) if isinstance(source, Path) else "a text in Python"
+def _name_of(source: Path | TextIO | None) -> str:
+    return corpora.DEFAULT_NAME if source is None else str(source) if isinstance(source, Path) else "a text in Python"
 
 
 def _baseline(run: Run) -> NgramBaseline:

@@ -1,4 +1,4 @@
-"""Speech to text.
+"""Speech recognition: transcribe recordings.
 
 >>> import numpy as np, tempfile
 >>> t = np.arange(800) / 8000                      # a tenth of a second
@@ -13,9 +13,9 @@ from elman.tasks.transcribe.options import TranscribeFitOptions
 
 _functions = TaskFunctions(
     "transcribe",
-    "N recordings and N texts, as a tuple, with N groups as a third if some belong together; or a manifest, as "
-    "for `elman train transcribe`. A recording is a row of numbers at `rate` samples a second, -1 to 1 where "
-    "they are no whole numbers; or a file, at any rate.",
+    "a tuple of N recordings and N texts, and N groups (such as speakers) if some recordings belong together; or a "
+    "manifest, as for `elman train transcribe`. A recording is a row of samples at `rate` samples a second, from -1 "
+    "to 1 unless they are integers; or a file with any sample rate.",
 )
 fit = _functions.fit(TranscribeFitOptions)
 evaluate = _functions.evaluate()

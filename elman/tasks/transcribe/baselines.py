@@ -1,4 +1,4 @@
-"""The baseline of transcription: the text of the training recording that sounds most alike."""
+"""The baseline of transcription: the text of the nearest training recording."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,17 +14,17 @@ from elman.tasks.supervised import Baseline
 from elman.tasks.transcribe.codec import TranscribeCodec
 from elman.tasks.transcribe.prediction import TranscribePrediction
 
-MAX_TEMPLATES = 1000  # recordings to compare with, and fewer where they are long:
-MAX_STEP_PAIRS = 20_000_000  # for each recording that is transcribed, about a fifth of a second
+MAX_TEMPLATES = 1000  # fewer if recordings are long
+MAX_STEP_PAIRS = 20_000_000  # for each transcribed recording: about 0.2 seconds
 
 
 class Nearest(Baseline):
     """The text of the nearest template by dynamic time warping.
 
     Args:
-        codec: of the task.
-        templates: steps of N recordings.
-        texts: N of them.
+        codec: the fitted codec.
+        templates: features of N recordings, (T, D) each.
+        texts: the N texts.
     """
 
     def __init__(self, codec: TranscribeCodec, templates: Sequence[Steps], texts: Sequence[str]) -> None:
@@ -33,7 +33,7 @@ class Nearest(Baseline):
 
     @classmethod
     def fit(cls, codec: TranscribeCodec, train: Sequence[Example]) -> "Nearest":
-        """Take templates from the training part, evenly from first to last if they are too many."""
+        """Take templates from the training part, evenly spaced if there are too many."""
         longest = max(len(codec.steps(example.input)) for example in train)
         count = max(1, min(len(train), MAX_TEMPLATES, MAX_STEP_PAIRS // longest**2))
         chosen = [train[i] for i in np.linspace(0, len(train) - 1, count).round().astype(int).tolist()]
@@ -56,11 +56,11 @@ class Nearest(Baseline):
 
 
 def fit_baselines(codec: TranscribeCodec, train: Sequence[Example], options: Any, seed: int) -> list[Baseline]:
-    """The nearest recording."""
+    """Fit the nearest-recording baseline."""
     return [Nearest.fit(codec, train)]
 
 
 def load_baselines(codec: TranscribeCodec, tensors: Mapping[str, torch.Tensor]) -> list[Baseline]:
-    """From their tensors."""
+    """Load the baselines from their tensors."""
     templates = tensors["templates"].split(tensors["lengths"].tolist())
     return [Nearest(codec, [steps.numpy() for steps in templates], texts_from_tensor(tensors["texts"]))]

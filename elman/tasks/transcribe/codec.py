@@ -1,4 +1,4 @@
-"""Recordings to steps, texts to symbols, and what the network computes to texts."""
+"""Encoding of recordings as features and of texts as symbols; decoding of the network's outputs."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -27,15 +27,15 @@ from elman.tasks.transcribe.prediction import TranscribePrediction
 
 @dataclass(frozen=True)
 class TranscribeCodec(Codec):
-    """Recordings to steps, and texts to symbols.
+    """Encodes recordings as features, and texts as symbols.
 
     Attributes:
         rate: samples a second.
         stack: frames of a step.
         mean, std: of each band.
-        characters: the alphabet; symbol i is character i - 1, symbol 0 the blank.
+        characters: the alphabet; symbol i is character i - 1, symbol 0 is the CTC blank.
         beam: beam width.
-        ngram_weight: of the language model.
+        ngram_weight: the weight of the language model.
         language: an n-gram over symbols.
     """
 
@@ -86,21 +86,21 @@ class TranscribeCodec(Codec):
         return _numbers(self.characters)
 
     def symbols(self, text: str) -> list[int]:
-        """The symbols of the known characters."""
+        """Return the symbols of a text, without unknown characters."""
         return [self.number[character] for character in text if character in self.number]
 
     def frames(self, steps: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The log-mel energies (t, M) that steps (T, D) were made of."""
+        """Return the log-mel energies (t, M) of features (T, D)."""
         return steps.reshape(-1, len(self.mean)) * np.array(self.std, np.float32) + np.array(self.mean, np.float32)
 
     def steps(self, wave: filter_banks.Wave) -> Tensor:
-        """(T, D), every band with the mean 0 and the deviation 1 that it had in training."""
+        """Return the features of a recording, (T, D): each band is standardized by its training mean and deviation."""
         x = filter_banks.log_mel(wave, self.rate, len(self.mean))
         return filter_banks.stack_frames((x - torch.tensor(self.mean)) / torch.tensor(self.std), self.stack)
 
     @override
     def encode(self, example: Example) -> tuple[tuple[Tensor, Tensor], int]:
-        """Steps (T, D), and the symbols of the text."""
+        """Return features (T, D) and the symbols of the text."""
         steps = self.steps(example.input)
         return (steps, torch.tensor(self.symbols(example.target or ""), dtype=torch.long)), len(steps)
 
@@ -135,11 +135,11 @@ class TranscribeCodec(Codec):
 
     @override
     def check_targets(self, examples: Sequence[Example]) -> None:
-        """Print how many characters the model cannot write."""
+        """Print how many characters of the targets are not in the alphabet."""
         counts = Counter(c for example in examples for c in example.target if c not in self.number)
         if counts:
-            most = ", ".join(repr(character) for character, _ in counts.most_common(8))
-            note(f"{counts.total():,} characters were not there to be learned and count as errors: {most}")
+            most_common = ", ".join(repr(character) for character, _ in counts.most_common(8))
+            note(f"{counts.total():,} characters were not there to be learned and count as errors: {most_common}")
 
     @override
     def to_row(self, prediction: TranscribePrediction) -> dict[str, Any]:
@@ -147,5 +147,5 @@ class TranscribeCodec(Codec):
 
 
 def _numbers(characters: str) -> dict[str, int]:
-    """The number of each character, from 1; 0 is the blank."""
+    """Return the number of each character, from 1; 0 is the blank."""
     return {character: i for i, character in enumerate(characters, 1)}

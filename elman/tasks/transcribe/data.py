@@ -1,4 +1,4 @@
-"""Recordings with texts, from files or from Python."""
+"""Reading of recordings with texts, from files or Python objects."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -17,50 +17,50 @@ from elman.tasks.transcribe.options import TranscribeOptions
 
 
 def read(paths: Sequence[Source], options: TranscribeOptions) -> Iterator[Example]:
-    """The recordings that a table names, with its texts.
+    """Read the recordings that tables name, with their texts.
 
     Raises:
-        BadInput: for a table without these columns, a row without a text, a recording that cannot be used.
+        BadInput: for a table without these columns, a row without a text, or an unusable recording.
     """
 
     def load(file: Path, text: str) -> Wave:
-        return _long_enough(str(file), read_audio(file, options.rate), text, options)
+        return _check_length(str(file), read_audio(file, options.rate), text, options)
 
     return manifests.read(paths, options, load, options.group)
 
 
 def check_group(path: Source, options: TranscribeOptions) -> None:
-    """Whether a table has the groups by which it is to be split; a table that is not split needs none.
+    """Check that a table has the column of groups.
 
     Raises:
-        BadInput: if it has not.
+        BadInput: if it does not.
     """
     check_column(path, names(path, options.encoding, options.quote), options.group, "--group")
 
 
-def pairs(
+def read_pairs(
     options: TranscribeOptions, recordings: Sequence[Any], texts: Sequence[Any], groups: Sequence[Any] | None = None
 ) -> Iterator[Example]:
-    """Recordings, files or rows of numbers, and as many texts; and what group each belongs to, perhaps.
+    """Read N recordings, files or arrays, with N texts and optionally N groups.
 
     Raises:
-        BadInput: for a recording or a text that cannot be used, if these are not skipped.
+        BadInput: for an unusable recording or text, without `skip_bad`.
     """
     rows = enumerate(zip(recordings, texts, groups or [None] * len(texts), strict=True), 1)
-    made = (partial(_paired, f"recording {i}", *row, options) for i, row in rows)
-    return usable(made, options.skip_bad, "transcribe")
+    readers = (partial(_to_example, f"recording {i}", *row, options) for i, row in rows)
+    return usable(readers, options.skip_bad, "transcribe")
 
 
-def _paired(name: str, what: Any, text: Any, group: Any, options: TranscribeOptions) -> Example:
+def _to_example(name: str, recording: Any, text: Any, group: Any, options: TranscribeOptions) -> Example:
     where = f"transcribe: {name}"
     target = " ".join(text_of(text, where).split())
-    example = parse_input(what, options, name)
-    _long_enough(where, example.input, target, options)
+    example = parse_input(recording, options, name)
+    _check_length(where, example.input, target, options)
     return example._replace(target=target, group=group_of(group, where), name=example.name or name)
 
 
 def parse_input(value: Any, options: TranscribeOptions, name: str = "recording") -> Example:
-    """A file, or samples (N,) or (N, channels) at the options' rate, which have no name.
+    """Read a file, or take samples (N,) or (N, channels) at the rate of the options.
 
     Raises:
         BadInput: for anything else.
@@ -70,20 +70,20 @@ def parse_input(value: Any, options: TranscribeOptions, name: str = "recording")
     return Example(audio_from(value, options.rate, f"transcribe: {name}"))
 
 
-def needed(text: str) -> int:
-    """The fewest steps that a path with this text has: between equal characters it must have a blank.
+def min_steps(text: str) -> int:
+    """Return the fewest steps of a CTC path of a text: equal adjacent characters need a blank between them.
 
-    >>> needed("three")
+    >>> min_steps("three")
     6
     """
     return len(text) + sum(a == b for a, b in pairwise(text))
 
 
-def _long_enough(name: str, wave: Wave, text: str, options: TranscribeOptions) -> Wave:
+def _check_length(name: str, wave: Wave, text: str, options: TranscribeOptions) -> Wave:
     steps = filter_banks.num_steps(len(wave), options.rate, options.stack)
-    if steps < needed(text):
+    if steps < min_steps(text):
         raise BadInput(
-            f"{name}: expected at least {needed(text)} steps (--stack {options.stack}) for {text!r:.60}, got a "
+            f"{name}: expected at least {min_steps(text)} steps (--stack {options.stack}) for {text!r:.60}, got a "
             f"recording of {steps}"
         )
     return wave

@@ -1,4 +1,4 @@
-"""A network that hears a recording and says a symbol at each step."""
+"""A bidirectional recurrent network for speech recognition with CTC."""
 
 from typing import Any, NamedTuple
 
@@ -11,13 +11,13 @@ from elman.tasks.recurrent_layers import stack, title
 
 
 class Recordings(NamedTuple):
-    """A batch.
+    """A batch of recordings.
 
     Args:
-        steps: (T, B, D).
-        lengths: how many are real, (B,).
-        targets: symbols, those of one recording behind those of the other, (S,).
-        target_lengths: how many each has, (B,).
+        steps: features, (T, B, D).
+        lengths: steps of each recording, (B,).
+        targets: the symbols of all texts, concatenated, (S,).
+        target_lengths: symbols of each text, (B,).
     """
 
     steps: Tensor
@@ -27,19 +27,22 @@ class Recordings(NamedTuple):
 
 
 class Transcriber(nn.Module):
-    """Recurrent layers that hear a recording from both ends, and a linear output at each step.
+    """Bidirectional recurrent layers over a recording, and a linear output with log-softmax at each step.
+
+    The loss is that of A. Graves et al., "Connectionist temporal classification: labelling unsegmented sequence data
+    with recurrent neural networks", ICML 2006.
 
     Args:
-        bands: M, numbers of a frame.
-        frames: how many of them stand side by side in a step; D = frames * M.
-        symbols: K, characters and the blank, which is number 0.
+        bands: M, mel bands of a frame.
+        frames: frames that are stacked in a step; D = frames * M.
+        symbols: K, characters and the blank, which is symbol 0.
         cell: a name in `elman.cells.REGISTRY`.
-        hidden: H, of every recurrent layer and direction.
-        layers: how many of them.
-        dropout: probability, on what each recurrent layer hands up, in training.
-        time_mask: largest share of the steps of a recording that are hidden, in one piece, in training.
-        band_mask: largest share of its bands, side by side.
-        bptt: steps that the gradient goes back; 0: all the way.
+        hidden: H, hidden size of each direction.
+        layers: number of recurrent layers.
+        dropout: dropout probability, between recurrent layers and before the output.
+        time_mask: SpecAugment: the largest share of the steps that is masked in training.
+        band_mask: SpecAugment: the largest share of the bands that is masked in training.
+        bptt: truncated BPTT: steps of the gradient; 0: all steps.
 
     >>> model = Transcriber(40, 2, 12, "gru", 16)
     >>> model(torch.rand(9, 3, 80), torch.tensor([9, 4, 7])).shape        # T=9 steps of B=3, K=12 symbols
@@ -67,7 +70,7 @@ class Transcriber(nn.Module):
         self.title = f"{title(cell, layers, hidden, bidirectional=True)}, CTC"
 
     def forward(self, steps: Tensor, lengths: Tensor) -> Tensor:
-        """Steps (T, B, D), to log p (T, B, K) of every symbol at each."""
+        """Map steps (T, B, D) to log p of every symbol at each step, (T, B, K)."""
         if self.training:
             steps = self._masked(steps, lengths)
         h, _ = self.recurrent(steps, lengths=lengths)
@@ -75,26 +78,26 @@ class Transcriber(nn.Module):
         return log_p
 
     def loss(self, batch: Recordings, state: Any = None) -> tuple[Tensor, int, Any]:
-        """-log p(text | recording) in nats summed over a batch, of how many characters, and no state."""
+        """Return -log p(text | recording) in nats summed over a batch, the number of characters, and no state."""
         log_p = self(batch.steps, batch.lengths)
         nats = ctc_loss(log_p, batch.targets, batch.lengths, batch.target_lengths, BLANK, reduction="sum")
         return nats, max(len(batch.targets), 1), None
 
     def _masked(self, steps: Tensor, lengths: Tensor) -> Tensor:
-        """With zeros, which are the mean, in a piece of time and in some bands of each recording.
+        """Set a span of time and a span of bands of each recording to 0, which is the mean.
 
-        D. S. Park et al., "SpecAugment", Interspeech 2019, without its warping of time.
+        D. S. Park et al., "SpecAugment", Interspeech 2019, without time warping.
         """
         T, B, _ = steps.shape
-        hidden = _piece(T, lengths, self.time_mask).unsqueeze(2).unsqueeze(3)
-        bands = _piece(self.bands, torch.full((B,), self.bands), self.band_mask).T.unsqueeze(1)
-        apart = steps.view(T, B, -1, self.bands)
-        masked: Tensor = apart.masked_fill(hidden | bands.unsqueeze(0), 0.0).flatten(2)
+        times = _random_span(T, lengths, self.time_mask).unsqueeze(2).unsqueeze(3)
+        bands = _random_span(self.bands, torch.full((B,), self.bands), self.band_mask).T.unsqueeze(1)
+        by_band = steps.view(T, B, -1, self.bands)
+        masked: Tensor = by_band.masked_fill(times | bands.unsqueeze(0), 0.0).flatten(2)
         return masked
 
 
-def _piece(count: int, lengths: Tensor, share: float) -> Tensor:
-    """True (count, B) in one piece of each column, of a length up to a share of the column's own."""
+def _random_span(count: int, lengths: Tensor, share: float) -> Tensor:
+    """Draw a span in each column, up to a share of its length: a mask (count, B)."""
     size = torch.rand(len(lengths)) * share * lengths
     begin = torch.rand(len(lengths)) * (lengths - size)
     at = torch.arange(count).unsqueeze(1) + 0.5

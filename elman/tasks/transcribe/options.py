@@ -53,7 +53,7 @@ class TranscribeOptions(SupervisedOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class TranscribeFitOptions(TrainingOptions, TranscribeOptions):
-    """The options of `fit`; validation and test may be any data that it takes."""
+    """The options of `fit`; `validation` and `test` may be any data that `fit` takes."""
 
     validation: Any = None
     test: Any = None

@@ -30,26 +30,26 @@ ALIGNMENT = Plot("path.png", "A recording of the test part, and the likeliest sy
 
 
 def choose(predictions: Sequence[TranscribePrediction], targets: Sequence[str]) -> int:
-    """The index of a recording that fits into a plot: the longest text, correct ones first."""
-    sizes = [len(one.log_p) if one.log_p is not None else 0 for one in predictions]
-    fit = [i for i, size in enumerate(sizes) if size <= MAX_STEPS]
-    if not fit:
+    """Return the index of a recording that fits into a plot: the longest text, correct ones first."""
+    sizes = [len(prediction.log_p) if prediction.log_p is not None else 0 for prediction in predictions]
+    candidates = [i for i, size in enumerate(sizes) if size <= MAX_STEPS]
+    if not candidates:
         return int(np.argmin(sizes))
-    return max(fit, key=lambda i: (predictions[i].text == targets[i], len(targets[i])))
+    return max(candidates, key=lambda i: (predictions[i].text == targets[i], len(targets[i])))
 
 
 def plot_alignment(
     path: Path, prediction: TranscribePrediction, target: str, frames: NDArray[np.float32], rate: int, characters: str
 ) -> None:
-    """Plot the sound, and below it the probability of each symbol at each step, with the likeliest ones marked.
+    """Plot a recording and the probability of each symbol at each step, with the likeliest symbols marked.
 
     Args:
-        path: of the PNG.
-        prediction: for a recording.
-        target: its text.
+        path: the PNG file to write.
+        prediction: the prediction for the recording.
+        target: the text of the recording.
         frames: log-mel energies (t, M).
         rate: samples a second.
-        characters: those of the symbols, from 1.
+        characters: the characters of symbols 1, 2, ...
     """
     from matplotlib.figure import Figure
 
@@ -63,11 +63,13 @@ def plot_alignment(
     sound, symbols = figure.subplots(2, 1, sharex=True, height_ratios=(8, len(rows)))
     edges = (0.0, width)
     sound.imshow(frames.T, origin="lower", aspect="auto", cmap="magma", extent=(*edges, -0.5, frames.shape[1] - 0.5))
-    heard = [f for f in HERTZ if f <= rate / 2]
-    sound.set_yticks([filter_banks.band_at(f, rate, frames.shape[1]) for f in heard], [f"{f / 1000:g}" for f in heard])
+    frequencies = [f for f in HERTZ if f <= rate / 2]
+    sound.set_yticks(
+        [filter_banks.band_at(f, rate, frames.shape[1]) for f in frequencies], [f"{f / 1000:g}" for f in frequencies]
+    )
     sound.set_ylabel("kHz")
     sound.set_title(_title(prediction.text, target))
-    shown = symbols.imshow(
+    image = symbols.imshow(
         P[:, rows].T, aspect="auto", cmap="Blues", vmin=0, vmax=1, extent=(*edges, len(rows) - 0.5, -0.5)
     )
     symbols.set_yticks(range(len(rows)), names)
@@ -76,10 +78,10 @@ def plot_alignment(
         color = "white" if P[t, k] > 0.5 else "black"
         symbols.text(at, rows.index(k), mark, ha="center", va="center", fontsize=9, color=color)
     symbols.set(xlabel="seconds", ylabel="symbol")
-    figure.colorbar(shown, ax=symbols, label="probability", aspect=10)
+    figure.colorbar(image, ax=symbols, label="probability", aspect=10)
     write_figure(path, figure)
 
 
 def _title(text: str, target: str) -> str:
-    written = f"“{shortened(text, MAX_TITLE)}”"
-    return f"{written}, correct" if text == target else f"{written}, expected “{shortened(target, MAX_TITLE)}”"
+    quoted_text = f"“{shortened(text, MAX_TITLE)}”"
+    return f"{quoted_text}, correct" if text == target else f"{quoted_text}, expected “{shortened(target, MAX_TITLE)}”"

@@ -1,4 +1,4 @@
-"""What was said of a recording."""
+"""The prediction for a recording."""
 
 from typing import NamedTuple
 
@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 
 class TranscribePrediction(NamedTuple):
-    """A text that was written down.
+    """A transcription.
 
-    text: as it is for people.
-    confidence: p(text | recording) ** (1 / characters), of the network's alone; 0 where nothing is known of it.
-    log_p: (T, K), of every symbol at each step.
-    steps: (T, D), what was heard.
+    text: the transcription.
+    confidence: p(text | recording) ** (1 / characters) by the network, without the language model; 0 for baselines.
+    log_p: (T, K), log-probability of every symbol at each step.
+    steps: (T, D), the features of the recording.
     """
 
     text: str

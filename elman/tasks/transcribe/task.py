@@ -1,4 +1,4 @@
-"""Speech to text with connectionist temporal classification."""
+"""Speech recognition with connectionist temporal classification."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -19,25 +19,25 @@ from elman.tasks.transcribe.prediction import TranscribePrediction
 
 
 def resolve(data: Any, options: TranscribeOptions, tell: Callable[[str], Any]) -> tuple[TranscribeOptions, Any]:
-    """Check early that data to be split by groups have some."""
+    """Check early that data to split by groups have a column of groups."""
     if options.group and (is_files(data) or is_table(data)):
         recordings.check_group(sources(data)[0], options)
     return options, data
 
 
 def read(data: Any, options: TranscribeOptions) -> Iterable[Example]:
-    """Recordings with texts: tables of files, a data frame, or recordings and texts, and perhaps groups."""
+    """Read recordings with texts: tables of files, a data frame, or recordings, texts and optional groups."""
     if data is None:
         raise BadInput("transcribe: expected DATA, a table of recordings and their texts; got none")
     if is_files(data) or is_table(data):
         return recordings.read(sources(data), options)
-    return recordings.pairs(options, *sides("transcribe", data, "recordings", "texts", "groups"))
+    return recordings.read_pairs(options, *sides("transcribe", data, "recordings", "texts", "groups"))
 
 
 def metrics(
     codec: TranscribeCodec, predictions: Sequence[TranscribePrediction], targets: Sequence[str]
 ) -> dict[str, float]:
-    """Word and character error rates: insertions, deletions and substitutions as a share of the target."""
+    """Return word and character error rates: insertions, deletions and substitutions as a share of the target."""
     with needs("speech", "the task transcribe"):
         from jiwer import cer, wer
 
@@ -57,6 +57,7 @@ TASK = SupervisedTask(
     unit="characters",
     examples="recordings",
     loss="nats_per_character",
+    score="-word_error_rate",
     metrics=metrics,
     fit_baselines=fit_baselines,
     load_baselines=load_baselines,

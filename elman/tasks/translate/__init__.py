@@ -13,7 +13,7 @@ from elman.tasks.translate.options import TranslateFitOptions
 
 _functions = TaskFunctions(
     "translate",
-    "a list of pairs of texts; a tuple of two lists, of texts and of translations; or files, as for `elman "
+    "a list of pairs of texts; a tuple of a list of texts and a list of translations; or files, as for `elman "
     "train translate`.",
 )
 fit = _functions.fit(TranslateFitOptions)

@@ -14,7 +14,7 @@ from elman.tasks.codec import texts_from_tensor, texts_to_tensor
 from elman.tasks.supervised import Baseline
 from elman.tasks.text_output import TextPrediction
 
-MAX_WORD_PAIRS = 30_000_000  # of pairs of sentences that it is fitted on, so that these fit in memory
+MAX_WORD_PAIRS = 30_000_000  # of the sentence pairs to fit, which have to fit into memory
 
 
 class Dictionary(Baseline):
@@ -22,7 +22,7 @@ class Dictionary(Baseline):
 
     Args:
         table: the translation of each word.
-        pairs: of sentences that it was fitted on; 0: all.
+        pairs: the number of sentence pairs that it was fitted on; 0: all.
     """
 
     def __init__(self, table: dict[str, str], pairs: int = 0) -> None:
@@ -31,11 +31,13 @@ class Dictionary(Baseline):
 
     @classmethod
     def fit(cls, train: Sequence[Example]) -> "Dictionary":
-        """Fit on as many examples as fit in memory, from all over."""
-        cells = sum(len(ibm_model1.words(pair.input)) * len(ibm_model1.words(pair.target)) for pair in train)
-        some = spread(train, max(1, len(train) * MAX_WORD_PAIRS // max(cells, MAX_WORD_PAIRS)))
-        table = ibm_model1.fit([(pair.input, pair.target) for pair in some])
-        return cls(table, len(some) if len(some) < len(train) else 0)
+        """Fit on an even sample of sentence pairs that fits into memory."""
+        word_pairs = sum(
+            len(ibm_model1.words(example.input)) * len(ibm_model1.words(example.target)) for example in train
+        )
+        sample = spread(train, max(1, len(train) * MAX_WORD_PAIRS // max(word_pairs, MAX_WORD_PAIRS)))
+        table = ibm_model1.fit([(example.input, example.target) for example in sample])
+        return cls(table, len(sample) if len(sample) < len(train) else 0)
 
     @override
     def predict(self, examples: Sequence[Example]) -> list[Any]:
@@ -49,12 +51,12 @@ class Dictionary(Baseline):
 
 
 def fit_baselines(codec: Any, train: Sequence[Example], options: Any, seed: int) -> list[Baseline]:
-    """A dictionary."""
+    """Fit a dictionary."""
     return [Dictionary.fit(train)]
 
 
 def load_baselines(codec: Any, tensors: Mapping[str, Tensor]) -> list[Baseline]:
-    """From their tensors."""
+    """Load the baselines from their tensors."""
     words, translations = (texts_from_tensor(tensors[name]) for name in ("words", "translations"))
     pairs = int(tensors["pairs"]) if "pairs" in tensors else 0
     return [Dictionary(dict(zip(words, translations, strict=True)), pairs)]

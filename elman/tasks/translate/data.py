@@ -1,4 +1,4 @@
-"""Sentences with their translations, from wherever they are."""
+"""Reading of sentences with their translations."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -14,25 +14,25 @@ from elman.io.files import text_lines, without_end
 from elman.tasks.translate.options import TranslateOptions
 
 
-def pairs(texts: Any, skip_bad: bool) -> Iterator[Example]:
-    """Sentences and their translations.
+def read_pairs(texts: Any, skip_bad: bool) -> Iterator[Example]:
+    """Read sentences and translations from Python objects.
 
     Args:
-        texts: pairs of them; or a tuple of two lists.
-        skip_bad: whether what is no two texts is left out.
+        texts: pairs of texts; or a tuple of two lists.
+        skip_bad: whether to leave out unusable pairs.
 
     Raises:
-        BadInput: for lists of different lengths, or what is no two texts.
+        BadInput: for lists of different lengths; for a pair that is not two texts.
     """
     if isinstance(texts, tuple) and len(texts) == 2 and all(isinstance(side, list) for side in texts):
         texts = list(zip(*sides("translate", texts, "sentences", "translations"), strict=True))
     if not isinstance(texts, list | tuple) or not texts:
         raise BadInput(f"translate: expected files, pairs of texts, or two lists of these; got {described(texts)}")
-    made = (partial(_in_python, f"pair {i}", pair) for i, pair in enumerate(texts, 1))
-    return usable(made, skip_bad, "translate")
+    readers = (partial(_from_python, f"pair {i}", pair) for i, pair in enumerate(texts, 1))
+    return usable(readers, skip_bad, "translate")
 
 
-def _in_python(name: str, pair: Any) -> Example:
+def _from_python(name: str, pair: Any) -> Example:
     if not isinstance(pair, list | tuple) or len(pair) != 2:
         raise BadInput(f"translate: {name}: expected two texts, got {quoted(pair, 60)}")
     source, target = (text_of(text, f"translate: {name}") for text in pair)
@@ -40,58 +40,58 @@ def _in_python(name: str, pair: Any) -> Example:
 
 
 def read(paths: Sequence[Path], options: TranslateOptions) -> Iterator[Example]:
-    """The pairs of a file with tabs, or of two whose lines belong together.
+    """Read the pairs of a file with tabs, or of two files with parallel lines.
 
     Raises:
-        BadInput: for files of different lengths, a line without a text, a line without a tab or with several.
+        BadInput: for files of different lengths, a line without a text, a line without a tab or with several tabs.
     """
     if len(paths) > 2:
         raise BadInput(f"{paths[2]}: expected one file of pairs, or two with a language each, got {len(paths)} files")
     if len(paths) == 2:
-        made = (partial(_beside, paths, *row) for row in _parallel(paths, options.encoding))
+        readers = (partial(_from_parallel, paths, *row) for row in _parallel_lines(paths, options.encoding))
     else:
-        made = (partial(_pair, *row) for row in _tabbed(paths[0], options.encoding))
-    return usable(made, options.skip_bad, ", ".join(map(str, paths)))
+        readers = (partial(_to_example, *row) for row in _split_at_tabs(paths[0], options.encoding))
+    return usable(readers, options.skip_bad, ", ".join(map(str, paths)))
 
 
-def inputs(path: Path, options: TranslateOptions) -> Iterator[Example]:
-    """The sentences of a file, one in each line; of a file of pairs the first of each.
+def read_inputs(path: Path, options: TranslateOptions) -> Iterator[Example]:
+    """Read the sentences of a file, one in each line; in a file of pairs, the first of each pair.
 
     Raises:
-        BadInput: for a table, which the training does not read either; for a line without a sentence.
+        BadInput: for a table; for a line without a sentence.
     """
     if path.suffix.lower() in TABLES:
         raise BadInput(f"{path}: expected lines with a sentence each, got a table")
-    made = (partial(_source, *row) for row in _tabbed(path, options.encoding))
-    return usable(made, options.skip_bad, str(path))
+    readers = (partial(_to_input, *row) for row in _split_at_tabs(path, options.encoding))
+    return usable(readers, options.skip_bad, str(path))
 
 
-def _source(name: str, *texts: str) -> Example:
+def _to_input(name: str, *texts: str) -> Example:
     if len(texts) > 2 or not texts[0]:
-        came = f"{len(texts)} between tabs" if len(texts) > 2 else "an empty line"
-        raise BadInput(f"{name}: expected a sentence, or one and its translation with a tab between them, got {came}")
+        actual = f"{len(texts)} between tabs" if len(texts) > 2 else "an empty line"
+        raise BadInput(f"{name}: expected a sentence, or one and its translation with a tab between them, got {actual}")
     return Example(texts[0], name=name)
 
 
-def _pair(name: str, *texts: str) -> Example:
+def _to_example(name: str, *texts: str) -> Example:
     if len(texts) != 2 or not all(texts):
-        came = f"{len(texts)} between tabs" if len(texts) != 2 else f"an empty {'second' if texts[0] else 'first'}"
-        raise BadInput(f"{name}: expected two texts, got {came}")
+        actual = f"{len(texts)} between tabs" if len(texts) != 2 else f"an empty {'second' if texts[0] else 'first'}"
+        raise BadInput(f"{name}: expected two texts, got {actual}")
     return Example(texts[0], texts[1], name=name)
 
 
-def _beside(paths: Sequence[Path], line: int, *texts: str) -> Example:
+def _from_parallel(paths: Sequence[Path], line: int, *texts: str) -> Example:
     for path, text in zip(paths, texts, strict=True):
         if not text:
-            which = "second" if path is paths[1] else "first"
-            raise BadInput(f"{path}: line {line}: expected two texts, got an empty {which}")
-    return _pair(f"{paths[0]}: line {line}", *texts)
+            position = "second" if path is paths[1] else "first"
+            raise BadInput(f"{path}: line {line}: expected two texts, got an empty {position}")
+    return _to_example(f"{paths[0]}: line {line}", *texts)
 
 
-def _parallel(paths: Sequence[Path], encoding: str) -> Iterator[tuple[Any, ...]]:
-    """The line of each pair, and its texts."""
+def _parallel_lines(paths: Sequence[Path], encoding: str) -> Iterator[tuple[Any, ...]]:
+    """Yield the line number of each pair, and its texts."""
     counts = [0, 0]
-    rows = zip_longest(*(_lines(path, encoding) for path in paths))
+    rows = zip_longest(*(_read_lines(path, encoding) for path in paths))
     for texts in without_end(rows, lambda texts: not any(texts)):
         counts = [count + (text is not None) for count, text in zip(counts, texts, strict=True)]
         if counts[0] == counts[1]:
@@ -100,11 +100,11 @@ def _parallel(paths: Sequence[Path], encoding: str) -> Iterator[tuple[Any, ...]]
         raise BadInput(f"{paths[0]}, {paths[1]}: expected as many lines in both, got {counts[0]:,} and {counts[1]:,}")
 
 
-def _tabbed(path: Path, encoding: str) -> Iterator[tuple[str, ...]]:
-    lines = enumerate(without_end(_lines(path, encoding), lambda line: not line), 1)
+def _split_at_tabs(path: Path, encoding: str) -> Iterator[tuple[str, ...]]:
+    lines = enumerate(without_end(_read_lines(path, encoding), lambda line: not line), 1)
     return ((f"{path}: line {i}", *(text.strip() for text in line.split("\t"))) for i, line in lines)
 
 
-def _lines(path: Path, encoding: str) -> Iterator[str]:
-    """Those of a file; what else Unicode takes for a line's end stays within it."""
+def _read_lines(path: Path, encoding: str) -> Iterator[str]:
+    """Read lines; only line feeds and carriage returns end a line, not other line separators of Unicode."""
     return map(str.strip, text_lines(path, encoding, newlines=True))

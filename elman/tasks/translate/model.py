@@ -1,4 +1,4 @@
-"""A network that reads one language and writes another."""
+"""An encoder-decoder network that translates sentences."""
 
 import torch
 from torch import Tensor, nn
@@ -9,21 +9,21 @@ from elman.tasks.recurrent_layers import stack, title
 
 
 class Translator(Writer):
-    """Recurrent layers that read the tokens of a sentence from both ends, and a decoder that attends to them.
+    """A bidirectional recurrent encoder of the tokens of a sentence, and a recurrent decoder with attention.
 
     Args:
-        source: how many tokens of the language that is read there are.
-        vocabulary: of the one that is written, the end among them.
+        source: size of the source vocabulary.
+        vocabulary: size of the target vocabulary, including the end of a text.
         cell: a name in `elman.cells.REGISTRY`.
-        hidden: H, of every recurrent layer and direction, and of the decoder's.
-        layers: how many of them, on each side.
-        embed: width of a token's embedding.
-        dropout: probability, on what layers hand up, on embeddings and before the output, in training.
-        bptt: steps that the gradient goes back; 0: all the way.
-        smoothing: what share of a target's probability goes to all tokens alike, in training.
+        hidden: H, hidden size of the decoder and of each direction of the encoder.
+        layers: number of recurrent layers of the encoder, and of the decoder.
+        embed: size of the token embeddings.
+        dropout: dropout probability, between recurrent layers, on embeddings and before the output.
+        bptt: truncated BPTT: steps of the gradient; 0: all steps.
+        smoothing: label smoothing.
 
     >>> model = Translator(10, 12, "gru", 16)
-    >>> model.encode(torch.tensor([[3, 4], [5, 0]]), torch.tensor([2, 1])).shape    # 2 steps of B=2, 2 x H wide
+    >>> model.encode(torch.tensor([[3, 4], [5, 0]]), torch.tensor([2, 1])).shape    # 2 steps of B=2, 2 x H
     torch.Size([2, 2, 32])
     """
 
@@ -47,6 +47,6 @@ class Translator(Writer):
         self.encoder = encoder
 
     def encode(self, source: Tensor, lengths: Tensor) -> Tensor:
-        """As there, of tokens (S, B)."""
+        """Encode tokens (S, B): (S, B, 2 * H)."""
         outputs: Tensor = self.encoder(self.decoder.dropout(embedding(source, self.embedding)), lengths=lengths)[0]
         return outputs

@@ -27,7 +27,7 @@ METRICS = ("bleu", "chrf")
 
 @dataclass(frozen=True)
 class TranslateCodec(TextOutputCodec):
-    """Sentences of two languages to tokens.
+    """Encodes sentences of two languages as tokens.
 
     Attributes:
         target, longest, beam: as in `TextOutputCodec`.
@@ -41,7 +41,7 @@ class TranslateCodec(TextOutputCodec):
     @classmethod
     @override
     def fit(cls, train: Sequence[Example], options: TranslateOptions) -> "TranslateCodec":
-        """Fit both vocabularies; byte pairs are those of both languages together."""
+        """Fit both vocabularies; byte pairs are fitted on both languages together."""
         sources, targets = MappedList(train, lambda pair: pair.input), MappedList(train, lambda pair: pair.target)
         both = MappedList(train, lambda pair: f"{pair.input} {pair.target}")
         sides = [both] * 2 if options.tokens == "bpe" else [sources, targets]
@@ -54,25 +54,25 @@ class TranslateCodec(TextOutputCodec):
 
     @override
     def source(self, example: Example) -> Tensor:
-        """Tokens (S,)."""
+        """Return the tokens of the source, (S,)."""
         return self.read.encode(example.input)
 
 
 def read(data: Any, options: TranslateOptions) -> Iterable[Example]:
-    """Pairs of sentences: files, or Python texts."""
+    """Read pairs of sentences from files or Python objects."""
     if data is None:
         raise BadInput("translate: expected DATA, a file of pairs or two files with a language each, got none")
-    return sentences.read(data, options) if is_files(data) else sentences.pairs(data, options.skip_bad)
+    return sentences.read(data, options) if is_files(data) else sentences.read_pairs(data, options.skip_bad)
 
 
 def parse_input(value: Any, options: TranslateOptions) -> Example:
-    """A sentence."""
+    """Parse a sentence."""
     return Example(value if isinstance(value, str) else text_of(value, "predict"))
 
 
 def read_texts(path: Path, loaded: Loaded) -> Iterable[Example]:
-    """The sentences in a file, one in each line; what follows a tab is left out."""
-    return sentences.inputs(path, loaded.options)
+    """Read the sentences in a file, one in each line; text after a tab is ignored."""
+    return sentences.read_inputs(path, loaded.options)
 
 
 def _plot_attention(evaluation: Evaluation, path: Path) -> None:
@@ -94,6 +94,7 @@ TASK = SupervisedTask(
     unit="tokens",
     examples="pairs",
     loss="nats_per_token",
+    score="bleu",
     metrics=partial(text_metrics, names=METRICS),
     metrics_note=partial(text_metrics_note, METRICS),
     fit_baselines=fit_baselines,
