@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from elman.data.filter_banks import Wave, resample
 from elman.errors import BadInput
 from elman.extras import needs
-from elman.io.files import check_there, opened
+from elman.io.files import check_exists, opened
 
 MAX_CHANNELS = 8  # of a recording in Python
 RATES = (1000, 768_000)  # samples a second that a file may have
@@ -30,7 +30,7 @@ def read_audio(path: Path, rate: int) -> Wave:
     with needs("speech", "a recording"):
         from soundfile import SoundFile, SoundFileError
 
-    check_there(path, "a recording")
+    check_exists(path, "a recording")
     try:
         with SoundFile(path) as file:
             own, frames = file.samplerate, file.frames

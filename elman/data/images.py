@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from elman.data.examples import Example, usable
 from elman.errors import BadInput
-from elman.io.files import check_there
+from elman.io.files import check_exists
 from elman.io.terminal import note
 
 Image = NDArray[np.float32]  # (rows, columns), 0 to 1
@@ -34,7 +34,7 @@ def picture(path: Path) -> Image:
     """
     from PIL import Image as Pillow
 
-    check_there(path, "an image")
+    check_exists(path, "an image")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of Pillow, about metadata that are not read
