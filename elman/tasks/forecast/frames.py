@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 from torch import Tensor
 
-from elman.data.frames import columns_of, known, series_of
+from elman.data.frames import columns_of, replace_missing, series_of
 from elman.data.validation import described, is_table
 from elman.errors import BadInput
 from elman.tasks.forecast.options import ForecastOptions
@@ -107,7 +107,7 @@ def _typed(values: Any) -> Any:
         found = np.asarray(values)
         if found.dtype.kind == "M":
             return found.astype("datetime64[us]")
-        return known(values) if found.dtype == object else found
+        return replace_missing(values) if found.dtype == object else found
     if isinstance(native := column.to_native(), pl.Series):
         return native
     zone = column.dtype.time_zone if isinstance(column.dtype, nw.Datetime) else None
@@ -116,11 +116,11 @@ def _typed(values: Any) -> Any:
         try:
             return utc.dt.replace_time_zone("UTC").dt.convert_time_zone(zone)
         except pl.exceptions.PolarsError:  # an offset
-            return pl.Series([None if time is None else time.isoformat() for time in known(values)])
+            return pl.Series([None if time is None else time.isoformat() for time in replace_missing(values)])
     if column.dtype.is_temporal():
         return _moments(column)
     is_whole = column.dtype.is_float() or (column.dtype.is_numeric() and not column.is_null().any())
-    return column.to_numpy() if is_whole else known(values)
+    return column.to_numpy() if is_whole else replace_missing(values)
 
 
 def _moments(column: Any) -> NDArray[Any]:
