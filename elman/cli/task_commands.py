@@ -66,7 +66,7 @@ def predict(
     **how: Any,
 ) -> None:
     """Predict with a trained model."""
-    from elman.data.validation import named
+    from elman.data.validation import parse_arguments
     from elman.io.files import STDOUT
     from elman.report.rows import format_of, write
 
@@ -74,7 +74,7 @@ def predict(
     how_written = format_of(format, out)
     task, opened = _opened(run)
     loaded = reading(task.load(opened), how)
-    read = task.parse_inputs(loaded, named(inputs, task.accepts_texts) if inputs else None)
+    read = task.parse_inputs(loaded, parse_arguments(inputs, task.accepts_texts) if inputs else None)
     write(task.predict(loaded, read), how_written, out)
 
 

@@ -21,7 +21,7 @@ from elman.data.batches import ByLength
 from elman.data.disk_list import DiskList, Subset
 from elman.data.examples import Example, can_be_reread, check_texts, files_in, is_files
 from elman.data.parts import ExampleStore, Part, SplitRecord, Splits
-from elman.data.splits import drawn_parts, kept_split
+from elman.data.splits import drawn_parts, load_split
 from elman.errors import BadInput
 from elman.flow import Recording, record
 from elman.io.files import STDIN, read_bytes
@@ -226,7 +226,7 @@ class SupervisedTask(Task):
         own = {name: self._store(self.held_out(self._examples(files, options), name)) for name, files in given.items()}
         examples = self._store(self._examples(data, options))
         names = [name for name in PARTS if name not in given]
-        known = None if run is None else kept_split(run.path / "split.csv", examples, ["train", *names])
+        known = None if run is None else load_split(run.path / "split.csv", examples, ["train", *names])
         drawn = known or self.split(self, examples, seed, names)
         parts = {name: Part(examples, numbers) for name, numbers in drawn.items() if name not in own}
         parts |= {name: Part(store, range(len(store))) for name, store in own.items()}
