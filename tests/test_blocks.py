@@ -188,8 +188,8 @@ NAMES = {"--text": "said", "--label": "stars"}
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
 def test_rows_are_those_of_the_table(suffix: str, block: int, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "SLICE", 2)
-    monkeypatch.setattr(tables, "HEAD", 1)
+    monkeypatch.setattr(tables, "SLICE_ROWS", 2)
+    monkeypatch.setattr(tables, "HEAD_ROWS", 1)
     path = path.with_suffix(suffix)
     match suffix:
         case ".parquet":

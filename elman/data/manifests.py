@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from elman.data.examples import Example, usable
-from elman.data.tables import Source, names, rows
+from elman.data.tables import Source, column_names, rows
 from elman.data.validation import group_of, quoted, text_of
 from elman.errors import BadInput
 
@@ -28,7 +28,7 @@ def read(paths: Sequence[Source], options: Any, load: Load, group: str = "") -> 
     if len(paths) != 1:
         raise BadInput(f"{paths[1]}: expected one table of files and texts, got {len(paths)} files")
     path, folder = paths[0], paths[0].parent
-    group_column = group if group in names(path, options.encoding, options.quote) else ""
+    group_column = group if group in column_names(path, options.encoding, options.quote) else ""
     columns = {"--path": options.path, "--text": options.text, "--group": group_column}
     factories = (
         partial(_example, f"{path}: row {i}", folder, file, text, value, load)

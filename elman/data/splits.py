@@ -176,9 +176,8 @@ def stratified_parts(
     pairs, sizes = np.unique(component * L + label, return_counts=True)
     owner, pair_label = np.divmod(pairs, L)  # component and label of each pair
     rank, shuffled = rng.permutation(K), rng.permutation(L)
-    order = np.lexsort(
-        (rank[owner], -sizes, shuffled[pair_label])
-    )  # labels in random order; the largest components first
+    # Labels are in random order, and the components of each label from large to small.
+    order = np.lexsort((rank[owner], -sizes, shuffled[pair_label]))
     owner, pair_label = owner[order], pair_label[order]
     num_components = np.bincount(pair_label, minlength=L)
     rare = np.flatnonzero(num_components < MIN_COMPONENTS)

@@ -248,7 +248,7 @@ def _of_days(instants: Moments) -> Zone:
         return Zone("UTC")
     behind = -instants % DAY
     zone = zone_of(instants, np.where(behind > AHEAD, behind - DAY, behind))
-    return zone if zone.rules else zone_of_day(instants)
+    return zone if zone.has_rules else zone_of_day(instants)
 
 
 def _series(read: _Read, zone: Zone | None, options: ForecastOptions) -> Iterator[SeriesRows]:

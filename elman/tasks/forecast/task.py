@@ -73,7 +73,7 @@ def resolve(
     if zone is not None and zone.name:
         how = "--timezone" if asked.timezone else "of the stamps"
         told.append(f"time zone {zone.name} ({how})")
-        if zone.rules:  # by which later stamps are read too, though few may not show it
+        if zone.has_rules:  # by which later stamps are read too, though few may not show it
             options = replace(options, timezone=zone.name)
     tell(", ".join(told))
     return replace(options, step=str(clock), season=season, horizon=horizon, context=context), series
