@@ -145,7 +145,7 @@ def test_what_another_program_writes_is_stored(path: Path, block: int) -> None:
 )
 def test_parts_of_a_stored_text(pieces: list[str], begin: int, length: int, block: int) -> None:
     with pytest.MonkeyPatch.context() as changed:
-        changed.setattr(stored_text, "_BLOCK", block)
+        changed.setattr(stored_text, "_MAX_PIECE", block)
         stored = StoredText(pieces)
     whole = "".join(pieces)
     assert (stored.characters, "".join(stored)) == (len(whole), whole)

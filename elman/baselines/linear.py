@@ -49,12 +49,12 @@ def feedforward(X: Any, y: NDArray[np.int64], count: int, labels: int, seed: int
     from sklearn.neural_network import MLPClassifier
 
     hidden = max(1, round((count - labels) / (X.shape[1] + 1 + labels)))
-    # Early stopping holds out a stratified tenth, which needs one example of each label of at least two in all.
+    # Early stopping holds out a stratified tenth: a label needs two examples, and the tenth room for all labels.
     counts = np.unique(y, return_counts=True)[1]
     stops_early = bool(counts.min() > 1 and len(y) // 10 >= len(counts))
     model = MLPClassifier((hidden,), random_state=seed, early_stopping=stops_early, max_iter=300, n_iter_no_change=20)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # 300 epochs are enough for a baseline
+        warnings.simplefilter("ignore", ConvergenceWarning)  # 300 epochs suffice for a baseline
         model.fit(X, y)
     layers = list(zip(model.coefs_, model.intercepts_, strict=True))
     layers[-1] = _with_every_label(*layers[-1])

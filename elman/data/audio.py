@@ -113,10 +113,10 @@ def audio_from(value: Any, rate: int, where: str) -> Wave:
         where: the samples, for error messages.
 
     Returns:
-        Samples (N,), from -1 to 1.
+        Samples (N,). Integers are scaled to the range from -1 to 1; floats are not scaled.
 
     Raises:
-        BadInput: if the value is anything else.
+        BadInput: if the value is not audio.
     """
     try:
         wave = np.asarray(value)

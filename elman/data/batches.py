@@ -37,10 +37,10 @@ class ByLength:
         return -(-len(self._lengths) // self._batch)
 
     def __getitem__(self, index: int) -> Any:
-        epoch, at = divmod(index, len(self))
+        epoch, position = divmod(index, len(self))
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._ordered(epoch)
-        return self._collate(self._order[at].tolist())
+        return self._collate(self._order[position].tolist())
 
     def __iter__(self) -> Iterator[Any]:
         return (self[index] for index in range(len(self)))

@@ -12,7 +12,7 @@ from elman.io.files import STDIN
 from elman.io.format import counted
 from elman.io.terminal import note
 
-MAX_NOTES = 8  # maximum number of items left out, or of their suffixes, that notes name
+MAX_NOTES = 8  # maximum number of skipped items or suffixes to name in notes
 _SURROGATE = re.compile("[\\ud800-\\udfff]")
 
 

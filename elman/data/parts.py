@@ -72,8 +72,8 @@ class Part(Subset[Example]):
 
     def repeated(self, other: "Part", once: bool) -> int:
         """Return how many examples have the content of an example of another part; with `once`, copies count once."""
-        own = np.unique(self.hashes) if once else self.hashes
-        return int(np.isin(own, other.hashes).sum())
+        hashes = np.unique(self.hashes) if once else self.hashes
+        return int(np.isin(hashes, other.hashes).sum())
 
 
 class Splits(NamedTuple):

@@ -87,7 +87,12 @@ class ContentIndex:
         return np.array(self._contents, np.uint64)
 
     def components(self, join: bool = True) -> Numbers:
-        """Return the component of each example; see `ContentIndex.components`."""
+        """Return the component of each example, (N,), numbered from 0 in order of first appearance.
+
+        Args:
+            join: whether groups that share content form one component. If False, a copy belongs to the group of the
+                first example with its content, and groups stay separate.
+        """
         contents, first, content = np.unique(self.hashes, return_index=True, return_inverse=True)
         group, C = np.array(self._groups, np.int64), len(contents)
         if not self._number:
@@ -104,7 +109,7 @@ class ContentIndex:
 
 
 def components(examples: Iterable[Example], join: bool = True) -> Numbers:
-    """The component of each example, as `ContentIndex.components`."""
+    """Return the component of each example; see `ContentIndex.components`."""
     index = ContentIndex()
     deque(index.collect(examples), maxlen=0)
     return index.components(join)

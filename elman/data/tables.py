@@ -298,9 +298,9 @@ def _csv_rows(path: Path, columns: Mapping[str, str], encoding: str, quote: str)
         hint = "where quotation marks are part of texts, double them or pass --quote none"
         raise BadInput(f"{_not_a_table(f'{path}: line {row_start}', error)}{end}; {hint}") from None
     if multiline and columns:
-        many = "1 row has" if len(multiline) == 1 else f"{len(multiline):,} rows have"
+        row_count = "1 row has" if len(multiline) == 1 else f"{len(multiline):,} rows have"
         note(
-            f"{path}: {many} line breaks in quoted cells, {num_lines:,} lines in all, "
+            f"{path}: {row_count} line breaks in quoted cells, {num_lines:,} lines in all, "
             f"the first in line {multiline[0]}; where quotation marks are part of texts, pass --quote none"
         )
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 UNKNOWN = 0  # id of all words that are not in the vocabulary
 
-_WORD = re.compile(r"\w+(?:['\u2019.-]\w+)*|[^\w\s]")  # "don't", "well-made", "3.5"; or a single sign
+_WORD = re.compile(r"\w+(?:['\u2019.-]\w+)*|[^\w\s]")  # "don't", "well-made", "3.5", or one other character
 
 
 def split_words(text: str) -> list[str]:

@@ -45,6 +45,6 @@ def read(path: Path) -> list[dict[str, str]]:
     rows = [row for row in csv.DictReader(io.StringIO(text + end, newline="")) if None not in row.values()]
     for i, row in enumerate(rows, 1):
         if not re.fullmatch(r"\d+", row.get("step") or ""):
-            came = repr(row["step"]) if "step" in row else f"the columns {', '.join(map(str, row))}"
-            raise BadInput(f"{path}: row {i}: expected a whole number in the column 'step', got {came:.60}")
+            received = repr(row["step"]) if "step" in row else f"the columns {', '.join(map(str, row))}"
+            raise BadInput(f"{path}: row {i}: expected a whole number in the column 'step', got {received:.60}")
     return rows

@@ -191,11 +191,11 @@ def clock_by(series: Sequence[Moments], zone: Zone | None) -> tuple[TimeStep, st
             return TimeStep("mo", _step([_months_near(moments) for moments in local])[0]), f"calendar months{on}"
         if float(np.median(np.concatenate([np.diff(moments) for moments in local]))) > DAY - 2 * HOUR:
             long = local
-    size, how = _step(long, None if zone is None else UNITS)
+    size, description = _step(long, None if zone is None else UNITS)
     clock = TimeStep("" if zone is None else "us", size)
     if clock == TimeStep("us", DAY) and _is_working(local):
         return TimeStep("b", 1), "business days, as no stamp is on a Saturday or Sunday"
-    return clock, how
+    return clock, description
 
 
 def _step(series: Sequence[NDArray[np.int64]], units: dict[str, int] | None = None) -> tuple[int, str]:

@@ -187,8 +187,8 @@ def zone_of_day(instants: Moments) -> Zone:
 def _fits(name: str, instants: Moments, local: Moments) -> bool:
     """Return whether instants have these local times in a zone, and skipped local times these instants."""
     try:
-        others = np.flatnonzero(Zone(name).local(instants) != local)
-        return len(others) < len(local) and bool((Zone(name).instants(local[others]) == instants[others]).all())
+        differ = np.flatnonzero(Zone(name).local(instants) != local)
+        return len(differ) < len(local) and bool((Zone(name).instants(local[differ]) == instants[differ]).all())
     except pl.exceptions.PolarsError:  # a zone that polars does not know
         return False
 
