@@ -35,7 +35,14 @@ def whole(help: str, least: int, most: int | None = None, **more: Any) -> Any:
 
 
 def real(help: str, least: float, most: float = math.inf, **more: Any) -> Any:
-    """Declare an option that takes a finite number from `least` to `most`."""
+    """Declare an option that takes a finite number.
+
+    Args:
+        help: help text of the option.
+        least: smallest valid value.
+        most: largest valid value.
+        more: further arguments of `typer.Option`.
+    """
     return _number(help, float, f"a number {_bounds(least, most)}", lambda value: least <= value <= most, **more)
 
 
@@ -44,7 +51,13 @@ def _bounds(least: float, most: float) -> str:
 
 
 def positive(help: str, most: float = math.inf, **more: Any) -> Any:
-    """Declare an option that takes a finite number above zero and at most `most`."""
+    """Declare an option that takes a finite number above zero.
+
+    Args:
+        help: help text of the option.
+        most: largest valid value.
+        more: further arguments of `typer.Option`.
+    """
     bounds = "above 0" if most == math.inf else f"above 0, and {most} at most"
     return _number(help, float, f"a number {bounds}", lambda value: 0 < value <= most, **more)
 

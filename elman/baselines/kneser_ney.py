@@ -198,9 +198,18 @@ class NGram:
 
 
 def best(train: Tokens, validation: Tokens, vocabulary: int, highest: int) -> NGram:
-    """Fit n-gram models up to order `highest`; return the one with the fewest nats per token on the validation text.
+    """Fit n-gram models and choose the order with the fewest nats per token on the validation text.
 
     The order is chosen on the text on which the model is then reported, which favours the baseline.
+
+    Args:
+        train: token ids (N,) to fit the models to.
+        validation: token ids (M,) to choose the order by.
+        vocabulary: number of tokens.
+        highest: highest order to try; the lowest is 1.
+
+    Returns:
+        The model of the best order.
 
     Raises:
         ValueError: if a token is out of range, validation has fewer than two tokens, or highest is less than 1.

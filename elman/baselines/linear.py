@@ -62,7 +62,15 @@ def feedforward(X: Any, y: NDArray[np.int64], count: int, labels: int, seed: int
 
 
 def probabilities(layers: Layers, X: Any) -> NDArray[Any]:
-    """Compute the label probabilities (N, K), with ReLU between layers."""
+    """Compute the label probabilities, with ReLU between layers.
+
+    Args:
+        layers: the layers.
+        X: features (N, D), dense or sparse.
+
+    Returns:
+        Probabilities (N, K).
+    """
     a = X
     for i, (W, b) in enumerate(layers):
         a = np.asarray((np.maximum(a, 0) if i else a) @ W + b)
@@ -71,7 +79,14 @@ def probabilities(layers: Layers, X: Any) -> NDArray[Any]:
 
 
 def sample_each_label(y: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
-    """Return the indices of about `limit` examples, evenly spaced, in proportion to label counts, at least two a label.
+    """Choose about `limit` examples, evenly spaced, in proportion to the label counts but at least two per label.
+
+    Args:
+        y: label ids (N,).
+        limit: approximate number of examples.
+
+    Returns:
+        Sorted indices of the chosen examples.
 
     >>> sample_each_label(np.array([0, 0, 0, 0, 1, 1, 1, 1]), 4)
     array([0, 2, 4, 6])
@@ -93,8 +108,13 @@ def _with_every_label(W: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[Any], N
 def from_arrays(arrays: Sequence[NDArray[Any]], inputs: int | None, labels: int) -> Layers:
     """Build layers from alternating weight matrices and biases.
 
+    Args:
+        arrays: W, b, W, b, ... from the first to the last layer.
+        inputs: expected number of features; None means any.
+        labels: K, expected number of labels.
+
     Raises:
-        ValueError: if their shapes do not match each other, the number of inputs or the number of labels.
+        ValueError: if the shapes do not match each other, the number of inputs or the number of labels.
     """
     layers = list(zip(arrays[::2], arrays[1::2], strict=True))
     sizes = [(W.shape[1:], b.shape, *W.shape[:1]) for W, b in layers]

@@ -116,7 +116,7 @@ class MappedList(_Indexed[T]):
 
 
 def spread(items: Sequence[T], most: int) -> Sequence[T]:
-    """Return at most `most` elements of a sequence, evenly spaced.
+    """Return at most `most` elements of a sequence, evenly spaced; the elements are not copied.
 
     >>> list(spread("abcdef", 3)), spread("ab", 3)
     (['a', 'c', 'e'], 'ab')
@@ -125,7 +125,15 @@ def spread(items: Sequence[T], most: int) -> Sequence[T]:
 
 
 def joined(arrays: Iterable[NDArray[np.int32]], memory: int | None = None) -> NDArray[np.int32]:
-    """Concatenate arrays; beyond `memory` bytes (None means `MEMORY`), as a memory map of an anonymous file."""
+    """Concatenate arrays. A large result is a memory map of an anonymous temporary file.
+
+    Args:
+        arrays: token ids, iterated once.
+        memory: bytes from which on the result is mapped; None means `MEMORY`.
+
+    Returns:
+        One array (N,).
+    """
     chunks, available = list[NDArray[np.int32]](), MEMORY if memory is None else memory
     remaining = iter(arrays)
     for piece in remaining:

@@ -30,7 +30,13 @@ Wave = NDArray[np.float32]  # (n,), -1 to 1
 
 
 def resample(wave: Wave, rate: int, to: int) -> Wave:
-    """Resample a recording, with a low-pass filter against aliasing."""
+    """Resample a recording, with a low-pass filter against aliasing.
+
+    Args:
+        wave: samples (n,).
+        rate: sample rate of the samples, in Hz.
+        to: new sample rate, in Hz.
+    """
     if rate == to:
         return wave
     from scipy.signal import resample_poly
@@ -89,7 +95,12 @@ def mean_and_std(recordings: Iterable[Tensor]) -> tuple[list[float], list[float]
 
 @lru_cache(maxsize=8)
 def mel_matrix(rate: int, bands: int) -> Tensor:
-    """Return the weights (N/2 + 1, M) of each frequency in each band."""
+    """Return the weights (N/2 + 1, M) of each frequency in each band.
+
+    Args:
+        rate: sample rate, in Hz.
+        bands: M, number of bands.
+    """
     frequencies = torch.arange(_size(rate) // 2 + 1, dtype=torch.float64) * rate / _size(rate)
     edges = 700 * (10 ** (torch.linspace(0, _mel(rate / 2), bands + 2, dtype=torch.float64) / 2595) - 1)
     rise = (frequencies.unsqueeze(1) - edges[:-2]) / (edges[1:-1] - edges[:-2])
@@ -98,7 +109,13 @@ def mel_matrix(rate: int, bands: int) -> Tensor:
 
 
 def band_at(frequency: float, rate: int, bands: int) -> float:
-    """Return the index of the band centred at a frequency; fractional between two centres."""
+    """Return the index of the band centred at a frequency; fractional between two centres.
+
+    Args:
+        frequency: in Hz.
+        rate: sample rate, in Hz.
+        bands: M, number of bands.
+    """
     return _mel(frequency) / _mel(rate / 2) * (bands + 1) - 1
 
 

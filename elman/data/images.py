@@ -169,8 +169,13 @@ def _image_with(task: str, name: str, image: Any, target: Any, target_of: Callab
 def within(image: Image, most: float, where: str) -> Image:
     """Check that the pixels of an image are from 0 to `most`, and return the image.
 
+    Args:
+        image: the image, (rows, columns).
+        most: largest valid value.
+        where: the image, for the error message.
+
     Raises:
-        BadInput: if they are not.
+        BadInput: if a pixel is out of range or not finite.
     """
     fits = (image >= 0) & (image <= most * (1 + TOLERANCE))
     if not fits.all():
@@ -179,7 +184,13 @@ def within(image: Image, most: float, where: str) -> Image:
 
 
 def scaled(image: Image, rows: int, columns: int) -> Image:
-    """Resize an image."""
+    """Resize an image by bilinear interpolation.
+
+    Args:
+        image: the image.
+        rows: rows of the result.
+        columns: columns of the result.
+    """
     from PIL import Image as Pillow
 
     if image.shape == (rows, columns):

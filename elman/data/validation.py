@@ -117,6 +117,10 @@ def sides(task: str, data: Any, *names: str, least: int = 2) -> list[list[Any]]:
 def text_of(value: Any, where: str) -> str:
     """Validate a text and strip the white space around it.
 
+    Args:
+        value: the text.
+        where: its position, for the error message.
+
     Raises:
         BadInput: if the value is not a text or is empty.
     """
@@ -128,6 +132,10 @@ def text_of(value: Any, where: str) -> str:
 
 def label_of(value: Any, where: str) -> str:
     """Validate a label and return it as a text.
+
+    Args:
+        value: the label, of any type with a text form.
+        where: its position, for the error message.
 
     Raises:
         BadInput: if the value is missing, as tables write it, or is not a single value.
@@ -146,6 +154,10 @@ def label_of(value: Any, where: str) -> str:
 
 def group_of(value: Any, where: str) -> Hashable:
     """Validate a group, the value that keeps examples together; white space around a text is stripped.
+
+    Args:
+        value: the group.
+        where: its position, for the error message.
 
     Raises:
         BadInput: if the value is not hashable.

@@ -49,7 +49,14 @@ def encode_words(sentence: Iterable[str], ids: dict[str, int]) -> NDArray[np.int
 
 
 def padded(sequences: Sequence[NDArray[np.int64]], fill: int = UNKNOWN) -> NDArray[np.int64]:
-    """Stack sequences of different lengths as columns, (T, B), padded at the end.
+    """Stack sequences of different lengths as columns, padded at the end.
+
+    Args:
+        sequences: B sequences of ids.
+        fill: the padding.
+
+    Returns:
+        Ids (T, B).
 
     >>> padded([np.array([1, 2, 3]), np.array([4])])
     array([[1, 4],

@@ -79,7 +79,17 @@ class Decoder(nn.Module):
         return embedding(tokens, self.embedding)
 
     def forward(self, inputs: Tensor, memory: Memory, state: Any, lengths: Any = None) -> tuple[Tensor, Tensor, Any]:
-        """Map inputs (T, B, E) to u (T, B, E), attention weights (B, T, S) and the final state."""
+        """Run the decoder over several steps.
+
+        Args:
+            inputs: inputs (T, B, E).
+            memory: the output of the encoder.
+            state: initial state of the recurrent layers; None means their default.
+            lengths: lengths of the sequences, (B,); None means T.
+
+        Returns:
+            u (T, B, E), attention weights (B, T, S) and the final state.
+        """
         h, state = self.recurrent(self.dropout(inputs), state, lengths=lengths)
         rows = memory.rows.transpose(0, 1)
         is_step = torch.arange(rows.shape[1]) < memory.lengths.unsqueeze(1)

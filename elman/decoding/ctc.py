@@ -22,7 +22,13 @@ BLANK = 0
 
 
 def best_path(log_p: Reals) -> list[int]:
-    """Return the text of the most probable path. `log_p` has shape (T, K).
+    """Return the text of the most probable path.
+
+    Args:
+        log_p: log probabilities (T, K).
+
+    Returns:
+        The symbols of the text.
 
     >>> best_path(np.log([[0.1, 0.9], [0.2, 0.8], [0.9, 0.1], [0.3, 0.7]]))
     [1, 1]

@@ -36,7 +36,18 @@ def choose_each(
     top_p: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Draw one token for each row of logits (N, V); returns (N,). The other arguments are those of `choose`."""
+    """Draw one token for each row of logits.
+
+    Args:
+        logits: logits (N, V).
+        temperature: as in `choose`.
+        top_k: as in `choose`.
+        top_p: as in `choose`.
+        generator: random number generator.
+
+    Returns:
+        The indices of the tokens, (N,).
+    """
     if temperature == 0:
         return logits.argmax(1)
     sorted_logits, tokens = (logits.double() / temperature).sort(descending=True, stable=True)

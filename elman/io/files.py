@@ -92,7 +92,12 @@ def _unmarked(blocks: Iterator[str]) -> Iterator[str]:
 
 
 def lines_in(blocks: Iterable[str], newlines: bool) -> Iterator[str]:
-    """Iterate over the lines of a text that comes in blocks; `newlines` as in `text_lines`."""
+    """Iterate over the lines of a text that comes in blocks.
+
+    Args:
+        blocks: blocks of the text.
+        newlines: as in `text_lines`.
+    """
     rest, decoder = "", io.IncrementalNewlineDecoder(None, translate=not newlines)
     for block in blocks:
         *lines, rest = (rest + decoder.decode(block)).split("\n")
@@ -282,7 +287,13 @@ def write_figure(path: Path, figure: Any, format: str = "png", math: bool = Fals
 
 
 def save_picture(figure: Any, path: Path, **metadata: Any) -> None:
-    """Write a matplotlib figure as PNG or SVG, marked as made by elman so that elman may overwrite it."""
+    """Write a matplotlib figure as PNG or SVG, marked as made by elman so that elman may overwrite it.
+
+    Args:
+        figure: the matplotlib figure.
+        path: the file, with suffix .png or .svg.
+        metadata: further metadata of the file.
+    """
     kind = path.suffix[1:].lower()
     metadata |= {"Date": None, "Creator": MAKER} if kind == "svg" else {"Software": MAKER}
     write_figure(path, figure, kind, math=True, metadata=metadata)

@@ -60,7 +60,11 @@ def parsed(text: str | bytes) -> Any:
 
 
 def check_all(record: Any, least: int) -> None:
-    """Check the types of a dataclass's fields, and that its whole numbers are at least `least`.
+    """Check the types of a dataclass's fields, and that its whole numbers are large enough.
+
+    Args:
+        record: an instance of the dataclass.
+        least: smallest valid value of whole numbers.
 
     Raises:
         ValueError: if a field is invalid.
@@ -77,8 +81,13 @@ def check_all(record: Any, least: int) -> None:
 def check(name: str, value: Any, kind: Any) -> None:
     """Check that a value has a type. Numbers must be finite.
 
+    Args:
+        name: name of the value, for the error message.
+        value: the value.
+        kind: a type or type annotation.
+
     Raises:
-        ValueError: if it does not.
+        ValueError: if the value does not have the type.
 
     >>> check("rate", 8000, int), check("mean", [1.0, 2], list[float] | None)
     (None, None)
