@@ -1,44 +1,44 @@
-"""The exceptions that a user is meant to see."""
+"""Exceptions whose messages are meant for users."""
 
 import errno
 
 
 class BadInput(Exception):
-    """What the user gave cannot be used.
+    """An input or option of the user cannot be used.
 
-    Its message is one line: which file or option, what was expected, what came. The command line prints it and ends
-    with exit code 2.
+    The message is one line: the file or option, what was expected, and what was found. The command line prints it and
+    exits with code 2.
     """
 
 
 class Failure(Exception):
-    """The input was good, and what was asked for failed: a training diverged, memory or disk space ran out.
+    """The input was valid but the operation failed, for example diverged training, or no memory or disk space left.
 
-    Its message is one line. The command line prints it and ends with exit code 1.
+    The message is one line. The command line prints it and exits with code 1.
     """
 
 
 class MissingPackage(ModuleNotFoundError):
-    """A part of elman needs a package that is not installed; the message says what to install."""
+    """A part of elman needs a package that is not installed. The message says what to install."""
 
 
 class Terminated(BaseException):
-    """The process got SIGTERM, as KeyboardInterrupt says that it got SIGINT."""
+    """The process received SIGTERM, as KeyboardInterrupt means that it received SIGINT."""
 
 
-# Errors that another path would not have met.
-_OF_PATHS = {
+# Errors that depend on the path: another path could have worked.
+_PATH_ERRORS = {
     errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM,
     errno.EROFS,
 }  # fmt: skip
 
 
 def os_failure(error: OSError, message: str) -> BadInput | Failure:
-    """The exception for an error of the operating system: bad input if the path is to blame, else a failure.
+    """Return the exception for an operating-system error: `BadInput` if the path is to blame, otherwise `Failure`.
 
     >>> os_failure(PermissionError(errno.EACCES, "Permission denied"), "a.txt: Permission denied")
     BadInput('a.txt: Permission denied')
     >>> os_failure(OSError(errno.ENOSPC, "No space left on device"), "a.txt: No space left on device")
     Failure('a.txt: No space left on device')
     """
-    return (BadInput if error.errno in _OF_PATHS else Failure)(message)
+    return (BadInput if error.errno in _PATH_ERRORS else Failure)(message)

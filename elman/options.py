@@ -1,4 +1,4 @@
-"""Options of the command line that several commands share, and how a wrong value is told."""
+"""Command-line options shared by several commands, and validation of option values."""
 
 import inspect
 import math
@@ -14,21 +14,35 @@ import typer
 from elman.cells import REGISTRY
 from elman.io.json_fields import check
 
-Made = TypeVar("Made")
-LARGEST = 2**31 - 1  # of whole numbers
-LISTED = "A,B"  # stands in the help for names with commas between them
-PARTS = ("validation", "test")  # options that name files, and in Python are data of any kind
+T = TypeVar("T")
+MAX_INT = 2**31 - 1  # largest value of an integer option
+LIST_METAVAR = "A,B"  # metavar of options that take comma-separated names
+PARTS = ("validation", "test")  # options that take file names; in Python, data of any kind
 
 
 def whole(help: str, least: int, most: int | None = None, **more: Any) -> Any:
-    """An option that takes a whole number, of no more than 31 bits."""
+    """Declare an option that takes a whole number of at most 31 bits.
+
+    Args:
+        help: help text of the option.
+        least: smallest valid value.
+        most: largest valid value; None means `MAX_INT`.
+        more: further arguments of `typer.Option`.
+    """
     expected = f"a whole number {_bounds(least, math.inf if most is None else most)}"
-    highest = LARGEST if most is None else most
+    highest = MAX_INT if most is None else most
     return _number(help, int, expected, lambda value: least <= value <= highest, metavar="N", **more)
 
 
 def real(help: str, least: float, most: float = math.inf, **more: Any) -> Any:
-    """An option that takes a finite number."""
+    """Declare an option that takes a finite number.
+
+    Args:
+        help: help text of the option.
+        least: smallest valid value.
+        most: largest valid value.
+        more: further arguments of `typer.Option`.
+    """
     return _number(help, float, f"a number {_bounds(least, most)}", lambda value: least <= value <= most, **more)
 
 
@@ -37,13 +51,26 @@ def _bounds(least: float, most: float) -> str:
 
 
 def positive(help: str, most: float = math.inf, **more: Any) -> Any:
-    """An option that takes a finite number above zero."""
+    """Declare an option that takes a finite number above zero.
+
+    Args:
+        help: help text of the option.
+        most: largest valid value.
+        more: further arguments of `typer.Option`.
+    """
     bounds = "above 0" if most == math.inf else f"above 0, and {most} at most"
     return _number(help, float, f"a number {bounds}", lambda value: 0 < value <= most, **more)
 
 
 def choice(help: str, names: "tuple[str, ...] | dict[str, Any]", *flags: str, **more: Any) -> Any:
-    """An option that takes one of a few names; `flags`, where it is called other than its field."""
+    """Declare an option that takes one of a few names.
+
+    Args:
+        help: help text of the option; the names are appended to it.
+        names: valid names.
+        flags: flags of the option, if they differ from its field name.
+        more: further arguments of `typer.Option`.
+    """
 
     def parse(text: str) -> str:
         name = meant(text, names)
@@ -62,7 +89,7 @@ def choice(help: str, names: "tuple[str, ...] | dict[str, Any]", *flags: str, **
 
 
 def meant(text: str, names: Iterable[str]) -> str | None:
-    """Which of these names a text is, in capitals or not, in one word or several.
+    """Return the name that matches a text, or None. Case, underscores and hyphens are ignored.
 
     >>> meant("PeepholeLSTM", ["lstm", "peephole_lstm"]), meant("ltsm", ["lstm"])
     ('peephole_lstm', None)
@@ -71,7 +98,7 @@ def meant(text: str, names: Iterable[str]) -> str | None:
 
 
 def perhaps(text: str, names: Iterable[str]) -> str:
-    """What to add to a complaint about a text that is none of these names, but looks like one.
+    """Return a suggestion to append to an error message if a text resembles one of the names, otherwise "".
 
     >>> perhaps("Ltsm", ["gru", "lstm"]), perhaps("tree", ["gru", "lstm"])
     ('; did you mean lstm?', '')
@@ -89,7 +116,7 @@ def _number(
     help: str,
     kind: type[int] | type[float],
     expected: str,
-    fits: Callable[[float], bool],
+    is_valid: Callable[[float], bool],
     metavar: str = "X",
     **more: Any,
 ) -> Any:
@@ -98,9 +125,9 @@ def _number(
             value: float = kind(text)
         except ValueError:
             value = math.nan
-        if kind is int and abs(value) > LARGEST:
+        if kind is int and abs(value) > MAX_INT:
             raise typer.BadParameter(f"expected {expected}, of 31 bits; got {text!r:.40}")
-        if not (math.isfinite(value) and fits(value)):
+        if not (math.isfinite(value) and is_valid(value)):
             raise typer.BadParameter(f"expected {expected}; got {text!r}")
         return value
 
@@ -141,7 +168,7 @@ RunFolder = Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN", 
 
 
 def declared(kind: type) -> list[inspect.Parameter]:
-    """The fields of a dataclass of options, as the parameters of a command."""
+    """Return the fields of an options dataclass as command parameters."""
     hints = get_type_hints(kind, include_extras=True)
     return [
         inspect.Parameter(
@@ -152,12 +179,15 @@ def declared(kind: type) -> list[inspect.Parameter]:
 
 
 def under(title: str, parameter: inspect.Parameter, **changes: Any) -> inspect.Parameter:
-    """An option of a command, in a box of the help.
+    """Put an option into a panel of the help.
 
     Args:
-        title: of the box.
         parameter: the option.
-        changes: attributes of its typer.Option that are to be others.
+        title: title of the panel.
+        changes: attributes of the `typer.Option` to override.
+
+    Returns:
+        A changed copy of the option.
     """
     kind, option = get_args(parameter.annotation)
     option = copy(option)
@@ -166,77 +196,77 @@ def under(title: str, parameter: inspect.Parameter, **changes: Any) -> inspect.P
     return parameter.replace(annotation=Annotated[kind, option])
 
 
-def taking(parameters: Iterable[inspect.Parameter]) -> Callable[[Made], Made]:
-    """Of a command with `**options`: it has these parameters in their place."""
+def with_parameters(parameters: Iterable[inspect.Parameter]) -> Callable[[T], T]:
+    """Replace the `**options` of a command by these parameters in its signature."""
 
-    def made(command: Made) -> Made:
+    def decorate(command: T) -> T:
         signature = inspect.signature(command)  # type: ignore[arg-type]
-        own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
-        command.__signature__ = signature.replace(parameters=[*own, *parameters])  # type: ignore[attr-defined]
+        named = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        command.__signature__ = signature.replace(parameters=[*named, *parameters])  # type: ignore[attr-defined]
         return command
 
-    return made
+    return decorate
 
 
-def checked(kind: type[Made], name: str, given: dict[str, Any], others: Iterable[str] = ()) -> Made:
-    """A dataclass of options, made in Python of values that are checked as those of the command line are.
+def checked(kind: type[T], name: str, values: dict[str, Any], other_names: Iterable[str] = ()) -> T:
+    """Build an options dataclass from Python values, validated as on the command line.
 
     Args:
         kind: the dataclass.
-        name: of what takes the options, for complaints.
-        given: the values.
-        others: options that there are besides, for complaints.
+        name: the function that takes the options, for error messages.
+        values: option values by name.
+        other_names: further valid option names, for error messages.
 
     Raises:
-        TypeError: for an option that there is not.
-        ValueError: for a value that it cannot have.
+        TypeError: if an option does not exist.
+        ValueError: if a value is invalid.
     """
-    known = {parameter.name: parameter for parameter in declared(kind)}
-    for option, value in given.items():
-        if option not in known:
-            names = [*known, *others]
+    parameters = {parameter.name: parameter for parameter in declared(kind)}
+    for option, value in values.items():
+        if option not in parameters:
+            names = [*parameters, *other_names]
             raise TypeError(f"{name}: {option}: expected one of {', '.join(names)}{perhaps(option, names)}")
-        if option not in PARTS and value is not known[option].default:
+        if option not in PARTS and value is not parameters[option].default:
             try:
-                given = given | {option: _read(option, value, known[option].annotation)}
+                values = values | {option: _read(option, value, parameters[option].annotation)}
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
-    return kind(**given)
+    return kind(**values)
 
 
-def made(kind: type[Made], held: Mapping[str, Any]) -> Made:
-    """A dataclass of options of what a file has held.
+def restore_options(kind: type[T], stored: Mapping[str, Any]) -> T:
+    """Build an options dataclass from the values stored in a file.
 
     Raises:
-        ValueError: for an option that there is not, and for a value that it cannot have.
+        ValueError: if an option does not exist or a value is invalid.
     """
-    known = {parameter.name: parameter for parameter in declared(kind)}
-    for option, value in held.items():
-        if option not in known:
-            raise ValueError(f"{option}: expected one of {', '.join(known)}")
-        check(option, value, known[option].annotation)
-        found = _read(option, value, known[option].annotation)
-        if found != value:
-            raise ValueError(f"{option}: expected {found!r}, got {value!r}")
-    return kind(**held)
+    parameters = {parameter.name: parameter for parameter in declared(kind)}
+    for option, value in stored.items():
+        if option not in parameters:
+            raise ValueError(f"{option}: expected one of {', '.join(parameters)}")
+        check(option, value, parameters[option].annotation)
+        parsed = _read(option, value, parameters[option].annotation)
+        if parsed != value:
+            raise ValueError(f"{option}: expected {parsed!r}, got {value!r}")
+    return kind(**stored)
 
 
 def _read(name: str, value: Any, annotation: Any) -> Any:
-    """A value of an option, as the command line would have it.
+    """Parse the value of an option as the command line does.
 
     Raises:
-        ValueError: if the option cannot have it.
+        ValueError: if the value is invalid.
     """
     option = annotation.__metadata__[0]
-    if option.metavar == LISTED and isinstance(value, list | tuple):
+    if option.metavar == LIST_METAVAR and isinstance(value, list | tuple):
         value = ",".join(map(str, value))
     parse = getattr(option, "parser", None)
     if parse is None or value is None:
         check(name, value, annotation)
         return value
     try:
-        found = parse(str(value))
+        parsed = parse(str(value))
     except typer.BadParameter as error:
         raise ValueError(f"{name}: {error.message}") from None
-    check(name, found, annotation)
-    return found
+    check(name, parsed, annotation)
+    return parsed

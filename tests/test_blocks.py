@@ -145,7 +145,7 @@ def test_what_another_program_writes_is_stored(path: Path, block: int) -> None:
 )
 def test_parts_of_a_stored_text(pieces: list[str], begin: int, length: int, block: int) -> None:
     with pytest.MonkeyPatch.context() as changed:
-        changed.setattr(stored_text, "_BLOCK", block)
+        changed.setattr(stored_text, "_MAX_PIECE", block)
         stored = StoredText(pieces)
     whole = "".join(pieces)
     assert (stored.characters, "".join(stored)) == (len(whole), whole)
@@ -188,8 +188,8 @@ NAMES = {"--text": "said", "--label": "stars"}
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
 def test_rows_are_those_of_the_table(suffix: str, block: int, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "SLICE", 2)
-    monkeypatch.setattr(tables, "HEAD", 1)
+    monkeypatch.setattr(tables, "SLICE_ROWS", 2)
+    monkeypatch.setattr(tables, "HEAD_ROWS", 1)
     path = path.with_suffix(suffix)
     match suffix:
         case ".parquet":

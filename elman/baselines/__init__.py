@@ -1,1 +1,1 @@
-"""Baselines that need no recurrent network. They take arrays and texts, never a task."""
+"""Baselines without recurrent networks. They take arrays and texts, and are independent of tasks."""

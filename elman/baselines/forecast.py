@@ -1,4 +1,6 @@
-"""Forecasts without a model, from the context of a time series (C,), in which NaN marks a gap.
+"""Forecasts without a model, from the context of a time series, shape (C,), in which NaN marks gaps.
+
+Each rule takes the context, the number of steps to forecast, F, and the steps of a season, and returns values (F,).
 
 Hyndman and Athanasopoulos, "Forecasting: principles and practice", 3rd edition, 5.2.
 """
@@ -10,17 +12,17 @@ from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
 
-GROWTH = (0.5, 2.0)  # bounds of the growth from one season to the next
+GROWTH = (0.5, 2.0)  # lower and upper bound of the growth from one season to the next
 
 
 def naive(context: Values, horizon: int, season: int) -> Values:
-    """The last value, (F,)."""
+    """Repeat the last known value."""
     known = context[~np.isnan(context)]
     return np.full(horizon, known[-1])
 
 
 def drift(context: Values, horizon: int, season: int) -> Values:
-    """The line through the first and the last value of the context, (F,)."""
+    """Extend the line through the first and the last known value."""
     at = np.flatnonzero(~np.isnan(context))
     first, last = context[at[[0, -1]]]
     slope = (last - first) / max(at[-1] - at[0], 1)
@@ -28,7 +30,7 @@ def drift(context: Values, horizon: int, season: int) -> Values:
 
 
 def seasonal_naive(context: Values, horizon: int, season: int) -> Values:
-    """The last season again, (F,).
+    """Repeat the last season.
 
     >>> seasonal_naive(np.array([1.0, 2.0, 3.0, 4.0]), 3, season=2)
     array([3., 4., 3.])
@@ -38,11 +40,11 @@ def seasonal_naive(context: Values, horizon: int, season: int) -> Values:
 
 
 def seasonal_growth(context: Values, horizon: int, season: int) -> Values:
-    """The last season, times its mean over that of the season before, where both are above zero, (F,)."""
+    """Scale the last season by its growth over the season before, if the means of both are above zero."""
     values = fill_gaps(context, season)
-    now, before = values[-season:].mean(), values[-2 * season : -season].sum() / season
-    grows = len(values) >= 2 * season and now > 0 and before > 0
-    return seasonal_naive(context, horizon, season) * (np.clip(now / before, *GROWTH) if grows else 1.0)
+    last, previous = values[-season:].mean(), values[-2 * season : -season].sum() / season
+    grows = len(values) >= 2 * season and last > 0 and previous > 0
+    return seasonal_naive(context, horizon, season) * (np.clip(last / previous, *GROWTH) if grows else 1.0)
 
 
 RULES: dict[str, Callable[[Values, int, int], Values]] = {
@@ -54,7 +56,7 @@ RULES: dict[str, Callable[[Values, int, int], Values]] = {
 
 
 def fill_gaps(values: Values, season: int) -> Values:
-    """Fill gaps with values of the season before, or with the last ones.
+    """Fill gaps with the values one season earlier, or with the last value where there is no earlier season.
 
     >>> fill_gaps(np.array([np.nan, 1.0, 2.0, np.nan, np.nan]), 3)
     array([1., 1., 2., 1., 1.])

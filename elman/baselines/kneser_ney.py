@@ -1,4 +1,4 @@
-"""An n-gram language model, the honest baseline beside a recurrent one: interpolated modified Kneser-Ney smoothing.
+"""An n-gram language model with interpolated modified Kneser-Ney smoothing, a baseline for recurrent language models.
 
 For a token w after the context c of n - 1 tokens, with c' the context less its oldest token:
 
@@ -41,13 +41,13 @@ TENSORS = ("vocabulary", "sizes", "keys", "counts", "continuations")
 
 @dataclass(frozen=True, eq=False)
 class NGram:
-    """All n-grams of a text up to an order, with their counts. Made by `fit`, `best` or `from_tensors`.
+    """All n-grams of a text up to an order, with their counts. Create one with `fit`, `best` or `from_tensors`.
 
-    An n-gram's id is its place in its order's keys, which are sorted: keys[n - 1] is (the id of the first n - 1 tokens
-    among the (n-1)-grams) * vocabulary + (the last token). There is one 0-gram, of id 0.
+    The id of an n-gram is its position in the sorted keys of its order. Its key is (id of its first n - 1 tokens among
+    the (n-1)-grams) * vocabulary + (its last token). There is one 0-gram, with id 0.
 
     Attributes:
-        vocabulary: V; the tokens are 0 to V - 1.
+        vocabulary: V, the number of tokens; tokens are 0 to V - 1.
         keys: for each order 1, 2, ..., one key per n-gram of the text.
         counts: for each order, how often each n-gram occurs.
         continuations: for each order but the highest, how many different tokens precede each n-gram.
@@ -65,7 +65,7 @@ class NGram:
 
     @property
     def title(self) -> str:
-        """What tables and pictures call it."""
+        """Name of the model in tables and plots."""
         return f"{self.order}-gram (Kneser-Ney)"
 
     @classmethod
@@ -74,7 +74,7 @@ class NGram:
 
         Args:
             ids: (T,) the text, tokens from 0 to vocabulary - 1. T may be anything, 0 included.
-            vocabulary: how many tokens there are, in the text or not. Each gets a probability above zero.
+            vocabulary: number of tokens, including those not in the text. Each gets a probability above zero.
             order: at least 1. The result can be evaluated at every order up to this one.
 
         Raises:
@@ -86,13 +86,13 @@ class NGram:
         keys: list[Integers] = []
         counts: list[Integers] = []
         continuations: list[Integers] = []
-        grams = np.zeros(len(text) + 1, np.int64)  # the ids of the text's (n-1)-grams, in the order of the text
+        grams = np.zeros(len(text) + 1, np.int64)  # ids of the text's (n-1)-grams, in text order
         for n in range(1, order + 1):
             unique, where, longer, occurrences = np.unique(
                 grams[:-1] * vocabulary + text[n - 1 :], return_index=True, return_inverse=True, return_counts=True
             )
             if n > 1:
-                # Each n-gram adds one to the (n-1)-gram that ends it, and the text's beginning one to the first.
+                # Each n-gram adds one to the (n-1)-gram that it ends with; the start of the text adds one to the first.
                 preceding = np.bincount(grams[1:][where], minlength=len(keys[-1]))
                 preceding[grams[:1]] += 1
                 continuations.append(preceding)
@@ -102,18 +102,18 @@ class NGram:
         return cls(vocabulary, tuple(keys), tuple(counts), tuple(continuations))
 
     def nats(self, ids: Tokens, order: int | None = None) -> Reals:
-        """The negative natural logarithm of the probability of each token but the first, given those before it.
+        """Compute the negative log probability of each token but the first, given the tokens before it.
 
         Args:
-            ids: (T,) a text, tokens from 0 to vocabulary - 1.
-            order: of the model to use, from 1 to the fitted one, which is the default.
+            ids: a text (T,), tokens from 0 to vocabulary - 1.
+            order: order of the model to use, from 1 to the fitted order, which is the default.
 
         Returns:
-            (T - 1,) nats, for ids[1:]; none for a text of fewer than two tokens. A token sees the order - 1 tokens
-            before it; where there are fewer, it gets what the lower orders say.
+            Nats (T - 1,) for ids[1:]; empty for fewer than two tokens. A token sees the order - 1 tokens before it; if
+            there are fewer, the lower orders give its probability.
 
         Raises:
-            ValueError: if a token or the order is outside these bounds.
+            ValueError: if a token or the order is out of range.
         """
         order = self.order if order is None else order
         if not 1 <= order <= self.order:
@@ -121,9 +121,9 @@ class NGram:
         return -np.log(next(islice(self._by_order(_checked(ids, self.vocabulary)), order - 1, None)))
 
     def _by_order(self, text: Integers) -> Iterator[Reals]:
-        """The probabilities (T - 1,) of text[1:] by the models of order 1, 2, ..., which share their lower orders."""
+        """Iterate over the probabilities (T - 1,) of text[1:] by the models of order 1, 2, ..., lowest first."""
         lower = np.full(len(text), 1 / self.vocabulary)
-        context = np.zeros(len(text), np.int64)  # -1 stands for every n-gram that the fitted text does not have
+        context = np.zeros(len(text), np.int64)  # -1 stands for every n-gram that is not in the fitted text
         for n in range(self.order):
             gram = _find(self.keys[n], context * self.vocabulary + text)
             yield self._interpolate(n, self.counts[n], context, gram, lower)[1:]
@@ -132,29 +132,29 @@ class NGram:
             context = np.concatenate([[-1], gram[:-1]])[: len(text)]
 
     def _interpolate(self, n: int, a: Integers, context: Integers, gram: Integers, lower: Reals) -> Reals:
-        """The equation of p_n at the head of this file, with n counted from 0, for arrays of contexts and n-grams."""
-        share, rest = self._shares(n, a)
-        return share[gram] + rest[context] * lower
+        """Compute p_n of the module docstring, with n counted from 0, for arrays of contexts and n-grams."""
+        own_share, lower_share = self._shares(n, a)
+        return own_share[gram] + lower_share[context] * lower
 
     def _shares(self, n: int, a: Integers) -> tuple[Reals, Reals]:
-        """What each n-gram has for itself, and what each context leaves to the lower order."""
+        """Return the discounted probability of each n-gram and the weight that each context gives the lower order."""
         discount = _discounts(a)[np.minimum(a, 3)]
         owner = self.keys[n] // self.vocabulary
         contexts = len(self.keys[n - 1]) if n else 1
         total = np.bincount(owner, a, contexts)
         taken = np.bincount(owner, discount, contexts)
-        # One more element at the end is what the index -1 reads: no share of its own, everything from the lower order.
+        # Index -1 reads the extra last element: no share of its own, everything from the lower order.
         share = np.append((a - discount) / total[owner], 0.0)
         return share, np.append(np.divide(taken, total, out=np.ones(contexts), where=total > 0), 1.0)
 
     def truncated(self, order: int) -> NGram:
-        """The model of a lower order, from 1 to this one's, without the tables that it does not need."""
+        """Return the model of a lower order, from 1 to the order of this one, without the tables it does not need."""
         if not 1 <= order <= self.order:
             raise ValueError(f"order must be from 1 to {self.order}, got {order}")
         return NGram(self.vocabulary, self.keys[:order], self.counts[:order], self.continuations[: order - 1])
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """Everything as five arrays, for safetensors; each of the narrowest unsigned integers that hold it."""
+        """Return the model as five arrays for safetensors, each in the narrowest unsigned integer type that fits."""
         arrays = {
             "vocabulary": np.array([self.vocabulary]),
             "sizes": np.array([len(keys) for keys in self.keys]),
@@ -166,10 +166,10 @@ class NGram:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> NGram:
-        """The inverse of `tensors`. Further names are ignored.
+        """Restore a model from the arrays that `tensors` returns. Other names are ignored.
 
         Raises:
-            ValueError: if an array is missing, or they do not make up a model.
+            ValueError: if an array is missing, or the arrays are not a model.
         """
         missing = [name for name in TENSORS if name not in tensors]
         if missing:
@@ -181,10 +181,10 @@ class NGram:
         if len(vocabulary) != 1 or vocabulary[0] < 1 or len(sizes) < 1 or sizes.min() < 0:
             raise ValueError("n-gram model: vocabulary must be one number from 1, sizes one from 0 for each order")
         *lower, last = sizes.tolist()
-        sought = (sum(lower) + last, sum(lower) + last, sum(lower))
+        wanted = (sum(lower) + last, sum(lower) + last, sum(lower))
         lengths = (len(keys), len(counts), len(continuations))
-        if lengths != sought:
-            raise ValueError(f"n-gram model: keys, counts, continuations must be {sought} numbers long, got {lengths}")
+        if lengths != wanted:
+            raise ValueError(f"n-gram model: keys, counts, continuations must be {wanted} numbers long, got {lengths}")
         ends = np.cumsum(lower, dtype=np.int64)
         rows = (tuple(np.split(keys, ends)), tuple(np.split(counts, ends)), tuple(np.split(continuations, ends)[:-1]))
         model = cls(int(vocabulary[0]), *rows)
@@ -198,12 +198,21 @@ class NGram:
 
 
 def best(train: Tokens, validation: Tokens, vocabulary: int, highest: int) -> NGram:
-    """The n-gram model of the order, from 1 to highest, that gives the validation text the fewest nats per token.
+    """Fit n-gram models and choose the order with the fewest nats per token on the validation text.
 
-    The order is chosen on the text on which the model is then reported, so the report errs in the baseline's favour.
+    The order is chosen on the text on which the model is then reported, which favours the baseline.
+
+    Args:
+        train: token ids (N,) to fit the models to.
+        validation: token ids (M,) to choose the order by.
+        vocabulary: number of tokens.
+        highest: highest order to try; the lowest is 1.
+
+    Returns:
+        The model of the best order.
 
     Raises:
-        ValueError: if a text has tokens outside 0 to vocabulary - 1, validation has fewer than two, or highest is < 1.
+        ValueError: if a token is out of range, validation has fewer than two tokens, or highest is less than 1.
     """
     text = _checked(validation, vocabulary)
     if len(text) < 2:
@@ -214,28 +223,28 @@ def best(train: Tokens, validation: Tokens, vocabulary: int, highest: int) -> NG
 
 
 def _discounts(a: Integers) -> Reals:
-    """D(0), D_1, D_2, D_3 for one order, of which a has the counts.
+    """Compute D(0), D_1, D_2 and D_3 for one order with counts a.
 
-    Where one of the n is zero, as with the letters of a long text, Y n_{j+1} / n_j says nothing; and with few n-grams
-    D_j may leave the bounds 0 < D_j < j that keep every probability above zero. Then D_j = j / 2, the middle, which
-    is also what KenLM falls back on (0.5, 1, 1.5).
+    If one of the n_j is zero, as for the letters of a long text, Y n_{j+1} / n_j is undefined. With few n-grams, D_j
+    may leave the range 0 < D_j < j that keeps every probability above zero. D_j is then the middle, j / 2, which KenLM
+    also falls back to (0.5, 1, 1.5).
     """
     j = np.arange(1.0, 4.0)
     n = np.bincount(np.minimum(a, 5), minlength=6)[1:5]
     y = n[0] / max(n[0] + 2 * n[1], 1)
     d = j - (j + 1) * y * n[1:] / np.maximum(n[:3], 1)
-    sound = (n[1] > 0) & (n[:3] > 0) & (d > 0) & (d < j)
-    return np.append(0.0, np.where(sound, d, j / 2))
+    is_valid = (n[1] > 0) & (n[:3] > 0) & (d > 0) & (d < j)
+    return np.append(0.0, np.where(is_valid, d, j / 2))
 
 
 def _find(keys: Integers, wanted: Integers) -> Integers:
-    """The place of each wanted number among the sorted keys, or -1."""
+    """Return the position of each wanted number among the sorted keys, or -1."""
     place = np.searchsorted(keys, wanted)
     return np.where(np.append(keys, np.iinfo(np.int64).min)[place] == wanted, place, -1)
 
 
 def _checked(ids: Tokens, vocabulary: int) -> Integers:
-    """The text as int64, if it is a row of tokens from 0 to vocabulary - 1."""
+    """Check that a text is a row of tokens from 0 to vocabulary - 1, and return it as int64."""
     text = np.asarray(ids)
     if vocabulary < 1:
         raise ValueError(f"vocabulary must be at least 1, got {vocabulary}")

@@ -1,4 +1,4 @@
-"""Logistic regression and feed-forward networks as lists of layers (W, b), W: (D, H), b: (H,).
+"""Logistic regression and feed-forward networks, as lists of layers (W, b) with W: (D, H) and b: (H,).
 
 >>> X, y = np.array([[0.0], [1.0], [0.1], [0.9]]), np.array([0, 1, 0, 1])
 >>> probabilities(logistic(X, y, C=1e6), X).argmax(1)
@@ -19,9 +19,12 @@ def logistic(X: Any, y: Any, C: float = 1.0) -> Layers:
     """Fit a logistic regression.
 
     Args:
-        X: features, a matrix (N, D), perhaps sparse.
+        X: features (N, D), dense or sparse.
         y: labels (N,).
-        C: inverse of the regularization strength.
+        C: inverse regularization strength.
+
+    Returns:
+        One layer, with a column for each label.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -34,21 +37,24 @@ def feedforward(X: Any, y: NDArray[np.int64], count: int, labels: int, seed: int
 
     Args:
         X: features (N, D).
-        y: numbers of labels (N,).
-        count: its approximate number of weights.
-        labels: K.
-        seed: of the initial weights.
+        y: label ids (N,).
+        count: approximate number of weights.
+        labels: K, number of labels.
+        seed: random seed for the initial weights.
+
+    Returns:
+        Two layers.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
 
     hidden = max(1, round((count - labels) / (X.shape[1] + 1 + labels)))
-    # A stratified validation part needs every label twice in all and once in its tenth; else the loss decides.
+    # Early stopping holds out a stratified tenth: a label needs two examples, and the tenth room for all labels.
     counts = np.unique(y, return_counts=True)[1]
-    early = bool(counts.min() > 1 and len(y) // 10 >= len(counts))
-    model = MLPClassifier((hidden,), random_state=seed, early_stopping=early, max_iter=300, n_iter_no_change=20)
+    stops_early = bool(counts.min() > 1 and len(y) // 10 >= len(counts))
+    model = MLPClassifier((hidden,), random_state=seed, early_stopping=stops_early, max_iter=300, n_iter_no_change=20)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # it has had its 300 epochs
+        warnings.simplefilter("ignore", ConvergenceWarning)  # 300 epochs suffice for a baseline
         model.fit(X, y)
     layers = list(zip(model.coefs_, model.intercepts_, strict=True))
     layers[-1] = _with_every_label(*layers[-1])
@@ -56,7 +62,15 @@ def feedforward(X: Any, y: NDArray[np.int64], count: int, labels: int, seed: int
 
 
 def probabilities(layers: Layers, X: Any) -> NDArray[Any]:
-    """Probabilities of the labels (N, K), with relu between layers."""
+    """Compute the label probabilities, with ReLU between layers.
+
+    Args:
+        layers: the layers.
+        X: features (N, D), dense or sparse.
+
+    Returns:
+        Probabilities (N, K).
+    """
     a = X
     for i, (W, b) in enumerate(layers):
         a = np.asarray((np.maximum(a, 0) if i else a) @ W + b)
@@ -65,28 +79,42 @@ def probabilities(layers: Layers, X: Any) -> NDArray[Any]:
 
 
 def sample_each_label(y: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
-    """Indices of about `limit` examples, each label with its share but at least two, from all over.
+    """Choose about `limit` examples, evenly spaced, in proportion to the label counts but at least two per label.
+
+    Args:
+        y: label ids (N,).
+        limit: approximate number of examples.
+
+    Returns:
+        Sorted indices of the chosen examples.
 
     >>> sample_each_label(np.array([0, 0, 0, 0, 1, 1, 1, 1]), 4)
     array([0, 2, 4, 6])
     """
     indices = [np.flatnonzero(y == k) for k in np.unique(y)]
-    counts = [min(max(2, limit * len(own) // len(y)), len(own)) for own in indices]
-    return np.sort(np.concatenate([own[np.arange(n) * len(own) // n] for own, n in zip(indices, counts, strict=True)]))
+    counts = [min(max(2, limit * len(rows) // len(y)), len(rows)) for rows in indices]
+    return np.sort(
+        np.concatenate([rows[np.arange(n) * len(rows) // n] for rows, n in zip(indices, counts, strict=True)])
+    )
 
 
 def _with_every_label(W: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """A last layer with a column for each label; for two labels scikit-learn has one column."""
+    """Return the last layer with one column per label; for two labels, scikit-learn returns a single column."""
     if W.shape[1] > 1:
         return W, b
     return np.concatenate((-W / 2, W / 2), 1), np.concatenate((-b / 2, b / 2))
 
 
 def from_arrays(arrays: Sequence[NDArray[Any]], inputs: int | None, labels: int) -> Layers:
-    """Layers from matrices and biases in turn.
+    """Build layers from alternating weight matrices and biases.
+
+    Args:
+        arrays: W, b, W, b, ... from the first to the last layer.
+        inputs: expected number of features; None means any.
+        labels: K, expected number of labels.
 
     Raises:
-        ValueError: if they do not fit each other, the number of inputs or that of labels.
+        ValueError: if the shapes do not match each other, the number of inputs or the number of labels.
     """
     layers = list(zip(arrays[::2], arrays[1::2], strict=True))
     sizes = [(W.shape[1:], b.shape, *W.shape[:1]) for W, b in layers]

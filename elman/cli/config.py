@@ -9,7 +9,7 @@ from typing import Any
 from elman.errors import BadInput
 from elman.io.files import STDIN, read_text
 from elman.io.json_fields import parsed
-from elman.options import PARTS, checked, made
+from elman.options import PARTS, checked, restore_options
 from elman.training.options import TrainingOptions
 
 OTHER_KEYS = ("task", "data", "out")  # allowed keys that are not options
@@ -137,5 +137,7 @@ def _of_run(config: Mapping[str, Any], module: ModuleType, has_data: bool) -> di
     if files is None and not has_data:
         got = "a run that was trained in Python or on standard input"
         raise ValueError(f"data: expected files, got {got}; name DATA")
-    values = asdict(made(module.OPTIONS, options)) | asdict(made(TrainingOptions, config["training"]))
+    values = asdict(restore_options(module.OPTIONS, options)) | asdict(
+        restore_options(TrainingOptions, config["training"])
+    )
     return values | _places({"data": files})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from elman import options as shared
-from elman.options import choice, declared, taking, whole
+from elman.options import choice, declared, whole, with_parameters
 from elman.tasks.overrides import NAMES as READING
 from elman.tasks.overrides import reading, readings
 from elman.tasks.sampling_options import SamplingOptions
@@ -23,7 +23,7 @@ Data = Annotated[
 FORMATS = ("table", "csv", "tsv", "json", "jsonl", "parquet")
 
 
-@taking(readings())
+@with_parameters(readings())
 def evaluate(
     run: shared.RunFolder,
     data: Annotated[
@@ -45,7 +45,7 @@ def evaluate(
         tables.scores(scores, tables.console())
 
 
-@taking(readings())
+@with_parameters(readings())
 def predict(
     run: shared.RunFolder,
     inputs: Annotated[
@@ -66,7 +66,7 @@ def predict(
     **how: Any,
 ) -> None:
     """Predict with a trained model."""
-    from elman.data.validation import named
+    from elman.data.validation import parse_arguments
     from elman.io.files import STDOUT
     from elman.report.rows import format_of, write
 
@@ -74,11 +74,11 @@ def predict(
     output_format = format_of(format, out)
     task, opened = _opened(run)
     loaded = reading(task.load(opened), how)
-    inputs_read = task.parse_inputs(loaded, named(inputs, task.accepts_texts) if inputs else None)
+    inputs_read = task.parse_inputs(loaded, parse_arguments(inputs, task.accepts_texts) if inputs else None)
     write(task.predict(loaded, inputs_read), output_format, out)
 
 
-@taking(declared(SamplingOptions))
+@with_parameters(declared(SamplingOptions))
 def generate(
     run: shared.RunFolder,
     prompt: Annotated[
@@ -114,7 +114,7 @@ def generate(
     task.generate(loaded, prompt, length, out, sys.stdout, **how)
 
 
-@taking(readings(READING))
+@with_parameters(readings(READING))
 def flow(
     run: shared.RunFolder,
     data: Data = None,

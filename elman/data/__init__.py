@@ -1,1 +1,1 @@
-"""Reading data into examples: tables, images, MIDI, tokenizers, splits. Knows no task."""
+"""Reading data into examples: tables, images, audio, MIDI, text, splits. Independent of tasks."""

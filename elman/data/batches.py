@@ -1,4 +1,4 @@
-"""Batches of examples, and batches that come again in every epoch."""
+"""Batches of examples, and batches that repeat in every epoch."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-POOL = 50  # batches whose examples are sorted by length together: long enough for like lengths, short enough to mix
+POOL_BATCHES = 50  # batches sorted by length together: enough for similar lengths, few enough to shuffle
 
 
 class ByLength:
-    """Examples of like lengths side by side, in another order in every epoch.
+    """Batches of examples of similar length, in a different order in every epoch.
 
     Args:
-        lengths: of each example.
-        batch: examples in a batch; the last one of an epoch may have fewer.
-        collate: makes a batch of the numbers of its examples.
-        seed: of the order; None: always that of the lengths, for a validation.
+        lengths: length of each example.
+        batch: batch size; the last batch of an epoch may be smaller.
+        collate: builds a batch from the indices of its examples.
+        seed: random seed for the order; None always sorts by length, for validation.
 
     >>> batches = ByLength([5, 1, 4, 2], 2, list, seed=None)
     >>> list(batches)
@@ -37,24 +37,24 @@ class ByLength:
         return -(-len(self._lengths) // self._batch)
 
     def __getitem__(self, index: int) -> Any:
-        epoch, at = divmod(index, len(self))
+        epoch, position = divmod(index, len(self))
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._ordered(epoch)
-        return self._collate(self._order[at].tolist())
+        return self._collate(self._order[position].tolist())
 
     def __iter__(self) -> Iterator[Any]:
         return (self[index] for index in range(len(self)))
 
     def _ordered(self, epoch: int) -> list[NDArray[np.int64]]:
-        """The numbers of the examples of each batch."""
+        """Return the indices of the examples of each batch."""
         if self._seed is None:
             return self._cut(np.argsort(self._lengths, kind="stable"))
-        draw = np.random.default_rng((self._seed, epoch))
-        shuffled = draw.permutation(len(self._lengths))
-        pool = self._batch * POOL
+        rng = np.random.default_rng((self._seed, epoch))
+        shuffled = rng.permutation(len(self._lengths))
+        pool = self._batch * POOL_BATCHES
         pools = [shuffled[begin : begin + pool] for begin in range(0, len(shuffled), pool)]
         batches = [b for part in pools for b in self._cut(part[np.argsort(self._lengths[part], kind="stable")])]
-        return [batches[i] for i in draw.permutation(len(batches))]
+        return [batches[i] for i in rng.permutation(len(batches))]
 
     def _cut(self, numbers: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         return [numbers[begin : begin + self._batch] for begin in range(0, len(numbers), self._batch)]
@@ -64,7 +64,7 @@ class RepeatedEpoch:
     """The same batches in the same order in every epoch.
 
     Args:
-        epoch: those of one, with a length, by number, to loop over.
+        epoch: the batches of one epoch: iterable, with a length, and indexed by batch.
     """
 
     def __init__(self, epoch: Any) -> None:

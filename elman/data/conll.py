@@ -1,4 +1,4 @@
-"""Files with a word to a line: CoNLL columns, and CoNLL-U."""
+"""Files with one word per line: CoNLL columns and CoNLL-U."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,57 +11,66 @@ from elman.errors import BadInput
 from elman.io.files import text_blocks
 
 CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
-WORD = re.compile(r"\d+$")  # its id; 1-2 are words written as one, 1.1 is one that is not written: neither is scored
+WORD = re.compile(r"\d+$")  # id of a word; ids of multiword tokens (1-2) and empty nodes (1.1) are not scored
 ID = re.compile(r"\d+([-.]\d+)?$")
-NONE, MAY_LACK = "_", ("feats", "deps", "misc")  # how CoNLL-U says that there is nothing, and where that is a label
-DOCUMENT = "-DOCSTART-"  # begins a document
-DOCUMENTS = (DOCUMENT, "# newdoc", "#begin document")  # so do these comments
-SAID = re.compile(r"#\s?[\w.:-]+ = ")  # a comment of the form of CoNLL-U's: # text = A dog
-GAPS = " \t"  # between columns; other spaces are parts of words
+EMPTY, OPTIONAL = "_", ("feats", "deps", "misc")  # empty value in CoNLL-U, and the columns in which it is a valid label
+DOCUMENT = "-DOCSTART-"  # first column of a line that begins a document
+DOCUMENTS = (DOCUMENT, "# newdoc", "#begin document")  # starts of all lines that begin a document
+KEY_VALUE = re.compile(r"#\s?[\w.:-]+ = ")  # a comment in CoNLL-U form: # text = A dog
+BLANKS = " \t"  # column separators; other white space is part of a word
 
 
 class Sentence(NamedTuple):
-    """Lines by number, each as its columns, and the number of their document; 0: before the first."""
+    """A sentence.
+
+    lines: line number and columns of each line.
+    document: number of its document; 0 is before the first document line.
+    """
 
     lines: list[tuple[int, list[str]]]
     document: int
 
 
 class Layout(NamedTuple):
-    """How the lines of a file are read: whether they are CoNLL-U, and whether tabs alone stand between columns."""
+    """How the lines of a file are split.
+
+    conllu: whether the file is CoNLL-U.
+    tabs: whether only tabs separate columns.
+    """
 
     conllu: bool
     tabs: bool
 
     def split(self, row: str) -> list[str]:
-        """The columns of a line."""
-        return row.split("\t") if self.conllu or self.tabs else re.split(f"[{GAPS}]+", row.strip(GAPS))
+        """Split a line into columns."""
+        return row.split("\t") if self.conllu or self.tabs else re.split(f"[{BLANKS}]+", row.strip(BLANKS))
 
 
 class ColumnFormat(NamedTuple):
-    """Where words and labels are, from 0; labels are None where a file needs none."""
+    """Indices of the columns of words and of labels; labels is None if no labels are needed."""
 
     words: int
     labels: int | None
 
 
 class Conll:
-    """A file with a word to a line: how its lines are laid out, and which of them are comments.
+    """A file with one word per line, with its column layout and its rule for comments.
 
-    In CoNLL-U all lines that begin with # are comments. In other files a line that begins with # may be a word. There
-    a comment is a line like "# key = value"; or a line before the first word of a sentence that has no label, or has
-    one that no other line has and begins with "# " or has another number of columns; or a line between words that has
-    such a label, begins with "# " and has another number of columns.
+    In CoNLL-U, every line that begins with # is a comment. In other files, such a line may be a word. There it is a
+    comment in three cases. First, it has the form "# key = value". Second, it comes before the first word of a
+    sentence, and it has no label, or has a label that no other line has and either begins with "# " or has another
+    number of columns. Third, it comes between words, has a label that no other line has, begins with "# " and has
+    another number of columns.
 
     Args:
-        path: of the file.
-        encoding: of the text.
-        words: the column of words, by name or number; "": the first, or CoNLL-U's "form".
-        column: that of labels; "": the last, or CoNLL-U's "upos".
-        known: labels of a training, where the file needs none; None: it needs a column of labels.
+        path: the file.
+        encoding: encoding of the text.
+        words: column of the words, by name or number; "" means the first, or "form" in CoNLL-U.
+        column: column of the labels; "" means the last, or "upos" in CoNLL-U.
+        known: labels seen in training, if the file needs no labels; None means the file needs a column of labels.
 
     Raises:
-        BadInput: for a file that cannot be read, has no sentences, or not the columns that were asked for.
+        BadInput: if the file cannot be read, has no sentences, or lacks the columns.
     """
 
     def __init__(
@@ -70,32 +79,32 @@ class Conll:
         self.path, self.text = path, StoredText(text_blocks(path, encoding))
         self.comments = list[tuple[int, str]]()
         rows = enumerate(self.text.lines(), 1)
-        plain = ((i, row) for i, row in rows if row.strip(GAPS) and not row.startswith(("#", DOCUMENT)))
-        i, row = next(plain, (0, ""))
+        first_words = ((i, row) for i, row in rows if row.strip(BLANKS) and not row.startswith(("#", DOCUMENT)))
+        i, row = next(first_words, (0, ""))
         fields = row.split("\t")
         is_conllu = len(fields) == len(CONLLU) and bool(ID.match(fields[0]))
         self.layout = Layout(path.suffix.lower() == ".conllu" or not row or is_conllu, len(fields) > 1)
         self._width = len(self.layout.split(row))
-        asked = {"--words": words} | ({"--column": column} if known is None else {})
-        self.columns = _columns(f"{path}: line {i}", path, self.layout.split(row), self.layout, asked)
-        self._last = not self.layout.conllu and not column  # the column of labels, by the first line alone
+        requested = {"--words": words} | ({"--column": column} if known is None else {})
+        self.columns = _columns(f"{path}: line {i}", path, self.layout.split(row), self.layout, requested)
+        self._last = not self.layout.conllu and not column  # labels are in the last column of the first line
         self._labels = known or set()
         if not self.layout.conllu and self.columns.labels is not None:
-            self._labels = set(self._certain(self.columns.labels))
+            self._labels = set(self._certain_labels(self.columns.labels))
         if next(self.sentences(), None) is None:
             raise BadInput(f"{path}: expected sentences, a word to a line, got none")
 
-    def _certain(self, at: int) -> Iterator[str]:
-        """The labels of lines that are no comments: those that do not begin with #, or follow a word."""
+    def _certain_labels(self, at: int) -> Iterator[str]:
+        """Iterate over the labels of lines that cannot be comments: they do not begin with #, or follow a word."""
         inside = False
         for row in self.text.lines():
             columns = self.layout.split(row)
             if not row.startswith("#") or (inside and (not row.startswith("# ") or len(columns) == self._width)):
                 yield from columns[at : at + 1]
-            inside = bool(row.strip(GAPS)) and (inside or not row.startswith(("#", DOCUMENT)))
+            inside = bool(row.strip(BLANKS)) and (inside or not row.startswith(("#", DOCUMENT)))
 
     def sentences(self) -> Iterator[Sentence]:
-        """What lies between empty lines, without comments and without lines that are no words."""
+        """Iterate over the sentences, separated by empty lines, without comments and lines that are not words."""
         self.comments = []
         lines, document = list[tuple[int, list[str]]](), 0
         for i, row in enumerate(chain(self.text.lines(), [""]), 1):
@@ -108,7 +117,7 @@ class Conll:
                     yield Sentence(lines, document)
                     lines = []
                 document += 1
-            elif row.strip(GAPS):
+            elif row.strip(BLANKS):
                 columns = self.layout.split(row)
                 if not self.layout.conllu or WORD.match(columns[0]) or not ID.match(columns[0]):
                     lines.append((i, columns))
@@ -122,18 +131,22 @@ class Conll:
         if self.layout.conllu:
             return True
         columns, at = self.layout.split(row), self.columns.labels
-        alone, wide = row.startswith("# "), len(columns) != self._width
-        known = self._width > 1 and len(columns) > (at or 0) and columns[-1 if at is None else at] in self._labels
+        has_space, has_other_width = row.startswith("# "), len(columns) != self._width
+        is_known = self._width > 1 and len(columns) > (at or 0) and columns[-1 if at is None else at] in self._labels
         if inside:
-            return at is not None and alone and wide and len(columns) > at and not known
-        if len(columns) <= at if at is not None else wide:
+            return at is not None and has_space and has_other_width and len(columns) > at and not is_known
+        if len(columns) <= at if at is not None else has_other_width:
             return True
-        if row.startswith(DOCUMENTS) or SAID.match(row):
+        if row.startswith(DOCUMENTS) or KEY_VALUE.match(row):
             return True
-        return (alone or wide) and self._width > 1 and not known
+        return (has_space or has_other_width) and self._width > 1 and not is_known
 
     def check(self, where: str, row: list[str]) -> None:
-        """Whether a line has a word, and a label if there has to be one.
+        """Check that a line has a word, and a label if labels are needed.
+
+        Args:
+            where: the line, for error messages.
+            row: its columns.
 
         Raises:
             BadInput: if it does not.
@@ -157,34 +170,36 @@ class Conll:
             raise BadInput(f"{where}: expected a word in column {words + 1}, got {row[words]!r}")
         if at is None:
             return
-        missing = self.layout.conllu and row[at] == NONE and CONLLU[at] not in MAY_LACK
+        missing = self.layout.conllu and row[at] == EMPTY and CONLLU[at] not in OPTIONAL
         if not row[at].strip() or missing:
             raise BadInput(f"{where}: expected a label in column {at + 1}, got {row[at]!r}")
 
 
 def _columns(
-    where: str, path: Path, row: Sequence[str], layout: Layout, asked: Mapping[str, str | None]
+    where: str, path: Path, row: Sequence[str], layout: Layout, requested: Mapping[str, str | None]
 ) -> ColumnFormat:
-    """Those that were asked for, by option; of labels only if they are needed.
+    """Find the requested columns, by option; the label column only if "--column" is requested.
 
     Raises:
-        BadInput: where there are none such.
+        BadInput: if a column does not exist.
     """
     names = CONLLU if layout.conllu else ()
-    width, labelled = len(names or row), "--column" in asked
-    if width == 1 and labelled:
+    width, needs_labels = len(names or row), "--column" in requested
+    if width == 1 and needs_labels:
         raise BadInput(f"{where}: expected a word and its label, with spaces or tabs between them, got {row[0]!r:.40}")
     defaults = {"--words": "form", "--column": "upos"} if names else {"--words": "1", "--column": str(width)}
-    found = []
-    for option, given in asked.items():
-        name = given or defaults[option]
+    places = []
+    for option, value in requested.items():
+        name = value or defaults[option]
         at = names.index(name) if name in names else int(name) - 1 if name.isdecimal() else -1
         if not 0 <= at < width:
             named = f", or one of {', '.join(names)}" if names else ""
             raise BadInput(f"{path}: {option}: expected a column from 1 to {width}{named}; got {name!r}")
-        found.append(at)
-    if not labelled:
-        return ColumnFormat(found[0], None)
-    if found[0] == found[1]:
-        raise BadInput(f"{path}: --column: expected another column than that of the words, got {found[0] + 1} for both")
-    return ColumnFormat(*found)
+        places.append(at)
+    if not needs_labels:
+        return ColumnFormat(places[0], None)
+    if places[0] == places[1]:
+        raise BadInput(
+            f"{path}: --column: expected another column than that of the words, got {places[0] + 1} for both"
+        )
+    return ColumnFormat(*places)

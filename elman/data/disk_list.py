@@ -1,4 +1,4 @@
-"""Sequences of what may be more than memory takes."""
+"""Sequences that may be larger than memory."""
 
 import contextlib
 import io
@@ -18,15 +18,15 @@ from torch import Tensor
 
 from elman.errors import BadInput
 
-MEMORY = 1 << 29  # bytes that a spool keeps in memory
-_AROUND = 120  # bytes of an array or a tensor besides its numbers, about
+MEMORY = 1 << 29  # bytes that a DiskList keeps in memory
+_OVERHEAD = 120  # approximate overhead of an array or tensor, in bytes
 
 T = TypeVar("T")
 S = TypeVar("S")
 
 
 class _Indexed(Sequence[T]):
-    """What is had by its number, slices as lists."""
+    """A sequence defined by `_at`; slices are lists."""
 
     def _at(self, i: int) -> T:
         raise NotImplementedError
@@ -46,13 +46,13 @@ class _Indexed(Sequence[T]):
 
 
 class DiskList(_Indexed[T]):
-    """Items in memory up to a number of bytes; what is beyond lies in a file without a name and is read when asked for.
+    """A list that keeps items in memory up to a number of bytes, and the others in an anonymous temporary file.
 
-    The file is in the folder of temporary files (TMPDIR) and is gone with the spool, or with the process.
+    The file lies in the folder for temporary files (TMPDIR) and disappears with the list or with the process.
 
     Args:
-        items: of any kind that pickle takes; each time that one of the file is asked for, it is another object.
-        memory: bytes, as estimated; None: `MEMORY`.
+        items: items that pickle can store. An item in the file is a new object each time it is accessed.
+        memory: approximate number of bytes to keep in memory; None means `MEMORY`.
 
     >>> squares = DiskList((n * n for n in range(10)), memory=0)
     >>> len(squares), squares[3], squares[-2:]
@@ -60,33 +60,33 @@ class DiskList(_Indexed[T]):
     """
 
     def __init__(self, items: Iterable[T], memory: int | None = None) -> None:
-        left = MEMORY if memory is None else memory
-        self._kept, self._ends = list[T](), array("Q")  # of each item of the file, where it ends
+        available = MEMORY if memory is None else memory
+        self._in_memory, self._ends = list[T](), array("Q")  # end of each item in the file
         self._file: _File | None = None
-        rest = iter(items)
-        for item in rest:
-            left -= _size(item)
-            if left < 0:
+        remaining = iter(items)
+        for item in remaining:
+            available -= _size(item)
+            if available < 0:
                 self._file = _File()
-                self._ends.extend(self._file.write(_pickled(one)) for one in chain([item], rest))
+                self._ends.extend(self._file.write(_pickled(next_item)) for next_item in chain([item], remaining))
                 break
-            self._kept.append(item)
+            self._in_memory.append(item)
 
     def __len__(self) -> int:
-        return len(self._kept) + len(self._ends)
+        return len(self._in_memory) + len(self._ends)
 
     def _at(self, i: int) -> T:
-        if i < len(self._kept):
-            return self._kept[i]
+        if i < len(self._in_memory):
+            return self._in_memory[i]
         assert self._file is not None
-        i -= len(self._kept)
-        # Nobody else has the file: it has no name, and holds what this object has written.
+        i -= len(self._in_memory)
+        # Safe to unpickle: the file is anonymous and holds only what this object wrote.
         item: T = pickle.loads(self._file.read(self._ends[i - 1] if i else 0, self._ends[i]))  # noqa: S301
         return item
 
 
 class Subset(_Indexed[T]):
-    """Some of a sequence, by their numbers; they stay where they are."""
+    """Elements of a sequence by their indices, without copying."""
 
     def __init__(self, items: Sequence[T], numbers: Sequence[int] | NDArray[np.int64]) -> None:
         self._items, self._numbers = items, np.asarray(numbers, np.int64)
@@ -99,7 +99,7 @@ class Subset(_Indexed[T]):
 
 
 class MappedList(_Indexed[T]):
-    """What a function makes of each of a sequence, whenever it is asked for.
+    """A sequence that applies a function to an element each time it is accessed.
 
     >>> list(MappedList(["a", "b"], str.upper))
     ['A', 'B']
@@ -116,7 +116,7 @@ class MappedList(_Indexed[T]):
 
 
 def spread(items: Sequence[T], most: int) -> Sequence[T]:
-    """At most so many of a sequence, as far from each other as they can be.
+    """Return at most `most` elements of a sequence, evenly spaced; the elements are not copied.
 
     >>> list(spread("abcdef", 3)), spread("ab", 3)
     (['a', 'c', 'e'], 'ab')
@@ -125,56 +125,64 @@ def spread(items: Sequence[T], most: int) -> Sequence[T]:
 
 
 def joined(arrays: Iterable[NDArray[np.int32]], memory: int | None = None) -> NDArray[np.int32]:
-    """Arrays end to end; if they are more than this many bytes (None: `MEMORY`), mapped from a file without a name."""
-    kept, left = list[NDArray[np.int32]](), MEMORY if memory is None else memory
-    rest = iter(arrays)
-    for one in rest:
-        kept.append(one)
-        left -= one.nbytes
-        if left < 0:
+    """Concatenate arrays. A large result is a memory map of an anonymous temporary file.
+
+    Args:
+        arrays: token ids, iterated once.
+        memory: bytes from which on the result is mapped; None means `MEMORY`.
+
+    Returns:
+        One array (N,).
+    """
+    chunks, available = list[NDArray[np.int32]](), MEMORY if memory is None else memory
+    remaining = iter(arrays)
+    for piece in remaining:
+        chunks.append(piece)
+        available -= piece.nbytes
+        if available < 0:
             file = _File()
-            for some in chain(kept, rest):
-                file.write(some.tobytes())
+            for chunk in chain(chunks, remaining):
+                file.write(chunk.tobytes())
             return file.mapped()
-    return np.concatenate([np.empty(0, np.int32), *kept])
+    return np.concatenate([np.empty(0, np.int32), *chunks])
 
 
 class _File:
-    """A file without a name."""
+    """An anonymous temporary file."""
 
     def __init__(self) -> None:
-        with _told():
+        with _explain_os_error():
             self._file = tempfile.TemporaryFile()  # noqa: SIM115  # closed, and so gone, with this object
         weakref.finalize(self, _close, self._file)
         self._end = 0
 
     def write(self, data: bytes) -> int:
-        """Put something at its end, and tell where that is then."""
-        with _told():
+        """Append data, and return the new end of the file."""
+        with _explain_os_error():
             self._file.write(data)
         self._end += len(data)
         return self._end
 
     def read(self, begin: int, end: int) -> bytes:
-        """What lies there."""
-        with _told():
+        """Return the bytes from `begin` to before `end`."""
+        with _explain_os_error():
             self._file.seek(begin)
             return self._file.read(end - begin)
 
     def mapped(self) -> NDArray[np.int32]:
-        """All of it, which stays there for as long as the array does."""
-        with _told():
+        """Return the file as a memory-mapped array, which keeps the file alive."""
+        with _explain_os_error():
             self._file.flush()
             return np.memmap(self._file, np.int32, "r")
 
 
 def _close(file: IO[bytes]) -> None:
-    with contextlib.suppress(OSError):  # of a full disk, which was told when it was written to
+    with contextlib.suppress(OSError):  # a full disk was reported when the file was written
         file.close()
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
+def _explain_os_error() -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -185,21 +193,21 @@ def _told() -> Iterator[None]:
 
 
 def _pickled(item: Any) -> bytes:
-    found = io.BytesIO()
-    _Pickler(found, pickle.HIGHEST_PROTOCOL).dump(item)
-    return found.getvalue()
+    buffer = io.BytesIO()
+    _Pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(item)
+    return buffer.getvalue()
 
 
 class _Pickler(pickle.Pickler):
     def reducer_override(self, value: Any) -> Any:
-        # torch would write all that a tensor is a view of, in a hundred times the time.
+        # torch would write the whole storage behind a view, and take a hundred times as long.
         return (torch.from_numpy, (value.numpy(),)) if type(value) is Tensor else NotImplemented
 
 
 def _size(item: Any) -> int:
-    """Bytes, about."""
+    """Estimate the size of an item in bytes."""
     if isinstance(item, np.ndarray | Tensor):
-        return item.nbytes + _AROUND
+        return item.nbytes + _OVERHEAD
     if isinstance(item, tuple | list):
         return sys.getsizeof(item) + sum(map(_size, item))
     if isinstance(item, dict):

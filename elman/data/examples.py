@@ -1,4 +1,4 @@
-"""Examples: how they are made, and checked."""
+"""Examples: creation and validation."""
 
 import os
 import re
@@ -12,18 +12,18 @@ from elman.io.files import STDIN
 from elman.io.format import counted
 from elman.io.terminal import note
 
-TOLD = 8  # of what is left out, each by itself
+MAX_NOTES = 8  # maximum number of skipped items or suffixes to name in notes
 _SURROGATE = re.compile("[\\ud800-\\udfff]")
 
 
 class Example(NamedTuple):
-    """One of them.
+    """An example.
 
-    input: what the model is given, as it was read.
-    target: what is to be said of it; None where nobody knows.
-    group: examples of one group are never on both sides of a split; None: of no group. Copies of an input are on the
-        same side in any case.
-    name: for people: a file, a line of it.
+    input: the model's input, as it was read.
+    target: the target; None if unknown.
+    group: examples of one group are on the same side of a split; None means no group. Copies of an input are always on
+        the same side.
+    name: name for people: a file, or a line of it.
     """
 
     input: Any
@@ -33,83 +33,83 @@ class Example(NamedTuple):
 
 
 def is_files(data: Any) -> TypeGuard[list[Path]]:
-    """Whether data are files, and not what Python has in their place."""
+    """Return whether data are files, not Python objects."""
     return isinstance(data, list | tuple) and len(data) > 0 and all(isinstance(path, Path) for path in data)
 
 
-def are_kept(data: Any) -> bool:
-    """Whether data are files that can be read again by another process: not Python objects or standard input."""
+def can_be_reread(data: Any) -> bool:
+    """Return whether another process can read the data again: they are files, not Python objects or standard input."""
     return is_files(data) and STDIN not in data
 
 
 def files_in(data: Any) -> Any:
-    """What names files, as a list of these; anything else as it is.
+    """Return file names as a list of paths, and any other data unchanged.
 
     >>> files_in(["a.csv", "b.csv"]), files_in((["good", "bad"], [1, 0]))
     ([PosixPath('a.csv'), PosixPath('b.csv')], (['good', 'bad'], [1, 0]))
     """
     if isinstance(data, str | os.PathLike):
         return [Path(data)]
-    several = isinstance(data, list | tuple) and data and all(isinstance(part, str | os.PathLike) for part in data)
-    return [Path(path) for path in data] if several else data
+    are_names = isinstance(data, list | tuple) and data and all(isinstance(part, str | os.PathLike) for part in data)
+    return [Path(path) for path in data] if are_names else data
 
 
-def usable(made: Iterable[Callable[[], Example]], skip_bad: bool, where: str) -> Iterator[Example]:
-    """Examples, as they are made; those that cannot be used are told and left out, if these are skipped.
+def usable(factories: Iterable[Callable[[], Example]], skip_bad: bool, where: str) -> Iterator[Example]:
+    """Iterate over the examples that can be used.
 
     Args:
-        made: makes each, or raises BadInput.
-        skip_bad: whether they are skipped.
-        where: they come from.
+        factories: functions that return an example or raise BadInput.
+        skip_bad: whether to skip unusable examples with a note instead of raising.
+        where: source of the examples, for messages.
 
     Raises:
-        BadInput: for the first that cannot be used, if they are not skipped; where all were skipped.
+        BadInput: if an example is unusable and `skip_bad` is False, or if all examples were skipped.
     """
-    kept = skipped = 0
-    for make in made:
+    num_usable = num_skipped = 0
+    for factory in factories:
         try:
-            example = make()
+            example = factory()
             check_texts(example.name, example.name, example.input, example.target)
         except BadInput as error:
             if not skip_bad:
                 raise BadInput(f"{error}; --skip-bad leaves it out") from None
-            skipped += 1
-            if skipped <= TOLD:
+            num_skipped += 1
+            if num_skipped <= MAX_NOTES:
                 note(f"{error}; left out")
         else:
-            kept += 1
+            num_usable += 1
             yield example
-    if skipped:
-        note(f"{where}: left out {skipped:,} that cannot be used")
-    if skipped and not kept:
+    if num_skipped:
+        note(f"{where}: left out {num_skipped:,} that cannot be used")
+    if num_skipped and not num_usable:
         raise BadInput(f"{where}: expected something that can be used, got none")
 
 
 def tell_left_out(where: str, paths: Sequence[Path], why: str) -> None:
-    """Tell how many files are left out, by the endings of their names.
+    """Print a note on how many files are left out, by suffix.
 
     Args:
-        where: they are.
-        paths: of the files.
-        why: they are left out, as "that are no images".
+        where: the folder, for the note.
+        paths: the files.
+        why: reason, for example "that are no images".
     """
     if paths:
         counts = Counter(path.suffix.lower() or path.name for path in paths).most_common()
-        listed = ", ".join(f"{ending} ({count:,})" for ending, count in counts[:TOLD])
-        more = f" and {len(counts) - TOLD:,} other endings" if len(counts) > TOLD else ""
+        listed = ", ".join(f"{ending} ({count:,})" for ending, count in counts[:MAX_NOTES])
+        more = f" and {len(counts) - MAX_NOTES:,} other endings" if len(counts) > MAX_NOTES else ""
         note(f"{where}: left out {counted(len(paths), 'file')} {why}: {listed}{more}")
 
 
 def check_texts(where: str, *values: Any) -> None:
-    """Whether all texts among these values, or in lists of them, can be written in any encoding of Unicode.
+    """Check that all texts among the values, including those in lists, can be encoded in Unicode.
 
     Raises:
-        BadInput: for one that cannot: of bytes that were no UTF-8, or of halves of characters.
+        BadInput: if a text has a surrogate, from bytes that were not UTF-8 or from half a character.
     """
     for value in values:
         if isinstance(value, list | tuple):
             check_texts(where, *value)
-        elif isinstance(value, str) and (found := _SURROGATE.search(value)):
-            came = f"byte 0x{ord(found[0]) - 0xDC00:02x}" if "\udc80" <= found[0] <= "\udcff" else repr(found[0])
-            expected = "UTF-8, got" if came.startswith("byte") else "a text, got a character that no text has:"
-            raise BadInput(f"{where}: expected {expected} {came}")
+        elif isinstance(value, str) and (match := _SURROGATE.search(value)):
+            received = f"byte 0x{ord(match[0]) - 0xDC00:02x}" if "\udc80" <= match[0] <= "\udcff" else repr(match[0])
+            expected = "UTF-8, got" if received.startswith("byte") else "a text, got a character that no text has:"
+            raise BadInput(f"{where}: expected {expected} {received}")

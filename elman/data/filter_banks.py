@@ -1,12 +1,12 @@
-"""Log-mel filter banks: the logarithm of the energy in bands of the mel scale, every 10 ms.
+"""Log-mel filter banks: log energies in mel-scale bands, one frame every 10 ms.
 
-    X_tk = sum over n of w_n x_{t h + n} exp(-2 pi i k n / N)     w a Hann window of 25 ms, h 10 ms
-    a_tm = log(sum over k of M_km |X_tk|^2 + floor)               M_km the triangular filter of band m
-    a'   = a less its mean over all t and m
+    X_tk = sum over n of w_n x_{t h + n} exp(-2 pi i k n / N)     w: Hann window of 25 ms, h: hop of 10 ms
+    a_tm = log(sum over k of M_km |X_tk|^2 + floor)               M_km: triangular filter of band m
+    a'   = a minus its mean over all t and m
 
-x is first scaled to a fixed mean energy, so that loudness does not matter.
+x is first scaled to a fixed root mean square, so loudness does not matter.
 
-The centres of the bands are equally spaced on mel(f) = 2595 log10(1 + f / 700), from 0 to half the rate.
+The band centres are equally spaced on mel(f) = 2595 log10(1 + f / 700), from 0 to half the sample rate.
 """
 
 import math
@@ -18,19 +18,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# kaldi-native-fbank computes the same bands of the same spectrum (to 0.001 on 10 s at 16 kHz), but N has to be the
-# least power of two above the window: half of ours, with which the lowest bands differ by 0.4 on average, of a standard
-# deviation of 2.3. It does not resample, adds no floor, and takes 1.5 to 2.6 times as long.
+# kaldi-native-fbank computes the same bands of the same spectrum (to 0.001 on 10 s at 16 kHz), but its N is the least
+# power of two above the window, half of ours. The lowest bands then differ by 0.4 on average, where the standard
+# deviation is 2.3. It does not resample, adds no floor, and takes 1.5 to 2.6 times as long.
 WINDOW, HOP = 0.025, 0.010  # seconds
-FLOOR = 1e-6  # added to energies: less than 16 bits can tell from silence
-LEVEL = 0.05  # root mean square to which recordings are scaled: that of speech with peaks at a third of full scale
-SILENT = 1e-7  # least root mean square that is scaled to LEVEL
+FLOOR = 1e-6  # added to energies; below the resolution of 16-bit audio
+LEVEL = 0.05  # target root mean square: that of speech with peaks at a third of full scale
+MIN_LEVEL = 1e-7  # quieter recordings are scaled as if they had this root mean square
 
 Wave = NDArray[np.float32]  # (n,), -1 to 1
 
 
 def resample(wave: Wave, rate: int, to: int) -> Wave:
-    """Resample a recording, with a low-pass filter against aliasing."""
+    """Resample a recording, with a low-pass filter against aliasing.
+
+    Args:
+        wave: samples (n,).
+        rate: sample rate of the samples, in Hz.
+        to: new sample rate, in Hz.
+    """
     if rate == to:
         return wave
     from scipy.signal import resample_poly
@@ -41,19 +47,28 @@ def resample(wave: Wave, rate: int, to: int) -> Wave:
 
 
 def num_steps(n: int, rate: int, stack: int) -> int:
-    """The number of steps of `stack` frames each in a recording of n samples."""
+    """Return the number of steps, of `stack` frames each, in a recording of n samples."""
     return -(-(1 + n // _samples(HOP, rate)) // stack)
 
 
 def stack_frames(x: Tensor, stack: int) -> Tensor:
-    """Concatenate every `stack` frames (t, M) to one step (T, stack * M); the last is padded with zeros."""
+    """Concatenate every `stack` frames (t, M) into one step (T, stack * M); the last step is padded with zeros."""
     padding = x.new_zeros(-len(x) % stack, x.shape[1])
     return torch.cat((x, padding)).reshape(-1, stack * x.shape[1])
 
 
 def log_mel(wave: Wave, rate: int, bands: int) -> Tensor:
-    """Log-mel energies of frames (t, M), less their mean."""
-    wave = wave * (LEVEL / max(float(np.sqrt(np.mean(np.square(wave, dtype=np.float64)))), SILENT))
+    """Compute the log-mel energies of the frames of a recording, minus their mean.
+
+    Args:
+        wave: samples (n,).
+        rate: sample rate, in Hz.
+        bands: M, number of bands.
+
+    Returns:
+        Energies (t, M).
+    """
+    wave = wave * (LEVEL / max(float(np.sqrt(np.mean(np.square(wave, dtype=np.float64)))), MIN_LEVEL))
     window, hop = _samples(WINDOW, rate), _samples(HOP, rate)
     size = _size(rate)
     spectrum = torch.stft(
@@ -64,7 +79,7 @@ def log_mel(wave: Wave, rate: int, bands: int) -> Tensor:
 
 
 def mean_and_std(recordings: Iterable[Tensor]) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each band over all frames (t, M) of recordings; 1 for a band that is constant.
+    """Compute mean and standard deviation of each band over all frames (t, M) of recordings; 1 if a band is constant.
 
     >>> mean_and_std([torch.tensor([[1.0, 5.0]]), torch.tensor([[3.0, 5.0]])])
     ([2.0, 5.0], [1.0, 1.0])
@@ -80,7 +95,12 @@ def mean_and_std(recordings: Iterable[Tensor]) -> tuple[list[float], list[float]
 
 @lru_cache(maxsize=8)
 def mel_matrix(rate: int, bands: int) -> Tensor:
-    """The weights (N/2 + 1, M) of each frequency in each band."""
+    """Return the weights (N/2 + 1, M) of each frequency in each band.
+
+    Args:
+        rate: sample rate, in Hz.
+        bands: M, number of bands.
+    """
     frequencies = torch.arange(_size(rate) // 2 + 1, dtype=torch.float64) * rate / _size(rate)
     edges = 700 * (10 ** (torch.linspace(0, _mel(rate / 2), bands + 2, dtype=torch.float64) / 2595) - 1)
     rise = (frequencies.unsqueeze(1) - edges[:-2]) / (edges[1:-1] - edges[:-2])
@@ -89,7 +109,13 @@ def mel_matrix(rate: int, bands: int) -> Tensor:
 
 
 def band_at(frequency: float, rate: int, bands: int) -> float:
-    """The index of the band with its centre at a frequency; fractional between two centres."""
+    """Return the index of the band centred at a frequency; fractional between two centres.
+
+    Args:
+        frequency: in Hz.
+        rate: sample rate, in Hz.
+        bands: M, number of bands.
+    """
     return _mel(frequency) / _mel(rate / 2) * (bands + 1) - 1
 
 
@@ -102,5 +128,5 @@ def _samples(seconds: float, rate: int) -> int:
 
 
 def _size(rate: int) -> int:
-    """N, at least twice the window: the lowest bands are narrower than a bin of the window's own spectrum."""
+    """Return N, at least twice the window: the lowest bands are narrower than a bin of a window-length spectrum."""
     return 1 << (2 * _samples(WINDOW, rate) - 1).bit_length()

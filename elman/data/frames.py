@@ -1,4 +1,4 @@
-"""Tables that Python has: data frames of any library that narwhals knows, and columns by name."""
+"""In-memory tables: data frames of any library that narwhals supports, and mappings of columns."""
 
 from collections.abc import Mapping
 from itertools import repeat
@@ -12,13 +12,13 @@ from elman.errors import BadInput
 
 
 class Frame:
-    """A table that is there already.
+    """An in-memory table.
 
     Args:
-        data: a data frame, or columns by name.
+        data: a data frame, or a mapping from names to columns.
 
     Raises:
-        BadInput: if it is none.
+        BadInput: if the data are neither.
 
     >>> from elman.data.tables import rows
     >>> list(rows(Frame({"text": ["a", "b"], "label": [1, 2]}), {"--label": "label"}))
@@ -30,7 +30,7 @@ class Frame:
     def __init__(self, data: Any) -> None:
         self._name = type(data).__name__
         try:
-            self.columns = {name: known(values) for name, values in columns_of(data).items()}
+            self.columns = {name: replace_missing(values) for name, values in columns_of(data).items()}
         except TypeError as error:
             raise BadInput(f"{self._name}: expected a data frame, or columns by name: {error}") from None
         self.names = list(self.columns)
@@ -43,11 +43,11 @@ class Frame:
 
 
 def columns_of(data: Any) -> dict[str, Any]:
-    """The columns of a table by name: series of narwhals, or what stands in a mapping. A lazy frame is collected.
+    """Return the columns of a table by name: narwhals series, or the values of a mapping. A lazy frame is collected.
 
     Raises:
-        TypeError: for what is no table.
-        BadInput: for columns of the same name.
+        TypeError: if the data are not a table.
+        BadInput: if two columns have the same name.
     """
     if isinstance(data, Mapping):
         columns = [(str(name), values) for name, values in data.items()]
@@ -59,27 +59,27 @@ def columns_of(data: Any) -> dict[str, Any]:
         except nw.exceptions.DuplicateError as error:
             got = " ".join(str(error).split())
             raise BadInput(f"{type(data).__name__}: expected columns of different names; {got}") from None
-    found = dict(columns)
-    if len(found) < len(columns):
+    by_name = dict(columns)
+    if len(by_name) < len(columns):
         raise BadInput(f"{type(data).__name__}: expected columns of different names, got {list(data)}")
-    return found
+    return by_name
 
 
 def series_of(values: Any) -> Any:
-    """A series of any library as one of narwhals; anything else as it is."""
+    """Convert a series of any library to a narwhals series; return anything else unchanged."""
     return nw.from_native(values, allow_series=True, pass_through=True)
 
 
-def known(values: Any) -> list[Any]:
-    """The values of a column, with None where it has nothing: NaN, and what data frames have in its place.
+def replace_missing(values: Any) -> list[Any]:
+    """Return the values of a column as a list, with None for NaN and for missing values of data frames.
 
-    >>> known([1.5, float("nan"), "a"])
+    >>> replace_missing([1.5, float("nan"), "a"])
     [1.5, None, 'a']
     """
     column = series_of(values)
     is_series = isinstance(column, nw.Series)
-    missing = column.is_null().to_list() if is_series else repeat(False)
+    is_null = column.is_null().to_list() if is_series else repeat(False)
     return [
         None if is_missing or (isinstance(value, float | np.floating) and np.isnan(value)) else value
-        for value, is_missing in zip(column.to_list() if is_series else values, missing, strict=False)
+        for value, is_missing in zip(column.to_list() if is_series else values, is_null, strict=False)
     ]

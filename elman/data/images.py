@@ -1,4 +1,4 @@
-"""Images in grey, in files and in Python."""
+"""Greyscale images from files and Python arrays."""
 
 import struct
 import warnings
@@ -13,46 +13,46 @@ from numpy.typing import NDArray
 
 from elman.data.examples import Example, usable
 from elman.errors import BadInput
-from elman.io.files import check_there
+from elman.io.files import check_exists
 from elman.io.terminal import note
 
 Image = NDArray[np.float32]  # (rows, columns), 0 to 1
-DEEP = 65535  # white, where a pixel has 16 bits
-UNREAD = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # formats that Pillow knows but cannot read by itself
-DAMAGED = (  # what Pillow's formats raise for files that are no whole images
+WHITE_16_BIT = 65535  # white in 16-bit images
+UNREADABLE = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # formats that Pillow identifies but cannot read by itself
+DAMAGED = (  # exceptions of Pillow's readers for damaged files
     OSError, SyntaxError, ValueError, EOFError, RuntimeError, AssertionError, AttributeError, LookupError, TypeError,
     ArithmeticError, struct.error, zlib.error,
 )  # fmt: skip
-NEARLY = 1e-6  # above white, that what was computed may be
+TOLERANCE = 1e-6  # relative tolerance above white, for computed values
 
 
 def picture(path: Path) -> Image:
-    """An image file in grey, upright as its EXIF data say; what is transparent lies on white.
+    """Read an image file in greyscale, rotated as its EXIF data say, with transparency on white.
 
     Raises:
-        BadInput: if it is none.
+        BadInput: if the file is not an image.
     """
     from PIL import Image as Pillow
 
-    check_there(path, "an image")
+    check_exists(path, "an image")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of Pillow, about metadata that are not read
+            warnings.simplefilter("ignore", UserWarning)  # Pillow warns about metadata that are not needed
             warnings.simplefilter("error", Pillow.DecompressionBombWarning)
-            # Of a path, Pillow 13 maps an uncompressed TIFF that its orientation turns into memory with sides swapped.
+            # Opened by path, Pillow 13 memory-maps an uncompressed rotated TIFF with its sides swapped.
             with path.open("rb") as file, Pillow.open(file, formats=_formats()) as opened:
-                found, white = _grey(_upright(opened, path))
+                pixels, white = _grey(_upright(opened, path))
     except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning):
         raise BadInput(f"{path}: expected an image of at most {Pillow.MAX_IMAGE_PIXELS:,} pixels, got more") from None
     except MemoryError:
         raise BadInput(f"{path}: expected an image, got one that memory has no room for") from None
     except DAMAGED as error:
         raise BadInput(f"{path}: expected an image, got what cannot be read as one: {error}") from None
-    return within(found / np.float32(white), 1, str(path))
+    return within(pixels / np.float32(white), 1, str(path))
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file is an image that Pillow reads, by the ending of its name or else by how it begins."""
+    """Return whether Pillow can read a file, by its suffix or else by its first bytes."""
     from PIL import Image as Pillow
 
     formats = _formats()
@@ -61,7 +61,7 @@ def is_image(path: Path) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Pillow.open(path, formats=[one for one in formats if one != "TGA"]):  # which begins with no mark
+            with Pillow.open(path, formats=[name for name in formats if name != "TGA"]):  # TGA has no magic number
                 return True
     except (Pillow.DecompressionBombError, MemoryError):
         return True
@@ -71,29 +71,29 @@ def is_image(path: Path) -> bool:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """The formats that Pillow reads itself: neither by another program, nor their heads alone."""
+    """Return the formats that Pillow reads by itself and completely, not only their headers."""
     from PIL import Image as Pillow
 
     Pillow.init()
-    return tuple(sorted(Pillow.OPEN.keys() - UNREAD))
+    return tuple(sorted(Pillow.OPEN.keys() - UNREADABLE))
 
 
 def _upright(opened: Any, path: Path) -> Any:
-    """An image of Pillow's, turned as its EXIF data say."""
+    """Rotate a Pillow image as its EXIF data say."""
     from PIL import ExifTags
     from PIL import Image as Pillow
 
-    turn = Pillow.Transpose
+    flip = Pillow.Transpose
     turns = {
-        2: turn.FLIP_LEFT_RIGHT,
-        3: turn.ROTATE_180,
-        4: turn.FLIP_TOP_BOTTOM,
-        5: turn.TRANSPOSE,
-        6: turn.ROTATE_270,
-        7: turn.TRANSVERSE,
-        8: turn.ROTATE_90,
+        2: flip.FLIP_LEFT_RIGHT,
+        3: flip.ROTATE_180,
+        4: flip.FLIP_TOP_BOTTOM,
+        5: flip.TRANSPOSE,
+        6: flip.ROTATE_270,
+        7: flip.TRANSVERSE,
+        8: flip.ROTATE_90,
     }
-    if opened.format == "TIFF" and opened.tile:  # Pillow would fill rows that lack their strips with black
+    if opened.format == "TIFF" and opened.tile:  # Pillow would fill missing strips with black
         covered = max(tile[1][3] for tile in opened.tile)
         if covered < opened.tag_v2.get(ExifTags.Base.ImageLength, covered):
             raise ValueError(f"{covered} of {opened.tag_v2[ExifTags.Base.ImageLength]} rows")
@@ -107,11 +107,11 @@ def _upright(opened: Any, path: Path) -> Any:
 
 
 def _grey(opened: Any) -> tuple[Image, int]:
-    """The pixels of an image of Pillow's, and which number is white."""
+    """Return the pixels of a Pillow image, and the value of white."""
     from PIL import Image as Pillow
 
     if opened.mode == "I" or opened.mode.startswith("I;16"):
-        return np.asarray(opened).astype(np.float32), DEEP
+        return np.asarray(opened).astype(np.float32), WHITE_16_BIT
     if opened.mode == "F":
         return np.asarray(opened, np.float32), 1
     if opened.has_transparency_data:
@@ -120,38 +120,42 @@ def _grey(opened: Any) -> tuple[Image, int]:
     return np.asarray(opened.convert("L"), np.float32), 255
 
 
-def image_of(what: Any, where: str) -> Image:
-    """An image that Python has.
+def image_of(value: Any, where: str) -> Image:
+    """Validate an in-memory image.
+
+    Args:
+        value: the image, (rows, columns), from 0 to 1.
+        where: the image, for error messages.
 
     Raises:
-        BadInput: if it is not one of numbers (rows, columns) from 0 to 1.
+        BadInput: if it is not an image.
     """
     try:
-        found = np.asarray(what)
+        pixels = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise BadInput(f"{where}: expected an image (rows, columns), got what is none: {error}") from None
-    if found.ndim != 2 or not found.size or found.dtype.kind not in "biuf":
-        raise BadInput(f"{where}: expected an image (rows, columns), got {found.dtype} of shape {found.shape}")
-    if found.dtype.kind in "iu" and found.max() > 1:
+    if pixels.ndim != 2 or not pixels.size or pixels.dtype.kind not in "biuf":
+        raise BadInput(f"{where}: expected an image (rows, columns), got {pixels.dtype} of shape {pixels.shape}")
+    if pixels.dtype.kind in "iu" and pixels.max() > 1:
         white = "; divide whole numbers by 255 if that is white"
-        raise BadInput(f"{where}: expected numbers from 0 to 1, got {found.max()}{white}")
-    return within(found.astype(np.float32), 1, where)
+        raise BadInput(f"{where}: expected numbers from 0 to 1, got {pixels.max()}{white}")
+    return within(pixels.astype(np.float32), 1, where)
 
 
 def images_with(
     task: str, images: Sequence[Any], targets: Sequence[Any], target_of: Callable[[Any, str], str], skip_bad: bool
 ) -> Iterator[Example]:
-    """Images (rows, columns) that Python has, with values from 0 to 1, and as many targets.
+    """Iterate over examples of in-memory images and their targets.
 
     Args:
-        task: its name, for complaints.
-        images: they.
-        targets: what belongs to each.
-        target_of: a target, if it is one; else BadInput, with where it is.
-        skip_bad: whether what is none is left out.
+        task: name of the task, for error messages.
+        images: images (rows, columns), from 0 to 1.
+        targets: target of each image.
+        target_of: validates a target, given its position; raises BadInput.
+        skip_bad: whether to skip invalid examples.
 
     Raises:
-        BadInput: for one that is none, if these are not skipped.
+        BadInput: if an example is invalid and `skip_bad` is False.
     """
     pairs = enumerate(zip(images, targets, strict=True), 1)
     return usable((partial(_image_with, task, f"image {i}", *pair, target_of) for i, pair in pairs), skip_bad, task)
@@ -163,19 +167,30 @@ def _image_with(task: str, name: str, image: Any, target: Any, target_of: Callab
 
 
 def within(image: Image, most: float, where: str) -> Image:
-    """An image, if its numbers are from 0 to `most`.
+    """Check that the pixels of an image are from 0 to `most`, and return the image.
+
+    Args:
+        image: the image, (rows, columns).
+        most: largest valid value.
+        where: the image, for the error message.
 
     Raises:
-        BadInput: if they are not, or not finite.
+        BadInput: if a pixel is out of range or not finite.
     """
-    fits = (image >= 0) & (image <= most * (1 + NEARLY))
+    fits = (image >= 0) & (image <= most * (1 + TOLERANCE))
     if not fits.all():
         raise BadInput(f"{where}: expected numbers from 0 to {most:g}, got {image[~fits][0]:g}")
     return image
 
 
 def scaled(image: Image, rows: int, columns: int) -> Image:
-    """An image of that size."""
+    """Resize an image by bilinear interpolation.
+
+    Args:
+        image: the image.
+        rows: rows of the result.
+        columns: columns of the result.
+    """
     from PIL import Image as Pillow
 
     if image.shape == (rows, columns):

@@ -1,7 +1,7 @@
-"""The parts of a split: examples indexed while they are read, and recorded while they are encoded.
+"""Parts of a split: examples are indexed while they are read, and recorded while they are encoded.
 
-Examples may be more than memory takes, so that each walk over them costs time. What a split needs is collected as they
-are read; what a run keeps to recognize them is collected as they are encoded.
+Examples may not fit into memory, so iterating over them is slow. What a split needs is therefore collected while
+they are read, and what a run stores to recognize them is collected while they are encoded.
 """
 
 import csv
@@ -20,17 +20,17 @@ from elman.data.splits import ContentIndex
 
 
 class ExampleStore(Subset[Example]):
-    """Stored examples, and what a split needs to know of them.
+    """Stored examples, with the index and labels that a split needs.
 
     Args:
-        examples: read once.
-        store: keeps them.
-        label: of an example, for splits that are stratified by labels; None: there are none.
-        hashes: whether the content of examples is compared.
+        examples: the examples; iterated once.
+        store: stores the examples and returns them as a sequence.
+        label: returns the label of an example, for stratified splits; None means no labels.
+        hashes: whether to hash the content of examples.
 
     Attributes:
-        contents: their content and their groups.
-        labels: of each.
+        contents: content hashes and groups of the examples.
+        labels: label of each example.
     """
 
     def __init__(
@@ -41,21 +41,21 @@ class ExampleStore(Subset[Example]):
         hashes: bool = True,
     ) -> None:
         self.contents, self.labels = ContentIndex(), list[Hashable]()
-        known = dict[Hashable, Hashable]()  # equal labels are one object
+        interned = dict[Hashable, Hashable]()  # equal labels are one object
 
-        def labelled(examples: Iterable[Example], label: Callable[[Example], Hashable]) -> Iterator[Example]:
+        def collect_labels(examples: Iterable[Example], label: Callable[[Example], Hashable]) -> Iterator[Example]:
             for example in examples:
-                name = label(example)
-                self.labels.append(known.setdefault(name, name))
+                value = label(example)
+                self.labels.append(interned.setdefault(value, value))
                 yield example
 
         collected = self.contents.collect(examples) if hashes else examples
-        items = store(labelled(collected, label) if label else collected)
+        items = store(collect_labels(collected, label) if label else collected)
         super().__init__(items, np.arange(len(items)))
 
 
 class Part(Subset[Example]):
-    """Some of the examples of a store, by their numbers."""
+    """The examples of a store at some indices."""
 
     def __init__(self, examples: ExampleStore, numbers: Sequence[int] | NDArray[np.int64]) -> None:
         super().__init__(examples, numbers)
@@ -63,21 +63,21 @@ class Part(Subset[Example]):
 
     @property
     def hashes(self) -> NDArray[np.uint64]:
-        """Of the content of each example."""
+        """Content hash of each example."""
         return self._contents.hashes[self.numbers]
 
     def inputs(self, once: bool) -> int:
-        """How many inputs the examples have; `once`: copies count once."""
+        """Return the number of inputs; with `once`, copies count once."""
         return len(np.unique(self.hashes)) if once else len(self)
 
     def repeated(self, other: "Part", once: bool) -> int:
-        """How many examples have the same content as one of another part; `once`: copies count once."""
-        own = np.unique(self.hashes) if once else self.hashes
-        return int(np.isin(own, other.hashes).sum())
+        """Return how many examples have the content of an example of another part; with `once`, copies count once."""
+        hashes = np.unique(self.hashes) if once else self.hashes
+        return int(np.isin(hashes, other.hashes).sum())
 
 
 class Splits(NamedTuple):
-    """To learn from, to choose by, to be scored on."""
+    """Examples for training, validation and test."""
 
     train: Part
     validation: Part
@@ -85,7 +85,7 @@ class Splits(NamedTuple):
 
 
 class SplitRecord:
-    """What a run keeps of its examples, to recognize them. Walk all parts, in the order of `Splits`."""
+    """Digest and table by which a run recognizes its examples. Walk all parts, in the order of `Splits`."""
 
     def __init__(self) -> None:
         self._digest, self._table = hashlib.sha256(), io.StringIO()
@@ -93,7 +93,7 @@ class SplitRecord:
         self._rows.writerow(("part", "number", "name"))
 
     def walk(self, name: str, part: Part) -> Iterator[Example]:
-        """The examples of a part; they are recorded as they pass."""
+        """Iterate over the examples of a part and record them."""
         for number, example in zip(part.numbers.tolist(), part, strict=True):
             for value in (example.input, example.target):
                 self._digest.update(_bytes(value))
@@ -103,12 +103,12 @@ class SplitRecord:
 
     @property
     def sha256(self) -> str:
-        """Of all inputs and targets, and how they are split."""
+        """Digest of all inputs and targets and of their split."""
         return self._digest.hexdigest()
 
     @property
     def table(self) -> str:
-        """The text of split.csv: the part, the number and the name of each example."""
+        """Text of split.csv: part, number and name of each example."""
         return self._table.getvalue()
 
     @classmethod

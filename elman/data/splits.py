@@ -1,7 +1,7 @@
-"""How examples are split into training, validation and test parts.
+"""Split examples into training, validation and test parts.
 
-Examples with the same content, and examples of the same group, form one component, and a component is never on both
-sides of a split. Content and groups are kept as hashes, so that millions of examples can be split.
+Examples with the same content or of the same group form a component, and a component is never on both sides of a
+split. Content and groups are stored as hashes, so that millions of examples can be split.
 """
 
 import csv
@@ -21,48 +21,47 @@ from elman.errors import BadInput
 from elman.io.files import text_lines
 from elman.io.format import counted
 
-SHARE = 10  # one part in so many is validated on, and one is tested on
-MANY = 3  # components of a label that can be split: one for each part
+SHARE = 10  # validation and test each get one in SHARE components
+MIN_COMPONENTS = 3  # fewest components of a label that can be split: one per part
 
 Numbers = NDArray[np.int64]
 
 
 def fingerprint(value: Any) -> int:
-    """A 64-bit hash of the content of an input, the same wherever it was read from.
+    """Return a 64-bit hash of the content of an input, independent of where it was read.
 
-    Arrays are compared by shape and values. Texts are compared in Unicode normal form C, with runs of white space as
-    one space.
+    Arrays are compared by shape and values; texts in Unicode normal form C, with runs of white space as one space.
 
     >>> fingerprint("two  words") == fingerprint("two words")
     True
     """
-    found = hashlib.blake2b(digest_size=8)
-    _feed(found, value)
-    return int.from_bytes(found.digest())
+    hasher = hashlib.blake2b(digest_size=8)
+    _update(hasher, value)
+    return int.from_bytes(hasher.digest())
 
 
-def _feed(found: Any, value: Any) -> None:
+def _update(hasher: Any, value: Any) -> None:
     if isinstance(value, str):
         text = " ".join(unicodedata.normalize("NFC", value).split()).encode("utf-8", "surrogatepass")
-        found.update(b"text %d " % len(text) + text)
+        hasher.update(b"text %d " % len(text) + text)
     elif isinstance(value, tuple | list):
-        found.update(b"%d of " % len(value))
-        for one in value:
-            _feed(found, one)
+        hasher.update(b"%d of " % len(value))
+        for element in value:
+            _update(hasher, element)
     elif isinstance(value, np.ndarray):
-        found.update(f"{value.dtype} {value.shape} ".encode())
-        found.update(np.ascontiguousarray(value).data)
+        hasher.update(f"{value.dtype} {value.shape} ".encode())
+        hasher.update(np.ascontiguousarray(value).data)
     else:
-        found.update(repr(value).encode("utf-8", "surrogatepass"))
+        hasher.update(repr(value).encode("utf-8", "surrogatepass"))
 
 
-def inputs_of(examples: Sequence[Example], once: bool) -> int:
-    """How many inputs examples have; `once`: copies count once."""
-    return len({fingerprint(example.input) for example in examples}) if once else len(examples)
+def count_inputs(examples: Sequence[Example], unique: bool) -> int:
+    """Return the number of inputs of examples; with `unique`, copies count once."""
+    return len({fingerprint(example.input) for example in examples}) if unique else len(examples)
 
 
 class ContentIndex:
-    """The content and the group of each example as numbers, collected while examples are read.
+    """Content and group of each example as numbers, collected while examples are read.
 
     >>> index = ContentIndex()
     >>> [example.input for example in index.collect([Example("a b"), Example("c"), Example("a  b")])]
@@ -75,27 +74,27 @@ class ContentIndex:
         self._contents, self._groups, self._number = array("Q"), array("q"), dict[Hashable, int]()
 
     def collect(self, examples: Iterable[Example]) -> Iterator[Example]:
-        """Examples, as they pass."""
+        """Iterate over examples and index them."""
         for example in examples:
             group, number = example.group, self._number
             self._contents.append(fingerprint(example.input))
-            self._groups.append(-1 if group is None else number.setdefault(_brief(group), len(number)))
+            self._groups.append(-1 if group is None else number.setdefault(_group_key(group), len(number)))
             yield example
 
     @property
     def hashes(self) -> NDArray[np.uint64]:
-        """The hash of the content of each example, (N,)."""
+        """Content hash of each example, (N,)."""
         return np.array(self._contents, np.uint64)
 
     def components(self, join: bool = True) -> Numbers:
-        """The component of each example, (N,), numbered from 0 in order of first appearance.
+        """Return the component of each example, (N,), numbered from 0 in order of first appearance.
 
         Args:
-            join: groups that have content in common are one component. Without it, a copy belongs to the group of the
-                first example of this content, and groups stay apart.
+            join: whether groups that share content form one component. If False, a copy belongs to the group of the
+                first example with its content, and groups stay separate.
         """
-        found, first, content = np.unique(self.hashes, return_index=True, return_inverse=True)
-        group, C = np.array(self._groups, np.int64), len(found)
+        contents, first, content = np.unique(self.hashes, return_index=True, return_inverse=True)
+        group, C = np.array(self._groups, np.int64), len(contents)
         if not self._number:
             return in_order(content)
         if not join:
@@ -110,38 +109,38 @@ class ContentIndex:
 
 
 def components(examples: Iterable[Example], join: bool = True) -> Numbers:
-    """The component of each example, as `ContentIndex.components`."""
+    """Return the component of each example; see `ContentIndex.components`."""
     index = ContentIndex()
     deque(index.collect(examples), maxlen=0)
     return index.components(join)
 
 
 def in_order(numbers: NDArray[Any]) -> Numbers:
-    """The same with numbers from 0, in order of first appearance."""
+    """Renumber from 0 in order of first appearance."""
     _, first, inverse = np.unique(numbers, return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
     return rank[inverse]
 
 
-def _brief(group: Hashable) -> Hashable:
-    """A group in a few bytes, where it is a text, perhaps a long one."""
+def _group_key(group: Hashable) -> Hashable:
+    """Return a short key for a group: the hash of a text, which may be long, or the group itself."""
     if not isinstance(group, str):
         return group
     return hashlib.blake2b(group.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def drawn_parts(component: Numbers, seed: int, parts: Sequence[str], task: str) -> dict[str, list[int]]:
-    """Draw parts by a seed, each a tenth of all components.
+    """Draw parts at random, each with a tenth of all components.
 
     Args:
-        component: of each example.
-        seed: of the random numbers.
-        parts: to be drawn; the rest is trained on.
-        task: its name, for complaints.
+        component: component of each example.
+        seed: random seed.
+        parts: names of the parts to draw; the other examples are for training.
+        task: name of the task, for error messages.
 
     Returns:
-        The numbers of the examples of each part, "train" among them.
+        The indices of the examples of each part, including "train".
     """
     K = int(component.max(initial=-1)) + 1
     order = np.random.default_rng(seed).permutation(K)
@@ -157,50 +156,51 @@ def drawn_parts(component: Numbers, seed: int, parts: Sequence[str], task: str) 
 def stratified_parts(
     component: Numbers, labels: Sequence[Hashable], seed: int, parts: Sequence[str], task: str
 ) -> tuple[dict[str, list[int]], dict[Hashable, int]]:
-    """Draw parts by a seed so that labels have the same shares in all of them.
+    """Draw parts at random so that labels have the same shares in all of them.
 
-    Components are ordered by label, and drawn at even distances (systematic sampling), so each part has its share of
-    each label to within one component. The largest component of each label is trained on, and so are all of a label
-    that has fewer than three. scikit-learn's StratifiedGroupKFold needs a label with ten examples, does not promise
-    that each label is trained on, and takes half a minute for 70,000 examples.
+    Components are ordered by label and drawn at even distances (systematic sampling), so each part gets its share of
+    each label to within one component. The largest component of each label is in training, and so are all components
+    of a label that has fewer than three. scikit-learn's StratifiedGroupKFold needs ten examples of a label, does not
+    guarantee that each label is in training, and takes half a minute for 70,000 examples.
 
     Args:
-        component: of each example.
-        labels: of each example.
-        seed: of the random numbers.
-        parts: to be drawn; the rest is trained on.
-        task: its name, for complaints.
+        component: component of each example.
+        labels: label of each example.
+        seed: random seed.
+        parts: names of the parts to draw; the other examples are for training.
+        task: name of the task, for error messages.
 
     Returns:
-        The numbers of the examples of each part, "train" among them; and labels with fewer than three components,
-        with how many each has.
+        The indices of the examples of each part, including "train"; and the number of components of each label that has
+        fewer than three.
     """
     rng, K = np.random.default_rng(seed), int(component.max(initial=-1)) + 1
-    number: dict[Hashable, int] = {}
-    label = np.array([number.setdefault(one, len(number)) for one in labels], np.int64)
-    L = len(number)
+    label_index: dict[Hashable, int] = {}
+    label = np.array([label_index.setdefault(name, len(label_index)) for name in labels], np.int64)
+    L = len(label_index)
     pairs, sizes = np.unique(component * L + label, return_counts=True)
-    of, which = np.divmod(pairs, L)  # a component, and a label in it
+    owner, pair_label = np.divmod(pairs, L)  # component and label of each pair
     rank, shuffled = rng.permutation(K), rng.permutation(L)
-    order = np.lexsort((rank[of], -sizes, shuffled[which]))  # labels in random order; in each, the largest first
-    of, which = of[order], which[order]
-    several = np.bincount(which, minlength=L)
-    rare = np.flatnonzero(several < MANY)
-    trained = np.zeros(K, bool)
-    trained[of[np.unique(which, return_index=True)[1]]] = True  # the largest of each label
-    trained[of[np.isin(which, rare)]] = True
-    free = of[~trained[of]]
+    # Labels are in random order, and the components of each label from large to small.
+    order = np.lexsort((rank[owner], -sizes, shuffled[pair_label]))
+    owner, pair_label = owner[order], pair_label[order]
+    num_components = np.bincount(pair_label, minlength=L)
+    rare = np.flatnonzero(num_components < MIN_COMPONENTS)
+    in_training = np.zeros(K, bool)
+    in_training[owner[np.unique(pair_label, return_index=True)[1]]] = True  # the largest component of each label
+    in_training[owner[np.isin(pair_label, rare)]] = True
+    free = owner[~in_training[owner]]
     free = free[np.sort(np.unique(free, return_index=True)[1])]  # a component with several labels counts as one
-    count = -(-(K - len(np.unique(of[np.isin(which, rare)]))) // SHARE)
+    count = -(-(K - len(np.unique(owner[np.isin(pair_label, rare)]))) // SHARE)
     if len(parts) and (not count or count * len(parts) > len(free)):
         got = f"{K:,} of {counted(L, 'label')}, where copies count as one"
-        raise _too_few(task, parts, f"a label with at least {MANY} different examples", got)
+        raise _too_few(task, parts, f"a label with at least {MIN_COMPONENTS} different examples", got)
     part = np.full(K, len(parts), np.int64)
     picks = len(parts) * count
     if picks:
         part[free[np.arange(picks) * len(free) // picks]] = np.arange(picks) % len(parts)
-    names = list(number)
-    return _numbers(part[component], parts), {names[i]: int(several[i]) for i in rare.tolist()}
+    names = list(label_index)
+    return _numbers(part[component], parts), {names[i]: int(num_components[i]) for i in rare.tolist()}
 
 
 def _numbers(part: Numbers, parts: Sequence[str]) -> dict[str, list[int]]:
@@ -212,21 +212,21 @@ def _too_few(task: str, parts: Sequence[str], expected: str, got: str) -> BadInp
     return BadInput(f"{task}: expected {expected} to split, got {got}; add data, or pass {options}")
 
 
-def kept_split(path: Path, examples: Sequence[Example], names: Sequence[str]) -> dict[str, list[int]] | None:
-    """The split that a run has written, if it is one of these examples: else they are other data than the run's.
+def load_split(path: Path, examples: Sequence[Example], names: Sequence[str]) -> dict[str, list[int]] | None:
+    """Read the split that a run has stored, or return None if it does not fit these examples.
 
     Args:
-        path: of split.csv, a part, a number and a name in each row.
-        examples: that are split.
-        names: of the parts that were drawn, "train" among them.
+        path: split.csv, with a part, a number and a name per row.
+        examples: the examples to split.
+        names: names of the parts that were drawn, including "train".
     """
-    found: dict[str, list[int]] = {name: [] for name in names}
+    indices: dict[str, list[int]] = {name: [] for name in names}
     if not path.exists():
         return None
     for row in csv.DictReader(text_lines(path, newlines=True)):
         part, number = row.get("part"), row.get("number") or ""
-        if part in found:
+        if part in indices:
             if not number.isdecimal() or int(number) >= len(examples):
                 return None
-            found[part].append(int(number))
-    return found if all(found.values()) else None
+            indices[part].append(int(number))
+    return indices if all(indices.values()) else None

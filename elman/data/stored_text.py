@@ -1,4 +1,4 @@
-"""A text that is decoded once and read any number of times."""
+"""A text that is decoded once and can be read any number of times."""
 
 import hashlib
 from array import array
@@ -10,16 +10,21 @@ from elman.data import disk_list
 from elman.data.disk_list import DiskList
 from elman.io.files import lines_in
 
-_SHARE = 64  # of the memory that a DiskList may take: its pieces are long, and the tokens are in memory as well
-_BLOCK = 1 << 20  # characters of a piece, at most
+_SHARE = 64  # a text uses 1 / _SHARE of the memory of a DiskList: its pieces are long, and its tokens are in memory too
+_MAX_PIECE = 1 << 20  # maximum number of characters of a piece
 
 
 @dataclass(frozen=True)
 class TextPart:
-    """The characters of a text from `begin` to before `end`, in pieces. It can be iterated any number of times."""
+    """The characters of a text from `begin` to before `end`, in pieces. It can be iterated any number of times.
+
+    pieces: all pieces of the text.
+    ends: number of characters up to the end of each piece.
+    """
 
     pieces: Sequence[str]
-    ends: Sequence[int]  # of each piece: how many characters the text has up to there
+
+    ends: Sequence[int]
     begin: int
     end: int
 
@@ -32,10 +37,10 @@ class TextPart:
 
 
 class StoredText:
-    r"""The pieces of a text: in memory, or in an anonymous file if the text is long.
+    r"""The pieces of a text, in memory or, if the text is long, in an anonymous file.
 
     Args:
-        pieces: of the text, read once. The file or pipe that they come from may change or be gone afterwards.
+        pieces: pieces of the text, read once. Their file or pipe may change or disappear afterwards.
 
     >>> text = StoredText(["please ", "stay\nat home"])
     >>> text.characters, list(text.part(2, 11)), list(text.lines())
@@ -48,8 +53,8 @@ class StoredText:
 
     def _counted(self, pieces: Iterable[str]) -> Iterator[str]:
         for piece in pieces:
-            for begin in range(0, len(piece), _BLOCK):
-                part = piece[begin : begin + _BLOCK]
+            for begin in range(0, len(piece), _MAX_PIECE):
+                part = piece[begin : begin + _MAX_PIECE]
                 self.characters += len(part)
                 self._ends.append(self.characters)
                 yield part
@@ -58,16 +63,16 @@ class StoredText:
         return iter(self._pieces)
 
     def part(self, begin: int, end: int) -> TextPart:
-        """The characters from one to before another."""
+        """Return the characters from `begin` to before `end`."""
         return TextPart(self._pieces, self._ends, begin, end)
 
     def lines(self) -> Iterator[str]:
-        """The lines, without their ends: newlines, carriage returns, or both in a row."""
+        """Iterate over the lines without their ends: newlines, carriage returns, or both together."""
         return lines_in(self, newlines=False)
 
     @property
     def sha256(self) -> str:
-        """To recognize the text."""
+        """SHA-256 digest of the text."""
         digest = hashlib.sha256()
         for piece in self:
             digest.update(piece.encode("utf-8", "surrogatepass"))

@@ -1,21 +1,21 @@
-"""A text as the streams of truncated BPTT: each token, and the one that follows it."""
+"""A text as streams for truncated BPTT: each token with the token that follows it."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from elman.bptt import Stream, stream
 
-IGNORED = -100  # the target that no loss counts, as torch.nn.functional.cross_entropy has it
+IGNORED = -100  # target that losses ignore, as in torch.nn.functional.cross_entropy
 
 
 def streams(ids: NDArray[np.integer], batch: int, bptt: int, every_token: bool = False) -> Stream:
-    """Token ids as chunks of inputs and targets, (T, B) each.
+    """Cut token ids into chunks of inputs and targets, each (T, B).
 
     Args:
-        ids: (N).
-        batch: B, how many streams the text is cut into.
-        bptt: T, how many steps to a chunk.
-        every_token: keep all N - 1 targets; without it, the streams end with the last whole chunk.
+        ids: token ids (N,).
+        batch: B, number of streams.
+        bptt: T, steps per chunk.
+        every_token: keep all N - 1 targets; otherwise the streams end with the last whole chunk.
 
     >>> inputs, targets = streams(np.arange(9), batch=2, bptt=2)[1].values
     >>> inputs.T.tolist(), targets.T.tolist()

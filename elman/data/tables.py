@@ -1,12 +1,12 @@
-"""Tables in files: CSV, TSV, JSON lines, Parquet.
+"""Read tables from files: CSV, TSV, JSON lines and Parquet.
 
-`rows` reads one after the other, `read_table` all at once for tasks that need whole columns: series. Cells of CSV and
-TSV are texts, as they are written.
+`rows` streams rows. `read_table` reads a whole table, for tasks that need whole columns, such as time series. Cells of
+CSV and TSV are texts.
 
-CSV is streamed by Python's csv module. Streamed by polars, a table of 200 MB takes a quarter of the time, but 300 MB of
-memory instead of 75; and polars refuses a quotation mark within a cell (5" tape), takes carriage returns within cells,
-wants UTF-8, and does not say in which line something is wrong. Read whole, columns take less time and memory in polars:
-`read_table` uses it, and asks the csv module for the line that is wrong.
+CSV is streamed with Python's csv module. Streaming with polars takes a quarter of the time for a table of 200 MB, but
+300 MB of memory instead of 75. It also rejects a quotation mark within a cell (5" tape), accepts carriage returns
+within cells, requires UTF-8, and does not report the line of an error. Whole tables take less time and memory in
+polars, so `read_table` uses it, and uses the csv module to find the line of an error.
 """
 
 import csv
@@ -26,60 +26,60 @@ from elman.io.files import STDIN, is_readable_again, opened, read_text, text_lin
 from elman.io.json_fields import parsed
 from elman.io.terminal import note
 
-TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")  # endings of their files
-HEAD = 100  # rows of JSON among which a column is looked for
-SLICE = 1 << 16  # rows of Parquet that are read at once
-DOUBLED = re.compile(r'(?:^|\t)"(?:[^"\t]|"")*""(?:[^"\t]|"")*"\r?(?:\t|$)')  # a quoted cell with marks in it
-SNIFFED = 20  # lines by which the separator is found
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")  # suffixes of table files
+HEAD_ROWS = 100  # rows of JSON that are searched for column names
+SLICE_ROWS = 1 << 16  # rows of Parquet read at once
+DOUBLED = re.compile(r'(?:^|\t)"(?:[^"\t]|"")*""(?:[^"\t]|"")*"\r?(?:\t|$)')  # a quoted cell with doubled marks
+SNIFFED_LINES = 20  # lines used to detect the separator
 SEPARATORS = "\t;,"
 WORKBOOKS = (".xlsx", ".xlsm", ".xls", ".xlsb", ".ods")
-LONGEST = 1 << 24  # characters of a cell; a quotation mark without its other would take all of the file
+MAX_CELL_SIZE = 1 << 24  # maximum characters of a cell; an unclosed quotation mark takes the rest of the file
 
 
-Source = Path | Frame  # of a table
+Source = Path | Frame  # where a table comes from
 
 
 def sources(data: Any) -> Sequence[Source]:
-    """Of what a task was given: files, or a table that is there already."""
+    """Return the tables in a task's data: files, or an in-memory table."""
     return data if is_files(data) else [Frame(data)]
 
 
 def read_table(path: Path, encoding: str = "utf-8", quote: str = "", decimal: str | None = None) -> pl.DataFrame:
-    """A table, of the kind that the name of the file says.
+    """Read a whole table, in the format that the file's suffix names.
 
     Args:
-        path: of the file.
-        encoding: of one that is a text.
-        quote: as `rows` has it.
-        decimal: separator of numbers, where that is known.
+        path: the file.
+        encoding: encoding of CSV, TSV and JSON files.
+        quote: as in `rows`.
+        decimal: decimal separator of numbers, if known.
 
     Raises:
-        BadInput: if it cannot be read, or is empty.
+        BadInput: if the table cannot be read or is empty.
     """
     suffix = path.suffix.lower()
     try:
         if suffix == ".parquet":
             with opened(path):
                 table = pl.read_parquet(path.absolute(), glob=False)
-        elif _kind(path) is _json:
-            table = pl.DataFrame(list(_objects(path, encoding)), infer_schema_length=None)
+        elif _reader_of(path) is _json_rows:
+            table = pl.DataFrame(list(_json_objects(path, encoding)), infer_schema_length=None)
         else:
             table = _delimited(path, encoding, quote, decimal)
     except (pl.exceptions.PolarsError, TypeError) as error:
-        raise _no_table(str(path), error) from None
+        raise _not_a_table(str(path), error) from None
     if not len(table):
         raise BadInput(f"{path}: expected rows, got a table without any")
     return table
 
 
 def _delimited(path: Path, encoding: str, quote: str, decimal: str | None) -> pl.DataFrame:
-    """A table of CSV or TSV."""
+    """Read a whole CSV or TSV table."""
     text = read_text(path, encoding)
     text = text.replace("\r\n", "\n")
-    if "\r" in text.partition("\n")[0]:  # lines end with it
+    if "\r" in text.partition("\n")[0]:  # carriage returns end lines
         text = text.replace("\r", "\n")
     text = text.strip("\n")
-    separator = separator_of(path, text.split("\n", SNIFFED)[:SNIFFED], decimal)
+    separator = separator_of(path, text.split("\n", SNIFFED_LINES)[:SNIFFED_LINES], decimal)
     try:
         mark = quote_of(quote, separator, lambda: text.split("\n"))
         table = pl.read_csv(text.encode(), separator=separator, quote_char=mark, infer_schema=False)
@@ -90,16 +90,22 @@ def _delimited(path: Path, encoding: str, quote: str, decimal: str | None) -> pl
             )
         return table
     except pl.exceptions.PolarsError:
-        for _ in _separated(path, {}, encoding, quote):  # raises for the line that is wrong
+        for _ in _csv_rows(path, {}, encoding, quote):  # raises for the line that is wrong
             pass
         raise
 
 
 def column(path: Path, table: pl.DataFrame, name: str, option: str) -> pl.Series:
-    """A column of a table.
+    """Return a column of a table.
+
+    Args:
+        path: path of the table, for error messages.
+        table: the table.
+        name: name of the column.
+        option: option that names the column, for error messages.
 
     Raises:
-        BadInput: if there is none of that name.
+        BadInput: if the table has no such column.
     """
     check_column(path, table.columns, name, option)
     return table[name]
@@ -108,79 +114,86 @@ def column(path: Path, table: pl.DataFrame, name: str, option: str) -> pl.Series
 def rows(
     path: Source, columns: Mapping[str, str], encoding: str = "utf-8", quote: str = ""
 ) -> Iterator[tuple[Any, ...]]:
-    """Of every row, what stands in some columns; None where nothing does, and for a column named "".
+    """Iterate over the rows of a table, each as a tuple of the values in some columns.
+
+    A value is None in an empty cell and for a column named "".
 
     Args:
-        path: of the file.
-        columns: the names, by the option that names them.
-        encoding: of the text.
-        quote: the quotation mark of cells; "none": there is none; "": `"` in CSV, and none where tabs separate columns,
-            unless some cells could be nothing but quoted ones.
+        path: the table.
+        columns: column names, by the option that names them.
+        encoding: encoding of the text.
+        quote: quotation mark of cells; "none" means no quotation mark; "" means `"` in CSV, and also in TSV if some
+            cells must be quoted.
 
     Raises:
-        BadInput: if there is no such column, or the table cannot be read or is empty; when that is come to.
+        BadInput: if a column does not exist or the table cannot be read or is empty, when the iterator reaches it.
     """
-    some = False
-    for row in _framed(path, columns) if isinstance(path, Frame) else _kind(path)(path, columns, encoding, quote):
-        some = True
+    has_rows = False
+    for row in (
+        _frame_rows(path, columns) if isinstance(path, Frame) else _reader_of(path)(path, columns, encoding, quote)
+    ):
+        has_rows = True
         yield row
-    if not some:
+    if not has_rows:
         raise BadInput(f"{path}: expected rows, got a table without any")
 
 
-def names(path: Source, encoding: str = "utf-8", quote: str = "") -> list[str]:
-    """The columns of a table.
+def column_names(path: Source, encoding: str = "utf-8", quote: str = "") -> list[str]:
+    """Return the column names of a table.
 
     Raises:
-        BadInput: if it cannot be read.
+        BadInput: if the table cannot be read.
     """
     if isinstance(path, Frame):
         return path.names
-    if _kind(path) is _parquet:
-        return _scanned(path).collect_schema().names()
-    if _kind(path) is _json:
-        return _keys(islice(_objects(path, encoding), HEAD))
+    if _reader_of(path) is _parquet_rows:
+        return _scan_parquet(path).collect_schema().names()
+    if _reader_of(path) is _json_rows:
+        return _keys(islice(_json_objects(path, encoding), HEAD_ROWS))
     return next(_reader(path, encoding, quote), [])
 
 
 def separator_of(path: Path, lines: Sequence[str], decimal: str | None = None) -> str:
-    """What stands between the columns.
+    """Return the column separator of a table: a tab, a semicolon or a comma.
 
-    Of a .tsv tabs; else what parts the first lines into as many columns each, and most of them, where the first names
-    the columns: tabs, semicolons or commas.
+    It is a tab in .tsv files. Otherwise it is the one that splits the first lines into equally many columns, and of
+    several the one with most columns.
 
     Args:
-        path: of the table.
-        lines: the first ones.
-        decimal: separator of numbers, where that is known.
+        path: path of the table.
+        lines: the first lines.
+        decimal: decimal separator of numbers, if known.
 
     >>> separator_of(Path("a.csv"), ["date;wind, m/s", "2020-01-01;1,5", "2020-01-02;2,5"])
     ';'
     """
     if path.suffix.lower() == ".tsv":
         return "\t"
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL_SIZE))
     head = lines[0] if lines else ""
-    if decimal == "," and re.fullmatch(r"\s*[+-]?\d+,\d+\s*", head):  # one column, without a name
+    if decimal == "," and re.fullmatch(r"\s*[+-]?\d+,\d+\s*", head):  # a single column without a header
         return ";"
-    plain = [line.replace("\r", " ") for line in lines]  # csv takes no carriage returns in cells without quotes
-    counts = {one: [len(row) for row in csv.reader(plain, delimiter=one) if row] for one in SEPARATORS if one in head}
-    even = {one: found[0] for one, found in counts.items() if len(set(found[:-1])) == 1}  # a last line may be cut
-    if even:
-        return max(even, key=even.__getitem__)  # of those alike, the first
-    return next((one for one in ",;\t" if one in head), ";" if decimal == "," else ",")
+    clean = [line.replace("\r", " ") for line in lines]  # csv rejects carriage returns in unquoted cells
+    counts = {
+        mark: [len(row) for row in csv.reader(clean, delimiter=mark) if row] for mark in SEPARATORS if mark in head
+    }
+    # The last line may be cut.
+    columns = {mark: widths[0] for mark, widths in counts.items() if len(set(widths[:-1])) == 1}
+    if columns:
+        return max(columns, key=columns.__getitem__)  # of equals, the first
+    return next((mark for mark in ",;\t" if mark in head), ";" if decimal == "," else ",")
 
 
 def quote_of(quote: str, separator: str, lines: Callable[[], Iterable[str]]) -> str | None:
-    """The quotation mark of a text, as `rows` has it, by what stands between columns; None: there is none.
+    """Return the quotation mark of a table, or None.
 
     Args:
-        quote: what was asked for.
-        separator: what stands between columns.
-        lines: all lines of the text, where they can be read again.
+        quote: requested quotation mark, as in `rows`.
+        separator: column separator.
+        lines: returns all lines of the text; none if they cannot be read again.
 
     Raises:
-        BadInput: for what is no mark.
+        BadInput: if the requested mark is invalid.
     """
     if quote == "none":
         return None
@@ -190,10 +203,10 @@ def quote_of(quote: str, separator: str, lines: Callable[[], Iterable[str]]) -> 
 
 
 def _is_quoted(lines: Callable[[], Iterable[str]]) -> bool:
-    """Whether cells with tabs between them are quoted, as CSV's are.
+    """Return whether tab-separated cells are quoted as in CSV.
 
-    They are not, and every line is a row, unless all cells that begin with a quotation mark are whole quoted ones, and
-    either marks in them are doubled, or lines alone would make no rows.
+    Cells are quoted only if every cell that begins with a quotation mark is a whole quoted cell, and if quotation marks
+    in cells are doubled or lines alone would not form rows.
     """
     if not any('"' in line for line in lines()):
         return False
@@ -207,47 +220,47 @@ def _is_quoted(lines: Callable[[], Iterable[str]]) -> bool:
         return False
 
 
-def _kind(path: Path) -> Callable[[Path, Mapping[str, str], str, str], Iterator[tuple[Any, ...]]]:
+def _reader_of(path: Path) -> Callable[[Path, Mapping[str, str], str, str], Iterator[tuple[Any, ...]]]:
     suffix = path.suffix.lower()
     if suffix in WORKBOOKS:
         with opened(path):
             raise BadInput(f"{path}: expected CSV, TSV, JSON lines or Parquet, got a workbook; save its sheet as CSV")
     if suffix in (".jsonl", ".ndjson", ".json") or (path == STDIN and _begins_as_json(path)):
-        return _json
-    return _parquet if suffix == ".parquet" else _separated
+        return _json_rows
+    return _parquet_rows if suffix == ".parquet" else _csv_rows
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file is a table, by the ending of its name; standard input is one."""
+    """Return whether a file is a table, by its suffix; standard input is one."""
     return path.suffix.lower() in TABLES or path == STDIN
 
 
 def _begins_as_json(path: Path) -> bool:
     with opened(path) as file:
-        return file.read(HEAD).lstrip().startswith((b"{", b"["))
+        return file.read(HEAD_ROWS).lstrip().startswith((b"{", b"["))
 
 
-def _framed(frame: Frame, columns: Mapping[str, str]) -> Iterator[tuple[Any, ...]]:
-    _places(frame, columns, frame.names)
+def _frame_rows(frame: Frame, columns: Mapping[str, str]) -> Iterator[tuple[Any, ...]]:
+    _column_indices(frame, columns, frame.names)
     missing = [None] * max(map(len, frame.columns.values()), default=0)
-    found = [frame.columns.get(name, missing) for name in columns.values()]
-    yield from zip(*found, strict=True)
+    values = [frame.columns.get(name, missing) for name in columns.values()]
+    yield from zip(*values, strict=True)
 
 
 def _reader(path: Path, encoding: str, quote: str) -> Any:
-    """Of csv."""
+    """Return a csv reader of a table."""
     lines = _lines(path, encoding)
-    first = list(islice(lines, SNIFFED))
+    first = list(islice(lines, SNIFFED_LINES))
     separator = separator_of(path, first)
     mark = quote_of(quote, separator, lambda: _lines(path, encoding) if is_readable_again(path) else ())
-    ended = (f"{line}\n" for line in chain(first, lines))
+    terminated = (f"{line}\n" for line in chain(first, lines))
     if mark is None:
-        return csv.reader(ended, delimiter=separator, quoting=csv.QUOTE_NONE, strict=True)
-    return csv.reader(ended, delimiter=separator, quotechar=mark, strict=True)
+        return csv.reader(terminated, delimiter=separator, quoting=csv.QUOTE_NONE, strict=True)
+    return csv.reader(terminated, delimiter=separator, quotechar=mark, strict=True)
 
 
 def _lines(path: Path, encoding: str) -> Iterator[str]:
-    """The lines of a table: they end with newlines, perhaps after carriage returns; or with these alone."""
+    """Iterate over the lines of a table, which end with newlines, carriage returns, or both."""
     lines = text_lines(path, encoding, newlines=True)
     head = next(lines, "")
     if "\r" in head.rstrip("\r"):
@@ -255,52 +268,52 @@ def _lines(path: Path, encoding: str) -> Iterator[str]:
     return chain([head], lines)
 
 
-def _separated(path: Path, columns: Mapping[str, str], encoding: str, quote: str) -> Iterator[tuple[Any, ...]]:
+def _csv_rows(path: Path, columns: Mapping[str, str], encoding: str, quote: str) -> Iterator[tuple[Any, ...]]:
     reader = _reader(path, encoding, quote)
-    begin, several, lines = 1, list[int](), 0  # the line in which a row begins; of rows with more than one, all lines
+    row_start, multiline, num_lines = 1, list[int](), 0  # num_lines: lines of all multiline rows
     try:
         head: list[str] = next(reader, [])
-        at = _places(path, columns, head)
-        begin, empty = reader.line_num + 1, 0
+        indices = _column_indices(path, columns, head)
+        row_start, empty = reader.line_num + 1, 0
         for row in reader:
             if not row:
-                empty, begin = empty + 1, reader.line_num + 1
+                empty, row_start = empty + 1, reader.line_num + 1
                 continue
-            yield from [(None,) * len(at)] * empty  # lines at the end are not rows, others are rows without anything
+            yield from [(None,) * len(indices)] * empty  # empty lines are empty rows, except at the end
             empty = 0
             if len(row) > len(head):
                 raise BadInput(f"{path}: line {reader.line_num}: expected {len(head)} columns, got {len(row)}")
-            if reader.line_num > begin:
-                several.append(begin)
-                lines += reader.line_num - begin + 1
-            begin = reader.line_num + 1
-            yield tuple((row[i] or None) if i is not None and i < len(row) else None for i in at)
+            if reader.line_num > row_start:
+                multiline.append(row_start)
+                num_lines += reader.line_num - row_start + 1
+            row_start = reader.line_num + 1
+            yield tuple((row[i] or None) if i is not None and i < len(row) else None for i in indices)
     except csv.Error as error:
         if "new-line character" in str(error):
             raise BadInput(
                 f"{path}: line {reader.line_num}: expected carriage returns at the ends of lines alone, or in quoted "
                 "cells; got one in a cell without quotes"
             ) from None
-        end = f" in line {reader.line_num}" if reader.line_num > begin else ""
+        end = f" in line {reader.line_num}" if reader.line_num > row_start else ""
         hint = "where quotation marks are part of texts, double them or pass --quote none"
-        raise BadInput(f"{_no_table(f'{path}: line {begin}', error)}{end}; {hint}") from None
-    if several and columns:
-        many = "1 row has" if len(several) == 1 else f"{len(several):,} rows have"
+        raise BadInput(f"{_not_a_table(f'{path}: line {row_start}', error)}{end}; {hint}") from None
+    if multiline and columns:
+        row_count = "1 row has" if len(multiline) == 1 else f"{len(multiline):,} rows have"
         note(
-            f"{path}: {many} line breaks in quoted cells, {lines:,} lines in all, the first in line {several[0]}; "
-            "where quotation marks are part of texts, pass --quote none"
+            f"{path}: {row_count} line breaks in quoted cells, {num_lines:,} lines in all, "
+            f"the first in line {multiline[0]}; where quotation marks are part of texts, pass --quote none"
         )
 
 
-def _json(path: Path, columns: Mapping[str, str], encoding: str, quote: str) -> Iterator[tuple[Any, ...]]:
-    found = _objects(path, encoding)
-    head = list(islice(found, HEAD))
-    _places(path, columns, _keys(head))
-    for row in chain(head, found):
+def _json_rows(path: Path, columns: Mapping[str, str], encoding: str, quote: str) -> Iterator[tuple[Any, ...]]:
+    objects = _json_objects(path, encoding)
+    head = list(islice(objects, HEAD_ROWS))
+    _column_indices(path, columns, _keys(head))
+    for row in chain(head, objects):
         yield tuple(row.get(name) for name in columns.values())
 
 
-def _objects(path: Path, encoding: str) -> Iterator[dict[str, Any]]:
+def _json_objects(path: Path, encoding: str) -> Iterator[dict[str, Any]]:
     lines = ((i, line) for i, line in enumerate(text_lines(path, encoding, newlines=True), 1) if line.strip())
     first = next(lines, (1, ""))
     if path.suffix.lower() in (".json", "") and first[1].lstrip().startswith("["):
@@ -309,60 +322,60 @@ def _objects(path: Path, encoding: str) -> Iterator[dict[str, Any]]:
 
 
 def _listed_objects(path: Path, encoding: str) -> Iterator[dict[str, Any]]:
-    """Those in one list, as pandas writes them."""
+    """Iterate over the objects of a JSON list, as pandas writes them."""
     try:
-        found = parsed(read_text(path, encoding))
+        objects = parsed(read_text(path, encoding))
     except ValueError as error:
-        raise _no_table(str(path), error) from None
-    for i, one in enumerate(found, 1):
-        if not isinstance(one, dict):
-            raise BadInput(f"{path}: row {i}: expected a list of JSON objects, got {one!r:.40}")
-        yield one
+        raise _not_a_table(str(path), error) from None
+    for i, item in enumerate(objects, 1):
+        if not isinstance(item, dict):
+            raise BadInput(f"{path}: row {i}: expected a list of JSON objects, got {item!r:.40}")
+        yield item
 
 
-def _keys(found: Iterable[dict[str, Any]]) -> list[str]:
-    """Of any of these, in order."""
-    return list(dict.fromkeys(chain.from_iterable(found)))
+def _keys(objects: Iterable[dict[str, Any]]) -> list[str]:
+    """Return the keys of all objects, in order of first appearance."""
+    return list(dict.fromkeys(chain.from_iterable(objects)))
 
 
 def _object(path: Path, i: int, line: str) -> dict[str, Any]:
     try:
-        found = parsed(line)
+        value = parsed(line)
     except ValueError as error:
-        raise _no_table(f"{path}: line {i}", error) from None
-    if not isinstance(found, dict):
+        raise _not_a_table(f"{path}: line {i}", error) from None
+    if not isinstance(value, dict):
         raise BadInput(f"{path}: line {i}: expected a JSON object in each line, got {line:.40}")
-    return found
+    return value
 
 
-def _parquet(path: Path, columns: Mapping[str, str], encoding: str, quote: str) -> Iterator[tuple[Any, ...]]:
-    table, begin = _scanned(path), 0
+def _parquet_rows(path: Path, columns: Mapping[str, str], encoding: str, quote: str) -> Iterator[tuple[Any, ...]]:
+    table, start = _scan_parquet(path), 0
     try:
-        _places(path, columns, table.collect_schema().names())
-        while len(some := table.slice(begin, SLICE).select(name for name in columns.values() if name).collect()):
-            taken = some.to_dict(as_series=False)
-            missing = [None] * len(some)
-            yield from zip(*(taken.get(name, missing) for name in columns.values()), strict=True)
-            begin += len(some)
+        _column_indices(path, columns, table.collect_schema().names())
+        while len(part := table.slice(start, SLICE_ROWS).select(name for name in columns.values() if name).collect()):
+            values = part.to_dict(as_series=False)
+            missing = [None] * len(part)
+            yield from zip(*(values.get(name, missing) for name in columns.values()), strict=True)
+            start += len(part)
     except pl.exceptions.PolarsError as error:
-        raise _no_table(str(path), error) from None
+        raise _not_a_table(str(path), error) from None
 
 
-def _scanned(path: Path) -> pl.LazyFrame:
+def _scan_parquet(path: Path) -> pl.LazyFrame:
     try:
         with opened(path):
-            found = pl.scan_parquet(path.absolute(), glob=False)
-            found.collect_schema()
-            return found
+            table = pl.scan_parquet(path.absolute(), glob=False)
+            table.collect_schema()
+            return table
     except pl.exceptions.PolarsError as error:
-        raise _no_table(str(path), error) from None
+        raise _not_a_table(str(path), error) from None
 
 
-def _no_table(where: str, error: Exception) -> BadInput:
+def _not_a_table(where: str, error: Exception) -> BadInput:
     return BadInput(f"{where}: expected a table, got what cannot be read as one: {str(error).splitlines()[0]}")
 
 
-def _places(path: Source, columns: Mapping[str, str], names: Sequence[str]) -> list[int | None]:
+def _column_indices(path: Source, columns: Mapping[str, str], names: Sequence[str]) -> list[int | None]:
     for option, name in columns.items():
         if name:
             check_column(path, names, name, option)
@@ -370,14 +383,20 @@ def _places(path: Source, columns: Mapping[str, str], names: Sequence[str]) -> l
 
 
 def check_column(path: Source, names: Sequence[str], name: str, option: str) -> None:
-    """Whether a table has a column.
+    """Check that a table has a column.
+
+    Args:
+        path: path of the table, for error messages.
+        names: column names of the table.
+        name: name of the column.
+        option: option that names the column, for error messages.
 
     Raises:
-        BadInput: if it has not, or has several of this name.
+        BadInput: if the column is missing or its name occurs several times.
     """
     if not any(names):
         raise BadInput(f"{path}: {option}: expected a table whose columns have names; got none")
     if name not in names:
         raise BadInput(f"{path}: {option}: expected one of the columns {listed(names)}; got {name!r}")
-    if list(names).count(name) > 1 or f"{name}_duplicated_0" in names:  # as polars calls another of the same name
+    if list(names).count(name) > 1 or f"{name}_duplicated_0" in names:  # polars renames duplicates so
         raise BadInput(f"{path}: {option}: expected one column {name!r}, got several of this name")

@@ -1,3 +1,3 @@
-"""What a text can be made of. Imports nothing heavy."""
+"""The kinds of tokens. Imports nothing heavy."""
 
-KINDS = {"char": 0, "word": 10_000, "bpe": 1_000}  # and how many tokens each may have; 0: all there are
+KINDS = {"char": 0, "word": 10_000, "bpe": 1_000}  # default vocabulary size of each kind; 0 means unlimited

@@ -1,4 +1,4 @@
-"""Texts to token ids and back: characters, words or byte pairs, all as one kind of tokenizer.json."""
+"""Convert text to token ids and back: characters, words or byte pairs, all stored as tokenizer.json."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -16,23 +16,23 @@ from elman.io.json_fields import restoring
 
 UNKNOWN = "<unk>"
 
-# Words carry the space before them, so that tokens joined together are the text again, to the character.
+# A word includes the space before it, so that joining tokens restores the text exactly.
 _WORD = Regex(r" ?[\p{L}\p{M}]+(?:['\x{2019}][\p{L}\p{M}]+)*| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]|\s")
 _CHARACTER = Regex(r"[\s\S]")
-_BLOCK = 1 << 16  # characters at least that are tokenized at once
-_AT_ONCE = 16  # blocks
-_CUT = re.compile(r"(?<=\S)(?=\s)")  # where no word or byte pair reaches across
-_SMALL = 1_000  # words; in a longer text those that occur once are left unknown, so that "unknown" is learnt too
+_BLOCK = 1 << 16  # minimum number of characters tokenized at once
+_AT_ONCE = 16  # blocks tokenized in parallel
+_CUT = re.compile(r"(?<=\S)(?=\s)")  # no word or byte pair crosses such a place
+_SMALL = 1_000  # words; in a longer text, words that occur once are unknown, so that the model learns "unknown" too
 
 
 def fit(kind: str, text: str | Iterable[str], vocabulary: int = 0) -> Tokenizer:
-    """A tokenizer for this text.
+    """Fit a tokenizer to a text.
 
     Args:
         kind: "char", "word" or "bpe" (byte-level).
-        text: what it will be trained on, whole or in pieces, which are gone through twice; other text may have
-            characters and words that it does not know.
-        vocabulary: how many tokens at most; 0 for the default of the kind in `KINDS`.
+        text: the training text, whole or in pieces, which are iterated twice. Characters and words that it does not
+            contain are unknown.
+        vocabulary: maximum number of tokens; 0 means the default in `KINDS`.
 
     >>> tokenizer = fit("word", "please stay at home, please stay")
     >>> tokenizer.decode(encode(tokenizer, "please stay at home").tolist())
@@ -40,19 +40,19 @@ def fit(kind: str, text: str | Iterable[str], vocabulary: int = 0) -> Tokenizer:
     """
     size = vocabulary or KINDS[kind]
     if kind == "char":
-        known = set[str]()
+        characters = set[str]()
         for piece in _pieces(text):
-            known.update(piece)
-        return _table(sorted(known), _CHARACTER)
+            characters.update(piece)
+        return _table(sorted(characters), _CHARACTER)
     if kind == "word":
-        counting = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
-        counting.pre_tokenizer = pre_tokenizers.Split(_WORD, "isolated")
+        counter = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
+        counter.pre_tokenizer = pre_tokenizers.Split(_WORD, "isolated")
         least = 1 if _is_small(text) else 2
         trainer = trainers.WordLevelTrainer(
             vocab_size=max(size - 1, 1), min_frequency=least, show_progress=False, special_tokens=[]
         )
-        counting.train_from_iterator(blocks(text), trainer)
-        ids = counting.get_vocab()
+        counter.train_from_iterator(blocks(text), trainer)
+        ids = counter.get_vocab()
         return _table(sorted(ids, key=lambda word: ids[word]), _WORD)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -64,7 +64,7 @@ def fit(kind: str, text: str | Iterable[str], vocabulary: int = 0) -> Tokenizer:
 
 
 def _is_small(text: str | Iterable[str]) -> bool:
-    """Whether it has few words."""
+    """Return whether a text has few words."""
     return all(count < _SMALL for count in accumulate(piece.count(" ") for piece in _pieces(text)))
 
 
@@ -84,47 +84,47 @@ def load(path: Path) -> Tokenizer:
     """Read a tokenizer.json.
 
     Raises:
-        BadInput: if it is missing or damaged.
+        BadInput: if the file is missing or damaged.
     """
     with restoring(path, "a tokenizer"):
         return restored(read_bytes(path).decode())
 
 
-def restored(kept: str) -> Tokenizer:
-    """A tokenizer of its JSON.
+def restored(json_text: str) -> Tokenizer:
+    """Restore a tokenizer from its JSON.
 
     Raises:
-        ValueError: if it is none that `fit` makes.
+        ValueError: if it is not a tokenizer that `fit` returns.
     """
     try:
-        found = Tokenizer.from_str(kept)
-    except Exception as error:  # the library raises nothing more special than Exception
+        tokenizer = Tokenizer.from_str(json_text)
+    except Exception as error:  # the library raises plain Exception
         raise ValueError(error) from None
-    lacking = [part for part in ("pre_tokenizer", "decoder") if getattr(found, part) is None]
-    if lacking:
-        raise ValueError(f"one without a {lacking[0]}")
-    if not isinstance(found.model, models.BPE) and found.token_to_id(UNKNOWN) is None:
+    missing = [part for part in ("pre_tokenizer", "decoder") if getattr(tokenizer, part) is None]
+    if missing:
+        raise ValueError(f"one without a {missing[0]}")
+    if not isinstance(tokenizer.model, models.BPE) and tokenizer.token_to_id(UNKNOWN) is None:
         raise ValueError(f"one without {UNKNOWN}")
-    return found
+    return tokenizer
 
 
 def blocks(text: str | Iterable[str]) -> Iterator[str]:
-    """The text in pieces that are tokenized as the whole is: a long text fits in memory and in all cores."""
-    rest, sought = "", _BLOCK  # up to where no place to cut was found
+    """Cut a text into blocks that tokenize as the whole text does, to limit memory and use all cores."""
+    rest, offset = "", _BLOCK  # offset from which to look for a cut
     for piece in _pieces(text):
         rest += piece
         begin = 0
-        while found := _CUT.search(rest, begin + sought):
-            yield rest[begin : found.start()]
-            begin, sought = found.start(), _BLOCK
+        while match := _CUT.search(rest, begin + offset):
+            yield rest[begin : match.start()]
+            begin, offset = match.start(), _BLOCK
         rest = rest[begin:]
-        sought = max(len(rest), _BLOCK)
+        offset = max(len(rest), _BLOCK)
     if rest:
         yield rest
 
 
 def encode(tokenizer: Tokenizer, text: str | Iterable[str]) -> NDArray[np.int32]:
-    """The token ids of a text, whole or in pieces, shape (N); of a very long one, mapped from a file."""
+    """Return the token ids (N,) of a text, whole or in pieces. A very long result is memory-mapped."""
     if _is_characters(tokenizer):
         return joined(map(_Characters(tokenizer), _pieces(text)))
     return joined(_encoded(tokenizer, text))
@@ -143,7 +143,7 @@ def _is_characters(tokenizer: Tokenizer) -> bool:
 
 
 class _Characters:
-    """What a tokenizer of characters does, in a hundredth of its time."""
+    """The tokenizer of characters in NumPy, a hundred times as fast."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         ids = {ord(token): index for token, index in tokenizer.get_vocab().items() if len(token) == 1}
@@ -152,23 +152,23 @@ class _Characters:
 
     def __call__(self, text: str) -> NDArray[np.int32]:
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
-        found: NDArray[np.int32] = self._ids[np.minimum(codes, len(self._ids) - 1)]
-        return found
+        ids: NDArray[np.int32] = self._ids[np.minimum(codes, len(self._ids) - 1)]
+        return ids
 
 
 def token_bytes(tokenizer: Tokenizer) -> NDArray[np.int64]:
-    """How many bytes of UTF-8 each token stands for, shape (V); 0 for the unknown one."""
+    """Return the number of UTF-8 bytes of each token, (V,); 0 for the unknown token."""
     size = tokenizer.get_vocab_size()
-    spelled = [tokenizer.id_to_token(index) or "" for index in range(size)]
+    names = [tokenizer.id_to_token(index) or "" for index in range(size)]
     if isinstance(tokenizer.model, models.BPE):  # byte-level: one character of the token's name for each byte
-        return np.array([len(token) for token in spelled])
-    return np.array([0 if token == UNKNOWN else len(token.encode()) for token in spelled])
+        return np.array([len(token) for token in names])
+    return np.array([0 if token == UNKNOWN else len(token.encode()) for token in names])
 
 
 def split_known(tokenizer: Tokenizer, text: str) -> tuple[str, list[str]]:
-    """The text without what the tokenizer does not know, and what was left out, each once.
+    """Split a text into the part that the tokenizer knows and a list of the distinct pieces that it does not know.
 
-    A first word that is known only with a space before it is given that space.
+    A first word that is known only with a leading space is given that space.
     """
     if isinstance(tokenizer.model, models.BPE):
         return text, []

@@ -1,4 +1,4 @@
-"""What Python gives in the place of files, and what rows of tables have to hold: whether it can be used."""
+"""Validate Python inputs that replace files, and cells of tables."""
 
 import os
 import re
@@ -13,49 +13,53 @@ import numpy as np
 from elman.errors import BadInput
 from elman.io.files import STDIN
 
-SHOWN = 24  # characters of a label, or of a token, in a picture
+MAX_LABEL = 24  # maximum number of characters of a label or token in a picture
 
 
-# Endings of files that hold texts or labelled sentences; an argument with one of these is meant as a file.
-FILES = (
+# Suffixes of files with texts or labelled sentences; an argument with one of these is taken for a file.
+FILE_SUFFIXES = (
     *(".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".txt", ".text"),
     *(".conll", ".conllu", ".iob", ".bio", ".xlsx", ".gz", ".zip"),
 )
 
 
-def named(arguments: Sequence[str], texts: bool) -> list[str | Path]:
-    """The arguments of a command line that name files, as paths; the others are texts.
+def parse_arguments(arguments: Sequence[str], texts: bool) -> list[str | Path]:
+    """Return the arguments of a command line, those that name files as paths and the others as texts.
 
     Args:
-        arguments: of the command line.
+        arguments: the arguments.
         texts: whether an argument may be a text.
 
     Raises:
-        BadInput: for a folder, and for the name of a file that is not there, where a text was expected.
+        BadInput: if texts are allowed and an argument is a folder or looks like the name of a missing file.
     """
-    found = list[str | Path]()
+    parsed = list[str | Path]()
     for argument in arguments:
-        there, is_folder = is_file(argument), stat.S_ISDIR(_mode(argument))
-        looks = not re.search(r"\s", argument) and argument.lower().endswith(FILES) and argument.lower() not in FILES
-        if texts and not there and (is_folder or looks):
-            came = "a folder" if is_folder else "the name of a file that is not there"
+        exists, is_folder = is_file(argument), stat.S_ISDIR(_mode(argument))
+        looks_like_file = (
+            not re.search(r"\s", argument)
+            and argument.lower().endswith(FILE_SUFFIXES)
+            and argument.lower() not in FILE_SUFFIXES
+        )
+        if texts and not exists and (is_folder or looks_like_file):
+            received = "a folder" if is_folder else "the name of a file that is not there"
             raise BadInput(
-                f"{argument}: expected a text or a file, got {came}; give a text like this on standard input"
+                f"{argument}: expected a text or a file, got {received}; give a text like this on standard input"
             )
-        found.append(Path(argument) if there else argument)
-    return found
+        parsed.append(Path(argument) if exists else argument)
+    return parsed
 
 
 def as_files(inputs: Any) -> Any:
-    """What Python gives to predict: paths where all are strings that name files, as for `fit`; else as it is."""
-    several = isinstance(inputs, list | tuple) and bool(inputs)
-    if several and all(isinstance(one, os.PathLike) or (isinstance(one, str) and is_file(one)) for one in inputs):
-        return [Path(one) for one in inputs]
+    """Return inputs of `predict` as paths if all are strings that name files; otherwise unchanged."""
+    is_list = isinstance(inputs, list | tuple) and bool(inputs)
+    if is_list and all(isinstance(item, os.PathLike) or (isinstance(item, str) and is_file(item)) for item in inputs):
+        return [Path(item) for item in inputs]
     return inputs
 
 
 def is_file(name: str) -> bool:
-    """Whether something can be read there; also a pipe, and "-", standard input."""
+    """Return whether a name can be read: a file, a pipe, or "-" for standard input."""
     if name == str(STDIN):
         return True
     mode = _mode(name)
@@ -63,29 +67,29 @@ def is_file(name: str) -> bool:
 
 
 def _mode(name: str) -> int:
-    """Of what has this name; 0 where nothing has."""
+    """Return the file mode of a path; 0 if it does not exist."""
     try:
         return Path(name).stat().st_mode if name else 0
-    except (OSError, ValueError):  # as of a text that is too long for a name
+    except (OSError, ValueError):  # for example, a text that is too long for a name
         return 0
 
 
 def is_table(data: Any) -> bool:
-    """Whether data are a data frame, or columns by name."""
+    """Return whether data are a data frame or a mapping of columns."""
     return hasattr(type(data), "columns") or (isinstance(data, Mapping) and len(data) > 0)
 
 
 def sides(task: str, data: Any, *names: str, least: int = 2) -> list[list[Any]]:
-    """Sequences side by side, of one length.
+    """Validate parallel sequences, such as inputs and labels, and return them as lists.
 
     Args:
-        task: its name, for complaints.
-        data: a tuple of them.
-        names: what each is.
-        least: how many of them there have to be; what is None at the end counts as not given.
+        task: name of the task, for error messages.
+        data: a tuple of sequences.
+        names: name of each sequence.
+        least: number of required sequences; a later one may be None.
 
     Raises:
-        BadInput: if they are none; if their lengths differ, or are zero.
+        BadInput: if a sequence is missing or invalid, if their lengths differ, or if they are empty.
 
     >>> sides("image", ([0, 1], ("a", "b")), "images", "labels")
     [[0, 1], ['a', 'b']]
@@ -94,45 +98,53 @@ def sides(task: str, data: Any, *names: str, least: int = 2) -> list[list[Any]]:
     expected = f"{task}: expected files, or a tuple of {' and '.join(names[:least])}{last}"
     if not isinstance(data, tuple) or not least <= len(data) <= len(names):
         raise BadInput(f"{expected}; got {described(data)}")
-    found = list[list[Any]]()
-    for name, side in zip(names, data, strict=False):
-        if side is None and len(found) >= least:
+    sequences = list[list[Any]]()
+    for name, sequence in zip(names, data, strict=False):
+        if sequence is None and len(sequences) >= least:
             continue
-        if isinstance(side, str | bytes | Mapping | set) or not _counted(side):
-            raise BadInput(f"{expected}; got {described(side)} for {name}")
-        found.append(list(side))
-    counts = [len(side) for side in found]
+        if isinstance(sequence, str | bytes | Mapping | set) or not _is_sized(sequence):
+            raise BadInput(f"{expected}; got {described(sequence)} for {name}")
+        sequences.append(list(sequence))
+    counts = [len(sequence) for sequence in sequences]
     if len(set(counts)) > 1:
         got = " and ".join(f"{count:,}" for count in counts)
-        raise BadInput(f"{task}: expected as many {' as '.join(names[: len(found)])}, got {got}")
+        raise BadInput(f"{task}: expected as many {' as '.join(names[: len(sequences)])}, got {got}")
     if not counts[0]:
         raise BadInput(f"{expected}; got none")
-    return found
+    return sequences
 
 
 def text_of(value: Any, where: str) -> str:
-    """A text, without spaces around it.
+    """Validate a text and strip the white space around it.
+
+    Args:
+        value: the text.
+        where: its position, for the error message.
 
     Raises:
-        BadInput: for what is none, and for an empty one.
+        BadInput: if the value is not a text or is empty.
     """
     if not isinstance(value, str) or not value.strip():
-        came = "an empty one" if isinstance(value, str) else "none" if value is None else quoted(value)
-        raise BadInput(f"{where}: expected a text, got {came}")
+        received = "an empty one" if isinstance(value, str) else "none" if value is None else quoted(value)
+        raise BadInput(f"{where}: expected a text, got {received}")
     return value.strip()
 
 
 def label_of(value: Any, where: str) -> str:
-    """A label as a text.
+    """Validate a label and return it as a text.
+
+    Args:
+        value: the label, of any type with a text form.
+        where: its position, for the error message.
 
     Raises:
-        BadInput: for what is none, as tables write that, or is no single thing.
+        BadInput: if the value is missing, as tables write it, or is not a single value.
     """
     if value is None or str(value).strip().lower() in ("", "nan"):
         raise BadInput(f"{where}: expected a label, got {'none' if value is None else quoted(value)}")
     if not isinstance(value, str) and hasattr(value, "item"):
         try:
-            value = value.item()  # of an array, or a tensor, of one
+            value = value.item()  # a NumPy or PyTorch scalar
         except (ValueError, RuntimeError):
             raise BadInput(f"{where}: expected a label, got several at once, of shape {tuple(value.shape)}") from None
     if isinstance(value, Sequence | Mapping | set) and not isinstance(value, str):
@@ -141,21 +153,25 @@ def label_of(value: Any, where: str) -> str:
 
 
 def group_of(value: Any, where: str) -> Hashable:
-    """What examples are kept together by, a text without spaces around it.
+    """Validate a group, the value that keeps examples together; white space around a text is stripped.
+
+    Args:
+        value: the group.
+        where: its position, for the error message.
 
     Raises:
-        BadInput: for what cannot be compared.
+        BadInput: if the value is not hashable.
     """
     try:
         hash(value)
     except TypeError:
         raise BadInput(f"{where}: expected a group, a text or a number, got {quoted(value)}") from None
-    found: Hashable = value.strip() if isinstance(value, str) else value
-    return found
+    group: Hashable = value.strip() if isinstance(value, str) else value
+    return group
 
 
 def listed(names: Iterable[Any], most: int = 200) -> str:
-    """Names with commas between them; quoted where they have spaces or marks in them, as far as there is room.
+    """Format names as a comma-separated list of limited length; names with spaces or punctuation are quoted.
 
     >>> listed(["text", "label ", "a,b"])
     "text, 'label ', 'a,b'"
@@ -167,8 +183,8 @@ def listed(names: Iterable[Any], most: int = 200) -> str:
     return ", ".join(shown[:fit]) + more
 
 
-def shortened(text: str, most: int = SHOWN) -> str:
-    """A text for a picture, in a line.
+def shortened(text: str, most: int = MAX_LABEL) -> str:
+    """Shorten a text to one line of at most `most` characters, for a picture.
 
     >>> shortened("one  two three", 8)
     'one two…'
@@ -178,21 +194,21 @@ def shortened(text: str, most: int = SHOWN) -> str:
 
 
 def quoted(value: Any, most: int = 40) -> str:
-    """Something as Python writes it, in a line that is not long."""
+    """Return the repr of a value in one line of at most `most` characters."""
     return " ".join(repr(value).split())[:most]
 
 
 def described(data: Any) -> str:
-    """What something is, in a few words."""
+    """Describe data in a few words, for an error message."""
     if isinstance(data, tuple):
         return f"a tuple of {len(data)}"
-    if _counted(data) and not len(data):
+    if _is_sized(data) and not len(data):
         return f"an empty {type(data).__name__}"
     return quoted(data) if isinstance(data, str | int | float | np.generic) else type(data).__name__
 
 
-def _counted(side: Any) -> bool:
+def _is_sized(data: Any) -> bool:
     try:
-        return len(side) >= 0 and iter(side) is not None
+        return len(data) >= 0 and iter(data) is not None
     except TypeError:
         return False

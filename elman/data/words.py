@@ -1,4 +1,4 @@
-"""Words: cut out of texts, and numbered."""
+"""Split texts into words, and map words to ids."""
 
 import re
 from collections import Counter
@@ -10,22 +10,22 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-UNKNOWN = 0  # the number of every word that a vocabulary does not have
+UNKNOWN = 0  # id of all words that are not in the vocabulary
 
-_WORD = re.compile(r"\w+(?:['\u2019.-]\w+)*|[^\w\s]")  # "don't", "well-made", "3.5"; other signs stand for themselves
+_WORD = re.compile(r"\w+(?:['\u2019.-]\w+)*|[^\w\s]")  # "don't", "well-made", "3.5", or one other character
 
 
-def words(text: str) -> list[str]:
-    """The words and other signs of a text.
+def split_words(text: str) -> list[str]:
+    """Split a text into words and punctuation marks.
 
-    >>> words("It doesn't work, does it?")
+    >>> split_words("It doesn't work, does it?")
     ['It', "doesn't", 'work', ',', 'does', 'it', '?']
     """
     return _WORD.findall(text)
 
 
 def vocabulary(sentences: Iterable[Iterable[str]], least: int = 1) -> list[str]:
-    """The words that occur at least so often, the most frequent first.
+    """Return the words that occur at least `least` times, the most frequent first.
 
     >>> vocabulary([["to", "be"], ["to", "go"]])
     ['to', 'be', 'go']
@@ -34,59 +34,71 @@ def vocabulary(sentences: Iterable[Iterable[str]], least: int = 1) -> list[str]:
 
 
 def vocabulary_of(counts: Mapping[str, int], least: int = 1) -> list[str]:
-    """The same, of words that are counted."""
+    """Return the vocabulary of counted words; see `vocabulary`."""
     return sorted((word for word, n in counts.items() if n >= least), key=lambda word: (-counts[word], word))
 
 
-def numbers(known: Sequence[str]) -> dict[str, int]:
-    """The number of each word of a vocabulary, from 1."""
-    return {word: i for i, word in enumerate(known, 1)}
+def word_ids(vocabulary: Sequence[str]) -> dict[str, int]:
+    """Return the id of each word of a vocabulary, from 1."""
+    return {word: i for i, word in enumerate(vocabulary, 1)}
 
 
-def numbered(sentence: Iterable[str], number: dict[str, int]) -> NDArray[np.int64]:
-    """The numbers of words."""
-    return np.array([number.get(word, UNKNOWN) for word in sentence], np.int64)
+def encode_words(sentence: Iterable[str], ids: dict[str, int]) -> NDArray[np.int64]:
+    """Return the ids of words, (N,)."""
+    return np.array([ids.get(word, UNKNOWN) for word in sentence], np.int64)
 
 
 def padded(sequences: Sequence[NDArray[np.int64]], fill: int = UNKNOWN) -> NDArray[np.int64]:
-    """Sequences of several lengths side by side, (T, B).
+    """Stack sequences of different lengths as columns, padded at the end.
+
+    Args:
+        sequences: B sequences of ids.
+        fill: the padding.
+
+    Returns:
+        Ids (T, B).
 
     >>> padded([np.array([1, 2, 3]), np.array([4])])
     array([[1, 4],
            [2, 0],
            [3, 0]])
     """
-    found = np.full((max(map(len, sequences)), len(sequences)), fill)
+    stacked = np.full((max(map(len, sequences)), len(sequences)), fill)
     for b, sequence in enumerate(sequences):
-        found[: len(sequence), b] = sequence
-    return found
+        stacked[: len(sequence), b] = sequence
+    return stacked
 
 
 def distinct(sentences: Sequence[Sequence[NDArray[np.int64]]]) -> tuple[list[NDArray[np.int64]], list[Any]]:
-    """What is spelled alike, once: which spelling each word of each sentence has, and all spellings.
+    """Index the distinct words of sentences.
+
+    Args:
+        sentences: the words of each sentence, each as its character ids.
+
+    Returns:
+        The index of each word of each sentence among the distinct words, and the distinct words.
 
     >>> a, b = np.array([1, 2]), np.array([3])
     >>> which, spellings = distinct([[a, b, a], [b]])
     >>> [numbers.tolist() for numbers in which], [spelling.tolist() for spelling in spellings]
     ([[0, 1, 0], [1]], [[1, 2], [3]])
     """
-    found = dict[bytes, tuple[int, NDArray[np.int64]]]()
+    seen = dict[bytes, tuple[int, NDArray[np.int64]]]()
     which = [
-        np.array([found.setdefault(word.tobytes(), (len(found), word))[0] for word in sentence])
-        for sentence in sentences
+        np.array([seen.setdefault(word.tobytes(), (len(seen), word))[0] for word in sentence]) for sentence in sentences
     ]
-    return which, [spelling for _, spelling in found.values()]
+    return which, [spelling for _, spelling in seen.values()]
 
 
 @lru_cache(1 << 18)
 def grams(word: str, buckets: int) -> NDArray[np.int64]:
-    """The numbers, below `buckets`, of what a word has of three to five characters in a row, its ends counted too.
+    """Return the hashed ids, below `buckets`, of the character n-grams of a word (n = 3 to 5), with marks at its ends.
 
-    Several may share a number. Bojanowski et al., arXiv:1607.04606.
+    Several n-grams may share an id. Bojanowski et al., arXiv:1607.04606.
 
     >>> [len(grams(word, 1000)) for word in ("a", "an", "and")]
     [1, 3, 6]
     """
-    whole = f"<{word}>"
-    pieces = [whole[i : i + n] for n in (3, 4, 5) for i in range(len(whole) - n + 1)]
+    marked = f"<{word}>"
+    pieces = [marked[i : i + n] for n in (3, 4, 5) for i in range(len(marked) - n + 1)]
     return np.array([crc32(piece.encode()) % buckets for piece in pieces], np.int64)

@@ -1,1 +1,1 @@
-"""Search and sampling: beam search, CTC, an attention decoder, draws of the next token."""
+"""Decoding: beam search, CTC decoding, an attention decoder, and sampling of tokens."""

@@ -1,4 +1,4 @@
-"""One of several, drawn by their logits."""
+"""Sampling of tokens from logits."""
 
 import torch
 from torch import Tensor
@@ -14,11 +14,14 @@ def choose(
     """Draw a token.
 
     Args:
-        logits: (V).
-        temperature: divides the logits; below 1 bolder choices become rarer, 0 always takes the likeliest.
-        top_k: keep only this many of the likeliest; 0 for all.
-        top_p: keep only the likeliest whose probabilities reach this sum (nucleus sampling, arXiv:1904.09751).
-        generator: of the random numbers.
+        logits: logits (V,).
+        temperature: divisor of the logits. Values below 1 make unlikely tokens rarer; 0 always takes the likeliest.
+        top_k: sample from this many of the likeliest tokens; 0 means all.
+        top_p: sample from the likeliest tokens whose probabilities reach this sum (nucleus sampling, arXiv:1904.09751).
+        generator: random number generator.
+
+    Returns:
+        The index of the token.
 
     >>> choose(torch.tensor([0.0, 3.0, 1.0]), temperature=0)
     1
@@ -33,21 +36,32 @@ def choose_each(
     top_p: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Draw one of each row, (N,), of logits (N, V); the rest as for `choose`."""
+    """Draw one token for each row of logits.
+
+    Args:
+        logits: logits (N, V).
+        temperature: as in `choose`.
+        top_k: as in `choose`.
+        top_p: as in `choose`.
+        generator: random number generator.
+
+    Returns:
+        The indices of the tokens, (N,).
+    """
     if temperature == 0:
         return logits.argmax(1)
-    ordered, numbers = (logits.double() / temperature).sort(descending=True, stable=True)
-    probabilities = ordered.softmax(1)
-    before = probabilities.cumsum(1) - probabilities
-    kept = before < top_p
-    kept[:, 0] = True
+    sorted_logits, tokens = (logits.double() / temperature).sort(descending=True, stable=True)
+    probabilities = sorted_logits.softmax(1)
+    preceding = probabilities.cumsum(1) - probabilities
+    is_candidate = preceding < top_p
+    is_candidate[:, 0] = True
     if top_k:
-        kept[:, top_k:] = False
-    return numbers.gather(1, torch.multinomial(probabilities * kept, 1, generator=generator)).squeeze(1)
+        is_candidate[:, top_k:] = False
+    return tokens.gather(1, torch.multinomial(probabilities * is_candidate, 1, generator=generator)).squeeze(1)
 
 
 def generator_of(seed: int | None) -> torch.Generator:
-    """Of random numbers; None: of others each time."""
+    """Return a random number generator with this seed; None means a random seed."""
     generator = torch.Generator()
     if seed is None:
         generator.seed()

@@ -1,1 +1,1 @@
-"""Files, run folders, text encodings, JSON fields, formats. Knows no task."""
+"""Files, run folders, text encodings, JSON fields and formats. Independent of tasks."""

@@ -1,4 +1,4 @@
-"""Files in and out: texts read with clear complaints, results written whole or not at all."""
+"""Reading and writing files: readers raise clear errors, writers are atomic."""
 
 import contextlib
 import io
@@ -18,61 +18,61 @@ from elman.io.text_encoding import decoded
 
 T = TypeVar("T")
 PICTURES = (".png", ".svg")
-STDIN = Path("-")  # in the place of a file to read; it can be read several times
-STDOUT = Path("-")  # in the place of a file to write
-MAKER = f"elman {elman.__version__}"  # that a page or a picture names in its head
-# How it does so: <meta name="generator">, Creator, Software, a text in a MIDI file. All stand among the first bytes.
-_MADE = re.compile(
+STDIN = Path("-")  # standard input as a path to read; it can be read several times
+STDOUT = Path("-")  # standard output as a path to write
+MAKER = f"elman {elman.__version__}"  # generator name in the header of pages and pictures
+# The generator name as HTML, SVG, PNG and MIDI files contain it. It is always within the first bytes.
+_GENERATOR_MARK = re.compile(
     rb'<meta name="generator" content="elman |<cc:Agent>\s*<dc:title>elman |tEXtSoftware\0elman |'
     rb"\xff\x01[\x00-\x7f]elman "
 )
-_HEAD = 8192
+_MARK_BYTES = 8192
 
 
 def read_text(path: Path, encoding: str = "utf-8") -> str:
-    """The whole text of a file, line ends as they are; a byte order mark is dropped.
+    """Read a whole text file. Line ends are kept; a byte order mark is dropped.
 
     Raises:
-        BadInput: if there is no such file, it is a folder, empty, binary, or not in this encoding.
+        BadInput: if the file does not exist, is a folder, is empty, is binary, or does not have this encoding.
     """
     return "".join(text_blocks(path, encoding))
 
 
 def text_blocks(path: Path, encoding: str = "utf-8") -> Iterator[str]:
-    """The same in pieces, of any lengths.
+    """Iterate over a text file in blocks of arbitrary length, without a byte order mark.
 
     Raises:
-        BadInput: as there, when what is wrong is come to.
+        BadInput: as `read_text`, when the iterator reaches the error.
     """
     with opened(path) as file:
         yield from _unmarked(decoded(path, file, encoding))
 
 
 def text_lines(path: Path, encoding: str = "utf-8", newlines: bool = False) -> Iterator[str]:
-    """The lines of a text, without their ends.
+    """Iterate over the lines of a text file, without their line ends.
 
     Args:
-        path: of the file.
-        encoding: of the text.
-        newlines: lines end with newlines alone; without it, also with carriage returns, and with both in a row.
+        path: the file.
+        encoding: encoding of the text.
+        newlines: if True, only newlines end lines; if False, also carriage returns, alone or before a newline.
 
     Raises:
-        BadInput: as `read_text` does, when what is wrong is come to.
+        BadInput: as `read_text`, when the iterator reaches the error.
     """
     return lines_in(text_blocks(path, encoding), newlines)
 
 
 def input_lines(encoding: str | None = None) -> Iterator[str]:
-    """The lines of standard input, without their ends and without a byte order mark.
+    """Iterate over the lines of standard input, without line ends and without a byte order mark.
 
     Args:
-        encoding: of the text; None: that of the terminal.
+        encoding: encoding of the text; None means that of the terminal.
 
     Raises:
-        BadInput: if it is binary, or not in this encoding, when that is come to.
+        BadInput: if the input is binary or does not have this encoding, when the iterator reaches the error.
     """
     binary = getattr(sys.stdin, "buffer", None)
-    if binary is None:  # what stands in its place has texts that are decoded
+    if binary is None:  # a replacement of sys.stdin whose text is already decoded
         return lines_in(_unmarked(iter(sys.stdin)), newlines=False)
     data = binary.read()
     encoding = encoding or sys.stdin.encoding
@@ -86,47 +86,52 @@ def _bytes_of(stdin: TextIO) -> bytes:
 
 
 def _unmarked(blocks: Iterator[str]) -> Iterator[str]:
-    """Texts, the first without a byte order mark."""
+    """Drop a byte order mark from the first non-empty text."""
     texts = filter(None, blocks)
     return filter(None, chain([next(texts, "").removeprefix("\ufeff")], texts))
 
 
 def lines_in(blocks: Iterable[str], newlines: bool) -> Iterator[str]:
-    """The lines of a text in pieces, as `text_lines` has them."""
-    rest, ends = "", io.IncrementalNewlineDecoder(None, translate=not newlines)
+    """Iterate over the lines of a text that comes in blocks.
+
+    Args:
+        blocks: blocks of the text.
+        newlines: as in `text_lines`.
+    """
+    rest, decoder = "", io.IncrementalNewlineDecoder(None, translate=not newlines)
     for block in blocks:
-        *lines, rest = (rest + ends.decode(block)).split("\n")
+        *lines, rest = (rest + decoder.decode(block)).split("\n")
         yield from lines
-    *lines, rest = (rest + ends.decode("", final=True)).split("\n")
+    *lines, rest = (rest + decoder.decode("", final=True)).split("\n")
     yield from lines
     if rest:
         yield rest
 
 
 def without_end(items: Iterable[T], is_empty: Callable[[T], bool]) -> Iterator[T]:
-    """Items up to the last that is not empty.
+    """Iterate over items up to the last one that is not empty.
 
     >>> list(without_end(["a", "", "b", "", ""], lambda line: not line))
     ['a', '', 'b']
     """
-    waiting = list[T]()
+    pending = list[T]()
     for item in items:
-        waiting.append(item)
+        pending.append(item)
         if not is_empty(item):
-            yield from waiting
-            waiting.clear()
+            yield from pending
+            pending.clear()
 
 
 def is_readable_again(path: Path) -> bool:
-    """Whether a file can be read several times; a named pipe cannot."""
+    """Return whether a file can be read several times. A named pipe cannot."""
     return path == STDIN or path.is_file()
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a file.
+    """Read the bytes of a file.
 
     Raises:
-        BadInput: if it cannot be read.
+        BadInput: if the file cannot be read.
     """
     with opened(path) as file:
         return file.read()
@@ -134,15 +139,15 @@ def read_bytes(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """A file to read bytes from; `STDIN`: standard input.
+    """Open a file to read bytes; `STDIN` opens standard input.
 
     Raises:
-        BadInput: if it cannot be read.
+        BadInput: if the file cannot be read.
     """
     if path == STDIN:
         yield io.BytesIO(_bytes_of(sys.stdin))
         return
-    check_there(path, "a file")
+    check_exists(path, "a file")
     try:
         with path.open("rb") as file:
             yield file
@@ -150,82 +155,82 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-def check_there(path: Path, what: str) -> None:
-    """Whether there is a file to read, of a name that a file can have.
+def check_exists(path: Path, what: str) -> None:
+    """Check that a path is a file that can be read.
 
     Args:
-        path: of the file.
-        what: it is expected to be.
+        path: the file.
+        what: what the file is expected to be, for the error message.
 
     Raises:
-        BadInput: if there is none.
+        BadInput: if it is not.
     """
     try:
         path.stat()
-        found = "got a folder" if path.is_dir() else ""
+        problem = "got a folder" if path.is_dir() else ""
     except (FileNotFoundError, NotADirectoryError):
-        found = "found nothing of that name"
-    except (OSError, ValueError) as error:  # ValueError: of a name that has the character 0, or half of one
+        problem = "found nothing of that name"
+    except (OSError, ValueError) as error:  # ValueError: the name has a null character or a surrogate
         reason = error.strerror or error if isinstance(error, OSError) else error
         raise BadInput(f"{path!s:.200}: cannot be read: {reason}") from None
-    if found:
-        raise BadInput(f"{path}: expected {what}, {found}")
+    if problem:
+        raise BadInput(f"{path}: expected {what}, {problem}")
 
 
 def visible_files(folder: Path) -> Iterator[Path]:
-    """The files in a folder and the folders in it, in order, links followed; without names that begin with a dot.
+    """Iterate over the files in a folder and its subfolders, sorted. Links are followed; hidden names are skipped.
 
     Raises:
-        OSError: for a folder that cannot be read.
+        OSError: if a folder cannot be read.
     """
     return _visible(folder, frozenset())
 
 
-def _visible(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+def _visible(folder: Path, ancestors: frozenset[str]) -> Iterator[Path]:
     real = os.path.realpath(folder)
-    if real in above:  # a link to a folder that it lies in
+    if real in ancestors:  # a link to one of its own parent folders
         return
     for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
         if path.is_dir():
-            yield from _visible(path, above | {real})
+            yield from _visible(path, ancestors | {real})
         else:
             yield path
 
 
 def write_whole(path: Path, data: bytes | str) -> None:
-    """Write a file so that at every moment there is the old one or the new one, never a part.
+    """Write a file atomically: at every moment the path holds the old or the new content, never a part.
 
     Raises:
-        OSError: of this name, if it cannot be written; the old file is then as it was.
+        OSError: if the file cannot be written. `filename` is this path, and the old file is unchanged.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        part.write_bytes(data.encode() if isinstance(data, str) else data)
-        part.replace(path)
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+        temporary.replace(path)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            part.unlink()
+            temporary.unlink()
         if isinstance(error, OSError):
             error.filename, error.filename2 = str(path), None
         raise
 
 
-def write_new(path: Path, data: bytes | str, of: str = "") -> None:
-    """Write a file whole, over nothing at all, even what another process has written since `check_new`.
+def write_new(path: Path, data: bytes | str, prefix: str = "") -> None:
+    """Write a new file atomically. Never overwrite, not even a file created since `check_new`.
 
     Args:
-        path: of the file.
-        data: what it is to hold.
-        of: stands before the name in what is complained: "--out ".
+        path: the file.
+        data: its content.
+        prefix: prefix of the path in error messages, for example "--out ".
 
     Raises:
-        BadInput: if there is a file.
+        BadInput: if the file exists.
         OSError: as `write_whole`.
     """
     try:
         path.touch(exist_ok=False)
     except FileExistsError:
-        raise BadInput(f"{of}{path}: expected a new name, got a file that another process has written") from None
+        raise BadInput(f"{prefix}{path}: expected a new name, got a file that another process has written") from None
     try:
         write_whole(path, data)
     except BaseException:
@@ -235,10 +240,10 @@ def write_new(path: Path, data: bytes | str, of: str = "") -> None:
 
 @contextlib.contextmanager
 def numbered(folder: Path, stem: str, suffix: str) -> Iterator[Path]:
-    """The next free name, stem-N, for a file that is written in the body; no other process gets the same one.
+    """Yield the next free path, stem-N, for a file that the body writes. No other process gets the same path.
 
     Raises:
-        OSError: if nothing can be written there.
+        OSError: if the folder is not writable.
     """
     for number in count(1):
         path = folder / f"{stem}-{number}{suffix}"
@@ -254,83 +259,91 @@ def numbered(folder: Path, stem: str, suffix: str) -> Iterator[Path]:
         return
 
 
-def write_figure(path: Path, figure: Any, format: str = "png", math: bool = False, **how: Any) -> None:
-    """Write a figure of matplotlib as `write_whole` writes.
+def write_figure(path: Path, figure: Any, format: str = "png", math: bool = False, **savefig_options: Any) -> None:
+    """Write a matplotlib figure atomically, as `write_whole` does.
 
     Args:
-        path: of the picture.
-        figure: matplotlib's.
-        format: of the picture.
-        math: texts may be formulas; without it, a `$` in a label is a `$`.
-        how: goes to its `savefig`.
+        path: the file.
+        figure: the matplotlib figure.
+        format: file format.
+        math: whether texts may be formulas; if False, a `$` in a label is shown as `$`.
+        savefig_options: further arguments of `Figure.savefig`.
 
     Raises:
-        OSError: as in `write_whole`.
+        OSError: as `write_whole`.
     """
     from matplotlib.text import Text
 
     if not math:
         for text in figure.findobj(Text):
-            if "$" in text.get_text() and not text.get_text().startswith(_POWER):
+            if "$" in text.get_text() and not text.get_text().startswith(_MATPLOTLIB_POWER):
                 text.set_parse_math(False)
     data = io.BytesIO()
     with warnings.catch_warnings():
-        for one in _TOLD_BY_MATPLOTLIB:
-            warnings.filterwarnings("ignore", one, UserWarning)
-        figure.savefig(data, format=format, **how)
+        for message in _IGNORED_WARNINGS:
+            warnings.filterwarnings("ignore", message, UserWarning)
+        figure.savefig(data, format=format, **savefig_options)
     write_whole(path, data.getvalue())
 
 
 def save_picture(figure: Any, path: Path, **metadata: Any) -> None:
-    """Write a figure of matplotlib's as PNG or SVG, with elman's mark, by which it can be replaced."""
+    """Write a matplotlib figure as PNG or SVG, marked as made by elman so that elman may overwrite it.
+
+    Args:
+        figure: the matplotlib figure.
+        path: the file, with suffix .png or .svg.
+        metadata: further metadata of the file.
+    """
     kind = path.suffix[1:].lower()
     metadata |= {"Date": None, "Creator": MAKER} if kind == "svg" else {"Software": MAKER}
     write_figure(path, figure, kind, math=True, metadata=metadata)
 
 
-_POWER = "$\\mathdefault{"  # how matplotlib itself writes the numbers along a logarithmic axis
-# What the font has not is a box in the picture, and long labels leave little room: nobody can do anything about it.
-_TOLD_BY_MATPLOTLIB = ("Glyph .* missing from", "Matplotlib currently does not support", "constrained_layout not appl")
+_MATPLOTLIB_POWER = "$\\mathdefault{"  # matplotlib's own labels of a logarithmic axis begin so
+# The user can do nothing about glyphs that the font lacks, which appear as boxes, or about long labels.
+_IGNORED_WARNINGS = ("Glyph .* missing from", "Matplotlib currently does not support", "constrained_layout not appl")
 
 
-def check_place(path: Path, suffixes: Sequence[str], of: str = "") -> None:
-    """Whether a page or a picture can be written here: over one that elman made, never over anything else.
+def check_place(path: Path, suffixes: Sequence[str], prefix: str = "") -> None:
+    """Check that a page or picture can be written: to a new path, or over a file that elman made.
 
     Args:
-        path: of the file.
-        suffixes: that its name may have.
-        of: stands before the name in what is complained: "--out ".
+        path: the file.
+        suffixes: allowed suffixes.
+        prefix: prefix of the path in error messages, for example "--out ".
 
     Raises:
-        BadInput: if it cannot.
+        BadInput: if it cannot be written.
     """
     if not path.is_dir() and path.suffix.lower() not in suffixes:
-        raise BadInput(f"{of}{path}: expected a name that ends with {' or '.join(suffixes)}")
-    _check_folder(path, of)
+        raise BadInput(f"{prefix}{path}: expected a name that ends with {' or '.join(suffixes)}")
+    _check_folder(path, prefix)
     if os.path.lexists(path) and not _is_ours(path):
-        raise BadInput(f"{of}{path}: expected a new name or a file that elman made, got a file that it did not make")
+        raise BadInput(
+            f"{prefix}{path}: expected a new name or a file that elman made, got a file that it did not make"
+        )
 
 
-def check_new(path: Path, of: str = "") -> None:
-    """Whether a text or a table, which bears no mark of elman, can be written here: over nothing at all.
+def check_new(path: Path, prefix: str = "") -> None:
+    """Check that a text or table can be written. It carries no mark of elman, so the path must be new.
 
     Args:
-        path: of the file.
-        of: stands before the name in what is complained: "--out ".
+        path: the file.
+        prefix: prefix of the path in error messages, for example "--out ".
 
     Raises:
-        BadInput: if it cannot.
+        BadInput: if the path exists or its folder does not.
     """
-    _check_folder(path, of)
+    _check_folder(path, prefix)
     if os.path.lexists(path):
-        raise BadInput(f"{of}{path}: expected a new name, got a file that is there already")
+        raise BadInput(f"{prefix}{path}: expected a new name, got a file that is there already")
 
 
-def _check_folder(path: Path, of: str) -> None:
+def _check_folder(path: Path, prefix: str) -> None:
     if path.is_dir():
-        raise BadInput(f"{of}{path}: expected the name of a file, got a folder")
+        raise BadInput(f"{prefix}{path}: expected the name of a file, got a folder")
     if not path.parent.is_dir():
-        raise BadInput(f"{of}{path}: expected a folder that is there, found none at {path.parent}")
+        raise BadInput(f"{prefix}{path}: expected a folder that is there, found none at {path.parent}")
 
 
 def _is_ours(path: Path) -> bool:
@@ -338,6 +351,6 @@ def _is_ours(path: Path) -> bool:
         return False
     try:
         with path.open("rb") as file:
-            return _MADE.search(file.read(_HEAD)) is not None
+            return _GENERATOR_MARK.search(file.read(_MARK_BYTES)) is not None
     except OSError:
         return False

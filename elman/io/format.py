@@ -1,11 +1,11 @@
-"""Numbers as people read them, and paths as a shell reads them."""
+"""Format numbers for people and paths for shells."""
 
 import shlex
 from pathlib import Path
 
 
 def clock_time(seconds: float) -> str:
-    """Seconds as a clock shows them.
+    """Format seconds as minutes and seconds, or hours, minutes and seconds.
 
     >>> clock_time(75), clock_time(3700)
     ('1:15', '1:01:40')
@@ -15,17 +15,17 @@ def clock_time(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
-def counted(many: int, what: str) -> str:
-    """So many of something.
+def counted(count: int, noun: str) -> str:
+    """Format a count and a noun, with a plural s where needed.
 
     >>> counted(1, "step"), counted(1000, "step")
     ('1 step', '1000 steps')
     """
-    return f"{many} {what}{'s' * (many != 1)}"
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def shell_path(path: Path) -> str:
-    """A path as an argument of a command that can be copied: quoted, and not mistaken for an option.
+    """Quote a path as a shell argument. A path that begins with "-" cannot be mistaken for an option.
 
     >>> shell_path(Path("runs/text-1")), shell_path(Path("my run")), shell_path(Path("-x"))
     ('runs/text-1', "'my run'", './-x')

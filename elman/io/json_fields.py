@@ -1,4 +1,4 @@
-"""Values that a file held, against what the fields of a dataclass are declared to be."""
+"""Check values read from files against the types that dataclass fields declare."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from elman.errors import BadInput
 
-WORDS = {
+TYPE_NAMES = {
     bool: "true or false",
     int: "a whole number",
     float: "a finite number",
@@ -21,20 +21,20 @@ WORDS = {
     list: "a list",
     dict: "an object",
 }
-# What code that restores something of a damaged file may meet with.
+# Exceptions that code may raise when it restores an object from a damaged file.
 DAMAGE = (ValueError, TypeError, LookupError, AttributeError, RuntimeError, ArithmeticError)
 
 
 @contextmanager
 def restoring(path: Path, what: str) -> Iterator[None]:
-    """The body makes something of what a file has held; where it cannot, the file is to blame.
+    """Turn errors that the body raises on damaged file content into `BadInput`.
 
     Args:
-        path: of the file.
-        what: is expected in it: "the shape of a tagger".
+        path: the file that the content comes from.
+        what: what the file is expected to contain, for example "the shape of a tagger".
 
     Raises:
-        BadInput: where the body fails.
+        BadInput: if the body raises one of `DAMAGE`.
     """
     try:
         yield
@@ -45,10 +45,10 @@ def restoring(path: Path, what: str) -> Iterator[None]:
 
 
 def parsed(text: str | bytes) -> Any:
-    """What JSON says.
+    """Parse JSON.
 
     Raises:
-        ValueError: for what is none, or is deeper than can be read.
+        ValueError: if the text is not JSON or is nested too deeply.
     """
     try:
         return json.loads(text)
@@ -59,26 +59,35 @@ def parsed(text: str | bytes) -> Any:
         raise ValueError("lists in lists, or objects in objects, too many to be read") from None
 
 
-def check_all(one: Any, least: int) -> None:
-    """Whether the fields of a dataclass are what they are declared to be, and whole numbers at least so many.
+def check_all(record: Any, least: int) -> None:
+    """Check the types of a dataclass's fields, and that its whole numbers are large enough.
+
+    Args:
+        record: an instance of the dataclass.
+        least: smallest valid value of whole numbers.
 
     Raises:
-        ValueError: if one is not.
+        ValueError: if a field is invalid.
     """
-    hints = get_type_hints(type(one))
-    for field in fields(one):
+    hints = get_type_hints(type(record))
+    for field in fields(record):
         name, kind = field.name, hints[field.name]
-        value = getattr(one, name)
+        value = getattr(record, name)
         check(name, value, kind)
         if kind is int and value < least:
             raise ValueError(f"{name}: expected a whole number from {least} up, got {value}")
 
 
 def check(name: str, value: Any, kind: Any) -> None:
-    """Whether a value is of a type; numbers have to be finite.
+    """Check that a value has a type. Numbers must be finite.
+
+    Args:
+        name: name of the value, for the error message.
+        value: the value.
+        kind: a type or type annotation.
 
     Raises:
-        ValueError: if it is not.
+        ValueError: if the value does not have the type.
 
     >>> check("rate", 8000, int), check("mean", [1.0, 2], list[float] | None)
     (None, None)
@@ -94,11 +103,11 @@ def _fits(value: Any, kind: Any) -> bool:
     if origin is Annotated:
         return _fits(value, inner[0])
     if origin in (Union, UnionType):
-        return any(_fits(value, one) for one in inner)
+        return any(_fits(value, alternative) for alternative in inner)
     if origin is list:
-        return isinstance(value, list) and all(_fits(one, inner[0]) for one in value)
+        return isinstance(value, list) and all(_fits(element, inner[0]) for element in value)
     if origin is dict:
-        return isinstance(value, dict) and all(_fits(one, inner[1]) for one in value.values())
+        return isinstance(value, dict) and all(_fits(element, inner[1]) for element in value.values())
     if kind is Path:
         return isinstance(value, str | Path)
     if kind is float:
@@ -113,5 +122,5 @@ def _spelled(kind: Any) -> str:
     if origin in (Union, UnionType):
         return " or ".join(map(_spelled, inner))
     if origin in (list, dict):
-        return f"{WORDS[origin]} with {_spelled(inner[-1])} in each place"
-    return WORDS.get(kind, getattr(kind, "__name__", str(kind)))
+        return f"{TYPE_NAMES[origin]} with {_spelled(inner[-1])} in each place"
+    return TYPE_NAMES.get(kind, getattr(kind, "__name__", str(kind)))

@@ -1,4 +1,4 @@
-"""A CSV file that grows row by row in the course of a training, and goes on with the rows of a resumed one."""
+"""A CSV file that grows by a row at a time during training and is continued by a resumed run."""
 
 import csv
 import io
@@ -11,12 +11,12 @@ from elman.io.files import write_whole
 
 
 class CsvTable:
-    """A CSV file whose first column is the step of the training.
+    """A CSV file whose first column is the training step.
 
     Args:
-        path: of the file.
-        columns: their names, "step" first.
-        keep: rows up to this step are kept, later ones dropped: a resumed run writes those anew.
+        path: the file.
+        columns: column names, "step" first.
+        keep: last step to keep from an existing file. Later rows are dropped, since a resumed run writes them again.
     """
 
     def __init__(self, path: Path, columns: list[str], keep: int = 0) -> None:
@@ -28,23 +28,23 @@ class CsvTable:
         write_whole(path, table.getvalue())
 
     def add(self, values: Mapping[str, int | float | str]) -> None:
-        """Write a row at once; numbers with six digits."""
+        """Append a row and write it immediately. Floats are written with six significant digits."""
         row = {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in values.items()}
         with self._path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(row)
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """The rows of such a file; a last one that a full disk cut short is left out.
+    """Read the rows of a CSV table. An incomplete last row, as after a full disk, is dropped.
 
     Raises:
-        BadInput: for a row without a step.
+        BadInput: if a row has no step.
     """
     with path.open(newline="") as file:
         text, end, _ = file.read().rpartition("\n")
     rows = [row for row in csv.DictReader(io.StringIO(text + end, newline="")) if None not in row.values()]
     for i, row in enumerate(rows, 1):
         if not re.fullmatch(r"\d+", row.get("step") or ""):
-            came = repr(row["step"]) if "step" in row else f"the columns {', '.join(map(str, row))}"
-            raise BadInput(f"{path}: row {i}: expected a whole number in the column 'step', got {came:.60}")
+            received = repr(row["step"]) if "step" in row else f"the columns {', '.join(map(str, row))}"
+            raise BadInput(f"{path}: row {i}: expected a whole number in the column 'step', got {received:.60}")
     return rows

@@ -1,4 +1,4 @@
-"""A run: a folder with a trained model that anyone can read, and nothing in it that runs code when it is read."""
+"""Run folders: a trained model with everything needed to load it. Reading a run folder executes no code from it."""
 
 import json
 import re
@@ -20,28 +20,28 @@ from elman.io.json_fields import parsed
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-FORMAT = 1  # of the folder; raise it when older versions could no longer read what is written
-_KEYS = {"format": int, "elman": str, "task": str, "data": dict, "model": dict, "options": dict, "training": dict}
-_LATER = {"scores": dict, "baselines": dict, "ended": dict}  # what a training that has ended adds
+FORMAT = 1  # version of the folder format; raise it when older versions of elman cannot read the new format
+_REQUIRED = {"format": int, "elman": str, "task": str, "data": dict, "model": dict, "options": dict, "training": dict}
+_AT_END = {"scores": dict, "baselines": dict, "ended": dict}  # added when training ends
 LOCK = ".lock"
-_LEFT_OVER = re.compile(r"\.lock|\.config\.json\.\d+")  # by a process that died before it had written config.json
-_ATTEMPTS = 10  # to make a folder while other trainings make and remove the same parents
+_LEFTOVER_FILE = re.compile(r"\.lock|\.config\.json\.\d+")  # files of a process that died before it wrote config.json
+_MAX_ATTEMPTS = 10  # to create a folder while other processes create and remove the same parents
 
 
 class _InUse(BadInput):
-    """Another process trains this run."""
+    """Another process is training this run."""
 
 
 class Run:
-    """An open run.
+    """An open run folder.
 
-    config.json       what it is: task, data, model, options, scores
-    model.safetensors the weights of the best validation so far
-    metrics.csv       losses and rates, a row at a time
-    checkpoints/      last.ckpt and best.ckpt: all that resuming needs
+    config.json       task, data, model, options and scores
+    model.safetensors weights with the best validation loss so far
+    metrics.csv       losses and learning rates, one row at a time
+    checkpoints/      last.ckpt and best.ckpt, which hold all that resuming needs
     tensorboard/      the same curves for TensorBoard, if it is installed
     .lock             locked by the process that trains
-    and what the task adds: its tokenizer, its baseline, pictures.
+    The task adds its own files: tokenizer, baseline, pictures.
     """
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
@@ -57,26 +57,26 @@ class Run:
 
     @property
     def last(self) -> Path:
-        """The checkpoint to resume from."""
+        """Path of the checkpoint to resume from."""
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
     def best(self) -> Path:
-        """The checkpoint of the best validation."""
+        """Path of the checkpoint with the best validation loss."""
         return self.path / "checkpoints" / "best.ckpt"
 
     @property
     def resume_command(self) -> str:
-        """The command that continues its training, for a shell."""
+        """Shell command that resumes training."""
         return f"elman train {self.config['task']} --resume {shell_path(self.path)}"
 
     @property
     def is_unsaved(self) -> bool:
-        """Whether its training died before the first checkpoint, so that it can only start again."""
+        """Whether training died before its first checkpoint, so that it can only start again."""
         return not (self.last.exists() or self.config.get("ended") or (self.path / "model.safetensors").exists())
 
     def place(self, name: str) -> Path:
-        """The path of a file or folder that the training writes: removed if it fails before its first checkpoint."""
+        """Return the path of a file or folder that training will write. It is removed if training fails early."""
         self._written.add(name)
         return self.path / name
 
@@ -90,12 +90,12 @@ class Run:
                     path.unlink()
 
     def update(self, **changes: Any) -> None:
-        """Put these keys into config.json."""
+        """Set keys of config.json."""
         self.config |= changes
         write_whole(self.place("config.json"), json.dumps(self.config, indent=2, ensure_ascii=False) + "\n")
 
     def save_tensors(self, name: str, tensors: "Mapping[str, Tensor]") -> None:
-        """Write `name`.safetensors."""
+        """Write tensors to `name`.safetensors."""
         from safetensors.torch import save
 
         data = save({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
@@ -105,7 +105,7 @@ class Run:
         """Read `name`.safetensors.
 
         Raises:
-            BadInput: if it is missing, cut short, or something else.
+            BadInput: if the file is missing, truncated or not safetensors.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load
@@ -117,10 +117,10 @@ class Run:
             raise BadInput(f"{path}: expected a whole safetensors file, got one that cannot be read: {error}") from None
 
     def load_model(self, model: "nn.Module") -> None:
-        """Give a model (it may be on meta) the weights of this run.
+        """Load the weights of this run into a model, which may be on the meta device.
 
         Raises:
-            BadInput: if model.safetensors is missing, damaged, or of another model.
+            BadInput: if model.safetensors is missing, damaged or belongs to another model.
         """
         path = self.path / "model.safetensors"
         if not path.exists() and self.config.get("ended"):
@@ -130,8 +130,8 @@ class Run:
         tensors, expected = self.load_tensors("model"), model.state_dict()
         for name in sorted(expected | dict.fromkeys(tensors)):
             if name not in expected:
-                raise BadInput(f"{path}: expected no tensor {name} by config.json, got one of {_told(tensors[name])}")
-            wanted, got = _told(expected[name]), _told(tensors[name]) if name in tensors else "none"
+                raise BadInput(f"{path}: expected no tensor {name} by config.json, got one of {_spec(tensors[name])}")
+            wanted, got = _spec(expected[name]), _spec(tensors[name]) if name in tensors else "none"
             if wanted != got:
                 raise BadInput(f"{path}: expected {name} of {wanted} by config.json, got {got}")
             if not tensors[name].isfinite().all():
@@ -139,7 +139,7 @@ class Run:
         model.load_state_dict(tensors, assign=True)
 
 
-def _told(tensor: "Tensor") -> str:
+def _spec(tensor: "Tensor") -> str:
     return f"shape {tuple(tensor.shape)} in {str(tensor.dtype).removeprefix('torch.')}"
 
 
@@ -147,7 +147,7 @@ def open_run(path: Path) -> Run:
     """Open the run in a folder.
 
     Raises:
-        BadInput: if it is not one, is damaged, or was written by a newer elman.
+        BadInput: if the folder is not a run, is damaged, or was written by a newer elman.
     """
     file = path / "config.json"
     if not path.exists():
@@ -167,45 +167,45 @@ def open_run(path: Path) -> Run:
             f"{file}: expected format {FORMAT} or older, got {config['format']}, written by elman "
             f"{config.get('elman', '?')}; this is elman {elman.__version__}: upgrade it to read this run"
         )
-    for key, kind in _KEYS.items():
+    for key, kind in _REQUIRED.items():
         if not isinstance(config.get(key), kind):
             raise BadInput(f"{file}: expected {key!r} to be {kind.__name__}, got {config.get(key)!r:.60}")
-    for key, kind in _LATER.items():
+    for key, kind in _AT_END.items():
         if not isinstance(config.get(key), kind | None):
             raise BadInput(f"{file}: expected {key!r} to be {kind.__name__}, got {config[key]!r:.60}")
     return Run(path, config)
 
 
 def check_free(out: Path | None) -> None:
-    """Check that a new run can go to this folder; None: to one of its own.
+    """Check that a new run can use this folder; None stands for an automatic name.
 
     Raises:
-        BadInput: if there is something already.
+        BadInput: if the path is not a new or empty folder.
     """
     if (
         out is None
         or not out.exists()
-        or (out.is_dir() and all(_LEFT_OVER.fullmatch(file.name) for file in out.iterdir()))
+        or (out.is_dir() and all(_LEFTOVER_FILE.fullmatch(file.name) for file in out.iterdir()))
     ):
         return
     what = "a run" if (out / "config.json").exists() else "a folder with files" if out.is_dir() else "a file"
-    more = f", or go on with it: --resume {shell_path(out)}" if what == "a run" else ""
-    raise BadInput(f"--out {out}: expected a new or empty folder, got {what}; choose another name{more}")
+    hint = f", or go on with it: --resume {shell_path(out)}" if what == "a run" else ""
+    raise BadInput(f"--out {out}: expected a new or empty folder, got {what}; choose another name{hint}")
 
 
 @contextmanager
 def new_run(out: Path | None, config: dict[str, Any]) -> Iterator[Run]:
-    """Make a run's folder and lock it; it is filled in the body.
+    """Create and lock the folder of a new run, which the body fills.
 
-    If the body fails before there is a checkpoint, what the run has written is removed, with the folders that were made
-    for it, unless there is something else in them.
+    If the body fails before the first checkpoint, the files of the run are removed, and so are the folders that were
+    created for it, unless they contain other files.
 
     Args:
-        out: the folder; None: the next free runs/TASK-N.
-        config: for config.json; `task` among it.
+        out: the folder; None means the next free runs/TASK-N.
+        config: content of config.json, which includes `task`.
 
     Raises:
-        BadInput: if there is something at `out`, if another process trains there, if it cannot be written.
+        BadInput: if `out` exists, another process trains there, or the folder is not writable.
         Failure: if the disk is full or fails.
     """
     with ExitStack() as lock:
@@ -213,38 +213,38 @@ def new_run(out: Path | None, config: dict[str, Any]) -> Iterator[Run]:
         run = Run(path, {"format": FORMAT, "elman": elman.__version__} | config)
         try:
             run.update()
-            run.place("checkpoints")  # made with the first of them
+            run.place("checkpoints")  # Lightning creates the folder with the first checkpoint
             yield run
         except BaseException as error:
             if not run.last.exists():
                 _remove(run, folders, lock)
-            if isinstance(error, OSError) and _is_of(error, path):
+            if isinstance(error, OSError) and _concerns(error, path):
                 raise _unwritable(run, error, "--out") from None
             raise
 
 
 @contextmanager
 def resumed_run(path: Path) -> Iterator[Run]:
-    """Open and lock the run in a folder, to continue its training in the body.
+    """Open and lock an existing run, whose training the body resumes.
 
     Raises:
-        BadInput: if it is no run, if another process trains it, if it cannot be written.
+        BadInput: if the folder is not a run, another process trains it, or it is not writable.
         Failure: if the disk is full or fails.
     """
-    open_run(path)  # a folder that is no run stays as it is
+    open_run(path)  # raise before a lock file is created in a folder that is not a run
     with ExitStack() as lock:
         _lock(path, "--resume", lock)
-        run = open_run(path)  # again: another process may have trained it until now
+        run = open_run(path)  # reread: another process may have trained it until now
         try:
             yield run
         except OSError as error:
-            if _is_of(error, path):
+            if _concerns(error, path):
                 raise _unwritable(run, error, "--resume") from None
             raise
 
 
 def _claim(out: Path | None, task: str, lock: ExitStack) -> tuple[Path, list[Path]]:
-    """Make and lock the folder of a new run, which no other process gets too; return the folders that were made."""
+    """Create and lock the folder of a new run for this process; return its path and the folders created."""
     if out is not None:
         check_free(out)
         try:
@@ -252,7 +252,7 @@ def _claim(out: Path | None, task: str, lock: ExitStack) -> tuple[Path, list[Pat
         except FileExistsError:
             folders = []
         _lock_new(out, folders, lock)
-        check_free(out)  # again: another process may have been here until now
+        check_free(out)  # check again: another process may have used it until now
         return out, folders
     for number in count(1):
         path = Path("runs") / f"{task}-{number}"
@@ -264,26 +264,26 @@ def _claim(out: Path | None, task: str, lock: ExitStack) -> tuple[Path, list[Pat
 
 
 def _make(path: Path) -> list[Path]:
-    """Make a folder, and those above it that are missing; return those that were made, the uppermost first.
+    """Create a folder and its missing parents; return the created folders, the uppermost first.
 
     Raises:
-        FileExistsError: if there is something at `path`.
-        BadInput: if it cannot be made.
+        FileExistsError: if `path` exists.
+        BadInput: if it cannot be created.
     """
     folders: list[Path] = []
     for attempt in count(1):
         try:
             for folder in reversed(path.parents):
                 if not folder.is_dir():
-                    with suppress(FileExistsError):  # another process was quicker
+                    with suppress(FileExistsError):  # another process has just created it
                         folder.mkdir()
                         folders.append(folder)
             path.mkdir()
         except FileExistsError:
             raise
         except OSError as error:
-            if isinstance(error, FileNotFoundError) and attempt < _ATTEMPTS:
-                continue  # another process, which made a folder for a run that has failed, has removed it again
+            if isinstance(error, FileNotFoundError) and attempt < _MAX_ATTEMPTS:
+                continue  # another process, whose run failed, has removed a folder that it had created
             _remove_empty(folders)
             raise os_failure(error, f"--out {path}: cannot be written: {error.strerror or error}") from None
         return [*folders, path]
@@ -291,7 +291,7 @@ def _make(path: Path) -> list[Path]:
 
 
 def _lock_new(path: Path, folders: list[Path], stack: ExitStack) -> None:
-    """Lock the folder of a new run; where nothing can be locked, remove the folders that were made for it."""
+    """Lock the folder of a new run. If locking fails, remove the folders that were created for it."""
     try:
         _lock(path, "--out", stack)
     except _InUse:
@@ -304,7 +304,7 @@ def _lock_new(path: Path, folders: list[Path], stack: ExitStack) -> None:
 
 
 def _lock(path: Path, option: str, stack: ExitStack) -> None:
-    """Lock a run's folder until the stack is closed; the operating system unlocks it when the process dies."""
+    """Lock a run folder until the stack is closed. The operating system releases the lock if the process dies."""
     lock = FileLock(path / LOCK, blocking=False, fallback_to_soft=False)
     try:
         stack.enter_context(lock)
@@ -319,28 +319,28 @@ def _lock(path: Path, option: str, stack: ExitStack) -> None:
 
 
 def _remove(run: Run, folders: list[Path], lock: ExitStack) -> None:
-    """Remove what a run has written, and those of the folders that are empty then."""
+    """Remove the files of a run, and the created folders that are then empty."""
     run.clear()
-    with suppress(OSError):  # Windows removes no file that is open; then the folder stays
-        (run.path / LOCK).unlink()  # still locked: no other process can have locked it
+    with suppress(OSError):  # Windows does not remove open files; the folder then stays
+        (run.path / LOCK).unlink()  # removed while locked, so no other process can have locked it
     lock.close()
     _remove_empty(folders)
 
 
 def _remove_empty(folders: list[Path]) -> None:
-    """Remove folders, the uppermost first, as far as they are empty."""
+    """Remove the folders that are empty; the uppermost comes first in the list."""
     for folder in reversed(folders):
         with suppress(OSError):
             folder.rmdir()
 
 
-def _is_of(error: OSError, path: Path) -> bool:
-    """Whether an error is one of a run's own files, as far as it names a file."""
+def _concerns(error: OSError, path: Path) -> bool:
+    """Return whether an error may concern a file of a run: it names a file in the run's folder, or none."""
     return not isinstance(error.filename, str) or path.absolute() in Path(error.filename).absolute().parents
 
 
 def _unwritable(run: Run, error: OSError, option: str) -> BadInput | Failure:
-    """The exception for an error while a run is written."""
+    """Return the exception for an error while a run is written."""
     name = f"{Path(error.filename).name}: " if isinstance(error.filename, str) else ""
-    more = f"; to go on from the last checkpoint: {run.resume_command}" if run.last.exists() else ""
-    return os_failure(error, f"{option} {run.path}: cannot be written: {name}{error.strerror or error}{more}")
+    hint = f"; to go on from the last checkpoint: {run.resume_command}" if run.last.exists() else ""
+    return os_failure(error, f"{option} {run.path}: cannot be written: {name}{error.strerror or error}{hint}")

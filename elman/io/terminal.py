@@ -1,6 +1,6 @@
-"""Terminals: texts from data are shown as they are, and their control characters are not obeyed.
+"""Terminal output. Control characters in data are shown escaped, never interpreted by the terminal.
 
-Results go to standard output; notes, details and progress to standard error.
+Results are written to standard output; notes, details and progress to standard error.
 """
 
 import io
@@ -16,28 +16,28 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)")
 
 
 def escaped(text: str) -> str:
-    r"""A text whose control characters (C0, DEL, C1) are written as Python writes them; tabs and line breaks stay.
+    r"""Escape the control characters (C0, DEL, C1) of a text as Python writes them. Tabs and line breaks stay.
 
     >>> print(escaped("a\x1b]0;b\x07"))
     a\x1b]0;b\x07
     """
-    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
 
 
 def show(line: str, file: TextIO | None = None) -> None:
-    """Print a line for people.
+    """Print a line for people, escaped.
 
     Args:
-        line: that may have texts from data in it.
-        file: None: standard output.
+        line: the line, which may contain text from data.
+        file: output stream; None means standard output.
     """
     print(escaped(line), file=sys.stdout if file is None else file)
 
 
 class Verbosity(IntEnum):
-    """What is printed beside the results."""
+    """How much is printed besides results."""
 
-    QUIET = 0  # nothing but errors
+    QUIET = 0  # errors only
     NORMAL = 1  # notes and progress
     VERBOSE = 2  # details too
 
@@ -46,70 +46,70 @@ _verbosity = ContextVar("verbosity", default=Verbosity.NORMAL)
 
 
 def verbosity() -> Verbosity:
-    """What is printed beside the results."""
+    """Return the current verbosity."""
     return _verbosity.get()
 
 
 def set_verbosity(level: Verbosity) -> None:
-    """Choose what is printed beside the results, until the end of `guarded`."""
+    """Set the verbosity until `guarded` ends."""
     _verbosity.set(level)
 
 
 def note(line: str) -> None:
-    """Print a line for people beside the results, on standard error; nothing with --quiet."""
+    """Print a line for people on standard error, unless --quiet is set."""
     if verbosity() >= Verbosity.NORMAL:
         show(line, sys.stderr)
 
 
 def detail(line: str) -> None:
-    """Print a line on standard error with --verbose."""
+    """Print a line on standard error if --verbose is set."""
     if verbosity() >= Verbosity.VERBOSE:
         show(line, sys.stderr)
 
 
 class Guarded(io.TextIOBase):
-    """A terminal to which texts are written escaped.
+    """A text stream that escapes what is written to a terminal.
 
     Args:
-        terminal: the stream; rich, which writes codes for colours, finds it as `rich_proxied_file`.
+        terminal: the terminal's stream. rich writes its colour codes to it directly, as `rich_proxied_file`.
     """
 
     def __init__(self, terminal: TextIO) -> None:
         self.rich_proxied_file = terminal
 
     def write(self, text: str) -> int:
-        """Write a text or a part of one."""
+        """Write a text, escaped, and return its length."""
         self.rich_proxied_file.write(escaped(text))
         return len(text)
 
     def flush(self) -> None:
-        """Let everything be seen that was written."""
+        """Flush the terminal's stream."""
         self.rich_proxied_file.flush()
 
     def isatty(self) -> bool:
-        """Yes."""
+        """Return True."""
         return True
 
     def fileno(self) -> int:
-        """Of the stream."""
+        """Return the file descriptor of the terminal's stream."""
         return self.rich_proxied_file.fileno()
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """Of the stream."""
+        """Encoding of the terminal's stream."""
         return self.rich_proxied_file.encoding
 
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Guard standard output and standard error where they are terminals; files and pipes get exact text.
+    """Escape control characters on standard output and standard error where they are terminals.
 
-    Verbosity is restored at the end.
+    Files and pipes receive the exact text. The streams and the verbosity are restored at the end.
     """
-    before, level = (sys.stdout, sys.stderr), verbosity()
-    sys.stdout, sys.stderr = (Guarded(one) if one.isatty() else one for one in before)
+    streams, level = (sys.stdout, sys.stderr), verbosity()
+    sys.stdout, sys.stderr = (Guarded(stream) if stream.isatty() else stream for stream in streams)
     try:
         yield
     finally:
-        sys.stdout, sys.stderr = before
+        sys.stdout, sys.stderr = streams
         set_verbosity(level)

@@ -1,4 +1,4 @@
-"""Whole numbers as they are given: Python's, NumPy's and what else stands for one."""
+"""Validate whole numbers of Python, NumPy, PyTorch or any type with `__index__`."""
 
 import operator
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def whole(value: object) -> int | None:
-    """The whole number that a value is, by its `__index__`; None for what is none, a bool among it.
+    """Return a value as an int by its `__index__`, or None if it is not a whole number. A bool is not one.
 
     >>> import numpy as np
     >>> whole(np.int64(20)), whole(20.0), whole(True)
@@ -23,19 +23,19 @@ def whole(value: object) -> int | None:
 
 
 def check_whole(name: str, value: object, least: int, expected: str = "") -> int:
-    """A whole number of at least `least`, if it is one.
+    """Return a value as an int if it is a whole number of at least `least`.
 
     Args:
-        name: what it is, for the message.
-        value: what was given.
-        least: the smallest that can be.
-        expected: how the message tells of that; "at least 1" by itself.
+        name: name of the argument, for the error message.
+        value: the value.
+        least: smallest valid value.
+        expected: the bound as the error message states it; the default is "at least `least`".
 
     Raises:
-        ValueError: if it is none, or a smaller one.
+        ValueError: if the value is not a whole number or is too small.
     """
-    found = whole(value)
-    if found is None or found < least:
-        came = value if found is None else found
-        raise ValueError(f"{name}: expected a whole number of {expected or f'at least {least}'}, got {came!r}")
-    return found
+    number = whole(value)
+    if number is None or number < least:
+        received = value if number is None else number
+        raise ValueError(f"{name}: expected a whole number of {expected or f'at least {least}'}, got {received!r}")
+    return number

@@ -19,9 +19,9 @@ from typing_extensions import override
 
 from elman.data.batches import ByLength
 from elman.data.disk_list import DiskList, Subset
-from elman.data.examples import Example, are_kept, check_texts, files_in, is_files
+from elman.data.examples import Example, can_be_reread, check_texts, files_in, is_files
 from elman.data.parts import ExampleStore, Part, SplitRecord, Splits
-from elman.data.splits import drawn_parts, kept_split
+from elman.data.splits import drawn_parts, load_split
 from elman.errors import BadInput
 from elman.flow import Recording, record
 from elman.io.files import STDIN, read_bytes
@@ -181,7 +181,7 @@ class SupervisedTask(Task):
 
     @override
     def options_to_dict(self, options: Any) -> dict[str, Any]:
-        in_python = {name: None for name, data in _parts_in(options).items() if not are_kept(data)}
+        in_python = {name: None for name, data in _parts_in(options).items() if not can_be_reread(data)}
         return super().options_to_dict(replace(options, **in_python))
 
     @override
@@ -197,8 +197,8 @@ class SupervisedTask(Task):
         validation = self._batches(codec, record.walk("validation", splits.validation), options.batch, None)
         deque(record.walk("test", splits.test), maxlen=0)
         counts = {name: len(part) for name, part in splits._asdict().items()}
-        files = _resolved(data) if are_kept(data) else [] if data is None else None
-        readable = all(map(are_kept, _parts_in(options).values()))
+        files = _resolved(data) if can_be_reread(data) else [] if data is None else None
+        readable = all(map(can_be_reread, _parts_in(options).values()))
         facts = {"files": files if readable else None, "sha256": record.sha256, **counts}
         summary = (
             f"{self._count_of(splits.train)} to learn from, "
@@ -229,7 +229,7 @@ class SupervisedTask(Task):
         }
         examples = self._store(self._examples(data, options))
         names = [name for name in PARTS if name not in data_of_parts]
-        stored_split = None if run is None else kept_split(run.path / "split.csv", examples, ["train", *names])
+        stored_split = None if run is None else load_split(run.path / "split.csv", examples, ["train", *names])
         indices = stored_split or self.split(self, examples, seed, names)
         parts = {name: Part(examples, numbers) for name, numbers in indices.items() if name not in stores}
         parts |= {name: Part(store, range(len(store))) for name, store in stores.items()}

@@ -18,7 +18,7 @@ from elman.io.files import input_lines
 from elman.io.json_fields import restoring
 from elman.io.run_folder import Run
 from elman.io.terminal import note
-from elman.options import made
+from elman.options import restore_options
 from elman.report.shown import Missing, Sample
 from elman.training.options import TrainingOptions
 from elman.training.trainable import Batches
@@ -228,7 +228,7 @@ class Task(ABC):
             BadInput: if config.json has no valid ones.
         """
         with restoring(run.path / "config.json", f"the options of `elman train {self.name}`"):
-            return made(self.options, run.config["options"])
+            return restore_options(self.options, run.config["options"])
 
     def training_of(self, run: Run) -> TrainingOptions:
         """Load the training options of a run.
@@ -237,7 +237,7 @@ class Task(ABC):
             BadInput: if config.json has no valid ones.
         """
         with restoring(run.path / "config.json", "the options of a training"):
-            return made(TrainingOptions, run.config["training"])
+            return restore_options(TrainingOptions, run.config["training"])
 
     def load(self, run: Run) -> Loaded:
         """Load the trained model of a run.

@@ -13,7 +13,7 @@ from elman import cells, tasks
 from elman.cli import run
 from elman.data.examples import Example
 from elman.data.tables import rows as rows_of
-from elman.data.words import vocabulary, words
+from elman.data.words import split_words, vocabulary
 from elman.engine import EXECUTORS
 from elman.errors import BadInput
 from elman.io.run_folder import open_run
@@ -145,7 +145,7 @@ def test_words_are_those_of_the_training_alone() -> None:
     many, labels = texts()
     data = ([f"{text} only{i}" for i, text in enumerate(many)], labels)
     codec, parts, *_ = TASK.prepare(data, ClassifyOptions(), 0).details
-    assert codec.words == vocabulary(words(example.input) for example in parts.train)
+    assert codec.words == vocabulary(split_words(example.input) for example in parts.train)
     assert sum(word.startswith("only") for word in codec.words) == len(parts.train) == 64
     assert {word for term in codec.terms for word in term.split()} == set(codec.words)
 

@@ -1,1 +1,1 @@
-"""Where time series stand in time: zones, steps of calendars and clocks, even grids of these."""
+"""The time axis of time series: time zones, steps of calendars and clocks, and regular grids of steps."""

@@ -1,4 +1,4 @@
-"""Steps: how long they are, and how many of them make a season."""
+"""Time steps: their length and their seasons."""
 
 import re
 from collections.abc import Sequence
@@ -13,21 +13,21 @@ from elman.errors import BadInput
 SECOND = 1_000_000
 UNITS = {"us": 1, "ms": 1_000, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
 MONTHS = {"mo": 1, "q": 3, "y": 12}
-MONTH = round(365.2425 / 12 * DAY)  # on average
+MONTH = round(365.2425 / 12 * DAY)  # mean length
 CYCLES = {"day": DAY, "week": 7 * DAY, "year": 12 * MONTH}
-WEEKS = 52  # of a year
-BUSINESS = 5  # days of a week
-WHOLE = 0.02  # of a season in steps, by which it may miss a whole number
+WEEKS_PER_YEAR = 52
+BUSINESS_DAYS_PER_WEEK = 5
+SEASON_TOLERANCE = 0.02  # relative tolerance for a whole number of steps in a season
 
 
 @dataclass(frozen=True)
 class TimeStep:
-    """Steps of the same length.
+    """The length of a time step.
 
     Args:
-        unit: "us", microseconds; "mo", calendar months; "b", business days, Monday to Friday; or "", of stamps that are
-            numbers.
-        size: how many of these a step is long.
+        unit: "us" for microseconds, "mo" for calendar months, "b" for business days (Monday to Friday), or "" for
+            stamps that are numbers.
+        size: length of a step in this unit.
 
     >>> TimeStep.parse("15m")
     TimeStep(unit='us', size=900000000)
@@ -40,17 +40,17 @@ class TimeStep:
 
     @classmethod
     def parse(cls, text: str) -> "TimeStep":
-        """The clock of such a word.
+        """Parse a step such as "15m".
 
         Raises:
-            BadInput: for another one.
+            BadInput: if the text is not a step.
         """
-        found = re.fullmatch(rf"([1-9]\d*)({'|'.join((*UNITS, *MONTHS))}|b|)", text)
-        if not found:
+        match = re.fullmatch(rf"([1-9]\d*)({'|'.join((*UNITS, *MONTHS))}|b|)", text)
+        if not match:
             raise BadInput(
                 f"--step: expected a number and one of {', '.join((*UNITS, *MONTHS))}, b (business days); got {text!r}"
             )
-        count, unit = int(found[1]), found[2]
+        count, unit = int(match[1]), match[2]
         if unit in MONTHS:
             return cls("mo", count * MONTHS[unit])
         return cls("us", count * UNITS[unit]) if unit in UNITS else cls(unit, count)
@@ -62,30 +62,33 @@ class TimeStep:
         return f"{self.size // UNITS[unit]}{unit}"
 
     @property
-    def local(self) -> bool:
-        """Whether steps are of the calendar: of days that are 23 or 25 hours long where clocks are changed."""
+    def is_local(self) -> bool:
+        """Whether steps follow local time, in which days are 23 or 25 hours long when clocks change."""
         return self.unit in ("mo", "b") or (self.unit == "us" and self.size % DAY == 0)
 
     @property
     def length(self) -> int:
-        """Microseconds of a step, on average; of numbers, what it is."""
-        return self.size * {"mo": MONTH, "b": 7 * DAY // BUSINESS}.get(self.unit, 1)
+        """Mean length of a step in microseconds, or its size if stamps are numbers."""
+        return self.size * {"mo": MONTH, "b": 7 * DAY // BUSINESS_DAYS_PER_WEEK}.get(self.unit, 1)
 
     @property
     def season(self) -> int:
-        """Steps of a season: see `seasonal`."""
+        """Number of steps in a season; see `seasonal`."""
         return self.seasonal[0]
 
     @property
     def seasonal(self) -> tuple[int, str]:
-        """Steps of a season, and what that is: a year of steps of a week or longer, a week of days, a day of steps from
-        a minute up, an hour of shorter ones; 1 where it is no whole number of steps, or nothing comes again.
+        """Number of steps in a season, and the name of the season.
+
+        A season is a year for steps of a week or longer, a week for steps of days, a day for steps of a minute or
+        longer, and an hour for shorter steps. The number is 1 if the season is not a whole number of steps, or if there
+        is no season.
         """
         if not self.unit:
             return 1, "none, as stamps are numbers"
         steps, name = self._cycle()
         season = round(steps)
-        if season < 1 or abs(season - steps) > WHOLE * steps:
+        if season < 1 or abs(season - steps) > SEASON_TOLERANCE * steps:
             return 1, f"none, as {name} is no whole number of steps"
         return season, name if season > 1 else f"none, as a step is {name} long"
 
@@ -93,23 +96,28 @@ class TimeStep:
         if self.unit == "mo":
             return (12 / self.size, "a year") if self.size <= 12 else (1, "a year or more")
         if self.unit == "b":
-            return BUSINESS / self.size, "a week"
+            return BUSINESS_DAYS_PER_WEEK / self.size, "a week"
         if self.size % (7 * DAY) == 0:
-            return 7 * DAY * WEEKS / self.size, "a year"
+            return 7 * DAY * WEEKS_PER_YEAR / self.size, "a year"
         if self.size >= DAY:
             return 7 * DAY / self.size, "a week"
         return (DAY / self.size, "a day") if self.size >= MINUTE else (HOUR / self.size, "an hour")
 
 
 def cycles(clock: TimeStep, span: int) -> list[str]:
-    """The cycles of the calendar that are longer than a step, and that so many microseconds show at least twice."""
+    """Return the calendar cycles that are longer than a step and occur at least twice in a span.
+
+    Args:
+        clock: the time step.
+        span: length of the span in microseconds.
+    """
     if not clock.unit:
         return []
     return [name for name, length in CYCLES.items() if clock.length < length and span >= 2 * length]
 
 
 def phases(moments: Moments, names: Sequence[str]) -> NDArray[np.float32]:
-    """Where in these cycles moments are: sines and cosines (N, 2 * cycles)."""
-    turns = [2 * np.pi * (moments % CYCLES[name]) / CYCLES[name] for name in names]
-    found = [turn(angle) for angle in turns for turn in (np.sin, np.cos)]
-    return np.stack(found, 1).astype(np.float32) if found else np.zeros((len(moments), 0), np.float32)
+    """Return the position of moments in cycles, as sines and cosines (N, 2 * cycles)."""
+    angles = [2 * np.pi * (moments % CYCLES[name]) / CYCLES[name] for name in names]
+    waves = [function(angle) for angle in angles for function in (np.sin, np.cos)]
+    return np.stack(waves, 1).astype(np.float32) if waves else np.zeros((len(moments), 0), np.float32)

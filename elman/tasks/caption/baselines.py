@@ -12,7 +12,7 @@ from typing_extensions import override
 from elman.baselines import linear
 from elman.data.disk_list import Subset
 from elman.data.examples import Example
-from elman.data.splits import inputs_of
+from elman.data.splits import count_inputs
 from elman.tasks.caption.codec import CaptionCodec
 from elman.tasks.caption.options import CaptionOptions
 from elman.tasks.codec import texts_from_tensor, texts_to_tensor
@@ -63,7 +63,7 @@ class TextChoice(Baseline):
         sample = Subset(train, linear.sample_each_label(y, limit)) if len(train) > limit else train
         X = np.stack([codec.source(example).numpy().ravel() for example in sample])
         layers = linear.logistic(X, [example.target for example in sample])
-        return cls(codec, texts.tolist(), layers, inputs_of(sample, once=True) if len(sample) < len(train) else 0)
+        return cls(codec, texts.tolist(), layers, count_inputs(sample, unique=True) if len(sample) < len(train) else 0)
 
     @override
     def predict(self, examples: Sequence[Example]) -> list[Any]:

@@ -16,7 +16,7 @@ from elman.data.disk_list import spread
 from elman.data.examples import Example, is_files
 from elman.data.tables import sources
 from elman.data.validation import is_table, sides
-from elman.data.words import grams, numbered, numbers, padded, vocabulary_of, words
+from elman.data.words import encode_words, grams, padded, split_words, vocabulary_of, word_ids
 from elman.errors import BadInput
 from elman.tasks.classification import (
     CONFUSION,
@@ -81,7 +81,7 @@ class ClassifyCodec(ClassificationCodec):
     @cached_property
     def number(self) -> dict[str, int]:
         """The number of each word."""
-        return numbers(self.words)
+        return word_ids(self.words)
 
     @cached_property
     def tfidf(self) -> Any:
@@ -95,7 +95,7 @@ class ClassifyCodec(ClassificationCodec):
         """Return word numbers, the words, the size of the hash table, and the label number."""
         tokens = _words(example.input) or [""]
         label = self.label_number(example.target)
-        return (numbered(tokens, self.number), " ".join(tokens), self.pieces, label), len(tokens)
+        return (encode_words(tokens, self.number), " ".join(tokens), self.pieces, label), len(tokens)
 
     @override
     def collate(self, encoded: Sequence[Any]) -> Texts:
@@ -156,7 +156,7 @@ def load_baselines(codec: ClassifyCodec, tensors: Mapping[str, torch.Tensor]) ->
 
 
 def _words(text: str) -> list[str]:
-    return words(text.lower())
+    return split_words(text.lower())
 
 
 def _tfidf(**options: Any) -> Any:

@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 from torch import Tensor
 
-from elman.data.frames import columns_of, known, series_of
+from elman.data.frames import columns_of, replace_missing, series_of
 from elman.data.validation import described, is_table
 from elman.errors import BadInput
 from elman.tasks.forecast.options import ForecastOptions
@@ -114,7 +114,7 @@ def _to_polars(values: Any) -> Any:
         array = np.asarray(values)
         if array.dtype.kind == "M":
             return array.astype("datetime64[us]")
-        return known(values) if array.dtype == object else array
+        return replace_missing(values) if array.dtype == object else array
     if isinstance(native := column.to_native(), pl.Series):
         return native
     zone = column.dtype.time_zone if isinstance(column.dtype, nw.Datetime) else None
@@ -123,11 +123,11 @@ def _to_polars(values: Any) -> Any:
         try:
             return utc.dt.replace_time_zone("UTC").dt.convert_time_zone(zone)
         except pl.exceptions.PolarsError:  # a fixed offset, not a named time zone
-            return pl.Series([None if time is None else time.isoformat() for time in known(values)])
+            return pl.Series([None if time is None else time.isoformat() for time in replace_missing(values)])
     if column.dtype.is_temporal():
         return _moments(column)
     is_whole = column.dtype.is_float() or (column.dtype.is_numeric() and not column.is_null().any())
-    return column.to_numpy() if is_whole else known(values)
+    return column.to_numpy() if is_whole else replace_missing(values)
 
 
 def _moments(column: Any) -> NDArray[Any]:

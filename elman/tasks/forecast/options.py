@@ -7,7 +7,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from elman import options as shared
-from elman.options import LISTED, whole
+from elman.options import LIST_METAVAR, whole
 from elman.tasks.supervised_options import SupervisedOptions
 from elman.training.options import TrainingOptions
 
@@ -60,7 +60,7 @@ class ForecastOptions(SupervisedOptions):
     series: Annotated[str | None, _column("Column that identifies the series, if there are several.")] = None
     covariates: Annotated[
         str | None,
-        typer.Option(help="Numeric columns that are known in the past only.", metavar=LISTED, show_default=False),
+        typer.Option(help="Numeric columns that are known in the past only.", metavar=LIST_METAVAR, show_default=False),
     ] = None
     horizon: Annotated[int | None, whole("Steps to forecast.", 1, show_default="one season")] = None
     season: Annotated[

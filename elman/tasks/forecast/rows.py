@@ -260,7 +260,7 @@ def _zone_of_dates(instants: Moments) -> Zone:
         return Zone("UTC")
     behind = -instants % DAY
     zone = zone_of(instants, np.where(behind > MAX_UTC_OFFSET, behind - DAY, behind))
-    return zone if zone.rules else zone_of_day(instants)
+    return zone if zone.has_rules else zone_of_day(instants)
 
 
 def _split_series(columns: _TableColumns, zone: Zone | None, options: ForecastOptions) -> Iterator[SeriesRows]:

@@ -73,7 +73,7 @@ def resolve(
     if zone is not None and zone.name:
         reason = "--timezone" if given_options.timezone else "of the stamps"
         decisions.append(f"time zone {zone.name} ({reason})")
-        if zone.rules:  # later data may be too short to show the zone
+        if zone.has_rules:  # later data may be too short to show the zone
             options = replace(options, timezone=zone.name)
     tell(", ".join(decisions))
     return replace(options, step=str(clock), season=season, horizon=horizon, context=context), series

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from elman.data.examples import Example, tell_left_out, usable
 from elman.data.images import Image, is_image, picture, within
-from elman.data.tables import names, rows
+from elman.data.tables import column_names, rows
 from elman.data.validation import label_of, listed
 from elman.errors import BadInput
 from elman.io.files import read_bytes, visible_files
@@ -110,7 +110,7 @@ def _read_image(path: Path, label: str) -> Example:
 
 
 def _read_table(path: Path, skip_bad: bool) -> Iterator[Example]:
-    columns = names(path)
+    columns = column_names(path)
     if "label" not in columns:
         raise BadInput(f"{path}: expected a column 'label', got {listed(columns)}")
     name, count = Counter(columns).most_common(1)[0]

@@ -17,7 +17,7 @@ from elman.data.examples import Example, is_files
 from elman.data.parts import ExampleStore
 from elman.data.splits import drawn_parts
 from elman.data.validation import quoted
-from elman.data.words import distinct, numbered, numbers, padded, vocabulary_of, words
+from elman.data.words import distinct, encode_words, padded, split_words, vocabulary_of, word_ids
 from elman.errors import BadInput
 from elman.io.terminal import note
 from elman.tasks.codec import Codec
@@ -60,12 +60,12 @@ class TagCodec(Codec):
     @cached_property
     def number(self) -> dict[str, int]:
         """The number of each word, from 1."""
-        return numbers(self.words)
+        return word_ids(self.words)
 
     @cached_property
     def character(self) -> dict[str, int]:
         """The number of each character, from 1."""
-        return numbers(self.characters)
+        return word_ids(self.characters)
 
     @cached_property
     def label(self) -> dict[str, int]:
@@ -74,7 +74,7 @@ class TagCodec(Codec):
 
     def word_numbers(self, sentence: Sequence[str]) -> NDArray[np.int64]:
         """Return the numbers of words, (T,)."""
-        return numbered(map(str.lower, sentence), self.number)
+        return encode_words(map(str.lower, sentence), self.number)
 
     def label_numbers(self, target: Sequence[str]) -> NDArray[np.int64]:
         """Return the numbers of labels, (T,); `NO_LABEL` for unknown labels."""
@@ -83,7 +83,7 @@ class TagCodec(Codec):
     @override
     def encode(self, example: Example) -> tuple[Any, int]:
         """Return the numbers of the words, of the characters of each word, and of the labels."""
-        spelling = [numbered(word, self.character) for word in example.input]
+        spelling = [encode_words(word, self.character) for word in example.input]
         labels = self.label_numbers(example.target or [""] * len(spelling))
         return (self.word_numbers(example.input), spelling, labels), len(spelling)
 
@@ -141,7 +141,7 @@ def parse_input(value: Any, options: TagOptions) -> Example:
     """Parse a sentence or a list of words."""
     if not isinstance(value, str) and not sentences.is_list(value):
         raise BadInput(f"predict: expected a sentence or a list of words, got {quoted(value)}")
-    tokens = words(value) if isinstance(value, str) else sentences.to_words(value, "predict")
+    tokens = split_words(value) if isinstance(value, str) else sentences.to_words(value, "predict")
     if not tokens:
         raise BadInput(f"predict: expected a sentence, got {value!r:.40}")
     return Example(tokens)

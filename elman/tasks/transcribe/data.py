@@ -10,7 +10,7 @@ from elman.data import filter_banks, manifests
 from elman.data.audio import audio_from, read_audio
 from elman.data.examples import Example, usable
 from elman.data.filter_banks import Wave
-from elman.data.tables import Source, check_column, names
+from elman.data.tables import Source, check_column, column_names
 from elman.data.validation import group_of, text_of
 from elman.errors import BadInput
 from elman.tasks.transcribe.options import TranscribeOptions
@@ -35,7 +35,7 @@ def check_group(path: Source, options: TranscribeOptions) -> None:
     Raises:
         BadInput: if it does not.
     """
-    check_column(path, names(path, options.encoding, options.quote), options.group, "--group")
+    check_column(path, column_names(path, options.encoding, options.quote), options.group, "--group")
 
 
 def read_pairs(
