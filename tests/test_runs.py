@@ -407,3 +407,13 @@ def test_the_best_weights_are_kept_with_their_own_loss(tmp_path: Path, loss: flo
     clock.on_validation_end(trainer, model)  # type: ignore[arg-type]
     assert clock.convergence.decay == (2000, 3000)
     assert all(bool((tensor == 0).all()) for tensor in model.state_dict().values()) == puts_back
+
+
+def test_what_is_told_of_a_run_that_diverged(elman: Command, short: Path, tmp_path: Path) -> None:
+    """It is not one to go on with: its options lead to the same step again."""
+    path = tmp_path / "run"
+    failed(elman("train", "text", short, "--out", path, *TRAIN, "--lr", "1e30", "--clip", 0), "the loss is nan")
+    command = f"elman train text --config {path} --lr 1e+29"
+    message = f"diverged; train anew with a smaller learning rate: {command}"
+    assert "".join(message.split()) in "".join(elman("info", path).out.split())  # long paths are wrapped
+    assert json.loads(elman("info", path, "--json").out)["resume"] is None

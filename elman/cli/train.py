@@ -71,17 +71,13 @@ def train(task: str) -> Callable[..., int]:
 
 def _of_training(option: inspect.Parameter, module: Any) -> inspect.Parameter:
     """Return a training option with the default that it has in this task."""
-    from elman.tasks.registry import patience_of
+    from elman.tasks.registry import default_texts
 
-    default = module.TRAINING.get(option.name, option.default)
-    shown = {
-        "lr": f"{default}; of rmsprop and sgd, their own" if default else "by optimizer",
-        "schedule": f"{default} with --epochs or --minutes, else plateau",
-        "patience": f"{default} with --epochs or --minutes, else {patience_of(module)}",
-    }
-    if option.name not in shown:
+    texts = default_texts(module)
+    if option.name not in texts:
         return under("Training", option)
-    return under("Training", option.replace(default=default), show_default=shown[option.name])
+    default = module.TRAINING.get(option.name, option.default)
+    return under("Training", option.replace(default=default), show_default=texts[option.name])
 
 
 def _box(option: str) -> str:

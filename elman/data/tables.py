@@ -397,6 +397,7 @@ def check_column(path: Source, names: Sequence[str], name: str, option: str) -> 
     if not any(names):
         raise BadInput(f"{path}: {option}: expected a table whose columns have names; got none")
     if name not in names:
-        raise BadInput(f"{path}: {option}: expected one of the columns {listed(names)}; got {name!r}")
+        hint = "; for lines of text, leave out -" if path == STDIN else ""
+        raise BadInput(f"{path}: {option}: expected one of the columns {listed(names)}; got {name!r}{hint}")
     if list(names).count(name) > 1 or f"{name}_duplicated_0" in names:  # polars renames duplicates so
         raise BadInput(f"{path}: {option}: expected one column {name!r}, got several of this name")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # version of the folder format; raise it when older versions of elman cannot read the new format
 _REQUIRED = {"format": int, "elman": str, "task": str, "data": dict, "model": dict, "options": dict, "training": dict}
-_AT_END = {"scores": dict, "baselines": dict, "ended": dict}  # added when training ends
+_AT_END = {"scores": dict, "baselines": dict, "ended": dict, "diverged": str}  # added when training ends
 LOCK = ".lock"
 _LEFTOVER_FILE = re.compile(r"\.lock|\.config\.json\.\d+")  # files of a process that died before it wrote config.json
 _MAX_ATTEMPTS = 10  # to create a folder while other processes create and remove the same parents

@@ -32,7 +32,7 @@ def describe(run: Run) -> dict[str, Any]:
     """Describe a run: its config.json, and the files in its folder with their sizes in bytes."""
     files = (path for path in sorted(run.path.rglob("*")) if path.is_file() and path.name != LOCK)
     sizes = {str(path.relative_to(run.path)): path.stat().st_size for path in files}
-    resume = None if run.config.get("ended") else run.resume_command
+    resume = None if run.config.get("ended") or run.config.get("diverged") else run.resume_command
     return {"run": run.path, **run.config, "resume": resume, "files": sizes}
 
 

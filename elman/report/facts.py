@@ -7,8 +7,9 @@ from typing import Any
 from rich.filesize import decimal
 
 from elman.errors import BadInput
-from elman.io.format import clock_time
+from elman.io.format import clock_time, shell_path
 from elman.io.run_folder import LOCK, Run
+from elman.training.options import OPTIMIZERS
 
 
 def task(run: Run) -> str:
@@ -39,7 +40,16 @@ def ended(run: Run) -> str:
         unit = "hours" if end["seconds"] >= 3600 else "minutes"
         so_far = f"after {end['steps']:,} steps, {clock_time(end['seconds'])} {unit} of training"
         return f"{so_far}. {not_converged(run)}" if not_converged(run) else so_far
+    if run.config.get("diverged"):
+        return f"diverged; train anew with a smaller learning rate: {restart_command(run)}"
     return f"not yet; go on with: {run.resume_command}"
+
+
+def restart_command(run: Run) -> str:
+    """Return the command that trains anew with the options of a run, but a tenth of its learning rate."""
+    training = run.config["training"]
+    lr = training.get("lr") or OPTIMIZERS[training["optimizer"]]
+    return f"elman train {run.config['task']} --config {shell_path(run.path)} --lr {lr / 10:g}"
 
 
 def not_converged(run: Run) -> str | None:

@@ -330,11 +330,16 @@ def fit(
     began = time.monotonic()
     declared, name = options_of(task), f"elman.tasks.{task}.fit"
     training_names = set(TrainingOptions.__dataclass_fields__)
+    given = {key: value for key, value in keywords.items() if key in training_names and value is not None}
     with _in_python():
-        training = training_of(declared, {key: value for key, value in keywords.items() if key in training_names})
+        training = training_of(declared, given)
     task_options = {key: value for key, value in keywords.items() if key not in training_names}
     options = checked(declared.OPTIONS, name, task_options, (*TrainingOptions.__dataclass_fields__, *ARGUMENTS))
     lightning = LightningArguments.checked(name, trainer, callbacks, logger)
+    if not isinstance(out, str | os.PathLike | None):
+        raise TypeError(
+            f"{name}: out: expected a path, got {type(out).__name__}; pass all data as one, (inputs, targets)"
+        )
     folder = None if out is None else Path(out)
     arguments = options, checked(TrainingOptions, name, training), folder, began, _console(), lightning
     with _in_python():

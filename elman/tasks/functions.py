@@ -16,9 +16,9 @@ from elman.extras import needs
 with needs("tasks", "elman.tasks"):
     from elman.options import declared
     from elman.tasks.overrides import reading_names
-    from elman.tasks.registry import TASKS, options_of
+    from elman.tasks.registry import TASKS, default_texts, options_of
     from elman.tasks.sampling_options import SamplingOptions
-    from elman.training.options import TrainingOptions
+    from elman.training.options import LIMIT, TrainingOptions
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
@@ -75,13 +75,14 @@ class TaskFunctions:
             return fit(task, data, out, keywords, trainer, callbacks, logger)
 
         module = options_of(task)
-        defaults = module.TRAINING
-        parameters = {p.name: p for cls in (module.OPTIONS, TrainingOptions) for p in declared(cls)}
-        described = [p.replace(default=defaults.get(name, p.default)) for name, p in parameters.items()]
+        texts = default_texts(module)
+        parameters = (p for cls in (module.OPTIONS, TrainingOptions) for p in declared(cls))
+        described = [p.replace(default=None) if p.name in texts else p for p in parameters]
         text = f"""
         Train a model, and score it and its baselines.
 
-        Without `epochs` or `minutes`, it trains until validation stops improving.
+        Without `epochs` or `minutes`, it trains until validation stops improving, for {LIMIT:g} minutes at most.
+        Progress is shown on a terminal, and nowhere else.
 
         Args:
             data: {textwrap.fill(self._data, 100, subsequent_indent=" " * 16)}
@@ -101,7 +102,7 @@ class TaskFunctions:
             TypeError: for an unknown option.
             ValueError: for a value that an option cannot have.
         """
-        return cast(Fit[P], _described(fit, task, text, described))
+        return cast(Fit[P], _described(fit, task, text, described, texts))
 
     def evaluate(self) -> "Callable[..., Scores]":
         """Make `evaluate`."""
@@ -197,13 +198,15 @@ class TaskFunctions:
         return [parameters[name].replace(default=None) for name in reading_names(parameters)]
 
 
-def _described(function: F, task: str, text: str, options: Iterable[inspect.Parameter]) -> F:
-    """Set the signature and docstring of a function."""
+def _described(
+    function: F, task: str, text: str, options: Iterable[inspect.Parameter], defaults: Mapping[str, str] | None = None
+) -> F:
+    """Set the signature and docstring of a function; `defaults` are those that depend on other options, in words."""
     arguments = [
         p for p in inspect.signature(function).parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD
     ]
-    parameters = [p.replace(annotation=get_args(p.annotation)[0]) for p in options]
-    lines = [f"    {p.name}: {_help(p)}{'' if p.default is None else f' Default: {p.default!r}.'}" for p in options]
+    parameters = [p.replace(annotation=_type(p)) for p in options]
+    lines = [f"    {p.name}: {_help(p, (defaults or {}).get(p.name))}" for p in options]
     described: Any = function
     described.__signature__ = inspect.Signature(
         [*arguments, *parameters], return_annotation=inspect.signature(function).return_annotation
@@ -215,7 +218,17 @@ def _described(function: F, task: str, text: str, options: Iterable[inspect.Para
     return function
 
 
-def _help(parameter: inspect.Parameter) -> str:
-    """Return the help of an option, with the names of other options as in Python."""
-    text = str(get_args(parameter.annotation)[1].help)
+def _type(parameter: inspect.Parameter) -> Any:
+    kind = get_args(parameter.annotation)[0]
+    return kind | None if parameter.default is None else kind
+
+
+def _help(parameter: inspect.Parameter, default: str | None) -> str:
+    """Return the help of an option and its default, with the names of other options as in Python."""
+    option = get_args(parameter.annotation)[1]
+    if default is None and isinstance(option.show_default, str):
+        default = option.show_default
+    if default is None and parameter.default is not None:
+        default = repr(parameter.default)
+    text = str(option.help) + ("" if default is None else f" Default: {default}.")
     return re.sub(r"--([a-z][a-z-]*)", lambda option: f"`{option[1].replace('-', '_')}`", text)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, StrictUndefined
 
+from elman.errors import BadInput
 from elman.extras import needs
 from elman.io.files import write_whole
 from elman.io.run_folder import Run
@@ -89,7 +90,14 @@ def pull(repo_id: str, revision: str | None, token: str | None) -> Path:
     """Return the folder of a run: a local folder of this name, or a download from the Hub."""
     if Path(repo_id).is_dir():
         return Path(repo_id)
-    return Path(str(_api("from_hub", token).snapshot_download(repo_id, revision=revision, allow_patterns=FILES)))
+    api = _api("from_hub", token)
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(str(api.snapshot_download(repo_id, revision=revision, allow_patterns=FILES)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadInput(f"from_hub: {repo_id}: expected a repository or a run folder, found none: {reason}") from None
 
 
 def model_card(run: Run, repo_id: str, title: str, license: str | None = None) -> str:

@@ -20,7 +20,7 @@ NAMES = (
     "decimal", "encoding", "quote", "skip_bad",
 )  # fmt: skip
 DECODING_NAMES = ("beam", "ngram_weight")  # fields of the codec too
-PANEL = "As in the training, where nothing is said"
+PANEL = "Data options (default: as in the training)"
 
 
 def reading(loaded: "Loaded", overrides: dict[str, Any]) -> "Loaded":

@@ -69,6 +69,23 @@ def patience_of(module: ModuleType) -> int:
     return patience
 
 
+def default_texts(module: ModuleType) -> dict[str, str]:
+    """Describe the defaults of training options that depend on other options, by name.
+
+    Args:
+        module: the module of the task's options.
+    """
+    from elman.training.options import OPTIMIZERS, TrainingOptions
+
+    defaults = {name: module.TRAINING.get(name, getattr(TrainingOptions, name)) for name in ("schedule", "patience")}
+    rates = OPTIMIZERS | {name: module.TRAINING["lr"] for name in ADAM if "lr" in module.TRAINING}
+    texts = {"schedule": (defaults["schedule"], "plateau"), "patience": (defaults["patience"], patience_of(module))}
+    return {"lr": ", ".join(f"{rate:g} for {name}" for name, rate in rates.items())} | {
+        name: f"{with_length} with --epochs or --minutes, else {without}" if with_length != without else str(without)
+        for name, (with_length, without) in texts.items()
+    }
+
+
 def training_of(module: ModuleType, options: dict[str, Any]) -> dict[str, Any]:
     """Return the training options: the given ones, and the task's defaults for the others.
 

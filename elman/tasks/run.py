@@ -140,7 +140,7 @@ def _resume(
         prepared = prepare_again(task, run, data, options, training.seed, fitted=not restarts)
         if not restarts:
             check_resume(run, training, len(prepared.train), extends)
-    run.update(training=asdict(training), ended=None)
+    run.update(training=asdict(training), ended=None, diverged=None)
     if restarts:
         _tell(console, f"{run.path}: no checkpoint was saved; the training starts from the beginning")
         shutil.rmtree(run.path / "tensorboard", ignore_errors=True)
@@ -202,6 +202,8 @@ def _train(
             _tell(console, f"Interrupted. {saved} is saved; to go on: {run.resume_command}")
         raise
     except Diverged as error:
+        if run.path.exists():
+            run.update(diverged=str(error))
         raise Failure(str(error)) from None
 
 

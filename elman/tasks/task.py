@@ -167,6 +167,9 @@ class Task(ABC):
             return True
         exist = (run.path / "baseline.safetensors").exists()
         suffix = "" if exist else "; there are no baselines yet"
+        if run.config.get("diverged"):
+            note(f"{run.path}: this training diverged, and the model is the best before that{suffix}")
+            return exist
         note(
             f"{run.path}: this training was interrupted, and the model is the best so far{suffix}; to go on: "
             f"{run.resume_command}"

@@ -1,5 +1,6 @@
 """`elman.tasks.Trained`, what `fit` returns: probabilities, one score, a copy of the run."""
 
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,10 @@ import pytest
 
 from elman import tasks
 from elman.errors import BadInput
+from elman.options import checked
 from elman.tasks import Trained, forecast, image, tag
+from elman.tasks.registry import TASKS, options_of, training_of
+from elman.training.options import TrainingOptions
 from tests.small import files
 from tests.tasks.test_image import bars
 
@@ -75,3 +79,26 @@ def test_a_saved_copy_is_a_run_without_checkpoints(reader: Trained, tmp_path: Pa
         reader.save(tmp_path / "copy")
     with pytest.raises(BadInput, match="got a file"):
         reader.save(tmp_path / "copy" / "config.json")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_documented_defaults_are_the_real_ones(task: str) -> None:
+    """An option that is given its documented default changes nothing."""
+    module = options_of(task)
+    parameters = inspect.signature(getattr(tasks, task).fit).parameters
+    names = [name for kind in (module.OPTIONS, TrainingOptions) for name in kind.__dataclass_fields__]
+    given = {name: parameters[name].default for name in names}
+    training = {name: given[name] for name in TrainingOptions.__dataclass_fields__ if given[name] is not None}
+    assert training_of(module, training) == training_of(module, {}) | training
+    assert checked(module.OPTIONS, "", {name: given[name] for name in module.OPTIONS.__dataclass_fields__}) == (
+        module.OPTIONS()
+    )
+    text = getattr(tasks, task).fit.__doc__
+    assert " ".join(text.split()).count("with `epochs` or `minutes`, else plateau.") == 1
+
+
+def test_targets_are_no_folder(tmp_path: Path) -> None:
+    message = r"^elman.tasks.image.fit: out: expected a path, got list; pass all data as one, \(inputs, targets\)$"
+    with pytest.raises(TypeError, match=message):
+        image.fit(bars()[0], bars()[1])  # type: ignore[arg-type]
+    assert files(tmp_path) == set()
