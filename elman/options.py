@@ -7,7 +7,8 @@ from copy import copy
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -31,7 +32,8 @@ def whole(help: str, least: int, most: int | None = None, **more: Any) -> Any:
     """
     expected = f"a whole number {_bounds(least, math.inf if most is None else most)}"
     highest = MAX_INT if most is None else most
-    return _number(help, int, expected, lambda value: least <= value <= highest, metavar="N", **more)
+    option = _number(help, int, expected, lambda value: least <= value <= highest, metavar="N", **more)
+    return _with_schema(option, minimum=least, maximum=highest)
 
 
 def real(help: str, least: float, most: float = math.inf, **more: Any) -> Any:
@@ -43,7 +45,8 @@ def real(help: str, least: float, most: float = math.inf, **more: Any) -> Any:
         most: largest valid value.
         more: further arguments of `typer.Option`.
     """
-    return _number(help, float, f"a number {_bounds(least, most)}", lambda value: least <= value <= most, **more)
+    option = _number(help, float, f"a number {_bounds(least, most)}", lambda value: least <= value <= most, **more)
+    return _with_schema(option, minimum=least, maximum=most)
 
 
 def _bounds(least: float, most: float) -> str:
@@ -59,7 +62,8 @@ def positive(help: str, most: float = math.inf, **more: Any) -> Any:
         more: further arguments of `typer.Option`.
     """
     bounds = "above 0" if most == math.inf else f"above 0, and {most} at most"
-    return _number(help, float, f"a number {bounds}", lambda value: 0 < value <= most, **more)
+    option = _number(help, float, f"a number {bounds}", lambda value: 0 < value <= most, **more)
+    return _with_schema(option, exclusiveMinimum=0, maximum=most)
 
 
 def choice(help: str, names: "tuple[str, ...] | dict[str, Any]", *flags: str, **more: Any) -> Any:
@@ -78,7 +82,7 @@ def choice(help: str, names: "tuple[str, ...] | dict[str, Any]", *flags: str, **
             raise typer.BadParameter(f"expected one of {', '.join(names)}; got {text!r}{perhaps(text, names)}")
         return name
 
-    return typer.Option(
+    option = typer.Option(
         *flags,
         help=f"{help}: {', '.join(names)}.",
         parser=parse,
@@ -86,6 +90,7 @@ def choice(help: str, names: "tuple[str, ...] | dict[str, Any]", *flags: str, **
         autocompletion=lambda incomplete: [name for name in names if name.startswith(incomplete)],
         **more,
     )
+    return _with_schema(option, enum=list(names))
 
 
 def meant(text: str, names: Iterable[str]) -> str | None:
@@ -106,6 +111,12 @@ def perhaps(text: str, names: Iterable[str]) -> str:
     known = {_plain(name): name for name in names}
     near = get_close_matches(_plain(text), known, 1)
     return f"; did you mean {known[near[0]]}?" if near else ""
+
+
+def _with_schema(option: Any, **schema: Any) -> Any:
+    """Add the bounds of an option for `json_schema`."""
+    option.json_schema = {name: value for name, value in schema.items() if value != math.inf}
+    return option
 
 
 def _plain(name: str) -> str:
@@ -164,6 +175,7 @@ Config = Annotated[
     ),
 ]
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the configuration as YAML, and exit.")]
+PrintSchema = Annotated[bool, typer.Option("--print-schema", help="Print a JSON schema of --config, and exit.")]
 RunFolder = Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN", show_default=False)]
 
 
@@ -270,3 +282,28 @@ def _read(name: str, value: Any, annotation: Any) -> Any:
         raise ValueError(f"{name}: {error.message}") from None
     check(name, parsed, annotation)
     return parsed
+
+
+_JSON_TYPES = {int: "integer", float: "number", str: "string", bool: "boolean", Path: "string", NoneType: "null"}
+
+
+def json_schema(kind: type) -> dict[str, Any]:
+    """Return the JSON schemas of the fields of an options dataclass, by name.
+
+    >>> from elman.training.options import TrainingOptions
+    >>> json_schema(TrainingOptions)["clip"]
+    {'description': 'Gradient clipping: largest norm; 0: none.', 'default': 1.0, 'type': ['number'], 'minimum': 0}
+    """
+    return {parameter.name: _field_schema(parameter) for parameter in declared(kind)}
+
+
+def _field_schema(parameter: inspect.Parameter) -> dict[str, Any]:
+    kind, option = get_args(parameter.annotation)
+    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    schema = {"description": option.help, "default": parameter.default}
+    if any(get_origin(one) is list for one in kinds):  # files of a part
+        return schema | {"type": ["string", "array", "null"], "items": {"type": "string"}}
+    bounds = getattr(option, "json_schema", {})
+    if "enum" in bounds and parameter.default is None:
+        bounds = {"enum": [*bounds["enum"], None]}
+    return schema | {"type": [_JSON_TYPES[one] for one in kinds]} | bounds

@@ -5,10 +5,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
 from elman.io.run_folder import open_run
+from elman.tasks.registry import TASKS
 from tests.small import SMALL, Command
 from tests.test_bad_input import put, refused
 from tests.test_output_options import TABLE, give
@@ -184,3 +186,20 @@ def test_paths_of_a_moved_run(elman: Command, trained: Path, tmp_path: Path) -> 
     """Its config.json may lie anywhere."""
     shutil.copy(trained / "config.json", tmp_path / "mine.json")
     assert printed(elman, "text", "--config", tmp_path / "mine.json") == printed(elman, "text", "--config", trained)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_schema_takes_what_the_command_takes(elman: Command, task: str) -> None:
+    """The configuration with all defaults is valid; wrong values, names and keys are not."""
+    said = elman("train", task, "--print-schema")
+    assert (said.code, said.err) == (0, "")
+    schema = json.loads(said.out)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    valid = jsonschema.Draft202012Validator(schema).is_valid
+    data = [] if task in ("text", "image", "caption") else ["x.csv"]
+    config = printed(elman, task, *data)
+    assert valid(config)
+    assert schema["properties"].keys() - {"out"} == config.keys()
+    for wrong in ({"hidden": 0}, {"dropout": 1.5}, {"lr": 0}, {"cell": "ltsm"}, {"task": "other"}, {"hiden": 3}):
+        assert not valid(config | wrong), wrong
+    assert valid(config | {"validation": ["a.csv", "b.csv"]}) == ("validation" in config)

@@ -1,5 +1,6 @@
 """Reads and writes training configurations: YAML, TOML, JSON, and the config.json of a run."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from elman.errors import BadInput
 from elman.io.files import STDIN, read_text
 from elman.io.json_fields import parsed
-from elman.options import PARTS, checked, restore_options
+from elman.options import PARTS, checked, json_schema, restore_options
 from elman.training.options import TrainingOptions
 
 OTHER_KEYS = ("task", "data", "out")  # allowed keys that are not options
@@ -62,6 +63,34 @@ def text(task: str, data: list[Path] | None, options: Any, training: TrainingOpt
     values |= {"out": str(out)} if out else {}
     document: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     return document
+
+
+def schema(task: str, module: ModuleType) -> str:
+    """Return a JSON schema of the files that `read` takes, by which editors complete and check them.
+
+    Args:
+        task: the name of the task.
+        module: the module of the task's options.
+    """
+    options = {
+        name.strip("_"): field
+        for kind in (module.OPTIONS, TrainingOptions)
+        for name, field in json_schema(kind).items()
+    }
+    paths = {"type": ["string", "array", "null"], "items": {"type": "string"}}
+    described = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"elman train {task}",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "task": {"const": task},
+            "data": paths | {"description": "Files to train on."},
+            "out": {"type": "string", "description": "Run folder, new or empty."},
+            **options,
+        },
+    }
+    return json.dumps(described, indent=2) + "\n"
 
 
 def _parsed(path: Path) -> dict[str, Any]:

@@ -61,6 +61,7 @@ def train(task: str) -> Callable[..., int]:
             under("Training", inspect.Parameter("resume", kind, annotation=shared.Resume, default=None)),
             under("Training", inspect.Parameter("config", kind, annotation=shared.Config, default=None)),
             under("Training", inspect.Parameter("print_config", kind, annotation=shared.PrintConfig, default=False)),
+            under("Training", inspect.Parameter("print_schema", kind, annotation=shared.PrintSchema, default=False)),
         ],
         return_annotation=int,
     )
@@ -90,6 +91,9 @@ def _train(task: str, module: Any, arguments: dict[str, Any], explicit: set[str]
     from elman.tasks.registry import get_task
     from elman.training.callbacks import Interrupted
 
+    if arguments["print_schema"]:
+        print(configuration.schema(task, module), end="")
+        return 0
     try:
         if arguments["resume"] is not None:
             run = _resume(task, arguments, explicit, began)
