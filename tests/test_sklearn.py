@@ -120,7 +120,8 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "depth": ([np.zeros((3, 2, 2))] * 2, {}, "Found array with dim 3"),
     "empty": ([np.zeros(3), np.zeros(0)], {}, r"Found array with 0 sample\(s\)"),
     "NaN": ([np.zeros(3), np.full(2, np.nan)], {}, r"Input X\[1\] contains NaN"),
-    "cell": (np.zeros((2, 3)), {"cell": "ltsm"}, "expected one of rnn, gru, lstm, .* got 'ltsm'"),
+    "cell": (np.zeros((2, 3)), {"cell": "ltsm"}, "SequenceClassifier: cell: expected .* got 'ltsm'; did you mean lstm"),
+    "hidden": (np.zeros((2, 3)), {"hidden": 0}, "SequenceClassifier: hidden: expected a whole number of at least 1"),
     "epochs": (np.zeros((2, 3)), {"epochs": 0}, "SequenceClassifier: epochs: expected a whole number of at least 1"),
     "lr": (np.zeros((2, 3)), {"lr": 1e30, "epochs": 5}, "SequenceClassifier: the loss is nan in epoch .; pass a lower"),
 }

@@ -14,6 +14,7 @@ from elman import cells
 from elman.extras import needs
 from elman.io.validate import check_whole
 from elman.layers import Stack
+from elman.options import perhaps
 
 with needs("tasks", "elman.sklearn"):
     from sklearn.base import BaseEstimator
@@ -73,7 +74,11 @@ class RecurrentEstimator(BaseEstimator):  # type: ignore[misc]
     def _train(self, sequences: Sequence[Tensor], outputs: int, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
         """Fit `model_` to sequences (T, D), by a loss of outputs (B, outputs) and the numbers (B,) of the sequences."""
         name = type(self).__name__
-        epochs, batch = check_whole(f"{name}: epochs", self.epochs, 1), check_whole(f"{name}: batch", self.batch, 1)
+        sizes = ("hidden", "layers", "epochs", "batch")
+        *_, epochs, batch = (check_whole(f"{name}: {size}", getattr(self, size), 1) for size in sizes)
+        if self.cell not in cells.REGISTRY:
+            expected, hint = ", ".join(cells.REGISTRY), perhaps(str(self.cell), cells.REGISTRY)
+            raise ValueError(f"{name}: cell: expected one of {expected}; got {self.cell!r}{hint}")
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
