@@ -40,7 +40,7 @@ def close(actual: Tensor, expected: Tensor, kind: Task) -> None:
     scale = max(expected.abs().max().item(), CANCELLED)
     error = (actual - expected).abs().max().item() / scale
     tolerance = getattr(TOLERANCES[actual.dtype], kind)
-    # TextOutputTask so that NaN fails.
+    # Written so that NaN fails.
     assert error <= tolerance, f"{kind} of {actual.dtype}: relative error {error:.2g}, tolerance {tolerance}"
 
 

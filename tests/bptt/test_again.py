@@ -18,7 +18,7 @@ from tests.tolerances import all_close
 PACKED = torch.tensor([4, 4, 3, 3, 3, 2, 2, 1, 1, 1, 1])
 
 
-class SamplingOptions(nn.Module):
+class DrawingCell(nn.Module):
     """A cell that drops units of its state; the noise is its own, or stands in the last columns of x."""
 
     def __init__(self, own: bool) -> None:
@@ -36,7 +36,7 @@ class SamplingOptions(nn.Module):
 @pytest.mark.parametrize("sizes", [None, PACKED], ids=["padded", "packed"])
 def test_steps_that_run_again_draw_the_same(executor: str, mode: Mode, sizes: Tensor | None) -> None:
     torch.manual_seed(0)
-    random, given = SamplingOptions(own=True).double(), SamplingOptions(own=False).double()
+    random, given = DrawingCell(own=True).double(), DrawingCell(own=False).double()
     given.load_state_dict(random.state_dict())
     rows = [B] * T if sizes is None else sizes.tolist()
     x, h = torch.randn(sum(rows), D, dtype=torch.float64), torch.randn(max(rows), H, dtype=torch.float64)

@@ -140,13 +140,13 @@ def test_planning_leaves_nothing_behind() -> None:
     assert "random numbers that are not torch's" in str(caught[0].message)
 
 
-class SamplingOptions(Cell):
+class DrawingCell(Cell):
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         return torch.tanh(x + h @ self.W) * (2 if random.random() < 0.001 else 1)
 
 
 def test_random_numbers_of_python() -> None:
-    layer, (x, h) = elman.Recurrent(SamplingOptions(), executor="native"), problem()
+    layer, (x, h) = elman.Recurrent(DrawingCell(), executor="native"), problem()
     with pytest.raises(RuntimeError, match="random numbers that are not torch's"):
         layer(x, h)
 

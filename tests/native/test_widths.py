@@ -19,6 +19,7 @@ from elman.engine.cpu import jit
 from tests.native.pairs import LAYERS, agrees, problem
 
 assert jit.this_machine().vector_bytes == int(sys.argv[1])
+torch.manual_seed(0)  # as in every test: of 400 draws at H = 1, one cancels, and errs by 9e-15 at any width
 for dtype, names in [(torch.float32, ("LSTM", "GRU", "RNN")), (torch.float64, ("GRU", "RNN", "LSTM"))]:
     for name, (T, B, D, H) in zip(names, [(4, 3, 5, 7), (3, 9, 2, 17), (2, 1, 33, 1)]):
         layer = LAYERS[name](D, H, executor="native", dtype=dtype)
