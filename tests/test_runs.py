@@ -414,6 +414,6 @@ def test_what_is_told_of_a_run_that_diverged(elman: Command, short: Path, tmp_pa
     path = tmp_path / "run"
     failed(elman("train", "text", short, "--out", path, *TRAIN, "--lr", "1e30", "--clip", 0), "the loss is nan")
     command = f"elman train text --config {path} --lr 1e+29"
-    message = f"diverged; train anew with a smaller learning rate: {command}"
+    message = f"diverged; retrain with a smaller learning rate: {command}"
     assert "".join(message.split()) in "".join(elman("info", path).out.split())  # long paths are wrapped
     assert json.loads(elman("info", path, "--json").out)["resume"] is None

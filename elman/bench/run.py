@@ -37,7 +37,7 @@ class Row:
 
     @property
     def agrees(self) -> bool:
-        """Whether both implementations give the same values within the tolerance."""
+        """True if both implementations give the same values within the tolerance."""
         return self.error <= self.bound
 
     @property

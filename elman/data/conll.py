@@ -32,7 +32,7 @@ class Sentence(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How the lines of a file are split.
+    """Line format of a file.
 
     conllu: whether the file is CoNLL-U.
     tabs: whether only tabs separate columns.

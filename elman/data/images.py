@@ -142,6 +142,17 @@ def image_of(value: Any, where: str) -> Image:
     return within(pixels.astype(np.float32), 1, where)
 
 
+def image_example(value: Any) -> Example:
+    """Make an example, without a target, of an image file or of an in-memory image (rows, columns) from 0 to 1.
+
+    Raises:
+        BadInput: if it is not an image.
+    """
+    if isinstance(value, str | Path):
+        return Example(picture(Path(value)), name=str(value))
+    return Example(image_of(value, "image"))
+
+
 def images_with(
     task: str, images: Sequence[Any], targets: Sequence[Any], target_of: Callable[[Any, str], str], skip_bad: bool
 ) -> Iterator[Example]:

@@ -72,7 +72,7 @@ class Run:
 
     @property
     def is_unsaved(self) -> bool:
-        """Whether training died before its first checkpoint, so that it can only start again."""
+        """True if training ended before its first checkpoint, so that it can only start again."""
         return not (self.last.exists() or self.config.get("ended") or (self.path / "model.safetensors").exists())
 
     def place(self, name: str) -> Path:

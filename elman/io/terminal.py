@@ -35,7 +35,7 @@ def show(line: str, file: TextIO | None = None) -> None:
 
 
 class Verbosity(IntEnum):
-    """How much is printed besides results."""
+    """Amount of output besides results."""
 
     QUIET = 0  # errors only
     NORMAL = 1  # notes and progress

@@ -41,12 +41,12 @@ def ended(run: Run) -> str:
         so_far = f"after {end['steps']:,} steps, {clock_time(end['seconds'])} {unit} of training"
         return f"{so_far}. {not_converged(run)}" if not_converged(run) else so_far
     if run.config.get("diverged"):
-        return f"diverged; train anew with a smaller learning rate: {restart_command(run)}"
+        return f"diverged; retrain with a smaller learning rate: {restart_command(run)}"
     return f"not yet; go on with: {run.resume_command}"
 
 
 def restart_command(run: Run) -> str:
-    """Return the command that trains anew with the options of a run, but a tenth of its learning rate."""
+    """Return the command that retrains with the options of a run and a tenth of its learning rate."""
     training = run.config["training"]
     lr = training.get("lr") or OPTIMIZERS[training["optimizer"]]
     return f"elman train {run.config['task']} --config {shell_path(run.path)} --lr {lr / 10:g}"

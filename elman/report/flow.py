@@ -15,7 +15,7 @@ from elman.report import columns, tables
 
 
 class StateRow(NamedTuple):
-    """How far the gradient of a state reaches.
+    """Reach of the gradient of a state.
 
     Attributes:
         state: name of the state.

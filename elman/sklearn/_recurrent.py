@@ -1,4 +1,4 @@
-"""What the estimators share: the network, its hyperparameters, its training."""
+"""The base class of the estimators: network, hyperparameters, training."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -52,7 +52,7 @@ class _Network(nn.Module):
 
 
 class RecurrentEstimator(BaseEstimator):  # type: ignore[misc]
-    """What the estimators share: the hyperparameters, and the training."""
+    """Base class of the estimators, with their hyperparameters and training."""
 
     def __init__(
         self,
@@ -111,5 +111,5 @@ class RecurrentEstimator(BaseEstimator):  # type: ignore[misc]
 
 
 def nonzero(scale: Array) -> Array:
-    """A scale to divide by: 1 in the place of 0."""
+    """Replace zeros by ones, for division."""
     return np.where(scale > 0, scale, 1.0)

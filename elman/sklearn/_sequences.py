@@ -156,7 +156,7 @@ class SequenceRegressor(RegressorMixin, _SequenceEstimator):  # type: ignore[mis
 
 
 def _kind(X: Any) -> str:
-    """What X is: "list", a list of arrays, or of lists of different lengths; "array", (N, T, D); or "table"."""
+    """Return the kind of X: "list" of arrays or of lists of different lengths, "array" (N, T, D), or "table"."""
     several = X if isinstance(X, list | tuple) or (isinstance(X, np.ndarray) and X.dtype == object) else []
     if len(several) and np.ndim(several[0]) and getattr(X, "ndim", 1) == 1:
         if any(hasattr(x, "__array__") for x in several) or len({len(x) for x in several}) > 1:

@@ -1,14 +1,16 @@
 """Plots that several tasks share: confusion matrices, attention."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from elman.data.validation import shortened
 from elman.io.files import write_figure
+from elman.tasks.supervised import Evaluation, Plot
 
 if TYPE_CHECKING:  # imports tokenizers, which other tasks do not need
     from elman.tasks.text_output import TextPrediction
@@ -96,3 +98,19 @@ def plot_attention(path: Path, prediction: "TextPrediction", source: Sequence[st
     axes.set(xlabel="output")
     figure.colorbar(heatmap, label="attention")
     write_figure(path, figure)
+
+
+def attention_plot(caption: str, source_of: Callable[[Any, Tensor], Sequence[str] | NDArray[Any]]) -> Plot:
+    """Make the plot attention.png.
+
+    Args:
+        caption: describes it.
+        source_of: returns the encoder's input for `plot_attention`, from the codec and the encoded source.
+    """
+
+    def draw(evaluation: Evaluation, path: Path) -> None:
+        prediction = choose_for_attention(evaluation.predictions)
+        assert prediction.source is not None
+        plot_attention(path, prediction, source_of(evaluation.codec, prediction.source))
+
+    return Plot("attention.png", caption, draw)

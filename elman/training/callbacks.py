@@ -158,7 +158,7 @@ class CheckpointCallback(Callback):
 
     @property
     def is_stopped(self) -> bool:
-        """Whether a signal has stopped the training."""
+        """True if a signal has stopped the training."""
         return self.signal is not None
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:

@@ -56,7 +56,7 @@ class TrainingOptions:
 
     @property
     def until_converged(self) -> bool:
-        """Whether training ends when validation stops improving, with epochs and minutes as upper limits."""
+        """True if early stopping ends the training, with epochs and minutes as upper limits."""
         return self.patience > 0 and self.schedule != "cosine"
 
     def lr_at(self, done: float) -> float:

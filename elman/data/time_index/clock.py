@@ -63,7 +63,7 @@ class TimeStep:
 
     @property
     def is_local(self) -> bool:
-        """Whether steps follow local time, in which days are 23 or 25 hours long when clocks change."""
+        """True if steps follow local time, in which days have 23 or 25 hours when clocks change."""
         return self.unit in ("mo", "b") or (self.unit == "us" and self.size % DAY == 0)
 
     @property

@@ -72,7 +72,7 @@ class Zone:
 
     @property
     def has_rules(self) -> bool:
-        """Whether the offset from UTC changes."""
+        """True if the offset from UTC changes."""
         return self._fixed is None
 
     def local(self, instants: Moments) -> Moments:

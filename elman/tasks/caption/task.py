@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from elman.data.examples import Example, is_files
-from elman.data.images import image_of, images_with, picture
+from elman.data.images import image_example, images_with
 from elman.data.tables import sources
 from elman.data.validation import is_table, sides, text_of
 from elman.tasks.caption import data as captions
@@ -14,8 +13,8 @@ from elman.tasks.caption.baselines import fit_baselines, load_baselines
 from elman.tasks.caption.codec import CaptionCodec
 from elman.tasks.caption.model import Captioner
 from elman.tasks.caption.options import CaptionOptions
-from elman.tasks.plots import choose_for_attention, plot_attention
-from elman.tasks.supervised import Evaluation, Plot, SupervisedTask
+from elman.tasks.plots import attention_plot
+from elman.tasks.supervised import SupervisedTask
 from elman.tasks.text_output import text_metrics, text_metrics_note
 
 METRICS = ("exact_match", "chrf")
@@ -31,25 +30,12 @@ def read(data: Any, options: CaptionOptions) -> Iterable[Example]:
     return images_with("caption", images, texts, text_of, options.skip_bad)
 
 
-def parse_input(value: Any, options: CaptionOptions) -> Example:
-    """Parse a file, or an image (rows, columns) from 0 to 1."""
-    if isinstance(value, str | Path):
-        return Example(picture(Path(value)), name=str(value))
-    return Example(image_of(value, "image"))
-
-
-def _plot_attention(evaluation: Evaluation, path: Path) -> None:
-    prediction = choose_for_attention(evaluation.predictions)
-    assert prediction.source is not None
-    plot_attention(path, prediction, prediction.source.numpy())
-
-
 TASK = SupervisedTask(
     name="caption",
     description="a writer about images",
     options=CaptionOptions,
     read=read,
-    parse_input=parse_input,
+    parse_input=lambda value, options: image_example(value),
     codec=CaptionCodec,
     model=Captioner,
     unit="tokens",
@@ -60,7 +46,11 @@ TASK = SupervisedTask(
     metrics_note=partial(text_metrics_note, METRICS),
     fit_baselines=fit_baselines,
     load_baselines=load_baselines,
-    plots=(Plot("attention.png", "The attention of each output token over the rows of an image.", _plot_attention),),
+    plots=(
+        attention_plot(
+            "The attention of each output token over the rows of an image.", lambda codec, source: source.numpy()
+        ),
+    ),
     input_name="image",
     default_data="scikit-learn's digits, spelled out",
     several_targets=True,

@@ -63,7 +63,7 @@ class Stamps(NamedTuple):
 
     @property
     def zoned(self) -> bool:
-        """Whether moments are instants in UTC."""
+        """True if the time stamps are instants in UTC."""
         return self.offsets is not None or self.zone is not None
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from elman.data.examples import Example, is_files
-from elman.data.images import Image, image_of, images_with, picture, scaled
+from elman.data.images import Image, image_example, images_with, scaled
 from elman.data.validation import label_of, sides
 from elman.tasks.classification import (
     CONFUSION,
@@ -108,13 +107,6 @@ def read(data: Any, options: ImageOptions) -> Iterable[Example]:
     return images_with("image", arrays, labels, label_of, options.skip_bad)
 
 
-def parse_input(value: Any, options: ImageOptions) -> Example:
-    """Parse a file, or an image (rows, columns) from 0 to 1."""
-    if isinstance(value, str | Path):
-        return Example(picture(Path(value)), name=str(value))
-    return Example(image_of(value, "image"))
-
-
 def fit_baselines(codec: ImageCodec, train: Sequence[Example], options: ImageOptions, seed: int) -> list[Baseline]:
     """Fit a logistic regression, and a feed-forward network with as many weights as the model."""
     count = parameter_count(ImageClassifier(**codec.model_args(options)))
@@ -129,7 +121,7 @@ TASK = SupervisedTask(
     description="a reader of images",
     options=ImageOptions,
     read=read,
-    parse_input=parse_input,
+    parse_input=lambda value, options: image_example(value),
     codec=ImageCodec,
     model=ImageClassifier,
     unit="images",

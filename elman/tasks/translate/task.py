@@ -13,8 +13,8 @@ from elman.data.disk_list import MappedList
 from elman.data.examples import Example, is_files
 from elman.data.validation import text_of
 from elman.errors import BadInput
-from elman.tasks.plots import choose_for_attention, plot_attention
-from elman.tasks.supervised import Evaluation, Plot, SupervisedTask, describe_text
+from elman.tasks.plots import attention_plot
+from elman.tasks.supervised import SupervisedTask, describe_text
 from elman.tasks.task import Loaded
 from elman.tasks.text_output import TextOutputCodec, Vocabulary, decoder_args, text_metrics, text_metrics_note
 from elman.tasks.translate import data as sentences
@@ -75,12 +75,6 @@ def read_texts(path: Path, loaded: Loaded) -> Iterable[Example]:
     return sentences.read_inputs(path, loaded.options)
 
 
-def _plot_attention(evaluation: Evaluation, path: Path) -> None:
-    prediction = choose_for_attention(evaluation.predictions)
-    assert prediction.source is not None
-    plot_attention(path, prediction, evaluation.codec.read.pieces(prediction.source.tolist()))
-
-
 TASK = SupervisedTask(
     name="translate",
     description="a translator",
@@ -100,10 +94,9 @@ TASK = SupervisedTask(
     fit_baselines=fit_baselines,
     load_baselines=load_baselines,
     plots=(
-        Plot(
-            "attention.png",
+        attention_plot(
             "The attention of each output token over the source, in a sentence of the test part.",
-            _plot_attention,
+            lambda codec, source: codec.read.pieces(source.tolist()),
         ),
     ),
     accepts_texts=True,
