@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 DEMO := runs/demo
 
-.PHONY: demo test lint types wheel clean
+.PHONY: demo test lint types wheel docs clean
 
 demo: $(READY)
 	@if grep -qs '"ended": {' $(DEMO)/config.json; then echo "Trained before; rm -r $(DEMO) makes it train again."; $(BIN)/elman info $(DEMO); \
@@ -25,6 +25,9 @@ lint: $(READY)
 types: $(READY)
 	@$(BIN)/mypy --no-error-summary
 
+docs: $(READY)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 wheel: $(READY)
 	@PYTHON=$(BIN)/python sh tests/installed.sh
 
@@ -37,8 +40,8 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c '$(ALONE)' 'if [ $@ -nt pyproject.toml ] && [ $@ -nt constraints.txt ]; then exit; fi; \
 	echo "Setting up .venv (about a minute, and two gigabytes)"; \
 	$(PYTHON) -m venv .venv; \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all,dev]"; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all,dev,docs]"; \
 	touch $@'
 
 clean:
-	@rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -32,11 +32,6 @@ def test_a_page_prints_what_it_says(page: str) -> None:
     assert runner.summarize().failed == 0
 
 
-def test_the_list_of_operations_is_that_of_the_tables() -> None:
-    made = runpy.run_path(str(ROOT / "docs" / "make_operations.py"))
-    assert (ROOT / "docs" / "operations.md").read_text() == made["page"]()
-
-
 def test_the_cell_of_the_docs_is_that_of_the_example() -> None:
     page, example = (ROOT / "docs" / "own_cells.md").read_text(), (ROOT / "examples" / "delta_memory.py").read_text()
     for line in re.findall(r"(class DeltaMemory.*?)\n\n\n", page, re.DOTALL)[0].splitlines():

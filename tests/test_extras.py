@@ -16,6 +16,7 @@ from tests.test_bad_input import refused
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+USERS = EXTRAS.keys() - {"dev", "docs"}
 EXTRA_OF = {  # of each task
     "text": "text", "translate": "text", "caption": "text", "forecast": "forecast", "transcribe": "speech",
     "music": "music", "image": "train", "classify": "train", "tag": "train",
@@ -57,19 +58,18 @@ def requirements(extra: str, of_others: bool = True) -> set[str]:
 
 
 def test_no_requirement_stands_twice() -> None:
-    users = [extra for extra in EXTRAS if extra != "dev"]
-    names = [name for extra in users for name in requirements(extra, of_others=False)]
+    names = [name for extra in USERS for name in requirements(extra, of_others=False)]
     names += [re.split(r"[>=<]", requirement)[0] for requirement in PROJECT["dependencies"]]
     assert len(names) == len(set(names))
 
 
 def test_the_extras() -> None:
     assert EXTRAS.keys() == {
-        "draw", "train", "text", "forecast", "speech", "music", "tasks", "tensorboard", "hub", "all", "dev"
+        "draw", "train", "text", "forecast", "speech", "music", "tasks", "tensorboard", "hub", "all", "dev", "docs"
     }  # fmt: skip
     parts = (requirements(extra) for extra in ("text", "forecast", "speech", "music"))
     assert requirements("tasks") == set().union(*parts)
-    assert requirements("all") == set().union(*(requirements(extra) for extra in EXTRAS if extra != "dev"))
+    assert requirements("all") == set().union(*(requirements(extra) for extra in USERS))
 
 
 def test_the_smallest_extra_is_named() -> None:

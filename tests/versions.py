@@ -29,7 +29,8 @@ def lower_bounds(project: dict[str, Any]) -> list[str]:
 
 def main(which: str, *arguments: str) -> int:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    dev = project["optional-dependencies"].pop("dev")  # our own tools are no promise to users
+    extras = project["optional-dependencies"]
+    dev = [*extras.pop("dev"), *extras.pop("docs")]  # our own tools are no promise to users
     folder = ROOT / "build" / f"versions-{which}"
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=True)

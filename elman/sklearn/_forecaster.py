@@ -29,11 +29,12 @@ class Forecaster(RecurrentEstimator):
         season: steps after which the series repeats itself; 1: differences are from the last value.
         context: steps that are read; None: twice the larger of season and horizon, at least 8.
         coverage: share of the values that are to be inside the intervals.
-        cell, hidden, layers, dropout, epochs, batch, lr, clip, random_state: as for `SequenceClassifier`.
 
     Attributes:
         model_: the trained network.
         loss_curve_: mean training loss of each epoch.
+
+    The other arguments are those of `SequenceClassifier`.
 
     >>> tide = 5 + np.sin(np.arange(120) * np.pi / 6)
     >>> model = Forecaster(horizon=12, season=12, hidden=8, epochs=5, random_state=0).fit(tide[:108])

@@ -1,0 +1,209 @@
+"""Hooks of MkDocs (mkdocs.yml): links to files outside docs/, and the tables that are generated from the code.
+
+A comment in a page is replaced by what it names:
+
+    <!-- options of elman train image -->    a table of the options of a command
+    <!-- all commands -->                    every command with its options
+    <!-- operations -->                      the operations that a cell may use
+
+A link from a page to a file of the checkout, such as `../examples/own_cell.py`, leads to a page that shows the file.
+"""
+
+import posixpath
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]  # this checkout, whatever is installed
+
+import operations_table  # noqa: E402
+import typer  # noqa: E402
+
+from elman.cli import app  # noqa: E402
+
+SOURCE = "source"  # folder of the site for files that are not in docs/
+LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]*)((?:#[^)\s]*)?)(?=\))")
+FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+COMMENT = re.compile(r"^<!-- (.+?) -->$", re.MULTILINE)
+LANGUAGES = {".py": "python", ".toml": "toml"}
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Leave out tutorials that are not written yet."""
+    unwritten = [page for page in _pages(config.nav) if page.startswith("tutorials/") and not _in_docs(page)]
+    config.nav = _without(config.nav, unwritten)
+    return config
+
+
+def _in_docs(page: str) -> bool:
+    return (ROOT / "docs" / page).exists()
+
+
+def _pages(nav: Any) -> Iterator[str]:
+    if isinstance(nav, str):
+        yield nav
+    else:
+        for item in nav.values() if isinstance(nav, dict) else nav or ():
+            yield from _pages(item)
+
+
+def _without(nav: Any, unwritten: list[str]) -> Any:
+    if isinstance(nav, dict):
+        return {title: _without(item, unwritten) for title, item in nav.items()}
+    if isinstance(nav, list):
+        return [
+            item for item in (_without(item, unwritten) for item in nav if item not in unwritten) if any(_pages(item))
+        ]
+    return nav
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the files outside docs/ that pages link to, and the files that those link to."""
+    paths = [f"docs/{file.src_uri}" for file in files.documentation_pages()]
+    paths += [page.removeprefix(f"{SOURCE}/") for page in _pages(config.nav) if page.startswith(f"{SOURCE}/")]
+    seen = set(paths)
+    while paths:
+        path = paths.pop()
+        if not path.startswith("docs/"):
+            files.append(_as_page(path, config))
+        for target in _targets(path):
+            if target not in seen and (ROOT / target).exists() and not target.startswith("docs/"):
+                seen.add(target)
+                paths.append(target)
+    return files
+
+
+def _as_page(path: str, config: MkDocsConfig) -> File:
+    """A file of the site that shows a file or a folder of the checkout."""
+    source = ROOT / path
+    if source.suffix in (".png", ".svg"):
+        return File.generated(config, f"{SOURCE}/{path}", abs_src_path=str(source))
+    if source.suffix == ".md":
+        text = source.read_text(encoding="utf-8")
+    elif source.is_dir():
+        links = (posixpath.relpath(file, posixpath.dirname(path) or ".") for file in _listed(path))
+        text = f"# {path}\n\n" + "".join(f"- [{posixpath.basename(link)}]({link})\n" for link in links)
+    else:
+        text = f"# {path}\n\n```{LANGUAGES.get(source.suffix, 'text')}\n{source.read_text(encoding='utf-8')}```\n"
+    if not path.startswith(("C", "benchmarks/results/quality")):
+        text = f"---\nsearch:\n  exclude: true\n---\n{text}"
+    return File.generated(config, _uri(path), content=text)
+
+
+def _uri(path: str) -> str:
+    """The path in the site of a path in the checkout."""
+    if path.startswith("docs/"):
+        return path.removeprefix("docs/")
+    suffix = "" if path.endswith((".md", ".png", ".svg")) else ".md"
+    return f"{SOURCE}/{path}{suffix}"
+
+
+def _path(uri: str) -> str:
+    """The path in the checkout of a page of the site."""
+    if not uri.startswith(f"{SOURCE}/"):
+        return f"docs/{uri}"
+    path = uri.removeprefix(f"{SOURCE}/")
+    return path if (ROOT / path).is_file() else path.removesuffix(".md")
+
+
+def _targets(path: str) -> Iterator[str]:
+    """The paths that a page links to; of a folder, its files."""
+    if (ROOT / path).is_dir():
+        yield from _listed(path)
+    elif path.endswith(".md"):
+        text = FENCE.sub("", (ROOT / path).read_text(encoding="utf-8"))
+        yield from (_resolved(path, link[1]) for link in LINK.finditer(text))
+
+
+def _listed(folder: str) -> list[str]:
+    """The files in a folder that its page lists."""
+    files = (file for file in (ROOT / folder).iterdir() if file.suffix in (".py", ".txt", ".md"))
+    return sorted(str(file.relative_to(ROOT)) for file in files)
+
+
+def _resolved(path: str, link: str) -> str:
+    return posixpath.normpath(posixpath.join(posixpath.dirname(path), link))
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Insert the generated tables; let links out of docs/ lead into the site."""
+    path, here = _path(page.file.src_uri), posixpath.dirname(page.file.src_uri)
+
+    def within(link: re.Match[str]) -> str:
+        target = _resolved(path, link[1])
+        if path.startswith("docs/") and target.startswith("docs/"):
+            return link[0]
+        return posixpath.relpath(_uri(target), here or ".") + link[2]
+
+    fences = FENCE.findall(markdown)
+    texts = [LINK.sub(within, text) for text in FENCE.split(markdown)]
+    markdown = "".join(part for pair in zip(texts, [*fences, ""], strict=True) for part in pair)
+    return COMMENT.sub(lambda comment: _generated(comment[1], page), markdown)
+
+
+def _generated(name: str, page: Page) -> str:
+    if name == "operations":
+        return operations_table.table()
+    if name == "all commands":
+        return "\n\n".join(_commands())
+    if name.startswith("options of elman "):
+        words = name.removeprefix("options of elman ").split()
+        command = typer.main.get_command(app)
+        for word in words:
+            command = command.commands[word]  # type: ignore[attr-defined]
+        return "\n".join(_options(command, " ".join(["elman", *words])))
+    raise PluginError(f"{page.file.src_uri}: expected a comment that tools/docs_site.py knows, got {name!r}")
+
+
+def _commands() -> Iterator[str]:
+    """A section for each command."""
+
+    def walk(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+        if hasattr(command, "commands"):
+            for word, child in command.commands.items():
+                yield from walk(child, f"{name} {word}")
+        else:
+            yield name, command
+
+    for name, command in walk(typer.main.get_command(app), "elman"):
+        yield f"## `{name}`\n\n{command.help}\n\n" + "\n".join(_options(command, name))
+
+
+def _options(command: Any, name: str) -> Iterator[str]:
+    """A table of the arguments and options of a command, by the panels of its help."""
+    context = command.make_context(name, [], resilient_parsing=True)
+    panels: dict[str, list[Any]] = {}
+    for parameter in command.get_params(context):
+        if parameter.param_type_name == "argument":
+            panels.setdefault("Arguments", []).append(parameter)
+        elif "--help" not in parameter.opts and not {"--quiet", "--verbose"} & set(parameter.opts):
+            panels.setdefault(getattr(parameter, "rich_help_panel", None) or "Options", []).append(parameter)
+    for title, parameters in panels.items():
+        yield from (f"| {title} | description | default |", "|---|---|---|")
+        for parameter in parameters:
+            names, _ = parameter.get_help_record(context)
+            yield f"| `{names}` | {_cell(parameter.help)} | {_cell(_default(parameter, context))} |"
+        yield ""
+
+
+def _default(parameter: Any, context: Any) -> str:
+    if parameter.required:
+        return "required"
+    if isinstance(parameter.show_default, str):
+        return parameter.show_default
+    if not parameter.show_default or parameter.default in (None, "") or getattr(parameter, "is_flag", False):
+        return ""
+    return f"`{parameter.default}`"
+
+
+def _cell(text: str) -> str:
+    """A text as a cell of a table."""
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
