@@ -42,6 +42,7 @@ ONCE = [
     "test_sklearn.py",
     "test_ngram.py",
     "test_kenlm.py",
+    "test_docs.py",
     "test_new_task.py",
     "test_textbook.py",
 ]
