@@ -8,7 +8,7 @@ import elman
 
 
 class DeltaMemory(nn.Module):
-    """A matrix that maps keys to values; each step corrects what it tells for one key.
+    """A matrix that maps keys to values; each step corrects the value of one key.
 
         k, v, q, b = W x_t
         k, q = k / |k|, q / |q|
@@ -27,8 +27,8 @@ class DeltaMemory(nn.Module):
         """One step: x (B, D) and S (B, size * size) to the output (B, size) and the next S."""
         k, v, q, b = self.project(x).split([self.size] * 3 + [1], -1)
         k, q, S = _unit(k), _unit(q), S.unflatten(-1, (self.size, self.size))
-        told = (S * k).sum(-1)
-        S = S + (b.sigmoid() * (v - told)).unsqueeze(-1) * k
+        stored = (S * k).sum(-1)
+        S = S + (b.sigmoid() * (v - stored)).unsqueeze(-1) * k
         return (S * q).sum(-1), S.flatten(-2)
 
 

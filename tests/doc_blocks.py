@@ -7,7 +7,8 @@
     text       not an example: a formula, a layout, an output that another block has produced
     others     with title="NAME", a file, which is written before the next block runs
 
-A `console` block whose title begins with "Recorded" takes too long for the tests: `python -m tests.recorded` runs it.
+A block whose title begins with "Recorded" takes too long for the tests, or needs what is not installed for them:
+`python -m tests.recorded` runs it.
 """
 
 import contextlib
@@ -63,8 +64,8 @@ def blocks(page: Path) -> Iterator[Block]:
         yield Block(fence["language"], title[1] if title else "", textwrap.dedent(fence["code"]))
 
 
-def run_page(page: Path) -> None:
-    """Run the blocks of a page in order, in the working directory.
+def run_page(page: Path, with_recorded: bool = False) -> None:
+    """Run the blocks of a page in order, in the working directory; those that are recorded only if asked for.
 
     Raises:
         AssertionError: if an example prints something else than the page says.
@@ -72,15 +73,17 @@ def run_page(page: Path) -> None:
     names: dict[str, Any] = {"__name__": "__main__"}
     for number, block in enumerate(blocks(page), 1):
         where = f"{page.name}, block {number}"
+        if block.is_recorded and not with_recorded:
+            continue
         if block.language == "pycon":
             _run_doctest(block.code, names, where)
         elif block.language == "python":
             exec(compile(block.code, where, "exec"), names)
-        elif block.language == "console" and not block.is_recorded:
+        elif block.language == "console":
             for command, expected in block.commands:
                 printed = run_command(command)
                 assert is_as(expected, printed), f"{where}: $ {command}\nexpected:\n{expected}\ngot:\n{printed}"
-        elif block.title and not block.is_recorded:
+        elif block.title:
             Path(block.title).parent.mkdir(parents=True, exist_ok=True)
             Path(block.title).write_text(block.code, encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Run the examples of the documentation that take too long for the tests.
+"""Run the examples of the documentation that the tests do not run: they take minutes, or need other packages.
 
     python -m tests.recorded                             # list them
     python -m tests.recorded --data FOLDER               # run all
@@ -9,33 +9,45 @@ FOLDER has the data that the commands name; run folders are written into it. Wha
 
 import argparse
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-from tests.doc_blocks import PAGES, ROOT, blocks, is_as, run_command
+from tests.doc_blocks import PAGES, ROOT, Block, blocks, is_as, run_command, run_page
 
 
 def main() -> int:
-    """Return the number of commands that printed something else."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    """Return the number of examples that printed something else or failed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=Path)
-    parser.add_argument("pages", nargs="*")
-    given = parser.parse_args()
+    parser.add_argument("pages", nargs="*", default=[""])
+    arguments = parser.parse_args()
+    if arguments.data:
+        os.chdir(arguments.data)
     different = 0
-    if given.data:
-        os.chdir(given.data)
     for page in PAGES:
         name = str(page.relative_to(ROOT))
-        if given.pages and not any(part in name for part in given.pages):
-            continue
-        for block in blocks(page):
-            for command, expected in block.commands if block.is_recorded else ():
-                print(f"{name}: {block.title}: $ {command}", flush=True)
-                if given.data:
-                    printed = run_command(command)
-                    if not is_as(expected, printed):
-                        different += 1
-                        print(f"expected:\n{expected}\ngot:\n{printed}", flush=True)
+        recorded = [block for block in blocks(page) if block.is_recorded]
+        if recorded and any(part in name for part in arguments.pages):
+            for block in recorded:
+                print(f"{name}: {block.title}", *(f"    $ {command}" for command, _ in block.commands), sep="\n")
+            if arguments.data:
+                for difference in differences(page, recorded):
+                    different += 1
+                    print(difference, flush=True)
     return different
+
+
+def differences(page: Path, recorded: list[Block]) -> Iterator[str]:
+    """Run the recorded blocks of a page; yield what differs."""
+    for command, expected in (pair for block in recorded for pair in block.commands):
+        printed = run_command(command)
+        if not is_as(expected, printed):
+            yield f"$ {command}\nexpected:\n{expected}\ngot:\n{printed}"
+    if any(block.language in ("python", "pycon") for block in recorded):  # which need the blocks before them
+        try:
+            run_page(page, with_recorded=True)
+        except AssertionError as error:
+            yield str(error)
 
 
 if __name__ == "__main__":
