@@ -1,13 +1,14 @@
 """Forward and backward against JAX, the same cells in `jax.lax.scan` under `jax.jit`: `python benchmarks/jax_scan.py`.
 
 Needs jax. In JAX too, the product of the inputs is one product for all steps, before the scan. Both give the same
-numbers first: outputs, and the gradients of the input and of every parameter. They take turns as in `elman bench`.
-With `--threads 1`, which is the default, the process is bound to one core.
+numbers first: outputs, and the gradients of the input and of every parameter. They take turns as in `elman bench`, on
+one core, to which the process is bound. Times are processor times of the process, so that other programs matter less.
 """
 
 import argparse
 import os
 from collections.abc import Callable, Sequence
+from time import process_time
 from typing import Any
 
 import jax
@@ -78,12 +79,11 @@ def check(cell: str, shape: Any, ours: Sequence[torch.Tensor], theirs: Sequence[
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--shapes", type=parse, default=SHAPES)
     parser.add_argument("--seconds", type=float, default=1.0)
     arguments = parser.parse_args()
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
-    torch.set_num_threads(arguments.threads)
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])
+    torch.set_num_threads(1)
     print(f"{'layer':9} {'T,B,D,H':>18} {'forward ms':>11} {'JAX':>8} {'ratio':>6} {'both ways ms':>13} {'JAX':>8} "
           f"{'ratio':>6} {'torch.nn':>9} {'ratio':>6}")  # fmt: skip
     ratios: list[tuple[float, float]] = []
@@ -96,16 +96,16 @@ def main() -> None:
                 cell, parameters, jnp.asarray(pair.x.detach().numpy()), jnp.asarray(pair.dy.numpy())
             )
             check(cell, shape, pair.forward_backward(0), both())
-            a, b = medians([lambda: pair.forward(0), forward], arguments.seconds, pause=0.0)  # noqa: B023
+            a, b = medians([lambda: pair.forward(0), forward], arguments.seconds, clock=process_time)  # noqa: B023
             turns = [lambda: pair.forward_backward(0), both, lambda: pair.forward_backward(1)]  # noqa: B023
-            c, d, e = medians(turns, arguments.seconds, pause=0.0)
+            c, d, e = medians(turns, arguments.seconds, clock=process_time)
             ratios.append((b / a, d / c))
             print(f"{cell:9} {shape!s:>18} {a * 1e3:11.2f} {b * 1e3:8.2f} {b / a:6.2f} {c * 1e3:13.2f} {d * 1e3:8.2f} "
                   f"{d / c:6.2f} {e * 1e3:9.2f} {e / c:6.2f}", flush=True)  # fmt: skip
     forward_ratios, both_ratios = zip(*ratios, strict=True)
     for title, values in (("forward", forward_ratios), ("both ways", both_ratios)):
         print(f"{title}: JAX takes {geometric_mean(values):.2f} times as long (geometric), at least {min(values):.2f}")
-    print(f"JAX {jax.__version__}, torch {torch.__version__}, {arguments.threads} threads, {machine()['cpu']}")
+    print(f"JAX {jax.__version__}, torch {torch.__version__}, 1 thread, {machine()['cpu']}")
 
 
 if __name__ == "__main__":

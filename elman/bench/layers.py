@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import partial
+from statistics import median
+from time import perf_counter, sleep
 from typing import NamedTuple
 
 import torch
@@ -181,7 +183,11 @@ MIN_TURN = 0.02  # minimum seconds that a function runs before the next one is m
 
 
 def medians(
-    functions: Sequence[Callable[[], object]], seconds: float, least: int = 5, pause: float = 0.0
+    functions: Sequence[Callable[[], object]],
+    seconds: float,
+    least: int = 5,
+    pause: float = 0.0,
+    clock: Callable[[], float] = perf_counter,
 ) -> list[float]:
     """Measure the median time per call of several functions, in alternating turns.
 
@@ -193,13 +199,11 @@ def medians(
         seconds: total time to spend.
         least: minimum number of counted calls of each function.
         pause: seconds to sleep before each turn, so that threads of the other function that busy-wait go to sleep.
+        clock: measures a call: `perf_counter`, or `process_time` for the processor time of all threads.
 
     Returns:
         The median time of each function, in seconds.
     """
-    from statistics import median
-    from time import perf_counter, sleep
-
     times: list[list[float]] = [[] for _ in functions]
     end = perf_counter() + seconds
     while perf_counter() < end or len(times[0]) < least:
@@ -208,9 +212,9 @@ def medians(
             function()
             end_of_turn = perf_counter() + MIN_TURN
             while True:
-                begin = perf_counter()
+                begin = clock()
                 function()
-                durations.append(perf_counter() - begin)
+                durations.append(clock() - begin)
                 if perf_counter() > end_of_turn:
                     break
     return [median(durations) for durations in times]
