@@ -26,7 +26,7 @@ types: $(READY)
 	@$(BIN)/mypy --no-error-summary
 
 docs: $(READY)
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build  # with --quiet, warnings would not be errors
 
 wheel: $(READY)
 	@PYTHON=$(BIN)/python sh tests/installed.sh

@@ -1,6 +1,7 @@
 """Every example in the documentation is run, and prints what the page says."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,16 @@ def test_the_tables_of_spoken_digits(tmp_path: Path, monkeypatch: pytest.MonkeyP
     exec(compile(code, "transcribe.md", "exec"), {})
     rows = Path("spoken", "rest.csv").read_text(encoding="utf-8").splitlines()
     assert rows == ["path,text,take,speaker", "7_jackson_2.wav,seven,jackson 2,jackson"]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/benchmarks.md"])
+def test_the_summary_of_the_benchmarks_is_that_of_the_results(page: str) -> None:
+    summary = runpy.run_path(str(ROOT / "benchmarks" / "summary.py"))
+    assert summary["table"]() in (ROOT / page).read_text(encoding="utf-8")
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
 def test_a_wrong_output_fails(tmp_path: Path) -> None:

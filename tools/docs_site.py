@@ -24,6 +24,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]  # this checkout, whatever is installed
 
+import docs_examples  # noqa: E402
 import operations_table  # noqa: E402
 import typer  # noqa: E402
 
@@ -93,8 +94,8 @@ def _as_page(path: str, config: MkDocsConfig) -> File:
         text = f"# {path}\n\n" + "".join(f"- [{posixpath.basename(link)}]({link})\n" for link in links)
     else:
         text = f"# {path}\n\n```{LANGUAGES.get(source.suffix, 'text')}\n{source.read_text(encoding='utf-8')}```\n"
-    if not path.startswith(("C", "benchmarks/results/quality")):
-        text = f"---\nsearch:\n  exclude: true\n---\n{text}"
+    if source.suffix != ".md":  # neither searched nor beside a menu
+        text = f"---\nsearch:\n  exclude: true\nhide: [navigation, toc]\n---\n{text}"
     return File.generated(config, _uri(path), content=text)
 
 
@@ -143,7 +144,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return link[0]
         return posixpath.relpath(_uri(target), here or ".") + link[2]
 
-    fences = FENCE.findall(markdown)
+    fences = map(docs_examples.readable, FENCE.findall(markdown))
     texts = [LINK.sub(within, text) for text in FENCE.split(markdown)]
     markdown = "".join(part for pair in zip(texts, [*fences, ""], strict=True) for part in pair)
     return COMMENT.sub(lambda comment: _generated(comment[1], page), markdown)

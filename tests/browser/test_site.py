@@ -19,17 +19,33 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built site; every warning of the build is an error."""
+def _build(config: Path, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Build a site as `make docs` does."""
     if importlib.util.find_spec("mkdocs") is None:
         pytest.skip("the docs site is not tested: mkdocs is missing; pip install -e '.[docs]'")
-    folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(folder)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--config-file", str(config), "--site-dir", str(folder)]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
-    built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site."""
+    folder = tmp_path_factory.mktemp("site")
+    built = _build(ROOT / "mkdocs.yml", folder)
     assert built.returncode == 0, built.stderr
     return folder
+
+
+@pytest.mark.parametrize("link", ["missing.md", "index.md#missing"])
+def test_a_broken_link_is_an_error(link: str, tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.md").write_text(f"# Page\n\n[a link]({link})\n", encoding="utf-8")
+    config = tmp_path / "mkdocs.yml"
+    config.write_text(f"INHERIT: {ROOT / 'mkdocs.yml'}\nnav:\n  - index.md\nhooks: []\nplugins: []\n", encoding="utf-8")
+    built = _build(config, tmp_path / "site")
+    assert built.returncode == 1
+    assert f"contains a link '{link}'" in built.stderr
 
 
 @pytest.fixture
@@ -77,3 +93,4 @@ def _is_dark(colour: str) -> bool:
 def test_the_page_of_a_task_has_its_options(site: Path, task: str) -> None:
     html = (site / "tasks" / f"{task}.html").read_text(encoding="utf-8")
     assert "<code>--hidden N</code>" in html
+    assert f'id="elman.tasks.{task}.fit"' in (site / "reference" / "tasks.html").read_text(encoding="utf-8")
