@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 import elman
 from elman import cells, flow
 from elman.engine import EXECUTORS
-from elman.engine.cpu import prepared_step
+from elman.engine.cpu import prepared_call
 from tests.cases import in_a_row, in_form, random_states
 from tests.tolerances import all_close
 
@@ -24,13 +24,13 @@ pytestmark = pytest.mark.skipif("native" not in EXECUTORS, reason="the native ex
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One more with each call that took the short way."""
-    seen, call = list[int](), prepared_step.DifferentiableStep.__call__
+    seen, call = list[int](), prepared_call.DifferentiableCall.__call__
 
     def counting(*arguments: Any) -> Any:
         seen.append(1)
         return call(*arguments)
 
-    monkeypatch.setattr(prepared_step.DifferentiableStep, "__call__", counting)
+    monkeypatch.setattr(prepared_call.DifferentiableCall, "__call__", counting)
     return seen
 
 
