@@ -10,6 +10,8 @@ from elman.engine.inputs import CellSpec, Inputs
 from elman.engine.observe.events import CallLabel
 from elman.engine.outputs import Output, State
 
+MAX_PREPARED_ROWS = 512  # steps times batch: preparing larger calls takes a small part of them
+
 Labels = Callable[[Tensor], Sequence[CallLabel]]  # makes the label of each cell's call for an input (1, B, D)
 
 
@@ -86,7 +88,7 @@ class Executor(ABC):
         yield from ()
 
     def prepare(self, specs: Sequence[CellSpec], x: Tensor, gradients: bool) -> PreparedCall | None:
-        """Prepare calls of stacked cells for sequences of any length with the rows of x.
+        """Prepare calls of stacked cells for sequences with the rows of x, and at least its length.
 
         Args:
             specs: the cells, from the lowest layer up.

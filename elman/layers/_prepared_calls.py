@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from elman.bptt import Full
 from elman.engine import CellSpec, as_tuple, choose
-from elman.engine.executor import PreparedCall
+from elman.engine.executor import MAX_PREPARED_ROWS, PreparedCall
 from elman.engine.observe.events import CallLabel
 from elman.engine.torch_private import (
     has_global_forward_hooks,
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 PLAIN = {Tensor, nn.Parameter}
 REQUIRES_GRAD = attrgetter("requires_grad")
 MAX_PREPARED = 16  # prepared calls of a layer, each with scratch memory
-MAX_ROWS = 512  # steps times batch: larger calls take longer than their preparation
 
 
 class _Labels:
@@ -68,7 +67,8 @@ class PreparedCalls:
             input: of a call, or (B, D) for one step.
             hx: as in a call.
         """
-        if type(input) not in PLAIN or input.numel() > MAX_ROWS * layer.input_size or _needs_full_call(layer):
+        is_small = 0 < input.numel() <= MAX_PREPARED_ROWS * layer.input_size
+        if not is_small or type(input) not in PLAIN or _needs_full_call(layer):
             return None
         is_sequence = input.dim() == 3
         x = input.transpose(0, 1) if is_sequence and layer.batch_first else input

@@ -190,8 +190,8 @@ class Stack(Layer):
         0.0
         """
         tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        is_plain = lengths is None and bptt is None and isinstance(input, Tensor) and input.dim() == 3
-        if is_plain and not (tracing or self.bidirectional) and probed_runs(self) is None:
+        may_be_prepared = not (tracing or self.bidirectional) and lengths is None and bptt is None
+        if may_be_prepared and isinstance(input, Tensor) and input.dim() == 3 and probed_runs(self) is None:
             result = self._prepared_calls(self, input, hx)
             if result is not None:
                 return result

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from elman.engine.cpu import openmp
+from elman.engine.cpu import invocation, openmp
 from elman.engine.cpu.arguments import Word, address, hop
 from elman.engine.cpu.barrier import BARRIER_WORDS
 from elman.engine.cpu.compiled_plan import CompiledPlan
-from elman.engine.cpu.invocation import CHUNK_ROWS, CallFrame, CallLayout, threads_for
+from elman.engine.cpu.invocation import CHUNK_ROWS, CallFrame, CallLayout
 from elman.engine.cpu.rows import uniform_rows
+from elman.engine.executor import MAX_PREPARED_ROWS
 from elman.engine.plan.layout import width
 
 MAX_UNPACKED = 4  # rows of a single step; with more, packing a matrix before the product pays
@@ -50,7 +51,7 @@ class PreparedLoop:
     def set_steps(self, T: int) -> None:
         """Set the number of steps of the next calls."""
         self.T, layout = T, self._layout
-        threads, split = threads_for(layout.loop, layout.real, T, self._B, self._max_threads)
+        threads, split = invocation.threads_for(layout.loop, layout.real, T, self._B, self._max_threads)
         self.data[Word.STEPS], self.data[Word.ROWS], self.data[Word.SPLIT] = T, T * self._B, int(split)
         run, self.is_alone = self._native.run, threads == 1
         self._run = self._native.run_alone if self.is_alone else functools.partial(run, threads=threads)
@@ -236,8 +237,8 @@ class BackwardLoop(PreparedLoop):
 
 
 def max_steps(T: int, B: int) -> int:
-    """Return how many steps are prepared together with T steps of B rows; none for calls that are too large."""
-    return 1 if T == 1 else CHUNK_ROWS // B if B else 0
+    """Return for how many steps of B rows to prepare when T come: some more, so that few lengths prepare anew."""
+    return min(1 << (T - 1).bit_length(), MAX_PREPARED_ROWS // max(B, 1))
 
 
 def can_prepare(native: CompiledPlan, steps: int, B: int, loops: Sequence[str] = ("inference",)) -> bool:
