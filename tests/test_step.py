@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import elman
 from elman import cells
 from elman.engine import EXECUTORS, as_tuple
-from elman.engine.cpu import prepared_step
+from elman.engine.cpu import prepared_call
 from tests.cases import every_executor
 from tests.tolerances import TOLERANCES, all_close
 
@@ -46,7 +46,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
         return counting
 
-    for kind in (prepared_step.InferenceStep, prepared_step.DifferentiableStep):
+    for kind in (prepared_call.InferenceCall, prepared_call.DifferentiableCall):
         monkeypatch.setattr(kind, "__call__", counted(kind.__call__))
     return seen
 

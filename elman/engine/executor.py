@@ -10,6 +10,8 @@ from elman.engine.inputs import CellSpec, Inputs
 from elman.engine.observe.events import CallLabel
 from elman.engine.outputs import Output, State
 
+MAX_PREPARED_ROWS = 512  # steps times batch: preparing larger calls takes a small part of them
+
 Labels = Callable[[Tensor], Sequence[CallLabel]]  # makes the label of each cell's call for an input (1, B, D)
 
 
@@ -25,27 +27,27 @@ class Unsupported(NamedTuple):
     warn: bool = True
 
 
-class PreparedStep(Protocol):
-    """A prepared step of stacked cells, for a number of rows. Its calls must not overlap."""
+class PreparedCall(Protocol):
+    """Prepared calls of stacked cells, for one batch size. They must not overlap."""
 
     def fits(self, parameters: Sequence[Tensor], x: Tensor, states: Sequence[Tensor]) -> bool:
-        """Return True if the step can run with these tensors; must be called before every step."""
+        """Return True if the call can run with these tensors; must be called before every call."""
 
     def __call__(
         self, labels: Labels | None, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor],
         shape: Sequence[int],
     ) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
-        """Run the step.
+        """Run the cells over a sequence.
 
         Args:
             labels: for observers of the backward pass; None without gradients.
-            x: (B, D).
+            x: (T, B, D), or (B, D) for one step.
             states: (L, B, H) each.
             parameters: of all cells, from the lowest layer up.
-            shape: of the output: B and H, and axes of size 1.
+            shape: of the outputs: T, B and H, without T for one step, with axes of size 1 in any order.
 
         Returns:
-            The output in that shape, and the states (L, B, H) after the step.
+            The outputs in that shape, and the states (L, B, H) after the last step.
         """
 
 
@@ -85,11 +87,16 @@ class Executor(ABC):
         """Yield lines that describe how it runs a cell, for `elman.explain`; `shape` is (T, B) if known."""
         yield from ()
 
-    def prepare_step(self, specs: Sequence[CellSpec], x: Tensor, gradients: bool) -> PreparedStep | None:
-        """Prepare a step of stacked cells, for rows like x (B, D).
+    def prepare(self, specs: Sequence[CellSpec], x: Tensor, gradients: bool) -> PreparedCall | None:
+        """Prepare calls of stacked cells for sequences with the rows of x, and at least its length.
+
+        Args:
+            specs: the cells, from the lowest layer up.
+            x: (T, B, D), or (B, D) for one step.
+            gradients: whether the calls have a backward pass.
 
         Returns:
-            The prepared step; None if a step must run as a sequence of length one.
+            The prepared calls; None for calls that `run` must run.
         """
         del specs, x, gradients
         return None

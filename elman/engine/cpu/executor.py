@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from elman.engine.executor import Executor, PreparedStep, Unsupported
+from elman.engine.executor import Executor, PreparedCall, Unsupported
 from elman.engine.inputs import CellSpec, Inputs
 from elman.engine.outputs import Output, State
 
@@ -38,8 +38,8 @@ class NativeExecutor(Executor):
 
         return describe(spec, shape)
 
-    def prepare_step(self, specs: Sequence[CellSpec], x: Tensor, gradients: bool) -> PreparedStep | None:
-        """Prepare a step with buffers of its own; None if it needs more than addresses, or several threads."""
-        from elman.engine.cpu.prepared_step import prepare_step
+    def prepare(self, specs: Sequence[CellSpec], x: Tensor, gradients: bool) -> PreparedCall | None:
+        """Prepare a small call, with buffers of its own; None if it needs more than addresses."""
+        from elman.engine.cpu.prepared_call import prepare
 
-        return prepare_step(specs, x, gradients)
+        return prepare(specs, x, gradients)
