@@ -81,7 +81,7 @@ def draw(path: Path) -> None:
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.legend(frameon=False, fontsize=8, loc="upper left", ncols=2)
-    axes.set_ylim(0.6, 60)
+    axes.set_ylim(0.3, 60)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
 
