@@ -4,13 +4,15 @@
     python -m tests.recorded --data FOLDER               # run all
     python -m tests.recorded --data FOLDER tasks/tag     # those of pages whose path contains this
 
-FOLDER has the data that the commands name; run folders are written into it. What differs from the page is printed.
+FOLDER has the data that the commands name. Each page runs in a temporary folder with links to the files of FOLDER and
+of the checkout. What differs from the page is printed.
 """
 
 import argparse
-import os
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tests.doc_blocks import PAGES, ROOT, Block, blocks, is_as, run_command, run_page
 
@@ -21,8 +23,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path)
     parser.add_argument("pages", nargs="*", default=[""])
     arguments = parser.parse_args()
-    if arguments.data:
-        os.chdir(arguments.data)
+    data = arguments.data and arguments.data.resolve()
     different = 0
     for page in PAGES:
         name = str(page.relative_to(ROOT))
@@ -30,10 +31,13 @@ def main() -> int:
         if recorded and any(part in name for part in arguments.pages):
             for block in recorded:
                 print(f"{name}: {block.title}", *(f"    $ {command}" for command, _ in block.commands), sep="\n")
-            if arguments.data:
-                for difference in differences(page, recorded):
-                    different += 1
-                    print(difference, flush=True)
+            if data:
+                with TemporaryDirectory() as folder, contextlib.chdir(folder):
+                    for file, path in {path.name: path for path in (*ROOT.iterdir(), *data.iterdir())}.items():
+                        Path(file).symlink_to(path.resolve())
+                    for difference in differences(page, recorded):
+                        different += 1
+                        print(difference, flush=True)
     return different
 
 

@@ -169,13 +169,13 @@ def _commands() -> Iterator[str]:
 
     def walk(command: Any, name: str) -> Iterator[tuple[str, Any]]:
         if hasattr(command, "commands"):
-            for word, child in command.commands.items():
-                yield from walk(child, f"{name} {word}")
+            for word in command.list_commands(None):
+                yield from walk(command.commands[word], f"{name} {word}")
         else:
             yield name, command
 
     for name, command in walk(typer.main.get_command(app), "elman"):
-        yield f"## `{name}`\n\n{command.help}\n\n" + "\n".join(_options(command, name))
+        yield f"## `{name}`\n\n{_with_code(command.help)}\n\n" + "\n".join(_options(command, name))
 
 
 def _options(command: Any, name: str) -> Iterator[str]:
@@ -207,4 +207,9 @@ def _default(parameter: Any, context: Any) -> str:
 
 def _cell(text: str) -> str:
     """A text as a cell of a table."""
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    return _with_code(text).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+
+
+def _with_code(text: str) -> str:
+    """A text of the help, with the names of options as code."""
+    return re.sub(r"(?<![`\w])--[a-z][\w-]*", r"`\g<0>`", text)
