@@ -29,12 +29,19 @@ class Forecaster(RecurrentEstimator):
         season: steps after which the series repeats itself; 1: differences are from the last value.
         context: steps that are read; None: twice the larger of season and horizon, at least 8.
         coverage: share of the values that are to be inside the intervals.
+        cell: a name in `elman.cells.REGISTRY`: "rnn", "gru", "lstm" and others.
+        hidden: size of the hidden state of each layer.
+        layers: number of recurrent layers.
+        dropout: dropout probability between layers and before the output.
+        epochs: passes over the data. All are trained.
+        batch: windows in a batch.
+        lr: learning rate of AdamW at its highest; it falls to zero along a cosine.
+        clip: largest norm of the gradient.
+        random_state: seed for weights, order and dropout; an int gives the same model again.
 
     Attributes:
         model_: the trained network.
         loss_curve_: mean training loss of each epoch.
-
-    The other arguments are those of `SequenceClassifier`.
 
     >>> tide = 5 + np.sin(np.arange(120) * np.pi / 6)
     >>> model = Forecaster(horizon=12, season=12, hidden=8, epochs=5, random_state=0).fit(tide[:108])
