@@ -84,7 +84,7 @@ class Executor(ABC):
         """Return why it cannot run a cell; "" if it can."""
 
     def describe(self, spec: CellSpec, shape: tuple[int, int] | None) -> Iterator[str]:
-        """Yield lines that describe how it runs a cell, for `elman.explain`; `shape` is (T, B) if known."""
+        """Yield lines that describe how it runs a cell, for `elman.describe`; `shape` is (T, B) if known."""
         yield from ()
 
     def prepare(self, specs: Sequence[CellSpec], x: Tensor, gradients: bool) -> PreparedCall | None:
