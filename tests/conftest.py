@@ -39,6 +39,7 @@ ONCE = [
     "test_files.py",
     "test_explain_page.py",
     "test_report.py",
+    "test_repository.py",
     "test_sklearn.py",
     "test_ngram.py",
     "test_kenlm.py",

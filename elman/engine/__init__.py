@@ -21,6 +21,7 @@ from elman.engine.outputs import Output, State, as_tuple
 
 __all__ = [
     "EXECUTORS",
+    "UNAVAILABLE",
     "CellSpec",
     "Executor",
     "Inputs",
@@ -34,10 +35,11 @@ __all__ = [
     "run",
 ]
 
-#: by name, the preferred first: a new executor is an entry here
-EXECUTORS: dict[str, Executor] = {
-    executor.name: executor for executor in (NativeExecutor(), EagerExecutor()) if executor.available
-}
+_INSTALLED: tuple[Executor, ...] = (NativeExecutor(), EagerExecutor())  # a new executor is an entry here
+#: by name, the preferred first
+EXECUTORS: dict[str, Executor] = {executor.name: executor for executor in _INSTALLED if not executor.unavailable}
+#: why the others cannot run in this process, by name
+UNAVAILABLE: dict[str, str] = {executor.name: executor.unavailable for executor in _INSTALLED if executor.unavailable}
 _warned: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 
 
@@ -99,6 +101,8 @@ def known_executor(name: str) -> str:
     Raises:
         ValueError: for any other name.
     """
+    if name in UNAVAILABLE:
+        raise ValueError(f"executor: {name!r} is not available, since {UNAVAILABLE[name]}")
     if name != "auto" and name not in EXECUTORS:
         raise ValueError(f"executor: expected 'auto' or one of {', '.join(EXECUTORS)}, got {name!r}")
     return name

@@ -66,9 +66,9 @@ class Executor(ABC):
     follows_autocast: ClassVar[bool] = False
 
     @property
-    def available(self) -> bool:
-        """True if the executor can run in this process."""
-        return True
+    def unavailable(self) -> str:
+        """Why the executor cannot run anything in this process; "" if it can."""
+        return ""
 
     @abstractmethod
     def run(self, inputs: Inputs) -> tuple[Output, State] | Unsupported:
