@@ -34,6 +34,7 @@ ONCE = [
     "test_weights.py",
     *(f"bptt/test_stream{of}.py" for of in ("", "_processes", "_resumed", "_sequences", "_state")),
     "browser",
+    "test_docstrings.py",
     "test_draw.py",
     "test_draw_command.py",
     "test_files.py",

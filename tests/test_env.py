@@ -93,7 +93,7 @@ def test_a_checkout_that_is_not_installed(elman: Command, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("missing", ["torch", "llvmlite", "numpy"])
 def test_a_broken_installation(missing: str) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None; from elman.cli import run; print('code', run(['env']))"
-    printed = in_process(code)
+    printed = in_process(code, ELMAN_NATIVE="1")
     halted = f"ModuleNotFoundError: import of {missing} halted"
     assert halted in next(line for line in printed.splitlines() if line.startswith("executors"))
     assert f"python        {platform.python_version()}" in printed

@@ -47,6 +47,7 @@ def draw(model: nn.Module, path: str | Path, recording: "Recording | None" = Non
         BadInput: if the model has no elman layer, if the suffix is not supported, or if the file exists and was not
             written by elman.
         RuntimeError: if `recording` has no backward pass.
+        MissingPackage: without matplotlib.
 
     >>> import elman, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

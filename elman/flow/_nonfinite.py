@@ -16,15 +16,24 @@ Where = Literal["parameter", "input", "state", "forward", "loss", "backward", "w
 class NonFinite(NamedTuple):
     """The first value that is NaN or infinite.
 
-    where: in a `parameter`, before any step; in the `input` of a layer; in the initial `state`; in a step `forward`; in
-        the gradient that the `loss` sends back; in a step `backward`; or in the gradient of the `weights` while all
-        others are finite: in the contribution of one step, or in the sum over steps.
-    name: the state or parameter; for an input, the first state of the cell that reads it.
-    step: the step of the input; for a sum, which is added up from the last step back, the step at which it stops being
-        finite; None before the first step.
-    row: the sequence of the batch; None for values that do not belong to one sequence.
-    operation: the operation of the step that computed it from finite operands; "" if there is none.
-    cell: the name of the first state of the cell.
+    Attributes:
+        where: in a `parameter`, before any step; in the `input` of a layer; in the initial `state`; in a step
+            `forward`; in the gradient that the `loss` sends back; in a step `backward`; or in the gradient of the
+            `weights` while all others are finite: in the contribution of one step, or in the sum over steps.
+        name: the state or parameter; for an input, the first state of the cell that reads it.
+        step: the step of the input; for a sum, which is added up from the last step back, the step at which it stops
+            being finite; None before the first step.
+        row: the sequence of the batch; None for values that do not belong to one sequence.
+        operation: the operation of the step that computed it from finite operands; "" if there is none.
+        cell: the name of the first state of the cell.
+
+    >>> import elman
+    >>> layer, x = elman.RNN(3, 5), torch.randn(7, 2, 3)
+    >>> x[4, 1] = torch.inf
+    >>> with elman.flow.record(layer) as flow:
+    ...     layer(x)[0].sum().backward()
+    >>> print(flow.first_non_finite)
+    the input of the cell of h_l0 is not finite at step 4 of sequence 1
     """
 
     where: Where

@@ -55,7 +55,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The diagnosis of a recording: `str` gives one line per finding. No findings: there was nothing to diagnose."""
+    """The diagnosis of a recording: `str` gives one line per finding.
+
+    Attributes:
+        findings: what was diagnosed; empty if no sequence of the batch has a step.
+    """
 
     findings: tuple[Finding, ...]
 

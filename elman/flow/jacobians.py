@@ -50,8 +50,12 @@ class Jacobians:
         return name, self.decay[name]
 
     def rate(self, name: str) -> float:
-        """Return the growth factor of a gradient of a state per step back: the geometric mean up to the horizon, or up
-        to the first step.
+        """Return the growth factor of a gradient of a state per step back.
+
+        It is the geometric mean up to the horizon, or up to the first step.
+
+        Args:
+            name: a state, one of those in `decay`.
         """
         decay, steps = self.decay[name], self.horizon[name] or len(self.decay[name]) - 1
         rate: float = float(decay[steps]) ** (1 / steps)

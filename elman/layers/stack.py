@@ -278,7 +278,11 @@ class Stack(Layer):
         """Do nothing; for models that call it as the method of torch.nn, which reorders memory for cuDNN."""
 
     def reset_parameters(self) -> None:
-        """Initialize every parameter as its cell does; with one seed, RNN, GRU and LSTM get the values of torch.nn."""
+        """Initialize every parameter as its cell does; with one seed, RNN, GRU and LSTM get the values of torch.nn.
+
+        Raises:
+            ValueError: for an `init` that the cell does not have.
+        """
         for i, names in enumerate(self._names):
             for name, full in names:
                 init_parameter(
@@ -286,7 +290,7 @@ class Stack(Layer):
                 )
 
     def extra_repr(self) -> str:
-        """The options, as torch.nn prints those of its layers."""
+        """Return the options, as torch.nn prints those of its layers."""
         parts = [f"{self.input_size}, {self.hidden_size}"]
         defaults = {
             "proj_size": 0, "num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False,
