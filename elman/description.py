@@ -34,7 +34,7 @@ def describe(layer: Stack | Recurrent, input: Tensor | None = None) -> "Descript
     'loop'
     """
     if not isinstance(layer, Stack | Recurrent):
-        raise TypeError(f"describe: layer: expected a layer of elman, got {type(layer).__name__}")
+        raise TypeError(f"describe: layer: expected an elman layer, got {type(layer).__name__}")
     specs = list(_specs(layer, input))
     executor, reason = choose(layer.executor, specs)
     if layer.executor != "auto":
@@ -97,7 +97,7 @@ def _specs(layer: Stack | Recurrent, input: Tensor | None) -> Iterator[CellSpec]
     input_size = getattr(layer.cell, "input_size", None) if input is None else input.shape[-1]
     state_size = layer.state_size
     if input_size is None or state_size is None:
-        raise TypeError("describe: input: expected an example of the input, since the cell does not tell its sizes")
+        raise TypeError("describe: input: expected an example input, since the cell does not define its sizes")
     structure = structure_of(state_size)
     step = layer.cell if structure is None else layer._structured_cell(structure)
     parameters = dict(step.named_parameters()) | dict(step.named_buffers())

@@ -77,7 +77,7 @@ def test_the_former_name_warns() -> None:
 
 
 def test_of_what_is_no_layer() -> None:
-    with pytest.raises(TypeError, match="expected a layer of elman, got LSTM"):
+    with pytest.raises(TypeError, match="expected an elman layer, got LSTM"):
         elman.describe(nn.LSTM(3, 5))  # type: ignore[arg-type]
 
 
@@ -86,5 +86,5 @@ def test_of_a_cell_that_tells_no_size() -> None:
         def forward(self, x: Tensor, h: Tensor) -> Tensor:
             return (x + h) / 2
 
-    with pytest.raises(TypeError, match="input: expected an example"):
+    with pytest.raises(TypeError, match="input: expected an example input"):
         elman.describe(elman.Recurrent(Halving()))

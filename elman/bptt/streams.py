@@ -66,7 +66,7 @@ class Chunk(NamedTuple):
         def carry_part(carried: Tensor, first: Tensor | None = None) -> Tensor:
             if carried.dim() < 2 or carried.shape[-2] != len(self.fresh):
                 raise ValueError(
-                    f"carry: state: expected {len(self.fresh)} rows in the last axis but one, got shape "
+                    f"carry: state: expected batch size {len(self.fresh)} in the second-to-last axis, got shape "
                     f"{tuple(carried.shape)}"
                 )
             fresh = self.fresh.to(carried.device).unsqueeze(-1)
@@ -173,7 +173,7 @@ class Stream(IterableDataset[Chunk]):
         index = whole(state.get("next"))
         if index is None or not 0 <= index <= len(self):
             raise ValueError(
-                f"stream: state: expected what state_dict gave for the same stream, next from 0 to {len(self)}; "
+                f"stream: state: expected a state_dict of the same stream, with next from 0 to {len(self)}; "
                 f"got {dict(state)!r:.60}"
             )
         self._first = self._next = index
@@ -249,7 +249,7 @@ def stream(
     if length == 0:
         full = f" to fill {rows} rows" if drop_last else ""
         raise ValueError(
-            f"stream: sequences: expected more steps{full}, got {sum(lengths)} of {len(lengths)} sequences"
+            f"stream: sequences: expected more steps{full}, got {sum(lengths)} in {len(lengths)} sequences"
         )
     paddings = paddings_for(indexable[0], padding)
     return Stream(indexable, assigned[process::processes], steps, length, paddings, detected and processes)

@@ -22,7 +22,7 @@ class Unsupported(NamedTuple):
         reason: for an error or a warning.
         warn: whether `auto` warns that a slower executor runs the call; False for a dtype or device of the user.
 
-    >>> Unsupported("the native executor runs on the CPU, and was given a tensor on cuda:0", warn=False).warn
+    >>> Unsupported("the native executor supports CPU tensors only, got a tensor on cuda:0", warn=False).warn
     False
     """
 

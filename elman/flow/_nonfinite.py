@@ -45,7 +45,7 @@ class NonFinite(NamedTuple):
 
     def __str__(self) -> str:
         what = {
-            "parameter": f"{self.name} is not finite, before any step",
+            "parameter": f"the parameter {self.name} is not finite",
             "input": f"the input of the cell of {self.name} is not finite",
             "state": f"{self.name} is not finite in the initial state",
             "forward": f"{self.name} is not finite",
@@ -55,7 +55,7 @@ class NonFinite(NamedTuple):
         }[self.where]
         at = "" if self.step is None else f" at step {self.step}"
         of = "" if self.row is None else f" of sequence {self.row}"
-        by = f", made by {self.operation}" if self.operation else ""
+        by = f", produced by {self.operation}" if self.operation else ""
         return f"{what}{at}{of}{by}"
 
 
@@ -96,7 +96,7 @@ def _check_forward(call: RecordedCall, replay: Replay, t: int) -> NonFinite | No
             parameter = next((name for name, value in replay.parameters.items() if not _is_finite(value)), None)
             if parameter is not None:
                 return NonFinite("parameter", call.parameter_name(parameter), cell=cell)
-            name = call.names[i] if i < len(call.names) else f"the output beside {cell}"
+            name = call.names[i] if i < len(call.names) else f"the output of the cell of {cell}"
             with torch.no_grad(), _CulpritFinder() as culprit:
                 replay.step(t, replay.x[t], replay.states_before[t], replay.parameters)
             return NonFinite("forward", name, *call.locate(replay, t, row), culprit.operation, cell)

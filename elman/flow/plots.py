@@ -42,7 +42,7 @@ def gradients(recording: "Recording", path: str | Path) -> None:
     ...     elman.flow.plots.gradients(flow, f"{folder}/gradients.png")
     """
     lines = {name: recording.over_sequences(name) for name in recording.state_gradients}
-    y = "norm of the gradient that arrives at the state"
+    y = "gradient norm at the state"
     _plot_lines(path, lines, "step", y, lower_limit=MIN_LINE_SHARE * _largest(lines))
 
 
@@ -91,7 +91,7 @@ def decay(jacobians: Jacobians | Sequence[Jacobians], path: str | Path) -> None:
     all_jacobians = [jacobians] if isinstance(jacobians, Jacobians) else jacobians
     lines = {name: values for call in all_jacobians for name, values in call.decay.items()}
     _plot_lines(
-        path, lines, "steps back", "part of a gradient that is left", lower_limit=MIN_SHARE, level=HORIZON_SHARE
+        path, lines, "steps back", "remaining share of the gradient", lower_limit=MIN_SHARE, level=HORIZON_SHARE
     )
 
 
@@ -188,7 +188,7 @@ def history(table: str | Path, path: str | Path) -> None:
         axes.plot(cell["step"], cell["horizon"], style, marker=marker, markevery=every, markersize=4.5, label=name)
     steps = max(rows["steps"])
     _draw_level(axes, f"all {steps} steps", steps)
-    axes.set(xlabel="step of the training", ylabel="steps back until 1 % of a gradient is left", ylim=(0, 1.08 * steps))
+    axes.set(xlabel="training step", ylabel="gradient horizon (steps back to 1 %)", ylim=(0, 1.08 * steps))
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", loc="lower right")
     save_picture(figure, Path(path))

@@ -230,8 +230,8 @@ class Recording:
 def _check_first_order(method: str, calls: Iterable[RecordedCall]) -> None:
     if any(replay.event.later for call in calls for replay in call.replays):
         raise RuntimeError(
-            f"flow.{method}: not available after a backward pass with create_graph=True: gradients of gradients reach "
-            "the weights by other paths than through the states, too"
+            f"flow.{method}: not available after a backward pass with create_graph=True, since second-order gradients "
+            "also reach the weights by paths that do not pass through the states"
         )
 
 

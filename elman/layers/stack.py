@@ -417,11 +417,11 @@ class Stack(Layer):
         """Check that all layers can run as one cell."""
         name = f"{type(self).__name__}: bptt: {type(mode).__name__}"
         if self.bidirectional:
-            raise ValueError(f"{name}: expected one direction, got bidirectional=True, which begins at the end")
+            raise ValueError(f"{name}: expected one direction, got bidirectional=True, which reads from the end")
         names = ("dropout", "weight_drop", "locked_dropout") if mode.online else ("locked_dropout",)
         random = [f"{option}={getattr(self, option)}" for option in names if getattr(self, option)]
         if self.training and random:
-            raise ValueError(f"{name}: expected a stack that draws no such random numbers in training, got {random[0]}")
+            raise ValueError(f"{name}: expected a stack without this dropout in training, got {random[0]}")
 
     @override
     def _names_of(self, key: Sequence[int]) -> CallNames:
@@ -479,7 +479,7 @@ class Stack(Layer):
         if self._is_joint(mode, x, layout):
             raise ValueError(
                 f"{type(self).__name__}: trajectory: bptt: expected Full or Checkpointed, got {mode}, whose windows "
-                "layers would have to share, but in a trajectory layers run one by one"
+                "all layers share, whereas a trajectory runs layer by layer"
             )
 
     def _run_jointly(
