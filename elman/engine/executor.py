@@ -21,6 +21,9 @@ class Unsupported(NamedTuple):
     Attributes:
         reason: for an error or a warning.
         warn: whether `auto` warns that a slower executor runs the call; False for a dtype or device of the user.
+
+    >>> Unsupported("the native executor supports CPU tensors only, got a tensor on cuda:0", warn=False).warn
+    False
     """
 
     reason: str
@@ -60,19 +63,37 @@ class Executor(ABC):
         name: as in `elman.GRU(3, 5, executor=name)`.
         follows_autocast: it runs operations of torch, whose precision autocast chooses. The results of other executors
             are cast to the dtypes that autocast would give them.
+
+    >>> import torch
+    >>> from elman.engine import eager
+    >>> class Counting(Executor):
+    ...     name, calls = "counting", 0
+    ...     def run(self, inputs):
+    ...         self.calls += 1
+    ...         return eager.run(inputs)
+    ...     def unsupported(self, spec):
+    ...         return ""
+    >>> executor, cell = Counting(), torch.nn.GRUCell(3, 5)
+    >>> inputs = Inputs(cell, dict(cell.named_parameters()), torch.randn(7, 2, 3), torch.zeros(2, 5))
+    >>> outputs, h = executor.run(inputs)
+    >>> outputs.shape, executor.calls
+    (torch.Size([7, 2, 5]), 1)
     """
 
     name: ClassVar[str]
     follows_autocast: ClassVar[bool] = False
 
     @property
-    def available(self) -> bool:
-        """True if the executor can run in this process."""
-        return True
+    def unavailable(self) -> str:
+        """Why the executor cannot run anything in this process; "" if it can."""
+        return ""
 
     @abstractmethod
     def run(self, inputs: Inputs) -> tuple[Output, State] | Unsupported:
         """Run a cell over a sequence.
+
+        Args:
+            inputs: the cell, its parameters, the sequence and the initial state.
 
         Returns:
             The outputs of all steps, (T, B, ...), or (N, ...), and the state after the last of each sequence. If a step
@@ -81,10 +102,15 @@ class Executor(ABC):
 
     @abstractmethod
     def unsupported(self, spec: CellSpec) -> str:
-        """Return why it cannot run a cell; "" if it can."""
+        """Return why it cannot run a cell of these sizes, `spec`; "" if it can."""
 
     def describe(self, spec: CellSpec, shape: tuple[int, int] | None) -> Iterator[str]:
-        """Yield lines that describe how it runs a cell, for `elman.explain`; `shape` is (T, B) if known."""
+        """Yield lines that describe how it runs a cell, for `elman.describe`.
+
+        Args:
+            spec: the cell and its sizes.
+            shape: (T, B) if known.
+        """
         yield from ()
 
     def prepare(self, specs: Sequence[CellSpec], x: Tensor, gradients: bool) -> PreparedCall | None:
@@ -94,6 +120,11 @@ class Executor(ABC):
             specs: the cells, from the lowest layer up.
             x: (T, B, D), or (B, D) for one step.
             gradients: whether the calls have a backward pass.
+
+        Args:
+            specs: the cells, from the lowest layer up.
+            x: an input (B, D).
+            gradients: whether the step is to be differentiated.
 
         Returns:
             The prepared calls; None for calls that `run` must run.

@@ -278,7 +278,11 @@ class Stack(Layer):
         """Do nothing; for models that call it as the method of torch.nn, which reorders memory for cuDNN."""
 
     def reset_parameters(self) -> None:
-        """Initialize every parameter as its cell does; with one seed, RNN, GRU and LSTM get the values of torch.nn."""
+        """Initialize every parameter as its cell does; with one seed, RNN, GRU and LSTM get the values of torch.nn.
+
+        Raises:
+            ValueError: for an `init` that the cell does not have.
+        """
         for i, names in enumerate(self._names):
             for name, full in names:
                 init_parameter(
@@ -286,7 +290,7 @@ class Stack(Layer):
                 )
 
     def extra_repr(self) -> str:
-        """The options, as torch.nn prints those of its layers."""
+        """Return the options, as torch.nn prints those of its layers."""
         parts = [f"{self.input_size}, {self.hidden_size}"]
         defaults = {
             "proj_size": 0, "num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False,
@@ -413,11 +417,11 @@ class Stack(Layer):
         """Check that all layers can run as one cell."""
         name = f"{type(self).__name__}: bptt: {type(mode).__name__}"
         if self.bidirectional:
-            raise ValueError(f"{name}: expected one direction, got bidirectional=True, which begins at the end")
+            raise ValueError(f"{name}: expected one direction, got bidirectional=True, which reads from the end")
         names = ("dropout", "weight_drop", "locked_dropout") if mode.online else ("locked_dropout",)
         random = [f"{option}={getattr(self, option)}" for option in names if getattr(self, option)]
         if self.training and random:
-            raise ValueError(f"{name}: expected a stack that draws no such random numbers in training, got {random[0]}")
+            raise ValueError(f"{name}: expected a stack without this dropout in training, got {random[0]}")
 
     @override
     def _names_of(self, key: Sequence[int]) -> CallNames:
@@ -475,7 +479,7 @@ class Stack(Layer):
         if self._is_joint(mode, x, layout):
             raise ValueError(
                 f"{type(self).__name__}: trajectory: bptt: expected Full or Checkpointed, got {mode}, whose windows "
-                "layers would have to share, but in a trajectory layers run one by one"
+                "all layers share, whereas a trajectory runs layer by layer"
             )
 
     def _run_jointly(

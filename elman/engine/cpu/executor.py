@@ -16,9 +16,9 @@ class NativeExecutor(Executor):
     name = "native"
 
     @property
-    def available(self) -> bool:
-        """False if the environment variable ELMAN_NATIVE is 0."""
-        return os.environ.get("ELMAN_NATIVE") != "0"
+    def unavailable(self) -> str:
+        """The environment variable ELMAN_NATIVE if it is 0; "" otherwise."""
+        return "the environment variable ELMAN_NATIVE is 0" if os.environ.get("ELMAN_NATIVE") == "0" else ""
 
     def run(self, inputs: Inputs) -> tuple[Output, State] | Unsupported:
         """Run a cell over a sequence; what cannot be compiled by its nature (torch.func, export) runs on the loop."""
