@@ -93,4 +93,6 @@ def _is_dark(colour: str) -> bool:
 def test_the_page_of_a_task_has_its_options(site: Path, task: str) -> None:
     html = (site / "tasks" / f"{task}.html").read_text(encoding="utf-8")
     assert "<code>--hidden N</code>" in html
+    if task == "translate":
+        assert "ein hund\ta dog" in html  # tabs stay, so that examples can be copied
     assert f'id="elman.tasks.{task}.fit"' in (site / "reference" / "tasks.html").read_text(encoding="utf-8")
