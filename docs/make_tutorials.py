@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 PAGES = sorted((Path(__file__).parent / "tutorials").glob("*.md"))
 CODE = re.compile(r"^```(?P<language>python|sh)\n(?P<code>.*?)^```\n(?:\n```text\n(?P<shown>.*?)^```\n)?", re.M | re.S)
-PICTURE = re.compile(r"!\[[^]]*\]\(([\w.]+)\)")
+PICTURE = re.compile(r"!\[[^]]*\]\(([\w./]+)\)")
 SLOW = re.compile(r"# takes .* minutes?\n")
 QUICK = ["--epochs", "0.01", "--hidden", "8"]  # of trainings in slow blocks
 NUMBER = r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"
@@ -145,7 +145,8 @@ def make(page: Path) -> str:
                 new = f"{old}\n```text\n{output}\n```\n" if output else old
                 text = text.replace(old if block.shown is None else f"{old}\n```text\n{block.shown}```\n", new)
         for picture in dict.fromkeys(PICTURE.findall(text)):
-            shutil.copyfile(Path(folder) / picture, page.with_name(picture))
+            (page.parent / picture).parent.mkdir(exist_ok=True)
+            shutil.copyfile(Path(folder) / picture, page.parent / picture)
     page.write_text(text, encoding="utf-8")
     return f"{page.name}: {', '.join(changed) or 'as before'}"
 
