@@ -1,8 +1,8 @@
 """Run the code of the tutorials and write what it prints below it: `python docs/make_tutorials.py [PAGE ...]`.
 
-A page is a script: its `python` and `sh` blocks run from top to bottom in an empty folder, and a `text` block right after
-such a block shows what it prints. Pictures that a page shows are copied from that folder. Without arguments, all pages
-of docs/tutorials are run.
+A page is a script: its `python` and `sh` blocks run from top to bottom in an empty folder, and a `text` block right
+after such a block shows what it prints. Pictures that a page shows are copied from that folder. Without arguments, all
+pages of docs/tutorials are run.
 
 A block that begins with the comment `# takes N minutes` is slow. The test of the pages runs its trainings for a
 moment only, and compares no output from there on.
@@ -27,7 +27,7 @@ PAGES = sorted((Path(__file__).parent / "tutorials").glob("*.md"))
 CODE = re.compile(r"^```(?P<language>python|sh)\n(?P<code>.*?)^```\n(?:\n```text\n(?P<shown>.*?)^```\n)?", re.M | re.S)
 PICTURE = re.compile(r"!\[[^]]*\]\(([\w./]+)\)")
 SLOW = re.compile(r"# takes .* minutes?\n")
-QUICK = ["--epochs", "0.01", "--hidden", "8"]  # of trainings in slow blocks
+QUICK = {"new": ["--epochs", "0.01", "--hidden", "8"], "resumed": ["--epochs", "0.02"]}  # options of slow trainings
 NUMBER = r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"
 MEASURED = rf"{NUMBER}(?= (?:ms|s|MB|times|windows/s|tokens/s)\b)"  # times and memory differ from run to run
 TOKEN = re.compile(rf"(?P<rest>\.\.\.)|(?P<space>\s+)|(?P<measured>{MEASURED})|(?P<number>{NUMBER})")
@@ -90,7 +90,9 @@ def _run_command(command: str, quick: bool) -> str:
 
     program, *arguments = shlex.split(command, comments=True) or [""]
     if program == "elman":
-        code = run_elman([*arguments, *(QUICK if quick and arguments[0] == "train" else [])])
+        if quick and arguments[0] == "train":
+            arguments += QUICK["resumed" if "--resume" in arguments else "new"]
+        code = run_elman(arguments)
         if code != 0:
             raise RuntimeError(f"{command}: exit code {code}")
         return ""
@@ -138,12 +140,15 @@ def make(page: Path) -> str:
     text, changed = page.read_text(encoding="utf-8"), []
     with TemporaryDirectory() as folder:
         for block, printed in run(page, Path(folder)):
-            output = "\n".join(_wrap(line) for line in printed.strip("\n").splitlines())
-            if not (matches(block.shown, printed, 0.0) if block.shown else not output):
+            is_same = matches(block.shown or "", printed, 0.0)
+            if is_same and "..." in (block.shown or ""):
+                continue
+            if not is_same:
                 changed.append(f"line {block.line}")
-                old = f"```{block.language}\n{block.code}```\n"
-                new = f"{old}\n```text\n{output}\n```\n" if output else old
-                text = text.replace(old if block.shown is None else f"{old}\n```text\n{block.shown}```\n", new)
+            output = "\n".join(_wrap(line) for line in printed.strip("\n").splitlines())
+            code = f"```{block.language}\n{block.code}```\n"
+            old = code if block.shown is None else f"{code}\n```text\n{block.shown}```\n"
+            text = text.replace(old, f"{code}\n```text\n{output}\n```\n" if output else code)
         for picture in dict.fromkeys(PICTURE.findall(text)):
             (page.parent / picture).parent.mkdir(exist_ok=True)
             shutil.copyfile(Path(folder) / picture, page.parent / picture)
@@ -154,7 +159,8 @@ def make(page: Path) -> str:
 if __name__ == "__main__":
     os.environ["COLUMNS"] = WIDTH
     pages = [Path(name).resolve() for name in sys.argv[1:]] or PAGES
-    # Each page in a process of its own: the peak of the memory of a process never falls.
-    with ProcessPoolExecutor(1, max_tasks_per_child=1) as pool:
+    # Each page in a process of its own: the peak of the memory of a process never falls. Nothing is compiled before.
+    with TemporaryDirectory() as cache, ProcessPoolExecutor(1, max_tasks_per_child=1) as pool:
+        os.environ["ELMAN_CACHE"] = cache
         for line in pool.map(make, pages):
             print(line)

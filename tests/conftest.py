@@ -43,6 +43,7 @@ ONCE = [
     "test_ngram.py",
     "test_kenlm.py",
     "test_new_task.py",
+    "test_tutorials.py",
     "test_textbook.py",
 ]
 TASKS = Path(tasks.__path__[0])

@@ -20,7 +20,9 @@ def test_a_tutorial_prints_what_it_shows(page: Path, tmp_path: Path, monkeypatch
     for block, printed in TUTORIALS["run"](page, tmp_path, quick=True):
         is_comparable &= not block.is_slow
         if is_comparable:
-            assert TUTORIALS["matches"](block.shown or "", printed, PRINTED), f"{page.name}, line {block.line}: {printed}"
+            assert TUTORIALS["matches"](block.shown or "", printed, PRINTED), (
+                f"{page.name}, line {block.line}: {printed}"
+            )
     pictures = TUTORIALS["PICTURE"].findall(page.read_text(encoding="utf-8"))
     assert pictures
     for picture in pictures:
