@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 DEMO := runs/demo
 
-.PHONY: demo test lint types wheel clean
+.PHONY: demo test format lint types wheel clean
 
 demo: $(READY)
 	@if grep -qs '"ended": {' $(DEMO)/config.json; then echo "Trained before; rm -r $(DEMO) makes it train again."; $(BIN)/elman info $(DEMO); \
@@ -16,6 +16,10 @@ demo: $(READY)
 
 test: $(READY)
 	@$(BIN)/pytest
+
+format: $(READY)
+	@$(BIN)/ruff check --quiet --fix-only .
+	@$(BIN)/ruff format --quiet .
 
 lint: $(READY)
 	@$(BIN)/ruff check --quiet .

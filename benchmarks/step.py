@@ -16,7 +16,7 @@ from onnx_runtime import session
 
 from elman.bench.layers import PAIRS, medians
 from elman.bench.run import machine
-from elman.layers._step import _prepare
+from elman.layers._prepared_calls import _prepare
 
 
 def arithmetic(layer: Any, x: torch.Tensor, states: list[torch.Tensor]) -> Callable[[], None]:
@@ -28,8 +28,8 @@ def arithmetic(layer: Any, x: torch.Tensor, states: list[torch.Tensor]) -> Calla
     results = prepared(None, x, states, parameters, (len(x), layer.output_size))
 
     def run(keep: Any = (x, states, results)) -> None:
-        for step in prepared._steps:
-            step.run(step._functions)
+        for loop in prepared._loops:
+            loop.run(loop._functions)
 
     return run
 

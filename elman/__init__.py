@@ -13,20 +13,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from elman.description import describe
+    from elman.description import explain as explain
     from elman.drawing.network import draw
     from elman.engine import named
-    from elman.explanation import explain
     from elman.layers import GRU, LSTM, RNN, Recurrent, Stack
     from elman.layers.convert import convert
 
 __version__ = "0.1.0"
 
-__all__ = ["GRU", "LSTM", "RNN", "Recurrent", "Stack", "__version__", "convert", "draw", "explain", "named"]
+__all__ = ["GRU", "LSTM", "RNN", "Recurrent", "Stack", "__version__", "convert", "describe", "draw", "named"]
 ROOMS = ("bptt", "cells", "flow", "sklearn", "tasks", "textbook", "weights")
 HOMES = {
     "convert": "elman.layers.convert",
+    "describe": "elman.description",
     "draw": "elman.drawing.network",
-    "explain": "elman.explanation",
+    "explain": "elman.description",  # deprecated
     "named": "elman.engine",
 }
 
@@ -34,7 +36,7 @@ HOMES = {
 def __getattr__(name: str) -> object:
     if name in ROOMS:
         return import_module(f"elman.{name}")
-    if name in __all__:
+    if name in __all__ or name in HOMES:
         return getattr(import_module(HOMES.get(name, "elman.layers")), name)
     raise AttributeError(f"module 'elman' has no attribute {name!r}")
 

@@ -35,7 +35,7 @@ def test_no_ratio_where_the_numbers_differ(elman: Command, monkeypatch: pytest.M
     monkeypatch.setattr("elman.bench.run.disagreement", lambda rivals: (1e-3, 5e-5))
     said = elman("bench", "--cells", "lstm", *SMALL)
     assert said.code == 1
-    assert "the numbers err by 1.0e-03" in said.out
+    assert "the results differ by 1.0e-03" in said.out
     assert "least" not in said.out
     assert "do not give the numbers of torch.nn" in said.err
 

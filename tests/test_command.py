@@ -163,12 +163,14 @@ def imported_by(code: str) -> set[str]:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    loaded = imported_by("from elman.cli import run; run(['--help']); run(['train', 'text', '--help'])")
+    loaded = imported_by(
+        "from elman.cli import run; run(['--help']); run(['train', 'text', '--help']); run(['env', '--help'])"
+    )
     heavy = {"torch", "lightning", "numpy", "matplotlib", "polars", "tokenizers", "numba", "filelock", "yaml"}
     assert not loaded & heavy
 
 
-@pytest.mark.parametrize("command", ["", "train", "train image", "predict", "bench", "draw"])
+@pytest.mark.parametrize("command", ["", "train", "train image", "predict", "bench", "draw", "env"])
 def test_help_names_no_types_of_python(elman: Command, command: str) -> None:
     said = elman(*command.split(), "--help")
     assert said.code == 0

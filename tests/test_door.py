@@ -111,7 +111,7 @@ STATES: dict[str, Wrong] = {
         ["Recurrent: state", "tuple of tensors", "None"],
     ),
     "number": (lambda: RNN(3, 5)(x, 0), ValueError, ["RNN: state", "(1, 2, 5)", "got int"]),
-    "unknown size": (lambda: Recurrent(Halving())(x), TypeError, ["state_size", "Halving", "not known"]),
+    "unknown size": (lambda: Recurrent(Halving())(x), TypeError, ["state_size", "Halving", "does not define"]),
 }
 
 ARGUMENTS: dict[str, Wrong] = {

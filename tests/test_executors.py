@@ -85,11 +85,11 @@ def test_an_executor_that_is_asked_for_by_name_runs_or_raises(toy: NumpyExecutor
 
 
 def test_an_executor_is_explained(toy: NumpyExecutor) -> None:
-    explanation = elman.explain(elman.RNN(3, 5))
-    assert explanation.executor == "numpy"
-    assert "NumPy, a step at a time" in str(explanation)
-    assert elman.explain(elman.GRU(3, 5)).executor == list(EXECUTORS)[1]
-    assert elman.explain(elman.GRU(3, 5, executor="numpy")).reason == "the numpy executor has no GRU"
+    description = elman.describe(elman.RNN(3, 5))
+    assert description.executor == "numpy"
+    assert "NumPy, a step at a time" in str(description)
+    assert elman.describe(elman.GRU(3, 5)).executor == list(EXECUTORS)[1]
+    assert elman.describe(elman.GRU(3, 5, executor="numpy")).reason == "the numpy executor has no GRU"
 
 
 def test_a_step_asks_the_executor(toy: NumpyExecutor) -> None:

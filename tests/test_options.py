@@ -232,10 +232,10 @@ def test_third_party_cells_run_as_they_are() -> None:
 
 @pytest.mark.parametrize("given", [None, nn.LSTMCell, "GRU"])
 def test_what_a_stack_cannot_be_made_of(given: Any) -> None:
-    with pytest.raises(TypeError, match=r"cell_type: expected a class of elman.cells, got .*; elman.Recurrent runs"):
+    with pytest.raises(TypeError, match=r"cell_type: expected a class of elman.cells, got .*; use elman.Recurrent"):
         elman.Stack(D, H, cell_type=given)
 
 
 def test_a_layer_of_torch_has_its_own_cells() -> None:
-    with pytest.raises(TypeError, match="LSTM: cell_type: expected none, for its cells are LSTM"):
+    with pytest.raises(TypeError, match="LSTM: cell_type: expected none, since its cells are LSTM"):
         elman.LSTM(D, H, cell_type=cells.GRU)

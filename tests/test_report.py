@@ -88,7 +88,7 @@ def test_losses_are_those_of_the_table(whole: Page, reported: Path) -> None:
     assert baseline["y"] == pytest.approx([other] * len(baseline["x"]), rel=1e-4)
     assert f"{min(validation['y']):.3f} nats per token" in whole.text
     assert f"{own:.4f}" in whole.text
-    assert f"{abs(own - other) / other:.1%} {'fewer' if own < other else 'more'} nats per token" in whole.text
+    assert f"{abs(own - other) / other:.1%} {'lower' if own < other else 'higher'} than the best baseline" in whole.text
 
 
 def test_samples_are_what_generate_writes(whole: Page, reported: Path, elman: Command) -> None:
@@ -116,7 +116,7 @@ def test_a_gradient_begins_whole_and_the_history_is_that_of_the_table(whole: Pag
     horizon, looked = whole.figures["horizon"]["data"]
     assert (horizon["x"], horizon["y"], set(looked["y"])) == ([1, 101, 201], [4, 7, 10], {10})
     assert whole.figures["growth"]["data"][0]["y"] == [0.31, 0.62, 0.81]
-    assert "33% of the updates" in whole.text
+    assert "33% of the recorded updates" in whole.text
 
 
 def test_lines_differ_by_more_than_colour(whole: Page) -> None:
@@ -147,11 +147,11 @@ def test_of_several_baselines_the_best_is_the_line_to_get_below(copied: Path) ->
     scores = {name: {"nats_per_token": nats} for name, nats in rows.items()}
     change(copied, scores=scores, baselines={"poor": 3.5, "good": 2.5})
     found = written(copied)
-    assert "LSTM 12 needs 25.0% fewer nats per token than the baseline, good." in found.text
+    assert "LSTM 12: nats per token 25.0% lower than the best baseline, good." in found.text
     assert set(found.figures["losses"]["data"][-1]["y"]) == {2.5}  # on what is validated on
     change(copied, scores={"LSTM 12": {"error": 0.1}, "nearest": {"error": 0.0}}, baselines={})
     found = written(copied)
-    assert "Beside LSTM 12: nearest." in found.text
+    assert "Baselines: nearest." in found.text
     assert "There is no baseline" not in found.text
     change(copied, baselines={"good": "much"})
     with pytest.raises(BadInput, match="expected 'baselines' to be numbers by names"):
@@ -173,7 +173,7 @@ def test_what_is_missing_is_told_in_its_place(copied: Path) -> None:
         "None was recorded.",
         "--flow-every N",
         "There is no baseline",
-        "none of this run has this loss",
+        "no baseline of this run has this loss",
     ):
         assert line in found.text
     assert found.figures.keys() == {"losses", "rate"}
@@ -193,7 +193,7 @@ def test_of_an_unfinished_run(elman: Command, copied: Path) -> None:
     found = Page.at(copied / "other.html")
     assert found.text.count("The training has not saved a model yet; to go on: elman train text --resume") == 2
     assert "No scores yet: the training has not ended" in found.text
-    assert f"not yet; go on with: elman train text --resume {copied}" in found.text
+    assert f"not yet; resume with: elman train text --resume {copied}" in found.text
 
 
 def test_of_a_run_that_was_killed_before_its_first_step(elman: Command, copied: Path) -> None:
@@ -202,7 +202,7 @@ def test_of_a_run_that_was_killed_before_its_first_step(elman: Command, copied: 
         (copied / name).unlink()
     found = written(copied)
     assert "No losses yet" in found.text
-    assert f"not yet; go on with: elman train text --resume {copied}" in found.text
+    assert f"not yet; resume with: elman train text --resume {copied}" in found.text
 
 
 def test_of_a_run_whose_weights_are_gone(elman: Command, copied: Path) -> None:
@@ -210,7 +210,7 @@ def test_of_a_run_whose_weights_are_gone(elman: Command, copied: Path) -> None:
     assert elman("report", copied).code == 0
     found = Page.at(copied / "report.html")
     assert found.text.count("The weights of this run, its model.safetensors, are gone.") == 2
-    assert "yet" not in found.text.split("What it is")[0]
+    assert "yet" not in found.text.split("The run")[0]
     assert "--resume" not in found.text
 
 

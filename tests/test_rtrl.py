@@ -348,7 +348,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "none": (lambda: RTRL(memory="much"), r"RTRL: memory: expected an amount such as '512MB' .*, got 'much'"),
     "input": (
         of(elman.GRU(D, H, bptt=RTRL()), torch.randn(T, B, D, requires_grad=True)),
-        r"RTRL: input: expected one that asks for no gradient, .* got requires_grad=True; detach it, or",
+        r"RTRL: input: expected requires_grad=False, .* got requires_grad=True; detach the input, or",
     ),
     "bidirectional": (
         of(elman.GRU(D, H, bidirectional=True, bptt=RTRL())),
@@ -356,15 +356,15 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "dropout": (
         of(elman.GRU(D, H, num_layers=2, dropout=0.5, bptt=RTRL())),
-        r"GRU: bptt: RTRL: expected a stack that draws no such random numbers in training, got dropout=0.5",
+        r"GRU: bptt: RTRL: expected a stack without this dropout in training, got dropout=0.5",
     ),
     "zoneout": (
         of(elman.GRU(D, H, zoneout=0.5, bptt=RTRL())),
-        r"RTRL: GRU.*: expected steps without random numbers; use Full there",
+        r"RTRL: GRU.*: expected steps without random numbers; use Full for this cell",
     ),
     "batch norm": (
         of(elman.Recurrent(Normed(), bptt=RTRL())),
-        r"Normed: bptt: expected Full, for the steps of Normed cannot run again: a buffer",
+        r"Normed: bptt: expected Full, since the steps of Normed cannot be recomputed: a buffer",
     ),
     "row by row": (
         of(elman.Recurrent(reads_numbers, D, executor="loop", bptt=RTRL(), parameters={"a": torch.ones(D)})),
@@ -372,8 +372,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "frozen": (frozen_meanwhile, "RTRL: state: expected a state computed with gradients of the same .*detach it"),
     "second": (twice_differentiated, "once_differentiable"),
-    "func": (transformed, r"RTRL: expected gradients of torch.autograd, got a transform of torch.func; use Full there"),
-    "autocast": (in_half_precision, r"RTRL: expected one precision for all steps, got autocast; use Full there"),
+    "func": (transformed, r"RTRL: expected gradients by torch.autograd, got a transform of torch.func; use Full with"),
+    "autocast": (in_half_precision, r"RTRL: expected one precision for all steps, got autocast; use Full under"),
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import elman
 from elman import cells
 from elman.engine import EXECUTORS, as_tuple
-from elman.engine.cpu import prepared_step
+from elman.engine.cpu import prepared_call
 from tests.cases import every_executor
 from tests.tolerances import TOLERANCES, all_close
 
@@ -36,7 +36,7 @@ def agrees(layer: Any, x: Tensor, state: Any = None) -> None:
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """One more with each step that took the short way."""
+    """One more with each call that was prepared."""
     seen = list[int]()
 
     def counted(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -46,7 +46,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
         return counting
 
-    for kind in (prepared_step.InferenceStep, prepared_step.DifferentiableStep):
+    for kind in (prepared_call.InferenceCall, prepared_call.DifferentiableCall):
         monkeypatch.setattr(kind, "__call__", counted(kind.__call__))
     return seen
 
@@ -70,19 +70,23 @@ def test_a_stream_is_the_sequence(
 @pytest.mark.parametrize("B", [1, 4, 5, 64])
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("name", ["lstm", "gru"])
-def test_a_call_with_one_step_takes_the_short_way(name: str, batch_first: bool, B: int, ran: list[int]) -> None:
+def test_small_calls_are_prepared(name: str, batch_first: bool, B: int, ran: list[int]) -> None:
     layer = elman.Stack(D, H, 2, cell_type=cells.by_name(name), batch_first=batch_first)
     x = torch.randn(B, 2, D) if batch_first else torch.randn(2, B, D)
-    expected, final = layer(x)
-    assert not ran
+    loop = elman.Stack(D, H, 2, cell_type=cells.by_name(name), batch_first=batch_first, executor="loop")
+    loop.load_state_dict(layer.state_dict())
+    expected, final = loop(x)
+    whole, last = layer(x)
+    all_close((whole, *as_tuple(last)), (expected, *as_tuple(final)), "outputs")
+    assert len(ran) == 1
     first, state = layer(x.narrow(int(batch_first), 0, 1))
     second, state = layer(x.narrow(int(batch_first), 1, 1), state)
-    assert len(ran) == 2
+    assert len(ran) == 3
     all_close((torch.cat((first, second), int(batch_first)), *as_tuple(state)), (expected, *as_tuple(final)), "outputs")
     calls = []
     layer.register_forward_hook(lambda *arguments: calls.append(1))
     layer(x.narrow(int(batch_first), 0, 1))
-    assert (len(ran), len(calls)) == (3, 1)
+    assert (len(ran), len(calls)) == (4, 1)
 
 
 @every_executor
@@ -123,13 +127,15 @@ def test_what_takes_the_long_way(ran: list[int]) -> None:
     layer.step(x[0])
     assert not ran, "dropout in training"
     agrees(layer.eval(), x)
-    assert len(ran) == T
+    count = len(ran)
+    assert count == T + 1
     with torch.autocast("cpu"):
         layer.step(x[0])
     torch.nn.utils.parametrizations.weight_norm(layer, "weight_hh_l0")
     agrees(layer, x)
-    agrees(elman.GRU(D, H).eval(), torch.randn(T, D, 1).transpose(1, 2)[:, :, :D])  # x in no piece
-    assert len(ran) == T or all(ran[T:])
+    assert len(ran) == count, "autocast, parametrized weights"
+    agrees(elman.GRU(D, H), torch.randn(T, D, 1).transpose(1, 2))  # not contiguous
+    assert len(ran) == 2 * count
 
 
 @native
@@ -165,10 +171,10 @@ def test_what_streams_look_like(ran: list[int]) -> None:
     for t in range(T):
         output, state = layer.step(x[:, t], state)
         all_close([output], [expected[:, t]], "outputs")
-    assert len(ran) == T
+    assert len(ran) == 1 + T
     negative = torch._neg_view(torch.randn(2, 2, H))
     output, _ = layer.step(x[:, 0], (negative, negative))
-    assert len(ran) == T
+    assert len(ran) == 1 + T
     all_close([output], [layer(x[:, :1], (negative.resolve_neg(),) * 2)[0][:, 0]], "outputs")
 
 

@@ -206,5 +206,5 @@ def without_a_batch(x: Tensor, h: Tensor, a: Tensor) -> Tensor:
 def test_a_name_for_what_has_no_rows() -> None:
     layer = elman.Recurrent(without_a_batch, state_size=D, parameters={"a": torch.zeros(D)})
     layer(torch.randn(T, B, D))
-    with pytest.raises(ValueError, match=r"named: a: expected a row for each of the batch, got \(4,\)"):
+    with pytest.raises(ValueError, match=r"named: a: expected shape \(B, \.\.\.\) with B = \d+, got \(4,\)"):
         layer.trajectory(torch.randn(T, B, D))

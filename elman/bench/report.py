@@ -49,8 +49,8 @@ def table(rows: Sequence[Row], peak: dict[str, float], machine: dict[str, Any]) 
     screen.print(grid)
     for row in rows:
         if not row.agrees:
-            bound = f"at most {row.bound:.0e} is rounding"
-            screen.print(f"{row.cell} {row.shape}: no ratio, for the numbers err by {row.error:.1e} ({bound})")
+            bound = f"tolerance {row.bound:.0e}"
+            screen.print(f"{row.cell} {row.shape}: no ratio, since the results differ by {row.error:.1e} ({bound})")
     for cell in dict.fromkeys(row.cell for row in rows):
         ratios = [row.ratios for row in rows if row.cell == cell and row.agrees]
         if ratios:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from elman.bench.layers import Shape, disagreement, flops, implementations, medians
+from elman.environment import environment
 
 
 @dataclass(frozen=True)
@@ -105,25 +106,15 @@ def geometric_mean(values: Sequence[float]) -> float:
 
 def machine() -> dict[str, Any]:
     """Describe the machine and the versions that the measurements depend on."""
-    import platform
-    from pathlib import Path
-
-    import llvmlite
-
-    from elman import __version__
-    from elman.engine.cpu.jit import this_machine
-
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    host = this_machine()
+    parts = environment()
+    system, compiler = parts["system"], parts["compiler"]
     return {
-        "cpu": f"{names[0] if names else platform.processor()} ({host.cpu}, vectors of {8 * host.vector_bytes} bits)",
-        "cores": len(names) or None,
-        "elman": __version__,
-        "torch": torch.__version__,
-        "llvmlite": llvmlite.__version__,
-        "python": platform.python_version(),
+        "cpu": f"{system['cpu']} ({compiler['cpu']}, vectors of {compiler['vector_bits']} bits)",
+        "cores": system["cores"],
+        "elman": parts["elman"]["version"],
+        "torch": parts["torch"]["version"],
+        "llvmlite": compiler["llvmlite"],
+        "python": parts["python"]["version"],
     }
 
 

@@ -42,7 +42,9 @@ def check_repeatable(cell: nn.Module, result: Repeatability) -> None:
     """
     if result.reason:
         name = cell._get_name()
-        raise RuntimeError(f"{name}: bptt: expected Full, for the steps of {name} cannot run again: {result.reason}")
+        raise RuntimeError(
+            f"{name}: bptt: expected Full, since the steps of {name} cannot be recomputed: {result.reason}"
+        )
 
 
 def repeatability(inputs: Inputs) -> Repeatability:

@@ -108,6 +108,6 @@ def check_world_size(detected: int | None) -> None:
     world_size = detect_rank()[1]
     if detected is not None and world_size not in (1, detected):
         raise RuntimeError(
-            f"stream: made before torch.distributed was initialised for {world_size} processes; make it after that "
-            "(with Lightning, in train_dataloader), or give rank and world_size"
+            f"stream: created before torch.distributed was initialized for {world_size} processes; create it "
+            "afterwards (with Lightning, in train_dataloader), or pass rank and world_size"
         )

@@ -74,10 +74,10 @@ def check_sequences(sequences: Sequence[ArrayOrTuple]) -> list[int]:
             raise TypeError(f"stream: sequence {k}: expected a tensor or array (T, ...), or a tuple of such; got {got}")
         if len({len(part) for part in parts}) > 1:
             got = " and ".join(str(len(part)) for part in parts)
-            raise ValueError(f"stream: sequence {k}: expected parts of one length, got {got} steps")
+            raise ValueError(f"stream: sequence {k}: expected parts of equal length, got {got} steps")
         description = " and ".join(_describe(part) for part in parts)
         if k == 0 and not all(map(_torch_has_dtype, parts)):
-            raise TypeError(f"stream: sequence 0: expected numbers that torch has, got {description}")
+            raise TypeError(f"stream: sequence 0: expected a dtype that torch supports, got {description}")
         expected = expected or description
         if description != expected:
             raise ValueError(f"stream: sequence {k}: expected {expected}, as sequence 0 is; got {description}")

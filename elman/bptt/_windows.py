@@ -51,7 +51,7 @@ def run_windows(inputs: Inputs, executor: str, windows: Windows) -> tuple[Output
         return run(inputs, executor)
     if transformed:
         raise RuntimeError(
-            "Truncated: expected gradients of torch.autograd, got a transform of torch.func; use Full there"
+            "Truncated: expected gradients by torch.autograd, got a transform of torch.func; use Full with torch.func"
         )
     repeatable = repeatability(inputs)
     if not (any(tensor.requires_grad for tensor in inputs.tensors) or repeatable.outside):

@@ -45,9 +45,7 @@ class Checkpointed(Mode):
             segments = check_whole("Checkpointed: segments", self.segments, 1, "at least 1, or 'sqrt'")
             object.__setattr__(self, "segments", segments)
         if self.memory is not None and self.segments != "sqrt":
-            raise ValueError(
-                f"Checkpointed: memory: expected none beside segments={self.segments}, got {self.memory!r}"
-            )
+            raise ValueError(f"Checkpointed: memory: expected None with segments={self.segments}, got {self.memory!r}")
         if self.memory is not None and not parse_size(self.memory):
             expected = "an amount such as '512MB' or '2GiB', or a number of bytes"
             raise ValueError(f"Checkpointed: memory: expected {expected}, got {self.memory!r}")

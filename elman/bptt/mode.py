@@ -15,12 +15,22 @@ class Mode(ABC):
     Attributes:
         online: gradients are computed forward in time, with the steps: the mode sees a stack as one cell, and the
             states it returns carry their derivatives on to the next call.
+
+    >>> import elman, torch
+    >>> class Detached(Mode):
+    ...     '''No gradient flows through the layer.'''
+    ...     def run(self, inputs, executor="auto"):
+    ...         with torch.no_grad():
+    ...             return elman.engine.run(inputs, executor)
+    >>> outputs, h = elman.GRU(3, 5, bptt=Detached())(torch.randn(7, 2, 3))
+    >>> outputs.requires_grad
+    False
     """
 
     online: ClassVar[bool] = False
 
     def joint(self, steps: int, ragged: bool) -> bool:
-        """Return True if a stack must run as one cell, and not layer by layer.
+        """Return whether a stack must run as one cell, and not layer by layer.
 
         Args:
             steps: T.
@@ -30,7 +40,19 @@ class Mode(ABC):
 
     @abstractmethod
     def run(self, inputs: Inputs, executor: str = "auto") -> tuple[Output, State]:
-        """Run a cell over a sequence, as `elman.engine.run` does, with the gradients of this mode."""
+        """Run a cell over a sequence, as `elman.engine.run` does, with the gradients of this mode.
+
+        Args:
+            inputs: the cell, its parameters, the sequence and the initial state.
+            executor: "auto", or a name in `elman.engine.EXECUTORS`.
+
+        Returns:
+            The outputs of all steps, (T, B, ...), or (N, ...), and the state after the last of each sequence.
+
+        Raises:
+            ValueError: for an unknown executor, or for inputs that the mode cannot take.
+            RuntimeError: if the executor asked for, or the mode, cannot run this.
+        """
 
 
 @dataclass(frozen=True)

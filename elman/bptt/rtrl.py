@@ -81,8 +81,8 @@ class RTRL(Mode):
         if repeatable.outside:
             shape = tuple(repeatable.outside[0].shape)
             raise ValueError(
-                f"RTRL: {cell._get_name()}: expected gradients of parameters alone, got a step that reads a tensor of "
-                f"shape {shape} that requires one but is not a parameter; make it a parameter, detach it, or use Full"
+                f"RTRL: {cell._get_name()}: expected only parameters to require gradients, got a step that reads "
+                f"another tensor of shape {shape} that does; make it a parameter, detach it, or use Full"
             )
         if not needs_gradient:
             return run(inputs, executor)
@@ -128,13 +128,15 @@ def _equations(cell: nn.Module) -> object:
 def _check(x: Tensor) -> None:
     """Check that the gradients of a call can be computed forward in time."""
     if in_torch_func():
-        raise RuntimeError("RTRL: expected gradients of torch.autograd, got a transform of torch.func; use Full there")
+        raise RuntimeError(
+            "RTRL: expected gradients by torch.autograd, got a transform of torch.func; use Full with torch.func"
+        )
     if autocast_dtype(x.device.type) is not None:
-        raise RuntimeError("RTRL: expected one precision for all steps, got autocast; use Full there")
+        raise RuntimeError("RTRL: expected one precision for all steps, got autocast; use Full under autocast")
     if x.requires_grad:
         raise ValueError(
-            "RTRL: input: expected one that asks for no gradient, which would have to go back in time, got "
-            "requires_grad=True; detach it, or let the cell make it: an embedding can be a part of the cell"
+            "RTRL: input: expected requires_grad=False, since RTRL has no backward pass through time, got "
+            "requires_grad=True; detach the input, or compute it in the cell, which can contain an embedding"
         )
 
 
@@ -149,7 +151,7 @@ class _RTRLFunction(torch.autograd.Function):
         outputs, finals = segments.run(x, 0, segments.steps, rest[:num_states], rest[num_states:])
         if not all(map(torch.equal, state_of_rng, get_rng_state(x.device))):
             raise RuntimeError(
-                f"RTRL: {segments.cell._get_name()}: expected steps without random numbers; use Full there"
+                f"RTRL: {segments.cell._get_name()}: expected steps without random numbers; use Full for this cell"
             )
         steps = InfluenceSteps(segments, before, detached)
         for t in range(segments.steps):

@@ -17,9 +17,16 @@ from elman.io.validate import check_whole, whole
 class Chunk(NamedTuple):
     """The next T steps of B rows; each row reads one sequence.
 
-    values: (T, B, ...), or a tuple of such if sequences are tuples; for a layer with batch_first, transpose them.
-    lengths: (B,), how many steps of each row are real; padding follows. 0 for a row without a sequence.
-    fresh: (B,), whether a sequence begins with this chunk; otherwise the row continues that of the chunk before.
+    Attributes:
+        values: (T, B, ...), or a tuple of such if sequences are tuples; for a layer with batch_first, transpose them.
+        lengths: (B,), how many steps of each row are real; padding follows. 0 for a row without a sequence.
+        fresh: (B,), whether a sequence begins with this chunk; otherwise the row continues that of the chunk before.
+
+    >>> chunk = Chunk(torch.zeros(3, 2, 1), lengths=torch.tensor([3, 1]), fresh=torch.tensor([False, True]))
+    >>> chunk.mask.int()
+    tensor([[1, 1],
+            [1, 0],
+            [1, 0]], dtype=torch.int32)
     """
 
     values: Any
@@ -59,7 +66,7 @@ class Chunk(NamedTuple):
         def carry_part(carried: Tensor, first: Tensor | None = None) -> Tensor:
             if carried.dim() < 2 or carried.shape[-2] != len(self.fresh):
                 raise ValueError(
-                    f"carry: state: expected {len(self.fresh)} rows in the last axis but one, got shape "
+                    f"carry: state: expected batch size {len(self.fresh)} in the second-to-last axis, got shape "
                     f"{tuple(carried.shape)}"
                 )
             fresh = self.fresh.to(carried.device).unsqueeze(-1)
@@ -68,7 +75,12 @@ class Chunk(NamedTuple):
         return tree_map(carry_part, state) if start is None else tree_map(carry_part, state, start)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Chunk":
-        """Copy the chunk to a device, as `torch.Tensor.to` does."""
+        """Return a copy of the chunk on a device, as `torch.Tensor.to` does.
+
+        Args:
+            device: the device.
+            non_blocking: copy from pinned memory while the program goes on.
+        """
         return tree_map(lambda value: value.to(device, non_blocking=non_blocking), self)  # type: ignore[no-any-return]
 
 
@@ -85,6 +97,20 @@ class Stream(IterableDataset[Chunk]):
         length: number of chunks.
         padding: for each part of a sequence.
         world_size: as detected from torch.distributed; None if the caller passed it.
+
+    >>> chunks = stream(torch.arange(6.0), batch=2, steps=2)
+    >>> len(chunks)
+    2
+    >>> chunks[0].values, chunks[1].values
+    (tensor([[0., 3.],
+            [1., 4.]]), tensor([[2., 5.],
+            [0., 0.]]))
+    >>> for chunk in chunks:
+    ...     position = chunks.state_dict()
+    ...     break
+    >>> chunks.load_state_dict(position)
+    >>> next(iter(chunks)).values[0]
+    tensor([2., 5.])
     """
 
     def __init__(
@@ -138,13 +164,16 @@ class Stream(IterableDataset[Chunk]):
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Begin the next loop behind the chunks that `state` counts.
 
+        Args:
+            state: as `state_dict` returns it.
+
         Raises:
             ValueError: if this stream has fewer chunks, or for another kind of state.
         """
         index = whole(state.get("next"))
         if index is None or not 0 <= index <= len(self):
             raise ValueError(
-                f"stream: state: expected what state_dict gave for the same stream, next from 0 to {len(self)}; "
+                f"stream: state: expected a state_dict of the same stream, with next from 0 to {len(self)}; "
                 f"got {dict(state)!r:.60}"
             )
         self._first = self._next = index
@@ -220,7 +249,7 @@ def stream(
     if length == 0:
         full = f" to fill {rows} rows" if drop_last else ""
         raise ValueError(
-            f"stream: sequences: expected more steps{full}, got {sum(lengths)} of {len(lengths)} sequences"
+            f"stream: sequences: expected more steps{full}, got {sum(lengths)} in {len(lengths)} sequences"
         )
     paddings = paddings_for(indexable[0], padding)
     return Stream(indexable, assigned[process::processes], steps, length, paddings, detected and processes)

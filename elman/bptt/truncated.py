@@ -54,7 +54,12 @@ class Truncated(Mode):
             object.__setattr__(self, "k2", check_whole("Truncated: k2", self.k2, k1, f"at least k1={k1}"))
 
     def joint(self, steps: int, ragged: bool) -> bool:
-        """Return True if windows overlap: layers must share them, so that no gradient goes back further."""
+        """Return whether windows overlap: layers must share them, so that no gradient goes back further.
+
+        Args:
+            steps: T.
+            ragged: the sequences have several lengths.
+        """
         k2 = self.k1 if self.k2 is None else self.k2
         return k2 < steps and (ragged or k2 > self.k1 or steps % self.k1 > 0)
 

@@ -35,7 +35,10 @@ REGISTRY = (*_FIRST, *sorted(_files.difference(_FIRST)))
 
 
 def by_name(name: str) -> Any:
-    """Return the class of a cell in `REGISTRY`.
+    """Return the class of a cell.
+
+    Args:
+        name: a name in `REGISTRY`.
 
     Raises:
         ValueError: for an unknown name.

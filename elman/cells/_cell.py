@@ -46,11 +46,16 @@ class Cell(nn.Module):
         self.reset_parameters()
 
     def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Iterate over the names and shapes of all parameters in order, biases included."""
+        """Yield the names and shapes of all parameters in order, biases included."""
         raise NotImplementedError
 
     def init_parameter(self, name: str, value: Tensor) -> None:
-        """Initialize a parameter in place: from U(-1/sqrt(H), 1/sqrt(H)), unless a subclass does otherwise."""
+        """Initialize a parameter in place: from U(-1/sqrt(H), 1/sqrt(H)), unless a subclass does otherwise.
+
+        Args:
+            name: the name of the parameter.
+            value: the parameter.
+        """
         bound = self.hidden_size**-0.5
         nn.init.uniform_(value, -bound, bound)
 

@@ -19,14 +19,19 @@ class AntisymmetricRNN(GatedCell):
     Chang et al., arXiv:1902.09689, equation 11.
 
     Args:
-        input_size: D.
-        hidden_size: H.
-        bias: whether there is a b_ih.
+        input_size: D, the width of x.
+        hidden_size: H, the width of h.
+        bias: if False, there is no b_ih.
         step: e, the step size of the forward Euler method.
         diffusion: d, a small damping that keeps this method stable.
         **options: device and dtype of the parameters.
 
+    Raises:
+        ValueError: for a size below 1.
+
     >>> h = AntisymmetricRNN(3, 5)(torch.randn(2, 3), torch.zeros(2, 5))
+    >>> h.shape
+    torch.Size([2, 5])
     """
 
     gates = "a"
@@ -43,7 +48,7 @@ class AntisymmetricRNN(GatedCell):
         yield from (pair for pair in super().shapes() if pair[0] != "bias_hh")
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        """One step: x (B, D) and h (B, H) to the next h (B, H)."""
+        """Return h (B, H) after a step, from the input x (B, D) and the state h (B, H) before it."""
         damping = self.diffusion * torch.eye(self.hidden_size, dtype=h.dtype, device=h.device)
         W = self.weight_hh - self.weight_hh.t() - damping
         return h + self.step * tanh(linear(h, W) + self.from_input(x))

@@ -16,10 +16,22 @@ class CoupledLSTM(GatedCell):
         h_t = o_t * tanh(c_t)
 
     Greff et al., "LSTM: A Search Space Odyssey", arXiv:1503.04069, but without peepholes. Gates are stacked in the
-    order i, g, o. Arguments as for `GatedCell`.
+    order i, g, o.
+
+    Args:
+        input_size: D, the width of x.
+        hidden_size: H, the width of h and c.
+        bias: if False, there are no biases.
+        device: device of the parameters.
+        dtype: dtype of the parameters.
+
+    Raises:
+        ValueError: for a size below 1.
 
     >>> import torch
     >>> h, c = CoupledLSTM(3, 5)(torch.randn(2, 3), (torch.zeros(2, 5), torch.zeros(2, 5)))
+    >>> h.shape, c.shape
+    (torch.Size([2, 5]), torch.Size([2, 5]))
     """
 
     gates = "igo"
@@ -27,7 +39,7 @@ class CoupledLSTM(GatedCell):
     num_states = 2
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """One step: x (B, D) and (h, c), each (B, H), to the next (h, c)."""
+        """Return (h, c) after a step, each (B, H), from the input x (B, D) and the state (h, c) before it."""
         h, c = state
         i, g, o = (self.from_input(x) + self.from_state(h)).chunk(3, -1)
         i, g, o = named(i=sigmoid(i), g=tanh(g), o=sigmoid(o))

@@ -12,9 +12,21 @@ from elman.cells._cell import InputCell
 class IndRNN(InputCell):
     """An RNN in which each unit depends on its own last state only: h_t = relu(W_ih x_t + b_ih + u * h_{t-1}).
 
-    Li et al., arXiv:1803.04831. u is `weight_hh` (H), initialized from U(0, 1). Arguments as for `InputCell`.
+    Li et al., arXiv:1803.04831. u is `weight_hh` (H), initialized from U(0, 1).
+
+    Args:
+        input_size: D, the width of x.
+        hidden_size: H, the width of h.
+        bias: if False, there are no biases.
+        device: device of the parameters.
+        dtype: dtype of the parameters.
+
+    Raises:
+        ValueError: for a size below 1.
 
     >>> h = IndRNN(3, 5)(torch.randn(2, 3), torch.zeros(2, 5))
+    >>> h.shape
+    torch.Size([2, 5])
     """
 
     gates = "a"
@@ -35,5 +47,5 @@ class IndRNN(InputCell):
             super().init_parameter(name, value)
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        """One step: x (B, D) and h (B, H) to the next h (B, H)."""
+        """Return h (B, H) after a step, from the input x (B, D) and the state h (B, H) before it."""
         return torch.relu(self.from_input(x) + self.weight_hh * h)

@@ -18,12 +18,24 @@ class LayerNormGRU(GatedCell):
         n_t = tanh(LN_3(W_in x_t) + sigmoid(r) * LN_4(W_hn h_{t-1}))
         h_t = (1 - sigmoid(z)) * n_t + sigmoid(z) * h_{t-1}
 
-    with LN(a) = gain * (a - mean(a)) / sqrt(var(a) + 1e-5) + bias. Ba, Kiros and Hinton, arXiv:1607.06450, equations
-    25 to 27, with the roles of z and 1 - z as in torch.nn. `gain_ih` and `gain_hh` (3*H), initially 1, and `bias_ih`
-    and `bias_hh` (3*H), initially 0, are stacked like the matrices: r, z, n. Arguments as for `GatedCell`.
+    with LN(a) = gain * (a - mean(a)) / sqrt(var(a) + 1e-5) + bias. Ba, Kiros and Hinton, arXiv:1607.06450, equations 25
+    to 27, with the roles of z and 1 - z as in torch.nn. `gain_ih` and `gain_hh` (3*H), initially 1, and `bias_ih` and
+    `bias_hh` (3*H), initially 0, are stacked like the matrices: r, z, n.
+
+    Args:
+        input_size: D, the width of x.
+        hidden_size: H, the width of h.
+        bias: if False, there are no biases.
+        device: device of the parameters.
+        dtype: dtype of the parameters.
+
+    Raises:
+        ValueError: for a size below 1.
 
     >>> import torch
     >>> h = LayerNormGRU(3, 5)(torch.randn(2, 3), torch.zeros(2, 5))
+    >>> h.shape
+    torch.Size([2, 5])
     """
 
     gates = "rzn"
@@ -48,7 +60,7 @@ class LayerNormGRU(GatedCell):
             super().init_parameter(name, value)
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        """One step: x (B, D) and h (B, H) to the next h (B, H)."""
+        """Return h (B, H) after a step, from the input x (B, D) and the state h (B, H) before it."""
         x_g, x_n = self._normalize(linear(x, self.weight_ih), self.gain_ih, self.bias_ih)
         h_g, h_n = self._normalize(linear(h, self.weight_hh), self.gain_hh, self.bias_hh)
         r, z = sigmoid(x_g + h_g).chunk(2, -1)

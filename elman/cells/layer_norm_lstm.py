@@ -20,10 +20,22 @@ class LayerNormLSTM(GatedCell):
     with LN(a) = gain * (a - mean(a)) / sqrt(var(a) + 1e-5), and LN_c with a bias too. Ba, Kiros and Hinton,
     arXiv:1607.06450, equations 20 to 22; the biases of LN_i and LN_h, which are only added, are one b: `bias_ih`. The
     gains are `gain_ih` and `gain_hh` (4*H) and `gain_c` (H), initially 1; `bias_c` (H) is initially 0. Gates are
-    stacked in the order i, f, g, o. Arguments as for `GatedCell`.
+    stacked in the order i, f, g, o.
+
+    Args:
+        input_size: D, the width of x.
+        hidden_size: H, the width of h and c.
+        bias: if False, there are no biases.
+        device: device of the parameters.
+        dtype: dtype of the parameters.
+
+    Raises:
+        ValueError: for a size below 1.
 
     >>> import torch
     >>> h, c = LayerNormLSTM(3, 5)(torch.randn(2, 3), (torch.zeros(2, 5), torch.zeros(2, 5)))
+    >>> h.shape, c.shape
+    (torch.Size([2, 5]), torch.Size([2, 5]))
     """
 
     gates = "ifgo"
@@ -54,7 +66,7 @@ class LayerNormLSTM(GatedCell):
             super().init_parameter(name, value)
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """One step: x (B, D) and (h, c), each (B, H), to the next (h, c)."""
+        """Return (h, c) after a step, each (B, H), from the input x (B, D) and the state (h, c) before it."""
         h, c = state
         a = layer_norm(linear(x, self.weight_ih), self.gain_ih.shape, self.gain_ih, self.bias_ih)
         a = a + layer_norm(linear(h, self.weight_hh), self.gain_hh.shape, self.gain_hh)

@@ -17,10 +17,22 @@ class LSTM(GatedCell):
         h_t = o_t * tanh(c_t)
 
     Hochreiter and Schmidhuber, Neural Computation 9 (1997), with the forget gate of Gers et al. (2000). Gates are
-    stacked in the order i, f, g, o. Arguments as for `GatedCell`.
+    stacked in the order i, f, g, o.
+
+    Args:
+        input_size: D, the width of x.
+        hidden_size: H, the width of h and c.
+        bias: if False, there are no biases.
+        device: device of the parameters.
+        dtype: dtype of the parameters.
+
+    Raises:
+        ValueError: for a size below 1.
 
     >>> import torch
     >>> h, c = LSTM(3, 5)(torch.randn(2, 3), (torch.zeros(2, 5), torch.zeros(2, 5)))
+    >>> h.shape, c.shape
+    (torch.Size([2, 5]), torch.Size([2, 5]))
     """
 
     gates = "ifgo"
@@ -28,7 +40,7 @@ class LSTM(GatedCell):
     num_states = 2
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """One step: x (B, D) and (h, c), each (B, H), to the next (h, c)."""
+        """Return (h, c) after a step, each (B, H), from the input x (B, D) and the state (h, c) before it."""
         h, c = state
         i, f, g, o = (self.from_input(x) + self.from_state(h)).chunk(4, -1)
         i, f, g, o = named(i=sigmoid(i), f=sigmoid(f), g=tanh(g), o=sigmoid(o))

@@ -22,10 +22,22 @@ class MultiplicativeLSTM(GatedCell):
         h_t = o_t * tanh(c_t)
 
     Krause et al., arXiv:1609.07959v3, equations 15 to 20, with the usual LSTM around m. `weight_im` (H, D) and
-    `weight_hm` (H, H) are the matrices of m. Gates are stacked in the order i, f, g, o. Arguments as for `GatedCell`.
+    `weight_hm` (H, H) are the matrices of m. Gates are stacked in the order i, f, g, o.
+
+    Args:
+        input_size: D, the width of x.
+        hidden_size: H, the width of h and c.
+        bias: if False, there are no biases.
+        device: device of the parameters.
+        dtype: dtype of the parameters.
+
+    Raises:
+        ValueError: for a size below 1.
 
     >>> import torch
     >>> h, c = MultiplicativeLSTM(3, 5)(torch.randn(2, 3), (torch.zeros(2, 5), torch.zeros(2, 5)))
+    >>> h.shape, c.shape
+    (torch.Size([2, 5]), torch.Size([2, 5]))
     """
 
     gates = "ifgo"
@@ -42,7 +54,7 @@ class MultiplicativeLSTM(GatedCell):
         yield "weight_hm", (self.hidden_size, self.hidden_size)
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """One step: x (B, D) and (h, c), each (B, H), to the next (h, c)."""
+        """Return (h, c) after a step, each (B, H), from the input x (B, D) and the state (h, c) before it."""
         h, c = state
         m = named(m=linear(x, self.weight_im) * linear(h, self.weight_hm))
         i, f, g, o = (self.from_input(x) + self.from_state(m)).chunk(4, -1)

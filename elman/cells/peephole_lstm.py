@@ -19,11 +19,23 @@ class PeepholeLSTM(GatedCell):
         o_t = sigmoid(W_io x_t + b_io + W_ho h_{t-1} + b_ho + p_o * c_t)
         h_t = o_t * tanh(c_t)
 
-    Gers and Schmidhuber, "Recurrent Nets that Time and Count", IJCNN 2000, but with tanh. Gates are stacked in
-    the order i, f, g, o; `weight_ch` (3*H) holds p_i, p_f and p_o. Arguments as for `GatedCell`.
+    Gers and Schmidhuber, "Recurrent Nets that Time and Count", IJCNN 2000, but with tanh. Gates are stacked in the
+    order i, f, g, o; `weight_ch` (3*H) holds p_i, p_f and p_o.
+
+    Args:
+        input_size: D, the width of x.
+        hidden_size: H, the width of h and c.
+        bias: if False, there are no biases.
+        device: device of the parameters.
+        dtype: dtype of the parameters.
+
+    Raises:
+        ValueError: for a size below 1.
 
     >>> import torch
     >>> h, c = PeepholeLSTM(3, 5)(torch.randn(2, 3), (torch.zeros(2, 5), torch.zeros(2, 5)))
+    >>> h.shape, c.shape
+    (torch.Size([2, 5]), torch.Size([2, 5]))
     """
 
     gates = "ifgo"
@@ -38,7 +50,7 @@ class PeepholeLSTM(GatedCell):
         yield "weight_ch", (3 * self.hidden_size,)
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """One step: x (B, D) and (h, c), each (B, H), to the next (h, c)."""
+        """Return (h, c) after a step, each (B, H), from the input x (B, D) and the state (h, c) before it."""
         h, c = state
         i, f, g, o = (self.from_input(x) + self.from_state(h)).chunk(4, -1)
         p_i, p_f, p_o = self.weight_ch.chunk(3)

@@ -27,12 +27,12 @@ class ProjectedLSTM(GatedCell):
     Args:
         input_size: D.
         hidden_size: H, the width of c.
-        bias: see `GatedCell`.
+        bias: if False, there are no biases.
         proj_size: P, the width of h; by default half of H, rounded up.
         **options: device and dtype of the parameters.
 
     Raises:
-        ValueError: for a proj_size below 1.
+        ValueError: for a size below 1.
 
     >>> import torch
     >>> h, c = ProjectedLSTM(3, 5, proj_size=2)(torch.randn(2, 3), (torch.zeros(2, 2), torch.zeros(2, 5)))
@@ -66,7 +66,7 @@ class ProjectedLSTM(GatedCell):
         return self.proj_size, self.hidden_size
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """One step: x (B, D) and h (B, P), c (B, H), to the next (h, c)."""
+        """Return h (B, P) and c (B, H) after a step, from the input x (B, D) and the state (h, c) before it."""
         h, c = state
         i, f, g, o = (self.from_input(x) + self.from_state(h)).chunk(4, -1)
         i, f, g, o = named(i=sigmoid(i), f=sigmoid(f), g=tanh(g), o=sigmoid(o))

@@ -25,17 +25,19 @@ class RecurrentHighway(Cell):
     that layers at first carry their input through.
 
     Args:
-        input_size: D.
-        hidden_size: H.
-        bias: whether there is a b.
-        depth: L.
+        input_size: D, the width of x.
+        hidden_size: H, the width of h.
+        bias: if False, there is no b.
+        depth: L, the number of highway layers.
         **options: device and dtype of the parameters.
 
     Raises:
-        ValueError: for a depth below 1.
+        ValueError: for a size or depth below 1.
 
     >>> import torch
     >>> h = RecurrentHighway(3, 5, depth=2)(torch.randn(2, 3), torch.zeros(2, 5))
+    >>> h.shape
+    torch.Size([2, 5])
     """
 
     weight_ih: Tensor
@@ -62,7 +64,7 @@ class RecurrentHighway(Cell):
             value.data[:, self.hidden_size :] = -2
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        """One step: x (B, D) and h (B, H) to the next h (B, H)."""
+        """Return h (B, H) after a step, from the input x (B, D) and the state h (B, H) before it."""
         for k in range(self.depth):
             a = linear(h, self.weight_hh[k], None if self.bias_hh is None else self.bias_hh[k])
             n, z = (a if k else a + linear(x, self.weight_ih)).chunk(2, -1)

@@ -14,17 +14,29 @@ class ResetBeforeGRU(GatedCell):
         n_t = tanh(W_in x_t + b_in + W_hn (r_t * h_{t-1}) + b_hn)
         h_t = (1 - z_t) * n_t + z_t * h_{t-1}
 
-    Cho et al., arXiv:1406.1078v3. Gates are stacked in the order r, z, n. Arguments as for `GatedCell`.
+    Cho et al., arXiv:1406.1078v3. Gates are stacked in the order r, z, n.
+
+    Args:
+        input_size: D, the width of x.
+        hidden_size: H, the width of h.
+        bias: if False, there are no biases.
+        device: device of the parameters.
+        dtype: dtype of the parameters.
+
+    Raises:
+        ValueError: for a size below 1.
 
     >>> import torch
     >>> h = ResetBeforeGRU(3, 5)(torch.randn(2, 3), torch.zeros(2, 5))
+    >>> h.shape
+    torch.Size([2, 5])
     """
 
     gates = "rzn"
     candidate = "n"
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        """One step: x (B, D) and h (B, H) to the next h (B, H)."""
+        """Return h (B, H) after a step, from the input x (B, D) and the state h (B, H) before it."""
         x_r, x_z, x_n = self.from_input(x).chunk(3, -1)
         h_r, h_z = self.from_state(h, 0, 2).chunk(2, -1)
         r, z = named(r=sigmoid(x_r + h_r), z=sigmoid(x_z + h_z))

@@ -16,15 +16,17 @@ class RNN(GatedCell):
     Args:
         input_size: D, the width of x.
         hidden_size: H, the width of h.
-        bias: whether there are b_ih and b_hh.
+        bias: if False, there are no biases.
         nonlinearity: g, "tanh" or "relu".
         device: device of the parameters.
         dtype: dtype of the parameters.
 
     Raises:
-        ValueError: for another nonlinearity.
+        ValueError: for a size below 1, or another nonlinearity.
 
     >>> h = RNN(3, 5)(torch.randn(2, 3), torch.zeros(2, 5))
+    >>> h.shape
+    torch.Size([2, 5])
     """
 
     gates = "a"
@@ -49,6 +51,6 @@ class RNN(GatedCell):
         return super().extra_repr() + suffix
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        """One step: x (B, D) and h (B, H) to the next h (B, H)."""
+        """Return h (B, H) after a step, from the input x (B, D) and the state h (B, H) before it."""
         g = torch.tanh if self.nonlinearity == "tanh" else torch.relu
         return g(self.from_input(x) + self.from_state(h))

@@ -20,10 +20,22 @@ class SLSTM(GatedCell):
         h_t = sigmoid(o) * c_t / n_t
 
     Beck et al., arXiv:2405.04517, equations 8 to 17, with the sigmoid forget gate and one head. The states are h, c, n
-    and m, all initially zero. Gates are stacked in the order i, f, z, o. Arguments as for `GatedCell`.
+    and m, all initially zero. Gates are stacked in the order i, f, z, o.
+
+    Args:
+        input_size: D, the width of x.
+        hidden_size: H, the width of h, c, n and m.
+        bias: if False, there are no biases.
+        device: device of the parameters.
+        dtype: dtype of the parameters.
+
+    Raises:
+        ValueError: for a size below 1.
 
     >>> state = tuple(torch.zeros(2, 5) for _ in range(4))
     >>> h, c, n, m = SLSTM(3, 5)(torch.randn(2, 3), state)
+    >>> h.shape
+    torch.Size([2, 5])
     """
 
     gates = "ifzo"
@@ -31,7 +43,7 @@ class SLSTM(GatedCell):
     num_states = 4
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
-        """One step: x (B, D) and (h, c, n, m), each (B, H), to the next (h, c, n, m)."""
+        """Return (h, c, n, m) after a step, each (B, H), from the input x (B, D) and the state before it."""
         h, c, n, m = state
         i, f, z, o = (self.from_input(x) + self.from_state(h)).chunk(4, -1)
         decayed_m = logsigmoid(f) + m

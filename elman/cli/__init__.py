@@ -20,6 +20,7 @@ import elman
 from elman.cli import task_commands
 from elman.cli.bench import bench
 from elman.cli.draw import draw
+from elman.cli.env import env
 from elman.cli.explain import explain
 from elman.cli.help import Command, Group
 from elman.cli.train import train as train_command
@@ -39,7 +40,7 @@ train = typer.Typer(cls=Group, help="Train a model.", no_args_is_help=True)
 app.add_typer(train, name="train")
 for _task in TASKS:
     train.command(_task, cls=Command)(train_command(_task))
-for _command in (*task_commands.COMMANDS, draw, bench, explain):
+for _command in (*task_commands.COMMANDS, draw, bench, explain, env):
     app.command(cls=Command)(_command)
 
 

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 GAP = 34.0  # between the folded and the unfolded network, in points
 CAPTION = (
-    "The arrows back carry the gradient of the loss, from later steps and from the loss itself. The number is its norm",
-    "where it arrives at the state after this step: root mean square over the sequences. How wide the arrows are:",
+    "Backward arrows are the gradient of the loss, through later steps and directly. Numbers are its norm at the state",
+    "after the step: root mean square over sequences. Arrow widths, relative to the maximum:",
 )
-KEY_LABELS = ("the largest", "1/10 of it", "1/100", "1/1,000", "1/10,000", "1/100,000 or less")
+KEY_LABELS = ("maximum", "1/10", "1/100", "1/1,000", "1/10,000", "1/100,000 or less")
 KEY_ARROW, SPACE = 26.0, 5.0  # length of an arrow in the key, and the gap before its label, in points
 
 
@@ -47,6 +47,7 @@ def draw(model: nn.Module, path: str | Path, recording: "Recording | None" = Non
         BadInput: if the model has no elman layer, if the suffix is not supported, or if the file exists and was not
             written by elman.
         RuntimeError: if `recording` has no backward pass.
+        MissingPackage: without matplotlib.
 
     >>> import elman, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -107,7 +108,7 @@ def _gradients(recording: "Recording", model: nn.Module, keys: list[str]) -> Gra
     from elman.flow import Recording
 
     if not isinstance(recording, Recording):
-        raise TypeError(f"draw: recording: expected what elman.flow.record gives, got {type(recording).__name__}")
+        raise TypeError(f"draw: recording: expected a recording of elman.flow.record, got {type(recording).__name__}")
     norms, modules = recording.state_gradients, set(model.modules())
     gradients = {key: norms[key].double().square().mean(1).sqrt().tolist() for key in keys if key in norms}
     if not gradients or any(call.label.layer not in modules for call in recording.calls.values()):

@@ -106,7 +106,7 @@ def levels_of(model: nn.Module) -> list[Level]:
                 part = DrawnPart(title, title, name, parameters)
                 levels.append(Level((part,), _width(module, INPUT_WIDTHS), _width(module, OUTPUT_WIDTHS)))
     if not any(isinstance(module, Layer) for module in visited):
-        expected = "a model with layers of elman's, or what elman.convert makes of one with torch.nn's"
+        expected = "a model with elman layers (elman.convert replaces those of torch.nn)"
         raise BadInput(f"draw: {type(model).__name__}: expected {expected}, got none")
     return levels
 

@@ -21,6 +21,7 @@ from elman.engine.outputs import Output, State, as_tuple
 
 __all__ = [
     "EXECUTORS",
+    "UNAVAILABLE",
     "CellSpec",
     "Executor",
     "Inputs",
@@ -34,10 +35,11 @@ __all__ = [
     "run",
 ]
 
-#: by name, the preferred first: a new executor is an entry here
-EXECUTORS: dict[str, Executor] = {
-    executor.name: executor for executor in (NativeExecutor(), EagerExecutor()) if executor.available
-}
+_INSTALLED: tuple[Executor, ...] = (NativeExecutor(), EagerExecutor())  # a new executor is an entry here
+#: by name, the preferred first
+EXECUTORS: dict[str, Executor] = {executor.name: executor for executor in _INSTALLED if not executor.unavailable}
+#: why the others cannot run in this process, by name
+UNAVAILABLE: dict[str, str] = {executor.name: executor.unavailable for executor in _INSTALLED if executor.unavailable}
 _warned: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 
 
@@ -55,6 +57,12 @@ def run(inputs: Inputs, executor: str = "auto") -> tuple[Output, State]:
     Raises:
         ValueError: for an unknown executor.
         RuntimeError: if the executor asked for cannot run this.
+
+    >>> cell = nn.GRUCell(3, 5)
+    >>> inputs = Inputs(cell, dict(cell.named_parameters()), torch.randn(7, 2, 3), torch.zeros(2, 5))
+    >>> outputs, h = run(inputs)
+    >>> outputs.shape, h.shape
+    (torch.Size([7, 2, 5]), torch.Size([2, 5]))
     """
     refusals: list[Unsupported] = []
     for candidate in _candidates(executor):
@@ -78,6 +86,13 @@ def choose(name: str, specs: Sequence[CellSpec]) -> tuple[Executor, str]:
 
     Returns:
         The executor, and why the one before it, or the one asked for, cannot run the cells; "" if it can.
+
+    Raises:
+        ValueError: for an unknown executor.
+
+    >>> cell = nn.GRUCell(3, 5)
+    >>> choose("loop", [CellSpec(cell, dict(cell.named_parameters()), 3, 5)])
+    (<executor 'loop'>, '')
     """
     reason = ""
     for executor in _candidates(name):
@@ -96,9 +111,17 @@ def _candidates(name: str) -> Collection[Executor]:
 def known_executor(name: str) -> str:
     """Return the name if it is "auto" or a name in `EXECUTORS`.
 
+    Args:
+        name: the name of an executor.
+
     Raises:
         ValueError: for any other name.
+
+    >>> known_executor("loop")
+    'loop'
     """
+    if name in UNAVAILABLE:
+        raise ValueError(f"executor: {name!r} is not available, since {UNAVAILABLE[name]}")
     if name != "auto" and name not in EXECUTORS:
         raise ValueError(f"executor: expected 'auto' or one of {', '.join(EXECUTORS)}, got {name!r}")
     return name

@@ -62,7 +62,9 @@ def _check_shapes(cell: nn.Module, before: State, after: State) -> None:
     for old, new in zip(as_tuple(before), as_tuple(after), strict=True):
         if old.shape != new.shape:
             expected, got = tuple(old.shape), tuple(new.shape)
-            raise ValueError(f"{cell._get_name()}: expected a state of the shape it was given, {expected}, got {got}")
+            raise ValueError(
+                f"{cell._get_name()}: expected the step to return a state of the same shape, {expected}, got {got}"
+            )
 
 
 class _Unrolled(nn.Module):

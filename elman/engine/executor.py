@@ -10,6 +10,8 @@ from elman.engine.inputs import CellSpec, Inputs
 from elman.engine.observe.events import CallLabel
 from elman.engine.outputs import Output, State
 
+MAX_PREPARED_ROWS = 512  # steps times batch: preparing larger calls takes a small part of them
+
 Labels = Callable[[Tensor], Sequence[CallLabel]]  # makes the label of each cell's call for an input (1, B, D)
 
 
@@ -19,33 +21,36 @@ class Unsupported(NamedTuple):
     Attributes:
         reason: for an error or a warning.
         warn: whether `auto` warns that a slower executor runs the call; False for a dtype or device of the user.
+
+    >>> Unsupported("the native executor supports CPU tensors only, got a tensor on cuda:0", warn=False).warn
+    False
     """
 
     reason: str
     warn: bool = True
 
 
-class PreparedStep(Protocol):
-    """A prepared step of stacked cells, for a number of rows. Its calls must not overlap."""
+class PreparedCall(Protocol):
+    """Prepared calls of stacked cells, for one batch size. They must not overlap."""
 
     def fits(self, parameters: Sequence[Tensor], x: Tensor, states: Sequence[Tensor]) -> bool:
-        """Return True if the step can run with these tensors; must be called before every step."""
+        """Return True if the call can run with these tensors; must be called before every call."""
 
     def __call__(
         self, labels: Labels | None, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor],
         shape: Sequence[int],
     ) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
-        """Run the step.
+        """Run the cells over a sequence.
 
         Args:
             labels: for observers of the backward pass; None without gradients.
-            x: (B, D).
+            x: (T, B, D), or (B, D) for one step.
             states: (L, B, H) each.
             parameters: of all cells, from the lowest layer up.
-            shape: of the output: B and H, and axes of size 1.
+            shape: of the outputs: T, B and H, without T for one step, with axes of size 1 in any order.
 
         Returns:
-            The output in that shape, and the states (L, B, H) after the step.
+            The outputs in that shape, and the states (L, B, H) after the last step.
         """
 
 
@@ -58,19 +63,37 @@ class Executor(ABC):
         name: as in `elman.GRU(3, 5, executor=name)`.
         follows_autocast: it runs operations of torch, whose precision autocast chooses. The results of other executors
             are cast to the dtypes that autocast would give them.
+
+    >>> import torch
+    >>> from elman.engine import eager
+    >>> class Counting(Executor):
+    ...     name, calls = "counting", 0
+    ...     def run(self, inputs):
+    ...         self.calls += 1
+    ...         return eager.run(inputs)
+    ...     def unsupported(self, spec):
+    ...         return ""
+    >>> executor, cell = Counting(), torch.nn.GRUCell(3, 5)
+    >>> inputs = Inputs(cell, dict(cell.named_parameters()), torch.randn(7, 2, 3), torch.zeros(2, 5))
+    >>> outputs, h = executor.run(inputs)
+    >>> outputs.shape, executor.calls
+    (torch.Size([7, 2, 5]), 1)
     """
 
     name: ClassVar[str]
     follows_autocast: ClassVar[bool] = False
 
     @property
-    def available(self) -> bool:
-        """True if the executor can run in this process."""
-        return True
+    def unavailable(self) -> str:
+        """Why the executor cannot run anything in this process; "" if it can."""
+        return ""
 
     @abstractmethod
     def run(self, inputs: Inputs) -> tuple[Output, State] | Unsupported:
         """Run a cell over a sequence.
+
+        Args:
+            inputs: the cell, its parameters, the sequence and the initial state.
 
         Returns:
             The outputs of all steps, (T, B, ...), or (N, ...), and the state after the last of each sequence. If a step
@@ -79,17 +102,32 @@ class Executor(ABC):
 
     @abstractmethod
     def unsupported(self, spec: CellSpec) -> str:
-        """Return why it cannot run a cell; "" if it can."""
+        """Return why it cannot run a cell of these sizes, `spec`; "" if it can."""
 
     def describe(self, spec: CellSpec, shape: tuple[int, int] | None) -> Iterator[str]:
-        """Yield lines that describe how it runs a cell, for `elman.explain`; `shape` is (T, B) if known."""
+        """Yield lines that describe how it runs a cell, for `elman.describe`.
+
+        Args:
+            spec: the cell and its sizes.
+            shape: (T, B) if known.
+        """
         yield from ()
 
-    def prepare_step(self, specs: Sequence[CellSpec], x: Tensor, gradients: bool) -> PreparedStep | None:
-        """Prepare a step of stacked cells, for rows like x (B, D).
+    def prepare(self, specs: Sequence[CellSpec], x: Tensor, gradients: bool) -> PreparedCall | None:
+        """Prepare calls of stacked cells for sequences with the rows of x, and at least its length.
+
+        Args:
+            specs: the cells, from the lowest layer up.
+            x: (T, B, D), or (B, D) for one step.
+            gradients: whether the calls have a backward pass.
+
+        Args:
+            specs: the cells, from the lowest layer up.
+            x: an input (B, D).
+            gradients: whether the step is to be differentiated.
 
         Returns:
-            The prepared step; None if a step must run as a sequence of length one.
+            The prepared calls; None for calls that `run` must run.
         """
         del specs, x, gradients
         return None

@@ -27,6 +27,12 @@ class Inputs(NamedTuple):
         sizes: of packed sequences, (T,), on the CPU: how many of them have a step t, as `batch_sizes` of torch's
             PackedSequence. The longest come first, and x has the rows of step 0, then those of step 1, and so on, N in
             all; sizes[0], which is at least 1, may be less than B, for sequences without a step.
+
+    >>> import torch
+    >>> cell = nn.GRUCell(3, 5)
+    >>> inputs = Inputs(cell, dict(cell.named_parameters()), torch.randn(7, 2, 3), torch.zeros(2, 5))
+    >>> inputs.steps, inputs.first(4).x.shape, inputs.spec().state_size
+    (7, torch.Size([4, 2, 3]), 5)
     """
 
     cell: nn.Module
@@ -51,14 +57,14 @@ class Inputs(NamedTuple):
         return (self.x, *self.states, *self.parameters.values())
 
     def first(self, steps: int) -> "Inputs":
-        """The same call over the first steps alone."""
+        """Return the same call over the first `steps` steps alone."""
         if self.sizes is None:
             return self._replace(x=self.x[:steps])
         sizes = self.sizes[:steps]
         return self._replace(x=self.x[: int(sizes.sum())], sizes=sizes)
 
     def spec(self) -> "CellSpec":
-        """The cell and the sizes of this call."""
+        """Return the cell and the sizes of this call."""
         widths = tuple(state.shape[1] for state in self.states)
         return CellSpec(
             self.cell, self.parameters, self.x.shape[-1], widths[0] if isinstance(self.state, Tensor) else widths
@@ -73,6 +79,10 @@ class CellSpec(NamedTuple):
         parameters: as in `Inputs`.
         input_size: D.
         state_size: H, or the width of each state in a tuple.
+
+    >>> cell = nn.LSTMCell(3, 5)
+    >>> CellSpec(cell, dict(cell.named_parameters()), input_size=3, state_size=(5, 5)).state_size
+    (5, 5)
     """
 
     cell: nn.Module

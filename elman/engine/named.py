@@ -35,6 +35,14 @@ def named(**values: Tensor) -> Any:
 
     Returns:
         The values as a tuple, in order; a single value as it is.
+
+    >>> import elman, torch
+    >>> def leaky(x, h):
+    ...     z = elman.named(z=torch.sigmoid(x))
+    ...     return (1 - z) * h + z * x
+    >>> trajectory = elman.Recurrent(leaky, state_size=3).trajectory(torch.zeros(7, 2, 3))
+    >>> trajectory.named["z"].shape, trajectory.named["z"][0, 0, 0].item()
+    (torch.Size([7, 2, 3]), 0.5)
     """
     if _requests.changes is not None:
         values |= {name: change(values[name]) for name, change in _requests.changes.items() if name in values}

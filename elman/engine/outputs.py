@@ -14,7 +14,14 @@ Form = tuple[tuple[str, tuple[int, ...]], ...]  # names and shapes without the b
 
 
 def as_tuple(of: One | tuple[One, ...]) -> tuple[One, ...]:
-    """Return the states of a state, or its sizes, as a tuple, whether there is one or several."""
+    """Return a state, or its sizes, as a tuple of states, whether there is one or several.
+
+    Args:
+        of: a tensor or a size, or a tuple of them.
+
+    >>> as_tuple(5), as_tuple((5, 4))
+    ((5,), (5, 4))
+    """
     return (of,) if isinstance(of, int | Tensor) else tuple(of)
 
 

@@ -16,15 +16,24 @@ Where = Literal["parameter", "input", "state", "forward", "loss", "backward", "w
 class NonFinite(NamedTuple):
     """The first value that is NaN or infinite.
 
-    where: in a `parameter`, before any step; in the `input` of a layer; in the initial `state`; in a step `forward`; in
-        the gradient that the `loss` sends back; in a step `backward`; or in the gradient of the `weights` while all
-        others are finite: in the contribution of one step, or in the sum over steps.
-    name: the state or parameter; for an input, the first state of the cell that reads it.
-    step: the step of the input; for a sum, which is added up from the last step back, the step at which it stops being
-        finite; None before the first step.
-    row: the sequence of the batch; None for values that do not belong to one sequence.
-    operation: the operation of the step that computed it from finite operands; "" if there is none.
-    cell: the name of the first state of the cell.
+    Attributes:
+        where: in a `parameter`, before any step; in the `input` of a layer; in the initial `state`; in a step
+            `forward`; in the gradient that the `loss` sends back; in a step `backward`; or in the gradient of the
+            `weights` while all others are finite: in the contribution of one step, or in the sum over steps.
+        name: the state or parameter; for an input, the first state of the cell that reads it.
+        step: the step of the input; for a sum, which is added up from the last step back, the step at which it stops
+            being finite; None before the first step.
+        row: the sequence of the batch; None for values that do not belong to one sequence.
+        operation: the operation of the step that computed it from finite operands; "" if there is none.
+        cell: the name of the first state of the cell.
+
+    >>> import elman
+    >>> layer, x = elman.RNN(3, 5), torch.randn(7, 2, 3)
+    >>> x[4, 1] = torch.inf
+    >>> with elman.flow.record(layer) as flow:
+    ...     layer(x)[0].sum().backward()
+    >>> print(flow.first_non_finite)
+    the input of the cell of h_l0 is not finite at step 4 of sequence 1
     """
 
     where: Where
@@ -36,7 +45,7 @@ class NonFinite(NamedTuple):
 
     def __str__(self) -> str:
         what = {
-            "parameter": f"{self.name} is not finite, before any step",
+            "parameter": f"the parameter {self.name} is not finite",
             "input": f"the input of the cell of {self.name} is not finite",
             "state": f"{self.name} is not finite in the initial state",
             "forward": f"{self.name} is not finite",
@@ -46,7 +55,7 @@ class NonFinite(NamedTuple):
         }[self.where]
         at = "" if self.step is None else f" at step {self.step}"
         of = "" if self.row is None else f" of sequence {self.row}"
-        by = f", made by {self.operation}" if self.operation else ""
+        by = f", produced by {self.operation}" if self.operation else ""
         return f"{what}{at}{of}{by}"
 
 
@@ -87,7 +96,7 @@ def _check_forward(call: RecordedCall, replay: Replay, t: int) -> NonFinite | No
             parameter = next((name for name, value in replay.parameters.items() if not _is_finite(value)), None)
             if parameter is not None:
                 return NonFinite("parameter", call.parameter_name(parameter), cell=cell)
-            name = call.names[i] if i < len(call.names) else f"the output beside {cell}"
+            name = call.names[i] if i < len(call.names) else f"the output of the cell of {cell}"
             with torch.no_grad(), _CulpritFinder() as culprit:
                 replay.step(t, replay.x[t], replay.states_before[t], replay.parameters)
             return NonFinite("forward", name, *call.locate(replay, t, row), culprit.operation, cell)

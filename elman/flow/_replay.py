@@ -150,8 +150,8 @@ class Replay:
     def _check_inputs(self) -> None:
         if self._versions != [tensor._version for tensor in self._inputs]:
             raise RuntimeError(
-                "flow: expected the input and the initial state as they were in the backward pass, got some that were "
-                "changed in place since; ask before, or record a copy"
+                "flow: expected the input and the initial state of the backward pass, got tensors that were changed in "
+                "place since; read the recording before the change, or pass copies to the layer"
             )
 
     @contextmanager

@@ -55,7 +55,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The diagnosis of a recording: `str` gives one line per finding. No findings: there was nothing to diagnose."""
+    """The diagnosis of a recording: `str` gives one line per finding.
+
+    Attributes:
+        findings: what was diagnosed; empty if no sequence of the batch has a step.
+    """
 
     findings: tuple[Finding, ...]
 
@@ -65,7 +69,7 @@ class Verdict:
         return tuple(dict.fromkeys(finding.kind for finding in self.findings))
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.findings)) or "nothing to judge: no sequence of the batch has a step"
+        return "\n".join(map(str, self.findings)) or "nothing to diagnose: no sequence of the batch has a step"
 
 
 def diagnose(recording: "Recording", clipped: float | None, steps: int | None) -> Verdict:
@@ -89,8 +93,8 @@ def _diagnose_call(recording: "Recording", call: RecordedCall, steps: int | None
         # A named value that is not a state is known to be a gate only in registered cells.
         limit = MAX_STUCK_STATE if name in call.names else MAX_STUCK_GATE if _registered_cell(call) else 1.0
         if gate.stuck > limit:
-            ends = f"{gate.low:.0%} at its lower end, {gate.high:.0%} at its upper"
-            text = f"{gate.stuck:.0%} of the values of {name} hardly pass a gradient on ({ends})"
+            ends = f"{gate.low:.0%} at the lower end of the range, {gate.high:.0%} at the upper"
+            text = f"{gate.stuck:.0%} of the values of {name} are saturated ({ends})"
             yield Finding("saturated", name, text, _remedies_for_saturation(call))
     for (name, units), d in zip(find_dead_units(call).items(), call.d_states, strict=True):
         if len(units) > MAX_DEAD * d.shape[-1]:
@@ -104,7 +108,7 @@ def _diagnose_single_steps(calls: list[RecordedCall]) -> Iterator[Finding]:
     if calls:
         first, *others = (call.names[0] for call in calls)
         more = f" and {len(others)} more have" if others else " has"
-        text = f"{first}{more} one step per call, as with layer.step, in which no gradient goes through time"
+        text = f"{first}{more} one step per call, as with layer.step, so no gradient flows through time"
         yield Finding("short", first, text, ("one call with the whole sequence",))
 
 
@@ -123,24 +127,21 @@ def _diagnose_decay(call: RecordedCall, jacobians: Jacobians) -> Finding:
     back = int(decay.argmax()) if largest > GROWING_FACTOR else horizon or steps
     rate = f"{float(decay[back]) ** (1 / back):.3g} times per step"
     if steps < call.T:
-        rate += f"; of {call.T} steps the last {steps} were looked at"
+        rate += f"; measured over the last {steps} of {call.T} steps"
     if largest > GROWING_FACTOR:
         kind: Kind = "exploding" if largest > EXPLODING_FACTOR else "growing"
-        text = f"on its way back a gradient of {name} becomes {_times(largest)} as large within {back} steps ({rate})"
+        text = f"the gradient of {name} grows {_times(largest)} within {back} steps back ({rate})"
         return Finding(kind, name, text, _remedies_for_growth(call))
     if horizon is not None:
         kind = "vanishing" if horizon < max(MIN_FADING_STEPS, MIN_FADING_SHARE * steps) else "fading"
         share = f"{HORIZON_SHARE:.0%}"
-        if horizon < MIN_FADING_SHARE * steps:
-            text = f"of a gradient of {name}, less than {share} is left after {horizon} of {steps} steps back"
-        else:
-            text = f"a gradient of {name} fades on its way: {share} of it after {horizon} of {steps} steps"
+        text = f"the gradient of {name} falls below {share} of its norm after {horizon} of {steps} steps back"
         return Finding(kind, name, f"{text} ({rate})", _remedies_for_vanishing(call, horizon))
-    reach = f"{float(decay[-1]):.2g} of it after all {steps} steps ({rate})"
+    reach = f"{float(decay[-1]):.2g} of its norm after all {steps} steps back ({rate})"
     if float(decay[-1]) < HEALTHY_SHARE:
-        text = f"a gradient of {name} loses strength: {reach}"
+        text = f"the gradient of {name} decays to {reach}"
         return Finding("fading", name, text, _remedies_for_vanishing(call, None))
-    return Finding("healthy", name, f"a gradient of {name} reaches back: {reach}")
+    return Finding("healthy", name, f"the gradient of {name} keeps {reach}")
 
 
 def _times(factor: float) -> str:
@@ -165,7 +166,12 @@ def _remedies_for_growth(call: RecordedCall) -> tuple[str, ...]:
     if cell is cells.RNN:
         orthogonal = _unset(call, init="orthogonal")
         return "clipping (--clip 1 or less)", *orthogonal, "--cell lstm or --cell gru", "a shorter --bptt"
-    return "clipping (--clip 1 or less)", *_layer_norm(cell), *_unset(call, init="orthogonal"), "a shorter --bptt"
+    return (
+        "clipping (--clip 1 or less)",
+        *_layer_norm(cell),
+        *_unset(call, init="orthogonal"),
+        "a shorter --bptt",
+    )
 
 
 def _remedies_for_overflow(call: RecordedCall, bad: NonFinite) -> tuple[str, ...]:

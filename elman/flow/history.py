@@ -12,16 +12,17 @@ from elman.flow.units import summarize_gates
 class HistoryRow(NamedTuple):
     """The gradient flow of one cell at one training step.
 
-    name: the state in which gradients live longest.
-    steps: number of steps followed back from the last one.
-    horizon: number of steps back after which less than 1 % of a gradient is left; `steps` if more is left at the end.
-    growth: growth factor of a gradient per step back.
-    largest: the largest size of a gradient on its way back, relative to its size at the last step.
-    first: norm of the gradient that arrives at the state after the first step, over all sequences.
-    last: the same for the last step.
-    stuck: the largest share of the values of a gate that block gradients.
-    norm: norm of the gradient of all parameters.
-    clipped: 1 if that gradient was clipped.
+    Attributes:
+        name: the state in which gradients live longest.
+        steps: number of steps followed back from the last one.
+        horizon: number of steps back after which less than 1 % of a gradient is left; `steps` if more is left.
+        growth: growth factor of a gradient per step back.
+        largest: the largest size of a gradient on its way back, relative to its size at the last step.
+        first: norm of the gradient that arrives at the state after the first step, over all sequences.
+        last: the same for the last step.
+        stuck: the largest share of the values of a gate that block gradients.
+        norm: norm of the gradient of all parameters.
+        clipped: 1 if that gradient was clipped.
     """
 
     name: str

@@ -50,8 +50,12 @@ class Jacobians:
         return name, self.decay[name]
 
     def rate(self, name: str) -> float:
-        """Return the growth factor of a gradient of a state per step back: the geometric mean up to the horizon, or up
-        to the first step.
+        """Return the growth factor of a gradient of a state per step back.
+
+        It is the geometric mean up to the horizon, or up to the first step.
+
+        Args:
+            name: a state, one of those in `decay`.
         """
         decay, steps = self.decay[name], self.horizon[name] or len(self.decay[name]) - 1
         rate: float = float(decay[steps]) ** (1 / steps)
@@ -81,8 +85,8 @@ class Jacobians:
             raise ValueError(f"singular_values: window: expected 1 to {T} steps, got {window}")
         if S > MAX_STATE_SIZE:
             raise ValueError(
-                f"singular_values: expected states of at most {MAX_STATE_SIZE} numbers together, got {S}; exponents, "
-                "decay and horizon are there for any width"
+                f"singular_values: expected at most {MAX_STATE_SIZE} state units in total, got {S}; exponents, decay "
+                "and horizon work for any width"
             )
         values = torch.full((T // window, R, S), torch.nan, dtype=torch.float64)
         for i in range(T // window):
@@ -106,7 +110,7 @@ def count_sequences(call: RecordedCall) -> int:
 def compute_jacobians(call: RecordedCall, sequences: int, steps: int) -> Jacobians:
     """Follow gradients back through at most `steps` steps of the longest `sequences` sequences of a call."""
     if not count_sequences(call):
-        raise ValueError("flow.jacobians: expected a batch with a sequence that has a step, got one without")
+        raise ValueError("flow.jacobians: expected a batch with at least one time step, got empty sequences")
     walk, lengths = _walk(call, sequences, steps)
     decay = {name: _decay(walk, i, lengths) for i, name in enumerate(call.names)}
     horizon = {name: _first_below(values) for name, values in decay.items()}

@@ -1,7 +1,4 @@
-"""Plots of a recording, as PNG or SVG by the ending of the file name.
-
-All functions raise BadInput if the name has another ending or its folder does not exist.
-"""
+"""Plots of a recording, as PNG or SVG by the suffix of the file name."""
 
 from collections.abc import Sequence
 from itertools import cycle
@@ -26,40 +23,101 @@ MIN_SHARE = 1e-6  # of the largest value of a map, or of a gradient at its start
 MIN_LINE_SHARE = 1e-12  # of the largest value of all lines: the axis ends there
 
 
-def gradients(recording: "Recording", path: Path) -> None:
-    """Plot the norm of the gradient that arrives at each state over time: root mean square over sequences."""
+def gradients(recording: "Recording", path: str | Path) -> None:
+    """Plot the norm of the gradient that arrives at each state over time: root mean square over sequences.
+
+    Args:
+        recording: a recorded backward pass.
+        path: the file to write, with the suffix .png or .svg.
+
+    Raises:
+        BadInput: for another suffix, a folder that does not exist, or a file that elman did not write.
+        MissingPackage: without matplotlib.
+
+    >>> import elman, tempfile, torch
+    >>> layer = elman.LSTM(3, 5)
+    >>> with elman.flow.record(layer) as flow:
+    ...     layer(torch.randn(7, 2, 3))[0].sum().backward()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     elman.flow.plots.gradients(flow, f"{folder}/gradients.png")
+    """
     lines = {name: recording.over_sequences(name) for name in recording.state_gradients}
-    y = "norm of the gradient that arrives at the state"
+    y = "gradient norm at the state"
     _plot_lines(path, lines, "step", y, lower_limit=MIN_LINE_SHARE * _largest(lines))
 
 
-def gates(recording: "Recording", path: Path) -> None:
+def gates(recording: "Recording", path: str | Path) -> None:
     """Plot the mean of every gate over time.
+
+    Args:
+        recording: a recorded backward pass.
+        path: the file to write, with the suffix .png or .svg.
 
     Raises:
         ValueError: for a recording without gates.
+        BadInput: for another suffix, a folder that does not exist, or a file that elman did not write.
+        MissingPackage: without matplotlib.
+
+    >>> import elman, tempfile, torch
+    >>> layer = elman.LSTM(3, 5)
+    >>> with elman.flow.record(layer) as flow:
+    ...     layer(torch.randn(7, 2, 3))[0].sum().backward()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     elman.flow.plots.gates(flow, f"{folder}/gates.svg")
     """
     if not recording.gates:
         raise ValueError("flow.plots.gates: expected gates, or states between -1 and 1, got a recording without")
     _plot_lines(path, {name: gate.mean for name, gate in recording.gates.items()}, "step", "mean value")
 
 
-def decay(jacobians: Jacobians | Sequence[Jacobians], path: Path) -> None:
-    """Plot the share of a gradient that is left over the number of steps back, for one call or for several."""
+def decay(jacobians: Jacobians | Sequence[Jacobians], path: str | Path) -> None:
+    """Plot the share of a gradient that is left over the number of steps back, for one call or for several.
+
+    Args:
+        jacobians: of one call, or of several, from `Recording.jacobians`.
+        path: the file to write, with the suffix .png or .svg.
+
+    Raises:
+        BadInput: for another suffix, a folder that does not exist, or a file that elman did not write.
+        MissingPackage: without matplotlib.
+
+    >>> import elman, tempfile, torch
+    >>> layer = elman.LSTM(3, 5)
+    >>> with elman.flow.record(layer) as flow:
+    ...     layer(torch.randn(7, 2, 3))[0].sum().backward()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     elman.flow.plots.decay(flow.jacobians(), f"{folder}/decay.png")
+    """
     all_jacobians = [jacobians] if isinstance(jacobians, Jacobians) else jacobians
     lines = {name: values for call in all_jacobians for name, values in call.decay.items()}
     _plot_lines(
-        path, lines, "steps back", "part of a gradient that is left", lower_limit=MIN_SHARE, level=HORIZON_SHARE
+        path, lines, "steps back", "remaining share of the gradient", lower_limit=MIN_SHARE, level=HORIZON_SHARE
     )
 
 
-def credit(found: Credit, path: Path) -> None:
-    """Plot how much of the loss at step t arrives at the state after step k, as a heat map."""
+def credit(credit: Credit, path: str | Path) -> None:
+    """Plot how much of the loss at step t arrives at the state after step k, as a heat map.
+
+    Args:
+        credit: from `Recording.credit`.
+        path: the file to write, with the suffix .png or .svg.
+
+    Raises:
+        BadInput: for another suffix, a folder that does not exist, or a file that elman did not write.
+        MissingPackage: without matplotlib.
+
+    >>> import elman, tempfile, torch
+    >>> layer = elman.LSTM(3, 5)
+    >>> with elman.flow.record(layer) as flow:
+    ...     layer(torch.randn(7, 2, 3))[0].sum().backward()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     elman.flow.plots.credit(flow.credit("h_l0"), f"{folder}/credit.png")
+    """
     figure, axes = _make_figure(path, 6.4, 5.2)
     from matplotlib.colors import LogNorm
     from matplotlib.ticker import MaxNLocator
 
-    norms = found.norms.double().cpu()
+    norms = credit.norms.double().cpu()
     largest = float(norms.nan_to_num(0, 0, 0).max()) or 1.0
     positive, smallest = norms > 0, MIN_SHARE * largest
     values = norms.where(positive, float("nan")).numpy()
@@ -67,15 +125,33 @@ def credit(found: Credit, path: Path) -> None:
     scale = LogNorm(smallest, largest)
     image = axes.imshow(values, norm=scale, cmap="cividis", aspect="auto", interpolation="nearest")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_formatter(lambda row, _: str(found.steps[int(row)]) if row in range(len(values)) else "")
+    axes.yaxis.set_major_formatter(lambda row, _: str(credit.steps[int(row)]) if row in range(len(values)) else "")
     extend = "min" if (positive & (norms < smallest)).any() else "neither"
-    figure.colorbar(image, label=f"norm of dL$_t$/d {found.name} after step k", extend=extend)
+    figure.colorbar(image, label=f"norm of dL$_t$/d {credit.name} after step k", extend=extend)
     axes.set(xlabel="k: step of the state", ylabel="t: step of the loss")
     save_picture(figure, Path(path))
 
 
-def singular_values(jacobians: Jacobians, path: Path, window: int = 1) -> None:
-    """Plot the largest, median and smallest singular value of the Jacobian of each step, or of each window of steps."""
+def singular_values(jacobians: Jacobians, path: str | Path, window: int = 1) -> None:
+    """Plot the largest, median and smallest singular value of the Jacobian of each step, or of each window of steps.
+
+    Args:
+        jacobians: from `Recording.jacobians`.
+        path: the file to write, with the suffix .png or .svg.
+        window: number of steps in a window.
+
+    Raises:
+        ValueError: for a window that is not 1 to T steps; for states too wide.
+        BadInput: for another suffix, a folder that does not exist, or a file that elman did not write.
+        MissingPackage: without matplotlib.
+
+    >>> import elman, tempfile, torch
+    >>> layer = elman.LSTM(3, 5)
+    >>> with elman.flow.record(layer) as flow:
+    ...     layer(torch.randn(7, 2, 3))[0].sum().backward()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     elman.flow.plots.singular_values(flow.jacobians(), f"{folder}/values.png", window=2)
+    """
     values = jacobians.singular_values(window).nanmean(1)
     lines = {"largest": values[:, 0], "median": values.median(1).values, "smallest": values[:, -1]}
     over = "of the Jacobian" if window == 1 else f"of the Jacobian of {window} steps"
@@ -83,12 +159,27 @@ def singular_values(jacobians: Jacobians, path: Path, window: int = 1) -> None:
     _plot_lines(path, lines, x, f"singular values {over}", lower_limit=MIN_LINE_SHARE * _largest(lines))
 
 
-def history(table: Path, path: Path) -> None:
-    """Plot how many steps back gradients reached during training, from a flow.csv: one line per cell."""
+def history(table: str | Path, path: str | Path) -> None:
+    r"""Plot how many steps back gradients reached during training, from a flow.csv: one line per cell.
+
+    Args:
+        table: the file `flow.csv` of a run that was trained with `--flow-every`.
+        path: the file to write, with the suffix .png or .svg.
+
+    Raises:
+        BadInput: if `table` cannot be read; as for `gradients`.
+        MissingPackage: without matplotlib or polars.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table = Path(folder, "flow.csv")
+    ...     _ = table.write_text("step,name,steps,horizon\n1,h_l0,10,4\n2,h_l0,10,9\n")
+    ...     history(table, f"{folder}/horizon.png")
+    """
     with needs("tasks", "flow.csv"):
         import polars as pl
 
-    rows = pl.read_csv(read_bytes(table), infer_schema_length=None)
+    rows = pl.read_csv(read_bytes(Path(table)), infer_schema_length=None)
     figure, axes = _make_figure(path, 7.2, 4.2)
     names = rows["name"].unique(maintain_order=True)
     for name, style, marker in zip(names, cycle(STYLES), cycle(MARKERS), strict=False):
@@ -97,14 +188,19 @@ def history(table: Path, path: Path) -> None:
         axes.plot(cell["step"], cell["horizon"], style, marker=marker, markevery=every, markersize=4.5, label=name)
     steps = max(rows["steps"])
     _draw_level(axes, f"all {steps} steps", steps)
-    axes.set(xlabel="step of the training", ylabel="steps back until 1 % of a gradient is left", ylim=(0, 1.08 * steps))
+    axes.set(xlabel="training step", ylabel="gradient horizon (steps back to 1 %)", ylim=(0, 1.08 * steps))
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", loc="lower right")
     save_picture(figure, Path(path))
 
 
 def _plot_lines(
-    path: Path, lines: dict[str, Tensor], x: str, y: str, lower_limit: float | None = None, level: float | None = None
+    path: str | Path,
+    lines: dict[str, Tensor],
+    x: str,
+    y: str,
+    lower_limit: float | None = None,
+    level: float | None = None,
 ) -> None:
     """Plot values over steps, on a logarithmic axis that ends at `lower_limit` or above; linear without it."""
     figure, axes = _make_figure(path, 7.2 if len(lines) <= MAX_LINES_INSIDE else 9.0, 4.2)
@@ -141,7 +237,7 @@ def _draw_level(axes: Any, text: str, y: float) -> None:
     axes.annotate(text, (1, y), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="0.3")
 
 
-def _make_figure(path: Path, width: float, height: float) -> tuple[Any, Any]:
+def _make_figure(path: str | Path, width: float, height: float) -> tuple[Any, Any]:
     check_place(Path(path), PICTURES)
     with needs("draw", "a picture"):
         from matplotlib.figure import Figure

@@ -28,6 +28,24 @@ class Recording:
     called again in the same pass, "encoder.h_l0#2". Norms are Euclidean. Steps are those of the input, also for a
     reversed direction; after the end of a sequence all values are zero. Values that are not part of the backward pass
     itself are computed on first use, from the recorded input, initial state and parameters.
+
+    Args:
+        model: an elman layer, or a module that contains some.
+
+    Raises:
+        TypeError: if `model` is not a module.
+        ValueError: for a model without elman layers.
+
+    >>> import elman, torch
+    >>> layer = elman.LSTM(3, 5)
+    >>> with elman.flow.record(layer) as flow:
+    ...     layer(torch.randn(7, 2, 3))[0].sum().backward()
+    >>> flow.state_gradients["c_l0"].shape, flow.weight_gradients["weight_hh_l0"].shape
+    (torch.Size([7, 2]), torch.Size([7]))
+    >>> flow.credit("h_l0").norms.shape               # of the loss at each step, at the state after each step
+    torch.Size([7, 7])
+    >>> sorted(flow.gates)
+    ['f_l0', 'g_l0', 'i_l0', 'o_l0']
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -52,7 +70,11 @@ class Recording:
 
     @property
     def calls(self) -> dict[str, RecordedCall]:
-        """The recorded calls, by the names of their first states, in the order in which they ran."""
+        """The recorded calls, by the names of their first states, in the order in which they ran.
+
+        Raises:
+            RuntimeError: if there was no backward pass through the model.
+        """
         if not self._calls:
             reason = (
                 "RTRL has no backward pass through time, use Full, which has the same gradient"
@@ -88,7 +110,11 @@ class Recording:
         }
 
     def over_sequences(self, name: str) -> Tensor:
-        """Return the norm of the gradient at a state after each step, root mean square over sequences: (T,)."""
+        """Return the norm of the gradient at a state after each step, root mean square over sequences: (T,).
+
+        Args:
+            name: a state, one of those in `state_gradients`.
+        """
         norms = self.state_gradients[name]
         mean: Tensor = torch.linalg.vector_norm(norms, dim=1) / max(norms.shape[1], 1) ** 0.5
         return mean
@@ -98,6 +124,9 @@ class Recording:
         """The norm of what each step contributes to the gradient of each parameter, (T,).
 
         Computed step by step on first use, which takes as long as a backward pass of the loop executor.
+
+        Raises:
+            RuntimeError: after a backward pass with `create_graph=True`.
         """
         _check_first_order("weight_gradients", self.calls.values())
         return {name: norms for call in self.calls.values() for name, norms in call.weight_norms.items()}
@@ -120,6 +149,7 @@ class Recording:
         Raises:
             KeyError: for a state that was not recorded.
             ValueError: for steps outside the sequence; for all steps of a long sequence.
+            RuntimeError: after a backward pass with `create_graph=True`.
         """
         call, name = self._find_call("credit", name)
         above = [
@@ -171,6 +201,9 @@ class Recording:
             clipped: share of the updates that were clipped, if known.
             steps: number of steps that a gradient is followed back from the end of each sequence. None: all.
 
+        Returns:
+            The findings; print them to read them.
+
         Raises:
             ValueError: for no steps.
         """
@@ -197,8 +230,8 @@ class Recording:
 def _check_first_order(method: str, calls: Iterable[RecordedCall]) -> None:
     if any(replay.event.later for call in calls for replay in call.replays):
         raise RuntimeError(
-            f"flow.{method}: not available after a backward pass with create_graph=True: gradients of gradients reach "
-            "the weights by other paths than through the states, too"
+            f"flow.{method}: not available after a backward pass with create_graph=True, since second-order gradients "
+            "also reach the weights by paths that do not pass through the states"
         )
 
 
@@ -212,6 +245,9 @@ def record(model: nn.Module) -> Iterator[Recording]:
 
     Args:
         model: an elman layer, or a module that contains some.
+
+    Yields:
+        The recording, which can be read after the block too.
 
     Raises:
         TypeError: if `model` is not a module.

@@ -315,8 +315,8 @@ def _backward(
     graph = _handles.get(int(handle))
     if graph is None:
         raise RuntimeError(
-            "elman: the forward pass of a compiled layer is gone: expected what torch.compile saves for backward to "
-            "stay where it is, got a copy (saved-tensor hooks, perhaps); leave the layer out by torch.compiler.disable"
+            "elman: backward of a compiled layer: expected the tensors that torch.compile saved for backward, got "
+            "copies (from saved-tensor hooks, perhaps); exclude the layer with torch.compiler.disable"
         )
     pairs = [(o, d) for o, d in zip(graph.outputs, gradients, strict=True) if d is not None and o.requires_grad]
     wanted = [i for i, n in zip(graph.inputs, needed, strict=True) if n]

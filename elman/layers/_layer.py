@@ -233,7 +233,7 @@ class Layer(nn.Module):
             result = call(input, *states) if lengths is None else call(input, *states, lengths=lengths)
         if len(runs) != 1:
             raise RuntimeError(
-                f"{type(self).__name__}: trajectory: expected a forward that runs over the sequence once, got "
+                f"{type(self).__name__}: trajectory: expected forward to run over the sequence once, got "
                 f"{len(runs)} runs"
             )
         return trajectory(result[0] if isinstance(result, tuple | list) else result, runs[0])

@@ -61,12 +61,14 @@ def check_init(init: str) -> str:
 def check_cell_type(layer: str, fixed: type[Cell] | None, requested: object) -> type[Cell]:
     """Return the cell type of a layer: the one that its class fixes (`LSTM`), or else the one that was requested."""
     if fixed is not None and requested is not None and requested is not fixed:
-        raise TypeError(f"{layer}: cell_type: expected none, for its cells are {fixed.__name__}; elman.Stack takes any")
+        raise TypeError(
+            f"{layer}: cell_type: expected none, since its cells are {fixed.__name__}; use elman.Stack for other cells"
+        )
     cell_type = fixed if requested is None else requested
     if not (isinstance(cell_type, type) and issubclass(cell_type, Cell)):
         got = "none" if cell_type is None else getattr(cell_type, "__name__", repr(cell_type)[:40])
         raise TypeError(
-            f"{layer}: cell_type: expected a class of elman.cells, got {got}; elman.Recurrent runs a cell of your own"
+            f"{layer}: cell_type: expected a class of elman.cells, got {got}; use elman.Recurrent for your own cell"
         )
     return cell_type
 

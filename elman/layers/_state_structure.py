@@ -67,7 +67,7 @@ class StructuredStateCell(CellWrapper):
             if new is not None:
                 return result[0], tuple(new)
         raise TypeError(
-            f"{self._get_name()}: expected the step to return the state in the form in which it was given, or "
+            f"{self._get_name()}: expected the step to return the state in the structure of its argument, or "
             f"(output, state), got {type(result).__name__}"
         )
 

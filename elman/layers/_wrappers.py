@@ -115,7 +115,7 @@ class ProbedCell(CellWrapper):
         B = len(as_tuple(new)[0])
         for name, value in named.items():
             if value.shape[:1] != (B,):
-                raise ValueError(f"named: {name}: expected a row for each of the batch, got {tuple(value.shape)}")
+                raise ValueError(f"named: {name}: expected shape (B, ...) with B = {B}, got {tuple(value.shape)}")
         states = {f"{STATE}{i}": value for i, value in enumerate(as_tuple(new))}
         return _named_outputs(output, new) | states | named, new
 

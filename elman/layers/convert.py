@@ -35,7 +35,11 @@ class LayerConversion:
 
 @dataclass(frozen=True)
 class Conversion:
-    """The recurrent layers that `convert` found in a model; `print` shows them as a table."""
+    """The recurrent layers of torch.nn in a model that was converted; `print` shows them as a table.
+
+    Attributes:
+        found: the layers, in the order of `named_modules`.
+    """
 
     found: tuple[LayerConversion, ...]
 

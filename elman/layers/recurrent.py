@@ -97,9 +97,7 @@ class Recurrent(Layer):
 
     def _make_initial_state(self) -> nn.ParameterList:
         if self.state_size is None:
-            raise TypeError(
-                "Recurrent: state_size: a state that is learned needs its size, which the cell does not tell"
-            )
+            raise TypeError("Recurrent: state_size: expected a size with learn_state=True, since the cell defines none")
         like = next((value for value in self.cell.parameters() if not is_lazy(value)), torch.empty(0))
         return nn.ParameterList(nn.Parameter(like.new_zeros(size)) for size in tree_leaves(self.state_size))
 
@@ -128,8 +126,8 @@ class Recurrent(Layer):
             self._lazy = any(map(is_lazy, chain(self.cell.parameters(), self.cell.buffers())))
         if self._lazy:
             raise RuntimeError(
-                f"Recurrent: cell: expected parameters whose shapes one step finds, got {self.cell._get_name()} with "
-                "some that are still uninitialized; call the cell with an example first"
+                f"Recurrent: cell: expected lazy parameters that one step initializes, got {self.cell._get_name()} "
+                "with parameters that are still uninitialized; call the cell with an example first"
             )
 
     def forward(
@@ -264,8 +262,8 @@ class Recurrent(Layer):
                 size, reason = infer_state_size(self.cell, values, self._layout(input, lengths, None).B)
             if size is None:
                 raise TypeError(
-                    f"Recurrent: state_size: the size of {self.cell._get_name()}'s state is not known; give "
-                    f"state_size= to Recurrent, or an initial state in the call{reason}"
+                    f"Recurrent: state_size: expected the size of the state, which {self.cell._get_name()} does not "
+                    f"define; pass state_size= to Recurrent, or an initial state in the call{reason}"
                 )
             self.state_size = size
         sizes = self.state_size
@@ -326,7 +324,9 @@ class _Function(nn.Module):
 def _cell(cell: object, parameters: Mapping[str, Tensor] | None) -> nn.Module:
     if isinstance(cell, nn.RNNBase | Layer):
         name = type(cell).__name__
-        raise TypeError(f"Recurrent: cell: expected a cell, which is one step, got {name}, which runs over time itself")
+        raise TypeError(
+            f"Recurrent: cell: expected a cell, which computes one step, got {name}, which runs over time itself"
+        )
     if isinstance(cell, nn.Module):
         if parameters is not None:
             raise TypeError("Recurrent: parameters: expected none for a module, which has its own")

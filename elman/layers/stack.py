@@ -32,8 +32,8 @@ from elman.layers._options import (
     with_projection,
 )
 from elman.layers._precision import fused_dtype
+from elman.layers._prepared_calls import PreparedCalls, has_hooks
 from elman.layers._sequence_layout import SequenceLayout
-from elman.layers._step import StepCache, has_hooks
 from elman.layers._trajectory import ProbedRun, Trajectory, output_of, probed_runs
 from elman.layers._wrappers import ProbedCell, RecurrentDropout, Zoneout, prefix
 
@@ -190,12 +190,11 @@ class Stack(Layer):
         0.0
         """
         tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        if not tracing and lengths is None and bptt is None and isinstance(input, Tensor) and input.dim() == 3:
-            time = int(self.batch_first)
-            if input.shape[time] == 1 and not self.bidirectional and probed_runs(self) is None:
-                result = self._prepared_steps(self, input.squeeze(time), hx, time)
-                if result is not None:
-                    return result
+        may_be_prepared = not (tracing or self.bidirectional) and lengths is None and bptt is None
+        if may_be_prepared and isinstance(input, Tensor) and input.dim() == 3 and probed_runs(self) is None:
+            result = self._prepared_calls(self, input, hx)
+            if result is not None:
+                return result
         return self._call(input, hx, lengths, bptt)
 
     def trajectory(self, input: Tensor | PackedSequence, hx: Any = None, lengths: Lengths | None = None) -> Trajectory:
@@ -247,8 +246,8 @@ class Stack(Layer):
             raise ValueError(f"{type(self).__name__}: step: expected one direction, got bidirectional=True")
         cls = type(self)
         is_plain = cls.forward is FORWARD and cls.__call__ is CALL and "forward" not in self.__dict__
-        if is_plain and not has_hooks(self):
-            result = self._prepared_steps(self, input, hx)
+        if is_plain and not has_hooks(self) and isinstance(input, Tensor) and input.dim() == 2:
+            result = self._prepared_calls(self, input, hx)
             if result is not None:
                 return result
         return self._call_one_step(input, hx)
@@ -279,7 +278,11 @@ class Stack(Layer):
         """Do nothing; for models that call it as the method of torch.nn, which reorders memory for cuDNN."""
 
     def reset_parameters(self) -> None:
-        """Initialize every parameter as its cell does; with one seed, RNN, GRU and LSTM get the values of torch.nn."""
+        """Initialize every parameter as its cell does; with one seed, RNN, GRU and LSTM get the values of torch.nn.
+
+        Raises:
+            ValueError: for an `init` that the cell does not have.
+        """
         for i, names in enumerate(self._names):
             for name, full in names:
                 init_parameter(
@@ -287,7 +290,7 @@ class Stack(Layer):
                 )
 
     def extra_repr(self) -> str:
-        """The options, as torch.nn prints those of its layers."""
+        """Return the options, as torch.nn prints those of its layers."""
         parts = [f"{self.input_size}, {self.hidden_size}"]
         defaults = {
             "proj_size": 0, "num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False,
@@ -322,7 +325,7 @@ class Stack(Layer):
         They are not in the module tree and their mode never changes, so no way of setting `training` can miss them.
         """
         self._steps_by_mode = tuple(self._step_modules(training) for training in (False, True))
-        self._prepared_steps = StepCache()
+        self._prepared_calls = PreparedCalls()
 
     def _step_modules(self, training: bool) -> StepModules:
         cells = self._cells if training else deepcopy(self._cells)
@@ -414,11 +417,11 @@ class Stack(Layer):
         """Check that all layers can run as one cell."""
         name = f"{type(self).__name__}: bptt: {type(mode).__name__}"
         if self.bidirectional:
-            raise ValueError(f"{name}: expected one direction, got bidirectional=True, which begins at the end")
+            raise ValueError(f"{name}: expected one direction, got bidirectional=True, which reads from the end")
         names = ("dropout", "weight_drop", "locked_dropout") if mode.online else ("locked_dropout",)
         random = [f"{option}={getattr(self, option)}" for option in names if getattr(self, option)]
         if self.training and random:
-            raise ValueError(f"{name}: expected a stack that draws no such random numbers in training, got {random[0]}")
+            raise ValueError(f"{name}: expected a stack without this dropout in training, got {random[0]}")
 
     @override
     def _names_of(self, key: Sequence[int]) -> CallNames:
@@ -476,7 +479,7 @@ class Stack(Layer):
         if self._is_joint(mode, x, layout):
             raise ValueError(
                 f"{type(self).__name__}: trajectory: bptt: expected Full or Checkpointed, got {mode}, whose windows "
-                "layers would have to share, but in a trajectory layers run one by one"
+                "all layers share, whereas a trajectory runs layer by layer"
             )
 
     def _run_jointly(
@@ -528,7 +531,7 @@ class Stack(Layer):
         return results
 
 
-FORWARD, CALL = Stack.forward, nn.Module.__call__  # a prepared step may replace these, but no override of them
+FORWARD, CALL = Stack.forward, nn.Module.__call__  # a prepared call may replace these, but no override of them
 
 
 def _reversed(outputs: Output, layout: SequenceLayout) -> Output:

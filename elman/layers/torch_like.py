@@ -9,8 +9,22 @@ from elman.layers.stack import Stack
 class RNN(Stack):
     """Multi-layer Elman RNN, replaces torch.nn.RNN; see `cells.RNN` for equations, `Stack` for arguments and shapes.
 
+    Args:
+        input_size: D.
+        hidden_size: H, of every layer.
+        num_layers: L.
+        nonlinearity: "tanh" or "relu".
+        *args: the further arguments of `Stack`, from `bias` on.
+        **kwargs: the same by name.
+
+    Raises:
+        TypeError: as for `Stack`.
+        ValueError: as for `Stack`, and for another nonlinearity.
+
     >>> import torch
     >>> outputs, h = RNN(3, 5, num_layers=2, nonlinearity="relu")(torch.randn(7, 2, 3))
+    >>> outputs.shape
+    torch.Size([7, 2, 5])
     """
 
     cell_type = cells.RNN
@@ -41,6 +55,8 @@ class GRU(Stack):
 
     >>> import torch
     >>> outputs, h = GRU(3, 5)(torch.randn(7, 2, 3))
+    >>> outputs.shape
+    torch.Size([7, 2, 5])
     """
 
     cell_type = cells.GRU
@@ -51,6 +67,8 @@ class LSTM(Stack):
 
     >>> import torch
     >>> outputs, (h, c) = LSTM(3, 5)(torch.randn(7, 2, 3))
+    >>> outputs.shape
+    torch.Size([7, 2, 5])
     """
 
     cell_type = cells.LSTM

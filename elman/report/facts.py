@@ -42,7 +42,7 @@ def ended(run: Run) -> str:
         return f"{so_far}. {not_converged(run)}" if not_converged(run) else so_far
     if run.config.get("diverged"):
         return f"diverged; retrain with a smaller learning rate: {restart_command(run)}"
-    return f"not yet; go on with: {run.resume_command}"
+    return f"not yet; resume with: {run.resume_command}"
 
 
 def restart_command(run: Run) -> str:

@@ -57,10 +57,10 @@ def diagnose(recording: Recording, folder: Path, history: Path) -> Diagnosis:
         raise BadInput(f"--out {folder}: expected a folder, got a file")
     folder.mkdir(parents=True, exist_ok=True)
     progress = tables.progress_console()
-    with progress.status("working out how far a gradient reaches"):
+    with progress.status("computing gradient-flow diagnostics"):
         verdict = recording.verdict(clipped(history), steps=None)
         rows = list(_rows(recording))
-    with progress.status("drawing"):
+    with progress.status("plotting"):
         return Diagnosis(verdict, rows, _pictures(recording, folder))
 
 
@@ -68,7 +68,7 @@ def show(diagnosis: Diagnosis, console: Console, folder: Path) -> None:
     """Print a diagnosis and a table of all states."""
     console.print(str(diagnosis.verdict))
     console.print(_table(diagnosis.rows))
-    console.print(f"drawn into {folder}: {', '.join(path.name for path in diagnosis.plots)}")
+    console.print(f"plots in {folder}: {', '.join(path.name for path in diagnosis.plots)}")
 
 
 def clipped(history: Path) -> float | None:
@@ -98,7 +98,7 @@ def _rows(recording: Recording) -> Iterator[StateRow]:
 def _table(rows: Iterable[StateRow]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("gradient of", no_wrap=True)
-    for column in ("1 % left after", "times per step", "at first step", "at last"):
+    for column in ("below 1 % after", "rate per step", "first norm", "last norm"):
         table.add_column(column, justify="right")
     for row in rows:
         horizon = f"> {row.steps}" if row.horizon is None else str(row.horizon)

@@ -29,7 +29,15 @@ class Forecaster(RecurrentEstimator):
         season: steps after which the series repeats itself; 1: differences are from the last value.
         context: steps that are read; None: twice the larger of season and horizon, at least 8.
         coverage: share of the values that are to be inside the intervals.
-        cell, hidden, layers, dropout, epochs, batch, lr, clip, random_state: as for `SequenceClassifier`.
+        cell: a name in `elman.cells.REGISTRY`: "rnn", "gru", "lstm" and others.
+        hidden: size of the hidden state of each layer.
+        layers: number of recurrent layers.
+        dropout: dropout probability between layers and before the output.
+        epochs: passes over the data. All are trained.
+        batch: windows in a batch.
+        lr: learning rate of AdamW at its highest; it falls to zero along a cosine.
+        clip: largest norm of the gradient.
+        random_state: seed for weights, order and dropout; an int gives the same model again.
 
     Attributes:
         model_: the trained network.
@@ -66,7 +74,18 @@ class Forecaster(RecurrentEstimator):
     bidirectional = False  # of a context, the end counts
 
     def fit(self, y: ArrayLike) -> Self:
-        """Train on a series (N,), or on several side by side, (N, series)."""
+        """Train on one series, or on several.
+
+        Args:
+            y: values in order of time, (N,), or several series side by side, (N, series).
+
+        Returns:
+            The estimator.
+
+        Raises:
+            ValueError: for a series shorter than context and horizon, values that are not finite, or an invalid
+                parameter; if the loss is not finite.
+        """
         horizon = check_whole("Forecaster: horizon", self.horizon, 1)
         season = check_whole("Forecaster: season", self.season, 1)
         least = max(2 * max(season, horizon), SHORTEST) if self.context is None else self.context
@@ -102,6 +121,9 @@ class Forecaster(RecurrentEstimator):
 
         Returns:
             (fh,), or (fh, series) for several series.
+
+        Raises:
+            ValueError: for more steps than `horizon`, or a series that is too short.
         """
         return self._forecast(fh, y)[..., 1]
 
@@ -114,6 +136,9 @@ class Forecaster(RecurrentEstimator):
 
         Returns:
             Lower and upper bounds, (fh, 2), or (fh, series, 2) for several series.
+
+        Raises:
+            ValueError: as for `predict`.
         """
         return self._forecast(fh, y)[..., [0, 2]]
 

@@ -86,10 +86,27 @@ class SequenceClassifier(ClassifierMixin, _SequenceEstimator):  # type: ignore[m
         X: an array (N, T), N sequences of T steps with one number each (a table, of which every X has the same
         columns); an array (N, T, D), steps with D numbers; or a list of arrays (T,) or (T, D) of any lengths.
         y: N labels.
+
+    >>> X = np.random.default_rng(0).normal(size=(80, 12))        # 80 sequences of 12 steps
+    >>> y = np.where(X.sum(1) > 0, "up", "down")
+    >>> SequenceClassifier(epochs=20, random_state=0).fit(X, y).score(X, y) > 0.9
+    True
     """
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Train on sequences with labels."""
+        """Train on sequences with labels.
+
+        Args:
+            X: sequences, in one of the shapes in the class's docstring.
+            y: a label for each sequence, (N,).
+
+        Returns:
+            The estimator.
+
+        Raises:
+            ValueError: for sequences of different widths, fewer than two classes, values that are not finite, or an
+                invalid parameter; if the loss is not finite.
+        """
         arrays = self._read(X, reset=True)
         _, y = check_X_y(np.zeros((len(arrays), 1)), y, estimator=self, dtype=None)
         check_classification_targets(y)
@@ -107,11 +124,25 @@ class SequenceClassifier(ClassifierMixin, _SequenceEstimator):  # type: ignore[m
         return self
 
     def predict_proba(self, X: Any) -> Array:
-        """Predict probabilities of the classes, (N, K)."""
+        """Predict the probabilities of the classes.
+
+        Args:
+            X: sequences, as for `fit`.
+
+        Returns:
+            (N, K), with the columns in the order of `classes_`.
+        """
         return torch.from_numpy(self._outputs(X)).softmax(1).numpy()
 
     def predict(self, X: Any) -> Array:
-        """Predict labels, (N,)."""
+        """Predict labels.
+
+        Args:
+            X: sequences, as for `fit`.
+
+        Returns:
+            The most probable class of each sequence, (N,).
+        """
         outputs = self._outputs(X)
         labels: Array = self.classes_[outputs.argmax(1)]
         return labels
@@ -120,8 +151,28 @@ class SequenceClassifier(ClassifierMixin, _SequenceEstimator):  # type: ignore[m
 class SequenceRegressor(RegressorMixin, _SequenceEstimator):  # type: ignore[misc]
     """Predict numbers from sequences with a recurrent network, by the squared error.
 
-    Inputs and targets are standardized. Arguments, attributes and X are those of `SequenceClassifier`, except
-    `classes_`; y is (N,) or (N, targets).
+    Inputs and targets are standardized, by the mean and the standard deviation of each number over the training data.
+
+    Args:
+        cell: a name in `elman.cells.REGISTRY`: "rnn", "gru", "lstm" and others.
+        hidden: size of the hidden state of each layer and direction.
+        layers: number of recurrent layers.
+        dropout: dropout probability between layers and before the output.
+        bidirectional: whether sequences are read from both ends.
+        epochs: passes over the data. All are trained.
+        batch: sequences in a batch.
+        lr: learning rate of AdamW at its highest; it falls to zero along a cosine.
+        clip: largest norm of the gradient.
+        random_state: seed for weights, order and dropout; an int gives the same model again.
+
+    Attributes:
+        model_: the trained network.
+        n_features_in_: columns of a table X (N, T); D of other X.
+        loss_curve_: mean training loss of each epoch.
+
+    Shapes:
+        X: as for `SequenceClassifier`.
+        y: (N,) or (N, targets).
 
     >>> X = np.random.default_rng(0).normal(size=(200, 6))
     >>> SequenceRegressor(hidden=16, random_state=0).fit(X, X.sum(1)).score(X, X.sum(1)) > 0.95
@@ -129,7 +180,19 @@ class SequenceRegressor(RegressorMixin, _SequenceEstimator):  # type: ignore[mis
     """
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Train on sequences with numbers."""
+        """Train on sequences with numbers.
+
+        Args:
+            X: sequences, as for `SequenceClassifier`.
+            y: a number for each sequence, (N,), or several, (N, targets).
+
+        Returns:
+            The estimator.
+
+        Raises:
+            ValueError: for sequences of different widths, values that are not finite, or an invalid parameter; if the
+                loss is not finite.
+        """
         arrays = self._read(X, reset=True)
         zeros = np.zeros((len(arrays), 1))
         _, y = check_X_y(zeros, y, estimator=self, dtype=None, multi_output=True, y_numeric=True)
@@ -145,7 +208,14 @@ class SequenceRegressor(RegressorMixin, _SequenceEstimator):  # type: ignore[mis
         return self
 
     def predict(self, X: Any) -> Array:
-        """Predict numbers, (N,) or (N, targets)."""
+        """Predict numbers.
+
+        Args:
+            X: sequences, as for `fit`.
+
+        Returns:
+            (N,) or (N, targets), as the y of `fit`.
+        """
         outputs = self._outputs(X)
         return np.asarray(outputs.reshape(len(outputs), *self._target_shape) * self._target_scale + self._target_mean)
 

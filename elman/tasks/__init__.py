@@ -43,8 +43,16 @@ def load(run: "str | PathLike[str]") -> "Trained":
     Args:
         run: a run folder.
 
+    Returns:
+        The trained model.
+
     Raises:
         BadInput: if there is no run; if a part of it is missing, damaged or inconsistent.
+
+    >>> import elman, tempfile
+    >>> reader = elman.tasks.image.fit(None, tempfile.mkdtemp(), epochs=1, hidden=8)
+    >>> elman.tasks.load(reader.run.path).classes_.tolist()
+    ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9']
     """
     from elman.tasks.api import load
 
@@ -59,9 +67,17 @@ def from_hub(repo_id: str, *, revision: str | None = None, token: str | None = N
         revision: a branch, tag or commit.
         token: of the Hub; None: that of `hf auth login`.
 
+    Returns:
+        The trained model.
+
     Raises:
-        BadInput: if the repository is no run, or damaged.
+        BadInput: if the repository is not a run, or damaged.
         MissingPackage: without huggingface_hub.
+
+    >>> import elman, tempfile
+    >>> reader = elman.tasks.image.fit(None, tempfile.mkdtemp(), epochs=1, hidden=8)
+    >>> elman.tasks.from_hub(str(reader.run.path)).scores == reader.scores      # or "user/name"
+    True
     """
     from elman.tasks.api import Trained
 

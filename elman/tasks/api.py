@@ -54,6 +54,9 @@ class Trained:
     Attributes:
         run: the run folder: `run.path`, and `run.config`, the content of config.json.
 
+    Raises:
+        BadInput: if a part of the run is missing, damaged or inconsistent.
+
     >>> import elman, numpy as np, tempfile
     >>> x = np.random.default_rng(0).random((40, 4, 4), np.float32) / 16
     >>> x[::2, :, 1] = x[1::2, 1] = 1                     # vertical bars, and horizontal bars
@@ -123,6 +126,7 @@ class Trained:
 
         Raises:
             BadInput: for an input that cannot be used.
+            TypeError: for an unknown option.
         """
         with _in_python():
             loaded = reading_as(self._loaded, reading)
@@ -142,6 +146,7 @@ class Trained:
         Raises:
             AttributeError: for a task without classes.
             BadInput: for an input that cannot be used.
+            TypeError: for an unknown option.
         """
         count = len(self.classes_)
         assert isinstance(self._task, SupervisedTask)
@@ -169,8 +174,12 @@ class Trained:
             data: as for `fit`.
             reading: as for `predict`.
 
+        Returns:
+            The score.
+
         Raises:
             BadInput: for data that cannot be used.
+            TypeError: for an unknown option.
         """
         metrics = next(iter(self.evaluate(data, **reading).values()))
         value = metrics[self._task.score.removeprefix("-")]
@@ -188,6 +197,7 @@ class Trained:
 
         Raises:
             BadInput: for data that cannot be used.
+            TypeError: for an unknown option.
         """
         with _in_python():
             return self._task.evaluate(reading_as(self._loaded, reading), files_in(data), _console())
@@ -208,6 +218,8 @@ class Trained:
 
         Raises:
             BadInput: if the task cannot generate; for an unusable prompt.
+            TypeError: for an unknown option of sampling.
+            ValueError: for a value that such an option cannot have.
         """
         options = checked(SamplingOptions, "generate", sampling)
         path = None if out is None else Path(out)
@@ -219,6 +231,9 @@ class Trained:
 
         Args:
             inputs: several inputs, as for `predict`.
+
+        Returns:
+            Tensors, as `model` takes them.
         """
         with _in_python():
             return self._task.batch(self._loaded, inputs)
@@ -287,6 +302,9 @@ class Trained:
             repo_id: "user/name", or a folder on this machine.
             revision: a branch, tag or commit.
             token: the access token of the Hub; None: that of `hf auth login`.
+
+        Returns:
+            The trained model.
 
         Raises:
             BadInput: if the repository is not a run, or damaged.

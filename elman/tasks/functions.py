@@ -187,6 +187,9 @@ class TaskFunctions:
         Args:
             run: a run folder.
 
+        Returns:
+            The trained model, a `elman.tasks.Trained`.
+
         Raises:
             BadInput: if it is not a run of this task, or damaged.
         """

@@ -68,7 +68,7 @@ class ProgressBar(Callback):
         parts.append(f"{self._units / self._seconds:,.0f} {self._unit}/s")
         convergence = self._clock.convergence
         if convergence.patience and convergence.waited and not convergence.decay:
-            parts.append(f"no new best in {counted(convergence.waited, 'validation')}")
+            parts.append(f"no improvement in {counted(convergence.waited, 'validation')}")
         left = self._clock.seconds_left
         return ", ".join([*parts, f"{clock_time(left)} left"] if left < float("inf") else parts)
 

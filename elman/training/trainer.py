@@ -136,8 +136,8 @@ def check_resume(run: Run, options: TrainingOptions, per_epoch: int, longer: boo
     if (longer and (is_at_step_limit or is_at_time_limit)) or (is_at_step_limit and not saved.has_ended):
         limit = f"--minutes {options.minutes:g}" if is_at_time_limit else f"--epochs {options.epochs:g}"
         raise BadInput(
-            f"--resume {run.path}: expected more than it has behind it, {saved.steps / per_epoch:.3g} epochs in "
-            f"{saved.seconds / 60:.3g} minutes; got {limit}"
+            f"--resume {run.path}: this run has already trained for {saved.steps / per_epoch:.3g} epochs in "
+            f"{saved.seconds / 60:.3g} minutes, got {limit}; pass a larger number to continue"
         )
 
 
@@ -180,12 +180,14 @@ def _trainer(
 def _saved_progress(run: Run) -> Progress:
     """Read the progress from the last checkpoint of a run; raise BadInput if there is no valid one."""
     if not run.last.exists():
-        raise BadInput(f"--resume {run.path}: expected checkpoints/last.ckpt in it, found none")
+        raise BadInput(f"--resume {run.path}: expected a run folder with checkpoints/last.ckpt, got one without")
     try:
         return progress(run.last)
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BadInput(f"{run.last}: expected a checkpoint of elman, got a damaged or foreign file: {reason}") from None
+        raise BadInput(
+            f"{run.last}: expected a checkpoint of elman, got a file that is damaged or not from elman: {reason}"
+        ) from None
 
 
 def _silence_lightning() -> None:

@@ -157,7 +157,9 @@ def test_what_the_first_step_does_not_read_is_refused(create_graph: bool) -> Non
 @learning
 def test_rtrl_refuses(learn: bool) -> None:
     problem = Problem(learn)
-    with pytest.raises(ValueError, match=r"RTRL: Attention: expected gradients of parameters alone, got .* shape"):
+    with pytest.raises(
+        ValueError, match=r"RTRL: Attention: expected only parameters to require gradients, got .* shape"
+    ):
         elman.Recurrent(problem.cell, bptt=RTRL())(problem.x.detach(), problem.h)
     problem.cell.requires_grad_(True)
     for tensor in (problem.leaf, BIAS[0], *problem.encoder.parameters(), *problem.keys.parameters()):

@@ -144,5 +144,5 @@ def test_torch_func(executor: str) -> None:
     layer.bptt = Checkpointed(3)
     all_close([torch.func.grad(loss)(x).detach()], [expected.detach()], "gradients")
     layer.bptt = Truncated(3)
-    with pytest.raises(RuntimeError, match=r"Truncated: expected gradients of torch.autograd, got a transform"):
+    with pytest.raises(RuntimeError, match=r"Truncated: expected gradients by torch.autograd, got a transform"):
         torch.func.grad(loss)(x)

@@ -29,7 +29,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "memory": (lambda: Checkpointed(memory="much"), "Checkpointed: memory: expected an amount such as .* got 'much'"),
     "memory in no unit": (lambda: Checkpointed(memory="5 pages"), "Checkpointed: memory: .* got '5 pages'"),
     "no memory": (lambda: Checkpointed(memory=0), "Checkpointed: memory: .* got 0"),
-    "both": (lambda: Checkpointed(4, "5MB"), "Checkpointed: memory: expected none beside segments=4, got '5MB'"),
+    "both": (lambda: Checkpointed(4, "5MB"), "Checkpointed: memory: expected None with segments=4, got '5MB'"),
     "too little": (
         lambda: elman.GRU(D, H, bptt=Checkpointed(memory="1KB"))(torch.randn(100, B, D)),
         r"Checkpointed: memory: expected at least [\d,]+ bytes for 100 steps, got '1KB'",
@@ -66,7 +66,7 @@ def test_whole_numbers_of_any_kind(number: Callable[[int], Any]) -> None:
     assert repr(Checkpointed(number(4))) == "Checkpointed(segments=4, memory=None)"
     assert Truncated(number(5)) == Truncated(5)
     elman.GRU(D, H, bptt=Checkpointed(memory=number(200)))(torch.zeros(1, B, D))
-    with pytest.raises(ValueError, match="Checkpointed: memory: expected none beside segments=4"):
+    with pytest.raises(ValueError, match="Checkpointed: memory: expected None with segments=4"):
         Checkpointed(number(4), "5MB")
 
 

@@ -51,7 +51,9 @@ def test_a_cell_whose_steps_cannot_run_again(name: str, mode: Mode) -> None:
     layer, x = elman.Recurrent(cell, executor="loop", bptt=mode), torch.randn(T, B, D)
     before = [value.clone() for value in cell.buffers()]
     for _ in range(2):
-        with pytest.raises(RuntimeError, match=rf"Changing: bptt: expected Full, for .* cannot run again: {reason}"):
+        with pytest.raises(
+            RuntimeError, match=rf"Changing: bptt: expected Full, since .* cannot be recomputed: {reason}"
+        ):
             layer(x)
     assert cell.steps == len(cell.seen) == 0
     assert all(map(torch.equal, cell.buffers(), before))
@@ -94,7 +96,7 @@ def test_generators_that_are_not_torchs_are_refused(noise: Any, mode: Any) -> No
         cell.on = on
         if on:
             with pytest.raises(
-                RuntimeError, match="Noisy: bptt: expected Full, for the steps of Noisy cannot run again"
+                RuntimeError, match="Noisy: bptt: expected Full, since the steps of Noisy cannot be recomputed"
             ):
                 layer(x)
         else:

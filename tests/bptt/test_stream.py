@@ -40,7 +40,7 @@ def test_what_fills_no_chunk_can_be_left_out(length: int, batch: int, steps: int
     [sequence] = numbered([length])
     width = length // batch
     if width < steps:
-        with pytest.raises(ValueError, match=f"expected more steps to fill {batch} rows, got {length} of 1 sequences"):
+        with pytest.raises(ValueError, match=f"expected more steps to fill {batch} rows, got {length} in 1 sequences"):
             stream(sequence, batch, steps, drop_last=True)
         return
     chunks = stream(sequence, batch, steps, drop_last=True)

@@ -43,7 +43,9 @@ def test_torch_says_which_process_this_is(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(distributed, "get_rank", lambda: 1)
     monkeypatch.setattr(distributed, "get_world_size", lambda: 3)
     found = stream(numbered([50])[0], 2, 3)
-    with pytest.raises(RuntimeError, match=r"stream: made before torch\.distributed was initialised for 3 processes"):
+    with pytest.raises(
+        RuntimeError, match=r"stream: created before torch\.distributed was initialized for 3 processes"
+    ):
         next(iter(before))
     assert len(told(alone)) == len(alone)
     assert told(found) == told(shares(numbered([50])[0], 3)[1])

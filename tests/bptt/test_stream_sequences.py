@@ -90,8 +90,8 @@ WRONG: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     (numbered([5]), {"steps": 2.5}, ValueError, "stream: steps: expected a whole number of at least 1, got 2.5"),
     (numbered([5]), {"batch": True}, ValueError, "stream: batch: expected a whole number of at least 1, got True"),
     (numbered([5]), {"batch": np.int64(0)}, ValueError, "stream: batch: expected a whole number of at least 1, got 0"),
-    ([], {}, ValueError, "stream: sequences: expected more steps, got 0 of 0 sequences"),
-    (numbered([0, 0]), {}, ValueError, "stream: sequences: expected more steps, got 0 of 2 sequences"),
+    ([], {}, ValueError, "stream: sequences: expected more steps, got 0 in 0 sequences"),
+    (numbered([0, 0]), {}, ValueError, "stream: sequences: expected more steps, got 0 in 2 sequences"),
     (None, {}, TypeError, "stream: sequences: expected a tensor or array (T, ...), or several in order, got NoneType"),
     ({"x": 1}, {}, TypeError, "stream: sequences: expected a tensor or array (T, ...), or several in order, got dict"),
     ([[1, 2]], {}, TypeError, "stream: sequence 0: expected a tensor or array (T, ...), or a tuple of such; got list"),
@@ -101,7 +101,7 @@ WRONG: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
         (torch.zeros(4), torch.zeros(3)),
         {},
         ValueError,
-        "stream: sequence 0: expected parts of one length, got 4 and 3 steps",
+        "stream: sequence 0: expected parts of equal length, got 4 and 3 steps",
     ),
     (
         [torch.zeros(4, 3), torch.zeros(4, 2)],
@@ -145,7 +145,12 @@ WRONG: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
         ValueError,
         "stream: padding: expected what (T) numpy.float16 can hold, got 1000000.0",
     ),
-    (np.array(["a", "b"]), {}, TypeError, "stream: sequence 0: expected numbers that torch has, got (T) numpy.<U1"),
+    (
+        np.array(["a", "b"]),
+        {},
+        TypeError,
+        "stream: sequence 0: expected a dtype that torch supports, got (T) numpy.<U1",
+    ),
     (numbered([5]), {"padding": 0.5}, ValueError, "stream: padding: expected what (T) torch.int64 can hold, got 0.5"),
     (
         numbered([5]),

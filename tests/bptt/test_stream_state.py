@@ -79,5 +79,7 @@ def test_a_sequence_begins_from_what_is_given_and_can_be_learned() -> None:
 
 
 def test_a_state_of_another_batch() -> None:
-    with pytest.raises(ValueError, match=r"carry: state: expected 2 rows in the last axis but one, got shape \(3, 5\)"):
+    with pytest.raises(
+        ValueError, match=r"carry: state: expected batch size 2 in the second-to-last axis, got shape \(3, 5\)"
+    ):
         chunk_of([True, False]).carry((torch.zeros(1, 2, 5), torch.zeros(3, 5)))

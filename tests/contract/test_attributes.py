@@ -394,9 +394,7 @@ def test_a_forward_that_cannot_be_used() -> None:
         TypeError, match="WithoutState: step: expected forward to return the outputs and the state, got"
     ):
         layer.step(x[0])
-    with pytest.raises(
-        RuntimeError, match="Twice: trajectory: expected a forward that runs over the sequence once, got 2"
-    ):
+    with pytest.raises(RuntimeError, match="Twice: trajectory: expected forward to run over the sequence once, got 2"):
         built(of=Twice).trajectory(x)
 
 

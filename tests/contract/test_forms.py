@@ -121,7 +121,10 @@ def test_a_state_that_is_not_found() -> None:
         def forward(self, x: Tensor, state: Any) -> Any:
             return x @ torch.ones(7, 7)
 
-    with pytest.raises(TypeError, match=r"size of Odd's state is not known; give .* hidden_size=5 ended with Runtime"):
+    with pytest.raises(
+        TypeError,
+        match=r"expected the size of the state, which Odd does not define; pass .* hidden_size=5 ended with Runtime",
+    ):
         elman.Recurrent(Odd())(torch.randn(T, B, D))
 
 
@@ -234,7 +237,9 @@ def test_a_state_of_another_form_is_refused(name: str) -> None:
         def forward(self, x: Tensor, state: Any) -> Any:
             return [self.cell(x, state)]
 
-    with pytest.raises(TypeError, match="Wrong: expected the step to return the state in the form in which it was"):
+    with pytest.raises(
+        TypeError, match="Wrong: expected the step to return the state in the structure of its argument"
+    ):
         elman.Recurrent(Wrong(), state_size=size, executor="loop")(torch.randn(T, B, D))
 
 
@@ -264,7 +269,7 @@ def test_a_lazy_module_that_no_step_reaches() -> None:
     cell = Lazy()
     cell.unused = nn.LazyLinear(H)
     with pytest.raises(
-        RuntimeError, match="Recurrent: cell: expected parameters whose shapes one step finds, got Lazy"
+        RuntimeError, match="Recurrent: cell: expected lazy parameters that one step initializes, got Lazy"
     ):
         elman.Recurrent(cell)(torch.randn(T, B, D))
 
@@ -286,7 +291,7 @@ class Sparse(OneState):
 @pytest.mark.parametrize("layout", ["coo", "csr"])
 def test_a_sparse_buffer_runs_on_the_loop(layout: str) -> None:
     layer, x = elman.Recurrent(Sparse(layout), state_size=H), torch.randn(T, B, D)
-    with pytest.warns(UserWarning, match=rf"given one of torch\.sparse_{layout}; it runs on the loop executor"):
+    with pytest.warns(UserWarning, match=rf"got one of torch\.sparse_{layout}; it runs on the loop executor"):
         outputs, _ = layer(x)
     h, expected = torch.zeros(B, H), []
     for x_t in x:
@@ -296,5 +301,5 @@ def test_a_sparse_buffer_runs_on_the_loop(layout: str) -> None:
     layer.bptt = Checkpointed(2)
     layer(x)[0].sum().backward()
     layer.executor = "native"
-    with pytest.raises(RuntimeError, match="dense tensors alone"):
+    with pytest.raises(RuntimeError, match="dense tensors only"):
         layer(x)

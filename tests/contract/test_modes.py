@@ -266,7 +266,7 @@ def test_dropout_between_layers_is_drawn_again_in_a_window(executor: str) -> Non
 
 def test_a_mask_for_all_steps_spans_no_windows() -> None:
     layer = elman.RNN(D, H, 2, locked_dropout=0.5, bptt=Truncated(3, 5))
-    with pytest.raises(ValueError, match="RNN: bptt: Truncated: expected a stack that draws no such random numbers"):
+    with pytest.raises(ValueError, match="RNN: bptt: Truncated: expected a stack without this dropout"):
         layer(torch.randn(12, B, D))
     layer(torch.randn(5, B, D))
     layer.bptt = Truncated(3)

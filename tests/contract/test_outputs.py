@@ -139,5 +139,7 @@ def test_what_is_no_state(step: Callable[..., Any], size: Any, came: str, execut
 @pytest.mark.filterwarnings("ignore:Cell cannot run on the native executor")
 def test_a_state_that_changes_its_size(executor: str) -> None:
     layer = elman.Recurrent(Cell(lambda p, x, h: torch.cat((h, h), -1), H), executor=executor)
-    with pytest.raises(ValueError, match=r"Cell: expected a state of the shape it was given, \(3, 4\), got \(3, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"Cell: expected the step to return a state of the same shape, \(3, 4\), got \(3, 8\)"
+    ):
         layer(torch.randn(T, B, D))

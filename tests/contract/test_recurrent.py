@@ -113,16 +113,19 @@ def test_an_initial_state_that_is_learned(executor: str, batch_first: bool) -> N
 @pytest.mark.parametrize(
     ("build", "says"),
     [
-        (lambda: Recurrent(nn.LSTM(3, 5)), "expected a cell, which is one step, got LSTM"),
-        (lambda: Recurrent(GRU(3, 5)), "expected a cell, which is one step, got GRU"),
+        (lambda: Recurrent(nn.LSTM(3, 5)), "expected a cell, which computes one step, got LSTM"),
+        (lambda: Recurrent(GRU(3, 5)), "expected a cell, which computes one step, got GRU"),
         (lambda: Recurrent(nn.GRUCell), "got the class GRUCell"),
         (
             lambda: Recurrent("gru"),  # type: ignore[arg-type]
             "expected a torch.nn.Module or a function, got str",
         ),
         (lambda: Recurrent(nn.GRUCell(3, 5), parameters={}), "expected none for a module"),
-        (lambda: Recurrent(average, learn_state=True), "needs its size"),
-        (lambda: Recurrent(average)(torch.ones(2, 1, 3)), "the size of average's state is not known"),
+        (lambda: Recurrent(average, learn_state=True), "with learn_state=True"),
+        (
+            lambda: Recurrent(average)(torch.ones(2, 1, 3)),
+            "expected the size of the state, which average does not define",
+        ),
     ],
 )
 def test_what_is_no_cell(build: Callable[[], object], says: str) -> None:

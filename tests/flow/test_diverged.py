@@ -78,7 +78,7 @@ def test_a_loss_that_explodes(tmp_path: Path) -> None:
     error = diverges(task, tmp_path, OPTIONS)
     assert str(error).startswith(
         "the loss is nan at step 1, with --lr 1e-09 and --clip 0. non-finite: reader.h_l0 is not finite at step 4 of "
-        "sequence 1, made by "
+        "sequence 1, produced by "
     )
     assert "Try a smaller learning rate (--lr); clipping (--clip 1 or less); init=" in str(error)
     assert error.verdict is not None
@@ -99,7 +99,7 @@ def test_a_gradient_that_explodes_before_it_spoils_the_weights(tmp_path: Path) -
     assert str(error).startswith(
         "a gradient is not finite at step 1, with --lr 1e-09 and --clip 0. non-finite: the gradient of reader.h_l0 is "
     )
-    assert "not finite at step 1 of sequence 0, made by " in str(error)
+    assert "not finite at step 1 of sequence 0, produced by " in str(error)
 
 
 def test_a_state_that_came_in_so(tmp_path: Path) -> None:

@@ -69,4 +69,6 @@ def test_growth_is_that_of_the_largest_eigenvalue_whatever_the_directions() -> N
         decay, horizon = found.jacobians().decay["h"], found.jacobians().horizon["h"]
         assert horizon is not None
         assert found.jacobians().rate("h") ** horizon == pytest.approx(float(decay[horizon]))
-        assert f"after {horizon} of 50 steps ({found.jacobians().rate('h'):.3g} times per step)" in str(found.verdict())
+        assert f"after {horizon} of 50 steps back ({found.jacobians().rate('h'):.3g} times per step)" in str(
+            found.verdict()
+        )

@@ -35,7 +35,7 @@ def test_where_a_network_explodes(executor: str) -> None:
     assert "mm" in bad.operation
     verdict = found.verdict()
     assert verdict.kinds == ("non-finite",)
-    assert "h_l0 is not finite at step 5 of sequence 2, made by" in str(verdict)
+    assert "h_l0 is not finite at step 5 of sequence 2, produced by" in str(verdict)
     assert "--clip" in str(verdict)
 
 
@@ -79,9 +79,9 @@ def test_an_output_that_is_no_number() -> None:
         (outputs.sum() + h.sum()).backward()
     bad = found.first_non_finite
     assert bad is not None
-    assert bad[:4] == ("forward", "the output beside h", 0, 0)
+    assert bad[:4] == ("forward", "the output of the cell of h", 0, 0)
     assert bad.operation == "log"
-    assert "the output beside h is not finite at step 0 of sequence 0, made by log" in str(found.verdict())
+    assert "the output of the cell of h is not finite at step 0 of sequence 0, produced by log" in str(found.verdict())
 
 
 @every_executor
@@ -104,7 +104,7 @@ def test_weights_that_an_update_has_spoiled(value: float, executor: str) -> None
     with flow.record(layer) as found:
         layer(torch.randn(T, B, D))[0].sum().backward()
     assert found.first_non_finite == NonFinite("parameter", "weight_hh_l1", cell="h_l1")
-    assert "non-finite: weight_hh_l1 is not finite, before any step. Try" in str(found.verdict())
+    assert "non-finite: the parameter weight_hh_l1 is not finite. Try" in str(found.verdict())
 
 
 def test_a_gate_that_is_shut_for_ever_is_finite() -> None:

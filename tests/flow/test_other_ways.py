@@ -63,7 +63,7 @@ def test_steps_one_by_one(executor: str) -> None:
             norms = found.state_gradients[f"{letter}_l0{f'#{t + 1}' if t else ''}"]
             close(norms[0], whole.state_gradients[f"{letter}_l0"][t], "gradients")
     assert str(found.verdict()) == (
-        f"short: h_l0 and {T - 1} more have one step per call, as with layer.step, in which no gradient goes through "
+        f"short: h_l0 and {T - 1} more have one step per call, as with layer.step, so no gradient flows through "
         "time. Try one call with the whole sequence."
     )
 

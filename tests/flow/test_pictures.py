@@ -65,7 +65,7 @@ def test_an_axis_ends_where_nobody_looks(scale: float, lowest: float, cut: bool,
     bottom, top = axes[0].get_ylim()
     assert bottom >= lowest
     assert top >= max(1.0, scale**T)
-    assert axes[0].get_ylabel() == "part of a gradient that is left" + "\n(cut off below 1e-06)" * cut
+    assert axes[0].get_ylabel() == "remaining share of the gradient" + "\n(cut off below 1e-06)" * cut
 
 
 def test_the_axis_of_a_gradient_that_vanishes(axes: list[Any]) -> None:

@@ -220,5 +220,8 @@ def test_the_model_goes_on_into_evaluation(executor: str) -> None:
     with flow.record(layer) as found:
         layer(x)[0].sum().backward()
     x.zero_()
-    with pytest.raises(RuntimeError, match=r"^flow: expected the input and the initial state as they were"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"^flow: expected the input and the initial state of the backward pass, got tensors that were changed",
+    ):
         found.credit()

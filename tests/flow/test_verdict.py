@@ -109,10 +109,10 @@ def test_as_many_steps_are_judged_as_are_asked_for() -> None:
         layer(torch.randn(600, 1, 1))[0].sum().backward()
     few, usual, all_of_them = found.verdict(steps=80), found.verdict(), found.verdict(steps=None)
     assert few.kinds == usual.kinds == ("fading",)  # 1.7 % is left, and less than 1 % after 90 steps
-    assert "after all 80 steps (0.95 times per step; of 600 steps the last 80 were looked at)." in str(few)
-    assert "; of 600 steps the last 256 were looked at)." in str(usual)
+    assert "after all 80 steps back (0.95 times per step; measured over the last 80 of 600 steps)." in str(few)
+    assert "; measured over the last 256 of 600 steps)." in str(usual)
     assert all_of_them.kinds == ("vanishing",)
-    assert "less than 1% is left after 90 of 600 steps back (0.95 times per step)." in str(all_of_them)
+    assert "falls below 1% of its norm after 90 of 600 steps back (0.95 times per step)." in str(all_of_them)
     with pytest.raises(ValueError, match=r"^flow.verdict: steps: expected a whole number of at least 1, got 0"):
         found.verdict(steps=0)
 
@@ -126,11 +126,11 @@ def test_without_a_sequence_there_is_nothing_to_judge(lengths: list[int] | None,
         layer(torch.randn(5, len(lengths or ()), D), lengths=lengths)[0].sum().backward()
     verdict = found.verdict()
     assert verdict.kinds == ()
-    assert str(verdict) == "nothing to judge: no sequence of the batch has a step"
+    assert str(verdict) == "nothing to diagnose: no sequence of the batch has a step"
     assert not list(rows_of(found, 0.0, 0.0))
     assert not found.dead["h_l0"].numel()
     assert not found.gates or lengths == [0, 0]  # of which the engine is given a step to forget
-    with pytest.raises(ValueError, match=r"^flow.jacobians: expected a batch with a sequence that has a step, got one"):
+    with pytest.raises(ValueError, match=r"^flow.jacobians: expected a batch with at least one time step, got empty"):
         found.jacobians()
 
 

@@ -52,7 +52,7 @@ def test_a_buffer_that_is_set_anew_runs_on_the_loop() -> None:
     for x_t in x:
         expected = cell(x_t, expected)
     cell.steps = torch.zeros_like(cell.steps)
-    with pytest.warns(UserWarning, match="'steps', a parameter or a buffer which the step replaces"):
+    with pytest.warns(UserWarning, match="'steps', a parameter or buffer that the step replaces"):
         close(layer(x, h)[1], expected, "outputs")
     assert (cell.steps == len(x)).all()
 

@@ -192,7 +192,7 @@ def test_a_tensor_that_is_written_to_keeps_its_numbers_and_its_history() -> None
         total.add_(h.detach().sum(0))
         return torch.tanh(x + h)
 
-    with pytest.warns(UserWarning, match="no parameter or buffer"):
+    with pytest.warns(UserWarning, match="not a parameter or buffer"):
         _, final = elman.Recurrent(step, 5)(x, h)
     expected, state = torch.zeros(5), h
     for x_t in x:

@@ -136,7 +136,7 @@ def test_half_precision(dtype: torch.dtype) -> None:
     x = torch.randn(T, B, H, dtype=dtype)
     assert torch.equal(layer(x)[0], on_loop(layer)(x)[0])
     layer.executor = "native"
-    with pytest.raises(RuntimeError, match=f"float32 or float64 alone, and was given {dtype}"):
+    with pytest.raises(RuntimeError, match=f"float32 or float64, got {dtype}"):
         layer(x)
 
 

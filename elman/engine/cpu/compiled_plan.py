@@ -144,7 +144,7 @@ class CompiledPlan:
         self.d_states = [state_arguments(arguments, f"d_state{i}") for i in states]
         self.arriving = [find(address(f"gradient{i}")) for i in states]
         self.sums = [arguments[total(reduction.nodes[0])] for reduction in plan.reductions]
-        self.run_alone = self._library.alone
+        self.run, self.run_alone = self._library.run, self._library.alone
 
     def forward(self, inputs: PlanInputs, save: bool) -> Forward:
         """Run the forward loop over contiguous inputs; `save`: for `backward`."""

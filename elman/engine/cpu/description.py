@@ -1,4 +1,4 @@
-"""Describes how the native executor computes a cell, for `elman.explain`."""
+"""Describes how the native executor computes a cell, for `elman.describe`."""
 
 from collections.abc import Iterator
 

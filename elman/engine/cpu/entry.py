@@ -92,12 +92,12 @@ def _unsupported_tensors(tensors: Sequence[Tensor]) -> str:
     """Why the native executor cannot compute with tensors like these; "" if it can."""
     for tensor in tensors:
         if not tensor.is_cpu:
-            return f"the native executor runs on the CPU, and was given a tensor on {tensor.device}"
+            return f"the native executor supports CPU tensors only, got a tensor on {tensor.device}"
         if tensor.layout != torch.strided:
-            return f"the native executor runs on dense tensors alone, and was given one of {tensor.layout}"
+            return f"the native executor supports dense tensors only, got one of {tensor.layout}"
         if tensor.dtype not in DTYPES or tensor.dtype != tensors[0].dtype:
             mixed = " and ".join(dict.fromkeys((str(tensors[0].dtype), str(tensor.dtype))))
-            return f"the native executor runs on float32 or float64 alone, and was given {mixed}"
+            return f"the native executor supports one dtype, float32 or float64, got {mixed}"
     return ""
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from elman.engine.executor import Executor, PreparedStep, Unsupported
+from elman.engine.executor import Executor, PreparedCall, Unsupported
 from elman.engine.inputs import CellSpec, Inputs
 from elman.engine.outputs import Output, State
 
@@ -16,9 +16,9 @@ class NativeExecutor(Executor):
     name = "native"
 
     @property
-    def available(self) -> bool:
-        """False if the environment variable ELMAN_NATIVE is 0."""
-        return os.environ.get("ELMAN_NATIVE") != "0"
+    def unavailable(self) -> str:
+        """The environment variable ELMAN_NATIVE if it is 0; "" otherwise."""
+        return "the environment variable ELMAN_NATIVE is 0" if os.environ.get("ELMAN_NATIVE") == "0" else ""
 
     def run(self, inputs: Inputs) -> tuple[Output, State] | Unsupported:
         """Run a cell over a sequence; what cannot be compiled by its nature (torch.func, export) runs on the loop."""
@@ -38,8 +38,8 @@ class NativeExecutor(Executor):
 
         return describe(spec, shape)
 
-    def prepare_step(self, specs: Sequence[CellSpec], x: Tensor, gradients: bool) -> PreparedStep | None:
-        """Prepare a step with buffers of its own; None if it needs more than addresses, or several threads."""
-        from elman.engine.cpu.prepared_step import prepare_step
+    def prepare(self, specs: Sequence[CellSpec], x: Tensor, gradients: bool) -> PreparedCall | None:
+        """Prepare a small call, with buffers of its own; None if it needs more than addresses."""
+        from elman.engine.cpu.prepared_call import prepare
 
-        return prepare_step(specs, x, gradients)
+        return prepare(specs, x, gradients)

@@ -42,6 +42,26 @@ def library() -> Any:
     return handle if hasattr(handle, "GOMP_parallel") else None
 
 
+def library_path() -> Path | None:
+    """Return the file of the OpenMP library that torch uses, or None."""
+    if library() is None:
+        return None
+    symbol = _Symbol()
+    ctypes.CDLL(None).dladdr(ctypes.cast(library().GOMP_parallel, ctypes.c_void_p), ctypes.byref(symbol))
+    return Path(os.fsdecode(symbol.file)) if symbol.file else None
+
+
+class _Symbol(ctypes.Structure):
+    """The result of `dladdr`: the file and the address of a library, and the name and the address of a symbol."""
+
+    _fields_ = (
+        ("file", ctypes.c_char_p),
+        ("base", ctypes.c_void_p),
+        ("name", ctypes.c_char_p),
+        ("address", ctypes.c_void_p),
+    )
+
+
 def threads() -> int:
     """Return how many threads a computation may use now: torch's number, or 1 if torch's threads cannot be used."""
     return 1 if _forked or library() is None else torch.get_num_threads()

@@ -211,7 +211,7 @@ class _Schedule:
         left, right = (operand(node, len(node.args) - i) for i in (2, 1))
         weight, transposed = strip_transposes(right)
         if domain_of(weight) is not Domain.WEIGHT:
-            raise CannotCapture(f"a product of two values of the step{location_of(node)}")
+            raise CannotCapture(f"a matrix product of two values of the step{location_of(node)}")
         # A root that is an addmm needs its bias: it is stored by a pass, not by the product.
         target = self.targets.get(node) if node.target is aten.mm.default else None
         total = self.merged.get(node)

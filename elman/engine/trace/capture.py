@@ -184,7 +184,7 @@ class _ReassignmentCheck(nn.Module):
         after = dict(self.cell.named_buffers()) | dict(self.cell.named_parameters())
         for name in {**before, **after}:
             if before.get(name) is not after.get(name):
-                raise CannotCapture(f"{name!r}, a parameter or a buffer which the step replaces")
+                raise CannotCapture(f"{name!r}, a parameter or buffer that the step replaces")
         return result
 
 
@@ -237,9 +237,9 @@ def _record(
         recorder.set_name(value, name)
     old_shapes, new_shapes = [[tuple(state.shape) for state in states] for states in (cotangents, new)]
     if new_shapes != old_shapes:
-        raise CannotCapture(f"the step turns states of shapes {old_shapes} into {new_shapes}")
+        raise CannotCapture(f"the step returns states of shapes {new_shapes} for states of shapes {old_shapes}")
     if other_dtypes := [str(state.dtype) for state in new if state.dtype != inputs[0].dtype]:
-        raise CannotCapture(f"the step makes a state or an output of {other_dtypes[0]}")
+        raise CannotCapture(f"the step returns a state or an output of {other_dtypes[0]}")
     new_nodes = [recorder.node_of(state) for state in new]
     gradients: Sequence[Tensor | None] = [None] * len(leaves)
     if any(state.requires_grad for state in new):

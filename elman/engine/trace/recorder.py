@@ -81,7 +81,7 @@ class Recorder(DispatchMode):
             raise CannotCapture(f"a tensor of {tensor.dtype} that is not computed from x or the states{current_line()}")
         if node is None:
             raise CannotCapture(
-                f"a tensor of shape {tuple(tensor.shape)} that is no parameter or buffer{current_line()}"
+                f"a tensor of shape {tuple(tensor.shape)} that is not a parameter or buffer{current_line()}"
             )
         return node
 
@@ -110,7 +110,7 @@ class Recorder(DispatchMode):
         # The mode is off in here. `with self` turns it on again, so that the operations within are recorded as well.
         kwargs = kwargs or {}
         if func is aten._local_scalar_dense.default:
-            raise CannotCapture(f"a number read out of a tensor{current_line()}")
+            raise CannotCapture(f"a Python number read from a tensor{current_line()}")
         for tensor in mutated_tensors(func, args) if func._schema.is_mutable else ():
             if tensor.untyped_storage().data_ptr() in self._protected:
                 raise CannotCapture(

@@ -170,6 +170,6 @@ class DataDependenceCheck(TorchFunctionMode):
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in DATA_ACCESS:
-            raise CannotCapture(f"a number read out of a tensor{current_line()}")
+            raise CannotCapture(f"a Python number read from a tensor{current_line()}")
         with disable_torch_function():
             return func(*args, **(kwargs or {}))

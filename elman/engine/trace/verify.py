@@ -46,7 +46,9 @@ def verify(
         interpreter = fx.Interpreter(nn.Module(), graph=_drop_gradients(graph, is_compared))
         new, d_x, d_states, d_parameters = interpreter.run(*inputs, *cotangents, *random_ops.drawn)
     if not (_all_close(new, expected_states) and _all_close([*d_x, *d_states, *d_parameters], expected_gradients)):
-        raise CannotCapture("the step does not always run the same operations, or writes over a tensor it still uses")
+        raise CannotCapture(
+            "the step does not always run the same operations, or overwrites a tensor that it still uses"
+        )
     for change in (lambda rows: rows[1:2], lambda rows: torch.cat([rows] * REPEATS)):
         rows = [change(tensor.detach()) for tensor in inputs[:first]]
         with ReplayRandomOps(map(change, random_ops.drawn)):
@@ -54,7 +56,9 @@ def verify(
             states, gradients = _run_step(step, [*rows, *inputs[first:]], list(map(change, cotangents)), is_row)
         expected = [None if t is None else change(t) for t in (*expected_states, *expected_gradients[:first])]
         if not _all_close([*states, *gradients[:first]], expected):
-            raise CannotCapture("what a row of the batch becomes depends on how many rows there are, or on the others")
+            raise CannotCapture(
+                "the result for a sequence depends on the batch size or on other sequences of the batch"
+            )
 
 
 def _drop_gradients(graph: fx.Graph, is_compared: Sequence[bool]) -> fx.Graph:

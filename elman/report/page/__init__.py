@@ -46,12 +46,12 @@ def write(run: Run, shown: Shown, path: Path) -> None:
     Raises:
         BadInput: if a file of the run is damaged.
     """
-    with tables.progress_console().status("working out how far a gradient reaches"):
+    with tables.progress_console().status("computing gradient-flow diagnostics"):
         parts = _parts(run, shown, path)
     data = _html(parts).encode("utf-8", "replace")
     write_whole(path, data)
     size, plotly_size = decimal(len(data)), decimal(len(_plotly()))
-    tables.console().print(f"written: {path} ({size}; of these plotly.js {plotly_size})", markup=False)
+    tables.console().print(f"report: {path} ({size}, of which plotly.js {plotly_size})", markup=False)
 
 
 def _parts(run: Run, shown: Shown, path: Path) -> dict[str, Any]:

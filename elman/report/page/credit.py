@@ -7,7 +7,7 @@ from elman.flow.credit import Credit
 from elman.report.page.charts import Axis, Chart, Line, layout_of, lines, numbers
 
 STEPS = 64  # number of steps whose losses are propagated back
-POWERS = ("≤ 10⁻⁶", "10⁻⁵", "10⁻⁴", "10⁻³", "10⁻²", "10⁻¹", "most")  # ticks of the color scale, relative to the maximum
+POWERS = ("≤ 10⁻⁶", "10⁻⁵", "10⁻⁴", "10⁻³", "10⁻²", "10⁻¹", "max")  # ticks of the color scale, relative to the maximum
 MIN_POWER = 1 - len(POWERS)  # exponent of the smallest value that has its own color
 
 
@@ -46,9 +46,9 @@ def _map(credit: Credit, norms: list[list[float | None]], largest: float) -> Cha
     layout["shapes"] = [_mark("y", "x", credit.steps[-1])]
     return Chart(
         "credit",
-        "How far each loss reaches back",
-        f"Row t: how much of the loss at step t arrives at {credit.name} after step k, on its way back.",
-        f"Colour: {_quantity(credit)}, as a part of the largest, {largest:.2g}",
+        "Credit assignment",
+        f"Row t: norm of the gradient of the loss at step t with respect to {credit.name} after step k.",
+        f"Color: {_quantity(credit)}, relative to the maximum, {largest:.2g}",
         {"data": [heat], "layout": layout},
     )
 
@@ -59,10 +59,12 @@ def _power(value: float | None, largest: float) -> float | None:
 
 def _row(credit: Credit, norms: list[float | None], largest: float) -> Chart:
     T = len(norms)
-    text = f"How much of the loss at step t, the dashed line, arrives at {credit.name} after each step k before it."
+    text = (
+        f"Norm of the gradient of the loss at step t, the dashed line, with respect to {credit.name} after each step k."
+    )
     y = Axis(_quantity(credit), log=True, limits=(largest * 10**MIN_POWER, 2 * largest), format=".2e")
     x = Axis("k: step of the state", "step", limits=(-1, T))
-    row = lines("credit-row", "One row of it", text, x, y, [Line(credit.name, range(T), norms)])
+    row = lines("credit-row", "One row", text, x, y, [Line(credit.name, range(T), norms)])
     row.figure["layout"]["shapes"] = [_mark("x", "y", credit.steps[-1])]
     return row
 

@@ -64,7 +64,7 @@ def _rows(recording: Recording, jacobians: list[Jacobians]) -> list[list[str]]:
     for cell in jacobians:
         for state, horizon in cell.horizon.items():
             norms = recording.over_sequences(state)
-            reach = "more is left" if horizon is None else f"{horizon} steps"
+            reach = "no step" if horizon is None else f"{horizon} steps"
             rows.append([state, reach, f"{cell.rate(state):.3f} times", f"{norms[0]:.2g}", f"{norms[-1]:.2g}"])
     return rows
 
@@ -76,22 +76,24 @@ def _line(name: str, values: list[float]) -> Line:
 
 def _arriving(recording: Recording) -> Chart:
     curves = [_line(name, recording.over_sequences(name).tolist()) for name in recording.state_gradients]
-    text = "The gradient of the loss at the state after each step: from the steps after it, and from the loss itself."
-    y = Axis("norm of the gradient, root mean square over the pieces", log=True, format=".2e")
-    return lines("arriving", "What arrives at each state", text, STEP, y, curves)
+    text = (
+        "Norm of the gradient of the loss with respect to the state after each step: through later steps, and directly."
+    )
+    y = Axis("gradient norm, root mean square over sequences", log=True, format=".2e")
+    return lines("arriving", "Gradient norms", text, STEP, y, curves)
 
 
 def _decay(jacobians: list[Jacobians]) -> Chart:
     curves = [_line(name, left.tolist()) for cell in jacobians for name, left in cell.decay.items()]
     values = [v for line in curves for v in line.y if v]
     limits = max(min(values) / 2, MIN_DECAY), 2 * max(values)
-    curves.append(level(f"{HORIZON_SHARE:.0%}: the horizon", max((line.x for line in curves), key=len), HORIZON_SHARE))
-    text = "Of a gradient that begins at the last step, the part that is left after so many steps back."
-    y = Axis("part of the gradient that is left", log=True, limits=limits, format=".2e")
-    return lines("decay", "How long a gradient lives", text, Axis("steps back", "steps back:"), y, curves)
+    curves.append(level(f"{HORIZON_SHARE:.0%}: horizon", max((line.x for line in curves), key=len), HORIZON_SHARE))
+    text = "Share of a gradient from the last step that remains, by number of steps back."
+    y = Axis("remaining share of the gradient", log=True, limits=limits, format=".2e")
+    return lines("decay", "Gradient decay", text, Axis("steps back", "steps back:"), y, curves)
 
 
 def _gates(recording: Recording) -> Chart:
     curves = [Line(name, range(len(gate.mean)), gate.mean.tolist()) for name, gate in recording.gates.items()]
-    text = "The mean over units and pieces. A gate is shut at 0 and open at 1; what has a sign lies between -1 and 1."
+    text = "Mean over units and sequences. A gate is closed at 0 and open at 1; signed values lie between -1 and 1."
     return lines("gates", "Gates and other bounded values", text, STEP, Axis("mean value", format=".3f"), curves)

@@ -18,7 +18,7 @@ def history(run: Run) -> list[Chart] | Missing:
     """
     path = run.path / "flow.csv"
     if not path.exists():
-        return Missing("No history: the training was not asked for one, with --flow-every N.")
+        return Missing("No history: the training did not record one; pass --flow-every N to elman train.")
     rows = columns.read(path, ["step", *HistoryRow._fields])
     if not rows:
         return Missing("No history yet: flow.csv has no rows.")
@@ -34,18 +34,18 @@ def _horizon(cells: dict[str, columns.Columns]) -> Chart:
     curves = _lines(cells, "horizon")
     max_steps = max((v for table in cells.values() for v in table["steps"] if v is not None), default=0.0)
     text = (
-        f"After how many steps back less than {HORIZON_SHARE:.0%} of a gradient is left. On the line of all steps more "
-        "is left than that."
+        f"Number of steps back after which less than {HORIZON_SHARE:.0%} of a gradient remains. At the line of all "
+        "steps, more remains."
     )
-    curves.append(level("all steps that were looked at", curves[0].x, max_steps))
-    return lines("horizon", "How far a gradient reaches back", text, STEP, Axis("steps back", "steps back"), curves)
+    curves.append(level("all measured steps", curves[0].x, max_steps))
+    return lines("horizon", "Gradient horizon", text, STEP, Axis("steps back", "steps back"), curves)
 
 
 def _growth(cells: dict[str, columns.Columns]) -> Chart:
     curves = _lines(cells, "growth")
-    curves.append(level("1: neither grows nor fades", curves[0].x, 1.0))
-    y = Axis("times as large after each step back", "times", format=".4f")
-    return lines("growth", "Growth", "How many times larger a gradient becomes with each step back.", STEP, y, curves)
+    curves.append(level("1: constant", curves[0].x, 1.0))
+    y = Axis("growth factor per step back", "times", format=".4f")
+    return lines("growth", "Gradient growth", "Factor by which a gradient grows with each step back.", STEP, y, curves)
 
 
 def _lines(cells: dict[str, columns.Columns], key: str) -> list[Line]:

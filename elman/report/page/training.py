@@ -56,9 +56,9 @@ def losses(run: Run, shown: Shown) -> Losses | Missing:
         return missing
     smoothed = pl.Series(train, dtype=pl.Float64).ewm_mean(half_life=max(len(train) / 100, 1)).to_list()
     curves = [
-        Line("training, step by step", x, train, faint=True),
-        Line("training, smoothed", x, smoothed),
-        Line("validation", at, validation, every=len(at) < 60),
+        Line("training loss", x, train, faint=True),
+        Line("training loss, smoothed", x, smoothed),
+        Line("validation loss", at, validation, every=len(at) < 60),
     ]
     baseline = _validation_baseline(run)
     if baseline is not None:
@@ -66,7 +66,7 @@ def losses(run: Run, shown: Shown) -> Losses | Missing:
     visible = [*smoothed[len(smoothed) // 20 :], *validation, *([baseline[1]] if baseline else [])]
     best = min(validation, default=None)
     chart = lines(
-        "losses", "Training and validation", _loss_description(best, shown.unit, baseline), STEP,
+        "losses", "Training and validation loss", _loss_description(best, shown.unit, baseline), STEP,
         Axis(shown.unit, shown.unit, limits=limits(visible), format=".4f"), curves,
     )  # fmt: skip
     best_step = at[validation.index(best)] if best is not None else None
@@ -76,8 +76,8 @@ def losses(run: Run, shown: Shown) -> Losses | Missing:
 def _loss_description(best: float | None, unit: str, baseline: tuple[str, float] | None) -> str:
     if best is None:
         return "No validation yet."
-    against = f"; {baseline[0]}, the line to get below, has {baseline[1]:.3f}" if baseline else ""
-    return f"Best on validation: {best:.3f} {unit}{against}."
+    against = f"; baseline {baseline[0]}: {baseline[1]:.3f}" if baseline else ""
+    return f"Best validation loss: {best:.3f} {unit}{against}."
 
 
 def _validation_baseline(run: Run) -> tuple[str, float] | None:
@@ -112,7 +112,7 @@ def scores(run: Run) -> Scores | Missing:
     """
     values = run.config.get("scores")
     if not values:
-        return Missing(f"No scores yet: the training has not ended; to go on: {run.resume_command}")
+        return Missing(f"No scores yet: the training has not ended. Resume it with: {run.resume_command}")
     rows = list(values.values()) if isinstance(values, dict) else [values]
     if not all(_all_numbers(row) for row in rows) or len(set(map(tuple, rows))) > 1:
         raise BadInput(f"{run.path / 'config.json'}: expected 'scores' to be numbers by names, got {values!r:.60}")
@@ -150,9 +150,9 @@ def _comparison(shown: Shown, scores: Scores) -> str:
     if not baselines:
         return "There is no baseline to compare with."
     if loss is None or baseline is None:
-        return f"Beside {shown.title}: {', '.join(baselines)}."
+        return f"Baselines: {', '.join(baselines)}."
     name, baseline_loss = baseline
     share = abs(loss - baseline_loss) / baseline_loss if baseline_loss else 0.0
     if loss < baseline_loss:
-        return f"{shown.title} needs {share:.1%} fewer {shown.unit} than the baseline, {name}."
-    return f"{shown.title} needs {share:.1%} more {shown.unit} than the baseline, {name}: it has yet to get below."
+        return f"{shown.title}: {shown.unit} {share:.1%} lower than the best baseline, {name}."
+    return f"{shown.title}: {shown.unit} {share:.1%} higher than the best baseline, {name}."

@@ -107,7 +107,7 @@ function fill(details) {
 // Formats a matrix or formula with its name as a caption.
 const named = (name, inside) => `<figure class="named">${inside}<figcaption>${name}</figcaption></figure>`;
 
-const WORDY = new Set(["word", "target", math("input x_t"), "likeliest next word"]);
+const WORDY = new Set(["word", "target", math("input x_t"), "most probable next word"]);
 
 function table(head, rows, kind = "") {
   const names = head.map((name) => column(name, WORDY.has(name) ? 'class="said"' : "")).join("");

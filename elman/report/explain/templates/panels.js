@@ -21,7 +21,7 @@ function forwardPanel(now, t) {
   const i = t + 1;
   const read = `“${escaped(now.lesson.words[t])}”`;
   const before = t
-    ? `${math(`h_${t}`)} is what the network kept of the words before.`
+    ? `${math(`h_${t}`)} is what the network remembers of the words before.`
     : "Before the first word the state is zero: nothing is remembered yet.";
   const products = `${math(`W h_${t}`)}, every product of it`;
   return `<h3>Forward, step ${math("t")} = ${i}: the network reads ${read}</h3>
@@ -107,8 +107,8 @@ function fromTheLoss({ run, dO, targets, lesson, p }, t) {
     cell(`= ${number(dO[t][w])}`, tinted(dO[t][w], largestOf(dO[t]))),
   ]);
   const dh = matrix([times(transpose(p.V), dO[t])]);
-  return `<p>The loss sends back to the output the difference between what came and what should have come.
-    ${math("V")} hands it on to the state.</p>
+  return `<p>The gradient of the loss at the output is the difference between the output and the target.
+    ${math("V")} passes it to the state.</p>
     ${formula(math(`{dL_${i}/do_${i}} = {1/T} (y_${i} − target)`))}
     ${table(["word", math(`y_${i}`), "target", math(`{dL_${i}/do_${i}}`)], rows)}
     ${formula(math(`{dL_${i}/dh_${i}} = {dL_${i}/do_${i}} · V &ensp;=&ensp;`), dh)}
@@ -130,7 +130,7 @@ function oneStepBack({ p, run, found, lesson }, t, k) {
     ${t - k > 1 ? soFar : ""}
     ${formula(math(`{dL_${i}/dh_${k + 1}} = ${chained} &ensp;=&ensp;`), matrix([found[t][k].dh]))}
     <p>Its norm is ${number(here)}, after ${number(later)} a step later:
-    ${first === 0 ? "nothing" : percent(here / first)} of what ${math(`L_${i}`)} sent out arrives here.</p>`;
+    ${first === 0 ? "nothing" : percent(here / first)} of the gradient of ${math(`L_${i}`)} remains here.</p>`;
 }
 
 function theTerm({ run, found, p, x, lesson }, t, k) {

@@ -91,13 +91,13 @@ function growth(found) {
 }
 
 function fadingInWords({ found, loss }) {
-  if (Number.isNaN(loss)) return "The loss is not a number any more, and nor is any gradient of it.";
+  if (Number.isNaN(loss)) return "The loss is NaN, and so is every gradient.";
   if (found.length < 2) return "This sentence has one step: there is no way back through time, and nothing fades.";
   if (found.every((row) => norm(row.at(-1).dh) === 0))
     return "The loss sends nothing back: every right word has a probability of 1.";
   const factor = growth(found);
   if (!Number.isFinite(factor) || factor === 0)
-    return "Somewhere on the way nothing is left at all: the gradient has vanished.";
+    return "The gradient reaches zero before the first step: it has vanished.";
   const far = factor ** 50;
   const verdict = factor < 1 ? "The gradient vanishes" : "The gradient explodes";
   return `With these weights one step back makes the gradient ${number(factor)} times as long (geometric mean).
@@ -111,12 +111,12 @@ function explosion(losses) {
   const after = (step) => `after ${count(step, "step")}`;
   const [first, last, none] = [broken[0], broken.at(-1), losses.findIndex(Number.isNaN)];
   const infinite = first === none ? "" : `${after(first)} the loss is infinite: a right word has a probability of 0`;
-  const begins = infinite || `${after(first)} the loss is not a number any more`;
+  const begins = infinite || `${after(first)} the loss is NaN`;
   if (last < losses.length - 1)
     return `At this learning rate the steps are too long: ${begins}. ${after(last + 1).replace("a", "A")} it is finite
       again, to the end. Try a smaller one.`;
-  const ends = infinite && none >= 0 ? `, and ${after(none)} it is not a number any more` : "";
-  return `At this learning rate the training explodes: ${begins}${ends}. Take a smaller one.`;
+  const ends = infinite && none >= 0 ? `, and ${after(none)} it is NaN` : "";
+  return `At this learning rate the training explodes: ${begins}${ends}. Try a smaller one.`;
 }
 
 function curveDrawing(path, step, width, height = 220) {
@@ -165,7 +165,7 @@ function predictions({ lesson, run, targets }) {
       bar(dot(y, targets[t])),
     ];
   });
-  return table(["after", "likeliest next word", "right word", AS_A_BAR], rows, "bars");
+  return table(["after", "most probable next word", "right word", AS_A_BAR], rows, "bars");
 }
 
 function oneUpdate({ p, gradient, rate }) {

@@ -92,7 +92,7 @@
       Plotly.relayout(this.row.plot, { "shapes[0].x0": t, "shapes[0].x1": t });
       Plotly.relayout(this.map.plot, { "shapes[0].y0": t, "shapes[0].y1": t });
       const first = row.findIndex((value, k) => k <= t && value >= 0.01 * row[t]);
-      const reach = row[t] ? `at least 1% of it arrives up to ${t - first} steps back` : "nothing of it arrives";
+      const reach = row[t] ? `at least 1% of the gradient remains up to ${t - first} steps back` : "no gradient";
       this.output.textContent = `t = ${t}: ${reach}`;
       this.slider.setAttribute("aria-valuetext", `step ${t}`);
     }

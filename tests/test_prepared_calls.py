@@ -1,4 +1,4 @@
-"""Calls of one step with gradients: those of the loop executor, whichever way they take."""
+"""Small calls with gradients: those of the loop executor, whichever way they take."""
 
 import threading
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 import elman
 from elman import cells, flow
 from elman.engine import EXECUTORS
-from elman.engine.cpu import prepared_step
+from elman.engine.cpu import prepared_call
 from tests.cases import in_a_row, in_form, random_states
 from tests.tolerances import all_close
 
@@ -24,13 +24,13 @@ pytestmark = pytest.mark.skipif("native" not in EXECUTORS, reason="the native ex
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One more with each call that took the short way."""
-    seen, call = list[int](), prepared_step.DifferentiableStep.__call__
+    seen, call = list[int](), prepared_call.DifferentiableCall.__call__
 
     def counting(*arguments: Any) -> Any:
         seen.append(1)
         return call(*arguments)
 
-    monkeypatch.setattr(prepared_step.DifferentiableStep, "__call__", counting)
+    monkeypatch.setattr(prepared_call.DifferentiableCall, "__call__", counting)
     return seen
 
 
@@ -83,12 +83,12 @@ def agree(stacks: Sequence[elman.Stack], x: Tensor, states: Sequence[Tensor], wa
     same(found, reference)
 
 
-@pytest.mark.parametrize("B", [1, 5, 64])
+@pytest.mark.parametrize(("T", "B"), [(1, 1), (1, 5), (1, 64), (2, 1), (7, 3)])
 @pytest.mark.parametrize("cell", list(cells.REGISTRY))
-def test_the_loops_gradients(cell: str, B: int, ran: list[int]) -> None:
+def test_the_loops_gradients(cell: str, T: int, B: int, ran: list[int]) -> None:
     for dtype in (torch.float32, torch.float64):
         stacks = pair(cell, dtype=dtype)
-        agree(stacks, torch.randn(1, B, D, dtype=dtype), random_states(stacks[0], (B,), dtype), "xsp")
+        agree(stacks, torch.randn(T, B, D, dtype=dtype), random_states(stacks[0], (B,), dtype), "xsp")
     assert ran or cell not in ("rnn", "gru", "lstm")
 
 
@@ -98,17 +98,18 @@ def test_the_loops_gradients(cell: str, B: int, ran: list[int]) -> None:
 def test_some_inputs_and_some_results(cell: str, wanted: str, which: str, ran: list[int]) -> None:
     """Of parts alone: what nobody asks for writes nowhere, and what nobody gives is zero."""
     stacks = pair(cell)
-    for B in (2, 6):
-        agree(stacks, torch.randn(1, B, D).double(), random_states(stacks[0], (B,)), wanted, which)
-    assert len(ran) == 2
+    for T, B in ((1, 2), (1, 6), (4, 2), (3, 2)):
+        agree(stacks, torch.randn(T, B, D).double(), random_states(stacks[0], (B,)), wanted, which)
+    assert len(ran) == 4
 
 
+@pytest.mark.parametrize("T", [1, 3])
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_forms_of_inputs_and_cotangents(batch_first: bool, ran: list[int]) -> None:
-    """A step of a longer sequence, a state that is a view or none, cotangents that lie in columns, or negated."""
+def test_forms_of_inputs_and_cotangents(batch_first: bool, T: int, ran: list[int]) -> None:
+    """A part of a longer sequence, a state that is a view or none, cotangents that lie in columns, or negated."""
     stacks, B = pair("lstm", batch_first=batch_first), 6
-    whole = torch.randn((B, 4, D) if batch_first else (4, B, D)).double()
-    x = whole.narrow(int(batch_first), 1, 1)
+    whole = torch.randn((B, 6, D) if batch_first else (6, B, D)).double()
+    x = whole.narrow(int(batch_first), 1, T)
     view = torch.randn(2, 1, H).double().expand(2, B, H)
     agree(stacks, x, [view, view], "xsp")
     agree(stacks, x, [], "xp")
@@ -130,11 +131,11 @@ def test_forms_of_inputs_and_cotangents(batch_first: bool, ran: list[int]) -> No
 
 def test_calls_do_not_share_memory(ran: list[int]) -> None:
     """Several forward passes before the backward passes, and several of these; what is returned may be written to."""
-    for B in (1, 6):
+    for T, B in ((1, 1), (1, 6), (5, 2)):
         results = []
         for layer in pair("lstm"):
             torch.manual_seed(B)
-            xs = [torch.randn(1, B, D).double().requires_grad_() for _ in range(3)]
+            xs = [torch.randn(T, B, D).double().requires_grad_() for _ in range(3)]
             losses = []
             for x in xs:
                 output, (h, c) = layer(x)
@@ -150,7 +151,7 @@ def test_calls_do_not_share_memory(ran: list[int]) -> None:
             with pytest.raises(RuntimeError, match="backward through the graph a second time"):
                 torch.autograd.grad(losses[0], of, allow_unused=True)
         same(*results)
-    assert len(ran) == 6
+    assert len(ran) == 9
 
 
 def test_a_chain_of_steps(ran: list[int]) -> None:
@@ -169,7 +170,7 @@ def test_a_chain_of_steps(ran: list[int]) -> None:
         found.append(torch.autograd.grad(layer(x)[0].square().sum() + layer(x)[1].sum(), list(layer.parameters())))
     for other in found[1:]:
         same(found[0], other)
-    assert len(ran) == 8
+    assert len(ran) == 10
 
 
 def test_parameters_that_change(ran: list[int]) -> None:
@@ -200,12 +201,13 @@ def test_parameters_that_change(ran: list[int]) -> None:
     assert len(ran) == 5
 
 
+@pytest.mark.parametrize("T", [1, 3])
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_gradients_of_gradients_and_of_many_cotangents(cell: str, ran: list[int]) -> None:
+def test_gradients_of_gradients_and_of_many_cotangents(cell: str, T: int, ran: list[int]) -> None:
     found: list[list[Tensor]] = []
     for layer in pair(cell):
         torch.manual_seed(0)
-        x = torch.randn(1, 2, D).double().requires_grad_()
+        x = torch.randn(T, 2, D).double().requires_grad_()
         states = random_states(layer, (2,))
         of = [x, *states, *layer.parameters()]
         # From a state that was made of the same parameters, so that the gradient goes on through it.
@@ -224,6 +226,32 @@ def test_gradients_of_gradients_and_of_many_cotangents(cell: str, ran: list[int]
         found.append([*once, *twice, *many, *mapped])
     same(*found)
     assert len(ran) == 2
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_lengths_in_any_order(threads: int, ran: list[int]) -> None:
+    """One preparation serves every number of steps; more rows than it has room for go another way."""
+    layer, twin = pair("lstm")
+    torch.set_num_threads(threads)
+    try:
+        for T in (5, 512, 2, 1, 60, 2, 513):
+            agree([layer, twin], torch.randn(T, 1, D).double(), random_states(layer, (1,)), "xsp")
+    finally:
+        torch.set_num_threads(1)
+    assert len(ran) == 6
+
+
+def test_threads_split_the_columns(ran: list[int]) -> None:
+    """Wide layers run on several threads, and on other numbers of threads after that."""
+    layer, twin = elman.LSTM(D, 256, executor="native"), elman.LSTM(D, 256, executor="loop")
+    twin.load_state_dict(layer.state_dict())
+    try:
+        for threads in (2, 1, 2):
+            torch.set_num_threads(threads)
+            agree([layer, twin], torch.randn(40, 1, D), random_states(layer, (1,), torch.float32), "xsp")
+    finally:
+        torch.set_num_threads(1)
+    assert len(ran) == 3
 
 
 def test_threads_at_once(ran: list[int]) -> None:
@@ -249,16 +277,17 @@ def test_threads_at_once(ran: list[int]) -> None:
     assert len(ran) == 8 * 30
 
 
+@pytest.mark.parametrize("T", [1, 2])
 @pytest.mark.parametrize("late", [False, True])
-def test_who_looks_sees_every_call(late: bool, ran: list[int]) -> None:
-    """`flow.record` around calls of one step, from before the forward passes or around the backward pass alone."""
-    x, found = torch.randn(3, 2, D).double(), []
+def test_who_looks_sees_every_call(late: bool, T: int, ran: list[int]) -> None:
+    """`flow.record` around small calls, from before the forward passes or around the backward pass alone."""
+    x, found = torch.randn(3, T, 2, D).double(), []
     for layer in pair("lstm"):
         recorded = [flow.record(layer) for _ in range(2)]
         with nullcontext() if late else recorded[0] as early:
             loss, state = x.new_zeros(()), None
             for k, x_t in enumerate(x):
-                output, state = layer(x_t.unsqueeze(0), state)
+                output, state = layer(x_t, state)
                 loss = loss + (k + 1) * output.square().sum()
             with recorded[1] if late else nullcontext() as lately:
                 loss.backward(retain_graph=True)
@@ -277,15 +306,16 @@ def test_who_looks_sees_every_call(late: bool, ran: list[int]) -> None:
     assert len(ran) == 3
 
 
+@pytest.mark.parametrize("T", [1, 2])
 @pytest.mark.parametrize("what", ["dropout", "bptt", "parametrized", "half", "bidirectional", "forward hook", "loop"])
-def test_what_goes_another_way(what: str, ran: list[int]) -> None:
+def test_what_goes_another_way(what: str, T: int, ran: list[int]) -> None:
     options: dict[str, dict[str, Any]] = {
         "dropout": {"dropout": 0.5},
         "bptt": {"bptt": elman.bptt.Truncated(2)},
         "bidirectional": {"bidirectional": True},
     }
     layer = elman.GRU(D, H, 2, **options.get(what, {}))
-    x = torch.randn(1, 2, D)
+    x = torch.randn(T, 2, D)
     if what == "parametrized":
         nn.utils.parametrizations.weight_norm(layer, "weight_hh_l0")
     if what == "half":

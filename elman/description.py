@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import deprecated
 
 from elman.engine import EXECUTORS, CellSpec, as_tuple, choose
 from elman.engine.torch_private import tree_leaves
@@ -12,7 +13,7 @@ from elman.layers import Recurrent, Stack
 from elman.layers._state_structure import structure_of
 
 
-def explain(layer: Stack | Recurrent, input: Tensor | None = None) -> "Explanation":
+def describe(layer: Stack | Recurrent, input: Tensor | None = None) -> "Description":
     """Describe how a layer runs: operations before, in and after the loop over time, and tensors saved for backward.
 
     Args:
@@ -22,33 +23,33 @@ def explain(layer: Stack | Recurrent, input: Tensor | None = None) -> "Explanati
             no `input_size`.
 
     Returns:
-        The explanation; print it to read it. Its `executor` and `reason` name the executor and why it was chosen.
+        The description; print it to read it. Its `executor` and `reason` name the executor and why it was chosen.
 
     Raises:
         TypeError: if `layer` is not an elman layer, or if its input size is not known.
 
     >>> import elman
-    >>> explanation = elman.explain(elman.GRU(3, 5, executor="loop"))
-    >>> explanation.executor
+    >>> description = elman.describe(elman.GRU(3, 5, executor="loop"))
+    >>> description.executor
     'loop'
     """
     if not isinstance(layer, Stack | Recurrent):
-        raise TypeError(f"explain: layer: expected a layer of elman, got {type(layer).__name__}")
+        raise TypeError(f"describe: layer: expected an elman layer, got {type(layer).__name__}")
     specs = list(_specs(layer, input))
     executor, reason = choose(layer.executor, specs)
     if layer.executor != "auto":
-        explanation = "asked for by name"
+        why = "asked for by name"
     elif reason:
-        explanation = f"because {reason}"
+        why = f"because {reason}"
     elif list(EXECUTORS).index(executor.name) == 0 and len(EXECUTORS) > 1:
-        explanation = "every operation of the cell is supported"
+        why = "every operation of the cell is supported"
     else:
-        explanation = "the only executor available"
+        why = "the only executor available"
     shape = None
     if input is not None:
         T, B = (input.shape[0], 1) if input.dim() == 2 else input.shape[:2]
         shape = (B, T) if layer.batch_first and input.dim() == 3 else (T, B)
-    lines = [f"{type(layer).__name__}: executor {executor.name}, {explanation}"]
+    lines = [f"{type(layer).__name__}: executor {executor.name}, {why}"]
     for k, spec in enumerate(specs):
         dtype = next((value.dtype for value in spec.parameters.values() if value.is_floating_point()), torch.float32)
         state_size = ", ".join(map(str, as_tuple(spec.state_size)))
@@ -57,11 +58,19 @@ def explain(layer: Stack | Recurrent, input: Tensor | None = None) -> "Explanati
         lines += ["", f"  {name}, {spec.input_size} -> {state_size}, {str(dtype).removeprefix('torch.')}"]
         if not (layer.executor != "auto" and reason):
             lines += executor.describe(spec, shape)
-    return Explanation(executor.name, reason or explanation, tuple(lines))
+    return Description(executor.name, reason or why, tuple(lines))
+
+
+@deprecated(
+    "elman.explain is deprecated and will be removed in 0.2; use elman.describe instead", category=FutureWarning
+)
+def explain(layer: Stack | Recurrent, input: Tensor | None = None) -> "Description":
+    """Return `describe(layer, input)`: the name of `elman.describe` in earlier releases."""
+    return describe(layer, input)
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Description:
     """Description of how a layer runs; `str` returns the lines as text.
 
     Attributes:
@@ -88,7 +97,7 @@ def _specs(layer: Stack | Recurrent, input: Tensor | None) -> Iterator[CellSpec]
     input_size = getattr(layer.cell, "input_size", None) if input is None else input.shape[-1]
     state_size = layer.state_size
     if input_size is None or state_size is None:
-        raise TypeError("explain: input: expected an example of the input, since the cell does not tell its sizes")
+        raise TypeError("describe: input: expected an example input, since the cell does not define its sizes")
     structure = structure_of(state_size)
     step = layer.cell if structure is None else layer._structured_cell(structure)
     parameters = dict(step.named_parameters()) | dict(step.named_buffers())

@@ -1,4 +1,4 @@
-"""Runs single steps of a stack by prepared steps of the executor."""
+"""Runs small calls of a stack, among them single steps, by prepared calls of the executor."""
 
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from elman.bptt import Full
 from elman.engine import CellSpec, as_tuple, choose
-from elman.engine.executor import PreparedStep
+from elman.engine.executor import MAX_PREPARED_ROWS, PreparedCall
 from elman.engine.observe.events import CallLabel
 from elman.engine.torch_private import (
     has_global_forward_hooks,
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 PLAIN = {Tensor, nn.Parameter}
 REQUIRES_GRAD = attrgetter("requires_grad")
-MAX_PREPARED = 16  # prepared steps in a cache, each with scratch memory
+MAX_PREPARED = 16  # prepared calls of a layer, each with scratch memory
 
 
 class _Labels:
-    """The labels of the calls of one step, one for each layer: made when an observer asks, and only once."""
+    """The labels of a call, one for each layer: made when an observer asks, and only once."""
 
     def __init__(self, layer: "Stack") -> None:
         self._layer, self._steps = layer, layer._steps
@@ -39,7 +39,7 @@ class _Labels:
         self._labels: list[CallLabel] = []
 
     def __call__(self, x: Tensor) -> list[CallLabel]:
-        """Labels of a step with the input x, (1, B, D)."""
+        """Labels of a call with the input x, (T, B, D)."""
         if not self._labels:
             layout = SequenceLayout(x, batch_first=False)
             self._labels = [
@@ -49,27 +49,31 @@ class _Labels:
         return self._labels
 
 
-class StepCache:
-    """The prepared steps of one stack, which a copy of it does not share."""
+class PreparedCalls:
+    """The prepared calls of one stack, which a copy of it does not share."""
 
     def __init__(self) -> None:
-        self._free: dict[Any, list[PreparedStep]] = {}
+        self._free: dict[Any, list[PreparedCall]] = {}
+        self._refused = set[Any]()  # keys of calls that the executor does not prepare
 
-    def __reduce__(self) -> tuple[type["StepCache"], tuple[()]]:
-        return StepCache, ()
+    def __reduce__(self) -> tuple[type["PreparedCalls"], tuple[()]]:
+        return PreparedCalls, ()
 
-    def __call__(self, layer: "Stack", x: Tensor, hx: Any, time: int | None = None) -> tuple[Tensor, Any] | None:
-        """Run a step; returns None where it has to be run as a sequence of length one.
+    def __call__(self, layer: "Stack", input: Tensor, hx: Any) -> tuple[Tensor, Any] | None:
+        """Run a call; returns None where it has to be run without preparation.
 
         Args:
             layer: the stack, in one direction.
-            x: (B, D).
+            input: of a call, or (B, D) for one step.
             hx: as in a call.
-            time: the axis of time in the output, if it has one.
         """
-        if type(x) not in PLAIN or x.dim() != 2 or _needs_full_call(layer):
+        is_small = 0 < input.numel() <= MAX_PREPARED_ROWS * layer.input_size
+        if not is_small or type(input) not in PLAIN or _needs_full_call(layer):
             return None
-        states = [x.new_zeros(layer.num_layers, len(x), w) for w in layer._widths] if hx is None else as_tuple(hx)
+        is_sequence = input.dim() == 3
+        x = input.transpose(0, 1) if is_sequence and layer.batch_first else input
+        B = x.shape[-2]
+        states = [x.new_zeros(layer.num_layers, B, w) for w in layer._widths] if hx is None else as_tuple(hx)
         registered = layer._parameters
         parameters: list[Any] = [registered.get(full) for names in layer._names for _, full in names]
         if not PLAIN.issuperset(map(type, states)) or not PLAIN.issuperset(map(type, parameters)):
@@ -78,25 +82,28 @@ class StepCache:
         if with_gradients and type(layer.bptt) is not Full:
             return None
         x, states = x.contiguous(), [state.contiguous() for state in states]
-        prepared: PreparedStep | None
-        key = len(x), layer.executor, layer.training, with_gradients
+        is_one_step = not is_sequence or len(x) == 1
+        key = B, is_one_step, layer.executor, layer.training, with_gradients, x.dtype, x.device
+        if key in self._refused:
+            return None
         if key not in self._free and len(self._free) >= MAX_PREPARED:
             self._free.pop(next(iter(self._free)), None)
         free = self._free.setdefault(key, [])
         try:
-            prepared = free.pop()  # not shared: other threads prepare their own meanwhile
+            prepared: PreparedCall | None = free.pop()  # not shared: other threads prepare their own meanwhile
         except IndexError:
             prepared = None
         if prepared is None or not prepared.fits(parameters, x, states):
             prepared = _prepare(layer, x, with_gradients)
+            if prepared is None and all(p.dtype is x.dtype and p.device == x.device for p in parameters):
+                self._refused.add(key)
             if prepared is None or not prepared.fits(parameters, x, states):
                 return None
-        shape = [len(x), layer.output_size]
-        if time is not None:
-            shape.insert(time, 1)
-        output, last = prepared(_Labels(layer) if with_gradients else None, x, states, parameters, shape)
+        transposes = layer.batch_first and not is_one_step and B > 1
+        shape = [*(x if transposes or not is_sequence else input).shape[:-1], layer.output_size]
+        outputs, last = prepared(_Labels(layer) if with_gradients else None, x, states, parameters, shape)
         free.append(prepared)
-        return output, last[0] if len(last) == 1 else tuple(last)
+        return outputs.transpose(0, 1) if transposes else outputs, last[0] if len(last) == 1 else tuple(last)
 
 
 def _needs_full_call(layer: "Stack") -> bool:
@@ -115,7 +122,7 @@ def _needs_full_call(layer: "Stack") -> bool:
 
 
 def has_hooks(layer: "Stack") -> bool:
-    """Whether a call of the layer calls hooks, as a step of it must too."""
+    """Whether a call of the layer calls hooks, as a step of it must, too."""
     return bool(layer._forward_hooks or layer._forward_pre_hooks or has_global_forward_hooks())
 
 
@@ -124,9 +131,9 @@ def _draws(layer: "Stack") -> bool:
     return any((layer.dropout, layer.weight_drop, layer.recurrent_dropout, layer.locked_dropout, *layer.zoneout))
 
 
-def _prepare(layer: "Stack", x: Tensor, with_gradients: bool) -> PreparedStep | None:
+def _prepare(layer: "Stack", x: Tensor, with_gradients: bool) -> PreparedCall | None:
     specs = [
         CellSpec(step, layer._parameters_of(step, k), cell.input_size, cell.state_size)
         for k, (step, cell) in enumerate(zip(layer._steps, layer._cells, strict=True))
     ]
-    return choose(layer.executor, specs)[0].prepare_step(specs, x, with_gradients)
+    return choose(layer.executor, specs)[0].prepare(specs, x, with_gradients)

@@ -1,4 +1,4 @@
-"""`elman.explain` tells what runs where, and why."""
+"""`elman.describe` tells what runs where, and why."""
 
 import pytest
 import torch
@@ -21,9 +21,9 @@ class Summing(nn.Module):
 
 @native
 def test_of_an_lstm() -> None:
-    found = elman.explain(elman.LSTM(3, 5))
-    text = str(found)
-    assert found.executor == "native"
+    description = elman.describe(elman.LSTM(3, 5))
+    text = str(description)
+    assert description.executor == "native"
     assert "before the loop, all steps at once: product with weight_ih^T (3 -> 20)" in text
     assert "in the loop, forward: product with weight_hh^T (5 -> 20)" in text
     assert "after the loop, all steps at once: product with weight_ih (20 -> 3); sums over all rows" in text
@@ -34,7 +34,7 @@ def test_of_an_lstm() -> None:
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_of_an_input(batch_first: bool) -> None:
     layer = elman.GRU(3, 5, num_layers=2, batch_first=batch_first)
-    text = str(elman.explain(layer, torch.zeros(2, 7, 3) if batch_first else torch.zeros(7, 2, 3)))
+    text = str(elman.describe(layer, torch.zeros(2, 7, 3) if batch_first else torch.zeros(7, 2, 3)))
     assert text.count("for T = 7, B = 2: one thread; saved in total") == 2
     assert "layer 0, GRU, 3 -> 5" in text
     assert "layer 1, GRU, 5 -> 5" in text
@@ -44,34 +44,41 @@ def test_of_an_input(batch_first: bool) -> None:
 def test_threads_by_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("elman.engine.cpu.openmp.threads", lambda: 2)
     layer = elman.LSTM(256, 256)
-    assert "2 threads, which share the sequences" in str(elman.explain(layer, torch.zeros(9, 32, 256)))
-    assert "2 threads, which share the columns of each step" in str(elman.explain(layer, torch.zeros(99, 1, 256)))
+    assert "2 threads, which share the sequences" in str(elman.describe(layer, torch.zeros(9, 32, 256)))
+    assert "2 threads, which share the columns of each step" in str(elman.describe(layer, torch.zeros(99, 1, 256)))
 
 
 @native
 def test_why_not_native() -> None:
-    found = elman.explain(elman.Recurrent(Summing()))
-    assert found.executor == "loop"
-    assert "aten.cumsum" in found.reason
-    assert "(test_explain.py, line " in str(found)
+    description = elman.describe(elman.Recurrent(Summing()))
+    assert description.executor == "loop"
+    assert "aten.cumsum" in description.reason
+    assert "(test_describe.py, line " in str(description)
 
 
 @native
 def test_of_cells_around_cells() -> None:
-    explanation = elman.explain(elman.GRU(3, 5, zoneout=0.1, recurrent_dropout=0.1))
-    assert explanation.executor == "native"
-    assert "GRU with recurrent dropout with zoneout" in str(explanation)
+    description = elman.describe(elman.GRU(3, 5, zoneout=0.1, recurrent_dropout=0.1))
+    assert description.executor == "native"
+    assert "GRU with recurrent dropout with zoneout" in str(description)
 
 
 def test_of_the_loop() -> None:
-    found = elman.explain(elman.RNN(3, 5, executor="loop"))
-    assert found.executor == "loop"
-    assert "asked for by name" in str(found)
+    description = elman.describe(elman.RNN(3, 5, executor="loop"))
+    assert description.executor == "loop"
+    assert "asked for by name" in str(description)
+
+
+def test_the_former_name_warns() -> None:
+    with pytest.warns(FutureWarning, match=r"elman\.explain is deprecated .* use elman\.describe instead"):
+        description = elman.explain(elman.RNN(3, 5, executor="loop"))
+    assert description == elman.describe(elman.RNN(3, 5, executor="loop"))
+    assert "explain" not in elman.__all__
 
 
 def test_of_what_is_no_layer() -> None:
-    with pytest.raises(TypeError, match="expected a layer of elman, got LSTM"):
-        elman.explain(nn.LSTM(3, 5))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="expected an elman layer, got LSTM"):
+        elman.describe(nn.LSTM(3, 5))  # type: ignore[arg-type]
 
 
 def test_of_a_cell_that_tells_no_size() -> None:
@@ -79,5 +86,5 @@ def test_of_a_cell_that_tells_no_size() -> None:
         def forward(self, x: Tensor, h: Tensor) -> Tensor:
             return (x + h) / 2
 
-    with pytest.raises(TypeError, match="input: expected an example"):
-        elman.explain(elman.Recurrent(Halving()))
+    with pytest.raises(TypeError, match="input: expected an example input"):
+        elman.describe(elman.Recurrent(Halving()))

@@ -1,0 +1,413 @@
+"""Prepared calls of a stack: for a few rows, preparing a call takes longer than running it."""
+
+from collections.abc import Callable, Sequence
+from ctypes import memmove
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from elman.engine.cpu import openmp
+from elman.engine.cpu.compiled_plan import CompiledPlan, PlanInputs
+from elman.engine.cpu.entry import plan_key
+from elman.engine.cpu.invocation import LINE
+from elman.engine.cpu.kernel_cache import compiled_plan
+from elman.engine.cpu.prepared_loop import BackwardLoop, ForwardLoop, can_prepare, max_steps
+from elman.engine.cpu.torch_ops import apply
+from elman.engine.executor import Labels, PreparedCall
+from elman.engine.inputs import CellSpec
+from elman.engine.observe.events import is_batched, is_observed, labeled
+from elman.engine.outputs import as_tuple
+from elman.engine.precision import uncast
+from elman.engine.replay import gradients_of_replay
+from elman.engine.torch_private import in_dispatch_mode, without_transforms
+
+PLAIN = {Tensor, nn.Parameter, type(None)}
+
+
+def prepare(specs: Sequence[CellSpec], x: Tensor, gradients: bool) -> PreparedCall | None:
+    """Prepare calls of stacked cells for sequences with the rows of x, or for one step if x has one."""
+    keys = [key for key in (plan_key(spec, x) for spec in specs) if key is not None]
+    if len(keys) < len(specs):
+        return None
+    plans, steps, B = [compiled_plan(key, x.dtype) for key in keys], max_steps(_steps(x), x.shape[-2]), x.shape[-2]
+    loops = ("forward", "backward") if gradients else ("inference",)
+    if not all(can_prepare(plan, steps, B, loops) for plan in plans):
+        return None
+    if not gradients:
+        return InferenceCall(specs, x, steps, plans)
+    return DifferentiableCall(specs, x, steps, keys, plans) if all(map(_has_all_gradients, plans)) else None
+
+
+def _has_all_gradients(native: CompiledPlan) -> bool:
+    plan = native.plan
+    return all(gradient is not None for gradient in (plan.dx, *plan.d_states, *plan.d_parameters))
+
+
+def _steps(x: Tensor) -> int:
+    """The number of steps of an input (T, B, D), or (B, D) for one."""
+    return 1 if x.dim() == 2 else x.shape[0]
+
+
+class _Prepared:
+    """Checks tensors before a call, and sets the addresses of parameters that have moved.
+
+    Args:
+        specs: the cells, from the lowest layer up.
+        x: an example of the input, (T, B, D) or (B, D).
+        steps: the largest number of steps.
+    """
+
+    _loops: Sequence[ForwardLoop]  # of each layer
+
+    def __init__(self, specs: Sequence[CellSpec], x: Tensor, steps: int) -> None:
+        widths, size, B = as_tuple(specs[0].state_size), x.element_size(), x.shape[-2]
+        self._max_steps, self._B, self._dtype = steps, B, x.dtype
+        self._row_shape = torch.Size((B, specs[0].input_size))
+        self._state_shapes = [torch.Size((len(specs), B, width)) for width in widths]
+        self._parameter_shapes = [parameter.shape for spec in specs for parameter in spec.parameters.values()]
+        self._ends = [0, *accumulate(len(spec.parameters) for spec in specs)]  # of the parameters of each layer
+        self._addresses: list[int] = []
+        self._threads = openmp.threads()
+        self._state_bytes = [B * width * size for width in widths]  # of each state of a layer
+        self._last = len(specs) - 1
+
+    def fits(self, parameters: Sequence[Tensor], x: Tensor, states: Sequence[Tensor]) -> bool:
+        """Return True if the call can run with these tensors; stores the addresses of the parameters."""
+        if self._threads != openmp.threads():
+            return False
+        if x.shape[-2:] != self._row_shape or _steps(x) > self._max_steps or len(states) != len(self._state_shapes):
+            return False
+        if not self._match((x,), (x.shape,)) or not self._match(states, self._state_shapes):
+            return False
+        if not all(map(Tensor.is_contiguous, parameters)) or parameters[0].dtype is not self._dtype:
+            return False
+        addresses = list(map(Tensor.data_ptr, parameters))
+        if addresses != self._addresses:  # shapes are those of then: to compare them, too, takes 8 % of a small step
+            if not self._match(parameters, self._parameter_shapes):
+                return False
+            for loop, (a, b) in zip(self._loops, pairwise(self._ends), strict=True):
+                loop.set_addresses(addresses[a:b])
+            self._addresses = addresses
+        return True
+
+    def _match(self, tensors: Sequence[Tensor], shapes: Sequence[torch.Size]) -> bool:
+        dtype = self._dtype
+        for tensor, shape in zip(tensors, shapes, strict=True):
+            if tensor.shape != shape or tensor.dtype is not dtype or not tensor.is_cpu or tensor.is_neg():
+                return False
+        return True
+
+    def _at_layer(self, states: Sequence[Tensor], k: int) -> list[int]:
+        """The address of layer k in each of the states (L, B, H)."""
+        return [state.data_ptr() + k * size for state, size in zip(states, self._state_bytes, strict=True)]
+
+
+class InferenceCall(_Prepared):
+    """A call without gradients.
+
+    Args:
+        specs: the cells, from the lowest layer up.
+        x: an example of the input, (T, B, D) or (B, D).
+        steps: the largest number of steps.
+        plans: of the cells.
+    """
+
+    def __init__(self, specs: Sequence[CellSpec], x: Tensor, steps: int, plans: Sequence[CompiledPlan]) -> None:
+        super().__init__(specs, x, steps)
+        self._loops = [ForwardLoop(plan, x, steps, self._B) for plan in plans]
+        # The outputs of the layers but the last, which two layers use in turn.
+        self._between = [x.new_empty(steps * self._state_shapes[0][1:].numel()) for _ in plans[1:3]]
+
+    def __call__(
+        self, labels: Labels | None, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor],
+        shape: Sequence[int],
+    ) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
+        """Run the call; see `PreparedCall`."""
+        finals, outputs = [torch.empty_like(state) for state in states], x.new_empty(shape)
+        source, T = x.data_ptr(), _steps(x)
+        for k, loop in enumerate(self._loops):
+            if loop.T != T:
+                loop.set_steps(T)
+            target = (outputs if k == self._last else self._between[k % 2]).data_ptr()
+            loop(source, self._at_layer(states, k), (target,), self._at_layer(finals, k))
+            source = target
+        return outputs, finals
+
+
+class _BackwardBuffers(NamedTuple):
+    """The prepared loops of a backward pass, for one pass at a time.
+
+    Attributes:
+        loops: of each layer.
+        between: the gradients of the outputs of each layer but the last.
+    """
+
+    loops: list[BackwardLoop]
+    between: list[Tensor]
+
+
+class _Wanted(NamedTuple):
+    """Which gradients a backward pass computes.
+
+    Attributes:
+        x: that of x.
+        states: those of the states.
+        parameters: of each layer, those of its parameters.
+        lowest: the lowest layer that has to run.
+    """
+
+    x: bool
+    states: bool
+    parameters: list[bool]
+    lowest: int
+
+
+class _SavedOffsets(NamedTuple):
+    """Where a forward pass saves what the backward pass reads: offsets in bytes.
+
+    Attributes:
+        histories: of each state of each layer, the initial one and those after every step.
+        values: of each layer, of the other values.
+        numel: the number of elements of all.
+    """
+
+    histories: list[list[int]]
+    values: list[int]
+    numel: int
+
+
+class DifferentiableCall(_Prepared):
+    """A call with gradients.
+
+    Args:
+        specs: the cells, from the lowest layer up.
+        x: an example of the input, (T, B, D) or (B, D).
+        steps: the largest number of steps.
+        keys: of the plans of the cells.
+        plans: of the cells.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[CellSpec],
+        x: Tensor,
+        steps: int,
+        keys: Sequence[str],
+        plans: Sequence[CompiledPlan],
+    ) -> None:
+        super().__init__(specs, x, steps)
+        self._keys, self._plans, self._size = keys, plans, x.element_size()
+        self._loops = [ForwardLoop(plan, x, steps, self._B, save=True) for plan in plans]
+        self._offsets: dict[int, _SavedOffsets] = {}  # by the number of steps
+        self._free: list[_BackwardBuffers] = []
+        self._wanted: dict[Sequence[bool], _Wanted] = {}
+
+    def _offsets_for(self, T: int) -> _SavedOffsets:
+        """Lay out the memory that T steps save, in one block for all layers."""
+        all_histories, values, total = list[list[int]](), list[int](), 0
+        for loop, native in zip(self._loops, self._plans, strict=True):
+            histories = []
+            for i, state_bytes in enumerate(self._state_bytes):
+                histories.append(total)
+                total += _aligned((T + 1) * state_bytes) if i in loop.saved_states else 0
+            all_histories.append(histories)
+            values.append(total)
+            total += _aligned(T * self._B * native.plan.saved_width * self._size)
+        return _SavedOffsets(all_histories, values, total // self._size)
+
+    def __call__(
+        self, labels: Labels | None, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor],
+        shape: Sequence[int],
+    ) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
+        """Run the call; see `PreparedCall`."""
+        assert labels is not None
+        outputs, *finals = _apply(_Call(self, labels, shape, len(states)), x, *states, *parameters)
+        return outputs, finals
+
+    def forward(self, x: Tensor, states: Sequence[Tensor], shape: Sequence[int]) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Run the call; returns the memory that `backward` reads, the outputs in a shape, and the final states."""
+        T, sizes = _steps(x), self._state_bytes
+        offsets = self._offsets.get(T) or self._offsets.setdefault(T, self._offsets_for(T))
+        # Of what is returned, `memory` has copies: the caller may write to it before the backward pass.
+        memory, outputs, finals = x.new_empty(offsets.numel), x.new_empty(shape), [torch.empty_like(s) for s in states]
+        begin, source = memory.data_ptr(), x.data_ptr()
+        for k, loop in enumerate(self._loops):
+            if loop.T != T:
+                loop.set_steps(T)
+            before, histories = self._at_layer(states, k), [begin + offset for offset in offsets.histories[k]]
+            for i in loop.saved_states:
+                memmove(histories[i], before[i], sizes[i])
+            sequences = [history + size for history, size in zip(histories, sizes, strict=True)]
+            loop(source, before, sequences, self._at_layer(finals, k), begin + offsets.values[k])
+            source = sequences[0]
+        memmove(outputs.data_ptr(), source, T * sizes[0])
+        return memory, outputs, finals
+
+    def backward(
+        self,
+        memory: Tensor,
+        x: Tensor,
+        states: Sequence[Tensor],
+        parameters: Sequence[Tensor],
+        dy: Tensor | None,
+        d_finals: Sequence[Tensor | None],
+        needed: Sequence[bool],
+    ) -> list[Tensor | None]:
+        """Compute the gradients of x, the initial states and the parameters.
+
+        Args:
+            memory: of `forward`.
+            x: as in `forward`.
+            states: as in `forward`.
+            parameters: of all layers.
+            dy: the cotangent of the outputs.
+            d_finals: those of the final states.
+            needed: whether the gradient of x, of each state and of each parameter is wanted.
+
+        Returns:
+            A gradient for each; None where it is not needed.
+        """
+        try:
+            buffers = self._free.pop()  # taken: a backward pass in another thread makes its own
+        except IndexError:
+            buffers = self._make_buffers(x)
+        count, sizes, T = len(states), self._state_bytes, _steps(x)
+        offsets = self._offsets[T]
+        wanted = self._wanted.get(needed) or self._wanted.setdefault(needed, self._find_wanted(needed, count))
+        d_x = torch.empty_like(x) if wanted.x else None
+        d_states = [torch.empty_like(state) for state in states] if wanted.states else []
+        d_parameters: list[Tensor | None] = []
+        begin = memory.data_ptr()
+        cotangents = [None if d is None else _resolved(d).contiguous() for d in d_finals]
+        addresses = list(map(Tensor.data_ptr, parameters))
+        dy = None if dy is None else _resolved(dy).contiguous()
+        d_output = None if dy is None else dy.data_ptr()
+        for k in range(self._last, wanted.lowest - 1, -1):
+            loop, a, b = buffers.loops[k], self._ends[k], self._ends[k + 1]
+            if loop.T != T:
+                loop.set_steps(T)
+            d_input = d_x if k == 0 else buffers.between[k - 1] if k > wanted.lowest else None
+            sums = [x.new_empty(shape) for shape in loop.gradients.shapes] if wanted.parameters[k] else []
+            loop.set_addresses(addresses[a:b])
+            source = begin + offsets.histories[k - 1][0] + sizes[0] if k else x.data_ptr()
+            d_source = None if d_input is None else d_input.data_ptr()
+            d_after = [None if d is None else d.data_ptr() + k * n for d, n in zip(cotangents, sizes, strict=True)]
+            d_before = self._at_layer(d_states, k) if wanted.states else None
+            histories = [begin + offset for offset in offsets.histories[k]]
+            loop(source, histories, begin + offsets.values[k], d_output, d_after, d_before, d_source, sums)
+            none: list[Tensor | None] = [None] * (b - a)
+            d_parameters = (loop.gradients(parameters[a:b], sums) if sums else none) + d_parameters
+            d_output = d_source
+        self._free.append(buffers)
+        none = [None] * len(needed)
+        gradients = [d_x, *(d_states or none[:count]), *none[len(d_parameters) : len(parameters)], *d_parameters]
+        return [gradient if is_needed else None for gradient, is_needed in zip(gradients, needed, strict=True)]
+
+    def _find_wanted(self, needed: Sequence[bool], count: int) -> _Wanted:
+        wants_x, wants_states, needed = needed[0], any(needed[1 : 1 + count]), needed[1 + count :]
+        parameters = [any(needed[a:b]) for a, b in pairwise(self._ends)]
+        return _Wanted(wants_x, wants_states, parameters, 0 if wants_x or wants_states else parameters.index(True))
+
+    def _make_buffers(self, like: Tensor) -> _BackwardBuffers:
+        steps, B = self._max_steps, self._B
+        loops = [BackwardLoop(plan, like, steps, B) for plan in self._plans]
+        return _BackwardBuffers(loops, [like.new_empty(steps * B, loop.D) for loop in loops[1:]])
+
+    def contiguous_parameters(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return the parameters as contiguous tensors.
+
+        Raises:
+            RuntimeError: for another shape or dtype than in the forward pass: `model.to` converts parameters in place.
+        """
+        dtype, addresses = self._dtype, list(map(Tensor.data_ptr, parameters))
+        contiguous = all(map(Tensor.is_contiguous, parameters))
+        if addresses == self._addresses and parameters[0].dtype is dtype and contiguous:
+            return parameters
+        for parameter, shape in zip(parameters, self._parameter_shapes, strict=True):
+            if parameter.dtype is not dtype or parameter.shape != shape:
+                raise RuntimeError(
+                    f"backward: expected a parameter {dtype} of shape {tuple(shape)}, as in the forward pass, got "
+                    f"{parameter.dtype} of shape {tuple(parameter.shape)}; convert a model before its forward pass or "
+                    "after its backward pass"
+                )
+        return [parameter.contiguous() for parameter in parameters]
+
+    def run_unprepared(
+        self, labels: Labels, tensors: Sequence[Tensor], count: int, shape: Any, later: bool
+    ) -> list[Tensor]:
+        """Run the call by the executor's `run`, whose backward pass can be observed, batched and differentiated.
+
+        Args:
+            labels: of the calls of the engine.
+            tensors: x, the states and the parameters.
+            count: the number of states.
+            shape: of the outputs.
+            later: as in `BackwardEvent`.
+
+        Returns:
+            The outputs and the final states.
+        """
+        x, states, parameters = tensors[0], tensors[1 : 1 + count], tensors[1 + count :]
+        rows, finals = x.view(_steps(x), self._B, -1), []
+        for k, (key, label) in enumerate(zip(self._keys, labels(rows), strict=True)):
+            layer_parameters = parameters[self._ends[k] : self._ends[k + 1]]
+            with labeled(label):
+                rows, layer_finals = apply(key, PlanInputs(rows, [state[k] for state in states], layer_parameters))
+            finals.append(layer_finals)
+            context: Any = rows.grad_fn  # the autograd function of the call, if it has one
+            if context is not None:
+                context.later = later
+        return [rows.view(shape), *(torch.stack(layers) for layers in zip(*finals, strict=True))]
+
+
+class _Call(NamedTuple):
+    """The arguments of a differentiable call other than tensors."""
+
+    prepared: DifferentiableCall
+    labels: Labels
+    shape: Sequence[int]
+    num_states: int
+
+
+class _CallFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, call: _Call, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        memory, outputs, finals = call.prepared.forward(x, rest[: call.num_states], call.shape)
+        ctx.save_for_backward(memory, x, *rest)
+        ctx.call, ctx.later = call, False
+        ctx.set_materialize_grads(False)
+        return (outputs, *finals)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        saved, (prepared, labels, shape, count), needed = ctx.saved_tensors, ctx.call, ctx.needs_input_grad[1:]
+        memory, x, *rest = saved
+        is_plain = PLAIN.issuperset(map(type, (*saved, *cotangents)))
+        if is_plain:
+            rest[count:] = prepared.contiguous_parameters(rest[count:])
+        if is_plain and not (torch.is_grad_enabled() or is_observed() or in_dispatch_mode() or is_batched(cotangents)):
+            memory, x, *states = map(Tensor.contiguous, (memory, x, *rest[:count]))
+            gradients = prepared.backward(memory, x, states, rest[count:], cotangents[0], cotangents[1:], needed)
+            return (None, *gradients)
+        create_graph = torch.is_grad_enabled()
+        later = ctx.later = ctx.later or create_graph
+
+        def replay(tensors: Sequence[Tensor]) -> list[Tensor]:
+            with without_transforms(), uncast():
+                return prepared.run_unprepared(labels, tensors, count, shape, later)  # type: ignore[no-any-return]
+
+        return (None, *gradients_of_replay(replay, (x, *rest), cotangents, needed, create_graph))
+
+
+# Skips the torch.func handling of Function.apply: under torch.func, no call is prepared.
+_apply: Callable[..., tuple[Tensor, ...]] = super(torch.autograd.Function, _CallFunction).apply
+
+
+def _resolved(cotangent: Tensor) -> Tensor:
+    return cotangent.resolve_neg() if cotangent.is_neg() else cotangent
+
+
+def _aligned(size: int) -> int:
+    return -(-size // LINE) * LINE

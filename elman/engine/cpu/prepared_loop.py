@@ -1,0 +1,266 @@
+"""The loops of a compiled plan over a few rows, prepared but for the addresses of their tensors."""
+
+import ctypes
+import functools
+from collections.abc import Sequence
+from ctypes import memmove, memset
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from elman.engine.cpu import invocation, openmp
+from elman.engine.cpu.arguments import Word, address, hop
+from elman.engine.cpu.barrier import BARRIER_WORDS
+from elman.engine.cpu.compiled_plan import CompiledPlan
+from elman.engine.cpu.invocation import CHUNK_ROWS, CallFrame, CallLayout
+from elman.engine.cpu.rows import uniform_rows
+from elman.engine.executor import MAX_PREPARED_ROWS
+from elman.engine.plan.layout import width
+
+MAX_UNPACKED = 4  # rows of a single step; with more, packing a matrix before the product pays
+MAX_SCRATCH = 1 << 23  # bytes that a prepared loop keeps between calls; preparing larger calls takes a small part
+
+
+class PreparedLoop:
+    """The arguments and scratch memory of a plan's programs, for one chunk of steps. Its calls must not overlap.
+
+    Args:
+        native: the compiled plan; `can_prepare` is true of it.
+        loop: "inference", "forward" or "backward".
+        like: a tensor of the dtype of all memory.
+        max_steps: the largest number of steps; `set_steps` sets that of a call.
+        B: the number of rows of each step.
+    """
+
+    def __init__(self, native: CompiledPlan, loop: str, like: Tensor, max_steps: int, B: int) -> None:
+        self._native, self._layout, self._like, self._B = native, native.layouts[loop], like, B
+        self.direct, frame = _is_direct(max_steps, B), _frame(self._layout, max_steps, B)
+        self.data, self._max_threads = frame.template, frame.threads
+        scratch, barrier = like.new_empty(frame.numel), torch.zeros(BARRIER_WORDS, dtype=torch.int64)
+        self._alive = [frame, scratch, barrier]
+        begin = self._layout.aligned(scratch.data_ptr())
+        for place, offset in frame.offsets:
+            self.data[place] = begin + offset
+        self.data[Word.BARRIER] = barrier.data_ptr()
+        self._parameters = self._layout.parameters
+        self._address, self.T = ctypes.addressof(self.data), 0
+        #: bytes of each state of one step
+        self.state_bytes = [B * size * like.element_size() for size in native.plan.widths]
+
+    def set_steps(self, T: int) -> None:
+        """Set the number of steps of the next calls."""
+        self.T, layout = T, self._layout
+        threads, split = invocation.threads_for(layout.loop, layout.real, T, self._B, self._max_threads)
+        self.data[Word.STEPS], self.data[Word.ROWS], self.data[Word.SPLIT] = T, T * self._B, int(split)
+        run, self.is_alone = self._native.run, threads == 1
+        self._run = self._native.run_alone if self.is_alone else functools.partial(run, threads=threads)
+
+    def set_addresses(self, addresses: Sequence[int]) -> None:
+        """Set the addresses of the parameters, in the order of the plan."""
+        for index, place in self._parameters:
+            self.data[place] = addresses[index]
+
+    def run(self, functions: Sequence[int]) -> None:
+        """Run functions of the plan in order."""
+        data, run, address = self.data, self._run, self._address
+        for function in functions:
+            data[0] = function
+            run(address)
+
+    def _allocate_halves(self, buffer: str, i: int) -> int:
+        """Allocate the two halves that successive states use in turn; returns the address of the first."""
+        halves, arguments = self._like.new_empty(2, self._B, self._native.plan.widths[i]), self._native.arguments
+        self._alive.append(halves)
+        self.data[arguments[address(buffer)]] = halves.data_ptr()
+        self.data[arguments[hop(buffer)]] = halves[0].numel()
+        return halves.data_ptr()
+
+
+class ForwardLoop(PreparedLoop):
+    """A plan's forward loop. The addresses of its parameters must be set before it is called.
+
+    Args:
+        native: as in `PreparedLoop`.
+        like: as in `PreparedLoop`.
+        max_steps: as in `PreparedLoop`.
+        B: as in `PreparedLoop`.
+        save: save what `BackwardLoop` reads.
+    """
+
+    def __init__(self, native: CompiledPlan, like: Tensor, max_steps: int, B: int, save: bool = False) -> None:
+        super().__init__(native, "forward" if save else "inference", like, max_steps, B)
+        plan, arguments, self._save = native.plan, native.arguments, save
+        states = range(len(plan.widths))
+        #: the states whose sequences it writes
+        self.saved_states = [i for i in states if i == 0 or (save and plan.sequences[i])]
+        self._x, self._saved = arguments[address("x")], native.saved if save else None
+        # Of these states, the places of the sequence and of the initial state; of the others, the first half.
+        self._sequences = [(i, arguments[address(f"state{i}")], native.states[i].before) for i in self.saved_states]
+        self._halves = [(i, self._allocate_halves(f"state{i}", i)) for i in states if i not in self.saved_states]
+
+    @override
+    def set_steps(self, T: int) -> None:
+        super().set_steps(T)
+        names = [] if self.direct else ["pack_forward"]
+        if self._save or not self.is_alone:
+            before = ["before"] if self._native.plan.before.stages else []
+            names += [*before, "forward" if self._save else "inference"]
+        else:
+            names.append("step")  # both in one
+        self._functions = [self._native.functions[name] for name in names]
+        # From the beginning of a sequence to its last step, and from the first half to the one with the last state.
+        self._to_last = [(T - 1) * size for size in self.state_bytes]
+        self._to_final = [T % 2 * size for size in self.state_bytes]
+
+    def __call__(
+        self, x: int, before: Sequence[int], sequences: Sequence[int], after: Sequence[int], saved: int = 0
+    ) -> None:
+        """Run the loop. Each argument is an address, or one for each state.
+
+        Args:
+            x: the input (T, B, D).
+            before: of the initial states (B, H).
+            sequences: memory for the states after every step (T, B, H); read only of the first state, and, with `save`,
+                of the states that the backward loop reads.
+            after: memory for the states after the last step (B, H).
+            saved: memory for the other values that the backward loop reads.
+        """
+        data, sizes = self.data, self.state_bytes
+        data[self._x] = x
+        if self._saved is not None:
+            data[self._saved] = saved
+        for i, place, before_place in self._sequences:
+            data[place] = sequences[i]
+            if before_place is not None:
+                data[before_place] = before[i]
+        for i, first in self._halves:
+            memmove(first, before[i], sizes[i])
+        self.run(self._functions)
+        for i in self.saved_states:
+            memmove(after[i], sequences[i] + self._to_last[i], sizes[i])  # a copy by torch takes ten times as long
+        for i, first in self._halves:
+            memmove(after[i], first + self._to_final[i], sizes[i])
+
+
+class BackwardLoop(PreparedLoop):
+    """A plan's backward loop. The addresses of its parameters must be set before it is called.
+
+    Args:
+        native: as in `PreparedLoop`.
+        like: as in `PreparedLoop`.
+        max_steps: as in `PreparedLoop`.
+        B: as in `PreparedLoop`.
+    """
+
+    def __init__(self, native: CompiledPlan, like: Tensor, max_steps: int, B: int) -> None:
+        super().__init__(native, "backward", like, max_steps, B)
+        arguments, plan, self.gradients = native.arguments, native.plan, native.gradients
+        states = range(len(plan.widths))
+        self._x, self._saved, self._dx = arguments[address("x")], native.saved, native.dx
+        self._histories = [(i, native.states[i]) for i in states if i == 0 or plan.sequences[i]]
+        self._halves = [self._allocate_halves(f"d_state{i}", i) for i in states]
+        self._dy_step = B * plan.widths[0]
+        self.data[Word.DY_ROW] = plan.widths[0]
+        self._sums = native.sums
+        self.D, self._plan = width(plan.inputs[0]), plan
+        # An unwanted gradient of x is written to the first; missing cotangents of the outputs are read from the second.
+        dummies = like.new_empty(max_steps * B, self.D), like.new_zeros(B, plan.widths[0])
+        self._alive += dummies
+        self._unwanted_dx, self._zeros = (dummy.data_ptr() for dummy in dummies)
+        both = (False, True)
+        self._functions = {(wants, sums): self._functions_for(wants, sums) for wants in both for sums in both}
+
+    @override
+    def set_steps(self, T: int) -> None:
+        super().set_steps(T)
+        # The halves that the loop reads first.
+        self._firsts = [half + T % 2 * size for half, size in zip(self._halves, self.state_bytes, strict=True)]
+
+    def _functions_for(self, wants_x: bool, wants_parameters: bool) -> list[int]:
+        after = self._plan.after.stages and (wants_x or (wants_parameters and self._plan.sums_need_after))
+        names = [] if self.direct else ["pack_backward", *(["pack_after"] if after else [])]
+        names += ["backward", *(["after"] if after else []), *(["reduce"] if wants_parameters else [])]
+        return [self._native.functions[name] for name in names]
+
+    def __call__(
+        self,
+        x: int,
+        histories: Sequence[int],
+        saved: int,
+        dy: int | None,
+        d_after: Sequence[int | None],
+        d_before: Sequence[int] | None,
+        dx: int | None,
+        sums: Sequence[Tensor],
+    ) -> None:
+        """Run the loop. Arguments are addresses, one for each state where several.
+
+        Args:
+            x: as in `ForwardLoop`.
+            histories: of the initial state followed by the states after every step, (T + 1, B, H); read only of the
+                states whose sequences `ForwardLoop` writes.
+            saved: as in `ForwardLoop`.
+            dy: of the cotangent of the outputs (T, B, H).
+            d_after: of the cotangents of the states after the last step.
+            d_before: memory for the gradients of the initial states; None if they are not wanted.
+            dx: memory for the gradient of x; None if it is not wanted.
+            sums: memory for the sums that give the gradients of the parameters; none if these are not wanted.
+        """
+        data, sizes = self.data, self.state_bytes
+        data[self._x] = x
+        if self._saved is not None:
+            data[self._saved] = saved
+        if self._dx is not None:
+            data[self._dx] = self._unwanted_dx if dx is None else dx
+        for i, places in self._histories:
+            history = histories[i]
+            if places.address is not None:
+                data[places.address] = history + sizes[i]
+            if places.before is not None:
+                data[places.before] = history
+            if places.previous is not None:
+                data[places.previous] = history
+        data[Word.LAST] = 0 if d_before is None else -1
+        data[Word.DY], data[Word.DY_STEP] = (self._zeros, 0) if dy is None else (dy, self._dy_step)
+        for first, cotangent, size in zip(self._firsts, d_after, sizes, strict=True):
+            if cotangent is None:
+                memset(first, 0, size)
+            else:
+                memmove(first, cotangent, size)
+        for place, total in zip(self._sums, sums, strict=False):
+            data[place] = total.data_ptr()
+        self.run(self._functions[dx is not None, bool(sums)])
+        if d_before is not None:
+            for last, gradient, size in zip(self._halves, d_before, sizes, strict=True):
+                memmove(gradient, last, size)
+
+
+def max_steps(T: int, B: int) -> int:
+    """Return for how many steps of B rows to prepare when T come: some more, so that few lengths prepare anew."""
+    return min(1 << (T - 1).bit_length(), MAX_PREPARED_ROWS // max(B, 1))
+
+
+def can_prepare(native: CompiledPlan, steps: int, B: int, loops: Sequence[str] = ("inference",)) -> bool:
+    """Return True if small calls need only addresses: no random numbers, no values computed from parameters.
+
+    Args:
+        native: the compiled plan.
+        steps: the largest number of steps.
+        B: the number of rows of each step.
+        loops: as in `PreparedLoop`.
+    """
+    layouts = [native.layouts[loop] for loop in loops]
+    if not 0 < steps * B <= CHUNK_ROWS or native.plan.step.draws or any(layout.compute for layout in layouts):
+        return False
+    return all(_frame(layout, steps, B).numel * native.real.bytes <= MAX_SCRATCH for layout in layouts)
+
+
+def _is_direct(steps: int, B: int) -> bool:
+    """Whether matrices are read as they are."""
+    return steps == 1 and B <= MAX_UNPACKED
+
+
+def _frame(layout: CallLayout, steps: int, B: int) -> CallFrame:
+    direct = _is_direct(steps, B)
+    return layout.make_frame(uniform_rows(steps, B), 1 if direct else openmp.threads(), direct)
