@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,65 @@ def test_validation_on_standard_input(
     config = open_run(tmp_path / "run").config
     assert (config["data"]["files"], config["options"]["validation"]) == (None, None)
     assert config["data"]["validation"] == 24
+
+
+class Pipe(io.RawIOBase):
+    """Standard input that gives one piece at each read, and notes at each read how many rows have been printed."""
+
+    def __init__(self, pieces: list[bytes], count_rows: Callable[[], int]) -> None:
+        self._pieces, self._count_rows, self.rows_at_read = iter(pieces), count_rows, list[int]()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self.rows_at_read.append(self._count_rows())
+        piece = next(self._pieces, b"")
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+@pytest.mark.parametrize(("format", "header"), [("jsonl", 0), ("csv", 1), ("table", 3)])
+def test_lines_are_predicted_as_they_arrive(
+    classifier: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], format: str, header: int
+) -> None:
+    out = list[str]()
+
+    def count_rows() -> int:
+        out.append(capsys.readouterr().out)
+        return max("".join(out).count("\n") - header, 0)
+
+    # Two lines at once, half a line, its end and one more line, a blank line, half a character, no newline at the end.
+    pieces = [b"the state\nthe gate\n", b"a ga", b"te\r\na state\n", b"\n", b"caf\xc3", b"\xa9\nend"]
+    pipe = Pipe(pieces, count_rows)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(pipe), "utf-8"))
+    assert run(["predict", str(classifier), "--format", format]) == 0
+    assert count_rows() == 6 + (format == "table")  # a table has an empty line after it
+    assert pipe.rows_at_read == [0, 2, 2, 4, 4, 4, 5]
+    lines = "".join(out).splitlines()
+    texts = ["the state", "the gate", "a gate", "a state", "caf\u00e9", "end"]
+    if format == "jsonl":
+        assert [json.loads(line)["input"] for line in lines] == texts
+    elif format == "csv":
+        assert [line.split(",")[0] for line in lines] == ["input", *texts]
+    else:
+        assert [line.split("  ")[1].strip() for line in lines[3:-1]] == texts
+
+
+def test_errors_in_lines_name_the_input(
+    elman: Command, classifier: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    many = "".join(f"the gate {i}\n\n" for i in range(40))  # more than a batch
+    give(monkeypatch, f"{many}\ud800\n".encode("utf-8", "surrogatepass"))
+    refused(elman("predict", classifier), "standard input: expected UTF-8, got byte 0xed at offset")
+    give(monkeypatch, many + many)
+    said = elman("predict", classifier, "--format", "csv", "--out", tmp_path / "rows.csv")
+    assert (said.code, said.out, len((tmp_path / "rows.csv").read_text().splitlines())) == (0, "", 81)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{many}\ud800\n"))
+    said = elman("predict", classifier, "--format", "csv")
+    assert said.code == 2
+    assert said.err.startswith("elman: input 41: predict: expected a text, got a character that no text has: '\\ud800'")
+    assert len(said.out.splitlines()) == 41  # the header and the lines before
 
 
 def test_standard_output_as_a_file(elman: Command, trained: Path, classifier: Path) -> None:

@@ -7,9 +7,10 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -126,7 +127,7 @@ class Trained:
         """
         with _in_python():
             loaded = reading_as(self._loaded, reading)
-            return list(self._task.predict(loaded, self._inputs(loaded, inputs)))
+            return list(chain.from_iterable(self._task.predict(loaded, self._inputs(loaded, inputs))))
 
     def predict_proba(self, inputs: Any, **reading: Any) -> Any:
         """Predict the probabilities of all classes.
@@ -147,7 +148,8 @@ class Trained:
         assert isinstance(self._task, SupervisedTask)
         with _in_python():
             loaded = reading_as(self._loaded, reading)
-            rows = [P for _, _, P in self._task.predict_examples(loaded, self._inputs(loaded, inputs))]
+            batches = self._task.predict_examples(loaded, self._inputs(loaded, inputs))
+            rows = [P for batch in batches for _, _, P in batch]
         return np.array(rows).reshape(-1, count) if isinstance(self.codec, ClassificationCodec) else rows
 
     def score(self, data: Any, **reading: Any) -> float:
@@ -294,7 +296,7 @@ class Trained:
         """
         return cls(open_run(pull(repo_id, revision, token)))
 
-    def _inputs(self, loaded: Loaded, inputs: Any) -> list[Any]:
+    def _inputs(self, loaded: Loaded, inputs: Any) -> Iterable[Sequence[Any]]:
         values = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
         return self._task.parse_inputs(loaded, as_files(values))
 

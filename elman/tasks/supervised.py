@@ -6,6 +6,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ class SupervisedTask(Task):
     split: "Callable[[SupervisedTask, ExampleStore, int, Sequence[str]], Numbers]" = random_split
     label: Callable[[Example], Hashable] | None = None
     read_texts: Callable[[Path, Loaded], Iterable[Example]] | None = None
-    collect_inputs: Callable[[Loaded, Any], list[Any]] | None = None
+    collect_inputs: Callable[[Loaded, Any], Iterable[Sequence[Any]]] | None = None
     resolve: Callable[[Any, Any, Callable[[str], Any]], tuple[Any, Any]] | None = None
     held_out: Callable[[Iterable[Example], str], Iterable[Example]] = _keep_all
     match: Callable[[Sequence[Example], Loaded], Sequence[Example]] | None = None
@@ -413,7 +414,7 @@ class SupervisedTask(Task):
         )
 
     @override
-    def parse_inputs(self, loaded: Loaded, values: Any) -> list[Any]:
+    def parse_inputs(self, loaded: Loaded, values: Any) -> Iterable[Sequence[Any]]:
         return self.collect_inputs(loaded, values) if self.collect_inputs else super().parse_inputs(loaded, values)
 
     @override
@@ -421,22 +422,28 @@ class SupervisedTask(Task):
         return [path] if self.read_texts is None else self.read_texts(path, loaded)
 
     @override
-    def predict(self, loaded: Loaded, inputs: Sequence[Any]) -> Iterator[dict[str, Any]]:
-        for number, example, prediction in self.predict_examples(loaded, inputs):
-            yield from loaded.codec.to_rows(number, self.describe(example), example, prediction)
+    def predict(self, loaded: Loaded, groups: Iterable[Sequence[Any]]) -> Iterator[list[dict[str, Any]]]:
+        to_rows = loaded.codec.to_rows
+        for batch in self.predict_examples(loaded, groups):
+            yield [row for number, example, p in batch for row in to_rows(number, self.describe(example), example, p)]
 
-    def predict_examples(self, loaded: Loaded, inputs: Sequence[Any]) -> Iterator[tuple[int, Example, Any]]:
-        """Yield each input's number, from 1, its example and its prediction."""
-        batch = loaded.options.batch
-        for begin in range(0, len(inputs), batch):
-            examples = dict(self._parsed(loaded, enumerate(inputs[begin : begin + batch], begin + 1)))
-            predictions = self.predictions(loaded.model, loaded.codec, list(examples.values()), batch)
-            for (number, example), prediction in zip(examples.items(), predictions, strict=True):
-                yield number, example, prediction
+    def predict_examples(
+        self, loaded: Loaded, groups: Iterable[Sequence[Any]]
+    ) -> Iterator[list[tuple[int, Example, Any]]]:
+        """Yield batches of inputs: the number of each, from 1, its example and its prediction."""
+        number, batch = 1, loaded.options.batch
+        for group in groups:
+            for begin in range(0, len(group), batch):
+                inputs = group[begin : begin + batch]
+                examples = dict(self._parsed(loaded, enumerate(inputs, number)))
+                number += len(inputs)
+                predictions = self.predictions(loaded.model, loaded.codec, list(examples.values()), batch)
+                yield [(*item, prediction) for item, prediction in zip(examples.items(), predictions, strict=True)]
 
     @override
     def batch(self, loaded: Loaded, inputs: Any) -> Any:
-        examples = dict(self._parsed(loaded, enumerate(self.parse_inputs(loaded, inputs), 1))).values()
+        values = chain.from_iterable(self.parse_inputs(loaded, inputs))
+        examples = [example for _, example in self._parsed(loaded, enumerate(values, 1))]
         return loaded.codec.collate([loaded.codec.encode(example)[0] for example in examples])
 
     def _parsed(self, loaded: Loaded, inputs: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Example]]:

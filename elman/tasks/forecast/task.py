@@ -128,10 +128,10 @@ def ends(splits: Splits, options: ForecastOptions) -> dict[str, str]:
     return {ENDS: tables.ends_to_csv(list(training_series), options)}
 
 
-def collect_inputs(loaded: Loaded, values: Any) -> list[Series]:
+def collect_inputs(loaded: Loaded, values: Any) -> list[list[Series]]:
     """Read series from tables; None: the stored ends of the training series."""
     if values is None:
-        return tables.read_ends(loaded.run.path / ENDS, loaded.options)
+        return [tables.read_ends(loaded.run.path / ENDS, loaded.options)]
     if isinstance(values, list | tuple) and all(isinstance(value, str | Path) for value in values):
         values = [Path(value) for value in values]
     series: list[Series] = tables.read_series(values, loaded.options)
@@ -139,7 +139,7 @@ def collect_inputs(loaded: Loaded, values: Any) -> list[Series]:
     if by_file and is_files(values) and len(values) == 1:  # series are identified by their files
         series = [replace(item, name=values[0].stem) for item in series]
     _tell_far_covariates(series, loaded)
-    return series
+    return [series]
 
 
 def parse_input(value: Series, options: ForecastOptions) -> Example:

@@ -83,12 +83,11 @@ def metrics(codec: MusicCodec, predictions: Sequence[Any], targets: Sequence[Any
     return {"nats_per_step": float(np.concatenate(predictions).mean())}
 
 
-def collect_inputs(loaded: Loaded, values: Any) -> list[Any]:
+def collect_inputs(loaded: Loaded, values: Any) -> Iterable[list[Any]]:
     """Read all pieces in files or Python objects."""
-    if values is None:
-        values = lines_of_stdin(loaded)
-    are_files = bool(len(values)) and all(isinstance(value, str | Path) for value in values)
-    return list(pieces.read([Path(value) for value in values] if are_files else values, loaded.options))
+    for group in lines_of_stdin(loaded) if values is None else [values]:
+        are_files = bool(len(group)) and all(isinstance(value, str | Path) for value in group)
+        yield list(pieces.read([Path(value) for value in group] if are_files else group, loaded.options))
 
 
 def parse_input(value: Any, options: MusicOptions) -> Example:

@@ -162,7 +162,7 @@ class TextTask(Task):
             check_new(out, "--out ")
         text = sample.write(loaded.model, loaded.codec, begin, count, to=io.StringIO() if out else to, **sampling)
         if out:
-            write_new(out, text + "\n", "--out ")
+            write_new(out, [text, "\n"], "--out ")
         return text
 
 
