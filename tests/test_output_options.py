@@ -145,6 +145,53 @@ def test_a_table_on_standard_input(
     assert new["files"] is None
 
 
+@pytest.mark.parametrize(
+    ("lines", "columns"),
+    [
+        (TABLE, "text, label"),
+        (TABLE.replace(",", "\t"), "text, label"),
+        (TABLE.replace(",", ";"), "text, label"),
+        ('id,label,Full text,text\n1,gate,"a, b",c\n', "id, label, 'Full text', text"),
+        ("text,label\n", "text, label"),
+        ('id,text\n1,"first, second\nthird"\n2,a\n', "id, text"),
+        ('{"text": "the gate", "id": 1}\n{"text": "the state"}\n', "text, id"),
+        ('[{"text": "the gate"}, {"label": "state", "text": "the state"}]', "text, label"),
+    ],
+)
+def test_a_table_as_lines_is_refused(
+    elman: Command, classifier: Path, monkeypatch: pytest.MonkeyPatch, lines: str, columns: str
+) -> None:
+    give(monkeypatch, lines)
+    expected = (
+        f"standard input: expected a text in each line, got a table with the columns {columns}; to read its texts"
+    )
+    refused(elman("predict", classifier), f"{expected}, pass -: elman predict {classifier} -")
+    give(monkeypatch, lines)
+    assert elman("predict", classifier, "-").code == 0 or lines == "text,label\n"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "text\nlabel\n",
+        "text, label\nand more, of these\n",
+        "text,label2\nfirst, second, third\nfourth\n",
+        "a text,text\none,two\nthree,four\n",
+        "my text;label\n1;2\n",
+        "text\tand a tab\nmore\ttext\nmore\ttext\n",
+        '{"message": "the gate", "id": 1}\n{"message": "the state"}\n',
+        '{"text": "the gate"\n[1, 2]\n',
+        "[text]\n[1]\n",
+    ],
+)
+def test_texts_with_commas_are_no_table(
+    elman: Command, classifier: Path, monkeypatch: pytest.MonkeyPatch, lines: str
+) -> None:
+    give(monkeypatch, lines)
+    said = elman("predict", classifier, "--format", "jsonl")
+    assert (said.code, [json.loads(row)["input"] for row in said.out.splitlines()]) == (0, lines.splitlines())
+
+
 def test_validation_on_standard_input(
     elman: Command, classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,7 @@ from elman.tasks.codec import Codec, check_model_args
 from elman.tasks.task import Loaded, PreparedData, Scores, Task
 
 MAX_SAMPLES = 12  # examples in a report
+CHECKED_LINES = 20  # of standard input, that `check_lines` looks at
 
 Numbers = dict[str, list[int]]  # the indices of the examples of each part, including "train"
 
@@ -120,6 +121,8 @@ class SupervisedTask(Task):
         split: draws the indices of each part.
         label: returns the label of an example, for stratified splits.
         read_texts: reads the inputs in a file, with the loaded model; None: the file itself is the input.
+        check_lines: checks that the first lines of standard input are inputs of `predict`, with the loaded model.
+            Raises `BadInput` if they are a file that `read_texts` reads.
         collect_inputs: collects the inputs of `predict`; None: as `Task.parse_inputs`.
         resolve: sets unset options from the data. Returns the options and the data, which it may have read already, for
             `read`.
@@ -147,6 +150,7 @@ class SupervisedTask(Task):
     split: "Callable[[SupervisedTask, ExampleStore, int, Sequence[str]], Numbers]" = random_split
     label: Callable[[Example], Hashable] | None = None
     read_texts: Callable[[Path, Loaded], Iterable[Example]] | None = None
+    check_lines: Callable[[Sequence[str], Loaded], None] | None = None
     collect_inputs: Callable[[Loaded, Any], Iterable[Sequence[Any]]] | None = None
     resolve: Callable[[Any, Any, Callable[[str], Any]], tuple[Any, Any]] | None = None
     held_out: Callable[[Iterable[Example], str], Iterable[Example]] = _keep_all
@@ -415,7 +419,17 @@ class SupervisedTask(Task):
 
     @override
     def parse_inputs(self, loaded: Loaded, values: Any) -> Iterable[Sequence[Any]]:
-        return self.collect_inputs(loaded, values) if self.collect_inputs else super().parse_inputs(loaded, values)
+        if self.collect_inputs:
+            return self.collect_inputs(loaded, values)
+        groups = super().parse_inputs(loaded, values)
+        return self._checked_lines(loaded, groups) if values is None and self.check_lines else groups
+
+    def _checked_lines(self, loaded: Loaded, groups: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:
+        assert self.check_lines is not None
+        for i, lines in enumerate(groups):
+            if i == 0:
+                self.check_lines(lines[:CHECKED_LINES], loaded)
+            yield lines
 
     @override
     def read_inputs(self, loaded: Loaded, path: Path) -> Iterable[Any]:

@@ -1,6 +1,8 @@
 """elman train tag, from sentences to a run, and the run put to use."""
 
+import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,26 @@ def trained(treebank: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs") / "run"
     assert run(["train", "tag", str(treebank), "--out", str(path), "--flow-every", "9", *SMALL]) == 0
     return path
+
+
+@pytest.mark.parametrize("form", [conllu, columns])
+def test_columns_as_lines_are_refused(
+    elman: Command, trained: Path, monkeypatch: pytest.MonkeyPatch, form: Callable[[list[list[tuple[str, str]]]], str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(form(sentences()).encode()), "utf-8"))
+    expected = "standard input: expected a sentence in each line, got words with their labels in columns; to read the"
+    refused(elman("predict", trained), f"{expected} words, pass -: elman predict {trained} -")
+
+
+@pytest.mark.parametrize(
+    "lines", ["The NOUN\na NOUN\n", "a NOUN\nthe DET\na dog\n", "NOUN a\nDET a\nDET b\n", "a\nb\nc\n"]
+)
+def test_sentences_like_columns_are_sentences(
+    elman: Command, trained: Path, monkeypatch: pytest.MonkeyPatch, lines: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines.encode()), "utf-8"))
+    said = elman("predict", trained, "--format", "csv")
+    assert (said.code, len(said.out.splitlines())) == (0, 1 + len(lines.split()))
 
 
 def test_a_run_of_sentences(elman: Command, trained: Path, treebank: Path, tmp_path: Path) -> None:

@@ -45,6 +45,22 @@ def trained(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_pairs_as_lines_are_refused(
+    elman: Command, trained: Path, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(table.read_text("utf-8")))
+    # A stream whose text is decoded gives one line at a time, and one line with a tab may be a sentence.
+    assert elman("predict", trained).code == 0
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(table.read_bytes()), "utf-8"))
+    refused(
+        elman("predict", trained),
+        f"got pairs of texts with tabs between them; to translate the first of each "
+        f"pair, pass -: elman predict {trained} -",
+    )
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"ein hund\tein\nein hund\n"), "utf-8"))
+    assert elman("predict", trained).code == 0
+
+
 def test_a_run_of_translations(elman: Command, trained: Path, parallel: list[Path], tmp_path: Path) -> None:
     assert {"codec.json", "split.csv", "baseline.safetensors", "attention.png", "flow.csv"} <= files(trained)
     config = json.loads((trained / "config.json").read_text())

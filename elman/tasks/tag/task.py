@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from elman.data.conll import EMPTY
 from elman.data.examples import Example, is_files
 from elman.data.parts import ExampleStore
 from elman.data.splits import drawn_parts
@@ -28,6 +29,8 @@ from elman.tasks.tag.model import NO_LABEL, Sentences, Tagger
 from elman.tasks.tag.options import TagOptions
 from elman.tasks.tag.score import is_bio, span_scores
 from elman.tasks.task import Loaded
+
+MIN_LINES = 3  # of standard input, for words with their labels in columns to be recognized
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,19 @@ def read_texts(path: Path, loaded: Loaded) -> Iterable[Example]:
     return sentences.read_inputs(path, loaded.options, loaded.codec.labels)
 
 
+def check_lines(lines: Sequence[str], loaded: Loaded) -> None:
+    """Check that lines of standard input are sentences, not columns of words and labels."""
+    rows = [line.split("\t" if "\t" in line else None) for line in lines if not line.startswith("#")]
+    if len(rows) < MIN_LINES or len(set(map(len, rows))) > 1:
+        return
+    columns = [set(column) - {EMPTY} for column in list(zip(*rows, strict=True))[1:]]
+    if any(column and column.issubset(loaded.codec.labels) for column in columns):
+        raise BadInput(
+            "standard input: expected a sentence in each line, got words with their labels in columns; to read the "
+            f"words, pass -: elman predict {loaded.run.path} -"
+        )
+
+
 def describe(example: Example) -> str:
     """Return the words as a text."""
     return " ".join(example.input)
@@ -246,6 +262,7 @@ TASK = SupervisedTask(
     read=read,
     parse_input=parse_input,
     read_texts=read_texts,
+    check_lines=check_lines,
     describe=describe,
     codec=TagCodec,
     model=Tagger,

@@ -75,6 +75,16 @@ def read_texts(path: Path, loaded: Loaded) -> Iterable[Example]:
     return sentences.read_inputs(path, loaded.options)
 
 
+def check_lines(lines: Sequence[str], loaded: Loaded) -> None:
+    """Check that lines of standard input are sentences, not pairs of a sentence and its translation."""
+    sides_of_lines = [line.split("\t") for line in lines]
+    if len(lines) > 1 and all(len(sides) == 2 and all(map(str.strip, sides)) for sides in sides_of_lines):
+        raise BadInput(
+            "standard input: expected a sentence in each line, got pairs of texts with tabs between them; to translate "
+            f"the first of each pair, pass -: elman predict {loaded.run.path} -"
+        )
+
+
 TASK = SupervisedTask(
     name="translate",
     description="a translator",
@@ -82,6 +92,7 @@ TASK = SupervisedTask(
     read=read,
     parse_input=parse_input,
     read_texts=read_texts,
+    check_lines=check_lines,
     describe=describe_text,
     codec=TranslateCodec,
     model=Translator,
