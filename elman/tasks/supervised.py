@@ -119,7 +119,7 @@ class SupervisedTask(Task):
         load_baselines: loads baselines from the codec and their tensors. Raises an error for unsuitable tensors.
         plots: plots of the test part.
         split: draws the indices of each part.
-        label: returns the label of an example, for stratified splits.
+        label: returns the label of an example, which `split` finds in `ExampleStore.labels`.
         read_texts: reads the inputs in a file, with the loaded model; None: the file itself is the input.
         check_lines: checks that the first lines of standard input are inputs of `predict`, with the loaded model.
             Raises `BadInput` if they are a file that `read_texts` reads.

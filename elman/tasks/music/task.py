@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from elman.data import midi
 from elman.data.examples import Example
-from elman.data.splits import components, drawn_parts, in_order
+from elman.data.parts import ExampleStore
+from elman.data.splits import drawn_parts, in_order
 from elman.errors import BadInput
 from elman.io.files import check_place, numbered
 from elman.io.format import counted
@@ -54,11 +55,12 @@ def held_out(examples: Iterable[Example], part: str) -> Iterator[Example]:
     return (example for example in examples if pieces.part_of(example) in ("", part))
 
 
-def split(task: SupervisedTask, examples: Sequence[Example], seed: int, parts: Sequence[str]) -> Numbers:
+def split(task: SupervisedTask, examples: ExampleStore, seed: int, parts: Sequence[str]) -> Numbers:
     """Split as the files say, else at random. Copies of a piece whose part is known go to the same part."""
-    component = components(example._replace(group=None) for example in examples)
-    known = {k: part for k, e in zip(component.tolist(), examples, strict=True) if (part := pieces.part_of(e))}
-    part_of = [pieces.part_of(e) or known.get(k, "") for k, e in zip(component.tolist(), examples, strict=True)]
+    component = in_order(examples.contents.hashes)  # copies of a piece have one number
+    labelled = list(zip(component.tolist(), map(str, examples.labels), strict=True))
+    known = {k: part for k, part in labelled if part}
+    part_of = [part or known.get(k, "") for k, part in labelled]
     numbers = {name: [i for i, part in enumerate(part_of) if part == name] for name in ("train", *parts)}
     free = np.array([i for i, part in enumerate(part_of) if not part], np.int64)
     if len(free):
@@ -125,6 +127,7 @@ TASK = SupervisedTask(
     resolve=resolve,
     read=pieces.read,
     split=split,
+    label=pieces.part_of,
     held_out=held_out,
     collect_inputs=collect_inputs,
     parse_input=parse_input,

@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor
 from typing_extensions import override
 
-from elman.data.disk_list import MappedList
+from elman.data.disk_list import DiskList, MappedList
 from elman.data.examples import Example, is_files
 from elman.data.validation import text_of
 from elman.errors import BadInput
@@ -42,10 +43,12 @@ class TranslateCodec(TextOutputCodec):
     @override
     def fit(cls, train: Sequence[Example], options: TranslateOptions) -> "TranslateCodec":
         """Fit both vocabularies; byte pairs are fitted on both languages together."""
-        sources, targets = MappedList(train, lambda pair: pair.input), MappedList(train, lambda pair: pair.target)
-        both = MappedList(train, lambda pair: f"{pair.input} {pair.target}")
-        sides = [both] * 2 if options.tokens == "bpe" else [sources, targets]
-        read, target = (Vocabulary.fit(options.tokens, side, options.vocabulary) for side in sides)
+        pairs = DiskList((example.input, example.target) for example in train)  # read several times
+        sources, targets = MappedList(pairs, itemgetter(0)), MappedList(pairs, itemgetter(1))
+        if options.tokens == "bpe":
+            read = target = Vocabulary.fit("bpe", MappedList(pairs, " ".join), options.vocabulary)
+        else:
+            read, target = (Vocabulary.fit(options.tokens, side, options.vocabulary) for side in (sources, targets))
         return cls(target, target.longest(targets), options.beam, read)
 
     @override
