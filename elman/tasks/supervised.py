@@ -54,6 +54,15 @@ class Baseline(ABC):
         """Return the fitted parameters, for baseline.safetensors in the run folder."""
 
 
+def sample_note(count: int, unit: str) -> str:
+    """Return the end of the title of a baseline that is fitted on a sample; `count` 0 means all examples.
+
+    >>> sample_note(5000, "images"), sample_note(0, "images")
+    (', of 5,000 images', '')
+    """
+    return f", of {count:,} {unit}" if count else ""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """A model and its predictions on the test part, for plots."""
