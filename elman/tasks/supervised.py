@@ -101,10 +101,6 @@ def random_split(task: "SupervisedTask", examples: ExampleStore, seed: int, part
     return drawn_parts(examples.contents.components(), seed, parts, task.name)
 
 
-def _keep_all(examples: Iterable[Example], part: str) -> Iterable[Example]:
-    return examples
-
-
 def _name_of(example: Example) -> str:
     return example.name or str(example.input)
 
@@ -117,6 +113,9 @@ def describe_text(example: Example) -> str:
 @dataclass(frozen=True, kw_only=True)
 class SupervisedTask(Task):
     """A task of examples with inputs and targets. Each attribute is a replaceable part.
+
+    A task that needs more overrides methods in a subclass, as `ForecastTask` and `MusicTask` do: `held_out`,
+    `read_other`, `extra_files`, `parse_inputs`, `generate`.
 
     Attributes:
         read: reads examples from files or Python objects; None: the built-in data set. May be lazy, for data that do
@@ -132,14 +131,9 @@ class SupervisedTask(Task):
         read_texts: reads the inputs in a file, with the loaded model; None: the file itself is the input.
         check_lines: checks that the first lines of standard input are inputs of `predict`, with the loaded model.
             Raises `BadInput` if they are a file that `read_texts` reads.
-        collect_inputs: collects the inputs of `predict`; None: as `Task.parse_inputs`.
         resolve: sets unset options from the data. Returns the options and the data, which it may have read already, for
             `read`.
-        held_out: selects the examples in files for a part ("validation" or "test") that belong to it.
-        match: relates examples of other data to the training data, for `evaluate`.
         store: the sequence that stores examples and encoded examples.
-        extra_files: returns more files for the run folder, by name.
-        generator: implements `generate`.
         metrics_note: returns a line about how the metrics were computed.
         describe: returns an input in one line.
         examples: plural noun for examples, if it is not `unit`.
@@ -160,13 +154,8 @@ class SupervisedTask(Task):
     label: Callable[[Example], Hashable] | None = None
     read_texts: Callable[[Path, Loaded], Iterable[Example]] | None = None
     check_lines: Callable[[Sequence[str], Loaded], None] | None = None
-    collect_inputs: Callable[[Loaded, Any], Iterable[Sequence[Any]]] | None = None
     resolve: Callable[[Any, Any, Callable[[str], Any]], tuple[Any, Any]] | None = None
-    held_out: Callable[[Iterable[Example], str], Iterable[Example]] = _keep_all
-    match: Callable[[Sequence[Example], Loaded], Sequence[Example]] | None = None
     store: Callable[[Iterable[Any]], Sequence[Any]] = DiskList
-    extra_files: Callable[[Splits, Any], dict[str, str]] | None = None
-    generator: Callable[..., Any] | None = None
     metrics_note: Callable[[], str] | None = None
     describe: Callable[[Example], str] = _name_of
     examples: str = ""
@@ -222,7 +211,7 @@ class SupervisedTask(Task):
         saved = {
             "codec.json": json.dumps(codec.to_dict(), ensure_ascii=False) + "\n",
             "split.csv": record.table,
-            **(self.extra_files(splits, options) if self.extra_files else {}),
+            **self.extra_files(splits, options),
         }
         in_python = self.default_data if data is None else f"{type(data).__name__} in Python"
         name = ", ".join(map(str, data)) if is_files(data) else in_python
@@ -250,6 +239,14 @@ class SupervisedTask(Task):
         if self.has_duplicates:
             self._tell_duplicates(parts, data_of_parts)
         return Splits(**parts)
+
+    def held_out(self, examples: Iterable[Example], part: str) -> Iterable[Example]:
+        """Select the examples in data for a part, "validation" or "test", that belong to it; by default all."""
+        return examples
+
+    def extra_files(self, splits: Splits, options: Any) -> dict[str, str]:
+        """Return more files for the run folder, by name."""
+        return {}
 
     def _store(self, examples: Iterable[Example]) -> ExampleStore:
         return ExampleStore(examples, self.store, self.label, self.has_duplicates)
@@ -303,8 +300,7 @@ class SupervisedTask(Task):
 
     def read_other(self, loaded: Loaded, data: Any) -> Sequence[Example]:
         """Read examples that are not the training data."""
-        examples = self.store(self.held_out(self._examples(data, loaded.options), "test"))
-        return self.match(examples, loaded) if self.match else examples
+        return self.store(self.held_out(self._examples(data, loaded.options), "test"))
 
     def _training_splits(self, loaded: Loaded) -> Splits:
         """Split the training data of a run again.
@@ -428,8 +424,6 @@ class SupervisedTask(Task):
 
     @override
     def parse_inputs(self, loaded: Loaded, values: Any) -> Iterable[Sequence[Any]]:
-        if self.collect_inputs:
-            return self.collect_inputs(loaded, values)
         groups = super().parse_inputs(loaded, values)
         return self._checked_lines(loaded, groups) if values is None and self.check_lines else groups
 
@@ -481,12 +475,6 @@ class SupervisedTask(Task):
                 if not loaded.options.skip_bad:
                     raise BadInput(f"input {i}: {error}; --skip-bad leaves it out") from None
                 note(f"input {i}: {error}; left out")
-
-    @override
-    def generate(self, loaded: Loaded, *args: Any, **sampling: Any) -> Any:
-        if self.generator is None:
-            return super().generate(loaded, *args, **sampling)
-        return self.generator(loaded, *args, **sampling)
 
 
 def _parts_in(options: Any) -> dict[str, Any]:
