@@ -68,6 +68,8 @@ class Trained:
     array([1, 0])
     >>> bars.score((x, y))                                # accuracy
     1.0
+    >>> bars.scores[bars.model.title]["accuracy"]         # on the test part
+    1.0
     >>> bars.save(f"{folder}/copy")
     >>> elman.tasks.load(f"{folder}/copy").score((x, y))
     1.0
@@ -91,6 +93,9 @@ class Trained:
     @property
     def scores(self) -> Scores:
         """Metrics by name, of the model first, then of each baseline, on the test part of the training's data.
+
+        The keys are titles, such as "GRU 64" and "logistic regression"; `scores[trained.model.title]` are the metrics
+        of the model.
 
         A language model (`text`) has no test part: these are the scores on its validation part. Empty if the training
         was interrupted.
@@ -186,7 +191,7 @@ class Trained:
             reading: as for `predict`.
 
         Returns:
-            Metrics by name, of the model first, then of each baseline; as in `scores`.
+            Metrics by name, of the model first, then of each baseline; by title as in `scores`.
 
         Raises:
             BadInput: for data that cannot be used.

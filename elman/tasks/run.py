@@ -20,7 +20,7 @@ from elman.training.diverged import Diverged
 from elman.training.lightning_arguments import OURS, LightningArguments
 from elman.training.options import TrainingOptions
 from elman.training.trainable import Batches
-from elman.training.trainer import Outcome, check_resume, fit
+from elman.training.trainer import Outcome, check_resume, fit, log_scores
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def _train(
     try:
         plan = TrainingPlan(model, prepared.train, prepared.validation, task.unit)
         outcome = fit(plan, training, run, console, began, resume, extends, lightning)
-        _conclude(task, run, model, prepared, outcome, console)
+        _conclude(task, run, model, prepared, outcome, console, lightning)
     except (Interrupted, KeyboardInterrupt, Terminated) as error:
         if run.last.exists():
             saved = "Everything" if isinstance(error, Interrupted) else "The last checkpoint"
@@ -208,9 +208,18 @@ def _train(
 
 
 def _conclude(
-    task: Task, run: Run, model: nn.Module, prepared: PreparedData, outcome: Outcome, console: Console
+    task: Task,
+    run: Run,
+    model: nn.Module,
+    prepared: PreparedData,
+    outcome: Outcome,
+    console: Console,
+    lightning: LightningArguments,
 ) -> None:
     scores = task.score_run(run, model, prepared, outcome.best, console)
+    part = "test" if "test" in prepared.facts else "validation"
+    own_scores = {f"{part}/{name}": value for name, value in next(iter(scores.values())).items()}
+    log_scores(run, own_scores, outcome.steps, lightning)
     baselines = task.baseline_losses(run, prepared, scores)
     plot_path, baseline_line = run.path / "curves.png", min(baselines.items(), key=lambda pair: pair[1], default=None)
     curves.draw(run.path / "metrics.csv", plot_path, task.loss.replace("_", " "), baseline_line)

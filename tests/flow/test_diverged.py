@@ -46,7 +46,7 @@ class Lesson:
     unit = "steps"
 
     def __init__(self, loss: Loss = last, grows: float = 0.5) -> None:
-        self.layer = elman.RNN(D, H, nonlinearity="relu")
+        self.layer: elman.Stack = elman.RNN(D, H, nonlinearity="relu")
         with torch.no_grad():
             for parameter in self.layer.parameters():
                 parameter.zero_()
