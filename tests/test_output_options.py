@@ -65,7 +65,7 @@ def test_flow_as_json(elman: Command, trained: Path, tmp_path: Path) -> None:
     said, table = elman(*command, "--json"), elman(*command).out
     found = json.loads(said.out)
     assert (said.code, said.err) == (0, "")
-    assert found["batch"].startswith("10 steps of 16 pieces of")
+    assert found["batch"].startswith("a batch of 16 sequences of 10 steps of")
     assert found["findings"]
     for finding, line in zip(found["findings"], table.splitlines(), strict=False):
         assert line.startswith(f"{finding['kind']}: {finding['text']}.")

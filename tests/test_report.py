@@ -147,11 +147,11 @@ def test_of_several_baselines_the_best_is_the_line_to_get_below(copied: Path) ->
     scores = {name: {"nats_per_token": nats} for name, nats in rows.items()}
     change(copied, scores=scores, baselines={"poor": 3.5, "good": 2.5})
     found = written(copied)
-    assert "LSTM 12 needs 25.0% fewer nats per token than the baseline, good." in found.text
+    assert "LSTM 12: 25.0% fewer nats per token than the best baseline, good." in found.text
     assert set(found.figures["losses"]["data"][-1]["y"]) == {2.5}  # on what is validated on
     change(copied, scores={"LSTM 12": {"error": 0.1}, "nearest": {"error": 0.0}}, baselines={})
     found = written(copied)
-    assert "Beside LSTM 12: nearest." in found.text
+    assert "Baselines: nearest." in found.text
     assert "There is no baseline" not in found.text
     change(copied, baselines={"good": "much"})
     with pytest.raises(BadInput, match="expected 'baselines' to be numbers by names"):
@@ -191,7 +191,7 @@ def test_of_an_unfinished_run(elman: Command, copied: Path) -> None:
     assert (said.code, said.err) == (0, "")
     assert str(copied / "other.html") in said.out
     found = Page.at(copied / "other.html")
-    assert found.text.count("The training has not saved a model yet; to go on: elman train text --resume") == 2
+    assert found.text.count("The training has not saved a model yet; to resume: elman train text --resume") == 2
     assert "No scores yet: the training has not ended" in found.text
     assert f"not yet; go on with: elman train text --resume {copied}" in found.text
 

@@ -68,7 +68,7 @@ def show(diagnosis: Diagnosis, console: Console, folder: Path) -> None:
     """Print a diagnosis and a table of all states."""
     console.print(str(diagnosis.verdict))
     console.print(_table(diagnosis.rows))
-    console.print(f"drawn into {folder}: {', '.join(path.name for path in diagnosis.plots)}")
+    console.print(f"plots in {folder}: {', '.join(path.name for path in diagnosis.plots)}")
 
 
 def clipped(history: Path) -> float | None:

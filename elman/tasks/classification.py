@@ -80,7 +80,7 @@ def fit_labels(task: str, targets: Iterable[Any]) -> list[Any]:
     labels = set(targets)
     if len(labels) < 2:
         only = f"one, {next(iter(labels))!r}" if labels else "none"
-        raise BadInput(f"{task}: expected at least two different labels in what is trained on, got {only}")
+        raise BadInput(f"{task}: expected at least two different labels in the training part, got {only}")
     return sorted(labels, key=lambda label: (_as_number(label), str(label)))
 
 

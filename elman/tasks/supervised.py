@@ -204,9 +204,9 @@ class SupervisedTask(Task):
         readable = all(map(can_be_reread, _parts_in(options).values()))
         facts = {"files": files if readable else None, "sha256": record.sha256, **counts}
         summary = (
-            f"{self._count_of(splits.train)} to learn from, "
-            f"{splits.validation.inputs(self.several_targets):,} to validate, "
-            f"{splits.test.inputs(self.several_targets):,} to test"
+            f"{self._count_of(splits.train)} for training, "
+            f"{splits.validation.inputs(self.several_targets):,} for validation, "
+            f"{splits.test.inputs(self.several_targets):,} for test"
         )
         saved = {
             "codec.json": json.dumps(codec.to_dict(), ensure_ascii=False) + "\n",
@@ -266,9 +266,8 @@ class SupervisedTask(Task):
         for name in names:
             count = parts[name].repeated(parts["train"], self.several_targets)
             if count:
-                use = "to validate" if name == "validation" else "to test"
                 total = f"{parts[name].inputs(self.several_targets):,} {self.examples or self.unit}"
-                note(f"{count:,} of the {total} {use} are among those to learn from, too")
+                note(f"{count:,} of the {total} for {name} are also in the training part")
 
     def _batches(self, codec: Codec, examples: Iterable[Example], batch: int, seed: int | None) -> ByLength:
         """Make batches by length; with a seed, in a different order in each epoch."""
@@ -405,7 +404,7 @@ class SupervisedTask(Task):
             (loss / count).backward()
         return (
             recording,
-            f"{len(chosen)} {self.examples or self.unit} of up to {lengths[chosen[-1]]} steps, side by side",
+            f"a batch of {len(chosen)} {self.examples or self.unit} of up to {lengths[chosen[-1]]} steps",
         )
 
     @override

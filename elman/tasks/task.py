@@ -172,7 +172,7 @@ class Task(ABC):
             note(f"{run.path}: this training diverged, and the model is the best before that{suffix}")
             return exist
         note(
-            f"{run.path}: this training was interrupted, and the model is the best so far{suffix}; to go on: "
+            f"{run.path}: this training was interrupted, and the model is the best so far{suffix}; to resume: "
             f"{run.resume_command}"
         )
         return exist

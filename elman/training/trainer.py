@@ -155,8 +155,8 @@ def check_resume(run: Run, options: TrainingOptions, per_epoch: int, longer: boo
     if (longer and (is_at_step_limit or is_at_time_limit)) or (is_at_step_limit and not saved.has_ended):
         limit = f"--minutes {options.minutes:g}" if is_at_time_limit else f"--epochs {options.epochs:g}"
         raise BadInput(
-            f"--resume {run.path}: expected more than it has behind it, {saved.steps / per_epoch:.3g} epochs in "
-            f"{saved.seconds / 60:.3g} minutes; got {limit}"
+            f"--resume {run.path}: expected more than the {saved.steps / per_epoch:.3g} epochs and "
+            f"{saved.seconds / 60:.3g} minutes of this training so far, got {limit}"
         )
 
 

@@ -225,7 +225,7 @@ def test_rare_labels_are_trained_on_and_told(elman: Command, tmp_path: Path) -> 
     assert said.code == 0, said.err
     told = "for training only, as there are fewer than 3 different images of each: "
     assert f"{told}'copies' (1), 'once' (1), 'twice' (2)\n" in said.err
-    assert "38 images to learn from, 4 to validate, 4 to test" in said.err
+    assert "38 images for training, 4 for validation, 4 for test" in said.err
     rows = list(csv.DictReader((tmp_path / "run" / "split.csv").read_text().splitlines()))
     folders = Counter(Path(row["name"]).parent.name for row in rows if row["part"] != "train")
     assert folders == {"lying": 4, "upright": 4}

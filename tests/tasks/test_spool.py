@@ -75,7 +75,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(tempfile, "TemporaryFile", Full)
     for make in (lambda: DiskList("ab", 0), lambda: joined([np.arange(3, dtype=np.int32)], 0)):
-        with pytest.raises(BadInput, match=f"{tmp_path}: .*: No space left on device; TMPDIR names another folder"):
+        with pytest.raises(BadInput, match=f"{tmp_path}: .*: No space left on device; set TMPDIR to another"):
             make()
 
 

@@ -222,7 +222,7 @@ def test_labels_of_the_test_that_were_not_learnt_are_wrong(elman: Command, treeb
     words = sum(map(len, sentences()))
     assert baseline["accuracy"] == pytest.approx(1 - verbs / words)
     assert own["accuracy"] <= baseline["accuracy"]
-    assert f"{verbs:,} words have labels that were not there to be learned and count as errors: 'MOVE'" in said.err
+    assert f"{verbs:,} words have labels that are not in the training part and count as errors: 'MOVE'" in said.err
     (tmp_path / "none.txt").write_text("one X\ntwo Y\n")
     refused(elman("evaluate", tmp_path / "run", tmp_path / "none.txt"), "expected labels of the training,", "'X', 'Y'")
 

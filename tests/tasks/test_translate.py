@@ -97,7 +97,7 @@ def test_parts_of_their_own(elman: Command, parallel: list[Path], tmp_path: Path
     parts = [word for part in ("--validation", "--test") for path in parallel for word in (part, path)]
     said = elman("train", "translate", *parallel, *parts, "--out", tmp_path / "run", *SMALL, "--epochs", "0.1")
     assert said.code == 0
-    assert "150 pairs to learn from, 150 to validate, 150 to test" in said.err
+    assert "150 pairs for training, 150 for validation, 150 for test" in said.err
 
 
 def test_in_python(tmp_path: Path) -> None:

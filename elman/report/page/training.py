@@ -76,7 +76,7 @@ def losses(run: Run, shown: Shown) -> Losses | Missing:
 def _loss_description(best: float | None, unit: str, baseline: tuple[str, float] | None) -> str:
     if best is None:
         return "No validation yet."
-    against = f"; {baseline[0]}, the line to get below, has {baseline[1]:.3f}" if baseline else ""
+    against = f"; the best baseline, {baseline[0]}: {baseline[1]:.3f}" if baseline else ""
     return f"Best on validation: {best:.3f} {unit}{against}."
 
 
@@ -112,7 +112,7 @@ def scores(run: Run) -> Scores | Missing:
     """
     values = run.config.get("scores")
     if not values:
-        return Missing(f"No scores yet: the training has not ended; to go on: {run.resume_command}")
+        return Missing(f"No scores yet: the training has not ended; to resume: {run.resume_command}")
     rows = list(values.values()) if isinstance(values, dict) else [values]
     if not all(_all_numbers(row) for row in rows) or len(set(map(tuple, rows))) > 1:
         raise BadInput(f"{run.path / 'config.json'}: expected 'scores' to be numbers by names, got {values!r:.60}")
@@ -150,9 +150,9 @@ def _comparison(shown: Shown, scores: Scores) -> str:
     if not baselines:
         return "There is no baseline to compare with."
     if loss is None or baseline is None:
-        return f"Beside {shown.title}: {', '.join(baselines)}."
+        return f"Baselines: {', '.join(baselines)}."
     name, baseline_loss = baseline
     share = abs(loss - baseline_loss) / baseline_loss if baseline_loss else 0.0
     if loss < baseline_loss:
-        return f"{shown.title} needs {share:.1%} fewer {shown.unit} than the baseline, {name}."
-    return f"{shown.title} needs {share:.1%} more {shown.unit} than the baseline, {name}: it has yet to get below."
+        return f"{shown.title}: {share:.1%} fewer {shown.unit} than the best baseline, {name}."
+    return f"{shown.title}: {share:.1%} more {shown.unit} than the best baseline, {name}."

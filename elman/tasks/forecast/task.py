@@ -96,7 +96,7 @@ def read(data: Any, options: ForecastOptions) -> list[Example]:
             note(f"{message}; left out")
         windows += find_windows(series, sizes)
     if not windows:
-        raise BadInput("forecast: expected values in a context and in the horizon after it, got none together")
+        raise BadInput("forecast: expected known values in a context and in the horizon after it, got no such window")
     return [Example(window, window, name=str(window)) for window in thin_windows(windows, sizes.season)]
 
 

@@ -51,7 +51,7 @@ class TagCodec(Codec):
             characters.update(chain.from_iterable(example.input))
         labels = sorted(label_set)
         if len(labels) < 2:
-            raise BadInput(f"tag: expected at least two different labels to learn, got one, {labels[0]!r}")
+            raise BadInput(f"tag: expected at least two different labels in the training part, got one, {labels[0]!r}")
         return cls(labels, vocabulary_of(words), vocabulary_of(characters))
 
     @override
@@ -116,7 +116,7 @@ class TagCodec(Codec):
             raise BadInput(f"{examples[0].name}: expected labels of the training, {labels}; got {listed}")
         if unknown:
             count = sum(counts[label] for label in unknown)
-            note(f"{count:,} words have labels that were not there to be learned and count as errors: {listed}")
+            note(f"{count:,} words have labels that are not in the training part and count as errors: {listed}")
 
     def best_labels(self, prediction: Any) -> list[str]:
         """Return the likeliest label of each word."""
@@ -216,7 +216,7 @@ def load_baselines(codec: TagCodec, tensors: Mapping[str, torch.Tensor]) -> list
     """Load the baselines from their tensors."""
     pairs, counts = tensors["pairs"].numpy(), tensors["counts"].numpy()
     if pairs.shape != (len(counts), 2) or not all(0 <= label < len(codec.labels) for label in pairs[:, 1]):
-        raise ValueError("pairs that are no words and labels")
+        raise ValueError("pairs that are not words and labels")
     return [MostFrequentTag(codec, pairs, counts)]
 
 

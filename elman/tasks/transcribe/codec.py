@@ -86,7 +86,9 @@ class TranscribeCodec(Codec):
     def check(self) -> None:
         super().check()
         if len(self.mean) != len(self.std) or min(self.std, default=1.0) <= 0:
-            raise ValueError(f"{len(self.mean)} means and {len(self.std)} deviations, or such as are not above 0")
+            raise ValueError(
+                f"{len(self.mean)} means and {len(self.std)} deviations, or deviations that are not above 0"
+            )
 
     @cached_property
     def number(self) -> dict[str, int]:
@@ -147,7 +149,7 @@ class TranscribeCodec(Codec):
         counts = Counter(c for example in examples for c in example.target if c not in self.number)
         if counts:
             most_common = ", ".join(repr(character) for character, _ in counts.most_common(8))
-            note(f"{counts.total():,} characters were not there to be learned and count as errors: {most_common}")
+            note(f"{counts.total():,} characters are not in the training part and count as errors: {most_common}")
 
     @override
     def to_row(self, prediction: TranscribePrediction) -> dict[str, Any]:
