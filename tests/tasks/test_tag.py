@@ -94,7 +94,7 @@ def test_a_run_of_sentences(elman: Command, trained: Path, treebank: Path, tmp_p
     config = json.loads((trained / "config.json").read_text())
     assert (config["data"]["train"], config["data"]["validation"], config["data"]["test"]) == (48, 6, 6)
     own, baseline = config["scores"].items()
-    assert (own[0], baseline[0]) == ("GRU 2 x 8", "most frequent label of the word")
+    assert (own[0], baseline[0]) == ("bidirectional GRU 8", "most frequent label of the word")
     assert list(own[1]) == list(baseline[1]) == ["accuracy", "nats_per_word"]
     assert own[1]["accuracy"] > 0.9
     said = elman("evaluate", trained, treebank)

@@ -67,7 +67,7 @@ def test_a_run_of_recordings(elman: Command, trained: Path, manifest: Path, tmp_
     assert (config["data"]["train"], config["data"]["validation"], config["data"]["test"]) == (36, 6, 6)
     own, nearest = config["scores"].values()
     assert list(own) == list(nearest) == ["word_error_rate", "character_error_rate"]
-    assert list(config["scores"]) == ["GRU 2 x 16, CTC", "nearest of 36 recordings (DTW)"]
+    assert list(config["scores"]) == ["bidirectional GRU 16, CTC", "nearest of 36 recordings (DTW)"]
     assert own["character_error_rate"] < 0.2
     rows = csv.DictReader((trained / "split.csv").read_text().splitlines())
     takes: dict[str, set[int]] = {}
