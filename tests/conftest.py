@@ -46,6 +46,7 @@ ONCE = [
     "test_kenlm.py",
     "test_docs.py",
     "test_new_task.py",
+    "test_tutorials.py",
     "test_textbook.py",
 ]
 TASKS = Path(tasks.__path__[0])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,20 @@ def test_the_scores_agree_with_each_other(trained: Path) -> None:
         assert score["bits_per_character"] == pytest.approx(score["nats_per_token"] / math.log(2))
     validations = [row.split(",")[3] for row in (trained / "metrics.csv").read_text().splitlines()[1:]]
     assert model["nats_per_token"] == pytest.approx(min(float(v) for v in validations if v), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train foo", r"elman train: expected one of text, image, .*, music; got 'foo'; if another package has .* it"),
+        ("train imag", r"elman train: expected one of .*; got 'imag'; did you mean image\?"),
+        ("predcit run", r"elman: expected one of train, evaluate, .*; got 'predcit'; did you mean predict\?"),
+    ],
+)
+def test_unknown_commands_and_tasks(elman: Command, words: str, message: str) -> None:
+    said = elman(*words.split())
+    assert (said.code, said.out) == (2, "")
+    assert re.fullmatch(f"{message}\n", said.err)
 
 
 KINDS = [(cell, tokens) for cell in ("rnn", "gru", "lstm") for tokens in ("char", "word", "bpe")]
@@ -111,7 +126,10 @@ def test_generate_writes_into_a_file(elman: Command, trained: Path, tmp_path: Pa
 
 def test_generate_goes_on_without_what_it_never_saw(elman: Command, trained: Path) -> None:
     said = elman("generate", trained, "--prompt", "the Ωstate§", "--length", 5, "--seed", 1)
-    assert (said.code, said.err) == (0, "elman: --prompt: left out what the training never saw: 'Ω', '§'\n")
+    assert (said.code, said.err) == (
+        0,
+        "elman: --prompt: left out characters or words that are not in the training part: 'Ω', '§'\n",
+    )
     assert said.out.startswith("the Ωstate§")
     assert elman("generate", trained, "--prompt", "", "--length", 5).code == 0
 

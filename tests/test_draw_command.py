@@ -94,4 +94,9 @@ def test_a_run_of_another_task(elman: Command, copied: Path) -> None:
     config = copied / "config.json"
     config.write_text(config.read_text().replace('"task": "text"', '"task": "chess"'))
     said = elman("draw", copied, "--out", copied / "x.png")
-    assert said == (2, "", f"elman: {config}: expected 'task' to be one of {', '.join(TASKS)}; got 'chess'\n")
+    assert said == (
+        2,
+        "",
+        f"elman: {config}: expected 'task' to be one of {', '.join(TASKS)}; got 'chess'; if another "
+        "package has this task, install it\n",
+    )

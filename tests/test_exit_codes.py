@@ -24,7 +24,13 @@ def test_a_training_prints_scores_and_the_run_alone(elman: Command, file: Path, 
     assert set(rule.strip()) == {"─"}
     assert [line.split("  ")[1].strip() for line in (model, baseline)] == list(scores)
     assert run == f"run: {tmp_path / 'run'}"
-    for note in ("tokens to train on", "into", "step ", "curves: ", f"to write: elman generate {tmp_path / 'run'}"):
+    for note in (
+        "tokens for training",
+        "run folder",
+        "step ",
+        "curves: ",
+        f"to write: elman generate {tmp_path / 'run'}",
+    ):
         assert note in said.err
         assert note not in said.out
 
@@ -64,7 +70,7 @@ def test_sigterm_twice_does_not_wait(
     monkeypatch.setattr(CheckpointCallback, "on_train_batch_end", twice)
     said = elman("train", "text", file, "--epochs", 2, "--out", tmp_path / "run", *SMALL)
     assert said.code == 143
-    assert f"The last checkpoint is saved; to go on: elman train text --resume {tmp_path / 'run'}" in said.err
+    assert f"The last checkpoint is saved; to resume: elman train text --resume {tmp_path / 'run'}" in said.err
 
 
 def test_a_process_that_is_terminated_exits_with_143(file: Path, tmp_path: Path) -> None:
@@ -76,7 +82,7 @@ def test_a_process_that_is_terminated_exits_with_143(file: Path, tmp_path: Path)
         process.terminate()
         _, err = process.communicate()
     assert process.returncode == 143
-    assert err.splitlines()[-1].endswith(f"is saved; to go on: elman train text --resume {tmp_path / 'run'}")
+    assert err.splitlines()[-1].endswith(f"is saved; to resume: elman train text --resume {tmp_path / 'run'}")
 
 
 @pytest.mark.parametrize(

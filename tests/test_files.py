@@ -1,7 +1,8 @@
 """Pages and pictures go over those that elman made before, and over nothing else."""
 
 import errno
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from elman.errors import BadInput
 from elman.io.files import numbered, write_new, write_whole
 from tests.small import Command, Said
 from tests.small import files as files_in
-from tests.test_bad_input import full_disk, refused
+from tests.test_bad_input import refused
 
 # What each command writes, by the end of its name. None of them has a model to train.
 ARGUMENTS = {
@@ -86,12 +87,16 @@ def test_numbered_names_are_given_out_once(tmp_path: Path) -> None:
 
 def test_a_file_that_came_in_the_meantime_is_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "rows.csv"
-    write_new(path, "first")
+    write_new(path, ["fir", b"st"])
     with pytest.raises(BadInput, match=r"--out .*rows\.csv: expected a new name, got a file"):
-        write_new(path, "second", "--out ")
+        write_new(path, ["second"], "--out ")
     assert path.read_text() == "first"
     path.unlink()
-    monkeypatch.setattr(Path, "write_bytes", full_disk)
+
+    def full_disk() -> Iterator[str]:
+        yield "third"
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     with pytest.raises(OSError, match="No space left"):
-        write_new(path, "third")
+        write_new(path, full_disk())
     assert list(tmp_path.iterdir()) == []

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def test_flow_as_json(elman: Command, trained: Path, tmp_path: Path) -> None:
     said, table = elman(*command, "--json"), elman(*command).out
     found = json.loads(said.out)
     assert (said.code, said.err) == (0, "")
-    assert found["batch"].startswith("10 steps of 16 pieces of")
+    assert found["batch"].startswith("a batch of 16 sequences of 10 steps of")
     assert found["findings"]
     for finding, line in zip(found["findings"], table.splitlines(), strict=False):
         assert line.startswith(f"{finding['kind']}: {finding['text']}.")
@@ -144,6 +145,53 @@ def test_a_table_on_standard_input(
     assert new["files"] is None
 
 
+@pytest.mark.parametrize(
+    ("lines", "columns"),
+    [
+        (TABLE, "text, label"),
+        (TABLE.replace(",", "\t"), "text, label"),
+        (TABLE.replace(",", ";"), "text, label"),
+        ('id,label,Full text,text\n1,gate,"a, b",c\n', "id, label, 'Full text', text"),
+        ("text,label\n", "text, label"),
+        ('id,text\n1,"first, second\nthird"\n2,a\n', "id, text"),
+        ('{"text": "the gate", "id": 1}\n{"text": "the state"}\n', "text, id"),
+        ('[{"text": "the gate"}, {"label": "state", "text": "the state"}]', "text, label"),
+    ],
+)
+def test_a_table_as_lines_is_refused(
+    elman: Command, classifier: Path, monkeypatch: pytest.MonkeyPatch, lines: str, columns: str
+) -> None:
+    give(monkeypatch, lines)
+    expected = (
+        f"standard input: expected a text in each line, got a table with the columns {columns}; to read its texts"
+    )
+    refused(elman("predict", classifier), f"{expected}, pass -: elman predict {classifier} -")
+    give(monkeypatch, lines)
+    assert elman("predict", classifier, "-").code == 0 or lines == "text,label\n"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "text\nlabel\n",
+        "text, label\nand more, of these\n",
+        "text,label2\nfirst, second, third\nfourth\n",
+        "a text,text\none,two\nthree,four\n",
+        "my text;label\n1;2\n",
+        "text\tand a tab\nmore\ttext\nmore\ttext\n",
+        '{"message": "the gate", "id": 1}\n{"message": "the state"}\n',
+        '{"text": "the gate"\n[1, 2]\n',
+        "[text]\n[1]\n",
+    ],
+)
+def test_texts_with_commas_are_no_table(
+    elman: Command, classifier: Path, monkeypatch: pytest.MonkeyPatch, lines: str
+) -> None:
+    give(monkeypatch, lines)
+    said = elman("predict", classifier, "--format", "jsonl")
+    assert (said.code, [json.loads(row)["input"] for row in said.out.splitlines()]) == (0, lines.splitlines())
+
+
 def test_validation_on_standard_input(
     elman: Command, classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +201,65 @@ def test_validation_on_standard_input(
     config = open_run(tmp_path / "run").config
     assert (config["data"]["files"], config["options"]["validation"]) == (None, None)
     assert config["data"]["validation"] == 24
+
+
+class Pipe(io.RawIOBase):
+    """Standard input that gives one piece at each read, and notes at each read how many rows have been printed."""
+
+    def __init__(self, pieces: list[bytes], count_rows: Callable[[], int]) -> None:
+        self._pieces, self._count_rows, self.rows_at_read = iter(pieces), count_rows, list[int]()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self.rows_at_read.append(self._count_rows())
+        piece = next(self._pieces, b"")
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+@pytest.mark.parametrize(("format", "header"), [("jsonl", 0), ("csv", 1), ("table", 3)])
+def test_lines_are_predicted_as_they_arrive(
+    classifier: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], format: str, header: int
+) -> None:
+    out = list[str]()
+
+    def count_rows() -> int:
+        out.append(capsys.readouterr().out)
+        return max("".join(out).count("\n") - header, 0)
+
+    # Two lines at once, half a line, its end and one more line, a blank line, half a character, no newline at the end.
+    pieces = [b"the state\nthe gate\n", b"a ga", b"te\r\na state\n", b"\n", b"caf\xc3", b"\xa9\nend"]
+    pipe = Pipe(pieces, count_rows)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(pipe), "utf-8"))
+    assert run(["predict", str(classifier), "--format", format]) == 0
+    assert count_rows() == 6 + (format == "table")  # a table has an empty line after it
+    assert pipe.rows_at_read == [0, 2, 2, 4, 4, 4, 5]
+    lines = "".join(out).splitlines()
+    texts = ["the state", "the gate", "a gate", "a state", "caf\u00e9", "end"]
+    if format == "jsonl":
+        assert [json.loads(line)["input"] for line in lines] == texts
+    elif format == "csv":
+        assert [line.split(",")[0] for line in lines] == ["input", *texts]
+    else:
+        assert [line.split("  ")[1].strip() for line in lines[3:-1]] == texts
+
+
+def test_errors_in_lines_name_the_input(
+    elman: Command, classifier: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    many = "".join(f"the gate {i}\n\n" for i in range(40))  # more than a batch
+    give(monkeypatch, f"{many}\ud800\n".encode("utf-8", "surrogatepass"))
+    refused(elman("predict", classifier), "standard input: expected UTF-8, got byte 0xed at offset")
+    give(monkeypatch, many + many)
+    said = elman("predict", classifier, "--format", "csv", "--out", tmp_path / "rows.csv")
+    assert (said.code, said.out, len((tmp_path / "rows.csv").read_text().splitlines())) == (0, "", 81)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{many}\ud800\n"))
+    said = elman("predict", classifier, "--format", "csv")
+    assert said.code == 2
+    assert said.err.startswith("elman: input 41: predict: expected a text, got a character that no text has: '\\ud800'")
+    assert len(said.out.splitlines()) == 41  # the header and the lines before
 
 
 def test_standard_output_as_a_file(elman: Command, trained: Path, classifier: Path) -> None:

@@ -191,7 +191,7 @@ def test_of_an_unfinished_run(elman: Command, copied: Path) -> None:
     assert (said.code, said.err) == (0, "")
     assert str(copied / "other.html") in said.out
     found = Page.at(copied / "other.html")
-    assert found.text.count("The training has not saved a model yet; to go on: elman train text --resume") == 2
+    assert found.text.count("The training has not saved a model yet; to resume: elman train text --resume") == 2
     assert "No scores yet: the training has not ended" in found.text
     assert f"not yet; resume with: elman train text --resume {copied}" in found.text
 

@@ -51,7 +51,7 @@ def test_ctrl_c_saves_and_resuming_changes_nothing(
         interrupt_at(patch, step, lambda: signal.raise_signal(signal.SIGINT))
         said = elman("train", "text", file, "--out", run, *TRAIN)
     assert said.code == 130
-    assert f"to go on: elman train text --resume {run}" in said.err
+    assert f"to resume: elman train text --resume {run}" in said.err
     assert elman("generate", run, "--length", 3).code == 0  # usable at once
     assert len(losses(run)) < len(losses(whole))
     assert elman("train", "text", "--resume", run).code == 0

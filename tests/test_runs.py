@@ -262,7 +262,7 @@ def test_data_of_one_batch_can_be_interrupted(
         patch.setattr(CheckpointCallback, "on_train_batch_end", interrupted)
         said = elman(*train, "--out", tmp_path / "run")
     assert said.code == 128 + number
-    assert f"Everything is saved; to go on: elman train text --resume {tmp_path / 'run'}" in said.err
+    assert f"Everything is saved; to resume: elman train text --resume {tmp_path / 'run'}" in said.err
     assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 1 + 2 * 3
     assert elman("train", "text", "--resume", tmp_path / "run").code == 0
     assert result(tmp_path / "run") == result(tmp_path / "whole")
@@ -338,7 +338,7 @@ def test_ctrl_c_while_the_end_is_written(
             )
             said = elman("train", "text", *arguments)
         assert said.code == 130
-        assert f"is saved; to go on: elman train text --resume {path}" in said.err
+        assert f"is saved; to resume: elman train text --resume {path}" in said.err
     assert elman("train", "text", "--resume", path).code == 0
     assert result(path) == result(whole)
 
@@ -377,17 +377,17 @@ def test_the_name_of_a_run_is_a_name(
         patch.setattr(CheckpointCallback, "on_train_batch_end", interrupted)
         said = elman("train", "text", short, "--out", name, "--flow-every", 3, *TRAIN)
     assert said.code == 130
-    command = said.err.splitlines()[-1].split("; to go on: ")[1]
+    command = said.err.splitlines()[-1].split("; to resume: ")[1]
     argument = shlex.split(command)[-1]  # "./-x", as "-x" would be an option
     assert ".lock" not in elman("info", argument).out  # nothing to look at
-    assert elman("evaluate", argument, short).err.endswith(f"; to go on: {command}\n")
+    assert elman("evaluate", argument, short).err.endswith(f"; to resume: {command}\n")
     said = elman(*shlex.split(command)[1:])
     assert said.code == 0
     assert result(folder / name) == result(whole)
     assert shlex.split(said.err.splitlines()[-1])[-1] == argument
     assert elman("generate", argument, "--length", 3).code == 0
     assert {"curves.png", "flow.png", "flow.csv", "tensorboard", "checkpoints"} < files(folder / name)
-    assert len(list((folder / name / "tensorboard").iterdir())) == 2  # one of each process
+    assert len(list((folder / name / "tensorboard").iterdir())) == 3  # one of each process, and the scores
     assert {path.name for path in home.iterdir()} <= {".cache"}
     assert {path.name for path in folder.iterdir()} == {name, "a1 {b}cd"}
 

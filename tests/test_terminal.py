@@ -46,7 +46,7 @@ def test_controls_are_written_as_python_writes_them() -> None:
 
 def test_cells_and_lines_are_text(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = on_a_terminal(monkeypatch)
-    rows.write([{ODD: ODD}], "table", None)
+    rows.write([[{ODD: ODD}]], "table", None)
     assert terminal.getvalue().count(SAFE) == 2
     console = tables.console()
     console.print(ODD)
@@ -59,10 +59,10 @@ def test_cells_and_lines_are_text(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("format", ["csv", "jsonl"])
 def test_files_and_pipes_get_exact_text(format: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows.write([{"input": "\x1b[b]"}], format, None)
+    rows.write([[{"input": "\x1b[b]"}]], format, None)
     expected = {"csv": "input\n\x1b[b]\n", "jsonl": json.dumps({"input": "\x1b[b]"}) + "\n"}[format]
     assert capsys.readouterr().out == expected
-    rows.write([{"input": "\x1b[b]"}], format, tmp_path / "rows")
+    rows.write([[{"input": "\x1b[b]"}]], format, tmp_path / "rows")
     assert (tmp_path / "rows").read_text() == expected
 
 

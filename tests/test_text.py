@@ -134,5 +134,5 @@ def test_the_unknown_token_is_none_of_the_different_ones(tmp_path: Path, kind: s
     (tmp_path / "t.txt").write_text("a b " * 50)
     options = TextOptions(tokens=kind, batch=2, bptt=4, vocabulary=260 if kind == "bpe" else 0)
     made = TASK.prepare([tmp_path / "t.txt"], options, 0)
-    assert f"; {different} different ones" in made.summary
+    assert f"; {different} distinct tokens" in made.summary
     assert kind == "bpe" or different == len(set(made.details[0].train.tolist()))

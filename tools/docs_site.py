@@ -37,33 +37,12 @@ COMMENT = re.compile(r"^<!-- (.+?) -->$", re.MULTILINE)
 LANGUAGES = {".py": "python", ".toml": "toml"}
 
 
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Leave out tutorials that are not written yet."""
-    unwritten = [page for page in _pages(config.nav) if page.startswith("tutorials/") and not _in_docs(page)]
-    config.nav = _without(config.nav, unwritten)
-    return config
-
-
-def _in_docs(page: str) -> bool:
-    return (ROOT / "docs" / page).exists()
-
-
 def _pages(nav: Any) -> Iterator[str]:
     if isinstance(nav, str):
         yield nav
     else:
         for item in nav.values() if isinstance(nav, dict) else nav or ():
             yield from _pages(item)
-
-
-def _without(nav: Any, unwritten: list[str]) -> Any:
-    if isinstance(nav, dict):
-        return {title: _without(item, unwritten) for title, item in nav.items()}
-    if isinstance(nav, list):
-        return [
-            item for item in (_without(item, unwritten) for item in nav if item not in unwritten) if any(_pages(item))
-        ]
-    return nav
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -6,6 +6,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from elman.io.terminal import Verbosity, set_verbosity, verbosity
+from elman.options import perhaps
 
 
 def _set_verbosity(level: Verbosity) -> Any:
@@ -63,3 +64,11 @@ class Group(_Common, TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the command names, with groups first."""
         return sorted(super().list_commands(ctx), key=lambda name: not isinstance(self.commands[name], TyperGroup))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command; for an unknown name, name all commands."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            names = self.list_commands(ctx)
+            hint = "; if another package has this task, install it" if self.name == "train" else ""
+            ctx.fail(f"expected one of {', '.join(names)}; got {args[0]!r}{perhaps(args[0], names) or hint}")
+        return super().resolve_command(ctx, args)

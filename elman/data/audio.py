@@ -121,7 +121,7 @@ def audio_from(value: Any, rate: int, where: str) -> Wave:
     try:
         wave = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise BadInput(f"{where}: expected a row of numbers, got what is none: {error}") from None
+        raise BadInput(f"{where}: expected a row of numbers, got something else: {error}") from None
     channels = int(np.argmin(wave.shape)) if wave.ndim == 2 else None
     is_audio = wave.ndim == 1 or (channels is not None and 0 < min(wave.shape) <= MAX_CHANNELS < max(wave.shape))
     if not is_audio or (wave.dtype.kind not in "if" and wave.dtype != np.uint8):

@@ -187,8 +187,8 @@ def _explain_os_error() -> Iterator[None]:
         yield
     except OSError as error:
         raise BadInput(
-            f"{tempfile.gettempdir()}: data that are more than memory takes cannot be kept there: "
-            f"{error.strerror or error}; TMPDIR names another folder"
+            f"{tempfile.gettempdir()}: data that do not fit into memory cannot be stored there: "
+            f"{error.strerror or error}; set TMPDIR to another folder"
         ) from None
 
 

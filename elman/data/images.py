@@ -45,7 +45,7 @@ def picture(path: Path) -> Image:
     except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning):
         raise BadInput(f"{path}: expected an image of at most {Pillow.MAX_IMAGE_PIXELS:,} pixels, got more") from None
     except MemoryError:
-        raise BadInput(f"{path}: expected an image, got one that memory has no room for") from None
+        raise BadInput(f"{path}: expected an image, got one that does not fit into memory") from None
     except DAMAGED as error:
         raise BadInput(f"{path}: expected an image, got what cannot be read as one: {error}") from None
     return within(pixels / np.float32(white), 1, str(path))
@@ -133,7 +133,7 @@ def image_of(value: Any, where: str) -> Image:
     try:
         pixels = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise BadInput(f"{where}: expected an image (rows, columns), got what is none: {error}") from None
+        raise BadInput(f"{where}: expected an image (rows, columns), got something else: {error}") from None
     if pixels.ndim != 2 or not pixels.size or pixels.dtype.kind not in "biuf":
         raise BadInput(f"{where}: expected an image (rows, columns), got {pixels.dtype} of shape {pixels.shape}")
     if pixels.dtype.kind in "iu" and pixels.max() > 1:

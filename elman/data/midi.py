@@ -83,7 +83,7 @@ def read(path: Path, grid: int) -> Notes:
         notes += track_notes
         end = max(end, last)
     if not notes:
-        raise BadInput(f"{path}: expected notes, got none that are no drums")
+        raise BadInput(f"{path}: expected notes other than drums, got none")
     ticks = np.array(notes, np.int64)
     steps = (2 * grid * ticks[:, 1:] + file.ticks_per_beat) // (2 * file.ticks_per_beat)
     steps[:, 1] = np.maximum(steps[:, 1], steps[:, 0] + 1)

@@ -25,7 +25,7 @@ class ExampleStore(Subset[Example]):
     Args:
         examples: the examples; iterated once.
         store: stores the examples and returns them as a sequence.
-        label: returns the label of an example, for stratified splits; None means no labels.
+        label: returns the label of an example, for the split; None means no labels.
         hashes: whether to hash the content of examples.
 
     Attributes:

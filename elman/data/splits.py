@@ -8,7 +8,6 @@ import csv
 import hashlib
 import unicodedata
 from array import array
-from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,13 +105,6 @@ class ContentIndex:
         has, size = group >= 0, C + len(self._number)
         edges = coo_array((np.ones(has.sum(), bool), (content[has], C + group[has])), (size, size))
         return in_order(connected_components(edges, directed=False)[1][content])
-
-
-def components(examples: Iterable[Example], join: bool = True) -> Numbers:
-    """Return the component of each example; see `ContentIndex.components`."""
-    index = ContentIndex()
-    deque(index.collect(examples), maxlen=0)
-    return index.components(join)
 
 
 def in_order(numbers: NDArray[Any]) -> Numbers:

@@ -138,6 +138,32 @@ def rows(
         raise BadInput(f"{path}: expected rows, got a table without any")
 
 
+def table_columns(lines: Sequence[str], text: str, label: str) -> list[str] | None:
+    """Return the columns of a CSV or TSV table if lines are the beginning of one, and None if they may be any texts.
+
+    They are the beginning of a table if the first line has the names of both columns as cells; or if it has the first
+    name and others, all without spaces, and all further rows have as many cells. The last row may be incomplete.
+
+    Args:
+        lines: the first lines.
+        text: name of the column of texts.
+        label: name of the column of labels, which may be missing.
+
+    >>> table_columns(["id,text", '1,"well, yes"', "2,no"], "text", "label")
+    ['id', 'text']
+    >>> table_columns(["text, image and video", "one, two and three"], "text", "label")
+    """
+    try:
+        names, *cells = csv.reader((f"{line}\n" for line in lines), delimiter=separator_of(Path(), lines))
+    except csv.Error:
+        return None
+    if len(names) < 2 or text not in names:
+        return None
+    are_names = all(re.fullmatch(r"[\w.-]+", name) for name in names)
+    is_even = {len(row) for row in cells[:-1]} == {len(names)}
+    return names if label in names or (are_names and is_even) else None
+
+
 def column_names(path: Source, encoding: str = "utf-8", quote: str = "") -> list[str]:
     """Return the column names of a table.
 
@@ -336,6 +362,16 @@ def _listed_objects(path: Path, encoding: str) -> Iterator[dict[str, Any]]:
 def _keys(objects: Iterable[dict[str, Any]]) -> list[str]:
     """Return the keys of all objects, in order of first appearance."""
     return list(dict.fromkeys(chain.from_iterable(objects)))
+
+
+def json_keys(line: str) -> list[str] | None:
+    """Return the keys of the JSON object, or list of objects, in a line; None if it is something else."""
+    try:
+        value: Any = parsed(line) if line.startswith(("{", "[")) else None
+    except ValueError:
+        return None
+    objects: list[Any] = value if isinstance(value, list) else [value]
+    return _keys(objects) if all(isinstance(item, dict) for item in objects) else None
 
 
 def _object(path: Path, i: int, line: str) -> dict[str, Any]:

@@ -30,6 +30,7 @@ MAX_STUCK_STATE = 0.5  # share of the values of a state, through which all gradi
 MAX_STUCK_GATE = 0.9  # share of the values of a gate, or of another named value
 MAX_DEAD = 0.1  # share of the units of a state
 MAX_CLIPPED = 0.9  # share of the updates
+SMALLER_RATE, CLIPPING = "a smaller learning rate (--lr)", "clipping (--clip 1 or less)"  # remedies
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def diagnose(recording: "Recording", clipped: float | None, steps: int | None) -
     findings += _diagnose_single_steps([call for call in calls if call.T == 1])
     if clipped is not None and clipped > MAX_CLIPPED:
         text = f"{clipped:.0%} of the updates were clipped: clipping, not the learning rate, sets their size"
-        findings.append(Finding("clipped", "", text, ("a smaller learning rate (--lr)", "a larger --clip")))
+        findings.append(Finding("clipped", "", text, (SMALLER_RATE, "a larger --clip")))
     return Verdict(tuple(findings))
 
 
@@ -100,7 +101,7 @@ def _diagnose_call(recording: "Recording", call: RecordedCall, steps: int | None
         if len(units) > MAX_DEAD * d.shape[-1]:
             text = f"{len(units)} of the {d.shape[-1]} units of {name} are zero at every step of every sequence"
             tanh = _unset(call, nonlinearity="tanh") if _registered_cell(call) is cells.RNN else ()
-            yield Finding("dead", name, text, ("a smaller learning rate (--lr)", *tanh))
+            yield Finding("dead", name, text, (SMALLER_RATE, *tanh))
 
 
 def _diagnose_single_steps(calls: list[RecordedCall]) -> Iterator[Finding]:
@@ -165,39 +166,35 @@ def _remedies_for_growth(call: RecordedCall) -> tuple[str, ...]:
     cell = _registered_cell(call)
     if cell is cells.RNN:
         orthogonal = _unset(call, init="orthogonal")
-        return "clipping (--clip 1 or less)", *orthogonal, "--cell lstm or --cell gru", "a shorter --bptt"
-    return (
-        "clipping (--clip 1 or less)",
-        *_layer_norm(cell),
-        *_unset(call, init="orthogonal"),
-        "a shorter --bptt",
-    )
+        return CLIPPING, *orthogonal, "--cell lstm or --cell gru", "a shorter --bptt"
+    return CLIPPING, *_layer_norm(cell), *_unset(call, init="orthogonal"), "a shorter --bptt"
 
 
 def _remedies_for_overflow(call: RecordedCall, bad: NonFinite) -> tuple[str, ...]:
     growth = _remedies_for_growth(call)
     if bad.where == "input":
-        below = "if they come from a layer below, a smaller learning rate (--lr)"
+        below = f"{SMALLER_RATE}, if they come from a layer below"
         return "finite inputs with mean 0 and standard deviation 1", below
     if bad.where == "state":
-        earlier = "if it comes from an earlier batch, a smaller learning rate (--lr)"
+        earlier = f"{SMALLER_RATE}, if it comes from an earlier batch"
         return "a finite initial state", earlier, *growth
     if bad.where == "parameter":
-        return "the weights of an earlier checkpoint", "a smaller learning rate (--lr)", *growth
-    return "a smaller learning rate (--lr)", *growth
+        return "the weights of an earlier checkpoint", SMALLER_RATE, *growth
+    return SMALLER_RATE, *growth
 
 
 def _remedies_for_saturation(call: RecordedCall) -> tuple[str, ...]:
     return (
         *_layer_norm(_registered_cell(call)),
-        "a smaller learning rate (--lr)",
+        SMALLER_RATE,
         "weight decay",
         "inputs with mean 0 and standard deviation 1",
     )
 
 
 def _layer_norm(cell: type[Cell] | None) -> tuple[str, ...]:
-    return ("layer_norm=True",) if cell in (cells.LSTM, cells.GRU) else ()
+    names = {cells.LSTM: "layer_norm_lstm", cells.GRU: "layer_norm_gru"}
+    return (f"--cell {names[cell]}, in Python layer_norm=True",) if cell in names else ()
 
 
 def _unset(call: RecordedCall, **options: str) -> list[str]:

@@ -7,13 +7,14 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain, count
 from pathlib import Path
 from typing import IO, Any, TextIO, TypeVar
 
 import elman
 from elman.errors import BadInput
+from elman.io import text_encoding
 from elman.io.text_encoding import decoded
 
 T = TypeVar("T")
@@ -45,7 +46,8 @@ def text_blocks(path: Path, encoding: str = "utf-8") -> Iterator[str]:
         BadInput: as `read_text`, when the iterator reaches the error.
     """
     with opened(path) as file:
-        yield from _unmarked(decoded(path, file, encoding))
+        blocks = iter(partial(file.read, text_encoding.BLOCK), b"")
+        yield from _unmarked(decoded(path, blocks, encoding))
 
 
 def text_lines(path: Path, encoding: str = "utf-8", newlines: bool = False) -> Iterator[str]:
@@ -62,22 +64,27 @@ def text_lines(path: Path, encoding: str = "utf-8", newlines: bool = False) -> I
     return lines_in(text_blocks(path, encoding), newlines)
 
 
-def input_lines(encoding: str | None = None) -> Iterator[str]:
-    """Iterate over the lines of standard input, without line ends and without a byte order mark.
+def input_lines(encoding: str | None = None) -> Iterator[list[str]]:
+    """Iterate over the lines of standard input as they arrive, without line ends and without a byte order mark.
 
     Args:
         encoding: encoding of the text; None means that of the terminal.
+
+    Yields:
+        The lines that one read completes: all that have been written to a pipe, or up to about a megabyte of a file.
 
     Raises:
         BadInput: if the input is binary or does not have this encoding, when the iterator reaches the error.
     """
     binary = getattr(sys.stdin, "buffer", None)
     if binary is None:  # a replacement of sys.stdin whose text is already decoded
-        return lines_in(_unmarked(iter(sys.stdin)), newlines=False)
-    data = binary.read()
-    encoding = encoding or sys.stdin.encoding
-    blocks = decoded(Path("standard input"), io.BytesIO(data), encoding) if data else iter(())
-    return lines_in(_unmarked(blocks), newlines=False)
+        texts: Iterator[str] = iter(sys.stdin)
+    else:
+        blocks = iter(partial(binary.read1, text_encoding.BLOCK), b"")
+        first = next(blocks, b"")
+        path, encoding = Path("standard input"), encoding or sys.stdin.encoding
+        texts = decoded(path, chain([first], blocks), encoding) if first else iter(())
+    return _complete_lines(_unmarked(texts), newlines=False)
 
 
 @lru_cache(1)
@@ -98,14 +105,17 @@ def lines_in(blocks: Iterable[str], newlines: bool) -> Iterator[str]:
         blocks: blocks of the text.
         newlines: as in `text_lines`.
     """
+    return chain.from_iterable(_complete_lines(blocks, newlines))
+
+
+def _complete_lines(blocks: Iterable[str], newlines: bool) -> Iterator[list[str]]:
+    """Yield the lines that each block completes, and at the end an incomplete one."""
     rest, decoder = "", io.IncrementalNewlineDecoder(None, translate=not newlines)
     for block in blocks:
         *lines, rest = (rest + decoder.decode(block)).split("\n")
-        yield from lines
+        yield lines
     *lines, rest = (rest + decoder.decode("", final=True)).split("\n")
-    yield from lines
-    if rest:
-        yield rest
+    yield [*lines, rest] if rest else lines
 
 
 def without_end(items: Iterable[T], is_empty: Callable[[T], bool]) -> Iterator[T]:
@@ -203,10 +213,17 @@ def write_whole(path: Path, data: bytes | str) -> None:
     Raises:
         OSError: if the file cannot be written. `filename` is this path, and the old file is unchanged.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with _temporary(path) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
         temporary.replace(path)
+
+
+@contextlib.contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """Yield the path of a temporary file. If the body fails, the file is removed, and an OSError names `path`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -215,27 +232,32 @@ def write_whole(path: Path, data: bytes | str) -> None:
         raise
 
 
-def write_new(path: Path, data: bytes | str, prefix: str = "") -> None:
+def write_new(path: Path, parts: Iterable[bytes | str], prefix: str = "") -> None:
     """Write a new file atomically. Never overwrite, not even a file created since `check_new`.
 
     Args:
         path: the file.
-        data: its content.
+        parts: its content in parts, each of which is written as soon as it is computed.
         prefix: prefix of the path in error messages, for example "--out ".
 
     Raises:
         BadInput: if the file exists.
         OSError: as `write_whole`.
     """
-    try:
-        path.touch(exist_ok=False)
-    except FileExistsError:
-        raise BadInput(f"{prefix}{path}: expected a new name, got a file that another process has written") from None
-    try:
-        write_whole(path, data)
-    except BaseException:
-        path.unlink()
-        raise
+    with _temporary(path) as temporary:
+        with temporary.open("wb") as file:
+            file.writelines(part.encode() if isinstance(part, str) else part for part in parts)
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            raise BadInput(
+                f"{prefix}{path}: expected a new name, got a file that another process has written"
+            ) from None
+        try:
+            temporary.replace(path)
+        except BaseException:
+            path.unlink()
+            raise
 
 
 @contextlib.contextmanager

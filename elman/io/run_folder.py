@@ -342,5 +342,5 @@ def _concerns(error: OSError, path: Path) -> bool:
 def _unwritable(run: Run, error: OSError, option: str) -> BadInput | Failure:
     """Return the exception for an error while a run is written."""
     name = f"{Path(error.filename).name}: " if isinstance(error.filename, str) else ""
-    hint = f"; to go on from the last checkpoint: {run.resume_command}" if run.last.exists() else ""
+    hint = f"; to resume from the last checkpoint: {run.resume_command}" if run.last.exists() else ""
     return os_failure(error, f"{option} {run.path}: cannot be written: {name}{error.strerror or error}{hint}")

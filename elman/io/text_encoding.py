@@ -3,8 +3,8 @@
 import codecs
 import io
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-from typing import IO
 
 from elman.errors import BadInput
 
@@ -17,43 +17,43 @@ _BYTE_ORDER_MARKS = {  # byte order marks; UTF-32 first, as its mark begins like
 }
 
 
-def decoded(path: Path, file: IO[bytes], encoding: str) -> Iterator[str]:
-    """Iterate over the decoded text of an open file in blocks.
+def decoded(path: Path, blocks: Iterator[bytes], encoding: str) -> Iterator[str]:
+    """Decode the blocks of a file, each as soon as it is read.
 
     Args:
         path: path of the file, for error messages.
-        file: the open file.
+        blocks: the blocks, of any length.
         encoding: encoding of the text.
 
     Raises:
         BadInput: if the file is empty, is binary, or does not have this encoding, when the iterator reaches the error.
     """
-    block, total = file.read(max(BLOCK, *map(len, _BYTE_ORDER_MARKS))), 0
-    if not block:
+    head, total = next(blocks, b""), 0
+    if not head:
         raise BadInput(f"{path}: expected a text, got an empty file")
+    while any(mark.startswith(head) for mark in _BYTE_ORDER_MARKS) and (following := next(blocks, b"")):
+        head += following  # to have all bytes of a mark
     name, decoder = _decoder(path, encoding)
-    mark = next((mark for mark in _BYTE_ORDER_MARKS if block.startswith(mark)), None)
+    mark = next((mark for mark in _BYTE_ORDER_MARKS if head.startswith(mark)), None)
     if mark and name == "utf-8":
         other = _BYTE_ORDER_MARKS[mark]
         raise BadInput(
             f"{path}: expected UTF-8, got {other.upper()} by its first {len(mark)} bytes; try --encoding {other}"
         )
-    while block:
+    example = "cp1252" if name == "utf-8" else "utf-8"
+    hint = f"name the file's encoding with --encoding, for example --encoding {example}"
+    for block in chain([head], blocks, [b""]):
         if name in ("utf-8", "ascii") and 0 in block:
             raise BadInput(f"{path}: expected a text, got a binary file: byte 0x00 at offset {total + block.index(0)}")
-        total, following = total + len(block), file.read(BLOCK)
+        total += len(block)
         try:
-            yield decoder.decode(block, final=not following)
+            yield decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:  # error.object: the undecoded end of the last block, and this block
             offset = total - len(error.object) + error.start
-            raise BadInput(
-                f"{path}: expected {name.upper()}, got byte 0x{error.object[error.start]:02x} at offset {offset}; "
-                f"name the file's encoding with --encoding, for example --encoding "
-                f"{'cp1252' if name == 'utf-8' else 'utf-8'}"
-            ) from None
-        except UnicodeError as error:  # raised by codecs with errors of their own
-            raise BadInput(f"{path}: cannot be read with --encoding {encoding}: {error}") from None
-        block = following
+            byte = f"0x{error.object[error.start]:02x}"
+            raise BadInput(f"{path}: expected {name.upper()}, got byte {byte} at offset {offset}; {hint}") from None
+        except UnicodeError as error:  # raised by codecs with errors of their own: UTF-16 without a byte order mark
+            raise BadInput(f"{path}: expected {name.upper()}, got another encoding: {error}; {hint}") from None
 
 
 def _decoder(path: Path, encoding: str) -> tuple[str, codecs.IncrementalDecoder]:

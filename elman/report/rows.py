@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich import box
+from rich.cells import cell_len
+from rich.console import RenderableType
+from rich.padding import Padding
 from rich.table import Table
 
 from elman.errors import BadInput
@@ -18,6 +21,7 @@ from elman.io.files import check_new, write_new
 from elman.report import tables
 
 Row = dict[str, Any]
+MAX_WIDTH = 60  # maximum number of characters that the texts of a column are padded to
 ENDINGS = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -56,43 +60,63 @@ def format_of(format: str | None, out: Path | None) -> str:
     return format or suffix_format or "csv"
 
 
-def write(rows: Iterable[Row], format: str, out: Path | None) -> None:
-    """Write rows to standard output, each as soon as it is available, or atomically to a file.
+def write(batches: Iterable[Iterable[Row]], format: str, out: Path | None) -> None:
+    """Write rows to standard output, each batch as soon as it is available, or atomically to a file.
 
     Args:
-        rows: the rows, as values by column name; all have the same columns.
+        batches: batches of rows, which are values by column name; all have the same columns.
         format: the format that `format_of` returns.
         out: the file to write; None for standard output.
     """
     if out is None and format == "table":
-        tables.console().print(_table(rows))
+        console = tables.console()
+        for part in _table_parts(batches):
+            console.print(part)
         return
     if out is not None and format == "parquet":
-        write_new(out, _parquet(rows), "--out ")
+        write_new(out, [_parquet(chain.from_iterable(batches))], "--out ")
         return
-    lines = _FORMATS[format](rows)
+    lines = _table_text(batches) if format == "table" else _FORMATS[format](chain.from_iterable(batches))
     if out is not None:
-        write_new(out, "".join(lines), "--out ")
+        write_new(out, lines, "--out ")
         return
     for line in lines:
         sys.stdout.write(line)
         sys.stdout.flush()
 
 
-def _table(rows: Iterable[Row]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    for at, row in enumerate(rows):
-        for name, value in row.items() if at == 0 else ():
-            table.add_column(name.replace("_", " "), justify="right" if isinstance(value, int | float) else "left")
-        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
-    return table
+def _table_parts(batches: Iterable[Iterable[Row]]) -> Iterator[RenderableType]:
+    """Yield the table for the terminal in parts, one for each batch, and an empty line around them.
+
+    A column becomes wider when a batch needs it, up to `MAX_WIDTH`.
+    """
+    widths = dict[str, int]()
+    for batch in batches:
+        rows = [{name.replace("_", " "): value for name, value in row.items()} for row in batch]
+        if not rows:
+            continue
+        if not widths:
+            yield ""
+        cells = [[f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows]
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, show_header=not widths)
+        for (name, value), *column in zip(rows[0].items(), *cells, strict=True):
+            width = min(max(map(cell_len, (name, *column))), MAX_WIDTH)
+            widths[name] = max(widths.get(name, 0), width)
+            justify: Literal["left", "right"] = "right" if isinstance(value, int | float) else "left"
+            table.add_column(name, justify=justify, min_width=widths[name])
+        for row in cells:
+            table.add_row(*row)
+        yield Padding(table, (0, 0, 0, 1), expand=False)
+    if widths:
+        yield ""
 
 
-def _table_text(rows: Iterable[Row]) -> Iterator[str]:
+def _table_text(batches: Iterable[Iterable[Row]]) -> Iterator[str]:
     """Yield the table for the terminal as text, with unlimited width."""
-    text = io.StringIO()
-    tables.console(file=text, width=1 << 16).print(_table(rows))
-    yield text.getvalue()
+    for part in _table_parts(batches):
+        text = io.StringIO()
+        tables.console(file=text, width=1 << 16).print(part)
+        yield text.getvalue()
 
 
 def _separated(rows: Iterable[Row], separator: str) -> Iterator[str]:
@@ -133,7 +157,6 @@ def _parquet(rows: Iterable[Row]) -> bytes:
 
 
 _FORMATS: dict[str, Callable[[Iterable[Row]], Iterator[str]]] = {
-    "table": _table_text,
     "csv": partial(_separated, separator=","),
     "tsv": partial(_separated, separator="\t"),
     "json": _json,

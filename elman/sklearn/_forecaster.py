@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
-from torch.nn.functional import softplus
 
+from elman.decoding.quantiles import ordered_quantiles, pinball_loss
 from elman.extras import needs
 from elman.io.validate import check_whole
 from elman.sklearn._recurrent import Array, RecurrentEstimator, nonzero
@@ -105,11 +105,10 @@ class Forecaster(RecurrentEstimator):
         share = (1 - self.coverage) / 2
         levels = torch.tensor([share, 0.5, 1 - share])
 
-        def pinball(outputs: Tensor, rows: Tensor) -> Tensor:
-            above = targets[rows, :, None] - _quantiles(outputs)
-            return torch.maximum(levels * above, (levels - 1) * above).mean()
+        def loss(outputs: Tensor, rows: Tensor) -> Tensor:
+            return pinball_loss(_quantiles(outputs), targets[rows], levels).mean()
 
-        self._train([context.float() for context in contexts], 3 * horizon, pinball)
+        self._train([context.float() for context in contexts], 3 * horizon, loss)
         return self
 
     def predict(self, fh: int | None = None, y: ArrayLike | None = None) -> Array:
@@ -169,5 +168,4 @@ class Forecaster(RecurrentEstimator):
 
 def _quantiles(outputs: Tensor) -> Tensor:
     """Outputs (B, 3 * F) as quantiles (B, F, 3), the lowest first."""
-    below, median, above = outputs.reshape(len(outputs), -1, 3).unbind(2)
-    return torch.stack([median - softplus(below), median, median + softplus(above)], 2)
+    return ordered_quantiles(outputs.reshape(len(outputs), -1, 3))

@@ -7,9 +7,10 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -70,6 +71,8 @@ class Trained:
     array([1, 0])
     >>> bars.score((x, y))                                # accuracy
     1.0
+    >>> bars.scores[bars.model.title]["accuracy"]         # on the test part
+    1.0
     >>> bars.save(f"{folder}/copy")
     >>> elman.tasks.load(f"{folder}/copy").score((x, y))
     1.0
@@ -93,6 +96,9 @@ class Trained:
     @property
     def scores(self) -> Scores:
         """Metrics by name, of the model first, then of each baseline, on the test part of the training's data.
+
+        The keys are titles, such as "GRU 64" and "logistic regression"; `scores[trained.model.title]` are the metrics
+        of the model.
 
         A language model (`text`) has no test part: these are the scores on its validation part. Empty if the training
         was interrupted.
@@ -130,7 +136,7 @@ class Trained:
         """
         with _in_python():
             loaded = reading_as(self._loaded, reading)
-            return list(self._task.predict(loaded, self._inputs(loaded, inputs)))
+            return list(chain.from_iterable(self._task.predict(loaded, self._inputs(loaded, inputs))))
 
     def predict_proba(self, inputs: Any, **reading: Any) -> Any:
         """Predict the probabilities of all classes.
@@ -152,7 +158,8 @@ class Trained:
         assert isinstance(self._task, SupervisedTask)
         with _in_python():
             loaded = reading_as(self._loaded, reading)
-            rows = [P for _, _, P in self._task.predict_examples(loaded, self._inputs(loaded, inputs))]
+            batches = self._task.predict_examples(loaded, self._inputs(loaded, inputs))
+            rows = [P for batch in batches for _, _, P in batch]
         return np.array(rows).reshape(-1, count) if isinstance(self.codec, ClassificationCodec) else rows
 
     def score(self, data: Any, **reading: Any) -> float:
@@ -193,7 +200,7 @@ class Trained:
             reading: as for `predict`.
 
         Returns:
-            Metrics by name, of the model first, then of each baseline; as in `scores`.
+            Metrics by name, of the model first, then of each baseline; by title as in `scores`.
 
         Raises:
             BadInput: for data that cannot be used.
@@ -312,7 +319,7 @@ class Trained:
         """
         return cls(open_run(pull(repo_id, revision, token)))
 
-    def _inputs(self, loaded: Loaded, inputs: Any) -> list[Any]:
+    def _inputs(self, loaded: Loaded, inputs: Any) -> Iterable[Sequence[Any]]:
         values = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
         return self._task.parse_inputs(loaded, as_files(values))
 

@@ -21,7 +21,7 @@ from elman.errors import BadInput
 from elman.io.terminal import note
 from elman.tasks.codec import Codec
 from elman.tasks.plots import CONFUSION_CAPTION, plot_confusion
-from elman.tasks.supervised import Baseline, Evaluation, Numbers, Plot, SupervisedTask
+from elman.tasks.supervised import Baseline, Evaluation, Numbers, Plot, SupervisedTask, sample_note
 
 MAX_LABELS_LISTED = 20  # of the labels too rare to split
 MAX_FEATURES = 50_000_000  # of all examples together, for a baseline
@@ -80,7 +80,7 @@ def fit_labels(task: str, targets: Iterable[Any]) -> list[Any]:
     labels = set(targets)
     if len(labels) < 2:
         only = f"one, {next(iter(labels))!r}" if labels else "none"
-        raise BadInput(f"{task}: expected at least two different labels in what is trained on, got {only}")
+        raise BadInput(f"{task}: expected at least two different labels in the training part, got {only}")
     return sorted(labels, key=lambda label: (_as_number(label), str(label)))
 
 
@@ -149,16 +149,15 @@ def fit_logistic(title: str, codec: ClassificationCodec, train: Sequence[Example
         C: inverse of the regularization strength.
         unit: the plural noun for examples in the title.
     """
-    train, note = _fitting_part(codec, train, unit)
-    return Feedforward(title + note, codec, linear.logistic(codec.features(train), _label_numbers(codec, train), C))
+    X, y, note = _sampled(codec, train, unit)
+    return Feedforward(title + note, codec, linear.logistic(X, y, C))
 
 
 def fit_feedforward(
     codec: ClassificationCodec, train: Sequence[Example], count: int, seed: int, unit: str
 ) -> Feedforward:
     """Fit a network with one hidden layer and about `count` weights, from a seed."""
-    train, note = _fitting_part(codec, train, unit)
-    X, y = codec.features(train), _label_numbers(codec, train)
+    X, y, note = _sampled(codec, train, unit)
     layers = linear.feedforward(X, y, count, len(codec.labels), seed)
     sizes = "-".join(map(str, [X.shape[1], len(layers[0][1]), len(codec.labels)]))
     return Feedforward(f"feed-forward network {sizes}{note}", codec, layers)
@@ -187,18 +186,13 @@ def _plot_confusion(evaluation: Evaluation, path: Path) -> None:
 CONFUSION = Plot("confusion.png", CONFUSION_CAPTION, _plot_confusion)
 
 
-def _fitting_part(codec: ClassificationCodec, train: Sequence[Example], unit: str) -> tuple[Sequence[Example], str]:
-    """Return the examples to fit a baseline on, and a note for its title if these are not all."""
-    limit = codec.max_examples(train)
-    if len(train) <= limit:
-        return train, ""
-    numbers = linear.sample_each_label(_label_numbers(codec, train), limit)
-    return Subset(train, numbers), f", of {len(numbers):,} {unit}"
-
-
-def _label_numbers(codec: ClassificationCodec, examples: Sequence[Example]) -> NDArray[np.int64]:
+def _sampled(codec: ClassificationCodec, train: Sequence[Example], unit: str) -> tuple[Any, NDArray[np.int64], str]:
+    """Return features and label numbers of the examples to fit a baseline on, and what its title says of a sample."""
     number = {label: i for i, label in enumerate(codec.labels)}
-    return np.array([number[example.target] for example in examples])
+    y = np.array([number[example.target] for example in train])
+    numbers = linear.sample_each_label(y, codec.max_examples(train))
+    count = len(numbers) if len(numbers) < len(train) else 0
+    return codec.features(Subset(train, numbers)), y[numbers], sample_note(count, unit)
 
 
 def _as_number(label: Any) -> float:

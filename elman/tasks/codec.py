@@ -105,7 +105,7 @@ def check_model_args(run: Run, args: dict[str, Any], file: Path) -> None:
     for name in [name for name in {**args, **saved} if args.get(name) != saved.get(name)]:
         if name in options and options[name] == args.get(name):
             raise BadInput(
-                f"{config}: expected model.{name} and options.{name} to be one, got {saved.get(name)!r:.40} and "
+                f"{config}: expected model.{name} and options.{name} to be equal, got {saved.get(name)!r:.40} and "
                 f"{options[name]!r:.40}"
             )
         raise BadInput(

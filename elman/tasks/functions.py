@@ -88,14 +88,17 @@ class TaskFunctions:
             data: {textwrap.fill(self._data, 100, subsequent_indent=" " * 16)}
             out: the run folder; None: the next free one in runs/.
             trainer: arguments of `lightning.pytorch.Trainer`, `{{"precision": "bf16-mixed"}}`. Those that would
-                break resuming or metrics.csv are refused.
+                break resuming or metrics.csv are refused. "enable_progress_bar": Lightning's progress bar (True) or
+                none (False).
             callbacks: Lightning callbacks. `val_loss` can be monitored.
-            logger: Lightning loggers, which get the rows of metrics.csv by step, instead of TensorBoard.
-                None, True: TensorBoard, if it is installed. False: metrics.csv alone.
+            logger: Lightning loggers, which get the rows of metrics.csv by step, and at the end the scores of the
+                model as test/accuracy and the like, instead of TensorBoard. None, True: TensorBoard, if it is
+                installed. False: metrics.csv alone.
         {{options}}
 
         Returns:
-            The trained model, a `elman.tasks.Trained`.
+            The trained model, an `elman.tasks.Trained`. Its `scores` are those of the model and of its baselines, by
+            title; `scores[trained.model.title]` are those of the model.
 
         Raises:
             BadInput: for data that cannot be used.
@@ -122,7 +125,8 @@ class TaskFunctions:
         {options}
 
         Returns:
-            Metrics by name, for the model and each baseline.
+            Metrics by name, for the model and each baseline, by title: that of a `trained` model is
+            `trained.model.title`, "GRU 64".
         """
         return _described(evaluate, task, text, self._reading())
 

@@ -31,14 +31,14 @@ def show(run: Run) -> Shown:
     if not (run.path / "model.safetensors").exists():
         with torch.device("meta"):
             model = task.new_model(run)
-        why = f"The training has not saved a model yet; to go on: {run.resume_command}"
+        why = f"The training has not saved a model yet; to resume: {run.resume_command}"
         missing = Missing("The weights of this run, its model.safetensors, are gone." if ended else why)
         return Shown(str(model.title), parameter_count(model), task.loss, missing, missing, task.option_units)
     loaded = task.load(run)
     console = tables.progress_console()
     with console.status("drawing samples"):
         samples = task.samples(loaded, console)
-    with console.status("going back through time"):
+    with console.status("recording the gradient flow"):
         flow = _flow(task, loaded)
     return Shown(
         str(loaded.model.title),

@@ -26,10 +26,10 @@ def stack(
 
 
 def title(cell: str, layers: int, hidden: int, bidirectional: bool = False) -> str:
-    """Return the title of a network.
+    """Return the title of a network: layers, directions, cell and hidden size.
 
     >>> title("lstm", 2, 128, bidirectional=True)
-    'LSTM 2 x 2 x 128'
+    '2-layer bidirectional LSTM 128'
     """
-    factors = f"{f'{layers} x ' if layers > 1 else ''}{'2 x ' if bidirectional else ''}"
-    return f"{cells.by_name(cell).__name__} {factors}{hidden}"
+    kind = f"{f'{layers}-layer ' if layers > 1 else ''}{'bidirectional ' if bidirectional else ''}"
+    return f"{kind}{cells.by_name(cell).__name__} {hidden}"

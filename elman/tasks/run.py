@@ -20,7 +20,7 @@ from elman.training.diverged import Diverged
 from elman.training.lightning_arguments import OURS, LightningArguments
 from elman.training.options import TrainingOptions
 from elman.training.trainable import Batches
-from elman.training.trainer import Outcome, check_resume, fit
+from elman.training.trainer import Outcome, check_resume, fit, log_scores
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,9 @@ def _resume(
     if extends:
         training = replace(training, epochs=epochs, minutes=minutes)
     elif run.config.get("ended"):
-        raise BadInput(f"--resume {run.path}: this training has ended; to go on, give more --epochs or --minutes")
+        raise BadInput(
+            f"--resume {run.path}: this training has ended; to continue it, pass a larger --epochs or --minutes"
+        )
     if patience is not None:
         training = replace(training, patience=patience)
     restarts = run.is_unsaved
@@ -174,7 +176,7 @@ def _new_model(task: Task, prepared: PreparedData) -> nn.Module:
     except (RuntimeError, MemoryError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Failure(
-            f"{task.name}: expected a model that memory has room for, got {prepared.model_args}: {reason}"
+            f"{task.name}: expected a model that fits into memory, got {prepared.model_args}: {reason}"
         ) from None
 
 
@@ -191,15 +193,15 @@ def _train(
     lightning: LightningArguments = OURS,
 ) -> None:
     _tell(console, f"{prepared.name}: {prepared.summary}")
-    _tell(console, f"{model.title}, {parameter_count(model):,} weights, into {run.path}")
+    _tell(console, f"{model.title}, {parameter_count(model):,} parameters, run folder {run.path}")
     try:
         plan = TrainingPlan(model, prepared.train, prepared.validation, task.unit)
         outcome = fit(plan, training, run, console, began, resume, extends, lightning)
-        _conclude(task, run, model, prepared, outcome, console)
+        _conclude(task, run, model, prepared, outcome, console, lightning)
     except (Interrupted, KeyboardInterrupt, Terminated) as error:
         if run.last.exists():
             saved = "Everything" if isinstance(error, Interrupted) else "The last checkpoint"
-            _tell(console, f"Interrupted. {saved} is saved; to go on: {run.resume_command}")
+            _tell(console, f"Interrupted. {saved} is saved; to resume: {run.resume_command}")
         raise
     except Diverged as error:
         if run.path.exists():
@@ -208,9 +210,18 @@ def _train(
 
 
 def _conclude(
-    task: Task, run: Run, model: nn.Module, prepared: PreparedData, outcome: Outcome, console: Console
+    task: Task,
+    run: Run,
+    model: nn.Module,
+    prepared: PreparedData,
+    outcome: Outcome,
+    console: Console,
+    lightning: LightningArguments,
 ) -> None:
     scores = task.score_run(run, model, prepared, outcome.best, console)
+    part = "test" if "test" in prepared.facts else "validation"
+    own_scores = {f"{part}/{name}": value for name, value in next(iter(scores.values())).items()}
+    log_scores(run, own_scores, outcome.steps, lightning)
     baselines = task.baseline_losses(run, prepared, scores)
     plot_path, baseline_line = run.path / "curves.png", min(baselines.items(), key=lambda pair: pair[1], default=None)
     curves.draw(run.path / "metrics.csv", plot_path, task.loss.replace("_", " "), baseline_line)

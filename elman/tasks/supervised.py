@@ -6,6 +6,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from elman.tasks.codec import Codec, check_model_args
 from elman.tasks.task import Loaded, PreparedData, Scores, Task
 
 MAX_SAMPLES = 12  # examples in a report
+CHECKED_LINES = 20  # of standard input, that `check_lines` looks at
 
 Numbers = dict[str, list[int]]  # the indices of the examples of each part, including "train"
 
@@ -50,6 +52,15 @@ class Baseline(ABC):
     @abstractmethod
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return the fitted parameters, for baseline.safetensors in the run folder."""
+
+
+def sample_note(count: int, unit: str) -> str:
+    """Return the end of the title of a baseline that is fitted on a sample; `count` 0 means all examples.
+
+    >>> sample_note(5000, "images"), sample_note(0, "images")
+    (', of 5,000 images', '')
+    """
+    return f", of {count:,} {unit}" if count else ""
 
 
 @dataclass(frozen=True)
@@ -90,10 +101,6 @@ def random_split(task: "SupervisedTask", examples: ExampleStore, seed: int, part
     return drawn_parts(examples.contents.components(), seed, parts, task.name)
 
 
-def _keep_all(examples: Iterable[Example], part: str) -> Iterable[Example]:
-    return examples
-
-
 def _name_of(example: Example) -> str:
     return example.name or str(example.input)
 
@@ -107,6 +114,9 @@ def describe_text(example: Example) -> str:
 class SupervisedTask(Task):
     """A task of examples with inputs and targets. Each attribute is a replaceable part.
 
+    A task that needs more overrides methods in a subclass, as `ForecastTask` and `MusicTask` do: `held_out`,
+    `read_other`, `extra_files`, `parse_inputs`, `generate`.
+
     Attributes:
         read: reads examples from files or Python objects; None: the built-in data set. May be lazy, for data that do
             not fit into memory. Raises `BadInput` for unusable data.
@@ -117,16 +127,13 @@ class SupervisedTask(Task):
         load_baselines: loads baselines from the codec and their tensors. Raises an error for unsuitable tensors.
         plots: plots of the test part.
         split: draws the indices of each part.
-        label: returns the label of an example, for stratified splits.
+        label: returns the label of an example, which `split` finds in `ExampleStore.labels`.
         read_texts: reads the inputs in a file, with the loaded model; None: the file itself is the input.
-        collect_inputs: collects the inputs of `predict`; None: as `Task.parse_inputs`.
+        check_lines: checks that the first lines of standard input are inputs of `predict`, with the loaded model.
+            Raises `BadInput` if they are a file that `read_texts` reads.
         resolve: sets unset options from the data. Returns the options and the data, which it may have read already, for
             `read`.
-        held_out: selects the examples in files for a part ("validation" or "test") that belong to it.
-        match: relates examples of other data to the training data, for `evaluate`.
         store: the sequence that stores examples and encoded examples.
-        extra_files: returns more files for the run folder, by name.
-        generator: implements `generate`.
         metrics_note: returns a line about how the metrics were computed.
         describe: returns an input in one line.
         examples: plural noun for examples, if it is not `unit`.
@@ -146,13 +153,9 @@ class SupervisedTask(Task):
     split: "Callable[[SupervisedTask, ExampleStore, int, Sequence[str]], Numbers]" = random_split
     label: Callable[[Example], Hashable] | None = None
     read_texts: Callable[[Path, Loaded], Iterable[Example]] | None = None
-    collect_inputs: Callable[[Loaded, Any], list[Any]] | None = None
+    check_lines: Callable[[Sequence[str], Loaded], None] | None = None
     resolve: Callable[[Any, Any, Callable[[str], Any]], tuple[Any, Any]] | None = None
-    held_out: Callable[[Iterable[Example], str], Iterable[Example]] = _keep_all
-    match: Callable[[Sequence[Example], Loaded], Sequence[Example]] | None = None
     store: Callable[[Iterable[Any]], Sequence[Any]] = DiskList
-    extra_files: Callable[[Splits, Any], dict[str, str]] | None = None
-    generator: Callable[..., Any] | None = None
     metrics_note: Callable[[], str] | None = None
     describe: Callable[[Example], str] = _name_of
     examples: str = ""
@@ -201,14 +204,14 @@ class SupervisedTask(Task):
         readable = all(map(can_be_reread, _parts_in(options).values()))
         facts = {"files": files if readable else None, "sha256": record.sha256, **counts}
         summary = (
-            f"{self._count_of(splits.train)} to learn from, "
-            f"{splits.validation.inputs(self.several_targets):,} to validate, "
-            f"{splits.test.inputs(self.several_targets):,} to test"
+            f"{self._count_of(splits.train)} for training, "
+            f"{splits.validation.inputs(self.several_targets):,} for validation, "
+            f"{splits.test.inputs(self.several_targets):,} for test"
         )
         saved = {
             "codec.json": json.dumps(codec.to_dict(), ensure_ascii=False) + "\n",
             "split.csv": record.table,
-            **(self.extra_files(splits, options) if self.extra_files else {}),
+            **self.extra_files(splits, options),
         }
         in_python = self.default_data if data is None else f"{type(data).__name__} in Python"
         name = ", ".join(map(str, data)) if is_files(data) else in_python
@@ -237,6 +240,14 @@ class SupervisedTask(Task):
             self._tell_duplicates(parts, data_of_parts)
         return Splits(**parts)
 
+    def held_out(self, examples: Iterable[Example], part: str) -> Iterable[Example]:
+        """Select the examples in data for a part, "validation" or "test", that belong to it; by default all."""
+        return examples
+
+    def extra_files(self, splits: Splits, options: Any) -> dict[str, str]:
+        """Return more files for the run folder, by name."""
+        return {}
+
     def _store(self, examples: Iterable[Example]) -> ExampleStore:
         return ExampleStore(examples, self.store, self.label, self.has_duplicates)
 
@@ -255,9 +266,8 @@ class SupervisedTask(Task):
         for name in names:
             count = parts[name].repeated(parts["train"], self.several_targets)
             if count:
-                use = "to validate" if name == "validation" else "to test"
                 total = f"{parts[name].inputs(self.several_targets):,} {self.examples or self.unit}"
-                note(f"{count:,} of the {total} {use} are among those to learn from, too")
+                note(f"{count:,} of the {total} for {name} are also in the training part")
 
     def _batches(self, codec: Codec, examples: Iterable[Example], batch: int, seed: int | None) -> ByLength:
         """Make batches by length; with a seed, in a different order in each epoch."""
@@ -289,8 +299,7 @@ class SupervisedTask(Task):
 
     def read_other(self, loaded: Loaded, data: Any) -> Sequence[Example]:
         """Read examples that are not the training data."""
-        examples = self.store(self.held_out(self._examples(data, loaded.options), "test"))
-        return self.match(examples, loaded) if self.match else examples
+        return self.store(self.held_out(self._examples(data, loaded.options), "test"))
 
     def _training_splits(self, loaded: Loaded) -> Splits:
         """Split the training data of a run again.
@@ -395,7 +404,7 @@ class SupervisedTask(Task):
             (loss / count).backward()
         return (
             recording,
-            f"{len(chosen)} {self.examples or self.unit} of up to {lengths[chosen[-1]]} steps, side by side",
+            f"a batch of {len(chosen)} {self.examples or self.unit} of up to {lengths[chosen[-1]]} steps",
         )
 
     @override
@@ -413,30 +422,44 @@ class SupervisedTask(Task):
         )
 
     @override
-    def parse_inputs(self, loaded: Loaded, values: Any) -> list[Any]:
-        return self.collect_inputs(loaded, values) if self.collect_inputs else super().parse_inputs(loaded, values)
+    def parse_inputs(self, loaded: Loaded, values: Any) -> Iterable[Sequence[Any]]:
+        groups = super().parse_inputs(loaded, values)
+        return self._checked_lines(loaded, groups) if values is None and self.check_lines else groups
+
+    def _checked_lines(self, loaded: Loaded, groups: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:
+        assert self.check_lines is not None
+        for i, lines in enumerate(groups):
+            if i == 0:
+                self.check_lines(lines[:CHECKED_LINES], loaded)
+            yield lines
 
     @override
     def read_inputs(self, loaded: Loaded, path: Path) -> Iterable[Any]:
         return [path] if self.read_texts is None else self.read_texts(path, loaded)
 
     @override
-    def predict(self, loaded: Loaded, inputs: Sequence[Any]) -> Iterator[dict[str, Any]]:
-        for number, example, prediction in self.predict_examples(loaded, inputs):
-            yield from loaded.codec.to_rows(number, self.describe(example), example, prediction)
+    def predict(self, loaded: Loaded, groups: Iterable[Sequence[Any]]) -> Iterator[list[dict[str, Any]]]:
+        to_rows = loaded.codec.to_rows
+        for batch in self.predict_examples(loaded, groups):
+            yield [row for number, example, p in batch for row in to_rows(number, self.describe(example), example, p)]
 
-    def predict_examples(self, loaded: Loaded, inputs: Sequence[Any]) -> Iterator[tuple[int, Example, Any]]:
-        """Yield each input's number, from 1, its example and its prediction."""
-        batch = loaded.options.batch
-        for begin in range(0, len(inputs), batch):
-            examples = dict(self._parsed(loaded, enumerate(inputs[begin : begin + batch], begin + 1)))
-            predictions = self.predictions(loaded.model, loaded.codec, list(examples.values()), batch)
-            for (number, example), prediction in zip(examples.items(), predictions, strict=True):
-                yield number, example, prediction
+    def predict_examples(
+        self, loaded: Loaded, groups: Iterable[Sequence[Any]]
+    ) -> Iterator[list[tuple[int, Example, Any]]]:
+        """Yield batches of inputs: the number of each, from 1, its example and its prediction."""
+        number, batch = 1, loaded.options.batch
+        for group in groups:
+            for begin in range(0, len(group), batch):
+                inputs = group[begin : begin + batch]
+                examples = dict(self._parsed(loaded, enumerate(inputs, number)))
+                number += len(inputs)
+                predictions = self.predictions(loaded.model, loaded.codec, list(examples.values()), batch)
+                yield [(*item, prediction) for item, prediction in zip(examples.items(), predictions, strict=True)]
 
     @override
     def batch(self, loaded: Loaded, inputs: Any) -> Any:
-        examples = dict(self._parsed(loaded, enumerate(self.parse_inputs(loaded, inputs), 1))).values()
+        values = chain.from_iterable(self.parse_inputs(loaded, inputs))
+        examples = [example for _, example in self._parsed(loaded, enumerate(values, 1))]
         return loaded.codec.collate([loaded.codec.encode(example)[0] for example in examples])
 
     def _parsed(self, loaded: Loaded, inputs: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Example]]:
@@ -451,12 +474,6 @@ class SupervisedTask(Task):
                 if not loaded.options.skip_bad:
                     raise BadInput(f"input {i}: {error}; --skip-bad leaves it out") from None
                 note(f"input {i}: {error}; left out")
-
-    @override
-    def generate(self, loaded: Loaded, *args: Any, **sampling: Any) -> Any:
-        if self.generator is None:
-            return super().generate(loaded, *args, **sampling)
-        return self.generator(loaded, *args, **sampling)
 
 
 def _parts_in(options: Any) -> dict[str, Any]:

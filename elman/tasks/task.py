@@ -4,6 +4,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -171,7 +172,7 @@ class Task(ABC):
             note(f"{run.path}: this training diverged, and the model is the best before that{suffix}")
             return exist
         note(
-            f"{run.path}: this training was interrupted, and the model is the best so far{suffix}; to go on: "
+            f"{run.path}: this training was interrupted, and the model is the best so far{suffix}; to resume: "
             f"{run.resume_command}"
         )
         return exist
@@ -275,17 +276,17 @@ class Task(ABC):
         """
         raise BadInput(f"{loaded.run.path}: generate: a run of {self.name} is used with elman predict")
 
-    def parse_inputs(self, loaded: Loaded, values: Any) -> list[Any]:
-        """Collect the inputs to predict from.
+    def parse_inputs(self, loaded: Loaded, values: Any) -> Iterable[Sequence[Any]]:
+        """Collect the inputs to predict from, in groups: each has the inputs that are available at one time.
 
         Args:
             loaded: the model.
-            values: texts, paths or Python objects; None: lines of standard input.
+            values: texts, paths or Python objects, which are one group; None: lines of standard input, as they arrive.
         """
-        if values is not None:
-            parts = (self.read_inputs(loaded, value) if isinstance(value, Path) else [value] for value in values)
-            return [value for part in parts for value in part]
-        return lines_of_stdin(loaded)
+        if values is None:
+            return lines_of_stdin(loaded)
+        parts = (self.read_inputs(loaded, value) if isinstance(value, Path) else [value] for value in values)
+        return [list(chain.from_iterable(parts))]
 
     def read_inputs(self, loaded: Loaded, path: Path) -> Iterable[Any]:
         """Read the inputs in a file; by default the file itself is the input.
@@ -295,8 +296,12 @@ class Task(ABC):
         """
         return [path]
 
-    def predict(self, loaded: Loaded, inputs: Sequence[Any]) -> Iterator[dict[str, Any]]:
-        """Predict from inputs, one row or more for each.
+    def predict(self, loaded: Loaded, groups: Iterable[Sequence[Any]]) -> Iterator[list[dict[str, Any]]]:
+        """Predict from groups of inputs, as from `parse_inputs`.
+
+        Yields:
+            The rows of a batch of inputs, one or more for each input. A batch is predicted before the next group is
+            read.
 
         Raises:
             BadInput: if the task cannot predict.
@@ -312,11 +317,13 @@ class Task(ABC):
         raise BadInput(f"{loaded.run.path}: batch: expected a task of examples, got {self.name}")
 
 
-def lines_of_stdin(loaded: Loaded) -> list[str]:
-    """Return the lines of standard input that are not blank."""
+def lines_of_stdin(loaded: Loaded) -> Iterator[list[str]]:
+    """Yield the lines of standard input that are not blank, in groups that arrive together."""
     if sys.stdin.isatty():
-        note("reading lines of standard input, to its end (Ctrl-D)")
-    return [line for line in input_lines(loaded.input_encoding) if line.strip()]
+        note("reading lines of standard input; Ctrl-D ends them")
+    for lines in input_lines(loaded.input_encoding):
+        if texts := [line for line in lines if line.strip()]:
+            yield texts
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -1,14 +1,17 @@
 """Diagnosis of a training whose loss or gradient is not finite."""
 
+import re
 from typing import Any
 
 import torch
 
 from elman.errors import Failure
 from elman.flow import record
-from elman.flow.diagnosis import Verdict
-from elman.training.options import TrainingOptions
+from elman.flow.diagnosis import CLIPPING, SMALLER_RATE, Verdict
+from elman.training.options import OPTIMIZERS, TrainingOptions
 from elman.training.trainable import Trainable
+
+_IN_PYTHON = re.compile(r"(^|, in Python )\w+=.*")  # arguments of layers, which tasks do not have
 
 
 class Diverged(Failure):
@@ -24,14 +27,26 @@ class Diverged(Failure):
 
     def __init__(self, what: str, options: TrainingOptions, verdict: Verdict | None) -> None:
         self.verdict = verdict
-        super().__init__(f"{what}, with --lr {options.lr_at(0):g} and --clip {options.clip:g}. {_advice(verdict)}")
+        rate, clip = options.lr_at(0), options.clip
+        super().__init__(f"{what}, with --lr {rate:g} and --clip {clip:g}. {_advice(verdict, options)}")
 
 
-def _advice(verdict: Verdict | None) -> str:
-    findings = () if verdict is None else verdict.findings
-    message = " ".join(str(finding) for finding in findings if finding.kind in ("non-finite", "exploding", "growing"))
-    source = "" if verdict is None or "non-finite" in verdict.kinds else "It was made beside the recurrent layers. "
-    return source + (message or "Try a smaller learning rate (--lr).")
+def _advice(verdict: Verdict | None, options: TrainingOptions) -> str:
+    """Return the cause, and what to try with options of `elman train`, the cheapest first."""
+    findings = [f for f in verdict.findings if f.kind in ("non-finite", "exploding", "growing")] if verdict else []
+    causes = [f"{finding.kind}: {finding.text}." for finding in findings]
+    if verdict is not None and "non-finite" not in verdict.kinds:
+        causes.insert(0, "All values in the recurrent layers are finite.")
+    remedies = [_IN_PYTHON.sub("", remedy) for finding in findings for remedy in finding.remedies]
+    remedies = list(filter(None, remedies))
+    for remedy in (SMALLER_RATE, CLIPPING):
+        if not any(remedy in other for other in remedies):
+            remedies.append(remedy)
+    remedies.sort(key=lambda remedy: (SMALLER_RATE not in remedy, remedy != CLIPPING))
+    rate = min(options.lr_at(0) / 10, OPTIMIZERS[options.optimizer])
+    clip = options.clip / 10 if 0 < options.clip <= 1 else 1.0
+    tried = "; ".join(dict.fromkeys(remedies)).replace("(--lr)", f"(--lr {rate:g})")
+    return " ".join([*causes, f"Try {tried.replace(CLIPPING, f'clipping (--clip {clip:g})')}."])
 
 
 def diverged(task: Trainable, options: TrainingOptions, what: str, batch: Any, state: Any) -> Diverged:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
 
 from elman.options import perhaps
@@ -38,13 +38,21 @@ class LightningArguments:
     Attributes:
         trainer: arguments of `lightning.pytorch.Trainer`, by name.
         callbacks: callbacks that run after the learning rate is set and before metrics and checkpoints are written.
-        loggers: loggers that receive everything written to metrics.csv and flow.csv; None for TensorBoard, if it is
-            installed.
+        loggers: loggers that receive everything written to metrics.csv and flow.csv, and the scores; None for
+            TensorBoard, if it is installed.
     """
 
     trainer: Mapping[str, Any] = field(default_factory=dict)
     callbacks: tuple[Callback, ...] = ()
     loggers: tuple[Logger, ...] | None = None
+
+    @property
+    def progress_bar(self) -> bool | None:
+        """Whether Lightning shows a progress bar; None: elman shows its own."""
+        if any(isinstance(callback, ProgressBar) for callback in self.callbacks):
+            return True
+        shows: bool | None = self.trainer.get("enable_progress_bar")
+        return shows
 
     @classmethod
     def checked(cls, name: str, trainer: Any, callbacks: Any, logger: Any) -> "LightningArguments":

@@ -3,10 +3,9 @@
 import logging
 import pickle
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from rich.console import Console
@@ -98,7 +97,8 @@ def _fit(
     # The user's callbacks come before the checkpoint callback, which must see whether one of them stops training.
     callbacks: list[Callback] = [clock, *lightning.callbacks]
     callbacks += [MetricsLog(run.place("metrics.csv"), writers, clock, per_epoch, steps), checkpoints]
-    callbacks.append(ProgressBar(console, clock, task.unit))
+    if lightning.progress_bar is None:
+        callbacks.append(ProgressBar(console, clock, task.unit))
     if options.flow_every:
         callbacks.append(FlowLog(run.place("flow.csv"), writers, options.flow_every, options.clip, steps))
     trainer = _trainer(callbacks, total, per_epoch, options.clip, lightning)
@@ -116,6 +116,25 @@ def _fit(
         raise Interrupted(checkpoints.signal)
     assert checkpoints.best is not None, "Lightning ends every training with a validation"
     return Outcome(clock.step, clock.seconds, checkpoints.best, clock.limit)
+
+
+def log_scores(run: Run, scores: Mapping[str, float], step: int, lightning: LightningArguments = OURS) -> None:
+    """Write scores to TensorBoard, or to the loggers of the user.
+
+    Args:
+        run: the run.
+        scores: scores by name: "test/accuracy".
+        step: the number of steps of the training.
+        lightning: arguments of users for Lightning's Trainer.
+    """
+    if lightning.loggers is None:
+        if tensorboard := _board(run, step):
+            tensorboard.log_metrics(scores, step)
+            tensorboard.close()
+        return
+    for logger in lightning.loggers:
+        logger.log_metrics(dict(scores), step)
+        logger.finalize("success")  # again: the Trainer finalized it at the end of the training
 
 
 def check_resume(run: Run, options: TrainingOptions, per_epoch: int, longer: bool) -> None:
@@ -157,12 +176,9 @@ def _trainer(
     callbacks: list[Callback], total: int, per_epoch: int, clip: float, lightning: LightningArguments
 ) -> Trainer:
     _silence_lightning()
-    defaults: dict[str, Any] = {
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
+    arguments = {"enable_model_summary": False} | dict(lightning.trainer)
     return Trainer(
-        **defaults | dict(lightning.trainer),
+        **arguments | {"enable_progress_bar": bool(lightning.progress_bar)},
         max_steps=total,
         callbacks=callbacks,
         plugins=[WholeCheckpoints()],

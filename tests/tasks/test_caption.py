@@ -119,14 +119,14 @@ def test_wrong_captions(elman: Command, table: Path, tmp_path: Path) -> None:
     said = elman("train", "caption", bad, "--skip-bad", *out)
     assert said.code == 0
     assert "left out 2" in said.err
-    assert "8 images to learn from, 2 to validate, 2 to test" in said.err
+    assert "8 images for training, 2 for validation, 2 for test" in said.err
 
 
 def test_images_are_counted_not_their_texts(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = list(csv.reader(table.read_text().splitlines()))[1:]
     many = written(table.with_name("many.csv"), [(name, f"{text} {i}") for name, text in rows for i in range(5)])
     once, five = (TASK.prepare([path], CaptionOptions(), 0).summary for path in (table, many))
-    assert five == once.replace(" to learn from", f" with {5 * int(once.split()[0])} texts to learn from")
+    assert five == once.replace(" for training", f" with {5 * int(once.split()[0])} texts for training")
     TASK.prepare([many], CaptionOptions(test=[str(many)]), 0)
     images = len({table.with_name(name).read_bytes() for name, _ in rows})
-    assert f"of the {images} images to test are among those to learn from" in capsys.readouterr().err
+    assert f"of the {images} images for test are also in the training part" in capsys.readouterr().err

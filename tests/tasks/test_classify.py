@@ -68,7 +68,7 @@ def test_a_run_of_texts(elman: Command, trained: Path, lines: list[Path], tmp_pa
     assert {"codec.json", "split.csv", "baseline.safetensors", "confusion.png", "flow.csv"} <= files(trained)
     config = json.loads((trained / "config.json").read_text())
     own, baseline = config["scores"].items()
-    assert (own[0], baseline[0]) == ("GRU 2 x 8", "TF-IDF and logistic regression")
+    assert (own[0], baseline[0]) == ("bidirectional GRU 8", "TF-IDF and logistic regression")
     assert list(own[1]) == list(baseline[1]) == ["accuracy", "macro_f1", "nats_per_text"]
     assert own[1]["accuracy"] > 0.9
     said = elman("evaluate", trained, *lines)
@@ -309,7 +309,7 @@ def test_parts_of_their_own_in_python(tmp_path: Path, capsys: pytest.CaptureFixt
         frame, tmp_path / "run", validation=(given[:4], labels[:4]), test=file, hidden=8, embed=8, epochs=1
     )
     said = capsys.readouterr().err
-    assert "4 of the 4 texts to validate are among those to learn from, too" in said
+    assert "4 of the 4 texts for validation are also in the training part" in said
     data = found.run.config["data"]
     assert [data[part] for part in ("train", "validation", "test")] == [len(given), 4, 6]
     assert found.run.config["options"]["test"] == [str(file)]
@@ -373,7 +373,7 @@ def test_a_run_that_was_interrupted_says_how_to_go_on(
         (run / "baseline.safetensors").unlink()
     said = elman("evaluate", run, table)
     assert said.code == 0
-    assert f"to go on: elman train classify --resume {run}" in said.err
+    assert f"to resume: elman train classify --resume {run}" in said.err
     assert ("TF-IDF" in said.out) == baselines
     assert "GRU" in said.out
     open_run(run).update(ended={"steps": 1, "seconds": 1.0})

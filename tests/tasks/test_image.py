@@ -112,7 +112,7 @@ def test_parts_of_their_own(elman: Command, folder: Path, tmp_path: Path, monkey
     monkeypatch.chdir(folder.parent)
     said = elman("train", "image", folder.name, "--test", folder.name, "--out", tmp_path / "run", *SMALL)
     assert said.code == 0
-    assert "54 images to learn from, 6 to validate, 60 to test" in said.err
+    assert "54 images for training, 6 for validation, 60 for test" in said.err
     monkeypatch.chdir(tmp_path)
     assert elman("flow", tmp_path / "run").code == 0
 

@@ -70,8 +70,8 @@ def test_a_row_that_is_no_image(
     [
         (["label", "p0", "p1", "p2", "label"], "expected columns of different names, got 2 that are called 'label'"),
         (["label", "p0", "p1", "p0", "p3"], "expected columns of different names, got 2 that are called 'p0'"),
-        (["label"], "expected as many pixels as a square has, got no columns beside 'label'"),
-        (["label", "p0", "p1"], "expected as many pixels as a square has, got 2 columns beside 'label'"),
+        (["label"], "expected a square number of pixel columns beside 'label', got none"),
+        (["label", "p0", "p1"], "expected a square number of pixel columns beside 'label', got 2"),
         (["text", "label"], "row 1: column text: expected a number, got 'a'"),
     ],
 )

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch import Callback, callbacks
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
-from elman.tasks import image
+from elman.tasks import image, text
+from elman.training import progress as progress_bar
 from elman.training.checkpoints import progress
 from tests.small import files
 from tests.tasks.test_image import bars
@@ -148,3 +149,53 @@ def test_what_would_break_a_run_is_refused(
     with pytest.raises(kind, match=f"^{FIT}: .*{message}"):
         image.fit(bars(), tmp_path / "run", epochs=1, **given)
     assert not files(tmp_path)
+
+
+def test_loggers_get_the_scores(tmp_path: Path) -> None:
+    remote, table = Remote(), CSVLogger(tmp_path / "table")
+    found = image.fit(bars(), tmp_path / "run", epochs=2, batch=8, hidden=4, logger=[remote, table])
+    scores = {f"test/{name}": value for name, value in found.scores[str(found.model.title)].items()}
+    steps = found.run.config["ended"]["steps"]
+    assert scores.items() <= remote.rows[steps].items()
+    (path,) = (tmp_path / "table").rglob("metrics.csv")
+    last = list(csv.DictReader(path.read_text().splitlines()))[-1]
+    assert {name: float(last[name]) for name in scores} == pytest.approx(scores)
+
+
+def test_tensorboard_gets_the_scores(tmp_path: Path, file: Path) -> None:
+    """Of a language model, which has no test part, those on its validation part."""
+    loader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    found = [
+        image.fit(bars(), tmp_path / "image", epochs=1, batch=8, hidden=4),
+        text.fit(file, tmp_path / "text", epochs=1, batch=4, bptt=10, hidden=4, embed=4),
+    ]
+    for one, part in zip(found, ("test", "validation"), strict=True):
+        board = loader.EventAccumulator(str(one.run.path / "tensorboard"))
+        board.Reload()
+        scores = {
+            name: board.Scalars(name)[-1].value for name in board.Tags()["scalars"] if name.startswith(f"{part}/")
+        }
+        assert scores == pytest.approx({f"{part}/{k}": v for k, v in next(iter(one.scores.values())).items()})
+        assert board.Scalars("val_loss")  # nothing is hidden
+
+
+@pytest.mark.parametrize(
+    ("given", "bars_shown"),
+    [
+        ({}, ["elman"]),
+        ({"trainer": {"enable_progress_bar": True}}, ["lightning"]),
+        ({"trainer": {"enable_progress_bar": False}}, []),
+        ({"callbacks": TQDMProgressBar()}, ["lightning"]),
+    ],
+)
+def test_one_progress_bar_at_most(tmp_path: Path, given: dict[str, Any], bars_shown: list[str]) -> None:
+    shown = list[str]()
+
+    class Look(Callback):
+        def on_train_start(self, trainer: Any, module: Any) -> None:
+            kinds = {progress_bar.ProgressBar: "elman", callbacks.ProgressBar: "lightning"}
+            shown.extend(name for one in trainer.callbacks for kind, name in kinds.items() if isinstance(one, kind))
+
+    more = [given["callbacks"]] if "callbacks" in given else []
+    image.fit(bars(), tmp_path / "run", **{"epochs": 1, "batch": 8, "hidden": 4, **given, "callbacks": [*more, Look()]})
+    assert shown == bars_shown

@@ -131,7 +131,7 @@ def test_midi_files_as_events(elman: Command, folder: Path, tmp_path: Path) -> N
     out = tmp_path / "run"
     said = elman("train", "music", folder, "--out", out, *SMALL, "--as", "events")
     assert said.code == 0
-    assert "16 pieces to learn from, 2 to validate, 2 to test" in said.err
+    assert "16 pieces for training, 2 for validation, 2 for test" in said.err
     assert elman("predict", out, folder / "0.mid", "--format", "csv").out.startswith("input,events,nats_per_step\n")
     written = [
         elman("generate", out, "--seed", 3, "--length", 8, "--out", tmp_path / n).code for n in ("a.mid", "b.mid")
@@ -193,7 +193,7 @@ def test_wrong_music(
     (tmp_path / "cut.mid").write_bytes(whole[:-9])
     refused(train(tmp_path / "cut.mid"), "cut.mid: expected a MIDI file", "--skip-bad")
     silent = saved(tmp_path / "silent.mid", [on(35, 0, 64, midi.DRUMS), off(35, 480, midi.DRUMS)])
-    refused(train(folder, silent), "silent.mid: expected notes, got none that are no drums")
+    refused(train(folder, silent), "silent.mid: expected notes other than drums, got none")
     assert len(list(read([folder, silent, tmp_path / "bad.mid"], MusicOptions(grid=1, skip_bad=True)))) == 20
     assert "left out 2" in capsys.readouterr().err
     refused(elman("predict", trained, silent), "silent.mid")

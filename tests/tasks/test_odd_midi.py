@@ -97,7 +97,10 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "a data byte above 127": (header() + track(on(0, 60) + time(480) + b"\x80\x3c\xc8" + END), "data byte"),
     "a key of nine flats": (header() + track(b"\x00\xff\x59\x02\xf7\x00" + TUNE + END), "9 flats"),
     "a time of five bytes": (header() + track(on(0, 60) + b"\xff\xff\xff\xff\x7f\x80\x3c\x00" + END), "got more"),
-    "drums alone": (header() + track(on(0, 35, channel=9) + off(480, 35, 9) + END), "got none that are no drums"),
+    "drums alone": (
+        header() + track(on(0, 35, channel=9) + off(480, 35, 9) + END),
+        "expected notes other than drums, got none",
+    ),
     "nothing": (b"", "it is cut short"),
     "text": (b"no music", "MThd not found"),
 }

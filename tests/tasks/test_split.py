@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from elman.data.examples import Example
-from elman.data.parts import SplitRecord
-from elman.data.splits import components, fingerprint, stratified_parts
+from elman.data.parts import ExampleStore, SplitRecord
+from elman.data.splits import fingerprint, stratified_parts
 from elman.errors import BadInput
 from elman.tasks.registry import get_task, options_of
 from tests.small import Command
@@ -166,8 +166,9 @@ def test_groups_that_share_an_example_are_joined() -> None:
     groups = ["a", "b", "c", "b", "d", None, None]
     inputs = ["x", "y", "z", "x", "w", "w", "v"]
     examples = [Example(*pair) for pair in zip(inputs, [""] * 7, groups, strict=True)]
-    assert components(examples).tolist() == [0, 0, 1, 0, 2, 2, 3]
-    assert components(examples, join=False).tolist() == [0, 1, 2, 0, 3, 3, 4]
+    contents = ExampleStore(examples, list).contents
+    assert contents.components().tolist() == [0, 0, 1, 0, 2, 2, 3]
+    assert contents.components(join=False).tolist() == [0, 1, 2, 0, 3, 3, 4]
 
 
 @pytest.mark.parametrize("values", [(np.zeros((2, 3)), np.zeros((3, 2))), ("a b", ["a", "b"]), (["ab"], ["a", "b"])])
@@ -224,7 +225,7 @@ def test_rare_labels_are_trained_on_and_told(elman: Command, tmp_path: Path) -> 
     assert said.code == 0, said.err
     told = "for training only, as there are fewer than 3 different images of each: "
     assert f"{told}'copies' (1), 'once' (1), 'twice' (2)\n" in said.err
-    assert "38 images to learn from, 4 to validate, 4 to test" in said.err
+    assert "38 images for training, 4 for validation, 4 for test" in said.err
     rows = list(csv.DictReader((tmp_path / "run" / "split.csv").read_text().splitlines()))
     folders = Counter(Path(row["name"]).parent.name for row in rows if row["part"] != "train")
     assert folders == {"lying": 4, "upright": 4}
@@ -281,11 +282,19 @@ def test_what_every_stratified_split_promises(seed: int, n: int, most: int, draw
     assert not any(labels[i] in rare for name in parts for i in found[name])
 
 
-@pytest.mark.parametrize("task", ["classify", "image", "tag"])
-def test_examples_are_walked_at_most_twice(task: str) -> None:
+WALKED = ["classify", "image", "tag", "music", "music in parts", "caption", "translate", "translate bpe", "transcribe"]
+
+
+@pytest.mark.parametrize("name", WALKED)
+def test_examples_are_walked_at_most_twice(name: str) -> None:
     """To fit or to check, and to encode: all else is collected as they are read."""
-    draw = np.random.default_rng(0)
+    draw, (task, *variant) = np.random.default_rng(0), name.split()
+    frames = [[[40 + i % 20, 60 + i // 20]] * 3 for i in range(40)]
     data: Any = {
+        "music": {"train": frames[:30], "valid": frames[30:35], "test": frames[35:]} if variant else frames,
+        "caption": ([*draw.random((40, 4, 4))], ["a word", "two words"] * 20),
+        "translate": [(f"quelle {i}", f"source {i}") for i in range(40)],
+        "transcribe": ([*draw.normal(0, 0.1, (40, 4000)).astype(np.float32)], ["ab", "ba"] * 20),
         "classify": ([f"text {i}" for i in range(40)], ["a", "b"] * 20),
         "image": ([*draw.random((40, 4, 4))], ["a", "b"] * 20),
         "tag": [[(f"word{i}", "X"), ("and", "Y")] for i in range(40)],
@@ -303,7 +312,8 @@ def test_examples_are_walked_at_most_twice(task: str) -> None:
             return item
 
     kind: Any = get_task(task)
-    parts = replace(kind, store=Counted).prepare(data, options_of(task).OPTIONS(), 0).details[1]
+    options = options_of(task).OPTIONS(**({"tokens": "bpe", "vocabulary": 300} if variant == ["bpe"] else {}))
+    parts = replace(kind, store=Counted).prepare(data, options, 0).details[1]
     counts = dict(walks)
     for part in parts:
         first, *others = (counts[example.name] for example in part)

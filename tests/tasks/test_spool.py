@@ -17,7 +17,8 @@ from torch.utils._pytree import tree_leaves
 from elman.data import disk_list
 from elman.data.disk_list import DiskList, MappedList, Subset, joined, spread
 from elman.data.examples import Example
-from elman.data.splits import components, drawn_parts
+from elman.data.parts import ExampleStore
+from elman.data.splits import drawn_parts
 from elman.errors import BadInput
 from elman.tasks.registry import get_task, options_of
 from tests.small import text
@@ -74,7 +75,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(tempfile, "TemporaryFile", Full)
     for make in (lambda: DiskList("ab", 0), lambda: joined([np.arange(3, dtype=np.int32)], 0)):
-        with pytest.raises(BadInput, match=f"{tmp_path}: .*: No space left on device; TMPDIR names another folder"):
+        with pytest.raises(BadInput, match=f"{tmp_path}: .*: No space left on device; set TMPDIR to another"):
             make()
 
 
@@ -97,7 +98,7 @@ def test_groups_are_drawn_as_before() -> None:
     """The split is part of what a seed promises."""
     groups = [None, "a", "b", "a", ("a",), None, "c", ("a",), 7, 7.0, "d", "e", "f"]
     examples = [Example(i, i, group) for i, group in enumerate(groups)]
-    found = drawn_parts(components(examples), 3, ["validation", "test"], "task")
+    found = drawn_parts(ExampleStore(examples, list).contents.components(), 3, ["validation", "test"], "task")
     assert found == {"validation": [12], "test": [8, 9], "train": [0, 1, 2, 3, 4, 5, 6, 7, 10, 11]}
 
 
@@ -144,4 +145,5 @@ def test_what_lies_in_files_is_the_same(case: str, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(tempfile, "TemporaryFile", temporary)
     monkeypatch.setattr(disk_list, "MEMORY", 0)
     assert prepared(task, data, given) == whole
-    assert len(made) == (0 if task == "forecast" else 3)  # examples, or a text; what is encoded of two parts
+    # Examples, or a text; what is encoded of two parts; the texts that a tokenizer is fitted on.
+    assert len(made) == {"forecast": 0, "caption": 4, "translate": 4}.get(task, 3)

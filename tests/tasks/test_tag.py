@@ -1,6 +1,8 @@
 """elman train tag, from sentences to a run, and the run put to use."""
 
+import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +69,32 @@ def trained(treebank: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.parametrize("form", [conllu, columns])
+def test_columns_as_lines_are_refused(
+    elman: Command, trained: Path, monkeypatch: pytest.MonkeyPatch, form: Callable[[list[list[tuple[str, str]]]], str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(form(sentences()).encode()), "utf-8"))
+    expected = "standard input: expected a sentence in each line, got words with their labels in columns; to read the"
+    refused(elman("predict", trained), f"{expected} words, pass -: elman predict {trained} -")
+
+
+@pytest.mark.parametrize(
+    "lines", ["The NOUN\na NOUN\n", "a NOUN\nthe DET\na dog\n", "NOUN a\nDET a\nDET b\n", "a\nb\nc\n"]
+)
+def test_sentences_like_columns_are_sentences(
+    elman: Command, trained: Path, monkeypatch: pytest.MonkeyPatch, lines: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines.encode()), "utf-8"))
+    said = elman("predict", trained, "--format", "csv")
+    assert (said.code, len(said.out.splitlines())) == (0, 1 + len(lines.split()))
+
+
 def test_a_run_of_sentences(elman: Command, trained: Path, treebank: Path, tmp_path: Path) -> None:
     assert {"codec.json", "split.csv", "baseline.safetensors", "confusion.png", "flow.csv"} <= files(trained)
     config = json.loads((trained / "config.json").read_text())
     assert (config["data"]["train"], config["data"]["validation"], config["data"]["test"]) == (48, 6, 6)
     own, baseline = config["scores"].items()
-    assert (own[0], baseline[0]) == ("GRU 2 x 8", "most frequent label of the word")
+    assert (own[0], baseline[0]) == ("bidirectional GRU 8", "most frequent label of the word")
     assert list(own[1]) == list(baseline[1]) == ["accuracy", "nats_per_word"]
     assert own[1]["accuracy"] > 0.9
     said = elman("evaluate", trained, treebank)
@@ -200,7 +222,7 @@ def test_labels_of_the_test_that_were_not_learnt_are_wrong(elman: Command, treeb
     words = sum(map(len, sentences()))
     assert baseline["accuracy"] == pytest.approx(1 - verbs / words)
     assert own["accuracy"] <= baseline["accuracy"]
-    assert f"{verbs:,} words have labels that were not there to be learned and count as errors: 'MOVE'" in said.err
+    assert f"{verbs:,} words have labels that are not in the training part and count as errors: 'MOVE'" in said.err
     (tmp_path / "none.txt").write_text("one X\ntwo Y\n")
     refused(elman("evaluate", tmp_path / "run", tmp_path / "none.txt"), "expected labels of the training,", "'X', 'Y'")
 

@@ -44,7 +44,7 @@ def test_probabilities_of_words(tmp_path: Path) -> None:
     np.testing.assert_allclose(P[1].sum(1), 1)
     assert list(tagger.classes_) == ["DET", "NOUN", "VERB"]
     assert tagger.predict_proba([]) == []
-    assert tagger.score(data) == tagger.evaluate(data)["GRU 2 x 4"]["accuracy"]
+    assert tagger.score(data) == tagger.evaluate(data)["bidirectional GRU 4"]["accuracy"]
 
 
 def test_the_score_is_higher_for_what_is_better(reader: Trained, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_run_of_recordings(elman: Command, trained: Path, manifest: Path, tmp_
     assert (config["data"]["train"], config["data"]["validation"], config["data"]["test"]) == (36, 6, 6)
     own, nearest = config["scores"].values()
     assert list(own) == list(nearest) == ["word_error_rate", "character_error_rate"]
-    assert list(config["scores"]) == ["GRU 2 x 16, CTC", "nearest of 36 recordings (DTW)"]
+    assert list(config["scores"]) == ["bidirectional GRU 16, CTC", "nearest of 36 recordings (DTW)"]
     assert own["character_error_rate"] < 0.2
     rows = csv.DictReader((trained / "split.csv").read_text().splitlines())
     takes: dict[str, set[int]] = {}
@@ -227,7 +227,7 @@ def test_what_cannot_be_used_is_left_out(elman: Command, tmp_path: Path, eight: 
     said = elman("train", "transcribe", written(tmp_path, eight), "--skip-bad", *out)
     assert said.code == 0
     assert "left out 2 that cannot be used" in said.err
-    assert "4 recordings to learn from, 1 to validate, 1 to test" in said.err
+    assert "4 recordings for training, 1 for validation, 1 for test" in said.err
 
 
 def test_manifests(elman: Command, manifest: Path, trained: Path, tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_what_no_text_of_the_training_has(elman: Command, manifest: Path, traine
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"path": str(name), "text": t}) + "\n" for t in ("ab", "éß")))
     said = elman("evaluate", trained, tmp_path / "a.jsonl")
     assert said.code == 0
-    assert "2 characters were not there to be learned and count as errors: 'é', 'ß'" in said.err
+    assert "2 characters are not in the training part and count as errors: 'é', 'ß'" in said.err
     more = ["--test", tmp_path / "a.jsonl", "--validation", tmp_path / "a.jsonl", "--epochs", "1"]
     assert elman("train", "transcribe", manifest, "--out", tmp_path / "run", *SMALL, *more).code == 0
     scores = json.loads((tmp_path / "run/config.json").read_text())["scores"]

@@ -45,6 +45,22 @@ def trained(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_pairs_as_lines_are_refused(
+    elman: Command, trained: Path, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(table.read_text("utf-8")))
+    # A stream whose text is decoded gives one line at a time, and one line with a tab may be a sentence.
+    assert elman("predict", trained).code == 0
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(table.read_bytes()), "utf-8"))
+    refused(
+        elman("predict", trained),
+        f"got pairs of texts with tabs between them; to translate the first of each "
+        f"pair, pass -: elman predict {trained} -",
+    )
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"ein hund\tein\nein hund\n"), "utf-8"))
+    assert elman("predict", trained).code == 0
+
+
 def test_a_run_of_translations(elman: Command, trained: Path, parallel: list[Path], tmp_path: Path) -> None:
     assert {"codec.json", "split.csv", "baseline.safetensors", "attention.png", "flow.csv"} <= files(trained)
     config = json.loads((trained / "config.json").read_text())
@@ -81,7 +97,7 @@ def test_parts_of_their_own(elman: Command, parallel: list[Path], tmp_path: Path
     parts = [word for part in ("--validation", "--test") for path in parallel for word in (part, path)]
     said = elman("train", "translate", *parallel, *parts, "--out", tmp_path / "run", *SMALL, "--epochs", "0.1")
     assert said.code == 0
-    assert "150 pairs to learn from, 150 to validate, 150 to test" in said.err
+    assert "150 pairs for training, 150 for validation, 150 for test" in said.err
 
 
 def test_in_python(tmp_path: Path) -> None:

@@ -91,8 +91,9 @@ def _validation_baseline(run: Run) -> tuple[str, float] | None:
 
 
 def _best_baseline(shown: Shown, scores: Scores) -> tuple[str, float] | None:
-    baselines = [(name, row[shown.loss]) for name, row in scores.items() if name != shown.title and shown.loss in row]
-    return min(baselines, key=lambda item: item[1], default=None)
+    _, *baselines = scores.items()  # the first is the model
+    losses = [(name, row[shown.loss]) for name, row in baselines if shown.loss in row]
+    return min(losses, key=lambda item: item[1], default=None)
 
 
 def _rate(values: columns.Columns) -> Chart | Missing:
@@ -145,8 +146,8 @@ def table(shown: Shown, scores: Scores) -> ReportTable:
 
 
 def _comparison(shown: Shown, scores: Scores) -> str:
-    loss, baseline = scores.get(shown.title, {}).get(shown.loss), _best_baseline(shown, scores)
-    baselines = [name for name in scores if name != shown.title]
+    (title, row), *_ = scores.items()
+    loss, baseline, baselines = row.get(shown.loss), _best_baseline(shown, scores), list(scores)[1:]
     if not baselines:
         return "There is no baseline to compare with."
     if loss is None or baseline is None:
@@ -154,5 +155,5 @@ def _comparison(shown: Shown, scores: Scores) -> str:
     name, baseline_loss = baseline
     share = abs(loss - baseline_loss) / baseline_loss if baseline_loss else 0.0
     if loss < baseline_loss:
-        return f"{shown.title}: {shown.unit} {share:.1%} lower than the best baseline, {name}."
-    return f"{shown.title}: {shown.unit} {share:.1%} higher than the best baseline, {name}."
+        return f"{title}: {shown.unit} {share:.1%} lower than the best baseline, {name}."
+    return f"{title}: {shown.unit} {share:.1%} higher than the best baseline, {name}."

@@ -16,7 +16,7 @@ from elman.data.splits import count_inputs
 from elman.tasks.caption.codec import CaptionCodec
 from elman.tasks.caption.options import CaptionOptions
 from elman.tasks.codec import texts_from_tensor, texts_to_tensor
-from elman.tasks.supervised import Baseline
+from elman.tasks.supervised import Baseline, sample_note
 from elman.tasks.text_output import TextPrediction
 
 MAX_PIXELS = 50_000_000  # for a regression, which has all of them in memory
@@ -53,16 +53,16 @@ class TextChoice(Baseline):
     def __init__(self, codec: CaptionCodec, texts: Sequence[str], layers: linear.Layers, images: int = 0) -> None:
         self._codec, self._texts, self._images = codec, texts, images
         self._layers = [(W.astype(np.float32), b.astype(np.float32)) for W, b in layers]
-        self.title = f"logistic regression to whole texts{f', of {images:,} images' if images else ''}"
+        self.title = f"logistic regression to whole texts{sample_note(images, 'images')}"
 
     @classmethod
     def fit(cls, codec: CaptionCodec, train: Sequence[Example]) -> "TextChoice":
         """Fit on examples with at least two different texts."""
         texts, y = np.unique([example.target for example in train], return_inverse=True)
-        limit = MAX_PIXELS // codec.source(train[0]).numel()
-        sample = Subset(train, linear.sample_each_label(y, limit)) if len(train) > limit else train
+        numbers = linear.sample_each_label(y, MAX_PIXELS // codec.source(train[0]).numel())
+        sample = Subset(train, numbers)
         X = np.stack([codec.source(example).numpy().ravel() for example in sample])
-        layers = linear.logistic(X, [example.target for example in sample])
+        layers = linear.logistic(X, y[numbers])
         return cls(codec, texts.tolist(), layers, count_inputs(sample, unique=True) if len(sample) < len(train) else 0)
 
     @override

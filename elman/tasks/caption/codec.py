@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from elman.data.disk_list import MappedList
+from elman.data.disk_list import DiskList
 from elman.data.examples import Example
 from elman.data.images import scaled
 from elman.tasks.caption.options import CaptionOptions
@@ -34,7 +34,7 @@ class CaptionCodec(TextOutputCodec):
     @override
     def fit(cls, train: Sequence[Example], options: CaptionOptions) -> "CaptionCodec":
         rows, columns = (options.size, options.size) if options.size else train[0].input.shape
-        texts = MappedList(train, lambda example: example.target)
+        texts = DiskList(example.target for example in train)  # read several times, without the images
         target = Vocabulary.fit(options.tokens, texts, options.vocabulary)
         return cls(target, target.longest(texts), options.beam, rows, columns)
 

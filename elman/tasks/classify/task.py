@@ -14,8 +14,8 @@ from typing_extensions import override
 
 from elman.data.disk_list import spread
 from elman.data.examples import Example, is_files
-from elman.data.tables import sources
-from elman.data.validation import is_table, sides
+from elman.data.tables import TABLES, json_keys, sources, table_columns
+from elman.data.validation import is_table, listed, sides
 from elman.data.words import encode_words, grams, padded, split_words, vocabulary_of, word_ids
 from elman.errors import BadInput
 from elman.tasks.classification import (
@@ -143,6 +143,20 @@ def read_texts(path: Path, loaded: Loaded) -> Iterable[Example]:
     return texts.read_inputs(path, loaded.options)
 
 
+def check_lines(lines: Sequence[str], loaded: Loaded) -> None:
+    """Check that lines of standard input are texts, not a table."""
+    text, label = loaded.options.text, loaded.options.label
+    files = loaded.run.config["data"].get("files") or []
+    columns = table_columns(lines, text, label)
+    if columns is None and any(Path(file).suffix.lower() in TABLES for file in files):  # other texts may be JSON
+        columns = json_keys(lines[0])
+    if columns is not None and text in columns:
+        raise BadInput(
+            f"standard input: expected a text in each line, got a table with the columns {listed(columns)}; to read "
+            f"its texts, pass -: elman predict {loaded.run.path} -"
+        )
+
+
 def fit_baselines(
     codec: ClassifyCodec, train: Sequence[Example], options: ClassifyOptions, seed: int
 ) -> list[Baseline]:
@@ -178,6 +192,7 @@ TASK = SupervisedTask(
     read=read,
     parse_input=parse_input,
     read_texts=read_texts,
+    check_lines=check_lines,
     describe=describe_text,
     codec=ClassifyCodec,
     model=TextClassifier,

@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
+from elman.decoding.quantiles import ordered_quantiles, pinball_loss
 from elman.tasks.recurrent_layers import stack, title
 
 QUANTILES = (0.1, 0.5, 0.9)
@@ -77,8 +77,7 @@ class ForecastNetwork(nn.Module):
         h, _ = self.recurrent(steps, lengths=lengths)
         ends = torch.full((B,), T) if lengths is None else lengths
         at = ends - self.horizon + torch.arange(self.horizon)[:, None]
-        below, median, above = self.output(self.dropout(h[at, torch.arange(B)])).transpose(0, 1).unbind(2)
-        return torch.stack((median - softplus(below), median, median + softplus(above)), 2)
+        return ordered_quantiles(self.output(self.dropout(h[at, torch.arange(B)])).transpose(0, 1))
 
     def loss(self, batch: ForecastBatch, state: Any = None) -> tuple[Tensor, int, Any]:
         """Return the pinball loss summed over values, averaged over quantiles; the number of values; and no state."""
@@ -87,14 +86,5 @@ class ForecastNetwork(nn.Module):
 
 
 def pinball(quantiles: Tensor, values: Tensor) -> Tensor:
-    """Return the pinball loss of quantiles (..., 3) for values (...), averaged over the quantiles.
-
-    Koenker and Bassett 1978: q times the error where the value is above the quantile, 1 - q times the error where it is
-    below.
-
-    >>> pinball(torch.tensor([0.0, 1.0, 2.0]), torch.tensor(1.0))     # (0.1 * 1 + 0 + 0.1 * 1) / 3
-    tensor(0.0667)
-    """
-    q = quantiles.new_tensor(QUANTILES)
-    above = values.unsqueeze(-1) - quantiles
-    return torch.maximum(q * above, (q - 1) * above).mean(-1)
+    """Return the pinball loss of the quantiles of a forecast, (..., 3), for values (...)."""
+    return pinball_loss(quantiles, values, quantiles.new_tensor(QUANTILES))

@@ -16,6 +16,7 @@ from elman.data.time_index.grid import shown
 from elman.data.time_index.zone import DAY, HOUR, Moments, Zone, zone_of, zone_of_day
 from elman.data.validation import listed
 from elman.errors import BadInput
+from elman.io.format import counted
 from elman.io.terminal import note
 from elman.tasks.forecast.frames import DEFAULT_NAMES, column_names, index_of, is_numbers, is_series, to_table
 from elman.tasks.forecast.numerals import Values, is_value, parse_numbers
@@ -192,7 +193,7 @@ def _check_stamps(path: Path, stamps: pl.Series, bad: NDArray[np.bool_], dated: 
             f"{path}: --time: expected {expected}, got {stamps[row]!r} in row {row + 1}; name another "
             "--time-format, or leave such rows out by --skip-bad"
         )
-    note(f"{path}: rows left out, as their stamps cannot be read: {int(bad.sum())}")
+    note(f"{path}: left out {counted(int(bad.sum()), 'row')} whose time stamps cannot be read")
 
 
 def _check_bad(path: Path, cells: pl.Series, option: str, bad: NDArray[np.bool_], options: ForecastOptions) -> None:
@@ -203,7 +204,7 @@ def _check_bad(path: Path, cells: pl.Series, option: str, bad: NDArray[np.bool_]
                 f"{path}: {option}: expected numbers up to 1e+150 in {cells.name}, got {cells[row]!r} in row "
                 f"{row + 1}; pass --skip-bad to treat unreadable values as missing"
             )
-        note(f"{path}: {cells.name}: taken for missing, as they are no numbers: {int(bad.sum())}")
+        note(f"{path}: {cells.name}: {counted(int(bad.sum()), 'unreadable value')} treated as missing")
 
 
 def _resolve_zone(tables: Sequence[_TableColumns], options: ForecastOptions) -> Zone | None:
@@ -318,7 +319,7 @@ def _sort_rows(
                 f"{f' for {name!r}' if options.series else ''}; name the --series it belongs to, "
                 f"{'the --timezone if clocks were set back, ' if zone == Zone() and ':' in stamp else ''}or --skip-bad"
             )
-        note(f"{path}: {name}: rows left out, as their stamps were there already: {len(repeated)}")
+        note(f"{path}: {name}: left out {counted(len(repeated), 'row')} with repeated time stamps")
         moments, values = np.delete(moments, repeated), np.delete(values, repeated, axis=0)
     if np.isnan(values[:, 0]).all():
         note(f"{path}: {name}: left out, as it has no values")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from typing_extensions import override
 
 from elman.data.examples import Example, is_files
 from elman.data.parts import Splits
@@ -95,51 +96,13 @@ def read(data: Any, options: ForecastOptions) -> list[Example]:
             note(f"{message}; left out")
         windows += find_windows(series, sizes)
     if not windows:
-        raise BadInput("forecast: expected values in a context and in the horizon after it, got none together")
+        raise BadInput("forecast: expected known values in a context and in the horizon after it, got no such window")
     return [Example(window, window, name=str(window)) for window in thin_windows(windows, sizes.season)]
 
 
 def split(task: SupervisedTask, examples: Sequence[Example], seed: int, parts: Sequence[str]) -> Numbers:
     """Split windows by time."""
     return split_windows([example.input for example in examples], parts)
-
-
-def held_out(examples: Iterable[Example], part: str) -> Iterable[Example]:
-    """Yield the examples as series that are not in the training data, whatever their names are."""
-    return _with_learned(examples, {})
-
-
-def match(examples: Sequence[Example], loaded: Loaded) -> Sequence[Example]:
-    """Identify series of the training data: those with equal values at shared time stamps."""
-    stored = tables.read_ends(loaded.run.path / ENDS, loaded.options)
-    learned_names, all_series = dict[Series, str](), dict.fromkeys(example.input.series for example in examples)
-    _tell_far_covariates(all_series, loaded)
-    for candidate in all_series:
-        agreeing = sorted((series.name != candidate.name, series.name) for series in stored if candidate.agrees(series))
-        if agreeing:
-            learned_names[candidate] = agreeing[0][1]
-    return list(_with_learned(examples, learned_names))
-
-
-def ends(splits: Splits, options: ForecastOptions) -> dict[str, str]:
-    """Return the last values of each training series, to forecast from, as a file for the run folder."""
-    series = (example.input.series for part in splits for example in part)
-    training_series = dict.fromkeys(item for item in series if item.learned)
-    return {ENDS: tables.ends_to_csv(list(training_series), options)}
-
-
-def collect_inputs(loaded: Loaded, values: Any) -> list[Series]:
-    """Read series from tables; None: the stored ends of the training series."""
-    if values is None:
-        return tables.read_ends(loaded.run.path / ENDS, loaded.options)
-    if isinstance(values, list | tuple) and all(isinstance(value, str | Path) for value in values):
-        values = [Path(value) for value in values]
-    series: list[Series] = tables.read_series(values, loaded.options)
-    by_file = len(loaded.run.config["data"].get("files") or ()) > 1 and not loaded.options.series
-    if by_file and is_files(values) and len(values) == 1:  # series are identified by their files
-        series = [replace(item, name=values[0].stem) for item in series]
-    _tell_far_covariates(series, loaded)
-    return series
 
 
 def parse_input(value: Series, options: ForecastOptions) -> Example:
@@ -196,7 +159,52 @@ def _with_learned(examples: Iterable[Example], learned: dict[Series, str]) -> It
         yield example._replace(input=window, target=window)
 
 
-TASK = SupervisedTask(
+class ForecastTask(SupervisedTask):
+    """Forecasting. A series of other data is one of the training if it has the same values, whatever its name."""
+
+    @override
+    def held_out(self, examples: Iterable[Example], part: str) -> Iterable[Example]:
+        """Yield the examples as series that are not in the training data, whatever their names are."""
+        return _with_learned(examples, {})
+
+    @override
+    def read_other(self, loaded: Loaded, data: Any) -> Sequence[Example]:
+        """Read windows, and identify series of the training data: those with equal values at shared time stamps."""
+        examples = super().read_other(loaded, data)
+        stored = tables.read_ends(loaded.run.path / ENDS, loaded.options)
+        learned_names, all_series = dict[Series, str](), dict.fromkeys(example.input.series for example in examples)
+        _tell_far_covariates(all_series, loaded)
+        for candidate in all_series:
+            agreeing = sorted(
+                (series.name != candidate.name, series.name) for series in stored if candidate.agrees(series)
+            )
+            if agreeing:
+                learned_names[candidate] = agreeing[0][1]
+        return list(_with_learned(examples, learned_names))
+
+    @override
+    def extra_files(self, splits: Splits, options: ForecastOptions) -> dict[str, str]:
+        """Return the last values of each training series, to forecast from."""
+        series = (example.input.series for part in splits for example in part)
+        training_series = dict.fromkeys(item for item in series if item.learned)
+        return {ENDS: tables.ends_to_csv(list(training_series), options)}
+
+    @override
+    def parse_inputs(self, loaded: Loaded, values: Any) -> list[list[Series]]:
+        """Read series from tables; None: the stored ends of the training series."""
+        if values is None:
+            return [tables.read_ends(loaded.run.path / ENDS, loaded.options)]
+        if isinstance(values, list | tuple) and all(isinstance(value, str | Path) for value in values):
+            values = [Path(value) for value in values]
+        series: list[Series] = tables.read_series(values, loaded.options)
+        by_file = len(loaded.run.config["data"].get("files") or ()) > 1 and not loaded.options.series
+        if by_file and is_files(values) and len(values) == 1:  # series are identified by their files
+            series = [replace(item, name=values[0].stem) for item in series]
+        _tell_far_covariates(series, loaded)
+        return [series]
+
+
+TASK = ForecastTask(
     name="forecast",
     description="a forecaster",
     options=ForecastOptions,
@@ -204,10 +212,6 @@ TASK = SupervisedTask(
     read=read,
     store=list,  # windows are views of series in memory
     split=split,
-    held_out=held_out,
-    match=match,
-    extra_files=ends,
-    collect_inputs=collect_inputs,
     parse_input=parse_input,
     codec=ForecastCodec,
     model=ForecastNetwork,

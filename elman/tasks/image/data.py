@@ -119,8 +119,8 @@ def _read_table(path: Path, skip_bad: bool) -> Iterator[Example]:
     pixels = [column for column in columns if column != "label"]
     side = round(len(pixels) ** 0.5)
     if not pixels or side * side != len(pixels):
-        got = len(pixels) or "no"
-        raise BadInput(f"{path}: expected as many pixels as a square has, got {got} columns beside 'label'")
+        got = len(pixels) or "none"
+        raise BadInput(f"{path}: expected a square number of pixel columns beside 'label', got {got}")
     numbered_rows = enumerate(rows(path, {name: name for name in ("label", *pixels)}), 1)
     readers = (
         partial(_from_row, f"{path}: row {i}", label, values, pixels, side)

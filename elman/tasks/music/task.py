@@ -10,10 +10,12 @@ from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from elman.data import midi
 from elman.data.examples import Example
-from elman.data.splits import components, drawn_parts, in_order
+from elman.data.parts import ExampleStore
+from elman.data.splits import drawn_parts, in_order
 from elman.errors import BadInput
 from elman.io.files import check_place, numbered
 from elman.io.format import counted
@@ -49,16 +51,12 @@ def resolve(data: Any, options: MusicOptions, tell: Callable[[str], Any]) -> tup
     return replace(options, grid=1 if are_frames[0] else DEFAULT_GRID), data
 
 
-def held_out(examples: Iterable[Example], part: str) -> Iterator[Example]:
-    """Yield the pieces of a part: those whose file names this part or none."""
-    return (example for example in examples if pieces.part_of(example) in ("", part))
-
-
-def split(task: SupervisedTask, examples: Sequence[Example], seed: int, parts: Sequence[str]) -> Numbers:
+def split(task: SupervisedTask, examples: ExampleStore, seed: int, parts: Sequence[str]) -> Numbers:
     """Split as the files say, else at random. Copies of a piece whose part is known go to the same part."""
-    component = components(example._replace(group=None) for example in examples)
-    known = {k: part for k, e in zip(component.tolist(), examples, strict=True) if (part := pieces.part_of(e))}
-    part_of = [pieces.part_of(e) or known.get(k, "") for k, e in zip(component.tolist(), examples, strict=True)]
+    component = in_order(examples.contents.hashes)  # copies of a piece have one number
+    labelled = list(zip(component.tolist(), map(str, examples.labels), strict=True))
+    known = {k: part for k, part in labelled if part}
+    part_of = [part or known.get(k, "") for k, part in labelled]
     numbers = {name: [i for i, part in enumerate(part_of) if part == name] for name in ("train", *parts)}
     free = np.array([i for i, part in enumerate(part_of) if not part], np.int64)
     if len(free):
@@ -83,31 +81,9 @@ def metrics(codec: MusicCodec, predictions: Sequence[Any], targets: Sequence[Any
     return {"nats_per_step": float(np.concatenate(predictions).mean())}
 
 
-def collect_inputs(loaded: Loaded, values: Any) -> list[Any]:
-    """Read all pieces in files or Python objects."""
-    if values is None:
-        values = lines_of_stdin(loaded)
-    are_files = bool(len(values)) and all(isinstance(value, str | Path) for value in values)
-    return list(pieces.read([Path(value) for value in values] if are_files else values, loaded.options))
-
-
 def parse_input(value: Any, options: MusicOptions) -> Example:
-    """Raise an error: `collect_inputs` returns examples, which need no parsing."""
+    """Raise an error: `MusicTask.parse_inputs` returns examples, which need no parsing."""
     raise TypeError(f"expected an example, got {type(value).__name__}")
-
-
-def generate(loaded: Loaded, prompt: Any, length: int | None, out: Path | None, to: TextIO, **sampling: Any) -> Path:
-    """Generate a MIDI file."""
-    if out:
-        check_place(out, midi.SUFFIXES, "--out ")
-    codec, begin = loaded.codec, _prompt(loaded, prompt)
-    notes = codec.notes(begin.input) if begin else None
-    piece = compose(loaded.model, notes, codec.default_length if length is None else length, **sampling)
-    with nullcontext(out) if out else numbered(loaded.run.path, "generated", ".mid") as path:
-        midi.write(path, piece, codec.grid)
-    of_prompt = f", of which {notes.steps / codec.grid:g} are those of {begin.name}" if notes and begin else ""
-    to.write(f"{path}: {counted(len(piece.notes), 'note')} in {piece.steps / codec.grid:g} quarter notes{of_prompt}\n")
-    return path
 
 
 def _prompt(loaded: Loaded, prompt: Any) -> Example | None:
@@ -116,18 +92,50 @@ def _prompt(loaded: Loaded, prompt: Any) -> Example | None:
         return None
     data = [Path(prompt)] if isinstance(prompt, str | PathLike) else [prompt]
     examples = (pieces.to_example(piece, loaded.options) for piece in pieces.pieces_in(data, loaded.options))
-    return next(iter(held_out(examples, "test")), None)
+    return next((example for example in examples if pieces.part_of(example) in ("", "test")), None)
 
 
-TASK = SupervisedTask(
+class MusicTask(SupervisedTask):
+    """Music modelling. Files may name the part of each piece; the model generates MIDI files."""
+
+    @override
+    def held_out(self, examples: Iterable[Example], part: str) -> Iterator[Example]:
+        """Yield the pieces of a part: those whose file names this part or none."""
+        return (example for example in examples if pieces.part_of(example) in ("", part))
+
+    @override
+    def parse_inputs(self, loaded: Loaded, values: Any) -> Iterator[list[Example]]:
+        """Read all pieces in files or Python objects."""
+        for group in lines_of_stdin(loaded) if values is None else [values]:
+            are_files = bool(len(group)) and all(isinstance(value, str | Path) for value in group)
+            yield list(pieces.read([Path(value) for value in group] if are_files else group, loaded.options))
+
+    @override
+    def generate(
+        self, loaded: Loaded, prompt: Any, length: int | None, out: Path | None, to: TextIO, **sampling: Any
+    ) -> Path:
+        """Generate a MIDI file."""
+        if out:
+            check_place(out, midi.SUFFIXES, "--out ")
+        codec, begin = loaded.codec, _prompt(loaded, prompt)
+        notes = codec.notes(begin.input) if begin else None
+        piece = compose(loaded.model, notes, codec.default_length if length is None else length, **sampling)
+        with nullcontext(out) if out else numbered(loaded.run.path, "generated", ".mid") as path:
+            midi.write(path, piece, codec.grid)
+        of_prompt = f", of which {notes.steps / codec.grid:g} are those of {begin.name}" if notes and begin else ""
+        quarters = f"{piece.steps / codec.grid:g} quarter notes"
+        to.write(f"{path}: {counted(len(piece.notes), 'note')} in {quarters}{of_prompt}\n")
+        return path
+
+
+TASK = MusicTask(
     name="music",
     description="a model of music",
     options=MusicOptions,
     resolve=resolve,
     read=pieces.read,
     split=split,
-    held_out=held_out,
-    collect_inputs=collect_inputs,
+    label=pieces.part_of,
     parse_input=parse_input,
     codec=MusicCodec,
     model=music_model,
@@ -139,6 +147,5 @@ TASK = SupervisedTask(
     fit_baselines=fit_baselines,
     load_baselines=load_baselines,
     plots=(PIANO_ROLL,),
-    generator=generate,
     next_step="to write: elman generate {run}",
 )

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from elman.data.conll import EMPTY
 from elman.data.examples import Example, is_files
 from elman.data.parts import ExampleStore
 from elman.data.splits import drawn_parts
@@ -28,6 +29,8 @@ from elman.tasks.tag.model import NO_LABEL, Sentences, Tagger
 from elman.tasks.tag.options import TagOptions
 from elman.tasks.tag.score import is_bio, span_scores
 from elman.tasks.task import Loaded
+
+MIN_LINES = 3  # of standard input, for words with their labels in columns to be recognized
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class TagCodec(Codec):
             characters.update(chain.from_iterable(example.input))
         labels = sorted(label_set)
         if len(labels) < 2:
-            raise BadInput(f"tag: expected at least two different labels to learn, got one, {labels[0]!r}")
+            raise BadInput(f"tag: expected at least two different labels in the training part, got one, {labels[0]!r}")
         return cls(labels, vocabulary_of(words), vocabulary_of(characters))
 
     @override
@@ -113,7 +116,7 @@ class TagCodec(Codec):
             raise BadInput(f"{examples[0].name}: expected labels of the training, {labels}; got {listed}")
         if unknown:
             count = sum(counts[label] for label in unknown)
-            note(f"{count:,} words have labels that were not there to be learned and count as errors: {listed}")
+            note(f"{count:,} words have labels that are not in the training part and count as errors: {listed}")
 
     def best_labels(self, prediction: Any) -> list[str]:
         """Return the likeliest label of each word."""
@@ -150,6 +153,19 @@ def parse_input(value: Any, options: TagOptions) -> Example:
 def read_texts(path: Path, loaded: Loaded) -> Iterable[Example]:
     """Read the sentences in a file, in columns as for the training; labels are not needed."""
     return sentences.read_inputs(path, loaded.options, loaded.codec.labels)
+
+
+def check_lines(lines: Sequence[str], loaded: Loaded) -> None:
+    """Check that lines of standard input are sentences, not columns of words and labels."""
+    rows = [line.split("\t" if "\t" in line else None) for line in lines if not line.startswith("#")]
+    if len(rows) < MIN_LINES or len(set(map(len, rows))) > 1:
+        return
+    columns = [set(column) - {EMPTY} for column in list(zip(*rows, strict=True))[1:]]
+    if any(column and column.issubset(loaded.codec.labels) for column in columns):
+        raise BadInput(
+            "standard input: expected a sentence in each line, got words with their labels in columns; to read the "
+            f"words, pass -: elman predict {loaded.run.path} -"
+        )
 
 
 def describe(example: Example) -> str:
@@ -200,7 +216,7 @@ def load_baselines(codec: TagCodec, tensors: Mapping[str, torch.Tensor]) -> list
     """Load the baselines from their tensors."""
     pairs, counts = tensors["pairs"].numpy(), tensors["counts"].numpy()
     if pairs.shape != (len(counts), 2) or not all(0 <= label < len(codec.labels) for label in pairs[:, 1]):
-        raise ValueError("pairs that are no words and labels")
+        raise ValueError("pairs that are not words and labels")
     return [MostFrequentTag(codec, pairs, counts)]
 
 
@@ -246,6 +262,7 @@ TASK = SupervisedTask(
     read=read,
     parse_input=parse_input,
     read_texts=read_texts,
+    check_lines=check_lines,
     describe=describe,
     codec=TagCodec,
     model=Tagger,

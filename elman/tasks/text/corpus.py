@@ -74,5 +74,7 @@ def prepare(
         tokenizer = tokenizers.fit(kind, first, vocabulary)
     train, validation = tokenizers.encode(tokenizer, first), ScoredText.of(tokenizer, last)
     if len(validation.ids) < 2:
-        raise BadInput(f"{name}: expected a longer text, got {characters} characters: the last tenth is to validate on")
+        raise BadInput(
+            f"{name}: expected a longer text, got {characters} characters: the last tenth is the validation part"
+        )
     return Corpus(tokenizer, train, validation, characters, stored.sha256)

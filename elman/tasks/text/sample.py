@@ -68,10 +68,10 @@ def write(
     known, unknown = tokenizers.split_known(tokenizer, prompt)
     ids = tokenizers.encode(tokenizer, known).tolist()
     if prompt.strip() and not ids:
-        raise BadInput(f"--prompt: expected text like that of the training, got only what it never saw: {prompt!r}")
+        raise BadInput(f"--prompt: expected characters or words of the training text, got none: {prompt!r}")
     if unknown and prompt.strip():
         names = ", ".join(map(repr, unknown))
-        note(f"elman: --prompt: left out what the training never saw: {names}")
+        note(f"elman: --prompt: left out characters or words that are not in the training part: {names}")
     if not ids:  # an empty prompt: the model needs a token to begin with
         ids = [1]
     decoder = DecodeStream()

@@ -64,7 +64,7 @@ class TextTask(Task):
         minimum = options.batch * options.bptt + 1
         if len(corpus.train) < minimum:
             raise BadInput(
-                f"{name}: expected at least {minimum:,} tokens to train on (--batch {options.batch} streams of --bptt "
+                f"{name}: expected at least {minimum:,} tokens for training (--batch {options.batch} streams of --bptt "
                 f"{options.bptt} steps, and one more), got {len(corpus.train):,}; give a longer text, or a smaller "
                 "--batch or --bptt"
             )
@@ -78,8 +78,8 @@ class TextTask(Task):
         vocabulary = corpus.tokenizer.get_vocab_size()
         num_known = vocabulary - (corpus.tokenizer.token_to_id(tokenizers.UNKNOWN) is not None)
         summary = (
-            f"{corpus.characters:,} characters; {len(corpus.train):,} tokens to train on, "
-            f"{len(corpus.validation.ids):,} to validate; {num_known:,} different ones"
+            f"{corpus.characters:,} characters; {len(corpus.train):,} tokens for training, "
+            f"{len(corpus.validation.ids):,} for validation; {num_known:,} distinct tokens"
         )
         train = RepeatedEpoch(streams(corpus.train, options.batch, options.bptt))
         validation = RepeatedEpoch(evaluation_streams(corpus.validation.ids))
@@ -136,7 +136,7 @@ class TextTask(Task):
         steps = min(steps, len(ids) - 1)
         sequences = min(sequences, (len(ids) - 1) // steps)
         recording = _record(loaded.model, ids, steps, sequences)
-        return recording, f"{steps} steps of {sequences} pieces of {name}, side by side"
+        return recording, f"a batch of {sequences} sequences of {steps} steps of {name}"
 
     @override
     def samples(self, loaded: Loaded, console: Console) -> tuple[Sample, ...] | Missing:
@@ -162,7 +162,7 @@ class TextTask(Task):
             check_new(out, "--out ")
         text = sample.write(loaded.model, loaded.codec, begin, count, to=io.StringIO() if out else to, **sampling)
         if out:
-            write_new(out, text + "\n", "--out ")
+            write_new(out, [text, "\n"], "--out ")
         return text
 
 

@@ -1,7 +1,7 @@
 """Encoding of recordings as features and of texts as symbols; decoding of the network's outputs."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -51,10 +51,18 @@ class TranscribeCodec(Codec):
     @classmethod
     @override
     def fit(cls, train: Sequence[Example], options: TranscribeOptions) -> "TranscribeCodec":
-        mean, std = filter_banks.mean_and_std(filter_banks.log_mel(e.input, options.rate, options.bands) for e in train)
-        characters = "".join(sorted({character for example in train for character in example.target}))
+        texts = list[str]()
+
+        def frames() -> Iterator[Tensor]:
+            """Yield the log-mel energies of all recordings, and collect their texts."""
+            for example in train:
+                texts.append(example.target)
+                yield filter_banks.log_mel(example.input, options.rate, options.bands)
+
+        mean, std = filter_banks.mean_and_std(frames())
+        characters = "".join(sorted(set().union(*texts)))
         number = _numbers(characters)
-        language = Language.fit([[number[c] for c in e.target] for e in train], len(characters) + 1)
+        language = Language.fit([[number[c] for c in text] for text in texts], len(characters) + 1)
         search = (options.beam, options.ngram_weight)
         return cls(options.rate, options.stack, mean, std, characters, *search, language)
 
@@ -78,7 +86,9 @@ class TranscribeCodec(Codec):
     def check(self) -> None:
         super().check()
         if len(self.mean) != len(self.std) or min(self.std, default=1.0) <= 0:
-            raise ValueError(f"{len(self.mean)} means and {len(self.std)} deviations, or such as are not above 0")
+            raise ValueError(
+                f"{len(self.mean)} means and {len(self.std)} deviations, or deviations that are not above 0"
+            )
 
     @cached_property
     def number(self) -> dict[str, int]:
@@ -139,7 +149,7 @@ class TranscribeCodec(Codec):
         counts = Counter(c for example in examples for c in example.target if c not in self.number)
         if counts:
             most_common = ", ".join(repr(character) for character, _ in counts.most_common(8))
-            note(f"{counts.total():,} characters were not there to be learned and count as errors: {most_common}")
+            note(f"{counts.total():,} characters are not in the training part and count as errors: {most_common}")
 
     @override
     def to_row(self, prediction: TranscribePrediction) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from elman.baselines import ibm_model1
 from elman.data.disk_list import spread
 from elman.data.examples import Example
 from elman.tasks.codec import texts_from_tensor, texts_to_tensor
-from elman.tasks.supervised import Baseline
+from elman.tasks.supervised import Baseline, sample_note
 from elman.tasks.text_output import TextPrediction
 
 MAX_WORD_PAIRS = 30_000_000  # of the sentence pairs to fit, which have to fit into memory
@@ -27,7 +27,7 @@ class Dictionary(Baseline):
 
     def __init__(self, table: dict[str, str], pairs: int = 0) -> None:
         self._table, self._pairs = table, pairs
-        self.title = f"word by word (IBM model 1{f', of {pairs:,} pairs' if pairs else ''})"
+        self.title = f"word by word (IBM model 1{sample_note(pairs, 'pairs')})"
 
     @classmethod
     def fit(cls, train: Sequence[Example]) -> "Dictionary":

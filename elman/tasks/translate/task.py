@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor
 from typing_extensions import override
 
-from elman.data.disk_list import MappedList
+from elman.data.disk_list import DiskList, MappedList
 from elman.data.examples import Example, is_files
 from elman.data.validation import text_of
 from elman.errors import BadInput
@@ -42,10 +43,12 @@ class TranslateCodec(TextOutputCodec):
     @override
     def fit(cls, train: Sequence[Example], options: TranslateOptions) -> "TranslateCodec":
         """Fit both vocabularies; byte pairs are fitted on both languages together."""
-        sources, targets = MappedList(train, lambda pair: pair.input), MappedList(train, lambda pair: pair.target)
-        both = MappedList(train, lambda pair: f"{pair.input} {pair.target}")
-        sides = [both] * 2 if options.tokens == "bpe" else [sources, targets]
-        read, target = (Vocabulary.fit(options.tokens, side, options.vocabulary) for side in sides)
+        pairs = DiskList((example.input, example.target) for example in train)  # read several times
+        sources, targets = MappedList(pairs, itemgetter(0)), MappedList(pairs, itemgetter(1))
+        if options.tokens == "bpe":
+            read = target = Vocabulary.fit("bpe", MappedList(pairs, " ".join), options.vocabulary)
+        else:
+            read, target = (Vocabulary.fit(options.tokens, side, options.vocabulary) for side in (sources, targets))
         return cls(target, target.longest(targets), options.beam, read)
 
     @override
@@ -75,6 +78,16 @@ def read_texts(path: Path, loaded: Loaded) -> Iterable[Example]:
     return sentences.read_inputs(path, loaded.options)
 
 
+def check_lines(lines: Sequence[str], loaded: Loaded) -> None:
+    """Check that lines of standard input are sentences, not pairs of a sentence and its translation."""
+    sides_of_lines = [line.split("\t") for line in lines]
+    if len(lines) > 1 and all(len(sides) == 2 and all(map(str.strip, sides)) for sides in sides_of_lines):
+        raise BadInput(
+            "standard input: expected a sentence in each line, got pairs of texts with tabs between them; to translate "
+            f"the first of each pair, pass -: elman predict {loaded.run.path} -"
+        )
+
+
 TASK = SupervisedTask(
     name="translate",
     description="a translator",
@@ -82,6 +95,7 @@ TASK = SupervisedTask(
     read=read,
     parse_input=parse_input,
     read_texts=read_texts,
+    check_lines=check_lines,
     describe=describe_text,
     codec=TranslateCodec,
     model=Translator,
