@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 
 from elman.data import disk_list, stored_text, tables, tokenizers
 from elman.data.stored_text import StoredText
+from elman.data.token_kinds import Kind
 from elman.errors import BadInput
 from elman.io import files, text_encoding
 from elman.tasks.tag import data as tag_data
@@ -41,7 +42,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["char", "word", "bpe"])
-def test_a_text_in_blocks_is_the_whole_text(kind: str, block: int, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_in_blocks_is_whole(kind: Kind, block: int, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenizers, "_BLOCK", 5)
     monkeypatch.setattr(tokenizers, "_AT_ONCE", 2)
     monkeypatch.setattr(disk_list, "MEMORY", 0)

@@ -188,6 +188,10 @@ def test_help_imports_nothing_heavy() -> None:
     assert not loaded & heavy
 
 
+def test_layers_import_nothing_of_the_command_line() -> None:
+    assert not imported_by("import elman; elman.GRU(2, 3)") & {"pydantic", "typer", "lightning", "sklearn"}
+
+
 @pytest.mark.parametrize("command", ["", "train", "train image", "predict", "bench", "draw", "env"])
 def test_help_names_no_types_of_python(elman: Command, command: str) -> None:
     said = elman(*command.split(), "--help")

@@ -6,7 +6,7 @@ import re
 import shutil
 import signal
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -127,7 +127,7 @@ def test_the_decay_begins_with_the_best_weights(tmp_path: Path, monkeypatch: pyt
             assert best["global_step"] < trainer.global_step
 
     monkeypatch.setattr(TimeBudget, "on_validation_end", looking)
-    train(tmp_path / "run", replace(OPTIONS, lr=0.05), dropout=0.5)
+    train(tmp_path / "run", OPTIONS.model_copy(update={"lr": 0.05}), dropout=0.5)
     [(before, after, best)] = seen
     assert torch.equal(after, best)
     assert not torch.equal(after, before)
@@ -182,7 +182,7 @@ def test_a_converged_training_can_be_made_longer(whole: tuple[Path, Outcome], tm
 
 
 def test_epochs_without_a_plateau_end_with_a_decay_and_say_so(tmp_path: Path) -> None:
-    outcome = train(tmp_path / "run", replace(OPTIONS, epochs=2.0, minutes=None))
+    outcome = train(tmp_path / "run", OPTIONS.model_copy(update={"epochs": 2.0, "minutes": None}))
     rates = {row["step"]: row["lr"] for row in metrics(tmp_path / "run").drop_nulls("lr").iter_rows(named=True)}
     assert (outcome.steps, outcome.limit) == (2 * PER_EPOCH, "epochs")
     assert rates[160] == OPTIONS.lr

@@ -70,7 +70,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "no run": (["."], r"elman: \.: expected a run's folder, got one without config\.json"),
     "a name": (["lstm", "--out", "x.pdf"], r"elman: --out x\.pdf: expected a name that ends with \.png or \.svg"),
     "a folder": (["lstm", "--out", "no/x.svg"], r"elman: --out no/x\.svg: expected a folder that is there.* at no"),
-    "a size": (["lstm", "--hidden", "0"], r"elman draw: .*'--hidden': expected a whole number from 1 up; got '0'"),
+    "a size": (["lstm", "--hidden", "0"], r"elman draw: .*'--hidden': expected a whole number from 1 up, got '0'"),
     "gradients": (
         ["lstm", "--gradients"],
         r"elman: --gradients: expected the folder of a run with it, got the cell .*",

@@ -232,9 +232,9 @@ DAMAGES: list[tuple[str, Callable[[Path], object], list[str]]] = [
     ("bytes", lambda run: (run / "metrics.csv").write_bytes(b"\xff\xfe\0\0"), ["metrics.csv", "a table"]),
     ("history", lambda run: (run / "flow.csv").write_text("step,name\n1,h\n"), ["flow.csv", "'steps'"]),
     ("weights", lambda run: (run / "model.safetensors").write_bytes(b"none"), ["model.safetensors"]),
-    ("scores", lambda run: change(run, scores=[3]), ["config.json", "'scores'", "[3]"]),
+    ("scores", lambda run: change(run, scores=[3]), ["config.json", "scores: expected an object, got [3]"]),
     ("unlike scores", lambda run: change(run, scores={"a": {"b": 1}, "c": {"d": 1}}), ["config.json", "'scores'"]),
-    ("ended", lambda run: change(run, ended=True), ["config.json", "'ended'", "True"]),
+    ("ended", lambda run: change(run, ended=True), ["config.json", "ended: expected an object, got True"]),
     ("task", lambda run: change(run, task="poem"), ["config.json", "'task'", "text", "'poem'"]),
     ("no run", lambda run: (run / "config.json").unlink(), ["a run's folder"]),
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from hypothesis import given
 
 from elman.data import tokenizers
 from elman.data.streams import IGNORED, streams
-from elman.data.token_kinds import KINDS
+from elman.data.token_kinds import KINDS, Kind
 from elman.decoding.sampling import choose
 from elman.tasks.text import corpus, sample, score
 from elman.tasks.text.model import LanguageModel
@@ -25,7 +25,7 @@ printable = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(text=printable)
-def test_tokens_give_the_text_back(kind: str, text: str) -> None:
+def test_tokens_give_the_text_back(kind: Kind, text: str) -> None:
     whole = ENGLISH + text
     tokenizer = tokenizers.fit(kind, whole, 400)
     ids = tokenizers.encode(tokenizer, whole)
@@ -34,7 +34,7 @@ def test_tokens_give_the_text_back(kind: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_long_text_is_tokenized_as_its_parts_are(kind: str) -> None:
+def test_a_long_text_is_tokenized_as_its_parts_are(kind: Kind) -> None:
     text = ENGLISH * 2000
     tokenizer = tokenizers.fit(kind, ENGLISH, 400)
     assert len(list(tokenizers.blocks(text))) > 3
@@ -130,7 +130,7 @@ def test_the_unknown_token_is_never_written() -> None:
 
 
 @pytest.mark.parametrize(("kind", "different"), [("char", 3), ("word", 4), ("bpe", 258)])
-def test_the_unknown_token_is_none_of_the_different_ones(tmp_path: Path, kind: str, different: int) -> None:
+def test_the_unknown_token_is_none_of_the_different_ones(tmp_path: Path, kind: Kind, different: int) -> None:
     (tmp_path / "t.txt").write_text("a b " * 50)
     options = TextOptions(tokens=kind, batch=2, bptt=4, vocabulary=260 if kind == "bpe" else 0)
     made = TASK.prepare([tmp_path / "t.txt"], options, 0)

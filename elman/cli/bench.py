@@ -4,19 +4,23 @@ import json
 from typing import Annotated
 
 import typer
+from pydantic import Field
 
-from elman.options import AsJson, positive, whole
+from elman.options import AsJson, Real, Whole, with_parameters
 
 ALL = "lstm gru rnn-tanh rnn-relu"
 
 
+@with_parameters()
 def bench(
     cells: Annotated[str, typer.Option(help="Layers to measure.", metavar="NAMES")] = ALL,
     shapes: Annotated[
         str | None, typer.Option(help="Shapes to measure.", metavar='"T,B,D,H ..."', show_default="ten of many kinds")
     ] = None,
-    threads: Annotated[int | None, whole("Number of threads.", 1, show_default="torch's own number")] = None,
-    seconds: Annotated[float, positive("Seconds for each figure.")] = 1.0,
+    threads: Annotated[
+        Whole | None, Field(ge=1, description="Number of threads."), typer.Option(show_default="torch's own number")
+    ] = None,
+    seconds: Annotated[Real, Field(gt=0, description="Seconds for each figure.")] = 1.0,
     input_gradient: Annotated[bool, typer.Option(help="Compute the gradient of x too.")] = True,
     as_json: AsJson = False,
 ) -> None:

@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import Field
 
 from elman.cells import REGISTRY
 from elman.errors import BadInput
 from elman.io.files import PICTURES, check_place
+from elman.io.names import meant, perhaps
 from elman.io.terminal import show
-from elman.options import meant, perhaps, whole
+from elman.options import Whole, with_parameters
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,11 +19,18 @@ if TYPE_CHECKING:
     from elman.flow import Recording
 
 
+@with_parameters()
 def draw(
     what: Annotated[str, typer.Argument(help="A built-in cell, or a run folder.", metavar="WHAT", show_default=False)],
-    input: Annotated[int | None, whole("Of a cell: input size.", 1, show_default="16")] = None,
-    hidden: Annotated[int | None, whole("Of a cell: hidden size.", 1, show_default="32")] = None,
-    layers: Annotated[int | None, whole("Of a cell: number of layers.", 1, show_default="1")] = None,
+    input: Annotated[
+        Whole | None, Field(ge=1, description="Of a cell: input size."), typer.Option(show_default="16")
+    ] = None,
+    hidden: Annotated[
+        Whole | None, Field(ge=1, description="Of a cell: hidden size."), typer.Option(show_default="32")
+    ] = None,
+    layers: Annotated[
+        Whole | None, Field(ge=1, description="Of a cell: number of layers."), typer.Option(show_default="1")
+    ] = None,
     bidirectional: Annotated[bool, typer.Option("--bidirectional", help="Of a cell: bidirectional.")] = False,
     gradients: Annotated[
         bool, typer.Option("--gradients", help="Of a run: show the gradients of a backward pass.")

@@ -5,15 +5,16 @@ import shlex
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from pydantic import Field
 
 from elman.errors import BadInput
 from elman.io.files import check_place, write_whole
 from elman.io.format import counted
 from elman.io.terminal import show
-from elman.options import choice, positive, whole
+from elman.options import Real, Whole, with_parameters
 
 if TYPE_CHECKING:
     from elman.report.explain.lesson import ExplainedTraining, Lesson
@@ -22,14 +23,17 @@ if TYPE_CHECKING:
 MAX_WORDS, MAX_UNITS, MAX_STEPS = 12, 8, 1000
 
 
+@with_parameters()
 def explain(
     context: typer.Context,
     sentence: Annotated[str, typer.Argument(help=f"2 to {MAX_WORDS} words.", metavar="SENTENCE", show_default=False)],
-    hidden: Annotated[int, whole(f"Units of the state, {MAX_UNITS} at most.", 1, MAX_UNITS)] = 4,
-    activation: Annotated[str, choice("g", ("tanh", "sigmoid", "relu"))] = "tanh",
-    lr: Annotated[float, positive("Learning rate.")] = 0.5,
-    steps: Annotated[int, whole(f"Steps of gradient descent, {MAX_STEPS} at most.", 1, MAX_STEPS)] = 100,
-    seed: Annotated[int, whole("Random seed for the weights.", 0)] = 0,
+    hidden: Annotated[Whole, Field(ge=1, le=MAX_UNITS, description=f"Units of the state, {MAX_UNITS} at most.")] = 4,
+    activation: Annotated[Literal["tanh", "sigmoid", "relu"], Field(description="g")] = "tanh",
+    lr: Annotated[Real, Field(gt=0, description="Learning rate.")] = 0.5,
+    steps: Annotated[
+        Whole, Field(ge=1, le=MAX_STEPS, description=f"Steps of gradient descent, {MAX_STEPS} at most.")
+    ] = 100,
+    seed: Annotated[Whole, Field(ge=0, description="Random seed for the weights.")] = 0,
     out: Annotated[Path, typer.Option(help="The file to write.", metavar="FILE")] = Path("explain.html"),
 ) -> None:
     """Write a page that shows every number of a network learning a sentence: forward, back through time, training."""

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
+from elman.io.names import perhaps
 from elman.io.terminal import Verbosity, set_verbosity, verbosity
-from elman.options import perhaps
 
 
 def _set_verbosity(level: Verbosity) -> Any:

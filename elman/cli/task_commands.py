@@ -2,12 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from pydantic import Field
 
 from elman import options as shared
-from elman.options import choice, declared, whole, with_parameters
+from elman.options import Whole, declared, with_parameters
 from elman.tasks.overrides import NAMES as READING
 from elman.tasks.overrides import reading, readings
 from elman.tasks.sampling_options import SamplingOptions
@@ -20,7 +21,7 @@ Data = Annotated[
     list[Path] | None,
     typer.Argument(help="Other data; -: standard input.", metavar="DATA", show_default=False),
 ]
-FORMATS = ("table", "csv", "tsv", "json", "jsonl", "parquet")
+Format = Literal["table", "csv", "tsv", "json", "jsonl", "parquet"]
 
 
 @with_parameters(readings())
@@ -58,7 +59,9 @@ def predict(
         ),
     ] = None,
     format: Annotated[
-        str | None, choice("Output format", FORMATS, show_default="table; of a file, as its name ends")
+        Format | None,
+        Field(description="Output format"),
+        typer.Option(show_default="table; of a file, as its name ends"),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The file to write.", metavar="FILE", show_default="standard output")
@@ -90,8 +93,9 @@ def generate(
         ),
     ] = None,
     length: Annotated[
-        int | None,
-        whole("Steps to generate: tokens, frames, events.", 1, show_default="500; 64 quarter notes of frames"),
+        Whole | None,
+        Field(ge=1, description="Steps to generate: tokens, frames, events."),
+        typer.Option(show_default="500; 64 quarter notes of frames"),
     ] = None,
     out: Annotated[
         Path | None,
@@ -118,8 +122,8 @@ def generate(
 def flow(
     run: shared.RunFolder,
     data: Data = None,
-    steps: Annotated[int, whole("Time steps of the backward pass.", 2)] = 128,
-    sequences: Annotated[int, whole("Batch size.", 1)] = 16,
+    steps: Annotated[Whole, Field(ge=2, description="Time steps of the backward pass.")] = 128,
+    sequences: Annotated[Whole, Field(ge=1, description="Batch size.")] = 16,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the plots.", metavar="FOLDER", show_default="RUN/flow")
     ] = None,

@@ -3,7 +3,6 @@
 import inspect
 import time
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -133,8 +132,8 @@ def _plan_of(task: str, module: Any, arguments: dict[str, Any], explicit: set[st
         config = configuration.read(arguments["config"], task, module, has_data=bool(arguments["data"]))
         arguments = arguments | {name: value for name, value in config.items() if name not in explicit}
         explicit = explicit | config.keys()
-    options = module.OPTIONS(**{field.name: arguments[field.name] for field in fields(module.OPTIONS)})
-    training = {field.name: arguments[field.name] for field in fields(TrainingOptions) if field.name in explicit}
+    options = module.OPTIONS(**{name: arguments[name] for name in module.OPTIONS.model_fields})
+    training = {name: arguments[name] for name in TrainingOptions.model_fields if name in explicit}
     return _Plan(arguments["data"] or None, options, TrainingOptions(**training_of(module, training)), arguments["out"])
 
 

@@ -23,7 +23,7 @@ from elman.data.frames import Frame
 from elman.data.validation import listed
 from elman.errors import BadInput
 from elman.io.files import STDIN, is_readable_again, opened, read_text, text_lines
-from elman.io.json_fields import parsed
+from elman.io.schema import parsed
 from elman.io.terminal import note
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")  # suffixes of table files

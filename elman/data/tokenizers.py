@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from elman.data.disk_list import joined
-from elman.data.token_kinds import KINDS
+from elman.data.token_kinds import KINDS, Kind
 from elman.io.files import read_bytes
-from elman.io.json_fields import restoring
+from elman.io.schema import restoring
 
 UNKNOWN = "<unk>"
 
@@ -25,7 +25,7 @@ _CUT = re.compile(r"(?<=\S)(?=\s)")  # no word or byte pair crosses such a place
 _SMALL = 1_000  # words; in a longer text, words that occur once are unknown, so that the model learns "unknown" too
 
 
-def fit(kind: str, text: str | Iterable[str], vocabulary: int = 0) -> Tokenizer:
+def fit(kind: Kind, text: str | Iterable[str], vocabulary: int = 0) -> Tokenizer:
     """Fit a tokenizer to a text.
 
     Args:

@@ -1,8 +1,8 @@
 """The diagnosis of a recording: findings in words, and remedies."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from elman import cells
 from elman.cells._cell import Cell
@@ -30,33 +30,61 @@ MAX_STUCK_STATE = 0.5  # share of the values of a state, through which all gradi
 MAX_STUCK_GATE = 0.9  # share of the values of a gate, or of another named value
 MAX_DEAD = 0.1  # share of the units of a state
 MAX_CLIPPED = 0.9  # share of the updates
-SMALLER_RATE, CLIPPING = "a smaller learning rate (--lr)", "clipping (--clip 1 or less)"  # remedies
+
+
+class Remedy(NamedTuple):
+    """What to try.
+
+    Attributes:
+        python: in Python.
+        option: with `elman train`; "" if no option does it.
+    """
+
+    python: str
+    option: str
+
+
+SMALLER_RATE = Remedy("a smaller learning rate", "a smaller learning rate (--lr)")
+CLIPPING = Remedy("clipping (torch.nn.utils.clip_grad_norm_ with 1 or less)", "clipping (--clip 1 or less)")
+SHORTER_BPTT = Remedy("elman.bptt.Truncated with fewer steps", "a shorter --bptt")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding of a verdict.
+    """One finding of a verdict. `str` gives a line with remedies in Python.
 
     Args:
         kind: the finding in one word.
         name: the state or gate.
         text: a description with numbers.
-        remedies: options to set, the most suitable first.
+        remedies: what to try, the most suitable first.
     """
 
     kind: Kind
     name: str
     text: str
-    remedies: tuple[str, ...] = ()
+    remedies: tuple[Remedy, ...] = ()
 
     def __str__(self) -> str:
-        tried = f" Try {'; '.join(self.remedies)}." if self.remedies else ""
+        return self._line([remedy.python for remedy in self.remedies])
+
+    def with_options(self) -> str:
+        """Return the line with remedies as options of `elman train`."""
+        return self._line(self.options)
+
+    @property
+    def options(self) -> list[str]:
+        """The remedies as options of `elman train`, without those that have none."""
+        return [remedy.option for remedy in self.remedies if remedy.option]
+
+    def _line(self, remedies: list[str]) -> str:
+        tried = f" Try {'; '.join(remedies)}." if remedies else ""
         return f"{self.kind}: {self.text}.{tried}"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The diagnosis of a recording: `str` gives one line per finding.
+    """The diagnosis of a recording: `str` gives one line per finding, with remedies in Python.
 
     Attributes:
         findings: what was diagnosed; empty if no sequence of the batch has a step.
@@ -70,7 +98,14 @@ class Verdict:
         return tuple(dict.fromkeys(finding.kind for finding in self.findings))
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.findings)) or "nothing to diagnose: no sequence of the batch has a step"
+        return self._lines(map(str, self.findings))
+
+    def with_options(self) -> str:
+        """Return the lines with remedies as options of `elman train`."""
+        return self._lines(map(Finding.with_options, self.findings))
+
+    def _lines(self, lines: Iterable[str]) -> str:
+        return "\n".join(lines) or "nothing to diagnose: no sequence of the batch has a step"
 
 
 def diagnose(recording: "Recording", clipped: float | None, steps: int | None) -> Verdict:
@@ -84,7 +119,9 @@ def diagnose(recording: "Recording", clipped: float | None, steps: int | None) -
     findings += _diagnose_single_steps([call for call in calls if call.T == 1])
     if clipped is not None and clipped > MAX_CLIPPED:
         text = f"{clipped:.0%} of the updates were clipped: clipping, not the learning rate, sets their size"
-        findings.append(Finding("clipped", "", text, (SMALLER_RATE, "a larger --clip")))
+        findings.append(
+            Finding("clipped", "", text, (SMALLER_RATE, Remedy("a larger norm for clipping", "a larger --clip")))
+        )
     return Verdict(tuple(findings))
 
 
@@ -100,7 +137,7 @@ def _diagnose_call(recording: "Recording", call: RecordedCall, steps: int | None
     for (name, units), d in zip(find_dead_units(call).items(), call.d_states, strict=True):
         if len(units) > MAX_DEAD * d.shape[-1]:
             text = f"{len(units)} of the {d.shape[-1]} units of {name} are zero at every step of every sequence"
-            tanh = _unset(call, nonlinearity="tanh") if _registered_cell(call) is cells.RNN else ()
+            tanh = _unset(call, nonlinearity="tanh") if _registered_cell(call) is cells.RNN else []
             yield Finding("dead", name, text, (SMALLER_RATE, *tanh))
 
 
@@ -110,7 +147,7 @@ def _diagnose_single_steps(calls: list[RecordedCall]) -> Iterator[Finding]:
         first, *others = (call.names[0] for call in calls)
         more = f" and {len(others)} more have" if others else " has"
         text = f"{first}{more} one step per call, as with layer.step, so no gradient flows through time"
-        yield Finding("short", first, text, ("one call with the whole sequence",))
+        yield Finding("short", first, text, (Remedy("one call with the whole sequence", ""),))
 
 
 def _diagnose_decay(call: RecordedCall, jacobians: Jacobians) -> Finding:
@@ -149,58 +186,65 @@ def _times(factor: float) -> str:
     return f"{factor:.1e} times" if factor > EXPLODING_FACTOR else f"{factor:.3g} times"
 
 
-def _remedies_for_vanishing(call: RecordedCall, horizon: int | None) -> tuple[str, ...]:
+def _remedies_for_vanishing(call: RecordedCall, horizon: int | None) -> tuple[Remedy, ...]:
     """Return remedies for a gradient that is lost at the horizon, or weak after all steps."""
-    cell, shorter = _registered_cell(call), tuple[str, ...]()
+    cell, shorter = _registered_cell(call), list[Remedy]()
     if horizon is not None and 2 * horizon < call.T:
-        shorter = (f"a shorter --bptt: beyond {2 * horizon} steps hardly anything is learned",)
+        reason = f"beyond {2 * horizon} steps hardly anything is learned"
+        shorter.append(Remedy(f"elman.bptt.Truncated({2 * horizon}): {reason}", f"a shorter --bptt: {reason}"))
     if cell is cells.RNN:
-        return "a cell with gates (--cell lstm, --cell gru)", *_unset(call, init="orthogonal"), *shorter
+        gates = Remedy("a cell with gates (elman.LSTM, elman.GRU)", "a cell with gates (--cell lstm, --cell gru)")
+        return gates, *_unset(call, init="orthogonal"), *shorter
     if cell is not None and "f" in cell.gates:
         higher = float(getattr(call.label.layer, "forget_bias", None) or 0) + 2
-        return f"forget_bias={higher:g} or more", *_unset(call, init="chrono"), *shorter
-    return "--cell lstm, in Python with forget_bias=2", *shorter
+        return Remedy(f"forget_bias={higher:g} or more", ""), *_unset(call, init="chrono"), *shorter
+    return Remedy("elman.LSTM with forget_bias=2", "--cell lstm"), *shorter
 
 
-def _remedies_for_growth(call: RecordedCall) -> tuple[str, ...]:
+def _remedies_for_growth(call: RecordedCall) -> tuple[Remedy, ...]:
     cell = _registered_cell(call)
     if cell is cells.RNN:
-        orthogonal = _unset(call, init="orthogonal")
-        return CLIPPING, *orthogonal, "--cell lstm or --cell gru", "a shorter --bptt"
-    return CLIPPING, *_layer_norm(cell), *_unset(call, init="orthogonal"), "a shorter --bptt"
+        gates = Remedy("elman.LSTM or elman.GRU", "--cell lstm or --cell gru")
+        return CLIPPING, *_unset(call, init="orthogonal"), gates, SHORTER_BPTT
+    return CLIPPING, *_layer_norm(cell), *_unset(call, init="orthogonal"), SHORTER_BPTT
 
 
-def _remedies_for_overflow(call: RecordedCall, bad: NonFinite) -> tuple[str, ...]:
+def _remedies_for_overflow(call: RecordedCall, bad: NonFinite) -> tuple[Remedy, ...]:
     growth = _remedies_for_growth(call)
     if bad.where == "input":
-        below = f"{SMALLER_RATE}, if they come from a layer below"
-        return "finite inputs with mean 0 and standard deviation 1", below
+        return _same("finite inputs with mean 0 and standard deviation 1"), _smaller_rate(
+            "they come from a layer below"
+        )
     if bad.where == "state":
-        earlier = f"{SMALLER_RATE}, if it comes from an earlier batch"
-        return "a finite initial state", earlier, *growth
+        return _same("a finite initial state"), _smaller_rate("it comes from an earlier batch"), *growth
     if bad.where == "parameter":
-        return "the weights of an earlier checkpoint", SMALLER_RATE, *growth
+        return _same("the weights of an earlier checkpoint"), SMALLER_RATE, *growth
     return SMALLER_RATE, *growth
 
 
-def _remedies_for_saturation(call: RecordedCall) -> tuple[str, ...]:
-    return (
-        *_layer_norm(_registered_cell(call)),
-        SMALLER_RATE,
-        "weight decay",
-        "inputs with mean 0 and standard deviation 1",
-    )
+def _remedies_for_saturation(call: RecordedCall) -> tuple[Remedy, ...]:
+    inputs = _same("inputs with mean 0 and standard deviation 1")
+    return *_layer_norm(_registered_cell(call)), SMALLER_RATE, _same("weight decay"), inputs
 
 
-def _layer_norm(cell: type[Cell] | None) -> tuple[str, ...]:
+def _same(text: str) -> Remedy:
+    """A remedy that is the same in Python and on the command line."""
+    return Remedy(text, text)
+
+
+def _smaller_rate(condition: str) -> Remedy:
+    return Remedy(*(f"{text}, if {condition}" for text in SMALLER_RATE))
+
+
+def _layer_norm(cell: type[Cell] | None) -> list[Remedy]:
     names = {cells.LSTM: "layer_norm_lstm", cells.GRU: "layer_norm_gru"}
-    return (f"--cell {names[cell]}, in Python layer_norm=True",) if cell in names else ()
+    return [Remedy("layer_norm=True", f"--cell {names[cell]}")] if cell in names else []
 
 
-def _unset(call: RecordedCall, **options: str) -> list[str]:
-    """Of options of the layer, those that do not have these values already."""
+def _unset(call: RecordedCall, **options: str) -> list[Remedy]:
+    """Of options of the layer, which tasks do not have, those that do not have these values already."""
     layer = call.label.layer
-    return [f'{name}="{value}"' for name, value in options.items() if getattr(layer, name, None) != value]
+    return [Remedy(f'{name}="{value}"', "") for name, value in options.items() if getattr(layer, name, None) != value]
 
 
 def _registered_cell(call: RecordedCall) -> type[Cell] | None:

@@ -10,22 +10,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel
 
 import elman
 from elman.errors import BadInput, Failure, os_failure
 from elman.io.files import read_bytes, write_whole
 from elman.io.format import shell_path
-from elman.io.json_fields import parsed
+from elman.io.schema import parsed, validated
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FORMAT = 1  # version of the folder format; raise it when older versions of elman cannot read the new format
-_REQUIRED = {"format": int, "elman": str, "task": str, "data": dict, "model": dict, "options": dict, "training": dict}
-_AT_END = {"scores": dict, "baselines": dict, "ended": dict, "diverged": str}  # added when training ends
 LOCK = ".lock"
 _LEFTOVER_FILE = re.compile(r"\.lock|\.config\.json\.\d+")  # files of a process that died before it wrote config.json
 _MAX_ATTEMPTS = 10  # to create a folder while other processes create and remove the same parents
+
+
+class _Config(BaseModel, strict=True, defer_build=True):
+    """What config.json has for every task."""
+
+    format: int
+    elman: str
+    task: str
+    data: dict[str, Any]
+    model: dict[str, Any]
+    options: dict[str, Any]
+    training: dict[str, Any]
+    # Added when training ends.
+    scores: dict[str, Any] | None = None
+    baselines: dict[str, Any] | None = None
+    ended: dict[str, Any] | None = None
+    diverged: str | None = None
 
 
 class _InUse(BadInput):
@@ -160,19 +176,15 @@ def open_run(path: Path) -> Run:
         config = parsed(read_bytes(file))
     except ValueError as error:
         raise BadInput(f"{file}: expected JSON, got something else: {error}") from None
-    if not isinstance(config, dict):
-        raise BadInput(f"{file}: expected a JSON object, got {type(config).__name__}")
-    if isinstance(config.get("format"), int) and config["format"] > FORMAT:
+    if isinstance(config, dict) and isinstance(config.get("format"), int) and config["format"] > FORMAT:
         raise BadInput(
             f"{file}: expected format {FORMAT} or older, got {config['format']}, written by elman "
             f"{config.get('elman', '?')}; this is elman {elman.__version__}: upgrade it to read this run"
         )
-    for key, kind in _REQUIRED.items():
-        if not isinstance(config.get(key), kind):
-            raise BadInput(f"{file}: expected {key!r} to be {kind.__name__}, got {config.get(key)!r:.60}")
-    for key, kind in _AT_END.items():
-        if not isinstance(config.get(key), kind | None):
-            raise BadInput(f"{file}: expected {key!r} to be {kind.__name__}, got {config[key]!r:.60}")
+    try:
+        validated(_Config, config)
+    except ValueError as error:
+        raise BadInput(f"{file}: {error}") from None
     return Run(path, config)
 
 

@@ -1,4 +1,7 @@
-"""Validate whole numbers of Python, NumPy, PyTorch or any type with `__index__`."""
+"""Validate whole numbers of Python, NumPy, PyTorch or any type with `__index__`.
+
+Not by pydantic: layers and gradient modes are installed without it, and it takes no `__index__`.
+"""
 
 import operator
 

@@ -47,7 +47,7 @@ def flow(run: Run, batch: str, verdict: Verdict, rows: Iterable[StateRow], plots
         plots: paths of the plots.
     """
     findings = [
-        {"kind": finding.kind, "name": finding.name, "text": finding.text, "remedies": finding.remedies}
+        {"kind": finding.kind, "name": finding.name, "text": finding.text, "remedies": finding.options}
         for finding in verdict.findings
     ]
     states = [row._asdict() for row in rows]

@@ -66,7 +66,7 @@ def diagnose(recording: Recording, folder: Path, history: Path) -> Diagnosis:
 
 def show(diagnosis: Diagnosis, console: Console, folder: Path) -> None:
     """Print a diagnosis and a table of all states."""
-    console.print(str(diagnosis.verdict))
+    console.print(diagnosis.verdict.with_options())
     console.print(_table(diagnosis.rows))
     console.print(f"plots in {folder}: {', '.join(path.name for path in diagnosis.plots)}")
 

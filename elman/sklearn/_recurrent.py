@@ -12,9 +12,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from elman import cells
 from elman.extras import needs
+from elman.io.names import perhaps
 from elman.io.validate import check_whole
 from elman.layers import Stack
-from elman.options import perhaps
 
 with needs("tasks", "elman.sklearn"):
     from sklearn.base import BaseEstimator

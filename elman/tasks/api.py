@@ -9,7 +9,6 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -231,7 +230,7 @@ class Trained:
         options = checked(SamplingOptions, "generate", sampling)
         path = None if out is None else Path(out)
         with _in_python():
-            return self._task.generate(self._loaded, prompt, length, path, io.StringIO(), **asdict(options))
+            return self._task.generate(self._loaded, prompt, length, path, io.StringIO(), **options.model_dump())
 
     def batch(self, inputs: Any) -> Any:
         """Encode inputs as tensors for `model`, without targets.
@@ -354,12 +353,12 @@ def fit(
     """
     began = time.monotonic()
     declared, name = options_of(task), f"elman.tasks.{task}.fit"
-    training_names = set(TrainingOptions.__dataclass_fields__)
+    training_names = set(TrainingOptions.model_fields)
     given = {key: value for key, value in keywords.items() if key in training_names and value is not None}
     with _in_python():
         training = training_of(declared, given)
     task_options = {key: value for key, value in keywords.items() if key not in training_names}
-    options = checked(declared.OPTIONS, name, task_options, (*TrainingOptions.__dataclass_fields__, *ARGUMENTS))
+    options = checked(declared.OPTIONS, name, task_options, (*TrainingOptions.model_fields, *ARGUMENTS))
     lightning = LightningArguments.checked(name, trainer, callbacks, logger)
     if not isinstance(out, str | os.PathLike | None):
         raise TypeError(

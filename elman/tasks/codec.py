@@ -2,24 +2,26 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
+from pydantic import ConfigDict, TypeAdapter
 from torch import Tensor
 
 from elman.data.examples import Example
 from elman.errors import BadInput
-from elman.io.json_fields import check_all
 from elman.io.run_folder import Run
+from elman.io.schema import STRICT, validated
 
 
 class Codec(ABC):
-    """Base class of codecs, which are frozen dataclasses that JSON can hold.
+    """Base class of codecs, which are frozen dataclasses that pydantic writes to JSON, and checks when it reads them.
 
     A codec is fitted on the training part alone, and saved in the run folder as codec.json.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     @classmethod
     @abstractmethod
@@ -68,26 +70,18 @@ class Codec(ABC):
             BadInput: for a target that the model cannot predict.
         """
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the codec for JSON."""
-        return asdict(self)  # type: ignore[call-overload, no-any-return]
+    def to_json(self) -> str:
+        """Return the codec as JSON."""
+        return TypeAdapter(type(self)).dump_json(self).decode()
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> Self:
-        """Load the codec from `to_dict`.
+    def from_json(cls, text: bytes) -> Self:
+        """Load the codec from `to_json`.
 
         Raises:
             ValueError, TypeError, KeyError: for anything else.
         """
-        return cls(**fields)
-
-    def check(self) -> None:
-        """Check the fields of a loaded codec.
-
-        Raises:
-            ValueError: if one has a wrong type or value.
-        """
-        check_all(self, least=1)
+        return validated(cls, text, "json")
 
 
 def check_model_args(run: Run, args: dict[str, Any], file: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from elman.errors import BadInput
+from elman.io.schema import validated
 from elman.options import declared, under
 from elman.tasks.registry import TASKS, options_of
 
@@ -29,6 +30,7 @@ def reading(loaded: "Loaded", overrides: dict[str, Any]) -> "Loaded":
     Raises:
         BadInput: for an option that the task does not have.
         TypeError: for an option that cannot be overridden.
+        ValueError: for a value that an option cannot have.
     """
     named = {name: value for name, value in overrides.items() if value is not None}
     for name in named:
@@ -41,7 +43,8 @@ def reading(loaded: "Loaded", overrides: dict[str, Any]) -> "Loaded":
         return loaded
     decoding = {name: named[name] for name in DECODING_NAMES if name in named}
     codec = replace(loaded.codec, **decoding) if decoding else loaded.codec
-    options = replace(loaded.options, **named)
+    values = validated(type(loaded.options), named)
+    options = loaded.options.model_copy(update={name: getattr(values, name) for name in named})
     return replace(loaded, options=options, codec=codec, input_encoding=named.get("encoding"))
 
 

@@ -77,7 +77,9 @@ def default_texts(module: ModuleType) -> dict[str, str]:
     """
     from elman.training.options import OPTIMIZERS, TrainingOptions
 
-    defaults = {name: module.TRAINING.get(name, getattr(TrainingOptions, name)) for name in ("schedule", "patience")}
+    defaults = {
+        name: module.TRAINING.get(name, TrainingOptions.model_fields[name].default) for name in ("schedule", "patience")
+    }
     rates = OPTIMIZERS | {name: module.TRAINING["lr"] for name in ADAM if "lr" in module.TRAINING}
     texts = {"schedule": (defaults["schedule"], "plateau"), "patience": (defaults["patience"], patience_of(module))}
     return {"lr": ", ".join(f"{rate:g} for {name}" for name, rate in rates.items())} | {

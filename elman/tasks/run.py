@@ -1,7 +1,7 @@
 """Training: from data to a run folder, for every task."""
 
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def start(
         "data": {"name": prepared.name} | prepared.facts,
         "model": prepared.model_args,
         "options": task.options_to_dict(prepared.options),
-        "training": asdict(training),
+        "training": training.model_dump(),
     }
     with new_run(out, config) as run:
         _save_files(run, prepared)
@@ -128,13 +128,13 @@ def _resume(
     training = task.training_of(run)
     extends = bool(epochs or minutes)
     if extends:
-        training = replace(training, epochs=epochs, minutes=minutes)
+        training = training.model_copy(update={"epochs": epochs, "minutes": minutes})
     elif run.config.get("ended"):
         raise BadInput(
             f"--resume {run.path}: this training has ended; to continue it, pass a larger --epochs or --minutes"
         )
     if patience is not None:
-        training = replace(training, patience=patience)
+        training = training.model_copy(update={"patience": patience})
     restarts = run.is_unsaved
     for name in filter(Path.exists, () if restarts else (run.path / "metrics.csv", run.path / "flow.csv")):
         table.read(name)  # raises an error if it is damaged: new rows are appended
@@ -142,7 +142,7 @@ def _resume(
         prepared = prepare_again(task, run, data, options, training.seed, fitted=not restarts)
         if not restarts:
             check_resume(run, training, len(prepared.train), extends)
-    run.update(training=asdict(training), ended=None, diverged=None)
+    run.update(training=training.model_dump(), ended=None, diverged=None)
     if restarts:
         _tell(console, f"{run.path}: no checkpoint was saved; the training starts from the beginning")
         shutil.rmtree(run.path / "tensorboard", ignore_errors=True)

@@ -1,18 +1,19 @@
 """Options of sampling. Imports nothing heavy."""
 
-from dataclasses import dataclass
 from typing import Annotated
 
-from elman.options import positive, real, whole
+import typer
+from pydantic import Field
+
+from elman.options import Options, Real, Whole
 
 
-@dataclass(frozen=True, kw_only=True)
-class SamplingOptions:
+class SamplingOptions(Options):
     """Options of sampling."""
 
-    temperature: Annotated[float, real("Sampling temperature; 0: always the likeliest.", 0)] = 0.8
-    top_k: Annotated[int, whole("Sample from this many likeliest; 0: all.", 0)] = 0
-    top_p: Annotated[float, positive("Nucleus sampling: sample from the likeliest with this total probability.", 1)] = (
-        1.0
-    )
-    seed: Annotated[int | None, whole("Random seed.", 0, show_default="random")] = None
+    temperature: Annotated[Real, Field(ge=0, description="Sampling temperature; 0: always the likeliest.")] = 0.8
+    top_k: Annotated[Whole, Field(ge=0, description="Sample from this many likeliest; 0: all.")] = 0
+    top_p: Annotated[
+        Real, Field(gt=0, le=1, description="Nucleus sampling: sample from the likeliest with this total probability.")
+    ] = 1.0
+    seed: Annotated[Whole | None, Field(ge=0, description="Random seed."), typer.Option(show_default="random")] = None

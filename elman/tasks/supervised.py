@@ -1,11 +1,10 @@
 """Tasks whose data are examples: for each input a target, which a model and the baselines predict."""
 
-import json
 from abc import ABC, abstractmethod
 from array import array
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,10 @@ from elman.data.splits import drawn_parts, load_split
 from elman.errors import BadInput
 from elman.flow import Recording, record
 from elman.io.files import STDIN, read_bytes
-from elman.io.json_fields import parsed, restoring
 from elman.io.run_folder import Run
+from elman.io.schema import restoring
 from elman.io.terminal import note
-from elman.options import PARTS
+from elman.options import PARTS, Options
 from elman.report.shown import Missing, Sample
 from elman.tasks.codec import Codec, check_model_args
 from elman.tasks.task import Loaded, PreparedData, Scores, Task
@@ -179,13 +178,13 @@ class SupervisedTask(Task):
         """
         # Absolute paths, to find the files from any working directory.
         parts = {name: files for name, files in _parts_in(options).items() if is_files(files)}
-        options = replace(options, **{name: _resolved(paths) for name, paths in parts.items()})
+        options = options.model_copy(update={name: _resolved(paths) for name, paths in parts.items()})
         return self.resolve(data, options, tell or (lambda line: None)) if self.resolve else (options, data)
 
     @override
-    def options_to_dict(self, options: Any) -> dict[str, Any]:
+    def options_to_dict(self, options: Options) -> dict[str, Any]:
         in_python = {name: None for name, data in _parts_in(options).items() if not can_be_reread(data)}
-        return super().options_to_dict(replace(options, **in_python))
+        return super().options_to_dict(options.model_copy(update=in_python))
 
     @override
     def prepare(
@@ -209,7 +208,7 @@ class SupervisedTask(Task):
             f"{splits.test.inputs(self.several_targets):,} for test"
         )
         saved = {
-            "codec.json": json.dumps(codec.to_dict(), ensure_ascii=False) + "\n",
+            "codec.json": codec.to_json() + "\n",
             "split.csv": record.table,
             **self.extra_files(splits, options),
         }
@@ -291,8 +290,7 @@ class SupervisedTask(Task):
         path = run.path / "codec.json"
         options = self.options_of(run)
         with restoring(path, f"what `elman train {self.name}` has written"):
-            codec = self.codec.from_dict(parsed(read_bytes(path)))
-            codec.check()
+            codec = self.codec.from_json(read_bytes(path))
             args = codec.model_args(options)
         check_model_args(run, args, path)
         return codec

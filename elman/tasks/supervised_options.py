@@ -1,24 +1,23 @@
 """Options of every supervised task. Imports nothing heavy."""
 
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import BeforeValidator, Field
 
 from elman import options as shared
 
+if TYPE_CHECKING:
+    Files = Any  # in Python, any data that `fit` takes
+else:
+    Files = Annotated[
+        list[str] | None,
+        BeforeValidator(shared.listed, json_schema_input_type=str | list[str] | None),
+        typer.Option(metavar="FILE", show_default=False),
+    ]
 
-def _part(use: str) -> Any:
-    text = f"Files to {use}, instead of a share of DATA."
-    return typer.Option(help=text, metavar="FILE", show_default=False)
 
-
-Validation = Annotated[list[str] | None, _part("validate on")]
-Test = Annotated[list[str] | None, _part("be scored on")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SupervisedOptions:
+class SupervisedOptions(shared.Options):
     """Options of every supervised task."""
 
     cell: shared.Cell = "gru"
@@ -27,6 +26,8 @@ class SupervisedOptions:
     dropout: shared.Dropout = 0.2
     bptt: shared.Bptt = 0
     batch: shared.Batch = 32
-    validation: Validation = None
-    test: Test = None
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip unusable inputs, and count them.")] = False
+    validation: Annotated[Files, Field(description="Files to validate on, instead of a share of DATA.")] = None
+    test: Annotated[Files, Field(description="Files to be scored on, instead of a share of DATA.")] = None
+    skip_bad: Annotated[
+        bool, Field(description="Skip unusable inputs, and count them."), typer.Option("--skip-bad")
+    ] = False

@@ -3,7 +3,7 @@
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,10 +16,10 @@ from elman import cells
 from elman.errors import BadInput
 from elman.flow import Recording
 from elman.io.files import input_lines
-from elman.io.json_fields import restoring
 from elman.io.run_folder import Run
+from elman.io.schema import restoring, validated
 from elman.io.terminal import note
-from elman.options import restore_options
+from elman.options import Options
 from elman.report.shown import Missing, Sample
 from elman.training.options import TrainingOptions
 from elman.training.trainable import Batches
@@ -80,7 +80,7 @@ class Task(ABC):
     Attributes:
         name: the name on the command line.
         description: a noun for the model: "a language model".
-        options: a dataclass; its fields are the options of the command line.
+        options: a subclass of `elman.options.Options`; its fields are the options of the command line.
         model: makes a model, with a `title` and a `loss` as in `elman.training.trainable`.
         unit: the unit that the loss is averaged over: "tokens".
         loss: the name of the loss among the scores: "nats_per_token".
@@ -92,7 +92,7 @@ class Task(ABC):
 
     name: str
     description: str
-    options: type
+    options: type[Options]
     model: Callable[..., nn.Module]
     unit: str
     loss: str
@@ -106,9 +106,9 @@ class Task(ABC):
         """A sentence for each plot that `score_run` saves in the run folder, by file name."""
         return {}
 
-    def options_to_dict(self, options: Any) -> dict[str, Any]:
+    def options_to_dict(self, options: Options) -> dict[str, Any]:
         """Return the options for config.json."""
-        return asdict(options)
+        return options.model_dump()
 
     @abstractmethod
     def prepare(
@@ -232,7 +232,7 @@ class Task(ABC):
             BadInput: if config.json has no valid ones.
         """
         with restoring(run.path / "config.json", f"the options of `elman train {self.name}`"):
-            return restore_options(self.options, run.config["options"])
+            return validated(self.options, run.config["options"])
 
     def training_of(self, run: Run) -> TrainingOptions:
         """Load the training options of a run.
@@ -241,7 +241,7 @@ class Task(ABC):
             BadInput: if config.json has no valid ones.
         """
         with restoring(run.path / "config.json", "the options of a training"):
-            return restore_options(TrainingOptions, run.config["training"])
+            return validated(TrainingOptions, run.config["training"])
 
     def load(self, run: Run) -> Loaded:
         """Load the trained model of a run.

@@ -3,10 +3,12 @@
 import json
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, NamedTuple, Self
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
+from pydantic import PlainSerializer, PlainValidator
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -15,8 +17,9 @@ from typing_extensions import override
 from elman.data import tokenizers
 from elman.data.disk_list import MappedList
 from elman.data.examples import Example
+from elman.data.token_kinds import Kind
 from elman.decoding.attention_decoder import Pairs, Writer
-from elman.io.json_fields import check
+from elman.io.schema import Size
 from elman.tasks.codec import Codec
 from elman.tasks.metrics import METRICS, SIGNATURES
 from elman.tasks.text_output_options import TextOutputOptions
@@ -37,6 +40,7 @@ class TextPrediction(NamedTuple):
     attention: Tensor | None = None
 
 
+@dataclass(frozen=True)
 class Vocabulary:
     """Converts texts to tokens and back; the last token ends a text.
 
@@ -49,12 +53,15 @@ class Vocabulary:
     'one red house'
     """
 
-    def __init__(self, tokenizer: Tokenizer, before: str) -> None:
-        self.tokenizer, self.before = tokenizer, before
-        self.end = tokenizer.get_vocab_size()
+    tokenizer: Annotated[
+        Tokenizer,
+        PlainValidator(lambda content: tokenizers.restored(json.dumps(content)), json_schema_input_type=dict[str, Any]),
+        PlainSerializer(lambda tokenizer: json.loads(tokenizer.to_str())),
+    ]
+    before: str
 
     @classmethod
-    def fit(cls, kind: str, texts: Sequence[str], size: int) -> "Vocabulary":
+    def fit(cls, kind: Kind, texts: Sequence[str], size: int) -> "Vocabulary":
         """Fit a tokenizer on texts."""
         before = "" if kind == "char" else " "
         return cls(tokenizers.fit(kind, MappedList(texts, before.__add__), size), before)
@@ -62,6 +69,11 @@ class Vocabulary:
     def longest(self, texts: Sequence[str]) -> int:
         """Return the number of tokens of the longest text."""
         return max(len(self.encode(text)) for text in texts)
+
+    @cached_property
+    def end(self) -> int:
+        """The token that ends a text."""
+        return self.tokenizer.get_vocab_size()
 
     def __len__(self) -> int:
         return self.end + 1
@@ -81,20 +93,6 @@ class Vocabulary:
         text: str = self.tokenizer.decode([i for i in ids if i != self.end])
         return text.removeprefix(self.before)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the vocabulary for JSON."""
-        return {"tokenizer": json.loads(self.tokenizer.to_str()), "before": self.before}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Vocabulary":
-        """Load the vocabulary from `to_dict`.
-
-        Raises:
-            ValueError, TypeError, KeyError: for anything else.
-        """
-        check("before", values["before"], str)
-        return cls(tokenizers.restored(json.dumps(values["tokenizer"])), values["before"])
-
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return each token as a readable text."""
         return [" end" if i == self.end else self.tokenizer.decode([i]) or "?" for i in ids]
@@ -111,8 +109,8 @@ class TextOutputCodec(Codec):
     """
 
     target: Vocabulary
-    longest: int
-    beam: int
+    longest: Size
+    beam: Size
 
     output_column: ClassVar[str]  # of the rows of predictions
 
@@ -149,17 +147,6 @@ class TextOutputCodec(Codec):
     @override
     def to_row(self, prediction: TextPrediction) -> dict[str, Any]:
         return {self.output_column: prediction.text}
-
-    @override
-    def to_dict(self) -> dict[str, Any]:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: v.to_dict() if isinstance(v, Vocabulary) else v for name, v in values.items()}
-
-    @classmethod
-    @override
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        vocabularies = [field.name for field in fields(cls) if field.type in (Vocabulary, "Vocabulary")]
-        return cls(**values | {name: Vocabulary.from_dict(values[name]) for name in vocabularies})
 
 
 def decoder_args(options: TextOutputOptions) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Diagnosis of a training whose loss or gradient is not finite."""
 
-import re
 from typing import Any
 
 import torch
@@ -10,8 +9,6 @@ from elman.flow import record
 from elman.flow.diagnosis import CLIPPING, SMALLER_RATE, Verdict
 from elman.training.options import OPTIMIZERS, TrainingOptions
 from elman.training.trainable import Trainable
-
-_IN_PYTHON = re.compile(r"(^|, in Python )\w+=.*")  # arguments of layers, which tasks do not have
 
 
 class Diverged(Failure):
@@ -37,16 +34,15 @@ def _advice(verdict: Verdict | None, options: TrainingOptions) -> str:
     causes = [f"{finding.kind}: {finding.text}." for finding in findings]
     if verdict is not None and "non-finite" not in verdict.kinds:
         causes.insert(0, "All values in the recurrent layers are finite.")
-    remedies = [_IN_PYTHON.sub("", remedy) for finding in findings for remedy in finding.remedies]
-    remedies = list(filter(None, remedies))
+    remedies = [option for finding in findings for option in finding.options]
     for remedy in (SMALLER_RATE, CLIPPING):
-        if not any(remedy in other for other in remedies):
-            remedies.append(remedy)
-    remedies.sort(key=lambda remedy: (SMALLER_RATE not in remedy, remedy != CLIPPING))
+        if not any(remedy.option in option for option in remedies):
+            remedies.append(remedy.option)
+    remedies.sort(key=lambda option: (SMALLER_RATE.option not in option, option != CLIPPING.option))
     rate = min(options.lr_at(0) / 10, OPTIMIZERS[options.optimizer])
     clip = options.clip / 10 if 0 < options.clip <= 1 else 1.0
     tried = "; ".join(dict.fromkeys(remedies)).replace("(--lr)", f"(--lr {rate:g})")
-    return " ".join([*causes, f"Try {tried.replace(CLIPPING, f'clipping (--clip {clip:g})')}."])
+    return " ".join([*causes, f"Try {tried.replace(CLIPPING.option, f'clipping (--clip {clip:g})')}."])
 
 
 def diverged(task: Trainable, options: TrainingOptions, what: str, batch: Any, state: Any) -> Diverged:

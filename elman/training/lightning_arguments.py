@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
 
-from elman.options import perhaps
+from elman.io.names import perhaps
 
 LENGTH, VALIDATION, ONE_PROCESS = "pass epochs or minutes", "it takes place after every epoch", "it uses one device"
 CHECKPOINTS, WHOLE = "fit saves checkpoints that can be resumed", "fit trains on all data"

@@ -1,21 +1,27 @@
 """Training options, the same for every task."""
 
 import math
-from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
-from elman.options import choice, positive, real, whole
+import typer
+from pydantic import Field
+
+from elman.options import Options, Real, Whole
 
 # Defaults if neither epochs nor minutes are given: train until validation stops improving.
 PATIENCE = 5  # validations without a new best before training ends; tasks with long epochs may use fewer
 LIMIT = 60.0  # maximum training time in minutes
 HOLD = 0.8  # fraction of the epochs or minutes after which "plateau" starts the decay without a plateau
-OPTIMIZERS = {"adamw": 6e-3, "adam": 6e-3, "rmsprop": 2e-3, "sgd": 1.0}  # default learning rates
-SCHEDULES = ("cosine", "constant", "plateau")
+Optimizer = Literal["adamw", "adam", "rmsprop", "sgd"]
+OPTIMIZERS: dict[Optimizer, float] = {
+    "adamw": 6e-3,
+    "adam": 6e-3,
+    "rmsprop": 2e-3,
+    "sgd": 1.0,
+}  # default learning rates
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
+class TrainingOptions(Options):
     """Training length, optimizer, learning rate, clipping and random seed.
 
     Attributes:
@@ -36,23 +42,34 @@ class TrainingOptions:
     """
 
     epochs: Annotated[
-        float | None,
-        positive("Epochs; with --minutes too, whichever comes first.", show_default=False),
+        Real | None,
+        Field(gt=0, description="Epochs; with --minutes too, whichever comes first."),
+        typer.Option(show_default=False),
     ] = None
     minutes: Annotated[
-        float | None,
-        positive("Training time.", show_default=f"at most {LIMIT:g}, until validation stops improving"),
+        Real | None,
+        Field(gt=0, description="Training time."),
+        typer.Option(show_default=f"at most {LIMIT:g}, until validation stops improving"),
     ] = None
-    optimizer: Annotated[str, choice("Optimizer", OPTIMIZERS)] = "adamw"
-    lr: Annotated[float | None, positive("Peak learning rate.", 1e37, show_default="by optimizer")] = None
-    schedule: Annotated[str, choice("Learning rate schedule", SCHEDULES)] = "cosine"
-    clip: Annotated[float, real("Gradient clipping: largest norm; 0: none.", 0)] = 1.0
+    optimizer: Annotated[Optimizer, Field(description="Optimizer")] = "adamw"
+    lr: Annotated[
+        Real | None, Field(gt=0, le=1e37, description="Peak learning rate."), typer.Option(show_default="by optimizer")
+    ] = None
+    schedule: Annotated[Literal["cosine", "constant", "plateau"], Field(description="Learning rate schedule")] = (
+        "cosine"
+    )
+    clip: Annotated[Real, Field(ge=0, description="Gradient clipping: largest norm; 0: none.")] = 1.0
     patience: Annotated[
-        int,
-        whole("Early stopping: validations without a new best; with plateau, until decay begins; 0: never.", 0),
+        Whole,
+        Field(
+            ge=0,
+            description="Early stopping: validations without a new best; with plateau, until decay begins; 0: never.",
+        ),
     ] = 0
-    seed: Annotated[int, whole("Random seed for weights, dropout and the data split.", 0)] = 0
-    flow_every: Annotated[int, whole("Record the gradient flow in flow.csv every this many steps; 0: never.", 0)] = 0
+    seed: Annotated[Whole, Field(ge=0, description="Random seed for weights, dropout and the data split.")] = 0
+    flow_every: Annotated[
+        Whole, Field(ge=0, description="Record the gradient flow in flow.csv every this many steps; 0: never.")
+    ] = 0
 
     @property
     def until_converged(self) -> bool:

@@ -194,11 +194,15 @@ def test_no_remedy_is_what_the_layer_has_already() -> None:
         with elman.flow.record(layer) as recording:
             layer(x)[0][-1].sum().backward()
         (finding,) = [f for f in recording.verdict().findings if f.kind == "vanishing"]
-        assert finding.remedies[:2] == expected
+        assert tuple(remedy.python for remedy in finding.remedies[:2]) == expected
+        assert not finding.options[:1] or "--bptt" in finding.options[0]  # tasks have neither option
     rnn = elman.RNN(3, 8, init="orthogonal")
     with torch.no_grad():
         dict(rnn.named_parameters())["weight_hh_l0"].mul_(0.3)
     with elman.flow.record(rnn) as recording:
         rnn(x)[0][-1].sum().backward()
     (finding,) = [f for f in recording.verdict().findings if f.kind == "vanishing"]
-    assert not any("orthogonal" in remedy for remedy in finding.remedies)
+    assert not any("orthogonal" in remedy.python for remedy in finding.remedies)
+    assert "elman.LSTM" in str(finding)
+    assert "--" not in str(finding)
+    assert "--cell lstm" in finding.with_options()

@@ -294,7 +294,7 @@ def test_in_python(tmp_path: Path) -> None:
     assert [row["label"] for row in found.predict(["good", "bad"])] == ["pos", "neg"]
     assert [row["label"] for row in found.predict("good")] == ["pos"]
     with pytest.raises(
-        ValueError, match=r"^elman.tasks.classify.fit: word_dropout: expected a number from 0 to 1; got"
+        ValueError, match=r"^elman.tasks.classify.fit: word_dropout: expected a number from 0 to 1, got"
     ):
         classify.fit(texts(), tmp_path / "other", word_dropout=2)
 

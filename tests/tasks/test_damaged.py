@@ -1,8 +1,8 @@
 """What is not as it was in a run is told in a line that names the file, whatever the task."""
 
 import json
+import math
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def made(task: str, path: Path) -> Path:
     prepared = declared.prepare(data, options_of(task).OPTIONS(hidden=4, **own), 0)
     config = {
         "task": task, "data": {"name": "data"} | prepared.facts, "model": prepared.model_args,
-        "options": declared.options_to_dict(prepared.options), "training": asdict(TrainingOptions()),
+        "options": declared.options_to_dict(prepared.options), "training": TrainingOptions().model_dump(),
     }  # fmt: skip
     with new_run(path, config) as run:
         for name, text in prepared.files.items():
@@ -83,20 +83,22 @@ DAMAGED: list[tuple[str, Damage, list[str]]] = [
     ("image", within("config.json", "model", cell=["gru"]), ["config.json", "a cell of rnn", "['gru']"]),
     ("image", within("config.json", "model", cell=None), ["config.json", "a cell of rnn", "None"]),
     ("image", within("config.json", "model", bptt=7), ["config.json", "model.bptt and options.bptt", "7 and 0"]),
-    ("image", within("config.json", "options", batch=0), ["config.json", "batch", "from 1 up", "'0'"]),
+    ("image", within("config.json", "options", batch=0), ["config.json", "batch", "from 1 up", "got 0"]),
     ("image", within("config.json", "options", batch=2.5), ["config.json", "batch", "a whole number", "2.5"]),
-    ("image", within("config.json", "options", cell=["gru"]), ["config.json", "cell", "a text", "['gru']"]),
+    ("image", within("config.json", "options", cell=["gru"]), ["config.json", "cell", "one of rnn", "['gru']"]),
     ("image", within("config.json", "options", speed=9), ["config.json", "speed"]),
     ("tag", within("config.json", "options", encoding=None), ["config.json", "encoding", "a text", "None"]),
     ("classify", within("config.json", "model", hidden=9), ["model.safetensors", "of shape", "by config.json"]),
     ("forecast", within("config.json", "model", hidden=9), ["model.safetensors", "of shape", "by config.json"]),
     ("classify", codec(labels=["neg"]), ["codec.json", "labels 2; got 1"]),
-    ("classify", codec(labels=[1, 2]), ["codec.json", "labels", "a text in each place"]),
+    ("classify", codec(labels=[1, 2]), ["codec.json", "labels[0]: expected a text, got 1"]),
     ("forecast", codec(season=None), ["codec.json", "season", "a whole number", "None"]),
     ("forecast", codec(season=0), ["codec.json", "season", "from 1 up", "0"]),
-    ("forecast", codec(scales={"value": None}), ["codec.json", "scales", "a finite number"]),
-    ("forecast", codec(scales={"value": 0.0}), ["codec.json", "scales", "above 0"]),
-    ("forecast", codec(means=[1.0], cycles=[]), ["codec.json", "1 means and 0 spreads"]),
+    ("forecast", codec(scales={"value": None}), ["codec.json", "scales.value: expected a number above 0, got None"]),
+    ("forecast", codec(scales={"value": 0.0}), ["codec.json", "scales.value: expected a number above 0, got 0.0"]),
+    ("forecast", codec(means=[math.nan], spreads=[1.0]), ["codec.json", "means[0]: expected a number, got nan"]),
+    ("forecast", codec(pace=1), ["codec.json", "pace: expected one of season, horizon"]),
+    ("forecast", codec(means=[1.0], cycles=[]), ["codec.json", "as many means as spreads, got 1 and 0"]),
     ("forecast", within("config.json", "options", season=None), ["codec.json", "[4, 4, 28], where", "[None, 4, 28]"]),
     ("translate", codec(longest=None), ["codec.json", "longest", "None"]),
     ("translate", codec(beam="4"), ["codec.json", "beam", "'4'"]),
@@ -106,12 +108,12 @@ DAMAGED: list[tuple[str, Damage, list[str]]] = [
     ("caption", codec(beam=True), ["codec.json", "beam", "True"]),
     ("caption", codec(target=3), ["codec.json", "expected what `elman train"]),
     ("transcribe", codec(rate=None), ["codec.json", "rate", "None"]),
-    ("transcribe", codec(std=[1.0] * 39 + [None]), ["codec.json", "std", "a finite number"]),
-    ("transcribe", codec(std=[1.0]), ["codec.json", "40 means and 1 deviations"]),
+    ("transcribe", codec(std=[1.0] * 39 + [None]), ["codec.json", "std[39]: expected a number above 0, got None"]),
+    ("transcribe", codec(std=[1.0]), ["codec.json", "as many means as deviations, got 40 and 1"]),
     ("transcribe", codec(language={"keys": 3}), ["codec.json", "expected what `elman train"]),
     ("music", codec(grid=None), ["codec.json", "grid", "None"]),
     ("music", codec(grid=[1]), ["codec.json", "grid", "[1]"]),
-    ("music", lambda run: (run / "codec.json").write_text("[" * 100_000), ["codec.json", "too many to be read"]),
+    ("music", lambda run: (run / "codec.json").write_text("[" * 100_000), ["codec.json", "recursion limit exceeded"]),
     ("image", weights(torch.Tensor.double), ["model.safetensors", "in float32", "in float64"]),
     ("image", weights(torch.Tensor.int), ["model.safetensors", "in float32", "in int32"]),
     ("image", weights(lambda tensor: tensor * torch.nan), ["model.safetensors", "expected finite weights"]),

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from elman.baselines import ibm_model1
+from elman.data.token_kinds import Kind
 from elman.decoding.attention_decoder import Pairs, Writer
 from elman.decoding.beam import search
 from elman.tasks.text_output import Vocabulary, pad
@@ -107,9 +109,10 @@ def test_a_sequence_that_does_not_end_is_ended() -> None:
 
 
 @pytest.mark.parametrize("kind", ["char", "word", "bpe"])
-def test_texts_come_back(kind: str) -> None:
+def test_texts_come_back(kind: Kind) -> None:
     texts = ["ein Haus .", "das Buch , ein Haus", "Straße!"]
-    vocabulary = Vocabulary.from_dict(Vocabulary.fit(kind, texts, 400).to_dict())
+    adapter = TypeAdapter(Vocabulary)
+    vocabulary = adapter.validate_json(adapter.dump_json(Vocabulary.fit(kind, texts, 400)))
     for text in texts:
         ids = vocabulary.encode(text).tolist()
         assert ids[-1] == vocabulary.end == len(vocabulary) - 1

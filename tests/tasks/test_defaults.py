@@ -1,10 +1,14 @@
 """What a training begins with, where little is said; and what options can be in Python."""
 
+import math
 import re
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
+from elman.cells import REGISTRY
 from elman.options import checked
 from elman.tasks.forecast.options import ForecastOptions
 from elman.tasks.registry import TASKS, options_of, patience_of, training_of
@@ -35,13 +39,27 @@ def test_names_may_be_a_list_in_python() -> None:
     assert checked(ForecastOptions, "fit", {"covariates": ["wind", "rain"]}).covariates == "wind,rain"
 
 
+def test_numbers_of_arrays_and_names_in_any_case() -> None:
+    values = {"hidden": np.int64(8), "layers": torch.tensor(2), "dropout": np.float32(0.5), "cell": "Peephole-LSTM"}
+    options = checked(ForecastOptions, "fit", values)
+    assert (options.hidden, options.layers, options.dropout, options.cell) == (8, 2, 0.5, "peephole_lstm")
+    assert {type(options.hidden), type(options.layers), type(options.dropout)} == {int, float}
+
+
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("step", 1, "fit: step: expected a text or null, got 1"),
-        ("covariates", 5, "fit: covariates: expected a text or null, got 5"),
+        ("hidden", "12", "fit: hidden: expected a whole number from 1 up, got '12'"),
+        ("hidden", True, "fit: hidden: expected a whole number from 1 up, got True"),
+        ("hidden", 2**31, "fit: hidden: expected a whole number from 1 up, and 2147483647 at most, got 2147483648"),
+        ("dropout", False, "fit: dropout: expected a number from 0 to 1, got False"),
+        ("dropout", math.nan, "fit: dropout: expected a number from 0 to 1, got nan"),
+        ("cell", "ltsm", f"fit: cell: expected one of {', '.join(REGISTRY)}; got 'ltsm'; did you mean lstm?"),
+        ("decimal", ";", "fit: decimal: expected . or ,; got ';'"),
+        ("step", 1, "fit: step: expected a text, got 1"),
+        ("covariates", 5, "fit: covariates: expected a text or a list, got 5"),
         ("encoding", None, "fit: encoding: expected a text, got None"),
-        ("horizon", 2.5, "fit: horizon: expected a whole number from 1 up; got '2.5'"),
+        ("horizon", 2.5, "fit: horizon: expected a whole number from 1 up, got 2.5"),
         ("skip_bad", "yes", "fit: skip_bad: expected true or false, got 'yes'"),
     ],
 )

@@ -149,7 +149,7 @@ def test_in_python(tmp_path: Path) -> None:
     assert two.scores["naive"]["smape"] == pytest.approx(frame.scores["naive"]["smape"])
     assert [row["series"] for row in two.predict()] == ["0"] * 4 + ["1"] * 4
     assert [row["time"] for row in two.predict()[:4]] == ["160", "161", "162", "163"]
-    with pytest.raises(ValueError, match="horizon: expected a whole number from 1 up; got '0'"):
+    with pytest.raises(ValueError, match="horizon: expected a whole number from 1 up, got 0"):
         fit(values, horizon=0)
 
 

@@ -34,7 +34,7 @@ def table(stamps: list[Any], values: list[Any] | None = None, **more: Any) -> pl
 
 
 def one(stamps: list[Any], values: list[Any] | None = None, **options: Any) -> Series:
-    (found,) = read_series(table(stamps, values), replace(OPTIONS, **options))
+    (found,) = read_series(table(stamps, values), OPTIONS.model_copy(update=options))
     return found
 
 
@@ -102,7 +102,7 @@ def test_what_is_missing_at_the_ends_is_no_part_of_a_series() -> None:
 
 def test_rows_are_sorted_and_series_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
     rows = table([3, 1, 2, 1, 2], [3, 1, 2, 10, 20], name=["a", "a", "a", "b", "b"])
-    a, b = read_series(rows, replace(OPTIONS, series="name"))
+    a, b = read_series(rows, OPTIONS.model_copy(update={"series": "name"}))
     assert (a.name, a.values.tolist()) == ("a", [1, 2, 3])
     assert (b.name, b.values.tolist()) == ("b", [10, 20])
     assert "not in order" in capsys.readouterr().err
@@ -110,7 +110,7 @@ def test_rows_are_sorted_and_series_told_apart(capsys: pytest.CaptureFixture[str
 
 def test_what_cannot_be_used_can_be_left_out_and_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
     rows = table(["2024-01-01", "someday", "2024-01-02", "2024-01-02", "2024-01-03"], ["1", "9", "2", "9", "high"])
-    (found,) = read_series(rows, replace(OPTIONS, skip_bad=True))
+    (found,) = read_series(rows, OPTIONS.model_copy(update={"skip_bad": True}))
     assert found.values.tolist() == [1, 2]
     said = capsys.readouterr().err
     assert said.count("left out") == 2
@@ -147,7 +147,7 @@ def replace_series(window: Window, other: Series) -> Window:
 def test_the_network_reads_nothing_of_the_future() -> None:
     past = made(gaps=0.2)
     rows = table([past.stamp(i) for i in range(60)], past.values.tolist(), wind=np.arange(60.0))
-    options = replace(OPTIONS, covariates="wind")
+    options = OPTIONS.model_copy(update={"covariates": "wind"})
     (whole,) = read_series(rows, options)
     codec = ForecastCodec.fit_windows(find_windows(whole, SIZES), SIZES)
     at = 30

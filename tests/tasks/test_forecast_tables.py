@@ -1,7 +1,6 @@
 """Time series as people have them: numbers of other countries, names of series, files of values alone, pandas."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ def written(path: Path, head: str, cells: list[str], end: str = "\n") -> Path:
 
 
 def read(path: Path, **options: Any) -> list[Series]:
-    return read_series([path], replace(OPTIONS, **options))
+    return read_series([path], OPTIONS.model_copy(update=options))
 
 
 NUMBERS: dict[str, tuple[str, Callable[[int], str], str | None, Callable[[int], float]]] = {
@@ -105,7 +104,7 @@ def test_ids_of_series_are_texts(tmp_path: Path, suffix: str, ids: list[str]) ->
         table.write_ndjson(path)
     else:
         table.write_parquet(path)
-    options = replace(OPTIONS, series="id", step="1d")
+    options = OPTIONS.model_copy(update={"series": "id", "step": "1d"})
     found = read_series([path], options)
     assert [one.name for one in found] == ids
     assert [one.values[0] for one in found] == list(range(len(ids)))
@@ -145,7 +144,7 @@ def test_rows_that_quotation_marks_join_are_told(tmp_path: Path, capsys: pytest.
 def test_a_file_of_values_alone(tmp_path: Path, text: str, options: dict[str, Any], name: str) -> None:
     path = tmp_path / "a.csv"
     path.write_text(text)
-    settled, read_already = TASK.resolve_options([path], replace(ForecastOptions(), **options))
+    settled, read_already = TASK.resolve_options([path], ForecastOptions().model_copy(update=options))
     (found,) = read_series([path], settled)
     assert found.values.tolist() == read_already[0].values.tolist()
     assert (found.name, found.values.tolist()) == (name, [1.5, 2.5, 3.5])
@@ -376,7 +375,7 @@ def test_any_data_frame_is_the_same_table(library: str, zone: str | None) -> Non
         n=pl.Series([None, *range(1, 160)]),
         name=pl.Series([f"{i % 2:02}" for i in range(160)]),
     )
-    options = replace(OPTIONS, covariates="n", series="name")
+    options = OPTIONS.model_copy(update={"covariates": "n", "series": "name"})
     for own, other in zip(read_series(table, options), read_series(FRAMES[library](table), options), strict=True):
         assert (own.name, own.stamp(3)) == (other.name, other.stamp(3))
         np.testing.assert_array_equal(own.values, other.values)

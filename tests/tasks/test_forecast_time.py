@@ -2,7 +2,6 @@
 
 import calendar
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ def table(stamps: Any, values: Any = None) -> pl.DataFrame:
 
 
 def one(data: pl.DataFrame, **options: Any) -> Series:
-    (found,) = read_series(data, replace(OPTIONS, **options))
+    (found,) = read_series(data, OPTIONS.model_copy(update=options))
     return found
 
 
@@ -98,7 +97,7 @@ def test_months_that_begin_at_local_midnight(form: str) -> None:
 
 def test_months_survive_the_file_of_ends(tmp_path: Path) -> None:
     """However few steps are read."""
-    options = replace(OPTIONS, context=2, step="1mo")
+    options = OPTIONS.model_copy(update={"context": 2, "step": "1mo"})
     found = one(table(months(last)))
     (tmp_path / "ends.csv").write_text(ends_to_csv([found], options))
     (again,) = read_ends(tmp_path / "ends.csv", options)

@@ -170,7 +170,7 @@ def test_in_python(tmp_path: Path) -> None:
     assert isinstance(found.model, torch.nn.Module)
     with pytest.raises(TypeError, match=r"^elman.tasks.image.fit: colour: expected one of cell, hidden, "):
         image.fit((images, labels), tmp_path / "other", colour=1)  # type: ignore[call-arg]  # editors know the options
-    with pytest.raises(ValueError, match=r"^elman.tasks.image.fit: hidden: expected a whole number from 1 up; got '0'"):
+    with pytest.raises(ValueError, match=r"^elman.tasks.image.fit: hidden: expected a whole number from 1 up, got 0"):
         image.fit((images, labels), tmp_path / "other", hidden=0)
     assert not (tmp_path / "other").exists()
 

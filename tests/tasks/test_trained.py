@@ -86,11 +86,11 @@ def test_the_documented_defaults_are_the_real_ones(task: str) -> None:
     """An option that is given its documented default changes nothing."""
     module = options_of(task)
     parameters = inspect.signature(getattr(tasks, task).fit).parameters
-    names = [name for kind in (module.OPTIONS, TrainingOptions) for name in kind.__dataclass_fields__]
+    names = [name for kind in (module.OPTIONS, TrainingOptions) for name in kind.model_fields]
     given = {name: parameters[name].default for name in names}
-    training = {name: given[name] for name in TrainingOptions.__dataclass_fields__ if given[name] is not None}
+    training = {name: given[name] for name in TrainingOptions.model_fields if given[name] is not None}
     assert training_of(module, training) == training_of(module, {}) | training
-    assert checked(module.OPTIONS, "", {name: given[name] for name in module.OPTIONS.__dataclass_fields__}) == (
+    assert checked(module.OPTIONS, "", {name: given[name] for name in module.OPTIONS.model_fields}) == (
         module.OPTIONS()
     )
     text = getattr(tasks, task).fit.__doc__

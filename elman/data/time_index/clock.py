@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,8 @@ SECOND = 1_000_000
 UNITS = {"us": 1, "ms": 1_000, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
 MONTHS = {"mo": 1, "q": 3, "y": 12}
 MONTH = round(365.2425 / 12 * DAY)  # mean length
-CYCLES = {"day": DAY, "week": 7 * DAY, "year": 12 * MONTH}
+Cycle = Literal["day", "week", "year"]
+CYCLES: dict[Cycle, int] = {"day": DAY, "week": 7 * DAY, "year": 12 * MONTH}
 WEEKS_PER_YEAR = 52
 BUSINESS_DAYS_PER_WEEK = 5
 SEASON_TOLERANCE = 0.02  # relative tolerance for a whole number of steps in a season
@@ -104,7 +106,7 @@ class TimeStep:
         return (DAY / self.size, "a day") if self.size >= MINUTE else (HOUR / self.size, "an hour")
 
 
-def cycles(clock: TimeStep, span: int) -> list[str]:
+def cycles(clock: TimeStep, span: int) -> list[Cycle]:
     """Return the calendar cycles that are longer than a step and occur at least twice in a span.
 
     Args:
@@ -116,7 +118,7 @@ def cycles(clock: TimeStep, span: int) -> list[str]:
     return [name for name, length in CYCLES.items() if clock.length < length and span >= 2 * length]
 
 
-def phases(moments: Moments, names: Sequence[str]) -> NDArray[np.float32]:
+def phases(moments: Moments, names: Sequence[Cycle]) -> NDArray[np.float32]:
     """Return the position of moments in cycles, as sines and cosines (N, 2 * cycles)."""
     angles = [2 * np.pi * (moments % CYCLES[name]) / CYCLES[name] for name in names]
     waves = [function(angle) for angle in angles for function in (np.sin, np.cos)]

@@ -12,6 +12,7 @@ from typing_extensions import override
 from elman.data.disk_list import DiskList
 from elman.data.examples import Example
 from elman.data.images import scaled
+from elman.io.schema import Size
 from elman.tasks.caption.options import CaptionOptions
 from elman.tasks.text_output import TextOutputCodec, Vocabulary, decoder_args
 
@@ -25,8 +26,8 @@ class CaptionCodec(TextOutputCodec):
         rows, columns: the shape of images.
     """
 
-    rows: int
-    columns: int
+    rows: Size
+    columns: Size
 
     output_column: ClassVar[str] = "text"
 

@@ -1,13 +1,13 @@
 """The options of `elman train caption`. Imports nothing heavy."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import Field
 
 from elman import options as shared
-from elman.options import whole
+from elman.options import Whole
 from elman.tasks.text_output_options import TextOutputOptions
 from elman.training.options import TrainingOptions
 
@@ -25,27 +25,23 @@ DATA = Annotated[
 ]
 
 
-@dataclass(frozen=True, kw_only=True)
 class CaptionOptions(TextOutputOptions):
     """The options of the task."""
 
     hidden: shared.Hidden = 96
     dropout: shared.Dropout = 0.5
-    path: Annotated[str, typer.Option(help="Column of the file names.", metavar="NAME")] = "path"
-    text: Annotated[str, typer.Option(help="Column of the texts.", metavar="NAME")] = "text"
+    path: Annotated[str, Field(description="Column of the file names."), typer.Option(metavar="NAME")] = "path"
+    text: Annotated[str, Field(description="Column of the texts."), typer.Option(metavar="NAME")] = "text"
     quote: shared.Quote = ""
     size: Annotated[
-        int | None,
-        whole("Image side in pixels, to which images are scaled.", 1, show_default="size of the first image"),
+        Whole | None,
+        Field(ge=1, description="Image side in pixels, to which images are scaled."),
+        typer.Option(show_default="size of the first image"),
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class CaptionFitOptions(TrainingOptions, CaptionOptions):
-    """The options of `fit`; `validation` and `test` may be any data that `fit` takes."""
-
-    validation: Any = None
-    test: Any = None
+    """The options of `fit`."""
 
 
 OPTIONS = CaptionOptions

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,7 @@ def read_inputs(path: Path, options: ClassifyOptions) -> Iterator[Example]:
     Raises:
         BadInput: for an unreadable file; for a missing text, without `skip_bad`.
     """
-    rows = _read_rows(path, replace(options, label=""))
+    rows = _read_rows(path, options.model_copy(update={"label": ""}))
     return usable((partial(_to_input, text, name) for text, _, name in rows), options.skip_bad, str(path))
 
 

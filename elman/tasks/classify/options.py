@@ -1,13 +1,13 @@
 """The options of `elman train classify`. Imports nothing heavy."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import Field
 
 from elman import options as shared
-from elman.options import real, whole
+from elman.options import Share, Whole
 from elman.tasks.supervised_options import SupervisedOptions
 from elman.training.options import TrainingOptions
 
@@ -23,28 +23,23 @@ DATA = Annotated[
 ]
 
 
-@dataclass(frozen=True, kw_only=True)
 class ClassifyOptions(SupervisedOptions):
     """The options of the task."""
 
-    text: Annotated[str, typer.Option(help="Column of the texts.", metavar="COLUMN")] = "text"
-    label: Annotated[str, typer.Option(help="Column of the labels.", metavar="COLUMN")] = "label"
+    text: Annotated[str, Field(description="Column of the texts."), typer.Option(metavar="COLUMN")] = "text"
+    label: Annotated[str, Field(description="Column of the labels."), typer.Option(metavar="COLUMN")] = "label"
     encoding: shared.Encoding = "utf-8"
     quote: shared.Quote = ""
     hidden: shared.Hidden = 64
-    embed: Annotated[int, whole("Size of the word embeddings.", 1)] = 64
+    embed: Annotated[Whole, Field(ge=1, description="Size of the word embeddings.")] = 64
     dropout: shared.Dropout = 0.5
-    pieces: Annotated[int, whole("Size of the hash table of character n-grams.", 1)] = 20_000
-    word_dropout: Annotated[float, real("Word dropout: share of words masked in training.", 0, 1)] = 0.4
-    smoothing: Annotated[float, real("Label smoothing.", 0, 1)] = 0.2
+    pieces: Annotated[Whole, Field(ge=1, description="Size of the hash table of character n-grams.")] = 20_000
+    word_dropout: Annotated[Share, Field(description="Word dropout: share of words masked in training.")] = 0.4
+    smoothing: Annotated[Share, Field(description="Label smoothing.")] = 0.2
 
 
-@dataclass(frozen=True, kw_only=True)
 class ClassifyFitOptions(TrainingOptions, ClassifyOptions):
-    """The options of `fit`; `validation` and `test` may be any data that `fit` takes."""
-
-    validation: Any = None
-    test: Any = None
+    """The options of `fit`."""
 
 
 OPTIONS = ClassifyOptions

@@ -18,6 +18,7 @@ from elman.data.tables import TABLES, json_keys, sources, table_columns
 from elman.data.validation import is_table, listed, sides
 from elman.data.words import encode_words, grams, padded, split_words, vocabulary_of, word_ids
 from elman.errors import BadInput
+from elman.io.schema import Size
 from elman.tasks.classification import (
     CONFUSION,
     ClassificationCodec,
@@ -51,7 +52,7 @@ class ClassifyCodec(ClassificationCodec):
     """
 
     words: list[str]
-    pieces: int
+    pieces: Size
     terms: dict[str, float]
 
     @classmethod

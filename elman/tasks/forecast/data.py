@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from elman.data.time_index.clock import TimeStep, phases
+from elman.data.time_index.clock import Cycle, TimeStep, phases
 from elman.data.time_index.grid import Grid, clock_by, shown
 from elman.data.time_index.zone import Zone
 from elman.errors import BadInput
@@ -58,7 +58,7 @@ class Series:
             self._units[season] = scale(self.values, season)
         return self._units[season]
 
-    def phases(self, begin: int, end: int, cycles: Sequence[str]) -> NDArray[np.float32]:
+    def phases(self, begin: int, end: int, cycles: Sequence[Cycle]) -> NDArray[np.float32]:
         """Return the calendar features of steps: sines and cosines, (end - begin, 2 * cycles)."""
         length = max(end, len(self.values))
         features = self._phases.get((length, tuple(cycles)))
@@ -161,8 +161,10 @@ def read_ends(path: Path, options: ForecastOptions) -> list[Series]:
         BadInput: if the file is damaged.
     """
     covariates = ",".join(f"covariate {k}" for k in range(len(listed_names(options.covariates)))) or None
-    stored = replace(options, time="time", target="target", series="series", covariates=covariates, time_format=None)
-    return read_series([path], replace(stored, decimal=".", quote='"', encoding="utf-8"))
+    stored = options.model_copy(
+        update={"time": "time", "target": "target", "series": "series", "covariates": covariates, "time_format": None}
+    )
+    return read_series([path], stored.model_copy(update={"decimal": ".", "quote": '"', "encoding": "utf-8"}))
 
 
 def clock_of(rows: Sequence[SeriesRows], options: ForecastOptions) -> tuple[TimeStep, str]:

@@ -1,13 +1,13 @@
 """The options of `elman train forecast`. Imports nothing heavy."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
+from pydantic import BeforeValidator, Field
 
 from elman import options as shared
-from elman.options import LIST_METAVAR, whole
+from elman.options import Whole
 from elman.tasks.supervised_options import SupervisedOptions
 from elman.training.options import TrainingOptions
 
@@ -25,14 +25,14 @@ DATA = Annotated[
 ]
 
 
-def _column(help: str, **more: Any) -> Any:
-    return typer.Option(help=help, metavar="COLUMN", show_default=False, **more)
+COLUMN = typer.Option(metavar="COLUMN", show_default=False)
 
 
-def _decimal(text: str) -> str:
-    if text not in (".", ","):
-        raise typer.BadParameter(f"expected . or ,; got {text!r}")
-    return text
+def _joined(value: Any) -> Any:
+    """Join a list of names, which Python and files may have in place of the text of the command line."""
+    return (
+        ",".join(value) if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value) else value
+    )
 
 
 class Sizes(NamedTuple):
@@ -48,62 +48,64 @@ class Sizes(NamedTuple):
         return min(self.context, max(self.season, 2))
 
 
-@dataclass(frozen=True, kw_only=True)
 class ForecastOptions(SupervisedOptions):
     """The options of the task."""
 
     hidden: shared.Hidden = 64
     dropout: shared.Dropout = 0.1
     batch: shared.Batch = 64
-    time: Annotated[str | None, _column("Column of time stamps.")] = None
-    target: Annotated[str | None, _column("Column of the target.")] = None
-    series: Annotated[str | None, _column("Column that identifies the series, if there are several.")] = None
+    time: Annotated[str | None, Field(description="Column of time stamps."), COLUMN] = None
+    target: Annotated[str | None, Field(description="Column of the target."), COLUMN] = None
+    series: Annotated[
+        str | None,
+        Field(description="Column that identifies the series, if there are several."),
+        COLUMN,
+    ] = None
     covariates: Annotated[
         str | None,
-        typer.Option(help="Numeric columns that are known in the past only.", metavar=LIST_METAVAR, show_default=False),
+        BeforeValidator(_joined, json_schema_input_type=str | list[str] | None),
+        Field(description="Numeric columns that are known in the past only."),
+        typer.Option(metavar="A,B", show_default=False),
     ] = None
-    horizon: Annotated[int | None, whole("Steps to forecast.", 1, show_default="one season")] = None
+    horizon: Annotated[
+        Whole | None, Field(ge=1, description="Steps to forecast."), typer.Option(show_default="one season")
+    ] = None
     season: Annotated[
-        int | None,
-        whole(
-            "Steps in a season.",
-            1,
-            show_default="by the step: a day of minutes and hours, a week of days, a year of weeks and months",
+        Whole | None,
+        Field(ge=1, description="Steps in a season."),
+        typer.Option(
+            show_default="by the step: a day of minutes and hours, a week of days, a year of weeks and months"
         ),
     ] = None
     context: Annotated[
-        int | None, whole("Steps of the past that the model reads.", 2, show_default="7 seasons, or 2 horizons")
+        Whole | None,
+        Field(ge=2, description="Steps of the past that the model reads."),
+        typer.Option(show_default="7 seasons, or 2 horizons"),
     ] = None
     step: Annotated[
         str | None,
-        typer.Option(
-            help="Time step: 15m, 1h, 1d, 1b (business days), 1w, 1mo, 1q. Several values in a step are averaged.",
-            metavar="STEP",
-            show_default="the most common",
+        Field(
+            description="Time step: 15m, 1h, 1d, 1b (business days), 1w, 1mo, 1q. "
+            "Several values in a step are averaged."
         ),
+        typer.Option(metavar="STEP", show_default="the most common"),
     ] = None
     time_format: Annotated[
         str | None,
-        typer.Option(
-            help="Format of time stamps, as in strptime: %d.%m.%Y, %Y%m%d; %s, ms, us or ns: time since 1970.",
-            metavar="FORMAT",
-            show_default="ISO 8601",
+        Field(
+            description="Format of time stamps, as in strptime: %d.%m.%Y, %Y%m%d; %s, ms, us or ns: time since 1970."
         ),
+        typer.Option(metavar="FORMAT", show_default="ISO 8601"),
     ] = None
     timezone: Annotated[
         str | None,
-        typer.Option(
-            help="Time zone of the time stamps: Europe/Berlin, UTC, +05:30.", metavar="ZONE", show_default="their own"
-        ),
+        Field(description="Time zone of the time stamps: Europe/Berlin, UTC, +05:30."),
+        typer.Option(metavar="ZONE", show_default="their own"),
     ] = None
     decimal: Annotated[
-        str | None,
-        typer.Option(
-            help="Decimal separator, a point or a comma. The other one may separate thousands.",
-            parser=_decimal,
-            metavar="SIGN",
-            show_default="a point, where no comma may be one",
-        ),
+        Literal[".", ","] | None,
+        Field(description="Decimal separator, a point or a comma. The other one may separate thousands."),
+        typer.Option(metavar="SIGN", show_default="a point, where no comma may be one"),
     ] = None
     encoding: shared.Encoding = "utf-8"
     quote: shared.Quote = ""
@@ -117,12 +119,9 @@ class ForecastOptions(SupervisedOptions):
         return Sizes(self.season, self.horizon, self.context)
 
 
-@dataclass(frozen=True, kw_only=True)
 class ForecastFitOptions(TrainingOptions, ForecastOptions):
-    """The options of `fit`; `validation` and `test` may be any data that `fit` takes."""
+    """The options of `fit`."""
 
-    validation: Any = None
-    test: Any = None
     covariates: Any = None
 
 

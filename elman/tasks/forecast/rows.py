@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,17 +100,19 @@ def _resolve_python_columns(data: Any, options: ForecastOptions) -> ForecastOpti
                 f"DATA: expected a table with the columns {options.time!r} and {options.target!r} (--time and "
                 "--target), got numbers alone"
             )
-        return replace(options, time=time, target=target, series=series)
+        return options.model_copy(update={"time": time, "target": target, "series": series})
     if options.time is not None and options.target is not None:
         return options
     columns = column_names(data)
     index = index_of(data)
     if index is not None and options.time is None and index.times and index.name not in columns:
-        options = replace(options, time=index.name)
-        options = replace(options, target=options.target or (columns[0] if len(columns) == 1 else None))
+        options = options.model_copy(update={"time": index.name})
+        options = options.model_copy(update={"target": options.target or (columns[0] if len(columns) == 1 else None)})
         columns = [index.name, *columns]
     if is_series(data):
-        options = replace(options, time=options.time or DEFAULT_NAMES[0], target=options.target or columns[-1])
+        options = options.model_copy(
+            update={"time": options.time or DEFAULT_NAMES[0], "target": options.target or columns[-1]}
+        )
     return _resolve_columns("DATA", columns, options)
 
 
@@ -127,7 +128,7 @@ def _resolve_columns(where: str, columns: Sequence[str], options: ForecastOption
         name for name in columns if name not in (options.target, options.series, *listed_names(options.covariates))
     ]
     if options.time is None and options.target is None and len(columns) == 1:
-        return replace(options, target=columns[0])
+        return options.model_copy(update={"target": columns[0]})
     if options.time is None and options.target in columns and not unnamed:
         return options
     for option, name in (("--time", options.time), ("--target", options.target)):

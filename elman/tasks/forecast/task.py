@@ -38,7 +38,7 @@ def resolve(
 ) -> tuple[ForecastOptions, tables.SeriesList]:
     """Decide the time step, season, horizon, context, time zone, and the names of unnamed columns."""
     given_options = options
-    options = replace(options, covariates=",".join(rows.listed_names(options.covariates)) or None)
+    options = options.model_copy(update={"covariates": ",".join(rows.listed_names(options.covariates)) or None})
     options, all_rows = rows.read_rows(data, options)
     clock, reason = tables.clock_of(all_rows, options)
     series = tables.SeriesList(tables.resample(rows_of_series, clock) for rows_of_series in all_rows)
@@ -75,9 +75,11 @@ def resolve(
         reason = "--timezone" if given_options.timezone else "of the stamps"
         decisions.append(f"time zone {zone.name} ({reason})")
         if zone.has_rules:  # later data may be too short to show the zone
-            options = replace(options, timezone=zone.name)
+            options = options.model_copy(update={"timezone": zone.name})
     tell(", ".join(decisions))
-    return replace(options, step=str(clock), season=season, horizon=horizon, context=context), series
+    return options.model_copy(
+        update={"step": str(clock), "season": season, "horizon": horizon, "context": context}
+    ), series
 
 
 def read(data: Any, options: ForecastOptions) -> list[Example]:

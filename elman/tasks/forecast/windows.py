@@ -12,8 +12,9 @@ from typing_extensions import override
 
 from elman.baselines.forecast import fill_gaps
 from elman.data.examples import Example
-from elman.data.time_index.clock import CYCLES, cycles
+from elman.data.time_index.clock import Cycle, cycles
 from elman.errors import BadInput
+from elman.io.schema import Positive, Size
 from elman.tasks.codec import Codec
 from elman.tasks.forecast.data import Series, Window, scale
 from elman.tasks.forecast.model import ForecastBatch
@@ -42,22 +43,18 @@ class ForecastCodec(Codec):
         spreads: standard deviations of the covariates.
     """
 
-    season: int
-    horizon: int
-    context: int
-    cycles: list[str]
-    scales: dict[str, float]
+    season: Size
+    horizon: Size
+    context: Size
+    cycles: list[Cycle]
+    scales: dict[str, Positive]
     means: list[float]
-    spreads: list[float]
+    spreads: list[Positive]
 
-    @override
-    def check(self) -> None:
-        super().check()
-        unknown = set(self.cycles) - set(CYCLES)
-        if unknown or len(self.means) != len(self.spreads):
-            raise ValueError(f"cycles: {self.cycles}, {len(self.means)} means and {len(self.spreads)} spreads")
-        if min([1.0, *self.spreads, *self.scales.values()]) <= 0:
-            raise ValueError("spreads, scales: expected numbers above 0, got others")
+    def __post_init__(self) -> None:
+        if len(self.means) != len(self.spreads):
+            message = f"expected as many means as spreads, got {len(self.means)} and {len(self.spreads)}"
+            raise ValueError(f"means, spreads: {message}")
 
     @property
     def inputs(self) -> int:

@@ -1,13 +1,13 @@
 """The options of `elman train image`. Imports nothing heavy."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
+from pydantic import Field
 
 from elman import options as shared
-from elman.options import choice, whole
+from elman.options import Whole
 from elman.tasks.supervised_options import SupervisedOptions
 from elman.training.options import TrainingOptions
 
@@ -21,27 +21,22 @@ DATA = Annotated[
     list[Path] | None,
     typer.Argument(help="Images; without it, scikit-learn's digits.", metavar="DATA", show_default=False),
 ]
-READ = ("columns", "rows")
 
 
-@dataclass(frozen=True, kw_only=True)
 class ImageOptions(SupervisedOptions):
     """The options of the task."""
 
     hidden: shared.Hidden = 96
-    read: Annotated[str, choice("Time steps", READ)] = "columns"
+    read: Annotated[Literal["columns", "rows"], Field(description="Time steps")] = "columns"
     size: Annotated[
-        int | None,
-        whole("Image side in pixels, to which images are scaled.", 1, show_default="size of the first image"),
+        Whole | None,
+        Field(ge=1, description="Image side in pixels, to which images are scaled."),
+        typer.Option(show_default="size of the first image"),
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class ImageFitOptions(TrainingOptions, ImageOptions):
-    """The options of `fit`; `validation` and `test` may be any data that `fit` takes."""
-
-    validation: Any = None
-    test: Any = None
+    """The options of `fit`."""
 
 
 OPTIONS = ImageOptions

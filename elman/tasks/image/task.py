@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from typing_extensions import override
 from elman.data.examples import Example, is_files
 from elman.data.images import Image, image_example, images_with, scaled
 from elman.data.validation import label_of, sides
+from elman.io.schema import Size
 from elman.tasks.classification import (
     CONFUSION,
     ClassificationCodec,
@@ -42,10 +43,10 @@ class ImageCodec(ClassificationCodec):
         white: the value of white, in data that do not define it.
     """
 
-    rows: int
-    columns: int
-    read: str
-    white: int = 255
+    rows: Size
+    columns: Size
+    read: Literal["columns", "rows"]
+    white: Size = 255
 
     @classmethod
     @override

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from elman.data.examples import Example
 from elman.data.midi import Notes
+from elman.io.schema import Size
 from elman.tasks.codec import Codec
 from elman.tasks.music.model import MusicBatch, pitch_range
 from elman.tasks.music.options import MusicOptions
@@ -30,8 +31,8 @@ class MusicCodec(Codec):
         grid: steps to a quarter note.
     """
 
-    steps: str
-    grid: int
+    steps: Literal["frames", "events"]
+    grid: Size
 
     @classmethod
     @override

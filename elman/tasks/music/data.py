@@ -13,7 +13,7 @@ from elman.data.examples import Example, is_files, tell_left_out, usable
 from elman.data.midi import Notes
 from elman.errors import BadInput
 from elman.io.files import read_bytes, visible_files
-from elman.io.json_fields import parsed
+from elman.io.schema import parsed
 from elman.io.validate import whole
 from elman.tasks.music.options import MusicOptions
 from elman.tasks.music.steps import PITCHES, notes_of_frames, to_events, to_frames

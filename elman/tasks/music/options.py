@@ -1,13 +1,13 @@
 """The options of `elman train music`. Imports nothing heavy."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
+from pydantic import Field
 
 from elman import options as shared
-from elman.options import choice, whole
+from elman.options import Whole
 from elman.tasks.supervised_options import SupervisedOptions
 from elman.training.options import TrainingOptions
 
@@ -23,28 +23,30 @@ TRAINING: dict[str, Any] = {"lr": 7e-3}
 DATA = Annotated[
     list[Path] | None, typer.Argument(help="MIDI files, folders, or JSON.", metavar="DATA", show_default=False)
 ]
-STEPS = ("frames", "events")
-OUTPUTS = ("chain", "sigmoid")
 
 
-@dataclass(frozen=True, kw_only=True)
 class MusicOptions(SupervisedOptions):
     """The options of the task."""
 
     as_: Annotated[
-        str,
-        choice("Time steps: all notes that sound at a time, or note-on, note-off and time-shift events", STEPS, "--as"),
+        Literal["frames", "events"],
+        Field(
+            alias="as",
+            description="Time steps: all notes that sound at a time, or note-on, note-off and time-shift events",
+        ),
     ] = "frames"
     output: Annotated[
-        str, choice("Output for frames: a chain of notes from the top, or independent pitches", OUTPUTS)
+        Literal["chain", "sigmoid"],
+        Field(description="Output for frames: a chain of notes from the top, or independent pitches"),
     ] = "chain"
     grid: Annotated[
-        int | None,
-        whole(
-            "Steps to a quarter note.", 1, 32_767, show_default="4; 1 where the data are JSON, whose steps are frames"
-        ),
+        Whole | None,
+        Field(ge=1, le=32_767, description="Steps to a quarter note."),
+        typer.Option(show_default="4; 1 where the data are JSON, whose steps are frames"),
     ] = None
-    transpose: Annotated[int, whole("Data augmentation: transpose by up to this many semitones.", 0)] = 5
+    transpose: Annotated[
+        Whole, Field(ge=0, description="Data augmentation: transpose by up to this many semitones.")
+    ] = 5
     hidden: shared.Hidden = 256
     batch: shared.Batch = 8
 
@@ -55,12 +57,8 @@ class MusicOptions(SupervisedOptions):
         return self.grid
 
 
-@dataclass(frozen=True, kw_only=True)
 class MusicFitOptions(TrainingOptions, MusicOptions):
-    """The options of `fit`; `validation` and `test` may be any data that `fit` takes."""
-
-    validation: Any = None
-    test: Any = None
+    """The options of `fit`."""
 
 
 OPTIONS = MusicOptions

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, TextIO
@@ -25,7 +24,7 @@ from elman.tasks.music.baselines import fit_baselines, load_baselines
 from elman.tasks.music.codec import MusicCodec
 from elman.tasks.music.compose import compose
 from elman.tasks.music.model import music_model
-from elman.tasks.music.options import OUTPUTS, MusicOptions
+from elman.tasks.music.options import MusicOptions
 from elman.tasks.music.plots import PIANO_ROLL
 from elman.tasks.supervised import Numbers, SupervisedTask
 from elman.tasks.task import Loaded, lines_of_stdin
@@ -41,14 +40,14 @@ def resolve(data: Any, options: MusicOptions, tell: Callable[[str], Any]) -> tup
     """
     if data is None:
         raise BadInput("music: expected DATA: MIDI files, folders of these, or JSON; got none")
-    if options.as_ == "events" and options.output != OUTPUTS[0]:
+    if options.as_ == "events" and options.output != "chain":
         raise BadInput(f"--output: expected none with --as events, got {options.output!r}")
     are_frames = pieces.is_frames(data)
     if options.grid or not are_frames:
-        return replace(options, grid=options.grid or DEFAULT_GRID), data
+        return options.model_copy(update={"grid": options.grid or DEFAULT_GRID}), data
     if any(are_frames) and not all(are_frames):
         raise BadInput("music: expected --grid, steps to a quarter note, for JSON and MIDI together; got none")
-    return replace(options, grid=1 if are_frames[0] else DEFAULT_GRID), data
+    return options.model_copy(update={"grid": 1 if are_frames[0] else DEFAULT_GRID}), data
 
 
 def split(task: SupervisedTask, examples: ExampleStore, seed: int, parts: Sequence[str]) -> Numbers:

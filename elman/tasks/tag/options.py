@@ -1,13 +1,13 @@
 """The options of `elman train tag`. Imports nothing heavy."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import Field
 
 from elman import options as shared
-from elman.options import real, whole
+from elman.options import Share, Whole
 from elman.tasks.supervised_options import SupervisedOptions
 from elman.training.options import TrainingOptions
 
@@ -23,35 +23,28 @@ DATA = Annotated[
 ]
 
 
-@dataclass(frozen=True, kw_only=True)
 class TagOptions(SupervisedOptions):
     """The options of the task."""
 
     column: Annotated[
         str,
-        typer.Option(
-            help="Column of the labels: a number from 1, or a name of CoNLL-U.",
-            metavar="COLUMN",
-            show_default="upos in CoNLL-U, else the last",
-        ),
+        Field(description="Column of the labels: a number from 1, or a name of CoNLL-U."),
+        typer.Option(metavar="COLUMN", show_default="upos in CoNLL-U, else the last"),
     ] = ""
     words: Annotated[
         str,
-        typer.Option(help="Column of the words.", metavar="COLUMN", show_default="form in CoNLL-U, else the first"),
+        Field(description="Column of the words."),
+        typer.Option(metavar="COLUMN", show_default="form in CoNLL-U, else the first"),
     ] = ""
     encoding: shared.Encoding = "utf-8"
-    embed: Annotated[int, whole("Size of the word embeddings.", 1)] = 128
-    characters: Annotated[int, whole("Size of the recurrent layer over characters.", 1)] = 64
+    embed: Annotated[Whole, Field(ge=1, description="Size of the word embeddings.")] = 128
+    characters: Annotated[Whole, Field(ge=1, description="Size of the recurrent layer over characters.")] = 64
     dropout: shared.Dropout = 0.5
-    word_dropout: Annotated[float, real("Word dropout: share of words masked in training.", 0, 1)] = 0.2
+    word_dropout: Annotated[Share, Field(description="Word dropout: share of words masked in training.")] = 0.2
 
 
-@dataclass(frozen=True, kw_only=True)
 class TagFitOptions(TrainingOptions, TagOptions):
-    """The options of `fit`; `validation` and `test` may be any data that `fit` takes."""
-
-    validation: Any = None
-    test: Any = None
+    """The options of `fit`."""
 
 
 OPTIONS = TagOptions

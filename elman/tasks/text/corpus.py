@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from elman.data import tokenizers
 from elman.data.examples import check_texts
 from elman.data.stored_text import StoredText
+from elman.data.token_kinds import Kind
 from elman.errors import BadInput
 from elman.io.files import text_blocks
 from elman.tasks.text.score import ScoredText
@@ -52,7 +53,7 @@ def read(source: Path | TextIO | None, encoding: str) -> Iterable[str]:
 
 
 def prepare(
-    text: str | Iterable[str], name: str, kind: str, vocabulary: int, tokenizer: Tokenizer | None = None
+    text: str | Iterable[str], name: str, kind: Kind, vocabulary: int, tokenizer: Tokenizer | None = None
 ) -> Corpus:
     """Split a text, fit a tokenizer unless one is given, and tokenize.
 

@@ -1,14 +1,14 @@
 """The options of `elman train text`. Imports nothing heavy."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import Field
 
 from elman import options as shared
-from elman.data.token_kinds import KINDS
-from elman.options import choice, whole
+from elman.data.token_kinds import Kind
+from elman.options import Whole
 from elman.training.options import TrainingOptions
 
 HELP = """Train a language model on a text. The last 10 % are for validation and scores.
@@ -21,18 +21,19 @@ DATA = Annotated[
 ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class TextOptions:
+class TextOptions(shared.Options):
     """The options of the task."""
 
-    tokens: Annotated[str, choice("Tokens", KINDS)] = "char"
-    vocabulary: Annotated[int, whole("Vocabulary size.", 0, show_default="10,000 words, 1,000 byte pairs")] = 0
+    tokens: Annotated[Kind, Field(description="Tokens")] = "char"
+    vocabulary: Annotated[
+        Whole, Field(ge=0, description="Vocabulary size."), typer.Option(show_default="10,000 words, 1,000 byte pairs")
+    ] = 0
     cell: shared.Cell = "lstm"
     hidden: shared.Hidden = 384
     layers: shared.Layers = 1
-    embed: Annotated[int, whole("Size of the embeddings; 0: 64 for characters, else --hidden.", 0)] = 0
+    embed: Annotated[Whole, Field(ge=0, description="Size of the embeddings; 0: 64 for characters, else --hidden.")] = 0
     dropout: shared.Dropout = 0.2
-    bptt: Annotated[int, whole("Truncated BPTT: steps of a chunk.", 1)] = 64
+    bptt: Annotated[Whole, Field(ge=1, description="Truncated BPTT: steps of a chunk.")] = 64
     batch: shared.Batch = 16
     encoding: shared.Encoding = "utf-8"
 
@@ -48,7 +49,6 @@ class TextOptions:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
 class TextFitOptions(TrainingOptions, TextOptions):
     """The options of `fit`."""
 

@@ -23,8 +23,8 @@ from elman.data.validation import described, quoted
 from elman.errors import BadInput
 from elman.flow import Recording, record
 from elman.io.files import STDIN, check_new, write_new
-from elman.io.json_fields import restoring
 from elman.io.run_folder import Run
+from elman.io.schema import restoring
 from elman.report.shown import Missing, Sample
 from elman.tasks.codec import check_model_args
 from elman.tasks.task import Loaded, PreparedData, Scores, Task

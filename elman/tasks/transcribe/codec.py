@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import PlainSerializer, PlainValidator
 from torch import Tensor
 from torch.nn.functional import ctc_loss
 from torch.nn.utils.rnn import pad_sequence
@@ -17,6 +18,7 @@ from typing_extensions import override
 from elman.data import filter_banks
 from elman.data.examples import Example
 from elman.decoding import ctc
+from elman.io.schema import Positive, Size
 from elman.io.terminal import note
 from elman.tasks.codec import Codec
 from elman.tasks.transcribe.language import Language
@@ -39,14 +41,18 @@ class TranscribeCodec(Codec):
         language: an n-gram over symbols.
     """
 
-    rate: int
-    stack: int
+    rate: Size
+    stack: Size
     mean: list[float]
-    std: list[float]
+    std: list[Positive]
     characters: str
-    beam: int
+    beam: Size
     ngram_weight: float
-    language: Language
+    language: Annotated[
+        Language,
+        PlainValidator(Language.from_dict, json_schema_input_type=dict[str, list[int]]),
+        PlainSerializer(Language.to_dict),
+    ]
 
     @classmethod
     @override
@@ -72,22 +78,10 @@ class TranscribeCodec(Codec):
         sizes = {"bands": len(self.mean), "frames": self.stack, "symbols": len(self.characters) + 1}
         return sizes | {name: getattr(options, name) for name in names}
 
-    @override
-    def to_dict(self) -> dict[str, Any]:
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return fields | {"language": self.language.to_dict()}
-
-    @classmethod
-    @override
-    def from_dict(cls, fields: dict[str, Any]) -> "TranscribeCodec":
-        return cls(**fields | {"language": Language.from_dict(fields["language"])})
-
-    @override
-    def check(self) -> None:
-        super().check()
-        if len(self.mean) != len(self.std) or min(self.std, default=1.0) <= 0:
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std):
             raise ValueError(
-                f"{len(self.mean)} means and {len(self.std)} deviations, or deviations that are not above 0"
+                f"mean, std: expected as many means as deviations, got {len(self.mean)} and {len(self.std)}"
             )
 
     @cached_property

@@ -1,13 +1,13 @@
 """The options of `elman train transcribe`. Imports nothing heavy."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import Field
 
 from elman import options as shared
-from elman.options import real, whole
+from elman.options import Real, Share, Whole
 from elman.tasks.supervised_options import SupervisedOptions
 from elman.training.options import TrainingOptions
 
@@ -23,40 +23,36 @@ DATA = Annotated[
 ]
 
 
-@dataclass(frozen=True, kw_only=True)
 class TranscribeOptions(SupervisedOptions):
     """The options of the task."""
 
-    path: Annotated[str, typer.Option(help="Column of the file names.", metavar="NAME")] = "path"
-    text: Annotated[str, typer.Option(help="Column of the texts.", metavar="NAME")] = "text"
+    path: Annotated[str, Field(description="Column of the file names."), typer.Option(metavar="NAME")] = "path"
+    text: Annotated[str, Field(description="Column of the texts."), typer.Option(metavar="NAME")] = "text"
     group: Annotated[
         str,
-        typer.Option(
-            help="Column of groups, such as speakers, which are never split.",
-            metavar="NAME",
-            show_default="none",
-        ),
+        Field(description="Column of groups, such as speakers, which are never split."),
+        typer.Option(metavar="NAME", show_default="none"),
     ] = ""
     encoding: shared.Encoding = "utf-8"
     quote: shared.Quote = ""
-    rate: Annotated[int, whole("Sample rate in Hz, to which recordings are resampled.", 1000, 192_000)] = 8000
-    bands: Annotated[int, whole("Mel bands.", 1, 256)] = 40
-    stack: Annotated[int, whole("Frames of 10 ms in a time step.", 1, 20)] = 2
+    rate: Annotated[
+        Whole, Field(ge=1000, le=192000, description="Sample rate in Hz, to which recordings are resampled.")
+    ] = 8000
+    bands: Annotated[Whole, Field(ge=1, le=256, description="Mel bands.")] = 40
+    stack: Annotated[Whole, Field(ge=1, le=20, description="Frames of 10 ms in a time step.")] = 2
     hidden: shared.Hidden = 128
     layers: shared.Layers = 2
     dropout: shared.Dropout = 0.5
-    time_mask: Annotated[float, real("SpecAugment: largest share of the time steps that is masked.", 0, 1)] = 0.2
-    band_mask: Annotated[float, real("SpecAugment: largest share of the bands that is masked.", 0, 1)] = 0.2
-    beam: Annotated[int, whole("Beam width; 1: the likeliest path.", 1)] = 8
-    ngram_weight: Annotated[float, real("Weight of a character n-gram language model in the search; 0: none.", 0)] = 0.5
+    time_mask: Annotated[Share, Field(description="SpecAugment: largest share of the time steps that is masked.")] = 0.2
+    band_mask: Annotated[Share, Field(description="SpecAugment: largest share of the bands that is masked.")] = 0.2
+    beam: Annotated[Whole, Field(ge=1, description="Beam width; 1: the likeliest path.")] = 8
+    ngram_weight: Annotated[
+        Real, Field(ge=0, description="Weight of a character n-gram language model in the search; 0: none.")
+    ] = 0.5
 
 
-@dataclass(frozen=True, kw_only=True)
 class TranscribeFitOptions(TrainingOptions, TranscribeOptions):
-    """The options of `fit`; `validation` and `test` may be any data that `fit` takes."""
-
-    validation: Any = None
-    test: Any = None
+    """The options of `fit`."""
 
 
 OPTIONS = TranscribeOptions

@@ -1,14 +1,14 @@
 """The options of `elman train translate`. Imports nothing heavy."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import Field
 
 from elman import options as shared
-from elman.data.token_kinds import KINDS
-from elman.options import choice, whole
+from elman.data.token_kinds import Kind
+from elman.options import Whole
 from elman.tasks.text_output_options import TextOutputOptions
 from elman.training.options import TrainingOptions
 
@@ -26,22 +26,19 @@ DATA = Annotated[
 VOCABULARY = 4_000  # an epoch takes 1.4 times as long with 8,000
 
 
-@dataclass(frozen=True, kw_only=True)
 class TranslateOptions(TextOutputOptions):
     """The options of the task."""
 
     hidden: shared.Hidden = 256
-    tokens: Annotated[str, choice("Tokens of both languages", KINDS)] = "bpe"
-    vocabulary: Annotated[int, whole("Vocabulary size; 0: that of `elman train text`.", 0)] = VOCABULARY
-    embed: Annotated[int, whole("Size of the token embeddings.", 1)] = 256
+    tokens: Annotated[Kind, Field(description="Tokens of both languages")] = "bpe"
+    vocabulary: Annotated[Whole, Field(ge=0, description="Vocabulary size; 0: that of `elman train text`.")] = (
+        VOCABULARY
+    )
+    embed: Annotated[Whole, Field(ge=1, description="Size of the token embeddings.")] = 256
 
 
-@dataclass(frozen=True, kw_only=True)
 class TranslateFitOptions(TrainingOptions, TranslateOptions):
-    """The options of `fit`; `validation` and `test` may be any data that `fit` takes."""
-
-    validation: Any = None
-    test: Any = None
+    """The options of `fit`."""
 
 
 OPTIONS = TranslateOptions

@@ -17,7 +17,13 @@ from elman.errors import BadInput
 from elman.tasks.plots import attention_plot
 from elman.tasks.supervised import SupervisedTask, describe_text
 from elman.tasks.task import Loaded
-from elman.tasks.text_output import TextOutputCodec, Vocabulary, decoder_args, text_metrics, text_metrics_note
+from elman.tasks.text_output import (
+    TextOutputCodec,
+    Vocabulary,
+    decoder_args,
+    text_metrics,
+    text_metrics_note,
+)
 from elman.tasks.translate import data as sentences
 from elman.tasks.translate.baselines import fit_baselines, load_baselines
 from elman.tasks.translate.model import Translator

@@ -1,0 +1,28 @@
+"""Names as users write them."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def meant(text: str, names: Iterable[str]) -> str | None:
+    """Return the name that matches a text, or None. Case, underscores and hyphens are ignored.
+
+    >>> meant("PeepholeLSTM", ["lstm", "peephole_lstm"]), meant("ltsm", ["lstm"])
+    ('peephole_lstm', None)
+    """
+    return {_plain(name): name for name in names}.get(_plain(text))
+
+
+def perhaps(text: str, names: Iterable[str]) -> str:
+    """Return a suggestion to append to an error message if a text resembles one of the names, otherwise "".
+
+    >>> perhaps("Ltsm", ["gru", "lstm"]), perhaps("tree", ["gru", "lstm"])
+    ('; did you mean lstm?', '')
+    """
+    known = {_plain(name): name for name in names}
+    near = get_close_matches(_plain(text), known, 1)
+    return f"; did you mean {known[near[0]]}?" if near else ""
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("_", "").replace("-", "")

@@ -1,0 +1,133 @@
+"""Validate options and the JSON files of runs by pydantic, with errors in one line: where: expected X, got Y."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from elman.errors import BadInput
+from elman.io.names import perhaps
+
+T = TypeVar("T")
+# A whole number is neither a float nor a bool, a text is no number, and no number is NaN or infinite.
+STRICT = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+MAX_INT = 2**31 - 1  # largest value of an integer option
+Size = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+# Exceptions that code may raise when it restores an object from a damaged file.
+DAMAGE = (ValueError, TypeError, LookupError, AttributeError, RuntimeError, ArithmeticError)
+_NAMES = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "array": "a list"}
+_NAMES |= {"string": "a text", "object": "an object", "path": "a path"}
+
+
+@contextmanager
+def restoring(path: Path, what: str) -> Iterator[None]:
+    """Turn errors that the body raises on damaged file content into `BadInput`.
+
+    Args:
+        path: the file that the content comes from.
+        what: what the file is expected to contain, for example "the shape of a tagger".
+
+    Raises:
+        BadInput: if the body raises one of `DAMAGE`.
+    """
+    try:
+        yield
+    except DAMAGE as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = f"nothing of the name {lines[0]}" if isinstance(error, KeyError) else lines[0]
+        raise BadInput(f"{path}: expected {what}, got something else: {reason}") from None
+
+
+def parsed(text: str | bytes) -> Any:
+    """Parse JSON.
+
+    Raises:
+        ValueError: if the text is not JSON or is nested too deeply.
+    """
+    # Not by pydantic_core.from_json, which fails on half of a surrogate pair: one bad text would make a table unusable.
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        raise ValueError(f"{error.msg} at {line}column {error.colno}") from None
+    except RecursionError:
+        raise ValueError("lists in lists, or objects in objects, too many to be read") from None
+
+
+def validated(kind: type[T], values: Any, how: Literal["python", "strings", "json"] = "python") -> T:
+    """Validate a value by pydantic.
+
+    Args:
+        kind: a type that pydantic knows: a model, a dataclass, an `Annotated` type.
+        values: the value.
+        how: whether it is a Python object, a text as on the command line, or JSON.
+
+    Raises:
+        ValueError: for the first invalid value, in one line.
+
+    >>> validated(Annotated[int, Field(ge=1)], "0", "strings")
+    Traceback (most recent call last):
+    ValueError: expected a whole number from 1 up, got '0'
+    """
+    adapter = TypeAdapter(kind)
+    try:
+        value: T = getattr(adapter, f"validate_{how}")(values)
+    except ValidationError as error:
+        raise ValueError(_line(error.errors()[0], adapter.json_schema(by_alias=False))) from None
+    return value
+
+
+def _line(error: Any, schema: Any) -> str:
+    """Return one line for an error of pydantic, with what the JSON schema says is expected at its place."""
+    kind, place, value = error["type"], error["loc"], error["input"]
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+    prefix = f"{where}: " if where else ""
+    if kind in ("value_error", "json_invalid"):
+        return f"{prefix}{error['ctx']['error']}"
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        names = list(schema["properties"])
+        return f"{prefix}expected one of {', '.join(names)}{perhaps(where, names)}"
+    classes = schema.get("$defs", {})
+    for part in place:
+        schema = _inside(schema, part)
+        schema = classes.get(schema.get("$ref", "").rpartition("/")[2], schema)
+    expected, got = _spelled(schema), "nothing" if kind == "missing" else f"{value!r:.40}"
+    if error.get("ctx", {}).get("le") == MAX_INT:
+        expected += f", and {MAX_INT} at most"
+    names = [name for alternative in _alternatives(schema) for name in alternative.get("enum", [])]
+    separator, hint = ("; got", perhaps(str(value), names)) if names else (", got", "")
+    return f"{prefix}expected {expected}{separator} {got}{hint}"
+
+
+def _alternatives(schema: Any) -> list[Any]:
+    """Return the schemas of which a value must have one, without null, which leaves an option unset."""
+    return [alternative for alternative in schema.get("anyOf", [schema]) if alternative.get("type") != "null"]
+
+
+def _inside(schema: Any, part: str | int) -> Any:
+    """Return the JSON schema of a field, of the values of an object, or of the elements of a list."""
+    for kind in _alternatives(schema):
+        inner = kind.get("items") if isinstance(part, int) else kind.get("properties", {}).get(part)
+        if isinstance(inner := inner or kind.get("additionalProperties"), dict):
+            return inner
+    return {}
+
+
+def _spelled(schema: Any) -> str:
+    """Describe the values of a JSON schema in words, without the bound `MAX_INT`."""
+    if "anyOf" in schema:
+        return " or ".join(map(_spelled, _alternatives(schema)))
+    if "enum" in schema:
+        return " or ".join(schema["enum"]) if len(schema["enum"]) == 2 else f"one of {', '.join(schema['enum'])}"
+    name = _NAMES.get(schema.get("format", schema.get("type")), "another value")
+    least, above, most = (schema.get(bound) for bound in ("minimum", "exclusiveMinimum", "maximum"))
+    if above is not None:
+        return f"{name} above {above}" + ("" if most is None else f", and {most} at most")
+    if least is not None:
+        return f"{name} from {least} " + ("up" if most in (None, MAX_INT) else f"to {most}")
+    return name
