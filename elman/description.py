@@ -97,7 +97,10 @@ def _specs(layer: Stack | Recurrent, input: Tensor | None) -> Iterator[CellSpec]
     input_size = getattr(layer.cell, "input_size", None) if input is None else input.shape[-1]
     state_size = layer.state_size
     if input_size is None or state_size is None:
-        raise TypeError("describe: input: expected an example input, since the cell does not define its sizes")
+        raise TypeError(
+            "describe: input: expected an example input, because the cell does not define input_size and state_size; "
+            "pass one, as in elman.describe(layer, x)"
+        )
     structure = structure_of(state_size)
     step = layer.cell if structure is None else layer._structured_cell(structure)
     parameters = dict(step.named_parameters()) | dict(step.named_buffers())

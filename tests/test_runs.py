@@ -413,7 +413,8 @@ def test_what_is_told_of_a_run_that_diverged(elman: Command, short: Path, tmp_pa
     """It is not one to go on with: its options lead to the same step again."""
     path = tmp_path / "run"
     failed(elman("train", "text", short, "--out", path, *TRAIN, "--lr", "1e30", "--clip", 0), "the loss is nan")
-    command = f"elman train text --config {path} --lr 1e+29"
+    command = f"elman train text --config {path} --lr 0.006"  # as the error message suggests
     message = f"diverged; retrain with a smaller learning rate: {command}"
     assert "".join(message.split()) in "".join(elman("info", path).out.split())  # long paths are wrapped
     assert json.loads(elman("info", path, "--json").out)["resume"] is None
+    refused(elman("flow", path), "not there; training diverged before it saved a model: the loss is nan", "--lr 0.006")

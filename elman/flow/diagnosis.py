@@ -191,7 +191,9 @@ def _remedies_for_vanishing(call: RecordedCall, horizon: int | None) -> tuple[Re
     cell, shorter = _registered_cell(call), list[Remedy]()
     if horizon is not None and 2 * horizon < call.T:
         reason = f"beyond {2 * horizon} steps hardly anything is learned"
-        shorter.append(Remedy(f"elman.bptt.Truncated({2 * horizon}): {reason}", f"a shorter --bptt: {reason}"))
+        shorter.append(
+            Remedy(f"elman.bptt.Truncated({2 * horizon}): {reason}", f"--bptt {2 * horizon} or less: {reason}")
+        )
     if cell is cells.RNN:
         gates = Remedy("a cell with gates (elman.LSTM, elman.GRU)", "a cell with gates (--cell lstm, --cell gru)")
         return gates, *_unset(call, init="orthogonal"), *shorter
@@ -213,10 +215,10 @@ def _remedies_for_overflow(call: RecordedCall, bad: NonFinite) -> tuple[Remedy, 
     growth = _remedies_for_growth(call)
     if bad.where == "input":
         return _same("finite inputs with mean 0 and standard deviation 1"), _smaller_rate(
-            "they come from a layer below"
+            "these values come from the layer below"
         )
     if bad.where == "state":
-        return _same("a finite initial state"), _smaller_rate("it comes from an earlier batch"), *growth
+        return _same("a finite initial state"), _smaller_rate("the state comes from an earlier batch"), *growth
     if bad.where == "parameter":
         return _same("the weights of an earlier checkpoint"), SMALLER_RATE, *growth
     return SMALLER_RATE, *growth

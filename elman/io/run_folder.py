@@ -141,6 +141,8 @@ class Run:
         path = self.path / "model.safetensors"
         if not path.exists() and self.config.get("ended"):
             raise BadInput(f"{path}: expected the weights of this run, which has ended; the file is gone")
+        if not path.exists() and self.config.get("diverged"):
+            raise BadInput(f"{path}: not there; training diverged before it saved a model: {self.config['diverged']}")
         if not path.exists():
             raise BadInput(f"{path}: not there yet; training has not saved a model. To go on: {self.resume_command}")
         tensors, expected = self.load_tensors("model"), model.state_dict()

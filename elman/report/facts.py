@@ -9,7 +9,7 @@ from rich.filesize import decimal
 from elman.errors import BadInput
 from elman.io.format import clock_time, shell_path
 from elman.io.run_folder import LOCK, Run
-from elman.training.options import OPTIMIZERS
+from elman.training.options import TrainingOptions
 
 
 def task(run: Run) -> str:
@@ -46,10 +46,9 @@ def ended(run: Run) -> str:
 
 
 def restart_command(run: Run) -> str:
-    """Return the command that retrains with the options of a run and a tenth of its learning rate."""
-    training = run.config["training"]
-    lr = training.get("lr") or OPTIMIZERS[training["optimizer"]]
-    return f"elman train {run.config['task']} --config {shell_path(run.path)} --lr {lr / 10:g}"
+    """Return the command that retrains with the options of a run and a smaller learning rate."""
+    lr = TrainingOptions(**run.config["training"]).smaller_lr
+    return f"elman train {run.config['task']} --config {shell_path(run.path)} --lr {lr:g}"
 
 
 def not_converged(run: Run) -> str | None:

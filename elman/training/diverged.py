@@ -7,7 +7,7 @@ import torch
 from elman.errors import Failure
 from elman.flow import record
 from elman.flow.diagnosis import CLIPPING, SMALLER_RATE, Verdict
-from elman.training.options import OPTIMIZERS, TrainingOptions
+from elman.training.options import TrainingOptions
 from elman.training.trainable import Trainable
 
 
@@ -39,9 +39,8 @@ def _advice(verdict: Verdict | None, options: TrainingOptions) -> str:
         if not any(remedy.option in option for option in remedies):
             remedies.append(remedy.option)
     remedies.sort(key=lambda option: (SMALLER_RATE.option not in option, option != CLIPPING.option))
-    rate = min(options.lr_at(0) / 10, OPTIMIZERS[options.optimizer])
     clip = options.clip / 10 if 0 < options.clip <= 1 else 1.0
-    tried = "; ".join(dict.fromkeys(remedies)).replace("(--lr)", f"(--lr {rate:g})")
+    tried = "; ".join(dict.fromkeys(remedies)).replace("(--lr)", f"(--lr {options.smaller_lr:g})")
     return " ".join([*causes, f"Try {tried.replace(CLIPPING.option, f'clipping (--clip {clip:g})')}."])
 
 

@@ -76,6 +76,15 @@ class TrainingOptions(Options):
         """True if early stopping ends the training, with epochs and minutes as upper limits."""
         return self.patience > 0 and self.schedule != "cosine"
 
+    @property
+    def smaller_lr(self) -> float:
+        """A learning rate to try after a diverged training: a tenth, at most the default of the optimizer.
+
+        >>> TrainingOptions(lr=1e6).smaller_lr
+        0.006
+        """
+        return min(self.lr_at(0) / 10, OPTIMIZERS[self.optimizer])
+
     def lr_at(self, done: float) -> float:
         """Return the learning rate at a point of the training.
 
