@@ -33,7 +33,7 @@ class TextOptions(shared.Options):
     layers: shared.Layers = 1
     embed: Annotated[Whole, Field(ge=0, description="Size of the embeddings; 0: 64 for characters, else --hidden.")] = 0
     dropout: shared.Dropout = 0.2
-    bptt: Annotated[Whole, Field(ge=1, description="Truncated BPTT: tokens of a chunk, which the gradient does not leave.")] = 64
+    bptt: Annotated[Whole, Field(ge=1, description="Truncated BPTT: the gradient reaches back at most N tokens.")] = 64
     batch: shared.Batch = 16
     encoding: shared.Encoding = "utf-8"
 
