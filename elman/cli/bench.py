@@ -15,7 +15,7 @@ ALL = "lstm gru rnn-tanh rnn-relu"
 def bench(
     cells: Annotated[str, typer.Option(help="Layers to measure.", metavar="NAMES")] = ALL,
     shapes: Annotated[
-        str | None, typer.Option(help="Shapes to measure.", metavar='"T,B,D,H ..."', show_default="ten of many kinds")
+        str | None, typer.Option(help="Shapes to measure.", metavar='"T,B,D,H ..."', show_default="ten shapes")
     ] = None,
     threads: Annotated[
         Whole | None, Field(ge=1, description="Number of threads."), typer.Option(show_default="torch's own number")
@@ -24,7 +24,7 @@ def bench(
     input_gradient: Annotated[bool, typer.Option(help="Compute the gradient of x too.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Time our layers against torch.nn's, side by side, where both give the same numbers."""
+    """Compare the speed of elman's layers with torch.nn's, after a check that their results agree."""
     import torch
 
     from elman.bench import layers, report, run

@@ -51,7 +51,7 @@ def search(log_p: Reals, width: int, language_model: LanguageModel | None = None
     Returns:
         The symbols of the text.
 
-    >>> log_p = np.log([[0.6, 0.4], [0.6, 0.4]])       # the likeliest path is two blanks, 0.36; "1" has 0.64
+    >>> log_p = np.log([[0.6, 0.4], [0.6, 0.4]])       # the most probable path is two blanks, 0.36; "1" has 0.64
     >>> best_path(log_p), search(log_p, 4)
     ([], [1])
     """

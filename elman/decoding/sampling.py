@@ -15,9 +15,10 @@ def choose(
 
     Args:
         logits: logits (V,).
-        temperature: divisor of the logits. Values below 1 make unlikely tokens rarer; 0 always takes the likeliest.
-        top_k: sample from this many of the likeliest tokens; 0 means all.
-        top_p: sample from the likeliest tokens whose probabilities reach this sum (nucleus sampling, arXiv:1904.09751).
+        temperature: divisor of the logits. Values below 1 make unlikely tokens rarer; 0 always takes the most probable.
+        top_k: sample from this many of the most probable tokens; 0 means all.
+        top_p: sample from the most probable tokens whose probabilities reach this sum (nucleus sampling,
+            arXiv:1904.09751).
         generator: random number generator.
 
     Returns:

@@ -11,9 +11,10 @@ from elman.options import Options, Real, Whole
 class SamplingOptions(Options):
     """Options of sampling."""
 
-    temperature: Annotated[Real, Field(ge=0, description="Sampling temperature; 0: always the likeliest.")] = 0.8
-    top_k: Annotated[Whole, Field(ge=0, description="Sample from this many likeliest; 0: all.")] = 0
+    temperature: Annotated[Real, Field(ge=0, description="Sampling temperature; 0: always the most probable.")] = 0.8
+    top_k: Annotated[Whole, Field(ge=0, description="Sample from this many of the most probable; 0: all.")] = 0
     top_p: Annotated[
-        Real, Field(gt=0, le=1, description="Nucleus sampling: sample from the likeliest with this total probability.")
+        Real,
+        Field(gt=0, le=1, description="Nucleus sampling: sample from the most probable with this total probability."),
     ] = 1.0
     seed: Annotated[Whole | None, Field(ge=0, description="Random seed."), typer.Option(show_default="random")] = None

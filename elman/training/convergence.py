@@ -22,7 +22,7 @@ class Convergence:
     The result depends on losses and steps only, so that slow and fast machines end with the same weights.
 
     Args:
-        patience: number of validations without a new best; 0 never stops.
+        patience: number of validations without improvement; 0 never stops.
         anneal: whether the schedule is "plateau".
 
     >>> convergence = Convergence(patience=2, anneal=True)

@@ -9,7 +9,7 @@ from pydantic import Field
 from elman.options import Options, Real, Whole
 
 # Defaults if neither epochs nor minutes are given: train until validation stops improving.
-PATIENCE = 5  # validations without a new best before training ends; tasks with long epochs may use fewer
+PATIENCE = 5  # validations without improvement before training ends; tasks with long epochs may use fewer
 LIMIT = 60.0  # maximum training time in minutes
 HOLD = 0.8  # fraction of the epochs or minutes after which "plateau" starts the decay without a plateau
 Optimizer = Literal["adamw", "adam", "rmsprop", "sgd"]
@@ -35,7 +35,7 @@ class TrainingOptions(Options):
             learning rate decays to zero over half as many steps as were trained before. If there is no plateau in the
             first 80 % of the epochs or minutes, it decays over the rest.
         clip: the maximum gradient norm; larger gradients are scaled down to it. 0 disables clipping.
-        patience: number of validations without a new best after which training ends, or with "plateau" the decay
+        patience: number of validations without improvement after which training ends, or with "plateau" the decay
             begins; 0 disables early stopping.
         seed: random seed for weights, dropout and the data split.
         flow_every: number of steps between gradient-flow recordings; 0 disables them.
@@ -63,7 +63,7 @@ class TrainingOptions(Options):
         Whole,
         Field(
             ge=0,
-            description="Early stopping: validations without a new best; with plateau, until decay begins; 0: never.",
+            description="Early stopping: validations without improvement; with plateau, until decay begins; 0: never.",
         ),
     ] = 0
     seed: Annotated[Whole, Field(ge=0, description="Random seed for weights, dropout and the data split.")] = 0

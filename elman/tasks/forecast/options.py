@@ -100,12 +100,12 @@ class ForecastOptions(SupervisedOptions):
     timezone: Annotated[
         str | None,
         Field(description="Time zone of the time stamps: Europe/Berlin, UTC, +05:30."),
-        typer.Option(metavar="ZONE", show_default="their own"),
+        typer.Option(metavar="ZONE", show_default="that of the time stamps"),
     ] = None
     decimal: Annotated[
         Literal[".", ","] | None,
         Field(description="Decimal separator, a point or a comma. The other one may separate thousands."),
-        typer.Option(metavar="SIGN", show_default="a point, where no comma may be one"),
+        typer.Option(metavar="SIGN", show_default="a point; ambiguous numbers are refused"),
     ] = None
     encoding: shared.Encoding = "utf-8"
     quote: shared.Quote = ""

@@ -119,7 +119,7 @@ class TagCodec(Codec):
             note(f"{count:,} words have labels that are not in the training part and count as errors: {listed}")
 
     def best_labels(self, prediction: Any) -> list[str]:
-        """Return the likeliest label of each word."""
+        """Return the most probable label of each word."""
         return [self.labels[best] for best in prediction.argmax(1)]
 
     @override

@@ -45,7 +45,7 @@ class TranscribeOptions(SupervisedOptions):
     dropout: shared.Dropout = 0.5
     time_mask: Annotated[Share, Field(description="SpecAugment: largest share of the time steps that is masked.")] = 0.2
     band_mask: Annotated[Share, Field(description="SpecAugment: largest share of the bands that is masked.")] = 0.2
-    beam: Annotated[Whole, Field(ge=1, description="Beam width; 1: the likeliest path.")] = 8
+    beam: Annotated[Whole, Field(ge=1, description="Beam width; 1: the most probable path.")] = 8
     ngram_weight: Annotated[
         Real, Field(ge=0, description="Weight of a character n-gram language model in the search; 0: none.")
     ] = 0.5

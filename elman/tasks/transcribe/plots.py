@@ -26,7 +26,7 @@ def plot(evaluation: Evaluation, path: Path) -> None:
     plot_alignment(path, predictions[i], targets[i], codec.frames(steps), codec.rate, codec.characters)
 
 
-ALIGNMENT = Plot("path.png", "A recording of the test part, and the likeliest symbol at each step.", plot)
+ALIGNMENT = Plot("path.png", "A recording of the test part, and the most probable symbol at each step.", plot)
 
 
 def choose(predictions: Sequence[TranscribePrediction], targets: Sequence[str]) -> int:
@@ -41,7 +41,7 @@ def choose(predictions: Sequence[TranscribePrediction], targets: Sequence[str]) 
 def plot_alignment(
     path: Path, prediction: TranscribePrediction, target: str, frames: NDArray[np.float32], rate: int, characters: str
 ) -> None:
-    """Plot a recording and the probability of each symbol at each step, with the likeliest symbols marked.
+    """Plot a recording and the probability of each symbol at each step, with the most probable symbols marked.
 
     Args:
         path: the PNG file to write.
