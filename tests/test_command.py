@@ -76,7 +76,7 @@ def test_every_cell_and_kind_of_token_learns(
         "--layers", layers, *(["--dropout", 0.1] if layers > 1 else []), "--lr", 0.02, "--bptt", 5,
     )  # fmt: skip
     assert said.code == 0
-    assert f"{by_name(cell).__name__} {'2 x ' if layers > 1 else ''}12" in said.err
+    assert f"{'2-layer ' if layers > 1 else ''}{by_name(cell).__name__} 12" in said.err
     config = json.loads((run / "config.json").read_text())
     first = next(iter(config["scores"].values()))
     # Two short epochs: the cells that torch has too are known to get there.

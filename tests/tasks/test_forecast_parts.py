@@ -2,6 +2,7 @@
 
 import calendar
 import json
+import re
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -114,7 +115,7 @@ def test_what_cannot_be_used_can_be_left_out_and_is_counted(capsys: pytest.Captu
     assert found.values.tolist() == [1, 2]
     said = capsys.readouterr().err
     assert said.count("left out") == 2
-    assert said.count(": 1\n") == 3
+    assert len(re.findall(r" 1 (?:row|unreadable value) ", said)) == 3
 
 
 def test_the_split_is_by_time_and_nothing_leaks() -> None:

@@ -41,7 +41,7 @@ IN_PYTHON: dict[str, tuple[Any, str]] = {
     "bytes": ((np.full((9, 2, 2), 255, np.uint8), range(9)), "image 1: expected numbers from 0 to 1, got 255"),
     "negative": ((np.full((9, 2, 2), -0.5), range(9)), "image 1: expected numbers from 0 to 1, got -0.5"),
     "NaN": ((np.full((9, 2, 2), np.nan), range(9)), "image 1: expected numbers from 0 to 1, got nan"),
-    "ragged": (([[[1, 2], [3]]] * 9, range(9)), r"image 1: expected an image \(rows, columns\), got what is none"),
+    "ragged": (([[[1, 2], [3]]] * 9, range(9)), r"image 1: expected an image \(rows, columns\), got something else"),
     "no label": ((np.zeros((2, 2, 2)), ["a", None]), "image 2: expected a label, got none"),
     "a NaN label": ((np.zeros((2, 2, 2)), [1.0, np.nan]), "image 2: expected a label, got nan"),
     "one-hot": ((np.zeros((3, 2, 2)), np.eye(3)), r"image 1: expected a label, got several at once, of shape \(3,\)"),
@@ -98,7 +98,7 @@ OTHERS: list[tuple[Callable[..., Any], Any, str]] = [
     (transcribe.fit, ([WAVE], ["a"], [["b"]]), r"recording 1: expected a group, a text or a number, got \['b'\]"),
     (transcribe.fit, ([WAVE * 1e30], ["a"]), "recording 1: expected a recording, with numbers from -1 to 1, got"),
     (transcribe.fit, ([np.zeros((20, 9))], ["a"]), r"expected a row of numbers, got float64 of shape \(20, 9\)"),
-    (transcribe.fit, ([[[1.0], [2.0, 3.0]]], ["a"]), "recording 1: expected a row of numbers, got what is none"),
+    (transcribe.fit, ([[[1.0], [2.0, 3.0]]], ["a"]), "recording 1: expected a row of numbers, got something else"),
 ]
 
 
