@@ -241,6 +241,22 @@ def test_lengths_in_any_order(threads: int, ran: list[int]) -> None:
     assert len(ran) == 6
 
 
+@torch.no_grad()
+def test_a_short_call_is_prepared_after_one_that_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call whose scratch memory is too large is not prepared; shorter ones of the same batch size are."""
+    lengths, call = list[int](), prepared_call.InferenceCall.__call__
+
+    def counting(self: prepared_call.InferenceCall, labels: Any, x: Tensor, *more: Any) -> Any:
+        lengths.append(len(x))
+        return call(self, labels, x, *more)
+
+    monkeypatch.setattr(prepared_call.InferenceCall, "__call__", counting)
+    layer = elman.LSTM(D, 512, executor="native")
+    for T in (512, 2, 512, 2):
+        layer(torch.randn(T, 1, D))
+    assert lengths == [2, 2]
+
+
 def test_threads_split_the_columns(ran: list[int]) -> None:
     """Wide layers run on several threads, and on other numbers of threads after that."""
     layer, twin = elman.LSTM(D, 256, executor="native"), elman.LSTM(D, 256, executor="loop")

@@ -54,7 +54,7 @@ class PreparedCalls:
 
     def __init__(self) -> None:
         self._free: dict[Any, list[PreparedCall]] = {}
-        self._refused = set[Any]()  # keys of calls that the executor does not prepare
+        self._refused = set[Any]()  # calls that the executor does not prepare: a long one may need too much memory
 
     def __reduce__(self) -> tuple[type["PreparedCalls"], tuple[()]]:
         return PreparedCalls, ()
@@ -84,7 +84,7 @@ class PreparedCalls:
         x, states = x.contiguous(), [state.contiguous() for state in states]
         is_one_step = not is_sequence or len(x) == 1
         key = B, is_one_step, layer.executor, layer.training, with_gradients, x.dtype, x.device
-        if key in self._refused:
+        if (key, x.shape) in self._refused:
             return None
         if key not in self._free and len(self._free) >= MAX_PREPARED:
             self._free.pop(next(iter(self._free)), None)
@@ -96,7 +96,7 @@ class PreparedCalls:
         if prepared is None or not prepared.fits(parameters, x, states):
             prepared = _prepare(layer, x, with_gradients)
             if prepared is None and all(p.dtype is x.dtype and p.device == x.device for p in parameters):
-                self._refused.add(key)
+                self._refused.add((key, x.shape))
             if prepared is None or not prepared.fits(parameters, x, states):
                 return None
         transposes = layer.batch_first and not is_one_step and B > 1
@@ -122,7 +122,7 @@ def _needs_full_call(layer: "Stack") -> bool:
 
 
 def has_hooks(layer: "Stack") -> bool:
-    """Whether a call of the layer calls hooks, as a step of it must, too."""
+    """Return True if a call of the layer calls hooks; then a step must call them too."""
     return bool(layer._forward_hooks or layer._forward_pre_hooks or has_global_forward_hooks())
 
 
