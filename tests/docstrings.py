@@ -86,7 +86,7 @@ def _function_of(attribute: Any) -> FunctionType | None:
 
 
 class Docstring:
-    """What the sections of a docstring document.
+    """The parameters, attributes, exceptions and results that a docstring documents.
 
     Args:
         text: the docstring, without indentation.
@@ -109,23 +109,23 @@ class Docstring:
 
 
 def lacks(name: str, value: Any) -> list[str]:
-    """What the docstring of a public class or function lacks."""
+    """Return the problems of the docstring of a public class or function."""
     if not value.__doc__:
         return ["no docstring"]
     docstring = Docstring(inspect.getdoc(value) or "")
     if inspect.isclass(value):
         is_generated = dataclasses.is_dataclass(value)  # its __init__, which raises nothing
         constructor = vars(value).get("__post_init__" if is_generated else "__init__")
-        found = [*_parameters(value, docstring, _of_bases(value, docstring)), *_exceptions(constructor, docstring)]
+        problems = [*_parameters(value, docstring, _of_bases(value, docstring)), *_exceptions(constructor, docstring)]
     else:
-        found = [*_parameters(value, docstring, set()), *_exceptions(value, docstring), *_result(value, docstring)]
+        problems = [*_parameters(value, docstring, set()), *_exceptions(value, docstring), *_result(value, docstring)]
     if ">>> " not in docstring.text and name.removeprefix("elman.") not in RETURNED and not _package_has_example(name):
-        found.append("no example")
-    return found
+        problems.append("no example")
+    return problems
 
 
 def method_lacks(cls: type, name: str) -> list[str]:
-    """What the docstring of a method or property, or the one that it inherits, lacks."""
+    """Return the problems of the docstring of a method or property, or of the one that it inherits."""
     attribute = inspect.getattr_static(cls, name)
     function, text = _function_of(attribute), inspect.getdoc(getattr(cls, name))
     assert function is not None
@@ -133,11 +133,11 @@ def method_lacks(cls: type, name: str) -> list[str]:
         return ["no docstring"]
     docstring, parameters = Docstring(text), set(inspect.signature(function).parameters) - {"self", "cls"}
     unnamed = sorted(parameter for parameter in parameters if not re.search(rf"\b{parameter}\b", text))
-    found = [f"parameters not documented: {', '.join(unnamed)}"] if unnamed else []
+    problems = [f"parameters not documented: {', '.join(unnamed)}"] if unnamed else []
     if unknown := sorted(docstring.parameters - parameters):
-        found.append(f"parameters that do not exist: {', '.join(unknown)}")
+        problems.append(f"parameters that do not exist: {', '.join(unknown)}")
     is_value = isinstance(attribute, property | functools.cached_property)
-    return [*found, *([] if is_value else _result(function, docstring)), *_exceptions(function, docstring)]
+    return [*problems, *([] if is_value else _result(function, docstring)), *_exceptions(function, docstring)]
 
 
 def _of_bases(cls: type, docstring: Docstring) -> set[str]:

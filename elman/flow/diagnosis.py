@@ -33,7 +33,7 @@ MAX_CLIPPED = 0.9  # share of the updates
 
 
 class Remedy(NamedTuple):
-    """What to try.
+    """A remedy for a finding.
 
     Attributes:
         python: in Python.

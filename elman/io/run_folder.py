@@ -28,7 +28,7 @@ _MAX_ATTEMPTS = 10  # to create a folder while other processes create and remove
 
 
 class _Config(BaseModel, strict=True, defer_build=True):
-    """What config.json has for every task."""
+    """The fields of config.json that all tasks have."""
 
     format: int
     elman: str

@@ -48,7 +48,7 @@ class LightningArguments:
 
     @property
     def progress_bar(self) -> bool | None:
-        """Whether Lightning shows a progress bar; None: elman shows its own."""
+        """True if Lightning shows its progress bar, False for none; None if elman shows its own."""
         if any(isinstance(callback, ProgressBar) for callback in self.callbacks):
             return True
         shows: bool | None = self.trainer.get("enable_progress_bar")

@@ -165,7 +165,7 @@ class _Wanted(NamedTuple):
 
 
 class _SavedOffsets(NamedTuple):
-    """Where a forward pass saves what the backward pass reads: offsets in bytes.
+    """Offsets, in bytes, of the values saved for backward.
 
     Attributes:
         histories: of each state of each layer, the initial one and those after every step.

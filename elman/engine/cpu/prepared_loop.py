@@ -237,7 +237,7 @@ class BackwardLoop(PreparedLoop):
 
 
 def max_steps(T: int, B: int) -> int:
-    """Return for how many steps of B rows to prepare when T come: some more, so that few lengths prepare anew."""
+    """Return the number of steps to allocate for: T rounded up to a power of two, so that lengths may vary."""
     return min(1 << (T - 1).bit_length(), MAX_PREPARED_ROWS // max(B, 1))
 
 
@@ -257,7 +257,7 @@ def can_prepare(native: CompiledPlan, steps: int, B: int, loops: Sequence[str] =
 
 
 def _is_direct(steps: int, B: int) -> bool:
-    """Whether matrices are read as they are."""
+    """Return True if matrices are multiplied without packing."""
     return steps == 1 and B <= MAX_UNPACKED
 
 
