@@ -84,13 +84,13 @@ OPTIONS: list[tuple[list[Any], list[str]]] = [
     (["--cell", "elmo"], ["--cell", "rnn, gru, lstm", "'elmo'"]),
     (["--tokens", "syllable"], ["--tokens", "char, word, bpe", "'syllable'"]),
     (["--optimizer", "adamm"], ["--optimizer", "adamw, adam, rmsprop, sgd", "'adamm'"]),
-    (["--hidden", "0"], ["--hidden", "a whole number from 1 up", "'0'"]),
-    (["--hidden", "2.5"], ["--hidden", "a whole number from 1 up", "'2.5'"]),
-    (["--seed", "9" * 400], ["--seed", "from 0 up, and 2147483647 at most", "'999"]),
+    (["--hidden", "0"], ["--hidden", "an integer of at least 1", "'0'"]),
+    (["--hidden", "2.5"], ["--hidden", "an integer of at least 1", "'2.5'"]),
+    (["--seed", "9" * 400], ["--seed", "of at least 0 and at most 2147483647", "'999"]),
     (["--dropout", "1.5"], ["--dropout", "a number from 0 to 1", "'1.5'"]),
-    (["--lr", "nan"], ["--lr", "a number above 0", "'nan'"]),
-    (["--minutes", "inf"], ["--minutes", "a number above 0", "'inf'"]),
-    (["--epochs", "0"], ["--epochs", "a number above 0", "'0'"]),
+    (["--lr", "nan"], ["--lr", "a number greater than 0", "'nan'"]),
+    (["--minutes", "inf"], ["--minutes", "a number greater than 0", "'inf'"]),
+    (["--epochs", "0"], ["--epochs", "a number greater than 0", "'0'"]),
     (["--speed", "9"], ["--speed"]),
     (["--hidden"], ["--hidden"]),
     (["another.txt"], ["another.txt"]),
@@ -114,9 +114,9 @@ def test_a_model_that_memory_has_no_room_for(elman: Command, file: Path, tmp_pat
 @pytest.mark.parametrize(
     ("option", "value", "expected"),
     [
-        ("--temperature", "-1", "from 0 up"),
-        ("--top-p", "0", "above 0"),
-        ("--length", "0", "from 1 up"),
+        ("--temperature", "-1", "of at least 0"),
+        ("--top-p", "0", "greater than 0"),
+        ("--length", "0", "of at least 1"),
         ("--top-k", "x", "from 0"),
     ],
 )
@@ -260,7 +260,7 @@ def test_resuming_what_cannot_be_resumed(elman: Command, copied: Path, file: Pat
     put(copied / "config.json", model=whole["model"] | {"hidden": 9})
     refused(elman(*resume), "config.json", "model.hidden and options.hidden", "9 and 12")
     put(copied / "config.json", model=whole["model"], training=whole["training"] | {"seed": "a"})
-    refused(elman(*resume), "config.json", "seed", "a whole number", "'a'")
+    refused(elman(*resume), "config.json", "seed", "an integer", "'a'")
     put(copied / "config.json", training=whole["training"])
     (copied / "metrics.csv").write_text("epoch,train_loss\n1,2\n")
     before = (copied / "config.json").read_bytes()

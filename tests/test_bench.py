@@ -15,8 +15,8 @@ def test_table(elman: Command) -> None:
     said = elman("bench", "--cells", "lstm rnn-relu", *SMALL)
     assert said.code == 0
     assert said.out.count("3,2,4,5") == 2
-    assert "rnn-relu: forward least" in said.out
-    assert "1 thread; largest product: torch" in said.out
+    assert "rnn-relu: forward minimum" in said.out
+    assert "1 thread; matrix product: torch" in said.out
 
 
 def test_json(elman: Command) -> None:

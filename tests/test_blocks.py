@@ -206,8 +206,12 @@ def test_rows_are_those_of_the_table(suffix: str, block: int, path: Path, monkey
 
 TABLES: list[tuple[str, bytes, Any]] = [
     (".csv", b"said,stars\na,1,2\n", "line 2: expected 2 columns, got 3"),
-    (".csv", b'said,stars\na,1\nb,"2\n', "line 3: expected a table, got what cannot be read as one: unexpected end"),
-    (".csv", b"said,stars\n", "expected rows, got a table without any"),
+    (
+        ".csv",
+        b'said,stars\na,1\nb,"2\n',
+        "line 3: expected a table, got a file that cannot be read as one: unexpected end",
+    ),
+    (".csv", b"said,stars\n", "expected at least one row, got an empty table"),
     (".csv", b"", "expected a text, got an empty file"),
     (".csv", b"said,stars\na\n\nb,2\n", [("a", None), (None, None), ("b", "2")]),
     (".csv", b"said,stars\r\na,1\r\n", [("a", "1")]),
@@ -264,7 +268,7 @@ def test_quotation_marks_as_asked_for(path: Path, capsys: pytest.CaptureFixture[
         f"{csv}: 1 row has line breaks in quoted cells, 2 lines in all, the first in line 2; where quotation marks are "
         "part of texts, pass --quote none\n"
     )
-    with pytest.raises(BadInput, match="--quote: expected one character of ASCII, or none; got 'ab'"):
+    with pytest.raises(BadInput, match="--quote: expected one ASCII character, or none; got 'ab'"):
         list(tables.rows(csv, NAMES, quote="ab"))
 
 

@@ -24,7 +24,7 @@ class Halving(nn.Module):
 
 DTYPES = ["torch.float64", "does not match weight dtype (torch.float32)", "input.to(torch.float32)"]
 STATE_DTYPES = ["RNN state dtype (torch.", "does not match weight dtype (torch.float32)", "state.to(torch.float32)"]
-BY_NAME = "; lengths are given by name, lengths="
+BY_NAME = "; pass lengths by name, lengths="
 of_bytes = x.to(torch.uint8)
 
 INPUTS: dict[str, Wrong] = {

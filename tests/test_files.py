@@ -60,7 +60,7 @@ def test_the_name_says_what_is_in_it(write: Write, place: str, tmp_path: Path) -
     before = files_in(tmp_path)
     ends = ".html" if place.endswith("html") else ".png or .svg"
     for name in ("a.txt", "a.pdf", "a"):
-        refused(write(tmp_path / name), f"--out {tmp_path / name}: expected a name that ends with {ends}")
+        refused(write(tmp_path / name), f"--out {tmp_path / name}: expected a file name that ends with {ends}")
     refused(write(tmp_path), f"--out {tmp_path}: expected the name of a file, got a folder")
     refused(write(tmp_path / "no" / place), "expected a folder that is there")
     assert files_in(tmp_path) == before

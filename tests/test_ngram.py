@@ -201,8 +201,8 @@ def test_a_missing_tensor_is_named() -> None:
 @pytest.mark.parametrize(
     ("name", "array", "message"),
     [
-        ("keys", np.zeros(5), "keys must be a row of integers, got float64"),
-        ("counts", np.ones((5, 1), int), r"counts must be a row of integers, got int64 of shape \(5, 1\)"),
+        ("keys", np.zeros(5), "keys must be a 1-D array of integers, got float64"),
+        ("counts", np.ones((5, 1), int), r"counts must be a 1-D array of integers, got int64 of shape \(5, 1\)"),
         ("vocabulary", row(0), "vocabulary must be one number"),
         ("vocabulary", row(2, 2), "vocabulary must be one number"),
         ("sizes", row(), "sizes one from 0"),
@@ -238,7 +238,10 @@ FITTED = NGram.fit(row(0, 1, 1), 2, 2)
         (lambda: NGram.fit(row(), 0, 1), "vocabulary must be at least 1, got 0"),
         (lambda: NGram.fit(row(0, 2), 2, 1), "ids must be from 0 to 1, got 0 to 2"),
         (lambda: FITTED.nats(row(0, -1)), "ids must be from 0 to 1, got -1 to 0"),
-        (lambda: FITTED.nats(np.zeros((1, 2), int)), r"ids must be a row of integers, got int64 of shape \(1, 2\)"),
+        (
+            lambda: FITTED.nats(np.zeros((1, 2), int)),
+            r"ids must be a 1-D array of integers, got int64 of shape \(1, 2\)",
+        ),
         (lambda: FITTED.nats(row(0, 1), 0), "order must be from 1 to 2, got 0"),
         (lambda: FITTED.nats(row(0, 1), 3), "order must be from 1 to 2, got 3"),
         (lambda: FITTED.truncated(3), "order must be from 1 to 2, got 3"),

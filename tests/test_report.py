@@ -209,7 +209,7 @@ def test_of_a_run_whose_weights_are_gone(elman: Command, copied: Path) -> None:
     (copied / "model.safetensors").unlink()
     assert elman("report", copied).code == 0
     found = Page.at(copied / "report.html")
-    assert found.text.count("The weights of this run, its model.safetensors, are gone.") == 2
+    assert found.text.count("The weights of this run, model.safetensors, do not exist.") == 2
     assert "yet" not in found.text.split("The run")[0]
     assert "--resume" not in found.text
 
@@ -221,7 +221,7 @@ def test_of_a_text_that_is_gone_or_another(elman: Command, copied: Path, tmp_pat
     assert "cannot be read any more" in Page.at(copied / "report.html").text
     (tmp_path / "gone.txt").write_text("another text")
     assert elman("report", copied).code == 0
-    assert "gone.txt is no longer the text that this run was trained on" in Page.at(copied / "report.html").text
+    assert "gone.txt has changed since this run was trained on it" in Page.at(copied / "report.html").text
 
 
 DAMAGES: list[tuple[str, Callable[[Path], object], list[str]]] = [

@@ -391,7 +391,9 @@ def test_a_cell_that_returns_another_form() -> None:
     compiled, x = compiled_by_torch(layer, backend="aot_eager", fullgraph=True), torch.randn(4, 2, D)
     assert compiled(x)[0].shape == (4, 2, 1)
     layer.cell.width = 2
-    with pytest.raises(RuntimeError, match=r"call torch.compiler.reset\(\) after a change of what a cell returns"):
+    with pytest.raises(
+        RuntimeError, match=r"call torch.compiler.reset\(\) after the shapes that a cell returns change"
+    ):
         compiled(x)
 
 

@@ -139,7 +139,7 @@ def test_where_the_gradient_of_weights_overflows(
     assert gradient.isinf().all()
     bad = NonFinite("weights", "cell.W", 3, None, "", "h")  # steps 6, 5, 4, 3: the largest numbers are 65504 and 3.4e38
     assert found.first_non_finite == bad
-    assert str(bad) == "the gradient of cell.W, added up from the last step back, is not finite at step 3"
+    assert str(bad) == "the gradient of cell.W, summed from the last step back, is not finite at step 3"
     assert "non-finite: the gradient of cell.W, added up" in str(found.verdict())
     # What is no longer there may have been infinite.
     layer.zero_grad()

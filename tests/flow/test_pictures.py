@@ -50,7 +50,7 @@ def test_where_a_picture_can_go(name: str, tmp_path: Path) -> None:
     assert b"<svg" in (tmp_path / "x.svg").read_bytes()
     with pytest.raises(BadInput, match=r"no/x\.png: expected a folder that is there, found none at .*no$"):
         DRAWN[name](tmp_path / "no" / "x.png")
-    with pytest.raises(BadInput, match=r"x\.pdf: expected a name that ends with \.png or \.svg$"):
+    with pytest.raises(BadInput, match=r"x\.pdf: expected a file name that ends with \.png or \.svg$"):
         DRAWN[name](tmp_path / "x.pdf")
 
 

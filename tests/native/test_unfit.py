@@ -1,4 +1,4 @@
-"""Law 5: an executor asked for by name runs or raises.
+"""Law 5: an executor requested by name runs or raises.
 
 What cannot run natively is told once and in one line, and runs on the loop executor all the same.
 """

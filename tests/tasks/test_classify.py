@@ -96,7 +96,7 @@ def test_texts_are_predicted(elman: Command, trained: Path, monkeypatch: pytest.
     refused(elman("predict", trained, "good", " "), "input 2: predict: expected a text, got ' '; --skip-bad leaves it")
     said = elman("predict", trained, "good", " ", "bad", "--skip-bad", "--format", "csv")
     assert (said.code, len(said.out.splitlines())) == (0, 3)
-    assert said.err == "input 2: predict: expected a text, got ' '; left out\n"
+    assert said.err == "input 2: predict: expected a text, got ' '; skipped\n"
 
 
 def test_other_names_of_columns(elman: Command, trained: Path, tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ BAD: list[tuple[str, str, list[str]]] = [
     ("empty text", ROWS + ",pos\n", ["row 81: expected a text, got none", "--skip-bad"]),
     ("blank text", ROWS + '"  ",pos\n', ["row 81: expected a text, got an empty one", "--skip-bad"]),
     ("empty label", ROWS + "fine,\n", ["row 81: expected a label, got none", "--skip-bad"]),
-    ("numbers", "text,label\n1,a\n2,b\n", ["--text: expected texts in 'text', got numbers alone, the first 1"]),
+    ("numbers", "text,label\n1,a\n2,b\n", ["--text: expected texts in 'text', got only numbers, the first 1"]),
     ("nan", "text,label\na,1.5\nb,NaN\nc,2\n", ["row 2: expected a label, got 'NaN'"]),
     ("twice", "text,label,label\na,b,c\n", ["--label: expected one column 'label', got several"]),
     ("no names", "\n\n", ["--text: expected a table whose columns have names; got none"]),
@@ -266,7 +266,7 @@ def test_what_is_bad_can_be_left_out(tmp_path: Path, capsys: pytest.CaptureFixtu
     path = tmp_path / "t.csv"
     path.write_text(ROWS + ",pos\nfine,\n")
     assert len(list(TASK.read([path], ClassifyOptions(skip_bad=True)))) == 80
-    assert "left out 2 that cannot be used" in capsys.readouterr().err
+    assert "skipped 2 unusable examples" in capsys.readouterr().err
 
 
 def test_wrong_labels(elman: Command, table: Path, tmp_path: Path, trained: Path, lines: list[Path]) -> None:
@@ -348,7 +348,7 @@ def test_a_file_to_predict_needs_no_labels(elman: Command, trained: Path, tmp_pa
     refused(elman("predict", trained, path), "t.tsv: row 2: expected a text, got none; --skip-bad")
     said = elman("predict", trained, path, "--skip-bad", "--format", "csv")
     assert (said.code, said.out.count("\n")) == (0, 2)
-    assert "t.tsv: left out 1 that cannot be used" in said.err
+    assert "t.tsv: skipped 1 unusable example" in said.err
     found = tasks.load(trained)
     path.write_text("text\ngood\n")
     for named in (path, str(path), [path], [str(path)]):

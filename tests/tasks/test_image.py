@@ -170,7 +170,7 @@ def test_in_python(tmp_path: Path) -> None:
     assert isinstance(found.model, torch.nn.Module)
     with pytest.raises(TypeError, match=r"^elman.tasks.image.fit: colour: expected one of cell, hidden, "):
         image.fit((images, labels), tmp_path / "other", colour=1)  # type: ignore[call-arg]  # editors know the options
-    with pytest.raises(ValueError, match=r"^elman.tasks.image.fit: hidden: expected a whole number from 1 up, got 0"):
+    with pytest.raises(ValueError, match=r"^elman.tasks.image.fit: hidden: expected an integer of at least 1, got 0"):
         image.fit((images, labels), tmp_path / "other", hidden=0)
     assert not (tmp_path / "other").exists()
 
@@ -191,7 +191,7 @@ def test_wrong_images(elman: Command, folder: Path, tmp_path: Path, trained: Pat
     refused(elman("train", "image", bad, *out), "x.png", "cannot be read as one", "--skip-bad")
     said = elman("train", "image", bad, "--skip-bad", *out)
     assert said.code == 0
-    assert "left out 1" in said.out + said.err
+    assert "skipped 1" in said.out + said.err
     other = tmp_path / "other"
     shutil.copytree(folder / "lying", other / "sideways")
     refused(elman("evaluate", trained, other), "expected labels of the training, lying, upright; got 'sideways'")

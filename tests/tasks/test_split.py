@@ -239,7 +239,7 @@ def test_a_split_of_too_few(elman: Command, tmp_path: Path) -> None:
     said = elman("train", "classify", path, "--out", tmp_path / "run")
     assert said.code == 2
     expected = (
-        "expected a label with at least 3 different examples to split, got 4 of 2 labels, where copies count as one"
+        "expected a label with at least 3 different examples to split, got 4 of 2 labels, where duplicates count as one"
     )
     assert expected in said.err
     assert "pass --validation and --test" in said.err

@@ -74,7 +74,7 @@ def test_columns_as_lines_are_refused(
     elman: Command, trained: Path, monkeypatch: pytest.MonkeyPatch, form: Callable[[list[list[tuple[str, str]]]], str]
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(form(sentences()).encode()), "utf-8"))
-    expected = "standard input: expected a sentence in each line, got words with their labels in columns; to read the"
+    expected = "standard input: expected one sentence per line, got columns of words and labels; to read the"
     refused(elman("predict", trained), f"{expected} words, pass -: elman predict {trained} -")
 
 
@@ -247,7 +247,7 @@ def test_in_python(tmp_path: Path) -> None:
 WORD = "1\tone\tone\tNUM" + "\t_" * 6 + "\n"
 BAD: list[tuple[str, str, list[str], list[str]]] = [
     ("empty", "", [], ["expected a text", "empty"]),
-    ("blank", "\n\n", [], ["expected sentences, a word to a line, got none"]),
+    ("blank", "\n\n", [], ["expected sentences with one word per line, got none"]),
     ("name", WORD, ["--column", "pos"], ["--column", "a column from 1 to 10, or one of id, form", "got 'pos'"]),
     ("number", "a b\n", ["--column", "3"], ["--column", "expected a column from 1 to 2; got '3'"]),
     ("words", "a b\n", ["--words", "form"], ["--words", "expected a column from 1 to 2; got 'form'"]),
@@ -259,7 +259,7 @@ BAD: list[tuple[str, str, list[str], list[str]]] = [
     ("empty label", WORD + WORD.replace("NUM", ""), [], ["line 2: expected a label in column 4, got ''"]),
     ("empty word", WORD + WORD.replace("\tone", "\t", 1), [], ["line 2: expected a word in column 2, got ''"]),
     ("an id", WORD + "x" + WORD, [], ["line 2: expected an id like 3, 3-4 or 3.1, got 'x1'", "--skip-bad"]),
-    ("comments", "# text = a\n# text = b\n", [], ["expected sentences, a word to a line, got none"]),
+    ("comments", "# text = a\n# text = b\n", [], ["expected sentences with one word per line, got none"]),
     ("few", "a A\n\nb B\n", [], ["at least 3 different examples"]),
 ]
 
@@ -311,7 +311,7 @@ def test_what_is_wrong(elman: Command, tmp_path: Path, trained: Path, capsys: py
     assert not (tmp_path / "run").exists()
     capsys.readouterr()
     assert len(list(TASK.read([short], TagOptions(skip_bad=True)))) == 60
-    assert "left out 1 that cannot be used" in capsys.readouterr().err
+    assert "skipped 1 unusable example" in capsys.readouterr().err
 
 
 def test_a_file_to_predict_is_read_in_columns(elman: Command, trained: Path, treebank: Path, tmp_path: Path) -> None:

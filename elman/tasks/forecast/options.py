@@ -68,18 +68,18 @@ class ForecastOptions(SupervisedOptions):
         typer.Option(metavar="A,B", show_default=False),
     ] = None
     horizon: Annotated[
-        Whole | None, Field(ge=1, description="Steps to forecast."), typer.Option(show_default="one season")
+        Whole | None, Field(ge=1, description="Number of steps to forecast."), typer.Option(show_default="one season")
     ] = None
     season: Annotated[
         Whole | None,
-        Field(ge=1, description="Steps in a season."),
+        Field(ge=1, description="Number of steps in a season."),
         typer.Option(
-            show_default="by the step: a day of minutes and hours, a week of days, a year of weeks and months"
+            show_default="by the step: a day for minutes and hours, a week for days, a year for weeks and months"
         ),
     ] = None
     context: Annotated[
         Whole | None,
-        Field(ge=2, description="Steps of the past that the model reads."),
+        Field(ge=2, description="Number of past steps that the model reads."),
         typer.Option(show_default="7 seasons, or 2 horizons"),
     ] = None
     step: Annotated[
@@ -105,7 +105,7 @@ class ForecastOptions(SupervisedOptions):
     decimal: Annotated[
         Literal[".", ","] | None,
         Field(description="Decimal separator, a point or a comma. The other one may separate thousands."),
-        typer.Option(metavar="SIGN", show_default="a point; ambiguous numbers are refused"),
+        typer.Option(metavar="SIGN", show_default="a point; ambiguous numbers are rejected"),
     ] = None
     encoding: shared.Encoding = "utf-8"
     quote: shared.Quote = ""

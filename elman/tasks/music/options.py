@@ -41,8 +41,8 @@ class MusicOptions(SupervisedOptions):
     ] = "chain"
     grid: Annotated[
         Whole | None,
-        Field(ge=1, le=32_767, description="Steps to a quarter note."),
-        typer.Option(show_default="4; 1 where the data are JSON, whose steps are frames"),
+        Field(ge=1, le=32_767, description="Steps per quarter note."),
+        typer.Option(show_default="4; 1 for JSON, where each step is a frame"),
     ] = None
     transpose: Annotated[
         Whole, Field(ge=0, description="Data augmentation: transpose by up to this many semitones.")
