@@ -55,7 +55,7 @@ def format_of(format: str | None, out: Path | None) -> str:
     if not format and not suffix_format and suffix:
         raise BadInput(
             f"--out {out}: expected a file name that ends with {', '.join(ENDINGS)}, or --format; got one that "
-        "ends with "
+            "ends with "
             f"{suffix}"
         )
     return format or suffix_format or "csv"

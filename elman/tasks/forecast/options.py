@@ -13,9 +13,9 @@ from elman.training.options import TrainingOptions
 
 HELP = """Train a forecaster of time series, with prediction intervals.
 
-DATA is a CSV or Parquet file with a row for each time: a column of time stamps, a column of values, and if there are
-several series, a column that identifies them. A file of values alone needs no time stamps. The first 70 % of the time
-are for training, the next 10 % for validation, the last 20 % for the test.
+DATA is a CSV or Parquet file with one row per time step: a column of time stamps, a column of values, and if there are
+several series, a column that identifies them. A file with values only needs no time stamps. The first 70 % of the
+time range is for training, the next 10 % for validation, the last 20 % for testing.
 """
 PATIENCE = 4
 TRAINING: dict[str, Any] = {"lr": 1e-3, "patience": 4}
