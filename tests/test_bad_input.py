@@ -37,7 +37,7 @@ def complains(said: Said, *parts: str) -> None:
 
 
 TEXTS: list[tuple[str, bytes | None, list[str]]] = [
-    ("missing", None, ["expected a file", "nothing of that name"]),
+    ("missing", None, ["expected a file", "does not exist"]),
     ("empty", b"", ["expected a text", "empty"]),
     ("short", b"please stay at home", ["expected at least 41 tokens", "--batch 4", "--bptt 10", "got 17"]),
     ("tiny", b"a", ["longer text"]),
@@ -199,10 +199,10 @@ def foreign(path: Path) -> None:
 
 
 DAMAGE: list[tuple[str, str, Callable[[Path], object], list[str]]] = [
-    ("cut model", "model.safetensors", cut, ["whole safetensors file"]),
+    ("cut model", "model.safetensors", cut, ["complete safetensors file"]),
     ("foreign model", "model.safetensors", foreign, ["embedding.weight", "(17, 8)", "none"]),
-    ("text as model", "model.safetensors", lambda path: path.write_text("hello"), ["whole safetensors file"]),
-    ("no model", "model.safetensors", Path.unlink, ["which has ended; the file is gone"]),
+    ("text as model", "model.safetensors", lambda path: path.write_text("hello"), ["complete safetensors file"]),
+    ("no model", "model.safetensors", Path.unlink, ["expected the weights of this run, but the file does not exist"]),
     ("newer config", "config.json", lambda path: put(path, format=9, elman="7.1"), ["format 1", "got 9", "elman 7.1"]),
     ("cut config", "config.json", cut, ["expected JSON"]),
     ("list as config", "config.json", lambda path: path.write_text("[]"), ["config.json: expected an object, got []"]),
@@ -245,7 +245,7 @@ def test_what_is_not_a_run(elman: Command, tmp_path: Path, file: Path) -> None:
             ["evaluate", path, file],
             ["train", "text", "--resume", path],
         ):
-            refused(elman(*command), str(path), "expected a run's folder")
+            refused(elman(*command), str(path), "expected a run folder")
 
 
 def test_resuming_what_cannot_be_resumed(elman: Command, copied: Path, file: Path, tmp_path: Path) -> None:

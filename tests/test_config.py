@@ -119,7 +119,10 @@ def test_a_run_whose_data_are_gone(elman: Command, file: Path, tmp_path: Path, m
     give(monkeypatch, file.read_text())
     assert elman("train", "text", "-", "--epochs", 0.1, "--out", tmp_path / "run", *SMALL).code == 0
     again = ("train", "text", "--config", tmp_path / "run")
-    refused(elman(*again), "data: expected files, got a run that was trained in Python or on standard input; name DATA")
+    refused(
+        elman(*again),
+        "data: expected files, got a run that was trained in Python or on standard input; pass the files as DATA",
+    )
     assert elman(*again, file, "--out", tmp_path / "again").code == 0
 
 

@@ -67,15 +67,21 @@ BAD: dict[str, tuple[list[str], str]] = {
         ["ltsm"],
         r"elman: ltsm: expected a cell, one of rnn, .*slstm, or a run folder; got neither; .*lstm\?",
     ),
-    "no run": (["."], r"elman: \.: expected a run's folder, got one without config\.json"),
+    "no run": (["."], r"elman: \.: expected a run folder, got a folder without config\.json"),
     "a name": (["lstm", "--out", "x.pdf"], r"elman: --out x\.pdf: expected a file name that ends with \.png or \.svg"),
-    "a folder": (["lstm", "--out", "no/x.svg"], r"elman: --out no/x\.svg: expected a folder that is there.* at no"),
+    "a folder": (
+        ["lstm", "--out", "no/x.svg"],
+        r"elman: --out no/x\.svg: the folder no does not exist; create it first",
+    ),
     "a size": (["lstm", "--hidden", "0"], r"elman draw: .*'--hidden': expected an integer of at least 1, got '0'"),
     "gradients": (
         ["lstm", "--gradients"],
         r"elman: --gradients: expected a run folder, got the cell .*",
     ),
-    "two sizes": ([".", "--layers", "2"], r"elman: --layers: expected the name of a cell with it, got \., a run, .*"),
+    "two sizes": (
+        [".", "--layers", "2"],
+        r"elman: --layers: expected a built-in cell, got the run \., whose sizes are fixed",
+    ),
 }
 
 

@@ -81,7 +81,7 @@ def test_quiet_prints_results_only(elman: Command, file: Path, tmp_path: Path, f
     said = elman(*flags, file, "--epochs", 0.1, "--out", tmp_path / "run", *SMALL)
     assert (said.code, said.err) == (0, "")
     assert f"run: {tmp_path / 'run'}" in said.out
-    refused(elman("-q", "evaluate", tmp_path / "run", tmp_path / "no"), "nothing of that name")
+    refused(elman("-q", "evaluate", tmp_path / "run", tmp_path / "no"), "does not exist")
     assert "skipped" in elman("generate", tmp_path / "run", "--prompt", "theΩ", "--length", 1).err, "once, not for ever"
 
 

@@ -23,7 +23,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "k1 is several": (lambda: Truncated(np.array([2, 3])), "Truncated: k1: .* got array"),  # type: ignore[arg-type]
     "k1 is NumPy's": (lambda: Truncated(np.int64(0)), "Truncated: k1: .* at least 1, got 0"),  # type: ignore[arg-type]
     "k2": (lambda: Truncated(5, 3), "Truncated: k2: expected an integer of at least k1=5, got 3"),
-    "segments": (lambda: Checkpointed(0), "Checkpointed: segments: expected a whole number .* or 'sqrt', got 0"),
+    "segments": (lambda: Checkpointed(0), "Checkpointed: segments: expected an integer .* or 'sqrt', got 0"),
     "segments by bool": (lambda: Checkpointed(True), "Checkpointed: segments: .* got True"),
     "segments by name": (lambda: Checkpointed("root"), "Checkpointed: segments: .* got 'root'"),
     "memory": (lambda: Checkpointed(memory="much"), "Checkpointed: memory: expected an amount such as .* got 'much'"),

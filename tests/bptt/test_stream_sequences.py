@@ -125,7 +125,7 @@ WRONG: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
         [np.zeros((5, 3), np.uint8)],
         {"padding": -100},
         ValueError,
-        "stream: padding: expected what (T, 3) numpy.uint8 can hold, got -100",
+        "stream: padding: expected a value that (T, 3) numpy.uint8 can hold, got -100",
     ),
     (
         numbered([5]),
@@ -137,13 +137,13 @@ WRONG: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
         [np.zeros(5)],
         {"padding": None},
         ValueError,
-        "stream: padding: expected what (T) numpy.float64 can hold, got None",
+        "stream: padding: expected a value that (T) numpy.float64 can hold, got None",
     ),
     (
         [np.zeros(5, np.float16)],
         {"padding": 1e6},
         ValueError,
-        "stream: padding: expected what (T) numpy.float16 can hold, got 1000000.0",
+        "stream: padding: expected a value that (T) numpy.float16 can hold, got 1000000.0",
     ),
     (
         np.array(["a", "b"]),
@@ -151,7 +151,12 @@ WRONG: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
         TypeError,
         "stream: sequence 0: expected a dtype that torch supports, got (T) numpy.<U1",
     ),
-    (numbered([5]), {"padding": 0.5}, ValueError, "stream: padding: expected what (T) torch.int64 can hold, got 0.5"),
+    (
+        numbered([5]),
+        {"padding": 0.5},
+        ValueError,
+        "stream: padding: expected a value that (T) torch.int64 can hold, got 0.5",
+    ),
     (
         numbered([5]),
         {"rank": 2, "world_size": 2},

@@ -331,7 +331,7 @@ def test_wrong_input(backend: str) -> None:
         compiled(x.double())
     with pytest.raises(ValueError, match=r"GRU: state: expected shape \(1, 2, 5\), got \(1, 3, 5\)"):
         compiled(x, torch.zeros(1, 3, H))
-    with pytest.raises(ValueError, match="GRU: lengths: expected 2 whole numbers from 0 to 4, got"):
+    with pytest.raises(ValueError, match="GRU: lengths: expected 2 integers from 0 to 4, got"):
         compiled(x, lengths=torch.tensor([1, 5]))
 
 

@@ -144,7 +144,7 @@ def test_a_damaged_run(elman: Command, of_task: tuple[str, Path]) -> None:
 def test_terms_that_a_baseline_does_not_have(tmp_path: Path) -> None:
     run = made("classify", tmp_path / "run")
     put(run / "codec.json", terms={"one": 1.0})
-    with pytest.raises(BadInput, match=r"baseline\.safetensors: .* where the codec has 1"):
+    with pytest.raises(BadInput, match=r"baseline\.safetensors: .* but the codec has 1"):
         tasks.load(run).evaluate(DATA["classify"][0])
 
 

@@ -176,7 +176,11 @@ def with_line(stamp: str, value: object) -> pl.DataFrame:
         (tide(), ["--step", "1m"], ["level", "--step", "160"]),
         (tide(), ["--time-format", "%d.%m.%Y"], ["%d.%m.%Y", "'2024-02-20 00:00:00'", "row 1"]),
         (with_line("2023-02-20 03:00:00", 1e300), [], ["--target", "up to 1e+150", "1e+300", "row 51"]),
-        (with_line("2023-02-20 03:00:00+01:00", 1), [], ["--time", "in all stamps or in none", "row 51", "row 1,"]),
+        (
+            with_line("2023-02-20 03:00:00+01:00", 1),
+            [],
+            ["--time", "in all time stamps or in none", "row 51", "row 1,"],
+        ),
         (tide()[:0], [], ["expected rows"]),
         (tide(10), [], ["level", "expected at least 12 steps", "got 10"]),
         (tide(20), [], ["--horizon 4", "validation", "20 steps"]),

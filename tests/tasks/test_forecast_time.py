@@ -244,7 +244,7 @@ def test_several_values_in_a_step_are_those_from_its_beginning_on(capsys: pytest
     assert "240 values averaged to 10" in said
     assert "last step" not in said
     one(table(hours[:-8]), step="1d")
-    assert "the last step, 2024-01-10, has 16 values, where others have 24" in capsys.readouterr().err
+    assert "the last step, 2024-01-10, has 16 values, but others have 24" in capsys.readouterr().err
     days = [date(2024, 1, 1) + timedelta(i) for i in range(91)]
     found = one(table(days), step="1mo")
     assert found.values.tolist() == [15.0, 31 + 14.0, 60 + 15.0]
@@ -294,7 +294,7 @@ def test_the_context_of_minutes_is_bounded() -> None:
 def test_zones_that_are_none() -> None:
     with pytest.raises(BadInput, match=r"--timezone: expected a name like Europe/Berlin.*'Mars'"):
         one(table(months(last)), timezone="Mars")
-    with pytest.raises(BadInput, match="--timezone: expected stamps that are moments, got numbers"):
+    with pytest.raises(BadInput, match="--timezone: expected dates or times, got numbers"):
         one(table(range(9)), timezone="UTC")
 
 

@@ -68,7 +68,7 @@ def test_a_run_of_images(elman: Command, trained: Path, folder: Path, tmp_path: 
     page = (trained / "report.html").read_text()
     assert f"{folder}/lying/" in page
     picture = base64.b64encode((trained / "confusion.png").read_bytes()).decode()
-    assert f'<img src="data:image/png;base64,{picture}" alt="Which label was taken for which' in page
+    assert f'<img src="data:image/png;base64,{picture}" alt="Confusion matrix' in page
     assert "generate: a run of image is used with elman predict" in elman("generate", trained).err
 
 
@@ -194,7 +194,7 @@ def test_wrong_images(elman: Command, folder: Path, tmp_path: Path, trained: Pat
     assert "skipped 1" in said.out + said.err
     other = tmp_path / "other"
     shutil.copytree(folder / "lying", other / "sideways")
-    refused(elman("evaluate", trained, other), "expected labels of the training, lying, upright; got 'sideways'")
+    refused(elman("evaluate", trained, other), "expected a label of the training data, lying, upright; got 'sideways'")
     refused(elman("predict", trained, bad / "lying/x.png"), "x.png")
     (tmp_path / "t.csv").write_text("a,b\n1,2\n")
     shutil.rmtree(tmp_path / "run")

@@ -68,8 +68,8 @@ def test_a_row_that_is_no_image(
 @pytest.mark.parametrize(
     ("head", "part"),
     [
-        (["label", "p0", "p1", "p2", "label"], "expected unique column names, got 2 that are called 'label'"),
-        (["label", "p0", "p1", "p0", "p3"], "expected unique column names, got 2 that are called 'p0'"),
+        (["label", "p0", "p1", "p2", "label"], "expected unique column names, got 2 columns named 'label'"),
+        (["label", "p0", "p1", "p0", "p3"], "expected unique column names, got 2 columns named 'p0'"),
         (["label"], "expected a square number of pixel columns beside 'label', got none"),
         (["label", "p0", "p1"], "expected a square number of pixel columns beside 'label', got 2"),
         (["text", "label"], "row 1: column text: expected a number, got 'a'"),
@@ -111,26 +111,29 @@ def idx(values: NDArray[Any], dims: Sequence[int] | None = None, kind: int = 8) 
 
 IMAGES = np.zeros((24, 2, 2), np.uint8)
 BAD_IDX: dict[str, tuple[bytes, str]] = {
-    "head cut": (idx(IMAGES)[:9], "expected a head of 16 bytes for 3 dimensions, got 9 in all"),
+    "head cut": (idx(IMAGES)[:9], "expected a header of 16 bytes for 3 dimensions, got 9 in all"),
     "too few": (
         idx(IMAGES)[:-1],
         "expected 24 x 2 x 2 numbers according to its header, of 1 bytes each, and at least one; got 95",
     ),
-    "too many": (idx(IMAGES) + b"0", "expected 24 x 2 x 2 numbers by its head"),
+    "too many": (idx(IMAGES) + b"0", "expected 24 x 2 x 2 numbers according to its header"),
     "half a number": (
         idx(IMAGES, kind=0x0D)[:-1],
         "expected 24 x 2 x 2 numbers according to its header, of 4 bytes each, and at least one; got 95 bytes",
     ),
-    "none": (idx(IMAGES[:0]), "expected 0 x 2 x 2 numbers by its head"),
-    "no rows": (idx(IMAGES[:, :0]), "expected 24 x 0 x 2 numbers by its head"),
-    "immense": (idx(IMAGES, [2**31] * 3), "expected 2147483648 x 2147483648 x 2147483648 numbers by its head"),
-    "no dimensions": (b"\0\0\x08\0", "expected several numbers by its head"),
+    "none": (idx(IMAGES[:0]), "expected 0 x 2 x 2 numbers according to its header"),
+    "no rows": (idx(IMAGES[:, :0]), "expected 24 x 0 x 2 numbers according to its header"),
+    "immense": (
+        idx(IMAGES, [2**31] * 3),
+        "expected 2147483648 x 2147483648 x 2147483648 numbers according to its header",
+    ),
+    "no dimensions": (b"\0\0\x08\0", "expected several numbers according to its header"),
     "gzip cut": (gzip.compress(idx(IMAGES))[:-20], "expected an IDX file, got a damaged gzip file"),
     "gzip damaged": (
         gzip.compress(idx(IMAGES))[:12] + b"\xff" * 20,
         "expected an IDX file, got a damaged gzip file",
     ),
-    "gzip bomb": (gzip.compress(idx(IMAGES) + bytes(1 << 24)), "expected 24 x 2 x 2 numbers by its head"),
+    "gzip bomb": (gzip.compress(idx(IMAGES) + bytes(1 << 24)), "expected 24 x 2 x 2 numbers according to its header"),
     "other": (b"\x89PNG", "expected an IDX file, which begins with two zero bytes and a type, got 89504e47"),
 }
 

@@ -122,7 +122,7 @@ def test_generated_music(elman: Command, trained: Path, parts: Path, tmp_path: P
     assert elman("generate", trained, *further, "--top-k", 1).code == 0
     assert (tmp_path / "d.mid").read_bytes() == greedy
     other = saved(tmp_path / "other.mid", [on(60), off(60, 480)])
-    refused(elman("generate", trained, "--out", other), "--out", "other.mid", "that it did not make")
+    refused(elman("generate", trained, "--out", other), "--out", "other.mid", "got another file")
     refused(
         elman("generate", trained, "--out", tmp_path / "x.txt"), "expected a file name that ends with .mid or .midi"
     )
@@ -216,6 +216,6 @@ def test_wrong_music(
     refused(train(text("f.json", [[]])), "f.json: piece 1: expected a list of frames, got []")
     (tmp_path / "g.json").write_text("[[")
     refused(train(tmp_path / "g.json"), "g.json: expected JSON")
-    refused(train(folder, text("h.json", chords(4))), "music: expected --grid, steps to a quarter note")
+    refused(train(folder, text("h.json", chords(4))), "music: expected --grid, steps per quarter note")
     refused(elman("train", "music", folder, "--as", "notes", *out), "--as", "expected frames or events")
     refused(elman("train", "music", folder, "--as", "events", "--output", "sigmoid", *out), "--output: expected none")

@@ -89,7 +89,7 @@ READ: dict[str, tuple[bytes, list[list[int]]]] = {
 REFUSED: dict[str, tuple[bytes, str]] = {
     "type 2": (header(2, 2) + track(TUNE + END) + track(TUNE + END), "got type 2, whose tracks are separate pieces"),
     "SMPTE": (header(division=-6360) + track(TUNE + END), "got SMPTE time, 25 frames a second of 40 ticks each"),
-    "division 0": (header(division=0) + track(TUNE + END), "a division in ticks to a quarter note, got 0"),
+    "division 0": (header(division=0) + track(TUNE + END), "a division in ticks per quarter note, got 0"),
     "cut short": (FILE[:-9], "it is truncated"),
     "cut in a RIFF": (riff(FILE)[:-9], "it is truncated"),
     "a track shorter than it claims": (header() + track(TUNE, more=50), "it is truncated"),

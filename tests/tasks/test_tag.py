@@ -224,7 +224,9 @@ def test_labels_of_the_test_that_were_not_learnt_are_wrong(elman: Command, treeb
     assert own["accuracy"] <= baseline["accuracy"]
     assert f"{verbs:,} words have labels that are not in the training part and count as errors: 'MOVE'" in said.err
     (tmp_path / "none.txt").write_text("one X\ntwo Y\n")
-    refused(elman("evaluate", tmp_path / "run", tmp_path / "none.txt"), "expected labels of the training,", "'X', 'Y'")
+    refused(
+        elman("evaluate", tmp_path / "run", tmp_path / "none.txt"), "expected labels of the training data,", "'X', 'Y'"
+    )
 
 
 def test_resuming_changes_nothing(elman: Command, treebank: Path, tmp_path: Path) -> None:
@@ -251,7 +253,7 @@ BAD: list[tuple[str, str, list[str], list[str]]] = [
     ("name", WORD, ["--column", "pos"], ["--column", "a column from 1 to 10, or one of id, form", "got 'pos'"]),
     ("number", "a b\n", ["--column", "3"], ["--column", "expected a column from 1 to 2; got '3'"]),
     ("words", "a b\n", ["--words", "form"], ["--words", "expected a column from 1 to 2; got 'form'"]),
-    ("short", "a A\nb B\n\na A\nb\n", [], ["line 5: expected 2 columns or more, got 1", "--skip-bad"]),
+    ("short", "a A\nb B\n\na A\nb\n", [], ["line 5: expected at least 2 columns, got 1", "--skip-bad"]),
     ("one column", "a\nb\n", [], ["line 1: expected a word and its label", "got 'a'"]),
     ("commas", "a,A\nb,B\n", [], ["line 1: expected a word and its label", "got 'a,A'"]),
     ("one for both", "a A\n", ["--words", "2", "--column", "2"], ["--column", "another column", "got 2 for both"]),
@@ -302,12 +304,12 @@ def test_what_is_wrong(elman: Command, tmp_path: Path, trained: Path, capsys: py
     latin = tmp_path / "latin"
     latin.write_bytes("caf\u00e9 A\n".encode("cp1252"))
     refused(elman("train", "tag", latin, *out), "latin", "0xe9 at offset 3", "--encoding cp1252")
-    refused(elman("train", "tag", tmp_path / "none", *out), "none", "nothing of that name")
+    refused(elman("train", "tag", tmp_path / "none", *out), "none", "does not exist")
     refused(elman("train", "tag", *out), "expected DATA")
     refused(elman("evaluate", trained, latin), "0xe9")
     short = tmp_path / "short"
     short.write_text(columns(sentences()) + "\n\nodd\n")
-    refused(elman("train", "tag", short, *out), "expected 3 columns or more, got 1", "--skip-bad")
+    refused(elman("train", "tag", short, *out), "expected at least 3 columns, got 1", "--skip-bad")
     assert not (tmp_path / "run").exists()
     capsys.readouterr()
     assert len(list(TASK.read([short], TagOptions(skip_bad=True)))) == 60
@@ -327,7 +329,7 @@ def test_a_file_to_predict_is_read_in_columns(elman: Command, trained: Path, tre
     assert said.out.splitlines()[-1].startswith("61,.,")
     for lines in ("The cat sees\nA dog .\n", "The cat sees .\n", "one two\nsix ten\n"):
         bare.write_text(lines)
-        refused(elman("predict", trained, bare), "words.txt: expected a word to a line", "standard input")
+        refused(elman("predict", trained, bare), "words.txt: expected one word per line", "standard input")
     refused(elman("predict", trained, treebank.parent), "expected a text or a file, got a folder")
     found = tasks.load(trained)
     assert len(found.predict(treebank)) == len(found.predict(str(treebank))) == len(right)

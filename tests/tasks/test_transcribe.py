@@ -191,7 +191,7 @@ def _not_finite(folder: Path, rows: list[list[str]]) -> None:
 
 
 BAD: dict[str, tuple[Change, list[str]]] = {
-    "gone": (lambda folder, rows: (folder / rows[3][0]).unlink(), ["2.wav", "nothing of that name"]),
+    "gone": (lambda folder, rows: (folder / rows[3][0]).unlink(), ["2.wav", "does not exist"]),
     "broken": (_broken, ["2.wav", "cannot be read as one"]),
     "empty": (_empty, ["2.wav", "got an empty one"]),
     "short": (_short, ["2.wav", "at least 2 steps (--stack 2) for 'ab', got a recording of 1"]),
@@ -233,7 +233,7 @@ def test_what_cannot_be_used_is_left_out(elman: Command, tmp_path: Path, eight: 
 def test_manifests(elman: Command, manifest: Path, trained: Path, tmp_path: Path) -> None:
     out = ["--out", tmp_path / "run", *SMALL]
     refused(elman("train", "transcribe", *out), "expected DATA")
-    refused(elman("train", "transcribe", tmp_path / "none.csv", *out), "none.csv", "nothing of that name")
+    refused(elman("train", "transcribe", tmp_path / "none.csv", *out), "none.csv", "does not exist")
     text = ["--text", "said"]
     refused(elman("train", "transcribe", manifest, *text, *out), "--text", "path, text, take", "got 'said'")
     group = ["--group", "speaker"]

@@ -39,7 +39,7 @@ def _describe_stages(program: Program) -> str:
     for stage in program.stages:
         if isinstance(stage, Product):
             matrix = f"{stage.weight.name}{'^T' if stage.transposed else ''}"
-            descriptions.append(f"product with {matrix} ({stage.depth} -> {stage.width}){', summed' * stage.add}")
+            descriptions.append(f"product with {matrix} ({stage.depth} -> {stage.width}){', added up' * stage.add}")
         else:
             count = len(stage.stores)
             size = f"{stage.heads} x {stage.width}" if stage.heads > 1 else f"{stage.width}"
