@@ -42,8 +42,8 @@ TEXTS: list[tuple[str, bytes | None, list[str]]] = [
     ("short", b"please stay at home", ["expected at least 41 tokens", "--batch 4", "--bptt 10", "got 17"]),
     ("tiny", b"a", ["longer text"]),
     ("latin1", "caf\u00e9".encode("cp1252"), ["expected UTF-8", "0xe9 at offset 3", "--encoding"]),
-    ("utf16", "please".encode("utf-16"), ["UTF-16", "first 2 bytes", "--encoding utf-16"]),
-    ("utf32", "please".encode("utf-32"), ["UTF-32", "first 4 bytes", "--encoding utf-32"]),
+    ("utf16", "please".encode("utf-16"), ["UTF-16", "byte order mark of 2 bytes", "--encoding utf-16"]),
+    ("utf32", "please".encode("utf-32"), ["UTF-32", "byte order mark of 4 bytes", "--encoding utf-32"]),
     ("binary", b"\x7fELF\x00\x01", ["binary", "0x00 at offset 4"]),
 ]
 
@@ -117,7 +117,7 @@ def test_a_model_that_memory_has_no_room_for(elman: Command, file: Path, tmp_pat
         ("--temperature", "-1", "of at least 0"),
         ("--top-p", "0", "greater than 0"),
         ("--length", "0", "of at least 1"),
-        ("--top-k", "x", "from 0"),
+        ("--top-k", "x", "of at least 0"),
     ],
 )
 def test_options_of_generate(elman: Command, trained: Path, option: str, value: str, expected: str) -> None:
@@ -204,7 +204,7 @@ DAMAGE: list[tuple[str, str, Callable[[Path], object], list[str]]] = [
     ("text as model", "model.safetensors", lambda path: path.write_text("hello"), ["complete safetensors file"]),
     ("no model", "model.safetensors", Path.unlink, ["expected the weights of this run, but the file does not exist"]),
     ("newer config", "config.json", lambda path: put(path, format=9, elman="7.1"), ["format 1", "got 9", "elman 7.1"]),
-    ("cut config", "config.json", cut, ["expected JSON"]),
+    ("cut config", "config.json", cut, ["expected valid JSON"]),
     ("list as config", "config.json", lambda path: path.write_text("[]"), ["config.json: expected an object, got []"]),
     (
         "config without a model",

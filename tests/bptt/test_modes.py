@@ -53,7 +53,7 @@ def test_a_layer_says_what_its_bptt_must_be(build: Callable[..., Any]) -> None:
         runs = (layer, layer.trajectory, lambda x, mode=layer.bptt: build(D, H)(x, bptt=mode))
         for run in runs[: 2 if layer.bptt is None else 3]:
             with pytest.raises(
-                TypeError, match=rf"{name}: bptt: expected a mode of elman.bptt, Truncated\(20\) perhaps"
+                TypeError, match=rf"{name}: bptt: expected a mode of elman.bptt, such as Truncated\(20\)"
             ):
                 run(torch.zeros(T, B, D))
 

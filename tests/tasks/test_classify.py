@@ -347,7 +347,7 @@ def test_a_file_to_predict_needs_no_labels(elman: Command, trained: Path, tmp_pa
     path.write_text("text\ngood\nbad\n")
     assert elman("predict", trained, path, "--format", "csv").out.count("\n") == 3
     path.write_text("id\ttext\n1\tgood\n2\t\n")
-    refused(elman("predict", trained, path), "t.tsv: row 2: expected a text, got none; --skip-bad")
+    refused(elman("predict", trained, path), "t.tsv: row 2: expected a text, got none; pass --skip-bad")
     said = elman("predict", trained, path, "--skip-bad", "--format", "csv")
     assert (said.code, said.out.count("\n")) == (0, 2)
     assert "t.tsv: skipped 1 unusable example" in said.err

@@ -215,7 +215,7 @@ def test_wrong_music(
     refused(train(text("e.json", [[[], []]])), "e.json: piece 1: expected notes, got none")
     refused(train(text("f.json", [[]])), "f.json: piece 1: expected a list of frames, got []")
     (tmp_path / "g.json").write_text("[[")
-    refused(train(tmp_path / "g.json"), "g.json: expected JSON")
+    refused(train(tmp_path / "g.json"), "g.json: expected valid JSON")
     refused(train(folder, text("h.json", chords(4))), "music: expected --grid, steps per quarter note")
     refused(elman("train", "music", folder, "--as", "notes", *out), "--as", "expected frames or events")
     refused(elman("train", "music", folder, "--as", "events", "--output", "sigmoid", *out), "--output: expected none")

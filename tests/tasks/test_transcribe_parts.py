@@ -233,7 +233,7 @@ def wav(samples: int, claimed: int, rate: int = 8000, riff: int | None = None) -
 @pytest.mark.parametrize("rate", [2**31 - 1, 1_000_000, 999, 1])
 def test_a_rate_that_no_recording_has(tmp_path: Path, rate: int) -> None:
     (tmp_path / "x.wav").write_bytes(wav(1000, 2000, rate))
-    expected = f"x.wav: expected a recording of 1,000 to 768,000 samples a second, got {rate:,} by its header"
+    expected = f"x.wav: expected a sample rate of 1,000 to 768,000 Hz, got {rate:,} in its header"
     with pytest.raises(BadInput, match=expected):
         read_audio(tmp_path / "x.wav", 8000)
 

@@ -164,6 +164,6 @@ def test_a_file_to_predict_is_read(elman: Command, trained: Path, tmp_path: Path
     said = elman("predict", trained, path, "--format", "jsonl")
     assert [json.loads(line) for line in said.out.splitlines()] == rows
     path.write_text("ein hund\n\nrot\n")
-    refused(elman("predict", trained, path), "one.de: line 2: expected a sentence", "an empty line; --skip-bad")
+    refused(elman("predict", trained, path), "one.de: line 2: expected a sentence", "an empty line; pass --skip-bad")
     (tmp_path / "t.csv").write_text("text\nein hund\n")
     refused(elman("predict", trained, tmp_path / "t.csv"), "t.csv: expected one sentence per line, got a table")
