@@ -78,7 +78,7 @@ def weights(make: Callable[[torch.Tensor], torch.Tensor]) -> Damage:
 
 
 DAMAGED: list[tuple[str, Damage, list[str]]] = [
-    ("tag", lambda run: put(run / "config.json", task="music"), ["config.json", "a model of music", "'output'"]),
+    ("tag", lambda run: put(run / "config.json", task="music"), ["config.json", "a music model", "'output'"]),
     ("image", lambda run: put(run / "config.json", task="tag"), ["config.json", "a tagger"]),
     ("image", within("config.json", "model", cell=["gru"]), ["config.json", "a cell of rnn", "['gru']"]),
     ("image", within("config.json", "model", cell=None), ["config.json", "a cell of rnn", "None"]),
@@ -105,15 +105,15 @@ DAMAGED: list[tuple[str, Damage, list[str]]] = [
     ("translate", codec(longest=None), ["codec.json", "longest", "None"]),
     ("translate", codec(beam="4"), ["codec.json", "beam", "'4'"]),
     ("translate", within("codec.json", "target", before=None), ["codec.json", "before", "a text", "None"]),
-    ("translate", within("codec.json", "target", tokenizer=None), ["codec.json", "expected what `elman train"]),
+    ("translate", within("codec.json", "target", tokenizer=None), ["codec.json", "expected the codec of `elman train"]),
     ("caption", codec(rows=None), ["codec.json", "rows", "None"]),
     ("caption", codec(beam=True), ["codec.json", "beam", "True"]),
-    ("caption", codec(target=3), ["codec.json", "expected what `elman train"]),
+    ("caption", codec(target=3), ["codec.json", "expected the codec of `elman train"]),
     ("transcribe", codec(rate=None), ["codec.json", "rate", "None"]),
     ("transcribe", codec(std=[1.0] * 39 + [None]), ["codec.json", "std[39]: expected a number greater than 0, "
         "got None"]),
     ("transcribe", codec(std=[1.0]), ["codec.json", "as many means as deviations, got 40 and 1"]),
-    ("transcribe", codec(language={"keys": 3}), ["codec.json", "expected what `elman train"]),
+    ("transcribe", codec(language={"keys": 3}), ["codec.json", "expected the codec of `elman train"]),
     ("music", codec(grid=None), ["codec.json", "grid", "None"]),
     ("music", codec(grid=[1]), ["codec.json", "grid", "[1]"]),
     ("music", lambda run: (run / "codec.json").write_text("[" * 100_000), ["codec.json", "recursion limit exceeded"]),

@@ -93,7 +93,7 @@ def test_a_damaged_run(elman: Command, trained: Path, folder: Path, tmp_path: Pa
     (copy / "codec.json").write_text(json.dumps(codec))
     refused(elman("report", copy), "confusion.png: expected a PNG file")
     (copy / "codec.json").write_text(json.dumps({"labels": 3}))
-    refused(elman("evaluate", copy, folder), "codec.json", "expected what `elman train image` has written")
+    refused(elman("evaluate", copy, folder), "codec.json", "expected the codec of `elman train image`")
 
 
 def test_the_split_is_the_seeds(elman: Command, folder: Path, tmp_path: Path) -> None:

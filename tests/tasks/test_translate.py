@@ -153,7 +153,7 @@ def test_wrong_pairs(elman: Command, parallel: list[Path], trained: Path, tmp_pa
         (codec / name).write_bytes((trained / name).read_bytes())
     kept = json.loads((codec / "codec.json").read_text())
     (codec / "codec.json").write_text(json.dumps(kept | {"target": {"tokenizer": {}, "before": ""}}))
-    refused(elman("predict", codec, "ein"), "codec.json: expected what `elman train translate` has written")
+    refused(elman("predict", codec, "ein"), "codec.json: expected the codec of `elman train translate`")
 
 
 def test_a_file_to_predict_is_read(elman: Command, trained: Path, tmp_path: Path) -> None:
