@@ -38,7 +38,7 @@ def describe(layer: Stack | Recurrent, input: Tensor | None = None) -> "Descript
     specs = list(_specs(layer, input))
     executor, reason = choose(layer.executor, specs)
     if layer.executor != "auto":
-        why = "asked for by name"
+        why = "requested by name"
     elif reason:
         why = f"because {reason}"
     elif list(EXECUTORS).index(executor.name) == 0 and len(EXECUTORS) > 1:

@@ -81,7 +81,7 @@ def choose(name: str, specs: Sequence[CellSpec]) -> tuple[Executor, str]:
     """Choose the executor that runs the cells of a layer.
 
     Args:
-        name: as in `run`. An executor asked for by name is chosen even if it will raise.
+        name: as in `run`. An executor requested by name is chosen even if it will raise.
         specs: the cells.
 
     Returns:

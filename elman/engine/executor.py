@@ -121,11 +121,6 @@ class Executor(ABC):
             x: (T, B, D), or (B, D) for one step.
             gradients: whether the calls have a backward pass.
 
-        Args:
-            specs: the cells, from the lowest layer up.
-            x: an input (B, D).
-            gradients: whether the step is to be differentiated.
-
         Returns:
             The prepared calls; None for calls that `run` must run.
         """

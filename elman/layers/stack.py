@@ -205,12 +205,12 @@ class Stack(Layer):
             hx: as in a call.
             lengths: as in a call; all values behind the end of a sequence are zero.
 
+        Returns:
+            `outputs`, as of a call; `states`, (T, L, B, H), or a tuple of these; `named`, names to values (T, L, B, H).
+            All can be differentiated. In both directions the first axis is the step of the input.
+
         Raises:
             ValueError: as in a call; for several layers with overlapping windows of `Truncated`.
-
-        Returns:
-            `outputs`, as of a call; `states`, (T, L, B, H), or a tuple of such; `named`, names to values (T, L, B, H).
-            All can be differentiated. In both directions the first axis is the step of the input.
 
         >>> from elman import cells
         >>> trajectory = Stack(3, 5, num_layers=2, cell_type=cells.LSTM).trajectory(torch.randn(7, 4, 3))

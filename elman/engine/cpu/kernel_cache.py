@@ -48,7 +48,7 @@ class CachedPlan(NamedTuple):
 MAX_REFUSALS = 8  # captures of one cell that have failed, after which it is not captured again
 MAX_PLANS = 64  # of one cell
 CHANGING = (
-    f"what its step reads beside its tensors has changed {MAX_PLANS} times; a number that changes so often can be a "
+    f"attributes or globals that its step reads have changed {MAX_PLANS} times; make a number that changes often a "
     "buffer"
 )
 _lock = threading.RLock()
@@ -91,8 +91,8 @@ def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, state_size: 
         except Exception as error:
             # A cell that nobody has thought of must run all the same, and be reported.
             reason = (
-                f"{cell._get_name()} cannot run on the native executor, for an error of elman's own, which is worth a "
-                f"report: {type(error).__name__}: {error}"
+                f"{cell._get_name()} cannot run on the native executor, because of an internal error of elman; please "
+                f"report it: {type(error).__name__}: {error}"
             )
         else:
             break
