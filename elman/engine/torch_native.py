@@ -22,6 +22,10 @@ from elman.engine.torch_private import fused_rnn, in_forward_mode, in_torch_func
 
 TORCH_CELLS: dict[type[nn.Module], str] = {nn.LSTMCell: "lstm", nn.GRUCell: "gru", nn.RNNCell: "rnn"}
 PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")  # in the order of the functions
+WARNINGS = (
+    "RNN module weights are not part of single contiguous chunk",  # cuDNN copies the weights
+    "LSTM with projections is not supported with oneDNN",
+)
 Results = tuple[Tensor, ...]  # the outputs, then the final states, (L, B, H) each
 
 
@@ -133,16 +137,18 @@ class _Call:
         options = (weights, self.has_biases, self.num_layers, 0.0, train, self.bidirectional)
         if self.sizes is None:
             return self._call(x, states, *options, False)
-        # The function expects a step of every sequence.
         count = int(self.sizes[0])
         outputs, *finals = self._call(x, [state[:, :count] for state in states], *options, sizes=self.sizes)
-        return outputs, *(torch.cat((f, s[:, count:]), 1) for f, s in zip(finals, states, strict=True))
+        if count == states[0].shape[1]:
+            return outputs, *finals
+        # The function takes no sequences without a step; their states stay.
+        return outputs, *(torch.cat((f, s[:, count:].to(f)), 1) for f, s in zip(finals, states, strict=True))
 
     def _call(self, x: Tensor, states: Sequence[Tensor], *options: Any, sizes: Tensor | None = None) -> Results:
         hx = tuple(states) if self.num_states > 1 else states[0]
         with warnings.catch_warnings():
-            # cuDNN warns that it copies weights that are not in one piece of memory.
-            warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
+            for message in WARNINGS:
+                warnings.filterwarnings("ignore", message)
             return self.function(x, hx, *options) if sizes is None else self.function(x, sizes, hx, *options)
 
     def run_by_loop(self, conditions: Sequence[Conditions], later: bool, tensors: Sequence[Tensor]) -> Results:
