@@ -54,7 +54,7 @@ collect_ignore = ONCE if os.environ.get("ELMAN_NATIVE") == "0" else []
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without the native executor, leave out what names another one, as that runs with it, too, and examples of tasks."""
+    """Without the native executor, leave out tests that name another and examples of tasks: they ran with it."""
     if os.environ.get("ELMAN_NATIVE") != "0":
         return
     out = {item for item in items if _executor(item) in ("loop", "torch") or TASKS in item.path.parents}

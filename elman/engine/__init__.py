@@ -127,7 +127,8 @@ def choose(name: str, specs: Sequence[CellSpec]) -> tuple[Executor, str]:
         refusal = next(filter(None, map(executor.unsupported, specs)), "")
         if not refusal:
             return executor, reason
-        reason = refusal
+        if executor.any_cell or not reason:
+            reason = refusal
     return executor, reason
 
 

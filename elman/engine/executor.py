@@ -42,6 +42,13 @@ class StackInputs(NamedTuple):
         replay: runs the cells one by one on the eager loop, with other values of x, the states and the parameters;
             returns the outputs, and the states after the last step in the shapes of `states`. Its last argument is
             `CallLabel.later`.
+
+    >>> import torch
+    >>> cell = nn.GRUCell(3, 5)
+    >>> parameters = [dict(cell.named_parameters())]
+    >>> inputs = StackInputs([cell], parameters, torch.randn(7, 2, 3), [torch.zeros(1, 2, 5)], None, print)
+    >>> len(inputs.tensors)
+    6
     """
 
     cells: Sequence[nn.Module]
@@ -88,6 +95,7 @@ class Executor(ABC):
 
     Attributes:
         name: as in `elman.GRU(3, 5, executor=name)`.
+        any_cell: it is meant to run any cell, so that a user wants to know why it does not run one.
         follows_autocast: it runs operations of torch, whose precision autocast chooses. The results of other executors
             are cast to the dtypes that autocast would give them.
 
@@ -108,6 +116,7 @@ class Executor(ABC):
     """
 
     name: ClassVar[str]
+    any_cell: ClassVar[bool] = True
     follows_autocast: ClassVar[bool] = False
 
     @property

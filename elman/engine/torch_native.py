@@ -36,12 +36,13 @@ class TorchExecutor(Executor):
     """
 
     name = "torch"
+    any_cell = False
     follows_autocast = True
 
     def run(self, inputs: Inputs) -> tuple[Output, State] | Unsupported:
         """Run a cell over a sequence."""
         if reason := self.unsupported(inputs.spec()) or _unsupported_tensors(inputs.tensors):
-            return Unsupported(reason)
+            return Unsupported(reason, warn=False)
         if _needs_loop(inputs.x, inputs.tensors):
             return eager.run(inputs)
         states = [state.unsqueeze(0) for state in inputs.states]
@@ -54,7 +55,7 @@ class TorchExecutor(Executor):
         """Run all layers and directions by one function."""
         reasons = (*map(_unsupported_cell, inputs.cells), _unsupported_tensors(inputs.tensors))
         if reason := next(filter(None, reasons), ""):
-            return Unsupported(reason)
+            return Unsupported(reason, warn=False)
         if _needs_loop(inputs.x, inputs.tensors):
             return None
         outputs, *finals = _run(inputs)
@@ -107,7 +108,7 @@ def _needs_loop(x: Tensor, tensors: Sequence[Tensor]) -> bool:
 
 
 def _run(inputs: StackInputs) -> Results:
-    call = _Call(inputs)
+    call = _StackCall(inputs)
     tensors = [inputs.x, *inputs.states, *call.weights(inputs.parameters)]
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         results: Results = _Differentiable.apply(call, *tensors)  # type: ignore[no-untyped-call]
@@ -115,7 +116,7 @@ def _run(inputs: StackInputs) -> Results:
     return call.run(tensors)
 
 
-class _Call:
+class _StackCall:
     """A call of stacked cells without its tensors, which autograd saves."""
 
     def __init__(self, inputs: StackInputs) -> None:
@@ -165,7 +166,7 @@ class _Differentiable(torch.autograd.Function):
     """A call with a backward pass by the function's own, or, to be observed or differentiated again, by the loop."""
 
     @staticmethod
-    def forward(ctx: Any, call: _Call, *tensors: Tensor) -> Results:
+    def forward(ctx: Any, call: _StackCall, *tensors: Tensor) -> Results:
         inputs = [t.detach().requires_grad_(n) for t, n in zip(tensors, ctx.needs_input_grad[1:], strict=True)]
         with torch.enable_grad():
             results = call.run(inputs)
