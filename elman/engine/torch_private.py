@@ -141,7 +141,18 @@ def backward_pass() -> int:
     return torch._C._current_graph_task_id()
 
 
+def keeps_graph() -> bool:
+    """Whether the backward pass that is running in this thread has retain_graph=True."""
+    return torch._C._autograd._get_current_graph_task_keep_graph()
+
+
 # Actions.
+
+
+def fused_rnn(name: str) -> Callable[..., tuple[torch.Tensor, ...]]:
+    """The function that runs layers of torch.nn over a sequence: "lstm", "gru", "rnn_tanh" or "rnn_relu"."""
+    function: Callable[..., tuple[torch.Tensor, ...]] = getattr(torch._VF, name)
+    return function
 
 
 def after_backward(function: Callable[[], None]) -> None:

@@ -37,8 +37,8 @@ def run(inputs: Inputs) -> tuple[Output, State] | Unsupported:
     # An exported program must run without elman, and a plan exists in this process alone.
     if transformed or is_exporting() or (sizes is None and x.shape[1] == 0):
         return eager.run(inputs)
-    if reason := _unsupported_tensors((x, *states, *values)):
-        return Unsupported(reason, warn=not _unsupported_tensors((x,)))
+    if reason := unsupported_tensors((x, *states, *values)):
+        return Unsupported(reason, warn=not unsupported_tensors((x,)))
     plan = kernel_cache.plan_for(cell, _shapes(parameters), *_sizes(x, state))
     if plan.reason:
         return Unsupported(plan.reason)
@@ -54,7 +54,7 @@ def run(inputs: Inputs) -> tuple[Output, State] | Unsupported:
 def unsupported(spec: CellSpec) -> str:
     """Return why a cell cannot be compiled; "" if it can."""
     parameters = _floating(spec.parameters)
-    return _unsupported_tensors(tuple(parameters.values())) or plan_result(spec).reason
+    return unsupported_tensors(tuple(parameters.values())) or plan_result(spec).reason
 
 
 def plan_result(spec: CellSpec) -> PlanResult:
@@ -64,7 +64,7 @@ def plan_result(spec: CellSpec) -> PlanResult:
 
 def plan_key(spec: CellSpec, x: Tensor) -> str | None:
     """Return the key of the plan of a cell for rows like x; None if it cannot be compiled or has its own output."""
-    if _unsupported_tensors((x, *spec.parameters.values())):
+    if unsupported_tensors((x, *spec.parameters.values())):
         return None
     plan = plan_result(spec)
     return None if plan.reason or plan.output else plan.key
@@ -88,7 +88,7 @@ def _shapes(parameters: Mapping[str, Tensor]) -> kernel_cache.Shapes:
     return tuple((name, value.shape) for name, value in parameters.items())
 
 
-def _unsupported_tensors(tensors: Sequence[Tensor]) -> str:
+def unsupported_tensors(tensors: Sequence[Tensor]) -> str:
     """Why the native executor cannot compute with tensors like these; "" if it can."""
     for tensor in tensors:
         if not tensor.is_cpu:

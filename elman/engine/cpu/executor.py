@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from elman.engine.executor import Executor, PreparedCall, Unsupported
+from elman.engine.executor import Executor, PreparedCall, StackInputs, Unsupported
 from elman.engine.inputs import CellSpec, Inputs
 from elman.engine.outputs import Output, State
 
@@ -25,6 +25,13 @@ class NativeExecutor(Executor):
         from elman.engine.cpu.entry import run
 
         return run(inputs)
+
+    def run_stack(self, inputs: StackInputs) -> Unsupported | None:
+        """Return None: cells are run one by one; or why they cannot be."""
+        from elman.engine.cpu.entry import unsupported_tensors
+
+        reason = unsupported_tensors(inputs.tensors)
+        return Unsupported(reason) if reason else None
 
     def unsupported(self, spec: CellSpec) -> str:
         """Return the dtype, device or operation that it does not support; "" if there is none."""
