@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("action", choices=("list", "check", "write"))
     parser.add_argument("--data", type=Path)
     parser.add_argument("pages", nargs="*", default=[""])
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     pages = [page for page in PAGES if any(part in _name(page) for part in arguments.pages)]
     if arguments.action == "list":
         for page in pages:
