@@ -44,7 +44,7 @@ FENCE = re.compile(
 )
 OUTPUT = re.compile(r"\n\n```text\n(?P<shown>(?:.*\n)*?)```$", re.MULTILINE)
 PICTURE = re.compile(r"!\[[^]]*\]\((?P<path>[\w./]+)\)")
-ERROR = re.compile(r"^elman: ", re.MULTILINE)
+ERROR = re.compile(r"^elman(?: \w+)*: ", re.MULTILINE)  # of the command line
 RECORDED = "Recorded"
 NUMBER = r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"
 MEASURED = rf"{NUMBER}(?= (?:ms|s|MB|windows/s|tokens/s)\b)"
