@@ -6,7 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.doc_blocks import FENCE, PAGES, ROOT, WIDTH, blocks, check_page, check_usage, matches, pictures, shorten
+import elman
+from tests import recorded
+from tests.doc_blocks import (
+    FENCE,
+    PAGES,
+    ROOT,
+    WIDTH,
+    blocks,
+    check_page,
+    check_usage,
+    matches,
+    pictures,
+    run_page,
+    shorten,
+)
 from tests.tolerances import PRINTED
 
 LANGUAGES = {"pycon", "python", "console", "sh", "text", "csv", "json", "toml", "yaml", "tsv"}
@@ -124,3 +138,33 @@ def test_what_a_page_leaves_out_is_left_out_again() -> None:
     shown, printed = "loss 1.5\n...\n  best 1.2\n...", "loss 1.7\nstep 1\nstep 2\n  best 1.3\nrun: a\n"
     assert shorten(shown, printed) == "loss 1.7\n...\n  best 1.3\n..."
     assert shorten("gain 1.5\n...", printed) == printed
+
+
+def test_outputs_are_written_into_the_pages_that_show_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page, other = tmp_path / "page.md", tmp_path / "other.md"
+    command = '```console title="Recorded: an hour"\n$ elman --version\nelman {}\n```\n'
+    code = "```python\nprint(1 + 1)\n```\n"
+    page.write_text(f"{code}\nThat is:\n\n{code}\n```text\n3\n```\n\n{command.format('0.0')}", encoding="utf-8")
+    other.write_text(command.format("0.0"), encoding="utf-8")
+    monkeypatch.setattr(recorded, "PAGES", [page, other])
+    for block, printed, _ in run_page(page, with_recorded=True):
+        recorded.write(page, block, printed)
+    shown = f"{code}\n```text\n2\n```\n"
+    last = command.format(elman.__version__)
+    assert page.read_text(encoding="utf-8") == f"{shown}\nThat is:\n\n{shown}\n{last}"
+    assert other.read_text(encoding="utf-8") == last
+    check_page(page)
+
+
+def test_trainings_that_are_shortened_in_tests_are_not_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / "page.md"
+    text = '```console title="Recorded: an hour" tests="--epochs none"\n$ elman train image --out a\nanything\n```\n'
+    page.write_text(text, encoding="utf-8")
+    with pytest.raises(AssertionError, match="exit code 2"):
+        check_page(page)
+    page.write_text(text.replace("none", "1 --print-config"), encoding="utf-8")
+    check_page(page)
