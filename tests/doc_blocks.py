@@ -67,7 +67,8 @@ class Block(NamedTuple):
     code: str
     examples: tuple[Example, ...]
     line: int  # of the page, at which the code begins
-    source: str  # as it stands on the page, with a `text` block that has its output
+    number: int  # among the blocks of the page
+    span: tuple[int, int]  # in the page, with a `text` block that has the output
 
     @property
     def is_recorded(self) -> bool:
@@ -76,12 +77,16 @@ class Block(NamedTuple):
 
 
 def blocks(page: Path) -> Iterator[Block]:
-    """Yield the fenced blocks of a page."""
+    """Yield the fenced blocks of a page, except those that are outputs of others."""
     text = page.read_text(encoding="utf-8")
+    number = end = 0
     for fence in FENCE.finditer(text):
+        if fence.start() < end:
+            continue
         options = dict(re.findall(r'(\w+)="([^"]*)"', fence["info"]))
         code = textwrap.dedent(fence["code"])
         output = OUTPUT.match(text, fence.end()) if fence["language"] == "python" else None
+        end = output.end() if output else fence.end()
         yield Block(
             fence["language"],
             options.get("title", ""),
@@ -89,8 +94,10 @@ def blocks(page: Path) -> Iterator[Block]:
             code,
             tuple(_examples(fence["language"], code, output["shown"] if output else "")),
             text.count("\n", 0, fence.start("code")) + 1,
-            fence[0] + (output[0] if output else ""),
+            number,
+            (fence.start(), end),
         )
+        number += 1
 
 
 def _examples(language: str, code: str, shown: str) -> Iterator[Example]:

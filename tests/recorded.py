@@ -98,10 +98,13 @@ def write(page: Path, block: Block, printed: list[str]) -> None:
 def _replace(page: Path, block: Block, printed: list[str]) -> None:
     """Write outputs into a block of a page, except those that match."""
     outputs = [
-        shown.strip("\n") if matches(shown, text) else _wrap(shorten(shown, text).strip("\n").splitlines())
-        for (_, shown), text in zip(block.examples, printed, strict=True)
+        shown.strip("\n") if matches(shown, new) else _wrap(shorten(shown, new).strip("\n").splitlines())
+        for (_, shown), new in zip(block.examples, printed, strict=True)
     ]
-    head = block.source.partition("\n")[0]
+    text = page.read_text(encoding="utf-8")
+    start, end = next(now.span for now in blocks(page) if now.number == block.number)  # blocks above may have changed
+    head = text[start:end].partition("\n")[0]
+    assert head.startswith("```"), f"{_name(page)}, line {block.line}: blocks in lists and tabs are not written"
     if block.language == "python":
         new = f"{head}\n{block.code}```" + (f"\n\n```text\n{outputs[0]}\n```" if outputs[0] else "")
     elif block.language == "console":
@@ -110,7 +113,7 @@ def _replace(page: Path, block: Block, printed: list[str]) -> None:
         new = f"{head}\n{''.join(texts)}```"
     else:
         return
-    page.write_text(page.read_text(encoding="utf-8").replace(block.source, new), encoding="utf-8")
+    page.write_text(text[:start] + new + text[end:], encoding="utf-8")
 
 
 def _wrap(lines: Iterable[str]) -> str:
