@@ -7,7 +7,7 @@ A page is a script: its blocks run from top to bottom, in a folder of their own.
     console    `$ command` lines are run, and what they print follows them
     sh         commands with placeholders: they are not run, but the command line must accept them
     text       the output of the block above; else not an example: a formula, a layout
-    others     with title="NAME", a file, which is written before the next block runs
+    any        with title="NAME": a file, which is written before the next block runs
 
 In an output, "..." stands for anything, and white space is not compared.
 
@@ -37,7 +37,8 @@ from elman.cli import app, run
 from tests.tolerances import PRINTED
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+NEW_TASK = ROOT / "docs" / "new_task.md"  # tests/test_new_task.py runs it: its files are a package to install
+PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")} - {NEW_TASK})
 WIDTH = "100"  # of the terminal
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w*)(?P<info>.*)\n(?P<code>(?:.*\n)*?)(?P=indent)```$", re.MULTILINE
@@ -74,6 +75,11 @@ class Block(NamedTuple):
     def is_recorded(self) -> bool:
         """True if it takes too long for the tests."""
         return self.title.startswith(RECORDED)
+
+    @property
+    def is_file(self) -> bool:
+        """True if its code is a file with the name `title`."""
+        return bool(self.title) and not self.is_recorded
 
 
 def blocks(page: Path) -> Iterator[Block]:
@@ -139,6 +145,10 @@ def run_page(page: Path, with_recorded: bool = False) -> Iterator[tuple[Block, l
                 continue
             is_comparable, extra = False, block.in_tests
         printed = []
+        if block.is_file:
+            Path(block.title).parent.mkdir(parents=True, exist_ok=True)
+            Path(block.title).write_text(block.code, encoding="utf-8")
+            continue
         if block.language == "pycon":
             printed = [_run_doctest(block.code, names, where)]
         elif block.language == "python":
@@ -150,9 +160,6 @@ def run_page(page: Path, with_recorded: bool = False) -> Iterator[tuple[Block, l
                 code, text = run_command(f"{command} {extra}" if command.startswith("elman train ") else command)
                 assert (code != 0) == bool(ERROR.search(shown)), f"{where}: $ {command}: exit code {code}\n{text}"
                 printed.append(text)
-        elif block.title:
-            Path(block.title).parent.mkdir(parents=True, exist_ok=True)
-            Path(block.title).write_text(block.code, encoding="utf-8")
         yield block, printed, is_comparable
 
 

@@ -24,7 +24,6 @@ from tests.doc_blocks import (
 from tests.tolerances import PRINTED
 
 LANGUAGES = {"pycon", "python", "console", "sh", "text", "csv", "json", "toml", "yaml", "tsv"}
-EXAMPLES = [page for page in PAGES if page != ROOT / "docs" / "new_task.md"]  # tests/test_new_task.py
 PICTURES = sorted(path for path in (ROOT / "docs").rglob("*") if path.suffix in (".png", ".svg"))
 
 
@@ -33,14 +32,14 @@ def _name(page: Path) -> str:
 
 
 @pytest.mark.filterwarnings("ignore:::lightning", "ignore:.*LeafSpec:FutureWarning")  # Lightning's own
-@pytest.mark.parametrize("page", EXAMPLES, ids=_name)
+@pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_a_page_prints_what_it_says(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", WIDTH)
     check_page(page)
 
 
-@pytest.mark.parametrize("page", EXAMPLES, ids=_name)
+@pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_commands_are_accepted(page: Path) -> None:
     for block in blocks(page):
         if block.language == "sh":
@@ -50,7 +49,7 @@ def test_commands_are_accepted(page: Path) -> None:
             check_usage(example.code)
 
 
-@pytest.mark.parametrize("page", EXAMPLES, ids=_name)
+@pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_every_example_is_of_a_kind_that_is_checked(page: Path) -> None:
     for block in blocks(page):
         assert block.language in LANGUAGES, block
