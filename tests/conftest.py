@@ -46,7 +46,6 @@ ONCE = [
     "test_kenlm.py",
     "test_docs.py",
     "test_new_task.py",
-    "test_tutorials.py",
     "test_textbook.py",
 ]
 TASKS = Path(tasks.__path__[0])
