@@ -15,6 +15,7 @@ from torch import nn
 from elman.engine.cpu.executor import NativeExecutor
 from elman.engine.eager import EagerExecutor
 from elman.engine.executor import Executor, Unsupported
+from elman.engine.gpu.executor import TritonExecutor
 from elman.engine.inputs import CellSpec, Inputs
 from elman.engine.named import named
 from elman.engine.outputs import Output, State, as_tuple
@@ -35,7 +36,8 @@ __all__ = [
     "run",
 ]
 
-_INSTALLED: tuple[Executor, ...] = (NativeExecutor(), EagerExecutor())  # a new executor is an entry here
+# A new executor is an entry here. The order matters only among those for the same device: each refuses other tensors.
+_INSTALLED: tuple[Executor, ...] = (NativeExecutor(), TritonExecutor(), EagerExecutor())
 #: by name, the preferred first
 EXECUTORS: dict[str, Executor] = {executor.name: executor for executor in _INSTALLED if not executor.unavailable}
 #: why the others cannot run in this process, by name

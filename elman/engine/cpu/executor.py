@@ -22,15 +22,17 @@ class NativeExecutor(Executor):
 
     def run(self, inputs: Inputs) -> tuple[Output, State] | Unsupported:
         """Run a cell over a sequence; what cannot be compiled by its nature (torch.func, export) runs on the loop."""
-        from elman.engine.cpu.entry import run
+        from elman.engine.compiled.entry import run
+        from elman.engine.cpu.backend import NATIVE
 
-        return run(inputs)
+        return run(inputs, NATIVE)
 
     def unsupported(self, spec: CellSpec) -> str:
         """Return the dtype, device or operation that it does not support; "" if there is none."""
-        from elman.engine.cpu.entry import unsupported
+        from elman.engine.compiled.entry import unsupported
+        from elman.engine.cpu.backend import NATIVE
 
-        return unsupported(spec)
+        return unsupported(spec, NATIVE)
 
     def describe(self, spec: CellSpec, shape: tuple[int, int] | None) -> Iterator[str]:
         """Yield the stages of the plan and the tensors saved for backward."""

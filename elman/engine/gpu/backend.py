@@ -1,0 +1,40 @@
+"""The backend of the executor `triton`."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from elman.engine.compiled.backend import Backend
+from elman.engine.compiled.description import describe_plan
+from elman.engine.gpu.functions import INTERPRETED
+from elman.engine.gpu.triton_plan import TritonPlan
+from elman.engine.plan.planner import Plan
+
+
+class TritonBackend(Backend):
+    """Compiles plans to Triton kernels, for CUDA devices; under Triton's interpreter, for tensors of the CPU."""
+
+    name = "triton"
+    device_type = "cpu" if INTERPRETED else "cuda"
+    dtypes = (torch.float32, torch.float64)
+
+    def unsupported(self, tensors: Sequence[Tensor]) -> str:
+        """Return why it cannot compute with tensors like these; "" if it can."""
+        for tensor in tensors:
+            if tensor.device.type != self.device_type:
+                kind = "CPU tensors only under Triton's interpreter" if INTERPRETED else "CUDA tensors only"
+                return f"the triton executor supports {kind}, got a tensor on {tensor.device}"
+            if tensor.device != tensors[0].device:
+                devices = f"{tensors[0].device} and {tensor.device}"
+                return f"the triton executor expected all tensors on one device, got {devices}"
+            if reason := self._unsupported_kind(tensor, tensors[0]):
+                return reason
+        return ""
+
+    def compile(self, plan: Plan, key: str, dtype: torch.dtype) -> TritonPlan:
+        """Generate the kernels of a plan; Triton compiles each when it is first launched."""
+        return TritonPlan(plan, key, dtype, self.device_type, "\n".join(describe_plan(plan, dtype)))
+
+
+TRITON = TritonBackend()
