@@ -50,6 +50,17 @@ class Backend(ABC):
     def unsupported(self, tensors: Sequence[Tensor]) -> str:
         """Return why it cannot compute with tensors like these; "" if it can."""
 
+    def autocast_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """Return the dtype to compute in under autocast, for parameters of a dtype: theirs.
+
+        That is what torch does for operations that lose too much in half precision.
+        """
+        return dtype
+
+    def state_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """Return the dtype in which the loop keeps its states, for inputs of a dtype."""
+        return dtype
+
     def check(self, plan: Plan) -> None:
         """Raise `CannotCapture` if it cannot compile a plan."""
         del plan

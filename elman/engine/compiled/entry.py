@@ -27,9 +27,11 @@ def run(inputs: Inputs, backend: Backend) -> tuple[Output, State] | Unsupported:
     states, parameters = as_tuple(state), _floating(inputs.parameters)
     values = tuple(parameters.values())
     if torch.is_autocast_enabled(backend.device_type):
-        # Computed in the precision of the parameters, as torch does for operations that lose too much in half.
-        dtype = next((value.dtype for value in values if value.is_floating_point()), torch.float32)
+        own = next((value.dtype for value in values if value.is_floating_point()), torch.float32)
+        dtype = backend.autocast_dtype(own)
         x, states = x.to(dtype), tuple(s.to(dtype) for s in states)
+        if dtype != own:
+            values = tuple(value.to(dtype) for value in values)
     if not torch.compiler.is_compiling() and any(t.is_neg() for t in (x, *states, *values)):
         x, states, values = x.resolve_neg(), *(tuple(t.resolve_neg() for t in of) for of in (states, values))
     transformed = not torch.compiler.is_compiling() and _transformed((x, *states, *values))

@@ -93,11 +93,14 @@ def _inputs_of(inputs: PlanInputs, wanted: Wanted) -> list[Tensor]:
 
 
 def _fake_forward(plan_key: str, x: Tensor, *rest: Any) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    plan, lead, inputs, save = cached_plan(plan_key).plan, x.shape[:-1], PlanInputs(x, *rest[:-1]), rest[-1]
+    plan, _, backend = cached_plan(plan_key)
+    lead, inputs, save = x.shape[:-1], PlanInputs(x, *rest[:-1]), rest[-1]
     finals = [state.new_empty(state.shape) for state in inputs.states]
     saved = [x.new_empty(*lead, plan.saved_width)]
-    later = zip(plan.widths[1:], plan.sequences[1:], strict=True)
-    saved += [x.new_empty(*lead, size) for size, sequence in later if sequence]
+    dtype = backend.state_dtype(x.dtype)
+    first = int(dtype == x.dtype)  # else the outputs are saved in the dtype of the states too
+    sequences = zip(plan.widths[first:], plan.sequences[first:], strict=True)
+    saved += [x.new_empty(*lead, size, dtype=dtype) for size, sequence in sequences if sequence]
     return x.new_empty(*lead, plan.widths[0]), finals, saved if save else []
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from elman.engine.compiled.backend import Backend
 from elman.engine.compiled.description import describe_plan
 from elman.engine.gpu.functions import INTERPRETED
-from elman.engine.gpu.triton_plan import TritonPlan
+from elman.engine.gpu.triton_plan import TritonPlan, real_dtype
 from elman.engine.plan.planner import Plan
 
 
@@ -17,7 +17,7 @@ class TritonBackend(Backend):
 
     name = "triton"
     device_type = "cpu" if INTERPRETED else "cuda"
-    dtypes = (torch.float32, torch.float64)
+    dtypes = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
     def unsupported(self, tensors: Sequence[Tensor]) -> str:
         """Return why it cannot compute with tensors like these; "" if it can."""
@@ -31,6 +31,14 @@ class TritonBackend(Backend):
             if reason := self._unsupported_kind(tensor, tensors[0]):
                 return reason
         return ""
+
+    def autocast_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """Return the dtype to compute in under autocast: that of autocast, except for double precision."""
+        return torch.get_autocast_dtype(self.device_type) if dtype == torch.float32 else dtype
+
+    def state_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """Return the dtype in which the loop keeps its states: at least single precision."""
+        return real_dtype(dtype)
 
     def compile(self, plan: Plan, key: str, dtype: torch.dtype) -> TritonPlan:
         """Generate the kernels of a plan; Triton compiles each when it is first launched."""

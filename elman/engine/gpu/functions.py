@@ -19,13 +19,13 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 @triton.jit
-def maximum(a: Any, b: Any) -> Any:
+def maximum(a: tl.tensor, b: tl.tensor) -> tl.tensor:
     """The larger of two numbers; NaN if one of them is NaN."""
     return tl.where((a > b) | (a != a), a, b)
 
 
 @triton.jit
-def minimum(a: Any, b: Any) -> Any:
+def minimum(a: tl.tensor, b: tl.tensor) -> tl.tensor:
     """The smaller of two numbers; NaN if one of them is NaN."""
     return tl.where((a < b) | (a != a), a, b)
 
@@ -51,6 +51,11 @@ if INTERPRETED:
     tanh, sigmoid, rint, trunc = map(_by_numpy, (np.tanh, _sigmoid, np.rint, np.trunc))
     erf = _by_numpy(np.vectorize(math.erf))
 
+    def dot(left: Any, right: Any, total: Any, precision: Any) -> Any:
+        """Add a matrix product to a tile, with the left factor rounded to the dtype of the right one."""
+        left = left.to(right.dtype).to(total.dtype)  # NumPy has no bfloat16
+        return tl.dot(left, right.to(total.dtype), total, input_precision=precision)
+
     def power(x: Any, exponent: Any) -> Any:
         """X to a power, a number or a tile."""
         x = x + exponent * 0
@@ -60,66 +65,71 @@ if INTERPRETED:
 else:
 
     @triton.jit
-    def exp(x: Any) -> Any:
+    def dot(left: tl.tensor, right: tl.tensor, total: tl.tensor, precision: tl.constexpr) -> tl.tensor:
+        """Add a matrix product to a tile, with the left factor rounded to the dtype of the right one."""
+        return tl.dot(left.to(right.dtype), right, total, input_precision=precision)
+
+    @triton.jit
+    def exp(x: tl.tensor) -> tl.tensor:
         return libdevice.exp(x)
 
     @triton.jit
-    def expm1(x: Any) -> Any:
+    def expm1(x: tl.tensor) -> tl.tensor:
         return libdevice.expm1(x)
 
     @triton.jit
-    def log(x: Any) -> Any:
+    def log(x: tl.tensor) -> tl.tensor:
         return libdevice.log(x)
 
     @triton.jit
-    def log1p(x: Any) -> Any:
+    def log1p(x: tl.tensor) -> tl.tensor:
         return libdevice.log1p(x)
 
     @triton.jit
-    def sqrt(x: Any) -> Any:
+    def sqrt(x: tl.tensor) -> tl.tensor:
         return libdevice.sqrt(x)
 
     @triton.jit
-    def sin(x: Any) -> Any:
+    def sin(x: tl.tensor) -> tl.tensor:
         return libdevice.sin(x)
 
     @triton.jit
-    def cos(x: Any) -> Any:
+    def cos(x: tl.tensor) -> tl.tensor:
         return libdevice.cos(x)
 
     @triton.jit
-    def atan(x: Any) -> Any:
+    def atan(x: tl.tensor) -> tl.tensor:
         return libdevice.atan(x)
 
     @triton.jit
-    def sinh(x: Any) -> Any:
+    def sinh(x: tl.tensor) -> tl.tensor:
         return libdevice.sinh(x)
 
     @triton.jit
-    def cosh(x: Any) -> Any:
+    def cosh(x: tl.tensor) -> tl.tensor:
         return libdevice.cosh(x)
 
     @triton.jit
-    def tanh(x: Any) -> Any:
+    def tanh(x: tl.tensor) -> tl.tensor:
         return libdevice.tanh(x)
 
     @triton.jit
-    def sigmoid(x: Any) -> Any:
+    def sigmoid(x: tl.tensor) -> tl.tensor:
         return 1 / (1 + libdevice.exp(-x))
 
     @triton.jit
-    def rint(x: Any) -> Any:
+    def rint(x: tl.tensor) -> tl.tensor:
         return libdevice.rint(x)
 
     @triton.jit
-    def trunc(x: Any) -> Any:
+    def trunc(x: tl.tensor) -> tl.tensor:
         return libdevice.trunc(x)
 
     @triton.jit
-    def erf(x: Any) -> Any:
+    def erf(x: tl.tensor) -> tl.tensor:
         return libdevice.erf(x)
 
     @triton.jit
-    def power(x: Any, exponent: Any) -> Any:
+    def power(x: tl.tensor, exponent: tl.tensor) -> tl.tensor:
         """X to a power, a number or a tile."""
         return libdevice.pow(x + exponent * 0, x * 0 + exponent)

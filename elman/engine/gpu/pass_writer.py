@@ -263,10 +263,10 @@ class _PassWriter:
         mask = f"row & ({mask})" if mask else "row"
         mask = "keep" if mask == f"row & ({self.columns_mask})" else mask
         index = _plus(operand.start, index)
-        text = f"tl.load({self._row(location)} + {index}, mask={mask}, other=0.0)"
+        text = f"tl.load({self._row(location)} + {index}, mask={mask}, other=0.0).to(REAL)"
         if location.buffer.kind is BufferKind.COTANGENT:
             # What the next step sent back, plus the cotangent of this step's output.
-            text += f" + tl.load(dy + i * dy_stride + {_plus(location.offset, index)}, mask={mask}, other=0.0)"
+            text += f" + tl.load(dy + i * dy_stride + {_plus(location.offset, index)}, mask={mask}, other=0.0).to(REAL)"
         return text
 
     def _load_parameter(self, operand: Operand) -> str:
@@ -288,7 +288,7 @@ class _PassWriter:
             total = self.fresh("product")
             initial = f"tl.zeros(({ROWS}, {tile}), REAL)"
             if product.add:
-                initial = f"tl.load({self._row(product.c)} + {_plus(start, 'index')}, mask=keep, other=0.0)"
+                initial = f"tl.load({self._row(product.c)} + {_plus(start, 'index')}, mask=keep, other=0.0).to(REAL)"
             self.line(f"{total} = {initial}")
             totals.append(total)
         step = tile_size(first.depth, MAX_DEPTH)
@@ -309,7 +309,7 @@ class _PassWriter:
             mask = " & ".join(f"({m})" for m in masks if m)
             options = f", mask={mask}, other=0.0" if mask else ""
             self.line(f"{right} = tl.load({parameter_name(product.weight)} + {place}{options})")
-            self.line(f"{total} = tl.dot({left}.to({right}.dtype), {right}, {total}, input_precision=PRECISION)")
+            self.line(f"{total} = functions.dot({left}, {right}, {total}, PRECISION)")
         self._indent -= 1
         return totals
 

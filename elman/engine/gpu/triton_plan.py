@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 import triton.language as tl
 from torch import Tensor
@@ -17,12 +18,15 @@ from elman.engine.compiled.records import BackwardInputs, Forward, PlanInputs
 from elman.engine.compiled.rows import MAX_CACHED_SHAPES, StepRows, rows_of
 from elman.engine.gpu import source_files
 from elman.engine.gpu.codegen import KernelSpec, generate
+from elman.engine.gpu.functions import INTERPRETED
 from elman.engine.gpu.names import memory_name, parameter_name
 from elman.engine.gpu.pass_writer import ROWS
 from elman.engine.plan.ir import BufferColumns, BufferKind, Pointwise, Product, Program
 from elman.engine.plan.planner import Plan, Reduction
 
-WARPS, STAGES = 4, 2
+# Of Triton's compiler. There are few programs, so one of them may have all registers of a multiprocessor: left to
+# itself, the assembler spills some to make room for more programs.
+OPTIONS = {"num_warps": 4, "num_stages": 2, "maxnreg": 255, "enable_fp_fusion": True}
 ALIGNMENT = 16  # bytes: other addresses would need another kernel
 # Bytes of the matrices of a loop up to which one program walks through all steps: it reads them all at every step, at
 # about 100 GB/s, and a launch takes some 2 us. An estimate, which has not been measured.
@@ -35,7 +39,7 @@ class TritonPlan:
     Args:
         plan: what to run.
         key: of the plan; equal plans have equal keys.
-        dtype: torch.float32 or torch.float64.
+        dtype: of the inputs and parameters. In half precision, tiles and states are computed in single precision.
         device_type: of the tensors.
         description: of the plan, for readers of the source.
     """
@@ -43,7 +47,7 @@ class TritonPlan:
     def __init__(self, plan: Plan, key: str, dtype: torch.dtype, device_type: str, description: str = "") -> None:
         self.plan, self.dtype, self.device_type = plan, dtype, device_type
         self.source = generate(plan, key, description)
-        self.path, self._module = source_files.load(key, self.source.text)
+        self.path, self.functions = source_files.load(key, self.source.text)
         self.gradients = Gradients(plan, dtype, device_type)
         programs = (plan.before, plan.inference, plan.forward, plan.backward, plan.after)
         stages = [stage for program in programs for stage in program.stages]
@@ -54,8 +58,8 @@ class TritonPlan:
         computed = [node for node in dict.fromkeys(used) if node not in index]
         self._computed_names = [parameter_name(node) for node in computed]
         self._compute = build_function(plan.parameters, computed, dtype, device_type) if computed else None
-        self._options = {"REAL": getattr(tl, str(dtype).removeprefix("torch.")), "num_warps": WARPS,
-                         "num_stages": STAGES, "enable_fp_fusion": True}  # fmt: skip
+        self.real = real_dtype(dtype)
+        self._real = getattr(tl, str(self.real).removeprefix("torch."))
 
     def form(self, program: Program) -> str:
         """Return the form in which a loop runs: "whole" or "step"."""
@@ -92,20 +96,21 @@ class TritonPlan:
         saved = [x.new_empty(*lead, plan.saved_width)] if save else []
         if save:
             memory["saved"] = saved[0]
-        outputs = x.new_empty(*lead, plan.widths[0])
+        states = [state.to(self.real) for state in states]
         finals: list[functools.partial[Tensor]] = []
         for i, (state, size) in enumerate(zip(states, plan.widths, strict=True)):
             if i == 0 or (save and plan.sequences[i]):
-                sequence = x.new_empty(*lead, size) if i else outputs
+                sequence = x.new_empty(*lead, size, dtype=self.real)
                 memory[f"state{i}"], memory[f"state{i}_before"] = sequence, _aligned(state)
                 finals.append(functools.partial(rows.last, sequence, state))
-                saved += [sequence] if i else []
+                if save and plan.sequences[i] and (i or self.real != x.dtype):
+                    saved.append(sequence)
             else:
-                memory[f"state{i}"] = _halves(rows, x, size, state, 0)
+                memory[f"state{i}"] = self._halves(rows, size, state, 0, like=x)
                 finals.append(functools.partial(rows.last_of_halves, memory[f"state{i}"]))
         self._run_rows("before", plan.before, rows, memory, x)
         self._run_loop(name, loop, rows, memory, x)
-        return Forward(outputs, [final() for final in finals], saved)
+        return Forward(memory["state0"].to(x.dtype), [final().to(x.dtype) for final in finals], saved)
 
     def _backward(
         self, call_inputs: BackwardInputs, arriving: Sequence[Tensor]
@@ -114,12 +119,14 @@ class TritonPlan:
         plan, rows = self.plan, rows_of(x, states, sizes)
         memory = self._memory(rows, x, parameters, draws)
         memory["saved"] = saved[0]
-        sequences = iter((outputs, *saved[1:]))
+        states = [state.to(self.real) for state in states]
+        sequences = iter(saved[1:])
         d_states: list[Tensor] = []
         for i, (state, size) in enumerate(zip(states, plan.widths, strict=True)):
-            if i == 0 or plan.sequences[i]:
-                memory[f"state{i}"], memory[f"state{i}_before"] = _aligned(next(sequences)), _aligned(state)
-            d_states.append(_halves(rows, x, size, d_finals[i], rows.T % 2))
+            if plan.sequences[i]:
+                sequence = outputs if i == 0 and self.real == x.dtype else next(sequences)
+                memory[f"state{i}"], memory[f"state{i}_before"] = _aligned(sequence), _aligned(state)
+            d_states.append(self._halves(rows, size, d_finals[i], rows.T % 2, like=x))
             memory[f"d_state{i}"] = d_states[-1]
         memory["dy"], dy_stride = _cotangent(dy, x, plan.widths[0])
         after = bool(plan.after.stages) and (wanted.x or (wanted.parameters and plan.sums_need_after))
@@ -136,7 +143,23 @@ class TritonPlan:
         if wanted.x and dx is None:
             dx = torch.zeros_like(x)
         d_parameters = self.gradients(parameters, sums) if wanted.parameters else []
-        return dx, [halves[0] for halves in d_states] if wanted.states else [], d_parameters
+        return dx, [halves[0].to(x.dtype) for halves in d_states] if wanted.states else [], d_parameters
+
+    def _halves(self, rows: StepRows, size: int, initial: Tensor | None, half: int, like: Tensor) -> Tensor:
+        """Return two halves (2, B, size), which successive states use in turn.
+
+        Args:
+            rows: of the call.
+            size: the width of the state.
+            initial: copied into one half, or into both if rows are ragged; None: zeros.
+            half: the half that gets the initial value.
+            like: a tensor on the device of the new one.
+        """
+        if initial is None:
+            return like.new_zeros(2, rows.B, size, dtype=self.real)
+        halves = like.new_empty(2, rows.B, size, dtype=self.real)
+        halves[slice(None) if rows.packed else half] = initial
+        return halves
 
     def _memory(
         self, rows: StepRows, x: Tensor, parameters: Sequence[Tensor], draws: Sequence[Tensor]
@@ -164,8 +187,9 @@ class TritonPlan:
         """Run a loop over all steps."""
         for buffer in program.buffers():
             if buffer.kind in (BufferKind.BLOCK, BufferKind.CHUNK):
-                count = rows.B if buffer.kind is BufferKind.BLOCK else rows.N
-                memory.setdefault(memory_name(buffer), x.new_empty(count, buffer.width))
+                is_block = buffer.kind is BufferKind.BLOCK
+                shape, dtype = (rows.B if is_block else rows.N, buffer.width), self.real if is_block else x.dtype
+                memory.setdefault(memory_name(buffer), x.new_empty(shape, dtype=dtype))
         numbers = {"T": rows.T, "B": rows.B, "last": last, "dy_stride": dy_stride}
         programs = -(-rows.B // ROWS)
         if self.form(program) == "whole":
@@ -188,7 +212,7 @@ class TritonPlan:
                 spec = next(specs)
                 self._launch(spec, (-(-rows.N // ROWS), spec.tiles), memory, {"N": rows.N})
                 continue
-            a, c = _columns(memory, stage.a, stage.depth), _columns(memory, stage.c, stage.width)
+            a, c = _columns(memory, stage.a, stage.depth).to(x.dtype), _columns(memory, stage.c, stage.width)
             weight = memory[parameter_name(stage.weight)]
             weight = weight.t() if stage.transposed else weight
             if stage.add:
@@ -203,10 +227,10 @@ class TritonPlan:
 
         def matrix(columns: BufferColumns, size: int) -> Tensor:
             if columns.buffer.kind is not BufferKind.PREVIOUS:
-                return _columns(memory, columns, size)
+                return _columns(memory, columns, size).to(self.dtype)
             i = int(columns.buffer.name.removeprefix("state"))
             previous = rows.previous_states(0, rows.T, memory[columns.buffer.name], states[i])
-            return previous[: rows.N, columns.offset : columns.offset + size]
+            return previous[: rows.N, columns.offset : columns.offset + size].to(self.dtype)
 
         d = matrix(r.d, r.size)
         total = d.sum(0) if r.x is None else d.t() @ matrix(r.x, r.x_size)
@@ -216,12 +240,23 @@ class TritonPlan:
         self, spec: KernelSpec, grid: tuple[int, ...], memory: Mapping[str, Tensor], numbers: Mapping[str, int]
     ) -> None:
         arguments = [*(memory[name] for name in spec.pointers), *(numbers[name] for name in spec.integers)]
-        self._module[spec.name][grid](*arguments, PRECISION=_precision(), **self._options)
+        with _masked_errors():
+            self.functions[spec.name][grid](*arguments, REAL=self._real, PRECISION=_precision(), **OPTIONS)
+
+
+def real_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype of tiles and states for inputs of a dtype: at least single precision."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def _on(tensor: Tensor) -> AbstractContextManager[Any]:
     """A context in which kernels are launched on the device of a tensor."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
+
+
+def _masked_errors() -> AbstractContextManager[Any]:
+    """A context in which the interpreter does not warn of what it computes in elements that are masked out."""
+    return np.errstate(all="ignore") if INTERPRETED else nullcontext()
 
 
 def _precision() -> str:
@@ -239,23 +274,6 @@ def _columns(memory: Mapping[str, Tensor], columns: BufferColumns, size: int) ->
     """Return columns of a buffer, for the rows of all steps."""
     rows = memory[memory_name(columns.buffer)].view(-1, columns.buffer.width)
     return rows[:, columns.offset : columns.offset + size]
-
-
-def _halves(rows: StepRows, x: Tensor, size: int, initial: Tensor | None, half: int) -> Tensor:
-    """Return two halves (2, B, size), which successive states use in turn.
-
-    Args:
-        rows: of the call.
-        x: a tensor of the dtype and on the device of the new one.
-        size: the width of the state.
-        initial: copied into one half, or into both if rows are ragged; None: zeros.
-        half: the half that gets the initial value.
-    """
-    if initial is None:
-        return x.new_zeros(2, rows.B, size)
-    halves = x.new_empty(2, rows.B, size)
-    halves[slice(None) if rows.packed else half] = initial
-    return halves
 
 
 def _cotangent(dy: Tensor | None, x: Tensor, size: int) -> tuple[Tensor, int]:
