@@ -17,7 +17,7 @@ from typing import NamedTuple
 from elman.engine.gpu.names import memory_name, pointer_name
 from elman.engine.gpu.pass_writer import ROWS, arguments_of, column_tiles, reads_cotangent, write_pass
 from elman.engine.gpu.passes import Pass, barriers, passes_of, separate_passes
-from elman.engine.plan.ir import BufferKind
+from elman.engine.plan.ir import BufferColumns, BufferKind
 from elman.engine.plan.planner import Plan
 
 LOOPS = ("inference", "forward", "backward")
@@ -45,6 +45,7 @@ class KernelSpec(NamedTuple):
         integers: the names of the numbers after these.
         tiles: of columns, for each of which there is a program.
         only_for_next: only the next step uses its results.
+        writes: the columns that it stores.
     """
 
     name: str
@@ -52,6 +53,7 @@ class KernelSpec(NamedTuple):
     integers: tuple[str, ...]
     tiles: int = 1
     only_for_next: bool = False
+    writes: tuple[BufferColumns, ...] = ()
 
 
 class Source(NamedTuple):
@@ -109,7 +111,9 @@ class _Loop:
     def step_spec(self) -> KernelSpec:
         (p,) = self.passes
         integers = ("t", "B", *(["dy_stride"] * self.has_cotangent))
-        return KernelSpec(self.name, (*self.pointers, "begins"), integers, column_tiles(p), p.only_for_next)
+        return KernelSpec(
+            self.name, (*self.pointers, "begins"), integers, column_tiles(p), p.only_for_next, tuple(p.writes())
+        )
 
     def whole(self) -> Iterator[str]:
         """Write the kernel that walks through all steps."""

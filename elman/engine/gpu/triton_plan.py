@@ -21,6 +21,7 @@ from elman.engine.gpu.codegen import KernelSpec, generate
 from elman.engine.gpu.functions import INTERPRETED
 from elman.engine.gpu.names import memory_name, parameter_name
 from elman.engine.gpu.pass_writer import ROWS
+from elman.engine.gpu.step_graph import StepGraphs
 from elman.engine.plan.ir import BufferColumns, BufferKind, Pointwise, Product, Program
 from elman.engine.plan.planner import Plan, Reduction
 
@@ -48,6 +49,7 @@ class TritonPlan:
         self.plan, self.dtype, self.device_type = plan, dtype, device_type
         self.source = generate(plan, key, description)
         self.path, self.functions = source_files.load(key, self.source.text)
+        self._graphs = StepGraphs()
         self.gradients = Gradients(plan, dtype, device_type)
         programs = (plan.before, plan.inference, plan.forward, plan.backward, plan.after)
         stages = [stage for program in programs for stage in program.stages]
@@ -195,11 +197,21 @@ class TritonPlan:
         if self.form(program) == "whole":
             self._launch(self.source.whole[name], (programs,), memory, numbers)
             return
-        specs = self.source.step[name]
-        for t in reversed(range(rows.T)) if name == "backward" else range(rows.T):
-            for spec in specs:
-                if t != last or not spec.only_for_next:
-                    self._launch(spec, (programs, spec.tiles), memory, numbers | {"t": t})
+        specs, steps = self.source.step[name], range(rows.T)
+
+        def launch(memory: Mapping[str, Tensor]) -> None:
+            for t in reversed(steps) if name == "backward" else steps:
+                for spec in specs:
+                    if t != last or not spec.only_for_next:
+                        self._launch(spec, (programs, spec.tiles), memory, numbers | {"t": t})
+
+        if rows.packed:  # lengths hardly ever come again
+            launch(memory)
+            return
+        written = {memory_name(columns.buffer) for spec in specs for columns in spec.writes}
+        pointers = dict.fromkeys(pointer for spec in specs for pointer in spec.pointers)
+        reads, writes = ([n for n in pointers if (n in written) is flag] for flag in (False, True))
+        self._graphs.run((name, *numbers.values(), _precision()), launch, memory, reads, writes)
 
     def _run_rows(self, name: str, program: Program, rows: StepRows, memory: dict[str, Tensor], x: Tensor) -> None:
         """Run a program on the rows of all steps at once."""
