@@ -74,7 +74,7 @@ def _assembled(ptx: str) -> tuple[int, int]:
         with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
             file.write(ptx)
             file.flush()
-            command = [ASSEMBLERS / assembler, "-v", f"-arch={target[1]}", file.name, "-o", "/dev/null"]
+            command = [str(ASSEMBLERS / assembler), "-v", f"-arch={target[1]}", file.name, "-o", "/dev/null"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 0:
             break

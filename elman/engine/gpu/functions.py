@@ -32,7 +32,7 @@ def minimum(a: tl.tensor, b: tl.tensor) -> tl.tensor:
 
 if INTERPRETED:
 
-    def _by_numpy(function: Callable[..., Any]) -> Callable[..., Any]:
+    def _by_numpy(function: Any) -> Callable[..., Any]:
         from triton.runtime.interpreter import TensorHandle
 
         def compute(x: Any, *others: Any) -> Any:

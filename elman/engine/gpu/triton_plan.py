@@ -30,8 +30,9 @@ from elman.engine.plan.planner import Plan, Reduction
 OPTIONS = {"num_warps": 4, "num_stages": 2, "maxnreg": 255, "enable_fp_fusion": True}
 ALIGNMENT = 16  # bytes: other addresses would need another kernel
 # Bytes of the matrices of a loop up to which one program walks through all steps: it reads them all at every step, at
-# about 100 GB/s, and a launch takes some 2 us. An estimate, which has not been measured.
-MAX_WHOLE_BYTES = 1 << 18
+# about 100 GB/s, and a launch takes some 2 us in a graph, and 20 us from Python, as for ragged batches. These are
+# estimates: nothing has been measured on a GPU.
+MAX_WHOLE_BYTES, MAX_WHOLE_BYTES_RAGGED = 1 << 16, 1 << 20
 
 
 class TritonPlan:
@@ -63,10 +64,11 @@ class TritonPlan:
         self.real = real_dtype(dtype)
         self._real = getattr(tl, str(self.real).removeprefix("torch."))
 
-    def form(self, program: Program) -> str:
+    def form(self, program: Program, ragged: bool = False) -> str:
         """Return the form in which a loop runs: "whole" or "step"."""
         numel = sum(stage.depth * stage.width for stage in program.stages if isinstance(stage, Product))
-        return "whole" if numel * self.dtype.itemsize <= MAX_WHOLE_BYTES else "step"
+        most = MAX_WHOLE_BYTES_RAGGED if ragged else MAX_WHOLE_BYTES
+        return "whole" if numel * self.dtype.itemsize <= most else "step"
 
     def forward(self, inputs: PlanInputs, save: bool) -> Forward:
         """Run the forward loop over contiguous inputs; `save`: for `backward`."""
@@ -194,7 +196,7 @@ class TritonPlan:
                 memory.setdefault(memory_name(buffer), x.new_empty(shape, dtype=dtype))
         numbers = {"T": rows.T, "B": rows.B, "last": last, "dy_stride": dy_stride}
         programs = -(-rows.B // ROWS)
-        if self.form(program) == "whole":
+        if self.form(program, rows.packed) == "whole":
             self._launch(self.source.whole[name], (programs,), memory, numbers)
             return
         specs, steps = self.source.step[name], range(rows.T)
