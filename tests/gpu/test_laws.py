@@ -16,7 +16,8 @@ import pytest
 TESTS = Path(__file__).parents[1]
 #: for each process: a file, or several, and pytest's expression that selects tests
 RUNS = {
-    "1 to 3, 5, 6, 9": ("gpu/laws.py", ""),
+    "operations": ("gpu/laws.py", "operations or odd"),
+    "1 to 3, 5, 6, 9": ("gpu/laws.py", "not operations and not odd"),
     "4": ("contract/test_modes.py", "triton and GRU"),
     "12": ("test_executors.py", ""),
     "13": ("contract/test_attributes.py", "triton"),

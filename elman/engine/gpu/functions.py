@@ -67,7 +67,7 @@ else:
     @triton.jit
     def dot(left: tl.tensor, right: tl.tensor, total: tl.tensor, precision: tl.constexpr) -> tl.tensor:
         """Add a matrix product to a tile, with the left factor rounded to the dtype of the right one."""
-        return tl.dot(left.to(right.dtype), right, total, input_precision=precision)
+        return tl.dot(left.to(right.dtype), right, total, input_precision=precision, out_dtype=total.dtype)
 
     @triton.jit
     def exp(x: tl.tensor) -> tl.tensor:

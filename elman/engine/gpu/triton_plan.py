@@ -27,7 +27,9 @@ from elman.engine.plan.planner import Plan, Reduction
 
 # Of Triton's compiler. There are few programs, so one of them may have all registers of a multiprocessor: left to
 # itself, the assembler spills some to make room for more programs.
-OPTIONS = {"num_warps": 4, "num_stages": 2, "maxnreg": 255, "enable_fp_fusion": True}
+OPTIONS = {"num_warps": 4, "num_stages": 2, "enable_fp_fusion": True}
+if torch.version.hip is None:
+    OPTIONS["maxnreg"] = 255
 ALIGNMENT = 16  # bytes: other addresses would need another kernel
 # Bytes of the matrices of a loop up to which one program walks through all steps: it reads them all at every step, at
 # about 100 GB/s, and a launch takes some 2 us in a graph, and 20 us from Python, as for ragged batches. These are
