@@ -143,7 +143,8 @@ def largest_error(asked: Asked, device: str) -> float:
             [outputs, *torch.autograd.grad(outputs, [inputs, *model.parameters()], dy[..., : outputs.shape[-1]])]
         )
     pairs = zip(*found, strict=True)
-    return max(((a - b).abs().max() / b.abs().max().clamp(min=0.1)).float().item() for a, b in pairs)
+    errors: list[float] = [((a - b).abs().max() / b.abs().max().clamp(min=0.1)).item() for a, b in pairs]
+    return max(errors)
 
 
 # What is measured of each: functions that run forward, and both ways, or why there are none.
@@ -218,10 +219,9 @@ def measure(asked: Asked, device: str, repeats: int) -> list[str]:
     entries: dict[str, tuple[Run, Run] | str] = {}
     for name, build in RUNNERS.items():
         try:
-            entries[name] = build(asked, device)
-            if not isinstance(entries[name], str):
-                for run in entries[name]:
-                    seconds(run, device)  # compiles
+            entry = entries[name] = build(asked, device)
+            for run in () if isinstance(entry, str) else entry:
+                seconds(run, device)  # compiles
         except (RuntimeError, torch.OutOfMemoryError) as error:
             entries[name] = f"{type(error).__name__}"  # in the table, for one runner must not end the others
             print(f"{name}: {error}", file=sys.stderr)
@@ -249,7 +249,8 @@ def seconds(run: Run, device: str) -> float:
     run()
     last.record()
     last.synchronize()
-    return first.elapsed_time(last) / 1000
+    milliseconds: float = first.elapsed_time(last)
+    return milliseconds / 1000
 
 
 def machine(device: str) -> str:
@@ -264,10 +265,9 @@ class Table:
     """Prints lines, and writes them into a file as they come."""
 
     def __init__(self, path: Path | None) -> None:
-        self._path, self._file = path, None
+        self._file: TextIO | None = path.open("w", encoding="utf-8") if path else None
 
     def __enter__(self) -> "Table":
-        self._file: TextIO | None = self._path.open("w", encoding="utf-8") if self._path else None
         return self
 
     def __exit__(self, *_: object) -> None:

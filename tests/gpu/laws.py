@@ -1,4 +1,4 @@
-"""Laws 1, 2, 3, 5, 6 and 9 for the triton executor; `test_laws.py` runs this file in Triton's interpreter.
+"""Laws 1 to 6 and 9 for the triton executor; `test_laws.py` runs this file in Triton's interpreter.
 
 On the loop and the native executor, the files of `tests/contract` test the same with more sizes.
 """
@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 import elman
 from elman import cells, flow
+from elman.bptt import Checkpointed, Mode, Truncated
 from elman.engine import EXECUTORS, CellSpec, choose
 from elman.engine.gpu import triton_plan
 from elman.engine.gpu.codegen import INTEGERS, generate
 from elman.engine.gpu.step_graph import _StepGraph
 from tests import odd
-from tests.cases import CASES, Case, Problem, Sizes, call, cotangents, gradients, name_of, problem
+from tests.cases import CASES, Case, Problem, Sizes, as_function, call, cotangents, gradients, name_of, problem
 from tests.contract import test_draws, test_operations, test_oracle, test_ragged
 from tests.native.pairs import forward_and_backward, on_loop
 from tests.tolerances import all_close, gradcheck
@@ -150,6 +151,20 @@ def test_a_gradient_of_a_gradient() -> None:
     assert torch.autograd.gradgradcheck(run, inputs)
 
 
+# Law 4. Windows differ from the whole by roundings: torch's products before the loop depend on the number of rows.
+
+
+@pytest.mark.parametrize("mode", [Checkpointed(2), Truncated(2, 3)], ids=repr)
+@pytest.mark.parametrize("lengths", [None, [5, 3, 0]], ids=str)
+def test_gradient_modes(mode: Mode, lengths: list[int] | None) -> None:
+    def made(executor: str) -> Problem:
+        layer = elman.GRU(3, 5, executor=executor, bptt=mode).double()
+        x = torch.randn(5, 3, 3, dtype=torch.float64, requires_grad=True)
+        return Problem(as_function(layer, 0), (x, *layer.parameters()), 0)
+
+    agree(made, lengths=lengths)
+
+
 # Law 5: it runs or raises.
 
 
@@ -170,6 +185,15 @@ def test_what_it_refuses() -> None:
         elman.GRU(4, 5, executor="triton", device="meta")(x.to("meta"))
     with pytest.raises(RuntimeError, match=r"float32, float64, bfloat16 or float16, got .*complex64"):
         elman.GRU(4, 5, executor="triton", dtype=torch.complex64)(x.to(torch.complex64))
+
+
+def test_offsets_of_more_than_32_bits_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("elman.engine.gpu.backend.MAX_OFFSET", 16 * 21 - 1)
+    x = torch.randn(3, 2, 4)
+    with pytest.raises(RuntimeError, match="a matrix of 20 x 60 numbers; use executor='loop'"):
+        elman.GRU(4, 20, executor="triton")(x)
+    with pytest.raises(RuntimeError, match="rows of 21 numbers; use executor='loop'"):
+        elman.Recurrent(lambda x, h: h[:, :4] * 0 + x, 4, executor="triton")(torch.cat([x] * 6, -1)[..., :21])
 
 
 def test_auto_leaves_the_cpu_to_others() -> None:

@@ -1,4 +1,4 @@
-"""Laws 1 to 13 for the triton executor, in Triton's interpreter, on tensors of the CPU.
+"""The laws for the triton executor, in Triton's interpreter, on tensors of the CPU.
 
 The interpreter is chosen when Triton is imported, so these tests run in processes of their own, in which the triton
 executor is one of those that `every_executor` lists. The interpreter takes milliseconds for what a GPU does in
@@ -17,10 +17,9 @@ TESTS = Path(__file__).parents[1]
 #: for each process: a file, or several, and pytest's expression that selects tests
 RUNS = {
     "operations": ("gpu/laws.py", "operations or odd"),
-    "1 to 3, 5, 6, 9": ("gpu/laws.py", "not operations and not odd"),
-    "4": ("contract/test_modes.py", "triton and GRU"),
+    "1 to 6 and 9": ("gpu/laws.py", "not operations and not odd"),
     "12": ("test_executors.py", ""),
-    "13": ("contract/test_attributes.py", "triton"),
+    "13": ("contract/test_attributes.py", "triton and not bptt"),
     "flow": ("flow/test_recording.py", "triton"),
 }
 

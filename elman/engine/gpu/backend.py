@@ -8,8 +8,13 @@ from torch import Tensor
 from elman.engine.compiled.backend import Backend
 from elman.engine.compiled.description import describe_plan
 from elman.engine.gpu.functions import INTERPRETED
+from elman.engine.gpu.pass_writer import ROWS
 from elman.engine.gpu.triton_plan import TritonPlan, real_dtype
+from elman.engine.plan.ir import Product
 from elman.engine.plan.planner import Plan
+from elman.engine.trace.errors import CannotCapture
+
+MAX_OFFSET = 2**31 - 1
 
 
 class TritonBackend(Backend):
@@ -39,6 +44,16 @@ class TritonBackend(Backend):
     def state_dtype(self, dtype: torch.dtype) -> torch.dtype:
         """Return the dtype in which the loop keeps its states: at least single precision."""
         return real_dtype(dtype)
+
+    def check(self, plan: Plan) -> None:
+        """Raise `CannotCapture` if offsets within a matrix, or within the rows of a program, exceed 32 bits."""
+        programs = (plan.before, plan.inference, plan.forward, plan.backward, plan.after)
+        for stage in (stage for program in programs for stage in program.stages):
+            if isinstance(stage, Product) and stage.depth * stage.width > MAX_OFFSET:
+                raise CannotCapture(f"a matrix of {stage.depth} x {stage.width} numbers; use executor='loop'")
+        widest = max((buffer.width for program in programs for buffer in program.buffers()), default=0)
+        if widest * ROWS > MAX_OFFSET:
+            raise CannotCapture(f"rows of {widest} numbers; use executor='loop'")
 
     def compile(self, plan: Plan, key: str, dtype: torch.dtype) -> TritonPlan:
         """Generate the kernels of a plan; Triton compiles each when it is first launched."""

@@ -277,7 +277,7 @@ def _masked_errors() -> AbstractContextManager[Any]:
 
 def _precision() -> str:
     """Return the precision of products of float32 that torch's own switch allows."""
-    return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee"
+    return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
 
 
 def _aligned(tensor: Tensor) -> Tensor:
@@ -295,7 +295,7 @@ def _columns(memory: Mapping[str, Tensor], columns: BufferColumns, size: int) ->
 def _cotangent(dy: Tensor | None, x: Tensor, size: int) -> tuple[Tensor, int]:
     """Return the cotangent of the outputs, with rows (N, size), and the stride from row to row."""
     if dy is None:
-        return x.new_zeros(1, size), 0
+        return x.new_zeros(size), 0
     rows = dy.stride()[:-1]
     if not any(rows):  # the gradient of a sum, say: one row of it is enough
         return _aligned(dy[(0,) * (dy.dim() - 1)]), 0
