@@ -25,7 +25,7 @@ from functools import partial
 import torch
 import elman.cells
 from elman.bench.layers import PAIRS
-import elman.engine.cpu.entry  # with the rest of the engine, as torch is: not a part of what is timed
+import elman.engine.cpu.backend  # with the rest of the engine, as torch is: not a part of what is timed
 from elman.engine.cpu import jit
 
 compilations = []

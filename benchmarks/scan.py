@@ -16,7 +16,8 @@ import torch
 from elman import Recurrent, cells
 from elman.bench.layers import Shape, parse
 from elman.bench.run import machine
-from elman.engine.cpu import kernel_cache
+from elman.engine.compiled import plan_cache
+from elman.engine.cpu.backend import NATIVE, compiled_for
 from elman.engine.cpu.invocation import Invocation
 from elman.engine.plan.ir import Pointwise, Program
 
@@ -41,8 +42,8 @@ def times(name: str, shape: Shape) -> dict[str, tuple[float, int]]:
     layer = Recurrent(cells.by_name(name)(shape.D, shape.H), executor="native")
     x = torch.randn(*shape[:3], requires_grad=True)
     shapes = tuple((key, tuple(value.shape)) for key, value in layer.cell.named_parameters())
-    planned = kernel_cache.plan_for(layer.cell, shapes, shape.D, shape.H)
-    native = kernel_cache.compiled_plan(planned.key, torch.float32)
+    planned = plan_cache.plan_for(layer.cell, shapes, shape.D, shape.H, NATIVE)
+    native = compiled_for(planned.key, torch.float32)
     names = {address: name for name, address in native.functions.items()}
     spent: dict[str, float] = {}
     run = Invocation.run
@@ -61,7 +62,7 @@ def times(name: str, shape: Shape) -> dict[str, tuple[float, int]]:
             layer(x)[0].sum().backward()
             for loop in found:
                 found[loop].append(spent[loop])
-    plan = kernel_cache.cached_plan(planned.key).plan
+    plan = plan_cache.cached_plan(planned.key).plan
     rows = 4 * shape.T * shape.B
     return {loop: (median(all_[2:]), rows * moved(getattr(plan, loop))) for loop, all_ in found.items()}
 

@@ -21,7 +21,8 @@ from elman import Recurrent, cells
 from elman.bench.layers import AGREEMENT, TIMES, Shape, medians
 from elman.bench.run import geometric_mean, machine
 from elman.engine import as_tuple
-from elman.engine.cpu import kernel_cache
+from elman.engine.compiled import plan_cache
+from elman.engine.cpu.backend import NATIVE
 from elman.engine.plan.ir import Product
 
 SHAPES = "128,16,64,64 128,32,128,128 128,32,256,256"
@@ -95,8 +96,8 @@ class Pair:
     def flops(self) -> int:
         """Of all matrix products, both ways."""
         shapes = tuple((name, tuple(p.shape)) for name, p in self.cell.named_parameters())
-        planned = kernel_cache.plan_for(self.cell, shapes, self.x.shape[2], self.cell.state_size)
-        plan = kernel_cache.cached_plan(planned.key).plan
+        planned = plan_cache.plan_for(self.cell, shapes, self.x.shape[2], self.cell.state_size, NATIVE)
+        plan = plan_cache.cached_plan(planned.key).plan
         programs = (plan.before, plan.forward, plan.backward, plan.after)
         stages = [stage for program in programs for stage in program.stages if isinstance(stage, Product)]
         each = sum(stage.depth * stage.width for stage in stages) + sum(r.size * r.x_size for r in plan.reductions)

@@ -152,7 +152,7 @@ def _openmp() -> dict[str, Any]:
 
 
 def _kernel_cache() -> dict[str, Any]:
-    from elman.engine.cpu.jit import cache_folder
+    from elman.engine.compiled.cache_folder import cache_folder
 
     sizes = [path.stat().st_size for path in cache_folder().glob("*.o")]
     return {"folder": str(cache_folder()), "kernels": len(sizes), "bytes": sum(sizes)}

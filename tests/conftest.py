@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the tensors of the tests are on the CPU, which triton refuses
+
 import hypothesis
 import numpy as np
 import pytest
@@ -34,6 +36,7 @@ ONCE = [
     "test_weights.py",
     *(f"bptt/test_stream{of}.py" for of in ("", "_processes", "_resumed", "_sequences", "_state")),
     "browser",
+    "gpu",
     "test_docstrings.py",
     "test_draw.py",
     "test_draw_command.py",

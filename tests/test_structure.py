@@ -11,10 +11,11 @@ from elman.engine.plan.operations import POINTWISE, REDUCTIONS
 
 
 def test_a_backend_lowers_every_operation() -> None:
-    from elman.engine.cpu.lowering import COMBINE, LOWERING
+    from elman.engine.cpu import lowering as cpu
+    from elman.engine.gpu import lowering as gpu
 
-    assert set(LOWERING) == POINTWISE
-    assert set(COMBINE) == set(REDUCTIONS)
+    assert set(cpu.LOWERING) == set(gpu.LOWERING) == POINTWISE
+    assert set(cpu.COMBINE) == set(gpu.COMBINE) == set(REDUCTIONS)
 
 
 def test_planning_needs_no_backend() -> None:
@@ -28,8 +29,8 @@ def test_planning_needs_no_backend() -> None:
         "step, check = capture(GRU(3, 5), shapes, 3, 5)\n"
         "planned = plan(step); check()\n"
         "assert planned.forward.stages and planned.backward.stages\n"
-        "backends = [name for name in sys.modules if name.startswith('elman.engine.cpu.')]\n"
-        "assert backends == ['elman.engine.cpu.executor'], backends\n"
+        "backends = [name for name in sys.modules if name.startswith(('elman.engine.cpu.', 'elman.engine.gpu.'))]\n"
+        "assert backends == ['elman.engine.cpu.executor', 'elman.engine.gpu.executor'], backends\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

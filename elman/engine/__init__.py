@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from elman.engine.cpu.executor import NativeExecutor
 from elman.engine.eager import EagerExecutor
 from elman.engine.executor import Executor, StackInputs, Unsupported
+from elman.engine.gpu.executor import TritonExecutor
 from elman.engine.inputs import CellSpec, Inputs
 from elman.engine.named import named
 from elman.engine.outputs import Output, State, as_tuple
@@ -38,11 +39,8 @@ __all__ = [
     "run_stack",
 ]
 
-_INSTALLED: tuple[Executor, ...] = (
-    NativeExecutor(),
-    TorchExecutor(),
-    EagerExecutor(),
-)  # a new executor is an entry here
+# A new executor is an entry here. Those for CUDA and for the CPU refuse tensors of each other's.
+_INSTALLED: tuple[Executor, ...] = (NativeExecutor(), TorchExecutor(), TritonExecutor(), EagerExecutor())
 #: by name, the preferred first
 EXECUTORS: dict[str, Executor] = {executor.name: executor for executor in _INSTALLED if not executor.unavailable}
 #: why the others cannot run in this process, by name

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from elman.engine import eager
 from elman.engine.executor import Executor, StackInputs, Unsupported
@@ -18,7 +17,7 @@ from elman.engine.observe.events import CallLabel, current_label, is_batched, is
 from elman.engine.outputs import Output, State, as_tuple
 from elman.engine.precision import autocast_dtype
 from elman.engine.replay import Conditions, gradients_of_replay
-from elman.engine.torch_private import fused_rnn, in_forward_mode, in_torch_func, keeps_graph
+from elman.engine.torch_private import fused_rnn, is_transformed, keeps_graph
 
 TORCH_CELLS: dict[type[nn.Module], str] = {nn.LSTMCell: "lstm", nn.GRUCell: "gru", nn.RNNCell: "rnn"}
 PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")  # in the order of the functions
@@ -102,9 +101,8 @@ def _unsupported_tensors(tensors: Sequence[Tensor]) -> str:
 
 
 def _needs_loop(x: Tensor, tensors: Sequence[Tensor]) -> bool:
-    """Whether there is no step, or torch.func or forward-mode differentiation is active for the tensors."""
-    is_dual = in_forward_mode() and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors)
-    return is_dual or in_torch_func() or 0 in x.shape[:-1]
+    """Whether the batch is empty, or torch.func or forward-mode differentiation is active for the tensors."""
+    return 0 in x.shape[:-1] or is_transformed(tensors)
 
 
 def _run(inputs: StackInputs) -> Results:

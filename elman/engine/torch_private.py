@@ -4,7 +4,7 @@ The test suite checked each on torch 2.11.0, 2.13.0 and 2.14.1.
 `tests/test_structure.py` fails if another file uses a name of torch that begins with an underscore.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -81,6 +81,12 @@ def is_vmapped(tensor: torch.Tensor) -> bool:
 def in_forward_mode() -> bool:
     """Whether forward-mode differentiation is active."""
     return forward_ad._current_level >= 0
+
+
+def is_transformed(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether torch.func or forward-mode differentiation is active for the tensors."""
+    is_dual = in_forward_mode() and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors)
+    return is_dual or in_torch_func()
 
 
 def in_dispatch_mode() -> bool:

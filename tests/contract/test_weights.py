@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import elman
 from elman import cells
 from elman.engine import EXECUTORS
-from elman.engine.cpu import torch_ops
+from elman.engine.compiled import torch_ops
 from tests.cases import CASES, Case, call, cotangents, every_executor, gradients, name_of, random_states
 from tests.odd import B, H, T
 from tests.tolerances import all_close

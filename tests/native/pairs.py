@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import elman
-from elman.engine.cpu import kernel_cache
+from elman.engine.compiled import plan_cache
+from elman.engine.cpu.backend import NATIVE
 from tests.cases import Results, call, cotangents, random_states
 from tests.tolerances import all_close
 
@@ -64,6 +65,6 @@ def key_of(layer: elman.Stack) -> str:
     """The key of the plan of a layer's first cell."""
     cell = layer._cells[0]
     shapes = tuple((name, tuple(parameter.shape)) for name, parameter in cell.named_parameters())
-    plan = kernel_cache.plan_for(cell, shapes, layer.input_size, cell.state_size)
+    plan = plan_cache.plan_for(cell, shapes, layer.input_size, cell.state_size, NATIVE)
     assert plan.key, plan.reason
     return plan.key

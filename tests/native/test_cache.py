@@ -103,7 +103,7 @@ def test_nothing_of_any_cell_is_compiled_twice(case: Case, monkeypatch: pytest.M
         raise AssertionError("compiled twice")
 
     monkeypatch.setattr(jit, "machine_code", never)
-    monkeypatch.setattr("elman.engine.cpu.kernel_cache.CompiledPlan", never)
+    monkeypatch.setattr("elman.engine.cpu.backend.CompiledPlan", never)
     for layer in (first, case.build(D, 5, executor="native").double()):
         for T, B in ((1, 1), (3, 7)):
             x, states = problem(layer, T, B, D)
@@ -160,14 +160,14 @@ def test_a_damaged_file_is_replaced(
 ) -> None:
     H = 77
     # As in a fresh process: nothing is kept but the files.
-    monkeypatch.setattr("elman.engine.cpu.kernel_cache._compiled", {})
+    monkeypatch.setattr("elman.engine.compiled.plan_cache._compiled", {})
     layer = elman.RNN(D, H, executor="native")
     agrees(layer, *problem(layer, 4, 2, D))
     (file,) = (tmp_path / "cache").iterdir()
     whole = file.read_bytes()
     file.write_bytes(damage(whole))
     for _ in range(2):
-        monkeypatch.setattr("elman.engine.cpu.kernel_cache._compiled", {})
+        monkeypatch.setattr("elman.engine.compiled.plan_cache._compiled", {})
         layer = deepcopy(layer)  # without prepared calls
         agrees(layer, *problem(layer, 4, 2, D))
     assert len(compiled) == 2  # at first and for the damaged file; the second time it was found whole
@@ -179,7 +179,7 @@ def test_a_cache_that_is_a_file(compiled: list[str], monkeypatch: pytest.MonkeyP
     (tmp_path / "file").write_text("mine")
     for path in (tmp_path / "file", tmp_path / "file/below"):
         monkeypatch.setenv("ELMAN_CACHE", str(path))
-        monkeypatch.setattr("elman.engine.cpu.kernel_cache._compiled", {})
+        monkeypatch.setattr("elman.engine.compiled.plan_cache._compiled", {})
         layer = elman.RNN(D, 78, executor="native")
         agrees(layer, *problem(layer, 4, 2, D))
     assert len(compiled) == 2

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import elman
 from elman.engine import EXECUTORS
-from elman.engine.cpu import kernel_cache
+from elman.engine.compiled import plan_cache
 from elman.engine.trace.capture import capture
 from tests.native.unfit import Cell, T, problem
 from tests.tolerances import close
@@ -250,7 +250,7 @@ def counted_captures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         captured.append(1)
         return capture(*args)
 
-    monkeypatch.setattr(kernel_cache, "capture", counting)
+    monkeypatch.setattr(plan_cache, "capture", counting)
     return captured
 
 
@@ -322,13 +322,13 @@ def test_a_cell_that_always_changes_is_not_captured_for_ever(monkeypatch: pytest
     for _ in range(20):
         layer(x, h)
     assert log == [len(h)] * 21 * T
-    assert len(captured) <= 2 * kernel_cache.MAX_REFUSALS  # with other batch sizes each
+    assert len(captured) <= 2 * plan_cache.MAX_REFUSALS  # with other batch sizes each
 
     def scheduled(x: Tensor, h: Tensor) -> Tensor:
         return torch.tanh(x + h / tau)
 
     tau, found = 1.0, elman.Recurrent(scheduled, 5)
-    monkeypatch.setattr(kernel_cache, "MAX_PLANS", 2)
+    monkeypatch.setattr(plan_cache, "MAX_PLANS", 2)
     found(x, h)
     tau = 2.0
     found(x, h)

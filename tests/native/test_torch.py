@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import elman
 from elman.engine import EXECUTORS
-from elman.engine.cpu.torch_ops import backward_op, forward_op
+from elman.engine.compiled.torch_ops import backward_op, forward_op
 from tests.cases import call, cotangents
 from tests.native.pairs import LAYERS, B, Build, D, H, T, agrees, key_of, native, on_loop, problem
 from tests.tolerances import all_close, close

@@ -22,22 +22,24 @@ class NativeExecutor(Executor):
 
     def run(self, inputs: Inputs) -> tuple[Output, State] | Unsupported:
         """Run a cell over a sequence; what cannot be compiled by its nature (torch.func, export) runs on the loop."""
-        from elman.engine.cpu.entry import run
+        from elman.engine.compiled.entry import run
+        from elman.engine.cpu.backend import NATIVE
 
-        return run(inputs)
+        return run(inputs, NATIVE)
 
     def run_stack(self, inputs: StackInputs) -> Unsupported | None:
         """Return None: cells are run one by one; or why they cannot be."""
-        from elman.engine.cpu.entry import unsupported_tensors
+        from elman.engine.cpu.backend import NATIVE
 
-        reason = unsupported_tensors(inputs.tensors)
+        reason = NATIVE.unsupported(inputs.tensors)
         return Unsupported(reason) if reason else None
 
     def unsupported(self, spec: CellSpec) -> str:
         """Return the dtype, device or operation that it does not support; "" if there is none."""
-        from elman.engine.cpu.entry import unsupported
+        from elman.engine.compiled.entry import unsupported
+        from elman.engine.cpu.backend import NATIVE
 
-        return unsupported(spec)
+        return unsupported(spec, NATIVE)
 
     def describe(self, spec: CellSpec, shape: tuple[int, int] | None) -> Iterator[str]:
         """Yield the stages of the plan and the tensors saved for backward."""

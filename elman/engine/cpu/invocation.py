@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx
 
+from elman.engine.compiled.eager_graph import build_function
+from elman.engine.compiled.rows import MAX_CACHED_SHAPES, StepRows
 from elman.engine.cpu import codegen, openmp
 from elman.engine.cpu.arguments import Argument, PlanArguments, Role, Word, address, panels, value, vectors
 from elman.engine.cpu.barrier import BARRIER_WORDS
-from elman.engine.cpu.eager_graph import build_function
 from elman.engine.cpu.function_builder import stride as stride_of
 from elman.engine.cpu.ir_builder import Real
 from elman.engine.cpu.reductions import outer_scratch
-from elman.engine.cpu.rows import MAX_CACHED_SHAPES, StepRows
 from elman.engine.plan.ir import BufferKind, Product, Program
 from elman.engine.plan.planner import Plan
 

@@ -5,7 +5,6 @@ import functools
 import hashlib
 import itertools
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,9 @@ from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
-import platformdirs
 from llvmlite import ir
 
+from elman.engine.compiled.cache_folder import cache_folder, write_file
 from elman.engine.cpu.ir_builder import SCALARS, X86, Real
 
 NO_IMPORTS: Mapping[str, int] = {}
@@ -121,7 +120,7 @@ def compile_module(
     module.triple = host.triple
     write(module)
     code = machine_code(host, str(module))
-    _write_cache(path, code)
+    write_file(path, hashlib.sha256(code).digest() + code)
     return CompiledModule(host, name, code, exports, imports), True
 
 
@@ -143,11 +142,6 @@ def _machine(host: Host) -> Any:
     return target.create_target_machine(cpu=host.cpu, features=host.features, opt=2, reloc="pic", codemodel="default")
 
 
-def cache_folder() -> Path:
-    """Return the folder of the cache: ELMAN_CACHE, or the platform's folder for the user's caches."""
-    return Path(os.environ.get("ELMAN_CACHE") or platformdirs.user_cache_dir("elman", appauthor=False))
-
-
 @functools.cache
 def _source_digest() -> str:
     """Hash the source code that generates kernels: another version of it must not read the kernels of this one."""
@@ -167,21 +161,6 @@ def _read_cache(path: Path) -> bytes | None:
         return None
     digest, code = content[:32], content[32:]
     return code if hashlib.sha256(code).digest() == digest else None
-
-
-def _write_cache(path: Path, code: bytes) -> None:
-    """Cache an object file atomically: other processes may write the same one at the same time."""
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent)
-    except OSError:
-        return  # without a cache, every process compiles
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(hashlib.sha256(code).digest() + code)
-        Path(temporary).replace(path)
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def callable_at(address: int) -> Callable[[int], None]:

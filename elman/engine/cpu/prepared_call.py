@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from elman.engine.compiled.entry import plan_key
+from elman.engine.compiled.records import PlanInputs
+from elman.engine.compiled.torch_ops import apply
 from elman.engine.cpu import openmp
-from elman.engine.cpu.compiled_plan import CompiledPlan, PlanInputs
-from elman.engine.cpu.entry import plan_key
+from elman.engine.cpu.backend import NATIVE, compiled_for
+from elman.engine.cpu.compiled_plan import CompiledPlan
 from elman.engine.cpu.invocation import LINE
-from elman.engine.cpu.kernel_cache import compiled_plan
 from elman.engine.cpu.prepared_loop import BackwardLoop, ForwardLoop, can_prepare, max_steps
-from elman.engine.cpu.torch_ops import apply
 from elman.engine.executor import Labels, PreparedCall
 from elman.engine.inputs import CellSpec
 from elman.engine.observe.events import is_batched, is_observed, labeled
@@ -28,10 +29,10 @@ PLAIN = {Tensor, nn.Parameter, type(None)}
 
 def prepare(specs: Sequence[CellSpec], x: Tensor, gradients: bool) -> PreparedCall | None:
     """Prepare calls of stacked cells for sequences with the rows of x, or for one step if x has one."""
-    keys = [key for key in (plan_key(spec, x) for spec in specs) if key is not None]
+    keys = [key for key in (plan_key(spec, x, NATIVE) for spec in specs) if key is not None]
     if len(keys) < len(specs):
         return None
-    plans, steps, B = [compiled_plan(key, x.dtype) for key in keys], max_steps(_steps(x), x.shape[-2]), x.shape[-2]
+    plans, steps, B = [compiled_for(key, x.dtype) for key in keys], max_steps(_steps(x), x.shape[-2]), x.shape[-2]
     loops = ("forward", "backward") if gradients else ("inference",)
     if not all(can_prepare(plan, steps, B, loops) for plan in plans):
         return None

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from elman.engine.compiled.rows import uniform_rows
 from elman.engine.cpu import invocation, openmp
 from elman.engine.cpu.arguments import Word, address, hop
 from elman.engine.cpu.barrier import BARRIER_WORDS
 from elman.engine.cpu.compiled_plan import CompiledPlan
 from elman.engine.cpu.invocation import CHUNK_ROWS, CallFrame, CallLayout
-from elman.engine.cpu.rows import uniform_rows
 from elman.engine.executor import MAX_PREPARED_ROWS
 from elman.engine.plan.layout import width
 

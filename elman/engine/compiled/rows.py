@@ -57,7 +57,7 @@ class StepRows:
             return states[-1].clone()
         nonempty = int(self.sizes[0])
         index = self.begins[self.lengths[:nonempty] - 1] + np.arange(nonempty)
-        finals = states.index_select(0, torch.from_numpy(index))
+        finals = states.index_select(0, torch.from_numpy(index).to(states.device))
         return finals if nonempty == self.B else torch.cat((finals, initial[nonempty:]))
 
     def last_of_halves(self, halves: Tensor) -> Tensor:
@@ -65,16 +65,18 @@ class StepRows:
         if not self.packed:
             return halves[self.T % 2].clone()
         index = self.lengths % 2 * self.B + np.arange(self.B)
-        return halves.flatten(0, 1).index_select(0, torch.from_numpy(index))
+        return halves.flatten(0, 1).index_select(0, torch.from_numpy(index).to(halves.device))
 
     def previous_states(self, begin: int, end: int, states: Tensor, initial: Tensor) -> Tensor:
         """Return the state before each row of steps begin..end, from the states of all steps and the initial ones."""
         rows = states if self.packed else states.flatten(0, 1)
         if begin and self.sizes[begin - 1] == self.sizes[end - 1]:
             return rows[int(self.begins[begin - 1]) :]
+        if not self.packed:  # begin is 0
+            return torch.cat((initial, rows[: int(self.begins[end - 1])]))
         first = initial[: int(self.sizes[0])] if begin == 0 else initial[:0]
         others = slice(int(self.begins[max(begin, 1)]), int(self.begins[end]))
-        return torch.cat((first, rows.index_select(0, self._previous_row[others])))
+        return torch.cat((first, rows.index_select(0, self._previous_row[others].to(rows.device))))
 
     @functools.cached_property
     def _previous_row(self) -> Tensor:

@@ -8,13 +8,14 @@ from torch import Tensor, fx, nn
 
 from elman.engine.plan.domains import aten, strip_transposes, strip_views
 from elman.engine.plan.planner import Plan
+from elman.engine.trace.aten import CONSTANT
 from elman.engine.trace.values import shape_of
 
 
 def build_function(
-    inputs: Sequence[fx.Node], outputs: Sequence[fx.Node | None], dtype: torch.dtype
+    inputs: Sequence[fx.Node], outputs: Sequence[fx.Node | None], dtype: torch.dtype, device: str = "cpu"
 ) -> Callable[..., list[Tensor | None]]:
-    """Build the function that computes values of a step from others, in a dtype."""
+    """Build the function that computes values of a step from others, in a dtype and on a kind of device."""
     graph = fx.Graph()
 
     def convert_dtype(value: Any) -> Any:
@@ -27,6 +28,8 @@ def build_function(
         if node not in copies:
             copies[node] = new = graph.node_copy(node, copy)
             new.args, new.kwargs = fx.node.map_aggregate((new.args, new.kwargs), convert_dtype)
+            if node.target is CONSTANT and device != "cpu":
+                new.kwargs = {**new.kwargs, "device": device}
         return graph.call_function(aten.t.default, (copies[node],)) if transposed else copies[node]
 
     graph.output([None if node is None else copy(node) for node in outputs])
@@ -44,15 +47,16 @@ class Gradients:
         shapes: of the memory for each sum.
     """
 
-    def __init__(self, plan: Plan, dtype: torch.dtype) -> None:
+    def __init__(self, plan: Plan, dtype: torch.dtype, device: str = "cpu") -> None:
         sum_index = {node: k for k, reduction in enumerate(plan.reductions) for node in reduction.nodes}
         bases = [None if node is None else strip_views(node) for node in plan.d_parameters]
         # For each parameter, the sum that is its gradient, or None.
         self._direct = [None if base is None else sum_index.get(base) for base in bases]
         computed = [node if k is None else None for node, k in zip(plan.d_parameters, self._direct, strict=True)]
         self._sum_inputs = list(sum_index.values())
+        inputs = [*plan.parameters, *sum_index]
         needs_function = any(node is not None for node in computed)
-        self._function = build_function([*plan.parameters, *sum_index], computed, dtype) if needs_function else None
+        self._function = build_function(inputs, computed, dtype, device) if needs_function else None
         self._parameter_shapes = [shape_of(parameter) for parameter in plan.parameters]
         self.shapes = [torch.Size(shape_of(reduction.nodes[0])) for reduction in plan.reductions]
         if self._function is None:

@@ -1,4 +1,4 @@
-"""The native executor as operators of torch, for autograd and torch.compile."""
+"""Compiled plans as operators of torch, for autograd and torch.compile."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from elman.engine import eager
-from elman.engine.cpu.compiled_plan import BackwardInputs, Cotangents, Forward, PlanInputs, Wanted
-from elman.engine.cpu.kernel_cache import cached_plan, compiled_plan, conditions_of
+from elman.engine.compiled.plan_cache import cached_plan, compiled_plan, conditions_of
+from elman.engine.compiled.records import BackwardInputs, Cotangents, Forward, PlanInputs, Wanted
 from elman.engine.inputs import Inputs, split_by_step
 from elman.engine.observe.events import (
     BackwardEvent,
@@ -93,11 +93,14 @@ def _inputs_of(inputs: PlanInputs, wanted: Wanted) -> list[Tensor]:
 
 
 def _fake_forward(plan_key: str, x: Tensor, *rest: Any) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    plan, lead, inputs, save = cached_plan(plan_key).plan, x.shape[:-1], PlanInputs(x, *rest[:-1]), rest[-1]
+    plan, _, backend = cached_plan(plan_key)
+    lead, inputs, save = x.shape[:-1], PlanInputs(x, *rest[:-1]), rest[-1]
     finals = [state.new_empty(state.shape) for state in inputs.states]
     saved = [x.new_empty(*lead, plan.saved_width)]
-    later = zip(plan.widths[1:], plan.sequences[1:], strict=True)
-    saved += [x.new_empty(*lead, size) for size, sequence in later if sequence]
+    dtype = backend.state_dtype(x.dtype)
+    first = int(dtype == x.dtype)  # else the outputs are saved in the dtype of the states too
+    sequences = zip(plan.widths[first:], plan.sequences[first:], strict=True)
+    saved += [x.new_empty(*lead, size, dtype=dtype) for size, sequence in sequences if sequence]
     return x.new_empty(*lead, plan.widths[0]), finals, saved if save else []
 
 
@@ -162,7 +165,7 @@ class _PlanFunction(torch.autograd.Function):
         label = ctx.label and ctx.label._replace(draws=draws)
         if not torch.compiler.is_compiling() and (torch.is_grad_enabled() or is_batched((dy, *cotangents.finals))):
             ctx.later = ctx.later or torch.is_grad_enabled()
-            with labeled(label), uncast():
+            with labeled(label), uncast(x.device.type):
                 gradients = _replay_gradients(ctx.plan, cotangents, inputs, needed)
         else:
             call = BackwardInputs(cotangents, inputs, outputs, saved, wanted)
@@ -243,10 +246,11 @@ def _differentiable_flat(plan: str, x: Tensor, *rest: Any) -> Forward:
     return _differentiable(plan, PlanInputs(x, *rest[:-1]), rest[-1])
 
 
-_library.impl("forward", _forward_flat, "CPU")
-_library.impl("backward", _backward_flat, "CPU")
+for _device in ("CPU", "CUDA"):
+    _library.impl("forward", _forward_flat, _device)
+    _library.impl("backward", _backward_flat, _device)
+    _library.impl("draw", _draw, _device)
 _library.impl("forward", _differentiable_flat, "Autograd")
-_library.impl("draw", _draw, "CPU")
 torch.library.register_fake("elman::draw", _fake_draw, lib=_library)
 torch.library.register_fake("elman::forward", _fake_forward, lib=_library)
 torch.library.register_fake("elman::backward", _fake_backward, lib=_library)

@@ -1,14 +1,15 @@
-"""Caches plans by cell and compiled kernels by plan, so that nothing is done twice."""
+"""Caches plans by cell and backend, and what backends compile by plan, so that nothing is done twice."""
 
 import hashlib
 import threading
 import weakref
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from elman.engine.cpu.compiled_plan import CompiledPlan
+from elman.engine.compiled.backend import Backend, CompiledLoop
 from elman.engine.inputs import StateSize
 from elman.engine.module_state import HOOKS, Fingerprint, ModuleState, fingerprint
 from elman.engine.outputs import Form
@@ -39,10 +40,11 @@ class PlanResult(NamedTuple):
 
 
 class CachedPlan(NamedTuple):
-    """A plan, and its living cells, which have the same equations, with their states when they were captured."""
+    """A plan, its living cells (which have the same equations) with their states when captured, and its backend."""
 
     plan: Plan
     cells: "weakref.WeakKeyDictionary[nn.Module, ModuleState]"
+    backend: Backend
 
 
 MAX_REFUSALS = 8  # captures of one cell that have failed, after which it is not captured again
@@ -54,18 +56,18 @@ CHANGING = (
 _lock = threading.RLock()
 _by_cell: "weakref.WeakKeyDictionary[nn.Module, dict[Any, dict[Fingerprint, PlanResult]]]" = weakref.WeakKeyDictionary()
 _by_key: dict[str, CachedPlan] = {}
-_compiled: dict[tuple[str, torch.dtype, bool], CompiledPlan] = {}
+_compiled: dict[tuple[str, torch.dtype, bool], CompiledLoop] = {}
 
 
-def plan_for(cell: nn.Module, shapes: Shapes, input_size: int, state_size: StateSize) -> PlanResult:
+def plan_for(cell: nn.Module, shapes: Shapes, input_size: int, state_size: StateSize, backend: Backend) -> PlanResult:
     """Find the plan of a cell; capture the cell if it is new.
 
     A cell is captured again when something that its step reads has changed: an attribute, a global, a variable of an
     enclosing function, a class attribute, a default argument. A cell that changes all the time is refused in the end.
     """
     if any(getattr(module, hooks) for module in cell.modules() for hooks in HOOKS):
-        return PlanResult("", f"{cell._get_name()} cannot run on the native executor: hooks are called at every step")
-    results = _by_cell.setdefault(cell, {}).setdefault((shapes, input_size, state_size), {})
+        return PlanResult("", f"{_refusal(cell, backend)}: hooks are called at every step")
+    results = _by_cell.setdefault(cell, {}).setdefault((shapes, input_size, state_size, backend.name), {})
     options = fingerprint(cell)
     if options not in results:
         with _lock:
@@ -74,25 +76,27 @@ def plan_for(cell: nn.Module, shapes: Shapes, input_size: int, state_size: State
                 if len(refused) >= MAX_REFUSALS:
                     return refused[0]
                 if len(results) >= MAX_PLANS:
-                    return PlanResult("", f"{cell._get_name()} cannot run on the native executor: {CHANGING}")
-                results[options] = _plan(cell, dict(shapes), input_size, state_size)
+                    return PlanResult("", f"{_refusal(cell, backend)}: {CHANGING}")
+                results[options] = _plan(cell, dict(shapes), input_size, state_size, backend)
     return results[options]
 
 
-def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, state_size: StateSize) -> PlanResult:
-    reason = ""
+def _plan(
+    cell: nn.Module, shapes: dict[str, Any], input_size: int, state_size: StateSize, backend: Backend
+) -> PlanResult:
+    refused, reason = _refusal(cell, backend), ""
     for marker in MARKERS:
         try:
             step, check = capture(cell, shapes, input_size, state_size, marker)
             planned = plan(step)
+            backend.check(planned)
             check()  # after planning, which finds the operation, and its line, that mixes rows
         except CannotCapture as refusal:
-            reason = f"{cell._get_name()} cannot run on the native executor: {refusal}"
+            reason = f"{refused}: {refusal}"
         except Exception as error:
             # A cell that nobody has thought of must run all the same, and be reported.
             reason = (
-                f"{cell._get_name()} cannot run on the native executor, because of an internal error of elman; please "
-                f"report it: {type(error).__name__}: {error}"
+                f"{refused}, because of an internal error of elman; please report it: {type(error).__name__}: {error}"
             )
         else:
             break
@@ -100,9 +104,14 @@ def _plan(cell: nn.Module, shapes: dict[str, Any], input_size: int, state_size: 
         return PlanResult("", reason)
     inputs = [(node.name, shape_of(node)) for node in planned.inputs]
     description = f"{step.graph} {step.single} {step.output} {step.output_states} {step.draws} {inputs}"
-    key = hashlib.sha256(description.encode()).hexdigest()[:32]
-    _by_key.setdefault(key, CachedPlan(planned, weakref.WeakKeyDictionary())).cells[cell] = ModuleState.of(cell)
+    key = f"{backend.name}-{hashlib.sha256(description.encode()).hexdigest()[:32]}"
+    cached = _by_key.setdefault(key, CachedPlan(planned, weakref.WeakKeyDictionary(), backend))
+    cached.cells[cell] = ModuleState.of(cell)
     return PlanResult(key, "", step.output, bool(step.draws))
+
+
+def _refusal(cell: nn.Module, backend: Backend) -> str:
+    return f"{cell._get_name()} cannot run on the {backend.name} executor"
 
 
 def cached_plan(key: str) -> CachedPlan:
@@ -112,21 +121,21 @@ def cached_plan(key: str) -> CachedPlan:
 
 def conditions_of(key: str) -> list[Conditions]:
     """The living cells of a plan, and how they were when they were captured; an unchanged one comes first."""
-    cells = list(_by_key[key].cells.items())
+    cells, precision = list(_by_key[key].cells.items()), partial(uncast, _by_key[key].backend.device_type)
     if len(cells) > 1:  # a fingerprint takes time in every observed backward pass
         cells.sort(key=lambda pair: fingerprint(pair[0]) != pair[1].fingerprint)
-    return [Conditions(cell, state, (), uncast) for cell, state in cells]
+    return [Conditions(cell, state, (), precision) for cell, state in cells]
 
 
-def compiled_plan(key: str, dtype: torch.dtype, observed: bool = False) -> CompiledPlan:
+def compiled_plan(key: str, dtype: torch.dtype, observed: bool = False) -> CompiledLoop:
     """The plan of a key, compiled for a dtype; `observed`: its backward loop writes what arrives at every state."""
     compiled = _compiled.get((key, dtype, observed))
     if compiled is None:
         with _lock:
             compiled = _compiled.get((key, dtype, observed))
             if compiled is None:
-                source = _by_key[key].plan
+                source, _, backend = _by_key[key]
                 name = f"{key} observed" if observed else key
-                compiled = CompiledPlan(plan(source.step, observed) if observed else source, name, dtype)
+                compiled = backend.compile(plan(source.step, observed) if observed else source, name, dtype)
                 _compiled[key, dtype, observed] = compiled
     return compiled

@@ -1,25 +1,23 @@
-"""Runs a call of the native executor: refuses what it cannot run, finds the plan of the rest."""
+"""Runs a call of an executor that compiles: refuses what its backend cannot run, finds the plan of the rest."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from elman.engine import eager
-from elman.engine.cpu import kernel_cache
-from elman.engine.cpu.compiled_plan import PlanInputs
-from elman.engine.cpu.kernel_cache import PlanResult
-from elman.engine.cpu.torch_ops import apply, draw
+from elman.engine.compiled import plan_cache
+from elman.engine.compiled.backend import Backend
+from elman.engine.compiled.plan_cache import PlanResult
+from elman.engine.compiled.records import PlanInputs
+from elman.engine.compiled.torch_ops import apply, draw
 from elman.engine.executor import Unsupported
 from elman.engine.inputs import CellSpec, Inputs, StateSize
 from elman.engine.outputs import Output, State, as_tuple, row_width, unflatten_output
-from elman.engine.torch_private import in_forward_mode, in_torch_func, is_exporting
-
-DTYPES = (torch.float32, torch.float64)
+from elman.engine.torch_private import is_exporting, is_transformed
 
 
-def run(inputs: Inputs) -> tuple[Output, State] | Unsupported:
+def run(inputs: Inputs, backend: Backend) -> tuple[Output, State] | Unsupported:
     """Run a cell over a sequence, or say why it cannot be compiled.
 
     Calls under forward-mode differentiation, torch.func or torch.export, and empty batches, run on the loop executor.
@@ -27,19 +25,21 @@ def run(inputs: Inputs) -> tuple[Output, State] | Unsupported:
     cell, x, state, sizes = inputs.cell, inputs.x, inputs.state, inputs.sizes
     states, parameters = as_tuple(state), _floating(inputs.parameters)
     values = tuple(parameters.values())
-    if torch.is_autocast_enabled("cpu"):
-        # Computed in the precision of the parameters, as torch does for operations that lose too much in half.
-        dtype = next((value.dtype for value in values if value.is_floating_point()), torch.float32)
+    if torch.is_autocast_enabled(backend.device_type):
+        own = next((value.dtype for value in values if value.is_floating_point()), torch.float32)
+        dtype = backend.autocast_dtype(own)
         x, states = x.to(dtype), tuple(s.to(dtype) for s in states)
+        if dtype != own:
+            values = tuple(value.to(dtype) for value in values)
     if not torch.compiler.is_compiling() and any(t.is_neg() for t in (x, *states, *values)):
         x, states, values = x.resolve_neg(), *(tuple(t.resolve_neg() for t in of) for of in (states, values))
-    transformed = not torch.compiler.is_compiling() and _transformed((x, *states, *values))
+    transformed = not torch.compiler.is_compiling() and is_transformed((x, *states, *values))
     # An exported program must run without elman, and a plan exists in this process alone.
     if transformed or is_exporting() or (sizes is None and x.shape[1] == 0):
         return eager.run(inputs)
-    if reason := unsupported_tensors((x, *states, *values)):
-        return Unsupported(reason, warn=not unsupported_tensors((x,)))
-    plan = kernel_cache.plan_for(cell, _shapes(parameters), *_sizes(x, state))
+    if reason := backend.unsupported((x, *states, *values)):
+        return Unsupported(reason, warn=not backend.unsupported((x,)))
+    plan = plan_cache.plan_for(cell, _shapes(parameters), *_sizes(x, state), backend)
     if plan.reason:
         return Unsupported(plan.reason)
     first = int(bool(plan.output))
@@ -51,22 +51,23 @@ def run(inputs: Inputs) -> tuple[Output, State] | Unsupported:
     return outputs, finals[first] if isinstance(state, Tensor) else tuple(finals[first:])
 
 
-def unsupported(spec: CellSpec) -> str:
+def unsupported(spec: CellSpec, backend: Backend) -> str:
     """Return why a cell cannot be compiled; "" if it can."""
     parameters = _floating(spec.parameters)
-    return unsupported_tensors(tuple(parameters.values())) or plan_result(spec).reason
+    return backend.unsupported(tuple(parameters.values())) or plan_result(spec, backend).reason
 
 
-def plan_result(spec: CellSpec) -> PlanResult:
+def plan_result(spec: CellSpec, backend: Backend) -> PlanResult:
     """Find the plan of a cell, or why there is none."""
-    return kernel_cache.plan_for(spec.cell, _shapes(_floating(spec.parameters)), spec.input_size, spec.state_size)
+    shapes = _shapes(_floating(spec.parameters))
+    return plan_cache.plan_for(spec.cell, shapes, spec.input_size, spec.state_size, backend)
 
 
-def plan_key(spec: CellSpec, x: Tensor) -> str | None:
+def plan_key(spec: CellSpec, x: Tensor, backend: Backend) -> str | None:
     """Return the key of the plan of a cell for rows like x; None if it cannot be compiled or has its own output."""
-    if unsupported_tensors((x, *spec.parameters.values())):
+    if backend.unsupported((x, *spec.parameters.values())):
         return None
-    plan = plan_result(spec)
+    plan = plan_result(spec, backend)
     return None if plan.reason or plan.output else plan.key
 
 
@@ -84,25 +85,5 @@ def _floating(parameters: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     return {name: value for name, value in parameters.items() if value.is_floating_point() or value.is_complex()}
 
 
-def _shapes(parameters: Mapping[str, Tensor]) -> kernel_cache.Shapes:
+def _shapes(parameters: Mapping[str, Tensor]) -> plan_cache.Shapes:
     return tuple((name, value.shape) for name, value in parameters.items())
-
-
-def unsupported_tensors(tensors: Sequence[Tensor]) -> str:
-    """Why the native executor cannot compute with tensors like these; "" if it can."""
-    for tensor in tensors:
-        if not tensor.is_cpu:
-            return f"the native executor supports CPU tensors only, got a tensor on {tensor.device}"
-        if tensor.layout != torch.strided:
-            return f"the native executor supports dense tensors only, got one of {tensor.layout}"
-        if tensor.dtype not in DTYPES or tensor.dtype != tensors[0].dtype:
-            mixed = " and ".join(dict.fromkeys((str(tensors[0].dtype), str(tensor.dtype))))
-            return f"the native executor supports one dtype, float32 or float64, got {mixed}"
-    return ""
-
-
-def _transformed(tensors: Sequence[Tensor]) -> bool:
-    """Whether torch.func or forward-mode differentiation is active for the tensors."""
-    if in_forward_mode() and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
-        return True
-    return in_torch_func()

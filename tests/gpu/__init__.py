@@ -1,0 +1,1 @@
+"""Tests of the triton executor, in Triton's interpreter."""
