@@ -160,7 +160,7 @@ def test_nobody_looks(executor: str) -> None:
         layer(x)[0].sum().backward()
     layer(x)[0].sum().backward()
     zeros = x.new_zeros(B, H)
-    inputs = Inputs(layer._cells[0], layer._parameters_of(layer._steps[0], 0), x, (zeros, zeros))
+    inputs = Inputs(layer._cells[0], layer._parameters_of(layer._weights(), layer._steps[0], 0), x, (zeros, zeros))
     outputs, _ = run(inputs, executor)
     assert isinstance(outputs, Tensor)
     with observing(seen.append):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import elman
 from elman import cells
 from elman.engine import EXECUTORS, Inputs, run, torch_native
+from elman.engine.torch_private import fused_rnn
 from tests.tolerances import close
 
 D, H, T, B = 3, 5, 6, 4
@@ -50,7 +51,7 @@ def test_it_has_the_numbers_of_torch_nn(kind: str, options: dict[str, Any]) -> N
         inputs = x.clone().requires_grad_()
         values = flat(module(inputs))
         results.append(
-            [*values, *torch.autograd.grad(sum(v.square().sum() for v in values), [inputs, *module.parameters()])]
+            [*values, *torch.autograd.grad([v.square().sum() for v in values], [inputs, *module.parameters()])]
         )
     assert all(map(torch.equal, *results))
 
@@ -58,7 +59,6 @@ def test_it_has_the_numbers_of_torch_nn(kind: str, options: dict[str, Any]) -> N
 @pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}])
 def test_a_stack_is_one_call_of_the_function(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    fused_rnn = torch_native.fused_rnn
 
     def counted(name: str) -> Any:
         calls.append(name)
@@ -97,8 +97,8 @@ def hooked() -> elman.Recurrent:
 
 
 def patched() -> elman.Recurrent:
-    cell = nn.GRUCell(D, H)
-    cell.forward = lambda x, h: h  # type: ignore[method-assign,assignment]
+    cell: Any = nn.GRUCell(D, H)
+    cell.forward = lambda x, h: h
     return elman.Recurrent(cell, executor="torch")
 
 
@@ -137,8 +137,8 @@ def test_gradients_of_gradients_are_those_of_the_loop(kind: str, options: dict[s
     for layer.executor in ("torch", "loop"):
         inputs = [x.clone().requires_grad_(), *layer.parameters()]
         outputs = flat(layer(inputs[0], lengths=[T, 0, 2, T - 1]))
-        first = torch.autograd.grad(sum(v.sin().sum() for v in outputs), inputs, create_graph=True)
-        found.append(torch.autograd.grad(sum(v.square().sum() for v in first), inputs))
+        first = torch.autograd.grad([v.sin().sum() for v in outputs], inputs, create_graph=True)
+        found.append(torch.autograd.grad([v.square().sum() for v in first], inputs))
     for actual, expected in zip(*found, strict=True):
         close(actual, expected, "gradients")
 
@@ -160,6 +160,7 @@ def test_a_second_backward_pass() -> None:
 
 def test_a_write_to_what_the_backward_pass_reads_raises() -> None:
     layer, twin = pair("GRU")
+    module: Any
     for module in (layer, twin):
         outputs, _ = module(torch.randn(T, B, D))
         with torch.no_grad():
