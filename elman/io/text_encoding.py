@@ -18,7 +18,7 @@ _BYTE_ORDER_MARKS = {  # byte order marks; UTF-32 first, as its mark begins like
 
 
 def decoded(path: Path, blocks: Iterator[bytes], encoding: str) -> Iterator[str]:
-    """Decode the blocks of a file, each as soon as it is read.
+    """Decode the blocks of a file, each as soon as it is read, up to the first error.
 
     Args:
         path: path of the file, for error messages.
@@ -42,18 +42,36 @@ def decoded(path: Path, blocks: Iterator[bytes], encoding: str) -> Iterator[str]
         )
     example = "cp1252" if name == "utf-8" else "utf-8"
     hint = f"name the file's encoding with --encoding, for example --encoding {example}"
+    newlines = returns = 0
     for block in chain([head], blocks, [b""]):
-        if name in ("utf-8", "ascii") and 0 in block:
-            raise BadInput(f"{path}: expected a text, got a binary file: byte 0x00 at offset {total + block.index(0)}")
+        end = block.find(0) if name in ("utf-8", "ascii") else -1
+        text, error = _decode_valid(decoder, block if end < 0 else block[:end], final=not block)
+        yield text
+        newlines, returns = newlines + text.count("\n"), returns + text.count("\r")
+        line = f"line {1 + (newlines or returns)}"
+        if end >= 0:
+            got = f"a binary file: byte 0x00 at offset {total + end}"
+            raise BadInput(f"{path}: {line}: expected a text, got {got}")
         total += len(block)
-        try:
-            yield decoder.decode(block, final=not block)
-        except UnicodeDecodeError as error:  # error.object: the undecoded end of the last block, and this block
+        if isinstance(error, UnicodeDecodeError):  # error.object: the undecoded end of the last block, and this block
             offset = total - len(error.object) + error.start
-            byte = f"0x{error.object[error.start]:02x}"
-            raise BadInput(f"{path}: expected {name.upper()}, got byte {byte} at offset {offset}; {hint}") from None
-        except UnicodeError as error:  # raised by codecs with errors of their own: UTF-16 without a byte order mark
-            raise BadInput(f"{path}: expected {name.upper()}, got another encoding: {error}; {hint}") from None
+            got = f"byte 0x{error.object[error.start]:02x} at offset {offset}"
+            raise BadInput(f"{path}: {line}: expected {name.upper()}, got {got}; {hint}")
+        if error:  # raised by codecs with errors of their own: UTF-16 without a byte order mark
+            raise BadInput(f"{path}: expected {name.upper()}, got another encoding: {error}; {hint}")
+
+
+def _decode_valid(decoder: codecs.IncrementalDecoder, block: bytes, final: bool) -> tuple[str, UnicodeError | None]:
+    """Decode a block up to its first error; return the text before the error, and the error."""
+    state = decoder.getstate()
+    try:
+        return decoder.decode(block, final), None
+    except UnicodeDecodeError as error:
+        decoder.setstate(state)
+        pending = len(error.object) - len(block)  # bytes at the end of the last block, an incomplete character
+        return decoder.decode(block[: max(error.start - pending, 0)]), error
+    except UnicodeError as error:
+        return "", error
 
 
 def _decoder(path: Path, encoding: str) -> tuple[str, codecs.IncrementalDecoder]:
