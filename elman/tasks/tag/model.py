@@ -7,9 +7,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, dropout
 
 from elman.data.words import UNKNOWN
+from elman.tasks.codec import NO_LABEL
 from elman.tasks.recurrent_layers import stack, title
-
-NO_LABEL = -1  # the number of padding and of unknown labels
 
 
 class Sentences(NamedTuple):
