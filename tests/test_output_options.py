@@ -121,7 +121,7 @@ def test_a_text_on_standard_input(elman: Command, tmp_path: Path, monkeypatch: p
     give(monkeypatch, text())
     assert elman("train", "text", "-", "--resume", path, "--epochs", 2).code == 0
     give(monkeypatch, b"\x00")
-    refused(elman("evaluate", path, "-"), "-: line 1: expected a text, got a binary file")
+    refused(elman("evaluate", path, "-"), "-: expected a text, got a binary file")
     give(monkeypatch, "the gate")
     assert elman("generate", path, "--prompt", "-", "--length", 1).out.startswith("the gate")
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from elman.tasks.music.steps import PITCHES, notes_of_frames
 from tests.small import Command, Said
 
 COUNT, BATCH = 24, 3
-TINY = {"hidden": 4, "epochs": 1, "batch": BATCH}
+TINY: dict[str, Any] = {"hidden": 4, "epochs": 1, "batch": BATCH}
 TEXTS = [f"{'good' if i % 2 else 'bad'} word {i}" for i in range(COUNT)]
 LABELS = ["pos" if i % 2 else "neg" for i in range(COUNT)]
 DRAW = np.random.default_rng(0)
