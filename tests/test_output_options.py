@@ -247,14 +247,16 @@ def test_errors_in_lines_name_the_input(
 ) -> None:
     many = "".join(f"the gate {i}\n\n" for i in range(40))  # more than a batch
     give(monkeypatch, f"{many}\ud800\n".encode("utf-8", "surrogatepass"))
-    refused(elman("predict", classifier), "standard input: expected UTF-8, got byte 0xed at offset")
+    refused(elman("predict", classifier), "standard input: line 81: expected UTF-8, got byte 0xed at offset")
     give(monkeypatch, many + many)
     said = elman("predict", classifier, "--format", "csv", "--out", tmp_path / "rows.csv")
     assert (said.code, said.out, len((tmp_path / "rows.csv").read_text().splitlines())) == (0, "", 81)
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{many}\ud800\n"))
     said = elman("predict", classifier, "--format", "csv")
     assert said.code == 2
-    assert said.err.startswith("elman: input 41: predict: expected text, got an invalid character: '\\ud800'")
+    assert said.err.startswith(
+        "elman: standard input: line 81: predict: expected text, got an invalid character: '\\ud800'"
+    )
     assert len(said.out.splitlines()) == 41  # the header and the lines before
 
 

@@ -96,7 +96,9 @@ def test_standard_input_is_decoded(monkeypatch: pytest.MonkeyPatch, encoding: st
 
 def test_standard_input_of_another_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("caf\u00e9\n".encode("cp1252")), "utf-8"))
-    with pytest.raises(BadInput, match=r"standard input: expected UTF-8, got byte 0xe9 at offset 3; .*--encoding"):
+    with pytest.raises(
+        BadInput, match=r"standard input: line 1: expected UTF-8, got byte 0xe9 at offset 3; .*--encoding"
+    ):
         list(input_lines())
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b""), "utf-8"))
     assert list(chain.from_iterable(input_lines())) == []

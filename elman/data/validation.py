@@ -79,6 +79,11 @@ def is_table(data: Any) -> bool:
     return hasattr(type(data), "columns") or (isinstance(data, Mapping) and len(data) > 0)
 
 
+def is_list(value: Any) -> bool:
+    """Return whether a value is a sequence of values: a list, a tuple, an array or the like, and not a text."""
+    return not isinstance(value, str | bytes | Mapping | set) and _is_sized(value)
+
+
 def sides(task: str, data: Any, *names: str, least: int = 2) -> list[list[Any]]:
     """Validate parallel sequences, such as inputs and labels, and return them as lists.
 
@@ -102,7 +107,7 @@ def sides(task: str, data: Any, *names: str, least: int = 2) -> list[list[Any]]:
     for name, sequence in zip(names, data, strict=False):
         if sequence is None and len(sequences) >= least:
             continue
-        if isinstance(sequence, str | bytes | Mapping | set) or not _is_sized(sequence):
+        if not is_list(sequence):
             raise BadInput(f"{expected}; got {described(sequence)} for {name}")
         sequences.append(list(sequence))
     counts = [len(sequence) for sequence in sequences]

@@ -15,7 +15,7 @@ from typing import IO, Any, TextIO, TypeVar
 import elman
 from elman.errors import BadInput
 from elman.io import text_encoding
-from elman.io.text_encoding import decoded
+from elman.io.text_encoding import NotText, decoded
 
 T = TypeVar("T")
 PICTURES = (".png", ".svg")
@@ -47,7 +47,10 @@ def text_blocks(path: Path, encoding: str = "utf-8") -> Iterator[str]:
     """
     with opened(path) as file:
         blocks = iter(partial(file.read, text_encoding.BLOCK), b"")
-        yield from _unmarked(decoded(path, blocks, encoding))
+        try:
+            yield from _unmarked(decoded(blocks, encoding))
+        except NotText as error:
+            raise BadInput(f"{path}: {error}") from None
 
 
 def text_lines(path: Path, encoding: str = "utf-8", newlines: bool = False) -> Iterator[str]:
@@ -71,10 +74,10 @@ def input_lines(encoding: str | None = None) -> Iterator[list[str]]:
         encoding: encoding of the text; None means that of the terminal.
 
     Yields:
-        The lines that one read completes: all that have been written to a pipe, or up to about a megabyte of a file.
+        The lines that one read completes: all that have been written to a pipe, or up to about 256 KB of a file.
 
     Raises:
-        BadInput: if the input is binary or does not have this encoding, when the iterator reaches the error.
+        BadInput: if the input is binary or does not have this encoding, after all lines before the error.
     """
     binary = getattr(sys.stdin, "buffer", None)
     if binary is None:  # a replacement of sys.stdin whose text is already decoded
@@ -82,9 +85,14 @@ def input_lines(encoding: str | None = None) -> Iterator[list[str]]:
     else:
         blocks = iter(partial(binary.read1, text_encoding.BLOCK), b"")
         first = next(blocks, b"")
-        path, encoding = Path("standard input"), encoding or sys.stdin.encoding
-        texts = decoded(path, chain([first], blocks), encoding) if first else iter(())
-    return _complete_lines(_unmarked(texts), newlines=False)
+        texts = decoded(chain([first], blocks), encoding or sys.stdin.encoding) if first else iter(())
+    number = 1
+    try:
+        for lines in _complete_lines(_unmarked(texts), newlines=False):
+            number += len(lines)
+            yield lines
+    except NotText as error:
+        raise BadInput(f"standard input: line {number}: {error}") from None
 
 
 @lru_cache(1)

@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -37,7 +37,7 @@ with needs("tasks", "elman.tasks"):
     from elman.tasks.run import start
     from elman.tasks.sampling_options import SamplingOptions
     from elman.tasks.supervised import SupervisedTask
-    from elman.tasks.task import Loaded, Scores
+    from elman.tasks.task import Input, Loaded, Scores
     from elman.training.lightning_arguments import LightningArguments
     from elman.training.options import TrainingOptions
 
@@ -318,7 +318,7 @@ class Trained:
         """
         return cls(open_run(pull(repo_id, revision, token)))
 
-    def _inputs(self, loaded: Loaded, inputs: Any) -> Iterable[Sequence[Any]]:
+    def _inputs(self, loaded: Loaded, inputs: Any) -> Iterable[Iterable[Input]]:
         values = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
         return self._task.parse_inputs(loaded, as_files(values))
 

@@ -4,7 +4,6 @@ import math
 from abc import abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,23 +18,18 @@ from elman.data.parts import ExampleStore
 from elman.data.splits import stratified_parts
 from elman.errors import BadInput
 from elman.io.terminal import note
-from elman.tasks.codec import Codec
-from elman.tasks.plots import CONFUSION_CAPTION, plot_confusion
-from elman.tasks.supervised import Baseline, Evaluation, Numbers, Plot, SupervisedTask, sample_note
+from elman.tasks.codec import LabelCodec
+from elman.tasks.plots import confusion_plot
+from elman.tasks.supervised import Baseline, Numbers, SupervisedTask, sample_note
 
 MAX_LABELS_LISTED = 20  # of the labels too rare to split
 MAX_FEATURES = 50_000_000  # of all examples together, for a baseline
+CONFUSION = confusion_plot(iter)
 
 
 @dataclass(frozen=True)
-class ClassificationCodec(Codec):
-    """A codec of examples with a label each. A prediction is the probabilities of all labels, (K,).
-
-    Attributes:
-        labels: in order.
-    """
-
-    labels: list[str]
+class ClassificationCodec(LabelCodec):
+    """A codec of examples with a label each. A prediction is the probabilities of all labels, (K,)."""
 
     @abstractmethod
     def features(self, examples: Sequence[Example]) -> Any:
@@ -44,10 +38,6 @@ class ClassificationCodec(Codec):
     def max_examples(self, train: Sequence[Example]) -> int:
         """Return the largest number of examples to fit baselines on, whose features fit into memory."""
         return MAX_FEATURES // int(np.prod(self.features(train[:1]).shape))
-
-    def label_number(self, label: Any) -> int:
-        """Return the number of a label; -1 if it is unknown."""
-        return self.labels.index(label) if label in self.labels else -1
 
     @override
     def check_targets(self, examples: Sequence[Example]) -> None:
@@ -60,7 +50,7 @@ class ClassificationCodec(Codec):
         Raises:
             BadInput: for a label that was not in the training part.
         """
-        if example.target not in self.labels:
+        if example.target not in self.label:
             raise BadInput(
                 f"{example.name}: expected a label of the training data, {_listed(self.labels)}; got {example.target!r}"
             )
@@ -106,8 +96,7 @@ def classification_metrics(
     """Return accuracy, macro-averaged F1, and the mean negative log-likelihood, named `loss`."""
     from sklearn.metrics import f1_score
 
-    number = {label: i for i, label in enumerate(codec.labels)}
-    P, y = np.stack(predictions), np.array([number[target] for target in targets])
+    P, y = np.stack(predictions), np.array([codec.label[target] for target in targets])
     best = P.argmax(1)
     return {
         "accuracy": float((best == y).mean()),
@@ -177,19 +166,9 @@ def load_feedforward(
     return baselines
 
 
-def _plot_confusion(evaluation: Evaluation, path: Path) -> None:
-    number = {label: i for i, label in enumerate(evaluation.codec.labels)}
-    y, best = [number[target] for target in evaluation.targets], np.stack(evaluation.predictions).argmax(1)
-    plot_confusion(y, best, evaluation.codec.labels, path)
-
-
-CONFUSION = Plot("confusion.png", CONFUSION_CAPTION, _plot_confusion)
-
-
 def _sampled(codec: ClassificationCodec, train: Sequence[Example], unit: str) -> tuple[Any, NDArray[np.int64], str]:
     """Return features and label numbers of the examples to fit a baseline on, and what its title says of a sample."""
-    number = {label: i for i, label in enumerate(codec.labels)}
-    y = np.array([number[example.target] for example in train])
+    y = np.array([codec.label[example.target] for example in train])
     numbers = linear.sample_each_label(y, codec.max_examples(train))
     count = len(numbers) if len(numbers) < len(train) else 0
     return codec.features(Subset(train, numbers)), y[numbers], sample_note(count, unit)

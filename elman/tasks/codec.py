@@ -1,11 +1,15 @@
 """The fitted part of a task, which encodes examples as batches and decodes predictions."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import ConfigDict, TypeAdapter
 from torch import Tensor
 
@@ -13,6 +17,8 @@ from elman.data.examples import Example
 from elman.errors import BadInput
 from elman.io.run_folder import Run
 from elman.io.schema import STRICT, validated
+
+NO_LABEL = -1  # the number of padding and of unknown labels
 
 
 class Codec(ABC):
@@ -82,6 +88,26 @@ class Codec(ABC):
             ValueError, TypeError, KeyError: for anything else.
         """
         return validated(cls, text, "json")
+
+
+@dataclass(frozen=True)
+class LabelCodec(Codec):
+    """A codec of examples whose targets are labels, or sequences of labels.
+
+    Attributes:
+        labels: in order.
+    """
+
+    labels: list[str]
+
+    @cached_property
+    def label(self) -> dict[Any, int]:
+        """The number of each label."""
+        return {label: i for i, label in enumerate(self.labels)}
+
+    def label_numbers(self, labels: Iterable[Any]) -> NDArray[np.int64]:
+        """Return the numbers of N labels, (N,); `NO_LABEL` for unknown labels."""
+        return np.array([self.label.get(label, NO_LABEL) for label in labels], np.int64)
 
 
 def check_model_args(run: Run, args: dict[str, Any], file: Path) -> None:

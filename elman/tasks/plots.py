@@ -1,6 +1,6 @@
 """Plots that several tasks share: confusion matrices, attention."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +10,13 @@ from torch import Tensor
 
 from elman.data.validation import shortened
 from elman.io.files import write_figure
+from elman.tasks.codec import NO_LABEL
 from elman.tasks.supervised import Evaluation, Plot
 
 if TYPE_CHECKING:  # imports tokenizers, which other tasks do not need
     from elman.tasks.text_output import TextPrediction
 
 MAX_LABELS_PLOTTED = 40
-CONFUSION_CAPTION = "Confusion matrix of the test part."
 MAX_IMAGE_INCHES = 8  # of the longer side
 MIN_GOOD_STEPS, MAX_GOOD_STEPS = 5, 18  # preferred lengths of the longer of source and output
 MAX_STEPS = 100  # to plot
@@ -52,6 +52,21 @@ def plot_confusion(y: Sequence[int] | NDArray[Any], best: NDArray[Any], labels: 
     axes.set_yticks(range(K), names, fontsize=8)
     axes.set(xlabel="predicted label", ylabel="true label")
     write_figure(path, figure)
+
+
+def confusion_plot(labels_of: Callable[[Sequence[Any]], Iterable[Any]]) -> Plot:
+    """Make the plot confusion.png, for a `LabelCodec`.
+
+    Args:
+        labels_of: returns all labels of the targets; unknown ones are not plotted.
+    """
+
+    def draw(evaluation: Evaluation, path: Path) -> None:
+        y = evaluation.codec.label_numbers(labels_of(evaluation.targets))
+        best, known = np.vstack(evaluation.predictions).argmax(1), y != NO_LABEL
+        plot_confusion(y[known], best[known], evaluation.codec.labels, path)
+
+    return Plot("confusion.png", "Confusion matrix of the test part.", draw)
 
 
 def choose_for_attention(predictions: Sequence["TextPrediction"]) -> "TextPrediction":

@@ -5,9 +5,9 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -31,11 +31,12 @@ from elman.io.terminal import note
 from elman.options import PARTS, Options
 from elman.report.shown import Missing, Sample
 from elman.tasks.codec import Codec, check_model_args
-from elman.tasks.task import Loaded, PreparedData, Scores, Task
+from elman.tasks.task import Input, Loaded, PreparedData, Scores, Task, lines_of_stdin
 
 MAX_SAMPLES = 12  # examples in a report
 CHECKED_LINES = 20  # of standard input, that `check_lines` looks at
 
+T = TypeVar("T")
 Numbers = dict[str, list[int]]  # the indices of the examples of each part, including "train"
 
 
@@ -420,15 +421,16 @@ class SupervisedTask(Task):
         )
 
     @override
-    def parse_inputs(self, loaded: Loaded, values: Any) -> Iterable[Sequence[Any]]:
-        groups = super().parse_inputs(loaded, values)
-        return self._checked_lines(loaded, groups) if values is None and self.check_lines else groups
+    def parse_inputs(self, loaded: Loaded, values: Any) -> Iterable[Iterable[Input]]:
+        if values is None and self.check_lines:
+            return self._checked_lines(loaded)
+        return super().parse_inputs(loaded, values)
 
-    def _checked_lines(self, loaded: Loaded, groups: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:
+    def _checked_lines(self, loaded: Loaded) -> Iterator[list[Input]]:
         assert self.check_lines is not None
-        for i, lines in enumerate(groups):
+        for i, lines in enumerate(lines_of_stdin(loaded)):
             if i == 0:
-                self.check_lines(lines[:CHECKED_LINES], loaded)
+                self.check_lines([line.value for line in lines[:CHECKED_LINES]], loaded)
             yield lines
 
     @override
@@ -436,42 +438,58 @@ class SupervisedTask(Task):
         return [path] if self.read_texts is None else self.read_texts(path, loaded)
 
     @override
-    def predict(self, loaded: Loaded, groups: Iterable[Sequence[Any]]) -> Iterator[list[dict[str, Any]]]:
+    def predict(self, loaded: Loaded, groups: Iterable[Iterable[Input]]) -> Iterator[list[dict[str, Any]]]:
         to_rows = loaded.codec.to_rows
         for batch in self.predict_examples(loaded, groups):
             yield [row for number, example, p in batch for row in to_rows(number, self.describe(example), example, p)]
 
     def predict_examples(
-        self, loaded: Loaded, groups: Iterable[Sequence[Any]]
+        self, loaded: Loaded, groups: Iterable[Iterable[Input]]
     ) -> Iterator[list[tuple[int, Example, Any]]]:
         """Yield batches of inputs: the number of each, from 1, its example and its prediction."""
-        number, batch = 1, loaded.options.batch
+        numbers, size = count(1), loaded.options.batch
         for group in groups:
-            for begin in range(0, len(group), batch):
-                inputs = group[begin : begin + batch]
-                examples = dict(self._parsed(loaded, enumerate(inputs, number)))
-                number += len(inputs)
-                predictions = self.predictions(loaded.model, loaded.codec, list(examples.values()), batch)
-                yield [(*item, prediction) for item, prediction in zip(examples.items(), predictions, strict=True)]
+            for batch in _batched(self._parsed(loaded, group, numbers), size):
+                predictions = self.predictions(loaded.model, loaded.codec, [example for _, example in batch], size)
+                yield [(*item, prediction) for item, prediction in zip(batch, predictions, strict=True)]
 
     @override
     def batch(self, loaded: Loaded, inputs: Any) -> Any:
-        values = chain.from_iterable(self.parse_inputs(loaded, inputs))
-        examples = [example for _, example in self._parsed(loaded, enumerate(values, 1))]
+        parsed = self._parsed(loaded, chain.from_iterable(self.parse_inputs(loaded, inputs)), count(1))
+        examples = [example for _, example in parsed]
         return loaded.codec.collate([loaded.codec.encode(example)[0] for example in examples])
 
-    def _parsed(self, loaded: Loaded, inputs: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Example]]:
+    def _parsed(self, loaded: Loaded, inputs: Iterable[Input], numbers: Iterator[int]) -> Iterator[tuple[int, Example]]:
         """Yield the numbers and examples of inputs; with `skip_bad`, without unusable ones."""
-        for i, value in inputs:
+        for (where, value), i in zip(inputs, numbers, strict=False):
             try:
                 check_texts("predict", value)
                 example = value if isinstance(value, Example) else self.parse_input(value, loaded.options)
+            except BadInput as error:
+                message = f"{where}: {error}" if where else str(error)
+                if not loaded.options.skip_bad:
+                    raise BadInput(f"{message}; pass --skip-bad to skip it") from None
+                note(f"{message}; skipped")
+            else:
                 unnamed = self.input_name and not example.name
                 yield i, example._replace(name=f"{self.input_name} {i}") if unnamed else example
-            except BadInput as error:
-                if not loaded.options.skip_bad:
-                    raise BadInput(f"input {i}: {error}; pass --skip-bad to skip it") from None
-                note(f"input {i}: {error}; skipped")
+
+
+def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield items in batches. A BadInput error of the iterable is raised after a batch of the items before it."""
+    batch = list[T]()
+    try:
+        for item in items:
+            batch.append(item)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except BadInput:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
 
 
 def _parts_in(options: Any) -> dict[str, Any]:

@@ -2,11 +2,10 @@
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import torch
 from rich.console import Console
@@ -71,6 +70,17 @@ class Loaded:
     options: Any
     codec: Any
     input_encoding: str | None = None
+
+
+class Input(NamedTuple):
+    """An input of `predict`.
+
+    where: its position, for messages: "input 3", "standard input: line 7"; "" if messages about `value` name it.
+    value: a text, a path, a Python object, or an example that is read already.
+    """
+
+    where: str
+    value: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,17 +286,26 @@ class Task(ABC):
         """
         raise BadInput(f"{loaded.run.path}: generate: a run of {self.name} is used with elman predict")
 
-    def parse_inputs(self, loaded: Loaded, values: Any) -> Iterable[Sequence[Any]]:
+    def parse_inputs(self, loaded: Loaded, values: Any) -> Iterable[Iterable[Input]]:
         """Collect the inputs to predict from, in groups: each has the inputs that are available at one time.
 
         Args:
             loaded: the model.
             values: texts, paths or Python objects, which are one group; None: lines of standard input, as they arrive.
+
+        Raises:
+            BadInput: for a file that cannot be read; when an iterator reaches the line, for standard input that cannot
+                be decoded.
         """
         if values is None:
             return lines_of_stdin(loaded)
-        parts = (self.read_inputs(loaded, value) if isinstance(value, Path) else [value] for value in values)
-        return [list(chain.from_iterable(parts))]
+        return [
+            [
+                Input(f"input {i}", item)
+                for i, value in enumerate(values, 1)
+                for item in (self.read_inputs(loaded, value) if isinstance(value, Path) else [value])
+            ]
+        ]
 
     def read_inputs(self, loaded: Loaded, path: Path) -> Iterable[Any]:
         """Read the inputs in a file; by default the file itself is the input.
@@ -296,7 +315,7 @@ class Task(ABC):
         """
         return [path]
 
-    def predict(self, loaded: Loaded, groups: Iterable[Sequence[Any]]) -> Iterator[list[dict[str, Any]]]:
+    def predict(self, loaded: Loaded, groups: Iterable[Iterable[Input]]) -> Iterator[list[dict[str, Any]]]:
         """Predict from groups of inputs, as from `parse_inputs`.
 
         Yields:
@@ -304,7 +323,7 @@ class Task(ABC):
             read.
 
         Raises:
-            BadInput: if the task cannot predict.
+            BadInput: if the task cannot predict; for an unusable input, after the rows of all inputs before it.
         """
         raise BadInput(f"{loaded.run.path}: predict: a run of {self.name} is used with elman generate")
 
@@ -317,13 +336,16 @@ class Task(ABC):
         raise BadInput(f"{loaded.run.path}: batch: expected a task of examples, got {self.name}")
 
 
-def lines_of_stdin(loaded: Loaded) -> Iterator[list[str]]:
+def lines_of_stdin(loaded: Loaded) -> Iterator[list[Input]]:
     """Yield the lines of standard input that are not blank, in groups that arrive together."""
     if sys.stdin.isatty():
         note("reading lines from standard input; press Ctrl-D to finish")
+    start = 1
     for lines in input_lines(loaded.input_encoding):
-        if texts := [line for line in lines if line.strip()]:
-            yield texts
+        numbered = enumerate(lines, start)
+        if inputs := [Input(f"standard input: line {i}", line) for i, line in numbered if line.strip()]:
+            yield inputs
+        start += len(lines)
 
 
 def parameter_count(model: nn.Module) -> int:

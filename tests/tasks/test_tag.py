@@ -16,8 +16,9 @@ from elman.data.examples import Example
 from elman.engine import EXECUTORS
 from elman.errors import BadInput
 from elman.tasks import tag
+from elman.tasks.codec import NO_LABEL
 from elman.tasks.tag.data import read_inputs
-from elman.tasks.tag.model import NO_LABEL, Sentences, Tagger
+from elman.tasks.tag.model import Sentences, Tagger
 from elman.tasks.tag.options import TagOptions
 from elman.tasks.tag.score import is_bio, span_scores
 from elman.tasks.tag.task import TASK, TagCodec

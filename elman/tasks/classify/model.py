@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, dropout
+from torch.nn.functional import cross_entropy, dropout, embedding
 
 from elman.data.words import UNKNOWN
 from elman.tasks.recurrent_layers import stack, title
@@ -79,7 +79,8 @@ class TextClassifier(nn.Module):
         words, lengths = batch.words, batch.lengths
         if self.training:
             words = words.masked_fill(torch.rand(words.shape) < self.word_dropout, UNKNOWN)
-        x = self.words(words) + self.pieces(batch.grams, batch.begins)[batch.spelling]
+        # Not by indexing, whose backward pass adds in the order of the threads.
+        x = self.words(words) + embedding(batch.spelling, self.pieces(batch.grams, batch.begins))
         x = x * dropout(x.new_ones(x.shape[1:]), self.dropout, self.training)
         h, _ = self.recurrent(x, lengths=lengths)
         is_padding = (torch.arange(len(h))[:, None] >= lengths)[..., None]

@@ -32,6 +32,7 @@ from elman.tasks.classification import (
 from elman.tasks.classify import data as texts
 from elman.tasks.classify.model import TextClassifier, Texts
 from elman.tasks.classify.options import ClassifyOptions
+from elman.tasks.codec import NO_LABEL
 from elman.tasks.supervised import Baseline, SupervisedTask, describe_text
 from elman.tasks.task import Loaded
 
@@ -95,7 +96,7 @@ class ClassifyCodec(ClassificationCodec):
     def encode(self, example: Example) -> tuple[Any, int]:
         """Return word numbers, the words, the size of the hash table, and the label number."""
         tokens = _words(example.input) or [""]
-        label = self.label_number(example.target)
+        label = self.label.get(example.target, NO_LABEL)
         return (encode_words(tokens, self.number), " ".join(tokens), self.pieces, label), len(tokens)
 
     @override

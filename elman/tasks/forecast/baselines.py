@@ -1,4 +1,4 @@
-"""Baselines of forecasts: rule_titles without a network, with prediction intervals from their training errors."""
+"""Baselines of forecasts: rules without a network, with prediction intervals from their training errors."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -57,7 +57,7 @@ def _median(title: str, window: Window, codec: ForecastCodec) -> Values:
 
 
 def rule_titles(codec: ForecastCodec) -> list[str]:
-    """Return the titles of the rule_titles to use. Without a season, the seasonal rule_titles equal the others."""
+    """Return the titles of the rules to use. Without a season, the seasonal rules equal the others."""
     has_seasons = 1 < codec.season <= codec.context
     return [title for title in RULES if has_seasons or not title.startswith("seasonal")]
 
@@ -65,7 +65,7 @@ def rule_titles(codec: ForecastCodec) -> list[str]:
 def fit_baselines(
     codec: ForecastCodec, train: Sequence[Example], options: ForecastOptions, seed: int
 ) -> list[Baseline]:
-    """Fit the rule_titles: the last value, a line, the last season, and the last season with growth."""
+    """Fit the rules: the last value, a line, the last season, and the last season with growth."""
     return [Rule.fit(title, codec, train) for title in rule_titles(codec)]
 
 

@@ -22,7 +22,7 @@ from elman.tasks.forecast.options import ForecastOptions
 from elman.tasks.forecast.plots import FORECAST
 from elman.tasks.forecast.windows import SHARES, ForecastCodec, find_windows, split_windows, thin_windows, window_at
 from elman.tasks.supervised import Numbers, SupervisedTask
-from elman.tasks.task import Loaded
+from elman.tasks.task import Input, Loaded
 
 # Defaults that depend on the data.
 CONTEXT_SEASONS, CONTEXT_HORIZONS = 7, 2
@@ -151,6 +151,18 @@ def _tell_far_covariates(all_series: Iterable[Series], loaded: Loaded) -> None:
                 )
 
 
+def _read_tables(loaded: Loaded, values: Any) -> list[Series]:
+    """Read the series of tables to forecast from."""
+    if isinstance(values, list | tuple) and all(isinstance(value, str | Path) for value in values):
+        values = [Path(value) for value in values]
+    series: list[Series] = tables.read_series(values, loaded.options)
+    by_file = len(loaded.run.config["data"].get("files") or ()) > 1 and not loaded.options.series
+    if by_file and is_files(values) and len(values) == 1:  # series are identified by their files
+        series = [replace(item, name=values[0].stem) for item in series]
+    _tell_far_covariates(series, loaded)
+    return series
+
+
 def _with_learned(examples: Iterable[Example], learned: dict[Series, str]) -> Iterator[Example]:
     """Yield examples whose series have these names in the training data; other series are not part of it."""
     renamed: dict[Series, Series] = {}
@@ -193,18 +205,13 @@ class ForecastTask(SupervisedTask):
         return {ENDS: tables.ends_to_csv(list(training_series), options)}
 
     @override
-    def parse_inputs(self, loaded: Loaded, values: Any) -> list[list[Series]]:
+    def parse_inputs(self, loaded: Loaded, values: Any) -> list[list[Input]]:
         """Read series from tables; None: the stored ends of the training series."""
         if values is None:
-            return [tables.read_ends(loaded.run.path / ENDS, loaded.options)]
-        if isinstance(values, list | tuple) and all(isinstance(value, str | Path) for value in values):
-            values = [Path(value) for value in values]
-        series: list[Series] = tables.read_series(values, loaded.options)
-        by_file = len(loaded.run.config["data"].get("files") or ()) > 1 and not loaded.options.series
-        if by_file and is_files(values) and len(values) == 1:  # series are identified by their files
-            series = [replace(item, name=values[0].stem) for item in series]
-        _tell_far_covariates(series, loaded)
-        return [series]
+            series = tables.read_ends(loaded.run.path / ENDS, loaded.options)
+        else:
+            series = _read_tables(loaded, values)
+        return [[Input("", item) for item in series]]
 
 
 TASK = ForecastTask(

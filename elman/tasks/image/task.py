@@ -25,6 +25,7 @@ from elman.tasks.classification import (
     stratified_split,
     target,
 )
+from elman.tasks.codec import NO_LABEL
 from elman.tasks.image import data as images
 from elman.tasks.image.model import ImageClassifier
 from elman.tasks.image.options import ImageOptions
@@ -77,7 +78,7 @@ class ImageCodec(ClassificationCodec):
         """Return the steps (T, D) and the label number."""
         image = self.image(example)
         steps = torch.from_numpy(np.ascontiguousarray(image.T if self.read == "columns" else image))
-        return (steps, self.label_number(example.target)), len(steps)
+        return (steps, self.label.get(example.target, NO_LABEL)), len(steps)
 
     @override
     def collate(self, encoded: Sequence[Any]) -> tuple[Tensor, Tensor]:

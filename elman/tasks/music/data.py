@@ -1,6 +1,6 @@
 """Reading of pieces of music from files and Python objects."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from elman.data import midi
 from elman.data.examples import Example, is_files, tell_left_out, usable
 from elman.data.midi import Notes
+from elman.data.validation import is_list
 from elman.errors import BadInput
 from elman.io.files import read_bytes, visible_files
 from elman.io.schema import parsed
@@ -108,7 +109,7 @@ def _pieces_in_python(name: str, data: Any) -> Iterator[UnreadPiece]:
         for key, part in PARTS.items():
             yield from (piece._replace(part=part) for piece in _pieces_in_python(f"{name}: {key}", data[key]))
         return
-    if isinstance(data, str | bytes) or not isinstance(data, Sequence | np.ndarray) or not len(data):
+    if not is_list(data) or not len(data):
         raise BadInput(f"{name}: expected a list of pieces, got {data!r:.40}")
     for i, piece in enumerate(data, 1):
         where = f"{name}: piece {i}"
@@ -128,7 +129,7 @@ def _frames_of(where: str, piece: Any) -> NDArray[np.bool_]:
             raise BadInput(f"{where}: expected an array (T, {PITCHES}), got {piece.shape}")
         frames: NDArray[np.bool_] = piece != 0
     else:
-        if not _is_list(piece) or not len(piece):
+        if not is_list(piece) or not len(piece):
             raise BadInput(f"{where}: expected a list of frames, got {piece!r:.40}")
         frames = np.zeros((len(piece), PITCHES), bool)
         for t, frame in enumerate(piece):
@@ -139,14 +140,10 @@ def _frames_of(where: str, piece: Any) -> NDArray[np.bool_]:
 
 
 def _pitches(where: str, frame: Any) -> list[int]:
-    if not _is_list(frame):
+    if not is_list(frame):
         raise BadInput(f"{where}: expected a list of MIDI pitches, got {frame!r:.40}")
     for pitch in frame:
         number = whole(pitch)
         if number is None or not 0 <= number < PITCHES:
             raise BadInput(f"{where}: expected MIDI pitches from 0 to {PITCHES - 1}, got {pitch!r:.40}")
     return [int(pitch) for pitch in frame]
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)

@@ -27,7 +27,7 @@ from elman.tasks.music.model import music_model
 from elman.tasks.music.options import MusicOptions
 from elman.tasks.music.plots import PIANO_ROLL
 from elman.tasks.supervised import Numbers, SupervisedTask
-from elman.tasks.task import Loaded, lines_of_stdin
+from elman.tasks.task import Input, Loaded, lines_of_stdin
 
 DEFAULT_GRID = 4  # steps to a quarter note of MIDI
 
@@ -80,9 +80,14 @@ def metrics(codec: MusicCodec, predictions: Sequence[Any], targets: Sequence[Any
     return {"nats_per_step": float(np.concatenate(predictions).mean())}
 
 
-def parse_input(value: Any, options: MusicOptions) -> Example:
-    """Raise an error: `MusicTask.parse_inputs` returns examples, which need no parsing."""
-    raise TypeError(f"expected an example, got {type(value).__name__}")
+def _pieces_in_lines(lines: Iterable[Input], options: MusicOptions) -> Iterator[Input]:
+    """Yield the pieces in files, of which each line names one."""
+    for where, line in lines:
+        try:
+            for piece in pieces.pieces_in([Path(line)], options):
+                yield Input(where, piece)
+        except BadInput as error:
+            raise BadInput(f"{where}: {error}") from None
 
 
 def _prompt(loaded: Loaded, prompt: Any) -> Example | None:
@@ -103,11 +108,14 @@ class MusicTask(SupervisedTask):
         return (example for example in examples if pieces.part_of(example) in ("", part))
 
     @override
-    def parse_inputs(self, loaded: Loaded, values: Any) -> Iterator[list[Example]]:
-        """Read all pieces in files or Python objects."""
-        for group in lines_of_stdin(loaded) if values is None else [values]:
-            are_files = bool(len(group)) and all(isinstance(value, str | Path) for value in group)
-            yield list(pieces.read([Path(value) for value in group] if are_files else group, loaded.options))
+    def parse_inputs(self, loaded: Loaded, values: Any) -> Iterator[Iterable[Input]]:
+        """Yield the pieces in files or Python objects."""
+        if values is None:
+            yield from (_pieces_in_lines(lines, loaded.options) for lines in lines_of_stdin(loaded))
+            return
+        are_files = bool(len(values)) and all(isinstance(value, str | Path) for value in values)
+        data = [Path(value) for value in values] if are_files else values
+        yield (Input("", piece) for piece in pieces.pieces_in(data, loaded.options))
 
     @override
     def generate(
@@ -135,7 +143,7 @@ TASK = MusicTask(
     read=pieces.read,
     split=split,
     label=pieces.part_of,
-    parse_input=parse_input,
+    parse_input=pieces.to_example,
     codec=MusicCodec,
     model=music_model,
     unit="steps",

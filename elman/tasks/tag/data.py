@@ -11,7 +11,7 @@ import numpy as np
 from elman.data.conll import DOCUMENTS, Conll, Sentence
 from elman.data.examples import Example, usable
 from elman.data.tables import TABLES
-from elman.data.validation import described, is_table, label_of, quoted, sides
+from elman.data.validation import described, is_list, is_table, label_of, quoted, sides
 from elman.errors import BadInput
 from elman.io.terminal import note
 from elman.tasks.tag.options import TagOptions
@@ -83,12 +83,6 @@ def is_word(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and value == value
 
 
-def is_list(value: Any) -> bool:
-    """Return whether a value is a sequence, but not a text."""
-    is_text = isinstance(value, str | bytes | Mapping | set)
-    return not is_text and hasattr(value, "__len__") and hasattr(value, "__iter__")
-
-
 def read(paths: Sequence[Path], options: TagOptions) -> Iterator[Example]:
     """Read the sentences of files.
 
@@ -115,7 +109,7 @@ def read_inputs(path: Path, options: TagOptions, labels: Sequence[str]) -> Itera
     file = Conll(path, options.encoding, options.words, options.column, set(labels))
     if not file.layout.conllu and not file.layout.tabs:
         _check_columns(file, options, set(labels))
-    readers = (partial(_read_words, file, sentence) for sentence in file.sentences())
+    readers = (partial(_read_sentence, file, sentence) for sentence in file.sentences())
     return _tell_comments(usable(readers, options.skip_bad, str(path)), file)
 
 
@@ -139,12 +133,6 @@ def _check_columns(file: Conll, options: TagOptions, labels: set[str]) -> None:
         )
 
 
-def _read_words(file: Conll, sentence: Sentence) -> Example:
-    for i, row in sentence.lines:
-        file.check(f"{file.path}: line {i}", row)
-    return Example([row[file.columns.words] for _, row in sentence.lines])
-
-
 def _sentence_readers(path: Path, options: TagOptions) -> Iterator[Callable[[], Example]]:
     """Yield a function for each sentence of a file that reads it."""
     file = Conll(path, options.encoding, options.words, options.column)
@@ -155,10 +143,8 @@ def _sentence_readers(path: Path, options: TagOptions) -> Iterator[Callable[[], 
         yield partial(_read_sentence, file, sentence, group)
 
 
-def _read_sentence(file: Conll, sentence: Sentence, group: Hashable | None) -> Example:
+def _read_sentence(file: Conll, sentence: Sentence, group: Hashable | None = None) -> Example:
     for i, row in sentence.lines:
         file.check(f"{file.path}: line {i}", row)
-    word_column, label_column = file.columns
-    assert label_column is not None
-    texts, labels = ([row[column] for _, row in sentence.lines] for column in (word_column, label_column))
-    return Example(texts, labels, group, f"{file.path}: line {sentence.lines[0][0]}")
+    words, labels = (None if at is None else [row[at] for _, row in sentence.lines] for at in file.columns)
+    return Example(words, labels, group, f"{file.path}: line {sentence.lines[0][0]}")

@@ -4,12 +4,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, dropout
+from torch.nn.functional import cross_entropy, dropout, embedding
 
 from elman.data.words import UNKNOWN
+from elman.tasks.codec import NO_LABEL
 from elman.tasks.recurrent_layers import stack, title
-
-NO_LABEL = -1  # the number of padding and of unknown labels
 
 
 class Sentences(NamedTuple):
@@ -84,7 +83,8 @@ class Tagger(nn.Module):
             words = words.masked_fill(torch.rand(words.shape) < self.word_dropout, UNKNOWN)
         _, states = self.speller(self.characters(batch.characters), lengths=batch.spelled)
         spellings = (states[0] if isinstance(states, tuple) else states).transpose(0, 1).flatten(1)
-        x = torch.cat((self.words(words), spellings[batch.spelling]), 2)
+        # Not by indexing, whose backward pass adds in the order of the threads.
+        x = torch.cat((self.words(words), embedding(batch.spelling, spellings)), 2)
         x = x * dropout(x.new_ones(x.shape[1:]), self.dropout, self.training)
         h, _ = self.recurrent(x, lengths=batch.lengths)
         logits: Tensor = self.output(dropout(h, self.dropout, self.training))

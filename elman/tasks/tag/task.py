@@ -17,15 +17,15 @@ from elman.data.conll import EMPTY
 from elman.data.examples import Example, is_files
 from elman.data.parts import ExampleStore
 from elman.data.splits import drawn_parts
-from elman.data.validation import quoted
+from elman.data.validation import is_list, quoted
 from elman.data.words import distinct, encode_words, padded, split_words, vocabulary_of, word_ids
 from elman.errors import BadInput
 from elman.io.terminal import note
-from elman.tasks.codec import Codec
-from elman.tasks.plots import CONFUSION_CAPTION, plot_confusion
-from elman.tasks.supervised import Baseline, Evaluation, Numbers, Plot, SupervisedTask
+from elman.tasks.codec import NO_LABEL, LabelCodec
+from elman.tasks.plots import confusion_plot
+from elman.tasks.supervised import Baseline, Numbers, SupervisedTask
 from elman.tasks.tag import data as sentences
-from elman.tasks.tag.model import NO_LABEL, Sentences, Tagger
+from elman.tasks.tag.model import Sentences, Tagger
 from elman.tasks.tag.options import TagOptions
 from elman.tasks.tag.score import is_bio, span_scores
 from elman.tasks.task import Loaded
@@ -34,10 +34,9 @@ MIN_LINES = 3  # of standard input, for words with their labels in columns to be
 
 
 @dataclass(frozen=True)
-class TagCodec(Codec):
+class TagCodec(LabelCodec):
     """Labels, lower-case words, and characters. A prediction is the probabilities of the labels, (T, K)."""
 
-    labels: list[str]
     words: list[str]
     characters: list[str]
 
@@ -70,18 +69,9 @@ class TagCodec(Codec):
         """The number of each character, from 1."""
         return word_ids(self.characters)
 
-    @cached_property
-    def label(self) -> dict[str, int]:
-        """The number of each label."""
-        return {label: i for i, label in enumerate(self.labels)}
-
     def word_numbers(self, sentence: Sequence[str]) -> NDArray[np.int64]:
         """Return the numbers of words, (T,)."""
         return encode_words(map(str.lower, sentence), self.number)
-
-    def label_numbers(self, target: Sequence[str]) -> NDArray[np.int64]:
-        """Return the numbers of labels, (T,); `NO_LABEL` for unknown labels."""
-        return np.array([self.label.get(label, NO_LABEL) for label in target], np.int64)
 
     @override
     def encode(self, example: Example) -> tuple[Any, int]:
@@ -142,7 +132,7 @@ def read(data: Any, options: TagOptions) -> Iterable[Example]:
 
 def parse_input(value: Any, options: TagOptions) -> Example:
     """Parse a sentence or a list of words."""
-    if not isinstance(value, str) and not sentences.is_list(value):
+    if not isinstance(value, str) and not is_list(value):
         raise BadInput(f"predict: expected a sentence or a list of words, got {quoted(value)}")
     tokens = split_words(value) if isinstance(value, str) else sentences.to_words(value, "predict")
     if not tokens:
@@ -186,20 +176,13 @@ def metrics(codec: TagCodec, predictions: Sequence[Any], targets: Sequence[Any])
 
     Words with unknown labels count as errors.
     """
-    P, y = np.concatenate(predictions), np.concatenate([codec.label_numbers(target) for target in targets])
+    P, y = np.concatenate(predictions), codec.label_numbers(chain.from_iterable(targets))
     known = y != NO_LABEL
     scores = {"accuracy": float((P.argmax(1) == y).mean())}
     if is_bio(codec.labels):
         scores |= span_scores([codec.best_labels(prediction) for prediction in predictions], targets)
     nats = -np.log(np.maximum(P[known, y[known]], 1e-12))
     return scores | {"nats_per_word": float(nats.mean()) if len(nats) else float("nan")}
-
-
-def _plot_confusion(evaluation: Evaluation, path: Path) -> None:
-    codec = evaluation.codec
-    y = np.concatenate([codec.label_numbers(target) for target in evaluation.targets])
-    best, known = np.concatenate(evaluation.predictions).argmax(1), y != NO_LABEL
-    plot_confusion(y[known], best[known], codec.labels, path)
 
 
 def fit_baselines(codec: TagCodec, train: Sequence[Example], options: TagOptions, seed: int) -> list[Baseline]:
@@ -274,7 +257,7 @@ TASK = SupervisedTask(
     split=split,
     fit_baselines=fit_baselines,
     load_baselines=load_baselines,
-    plots=(Plot("confusion.png", CONFUSION_CAPTION, _plot_confusion),),
+    plots=(confusion_plot(chain.from_iterable),),
     accepts_texts=True,
     next_step='to use it: elman predict {run} "A sentence ."',
 )

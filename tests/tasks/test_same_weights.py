@@ -1,0 +1,51 @@
+"""Trainings with several threads give the same weights every time."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from elman.data.examples import Example
+from elman.tasks.classify.model import TextClassifier
+from elman.tasks.classify.options import ClassifyOptions
+from elman.tasks.classify.task import ClassifyCodec
+from elman.tasks.tag.model import Tagger
+from elman.tasks.tag.options import TagOptions
+from elman.tasks.tag.task import TagCodec
+
+WORDS = ["one", "two", "two", "three"]
+EXAMPLES = {
+    "classify": [Example(" ".join(WORDS), "a"), Example("two words", "b")],
+    "tag": [Example(WORDS, ["A", "B", "B", "A"]), Example(["two"], ["B"])],
+}
+PARTS: dict[str, tuple[Any, Any, Any]] = {
+    "classify": (ClassifyCodec, ClassifyOptions, TextClassifier),
+    "tag": (TagCodec, TagOptions, Tagger),
+}
+
+
+def nodes(node: Any) -> Iterator[str]:
+    """The names of the nodes of an autograd graph."""
+    waiting, seen = [node], set[Any]()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            yield node.name()
+            waiting += [following for following, _ in node.next_functions]
+
+
+@pytest.mark.parametrize("task", PARTS)
+def test_no_gradient_is_added_in_the_order_of_the_threads(task: str) -> None:
+    codec_type, options_type, model_type = PARTS[task]
+    options = options_type(hidden=4, embed=4)
+    codec = codec_type.fit(EXAMPLES[task], options)
+    model = model_type(**codec.model_args(options))
+    loss, *_ = model.loss(codec.collate([codec.encode(example)[0] for example in EXAMPLES[task]]))
+    found = set(nodes(loss.grad_fn))
+    # On the CPU, torch's backward pass of indexing with repeated indices adds by atomic operations, in any order.
+    indexing = torch.zeros(2, requires_grad=True)[torch.tensor([0, 0])].grad_fn
+    assert indexing is not None
+    assert indexing.name() not in found
+    assert "EmbeddingBackward0" in found  # the graph was walked up to the embeddings
