@@ -82,7 +82,7 @@ def convert(model: nn.Module, report: Callable[[Conversion], object] | None = No
 
     The new layers are not instances of torch.nn's classes: `isinstance(layer, nn.LSTM)` is false afterwards. Tools that
     look for layers by class silently skip them: `torch.ao.quantization.quantize_dynamic`, thop, torchrl's `LSTMModule`.
-    The report says so. On a GPU, torch.nn uses cuDNN, which is faster than elman.
+    The report says so. On a GPU, the new layers call the same functions (cuDNN) as those of torch.nn.
 
     Args:
         model: any module. A layer that occurs in several places is swapped once and stays shared.
