@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 DEMO := runs/demo
 
-.PHONY: demo test format lint types wheel docs clean
+.PHONY: demo test test-all format lint types wheel docs clean
 
 demo: $(READY)
 	@if grep -qs '"ended": {' $(DEMO)/config.json; then echo "Trained before; rm -r $(DEMO) makes it train again."; $(BIN)/elman info $(DEMO); \
@@ -16,6 +16,9 @@ demo: $(READY)
 
 test: $(READY)
 	@$(BIN)/pytest
+
+test-all: $(READY)
+	@$(BIN)/pytest --thorough
 
 format: $(READY)
 	@$(BIN)/ruff check --quiet --fix-only .

@@ -198,7 +198,7 @@ def found(operation: Operation, executor: str, dtype: torch.dtype) -> tuple[Any,
 
 
 @pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
-@pytest.mark.parametrize(("name", "dtype"), BOTH)
+@pytest.mark.parametrize(("name", "dtype"), BOTH, ids=str)
 def test_native_is_loop(name: str, dtype: torch.dtype) -> None:
     results, gradients = found(OPERATIONS[name], "native", dtype)
     expected = found(OPERATIONS[name], "loop", dtype)
