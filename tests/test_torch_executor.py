@@ -197,3 +197,11 @@ def test_a_copy_trains_alone() -> None:
     other.zero_grad()
     other(torch.randn(T, B, D))[0].sum().backward()
     assert layer.weight_hh_l0.grad is not other.weight_hh_l0.grad
+
+
+def test_a_projection_to_the_same_width_is_refused() -> None:
+    """torch.nn has none, and its function would take the matrix for another layer's."""
+    cell = elman.cells.ProjectedLSTM(D, H, proj_size=H)
+    with pytest.raises(RuntimeError, match="proj_size is smaller than hidden_size"):
+        elman.Recurrent(cell, executor="torch")(torch.randn(T, B, D))
+    assert elman.describe(elman.Recurrent(cell)).executor != "torch"

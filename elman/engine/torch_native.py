@@ -52,7 +52,7 @@ class TorchExecutor(Executor):
 
     def run_stack(self, inputs: StackInputs) -> tuple[Tensor, list[Tensor]] | Unsupported | None:
         """Run all layers and directions by one function."""
-        reasons = (*map(_unsupported_cell, inputs.cells), _unsupported_tensors(inputs.tensors))
+        reasons = (*map(_unsupported_cell, inputs.cells, inputs.parameters), _unsupported_tensors(inputs.tensors))
         if reason := next(filter(None, reasons), ""):
             return Unsupported(reason, warn=False)
         if _needs_loop(inputs.x, inputs.tensors):
@@ -62,7 +62,7 @@ class TorchExecutor(Executor):
 
     def unsupported(self, spec: CellSpec) -> str:
         """Return why torch has no function for a cell; "" if it has one."""
-        return _unsupported_cell(spec.cell)
+        return _unsupported_cell(spec.cell, spec.parameters)
 
     def describe(self, spec: CellSpec, shape: tuple[int, int] | None) -> Iterator[str]:
         """Yield the function that runs all steps."""
@@ -78,12 +78,15 @@ def _function_name(cell: nn.Module) -> str:
     return f"rnn_{cell.nonlinearity}" if name == "rnn" else name
 
 
-def _unsupported_cell(cell: nn.Module) -> str:
+def _unsupported_cell(cell: nn.Module, parameters: Mapping[str, Tensor]) -> str:
     if not _function_name(cell):
         return (
             "the torch executor supports the cells of torch.nn only (RNN, GRU, LSTM, LSTM with proj_size), without "
             f"zoneout or recurrent_dropout, got {cell._get_name()}"
         )
+    projection = parameters.get("weight_hr")
+    if projection is not None and projection.shape[0] == projection.shape[1]:
+        return "the torch executor supports the cells of torch.nn only, whose proj_size is smaller than hidden_size"
     if cell._forward_hooks or cell._forward_pre_hooks or cell._backward_hooks or cell._backward_pre_hooks:
         return f"the torch executor does not run single steps, got {cell._get_name()} with hooks"
     return ""

@@ -504,7 +504,7 @@ class Stack(Layer):
     ) -> tuple[Tensor, list[Tensor]] | None:
         """Run all layers by one call of the executor; None where they have to be run one by one."""
         cells, count = self._steps, self.num_layers * self._directions
-        is_random = self.training and (self.dropout or self.locked_dropout)
+        is_random = self.training and (self.dropout or self.locked_dropout or self.weight_drop)
         if count == 1 or is_random or is_exporting() or type(mode) is not Full:
             return None
         parameters = [self._parameters_of(weights, cells[i // self._directions], i) for i in range(count)]
@@ -553,7 +553,8 @@ class Stack(Layer):
         Returns:
             The outputs of the last layer, the final states (L, B, H), and the outputs of every direction.
         """
-        values, finals = list[Any](), list[tuple[Tensor, ...]]()
+        values: list[Any] = []
+        finals: list[tuple[Tensor, ...]] = []
         for k, step in enumerate(steps):
             if k:
                 x = dropout(x, self.dropout, training)
