@@ -293,7 +293,7 @@ def test_a_graph_works_on_the_memory_of_each_call(monkeypatch: pytest.MonkeyPatc
     capturing: list[PretendedGraph] = []
 
     @contextmanager
-    def capture(graph: PretendedGraph) -> Iterator[None]:
+    def capture(graph: PretendedGraph, capture_error_mode: str) -> Iterator[None]:
         capturing.append(graph)
         yield
         capturing.pop()
