@@ -84,7 +84,7 @@ def main() -> None:
     arguments = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])
     torch.set_num_threads(1)
-    print(f"{'layer':9} {'T,B,D,H':>18} {'forward ms':>11} {'JAX':>8} {'ratio':>6} {'both ways ms':>13} {'JAX':>8} "
+    print(f"{'layer':9} {'T,B,D,H':>18} {'forward ms':>11} {'JAX':>8} {'ratio':>6} {'fwd+bwd ms':>13} {'JAX':>8} "
           f"{'ratio':>6} {'torch.nn':>9} {'ratio':>6}")  # fmt: skip
     ratios: list[tuple[float, float]] = []
     for cell in CELLS:

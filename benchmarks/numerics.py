@@ -1,4 +1,4 @@
-"""How exact tanh and sigmoid are on the native executor: `python benchmarks/numerics.py` draws docs/numerics.png.
+"""How exact tanh and sigmoid are on the native executor: `python benchmarks/numerics.py` draws results/numerics.png.
 
 Errors are in units in the last place (ulp) of the correct result, worked out in long double.
 """
@@ -57,7 +57,7 @@ def main() -> None:
         row[0].set_ylabel("largest error (ulp)")
     axes[0, 0].legend(loc="upper right", fontsize=9)
     figure.tight_layout()
-    figure.savefig(Path(__file__).parents[1] / "docs" / "numerics.png", dpi=110)
+    figure.savefig(Path(__file__).parent / "results" / "numerics.png", dpi=110)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The summary of the benchmarks, from the files in results/: `python benchmarks/summary.py`.
 
-Prints the table of README.md and docs/benchmarks.md, and draws docs/benchmarks.png.
+Prints the table of README.md and docs/benchmarks.md, and draws results/benchmarks.png.
 """
 
 import re
@@ -14,7 +14,8 @@ from matplotlib.ticker import FixedLocator, NullFormatter
 from elman.bench.run import geometric_mean
 
 ROOT = Path(__file__).parents[1]
-RESULTS, PLOT = ROOT / "benchmarks" / "results", ROOT / "docs" / "benchmarks.png"
+RESULTS = ROOT / "benchmarks" / "results"
+PLOT = RESULTS / "benchmarks.png"
 CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn-tanh": "RNN (tanh)"}
 
 

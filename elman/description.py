@@ -38,7 +38,7 @@ def describe(layer: Stack | Recurrent, input: Tensor | None = None) -> "Descript
     specs = list(_specs(layer, input))
     executor, reason = choose(layer.executor, specs)
     if layer.executor != "auto":
-        why = "asked for by name"
+        why = "requested by name"
     elif reason:
         why = f"because {reason}"
     elif list(EXECUTORS).index(executor.name) == 0 and len(EXECUTORS) > 1:
@@ -91,7 +91,7 @@ def _specs(layer: Stack | Recurrent, input: Tensor | None) -> Iterator[CellSpec]
     """Yield the cell, its parameters and buffers, its input size and its state size for every layer of a stack."""
     if isinstance(layer, Stack):
         for k, cell in enumerate(layer._cells):
-            values = layer._parameters_of(layer._steps[k], k * layer._directions)
+            values = layer._parameters_of(layer._weights(), layer._steps[k], k * layer._directions)
             yield CellSpec(layer._steps[k], values, cell.input_size, cell.state_size)
         return
     input_size = getattr(layer.cell, "input_size", None) if input is None else input.shape[-1]

@@ -133,8 +133,8 @@ def under(title: str, parameter: inspect.Parameter, **changes: Any) -> inspect.P
     """Put an option into a panel of the help.
 
     Args:
-        parameter: the option.
         title: title of the panel.
+        parameter: the option.
         changes: attributes of the `typer.Option` to override.
 
     Returns:

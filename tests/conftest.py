@@ -49,7 +49,6 @@ ONCE = [
     "test_kenlm.py",
     "test_docs.py",
     "test_new_task.py",
-    "test_tutorials.py",
     "test_textbook.py",
 ]
 TASKS = Path(tasks.__path__[0])
@@ -57,17 +56,28 @@ collect_ignore = ONCE if os.environ.get("ELMAN_NATIVE") == "0" else []
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With the loop alone, leave out what asks for it by name, as that runs with both, and the examples of tasks."""
+    """Without the native executor, leave out tests that name another and examples of tasks: they ran with it."""
     if os.environ.get("ELMAN_NATIVE") != "0":
         return
-    out = {item for item in items if _names_the_loop(item) or TASKS in item.path.parents}
+    out = {item for item in items if _executor(item) in ("loop", "torch") or TASKS in item.path.parents}
     config.hook.pytest_deselected(items=list(out))
     items[:] = [item for item in items if item not in out]
 
 
-def _names_the_loop(item: pytest.Item) -> bool:
+def _executor(item: pytest.Item) -> object:
     callspec = getattr(item, "callspec", None)
-    return callspec is not None and callspec.params.get("executor") == "loop"
+    return None if callspec is None else callspec.params.get("executor")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Skip tests of an executor with a cell that it does not run: `test_torch_executor.py` says which it must run."""
+    try:
+        return (yield)
+    except RuntimeError as error:
+        if _executor(item) == "torch" and str(error).startswith("the torch executor supports the cells of torch.nn"):
+            pytest.skip(str(error))
+        raise
 
 
 Allocator = Callable[..., NDArray[Any]]

@@ -3,7 +3,8 @@
 Docstrings have Google's sections. A class or function documents every parameter of its signature, and no other; it says
 what it returns and which exceptions it raises, and has an example. A summary that begins with "Return" or "Yield" takes
 the place of that section. A class may leave parameters to a public base class that its docstring names. Methods may
-name their parameters anywhere in the docstring, and inherit docstrings.
+name their parameters anywhere in the docstring, and inherit docstrings. No docstring of the package, public or not, has
+a section twice, or a parameter twice in a section.
 """
 
 import ast
@@ -14,6 +15,7 @@ import re
 import textwrap
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
@@ -106,6 +108,33 @@ class Docstring:
                     self.raised |= {str(item.annotation) for item in section.value}
                 case griffe.DocstringSectionKind.returns | griffe.DocstringSectionKind.yields:
                     self.returns = True
+
+
+def package_docstrings() -> dict[str, str]:
+    """All docstrings of the source files of elman, by file and name."""
+    folder, docstrings = Path(elman.__file__).parent, dict[str, str]()
+    for path in sorted(folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                line = getattr(node, "lineno", 1)
+                docstrings[f"{path.relative_to(folder)}:{line}"] = ast.get_docstring(node) or ""
+    return docstrings
+
+
+def repetitions(text: str) -> list[str]:
+    """Return the sections that a docstring has twice, and the entries that a section has twice."""
+    problems, sections, section, entries = list[str](), set[str](), "", set[str]()
+    for line in text.splitlines():
+        if heading := re.fullmatch(r"(Args|Attributes|Returns|Yields|Raises):", line):
+            section, entries = heading[1], set()
+            problems += [f"{section} twice"] if section in sections else []
+            sections.add(section)
+        elif line and not line.startswith(" "):
+            section = ""
+        elif section in ("Args", "Attributes") and (entry := re.match(r" {4}(\*{0,2}\w+): ", line)):
+            problems += [f"{section}: {entry[1]} twice"] if entry[1] in entries else []
+            entries.add(entry[1])
+    return problems
 
 
 def lacks(name: str, value: Any) -> list[str]:

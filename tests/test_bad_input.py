@@ -37,13 +37,13 @@ def complains(said: Said, *parts: str) -> None:
 
 
 TEXTS: list[tuple[str, bytes | None, list[str]]] = [
-    ("missing", None, ["expected a file", "nothing of that name"]),
+    ("missing", None, ["expected a file", "does not exist"]),
     ("empty", b"", ["expected a text", "empty"]),
     ("short", b"please stay at home", ["expected at least 41 tokens", "--batch 4", "--bptt 10", "got 17"]),
     ("tiny", b"a", ["longer text"]),
     ("latin1", "caf\u00e9".encode("cp1252"), ["expected UTF-8", "0xe9 at offset 3", "--encoding"]),
-    ("utf16", "please".encode("utf-16"), ["UTF-16", "first 2 bytes", "--encoding utf-16"]),
-    ("utf32", "please".encode("utf-32"), ["UTF-32", "first 4 bytes", "--encoding utf-32"]),
+    ("utf16", "please".encode("utf-16"), ["UTF-16", "byte order mark of 2 bytes", "--encoding utf-16"]),
+    ("utf32", "please".encode("utf-32"), ["UTF-32", "byte order mark of 4 bytes", "--encoding utf-32"]),
     ("binary", b"\x7fELF\x00\x01", ["binary", "0x00 at offset 4"]),
 ]
 
@@ -84,13 +84,13 @@ OPTIONS: list[tuple[list[Any], list[str]]] = [
     (["--cell", "elmo"], ["--cell", "rnn, gru, lstm", "'elmo'"]),
     (["--tokens", "syllable"], ["--tokens", "char, word, bpe", "'syllable'"]),
     (["--optimizer", "adamm"], ["--optimizer", "adamw, adam, rmsprop, sgd", "'adamm'"]),
-    (["--hidden", "0"], ["--hidden", "a whole number from 1 up", "'0'"]),
-    (["--hidden", "2.5"], ["--hidden", "a whole number from 1 up", "'2.5'"]),
-    (["--seed", "9" * 400], ["--seed", "from 0 up, and 2147483647 at most", "'999"]),
+    (["--hidden", "0"], ["--hidden", "an integer of at least 1", "'0'"]),
+    (["--hidden", "2.5"], ["--hidden", "an integer of at least 1", "'2.5'"]),
+    (["--seed", "9" * 400], ["--seed", "of at least 0 and at most 2147483647", "'999"]),
     (["--dropout", "1.5"], ["--dropout", "a number from 0 to 1", "'1.5'"]),
-    (["--lr", "nan"], ["--lr", "a number above 0", "'nan'"]),
-    (["--minutes", "inf"], ["--minutes", "a number above 0", "'inf'"]),
-    (["--epochs", "0"], ["--epochs", "a number above 0", "'0'"]),
+    (["--lr", "nan"], ["--lr", "a number greater than 0", "'nan'"]),
+    (["--minutes", "inf"], ["--minutes", "a number greater than 0", "'inf'"]),
+    (["--epochs", "0"], ["--epochs", "a number greater than 0", "'0'"]),
     (["--speed", "9"], ["--speed"]),
     (["--hidden"], ["--hidden"]),
     (["another.txt"], ["another.txt"]),
@@ -114,10 +114,10 @@ def test_a_model_that_memory_has_no_room_for(elman: Command, file: Path, tmp_pat
 @pytest.mark.parametrize(
     ("option", "value", "expected"),
     [
-        ("--temperature", "-1", "from 0 up"),
-        ("--top-p", "0", "above 0"),
-        ("--length", "0", "from 1 up"),
-        ("--top-k", "x", "from 0"),
+        ("--temperature", "-1", "of at least 0"),
+        ("--top-p", "0", "greater than 0"),
+        ("--length", "0", "of at least 1"),
+        ("--top-k", "x", "of at least 0"),
     ],
 )
 def test_options_of_generate(elman: Command, trained: Path, option: str, value: str, expected: str) -> None:
@@ -199,12 +199,12 @@ def foreign(path: Path) -> None:
 
 
 DAMAGE: list[tuple[str, str, Callable[[Path], object], list[str]]] = [
-    ("cut model", "model.safetensors", cut, ["whole safetensors file"]),
+    ("cut model", "model.safetensors", cut, ["complete safetensors file"]),
     ("foreign model", "model.safetensors", foreign, ["embedding.weight", "(17, 8)", "none"]),
-    ("text as model", "model.safetensors", lambda path: path.write_text("hello"), ["whole safetensors file"]),
-    ("no model", "model.safetensors", Path.unlink, ["which has ended; the file is gone"]),
+    ("text as model", "model.safetensors", lambda path: path.write_text("hello"), ["complete safetensors file"]),
+    ("no model", "model.safetensors", Path.unlink, ["expected the weights of this run, but the file does not exist"]),
     ("newer config", "config.json", lambda path: put(path, format=9, elman="7.1"), ["format 1", "got 9", "elman 7.1"]),
-    ("cut config", "config.json", cut, ["expected JSON"]),
+    ("cut config", "config.json", cut, ["expected valid JSON"]),
     ("list as config", "config.json", lambda path: path.write_text("[]"), ["config.json: expected an object, got []"]),
     (
         "config without a model",
@@ -245,7 +245,7 @@ def test_what_is_not_a_run(elman: Command, tmp_path: Path, file: Path) -> None:
             ["evaluate", path, file],
             ["train", "text", "--resume", path],
         ):
-            refused(elman(*command), str(path), "expected a run's folder")
+            refused(elman(*command), str(path), "expected a run folder")
 
 
 def test_resuming_what_cannot_be_resumed(elman: Command, copied: Path, file: Path, tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_resuming_what_cannot_be_resumed(elman: Command, copied: Path, file: Pat
     put(copied / "config.json", model=whole["model"] | {"hidden": 9})
     refused(elman(*resume), "config.json", "model.hidden and options.hidden", "9 and 12")
     put(copied / "config.json", model=whole["model"], training=whole["training"] | {"seed": "a"})
-    refused(elman(*resume), "config.json", "seed", "a whole number", "'a'")
+    refused(elman(*resume), "config.json", "seed", "an integer", "'a'")
     put(copied / "config.json", training=whole["training"])
     (copied / "metrics.csv").write_text("epoch,train_loss\n1,2\n")
     before = (copied / "config.json").read_bytes()

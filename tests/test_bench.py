@@ -15,8 +15,8 @@ def test_table(elman: Command) -> None:
     said = elman("bench", "--cells", "lstm rnn-relu", *SMALL)
     assert said.code == 0
     assert said.out.count("3,2,4,5") == 2
-    assert "rnn-relu: forward least" in said.out
-    assert "1 thread; largest product: torch" in said.out
+    assert "rnn-relu: forward minimum" in said.out
+    assert "1 thread; matrix product: torch" in said.out
 
 
 def test_json(elman: Command) -> None:
@@ -36,8 +36,8 @@ def test_no_ratio_where_the_numbers_differ(elman: Command, monkeypatch: pytest.M
     said = elman("bench", "--cells", "lstm", *SMALL)
     assert said.code == 1
     assert "the results differ by 1.0e-03" in said.out
-    assert "least" not in said.out
-    assert "do not give the numbers of torch.nn" in said.err
+    assert "minimum" not in said.out
+    assert "differ from torch.nn's" in said.err
 
 
 @pytest.mark.parametrize("shapes", ["3,2,4", "3,2,4,0", "a,b,c,d", ""])

@@ -206,16 +206,24 @@ def test_rows_are_those_of_the_table(suffix: str, block: int, path: Path, monkey
 
 TABLES: list[tuple[str, bytes, Any]] = [
     (".csv", b"said,stars\na,1,2\n", "line 2: expected 2 columns, got 3"),
-    (".csv", b'said,stars\na,1\nb,"2\n', "line 3: expected a table, got what cannot be read as one: unexpected end"),
-    (".csv", b"said,stars\n", "expected rows, got a table without any"),
+    (
+        ".csv",
+        b'said,stars\na,1\nb,"2\n',
+        "line 3: expected a table, got a file that cannot be read as one: unexpected end",
+    ),
+    (".csv", b"said,stars\n", "expected at least one row, got an empty table"),
     (".csv", b"", "expected a text, got an empty file"),
     (".csv", b"said,stars\na\n\nb,2\n", [("a", None), (None, None), ("b", "2")]),
     (".csv", b"said,stars\r\na,1\r\n", [("a", "1")]),
     (".csv", b"said,stars\na,1\n\n\n", [("a", "1")]),
     (".jsonl", b'{"said": "a", "stars": 1}\n\n{"said": "b"}', [("a", 1), ("b", None)]),
-    (".jsonl", b'{"said": "a", "stars": 1}\n{"said"', "line 2: expected a table, got what cannot be read as one"),
+    (
+        ".jsonl",
+        b'{"said": "a", "stars": 1}\n{"said"',
+        "line 2: expected a table, got a file that cannot be read as one",
+    ),
     (".csv", b'said,stars\na,1\n"b,2\nc,3\n', "line 3: .* unexpected end of data in line 4; .*--quote none"),
-    (".csv", b'said,stars\n"a,1\nb,2\n"c" d,3\n', "line 2: .* in line 4; where quotation marks .*--quote none"),
+    (".csv", b'said,stars\n"a,1\nb,2\n"c" d,3\n', "line 2: .* in line 4; if quotation marks .*--quote none"),
     (".csv", b'said,stars\n"a\nb",1\n5" x,2\n', [("a\nb", "1"), ('5" x', "2")]),
     (".tsv", b'said\tstars\n"a\t1\nb "c"\t2\n"d"\t3\n', [('"a', "1"), ('b "c"', "2"), ('"d"', "3")]),
     (".csv", b'said\tstars\n"a\t1\nb\t2\n', [('"a', "1"), ("b", "2")]),
@@ -223,7 +231,7 @@ TABLES: list[tuple[str, bytes, Any]] = [
     (".jsonl", b'["a"]\n', "line 1: expected a JSON object"),
     (".json", b'[{"said": "a", "stars": 1},\n {"said": "b"}]', [("a", 1), ("b", None)]),
     (".json", b'[{"said": "a"}, 5]', "row 2: expected a list of JSON objects, got 5"),
-    (".parquet", b"PAR1 no table", "expected a table, got what cannot be read as one"),
+    (".parquet", b"PAR1 no table", "expected a table, got a file that cannot be read as one"),
 ]
 
 
@@ -240,7 +248,7 @@ def test_rows_that_are_odd(suffix: str, data: bytes, expected: Any, path: Path) 
         assert "\n" not in str(caught.value)
         with pytest.raises(BadInput, match=expected):
             tables.read_table(path)
-    with pytest.raises(BadInput, match="nothing of that name"):
+    with pytest.raises(BadInput, match="does not exist"):
         list(tables.rows(path.with_name(f"other{suffix}"), NAMES))
 
 
@@ -261,10 +269,10 @@ def test_quotation_marks_as_asked_for(path: Path, capsys: pytest.CaptureFixture[
     capsys.readouterr()
     assert list(tables.rows(csv, NAMES)) == [("a,1\nb", "2")]
     assert capsys.readouterr().err == (
-        f"{csv}: 1 row has line breaks in quoted cells, 2 lines in all, the first in line 2; where quotation marks are "
-        "part of texts, pass --quote none\n"
+        f"{csv}: 1 row has line breaks in quoted cells, 2 lines in all, the first in line 2; if quotation marks are "
+        "part of the texts, pass --quote none\n"
     )
-    with pytest.raises(BadInput, match="--quote: expected one character of ASCII, or none; got 'ab'"):
+    with pytest.raises(BadInput, match="--quote: expected one ASCII character, or none; got 'ab'"):
         list(tables.rows(csv, NAMES, quote="ab"))
 
 

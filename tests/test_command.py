@@ -128,7 +128,7 @@ def test_generate_goes_on_without_what_it_never_saw(elman: Command, trained: Pat
     said = elman("generate", trained, "--prompt", "the Ωstate§", "--length", 5, "--seed", 1)
     assert (said.code, said.err) == (
         0,
-        "elman: --prompt: left out characters or words that are not in the training part: 'Ω', '§'\n",
+        "elman: --prompt: skipped characters or words that are not in the training part: 'Ω', '§'\n",
     )
     assert said.out.startswith("the Ωstate§")
     assert elman("generate", trained, "--prompt", "", "--length", 5).code == 0

@@ -119,7 +119,10 @@ def test_a_run_whose_data_are_gone(elman: Command, file: Path, tmp_path: Path, m
     give(monkeypatch, file.read_text())
     assert elman("train", "text", "-", "--epochs", 0.1, "--out", tmp_path / "run", *SMALL).code == 0
     again = ("train", "text", "--config", tmp_path / "run")
-    refused(elman(*again), "data: expected files, got a run that was trained in Python or on standard input; name DATA")
+    refused(
+        elman(*again),
+        "data: expected files, got a run that was trained in Python or on standard input; pass the files as DATA",
+    )
     assert elman(*again, file, "--out", tmp_path / "again").code == 0
 
 
@@ -132,13 +135,13 @@ WRONG: list[tuple[str, Any, list[str]]] = [
     ("c.yaml", {"task": "image"}, ["c.yaml: task: expected text, got 'image'"]),
     ("c.yaml", {"hiden": 3}, ["c.yaml: hiden: expected one of", "; did you mean hidden?"]),
     ("c.yaml", {"resume": "run"}, ["c.yaml: resume: expected one of tokens,", "task, data, out"]),
-    ("c.toml", {"hidden": 2.5}, ["c.toml: hidden: expected a whole number from 1 up, got 2.5"]),
-    ("c.json", {"hidden": None}, ["c.json: hidden: expected a whole number from 1 up, got None"]),
-    ("c.json", {"layers": True}, ["c.json: layers: expected a whole number from 1 up, got True"]),
+    ("c.toml", {"hidden": 2.5}, ["c.toml: hidden: expected an integer of at least 1, got 2.5"]),
+    ("c.json", {"hidden": None}, ["c.json: hidden: expected an integer of at least 1, got None"]),
+    ("c.json", {"layers": True}, ["c.json: layers: expected an integer of at least 1, got True"]),
     ("c.yaml", {"cell": "ltsm"}, ["c.yaml: cell: expected one of rnn, gru", "; did you mean lstm?"]),
-    ("c.yaml", {"epochs": -1}, ["c.yaml: epochs: expected a number above 0, got -1"]),
-    ("c.yaml", {"clip": math.inf}, ["c.yaml: clip: expected a number from 0 up, got inf"]),
-    ("c.yaml", {"lr": "0.1"}, ["c.yaml: lr: expected a number above 0, and 1e+37 at most, got '0.1'"]),
+    ("c.yaml", {"epochs": -1}, ["c.yaml: epochs: expected a number greater than 0, got -1"]),
+    ("c.yaml", {"clip": math.inf}, ["c.yaml: clip: expected a number of at least 0, got inf"]),
+    ("c.yaml", {"lr": "0.1"}, ["c.yaml: lr: expected a number greater than 0 and at most 1e+37, got '0.1'"]),
     ("c.yaml", {"encoding": 8}, ["c.yaml: encoding: expected a text, got 8"]),
     ("c.yaml", {"data": [1]}, ["c.yaml: data[0]: expected a path, got 1"]),
     ("c.yaml", {"out": 1}, ["c.yaml: out: expected a path, got 1"]),
@@ -146,13 +149,13 @@ WRONG: list[tuple[str, Any, list[str]]] = [
     (
         "c.yaml",
         {"options": {"hidden": "3"}, "training": {}},
-        ["c.yaml: hidden: expected a whole number from 1 up, got '3'"],
+        ["c.yaml: hidden: expected an integer of at least 1, got '3'"],
     ),
-    ("c.yaml", {"options": {}, "training": {"epochs": 0}}, ["c.yaml: epochs: expected a number above 0, got 0"]),
+    ("c.yaml", {"options": {}, "training": {"epochs": 0}}, ["c.yaml: epochs: expected a number greater than 0, got 0"]),
     (
         "c.txt",
         {},
-        ["c.txt: expected a name that ends with .yaml, .yml, .toml, .json, or the folder of"],
+        ["c.txt: expected a file name that ends with .yaml, .yml, .toml, .json, or a run folder"],
     ),
 ]
 
@@ -168,19 +171,21 @@ def test_a_file_with_what_cannot_be(
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("c.yaml", "a: [", "expected YAML, got something else: while parsing"),
+        ("c.yaml", "a: [", "expected valid YAML: while parsing"),
         ("c.yaml", "!!python/object/apply:os.system ['touch evil']", "could not determine a constructor"),
-        ("c.yaml", "- a", "expected names and values of options, got list"),
-        ("c.yaml", "1: a", "expected names and values of options, got dict"),
-        ("c.toml", "a = ", "expected TOML, got something else: Invalid value (at end of document)"),
-        ("c.json", "{", "expected JSON, got something else: Expecting property name"),
+        ("c.yaml", "- a", "expected a mapping of option names to values, got list"),
+        ("c.yaml", "1: a", "expected a mapping of option names to values, got dict"),
+        ("c.toml", "a = ", "expected valid TOML: Invalid value (at end of document)"),
+        ("c.json", "{", "expected valid JSON: Expecting property name"),
         ("c.yaml", "", "expected a text, got an empty file"),
     ],
 )
 def test_a_file_that_cannot_be_read(elman: Command, tmp_path: Path, name: str, text: str, says: str) -> None:
     (tmp_path / name).write_text(text)
     refused(elman("train", "text", "--config", tmp_path / name), f"{tmp_path / name}: ", says)
-    refused(elman("train", "text", "--config", tmp_path / "none.yaml"), "none.yaml: expected a file, found nothing")
+    refused(
+        elman("train", "text", "--config", tmp_path / "none.yaml"), "none.yaml: expected a file, but it does not exist"
+    )
 
 
 def test_with_resume_it_cannot_be(elman: Command, trained: Path) -> None:

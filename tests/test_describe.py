@@ -66,7 +66,7 @@ def test_of_cells_around_cells() -> None:
 def test_of_the_loop() -> None:
     description = elman.describe(elman.RNN(3, 5, executor="loop"))
     assert description.executor == "loop"
-    assert "asked for by name" in str(description)
+    assert "requested by name" in str(description)
 
 
 def test_the_former_name_warns() -> None:

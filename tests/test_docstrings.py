@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.docstrings import lacks, method_lacks, public_methods, public_objects
+from tests.docstrings import lacks, method_lacks, package_docstrings, public_methods, public_objects, repetitions
 
 OBJECTS, METHODS = public_objects(), public_methods()
 
@@ -29,6 +29,12 @@ def test_of_classes_and_functions(name: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_of_methods(name: str) -> None:
     assert method_lacks(*METHODS[name]) == []
+
+
+def test_no_docstring_of_the_package_repeats_a_section() -> None:
+    docstrings = package_docstrings()
+    assert len(docstrings) > 1000
+    assert {name: problems for name, text in docstrings.items() if (problems := repetitions(text))} == {}
 
 
 class Complete:
@@ -106,3 +112,10 @@ def test_the_check_finds_what_is_missing_of_a_method(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(cls.method, "__module__", "elman")
     assert method_lacks(Complete, "method") == []
     assert method_lacks(Incomplete, "method") == ["parameters not documented: b", "no Returns"]
+
+
+def test_the_check_finds_repetitions() -> None:
+    once = "Do it.\n\nArgs:\n    a: a number.\n    b: a number.\n\nReturns:\n    A number."
+    assert repetitions(once) == []
+    assert repetitions(f"{once}\n\nArgs:\n    c: a number.") == ["Args twice"]
+    assert repetitions(once.replace("b:", "a:")) == ["Args: a twice"]

@@ -24,7 +24,7 @@ class Halving(nn.Module):
 
 DTYPES = ["torch.float64", "does not match weight dtype (torch.float32)", "input.to(torch.float32)"]
 STATE_DTYPES = ["RNN state dtype (torch.", "does not match weight dtype (torch.float32)", "state.to(torch.float32)"]
-BY_NAME = "; lengths are given by name, lengths="
+BY_NAME = "; pass lengths by name, lengths="
 of_bytes = x.to(torch.uint8)
 
 INPUTS: dict[str, Wrong] = {
@@ -67,7 +67,11 @@ INPUTS |= {
         ValueError,
         ["Recurrent: input", *DTYPES],
     ),
-    "device": (lambda: RNN(3, 5)(x.to("meta")), ValueError, ["RNN: input: expected device cpu", "got meta"]),
+    "device": (
+        lambda: RNN(3, 5)(x.to("meta")),
+        ValueError,
+        ["RNN: input: expected the device of the parameters, cpu", "got meta"],
+    ),
 }
 
 STATES: dict[str, Wrong] = {
@@ -88,7 +92,11 @@ STATES: dict[str, Wrong] = {
         ValueError,
         [*STATE_DTYPES, BY_NAME],
     ),
-    "device": (lambda: GRU(3, 5)(x, h.to("meta")), ValueError, ["GRU: state: expected device cpu", "got meta"]),
+    "device": (
+        lambda: GRU(3, 5)(x, h.to("meta")),
+        ValueError,
+        ["GRU: state: expected the device of the parameters, cpu", "got meta"],
+    ),
     "one for two": (lambda: LSTM(3, 5)(x, h), ValueError, ["LSTM: state", "(1, 2, 5) and (1, 2, 5)", "got (1, 2, 5)"]),
     "two for one": (lambda: GRU(3, 5)(x, (h, c)), ValueError, ["GRU: state", "(1, 2, 5)", "(1, 2, 5) and (1, 2, 5)"]),
     "three": (lambda: LSTM(3, 5)(x, (h, c, c)), ValueError, ["LSTM: state", " and ".join(["(1, 2, 5)"] * 3)]),

@@ -288,7 +288,7 @@ def test_bad_input_in_python(tmp_path: Path) -> None:
     layer = package.GRU(D, H)
     with pytest.raises(BadInput, match=r"^draw: Linear: expected a model with elman layers .*, got none"):
         package.draw(nn.Linear(2, 3), tmp_path / "x.svg")
-    with pytest.raises(BadInput, match=r"x\.jpg: expected a name that ends with \.png or \.svg$"):
+    with pytest.raises(BadInput, match=r"x\.jpg: expected a file name that ends with \.png or \.svg$"):
         package.draw(layer, tmp_path / "x.jpg")
     other = nn.Sequential(package.LSTM(D, H))
     found = recorded(other[0], torch.randn(T, B, D))

@@ -16,7 +16,7 @@ def is_picture(path: Path) -> bool:
 
 def test_the_command(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert elman("draw", "lstm") == (0, "drawn: lstm.svg\n", "")
+    assert elman("draw", "lstm") == (0, "drawing: lstm.svg\n", "")
     first = Path("lstm.svg").read_bytes()
     assert elman("draw", "lstm").code == 0
     assert Path("lstm.svg").read_bytes() == first
@@ -30,7 +30,7 @@ def test_the_command(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_command_for_a_run(elman: Command, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert elman("draw", trained) == (0, "drawn: run.svg\n", "")
+    assert elman("draw", trained) == (0, "drawing: run.svg\n", "")
     assert elman("draw", trained, "--gradients", "--out", "run.png").code == 0
     assert is_picture(Path("run.svg"))
     assert is_picture(Path("run.png"))
@@ -39,9 +39,9 @@ def test_the_command_for_a_run(elman: Command, trained: Path, tmp_path: Path, mo
 
 def test_a_cell_goes_by_any_spelling(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert elman("draw", "LSTM") == (0, "drawn: lstm.svg\n", "")
-    assert elman("draw", "PeepholeLSTM") == (0, "drawn: peephole_lstm.svg\n", "")
-    assert elman("draw", "layer-norm-gru") == (0, "drawn: layer_norm_gru.svg\n", "")
+    assert elman("draw", "LSTM") == (0, "drawing: lstm.svg\n", "")
+    assert elman("draw", "PeepholeLSTM") == (0, "drawing: peephole_lstm.svg\n", "")
+    assert elman("draw", "layer-norm-gru") == (0, "drawing: layer_norm_gru.svg\n", "")
 
 
 def test_a_run_that_is_called_like_a_cell(
@@ -49,33 +49,39 @@ def test_a_run_that_is_called_like_a_cell(
 ) -> None:
     copied.rename(tmp_path / "gru")
     monkeypatch.chdir(tmp_path)
-    also = "the run in the folder of that name is ./gru\n"
-    assert elman("draw", "gru") == (0, f"drawn: gru.svg, the cell; {also}", "")
+    also = "for the run in the folder of that name, pass ./gru\n"
+    assert elman("draw", "gru") == (0, f"drawing: gru.svg, the cell; {also}", "")
     said = elman("draw", "gru", "--gradients")
     assert said == (
         2,
         "",
-        f"elman: --gradients: expected the folder of a run with it, got the cell gru, which is not trained; {also}",
+        f"elman: --gradients: expected a run folder, got the cell gru; {also}",
     )
     assert b"cell_type=GRU" in Path("gru.svg").read_bytes()
-    assert elman("draw", "./gru") == (0, "drawn: gru.svg\n", "")
+    assert elman("draw", "./gru") == (0, "drawing: gru.svg\n", "")
     assert b"LanguageModel" in Path("gru.svg").read_bytes()
 
 
 BAD: dict[str, tuple[list[str], str]] = {
     "no cell": (
         ["ltsm"],
-        r"elman: ltsm: expected a cell, one of rnn, .*slstm, or the folder of a run; found neither; .*lstm\?",
+        r"elman: ltsm: expected a cell, one of rnn, .*slstm, or a run folder; got neither; .*lstm\?",
     ),
-    "no run": (["."], r"elman: \.: expected a run's folder, got one without config\.json"),
-    "a name": (["lstm", "--out", "x.pdf"], r"elman: --out x\.pdf: expected a name that ends with \.png or \.svg"),
-    "a folder": (["lstm", "--out", "no/x.svg"], r"elman: --out no/x\.svg: expected a folder that is there.* at no"),
-    "a size": (["lstm", "--hidden", "0"], r"elman draw: .*'--hidden': expected a whole number from 1 up, got '0'"),
+    "no run": (["."], r"elman: \.: expected a run folder, got a folder without config\.json"),
+    "a name": (["lstm", "--out", "x.pdf"], r"elman: --out x\.pdf: expected a file name that ends with \.png or \.svg"),
+    "a folder": (
+        ["lstm", "--out", "no/x.svg"],
+        r"elman: --out no/x\.svg: the folder no does not exist; create it first",
+    ),
+    "a size": (["lstm", "--hidden", "0"], r"elman draw: .*'--hidden': expected an integer of at least 1, got '0'"),
     "gradients": (
         ["lstm", "--gradients"],
-        r"elman: --gradients: expected the folder of a run with it, got the cell .*",
+        r"elman: --gradients: expected a run folder, got the cell .*",
     ),
-    "two sizes": ([".", "--layers", "2"], r"elman: --layers: expected the name of a cell with it, got \., a run, .*"),
+    "two sizes": (
+        [".", "--layers", "2"],
+        r"elman: --layers: expected a built-in cell, got the run \., whose sizes are fixed",
+    ),
 }
 
 

@@ -158,11 +158,11 @@ def test_words_are_what_stands_between_blanks(elman: Command, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--lr", 1000], "it was infinite after 3 steps, and is finite again after 4 steps; try a smaller --lr"),
-        (["--lr", 1000, "--steps", 3], "the training exploded"),
+        (["--lr", 1000], "the loss was infinite after 3 steps and finite again after 4 steps; try a smaller --lr"),
+        (["--lr", 1000, "--steps", 3], "training diverged"),
         (["--lr", 1000, "--steps", 1], "\n1 step of gradient descent, learning rate 1000:"),
         (["--lr", 1000], "loss 1.510 untrained, 0.000 trained"),
-        (["--lr", 1e308], "the training exploded, as the page shows"),
+        (["--lr", 1e308], "training diverged, as the page shows"),
     ],
 )
 def test_what_a_long_step_does_is_told(elman: Command, tmp_path: Path, options: list[Any], told: str) -> None:
@@ -182,15 +182,15 @@ BAD = [
     (["please", "stay"], ["stay"]),
     ([], ["SENTENCE"]),
     (["a b", "--hidden", "9"], ["--hidden", "from 1 to 8", "got '9'"]),
-    (["a b", "--hidden", "0"], ["--hidden", "a whole number from 1 to 8", "'0'"]),
+    (["a b", "--hidden", "0"], ["--hidden", "an integer from 1 to 8", "'0'"]),
     (["a b", "--steps", "1001"], ["--steps", "from 1 to 1000", "got '1001'"]),
     (["a b", "--steps", "0"], ["--steps", "'0'"]),
-    (["a b", "--lr", "0"], ["--lr", "a number above 0", "'0'"]),
+    (["a b", "--lr", "0"], ["--lr", "a number greater than 0", "'0'"]),
     (["a b", "--lr", "inf"], ["--lr", "'inf'"]),
     (["a b", "--activation", "swish"], ["--activation", "tanh, sigmoid, relu", "'swish'"]),
     (["a b", "--activation", "than"], ["--activation", "got 'than'; did you mean tanh?"]),
     (["a b", "--out", "."], ["--out .", "got a folder"]),
-    (["a b", "--out", "none/page.html"], ["--out none/page.html", "a folder that is there", "at none"]),
+    (["a b", "--out", "none/page.html"], ["--out none/page.html", "the folder none does not exist"]),
 ]
 
 

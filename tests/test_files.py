@@ -48,7 +48,7 @@ def test_what_elman_made_is_replaced(write: Write, place: str, tmp_path: Path) -
 def test_no_other_file_is(write: Write, place: str, tmp_path: Path) -> None:
     out = tmp_path / place
     out.write_text("mine, and about elman 0.1.0")
-    refused(write(out), f"--out {out}: expected a new name or a file that elman made")
+    refused(write(out), f"--out {out}: expected a new name or a file written by elman")
     assert out.read_text() == "mine, and about elman 0.1.0"
     out.unlink()
     out.symlink_to(tmp_path / "nowhere")
@@ -60,9 +60,9 @@ def test_the_name_says_what_is_in_it(write: Write, place: str, tmp_path: Path) -
     before = files_in(tmp_path)
     ends = ".html" if place.endswith("html") else ".png or .svg"
     for name in ("a.txt", "a.pdf", "a"):
-        refused(write(tmp_path / name), f"--out {tmp_path / name}: expected a name that ends with {ends}")
+        refused(write(tmp_path / name), f"--out {tmp_path / name}: expected a file name that ends with {ends}")
     refused(write(tmp_path), f"--out {tmp_path}: expected the name of a file, got a folder")
-    refused(write(tmp_path / "no" / place), "expected a folder that is there")
+    refused(write(tmp_path / "no" / place), "does not exist; create it first")
     assert files_in(tmp_path) == before
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-PAGE = (ROOT / "docs" / "new_task.md").read_text()
-FILES: dict[str, str] = dict(re.findall(r"^`([\w./]+)`\n\n```\w+\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE))
+from tests.doc_blocks import NEW_TASK, ROOT, blocks
+
+FILES = {block.title: block.code for block in blocks(NEW_TASK) if block.is_file}
 MAX_LINES = 300  # of the package
 
 
 def _blocks(language: str) -> str:
-    return "\n".join(re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL))
+    return "\n".join(block.code for block in blocks(NEW_TASK) if block.language == language and not block.is_file)
 
 
 def _install(folder: Path) -> None:

@@ -187,7 +187,7 @@ def test_forget_bias(cell_type: Any) -> None:
             "weight_drop: expected a probability from 0 to 1, got 'much'",
         ),
         (lambda: elman.LSTM(D, H, forget_bias="a"), "forget_bias: expected a number, got 'a'"),  # type: ignore[arg-type]
-        (lambda: elman.LSTM(D, H, bias=False, forget_bias=1.0), "forget_bias=1.0: expected biases, got bias=False"),
+        (lambda: elman.LSTM(D, H, bias=False, forget_bias=1.0), "forget_bias=1.0: expected bias=True, got bias=False"),
         (lambda: cells.by_name("grru"), "expected one of rnn, gru, .*, got 'grru'"),
         (lambda: elman.RNN(D, H, layer_norm=True), "layer_norm: expected the cell LSTM or GRU, got RNN"),
         (lambda: elman.RNN(D, H, recurrent_dropout=0.1), "expected a cell with a candidate, got RNN"),

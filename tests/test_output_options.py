@@ -81,10 +81,8 @@ def test_quiet_prints_results_only(elman: Command, file: Path, tmp_path: Path, f
     said = elman(*flags, file, "--epochs", 0.1, "--out", tmp_path / "run", *SMALL)
     assert (said.code, said.err) == (0, "")
     assert f"run: {tmp_path / 'run'}" in said.out
-    refused(elman("-q", "evaluate", tmp_path / "run", tmp_path / "no"), "nothing of that name")
-    assert "left out" in elman("generate", tmp_path / "run", "--prompt", "theΩ", "--length", 1).err, (
-        "once, not for ever"
-    )
+    refused(elman("-q", "evaluate", tmp_path / "run", tmp_path / "no"), "does not exist")
+    assert "skipped" in elman("generate", tmp_path / "run", "--prompt", "theΩ", "--length", 1).err, "once, not for ever"
 
 
 def test_verbose_prints_a_line_for_each_validation(elman: Command, file: Path, tmp_path: Path) -> None:
@@ -162,9 +160,7 @@ def test_a_table_as_lines_is_refused(
     elman: Command, classifier: Path, monkeypatch: pytest.MonkeyPatch, lines: str, columns: str
 ) -> None:
     give(monkeypatch, lines)
-    expected = (
-        f"standard input: expected a text in each line, got a table with the columns {columns}; to read its texts"
-    )
+    expected = f"standard input: expected one text per line, got a table with the columns {columns}; to read its texts"
     refused(elman("predict", classifier), f"{expected}, pass -: elman predict {classifier} -")
     give(monkeypatch, lines)
     assert elman("predict", classifier, "-").code == 0 or lines == "text,label\n"
@@ -258,7 +254,7 @@ def test_errors_in_lines_name_the_input(
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{many}\ud800\n"))
     said = elman("predict", classifier, "--format", "csv")
     assert said.code == 2
-    assert said.err.startswith("elman: input 41: predict: expected a text, got a character that no text has: '\\ud800'")
+    assert said.err.startswith("elman: input 41: predict: expected text, got an invalid character: '\\ud800'")
     assert len(said.out.splitlines()) == 41  # the header and the lines before
 
 

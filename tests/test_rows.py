@@ -72,7 +72,7 @@ def test_a_table_in_a_file_is_the_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("format", "name", "message"),
     [
-        (None, "p.txt", r"--out .*p.txt: expected a name that ends with .csv, .*, or --format; got one .* .txt"),
+        (None, "p.txt", r"--out .*p.txt: expected a file name that ends with .csv, .*, or --format; got one .* .txt"),
         (None, "p.xlsx", r"got one that ends with .xlsx"),
         ("csv", "p.parquet", r"p.parquet: expected a name for --format csv, got one that ends with .parquet"),
         ("json", "p.csv", r"p.csv: expected a name for --format json"),

@@ -339,7 +339,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "memory": (
         of(elman.GRU(D, H, bptt=RTRL(memory="2 KB"))),
         r"RTRL: memory: the influence of 150 parameters on 5 states needs 6 KB for a batch of 2, more than 2 KB; use "
-        r"Checkpointed or Truncated, a smaller cell, or memory=",
+        r"Checkpointed or Truncated, a smaller cell, or a larger memory=",
     ),
     "initial": (
         lambda: elman.GRU(D, H, bptt=RTRL(6000))(torch.randn(T, B, D), torch.zeros(1, B, H, requires_grad=True)),

@@ -171,7 +171,7 @@ def test_a_run_that_is_being_trained_is_refused_until_its_process_dies(
         other.stdout.readline()
         refused(
             elman("train", "text", "--resume", copied, "--epochs", 4),
-            f"--resume {copied}: expected a run that no other process trains, got one that is being trained; wait",
+            f"--resume {copied}: this run is being trained by another process; wait",
         )
         other.kill()
     after = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file() and path.name != ".lock"}
@@ -194,7 +194,7 @@ def test_a_training_holds_its_lock(
     monkeypatch.setattr(CheckpointCallback, "on_train_start", try_it)
     assert elman("train", "text", short, "--out", path, *TRAIN).code == 0
     assert elman("train", "text", "--resume", path, "--epochs", 3).code == 0
-    assert ["got one that is being trained" in refusal for refusal in refusals] == [True, False] * 2
+    assert ["is being trained by another process" in refusal for refusal in refusals] == [True, False] * 2
     assert "got a run; choose another name" in refusals[1]
 
 
@@ -226,8 +226,8 @@ def test_a_training_killed_before_its_first_checkpoint_starts_again(
         with pytest.raises(Crash):
             elman(*train)
     if (path / "config.json").exists():
-        refused(elman(*train), "got a run; choose another name, or go on with it: --resume")
-        assert "not there yet" in elman("generate", path).err
+        refused(elman(*train), "got a run; choose another name, or resume it: --resume")
+        assert "does not exist yet" in elman("generate", path).err
         said = elman("train", "text", "--resume", path)
     else:
         said = elman(*train)
@@ -417,4 +417,8 @@ def test_what_is_told_of_a_run_that_diverged(elman: Command, short: Path, tmp_pa
     message = f"diverged; retrain with a smaller learning rate: {command}"
     assert "".join(message.split()) in "".join(elman("info", path).out.split())  # long paths are wrapped
     assert json.loads(elman("info", path, "--json").out)["resume"] is None
-    refused(elman("flow", path), "not there; training diverged before it saved a model: the loss is nan", "--lr 0.006")
+    refused(
+        elman("flow", path),
+        "does not exist, because training diverged before it saved a model: the loss is nan",
+        "--lr 0.006",
+    )

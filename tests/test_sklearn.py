@@ -121,8 +121,8 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "empty": ([np.zeros(3), np.zeros(0)], {}, r"Found array with 0 sample\(s\)"),
     "NaN": ([np.zeros(3), np.full(2, np.nan)], {}, r"Input X\[1\] contains NaN"),
     "cell": (np.zeros((2, 3)), {"cell": "ltsm"}, "SequenceClassifier: cell: expected .* got 'ltsm'; did you mean lstm"),
-    "hidden": (np.zeros((2, 3)), {"hidden": 0}, "SequenceClassifier: hidden: expected a whole number of at least 1"),
-    "epochs": (np.zeros((2, 3)), {"epochs": 0}, "SequenceClassifier: epochs: expected a whole number of at least 1"),
+    "hidden": (np.zeros((2, 3)), {"hidden": 0}, "SequenceClassifier: hidden: expected an integer of at least 1"),
+    "epochs": (np.zeros((2, 3)), {"epochs": 0}, "SequenceClassifier: epochs: expected an integer of at least 1"),
     "lr": (np.zeros((2, 3)), {"lr": 1e30, "epochs": 5}, "SequenceClassifier: the loss is nan in epoch .; pass a lower"),
 }
 
@@ -167,14 +167,14 @@ def test_intervals_have_the_share_that_was_asked_for() -> None:
 
 
 def test_what_cannot_be_forecast_is_refused() -> None:
-    with pytest.raises(ValueError, match="y: expected 30 steps at least, context and horizon; got 29"):
+    with pytest.raises(ValueError, match=r"y: expected at least 30 steps \(context and horizon\), got 29"):
         Forecaster(**FORECASTS).fit(tide(29))
-    with pytest.raises(ValueError, match="context: expected a whole number of at least 12, got 3"):
+    with pytest.raises(ValueError, match="context: expected an integer of at least 12, got 3"):
         Forecaster(**FORECASTS, context=3).fit(tide())
     with pytest.raises(ValueError, match="coverage: expected a number between 0 and 1, got 80"):
         Forecaster(**FORECASTS, coverage=80).fit(tide())
     model = Forecaster(**FORECASTS).fit(tide())
-    with pytest.raises(ValueError, match="fh: expected 6 steps at most, the horizon; got 7"):
+    with pytest.raises(ValueError, match=r"fh: expected at most 6 steps \(the horizon\), got 7"):
         model.predict(7)
-    with pytest.raises(ValueError, match="y: expected 24 steps at least of 1 series, got 24 of 2"):
+    with pytest.raises(ValueError, match="y: expected at least 24 steps of 1 series, got 24 of 2"):
         model.predict(y=tide(series=2))

@@ -93,7 +93,7 @@ def test_lengths(lengths: Any, executor: str) -> None:
 
 @pytest.mark.parametrize("lengths", [[1, 2], [1, 2, T + 1], [1, 2, -1], [1.0, 2.0, 3.0], [[1, 2, 3]]], ids=str)
 def test_impossible_lengths(lengths: Any) -> None:
-    with pytest.raises(ValueError, match=f"Stack: lengths: expected {B} whole numbers from 0 to {T}, got "):
+    with pytest.raises(ValueError, match=f"Stack: lengths: expected {B} integers from 0 to {T}, got "):
         built("gru", "loop").trajectory(sequence(), lengths=lengths)
 
 

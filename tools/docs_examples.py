@@ -16,11 +16,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # this checkout, whatever is
 from elman.tasks.registry import TASKS
 
 EXAMPLE = re.compile(r"^>>> .*\n(?:.+\n?)*(?:\n>>> .*\n(?:.+\n?)*)*", re.MULTILINE)
-DIRECTIVE = re.compile(r" *# doctest: .*$", re.MULTILINE)
+DIRECTIVE = re.compile(r' *# doctest: .*$|(?<=") tests="[^"]*"$', re.MULTILINE)
 
 
 def readable(example: str) -> str:
-    """Return an example without what only doctest reads."""
+    """Return an example without what only doctest and tests/doc_blocks.py read."""
     return DIRECTIVE.sub("", example).replace("<BLANKLINE>", "")
 
 

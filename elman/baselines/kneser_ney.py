@@ -176,15 +176,19 @@ class NGram:
             raise ValueError(f"n-gram model: tensors missing: {', '.join(missing)}")
         for name in TENSORS:
             if tensors[name].ndim != 1 or tensors[name].dtype.kind not in "iu":
-                raise ValueError(f"n-gram model: {name} must be a row of integers, got {_described(tensors[name])}")
+                raise ValueError(
+                    f"n-gram model: {name} must be a 1-D array of integers, got {_described(tensors[name])}"
+                )
         vocabulary, sizes, keys, counts, continuations = (tensors[name].astype(np.int64) for name in TENSORS)
         if len(vocabulary) != 1 or vocabulary[0] < 1 or len(sizes) < 1 or sizes.min() < 0:
-            raise ValueError("n-gram model: vocabulary must be one number from 1, sizes one from 0 for each order")
+            raise ValueError(
+                "n-gram model: vocabulary must be an integer of at least 1, sizes one of at least 0 for each order"
+            )
         *lower, last = sizes.tolist()
         wanted = (sum(lower) + last, sum(lower) + last, sum(lower))
         lengths = (len(keys), len(counts), len(continuations))
         if lengths != wanted:
-            raise ValueError(f"n-gram model: keys, counts, continuations must be {wanted} numbers long, got {lengths}")
+            raise ValueError(f"n-gram model: keys, counts, continuations must have lengths {wanted}, got {lengths}")
         ends = np.cumsum(lower, dtype=np.int64)
         rows = (tuple(np.split(keys, ends)), tuple(np.split(counts, ends)), tuple(np.split(continuations, ends)[:-1]))
         model = cls(int(vocabulary[0]), *rows)
@@ -193,7 +197,9 @@ class NGram:
         for n, (row, contexts) in enumerate(zip(model.keys, [1, *lower], strict=True)):
             end = model.vocabulary * contexts
             if len(row) and (row[0] < 0 or row[-1] >= end or (np.diff(row) <= 0).any()):
-                raise ValueError(f"n-gram model: the keys of order {n + 1} must rise strictly, from 0 to below {end}")
+                raise ValueError(
+                    f"n-gram model: the keys of order {n + 1} must be strictly increasing, from 0 to below {end}"
+                )
         return model
 
 
@@ -249,7 +255,7 @@ def _checked(ids: Tokens, vocabulary: int) -> Integers:
     if vocabulary < 1:
         raise ValueError(f"vocabulary must be at least 1, got {vocabulary}")
     if text.ndim != 1 or text.dtype.kind not in "iu":
-        raise ValueError(f"ids must be a row of integers, got {_described(text)}")
+        raise ValueError(f"ids must be a 1-D array of integers, got {_described(text)}")
     if len(text) and not 0 <= text.min() <= text.max() < vocabulary:
         raise ValueError(f"ids must be from 0 to {vocabulary - 1}, got {text.min()} to {text.max()}")
     return text.astype(np.int64)

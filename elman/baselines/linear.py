@@ -120,7 +120,7 @@ def from_arrays(arrays: Sequence[NDArray[Any]], inputs: int | None, labels: int)
     sizes = [(W.shape[1:], b.shape, *W.shape[:1]) for W, b in layers]
     ends = [(size,) for _, _, size in sizes[1:]] + [(labels,)]
     if any(not columns == biases == end for (columns, biases, _), end in zip(sizes, ends, strict=True)):
-        raise ValueError("layers that do not fit each other, or the labels")
+        raise ValueError("layers whose shapes do not match each other or the labels")
     if inputs is not None and len(layers[0][0]) != inputs:
-        raise ValueError(f"{len(layers[0][0])} features, where the codec has {inputs}")
+        raise ValueError(f"{len(layers[0][0])} features, but the codec has {inputs}")
     return layers

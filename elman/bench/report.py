@@ -42,7 +42,7 @@ def table(rows: Sequence[Row], peak: dict[str, float], machine: dict[str, Any]) 
     grid = Table(box=box.SIMPLE_HEAD)
     grid.add_column("layer", no_wrap=True)
     columns = "T,B,D,H", "forward ms", "torch.nn", "ratio", "GFLOP/s"
-    for name in (*columns, "both ways ms", "torch.nn", "ratio", "GFLOP/s", "of peak"):
+    for name in (*columns, "fwd+bwd ms", "torch.nn", "ratio", "GFLOP/s", "of peak"):
         grid.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         grid.add_row(row.cell, str(row.shape), *_figures(row, max(peak.values())))
@@ -57,13 +57,13 @@ def table(rows: Sequence[Row], peak: dict[str, float], machine: dict[str, Any]) 
             least = [min(column) for column in zip(*ratios, strict=True)]
             mean = [geometric_mean(column) for column in zip(*ratios, strict=True)]
             screen.print(
-                f"{cell}: forward least {least[0]:.2f}, mean {mean[0]:.2f}; "
-                f"both ways least {least[1]:.2f}, mean {mean[1]:.2f} (geometric)"
+                f"{cell}: forward minimum {least[0]:.2f}, mean {mean[0]:.2f}; "
+                f"forward and backward minimum {least[1]:.2f}, mean {mean[1]:.2f} (geometric means)"
             )
     threads = rows[0].threads
     screen.print(
-        f"{threads} thread{'s' if threads > 1 else ''}; largest product: torch {peak['torch']:.0f}, "
-        f"our tile {peak['tile']:.0f} GFLOP/s; {', '.join(f'{k} {v}' for k, v in machine.items() if v)}"
+        f"{threads} thread{'s' if threads > 1 else ''}; matrix product: torch {peak['torch']:.0f}, "
+        f"elman {peak['tile']:.0f} GFLOP/s; {', '.join(f'{k} {v}' for k, v in machine.items() if v)}"
     )
 
 

@@ -109,7 +109,7 @@ def machine() -> dict[str, Any]:
     parts = environment()
     system, compiler = parts["system"], parts["compiler"]
     return {
-        "cpu": f"{system['cpu']} ({compiler['cpu']}, vectors of {compiler['vector_bits']} bits)",
+        "cpu": f"{system['cpu']} ({compiler['cpu']}, {compiler['vector_bits']}-bit vectors)",
         "cores": system["cores"],
         "elman": parts["elman"]["version"],
         "torch": parts["torch"]["version"],

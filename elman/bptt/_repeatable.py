@@ -87,5 +87,7 @@ def _run_twice(inputs: Inputs) -> Repeatability:
     if changed := replaced + written:
         return Repeatability(f"a buffer, {changed[0]!r}, which the step changes")
     if not all(torch.allclose(a, b, rtol=0, atol=0, equal_nan=True) for a, b in zip(*runs, strict=True)):
-        return Repeatability("run twice, the first step gives different numbers; perhaps it has its own generator")
+        return Repeatability(
+            "the first step gives different results when it runs twice; it may use its own random number generator"
+        )
     return Repeatability("", read_by_both(*monitors, (*inputs.tensors, *step.tensors)))

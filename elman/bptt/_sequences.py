@@ -71,7 +71,9 @@ def check_sequences(sequences: Sequence[ArrayOrTuple]) -> list[int]:
         parts = parts_of(sequences[k])
         if not parts or not all(isinstance(part, Tensor | np.ndarray) and part.ndim for part in parts):
             got = ", ".join(type(part).__name__ for part in parts) or "nothing"
-            raise TypeError(f"stream: sequence {k}: expected a tensor or array (T, ...), or a tuple of such; got {got}")
+            raise TypeError(
+                f"stream: sequence {k}: expected a tensor or array (T, ...), or a tuple of these; got {got}"
+            )
         if len({len(part) for part in parts}) > 1:
             got = " and ".join(str(len(part)) for part in parts)
             raise ValueError(f"stream: sequence {k}: expected parts of equal length, got {got} steps")
@@ -113,7 +115,7 @@ def paddings_for(sequence: ArrayOrTuple, padding: float | Iterable[float]) -> tu
         )
     for part, value in zip(parts, paddings, strict=True):
         if not _can_hold(part, value):
-            raise ValueError(f"stream: padding: expected what {_describe(part)} can hold, got {value!r:.60}")
+            raise ValueError(f"stream: padding: expected a value that {_describe(part)} can hold, got {value!r:.60}")
     return paddings
 
 

@@ -64,7 +64,9 @@ class Checkpointed(Mode):
 
     def _min_segments(self, T: int, saved: SavedSize) -> int:
         """The smallest number of segments of T steps that fits into the memory."""
-        sizes = {count: ceil(T / count) * saved.step + (count - 1) * saved.state for count in range(1, T + 1)}
+        sizes = {
+            count: saved.call + ceil(T / count) * saved.step + (count - 1) * saved.state for count in range(1, T + 1)
+        }
         fitting = (count for count, size in sizes.items() if size <= parse_size(self.memory))
         if (count := next(fitting, None)) is None:
             least = f"{min(sizes.values()):,} bytes"

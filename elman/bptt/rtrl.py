@@ -115,7 +115,8 @@ class RTRL(Mode):
             sources = f"{P:,} parameters" + (f" and {num_initial:,} initial values" if num_initial else "")
             raise ValueError(
                 f"RTRL: memory: the influence of {sources} on {S:,} states needs {format_size(needed)} for a batch of "
-                f"{B:,}, more than {format_size(allowed)}; use Checkpointed or Truncated, a smaller cell, or memory="
+                f"{B:,}, more than {format_size(allowed)}; use Checkpointed or Truncated, a smaller cell, or a "
+                "larger memory="
             )
         return initial_influence(cell, names, sizes, states) if carried is None else carried
 

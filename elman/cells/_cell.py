@@ -26,6 +26,7 @@ class Cell(nn.Module):
     num_states: ClassVar[int] = 1
     gates: ClassVar[str] = ""  # letters of the gates, in the order in which they are stacked
     candidate: ClassVar[str] = ""  # name of the candidate for the new state, if there is one
+    torch_function: ClassVar[str] = ""  # name of the function in torch that computes these equations for all steps
 
     def __init__(
         self,

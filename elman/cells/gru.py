@@ -35,6 +35,7 @@ class GRU(GatedCell):
 
     gates = "rzn"
     candidate = "n"
+    torch_function = "gru"
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         """Return h (B, H) after a step, from the input x (B, D) and the state h (B, H) before it."""

@@ -38,6 +38,7 @@ class LSTM(GatedCell):
     gates = "ifgo"
     candidate = "g"
     num_states = 2
+    torch_function = "lstm"
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Return (h, c) after a step, each (B, H), from the input x (B, D) and the state (h, c) before it."""

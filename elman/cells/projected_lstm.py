@@ -43,6 +43,7 @@ class ProjectedLSTM(GatedCell):
     gates = "ifgo"
     candidate = "g"
     num_states = 2
+    torch_function = "lstm"
 
     weight_hr: Tensor
 

@@ -45,6 +45,11 @@ class RNN(GatedCell):
         super().__init__(input_size, hidden_size, bias, device, dtype)
         self.nonlinearity = nonlinearity
 
+    @property
+    def torch_function(self) -> str:  # type: ignore[override]
+        """The name of the function in torch that computes these equations for all steps."""
+        return f"rnn_{self.nonlinearity}"
+
     @override
     def extra_repr(self) -> str:
         suffix = "" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}"

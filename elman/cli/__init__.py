@@ -64,7 +64,7 @@ def info(run: RunFolder, as_json: AsJson = False) -> None:
 def report(
     run: RunFolder,
     out: Annotated[
-        Path | None, typer.Option(help="The file to write.", metavar="FILE", show_default="RUN/report.html")
+        Path | None, typer.Option(help="Output file.", metavar="FILE", show_default="RUN/report.html")
     ] = None,
 ) -> None:
     """Write a report of a run: curves, scores, samples, gradient flow. One HTML file, no network."""

@@ -18,10 +18,10 @@ def bench(
         str | None, typer.Option(help="Shapes to measure.", metavar='"T,B,D,H ..."', show_default="ten shapes")
     ] = None,
     threads: Annotated[
-        Whole | None, Field(ge=1, description="Number of threads."), typer.Option(show_default="torch's own number")
+        Whole | None, Field(ge=1, description="Number of threads."), typer.Option(show_default="torch's default")
     ] = None,
-    seconds: Annotated[Real, Field(gt=0, description="Seconds for each figure.")] = 1.0,
-    input_gradient: Annotated[bool, typer.Option(help="Compute the gradient of x too.")] = True,
+    seconds: Annotated[Real, Field(gt=0, description="Measuring time of each figure, in seconds.")] = 1.0,
+    input_gradient: Annotated[bool, typer.Option(help="Also compute the gradient of x.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Compare the speed of elman's layers with torch.nn's, after a check that their results agree."""
@@ -36,7 +36,7 @@ def bench(
     try:
         sizes = layers.SHAPES if shapes is None else layers.parse(shapes)
     except ValueError:
-        raise BadInput(f'--shapes: expected sizes "T,B,D,H", each from 1 up; got {shapes!r}') from None
+        raise BadInput(f'--shapes: expected sizes "T,B,D,H", each at least 1; got {shapes!r}') from None
     previous_threads = torch.get_num_threads()
     torch.set_num_threads(threads or previous_threads)
     try:
@@ -51,4 +51,4 @@ def bench(
     else:
         report.table(rows, peak, run.machine())
     if not all(row.agrees for row in rows):
-        raise Failure("some layers do not give the numbers of torch.nn; no ratio is printed for these")
+        raise Failure("the results of some layers differ from torch.nn's; no ratio is printed for them")

@@ -99,13 +99,13 @@ def _parsed(path: Path) -> dict[str, Any]:
     }  # fmt: skip
     suffix = ".yaml" if path == STDIN else path.suffix.lower()
     if suffix not in parsers:
-        raise BadInput(f"--config {path}: expected a name that ends with {', '.join(parsers)}, or the folder of a run")
+        raise BadInput(f"--config {path}: expected a file name that ends with {', '.join(parsers)}, or a run folder")
     try:
         values = parsers[suffix](read_text(path))
     except ValueError as error:
-        raise BadInput(f"--config {path}: expected {suffix[1:].upper()}, got something else: {error}") from None
+        raise BadInput(f"--config {path}: expected valid {suffix[1:].upper()}: {error}") from None
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
-        raise BadInput(f"--config {path}: expected names and values of options, got {type(values).__name__}")
+        raise BadInput(f"--config {path}: expected a mapping of option names to values, got {type(values).__name__}")
     return values
 
 
@@ -137,5 +137,5 @@ def _of_run(config: Mapping[str, Any], has_data: bool) -> dict[str, Any]:
     files = data["files"] if "files" in data else [data["file"]] if data.get("file") else []
     if files is None and not has_data:
         got = "a run that was trained in Python or on standard input"
-        raise ValueError(f"data: expected files, got {got}; name DATA")
+        raise ValueError(f"data: expected files, got {got}; pass the files as DATA")
     return options | {"data": files or None}

@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 def draw(
     what: Annotated[str, typer.Argument(help="A built-in cell, or a run folder.", metavar="WHAT", show_default=False)],
     input: Annotated[
-        Whole | None, Field(ge=1, description="Of a cell: input size."), typer.Option(show_default="16")
+        Whole | None, Field(ge=1, description="Input size, for a cell."), typer.Option(show_default="16")
     ] = None,
     hidden: Annotated[
-        Whole | None, Field(ge=1, description="Of a cell: hidden size."), typer.Option(show_default="32")
+        Whole | None, Field(ge=1, description="Hidden size, for a cell."), typer.Option(show_default="32")
     ] = None,
     layers: Annotated[
-        Whole | None, Field(ge=1, description="Of a cell: number of layers."), typer.Option(show_default="1")
+        Whole | None, Field(ge=1, description="Number of layers, for a cell."), typer.Option(show_default="1")
     ] = None,
-    bidirectional: Annotated[bool, typer.Option("--bidirectional", help="Of a cell: bidirectional.")] = False,
+    bidirectional: Annotated[bool, typer.Option("--bidirectional", help="Bidirectional layers, for a cell.")] = False,
     gradients: Annotated[
-        bool, typer.Option("--gradients", help="Of a run: show the gradients of a backward pass.")
+        bool, typer.Option("--gradients", help="Show the gradients of a backward pass, for a run.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="The file to write, PNG or SVG.", metavar="FILE", show_default="WHAT.svg")
+        Path | None, typer.Option(help="Output file, PNG or SVG.", metavar="FILE", show_default="WHAT.svg")
     ] = None,
 ) -> None:
     """Draw a recurrent network, folded and unfolded, with the names and shapes of its model."""
@@ -45,23 +45,23 @@ def draw(
     check_place(path, PICTURES, "--out " if out else "")
     sizes = {"--input": input, "--hidden": hidden, "--layers": layers, "--bidirectional": bidirectional or None}
     passed = [name for name, value in sizes.items() if value is not None]
-    note = f"; the run in the folder of that name is ./{what}" if cell and Path(what).is_dir() else ""
+    note = f"; for the run in the folder of that name, pass ./{what}" if cell and Path(what).is_dir() else ""
     if cell and gradients:
-        got = f"the cell {cell}, which is not trained{note}"
-        raise BadInput(f"--gradients: expected the folder of a run with it, got {got}")
+        got = f"the cell {cell}{note}"
+        raise BadInput(f"--gradients: expected a run folder, got {got}")
     if cell:
         model, recording = _of_cell(cell, input or 16, hidden or 32, layers or 1, bidirectional), None
     elif not Path(what).exists():
-        expected = f"a cell, one of {', '.join(REGISTRY)}, or the folder of a run"
-        raise BadInput(f"{what}: expected {expected}; found neither{perhaps(what, REGISTRY)}")
+        expected = f"a cell, one of {', '.join(REGISTRY)}, or a run folder"
+        raise BadInput(f"{what}: expected {expected}; got neither{perhaps(what, REGISTRY)}")
     elif passed:
-        raise BadInput(f"{passed[0]}: expected the name of a cell with it, got {what}, a run, which has its own sizes")
+        raise BadInput(f"{passed[0]}: expected a built-in cell, got the run {what}, whose sizes are fixed")
     else:
         model, recording = _of_run(Path(what), gradients)
     from elman.drawing import network
 
     network.draw(model, path, recording)
-    show(f"drawn: {path}{', the cell' if note else ''}{note}")
+    show(f"drawing: {path}{', the cell' if note else ''}{note}")
 
 
 def _of_cell(name: str, input: int, hidden: int, layers: int, bidirectional: bool) -> "nn.Module":

@@ -27,14 +27,16 @@ MAX_WORDS, MAX_UNITS, MAX_STEPS = 12, 8, 1000
 def explain(
     context: typer.Context,
     sentence: Annotated[str, typer.Argument(help=f"2 to {MAX_WORDS} words.", metavar="SENTENCE", show_default=False)],
-    hidden: Annotated[Whole, Field(ge=1, le=MAX_UNITS, description=f"Units of the state, {MAX_UNITS} at most.")] = 4,
+    hidden: Annotated[
+        Whole, Field(ge=1, le=MAX_UNITS, description=f"Number of hidden units, at most {MAX_UNITS}.")
+    ] = 4,
     activation: Annotated[Literal["tanh", "sigmoid", "relu"], Field(description="g")] = "tanh",
     lr: Annotated[Real, Field(gt=0, description="Learning rate.")] = 0.5,
     steps: Annotated[
-        Whole, Field(ge=1, le=MAX_STEPS, description=f"Steps of gradient descent, {MAX_STEPS} at most.")
+        Whole, Field(ge=1, le=MAX_STEPS, description=f"Number of gradient descent steps, at most {MAX_STEPS}.")
     ] = 100,
     seed: Annotated[Whole, Field(ge=0, description="Random seed for the weights.")] = 0,
-    out: Annotated[Path, typer.Option(help="The file to write.", metavar="FILE")] = Path("explain.html"),
+    out: Annotated[Path, typer.Option(help="Output file.", metavar="FILE")] = Path("explain.html"),
 ) -> None:
     """Write a page that shows every number of a network learning a sentence: forward, back through time, training."""
     words = _words(sentence)
@@ -55,7 +57,7 @@ def _words(sentence: str) -> tuple[str, ...]:
     """Split and check a sentence."""
     words = tuple(sentence.split())
     kinds = {unicodedata.category(letter): letter for word in words for letter in word}
-    _expect("Cs" not in kinds, "SENTENCE: expected text in UTF-8, got bytes that are none")
+    _expect("Cs" not in kinds, "SENTENCE: expected UTF-8 text, got invalid bytes")
     _expect("Cc" not in kinds, f"SENTENCE: expected words, got the control character {kinds.get('Cc')!r}")
     got = f"got {len(words)}" + (f", {sentence!r}" if len(words) < 2 else "")
     _expect(2 <= len(words) <= MAX_WORDS, f"SENTENCE: expected 2 to {MAX_WORDS} words, in quotes; {got}")
@@ -81,11 +83,11 @@ def _summary(lesson: "Lesson", trained: "ExplainedTraining") -> Iterator[str]:
     yield f"loss {losses[0]:.3f} untrained, {losses[-1]:z.3f} trained"
     non_finite_steps = [step for step, loss in enumerate(losses) if not math.isfinite(loss)]
     if lesson.steps in non_finite_steps:
-        yield "the training exploded, as the page shows; a smaller --lr may not"
+        yield "training diverged, as the page shows; try a smaller --lr"
         return
     if non_finite_steps:
         first, again = counted(non_finite_steps[0], "step"), counted(non_finite_steps[-1] + 1, "step")
-        yield f"it was infinite after {first}, and is finite again after {again}; try a smaller --lr"
+        yield f"the loss was infinite after {first} and finite again after {again}; try a smaller --lr"
     for t, y in enumerate(trained.y):
         context, target = " ".join(lesson.words[: t + 1]), lesson.words[t + 1]
         yield f'after "{context}": {target} {y[lesson.vocabulary.index(target)]:.0%}'

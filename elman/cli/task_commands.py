@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Data = Annotated[
     list[Path] | None,
-    typer.Argument(help="Other data; -: standard input.", metavar="DATA", show_default=False),
+    typer.Argument(help="Data instead of that of the run; -: standard input.", metavar="DATA", show_default=False),
 ]
 Format = Literal["table", "csv", "tsv", "json", "jsonl", "parquet"]
 
@@ -29,7 +29,9 @@ def evaluate(
     run: shared.RunFolder,
     data: Annotated[
         list[Path],
-        typer.Argument(help="As for the training; -: standard input.", metavar="DATA", show_default=False),
+        typer.Argument(
+            help="Data in the format of the training data; -: standard input.", metavar="DATA", show_default=False
+        ),
     ],
     as_json: shared.AsJson = False,
     **how: Any,
@@ -52,8 +54,9 @@ def predict(
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Files or texts; a file of texts is read as for the training; -: such a file on standard input. "
-            "Without inputs: lines of standard input; of forecast, the series of the training.",
+            help="Files or texts. A file of texts has the format of the training data; -: such a file on standard "
+            "input. "
+            "Without INPUT: lines of standard input; for forecast, the series of the training data.",
             metavar="INPUT",
             show_default=False,
         ),
@@ -61,10 +64,10 @@ def predict(
     format: Annotated[
         Format | None,
         Field(description="Output format"),
-        typer.Option(show_default="table; of a file, as its name ends"),
+        typer.Option(show_default="table; for a file, by its suffix"),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The file to write.", metavar="FILE", show_default="standard output")
+        Path | None, typer.Option(help="Output file.", metavar="FILE", show_default="standard output")
     ] = None,
     **how: Any,
 ) -> None:
@@ -87,21 +90,19 @@ def generate(
     prompt: Annotated[
         str | None,
         typer.Option(
-            help="Text to continue, or a file of it; for music, a file.",
+            help="Text to continue, or a text file; for music, a file of notes.",
             metavar="PROMPT",
             show_default="nothing",
         ),
     ] = None,
     length: Annotated[
         Whole | None,
-        Field(ge=1, description="Steps to generate: tokens, frames, events."),
-        typer.Option(show_default="500; 64 quarter notes of frames"),
+        Field(ge=1, description="Number of steps to generate: tokens, frames or events."),
+        typer.Option(show_default="500; for frames, 64 quarter notes"),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="The file to write.", metavar="FILE", show_default="standard output; of music, a new file in RUN"
-        ),
+        typer.Option(help="Output file.", metavar="FILE", show_default="standard output; for music, a new file in RUN"),
     ] = None,
     **how: Any,
 ) -> None:

@@ -27,7 +27,7 @@ BOXES: dict[str, tuple[str, ...]] = {  # sections of the help, and their options
     "Training": ("batch",),
 }
 UNTIL = f"""
-Without --epochs or --minutes it trains until validation stops improving (--patience), for {LIMIT:g} minutes at most.
+Without --epochs and --minutes, training stops when validation stops improving (--patience), or after {LIMIT:g} minutes.
 """
 
 

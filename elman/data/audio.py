@@ -42,18 +42,19 @@ def read_audio(path: Path, rate: int) -> Wave:
         with SoundFile(path) as file:
             file_rate, frames = file.samplerate, file.frames
             if not RATE_BOUNDS[0] <= file_rate <= RATE_BOUNDS[1]:
-                expected = f"a recording of {RATE_BOUNDS[0]:,} to {RATE_BOUNDS[1]:,} samples a second"
-                raise BadInput(f"{path}: expected {expected}, got {file_rate:,} by its header")
+                expected = f"a sample rate of {RATE_BOUNDS[0]:,} to {RATE_BOUNDS[1]:,} Hz"
+                raise BadInput(f"{path}: expected {expected}, got {file_rate:,} in its header")
             check_length(str(path), frames, file_rate, rate)
             wave = np.concatenate([block.mean(1) for block in _blocks(file)] or [np.zeros(0, np.float32)])
             claimed = max(frames, _claimed(path, file))
             if len(wave) < claimed:
                 raise BadInput(
-                    f"{path}: expected {claimed:,} samples by its header, got {len(wave):,}: the file is cut short"
+                    f"{path}: expected {claimed:,} samples according to its header, got {len(wave):,}: the file "
+                    "is truncated"
                 )
     except (SoundFileError, OSError) as error:
         reason = str(error).rsplit(": ", 1)[-1].strip()
-        raise BadInput(f"{path}: expected a recording, got what cannot be read as one: {reason}") from None
+        raise BadInput(f"{path}: expected a recording, got a file that cannot be read as one: {reason}") from None
     return resample(_checked(str(path), wave), file_rate, rate)
 
 
@@ -121,11 +122,11 @@ def audio_from(value: Any, rate: int, where: str) -> Wave:
     try:
         wave = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise BadInput(f"{where}: expected a row of numbers, got something else: {error}") from None
+        raise BadInput(f"{where}: expected a 1-D array of numbers: {error}") from None
     channels = int(np.argmin(wave.shape)) if wave.ndim == 2 else None
     is_audio = wave.ndim == 1 or (channels is not None and 0 < min(wave.shape) <= MAX_CHANNELS < max(wave.shape))
     if not is_audio or (wave.dtype.kind not in "if" and wave.dtype != np.uint8):
-        raise BadInput(f"{where}: expected a row of numbers, got {wave.dtype} of shape {wave.shape}")
+        raise BadInput(f"{where}: expected a 1-D array of numbers, got {wave.dtype} of shape {wave.shape}")
     check_length(where, max(wave.shape), rate, rate)
     wave = _full_scale(where, wave)
     return _checked(where, wave if channels is None else wave.mean(channels))
@@ -147,7 +148,7 @@ def _full_scale(where: str, wave: NDArray[Any]) -> NDArray[Any]:
         return (wave.astype(np.float64) - 128) / 128
     largest = max((abs(int(wave.min())), abs(int(wave.max())))) if wave.size else 0
     if largest > 1 << 31:
-        raise BadInput(f"{where}: expected whole numbers of at most 32 bits, got {largest:,}")
+        raise BadInput(f"{where}: expected integers of at most 32 bits, got {largest:,}")
     bits = 8 if wave.dtype == np.int8 else 16 if largest <= 1 << 15 else 32
     return wave / float(1 << (bits - 1))
 
@@ -159,5 +160,5 @@ def _checked(name: str, wave: NDArray[Any]) -> Wave:
         raise BadInput(f"{name}: expected finite numbers, got {wave[~np.isfinite(wave)][0]}")
     loudest = float(wave[np.abs(wave).argmax()])
     if abs(loudest) > MAX_AMPLITUDE:
-        raise BadInput(f"{name}: expected a recording, with numbers from -1 to 1, got {loudest:g}")
+        raise BadInput(f"{name}: expected samples from -1 to 1, got {loudest:g}")
     return wave.astype(np.float32)

@@ -92,7 +92,7 @@ class Conll:
         if not self.layout.conllu and self.columns.labels is not None:
             self._labels = set(self._certain_labels(self.columns.labels))
         if next(self.sentences(), None) is None:
-            raise BadInput(f"{path}: expected sentences, a word to a line, got none")
+            raise BadInput(f"{path}: expected sentences with one word per line, got none")
 
     def _certain_labels(self, at: int) -> Iterator[str]:
         """Iterate over the labels of lines that cannot be comments: they do not begin with #, or follow a word."""
@@ -153,18 +153,16 @@ class Conll:
         """
         words, at = self.columns
         if self.layout.conllu and len(row) != len(CONLLU):
-            raise BadInput(
-                f"{where}: expected {len(CONLLU)} columns of CoNLL-U, with tabs between them, got {len(row)}"
-            )
+            raise BadInput(f"{where}: expected {len(CONLLU)} tab-separated columns of CoNLL-U, got {len(row)}")
         if self.layout.conllu and not WORD.match(row[0]):
             raise BadInput(f"{where}: expected an id like 3, 3-4 or 3.1, got {row[0]!r:.40}")
         last = words if at is None else max(words, at)
         if len(row) <= last:
-            raise BadInput(f"{where}: expected {last + 1} columns or more, got {len(row)}")
+            raise BadInput(f"{where}: expected at least {last + 1} columns, got {len(row)}")
         if at is not None and self._last and len(row) > self._width:
             raise BadInput(
                 f"{where}: expected {self._width} columns, as in the first line, got {len(row)}; pass "
-                f"--column {at + 1} if labels are in that one in all lines"
+                f"--column {at + 1} if every line has its label in this column"
             )
         if not row[words].strip():
             raise BadInput(f"{where}: expected a word in column {words + 1}, got {row[words]!r}")
@@ -186,7 +184,7 @@ def _columns(
     names = CONLLU if layout.conllu else ()
     width, needs_labels = len(names or row), "--column" in requested
     if width == 1 and needs_labels:
-        raise BadInput(f"{where}: expected a word and its label, with spaces or tabs between them, got {row[0]!r:.40}")
+        raise BadInput(f"{where}: expected a word and its label, separated by spaces or tabs, got {row[0]!r:.40}")
     defaults = {"--words": "form", "--column": "upos"} if names else {"--words": "1", "--column": str(width)}
     places = []
     for option, value in requested.items():
@@ -200,6 +198,6 @@ def _columns(
         return ColumnFormat(places[0], None)
     if places[0] == places[1]:
         raise BadInput(
-            f"{path}: --column: expected another column than that of the words, got {places[0] + 1} for both"
+            f"{path}: --column: expected a column other than that of the words, got {places[0] + 1} for both"
         )
     return ColumnFormat(*places)

@@ -187,7 +187,7 @@ def _explain_os_error() -> Iterator[None]:
         yield
     except OSError as error:
         raise BadInput(
-            f"{tempfile.gettempdir()}: data that do not fit into memory cannot be stored there: "
+            f"{tempfile.gettempdir()}: cannot store data that do not fit into memory: "
             f"{error.strerror or error}; set TMPDIR to another folder"
         ) from None
 

@@ -72,17 +72,17 @@ def usable(factories: Iterable[Callable[[], Example]], skip_bad: bool, where: st
             check_texts(example.name, example.name, example.input, example.target)
         except BadInput as error:
             if not skip_bad:
-                raise BadInput(f"{error}; --skip-bad leaves it out") from None
+                raise BadInput(f"{error}; pass --skip-bad to skip it") from None
             num_skipped += 1
             if num_skipped <= MAX_NOTES:
-                note(f"{error}; left out")
+                note(f"{error}; skipped")
         else:
             num_usable += 1
             yield example
     if num_skipped:
-        note(f"{where}: left out {num_skipped:,} that cannot be used")
+        note(f"{where}: skipped {counted(num_skipped, 'unusable example')}")
     if num_skipped and not num_usable:
-        raise BadInput(f"{where}: expected something that can be used, got none")
+        raise BadInput(f"{where}: expected at least one usable example, got none")
 
 
 def tell_left_out(where: str, paths: Sequence[Path], why: str) -> None:
@@ -97,7 +97,7 @@ def tell_left_out(where: str, paths: Sequence[Path], why: str) -> None:
         counts = Counter(path.suffix.lower() or path.name for path in paths).most_common()
         listed = ", ".join(f"{ending} ({count:,})" for ending, count in counts[:MAX_NOTES])
         more = f" and {len(counts) - MAX_NOTES:,} other endings" if len(counts) > MAX_NOTES else ""
-        note(f"{where}: left out {counted(len(paths), 'file')} {why}: {listed}{more}")
+        note(f"{where}: skipped {counted(len(paths), 'file')} {why}: {listed}{more}")
 
 
 def check_texts(where: str, *values: Any) -> None:
@@ -111,5 +111,5 @@ def check_texts(where: str, *values: Any) -> None:
             check_texts(where, *value)
         elif isinstance(value, str) and (match := _SURROGATE.search(value)):
             received = f"byte 0x{ord(match[0]) - 0xDC00:02x}" if "\udc80" <= match[0] <= "\udcff" else repr(match[0])
-            expected = "UTF-8, got" if received.startswith("byte") else "a text, got a character that no text has:"
+            expected = "UTF-8, got" if received.startswith("byte") else "text, got an invalid character:"
             raise BadInput(f"{where}: expected {expected} {received}")

@@ -36,7 +36,7 @@ class Frame:
         self.names = list(self.columns)
         counts = {name: len(values) for name, values in self.columns.items()}
         if len(set(counts.values())) > 1:
-            raise BadInput(f"{self._name}: expected columns of one length, got {counts}")
+            raise BadInput(f"{self._name}: expected columns of equal length, got {counts}")
 
     def __str__(self) -> str:
         return self._name
@@ -58,10 +58,10 @@ def columns_of(data: Any) -> dict[str, Any]:
             columns = [(str(name), eager.get_column(name)) for name in eager.columns]
         except nw.exceptions.DuplicateError as error:
             got = " ".join(str(error).split())
-            raise BadInput(f"{type(data).__name__}: expected columns of different names; {got}") from None
+            raise BadInput(f"{type(data).__name__}: expected unique column names; {got}") from None
     by_name = dict(columns)
     if len(by_name) < len(columns):
-        raise BadInput(f"{type(data).__name__}: expected columns of different names, got {list(data)}")
+        raise BadInput(f"{type(data).__name__}: expected unique column names, got {list(data)}")
     return by_name
 
 

@@ -47,7 +47,7 @@ def picture(path: Path) -> Image:
     except MemoryError:
         raise BadInput(f"{path}: expected an image, got one that does not fit into memory") from None
     except DAMAGED as error:
-        raise BadInput(f"{path}: expected an image, got what cannot be read as one: {error}") from None
+        raise BadInput(f"{path}: expected an image, got a file that cannot be read as one: {error}") from None
     return within(pixels / np.float32(white), 1, str(path))
 
 
@@ -101,7 +101,7 @@ def _upright(opened: Any, path: Path) -> Any:
     try:
         orientation = opened.getexif().get(ExifTags.Base.Orientation)
     except DAMAGED as error:
-        note(f"{path}: its EXIF data cannot be read, so it is not turned: {error}")
+        note(f"{path}: its EXIF data cannot be read, so it is not rotated: {error}")
         return opened
     return opened.transpose(turns[orientation]) if orientation in turns else opened
 
@@ -133,11 +133,11 @@ def image_of(value: Any, where: str) -> Image:
     try:
         pixels = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise BadInput(f"{where}: expected an image (rows, columns), got something else: {error}") from None
+        raise BadInput(f"{where}: expected an image (rows, columns): {error}") from None
     if pixels.ndim != 2 or not pixels.size or pixels.dtype.kind not in "biuf":
         raise BadInput(f"{where}: expected an image (rows, columns), got {pixels.dtype} of shape {pixels.shape}")
     if pixels.dtype.kind in "iu" and pixels.max() > 1:
-        white = "; divide whole numbers by 255 if that is white"
+        white = "; divide by 255 if that is white"
         raise BadInput(f"{where}: expected numbers from 0 to 1, got {pixels.max()}{white}")
     return within(pixels.astype(np.float32), 1, where)
 

@@ -69,12 +69,12 @@ def read(path: Path, grid: int) -> Notes:
     try:
         file = mido.MidiFile(file=io.BytesIO(_without_other_chunks(data)))
     except (OSError, EOFError, ValueError, LookupError, KeySignatureError) as error:
-        reason = str(error) or "it is cut short"
-        raise BadInput(f"{path}: expected a MIDI file, got what cannot be read as one: {reason}") from None
+        reason = str(error) or "it is truncated"
+        raise BadInput(f"{path}: expected a MIDI file, got a file that cannot be read as one: {reason}") from None
     if file.type == INDEPENDENT:
         raise BadInput(f"{path}: expected MIDI of type 0 or 1, got type {file.type}, whose tracks are separate pieces")
     if file.ticks_per_beat <= 0:
-        raise BadInput(f"{path}: expected a division in ticks to a quarter note, got {_division(file.ticks_per_beat)}")
+        raise BadInput(f"{path}: expected a division in ticks per quarter note, got {_division(file.ticks_per_beat)}")
     notes, end, max_ticks = list[tuple[int, int, int]](), 0, MAX_STEPS * file.ticks_per_beat // grid
     for track in file.tracks:
         track_notes, last = _track(track)

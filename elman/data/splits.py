@@ -139,7 +139,7 @@ def drawn_parts(component: Numbers, seed: int, parts: Sequence[str], task: str) 
     count = -(-K // SHARE)
     if count * len(parts) >= K:
         expected = f"at least {len(parts) + 1} different examples (or groups of them)"
-        raise _too_few(task, parts, expected, f"{K}, where copies, and groups that share one, count as one")
+        raise _too_few(task, parts, expected, f"{K} (duplicates, and groups that share one, count as one)")
     part = np.empty(K, np.int64)
     part[order] = np.minimum(np.arange(K) // count, len(parts))
     return _numbers(part[component], parts)
@@ -185,7 +185,7 @@ def stratified_parts(
     free = free[np.sort(np.unique(free, return_index=True)[1])]  # a component with several labels counts as one
     count = -(-(K - len(np.unique(owner[np.isin(pair_label, rare)]))) // SHARE)
     if len(parts) and (not count or count * len(parts) > len(free)):
-        got = f"{K:,} of {counted(L, 'label')}, where copies count as one"
+        got = f"{K:,} of {counted(L, 'label')}, where duplicates count as one"
         raise _too_few(task, parts, f"a label with at least {MIN_COMPONENTS} different examples", got)
     part = np.full(K, len(parts), np.int64)
     picks = len(parts) * count

@@ -68,7 +68,7 @@ def read_table(path: Path, encoding: str = "utf-8", quote: str = "", decimal: st
     except (pl.exceptions.PolarsError, TypeError) as error:
         raise _not_a_table(str(path), error) from None
     if not len(table):
-        raise BadInput(f"{path}: expected rows, got a table without any")
+        raise BadInput(f"{path}: expected at least one row, got an empty table")
     return table
 
 
@@ -86,7 +86,7 @@ def _delimited(path: Path, encoding: str, quote: str, decimal: str | None) -> pl
         if breaks := text.count("\n") - len(table):
             note(
                 f"{path}: quoted cells have {breaks:,} line breaks, so that {len(table) + breaks:,} lines are "
-                f"{len(table):,} rows; where quotation marks are part of texts, pass --quote none"
+                f"{len(table):,} rows; if quotation marks are part of the texts, pass --quote none"
             )
         return table
     except pl.exceptions.PolarsError:
@@ -135,7 +135,7 @@ def rows(
         has_rows = True
         yield row
     if not has_rows:
-        raise BadInput(f"{path}: expected rows, got a table without any")
+        raise BadInput(f"{path}: expected at least one row, got an empty table")
 
 
 def table_columns(lines: Sequence[str], text: str, label: str) -> list[str] | None:
@@ -224,7 +224,7 @@ def quote_of(quote: str, separator: str, lines: Callable[[], Iterable[str]]) -> 
     if quote == "none":
         return None
     if len(quote.encode()) > 1 or quote in (separator, "\n", "\r"):
-        raise BadInput(f"--quote: expected one character of ASCII, or none; got {quote!r}")
+        raise BadInput(f"--quote: expected one ASCII character, or none; got {quote!r}")
     return quote or ('"' if separator != "\t" or _is_quoted(lines) else None)
 
 
@@ -321,13 +321,13 @@ def _csv_rows(path: Path, columns: Mapping[str, str], encoding: str, quote: str)
                 "cells; got one in a cell without quotes"
             ) from None
         end = f" in line {reader.line_num}" if reader.line_num > row_start else ""
-        hint = "where quotation marks are part of texts, double them or pass --quote none"
+        hint = "if quotation marks are part of the texts, double them or pass --quote none"
         raise BadInput(f"{_not_a_table(f'{path}: line {row_start}', error)}{end}; {hint}") from None
     if multiline and columns:
         row_count = "1 row has" if len(multiline) == 1 else f"{len(multiline):,} rows have"
         note(
             f"{path}: {row_count} line breaks in quoted cells, {num_lines:,} lines in all, "
-            f"the first in line {multiline[0]}; where quotation marks are part of texts, pass --quote none"
+            f"the first in line {multiline[0]}; if quotation marks are part of the texts, pass --quote none"
         )
 
 
@@ -408,7 +408,7 @@ def _scan_parquet(path: Path) -> pl.LazyFrame:
 
 
 def _not_a_table(where: str, error: Exception) -> BadInput:
-    return BadInput(f"{where}: expected a table, got what cannot be read as one: {str(error).splitlines()[0]}")
+    return BadInput(f"{where}: expected a table, got a file that cannot be read as one: {str(error).splitlines()[0]}")
 
 
 def _column_indices(path: Source, columns: Mapping[str, str], names: Sequence[str]) -> list[int | None]:
@@ -433,7 +433,7 @@ def check_column(path: Source, names: Sequence[str], name: str, option: str) -> 
     if not any(names):
         raise BadInput(f"{path}: {option}: expected a table whose columns have names; got none")
     if name not in names:
-        hint = "; for lines of text, leave out -" if path == STDIN else ""
+        hint = "; for lines of text, omit -" if path == STDIN else ""
         raise BadInput(f"{path}: {option}: expected one of the columns {listed(names)}; got {name!r}{hint}")
     if list(names).count(name) > 1 or f"{name}_duplicated_0" in names:  # polars renames duplicates so
-        raise BadInput(f"{path}: {option}: expected one column {name!r}, got several of this name")
+        raise BadInput(f"{path}: {option}: expected one column named {name!r}, got several")

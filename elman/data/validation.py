@@ -42,9 +42,9 @@ def parse_arguments(arguments: Sequence[str], texts: bool) -> list[str | Path]:
             and argument.lower() not in FILE_SUFFIXES
         )
         if texts and not exists and (is_folder or looks_like_file):
-            received = "a folder" if is_folder else "the name of a file that is not there"
+            received = "a folder" if is_folder else "the name of a file that does not exist"
             raise BadInput(
-                f"{argument}: expected a text or a file, got {received}; give a text like this on standard input"
+                f"{argument}: expected a text or a file, got {received}; to pass such a text, use standard input"
             )
         parsed.append(Path(argument) if exists else argument)
     return parsed

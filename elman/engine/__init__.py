@@ -10,15 +10,16 @@ import weakref
 from collections.abc import Collection, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from elman.engine.cpu.executor import NativeExecutor
 from elman.engine.eager import EagerExecutor
-from elman.engine.executor import Executor, Unsupported
+from elman.engine.executor import Executor, StackInputs, Unsupported
 from elman.engine.gpu.executor import TritonExecutor
 from elman.engine.inputs import CellSpec, Inputs
 from elman.engine.named import named
 from elman.engine.outputs import Output, State, as_tuple
+from elman.engine.torch_native import TorchExecutor
 
 __all__ = [
     "EXECUTORS",
@@ -27,6 +28,7 @@ __all__ = [
     "Executor",
     "Inputs",
     "Output",
+    "StackInputs",
     "State",
     "Unsupported",
     "as_tuple",
@@ -34,10 +36,11 @@ __all__ = [
     "known_executor",
     "named",
     "run",
+    "run_stack",
 ]
 
-# A new executor is an entry here. The order matters only among those for the same device: each refuses other tensors.
-_INSTALLED: tuple[Executor, ...] = (NativeExecutor(), TritonExecutor(), EagerExecutor())
+# A new executor is an entry here. Those for CUDA and for the CPU refuse tensors of each other's.
+_INSTALLED: tuple[Executor, ...] = (NativeExecutor(), TorchExecutor(), TritonExecutor(), EagerExecutor())
 #: by name, the preferred first
 EXECUTORS: dict[str, Executor] = {executor.name: executor for executor in _INSTALLED if not executor.unavailable}
 #: why the others cannot run in this process, by name
@@ -79,11 +82,32 @@ def run(inputs: Inputs, executor: str = "auto") -> tuple[Output, State]:
     raise RuntimeError(refusals[0].reason)
 
 
+def run_stack(inputs: StackInputs, executor: str = "auto") -> tuple[Tensor, list[Tensor]] | None:
+    """Run stacked cells over a sequence, if the executor that can run them does so for all at once.
+
+    Args:
+        inputs: the cells, their parameters, the sequence and the initial states.
+        executor: as in `run`.
+
+    Returns:
+        The outputs and the final states, as of `Executor.run_stack`; None if the cells have to be run one by one.
+
+    >>> cell = nn.GRUCell(3, 5)
+    >>> parameters = [dict(cell.named_parameters())]
+    >>> run_stack(StackInputs([cell], parameters, torch.randn(7, 2, 3), [torch.zeros(1, 2, 5)], None, print), "loop")
+    """
+    for candidate in _candidates(executor):
+        result = candidate.run_stack(inputs)
+        if not isinstance(result, Unsupported):
+            return result
+    return None
+
+
 def choose(name: str, specs: Sequence[CellSpec]) -> tuple[Executor, str]:
     """Choose the executor that runs the cells of a layer.
 
     Args:
-        name: as in `run`. An executor asked for by name is chosen even if it will raise.
+        name: as in `run`. An executor requested by name is chosen even if it will raise.
         specs: the cells.
 
     Returns:
@@ -101,7 +125,8 @@ def choose(name: str, specs: Sequence[CellSpec]) -> tuple[Executor, str]:
         refusal = next(filter(None, map(executor.unsupported, specs)), "")
         if not refusal:
             return executor, reason
-        reason = refusal
+        if executor.any_cell or not reason:
+            reason = refusal
     return executor, reason
 
 

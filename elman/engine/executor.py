@@ -1,10 +1,10 @@
 """The executor protocol. `elman.engine.EXECUTORS` is the registry."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from elman.engine.inputs import CellSpec, Inputs
 from elman.engine.observe.events import CallLabel
@@ -28,6 +28,40 @@ class Unsupported(NamedTuple):
 
     reason: str
     warn: bool = True
+
+
+class StackInputs(NamedTuple):
+    """A call of stacked cells.
+
+    Attributes:
+        cells: of each layer, from the lowest up. Each layer reads the outputs of the one below.
+        parameters: of each layer, forward, then reverse if there are two directions; as in `Inputs`.
+        x: as in `Inputs`.
+        states: as those of `Inputs`, for all layers and directions in the order of `parameters`: (L, B, H) each.
+        sizes: as in `Inputs`.
+        replay: runs the cells one by one on the eager loop, with other values of x, the states and the parameters;
+            returns the outputs, and the states after the last step in the shapes of `states`. Its last argument is
+            `CallLabel.later`.
+
+    >>> import torch
+    >>> cell = nn.GRUCell(3, 5)
+    >>> parameters = [dict(cell.named_parameters())]
+    >>> inputs = StackInputs([cell], parameters, torch.randn(7, 2, 3), [torch.zeros(1, 2, 5)], None, print)
+    >>> len(inputs.tensors)
+    6
+    """
+
+    cells: Sequence[nn.Module]
+    parameters: Sequence[Mapping[str, Tensor]]
+    x: Tensor
+    states: Sequence[Tensor]
+    sizes: Tensor | None
+    replay: Callable[[Tensor, Sequence[Tensor], Sequence[Mapping[str, Tensor]], bool], tuple[Tensor, ...]]
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """x, the states and the parameters."""
+        return (self.x, *self.states, *(value for values in self.parameters for value in values.values()))
 
 
 class PreparedCall(Protocol):
@@ -61,6 +95,7 @@ class Executor(ABC):
 
     Attributes:
         name: as in `elman.GRU(3, 5, executor=name)`.
+        any_cell: it is meant to run any cell, so that a user wants to know why it does not run one.
         follows_autocast: it runs operations of torch, whose precision autocast chooses. The results of other executors
             are cast to the dtypes that autocast would give them.
 
@@ -81,6 +116,7 @@ class Executor(ABC):
     """
 
     name: ClassVar[str]
+    any_cell: ClassVar[bool] = True
     follows_autocast: ClassVar[bool] = False
 
     @property
@@ -113,6 +149,19 @@ class Executor(ABC):
         """
         yield from ()
 
+    def run_stack(self, inputs: StackInputs) -> tuple[Tensor, list[Tensor]] | Unsupported | None:
+        """Run stacked cells over a sequence.
+
+        Args:
+            inputs: the cells, their parameters, the sequence and the initial states.
+
+        Returns:
+            The outputs of the last layer, (T, B, H) or (N, H), those of two directions side by side, and the states
+            after the last step; or why it cannot run the call; or None if the cells have to be run one by one.
+        """
+        del inputs
+        return None
+
     def prepare(self, specs: Sequence[CellSpec], x: Tensor, gradients: bool) -> PreparedCall | None:
         """Prepare calls of stacked cells for sequences with the rows of x, and at least its length.
 
@@ -120,11 +169,6 @@ class Executor(ABC):
             specs: the cells, from the lowest layer up.
             x: (T, B, D), or (B, D) for one step.
             gradients: whether the calls have a backward pass.
-
-        Args:
-            specs: the cells, from the lowest layer up.
-            x: an input (B, D).
-            gradients: whether the step is to be differentiated.
 
         Returns:
             The prepared calls; None for calls that `run` must run.

@@ -4,7 +4,7 @@ The test suite checked each on torch 2.11.0, 2.13.0 and 2.14.1.
 `tests/test_structure.py` fails if another file uses a name of torch that begins with an underscore.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -83,6 +83,12 @@ def in_forward_mode() -> bool:
     return forward_ad._current_level >= 0
 
 
+def is_transformed(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether torch.func or forward-mode differentiation is active for the tensors."""
+    is_dual = in_forward_mode() and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors)
+    return is_dual or in_torch_func()
+
+
 def in_dispatch_mode() -> bool:
     """Whether a dispatch mode is active."""
     return torch._C._len_torch_dispatch_stack() > 0
@@ -141,7 +147,18 @@ def backward_pass() -> int:
     return torch._C._current_graph_task_id()
 
 
+def keeps_graph() -> bool:
+    """Whether the backward pass that is running in this thread has retain_graph=True."""
+    return torch._C._autograd._get_current_graph_task_keep_graph()
+
+
 # Actions.
+
+
+def fused_rnn(name: str) -> Callable[..., tuple[torch.Tensor, ...]]:
+    """The function that runs layers of torch.nn over a sequence: "lstm", "gru", "rnn_tanh" or "rnn_relu"."""
+    function: Callable[..., tuple[torch.Tensor, ...]] = getattr(torch._VF, name)
+    return function
 
 
 def after_backward(function: Callable[[], None]) -> None:

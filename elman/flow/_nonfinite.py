@@ -51,7 +51,7 @@ class NonFinite(NamedTuple):
             "forward": f"{self.name} is not finite",
             "loss": f"the gradient that reaches {self.name} from the loss is not finite",
             "backward": f"the gradient of {self.name} is not finite",
-            "weights": f"the gradient of {self.name}, added up from the last step back, is not finite",
+            "weights": f"the gradient of {self.name}, summed from the last step back, is not finite",
         }[self.where]
         at = "" if self.step is None else f" at step {self.step}"
         of = "" if self.row is None else f" of sequence {self.row}"

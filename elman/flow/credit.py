@@ -96,7 +96,7 @@ def _resolve_steps(T: int, steps: int | Sequence[int] | None) -> tuple[int, ...]
         if T > MAX_STEPS:
             raise ValueError(
                 "flow.credit: steps: expected the number of steps, or a list of steps, for a sequence of more than "
-                f"{MAX_STEPS} steps, got none for {T:,}; steps=64 follows the losses of 64 evenly spaced steps"
+                f"{MAX_STEPS} steps, got none for {T:,}; pass steps=64 for the losses of 64 evenly spaced steps"
             )
         steps = T
     if not isinstance(steps, Sequence):

@@ -105,7 +105,7 @@ class Verdict:
         return self._lines(map(Finding.with_options, self.findings))
 
     def _lines(self, lines: Iterable[str]) -> str:
-        return "\n".join(lines) or "nothing to diagnose: no sequence of the batch has a step"
+        return "\n".join(lines) or "nothing to diagnose: all sequences of the batch are empty"
 
 
 def diagnose(recording: "Recording", clipped: float | None, steps: int | None) -> Verdict:

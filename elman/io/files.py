@@ -179,7 +179,7 @@ def check_exists(path: Path, what: str) -> None:
         path.stat()
         problem = "got a folder" if path.is_dir() else ""
     except (FileNotFoundError, NotADirectoryError):
-        problem = "found nothing of that name"
+        problem = "but it does not exist"
     except (OSError, ValueError) as error:  # ValueError: the name has a null character or a surrogate
         reason = error.strerror or error if isinstance(error, OSError) else error
         raise BadInput(f"{path!s:.200}: cannot be read: {reason}") from None
@@ -338,11 +338,11 @@ def check_place(path: Path, suffixes: Sequence[str], prefix: str = "") -> None:
         BadInput: if it cannot be written.
     """
     if not path.is_dir() and path.suffix.lower() not in suffixes:
-        raise BadInput(f"{prefix}{path}: expected a name that ends with {' or '.join(suffixes)}")
+        raise BadInput(f"{prefix}{path}: expected a file name that ends with {' or '.join(suffixes)}")
     _check_folder(path, prefix)
     if os.path.lexists(path) and not _is_ours(path):
         raise BadInput(
-            f"{prefix}{path}: expected a new name or a file that elman made, got a file that it did not make"
+            f"{prefix}{path}: expected a new name or a file written by elman, got another file; choose another name"
         )
 
 
@@ -358,14 +358,14 @@ def check_new(path: Path, prefix: str = "") -> None:
     """
     _check_folder(path, prefix)
     if os.path.lexists(path):
-        raise BadInput(f"{prefix}{path}: expected a new name, got a file that is there already")
+        raise BadInput(f"{prefix}{path}: expected a new name, got an existing file; choose another name")
 
 
 def _check_folder(path: Path, prefix: str) -> None:
     if path.is_dir():
         raise BadInput(f"{prefix}{path}: expected the name of a file, got a folder")
     if not path.parent.is_dir():
-        raise BadInput(f"{prefix}{path}: expected a folder that is there, found none at {path.parent}")
+        raise BadInput(f"{prefix}{path}: the folder {path.parent} does not exist; create it first")
 
 
 def _is_ours(path: Path) -> bool:

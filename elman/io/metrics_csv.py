@@ -46,5 +46,5 @@ def read(path: Path) -> list[dict[str, str]]:
     for i, row in enumerate(rows, 1):
         if not re.fullmatch(r"\d+", row.get("step") or ""):
             received = repr(row["step"]) if "step" in row else f"the columns {', '.join(map(str, row))}"
-            raise BadInput(f"{path}: row {i}: expected a whole number in the column 'step', got {received:.60}")
+            raise BadInput(f"{path}: row {i}: expected an integer in the column 'step', got {received:.60}")
     return rows

@@ -130,7 +130,9 @@ class Run:
         try:
             return load(read_bytes(path))
         except (SafetensorError, ValueError, KeyError) as error:
-            raise BadInput(f"{path}: expected a whole safetensors file, got one that cannot be read: {error}") from None
+            raise BadInput(
+                f"{path}: expected a complete safetensors file, got one that cannot be read: {error}"
+            ) from None
 
     def load_model(self, model: "nn.Module") -> None:
         """Load the weights of this run into a model, which may be on the meta device.
@@ -140,20 +142,26 @@ class Run:
         """
         path = self.path / "model.safetensors"
         if not path.exists() and self.config.get("ended"):
-            raise BadInput(f"{path}: expected the weights of this run, which has ended; the file is gone")
+            raise BadInput(f"{path}: expected the weights of this run, but the file does not exist")
         if not path.exists() and self.config.get("diverged"):
-            raise BadInput(f"{path}: not there; training diverged before it saved a model: {self.config['diverged']}")
+            raise BadInput(
+                f"{path}: does not exist, because training diverged before it saved a model: {self.config['diverged']}"
+            )
         if not path.exists():
-            raise BadInput(f"{path}: not there yet; training has not saved a model. To go on: {self.resume_command}")
+            raise BadInput(
+                f"{path}: does not exist yet, because training has not saved a model; to resume: {self.resume_command}"
+            )
         tensors, expected = self.load_tensors("model"), model.state_dict()
         for name in sorted(expected | dict.fromkeys(tensors)):
             if name not in expected:
-                raise BadInput(f"{path}: expected no tensor {name} by config.json, got one of {_spec(tensors[name])}")
+                raise BadInput(
+                    f"{path}: expected no tensor {name} according to config.json, got one of {_spec(tensors[name])}"
+                )
             wanted, got = _spec(expected[name]), _spec(tensors[name]) if name in tensors else "none"
             if wanted != got:
-                raise BadInput(f"{path}: expected {name} of {wanted} by config.json, got {got}")
+                raise BadInput(f"{path}: expected {name} of {wanted} according to config.json, got {got}")
             if not tensors[name].isfinite().all():
-                raise BadInput(f"{path}: expected finite weights, got others in {name}")
+                raise BadInput(f"{path}: expected finite weights, got NaN or infinity in {name}")
         model.load_state_dict(tensors, assign=True)
 
 
@@ -169,15 +177,15 @@ def open_run(path: Path) -> Run:
     """
     file = path / "config.json"
     if not path.exists():
-        raise BadInput(f"{path}: expected a run's folder, found nothing of that name")
+        raise BadInput(f"{path}: expected a run folder, but it does not exist")
     if not path.is_dir() or not file.exists():
         raise BadInput(
-            f"{path}: expected a run's folder, got {'one' if path.is_dir() else 'a file'} without config.json"
+            f"{path}: expected a run folder, got {'a folder' if path.is_dir() else 'a file'} without config.json"
         )
     try:
         config = parsed(read_bytes(file))
     except ValueError as error:
-        raise BadInput(f"{file}: expected JSON, got something else: {error}") from None
+        raise BadInput(f"{file}: expected valid JSON: {error}") from None
     if isinstance(config, dict) and isinstance(config.get("format"), int) and config["format"] > FORMAT:
         raise BadInput(
             f"{file}: expected format {FORMAT} or older, got {config['format']}, written by elman "
@@ -203,7 +211,7 @@ def check_free(out: Path | None) -> None:
     ):
         return
     what = "a run" if (out / "config.json").exists() else "a folder with files" if out.is_dir() else "a file"
-    hint = f", or go on with it: --resume {shell_path(out)}" if what == "a run" else ""
+    hint = f", or resume it: --resume {shell_path(out)}" if what == "a run" else ""
     raise BadInput(f"--out {out}: expected a new or empty folder, got {what}; choose another name{hint}")
 
 
@@ -324,12 +332,11 @@ def _lock(path: Path, option: str, stack: ExitStack) -> None:
         stack.enter_context(lock)
     except Timeout:
         raise _InUse(
-            f"{option} {path}: expected a run that no other process trains, got one that is being trained; "
-            "wait until that training ends, or stop it"
+            f"{option} {path}: this run is being trained by another process; wait until that training ends, or stop it"
         ) from None
     except (OSError, NotImplementedError) as error:
         reason = (error.strerror if isinstance(error, OSError) else "") or error
-        raise BadInput(f"{option} {path}: expected a folder to write to and to lock, got: {reason}") from None
+        raise BadInput(f"{option} {path}: cannot write to or lock this folder: {reason}") from None
 
 
 def _remove(run: Run, folders: list[Path], lock: ExitStack) -> None:

@@ -12,7 +12,7 @@ from elman.errors import BadInput
 from elman.io.names import perhaps
 
 T = TypeVar("T")
-# A whole number is neither a float nor a bool, a text is no number, and no number is NaN or infinite.
+# An integer is neither a float nor a bool, a text is not a number, and no number is NaN or infinite.
 STRICT = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 MAX_INT = 2**31 - 1  # largest value of an integer option
 Size = Annotated[int, Field(ge=1)]
@@ -20,7 +20,7 @@ Positive = Annotated[float, Field(gt=0)]
 
 # Exceptions that code may raise when it restores an object from a damaged file.
 DAMAGE = (ValueError, TypeError, LookupError, AttributeError, RuntimeError, ArithmeticError)
-_NAMES = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "array": "a list"}
+_NAMES = {"integer": "an integer", "number": "a number", "boolean": "true or false", "array": "a list"}
 _NAMES |= {"string": "a text", "object": "an object", "path": "a path"}
 
 
@@ -39,8 +39,8 @@ def restoring(path: Path, what: str) -> Iterator[None]:
         yield
     except DAMAGE as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        reason = f"nothing of the name {lines[0]}" if isinstance(error, KeyError) else lines[0]
-        raise BadInput(f"{path}: expected {what}, got something else: {reason}") from None
+        reason = f"missing key {lines[0]}" if isinstance(error, KeyError) else lines[0]
+        raise BadInput(f"{path}: expected {what}, got invalid content: {reason}") from None
 
 
 def parsed(text: str | bytes) -> Any:
@@ -56,7 +56,7 @@ def parsed(text: str | bytes) -> Any:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
         raise ValueError(f"{error.msg} at {line}column {error.colno}") from None
     except RecursionError:
-        raise ValueError("lists in lists, or objects in objects, too many to be read") from None
+        raise ValueError("lists or objects are nested too deeply") from None
 
 
 def validated(kind: type[T], values: Any, how: Literal["python", "strings", "json"] = "python") -> T:
@@ -72,7 +72,7 @@ def validated(kind: type[T], values: Any, how: Literal["python", "strings", "jso
 
     >>> validated(Annotated[int, Field(ge=1)], "0", "strings")
     Traceback (most recent call last):
-    ValueError: expected a whole number from 1 up, got '0'
+    ValueError: expected an integer of at least 1, got '0'
     """
     adapter = TypeAdapter(kind)
     try:
@@ -98,7 +98,7 @@ def _line(error: Any, schema: Any) -> str:
         schema = classes.get(schema.get("$ref", "").rpartition("/")[2], schema)
     expected, got = _spelled(schema), "nothing" if kind == "missing" else f"{value!r:.40}"
     if error.get("ctx", {}).get("le") == MAX_INT:
-        expected += f", and {MAX_INT} at most"
+        expected += f" and at most {MAX_INT}"
     names = [name for alternative in _alternatives(schema) for name in alternative.get("enum", [])]
     separator, hint = ("; got", perhaps(str(value), names)) if names else (", got", "")
     return f"{prefix}expected {expected}{separator} {got}{hint}"
@@ -127,7 +127,7 @@ def _spelled(schema: Any) -> str:
     name = _NAMES.get(schema.get("format", schema.get("type")), "another value")
     least, above, most = (schema.get(bound) for bound in ("minimum", "exclusiveMinimum", "maximum"))
     if above is not None:
-        return f"{name} above {above}" + ("" if most is None else f", and {most} at most")
+        return f"{name} greater than {above}" + ("" if most is None else f" and at most {most}")
     if least is not None:
-        return f"{name} from {least} " + ("up" if most in (None, MAX_INT) else f"to {most}")
+        return f"{name} of at least {least}" if most in (None, MAX_INT) else f"{name} from {least} to {most}"
     return name

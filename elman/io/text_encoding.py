@@ -38,10 +38,11 @@ def decoded(path: Path, blocks: Iterator[bytes], encoding: str) -> Iterator[str]
     if mark and name == "utf-8":
         other = _BYTE_ORDER_MARKS[mark]
         raise BadInput(
-            f"{path}: expected UTF-8, got {other.upper()} by its first {len(mark)} bytes; try --encoding {other}"
+            f"{path}: expected UTF-8, got {other.upper()} (byte order mark of {len(mark)} bytes); pass "
+            f"--encoding {other}"
         )
     example = "cp1252" if name == "utf-8" else "utf-8"
-    hint = f"name the file's encoding with --encoding, for example --encoding {example}"
+    hint = f"pass the encoding of the file, for example --encoding {example}"
     for block in chain([head], blocks, [b""]):
         if name in ("utf-8", "ascii") and 0 in block:
             raise BadInput(f"{path}: expected a text, got a binary file: byte 0x00 at offset {total + block.index(0)}")

@@ -26,7 +26,7 @@ def whole(value: object) -> int | None:
 
 
 def check_whole(name: str, value: object, least: int, expected: str = "") -> int:
-    """Return a value as an int if it is a whole number of at least `least`.
+    """Return a value as an int if it is an integer of at least `least`.
 
     Args:
         name: name of the argument, for the error message.
@@ -40,5 +40,5 @@ def check_whole(name: str, value: object, least: int, expected: str = "") -> int
     number = whole(value)
     if number is None or number < least:
         received = value if number is None else number
-        raise ValueError(f"{name}: expected a whole number of {expected or f'at least {least}'}, got {received!r}")
+        raise ValueError(f"{name}: expected an integer of {expected or f'at least {least}'}, got {received!r}")
     return number

@@ -263,7 +263,7 @@ def _run(
         got = [(*value.shape, value.dtype) for value in results]
         raise RuntimeError(
             f"{type(layer).__name__}: compiled by torch.compile for a cell that returns shapes {expected}, got {got}; "
-            "call torch.compiler.reset() after a change of what a cell returns"
+            "call torch.compiler.reset() after the shapes that a cell returns change"
         )
     return results
 

@@ -64,7 +64,9 @@ class Layer(nn.Module):
         path = input.tracer.path_of_module(self)  # type: ignore[attr-defined]
         forward = type(self).forward
         if not path or "forward" in vars(self) or not forward.__module__.startswith("elman."):
-            expected = "expected a model with the layer in it, got the layer itself or a forward of its own"
+            expected = (
+                "expected a model that contains the layer, got the layer itself or a subclass with its own forward"
+            )
             raise RuntimeError(f"{type(self).__name__}: torch.fx.symbolic_trace: {expected}; use torch.export.export")
         names = list(signature(forward).parameters)[2:]
         arguments = {name: value for name, value in zip(names, options, strict=True) if value is not None}
@@ -100,7 +102,7 @@ class Layer(nn.Module):
         """The gradient mode: that of the call, or else of the layer."""
         mode: object = self.bptt if bptt is None else bptt
         if not isinstance(mode, Mode):
-            expected = "a mode of elman.bptt, Truncated(20) perhaps"
+            expected = "a mode of elman.bptt, such as Truncated(20)"
             raise TypeError(f"{type(self).__name__}: bptt: expected {expected}, got {mode!r:.60}")
         # An exported program runs over time in plain torch, with the full gradient.
         return FULL if is_exporting() else mode
@@ -184,7 +186,7 @@ class Layer(nn.Module):
             return
         where, device = f"{type(self).__name__}: {name}", like.device.type
         if tensor.device != like.device:
-            raise ValueError(f"{where}: expected device {like.device}, which the parameters have, got {tensor.device}")
+            raise ValueError(f"{where}: expected the device of the parameters, {like.device}, got {tensor.device}")
         if autocast_dtype(device) is None or not tensor.is_floating_point():
             raise ValueError(
                 f"{where}: RNN {name} dtype ({tensor.dtype}) does not match weight dtype ({like.dtype}). Convert "
@@ -257,7 +259,7 @@ class Layer(nn.Module):
         tensor = torch.as_tensor(lengths, device=device)
         if tensor.dim() != 1 or tensor.shape[0] != B or tensor.is_floating_point():
             got = f"shape {tuple(tensor.shape)} of {tensor.dtype}"
-            raise ValueError(f"{type(self).__name__}: lengths: expected {B} whole numbers, got {got}")
+            raise ValueError(f"{type(self).__name__}: lengths: expected {B} integers, got {got}")
         return tensor
 
     def _time_axis(self, input: object) -> int:
@@ -294,7 +296,7 @@ def lengths_hint(state: object) -> str:
         else isinstance(value, int) or getattr(getattr(value, "dtype", None), "kind", "") in ("i", "u")
         for value in values
     ]
-    return "; lengths are given by name, lengths=" if are_integers and all(are_integers) else ""
+    return "; pass lengths by name, lengths=" if are_integers and all(are_integers) else ""
 
 
 def _conversion(name: str, tensor: Tensor, dtype: torch.dtype) -> str:
@@ -306,7 +308,7 @@ def _conversion(name: str, tensor: Tensor, dtype: torch.dtype) -> str:
         return f"{to}{lengths_hint(tensor)}"
     if tensor.is_floating_point():
         return f"{to}, or convert model: model.to({tensor.dtype})"
-    return f"{to}; numbers of tokens need an embedding first (torch.nn.Embedding)"
+    return f"{to}; token indices need an embedding first (torch.nn.Embedding)"
 
 
 def _as_states(state: Any) -> tuple[Any, ...]:

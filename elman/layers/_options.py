@@ -40,7 +40,7 @@ def with_projection(cell_type: type[Cell], proj_size: object, hidden_size: int) 
     if cell_type not in PROJECTED:
         raise ValueError(f"proj_size argument is only supported for LSTM, got {cell_type.__name__}")
     if isinstance(proj_size, bool) or not isinstance(proj_size, int) or not 1 <= proj_size < hidden_size:
-        raise ValueError(f"proj_size: expected a whole number below hidden_size={hidden_size}, or 0, got {proj_size!r}")
+        raise ValueError(f"proj_size: expected an integer below hidden_size={hidden_size}, or 0, got {proj_size!r}")
     return PROJECTED[cell_type]
 
 
@@ -80,7 +80,7 @@ def check_forget_bias(value: object, bias: bool) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         raise ValueError(f"forget_bias: expected a number, got {value!r}")
     if not bias:
-        raise ValueError(f"forget_bias={value}: expected biases, got bias=False")
+        raise ValueError(f"forget_bias={value}: expected bias=True, got bias=False")
     return float(value)
 
 

@@ -14,7 +14,6 @@ from elman.engine.precision import autocast_dtype
 from elman.engine.torch_private import in_forward_mode, in_torch_func, is_autocasting
 
 Dtypes = tuple[torch.dtype, ...]
-FUSED: set[type[Cell]] = {cells.RNN, cells.GRU, cells.LSTM, cells.ProjectedLSTM}  # one operation each in cuDNN
 _dtypes: "WeakKeyDictionary[nn.Module, dict[Any, Dtypes]]" = WeakKeyDictionary()
 
 
@@ -26,7 +25,7 @@ def fused_dtype(cell_type: type[Cell], like: Tensor, packed: bool) -> torch.dtyp
     """
     if (dtype := autocast_dtype(like.device.type)) is None or like.dtype == torch.float64:
         return None
-    fused = cell_type is cells.LSTM and not packed if like.is_cpu else cell_type in FUSED
+    fused = cell_type is cells.LSTM and not packed if like.is_cpu else "torch_function" in vars(cell_type)
     return dtype if fused else None
 
 

@@ -132,8 +132,9 @@ def _draws(layer: "Stack") -> bool:
 
 
 def _prepare(layer: "Stack", x: Tensor, with_gradients: bool) -> PreparedCall | None:
+    weights = layer._weights()
     specs = [
-        CellSpec(step, layer._parameters_of(step, k), cell.input_size, cell.state_size)
+        CellSpec(step, layer._parameters_of(weights, step, k), cell.input_size, cell.state_size)
         for k, (step, cell) in enumerate(zip(layer._steps, layer._cells, strict=True))
     ]
     return choose(layer.executor, specs)[0].prepare(specs, x, with_gradients)

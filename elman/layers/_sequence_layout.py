@@ -278,5 +278,5 @@ def check_lengths(name: str, lengths: Tensor | Sequence[int], B: int, T: int) ->
     is_integer = array is not None and (array.dtype.kind in "iu" or array.size == 0)
     if array is None or not is_integer or array.shape != (B,) or not ((array >= 0) & (array <= T)).all():
         got = f"{values!r:.60}" if array is None or array.dtype.kind == "O" else f"{array.tolist()!r:.60}"
-        raise ValueError(f"{name}: lengths: expected {B} whole numbers from 0 to {T}, got {got}")
+        raise ValueError(f"{name}: lengths: expected {B} integers from 0 to {T}, got {got}")
     return array.astype(np.int64)

@@ -1,6 +1,6 @@
 """`Stack`: several layers of one cell type, in the conventions of torch.nn."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,7 +13,9 @@ from typing_extensions import override
 
 from elman.bptt import Full, Mode
 from elman.cells._cell import Cell
-from elman.engine import Output, State, as_tuple, known_executor
+from elman.engine import Inputs, Output, StackInputs, State, as_tuple, eager, known_executor, run_stack
+from elman.engine.observe.events import CallLabel, labeled
+from elman.engine.torch_private import is_exporting
 from elman.layers._init import init_parameter
 from elman.layers._layer import Layer, Lengths
 from elman.layers._layer_call import CallNames, LayerCall, state_names
@@ -205,12 +207,12 @@ class Stack(Layer):
             hx: as in a call.
             lengths: as in a call; all values behind the end of a sequence are zero.
 
+        Returns:
+            `outputs`, as of a call; `states`, (T, L, B, H), or a tuple of these; `named`, names to values (T, L, B, H).
+            All can be differentiated. In both directions the first axis is the step of the input.
+
         Raises:
             ValueError: as in a call; for several layers with overlapping windows of `Truncated`.
-
-        Returns:
-            `outputs`, as of a call; `states`, (T, L, B, H), or a tuple of such; `named`, names to values (T, L, B, H).
-            All can be differentiated. In both directions the first axis is the step of the input.
 
         >>> from elman import cells
         >>> trajectory = Stack(3, 5, num_layers=2, cell_type=cells.LSTM).trajectory(torch.randn(7, 4, 3))
@@ -396,9 +398,8 @@ class Stack(Layer):
     def _state_lead(self) -> tuple[int, ...]:
         return (self.num_layers * self._directions,)
 
-    def _parameters_of(self, step: nn.Module, i: int, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def _parameters_of(self, weights: Mapping[str, Tensor], step: nn.Module, i: int) -> dict[str, Tensor]:
         """The parameters of the i-th direction, by their names in `step`, its cell or a wrapper of it."""
-        weights = self._weights() if weights is None else weights
         parameters, path = {}, prefix(step)
         for name, full in self._names[i]:
             value = weights[full]
@@ -448,30 +449,25 @@ class Stack(Layer):
         if runs is not None:
             mode = self._offline(mode)
             self._check_layer_by_layer(mode, x, layout)
-        finals: list[tuple[Tensor, ...]] = []
-        probed_values: list[dict[str, Tensor]] = []
+        layers: list[tuple[Tensor, ...]] = []
         if self._is_joint(mode, x, layout):
-            x, finals = self._run_jointly(weights, x, state, states, layout, mode)
+            x, layers = self._run_jointly(weights, x, state, states, layout, mode)
+            finals = _stacked(layers)
+        elif runs is None and (results := self._run_as_one(weights, x, states, layout, mode)) is not None:
+            x, finals = results
         else:
             steps = self._current_steps.steps if runs is None else self._current_steps.probed
-            for k, step in enumerate(steps):
-                directions = self._run_layer(weights, k, step, x, states, layout, mode)
-                outputs = [output for output, _ in directions]
-                if runs is not None:
-                    probed_values += outputs
-                    outputs = [output_of(value) for value in outputs]
-                x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
-                finals += [as_tuple(final) for _, final in directions]
-        if runs is not None:
-            runs.append(ProbedRun(probed_values, layout, single=len(self._widths) == 1, stacked=True))
-        is_single = len(finals) == 1
-        stacked = [layers[0].unsqueeze(0) if is_single else torch.stack(layers) for layers in zip(*finals, strict=True)]
-        last = tuple(layout.from_engine_state(*pair) for pair in zip(stacked, states, strict=True))
+            parameters = partial(self._parameters_of, weights)
+            run = partial(self._engine, mode)
+            x, finals, values = self._run_layers(run, steps, parameters, x, states, layout, self.training)
+            if runs is not None:
+                runs.append(ProbedRun(values, layout, single=len(self._widths) == 1, stacked=True))
+        last = tuple(layout.from_engine_state(*pair) for pair in zip(finals, states, strict=True))
         dtype = fused_dtype(self.cell_type, next(iter(weights.values())), isinstance(input, PackedSequence))
         if dtype is not None:
             x, last = x.to(dtype), tuple(value.to(dtype) for value in last)
         if mode.online:
-            self._carry_out(state, [final for layer in finals for final in layer], last, layout)
+            self._carry_out(state, [final for layer in layers for final in layer], last, layout)
         return layout.from_rows(x), last[0] if len(last) == 1 else last
 
     def _check_layer_by_layer(self, mode: Mode, x: Tensor, layout: SequenceLayout) -> None:
@@ -495,7 +491,7 @@ class Stack(Layer):
         self._check_joint(mode)
         flat = tuple(state[k] for k in range(self.num_layers) for state in states)
         self._carry_in(hx, flat, layout)
-        parameters = [self._parameters_of(step, k, weights) for k, step in enumerate(self._steps)]
+        parameters = [self._parameters_of(weights, step, k) for k, step in enumerate(self._steps)]
         joint = self._current_steps.joint
         label = partial(LayerCall, self, range(self.num_layers), layout, joint)
         outputs, finals = self._engine(mode, joint, joint_names(parameters), x, flat, layout, label)
@@ -503,32 +499,87 @@ class Stack(Layer):
         count = len(states)
         return outputs, [as_tuple(finals)[k : k + count] for k in range(0, len(finals), count)]
 
-    def _run_layer(
+    def _run_as_one(
+        self, weights: Mapping[str, Tensor], x: Tensor, states: tuple[Tensor, ...], layout: SequenceLayout, mode: Mode
+    ) -> tuple[Tensor, list[Tensor]] | None:
+        """Run all layers by one call of the executor; None where they have to be run one by one."""
+        cells, count = self._steps, self.num_layers * self._directions
+        is_random = self.training and (self.dropout or self.locked_dropout)
+        if count == 1 or is_random or is_exporting() or type(mode) is not Full:
+            return None
+        parameters = [self._parameters_of(weights, cells[i // self._directions], i) for i in range(count)]
+        numbers = [LayerCall.new_number() for _ in range(count)]
+
+        def run_again(
+            x: Tensor, states: Sequence[Tensor], parameters: Sequence[Mapping[str, Tensor]], later: bool
+        ) -> tuple[Tensor, ...]:
+            def run(
+                step: nn.Module, values: Mapping[str, Tensor], x: Tensor, state: State, layout: SequenceLayout,
+                label: Callable[[], LayerCall],
+            ) -> tuple[Output, State]:  # fmt: skip
+                with labeled(CallLabel(label(), later=later)):
+                    return eager.run(Inputs(step, values, x, state, layout.sizes))
+
+            outputs, finals, _ = self._run_layers(
+                run, cells, lambda _, i: parameters[i], x, states, layout, training=False, numbers=numbers
+            )
+            return outputs, *finals
+
+        return run_stack(StackInputs(cells, parameters, x, states, layout.sizes, run_again), self.executor)
+
+    def _run_layers(
         self,
-        weights: Mapping[str, Tensor],
-        k: int,
-        step: nn.Module,
+        run: Callable[..., tuple[Output, State]],
+        steps: Sequence[nn.Module],
+        parameters_of: Callable[[nn.Module, int], Mapping[str, Tensor]],
         x: Tensor,
-        states: tuple[Tensor, ...],
+        states: Sequence[Tensor],
         layout: SequenceLayout,
-        mode: Mode,
-    ) -> list[tuple[Any, State]]:
-        """Run layer k, whose wrapped cell is `step`; returns outputs and final states of each direction."""
-        if k:
-            x = dropout(x, self.dropout, self.training)
-        if self.locked_dropout:
-            x = x * layout.expand(dropout(x.new_ones(layout.B, x.shape[-1]), self.locked_dropout, self.training))
-        results = []
-        for i in range(k * self._directions, (k + 1) * self._directions):
-            is_reverse = i % self._directions == 1
-            state: State = states[0][i] if len(states) == 1 else tuple(state[i] for state in states)
-            rows = layout.reverse(x) if is_reverse else x
+        training: bool,
+        numbers: Sequence[int] | None = None,
+    ) -> tuple[Tensor, list[Tensor], list[Any]]:
+        """Run the layers one by one.
+
+        Args:
+            run: runs a cell over time, as `_engine` does.
+            steps: the cell of each layer in its wrappers.
+            parameters_of: returns the parameters of a step and a direction, counted over all layers.
+            x: the rows of the input.
+            states: (L, B, H) each.
+            layout: of the input.
+            training: whether there is dropout between layers.
+            numbers: of the calls of all directions, if they were run before.
+
+        Returns:
+            The outputs of the last layer, the final states (L, B, H), and the outputs of every direction.
+        """
+        values, finals = list[Any](), list[tuple[Tensor, ...]]()
+        for k, step in enumerate(steps):
+            if k:
+                x = dropout(x, self.dropout, training)
+            if self.locked_dropout:
+                mask = dropout(x.new_ones(layout.B, x.shape[-1]), self.locked_dropout, training)
+                x = x * layout.expand(mask)
             depth = 0 if isinstance(step, ProbedCell) else k  # losses may read every layer of a trajectory
-            parameters = self._parameters_of(step, i, weights)
-            label = partial(LayerCall, self, (i,), layout, step, is_reverse, depth)
-            outputs, final = self._engine(mode, step, parameters, rows, state, layout, label)
-            results.append((_reversed(outputs, layout) if is_reverse else outputs, final))
-        return results
+            for i in range(k * self._directions, (k + 1) * self._directions):
+                is_reverse = i % self._directions == 1
+                state: State = states[0][i] if len(states) == 1 else tuple(state[i] for state in states)
+                rows, number = layout.reverse(x) if is_reverse else x, None if numbers is None else numbers[i]
+                label = partial(LayerCall, self, (i,), layout, step, is_reverse, depth, number)
+                outputs, final = run(step, parameters_of(step, i), rows, state, layout, label)
+                values.append(_reversed(outputs, layout) if is_reverse else outputs)
+                finals.append(as_tuple(final))
+            of_layer: list[Any] = [
+                output_of(value) if isinstance(value, dict) else value for value in values[-self._directions :]
+            ]
+            x = of_layer[0] if len(of_layer) == 1 else torch.cat(of_layer, -1)
+        return x, _stacked(finals), values
+
+
+def _stacked(finals: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
+    """The final states of all directions, (L, B, H) each."""
+    is_single = len(finals) == 1
+    return [layers[0].unsqueeze(0) if is_single else torch.stack(layers) for layers in zip(*finals, strict=True)]
 
 
 FORWARD, CALL = Stack.forward, nn.Module.__call__  # a prepared call may replace these, but no override of them

@@ -28,7 +28,7 @@ def read(path: Path, expected: list[str]) -> list[dict[str, str]]:
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"{path}: expected a table of numbers, got something else: {error}") from None
+        raise BadInput(f"{path}: expected a table of numbers: {error}") from None
     missing = [name for name in expected if rows and name not in rows[0]]
     if missing:
         raise BadInput(f"{path}: expected a column {missing[0]!r}, got {', '.join(map(str, rows[0]))[:60]!r}")

@@ -54,7 +54,8 @@ def format_of(format: str | None, out: Path | None) -> str:
         raise BadInput(f"--out {out}: expected a name for --format {format}, got one that ends with {suffix}")
     if not format and not suffix_format and suffix:
         raise BadInput(
-            f"--out {out}: expected a name that ends with {', '.join(ENDINGS)}, or --format; got one that ends with "
+            f"--out {out}: expected a file name that ends with {', '.join(ENDINGS)}, or --format; got one that "
+            "ends with "
             f"{suffix}"
         )
     return format or suffix_format or "csv"

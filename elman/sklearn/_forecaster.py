@@ -95,7 +95,9 @@ class Forecaster(RecurrentEstimator):
         values = self._read(y)
         length = self._context + horizon
         if len(values) < length:
-            raise ValueError(f"Forecaster: y: expected {length} steps at least, context and horizon; got {len(values)}")
+            raise ValueError(
+                f"Forecaster: y: expected at least {length} steps (context and horizon), got {len(values)}"
+            )
         self._shape = np.shape(y)[1:]
         self._unit = nonzero(np.abs(values[season:] - values[:-season]).mean(0))
         self._end = values[-self._context :]
@@ -145,10 +147,10 @@ class Forecaster(RecurrentEstimator):
         check_is_fitted(self)
         steps = check_whole("Forecaster: fh", self.horizon if fh is None else fh, 1)
         if steps > self.horizon:
-            raise ValueError(f"Forecaster: fh: expected {self.horizon} steps at most, the horizon; got {steps}")
+            raise ValueError(f"Forecaster: fh: expected at most {self.horizon} steps (the horizon), got {steps}")
         end = self._end if y is None else self._read(y)[-self._context :]
         if end.shape != self._end.shape:
-            expected = f"{self._context} steps at least of {self._end.shape[1]} series"
+            expected = f"at least {self._context} steps of {self._end.shape[1]} series"
             raise ValueError(f"Forecaster: y: expected {expected}, got {end.shape[0]} of {end.shape[1]}")
         contexts, base = self._encode((end / self._unit).T)
         quantiles = _quantiles(torch.from_numpy(self._run(contexts))).numpy() + base[:, :, None]

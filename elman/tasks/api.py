@@ -362,7 +362,7 @@ def fit(
     lightning = LightningArguments.checked(name, trainer, callbacks, logger)
     if not isinstance(out, str | os.PathLike | None):
         raise TypeError(
-            f"{name}: out: expected a path, got {type(out).__name__}; pass all data as one, (inputs, targets)"
+            f"{name}: out: expected a path, got {type(out).__name__}; pass all data as one tuple, (inputs, targets)"
         )
     folder = None if out is None else Path(out)
     arguments = options, checked(TrainingOptions, name, training), folder, began, _console(), lightning

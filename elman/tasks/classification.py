@@ -62,7 +62,7 @@ class ClassificationCodec(Codec):
         """
         if example.target not in self.labels:
             raise BadInput(
-                f"{example.name}: expected labels of the training, {_listed(self.labels)}; got {example.target!r}"
+                f"{example.name}: expected a label of the training data, {_listed(self.labels)}; got {example.target!r}"
             )
 
     @override
@@ -96,7 +96,7 @@ def stratified_split(task: SupervisedTask, examples: ExampleStore, seed: int, pa
     if parts and rare:
         listed = ", ".join(f"{label!r} ({count})" for label, count in list(rare.items())[:MAX_LABELS_LISTED])
         more = f" and {len(rare) - MAX_LABELS_LISTED:,} more" if len(rare) > MAX_LABELS_LISTED else ""
-        note(f"for training only, as there are fewer than 3 different {task.unit} of each: {listed}{more}")
+        note(f"for training only, because there are fewer than 3 different {task.unit} of each: {listed}{more}")
     return numbers
 
 

@@ -81,8 +81,8 @@ class TaskFunctions:
         text = f"""
         Train a model, and score it and its baselines.
 
-        Without `epochs` or `minutes`, it trains until validation stops improving, for {LIMIT:g} minutes at most.
-        Progress is shown on a terminal, and nowhere else.
+        Without `epochs` and `minutes`, training stops when validation stops improving, or after {LIMIT:g} minutes.
+        Progress is shown only on a terminal.
 
         Args:
             data: {textwrap.fill(self._data, 100, subsequent_indent=" " * 16)}

@@ -32,7 +32,7 @@ def show(run: Run) -> Shown:
         with torch.device("meta"):
             model = task.new_model(run)
         why = f"The training has not saved a model yet; to resume: {run.resume_command}"
-        missing = Missing("The weights of this run, its model.safetensors, are gone." if ended else why)
+        missing = Missing("The weights of this run, model.safetensors, do not exist." if ended else why)
         return Shown(str(model.title), parameter_count(model), task.loss, missing, missing, task.option_units)
     loaded = task.load(run)
     console = tables.progress_console()
@@ -55,4 +55,4 @@ def _flow(task: Task, loaded: Loaded) -> Recorded | Missing:
     try:
         return Recorded(*task.record_flow(loaded, None, MAX_STEPS, MAX_SEQUENCES))
     except BadInput as error:
-        return Missing(f"The data of the training cannot be read any more: {error}")
+        return Missing(f"The training data cannot be read: {error}")

@@ -21,7 +21,7 @@ NAMES = (
     "decimal", "encoding", "quote", "skip_bad",
 )  # fmt: skip
 DECODING_NAMES = ("beam", "ngram_weight")  # fields of the codec too
-PANEL = "Data options (default: as in the training)"
+PANEL = "Data options (default: those of the training)"
 
 
 def reading(loaded: "Loaded", overrides: dict[str, Any]) -> "Loaded":
@@ -38,7 +38,7 @@ def reading(loaded: "Loaded", overrides: dict[str, Any]) -> "Loaded":
             raise TypeError(f"{name}: expected one of {', '.join((*NAMES, *DECODING_NAMES))}")
         if not hasattr(loaded.options, name):
             option = f"--{name.replace('_', '-')}"
-            raise BadInput(f"{option}: expected none for {loaded.run.path}, whose task does not have it")
+            raise BadInput(f"{option}: not an option of the task of {loaded.run.path}")
     if not named:
         return loaded
     decoding = {name: named[name] for name in DECODING_NAMES if name in named}

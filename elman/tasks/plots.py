@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # imports tokenizers, which other tasks do not need
     from elman.tasks.text_output import TextPrediction
 
 MAX_LABELS_PLOTTED = 40
-CONFUSION_CAPTION = "Which label was taken for which, in the test part."
+CONFUSION_CAPTION = "Confusion matrix of the test part."
 MAX_IMAGE_INCHES = 8  # of the longer side
 MIN_GOOD_STEPS, MAX_GOOD_STEPS = 5, 18  # preferred lengths of the longer of source and output
 MAX_STEPS = 100  # to plot

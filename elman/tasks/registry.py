@@ -107,7 +107,7 @@ def training_of(module: ModuleType, options: dict[str, Any]) -> dict[str, Any]:
         defaults.pop("lr", None)  # chosen for adamw
     if options.get("epochs") is None and options.get("minutes") is None:
         if options.get("schedule") == "cosine":
-            raise BadInput("--schedule cosine: expected --epochs or --minutes too, over which it falls; got neither")
+            raise BadInput("--schedule cosine: expected --epochs or --minutes, which set its length; got neither")
         defaults |= {"minutes": LIMIT, "schedule": "plateau", "patience": patience_of(module)}
     return defaults | options
 

@@ -289,7 +289,7 @@ class SupervisedTask(Task):
     def load_codec(self, run: Run) -> Any:
         path = run.path / "codec.json"
         options = self.options_of(run)
-        with restoring(path, f"what `elman train {self.name}` has written"):
+        with restoring(path, f"the codec of `elman train {self.name}`"):
             codec = self.codec.from_json(read_bytes(path))
             args = codec.model_args(options)
         check_model_args(run, args, path)
@@ -308,7 +308,7 @@ class SupervisedTask(Task):
         run = loaded.run
         splits = self.split_data(self.training_data(run), loaded.options, self.training_of(run).seed, run)
         if SplitRecord.of(splits).sha256 != run.config["data"].get("sha256"):
-            raise BadInput(f"{run.config['data'].get('name')} is no longer what this run was trained on")
+            raise BadInput(f"{run.config['data'].get('name')} has changed since this run was trained on it")
         return splits
 
     # Scores.
@@ -411,7 +411,7 @@ class SupervisedTask(Task):
         try:
             examples = self._training_splits(loaded).test[:MAX_SAMPLES]
         except BadInput as error:
-            return Missing(f"The data of the training cannot be read any more: {error}")
+            return Missing(f"The training data cannot be read: {error}")
         predictions = self.predictions(loaded.model, loaded.codec, examples, loaded.options.batch)
         rows = map(loaded.codec.to_row, predictions)
         return tuple(
@@ -470,8 +470,8 @@ class SupervisedTask(Task):
                 yield i, example._replace(name=f"{self.input_name} {i}") if unnamed else example
             except BadInput as error:
                 if not loaded.options.skip_bad:
-                    raise BadInput(f"input {i}: {error}; --skip-bad leaves it out") from None
-                note(f"input {i}: {error}; left out")
+                    raise BadInput(f"input {i}: {error}; pass --skip-bad to skip it") from None
+                note(f"input {i}: {error}; skipped")
 
 
 def _parts_in(options: Any) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class SupervisedOptions(shared.Options):
     bptt: shared.Bptt = 0
     batch: shared.Batch = 32
     validation: Annotated[Files, Field(description="Files to validate on, instead of a share of DATA.")] = None
-    test: Annotated[Files, Field(description="Files to be scored on, instead of a share of DATA.")] = None
+    test: Annotated[Files, Field(description="Files to test on, instead of a share of DATA.")] = None
     skip_bad: Annotated[
         bool, Field(description="Skip unusable inputs, and count them."), typer.Option("--skip-bad")
     ] = False

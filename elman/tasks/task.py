@@ -169,10 +169,10 @@ class Task(ABC):
         exist = (run.path / "baseline.safetensors").exists()
         suffix = "" if exist else "; there are no baselines yet"
         if run.config.get("diverged"):
-            note(f"{run.path}: this training diverged, and the model is the best before that{suffix}")
+            note(f"{run.path}: this training diverged, and its model is the best one before that{suffix}")
             return exist
         note(
-            f"{run.path}: this training was interrupted, and the model is the best so far{suffix}; to resume: "
+            f"{run.path}: this training was interrupted, and its model is the best one so far{suffix}; to resume: "
             f"{run.resume_command}"
         )
         return exist
@@ -205,7 +205,7 @@ class Task(ABC):
         if not isinstance(files, list) or not all(isinstance(path, str) for path in files):
             raise BadInput(
                 f"{run.path}: expected data in files, got a run that was trained in Python or on "
-                "standard input; name the files"
+                "standard input; pass the files as DATA"
             )
         return [Path(path) for path in files] or None
 
@@ -222,7 +222,7 @@ class Task(ABC):
             )
         if not isinstance(args.get("cell"), str) or args["cell"] not in cells.REGISTRY:
             raise BadInput(f"{file}: expected a cell of {', '.join(cells.REGISTRY)}; got {args.get('cell')!r}")
-        with restoring(file, f"the shape of {self.description}"):
+        with restoring(file, f"the model arguments of {self.description}"):
             return self.model(**args)
 
     def options_of(self, run: Run) -> Any:
@@ -320,7 +320,7 @@ class Task(ABC):
 def lines_of_stdin(loaded: Loaded) -> Iterator[list[str]]:
     """Yield the lines of standard input that are not blank, in groups that arrive together."""
     if sys.stdin.isatty():
-        note("reading lines of standard input; Ctrl-D ends them")
+        note("reading lines from standard input; press Ctrl-D to finish")
     for lines in input_lines(loaded.input_encoding):
         if texts := [line for line in lines if line.strip()]:
             yield texts

@@ -58,7 +58,7 @@ class TrainingOptions(Options):
     schedule: Annotated[Literal["cosine", "constant", "plateau"], Field(description="Learning rate schedule")] = (
         "cosine"
     )
-    clip: Annotated[Real, Field(ge=0, description="Gradient clipping: largest norm; 0: none.")] = 1.0
+    clip: Annotated[Real, Field(ge=0, description="Gradient clipping: maximum norm; 0: none.")] = 1.0
     patience: Annotated[
         Whole,
         Field(

@@ -13,7 +13,7 @@ from elman.bptt import Checkpointed, Truncated
 from tests.bptt.modes import B, D, H, T
 
 WRONG: dict[str, tuple[Callable[[], object], str]] = {
-    "k1": (lambda: Truncated(0), "Truncated: k1: expected a whole number of at least 1, got 0"),
+    "k1": (lambda: Truncated(0), "Truncated: k1: expected an integer of at least 1, got 0"),
     "k1 is no number": (lambda: Truncated("5"), "Truncated: k1: expected .* at least 1, got '5'"),  # type: ignore[arg-type]
     "k1 is a fraction": (lambda: Truncated(2.5), "Truncated: k1: .* got 2.5"),  # type: ignore[arg-type]
     "k1 is a bool": (lambda: Truncated(True), "Truncated: k1: .* got True"),
@@ -22,8 +22,8 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "k1 is torch's bool": (lambda: Truncated(torch.tensor(True)), "Truncated: k1: .* got tensor"),  # type: ignore[arg-type]
     "k1 is several": (lambda: Truncated(np.array([2, 3])), "Truncated: k1: .* got array"),  # type: ignore[arg-type]
     "k1 is NumPy's": (lambda: Truncated(np.int64(0)), "Truncated: k1: .* at least 1, got 0"),  # type: ignore[arg-type]
-    "k2": (lambda: Truncated(5, 3), "Truncated: k2: expected a whole number of at least k1=5, got 3"),
-    "segments": (lambda: Checkpointed(0), "Checkpointed: segments: expected a whole number .* or 'sqrt', got 0"),
+    "k2": (lambda: Truncated(5, 3), "Truncated: k2: expected an integer of at least k1=5, got 3"),
+    "segments": (lambda: Checkpointed(0), "Checkpointed: segments: expected an integer .* or 'sqrt', got 0"),
     "segments by bool": (lambda: Checkpointed(True), "Checkpointed: segments: .* got True"),
     "segments by name": (lambda: Checkpointed("root"), "Checkpointed: segments: .* got 'root'"),
     "memory": (lambda: Checkpointed(memory="much"), "Checkpointed: memory: expected an amount such as .* got 'much'"),
@@ -53,7 +53,7 @@ def test_a_layer_says_what_its_bptt_must_be(build: Callable[..., Any]) -> None:
         runs = (layer, layer.trajectory, lambda x, mode=layer.bptt: build(D, H)(x, bptt=mode))
         for run in runs[: 2 if layer.bptt is None else 3]:
             with pytest.raises(
-                TypeError, match=rf"{name}: bptt: expected a mode of elman.bptt, Truncated\(20\) perhaps"
+                TypeError, match=rf"{name}: bptt: expected a mode of elman.bptt, such as Truncated\(20\)"
             ):
                 run(torch.zeros(T, B, D))
 

@@ -36,7 +36,7 @@ class Changing(nn.Module):
 CHANGES: dict[str, tuple[Callable[[Any], object], str]] = {
     "attribute": (lambda cell: setattr(cell, "steps", cell.steps + 1), "an attribute, 'steps', which the step changes"),
     "list": (lambda cell: cell.seen.append(1), "an attribute, 'seen', which the step changes"),
-    "numpy": (lambda cell: float(np.random.rand()), "random numbers that are not torch's"),
+    "numpy": (lambda cell: float(np.random.rand()), "random numbers that do not come from torch"),
     "buffer": (lambda cell: setattr(cell, "count", cell.count + 1), "a buffer, 'count', which the step changes"),
     "buffer in place": (lambda cell: cell.count.add_(1), "a buffer, 'count', which the step changes"),
     "batch norm": (lambda cell: cell.norm, "a buffer, 'norm.[a-z_]+', which the step changes"),

@@ -86,16 +86,16 @@ def test_sequences_come_from_anything_that_can_be_gone_through() -> None:
 
 
 WRONG: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
-    (numbered([5]), {"batch": 0}, ValueError, "stream: batch: expected a whole number of at least 1, got 0"),
-    (numbered([5]), {"steps": 2.5}, ValueError, "stream: steps: expected a whole number of at least 1, got 2.5"),
-    (numbered([5]), {"batch": True}, ValueError, "stream: batch: expected a whole number of at least 1, got True"),
-    (numbered([5]), {"batch": np.int64(0)}, ValueError, "stream: batch: expected a whole number of at least 1, got 0"),
+    (numbered([5]), {"batch": 0}, ValueError, "stream: batch: expected an integer of at least 1, got 0"),
+    (numbered([5]), {"steps": 2.5}, ValueError, "stream: steps: expected an integer of at least 1, got 2.5"),
+    (numbered([5]), {"batch": True}, ValueError, "stream: batch: expected an integer of at least 1, got True"),
+    (numbered([5]), {"batch": np.int64(0)}, ValueError, "stream: batch: expected an integer of at least 1, got 0"),
     ([], {}, ValueError, "stream: sequences: expected more steps, got 0 in 0 sequences"),
     (numbered([0, 0]), {}, ValueError, "stream: sequences: expected more steps, got 0 in 2 sequences"),
     (None, {}, TypeError, "stream: sequences: expected a tensor or array (T, ...), or several in order, got NoneType"),
     ({"x": 1}, {}, TypeError, "stream: sequences: expected a tensor or array (T, ...), or several in order, got dict"),
-    ([[1, 2]], {}, TypeError, "stream: sequence 0: expected a tensor or array (T, ...), or a tuple of such; got list"),
-    ([()], {}, TypeError, "stream: sequence 0: expected a tensor or array (T, ...), or a tuple of such; got nothing"),
+    ([[1, 2]], {}, TypeError, "stream: sequence 0: expected a tensor or array (T, ...), or a tuple of these; got list"),
+    ([()], {}, TypeError, "stream: sequence 0: expected a tensor or array (T, ...), or a tuple of these; got nothing"),
     (torch.tensor(3), {}, TypeError, "stream: sequence 0: expected a tensor or array (T, ...)"),
     (
         (torch.zeros(4), torch.zeros(3)),
@@ -125,7 +125,7 @@ WRONG: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
         [np.zeros((5, 3), np.uint8)],
         {"padding": -100},
         ValueError,
-        "stream: padding: expected what (T, 3) numpy.uint8 can hold, got -100",
+        "stream: padding: expected a value that (T, 3) numpy.uint8 can hold, got -100",
     ),
     (
         numbered([5]),
@@ -137,13 +137,13 @@ WRONG: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
         [np.zeros(5)],
         {"padding": None},
         ValueError,
-        "stream: padding: expected what (T) numpy.float64 can hold, got None",
+        "stream: padding: expected a value that (T) numpy.float64 can hold, got None",
     ),
     (
         [np.zeros(5, np.float16)],
         {"padding": 1e6},
         ValueError,
-        "stream: padding: expected what (T) numpy.float16 can hold, got 1000000.0",
+        "stream: padding: expected a value that (T) numpy.float16 can hold, got 1000000.0",
     ),
     (
         np.array(["a", "b"]),
@@ -151,7 +151,12 @@ WRONG: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
         TypeError,
         "stream: sequence 0: expected a dtype that torch supports, got (T) numpy.<U1",
     ),
-    (numbered([5]), {"padding": 0.5}, ValueError, "stream: padding: expected what (T) torch.int64 can hold, got 0.5"),
+    (
+        numbered([5]),
+        {"padding": 0.5},
+        ValueError,
+        "stream: padding: expected a value that (T) torch.int64 can hold, got 0.5",
+    ),
     (
         numbered([5]),
         {"rank": 2, "world_size": 2},

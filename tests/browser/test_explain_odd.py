@@ -27,7 +27,7 @@ def test_nothing_is_wider_than_the_window(page: "Page", tmp_path: Path, lesson: 
 
 def test_an_explosion_is_told(page: "Page", tmp_path: Path) -> None:
     opened(page, tmp_path, HOME._replace(activation="relu", learning_rate=1e6))
-    assert "explodes: after 1 step the loss is" in page.inner_text("#exploded")
+    assert "training diverges: after 1 step the loss is" in page.inner_text("#exploded")
     page.click("#trained")
     assert page.inner_text("#loss-value") == "\N{INFINITY}"
     assert "NaN" not in page.inner_text("main")  # the gradient of an infinite loss is one
@@ -39,11 +39,11 @@ def test_a_loss_that_comes_back_is_no_explosion(page: "Page", tmp_path: Path) ->
     told = page.inner_text("#exploded")
     assert "after 3 steps the loss is infinite" in told
     assert "After 4 steps it is finite again" in told
-    assert "explodes" not in told
+    assert "diverges" not in told
     assert page.inner_text("#loss-value") == "0"
     left = page.locator("#fading td:last-child").all_inner_texts()
     assert left == ["\N{EN DASH}"] * 6
-    assert "sends nothing back" in page.inner_text("#fading-in-words")
+    assert "gradient of the loss is zero" in page.inner_text("#fading-in-words")
 
 
 def test_the_largest_learning_rate(page: "Page", tmp_path: Path) -> None:

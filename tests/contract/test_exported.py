@@ -103,7 +103,7 @@ def test_what_cannot_be_exported() -> None:
     layer, x = elman.GRU(D, H), torch.randn(T, 2, D)
     with pytest.raises(Exception, match=r"GRU: input: torch\.export: expected a tensor and lengths=, got a Packed"):
         export(layer, (pack_padded_sequence(x, [4, 2]),))
-    with pytest.raises(Exception, match="GRU: lengths: expected 2 whole numbers, got shape"):
+    with pytest.raises(Exception, match="GRU: lengths: expected 2 integers, got shape"):
         export(layer, (x,), {"lengths": torch.tensor([1, 2, 3])})
 
 

@@ -17,7 +17,7 @@ import elman
 from elman import cells
 from elman.bptt import Checkpointed, Full, Mode, Truncated
 from elman.engine import Inputs, as_tuple
-from tests.cases import CASES, Case, TwoWidths, call, every_executor, in_form, name_of, random_states
+from tests.cases import CASES, Case, TwoWidths, call, every_executor, in_form, name_of, random_states, same
 from tests.tolerances import all_close
 
 B, D, H = 2, 3, 5
@@ -144,8 +144,7 @@ def by_definition(
 def test_truncated_is_its_definition(name: str, executor: str, T: int, k1: int, more: int) -> None:
     problem = Problem(name, T)
     results = problem.results(Truncated(k1, k1 + more), executor)
-    for found, expected in zip(results, problem.results(Full(), executor), strict=True):
-        assert torch.equal(found, expected)
+    same(results, problem.results(Full(), executor), executor)
     all_close(problem.gradients(results), by_definition(problem, results, k1, k1 + more), "gradients")
 
 
@@ -155,8 +154,7 @@ def test_truncated_is_its_definition(name: str, executor: str, T: int, k1: int, 
 def test_packed_sequences_are_truncated_one_by_one(name: str, executor: str, k1: int, more: int) -> None:
     problem = Problem(name, 7, LENGTHS)
     results = problem.results(Truncated(k1, k1 + more), executor)
-    for found, expected in zip(results, problem.results(Full(), executor), strict=True):
-        assert torch.equal(found, expected)
+    same(results, problem.results(Full(), executor), executor)
     all_close(problem.gradients(results), by_definition(problem, results, k1, k1 + more), "gradients")
 
 
@@ -181,7 +179,7 @@ def test_checkpointed_is_full(case: Case, executor: str, segments: int | str) ->
         results = call(layer, x, states)
         d = [torch.linspace(-1, 1, r.numel(), dtype=r.dtype).view(r.shape) for r in results]
         found.append((results, torch.autograd.grad(results, inputs, d)))
-    assert all(map(torch.equal, found[1][0], found[0][0]))
+    same(found[1][0], found[0][0], executor)
     all_close(found[1][1], found[0][1], "gradients")
 
 
@@ -191,7 +189,7 @@ def test_checkpointed_is_full(case: Case, executor: str, segments: int | str) ->
 def test_packed_sequences_are_checkpointed(name: str, executor: str, segments: int) -> None:
     problem = Problem(name, 7, LENGTHS)
     found, expected = (problem.results(mode, executor) for mode in (Checkpointed(segments), Full()))
-    assert all(map(torch.equal, found, expected))
+    same(found, expected, executor)
     all_close(problem.gradients(found), problem.gradients(expected), "gradients")
 
 

@@ -199,7 +199,7 @@ def test_bad_lengths() -> None:
     layer, x = elman.GRU(3, 4), torch.randn(5, 2, 3)
     bad: Any
     for bad in ([1], [1, 6], [1, -1], [1.0, 2.0], [True, False], [None, 1], "ab", {1: 2}, [[1], [1, 2]]):
-        with pytest.raises(ValueError, match="GRU: lengths: expected 2 whole numbers from 0 to 5, got"):
+        with pytest.raises(ValueError, match="GRU: lengths: expected 2 integers from 0 to 5, got"):
             layer(x, lengths=bad)
     with pytest.raises(ValueError, match="GRU: lengths: expected none for a PackedSequence, which has its own"):
         layer(pack_padded_sequence(x, [5, 5]), lengths=[5, 5])

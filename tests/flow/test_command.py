@@ -37,7 +37,7 @@ def test_a_history_that_is_damaged(elman: Command, copied: Path) -> None:
     for text, part in (
         ("step,clipped\n1,much\n", "row 1: clipped: expected a number, got 'much'"),
         ("step\n1\n", "'clipped'"),
-        ("a\n1\n", "expected a whole number in the column 'step', got the columns a"),
+        ("a\n1\n", "expected an integer in the column 'step', got the columns a"),
     ):
         (copied / "flow.csv").write_text(text)
         said = elman("flow", copied, "--steps", 10)
@@ -63,7 +63,7 @@ def test_all_steps_are_judged_that_were_asked_for(elman: Command, trained: Path,
 def test_what_is_no_run_or_no_text(elman: Command, trained: Path, tmp_path: Path) -> None:
     assert (
         elman("flow", tmp_path / "no").err
-        == f"elman: {tmp_path / 'no'}: expected a run's folder, found nothing of that name\n"
+        == f"elman: {tmp_path / 'no'}: expected a run folder, but it does not exist\n"
     )
     (tmp_path / "short.txt").write_text("the state\n")
     said = elman("flow", trained, tmp_path / "short.txt")

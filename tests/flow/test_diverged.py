@@ -169,9 +169,7 @@ def test_weights_whose_gradient_overflows_are_named(tmp_path: Path) -> None:
         batch.fill_(1e28)
     error = diverges(task, tmp_path)
     assert str(error).startswith("a gradient is not finite at step 1, ")
-    assert "the gradient of reader.weight_hh_l0, added up from the last step back, is not finite at step 3" in str(
-        error
-    )
+    assert "the gradient of reader.weight_hh_l0, summed from the last step back, is not finite at step 3" in str(error)
 
 
 def test_advice_names_options_of_the_command_line(tmp_path: Path) -> None:

@@ -139,8 +139,8 @@ def test_where_the_gradient_of_weights_overflows(
     assert gradient.isinf().all()
     bad = NonFinite("weights", "cell.W", 3, None, "", "h")  # steps 6, 5, 4, 3: the largest numbers are 65504 and 3.4e38
     assert found.first_non_finite == bad
-    assert str(bad) == "the gradient of cell.W, added up from the last step back, is not finite at step 3"
-    assert "non-finite: the gradient of cell.W, added up" in str(found.verdict())
+    assert str(bad) == "the gradient of cell.W, summed from the last step back, is not finite at step 3"
+    assert "non-finite: the gradient of cell.W, summed from the last step back" in str(found.verdict())
     # What is no longer there may have been infinite.
     layer.zero_grad()
     del found.__dict__["first_non_finite"]
@@ -158,5 +158,5 @@ def test_a_single_step_whose_contribution_overflows(executor: str) -> None:
 @every_executor
 def test_gradients_that_are_finite_are_not_added_up_again(executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found, _ = summed(torch.ones(T, 1, 1), 1.0, executor, Full())
-    monkeypatch.setattr("elman.flow._nonfinite._check_weight_gradients", lambda call: pytest.fail("added up"))
+    monkeypatch.setattr("elman.flow._nonfinite._check_weight_gradients", lambda call: pytest.fail("summed"))
     assert found.first_non_finite is None

@@ -48,9 +48,9 @@ DRAWN: dict[str, Callable[[Path], None]] = {
 def test_where_a_picture_can_go(name: str, tmp_path: Path) -> None:
     DRAWN[name](tmp_path / "x.svg")
     assert b"<svg" in (tmp_path / "x.svg").read_bytes()
-    with pytest.raises(BadInput, match=r"no/x\.png: expected a folder that is there, found none at .*no$"):
+    with pytest.raises(BadInput, match=r"no/x\.png: the folder .*no does not exist; create it first$"):
         DRAWN[name](tmp_path / "no" / "x.png")
-    with pytest.raises(BadInput, match=r"x\.pdf: expected a name that ends with \.png or \.svg$"):
+    with pytest.raises(BadInput, match=r"x\.pdf: expected a file name that ends with \.png or \.svg$"):
         DRAWN[name](tmp_path / "x.pdf")
 
 

@@ -167,7 +167,7 @@ def test_what_cannot_be_recorded() -> None:
         found.credit(steps=[600])
     with pytest.raises(KeyError, match=r"flow.credit: name: expected one of h_l0, got 'h'"):
         found.credit("h")
-    with pytest.raises(ValueError, match=r"^flow.jacobians: sequences: expected a whole number of at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"^flow.jacobians: sequences: expected an integer of at least 1, got 0"):
         found.jacobians(sequences=0)
     with pytest.raises(ValueError, match=r"^singular_values: window: expected 1 to 600 steps, got 601"):
         found.jacobians().singular_values(601)

@@ -113,7 +113,7 @@ def test_as_many_steps_are_judged_as_are_asked_for() -> None:
     assert "; measured over the last 256 of 600 steps)." in str(usual)
     assert all_of_them.kinds == ("vanishing",)
     assert "falls below 1% of its norm after 90 of 600 steps back (0.95 times per step)." in str(all_of_them)
-    with pytest.raises(ValueError, match=r"^flow.verdict: steps: expected a whole number of at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"^flow.verdict: steps: expected an integer of at least 1, got 0"):
         found.verdict(steps=0)
 
 
@@ -126,7 +126,7 @@ def test_without_a_sequence_there_is_nothing_to_judge(lengths: list[int] | None,
         layer(torch.randn(5, len(lengths or ()), D), lengths=lengths)[0].sum().backward()
     verdict = found.verdict()
     assert verdict.kinds == ()
-    assert str(verdict) == "nothing to diagnose: no sequence of the batch has a step"
+    assert str(verdict) == "nothing to diagnose: all sequences of the batch are empty"
     assert not list(rows_of(found, 0.0, 0.0))
     assert not found.dead["h_l0"].numel()
     assert not found.gates or lengths == [0, 0]  # of which the engine is given a step to forget

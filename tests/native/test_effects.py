@@ -76,7 +76,7 @@ def test_what_an_object_counts_is_counted_by_the_steps_alone() -> None:
     for x_t in x:
         expected = cell(x_t, expected)
     cell.config.steps = 0
-    with pytest.warns(UserWarning, match="'config', in which the step changes something"):
+    with pytest.warns(UserWarning, match="'config', which the step modifies"):
         close(layer(x, h)[1], expected, "outputs")
     assert cell.config.steps == len(x)
 
@@ -137,7 +137,7 @@ def test_planning_leaves_nothing_behind() -> None:
             elman.Recurrent(cell, executor=executor)(x, h)
         found.append((cell.thrown, random.random(), np.random.rand()))
     assert found[0] == found[1]
-    assert "random numbers that are not torch's" in str(caught[0].message)
+    assert "random numbers that do not come from torch" in str(caught[0].message)
 
 
 class DrawingCell(Cell):
@@ -147,7 +147,7 @@ class DrawingCell(Cell):
 
 def test_random_numbers_of_python() -> None:
     layer, (x, h) = elman.Recurrent(DrawingCell(), executor="native"), problem()
-    with pytest.raises(RuntimeError, match="random numbers that are not torch's"):
+    with pytest.raises(RuntimeError, match="random numbers that do not come from torch"):
         layer(x, h)
 
 

@@ -333,7 +333,7 @@ def test_a_cell_that_always_changes_is_not_captured_for_ever(monkeypatch: pytest
     tau = 2.0
     found(x, h)
     tau = 3.0
-    with pytest.warns(UserWarning, match="a number that changes so often can be a buffer"):
+    with pytest.warns(UserWarning, match="make a number that changes often a buffer"):
         close(found(x, h)[0], elman.Recurrent(scheduled, 5, executor="loop")(x, h)[0], "outputs")
 
 

@@ -1,4 +1,4 @@
-"""Law 5: an executor asked for by name runs or raises.
+"""Law 5: an executor requested by name runs or raises.
 
 What cannot run natively is told once and in one line, and runs on the loop executor all the same.
 """
@@ -146,7 +146,7 @@ def test_an_error_in_planning_is_told_and_the_cell_runs(monkeypatch: pytest.Monk
 
     monkeypatch.setattr("elman.engine.compiled.plan_cache.plan", broken)
     layer, (x, h) = elman.Recurrent(Plain()), problem()
-    with pytest.warns(UserWarning, match="an error of elman's own, which is worth a report: KeyError: 'a node'"):
+    with pytest.warns(UserWarning, match="because of an internal error of elman; please report it: KeyError: 'a node'"):
         found = layer(x, h)
     assert torch.equal(found[0], on_loop(layer)(x, h)[0])
 

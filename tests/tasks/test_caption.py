@@ -118,7 +118,7 @@ def test_wrong_captions(elman: Command, table: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
     said = elman("train", "caption", bad, "--skip-bad", *out)
     assert said.code == 0
-    assert "left out 2" in said.err
+    assert "skipped 2" in said.err
     assert "8 images for training, 2 for validation, 2 for test" in said.err
 
 

@@ -78,24 +78,26 @@ def weights(make: Callable[[torch.Tensor], torch.Tensor]) -> Damage:
 
 
 DAMAGED: list[tuple[str, Damage, list[str]]] = [
-    ("tag", lambda run: put(run / "config.json", task="music"), ["config.json", "a model of music", "'output'"]),
+    ("tag", lambda run: put(run / "config.json", task="music"), ["config.json", "a music model", "'output'"]),
     ("image", lambda run: put(run / "config.json", task="tag"), ["config.json", "a tagger"]),
     ("image", within("config.json", "model", cell=["gru"]), ["config.json", "a cell of rnn", "['gru']"]),
     ("image", within("config.json", "model", cell=None), ["config.json", "a cell of rnn", "None"]),
     ("image", within("config.json", "model", bptt=7), ["config.json", "model.bptt and options.bptt", "7 and 0"]),
-    ("image", within("config.json", "options", batch=0), ["config.json", "batch", "from 1 up", "got 0"]),
-    ("image", within("config.json", "options", batch=2.5), ["config.json", "batch", "a whole number", "2.5"]),
+    ("image", within("config.json", "options", batch=0), ["config.json", "batch", "of at least 1", "got 0"]),
+    ("image", within("config.json", "options", batch=2.5), ["config.json", "batch", "an integer", "2.5"]),
     ("image", within("config.json", "options", cell=["gru"]), ["config.json", "cell", "one of rnn", "['gru']"]),
     ("image", within("config.json", "options", speed=9), ["config.json", "speed"]),
     ("tag", within("config.json", "options", encoding=None), ["config.json", "encoding", "a text", "None"]),
-    ("classify", within("config.json", "model", hidden=9), ["model.safetensors", "of shape", "by config.json"]),
-    ("forecast", within("config.json", "model", hidden=9), ["model.safetensors", "of shape", "by config.json"]),
+    ("classify", within("config.json", "model", hidden=9), ["model.safetensors", "shape", "according to config.json"]),
+    ("forecast", within("config.json", "model", hidden=9), ["model.safetensors", "shape", "according to config.json"]),
     ("classify", codec(labels=["neg"]), ["codec.json", "labels 2; got 1"]),
     ("classify", codec(labels=[1, 2]), ["codec.json", "labels[0]: expected a text, got 1"]),
-    ("forecast", codec(season=None), ["codec.json", "season", "a whole number", "None"]),
-    ("forecast", codec(season=0), ["codec.json", "season", "from 1 up", "0"]),
-    ("forecast", codec(scales={"value": None}), ["codec.json", "scales.value: expected a number above 0, got None"]),
-    ("forecast", codec(scales={"value": 0.0}), ["codec.json", "scales.value: expected a number above 0, got 0.0"]),
+    ("forecast", codec(season=None), ["codec.json", "season", "an integer", "None"]),
+    ("forecast", codec(season=0), ["codec.json", "season", "of at least 1", "0"]),
+    ("forecast", codec(scales={"value": None}), ["codec.json", "scales.value: expected a number greater than 0, "
+        "got None"]),
+    ("forecast", codec(scales={"value": 0.0}), ["codec.json", "scales.value: expected a number greater than 0, "
+        "got 0.0"]),
     ("forecast", codec(means=[math.nan], spreads=[1.0]), ["codec.json", "means[0]: expected a number, got nan"]),
     ("forecast", codec(pace=1), ["codec.json", "pace: expected one of season, horizon"]),
     ("forecast", codec(means=[1.0], cycles=[]), ["codec.json", "as many means as spreads, got 1 and 0"]),
@@ -103,14 +105,15 @@ DAMAGED: list[tuple[str, Damage, list[str]]] = [
     ("translate", codec(longest=None), ["codec.json", "longest", "None"]),
     ("translate", codec(beam="4"), ["codec.json", "beam", "'4'"]),
     ("translate", within("codec.json", "target", before=None), ["codec.json", "before", "a text", "None"]),
-    ("translate", within("codec.json", "target", tokenizer=None), ["codec.json", "expected what `elman train"]),
+    ("translate", within("codec.json", "target", tokenizer=None), ["codec.json", "expected the codec of `elman train"]),
     ("caption", codec(rows=None), ["codec.json", "rows", "None"]),
     ("caption", codec(beam=True), ["codec.json", "beam", "True"]),
-    ("caption", codec(target=3), ["codec.json", "expected what `elman train"]),
+    ("caption", codec(target=3), ["codec.json", "expected the codec of `elman train"]),
     ("transcribe", codec(rate=None), ["codec.json", "rate", "None"]),
-    ("transcribe", codec(std=[1.0] * 39 + [None]), ["codec.json", "std[39]: expected a number above 0, got None"]),
+    ("transcribe", codec(std=[1.0] * 39 + [None]), ["codec.json", "std[39]: expected a number greater than 0, "
+        "got None"]),
     ("transcribe", codec(std=[1.0]), ["codec.json", "as many means as deviations, got 40 and 1"]),
-    ("transcribe", codec(language={"keys": 3}), ["codec.json", "expected what `elman train"]),
+    ("transcribe", codec(language={"keys": 3}), ["codec.json", "expected the codec of `elman train"]),
     ("music", codec(grid=None), ["codec.json", "grid", "None"]),
     ("music", codec(grid=[1]), ["codec.json", "grid", "[1]"]),
     ("music", lambda run: (run / "codec.json").write_text("[" * 100_000), ["codec.json", "recursion limit exceeded"]),
@@ -141,7 +144,7 @@ def test_a_damaged_run(elman: Command, of_task: tuple[str, Path]) -> None:
 def test_terms_that_a_baseline_does_not_have(tmp_path: Path) -> None:
     run = made("classify", tmp_path / "run")
     put(run / "codec.json", terms={"one": 1.0})
-    with pytest.raises(BadInput, match=r"baseline\.safetensors: .* where the codec has 1"):
+    with pytest.raises(BadInput, match=r"baseline\.safetensors: .* but the codec has 1"):
         tasks.load(run).evaluate(DATA["classify"][0])
 
 

@@ -49,9 +49,9 @@ def test_numbers_of_arrays_and_names_in_any_case() -> None:
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("hidden", "12", "fit: hidden: expected a whole number from 1 up, got '12'"),
-        ("hidden", True, "fit: hidden: expected a whole number from 1 up, got True"),
-        ("hidden", 2**31, "fit: hidden: expected a whole number from 1 up, and 2147483647 at most, got 2147483648"),
+        ("hidden", "12", "fit: hidden: expected an integer of at least 1, got '12'"),
+        ("hidden", True, "fit: hidden: expected an integer of at least 1, got True"),
+        ("hidden", 2**31, "fit: hidden: expected an integer of at least 1 and at most 2147483647, got 2147483648"),
         ("dropout", False, "fit: dropout: expected a number from 0 to 1, got False"),
         ("dropout", math.nan, "fit: dropout: expected a number from 0 to 1, got nan"),
         ("cell", "ltsm", f"fit: cell: expected one of {', '.join(REGISTRY)}; got 'ltsm'; did you mean lstm?"),
@@ -59,7 +59,7 @@ def test_numbers_of_arrays_and_names_in_any_case() -> None:
         ("step", 1, "fit: step: expected a text, got 1"),
         ("covariates", 5, "fit: covariates: expected a text or a list, got 5"),
         ("encoding", None, "fit: encoding: expected a text, got None"),
-        ("horizon", 2.5, "fit: horizon: expected a whole number from 1 up, got 2.5"),
+        ("horizon", 2.5, "fit: horizon: expected an integer of at least 1, got 2.5"),
         ("skip_bad", "yes", "fit: skip_bad: expected true or false, got 'yes'"),
     ],
 )

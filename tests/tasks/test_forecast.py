@@ -149,7 +149,7 @@ def test_in_python(tmp_path: Path) -> None:
     assert two.scores["naive"]["smape"] == pytest.approx(frame.scores["naive"]["smape"])
     assert [row["series"] for row in two.predict()] == ["0"] * 4 + ["1"] * 4
     assert [row["time"] for row in two.predict()[:4]] == ["160", "161", "162", "163"]
-    with pytest.raises(ValueError, match="horizon: expected a whole number from 1 up, got 0"):
+    with pytest.raises(ValueError, match="horizon: expected an integer of at least 1, got 0"):
         fit(values, horizon=0)
 
 
@@ -170,13 +170,17 @@ def with_line(stamp: str, value: object) -> pl.DataFrame:
         (tide(), ["--series", "name"], ["--series", "when, level", "'name'"]),
         (tide(), ["--covariates", "wind,rain"], ["--covariates", "when, level", "'wind'"]),
         (tide(), ["--covariates", "level"], ["--covariates", "'level'"]),
-        (tide(), ["--horizon", 0], ["--horizon", "from 1 up", "'0'"]),
+        (tide(), ["--horizon", 0], ["--horizon", "of at least 1", "'0'"]),
         (tide(), ["--step", "soon"], ["--step", "'soon'"]),
         (tide(), ["--step", "7"], ["--step", "moments", "'7'"]),
         (tide(), ["--step", "1m"], ["level", "--step", "160"]),
         (tide(), ["--time-format", "%d.%m.%Y"], ["%d.%m.%Y", "'2024-02-20 00:00:00'", "row 1"]),
         (with_line("2023-02-20 03:00:00", 1e300), [], ["--target", "up to 1e+150", "1e+300", "row 51"]),
-        (with_line("2023-02-20 03:00:00+01:00", 1), [], ["--time", "in all stamps or in none", "row 51", "row 1,"]),
+        (
+            with_line("2023-02-20 03:00:00+01:00", 1),
+            [],
+            ["--time", "in all time stamps or in none", "row 51", "row 1,"],
+        ),
         (tide()[:0], [], ["expected rows"]),
         (tide(10), [], ["level", "expected at least 12 steps", "got 10"]),
         (tide(20), [], ["--horizon 4", "validation", "20 steps"]),

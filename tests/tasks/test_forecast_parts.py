@@ -106,7 +106,7 @@ def test_rows_are_sorted_and_series_told_apart(capsys: pytest.CaptureFixture[str
     a, b = read_series(rows, OPTIONS.model_copy(update={"series": "name"}))
     assert (a.name, a.values.tolist()) == ("a", [1, 2, 3])
     assert (b.name, b.values.tolist()) == ("b", [10, 20])
-    assert "not in order" in capsys.readouterr().err
+    assert "not in time order" in capsys.readouterr().err
 
 
 def test_what_cannot_be_used_can_be_left_out_and_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,7 +114,7 @@ def test_what_cannot_be_used_can_be_left_out_and_is_counted(capsys: pytest.Captu
     (found,) = read_series(rows, OPTIONS.model_copy(update={"skip_bad": True}))
     assert found.values.tolist() == [1, 2]
     said = capsys.readouterr().err
-    assert said.count("left out") == 2
+    assert said.count("skipped") == 2
     assert len(re.findall(r" 1 (?:row|unreadable value) ", said)) == 3
 
 

@@ -278,7 +278,7 @@ def test_covariates_in_another_unit_are_told(tmp_path: Path, capsys: pytest.Capt
     run.predict(table.with_columns(wind=1000 * table["wind"]))
     run.evaluate(table.with_columns(wind=1000 * table["wind"]))
     said = capsys.readouterr().err
-    assert said.count("y: wind is 1e+04 on average, and was 10 with") == 2
+    assert said.count("y: wind has the mean 1e+04, but 10 with") == 2
 
 
 def test_a_series_is_known_again_by_its_values(tmp_path: Path) -> None:
@@ -352,7 +352,7 @@ def test_notes_on_a_table_are_printed_once(tmp_path: Path, capsys: pytest.Captur
     cells = [f"{day},{i % 4}" for i, day in enumerate(date(2024, 1, 1) + timedelta(i) for i in range(160))]
     path = written(tmp_path / "a.csv", "t,y", [*cells[80:], *cells[:80]])
     TASK.prepare([path], ForecastOptions(time="t", target="y", horizon=3, context=12), 0)
-    assert capsys.readouterr().err.count("the rows are not in order of time") == 1
+    assert capsys.readouterr().err.count("the rows were not in time order") == 1
 
 
 ZONES = [None, "Europe/Berlin"]

@@ -145,7 +145,7 @@ def test_a_format_is_that_of_digits_too(stamps: list[Any], form: str, then: str,
     ],
 )
 def test_digits_that_may_be_dates_are_refused(stamps: list[int], hint: str) -> None:
-    with pytest.raises(BadInput, match=rf"--time: expected stamps, got digits that look like .*{hint}"):
+    with pytest.raises(BadInput, match=rf"--time: expected time stamps, got digits that look like .*{hint}"):
         one(table(pl.Series(stamps)))
     assert following(one(table(stamps), step=str(stamps[1] - stamps[0]))) == [str(2 * stamps[-1] - stamps[-2])]
 
@@ -160,7 +160,7 @@ def test_digits_that_may_be_dates_are_refused(stamps: list[int], hint: str) -> N
     ],
 )
 def test_other_digits_that_may_be_dates_are_refused(stamps: list[Any], hint: str) -> None:
-    with pytest.raises(BadInput, match=rf"--time: expected stamps, got digits that look like {hint}"):
+    with pytest.raises(BadInput, match=rf"--time: expected time stamps, got digits that look like {hint}"):
         one(table(stamps))
 
 
@@ -244,7 +244,7 @@ def test_several_values_in_a_step_are_those_from_its_beginning_on(capsys: pytest
     assert "240 values averaged to 10" in said
     assert "last step" not in said
     one(table(hours[:-8]), step="1d")
-    assert "the last step, 2024-01-10, has 16 values, where others have 24" in capsys.readouterr().err
+    assert "the last step, 2024-01-10, has 16 values, but others have 24" in capsys.readouterr().err
     days = [date(2024, 1, 1) + timedelta(i) for i in range(91)]
     found = one(table(days), step="1mo")
     assert found.values.tolist() == [15.0, 31 + 14.0, 60 + 15.0]
@@ -270,8 +270,8 @@ def test_the_step_of_irregular_stamps_is_a_round_one_and_told() -> None:
     ("count", "options", "parts"),
     [
         (1000, {}, ["step 1h (the most common", "season 24 (a day)", "horizon 24 (one season)", "context 168 (7 sea"]),
-        (100, {}, ["season 24", "horizon 5 (half of a tenth of 100 steps"]),
-        (40, {}, ["season 1 (as 40 steps are less than 2 times a day, 24 steps)"]),
+        (100, {}, ["season 24", "horizon 5 (half of the longest possible horizon, 10 steps"]),
+        (40, {}, ["season 1 (40 steps are fewer than 2 seasons of 24, a day)"]),
         (1000, {"horizon": 100}, ["horizon 100 (--horizon)", "context 200 (2 horizons)"]),
         (
             1000,
@@ -294,7 +294,7 @@ def test_the_context_of_minutes_is_bounded() -> None:
 def test_zones_that_are_none() -> None:
     with pytest.raises(BadInput, match=r"--timezone: expected a name like Europe/Berlin.*'Mars'"):
         one(table(months(last)), timezone="Mars")
-    with pytest.raises(BadInput, match="--timezone: expected stamps that are moments, got numbers"):
+    with pytest.raises(BadInput, match="--timezone: expected dates or times, got numbers"):
         one(table(range(9)), timezone="UTC")
 
 
@@ -332,7 +332,7 @@ def test_business_days_keep_their_time_of_day() -> None:
 
 def test_stamps_that_are_not_those_of_steps_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     one(table([date(2016 + i // 24, i // 2 % 12 + 1, 1 + 14 * (i % 2)) for i in range(96)]))
-    assert "of 96 stamps are not those of steps of 14d; the farthest, 20" in capsys.readouterr().err
+    assert "of 96 time stamps do not fall on a step of 14d; the farthest, 20" in capsys.readouterr().err
     one(table(months(last)))
     assert not capsys.readouterr().err
 

@@ -108,11 +108,11 @@ def test_the_model_card_is_filled(reader: Trained, hub: dict[str, Any], tmp_path
 def test_a_folder_is_taken_for_a_repository(reader: Trained, hub: dict[str, Any], tmp_path: Path) -> None:
     """A run that was pushed to a folder, or cloned."""
     assert Trained.from_hub(str(reader.run.path)).scores == reader.scores
-    with pytest.raises(BadInput, match=r"expected a run's folder, got one without config\.json"):
+    with pytest.raises(BadInput, match=r"expected a run folder, got a folder without config\.json"):
         tasks.from_hub(str(tmp_path))
     reader.push_to_hub("me/bars")
     (tmp_path / "hub" / "model.safetensors").write_bytes(b"damaged")
-    with pytest.raises(BadInput, match=r"model\.safetensors: expected a whole safetensors file"):
+    with pytest.raises(BadInput, match=r"model\.safetensors: expected a complete safetensors file"):
         tasks.from_hub("me/bars")
     assert "download" in hub
 

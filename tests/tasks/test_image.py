@@ -68,7 +68,7 @@ def test_a_run_of_images(elman: Command, trained: Path, folder: Path, tmp_path: 
     page = (trained / "report.html").read_text()
     assert f"{folder}/lying/" in page
     picture = base64.b64encode((trained / "confusion.png").read_bytes()).decode()
-    assert f'<img src="data:image/png;base64,{picture}" alt="Which label was taken for which' in page
+    assert f'<img src="data:image/png;base64,{picture}" alt="Confusion matrix' in page
     assert "generate: a run of image is used with elman predict" in elman("generate", trained).err
 
 
@@ -93,7 +93,7 @@ def test_a_damaged_run(elman: Command, trained: Path, folder: Path, tmp_path: Pa
     (copy / "codec.json").write_text(json.dumps(codec))
     refused(elman("report", copy), "confusion.png: expected a PNG file")
     (copy / "codec.json").write_text(json.dumps({"labels": 3}))
-    refused(elman("evaluate", copy, folder), "codec.json", "expected what `elman train image` has written")
+    refused(elman("evaluate", copy, folder), "codec.json", "expected the codec of `elman train image`")
 
 
 def test_the_split_is_the_seeds(elman: Command, folder: Path, tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_in_python(tmp_path: Path) -> None:
     assert isinstance(found.model, torch.nn.Module)
     with pytest.raises(TypeError, match=r"^elman.tasks.image.fit: colour: expected one of cell, hidden, "):
         image.fit((images, labels), tmp_path / "other", colour=1)  # type: ignore[call-arg]  # editors know the options
-    with pytest.raises(ValueError, match=r"^elman.tasks.image.fit: hidden: expected a whole number from 1 up, got 0"):
+    with pytest.raises(ValueError, match=r"^elman.tasks.image.fit: hidden: expected an integer of at least 1, got 0"):
         image.fit((images, labels), tmp_path / "other", hidden=0)
     assert not (tmp_path / "other").exists()
 
@@ -191,10 +191,10 @@ def test_wrong_images(elman: Command, folder: Path, tmp_path: Path, trained: Pat
     refused(elman("train", "image", bad, *out), "x.png", "cannot be read as one", "--skip-bad")
     said = elman("train", "image", bad, "--skip-bad", *out)
     assert said.code == 0
-    assert "left out 1" in said.out + said.err
+    assert "skipped 1" in said.out + said.err
     other = tmp_path / "other"
     shutil.copytree(folder / "lying", other / "sideways")
-    refused(elman("evaluate", trained, other), "expected labels of the training, lying, upright; got 'sideways'")
+    refused(elman("evaluate", trained, other), "expected a label of the training data, lying, upright; got 'sideways'")
     refused(elman("predict", trained, bad / "lying/x.png"), "x.png")
     (tmp_path / "t.csv").write_text("a,b\n1,2\n")
     shutil.rmtree(tmp_path / "run")

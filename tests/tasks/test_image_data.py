@@ -59,17 +59,17 @@ def test_a_row_that_is_no_image(
 ) -> None:
     rows = rows_of()
     path = table(tmp_path / "x.csv", [*rows[:4], row, *rows[4:]])
-    refused(elman("train", "image", path, "--out", tmp_path / "run"), f"x.csv: {part}; --skip-bad leaves it out")
+    refused(elman("train", "image", path, "--out", tmp_path / "run"), f"x.csv: {part}; pass --skip-bad to skip it")
     assert files(tmp_path) == {"x.csv"}
     assert len(list(read([path], skip_bad=True))) == 24
-    assert f"{path}: {part}; left out" in capsys.readouterr().err
+    assert f"{path}: {part}; skipped" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("head", "part"),
     [
-        (["label", "p0", "p1", "p2", "label"], "expected columns of different names, got 2 that are called 'label'"),
-        (["label", "p0", "p1", "p0", "p3"], "expected columns of different names, got 2 that are called 'p0'"),
+        (["label", "p0", "p1", "p2", "label"], "expected unique column names, got 2 columns named 'label'"),
+        (["label", "p0", "p1", "p0", "p3"], "expected unique column names, got 2 columns named 'p0'"),
         (["label"], "expected a square number of pixel columns beside 'label', got none"),
         (["label", "p0", "p1"], "expected a square number of pixel columns beside 'label', got 2"),
         (["text", "label"], "row 1: column text: expected a number, got 'a'"),
@@ -111,24 +111,30 @@ def idx(values: NDArray[Any], dims: Sequence[int] | None = None, kind: int = 8) 
 
 IMAGES = np.zeros((24, 2, 2), np.uint8)
 BAD_IDX: dict[str, tuple[bytes, str]] = {
-    "head cut": (idx(IMAGES)[:9], "expected a head of 16 bytes for 3 dimensions, got 9 in all"),
-    "too few": (idx(IMAGES)[:-1], "expected 24 x 2 x 2 numbers by its head, of 1 bytes each, and at least one; got 95"),
-    "too many": (idx(IMAGES) + b"0", "expected 24 x 2 x 2 numbers by its head"),
+    "head cut": (idx(IMAGES)[:9], "expected a header of 16 bytes for 3 dimensions, got 9 in all"),
+    "too few": (
+        idx(IMAGES)[:-1],
+        "expected 24 x 2 x 2 numbers according to its header, of 1 bytes each, and at least one; got 95",
+    ),
+    "too many": (idx(IMAGES) + b"0", "expected 24 x 2 x 2 numbers according to its header"),
     "half a number": (
         idx(IMAGES, kind=0x0D)[:-1],
-        "expected 24 x 2 x 2 numbers by its head, of 4 bytes each, and at least one; got 95 bytes",
+        "expected 24 x 2 x 2 numbers according to its header, of 4 bytes each, and at least one; got 95 bytes",
     ),
-    "none": (idx(IMAGES[:0]), "expected 0 x 2 x 2 numbers by its head"),
-    "no rows": (idx(IMAGES[:, :0]), "expected 24 x 0 x 2 numbers by its head"),
-    "immense": (idx(IMAGES, [2**31] * 3), "expected 2147483648 x 2147483648 x 2147483648 numbers by its head"),
-    "no dimensions": (b"\0\0\x08\0", "expected several numbers by its head"),
+    "none": (idx(IMAGES[:0]), "expected 0 x 2 x 2 numbers according to its header"),
+    "no rows": (idx(IMAGES[:, :0]), "expected 24 x 0 x 2 numbers according to its header"),
+    "immense": (
+        idx(IMAGES, [2**31] * 3),
+        "expected 2147483648 x 2147483648 x 2147483648 numbers according to its header",
+    ),
+    "no dimensions": (b"\0\0\x08\0", "expected several numbers according to its header"),
     "gzip cut": (gzip.compress(idx(IMAGES))[:-20], "expected an IDX file, got a damaged gzip file"),
     "gzip damaged": (
         gzip.compress(idx(IMAGES))[:12] + b"\xff" * 20,
         "expected an IDX file, got a damaged gzip file",
     ),
-    "gzip bomb": (gzip.compress(idx(IMAGES) + bytes(1 << 24)), "expected 24 x 2 x 2 numbers by its head"),
-    "other": (b"\x89PNG", "expected an IDX file, which begins with two zeros and a type, got 89504e47"),
+    "gzip bomb": (gzip.compress(idx(IMAGES) + bytes(1 << 24)), "expected 24 x 2 x 2 numbers according to its header"),
+    "other": (b"\x89PNG", "expected an IDX file, which begins with two zero bytes and a type, got 89504e47"),
 }
 
 
@@ -161,7 +167,9 @@ def test_an_image_that_would_take_all_memory(elman: Command, tmp_path: Path) -> 
         path = tmp_path / "data" / "a" / f"{name}.png"
         path.write_bytes(found)
         said = elman("train", "image", tmp_path / "data", "--out", tmp_path / "run")
-        refused(said, f"{name}.png: expected an image of at most 89,478,485 pixels, got more; --skip-bad leaves it out")
+        refused(
+            said, f"{name}.png: expected an image of at most 89,478,485 pixels, got more; pass --skip-bad to skip it"
+        )
         assert not (tmp_path / "run").exists()
         assert len(list(read([tmp_path / "data"], skip_bad=True))) == 12
         path.unlink()
@@ -210,12 +218,12 @@ def test_nothing_of_that_name(elman: Command, tmp_path: Path, command: str) -> N
     more = [] if command == "train" else [f"--{command}", tmp_path / "none"]
     data = table(tmp_path / "x.csv", rows_of()) if more else tmp_path / "none"
     said = elman("train", "image", data, *more, "--out", tmp_path / "run")
-    refused(said, "none: expected a folder of images by label", "found nothing of that name")
+    refused(said, "none: expected a folder of images by label", "but it does not exist")
 
 
 def test_least_size(elman: Command, tmp_path: Path) -> None:
     for task in ("image", "caption"):
-        refused(elman("train", task, "--size", "0", "--out", tmp_path / "run"), "--size", "a whole number from 1 up")
+        refused(elman("train", task, "--size", "0", "--out", tmp_path / "run"), "--size", "an integer of at least 1")
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
@@ -247,7 +255,7 @@ def test_damaged_exif_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     exif[0x0112] = 6
     Pillow.fromarray(np.eye(2, 3, dtype=np.uint8)).save(path, exif=exif.tobytes().replace(b"MM", b"XX"))
     assert picture(path).shape == (2, 3)
-    assert "x.png: its EXIF data cannot be read, so it is not turned: not a TIFF file" in capsys.readouterr().err
+    assert "x.png: its EXIF data cannot be read, so it is not rotated: not a TIFF file" in capsys.readouterr().err
 
 
 def test_a_folder_is_read_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -276,9 +284,9 @@ def test_a_folder_is_read_whole(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert [label for label, name in found if name == "1.png"] == ["a", "b"]
     assert len(found) == len(suffixes) + 5
     assert capsys.readouterr().err.splitlines() == [
-        f"{tmp_path}/x: left out 1 file beside the folders of the labels: .png (1)",
+        f"{tmp_path}/x: skipped 1 file beside the folders of the labels: .png (1)",
         f"{tmp_path}/x/nothing: no images of this label",
-        f"{tmp_path}/x: left out 4 files that are not images Pillow can read: .txt (2), .eps (1), .heic (1)",
+        f"{tmp_path}/x: skipped 4 files that are not images Pillow can read: .txt (2), .eps (1), .heic (1)",
     ]
 
 
@@ -287,7 +295,7 @@ def test_a_folder_without_images(elman: Command, tmp_path: Path) -> None:
     (tmp_path / "x/a/1.txt").write_text("no")
     said = elman("train", "image", tmp_path / "x", "--out", tmp_path / "run")
     refused(said, "x: expected images in the folders of the labels, got none")
-    assert "left out 1 file that" in said.err
+    assert "skipped 1 file that" in said.err
 
 
 def test_no_more_of_a_packed_file_is_unpacked_than_its_head_tells(tmp_path: Path) -> None:
@@ -312,7 +320,9 @@ def test_a_tiff_without_all_its_rows(tmp_path: Path) -> None:
     for entry in (head, short):
         data = data.replace(entry, struct.pack("<HHII", 257, 4, 1, 8_000_000))
     (tmp_path / "x.tif").write_bytes(data)
-    with pytest.raises(BadInput, match=r"x.tif: expected an image, got what cannot be read as one: 8 of 8000000 rows"):
+    with pytest.raises(
+        BadInput, match=r"x.tif: expected an image, got a file that cannot be read as one: 8 of 8000000 rows"
+    ):
         picture(tmp_path / "x.tif")
 
 

@@ -122,9 +122,11 @@ def test_generated_music(elman: Command, trained: Path, parts: Path, tmp_path: P
     assert elman("generate", trained, *further, "--top-k", 1).code == 0
     assert (tmp_path / "d.mid").read_bytes() == greedy
     other = saved(tmp_path / "other.mid", [on(60), off(60, 480)])
-    refused(elman("generate", trained, "--out", other), "--out", "other.mid", "that it did not make")
-    refused(elman("generate", trained, "--out", tmp_path / "x.txt"), "expected a name that ends with .mid or .midi")
-    refused(elman("generate", trained, "--prompt", tmp_path / "none.mid"), "none.mid", "found nothing of that name")
+    refused(elman("generate", trained, "--out", other), "--out", "other.mid", "got another file")
+    refused(
+        elman("generate", trained, "--out", tmp_path / "x.txt"), "expected a file name that ends with .mid or .midi"
+    )
+    refused(elman("generate", trained, "--prompt", tmp_path / "none.mid"), "none.mid", "but it does not exist")
 
 
 def test_midi_files_as_events(elman: Command, folder: Path, tmp_path: Path) -> None:
@@ -186,7 +188,7 @@ def test_wrong_music(
     refused(train(), "music: expected DATA")
     (tmp_path / "empty").mkdir()
     refused(train(tmp_path / "empty"), "empty: expected MIDI files", "got a folder without any")
-    refused(train(tmp_path / "none"), "none: expected a file, found nothing")
+    refused(train(tmp_path / "none"), "none: expected a file, but it does not exist")
     (tmp_path / "bad.mid").write_bytes(b"no music")
     refused(train(folder, tmp_path / "bad.mid"), "bad.mid: expected a MIDI file", "--skip-bad")
     whole = (folder / "0.mid").read_bytes()
@@ -195,14 +197,14 @@ def test_wrong_music(
     silent = saved(tmp_path / "silent.mid", [on(35, 0, 64, midi.DRUMS), off(35, 480, midi.DRUMS)])
     refused(train(folder, silent), "silent.mid: expected notes other than drums, got none")
     assert len(list(read([folder, silent, tmp_path / "bad.mid"], MusicOptions(grid=1, skip_bad=True)))) == 20
-    assert "left out 2" in capsys.readouterr().err
+    assert "skipped 2" in capsys.readouterr().err
     refused(elman("predict", trained, silent), "silent.mid")
     refused(train(folder / "0.mid"), "expected at least 3 different examples", "got 1")
     refused(train(saved(tmp_path / "two.mid", [on(60)], [on(60)], type=2)), "two.mid", "of type 0 or 1, got type 2")
     for division, said in ((0, "got 0"), (-6360, "got SMPTE time, 25 frames a second of 40 ticks each")):
         path = saved(tmp_path / "time.mid", [on(60)])
         path.write_bytes(path.read_bytes()[:12] + division.to_bytes(2, "big", signed=True) + path.read_bytes()[14:])
-        refused(train(path), "time.mid: expected a division in ticks to a quarter note", said)
+        refused(train(path), "time.mid: expected a division in ticks per quarter note", said)
     refused(train(text("a.json", {"train": []})), "a.json: expected 'train', 'valid', 'test'; got ['train']")
     refused(train(text("b.json", 3)), "b.json: expected a list of pieces, got 3")
     refused(
@@ -213,7 +215,7 @@ def test_wrong_music(
     refused(train(text("e.json", [[[], []]])), "e.json: piece 1: expected notes, got none")
     refused(train(text("f.json", [[]])), "f.json: piece 1: expected a list of frames, got []")
     (tmp_path / "g.json").write_text("[[")
-    refused(train(tmp_path / "g.json"), "g.json: expected JSON")
-    refused(train(folder, text("h.json", chords(4))), "music: expected --grid, steps to a quarter note")
+    refused(train(tmp_path / "g.json"), "g.json: expected valid JSON")
+    refused(train(folder, text("h.json", chords(4))), "music: expected --grid, steps per quarter note")
     refused(elman("train", "music", folder, "--as", "notes", *out), "--as", "expected frames or events")
     refused(elman("train", "music", folder, "--as", "events", "--output", "sigmoid", *out), "--output: expected none")

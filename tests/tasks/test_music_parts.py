@@ -150,7 +150,7 @@ def test_a_folder_is_read_whole(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (tmp_path / "x/sub/e.mscz").write_bytes(b"PK")
     found = [Path(example.name).name for example in read([tmp_path / "x"], MusicOptions(grid=1))]
     assert found == ["a.mid", "b.MIDI", "c.kar", "d"]
-    assert capsys.readouterr().err == f"{tmp_path}/x: left out 2 files that are not MIDI: .txt (1), .mscz (1)\n"
+    assert capsys.readouterr().err == f"{tmp_path}/x: skipped 2 files that are not MIDI: .txt (1), .mscz (1)\n"
 
 
 @pytest.mark.parametrize("size", [4, 5, 12, 2000])

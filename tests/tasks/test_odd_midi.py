@@ -89,11 +89,11 @@ READ: dict[str, tuple[bytes, list[list[int]]]] = {
 REFUSED: dict[str, tuple[bytes, str]] = {
     "type 2": (header(2, 2) + track(TUNE + END) + track(TUNE + END), "got type 2, whose tracks are separate pieces"),
     "SMPTE": (header(division=-6360) + track(TUNE + END), "got SMPTE time, 25 frames a second of 40 ticks each"),
-    "division 0": (header(division=0) + track(TUNE + END), "a division in ticks to a quarter note, got 0"),
-    "cut short": (FILE[:-9], "it is cut short"),
-    "cut in a RIFF": (riff(FILE)[:-9], "it is cut short"),
-    "a track shorter than it claims": (header() + track(TUNE, more=50), "it is cut short"),
-    "fewer tracks than the header says": (header(1, 2) + track(TUNE + END), "it is cut short"),
+    "division 0": (header(division=0) + track(TUNE + END), "a division in ticks per quarter note, got 0"),
+    "cut short": (FILE[:-9], "it is truncated"),
+    "cut in a RIFF": (riff(FILE)[:-9], "it is truncated"),
+    "a track shorter than it claims": (header() + track(TUNE, more=50), "it is truncated"),
+    "fewer tracks than the header says": (header(1, 2) + track(TUNE + END), "it is truncated"),
     "a data byte above 127": (header() + track(on(0, 60) + time(480) + b"\x80\x3c\xc8" + END), "data byte"),
     "a key of nine flats": (header() + track(b"\x00\xff\x59\x02\xf7\x00" + TUNE + END), "9 flats"),
     "a time of five bytes": (header() + track(on(0, 60) + b"\xff\xff\xff\xff\x7f\x80\x3c\x00" + END), "got more"),
@@ -101,7 +101,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         header() + track(on(0, 35, channel=9) + off(480, 35, 9) + END),
         "expected notes other than drums, got none",
     ),
-    "nothing": (b"", "it is cut short"),
+    "nothing": (b"", "it is truncated"),
     "text": (b"no music", "MThd not found"),
 }
 

@@ -223,7 +223,7 @@ def test_rare_labels_are_trained_on_and_told(elman: Command, tmp_path: Path) -> 
             png(tmp_path / "x" / label / f"{k}.png", seed)
     said = elman("train", "image", tmp_path / "x", "--out", tmp_path / "run", *SMALL, "--epochs", "1", "--size", "5")
     assert said.code == 0, said.err
-    told = "for training only, as there are fewer than 3 different images of each: "
+    told = "for training only, because there are fewer than 3 different images of each: "
     assert f"{told}'copies' (1), 'once' (1), 'twice' (2)\n" in said.err
     assert "38 images for training, 4 for validation, 4 for test" in said.err
     rows = list(csv.DictReader((tmp_path / "run" / "split.csv").read_text().splitlines()))
@@ -239,7 +239,7 @@ def test_a_split_of_too_few(elman: Command, tmp_path: Path) -> None:
     said = elman("train", "classify", path, "--out", tmp_path / "run")
     assert said.code == 2
     expected = (
-        "expected a label with at least 3 different examples to split, got 4 of 2 labels, where copies count as one"
+        "expected a label with at least 3 different examples to split, got 4 of 2 labels, where duplicates count as one"
     )
     assert expected in said.err
     assert "pass --validation and --test" in said.err

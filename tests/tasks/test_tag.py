@@ -74,7 +74,7 @@ def test_columns_as_lines_are_refused(
     elman: Command, trained: Path, monkeypatch: pytest.MonkeyPatch, form: Callable[[list[list[tuple[str, str]]]], str]
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(form(sentences()).encode()), "utf-8"))
-    expected = "standard input: expected a sentence in each line, got words with their labels in columns; to read the"
+    expected = "standard input: expected one sentence per line, got columns of words and labels; to read the"
     refused(elman("predict", trained), f"{expected} words, pass -: elman predict {trained} -")
 
 
@@ -224,7 +224,9 @@ def test_labels_of_the_test_that_were_not_learnt_are_wrong(elman: Command, treeb
     assert own["accuracy"] <= baseline["accuracy"]
     assert f"{verbs:,} words have labels that are not in the training part and count as errors: 'MOVE'" in said.err
     (tmp_path / "none.txt").write_text("one X\ntwo Y\n")
-    refused(elman("evaluate", tmp_path / "run", tmp_path / "none.txt"), "expected labels of the training,", "'X', 'Y'")
+    refused(
+        elman("evaluate", tmp_path / "run", tmp_path / "none.txt"), "expected labels of the training data,", "'X', 'Y'"
+    )
 
 
 def test_resuming_changes_nothing(elman: Command, treebank: Path, tmp_path: Path) -> None:
@@ -247,11 +249,11 @@ def test_in_python(tmp_path: Path) -> None:
 WORD = "1\tone\tone\tNUM" + "\t_" * 6 + "\n"
 BAD: list[tuple[str, str, list[str], list[str]]] = [
     ("empty", "", [], ["expected a text", "empty"]),
-    ("blank", "\n\n", [], ["expected sentences, a word to a line, got none"]),
+    ("blank", "\n\n", [], ["expected sentences with one word per line, got none"]),
     ("name", WORD, ["--column", "pos"], ["--column", "a column from 1 to 10, or one of id, form", "got 'pos'"]),
     ("number", "a b\n", ["--column", "3"], ["--column", "expected a column from 1 to 2; got '3'"]),
     ("words", "a b\n", ["--words", "form"], ["--words", "expected a column from 1 to 2; got 'form'"]),
-    ("short", "a A\nb B\n\na A\nb\n", [], ["line 5: expected 2 columns or more, got 1", "--skip-bad"]),
+    ("short", "a A\nb B\n\na A\nb\n", [], ["line 5: expected at least 2 columns, got 1", "--skip-bad"]),
     ("one column", "a\nb\n", [], ["line 1: expected a word and its label", "got 'a'"]),
     ("commas", "a,A\nb,B\n", [], ["line 1: expected a word and its label", "got 'a,A'"]),
     ("one for both", "a A\n", ["--words", "2", "--column", "2"], ["--column", "another column", "got 2 for both"]),
@@ -259,7 +261,7 @@ BAD: list[tuple[str, str, list[str], list[str]]] = [
     ("empty label", WORD + WORD.replace("NUM", ""), [], ["line 2: expected a label in column 4, got ''"]),
     ("empty word", WORD + WORD.replace("\tone", "\t", 1), [], ["line 2: expected a word in column 2, got ''"]),
     ("an id", WORD + "x" + WORD, [], ["line 2: expected an id like 3, 3-4 or 3.1, got 'x1'", "--skip-bad"]),
-    ("comments", "# text = a\n# text = b\n", [], ["expected sentences, a word to a line, got none"]),
+    ("comments", "# text = a\n# text = b\n", [], ["expected sentences with one word per line, got none"]),
     ("few", "a A\n\nb B\n", [], ["at least 3 different examples"]),
 ]
 
@@ -302,16 +304,16 @@ def test_what_is_wrong(elman: Command, tmp_path: Path, trained: Path, capsys: py
     latin = tmp_path / "latin"
     latin.write_bytes("caf\u00e9 A\n".encode("cp1252"))
     refused(elman("train", "tag", latin, *out), "latin", "0xe9 at offset 3", "--encoding cp1252")
-    refused(elman("train", "tag", tmp_path / "none", *out), "none", "nothing of that name")
+    refused(elman("train", "tag", tmp_path / "none", *out), "none", "does not exist")
     refused(elman("train", "tag", *out), "expected DATA")
     refused(elman("evaluate", trained, latin), "0xe9")
     short = tmp_path / "short"
     short.write_text(columns(sentences()) + "\n\nodd\n")
-    refused(elman("train", "tag", short, *out), "expected 3 columns or more, got 1", "--skip-bad")
+    refused(elman("train", "tag", short, *out), "expected at least 3 columns, got 1", "--skip-bad")
     assert not (tmp_path / "run").exists()
     capsys.readouterr()
     assert len(list(TASK.read([short], TagOptions(skip_bad=True)))) == 60
-    assert "left out 1 that cannot be used" in capsys.readouterr().err
+    assert "skipped 1 unusable example" in capsys.readouterr().err
 
 
 def test_a_file_to_predict_is_read_in_columns(elman: Command, trained: Path, treebank: Path, tmp_path: Path) -> None:
@@ -327,7 +329,7 @@ def test_a_file_to_predict_is_read_in_columns(elman: Command, trained: Path, tre
     assert said.out.splitlines()[-1].startswith("61,.,")
     for lines in ("The cat sees\nA dog .\n", "The cat sees .\n", "one two\nsix ten\n"):
         bare.write_text(lines)
-        refused(elman("predict", trained, bare), "words.txt: expected a word to a line", "standard input")
+        refused(elman("predict", trained, bare), "words.txt: expected one word per line", "standard input")
     refused(elman("predict", trained, treebank.parent), "expected a text or a file, got a folder")
     found = tasks.load(trained)
     assert len(found.predict(treebank)) == len(found.predict(str(treebank))) == len(right)

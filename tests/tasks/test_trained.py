@@ -98,7 +98,9 @@ def test_the_documented_defaults_are_the_real_ones(task: str) -> None:
 
 
 def test_targets_are_no_folder(tmp_path: Path) -> None:
-    message = r"^elman.tasks.image.fit: out: expected a path, got list; pass all data as one, \(inputs, targets\)$"
+    message = (
+        r"^elman.tasks.image.fit: out: expected a path, got list; pass all data as one tuple, \(inputs, targets\)$"
+    )
     with pytest.raises(TypeError, match=message):
         image.fit(bars()[0], bars()[1])  # type: ignore[arg-type]
     assert files(tmp_path) == set()

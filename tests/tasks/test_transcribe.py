@@ -147,7 +147,7 @@ def test_in_python(tmp_path: Path, manifest: Path) -> None:
     assert abs(found.predict([as_written])[0]["confidence"] - rows[0]["confidence"]) < 1e-3
     for wrong, part in (
         (([waves[0]], []), "expected as many recordings as texts, got 1 and 0"),
-        (([np.zeros((2, 4))], ["a"]), r"recording 1: expected a row of numbers, got float64 of shape \(2, 4\)"),
+        (([np.zeros((2, 4))], ["a"]), r"recording 1: expected a 1-D array of numbers, got float64 of shape \(2, 4\)"),
         (([np.zeros(0)], ["a"]), "recording 1: expected a recording, got an empty one"),
         (([np.array([0, np.nan])], ["a"]), "recording 1: expected finite numbers, got nan"),
         (([waves[0]], [" "]), "recording 1: expected a text, got an empty one"),
@@ -191,7 +191,7 @@ def _not_finite(folder: Path, rows: list[list[str]]) -> None:
 
 
 BAD: dict[str, tuple[Change, list[str]]] = {
-    "gone": (lambda folder, rows: (folder / rows[3][0]).unlink(), ["2.wav", "nothing of that name"]),
+    "gone": (lambda folder, rows: (folder / rows[3][0]).unlink(), ["2.wav", "does not exist"]),
     "broken": (_broken, ["2.wav", "cannot be read as one"]),
     "empty": (_empty, ["2.wav", "got an empty one"]),
     "short": (_short, ["2.wav", "at least 2 steps (--stack 2) for 'ab', got a recording of 1"]),
@@ -216,7 +216,7 @@ def test_a_recording_that_cannot_be_used(
 ) -> None:
     change(tmp_path, eight)
     said = elman("train", "transcribe", written(tmp_path, eight), "--out", tmp_path / "run", *SMALL)
-    refused(said, *parts, "--skip-bad leaves it out")
+    refused(said, *parts, "pass --skip-bad to skip it")
     assert not (tmp_path / "run").exists()
 
 
@@ -226,14 +226,14 @@ def test_what_cannot_be_used_is_left_out(elman: Command, tmp_path: Path, eight: 
     out = ["--out", tmp_path / "run", *SMALL, "--epochs", 1]
     said = elman("train", "transcribe", written(tmp_path, eight), "--skip-bad", *out)
     assert said.code == 0
-    assert "left out 2 that cannot be used" in said.err
+    assert "skipped 2 unusable examples" in said.err
     assert "4 recordings for training, 1 for validation, 1 for test" in said.err
 
 
 def test_manifests(elman: Command, manifest: Path, trained: Path, tmp_path: Path) -> None:
     out = ["--out", tmp_path / "run", *SMALL]
     refused(elman("train", "transcribe", *out), "expected DATA")
-    refused(elman("train", "transcribe", tmp_path / "none.csv", *out), "none.csv", "nothing of that name")
+    refused(elman("train", "transcribe", tmp_path / "none.csv", *out), "none.csv", "does not exist")
     text = ["--text", "said"]
     refused(elman("train", "transcribe", manifest, *text, *out), "--text", "path, text, take", "got 'said'")
     group = ["--group", "speaker"]
@@ -244,8 +244,8 @@ def test_manifests(elman: Command, manifest: Path, trained: Path, tmp_path: Path
     said = elman("train", "transcribe", tmp_path / "bad.csv", "--skip-bad", *out)
     assert said.code == 2
     told, *_, refusal = said.err.splitlines()
-    assert told.endswith("x.wav: expected a recording, found nothing of that name; left out")
-    assert refusal.endswith("bad.csv: expected something that can be used, got none")
+    assert told.endswith("x.wav: expected a recording, but it does not exist; skipped")
+    assert refusal.endswith("bad.csv: expected at least one usable example, got none")
     few = [f"{i}.flac" for i in (1, 2)]
     (tmp_path / "few.tsv").write_text("path\ttext\n" + "".join(f"{manifest.parent / name}\ta\n" for name in few))
     refused(elman("train", "transcribe", tmp_path / "few.tsv", *out), "expected at least 3 different examples")

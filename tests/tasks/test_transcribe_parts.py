@@ -233,7 +233,7 @@ def wav(samples: int, claimed: int, rate: int = 8000, riff: int | None = None) -
 @pytest.mark.parametrize("rate", [2**31 - 1, 1_000_000, 999, 1])
 def test_a_rate_that_no_recording_has(tmp_path: Path, rate: int) -> None:
     (tmp_path / "x.wav").write_bytes(wav(1000, 2000, rate))
-    expected = f"x.wav: expected a recording of 1,000 to 768,000 samples a second, got {rate:,} by its header"
+    expected = f"x.wav: expected a sample rate of 1,000 to 768,000 Hz, got {rate:,} in its header"
     with pytest.raises(BadInput, match=expected):
         read_audio(tmp_path / "x.wav", 8000)
 
@@ -266,7 +266,7 @@ def test_a_file_that_is_cut_short(tmp_path: Path, suffix: str) -> None:
     for keep in (0.5, 0.9):
         data = (tmp_path / f"x.{suffix}").read_bytes()
         (tmp_path / f"y.{suffix}").write_bytes(data[: int(keep * len(data))])
-        with pytest.raises(BadInput, match=rf"y\.{suffix}: expected .*(cut short|cannot be read|an empty one)"):
+        with pytest.raises(BadInput, match=rf"y\.{suffix}: expected .*(truncated|cannot be read|an empty one)"):
             read_audio(tmp_path / f"y.{suffix}", 8000)
 
 
@@ -274,7 +274,13 @@ def test_what_a_cut_wav_says(tmp_path: Path) -> None:
     """A size that was not known when the header was written is none; nor is that of what surrounds the samples."""
     path = tmp_path / "x.wav"
     path.write_bytes(wav(1000, 8000))
-    with pytest.raises(BadInput, match=r"expected 4,000 samples by its header, got 1,000: the file is cut short"):
+    with pytest.raises(
+        BadInput,
+        match=(
+            r"expected 4,000 samples according to its header, got 1,000: the file is "
+            r"truncated"
+        ),
+    ):
         read_audio(path, 8000)
     for data in (wav(1000, 0xFFFFFFFF, riff=0xFFFFFFFF), wav(1000, 0x7FFFF000), wav(1000, 2000, riff=9999)):
         path.write_bytes(data)
@@ -295,5 +301,5 @@ def test_whole_numbers_of_other_widths() -> None:
     assert parse_input(np.array([2**30, -(2**31)], np.int32), options).input.tolist() == [0.5, -1]
     assert parse_input(np.array([64, -128], np.int8), options).input.tolist() == [0.5, -1]
     assert parse_input(np.array([128, 192, 0], np.uint8), options).input.tolist() == [0, 0.5, -1]
-    with pytest.raises(BadInput, match=r"expected whole numbers of at most 32 bits, got 4,294,967,296"):
+    with pytest.raises(BadInput, match=r"expected integers of at most 32 bits, got 4,294,967,296"):
         parse_input([2**32, 1], options)

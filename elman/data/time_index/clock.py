@@ -87,12 +87,12 @@ class TimeStep:
         is no season.
         """
         if not self.unit:
-            return 1, "none, as stamps are numbers"
+            return 1, "none, because time stamps are numbers"
         steps, name = self._cycle()
         season = round(steps)
         if season < 1 or abs(season - steps) > SEASON_TOLERANCE * steps:
-            return 1, f"none, as {name} is no whole number of steps"
-        return season, name if season > 1 else f"none, as a step is {name} long"
+            return 1, f"none, because {name} is not a whole number of steps"
+        return season, name if season > 1 else f"none, because a step lasts {name}"
 
     def _cycle(self) -> tuple[float, str]:
         if self.unit == "mo":

@@ -182,7 +182,9 @@ def clock_by(series: Sequence[Moments], zone: Zone | None) -> tuple[TimeStep, st
     """
     long = [moments for moments in series if len(moments) > 1]
     if not long:
-        raise BadInput("--step: expected a series with at least two stamps to find it by, got none; name it")
+        raise BadInput(
+            "--step: expected a series with at least two time stamps to infer it from, got none; pass --step"
+        )
     if zone is not None:
         local = [zone.local(moments) for moments in long]
         if all(_is_monthly(moments) for moments in local):

@@ -1,10 +1,9 @@
 """Runs a call of an executor that compiles: refuses what its backend cannot run, finds the plan of the rest."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from elman.engine import eager
 from elman.engine.compiled import plan_cache
@@ -15,7 +14,7 @@ from elman.engine.compiled.torch_ops import apply, draw
 from elman.engine.executor import Unsupported
 from elman.engine.inputs import CellSpec, Inputs, StateSize
 from elman.engine.outputs import Output, State, as_tuple, row_width, unflatten_output
-from elman.engine.torch_private import in_forward_mode, in_torch_func, is_exporting
+from elman.engine.torch_private import is_exporting, is_transformed
 
 
 def run(inputs: Inputs, backend: Backend) -> tuple[Output, State] | Unsupported:
@@ -34,7 +33,7 @@ def run(inputs: Inputs, backend: Backend) -> tuple[Output, State] | Unsupported:
             values = tuple(value.to(dtype) for value in values)
     if not torch.compiler.is_compiling() and any(t.is_neg() for t in (x, *states, *values)):
         x, states, values = x.resolve_neg(), *(tuple(t.resolve_neg() for t in of) for of in (states, values))
-    transformed = not torch.compiler.is_compiling() and _transformed((x, *states, *values))
+    transformed = not torch.compiler.is_compiling() and is_transformed((x, *states, *values))
     # An exported program must run without elman, and a plan exists in this process alone.
     if transformed or is_exporting() or (sizes is None and x.shape[1] == 0):
         return eager.run(inputs)
@@ -88,10 +87,3 @@ def _floating(parameters: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 
 def _shapes(parameters: Mapping[str, Tensor]) -> plan_cache.Shapes:
     return tuple((name, value.shape) for name, value in parameters.items())
-
-
-def _transformed(tensors: Sequence[Tensor]) -> bool:
-    """Whether torch.func or forward-mode differentiation is active for the tensors."""
-    if in_forward_mode() and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
-        return True
-    return in_torch_func()

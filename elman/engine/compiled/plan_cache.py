@@ -50,7 +50,7 @@ class CachedPlan(NamedTuple):
 MAX_REFUSALS = 8  # captures of one cell that have failed, after which it is not captured again
 MAX_PLANS = 64  # of one cell
 CHANGING = (
-    f"what its step reads beside its tensors has changed {MAX_PLANS} times; a number that changes so often can be a "
+    f"attributes or globals that its step reads have changed {MAX_PLANS} times; make a number that changes often a "
     "buffer"
 )
 _lock = threading.RLock()
@@ -95,7 +95,9 @@ def _plan(
             reason = f"{refused}: {refusal}"
         except Exception as error:
             # A cell that nobody has thought of must run all the same, and be reported.
-            reason = f"{refused}, for an error of elman's own, which is worth a report: {type(error).__name__}: {error}"
+            reason = (
+                f"{refused}, because of an internal error of elman; please report it: {type(error).__name__}: {error}"
+            )
         else:
             break
     else:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from elman.engine.executor import Executor, PreparedCall, Unsupported
+from elman.engine.executor import Executor, PreparedCall, StackInputs, Unsupported
 from elman.engine.inputs import CellSpec, Inputs
 from elman.engine.outputs import Output, State
 
@@ -26,6 +26,13 @@ class NativeExecutor(Executor):
         from elman.engine.cpu.backend import NATIVE
 
         return run(inputs, NATIVE)
+
+    def run_stack(self, inputs: StackInputs) -> Unsupported | None:
+        """Return None: cells are run one by one; or why they cannot be."""
+        from elman.engine.cpu.backend import NATIVE
+
+        reason = NATIVE.unsupported(inputs.tensors)
+        return Unsupported(reason) if reason else None
 
     def unsupported(self, spec: CellSpec) -> str:
         """Return the dtype, device or operation that it does not support; "" if there is none."""

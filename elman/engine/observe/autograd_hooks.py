@@ -95,7 +95,7 @@ class GradientRecorder:
 
     def _close(self) -> None:
         d_states = tuple(self._collect(i, state) for i, state in enumerate(self.states))
-        later = self.differentiable not in (None, self.task)
+        later = self.call.later or self.differentiable not in (None, self.task)
         event = BackwardEvent(self.call, tuple(self.d_outputs), tuple(self.d_finals), d_states, later)
         self._clear()
         notify(event)

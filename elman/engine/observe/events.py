@@ -22,6 +22,7 @@ class CallLabel(NamedTuple):
     begin: int = 0
     chained: bool = False
     draws: Sequence[Tensor] = ()
+    later: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,7 @@ class CallRecord:
         begin: index of the first step of this call among the steps of the label.
         chained: whether the gradient of the initial state flows on to the call that ends there.
         draws: the random numbers of all steps, if they were drawn before the loop.
+        later: whether an earlier backward pass of this call, by another run of its steps, had create_graph=True.
         parameters: see `elman.engine.Inputs`.
         x: see `elman.engine.Inputs`.
         state: see `elman.engine.Inputs`.
@@ -45,6 +47,7 @@ class CallRecord:
     begin: int
     chained: bool
     draws: Sequence[Tensor]
+    later: bool
     parameters: Mapping[str, Tensor]
     x: Tensor
     state: State

@@ -78,7 +78,7 @@ class FusedStage:
 
     def _cut_at_heads(self, node: Node, value: Node, match: BroadcastMatch, start: int, size: int, column: int) -> None:
         if match.heads > MAX_HEADS:
-            raise CannotCapture(f"{node.target} of parts that are broadcast{location_of(node)}")
+            raise CannotCapture(f"{node.target} of broadcast tensors{location_of(node)}")
         for *_, count in split_at_blocks(start, size, match.width):
             self.cuts |= {column} - {self._begin}
             self._visit_operand(node, value, start, count, column)

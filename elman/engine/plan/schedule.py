@@ -130,7 +130,7 @@ class _Schedule:
     def _match_reduction(self, node: Node) -> BroadcastMatch:
         match = match_reduction(node)
         if match is None:
-            raise CannotCapture(f"{node.target} over axes that are not side by side{location_of(node)}")
+            raise CannotCapture(f"{node.target} over axes that are not adjacent{location_of(node)}")
         return match
 
     def _require_stored(self, node: Node) -> None:

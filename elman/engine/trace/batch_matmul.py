@@ -110,7 +110,7 @@ def _batch_first(recorder: LayoutRecorder, a: Tensor, b: Tensor) -> tuple[Tensor
 
 def _check_head_count(heads: int) -> None:
     if heads > MAX_HEADS:
-        raise NoRewrite(f"a product for each of {heads} heads, which are more than {MAX_HEADS}")
+        raise NoRewrite(f"a product for each of {heads} heads, more than the maximum of {MAX_HEADS}")
 
 
 def _layout(recorder: LayoutRecorder, tensor: Tensor) -> AxisLayout:

@@ -211,7 +211,7 @@ def _trial_run(cell: nn.Module) -> Iterator[None]:
             raise
         except Exception as error:
             # Raised by the cell, or by torch. If the cell has a bug, the loop executor will raise the same error.
-            raise CannotCapture(f"a step on random numbers ended with {type(error).__name__}: {error}") from error
+            raise CannotCapture(f"a trial step on random inputs raised {type(error).__name__}: {error}") from error
 
 
 def _no_saved_tensors_hooks() -> AbstractContextManager[object]:

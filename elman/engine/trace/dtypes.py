@@ -46,5 +46,5 @@ class DtypeCheck(TorchFunctionMode):
             name = (resolve_name(func) or getattr(func, "__name__", "an operation")).rpartition(".")[2]
             raise OtherDtype(
                 f"{name}{current_line()} reads a tensor of {others[0]} that does not follow the dtype of the model: "
-                "register it as a buffer (register_buffer), or make it in the step with dtype=x.dtype"
+                "register it as a buffer (register_buffer), or create it in the step with dtype=x.dtype"
             ) from error

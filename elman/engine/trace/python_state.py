@@ -63,7 +63,7 @@ class AccessPath(NamedTuple):
     def __str__(self) -> str:
         if self.is_direct:
             return f"{self.kind}, {self.name!r}, which the step changes"
-        return f"{self.name!r}, in which the step changes something"
+        return f"{self.name!r}, which the step modifies"
 
 
 class Location(ABC):
@@ -381,8 +381,8 @@ class GeneratorLocation(Location):
         if _comparable(self.read()) == _comparable(content):
             return ""
         if isinstance(self.generator, torch.Generator):
-            return f"random numbers of a generator of its own, {self.path.name!r}"
-        return "random numbers that are not torch's"
+            return f"random numbers of a separate generator, {self.path.name!r}"
+        return "random numbers that do not come from torch"
 
     @override
     def quick_key(self) -> Any:
@@ -557,7 +557,7 @@ class PythonState:
             kind = "a file" if isinstance(value, IOBase) else "a logger"
             self.log_writer = self.log_writer or f"{kind}, {path.name!r}, to which a step may write"
         elif isinstance(value, np.ndarray) and value.dtype.hasobject:
-            self._add_irreversible(f"an array of objects, {path.name!r}, in which a step may change something")
+            self._add_irreversible(f"an array of objects, {path.name!r}, which a step may modify")
         elif isinstance(value, GENERATORS | np.ndarray | bytearray | array):
             self._number(value)
             self.locations.append((GeneratorLocation if isinstance(value, GENERATORS) else ArrayLocation)(value, path))
@@ -577,7 +577,7 @@ class PythonState:
             self._number(value)
             self._add(ItemsLocation(value, path), depth)
         elif isinstance(value, Iterator) and not hasattr(value, "__dict__") and not _slots(value):
-            self._add_irreversible(f"an iterator, {path.name!r}, from which a step may take something")
+            self._add_irreversible(f"an iterator, {path.name!r}, which a step may advance")
         for part in _callable_parts(value):
             self._visit(part, path, depth)
         if not isinstance(value, CALLABLES):
@@ -610,7 +610,7 @@ class PythonState:
         if not is_library:
             self._names |= names
             if dynamic := sorted(global_names & DYNAMIC_GLOBALS):
-                self._add_irreversible(f"{dynamic[0]}(), in {function.__name__!r}, by which a step may change anything")
+                self._add_irreversible(f"{dynamic[0]}(), in {function.__name__!r}, which may change anything")
             self._visit_names(function.__globals__, function.__globals__, global_names, "a global")
         # Closures of library functions are followed as well: they may wrap a function of the cell's code.
         for index in range(len(code.co_freevars)):

@@ -233,7 +233,7 @@ class Recorder(DispatchMode):
         if func is PROBABILITY_TENSOR:
             node = self.node_of(args[0])
             if node.target is not CONSTANT:
-                raise CannotCapture(f"{func} of probabilities that are computed{current_line()}")
+                raise CannotCapture(f"{func} of computed probabilities{current_line()}")
             probability = node.args[1]
         dtype = None if result.dtype == torch.float64 else result.dtype  # steps are captured in double precision
         self.draws.append(RandomOp(RANDOM_METHODS[func], numbers, probability, tuple(result.shape), dtype))  # type: ignore[arg-type]

@@ -34,8 +34,8 @@ def _horizon(cells: dict[str, columns.Columns]) -> Chart:
     curves = _lines(cells, "horizon")
     max_steps = max((v for table in cells.values() for v in table["steps"] if v is not None), default=0.0)
     text = (
-        f"Number of steps back after which less than {HORIZON_SHARE:.0%} of a gradient remains. At the line of all "
-        "steps, more remains."
+        f"Number of steps back after which less than {HORIZON_SHARE:.0%} of a gradient remains. A point on the line "
+        "of all steps means that more remains."
     )
     curves.append(level("all measured steps", curves[0].x, max_steps))
     return lines("horizon", "Gradient horizon", text, STEP, Axis("steps back", "steps back"), curves)

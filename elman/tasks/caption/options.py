@@ -11,7 +11,7 @@ from elman.options import Whole
 from elman.tasks.text_output_options import TextOutputOptions
 from elman.training.options import TrainingOptions
 
-HELP = """Train a model that writes texts about images.
+HELP = """Train a model that captions images.
 
 DATA is a CSV file with a column "path" of image files and a column "text". Without it: scikit-learn's 1,797 digits,
 spelled out.

@@ -32,7 +32,7 @@ def read(data: Any, options: CaptionOptions) -> Iterable[Example]:
 
 TASK = SupervisedTask(
     name="caption",
-    description="a writer about images",
+    description="an image captioner",
     options=CaptionOptions,
     read=read,
     parse_input=lambda value, options: image_example(value),

@@ -153,7 +153,7 @@ def check_lines(lines: Sequence[str], loaded: Loaded) -> None:
         columns = json_keys(lines[0])
     if columns is not None and text in columns:
         raise BadInput(
-            f"standard input: expected a text in each line, got a table with the columns {listed(columns)}; to read "
+            f"standard input: expected one text per line, got a table with the columns {listed(columns)}; to read "
             f"its texts, pass -: elman predict {loaded.run.path} -"
         )
 
@@ -188,7 +188,7 @@ def _terms(text: str) -> list[str]:
 
 TASK = SupervisedTask(
     name="classify",
-    description="a reader of texts",
+    description="a text classifier",
     options=ClassifyOptions,
     read=read,
     parse_input=parse_input,

@@ -174,7 +174,11 @@ def clock_of(rows: Sequence[SeriesRows], options: ForecastOptions) -> tuple[Time
         return clock_by([series_rows.moments for series_rows in rows], zone)
     clock = TimeStep.parse(options.step)
     if (zone is not None) != bool(clock.unit):
-        kind = "a time, as the stamps are moments" if zone is not None else "a number, as the stamps are numbers"
+        kind = (
+            "a duration, because the time stamps are dates or times"
+            if zone is not None
+            else "a number, because the time stamps are numbers"
+        )
         raise BadInput(f"--step: expected {kind}; got {options.step!r}")
     return clock, "--step"
 
@@ -191,7 +195,7 @@ def resample(rows: SeriesRows, clock: TimeStep) -> Series:
     if len(ticks) > 1 and MAX_STEPS_PER_VALUE * len(ticks) < N:
         raise BadInput(
             f"series {rows.name!r}: expected about one value in {clock} (--step), got {len(ticks):,} in {N:,} such "
-            "steps; name another --step"
+            "steps; pass another --step"
         )
     columns = np.column_stack((rows.values, rows.covariates))
     known = ~np.isnan(columns)
@@ -201,16 +205,16 @@ def resample(rows: SeriesRows, clock: TimeStep) -> Series:
     means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
     if (num_steps := int((counts[:, 0] > 1).sum())) > 0:
         num_values = int(counts[counts[:, 0] > 1, 0].sum())
-        note(f"{rows.name}: {num_values:,} values averaged to {num_steps:,}, as there are several in a step of {clock}")
+        note(f"{rows.name}: {num_values:,} values averaged to {num_steps:,}, because a step of {clock} has several")
     usual = np.median(counts[:, 0])
     if usual <= 1:
         _tell_deviations(rows, grid, ticks)
     elif grid.whole:
-        for step, place, continuation in ((0, "first", "came before"), (N - 1, "last", "are to come")):
+        for step, place in ((0, "first"), (N - 1, "last")):
             if counts[step, 0] < MIN_STEP_SHARE * usual:
                 note(
-                    f"{rows.name}: the {place} step, {grid.name(step)}, has {int(counts[step, 0])} values, where "
-                    f"others have {usual:g}; leave them out if more {continuation}"
+                    f"{rows.name}: the {place} step, {grid.name(step)}, has {int(counts[step, 0])} values, but "
+                    f"others have {usual:g}; remove them if this step is incomplete"
                 )
     inside = np.flatnonzero(counts[:, 0])
     first, last = inside[0], inside[-1] + 1
@@ -228,7 +232,8 @@ def _tell_deviations(rows: SeriesRows, grid: Grid, ticks: NDArray[np.int64]) -> 
         moment = int(rows.moments[at])
         stamp = str(moment) if rows.zone is None else shown(moment, rows.zone, days=True)
         note(
-            f"{rows.name}: {int(is_far.sum()):,} of {len(ticks):,} stamps are not those of steps of {grid.clock}; the "
+            f"{rows.name}: {int(is_far.sum()):,} of {len(ticks):,} time stamps do not fall on a step of "
+            f"{grid.clock}; the "
             f"farthest, {stamp}, is read as {grid.name(int(ticks[at]))}"
         )
 

@@ -96,7 +96,7 @@ def _check_separators(path: Path, text: pl.Series, option: str, table: pl.DataFr
     if groups.any() and not text.str.contains(UNAMBIGUOUS_GROUPS).any():
         raise BadInput(
             f"{where}, got {text[first_index(groups)]!r} in row {first_index(groups) + 1}, whose comma may be a "
-            "decimal comma or stand between thousands; pass --decimal , or --decimal ."
+            "decimal comma or a thousands separator; pass --decimal , or --decimal ."
         )
     if points.any():
         for other in table.iter_columns():
@@ -107,7 +107,7 @@ def _check_separators(path: Path, text: pl.Series, option: str, table: pl.DataFr
             if has_comma.any():
                 raise BadInput(
                     f"{where}, got {text[first_index(points)]!r} in row {first_index(points) + 1}, whose point may "
-                    f"stand between thousands, as {other.name!r} has decimal commas: "
+                    f"be a thousands separator, because {other.name!r} has decimal commas: "
                     f"{other[first_index(has_comma)]!r} in row {first_index(has_comma) + 1}; pass --decimal , "
                     "or --decimal ."
                 )

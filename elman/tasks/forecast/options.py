@@ -13,9 +13,9 @@ from elman.training.options import TrainingOptions
 
 HELP = """Train a forecaster of time series, with prediction intervals.
 
-DATA is a CSV or Parquet file with a row for each time: a column of time stamps, a column of values, and if there are
-several series, a column that identifies them. A file of values alone needs no time stamps. The first 70 % of the time
-are for training, the next 10 % for validation, the last 20 % for the test.
+DATA is a CSV or Parquet file with one row per time step: a column of time stamps, a column of values, and if there are
+several series, a column that identifies them. A file with values only needs no time stamps. The first 70 % of the
+time range is for training, the next 10 % for validation, the last 20 % for testing.
 """
 PATIENCE = 4
 TRAINING: dict[str, Any] = {"lr": 1e-3, "patience": 4}
@@ -68,18 +68,18 @@ class ForecastOptions(SupervisedOptions):
         typer.Option(metavar="A,B", show_default=False),
     ] = None
     horizon: Annotated[
-        Whole | None, Field(ge=1, description="Steps to forecast."), typer.Option(show_default="one season")
+        Whole | None, Field(ge=1, description="Number of steps to forecast."), typer.Option(show_default="one season")
     ] = None
     season: Annotated[
         Whole | None,
-        Field(ge=1, description="Steps in a season."),
+        Field(ge=1, description="Number of steps in a season."),
         typer.Option(
-            show_default="by the step: a day of minutes and hours, a week of days, a year of weeks and months"
+            show_default="by the step: a day for minutes and hours, a week for days, a year for weeks and months"
         ),
     ] = None
     context: Annotated[
         Whole | None,
-        Field(ge=2, description="Steps of the past that the model reads."),
+        Field(ge=2, description="Number of past steps that the model reads."),
         typer.Option(show_default="7 seasons, or 2 horizons"),
     ] = None
     step: Annotated[
@@ -105,7 +105,7 @@ class ForecastOptions(SupervisedOptions):
     decimal: Annotated[
         Literal[".", ","] | None,
         Field(description="Decimal separator, a point or a comma. The other one may separate thousands."),
-        typer.Option(metavar="SIGN", show_default="a point; ambiguous numbers are refused"),
+        typer.Option(metavar="SIGN", show_default="a point; ambiguous numbers are rejected"),
     ] = None
     encoding: shared.Encoding = "utf-8"
     quote: shared.Quote = ""

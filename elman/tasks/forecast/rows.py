@@ -69,7 +69,7 @@ def read_rows(data: Any, options: ForecastOptions) -> tuple[ForecastOptions, lis
         BadInput: for data that cannot be used.
     """
     if data is None:
-        raise BadInput("forecast: expected DATA, a table with a column of stamps and a column of values; got none")
+        raise BadInput("forecast: expected DATA, a table with a column of time stamps and a column of values; got none")
     if is_files(data):
         options, read = _read_files(data, options)
     else:
@@ -98,7 +98,7 @@ def _resolve_python_columns(data: Any, options: ForecastOptions) -> ForecastOpti
         if options.time not in (None, time) or options.target not in (None, target):
             raise BadInput(
                 f"DATA: expected a table with the columns {options.time!r} and {options.target!r} (--time and "
-                "--target), got numbers alone"
+                "--target), got only numbers"
             )
         return options.model_copy(update={"time": time, "target": target, "series": series})
     if options.time is not None and options.target is not None:
@@ -189,12 +189,12 @@ def _check_stamps(path: Path, stamps: pl.Series, bad: NDArray[np.bool_], dated: 
     row = int(bad.argmax())
     if not options.skip_bad:
         form = f"of the form {options.time_format}" if options.time_format else "like 2016-07-01 13:00:00"
-        expected = f"a stamp {form}" if dated else "a whole number"
+        expected = f"a time stamp {form}" if dated else "an integer"
         raise BadInput(
-            f"{path}: --time: expected {expected}, got {stamps[row]!r} in row {row + 1}; name another "
-            "--time-format, or leave such rows out by --skip-bad"
+            f"{path}: --time: expected {expected}, got {stamps[row]!r} in row {row + 1}; pass another "
+            "--time-format, or pass --skip-bad to skip such rows"
         )
-    note(f"{path}: left out {counted(int(bad.sum()), 'row')} whose time stamps cannot be read")
+    note(f"{path}: skipped {counted(int(bad.sum()), 'row')} whose time stamps cannot be read")
 
 
 def _check_bad(path: Path, cells: pl.Series, option: str, bad: NDArray[np.bool_], options: ForecastOptions) -> None:
@@ -215,18 +215,18 @@ def _resolve_zone(tables: Sequence[_TableColumns], options: ForecastOptions) -> 
         BadInput: if tables have stamps of different kinds.
     """
     for expected, kinds in (
-        ("moments in all files or numbers in all files", [table.stamps.dated for table in tables]),
+        ("dates in all files or numbers in all files", [table.stamps.dated for table in tables]),
         (
-            "an offset from UTC in the stamps of all files or of none (or --timezone)",
+            "an offset from UTC in the time stamps of all files or of none (or --timezone)",
             [table.stamps.zoned or options.timezone is not None for table in tables],
         ),
     ):
         if len(set(kinds)) > 1:
             odd = tables[kinds.index(not kinds[0])].path
-            raise BadInput(f"--time: expected {expected}, got others in {odd} than in {tables[0].path}")
+            raise BadInput(f"--time: expected {expected}, but {odd} and {tables[0].path} differ")
     if not tables[0].stamps.dated:
         if options.timezone is not None:
-            raise BadInput(f"--timezone: expected stamps that are moments, got numbers in {tables[0].path}")
+            raise BadInput(f"--timezone: expected dates or times, got numbers in {tables[0].path}")
         return None
     if options.timezone is not None:
         return Zone.parse(options.timezone)
@@ -309,21 +309,22 @@ def _sort_rows(
     if (np.diff(moments) < 0).any():
         order = np.argsort(moments, kind="stable")
         at, moments, values = at[order], moments[order], values[order]
-        note(f"{path}: {name}: the rows are not in order of time; sorted")
+        note(f"{path}: {name}: the rows were not in time order and have been sorted")
     repeated = np.flatnonzero(np.diff(moments) == 0) + 1
     if len(repeated):
         if not options.skip_bad:
             moment = int(moments[repeated[0]])
             stamp = str(moment) if zone is None else shown(moment, zone, days=True)
             raise BadInput(
-                f"{path}: expected each stamp once in a series, got {stamp} again in row {at[repeated[0]] + 1}"
-                f"{f' for {name!r}' if options.series else ''}; name the --series it belongs to, "
-                f"{'the --timezone if clocks were set back, ' if zone == Zone() and ':' in stamp else ''}or --skip-bad"
+                f"{path}: expected each time stamp once in a series, got {stamp} again in row {at[repeated[0]] + 1}"
+                f"{f' for {name!r}' if options.series else ''}; pass --series if there are several, "
+                f"{'--timezone if clocks were set back, ' if zone == Zone() and ':' in stamp else ''}or --skip-bad to "
+                "skip repeated rows"
             )
-        note(f"{path}: {name}: left out {counted(len(repeated), 'row')} with repeated time stamps")
+        note(f"{path}: {name}: skipped {counted(len(repeated), 'row')} with repeated time stamps")
         moments, values = np.delete(moments, repeated), np.delete(values, repeated, axis=0)
     if np.isnan(values[:, 0]).all():
-        note(f"{path}: {name}: left out, as it has no values")
+        note(f"{path}: {name}: skipped, because it has no values")
         return None
     return SeriesRows(name, moments, values[:, 0], values[:, 1:], zone)
 

@@ -46,18 +46,18 @@ def resolve(
     decisions = [f"step {clock} ({reason})"]
     season, reason = clock.seasonal if given_options.season is None else (given_options.season, "--season")
     if given_options.season is None and season * MIN_SEASONS > longest:
-        season, reason = 1, f"as {longest:,} steps are less than {MIN_SEASONS} times {reason}, {season:,} steps"
+        season, reason = 1, f"{longest:,} steps are fewer than {MIN_SEASONS} seasons of {season:,}, {reason}"
     decisions.append(f"season {season:,} ({reason})")
     horizon, reason = (
         (season, "one season")
         if season > 1
-        else (HORIZON_WITHOUT_SEASON, f"{HORIZON_WITHOUT_SEASON}, as there is no season")
+        else (HORIZON_WITHOUT_SEASON, f"{HORIZON_WITHOUT_SEASON}, because there is no season")
     )
     max_horizon = longest if options.validation and options.test else int(SHARES["validation"] * longest)
     if given_options.horizon is not None:
         horizon, reason = given_options.horizon, "--horizon"
     elif horizon > max_horizon:
-        horizon, reason = max(max_horizon // 2, 1), f"half of a tenth of {longest:,} steps, which is less than {reason}"
+        horizon, reason = max(max_horizon // 2, 1), f"half of the longest possible horizon, {max_horizon:,} steps"
     decisions.append(f"horizon {horizon:,} ({reason})")
     context, reason = max(CONTEXT_SEASONS * season, CONTEXT_HORIZONS * horizon), f"{CONTEXT_SEASONS} seasons"
     if given_options.context is not None:
@@ -90,15 +90,15 @@ def read(data: Any, options: ForecastOptions) -> list[Example]:
         min_steps = sizes.min_context + sizes.horizon
         if len(series.values) < min_steps:
             message = (
-                f"series {series.name!r}: expected at least {min_steps} steps, {sizes.min_context} to read and "
-                f"--horizon {sizes.horizon}, got {len(series.values)}"
+                f"series {series.name!r}: expected at least {min_steps} steps ({sizes.min_context} of context and "
+                f"--horizon {sizes.horizon}), got {len(series.values)}"
             )
             if not options.skip_bad:
-                raise BadInput(f"{message}; --skip-bad leaves it out")
-            note(f"{message}; left out")
+                raise BadInput(f"{message}; pass --skip-bad to skip it")
+            note(f"{message}; skipped")
         windows += find_windows(series, sizes)
     if not windows:
-        raise BadInput("forecast: expected known values in a context and in the horizon after it, got no such window")
+        raise BadInput("forecast: expected a window with known values in its context and its horizon, got none")
     return [Example(window, window, name=str(window)) for window in thin_windows(windows, sizes.season)]
 
 
@@ -111,7 +111,7 @@ def parse_input(value: Series, options: ForecastOptions) -> Example:
     """Return the window after the end of a series."""
     N, sizes = len(value.values), options.sizes
     if sizes.min_context > N:
-        raise BadInput(f"series {value.name!r}: expected at least {sizes.min_context} steps to read, got {N}")
+        raise BadInput(f"series {value.name!r}: expected at least {sizes.min_context} steps of context, got {N}")
     return Example(window_at(value, N, sizes), name=value.name)
 
 
@@ -145,8 +145,9 @@ def _tell_far_covariates(all_series: Iterable[Series], loaded: Loaded) -> None:
             values = values[~np.isnan(values)]
             if len(values) and abs(values.mean() - mean) > MAX_COVARIATE_DEVIATION * spread:
                 note(
-                    f"{series.name}: {name} is {values.mean():.4g} on average, and was {mean:.4g} with a deviation of "
-                    f"{spread:.4g} in the training; forecasts may be wrong if its unit is another one"
+                    f"{series.name}: {name} has the mean {values.mean():.4g}, but {mean:.4g} with a standard "
+                    "deviation of "
+                    f"{spread:.4g} in the training data; forecasts may be wrong if its unit has changed"
                 )
 
 

@@ -223,8 +223,9 @@ def split_windows(windows: Sequence[Window], names: Sequence[str]) -> dict[str, 
         if not numbers[name]:
             longest = max(len(s.values) for s in series)
             raise BadInput(
-                f"forecast: expected room for --horizon {windows[0].horizon} in each part of the time, got none in "
-                f"{name}: the longest series has {longest} steps; give more data, or a shorter --horizon or --season"
+                f"forecast: expected each part to be long enough for --horizon {windows[0].horizon}, got a {name} part "
+                f"that is too short; the longest series has {longest} steps; add data, or pass a smaller --horizon or "
+                "--season"
             )
     return numbers
 

@@ -73,7 +73,7 @@ def read(paths: Sequence[Path], skip_bad: bool) -> Iterator[Example]:
     """
     for path in paths:
         if not path.exists():
-            raise BadInput(f"{path}: expected {EXPECTED}; found nothing of that name")
+            raise BadInput(f"{path}: expected {EXPECTED}, but it does not exist")
     if len(paths) == 1 and paths[0].is_dir():
         return _read_folder(paths[0], skip_bad)
     kinds = {path.suffix.lower() for path in paths if path.suffix.lower() != ".gz"}
@@ -115,7 +115,7 @@ def _read_table(path: Path, skip_bad: bool) -> Iterator[Example]:
         raise BadInput(f"{path}: expected a column 'label', got {listed(columns)}")
     name, count = Counter(columns).most_common(1)[0]
     if count > 1:
-        raise BadInput(f"{path}: expected columns of different names, got {count} that are called {name!r}")
+        raise BadInput(f"{path}: expected unique column names, got {count} columns named {name!r}")
     pixels = [column for column in columns if column != "label"]
     side = round(len(pixels) ** 0.5)
     if not pixels or side * side != len(pixels):
@@ -182,16 +182,17 @@ def _idx_array(path: Path, stream: IO[bytes]) -> NDArray[Any]:
     first = _read_at_most(stream, BLOCK)
     head = first[:4]
     if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in IDX:
-        raise BadInput(f"{path}: expected an IDX file, which begins with two zeros and a type, got {head.hex()}")
+        raise BadInput(f"{path}: expected an IDX file, which begins with two zero bytes and a type, got {head.hex()}")
     kind, begin = np.dtype(IDX[head[2]]), 4 + 4 * head[3]
     if len(first) < begin:
-        raise BadInput(f"{path}: expected a head of {begin} bytes for {head[3]} dimensions, got {len(first)} in all")
+        raise BadInput(f"{path}: expected a header of {begin} bytes for {head[3]} dimensions, got {len(first)} in all")
     dims = struct.unpack_from(f">{head[3]}I", first, 4)
     size = math.prod(dims) * kind.itemsize
     body = first[begin:] + _read_at_most(stream, max(size + 1 - len(first) + begin, 0))
     if len(body) != size or not size or not dims:
         raise BadInput(
-            f"{path}: expected {' x '.join(map(str, dims)) or 'several'} numbers by its head, of {kind.itemsize} "
+            f"{path}: expected {' x '.join(map(str, dims)) or 'several'} numbers according to its header, of "
+            f"{kind.itemsize} "
             f"bytes each, and at least one; got {'more' if len(body) > size else f'{len(body):,} bytes'}"
         )
     return np.frombuffer(body, kind).reshape(dims)

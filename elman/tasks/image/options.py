@@ -13,7 +13,7 @@ from elman.training.options import TrainingOptions
 
 HELP = """Train an image classifier that reads images column by column, or row by row.
 
-DATA is a folder with a folder of images for each label; a CSV file with a column "label" and a column for
+DATA is a folder with one folder of images per label; a CSV file with a column "label" and a column for
 each pixel; or IDX files, images and labels. Without it: scikit-learn's 1,797 digits.
 """
 TRAINING: dict[str, Any] = {"lr": 4e-3}

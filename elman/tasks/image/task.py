@@ -119,7 +119,7 @@ def fit_baselines(codec: ImageCodec, train: Sequence[Example], options: ImageOpt
 
 TASK = SupervisedTask(
     name="image",
-    description="a reader of images",
+    description="an image classifier",
     options=ImageOptions,
     read=read,
     parse_input=lambda value, options: image_example(value),

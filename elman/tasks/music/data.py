@@ -95,7 +95,7 @@ def _pieces_in_file(path: Path, options: MusicOptions) -> Iterator[UnreadPiece]:
         try:
             yield from _pieces_in_python(str(path), parsed(read_bytes(path)))
         except ValueError as error:
-            raise BadInput(f"{path}: expected JSON, got something else: {error}") from None
+            raise BadInput(f"{path}: expected valid JSON: {error}") from None
     else:
         yield UnreadPiece(str(path), "", lambda: midi.read(path, options.steps))
 

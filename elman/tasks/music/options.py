@@ -13,8 +13,8 @@ from elman.training.options import TrainingOptions
 
 HELP = """Train a model of music that predicts the next frame or the next event.
 
-DATA are MIDI files, folders of these, or JSON with the frames of pieces, each a list of MIDI pitches. JSON that holds
-"train", "valid" and "test" is split as it says.
+DATA are MIDI files, folders of these, or JSON with the frames of pieces, each a list of MIDI pitches. JSON with the
+keys "train", "valid" and "test" defines the split.
 """
 # Validation nats per frame of chorales after 80 epochs: --lr 7e-3 4.72, 4e-3 4.80, 1.2e-2 4.75. With --lr 4e-3:
 # --batch 8 4.85, 16 4.98; --batch 16 --dropout 0.15 4.90, 0.3 4.98; --transpose 3 4.82, 5 4.80, 0 4.92 after 15 epochs,
@@ -41,8 +41,8 @@ class MusicOptions(SupervisedOptions):
     ] = "chain"
     grid: Annotated[
         Whole | None,
-        Field(ge=1, le=32_767, description="Steps to a quarter note."),
-        typer.Option(show_default="4; 1 where the data are JSON, whose steps are frames"),
+        Field(ge=1, le=32_767, description="Steps per quarter note."),
+        typer.Option(show_default="4; 1 for JSON, where each step is a frame"),
     ] = None
     transpose: Annotated[
         Whole, Field(ge=0, description="Data augmentation: transpose by up to this many semitones.")

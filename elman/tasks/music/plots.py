@@ -27,7 +27,7 @@ def plot(evaluation: Evaluation, path: Path) -> None:
 
 
 PIANO_ROLL = Plot(
-    "piano_roll.png", "A piece of the test part, its nats step by step, and a piece that the network generated.", plot
+    "piano_roll.png", "A piece of the test part, its loss in nats at each step, and a generated piece.", plot
 )
 
 

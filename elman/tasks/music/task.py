@@ -46,7 +46,7 @@ def resolve(data: Any, options: MusicOptions, tell: Callable[[str], Any]) -> tup
     if options.grid or not are_frames:
         return options.model_copy(update={"grid": options.grid or DEFAULT_GRID}), data
     if any(are_frames) and not all(are_frames):
-        raise BadInput("music: expected --grid, steps to a quarter note, for JSON and MIDI together; got none")
+        raise BadInput("music: expected --grid, steps per quarter note, for JSON and MIDI together; got none")
     return options.model_copy(update={"grid": 1 if are_frames[0] else DEFAULT_GRID}), data
 
 
@@ -68,7 +68,7 @@ def split(task: SupervisedTask, examples: ExampleStore, seed: int, parts: Sequen
 def _tell_split(part_of: Sequence[str], numbers: Numbers, component: NDArray[np.int64]) -> None:
     """Print which pieces are not used, and which are repeated across parts, because their file names the part."""
     for name, count in Counter(part for part in part_of if part and part not in numbers).items():
-        note(f"{count:,} pieces of DATA for {name} are not used: --{name} names others")
+        note(f"{count:,} pieces of DATA for {name} are not used, because --{name} is passed")
     for name in (name for name in numbers if name != "train"):
         count = int(np.isin(component[numbers[name]], component[numbers["train"]]).sum())
         if count:
@@ -129,7 +129,7 @@ class MusicTask(SupervisedTask):
 
 TASK = MusicTask(
     name="music",
-    description="a model of music",
+    description="a music model",
     options=MusicOptions,
     resolve=resolve,
     read=pieces.read,

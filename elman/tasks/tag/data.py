@@ -111,7 +111,7 @@ def read_inputs(path: Path, options: TagOptions, labels: Sequence[str]) -> Itera
         BadInput: for an unreadable file, or one with a sentence in each line.
     """
     if path.suffix.lower() in TABLES:
-        raise BadInput(f"{path}: expected sentences with a word to a line, or CoNLL-U; got a table")
+        raise BadInput(f"{path}: expected sentences with one word per line, or CoNLL-U; got a table")
     file = Conll(path, options.encoding, options.words, options.column, set(labels))
     if not file.layout.conllu and not file.layout.tabs:
         _check_columns(file, options, set(labels))
@@ -134,8 +134,8 @@ def _check_columns(file: Conll, options: TagOptions, labels: set[str]) -> None:
     widths, at = {len(row) for row in rows}, int(options.column or 0) - 1
     if widths != {1} and (len(widths) > 1 or len(rows) == 1 or not labels.issuperset(row[at] for row in rows)):
         raise BadInput(
-            f"{file.path}: expected a word to a line, or a word and a label of the training; got lines like "
-            f"{' '.join(rows[0])!r:.60}; for a sentence in each line give the file on standard input"
+            f"{file.path}: expected one word per line, or a word and a label of the training data; got lines like "
+            f"{' '.join(rows[0])!r:.60}; for one sentence per line, pass the file on standard input"
         )
 
 

@@ -13,8 +13,8 @@ from elman.training.options import TrainingOptions
 
 HELP = """Train a tagger: a label for each word of a sentence, such as parts of speech or names.
 
-DATA are sentences with a word to a line and an empty line behind each, in columns (CoNLL), or CoNLL-U. Documents, as
-"# newdoc" or "-DOCSTART-" mark them, are never on both sides of a split.
+DATA has one word per line, in columns (CoNLL) or CoNLL-U, and an empty line after each sentence. A document, which
+begins with "# newdoc" or "-DOCSTART-", is never divided by a split.
 """
 PATIENCE = 3
 TRAINING: dict[str, Any] = {"lr": 4e-3}

@@ -113,7 +113,7 @@ class TagCodec(Codec):
         listed = ", ".join(map(repr, unknown[:8]))
         if len(unknown) == len(counts):
             labels = ", ".join(self.labels)[:100]
-            raise BadInput(f"{examples[0].name}: expected labels of the training, {labels}; got {listed}")
+            raise BadInput(f"{examples[0].name}: expected labels of the training data, {labels}; got {listed}")
         if unknown:
             count = sum(counts[label] for label in unknown)
             note(f"{count:,} words have labels that are not in the training part and count as errors: {listed}")
@@ -163,7 +163,7 @@ def check_lines(lines: Sequence[str], loaded: Loaded) -> None:
     columns = [set(column) - {EMPTY} for column in list(zip(*rows, strict=True))[1:]]
     if any(column and column.issubset(loaded.codec.labels) for column in columns):
         raise BadInput(
-            "standard input: expected a sentence in each line, got words with their labels in columns; to read the "
+            "standard input: expected one sentence per line, got columns of words and labels; to read the "
             f"words, pass -: elman predict {loaded.run.path} -"
         )
 

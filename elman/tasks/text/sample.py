@@ -71,7 +71,7 @@ def write(
         raise BadInput(f"--prompt: expected characters or words of the training text, got none: {prompt!r}")
     if unknown and prompt.strip():
         names = ", ".join(map(repr, unknown))
-        note(f"elman: --prompt: left out characters or words that are not in the training part: {names}")
+        note(f"elman: --prompt: skipped characters or words that are not in the training part: {names}")
     if not ids:  # an empty prompt: the model needs a token to begin with
         ids = [1]
     decoder = DecodeStream()

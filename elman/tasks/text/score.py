@@ -78,7 +78,9 @@ def scores(text: ScoredText, nats: dict[str, float], console: Console) -> dict[s
     rows = {name: Score.of(total, text)._asdict() for name, total in nats.items()}
     if text.unknown:
         share = text.unknown / (len(text.ids) - 1)
-        console.print(f"{share:.2%} of the tokens are unknown to this run; bits per character count them spelled out.")
+        console.print(
+            f"{share:.2%} of the tokens are unknown to this run; bits per character count each of their characters."
+        )
     return rows
 
 

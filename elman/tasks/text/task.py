@@ -65,7 +65,7 @@ class TextTask(Task):
         if len(corpus.train) < minimum:
             raise BadInput(
                 f"{name}: expected at least {minimum:,} tokens for training (--batch {options.batch} streams of --bptt "
-                f"{options.bptt} steps, and one more), got {len(corpus.train):,}; give a longer text, or a smaller "
+                f"{options.bptt} steps, and one more), got {len(corpus.train):,}; pass a longer text, or a smaller "
                 "--batch or --bptt"
             )
         facts = {
@@ -129,10 +129,10 @@ class TextTask(Task):
         name = _name_of(file)
         text = StoredText(corpora.read(file, loaded.options.encoding))
         if data is None and text.sha256 != loaded.run.config["data"].get("sha256"):
-            raise BadInput(f"{name} is no longer the text that this run was trained on")
+            raise BadInput(f"{name} has changed since this run was trained on it")
         ids = tokenizers.encode(loaded.codec, text)
         if len(ids) <= steps and data is not None:
-            raise BadInput(f"{name}: expected more than {steps} tokens (--steps), got {len(ids)}; give fewer --steps")
+            raise BadInput(f"{name}: expected more than {steps} tokens (--steps), got {len(ids)}; pass fewer --steps")
         steps = min(steps, len(ids) - 1)
         sequences = min(sequences, (len(ids) - 1) // steps)
         recording = _record(loaded.model, ids, steps, sequences)
@@ -196,8 +196,8 @@ def _single_text(data: Any) -> Path | TextIO | None:
         raise BadInput(f"text: expected a file, or a text as io.StringIO(text); got {described(data)}")
     if not any(map(_exists, data)) and re.search(r"\s|.{100}", str(data[0])):
         raise BadInput(
-            f"text: expected a file, found nothing of the name {quoted(str(data[0]))}; in Python, a text itself is "
-            "given as io.StringIO(text)"
+            f"text: expected a file, but {quoted(str(data[0]))} does not exist; to pass a text itself, use "
+            "io.StringIO(text)"
         )
     if len(data) > 1:
         raise BadInput(f"{data[1]}: expected one text, got {len(data)} files")

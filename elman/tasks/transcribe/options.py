@@ -39,7 +39,7 @@ class TranscribeOptions(SupervisedOptions):
         Whole, Field(ge=1000, le=192000, description="Sample rate in Hz, to which recordings are resampled.")
     ] = 8000
     bands: Annotated[Whole, Field(ge=1, le=256, description="Mel bands.")] = 40
-    stack: Annotated[Whole, Field(ge=1, le=20, description="Frames of 10 ms in a time step.")] = 2
+    stack: Annotated[Whole, Field(ge=1, le=20, description="Number of 10 ms frames in a time step.")] = 2
     hidden: shared.Hidden = 128
     layers: shared.Layers = 2
     dropout: shared.Dropout = 0.5

@@ -47,7 +47,7 @@ def metrics(
 
 TASK = SupervisedTask(
     name="transcribe",
-    description="a transcriber",
+    description="a speech recognizer",
     options=TranscribeOptions,
     resolve=resolve,
     read=read,

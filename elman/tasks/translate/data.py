@@ -46,7 +46,7 @@ def read(paths: Sequence[Path], options: TranslateOptions) -> Iterator[Example]:
         BadInput: for files of different lengths, a line without a text, a line without a tab or with several tabs.
     """
     if len(paths) > 2:
-        raise BadInput(f"{paths[2]}: expected one file of pairs, or two with a language each, got {len(paths)} files")
+        raise BadInput(f"{paths[2]}: expected one file of pairs, or two with one language each, got {len(paths)} files")
     if len(paths) == 2:
         readers = (partial(_from_parallel, paths, *row) for row in _parallel_lines(paths, options.encoding))
     else:
@@ -61,7 +61,7 @@ def read_inputs(path: Path, options: TranslateOptions) -> Iterator[Example]:
         BadInput: for a table; for a line without a sentence.
     """
     if path.suffix.lower() in TABLES:
-        raise BadInput(f"{path}: expected lines with a sentence each, got a table")
+        raise BadInput(f"{path}: expected one sentence per line, got a table")
     readers = (partial(_to_input, *row) for row in _split_at_tabs(path, options.encoding))
     return usable(readers, options.skip_bad, str(path))
 
@@ -69,7 +69,7 @@ def read_inputs(path: Path, options: TranslateOptions) -> Iterator[Example]:
 def _to_input(name: str, *texts: str) -> Example:
     if len(texts) > 2 or not texts[0]:
         actual = f"{len(texts)} between tabs" if len(texts) > 2 else "an empty line"
-        raise BadInput(f"{name}: expected a sentence, or one and its translation with a tab between them, got {actual}")
+        raise BadInput(f"{name}: expected a sentence, or a sentence, a tab and its translation, got {actual}")
     return Example(texts[0], name=name)
 
 
@@ -97,7 +97,9 @@ def _parallel_lines(paths: Sequence[Path], encoding: str) -> Iterator[tuple[Any,
         if counts[0] == counts[1]:
             yield counts[0], *texts
     if counts[0] != counts[1]:
-        raise BadInput(f"{paths[0]}, {paths[1]}: expected as many lines in both, got {counts[0]:,} and {counts[1]:,}")
+        raise BadInput(
+            f"{paths[0]}, {paths[1]}: expected the same number of lines in both, got {counts[0]:,} and {counts[1]:,}"
+        )
 
 
 def _split_at_tabs(path: Path, encoding: str) -> Iterator[tuple[str, ...]]:

@@ -14,8 +14,8 @@ from elman.training.options import TrainingOptions
 
 HELP = """Train a translator of sentences.
 
-DATA is a file with a sentence, a tab and its translation in each line; or two files whose lines belong together, with
---validation and --test given twice too.
+DATA is a file with a sentence, a tab and its translation in each line; or two files with corresponding lines. Then pass
+--validation and --test twice too.
 """
 PATIENCE = 3
 TRAINING: dict[str, Any] = {"lr": 2e-3}

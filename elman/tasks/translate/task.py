@@ -70,7 +70,7 @@ class TranslateCodec(TextOutputCodec):
 def read(data: Any, options: TranslateOptions) -> Iterable[Example]:
     """Read pairs of sentences from files or Python objects."""
     if data is None:
-        raise BadInput("translate: expected DATA, a file of pairs or two files with a language each, got none")
+        raise BadInput("translate: expected DATA, a file of pairs or two files with one language each, got none")
     return sentences.read(data, options) if is_files(data) else sentences.read_pairs(data, options.skip_bad)
 
 
@@ -89,7 +89,7 @@ def check_lines(lines: Sequence[str], loaded: Loaded) -> None:
     sides_of_lines = [line.split("\t") for line in lines]
     if len(lines) > 1 and all(len(sides) == 2 and all(map(str.strip, sides)) for sides in sides_of_lines):
         raise BadInput(
-            "standard input: expected a sentence in each line, got pairs of texts with tabs between them; to translate "
+            "standard input: expected one sentence per line, got tab-separated pairs of texts; to translate "
             f"the first of each pair, pass -: elman predict {loaded.run.path} -"
         )
 

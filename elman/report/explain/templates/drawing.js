@@ -181,5 +181,5 @@ function said(at, lesson) {
       ? `forward, step ${at.t + 1}`
       : `backward, from the loss of step ${at.t + 1} to step ${at.k + 1}`;
   const sentence = escaped(lesson.words.join(" "));
-  return `The unfolded network on “${sentence}”: ${where}. The numbers of this place are in the text beside it.`;
+  return `The unfolded network on “${sentence}”: ${where}. The text beside it has the numbers of this position.`;
 }

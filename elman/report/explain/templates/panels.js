@@ -21,13 +21,13 @@ function forwardPanel(now, t) {
   const i = t + 1;
   const read = `“${escaped(now.lesson.words[t])}”`;
   const before = t
-    ? `${math(`h_${t}`)} is what the network remembers of the words before.`
-    : "Before the first word the state is zero: nothing is remembered yet.";
-  const products = `${math(`W h_${t}`)}, every product of it`;
+    ? `${math(`h_${t}`)} is the memory of the previous words.`
+    : "Before the first word the state is zero.";
+  const products = `every product in ${math(`W h_${t}`)}`;
   return `<h3>Forward, step ${math("t")} = ${i}: the network reads ${read}</h3>
     ${formula(math(`a_${i} = U x_${i} + W h_${t} + b, &emsp; h_${i} = ${G[now.lesson.activation]}(a_${i})`))}
     ${stateTable(now, t)}
-    <p>${math(`x_${i}`)} has its one at ${read}: ${math(`U x_${i}`)} is the column of ${math("U")} that belongs to
+    <p>${math(`x_${i}`)} has its one at ${read}, so ${math(`U x_${i}`)} is the column of ${math("U")} for
     this word. ${before}</p>
     ${t ? fold(`products-${t}`, products, () => writtenOut(now.p.W, now.run.h[t - 1]), false) : ""}
     ${formula(math(`o_${i} = V h_${i} + c, &emsp; y_${i} = softmax(o_${i}) = exp(o_${i}) / sum of exp(o_${i})`))}
@@ -72,7 +72,7 @@ function lossOfStep({ run, targets, losses, loss, lesson }, t) {
   const whole = `The loss is the sum over all steps: ${math("L")} = ${losses.map((l) => number(l)).join(" + ")}
     = <b>${number(loss)}</b>.`;
   return `${formula(math(`L_${i} = −{1/T} log y_${i}`), `[${right}]`, inNumbers)}
-    <p>The right next word is “${right}”, and the network gives it a probability of ${percent(y)}.
+    <p>The target is “${right}”; the network gives it a probability of ${percent(y)}.
     ${i < T ? "" : whole}</p>`;
 }
 
@@ -88,8 +88,8 @@ function backwardPanel(now, t, k) {
   const title = away
     ? `${count(away, "step")} back, to ${math("k")} = ${k + 1}`
     : `at ${math("k")} = ${k + 1} itself`;
-  const end = `<p>${math("h_0")} is zero, so the term of ${math("W")} at ${math("k")} = 1 is zero too, whatever arrives
-    there; ${math("U")} and ${math("b")} do get theirs. The sum for ${math(`L_${t + 1}`)}
+  const end = `<p>${math("h_0")} is zero, so the term of ${math("W")} at ${math("k")} = 1 is zero too; those of
+    ${math("U")} and ${math("b")} do not contain ${math("h_0")}. The sum for ${math(`L_${t + 1}`)}
     (“${escaped(now.lesson.words[t + 1])}”) ends here.</p>`;
   return `<h3>Backward, from the loss of step ${math("t")} = ${t + 1}: ${title}</h3>
     ${formula(math(chain(t, k)))}
@@ -108,13 +108,13 @@ function fromTheLoss({ run, dO, targets, lesson, p }, t) {
   ]);
   const dh = matrix([times(transpose(p.V), dO[t])]);
   return `<p>The gradient of the loss at the output is the difference between the output and the target.
-    ${math("V")} passes it to the state.</p>
+    ${math("V")} propagates it to the state.</p>
     ${formula(math(`{dL_${i}/do_${i}} = {1/T} (y_${i} − target)`))}
     ${table(["word", math(`y_${i}`), "target", math(`{dL_${i}/do_${i}}`)], rows)}
     ${formula(math(`{dL_${i}/dh_${i}} = {dL_${i}/do_${i}} · V &ensp;=&ensp;`), dh)}
-    <p>${math("V")} and ${math("c")} were used at this step alone: their gradient of ${math(`L_${i}`)} is
-    ${math(`{dL_${i}/do_${i}}`)} as a column, times ${math(`h_${i}`)} as a row, and ${math(`{dL_${i}/do_${i}}`)} itself.
-    No sum over ${math("k")} is needed.</p>`;
+    <p>${math("V")} and ${math("c")} are used at this step alone, so no sum over ${math("k")} is needed. The gradient of
+    ${math(`L_${i}`)} is, for ${math("V")}, ${math(`{dL_${i}/do_${i}}`)} as a column times ${math(`h_${i}`)} as a row; for
+    ${math("c")}, it is ${math(`{dL_${i}/do_${i}}`)} itself.</p>`;
 }
 
 function oneStepBack({ p, run, found, lesson }, t, k) {

@@ -58,9 +58,9 @@ function writtenSum(now, name) {
       name
     ] ?? "";
   return `${lines.join("")}${whole}
-    <p class="note">${why} The recursion of BPTT, which goes back only once for all losses together, gives the same
+    <p class="note">${why} BPTT goes back only once for all losses together and gives the same
     gradient;
-    the largest difference of any entry is ${number(apart)}.</p>`;
+    the largest difference of an entry is ${number(apart)}.</p>`;
 }
 
 function fading({ found, lesson }) {
@@ -76,7 +76,7 @@ function fading({ found, lesson }) {
         cell(lengths[t] === 0 ? "–" : percent(length / lengths[t])),
       ])
       .reverse();
-    const bars = () => table(["to", "word", AS_A_BAR, math(`‖{dL_${t + 1}/dh_k}‖`), "left"], rows, "bars");
+    const bars = () => table(["to", "word", AS_A_BAR, math(`‖{dL_${t + 1}/dh_k}‖`), "remaining"], rows, "bars");
     const from = `From ${math(`L_${t + 1}`)}, “${escaped(lesson.words[t + 1])}”`;
     return fold(`fading-${t}`, `<h3>${from}</h3>`, bars, roomy() || t === found.length - 1);
   });
@@ -92,16 +92,16 @@ function growth(found) {
 
 function fadingInWords({ found, loss }) {
   if (Number.isNaN(loss)) return "The loss is NaN, and so is every gradient.";
-  if (found.length < 2) return "This sentence has one step: there is no way back through time, and nothing fades.";
+  if (found.length < 2) return "This sentence has one step, so no gradient goes back through time.";
   if (found.every((row) => norm(row.at(-1).dh) === 0))
-    return "The loss sends nothing back: every right word has a probability of 1.";
+    return "The gradient of the loss is zero: every target word has a probability of 1.";
   const factor = growth(found);
   if (!Number.isFinite(factor) || factor === 0)
     return "The gradient reaches zero before the first step: it has vanished.";
   const far = factor ** 50;
   const verdict = factor < 1 ? "The gradient vanishes" : "The gradient explodes";
-  return `With these weights one step back makes the gradient ${number(factor)} times as long (geometric mean).
-    ${verdict} where that goes on: 50 steps of it would be ${number(factor)}<sup>50</sup> = ${number(far)}.`;
+  return `With these weights each step back multiplies the norm of the gradient by ${number(factor)} (geometric mean).
+    ${verdict} if this continues: over 50 steps, ${number(factor)}<sup>50</sup> = ${number(far)}.`;
 }
 
 // Describes a training whose loss is not finite at some steps.
@@ -110,13 +110,13 @@ function explosion(losses) {
   if (!broken.length) return "";
   const after = (step) => `after ${count(step, "step")}`;
   const [first, last, none] = [broken[0], broken.at(-1), losses.findIndex(Number.isNaN)];
-  const infinite = first === none ? "" : `${after(first)} the loss is infinite: a right word has a probability of 0`;
+  const infinite = first === none ? "" : `${after(first)} the loss is infinite: a target word has a probability of 0`;
   const begins = infinite || `${after(first)} the loss is NaN`;
   if (last < losses.length - 1)
-    return `At this learning rate the steps are too long: ${begins}. ${after(last + 1).replace("a", "A")} it is finite
-      again, to the end. Try a smaller one.`;
+    return `At this learning rate the steps are too large: ${begins}. ${after(last + 1).replace("a", "A")} it is finite
+      again until the end. Try a smaller learning rate.`;
   const ends = infinite && none >= 0 ? `, and ${after(none)} it is NaN` : "";
-  return `At this learning rate the training explodes: ${begins}${ends}. Try a smaller one.`;
+  return `At this learning rate, training diverges: ${begins}${ends}. Try a smaller one.`;
 }
 
 function curveDrawing(path, step, width, height = 220) {
@@ -165,7 +165,7 @@ function predictions({ lesson, run, targets }) {
       bar(dot(y, targets[t])),
     ];
   });
-  return table(["after", "most probable next word", "right word", AS_A_BAR], rows, "bars");
+  return table(["after", "most probable next word", "probability of target", AS_A_BAR], rows, "bars");
 }
 
 function oneUpdate({ p, gradient, rate }) {
