@@ -21,7 +21,7 @@ from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource, make_backend  # noqa: E402
 
 from elman.engine.gpu.codegen import KernelSpec  # noqa: E402
-from elman.engine.gpu.triton_plan import OPTIONS, TritonPlan  # noqa: E402
+from elman.engine.gpu.triton_plan import TritonPlan, options_of  # noqa: E402
 
 H100 = GPUTarget("cuda", 90, 32)
 POINTERS = {torch.float32: "*fp32", torch.float64: "*fp64"}
@@ -62,7 +62,7 @@ def source_of(compiled: TritonPlan, spec: KernelSpec) -> Any:
 def check(compiled: TritonPlan) -> None:
     """Raise an error unless every kernel is valid Triton."""
     backend = make_backend(H100)
-    options = backend.parse_options({**OPTIONS, "arch": "sm90"})
+    options = backend.parse_options({**options_of(compiled.dtype), "arch": "sm90"})
     for spec in kernels(compiled):
         context = ir.context()
         ir.load_dialects(context)
@@ -98,5 +98,7 @@ def test_operations_of_cells(name: str) -> None:
 def test_shared_memory_is_little(name: str) -> None:
     cell = cells.by_name(name)(128, 128)
     compiled = generated(cell, 128, cell.state_size)
-    kernel = triton.compile(source_of(compiled, compiled.source.whole["forward"]), target=H100, options=OPTIONS)
+    kernel = triton.compile(
+        source_of(compiled, compiled.source.whole["forward"]), target=H100, options=options_of(compiled.dtype)
+    )
     assert kernel.metadata.shared <= 48 * 1024
