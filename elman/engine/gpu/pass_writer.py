@@ -53,7 +53,8 @@ def tiles_of(p: Pass, form: Tiles) -> Tiles:
     stage = p.stage
     columns = stage.width if isinstance(stage, Product) or _loops(stage) else stage.heads * stage.width
     depth = max((product.depth for product in p.products()), default=1)
-    return Tiles(tile_size(columns, form.columns), tile_size(depth, form.depth))
+    # At least two rounds: in a single one, the loop is unrolled, and all its loads take registers.
+    return Tiles(tile_size(columns, form.columns), tile_size(depth // 2, form.depth))
 
 
 def column_tiles(p: Pass, form: Tiles) -> int:
