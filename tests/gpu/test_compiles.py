@@ -1,6 +1,7 @@
 """The generated kernels compile for GPUs, without one: the interpreter does not check types, and takes any Python."""
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ def generated(cell: nn.Module, D: int, state_size: Any, dtype: torch.dtype = tor
 
 def kernels(compiled: TritonPlan) -> Iterator[KernelSpec]:
     yield from compiled.source.whole.values()
-    for specs in (*compiled.source.step.values(), *compiled.source.rows.values()):
+    for specs in (*compiled.source.step.values(), *chain.from_iterable(compiled.source.rows.values())):
         yield from specs
 
 

@@ -67,12 +67,19 @@ class KernelSpec(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A generated module: its text, and its kernels by program: for a loop, `whole` and those of each step."""
+    """A generated module: its text, and its kernels by program.
+
+    Attributes:
+        text: of the module.
+        whole: the kernel of each loop.
+        step: the kernels of each step of a loop.
+        rows: the kernels of each pointwise stage of a program before or after the loop.
+    """
 
     text: str
     whole: dict[str, KernelSpec]
     step: dict[str, list[KernelSpec]]
-    rows: dict[str, list[KernelSpec]]
+    rows: dict[str, list[list[KernelSpec]]]
 
 
 def generate(plan: Plan, key: str, description: str) -> Source:
@@ -94,9 +101,10 @@ def generate(plan: Plan, key: str, description: str) -> Source:
             lines += ["", "", *step.step()]
     for name, program in (("before", plan.before), ("after", plan.after)):
         source.rows[name] = []
-        for p in separate_passes(name, program):
-            source.rows[name].append(_rows_spec(p))
-            lines += ["", "", *write_pass(p), "", "", *_rows_kernel(p)]
+        for passes in separate_passes(name, program):
+            source.rows[name].append([_rows_spec(p) for p in passes])
+            for p in passes:
+                lines += ["", "", *write_pass(p), "", "", *_rows_kernel(p)]
     return source._replace(text="\n".join(lines) + "\n")
 
 

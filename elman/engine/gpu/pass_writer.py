@@ -13,10 +13,10 @@ from torch.fx import Node
 
 from elman.engine.gpu.lowering import COMBINE, LOWERING, number
 from elman.engine.gpu.names import parameter_name, pointer_name
-from elman.engine.gpu.passes import Pass
+from elman.engine.gpu.passes import Pass, result_of
 from elman.engine.plan.domains import Domain, domain_of
 from elman.engine.plan.ir import BufferColumns, BufferKind, Operand, Pointwise, Product, Store
-from elman.engine.plan.layout import Broadcast, match_reduction
+from elman.engine.plan.layout import Broadcast
 from elman.engine.plan.operations import REDUCTIONS
 from elman.engine.trace.aten import CONSTANT
 from elman.engine.trace.values import shape_of
@@ -108,15 +108,13 @@ class _PassWriter:
             self._store(stage.c, "index", total, "keep")
             about = f"product with {stage.weight.name}{'^T' * stage.transposed}"
         else:
-            by_column = [store for store in stage.stores if _result(store) is Broadcast.PER_COLUMN]
-            by_row = [store for store in stage.stores if _result(store) in (Broadcast.SCALAR, Broadcast.PER_HEAD)]
-            others = [store for store in stage.stores if store.reduction is None]
-            if by_row:
-                self._reduce_rows([*others, *by_row])
-            elif others:
-                self._one_tile(others)
-            if by_column:
-                self._reduce_heads(by_column)
+            results = {result_of(store) for store in stage.stores}
+            if Broadcast.PER_COLUMN in results:
+                self._reduce_heads(stage.stores)
+            elif results == {None}:
+                self._one_tile(stage.stores)
+            else:
+                self._reduce_rows(stage.stores)
             about = f"{len(stage.stores)} value{'s' * (len(stage.stores) > 1)} of {stage.heads} x {stage.width} columns"
         constants = [f"{name}: tl.constexpr" for name in ("REAL", "PRECISION", "COLUMNS", "DEPTH")]
         signature = ", ".join([*arguments_of(p), *numbers, "limit", "tile", *constants])
@@ -187,13 +185,13 @@ class _PassWriter:
 
     def _begin_totals(self, totals: dict[BufferColumns, tuple[Store, str]], result: Broadcast) -> None:
         for store, total in totals.values():
-            if store.reduction is not None and _result(store) is result:
+            if store.reduction is not None and result_of(store) is result:
                 identity = number(REDUCTIONS[store.reduction.target])
                 self.line(f"{total} = tl.full(({ROWS}, 1), {identity}, REAL)")
 
     def _end_totals(self, totals: dict[BufferColumns, tuple[Store, str]], result: Broadcast, index: str) -> None:
         for location, (store, total) in totals.items():
-            if _result(store) is result:
+            if result_of(store) is result:
                 self._store(location, index, total, "row")
 
     def _reduce_heads(self, stores: Sequence[Store]) -> None:
@@ -349,12 +347,3 @@ def _plus(offset: int, index: str) -> str:
 
 def _times(index: str, factor: int) -> str:
     return f"({index}) * {factor}" if " " in index else f"{index} * {factor}"
-
-
-def _result(store: Store) -> Broadcast | None:
-    """Return how the result of a store's reduction would be broadcast to what it reduces; None without one."""
-    if store.reduction is None:
-        return None
-    match = match_reduction(store.reduction)
-    assert match is not None
-    return match.broadcast

@@ -230,8 +230,8 @@ class TritonPlan:
         specs = iter(self.source.rows[name])
         for stage in program.stages:
             if isinstance(stage, Pointwise):
-                spec = next(specs)
-                self._launch(spec, (-(-rows.N // ROWS), spec.tiles), memory, {"N": rows.N})
+                for spec in next(specs):
+                    self._launch(spec, (-(-rows.N // ROWS), spec.tiles), memory, {"N": rows.N})
                 continue
             a, c = _columns(memory, stage.a, stage.depth).to(x.dtype), _columns(memory, stage.c, stage.width)
             weight = memory[parameter_name(stage.weight)]
