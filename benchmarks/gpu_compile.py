@@ -23,7 +23,7 @@ from triton.compiler import ASTSource
 
 from elman import cells
 from elman.engine.gpu.codegen import KernelSpec
-from elman.engine.gpu.triton_plan import OPTIONS, TritonPlan
+from elman.engine.gpu.triton_plan import TritonPlan, options_of
 from elman.engine.plan.planner import plan
 from elman.engine.trace.capture import capture
 
@@ -59,7 +59,7 @@ def usage(generated: TritonPlan, spec: KernelSpec, arch: int) -> Usage:
     constants = {"REAL": tl.float64 if generated.dtype == torch.float64 else tl.float32, "PRECISION": "ieee"}
     aligned = {(i,): [["tt.divisibility", 16]] for i, _ in enumerate(spec.pointers)}
     source = ASTSource(function, signature=signature, constexprs=constants, attrs=aligned)
-    kernel = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=OPTIONS)
+    kernel = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options_of(generated.dtype))
     return Usage(*_assembled(kernel.asm["ptx"]), kernel.metadata.shared)
 
 

@@ -15,7 +15,17 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from elman.engine.gpu.names import memory_name, pointer_name
-from elman.engine.gpu.pass_writer import ROWS, arguments_of, column_tiles, reads_cotangent, write_pass
+from elman.engine.gpu.pass_writer import (
+    ROWS,
+    STEP,
+    WHOLE,
+    Tiles,
+    arguments_of,
+    column_tiles,
+    reads_cotangent,
+    tiles_of,
+    write_pass,
+)
 from elman.engine.gpu.passes import Pass, barriers, passes_of, separate_passes
 from elman.engine.plan.ir import BufferColumns, BufferKind
 from elman.engine.plan.planner import Plan
@@ -57,12 +67,19 @@ class KernelSpec(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A generated module: its text, and its kernels by program: for a loop, `whole` and those of each step."""
+    """A generated module: its text, and its kernels by program.
+
+    Attributes:
+        text: of the module.
+        whole: the kernel of each loop.
+        step: the kernels of each step of a loop.
+        rows: the kernels of each pointwise stage of a program before or after the loop.
+    """
 
     text: str
     whole: dict[str, KernelSpec]
     step: dict[str, list[KernelSpec]]
-    rows: dict[str, list[KernelSpec]]
+    rows: dict[str, list[list[KernelSpec]]]
 
 
 def generate(plan: Plan, key: str, description: str) -> Source:
@@ -84,9 +101,10 @@ def generate(plan: Plan, key: str, description: str) -> Source:
             lines += ["", "", *step.step()]
     for name, program in (("before", plan.before), ("after", plan.after)):
         source.rows[name] = []
-        for p in separate_passes(name, program):
-            source.rows[name].append(_rows_spec(p))
-            lines += ["", "", *write_pass(p), "", "", *_rows_kernel(p)]
+        for passes in separate_passes(name, program):
+            source.rows[name].append([_rows_spec(p) for p in passes])
+            for p in passes:
+                lines += ["", "", *write_pass(p), "", "", *_rows_kernel(p)]
     return source._replace(text="\n".join(lines) + "\n")
 
 
@@ -112,7 +130,7 @@ class _Loop:
         (p,) = self.passes
         integers = ("t", "B", *(["dy_stride"] * self.has_cotangent))
         return KernelSpec(
-            self.name, (*self.pointers, "begins"), integers, column_tiles(p), p.only_for_next, tuple(p.writes())
+            self.name, (*self.pointers, "begins"), integers, column_tiles(p, STEP), p.only_for_next, tuple(p.writes())
         )
 
     def whole(self) -> Iterator[str]:
@@ -134,11 +152,11 @@ class _Loop:
                 indent += "    "
             if wait:
                 yield f"{indent}tl.debug_barrier()"
-            if (tiles := column_tiles(p)) > 1:
+            if (tiles := column_tiles(p, WHOLE)) > 1:
                 yield f"{indent}for tile in range({tiles}):"
-                yield f"{indent}    {self._call(p, 'tile')}"
+                yield f"{indent}    {self._call(p, 'tile', WHOLE)}"
             else:
-                yield f"{indent}{self._call(p, '0')}"
+                yield f"{indent}{self._call(p, '0', WHOLE)}"
         yield "        tl.debug_barrier()  # the next step reads what other threads have written"
 
     def step(self) -> Iterator[str]:
@@ -147,7 +165,7 @@ class _Loop:
         yield '    """Runs one step, for some rows of the batch and one tile of columns."""'
         yield f"    row0 = tl.program_id(0).to(tl.int64) * {ROWS}"
         yield from self._pointers_at_step(4)
-        yield f"    {self._call(self.passes[0], 'tl.program_id(1)')}"
+        yield f"    {self._call(self.passes[0], 'tl.program_id(1)', STEP)}"
 
     def _pointers_at_step(self, spaces: int) -> Iterator[str]:
         """Move the pointers to the rows of step t."""
@@ -178,15 +196,15 @@ class _Loop:
         if self.has_cotangent:
             yield f"{indent}at_dy = dy + first * dy_stride"
 
-    def _call(self, p: Pass, tile: str) -> str:
+    def _call(self, p: Pass, tile: str, form: Tiles) -> str:
         pointers = {pointer_name(buffer) for buffer in p.buffers()}
         arguments = [f"at_{name}" if name in pointers else name for name in arguments_of(p)]
         arguments += ["at_dy", "dy_stride"] if reads_cotangent(p) else []
-        return f"{p.name}({', '.join([*arguments, 'limit', tile])}, REAL, PRECISION)"
+        return f"{p.name}({', '.join([*arguments, 'limit', tile, *_constants(p, form)])})"
 
 
 def _rows_spec(p: Pass) -> KernelSpec:
-    return KernelSpec(f"{p.name}_rows", tuple(arguments_of(p)), ("N",), column_tiles(p))
+    return KernelSpec(f"{p.name}_rows", tuple(arguments_of(p)), ("N",), column_tiles(p, WHOLE))
 
 
 def _rows_kernel(p: Pass) -> Iterator[str]:
@@ -197,7 +215,12 @@ def _rows_kernel(p: Pass) -> Iterator[str]:
     yield "    limit = N - row0"
     moved = {pointer_name(buffer): buffer.width for buffer in p.buffers()}
     arguments = [f"{name} + row0 * {moved[name]}" if name in moved else name for name in arguments_of(p)]
-    yield f"    {p.name}({', '.join([*arguments, 'limit', 'tl.program_id(1)'])}, REAL, PRECISION)"
+    yield f"    {p.name}({', '.join([*arguments, 'limit', 'tl.program_id(1)', *_constants(p, WHOLE)])})"
+
+
+def _constants(p: Pass, form: Tiles) -> list[str]:
+    """Return the last arguments of the function of a pass."""
+    return ["REAL", "PRECISION", *map(str, tiles_of(p, form))]
 
 
 def _signature(spec: KernelSpec) -> Iterator[str]:

@@ -7,25 +7,39 @@ number it gets. A pass with reductions needs whole rows: it loops over the colum
 import itertools
 from collections.abc import Iterator, Sequence
 from itertools import chain, count
+from typing import NamedTuple
 
 from torch.fx import Node
 
 from elman.engine.gpu.lowering import COMBINE, LOWERING, number
 from elman.engine.gpu.names import parameter_name, pointer_name
-from elman.engine.gpu.passes import Pass
+from elman.engine.gpu.passes import Pass, result_of
 from elman.engine.plan.domains import Domain, domain_of
 from elman.engine.plan.ir import BufferColumns, BufferKind, Operand, Pointwise, Product, Store
-from elman.engine.plan.layout import Broadcast, match_reduction
+from elman.engine.plan.layout import Broadcast
 from elman.engine.plan.operations import REDUCTIONS
 from elman.engine.trace.aten import CONSTANT
 from elman.engine.trace.values import shape_of
 
 ROWS = 16  # of a tile: the fewest that tl.dot takes
-MAX_COLUMNS = 32  # of a tile
-MAX_DEPTH = 32  # columns of the left matrix, and rows of the right one, that tl.dot multiplies at once
+
+
+class Tiles(NamedTuple):
+    """The largest tiles of a form: columns, and the depth that tl.dot multiplies at once."""
+
+    columns: int
+    depth: int
+
+
+#: one program computes all columns: the tiles that keep the values of a pass in registers
+WHOLE = Tiles(32, 32)
+#: the columns are shared among programs: narrow tiles for more programs, deep ones for fewer rounds
+STEP = Tiles(16, 64)
+
+
 RESERVED = (
     "tl", "functions", "i", "index", "column", "columns", "head", "row", "keep", "limit", "tile", "k", "depth", "begin",
-    "REAL", "PRECISION", "dy", "dy_stride", "range",
+    "REAL", "PRECISION", "COLUMNS", "DEPTH", "dy", "dy_stride", "range",
 )  # fmt: skip
 
 
@@ -34,13 +48,26 @@ def tile_size(size: int, largest: int) -> int:
     return min(largest, max(16, 1 << (size - 1).bit_length()))
 
 
-def column_tiles(p: Pass) -> int:
+def tiles_of(p: Pass, form: Tiles) -> Tiles:
+    """Return the tiles of a pass, which are no larger than its columns and depth need."""
+    stage = p.stage
+    columns = stage.width if isinstance(stage, Product) or _loops(stage) else stage.heads * stage.width
+    depth = max((product.depth for product in p.products()), default=1)
+    # At least two rounds: in a single one, the loop is unrolled, and all its loads take registers.
+    return Tiles(tile_size(columns, form.columns), tile_size(depth // 2, form.depth))
+
+
+def column_tiles(p: Pass, form: Tiles) -> int:
     """Return how many tiles of columns a pass has; 1 if it loops over them itself."""
     stage = p.stage
-    if isinstance(stage, Pointwise) and any(store.reduction is not None for store in stage.stores):
+    if isinstance(stage, Pointwise) and _loops(stage):
         return 1
     columns = stage.width if isinstance(stage, Product) else stage.heads * stage.width
-    return -(-columns // tile_size(columns, MAX_COLUMNS))
+    return -(-columns // tiles_of(p, form).columns)
+
+
+def _loops(stage: Pointwise) -> bool:
+    return any(store.reduction is not None for store in stage.stores)
 
 
 def arguments_of(p: Pass) -> list[str]:
@@ -77,22 +104,21 @@ class _PassWriter:
         if isinstance(stage, Product):
             size = stage.width
             self._columns_of_tile(size)
-            (total,) = self._accumulate([(stage, 0)], size)
+            (total,) = self._accumulate([(stage, 0)])
             self._store(stage.c, "index", total, "keep")
             about = f"product with {stage.weight.name}{'^T' * stage.transposed}"
         else:
-            by_column = [store for store in stage.stores if _result(store) is Broadcast.PER_COLUMN]
-            by_row = [store for store in stage.stores if _result(store) in (Broadcast.SCALAR, Broadcast.PER_HEAD)]
-            others = [store for store in stage.stores if store.reduction is None]
-            if by_row:
-                self._reduce_rows([*others, *by_row])
-            elif others:
-                self._one_tile(others)
-            if by_column:
-                self._reduce_heads(by_column)
+            results = {result_of(store) for store in stage.stores}
+            if Broadcast.PER_COLUMN in results:
+                self._reduce_heads(stage.stores)
+            elif results == {None}:
+                self._one_tile(stage.stores)
+            else:
+                self._reduce_rows(stage.stores)
             about = f"{len(stage.stores)} value{'s' * (len(stage.stores) > 1)} of {stage.heads} x {stage.width} columns"
-        signature = ", ".join([*arguments_of(p), *numbers, "limit", "tile", "REAL: tl.constexpr"])
-        head = ["@triton.jit", f"def {p.name}({signature}, PRECISION: tl.constexpr):", f'    """Computes {about}."""']
+        constants = [f"{name}: tl.constexpr" for name in ("REAL", "PRECISION", "COLUMNS", "DEPTH")]
+        signature = ", ".join([*arguments_of(p), *numbers, "limit", "tile", *constants])
+        head = ["@triton.jit", f"def {p.name}({signature}):", f'    """Computes {about}."""']
         return [*head, *self._lines]
 
     def line(self, text: str) -> None:
@@ -109,9 +135,8 @@ class _PassWriter:
 
     def _columns_of_tile(self, size: int) -> None:
         """Name the columns of the tile: their index in the row, and which elements of the tile exist."""
-        tile = tile_size(size, MAX_COLUMNS)
-        self.line(f"index = tile * {tile} + tl.arange(0, {tile})[None, :]")
-        self.columns_mask = "" if size % tile == 0 else f"index < {size}"
+        self.line("index = tile * COLUMNS + tl.arange(0, COLUMNS)[None, :]")
+        self.columns_mask = "" if size % WHOLE.columns == 0 else f"index < {size}"
         self.line(f"keep = row & ({self.columns_mask or 'index >= 0'})")
 
     def _one_tile(self, stores: Sequence[Store]) -> None:
@@ -127,10 +152,9 @@ class _PassWriter:
             self._store(store.location, "index", self._value_of(store), "keep")
 
     def _loop_over_columns(self) -> None:
-        tile = tile_size(self._pointwise.width, MAX_COLUMNS)
-        self.line(f"for begin in range(0, {self._pointwise.width}, {tile}):")
+        self.line(f"for begin in range(0, {self._pointwise.width}, COLUMNS):")
         self._indent += 1
-        self.line(f"column = begin + tl.arange(0, {tile})[None, :]")
+        self.line("column = begin + tl.arange(0, COLUMNS)[None, :]")
         self.columns_mask = f"column < {self._pointwise.width}"
         self.line(f"keep = row & ({self.columns_mask})")
 
@@ -161,13 +185,13 @@ class _PassWriter:
 
     def _begin_totals(self, totals: dict[BufferColumns, tuple[Store, str]], result: Broadcast) -> None:
         for store, total in totals.values():
-            if store.reduction is not None and _result(store) is result:
+            if store.reduction is not None and result_of(store) is result:
                 identity = number(REDUCTIONS[store.reduction.target])
                 self.line(f"{total} = tl.full(({ROWS}, 1), {identity}, REAL)")
 
     def _end_totals(self, totals: dict[BufferColumns, tuple[Store, str]], result: Broadcast, index: str) -> None:
         for location, (store, total) in totals.items():
-            if _result(store) is result:
+            if result_of(store) is result:
                 self._store(location, index, total, "row")
 
     def _reduce_heads(self, stores: Sequence[Store]) -> None:
@@ -175,10 +199,9 @@ class _PassWriter:
         self.loops_over_heads = True
         self._loop_over_columns()
         names = [self.fresh(f"sum{k}") for k in range(len(stores))]
-        tile = tile_size(self._pointwise.width, MAX_COLUMNS)
         for store, name in zip(stores, names, strict=True):
             assert store.reduction is not None
-            self.line(f"{name} = tl.full(({ROWS}, {tile}), {number(REDUCTIONS[store.reduction.target])}, REAL)")
+            self.line(f"{name} = tl.full(({ROWS}, COLUMNS), {number(REDUCTIONS[store.reduction.target])}, REAL)")
         self.line(f"for head in range({self._pointwise.heads}):")
         self._indent += 1
         self.line(f"index = head * {self._pointwise.width} + column")
@@ -210,7 +233,7 @@ class _PassWriter:
             if product is not None:
                 groups.setdefault((product.a, product.depth), []).append((operand, product))
         for pairs in groups.values():
-            totals = self._accumulate([(product, o.start) for o, product in pairs], stage.heads * stage.width)
+            totals = self._accumulate([(product, o.start) for o, product in pairs])
             for (operand, _), total in zip(pairs, totals, strict=True):
                 self.values[operand] = self._with_biases(operand, total)
 
@@ -280,22 +303,20 @@ class _PassWriter:
 
     # Products.
 
-    def _accumulate(self, products: Sequence[tuple[Product, int]], columns: int) -> list[str]:
+    def _accumulate(self, products: Sequence[tuple[Product, int]]) -> list[str]:
         """Multiply the same rows by columns of some matrices, each from a first column on; the names of the results."""
-        tile = tile_size(columns, MAX_COLUMNS)
         totals, first = [], products[0][0]
         for product, start in products:
             total = self.fresh("product")
-            initial = f"tl.zeros(({ROWS}, {tile}), REAL)"
+            initial = f"tl.zeros(({ROWS}, COLUMNS), REAL)"
             if product.add:
                 initial = f"tl.load({self._row(product.c)} + {_plus(start, 'index')}, mask=keep, other=0.0).to(REAL)"
             self.line(f"{total} = {initial}")
             totals.append(total)
-        step = tile_size(first.depth, MAX_DEPTH)
-        depth_mask = "" if first.depth % step == 0 else f"depth < {first.depth}"
-        self.line(f"for k in range(0, {first.depth}, {step}):")
+        depth_mask = "" if first.depth % STEP.depth == 0 else f"depth < {first.depth}"
+        self.line(f"for k in range(0, {first.depth}, DEPTH):")
         self._indent += 1
-        self.line(f"depth = k + tl.arange(0, {step})")
+        self.line("depth = k + tl.arange(0, DEPTH)")
         left = self.fresh("left")
         mask = f"row & ({depth_mask.replace('depth', 'depth[None, :]')})" if depth_mask else "row"
         self.line(f"{left} = tl.load({self._row(first.a)} + depth[None, :], mask={mask}, other=0.0)")
@@ -326,12 +347,3 @@ def _plus(offset: int, index: str) -> str:
 
 def _times(index: str, factor: int) -> str:
     return f"({index}) * {factor}" if " " in index else f"{index} * {factor}"
-
-
-def _result(store: Store) -> Broadcast | None:
-    """Return how the result of a store's reduction would be broadcast to what it reduces; None without one."""
-    if store.reduction is None:
-        return None
-    match = match_reduction(store.reduction)
-    assert match is not None
-    return match.broadcast

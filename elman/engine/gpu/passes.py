@@ -5,10 +5,11 @@ registers; the others are passes of their own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
 
-from elman.engine.plan.ir import Buffer, BufferColumns, BufferKind, Operand, Pointwise, Product, Program, Stage
-from elman.engine.plan.layout import Broadcast, width
+from elman.engine.plan.ir import Buffer, BufferColumns, BufferKind, Operand, Pointwise, Product, Program, Stage, Store
+from elman.engine.plan.layout import Broadcast, match_reduction, width
 
 MAX_FUSED = 4  # tiles of products that one pass accumulates: each takes registers, and shared memory for its matrix
 
@@ -62,13 +63,34 @@ def passes_of(name: str, program: Program) -> list[Pass]:
             continue
         products = [program.stages[k] for k, reader in fused.items() if reader == i]
         by_location = {product.c: product for product in products if isinstance(product, Product)}
-        passes.append(Pass(f"{name}_pass{len(passes)}", stage, by_location, only_for_next))
+        for part in _parts(stage):
+            passes.append(Pass(f"{name}_pass{len(passes)}", part, by_location, only_for_next))
     return passes
 
 
-def separate_passes(name: str, program: Program) -> list[Pass]:
-    """Return the pointwise passes of a program that runs on all rows at once; torch computes its products."""
-    return [Pass(f"{name}_pass{i}", stage) for i, stage in enumerate(program.stages) if isinstance(stage, Pointwise)]
+def separate_passes(name: str, program: Program) -> list[list[Pass]]:
+    """Return the passes of each pointwise stage of a program that runs on all rows at once; torch multiplies."""
+    names = (f"{name}_pass{i}" for i in count())
+    stages = [stage for stage in program.stages if isinstance(stage, Pointwise)]
+    return [[Pass(next(names), part) for part in _parts(stage)] for stage in stages]
+
+
+def result_of(store: Store) -> Broadcast | None:
+    """Return how the result of a store's reduction would be broadcast to what it reduces; None without one."""
+    if store.reduction is None:
+        return None
+    match = match_reduction(store.reduction)
+    assert match is not None
+    return match.broadcast
+
+
+def _parts(stage: Stage) -> list[Stage]:
+    """Return a stage in parts that go one way through the columns: head by head, or column by column for all heads."""
+    if isinstance(stage, Product):
+        return [stage]
+    over_heads = tuple(store for store in stage.stores if result_of(store) is Broadcast.PER_COLUMN)
+    others = tuple(store for store in stage.stores if result_of(store) is not Broadcast.PER_COLUMN)
+    return [replace(stage, stores=stores) for stores in (others, over_heads) if stores]
 
 
 def barriers(passes: Sequence[Pass]) -> list[bool]:

@@ -5,6 +5,7 @@ and out of which it copies what they have written. It has not been run on a GPU.
 """
 
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 
@@ -22,6 +23,7 @@ class StepGraphs:
         self._graphs: OrderedDict[Hashable, _StepGraph] = OrderedDict()
         self._seen: OrderedDict[Hashable, None] = OrderedDict()
         self._lock = threading.Lock()
+        self._can_capture = True
 
     def run(
         self, key: Hashable, launch: Launch, memory: Mapping[str, Tensor], reads: Sequence[str], writes: Sequence[str]
@@ -38,7 +40,7 @@ class StepGraphs:
             writes: the names of what they write.
         """
         x = memory["begins"]
-        if not x.is_cuda or torch.cuda.is_current_stream_capturing():
+        if not (x.is_cuda and self._can_capture) or torch.cuda.is_current_stream_capturing():
             launch(memory)
             return
         key = key, x.device, torch.cuda.current_stream(x.device).cuda_stream
@@ -50,7 +52,13 @@ class StepGraphs:
                 launch(memory)
                 return
             if key not in self._graphs:
-                self._graphs[key] = _StepGraph(launch, memory, reads, writes)
+                try:
+                    self._graphs[key] = _StepGraph(launch, memory, reads, writes)
+                except RuntimeError as error:
+                    self._can_capture = False
+                    warnings.warn(f"the triton executor goes on without CUDA graphs, slower: {error}", stacklevel=2)
+                    launch(memory)
+                    return
                 if len(self._graphs) > MAX_GRAPHS:
                     self._graphs.popitem(last=False)
             self._graphs.move_to_end(key)
@@ -65,7 +73,8 @@ class _StepGraph:
         self.memory = {name: torch.zeros_like(memory[name]) for name in dict.fromkeys((*reads, *writes))}
         self.graph = torch.cuda.CUDAGraph()
         torch.cuda.current_stream().synchronize()
-        with torch.cuda.graph(self.graph):
+        # Of this thread alone: others, which load data say, may go on allocating memory.
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
             launch(self.memory)
 
     def replay(self, memory: Mapping[str, Tensor]) -> None:

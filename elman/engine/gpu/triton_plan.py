@@ -27,7 +27,7 @@ from elman.engine.plan.planner import Plan, Reduction
 
 # Of Triton's compiler. There are few programs, so one of them may have all registers of a multiprocessor: left to
 # itself, the assembler spills some to make room for more programs.
-OPTIONS = {"num_warps": 4, "num_stages": 2, "enable_fp_fusion": True}
+OPTIONS = {"num_warps": 4, "enable_fp_fusion": True}
 if torch.version.hip is None:
     OPTIONS["maxnreg"] = 255
 ALIGNMENT = 16  # bytes: other addresses would need another kernel
@@ -35,6 +35,11 @@ ALIGNMENT = 16  # bytes: other addresses would need another kernel
 # about 100 GB/s, and a launch takes some 2 us in a graph, and 20 us from Python, as for ragged batches. These are
 # estimates: nothing has been measured on a GPU.
 MAX_WHOLE_BYTES, MAX_WHOLE_BYTES_RAGGED = 1 << 16, 1 << 20
+
+
+def options_of(dtype: torch.dtype) -> dict[str, Any]:
+    """Return the options of Triton's compiler for kernels of a dtype; of the wide one, fewer tiles are loaded ahead."""
+    return {**OPTIONS, "num_stages": 2 if dtype == torch.float64 else 3}
 
 
 class TritonPlan:
@@ -63,7 +68,7 @@ class TritonPlan:
         computed = [node for node in dict.fromkeys(used) if node not in index]
         self._computed_names = [parameter_name(node) for node in computed]
         self._compute = build_function(plan.parameters, computed, dtype, device_type) if computed else None
-        self.real = real_dtype(dtype)
+        self.real, self._options = real_dtype(dtype), options_of(dtype)
         self._real = getattr(tl, str(self.real).removeprefix("torch."))
 
     def form(self, program: Program, ragged: bool = False) -> str:
@@ -225,8 +230,8 @@ class TritonPlan:
         specs = iter(self.source.rows[name])
         for stage in program.stages:
             if isinstance(stage, Pointwise):
-                spec = next(specs)
-                self._launch(spec, (-(-rows.N // ROWS), spec.tiles), memory, {"N": rows.N})
+                for spec in next(specs):
+                    self._launch(spec, (-(-rows.N // ROWS), spec.tiles), memory, {"N": rows.N})
                 continue
             a, c = _columns(memory, stage.a, stage.depth).to(x.dtype), _columns(memory, stage.c, stage.width)
             weight = memory[parameter_name(stage.weight)]
@@ -257,7 +262,7 @@ class TritonPlan:
     ) -> None:
         arguments = [*(memory[name] for name in spec.pointers), *(numbers[name] for name in spec.integers)]
         with _masked_errors():
-            self.functions[spec.name][grid](*arguments, REAL=self._real, PRECISION=_precision(), **OPTIONS)
+            self.functions[spec.name][grid](*arguments, REAL=self._real, PRECISION=_precision(), **self._options)
 
 
 def real_dtype(dtype: torch.dtype) -> torch.dtype:
