@@ -73,7 +73,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     Without the native executor, leave out tests that name another and examples of tasks too: they ran with it.
     """
     out = set[pytest.Item]()
-    if not config.getoption("--thorough"):
+    if not config.getoption("--thorough", default=False):
         out |= {item for item in items if THOROUGH.search(item.nodeid)}
     if os.environ.get("ELMAN_NATIVE") == "0":
         out |= {item for item in items if _executor(item) in ("loop", "torch") or TASKS in item.path.parents}
