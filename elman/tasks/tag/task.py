@@ -102,7 +102,7 @@ class TagCodec(Codec):
 
     @override
     def predict(self, model: Any, batch: Sentences) -> list[Any]:
-        P = model(batch).double().softmax(2).numpy()
+        P = model(batch).cpu().double().softmax(2).numpy()
         return [P[:length, b] for b, length in enumerate(batch.lengths.tolist())]
 
     @override
