@@ -90,9 +90,8 @@ class Transcriber(nn.Module):
         """
         T, B, _ = steps.shape
         times = _random_span(T, lengths, self.time_mask).unsqueeze(2).unsqueeze(3)
-        bands = _random_span(self.bands, torch.full((B,), self.bands, device=steps.device), self.band_mask).T.unsqueeze(
-            1
-        )
+        all_bands = torch.full((B,), self.bands, device=steps.device)
+        bands = _random_span(self.bands, all_bands, self.band_mask).T.unsqueeze(1)
         by_band = steps.view(T, B, -1, self.bands)
         masked: Tensor = by_band.masked_fill(times | bands.unsqueeze(0), 0.0).flatten(2)
         return masked
