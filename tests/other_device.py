@@ -1,15 +1,15 @@
 """A device on which CPUs are simulated: trains every task on it, and on the CPU, and compares.
 
 A tensor of this device is a wrapper around a tensor of the CPU. Operations that mix both kinds raise an error, as on a
-GPU, and so do conversions to NumPy. `python -m tests.other_device CASE ...` prints a line for each case. It is a process
-of its own because torch can be told of such a device once, and not be untold.
+GPU, and so do conversions to NumPy. `python -m tests.other_device CASE ...` prints a line for each case. It is a
+process of its own, since torch can be told of such a device, but not be untold.
 """
 
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 os.environ["ELMAN_NATIVE"] = "0"  # the same executor on both devices
 
-from elman.training import devices  # noqa: E402
+from elman.training import devices
 
 
 class Backend(backend_registration._DummyBackendModule):
@@ -121,6 +121,13 @@ def without_gradients(mode: bool = True) -> AbstractContextManager[Any]:
     return torch.no_grad() if mode else nullcontext()
 
 
+@contextmanager
+def elsewhere() -> Iterator[None]:
+    """A context that has the device."""
+    with WithElsewhere(), Conversions(), patch.object(torch, "inference_mode", without_gradients):
+        yield
+
+
 def trainer_of(**arguments: Any) -> lightning.pytorch.Trainer:
     """A Trainer on the accelerator asked for: Lightning knows no "elsewhere"."""
     if arguments["accelerator"] == ELSEWHERE.type:
@@ -138,6 +145,7 @@ devices.find_device = find_device  # before others import it
 
 from elman import tasks  # noqa: E402
 from elman.cli import run  # noqa: E402
+from elman.tasks.music import codec  # noqa: E402
 from elman.training import trainer  # noqa: E402
 from tests.small import text  # noqa: E402
 from tests.tasks.test_damaged import DATA  # noqa: E402
@@ -145,6 +153,7 @@ from tests.tasks.test_music import chords  # noqa: E402
 from tests.tasks.test_transcribe import WORDS, sound  # noqa: E402
 
 trainer.Trainer = trainer_of  # type: ignore[misc, assignment]
+codec.LENGTH_QUARTERS = codec.LENGTH_EVENTS = 4  # of the piece in a plot
 
 
 def text_file(folder: Path) -> Path:
@@ -155,24 +164,44 @@ def text_file(folder: Path) -> Path:
 
 RECORDINGS = [sound(WORDS[i % 6], 8000, i).astype(np.float32) for i in range(12)], [WORDS[i % 6] for i in range(12)]
 CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
-    **{name: (name, *DATA[name]) for name in ("image", "tag", "classify", "forecast", "translate", "caption")},
+    **{name: (name, *DATA[name]) for name in ("tag", "classify", "forecast", "translate", "caption")},
+    "image": ("image", DATA["image"][0], {"flow_every": 1}),
     "text": ("text", None, {"batch": 4, "bptt": 10, "embed": 4}),
     "transcribe": ("transcribe", RECORDINGS, {"layers": 1, "time_mask": 0.2, "band_mask": 0.2, "beam": 2}),
-    "chain": ("music", chords(12), {"transpose": 2}),
-    "sigmoid": ("music", chords(12), {"transpose": 2, "output": "sigmoid"}),
-    "events": ("music", chords(12), {"transpose": 2, "as_": "events"}),
+    "music chain": ("music", chords(12), {"transpose": 2}),
+    "music sigmoid": ("music", chords(12), {"transpose": 2, "output": "sigmoid"}),
+    "music events": ("music", chords(12), {"transpose": 2, "as_": "events"}),
 }
 
 
 def compare(name: str, folder: Path) -> None:
     task, data, options = CASES[name]
     data = text_file(folder) if data is None else data
-    options = {"hidden": 4, "epochs": 0.1, "batch": 4, "logger": False, "dropout": 0} | options
+    options = {"hidden": 4, "epochs": 0.1, "batch": 4, "logger": False, "dropout": 0.0} | options
     fit = getattr(tasks, task).fit
     here = fit(data, folder / "here", accelerator="cpu", **options)
-    with WithElsewhere(), Conversions(), patch.object(torch, "inference_mode", without_gradients):
+    with elsewhere():
         there = fit(data, folder / "there", accelerator="gpu", **options)
     assert there.run.config["training"]["accelerator"] == "gpu"
+    assert_same(here, there)
+    if name == "text":
+        with elsewhere():
+            written = [tasks.load(folder / "there", accelerator=a).generate("the ", 9, seed=1) for a in ("cpu", "gpu")]
+        assert written[0] == written[1]
+        move(folder)
+
+
+def move(folder: Path) -> None:
+    """Resume the run of a GPU on the CPU, and again on the GPU."""
+    for epochs, accelerator in ((0.2, "cpu"), (0.3, "gpu")):
+        resume = ["train", "text", "--epochs", str(epochs), "--resume"]
+        assert run([*resume, str(folder / "here"), "--accelerator", "cpu", "--quiet"]) == 0
+        with elsewhere():
+            assert run([*resume, str(folder / "there"), "--accelerator", accelerator, "--quiet"]) == 0
+        assert_same(tasks.load(folder / "here"), tasks.load(folder / "there"))
+
+
+def assert_same(here: tasks.Trained, there: tasks.Trained) -> None:
     for (title, scores), others in zip(here.scores.items(), there.scores.values(), strict=True):
         assert scores.keys() == others.keys()
         np.testing.assert_allclose(list(scores.values()), list(others.values()), rtol=1e-3, err_msg=title)

@@ -74,7 +74,9 @@ class Transcriber(nn.Module):
         if self.training:
             steps = self._masked(steps, lengths)
         h, _ = self.recurrent(steps, lengths=lengths)
-        log_p: Tensor = self.output(self.dropout(h)).log_softmax(2)
+        logits = self.output(self.dropout(h))
+        # In float32 under autocast, too: half precision would be too coarse for sums over all steps.
+        log_p: Tensor = logits.log_softmax(2, dtype=torch.promote_types(logits.dtype, torch.float32))
         return log_p
 
     def loss(self, batch: Recordings, state: Any = None) -> tuple[Tensor, int, Any]:
