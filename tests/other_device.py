@@ -22,8 +22,8 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from matplotlib.figure import Figure
 from torch.overrides import TorchFunctionMode
 from torch.utils import backend_registration
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+
+from elman.engine.torch_private import DispatchMode, tree_leaves, tree_map_only
 
 os.environ["ELMAN_NATIVE"] = "0"  # the same executor on both devices
 
@@ -54,24 +54,24 @@ TRANSFERS = ("aten::_to_copy", "aten::copy_")
 class Elsewhere(torch.Tensor):
     """A tensor of the device."""
 
-    def __new__(cls, inner: torch.Tensor) -> "Elsewhere":
+    def __new__(cls, on_cpu: torch.Tensor) -> "Elsewhere":
         return torch.Tensor._make_wrapper_subclass(
-            cls, inner.size(), inner.stride(), inner.storage_offset(), dtype=inner.dtype, device=ELSEWHERE
+            cls, on_cpu.size(), on_cpu.stride(), on_cpu.storage_offset(), dtype=on_cpu.dtype, device=ELSEWHERE
         )
 
-    def __init__(self, inner: torch.Tensor) -> None:
-        self.inner = inner
+    def __init__(self, on_cpu: torch.Tensor) -> None:
+        self.on_cpu = on_cpu
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Save the numbers as those of the CPU."""
-        return self.inner.__reduce_ex__(protocol)
+        return self.on_cpu.__reduce_ex__(protocol)
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         return run_on_cpu(func, args, kwargs or {})
 
 
-class WithElsewhere(TorchDispatchMode):
+class WithElsewhere(DispatchMode):
     """Makes the tensors of the device."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -107,13 +107,13 @@ def run_on_cpu(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     goes_there = bool(wrapped) if target is None else is_elsewhere(target)
     if name == "aten::copy_":
         goes_there = isinstance(args[0], Elsewhere)
-    inner_args, inner_kwargs = tree_map_only(Elsewhere, lambda tensor: tensor.inner, (args, dict(kwargs)))
+    inner_args, inner_kwargs = tree_map_only(Elsewhere, lambda tensor: tensor.on_cpu, (args, dict(kwargs)))
     if is_elsewhere(target):
         inner_kwargs["device"] = torch.device("cpu")
     outputs = func(*inner_args, **inner_kwargs)
     if not goes_there:
         return outputs
-    known = {id(tensor.inner): tensor for tensor in wrapped}  # operations in place return their argument
+    known = {id(tensor.on_cpu): tensor for tensor in wrapped}  # operations in place return their argument
     return tree_map_only(torch.Tensor, lambda t: known[id(t)] if id(t) in known else Elsewhere(t), outputs)
 
 
@@ -153,7 +153,7 @@ from tests.tasks.test_damaged import DATA  # noqa: E402
 from tests.tasks.test_music import chords  # noqa: E402
 from tests.tasks.test_transcribe import WORDS, sound  # noqa: E402
 
-trainer.Trainer = trainer_of  # type: ignore[misc, assignment]
+trainer.Trainer = trainer_of  # type: ignore[assignment, attr-defined]
 codec.LENGTH_QUARTERS = codec.LENGTH_EVENTS = 4  # of the piece in a plot
 Figure.savefig = lambda figure, *args, **kwargs: None  # type: ignore[method-assign]  # half of the time
 

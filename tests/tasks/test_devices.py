@@ -18,6 +18,7 @@ from lightning.pytorch.plugins import MixedPrecision
 from elman import tasks
 from elman.errors import BadInput
 from elman.tasks import Trained, image
+from elman.tasks import text as language
 from elman.tasks.registry import NAMES, get_task, options_of
 from elman.training import devices, trainer
 from elman.training.devices import find_device
@@ -112,7 +113,8 @@ def test_the_options_are_saved_and_printed(elman: Command, tmp_path: Path) -> No
     config.write_text("precision: 32\naccelerator: CPU\n")
     said = elman("train", "image", "--config", config, "--devices", 1, "--print-config")
     assert yaml.safe_load(said.out).items() >= {"accelerator": "cpu", "devices": 1, "precision": "32"}.items()
-    trained = image.fit(bars(), tmp_path / "run", **TINY, precision=32)
+    number: Any = 32
+    trained = image.fit(bars(), tmp_path / "run", **TINY, precision=number)
     assert trained.run.config["training"].items() >= {"accelerator": "auto", "devices": 1, "precision": "32"}.items()
 
 
@@ -121,11 +123,11 @@ def test_a_run_is_used_where_the_user_says(elman: Command, trained: Path, file: 
     for command in (["evaluate", trained, file], ["generate", trained, "--length", 3]):
         assert elman(*command, "--accelerator", "cpu").code == 0
         refused(elman(*command, "--accelerator", "gpu"), "--accelerator gpu: expected a GPU, got none that torch ")
-    assert tasks.load(trained, accelerator="cpu").model.output.weight.device.type == "cpu"
+    assert devices.device_of(tasks.load(trained, accelerator="cpu").model).type == "cpu"
     with pytest.raises(BadInput, match=r"^accelerator gpu: expected a GPU"):
-        tasks.text.generate(trained, accelerator="gpu")
+        language.generate(trained, accelerator="gpu")
     with pytest.raises(ValueError, match=r"^load: accelerator: expected one of auto, .* got 'cuda'"):
-        tasks.text.evaluate(trained, file, accelerator="cuda")
+        language.evaluate(trained, file, accelerator="cuda")
 
 
 # Precision.
@@ -137,19 +139,20 @@ def in_float32(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
 
 
 def trained_in(precision: str, task: str, path: Path) -> Trained:
+    options: dict[str, Any] = {"logger": False, "precision": precision}
     if task == "image":
-        return image.fit(bars(), path, epochs=30, batch=8, hidden=8, lr=0.03, logger=False, precision=precision)
+        return image.fit(bars(), path, epochs=30, batch=8, hidden=8, lr=0.03, **options)
     sizes: dict[str, Any] = {"epochs": 1, "batch": 4, "bptt": 10, "hidden": 12, "embed": 8}
-    return tasks.text.fit(io.StringIO(text()), path, **sizes, logger=False, precision=precision)
+    return language.fit(io.StringIO(text()), path, **sizes, **options)
 
 
 @pytest.mark.parametrize("task", ["image", "text"])
 def test_bfloat16_learns_as_float32(task: str, tmp_path: Path, in_float32: dict[str, Trained]) -> None:
-    """bfloat16 has 8 bits: over a training, losses differed by at most 0.3 % for ten seeds."""
+    """Final losses are equal to 0.1 % of the first one; for five seeds, they differed by at most 0.012 % of it."""
     expected, found = in_float32[task], trained_in("bf16", task, tmp_path / "run")
     first, last = (losses(expected.run.path, name)[i] for name, i in (("train_loss", 0), ("val_loss", -1)))
     assert last < 0.75 * first, "there is nothing to compare: it has not learned"
-    assert losses(found.run.path)[-1] == pytest.approx(last, rel=0.02)
+    assert losses(found.run.path)[-1] == pytest.approx(last, abs=0.001 * first)
     assert losses(found.run.path) != losses(expected.run.path), "it was trained in float32"
     assert next(found.model.parameters()).dtype == torch.float32
 
