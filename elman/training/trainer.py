@@ -25,9 +25,9 @@ from elman.training.options import TrainingOptions
 from elman.training.progress import ProgressBar
 from elman.training.trainable import Trainable
 
-PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
-    "32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"
-}  # fmt: skip # Lightning's names
+# Lightning's names
+PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]]
+PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 LOGGED = ("task", "data", "model", "options", "training")  # keys of config.json that are logged as hyperparameters
 
 
