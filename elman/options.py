@@ -60,6 +60,10 @@ Layers = Annotated[Whole, Field(ge=1, description="Number of recurrent layers.")
 Dropout = Annotated[Share, Field(description="Dropout between recurrent layers.")]
 Bptt = Annotated[Whole, Field(ge=0, description="Truncated BPTT: steps of the backward pass; 0: all.")]
 Batch = Annotated[Whole, Field(ge=1, description="Batch size.")]
+Accelerator = Annotated[
+    Literal["auto", "cpu", "gpu", "mps"],
+    Field(description="Device: auto, cpu, gpu, mps. auto takes a GPU of CUDA or ROCm if there is one, else the CPU."),
+]
 Quote = Annotated[
     str,
     Field(description="Quote character of CSV and TSV; none: quotes are literal."),

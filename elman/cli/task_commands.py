@@ -15,7 +15,7 @@ from elman.tasks.sampling_options import SamplingOptions
 
 if TYPE_CHECKING:
     from elman.io.run_folder import Run
-    from elman.tasks.task import Task
+    from elman.tasks.task import Loaded, Task
 
 Data = Annotated[
     list[Path] | None,
@@ -33,6 +33,7 @@ def evaluate(
             help="Data in the format of the training data; -: standard input.", metavar="DATA", show_default=False
         ),
     ],
+    accelerator: shared.Accelerator = "auto",
     as_json: shared.AsJson = False,
     **how: Any,
 ) -> None:
@@ -40,8 +41,8 @@ def evaluate(
     from elman.report import as_json as report
     from elman.report import tables
 
-    task, opened = _opened(run)
-    scores = task.evaluate(reading(task.load(opened), how), data, tables.progress_console())
+    task, loaded = _loaded(run, accelerator)
+    scores = task.evaluate(reading(loaded, how), data, tables.progress_console())
     if as_json:
         print(report.text({"run": run, "task": task.name, "data": data, "scores": scores}))
     else:
@@ -69,6 +70,7 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(help="Output file.", metavar="FILE", show_default="standard output")
     ] = None,
+    accelerator: shared.Accelerator = "auto",
     **how: Any,
 ) -> None:
     """Predict with a trained model."""
@@ -78,8 +80,8 @@ def predict(
 
     out = None if out == STDOUT else out
     output_format = format_of(format, out)
-    task, opened = _opened(run)
-    loaded = reading(task.load(opened), how)
+    task, loaded = _loaded(run, accelerator)
+    loaded = reading(loaded, how)
     inputs_read = task.parse_inputs(loaded, parse_arguments(inputs, task.accepts_texts) if inputs else None)
     write(task.predict(loaded, inputs_read), output_format, out)
 
@@ -104,14 +106,14 @@ def generate(
         Path | None,
         typer.Option(help="Output file.", metavar="FILE", show_default="standard output; for music, a new file in RUN"),
     ] = None,
+    accelerator: shared.Accelerator = "auto",
     **how: Any,
 ) -> None:
     """Generate with a trained model, in the style of its training data."""
     from elman.data.validation import is_file
     from elman.io.files import STDOUT, read_text
 
-    task, opened = _opened(run)
-    loaded = task.load(opened)
+    task, loaded = _loaded(run, accelerator)
     if task.accepts_texts and prompt is not None and is_file(prompt):
         prompt = read_text(Path(prompt), loaded.options.encoding)
     if task.accepts_texts and out == STDOUT:
@@ -151,6 +153,14 @@ def _opened(path: Path) -> "tuple[Task, Run]":
 
     run = open_run(path)
     return task_of_run(run), run
+
+
+def _loaded(path: Path, accelerator: str) -> "tuple[Task, Loaded]":
+    from elman.training.devices import find_device
+
+    device = find_device(accelerator)
+    task, run = _opened(path)
+    return task, task.load(run, device)
 
 
 COMMANDS = (evaluate, predict, generate, flow)

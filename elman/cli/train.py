@@ -150,12 +150,13 @@ def _start(
 def _resume(task: str, arguments: dict[str, Any], explicit: set[str], began: float) -> "Run":
     from elman.report import tables
     from elman.tasks.registry import get_task
-    from elman.tasks.run import resume
+    from elman.tasks.run import CHANGEABLE, resume
 
-    limit_names = ("epochs", "minutes", "patience")
-    if not_changeable := explicit - {"resume", "data", *limit_names}:
+    if not_changeable := explicit - {"resume", "data", *CHANGEABLE}:
         option = f"--{sorted(not_changeable)[0].strip('_').replace('_', '-')}"
-        raise BadInput(f"{option}: cannot be changed with --resume; only --epochs, --minutes and --patience can")
-    limits = {name: arguments[name] if name in explicit else None for name in limit_names}
+        names = [f"--{name}" for name in CHANGEABLE]
+        allowed = f"{', '.join(names[:-1])} and {names[-1]}"
+        raise BadInput(f"{option}: cannot be changed with --resume; only {allowed} can")
+    changes = {name: arguments[name] for name in CHANGEABLE if name in explicit}
     run, data = arguments["resume"], arguments["data"] or None
-    return resume(get_task(task), run, data, **limits, began=began, console=tables.progress_console())
+    return resume(get_task(task), run, data, changes, began, tables.progress_console())

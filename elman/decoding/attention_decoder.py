@@ -92,7 +92,7 @@ class Decoder(nn.Module):
         """
         h, state = self.recurrent(self.dropout(inputs), state, lengths=lengths)
         rows = memory.rows.transpose(0, 1)
-        is_step = torch.arange(rows.shape[1]) < memory.lengths.unsqueeze(1)
+        is_step = torch.arange(rows.shape[1], device=rows.device) < memory.lengths.unsqueeze(1)
         scores = self.query(h).transpose(0, 1) @ rows.transpose(1, 2)
         a = scores.masked_fill(~is_step.unsqueeze(1), -torch.inf).softmax(2)
         u = self.joined(torch.cat([(a @ rows).transpose(0, 1), h], 2)).tanh()
@@ -153,6 +153,7 @@ class Writer(nn.Module):
             The tokens of each target, without the end token.
         """
         memory, B = self.read(source, lengths), len(lengths)
+        never = never.to(source.device)
         rows = Memory(memory.rows.repeat_interleave(width, 1), memory.lengths.repeat_interleave(width))
 
         def step(last: Tensor | None, state: Any) -> tuple[Tensor, Any]:
@@ -165,4 +166,5 @@ class Writer(nn.Module):
 
 def _target_mask(batch: Pairs) -> Tensor:
     """Return a mask (T, B) of the target steps that hold tokens."""
-    return torch.arange(len(batch.targets)).unsqueeze(1) < batch.target_lengths
+    steps = torch.arange(len(batch.targets), device=batch.targets.device)
+    return steps.unsqueeze(1) < batch.target_lengths

@@ -35,14 +35,16 @@ def search(step: Step, state: Any, B: int, width: int, end: int, max_length: int
     >>> [search(step, torch.zeros(1, width, 1), 1, width, 0, 3) for width in (1, 2)]
     [[[1]], [[2]]]
     """
-    scores = torch.full((B, width), -torch.inf)
+    log_p, state = step(None, state)
+    scores = log_p.new_full((B, width), -torch.inf)
     scores[:, 0] = 0  # at first, all beams of a sequence are equal: use one
-    tokens = torch.empty(B, width, 0, dtype=torch.long)
+    tokens = torch.empty(B, width, 0, dtype=torch.long, device=log_p.device)
+    first_rows = width * torch.arange(B, device=log_p.device).unsqueeze(1)
     best: list[tuple[float, list[int]]] = [(-torch.inf, [])] * B
     ended = [0] * B
-    last = None
     for t in range(1, max_length + 1):
-        log_p, state = step(last, state)
+        if t > 1:
+            log_p, state = step(tokens[:, :, -1].flatten(), state)
         V = log_p.shape[1]
         # Each beam has one candidate that ends, so among 2 * width candidates at least `width` do not end.
         totals, candidates = (scores.unsqueeze(2) + log_p.view(B, width, V)).flatten(1).topk(2 * width)
@@ -57,9 +59,8 @@ def search(step: Step, state: Any, B: int, width: int, end: int, max_length: int
         scores, selected = totals.masked_fill(ends, -torch.inf).topk(width)
         rows, token = rows.gather(1, selected), token.gather(1, selected)
         tokens = torch.cat([tokens.take_along_dim(rows.unsqueeze(2), 1), token.unsqueeze(2)], 2)
-        origin = (rows + width * torch.arange(B).unsqueeze(1)).flatten()
+        origin = (rows + first_rows).flatten()
         state = tree_map_only(Tensor, lambda s: s.index_select(1, origin), state)  # noqa: B023
-        last = token.flatten()
     else:
         best = [best[b] if ended[b] else (0.0, tokens[b, 0].tolist()) for b in range(B)]
     return [sequence for _, sequence in best]

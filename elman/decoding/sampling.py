@@ -47,8 +47,10 @@ def choose_each(
         generator: random number generator.
 
     Returns:
-        The indices of the tokens, (N,).
+        The indices of the tokens, (N,), on the CPU, where they are drawn: a seed gives the same numbers for logits on
+        every device, and not every device has float64.
     """
+    logits = logits.cpu()
     if temperature == 0:
         return logits.argmax(1)
     sorted_logits, tokens = (logits.double() / temperature).sort(descending=True, stable=True)
@@ -62,8 +64,8 @@ def choose_each(
 
 
 def generator_of(seed: int | None) -> torch.Generator:
-    """Return a random number generator with this seed; None means a random seed."""
-    generator = torch.Generator()
+    """Return a random number generator of the CPU with this seed; None means a random seed."""
+    generator = torch.Generator("cpu")
     if seed is None:
         generator.seed()
     else:

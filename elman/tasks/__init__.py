@@ -37,17 +37,20 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, *TASKS})
 
 
-def load(run: "str | PathLike[str]") -> "Trained":
+def load(run: "str | PathLike[str]", accelerator: str | None = None) -> "Trained":
     """Load a trained model of any task.
 
     Args:
         run: a run folder.
+        accelerator: device of the model: "cpu", "gpu", "mps", or "auto", where a training takes place by default. None:
+            the CPU. `trained.model.to("cuda:1")` moves it later.
 
     Returns:
         The trained model.
 
     Raises:
-        BadInput: if there is no run; if a part of it is missing, damaged or inconsistent.
+        BadInput: if there is no run, or no such device; if a part of the run is missing, damaged or inconsistent.
+        ValueError: for an unknown accelerator.
 
     >>> import elman, tempfile
     >>> reader = elman.tasks.image.fit(None, tempfile.mkdtemp(), epochs=1, hidden=8)
@@ -56,7 +59,7 @@ def load(run: "str | PathLike[str]") -> "Trained":
     """
     from elman.tasks.api import load
 
-    return load(run)
+    return load(run, accelerator=accelerator)
 
 
 def from_hub(repo_id: str, *, revision: str | None = None, token: str | None = None) -> "Trained":

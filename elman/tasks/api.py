@@ -28,7 +28,8 @@ with needs("tasks", "elman.tasks"):
     from elman.data.examples import files_in
     from elman.data.validation import as_files
     from elman.io.run_folder import LOCK, Run, open_run
-    from elman.options import checked
+    from elman.io.schema import validated
+    from elman.options import Accelerator, checked
     from elman.report import facts, tables
     from elman.tasks.classification import ClassificationCodec
     from elman.tasks.hub import pull, push
@@ -38,10 +39,12 @@ with needs("tasks", "elman.tasks"):
     from elman.tasks.sampling_options import SamplingOptions
     from elman.tasks.supervised import SupervisedTask
     from elman.tasks.task import Input, Loaded, Scores
+    from elman.training.devices import find_device
     from elman.training.lightning_arguments import LightningArguments
     from elman.training.options import TrainingOptions
 
 ARGUMENTS = ("out", "trainer", "callbacks", "logger")  # arguments of `fit` that are not options
+_OPTIONAL_ACCELERATOR: Any = Accelerator | None
 NOT_SAVED = ("checkpoints", "tensorboard")  # parts of a run folder that only resuming and monitoring need
 
 
@@ -373,20 +376,31 @@ def fit(
     return Trained(open_run(run.path))
 
 
-def load(run: Any, task: str | None = None) -> Trained:
+def load(run: Any, task: str | None = None, accelerator: str | None = None) -> Trained:
     """Load a trained model.
 
     Args:
         run: a run folder, a `Run` or a `Trained`.
         task: the expected task; None: any task.
+        accelerator: moves the model to "cpu", "gpu" or "mps", or where "auto" trains. None: a loaded model is on the
+            CPU, and a `Trained` stays where it is.
 
     Raises:
-        BadInput: for anything else.
+        BadInput: for anything else; without such a device.
+        ValueError: for an unknown accelerator.
     """
+    try:
+        chosen: str | None = validated(_OPTIONAL_ACCELERATOR, accelerator)
+    except ValueError as error:
+        raise ValueError(f"load: accelerator: {error}") from None
+    with _in_python():
+        device = find_device(chosen) if chosen else None
     trained = run if isinstance(run, Trained) else Trained(open_run(Path(run)))
     name = trained.run.config["task"]
     if task not in (None, name):
         raise BadInput(f"{trained.run.path}: expected a run of {task}, got one of {name}")
+    if device:
+        trained.model.to(device)
     return trained
 
 

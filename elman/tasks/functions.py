@@ -7,7 +7,6 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, get_args
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from elman.tasks.api import Trained
     from elman.tasks.task import Scores
 
+ACCELERATOR = 'moves the model to "cpu", "gpu" or "mps", or where "auto" trains. None: a loaded model is on the CPU.'
 P = ParamSpec("P")
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -87,9 +87,9 @@ class TaskFunctions:
         Args:
             data: {textwrap.fill(self._data, 100, subsequent_indent=" " * 16)}
             out: the run folder; None: the next free one in runs/.
-            trainer: arguments of `lightning.pytorch.Trainer`, `{{"precision": "bf16-mixed"}}`. Those that would
-                break resuming or metrics.csv are refused. "enable_progress_bar": Lightning's progress bar (True) or
-                none (False).
+            trainer: arguments of `lightning.pytorch.Trainer`, `{{"log_every_n_steps": 10}}`. Those that would break
+                resuming or metrics.csv are refused. "enable_progress_bar": Lightning's progress bar (True) or none
+                (False).
             callbacks: Lightning callbacks. `val_loss` can be monitored.
             logger: Lightning loggers, which get the rows of metrics.csv by step, and at the end the scores of the
                 model as test/accuracy and the like, instead of TensorBoard. None, True: TensorBoard, if it is
@@ -111,10 +111,10 @@ class TaskFunctions:
         """Make `evaluate`."""
         task = self._task
 
-        def evaluate(run: Any, data: Any, **reading: Any) -> "Scores":
+        def evaluate(run: Any, data: Any, accelerator: str | None = None, **reading: Any) -> "Scores":
             from elman.tasks.api import load
 
-            return load(run, task).evaluate(data, **reading)
+            return load(run, task, accelerator).evaluate(data, **reading)
 
         text = """
         Score a trained model and its baselines on other data.
@@ -122,6 +122,7 @@ class TaskFunctions:
         Args:
             run: a run folder, or what `fit` returned.
             data: as for `fit`.
+            accelerator: {accelerator}
         {options}
 
         Returns:
@@ -134,10 +135,12 @@ class TaskFunctions:
         """Make `predict`."""
         task = self._task
 
-        def predict(run: Any, inputs: Any = None, **reading: Any) -> list[dict[str, Any]]:
+        def predict(
+            run: Any, inputs: Any = None, accelerator: str | None = None, **reading: Any
+        ) -> list[dict[str, Any]]:
             from elman.tasks.api import load
 
-            return load(run, task).predict(inputs, **reading)
+            return load(run, task, accelerator).predict(inputs, **reading)
 
         text = """
         Predict with a trained model.
@@ -145,6 +148,7 @@ class TaskFunctions:
         Args:
             run: a run folder, or what `fit` returned.
             inputs: several inputs, or one text or file.
+            accelerator: {accelerator}
         {options}
 
         Returns:
@@ -156,10 +160,17 @@ class TaskFunctions:
         """Make `generate`."""
         task = self._task
 
-        def generate(run: Any, prompt: Any = None, length: int | None = None, out: Any = None, **sampling: Any) -> Any:
+        def generate(
+            run: Any,
+            prompt: Any = None,
+            length: int | None = None,
+            out: Any = None,
+            accelerator: str | None = None,
+            **sampling: Any,
+        ) -> Any:
             from elman.tasks.api import load
 
-            return load(run, task).generate(prompt, length, out, **sampling)
+            return load(run, task, accelerator).generate(prompt, length, out, **sampling)
 
         text = """
         Generate a continuation of a prompt.
@@ -169,6 +180,7 @@ class TaskFunctions:
             prompt: the beginning of the output; None: start from nothing.
             length: steps to generate; None: the default of the task.
             out: the file to write.
+            accelerator: {accelerator}
         {options}
 
         Returns:
@@ -176,20 +188,21 @@ class TaskFunctions:
         """
         return _described(generate, task, text, declared(SamplingOptions))
 
-    def load(self) -> "Callable[[str | PathLike[str]], Trained]":
+    def load(self) -> "Callable[..., Trained]":
         """Make `load`."""
         task = self._task
 
-        def load(run: Any) -> "Trained":
+        def load(run: Any, accelerator: str | None = None) -> "Trained":
             from elman.tasks.api import load
 
-            return load(run, task)
+            return load(run, task, accelerator)
 
         text = """
         Load a trained model.
 
         Args:
             run: a run folder.
+            accelerator: {accelerator}
 
         Returns:
             The trained model, a `elman.tasks.Trained`.
@@ -220,6 +233,7 @@ def _described(
     )
     options_text = "\n".join(textwrap.fill(line, 112, subsequent_indent=" " * 8) for line in lines)
     described.__doc__ = textwrap.dedent(text).strip("\n").replace("{options}", options_text)
+    described.__doc__ = described.__doc__.replace("{accelerator}", ACCELERATOR)
     described.__module__ = TASKS[task]
     described.__qualname__ = described.__name__
     return function

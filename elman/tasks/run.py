@@ -16,11 +16,14 @@ from elman.io.run_folder import Run, check_free, new_run, resumed_run
 from elman.report import curves
 from elman.tasks.task import PreparedData, Task, parameter_count
 from elman.training.callbacks import Interrupted
+from elman.training.devices import find_device
 from elman.training.diverged import Diverged
 from elman.training.lightning_arguments import OURS, LightningArguments
 from elman.training.options import TrainingOptions
 from elman.training.trainable import Batches
-from elman.training.trainer import Outcome, check_resume, fit, log_scores
+from elman.training.trainer import Outcome, check_device, check_resume, fit, log_scores
+
+CHANGEABLE = ("epochs", "minutes", "patience", "accelerator", "precision")  # training options that resuming can change
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ def start(
         Interrupted: after Ctrl-C or SIGTERM, with everything saved.
     """
     check_free(out)
+    check_device(training)
     with console.status("reading"):
         prepared = task.prepare(data, options, training.seed, tell=console.print)
     torch.manual_seed(training.seed)
@@ -87,9 +91,7 @@ def resume(
     task: Task,
     path: Path,
     data: Any,
-    epochs: float | None,
-    minutes: float | None,
-    patience: int | None,
+    changes: dict[str, Any],
     began: float,
     console: Console,
 ) -> Run:
@@ -99,9 +101,8 @@ def resume(
         task: the task.
         path: the run folder.
         data: the training data, if they have moved; None: as in the first training.
-        epochs: the total number; with `minutes`, replaces the limits of the run.
-        minutes: the total time.
-        patience: replaces that of the run; None: unchanged.
+        changes: training options that replace those of the run, of `CHANGEABLE`. Epochs and minutes are totals, and
+            either replaces both limits of the run.
         began: when this training began, by time.monotonic.
         console: the console to print on.
 
@@ -111,30 +112,26 @@ def resume(
         Interrupted: after Ctrl-C or SIGTERM, with everything saved.
     """
     with resumed_run(path) as run:
-        return _resume(task, run, data, epochs, minutes, patience, began, console)
+        return _resume(task, run, data, changes, began, console)
 
 
 def _resume(
     task: Task,
     run: Run,
     data: Any,
-    epochs: float | None,
-    minutes: float | None,
-    patience: int | None,
+    changes: dict[str, Any],
     began: float,
     console: Console,
 ) -> Run:
     model, options = task.new_model(run), task.options_of(run)
-    training = task.training_of(run)
-    extends = bool(epochs or minutes)
-    if extends:
-        training = training.model_copy(update={"epochs": epochs, "minutes": minutes})
-    elif run.config.get("ended"):
+    extends = bool(changes.get("epochs") or changes.get("minutes"))
+    limits = {"epochs": None, "minutes": None} if extends else {}
+    training = task.training_of(run).model_copy(update=limits | changes)
+    check_device(training)
+    if not extends and run.config.get("ended"):
         raise BadInput(
             f"--resume {run.path}: this training has ended; to continue it, pass a larger --epochs or --minutes"
         )
-    if patience is not None:
-        training = training.model_copy(update={"patience": patience})
     restarts = run.is_unsaved
     for name in filter(Path.exists, () if restarts else (run.path / "metrics.csv", run.path / "flow.csv")):
         table.read(name)  # raises an error if it is damaged: new rows are appended
@@ -193,11 +190,13 @@ def _train(
     lightning: LightningArguments = OURS,
 ) -> None:
     _tell(console, f"{prepared.name}: {prepared.summary}")
-    _tell(console, f"{model.title}, {parameter_count(model):,} parameters, run folder {run.path}")
+    device = find_device(training.accelerator)
+    where = "" if device.type == "cpu" else f" on {device}"
+    _tell(console, f"{model.title}, {parameter_count(model):,} parameters{where}, run folder {run.path}")
     try:
         plan = TrainingPlan(model, prepared.train, prepared.validation, task.unit)
         outcome = fit(plan, training, run, console, began, resume, extends, lightning)
-        _conclude(task, run, model, prepared, outcome, console, lightning)
+        _conclude(task, run, model.to(device), prepared, outcome, console, lightning)
     except (Interrupted, KeyboardInterrupt, Terminated) as error:
         if run.last.exists():
             saved = "Everything" if isinstance(error, Interrupted) else "The last checkpoint"

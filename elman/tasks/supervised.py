@@ -32,6 +32,7 @@ from elman.options import PARTS, Options
 from elman.report.shown import Missing, Sample
 from elman.tasks.codec import Codec, check_model_args
 from elman.tasks.task import Input, Loaded, PreparedData, Scores, Task, lines_of_stdin
+from elman.training.devices import device_of, to_device
 
 MAX_SAMPLES = 12  # examples in a report
 CHECKED_LINES = 20  # of standard input, that `check_lines` looks at
@@ -383,8 +384,9 @@ class SupervisedTask(Task):
 
         def predict_each() -> Iterator[Any]:
             for numbers in track(groups, "predicting", console=console, transient=True) if shows else groups:
+                batch_of_group = to_device(codec.collate([encoded[i] for i in numbers]), device_of(model))
                 with torch.inference_mode():
-                    predicted = codec.predict(model, codec.collate([encoded[i] for i in numbers]))
+                    predicted = codec.predict(model, batch_of_group)
                 yield from predicted
 
         return Subset(self.store(predict_each()), np.argsort(order))
@@ -399,7 +401,8 @@ class SupervisedTask(Task):
         order = np.argsort(lengths, kind="stable")
         chosen = order[lengths[order] <= steps][-sequences:].tolist() or order[:sequences].tolist()
         with record(loaded.model) as recording:
-            loss, count, _ = loaded.model.loss(codec.collate([encoded[i] for i in chosen]), None)
+            batch = to_device(codec.collate([encoded[i] for i in chosen]), device_of(loaded.model))
+            loss, count, _ = loaded.model.loss(batch, None)
             (loss / count).backward()
         return (
             recording,
@@ -457,7 +460,7 @@ class SupervisedTask(Task):
     def batch(self, loaded: Loaded, inputs: Any) -> Any:
         parsed = self._parsed(loaded, chain.from_iterable(self.parse_inputs(loaded, inputs)), count(1))
         examples = [example for _, example in parsed]
-        return loaded.codec.collate([loaded.codec.encode(example)[0] for example in examples])
+        return to_device(loaded.codec.collate(encoded), device_of(loaded.model))
 
     def _parsed(self, loaded: Loaded, inputs: Iterable[Input], numbers: Iterator[int]) -> Iterator[tuple[int, Example]]:
         """Yield the numbers and examples of inputs; with `skip_bad`, without unusable ones."""

@@ -253,8 +253,12 @@ class Task(ABC):
         with restoring(run.path / "config.json", "the options of a training"):
             return validated(TrainingOptions, run.config["training"])
 
-    def load(self, run: Run) -> Loaded:
+    def load(self, run: Run, device: torch.device | str = "cpu") -> Loaded:
         """Load the trained model of a run.
+
+        Args:
+            run: the run.
+            device: the device of the model.
 
         Raises:
             BadInput: if a part of the run is missing, damaged or inconsistent.
@@ -263,7 +267,7 @@ class Task(ABC):
             model = self.new_model(run)
         options = self.options_of(run)
         run.load_model(model)
-        return Loaded(run, model.eval(), options, self.load_codec(run))
+        return Loaded(run, model.eval().to(device), options, self.load_codec(run))
 
     def generate(
         self, loaded: Loaded, prompt: Any, length: int | None, out: Path | None, to: TextIO, **sampling: Any

@@ -133,13 +133,15 @@ class TextOutputCodec(Codec):
         """Predict texts by beam search, with the attention of each token."""
         outputs = model.write(batch.source, batch.lengths, self.beam, self.longest, self.target.never)
         ids = [torch.tensor([*row, self.target.end]) for row in outputs]
-        _, attention = model(Pairs(batch.source, batch.lengths, *pad(ids)))
+        targets = (part.to(batch.source.device) for part in pad(ids))
+        _, attention = model(Pairs(batch.source, batch.lengths, *targets))
+        sources, weights = batch.source.cpu(), attention.cpu()
         return [
             TextPrediction(
                 self.target.decode(outputs[b]),
-                batch.source[:S, b],
+                sources[:S, b],
                 self.target.pieces(ids[b].tolist()),
-                attention[b, : len(ids[b]), :S],
+                weights[b, : len(ids[b]), :S],
             )
             for b, S in enumerate(batch.lengths.tolist())
         ]

@@ -7,12 +7,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from elman.errors import Terminated
 from elman.io.files import read_bytes, write_whole
 from elman.io.run_folder import Run
+from elman.training.checkpoints import load
 from elman.training.convergence import Convergence
 from elman.training.module import TaskModule
 from elman.training.options import HOLD, TrainingOptions
@@ -96,7 +96,7 @@ class TimeBudget(Callback):
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         loss = float(trainer.callback_metrics["val_loss"])
         if self.convergence.validated(loss, self.step, self.used < HOLD):
-            best = torch.load(self._best, weights_only=True)
+            best = load(self._best)
             if best["callbacks"]["Keeper"]["best"] <= loss:  # may be newer than the last counted best
                 module.load_state_dict(best["state_dict"])
                 trainer.optimizers[0].load_state_dict(best["optimizer_states"][0])

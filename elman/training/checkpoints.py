@@ -29,8 +29,18 @@ class WholeCheckpoints(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = True
     ) -> dict[str, Any]:
-        checkpoint: dict[str, Any] = torch.load(Path(path), weights_only=True)
-        return checkpoint
+        return load(Path(path))
+
+
+def load(path: Path, mmap: bool = False) -> dict[str, Any]:
+    """Load a checkpoint, from any device to the CPU, without unpickling arbitrary objects.
+
+    Args:
+        path: the file.
+        mmap: map the file into memory, for callers that read only a few small values.
+    """
+    checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    return checkpoint
 
 
 class Progress(NamedTuple):
@@ -54,8 +64,8 @@ class Progress(NamedTuple):
 
 
 def progress(checkpoint: Path) -> Progress:
-    """Read the progress from a checkpoint without unpickling arbitrary objects."""
-    values = _read(checkpoint)
+    """Read the progress from a checkpoint."""
+    values = load(checkpoint, mmap=True)
     steps, clock, keeper = int(values["global_step"]), values["callbacks"]["Clock"], values["callbacks"]["Keeper"]
     is_best, has_ended = keeper.get("best_step") == steps, bool(keeper.get("has_ended"))
     return Progress(steps, float(clock["seconds"]), keeper["best"], is_best, has_ended, clock.get("limit"))
@@ -63,11 +73,5 @@ def progress(checkpoint: Path) -> Progress:
 
 def weights(checkpoint: Path) -> dict[str, Tensor]:
     """Read the model weights from a checkpoint, by parameter name."""
-    state = _read(checkpoint)["state_dict"]
+    state = load(checkpoint, mmap=True)["state_dict"]
     return {name.removeprefix("model."): tensor for name, tensor in state.items()}
-
-
-def _read(checkpoint: Path) -> dict[str, Any]:
-    # Memory-mapped, since most callers read only a few small values.
-    values: dict[str, Any] = torch.load(checkpoint, weights_only=True, mmap=True)
-    return values

@@ -13,7 +13,7 @@ from elman.flow import Recording, record
 from elman.flow.history import HistoryRow, rows_of
 from elman.io.metrics_csv import CsvTable
 from elman.training.metrics import MetricsWriter
-from elman.training.module import TaskModule
+from elman.training.module import TaskModule, grad_scaler
 
 COLUMNS = ["step", *HistoryRow._fields]
 
@@ -46,9 +46,15 @@ class FlowLog(Callback):
         if self._recording is None:
             return
         norm = torch.nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None])
+        scaler = grad_scaler(trainer)
+        scale = scaler.get_scale() if scaler else 1.0  # the gradients of parameters are unscaled, the recorded ones not
+        if scaler and not norm.isfinite():  # the scaler skips this step
+            self._recording = None
+            return
         is_clipped = float(self._clip > 0 and float(norm) > self._clip)
         step = trainer.global_step + 1
         for row in rows_of(self._recording, float(norm), is_clipped):
+            row = row._replace(first=row.first / scale, last=row.last / scale)
             self._table.add({"step": step, **row._asdict()})
             numbers = {f"flow/{row.name}/{key}": value for key, value in row.numbers().items()}
             for writer in self._writers:

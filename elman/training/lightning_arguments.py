@@ -12,9 +12,10 @@ from lightning.pytorch.loggers import Logger
 from elman.io.names import perhaps
 
 LENGTH, VALIDATION, ONE_PROCESS = "pass epochs or minutes", "it takes place after every epoch", "it uses one device"
+OPTIONS = ("accelerator", "devices", "precision")  # of `fit`, because they are saved and can change on resuming
 CHECKPOINTS, WHOLE = "fit saves checkpoints that can be resumed", "fit trains on all data"
 REFUSED = {
-    "accelerator": "the tasks train on the CPU",
+    **{name: f"pass {name} to fit itself" for name in OPTIONS},
     "callbacks": "pass callbacks to fit itself",
     "logger": "pass logger to fit itself",
     "gradient_clip_val": "pass clip",
@@ -22,13 +23,11 @@ REFUSED = {
     "accumulate_grad_batches": "pass a larger batch",
     **dict.fromkeys(("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time"), LENGTH),
     **dict.fromkeys(("val_check_interval", "check_val_every_n_epoch", "num_sanity_val_steps"), VALIDATION),
-    **dict.fromkeys(("strategy", "devices", "num_nodes", "use_distributed_sampler", "sync_batchnorm"), ONE_PROCESS),
+    **dict.fromkeys(("strategy", "num_nodes", "use_distributed_sampler", "sync_batchnorm"), ONE_PROCESS),
     **dict.fromkeys(("enable_checkpointing", "plugins", "barebones", "model_registry"), CHECKPOINTS),
     **dict.fromkeys(("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches"), WHOLE),
     **dict.fromkeys(("overfit_batches", "fast_dev_run", "reload_dataloaders_every_n_epochs"), WHOLE),
 }  # arguments that would break resuming, scores or metrics.csv, with the reason or the alternative
-# Other precisions change the dtype of the weights or overflow.
-PRECISIONS = (32, "32", "32-true", "bf16-mixed")
 
 
 @dataclass(frozen=True)
@@ -94,10 +93,6 @@ def _check_trainer(name: str, arguments: Mapping[str, Any]) -> None:
         if argument not in known:
             allowed = ", ".join(parameter for parameter in known if parameter not in REFUSED)
             raise TypeError(f"{name}: {argument}: expected one of {allowed}{perhaps(str(argument), known)}")
-    if (precision := arguments.get("precision", 32)) not in PRECISIONS and precision is not None:
-        raise ValueError(
-            f"{name}: precision: expected 32-true or bf16-mixed, got {precision!r:.40}; weights are saved in float32"
-        )
 
 
 def _as_tuple(name: str, kind: type[Any], values: Any) -> tuple[Any, ...]:

@@ -5,16 +5,26 @@ from functools import partial
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from elman.engine.torch_private import tree_map_only
+from elman.training.devices import to_device
 from elman.training.diverged import Diverged, diverged
 from elman.training.options import OPTIMIZERS, TrainingOptions
 from elman.training.trainable import Batches, Trainable
 
 ENDLESS = 10**9  # number of steps if only the clock ends the training
+MIN_SCALE = 1.0  # a loss scale below which float16 gradients that overflow are not those of a loss scaled too much
+RngStates = dict[str, Tensor]  # of torch's generators, by the type of the device
+
+
+def grad_scaler(trainer: Trainer) -> torch.amp.GradScaler | None:
+    """Return the gradient scaler of a training in float16; None in other precisions."""
+    plugin = trainer.precision_plugin
+    return plugin.scaler if isinstance(plugin, MixedPrecision) else None
 
 
 class StepLoader:
@@ -63,13 +73,13 @@ class TaskModule(LightningModule):
         self._task, self._options = task, options
         self.seen = 0  # units (such as tokens) trained on in this process
         self._carried: Any = None
-        self._step_inputs: tuple[Any, Any, Tensor] | None = None  # batch, state and RNG state of this step
+        self._step_inputs: tuple[Any, Any, RngStates] | None = None  # batch, state and RNG states of this step
         self._validation_state: Any = None
         self._validation_sums = (0.0, 0)
-        self._rng_state: Tensor | None = None  # RNG state to restore when training resumes
+        self._rng_states: RngStates = {}  # to restore when training resumes
 
     def training_step(self, batch: Any) -> Tensor:
-        self._step_inputs = (batch, self._carried, torch.get_rng_state())
+        self._step_inputs = (batch, self._carried, self._get_rng_states())
         loss, count, state = self._task.loss(batch, self._carried)
         mean = loss / count
         if not mean.isfinite():
@@ -87,19 +97,33 @@ class TaskModule(LightningModule):
         norm = get_total_norm(gradients)
         # The norm of finite gradients can overflow; clipping then sets them to zero.
         if not norm.isfinite() and not all(bool(gradient.isfinite().all()) for gradient in gradients):
-            raise self._diverged("a gradient is not finite")
+            scaler = grad_scaler(self.trainer)
+            if scaler is None or scaler.get_scale() < MIN_SCALE:
+                raise self._diverged("a gradient is not finite")
+            return  # the scaler skips this step and halves its scale
         if gradient_clip_val:
             clip_grads_with_norm_(parameters, gradient_clip_val, norm)
 
     def _diverged(self, what: str) -> Diverged:
         assert self._step_inputs is not None
-        batch, state, rng_state = self._step_inputs
-        torch.set_rng_state(rng_state)
+        batch, state, rng_states = self._step_inputs
+        self._set_rng_states(rng_states)
         return diverged(self._task, self._options, f"{what} at step {self.global_step + 1}", batch, state)
 
     def on_train_start(self) -> None:
-        if self._rng_state is not None:
-            torch.set_rng_state(self._rng_state)
+        self._carried = to_device(self._carried, self.device)  # checkpoints are loaded to the CPU
+        self._set_rng_states(self._rng_states)
+
+    def _get_rng_states(self) -> RngStates:
+        states = {"cpu": torch.get_rng_state()}
+        if self.device.type != "cpu":
+            states[self.device.type] = torch.get_device_module(self.device).get_rng_state()
+        return states
+
+    def _set_rng_states(self, states: RngStates) -> None:
+        """Set the states of the CPU's generator and of the device's, if there is one of such a device."""
+        for kind in states.keys() & {"cpu", self.device.type}:
+            (torch if kind == "cpu" else torch.get_device_module(kind)).set_rng_state(states[kind])
 
     def on_validation_epoch_start(self) -> None:
         self._validation_state, self._validation_sums = None, (0.0, 0)
@@ -120,20 +144,23 @@ class TaskModule(LightningModule):
         self.log("val_loss", mean, batch_size=1, logger=False)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        # Fused optimizers use one parallel region per step instead of a dozen per parameter.
+        # Fused optimizers use one parallel region per step instead of a dozen per parameter. With a gradient scaler,
+        # they would unscale gradients only after clipping.
+        fused = self._options.precision != "16"
         kinds: dict[str, Any] = {
-            "adamw": partial(torch.optim.AdamW, fused=True),
-            "adam": partial(torch.optim.Adam, fused=True),
+            "adamw": partial(torch.optim.AdamW, fused=fused),
+            "adam": partial(torch.optim.Adam, fused=fused),
             "rmsprop": torch.optim.RMSprop,
-            "sgd": partial(torch.optim.SGD, fused=True),
+            "sgd": partial(torch.optim.SGD, fused=fused),
         }
         assert kinds.keys() == OPTIMIZERS.keys()
         optimizer: torch.optim.Optimizer = kinds[self._options.optimizer](self.parameters(), lr=self._options.lr_at(0))
         return optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["lesson"] = {"carried": self._carried, "random": torch.get_rng_state()}
+        checkpoint["lesson"] = {"carried": self._carried, "random": self._get_rng_states()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._carried = checkpoint["lesson"]["carried"]
-        self._rng_state = checkpoint["lesson"]["random"]
+        states = checkpoint["lesson"]["random"]
+        self._rng_states = {"cpu": states} if isinstance(states, Tensor) else states  # a tensor in the first versions

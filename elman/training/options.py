@@ -1,12 +1,12 @@
 """Training options, the same for every task."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
-from pydantic import Field
+from pydantic import AfterValidator, Field, field_validator
 
-from elman.options import Options, Real, Whole
+from elman.options import Accelerator, Options, Real, Whole
 
 # Defaults if neither epochs nor minutes are given: train until validation stops improving.
 PATIENCE = 5  # validations without improvement before training ends; tasks with long epochs may use fewer
@@ -19,6 +19,12 @@ OPTIMIZERS: dict[Optimizer, float] = {
     "rmsprop": 2e-3,
     "sgd": 1.0,
 }  # default learning rates
+
+
+def _check_devices(count: int) -> int:
+    if count > 1:
+        raise ValueError(f"expected 1, got {count}; a model is trained on one device")
+    return count
 
 
 class TrainingOptions(Options):
@@ -39,6 +45,10 @@ class TrainingOptions(Options):
             begins; 0 disables early stopping.
         seed: random seed for weights, dropout and the data split.
         flow_every: number of steps between gradient-flow recordings; 0 disables them.
+        accelerator: where the model is trained, see `elman.training.devices.find_device`.
+        devices: number of devices; 1.
+        precision: "32" computes in float32; "bf16" and "16" compute matrix products in half precision by autocast, with
+            weights in float32. "16" scales losses, and needs a GPU.
     """
 
     epochs: Annotated[
@@ -70,6 +80,23 @@ class TrainingOptions(Options):
     flow_every: Annotated[
         Whole, Field(ge=0, description="Record the gradient flow in flow.csv every this many steps; 0: never.")
     ] = 0
+    accelerator: Accelerator = "auto"
+    devices: Annotated[
+        Whole, Field(ge=1, description="Number of devices; only 1 so far."), AfterValidator(_check_devices)
+    ] = 1
+    precision: Annotated[
+        Literal["32", "bf16", "16"],
+        Field(
+            description="Precision: 32, bf16, 16. bf16 and 16 use half precision where torch's autocast does; 16 needs "
+            "a GPU."
+        ),
+    ] = "32"
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        """Convert the numbers 32 and 16 to names."""
+        return str(value) if type(value) is int else value
 
     @property
     def until_converged(self) -> bool:

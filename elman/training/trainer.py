@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Literal
 
 from lightning.pytorch import Callback, Trainer
 from rich.console import Console
@@ -15,6 +16,7 @@ from elman.flow import plots
 from elman.io.run_folder import Run
 from elman.training.callbacks import CheckpointCallback, Interrupted, TimeBudget, keep_best
 from elman.training.checkpoints import Progress, WholeCheckpoints, progress, weights
+from elman.training.devices import find_device
 from elman.training.flow import FlowLog
 from elman.training.lightning_arguments import OURS, LightningArguments
 from elman.training.metrics import MetricsLog, MetricsWriter, TensorBoard
@@ -23,6 +25,9 @@ from elman.training.options import TrainingOptions
 from elman.training.progress import ProgressBar
 from elman.training.trainable import Trainable
 
+# Lightning's names
+PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]]
+PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 LOGGED = ("task", "data", "model", "options", "training")  # keys of config.json that are logged as hyperparameters
 
 
@@ -101,7 +106,7 @@ def _fit(
         callbacks.append(ProgressBar(console, clock, task.unit))
     if options.flow_every:
         callbacks.append(FlowLog(run.place("flow.csv"), writers, options.flow_every, options.clip, steps))
-    trainer = _trainer(callbacks, total, per_epoch, options.clip, lightning)
+    trainer = _trainer(callbacks, total, per_epoch, options, lightning)
     for logger in lightning.loggers or ():
         logger.log_hyperparams({key: run.config[key] for key in LOGGED})
     module, batches = TaskModule(task, options), StepLoader(task.train, total)
@@ -135,6 +140,17 @@ def log_scores(run: Run, scores: Mapping[str, float], step: int, lightning: Ligh
     for logger in lightning.loggers:
         logger.log_metrics(dict(scores), step)
         logger.finalize("success")  # again: the Trainer finalized it at the end of the training
+
+
+def check_device(options: TrainingOptions) -> None:
+    """Check that this machine has the device of a training, and the device its precision.
+
+    Raises:
+        BadInput: if not.
+    """
+    device = find_device(options.accelerator)
+    if options.precision == "16" and device.type == "cpu":
+        raise BadInput("--precision 16: expected a GPU, got the CPU; pass --precision bf16 or 32")
 
 
 def check_resume(run: Run, options: TrainingOptions, per_epoch: int, longer: bool) -> None:
@@ -173,7 +189,7 @@ def _board(run: Run, steps: int) -> TensorBoard | None:
 
 
 def _trainer(
-    callbacks: list[Callback], total: int, per_epoch: int, clip: float, lightning: LightningArguments
+    callbacks: list[Callback], total: int, per_epoch: int, options: TrainingOptions, lightning: LightningArguments
 ) -> Trainer:
     _silence_lightning()
     arguments = {"enable_model_summary": False} | dict(lightning.trainer)
@@ -183,12 +199,13 @@ def _trainer(
         callbacks=callbacks,
         plugins=[WholeCheckpoints()],
         logger=lightning.loggers or False,
-        accelerator="cpu",
-        devices=1,
+        accelerator=find_device(options.accelerator).type,
+        devices=options.devices,
+        precision=PRECISIONS[options.precision],
         val_check_interval=per_epoch,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
-        gradient_clip_val=clip or None,
+        gradient_clip_val=options.clip or None,
         enable_checkpointing=False,
     )
 

@@ -122,17 +122,18 @@ def test_arguments_of_the_trainer(tmp_path: Path) -> None:
         def on_train_start(self, trainer: Any, module: Any) -> None:
             seen.extend([trainer.precision, trainer.log_every_n_steps])
 
-    arguments = {"precision": "bf16-mixed", "log_every_n_steps": 7}
-    found = image.fit(bars(), tmp_path / "run", epochs=1, batch=8, hidden=4, trainer=arguments, callbacks=Look())
+    options: dict[str, Any] = {"epochs": 1, "batch": 8, "hidden": 4, "precision": "bf16"}
+    found = image.fit(bars(), tmp_path / "run", **options, trainer={"log_every_n_steps": 7}, callbacks=Look())
     assert seen == ["bf16-mixed", 7]
     assert np.isfinite(found.predict_proba(bars(4)[0])).all()
 
 
 REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "length": ({"trainer": {"max_epochs": 3}}, ValueError, "trainer: expected no max_epochs, got 3; pass epochs or"),
-    "devices": ({"trainer": {"devices": 2}}, ValueError, "trainer: expected no devices, got 2; it uses one device"),
-    "GPU": ({"trainer": {"accelerator": "gpu"}}, ValueError, "expected no accelerator, got 'gpu'; the tasks train on"),
-    "double": ({"trainer": {"precision": "64-true"}}, ValueError, "precision: expected 32-true or bf16-mixed, got"),
+    "strategy": ({"trainer": {"strategy": "ddp"}}, ValueError, "expected no strategy, got 'ddp'; it uses one device"),
+    "devices": ({"trainer": {"devices": 2}}, ValueError, "expected no devices, got 2; pass devices to fit itself"),
+    "GPU": ({"trainer": {"accelerator": "gpu"}}, ValueError, "no accelerator, got 'gpu'; pass accelerator to fit"),
+    "precision": ({"trainer": {"precision": "bf16-mixed"}}, ValueError, "got 'bf16-mixed'; pass precision to fit"),
     "unknown": ({"trainer": {"precison": 1}}, TypeError, "trainer: precison: expected one of .* mean precision"),
     "no dict": ({"trainer": 3}, TypeError, "trainer: expected a dict of arguments of Trainer, got 3"),
     "checkpoint": ({"callbacks": [ModelCheckpoint()]}, ValueError, "expected none that save .* got ModelCheckpoint"),

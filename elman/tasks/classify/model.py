@@ -78,12 +78,12 @@ class TextClassifier(nn.Module):
         """Return the logits of every label for every text, (B, K)."""
         words, lengths = batch.words, batch.lengths
         if self.training:
-            words = words.masked_fill(torch.rand(words.shape) < self.word_dropout, UNKNOWN)
+            words = words.masked_fill(torch.rand(words.shape, device=words.device) < self.word_dropout, UNKNOWN)
         # Not by indexing, whose backward pass adds in the order of the threads.
         x = self.words(words) + embedding(batch.spelling, self.pieces(batch.grams, batch.begins))
         x = x * dropout(x.new_ones(x.shape[1:]), self.dropout, self.training)
         h, _ = self.recurrent(x, lengths=lengths)
-        is_padding = (torch.arange(len(h))[:, None] >= lengths)[..., None]
+        is_padding = (torch.arange(len(h), device=h.device)[:, None] >= lengths)[..., None]
         pooled = torch.cat((h.sum(0) / lengths[:, None], h.masked_fill(is_padding, -torch.inf).amax(0)), 1)
         logits: Tensor = self.output(dropout(pooled, self.dropout, self.training))
         return logits

@@ -113,7 +113,7 @@ class ClassifyCodec(ClassificationCodec):
 
     @override
     def predict(self, model: Any, batch: Any) -> list[Any]:
-        return list(model(batch).double().softmax(1).numpy())
+        return list(model(batch).cpu().double().softmax(1).numpy())
 
     def features(self, examples: Sequence[Example]) -> Any:
         """Return TF-IDF features of words and word pairs."""

@@ -2,7 +2,9 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from elman.decoding.quantiles import ordered_quantiles, pinball_loss
@@ -18,16 +20,16 @@ class ForecastBatch(NamedTuple):
     lengths: (B,), steps of each window; None if all have T.
     future: (B, F), targets; arbitrary where they are missing.
     weight: (B, F), the spread of the window in units of the series; 0 where targets are missing.
-    last: (B,), the last values, in the units of the data.
-    spread: (B,), the spreads, in the units of the data.
+    last: (B,), the last values, in the units of the data; an array in float64, which not every device has.
+    spread: (B,), the spreads, in the units of the data; such an array, too.
     """
 
     steps: Tensor
     lengths: Tensor | None
     future: Tensor
     weight: Tensor
-    last: Tensor
-    spread: Tensor
+    last: NDArray[np.float64]
+    spread: NDArray[np.float64]
 
 
 class ForecastNetwork(nn.Module):
@@ -75,9 +77,10 @@ class ForecastNetwork(nn.Module):
         """Map steps (T, B, D), which end with the horizon, to quantiles (B, F, 3) in ascending order."""
         T, B, _ = steps.shape
         h, _ = self.recurrent(steps, lengths=lengths)
-        ends = torch.full((B,), T) if lengths is None else lengths
-        at = ends - self.horizon + torch.arange(self.horizon)[:, None]
-        return ordered_quantiles(self.output(self.dropout(h[at, torch.arange(B)])).transpose(0, 1))
+        ends = torch.full((B,), T, device=h.device) if lengths is None else lengths
+        at = ends - self.horizon + torch.arange(self.horizon, device=h.device)[:, None]
+        last = h[at, torch.arange(B, device=h.device)]
+        return ordered_quantiles(self.output(self.dropout(last)).transpose(0, 1))
 
     def loss(self, batch: ForecastBatch, state: Any = None) -> tuple[Tensor, int, Any]:
         """Return the pinball loss summed over values, averaged over quantiles; the number of values; and no state."""

@@ -110,8 +110,8 @@ class ForecastCodec(Codec):
     @override
     def predict(self, model: Any, batch: ForecastBatch) -> list[Any]:
         """Predict quantiles (F, 3) in units of the series."""
-        quantiles = model(batch.steps, batch.lengths).double()
-        return list((quantiles * batch.spread[:, None, None] + batch.last[:, None, None]).numpy())
+        quantiles = model(batch.steps, batch.lengths).cpu().double()
+        return list(quantiles.numpy() * batch.spread[:, None, None] + batch.last[:, None, None])
 
     @override
     def to_row(self, prediction: Any) -> dict[str, Any]:
@@ -150,8 +150,8 @@ class ForecastCodec(Codec):
             lengths,
             torch.from_numpy(future).float(),
             torch.from_numpy(weight).float(),
-            torch.from_numpy(last),
-            torch.from_numpy(spread),
+            last,
+            spread,
         )
 
     def _steps(self, window: Window, last: float, spread: float, unit: float) -> NDArray[Any]:

@@ -87,7 +87,7 @@ class ImageCodec(ClassificationCodec):
 
     @override
     def predict(self, model: Any, batch: Any) -> list[Any]:
-        return list(model(batch[0]).double().softmax(1).numpy())
+        return list(model(batch[0]).cpu().double().softmax(1).numpy())
 
     @override
     def check_target(self, example: Example) -> None:

@@ -65,7 +65,8 @@ class Chain(nn.Module):
         of_notes = self.sounding(links.sounding) + self.above(links.above) + self.placed(links.placed)
         g = dropout(torch.relu(self.given(h)[links.frame] + of_notes), self.dropout, self.training)
         logits: Tensor = self.pitch(g)
-        return logits.masked_fill(torch.arange(PITCHES + 1) >= links.above.unsqueeze(1), -torch.inf)
+        pitches = torch.arange(PITCHES + 1, device=h.device)
+        return logits.masked_fill(pitches >= links.above.unsqueeze(1), -torch.inf)
 
     def nats(self, h: Tensor, before: Tensor, frames: Tensor) -> Tensor:
         """Return the negative log-likelihood of frames (N, 128), (N,), given h (N, H) and the previous frames."""
@@ -76,8 +77,9 @@ class Chain(nn.Module):
     def draw(self, h: Tensor, before: Tensor, choose: Callable[[Tensor], Tensor]) -> Tensor:
         """Draw a frame (128,), given h (1, H) and the previous frame; `choose` samples from each row of logits."""
         placed, frame, above = sort_notes(before, PITCHES + 1)[0], torch.zeros_like(before), ABOVE_FIRST
+        zero = placed.new_zeros(1)
         for k in range(PITCHES + 1):
-            links = Links(torch.tensor([0]), torch.tensor([above]), placed[k : k + 1], torch.tensor([0]), frame)
+            links = Links(zero, placed.new_tensor([above]), placed[k : k + 1], zero, frame)
             above = int(choose(self.logits(h, links)))
             if above == DONE:
                 break
@@ -91,7 +93,7 @@ def sort_notes(frames: Tensor, count: int) -> Tensor:
     >>> sort_notes(torch.eye(128)[[60, 64]].sum(0, keepdim=True), 3)
     tensor([[65, 61,  0]])
     """
-    numbered = frames * torch.arange(1, PITCHES + 1)
+    numbered = frames * torch.arange(1, PITCHES + 1, device=frames.device)
     padded = torch.nn.functional.pad(numbered, (0, max(count - PITCHES, 0)))
     return padded.topk(count, 1).values.long()
 
@@ -102,5 +104,6 @@ def link_notes(before: Tensor, frames: Tensor) -> Links:
     notes, placed = sort_notes(frames, count), sort_notes(before, count)
     above = torch.cat((notes.new_full((len(notes), 1), ABOVE_FIRST), notes[:, :-1]), 1)
     frame, place = (above != DONE).nonzero(as_tuple=True)
-    sounding = frames[frame] * (torch.arange(1, PITCHES + 1) >= above[frame, place].unsqueeze(1))
+    pitches = torch.arange(1, PITCHES + 1, device=frames.device)
+    sounding = frames[frame] * (pitches >= above[frame, place].unsqueeze(1))
     return Links(frame, above[frame, place], placed[frame, place], notes[frame, place], sounding)

@@ -71,7 +71,7 @@ class MusicCodec(Codec):
 
     @override
     def predict(self, model: Any, batch: MusicBatch) -> list[Any]:
-        nats = model.nats(batch).double().numpy()
+        nats = model.nats(batch).cpu().double().numpy()
         return [nats[:length, b] for b, length in enumerate(batch.lengths.tolist())]
 
     @override

@@ -13,6 +13,7 @@ from elman.data.midi import Notes
 from elman.decoding.sampling import choose_each, generator_of
 from elman.tasks.music.model import Events, Frames
 from elman.tasks.music.steps import END, PITCHES, notes_of_events, notes_of_frames, to_events, to_frames
+from elman.training.devices import device_of
 
 
 def compose(model: Any, prompt: Notes | None, length: int, seed: int | None = None, **sampling: Any) -> Notes:
@@ -36,20 +37,21 @@ def compose(model: Any, prompt: Notes | None, length: int, seed: int | None = No
 
 
 def _compose_frames(model: Frames, prompt: NDArray[np.bool_], length: int, choose: Callable[[Tensor], Tensor]) -> Notes:
-    steps = [torch.zeros(1, PITCHES), *torch.from_numpy(prompt).float().unsqueeze(1)]
+    frames = torch.from_numpy(prompt).to(device_of(model), torch.float32)
+    steps = [frames.new_zeros(1, PITCHES), *frames.unsqueeze(1)]
     h, state = model(torch.stack(steps))
     for _ in range(length):
         steps.append(model.output.draw(h[-1], steps[-1], choose).unsqueeze(0))
         h, state = model(steps[-1].unsqueeze(0), state)
-    return notes_of_frames(torch.cat(steps[1:]).numpy() > 0)
+    return notes_of_frames(torch.cat(steps[1:]).cpu().numpy() > 0)
 
 
 def _compose_events(model: Events, prompt: NDArray[np.int64], length: int, choose: Callable[[Tensor], Tensor]) -> Notes:
-    steps = [END, *prompt.tolist()]
-    logits, state = model(torch.tensor(steps).unsqueeze(1))
+    steps, device = [END, *prompt.tolist()], device_of(model)
+    logits, state = model(torch.tensor(steps, device=device).unsqueeze(1))
     for _ in range(length):
         steps.append(int(choose(logits[-1])))
         if steps[-1] == END:
             break
-        logits, state = model(torch.tensor([steps[-1:]]), state)
+        logits, state = model(torch.tensor([steps[-1:]], device=device), state)
     return notes_of_events(np.array(steps[1:], np.int64))

@@ -30,11 +30,11 @@ class MusicBatch(NamedTuple):
     @property
     def real(self) -> Tensor:
         """A mask of the steps that are not padding, (T, B)."""
-        return torch.arange(len(self.steps)).unsqueeze(1) < self.lengths
+        return torch.arange(len(self.steps), device=self.steps.device).unsqueeze(1) < self.lengths
 
     def semitones(self, largest: int) -> Tensor:
         """Draw a transposition for each piece, (B,), from -largest to largest, within the range of MIDI pitches."""
-        drawn = torch.randint(-largest, largest + 1, self.lengths.shape)
+        drawn = torch.randint(-largest, largest + 1, self.lengths.shape, device=self.lengths.device)
         return drawn.maximum(-self.low).minimum(PITCHES - 1 - self.high)
 
 
@@ -84,7 +84,7 @@ class Frames(nn.Module):
         x = batch.steps
         if self.training and self.transpose:
             moves = batch.semitones(self.transpose)
-            source = (torch.arange(PITCHES) - moves.unsqueeze(1)).clamp(0, PITCHES - 1)
+            source = (torch.arange(PITCHES, device=x.device) - moves.unsqueeze(1)).clamp(0, PITCHES - 1)
             x = x.gather(2, source.expand(len(x), -1, -1))
         before = torch.cat((x.new_zeros(x[:1].shape), x[:-1]))
         h, _ = self(before, lengths=batch.lengths)

@@ -80,7 +80,7 @@ class Tagger(nn.Module):
         """Return the logits of every label for every word, (T, B, K)."""
         words = batch.words
         if self.training:
-            words = words.masked_fill(torch.rand(words.shape) < self.word_dropout, UNKNOWN)
+            words = words.masked_fill(torch.rand(words.shape, device=words.device) < self.word_dropout, UNKNOWN)
         _, states = self.speller(self.characters(batch.characters), lengths=batch.spelled)
         spellings = (states[0] if isinstance(states, tuple) else states).transpose(0, 1).flatten(1)
         # Not by indexing, whose backward pass adds in the order of the threads.

@@ -92,7 +92,7 @@ class TagCodec(LabelCodec):
 
     @override
     def predict(self, model: Any, batch: Sentences) -> list[Any]:
-        P = model(batch).double().softmax(2).numpy()
+        P = model(batch).cpu().double().softmax(2).numpy()
         return [P[:length, b] for b, length in enumerate(batch.lengths.tolist())]
 
     @override

@@ -12,6 +12,7 @@ from elman.decoding.sampling import choose, generator_of
 from elman.errors import BadInput
 from elman.io.terminal import note
 from elman.tasks.text.model import LanguageModel
+from elman.training.devices import device_of
 
 
 def generate(
@@ -37,10 +38,10 @@ def generate(
         never: a token that is never sampled.
     """
     generator = generator_of(seed)
-    state, inputs = None, prompt
+    state, inputs, device = None, prompt, device_of(model)
     for _ in range(length):
         with torch.inference_mode():
-            logits, state = model(torch.tensor(inputs).unsqueeze(1), state)
+            logits, state = model(torch.tensor(inputs, device=device).unsqueeze(1), state)
             last = logits[-1, 0]
             if never is not None:
                 last[never] = -torch.inf

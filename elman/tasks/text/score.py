@@ -15,6 +15,7 @@ from elman.bptt import Stream
 from elman.data import tokenizers
 from elman.data.streams import streams
 from elman.tasks.text.model import LanguageModel
+from elman.training.devices import device_of
 
 BLOCK_SIZE = 1 << 20  # tokens to process at once
 
@@ -87,12 +88,12 @@ def scores(text: ScoredText, nats: dict[str, float], console: Console) -> dict[s
 def nats(model: LanguageModel, ids: NDArray[np.int32], console: Console | None = None) -> float:
     """Return the cross-entropy of ids[1:] in nats, each given its context in its stream; a console shows progress."""
     chunks = evaluation_streams(ids)
-    total, state = 0.0, None
+    total, state, device = 0.0, None, device_of(model)
     training = model.training
     model.eval()
     with torch.no_grad():
         for chunk in track(chunks, "scoring", console=console, transient=True) if console else chunks:
-            chunk_nats, _, state = model.loss(chunk, state)
+            chunk_nats, _, state = model.loss(chunk.to(device), state)
             total += chunk_nats.item()
     model.train(training)
     return total

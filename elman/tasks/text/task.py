@@ -35,6 +35,7 @@ from elman.tasks.text.corpus import Corpus
 from elman.tasks.text.model import LanguageModel
 from elman.tasks.text.options import TextOptions
 from elman.tasks.text.score import evaluation_streams
+from elman.training.devices import device_of
 
 MAX_ORDER = {"char": 10, "word": 4, "bpe": 6}  # of the n-gram baselines to try
 TEMPERATURES = (0.5, 0.8, 1.1)
@@ -228,6 +229,6 @@ def _baseline(run: Run) -> NgramBaseline:
 
 def _record(model: Any, ids: NDArray[np.integer], steps: int, sequences: int) -> Recording:
     with record(model) as recording:
-        loss, count, _ = model.loss(streams(ids, sequences, steps)[0], None)
+        loss, count, _ = model.loss(streams(ids, sequences, steps)[0].to(device_of(model)), None)
         (loss / count).backward()
     return recording

@@ -116,20 +116,21 @@ class TranscribeCodec(Codec):
 
     @override
     def predict(self, model: Any, batch: Recordings) -> list[Any]:
-        log_p = model(batch.steps, batch.lengths)
-        outputs = [self._search(log_p[:T, b].numpy()) for b, T in enumerate(batch.lengths.tolist())]
+        log_p, lengths = model(batch.steps, batch.lengths).cpu(), batch.lengths.cpu()
+        steps = batch.steps.cpu()
+        outputs = [self._search(log_p[:T, b].numpy()) for b, T in enumerate(lengths.tolist())]
         sizes = torch.tensor([len(symbols) for symbols in outputs])
         targets = torch.tensor([symbol for symbols in outputs for symbol in symbols], dtype=torch.long)
-        nats = ctc_loss(log_p, targets, batch.lengths, sizes, ctc.BLANK, reduction="none")
+        nats = ctc_loss(log_p, targets, lengths, sizes, ctc.BLANK, reduction="none")
         confidence = (-nats / sizes.clamp(min=1)).exp().tolist()
         return [
             TranscribePrediction(
                 "".join(self.characters[symbol - 1] for symbol in symbols),
                 confidence[b],
                 log_p[:T, b].numpy(),
-                batch.steps[:T, b].numpy(),
+                steps[:T, b].numpy(),
             )
-            for b, (symbols, T) in enumerate(zip(outputs, batch.lengths.tolist(), strict=True))
+            for b, (symbols, T) in enumerate(zip(outputs, lengths.tolist(), strict=True))
         ]
 
     def _search(self, log_p: NDArray[Any]) -> list[int]:

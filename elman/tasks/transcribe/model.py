@@ -74,7 +74,9 @@ class Transcriber(nn.Module):
         if self.training:
             steps = self._masked(steps, lengths)
         h, _ = self.recurrent(steps, lengths=lengths)
-        log_p: Tensor = self.output(self.dropout(h)).log_softmax(2)
+        logits = self.output(self.dropout(h))
+        # In float32 under autocast, too: half precision would be too coarse for sums over all steps.
+        log_p: Tensor = logits.log_softmax(2, dtype=torch.promote_types(logits.dtype, torch.float32))
         return log_p
 
     def loss(self, batch: Recordings, state: Any = None) -> tuple[Tensor, int, Any]:
@@ -90,7 +92,8 @@ class Transcriber(nn.Module):
         """
         T, B, _ = steps.shape
         times = _random_span(T, lengths, self.time_mask).unsqueeze(2).unsqueeze(3)
-        bands = _random_span(self.bands, torch.full((B,), self.bands), self.band_mask).T.unsqueeze(1)
+        all_bands = torch.full((B,), self.bands, device=steps.device)
+        bands = _random_span(self.bands, all_bands, self.band_mask).T.unsqueeze(1)
         by_band = steps.view(T, B, -1, self.bands)
         masked: Tensor = by_band.masked_fill(times | bands.unsqueeze(0), 0.0).flatten(2)
         return masked
@@ -98,7 +101,8 @@ class Transcriber(nn.Module):
 
 def _random_span(count: int, lengths: Tensor, share: float) -> Tensor:
     """Draw a span in each column, up to a share of its length: a mask (count, B)."""
-    size = torch.rand(len(lengths)) * share * lengths
-    begin = torch.rand(len(lengths)) * (lengths - size)
-    at = torch.arange(count).unsqueeze(1) + 0.5
+    device = lengths.device
+    size = torch.rand(len(lengths), device=device) * share * lengths
+    begin = torch.rand(len(lengths), device=device) * (lengths - size)
+    at = torch.arange(count, device=device).unsqueeze(1) + 0.5
     return (begin <= at) & (at < begin + size)
