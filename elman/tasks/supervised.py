@@ -459,7 +459,7 @@ class SupervisedTask(Task):
     @override
     def batch(self, loaded: Loaded, inputs: Any) -> Any:
         parsed = self._parsed(loaded, chain.from_iterable(self.parse_inputs(loaded, inputs)), count(1))
-        examples = [example for _, example in parsed]
+        encoded = [loaded.codec.encode(example)[0] for _, example in parsed]
         return to_device(loaded.codec.collate(encoded), device_of(loaded.model))
 
     def _parsed(self, loaded: Loaded, inputs: Iterable[Input], numbers: Iterator[int]) -> Iterator[tuple[int, Example]]:
