@@ -82,8 +82,7 @@ def test_odd_cells(name: str, form: str) -> None:
 
 
 @pytest.mark.parametrize("name", test_operations.OPERATIONS)
-def test_operations_of_cells(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(test_operations, "T", 2)
+def test_operations_of_cells(name: str) -> None:
     operation = test_operations.OPERATIONS[name]
     results, found = test_operations.found(operation, "triton", torch.float64)
     expected = test_operations.found(operation, "loop", torch.float64)
