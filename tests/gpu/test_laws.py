@@ -16,7 +16,8 @@ import pytest
 TESTS = Path(__file__).parents[1]
 #: for each process: a file, or several, and pytest's expression that selects tests
 RUNS = {
-    "operations": ("gpu/laws.py", "operations or odd"),
+    "operations": ("gpu/laws.py", "operations and not odd"),
+    "odd cells": ("gpu/laws.py", "odd"),
     "1 to 6 and 9": ("gpu/laws.py", "not operations and not odd"),
     "12": ("test_executors.py", ""),
     "13": ("contract/test_attributes.py", "triton and not bptt and not forward"),
