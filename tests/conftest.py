@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from elman import tasks
-from elman.cells import REGISTRY
+from elman.cells import REGISTRY, by_name
 from elman.cli import run
 from tests.small import FLOW, SMALL, Command, text
 
@@ -64,7 +64,7 @@ THOROUGH = re.compile(
 )
 # Cells for which the torch executor has no function, in the names of tests.
 NOT_OF_TORCH = re.compile(
-    "|".join([f"shelf-{name}" for name, cell in REGISTRY.items() if "torch_function" not in vars(cell)])
+    "|".join([name for name in REGISTRY if "torch_function" not in vars(by_name(name))])
     + "|TwoWidths|TwoLayers|OwnOutput|ByName"
 )
 TASKS = Path(tasks.__path__[0])
