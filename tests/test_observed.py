@@ -86,13 +86,14 @@ def test_both_executors_see_the_same(sizes: Tensor | None) -> None:
     x = torch.randn(T, B, D).double() if sizes is None else torch.randn(int(sizes.sum()), D).double()
     states = tuple(torch.randn(B, width).double().requires_grad_() for width in cell.state_size)
     seen: list[BackwardEvent] = []
-    for executor in EXECUTORS:
+    executors = [name for name, executor in EXECUTORS.items() if executor.any_cell]
+    for executor in executors:
         with labeled(CallLabel("here")):
             outputs, finals = run(Inputs(cell, dict(cell.named_parameters()), x, states, sizes), executor)
         assert isinstance(outputs, Tensor)
         with observing(seen.append):
             (outputs.sin().sum() + finals[0].cos().sum() + finals[1].sum()).backward()
-    assert len(seen) == len(EXECUTORS)
+    assert len(seen) == len(executors)
     for found in seen:
         all_close(found.d_states, seen[0].d_states, "gradients")
         all_close(

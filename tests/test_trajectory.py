@@ -120,7 +120,7 @@ def test_without_a_batch(executor: str) -> None:
 def test_dropout_of_both_executors() -> None:
     options: dict[str, Any] = {"dropout": 0.2, "zoneout": 0.1, "recurrent_dropout": 0.3, "locked_dropout": 0.2}
     results = []
-    for executor in EXECUTORS:
+    for executor in (name for name, executor in EXECUTORS.items() if executor.any_cell):
         layer = built("lstm", executor, **options)
         torch.manual_seed(3)
         results.append(everything(layer.trajectory(sequence())))

@@ -20,6 +20,7 @@ from elman.engine.replay import Conditions, gradients_of_replay
 from elman.engine.torch_private import fused_rnn, is_transformed, keeps_graph
 
 TORCH_CELLS: dict[type[nn.Module], str] = {nn.LSTMCell: "lstm", nn.GRUCell: "gru", nn.RNNCell: "rnn"}
+DEVICES = ("cpu", "cuda", "mps", "xpu", "meta")  # other backends may lack the operations that the functions call
 PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")  # in the order of the functions
 WARNINGS = (
     "RNN module weights are not part of single contiguous chunk",  # cuDNN copies the weights
@@ -94,6 +95,8 @@ def _unsupported_cell(cell: nn.Module, parameters: Mapping[str, Tensor]) -> str:
 
 def _unsupported_tensors(tensors: Sequence[Tensor]) -> str:
     device, dtype = tensors[0].device, tensors[0].dtype
+    if device.type not in DEVICES:
+        return f"the torch executor supports the devices {', '.join(DEVICES)}, got {device}"
     for tensor in tensors:
         if tensor.device != device:
             return f"the torch executor supports tensors on one device, got {device} and {tensor.device}"

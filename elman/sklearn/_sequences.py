@@ -112,7 +112,7 @@ class SequenceClassifier(ClassifierMixin, _SequenceEstimator):  # type: ignore[m
         check_classification_targets(y)
         self.classes_, numbers = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"SequenceClassifier: y: expected at least two classes, got one, {self.classes_[0]!r}")
+            raise ValueError(f"SequenceClassifier: y: expected at least two classes, got 1 class, {self.classes_[0]!r}")
         targets = torch.tensor(numbers)
         self._train(
             self._scaled(arrays, torch.float32),

@@ -107,7 +107,7 @@ def test_wrong_captions(elman: Command, table: Path, tmp_path: Path) -> None:
     refused(elman("train", "caption", other, *out), "--path: expected one of the columns file, caption; got 'path'")
     refused(elman("train", "caption", other, "--path", "file", *out), "--text: expected one of the columns")
     refused(elman("train", "caption", table, other, *out), "expected one table of files and texts, got 2 files")
-    refused(elman("train", "caption", written(tmp_path / "none.csv", []), *out), "expected rows")
+    refused(elman("train", "caption", written(tmp_path / "none.csv", []), *out), "expected at least one row")
     (tmp_path / "latin1.csv").write_bytes("path,text\n0.png,grün\n".encode("cp1252"))
     refused(elman("train", "caption", tmp_path / "latin1.csv", *out), "expected UTF-8, got byte 0xfc")
     empty = written(tmp_path / "empty.csv", [*rows, (rows[0][0], "")])

@@ -215,10 +215,10 @@ BAD: list[tuple[str, str, list[str]]] = [
     ("empty label", ROWS + "fine,\n", ["row 81: expected a label, got none", "--skip-bad"]),
     ("numbers", "text,label\n1,a\n2,b\n", ["--text: expected texts in 'text', got only numbers, the first 1"]),
     ("nan", "text,label\na,1.5\nb,NaN\nc,2\n", ["row 2: expected a label, got 'NaN'"]),
-    ("twice", "text,label,label\na,b,c\n", ["--label: expected one column 'label', got several"]),
+    ("twice", "text,label,label\na,b,c\n", ["--label: expected one column named 'label', got several"]),
     ("no names", "\n\n", ["--text: expected a table whose columns have names; got none"]),
     ("long", "text\tlabel\na\tb\tc\n", ["line 2: expected 2 columns, got 3"]),
-    ("nothing", "text,label\n", ["expected rows"]),
+    ("nothing", "text,label\n", ["expected at least one row"]),
     ("few", "text,label\ngood,1\nbad,0\n", ["a label with at least 3 different examples"]),
     ("one label", ROWS.replace(",neg", ",pos"), ["at least two different labels", "one, 'pos'"]),
 ]
@@ -277,7 +277,10 @@ def test_wrong_labels(elman: Command, table: Path, tmp_path: Path, trained: Path
         other = tmp_path / "other.csv"
         other.write_text("text,label\nso,so\n")
         refused(
-            elman("train", "classify", table, part, other, *out), "row 1", "expected labels of the training", "'so'"
+            elman("train", "classify", table, part, other, *out),
+            "row 1",
+            "expected a label of the training data",
+            "'so'",
         )
     refused(elman("train", "classify", *lines, *out), "expected UTF-8, got byte 0xe9 at offset 3", "--encoding")
     refused(elman("evaluate", trained, *lines, "--encoding", "utf-8"), "0xe9")
@@ -360,7 +363,10 @@ def test_a_file_to_predict_needs_no_labels(elman: Command, trained: Path, tmp_pa
 
 @pytest.mark.parametrize("name", ["none.csv", "data/none.jsonl", "none.TXT"])
 def test_a_file_that_is_not_there_is_no_text(elman: Command, trained: Path, tmp_path: Path, name: str) -> None:
-    refused(elman("predict", trained, tmp_path / name), "expected a text or a file, got the name of a file that is not")
+    refused(
+        elman("predict", trained, tmp_path / name),
+        "expected a text or a file, got the name of a file that does not exist",
+    )
     refused(elman("predict", trained, tmp_path), "expected a text or a file, got a folder")
     assert elman("predict", trained, f"see {name}", "word " * 200).code == 0
 

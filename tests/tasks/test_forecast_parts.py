@@ -292,10 +292,10 @@ def test_the_line_that_is_wrong_is_told(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"s\.csv: line 4: expected 2 columns, got 3"):
         read_series([path], JSON_OPTIONS)
     path.write_text("t,y,y\n1,2,3\n")
-    with pytest.raises(BadInput, match="--target: expected one column 'y', got several"):
+    with pytest.raises(BadInput, match="--target: expected one column named 'y', got several"):
         read_series([path], JSON_OPTIONS)
 
 
 def test_numbers_alone_are_no_table() -> None:
-    with pytest.raises(BadInput, match=r"expected a table with the columns 't' and 'y' .*, got numbers alone"):
+    with pytest.raises(BadInput, match=r"expected a table with the columns 't' and 'y' .*, got only numbers"):
         read_series([1.0, 2.0, 3.0], JSON_OPTIONS)

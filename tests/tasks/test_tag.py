@@ -257,7 +257,12 @@ BAD: list[tuple[str, str, list[str], list[str]]] = [
     ("short", "a A\nb B\n\na A\nb\n", [], ["line 5: expected at least 2 columns, got 1", "--skip-bad"]),
     ("one column", "a\nb\n", [], ["line 1: expected a word and its label", "got 'a'"]),
     ("commas", "a,A\nb,B\n", [], ["line 1: expected a word and its label", "got 'a,A'"]),
-    ("one for both", "a A\n", ["--words", "2", "--column", "2"], ["--column", "another column", "got 2 for both"]),
+    (
+        "one for both",
+        "a A\n",
+        ["--words", "2", "--column", "2"],
+        ["--column", "other than that of the words", "got 2 for both"],
+    ),
     ("no label", WORD + WORD.replace("NUM", "_"), [], ["line 2: expected a label in column 4, got '_'", "--skip-bad"]),
     ("empty label", WORD + WORD.replace("NUM", ""), [], ["line 2: expected a label in column 4, got ''"]),
     ("empty word", WORD + WORD.replace("\tone", "\t", 1), [], ["line 2: expected a word in column 2, got ''"]),
@@ -278,7 +283,7 @@ def test_wrong_files(elman: Command, tmp_path: Path, data: str, more: list[str],
 def test_four_columns_are_no_conllu(elman: Command, tmp_path: Path) -> None:
     path = tmp_path / "t.conllu"
     path.write_text("# text = one two\n1\tone\tNUM\t_\n2\ttwo\tNUM\t_\n")
-    refused(elman("train", "tag", path), "line 2: expected 10 columns of CoNLL-U", "got 4", "--skip-bad")
+    refused(elman("train", "tag", path), "line 2: expected 10 tab-separated columns of CoNLL-U", "got 4", "--skip-bad")
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

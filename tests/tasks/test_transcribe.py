@@ -110,7 +110,7 @@ def test_how_texts_are_found_can_be_asked_anew(elman: Command, trained: Path, ma
         for how in (["--beam", 1, "--ngram-weight", 0], ["--beam", 3], ["--ngram-weight", 2]):
             assert elman("evaluate", trained, manifest, *how).code == 0
     assert list(dict.fromkeys(asked)) == [(1, 0.0), (3, 0.3), (8, 2.0)]
-    refused(elman("evaluate", trained, manifest, "--label", "x"), "--label: expected none for")
+    refused(elman("evaluate", trained, manifest, "--label", "x"), "--label: not an option of the task of")
 
 
 def _edits(a: Sequence[str], b: Sequence[str]) -> int:
@@ -239,7 +239,7 @@ def test_manifests(elman: Command, manifest: Path, trained: Path, tmp_path: Path
     group = ["--group", "speaker"]
     refused(elman("train", "transcribe", manifest, *group, *out), "--group", "path, text, take", "got 'speaker'")
     (tmp_path / "empty.csv").write_text("path,text\n")
-    refused(elman("train", "transcribe", tmp_path / "empty.csv", *out), "expected rows")
+    refused(elman("train", "transcribe", tmp_path / "empty.csv", *out), "expected at least one row")
     (tmp_path / "bad.csv").write_text("path,text\nx.wav,a\n")
     said = elman("train", "transcribe", tmp_path / "bad.csv", "--skip-bad", *out)
     assert said.code == 2
