@@ -73,7 +73,8 @@ NOT_OF_TORCH = re.compile(
     + "|TwoWidths|TwoLayers|OwnOutput|ByName"
 )
 TASKS = Path(tasks.__path__[0])
-collect_ignore = ONCE if os.environ.get("ELMAN_NATIVE") == "0" else []
+# Importing it registers a device with torch and changes modules of elman: `test_devices.py` runs it in its own process.
+collect_ignore = ["other_device.py", *(ONCE if os.environ.get("ELMAN_NATIVE") == "0" else [])]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
