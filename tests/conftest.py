@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,8 @@ NOT_OF_TORCH = re.compile(
 TASKS = Path(tasks.__path__[0])
 # Importing it registers a device with torch and changes modules of elman: `test_devices.py` runs it in its own process.
 collect_ignore = ["other_device.py", *(ONCE if os.environ.get("ELMAN_NATIVE") == "0" else [])]
+if find_spec("triton") is None:
+    collect_ignore += ["gpu/laws.py", "gpu/test_compiles.py", "../elman/engine/gpu"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
