@@ -77,7 +77,7 @@ TASKS = Path(tasks.__path__[0])
 # Importing it registers a device with torch and changes modules of elman: `test_devices.py` runs it in its own process.
 collect_ignore = ["other_device.py", *(ONCE if os.environ.get("ELMAN_NATIVE") == "0" else [])]
 if find_spec("triton") is None:
-    collect_ignore += ["gpu/laws.py", "gpu/test_compiles.py", "../elman/engine/gpu"]
+    collect_ignore += ["gpu/laws.py", "gpu/test_compiles.py"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

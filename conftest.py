@@ -1,0 +1,5 @@
+"""What pytest does not collect in the package; the fixtures are in tests/conftest.py."""
+
+from importlib.util import find_spec
+
+collect_ignore = [] if find_spec("triton") else ["elman/engine/gpu"]
