@@ -66,6 +66,12 @@ THOROUGH = re.compile(
     r"|test_prepared_calls\.py::test_the_loops_gradients\[(?!rnn|gru|lstm).*-(1-5|1-64|2-1)\]"
     r"|test_command\.py::test_every_cell_and_kind_of_token_learns\[(?!rnn-char|gru-word|lstm-)"
     r"|test_options\.py::test_executors_agree\[\{'weight_drop.*-(?!RNN|GRU|LSTM)\w+\]"
+    r"|test_threads\.py::test_every_cell_of_the_shelf\[(?!rnn|gru|lstm)"
+    r"|test_shelf\.py::test_outputs_and_gradients.*loop"
+    r"|test_options\.py::test_a_stack_of_any_cell\[(?!RNN|GRU|LSTM|SLSTM)"
+    r"|test_truths\.py::test_(the_terms_add|credit_is).*-loop"
+    r"|test_modes\.py::test_\w+(checkpointed|truncated|windows).*-loop"
+    r"|test_step\.py::test_a_stream_is_the_sequence.*(no_grad|inference_mode).*float64"
     r"|test_laws\.py::test_in_the_interpreter\[operations\]"
 )
 # Cells for which the torch executor has no function, in the names of tests.
