@@ -53,6 +53,7 @@ ONCE = [
     "test_docs.py",
     "test_new_task.py",
     "test_textbook.py",
+    "test_torch_executor.py",
 ]
 # Combinations that found nothing that others do not find: `make test` leaves them out, `make test-all` runs them.
 THOROUGH = re.compile(

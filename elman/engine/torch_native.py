@@ -1,5 +1,6 @@
 """The executor `torch`: the functions that run `torch.nn.LSTM`, `GRU` and `RNN` (cuDNN, MIOpen, oneDNN, MPS, ...)."""
 
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -38,6 +39,11 @@ class TorchExecutor(Executor):
     name = "torch"
     any_cell = False
     follows_autocast = True
+
+    @property
+    def unavailable(self) -> str:
+        """The environment variable ELMAN_TORCH if it is 0; "" otherwise."""
+        return "the environment variable ELMAN_TORCH is 0" if os.environ.get("ELMAN_TORCH") == "0" else ""
 
     def run(self, inputs: Inputs) -> tuple[Output, State] | Unsupported:
         """Run a cell over a sequence."""
