@@ -205,3 +205,14 @@ def test_a_projection_to_the_same_width_is_refused() -> None:
     with pytest.raises(RuntimeError, match="proj_size is smaller than hidden_size"):
         elman.Recurrent(cell, executor="torch")(torch.randn(T, B, D))
     assert elman.describe(elman.Recurrent(cell)).executor != "torch"
+
+
+@pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
+def test_auto_runs_stacks_and_single_layers_on_the_same_executor() -> None:
+    """Under autocast, too, where the input has another dtype than the parameters."""
+    x = torch.randn(T, B, D).bfloat16()
+    for num_layers in (1, 2):
+        layer, by_name = elman.GRU(D, H, num_layers), elman.GRU(D, H, num_layers, executor="native")
+        by_name.load_state_dict(layer.state_dict())
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(layer(x)[0], by_name(x)[0])

@@ -36,7 +36,7 @@ __all__ = [
     "known_executor",
     "named",
     "run",
-    "run_stack",
+    "stack_executor",
 ]
 
 # A new executor is an entry here. Those for CUDA and for the CPU refuse tensors of each other's.
@@ -82,24 +82,25 @@ def run(inputs: Inputs, executor: str = "auto") -> tuple[Output, State]:
     raise RuntimeError(refusals[0].reason)
 
 
-def run_stack(inputs: StackInputs, executor: str = "auto") -> tuple[Tensor, list[Tensor]] | None:
-    """Run stacked cells over a sequence, if the executor that can run them does so for all at once.
+def stack_executor(name: str, like: Tensor) -> Executor | None:
+    """Return the executor to ask to run all layers of a stack at once.
 
     Args:
-        inputs: the cells, their parameters, the sequence and the initial states.
-        executor: as in `run`.
+        name: as in `run`.
+        like: a parameter.
 
     Returns:
-        The outputs and the final states, as of `Executor.run_stack`; None if the cells have to be run one by one.
+        The executor; None if the cells have to be run one by one, as the first executor for such tensors does.
 
-    >>> cell = nn.GRUCell(3, 5)
-    >>> parameters = [dict(cell.named_parameters())]
-    >>> run_stack(StackInputs([cell], parameters, torch.randn(7, 2, 3), [torch.zeros(1, 2, 5)], None, print), "loop")
+    >>> stack_executor("torch", torch.zeros(3))
+    <executor 'torch'>
+    >>> stack_executor("loop", torch.zeros(3))
     """
-    for candidate in _candidates(executor):
-        result = candidate.run_stack(inputs)
-        if not isinstance(result, Unsupported):
-            return result
+    for candidate in _candidates(name):
+        if candidate.runs_stacks:
+            return candidate
+        if candidate.supports(like):
+            return None
     return None
 
 

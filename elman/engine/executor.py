@@ -96,6 +96,7 @@ class Executor(ABC):
     Attributes:
         name: as in `elman.GRU(3, 5, executor=name)`.
         any_cell: it is meant to run any cell, so that a user wants to know why it does not run one.
+        runs_stacks: it may run all layers of a stack at once, by `run_stack`.
         follows_autocast: it runs operations of torch, whose precision autocast chooses. The results of other executors
             are cast to the dtypes that autocast would give them.
 
@@ -117,6 +118,7 @@ class Executor(ABC):
 
     name: ClassVar[str]
     any_cell: ClassVar[bool] = True
+    runs_stacks: ClassVar[bool] = False
     follows_autocast: ClassVar[bool] = False
 
     @property
@@ -148,6 +150,15 @@ class Executor(ABC):
             shape: (T, B) if known.
         """
         yield from ()
+
+    def supports(self, like: Tensor) -> bool:
+        """Return True if it computes in the dtype of a parameter, and on its device.
+
+        Args:
+            like: the parameter.
+        """
+        del like
+        return True
 
     def run_stack(self, inputs: StackInputs) -> tuple[Tensor, list[Tensor]] | Unsupported | None:
         """Run stacked cells over a sequence.

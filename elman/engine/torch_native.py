@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from elman.engine import eager
 from elman.engine.executor import Executor, StackInputs, Unsupported
 from elman.engine.inputs import CellSpec, Inputs
+from elman.engine.module_state import HOOKS
 from elman.engine.observe.events import CallLabel, current_label, is_batched, is_observed, labeled
 from elman.engine.outputs import Output, State, as_tuple
 from elman.engine.precision import autocast_dtype
@@ -38,6 +39,7 @@ class TorchExecutor(Executor):
 
     name = "torch"
     any_cell = False
+    runs_stacks = True
     follows_autocast = True
 
     @property
@@ -78,10 +80,12 @@ class TorchExecutor(Executor):
 
 def _function_name(cell: nn.Module) -> str:
     """The name of the function that computes the equations of a cell; "" if there is none."""
+    if "forward" in vars(cell):
+        return ""
     # The attribute holds for the equations of the class that defines it. A subclass may have others.
-    if "torch_function" in vars(type(cell)) and "forward" not in vars(cell):
+    if "torch_function" in vars(type(cell)):
         return str(cell.torch_function)
-    name = TORCH_CELLS.get(type(cell), "") if "forward" not in vars(cell) else ""
+    name = TORCH_CELLS.get(type(cell), "")
     return f"rnn_{cell.nonlinearity}" if name == "rnn" else name
 
 
@@ -94,7 +98,7 @@ def _unsupported_cell(cell: nn.Module, parameters: Mapping[str, Tensor]) -> str:
     projection = parameters.get("weight_hr")
     if projection is not None and projection.shape[0] == projection.shape[1]:
         return "the torch executor supports the cells of torch.nn only, whose proj_size is smaller than hidden_size"
-    if cell._forward_hooks or cell._forward_pre_hooks or cell._backward_hooks or cell._backward_pre_hooks:
+    if any(getattr(cell, hooks) for hooks in HOOKS):
         return f"the torch executor does not run single steps, got {cell._get_name()} with hooks"
     return ""
 
@@ -113,7 +117,7 @@ def _unsupported_tensors(tensors: Sequence[Tensor]) -> str:
 
 
 def _needs_loop(x: Tensor, tensors: Sequence[Tensor]) -> bool:
-    """Whether the batch is empty, or torch.func or forward-mode differentiation is active for the tensors."""
+    """Return True if the batch is empty, or torch.func or forward-mode differentiation is active for the tensors."""
     return 0 in x.shape[:-1] or is_transformed(tensors)
 
 

@@ -13,7 +13,17 @@ from typing_extensions import override
 
 from elman.bptt import Full, Mode
 from elman.cells._cell import Cell
-from elman.engine import Inputs, Output, StackInputs, State, as_tuple, eager, known_executor, run_stack
+from elman.engine import (
+    Inputs,
+    Output,
+    StackInputs,
+    State,
+    Unsupported,
+    as_tuple,
+    eager,
+    known_executor,
+    stack_executor,
+)
 from elman.engine.observe.events import CallLabel, labeled
 from elman.engine.torch_private import is_exporting
 from elman.layers._init import init_parameter
@@ -507,6 +517,9 @@ class Stack(Layer):
         is_random = self.training and (self.dropout or self.locked_dropout or self.weight_drop)
         if count == 1 or is_random or is_exporting() or type(mode) is not Full:
             return None
+        executor = stack_executor(self.executor, next(iter(weights.values())))
+        if executor is None:
+            return None
         parameters = [self._parameters_of(weights, cells[i // self._directions], i) for i in range(count)]
         numbers = [LayerCall.new_number() for _ in range(count)]
 
@@ -525,7 +538,8 @@ class Stack(Layer):
             )
             return outputs, *finals
 
-        return run_stack(StackInputs(cells, parameters, x, states, layout.sizes, run_again), self.executor)
+        results = executor.run_stack(StackInputs(cells, parameters, x, states, layout.sizes, run_again))
+        return None if isinstance(results, Unsupported) else results
 
     def _run_layers(
         self,

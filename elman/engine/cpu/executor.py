@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from elman.engine.executor import Executor, PreparedCall, StackInputs, Unsupported
+from elman.engine.executor import Executor, PreparedCall, Unsupported
 from elman.engine.inputs import CellSpec, Inputs
 from elman.engine.outputs import Output, State
 
@@ -27,12 +27,11 @@ class NativeExecutor(Executor):
 
         return run(inputs, NATIVE)
 
-    def run_stack(self, inputs: StackInputs) -> Unsupported | None:
-        """Return None: cells are run one by one; or why they cannot be."""
+    def supports(self, like: Tensor) -> bool:
+        """Return True for tensors of the CPU in float32 or float64."""
         from elman.engine.cpu.backend import NATIVE
 
-        reason = NATIVE.unsupported(inputs.tensors)
-        return Unsupported(reason) if reason else None
+        return not NATIVE.unsupported((like,))
 
     def unsupported(self, spec: CellSpec) -> str:
         """Return the dtype, device or operation that it does not support; "" if there is none."""
