@@ -1,4 +1,4 @@
-"""What pytest does not collect in the package; the fixtures are in tests/conftest.py."""
+"""Configures the collection of doctests in the package; the fixtures are in tests/conftest.py."""
 
 from importlib.util import find_spec
 

@@ -55,7 +55,7 @@ class Size(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What is measured: a cell by its name, in a dtype."""
+    """A measurement: a cell by its name, in a dtype."""
 
     cell: str
     dtype: torch.dtype
@@ -106,7 +106,7 @@ def size(text: str) -> Size:
 
 
 def everything(sizes: Sequence[Size] | None, names: Sequence[str] | None) -> Iterator[Asked]:
-    """What is measured, the most wanted first."""
+    """Yield the measurements, the most important first."""
     single, half = torch.float32, torch.bfloat16
     widths = sizes or [Size(1024, 16, H) for H in (64, 128, 256, 512, 768, 1024)]
     batches = [] if sizes else [Size(1024, B, 256) for B in (1, 4, 64, 128)]
@@ -135,14 +135,14 @@ def largest_error(asked: Asked, device: str) -> float:
     """Of outputs and gradients of a short sequence, as a part of the largest entry, beside the loop executor."""
     T, B = (min(a, b) for a, b in zip(CHECKED, asked.size[:2], strict=True))
     x = torch.randn(T, B, asked.size.H, device=device, dtype=asked.dtype)
-    dy, found = torch.randn_like(x), []
+    dy, results = torch.randn_like(x), []
     for executor in ("triton", "loop"):
         model, inputs = layer(asked, executor, device), x.detach().requires_grad_()
         outputs, _ = model(inputs)
-        found.append(
+        results.append(
             [outputs, *torch.autograd.grad(outputs, [inputs, *model.parameters()], dy[..., : outputs.shape[-1]])]
         )
-    pairs = zip(*found, strict=True)
+    pairs = zip(*results, strict=True)
     errors: list[float] = [((a - b).abs().max() / b.abs().max().clamp(min=0.1)).item() for a, b in pairs]
     return max(errors)
 

@@ -1,4 +1,4 @@
-"""What the generated Triton kernels take of a GPU: registers, spills and shared memory. Needs no GPU.
+"""Resources that the generated Triton kernels use on a GPU: registers, spills and shared memory. Needs no GPU.
 
     python benchmarks/gpu_compile.py > benchmarks/results/gpu-compile.txt
 
@@ -112,8 +112,8 @@ def main() -> None:
             generated = compiled(name, H, H, getattr(torch, options.dtype))
             for arch in options.arch:
                 for form, loop, specs in kernels(generated):
-                    found = [usage(generated, spec, arch) for spec in specs]
-                    most = Usage(*map(max, zip(*found, strict=True)))
+                    usages = [usage(generated, spec, arch) for spec in specs]
+                    most = Usage(*map(max, zip(*usages, strict=True)))
                     print(f"{name:22}{H:5}{arch:4}  {form:6}{loop:9}{most.registers:10}{most.spilled:9}{most.shared:8}")
 
 

@@ -119,8 +119,8 @@ def _examples(language: str, code: str, shown: str) -> Iterator[Example]:
 def pictures(page: Path) -> list[str]:
     """Return the paths of the pictures that a page makes: it shows them, and a block names them or their folder."""
     code = "\n".join(block.code for block in blocks(page))
-    found = (match["path"] for match in PICTURE.finditer(page.read_text(encoding="utf-8")))
-    return [path for path in dict.fromkeys(found) if re.search(rf"\b{re.escape(Path(path).parts[0])}\b", code)]
+    paths = (match["path"] for match in PICTURE.finditer(page.read_text(encoding="utf-8")))
+    return [path for path in dict.fromkeys(paths) if re.search(rf"\b{re.escape(Path(path).parts[0])}\b", code)]
 
 
 def run_page(page: Path, with_recorded: bool = False) -> Iterator[tuple[Block, list[str], bool]]:

@@ -84,7 +84,7 @@ def in_forward_mode() -> bool:
 
 
 def is_transformed(tensors: Sequence[torch.Tensor]) -> bool:
-    """Whether torch.func or forward-mode differentiation is active for the tensors."""
+    """Return True if torch.func or forward-mode differentiation is active for the tensors."""
     is_dual = in_forward_mode() and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors)
     return is_dual or in_torch_func()
 
@@ -148,7 +148,7 @@ def backward_pass() -> int:
 
 
 def keeps_graph() -> bool:
-    """Whether the backward pass that is running in this thread has retain_graph=True."""
+    """Return True if the backward pass that is running in this thread has retain_graph=True."""
     return torch._C._autograd._get_current_graph_task_keep_graph()
 
 

@@ -1,1 +1,1 @@
-"""What backends that compile plans share: which calls they run, the plans of cells, autograd and observers."""
+"""Shared by backends that compile plans: which calls they run, the plans of cells, autograd and observers."""

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,14 +11,16 @@ from elman.engine.compiled.records import BackwardInputs, Forward, PlanInputs
 from elman.engine.plan.planner import Plan
 
 
-class CompiledLoop(Protocol):
+class CompiledLoop(ABC):
     """A plan compiled by a backend, for one dtype."""
 
     plan: Plan
 
+    @abstractmethod
     def forward(self, inputs: PlanInputs, save: bool) -> Forward:
         """Run the forward loop over contiguous inputs; `save`: for `backward`."""
 
+    @abstractmethod
     def backward(
         self, call_inputs: BackwardInputs, arriving: Sequence[Tensor] = ()
     ) -> tuple[Tensor | None, list[Tensor], list[Tensor | None]]:

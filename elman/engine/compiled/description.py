@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import torch
 
-from elman.engine.inputs import CellSpec
 from elman.engine.plan.ir import Product, Program
 from elman.engine.plan.planner import Plan
 from elman.engine.trace.values import line_of, name_of
@@ -25,11 +24,6 @@ def row_bytes(plan: Plan, dtype: torch.dtype) -> int:
     """Return how many bytes are saved for backward for each step and sequence."""
     state_width = sum(w for w, sequence in zip(plan.widths, plan.sequences, strict=True) if sequence)
     return (plan.saved_width + state_width) * dtype.itemsize
-
-
-def dtype_of(spec: CellSpec) -> torch.dtype:
-    """Return the dtype in which a cell is computed."""
-    return next((value.dtype for value in spec.parameters.values() if value.is_floating_point()), torch.float32)
 
 
 def _describe_stages(program: Program) -> str:

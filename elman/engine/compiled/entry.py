@@ -1,6 +1,6 @@
 """Runs a call of an executor that compiles: refuses what its backend cannot run, finds the plan of the rest."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -26,10 +26,10 @@ def run(inputs: Inputs, backend: Backend) -> tuple[Output, State] | Unsupported:
     states, parameters = as_tuple(state), _floating(inputs.parameters)
     values = tuple(parameters.values())
     if torch.is_autocast_enabled(backend.device_type):
-        own = next((value.dtype for value in values if value.is_floating_point()), torch.float32)
-        dtype = backend.autocast_dtype(own)
+        parameter_dtype = dtype_of(values)
+        dtype = backend.autocast_dtype(parameter_dtype)
         x, states = x.to(dtype), tuple(s.to(dtype) for s in states)
-        if dtype != own:
+        if dtype != parameter_dtype:
             values = tuple(value.to(dtype) for value in values)
     if not torch.compiler.is_compiling() and any(t.is_neg() for t in (x, *states, *values)):
         x, states, values = x.resolve_neg(), *(tuple(t.resolve_neg() for t in of) for of in (states, values))
@@ -55,6 +55,11 @@ def unsupported(spec: CellSpec, backend: Backend) -> str:
     """Return why a cell cannot be compiled; "" if it can."""
     parameters = _floating(spec.parameters)
     return backend.unsupported(tuple(parameters.values())) or plan_result(spec, backend).reason
+
+
+def dtype_of(parameters: Iterable[Tensor]) -> torch.dtype:
+    """Return the dtype in which a cell with these parameters is computed."""
+    return next((value.dtype for value in parameters if value.is_floating_point()), torch.float32)
 
 
 def plan_result(spec: CellSpec, backend: Backend) -> PlanResult:

@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
+from elman.engine.compiled.backend import CompiledLoop
 from elman.engine.compiled.eager_graph import Gradients
 from elman.engine.compiled.records import BackwardInputs, Forward, PlanInputs
 from elman.engine.compiled.rows import rows_of
@@ -43,7 +45,7 @@ def library_for(dtype: torch.dtype) -> KernelLibrary:
     return KernelLibrary(str(dtype).removeprefix("torch."))
 
 
-class CompiledPlan:
+class CompiledPlan(CompiledLoop):
     """A plan compiled for one dtype.
 
     Args:
@@ -77,8 +79,8 @@ class CompiledPlan:
         self.sums = [arguments[total(reduction.nodes[0])] for reduction in plan.reductions]
         self.run, self.run_alone = self._library.run, self._library.alone
 
+    @override
     def forward(self, inputs: PlanInputs, save: bool) -> Forward:
-        """Run the forward loop over contiguous inputs; `save`: for `backward`."""
         x, states, parameters, draws, sizes = inputs
         plan, rows = self.plan, rows_of(x, states, sizes)
         loop = "forward" if save else "inference"
@@ -109,18 +111,10 @@ class CompiledPlan:
             call.run(function[loop])
         return Forward(outputs, [final() for final in finals], saved)
 
+    @override
     def backward(
         self, call_inputs: BackwardInputs, arriving: Sequence[Tensor] = ()
     ) -> tuple[Tensor | None, list[Tensor], list[Tensor | None]]:
-        """Run the backward loop, and what comes after it, over contiguous tensors.
-
-        Args:
-            call_inputs: of the backward pass.
-            arriving: of an observed plan, where to write the gradient that arrives at each state after every step.
-
-        Returns:
-            The gradients of x, of the initial states and of the parameters: of what is wanted.
-        """
         (dy, d_finals), (x, states, parameters, draws, sizes), outputs, saved, wanted = call_inputs
         plan, rows = self.plan, rows_of(x, states, sizes)
         call, function = Invocation(self.layouts["backward"], self._library.run, rows, x, parameters), self.functions

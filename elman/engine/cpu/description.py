@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from elman.engine.compiled.description import describe_plan, dtype_of, row_bytes
-from elman.engine.compiled.entry import plan_result
+from elman.engine.compiled.description import describe_plan, row_bytes
+from elman.engine.compiled.entry import dtype_of, plan_result
 from elman.engine.compiled.plan_cache import cached_plan
 from elman.engine.cpu import invocation, openmp
 from elman.engine.cpu.backend import NATIVE, compiled_for
@@ -12,7 +12,7 @@ from elman.engine.inputs import CellSpec
 
 def describe(spec: CellSpec, shape: tuple[int, int] | None) -> Iterator[str]:
     """Yield lines on the stages of the plan, what is saved for backward and, for a shape (T, B), threads and memory."""
-    key, dtype = plan_result(spec, NATIVE).key, dtype_of(spec)
+    key, dtype = plan_result(spec, NATIVE).key, dtype_of(spec.parameters.values())
     plan = cached_plan(key).plan
     yield from describe_plan(plan, dtype)
     if shape:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from elman.engine.compiled.description import describe_plan, dtype_of, row_bytes
-from elman.engine.compiled.entry import plan_result
+from elman.engine.compiled.description import describe_plan, row_bytes
+from elman.engine.compiled.entry import dtype_of, plan_result
 from elman.engine.compiled.plan_cache import compiled_plan
 from elman.engine.gpu.backend import TRITON
 from elman.engine.gpu.triton_plan import TritonPlan
@@ -17,7 +17,7 @@ FORMS = {
 
 def describe(spec: CellSpec, shape: tuple[int, int] | None) -> Iterator[str]:
     """Yield lines on the stages of the plan, what is saved, the kernels and, for a shape (T, B), the memory saved."""
-    dtype = dtype_of(spec)
+    dtype = dtype_of(spec.parameters.values())
     compiled = compiled_plan(plan_result(spec, TRITON).key, dtype)
     assert isinstance(compiled, TritonPlan)
     plan = compiled.plan

@@ -12,7 +12,7 @@ from elman.engine.outputs import Output, State
 
 
 class TritonExecutor(Executor):
-    """Kernels generated for Triton, for float32 and float64."""
+    """Kernels generated for Triton, for float32, float64, bfloat16 and float16."""
 
     name = "triton"
 

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 import triton.language as tl
 from torch import Tensor
+from typing_extensions import override
 
+from elman.engine.compiled.backend import CompiledLoop
 from elman.engine.compiled.eager_graph import Gradients, build_function
 from elman.engine.compiled.records import BackwardInputs, Forward, PlanInputs
 from elman.engine.compiled.rows import MAX_CACHED_SHAPES, StepRows, rows_of
@@ -42,7 +44,7 @@ def options_of(dtype: torch.dtype) -> dict[str, Any]:
     return {**OPTIONS, "num_stages": 2 if dtype == torch.float64 else 3}
 
 
-class TritonPlan:
+class TritonPlan(CompiledLoop):
     """A plan compiled for one dtype.
 
     Args:
@@ -77,23 +79,15 @@ class TritonPlan:
         most = MAX_WHOLE_BYTES_RAGGED if ragged else MAX_WHOLE_BYTES
         return "whole" if numel * self.dtype.itemsize <= most else "step"
 
+    @override
     def forward(self, inputs: PlanInputs, save: bool) -> Forward:
-        """Run the forward loop over contiguous inputs; `save`: for `backward`."""
         with _on(inputs.x):
             return self._forward(inputs, save)
 
+    @override
     def backward(
         self, call_inputs: BackwardInputs, arriving: Sequence[Tensor] = ()
     ) -> tuple[Tensor | None, list[Tensor], list[Tensor | None]]:
-        """Run the backward loop, and what comes after it, over contiguous tensors.
-
-        Args:
-            call_inputs: of the backward pass.
-            arriving: of an observed plan, where to write the gradient that arrives at each state after every step.
-
-        Returns:
-            The gradients of x, of the initial states and of the parameters: of what is wanted.
-        """
         with _on(call_inputs.inputs.x):
             return self._backward(call_inputs, arriving)
 
