@@ -170,6 +170,21 @@ def test_nobody_looks(executor: str) -> None:
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("layer_type", [elman.RNN, elman.GRU, elman.LSTM])
+def test_observers_do_not_change_gradients(layer_type: type[nn.Module], executor: str) -> None:
+    layer, x = layer_type(D, H, num_layers=2, bidirectional=True, executor=executor), torch.randn(30, B, D)
+
+    def gradients() -> tuple[Tensor, ...]:
+        return torch.autograd.grad(layer(x)[0].square().sum(), list(layer.parameters()))
+
+    expected, seen = gradients(), list[BackwardEvent]()
+    with observing(seen.append):
+        observed = gradients()
+    assert len(seen) == 4
+    assert all(map(torch.equal, observed, expected))
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
 def test_a_backward_pass_that_breaks_off(executor: str) -> None:
     layer, x = elman.LSTM(D, H, executor=executor), torch.randn(T, B, D, requires_grad=True)
     outputs, _ = layer(x * 1)

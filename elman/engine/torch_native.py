@@ -153,7 +153,12 @@ class _StackCall:
         if self.sizes is None:
             return self._call(x, states, *options, False)
         count = int(self.sizes[0])
-        outputs, *finals = self._call(x, [state[:, :count] for state in states], *options, sizes=self.sizes)
+        results = self._call(x, [state[:, :count] for state in states], *options, sizes=self.sizes)
+        if x.is_cpu and self.num_states == 2:
+            # Under autocast the LSTM returns its states' dtype, but autocast's if all sequences are of equal length,
+            # which oneDNN runs. A dtype must not depend on lengths.
+            results = tuple(result.to(states[0].dtype) for result in results)
+        outputs, *finals = results
         if count == states[0].shape[1]:
             return outputs, *finals
         # The function takes no sequences without a step; their states stay.
@@ -177,7 +182,7 @@ class _StackCall:
 
 
 class _Differentiable(torch.autograd.Function):
-    """A call with a backward pass by the function's own, or, to be observed or differentiated again, by the loop."""
+    """A call with the backward pass of the function; second derivatives, and what observers see, are by the loop."""
 
     @staticmethod
     def forward(ctx: Any, call: _StackCall, *tensors: Tensor) -> Results:
@@ -194,11 +199,14 @@ class _Differentiable(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         tensors, needed = ctx.saved_tensors, ctx.needs_input_grad[1:]
         create_graph = torch.is_grad_enabled()
-        if create_graph or is_batched(cotangents) or is_observed():
-            replay = partial(ctx.call.run_by_loop, ctx.conditions, ctx.later)
+        replay = partial(ctx.call.run_by_loop, ctx.conditions, ctx.later)
+        if create_graph or is_batched(cotangents):
             gradients = gradients_of_replay(replay, tensors, cotangents, needed, create_graph)
             ctx.later = ctx.later or create_graph
             return None, *gradients
+        if is_observed():
+            # For its events only: its gradients differ in rounding, and to record a training must not change it.
+            gradients_of_replay(replay, tensors, cotangents, needed, create_graph=False)
         pairs = [(r, c) for r, c in zip(ctx.results, cotangents, strict=True) if c is not None and r.requires_grad]
         wanted = [tensor for tensor, is_needed in zip(ctx.inputs, needed, strict=True) if is_needed]
         computed = iter(

@@ -83,6 +83,15 @@ def test_double_precision_is_left_alone(executor: str) -> None:
             assert results(layer, x.bfloat16())[0].dtype == torch.float64
 
 
+@every_executor
+@pytest.mark.parametrize("name", ["RNN", "GRU", "LSTM"])
+def test_dtypes_do_not_depend_on_lengths(name: str, executor: str) -> None:
+    layer, x = getattr(elman, name)(D, H, executor=executor), torch.randn(4, D)
+    with torch.autocast("cpu", torch.bfloat16):
+        equal, ragged = (results(layer, pack_sequence([x, x[:length]])) for length in (4, 2))
+    assert [value.dtype for value in equal] == [value.dtype for value in ragged]
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_compiled_layer(packed: bool) -> None:
     layer, x = elman.LSTM(D, H), torch.randn(4, 2, D)
