@@ -1,8 +1,12 @@
-"""Laws 1 to 6 and 9 for the triton executor; `test_laws.py` runs this file in Triton's interpreter.
+"""Laws 1 to 6, 9 and 10 for the triton executor; `test_laws.py` runs this file in Triton's interpreter.
 
 On the loop and the native executor, the files of `tests/contract` test the same with more sizes.
 """
 
+import copy
+import functools
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +16,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from triton.runtime.errors import OutOfResources
+from triton.runtime.interpreter import InterpretedFunction
 
 import elman
 from elman import cells, flow
@@ -19,11 +25,12 @@ from elman.bptt import Checkpointed, Mode, Truncated
 from elman.engine import EXECUTORS, CellSpec, choose
 from elman.engine.gpu import triton_plan
 from elman.engine.gpu.codegen import INTEGERS, generate
-from elman.engine.gpu.step_graph import _StepGraph
+from elman.engine.gpu.step_graph import MAX_GRAPHS, StepGraphs
 from tests import odd
 from tests.cases import CASES, Case, Problem, Sizes, as_function, call, cotangents, gradients, name_of, problem
 from tests.contract import test_draws, test_operations, test_oracle, test_ragged
-from tests.native.pairs import forward_and_backward, on_loop
+from tests.native import test_threads
+from tests.native.pairs import Layer, forward_and_backward, on_loop
 from tests.tolerances import all_close, gradcheck
 
 SIZES = Sizes(T=3, B=2, D=3, H=5)
@@ -196,6 +203,20 @@ def test_offsets_of_more_than_32_bits_are_refused(monkeypatch: pytest.MonkeyPatc
         elman.Recurrent(lambda x, h: h + x, 24, executor="triton")(torch.randn(3, 2, 24))
 
 
+def test_a_kernel_that_needs_more_than_the_gpu_has(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OutOfResources(131072, 101376, "shared memory")
+
+    layer, x = elman.GRU(4, 5, executor="triton"), torch.randn(3, 2, 4)
+    outputs, _ = layer(x)
+    monkeypatch.setattr(InterpretedFunction, "run", refuse)
+    line = r"kernel {}\w* of triton-\w+-\w+\.py needs 131072 bytes of shared memory, the GPU has 101376; use executor"
+    with pytest.raises(RuntimeError, match=line.format("forward")):
+        layer(x)
+    with pytest.raises(RuntimeError, match=line.format("backward")):
+        outputs.sum().backward()
+
+
 def test_auto_leaves_the_cpu_to_others() -> None:
     cell = nn.GRUCell(3, 5)
     executor, reason = choose("auto", [CellSpec(cell, dict(cell.named_parameters()), 3, 5)])
@@ -275,11 +296,27 @@ def test_observed_gradients(lengths: list[int] | None) -> None:
     all_close(found[0], found[1], "gradients")
 
 
-# The graph of all steps, with a pretended one: there is no GPU here.
+# Law 10. The interpreter runs one launch at a time; all else is several threads'.
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["one layer", "a layer each"])
+def test_callers_at_once(shared: bool) -> None:
+    layers: list[Layer] = [elman.GRU(4, 7, executor="triton"), elman.RNN(4, 7, executor="triton")]
+    layers = layers[:1] * 4 if shared else [*layers, *copy.deepcopy(layers)]
+    test_threads.check_callers(layers, 3, 2, calls=2)
+
+
+def test_a_forked_child() -> None:
+    test_threads.check_forked_child(elman.GRU(4, 7, executor="triton"))
+
+
+# The graphs of all steps, with pretended ones: there is no GPU here.
 
 
 class PretendedGraph:
     """Records what is launched while it is captured."""
+
+    capturing = threading.local()
 
     def __init__(self) -> None:
         self.launches: list[Callable[[], None]] = []
@@ -287,33 +324,58 @@ class PretendedGraph:
     def replay(self) -> None:
         for launch in self.launches:
             launch()
+            time.sleep(1e-3)  # other threads go on
 
 
-def test_a_graph_works_on_the_memory_of_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    capturing: list[PretendedGraph] = []
-
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
     def capture(graph: PretendedGraph, capture_error_mode: str) -> Iterator[None]:
-        capturing.append(graph)
+        assert capture_error_mode == "thread_local"
+        PretendedGraph.capturing.graph = graph
         yield
-        capturing.pop()
-
-    def launch(memory: Mapping[str, Tensor]) -> None:
-        def kernel() -> None:
-            memory["state"].mul_(2).add_(memory["x"])
-
-        if capturing:
-            capturing[-1].launches.append(kernel)
-        else:
-            kernel()
+        del PretendedGraph.capturing.graph
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", PretendedGraph)
     monkeypatch.setattr(torch.cuda, "graph", capture)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(synchronize=lambda: None))
-    graph = None
-    for _ in range(3):
-        memory = {"x": torch.randn(3), "state": torch.randn(3)}
-        expected = 2 * memory["state"] + memory["x"]
-        graph = graph or _StepGraph(launch, memory, ["x"], ["state"])
-        graph.replay(memory)
-        assert torch.equal(memory["state"], expected)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    stream = SimpleNamespace(synchronize=lambda: None, cuda_stream=0)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: stream)
+
+
+def launch_twice(memory: Mapping[str, Tensor]) -> None:
+    """Launch a kernel that reads x, and reads and writes the state."""
+    for _ in range(2):
+        kernel = functools.partial(lambda state, x: state.mul_(2).add_(x), memory["state"], memory["x"])
+        if graph := getattr(PretendedGraph.capturing, "graph", None):
+            graph.launches.append(kernel)
+        else:
+            kernel()
+
+
+def test_a_graph_works_on_the_memory_of_each_call(pretended: None) -> None:
+    graphs = StepGraphs()
+    on_gpu: Any = SimpleNamespace(is_cuda=True, device="cuda:0")
+
+    def work(seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        for k in range(30):
+            size = 1 + k % (MAX_GRAPHS + 1)
+            x, state = torch.randn(2, size, generator=generator)
+            expected = 4 * state + 3 * x
+            graphs.run(size, launch_twice, {"begins": on_gpu, "x": x, "state": state}, ["x"], ["state"])
+            torch.testing.assert_close(state, expected)
+
+    test_threads.from_four_threads(work)
+    assert len(graphs._graphs) == MAX_GRAPHS
+
+
+def test_a_launch_that_failed_is_not_captured(pretended: None) -> None:
+    def refuse(_: Mapping[str, Tensor]) -> None:
+        raise RuntimeError("needs more shared memory")
+
+    graphs, on_gpu = StepGraphs(), SimpleNamespace(is_cuda=True, device="cuda:0")
+    memory: Any = {"begins": on_gpu}
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="needs more shared memory"):
+            graphs.run("forward", refuse, memory, [], [])

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import nn
 
 import elman
 from elman.engine import EXECUTORS
+from elman.engine.compiled.cache_folder import write_file
 from elman.engine.cpu import compiled_plan, jit
 from tests.cases import CASES, Case, name_of
 from tests.native.pairs import agrees, forward_and_backward, problem
@@ -224,6 +226,21 @@ def test_processes_share_what_they_compile(tmp_path: Path) -> None:
     assert [file.suffix for file in left] == [".o", ".o"]
     assert compilations(start(cache)) == 0
     assert {file: file.read_bytes() for file in cache.iterdir()} == left
+
+
+def test_a_file_is_whole_while_others_write_it(tmp_path: Path) -> None:
+    path, content = tmp_path / "kernels.py", bytes(20_000_000)
+
+    def write() -> None:
+        for _ in range(10):
+            write_file(path, content)
+
+    writers = [threading.Thread(target=write) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        assert not path.exists() or len(path.read_bytes()) == len(content)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 class Forgotten(nn.Module):

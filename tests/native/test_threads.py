@@ -24,7 +24,7 @@ from elman.engine.cpu import invocation as calls
 from elman.engine.cpu import openmp
 from tests.cases import CASES, STACKS, Case, Problem, Sizes, call, cotangents, name_of
 from tests.cases import problem as problem_of
-from tests.native.pairs import LAYERS, Build, agrees, forward_and_backward, on_loop, problem, same
+from tests.native.pairs import LAYERS, Build, Layer, agrees, forward_and_backward, on_loop, problem, same
 from tests.odd import STEPS
 from tests.odd import problem as odd_problem
 from tests.tolerances import TOLERANCES, close
@@ -154,64 +154,61 @@ def test_callers_at_once(shared: bool, by_columns: bool, force: Callable[..., li
     layers = [LAYERS[name](20, 65, executor="native") for name in ("LSTM", "GRU", "RNN", "LSTM")]
     if shared:
         layers = layers[:1] * 4
-    problems = [problem(layer, 6, 3, 20) for layer in layers]
-    expected = [forward_and_backward(on_loop(layer), *p) for layer, p in zip(layers, problems, strict=True)]
-    found: dict[int, Any] = {}
-    together = threading.Barrier(4)
-
-    def work(k: int) -> None:
-        together.wait(PATIENCE)
-        found[k] = [forward_and_backward(layers[k], *problems[k]) for _ in range(5)]
-
-    from_four_threads(work)
-    assert set(found) == set(range(4))
-    for k, results in found.items():
-        for result in results:
-            same(result, expected[k])
+    check_callers(layers, 6, 3, calls=5)
     assert set(seen) == {2}
-
-
-def from_four_threads(work: Callable[[int], None]) -> None:
-    callers = [threading.Thread(target=work, args=(k,), daemon=True) for k in range(4)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join(PATIENCE)
 
 
 def test_the_first_call_of_a_plan_from_many_threads() -> None:
     """Planning and compiling happen once, whoever comes first."""
     layer = LAYERS["LSTM"](6, 11, executor="native")
-    problems = [problem(layer, 3, 2, 6) for _ in range(4)]
-    expected = [forward_and_backward(on_loop(layer), *p) for p in problems]
-    found: dict[int, Any] = {}
-    together = threading.Barrier(4)
+    check_callers([layer, deepcopy(layer), layer, deepcopy(layer)], 3, 2, calls=1)
 
-    def work(k: int) -> None:
+
+def check_callers(layers: Sequence[Layer], T: int, B: int, calls: int) -> None:
+    """Raise AssertionError unless four callers at once, with a layer each, get the results of the loop executor."""
+    problems = [problem(layer, T, B, layer.input_size) for layer in layers]
+    expected = [forward_and_backward(on_loop(layer), *p) for layer, p in zip(layers, problems, strict=True)]
+    found = from_four_threads(lambda k: [forward_and_backward(layers[k], *problems[k]) for _ in range(calls)])
+    for k, results in found.items():
+        for result in results:
+            same(result, expected[k])
+
+
+def from_four_threads(work: Callable[[int], Any]) -> dict[int, Any]:
+    """What four threads at once return for 0 to 3."""
+    found, together = dict[int, Any](), threading.Barrier(4)
+
+    def call_together(k: int) -> None:
         together.wait(PATIENCE)
-        found[k] = forward_and_backward(deepcopy(layer) if k % 2 else layer, *problems[k])
+        found[k] = work(k)
 
-    from_four_threads(work)
+    callers = [threading.Thread(target=call_together, args=(k,), daemon=True) for k in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(PATIENCE)
     assert set(found) == set(range(4))
-    for k, result in found.items():
-        same(result, expected[k])
+    return found
 
 
 def test_a_forked_child(monkeypatch: pytest.MonkeyPatch, two_threads: None) -> None:
-    if "fork" not in multiprocessing.get_all_start_methods():
-        pytest.skip("no fork here")
     monkeypatch.setattr(calls.CallLayout, "frame", calls.CallLayout.make_frame)
     # As many threads as there are. All is small: where it is large, torch fills fresh memory with poison on its own
     # threads, which the child does not have.
     monkeypatch.setattr(calls, "threads_for", lambda *given: (given[-1], given[-1] > 1))
-    layer = LAYERS["LSTM"](4, 12, executor="native")
-    x, states = problem(layer, 9, 2, 4)
+    check_forked_child(LAYERS["LSTM"](4, 12, executor="native"))
+
+
+def check_forked_child(layer: Layer) -> None:
+    """Raise AssertionError unless a layer that has run before a fork gives the same results after it."""
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("no fork here")
+    x, states = problem(layer, 9, 2, layer.input_size)
     expected = forward_and_backward(on_loop(layer), x, states)
-    agrees(layer, x, states)  # the parent's two threads have worked before the fork
+    same(forward_and_backward(layer, x, states), expected)  # the parent's two threads have worked before the fork
 
     def child(sender: Connection) -> None:
-        found = forward_and_backward(layer, x, states)
-        sender.send([[tensor.tolist() for tensor in tensors] for tensors in found])
+        sender.send([[tensor.tolist() for tensor in tensors] for tensors in forward_and_backward(layer, x, states)])
 
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
@@ -222,11 +219,11 @@ def test_a_forked_child(monkeypatch: pytest.MonkeyPatch, two_threads: None) -> N
         process.start()
     try:
         assert receiver.poll(PATIENCE), "the child hangs"
-        results, gradients = ([torch.tensor(t) for t in tensors] for tensors in receiver.recv())
+        results, gradients = (tuple(map(torch.tensor, tensors)) for tensors in receiver.recv())
     finally:
         process.kill()
         process.join()
-    same((tuple(results), tuple(gradients)), expected)
+    same((results, gradients), expected)
 
 
 class Transformed(Dataset[tuple[Tensor, Tensor]]):

@@ -46,10 +46,10 @@ class StepGraphs:
         key = key, x.device, torch.cuda.current_stream(x.device).cuda_stream
         with self._lock:
             if key not in self._seen:
+                launch(memory)
                 self._seen[key] = None
                 if len(self._seen) > 16 * MAX_GRAPHS:
                     self._seen.popitem(last=False)
-                launch(memory)
                 return
             if key not in self._graphs:
                 try:

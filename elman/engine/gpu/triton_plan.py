@@ -4,14 +4,16 @@ The matrix products before and after the loop, and the sums over all rows, are t
 """
 
 import functools
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 import triton.language as tl
 from torch import Tensor
+from triton.runtime.errors import OutOfResources
 from typing_extensions import override
 
 from elman.engine.compiled.backend import CompiledLoop
@@ -255,8 +257,15 @@ class TritonPlan(CompiledLoop):
         self, spec: KernelSpec, grid: tuple[int, ...], memory: Mapping[str, Tensor], numbers: Mapping[str, int]
     ) -> None:
         arguments = [*(memory[name] for name in spec.pointers), *(numbers[name] for name in spec.integers)]
-        with _masked_errors():
-            self.functions[spec.name][grid](*arguments, REAL=self._real, PRECISION=_precision(), **self._options)
+        try:
+            with _interpreted() if INTERPRETED else nullcontext():
+                self.functions[spec.name][grid](*arguments, REAL=self._real, PRECISION=_precision(), **self._options)
+        except OutOfResources as error:
+            needed = f"{error.required} {'bytes of ' * (error.name == 'shared memory')}{error.name}"
+            raise RuntimeError(
+                f"the triton executor: kernel {spec.name} of {self.path.name} needs {needed}, the GPU has {error.limit}; "
+                "use executor='loop'"
+            ) from None
 
 
 def real_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -269,9 +278,18 @@ def _on(tensor: Tensor) -> AbstractContextManager[Any]:
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
-def _masked_errors() -> AbstractContextManager[Any]:
-    """A context in which the interpreter does not warn of what it computes in elements that are masked out."""
-    return np.errstate(all="ignore") if INTERPRETED else nullcontext()
+_interpreter = threading.Lock()
+
+
+@contextmanager
+def _interpreted() -> Iterator[None]:
+    """A context for launches in the interpreter, which runs one at a time.
+
+    The interpreter replaces functions of `triton.language` during a launch, and has one grid position for all threads.
+    It would warn of what it computes in elements that are masked out.
+    """
+    with _interpreter, np.errstate(all="ignore"):
+        yield
 
 
 def _precision() -> str:
