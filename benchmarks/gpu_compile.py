@@ -1,14 +1,16 @@
 """Resources that the generated Triton kernels use on a GPU: registers, spills and shared memory. Needs no GPU.
 
     python benchmarks/gpu_compile.py > benchmarks/results/gpu-compile.txt
+    python benchmarks/gpu_compile.py --dtype float64 > benchmarks/results/gpu-compile-float64.txt
 
-Compiles the forward and backward kernels of every registered cell, in both forms, for float32, by Triton and its own
+Compiles the forward and backward kernels of every registered cell, in both forms, by Triton and its own
 assembler. `whole` is one kernel that walks through all steps, `step` the largest of those that each step launches.
 """
 
 import argparse
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,7 +106,7 @@ def main() -> None:
     parser.add_argument("--arch", nargs="+", type=int, default=[80, 90])
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
     options = parser.parse_args()
-    print("python benchmarks/gpu_compile.py")
+    print(" ".join(["python benchmarks/gpu_compile.py", *sys.argv[1:]]))
     print(f"torch {torch.__version__}, triton {triton.__version__}, {options.dtype}, 4 warps; not run on a GPU\n")
     print(f"{'cell':22}{'H':>5}{'sm':>4}  {'form':6}{'loop':9}{'registers':>10}{'spilled':>9}{'shared':>8}")
     for name in options.cells:

@@ -3,7 +3,7 @@
 import copy
 import gc
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -61,18 +61,18 @@ class Own(nn.Module):
         return activated
 
 
-def layers() -> dict[str, nn.Module]:
+def layers(executor: str = "auto") -> dict[str, nn.Module]:
     return {
-        "GRU": elman.GRU(D, H),
-        "LSTM": elman.LSTM(D, H, num_layers=2, bidirectional=True, batch_first=True),
-        "Recurrent": elman.Recurrent(nn.LSTMCell(D, H), learn_state=True),
-        "Own": elman.Recurrent(Own()),
+        "GRU": elman.GRU(D, H, executor=executor),
+        "LSTM": elman.LSTM(D, H, num_layers=2, bidirectional=True, batch_first=True, executor=executor),
+        "Recurrent": elman.Recurrent(nn.LSTMCell(D, H), learn_state=True, executor=executor),
+        "Own": elman.Recurrent(Own(), executor=executor),
     }
 
 
-def inputs(kind: str, batch_first: bool) -> list[tuple[Any, dict[str, Any]]]:
+def inputs(kind: str, batch_first: bool, shapes: Sequence[tuple[int, int]]) -> list[tuple[Any, dict[str, Any]]]:
     found: list[tuple[Any, dict[str, Any]]] = []
-    for T, B in SHAPES:
+    for T, B in shapes:
         x = torch.randn((B, T, D) if batch_first else (T, B, D))
         if kind == "packed":
             lengths = torch.randint(1, T + 1, (B,))
@@ -96,26 +96,25 @@ def same(actual: list[Tensor], expected: list[Tensor]) -> None:
     assert all(map(torch.equal, actual, expected))
 
 
+def count_graphs(layer: Any, kind: str, shapes: Sequence[tuple[int, int]], backend: str, **options: Any) -> int:
+    """Return how many graphs a layer is compiled to; AssertionError unless they give the numbers of eager mode."""
+    graphs = CompileCounterWithBackend(backend)
+    compiled = compiled_by_torch(layer, backend=graphs, fullgraph=True, **options)
+    for x, of_call in inputs(kind, layer.batch_first, shapes):
+        same(results(layer, compiled, x, **of_call), results(layer, layer, x, **of_call))
+    return graphs.frame_count
+
+
 @pytest.mark.parametrize("kind", ["plain", "lengths", "packed"])
 @pytest.mark.parametrize("name", layers())
 def test_two_graphs_serve_every_length_and_batch(name: str, kind: str) -> None:
-    layer: Any = layers()[name]
-    graphs = CompileCounterWithBackend("eager")
-    compiled = compiled_by_torch(layer, backend=graphs, fullgraph=True)
-    layer.eval()
-    for x, options in inputs(kind, layer.batch_first):
-        same(results(layer, compiled, x, **options), results(layer, layer, x, **options))
-    assert graphs.frame_count == 2
+    assert count_graphs(layers()[name].eval(), kind, SHAPES, "eager") == 2
 
 
 @pytest.mark.parametrize("kind", ["plain", "lengths"])
 def test_one_dynamic_graph(kind: str) -> None:
     layer = elman.LSTM(D, H, num_layers=2, bidirectional=True)
-    graphs = CompileCounterWithBackend("eager")
-    compiled = compiled_by_torch(layer, backend=graphs, fullgraph=True, dynamic=True)
-    for x, options in inputs(kind, False):
-        same(results(layer, compiled, x, **options), results(layer, layer, x, **options))
-    assert graphs.frame_count == 1
+    assert count_graphs(layer, kind, SHAPES, "eager", dynamic=True) == 1
 
 
 @pytest.mark.parametrize("build", [lambda: elman.GRU(D, H), lambda: elman.Recurrent(nn.GRUCell(D, H))])

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 import elman
 from elman.engine import EXECUTORS
+from elman.engine.plan.operations import POINTWISE, REDUCTIONS
+from elman.engine.trace.capture import MARKERS, capture
 from tests.cases import call, cotangents
 from tests.tolerances import all_close
 
@@ -78,7 +80,11 @@ OPERATIONS: dict[str, Operation] = {
     "cos": lambda a, b, p: a.cos(),
     "atan": lambda a, b, p: a.atan(),
     "erf": lambda a, b, p: a.erf(),
+    "sinh": lambda a, b, p: a.sinh(),
+    "cosh": lambda a, b, p: a.cosh(),
     "floor": lambda a, b, p: (3 * a).floor() * b,
+    "ceil": lambda a, b, p: (3 * a).ceil() * b,
+    "trunc": lambda a, b, p: (3 * a).trunc() * b,
     "round": lambda a, b, p: (3 * a).round() * b,
     "reciprocal": lambda a, b, p: 1 / positive(a),
     "a quotient": lambda a, b, p: b / positive(a),
@@ -86,6 +92,7 @@ OPERATIONS: dict[str, Operation] = {
     "lerp": lambda a, b, p: torch.lerp(a, b, p.p),
     "lerp by a number": lambda a, b, p: torch.lerp(a, b, 0.3),
     # activations
+    "relu": lambda a, b, p: a.relu(),
     "gelu": lambda a, b, p: F.gelu(a),
     "gelu by tanh": lambda a, b, p: F.gelu(a, approximate="tanh"),
     "silu": lambda a, b, p: F.silu(a),
@@ -108,12 +115,17 @@ OPERATIONS: dict[str, Operation] = {
     "clamp": lambda a, b, p: a.clamp(-0.5, 0.4),
     "clamp from below": lambda a, b, p: a.clamp(min=0.1),
     "clamp from above": lambda a, b, p: a.clamp(max=0.1),
+    "clamp_max": lambda a, b, p: a.clamp_max(0.1),
     "clamp between tensors": lambda a, b, p: a.clamp(b, b + 0.3),
     "maximum": lambda a, b, p: torch.maximum(a, b),
     "minimum": lambda a, b, p: torch.min(a, b),
     "where": lambda a, b, p: torch.where(a > b, a, 2 * b),
     "where a number": lambda a, b, p: torch.where(a <= 0, a, 0.5),
     "masked_fill": lambda a, b, p: a.masked_fill(b > 0, 0.25),
+    "masked_fill by a tensor": lambda a, b, p: a.masked_fill(b > 0, p.one.sum()),
+    "isnan": lambda a, b, p: torch.where(a.isnan(), b, 2 * a),
+    "not": lambda a, b, p: (a > 0).logical_not() * a,
+    "either": lambda a, b, p: ((a > 0) ^ (b != 0.25)) * a + torch.logical_xor(a > 0, b > 0) * b,
     "conditions": lambda a, b, p: ((a > 0) & ~(b < 0.1) | (a == b)) * a,
     "a mask as numbers": lambda a, b, p: (a != b).to(a.dtype) * a + (a >= 0).float() * b,
     # over the columns
@@ -177,6 +189,29 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "columns in another order": lambda a, b, p: (split_by(a) * split_by(b)).transpose(1, 2).reshape(len(a), -1) * a,
 }
+
+
+# Together, they have every operation that plans may consist of.
+ALL = [
+    "normalize", "clamp between tensors", "logsigmoid", "conditions", "rms norm", "pow of two", "either", "sin", "sinh",
+    "relu", "clamp_max", "a mask as numbers", "softmax of heads", "expm1", "abs", "sign", "atan", "erf", "floor",
+    "ceil", "trunc", "round", "reciprocal", "gelu by tanh", "maximum", "minimum", "masked_fill by a tensor", "isnan",
+    "not", "amin", "the same for every head", "a layer for every head",
+]  # fmt: skip
+
+
+def all_at_once(a: Tensor, b: Tensor, p: Cell) -> Tensor:
+    return torch.cat([OPERATIONS[name](a, b, p).reshape(len(a), -1) for name in ALL], -1) / len(ALL)
+
+
+OPERATIONS["all at once"] = all_at_once
+
+
+def test_all_at_once_has_every_operation() -> None:
+    cell = Cell(all_at_once)
+    shapes = {name: value.shape for name, value in cell.named_parameters()}
+    step, _ = capture(cell, shapes, D, H, MARKERS[0])
+    assert {node.target for node in step.graph.nodes} >= POINTWISE | set(REDUCTIONS)
 
 
 # What is done element by element is tried in single precision below, on special numbers and many others.

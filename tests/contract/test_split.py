@@ -6,9 +6,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
-from tests.cases import CASES, SMALL, STACKS, Case, Results, Sizes, every_executor, gradients, name_of, problem
+from tests.cases import CASES, SMALL, STACKS, Case, Problem, Results, Sizes, every_executor, gradients, name_of, problem
 from tests.tolerances import TOLERANCES, all_close
 
 size = st.integers(1, 6)
@@ -32,13 +31,18 @@ def test_split(
     B: int,
     widths: tuple[int, int],
 ) -> None:
-    run, inputs, states = problem(case, Sizes(k + rest, B, *widths), executor, dtype, **options)
+    check(problem(case, Sizes(k + rest, B, *widths), executor, dtype, **options), k)
 
-    def run_in_two(x: Tensor, *others: Tensor) -> Results:
-        first, *carried = run(x[:k], *others)
-        second, *final = run(x[k:], *carried, *others[states:])
-        return (torch.cat([first, second]), *final)
 
-    whole, parts = run(*inputs), run_in_two(*inputs)
+def check(made: Problem, k: int) -> None:
+    whole, parts = made.run(*made.inputs), in_two(made, k)
     all_close(parts, whole, "outputs")
-    all_close(gradients(parts, inputs), gradients(whole, inputs), "gradients")
+    all_close(gradients(parts, made.inputs), gradients(whole, made.inputs), "gradients")
+
+
+def in_two(made: Problem, k: int) -> Results:
+    """The first k steps, then the others from the state that these leave."""
+    run, (x, *others), states = made
+    first, *carried = run(x[:k], *others)
+    second, *final = run(x[k:], *carried, *others[states:])
+    return (torch.cat([first, second]), *final)

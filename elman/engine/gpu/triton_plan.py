@@ -263,8 +263,8 @@ class TritonPlan(CompiledLoop):
         except OutOfResources as error:
             needed = f"{error.required} {'bytes of ' * (error.name == 'shared memory')}{error.name}"
             raise RuntimeError(
-                f"the triton executor: kernel {spec.name} of {self.path.name} needs {needed}, the GPU has {error.limit}; "
-                "use executor='loop'"
+                f"the triton executor: kernel {spec.name} of {self.path.name} needs {needed}, "
+                f"the GPU has {error.limit}; use executor='loop'"
             ) from None
 
 
