@@ -86,7 +86,18 @@ THOROUGH = re.compile(
     r"|test_modes\.py::test_\w+(checkpointed|truncated|windows).*-loop"
     r"|test_step\.py::test_a_stream_is_the_sequence.*(-3-|float64)"
     r"|test_extras\.py::test_a_task_imports_nothing_of_other_extras\[(?!text|forecast|transcribe)"
-    r"|test_laws\.py::test_in_the_interpreter\[operations\]"
+    r"|gpu/\w+\.py::test_operations_of_cells\[(?!all at once)"  # which has every operation
+    r"|gpu/test_compiles\.py::test_odd_cells\[(?!three|an output|a matrix made|halves|blocks|a state that stays)"
+    r"|gpu/test_compiles\.py::test_shared_memory_is_little\[(?!lstm)"
+    r"|gpu/laws\.py::test_(outputs_and_gradients\[Recurrent|(split|several_tiles|finite_differences\w*)\[.*relu)"
+    r"|gpu/laws\.py::test_odd_cells\[whole-(?!three|an output|a matrix made|halves|blocks|a state that stays)"
+    r"|gpu/laws\.py::test_(finite_differences|a_gradient_of_a_gradient)(\[|$)"
+    r"|gpu/laws\.py::test_\w+\[Recurrent-shelf-(rnn|gru|lstm)\]"  # others test them as layers
+    r"|gpu/laws\.py::test_(ragged_is_row_by_row\[whole-Recurrent|(ragged|finite)\w+\[.*layer_norm)"
+    r"|gpu/laws\.py::test_one_graph.*\[(?!GRU-plain-inductor|Recurrent-packed-aot_eager|Own-lengths-aot_eager)"
+    r"|test_attributes\.py::test_modes_set_by_assignment\[(?!recurrent_dropout).*triton"
+    r"|test_attributes\.py::test_(pruned|a_parametrization).*triton"
+    r"|test_recording\.py::test_(names|a_ragged|windows|what_is|the_model|the_optimizer).*triton"
     # `make docs` runs the examples of all pages.
     r"|test_docs\.py::test_a_page_prints|test_new_task\.py|test_examples\.py"
 )

@@ -1,8 +1,8 @@
 """The laws for the triton executor, in Triton's interpreter, on tensors of the CPU.
 
-The interpreter is chosen when Triton is imported, so these tests run in processes of their own, in which the triton
+The interpreter is chosen when Triton is imported, so these tests run in a process of their own, in which the triton
 executor is one of those that `every_executor` lists. The interpreter takes milliseconds for what a GPU does in
-microseconds: of each law, the cases here are small, and few.
+microseconds: of each law, the cases here are small, and few; `THOROUGH` in conftest.py leaves most to `make test-all`.
 """
 
 import os
@@ -14,23 +14,15 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-#: for each process: a file, or several, and pytest's expression that selects tests
-RUNS = {
-    "operations": ("gpu/laws.py", "operations and not odd"),
-    "odd cells": ("gpu/laws.py", "odd"),
-    "1 to 6 and 9": ("gpu/laws.py", "not operations and not odd"),
-    "12": ("test_executors.py", ""),
-    "13": ("contract/test_attributes.py", "triton and not bptt and not forward"),
-    "flow": ("flow/test_recording.py", "triton"),
-}
+FILES = ("gpu/laws.py", "test_executors.py", "contract/test_attributes.py", "flow/test_recording.py")
+SELECTED = "laws or test_executors or triton and not bptt and not forward"
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="the package triton is not installed")
-@pytest.mark.parametrize("run", RUNS)
-def test_in_the_interpreter(run: str, tmp_path: Path) -> None:
-    files, expression = RUNS[run]
+def test_in_the_interpreter(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     environment = os.environ | {"TRITON_INTERPRET": "1", "ELMAN_CACHE": str(tmp_path)}
-    options = ["-n", "0", "-p", "no:cacheprovider", "-k", expression]
-    command = [sys.executable, "-m", "pytest", *options, *(str(TESTS / file) for file in files.split())]
+    options = ["-n", "0", "-p", "no:cacheprovider", "-k", SELECTED]
+    options += ["--thorough"] * pytestconfig.getoption("--thorough")
+    command = [sys.executable, "-m", "pytest", *options, *(str(TESTS / file) for file in FILES)]
     done = subprocess.run(command, env=environment, cwd=TESTS.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-6000:]

@@ -154,19 +154,19 @@ def test_callers_at_once(shared: bool, by_columns: bool, force: Callable[..., li
     layers = [LAYERS[name](20, 65, executor="native") for name in ("LSTM", "GRU", "RNN", "LSTM")]
     if shared:
         layers = layers[:1] * 4
-    check_callers(layers, 6, 3, calls=5)
+    check_callers(layers, (6, 3, 20), calls=5)
     assert set(seen) == {2}
 
 
 def test_the_first_call_of_a_plan_from_many_threads() -> None:
     """Planning and compiling happen once, whoever comes first."""
     layer = LAYERS["LSTM"](6, 11, executor="native")
-    check_callers([layer, deepcopy(layer), layer, deepcopy(layer)], 3, 2, calls=1)
+    check_callers([layer, deepcopy(layer), layer, deepcopy(layer)], (3, 2, 6), calls=1)
 
 
-def check_callers(layers: Sequence[Layer], T: int, B: int, calls: int) -> None:
+def check_callers(layers: Sequence[Layer], shape: tuple[int, int, int], calls: int) -> None:
     """Raise AssertionError unless four callers at once, with a layer each, get the results of the loop executor."""
-    problems = [problem(layer, T, B, layer.input_size) for layer in layers]
+    problems = [problem(layer, *shape) for layer in layers]
     expected = [forward_and_backward(on_loop(layer), *p) for layer, p in zip(layers, problems, strict=True)]
     found = from_four_threads(lambda k: [forward_and_backward(layers[k], *problems[k]) for _ in range(calls)])
     for k, results in found.items():
@@ -196,14 +196,14 @@ def test_a_forked_child(monkeypatch: pytest.MonkeyPatch, two_threads: None) -> N
     # As many threads as there are. All is small: where it is large, torch fills fresh memory with poison on its own
     # threads, which the child does not have.
     monkeypatch.setattr(calls, "threads_for", lambda *given: (given[-1], given[-1] > 1))
-    check_forked_child(LAYERS["LSTM"](4, 12, executor="native"))
+    check_forked_child(LAYERS["LSTM"](4, 12, executor="native"), 4)
 
 
-def check_forked_child(layer: Layer) -> None:
+def check_forked_child(layer: Layer, D: int) -> None:
     """Raise AssertionError unless a layer that has run before a fork gives the same results after it."""
     if "fork" not in multiprocessing.get_all_start_methods():
         pytest.skip("no fork here")
-    x, states = problem(layer, 9, 2, layer.input_size)
+    x, states = problem(layer, 9, 2, D)
     expected = forward_and_backward(on_loop(layer), x, states)
     same(forward_and_backward(layer, x, states), expected)  # the parent's two threads have worked before the fork
 
