@@ -111,7 +111,10 @@ class TaskModule(LightningModule):
         return diverged(self._task, self._options, f"{what} at step {self.global_step + 1}", batch, state)
 
     def on_train_start(self) -> None:
-        self._carried = to_device(self._carried, self.device)  # checkpoints are loaded to the CPU
+        # Checkpoints are loaded to the CPU, and may be of a training in another precision.
+        dtype = next(self.model.parameters()).dtype
+        carried = to_device(self._carried, self.device)
+        self._carried = tree_map_only(Tensor, lambda t: t.to(dtype) if t.is_floating_point() else t, carried)
         self._set_rng_states(self._rng_states)
 
     def _get_rng_states(self) -> RngStates:

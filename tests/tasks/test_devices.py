@@ -243,6 +243,14 @@ def test_a_training_goes_on_in_another_precision(elman: Command, copied: Path) -
     refused(said, "--devices: cannot be changed", "only --epochs, --minutes, --patience, --accelerator and --precision")
 
 
+def test_a_carried_state_goes_on_in_another_precision(elman: Command, file: Path, tmp_path: Path) -> None:
+    """An LSTM under autocast returns states in bfloat16."""
+    run = tmp_path / "run"
+    arguments = ["--epochs", 1, "--cell", "lstm", "--precision", "bf16", "--accelerator", "cpu", "--out", run, *SMALL]
+    assert elman("train", "text", file, *arguments).code == 0
+    assert elman("train", "text", "--resume", run, "--epochs", 2, "--precision", "32").code == 0
+
+
 def test_random_numbers_of_a_device_go_on_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its states are saved beside those of the CPU, and left out on other devices."""
     from elman.training.module import TaskModule

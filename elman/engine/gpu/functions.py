@@ -54,7 +54,7 @@ if INTERPRETED:
     def dot(left: Any, right: Any, total: Any, precision: Any) -> Any:
         """Add a matrix product to a tile, with the left factor rounded to the dtype of the right one."""
         left = left.to(right.dtype).to(total.dtype)  # NumPy has no bfloat16
-        return tl.dot(left, right.to(total.dtype), total, input_precision=precision)
+        return tl.dot(left, right.to(total.dtype), total, input_precision=precision, out_dtype=total.dtype)
 
     def power(x: Any, exponent: Any) -> Any:
         """X to a power, a number or a tile."""
