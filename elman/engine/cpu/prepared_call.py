@@ -29,6 +29,8 @@ PLAIN = {Tensor, nn.Parameter, type(None)}
 
 def prepare(specs: Sequence[CellSpec], x: Tensor, gradients: bool) -> PreparedCall | None:
     """Prepare calls of stacked cells for sequences with the rows of x, or for one step if x has one."""
+    if x.dtype == torch.bfloat16:
+        return None  # memory is float32, so that addresses are not enough
     keys = [key for key in (plan_key(spec, x, NATIVE) for spec in specs) if key is not None]
     if len(keys) < len(specs):
         return None
