@@ -1,4 +1,4 @@
-"""A compiled plan for bfloat16: converts what comes and goes; the plan's memory is float32, see `bfloat16.py`."""
+"""Plans and prepared calls for bfloat16: convert what comes and goes; memory is float32, see `bfloat16.py`."""
 
 from collections.abc import Sequence
 
@@ -9,6 +9,7 @@ from typing_extensions import override
 from elman.engine.compiled.backend import CompiledLoop
 from elman.engine.compiled.records import BackwardInputs, Cotangents, Forward, PlanInputs
 from elman.engine.cpu.compiled_plan import CompiledPlan
+from elman.engine.executor import Labels, PreparedCall
 
 
 class HalfPlan(CompiledLoop):
@@ -57,3 +58,34 @@ class HalfPlan(CompiledLoop):
 
     def _widen(self, cotangent: Tensor | None) -> Tensor | None:
         return cotangent if cotangent is None else cotangent.to(self._compiled.dtype)
+
+
+class HalfCall:
+    """Prepared calls for tensors in half precision; see `PreparedCall`.
+
+    Args:
+        prepared: the calls in single precision.
+        dtype: of inputs, parameters and results.
+    """
+
+    def __init__(self, prepared: PreparedCall, dtype: torch.dtype) -> None:
+        self._prepared, self._dtype = prepared, dtype
+        self._wide: tuple[list[Tensor], Tensor, list[Tensor]] | None = None
+
+    def fits(self, parameters: Sequence[Tensor], x: Tensor, states: Sequence[Tensor]) -> bool:
+        """Return True if the call can run with these tensors, which it converts."""
+        if any(tensor.dtype is not self._dtype for tensor in (x, *parameters, *states)):
+            return False
+        self._wide = [p.float() for p in parameters], x.float(), [state.float() for state in states]
+        return self._prepared.fits(*self._wide)
+
+    def __call__(
+        self, labels: Labels | None, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor],
+        shape: Sequence[int],
+    ) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
+        """Run the call with the tensors that `fits` has converted."""
+        del x, states, parameters
+        assert self._wide is not None
+        (wide_parameters, wide_x, wide_states), self._wide = self._wide, None
+        outputs, finals = self._prepared(labels, wide_x, wide_states, wide_parameters, shape)
+        return outputs.to(self._dtype), [final.to(self._dtype) for final in finals]
