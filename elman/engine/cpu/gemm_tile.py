@@ -51,7 +51,7 @@ def tile_panels(real: Real, rows: int) -> int:
 def upper_half(real: Real) -> int:
     """Return where the second numbers of the pairs begin in a row of a rounded copy of a left factor.
 
-    LLVM loads numbers that lie side by side, or nearly so, together, and has not enough registers for them.
+    If the instruction for pairs is used, a copy has words with a pair each instead, and nothing there.
     """
     return DEPTH // 2 + real.lanes
 

@@ -39,6 +39,11 @@ class Real:
         return SCALARS[self.name][1]
 
     @property
+    def packed_bytes(self) -> int:
+        """Bytes of a number of a packed matrix."""
+        return 2 if self.rounds else self.bytes
+
+    @property
     def suffix(self) -> str:
         return SCALARS[self.name][2]
 
