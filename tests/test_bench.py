@@ -31,6 +31,12 @@ def test_json(elman: Command) -> None:
     assert found["machine"]["torch"]
 
 
+def test_bfloat16(elman: Command) -> None:
+    found = json.loads(elman("bench", "--cells", "lstm", *SMALL, "--dtype", "bf16", "--json").out)
+    assert found["dtype"] == "bf16"
+    assert all(1e-5 < row["error"] <= row["bound"] for row in found["rows"])
+
+
 def test_no_ratio_where_the_numbers_differ(elman: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("elman.bench.run.disagreement", lambda rivals: (1e-3, 5e-5))
     said = elman("bench", "--cells", "lstm", *SMALL)

@@ -31,6 +31,13 @@ def test_of_an_lstm() -> None:
 
 
 @native
+def test_of_a_layer_in_bfloat16() -> None:
+    text = str(elman.describe(elman.LSTM(3, 5).bfloat16()))
+    assert "matrix products round their factors to bfloat16, and add up in float32, by" in text
+    assert f"{(4 + 2) * 5 * 4} bytes for each step and sequence" in text  # of float32
+
+
+@native
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_of_an_input(batch_first: bool) -> None:
     layer = elman.GRU(3, 5, num_layers=2, batch_first=batch_first)

@@ -276,7 +276,7 @@ def test_the_gradient_of_a_gradient(
     assert any(part.later for part in seen)
 
 
-@pytest.mark.skipif("native" not in EXECUTORS, reason="computes in single precision whatever autocast says")
+@pytest.mark.skipif("native" not in EXECUTORS, reason="whose gradients of gradients are float32 under autocast")
 def test_a_gradient_of_a_gradient_in_the_precision_of_the_first() -> None:
     layer, x = elman.GRU(D, H, executor="native"), torch.randn(T, B, D, requires_grad=True)
     found = []

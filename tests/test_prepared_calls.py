@@ -335,7 +335,7 @@ def test_what_goes_another_way(what: str, T: int, ran: list[int]) -> None:
     if what == "parametrized":
         nn.utils.parametrizations.weight_norm(layer, "weight_hh_l0")
     if what == "half":
-        layer, x = layer.bfloat16(), x.bfloat16()
+        layer, x = layer.half(), x.half()
     if what == "forward hook":
         layer.register_forward_hook(lambda module, given, result: (2 * result[0], result[1]))
     if what == "loop":

@@ -29,13 +29,14 @@ def with_progress(rows: Iterable[Row], total: int) -> Iterator[Row]:
             yield row
 
 
-def table(rows: Sequence[Row], peak: dict[str, float], machine: dict[str, Any]) -> None:
+def table(rows: Sequence[Row], peak: dict[str, float], machine: dict[str, Any], dtype: str = "float32") -> None:
     """Print all rows, and for each cell the minimum and the mean ratio.
 
     Args:
         rows: the measurements.
         peak: GFLOP/s as `peak` measures them.
         machine: machine and versions, by name.
+        dtype: of the layers.
     """
     screen = console()
     screen.width = max(screen.width, MIN_WIDTH)  # on a narrow terminal, rich would truncate the figures
@@ -62,7 +63,7 @@ def table(rows: Sequence[Row], peak: dict[str, float], machine: dict[str, Any]) 
             )
     threads = rows[0].threads
     screen.print(
-        f"{threads} thread{'s' if threads > 1 else ''}; matrix product: torch {peak['torch']:.0f}, "
+        f"{dtype}, {threads} thread{'s' if threads > 1 else ''}; matrix product: torch {peak['torch']:.0f}, "
         f"elman {peak['tile']:.0f} GFLOP/s; {', '.join(f'{k} {v}' for k, v in machine.items() if v)}"
     )
 

@@ -50,7 +50,11 @@ class Row:
 
 
 def measure(
-    cells: Sequence[str], shapes: Sequence[Shape], seconds: float = 1.0, input_gradient: bool = True
+    cells: Sequence[str],
+    shapes: Sequence[Shape],
+    seconds: float = 1.0,
+    input_gradient: bool = True,
+    dtype: torch.dtype = torch.float32,
 ) -> Iterator[Row]:
     """Measure every cell at every shape with torch's current number of threads.
 
@@ -59,13 +63,14 @@ def measure(
         shapes: the shapes to measure.
         seconds: time per cell and shape, spent once on forward and once on forward and backward.
         input_gradient: whether to compute the gradient of x.
+        dtype: of the layers.
 
     Yields:
         One row per cell and shape.
     """
     for cell in cells:
         for shape in shapes:
-            layers = implementations(cell, shape, input_gradient)
+            layers = implementations(cell, shape, input_gradient, dtype)
             error, bound = disagreement(layers)
             if not error <= bound:
                 yield Row(cell, shape, torch.get_num_threads(), error, bound)
@@ -79,11 +84,12 @@ def measure(
             )  # fmt: skip
 
 
-def peak(seconds: float = 1.0) -> dict[str, float]:
-    """Measure the peak speed of single-precision matrix products, the best of several sizes.
+def peak(seconds: float = 1.0, dtype: torch.dtype = torch.float32) -> dict[str, float]:
+    """Measure the peak speed of matrix products, the best of several sizes.
 
     Args:
         seconds: total time to spend.
+        dtype: of the matrices.
 
     Returns:
         GFLOP/s of torch (key "torch") and of elman's GEMM tile (key "tile").
@@ -92,7 +98,7 @@ def peak(seconds: float = 1.0) -> dict[str, float]:
 
     best = {"torch": 0.0, "tile": 0.0}
     for n in (512, 1024, 2048):
-        a, b = torch.randn(n, n), torch.randn(n, n)
+        a, b = torch.randn(n, n).to(dtype), torch.randn(n, n).to(dtype)
         ours = partial(PackedMatmul(b), a)
         for name, median in zip(best, medians([partial(torch.mm, a, b), ours], seconds / 3), strict=True):
             best[name] = max(best[name], 2 * n**3 / median / 1e9)

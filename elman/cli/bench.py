@@ -1,7 +1,7 @@
 """The command `elman bench`."""
 
 import json
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from pydantic import Field
@@ -21,6 +21,9 @@ def bench(
         Whole | None, Field(ge=1, description="Number of threads."), typer.Option(show_default="torch's default")
     ] = None,
     seconds: Annotated[Real, Field(gt=0, description="Measuring time of each figure, in seconds.")] = 1.0,
+    dtype: Annotated[
+        Literal["float32", "bf16"], typer.Option(help="Dtype of the layers: float32 or bf16.", metavar="NAME")
+    ] = "float32",
     input_gradient: Annotated[bool, typer.Option(help="Also compute the gradient of x.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -40,15 +43,15 @@ def bench(
     previous_threads = torch.get_num_threads()
     torch.set_num_threads(threads or previous_threads)
     try:
-        peak = run.peak(seconds)
-        measurements = run.measure(names, sizes, seconds, input_gradient)
+        peak = run.peak(seconds, layers.DTYPES[dtype])
+        measurements = run.measure(names, sizes, seconds, input_gradient, layers.DTYPES[dtype])
         rows = list(report.with_progress(measurements, len(names) * len(sizes)))
     finally:
         torch.set_num_threads(previous_threads)
     if as_json:
-        results = {"machine": run.machine(), "peak": peak, "rows": [run.as_json(row) for row in rows]}
+        results = {"machine": run.machine(), "dtype": dtype, "peak": peak, "rows": [run.as_json(row) for row in rows]}
         print(json.dumps(results, indent=1))
     else:
-        report.table(rows, peak, run.machine())
+        report.table(rows, peak, run.machine(), dtype)
     if not all(row.agrees for row in rows):
         raise Failure("the results of some layers differ from torch.nn's; no ratio is printed for them")

@@ -32,7 +32,7 @@ def fused_dtype(cell_type: type[Cell], like: Tensor, packed: bool) -> torch.dtyp
 def with_loop_dtypes(inputs: Inputs, executor: str, result: tuple[Output, State]) -> tuple[Output, State]:
     """Cast what an executor has returned under autocast to the dtypes that the loop executor returns.
 
-    The native executor computes in single precision under autocast, too.
+    The native executor returns float32 under autocast.
     """
     if not is_autocasting():
         return result

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import elman
 from elman.bptt import Checkpointed, Full, Mode, Truncated
-from elman.engine import EXECUTORS, Inputs
+from elman.engine import Inputs
 from tests.bptt.modes import MODES, B, D, H, T
 from tests.cases import cotangents, every_executor
 from tests.tolerances import all_close
@@ -87,7 +87,7 @@ def test_a_second_run_in_the_precision_of_the_first(executor: str) -> None:
         found.append(torch.autograd.grad(outputs.float().square().sum(), list(layer.parameters())))
     # In half precision nothing is near; in another one it would be further.
     error = max((a - b).abs().max() / b.abs().max() for a, b in zip(*found, strict=True))
-    assert error <= (torch.finfo(torch.bfloat16).eps if EXECUTORS[executor].follows_autocast else 1e-6)
+    assert error <= torch.finfo(torch.bfloat16).eps
 
 
 @every_executor

@@ -115,7 +115,7 @@ def test_steps_in_the_precision_that_they_had(mode: Mode, asked_in: bool, execut
     for name, parameter in layer.named_parameters():
         total, gradient = torch.stack([of_step[name.removesuffix("_l0")] for of_step in terms]).sum(0), parameter.grad
         assert gradient is not None
-        if mode == Full() and executor != "native":  # torch adds up the steps in half precision
+        if mode == Full() or executor == "native":  # whose sums, at least, round to half precision
             assert (total - gradient).abs().max() / gradient.abs().max() <= torch.finfo(torch.bfloat16).eps
         else:
             close(total, gradient, "gradients")

@@ -27,7 +27,7 @@ from tests.cases import problem as problem_of
 from tests.native.pairs import LAYERS, Build, Layer, agrees, forward_and_backward, on_loop, problem, same
 from tests.odd import STEPS
 from tests.odd import problem as odd_problem
-from tests.tolerances import TOLERANCES, close
+from tests.tolerances import HALF_TOLERANCES, TOLERANCES, close
 
 pytestmark = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
 every_layer = pytest.mark.parametrize("build", LAYERS.values(), ids=LAYERS)
@@ -79,7 +79,7 @@ def test_the_number_of_threads(build: Build, threads: int, shape: tuple[int, int
 
 @settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sizes=st.builds(Sizes, T=st.integers(1, 9), B=st.integers(1, 20), D=st.integers(1, 40), H=st.integers(1, 70)))
-@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+@pytest.mark.parametrize("dtype", [*TOLERANCES, *HALF_TOLERANCES], ids=str)
 @pytest.mark.parametrize("case", STACKS, ids=name_of)
 def test_every_way_to_share_gives_the_same_numbers(
     case: Case, dtype: torch.dtype, sizes: Sizes, force: Callable[..., list[int]]

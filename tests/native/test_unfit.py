@@ -130,15 +130,15 @@ def test_the_warning_is_no_error_of_the_cell() -> None:
     same(forward_and_backward(layer, x, [h]), forward_and_backward(on_loop(layer), x, [h]))
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_half_precision(dtype: torch.dtype) -> None:
+def test_float16() -> None:
+    dtype = torch.float16
     layer = elman.LSTM(H, H, dtype=dtype)
     x = torch.randn(T, B, H, dtype=dtype)
     twin = nn.LSTM(H, H, dtype=dtype)
     twin.load_state_dict(layer.state_dict())
     assert torch.equal(layer(x)[0], twin(x)[0])  # the torch executor runs it
     layer.executor = "native"
-    with pytest.raises(RuntimeError, match=f"float32 or float64, got {dtype}"):
+    with pytest.raises(RuntimeError, match=r"float32, float64 or bfloat16, got torch\.float16"):
         layer(x)
 
 

@@ -42,11 +42,13 @@ class Backend(ABC):
         name: of its executor; part of the keys of its plans.
         device_type: of the tensors it computes with, as in `torch.device.type`.
         dtypes: that it computes in.
+        variant: tells backends of one executor apart; part of the keys, too.
     """
 
     name: ClassVar[str]
     device_type: str
     dtypes: ClassVar[tuple[torch.dtype, ...]]
+    variant: str = ""
 
     @abstractmethod
     def unsupported(self, tensors: Sequence[Tensor]) -> str:
@@ -61,6 +63,10 @@ class Backend(ABC):
 
     def state_dtype(self, dtype: torch.dtype) -> torch.dtype:
         """Return the dtype in which the loop keeps its states, for inputs of a dtype."""
+        return dtype
+
+    def saved_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """Return the dtype of the other values saved for the backward loop, for inputs of a dtype."""
         return dtype
 
     def check(self, plan: Plan) -> None:

@@ -67,7 +67,8 @@ def plan_for(cell: nn.Module, shapes: Shapes, input_size: int, state_size: State
     """
     if any(getattr(module, hooks) for module in cell.modules() for hooks in HOOKS):
         return PlanResult("", f"{_refusal(cell, backend)}: hooks are called at every step")
-    results = _by_cell.setdefault(cell, {}).setdefault((shapes, input_size, state_size, backend.name), {})
+    kind = shapes, input_size, state_size, backend.name, backend.variant
+    results = _by_cell.setdefault(cell, {}).setdefault(kind, {})
     options = fingerprint(cell)
     if options not in results:
         with _lock:
@@ -104,7 +105,7 @@ def _plan(
         return PlanResult("", reason)
     inputs = [(node.name, shape_of(node)) for node in planned.inputs]
     description = f"{step.graph} {step.single} {step.output} {step.output_states} {step.draws} {inputs}"
-    key = f"{backend.name}-{hashlib.sha256(description.encode()).hexdigest()[:32]}"
+    key = f"{backend.name}{backend.variant}-{hashlib.sha256(description.encode()).hexdigest()[:32]}"
     cached = _by_key.setdefault(key, CachedPlan(planned, weakref.WeakKeyDictionary(), backend))
     cached.cells[cell] = ModuleState.of(cell)
     return PlanResult(key, "", step.output, bool(step.draws))

@@ -96,7 +96,7 @@ def _fake_forward(plan_key: str, x: Tensor, *rest: Any) -> tuple[Tensor, list[Te
     plan, _, backend = cached_plan(plan_key)
     lead, inputs, save = x.shape[:-1], PlanInputs(x, *rest[:-1]), rest[-1]
     finals = [state.new_empty(state.shape) for state in inputs.states]
-    saved = [x.new_empty(*lead, plan.saved_width)]
+    saved = [x.new_empty(*lead, plan.saved_width, dtype=backend.saved_dtype(x.dtype))]
     dtype = backend.state_dtype(x.dtype)
     first = int(dtype == x.dtype)  # else the outputs are saved in the dtype of the states too
     sequences = zip(plan.widths[first:], plan.sequences[first:], strict=True)

@@ -5,18 +5,27 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from elman.engine.compiled.backend import Backend
+from elman.engine.compiled.backend import Backend, CompiledLoop
 from elman.engine.compiled.plan_cache import compiled_plan
 from elman.engine.cpu.compiled_plan import CompiledPlan
+from elman.engine.cpu.half_plan import HalfPlan
 from elman.engine.plan.planner import Plan
+from elman.engine.precision import autocast_dtype
 
 
 class NativeBackend(Backend):
-    """Compiles plans to machine code for this machine's CPU."""
+    """Compiles plans to machine code for this machine's CPU.
+
+    Args:
+        rounds: products of float32 round their factors to bfloat16, as under autocast.
+    """
 
     name = "native"
     device_type = "cpu"
-    dtypes = (torch.float32, torch.float64)
+    dtypes = (torch.float32, torch.float64, torch.bfloat16)
+
+    def __init__(self, rounds: bool = False) -> None:
+        self.variant = "-bfloat16" if rounds else ""
 
     def unsupported(self, tensors: Sequence[Tensor]) -> str:
         """Return why it cannot compute with tensors like these; "" if it can."""
@@ -27,12 +36,25 @@ class NativeBackend(Backend):
                 return self._unsupported_kind(tensor, tensors[0])
         return ""
 
-    def compile(self, plan: Plan, key: str, dtype: torch.dtype) -> CompiledPlan:
+    def state_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """Return the dtype of states and of what is saved: at least single precision."""
+        return torch.float32 if dtype == torch.bfloat16 else dtype
+
+    saved_dtype = state_dtype
+
+    def compile(self, plan: Plan, key: str, dtype: torch.dtype) -> CompiledLoop:
         """Compile a plan."""
-        return CompiledPlan(plan, key, dtype)
+        rounds = dtype == torch.bfloat16 or (dtype == torch.float32 and bool(self.variant))
+        compiled = CompiledPlan(plan, key, torch.bfloat16 if rounds else dtype)
+        return HalfPlan(compiled, dtype) if dtype == torch.bfloat16 else compiled
 
 
-NATIVE = NativeBackend()
+NATIVE, ROUNDING = NativeBackend(), NativeBackend(rounds=True)
+
+
+def present_backend() -> NativeBackend:
+    """Return the backend for the present autocast state."""
+    return ROUNDING if autocast_dtype("cpu") == torch.bfloat16 else NATIVE
 
 
 def compiled_for(key: str, dtype: torch.dtype) -> CompiledPlan:

@@ -19,7 +19,7 @@ from elman.engine.plan.planner import Plan
 
 
 class KernelLibrary:
-    """The functions that compiled plans call: products, sums, threads; for a dtype, "float32" or "float64"."""
+    """The functions that compiled plans call: products, sums, threads; for a dtype, as in `Host.real`."""
 
     def __init__(self, dtype: str) -> None:
         machine = jit.this_machine()
@@ -51,15 +51,16 @@ class CompiledPlan(CompiledLoop):
     Args:
         plan: what to run.
         key: of the plan; equal plans have equal keys.
-        dtype: torch.float32 or torch.float64.
+        dtype: torch.float32, torch.float64, or torch.bfloat16 for products that round their factors; all memory is
+            then float32.
     """
 
     def __init__(self, plan: Plan, key: str, dtype: torch.dtype) -> None:
-        self.plan, self.dtype = plan, dtype
         self._library = library_for(dtype)
         self.real, self.arguments = self._library.real, (arguments := PlanArguments(plan))
+        self.plan, self.dtype = plan, getattr(torch, self.real.name)
         self.code, self.fresh = jit.compile_module(
-            jit.this_machine(), f"cell-{self.real.name}", key,
+            jit.this_machine(), f"cell-{self.real.dtype}", key,
             lambda module: codegen.write(module, plan, self.real, arguments), codegen.FUNCTIONS,
             self._library.functions,
         )  # fmt: skip
@@ -69,7 +70,7 @@ class CompiledPlan(CompiledLoop):
             "forward": CallLayout(plan, plan.forward, plan.before, self.real, arguments),
             "backward": CallLayout(plan, plan.backward, plan.after, self.real, arguments),
         }
-        self.gradients = Gradients(plan, dtype)
+        self.gradients = Gradients(plan, self.dtype)
         find, states = arguments.find, range(len(plan.widths))
         self.x, self.saved, self.dx = (find(address(name)) for name in ("x", "saved", "dx"))
         self.draws = [find(address(f"draw{i}")) for i in range(len(plan.step.draws))]

@@ -11,7 +11,7 @@ from elman.engine.outputs import Output, State
 
 
 class NativeExecutor(Executor):
-    """Kernels compiled by LLVM (llvmlite), for float32 and float64."""
+    """Kernels compiled by LLVM (llvmlite), for float32, float64 and bfloat16."""
 
     name = "native"
 
@@ -23,12 +23,12 @@ class NativeExecutor(Executor):
     def run(self, inputs: Inputs) -> tuple[Output, State] | Unsupported:
         """Run a cell over a sequence; what cannot be compiled by its nature (torch.func, export) runs on the loop."""
         from elman.engine.compiled.entry import run
-        from elman.engine.cpu.backend import NATIVE
+        from elman.engine.cpu.backend import present_backend
 
-        return run(inputs, NATIVE)
+        return run(inputs, present_backend())
 
     def supports(self, like: Tensor) -> bool:
-        """Return True for tensors of the CPU in float32 or float64."""
+        """Return True for tensors of the CPU in float32, float64 or bfloat16."""
         from elman.engine.cpu.backend import NATIVE
 
         return not NATIVE.unsupported((like,))

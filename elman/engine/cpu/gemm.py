@@ -3,7 +3,19 @@
 from collections.abc import Sequence
 from typing import Any
 
-from elman.engine.cpu.gemm_tile import DEPTH, TILE, copy, panel_width, table, tile, tile_panels, tile_rows
+from elman.engine.cpu import bfloat16
+from elman.engine.cpu.gemm_tile import (
+    DEPTH,
+    TILE,
+    copy,
+    packed_rows,
+    panel_width,
+    table,
+    tile,
+    tile_panels,
+    tile_rows,
+    upper_half,
+)
 from elman.engine.cpu.ir_builder import INT, POINTER, Code, Integer, Real, Value
 from elman.engine.cpu.signatures import SIGNATURES, public
 
@@ -19,7 +31,7 @@ def product(module: Any, real: Real) -> None:
     rows = _product_of_few_rows(module, real)
     code = public(module, "product", real)
     b, K, M, lda, ldc = code.b, code["K"], code["M"], code["lda"], code["ldc"]
-    block, stride = BLOCK_TILES * tile_rows(real), DEPTH + real.lanes
+    block, stride = BLOCK_TILES * tile_rows(real), 2 * upper_half(real) if real.rounds else DEPTH + real.lanes
     buffer = code.local(real.scalar, block * stride)
     conflict = code.compare(code.rem(code.mul(lda, real.bytes), CONFLICT_BYTES), "==", 0)
     copied = b.and_(conflict, code.compare(M, ">", 4))
@@ -28,11 +40,14 @@ def product(module: Any, real: Real) -> None:
         begin, end = code.share(M, i, blocks)
         count, depth = code.sub(end, begin), code.minimum(code.sub(K, k), DEPTH)
         a = code.at(code["a"], code.add(code.mul(begin, lda), k))
-        copy(code, a, lda, buffer, stride, code.select(copied, count, 0), depth)
-        left = b.select(copied, buffer, a), code.select(copied, stride, lda)
-        panels = code.at(
-            code["panels"], code.mul(code.mul(k, code.ceil_div(code["N"], panel_width(real))), panel_width(real))
-        )
+        if real.rounds:
+            bfloat16.copy(code, a, lda, buffer, stride, upper_half(real), count, depth)
+            left = buffer, stride
+        else:
+            copy(code, a, lda, buffer, stride, code.select(copied, count, 0), depth)
+            left = b.select(copied, buffer, a), code.select(copied, stride, lda)
+        row = code.mul(code.ceil_div(code["N"], panel_width(real)), panel_width(real))
+        panels = code.at(code["panels"], code.mul(packed_rows(code, k), row))
         add = code.select(code.compare(k, ">", 0), 1, code["add"])
         c = code.at(code["c"], code.mul(begin, ldc))
         code.call(
@@ -62,7 +77,7 @@ def _product_of_few_rows(module: Any, real: Real) -> Any:
     middle = code.add(code["begin"], code.select(code.compare(wide, ">", 0), wide, 0))
     edge = code.local(real.scalar, max_rows * NR)
     reverse = code.compare(code["reverse"], "!=", 0)
-    step = code.mul(K, NR)
+    step = code.mul(packed_rows(code, K), NR)
     with code.loop(code["begin"], middle, width) as i:
         p = code.select(reverse, code.sub(code.sub(code.add(middle, code["begin"]), width), i), i)
         panel, c = code.at(code["panels"], code.mul(p, step)), code.at(code["c"], code.mul(p, NR))

@@ -6,6 +6,7 @@ sequence must not depend on how it is split into calls.
 
 from typing import Any
 
+from elman.engine.cpu import bfloat16
 from elman.engine.cpu.gemm_tile import panel_width
 from elman.engine.cpu.ir_builder import Code, Real, Value
 from elman.engine.cpu.signatures import public
@@ -55,9 +56,9 @@ def _multiply_vectors(code: Code, a: Value, c: Value, n: Value, count: int, mask
         previous = code.load_vector(c, code.add(n, v * lanes), mask)
         b.store(b.select(code.compare(code["add"], "!=", 0), previous, code.fill(0)), total)
     with code.loop(0, code["K"]) as k:
-        number, row = code.fill(code.load(a, k)), code.add(code.mul(k, code["step_k"]), n)
+        number, row = _factor(code, code.fill(code.load(a, k))), code.add(code.mul(k, code["step_k"]), n)
         for v, total in enumerate(totals):
-            weights = code.load_vector(code["w"], code.add(row, v * lanes), mask)
+            weights = _factor(code, code.load_vector(code["w"], code.add(row, v * lanes), mask))
             b.store(code.fma(number, weights, b.load(total, typ=vector)), total)
     for v, total in enumerate(totals):
         code.store_vector(b.load(total, typ=vector), c, code.add(n, v * lanes), mask)
@@ -72,9 +73,10 @@ def _dot_products(code: Code, a: Value, c: Value, n: Value, count: int) -> None:
         b.store(code.fill(0), total)
 
     def accumulate(k: Value, mask: Value) -> None:
-        numbers = code.load_vector(a, k, mask)
+        numbers = _factor(code, code.load_vector(a, k, mask))
         for column, total in zip(columns, totals, strict=True):
-            b.store(code.fma(numbers, code.load_vector(column, k, mask), b.load(total, typ=vector)), total)
+            weights = _factor(code, code.load_vector(column, k, mask))
+            b.store(code.fma(numbers, weights, b.load(total, typ=vector)), total)
 
     full = _round_down(code, K, code.real.lanes)
     with code.loop(0, full, code.real.lanes) as k:
@@ -86,6 +88,10 @@ def _dot_products(code: Code, a: Value, c: Value, n: Value, count: int) -> None:
         column = code.add(n, i)
         previous = b.select(code.compare(code["add"], "!=", 0), code.load(c, column), code.real.scalar(0.0))
         code.store(b.fadd(dot, previous), c, column)
+
+
+def _factor(code: Code, value: Value) -> Value:
+    return bfloat16.rounded(code, value) if code.real.rounds else value
 
 
 def _round_down(code: Code, count: Value, multiple: int) -> Value:

@@ -287,7 +287,8 @@ def threads_for(loop: Program, real: Real, T: int, B: int, count: int) -> tuple[
     numel = sum(stage.depth * stage.width for stage in loop.stages if isinstance(stage, Product))
 
     def seconds(rows: int, share: float) -> float:
-        return max(2 * rows * numel * share / FLOPS, real.bytes * numel * share / BANDWIDTH) + rows * share * PER_ROW
+        products = max(2 * rows / FLOPS, real.packed_bytes / BANDWIDTH) * numel * share
+        return products + rows * share * PER_ROW
 
     start = WAKE * (1 + 2 * -(-T * B // CHUNK_ROWS)) if openmp.asleep() else START
     by_rows = T * seconds(-(-B // count), 1) + start

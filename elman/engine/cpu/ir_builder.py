@@ -14,7 +14,7 @@ from llvmlite import ir
 Value = Any  # an ir.Value: llvmlite has no type hints
 Integer = Any  # a Python int or an ir.Value
 
-INT = ir.IntType(64)
+INT, INT32 = ir.IntType(64), ir.IntType(32)
 POINTER = ir.PointerType()
 X86, ARM = ("x86_64", "i386", "i686"), ("aarch64", "arm64")  # prefixes of target triples
 SCALARS = {"float32": (ir.FloatType(), 4, "f32"), "float64": (ir.DoubleType(), 8, "f64")}
@@ -27,6 +27,8 @@ class Real:
     name: str  # "float32" or "float64"
     lanes: int  # numbers in a vector register
     registers: int  # vector registers
+    rounds: bool = False  # products round their factors to bfloat16, see `bfloat16.py`
+    dot: bool = False  # and add up pairs of them by one instruction
 
     @property
     def scalar(self) -> Any:
@@ -37,8 +39,18 @@ class Real:
         return SCALARS[self.name][1]
 
     @property
+    def packed_bytes(self) -> int:
+        """Bytes of a number of a packed matrix."""
+        return 2 if self.rounds else self.bytes
+
+    @property
     def suffix(self) -> str:
         return SCALARS[self.name][2]
+
+    @property
+    def dtype(self) -> str:
+        """The name of the dtype that the kernels are for."""
+        return "bfloat16" if self.rounds else self.name
 
     @property
     def vector(self) -> Any:

@@ -2,6 +2,7 @@
 
 import ctypes
 
+import torch
 from torch import Tensor
 
 from elman.engine.cpu import jit, openmp
@@ -18,6 +19,8 @@ ARGUMENTS = ("kernel", "thread_num", "num_threads", "a", "b", "c", "panels", "M"
 class PackedMatmul:
     """Multiplies contiguous matrices by one that is packed once, on torch's number of threads.
 
+    In bfloat16, matrices are converted to float32, as the products of a compiled plan read and write them.
+
     >>> import torch
     >>> matmul = PackedMatmul(torch.ones(4, 2))
     >>> matmul(torch.ones(3, 4))[0].tolist()
@@ -27,9 +30,11 @@ class PackedMatmul:
     def __init__(self, b: Tensor) -> None:
         self._library = library_for(b.dtype)
         real, (K, self._columns) = self._library.real, b.shape
+        self._dtype = getattr(torch, real.name)
+        b = b.to(self._dtype)
         addresses = openmp.addresses()
         self._code, _ = jit.compile_module(
-            jit.this_machine(), f"matmul-{real.name}", real.name,
+            jit.this_machine(), f"matmul-{real.dtype}", real.dtype,
             lambda module: _write(module, real), ["matmul"], self._library.functions,
         )  # fmt: skip
         self._panels = b.new_empty(packed_size(real, K, self._columns))
@@ -42,6 +47,7 @@ class PackedMatmul:
 
     def __call__(self, a: Tensor) -> Tensor:
         """Multiply A (M, K) by the matrix."""
+        a = a.to(self._dtype)
         c = a.new_empty(len(a), self._columns)
         for name, value in (("a", a.data_ptr()), ("c", c.data_ptr()), ("M", len(a))):
             self._set(name, value)

@@ -12,8 +12,9 @@ from elman.engine.compiled.entry import plan_key
 from elman.engine.compiled.records import PlanInputs
 from elman.engine.compiled.torch_ops import apply
 from elman.engine.cpu import openmp
-from elman.engine.cpu.backend import NATIVE, compiled_for
+from elman.engine.cpu.backend import NATIVE, ROUNDING, NativeBackend, compiled_for
 from elman.engine.cpu.compiled_plan import CompiledPlan
+from elman.engine.cpu.half_plan import HalfCall
 from elman.engine.cpu.invocation import LINE
 from elman.engine.cpu.prepared_loop import BackwardLoop, ForwardLoop, can_prepare, max_steps
 from elman.engine.executor import Labels, PreparedCall
@@ -29,7 +30,17 @@ PLAIN = {Tensor, nn.Parameter, type(None)}
 
 def prepare(specs: Sequence[CellSpec], x: Tensor, gradients: bool) -> PreparedCall | None:
     """Prepare calls of stacked cells for sequences with the rows of x, or for one step if x has one."""
-    keys = [key for key in (plan_key(spec, x, NATIVE) for spec in specs) if key is not None]
+    if x.dtype == torch.bfloat16:
+        if len(specs) > 1:
+            return None  # what passes between layers is bfloat16, too
+        wide = [spec._replace(parameters={k: v.float() for k, v in spec.parameters.items()}) for spec in specs]
+        prepared = _prepare(wide, x.float(), gradients, ROUNDING)
+        return prepared and HalfCall(prepared, x.dtype)
+    return _prepare(specs, x, gradients, NATIVE)
+
+
+def _prepare(specs: Sequence[CellSpec], x: Tensor, gradients: bool, backend: NativeBackend) -> PreparedCall | None:
+    keys = [key for key in (plan_key(spec, x, backend) for spec in specs) if key is not None]
     if len(keys) < len(specs):
         return None
     plans, steps, B = [compiled_for(key, x.dtype) for key in keys], max_steps(_steps(x), x.shape[-2]), x.shape[-2]

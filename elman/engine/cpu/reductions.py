@@ -4,7 +4,18 @@ from typing import Any
 
 from llvmlite import ir
 
-from elman.engine.cpu.gemm_tile import DEPTH, VECTORS, copy, panel_width, tile, tile_rows
+from elman.engine.cpu import bfloat16
+from elman.engine.cpu.gemm_tile import (
+    DEPTH,
+    VECTORS,
+    copy,
+    packed_rows,
+    panel_width,
+    rounded_stride,
+    tile,
+    tile_rows,
+    upper_plane,
+)
 from elman.engine.cpu.ir_builder import INT, Code, Real, Value
 from elman.engine.cpu.signatures import SIGNATURES, declare, public
 
@@ -13,7 +24,8 @@ MAX_PANELS_UNFETCHED = 4  # with so few panels, prefetching the next band costs 
 
 def outer_scratch(real: Real, N: int) -> int:
     """Return how many numbers of scratch memory each part of `outer` needs."""
-    return DEPTH * (tile_rows(real) + N + panel_width(real)) + real.lanes
+    rounded = DEPTH * rounded_stride(real, tile_rows(real)) if real.rounds else 0
+    return DEPTH * (tile_rows(real) + N + panel_width(real)) + real.lanes + rounded
 
 
 def outer(module: Any, real: Real) -> None:
@@ -51,6 +63,7 @@ def _outer_in_bands(module: Any, real: Real, band_rows: int) -> Any:
     panel_begin, panel_end = (code.select(by_rows, a, p) for p, a in zip(part_panels, all_panels, strict=True))
     packed = code["scratch"]
     rows = code.at(packed, code.mul(code.mul(panels, NR), DEPTH))
+    rounded_rows = code.at(rows, DEPTH * band_rows + real.lanes)
     edge = code.local(real.scalar, band_rows * NR)
     pack = declare(code, "pack")
     has_sums = b.icmp_unsigned("!=", b.ptrtoint(code["sums"], INT), INT(0))
@@ -75,8 +88,12 @@ def _outer_in_bands(module: Any, real: Real, band_rows: int) -> Any:
             left = b.select(complete, d, rows), code.select(complete, code["ldd"], band_rows)
             with b.if_then(sums_here):
                 _sum_band(code, *left, band_rows, depth, sums, valid)
+            if real.rounds:
+                stride = rounded_stride(real, band_rows)
+                bfloat16.copy_columns(code, *left, rounded_rows, stride, upper_plane(real, band_rows), depth, band_rows)
+                left = rounded_rows, stride
             with code.loop(panel_begin, panel_end) as p:
-                panel = code.at(packed, code.mul(code.mul(p, depth), NR))
+                panel = code.at(packed, code.mul(code.mul(p, packed_rows(code, depth)), NR))
                 c = code.at(code["c"], code.add(code.mul(m, ldc), code.mul(p, NR)))
                 columns_left = code.sub(N, code.mul(p, NR))
                 _prefetch_band(code, code.at(d, band_rows), band_rows, code.share(fetched_rows, p, panels))

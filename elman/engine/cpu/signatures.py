@@ -20,7 +20,7 @@ SIGNATURES = {
 
 def full_name(name: str, real: Real) -> str:
     """Return the linker's name of a function of the library."""
-    return f"elman_{name}_{real.suffix}"
+    return f"elman_{name}_{'bf16' if real.rounds else real.suffix}"
 
 
 def declare(code: Code, name: str) -> Any:

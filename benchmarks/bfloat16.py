@@ -1,0 +1,60 @@
+"""How exact bfloat16 is, against float64: `python benchmarks/bfloat16.py` prints the table of docs/numerics.md.
+
+The largest error of any entry, relative to the largest entry, over all shapes; of gradients, the worst of all.
+"""
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from elman.bench.layers import PAIRS, Shape
+
+SHAPES = [
+    Shape(*sizes)
+    for sizes in (
+        (28, 64, 28, 128), (128, 1, 64, 64), (128, 16, 64, 64), (128, 32, 128, 128), (64, 32, 128, 256),
+        (200, 32, 64, 128), (128, 32, 256, 256),
+    )
+]  # fmt: skip
+
+
+def results(layer: nn.Module, x: Tensor, dy: Tensor, autocast: bool = False) -> list[Tensor]:
+    """The outputs, and the gradients of x and of every parameter."""
+    x = x.detach().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        outputs: Tensor = layer(x)[0]
+    return [outputs.detach(), *torch.autograd.grad(outputs, [x, *layer.parameters()], dy.to(outputs.dtype))]
+
+
+def errors(cell: str, shape: Shape) -> dict[str, list[float]]:
+    """The errors of every value, of elman in bfloat16 and under autocast and of torch.nn."""
+    torch.manual_seed(0)
+    T, B, D, H = shape
+    ours, theirs = PAIRS[cell].ours(D, H, executor="native").bfloat16(), PAIRS[cell].theirs(D, H).bfloat16()
+    theirs.load_state_dict(ours.state_dict())
+    x, dy = torch.randn(T, B, D).bfloat16(), torch.randn(T, B, H).bfloat16()
+    exact = results(deepcopy(theirs).double(), x.double(), dy.double())
+    found = {
+        "elman": results(ours, x, dy),
+        "elman under autocast": results(deepcopy(ours).float(), x.float(), dy, autocast=True),
+        "torch.nn": results(theirs, x, dy),
+    }
+    return {
+        name: [float((a.double() - b).abs().max() / b.abs().max()) for a, b in zip(values, exact, strict=True)]
+        for name, values in found.items()
+    }
+
+
+def main() -> None:
+    """Print the largest errors of each cell."""
+    for cell in ("lstm", "gru", "rnn-tanh"):
+        by_shape = [errors(cell, shape) for shape in SHAPES]
+        for name in by_shape[0]:
+            outputs = max(found[name][0] for found in by_shape)
+            gradients = max(error for found in by_shape for error in found[name][1:])
+            print(f"{cell:9} {name:21} outputs {outputs:.4f}, gradients {gradients:.4f}")
+
+
+if __name__ == "__main__":
+    main()
