@@ -126,7 +126,7 @@ OPERATIONS: dict[str, Operation] = {
     "isnan": lambda a, b, p: torch.where(a.isnan(), b, 2 * a),
     "not": lambda a, b, p: (a > 0).logical_not() * a,
     "either": lambda a, b, p: ((a > 0) ^ (b != 0.25)) * a + torch.logical_xor(a > 0, b > 0) * b,
-    "conditions": lambda a, b, p: ((a > 0) & ~(b < 0.1) | (a == b)) * a,
+    "conditions": lambda a, b, p: ((a > 0) & ~(b < 0.1) | (a == b) | (a <= -2)) * a,
     "a mask as numbers": lambda a, b, p: (a != b).to(a.dtype) * a + (a >= 0).float() * b,
     # over the columns
     "sum": lambda a, b, p: a * b.sum(-1, keepdim=True),
