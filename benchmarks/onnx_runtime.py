@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
@@ -22,10 +23,8 @@ from elman.bench.run import geometric_mean, machine
 OPERATOR = {"lstm": "LSTM", "gru": "GRU", "rnn-tanh": "RNN", "rnn-relu": "RNN"}
 
 
-def session(
-    cell: str, layer: Any, T: int, B: int, threads: int, with_states: bool = False
-) -> Callable[[dict[str, Any]], list[NDArray[np.float32]]]:
-    """A stack as a model of ONNX Runtime.
+def model_of(cell: str, layer: Any, T: int, B: int, with_states: bool = False) -> onnx.ModelProto:
+    """A stack as an ONNX model.
 
     It takes "x" (T, B, D) and gives outputs (T, 1, B, H); with states, it takes those of each layer too, "h0", "c0",
     "h1", ..., (1, B, H) each, and gives the last of each behind the outputs. Without, they begin at zero.
@@ -50,7 +49,14 @@ def session(
             below = f"x{k + 1}"
             nodes.append(helper.make_node("Squeeze", [y, "axis"], [below]))
     graph = helper.make_graph(nodes, "stack", inputs, outputs, weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+
+
+def session(
+    cell: str, layer: Any, T: int, B: int, threads: int, with_states: bool = False
+) -> Callable[[dict[str, Any]], list[NDArray[np.float32]]]:
+    """A stack as a session of ONNX Runtime; inputs and outputs are those of `model_of`."""
+    model = model_of(cell, layer, T, B, with_states)
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads, settings.inter_op_num_threads = threads, 1
     runtime = onnxruntime.InferenceSession(model.SerializeToString(), settings, ["CPUExecutionProvider"])
