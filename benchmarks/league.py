@@ -1,8 +1,8 @@
 """A league table of engines that run recurrent networks on a CPU: `python benchmarks/league.py --threads 1`.
 
-LSTM, GRU and layer-normalized GRU, forward and both ways, by elman, torch.nn, JAX (`lax.scan` under `jit`), Keras 3 on
-JAX, `torch.compile` of the unrolled steps (short sequences only, since it takes minutes to compile), ONNX Runtime and
-OpenVINO (inference). Needs jax, keras, onnx, onnxruntime and openvino; an engine that is not installed raises.
+LSTM, GRU, tanh RNN and layer-normalized GRU, forward and both ways, by elman, torch.nn (a Python loop for the last),
+JAX (`lax.scan` under `jit`), Keras 3 on JAX, `torch.compile` of the unrolled steps (of short sequences only, since
+compiling takes minutes), ONNX Runtime and OpenVINO (inference). Needs jax, keras, onnx, onnxruntime and openvino.
 
 Each engine has a process of its own, bound to the same cores, and computes with the same weights and inputs. Before any
 time is taken, its outputs and gradients are compared with those of the loop executor in float64. Then the processes
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter, sleep
@@ -48,8 +49,14 @@ class Row(NamedTuple):
 
 def layer_of(cell: str, shape: Shape, executor: str = "auto") -> torch.nn.Module:
     """Return elman's layer."""
-    make = elman.LSTM if cell == "lstm" else elman.GRU
-    return make(shape.D, shape.H, layer_norm=cell == "layer_norm_gru", executor=executor)
+    makers = {
+        "lstm": elman.LSTM,
+        "gru": elman.GRU,
+        "rnn": elman.RNN,
+        "layer_norm_gru": partial(elman.GRU, layer_norm=True),
+    }
+    layer: torch.nn.Module = makers[cell](shape.D, shape.H, executor=executor)
+    return layer
 
 
 def torch_run(layer: torch.nn.Module, arrays: Arrays, backward: bool) -> Run:
@@ -88,6 +95,7 @@ class Unrolled(torch.nn.Module):
 
 
 def elman_engine(row: Row, arrays: Arrays, threads: int) -> Run:
+    """The layer of elman, on the executor that `auto` chooses."""
     torch.set_num_threads(threads)
     return torch_run(layer_of(row.cell, row.shape), arrays, row.backward)
 
@@ -95,11 +103,9 @@ def elman_engine(row: Row, arrays: Arrays, threads: int) -> Run:
 def torch_engine(row: Row, arrays: Arrays, threads: int) -> Run:
     """The layer of torch.nn; a Python loop over the steps for the cell that torch.nn does not have."""
     torch.set_num_threads(threads)
-    layer: torch.nn.Module
     if row.cell == "layer_norm_gru":
-        layer = Unrolled(row)
-        return torch_run(layer, _of_cell(arrays), row.backward)
-    layer = (torch.nn.LSTM if row.cell == "lstm" else torch.nn.GRU)(row.shape.D, row.shape.H)
+        return torch_run(Unrolled(row), _of_cell(arrays), row.backward)
+    layer: torch.nn.Module = getattr(torch.nn, row.cell.upper())(row.shape.D, row.shape.H)
     return torch_run(layer, arrays, row.backward)
 
 
@@ -145,28 +151,30 @@ def jax_engine(row: Row, arrays: Arrays, threads: int) -> Run:
         else:
             inputs = x @ w["weight_ih"].T + w["bias_ih"]
 
+        def product(h: Any) -> Any:
+            total = h @ w["weight_hh"].T
+            return normalized(total, w["gain_hh"], w["bias_hh"]) if "gain_hh" in w else total + w["bias_hh"]
+
         def lstm(state: Any, x_t: Any) -> Any:
             h, c = state
-            i, f, g, o = jnp.split(x_t + h @ w["weight_hh"].T + w["bias_hh"], 4, -1)
+            i, f, g, o = jnp.split(x_t + product(h), 4, -1)
             c = sigmoid(f) * c + sigmoid(i) * jnp.tanh(g)
             h = sigmoid(o) * jnp.tanh(c)
             return (h, c), h
 
         def gru(h: Any, x_t: Any) -> Any:
-            product = h @ w["weight_hh"].T
-            if row.cell == "gru":
-                product = product + w["bias_hh"]
-            else:
-                product = normalized(product, w["gain_hh"], w["bias_hh"])
-            x_r, x_z, x_n = jnp.split(x_t, 3, -1)
-            h_r, h_z, h_n = jnp.split(product, 3, -1)
+            (x_r, x_z, x_n), (h_r, h_z, h_n) = jnp.split(x_t, 3, -1), jnp.split(product(h), 3, -1)
             r, z = sigmoid(x_r + h_r), sigmoid(x_z + h_z)
             h = (1 - z) * jnp.tanh(x_n + r * h_n) + z * h
             return h, h
 
-        return (
-            jax.lax.scan(lstm, (zeros, zeros), inputs)[1] if row.cell == "lstm" else jax.lax.scan(gru, zeros, inputs)[1]
-        )
+        def rnn(h: Any, x_t: Any) -> Any:
+            h = jnp.tanh(x_t + product(h))
+            return h, h
+
+        if row.cell == "lstm":
+            return jax.lax.scan(lstm, (zeros, zeros), inputs)[1]
+        return jax.lax.scan(rnn if row.cell == "rnn" else gru, zeros, inputs)[1]
 
     return _jitted(forward, [arrays["x"], *(arrays[name] for name in names)], arrays["dy"], row.backward)
 
@@ -189,22 +197,23 @@ def _jitted(forward: Callable[..., Any], inputs: Sequence[Any], dy: Any, backwar
 
 
 def keras_engine(row: Row, arrays: Arrays, threads: int) -> Run | None:
-    """Keras's layers on JAX, which have one bias of the LSTM, the sum of two, and gates in another order."""
+    """Keras's layers on JAX. LSTM and SimpleRNN have one bias, the sum of two; gates are in another order."""
     del threads
     if row.cell == "layer_norm_gru":
         return None
     import keras
 
-    H, order = row.shape.H, [0, 1, 2, 3] if row.cell == "lstm" else [1, 0, 2]  # z, r, n
+    H = row.shape.H
+    order = {"lstm": [0, 1, 2, 3], "gru": [1, 0, 2], "rnn": [0]}[row.cell]  # of the GRU: z, r, n
 
     def columns(matrix: NDArray[Any]) -> NDArray[Any]:
         return np.concatenate([matrix[k * H : (k + 1) * H] for k in order]).T
 
-    make = keras.layers.LSTM if row.cell == "lstm" else keras.layers.GRU
+    make = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "rnn": keras.layers.SimpleRNN}[row.cell]
     layer = make(H, return_sequences=True)
     layer.build((row.shape.B, row.shape.T, row.shape.D))
     biases = [columns(arrays[f"bias_{kind}_l0"]) for kind in ("ih", "hh")]
-    bias = biases[0] + biases[1] if row.cell == "lstm" else np.stack(biases)
+    bias = np.stack(biases) if row.cell == "gru" else biases[0] + biases[1]
     weights = [columns(arrays["weight_ih_l0"]), columns(arrays["weight_hh_l0"]), bias]
     others = [variable.value for variable in layer.non_trainable_variables]
 
@@ -220,7 +229,7 @@ def keras_engine(row: Row, arrays: Arrays, threads: int) -> Run | None:
         back = [outputs.transpose(1, 0, 2)]
         if gradients:
             dx, d_ih, d_hh, d_bias = gradients
-            d_biases = [d_bias, d_bias] if row.cell == "lstm" else list(d_bias)
+            d_biases = list(d_bias) if row.cell == "gru" else [d_bias, d_bias]
             inverse = np.argsort(order)
             rows = [np.concatenate([m.T[k * H : (k + 1) * H] for k in inverse]) for m in (d_ih, d_hh, *d_biases)]
             back += [dx.transpose(1, 0, 2), *rows]
@@ -232,16 +241,18 @@ def keras_engine(row: Row, arrays: Arrays, threads: int) -> Run | None:
 
 def onnx_model(row: Row, arrays: Arrays) -> bytes:
     """The operator of ONNX: x (T, B, D) to y (T, 1, B, H)."""
-    from onnx_runtime import model_of
+    from onnx_stack import model_of
 
     layer = layer_of(row.cell, row.shape)
     for name, parameter in layer.named_parameters():
         parameter.data.copy_(torch.from_numpy(arrays[name]))
-    serialized: bytes = model_of(row.cell, layer, row.shape.T, row.shape.B).SerializeToString()
+    name = "rnn-tanh" if row.cell == "rnn" else row.cell
+    serialized: bytes = model_of(name, layer, row.shape.T, row.shape.B).SerializeToString()
     return serialized
 
 
 def onnx_runtime_engine(row: Row, arrays: Arrays, threads: int) -> Run | None:
+    """ONNX's operator in ONNX Runtime."""
     if row.backward or row.cell == "layer_norm_gru":
         return None
     import onnxruntime
@@ -254,6 +265,7 @@ def onnx_runtime_engine(row: Row, arrays: Arrays, threads: int) -> Run | None:
 
 
 def openvino_engine(row: Row, arrays: Arrays, threads: int) -> Run | None:
+    """ONNX's operator in OpenVINO."""
     if row.backward or row.cell == "layer_norm_gru":
         return None
     import openvino
@@ -379,7 +391,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--shapes", type=parse, default=parse(SHAPES))
-    parser.add_argument("--cells", nargs="+", default=["lstm", "gru", "layer_norm_gru"])
+    parser.add_argument("--cells", nargs="+", default=["lstm", "gru", "rnn", "layer_norm_gru"])
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
     parser.add_argument("--seconds", type=float, default=0.1, help="of each turn")
     parser.add_argument("--turns", type=int, default=5)

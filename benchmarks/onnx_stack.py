@@ -1,24 +1,18 @@
-"""Inference against ONNX Runtime's own LSTM, GRU and RNN: `python benchmarks/onnx_runtime.py --threads 2`.
+"""Stacks of elman as ONNX models of the operators LSTM, GRU and RNN, and as sessions of ONNX Runtime.
 
-Needs onnx and onnxruntime. Both give the same numbers first. They take turns as in `elman bench`, with a pause: both
-have threads that wait actively for work, and disturb the other for a while.
+Needs onnx and onnxruntime.
 """
 
-import argparse
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
-import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
 
-import elman
 import elman.weights
-from elman.bench.layers import PAIRS, SHAPES, medians, parse
-from elman.bench.run import geometric_mean, machine
 
 OPERATOR = {"lstm": "LSTM", "gru": "GRU", "rnn-tanh": "RNN", "rnn-relu": "RNN"}
 
@@ -65,36 +59,3 @@ def session(
 
 def _tensor(name: str, shape: list[int]) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-
-
-def main() -> None:
-    """Print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--shapes", type=parse, default=SHAPES)
-    parser.add_argument("--seconds", type=float, default=1.0)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    print(f"{'layer':9} {'T,B,D,H':>18} {'elman ms':>9} {'ONNX Runtime ms':>16} {'torch.nn ms':>12} {'ratio':>6}")
-    ratios = []
-    for cell, pair in PAIRS.items():
-        for shape in given.shapes:
-            torch.manual_seed(0)
-            ours, theirs = pair.ours(shape.D, shape.H, executor="native"), pair.theirs(shape.D, shape.H)
-            theirs.load_state_dict(ours.state_dict())
-            run = session(cell, ours, shape.T, shape.B, given.threads)
-            x = torch.randn(shape.T, shape.B, shape.D)
-            feed = {"x": x.numpy()}
-            with torch.no_grad():
-                error = np.abs(ours(x)[0].numpy() - run(feed)[0][:, 0]).max()
-                if not error < 5e-5:
-                    raise SystemExit(f"{cell} {shape}: the outputs differ by {error:.1e}")
-                a, b, c = medians([lambda: ours(x), lambda: run(feed), lambda: theirs(x)], given.seconds, pause=0.05)  # noqa: B023
-            ratios.append(b / a)
-            print(f"{cell:9} {shape!s:>18} {a * 1e3:9.2f} {b * 1e3:16.2f} {c * 1e3:12.2f} {b / a:6.2f}", flush=True)
-    print(f"ONNX Runtime {onnxruntime.__version__} takes {geometric_mean(ratios):.2f} times as long (geometric mean), "
-          f"at least {min(ratios):.2f}; {given.threads} threads; {machine()['cpu']}")  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()
