@@ -12,7 +12,7 @@ from typing import Any
 
 import onnxruntime
 import torch
-from onnx_runtime import session
+from onnx_stack import session
 
 from elman.bench.layers import PAIRS, medians
 from elman.bench.run import machine

@@ -1,9 +1,8 @@
-"""The summary of the benchmarks, from the files in results/: `python benchmarks/summary.py`.
+"""The summary of the league table in results/: `python benchmarks/summary.py`.
 
 Prints the table of README.md and docs/benchmarks.md, and draws results/benchmarks.png.
 """
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -16,44 +15,51 @@ from elman.bench.run import geometric_mean
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PLOT = RESULTS / "benchmarks.png"
-CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn-tanh": "RNN (tanh)"}
+LEAGUE = RESULTS / "league-1-thread.md"
+CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN (tanh)", "layer_norm_gru": "layer-norm GRU"}
 
 
 class Comparison(NamedTuple):
-    """One column of a file of results.
+    """What elman is compared with.
 
     Attributes:
-        title: what elman is compared with.
-        file: the name of the file.
-        column: the number of the column that has the ratios, other's time divided by elman's.
+        engine: as in the league table.
+        direction: "forward", or "both".
         color: in the plot.
     """
 
-    title: str
-    file: str
-    column: int
+    engine: str
+    direction: str
     color: str
+
+    @property
+    def title(self) -> str:
+        """For readers."""
+        return f"{self.engine}, {'forward' if self.direction == 'forward' else 'forward and backward'}"
 
 
 COMPARISONS = (
-    Comparison("torch.nn, forward", "layers-1-thread.txt", 4, "#f0b37e"),
-    Comparison("torch.nn, forward and backward", "layers-1-thread.txt", 8, "#c2571a"),
-    Comparison("ONNX Runtime, forward", "onnx-runtime-1-thread.txt", 5, "#6aa36f"),
-    Comparison("JAX, forward", "jax-1-thread.txt", 4, "#8fb8de"),
-    Comparison("JAX, forward and backward", "jax-1-thread.txt", 7, "#24476b"),
+    Comparison("torch.nn", "forward", "#f0b37e"),
+    Comparison("torch.nn", "both", "#c2571a"),
+    Comparison("JAX", "forward", "#8fb8de"),
+    Comparison("JAX", "both", "#24476b"),
+    Comparison("ONNX Runtime", "forward", "#6aa36f"),
+    Comparison("OpenVINO", "forward", "#b9a3cf"),
 )
 
 
-def rows(file: str) -> Iterator[list[str]]:
-    """Yield the rows of a file of results that are about a cell and a shape."""
-    for line in (RESULTS / file).read_text(encoding="utf-8").splitlines():
-        if re.match(r"\s*[\w-]+\s+\d+,\d+,\d+,\d+\s", line):
-            yield line.split()
+def rows() -> Iterator[dict[str, str]]:
+    """Yield the rows of the league table."""
+    lines = [line for line in LEAGUE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    head, *body = ([field.strip() for field in line.strip("|").split("|")] for line in lines)
+    for fields in body:
+        yield dict(zip(head, fields, strict=True))
 
 
 def ratios(comparison: Comparison, cell: str) -> list[float]:
     """Return the ratios of a cell, one for each shape: how many times as long the other takes."""
-    return [float(row[comparison.column]) for row in rows(comparison.file) if row[0] == cell]
+    found = [row for row in rows() if row["cell"] == cell and row["direction"] == comparison.direction]
+    return [float(row[comparison.engine]) / float(row["elman"]) for row in found if row[comparison.engine]]
 
 
 def table() -> str:
@@ -61,7 +67,10 @@ def table() -> str:
     lines = [f"| | {' | '.join(CELLS.values())} |", "|---" * (len(CELLS) + 1) + "|"]
     for comparison in COMPARISONS:
         cells = [ratios(comparison, cell) for cell in CELLS]
-        texts = (f"{geometric_mean(values):.2f} ({min(values):.2f} to {max(values):.2f})" for values in cells)
+        texts = (
+            f"{geometric_mean(values):.2f} ({min(values):.2f} to {max(values):.2f})" if values else ""
+            for values in cells
+        )
         lines.append(f"| {comparison.title} | {' | '.join(texts)} |")
     return "\n".join(lines) + "\n"
 
@@ -72,7 +81,9 @@ def draw(path: Path) -> None:
     width = 0.8 / len(COMPARISONS)
     for i, comparison in enumerate(COMPARISONS):
         for k, cell in enumerate(CELLS):
-            values, x = ratios(comparison, cell), k + (i - (len(COMPARISONS) - 1) / 2) * width
+            if not (values := ratios(comparison, cell)):
+                continue
+            x = k + (i - (len(COMPARISONS) - 1) / 2) * width
             label = comparison.title if k == 0 else None
             axes.bar(x, geometric_mean(values) - 1, width * 0.85, bottom=1, color=comparison.color, label=label)
             axes.scatter([x] * len(values), values, s=7, color="0.2", linewidths=0, zorder=3)
