@@ -33,6 +33,12 @@ ASSEMBLERS = Path(nvidia.__file__).parent / "bin"
 LOOPS = ("forward", "backward")
 POINTERS = {torch.float32: "*fp32", torch.float64: "*fp64", torch.bfloat16: "*bf16", torch.float16: "*fp16"}
 
+LEGEND = """\
+H: input and hidden size; sm: compute capability (80: 8.0); whole: one kernel for all steps; step: the largest of the
+kernels that each step launches. registers: of a thread (at most 255); spilled: bytes that a thread stores to memory;
+shared: bytes of shared memory of a program (thread block).
+"""
+
 
 class Usage(NamedTuple):
     """Of one kernel: registers of a thread, bytes that it spills, bytes of shared memory of a program."""
@@ -108,6 +114,7 @@ def main() -> None:
     options = parser.parse_args()
     print(" ".join(["python benchmarks/gpu_compile.py", *sys.argv[1:]]))
     print(f"torch {torch.__version__}, triton {triton.__version__}, {options.dtype}, 4 warps; not run on a GPU\n")
+    print(LEGEND)
     print(f"{'cell':22}{'H':>5}{'sm':>4}  {'form':6}{'loop':9}{'registers':>10}{'spilled':>9}{'shared':>8}")
     for name in options.cells:
         for H in options.widths:

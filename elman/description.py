@@ -27,6 +27,7 @@ def describe(layer: Stack | Recurrent, input: Tensor | None = None) -> "Descript
 
     Raises:
         TypeError: if `layer` is not an elman layer, or if its input size is not known.
+        ValueError: for an input of the wrong shape, dtype or device, as in a call.
 
     >>> import elman
     >>> description = elman.describe(elman.GRU(3, 5, executor="loop"))
@@ -35,10 +36,12 @@ def describe(layer: Stack | Recurrent, input: Tensor | None = None) -> "Descript
     """
     if not isinstance(layer, Stack | Recurrent):
         raise TypeError(f"describe: layer: expected an elman layer, got {type(layer).__name__}")
+    if input is not None:
+        layer._prepare(layer._weights(), input, None, None)
     specs = list(_specs(layer, input))
     executor, reason = choose(layer.executor, specs)
     if layer.executor != "auto":
-        why = "requested by name"
+        why = f"requested by name, cannot run it: {reason}" if reason else "requested by name"
     elif reason:
         why = f"because {reason}"
     elif list(EXECUTORS).index(executor.name) == 0 and len(EXECUTORS) > 1:
@@ -49,14 +52,20 @@ def describe(layer: Stack | Recurrent, input: Tensor | None = None) -> "Descript
     if input is not None:
         T, B = (input.shape[0], 1) if input.dim() == 2 else input.shape[:2]
         shape = (B, T) if layer.batch_first and input.dim() == 3 else (T, B)
+    is_refused = layer.executor != "auto" and bool(reason)
     lines = [f"{type(layer).__name__}: executor {executor.name}, {why}"]
+    if executor.runs_stacks and not is_refused and isinstance(layer, Stack):
+        count = layer.num_layers * layer._directions
+        is_one = layer._can_run_as_one(layer.bptt)
+        calls = "one call runs all" if is_one else f"{count} calls, one for each of the"
+        lines += [f"  {calls} layers and directions"] * (count > 1)
     for k, spec in enumerate(specs):
         dtype = next((value.dtype for value in spec.parameters.values() if value.is_floating_point()), torch.float32)
         state_size = ", ".join(map(str, as_tuple(spec.state_size)))
         prefix = f"layer {k}, " if len(specs) > 1 else ""
         name = f"{prefix}{spec.cell._get_name()}"
         lines += ["", f"  {name}, {spec.input_size} -> {state_size}, {str(dtype).removeprefix('torch.')}"]
-        if not (layer.executor != "auto" and reason):
+        if not is_refused:
             lines += executor.describe(spec, shape)
     return Description(executor.name, reason or why, tuple(lines))
 

@@ -1,5 +1,7 @@
 """`elman.describe` tells what runs where, and why."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -74,6 +76,31 @@ def test_of_the_loop() -> None:
     description = elman.describe(elman.RNN(3, 5, executor="loop"))
     assert description.executor == "loop"
     assert "requested by name" in str(description)
+
+
+def test_of_an_executor_that_cannot_run_the_layer() -> None:
+    description = elman.describe(elman.LSTM(3, 5, num_layers=2, executor="torch", zoneout=0.1))
+    expected = "executor torch, requested by name, cannot run it: the torch executor supports the cells of torch.nn"
+    assert expected in str(description)
+    assert "all steps are run by" not in str(description)
+    assert "layers and directions" not in str(description)
+
+
+def test_of_the_calls_of_a_stack() -> None:
+    layer = elman.LSTM(3, 5, num_layers=2, bidirectional=True, dropout=0.1, executor="torch")
+    assert "4 calls, one for each of the layers and directions" in str(elman.describe(layer))
+    assert "one call runs all layers and directions" in str(elman.describe(layer.eval()))
+
+
+@pytest.mark.parametrize("make", [lambda: elman.GRU(3, 5), lambda: elman.Recurrent(nn.GRUCell(3, 5))])
+def test_of_an_input_that_the_layer_refuses(make: Callable[[], elman.GRU | elman.Recurrent]) -> None:
+    layer, x = make(), torch.zeros(7, 2, 3)
+    for wrong in (x.to("meta"), x.double(), torch.zeros(7, 2, 4)):
+        with pytest.raises(ValueError, match=": input: ") as of_call:
+            layer(wrong)
+        with pytest.raises(ValueError, match=": input: ") as of_description:
+            elman.describe(layer, wrong)
+        assert str(of_description.value) == str(of_call.value)
 
 
 def test_the_former_name_warns() -> None:

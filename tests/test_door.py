@@ -70,7 +70,7 @@ INPUTS |= {
     "device": (
         lambda: RNN(3, 5)(x.to("meta")),
         ValueError,
-        ["RNN: input: expected the device of the parameters, cpu", "got meta"],
+        ["RNN: input: expected the device of the parameters, cpu", "got meta; move it: input.to('cpu')"],
     ),
 }
 
@@ -95,7 +95,7 @@ STATES: dict[str, Wrong] = {
     "device": (
         lambda: GRU(3, 5)(x, h.to("meta")),
         ValueError,
-        ["GRU: state: expected the device of the parameters, cpu", "got meta"],
+        ["GRU: state: expected the device of the parameters, cpu", "got meta; move it: state.to('cpu')"],
     ),
     "one for two": (lambda: LSTM(3, 5)(x, h), ValueError, ["LSTM: state", "(1, 2, 5) and (1, 2, 5)", "got (1, 2, 5)"]),
     "two for one": (lambda: GRU(3, 5)(x, (h, c)), ValueError, ["GRU: state", "(1, 2, 5)", "(1, 2, 5) and (1, 2, 5)"]),

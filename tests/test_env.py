@@ -120,5 +120,7 @@ def test_why_an_executor_is_not_available() -> None:
         text=True,
         check=False,
     )
-    message = "executor: 'native' is not available, since the environment variable ELMAN_NATIVE is 0"
+    message = (
+        "executor: 'native' is not available, since the environment variable ELMAN_NATIVE is 0; use executor='auto'"
+    )
     assert failed.stderr.splitlines()[-1] == f"ValueError: {message}"

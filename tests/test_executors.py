@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import elman
-from elman.engine import EXECUTORS, CellSpec, Executor, Inputs, Output, State, Unsupported
+from elman.engine import EXECUTORS, UNAVAILABLE, CellSpec, Executor, Inputs, Output, State, Unsupported
 from tests.tolerances import close
 
 FORWARD_ONLY = "the numpy executor has no gradients"
@@ -76,12 +76,20 @@ def test_auto_goes_on_to_the_next(toy: NumpyExecutor) -> None:
 
 def test_an_executor_that_is_asked_for_by_name_runs_or_raises(toy: NumpyExecutor) -> None:
     x = torch.randn(4, 2, 3)
-    with pytest.raises(RuntimeError, match=FORWARD_ONLY):
+    with pytest.raises(RuntimeError, match=f"{FORWARD_ONLY}.*; use executor='auto'$"):
         elman.RNN(3, 5, executor="numpy")(x)
     with torch.no_grad(), pytest.raises(RuntimeError, match="the numpy executor has no GRU"):
         elman.GRU(3, 5, executor="numpy")(x)
     with pytest.raises(ValueError, match=r"executor: expected 'auto' or one of numpy, .*loop, got 'nunpy'"):
         elman.GRU(3, 5, executor="nunpy")
+
+
+def test_an_unavailable_executor_is_named_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(UNAVAILABLE, "abacus", "it has no beads")
+    with pytest.raises(ValueError, match=r"'abacus' is not available, since it has no beads; use executor='auto'$"):
+        elman.GRU(3, 5, executor="abacus")
+    with pytest.raises(ValueError, match=r"got 'cuda'.*; 'abacus' is not available, since it has no beads"):
+        elman.GRU(3, 5, executor="cuda")
 
 
 def test_an_executor_is_explained(toy: NumpyExecutor) -> None:

@@ -226,7 +226,7 @@ def test_a_training_killed_before_its_first_checkpoint_starts_again(
         with pytest.raises(Crash):
             elman(*train)
     if (path / "config.json").exists():
-        refused(elman(*train), "got a run; choose another name, or resume it: --resume")
+        refused(elman(*train), "got a run; choose another name, or resume it: elman train TASK --resume")
         assert "does not exist yet" in elman("generate", path).err
         said = elman("train", "text", "--resume", path)
     else:

@@ -44,7 +44,7 @@ class Mode(ABC):
 
         Args:
             inputs: the cell, its parameters, the sequence and the initial state.
-            executor: "auto", or a name in `elman.engine.EXECUTORS`.
+            executor: "auto", "native", "torch", "triton" or "loop"; `elman env` lists those that are available.
 
         Returns:
             The outputs of all steps, (T, B, ...), or (N, ...), and the state after the last of each sequence.

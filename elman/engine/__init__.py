@@ -79,7 +79,7 @@ def run(inputs: Inputs, executor: str = "auto") -> tuple[Output, State]:
         if reasons and not torch.compiler.is_compiling():
             _warn_once(inputs.cell, f"{reasons[0]}; it runs on the {candidate.name} executor, which is slower")
         return result
-    raise RuntimeError(refusals[0].reason)
+    raise RuntimeError(f"{refusals[0].reason}; use executor='auto'")
 
 
 def stack_executor(name: str, like: Tensor) -> Executor | None:
@@ -148,9 +148,10 @@ def known_executor(name: str) -> str:
     'loop'
     """
     if name in UNAVAILABLE:
-        raise ValueError(f"executor: {name!r} is not available, since {UNAVAILABLE[name]}")
+        raise ValueError(f"executor: {name!r} is not available, since {UNAVAILABLE[name]}; use executor='auto'")
     if name != "auto" and name not in EXECUTORS:
-        raise ValueError(f"executor: expected 'auto' or one of {', '.join(EXECUTORS)}, got {name!r}")
+        others = "".join(f"; {other!r} is not available, since {reason}" for other, reason in UNAVAILABLE.items())
+        raise ValueError(f"executor: expected 'auto' or one of {', '.join(EXECUTORS)}, got {name!r}{others}")
     return name
 
 

@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+# What the same thing is called elsewhere, as `_plain` returns it, where the spelling would suggest nothing or another.
+SYNONYMS = {"cuda": "gpu", "fp16": "16", "float16": "16", "16mixed": "16", "fp32": "32", "float32": "32"}
+
 
 def meant(text: str, names: Iterable[str]) -> str | None:
     """Return the name that matches a text, or None. Case, underscores and hyphens are ignored.
@@ -18,9 +21,12 @@ def perhaps(text: str, names: Iterable[str]) -> str:
 
     >>> perhaps("Ltsm", ["gru", "lstm"]), perhaps("tree", ["gru", "lstm"])
     ('; did you mean lstm?', '')
+    >>> perhaps("fp16", ["bf16", "16"])
+    '; did you mean 16?'
     """
     known = {_plain(name): name for name in names}
-    near = get_close_matches(_plain(text), known, 1)
+    plain = _plain(text)
+    near = [SYNONYMS[plain]] if SYNONYMS.get(plain) in known else get_close_matches(plain, known, 1)
     return f"; did you mean {known[near[0]]}?" if near else ""
 
 

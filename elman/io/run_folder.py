@@ -211,7 +211,7 @@ def check_free(out: Path | None) -> None:
     ):
         return
     what = "a run" if (out / "config.json").exists() else "a folder with files" if out.is_dir() else "a file"
-    hint = f", or resume it: --resume {shell_path(out)}" if what == "a run" else ""
+    hint = f", or resume it: elman train TASK --resume {shell_path(out)}" if what == "a run" else ""
     raise BadInput(f"--out {out}: expected a new or empty folder, got {what}; choose another name{hint}")
 
 

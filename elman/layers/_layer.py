@@ -186,7 +186,10 @@ class Layer(nn.Module):
             return
         where, device = f"{type(self).__name__}: {name}", like.device.type
         if tensor.device != like.device:
-            raise ValueError(f"{where}: expected the device of the parameters, {like.device}, got {tensor.device}")
+            hint = f"; move it: {name}.to({str(like.device)!r})"
+            raise ValueError(
+                f"{where}: expected the device of the parameters, {like.device}, got {tensor.device}{hint}"
+            )
         if autocast_dtype(device) is None or not tensor.is_floating_point():
             raise ValueError(
                 f"{where}: RNN {name} dtype ({tensor.dtype}) does not match weight dtype ({like.dtype}). Convert "

@@ -267,8 +267,12 @@ def check_lengths(name: str, lengths: Tensor | Sequence[int], B: int, T: int) ->
     """Convert lengths to an integer array (B,).
 
     Raises:
-        ValueError: if they are not B whole numbers from 0 to T.
+        ValueError: if they are not B whole numbers from 0 to T; for a tensor on the meta device.
     """
+    if isinstance(lengths, Tensor) and lengths.is_meta:
+        raise ValueError(
+            f"{name}: lengths: expected a tensor with values, got one on meta; pass a list, or lengths of the CPU"
+        )
     values: Any = lengths.detach().cpu() if isinstance(lengths, Tensor) else lengths
     array: NDArray[Any] | None
     try:

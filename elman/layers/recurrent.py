@@ -39,7 +39,7 @@ class Recurrent(Layer):
             attribute `state_size` nor `hidden_size` (the width of one state, or of two if a step takes and returns a
             pair), and calls pass no initial state.
         batch_first: input and output are (B, T, D) and (B, T, H).
-        executor: "auto", or a name in `elman.engine.EXECUTORS`.
+        executor: "auto", "native", "torch", "triton" or "loop"; `elman env` lists those that are available.
         bptt: the gradient mode, one of `elman.bptt`; an attribute that can be set at any time. None: `Full()`,
             backpropagation through all steps.
         learn_state: learn the initial state, which calls without one begin from; parameters `initial_state.0` and so

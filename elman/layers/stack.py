@@ -87,7 +87,7 @@ class Stack(Layer):
         device: of the parameters.
         dtype: of the parameters.
         cell_type: a class of `elman.cells`.
-        executor: "auto", or a name in `elman.engine.EXECUTORS`.
+        executor: "auto", "native", "torch", "triton" or "loop"; `elman env` lists those that are available.
         bptt: the gradient mode, one of `elman.bptt`. None: `Full()`, backpropagation through all steps.
         init: how parameters are initialized: "torch" as in torch.nn, or as the cell does; "orthogonal"; "irnn", the
             identity (for relu); "chrono", forget gates for memories of up to a hundred steps.
@@ -451,10 +451,7 @@ class Stack(Layer):
     def _compute(
         self, weights: Mapping[str, Tensor], input: Any, state: Any, lengths: Lengths | None, bptt: Mode | None
     ) -> tuple[Any, Any]:
-        like = weights[self._names[0][0][1]]
-        x, states, layout = self._prepare_inputs(
-            input, lengths, self.input_size, like, state, self._widths, self._state_lead()
-        )
+        x, states, layout = self._prepare(weights, input, state, lengths)
         runs, mode = probed_runs(self), self._mode(bptt)
         if runs is not None:
             mode = self._offline(mode)
@@ -479,6 +476,13 @@ class Stack(Layer):
         if mode.online:
             self._carry_out(state, [final for layer in layers for final in layer], last, layout)
         return layout.from_rows(x), last[0] if len(last) == 1 else last
+
+    def _prepare(
+        self, weights: Mapping[str, Tensor], input: Any, state: Any, lengths: Lengths | None
+    ) -> tuple[Tensor, tuple[Tensor, ...], SequenceLayout]:
+        """The input and the states (L, B, H) in the engine's layout, and the layout."""
+        like = weights[self._names[0][0][1]]
+        return self._prepare_inputs(input, lengths, self.input_size, like, state, self._widths, self._state_lead())
 
     def _check_layer_by_layer(self, mode: Mode, x: Tensor, layout: SequenceLayout) -> None:
         """Check that the layers can be probed, for which they run one by one."""
@@ -509,13 +513,17 @@ class Stack(Layer):
         count = len(states)
         return outputs, [as_tuple(finals)[k : k + count] for k in range(0, len(finals), count)]
 
+    def _can_run_as_one(self, mode: Mode) -> bool:
+        """Whether an executor may run all layers by one call."""
+        is_random = self.training and (self.dropout or self.locked_dropout or self.weight_drop)
+        return not is_random and type(mode) is Full
+
     def _run_as_one(
         self, weights: Mapping[str, Tensor], x: Tensor, states: tuple[Tensor, ...], layout: SequenceLayout, mode: Mode
     ) -> tuple[Tensor, list[Tensor]] | None:
         """Run all layers by one call of the executor; None where they have to be run one by one."""
         cells, count = self._steps, self.num_layers * self._directions
-        is_random = self.training and (self.dropout or self.locked_dropout or self.weight_drop)
-        if count == 1 or is_random or is_exporting() or type(mode) is not Full:
+        if count == 1 or is_exporting() or not self._can_run_as_one(mode):
             return None
         executor = stack_executor(self.executor, next(iter(weights.values())))
         if executor is None:

@@ -406,11 +406,16 @@ def load(run: Any, task: str | None = None, accelerator: str | None = None) -> T
 
 @contextmanager
 def _in_python() -> Iterator[None]:
-    """Rename options in errors to their names in Python."""
+    """Rename options in errors to their names in Python, except those of shell commands."""
     try:
         yield
     except (BadInput, Failure) as error:
-        raise type(error)(re.sub(r"--([a-z][a-z-]*)", lambda option: option[1].replace("-", "_"), str(error))) from None
+        text = re.sub(
+            r"elman train \S+ --.*|--([a-z][a-z-]*)",
+            lambda match: match[1].replace("-", "_") if match[1] else match[0],
+            str(error),
+        )
+        raise type(error)(text) from None
 
 
 def _console() -> Console:

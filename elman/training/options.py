@@ -23,7 +23,7 @@ OPTIMIZERS: dict[Optimizer, float] = {
 
 def _check_devices(count: int) -> int:
     if count > 1:
-        raise ValueError(f"expected 1, got {count}; a model is trained on one device")
+        raise ValueError(f"expected 1, got {count}; a model is trained on one device, use 1")
     return count
 
 

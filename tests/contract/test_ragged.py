@@ -201,6 +201,8 @@ def test_bad_lengths() -> None:
     for bad in ([1], [1, 6], [1, -1], [1.0, 2.0], [True, False], [None, 1], "ab", {1: 2}, [[1], [1, 2]]):
         with pytest.raises(ValueError, match="GRU: lengths: expected 2 integers from 0 to 5, got"):
             layer(x, lengths=bad)
+    with pytest.raises(ValueError, match="GRU: lengths: expected a tensor with values, got one on meta; pass a list"):
+        elman.GRU(3, 4, device="meta")(x.to("meta"), lengths=torch.tensor([5, 5], device="meta"))
     with pytest.raises(ValueError, match="GRU: lengths: expected none for a PackedSequence, which has its own"):
         layer(pack_padded_sequence(x, [5, 5]), lengths=[5, 5])
     with pytest.raises(ValueError, match=r"GRU: input: expected width 3 \(input_size\), got 4"):

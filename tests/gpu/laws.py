@@ -212,16 +212,16 @@ def test_what_it_refuses() -> None:
         elman.Recurrent(Cumulative(), executor="triton")(x)
     with pytest.raises(RuntimeError, match="under Triton's interpreter, got a tensor on meta"):
         elman.GRU(4, 5, executor="triton", device="meta")(x.to("meta"))
-    with pytest.raises(RuntimeError, match=r"float32, float64, bfloat16 or float16, got .*complex64"):
+    with pytest.raises(RuntimeError, match=r"float32, float64, bfloat16 and float16, .*, got .*complex64"):
         elman.GRU(4, 5, executor="triton", dtype=torch.complex64)(x.to(torch.complex64))
 
 
 def test_offsets_of_more_than_32_bits_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("elman.engine.gpu.backend.MAX_OFFSET", 16 * 21 - 1)
     x = torch.randn(3, 2, 4)
-    with pytest.raises(RuntimeError, match="a matrix of 20 x 60 numbers; use executor='loop'"):
+    with pytest.raises(RuntimeError, match="a matrix of 20 x 60 numbers; use executor='auto'"):
         elman.GRU(4, 20, executor="triton")(x)
-    with pytest.raises(RuntimeError, match="rows of 24 numbers; use executor='loop'"):
+    with pytest.raises(RuntimeError, match="rows of 24 numbers; use executor='auto'"):
         elman.Recurrent(lambda x, h: h + x, 24, executor="triton")(torch.randn(3, 2, 24))
 
 

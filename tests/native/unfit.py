@@ -197,10 +197,10 @@ class Eye(Cell):
 ADVICE = ["reads a tensor of torch.float32", "register_buffer", "dtype=x.dtype"]
 
 UNFIT: list[tuple[type[Cell], Sequence[str]]] = [
-    (Cumsum, ["aten.cumsum", "not in the table"]),
-    (Asinh, ["aten.asinh", "not in the table"]),
+    (Cumsum, ["aten.cumsum", "not one of the supported operations"]),
+    (Asinh, ["aten.asinh", "not one of the supported operations"]),
     (Cube, ["aten.mul", "of shapes that differ"]),
-    (EverySecond, ["aten.slice", "not in the table"]),
+    (EverySecond, ["aten.slice", "not one of the supported operations"]),
     (Branch, ["a Python number read from a tensor"]),
     (Item, ["a Python number read from a tensor"]),
     (Centered, ["aten."]),

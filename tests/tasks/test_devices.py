@@ -83,11 +83,13 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str, str]] = {
         "can use; pass {}accelerator cpu",
     ),
     "unknown": ({"accelerator": "cdua"}, ValueError, "accelerator", "expected one of auto, cpu, gpu, mps; got 'cdua'"),
-    "two devices": ({"devices": 2}, ValueError, "devices", "expected 1, got 2; a model is trained on one device"),
+    "Lightning's name": ({"accelerator": "cuda"}, ValueError, "accelerator", "got 'cuda'; did you mean gpu?"),
+    "two devices": ({"devices": 2}, ValueError, "devices", "got 2; a model is trained on one device, use 1"),
     "no device": ({"devices": 0}, ValueError, "devices", "expected an integer of at least 1, got "),
     "float16": (
         {"precision": "16"}, BadInput, "precision 16: expected a GPU, got the CPU;", "pass {}precision bf16 or 32"
     ),
+    "another name": ({"precision": "fp16"}, ValueError, "precision", "got 'fp16'; did you mean 16?"),
     "float64": ({"precision": "64"}, ValueError, "precision", "expected one of 32, bf16, 16; got '64'"),
 }  # fmt: skip
 

@@ -79,6 +79,10 @@ def test_a_saved_copy_is_a_run_without_checkpoints(reader: Trained, tmp_path: Pa
         reader.save(tmp_path / "copy")
     with pytest.raises(BadInput, match="got a file"):
         reader.save(tmp_path / "copy" / "config.json")
+    with pytest.raises(
+        BadInput, match=r"^out .*: .* got a run; choose another name, or resume it: elman train TASK --"
+    ):
+        image.fit(bars(), reader.run.path)
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -90,5 +90,6 @@ class Backend(ABC):
         if tensor.dtype not in self.dtypes or tensor.dtype != first.dtype:
             *names, last = (str(dtype).removeprefix("torch.") for dtype in self.dtypes)
             mixed = " and ".join(dict.fromkeys((str(first.dtype), str(tensor.dtype))))
-            return f"the {self.name} executor supports one dtype, {', '.join(names)} or {last}, got {mixed}"
+            supported = f"{', '.join(names)} and {last}, the same for all tensors"
+            return f"the {self.name} executor supports {supported}, got {mixed}"
         return ""

@@ -50,10 +50,10 @@ class TritonBackend(Backend):
         programs = (plan.before, plan.inference, plan.forward, plan.backward, plan.after)
         for stage in (stage for program in programs for stage in program.stages):
             if isinstance(stage, Product) and stage.depth * stage.width > MAX_OFFSET:
-                raise CannotCapture(f"a matrix of {stage.depth} x {stage.width} numbers; use executor='loop'")
+                raise CannotCapture(f"a matrix of {stage.depth} x {stage.width} numbers")
         widest = max((buffer.width for program in programs for buffer in program.buffers()), default=0)
         if widest * ROWS > MAX_OFFSET:
-            raise CannotCapture(f"rows of {widest} numbers; use executor='loop'")
+            raise CannotCapture(f"rows of {widest} numbers")
 
     def compile(self, plan: Plan, key: str, dtype: torch.dtype) -> TritonPlan:
         """Generate the kernels of a plan; Triton compiles each when it is first launched."""

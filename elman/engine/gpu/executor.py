@@ -20,10 +20,10 @@ class TritonExecutor(Executor):
     def unavailable(self) -> str:
         """Why this process has no Triton or no CUDA device; "" if it has both, or TRITON_INTERPRET is 1."""
         if find_spec("triton") is None:
-            return "the package triton is not installed: pip install triton (Linux), or executor='auto'"
+            return "the package triton is not installed (on Linux: pip install triton)"
         # Counting devices, unlike asking whether CUDA is available, lets the process fork.
         if os.environ.get("TRITON_INTERPRET") != "1" and torch.cuda.device_count() == 0:
-            return "there is no CUDA device; TRITON_INTERPRET=1 runs it on the CPU, for tests"
+            return "there is no CUDA device"
         return ""
 
     def run(self, inputs: Inputs) -> tuple[Output, State] | Unsupported:

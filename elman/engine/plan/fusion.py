@@ -91,7 +91,7 @@ def check_supported(node: Node) -> None:
     if node.target is CONSTANT:
         return
     if node.target not in POINTWISE:
-        raise CannotCapture(f"{operation(node)}, which is not in the table of operations{line}")
+        raise CannotCapture(f"{operation(node)}, which is not one of the supported operations{line}")
     for value in node.all_input_nodes:
         if match_operand(node, value) is None:
             raise CannotCapture(f"{node.target} of shapes that differ{line}")

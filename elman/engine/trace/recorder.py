@@ -150,7 +150,7 @@ class Recorder(DispatchMode):
             args, kwargs = (args[0], result.dtype), {}
         elif isinstance(result, Tensor) and target in UNSUPPORTED_BY_DTYPE.get(result.dtype, ()):
             raise CannotCapture(
-                f"{target} that gives {result.dtype}, which is not in the table of operations{current_line()}"
+                f"{target} that gives {result.dtype}, which is not one of the supported operations{current_line()}"
             )
         arguments = fx.node.map_aggregate((args, kwargs), lambda a: self.node_of(a) if isinstance(a, Tensor) else a)
         node = self.graph.call_function(target, *arguments)
