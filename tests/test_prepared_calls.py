@@ -89,7 +89,7 @@ def test_the_loops_gradients(cell: str, T: int, B: int, ran: list[int]) -> None:
     for dtype in (torch.float32, torch.float64):
         stacks = pair(cell, dtype=dtype)
         agree(stacks, torch.randn(T, B, D, dtype=dtype), random_states(stacks[0], (B,), dtype), "xsp")
-    assert ran or cell not in ("rnn", "gru", "lstm")
+    assert ran or cell == "antisymmetric_rnn"  # whose matrix is computed from a parameter
 
 
 @pytest.mark.parametrize("which", ["outputs", "states", "all"])

@@ -37,6 +37,32 @@ def build_function(
     return function
 
 
+def find_parts(
+    inputs: Sequence[fx.Node], values: Sequence[fx.Node], dtype: torch.dtype
+) -> dict[fx.Node, tuple[int, int]]:
+    """Find the values of a step that are contiguous parts of an input.
+
+    Args:
+        inputs: of the function that computes the values.
+        values: to look at.
+        dtype: of the inputs.
+
+    Returns:
+        Of each such value, the index of the input, and the element at which it begins.
+    """
+    examples = [torch.empty(shape_of(node), dtype=dtype, device="cpu") for node in inputs]
+    with torch.no_grad():
+        results = build_function(inputs, values, dtype)(*examples)
+    owners = {example.untyped_storage().data_ptr(): i for i, example in enumerate(examples) if example.numel()}
+    parts = {}
+    for node, value in zip(values, results, strict=True):
+        assert value is not None
+        owner = owners.get(value.untyped_storage().data_ptr())
+        if owner is not None and value.dtype == dtype and value.is_contiguous():
+            parts[node] = owner, value.storage_offset()
+    return parts
+
+
 class Gradients:
     """Computes the gradients of a plan's parameters from the sums over all rows.
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx
 
-from elman.engine.compiled.eager_graph import build_function
+from elman.engine.compiled.eager_graph import build_function, find_parts
 from elman.engine.compiled.rows import MAX_CACHED_SHAPES, StepRows
 from elman.engine.cpu import codegen, openmp
 from elman.engine.cpu.arguments import Argument, PlanArguments, Role, Word, address, panels, value, vectors
@@ -77,12 +77,18 @@ class CallLayout:
         for word, pointer in openmp.addresses().items():
             self.template[word] = pointer
         index = {node: i for i, node in enumerate(plan.parameters)}
-        #: index and place of each parameter
-        self.parameters = [(index[node], place) for node, place in places.items() if node in index]
-        computed = {node: place for node, place in places.items() if node not in index}
-        #: of values computed from parameters, and the function that computes them
+        #: of each parameter and each part of one: its index, its place and its offset in bytes
+        self.parameters = [(index[node], place, 0) for node, place in places.items() if node in index]
+        computed, dtype = (
+            {node: place for node, place in places.items() if node not in index},
+            getattr(torch, real.name),
+        )
+        parts = find_parts(plan.parameters, list(computed), dtype) if computed else {}
+        for node, (i, begin) in parts.items():
+            self.parameters.append((i, computed.pop(node), begin * real.bytes))
+        #: of other values computed from parameters, and the function that computes them
         self.computed_places = list(computed.values())
-        self.compute = build_function(plan.parameters, list(computed), getattr(torch, real.name)) if computed else None
+        self.compute = build_function(plan.parameters, list(computed), dtype) if computed else None
 
     @staticmethod
     def aligned(address: int) -> int:
@@ -184,8 +190,9 @@ class Invocation:
         self._moving: list[tuple[int, int, int, int]] = []
         self._previous: list[tuple[int, Tensor, Tensor]] = []  # place, sequence and initial value of states
         self._previous_of_chunk: list[Tensor] = []
-        for index, place in layout.parameters:
+        for index, place, offset in layout.parameters:
             self.put(place, parameters[index].contiguous())
+            self.data[place] += offset
         if layout.compute is not None:
             for place, value in zip(layout.computed_places, layout.compute(*parameters), strict=True):
                 assert value is not None

@@ -58,8 +58,8 @@ class PreparedLoop:
 
     def set_addresses(self, addresses: Sequence[int]) -> None:
         """Set the addresses of the parameters, in the order of the plan."""
-        for index, place in self._parameters:
-            self.data[place] = addresses[index]
+        for index, place, offset in self._parameters:
+            self.data[place] = addresses[index] + offset
 
     def run(self, functions: Sequence[int]) -> None:
         """Run functions of the plan in order."""
