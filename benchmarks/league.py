@@ -49,14 +49,13 @@ class Row(NamedTuple):
 
 def layer_of(cell: str, shape: Shape, executor: str = "auto") -> torch.nn.Module:
     """Return elman's layer."""
-    makers = {
+    makers: dict[str, Callable[..., torch.nn.Module]] = {
         "lstm": elman.LSTM,
         "gru": elman.GRU,
         "rnn": elman.RNN,
         "layer_norm_gru": partial(elman.GRU, layer_norm=True),
     }
-    layer: torch.nn.Module = makers[cell](shape.D, shape.H, executor=executor)
-    return layer
+    return makers[cell](shape.D, shape.H, executor=executor)
 
 
 def torch_run(layer: torch.nn.Module, arrays: Arrays, backward: bool) -> Run:
@@ -312,7 +311,7 @@ def work(engine: str, threads: int) -> None:
         else:
             assert run is not None
             run()  # the other engines have had the caches
-            times, end = [], perf_counter() + message["seconds"]
+            times, end = list[float](), perf_counter() + message["seconds"]
             while perf_counter() < end or len(times) < 3:
                 begin = perf_counter()
                 run()
@@ -366,7 +365,7 @@ def reference(row: Row) -> tuple[Arrays, list[NDArray[Any]]]:
 def measure(row: Row, engines: Sequence[Engine], folder: Path, seconds: float, turns: int) -> dict[str, float]:
     """Check the numbers of all engines for a row, and return their times in seconds."""
     arrays, expected = reference(row)
-    np.savez(folder / "arrays.npz", **arrays)
+    np.savez(folder / "arrays.npz", **arrays)  # type: ignore[arg-type]
     present = []
     for engine in engines:
         file = folder / "results.npz"

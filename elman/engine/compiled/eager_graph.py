@@ -59,7 +59,7 @@ def find_parts(
         assert value is not None
         owner = owners.get(value.untyped_storage().data_ptr())
         if owner is not None and value.dtype == dtype and value.is_contiguous():
-            parts[node] = owner, value.storage_offset()
+            parts[node] = owner, int(value.storage_offset())
     return parts
 
 
