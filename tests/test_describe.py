@@ -9,6 +9,7 @@ from torch import Tensor, nn
 import elman
 from elman.engine import EXECUTORS
 
+torch_executor = pytest.mark.skipif("torch" not in EXECUTORS, reason="the torch executor is switched off")
 native = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
 
 
@@ -78,6 +79,7 @@ def test_of_the_loop() -> None:
     assert "requested by name" in str(description)
 
 
+@torch_executor
 def test_of_an_executor_that_cannot_run_the_layer() -> None:
     description = elman.describe(elman.LSTM(3, 5, num_layers=2, executor="torch", zoneout=0.1))
     expected = "executor torch, requested by name, cannot run it: the torch executor supports the cells of torch.nn"
@@ -86,6 +88,7 @@ def test_of_an_executor_that_cannot_run_the_layer() -> None:
     assert "layers and directions" not in str(description)
 
 
+@torch_executor
 def test_of_the_calls_of_a_stack() -> None:
     layer = elman.LSTM(3, 5, num_layers=2, bidirectional=True, dropout=0.1, executor="torch")
     assert "4 calls, one for each of the layers and directions" in str(elman.describe(layer))
