@@ -10,6 +10,8 @@ from elman.data.examples import Example
 from elman.tasks.classify.model import TextClassifier
 from elman.tasks.classify.options import ClassifyOptions
 from elman.tasks.classify.task import ClassifyCodec
+from elman.tasks.music.chain import Chain, link_notes
+from elman.tasks.music.steps import PITCHES
 from elman.tasks.tag.model import Tagger
 from elman.tasks.tag.options import TagOptions
 from elman.tasks.tag.task import TagCodec
@@ -44,8 +46,22 @@ def test_no_gradient_is_added_in_the_order_of_the_threads(task: str) -> None:
     model = model_type(**codec.model_args(options))
     loss, *_ = model.loss(codec.collate([codec.encode(example)[0] for example in EXAMPLES[task]]))
     found = set(nodes(loss.grad_fn))
-    # On the CPU, torch's backward pass of indexing with repeated indices adds by atomic operations, in any order.
-    indexing = torch.zeros(2, requires_grad=True)[torch.tensor([0, 0])].grad_fn
-    assert indexing is not None
-    assert indexing.name() not in found
+    assert indexing() not in found
     assert "EmbeddingBackward0" in found  # the graph was walked up to the embeddings
+
+
+def test_no_gradient_of_a_chord_is_added_in_the_order_of_the_threads() -> None:
+    frames = torch.zeros(2, PITCHES)
+    frames[:, [40, 47, 52]] = 1
+    links = link_notes(torch.zeros_like(frames), frames)
+    found = set(nodes(Chain(4, 0.5).logits(torch.randn(2, 4), links).grad_fn))
+    assert indexing() not in found
+    assert "EmbeddingBackward0" in found
+
+
+def indexing() -> str:
+    """The node of indexing: on the CPU, its backward pass adds by atomic operations where indices are repeated."""
+    node = torch.zeros(2, requires_grad=True)[torch.tensor([0, 0])].grad_fn
+    assert node is not None
+    name: str = node.name()
+    return name

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, dropout
+from torch.nn.functional import cross_entropy, dropout, embedding
 
 from elman.tasks.music.steps import PITCHES
 
@@ -63,7 +63,9 @@ class Chain(nn.Module):
     def logits(self, h: Tensor, links: Links) -> Tensor:
         """Return the logits of each next note, (M, 129), given h (N, H); -inf for notes that are not lower."""
         of_notes = self.sounding(links.sounding) + self.above(links.above) + self.placed(links.placed)
-        g = dropout(torch.relu(self.given(h)[links.frame] + of_notes), self.dropout, self.training)
+        # Not by indexing, whose backward pass adds in the order of the threads.
+        given = embedding(links.frame, self.given(h))
+        g = dropout(torch.relu(given + of_notes), self.dropout, self.training)
         logits: Tensor = self.pitch(g)
         pitches = torch.arange(PITCHES + 1, device=h.device)
         return logits.masked_fill(pitches >= links.above.unsqueeze(1), -torch.inf)
