@@ -1,4 +1,4 @@
-"""How exact bfloat16 is, against float64: `python benchmarks/bfloat16.py` prints the table of docs/numerics.md.
+"""Errors of bfloat16 against float64: `python benchmarks/bfloat16.py` prints the table of docs/numerics.md.
 
 The largest error of any entry, relative to the largest entry, over all shapes; of gradients, the worst of all.
 """
@@ -35,14 +35,14 @@ def errors(cell: str, shape: Shape) -> dict[str, list[float]]:
     theirs.load_state_dict(ours.state_dict())
     x, dy = torch.randn(T, B, D).bfloat16(), torch.randn(T, B, H).bfloat16()
     exact = results(deepcopy(theirs).double(), x.double(), dy.double())
-    found = {
+    computed = {
         "elman": results(ours, x, dy),
         "elman under autocast": results(deepcopy(ours).float(), x.float(), dy, autocast=True),
         "torch.nn": results(theirs, x, dy),
     }
     return {
         name: [float((a.double() - b).abs().max() / b.abs().max()) for a, b in zip(values, exact, strict=True)]
-        for name, values in found.items()
+        for name, values in computed.items()
     }
 
 

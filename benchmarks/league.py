@@ -40,7 +40,7 @@ Run = Callable[[], Sequence[Any]]  # the outputs, then the gradients of x and of
 
 
 class Row(NamedTuple):
-    """What is measured: a cell, the sizes, and whether the backward pass is."""
+    """A row of the table: a cell, its sizes, and whether the backward pass is measured."""
 
     cell: str
     shape: Shape

@@ -3,7 +3,7 @@
 Prints the table of README.md and docs/benchmarks.md, and draws results/benchmarks.png.
 """
 
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN (tanh)", "layer_norm_gru": "l
 
 
 class Comparison(NamedTuple):
-    """What elman is compared with.
+    """An engine to compare with, in one direction.
 
     Attributes:
         engine: as in the league table.
@@ -48,18 +48,18 @@ COMPARISONS = (
 )
 
 
-def rows() -> Iterator[dict[str, str]]:
-    """Yield the rows of the league table."""
+@cache
+def rows() -> list[dict[str, str]]:
+    """Return the rows of the league table."""
     lines = [line for line in LEAGUE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
     head, *body = ([field.strip() for field in line.strip("|").split("|")] for line in lines)
-    for fields in body:
-        yield dict(zip(head, fields, strict=True))
+    return [dict(zip(head, fields, strict=True)) for fields in body]
 
 
 def ratios(comparison: Comparison, cell: str) -> list[float]:
     """Return the ratios of a cell, one for each shape: how many times as long the other takes."""
-    found = [row for row in rows() if row["cell"] == cell and row["direction"] == comparison.direction]
-    return [float(row[comparison.engine]) / float(row["elman"]) for row in found if row[comparison.engine]]
+    selected = [row for row in rows() if row["cell"] == cell and row["direction"] == comparison.direction]
+    return [float(row[comparison.engine]) / float(row["elman"]) for row in selected if row[comparison.engine]]
 
 
 def table() -> str:

@@ -40,8 +40,11 @@ def describe(layer: Stack | Recurrent, input: Tensor | None = None) -> "Descript
         layer._prepare(layer._weights(), input, None, None)
     specs = list(_specs(layer, input))
     executor, reason = choose(layer.executor, specs)
-    if layer.executor != "auto":
-        why = f"requested by name, cannot run it: {reason}" if reason else "requested by name"
+    is_refused = layer.executor != "auto" and bool(reason)
+    if is_refused:
+        why = f"requested by name, cannot run it: {reason}"
+    elif layer.executor != "auto":
+        why = "requested by name"
     elif reason:
         why = f"because {reason}"
     elif list(EXECUTORS).index(executor.name) == 0 and len(EXECUTORS) > 1:
@@ -52,7 +55,6 @@ def describe(layer: Stack | Recurrent, input: Tensor | None = None) -> "Descript
     if input is not None:
         T, B = (input.shape[0], 1) if input.dim() == 2 else input.shape[:2]
         shape = (B, T) if layer.batch_first and input.dim() == 3 else (T, B)
-    is_refused = layer.executor != "auto" and bool(reason)
     lines = [f"{type(layer).__name__}: executor {executor.name}, {why}"]
     if executor.runs_stacks and not is_refused and isinstance(layer, Stack):
         count = layer.num_layers * layer._directions

@@ -32,9 +32,9 @@ def test_json(elman: Command) -> None:
 
 
 def test_bfloat16(elman: Command) -> None:
-    found = json.loads(elman("bench", "--cells", "lstm", *SMALL, "--dtype", "bf16", "--json").out)
-    assert found["dtype"] == "bf16"
-    assert all(1e-5 < row["error"] <= row["bound"] for row in found["rows"])
+    measured = json.loads(elman("bench", "--cells", "lstm", *SMALL, "--dtype", "bf16", "--json").out)
+    assert measured["dtype"] == "bf16"
+    assert all(1e-5 < row["error"] <= row["bound"] for row in measured["rows"])
 
 
 def test_no_ratio_where_the_numbers_differ(elman: Command, monkeypatch: pytest.MonkeyPatch) -> None:

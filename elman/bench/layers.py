@@ -66,8 +66,8 @@ SHAPES = tuple(
 # itself has errors of 3e-4.
 AGREEMENT, TIMES = 5e-5, 10
 
-# In bfloat16 both implementations round, and torch.nn rounds in more places.
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+# In bfloat16 both implementations round, and torch.nn rounds in more places.
 BFLOAT16_AGREEMENT, BFLOAT16_TIMES = 8e-3, 1
 
 

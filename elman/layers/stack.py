@@ -514,7 +514,7 @@ class Stack(Layer):
         return outputs, [as_tuple(finals)[k : k + count] for k in range(0, len(finals), count)]
 
     def _can_run_as_one(self, mode: Mode) -> bool:
-        """Whether an executor may run all layers by one call."""
+        """Return True if an executor may run all layers by one call."""
         is_random = self.training and (self.dropout or self.locked_dropout or self.weight_drop)
         return not is_random and type(mode) is Full
 

@@ -168,11 +168,11 @@ def test_a_kernel_computes_every_row_alike(lengths: list[int] | None, form: str)
         lambda x, h, w: torch.tanh(h @ w + x), 5, executor="triton", parameters={"w": torch.randn(5, 5)}
     ).double()
     x, h = torch.randn(2, 4, 4, 5, dtype=torch.float64, requires_grad=True).unbind()
-    made = Problem(as_function(layer, 1), (x, h[0], *layer.parameters()), 1)
-    parts = test_ragged.one_by_one(made, lengths, 0) if lengths else split_law.in_two(made, 2)
-    whole = made.run(*made.inputs, lengths=lengths)
+    of_kernel = Problem(as_function(layer, 1), (x, h[0], *layer.parameters()), 1)
+    parts = test_ragged.one_by_one(of_kernel, lengths, 0) if lengths else split_law.in_two(of_kernel, 2)
+    whole = of_kernel.run(*of_kernel.inputs, lengths=lengths)
     assert all(map(torch.equal, parts, whole))
-    assert all(map(torch.equal, gradients(parts, made.inputs)[:2], gradients(whole, made.inputs)[:2]))
+    assert all(map(torch.equal, gradients(parts, of_kernel.inputs)[:2], gradients(whole, of_kernel.inputs)[:2]))
 
 
 def test_a_gradient_of_a_gradient() -> None:

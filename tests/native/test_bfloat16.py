@@ -33,15 +33,15 @@ LARGE = Sizes(T=3, B=40, D=65, H=131)  # odd, where numbers are taken in pairs; 
 
 def as_in_double_precision(run: Run, inputs: Sequence[Tensor]) -> None:
     """Raise AssertionError unless results and gradients are those for the same numbers in double precision."""
-    found, received = [], cotangents(run(*inputs))
+    computed, received = [], cotangents(run(*inputs))
     for dtype in (DTYPE, torch.float64):
-        given = [tensor.detach().to(dtype).requires_grad_() for tensor in inputs]
-        results = run(*given)
+        converted = [tensor.detach().to(dtype).requires_grad_() for tensor in inputs]
+        results = run(*converted)
         d = [value.to(dtype) for value in received]
-        asked = torch.autograd.grad(results, given, d, allow_unused=True, materialize_grads=True)
-        found.append(([r.to(DTYPE) for r in results], [g.to(DTYPE) for g in asked]))
-    all_close(found[0][0], found[1][0], "outputs")
-    all_close(found[0][1], found[1][1], "gradients")
+        gradients = torch.autograd.grad(results, converted, d, allow_unused=True, materialize_grads=True)
+        computed.append(([r.to(DTYPE) for r in results], [g.to(DTYPE) for g in gradients]))
+    all_close(computed[0][0], computed[1][0], "outputs")
+    all_close(computed[0][1], computed[1][1], "gradients")
 
 
 @pytest.mark.parametrize("sizes", [*test_oracle.SIZES, LARGE], ids=str)
@@ -88,13 +88,13 @@ def test_autocast_has_master_weights(build: Build) -> None:
         outputs = layer(x)[0]
     inputs = [x, *layer.parameters()]
     received = torch.randn(outputs.shape).bfloat16()
-    found = torch.autograd.grad(outputs, inputs, received.to(outputs.dtype))
+    gradients = torch.autograd.grad(outputs, inputs, received.to(outputs.dtype))
     exact = on_loop(layer).double()
     wide = x.detach().double().requires_grad_()
     expected = torch.autograd.grad(exact(wide)[0], [wide, *exact.parameters()], received.double())
-    assert {gradient.dtype for gradient in found} == {torch.float32}
+    assert {gradient.dtype for gradient in gradients} == {torch.float32}
     # Further from it than float32 is, but nothing is rounded to bfloat16 in the end.
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(gradients, expected, strict=True):
         error = (a - b).abs().max() / b.abs().max()
         assert TOLERANCES[torch.float32].gradients < error <= HALF_TOLERANCES[DTYPE].gradients
         assert not torch.equal(a, a.bfloat16().float())
@@ -164,7 +164,7 @@ print(digest.hexdigest())
 @functools.cache
 def digest(**environment: str) -> str:
     """The digest of all numbers, in a process with these variables."""
-    said = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         cwd=Path(__file__).parents[2],  # where `tests` is found
         env={**os.environ, **environment},
@@ -172,7 +172,7 @@ def digest(**environment: str) -> str:
         text=True,
         check=True,
     )
-    return said.stdout
+    return process.stdout
 
 
 @pytest.mark.parametrize(

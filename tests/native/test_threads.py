@@ -168,14 +168,14 @@ def check_callers(layers: Sequence[Layer], shape: tuple[int, int, int], calls: i
     """Raise AssertionError unless four callers at once, with a layer each, get the results of the loop executor."""
     problems = [problem(layer, *shape) for layer in layers]
     expected = [forward_and_backward(on_loop(layer), *p) for layer, p in zip(layers, problems, strict=True)]
-    found = from_four_threads(lambda k: [forward_and_backward(layers[k], *problems[k]) for _ in range(calls)])
-    for k, results in found.items():
+    returned = from_four_threads(lambda k: [forward_and_backward(layers[k], *problems[k]) for _ in range(calls)])
+    for k, results in returned.items():
         for result in results:
             same(result, expected[k])
 
 
 def from_four_threads(work: Callable[[int], Any]) -> dict[int, Any]:
-    """What four threads at once return for 0 to 3."""
+    """Return the results of four concurrent threads, called with 0 to 3."""
     found, together = dict[int, Any](), threading.Barrier(4)
 
     def call_together(k: int) -> None:

@@ -45,18 +45,18 @@ def test_no_gradient_is_added_in_the_order_of_the_threads(task: str) -> None:
     codec = codec_type.fit(EXAMPLES[task], options)
     model = model_type(**codec.model_args(options))
     loss, *_ = model.loss(codec.collate([codec.encode(example)[0] for example in EXAMPLES[task]]))
-    found = set(nodes(loss.grad_fn))
-    assert indexing() not in found
-    assert "EmbeddingBackward0" in found  # the graph was walked up to the embeddings
+    names = set(nodes(loss.grad_fn))
+    assert indexing() not in names
+    assert "EmbeddingBackward0" in names  # the graph was walked up to the embeddings
 
 
 def test_no_gradient_of_a_chord_is_added_in_the_order_of_the_threads() -> None:
     frames = torch.zeros(2, PITCHES)
     frames[:, [40, 47, 52]] = 1
     links = link_notes(torch.zeros_like(frames), frames)
-    found = set(nodes(Chain(4, 0.5).logits(torch.randn(2, 4), links).grad_fn))
-    assert indexing() not in found
-    assert "EmbeddingBackward0" in found
+    names = set(nodes(Chain(4, 0.5).logits(torch.randn(2, 4), links).grad_fn))
+    assert indexing() not in names
+    assert "EmbeddingBackward0" in names
 
 
 def indexing() -> str:

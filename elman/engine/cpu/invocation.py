@@ -79,10 +79,8 @@ class CallLayout:
         index = {node: i for i, node in enumerate(plan.parameters)}
         #: of each parameter and each part of one: its index, its place and its offset in bytes
         self.parameters = [(index[node], place, 0) for node, place in places.items() if node in index]
-        computed, dtype = (
-            {node: place for node, place in places.items() if node not in index},
-            getattr(torch, real.name),
-        )
+        computed = {node: place for node, place in places.items() if node not in index}
+        dtype = getattr(torch, real.name)
         parts = find_parts(plan.parameters, list(computed), dtype) if computed else {}
         for node, (i, begin) in parts.items():
             self.parameters.append((i, computed.pop(node), begin * real.bytes))

@@ -64,8 +64,8 @@ class Chain(nn.Module):
         """Return the logits of each next note, (M, 129), given h (N, H); -inf for notes that are not lower."""
         of_notes = self.sounding(links.sounding) + self.above(links.above) + self.placed(links.placed)
         # Not by indexing, whose backward pass adds in the order of the threads.
-        given = embedding(links.frame, self.given(h))
-        g = dropout(torch.relu(given + of_notes), self.dropout, self.training)
+        of_frames = embedding(links.frame, self.given(h))
+        g = dropout(torch.relu(of_frames + of_notes), self.dropout, self.training)
         logits: Tensor = self.pitch(g)
         pitches = torch.arange(PITCHES + 1, device=h.device)
         return logits.masked_fill(pitches >= links.above.unsqueeze(1), -torch.inf)
