@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from elman import tasks
 from elman.cells import REGISTRY, by_name
 from elman.cli import run
+from elman.engine.cpu.invocation import ScratchMemory
 from tests.small import FLOW, SMALL, Command, text
 
 # The same examples on every machine and in every run.
@@ -161,6 +162,12 @@ def fresh_memory_is_poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(np, "empty", poisoned(np.empty))
     monkeypatch.setattr(np, "empty_like", poisoned(np.empty_like))
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    take = ScratchMemory.take
+
+    def take_poison(memory: ScratchMemory, like: torch.Tensor, size: int) -> torch.Tensor:
+        return take(memory, like, size).fill_(255)  # NaN in every dtype
+
+    monkeypatch.setattr(ScratchMemory, "take", take_poison)
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)
     yield

@@ -13,7 +13,8 @@ from torch.utils.checkpoint import checkpoint
 import elman
 from elman import cells, flow
 from elman.engine import EXECUTORS
-from elman.engine.cpu import prepared_call
+from elman.engine.cpu import prepared_call, prepared_loop
+from elman.layers import _prepared_calls
 from tests.cases import in_a_row, in_form, random_states
 from tests.tolerances import all_close
 
@@ -92,15 +93,35 @@ def test_the_loops_gradients(cell: str, T: int, B: int, ran: list[int]) -> None:
     assert ran or cell == "antisymmetric_rnn"  # whose matrix is computed from a parameter
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("cell", list(cells.REGISTRY))
+def test_several_chunks(cell: str, threads: int, ran: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same bits as without preparation, with gradients and without."""
+    layer, results = pair(cell, dtype=torch.float32)[0], []
+    x, states = torch.randn(20, 64, D), random_states(layer, (64,), torch.float32)
+    torch.set_num_threads(threads)
+    try:
+        for _ in range(2):
+            inputs = [x.requires_grad_(), *(state.requires_grad_() for state in states)]
+            outputs, found = gradients(layer, x, states, [*inputs, *layer.parameters()])
+            with torch.no_grad():
+                results.append([*outputs, *found, *in_a_row(layer(x, in_form(states)))])
+            monkeypatch.setattr(_prepared_calls.PreparedCalls, "__call__", lambda *_: None)
+    finally:
+        torch.set_num_threads(1)
+    assert ran or cell == "antisymmetric_rnn"
+    assert all(map(torch.equal, *results))
+
+
 @pytest.mark.parametrize("which", ["outputs", "states", "all"])
 @pytest.mark.parametrize("wanted", ["p", "x", "s", "xp", "1"])
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_some_inputs_and_some_results(cell: str, wanted: str, which: str, ran: list[int]) -> None:
     """Of parts alone: what nobody asks for writes nowhere, and what nobody gives is zero."""
     stacks = pair(cell)
-    for T, B in ((1, 2), (1, 6), (4, 2), (3, 2)):
+    for T, B in ((1, 2), (1, 6), (4, 2), (3, 2), (9, 128)):
         agree(stacks, torch.randn(T, B, D).double(), random_states(stacks[0], (B,)), wanted, which)
-    assert len(ran) == 4
+    assert len(ran) == 5
 
 
 @pytest.mark.parametrize("T", [1, 3])
@@ -229,16 +250,18 @@ def test_gradients_of_gradients_and_of_many_cotangents(cell: str, T: int, ran: l
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_lengths_in_any_order(threads: int, ran: list[int]) -> None:
+def test_lengths_in_any_order(threads: int, ran: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """One preparation serves every number of steps; more rows than it has room for go another way."""
+    for module in (prepared_loop, _prepared_calls):
+        monkeypatch.setattr(module, "MAX_PREPARED_ROWS", 1200)
     layer, twin = pair("lstm")
     torch.set_num_threads(threads)
     try:
-        for T in (5, 512, 2, 1, 60, 2, 513):
+        for T in (5, 1200, 2, 513, 1, 60, 2, 1201):
             agree([layer, twin], torch.randn(T, 1, D).double(), random_states(layer, (1,)), "xsp")
     finally:
         torch.set_num_threads(1)
-    assert len(ran) == 6
+    assert len(ran) == 7
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from elman.engine.inputs import CellSpec, Inputs
 from elman.engine.observe.events import CallLabel
 from elman.engine.outputs import Output, State
 
-MAX_PREPARED_ROWS = 512  # steps times batch: preparing larger calls takes a small part of them
+MAX_PREPARED_ROWS = 8192  # steps times batch: preparing larger calls takes a small part of them
 
 Labels = Callable[[Tensor], Sequence[CallLabel]]  # makes the label of each cell's call for an input (1, B, D)
 

@@ -12,6 +12,14 @@ from elman.engine.trace.python_state import PythonState, version
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
+def has_hooks(cell: nn.Module) -> bool:
+    """Return True if calls of a cell, or of modules in it, call hooks."""
+    return any(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+        for module in cell.modules()
+    )
+
+
 class Fingerprint:
     """A hashable summary of what a step reads beside its tensors; equal if nothing of it has changed."""
 

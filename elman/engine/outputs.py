@@ -22,7 +22,7 @@ def as_tuple(of: One | tuple[One, ...]) -> tuple[One, ...]:
     >>> as_tuple(5), as_tuple((5, 4))
     ((5,), (5, 4))
     """
-    return (of,) if isinstance(of, int | Tensor) else tuple(of)
+    return tuple(of) if isinstance(of, tuple | list) else (of,)
 
 
 def output_form(output: Output) -> Form:

@@ -5,14 +5,14 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from elman.engine.torch_private import is_autocast_available
+from elman.engine.torch_private import is_autocast_available, is_autocasting
 
 Precision = Callable[[], AbstractContextManager[object]]
 
 
 def autocast_dtype(device: str) -> torch.dtype | None:
     """Return the dtype of autocast on a kind of device; None if autocast is off."""
-    if not is_autocast_available(device) or not torch.is_autocast_enabled(device):
+    if not (is_autocasting() and is_autocast_available(device) and torch.is_autocast_enabled(device)):
         return None
     return torch.get_autocast_dtype(device)
 

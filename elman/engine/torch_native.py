@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from elman.engine import eager
 from elman.engine.executor import Executor, StackInputs, Unsupported
 from elman.engine.inputs import CellSpec, Inputs
-from elman.engine.module_state import HOOKS
+from elman.engine.module_state import has_hooks
 from elman.engine.observe.events import CallLabel, current_label, is_batched, is_observed, labeled
 from elman.engine.outputs import Output, State, as_tuple
 from elman.engine.precision import autocast_dtype
@@ -98,7 +98,7 @@ def _unsupported_cell(cell: nn.Module, parameters: Mapping[str, Tensor]) -> str:
     projection = parameters.get("weight_hr")
     if projection is not None and projection.shape[0] == projection.shape[1]:
         return "the torch executor supports the cells of torch.nn only, whose proj_size is smaller than hidden_size"
-    if any(getattr(cell, hooks) for hooks in HOOKS):
+    if has_hooks(cell):
         return f"the torch executor does not run single steps, got {cell._get_name()} with hooks"
     return ""
 

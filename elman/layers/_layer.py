@@ -115,7 +115,8 @@ class Layer(nn.Module):
         if is_exporting():
             return eager_export.run(step, None if self._cell_has_parameters else values, x, state, layout.lengths)
         inputs = Inputs(step, values, x, state, layout.sizes)
-        with labeled(CallLabel(label())):
+        # Only backward passes are observed.
+        with labeled(CallLabel(label()) if torch.is_grad_enabled() else None):
             result = mode.run(inputs, self.executor)
         return with_loop_dtypes(inputs, self.executor, result)
 

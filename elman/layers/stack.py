@@ -522,9 +522,10 @@ class Stack(Layer):
         self, weights: Mapping[str, Tensor], x: Tensor, states: tuple[Tensor, ...], layout: SequenceLayout, mode: Mode
     ) -> tuple[Tensor, list[Tensor]] | None:
         """Run all layers by one call of the executor; None where they have to be run one by one."""
-        cells, count = self._steps, self.num_layers * self._directions
+        count = self.num_layers * self._directions
         if count == 1 or is_exporting() or not self._can_run_as_one(mode):
             return None
+        cells = self._steps
         executor = stack_executor(self.executor, next(iter(weights.values())))
         if executor is None:
             return None

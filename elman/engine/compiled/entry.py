@@ -14,6 +14,7 @@ from elman.engine.compiled.torch_ops import apply, draw
 from elman.engine.executor import Unsupported
 from elman.engine.inputs import CellSpec, Inputs, StateSize
 from elman.engine.outputs import Output, State, as_tuple, row_width, unflatten_output
+from elman.engine.precision import autocast_dtype
 from elman.engine.torch_private import is_exporting, is_transformed
 
 
@@ -25,19 +26,21 @@ def run(inputs: Inputs, backend: Backend) -> tuple[Output, State] | Unsupported:
     cell, x, state, sizes = inputs.cell, inputs.x, inputs.state, inputs.sizes
     states, parameters = as_tuple(state), _floating(inputs.parameters)
     values = tuple(parameters.values())
-    if torch.is_autocast_enabled(backend.device_type):
+    if autocast_dtype(backend.device_type) is not None:
         parameter_dtype = dtype_of(values)
         dtype = backend.autocast_dtype(parameter_dtype)
         x, states = x.to(dtype), tuple(s.to(dtype) for s in states)
         if dtype != parameter_dtype:
             values = tuple(value.to(dtype) for value in values)
-    if not torch.compiler.is_compiling() and any(t.is_neg() for t in (x, *states, *values)):
+    tensors = (x, *states, *values)
+    compiling = torch.compiler.is_compiling()
+    if not compiling and any(map(Tensor.is_neg, tensors)):
         x, states, values = x.resolve_neg(), *(tuple(t.resolve_neg() for t in of) for of in (states, values))
-    transformed = not torch.compiler.is_compiling() and is_transformed((x, *states, *values))
+        tensors = (x, *states, *values)
     # An exported program must run without elman, and a plan exists in this process alone.
-    if transformed or is_exporting() or (sizes is None and x.shape[1] == 0):
+    if (not compiling and is_transformed(tensors)) or is_exporting() or (sizes is None and x.shape[1] == 0):
         return eager.run(inputs)
-    if reason := backend.unsupported((x, *states, *values)):
+    if reason := backend.unsupported(tensors):
         return Unsupported(reason, warn=not backend.unsupported((x,)))
     plan = plan_cache.plan_for(cell, _shapes(parameters), *_sizes(x, state), backend)
     if plan.reason:
@@ -85,7 +88,7 @@ def _sizes(x: Tensor, state: State) -> tuple[int, StateSize]:
 
 def _floating(parameters: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """The parameters without integers, which count steps, say: capturing fails only if the cell computes with them."""
-    if all(value.is_floating_point() for value in parameters.values()):
+    if all(map(Tensor.is_floating_point, parameters.values())):
         return parameters
     return {name: value for name, value in parameters.items() if value.is_floating_point() or value.is_complex()}
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from elman.engine.compiled.backend import Backend, CompiledLoop
 from elman.engine.inputs import StateSize
-from elman.engine.module_state import HOOKS, Fingerprint, ModuleState, fingerprint
+from elman.engine.module_state import Fingerprint, ModuleState, fingerprint, has_hooks
 from elman.engine.outputs import Form
 from elman.engine.plan.planner import Plan, plan
 from elman.engine.precision import uncast
@@ -65,7 +65,7 @@ def plan_for(cell: nn.Module, shapes: Shapes, input_size: int, state_size: State
     A cell is captured again when something that its step reads has changed: an attribute, a global, a variable of an
     enclosing function, a class attribute, a default argument. A cell that changes all the time is refused in the end.
     """
-    if any(getattr(module, hooks) for module in cell.modules() for hooks in HOOKS):
+    if has_hooks(cell):
         return PlanResult("", f"{_refusal(cell, backend)}: hooks are called at every step")
     kind = shapes, input_size, state_size, backend.name, backend.variant
     results = _by_cell.setdefault(cell, {}).setdefault(kind, {})

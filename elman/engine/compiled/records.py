@@ -25,7 +25,8 @@ class PlanInputs(NamedTuple):
 
     def contiguous(self) -> "PlanInputs":
         """The same inputs with contiguous x and states, as kernels read them."""
-        return self._replace(x=self.x.contiguous(), states=[state.contiguous() for state in self.states])
+        states = [state.contiguous() for state in self.states]
+        return PlanInputs(self.x.contiguous(), states, self.parameters, self.draws, self.sizes)
 
 
 class Forward(NamedTuple):

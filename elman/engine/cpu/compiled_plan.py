@@ -110,6 +110,7 @@ class CompiledPlan(CompiledLoop):
             if plan.before.stages:
                 call.run(function["before"])
             call.run(function[loop])
+        call.release()
         return Forward(outputs, [final() for final in finals], saved)
 
     @override
@@ -148,6 +149,7 @@ class CompiledPlan(CompiledLoop):
                 call.run(function["after"])
             if sums:
                 call.run(function["reduce"])
+        call.release()
         if wanted.x and dx is None:
             dx = torch.zeros_like(x)
         d_parameters = self.gradients(parameters, sums) if wanted.parameters else []

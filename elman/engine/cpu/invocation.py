@@ -189,15 +189,15 @@ class Invocation:
         self._previous: list[tuple[int, Tensor, Tensor]] = []  # place, sequence and initial value of states
         self._previous_of_chunk: list[Tensor] = []
         for index, place, offset in layout.parameters:
-            self.put(place, parameters[index].contiguous())
-            self.data[place] += offset
+            parameter = parameters[index].contiguous()
+            self.data[place] = parameter.data_ptr() + offset
+            self._alive.append(parameter)
         if layout.compute is not None:
             for place, value in zip(layout.computed_places, layout.compute(*parameters), strict=True):
                 assert value is not None
                 self.put(place, value.to(x.dtype).contiguous())
-        scratch = _empty(x, frame.numel)
-        self._alive.append(scratch)
-        begin = layout.aligned(scratch.data_ptr())
+        self._scratch = scratch_memory.take(x, frame.numel * layout.real.bytes)
+        begin = layout.aligned(self._scratch.data_ptr())
         for place, offset in frame.offsets:
             self.data[place] = begin + offset
         if frame.split:
@@ -277,6 +277,10 @@ class Invocation:
         self.data[0] = function
         self.entry(self.address, self.threads)
 
+    def release(self) -> None:
+        """Give the scratch memory back; nothing may run after it."""
+        scratch_memory.give_back(self._scratch)
+
 
 # The cost model that chooses threads: rough figures of one core of a current CPU.
 FLOPS = 1e11  # per second; a multiply-add counts twice
@@ -304,18 +308,44 @@ def threads_for(loop: Program, real: Real, T: int, B: int, count: int) -> tuple[
 
 
 HUGE_PAGES_FROM = 1 << 22  # bytes
+MAX_KEPT = 1 << 26  # bytes of a block that is kept for the next call
 
 
-def _empty(like: Tensor, numel: int) -> Tensor:
-    """Allocate scratch memory of the dtype of another tensor, in huge pages if it is large.
+class ScratchMemory:
+    """Blocks of scratch memory that calls take and give back.
+
+    The system clears fresh memory page by page, which takes as long as the products of a small call.
+    """
+
+    def __init__(self) -> None:
+        self._free: list[Tensor] = []
+
+    def take(self, like: Tensor, size: int) -> Tensor:
+        """Take a block of at least `size` bytes, on the device of another tensor."""
+        try:
+            block: Tensor | None = self._free.pop()  # not shared: other threads take their own
+        except IndexError:
+            block = None
+        return block if block is not None and len(block) >= size else _empty(like, size)
+
+    def give_back(self, block: Tensor) -> None:
+        """Keep a block for later calls, if it is not too large. So the largest of those of a model remains."""
+        if len(block) <= MAX_KEPT and not self._free:
+            self._free.append(block)
+
+
+scratch_memory = ScratchMemory()
+
+
+def _empty(like: Tensor, size: int) -> Tensor:
+    """Allocate scratch memory of `size` bytes, in huge pages if it is large.
 
     Large blocks are given back to the system when they are freed, and come again page by page, and every product reads
     all packed matrices: with pages of 2 MiB instead of 4 KiB, a loop with H = 1024 ran 6 % faster. Many systems give
     huge pages only to programs that ask. Results do not ask for them: threads that write to one huge page for the first
     time wait for each other, which made a step with H = 1024 that saves its gates slower.
     """
-    tensor = like.new_empty(numel)
-    size = tensor.nbytes
+    tensor = like.new_empty(size, dtype=torch.uint8)
     if size >= HUGE_PAGES_FROM and (madvise := _madvise()) is not None:
         address = tensor.data_ptr()
         begin = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE

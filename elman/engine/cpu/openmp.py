@@ -39,7 +39,10 @@ def library() -> Any:
     if not path.exists():
         return None
     handle = ctypes.CDLL(str(path))
-    return handle if hasattr(handle, "GOMP_parallel") else None
+    if not hasattr(handle, "GOMP_parallel"):
+        return None
+    handle.GOMP_parallel.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+    return handle
 
 
 def library_path() -> Path | None:
@@ -92,4 +95,4 @@ def addresses() -> dict[Word, int]:
 
 def parallel(function: int, data: int, count: int) -> None:
     """Call the function at an address with `data` on `count` threads, and wait for all of them."""
-    library().GOMP_parallel(ctypes.c_void_p(function), ctypes.c_void_p(data), ctypes.c_uint(count), ctypes.c_uint(0))
+    library().GOMP_parallel(function, data, count, 0)

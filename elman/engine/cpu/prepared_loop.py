@@ -1,8 +1,8 @@
-"""The loops of a compiled plan over a few rows, prepared but for the addresses of their tensors."""
+"""The loops of a compiled plan over some rows, prepared but for the addresses of their tensors."""
 
 import ctypes
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from ctypes import memmove, memset
 
 import torch
@@ -23,7 +23,7 @@ MAX_SCRATCH = 1 << 23  # bytes that a prepared loop keeps between calls; prepari
 
 
 class PreparedLoop:
-    """The arguments and scratch memory of a plan's programs, for one chunk of steps. Its calls must not overlap.
+    """The arguments and scratch memory of a plan's programs. Its calls must not overlap.
 
     Args:
         native: the compiled plan; `can_prepare` is true of it.
@@ -45,14 +45,22 @@ class PreparedLoop:
         self.data[Word.BARRIER] = barrier.data_ptr()
         self._parameters = self._layout.parameters
         self._address, self.T = ctypes.addressof(self.data), 0
+        self._row_bytes = B * like.element_size()  # of one number of each row
         #: bytes of each state of one step
-        self.state_bytes = [B * size * like.element_size() for size in native.plan.widths]
+        self.state_bytes = [size * self._row_bytes for size in native.plan.widths]
+        self._moving: list[tuple[int, int]] = []  # places of addresses that move with the chunks, and bytes of a step
 
     def set_steps(self, T: int) -> None:
         """Set the number of steps of the next calls."""
         self.T, layout = T, self._layout
         threads, split = invocation.threads_for(layout.loop, layout.real, T, self._B, self._max_threads)
-        self.data[Word.STEPS], self.data[Word.ROWS], self.data[Word.SPLIT] = T, T * self._B, int(split)
+        self.data[Word.SPLIT] = int(split)
+        chunks = uniform_rows(T, self._B).chunks(CHUNK_ROWS)
+        in_order = chunks[::-1] if layout.is_backward else chunks
+        #: the first step of each chunk, and the words that describe it
+        self._chunks = [(begin, self._words(begin, end, add=k > 0)) for k, (begin, end) in enumerate(in_order)]
+        for word, value in self._chunks[0][1]:
+            self.data[word] = value
         run, self.is_alone = self._native.run, threads == 1
         self._run = self._native.run_alone if self.is_alone else functools.partial(run, threads=threads)
 
@@ -61,12 +69,36 @@ class PreparedLoop:
         for index, place, offset in self._parameters:
             self.data[place] = addresses[index] + offset
 
-    def run(self, functions: Sequence[int]) -> None:
-        """Run functions of the plan in order."""
+    def _words(self, begin: int, end: int, add: bool) -> list[tuple[Word, int]]:
+        """The words that describe a chunk of steps, and their values."""
+        rows, origin = (end - begin) * self._B, begin * self._B
+        words = {Word.TIME: begin, Word.STEPS: end - begin, Word.ROWS: rows, Word.ORIGIN: origin, Word.ADD: int(add)}
+        return list(words.items())
+
+    def run(self, once: Sequence[int], each: Sequence[int], fixed: Collection[int | None] = ()) -> None:
+        """Run functions of the plan in order.
+
+        Args:
+            once: for the whole sequence.
+            each: for every chunk of steps.
+            fixed: places of addresses that do not move with the chunks in this call.
+        """
         data, run, address = self.data, self._run, self._address
-        for function in functions:
+        for function in once:
             data[0] = function
             run(address)
+        several, previous = len(self._chunks) > 1, 0
+        for begin, words in self._chunks:
+            if several:
+                for word, value in words:
+                    data[word] = value
+                for place, step_bytes in self._moving:
+                    if place not in fixed:
+                        data[place] += (begin - previous) * step_bytes
+                previous = begin
+            for function in each:
+                data[0] = function
+                run(address)
 
     def _allocate_halves(self, buffer: str, i: int) -> int:
         """Allocate the two halves that successive states use in turn; returns the address of the first."""
@@ -98,17 +130,20 @@ class ForwardLoop(PreparedLoop):
         # Of these states, the places of the sequence and of the initial state; of the others, the first half.
         self._sequences = [(i, arguments[address(f"state{i}")], native.states[i].before) for i in self.saved_states]
         self._halves = [(i, self._allocate_halves(f"state{i}", i)) for i in states if i not in self.saved_states]
+        self._moving = [(self._x, width(plan.inputs[0]) * self._row_bytes)]
+        self._moving += [(place, self.state_bytes[i]) for i, place, _ in self._sequences]
+        if self._saved is not None:
+            self._moving.append((self._saved, plan.saved_width * self._row_bytes))
 
     @override
     def set_steps(self, T: int) -> None:
         super().set_steps(T)
-        names = [] if self.direct else ["pack_forward"]
-        if self._save or not self.is_alone:
-            before = ["before"] if self._native.plan.before.stages else []
-            names += [*before, "forward" if self._save else "inference"]
-        else:
-            names.append("step")  # both in one
-        self._functions = [self._native.functions[name] for name in names]
+        functions, before = self._native.functions, ["before"] if self._native.plan.before.stages else []
+        names = [*before, "forward" if self._save else "inference"]
+        if self.is_alone and not self._save:
+            names = ["step"]  # both in one
+        self._once = [] if self.direct else [functions["pack_forward"]]
+        self._each = [functions[name] for name in names]
         # From the beginning of a sequence to its last step, and from the first half to the one with the last state.
         self._to_last = [(T - 1) * size for size in self.state_bytes]
         self._to_final = [T % 2 * size for size in self.state_bytes]
@@ -136,7 +171,7 @@ class ForwardLoop(PreparedLoop):
                 data[before_place] = before[i]
         for i, first in self._halves:
             memmove(first, before[i], sizes[i])
-        self.run(self._functions)
+        self.run(self._once, self._each)
         for i in self.saved_states:
             memmove(after[i], sequences[i] + self._to_last[i], sizes[i])  # a copy by torch takes ten times as long
         for i, first in self._halves:
@@ -165,9 +200,17 @@ class BackwardLoop(PreparedLoop):
         self._sums = native.sums
         self.D, self._plan = width(plan.inputs[0]), plan
         # An unwanted gradient of x is written to the first; missing cotangents of the outputs are read from the second.
-        dummies = like.new_empty(max_steps * B, self.D), like.new_zeros(B, plan.widths[0])
+        # They do not move with the chunks.
+        dummies = like.new_empty(max(B, min(max_steps * B, CHUNK_ROWS)), self.D), like.new_zeros(B, plan.widths[0])
         self._alive += dummies
         self._unwanted_dx, self._zeros = (dummy.data_ptr() for dummy in dummies)
+        self._moving = [(self._x, self.D * self._row_bytes), (Word.DY, self.state_bytes[0])]
+        for place, step_width in ((self._saved, plan.saved_width), (self._dx, self.D)):
+            if place is not None:
+                self._moving.append((place, step_width * self._row_bytes))
+        for i, places in self._histories:
+            moving = (place for place in (places.address, places.previous) if place is not None)
+            self._moving += [(place, self.state_bytes[i]) for place in moving]
         both = (False, True)
         self._functions = {(wants, sums): self._functions_for(wants, sums) for wants in both for sums in both}
 
@@ -177,11 +220,12 @@ class BackwardLoop(PreparedLoop):
         # The halves that the loop reads first.
         self._firsts = [half + T % 2 * size for half, size in zip(self._halves, self.state_bytes, strict=True)]
 
-    def _functions_for(self, wants_x: bool, wants_parameters: bool) -> list[int]:
+    def _functions_for(self, wants_x: bool, wants_parameters: bool) -> tuple[list[int], list[int]]:
         after = self._plan.after.stages and (wants_x or (wants_parameters and self._plan.sums_need_after))
-        names = [] if self.direct else ["pack_backward", *(["pack_after"] if after else [])]
-        names += ["backward", *(["after"] if after else []), *(["reduce"] if wants_parameters else [])]
-        return [self._native.functions[name] for name in names]
+        once = [] if self.direct else ["pack_backward", *(["pack_after"] if after else [])]
+        each = ["backward", *(["after"] if after else []), *(["reduce"] if wants_parameters else [])]
+        functions = self._native.functions
+        return [functions[name] for name in once], [functions[name] for name in each]
 
     def __call__(
         self,
@@ -230,7 +274,8 @@ class BackwardLoop(PreparedLoop):
                 memmove(first, cotangent, size)
         for place, total in zip(self._sums, sums, strict=False):
             data[place] = total.data_ptr()
-        self.run(self._functions[dx is not None, bool(sums)])
+        fixed = [place for place, tensor in ((self._dx, dx), (Word.DY, dy)) if tensor is None]
+        self.run(*self._functions[dx is not None, bool(sums)], fixed)
         if d_before is not None:
             for last, gradient, size in zip(self._halves, d_before, sizes, strict=True):
                 memmove(gradient, last, size)
@@ -251,7 +296,7 @@ def can_prepare(native: CompiledPlan, steps: int, B: int, loops: Sequence[str] =
         loops: as in `PreparedLoop`.
     """
     layouts = [native.layouts[loop] for loop in loops]
-    if not 0 < steps * B <= CHUNK_ROWS or native.plan.step.draws or any(layout.compute for layout in layouts):
+    if not 0 < steps * B <= MAX_PREPARED_ROWS or native.plan.step.draws or any(layout.compute for layout in layouts):
         return False
     return all(_frame(layout, steps, B).numel * native.real.bytes <= MAX_SCRATCH for layout in layouts)
 
