@@ -16,6 +16,7 @@ from elman.engine.observe.events import BackwardEvent
 from elman.engine.outputs import output_state_indices
 from elman.engine.outputs import output_tensors as outputs_of
 from elman.engine.precision import uncast
+from elman.engine.rng_state import get_rng_state, rng_state
 from elman.engine.trace.random_ops import ReplayRandomOps
 
 Tensors = tuple[Tensor, ...]
@@ -123,9 +124,8 @@ class Replay:
         self._check_inputs()
         states: Tensors = tuple(state.detach() for state in as_tuple(self.event.call.state))
         steps = []
-        with torch.no_grad(), torch.random.fork_rng([]):
-            if self.event.call.random is not None:
-                torch.set_rng_state(self.event.call.random)
+        call = self.event.call
+        with torch.no_grad(), rng_state(call.random or get_rng_state(call.x.device), call.x.device):
             for t in range(self.T):
                 states = tuple(state[: len(self.x[t])] for state in states)
                 step = self.step(t, self.x[t], states, self.parameters)
@@ -162,9 +162,10 @@ class Replay:
                 yield
             self._draws[t] = recorder.drawn
         elif draws:
-            # The cell draws new numbers, which `ReplayRandomOps` overwrites; the fork restores the generator.
+            # The cell draws new numbers, which `ReplayRandomOps` overwrites; afterwards the generators are as before.
+            device = self.event.call.x.device
             with (
-                torch.random.fork_rng([]),
+                rng_state(get_rng_state(device), device),
                 ReplayRandomOps([values.repeat(repeats, *[1] * (values.dim() - 1)) for values in draws]),
             ):
                 yield

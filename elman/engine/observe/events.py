@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from elman.engine.inputs import Inputs
 from elman.engine.outputs import State
 from elman.engine.replay import Conditions
+from elman.engine.rng_state import RngState, get_rng_state
 from elman.engine.torch_private import in_torch_func, is_vmapped
 
 
@@ -40,7 +41,7 @@ class CallRecord:
         state: see `elman.engine.Inputs`.
         sizes: see `elman.engine.Inputs`.
         conditions: what the steps depend on besides these.
-        random: state of torch's generator before the call, if the steps draw from it themselves.
+        random: states of torch's generators before the call, if the steps draw from it themselves.
     """
 
     label: Any
@@ -53,7 +54,7 @@ class CallRecord:
     state: State
     sizes: Tensor | None
     conditions: Conditions
-    random: Tensor | None = None
+    random: RngState | None = None
 
     @property
     def cell(self) -> nn.Module:
@@ -122,7 +123,7 @@ def record_call(inputs: Inputs) -> CallRecord | None:
         return None
     conditions = Conditions.of(inputs.cell, inputs.x.device.type)
     return CallRecord(
-        *label, inputs.parameters, inputs.x, inputs.state, inputs.sizes, conditions, torch.get_rng_state()
+        *label, inputs.parameters, inputs.x, inputs.state, inputs.sizes, conditions, get_rng_state(inputs.x.device)
     )
 
 
