@@ -35,6 +35,7 @@ SHAPES = (
 )
 SHORT = 16  # the longest sequence that is unrolled for torch.compile
 TOLERANCE = 1e-4  # of the norm of each result, against float64
+KERAS_GATES = {"lstm": [0, 1, 2, 3], "gru": [1, 0, 2], "rnn": [0]}  # their order; of the GRU: z, r, n
 Arrays = dict[str, NDArray[Any]]
 Run = Callable[[], Sequence[Any]]  # the outputs, then the gradients of x and of every parameter
 
@@ -202,8 +203,7 @@ def keras_engine(row: Row, arrays: Arrays, threads: int) -> Run | None:
         return None
     import keras
 
-    H = row.shape.H
-    order = {"lstm": [0, 1, 2, 3], "gru": [1, 0, 2], "rnn": [0]}[row.cell]  # of the GRU: z, r, n
+    H, order = row.shape.H, KERAS_GATES[row.cell]
 
     def columns(matrix: NDArray[Any]) -> NDArray[Any]:
         return np.concatenate([matrix[k * H : (k + 1) * H] for k in order]).T
@@ -221,21 +221,20 @@ def keras_engine(row: Row, arrays: Arrays, threads: int) -> Run | None:
         return layer.stateless_call(list(weights), others, x)[0]
 
     x, dy = (np.ascontiguousarray(arrays[name].transpose(1, 0, 2)) for name in ("x", "dy"))
-    run = _jitted(forward, [x, *weights], dy, row.backward)
+    return _jitted(forward, [x, *weights], dy, row.backward)
 
-    def as_torch(results: Sequence[Any]) -> Sequence[Any]:
-        outputs, *gradients = (np.asarray(value) for value in results)
-        back = [outputs.transpose(1, 0, 2)]
-        if gradients:
-            dx, d_ih, d_hh, d_bias = gradients
-            d_biases = list(d_bias) if row.cell == "gru" else [d_bias, d_bias]
-            inverse = np.argsort(order)
-            rows = [np.concatenate([m.T[k * H : (k + 1) * H] for k in inverse]) for m in (d_ih, d_hh, *d_biases)]
-            back += [dx.transpose(1, 0, 2), *rows]
-        return back
 
-    run.results = lambda: as_torch(run())  # type: ignore[attr-defined]
-    return run
+def of_keras(row: Row, results: Sequence[Any]) -> Sequence[Any]:
+    """Convert results of Keras to the layout of torch.nn."""
+    outputs, *gradients = (np.asarray(value) for value in results)
+    converted = [outputs.transpose(1, 0, 2)]
+    if gradients:
+        dx, d_ih, d_hh, d_bias = gradients
+        d_biases = list(d_bias) if row.cell == "gru" else [d_bias, d_bias]
+        H, inverse = row.shape.H, np.argsort(KERAS_GATES[row.cell])
+        rows = [np.concatenate([m.T[k * H : (k + 1) * H] for k in inverse]) for m in (d_ih, d_hh, *d_biases)]
+        converted += [dx.transpose(1, 0, 2), *rows]
+    return converted
 
 
 def onnx_model(row: Row, arrays: Arrays) -> bytes:
@@ -302,10 +301,10 @@ def work(engine: str, threads: int) -> None:
         message = json.loads(line)
         if "row" in message:
             cell, shape, backward = message["row"]
-            arrays = dict(np.load(message["arrays"]))
-            run = ENGINES[engine](Row(cell, Shape(*shape), backward), arrays, threads)
+            row, arrays = Row(cell, Shape(*shape), backward), dict(np.load(message["arrays"]))
+            run = ENGINES[engine](row, arrays, threads)
             if run is not None:
-                results = getattr(run, "results", run)()
+                results = of_keras(row, run()) if engine == "Keras" else run()
                 np.savez(message["results"], *(np.asarray(value) for value in results))
             answer: Any = run is not None
         else:
@@ -404,6 +403,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     engines = [Engine(name, options.threads) for name in options.engines]
     rows = [Row(c, s, b) for c in options.cells for b in (False, True) for s in options.shapes]
+    print(f"## {options.threads} thread{'s' * (options.threads > 1)}\n")
     print(f"| cell | T,B,D,H | direction | {' | '.join(options.engines)} | elman / first other |")
     print("|---" * (4 + len(engines)) + "|")
     ratios = []

@@ -15,7 +15,7 @@ from elman.bench.run import geometric_mean
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PLOT = RESULTS / "benchmarks.png"
-LEAGUE = RESULTS / "league-1-thread.md"
+LEAGUE = RESULTS / "league.md"
 CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN (tanh)", "layer_norm_gru": "layer-norm GRU"}
 
 
@@ -50,8 +50,9 @@ COMPARISONS = (
 
 @cache
 def rows() -> list[dict[str, str]]:
-    """Return the rows of the league table."""
-    lines = [line for line in LEAGUE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    """Return the rows of the league table on one thread."""
+    _, section, *_ = LEAGUE.read_text(encoding="utf-8").split("\n## ")
+    lines = [line for line in section.splitlines() if line.startswith("| ")]
     head, *body = ([field.strip() for field in line.strip("|").split("|")] for line in lines)
     return [dict(zip(head, fields, strict=True)) for fields in body]
 
