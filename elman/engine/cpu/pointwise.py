@@ -1,5 +1,7 @@
 """Generates vector code for a pointwise stage."""
 
+from contextlib import nullcontext
+
 from torch.fx import Node
 
 from elman.engine.cpu.arguments import Word
@@ -46,7 +48,7 @@ class PointwiseEmitter:
             self.rows = {loc: code.at(start, code.mul(row, kernel.stride(loc))) for loc, start in starts.items()}
             self.totals = {loc: [code.local(kernel.real.vector) for _ in range(UNROLL)] for loc in self.accumulators}
             self._begin_reductions(Broadcast.SCALAR)
-            with code.loop(0, stage.heads) as head:
+            with code.loop(0, stage.heads) if stage.heads > 1 else nullcontext(INT(0)) as head:
                 self._emit_head(head, first, last)
             self._finish_reductions(Broadcast.SCALAR, INT(0))
 
@@ -63,7 +65,8 @@ class PointwiseEmitter:
         block = UNROLL * lanes
         whole, rest = divmod(self.stage.width, block)
         if whole:
-            with code.loop(first, code.minimum(last, whole) if rest else last) as i:
+            end = code.minimum(last, whole) if rest else last
+            with code.loop(first, end) as i:
                 self._emit_columns([code.add(code.mul(i, block), v * lanes) for v in range(UNROLL)])
         if rest:
             with code.b.if_then(code.compare(last, ">", whole)):
