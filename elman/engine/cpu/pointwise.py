@@ -45,7 +45,9 @@ class PointwiseEmitter:
         starts = {location: kernel.start(location) for location in locations}
         with code.loop(begin, end, kernel.row_step) as row:
             self.row = row
-            self.rows = {loc: code.at(start, code.mul(row, kernel.stride(loc))) for loc, start in starts.items()}
+            self.rows = {
+                loc: code.opaque(code.at(start, code.mul(row, kernel.stride(loc)))) for loc, start in starts.items()
+            }
             self.totals = {loc: [code.local(kernel.real.vector) for _ in range(UNROLL)] for loc in self.accumulators}
             self._begin_reductions(Broadcast.SCALAR)
             with code.loop(0, stage.heads) if stage.heads > 1 else nullcontext(INT(0)) as head:
