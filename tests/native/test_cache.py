@@ -235,8 +235,8 @@ def test_a_disk_that_is_full(compiled: list[str], monkeypatch: pytest.MonkeyPatc
 
 def test_processes_share_what_they_compile(tmp_path: Path) -> None:
     cache = tmp_path / "not/there/yet"
-    counts = [compilations(process) for process in [start(cache) for _ in range(4)]]
-    assert 3 <= sum(counts) <= 12  # the matrix products and two loops of the cell, in one process at least
+    counts = [compilations(process) for process in [start(cache) for _ in range(2)]]
+    assert 3 <= sum(counts) <= 6  # the matrix products and two loops of the cell, in one process at least
     left = {file: file.read_bytes() for file in cache.iterdir()}
     assert [file.suffix for file in left] == [".o", ".o", ".o"]
     assert compilations(start(cache)) == 0
