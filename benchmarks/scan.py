@@ -18,6 +18,7 @@ from elman.bench.layers import Shape, parse
 from elman.bench.run import machine
 from elman.engine.compiled import plan_cache
 from elman.engine.cpu.backend import NATIVE, compiled_for
+from elman.engine.cpu.codegen import FUNCTIONS
 from elman.engine.cpu.invocation import Invocation
 from elman.engine.plan.ir import Pointwise, Program
 
@@ -44,7 +45,7 @@ def times(name: str, shape: Shape) -> dict[str, tuple[float, int]]:
     shapes = tuple((key, tuple(value.shape)) for key, value in layer.cell.named_parameters())
     planned = plan_cache.plan_for(layer.cell, shapes, shape.D, shape.H, NATIVE)
     native = compiled_for(planned.key, torch.float32)
-    names = {address: name for name, address in native.functions.items()}
+    names = {address: name for loop in FUNCTIONS for name, address in native.functions[loop].items()}
     spent: dict[str, float] = {}
     run = Invocation.run
 

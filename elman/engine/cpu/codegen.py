@@ -21,18 +21,12 @@ from elman.engine.plan.ir import BufferKind, Product, Program
 from elman.engine.plan.planner import Plan
 from elman.engine.trace.values import shape_of
 
-FUNCTIONS = (
-    "pack_forward",
-    "before",
-    "inference",
-    "step",
-    "forward",
-    "pack_backward",
-    "pack_after",
-    "backward",
-    "after",
-    "reduce",
-)
+#: the functions that run each loop
+FUNCTIONS = {
+    "inference": ("pack_forward", "before", "inference", "step"),
+    "forward": ("pack_forward", "before", "forward"),
+    "backward": ("pack_backward", "pack_after", "backward", "after", "reduce"),
+}
 
 
 def _matrix_shape(weight: Node, transposed: bool) -> tuple[int, int]:
@@ -46,19 +40,23 @@ def panels_size(weight: Node, transposed: bool, real: Real) -> int:
     return packed_size(real, *_matrix_shape(weight, transposed))
 
 
-def write(module: Any, plan: Plan, real: Real, arguments: PlanArguments) -> None:
-    """Write the functions of a plan into a module."""
+def write(module: Any, plan: Plan, loop: str, real: Real, arguments: PlanArguments) -> None:
+    """Write the functions that run a loop of a plan into a module."""
     emitter = _Emitter(module, plan, real, arguments)
-    emitter.chunk("before", plan.before)
-    emitter.loop("inference", plan.inference)
-    emitter.sequence("step", ["before", "inference"])
-    emitter.loop("forward", plan.forward)
-    emitter.loop("backward", plan.backward, backwards=True)
-    emitter.chunk("after", plan.after)
+    if loop == "backward":
+        emitter.pack("pack_backward", [plan.backward])
+        emitter.pack("pack_after", [plan.after])
+        emitter.loop("backward", plan.backward, backwards=True)
+        emitter.chunk("after", plan.after)
+        emitter.reduce()
+        return
     emitter.pack("pack_forward", [plan.before, plan.forward])
-    emitter.pack("pack_backward", [plan.backward])
-    emitter.pack("pack_after", [plan.after])
-    emitter.reduce()
+    emitter.chunk("before", plan.before)
+    if loop == "forward":
+        emitter.loop("forward", plan.forward)
+    else:
+        emitter.loop("inference", plan.inference)
+        emitter.sequence("step", ["before", "inference"])
 
 
 class _Emitter:

@@ -1,6 +1,7 @@
 """A compiled plan: runs its kernels over a sequence, forward and backward."""
 
 import functools
+import threading
 from collections.abc import Callable, Sequence
 
 import torch
@@ -26,7 +27,7 @@ class KernelLibrary:
         self.real = machine.real(dtype)
         write = functools.partial(library.write, real=self.real)
         names = [full_name(name, self.real) for name in SIGNATURES]
-        self.code, _ = jit.compile_module(machine, f"products-{dtype}", dtype, write, names)
+        self.code = jit.compile_module(machine, f"products-{dtype}", dtype, write, names)
         self.functions = {name: self.code[name] for name in names}
         alone, self._team = (self.functions[full_name(name, self.real)] for name in ("alone", "team"))
         self.alone = jit.callable_at(alone)
@@ -45,6 +46,32 @@ def library_for(dtype: torch.dtype) -> KernelLibrary:
     return KernelLibrary(str(dtype).removeprefix("torch."))
 
 
+class PlanFunctions(dict[str, dict[str, int]]):
+    """The addresses of the functions of a plan, by the loop that they run and by name.
+
+    A loop is compiled when it is asked for first: most programs never run one or two of the three.
+    """
+
+    def __init__(self, plan: Plan, key: str, kernels: KernelLibrary, arguments: PlanArguments) -> None:
+        super().__init__()
+        self._plan, self._key, self._kernels, self._arguments = plan, key, kernels, arguments
+        self._modules: list[jit.CompiledModule] = []  # keep the code in memory
+        self._lock = threading.Lock()
+
+    def __missing__(self, loop: str) -> dict[str, int]:
+        with self._lock:
+            if loop not in self:
+                real = self._kernels.real
+                module = jit.compile_module(
+                    jit.this_machine(), f"{loop}-{real.dtype}", self._key,
+                    lambda module: codegen.write(module, self._plan, loop, real, self._arguments),
+                    codegen.FUNCTIONS[loop], self._kernels.functions,
+                )  # fmt: skip
+                self._modules.append(module)
+                self[loop] = {name: module[name] for name in codegen.FUNCTIONS[loop]}
+        return self[loop]
+
+
 class CompiledPlan(CompiledLoop):
     """A plan compiled for one dtype.
 
@@ -56,15 +83,10 @@ class CompiledPlan(CompiledLoop):
     """
 
     def __init__(self, plan: Plan, key: str, dtype: torch.dtype) -> None:
-        self._library = library_for(dtype)
-        self.real, self.arguments = self._library.real, (arguments := PlanArguments(plan))
+        kernels, arguments = library_for(dtype), PlanArguments(plan)
+        self.real, self.arguments = kernels.real, arguments
         self.plan, self.dtype = plan, getattr(torch, self.real.name)
-        self.code, self.fresh = jit.compile_module(
-            jit.this_machine(), f"cell-{self.real.dtype}", key,
-            lambda module: codegen.write(module, plan, self.real, arguments), codegen.FUNCTIONS,
-            self._library.functions,
-        )  # fmt: skip
-        self.functions = {name: self.code[name] for name in codegen.FUNCTIONS}
+        self.functions = PlanFunctions(plan, key, kernels, arguments)
         self.layouts = {
             "inference": CallLayout(plan, plan.inference, plan.before, self.real, arguments),
             "forward": CallLayout(plan, plan.forward, plan.before, self.real, arguments),
@@ -78,14 +100,14 @@ class CompiledPlan(CompiledLoop):
         self.d_states = [state_arguments(arguments, f"d_state{i}") for i in states]
         self.arriving = [find(address(f"gradient{i}")) for i in states]
         self.sums = [arguments[total(reduction.nodes[0])] for reduction in plan.reductions]
-        self.run, self.run_alone = self._library.run, self._library.alone
+        self.run, self.run_alone = kernels.run, kernels.alone
 
     @override
     def forward(self, inputs: PlanInputs, save: bool) -> Forward:
         x, states, parameters, draws, sizes = inputs
         plan, rows = self.plan, rows_of(x, states, sizes)
         loop = "forward" if save else "inference"
-        call, function = Invocation(self.layouts[loop], self._library.run, rows, x, parameters), self.functions
+        call, function = Invocation(self.layouts[loop], self.run, rows, x, parameters), self.functions[loop]
         lead = x.shape[:-1]
         outputs = x.new_empty(*lead, plan.widths[0])
         self._put_inputs(call, x, draws)
@@ -119,7 +141,8 @@ class CompiledPlan(CompiledLoop):
     ) -> tuple[Tensor | None, list[Tensor], list[Tensor | None]]:
         (dy, d_finals), (x, states, parameters, draws, sizes), outputs, saved, wanted = call_inputs
         plan, rows = self.plan, rows_of(x, states, sizes)
-        call, function = Invocation(self.layouts["backward"], self._library.run, rows, x, parameters), self.functions
+        call = Invocation(self.layouts["backward"], self.run, rows, x, parameters)
+        function = self.functions["backward"]
         sequences = iter((outputs, *saved[1:]))
         self._put_inputs(call, x, draws)
         call.put_rows(self.saved, saved[0])

@@ -4,6 +4,7 @@ Kernels are vector code by construction: every vector has as many lanes as the t
 Integers are 64 bits wide and count elements, not bytes.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,6 +56,21 @@ class Real:
     @property
     def vector(self) -> Any:
         return ir.VectorType(self.scalar, self.lanes)
+
+
+@functools.cache
+def splat(real: Real, digits: str) -> Value:
+    """Return a constant vector of one number, by its hexadecimal digits, which tell 0 from -0.
+
+    One object for each number: llvmlite takes longer to write a new constant than for most instructions.
+    """
+    return ir.Constant(real.vector, [float.fromhex(digits)] * real.lanes)
+
+
+@functools.cache
+def permutation(*lanes: int) -> Value:
+    """Return the constant operand of a shuffle."""
+    return ir.Constant(ir.VectorType(INT32, len(lanes)), list(lanes))
 
 
 def integer(value: Integer) -> Value:
@@ -165,6 +181,15 @@ class Code:
         """Return the address of the index-th number (or value of another `kind`) from `pointer` on."""
         return self.b.gep(pointer, [integer(index)], source_etype=kind or self.real.scalar)
 
+    def opaque(self, pointer: Value) -> Value:
+        """Hide from LLVM how an address is computed.
+
+        Its loop strength reduction searches for ways to derive the addresses of a loop from each other. For a dozen
+        with strides of their own, that takes a quarter of the time of compiling, and the code is no faster.
+        """
+        kind = ir.FunctionType(POINTER, [POINTER])
+        return self.b.call(self.declare_function("llvm.launder.invariant.group.p0", kind), [pointer])
+
     def load(self, pointer: Value, index: Integer = 0) -> Value:
         return self.b.load(self.at(pointer, index), typ=self.real.scalar, align=self.real.bytes)
 
@@ -216,13 +241,13 @@ class Code:
     def fill(self, value: Any) -> Value:
         """Return a vector with a number, or a scalar value, in every lane."""
         if isinstance(value, int | float):
-            return ir.Constant(self.real.vector, [float(value)] * self.real.lanes)
+            return splat(self.real, float(value).hex())
         undefined = ir.Constant(self.real.vector, ir.Undefined)
         scalar = self.b.insert_element(undefined, value, ir.IntType(32)(0))
         return self.shuffle(scalar, undefined, [0] * self.real.lanes)
 
     def shuffle(self, a: Value, b: Value, lanes: Sequence[int]) -> Value:
-        return self.b.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes)))
+        return self.b.shuffle_vector(a, b, permutation(*lanes))
 
     def reduce_lanes(self, value: Value, combine: Callable[["Code", Value, Value], Value]) -> Value:
         """Combine all lanes of a vector into one number, halves first."""

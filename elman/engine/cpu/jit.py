@@ -109,7 +109,7 @@ def compile_module(
     write: Callable[[Any], None],
     exports: Iterable[str],
     imports: Mapping[str, int] = NO_IMPORTS,
-) -> tuple[CompiledModule, bool]:
+) -> CompiledModule:
     """Compile the module that `write` fills, or read it from the cache if it has been compiled before.
 
     Args:
@@ -119,32 +119,33 @@ def compile_module(
         write: fills an empty llvmlite module.
         exports: the functions that Python or other modules call.
         imports: addresses of the functions of other modules that it calls, by name.
-
-    Returns:
-        The module, and whether it had to be compiled.
     """
     versions = f"{_source_digest()} {llvmlite.__version__} {llvm.llvm_version_info} {host}"
     path = cache_folder() / f"{name}-{hashlib.sha256(f'{versions} {key}'.encode()).hexdigest()[:32]}.o"
     code = _read_cache(path)
     if code is not None:
-        return CompiledModule(host, name, code, exports, imports), False
+        return CompiledModule(host, name, code, exports, imports)
     module = ir.Module(name)
     module.triple = host.triple
     write(module)
     code = machine_code(host, str(module))
     write_file(path, hashlib.sha256(code).digest() + code)
-    return CompiledModule(host, name, code, exports, imports), True
+    return CompiledModule(host, name, code, exports, imports)
 
 
 def machine_code(host: Host, text: str) -> bytes:
     """Compile the text of a module to an object file."""
     machine = _machine(host)
     module = llvm.parse_assembly(text)
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options = llvm.create_pipeline_tuning_options(speed_level=1)
     # The code already consists of vectors and unrolled tiles.
     options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
     builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
+    # Passes over whole modules, and those of higher levels, take twice as long and make no faster code.
+    passes = builder.getFunctionPassManager()
+    for function in module.functions:
+        if not function.is_declaration:
+            passes.run(function, builder)
     code: bytes = machine.emit_object(module)
     return code
 

@@ -33,7 +33,7 @@ class PackedMatmul:
         self._dtype = getattr(torch, real.name)
         b = b.to(self._dtype)
         addresses = openmp.addresses()
-        self._code, _ = jit.compile_module(
+        self._code = jit.compile_module(
             jit.this_machine(), f"matmul-{real.dtype}", real.dtype,
             lambda module: _write(module, real), ["matmul"], self._library.functions,
         )  # fmt: skip

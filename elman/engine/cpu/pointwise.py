@@ -1,5 +1,7 @@
 """Generates vector code for a pointwise stage."""
 
+from contextlib import nullcontext
+
 from torch.fx import Node
 
 from elman.engine.cpu.arguments import Word
@@ -16,7 +18,6 @@ from elman.engine.trace.aten import CONSTANT
 # Vectors computed side by side: a step is a long chain of dependent operations, and the processor looks ahead no
 # further than one such chain.
 UNROLL = 2
-ALL_LANES: Value = None  # no mask
 UNIFORM = (Broadcast.SCALAR, Broadcast.PER_HEAD)  # one number for all columns of a head
 
 
@@ -32,60 +33,65 @@ class PointwiseEmitter:
 
     def write(self, kernel: Kernel, begin: Value, end: Value, part: Integer, parts: Integer) -> None:
         """Emit rows begin..end of this step, and of their columns the `part`-th of `parts` shares."""
-        self.kernel, code, lanes, stage = kernel, kernel.code, kernel.real.lanes, self.stage
-        full_vectors, rest = divmod(stage.width, lanes)
-        first, last = code.share(full_vectors + bool(rest), part, parts)
+        self.kernel, code, stage = kernel, kernel.code, self.stage
+        blocks = -(-stage.width // (UNROLL * kernel.real.lanes))
+        first, last = code.share(blocks, part, parts)
         if self.reductions:
             # One thread reduces all columns of a row.
             is_first = code.compare(part, "==", 0)
-            first, last = INT(0), code.select(is_first, full_vectors + bool(rest), 0)
+            first, last = INT(0), code.select(is_first, blocks, 0)
             end = code.select(is_first, end, begin)
         locations = dict.fromkeys([*stage.loads(), *(store.location for store in stage.stores)])
         starts = {location: kernel.start(location) for location in locations}
         with code.loop(begin, end, kernel.row_step) as row:
             self.row = row
-            self.rows = {loc: code.at(start, code.mul(row, kernel.stride(loc))) for loc, start in starts.items()}
+            self.rows = {
+                loc: code.opaque(code.at(start, code.mul(row, kernel.stride(loc)))) for loc, start in starts.items()
+            }
             self.totals = {loc: [code.local(kernel.real.vector) for _ in range(UNROLL)] for loc in self.accumulators}
             self._begin_reductions(Broadcast.SCALAR)
-            with code.loop(0, stage.heads) as head:
-                self._emit_head(head, first, last, full_vectors, rest)
+            with code.loop(0, stage.heads) if stage.heads > 1 else nullcontext(INT(0)) as head:
+                self._emit_head(head, first, last)
             self._finish_reductions(Broadcast.SCALAR, INT(0))
 
-    def _emit_head(self, head: Value, first: Value, last: Value, full_vectors: int, rest: int) -> None:
+    def _emit_head(self, head: Value, first: Value, last: Value) -> None:
+        """Emit the blocks first..last of a head's columns: whole ones in a loop, then the last, if it has fewer."""
         code, lanes = self.kernel.code, self.kernel.real.lanes
         self.head = head
         self.computed: dict[Operand, list[Value]] = {}  # the vectors of each operand at `columns`
         self._begin_reductions(Broadcast.PER_HEAD)
-        self.columns, self.mask = [INT(0)], ALL_LANES
+        self.columns, self.masks = [INT(0)], [None]
         for operand in self.uniform:
             self.value(operand)
         self.computed_per_head = dict(self.computed)
-        full = code.minimum(last, full_vectors)
-        unrolled = code.mul(code.div(code.sub(full, first), UNROLL), UNROLL)
-        middle = code.add(first, code.select(code.compare(unrolled, ">", 0), unrolled, 0))
-        with code.loop(first, middle, UNROLL) as vector:
-            self._emit_columns([code.mul(code.add(vector, i), lanes) for i in range(UNROLL)], ALL_LANES)
-        with code.loop(middle, full) as vector:
-            self._emit_columns([code.mul(vector, lanes)], ALL_LANES)
+        block = UNROLL * lanes
+        whole, rest = divmod(self.stage.width, block)
+        if whole:
+            end = code.minimum(last, whole) if rest else last
+            with code.loop(first, end) as i:
+                self._emit_columns([code.add(code.mul(i, block), v * lanes) for v in range(UNROLL)])
         if rest:
-            with code.b.if_then(code.compare(last, ">", full_vectors)):
-                self._emit_columns([INT(full_vectors * lanes)], code.first_lanes(rest))
+            with code.b.if_then(code.compare(last, ">", whole)):
+                self._emit_columns([INT(n) for n in range(whole * block, self.stage.width, lanes)], rest % lanes)
         self._finish_reductions(Broadcast.PER_HEAD, head)
 
-    def _emit_columns(self, columns: list[Value], mask: Value) -> None:
-        self.columns, self.mask = columns, mask
+    def _emit_columns(self, columns: list[Value], rest: int = 0) -> None:
+        """Emit vectors of columns; of the last, only `rest` lanes, unless that is 0."""
+        self.columns, self.masks = columns, [None] * len(columns)
+        if rest:
+            self.masks[-1] = self.kernel.code.first_lanes(rest)
         self.computed = {operand: vectors * len(columns) for operand, vectors in self.computed_per_head.items()}
         values = [self._value_to_store(store) for store in self.stage.stores]
-        for vectors, store in zip(values, self.stage.stores, strict=True):
-            if store.location in self.totals:
-                self._accumulate(store, vectors)
-                continue
-            for vector, column in zip(vectors, columns, strict=True):
-                if store.reduction is None:
-                    index = self._index(column, Broadcast.ELEMENTWISE)
-                    self.kernel.code.store_vector(vector, self.rows[store.location], index, mask)
+        is_whole = len(columns) == UNROLL and not rest
+        for i, (column, mask) in enumerate(zip(columns, self.masks, strict=True)):
+            for vectors, store in zip(values, self.stage.stores, strict=True):
+                if store.location in self.totals:
+                    self._accumulate(store, vectors[i], self.totals[store.location][i if is_whole else 0], mask)
+                elif store.reduction is not None:
+                    self._accumulate_over_heads(store, vectors[i], column, mask)
                 else:
-                    self._accumulate_over_heads(store, vector, column)
+                    index = self._index(column, Broadcast.ELEMENTWISE)
+                    self.kernel.code.store_vector(vectors[i], self.rows[store.location], index, mask)
 
     def _value_to_store(self, store: Store) -> list[Value]:
         if store.node is None:
@@ -119,15 +125,14 @@ class PointwiseEmitter:
             return vectors
         if domain_of(node) is Domain.WEIGHT:
             pointer = self.kernel.pointer(value_of(node))
-            return [self._load_vector(pointer, self._index(c, operand.broadcast), operand) for c in self.columns]
+            return self._load_vectors(pointer, operand)
         inputs = dict(zip(node.all_input_nodes, self.stage.inputs(operand), strict=True))
         arguments = [self.value(inputs[a]) if isinstance(a, Node) else [a] * len(self.columns) for a in node.args]
         return [LOWERING[node.target](code, *vectors, **node.kwargs) for vectors in zip(*arguments, strict=True)]
 
     def _load(self, location: BufferColumns, operand: Operand) -> list[Value]:
         code, kernel = self.kernel.code, self.kernel
-        indices = [self._index(column, operand.broadcast) for column in self.columns]
-        vectors = [self._load_vector(self.rows[location], index, operand) for index in indices]
+        vectors = self._load_vectors(self.rows[location], operand)
         if location.buffer.kind is not BufferKind.COTANGENT:
             return vectors
         # What the next step sent back, plus the cotangent of this step's output, whose rows may lie anywhere.
@@ -137,14 +142,18 @@ class PointwiseEmitter:
         )
         row = code.mul(self.row, kernel.word(Word.DY_ROW))
         dy = code.at(kernel.pointer(Word.DY), code.add(*step, row, location.offset))
-        cotangents = [self._load_vector(dy, index, operand) for index in indices]
+        cotangents = self._load_vectors(dy, operand)
         return [code.b.fadd(vector, cotangent) for vector, cotangent in zip(vectors, cotangents, strict=True)]
 
-    def _load_vector(self, pointer: Value, index: Value, operand: Operand) -> Value:
-        code, index = self.kernel.code, self.kernel.code.add(index, operand.start)
-        if operand.broadcast in UNIFORM:
-            return code.fill(code.load(pointer, index))
-        return code.load_vector(pointer, index, self.mask)
+    def _load_vectors(self, pointer: Value, operand: Operand) -> list[Value]:
+        code, vectors = self.kernel.code, []
+        for column, mask in zip(self.columns, self.masks, strict=True):
+            index = code.add(self._index(column, operand.broadcast), operand.start)
+            if operand.broadcast in UNIFORM:
+                vectors.append(code.fill(code.load(pointer, index)))
+            else:
+                vectors.append(code.load_vector(pointer, index, mask))
+        return vectors
 
     # Reductions.
 
@@ -155,19 +164,18 @@ class PointwiseEmitter:
                 for total in totals:
                     self.kernel.code.b.store(self.kernel.code.fill(_reduction(store)[0]), total)
 
-    def _accumulate(self, store: Store, vectors: list[Value]) -> None:
+    def _accumulate(self, store: Store, vector: Value, total: Value, mask: Value) -> None:
         code, (identity, combine) = self.kernel.code, _reduction(store)
-        for vector, total in zip(vectors, self.totals[store.location], strict=False):
-            if self.mask is not None:
-                vector = code.b.select(self.mask, vector, code.fill(identity))
-            code.b.store(combine(code, code.b.load(total, typ=code.real.vector), vector), total)
+        if mask is not None:
+            vector = code.b.select(mask, vector, code.fill(identity))
+        code.b.store(combine(code, code.b.load(total, typ=code.real.vector), vector), total)
 
-    def _accumulate_over_heads(self, store: Store, vector: Value, column: Value) -> None:
+    def _accumulate_over_heads(self, store: Store, vector: Value, column: Value, mask: Value) -> None:
         """Combine a vector with those of the heads before it, in the memory of the result."""
         code, (identity, combine) = self.kernel.code, _reduction(store)
-        total = code.load_vector(self.rows[store.location], column, self.mask)
+        total = code.load_vector(self.rows[store.location], column, mask)
         total = code.b.select(code.compare(self.head, "==", 0), code.fill(identity), total)
-        code.store_vector(combine(code, total, vector), self.rows[store.location], column, self.mask)
+        code.store_vector(combine(code, total, vector), self.rows[store.location], column, mask)
 
     def _finish_reductions(self, result: Broadcast, index: Value) -> None:
         code = self.kernel.code

@@ -138,8 +138,8 @@ class ForwardLoop(PreparedLoop):
     @override
     def set_steps(self, T: int) -> None:
         super().set_steps(T)
-        functions, before = self._native.functions, ["before"] if self._native.plan.before.stages else []
-        names = [*before, "forward" if self._save else "inference"]
+        loop, before = "forward" if self._save else "inference", ["before"] if self._native.plan.before.stages else []
+        functions, names = self._native.functions[loop], [*before, loop]
         if self.is_alone and not self._save:
             names = ["step"]  # both in one
         self._once = [] if self.direct else [functions["pack_forward"]]
@@ -224,7 +224,7 @@ class BackwardLoop(PreparedLoop):
         after = self._plan.after.stages and (wants_x or (wants_parameters and self._plan.sums_need_after))
         once = [] if self.direct else ["pack_backward", *(["pack_after"] if after else [])]
         each = ["backward", *(["after"] if after else []), *(["reduce"] if wants_parameters else [])]
-        functions = self._native.functions
+        functions = self._native.functions["backward"]
         return [functions[name] for name in once], [functions[name] for name in each]
 
     def __call__(

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from elman.engine.torch_private import tree_leaves, tree_map_only
+from elman.engine.torch_private import tree_map_only
 from elman.engine.trace import decompositions
+from elman.engine.trace.aten import tensors_in
 from elman.engine.trace.batch_axis import AxisLayout, LayoutRecorder, common_refinement, reshape
 from elman.engine.trace.batch_matmul import PRODUCTS, rewrite_product
 
@@ -123,9 +124,9 @@ def _inverse(order: Sequence[int]) -> list[int]:
 
 
 def _pointwise(recorder: LayoutRecorder, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
-    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-    shape = torch.broadcast_shapes(*(tensor.shape for tensor in tensors))
-    aligned = _align(recorder, tensors, shape)
+    inputs = tensors_in(args, kwargs)
+    shape = torch.broadcast_shapes(*(tensor.shape for tensor in inputs))
+    aligned = _align(recorder, inputs, shape)
     if aligned is None:
         return None
     operands = iter(aligned.tensors)

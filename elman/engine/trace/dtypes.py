@@ -4,10 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
 
-from elman.engine.torch_private import tree_leaves
+from elman.engine.trace.aten import tensors_in
 from elman.engine.trace.errors import CannotCapture, current_line
 
 DTYPE_WORDS = ("dtype", "scalar type", "double", "float")  # one of these occurs in torch's errors about dtypes
@@ -39,7 +38,7 @@ class DtypeCheck(TorchFunctionMode):
         try:
             return func(*args, **kwargs)
         except RuntimeError as error:
-            dtypes = [leaf.dtype for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+            dtypes = [tensor.dtype for tensor in tensors_in(args, kwargs)]
             others = [dtype for dtype in dtypes if dtype != self._dtype]
             if not others or len(others) == len(dtypes) or not any(word in str(error).lower() for word in DTYPE_WORDS):
                 raise

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from elman.engine.torch_private import DispatchMode, tree_leaves
+from elman.engine.torch_private import DispatchMode
 from elman.engine.trace import batch_axis, batch_rewrites
 from elman.engine.trace.aten import (
     CONSTANT,
@@ -21,6 +21,7 @@ from elman.engine.trace.aten import (
     is_exact_conversion,
     mutated_tensors,
     overlaps,
+    tensors_in,
 )
 from elman.engine.trace.batch_axis import AxisLayout
 from elman.engine.trace.errors import CannotCapture, current_line
@@ -184,8 +185,7 @@ class Recorder(DispatchMode):
 
     def _rewrite(self, func: Any, args: Any, kwargs: Any) -> Sequence[Tensor | AxisLayout] | None:
         """Rewrite an operation as operations on rows; returns what its results equal, None if none is moved."""
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        is_any_moved = any(id(tensor) in self._layouts for tensor in tensors)
+        is_any_moved = any(id(tensor) in self._layouts for tensor in tensors_in(args, kwargs))
         if func in batch_axis.VIEWS:
             layout = self.layout_of(args[0])
             if layout is None or not (is_any_moved or func in batch_axis.MAY_MOVE_BATCH):

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
-from elman.engine.torch_private import DispatchMode, disable_torch_function, set_version, tree_leaves
-from elman.engine.trace.aten import mutated_tensors
+from elman.engine.torch_private import DispatchMode, disable_torch_function, set_version
+from elman.engine.trace.aten import mutated_tensors, tensors_in
 from elman.engine.trace.errors import CannotCapture, current_line
 from elman.engine.trace.python_state import AccessPath, GeneratorLocation, Location, PythonState, is_log, version
 
@@ -137,18 +137,16 @@ class WriteMonitor(DispatchMode):
         self._overwritten: list[tuple[Tensor, Tensor, int]] = []  # tensors, with their numbers and versions before
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        self._outside |= {memory for tensor in inputs if (memory := _memory(tensor))} - self._writable
+        self._outside |= {memory for tensor in tensors_in(args, kwargs) if (memory := _memory(tensor))} - self._writable
         if func._schema.is_mutable:
-            for tensor in [*tree_leaves(mutated_tensors(func, args)), *tree_leaves((kwargs or {}).get("out"))]:
-                if isinstance(tensor, Tensor) and _memory(tensor) in self._outside:
+            for tensor in tensors_in(mutated_tensors(func, args), (kwargs or {}).get("out")):
+                if _memory(tensor) in self._outside:
                     if not self.reason:
                         what = f"{func}, which writes into a tensor that the step did not create"
                         self.reason = what + current_line()
                     self._overwritten.append((tensor, tensor.detach().clone(), version(tensor)))
         result = func(*args, **(kwargs or {}))
-        outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-        self._writable |= {memory for tensor in outputs if (memory := _memory(tensor))} - self._outside
+        self._writable |= {memory for tensor in tensors_in(result) if (memory := _memory(tensor))} - self._outside
         return result
 
     def undo(self) -> None:
