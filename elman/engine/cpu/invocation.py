@@ -291,8 +291,8 @@ WAKE = 1e-4  # the same if they sleep; once for every function that a call runs
 PER_ROW = 1e-7  # seconds of all but the products
 
 
-def threads_for(loop: Program, real: Real, T: int, B: int, count: int) -> tuple[int, bool]:
-    """Choose how many threads of `count` run a loop, and whether they share the columns of a step, not its rows."""
+def loop_seconds(loop: Program, real: Real, T: int, B: int, count: int) -> tuple[float, float, float]:
+    """Estimate the time of a loop on one thread, and on `count` that share the rows or the columns of a step."""
     numel = sum(stage.depth * stage.width for stage in loop.stages if isinstance(stage, Product))
 
     def seconds(rows: int, share: float) -> float:
@@ -302,7 +302,13 @@ def threads_for(loop: Program, real: Real, T: int, B: int, count: int) -> tuple[
     start = WAKE * (1 + 2 * -(-T * B // CHUNK_ROWS)) if openmp.asleep() else START
     by_rows = T * seconds(-(-B // count), 1) + start
     by_columns = T * (seconds(B, 1 / count) + WAIT * len(loop.stages)) + start
-    if count == 1 or T * seconds(B, 1) <= min(by_rows, by_columns):
+    return T * seconds(B, 1), by_rows, by_columns
+
+
+def threads_for(loop: Program, real: Real, T: int, B: int, count: int) -> tuple[int, bool]:
+    """Choose how many threads of `count` run a loop, and whether they share the columns of a step, not its rows."""
+    alone, by_rows, by_columns = loop_seconds(loop, real, T, B, count)
+    if count == 1 or alone <= min(by_rows, by_columns):
         return 1, False
     return count, by_columns < by_rows
 
