@@ -16,20 +16,21 @@ from onnx_stack import session
 
 from elman.bench.layers import PAIRS, medians
 from elman.bench.run import machine
-from elman.layers._prepared_calls import _prepare
+from elman.engine import choose
 
 
 def arithmetic(layer: Any, x: torch.Tensor, states: list[torch.Tensor]) -> Callable[[], None]:
     """The compiled step of every layer, again and again on the same memory."""
-    parameters = list(layer.parameters())
-    prepared: Any = _prepare(layer, x, with_gradients=False)
+    cells, parameters, _ = layer._layer_inputs(x, states)
+    specs = layer._cell_specs(cells, parameters)
+    prepared: Any = choose(layer.executor, specs)[0].prepare(specs, x, layer._state_lead(), gradients=False)
     assert prepared is not None
     assert prepared.fits(parameters, x, states)
     results = prepared(None, x, states, parameters, (len(x), layer.output_size))
 
     def run(keep: Any = (x, states, results)) -> None:
         for loop in prepared._loops:
-            loop.run(loop._functions)
+            loop.run(loop._once, loop._each)
 
     return run
 

@@ -79,12 +79,12 @@ class PreparedCall(Protocol):
         Args:
             labels: for observers of the backward pass; None without gradients.
             x: (T, B, D), or (B, D) for one step.
-            states: (L, B, H) each.
+            states: (*lead, B, H) each, with the `lead` of `Executor.prepare`.
             parameters: of all cells, from the lowest layer up.
             shape: of the outputs: T, B and H, without T for one step, with axes of size 1 in any order.
 
         Returns:
-            The outputs in that shape, and the states (L, B, H) after the last step.
+            The outputs in that shape, and the states (*lead, B, H) after the last step.
         """
 
 
@@ -173,18 +173,21 @@ class Executor(ABC):
         del inputs
         return None
 
-    def prepare(self, specs: Sequence[CellSpec], x: Tensor, gradients: bool) -> PreparedCall | None:
+    def prepare(
+        self, specs: Sequence[CellSpec], x: Tensor, lead: tuple[int, ...], gradients: bool
+    ) -> PreparedCall | None:
         """Prepare calls of stacked cells for sequences with the rows of x, and at least its length.
 
         Args:
             specs: the cells, from the lowest layer up.
             x: (T, B, D), or (B, D) for one step.
+            lead: the sizes of the states before the batch size: (L,), or () for those of one cell.
             gradients: whether the calls have a backward pass.
 
         Returns:
             The prepared calls; None for calls that `run` must run.
         """
-        del specs, x, gradients
+        del specs, x, lead, gradients
         return None
 
     def __repr__(self) -> str:

@@ -14,9 +14,12 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 def has_hooks(cell: nn.Module) -> bool:
     """Return True if calls of a cell, or of modules in it, call hooks."""
-    return any(
+    return any(map(_calls_hooks, cell.modules()))
+
+
+def _calls_hooks(module: nn.Module) -> bool:
+    return bool(
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-        for module in cell.modules()
     )
 
 
@@ -42,6 +45,22 @@ class Fingerprint:
         return all(a == b or (a[0] and b[0] and a[1][: len(b[1])] == b[1]) for a, b in pairs)
 
 
+class _Order(NamedTuple):
+    """Which of the registered values of all modules are the parameters and buffers of a cell: a tensor counts once.
+
+    Attributes:
+        names: of the registered values.
+        ids: of the registered values, by which tied parameters are recognized.
+        full_names: of the parameters and buffers.
+        places: of the parameters and buffers among the registered values.
+    """
+
+    names: list[str]
+    ids: list[int]
+    full_names: tuple[str, ...]
+    places: list[int]
+
+
 class _CellCache:
     """The fingerprint of a cell, and a quick test of whether it is still valid."""
 
@@ -49,6 +68,9 @@ class _CellCache:
         state = PythonState(cell)
         self.fingerprint, self.tensors = Fingerprint(state.key), [weakref.ref(tensor) for tensor in state.tensors]
         self._locations = [(location, location.quick_key()) for location in state.locations]
+        # Of each module, the prefix of its names. They are as valid as the locations, which include all submodules.
+        self._modules = [(f"{name}." if name else "", weakref.ref(module)) for name, module in cell.named_modules()]
+        self._order = _Order([], [], (), [])
         # Quick keys contain ids, which are valid while the objects live: objects without weak references are kept.
         self._collected, self._references = False, list[object]()
         for location in state.locations:
@@ -63,7 +85,30 @@ class _CellCache:
 
     def is_valid(self) -> bool:
         """Whether nothing that the step reads has changed."""
-        return not self._collected and all(location.quick_key() == key for location, key in self._locations)
+        if self._collected:
+            return False
+        for location, key in self._locations:  # noqa: SIM110 (all() takes longer)
+            if location.quick_key() != key:
+                return False
+        return True
+
+    def registered(self, cell: nn.Module) -> tuple[tuple[str, ...], list[Tensor]] | None:
+        """The names of the parameters and buffers, and the tensors; None if calls of the modules call hooks."""
+        names, values = list[str](), list[Any]()
+        for path, reference in self._modules:
+            module = reference()
+            if module is None or _calls_hooks(module):
+                return None
+            for registry in (module._parameters, module._buffers):
+                names += registry
+                values += registry.values()
+                names.append(path)  # marks the end: no name is empty, or ends with a dot
+        ids, order = [*map(id, values)], self._order
+        if order.names != names or order.ids != ids:
+            named = [*cell.named_parameters(), *cell.named_buffers()]
+            places = [ids.index(id(tensor)) for _, tensor in named]
+            order = self._order = _Order(names, ids, tuple(name for name, _ in named), places)
+        return order.full_names, [values[place] for place in order.places]
 
 
 _caches: "weakref.WeakKeyDictionary[nn.Module, _CellCache]" = weakref.WeakKeyDictionary()
@@ -85,6 +130,21 @@ def fingerprint(cell: nn.Module) -> Fingerprint:
     The elements of tensors are not part of it.
     """
     return _cache_of(cell).fingerprint
+
+
+class StepState(NamedTuple):
+    """The fingerprint of a cell, the names of its parameters and buffers, and these."""
+
+    fingerprint: Fingerprint
+    names: tuple[str, ...]
+    tensors: list[Tensor]
+
+
+def step_state(cell: nn.Module) -> StepState | None:
+    """Return all that a step of a cell depends on; None if it calls hooks. Takes a few microseconds."""
+    cache = _cache_of(cell)
+    registered = cache.registered(cell)
+    return None if registered is None else StepState(cache.fingerprint, *registered)
 
 
 def outside_tensors(cell: nn.Module) -> tuple[tuple[Tensor, int], ...]:

@@ -10,18 +10,20 @@ from torch.nn.utils.rnn import PackedSequence
 
 from elman.bptt import Full, Mode
 from elman.bptt._influence import carry_influence
-from elman.engine import Inputs, Output, State, eager_export
+from elman.engine import CellSpec, Inputs, Output, State, eager_export
 from elman.engine.observe.events import CallLabel, labeled
 from elman.engine.precision import autocast_dtype
-from elman.engine.torch_private import is_exporting
+from elman.engine.torch_private import has_global_forward_hooks, is_exporting, is_tracing
 from elman.layers._layer_call import CallNames, LayerCall
 from elman.layers._layer_ids import register_layer
 from elman.layers._precision import with_loop_dtypes
+from elman.layers._prepared_calls import Cells, LayerInputs, PreparedCalls
 from elman.layers._sequence_layout import MaskedLayout, PackedLayout, RaggedLayout, SequenceLayout, check_lengths
-from elman.layers._trajectory import Trajectory, probing, trajectory
+from elman.layers._trajectory import Trajectory, probed_runs, probing, trajectory
 
 Lengths = Tensor | Sequence[int]
 FULL = Full()
+CALL = nn.Module.__call__
 NO_TORCHSCRIPT = "expected torch.export.export(model, (input,)), got TorchScript, which elman does not support"
 
 
@@ -36,16 +38,24 @@ class Layer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self._layer_number, self._layer_id = register_layer(self)
+        self._prepared_calls = PreparedCalls()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("_layer_number", "_layer_id")}
+        of_this_one = ("_layer_number", "_layer_id", "_prepared_calls")
+        return {name: value for name, value in vars(self).items() if name not in of_this_one}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._layer_number, self._layer_id = register_layer(self)  # a copy is a layer of its own
+        self._prepared_calls = PreparedCalls()
 
     def _call(self, input: Any, state: Any, lengths: Lengths | None, bptt: Mode | None) -> tuple[Any, Any]:
         """Run `forward`: eagerly, as an operator under torch.compile, or as a node of torch.fx."""
+        may_be_prepared = lengths is None and bptt is None and not (torch.compiler.is_compiling() or is_tracing())
+        if may_be_prepared and isinstance(input, Tensor) and input.dim() == 3 and probed_runs(self) is None:
+            result = self._prepared_calls(self, input, state)
+            if result is not None:
+                return result
         if torch.compiler.is_compiling() and not is_exporting():
             from elman.layers._compiled import call_compiled
 
@@ -92,6 +102,19 @@ class Layer(nn.Module):
         self, weights: Mapping[str, Tensor], input: Any, state: Any, lengths: Lengths | None, bptt: Mode | None
     ) -> tuple[Any, Any]:
         """Compute what `forward` returns, with these weights in place of the layer's own."""
+        raise NotImplementedError
+
+    def _layer_inputs(self, x: Tensor, state: Any) -> LayerInputs | None:
+        """Return what a call reads beside its input, for `PreparedCalls`; None if it has to run without preparation.
+
+        Args:
+            x: (T, B, D), or (B, D) for one step.
+            state: of the call.
+        """
+        raise NotImplementedError
+
+    def _cell_specs(self, cells: Cells, parameters: Sequence[Tensor]) -> list[CellSpec]:
+        """Return the cells and their sizes; the arguments are of `_layer_inputs`."""
         raise NotImplementedError
 
     def _names_of(self, key: Any) -> CallNames:
@@ -244,8 +267,16 @@ class Layer(nn.Module):
             )
         return trajectory(result[0] if isinstance(result, tuple | list) else result, runs[0])
 
-    def _call_one_step(self, input: Tensor, state: Any) -> tuple[Any, Any]:
-        """Call the layer with a sequence of one step."""
+    def _call_one_step(self, forward: object, input: Tensor, state: Any) -> tuple[Any, Any]:
+        """Call the layer with a sequence of one step; `forward` is that of its class, unless it is overridden."""
+        cls = type(self)
+        is_plain = cls.forward is forward and cls.__call__ is CALL and "forward" not in self.__dict__
+        has_hooks = self._forward_hooks or self._forward_pre_hooks or has_global_forward_hooks()
+        may_be_prepared = is_plain and not (has_hooks or torch.compiler.is_compiling() or is_tracing())
+        if may_be_prepared and isinstance(input, Tensor) and input.dim() == 2:
+            prepared = self._prepared_calls(self, input, state)
+            if prepared is not None:
+                return prepared
         time = self._time_axis(input)
         result = self(input.unsqueeze(time)) if state is None else self(input.unsqueeze(time), state)
         if not isinstance(result, tuple | list) or len(result) != 2:

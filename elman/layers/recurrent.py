@@ -1,9 +1,11 @@
 """`Recurrent`: a layer from any cell."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
+from operator import attrgetter
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +15,24 @@ from typing_extensions import override
 
 from elman.bptt import Full, Mode
 from elman.cells._cell import Cell
-from elman.engine import State, as_tuple, known_executor
-from elman.engine.module_state import outside_tensors
+from elman.engine import CellSpec, State, as_tuple, known_executor
+from elman.engine.module_state import outside_tensors, step_state
 from elman.engine.torch_private import tree_leaves, tree_map, tree_structure
 from elman.layers._layer import Layer, Lengths, lengths_hint, output_in
 from elman.layers._layer_call import CallNames, LayerCall, state_names
+from elman.layers._prepared_calls import FIRST, Cells, LayerInputs
 from elman.layers._sequence_layout import SequenceLayout
-from elman.layers._state_structure import StructuredStateCell, infer_state_size, structure_of, unflatten_state
+from elman.layers._state_structure import (
+    StructuredStateCell,
+    infer_state_size,
+    is_flat,
+    structure_of,
+    unflatten_state,
+)
 from elman.layers._trajectory import ProbedRun, Trajectory, output_of, probed_runs
 from elman.layers._wrappers import ProbedCell, prefix
 
+KIND = attrgetter("shape", "dtype", "layout")
 CELL = "cell."  # prefix of the names of the cell's parameters and buffers
 
 
@@ -230,7 +240,7 @@ class Recurrent(Layer):
         >>> output, h = layer.step(torch.randn(2, 3))
         >>> output, h = layer.step(torch.randn(2, 3), h)
         """
-        return self._call_one_step(input, state)
+        return self._call_one_step(FORWARD, input, state)
 
     @override
     def _weights(self) -> dict[str, Tensor]:
@@ -266,11 +276,7 @@ class Recurrent(Layer):
                     f"define; pass state_size= to Recurrent, or an initial state in the call{reason}"
                 )
             self.state_size = size
-        sizes = self.state_size
-        if sizes is None:
-            sizes = state.shape[-1] if isinstance(state, Tensor) else tuple(s.shape[-1] for s in _tensors(state))
-        elif not isinstance(sizes, int):
-            sizes = tuple(tree_leaves(sizes))
+        sizes = self._flat_size(state)
         single = isinstance(sizes, int)
         # A cell without an input_size may read anything: token ids, say.
         input_size = getattr(self.cell, "input_size", None)
@@ -280,6 +286,43 @@ class Recurrent(Layer):
         if state is None and self.initial_state is not None:
             states = tuple(weights[f"initial_state.{i}"].expand(layout.B, -1) for i in range(len(states)))
         return x, states, single, layout
+
+    def _flat_size(self, state: Any) -> int | tuple[int, ...]:
+        """The size of the state, or of each of its leaves."""
+        size = self.state_size
+        if size is None:
+            return state.shape[-1] if isinstance(state, Tensor) else tuple(s.shape[-1] for s in _tensors(state))
+        return size if isinstance(size, int) else tuple(size if is_flat(size) else tree_leaves(size))
+
+    @override
+    def _layer_inputs(self, x: Tensor, state: Any) -> LayerInputs | None:
+        D, cell, structure = x.shape[-1], self.cell, structure_of(self.state_size if state is None else state)
+        if self._lazy or (state is None and (self.state_size is None or self.initial_state is not None)):
+            return None
+        if getattr(cell, "input_size", D) not in (D, None):
+            return None
+        path = ""
+        if structure is not None:
+            cell = self._structured_cell(structure)
+            path = prefix(cell, self.cell)
+        step = step_state(cell)
+        if step is None:
+            return None
+        leaves = state if structure is None else tuple(tree_leaves(state))
+        size = self._flat_size(leaves)
+        states = [x.new_zeros(x.shape[-2], width) for width in as_tuple(size)] if state is None else as_tuple(leaves)
+        fingerprint, names, parameters = step
+        if structure is not None:
+            as_state: Callable[[list[Tensor]], Any] = partial(unflatten_state, structure)
+        else:
+            as_state = FIRST if isinstance(size, int) else tuple
+        key = (ref(cell), fingerprint, D, size, names, *map(KIND, parameters))
+        return Cells(key, [((len(states), path), cell)], as_state), parameters, states
+
+    @override
+    def _cell_specs(self, cells: Cells, parameters: Sequence[Tensor]) -> list[CellSpec]:
+        _, _, D, size, names, *_ = cells.key
+        return [CellSpec(cells.calls[0][1], dict(zip(names, parameters, strict=True)), D, size)]
 
     def _run(
         self,
@@ -303,6 +346,9 @@ class Recurrent(Layer):
         # The key of a call is the number of states and the prefix of parameter names in wrappers.
         num_states, path = key
         return CallNames(state_names(self.cell, num_states), lambda name: f"cell.{name.removeprefix(path)}")
+
+
+FORWARD = Recurrent.forward  # as in `Stack`
 
 
 class _Function(nn.Module):

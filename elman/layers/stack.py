@@ -14,6 +14,7 @@ from typing_extensions import override
 from elman.bptt import Full, Mode
 from elman.cells._cell import Cell
 from elman.engine import (
+    CellSpec,
     Inputs,
     Output,
     StackInputs,
@@ -44,7 +45,7 @@ from elman.layers._options import (
     with_projection,
 )
 from elman.layers._precision import fused_dtype
-from elman.layers._prepared_calls import PreparedCalls, has_hooks
+from elman.layers._prepared_calls import FIRST, Cells, LayerInputs, PreparedCalls
 from elman.layers._sequence_layout import SequenceLayout
 from elman.layers._trajectory import ProbedRun, Trajectory, output_of, probed_runs
 from elman.layers._wrappers import ProbedCell, RecurrentDropout, Zoneout, prefix
@@ -58,11 +59,13 @@ class StepModules(NamedTuple):
 
     Attributes:
         steps: the cell of each layer in its wrappers.
+        cells: the same, for prepared calls.
         probed: the same, with every value of a step as an output.
         joint: all layers as one cell.
     """
 
     steps: tuple[nn.Module, ...]
+    cells: Cells
     probed: tuple[ProbedCell, ...]
     joint: MultilayerCell
 
@@ -201,12 +204,6 @@ class Stack(Layer):
         >>> outputs[4:, 0].abs().max().item()
         0.0
         """
-        tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        may_be_prepared = not (tracing or self.bidirectional) and lengths is None and bptt is None
-        if may_be_prepared and isinstance(input, Tensor) and input.dim() == 3 and probed_runs(self) is None:
-            result = self._prepared_calls(self, input, hx)
-            if result is not None:
-                return result
         return self._call(input, hx, lengths, bptt)
 
     def trajectory(self, input: Tensor | PackedSequence, hx: Any = None, lengths: Lengths | None = None) -> Trajectory:
@@ -256,13 +253,7 @@ class Stack(Layer):
         """
         if self.bidirectional:
             raise ValueError(f"{type(self).__name__}: step: expected one direction, got bidirectional=True")
-        cls = type(self)
-        is_plain = cls.forward is FORWARD and cls.__call__ is CALL and "forward" not in self.__dict__
-        if is_plain and not has_hooks(self) and isinstance(input, Tensor) and input.dim() == 2:
-            result = self._prepared_calls(self, input, hx)
-            if result is not None:
-                return result
-        return self._call_one_step(input, hx)
+        return self._call_one_step(FORWARD, input, hx)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute: check options, and make the step modules anew for those that they depend on."""
@@ -343,7 +334,9 @@ class Stack(Layer):
         cells = self._cells if training else deepcopy(self._cells)
         steps = tuple(self._wrap(cell) for cell in cells)
         joint = MultilayerCell(steps, self._cells[0].num_states, self.dropout, self._cells)
-        modules = StepModules(steps, tuple(ProbedCell(step) for step in steps), joint)
+        calls = [((k,), step) for k, step in enumerate(steps)]
+        prepared = Cells(training, calls, FIRST if self._cells[0].num_states == 1 else tuple)
+        modules = StepModules(steps, prepared, tuple(ProbedCell(step) for step in steps), joint)
         for module in (*modules.probed, joint):
             module.train(training)
         return modules
@@ -407,6 +400,24 @@ class Stack(Layer):
     @override
     def _state_lead(self) -> tuple[int, ...]:
         return (self.num_layers * self._directions,)
+
+    @override
+    def _layer_inputs(self, x: Tensor, state: Any) -> LayerInputs | None:
+        drops = self.dropout or self.weight_drop or self.recurrent_dropout or self.locked_dropout or any(self.zoneout)
+        if self.bidirectional or (drops and self.training):
+            return None
+        L, B, registered, widths = self.num_layers, x.shape[-2], self._parameters, self._widths
+        states = [x.new_zeros(L, B, width) for width in widths] if state is None else as_tuple(state)
+        parameters = [registered.get(full) for names in self._names for _, full in names]
+        return self._steps_by_mode[self.training].cells, parameters, states
+
+    @override
+    def _cell_specs(self, cells: Cells, parameters: Sequence[Tensor]) -> list[CellSpec]:
+        weights = self._weights()
+        return [
+            CellSpec(step, self._parameters_of(weights, step, k), cell.input_size, cell.state_size)
+            for k, (step, cell) in enumerate(zip(self._steps, self._cells, strict=True))
+        ]
 
     def _parameters_of(self, weights: Mapping[str, Tensor], step: nn.Module, i: int) -> dict[str, Tensor]:
         """The parameters of the i-th direction, by their names in `step`, its cell or a wrapper of it."""
@@ -606,7 +617,7 @@ def _stacked(finals: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
     return [layers[0].unsqueeze(0) if is_single else torch.stack(layers) for layers in zip(*finals, strict=True)]
 
 
-FORWARD, CALL = Stack.forward, nn.Module.__call__  # a prepared call may replace these, but no override of them
+FORWARD = Stack.forward  # a prepared step may replace this, but no override of it
 
 
 def _reversed(outputs: Output, layout: SequenceLayout) -> Output:

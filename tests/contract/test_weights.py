@@ -113,8 +113,9 @@ def test_nothing_is_computed_that_nobody_asks_for(monkeypatch: pytest.MonkeyPatc
         return backward(*given)
 
     monkeypatch.setattr(torch_ops, "_backward", seen)
-    # Too large to be prepared: tests/test_prepared_calls.py has the small calls.
-    x, h = torch.randn(300, 2, 3, dtype=torch.float64), torch.randn(1, 2, 5, dtype=torch.float64)
+    # tests/test_prepared_calls.py has the prepared calls.
+    monkeypatch.setattr("elman.layers._prepared_calls.MAX_PREPARED_ROWS", 0)
+    x, h = torch.randn(3, 2, 3, dtype=torch.float64), torch.randn(1, 2, 5, dtype=torch.float64)
     for wanted in ([x], [h], list(layer.parameters()), [x, h]):
         for tensor in (x, h, *layer.parameters()):
             tensor.requires_grad_(any(tensor is one for one in wanted))

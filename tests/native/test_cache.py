@@ -119,7 +119,7 @@ def test_nothing_of_any_cell_is_compiled_twice(case: Case, monkeypatch: pytest.M
         raise AssertionError("compiled twice")
 
     monkeypatch.setattr(jit, "machine_code", never)
-    monkeypatch.setattr("elman.engine.cpu.backend.CompiledPlan", never)
+    monkeypatch.setattr("elman.engine.cpu.backend.NativeBackend.compile", never)
     for layer in (first, case.build(D, 5, executor="native").double()):
         for T, B in ((1, 1), (3, 7)):
             x, states = problem(layer, T, B, D)

@@ -46,8 +46,10 @@ class NativeExecutor(Executor):
 
         return describe(spec, shape)
 
-    def prepare(self, specs: Sequence[CellSpec], x: Tensor, gradients: bool) -> PreparedCall | None:
+    def prepare(
+        self, specs: Sequence[CellSpec], x: Tensor, lead: tuple[int, ...], gradients: bool
+    ) -> PreparedCall | None:
         """Prepare a small call, with buffers of its own; None if it needs more than addresses."""
         from elman.engine.cpu.prepared_call import prepare
 
-        return prepare(specs, x, gradients)
+        return prepare(specs, x, lead, gradients)

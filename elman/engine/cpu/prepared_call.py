@@ -1,4 +1,4 @@
-"""Prepared calls of a stack: for a few rows, preparing a call takes longer than running it."""
+"""Prepared calls of stacked cells: for a few rows, preparing a call takes longer than running it."""
 
 from collections.abc import Callable, Sequence
 from ctypes import memmove
@@ -28,18 +28,20 @@ from elman.engine.torch_private import in_dispatch_mode, without_transforms
 PLAIN = {Tensor, nn.Parameter, type(None)}
 
 
-def prepare(specs: Sequence[CellSpec], x: Tensor, gradients: bool) -> PreparedCall | None:
+def prepare(specs: Sequence[CellSpec], x: Tensor, lead: tuple[int, ...], gradients: bool) -> PreparedCall | None:
     """Prepare calls of stacked cells for sequences with the rows of x, or for one step if x has one."""
     if x.dtype == torch.bfloat16:
         if len(specs) > 1:
             return None  # what passes between layers is bfloat16, too
         wide = [spec._replace(parameters={k: v.float() for k, v in spec.parameters.items()}) for spec in specs]
-        prepared = _prepare(wide, x.float(), gradients, ROUNDING)
+        prepared = _prepare(wide, x.float(), lead, gradients, ROUNDING)
         return prepared and HalfCall(prepared, x.dtype)
-    return _prepare(specs, x, gradients, NATIVE)
+    return _prepare(specs, x, lead, gradients, NATIVE)
 
 
-def _prepare(specs: Sequence[CellSpec], x: Tensor, gradients: bool, backend: NativeBackend) -> PreparedCall | None:
+def _prepare(
+    specs: Sequence[CellSpec], x: Tensor, lead: tuple[int, ...], gradients: bool, backend: NativeBackend
+) -> PreparedCall | None:
     keys = [key for key in (plan_key(spec, x, backend) for spec in specs) if key is not None]
     if len(keys) < len(specs):
         return None
@@ -48,8 +50,8 @@ def _prepare(specs: Sequence[CellSpec], x: Tensor, gradients: bool, backend: Nat
     if not all(can_prepare(plan, steps, B, loops) for plan in plans):
         return None
     if not gradients:
-        return InferenceCall(specs, x, steps, plans)
-    return DifferentiableCall(specs, x, steps, keys, plans) if all(map(_has_all_gradients, plans)) else None
+        return InferenceCall(specs, x, lead, steps, plans)
+    return DifferentiableCall(specs, x, lead, steps, keys, plans) if all(map(_has_all_gradients, plans)) else None
 
 
 def _has_all_gradients(native: CompiledPlan) -> bool:
@@ -68,16 +70,17 @@ class _Prepared:
     Args:
         specs: the cells, from the lowest layer up.
         x: an example of the input, (T, B, D) or (B, D).
+        lead: as in `Executor.prepare`.
         steps: the largest number of steps.
     """
 
     _loops: Sequence[ForwardLoop]  # of each layer
 
-    def __init__(self, specs: Sequence[CellSpec], x: Tensor, steps: int) -> None:
+    def __init__(self, specs: Sequence[CellSpec], x: Tensor, lead: tuple[int, ...], steps: int) -> None:
         widths, size, B = as_tuple(specs[0].state_size), x.element_size(), x.shape[-2]
         self._max_steps, self._B, self._dtype = steps, B, x.dtype
         self._row_shape = torch.Size((B, specs[0].input_size))
-        self._state_shapes = [torch.Size((len(specs), B, width)) for width in widths]
+        self._state_shapes = [torch.Size((*lead, B, width)) for width in widths]
         self._parameter_shapes = [parameter.shape for spec in specs for parameter in spec.parameters.values()]
         self._ends = [0, *accumulate(len(spec.parameters) for spec in specs)]  # of the parameters of each layer
         self._addresses: list[int] = []
@@ -93,7 +96,7 @@ class _Prepared:
             return False
         if not self._match((x,), (x.shape,)) or not self._match(states, self._state_shapes):
             return False
-        if not all(map(Tensor.is_contiguous, parameters)) or parameters[0].dtype is not self._dtype:
+        if not all(map(Tensor.is_contiguous, parameters)) or (parameters and parameters[0].dtype is not self._dtype):
             return False
         addresses = list(map(Tensor.data_ptr, parameters))
         if addresses != self._addresses:  # shapes are those of then: to compare them, too, takes 8 % of a small step
@@ -112,7 +115,7 @@ class _Prepared:
         return True
 
     def _at_layer(self, states: Sequence[Tensor], k: int) -> list[int]:
-        """The address of layer k in each of the states (L, B, H)."""
+        """The address of layer k in each of the states."""
         return [state.data_ptr() + k * size for state, size in zip(states, self._state_bytes, strict=True)]
 
 
@@ -122,15 +125,18 @@ class InferenceCall(_Prepared):
     Args:
         specs: the cells, from the lowest layer up.
         x: an example of the input, (T, B, D) or (B, D).
+        lead: as in `Executor.prepare`.
         steps: the largest number of steps.
         plans: of the cells.
     """
 
-    def __init__(self, specs: Sequence[CellSpec], x: Tensor, steps: int, plans: Sequence[CompiledPlan]) -> None:
-        super().__init__(specs, x, steps)
+    def __init__(
+        self, specs: Sequence[CellSpec], x: Tensor, lead: tuple[int, ...], steps: int, plans: Sequence[CompiledPlan]
+    ) -> None:
+        super().__init__(specs, x, lead, steps)
         self._loops = [ForwardLoop(plan, x, steps, self._B) for plan in plans]
         # The outputs of the layers but the last, which two layers use in turn.
-        self._between = [x.new_empty(steps * self._state_shapes[0][1:].numel()) for _ in plans[1:3]]
+        self._between = [x.new_empty(steps * self._state_shapes[0][-2:].numel()) for _ in plans[1:3]]
 
     def __call__(
         self, labels: Labels | None, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor],
@@ -196,6 +202,7 @@ class DifferentiableCall(_Prepared):
     Args:
         specs: the cells, from the lowest layer up.
         x: an example of the input, (T, B, D) or (B, D).
+        lead: as in `Executor.prepare`.
         steps: the largest number of steps.
         keys: of the plans of the cells.
         plans: of the cells.
@@ -205,11 +212,12 @@ class DifferentiableCall(_Prepared):
         self,
         specs: Sequence[CellSpec],
         x: Tensor,
+        lead: tuple[int, ...],
         steps: int,
         keys: Sequence[str],
         plans: Sequence[CompiledPlan],
     ) -> None:
-        super().__init__(specs, x, steps)
+        super().__init__(specs, x, lead, steps)
         self._keys, self._plans, self._size = keys, plans, x.element_size()
         self._loops = [ForwardLoop(plan, x, steps, self._B, save=True) for plan in plans]
         self._offsets: dict[int, _SavedOffsets] = {}  # by the number of steps
@@ -333,6 +341,8 @@ class DifferentiableCall(_Prepared):
         Raises:
             RuntimeError: for another shape or dtype than in the forward pass: `model.to` converts parameters in place.
         """
+        if not parameters:
+            return parameters
         dtype, addresses = self._dtype, list(map(Tensor.data_ptr, parameters))
         contiguous = all(map(Tensor.is_contiguous, parameters))
         if addresses == self._addresses and parameters[0].dtype is dtype and contiguous:
@@ -363,6 +373,7 @@ class DifferentiableCall(_Prepared):
         """
         x, states, parameters = tensors[0], tensors[1 : 1 + count], tensors[1 + count :]
         rows, finals = x.view(_steps(x), self._B, -1), []
+        states = [state.view(-1, *state.shape[-2:]) for state in states]
         for k, (key, label) in enumerate(zip(self._keys, labels(rows), strict=True)):
             layer_parameters = parameters[self._ends[k] : self._ends[k + 1]]
             with labeled(label):
@@ -371,7 +382,8 @@ class DifferentiableCall(_Prepared):
             context: Any = rows.grad_fn  # the autograd function of the call, if it has one
             if context is not None:
                 context.later = later
-        return [rows.view(shape), *(torch.stack(layers) for layers in zip(*finals, strict=True))]
+        stacked = map(torch.stack, zip(*finals, strict=True))
+        return [rows.view(shape), *(last.view(of) for last, of in zip(stacked, self._state_shapes, strict=True))]
 
 
 class _Call(NamedTuple):

@@ -160,9 +160,12 @@ class NamespaceLocation(Location):
 
     @override
     def quick_key(self) -> Any:
-        namespace = self._namespace()
-        ids = list(map(id, map(namespace.get, self.names)))
-        return ids if self._is_partial else [*ids, len(namespace)]
+        owner = self._owner()
+        namespace = owner if type(owner) is dict else vars(owner)
+        ids = [*map(id, map(namespace.get, self.names))]
+        if not self._is_partial:
+            ids.append(len(namespace))
+        return ids
 
     @override
     def key(self, key_of: Callable[[object], Any]) -> Any:
@@ -282,9 +285,7 @@ class ItemsLocation(Location):
     @override
     def quick_key(self) -> Any:
         items = self.container
-        if isinstance(items, dict):
-            return list(map(id, items.keys())), list(map(id, items.values()))
-        return list(map(id, items))
+        return [*map(id, items), *map(id, items.values())] if isinstance(items, dict) else [*map(id, items)]
 
 
 class ArrayLocation(Location):
