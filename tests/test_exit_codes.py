@@ -48,6 +48,7 @@ def test_stopped_before_the_first_step(
 ) -> None:
     """Nothing is left behind, as after any failure before the first checkpoint."""
     handler = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` has it ignored
     monkeypatch.setattr("elman.tasks.run.fit", lambda *_: signal.raise_signal(number))
     said = elman("train", "text", file, "--out", tmp_path / "run", *SMALL)
     assert said.code == 128 + number

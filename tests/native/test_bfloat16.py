@@ -20,7 +20,7 @@ from elman.engine import EXECUTORS
 from elman.engine.compiled.torch_ops import forward_op
 from elman.engine.cpu import jit
 from elman.engine.cpu.matmul import PackedMatmul
-from tests.cases import CASES, STACKS, Case, Run, Sizes, as_function, cotangents, gradients, name_of, problem
+from tests.cases import CASES, SMALL, STACKS, Case, Run, Sizes, as_function, cotangents, gradients, name_of, problem
 from tests.contract import test_oracle, test_ragged
 from tests.native.pairs import LAYERS, Build, forward_and_backward, key_of, on_loop
 from tests.tolerances import HALF_TOLERANCES, TOLERANCES, all_close
@@ -47,7 +47,7 @@ def as_in_double_precision(run: Run, inputs: Sequence[Tensor]) -> None:
 @pytest.mark.parametrize("sizes", [*test_oracle.SIZES, LARGE], ids=str)
 @pytest.mark.parametrize("case", [case for case in CASES if case.oracle], ids=name_of)
 def test_outputs_and_gradients(case: Case, sizes: Sizes) -> None:
-    if sizes is LARGE and "relu" in case.name:
+    if sizes not in SMALL and "relu" in case.name:
         pytest.skip("near zero, a rounding decides whether a gradient passes relu; of so many, some are")
     test_oracle.check(case, "native", DTYPE, sizes, bias=True)
 
