@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from elman import tasks
 from elman.cells import REGISTRY, by_name
 from elman.cli import run
+from elman.engine.cpu import prepared_call
 from elman.engine.cpu.invocation import ScratchMemory
 from tests.small import FLOW, SMALL, Command, text
 
@@ -187,6 +188,23 @@ def poisoned(allocate: Allocator) -> Allocator:
         return fresh
 
     return allocate_poison
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One more with each call that was prepared."""
+    seen = list[int]()
+
+    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(*arguments: Any) -> Any:
+            seen.append(1)
+            return call(*arguments)
+
+        return counting
+
+    for kind in (prepared_call.InferenceCall, prepared_call.DifferentiableCall):
+        monkeypatch.setattr(kind, "__call__", counted(kind.__call__))
+    return seen
 
 
 @pytest.fixture

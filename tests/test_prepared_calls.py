@@ -103,9 +103,9 @@ def test_several_chunks(cell: str, threads: int, ran: list[int], monkeypatch: py
     try:
         for _ in range(2):
             inputs = [x.requires_grad_(), *(state.requires_grad_() for state in states)]
-            outputs, found = gradients(layer, x, states, [*inputs, *layer.parameters()])
+            outputs, computed = gradients(layer, x, states, [*inputs, *layer.parameters()])
             with torch.no_grad():
-                results.append([*outputs, *found, *in_a_row(layer(x, in_form(states)))])
+                results.append([*outputs, *computed, *in_a_row(layer(x, in_form(states)))])
             monkeypatch.setattr(_prepared_calls.PreparedCalls, "__call__", lambda *_: None)
     finally:
         torch.set_num_threads(1)

@@ -14,7 +14,6 @@ from torch.nn.utils import parametrizations, parametrize, prune
 import elman
 from elman import flow
 from elman.engine import EXECUTORS
-from elman.engine.cpu import prepared_call
 from elman.engine.torch_private import tree_leaves
 from elman.layers import _prepared_calls
 from tests.cases import TwoWidths, in_a_row
@@ -23,23 +22,6 @@ from tests.tolerances import all_close
 D, H = 3, 5
 pytestmark = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
 FACTOR = 1.0
-
-
-@pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """One more with each call that was prepared."""
-    seen = list[int]()
-
-    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
-        def counting(*arguments: Any) -> Any:
-            seen.append(1)
-            return call(*arguments)
-
-        return counting
-
-    for kind in (prepared_call.InferenceCall, prepared_call.DifferentiableCall):
-        monkeypatch.setattr(kind, "__call__", counted(kind.__call__))
-    return seen
 
 
 class Pair(NamedTuple):
@@ -130,11 +112,11 @@ def test_same_bits(
     output, last = layer.step(x.select(int(batch_first), 0), state)
     assert len(ran) == 5
     monkeypatch.setattr(_prepared_calls.PreparedCalls, "__call__", lambda *_: None)
-    for found, expected in zip(prepared, [results(layer, x), results(layer, x, state)], strict=True):
+    for computed, expected in zip(prepared, [results(layer, x), results(layer, x, state)], strict=True):
         if (T, B) == (1, 1):
-            all_close(found, expected, "gradients")
+            all_close(computed, expected, "gradients")
         else:
-            assert all(map(torch.equal, found, expected))
+            assert all(map(torch.equal, computed, expected))
     expected, final = layer.step(x.select(int(batch_first), 0), state)
     assert type(last) is type(final) is type(state)
     all_close([output, *tree_leaves(last)], [expected, *tree_leaves(final)], "outputs")
@@ -224,9 +206,9 @@ CHANGES: dict[str, Callable[[Own], object]] = {
 def agree(layer: elman.Recurrent, x: Tensor) -> list[Tensor]:
     """The results, which are those of the loop executor."""
     state = torch.linspace(-1, 1, 2 * H, dtype=x.dtype).view(2, H)
-    found, expected = results(layer, x, state), results(elman.Recurrent(layer.cell, H, executor="loop"), x, state)
-    all_close(found, expected, "gradients")
-    return found
+    computed, expected = results(layer, x, state), results(elman.Recurrent(layer.cell, H, executor="loop"), x, state)
+    all_close(computed, expected, "gradients")
+    return computed
 
 
 @pytest.mark.filterwarnings("ignore:Own cannot run on the native executor. hooks")
@@ -362,11 +344,13 @@ def test_other_layers_are_not_prepared(name: str, ran: list[int]) -> None:
     layers[1].load_state_dict(layers[0].state_dict())
     x = torch.randint(7, (3, 2, 1)) if name == "tokens" else torch.randn(3, 2, D)
     for _ in range(2):
-        found = []
+        computed = []
         for layer in layers:
             outputs, h = layer(x) if name == "learned state" else layer(x, torch.zeros(2, H))
-            found.append([outputs, h, *torch.autograd.grad(outputs.square().sum() + h.sum(), list(layer.parameters()))])
-        all_close(found[0], found[1], "gradients")
+            computed.append(
+                [outputs, h, *torch.autograd.grad(outputs.square().sum() + h.sum(), list(layer.parameters()))]
+            )
+        all_close(computed[0], computed[1], "gradients")
     assert not ran
 
 
@@ -422,7 +406,7 @@ def test_wrong() -> None:
 @pytest.mark.parametrize("name", ["gru", "lstm", "two widths", "named tuple", "function"])
 def test_observed_and_differentiated_again(name: str, T: int, ran: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = LAYERS[name]().double(), torch.randn(2, T, 2, D).double().requires_grad_()
-    found = list[tuple[Any, list[Tensor]]]()
+    computed = list[tuple[Any, list[Tensor]]]()
     for _ in range(2):
         with flow.record(layer) as recording:
             _, state = layer(x[0])
@@ -435,11 +419,11 @@ def test_observed_and_differentiated_again(name: str, T: int, ran: list[int], mo
         )
         recorded = [*recording.state_gradients.values(), *recording.weight_gradients.values()]
         names = [*recording.calls], [*recording.state_gradients], [*recording.weight_gradients]
-        found.append((names, [*recorded, *once, *twice]))
+        computed.append((names, [*recorded, *once, *twice]))
         monkeypatch.setattr(_prepared_calls.PreparedCalls, "__call__", lambda *_: None)
     assert len(ran) == 2
-    assert found[0][0] == found[1][0]
-    all_close(found[0][1], found[1][1], "gradients")
+    assert computed[0][0] == computed[1][0]
+    all_close(computed[0][1], computed[1][1], "gradients")
 
 
 @torch.no_grad()

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 import elman
 from elman import cells
 from elman.engine import EXECUTORS, as_tuple
-from elman.engine.cpu import prepared_call
 from tests.cases import every_executor
 from tests.tolerances import TOLERANCES, all_close
 
@@ -32,23 +31,6 @@ def stepped(layer: Any, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
 def agrees(layer: Any, x: Tensor, state: Any = None) -> None:
     (outputs, last), (expected, final) = stepped(layer, x, state), layer(x, state)
     all_close((outputs, *as_tuple(last)), (expected, *as_tuple(final)), "outputs")
-
-
-@pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """One more with each call that was prepared."""
-    seen = list[int]()
-
-    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
-        def counting(*arguments: Any) -> Any:
-            seen.append(1)
-            return call(*arguments)
-
-        return counting
-
-    for kind in (prepared_call.InferenceCall, prepared_call.DifferentiableCall):
-        monkeypatch.setattr(kind, "__call__", counted(kind.__call__))
-    return seen
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])

@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from elman.engine.trace.python_state import PythonState, version
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_hooks_of = attrgetter(*HOOKS)
 
 
 def has_hooks(cell: nn.Module) -> bool:
@@ -18,9 +20,7 @@ def has_hooks(cell: nn.Module) -> bool:
 
 
 def _calls_hooks(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    )
+    return any(_hooks_of(module))
 
 
 class Fingerprint:

@@ -130,7 +130,7 @@ class PreparedCalls:
 
 
 def _needs_full_call() -> bool:
-    """Whether modes or transforms need the call of a sequence."""
+    """Return True if a mode or a transform of torch is active, under which no call is prepared."""
     return bool(
         in_dispatch_mode()
         or in_function_mode()
