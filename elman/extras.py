@@ -13,6 +13,9 @@ SMALLEST = {
     "jiwer": "speech",
     "soundfile": "speech",
     "mido": "music",
+    "onnx": "export",
+    "onnxruntime": "export",
+    "onnxscript": "export",
     "tensorboard": "tensorboard",
     "huggingface_hub": "hub",
 }

@@ -12,10 +12,11 @@ from elman.engine.plan.operations import POINTWISE, REDUCTIONS
 
 def test_a_backend_lowers_every_operation() -> None:
     from elman.engine.cpu import lowering as cpu
+    from elman.engine.export import onnx_lowering as onnx
     from elman.engine.gpu import lowering as gpu
 
-    assert set(cpu.LOWERING) == set(gpu.LOWERING) == POINTWISE
-    assert set(cpu.COMBINE) == set(gpu.COMBINE) == set(REDUCTIONS)
+    assert set(cpu.LOWERING) == set(gpu.LOWERING) == set(onnx.LOWERING) == POINTWISE
+    assert set(cpu.COMBINE) == set(gpu.COMBINE) == set(onnx.REDUCE) == set(REDUCTIONS)
 
 
 def test_planning_needs_no_backend() -> None:

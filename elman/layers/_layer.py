@@ -14,6 +14,7 @@ from elman.engine import CellSpec, Inputs, Output, State, eager_export
 from elman.engine.observe.events import CallLabel, labeled
 from elman.engine.precision import autocast_dtype
 from elman.engine.torch_private import has_global_forward_hooks, is_exporting, is_tracing
+from elman.layers._cell_runs import CellRun
 from elman.layers._layer_call import CallNames, LayerCall
 from elman.layers._layer_ids import register_layer
 from elman.layers._precision import with_loop_dtypes
@@ -115,6 +116,10 @@ class Layer(nn.Module):
 
     def _cell_specs(self, cells: Cells, parameters: Sequence[Tensor]) -> list[CellSpec]:
         """Return the cells and their sizes; the arguments are of `_layer_inputs`."""
+        raise NotImplementedError
+
+    def _cell_runs(self, input_size: int | None = None) -> list[CellRun]:
+        """Return the cells that a call in evaluation runs, in their order; `input_size` for a cell that has none."""
         raise NotImplementedError
 
     def _names_of(self, key: Any) -> CallNames:

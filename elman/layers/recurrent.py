@@ -18,6 +18,7 @@ from elman.cells._cell import Cell
 from elman.engine import CellSpec, State, as_tuple, known_executor
 from elman.engine.module_state import outside_tensors, step_state
 from elman.engine.torch_private import tree_leaves, tree_map, tree_structure
+from elman.layers._cell_runs import CellRun
 from elman.layers._layer import Layer, Lengths, lengths_hint, output_in
 from elman.layers._layer_call import CallNames, LayerCall, state_names
 from elman.layers._prepared_calls import FIRST, Cells, LayerInputs
@@ -323,6 +324,16 @@ class Recurrent(Layer):
     def _cell_specs(self, cells: Cells, parameters: Sequence[Tensor]) -> list[CellSpec]:
         _, _, D, size, names, *_ = cells.key
         return [CellSpec(cells.calls[0][1], dict(zip(names, parameters, strict=True)), D, size)]
+
+    @override
+    def _cell_runs(self, input_size: int | None = None) -> list[CellRun]:
+        structure = structure_of(self.state_size)
+        D = getattr(self.cell, "input_size", input_size)
+        assert isinstance(D, int)
+        cell = self.cell if structure is None else self._structured_cell(structure)
+        weights, path, size = self._weights(), prefix(cell, self.cell), self._flat_size(None)
+        parameters = {path + name.removeprefix(CELL): value for name, value in weights.items() if name.startswith(CELL)}
+        return [CellRun(CellSpec(cell, parameters, D, size), state_names(self.cell, len(as_tuple(size))))]
 
     def _run(
         self,

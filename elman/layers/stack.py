@@ -27,6 +27,7 @@ from elman.engine import (
 )
 from elman.engine.observe.events import CallLabel, labeled
 from elman.engine.torch_private import is_exporting
+from elman.layers._cell_runs import CellRun
 from elman.layers._init import init_parameter
 from elman.layers._layer import Layer, Lengths
 from elman.layers._layer_call import CallNames, LayerCall, state_names
@@ -418,6 +419,16 @@ class Stack(Layer):
             CellSpec(step, self._parameters_of(weights, step, k), cell.input_size, cell.state_size)
             for k, (step, cell) in enumerate(zip(self._steps, self._cells, strict=True))
         ]
+
+    @override
+    def _cell_runs(self, input_size: int | None = None) -> list[CellRun]:
+        weights, runs = self._weights(), []
+        for i in range(self.num_layers * self._directions):
+            k, is_reverse = divmod(i, self._directions)
+            cell, step = self._cells[k], self._steps_by_mode[False].steps[k]
+            spec = CellSpec(step, self._parameters_of(weights, step, i), cell.input_size, cell.state_size)
+            runs.append(CellRun(spec, state_names(cell, cell.num_states), k, bool(is_reverse)))
+        return runs
 
     def _parameters_of(self, weights: Mapping[str, Tensor], step: nn.Module, i: int) -> dict[str, Tensor]:
         """The parameters of the i-th direction, by their names in `step`, its cell or a wrapper of it."""

@@ -79,17 +79,25 @@ def from_onnx(layer: Stack | nn.RNNBase, nodes: Sequence[Mapping[str, Any]]) -> 
     set_weights("from_onnx", new_values)
 
 
-def _to_node_inputs(cell: type[Cell], part: WeightPart) -> dict[str, Tensor]:
+def node_inputs(cell: type[Cell], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of one direction in the layout of ONNX, by the names of ONNX.
+
+    Args:
+        cell: one of `GATE_ORDERS`.
+        weights: by the names of the cell's parameters.
+    """
     values = {
-        name: reorder_gates(
-            weight.value(), *(PEEPHOLE_ORDERS if name == "weight_ch" else (cell.gates, GATE_ORDERS[cell]))
-        )
-        for name, weight in part.weights.items()
+        name: reorder_gates(value, *(PEEPHOLE_ORDERS if name == "weight_ch" else (cell.gates, GATE_ORDERS[cell])))
+        for name, value in weights.items()
     }
     inputs = {"W": values["weight_ih"], "R": values["weight_hh"]}
     if "bias_ih" in values:
         inputs["B"] = torch.cat([values["bias_ih"], values["bias_hh"]])
     return inputs | ({"P": values["weight_ch"]} if "weight_ch" in values else {})
+
+
+def _to_node_inputs(cell: type[Cell], part: WeightPart) -> dict[str, Tensor]:
+    return node_inputs(cell, {name: weight.value() for name, weight in part.weights.items()})
 
 
 def _from_node_inputs(

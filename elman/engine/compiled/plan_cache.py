@@ -13,10 +13,10 @@ from elman.engine.compiled.backend import Backend, CompiledLoop
 from elman.engine.inputs import StateSize
 from elman.engine.module_state import Fingerprint, ModuleState, fingerprint, has_hooks
 from elman.engine.outputs import Form
+from elman.engine.plan.captured import plan_cell
 from elman.engine.plan.planner import Plan, plan
 from elman.engine.precision import uncast
 from elman.engine.replay import Conditions
-from elman.engine.trace.capture import MARKERS, capture
 from elman.engine.trace.errors import CannotCapture
 from elman.engine.trace.values import shape_of
 
@@ -85,24 +85,18 @@ def plan_for(cell: nn.Module, shapes: Shapes, input_size: int, state_size: State
 def _plan(
     cell: nn.Module, shapes: dict[str, Any], input_size: int, state_size: StateSize, backend: Backend
 ) -> PlanResult:
-    refused, reason = _refusal(cell, backend), ""
-    for marker in MARKERS:
-        try:
-            step, check = capture(cell, shapes, input_size, state_size, marker)
-            planned = plan(step)
-            backend.check(planned)
-            check()  # after planning, which finds the operation, and its line, that mixes rows
-        except CannotCapture as refusal:
-            reason = f"{refused}: {refusal}"
-        except Exception as error:
-            # A cell that nobody has thought of must run all the same, and be reported.
-            reason = (
-                f"{refused}, because of an internal error of elman; please report it: {type(error).__name__}: {error}"
-            )
-        else:
-            break
-    else:
-        return PlanResult("", reason)
+    refused = _refusal(cell, backend)
+    try:
+        planned = plan_cell(cell, shapes, input_size, state_size, backend.check)
+    except CannotCapture as refusal:
+        return PlanResult("", f"{refused}: {refusal}")
+    except Exception as error:
+        # A cell that nobody has thought of must run all the same, and be reported.
+        return PlanResult(
+            "",
+            f"{refused}, because of an internal error of elman; please report it: {type(error).__name__}: {error}",
+        )
+    step = planned.step
     inputs = [(node.name, shape_of(node)) for node in planned.inputs]
     description = f"{step.graph} {step.single} {step.output} {step.output_states} {step.draws} {inputs}"
     key = f"{backend.name}{backend.variant}-{hashlib.sha256(description.encode()).hexdigest()[:32]}"

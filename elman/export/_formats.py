@@ -1,0 +1,80 @@
+"""The formats in which layers and models can be written, and what runs a written file."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class Runner(ABC):
+    """Runs a written file in a runtime of its own, for `check`.
+
+    Attributes:
+        takes_state: the file takes an initial state and returns the final one, so chunks can be run one by one.
+        takes_lengths: the file takes the lengths of the sequences.
+    """
+
+    takes_state: bool
+    takes_lengths: bool
+
+    @abstractmethod
+    def run(
+        self, inputs: Sequence[Tensor], state: Sequence[Tensor] | None = None, lengths: Tensor | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Run the file.
+
+        Args:
+            inputs: as the module takes them; of a layer, its input in the layer's own layout.
+            state: the tensors of the initial state in the shapes and the order of the layer; None to begin from the
+                layer's own initial state.
+            lengths: the number of steps of each sequence, (B,).
+
+        Returns:
+            The outputs and the tensors of the final state, in the layouts of the module.
+        """
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format: its name, as in `--format`, and the file of this package that writes and loads it.
+
+    Attributes:
+        name: of the format and of its function in `elman.export`.
+        suffix: of the files.
+        home: the module with the functions `write` and `load`.
+    """
+
+    name: str
+    suffix: str
+    home: str
+
+    @property
+    def write(self) -> Callable[..., Any]:
+        """Write a module to a path: `write(module, path, ...)`."""
+        return import_module(self.home).write  # type: ignore[no-any-return]
+
+    @property
+    def load(self) -> Callable[[Path, nn.Module], Runner]:
+        """Load what `write` has written: `load(path, module)`."""
+        return import_module(self.home).load  # type: ignore[no-any-return]
+
+
+#: every format by its name
+FORMATS = {entry.name: entry for entry in (Format("onnx", ".onnx", "elman.export._onnx"),)}
+
+
+def format_of(path: Path) -> Format:
+    """Return the format of a file, by its suffix.
+
+    Raises:
+        ValueError: for an unknown suffix.
+    """
+    for entry in FORMATS.values():
+        if path.name.endswith(entry.suffix):
+            return entry
+    suffixes = ", ".join(entry.suffix for entry in FORMATS.values())
+    raise ValueError(f"{path}: expected a file name that ends with {suffixes}, got {path.suffix or 'no suffix'!r}")
