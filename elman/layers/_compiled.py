@@ -184,8 +184,7 @@ def _output_spec(
         state = states[0] if single else tuple(states)
     try:
         with (
-            torch.no_grad(), probing(_NO_LAYER), torch.random.fork_rng(), _autocast(device.type, autocast),
-            _without_side_effects(layer),
+            torch.no_grad(), _autocast(device.type, autocast), without_side_effects(layer),
         ):  # fmt: skip
             outputs, final = layer._compute(weights, x, state, None, None)
     except Exception:
@@ -205,15 +204,17 @@ def _output_spec(
 
 
 @contextmanager
-def _without_side_effects(layer: "Layer") -> Iterator[None]:
-    """Call no hooks, and undo what steps change in the modules of the layer."""
+def without_side_effects(layer: "Layer") -> Iterator[None]:
+    """Call no hooks, record nothing, and undo what steps change in the modules of the layer."""
     modules = list(layer.modules())
     hooks = [(module, name, getattr(module, name)) for module in modules for name in HOOKS]
     buffers = [(module, dict(module._buffers)) for module in modules]
     for module, name, registered in hooks:
         setattr(module, name, type(registered)())
     try:
-        with suppress(CannotCapture), without_effects(layer, logs=True):
+        with (
+            suppress(CannotCapture), without_effects(layer, logs=True), probing(_NO_LAYER), torch.random.fork_rng(),
+        ):  # fmt: skip
             yield
     finally:
         for module, name, registered in hooks:

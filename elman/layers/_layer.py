@@ -15,6 +15,7 @@ from elman.engine.observe.events import CallLabel, labeled
 from elman.engine.precision import autocast_dtype
 from elman.engine.torch_private import has_global_forward_hooks, is_exporting, is_tracing
 from elman.layers._cell_runs import CellRun
+from elman.layers._export_form import export_form
 from elman.layers._layer_call import CallNames, LayerCall
 from elman.layers._layer_ids import register_layer
 from elman.layers._precision import with_loop_dtypes
@@ -61,6 +62,10 @@ class Layer(nn.Module):
             from elman.layers._compiled import call_compiled
 
             return call_compiled(self, input, state, lengths, bptt)
+        if export_form() in ("operator", "reference") and probed_runs(self) is None:
+            from elman.layers._exported import call_exported
+
+            return call_exported(self, input, state, lengths)
         if isinstance(input, fx.Proxy):
             return self._as_leaf(input, state, lengths, bptt)  # type: ignore[no-any-return]
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
@@ -133,15 +138,18 @@ class Layer(nn.Module):
             expected = "a mode of elman.bptt, such as Truncated(20)"
             raise TypeError(f"{type(self).__name__}: bptt: expected {expected}, got {mode!r:.60}")
         # An exported program runs over time in plain torch, with the full gradient.
-        return FULL if is_exporting() else mode
+        return FULL if export_form() else mode
 
     def _engine(
         self, mode: Mode, step: nn.Module, values: Mapping[str, Tensor], x: Tensor, state: State,
         layout: SequenceLayout, label: Callable[[], LayerCall],
     ) -> tuple[Output, State]:  # fmt: skip
         """Run a cell over time; `label` makes the label of this call."""
-        if is_exporting():
-            return eager_export.run(step, None if self._cell_has_parameters else values, x, state, layout.lengths)
+        form = export_form()
+        if form:
+            # A cell with parameters of its own may replace its buffers by assignment.
+            parameters = None if self._cell_has_parameters and form != "probe" else values
+            return eager_export.run(step, parameters, x, state, layout.lengths)
         inputs = Inputs(step, values, x, state, layout.sizes)
         # Only backward passes are observed.
         with labeled(CallLabel(label()) if torch.is_grad_enabled() else None):
@@ -227,7 +235,7 @@ class Layer(nn.Module):
 
     def _layout(self, input: object, lengths: Lengths | None, input_size: int | None) -> SequenceLayout:
         name = f"{type(self).__name__}: input"
-        exporting = is_exporting()
+        exporting = export_form() is not None
         if isinstance(input, PackedSequence):
             if exporting:
                 raise ValueError(f"{name}: torch.export: expected a tensor and lengths=, got a PackedSequence")
@@ -296,7 +304,10 @@ class Layer(nn.Module):
 
     def _lengths_as_tensor(self, lengths: Lengths, B: int, device: torch.device) -> Tensor:
         """The lengths for torch.export, under which values are not known."""
-        tensor = torch.as_tensor(lengths, device=device)
+        if isinstance(lengths, Tensor) and lengths.device == device:
+            tensor = lengths
+        else:
+            tensor = torch.as_tensor(lengths, device=device)
         if tensor.dim() != 1 or tensor.shape[0] != B or tensor.is_floating_point():
             got = f"shape {tuple(tensor.shape)} of {tensor.dtype}"
             raise ValueError(f"{type(self).__name__}: lengths: expected {B} integers, got {got}")

@@ -26,8 +26,8 @@ from elman.engine import (
     stack_executor,
 )
 from elman.engine.observe.events import CallLabel, labeled
-from elman.engine.torch_private import is_exporting
 from elman.layers._cell_runs import CellRun
+from elman.layers._export_form import export_form
 from elman.layers._init import init_parameter
 from elman.layers._layer import Layer, Lengths
 from elman.layers._layer_call import CallNames, LayerCall, state_names
@@ -545,7 +545,7 @@ class Stack(Layer):
     ) -> tuple[Tensor, list[Tensor]] | None:
         """Run all layers by one call of the executor; None where they have to be run one by one."""
         count = self.num_layers * self._directions
-        if count == 1 or is_exporting() or not self._can_run_as_one(mode):
+        if count == 1 or export_form() or not self._can_run_as_one(mode):
             return None
         cells = self._steps
         executor = stack_executor(self.executor, next(iter(weights.values())))
