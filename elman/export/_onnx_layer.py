@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from elman import cells
 from elman.cells._cell import Cell
-from elman.engine import CellSpec, as_tuple
+from elman.engine import as_tuple
 from elman.engine.export.forward_step import forward_step
 from elman.engine.export.onnx_graph import OnnxGraph
 from elman.engine.export.onnx_scan import SUPPORTED, scan
@@ -68,17 +68,15 @@ def add_layer(
         graph: to add to.
         layer: in evaluation mode.
         runs: its cells.
-        x: the input, (T, B, D), or (B, T, D) with `batch_first`.
+        x: the input, (T, B, D), with `batch_first`, too, as are the outputs.
         states: the initial states, in the shapes of the layer; None for its own initial state.
         lengths: of the sequences, (B,), int64; None if all have T steps.
     """
-    if layer.batch_first:
-        x = graph.op("Transpose", x, perm=[1, 0, 2])
     return _LayerGraph(graph, layer, runs, x, states, lengths).add()
 
 
 class _LayerGraph:
-    """Takes the arguments of `add_layer`, with x (T, B, D)."""
+    """Takes the arguments of `add_layer`."""
 
     def __init__(
         self, graph: OnnxGraph, layer: Layer, runs: Sequence[CellRun], x: str, states: Sequence[str] | None,
@@ -179,16 +177,13 @@ class _LayerGraph:
         return graph.op("Slice", state, graph.ints(first), graph.ints(first + count), graph.ints(0))
 
     def _outputs(self, rows: str, form: Form) -> dict[str, str]:
-        """The outputs by name, in the layer's layout."""
+        """The outputs by name, (T, B, ...)."""
         graph, sizes = self.graph, [row_width((part,)) for part in form]
         parts = [rows] if len(sizes) == 1 else graph.ops("Split", (rows, graph.ints(*sizes)), len(sizes), axis=2)
-        outputs = {}
-        for (name, shape), part in zip(form, parts, strict=True):
-            value = part if len(shape) == 1 else graph.op("Reshape", part, graph.ints(0, 0, *shape))
-            if self.layer.batch_first:
-                value = graph.op("Transpose", value, perm=[1, 0, *range(2, 2 + len(shape))])
-            outputs[name] = value
-        return outputs
+        return {
+            name: part if len(shape) == 1 else graph.op("Reshape", part, graph.ints(0, 0, *shape))
+            for (name, shape), part in zip(form, parts, strict=True)
+        }
 
 
 def initial_values(layer: Layer, runs: Sequence[CellRun]) -> list[Tensor]:
@@ -197,11 +192,6 @@ def initial_values(layer: Layer, runs: Sequence[CellRun]) -> list[Tensor]:
     if learned is not None:
         return [value.detach() for value in learned]
     return [torch.zeros(width) for width in as_tuple(runs[0].spec.state_size)]
-
-
-def is_operator(spec: CellSpec) -> bool:
-    """Whether ONNX has an operator that runs the cell over time."""
-    return _operator(spec.cell) is not None
 
 
 def _operator(cell: nn.Module) -> Operator | None:
