@@ -99,7 +99,7 @@ def _compare_layer(runner: Runner, layer: Layer, x: Tensor, generator: torch.Gen
     def compare(outputs: list[Tensor], states: Sequence[Tensor], lengths: Tensor | None = None) -> float:
         state = None if start is None else tree_unflatten(start, tree_structure(structure))
         expected, final = layer(x, state, lengths=lengths)
-        return _difference([*outputs, *states], flat_outputs(expected) + ([] if start is None else tree_leaves(final)))
+        return _difference([*outputs, *states], flat_outputs(expected) + (tree_leaves(final) if states else []))
 
     whole = compare(*runner.run((x,), start))
     chunked = ragged = None

@@ -34,7 +34,7 @@ class Runner(ABC):
             lengths: the number of steps of each sequence, (B,).
 
         Returns:
-            The outputs and the tensors of the final state, in the layouts of the module.
+            The outputs, and the tensors of the final state if the file returns it, in the layouts of the module.
         """
 
 

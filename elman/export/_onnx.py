@@ -65,7 +65,8 @@ def write(
         state: of a layer: the file takes the initial state. If False, it begins with zeros, or with the learned initial
             state.
         opset: the version of ONNX's operators, 18 to 25.
-        dynamic_shapes: of a model: the free axes, as for torch.export; None: all that can be free.
+        dynamic_shapes: of a model: the free axes, as for torch.export. None: all that can be free, but for the last of
+            three or more axes of floating-point numbers, which are features.
         input_names: of a model: the names of the file's inputs.
         output_names: of a model: the names of the file's outputs.
 
@@ -129,7 +130,9 @@ def _layer_model(layer: Layer, inputs: Any, lengths: bool, state: bool, opset: i
         if layer.batch_first:
             value = graph.op("Transpose", value, perm=[1, 0, *range(2, 2 + len(shape))])
         results.append((f"output_{output}" if output else "output", value, [*axes, *shape]))
-    states = dict(zip(names, ([*lead, "batch", width] for width in widths), strict=True))
+    states: dict[str, list[int | str | None]] = {
+        name: [*lead, "batch", width] for name, width in zip(names, widths, strict=True)
+    }
     results += [(f"{name}_out", value, states[name]) for name, value in zip(names, values.states, strict=True)]
     graph.nodes += [helper.make_node("Identity", [value], [result]) for result, value, _ in results]
     graph_inputs = [value_info("input", [*axes, D])]

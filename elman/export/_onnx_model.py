@@ -1,14 +1,15 @@
 """A model with layers of elman in it as a model of ONNX, by torch.onnx and our translation of the layers."""
 
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from typing import Any, NamedTuple
 
-import onnxscript
 import torch
 from onnx import ModelProto, NodeProto, helper
-from onnxscript import ir
+from onnxscript import evaluator, ir
 from torch import Tensor, nn
 
 from elman.engine.export.forward_step import CannotExport
@@ -46,22 +47,22 @@ def whole_model(
     numbers = count()
 
     def translate(
-        layer: str, x: Any, lengths: Any, states: Any, weights: Any, names: Any, single: Any, autocast: Any
-    ) -> Sequence[ir.Value]:
+        layer: Any, x: Any, lengths: Any, states: Any, weights: Any, names: Any, single: Any, autocast: Any
+    ) -> Any:
         """Add a node for a layer. Its weights are those of the layer itself."""
         del weights, names, single, autocast
         name = f"layer{next(numbers)}"
         parts[name] = part = _part(name, layer, x, lengths is not None, len(states))
         values = [x, *([] if lengths is None else [lengths]), *states]
         node = ir.Node(DOMAIN, LAYER, values, [ir.AttrString("part", name)], num_outputs=len(part.results))
-        onnxscript.evaluator.default().nodes.append(node)  # of torch.onnx, which records nodes there
+        recorder: Any = evaluator.default()  # of torch.onnx
+        recorder.nodes.append(node)
         return node.outputs
 
     if dynamic_shapes is None:
         dynamic_shapes = tuple(tree_map(_free_axes, value) for value in inputs)
     try:
-        with exporting_as("reference"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with exporting_as("reference"), _without_logs():
             program = torch.onnx.export(
                 module, inputs, dynamo=True, opset_version=opset, dynamic_shapes=dynamic_shapes, verbose=False,
                 custom_translation_table={exported_layer: translate}, input_names=input_names,
@@ -89,17 +90,41 @@ def whole_model(
     return model
 
 
+@contextmanager
+def _without_logs() -> Iterator[None]:
+    """Show only errors of torch.onnx: it warns of packages that no layer needs, and of its own deprecated code."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
 def _free_axes(value: Any) -> Any:
-    return dict.fromkeys(range(value.dim()), torch.export.Dim.AUTO) if isinstance(value, Tensor) else None
+    """All axes, but the last of three or more of numbers: the features."""
+    if not isinstance(value, Tensor):
+        return None
+    has_features = value.is_floating_point() and value.dim() > 2
+    return dict.fromkeys(range(value.dim() - has_features), torch.export.Dim.AUTO)
 
 
 def _part(name: str, text: str, x: ir.Value, has_lengths: bool, states: int) -> _Part:
     """Build the graph of a layer, whose inputs are named by `name`."""
     layer = layer_of(text)
-    if x.shape is None or len(x.shape) != 3:
-        raise CannotExport(f"elman.export.onnx: {type(layer).__name__}: expected an input with a batch axis")
+    shape = () if x.shape is None else x.shape.dims
+    if len(shape) != 3 or not isinstance(shape[2], int):
+        axes = " x ".join(map(str, shape))
+        raise CannotExport(
+            f"elman.export.onnx: {type(layer).__name__}: expected an input with axes of time and batch and a fixed "
+            f"width, got {axes}; pass dynamic_shapes="
+        )
     graph = OnnxGraph(f"{name}.")
-    runs = layer._cell_runs(int(x.shape[2]))
+    runs = layer._cell_runs(shape[2])
     names = [f"{name}.state{i}" for i in range(states)]
     lengths = graph.op("Cast", f"{name}.lengths", to=INT64) if has_lengths else None
     values: LayerValues = add_layer(graph, layer, runs, f"{name}.x", names or None, lengths)

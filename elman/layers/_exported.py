@@ -63,9 +63,8 @@ def call_exported(layer: "Layer", input: Any, state: Any, lengths: "Lengths | No
     single, weights = isinstance(state, Tensor), layer._weights()
     autocast_to = autocast_dtype(x.device.type)
     autocast = None if autocast_to is None else _dtype_name(autocast_to)
-    form = _result_form(
-        layer._layer_number, x.shape[-1], x.dtype, tuple(value.shape[-1] for value in states), single, autocast
-    )
+    width, *widths = (_constant(value.shape[-1]) for value in (x, *states))
+    form = _result_form(layer._layer_number, width, x.dtype, tuple(widths), single, autocast)
     results = exported_layer(
         _layer_text(layer._layer_number), x, values, states, list(weights.values()), list(weights), single, autocast
     )
@@ -76,6 +75,11 @@ def call_exported(layer: "Layer", input: Any, state: Any, lengths: "Lengths | No
     if structure is not None:
         return output, unflatten_state(structure, finals)
     return output, finals[0] if form.single else finals
+
+
+def _constant(size: int) -> int:
+    """Return a width as an int: if it is a symbol, torch.export specializes it here."""
+    return len([0] * size)
 
 
 def layer_of(text: str) -> "Layer":
