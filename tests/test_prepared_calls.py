@@ -93,11 +93,12 @@ def test_the_loops_gradients(cell: str, T: int, B: int, ran: list[int]) -> None:
     assert ran or cell == "antisymmetric_rnn"  # whose matrix is computed from a parameter
 
 
+@pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("cell", list(cells.REGISTRY))
-def test_several_chunks(cell: str, threads: int, ran: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same bits as without preparation, with gradients and without."""
-    layer, results = pair(cell, dtype=torch.float32)[0], []
+def test_several_chunks(cell: str, threads: int, both: bool, ran: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same bits as without preparation, with gradients and without, in one direction and in both."""
+    layer, results = pair(cell, dtype=torch.float32, bidirectional=both)[0], []
     x, states = torch.randn(20, 64, D), random_states(layer, (64,), torch.float32)
     torch.set_num_threads(threads)
     try:
@@ -115,37 +116,42 @@ def test_several_chunks(cell: str, threads: int, ran: list[int], monkeypatch: py
 
 @pytest.mark.parametrize("which", ["outputs", "states", "all"])
 @pytest.mark.parametrize("wanted", ["p", "x", "s", "xp", "1"])
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_some_inputs_and_some_results(cell: str, wanted: str, which: str, ran: list[int]) -> None:
+@pytest.mark.parametrize(("cell", "both"), [("gru", False), ("lstm", False), ("gru", True)])
+def test_some_inputs_and_some_results(cell: str, both: bool, wanted: str, which: str, ran: list[int]) -> None:
     """Of parts alone: what nobody asks for writes nowhere, and what nobody gives is zero."""
-    stacks = pair(cell)
+    stacks = pair(cell, bidirectional=both)
     for T, B in ((1, 2), (1, 6), (4, 2), (3, 2), (9, 128)):
         agree(stacks, torch.randn(T, B, D).double(), random_states(stacks[0], (B,)), wanted, which)
     assert len(ran) == 5
 
 
-@pytest.mark.parametrize("T", [1, 3])
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize(("T", "B"), [(1, 6), (3, 6), (3, 1), (3, 3)])
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_forms_of_inputs_and_cotangents(batch_first: bool, T: int, ran: list[int]) -> None:
+def test_forms_of_inputs_and_cotangents(batch_first: bool, T: int, B: int, both: bool, ran: list[int]) -> None:
     """A part of a longer sequence, a state that is a view or none, cotangents that lie in columns, or negated."""
-    stacks, B = pair("lstm", batch_first=batch_first), 6
+    stacks, count = pair("lstm", batch_first=batch_first, bidirectional=both), 4 if both else 2
     whole = torch.randn((B, 6, D) if batch_first else (6, B, D)).double()
     x = whole.narrow(int(batch_first), 1, T)
-    view = torch.randn(2, 1, H).double().expand(2, B, H)
+    view = torch.randn(count, 1, H).double().expand(count, B, H)
     agree(stacks, x, [view, view], "xsp")
     agree(stacks, x, [], "xp")
-    weight = torch.randn(H, H).double()
+    weight = torch.randn(stacks[0].output_size, stacks[0].output_size).double()
     found = []
     for layer in stacks:
         layer.zero_grad()
         output, (h, c) = layer(x)
         loss = (output @ weight.t()).square().sum() + h.sum() + c[1].t().reshape(-1)[::2].sum()
-        (loss + torch.complex(h, output.new_zeros(2, B, H)).conj().imag.sum() + output[..., 1].sum()).backward()
+        (loss + torch.complex(h, output.new_zeros(count, B, H)).conj().imag.sum() + output[..., 1].sum()).backward()
         found.append([parameter.grad for parameter in layer.parameters()])
+        for columns in (slice(None), slice(1, 2), slice(2, 5)):
+            found[-1] += torch.autograd.grad(layer(x)[0][..., columns].sum(), list(layer.parameters()))
+        factors = torch.linspace(1, 2, output.shape[0]).double().view(-1, 1, 1).expand(output.shape)
+        found[-1] += torch.autograd.grad(layer(x)[0], list(layer.parameters()), factors)
     same(*found)
-    negative = torch._neg_view(torch.randn(2, B, H).double())
+    negative = torch._neg_view(torch.randn(count, B, H).double())
     short = len(ran)
-    assert short == 3
+    assert short == 7
     agree(stacks, x, [negative, negative], "xp")
     assert len(ran) == short
 
@@ -223,10 +229,10 @@ def test_parameters_that_change(ran: list[int]) -> None:
 
 
 @pytest.mark.parametrize("T", [1, 3])
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_gradients_of_gradients_and_of_many_cotangents(cell: str, T: int, ran: list[int]) -> None:
+@pytest.mark.parametrize(("cell", "both"), [("gru", False), ("lstm", False), ("lstm", True)])
+def test_gradients_of_gradients_and_of_many_cotangents(cell: str, both: bool, T: int, ran: list[int]) -> None:
     found: list[list[Tensor]] = []
-    for layer in pair(cell):
+    for layer in pair(cell, bidirectional=both):
         torch.manual_seed(0)
         x = torch.randn(T, 2, D).double().requires_grad_()
         states = random_states(layer, (2,))
@@ -316,12 +322,13 @@ def test_threads_at_once(ran: list[int]) -> None:
     assert len(ran) == 8 * 30
 
 
+@pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("T", [1, 2])
 @pytest.mark.parametrize("late", [False, True])
-def test_who_looks_sees_every_call(late: bool, T: int, ran: list[int]) -> None:
+def test_who_looks_sees_every_call(late: bool, T: int, both: bool, ran: list[int]) -> None:
     """`flow.record` around small calls, from before the forward passes or around the backward pass alone."""
     x, found = torch.randn(3, T, 2, D).double(), []
-    for layer in pair("lstm"):
+    for layer in pair("lstm", bidirectional=both):
         recorded = [flow.record(layer) for _ in range(2)]
         with nullcontext() if late else recorded[0] as early:
             loss, state = x.new_zeros(()), None
@@ -332,12 +339,14 @@ def test_who_looks_sees_every_call(late: bool, T: int, ran: list[int]) -> None:
                 loss.backward(retain_graph=True)
         recording = lately if late else early
         assert recording is not None
-        assert list(recording.calls) == [f"h_l{k}{of}" for of in ("", "#2", "#3") for k in range(2)]
+        names = [name for name in layer.state_dict() if name.startswith("weight_hh")]
+        states = [name.replace("weight_hh", "h") for name in names]
+        assert list(recording.calls) == [f"{name}{of}" for of in ("", "#2", "#3") for name in states]
         weights, credit = recording.weight_gradients, recording.credit("h_l0#2", weights=True)
         found.append([*recording.state_gradients.values(), *weights.values(), credit.norms, *credit.weights.values()])
         with flow.record(layer) as recording:
-            once = torch.autograd.grad(loss, layer.get_parameter("weight_hh_l0"), create_graph=True)[0]
-            (loss + once.square().sum()).backward()
+            lowest = [layer.get_parameter(name) for name in names if name.startswith("weight_hh_l0")]
+            (loss + square(torch.autograd.grad(loss, lowest, create_graph=True))).backward()
         found[-1] += recording.state_gradients.values()
         with pytest.raises(RuntimeError, match="create_graph"):
             _ = recording.weight_gradients
@@ -346,12 +355,11 @@ def test_who_looks_sees_every_call(late: bool, T: int, ran: list[int]) -> None:
 
 
 @pytest.mark.parametrize("T", [1, 2])
-@pytest.mark.parametrize("what", ["dropout", "bptt", "parametrized", "half", "bidirectional", "forward hook", "loop"])
+@pytest.mark.parametrize("what", ["dropout", "bptt", "parametrized", "half", "forward hook", "loop"])
 def test_what_goes_another_way(what: str, T: int, ran: list[int]) -> None:
     options: dict[str, dict[str, Any]] = {
         "dropout": {"dropout": 0.5},
         "bptt": {"bptt": elman.bptt.Truncated(2)},
-        "bidirectional": {"bidirectional": True},
     }
     layer = elman.GRU(D, H, 2, **options.get(what, {}))
     x = torch.randn(T, 2, D)

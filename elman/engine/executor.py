@@ -80,8 +80,9 @@ class PreparedCall(Protocol):
             labels: for observers of the backward pass; None without gradients.
             x: (T, B, D), or (B, D) for one step.
             states: (*lead, B, H) each, with the `lead` of `Executor.prepare`.
-            parameters: of all cells, from the lowest layer up.
-            shape: of the outputs: T, B and H, without T for one step, with axes of size 1 in any order.
+            parameters: of all cells, in the order of `Executor.prepare`.
+            shape: of the outputs: T, B and H, or 2 * H with two directions; without T for one step; axes of size 1 in
+                any order.
 
         Returns:
             The outputs in that shape, and the states (*lead, B, H) after the last step.
@@ -174,20 +175,21 @@ class Executor(ABC):
         return None
 
     def prepare(
-        self, specs: Sequence[CellSpec], x: Tensor, lead: tuple[int, ...], gradients: bool
+        self, specs: Sequence[CellSpec], x: Tensor, lead: tuple[int, ...], gradients: bool, directions: int = 1
     ) -> PreparedCall | None:
         """Prepare calls of stacked cells for sequences with the rows of x, and at least its length.
 
         Args:
-            specs: the cells, from the lowest layer up.
+            specs: the cells, from the lowest layer up; of two directions, first the one that reads from the beginning.
             x: (T, B, D), or (B, D) for one step.
-            lead: the sizes of the states before the batch size: (L,), or () for those of one cell.
+            lead: the sizes of the states before the batch size: the number of cells, or () for those of one.
             gradients: whether the calls have a backward pass.
+            directions: of each layer, 1 or 2; the layer above reads the outputs of both side by side.
 
         Returns:
             The prepared calls; None for calls that `run` must run.
         """
-        del specs, x, lead, gradients
+        del specs, x, lead, gradients, directions
         return None
 
     def __repr__(self) -> str:

@@ -36,13 +36,16 @@ class Cells(NamedTuple):
 
     Attributes:
         key: hashable. With equal keys, the cells compute the same of tensors of the same shapes.
-        calls: for each cell, from the lowest layer up, the key of its `LayerCall` and the module that runs its steps.
+        calls: for each cell, the key of its `LayerCall` and the module that runs its steps; in the order of
+            `Executor.prepare`.
         as_state: makes the state that the layer returns of the states after the last step.
+        directions: of each layer.
     """
 
     key: Any
     calls: Sequence[tuple[Any, nn.Module]]
     as_state: Callable[[list[Tensor]], Any]
+    directions: int = 1
 
 
 # The cells, all their parameters, of which one that is computed is None, and the initial states.
@@ -52,19 +55,19 @@ LayerInputs = tuple[Cells, Sequence[Any], Sequence[Any]]
 class _Labels:
     """The labels of a call, one for each cell: made when an observer asks, and only once."""
 
-    def __init__(self, layer: "Layer", calls: Sequence[tuple[Any, nn.Module]]) -> None:
-        self._layer, self._calls = layer, calls
-        self._numbers = [LayerCall.new_number() for _ in calls]
+    def __init__(self, layer: "Layer", cells: Cells) -> None:
+        self._layer, self._cells = layer, cells
+        self._numbers = [LayerCall.new_number() for _ in cells.calls]
         self._labels: list[CallLabel] = []
 
     def __call__(self, x: Tensor) -> list[CallLabel]:
         """Labels of a call with the input x, (T, B, D)."""
         if not self._labels:
             layout = SequenceLayout(x, batch_first=False)
-            self._labels = [
-                CallLabel(LayerCall(self._layer, key, layout, step, depth=k, number=number))
-                for k, ((key, step), number) in enumerate(zip(self._calls, self._numbers, strict=True))
-            ]
+            for i, ((key, step), number) in enumerate(zip(self._cells.calls, self._numbers, strict=True)):
+                depth, direction = divmod(i, self._cells.directions)
+                call = LayerCall(self._layer, key, layout, step, direction == 1, depth, number)
+                self._labels.append(CallLabel(call))
         return self._labels
 
 
@@ -114,7 +117,9 @@ class PreparedCalls:
             if any(p.dtype is not x.dtype or p.device != x.device for p in parameters):
                 return None
             specs = layer._cell_specs(cells, parameters)
-            prepared = choose(layer.executor, specs)[0].prepare(specs, x, layer._state_lead(), with_gradients)
+            prepared = choose(layer.executor, specs)[0].prepare(
+                specs, x, layer._state_lead(), with_gradients, cells.directions
+            )
             if prepared is None:
                 if len(self._refused) >= MAX_REFUSED:
                     self._refused.clear()
@@ -122,8 +127,8 @@ class PreparedCalls:
             if prepared is None or not prepared.fits(parameters, x, states):
                 return None
         transposes = layer.batch_first and not is_one_step and B > 1
-        shape = [*(x if transposes or not is_sequence else input).shape[:-1], states[0].shape[-1]]
-        labels = _Labels(layer, cells.calls) if with_gradients else None
+        shape = [*(x if transposes or not is_sequence else input).shape[:-1], states[0].shape[-1] * cells.directions]
+        labels = _Labels(layer, cells) if with_gradients else None
         outputs, last = prepared(labels, x, states, parameters, shape)
         free.append(prepared)
         return outputs.transpose(0, 1) if transposes else outputs, cells.as_state(last)

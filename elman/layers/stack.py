@@ -335,8 +335,9 @@ class Stack(Layer):
         cells = self._cells if training else deepcopy(self._cells)
         steps = tuple(self._wrap(cell) for cell in cells)
         joint = MultilayerCell(steps, self._cells[0].num_states, self.dropout, self._cells)
-        calls = [((k,), step) for k, step in enumerate(steps)]
-        prepared = Cells(training, calls, FIRST if self._cells[0].num_states == 1 else tuple)
+        calls = [((i,), steps[i // self._directions]) for i in range(len(steps) * self._directions)]
+        as_state = FIRST if self._cells[0].num_states == 1 else tuple
+        prepared = Cells(training, calls, as_state, self._directions)
         modules = StepModules(steps, prepared, tuple(ProbedCell(step) for step in steps), joint)
         for module in (*modules.probed, joint):
             module.train(training)
@@ -405,20 +406,20 @@ class Stack(Layer):
     @override
     def _layer_inputs(self, x: Tensor, state: Any) -> LayerInputs | None:
         drops = self.dropout or self.weight_drop or self.recurrent_dropout or self.locked_dropout or any(self.zoneout)
-        if self.bidirectional or (drops and self.training):
+        if drops and self.training:
             return None
-        L, B, registered, widths = self.num_layers, x.shape[-2], self._parameters, self._widths
-        states = [x.new_zeros(L, B, width) for width in widths] if state is None else as_tuple(state)
+        count, B, registered, widths = len(self._names), x.shape[-2], self._parameters, self._widths
+        states = [x.new_zeros(count, B, width) for width in widths] if state is None else as_tuple(state)
         parameters = [registered.get(full) for names in self._names for _, full in names]
         return self._steps_by_mode[self.training].cells, parameters, states
 
     @override
     def _cell_specs(self, cells: Cells, parameters: Sequence[Tensor]) -> list[CellSpec]:
-        weights = self._weights()
-        return [
-            CellSpec(step, self._parameters_of(weights, step, k), cell.input_size, cell.state_size)
-            for k, (step, cell) in enumerate(zip(self._steps, self._cells, strict=True))
-        ]
+        weights, specs = self._weights(), []
+        for i, (_, step) in enumerate(cells.calls):
+            cell = self._cells[i // self._directions]
+            specs.append(CellSpec(step, self._parameters_of(weights, step, i), cell.input_size, cell.state_size))
+        return specs
 
     @override
     def _cell_runs(self, input_size: int | None = None) -> list[CellRun]:

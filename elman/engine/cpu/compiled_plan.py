@@ -12,7 +12,7 @@ from elman.engine.compiled.backend import CompiledLoop
 from elman.engine.compiled.eager_graph import Gradients
 from elman.engine.compiled.records import BackwardInputs, Forward, PlanInputs
 from elman.engine.compiled.rows import rows_of
-from elman.engine.cpu import codegen, jit, library, openmp
+from elman.engine.cpu import codegen, jit, library, openmp, steps
 from elman.engine.cpu.arguments import PlanArguments, Word, address, total
 from elman.engine.cpu.invocation import CallLayout, Invocation, state_arguments
 from elman.engine.cpu.signatures import SIGNATURES, full_name
@@ -31,6 +31,7 @@ class KernelLibrary:
         self.functions = {name: self.code[name] for name in names}
         alone, self._team = (self.functions[full_name(name, self.real)] for name in ("alone", "team"))
         self.alone = jit.callable_at(alone)
+        self.copy_steps = steps.callable_copy(self.functions[full_name("copy_steps", self.real)])
 
     def run(self, data: int, threads: int) -> None:
         """Call a function on some threads; its address is the first of the arguments at `data`."""
@@ -100,7 +101,7 @@ class CompiledPlan(CompiledLoop):
         self.d_states = [state_arguments(arguments, f"d_state{i}") for i in states]
         self.arriving = [find(address(f"gradient{i}")) for i in states]
         self.sums = [arguments[total(reduction.nodes[0])] for reduction in plan.reductions]
-        self.run, self.run_alone = kernels.run, kernels.alone
+        self.run, self.run_alone, self.copy_steps = kernels.run, kernels.alone, kernels.copy_steps
 
     @override
     def forward(self, inputs: PlanInputs, save: bool) -> Forward:

@@ -47,9 +47,9 @@ class NativeExecutor(Executor):
         return describe(spec, shape)
 
     def prepare(
-        self, specs: Sequence[CellSpec], x: Tensor, lead: tuple[int, ...], gradients: bool
+        self, specs: Sequence[CellSpec], x: Tensor, lead: tuple[int, ...], gradients: bool, directions: int = 1
     ) -> PreparedCall | None:
         """Prepare a small call, with buffers of its own; None if it needs more than addresses."""
         from elman.engine.cpu.prepared_call import prepare
 
-        return prepare(specs, x, lead, gradients)
+        return prepare(specs, x, lead, gradients, directions)

@@ -159,6 +159,16 @@ def state_arguments(arguments: PlanArguments, buffer: str) -> StateArguments:
     return StateArguments(*(arguments.find(Argument(role, buffer)) for role in roles))
 
 
+def with_contiguous_columns(dy: Tensor) -> Tensor:
+    """Return the cotangent of outputs as the kernels read it: any strides, but those of 1 from column to column."""
+    if dy.stride(-1) == 1 or dy.shape[-1] == 1:
+        return dy
+    if any(dy.stride()):
+        return dy.contiguous()
+    # The gradient of a sum, say, has strides of zero: one row of it is enough.
+    return dy[(slice(1),) * (dy.dim() - 1)].contiguous().expand_as(dy)
+
+
 class Invocation:
     """The arguments and memory of one call.
 
@@ -246,10 +256,7 @@ class Invocation:
 
     def put_cotangent(self, dy: Tensor) -> None:
         """Put the address and the strides of the cotangent of the outputs."""
-        if dy.stride(-1) != 1 and dy.shape[-1] > 1:
-            # The gradient of a sum, say, has strides of zero: one row of it is enough.
-            is_constant, first = not any(dy.stride()), (slice(1),) * (dy.dim() - 1)
-            dy = dy[first].contiguous().expand_as(dy) if is_constant else dy.contiguous()
+        dy = with_contiguous_columns(dy)
         # Packed rows have one stride; others have one from step to step and one within a step.
         step, begin = (0, dy.stride(0)) if self.rows.packed else (dy.stride(0), 0)
         self._alive.append(dy)

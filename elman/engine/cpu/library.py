@@ -1,13 +1,13 @@
 """Writes the kernel library that compiled cells call, one for each dtype.
 
 The library does not depend on the cell. `gemm_tile` packs matrices and multiplies tiles, `gemm` multiplies whole
-matrices by tiles, `gemv` multiplies a few rows by a matrix that is not packed, `reductions` sums over rows, and
-`barrier` synchronizes threads.
+matrices by tiles, `gemv` multiplies a few rows by a matrix that is not packed, `reductions` sums over rows, `steps`
+copies sequences, and `barrier` synchronizes threads.
 """
 
 from typing import Any
 
-from elman.engine.cpu import barrier, gemm, gemm_tile, gemv, reductions
+from elman.engine.cpu import barrier, gemm, gemm_tile, gemv, reductions, steps
 from elman.engine.cpu.ir_builder import Real
 
 
@@ -19,6 +19,7 @@ def write(module: Any, real: Real) -> None:
         gemv.direct,
         reductions.outer,
         reductions.column_sums,
+        steps.copy_steps,
         barrier.barrier,
         barrier.entries,
     ):

@@ -2,8 +2,9 @@
 
 import ctypes
 import functools
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from ctypes import memmove, memset
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,10 +46,10 @@ class PreparedLoop:
         self.data[Word.BARRIER] = barrier.data_ptr()
         self._parameters = self._layout.parameters
         self._address, self.T = ctypes.addressof(self.data), 0
+        self.D = width(native.plan.inputs[0])
         self._row_bytes = B * like.element_size()  # of one number of each row
         #: bytes of each state of one step
         self.state_bytes = [size * self._row_bytes for size in native.plan.widths]
-        self._moving: list[tuple[int, int]] = []  # places of addresses that move with the chunks, and bytes of a step
 
     def set_steps(self, T: int) -> None:
         """Set the number of steps of the next calls."""
@@ -75,13 +76,13 @@ class PreparedLoop:
         words = {Word.TIME: begin, Word.STEPS: end - begin, Word.ROWS: rows, Word.ORIGIN: origin, Word.ADD: int(add)}
         return list(words.items())
 
-    def run(self, once: Sequence[int], each: Sequence[int], fixed: Collection[int | None] = ()) -> None:
+    def run(self, once: Sequence[int], each: Sequence[int], moving: Sequence[tuple[int, int]]) -> None:
         """Run functions of the plan in order.
 
         Args:
             once: for the whole sequence.
             each: for every chunk of steps.
-            fixed: places of addresses that do not move with the chunks in this call.
+            moving: places of the addresses that move with the chunks, and the bytes from step to step.
         """
         data, run, address = self.data, self._run, self._address
         for function in once:
@@ -92,9 +93,8 @@ class PreparedLoop:
             if several:
                 for word, value in words:
                     data[word] = value
-                for place, step_bytes in self._moving:
-                    if place not in fixed:
-                        data[place] += (begin - previous) * step_bytes
+                for place, step_bytes in moving:
+                    data[place] += (begin - previous) * step_bytes
                 previous = begin
             for function in each:
                 data[0] = function
@@ -130,7 +130,7 @@ class ForwardLoop(PreparedLoop):
         # Of these states, the places of the sequence and of the initial state; of the others, the first half.
         self._sequences = [(i, arguments[address(f"state{i}")], native.states[i].before) for i in self.saved_states]
         self._halves = [(i, self._allocate_halves(f"state{i}", i)) for i in states if i not in self.saved_states]
-        self._moving = [(self._x, width(plan.inputs[0]) * self._row_bytes)]
+        self._moving = [(self._x, self.D * self._row_bytes)]  # as in `run`
         self._moving += [(place, self.state_bytes[i]) for i, place, _ in self._sequences]
         if self._saved is not None:
             self._moving.append((self._saved, plan.saved_width * self._row_bytes))
@@ -171,11 +171,19 @@ class ForwardLoop(PreparedLoop):
                 data[before_place] = before[i]
         for i, first in self._halves:
             memmove(first, before[i], sizes[i])
-        self.run(self._once, self._each)
+        self.run(self._once, self._each, self._moving)
         for i in self.saved_states:
             memmove(after[i], sequences[i] + self._to_last[i], sizes[i])  # a copy by torch takes ten times as long
         for i, first in self._halves:
             memmove(after[i], first + self._to_final[i], sizes[i])
+
+
+class OutputCotangent(NamedTuple):
+    """The cotangent of the outputs (T, B, H): its address, and the strides of steps and rows, in numbers."""
+
+    address: int
+    step: int
+    row: int
 
 
 class BackwardLoop(PreparedLoop):
@@ -195,19 +203,18 @@ class BackwardLoop(PreparedLoop):
         self._x, self._saved, self._dx = arguments[address("x")], native.saved, native.dx
         self._histories = [(i, native.states[i]) for i in states if i == 0 or plan.sequences[i]]
         self._halves = [self._allocate_halves(f"d_state{i}", i) for i in states]
-        self._dy_step = B * plan.widths[0]
-        self.data[Word.DY_ROW] = plan.widths[0]
-        self._sums = native.sums
-        self.D, self._plan = width(plan.inputs[0]), plan
-        # An unwanted gradient of x is written to the first; missing cotangents of the outputs are read from the second.
-        # They do not move with the chunks.
-        dummies = like.new_empty(max(B, min(max_steps * B, CHUNK_ROWS)), self.D), like.new_zeros(B, plan.widths[0])
+        self._sums, self._size = native.sums, like.element_size()
+        self._plan = plan
+        # An unwanted gradient of x is written to the first, chunk over chunk; every row of missing cotangents of the
+        # outputs is read from the second.
+        dummies = like.new_empty(max(B, min(max_steps * B, CHUNK_ROWS)), self.D), like.new_zeros(plan.widths[0])
         self._alive += dummies
-        self._unwanted_dx, self._zeros = (dummy.data_ptr() for dummy in dummies)
-        self._moving = [(self._x, self.D * self._row_bytes), (Word.DY, self.state_bytes[0])]
-        for place, step_width in ((self._saved, plan.saved_width), (self._dx, self.D)):
-            if place is not None:
-                self._moving.append((place, step_width * self._row_bytes))
+        self._unwanted_dx, zeros = (dummy.data_ptr() for dummy in dummies)
+        self._no_cotangent = OutputCotangent(zeros, 0, 0)
+        self._moving = [(self._x, self.D * self._row_bytes)]
+        if self._saved is not None:
+            self._moving.append((self._saved, plan.saved_width * self._row_bytes))
+        self._dx_moving = [] if self._dx is None else [(self._dx, self.D * self._row_bytes)]
         for i, places in self._histories:
             moving = (place for place in (places.address, places.previous) if place is not None)
             self._moving += [(place, self.state_bytes[i]) for place in moving]
@@ -232,7 +239,7 @@ class BackwardLoop(PreparedLoop):
         x: int,
         histories: Sequence[int],
         saved: int,
-        dy: int | None,
+        dy: OutputCotangent | None,
         d_after: Sequence[int | None],
         d_before: Sequence[int] | None,
         dx: int | None,
@@ -245,7 +252,7 @@ class BackwardLoop(PreparedLoop):
             histories: of the initial state followed by the states after every step, (T + 1, B, H); read only of the
                 states whose sequences `ForwardLoop` writes.
             saved: as in `ForwardLoop`.
-            dy: of the cotangent of the outputs (T, B, H).
+            dy: the cotangent of the outputs.
             d_after: of the cotangents of the states after the last step.
             d_before: memory for the gradients of the initial states; None if they are not wanted.
             dx: memory for the gradient of x; None if it is not wanted.
@@ -266,7 +273,7 @@ class BackwardLoop(PreparedLoop):
             if places.previous is not None:
                 data[places.previous] = history
         data[Word.LAST] = 0 if d_before is None else -1
-        data[Word.DY], data[Word.DY_STEP] = (self._zeros, 0) if dy is None else (dy, self._dy_step)
+        data[Word.DY], data[Word.DY_STEP], data[Word.DY_ROW] = dy or self._no_cotangent
         for first, cotangent, size in zip(self._firsts, d_after, sizes, strict=True):
             if cotangent is None:
                 memset(first, 0, size)
@@ -274,8 +281,8 @@ class BackwardLoop(PreparedLoop):
                 memmove(first, cotangent, size)
         for place, total in zip(self._sums, sums, strict=False):
             data[place] = total.data_ptr()
-        fixed = [place for place, tensor in ((self._dx, dx), (Word.DY, dy)) if tensor is None]
-        self.run(*self._functions[dx is not None, bool(sums)], fixed)
+        moving = [(Word.DY, data[Word.DY_STEP] * self._size), *self._moving, *([] if dx is None else self._dx_moving)]
+        self.run(*self._functions[dx is not None, bool(sums)], moving)
         if d_before is not None:
             for last, gradient, size in zip(self._halves, d_before, sizes, strict=True):
                 memmove(gradient, last, size)

@@ -6,16 +6,21 @@ from llvmlite import ir
 
 from elman.engine.cpu.ir_builder import INT, POINTER, Code, Real
 
+# fmt: off
 SIGNATURES = {
     "pack": ("*source", "step_k", "step_n", "K", "N", "begin", "end", "*panels"),
     "product": ("*a", "lda", "*panels", "*c", "ldc", "M", "N", "K", "begin", "end", "add", "reverse"),
     "direct": ("*a", "lda", "*w", "step_k", "step_n", "*c", "ldc", "M", "N", "K", "begin", "end", "add"),
     "outer": ("*d", "ldd", "*x", "ldx", "*c", "ldc", "R", "M", "N", "part", "parts", "add", "*sums", "*scratch"),
+    "copy_steps": (
+        "*source", "source_step", "source_row", "*target", "target_step", "target_row", "steps", "rows", "width", "add",
+    ),
     "barrier": ("*memory", "thread_count", "syscall"),
     "alone": ("*data",),
     "team": ("*data",),
     "column_sums": ("*d", "ldd", "R", "N", "part", "parts", "add", "*sums"),
 }
+# fmt: on
 
 
 def full_name(name: str, real: Real) -> str:
