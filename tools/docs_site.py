@@ -5,6 +5,8 @@ A comment in a page is replaced by what it names:
     <!-- options of elman train image -->    a table of the options of a command
     <!-- all commands -->                    every command with its options
     <!-- operations -->                      the operations that a cell may use
+    <!-- export operations -->               what exporters make of these operations
+    <!-- export cells -->                    what exporters make of the registered cells
 
 A link from a page to a file of the checkout, such as `../examples/own_cell.py`, leads to a page that shows the file.
 """
@@ -25,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]  # this checkout, whatever is installed
 
 import docs_examples  # noqa: E402
+import export_table  # noqa: E402
 import operations_table  # noqa: E402
 import typer  # noqa: E402
 
@@ -132,6 +135,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 def _generated(name: str, page: Page) -> str:
     if name == "operations":
         return operations_table.table()
+    if name == "export operations":
+        return export_table.table()
+    if name == "export cells":
+        return export_table.cells_table()
     if name == "all commands":
         return "\n\n".join(_commands())
     if name.startswith("options of elman "):

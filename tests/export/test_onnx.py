@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn, tanh
 
 import elman
 from elman import cells
+from elman.engine.plan.operations import POINTWISE, REDUCTIONS
 from elman.errors import Failure
 from elman.export import CheckResult
 from elman.export._formats import FORMATS, format_of
@@ -235,3 +237,13 @@ def test_formats() -> None:
     assert format_of(Path("a.onnx")) is FORMATS["onnx"]
     with pytest.raises(ValueError, match=r"expected a file name that ends with .*\.onnx.*, got '.txt'"):
         format_of(Path("a.txt"))
+
+
+def test_the_support_table_has_every_operation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "tools")
+    lines = import_module("export_table").table().splitlines()
+    rows = dict(line.strip("| ").split(" | ")[:2] for line in lines)
+    assert rows["`tanh`"] == "Tanh"
+    assert rows["`trunc`"] == "Sign, Abs, Floor, Mul"
+    names = {str(operation).split(".")[1] for operation in POINTWISE | REDUCTIONS.keys()}
+    assert {name for name in names if not name.endswith("_backward")} == {name.strip("`") for name in list(rows)[2:]}
