@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from elman.export._formats import FORMATS, Format, Runner
 
 if TYPE_CHECKING:
+    from elman.export._c import write as c
     from elman.export._check import CheckResult, check
     from elman.export._onnx import write as onnx
 
-__all__ = ["FORMATS", "CheckResult", "Format", "Runner", "check", "onnx"]
+__all__ = ["FORMATS", "CheckResult", "Format", "Runner", "c", "check", "onnx"]
 
 
 def __getattr__(name: str) -> object:

@@ -79,7 +79,7 @@ def check(
             result = _compare_layer(runner, module, inputs[0], generator)
         else:
             outputs, _ = runner.run(inputs)
-            result = CheckResult(_difference(outputs, tree_leaves(module(*inputs))), None, None)
+            result = CheckResult(_difference(outputs, runner.expected(tree_leaves(module(*inputs)))), None, None)
     for name, difference in result._asdict().items():
         if difference is not None and not difference <= tolerance:
             raise Failure(

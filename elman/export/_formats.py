@@ -37,6 +37,10 @@ class Runner(ABC):
             The outputs, and the tensors of the final state if the file returns it, in the layouts of the module.
         """
 
+    def expected(self, outputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return those of the tensors that a model returns which the file computes: all of them."""
+        return outputs
+
 
 @dataclass(frozen=True)
 class Format:
@@ -64,7 +68,9 @@ class Format:
 
 
 #: every format by its name
-FORMATS = {entry.name: entry for entry in (Format("onnx", ".onnx", "elman.export._onnx"),)}
+FORMATS = {
+    entry.name: entry for entry in (Format("onnx", ".onnx", "elman.export._onnx"), Format("c", ".c", "elman.export._c"))
+}
 
 
 def format_of(path: Path) -> Format:

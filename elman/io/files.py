@@ -221,9 +221,8 @@ def write_whole(path: Path, data: bytes | str) -> None:
     Raises:
         OSError: if the file cannot be written. `filename` is this path, and the old file is unchanged.
     """
-    with _temporary(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
-        temporary.replace(path)
 
 
 @contextlib.contextmanager
@@ -235,7 +234,7 @@ def _temporary(path: Path) -> Iterator[Path]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.filename in (None, str(temporary), temporary):
             error.filename, error.filename2 = str(path), None
         raise
 
@@ -266,6 +265,18 @@ def write_new(path: Path, parts: Iterable[bytes | str], prefix: str = "") -> Non
         except BaseException:
             path.unlink()
             raise
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield the path of a temporary file that replaces `path` at the end, unless the body fails.
+
+    Raises:
+        OSError: as `write_whole`.
+    """
+    with _temporary(path) as temporary:
+        yield temporary
+        temporary.replace(path)
 
 
 @contextlib.contextmanager

@@ -70,6 +70,24 @@ def forward_step(spec: CellSpec, dtype: torch.dtype, format: str, supported: Con
     Raises:
         CannotExport: for a cell that no plan holds, or with an operation that the format does not have.
     """
+    plan, parameters = planned_step(spec, format, supported)
+    return _forward_step(plan, [value.to(dtype) for value in parameters], dtype)
+
+
+def planned_step(spec: CellSpec, format: str, supported: Container[Any]) -> tuple[Plan, list[Tensor]]:
+    """Plan a cell for a format.
+
+    Args:
+        spec: the cell and the values of its parameters.
+        format: the name of the format, for messages.
+        supported: the pointwise operations and reductions that the format has.
+
+    Returns:
+        The plan, and the values of its parameters.
+
+    Raises:
+        CannotExport: as `forward_step`.
+    """
     where = f"{spec.cell._get_name()} cannot be exported to {format}"
     if has_hooks(spec.cell):
         raise CannotExport(f"{where}: hooks are called at every step")
@@ -86,7 +104,7 @@ def forward_step(spec: CellSpec, dtype: torch.dtype, format: str, supported: Con
         plan = plan_cell(spec.cell, shapes, spec.input_size, spec.state_size, check)
     except CannotCapture as refusal:
         raise CannotExport(f"{where}: {refusal}") from None
-    return _forward_step(plan, [value.to(dtype) for value in parameters.values()], dtype)
+    return plan, list(parameters.values())
 
 
 def _forward_step(plan: Plan, parameters: list[Tensor], dtype: torch.dtype) -> ForwardStep:

@@ -1,8 +1,8 @@
 """The pointwise operations and reductions that plans consist of.
 
-Each backend has a table with an entry for each of them: `cpu.lowering` for LLVM, `gpu.lowering` for Triton. To
-add an operation, add it here and to those tables. An operation that is a formula in these belongs in
-`trace.decompositions`; matrix products are in `plan.domains`, arrangements of columns in `plan.layout`.
+Each backend has a table with an entry for each of them: `cpu.lowering` for LLVM, `gpu.lowering` for Triton,
+`export.c_lowering` for C. To add an operation, add it here and to those tables. An operation that is a formula in these
+belongs in `trace.decompositions`; matrix products are in `plan.domains`, arrangements of columns in `plan.layout`.
 """
 
 from math import inf
