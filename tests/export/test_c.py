@@ -234,7 +234,11 @@ console.log([...numbers(y, 5)].join(" "));
 
 def test_exponentials_are_accurate(tmp_path: Path) -> None:
     """Largest errors in units in the last place; `c_functions` tells them."""
-    names = {"exp": (np.exp, 1.5), "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), 3), "tanh": (np.tanh, 3)}
+    names: dict[str, tuple[Callable[[Any], Any], float]] = {
+        "exp": (np.exp, 1.5),
+        "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), 3),
+        "tanh": (np.tanh, 3),
+    }
     source, library = tmp_path / "f.c", tmp_path / "f.so"
     definitions = functions_called("".join(f"elman_{name}(" for name in names))
     loops = [

@@ -1,9 +1,9 @@
 """The functions that exported C calls: exponentials in plain C that compilers turn into vector instructions.
 
 Those of the C library are scalar, and a loop that calls them stays so. These reduce the argument to |r| <= ln(2)/2,
-evaluate a polynomial there and write 2^n into the bits of the exponent, as `cpu.elementary` does. Their errors are below
-1.5 units in the last place for exp, and 3 for sigmoid and tanh (`tests/export/test_c.py`). Below the smallest normal
-number, results may be zero. NaN propagates: a comparison with it is false.
+evaluate a polynomial there and write 2^n into the bits of the exponent, as `cpu.elementary` does. Their errors are
+below 1.5 units in the last place for exp, and 3 for sigmoid and tanh (`tests/export/test_c.py`). Below the smallest
+normal number, results may be zero. NaN propagates: a comparison with it is false.
 """
 
 import re
