@@ -15,6 +15,7 @@ import onnxruntime
 import torch
 
 import elman
+import elman.export
 from elman import cells
 from elman.bench.layers import medians
 from elman.bench.run import machine

@@ -34,12 +34,16 @@ PICTURE = "a picture needs matplotlib: pip install 'elman[draw]'"
     [
         (f"{DRAW}\nelman.draw(layer, 'a.png')", PICTURE),
         (f"{DRAW}\nelman.flow.plots.gradients(recording, 'a.png')", PICTURE),
+        (
+            "import elman; elman.export.onnx(None, 'a.onnx')",
+            "elman.export.onnx needs onnx: pip install 'elman[export]'",
+        ),
         ("import elman; elman.tasks.text.fit()", "elman.tasks needs typer: pip install 'elman[tasks]'"),
         ("from elman.__main__ import main; main()", "elman: the command line needs typer: pip install 'elman[train]'"),
     ],
 )
 def test_parts_without_their_packages(code: str, message: str, tmp_path: Path) -> None:
-    code = f"import sys; sys.modules.update(typer=None, matplotlib=None)\n{code}"
+    code = f"import sys; sys.modules.update(typer=None, matplotlib=None, onnx=None)\n{code}"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert result.returncode in (1, 2)
     assert result.stderr.splitlines()[-1].endswith(message)

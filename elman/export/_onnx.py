@@ -71,7 +71,6 @@ def write(
         output_names: of a model: the names of the file's outputs.
 
     Raises:
-        TypeError: for a recurrent layer of torch.nn; convert it first.
         ValueError: for a cell that is not a fixed graph of operations on rows, or for an opset, a path or a dtype that
             is not supported. Nothing is written.
         elman.errors.MissingPackage: without the packages of the extra "export".
