@@ -171,8 +171,8 @@ def fresh_memory_is_poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
     take = ScratchMemory.take
 
-    def take_poison(memory: ScratchMemory, like: torch.Tensor, size: int) -> torch.Tensor:
-        return take(memory, like, size).fill_(255)  # NaN in every dtype
+    def take_poison(memory: ScratchMemory, size: int) -> torch.Tensor:
+        return take(memory, size).fill_(255)  # NaN in every dtype
 
     monkeypatch.setattr(ScratchMemory, "take", take_poison)
     before = torch.are_deterministic_algorithms_enabled()

@@ -102,7 +102,7 @@ class PreparedCalls:
         if with_gradients and type(layer.bptt) is not Full:
             return None
         x, states = x.contiguous(), [state.contiguous() for state in states]
-        is_one_step = not is_sequence or len(x) == 1
+        is_one_step = not is_sequence or x.shape[0] == 1
         key = B, is_one_step, layer.executor, cells.key, with_gradients, x.dtype, x.device
         if (key, x.shape) in self._refused:
             return None

@@ -206,7 +206,7 @@ class Invocation:
             for place, value in zip(layout.computed_places, layout.compute(*parameters), strict=True):
                 assert value is not None
                 self.put(place, value.to(x.dtype).contiguous())
-        self._scratch = scratch_memory.take(x, frame.numel * layout.real.bytes)
+        self._scratch = scratch_memory.take(frame.numel * layout.real.bytes)
         begin = layout.aligned(self._scratch.data_ptr())
         for place, offset in frame.offsets:
             self.data[place] = begin + offset
@@ -333,13 +333,13 @@ class ScratchMemory:
     def __init__(self) -> None:
         self._free: list[Tensor] = []
 
-    def take(self, like: Tensor, size: int) -> Tensor:
-        """Take a block of at least `size` bytes, on the device of another tensor."""
+    def take(self, size: int) -> Tensor:
+        """Take a block of at least `size` bytes."""
         try:
             block: Tensor | None = self._free.pop()  # not shared: other threads take their own
         except IndexError:
             block = None
-        return block if block is not None and len(block) >= size else _empty(like, size)
+        return block if block is not None and len(block) >= size else _empty(size)
 
     def give_back(self, block: Tensor) -> None:
         """Keep a block for later calls, if it is not too large. So the largest of those of a model remains."""
@@ -350,7 +350,7 @@ class ScratchMemory:
 scratch_memory = ScratchMemory()
 
 
-def _empty(like: Tensor, size: int) -> Tensor:
+def _empty(size: int) -> Tensor:
     """Allocate scratch memory of `size` bytes, in huge pages if it is large.
 
     Large blocks are given back to the system when they are freed, and come again page by page, and every product reads
@@ -358,7 +358,7 @@ def _empty(like: Tensor, size: int) -> Tensor:
     huge pages only to programs that ask. Results do not ask for them: threads that write to one huge page for the first
     time wait for each other, which made a step with H = 1024 that saves its gates slower.
     """
-    tensor = like.new_empty(size, dtype=torch.uint8)
+    tensor = torch.empty(size, dtype=torch.uint8, device="cpu")
     if size >= HUGE_PAGES_FROM and (madvise := _madvise()) is not None:
         address = tensor.data_ptr()
         begin = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE

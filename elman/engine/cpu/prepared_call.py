@@ -363,12 +363,13 @@ class DifferentiableCall(_Prepared):
         dy = None if dy is None else with_contiguous_columns(_resolved(dy))
         d_output = None if dy is None else _output_cotangent(dy, T)
         row = self._width * directions
-        reversed_dx = x.new_empty(T * self._B * self._max_input * (directions - 1))
         for i in range(len(self._loops) - 1, wanted.lowest * directions - 1, -1):
             (k, direction), loop, a, b = divmod(i, directions), buffers.loops[i], self._ends[i], self._ends[i + 1]
             if loop.T != T:
                 loop.set_steps(T)
             d_input = d_x if k == 0 else buffers.between[k - 1] if k > wanted.lowest else None
+            if direction and d_input is not None:
+                reversed_dx = x.new_empty(T * self._B * loop.D)
             sums = [x.new_empty(shape) for shape in loop.gradients.shapes] if wanted.parameters[i] else []
             loop.set_addresses(addresses[a:b])
             d_source = None if d_input is None else (reversed_dx if direction else d_input).data_ptr()
