@@ -169,3 +169,26 @@ def after_backward(function: Callable[[], None]) -> None:
 def set_version(tensor: torch.Tensor, version: int) -> None:
     """Set the version counter of a tensor, by which autograd detects writes in place."""
     torch._C._autograd._unsafe_set_version_counter((tensor,), (version,))
+
+
+def scan(
+    body: Callable[..., Sequence[torch.Tensor]],
+    initial: Sequence[torch.Tensor],
+    scanned: Sequence[torch.Tensor],
+    constant: tuple[torch.Tensor, ...],
+) -> list[torch.Tensor]:
+    """Call torch's operator for loops: `body(*carried, *rows, *constant)` returns the values carried on, and outputs.
+
+    Args:
+        body: of the loop.
+        initial: the values carried into the first step.
+        scanned: (T, ...), whose rows the steps read.
+        constant: other tensors that the steps read.
+
+    Returns:
+        The values carried out of the last step, and the outputs (T, ...).
+    """
+    # Imported late, since it imports sympy. The operator itself, since torch's `scan` has torch.compile trace the body.
+    from torch._higher_order_ops.scan import scan_op
+
+    return list(scan_op(body, list(initial), list(scanned), constant))

@@ -69,7 +69,13 @@ class Format:
 
 #: every format by its name
 FORMATS = {
-    entry.name: entry for entry in (Format("onnx", ".onnx", "elman.export._onnx"), Format("c", ".c", "elman.export._c"))
+    entry.name: entry
+    for entry in (
+        Format("onnx", ".onnx", "elman.export._onnx"),
+        Format("c", ".c", "elman.export._c"),
+        Format("torch_export", ".pt2", "elman.export._torch_export"),
+        Format("rtneural", ".json", "elman.export._rtneural"),
+    )
 }
 
 

@@ -9,11 +9,10 @@ from elman.engine.torch_private import assume_constant_result, is_exporting
 
 #: "scan": torch's operator for loops. "operator": `elman::exported_layer` with a description of the layer, from which
 #: another process builds it. "reference": the same operator with a reference to the layer, for this process alone.
-#: "unrolled": the operations of every step of the example. "probe": the same with weights of any kind, without
-#: torch.export too, to find out what a layer returns.
-ExportForm = Literal["scan", "operator", "reference", "unrolled", "probe"]
+#: "probe": the loop executor, without torch.export too, to find out what a layer returns.
+ExportForm = Literal["scan", "operator", "reference", "probe"]
 
-_form: ContextVar[ExportForm] = ContextVar("form", default="unrolled")
+_form: ContextVar[ExportForm] = ContextVar("form", default="scan")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Layers under torch.export as one operator, `elman::exported_layer`.
+"""Layers under torch.export as one operator, `elman::exported_layer`, and as a scan with strict=True.
 
 The operator has a string that names the layer: a description, from which any process with elman builds the layer, so
 that a program can be saved and loaded; or a reference to a layer of this process, for exporters that translate the
@@ -54,7 +54,7 @@ class ResultForm(NamedTuple):
 
 
 def call_exported(layer: "Layer", input: Any, state: Any, lengths: "Lengths | None") -> tuple[Any, Any]:
-    """Call a layer as an operator. torch.export traces this function."""
+    """Call a layer as an operator, or by a function that becomes a scan. torch.export traces this function."""
     layout = layer._layout(input, None, None)
     x = layout.to_rows(input) if layout.batched else input
     values = None if lengths is None else layer._lengths_as_tensor(lengths, layout.B, input.device)
@@ -65,9 +65,14 @@ def call_exported(layer: "Layer", input: Any, state: Any, lengths: "Lengths | No
     autocast = None if autocast_to is None else _dtype_name(autocast_to)
     width, *widths = (_constant(value.shape[-1]) for value in (x, *states))
     form = _result_form(layer._layer_number, width, x.dtype, tuple(widths), single, autocast)
-    results = exported_layer(
-        _layer_text(layer._layer_number), x, values, states, list(weights.values()), list(weights), single, autocast
-    )
+    text = _layer_text(layer._layer_number)
+    arguments = text, x, values, states, list(weights.values()), list(weights), single, autocast
+    if export_form() == "scan":
+        from elman.layers._exported_scan import scan_layer
+
+        results = scan_layer(*arguments)
+    else:
+        results = exported_layer(*arguments)
     count = len(form.names) or 1
     outputs = [layout.from_rows(rows) if layout.batched else rows for rows in results[:count]]
     output = dict(zip(form.names, outputs, strict=True)) if form.names else outputs[0]
@@ -104,7 +109,7 @@ _built_layer = lru_cache(maxsize=256)(build_layer)
 
 def _layer_text(number: int) -> str:
     """The string that names a layer, in the present form."""
-    if export_form() == "reference":
+    if export_form() != "operator":
         return f"{REFERENCE}{PROCESS}:{number}"
     return describe_layer(find_layer(number))
 
@@ -175,18 +180,20 @@ def _results(result: tuple[Any, Any]) -> list[Tensor]:
     return [value.contiguous() for value in (*output_tensors(outputs), *tree_leaves(final))]
 
 
-def _run(
+def run_layer(
     layer: str, x: Tensor, lengths: Tensor | None, states: Sequence[Tensor], weights: Sequence[Tensor],
     names: Sequence[str], single: bool, autocast: str | None,
 ) -> list[Tensor]:  # fmt: skip
+    """Run the operator: the outputs, then the final states."""
     named = dict(zip(names, weights, strict=True))
     return _results(_call(layer_of(layer), x, lengths, states, named, single, autocast))
 
 
-def _fake(
+def fake_results(
     layer: str, x: Tensor, lengths: Tensor | None, states: Sequence[Tensor], weights: Sequence[Tensor],
     names: Sequence[str], single: bool, autocast: str | None,
 ) -> list[Tensor]:  # fmt: skip
+    """Return tensors like the results of the operator, for compilers."""
     named = dict(zip(names, weights, strict=True))
     outputs, final = _compute(layer_of(layer), x[:1], lengths, states, named, single, autocast)
     rows = [value.new_empty((x.shape[0], *value.shape[1:])) for value in output_tensors(outputs)]
@@ -195,11 +202,11 @@ def _fake(
 
 def _autograd(*arguments: Any) -> list[Tensor]:
     if not in_dispatch_mode():  # nothing is being traced: the layer as in eager mode
-        return _run(*arguments)
+        return run_layer(*arguments)
     with below_autograd():
         return exported_layer(*arguments)  # type: ignore[no-any-return]
 
 
-_library.impl("exported_layer", _run, "CompositeExplicitAutograd")
+_library.impl("exported_layer", run_layer, "CompositeExplicitAutograd")
 _library.impl("exported_layer", _autograd, "Autograd")
-torch.library.register_fake("elman::exported_layer", _fake, lib=_library)
+torch.library.register_fake("elman::exported_layer", fake_results, lib=_library)

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from elman.bptt import Full, Mode
 from elman.bptt._influence import carry_influence
-from elman.engine import CellSpec, Inputs, Output, State, eager_export
+from elman.engine import CellSpec, Inputs, Output, State, eager, scan_export
 from elman.engine.observe.events import CallLabel, labeled
 from elman.engine.precision import autocast_dtype
 from elman.engine.torch_private import has_global_forward_hooks, is_exporting, is_tracing
@@ -35,7 +35,6 @@ class Layer(nn.Module):
     batch_first: bool
     bptt: Mode
     executor: str
-    _cell_has_parameters = False  # the step module has the values of its parameters itself
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +61,10 @@ class Layer(nn.Module):
             from elman.layers._compiled import call_compiled
 
             return call_compiled(self, input, state, lengths, bptt)
-        if export_form() in ("operator", "reference") and probed_runs(self) is None:
+        form = export_form()
+        # Of the scan, torch.compile (strict=True) sees a function that torch.export traces later.
+        is_traced = form in ("operator", "reference") or (form == "scan" and torch.compiler.is_dynamo_compiling())
+        if is_traced and probed_runs(self) is None:
             from elman.layers._exported import call_exported
 
             return call_exported(self, input, state, lengths)
@@ -146,11 +148,11 @@ class Layer(nn.Module):
     ) -> tuple[Output, State]:  # fmt: skip
         """Run a cell over time; `label` makes the label of this call."""
         form = export_form()
-        if form:
-            # A cell with parameters of its own may replace its buffers by assignment.
-            parameters = None if self._cell_has_parameters and form != "probe" else values
-            return eager_export.run(step, parameters, x, state, layout.lengths)
+        if form == "scan":
+            return scan_export.run(step, values, x, state, layout.lengths)
         inputs = Inputs(step, values, x, state, layout.sizes)
+        if form:
+            return eager.run(inputs)
         # Only backward passes are observed.
         with labeled(CallLabel(label()) if torch.is_grad_enabled() else None):
             result = mode.run(inputs, self.executor)

@@ -83,8 +83,6 @@ class Recurrent(Layer):
     [0.5, 0.75]
     """
 
-    _cell_has_parameters = True
-
     def __init__(
         self,
         cell: nn.Module | Callable[..., Any],

@@ -1,4 +1,4 @@
-"""Law 13 under torch.export: what is exported is plain torch, for a batch of any size, and does what the layer does."""
+"""Law 13 under torch.export: what is exported is plain torch, for any batch and time, and does what the layer does."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -19,7 +19,7 @@ from tests.tolerances import all_close
 
 D, H, T = 3, 5, 4
 LENGTHS = [4, 0, 2, 1, 3]
-BATCH = Dim("batch")
+BATCH, TIME = Dim("batch"), Dim("time")
 either_way = pytest.mark.parametrize("strict", [False, True], ids=["non-strict", "strict"])
 
 
@@ -48,7 +48,7 @@ LAYERS: dict[str, Callable[[], Any]] = {
 }
 
 
-def inputs(layer: Any, B: int) -> Tensor:
+def inputs(layer: Any, B: int, T: int = T) -> Tensor:
     return torch.randn((B, T, D) if layer.batch_first else (T, B, D))
 
 
@@ -56,18 +56,18 @@ def inputs(layer: Any, B: int) -> Tensor:
 @pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects")  # which functional_call undoes
 @pytest.mark.parametrize("ragged", [False, True], ids=["even", "ragged"])
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_batch_of_any_size(name: str, ragged: bool, strict: bool) -> None:
+def test_any_batch_and_time(name: str, ragged: bool, strict: bool) -> None:
     torch.manual_seed(0)
     layer, lengths = LAYERS[name](), torch.tensor(LENGTHS)
-    axis = {0 if layer.batch_first else 1: BATCH}
+    axes = {0: BATCH, 1: TIME} if layer.batch_first else {0: TIME, 1: BATCH}
     given = {"lengths": lengths[:2]} if ragged else {}
-    shapes = {"input": axis, "lengths": {0: BATCH}} if ragged else {"input": axis}
+    shapes = {"input": axes, "lengths": {0: BATCH}} if ragged else {"input": axes}
     exported = export(layer, (inputs(layer, 2),), given, dynamic_shapes=shapes, strict=strict)
     assert "elman" not in str(exported.graph)
-    x, given = inputs(layer, 5), {"lengths": lengths} if ragged else {}
+    x, given = inputs(layer, 5, T + 3), {"lengths": lengths} if ragged else {}
     expected = tree_leaves(layer(x, **given))
     if ragged:  # what stands behind the ends is not read
-        steps = torch.arange(T).unsqueeze(1) >= lengths
+        steps = torch.arange(T + 3).unsqueeze(1) >= lengths
         x = x.masked_fill((steps.T if layer.batch_first else steps).unsqueeze(-1), torch.nan)
     all_close(tree_leaves(exported.module()(x, **given)), expected, "outputs")
 
