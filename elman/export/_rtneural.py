@@ -17,7 +17,7 @@ from elman.layers import Stack
 from elman.weights import from_keras, to_keras
 
 WHERE = "elman.export.rtneural"
-RECURRENT: dict[str, type[cells.Cell] | Any] = {"lstm": cells.LSTM, "gru": cells.GRU}
+RECURRENT: dict[str, Any] = {"lstm": cells.LSTM, "gru": cells.GRU}
 TORCH_RECURRENT = {nn.LSTM: "lstm", nn.GRU: "gru"}
 ACTIVATIONS: dict[type[nn.Module], str] = {nn.Tanh: "tanh", nn.ReLU: "relu", nn.Sigmoid: "sigmoid", nn.ELU: "elu"}
 IGNORED = (nn.Dropout, nn.Identity)  # do nothing in evaluation
@@ -71,7 +71,7 @@ def write(module: nn.Module | Sequence[nn.Module], path: str | PathLike[str], in
 
 def _parts(module: nn.Module | Sequence[nn.Module]) -> Iterator[nn.Module]:
     """The layers in the order in which they are applied."""
-    if isinstance(module, Stack | nn.RNNBase) or isinstance(module, nn.Module) and not list(module.children()):
+    if isinstance(module, Stack | nn.RNNBase) or (isinstance(module, nn.Module) and not list(module.children())):
         if not isinstance(module, IGNORED):
             yield module
         return
@@ -156,7 +156,7 @@ class _LayersRunner(Runner):
     def __init__(self, path: Path, module: nn.Module) -> None:
         model = json.loads(path.read_text())
         self._parts, width = list[nn.Module](), model["in_shape"][-1]
-        self._is_layer, batch_first = is_layer(module), bool(getattr(module, "batch_first", False))
+        batch_first = any(getattr(part, "batch_first", False) for part in module.modules())
         for entry in model["layers"]:
             H, weights = entry["shape"][-1], entry["weights"]
             if entry["type"] in RECURRENT:

@@ -445,7 +445,7 @@ class Stack(Layer):
         """Whether all layers run as one cell."""
         several = self.num_layers > 1 and not self.bidirectional
         ragged = layout.sizes is not None
-        return mode.online or (several and mode.joint(len(x if layout.sizes is None else layout.sizes), ragged))
+        return mode.online or (several and mode.joint((x if layout.sizes is None else layout.sizes).shape[0], ragged))
 
     def _check_joint(self, mode: Mode) -> None:
         """Check that all layers can run as one cell."""

@@ -1,5 +1,10 @@
 """Layers under torch.export: as operators, saved and loaded, with free batch and time."""
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +15,18 @@ from torch.export import Dim, export
 import elman
 from elman.layers._export_form import exporting_as
 from elman.layers._exported import exported_layer, layer_of
+from tests.odd import STEPS, Cell
 from tests.tolerances import all_close
 
 D, H = 3, 5
 BATCH, TIME = Dim("batch"), Dim("time")
+CELLS: dict[str, Callable[[], Any]] = {
+    name: lambda name=name: elman.Stack(D, H, cell_type=elman.cells.by_name(name))  # type: ignore[misc]
+    for name in elman.cells.REGISTRY
+} | {
+    "LSTMCell": lambda: elman.Recurrent(nn.LSTMCell(D, H), batch_first=True),
+    "GRUCell": lambda: elman.Recurrent(nn.GRUCell(D, H), learn_state=True),
+}
 
 
 class Model(nn.Module):
@@ -44,3 +57,72 @@ def test_a_layer_is_one_operator(form: Any) -> None:
     weight = exported.get_parameter("first.weight_ih_l0")
     found = torch.autograd.grad(exported(x, lengths)[0].sum(), weight)
     all_close(found, torch.autograd.grad(model(x, lengths)[0].sum(), model.first.weight_ih_l0), "gradients")
+
+
+@pytest.mark.parametrize("name", sorted(STEPS)[::2])
+def test_odd_cells(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layer = elman.Recurrent(Cell(name, 4))
+    elman.export.torch_export(layer, tmp_path / "cell.pt2", torch.randn(3, 2, 5), lengths=True)
+    assert elman.export.check(tmp_path / "cell.pt2", layer, torch.randn(6, 3, 5)).largest < 1e-5
+
+
+@pytest.mark.parametrize("loop", ["scan", "operator"])
+@pytest.mark.parametrize("name", CELLS)
+def test_cells(name: str, loop: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layer = CELLS[name]()
+    elman.export.torch_export(layer, tmp_path / "cell.pt2", loop=loop, lengths=True)
+    assert elman.export.check(tmp_path / "cell.pt2", layer).largest < 1e-5
+
+
+@pytest.mark.parametrize("loop", ["scan", "operator"])
+def test_a_new_process(loop: Any, tmp_path: Path) -> None:
+    model, x = Model().eval(), torch.randn(3, 7, D)
+    lengths = torch.tensor([7, 0, 3])
+    elman.export.torch_export(model, tmp_path / "model.pt2", (torch.randn(2, 4, D), torch.tensor([4, 2])), loop=loop)
+    torch.save((x, lengths), tmp_path / "input.pt")
+    # Programs with scans run without elman.
+    line = "import elman.export" if loop == "operator" else "import sys; sys.modules['elman'] = None"
+    code = (
+        f"{line}; import torch; program = torch.export.load('model.pt2').module(); "
+        "torch.save(program(*torch.load('input.pt')), 'output.pt')"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(elman.__file__).parents[1])}
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=tmp_path, env=environment, check=True)
+    all_close(torch.load(tmp_path / "output.pt"), model(x, lengths), "outputs")
+
+
+def test_refusals(tmp_path: Path) -> None:
+    layer, path = elman.GRU(D, H), tmp_path / "gru.pt2"
+    with pytest.raises(ValueError, match=r"path: expected a file name that ends with \.pt2, got 'gru\.pt'"):
+        elman.export.torch_export(layer, tmp_path / "gru.pt")
+    with pytest.raises(ValueError, match="loop: expected 'scan' or 'operator', got 'unrolled'"):
+        elman.export.torch_export(layer, path, loop="unrolled")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="Sequential: expected example inputs; pass inputs="):
+        elman.export.torch_export(nn.Sequential(layer), path)
+    hooked, changed = elman.Recurrent(nn.GRUCell(D, H)), elman.Recurrent(elman.cells.AntisymmetricRNN(D, H))
+    hooked.cell.register_forward_hook(lambda *_: None)
+    changed.cell.forward = lambda x, h: h  # type: ignore[method-assign]
+    for other in (elman.Recurrent(Cell("linear", D)), hooked, changed):
+        with pytest.raises(
+            ValueError, match=r"as an operator of elman: expected a cell of elman\.cells or torch\.nn, "
+        ):
+            elman.export.torch_export(
+                other, path, torch.randn(3, 2, 5 if other.state_size == D else D), loop="operator"
+            )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", r"expected JSON with a format, got '\{'"),
+        ('{"format": 2}', "expected format 1, got 2; install a newer version of elman"),
+        ('{"format": 1, "layer": "stack", "cell": "os", "training": false}', "expected the options of a layer"),
+        ("layer of process 0:1", "expected a layer of this process, got one of another"),
+    ],
+)
+def test_other_descriptions(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        layer_of(text)
