@@ -19,11 +19,11 @@ class _Step(nn.Module):
 
     def __init__(self, cell: nn.Module, buffers: Sequence[str]) -> None:
         super().__init__()
-        self.cell, self.buffers = cell, buffers
+        self.cell, self.names = cell, buffers
 
     def forward(self, x: Tensor, state: State) -> tuple[Output, State, list[Tensor]]:
         output, new = split_output(self.cell, self.cell(x, state), state)
-        return output, new, [self.cell.get_buffer(name) for name in self.buffers]
+        return output, new, [self.cell.get_buffer(name) for name in self.names]
 
 
 class _StepForm(NamedTuple):

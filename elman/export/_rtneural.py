@@ -114,7 +114,7 @@ def _recurrent_kind(part: nn.Module) -> str:
         if not kinds:
             raise TypeError(f"{WHERE}: expected {KNOWN}, got {type(part).__name__} of {part.cell_type.__name__} cells")
         return kinds[0]
-    return TORCH_RECURRENT.get(type(part), "")  # type: ignore[call-overload, no-any-return]
+    return TORCH_RECURRENT.get(type(part), "")
 
 
 def _apply(parts: Sequence[nn.Module], x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from elman.layers._exported import fake_results, run_layer
 
 
-@torch.compiler.allow_in_graph
+@torch.compiler.allow_in_graph  # type: ignore[untyped-decorator]
 def scan_layer(*arguments: Any) -> list[Tensor]:
     """Run a layer with the arguments of `elman::exported_layer`; torch.export traces the scan that it becomes."""
     # torch.compile asks for the results first, on fake tensors.

@@ -43,8 +43,8 @@ def describe_layer(layer: "Layer") -> str:
     else:
         text = json.dumps({"format": FORMAT} | fields)
         rebuilt = build_layer(text)
-        new_steps = rebuilt._steps if isinstance(rebuilt, Stack) else (rebuilt.cell,)  # type: ignore[attr-defined]
-        if [*map(ModuleState.of, steps)] == [*map(ModuleState.of, new_steps)]:
+        new_steps = rebuilt._steps if isinstance(rebuilt, Stack) else (rebuilt.cell,)
+        if [ModuleState.of(step) for step in steps] == [ModuleState.of(step) for step in new_steps]:
             return text
         problem = "got one with attributes of its own"
     raise ValueError(
@@ -93,7 +93,7 @@ def _stack_fields(layer: Any) -> dict[str, Any]:
         "input_size", "hidden_size", "num_layers", "batch_first", "bidirectional", "dropout", "zoneout", "weight_drop",
         "recurrent_dropout", "locked_dropout", "training",
     )  # fmt: skip
-    fields = {name: getattr(layer, name) for name in names}
+    fields: dict[str, Any] = {name: getattr(layer, name) for name in names}
     # dropout has no effect in a stack of one layer, which would warn
     fields["dropout"] *= layer.num_layers > 1
     return {"layer": "stack", "cell": _registered_name(layer.cell_type)} | fields | layer._options

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, export
 
-import elman
+import elman.export
 from elman.layers._export_form import exporting_as
 from elman.layers._exported import exported_layer, layer_of
 from tests.odd import STEPS, Cell
@@ -21,8 +21,7 @@ from tests.tolerances import all_close
 D, H = 3, 5
 BATCH, TIME = Dim("batch"), Dim("time")
 CELLS: dict[str, Callable[[], Any]] = {
-    name: lambda name=name: elman.Stack(D, H, cell_type=elman.cells.by_name(name))  # type: ignore[misc]
-    for name in elman.cells.REGISTRY
+    name: lambda name=name: elman.Stack(D, H, cell_type=elman.cells.by_name(name)) for name in elman.cells.REGISTRY
 } | {
     "LSTMCell": lambda: elman.Recurrent(nn.LSTMCell(D, H), batch_first=True),
     "GRUCell": lambda: elman.Recurrent(nn.GRUCell(D, H), learn_state=True),
@@ -54,7 +53,7 @@ def test_a_layer_is_one_operator(form: Any) -> None:
     x, lengths = torch.randn(3, 7, D), torch.tensor([7, 0, 3])
     exported: Any = program.module()
     all_close(exported(x, lengths), model(x, lengths), "outputs")
-    weight = exported.get_parameter("first.weight_ih_l0")
+    weight: Any = exported.get_parameter("first.weight_ih_l0")
     found = torch.autograd.grad(exported(x, lengths)[0].sum(), weight)
     all_close(found, torch.autograd.grad(model(x, lengths)[0].sum(), model.first.weight_ih_l0), "gradients")
 
@@ -103,7 +102,7 @@ def test_refusals(tmp_path: Path) -> None:
         elman.export.torch_export(nn.Sequential(layer), path)
     hooked, changed = elman.Recurrent(nn.GRUCell(D, H)), elman.Recurrent(elman.cells.AntisymmetricRNN(D, H))
     hooked.cell.register_forward_hook(lambda *_: None)
-    changed.cell.forward = lambda x, h: h  # type: ignore[method-assign]
+    changed.cell.forward = lambda x, h: h
     for other in (elman.Recurrent(Cell("linear", D)), hooked, changed):
         with pytest.raises(
             ValueError, match=r"as an operator of elman: expected a cell of elman\.cells or torch\.nn, "
