@@ -29,7 +29,7 @@ def describe_layer(layer: "Layer") -> str:
     from elman.layers.recurrent import Recurrent
     from elman.layers.stack import Stack
 
-    problem, fields = "", dict[str, Any]()
+    problem, fields, steps, new_steps = "", dict[str, Any](), tuple[Any, ...](), tuple[Any, ...]()
     compute = getattr(type(layer), "_compute", None)
     if isinstance(layer, Stack) and compute is Stack._compute:
         fields, steps = _stack_fields(layer), layer._steps
@@ -96,7 +96,8 @@ def _stack_fields(layer: Any) -> dict[str, Any]:
     fields: dict[str, Any] = {name: getattr(layer, name) for name in names}
     # dropout has no effect in a stack of one layer, which would warn
     fields["dropout"] *= layer.num_layers > 1
-    return {"layer": "stack", "cell": _registered_name(layer.cell_type)} | fields | layer._options
+    options: dict[str, Any] = layer._options
+    return {"layer": "stack", "cell": _registered_name(layer.cell_type)} | fields | options
 
 
 def _recurrent_fields(layer: Any) -> dict[str, Any]:
