@@ -92,6 +92,7 @@ def test_a_new_process(loop: Any, tmp_path: Path) -> None:
     all_close(torch.load(tmp_path / "output.pt"), model(x, lengths), "outputs")
 
 
+@pytest.mark.filterwarnings("ignore:.* cannot run on the native executor")
 def test_refusals(tmp_path: Path) -> None:
     layer, path = elman.GRU(D, H), tmp_path / "gru.pt2"
     with pytest.raises(ValueError, match=r"path: expected a file name that ends with \.pt2, got 'gru\.pt'"):
