@@ -85,7 +85,7 @@ class Nothing(torch.autograd.Function):
         return x.new_empty(*x.shape[:-1], width), torch.empty_like(tensors[0])
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         return (None, *(torch.empty_like(tensor) for tensor in ctx.saved_tensors))
 
 
@@ -107,7 +107,7 @@ def calls(layer: Any, x: Tensor, both: bool) -> tuple[Callable[[], object], Call
         torch.autograd.grad(layer(x)[0], inputs, cotangent)
 
     def nothing() -> None:
-        outputs, _ = Nothing.apply(H, x, x.new_zeros(1, B, H), *parameters)
+        outputs, _ = Nothing.apply(H, x, x.new_zeros(1, B, H), *parameters)  # type: ignore[no-untyped-call]
         torch.autograd.grad(outputs, inputs, cotangent)
 
     return (forward_backward, nothing) if both else (forward, allocate)

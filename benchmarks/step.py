@@ -30,7 +30,7 @@ def arithmetic(layer: Any, x: torch.Tensor, states: list[torch.Tensor]) -> Calla
 
     def run(keep: Any = (x, states, results)) -> None:
         for loop in prepared._loops:
-            loop.run(loop._once, loop._each)
+            loop.run(loop._once, loop._each, loop._moving)
 
     return run
 
