@@ -1,5 +1,6 @@
 """Builds graphs of ONNX operators."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,11 +39,11 @@ class OnnxGraph:
     Attributes:
         nodes: in the order in which they are computed.
         initializers: constants by name, of this graph and of the bodies in it.
-        batch: the size of the batch, as a tensor with one element, for values that are made without rows.
+        rows: the name of a value whose first axis is the batch.
     """
 
     def __init__(self, prefix: str = "", around: "OnnxGraph | None" = None) -> None:
-        self.prefix, self.nodes, self.batch = prefix, list[NodeProto](), ""
+        self.prefix, self.nodes, self.rows = prefix, list[NodeProto](), ""
         self.initializers: dict[str, TensorProto] = {} if around is None else around.initializers
         self._counts: dict[str, int] = {} if around is None else around._counts
         self._constants: dict[Any, str] = {} if around is None else around._constants
@@ -100,6 +101,18 @@ class OnnxGraph:
     def size(self, value: str, *axes: int) -> str:
         """Return the sizes of neighbouring axes of a value as a list."""
         return self.op("Shape", value, start=axes[0], end=axes[-1] + 1)
+
+    def batch(self) -> str:
+        """Return the size of the batch as a list, for values that are made without rows."""
+        return self.size(self.rows, 0)
+
+    def results(self, names: Sequence[str]) -> list[str]:
+        """Return values as results: each computed in this graph, and no two the same."""
+        computed = {name for node in self.nodes for name in node.output}
+        results: list[str] = []
+        for name in names:
+            results.append(name if name in computed and name not in results else self.op("Identity", name))
+        return results
 
     def join(self, *values: str, axis: int = 0) -> str:
         """Concatenate values; one alone is returned as it is."""

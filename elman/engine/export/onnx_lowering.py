@@ -117,7 +117,7 @@ def _where(graph: OnnxGraph, condition: Value, a: Operand, b: Operand) -> Value:
 def _expand(graph: OnnxGraph, x: Value, shape: Sequence[int], implicit: bool = False) -> Value:
     del implicit
     sizes = [1 if size == -1 else size for size in shape[1:]]  # -1: as it is
-    target = graph.ints(1, *sizes) if x.has_rows else graph.join(graph.batch, graph.ints(*sizes))
+    target = graph.ints(1, *sizes) if x.has_rows else graph.join(graph.batch(), graph.ints(*sizes))
     return x._replace(name=graph.op("Expand", x.name, target), has_rows=True)
 
 
@@ -228,7 +228,7 @@ def _biased_product(graph: OnnxGraph, node: Node, bias: Value, x: Value, weight:
 
 def _constant(graph: OnnxGraph, node: Node, shape: Sequence[int], number: float, dtype: torch.dtype) -> Value:
     value = graph.tensor(torch.tensor(number, dtype=dtype))
-    target = graph.join(graph.batch, *([graph.ints(*shape[1:])] if shape[1:] else []))
+    target = graph.join(graph.batch(), *([graph.ints(*shape[1:])] if shape[1:] else []))
     return Value(graph.op("Expand", value.name, target), value.is_bool)
 
 

@@ -41,7 +41,7 @@ def scan(
     old = [body.name("state") for _ in states]
     at_step = {node: Value(body.name("step"), value.is_bool) for node, value in sequences.items()}
     values: dict[Node, Any] = {**at_step, **dict(zip(step.states, map(Value, old), strict=True))}
-    body.batch = body.size(old[0], 0) if old else ""
+    body.rows = old[0]
     _lower(body, step, (node for node in step.operations if node not in step.before_loop), values)
     new = [body.numbers(_value_of(body, step, node, values)) for node in step.new_states]
     inputs = [value_info(name, [None, shape_of(node)[1]]) for name, node in zip(old, step.states, strict=True)]
@@ -54,7 +54,7 @@ def scan(
         scanned.append(active)
         new = [body.op("Where", is_active, *pair) for pair in zip(new, old, strict=True)]
     row = new[0] if step.output is None else body.numbers(_value_of(body, step, step.output, values))
-    results = [body.op("Identity", name) for name in (*new, row)]  # each a value of its own
+    results = body.results([*new, row])
     nodes = (*step.new_states, step.new_states[0] if step.output is None else step.output)
     outputs = [value_info(name, [None, shape_of(node)[1]]) for name, node in zip(results, nodes, strict=True)]
     directions: dict[str, Any] = {}
@@ -81,7 +81,7 @@ def _before_loop(graph: OnnxGraph, step: ForwardStep, x: str) -> dict[Node, Valu
         return sequences
     flat = graph.op("Reshape", x, graph.ints(-1, shape_of(step.x)[1]))
     values: dict[Node, Any] = {step.x: Value(flat)}
-    graph.batch = graph.size(flat, 0)
+    graph.rows = flat
     _lower(graph, step, (node for node in step.operations if node in step.before_loop), values)
     steps = graph.size(x, 0, 1)
     for node in computed:
