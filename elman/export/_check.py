@@ -15,7 +15,7 @@ from elman.export._formats import Runner, format_of
 from elman.export._modules import evaluating, example_input, flat_outputs, is_layer
 from elman.layers._layer import Layer
 
-STEPS, BATCH = 13, 3  # of the random input of a layer
+STEPS, BATCH = 13, 4  # of the random input of a layer; no batch size that cells are captured with
 MAX_CHUNK = 5  # steps
 TOLERANCE = 1e-5
 

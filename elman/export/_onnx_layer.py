@@ -133,8 +133,10 @@ class _LayerGraph:
             result = scan(graph, step, rows, states, self.active, run.is_reverse)
             self.form = step.form
             outputs.append(result.rows)
-            axes = graph.ints(0)
-            finals.append([graph.op("Unsqueeze", s, axes) if self.is_stacked else s for s in result.states])
+            final = result.states
+            if self.is_stacked:
+                final = [graph.op("Unsqueeze", state, graph.ints(0)) for state in final]
+            finals.append(final)
         return graph.join(*outputs, axis=2), [graph.join(*values) for values in zip(*finals, strict=True)]
 
     def _add_operator(self, rows: str, runs: Sequence[CellRun], first: int) -> tuple[str, list[str]]:

@@ -20,8 +20,8 @@ from elman.errors import Failure
 from elman.export import CheckResult
 from elman.export._formats import FORMATS, format_of
 from elman.export._onnx import OPSETS
-from tests.odd import B, D, H, T
 from tests.odd import Cell as OddCell
+from tests.odd import D, H, T
 
 Recurrent = partial(elman.Recurrent, executor="loop")  # nothing has to be compiled
 ODD = [
@@ -76,7 +76,7 @@ def test_layers(name: str, file: Path) -> None:
 
 @pytest.mark.parametrize("name", ODD)
 def test_odd_cells(name: str, file: Path) -> None:
-    result = exported(file, Recurrent(OddCell(name, H)), torch.randn(T, B, D), lengths=True)
+    result = exported(file, Recurrent(OddCell(name, H)), torch.randn(T, 2, D), lengths=True)
     assert None not in result
 
 
@@ -124,7 +124,21 @@ def conditions(x: Tensor, h: Tensor) -> Tensor:
 
 
 def test_conditions_and_rare_operations(file: Path) -> None:
-    exported(file, Recurrent(conditions, state_size=4), torch.randn(6, 3, 4), lengths=True)
+    exported(file, Recurrent(conditions, state_size=4), torch.randn(6, 2, 4), lengths=True)
+
+
+def expanded(x: Tensor, states: tuple[Tensor, Tensor], b: Tensor) -> tuple[Tensor, Tensor]:
+    """A parameter and zeros with a row for each sequence: as operands, in a concatenation, and as a state."""
+    rows = b.expand(len(x), -1)
+    stacked = torch.stack((x + states[0] + rows, rows, torch.zeros(len(x), 4)), -1).sum(-1)
+    return torch.cat((tanh(stacked)[:, :2], rows[:, 2:] * states[1][:, 2:]), 1), b.expand_as(x)
+
+
+def test_constants_for_batches_of_any_size(file: Path) -> None:
+    layer = Recurrent(expanded, state_size=(4, 4), parameters={"b": torch.randn(4)})
+    elman.export.onnx(layer, file, torch.randn(6, 2, 4), lengths=True)
+    for batch in (1, 2, 3, 5):
+        elman.export.check(file, layer, torch.randn(6, batch, 4))
 
 
 def test_padding_is_not_read(file: Path) -> None:

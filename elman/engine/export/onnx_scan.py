@@ -9,6 +9,7 @@ from torch.fx.node import map_aggregate
 from elman.engine.export.forward_step import ForwardStep
 from elman.engine.export.onnx_graph import BOOL, FLOAT, OnnxGraph, Value, value_info
 from elman.engine.export.onnx_lowering import ARRANGE, LOWERING, REDUCE
+from elman.engine.plan.domains import PRODUCT
 from elman.engine.trace.values import shape_of
 
 #: the pointwise operations and reductions that ONNX has
@@ -93,11 +94,17 @@ def _before_loop(graph: OnnxGraph, step: ForwardStep, x: str) -> dict[Node, Valu
 
 def _lower(graph: OnnxGraph, step: ForwardStep, nodes: Iterable[Node], values: dict[Node, Any]) -> None:
     """Add the operators of some operations, and their results to `values`."""
-
-    def convert(argument: Any) -> Any:
-        return _value_of(graph, step, argument, values) if isinstance(argument, Node) else argument
-
     for node in nodes:
+
+        def convert(argument: Any, node: Node = node) -> Any:
+            if not isinstance(argument, Node):
+                return argument
+            if argument in values:
+                return values[argument]
+            # A matrix that rows are multiplied with, and what is broadcast along the first axis, has no rows.
+            has_rows = node.target in ARRANGE or len(shape_of(argument)) == len(shape_of(node))
+            return _value_of(graph, step, argument, values, has_rows and node.target not in PRODUCT)
+
         arguments, options = map_aggregate((node.args, dict(node.kwargs)), convert)
         if node.target in ARRANGE:
             values[node] = ARRANGE[node.target](graph, node, *arguments, **options)
@@ -106,5 +113,15 @@ def _lower(graph: OnnxGraph, step: ForwardStep, nodes: Iterable[Node], values: d
             values[node] = lower(graph, *arguments, **options)
 
 
-def _value_of(graph: OnnxGraph, step: ForwardStep, node: Node, values: Mapping[Node, Any]) -> Any:
-    return values[node] if node in values else graph.tensor(step.constants[node])
+def _value_of(
+    graph: OnnxGraph, step: ForwardStep, node: Node, values: Mapping[Node, Any], may_have_rows: bool = True
+) -> Any:
+    """Return a value that has been computed, or a constant, which has the same row for each sequence if it has any."""
+    if node in values:
+        return values[node]
+    constant, shape = step.constants[node], shape_of(node)
+    if not (may_have_rows and shape and shape[0] == step.step.batch):
+        return graph.tensor(constant)
+    row = graph.tensor(constant[:1])
+    target = graph.join(graph.batch(), *([graph.ints(*shape[1:])] if shape[1:] else []))
+    return Value(graph.op("Expand", row.name, target), row.is_bool)
