@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from elman import cells
-from elman.engine.export import onnx_lowering
+from elman.engine.export import c_lowering, onnx_lowering
 from elman.engine.export.onnx_graph import OnnxGraph, Value
 from elman.engine.plan.operations import POINTWISE, REDUCTIONS
 from elman.export._onnx_layer import OPERATORS
@@ -26,8 +26,19 @@ def onnx_operators(operation: Any) -> str:
     return ", ".join(dict.fromkeys(node.op_type for node in graph.nodes)) or "the value itself"
 
 
+def c_expression(operation: Any) -> str:
+    """Return the expression that an operation becomes; of a reduction, what it does with each column."""
+    if operation in REDUCTIONS:
+        text = f"total = {c_lowering.COMBINE[operation]('total', 'x')}"
+    else:
+        names = iter("xyz")
+        operands = [next(names) if isinstance(v, Value | float) else v for v in _arguments(operation)]
+        text = c_lowering.LOWERING[operation](*operands)
+    return f"`{text}`".replace("|", "\\|")
+
+
 #: what a column of the table shows of an operation, by the name of the format
-COLUMNS: dict[str, Callable[[Any], str]] = {"ONNX": onnx_operators}
+COLUMNS: dict[str, Callable[[Any], str]] = {"ONNX": onnx_operators, "C": c_expression}
 
 
 def cells_table() -> str:
