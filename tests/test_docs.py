@@ -23,7 +23,7 @@ from tests.doc_blocks import (
 )
 from tests.tolerances import PRINTED
 
-LANGUAGES = {"pycon", "python", "console", "sh", "text", "csv", "json", "toml", "yaml", "tsv"}
+LANGUAGES = {"pycon", "python", "console", "sh", "text", "c", "csv", "json", "toml", "yaml", "tsv"}
 PICTURES = sorted(path for path in (ROOT / "docs").rglob("*") if path.suffix in (".png", ".svg"))
 
 

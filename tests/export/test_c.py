@@ -105,6 +105,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
 
 @pytest.fixture(scope="module")
 def library(shelf: Shelf) -> Any:
+    need("cc")
     return _c.compile_library(list(shelf.paths.values()), options=("-O1", *STRICT))
 
 
