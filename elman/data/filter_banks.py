@@ -12,6 +12,7 @@ The band centres are equally spaced on mel(f) = 2595 log10(1 + f / 700), from 0 
 import math
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,6 +77,17 @@ def log_mel(wave: Wave, rate: int, bands: int) -> Tensor:
     )
     energies = (spectrum.abs().square().T @ mel_matrix(rate, bands) + FLOOR).log()
     return energies - energies.mean()
+
+
+def recipe(rate: int, bands: int) -> dict[str, Any]:
+    """Return all numbers of the energies of `log_mel`, for programs that compute them without this module.
+
+    Args:
+        rate: sample rate, in Hz.
+        bands: M, number of bands.
+    """
+    sizes = {"rate": rate, "bands": bands, "window": _samples(WINDOW, rate), "hop": _samples(HOP, rate)}
+    return sizes | {"fft": _size(rate), "level": LEVEL, "min_level": MIN_LEVEL, "floor": FLOOR}
 
 
 def mean_and_std(recordings: Iterable[Tensor]) -> tuple[list[float], list[float]]:

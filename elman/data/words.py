@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 UNKNOWN = 0  # id of all words that are not in the vocabulary
 
-_WORD = re.compile(r"\w+(?:['\u2019.-]\w+)*|[^\w\s]")  # "don't", "well-made", "3.5", or one other character
+WORD = re.compile(r"\w+(?:['\u2019.-]\w+)*|[^\w\s]")  # "don't", "well-made", "3.5", or one other character
+GRAMS = (3, 4, 5)  # sizes of character n-grams
 
 
 def split_words(text: str) -> list[str]:
@@ -21,7 +22,7 @@ def split_words(text: str) -> list[str]:
     >>> split_words("It doesn't work, does it?")
     ['It', "doesn't", 'work', ',', 'does', 'it', '?']
     """
-    return _WORD.findall(text)
+    return WORD.findall(text)
 
 
 def vocabulary(sentences: Iterable[Iterable[str]], least: int = 1) -> list[str]:
@@ -100,5 +101,5 @@ def grams(word: str, buckets: int) -> NDArray[np.int64]:
     [1, 3, 6]
     """
     marked = f"<{word}>"
-    pieces = [marked[i : i + n] for n in (3, 4, 5) for i in range(len(marked) - n + 1)]
+    pieces = [marked[i : i + n] for n in GRAMS for i in range(len(marked) - n + 1)]
     return np.array([crc32(piece.encode()) % buckets for piece in pieces], np.int64)

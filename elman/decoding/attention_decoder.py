@@ -117,8 +117,8 @@ class Writer(nn.Module):
         self.decoder, self.smoothing, self.title = decoder, smoothing, title
 
     @abstractmethod
-    def encode(self, source: Tensor, lengths: Tensor) -> Tensor:
-        """Encode a source as in `Pairs`; returns (S, B, M)."""
+    def encode(self, source: Tensor, lengths: Tensor | None) -> Tensor:
+        """Encode a source as in `Pairs`; returns (S, B, M). Without lengths, all sources have S steps."""
 
     def read(self, source: Tensor, lengths: Tensor) -> Memory:
         """Encode a source and return the memory for the decoder."""

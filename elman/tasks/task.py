@@ -20,6 +20,7 @@ from elman.io.schema import restoring, validated
 from elman.io.terminal import note
 from elman.options import Options
 from elman.report.shown import Missing, Sample
+from elman.tasks.export_part import Exportable
 from elman.training.options import TrainingOptions
 from elman.training.trainable import Batches
 
@@ -98,6 +99,7 @@ class Task(ABC):
         next_step: the command to run after the training; {run} stands for the run folder.
         option_units: units of the task's numbers in config.json.
         accepts_texts: whether inputs and prompts are texts, which may also be in a file.
+        export: returns the parts of a loaded model that can be exported; None: none.
     """
 
     name: str
@@ -110,6 +112,7 @@ class Task(ABC):
     next_step: str
     option_units: Mapping[str, str] = field(default_factory=dict)
     accepts_texts: bool = False
+    export: "Callable[[Loaded], Exportable] | None" = None
 
     @property
     def plot_captions(self) -> dict[str, str]:

@@ -44,7 +44,7 @@ class Captioner(Writer):
         super().__init__(decoder, smoothing, f"{title(cell, layers, hidden)}, attention")
         self.encoder = encoder
 
-    def encode(self, source: Tensor, lengths: Tensor) -> Tensor:
+    def encode(self, source: Tensor, lengths: Tensor | None) -> Tensor:
         """Encode images as rows (T, B, D): (T, B, 2 * H)."""
         outputs: Tensor = self.encoder(source)[0]
         return outputs

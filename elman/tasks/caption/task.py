@@ -11,6 +11,7 @@ from elman.data.validation import is_table, sides, text_of
 from elman.tasks.caption import data as captions
 from elman.tasks.caption.baselines import fit_baselines, load_baselines
 from elman.tasks.caption.codec import CaptionCodec
+from elman.tasks.caption.export import export
 from elman.tasks.caption.model import Captioner
 from elman.tasks.caption.options import CaptionOptions
 from elman.tasks.plots import attention_plot
@@ -46,6 +47,7 @@ TASK = SupervisedTask(
     metrics_note=partial(text_metrics_note, METRICS),
     fit_baselines=fit_baselines,
     load_baselines=load_baselines,
+    export=export,
     plots=(
         attention_plot(
             "The attention of each output token over the rows of an image.", lambda codec, source: source.numpy()

@@ -81,6 +81,10 @@ class TextClassifier(nn.Module):
             words = words.masked_fill(torch.rand(words.shape, device=words.device) < self.word_dropout, UNKNOWN)
         # Not by indexing, whose backward pass adds in the order of the threads.
         x = self.words(words) + embedding(batch.spelling, self.pieces(batch.grams, batch.begins))
+        return self.logits(x, lengths)
+
+    def logits(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Map the vectors of words (T, B, E), and the number of words of each text (B,), to logits (B, K)."""
         x = x * dropout(x.new_ones(x.shape[1:]), self.dropout, self.training)
         h, _ = self.recurrent(x, lengths=lengths)
         is_padding = (torch.arange(len(h), device=h.device)[:, None] >= lengths)[..., None]

@@ -30,6 +30,7 @@ from elman.tasks.classification import (
     target,
 )
 from elman.tasks.classify import data as texts
+from elman.tasks.classify.export import export
 from elman.tasks.classify.model import TextClassifier, Texts
 from elman.tasks.classify.options import ClassifyOptions
 from elman.tasks.codec import NO_LABEL
@@ -206,6 +207,7 @@ TASK = SupervisedTask(
     label=target,
     fit_baselines=fit_baselines,
     load_baselines=load_baselines,
+    export=export,
     plots=(CONFUSION,),
     accepts_texts=True,
     next_step='to use it: elman predict {run} "a text"',

@@ -17,6 +17,7 @@ from elman.tasks.forecast import data as tables
 from elman.tasks.forecast import rows
 from elman.tasks.forecast.baselines import fit_baselines, load_baselines
 from elman.tasks.forecast.data import Series, Window
+from elman.tasks.forecast.export import export
 from elman.tasks.forecast.model import ForecastNetwork, pinball
 from elman.tasks.forecast.options import ForecastOptions
 from elman.tasks.forecast.plots import FORECAST
@@ -231,6 +232,7 @@ TASK = ForecastTask(
     metrics=metrics,
     fit_baselines=fit_baselines,
     load_baselines=load_baselines,
+    export=export,
     plots=(FORECAST,),
     has_duplicates=False,  # equal windows of different series are not duplicates
     option_units={"season": "steps", "horizon": "steps", "context": "steps"},

@@ -27,6 +27,7 @@ from elman.tasks.classification import (
 )
 from elman.tasks.codec import NO_LABEL
 from elman.tasks.image import data as images
+from elman.tasks.image.export import export
 from elman.tasks.image.model import ImageClassifier
 from elman.tasks.image.options import ImageOptions
 from elman.tasks.supervised import Baseline, SupervisedTask
@@ -134,6 +135,7 @@ TASK = SupervisedTask(
     label=target,
     fit_baselines=fit_baselines,
     load_baselines=load_feedforward,
+    export=export,
     plots=(CONFUSION,),
     input_name="image",
     default_data="scikit-learn's digits",

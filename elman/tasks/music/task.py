@@ -23,6 +23,7 @@ from elman.tasks.music import data as pieces
 from elman.tasks.music.baselines import fit_baselines, load_baselines
 from elman.tasks.music.codec import MusicCodec
 from elman.tasks.music.compose import compose
+from elman.tasks.music.export import export
 from elman.tasks.music.model import music_model
 from elman.tasks.music.options import MusicOptions
 from elman.tasks.music.plots import PIANO_ROLL
@@ -153,6 +154,7 @@ TASK = MusicTask(
     metrics=metrics,
     fit_baselines=fit_baselines,
     load_baselines=load_baselines,
+    export=export,
     plots=(PIANO_ROLL,),
     next_step="to write: elman generate {run}",
 )

@@ -81,12 +81,20 @@ class Tagger(nn.Module):
         words = batch.words
         if self.training:
             words = words.masked_fill(torch.rand(words.shape, device=words.device) < self.word_dropout, UNKNOWN)
-        _, states = self.speller(self.characters(batch.characters), lengths=batch.spelled)
-        spellings = (states[0] if isinstance(states, tuple) else states).transpose(0, 1).flatten(1)
         # Not by indexing, whose backward pass adds in the order of the threads.
-        x = torch.cat((self.words(words), embedding(batch.spelling, spellings)), 2)
+        spellings = embedding(batch.spelling, self.spellings(batch.characters, batch.spelled))
+        return self.logits(words, spellings, batch.lengths)
+
+    def spellings(self, characters: Tensor, lengths: Tensor) -> Tensor:
+        """Map the character numbers of spellings (C, N), and their lengths (N,), to vectors (N, 2 * characters)."""
+        _, states = self.speller(self.characters(characters), lengths=lengths)
+        return (states[0] if isinstance(states, tuple) else states).transpose(0, 1).flatten(1)
+
+    def logits(self, words: Tensor, spellings: Tensor, lengths: Tensor) -> Tensor:
+        """Map word numbers (T, B), the vectors of their spellings (T, B, S) and lengths (B,) to logits (T, B, K)."""
+        x = torch.cat((self.words(words), spellings), 2)
         x = x * dropout(x.new_ones(x.shape[1:]), self.dropout, self.training)
-        h, _ = self.recurrent(x, lengths=batch.lengths)
+        h, _ = self.recurrent(x, lengths=lengths)
         logits: Tensor = self.output(dropout(h, self.dropout, self.training))
         return logits
 

@@ -25,6 +25,7 @@ from elman.tasks.codec import NO_LABEL, LabelCodec
 from elman.tasks.plots import confusion_plot
 from elman.tasks.supervised import Baseline, Numbers, SupervisedTask
 from elman.tasks.tag import data as sentences
+from elman.tasks.tag.export import export
 from elman.tasks.tag.model import Sentences, Tagger
 from elman.tasks.tag.options import TagOptions
 from elman.tasks.tag.score import is_bio, span_scores
@@ -257,6 +258,7 @@ TASK = SupervisedTask(
     split=split,
     fit_baselines=fit_baselines,
     load_baselines=load_baselines,
+    export=export,
     plots=(confusion_plot(chain.from_iterable),),
     accepts_texts=True,
     next_step='to use it: elman predict {run} "A sentence ."',

@@ -32,6 +32,7 @@ from elman.tasks.text import corpus as corpora
 from elman.tasks.text import sample, score
 from elman.tasks.text.baseline import NgramBaseline
 from elman.tasks.text.corpus import Corpus
+from elman.tasks.text.export import export
 from elman.tasks.text.model import LanguageModel
 from elman.tasks.text.options import TextOptions
 from elman.tasks.text.score import evaluation_streams
@@ -176,6 +177,7 @@ TASK = TextTask(
     loss="nats_per_token",
     score="-nats_per_token",
     accepts_texts=True,
+    export=export,
     option_units={
         "characters": "", "train_tokens": "", "validation_tokens": "", "vocabulary": "tokens",
         "embed": "wide", "hidden": "wide", "bptt": "steps", "batch": "streams",

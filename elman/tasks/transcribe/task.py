@@ -12,6 +12,7 @@ from elman.tasks.supervised import SupervisedTask
 from elman.tasks.transcribe import data as recordings
 from elman.tasks.transcribe.baselines import fit_baselines, load_baselines
 from elman.tasks.transcribe.codec import TranscribeCodec
+from elman.tasks.transcribe.export import export
 from elman.tasks.transcribe.model import Transcriber
 from elman.tasks.transcribe.options import TranscribeOptions
 from elman.tasks.transcribe.plots import ALIGNMENT
@@ -61,6 +62,7 @@ TASK = SupervisedTask(
     metrics=metrics,
     fit_baselines=fit_baselines,
     load_baselines=load_baselines,
+    export=export,
     plots=(ALIGNMENT,),
     input_name="recording",
     option_units={"rate": "samples a second", "bands": "", "stack": "frames", "beam": "texts"},

@@ -46,7 +46,7 @@ class Translator(Writer):
         self.embedding = nn.Parameter(torch.randn(source, embed) * embed**-0.5)
         self.encoder = encoder
 
-    def encode(self, source: Tensor, lengths: Tensor) -> Tensor:
+    def encode(self, source: Tensor, lengths: Tensor | None) -> Tensor:
         """Encode tokens (S, B): (S, B, 2 * H)."""
         outputs: Tensor = self.encoder(self.decoder.dropout(embedding(source, self.embedding)), lengths=lengths)[0]
         return outputs

@@ -26,6 +26,7 @@ from elman.tasks.text_output import (
 )
 from elman.tasks.translate import data as sentences
 from elman.tasks.translate.baselines import fit_baselines, load_baselines
+from elman.tasks.translate.export import export
 from elman.tasks.translate.model import Translator
 from elman.tasks.translate.options import TranslateOptions
 
@@ -113,6 +114,7 @@ TASK = SupervisedTask(
     metrics_note=partial(text_metrics_note, METRICS),
     fit_baselines=fit_baselines,
     load_baselines=load_baselines,
+    export=export,
     plots=(
         attention_plot(
             "The attention of each output token over the source, in a sentence of the test part.",
