@@ -40,7 +40,7 @@ class CheckResult(NamedTuple):
     @property
     def largest(self) -> float:
         """The largest of all differences."""
-        return max(difference for difference in self if difference is not None)
+        return max(value for value in self if value is not None)
 
 
 def check(
@@ -79,12 +79,12 @@ def check(
             result = _compare_layer(runner, module, inputs[0], generator)
         else:
             outputs, _ = runner.run(inputs)
-            result = CheckResult(_difference(outputs, runner.expected(tree_leaves(module(*inputs)))), None, None)
-    for name, difference in result._asdict().items():
-        if difference is not None and not difference <= tolerance:
+            result = CheckResult(difference(outputs, runner.expected(tree_leaves(module(*inputs)))), None, None)
+    for name, value in result._asdict().items():
+        if value is not None and not value <= tolerance:
             raise Failure(
                 f"{path}: expected the numbers of {type(module).__name__} within {tolerance:g}, got a difference of "
-                f"{difference:.3g} on {name} input; export the module again"
+                f"{value:.3g} on {name} input; export the module again"
             )
     return result
 
@@ -99,13 +99,13 @@ def _compare_layer(runner: Runner, layer: Layer, x: Tensor, generator: torch.Gen
     def compare(outputs: list[Tensor], states: Sequence[Tensor], lengths: Tensor | None = None) -> float:
         state = None if start is None else tree_unflatten(start, tree_structure(structure))
         expected, final = layer(x, state, lengths=lengths)
-        return _difference([*outputs, *states], flat_outputs(expected) + (tree_leaves(final) if states else []))
+        return difference([*outputs, *states], flat_outputs(expected) + (tree_leaves(final) if states else []))
 
     whole = compare(*runner.run((x,), start))
     chunked = ragged = None
     if start is not None and not getattr(layer, "bidirectional", False):
         pieces, state = [], start
-        for chunk in x.split(_random_sizes(T, generator), time):
+        for chunk in x.split(random_sizes(T, generator), time):
             outputs, state = runner.run((chunk,), state)
             pieces.append(outputs)
         chunked = compare([torch.cat(values, time) for values in zip(*pieces, strict=True)], state)
@@ -116,7 +116,7 @@ def _compare_layer(runner: Runner, layer: Layer, x: Tensor, generator: torch.Gen
     return CheckResult(whole, chunked, ragged)
 
 
-def _random_sizes(T: int, generator: torch.Generator) -> list[int]:
+def random_sizes(T: int, generator: torch.Generator) -> list[int]:
     """Random sizes of chunks, at least 1 each, that add up to T."""
     sizes: list[int] = []
     while rest := T - sum(sizes):
@@ -124,7 +124,7 @@ def _random_sizes(T: int, generator: torch.Generator) -> list[int]:
     return sizes
 
 
-def _difference(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+def difference(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     """The largest difference, relative to expected numbers beyond 1; infinite for other shapes, or NaN on one side."""
     largest = 0.0
     for a, b in zip(actual, expected, strict=True):

@@ -100,6 +100,7 @@ def _without_logs() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.filterwarnings("ignore", "# The axis name: .* will not be used", UserWarning)  # one name, two axes
             yield
     finally:
         logger.setLevel(level)

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import re
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -380,9 +381,57 @@ def check_new(path: Path, prefix: str = "") -> None:
         raise BadInput(f"{prefix}{path}: expected a new name, got an existing file; choose another name")
 
 
+def check_new_folder(path: Path, prefix: str = "") -> None:
+    """Check that a folder can be written: the path is new or an empty folder.
+
+    Args:
+        path: the folder.
+        prefix: prefix of the path in error messages, for example "--out ".
+
+    Raises:
+        BadInput: if the path exists and is not an empty folder.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        got = "a folder with files" if path.is_dir() else "a file"
+        raise BadInput(f"{prefix}{path}: expected a new or empty folder, got {got}; choose another name")
+
+
+@contextlib.contextmanager
+def new_folder(path: Path, prefix: str = "") -> Iterator[Path]:
+    """Yield a temporary folder that becomes `path` once the body has filled it. If the body fails, it is removed.
+
+    Args:
+        path: the folder, new or empty.
+        prefix: as for `check_new_folder`.
+
+    Raises:
+        BadInput: if `path` exists and is not an empty folder, or its parent does not exist.
+        OSError: if the folder cannot be written; `filename` is `path`.
+    """
+    check_new_folder(path, prefix)
+    _check_parent(path, prefix)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.mkdir()
+        yield temporary
+        check_new_folder(path, prefix)  # check again: another process may have used it until now
+        if path.exists():
+            path.rmdir()  # Windows does not replace a folder
+        temporary.rename(path)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None
+        raise
+
+
 def _check_folder(path: Path, prefix: str) -> None:
     if path.is_dir():
         raise BadInput(f"{prefix}{path}: expected the name of a file, got a folder")
+    _check_parent(path, prefix)
+
+
+def _check_parent(path: Path, prefix: str) -> None:
     if not path.parent.is_dir():
         raise BadInput(f"{prefix}{path}: the folder {path.parent} does not exist; create it first")
 

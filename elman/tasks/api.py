@@ -27,11 +27,13 @@ with needs("tasks", "elman.tasks"):
 
     from elman.data.examples import files_in
     from elman.data.validation import as_files
+    from elman.io.files import check_new_folder
     from elman.io.run_folder import LOCK, Run, open_run
     from elman.io.schema import validated
     from elman.options import Accelerator, checked
     from elman.report import facts, tables
     from elman.tasks.classification import ClassificationCodec
+    from elman.tasks.export_run import FORMATS_OF_RUNS, Exported, export_run
     from elman.tasks.hub import pull, push
     from elman.tasks.overrides import reading as reading_as
     from elman.tasks.registry import get_task, options_of, task_of_run, training_of
@@ -45,7 +47,7 @@ with needs("tasks", "elman.tasks"):
 
 ARGUMENTS = ("out", "trainer", "callbacks", "logger")  # arguments of `fit` that are not options
 _OPTIONAL_ACCELERATOR: Any = Accelerator | None
-NOT_SAVED = ("checkpoints", "tensorboard")  # parts of a run folder that only resuming and monitoring need
+NOT_SAVED = ("checkpoints", "tensorboard", "export-*")  # what only resuming, monitoring and other programs need
 
 
 class Trained:
@@ -260,11 +262,33 @@ class Trained:
             BadInput: if `path` exists and is not an empty folder.
         """
         target = Path(path)
-        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-            got = "a folder with files" if target.is_dir() else "a file"
-            raise BadInput(f"save {target}: expected a new or empty folder, got {got}; choose another name")
+        check_new_folder(target, "save ")
         ignored = shutil.ignore_patterns(LOCK, *NOT_SAVED)
         shutil.copytree(self.run.path, target, ignore=ignored, dirs_exist_ok=True)
+
+    def export(self, format: str = "onnx", out: str | Path | None = None) -> Exported:
+        """Export the model to use it without elman: its parts, checked in their own runtime, and what they need.
+
+        The folder has a file for each part, its tokenizer, and export.json: labels, sizes, the names and shapes of
+        inputs and outputs. docs/export.md describes it. Needs `pip install 'elman[export]'` for ONNX.
+
+        Args:
+            format: "onnx", or "c" for models that are layers alone.
+            out: a new or empty folder; None: export-FORMAT in the run folder.
+
+        Returns:
+            The folder, and the largest differences from the model, by the name of the part.
+
+        Raises:
+            BadInput: for a task or a part that the format cannot hold; if `out` exists and is not an empty folder.
+            Failure: if the numbers of a written part differ from those of the model; then nothing is left.
+            MissingPackage: without the packages of the format.
+            ValueError: for an unknown format.
+        """
+        if format not in FORMATS_OF_RUNS:
+            raise ValueError(f"export: format: expected one of {', '.join(FORMATS_OF_RUNS)}; got {format!r}")
+        with _in_python():
+            return export_run(self._task, self._loaded, format, None if out is None else Path(out))
 
     def push_to_hub(
         self,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from elman.layers import Stack
+from elman.layers._layer import Layer
 from elman.layers._layer_call import LETTERS
 
 Sizes = Mapping[str, int]  # of free axes, by name
@@ -25,7 +26,7 @@ class TensorSpec:
         shape: sizes, and the names of free axes.
         dtype: the dtype.
         about: a noun for what it holds, for export.json.
-        low: the smallest value of an input of integers.
+        low: the smallest value of an input of integers, and the smallest length.
         high: one more than the largest value of an input of integers.
         lengths_of: for lengths, the axis that they measure.
         final: for the initial value of a state, the output that has its final value.
@@ -42,21 +43,20 @@ class TensorSpec:
     final: str = ""
     draw: Callable[[Sizes, torch.Generator], Tensor] | None = None
 
-    def random(self, sizes: Sizes, generator: torch.Generator) -> Tensor:
+    def random(self, sizes: Sizes, generator: torch.Generator, ragged: bool) -> Tensor:
         """Draw a value of an input.
 
         Args:
             sizes: of the free axes.
             generator: the random number generator.
+            ragged: whether lengths may be less than the size of their axis.
         """
         if self.draw:
             return self.draw(sizes, generator)
         shape = [sizes[axis] if isinstance(axis, str) else axis for axis in self.shape]
         if self.lengths_of:
             longest = sizes[self.lengths_of]
-            lengths = torch.randint(1, longest + 1, shape, generator=generator)
-            lengths.view(-1)[0] = longest
-            return lengths
+            return torch.randint(max(self.low, 1) if ragged else longest, longest + 1, shape, generator=generator)
         if self.dtype.is_floating_point:
             return torch.randn(shape, generator=generator).to(self.dtype)
         return torch.randint(self.low, self.high, shape, generator=generator)
@@ -66,6 +66,20 @@ class TensorSpec:
         optional = {"about": self.about, "lengths_of": self.lengths_of, "final": self.final}
         kind = str(self.dtype).removeprefix("torch.")
         return {"name": self.name, "shape": list(self.shape), "dtype": kind} | {k: v for k, v in optional.items() if v}
+
+
+class LayerChain(nn.Module):
+    """Modules one after the other, of which recurrent layers begin with a state of zeros."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map the input of the first to the output of the last."""
+        for layer in self.layers:
+            x = layer(x)[0] if isinstance(layer, Layer) else layer(x)
+        return x
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +92,8 @@ class ExportPart:
         module: in evaluation mode; takes the inputs in order, and returns a tensor, or a tuple in the order of outputs.
         inputs: specifications of the inputs.
         outputs: specifications of the outputs.
-        layers: the same function as a sequence of layers, for formats of layers alone. Its input is the first one.
-        not_layers: why there is none, for a message.
+        layers: layers that map the first input to the first output, from states of zeros, for formats of layers alone.
+        not_layers: what else the module computes, if there are none, for a message.
         sizes: smallest sizes of free axes other than 1.
     """
 
@@ -88,7 +102,7 @@ class ExportPart:
     module: nn.Module
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    layers: nn.Sequential | None = None
+    layers: LayerChain | None = None
     not_layers: str = ""
     sizes: Mapping[str, int] = field(default_factory=dict)
 
@@ -109,9 +123,14 @@ class ExportPart:
         """Return a size that an axis can have: the one that is wanted, or the smallest."""
         return max(wanted, self.sizes.get(axis, 1))
 
-    def random(self, sizes: Sizes, generator: torch.Generator) -> dict[str, Tensor]:
-        """Draw inputs for these sizes, by name."""
-        return {spec.name: spec.random(sizes, generator) for spec in self.inputs}
+    @property
+    def states(self) -> dict[str, str]:
+        """The outputs with the final values of states, by the inputs with their initial values."""
+        return {spec.name: spec.final for spec in self.inputs if spec.final}
+
+    def random(self, sizes: Sizes, generator: torch.Generator, ragged: bool = False) -> dict[str, Tensor]:
+        """Draw inputs for these sizes, by name; without `ragged`, all lengths are those of their axes."""
+        return {spec.name: spec.random(sizes, generator, ragged) for spec in self.inputs}
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run the module; return its outputs by name."""
@@ -142,16 +161,16 @@ class Exportable:
 
 
 def states_of(layers: Stack) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Return the initial and the final states of recurrent layers, named as in torch.nn: h_0 and h_n, c_0 and c_n."""
+    """Return the initial and the final states of recurrent layers, h and h_out, c and c_out."""
     with torch.inference_mode():
         _, state = layers(torch.zeros(1, 1, layers.input_size))
     tensors = as_tensors(state)
     pairs = [(name, (len(value), BATCH, value.shape[2])) for name, value in zip(LETTERS, tensors, strict=False)]
     initial = (
-        TensorSpec(name=f"{name}_0", shape=shape, final=f"{name}_n", about="initial state; zeros to begin with")
+        TensorSpec(name=name, shape=shape, final=f"{name}_out", about="initial state; zeros to begin with")
         for name, shape in pairs
     )
-    final = (TensorSpec(name=f"{name}_n", shape=shape, about="final state") for name, shape in pairs)
+    final = (TensorSpec(name=f"{name}_out", shape=shape, about="final state") for name, shape in pairs)
     return tuple(initial), tuple(final)
 
 

@@ -87,7 +87,7 @@ class TextClassifier(nn.Module):
         """Map the vectors of words (T, B, E), and the number of words of each text (B,), to logits (B, K)."""
         x = x * dropout(x.new_ones(x.shape[1:]), self.dropout, self.training)
         h, _ = self.recurrent(x, lengths=lengths)
-        is_padding = (torch.arange(len(h), device=h.device)[:, None] >= lengths)[..., None]
+        is_padding = (torch.arange(h.shape[0], device=h.device)[:, None] >= lengths)[..., None]
         pooled = torch.cat((h.sum(0) / lengths[:, None], h.masked_fill(is_padding, -torch.inf).amax(0)), 1)
         logits: Tensor = self.output(dropout(pooled, self.dropout, self.training))
         return logits

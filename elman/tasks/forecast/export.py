@@ -61,7 +61,7 @@ class ExportedForecaster(nn.Module):
         last = values.gather(1, torch.where(known, at, 0).amax(1, keepdim=True))
         z = ((values.gather(1, self._sources(known, at)) - last) / spread).masked_fill(~inside, 0)
         features = self._features(z, known, (spread / unit).log(), lengths.unsqueeze(1), others)
-        quantiles = self.model(torch.stack(features, 2).float().transpose(0, 1), lengths + self.horizon)
+        quantiles: Tensor = self.model(torch.stack(features, 2).float().transpose(0, 1), lengths + self.horizon)
         return quantiles.double() * spread.unsqueeze(2) + last.unsqueeze(2)
 
     def _unit(self, values: Tensor, known: Tensor, count: Tensor, std: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ class ExportedForecaster(nn.Module):
         sums, C, F = z, z.shape[1], self.horizon
         for lag in _doublings(self.season, self.context):
             sums = sums + _delayed(sums, lag)
-        step = torch.arange(C + F, device=z.device).expand(len(z), -1)
+        step = torch.arange(C + F, device=z.device).expand(z.shape[0], -1)
         in_context, ahead, of_context = step < lengths, step - lengths, step.minimum(lengths - 1)
         # The last season of the context precedes all steps of the horizon.
         place = torch.where(in_context, step, lengths + ahead % self.season)

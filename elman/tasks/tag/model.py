@@ -88,7 +88,8 @@ class Tagger(nn.Module):
     def spellings(self, characters: Tensor, lengths: Tensor) -> Tensor:
         """Map the character numbers of spellings (C, N), and their lengths (N,), to vectors (N, 2 * characters)."""
         _, states = self.speller(self.characters(characters), lengths=lengths)
-        return (states[0] if isinstance(states, tuple) else states).transpose(0, 1).flatten(1)
+        final: Tensor = states[0] if isinstance(states, tuple) else states
+        return final.transpose(0, 1).flatten(1)
 
     def logits(self, words: Tensor, spellings: Tensor, lengths: Tensor) -> Tensor:
         """Map word numbers (T, B), the vectors of their spellings (T, B, S) and lengths (B,) to logits (T, B, K)."""

@@ -6,7 +6,17 @@ import torch
 from torch import Tensor, nn
 
 from elman.data import tokenizers
-from elman.tasks.export_part import BATCH, STEPS, Exportable, ExportPart, TensorSpec, as_state, as_tensors, states_of
+from elman.tasks.export_part import (
+    BATCH,
+    STEPS,
+    Exportable,
+    ExportPart,
+    LayerChain,
+    TensorSpec,
+    as_state,
+    as_tensors,
+    states_of,
+)
 from elman.tasks.task import Loaded
 from elman.tasks.text.model import LanguageModel
 
@@ -39,7 +49,7 @@ def export(loaded: Loaded) -> Exportable:
         module=ExportedLanguageModel(model),
         inputs=(tokens, *initial),
         outputs=(logits, *final),
-        layers=nn.Sequential(model.embedding, model.recurrent, model.output),
+        layers=LayerChain(model.embedding, model.recurrent, model.output),
     )
     unknown = tokenizer.token_to_id(tokenizers.UNKNOWN)
     settings: dict[str, Any] = {"vocabulary": vocabulary, "never": [] if unknown is None else [unknown]}

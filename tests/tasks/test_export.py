@@ -1,0 +1,430 @@
+"""Runs as folders for programs without elman and torch: the parts are the model, and what lies beside is enough."""
+
+import csv
+import errno
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+from elman import __version__, tasks
+from elman.cli.export import Format
+from elman.data.examples import Example
+from elman.data.words import grams
+from elman.errors import MissingPackage
+from elman.export import FORMATS, Runner
+from elman.tasks import Trained, export_run
+from elman.tasks.export_part import ExportPart
+from elman.tasks.forecast.data import read_series
+from elman.tasks.forecast.windows import window_at
+from elman.tasks.music.chain import link_notes
+from elman.tasks.music.model import Frames
+from elman.tasks.registry import NAMES, get_task
+from elman.tasks.transcribe.export import export as export_transcriber
+from tests.small import Command, files
+from tests.tasks.test_damaged import DATA, made
+from tests.test_bad_input import refused
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "exported"
+WITHOUT = "import sys; sys.modules.update(torch=None, elman=None); import runpy; sys.argv = sys.argv[1:]; "
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
+    """A model of each task, with random weights."""
+    trained = {task: tasks.load(made(task, tmp_path_factory.mktemp(task) / "run")) for task in DATA}
+    for run in trained.values():
+        randomize(run)
+    return trained
+
+
+def close(actual: Any, expected: Any) -> None:
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+def randomize(trained: Trained) -> None:
+    """Replace weights, among them those of the output of a forecaster, which are zero, by random numbers."""
+    for weights in trained.model.parameters():
+        torch.nn.init.normal_(weights, std=0.5)
+
+
+def parts(trained: Trained) -> dict[str, ExportPart]:
+    task = get_task(trained.run.config["task"])
+    assert task.export is not None
+    return {part.name: part for part in task.export(trained._loaded).parts}
+
+
+def used(example: str, *arguments: object) -> str:
+    """What an example prints in a process that has neither torch nor elman."""
+    path = str(EXAMPLES / example)
+    command = [sys.executable, "-c", f"{WITHOUT}runpy.run_path(sys.argv[0])", path, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stdout
+
+
+# The parts are the model.
+
+
+@pytest.mark.parametrize("task", DATA)
+def test_signatures(runs: dict[str, Trained], task: str) -> None:
+    """Shapes and dtypes are as a part says, for any sizes of the free axes, and for a state that is fed back."""
+    generator = torch.Generator().manual_seed(1)
+    for part in parts(runs[task]).values():
+        sizes = {axis: part.size(axis, 9 + i) for i, axis in enumerate(part.axes)}
+        inputs = part.random(sizes, generator, ragged=True)
+        for specs, values in ((part.inputs, inputs), (part.outputs, part.run(inputs))):
+            for spec in specs:
+                shape = [sizes[axis] if isinstance(axis, str) else axis for axis in spec.shape]
+                assert list(values[spec.name].shape) == shape
+                assert values[spec.name].dtype == spec.dtype
+        assert set(part.states.values()) <= {spec.name for spec in part.outputs}
+
+
+def test_images(runs: dict[str, Trained]) -> None:
+    images, _ = DATA["image"][0]
+    logits = parts(runs["image"])["model"].run({"images": torch.from_numpy(images)})["logits"]
+    close(logits.softmax(1), runs["image"].predict_proba(images))
+
+
+def test_texts(runs: dict[str, Trained]) -> None:
+    """Texts of several lengths, with an empty one and with unknown words."""
+    sentences, codec = [["good", "th5ng", "and", "qwertz"], ["bad"], [""]], runs["classify"].codec
+    spellings = [[grams(word, codec.pieces) for word in words] for words in sentences]
+    counts = torch.tensor([[*map(len, words), *[0] * (4 - len(words))] for words in spellings]).T
+    numbers = torch.zeros(4, 3, dtype=torch.long)
+    all_grams = torch.zeros(4, 3, int(counts.max()), dtype=torch.long)
+    for b, words in enumerate(sentences):
+        for t, word in enumerate(words):
+            numbers[t, b] = codec.number.get(word, 0)
+            all_grams[t, b, : counts[t, b]] = torch.from_numpy(spellings[b][t])
+    inputs = {"words": numbers, "grams": all_grams, "gram_counts": counts, "lengths": torch.tensor([4, 1, 1])}
+    logits = parts(runs["classify"])["model"].run(inputs)["logits"]
+    model, batch = runs["classify"].model, codec.collate([codec.encode(Example(" ".join(s)))[0] for s in sentences])
+    with torch.inference_mode():
+        close(logits, model(batch))
+
+
+def test_sentences(runs: dict[str, Trained]) -> None:
+    codec, sentences = runs["tag"].codec, [["the", "cow", "sees", "Qwertz"], ["fish"]]
+    numbers, counts = torch.zeros(4, 2, dtype=torch.long), torch.ones(4, 2, dtype=torch.long)
+    characters = torch.zeros(4, 2, 6, dtype=torch.long)
+    for b, words in enumerate(sentences):
+        for t, word in enumerate(words):
+            numbers[t, b], counts[t, b] = codec.number.get(word.lower(), 0), len(word)
+            characters[t, b, : len(word)] = torch.tensor([codec.character.get(letter, 0) for letter in word])
+    lengths = torch.tensor([4, 1])
+    inputs = {"words": numbers, "characters": characters, "character_counts": counts, "lengths": lengths}
+    P = parts(runs["tag"])["model"].run(inputs)["logits"].softmax(2)
+    for b, expected in enumerate(runs["tag"].predict_proba(sentences)):
+        close(P[: len(expected), b], expected)
+
+
+@pytest.mark.parametrize("season", [1, 5, 40])
+def test_windows(tmp_path: Path, season: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scaling, gaps, seasons, calendar and covariates, for contexts of several lengths."""
+    random = np.random.default_rng(0)
+    hours = np.datetime64("2024-01-01T00", "us") + np.arange(120) * np.timedelta64(3600_000_000, "us")
+    values = 1e4 + 300 * np.sin(np.arange(120) / 4) + random.normal(size=120)
+    values[[0, 3, 30, 31, 32, 33, 34, 35, 60]] = np.nan
+    values[70:74] = values[69]
+    table = tmp_path / "data.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["time", "value", "heat"])
+        for moment, value in zip(hours, values, strict=True):
+            heat = "" if random.random() < 0.1 else f"{random.normal() + 20}"
+            writer.writerow([moment.item().isoformat(), "" if np.isnan(value) else value, heat])
+    sizes = {"season": season, "horizon": 7, "context": 30, "time": "time", "target": "value", "covariates": "heat"}
+    monkeypatch.setitem(DATA, "forecast", ([table], sizes))
+    trained = tasks.load(made("forecast", tmp_path / "run"))
+    randomize(trained)
+    [series] = read_series([table], trained._loaded.options)
+    windows = [window_at(series, origin, trained._loaded.options.sizes) for origin in (30, 33, 36, 37, 62, 76, 110)]
+    windows += [
+        window_at(series, origin, trained._loaded.options.sizes) for origin in range(max(min(season, 29), 2), 29)
+    ]
+    expected = trained.codec.predict(trained.model.requires_grad_(False), trained.codec.batch(windows))
+    past = torch.full((len(windows), 30), 9.0, dtype=torch.float64)
+    time, future = torch.zeros(len(windows), 30, dtype=torch.long), torch.zeros(len(windows), 7, dtype=torch.long)
+    heats = torch.full((len(windows), 30, 1), 5.0, dtype=torch.float64)
+    lengths = torch.tensor([window.origin - window.begin for window in windows])
+    for b, (window, C) in enumerate(zip(windows, lengths.tolist(), strict=True)):
+        past[b, :C] = torch.from_numpy(window.context)
+        moments = torch.from_numpy(series.grid.moments(np.arange(window.begin, window.origin + 7)))
+        time[b, :C], future[b] = moments[:C], moments[C:]
+        heats[b, :C] = torch.from_numpy(series.covariates[window.begin : window.origin])
+    inputs = {"values": past, "lengths": lengths, "time": time, "future_time": future, "covariates": heats}
+    part = parts(trained)["model"]
+    assert [spec.name for spec in part.inputs] == list(inputs)
+    np.testing.assert_allclose(part.run(inputs)["quantiles"], np.stack(expected), rtol=1e-6)
+
+
+@pytest.mark.parametrize("task", ["translate", "caption"])
+def test_one_step_of_the_decoder_after_another(runs: dict[str, Trained], task: str) -> None:
+    codec, model = runs[task].codec, runs[task].model
+    data, _ = DATA[task]
+    pairs = data[:5] if task == "translate" else list(zip(*data, strict=True))[:5]
+    batch = codec.collate([codec.encode(Example(source, target))[0] for source, target in pairs])
+    with torch.inference_mode():
+        expected, attention = model(batch)
+    encoder, step = parts(runs[task]).values()
+    memory = encoder.run({"source": batch.source, "lengths": batch.lengths})["memory"]
+    state = torch.zeros(1, len(pairs), model.decoder.recurrent.hidden_size)  # type: ignore[union-attr, arg-type]
+    logits, token = [], torch.full((len(pairs),), -1)
+    for t, targets in enumerate(batch.targets):
+        result = step.run({"token": token, "memory": memory, "lengths": batch.lengths, "h": state})
+        state, token = result["h_out"], targets
+        logits.append(result["logits"][t < batch.target_lengths])
+        is_token = (t < batch.target_lengths).nonzero().flatten()
+        close(result["attention"][is_token], attention[is_token, t])
+    close(torch.cat(logits), expected)
+
+
+def test_features_by_their_recipe(runs: dict[str, Trained]) -> None:
+    """The log-mel energies in NumPy, from the numbers in export.json alone."""
+    codec = runs["transcribe"].codec
+    wave = np.random.default_rng(0).random(3000, np.float32) - 0.5
+    settings: Any = export_transcriber(runs["transcribe"]._loaded).settings
+    r = json.loads(json.dumps(settings["features"]))
+    x = wave * r["level"] / max(np.sqrt(np.mean(wave**2)), r["min_level"])
+    edge, center = r["fft"] // 2, (r["fft"] - r["window"]) // 2
+    window = np.zeros(r["fft"])
+    window[center : center + r["window"]] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(r["window"]) / r["window"])
+    x = np.pad(x, edge)
+    begins = range(0, len(x) - r["fft"] + 1, r["hop"])
+    power = np.abs(np.fft.rfft(np.stack([x[i : i + r["fft"]] for i in begins]) * window)) ** 2
+    mel = 2595 * np.log10(1 + r["rate"] / 2 / 700)
+    edges = 700 * (10 ** (np.linspace(0, mel, r["bands"] + 2) / 2595) - 1)
+    frequency = np.arange(edge + 1)[:, None] * r["rate"] / r["fft"]
+    rise = (frequency - edges[:-2]) / np.diff(edges)[:-1]
+    fall = (edges[2:] - frequency) / np.diff(edges)[1:]
+    energies = np.log(power @ np.minimum(rise, fall).clip(0) + r["floor"])
+    frames = (energies - energies.mean() - r["mean"]) / r["std"]
+    frames = np.concatenate((frames, np.zeros((-len(frames) % r["stack"], r["bands"]))))
+    np.testing.assert_allclose(frames.reshape(-1, r["stack"] * r["bands"]), codec.steps(wave), rtol=1e-3, atol=1e-3)
+    assert settings["characters"] == codec.characters
+
+
+@pytest.mark.parametrize("output", ["sigmoid", "chain", "events"])
+def test_music(output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The nats of every step, from the logits of the exported parts."""
+    own = {"as": "events"} if output == "events" else {"output": output}
+    monkeypatch.setitem(DATA, "music", ([[[60 + i, 50], [64 + i], [67]] * 4 for i in range(12)], own))
+    trained = tasks.load(made("music", tmp_path / "run"))
+    model: Any = trained.model
+    batch = trained.batch([[[60, 64, 50], [60], [], [67]], [[62], [65, 62]]])
+    x, own_parts = batch.steps, parts(trained)
+    before = torch.cat((x.new_zeros(x[:1].shape), x[:-1]))
+    results = own_parts["model"].run({own_parts["model"].inputs[0].name: before, "h": torch.zeros(1, 2, 4)})
+    with torch.inference_mode():
+        expected = model.nats(batch)
+    if output == "events":
+        nats = cross_entropy(results["logits"].flatten(0, 1), x.flatten(), reduction="none").view(x.shape)
+    elif output == "sigmoid":
+        nats = binary_cross_entropy_with_logits(results["logits"], x, reduction="none").sum(2)
+    else:
+        assert isinstance(model, Frames)
+        links = link_notes(before.flatten(0, 1), x.flatten(0, 1))
+        inputs: dict[str, Tensor] = {"hidden": results["hidden"].flatten(0, 1)[links.frame]}
+        inputs |= {"above": links.above, "placed": links.placed, "sounding": links.sounding}
+        of_notes = cross_entropy(own_parts["note"].run(inputs)["logits"], links.notes, reduction="none")
+        nats = torch.zeros(x[..., 0].numel()).index_add(0, links.frame, of_notes).view(x.shape[:2])
+    close(nats * batch.real, expected)
+
+
+# The folder.
+
+
+class Copy(Runner):
+    """Runs the module itself, with a difference."""
+
+    takes_state = takes_lengths = False
+
+    def __init__(self, module: torch.nn.Module, difference: float) -> None:
+        self.module, self.difference = module, difference
+
+    def run(self, inputs: Any, state: Any = None, lengths: Any = None) -> tuple[list[Tensor], list[Tensor]]:
+        with torch.inference_mode():
+            outputs = self.module(*inputs)
+        return [value + self.difference for value in (outputs if isinstance(outputs, tuple) else (outputs,))], []
+
+
+class CopyFormat:
+    """A format whose files are empty."""
+
+    suffix = ".copy"
+
+    def __init__(self, difference: float = 0.0, error: BaseException | None = None) -> None:
+        self.difference, self.error = difference, error
+
+    def write(self, module: torch.nn.Module, path: Path, *arguments: Any, **names: Any) -> None:
+        path.write_bytes(b"")
+        if self.error:
+            raise self.error
+
+    def load(self, path: Path, module: torch.nn.Module) -> Runner:
+        return Copy(module, self.difference)
+
+
+@pytest.fixture
+def copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FORMATS, "onnx", CopyFormat())
+
+
+def test_the_formats_of_the_command() -> None:
+    assert get_args(Format) == export_run.FORMATS_OF_RUNS
+    assert set(export_run.FORMATS_OF_RUNS) <= set(FORMATS)
+    assert {task for task in NAMES if get_task(task).export is None} == set()
+
+
+@pytest.mark.usefixtures("copies")
+@pytest.mark.parametrize("task", DATA)
+def test_what_is_written(runs: dict[str, Trained], task: str, tmp_path: Path) -> None:
+    exported = runs[task].export("onnx", tmp_path / "out")
+    about = json.loads((exported.path / "export.json").read_text())
+    names = {f"{name}.copy" for name in parts(runs[task])}
+    assert files(tmp_path / "out") == about["sha256"].keys() | {"export.json"}
+    assert about["sha256"].keys() >= names
+    for name, expected in about["sha256"].items():
+        assert hashlib.sha256((exported.path / name).read_bytes()).hexdigest() == expected
+    assert (about["task"], about["format"], about["export"]) == (task, "onnx", 1)
+    assert about["elman"] == __version__
+    assert list(about["parts"]) == list(exported.checks) == list(parts(runs[task]))
+    for name, check in exported.checks.items():
+        assert check.largest < 1e-6
+        inputs = about["parts"][name]["inputs"]
+        assert (check.ragged is not None) == any("lengths_of" in spec for spec in inputs)
+        assert (check.chunked is not None) == (any("final" in spec for spec in inputs) and name == "model")
+    assert not any(path.name.startswith(".") for path in tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("copies")
+def test_the_command(elman: Command, copied: Path) -> None:
+    said = elman("export", copied)
+    assert said.code == 0, said.err
+    check, last = said.out.splitlines()
+    n = r"\d\.\de[+-]\d\d"
+    assert re.fullmatch(rf"model: largest difference from the model {n} \(whole {n}, chunked {n}\)", check)
+    assert last == f"export: {copied / 'export-onnx'}"
+    expected = {"model.copy", "tokenizer.json", "export.json"}
+    assert files(copied / "export-onnx") == expected
+    refused(elman("export", copied), f"elman: {copied / 'export-onnx'}: expected a new or empty folder, got a folder ")
+    (copied.parent / "empty").mkdir()
+    assert elman("export", copied, "--out", copied.parent / "empty").code == 0
+    assert files(copied.parent / "empty") == expected
+    tasks.load(copied).save(copied.parent / "saved")
+    assert not list((copied.parent / "saved").glob("export*"))
+
+
+def test_bad_input(elman: Command, copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = files(copied)
+    (tmp_path / "file").write_text("")
+    refused(elman("export", copied, "--out", tmp_path / "file"), "--out ", "expected a new or empty folder, got a file")
+    refused(elman("export", copied, "--out", tmp_path / "no" / "out"), "--out ", "does not exist; create it first")
+    refused(elman("export", copied, "--format", "onxx"), "--format", "got 'onxx'")
+    refused(elman("export", tmp_path), "expected a run folder, got a folder without config.json")
+    with pytest.raises(ValueError, match=r"^export: format: expected one of .*; got 'onxx'$"):
+        tasks.load(copied).export("onxx")
+    monkeypatch.setitem(FORMATS, "onnx", CopyFormat(error=ValueError("gru: expected a step, got a leap")))
+    refused(elman("export", copied), f"{copied}: --format onnx: the part model: gru: expected a step, got a leap")
+    monkeypatch.setattr(export_run, "OF_LAYERS", ("onnx",))
+    image = made("image", tmp_path / "image")
+    refused(
+        elman("export", image),
+        f"{image}: --format onnx: expected layers alone, got a part model with the mean over all steps; pass --format ",
+    )
+    (copied / "tokenizer.json").write_text("{}")
+    refused(elman("export", copied), "tokenizer.json: expected a tokenizer")
+    assert files(copied) == before
+
+
+@pytest.mark.parametrize(
+    ("format", "code", "message"),
+    [
+        (
+            CopyFormat(difference=2e-5),
+            1,
+            "model.copy: expected the numbers of the model within 1e-05, got a difference",
+        ),
+        (CopyFormat(error=OSError(errno.ENOSPC, "No space left on device")), 1, "export-onnx: No space left on device"),
+        (
+            CopyFormat(error=MissingPackage("elman.export.onnx needs onnx: pip install 'elman[export]'")),
+            2,
+            "needs onnx",
+        ),
+        (CopyFormat(error=KeyboardInterrupt()), 130, ""),
+    ],
+)
+def test_what_fails_leaves_nothing(
+    format: CopyFormat, code: int, message: str, elman: Command, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FORMATS, "onnx", format)
+    before = files(copied)
+    said = elman("export", copied)
+    assert (said.code, said.out) == (code, "")
+    assert message in said.err
+    assert len(said.err.splitlines()) == bool(message)
+    assert files(copied) == before
+
+
+@pytest.mark.parametrize("task", ["transcribe", "music"])
+def test_in_c(runs: dict[str, Trained], task: str, tmp_path: Path) -> None:
+    """Recurrent layers of one direction and of two, with the layers around them."""
+    exported = runs[task].export("c", tmp_path / "out")
+    [(name, check)] = exported.checks.items()
+    assert 0 < check.largest < 1e-5
+    assert files(tmp_path / "out") == {f"{name}.c", f"{name}.h", "export.json"}
+
+
+# In ONNX Runtime, in processes that have neither torch nor elman.
+
+
+def test_a_language_model_writes(elman: Command, copied: Path, tmp_path: Path) -> None:
+    said = elman("export", copied, "--out", tmp_path / "out")
+    assert said.code == 0, said.err
+    check = json.loads((tmp_path / "out" / "export.json").read_text())["parts"]["model"]["differences"]
+    assert 0 < check["whole"] < 1e-5
+    assert 0 < check["chunked"] < 1e-5
+    written = tasks.load(copied).generate("the ", 30, temperature=0)
+    assert used("write_text.py", tmp_path / "out", "the ", 30, 0) == f"{written}\n"
+    assert used("write_text.py", tmp_path / "out", "the ", 9).startswith("the ")
+
+
+@pytest.mark.parametrize("task", DATA)
+def test_in_onnx_runtime(runs: dict[str, Trained], task: str, tmp_path: Path) -> None:
+    trained = runs[task]
+    exported = trained.export("onnx", tmp_path / "out")
+    assert all(check.largest < 1e-5 for check in exported.checks.values())
+    if task == "classify":
+        texts = ["Good th5ng, and qwertz", "bad"]
+        rows = [line.split("\t") for line in used("classify_text.py", exported.path, *texts).splitlines()]
+        P = trained.predict_proba(texts)
+        assert [row[0] for row in rows] == trained.classes_[P.argmax(1)].tolist()
+        np.testing.assert_allclose([float(row[1]) for row in rows], P.max(1), atol=1e-4)
+
+
+def test_a_forecast_of_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, hours = tmp_path / "data.csv", np.arange(120)
+    moments = np.datetime64("2024-01-01T00") + hours
+    values = 100 + 9 * np.sin(hours / 4) + np.random.default_rng(0).random(120)
+    table.write_text(
+        "time,value\n" + "".join(f"{m},{v}\n" for m, v in zip(moments.astype("M8[m]"), values, strict=True))
+    )
+    sizes = {"season": 24, "horizon": 7, "context": 48, "time": "time", "target": "value"}
+    monkeypatch.setitem(DATA, "forecast", ([table], sizes))
+    trained = tasks.load(made("forecast", tmp_path / "run"))
+    randomize(trained)
+    trained.export("onnx", tmp_path / "out")
+    rows = list(csv.DictReader(used("forecast_csv.py", tmp_path / "out", table).splitlines()))
+    for row, expected in zip(rows, trained.predict(table), strict=True):
+        assert np.datetime64(row["time"]) == np.datetime64(expected["time"].replace(" ", "T"))
+        numbers = [float(row[f"quantile {level}"]) for level in (0.1, 0.5, 0.9)]
+        np.testing.assert_allclose(numbers, [expected[name] for name in ("low", "median", "high")], rtol=1e-5)
