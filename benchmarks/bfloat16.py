@@ -1,14 +1,18 @@
 """Errors of bfloat16 against float64: `python benchmarks/bfloat16.py` prints the table of docs/numerics.md.
 
 The largest error of any entry, relative to the largest entry, over all shapes; of gradients, the worst of all.
+`python benchmarks/bfloat16.py times` prints times, forward and backward, in times those of float32.
 """
 
+import sys
+import time
 from copy import deepcopy
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from elman.bench.layers import PAIRS, Shape
+from elman.bench.layers import PAIRS, Shape, medians
 
 SHAPES = [
     Shape(*sizes)
@@ -46,8 +50,31 @@ def errors(cell: str, shape: Shape) -> dict[str, list[float]]:
     }
 
 
+TIMED = (Shape(128, 1, 64, 64), Shape(128, 16, 64, 64), Shape(64, 32, 128, 256), Shape(48, 48, 256, 384))
+
+
+def times(cell: str, shape: Shape) -> str:
+    """Return the processor times of a layer in bfloat16 and under autocast, in times that of float32."""
+    T, B, D, H = shape
+    layer, x, dy = PAIRS[cell].ours(D, H, executor="native"), torch.randn(T, B, D), torch.randn(T, B, H)
+    half = deepcopy(layer).bfloat16()
+    calls = [
+        partial(results, layer, x, dy),
+        partial(results, half, x.bfloat16(), dy),
+        partial(results, layer, x, dy, autocast=True),
+    ]
+    single, in_half, cast = medians(calls, 2.0, clock=time.process_time)
+    return f"{cell:9} {shape!s:15} bfloat16 {in_half / single:.2f}, autocast {cast / single:.2f}"
+
+
 def main() -> None:
-    """Print the largest errors of each cell."""
+    """Print the largest errors of each cell, or the times."""
+    if sys.argv[1:] == ["times"]:
+        torch.set_num_threads(1)
+        for cell in ("lstm", "gru"):
+            for shape in TIMED:
+                print(times(cell, shape), flush=True)
+        return
     for cell in ("lstm", "gru", "rnn-tanh"):
         by_shape = [errors(cell, shape) for shape in SHAPES]
         for name in by_shape[0]:

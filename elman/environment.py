@@ -141,6 +141,7 @@ def _compiler() -> dict[str, Any]:
         "triple": host.triple,
         "cpu": host.cpu,
         "vector_bits": 8 * host.vector_bytes,
+        "bf16": host.bf16_products(),
     }
 
 
@@ -204,7 +205,7 @@ _LINES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "torch": _torch_line,
     "packages": lambda part: ", ".join(f"{name} {number or 'not installed'}" for name, number in part.items()),
     "extras": _extras_line,
-    "compiler": "llvmlite {llvmlite}, LLVM {llvm}, {triple}, {cpu}, {vector_bits}-bit vectors".format_map,
+    "compiler": "llvmlite {llvmlite}, LLVM {llvm}, {triple}, {cpu}, {vector_bits}-bit vectors, bf16 {bf16}".format_map,
     "openmp": lambda part: part["library"] or "not found: the native executor uses one thread",
     "variables": lambda part: " ".join(f"{name}={value}" for name, value in part.items()) or "none",
     "kernel_cache": lambda part: f"{part['folder']}, kernels {part['kernels']}, {part['bytes'] / 1e6:.1f} MB",

@@ -29,11 +29,13 @@ def test_json(elman: Command) -> None:
         assert row["error"] < 1e-5
     assert set(found["peak"]) == {"torch", "tile"}
     assert found["machine"]["torch"]
+    assert "bf16" not in found["machine"]
 
 
 def test_bfloat16(elman: Command) -> None:
     measured = json.loads(elman("bench", "--cells", "lstm", *SMALL, "--dtype", "bf16", "--json").out)
     assert measured["dtype"] == "bf16"
+    assert measured["machine"]["bf16"].startswith(("by VDPBF16PS", "by conversion to float32: "))
     assert all(1e-5 < row["error"] <= row["bound"] for row in measured["rows"])
 
 

@@ -32,6 +32,7 @@ def test_text(elman: Command) -> None:
         assert part in printed.out
     assert f"llvmlite {llvmlite.__version__}, LLVM " in printed.out
     assert f"threads {torch.get_num_threads()}" in printed.out
+    assert "-bit vectors, bf16 by " in printed.out
     assert ", ".join(EXECUTORS) in printed.out
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_fresh_torch_memory_is_nan(dtype: torch.dtype) -> None:
     like = torch.ones(3, dtype=dtype)
     for fresh in (torch.empty(3, dtype=dtype), torch.empty_like(like), like.new_empty(3)):

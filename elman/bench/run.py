@@ -110,8 +110,8 @@ def geometric_mean(values: Sequence[float]) -> float:
     return exp(sum(map(log, values)) / len(values))
 
 
-def machine() -> dict[str, Any]:
-    """Describe the machine and the versions that the measurements depend on."""
+def machine(dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+    """Describe the machine and the versions that the measurements depend on, for bfloat16 its instructions too."""
     parts = environment()
     system, compiler = parts["system"], parts["compiler"]
     return {
@@ -121,7 +121,7 @@ def machine() -> dict[str, Any]:
         "torch": parts["torch"]["version"],
         "llvmlite": compiler["llvmlite"],
         "python": parts["python"]["version"],
-    }
+    } | ({"bf16": compiler["bf16"]} if dtype == torch.bfloat16 else {})
 
 
 def as_json(row: Row) -> dict[str, Any]:

@@ -49,9 +49,14 @@ def bench(
     finally:
         torch.set_num_threads(previous_threads)
     if as_json:
-        results = {"machine": run.machine(), "dtype": dtype, "peak": peak, "rows": [run.as_json(row) for row in rows]}
+        results = {
+            "machine": run.machine(layers.DTYPES[dtype]),
+            "dtype": dtype,
+            "peak": peak,
+            "rows": [run.as_json(row) for row in rows],
+        }
         print(json.dumps(results, indent=1))
     else:
-        report.table(rows, peak, run.machine(), dtype)
+        report.table(rows, peak, run.machine(layers.DTYPES[dtype]), dtype)
     if not all(row.agrees for row in rows):
         raise Failure("the results of some layers differ from torch.nn's; no ratio is printed for them")

@@ -21,7 +21,7 @@ from elman.training.diverged import Diverged
 from elman.training.lightning_arguments import OURS, LightningArguments
 from elman.training.options import TrainingOptions
 from elman.training.trainable import Batches
-from elman.training.trainer import Outcome, check_device, check_resume, fit, log_scores
+from elman.training.trainer import Outcome, check_device, check_resume, fit, log_scores, precision_warning
 
 CHANGEABLE = ("epochs", "minutes", "patience", "accelerator", "precision")  # training options that resuming can change
 
@@ -193,6 +193,8 @@ def _train(
     device = find_device(training.accelerator)
     where = "" if device.type == "cpu" else f" on {device}"
     _tell(console, f"{model.title}, {parameter_count(model):,} parameters{where}, run folder {run.path}")
+    if warning := precision_warning(training):
+        _tell(console, warning)
     try:
         plan = TrainingPlan(model, prepared.train, prepared.validation, task.unit)
         outcome = fit(plan, training, run, console, began, resume, extends, lightning)

@@ -11,6 +11,7 @@ from typing import Literal
 from lightning.pytorch import Callback, Trainer
 from rich.console import Console
 
+from elman.engine.cpu.jit import this_machine
 from elman.errors import BadInput
 from elman.flow import plots
 from elman.io.run_folder import Run
@@ -151,6 +152,19 @@ def check_device(options: TrainingOptions) -> None:
     device = find_device(options.accelerator)
     if options.precision == "16" and device.type == "cpu":
         raise BadInput("--precision 16: expected a GPU, got the CPU; pass --precision bf16 or 32")
+
+
+def precision_warning(options: TrainingOptions) -> str:
+    """Return a warning if training in this precision is slow on this machine; "" otherwise."""
+    if (
+        options.precision != "bf16"
+        or find_device(options.accelerator).type != "cpu"
+        or this_machine().bf16_instructions
+    ):
+        return ""
+    return (
+        "--precision bf16: this CPU has no instructions for bfloat16, which makes training slower than --precision 32"
+    )
 
 
 def check_resume(run: Run, options: TrainingOptions, per_epoch: int, longer: bool) -> None:

@@ -1,27 +1,24 @@
-"""Products in bfloat16: laws 1, 3, 4, 9 and 10 with tolerances of their own, and where numbers are rounded."""
+"""Products in bfloat16: where numbers are rounded, and by which instruction; contract/test_bfloat16.py has the laws."""
 
 import functools
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
 import pytest
 import torch
-from torch import Tensor
 
 import elman
 from elman import flow
-from elman.bptt import Checkpointed, Mode, Truncated
 from elman.engine import EXECUTORS
 from elman.engine.compiled.torch_ops import forward_op
 from elman.engine.cpu import jit
 from elman.engine.cpu.matmul import PackedMatmul
-from tests.cases import CASES, SMALL, STACKS, Case, Run, Sizes, as_function, cotangents, gradients, name_of, problem
-from tests.contract import test_oracle, test_ragged
+from tests.cases import CASES, SMALL, Case, Sizes, name_of
+from tests.contract import test_oracle
 from tests.native.pairs import LAYERS, Build, forward_and_backward, key_of, on_loop
 from tests.tolerances import HALF_TOLERANCES, TOLERANCES, all_close
 
@@ -31,53 +28,12 @@ DTYPE = torch.bfloat16
 LARGE = Sizes(T=3, B=40, D=65, H=131)  # odd, where numbers are taken in pairs; several tiles and blocks of depth
 
 
-def as_in_double_precision(run: Run, inputs: Sequence[Tensor]) -> None:
-    """Raise AssertionError unless results and gradients are those for the same numbers in double precision."""
-    computed, received = [], cotangents(run(*inputs))
-    for dtype in (DTYPE, torch.float64):
-        converted = [tensor.detach().to(dtype).requires_grad_() for tensor in inputs]
-        results = run(*converted)
-        d = [value.to(dtype) for value in received]
-        gradients = torch.autograd.grad(results, converted, d, allow_unused=True, materialize_grads=True)
-        computed.append(([r.to(DTYPE) for r in results], [g.to(DTYPE) for g in gradients]))
-    all_close(computed[0][0], computed[1][0], "outputs")
-    all_close(computed[0][1], computed[1][1], "gradients")
-
-
 @pytest.mark.parametrize("sizes", [*test_oracle.SIZES, LARGE], ids=str)
 @pytest.mark.parametrize("case", [case for case in CASES if case.oracle], ids=name_of)
 def test_outputs_and_gradients(case: Case, sizes: Sizes) -> None:
     if sizes not in SMALL and "relu" in case.name:
         pytest.skip("near zero, a rounding decides whether a gradient passes relu; of so many, some are")
     test_oracle.check(case, "native", DTYPE, sizes, bias=True)
-
-
-@pytest.mark.parametrize("case", [case for case in CASES if "shelf" in case.name], ids=name_of)
-def test_other_cells(case: Case) -> None:
-    run, inputs, _ = problem(case, Sizes(T=3, B=3, D=5, H=17), "native", DTYPE)
-    as_in_double_precision(run, inputs)
-
-
-@pytest.mark.parametrize("case", STACKS, ids=name_of)
-def test_sequences_in_two_parts(case: Case) -> None:
-    run, inputs, states = problem(case, Sizes(T=5, B=3, D=7, H=9), "native", DTYPE)
-    x, *others = inputs
-    first, *carried = run(x[:2], *others)
-    second, *final = run(x[2:], *carried, *others[states:])
-    whole, parts = run(*inputs), (torch.cat([first, second]), *final)
-    all_close(parts, whole, "outputs")
-    all_close(gradients(parts, inputs), gradients(whole, inputs), "gradients")
-
-
-@pytest.mark.parametrize("mode", [Checkpointed(2), Truncated(2, 3)], ids=repr)
-def test_gradient_modes(mode: Mode) -> None:
-    layer = elman.GRU(3, 5, executor="native", bptt=mode, dtype=DTYPE)
-    as_in_double_precision(as_function(layer, 0), (torch.randn(5, 3, 3, dtype=DTYPE), *layer.parameters()))
-
-
-@pytest.mark.parametrize("case", STACKS, ids=name_of)
-def test_ragged_batches(case: Case) -> None:
-    test_ragged.check(problem(case, test_ragged.SIZES, "native", DTYPE), lead=1)
 
 
 @every_layer

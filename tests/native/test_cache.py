@@ -63,7 +63,7 @@ def compilations(process: "subprocess.Popen[str]") -> int:
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """Every module that the compiler is given from now on, in this process and with an empty cache."""
-    compiled_plan.library_for(torch.float32), compiled_plan.library_for(torch.float64)
+    [compiled_plan.library_for(dtype) for dtype in (torch.float32, torch.float64, torch.bfloat16)]
     seen: list[str] = []
     compiler: Callable[..., bytes] = jit.machine_code
 
@@ -96,6 +96,17 @@ def test_one_compilation_serves_every_length_and_batch(build: Any, H: int, compi
 
     of_other_sizes()
     assert len(compiled) == 3
+
+
+def test_bfloat16_is_compiled_once(compiled: list[str]) -> None:
+    """Small calls of a layer in bfloat16, which are prepared, large ones, and calls under autocast share their code."""
+    layer = elman.GRU(D, 83, executor="native").bfloat16()
+    for B in (2, 8200):
+        forward_and_backward(layer, torch.randn(1, B, D, dtype=torch.bfloat16))
+    assert len(compiled) == 2
+    with torch.autocast("cpu", torch.bfloat16):
+        forward_and_backward(layer.float(), torch.randn(4, 2, D))
+    assert len(compiled) == 2
 
 
 def test_inference_compiles_no_other_loop(compiled: list[str]) -> None:

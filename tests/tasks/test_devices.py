@@ -16,12 +16,14 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.plugins import MixedPrecision
 
 from elman import tasks
+from elman.engine.cpu.jit import Host
 from elman.errors import BadInput
 from elman.tasks import Trained, image
 from elman.tasks import text as language
 from elman.tasks.registry import NAMES, get_task, options_of
 from elman.training import devices, trainer
 from elman.training.devices import find_device
+from elman.training.options import TrainingOptions
 from tests.small import SMALL, Command, files, text
 from tests.tasks.test_damaged import DATA
 from tests.tasks.test_image import bars
@@ -191,6 +193,15 @@ def with_float16(scale: float, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(trainer, "Trainer", trainer_of)
     monkeypatch.setattr("elman.tasks.run.check_device", lambda options: None)
     return scales
+
+
+@pytest.mark.parametrize(("feature", "warns"), [("avx2", True), ("avx512bf16", False), ("amx-bf16", False)])
+def test_bfloat16_warns_on_cpus_without_instructions(
+    feature: str, warns: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "this_machine", lambda: Host("x86_64", "cpu", f"+sse2,+{feature}", 32))
+    assert bool(trainer.precision_warning(TrainingOptions(precision="bf16", accelerator="cpu"))) == warns
+    assert not trainer.precision_warning(TrainingOptions(precision="32", accelerator="cpu"))
 
 
 def test_float16_clips_gradients_that_are_unscaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,9 @@ class NativeBackend(Backend):
     def compile(self, plan: Plan, key: str, dtype: torch.dtype) -> CompiledLoop:
         """Compile a plan."""
         rounds = dtype == torch.bfloat16 or (dtype == torch.float32 and bool(self.variant))
-        compiled = CompiledPlan(plan, key, torch.bfloat16 if rounds else dtype)
+        # Layers in bfloat16 and layers under autocast run the same code, so its key has no variant.
+        code_key = self.name + key.removeprefix(self.name + self.variant)
+        compiled = CompiledPlan(plan, code_key, torch.bfloat16 if rounds else dtype)
         return HalfPlan(compiled, dtype) if dtype == torch.bfloat16 else compiled
 
 

@@ -17,6 +17,8 @@ from llvmlite import ir
 from elman.engine.compiled.cache_folder import cache_folder, write_file
 from elman.engine.cpu.ir_builder import SCALARS, X86, Real
 
+# Those for bfloat16, by LLVM's name of the feature.
+BF16_INSTRUCTIONS = {"avx512bf16": "AVX512-BF16", "amx-bf16": "AMX", "bf16": "Arm's BF16"}
 NO_IMPORTS: Mapping[str, int] = {}
 
 
@@ -38,6 +40,19 @@ class Host:
         if dtype == "bfloat16":
             return Real("float32", self.vector_bytes // 4, registers, rounds=True, dot=self.bf16_dot)
         return Real(dtype, self.vector_bytes // SCALARS[dtype][1], registers)
+
+    @property
+    def bf16_instructions(self) -> list[str]:
+        """The CPU's instructions for products in bfloat16, whether the native executor uses them or not."""
+        return [name for feature, name in BF16_INSTRUCTIONS.items() if f"+{feature}" in self.features.split(",")]
+
+    def bf16_products(self) -> str:
+        """Describe how the native executor computes products in bfloat16."""
+        if self.bf16_dot:
+            return "by VDPBF16PS"
+        unused = ", ".join(self.bf16_instructions)
+        reason = f"{unused} not used" if unused else "this CPU has no AVX512-BF16"
+        return f"by conversion to float32: {reason}"
 
 
 @functools.cache

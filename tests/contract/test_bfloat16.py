@@ -1,0 +1,198 @@
+"""The laws in bfloat16, each within its tolerance of `BFLOAT16_LAWS`, and the table of docs/numerics.md.
+
+Law 1 is tested twice: against double precision, and against the loop executor with the same roundings, which finds what
+the roundings would hide. Law 10 is in native/test_threads.py, law 6 in native/test_cache.py, law 7 in
+test_poison.py. Laws 2 and 12 have nothing that depends on the dtype, and law 11 is reserved.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import elman
+from elman.bptt import Checkpointed, Mode, Truncated
+from elman.engine import EXECUTORS
+from tests.bfloat16 import (
+    DTYPE,
+    WAYS,
+    RoundedProducts,
+    Way,
+    compare,
+    compute,
+    compute_wide,
+    half_problem,
+    under_autocast,
+)
+from tests.cases import CASES, SMALL, STACKS, Case, Run, Sizes, as_function, name_of, problem
+from tests.contract import test_ragged
+from tests.contract.test_split import in_two
+from tests.test_checker import with_wrong
+from tests.tolerances import BFLOAT16_LAWS, Tolerance, close, within
+
+SIZES = Sizes(T=3, B=3, D=5, H=17)  # 17: a vector and a rest
+PAGE = Path(__file__).parents[2] / "docs/numerics.md"
+every_case = pytest.mark.parametrize("case", CASES, ids=name_of)
+every_stack = pytest.mark.parametrize("case", STACKS, ids=name_of)
+every_way = pytest.mark.parametrize("way", WAYS)
+every_executor = pytest.mark.parametrize(
+    "executor", [name for name in ("native", "torch", "loop") if name in EXECUTORS]
+)
+# The tests of exact roundings have sizes at which no number is so near to a tie that float32 decides how it is rounded.
+ROUNDED_SIZES = [SMALL[0], Sizes(T=5, B=3, D=7, H=9)]
+native = pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
+
+
+def test_the_page_has_the_table() -> None:
+    pattern = r"^\| (\d[\w, ]*|other executors) \|.*\| ([\d.e-]+) \| ([\d.e-]+) \|.+\|$"
+    rows = re.findall(pattern, PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {law: (float(outputs), float(gradients)) for law, outputs, gradients in rows} == BFLOAT16_LAWS
+
+
+def tolerance(law: str, executor: str) -> Tolerance:
+    return BFLOAT16_LAWS[law if executor == "native" else "other executors"]
+
+
+@contextmanager
+def without_bfloat16_lstm() -> Iterator[None]:
+    """Skip the test if oneDNN has no LSTM in bfloat16, as on CPUs without AVX-512."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "primitive descriptor" not in str(error):
+            raise
+        pytest.skip("oneDNN has no LSTM in bfloat16 on this CPU")
+
+
+def on_loop(case: Case, sizes: Sizes = SIZES) -> Run:
+    return problem(case, sizes, "loop").run
+
+
+def representable(inputs: Sequence[Tensor]) -> list[Tensor]:
+    """The same inputs, rounded to what bfloat16 has: the rounding of weights is no error of an executor."""
+    return [tensor.detach().to(DTYPE).to(tensor.dtype).requires_grad_() for tensor in inputs]
+
+
+@every_way
+@every_executor
+@every_case
+def test_1_double_precision(case: Case, executor: str, way: Way) -> None:
+    made = half_problem(case, SIZES, executor, way)
+    inputs = representable(made.inputs)
+    with without_bfloat16_lstm():
+        computed = compute(made.run, inputs)
+    compare(tolerance("1", executor), computed, compute_wide(on_loop(case), inputs))
+
+
+@native
+@pytest.mark.parametrize("sizes", ROUNDED_SIZES, ids=str)
+@every_case
+def test_1_rounded(case: Case, sizes: Sizes) -> None:
+    """The loop executor in double precision, with rounded factors, has the same numbers to those of float32."""
+    run, inputs, _ = half_problem(case, sizes, "native", "autocast")
+    with RoundedProducts():
+        rounded = compute_wide(on_loop(case, sizes), inputs)
+    computed = compute(run, inputs)
+    results = [e.to(c.dtype) for c, e in zip(computed.results, rounded.results, strict=True)]
+    compare(BFLOAT16_LAWS["1, rounded"], computed, rounded._replace(results=tuple(results)))
+
+
+@native
+@pytest.mark.parametrize("case", [case for case in CASES if "TwoWidths" not in case.name], ids=name_of)
+def test_a_layer_in_bfloat16_rounds_what_autocast_returns(case: Case) -> None:
+    """Bit by bit, for cells without buffers, which are rounded too."""
+    half, single = (half_problem(case, SIZES, "native", way) for way in WAYS)
+    inputs = [tensor.detach().float().requires_grad_() for tensor in half.inputs]
+    for a, b in zip(compute(half.run, half.inputs), compute(single.run, inputs), strict=True):
+        assert all(torch.equal(x, y.to(DTYPE)) for x, y in zip(a, b, strict=True))
+
+
+@every_way
+@every_executor
+@every_stack
+def test_3_sequences_in_two_parts(case: Case, executor: str, way: Way) -> None:
+    made = half_problem(case, Sizes(T=5, B=3, D=7, H=9), executor, way)
+    with without_bfloat16_lstm():
+        whole, parts = compute(made.run, made.inputs), compute(lambda *_: in_two(made, 2), made.inputs)
+    compare(tolerance("3", executor), parts, whole)
+
+
+@every_way
+@every_executor
+@pytest.mark.parametrize("mode", [Checkpointed(2), Truncated(2, 3)], ids=str)
+@pytest.mark.parametrize("build", [elman.GRU, elman.LSTM], ids=["GRU", "LSTM"])
+def test_4_gradient_modes(build: Any, mode: Mode, executor: str, way: Way) -> None:
+    layer, exact = (build(3, 5, executor=name, bptt=mode) for name in (executor, "loop"))
+    exact.load_state_dict(layer.bfloat16().state_dict())
+    run = as_function(layer if way == "layer" else layer.float(), 0)
+    inputs = representable([torch.randn(5, 3, 3).to(layer.weight_hh_l0.dtype), *layer.parameters()])
+    with without_bfloat16_lstm():
+        computed = compute(under_autocast(run) if way == "autocast" else run, inputs)
+    compare(tolerance("4", executor), computed, compute_wide(as_function(exact.double(), 0), inputs))
+
+
+@native
+@every_stack
+def test_8_the_checker_rejects_one_part_in_a_thousand(case: Case) -> None:
+    run, inputs, _ = half_problem(case, SMALL[0], "native", "autocast")
+    right = compute(run, inputs).gradients
+    for k, gradient in enumerate(right):
+        wrong = compute(with_wrong(run, k, factor=1.001), inputs).gradients[k]
+        with pytest.raises(AssertionError, match="gradients of"):
+            within(BFLOAT16_LAWS["1, rounded"], wrong, gradient, "gradients")
+
+
+@every_way
+@every_executor
+@every_stack
+def test_9_ragged_batches(case: Case, executor: str, way: Way) -> None:
+    made, lengths = half_problem(case, test_ragged.SIZES, executor, way), test_ragged.LENGTHS
+    with without_bfloat16_lstm():
+        ragged = compute(partial(made.run, lengths=lengths), made.inputs)
+        rows = compute(lambda *_: test_ragged.one_by_one(made, lengths, 1), made.inputs)
+    compare(tolerance("9", executor), ragged, rows)
+
+
+@every_executor
+def test_13_precision_that_changes_between_calls(executor: str) -> None:
+    """A layer that is converted, or called under autocast, and back, has the numbers of a call in that precision."""
+    layer = elman.GRU(3, 5, 2, executor=executor).bfloat16().float()
+    x = torch.randn(4, 2, 3).bfloat16().float()
+    exact = elman.GRU(3, 5, 2, executor="loop").double()
+    exact.load_state_dict(layer.state_dict())
+    expected = exact(x.double())[0]
+    single, half, cast = (precision_of(layer, way, x) for way in (None, "layer", "autocast"))
+    for outputs in half:
+        assert outputs.dtype == DTYPE
+        within(tolerance("13", executor), outputs.double(), expected, "outputs")
+    for outputs in cast:
+        within(tolerance("13", executor), outputs.double(), expected, "outputs")
+        assert not torch.equal(outputs.float(), single[0])
+    for outputs in single:
+        close(outputs, single[0], "outputs")
+    for again, before in ((precision_of(layer, way, x), of) for way, of in ((None, single), ("layer", half))):
+        assert all(map(torch.equal, again, before))
+
+
+def precision_of(layer: elman.Stack, way: Way | None, x: Tensor) -> list[Tensor]:
+    """The outputs of a call, with and without gradients, compiled, exported, in `trajectory` and in steps."""
+    layer.to(DTYPE if way == "layer" else torch.float32)
+    x = x.to(DTYPE) if way == "layer" else x
+    torch.compiler.reset()
+    compiled: Any = torch.compile(layer, backend="aot_eager")
+    with torch.autocast("cpu", DTYPE, enabled=way == "autocast"):
+        outputs = [layer(x)[0].detach(), compiled(x)[0].detach()]
+        with torch.no_grad():
+            outputs += [layer(x)[0], layer.trajectory(x).outputs]
+            steps, state = [], None
+            for x_t in x:
+                output, state = layer.step(x_t, state)
+                steps.append(output)
+        exported = torch.export.export(layer, (x,)).module()
+        return [*outputs, torch.stack(steps), exported(x)[0].detach()]
