@@ -29,7 +29,7 @@ def describe_layer(layer: "Layer") -> str:
     from elman.layers.recurrent import Recurrent
     from elman.layers.stack import Stack
 
-    problem, fields, steps, new_steps = "", dict[str, Any](), tuple[Any, ...](), tuple[Any, ...]()
+    problem, fields, steps = "", dict[str, Any](), tuple[nn.Module, ...]()
     compute = getattr(type(layer), "_compute", None)
     if isinstance(layer, Stack) and compute is Stack._compute:
         fields, steps = _stack_fields(layer), layer._steps
@@ -42,7 +42,7 @@ def describe_layer(layer: "Layer") -> str:
         problem = "got a cell with hooks"
     else:
         text = json.dumps({"format": FORMAT} | fields)
-        rebuilt = build_layer(text)
+        rebuilt: Any = build_layer(text)
         new_steps = rebuilt._steps if isinstance(rebuilt, Stack) else (rebuilt.cell,)
         if [ModuleState.of(step) for step in steps] == [ModuleState.of(step) for step in new_steps]:
             return text
