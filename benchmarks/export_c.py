@@ -2,7 +2,8 @@
 
 Times of one step of a stream of single numbers, with the state kept; the loss by weights of 8 bits; code and memory on
 a Cortex-M4. One thread; all take turns in one process. Writes benchmarks/results/export_c.md. A column of times is one
-entry of `RUNTIMES`.
+entry of `RUNTIMES`. With `--rtneural FOLDER`, a checkout of github.com/jatinchowdhury18/RTNeural with its submodules,
+its models are measured, too, with layers and sizes known to the compiler (ModelT), once for each library of vectors.
 """
 
 import argparse
@@ -60,7 +61,7 @@ def onnx_runtime(layer: elman.Stack, folder: Path) -> Step:
 
 
 def compiled(compiler: str, dtype: str) -> Callable[[elman.Stack, Path], Step]:
-    """C, by a compiler with -O3 -march=native."""
+    """C, by a compiler with -O3 -march=native -ffp-contract=fast."""
 
     def make(layer: elman.Stack, folder: Path) -> Step:
         path = folder / f"{type(layer).__name__}{layer.hidden_size}_{compiler}_{dtype}.c"  # a library is loaded once
@@ -70,10 +71,53 @@ def compiled(compiler: str, dtype: str) -> Callable[[elman.Stack, Path], Step]:
             f'#include "{path.with_suffix(".h")}"\nstatic m_state s; static float x[1], y[M_OUTPUTS];\n'
             "void steps(int n) { while (n--) { x[0] = y[0]; m_step(&s, x, y); } }\n"
         )
-        options = ["-std=c99", "-O3", "-march=native", "-shared", "-fPIC"]
+        options = ["-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC"]
         subprocess.run([compiler, *options, path, loop, "-o", library, "-lm"], check=True)
         steps = ctypes.CDLL(str(library)).steps
         return lambda: steps(CALLS), CALLS
+
+    return make
+
+
+RTNEURAL = """
+#include <RTNeural/RTNeural.h>
+#include <fstream>
+static RTNeural::ModelT<float, 1, SIZE, RTNeural::KINDLayerT<float, 1, SIZE>> model;
+static float x[1];
+extern "C" void start(const char* path) { std::ifstream file(path); model.parseJson(file); model.reset(); }
+extern "C" void steps(int n) { while(n--) { x[0] = model.getOutputs()[0]; model.forward(x); } }
+extern "C" float last() { return model.getOutputs()[0]; }
+"""
+VECTORS = {"Eigen": "modules/Eigen", "xsimd": "modules/xsimd/include"}  # libraries of RTNeural, and where they are
+
+
+def rtneural(checkout: Path, vectors: str) -> Callable[[elman.Stack, Path], Step]:
+    """RTNeural, by g++ with -O3 -march=native."""
+
+    def make(layer: elman.Stack, folder: Path) -> Step:
+        path = folder / f"{type(layer).__name__}{layer.hidden_size}_{vectors}.cpp"
+        model, library = path.with_suffix(".json"), path.with_suffix(".so")
+        elman.export.rtneural(layer, model)
+        path.write_text(RTNEURAL.replace("SIZE", str(layer.hidden_size)).replace("KIND", type(layer).__name__))
+        options = ["-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-DEIGEN_STACK_ALLOCATION_LIMIT=0"]
+        options += [
+            f"-DRTNEURAL_USE_{vectors.upper()}=1",
+            "-DRTNEURAL_DEFAULT_ALIGNMENT=32",
+            f"-I{checkout}",
+            f"-I{checkout / VECTORS[vectors]}",
+        ]
+        compiler = "g++"
+        subprocess.run([compiler, *options, path, "-o", library], check=True)
+        loaded = ctypes.CDLL(str(library))
+        loaded.last.restype = ctypes.c_float
+        loaded.start(str(model).encode())
+        y, state = torch.zeros(1, layer.hidden_size), None
+        for _ in range(CALLS):
+            y, state = layer.step(y[:, :1], state)
+        loaded.steps(CALLS)
+        if abs(loaded.last() - y[0, 0].item()) > 1e-4:
+            raise SystemExit(f"RTNeural, {vectors}: expected {y[0, 0].item()}, got {loaded.last()}")
+        return lambda: loaded.steps(CALLS), CALLS
 
     return make
 
@@ -149,7 +193,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--hidden", type=int, nargs="+", default=[16, 32, 64, 128])
     parser.add_argument("--seconds", type=float, default=0.5)
+    parser.add_argument("--rtneural", type=Path, metavar="FOLDER", help="a checkout of RTNeural")
     asked = parser.parse_args()
+    if asked.rtneural:
+        RUNTIMES.update({f"RTNeural, {name}": rtneural(asked.rtneural, name) for name in VECTORS})
     torch.set_num_threads(1)
     about = f"One thread, {machine()['cpu']}, torch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}"
     text = ["# Exported C", "", f"`python benchmarks/export_c.py`. {about}."]

@@ -15,7 +15,14 @@ from torch.fx import Node
 from elman.engine.compiled.eager_graph import build_function
 from elman.engine.export.c_functions import functions_called, library_functions
 from elman.engine.export.c_lowering import number
-from elman.engine.export.c_stage import Function, WeightArray, is_quantized, pointer_name, write_stage
+from elman.engine.export.c_stage import (
+    Function,
+    WeightArray,
+    in_reading_order,
+    is_quantized,
+    pointer_name,
+    write_stage,
+)
 from elman.engine.plan.ir import Program
 from elman.engine.plan.planner import Plan
 
@@ -156,16 +163,17 @@ class _Writer:
 
     # Weights.
 
-    def _add_array(self, name: str, values: NDArray[Any], quantized: bool, axis: int) -> None:
+    def _add_array(self, name: str, values: NDArray[Any], quantized: bool, axis: int, blocks: bool = False) -> None:
         """Add an array; in 8 bits, with a scale for each row (axis 1) or each column (axis 0)."""
+        arrange = in_reading_order if blocks else np.asarray
         if quantized:
             scale = np.abs(values).max(axis=axis) / LARGEST_INT8
             scale[scale == 0] = 1.0
             rounded = np.rint(values / (scale[:, None] if axis == 1 else scale)).astype(np.int8)
-            self.arrays.append(_Array(name, rounded))
+            self.arrays.append(_Array(name, arrange(rounded)))
             self.arrays.append(_Array(f"{name}_scale", scale.astype(np.float32)))
         else:
-            self.arrays.append(_Array(name, values.astype(np.float32)))
+            self.arrays.append(_Array(name, arrange(values.astype(np.float32))))
 
     def _weights(self, label: str, cell: CellSource, functions: Sequence[Function]) -> dict[WeightArray, str]:
         """Compute the arrays that functions read; returns their names."""
@@ -186,7 +194,8 @@ class _Writer:
             candidates = chain([base], (f"{base}_{k}" for k in count(2)))
             names[weight] = next(candidate for candidate in candidates if candidate not in taken)
             quantized = is_quantized(weight, self.dtype)
-            self._add_array(names[weight], array.contiguous().numpy(), quantized, int(weight.by_rows))
+            blocks = weight.matrix and not weight.by_rows
+            self._add_array(names[weight], array.contiguous().numpy(), quantized, int(weight.by_rows), blocks)
         return names
 
     def _arrays(self) -> Iterator[str]:

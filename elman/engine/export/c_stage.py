@@ -7,8 +7,10 @@ all sizes are constants, so that compilers turn the loops into vector instructio
 import re
 from collections.abc import Callable, Iterator
 from itertools import chain, count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from torch.fx import Node
 
 from elman.engine.export.c_lowering import COMBINE, LOWERING, number
@@ -21,6 +23,7 @@ from elman.engine.trace.values import name_of
 
 ROWS = 8  # of a matrix that one loop over the columns multiplies: fewer passes over the result
 NARROW = 8  # results of fewer columns are computed as scalar products, of the rows of the transposed matrix
+COLUMNS = 16  # of a block of a matrix, which lies in one piece: memory is read in order
 SUMS = 4  # of a scalar product, which the processor adds up side by side
 
 RESERVED = {
@@ -157,47 +160,88 @@ def _sums_of_rows(stage: Product, a: str, c: str, quantized: bool) -> Iterator[s
     """Add up the rows of W, times the columns of A: the inner loop runs over the columns of C."""
     depth, width = stage.depth, stage.width
     into_sums = quantized and stage.add
-    target = "sums[j]" if into_sums else f"{c}[{_plus('j', stage.c.offset)}]"
     starts_at_zero = into_sums or not stage.add
     whole = depth // ROWS * ROWS
     loops = depth > ROWS
-    yield f"    int {'i, ' if loops else ''}j;"
+    blocks = _column_blocks(width)
+    yield f"    int {'i, ' * loops}{'j, ' * (blocks[0].count > 1 or quantized)}k;"
 
-    def block(first: str, rows: int, indent: str, start: str) -> Iterator[str]:
-        for k in range(rows):
-            at = first.replace("0 + ", "") if first != "0" else ""
-            index = " + ".join(part for part in (at, str(k + stage.a.offset) if k + stage.a.offset else "") if part)
-            yield f"{indent}const float a{k} = {a}[{index or '0'}];"
-        yield f"{indent}for (j = 0; j < {width}; ++j)"
-        terms = [f"a{k} * {'(float)' * quantized}w[{_plus('j', k * width)}]" for k in range(rows)]
-        total = " + ".join(([start] if start else []) + terms)
-        scaled = quantized and not into_sums and not loops and not stage.add
-        yield f"{indent}    {target} = {f'scale[j] * ({total})' if scaled else total};"
+    def group(first: str, rows: int, indent: str, is_first: bool) -> Iterator[str]:
+        """Add up a group of rows."""
+        for r in range(rows):
+            parts = ["i"] * (first == "i") + [str(r + stage.a.offset)] * (r + stage.a.offset > 0)
+            yield f"{indent}const float a{r} = {a}[{' + '.join(parts) or '0'}];"
+        for block in blocks:
+            inner = indent
+            if block.count > 1:
+                yield f"{indent}for (j = 0; j < {block.size * block.count}; j += {block.size}) {{"
+                inner = indent + "    "
+            column = "j + k" if block.count > 1 else _plus("k", block.begin)
+            target = f"sums[{column}]" if into_sums else f"{c}[{_plus(column, stage.c.offset)}]"
+            start = [] if is_first and starts_at_zero else [target]
+            terms = [f"a{r} * {'(float)' * quantized}w[{_plus('k', r * block.size)}]" for r in range(rows)]
+            total = " + ".join(start + terms)
+            scaled = quantized and not into_sums and not loops and not stage.add
+            yield f"{inner}for (k = 0; k < {block.size}; ++k)"
+            yield f"{inner}    {target} = {f'scale[{column}] * ({total})' if scaled else total};"
+            yield f"{inner}w += {rows * block.size};"
+            if block.count > 1:
+                yield f"{indent}}}"
 
     if not loops:
-        yield from block("0", depth, "    ", "" if starts_at_zero else target)
+        yield from group("0", depth, "    ", True)
     else:
         begin = 0
         if starts_at_zero:
             begin = ROWS
             yield "    {"
-            yield from block("0", ROWS, "        ", "")
+            yield from group("0", ROWS, "        ", True)
             yield "    }"
-            yield f"    w += {ROWS * width};"
         if whole > begin:
             yield f"    for (i = {begin}; i < {whole}; i += {ROWS}) {{"
-            yield from block("i", ROWS, "        ", target)
-            yield f"        w += {ROWS * width};"
+            yield from group("i", ROWS, "        ", False)
             yield "    }"
         if whole < depth:
             yield "    {"
             yield f"        i = {whole};"
-            yield from block("i", depth - whole, "        ", target)
+            yield from group("i", depth - whole, "        ", False)
             yield "    }"
     if into_sums or (quantized and loops):
         final = f"{c}[{_plus('j', stage.c.offset)}]"
         yield f"    for (j = 0; j < {width}; ++j)"
         yield f"        {final} {'+= scale[j] * sums[j]' if into_sums else '*= scale[j]'};"
+
+
+class _Block(NamedTuple):
+    """Blocks of columns of one size, beside each other: the first column, the columns of each, how many they are."""
+
+    begin: int
+    size: int
+    count: int
+
+
+def _column_blocks(width: int) -> list[_Block]:
+    """Split the columns of a matrix into blocks of COLUMNS, and the rest."""
+    whole, rest = divmod(width, COLUMNS)
+    blocks = [_Block(0, COLUMNS, whole), _Block(whole * COLUMNS, rest, 1)]
+    return [block for block in blocks if block.size * block.count]
+
+
+def in_reading_order(matrix: NDArray[Any]) -> NDArray[Any]:
+    """Return the numbers of a matrix in the order in which a product reads them.
+
+    Blocks of ROWS rows and COLUMNS columns follow each other, row of blocks by row of blocks.
+
+    Args:
+        matrix: (depth, width).
+    """
+    depth, width = matrix.shape
+    pieces = []
+    for i in range(0, depth, ROWS):
+        for block in _column_blocks(width):
+            for begin in range(block.begin, block.begin + block.size * block.count, block.size):
+                pieces.append(matrix[i : i + ROWS, begin : begin + block.size].ravel())
+    return np.concatenate(pieces) if pieces else matrix.ravel()
 
 
 # Passes over columns.
