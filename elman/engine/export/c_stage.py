@@ -164,7 +164,7 @@ def _sums_of_rows(stage: Product, a: str, c: str, quantized: bool) -> Iterator[s
     whole = depth // ROWS * ROWS
     loops = depth > ROWS
     blocks = _column_blocks(width)
-    yield f"    int {'i, ' * loops}{'j, ' * (blocks[0].count > 1 or quantized)}k;"
+    yield f"    int {'i, ' * loops}{'j, ' * (blocks[0].repeats > 1 or quantized)}k;"
 
     def group(first: str, rows: int, indent: str, is_first: bool) -> Iterator[str]:
         """Add up a group of rows."""
@@ -173,10 +173,10 @@ def _sums_of_rows(stage: Product, a: str, c: str, quantized: bool) -> Iterator[s
             yield f"{indent}const float a{r} = {a}[{' + '.join(parts) or '0'}];"
         for block in blocks:
             inner = indent
-            if block.count > 1:
-                yield f"{indent}for (j = 0; j < {block.size * block.count}; j += {block.size}) {{"
+            if block.repeats > 1:
+                yield f"{indent}for (j = 0; j < {block.size * block.repeats}; j += {block.size}) {{"
                 inner = indent + "    "
-            column = "j + k" if block.count > 1 else _plus("k", block.begin)
+            column = "j + k" if block.repeats > 1 else _plus("k", block.begin)
             target = f"sums[{column}]" if into_sums else f"{c}[{_plus(column, stage.c.offset)}]"
             start = [] if is_first and starts_at_zero else [target]
             terms = [f"a{r} * {'(float)' * quantized}w[{_plus('k', r * block.size)}]" for r in range(rows)]
@@ -185,7 +185,7 @@ def _sums_of_rows(stage: Product, a: str, c: str, quantized: bool) -> Iterator[s
             yield f"{inner}for (k = 0; k < {block.size}; ++k)"
             yield f"{inner}    {target} = {f'scale[{column}] * ({total})' if scaled else total};"
             yield f"{inner}w += {rows * block.size};"
-            if block.count > 1:
+            if block.repeats > 1:
                 yield f"{indent}}}"
 
     if not loops:
@@ -217,14 +217,14 @@ class _Block(NamedTuple):
 
     begin: int
     size: int
-    count: int
+    repeats: int
 
 
 def _column_blocks(width: int) -> list[_Block]:
     """Split the columns of a matrix into blocks of COLUMNS, and the rest."""
     whole, rest = divmod(width, COLUMNS)
     blocks = [_Block(0, COLUMNS, whole), _Block(whole * COLUMNS, rest, 1)]
-    return [block for block in blocks if block.size * block.count]
+    return [block for block in blocks if block.size * block.repeats]
 
 
 def in_reading_order(matrix: NDArray[Any]) -> NDArray[Any]:
@@ -239,7 +239,7 @@ def in_reading_order(matrix: NDArray[Any]) -> NDArray[Any]:
     pieces = []
     for i in range(0, depth, ROWS):
         for block in _column_blocks(width):
-            for begin in range(block.begin, block.begin + block.size * block.count, block.size):
+            for begin in range(block.begin, block.begin + block.size * block.repeats, block.size):
                 pieces.append(matrix[i : i + ROWS, begin : begin + block.size].ravel())
     return np.concatenate(pieces) if pieces else matrix.ravel()
 
