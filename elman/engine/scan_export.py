@@ -49,12 +49,13 @@ def run(
     names, dtypes, changed = _try_step(cell, parameters, x, state)
     step, single, num_states = _Step(cell, changed), isinstance(state, Tensor), len(dtypes)
     constant = {name: value for name, value in parameters.items() if name not in changed}
-    num_carried, num_scanned = num_states + len(changed), 1 if lengths is None else 2
+    num_carried = num_states + len(changed)
+    num_varying = num_carried + (1 if lengths is None else 2)
 
     def body(*values: Tensor) -> list[Tensor]:
         before, buffers = values[:num_states], values[num_states:num_carried]
-        x_t, *active = values[num_carried : num_carried + num_scanned]
-        weights = dict(zip(constant, values[num_carried + num_scanned :], strict=True))
+        x_t, *active = values[num_carried:num_varying]
+        weights = dict(zip(constant, values[num_varying : num_varying + len(constant)], strict=True))
         # A step may write into a buffer, but not into an input of scan.
         weights |= {name: value.clone() for name, value in zip(changed, buffers, strict=True)}
         named = {f"cell.{name}": value for name, value in weights.items()}
@@ -71,7 +72,10 @@ def run(
     pairs = zip(as_tuple(state), dtypes, strict=True)
     states = [value if value.dtype == dtype else value.to(dtype) for value, dtype in pairs]
     initial = [value.clone() for value in (*states, *(parameters[name] for name in changed))]
-    results = scan(body, initial, scanned, tuple(constant.values()))
+    # AOTInductor allocates the outputs, and knows a free size only if it is an argument; the body has no use for it.
+    batch: int | torch.SymInt = x.shape[1]
+    free = (batch,) if isinstance(batch, torch.SymInt) else ()
+    results = scan(body, initial, scanned, (*constant.values(), *free))
     finals, buffers, rows = results[:num_states], results[num_states:num_carried], results[num_carried:]
     for name, value in zip(changed, buffers, strict=True):
         module, _, buffer = name.rpartition(".")

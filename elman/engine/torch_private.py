@@ -175,7 +175,7 @@ def scan(
     body: Callable[..., Sequence[torch.Tensor]],
     initial: Sequence[torch.Tensor],
     scanned: Sequence[torch.Tensor],
-    constant: tuple[torch.Tensor, ...],
+    constant: tuple[torch.Tensor | torch.SymInt, ...],
 ) -> list[torch.Tensor]:
     """Call torch's operator for loops: `body(*carried, *rows, *constant)` returns the values carried on, and outputs.
 
@@ -183,7 +183,7 @@ def scan(
         body: of the loop.
         initial: the values carried into the first step.
         scanned: (T, ...), whose rows the steps read.
-        constant: other tensors that the steps read.
+        constant: other tensors and sizes that the steps read.
 
     Returns:
         The values carried out of the last step, and the outputs (T, ...).

@@ -5,12 +5,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, export
+from torch.utils._pytree import tree_leaves
 
 import elman.export
 from elman.layers._export_form import exporting_as
@@ -31,7 +32,7 @@ CELLS: dict[str, Callable[[], Any]] = {
 class Model(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.first = elman.GRU(D, H, num_layers=2, bidirectional=True, batch_first=True)
+        self.first = elman.GRU(D, H, bidirectional=True, batch_first=True)
         self.second = elman.Recurrent(nn.LSTMCell(2 * H, D), batch_first=True, learn_state=True)
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
@@ -76,21 +77,42 @@ def test_cells(name: str, loop: Any, tmp_path: Path) -> None:
     assert elman.export.check(tmp_path / "cell.pt2", layer).largest < 1e-5
 
 
-@pytest.mark.parametrize("loop", ["scan", "operator"])
-def test_a_new_process(loop: Any, tmp_path: Path) -> None:
-    model, x = Model().eval(), torch.randn(3, 7, D)
-    lengths = torch.tensor([7, 0, 3])
-    elman.export.torch_export(model, tmp_path / "model.pt2", (torch.randn(2, 4, D), torch.tensor([4, 2])), loop=loop)
-    torch.save((x, lengths), tmp_path / "input.pt")
+def test_a_new_process(tmp_path: Path) -> None:
+    loops: tuple[Literal["scan", "operator"], ...] = ("scan", "operator")
+    layer, x = elman.LSTM(D, H), torch.randn(7, 3, D)
+    for loop in loops:
+        elman.export.torch_export(layer, tmp_path / f"{loop}.pt2", loop=loop, state=False)
+    torch.save(x, tmp_path / "input.pt")
     # Programs with scans run without elman.
-    line = "import elman.export" if loop == "operator" else "import sys; sys.modules['elman'] = None"
-    code = (
-        f"{line}; import torch; program = torch.export.load('model.pt2').module(); "
-        "torch.save(program(*torch.load('input.pt')), 'output.pt')"
-    )
+    code = """
+import sys, torch
+sys.modules["elman"] = None
+with torch.no_grad():
+    x = torch.load("input.pt")
+    scan = torch.export.load("scan.pt2").module()(x)
+    del sys.modules["elman"]
+    import elman.export
+    operator = torch.export.load("operator.pt2").module()(x)
+torch.save((scan, operator), "output.pt")
+"""
     environment = {**os.environ, "PYTHONPATH": str(Path(elman.__file__).parents[1])}
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=tmp_path, env=environment, check=True)
-    all_close(torch.load(tmp_path / "output.pt"), model(x, lengths), "outputs")
+    for outputs in torch.load(tmp_path / "output.pt"):
+        all_close(tree_leaves(outputs), tree_leaves(layer(x)), "outputs")
+
+
+@pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated")  # of torch's own code
+def test_aot_inductor(tmp_path: Path) -> None:
+    """Free axes of time and batch, ragged, with both directions, in compiled code."""
+    path, model = tmp_path / "compiled.pt2", Model().eval()
+    examples = torch.randn(2, 4, D), torch.tensor([4, 2])
+    program = elman.export.torch_export(model, tmp_path / "model.pt2", examples)
+    with torch.no_grad():
+        torch._inductor.aoti_compile_and_package(program, package_path=str(path))
+        compiled = torch._inductor.aoti_load_package(str(path))
+        for T, lengths in ((7, [7, 0, 3]), (1, [1]), (40, [40, 3])):
+            inputs = torch.randn(len(lengths), T, D), torch.tensor(lengths)
+            all_close(compiled(*inputs), model(*inputs), "outputs")
 
 
 @pytest.mark.filterwarnings("ignore:.* cannot run on the native executor")
