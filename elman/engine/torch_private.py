@@ -12,6 +12,7 @@ import torch
 from torch._C import DispatchKey as DispatchKey
 from torch.autograd import forward_ad
 from torch.nn.modules import module as _module
+from torch.torch_version import TorchVersion
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten as tree_flatten
 from torch.utils._pytree import tree_leaves as tree_leaves
@@ -191,4 +192,10 @@ def scan(
     # Imported late, since it imports sympy. The operator itself, since torch's `scan` has torch.compile trace the body.
     from torch._higher_order_ops.scan import scan_op
 
+    if TorchVersion(torch.__version__) < "2.13":
+        # There, the gradient of a carried value whose initial value has none, as zeros, is lost between steps: let all
+        # initial values depend on the other inputs, with a gradient of zeros.
+        inputs = [value.sum() for value in (*constant, *scanned) if isinstance(value, torch.Tensor)]
+        total, never = sum(inputs[1:], inputs[0]), torch.zeros((), dtype=torch.bool, device=inputs[0].device)
+        initial = [torch.where(never, total.to(value.dtype), value) for value in initial]
     return list(scan_op(body, list(initial), list(scanned), constant))
