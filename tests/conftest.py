@@ -178,7 +178,9 @@ def fresh_memory_is_poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     take = ScratchMemory.take
 
     def take_poison(memory: ScratchMemory, size: int) -> torch.Tensor:
-        return take(memory, size).fill_(255)  # NaN in every dtype
+        block = take(memory, size)
+        with torch.inference_mode():  # in which the call may have been that allocated it
+            return block.fill_(255)  # NaN in every dtype
 
     monkeypatch.setattr(ScratchMemory, "take", take_poison)
     before = torch.are_deterministic_algorithms_enabled()

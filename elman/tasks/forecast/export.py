@@ -109,7 +109,7 @@ class ExportedForecaster(nn.Module):
             time, future = others[:2]
             moments = torch.where(in_context, time.gather(1, of_context), future.gather(1, ahead.clamp(0, F - 1)))
             for cycle in self.cycles:
-                angles = 2 * math.pi * (moments % cycle) / cycle
+                angles = 2 * math.pi * (moments % cycle).double() / cycle
                 features += [angles.sin(), angles.cos()]
         if len(self.means):
             past = (others[-1] - self.means) / self.spreads
