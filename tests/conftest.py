@@ -110,8 +110,8 @@ THOROUGH = re.compile(
     r"|test_attributes\.py::test_(pruned|a_parametrization).*triton"
     r"|test_recording\.py::test_(names|a_ragged|windows|what_is|the_model|the_optimizer).*triton"
     r"|test_resume\.py::test_ctrl_c_saves_and_resuming_changes_nothing\[(37|90)\]"
-    # torch.onnx takes seconds of each part.
-    r"|tasks/test_export\.py::test_(in_onnx_runtime|a_forecast_of_a_table)"
+    # torch.onnx and torch.export take seconds of each part.
+    r"|tasks/test_export\.py::test_(texts_are_classified|a_forecast_of_a_table|the_folder_alone)"
     # `make docs` runs the examples of all pages, and builds the site.
     r"|test_docs\.py::test_a_page_prints|test_new_task\.py|test_examples\.py|test_site\.py"
 )

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from elman.options import RunFolder, with_parameters
 
-Format = Literal["onnx", "c"]
+Format = Literal["onnx", "c", "torch"]
 
 
 @with_parameters()

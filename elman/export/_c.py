@@ -165,7 +165,7 @@ class CRunner(Runner):
         self.output_size = int(re.findall(rf"{self.name.upper()}_OUTPUTS (\d+)", header)[0])
         self.module, self.layer = module, module if is_layer(module) else None
         self.takes_state = self.has_step and self.layer is not None
-        self.batch_first = any(part.batch_first for part in module.modules() if isinstance(part, Layer))
+        self.time = int(any(part.batch_first for part in module.modules() if isinstance(part, Layer)))
         self._library = compile_library([path])
         self._memory = bytearray(self._call("sizeof"))
         self._state = (ctypes.c_char * len(self._memory)).from_buffer(self._memory)
@@ -179,8 +179,29 @@ class CRunner(Runner):
         self, inputs: Sequence[Tensor], state: Sequence[Tensor] | None = None, lengths: Tensor | None = None
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Run the file; the arguments and results are those of `Runner.run`."""
+        return self._run_rows(inputs, None, state, lengths)
+
+    @property
+    def can_stream(self) -> bool:
+        """Whether the file keeps the state from step to step; with two directions, it does not."""
+        return self.has_step
+
+    def run_chunks(
+        self, inputs: Sequence[Tensor], sizes: Sequence[int], state: Sequence[Tensor] | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Run the chunks of each row from the state that the file keeps."""
+        return self._run_rows(inputs, list(sizes), state, None)
+
+    def _run_rows(
+        self,
+        inputs: Sequence[Tensor],
+        sizes: list[int] | None,
+        state: Sequence[Tensor] | None,
+        lengths: Tensor | None,
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Run each row of a batch, in chunks of these sizes; None: whole."""
         (x,) = inputs
-        rows = x.transpose(0, 1) if self.batch_first else x
+        rows = x.transpose(0, 1) if self.time else x
         T, B = rows.shape[:2]
         like = self.module(x)
         outputs = torch.zeros(T, B, self.output_size)
@@ -190,11 +211,12 @@ class CRunner(Runner):
             self.reset()
             if state is not None:
                 self._write_states(self._of_row(state, b))
-            outputs[:steps, b] = self.run_row(rows[:steps, b])
+            chunks = rows[:steps, b].split(sizes or [steps])
+            outputs[:steps, b] = torch.cat([self.run_row(chunk) for chunk in chunks])
             places = self._of_row(finals, b)
             for place, value in zip(places, self._read_states(places), strict=True):
                 place.copy_(value)
-        outputs = (outputs.transpose(0, 1) if self.batch_first else outputs).to(_dtype(self.module))
+        outputs = (outputs.transpose(0, 1) if self.time else outputs).to(_dtype(self.module))
         return _split_by_name(outputs, like[0] if self.layer is not None else outputs), finals
 
     def expected(self, outputs: Sequence[Tensor]) -> Sequence[Tensor]:

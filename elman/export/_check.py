@@ -25,8 +25,8 @@ class CheckResult(NamedTuple):
 
     Attributes:
         whole: on whole sequences.
-        chunked: on the same sequences in random chunks, with the state fed back; None for a file without a state,
-            and for two directions.
+        chunked: on the same sequences in random chunks, with the state fed back or kept by the file; None for a file
+            without a state, and for two directions.
         ragged: on sequences of several lengths, among them zero; None for a file without lengths.
 
     >>> CheckResult(whole=1e-7, chunked=None, ragged=3e-7).largest
@@ -78,8 +78,7 @@ def check(
         if is_layer(module):
             result = _compare_layer(runner, module, inputs[0], generator)
         else:
-            outputs, _ = runner.run(inputs)
-            result = CheckResult(difference(outputs, runner.expected(tree_leaves(module(*inputs)))), None, None)
+            result = _compare_model(runner, module, inputs, generator)
     for name, value in result._asdict().items():
         if value is not None and not value <= tolerance:
             raise Failure(
@@ -87,6 +86,15 @@ def check(
                 f"{value:.3g} on {name} input; export the module again"
             )
     return result
+
+
+def _compare_model(runner: Runner, model: nn.Module, inputs: Sequence[Any], generator: torch.Generator) -> CheckResult:
+    expected = runner.expected(tree_leaves(model(*inputs)))
+    whole, chunked = difference(runner.run(inputs)[0], expected), None
+    if runner.can_stream:
+        sizes = random_sizes(inputs[0].shape[runner.time], generator)
+        chunked = difference(runner.run_chunks(inputs, sizes)[0], expected)
+    return CheckResult(whole, chunked, None)
 
 
 def _compare_layer(runner: Runner, layer: Layer, x: Tensor, generator: torch.Generator) -> CheckResult:
@@ -103,12 +111,8 @@ def _compare_layer(runner: Runner, layer: Layer, x: Tensor, generator: torch.Gen
 
     whole = compare(*runner.run((x,), start))
     chunked = ragged = None
-    if start is not None and not getattr(layer, "bidirectional", False):
-        pieces, state = [], start
-        for chunk in x.split(random_sizes(T, generator), time):
-            outputs, state = runner.run((chunk,), state)
-            pieces.append(outputs)
-        chunked = compare([torch.cat(values, time) for values in zip(*pieces, strict=True)], state)
+    if runner.can_stream and not getattr(layer, "bidirectional", False):
+        chunked = compare(*runner.run_chunks((x,), random_sizes(T, generator), start))
     if runner.takes_lengths:
         lengths = torch.randint(0, T + 1, (B,), generator=generator)
         lengths[-1], lengths[0] = 0, T

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -16,10 +17,17 @@ class Runner(ABC):
     Attributes:
         takes_state: the file takes an initial state and returns the final one, so chunks can be run one by one.
         takes_lengths: the file takes the lengths of the sequences.
+        time: the axis of the steps in inputs and outputs.
     """
 
     takes_state: bool
     takes_lengths: bool
+    time: int = 0
+
+    @property
+    def can_stream(self) -> bool:
+        """Whether chunks of a sequence can be run one by one, by `run_chunks`."""
+        return self.takes_state
 
     @abstractmethod
     def run(
@@ -36,6 +44,25 @@ class Runner(ABC):
         Returns:
             The outputs, and the tensors of the final state if the file returns it, in the layouts of the module.
         """
+
+    def run_chunks(
+        self, inputs: Sequence[Tensor], sizes: Sequence[int], state: Sequence[Tensor] | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Run a sequence in chunks one after another, each from the state after the one before.
+
+        Args:
+            inputs: as of `run`, one tensor.
+            sizes: steps of the chunks.
+            state: as of `run`.
+
+        Returns:
+            As `run`: the outputs of all steps, and the state after the last.
+        """
+        pieces, final = [], state
+        for chunk in inputs[0].split(list(sizes), self.time):
+            outputs, final = self.run((chunk,), final)
+            pieces.append(outputs)
+        return [torch.cat(values, self.time) for values in zip(*pieces, strict=True)], list(final or ())
 
     def expected(self, outputs: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return those of the tensors that a model returns which the file computes: all of them."""

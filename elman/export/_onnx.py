@@ -165,7 +165,7 @@ class _OnnxRunner(Runner):
         is_model = not is_layer(module)
         self.takes_lengths = "lengths" in self._inputs and not is_model
         self._states = [name for name in self._inputs if f"{name}_out" in outputs and not is_model]
-        self.takes_state, self._time = bool(self._states), int(getattr(module, "batch_first", False))
+        self.takes_state, self.time = bool(self._states), int(getattr(module, "batch_first", False))
         self._outputs = sum(is_model or name.startswith("output") for name in outputs)
 
     def run(
@@ -178,7 +178,7 @@ class _OnnxRunner(Runner):
         tensors = dict(zip(others, inputs, strict=True)) | dict(zip(self._states, state or (), strict=True))
         if self.takes_lengths:
             x = inputs[0]
-            steps = torch.full((x.shape[1 - self._time],), x.shape[self._time])
+            steps = torch.full((x.shape[1 - self.time],), x.shape[self.time])
             tensors["lengths"] = steps if lengths is None else lengths
         feed = {name: value.detach().contiguous().numpy() for name, value in tensors.items()}
         results = [torch.from_numpy(array) for array in self._session.run(None, feed)]

@@ -135,6 +135,7 @@ class _ProgramRunner(Runner):
                 "version of elman, or export the module again"
             )
         self._module, self._is_layer = module, is_layer(module)
+        self.time = int(getattr(module, "batch_first", False)) if self._is_layer else 0
         self.takes_state, self.takes_lengths = metadata.get("state", False), metadata.get("lengths", False)
 
     def run(
@@ -149,8 +150,7 @@ class _ProgramRunner(Runner):
             start = tree_map(torch.zeros_like, final) if state is None else tree_unflatten(state, tree_structure(final))
             arguments.append(start)
         if self.takes_lengths:
-            time = int(self._module.batch_first)  # type: ignore[arg-type]
-            steps = torch.full((x.shape[1 - time],), x.shape[time])
+            steps = torch.full((x.shape[1 - self.time],), x.shape[self.time])
             options["lengths"] = steps if lengths is None else lengths
         outputs, final = self._program(x, *arguments, **options)
         return flat_outputs(outputs), tree_leaves(final) if self.takes_state else []

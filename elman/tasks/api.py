@@ -273,7 +273,7 @@ class Trained:
         inputs and outputs. docs/export.md describes it. Needs `pip install 'elman[export]'` for ONNX.
 
         Args:
-            format: "onnx", or "c" for models that are layers alone.
+            format: "onnx"; "torch", programs of torch.export; or "c" for models that are layers alone.
             out: a new or empty folder; None: export-FORMAT in the run folder.
 
         Returns:

@@ -5,7 +5,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,11 +24,40 @@ from elman.training.devices import device_of
 
 RunPart = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]  # from inputs to outputs, by name
 
-FORMATS_OF_RUNS = ("onnx", "c")  # those of `elman.export` in which a run can be written
-OF_LAYERS = ("c",)  # formats that hold layers alone, without the operations around them
+LOADED_BY_ONNX = "onnxruntime.InferenceSession('NAME.onnx').run(outputs, inputs), with arrays by name"
+LOADED_BY_C = "NAME.h declares the functions, and NAME.c defines them"
+LOADED_BY_TORCH = (
+    "torch.export.load('NAME.pt2').module() is called with tensors in the order of inputs, and returns a tuple in the "
+    "order of outputs, or a tensor if there is one"
+)
 FORMAT = 1  # of export.json; higher for changes that older readers would misread
 CHECKED_SIZES = {BATCH: 3, STEPS: 13}
 OTHER_SIZE = 7  # of other free axes in the check
+
+
+@dataclass(frozen=True)
+class RunFormat:
+    """A format in which runs can be written.
+
+    Attributes:
+        home: its name in `elman.export.FORMATS`.
+        usage: how a program loads a part of it, for export.json.
+        of_layers: it holds layers alone, without the operations around them.
+        has_names: it has the names of inputs and outputs.
+    """
+
+    home: str
+    usage: str
+    of_layers: bool = False
+    has_names: bool = False
+
+
+#: every format of `elman export` by its name
+FORMATS_OF_RUNS = {
+    "onnx": RunFormat("onnx", LOADED_BY_ONNX, has_names=True),
+    "c": RunFormat("c", LOADED_BY_C, of_layers=True),
+    "torch": RunFormat("torch_export", LOADED_BY_TORCH),
+}
 
 
 class Exported(NamedTuple):
@@ -77,32 +106,34 @@ def _on_cpu(loaded: Loaded) -> Loaded:
 
 def _write(part: ExportPart, format: str, folder: Path, run: Path) -> CheckResult:
     """Write a part, and compare it with the model."""
-    home, of_layers = FORMATS[format], format in OF_LAYERS
-    path, module = folder / f"{part.name}{home.suffix}", part.layers if of_layers else part.module
+    form = FORMATS_OF_RUNS[format]
+    home, layers = FORMATS[form.home], part.layers if form.of_layers else None
+    path, module = folder / f"{part.name}{home.suffix}", layers if form.of_layers else part.module
     if module is None:
         raise BadInput(
             f"{run}: --format {format}: expected layers alone, got a part {part.name} with {part.not_layers}; pass "
             "--format onnx"
         )
     try:
-        if of_layers:
-            home.write(module, path)
+        if layers:
+            home.write(layers, path)
         else:
-            home.write(module, path, tuple(part.example().values()), **_signature(part))
+            home.write(module, path, tuple(part.example().values()), **_signature(part, form.has_names))
     except ValueError as error:
         raise BadInput(f"{run}: --format {format}: the part {part.name}: {error}") from None
-    return _check(part, home.load(path, module), part.layers if of_layers else None, path)
+    return _check(part, home.load(path, module), layers, path)
 
 
-def _signature(part: ExportPart) -> dict[str, Any]:
-    """Return the names of inputs and outputs, and the free axes as torch.export takes them."""
+def _signature(part: ExportPart, has_names: bool) -> dict[str, Any]:
+    """Return the free axes as torch.export takes them, and the names of inputs and outputs for formats with names."""
     axes = {name: torch.export.Dim(name) for name in part.axes}
     free = [{i: axes[size] for i, size in enumerate(spec.shape) if isinstance(size, str)} for spec in part.inputs]
-    return {
-        "dynamic_shapes": inspect.signature(part.module.forward).bind(*free).arguments,
+    names = {
         "input_names": [spec.name for spec in part.inputs],
         "output_names": [spec.name for spec in part.outputs],
     }
+    shapes = {"dynamic_shapes": inspect.signature(part.module.forward).bind(*free).arguments}
+    return shapes | names if has_names else shapes
 
 
 def _description(
@@ -116,6 +147,7 @@ def _description(
         "task": task.name,
         "model": str(loaded.model.title),
         "format": format,
+        "usage": FORMATS_OF_RUNS[format].usage,
         "parts": parts,
         "settings": exportable.settings,
         "sha256": files,
@@ -143,7 +175,11 @@ def _check(part: ExportPart, runner: Runner, layers: nn.Module | None, path: Pat
     smallest = {axis: part.size(axis, 1) for axis in part.axes}
     whole = max(compare(part.random(size, generator)) for size in (sizes, smallest))
     chunked = ragged = None
-    if part.states and STEPS in part.axes and not layers:
+    if layers and runner.can_stream:
+        x, counts = part.random(sizes, generator)[part.inputs[0].name], random_sizes(CHECKED_SIZES[STEPS], generator)
+        with torch.inference_mode():
+            chunked = difference(runner.run_chunks([x], counts)[0], [layers(x)])
+    elif part.states and STEPS in part.axes and not layers:
         chunked = _chunked(part, run, part.random(sizes, generator), generator)
     if any(spec.lengths_of for spec in part.inputs) and not layers:
         ragged = compare(part.random(sizes, generator, ragged=True))

@@ -4,6 +4,7 @@ import csv
 import errno
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -20,10 +21,12 @@ from elman import __version__, tasks
 from elman.cli.export import Format
 from elman.data.examples import Example
 from elman.data.words import grams
-from elman.errors import MissingPackage
+from elman.errors import Failure, MissingPackage
 from elman.export import FORMATS, Runner
-from elman.tasks import Trained, export_run
-from elman.tasks.export_part import ExportPart
+from elman.export._c import CRunner
+from elman.tasks import Trained
+from elman.tasks.export_part import BATCH, STEPS, ExportPart
+from elman.tasks.export_run import FORMATS_OF_RUNS
 from elman.tasks.forecast.data import read_series
 from elman.tasks.forecast.windows import window_at
 from elman.tasks.music.chain import link_notes
@@ -280,8 +283,8 @@ def copies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_formats_of_the_command() -> None:
-    assert get_args(Format) == export_run.FORMATS_OF_RUNS
-    assert set(export_run.FORMATS_OF_RUNS) <= set(FORMATS)
+    assert list(get_args(Format)) == list(FORMATS_OF_RUNS)
+    assert {form.home for form in FORMATS_OF_RUNS.values()} <= set(FORMATS)
     assert {task for task in NAMES if get_task(task).export is None} == set()
 
 
@@ -335,15 +338,66 @@ def test_bad_input(elman: Command, copied: Path, tmp_path: Path, monkeypatch: py
         tasks.load(copied).export("onxx")
     monkeypatch.setitem(FORMATS, "onnx", CopyFormat(error=ValueError("gru: expected a step, got a leap")))
     refused(elman("export", copied), f"{copied}: --format onnx: the part model: gru: expected a step, got a leap")
-    monkeypatch.setattr(export_run, "OF_LAYERS", ("onnx",))
-    image = made("image", tmp_path / "image")
-    refused(
-        elman("export", image),
-        f"{image}: --format onnx: expected layers alone, got a part model with the mean over all steps; pass --format ",
-    )
     (copied / "tokenizer.json").write_text("{}")
     refused(elman("export", copied), "tokenizer.json: expected a tokenizer")
     assert files(copied) == before
+
+
+@pytest.mark.parametrize("damage", ["an interrupted training", "cut weights", "no configuration"])
+def test_damaged_runs(damage: str, elman: Command, copied: Path) -> None:
+    if damage == "an interrupted training":
+        (copied / "model.safetensors").unlink()
+    elif damage == "cut weights":
+        (copied / "model.safetensors").write_bytes((copied / "model.safetensors").read_bytes()[:-9])
+    else:
+        (copied / "config.json").write_text("{")
+    before = files(copied)
+    said = elman("export", copied)
+    assert said.err == elman("generate", copied).err
+    refused(said, "config.json" if damage == "no configuration" else "model.safetensors")
+    assert files(copied) == before
+
+
+@pytest.mark.parametrize(
+    ("task", "part", "reason"),
+    [
+        ("image", "model", "the mean over all steps"),
+        ("classify", "model", "the mean and the maximum over all steps"),
+        ("tag", "model", "recurrent layers over the characters of each word"),
+        ("forecast", "model", "the scaling of each window"),
+        ("translate", "encoder", "lengths of sources"),
+        ("caption", "encoder", "lengths of sources"),
+        ("music", "note", "several inputs"),
+    ],
+)
+def test_what_c_cannot_hold(
+    task: str, part: str, reason: str, elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if task == "music":
+        monkeypatch.setitem(DATA, task, (DATA[task][0], {"output": "chain"}))
+    run = made(task, tmp_path / "run")
+    before = files(run)
+    expected = f"{run}: --format c: expected layers alone, got a part {part} with {reason}; pass --format onnx"
+    refused(elman("export", run, "--format", "c"), expected)
+    assert files(run) == before
+
+
+def test_without_the_packages(elman: Command, copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.delitem(sys.modules, "elman.export._onnx", raising=False)
+    refused(elman("export", copied), "elman.export.onnx needs", "pip install 'elman[export]'")
+
+
+def test_a_folder_that_cannot_be_written(elman: Command, copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mkdir = Path.mkdir
+
+    def read_only(path: Path, *arguments: Any, **options: Any) -> None:
+        if path.parent == copied:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        mkdir(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    refused(elman("export", copied, "--out", copied / "out"), f"{copied / 'out'}: Permission denied")
 
 
 @pytest.mark.parametrize(
@@ -381,10 +435,85 @@ def test_in_c(runs: dict[str, Trained], task: str, tmp_path: Path) -> None:
     exported = runs[task].export("c", tmp_path / "out")
     [(name, check)] = exported.checks.items()
     assert 0 < check.largest < 1e-5
+    assert (check.chunked is None) == (task == "transcribe")
     assert files(tmp_path / "out") == {f"{name}.c", f"{name}.h", "export.json"}
 
 
-# In ONNX Runtime, in processes that have neither torch nor elman.
+def test_a_language_model_in_c(elman: Command, copied: Path) -> None:
+    said = elman("export", copied, "--format", "c")
+    assert said.code == 0, said.err
+    out = copied / "export-c"
+    assert files(out) == {"model.c", "model.h", "tokenizer.json", "export.json"}
+    differences = json.loads((out / "export.json").read_text())["parts"]["model"]["differences"]
+    assert 0 < differences["whole"] < 1e-5
+    assert 0 < differences["chunked"] < 1e-5
+
+
+def test_a_program_of_torch_export(runs: dict[str, Trained], tmp_path: Path) -> None:
+    exported = runs["music"].export("torch", tmp_path / "out")
+    assert 0 < exported.checks["model"].whole < 1e-5
+    assert 0 < exported.checks["model"].chunked < 1e-5
+    assert files(tmp_path / "out") == {"model.pt2", "export.json"}
+    assert "torch.export.load('NAME.pt2')" in json.loads((tmp_path / "out" / "export.json").read_text())["usage"]
+
+
+def test_a_state_that_is_not_fed_back(
+    runs: dict[str, Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks that begin with zeros are an error in C, although the whole is right."""
+    run_row = CRunner.run_row
+
+    def forgetful(runner: CRunner, x: Tensor) -> Tensor:
+        runner.reset()
+        return run_row(runner, x)
+
+    monkeypatch.setattr(CRunner, "run_row", forgetful)
+    with pytest.raises(
+        Failure, match=r"^model\.c: expected the numbers of the model within 1e-05, got a difference of "
+    ):
+        runs["music"].export("c", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+# As programs of torch.export, and in ONNX Runtime, in processes without elman.
+
+
+def recorded(part: ExportPart, folder: Path) -> None:
+    """Save random inputs of a part, and the outputs of the model, in a whole and in two chunks of the steps."""
+    generator = torch.Generator().manual_seed(3)
+    sizes = {axis: part.size(axis, 4 if axis == BATCH else 9) for axis in part.axes}
+    inputs = part.random(sizes, generator, ragged=True)
+    arrays = {f"input {name}": value for name, value in inputs.items()}
+    arrays |= {f"output {name}": value for name, value in part.run(inputs).items()}
+    np.savez(folder / f"{part.name}.npz", **{name: value.numpy() for name, value in arrays.items()})
+
+
+@pytest.mark.parametrize("format", ["torch", "onnx"])
+@pytest.mark.parametrize("task", [*DATA, "text"])
+def test_the_folder_alone(runs: dict[str, Trained], copied: Path, task: str, format: str, tmp_path: Path) -> None:
+    """Another process, which knows the folder alone, has the numbers of the model, in a whole and step by step."""
+    trained = tasks.load(copied) if task == "text" else runs[task]
+    exported = trained.export(format, tmp_path / "out")
+    assert all(check.largest < 1e-5 for check in exported.checks.values())
+    (tmp_path / "numbers").mkdir()
+    for part in parts(trained).values():
+        recorded(part, tmp_path / "numbers")
+    without = WITHOUT if format == "onnx" else WITHOUT.replace("torch=None, ", "")
+    script = str(Path(__file__).with_name("use_exported.py"))
+    command = [sys.executable, "-W", "ignore", "-c", f"{without}runpy.run_path(sys.argv[0])", script]
+    arguments = [str(exported.path), str(tmp_path / "numbers")]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    result = subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, check=True, cwd="/", env=environment
+    )
+    lines = [line.split() for line in result.stdout.splitlines()]
+    expected = {name: ["whole", "steps"] if any(STEPS in s.shape for s in part.inputs) and part.states else ["whole"]
+                for name, part in parts(trained).items()}  # fmt: skip
+    assert {name: kinds.split(",") for name, kinds, _ in lines} == expected
+    assert all(float(largest) < 1e-5 for *_, largest in lines)
+
+
+# The examples, in processes that have neither torch nor elman.
 
 
 def test_a_language_model_writes(elman: Command, copied: Path, tmp_path: Path) -> None:
@@ -398,17 +527,13 @@ def test_a_language_model_writes(elman: Command, copied: Path, tmp_path: Path) -
     assert used("write_text.py", tmp_path / "out", "the ", 9).startswith("the ")
 
 
-@pytest.mark.parametrize("task", DATA)
-def test_in_onnx_runtime(runs: dict[str, Trained], task: str, tmp_path: Path) -> None:
-    trained = runs[task]
+def test_texts_are_classified(runs: dict[str, Trained], tmp_path: Path) -> None:
+    trained, texts = runs["classify"], ["Good th5ng, and qwertz", "bad"]
     exported = trained.export("onnx", tmp_path / "out")
-    assert all(check.largest < 1e-5 for check in exported.checks.values())
-    if task == "classify":
-        texts = ["Good th5ng, and qwertz", "bad"]
-        rows = [line.split("\t") for line in used("classify_text.py", exported.path, *texts).splitlines()]
-        P = trained.predict_proba(texts)
-        assert [row[0] for row in rows] == trained.classes_[P.argmax(1)].tolist()
-        np.testing.assert_allclose([float(row[1]) for row in rows], P.max(1), atol=1e-4)
+    rows = [line.split("\t") for line in used("classify_text.py", exported.path, *texts).splitlines()]
+    P = trained.predict_proba(texts)
+    assert [row[0] for row in rows] == trained.classes_[P.argmax(1)].tolist()
+    np.testing.assert_allclose([float(row[1]) for row in rows], P.max(1), atol=1e-4)
 
 
 def test_a_forecast_of_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

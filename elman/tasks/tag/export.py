@@ -21,7 +21,7 @@ class ExportedTagger(nn.Module):
     def forward(self, words: Tensor, characters: Tensor, character_counts: Tensor, lengths: Tensor) -> Tensor:
         """Map word numbers (T, B), their characters (T, B, C), counts (T, B) and lengths (B,) to logits (T, B, K)."""
         spellings = self.model.spellings(characters.flatten(0, 1).T, character_counts.flatten())
-        return self.model.logits(words, spellings.unflatten(0, words.shape), lengths)
+        return self.model.logits(words, spellings.unflatten(0, character_counts.shape), lengths)
 
 
 def export(loaded: Loaded) -> Exportable:
