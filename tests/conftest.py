@@ -111,7 +111,6 @@ THOROUGH = re.compile(
     r"|test_recording\.py::test_(names|a_ragged|windows|what_is|the_model|the_optimizer).*triton"
     r"|test_resume\.py::test_ctrl_c_saves_and_resuming_changes_nothing\[(37|90)\]"
     # torch.onnx and torch.export take seconds of each part.
-    r"|export/test_torch_export\.py::test_a_new_process\[operator"
     r"|export/test_c\.py::test_int8\[(?!lstm)"
     r"|export/test_c\.py::test_weights_in_a_file\[(?!language_model)"
     r"|tasks/test_export\.py::test_(texts_are_classified|a_forecast_of_a_table|the_folder_alone)"
