@@ -41,7 +41,7 @@ ONCE = [
     "test_weights.py",
     *(f"bptt/test_stream{of}.py" for of in ("", "_processes", "_resumed", "_sequences", "_state")),
     "browser",
-    "export/test_onnx.py",
+    "export",
     "gpu",
     "test_docstrings.py",
     "test_draw.py",
