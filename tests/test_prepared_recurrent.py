@@ -357,13 +357,12 @@ def test_other_layers_are_not_prepared(name: str, ran: list[int]) -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        lambda layer, x: layer(x, lengths=[3, 2]),
         lambda layer, x: layer(x, bptt=elman.bptt.Truncated(2)),
         lambda layer, x: layer.trajectory(x),
         lambda layer, x: torch.func.vmap(layer, 1, 1)(x.unsqueeze(2))[0],
         lambda layer, x: torch.autocast("cpu")(layer)(x),
     ],
-    ids=["lengths", "bptt", "trajectory", "vmap", "autocast"],
+    ids=["bptt", "trajectory", "vmap", "autocast"],
 )
 def test_other_calls_are_not_prepared(call: Callable[..., Any], ran: list[int]) -> None:
     layer, x = elman.Recurrent(elman.cells.GRU(D, H)), torch.randn(3, 2, D)

@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from elman.engine.inputs import CellSpec, Inputs
@@ -12,7 +14,34 @@ from elman.engine.outputs import Output, State
 
 MAX_PREPARED_ROWS = 8192  # steps times batch: preparing larger calls takes a small part of them
 
-Labels = Callable[[Tensor], Sequence[CallLabel]]  # makes the label of each cell's call for an input (1, B, D)
+
+class RowLayout(Protocol):
+    """Converts between (T, B, ...) and the rows of the engine, as the layouts of layers do.
+
+    Attributes:
+        sizes: as in `Inputs`.
+    """
+
+    sizes: Tensor | None
+
+    def to_rows(self, input: Tensor) -> Tensor:
+        """Convert an input."""
+
+    def from_rows(self, rows: Tensor) -> Tensor:
+        """Convert outputs back."""
+
+    def reverse(self, rows: Tensor) -> Tensor:
+        """Reverse every sequence in time."""
+
+    def to_engine_state(self, state: Tensor) -> Tensor:
+        """Bring a state (..., B, H) into the order of the engine."""
+
+    def from_engine_state(self, state: Tensor, initial: Tensor) -> Tensor:
+        """Bring a final state back into the order of the batch."""
+
+
+# Makes the layout of a call and the label of each cell's call, for an input (T, B, D).
+Labels = Callable[[Tensor], tuple[RowLayout, Sequence[CallLabel]]]
 
 
 class Unsupported(NamedTuple):
@@ -72,17 +101,19 @@ class PreparedCall(Protocol):
 
     def __call__(
         self, labels: Labels | None, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor],
-        shape: Sequence[int],
+        shape: Sequence[int], lengths: NDArray[np.int64] | None = None,
     ) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
         """Run the cells over a sequence.
 
         Args:
             labels: for observers of the backward pass; None without gradients.
-            x: (T, B, D), or (B, D) for one step.
+            x: (T, B, D), or (B, D) for one step; contiguous, or with lengths only the columns.
             states: (*lead, B, H) each, with the `lead` of `Executor.prepare`.
             parameters: of all cells, in the order of `Executor.prepare`.
             shape: of the outputs: T, B and H, or 2 * H with two directions; without T for one step; axes of size 1 in
                 any order.
+            lengths: (B,), of which one at least is not zero; behind the end of a sequence the outputs are zero. The
+                shape of the outputs is T, B and H, then.
 
         Returns:
             The outputs in that shape, and the states (*lead, B, H) after the last step.

@@ -52,9 +52,9 @@ class Layer(nn.Module):
 
     def _call(self, input: Any, state: Any, lengths: Lengths | None, bptt: Mode | None) -> tuple[Any, Any]:
         """Run `forward`: eagerly, as an operator under torch.compile, or as a node of torch.fx."""
-        may_be_prepared = lengths is None and bptt is None and not (torch.compiler.is_compiling() or is_tracing())
+        may_be_prepared = bptt is None and not (torch.compiler.is_compiling() or is_tracing())
         if may_be_prepared and isinstance(input, Tensor) and input.dim() == 3 and probed_runs(self) is None:
-            result = self._prepared_calls(self, input, state)
+            result = self._prepared_calls(self, input, state, lengths)
             if result is not None:
                 return result
         if torch.compiler.is_compiling() and not is_exporting():

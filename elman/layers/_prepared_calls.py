@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from elman.bptt import Full
@@ -19,7 +21,7 @@ from elman.engine.torch_private import (
     is_profiling,
 )
 from elman.layers._layer_call import LayerCall
-from elman.layers._sequence_layout import SequenceLayout
+from elman.layers._sequence_layout import RaggedLayout, SequenceLayout, check_lengths
 
 if TYPE_CHECKING:
     from elman.layers._layer import Layer
@@ -53,22 +55,25 @@ LayerInputs = tuple[Cells, Sequence[Any], Sequence[Any]]
 
 
 class _Labels:
-    """The labels of a call, one for each cell: made when an observer asks, and only once."""
+    """The layout of a call, and its labels, one for each cell: made when an observer asks, and only once."""
 
-    def __init__(self, layer: "Layer", cells: Cells) -> None:
-        self._layer, self._cells = layer, cells
+    def __init__(self, layer: "Layer", cells: Cells, lengths: NDArray[np.int64] | None) -> None:
+        self._layer, self._cells, self._lengths = layer, cells, lengths
         self._numbers = [LayerCall.new_number() for _ in cells.calls]
         self._labels: list[CallLabel] = []
+        self._layout: SequenceLayout | None = None
 
-    def __call__(self, x: Tensor) -> list[CallLabel]:
-        """Labels of a call with the input x, (T, B, D)."""
-        if not self._labels:
-            layout = SequenceLayout(x, batch_first=False)
+    def __call__(self, x: Tensor) -> tuple[SequenceLayout, list[CallLabel]]:
+        """Layout and labels of a call with the input x, (T, B, D)."""
+        if self._layout is None:
+            lengths = self._lengths
+            layout = SequenceLayout(x, False) if lengths is None else RaggedLayout(x, lengths, False)
+            self._layout = layout
             for i, ((key, step), number) in enumerate(zip(self._cells.calls, self._numbers, strict=True)):
                 depth, direction = divmod(i, self._cells.directions)
                 call = LayerCall(self._layer, key, layout, step, direction == 1, depth, number)
                 self._labels.append(CallLabel(call))
-        return self._labels
+        return self._layout, self._labels
 
 
 class PreparedCalls:
@@ -78,13 +83,16 @@ class PreparedCalls:
         self._free: dict[Any, list[PreparedCall]] = {}
         self._refused = set[Any]()  # calls that the executor does not prepare: a long one may need too much memory
 
-    def __call__(self, layer: "Layer", input: Tensor, state: Any) -> tuple[Tensor, Any] | None:
+    def __call__(
+        self, layer: "Layer", input: Tensor, state: Any, lengths: Tensor | Sequence[int] | None = None
+    ) -> tuple[Tensor, Any] | None:
         """Run a call that is not compiled; returns None where it has to be run without preparation.
 
         Args:
             layer: the layer.
             input: (T, B, D), or (B, D) for one step.
             state: as in a call.
+            lengths: as in a call.
         """
         is_small = 0 < input.numel() <= MAX_PREPARED_ROWS * input.shape[-1]
         if not is_small or type(input) not in PLAIN or _needs_full_call():
@@ -101,11 +109,19 @@ class PreparedCalls:
         with_gradients = torch.is_grad_enabled() and any(map(REQUIRES_GRAD, (*parameters, x, *states)))
         if with_gradients and type(layer.bptt) is not Full:
             return None
-        x, states = x.contiguous(), [state.contiguous() for state in states]
         is_one_step = not is_sequence or x.shape[0] == 1
         key = B, is_one_step, layer.executor, cells.key, with_gradients, x.dtype, x.device
         if (key, x.shape) in self._refused:
             return None
+        ends = None if lengths is None else check_lengths(type(layer).__name__, lengths, B, len(x))
+        if ends is not None:
+            count = int(ends.sum())
+            if count == 0:
+                return None  # the engine needs at least one step
+            ends = ends if count < B * len(x) else None
+        if ends is None or x.stride(-1) != 1:  # the executor copies the rows of ragged sequences from any strides
+            x = x.contiguous()
+        states = [state.contiguous() for state in states]
         if key not in self._free and len(self._free) >= MAX_PREPARED:
             self._free.pop(next(iter(self._free)), None)
         free = self._free.setdefault(key, [])
@@ -126,10 +142,10 @@ class PreparedCalls:
                 self._refused.add((key, x.shape))
             if prepared is None or not prepared.fits(parameters, x, states):
                 return None
-        transposes = layer.batch_first and not is_one_step and B > 1
+        transposes = layer.batch_first and ((not is_one_step and B > 1) or ends is not None)
         shape = [*(x if transposes or not is_sequence else input).shape[:-1], states[0].shape[-1] * cells.directions]
-        labels = _Labels(layer, cells) if with_gradients else None
-        outputs, last = prepared(labels, x, states, parameters, shape)
+        labels = _Labels(layer, cells, ends) if with_gradients else None
+        outputs, last = prepared(labels, x, states, parameters, shape, ends)
         free.append(prepared)
         return outputs.transpose(0, 1) if transposes else outputs, cells.as_state(last)
 

@@ -31,7 +31,8 @@ class KernelLibrary:
         self.functions = {name: self.code[name] for name in names}
         alone, self._team = (self.functions[full_name(name, self.real)] for name in ("alone", "team"))
         self.alone = jit.callable_at(alone)
-        self.copy_steps = steps.callable_copy(self.functions[full_name("copy_steps", self.real)])
+        self.copy_rows = self.functions[full_name("copy_rows", self.real)]
+        self.lay_out_rows = steps.callable_layout(self.functions[full_name("lay_out_rows", self.real)])
 
     def run(self, data: int, threads: int) -> None:
         """Call a function on some threads; its address is the first of the arguments at `data`."""
@@ -101,7 +102,8 @@ class CompiledPlan(CompiledLoop):
         self.d_states = [state_arguments(arguments, f"d_state{i}") for i in states]
         self.arriving = [find(address(f"gradient{i}")) for i in states]
         self.sums = [arguments[total(reduction.nodes[0])] for reduction in plan.reductions]
-        self.run, self.run_alone, self.copy_steps = kernels.run, kernels.alone, kernels.copy_steps
+        self.run, self.run_alone = kernels.run, kernels.alone
+        self.copy_rows, self.lay_out_rows = kernels.copy_rows, kernels.lay_out_rows
 
     @override
     def forward(self, inputs: PlanInputs, save: bool) -> Forward:

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
@@ -81,11 +83,11 @@ class HalfCall:
 
     def __call__(
         self, labels: Labels | None, x: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor],
-        shape: Sequence[int],
+        shape: Sequence[int], lengths: NDArray[np.int64] | None = None,
     ) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
         """Run the call with the tensors that `fits` has converted."""
         del x, states, parameters
         assert self._wide is not None
         (wide_parameters, wide_x, wide_states), self._wide = self._wide, None
-        outputs, finals = self._prepared(labels, wide_x, wide_states, wide_parameters, shape)
+        outputs, finals = self._prepared(labels, wide_x, wide_states, wide_parameters, shape, lengths)
         return outputs.to(self._dtype), [final.to(self._dtype) for final in finals]

@@ -102,11 +102,18 @@ class CallLayout:
     def _cached_frame(self, rows: StepRows, count: int) -> "CallFrame":
         return self.make_frame(rows, count)
 
-    def make_frame(self, rows: StepRows, count: int, direct: bool = False) -> "CallFrame":
-        """Make a frame; `direct`: matrices are not packed, which is faster for few rows."""
+    def make_frame(self, rows: StepRows, count: int, direct: bool = False, max_rows: int = 0) -> "CallFrame":
+        """Make a frame.
+
+        Args:
+            rows: of the calls.
+            count: the number of threads.
+            direct: matrices are not packed, which is faster for few rows.
+            max_rows: of a chunk; 0: as many as the rows have.
+        """
         threads, split = threads_for(self.loop, self.real, rows.T, -(-rows.N // rows.T), count)
         chunks = rows.chunks(CHUNK_ROWS)
-        max_rows = max(int(rows.begins[end] - rows.begins[begin]) for begin, end in chunks)
+        max_rows = max_rows or max(int(rows.begins[end] - rows.begins[begin]) for begin, end in chunks)
         # One block of memory holds packed matrices, buffers of a step and buffers of a chunk.
         size, offsets, total = self.real.bytes, [], 0
         for s in self._scratch:
@@ -314,8 +321,10 @@ def loop_seconds(loop: Program, real: Real, T: int, B: int, count: int) -> tuple
 
 def threads_for(loop: Program, real: Real, T: int, B: int, count: int) -> tuple[int, bool]:
     """Choose how many threads of `count` run a loop, and whether they share the columns of a step, not its rows."""
+    if count == 1:
+        return 1, False
     alone, by_rows, by_columns = loop_seconds(loop, real, T, B, count)
-    if count == 1 or alone <= min(by_rows, by_columns):
+    if alone <= min(by_rows, by_columns):
         return 1, False
     return count, by_columns < by_rows
 

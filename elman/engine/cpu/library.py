@@ -2,7 +2,7 @@
 
 The library does not depend on the cell. `gemm_tile` packs matrices and multiplies tiles, `gemm` multiplies whole
 matrices by tiles, `gemv` multiplies a few rows by a matrix that is not packed, `reductions` sums over rows, `steps`
-copies sequences, and `barrier` synchronizes threads.
+lays out and copies rows, and `barrier` synchronizes threads.
 """
 
 from typing import Any
@@ -19,7 +19,8 @@ def write(module: Any, real: Real) -> None:
         gemv.direct,
         reductions.outer,
         reductions.column_sums,
-        steps.copy_steps,
+        steps.lay_out_rows,
+        steps.copy_rows,
         barrier.barrier,
         barrier.entries,
     ):

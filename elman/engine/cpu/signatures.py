@@ -12,9 +12,10 @@ SIGNATURES = {
     "product": ("*a", "lda", "*panels", "*c", "ldc", "M", "N", "K", "begin", "end", "add", "reverse"),
     "direct": ("*a", "lda", "*w", "step_k", "step_n", "*c", "ldc", "M", "N", "K", "begin", "end", "add"),
     "outer": ("*d", "ldd", "*x", "ldx", "*c", "ldc", "R", "M", "N", "part", "parts", "add", "*sums", "*scratch"),
-    "copy_steps": (
-        "*source", "source_step", "source_row", "*target", "target_step", "target_row", "steps", "rows", "width", "add",
+    "lay_out_rows": (
+        "*lengths", "T", "B", "*begins", "*numbers", "*sorted", "*order", "*before", "*halves",
     ),
+    "copy_rows": ("*data", "thread", "thread_count"),
     "barrier": ("*memory", "thread_count", "syscall"),
     "alone": ("*data",),
     "team": ("*data",),
