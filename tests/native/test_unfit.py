@@ -146,7 +146,7 @@ def test_an_error_in_planning_is_told_and_the_cell_runs(monkeypatch: pytest.Monk
     def broken(step: object) -> None:
         raise KeyError("a node")
 
-    monkeypatch.setattr("elman.engine.compiled.plan_cache.plan", broken)
+    monkeypatch.setattr("elman.engine.plan.captured.plan", broken)
     layer, (x, h) = elman.Recurrent(Plain()), problem()
     with pytest.warns(UserWarning, match="because of an internal error of elman; please report it: KeyError: 'a node'"):
         found = layer(x, h)

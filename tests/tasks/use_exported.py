@@ -89,4 +89,5 @@ def main() -> None:
             assert tokenizer.decode(tokenizer.encode("the cat").ids)
 
 
-main()
+if __name__ == "__main__":
+    main()
