@@ -19,7 +19,7 @@ from elman.engine.observe.events import CallLabel, current_label, is_batched, is
 from elman.engine.outputs import Output, State, as_tuple
 from elman.engine.precision import autocast_dtype
 from elman.engine.replay import Conditions, gradients_of_replay
-from elman.engine.torch_private import fused_rnn, is_transformed, keeps_graph
+from elman.engine.torch_private import fused_rnn, is_transformed, keeps_graph, mkldnn_has_bfloat16
 
 TORCH_CELLS: dict[type[nn.Module], str] = {nn.LSTMCell: "lstm", nn.GRUCell: "gru", nn.RNNCell: "rnn"}
 DEVICES = ("cpu", "cuda", "mps", "xpu", "meta")  # other backends may lack the operations that the functions call
@@ -49,7 +49,11 @@ class TorchExecutor(Executor):
 
     def run(self, inputs: Inputs) -> tuple[Output, State] | Unsupported:
         """Run a cell over a sequence."""
-        if reason := self.unsupported(inputs.spec()) or _unsupported_tensors(inputs.tensors):
+        tensors = inputs.tensors
+        reasons = (
+            self.unsupported(inputs.spec()), _unsupported_tensors(tensors), _unsupported_autocast(inputs.cell, tensors),
+        )  # fmt: skip
+        if reason := next(filter(None, reasons), ""):
             return Unsupported(reason, warn=False)
         if _needs_loop(inputs.x, inputs.tensors):
             return eager.run(inputs)
@@ -61,7 +65,8 @@ class TorchExecutor(Executor):
 
     def run_stack(self, inputs: StackInputs) -> tuple[Tensor, list[Tensor]] | Unsupported | None:
         """Run all layers and directions by one function."""
-        reasons = (*map(_unsupported_cell, inputs.cells, inputs.parameters), _unsupported_tensors(inputs.tensors))
+        cells = map(_unsupported_cell, inputs.cells, inputs.parameters)
+        reasons = (*cells, _unsupported_tensors(inputs.tensors), _unsupported_autocast(inputs.cells[0], inputs.tensors))
         if reason := next(filter(None, reasons), ""):
             return Unsupported(reason, warn=False)
         if _needs_loop(inputs.x, inputs.tensors):
@@ -114,6 +119,17 @@ def _unsupported_tensors(tensors: Sequence[Tensor]) -> str:
             kinds = " and ".join(dict.fromkeys((str(dtype), str(tensor.dtype))))
             return f"the torch executor supports one floating-point dtype, got {kinds}"
     return ""
+
+
+def _unsupported_autocast(cell: nn.Module, tensors: Sequence[Tensor]) -> str:
+    device = tensors[0].device.type
+    if device != "cpu" or autocast_dtype(device) is not torch.bfloat16 or mkldnn_has_bfloat16():
+        return ""
+    # torch calls oneDNN for it, which raises an error.
+    name = _function_name(cell)
+    return (
+        "the torch executor runs no LSTM under autocast on this CPU, where torch.lstm fails" if name == "lstm" else ""
+    )
 
 
 def _needs_loop(x: Tensor, tensors: Sequence[Tensor]) -> bool:

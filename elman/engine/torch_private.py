@@ -153,6 +153,11 @@ def keeps_graph() -> bool:
     return torch._C._autograd._get_current_graph_task_keep_graph()
 
 
+def mkldnn_has_bfloat16() -> bool:
+    """Whether oneDNN computes in bfloat16 on this CPU; true where torch is built without oneDNN and computes itself."""
+    return not torch.backends.mkldnn.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 # Actions.
 
 
