@@ -111,6 +111,8 @@ THOROUGH = re.compile(
     r"|test_attributes\.py::test_(pruned|a_parametrization).*triton"
     r"|test_recording\.py::test_(names|a_ragged|windows|what_is|the_model|the_optimizer).*triton"
     r"|test_resume\.py::test_ctrl_c_saves_and_resuming_changes_nothing\[(37|90)\]"
+    r"|test_bfloat16\.py::test_1_double_precision\[Recurrent-(?!shelf-layer_norm_lstm).*-(loop|torch)-"
+    r"|test_bfloat16\.py::test_[349]_\w+\[(RNN|GRU-Truncated).*-(loop|torch)-"
     # torch.onnx and torch.export take seconds of each part.
     r"|export/test_c\.py::test_int8\[(?!lstm)"
     r"|export/test_c\.py::test_weights_in_a_file\[(?!language_model)"

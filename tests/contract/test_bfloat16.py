@@ -6,8 +6,7 @@ test_poison.py. Laws 2 and 12 have nothing that depends on the dtype, and law 11
 """
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,17 +57,6 @@ def tolerance(law: str, executor: str) -> Tolerance:
     return BFLOAT16_LAWS[law if executor == "native" else "other executors"]
 
 
-@contextmanager
-def without_bfloat16_lstm() -> Iterator[None]:
-    """Skip the test if oneDNN has no LSTM in bfloat16, as on CPUs without AVX-512."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "primitive descriptor" not in str(error):
-            raise
-        pytest.skip("oneDNN has no LSTM in bfloat16 on this CPU")
-
-
 def on_loop(case: Case, sizes: Sizes = SIZES) -> Run:
     return problem(case, sizes, "loop").run
 
@@ -84,8 +72,7 @@ def representable(inputs: Sequence[Tensor]) -> list[Tensor]:
 def test_1_double_precision(case: Case, executor: str, way: Way) -> None:
     made = half_problem(case, SIZES, executor, way)
     inputs = representable(made.inputs)
-    with without_bfloat16_lstm():
-        computed = compute(made.run, inputs)
+    computed = compute(made.run, inputs)
     compare(tolerance("1", executor), computed, compute_wide(on_loop(case), inputs))
 
 
@@ -117,8 +104,7 @@ def test_a_layer_in_bfloat16_rounds_what_autocast_returns(case: Case) -> None:
 @every_stack
 def test_3_sequences_in_two_parts(case: Case, executor: str, way: Way) -> None:
     made = half_problem(case, Sizes(T=5, B=3, D=7, H=9), executor, way)
-    with without_bfloat16_lstm():
-        whole, parts = compute(made.run, made.inputs), compute(lambda *_: in_two(made, 2), made.inputs)
+    whole, parts = compute(made.run, made.inputs), compute(lambda *_: in_two(made, 2), made.inputs)
     compare(tolerance("3", executor), parts, whole)
 
 
@@ -131,8 +117,7 @@ def test_4_gradient_modes(build: Any, mode: Mode, executor: str, way: Way) -> No
     exact.load_state_dict(layer.bfloat16().state_dict())
     run = as_function(layer if way == "layer" else layer.float(), 0)
     inputs = representable([torch.randn(5, 3, 3).to(layer.weight_hh_l0.dtype), *layer.parameters()])
-    with without_bfloat16_lstm():
-        computed = compute(under_autocast(run) if way == "autocast" else run, inputs)
+    computed = compute(under_autocast(run) if way == "autocast" else run, inputs)
     compare(tolerance("4", executor), computed, compute_wide(as_function(exact.double(), 0), inputs))
 
 
@@ -152,9 +137,8 @@ def test_8_the_checker_rejects_one_part_in_a_thousand(case: Case) -> None:
 @every_stack
 def test_9_ragged_batches(case: Case, executor: str, way: Way) -> None:
     made, lengths = half_problem(case, test_ragged.SIZES, executor, way), test_ragged.LENGTHS
-    with without_bfloat16_lstm():
-        ragged = compute(partial(made.run, lengths=lengths), made.inputs)
-        rows = compute(lambda *_: test_ragged.one_by_one(made, lengths, 1), made.inputs)
+    ragged = compute(partial(made.run, lengths=lengths), made.inputs)
+    rows = compute(lambda *_: test_ragged.one_by_one(made, lengths, 1), made.inputs)
     compare(tolerance("9", executor), ragged, rows)
 
 
