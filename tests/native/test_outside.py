@@ -20,6 +20,7 @@ from torch import Tensor, nn
 import elman
 from elman.engine import EXECUTORS
 from elman.engine.compiled import plan_cache
+from elman.engine.plan import captured as captured_plans
 from elman.engine.trace.capture import capture
 from tests.native.unfit import Cell, T, problem
 from tests.tolerances import close
@@ -250,7 +251,7 @@ def counted_captures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         captured.append(1)
         return capture(*args)
 
-    monkeypatch.setattr(plan_cache, "capture", counting)
+    monkeypatch.setattr(captured_plans, "capture", counting)
     return captured
 
 
