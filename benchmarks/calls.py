@@ -1,4 +1,4 @@
-"""Where the time of a warm small call goes: `python benchmarks/calls.py`.
+"""A profile of warm small calls: `python benchmarks/calls.py`.
 
 One layer without gradients, and forward and backward. The parts: kernels (the arithmetic), packing of weights, torch
 (allocation and autograd: a function that computes nothing, with the same tensors), and the rest, which is Python.

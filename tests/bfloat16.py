@@ -1,4 +1,4 @@
-"""What the tests of bfloat16 share: both ways to ask for it, and the loop executor with the same roundings."""
+"""Shared by the tests of bfloat16: both ways to ask for it, and the loop executor with the same roundings."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
@@ -37,8 +37,8 @@ class Computed(NamedTuple):
 
 def half_problem(case: Case, sizes: Sizes, executor: str, way: Way, **options: Any) -> Problem:
     """The problem of a case, which computes in bfloat16."""
-    made = problem(case, sizes, executor, DTYPE if way == "layer" else torch.float32, **options)
-    return made._replace(run=under_autocast(made.run) if way == "autocast" else made.run)
+    candidate = problem(case, sizes, executor, DTYPE if way == "layer" else torch.float32, **options)
+    return candidate._replace(run=under_autocast(candidate.run) if way == "autocast" else candidate.run)
 
 
 def under_autocast(run: Run) -> Run:

@@ -1,4 +1,4 @@
-"""What export formats make of cells and operations, from their lowering tables. Part of docs/export.md."""
+"""The support tables of the export formats, from their lowering tables. Part of docs/export.md."""
 
 from collections.abc import Callable
 from typing import Any

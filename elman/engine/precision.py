@@ -26,6 +26,22 @@ def autocast(device: str) -> Precision:
     return lambda: torch.autocast(device, dtype, enabled, cached)
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return the name of a dtype, such as "float32"."""
+    return str(dtype).removeprefix("torch.")
+
+
+def autocast_name(device: str) -> str | None:
+    """Return the name of `autocast_dtype`, for operators, which take strings."""
+    dtype = autocast_dtype(device)
+    return None if dtype is None else dtype_name(dtype)
+
+
+def autocast_by_name(device: str, name: str | None) -> AbstractContextManager[object]:
+    """A context with autocast to a dtype, or with autocast as it is if the name is None."""
+    return nullcontext() if name is None else torch.autocast(device, getattr(torch, name))
+
+
 def uncast(device: str = "cpu") -> AbstractContextManager[object]:
     """A context without autocast, as in backward passes and the native executor."""
     return torch.autocast(device, enabled=False) if is_autocast_available(device) else nullcontext()

@@ -27,7 +27,7 @@ class _Step(nn.Module):
 
 
 class _StepForm(NamedTuple):
-    """What a step returns: the names of its outputs, the dtypes of its states, and the names of changed buffers."""
+    """The results of a step: the names of its outputs, the dtypes of its states, and the names of changed buffers."""
 
     names: tuple[str, ...]
     dtypes: tuple[torch.dtype, ...]

@@ -154,11 +154,16 @@ def keeps_graph() -> bool:
 
 
 def mkldnn_has_bfloat16() -> bool:
-    """Whether oneDNN computes in bfloat16 on this CPU; true where torch is built without oneDNN and computes itself."""
+    """Return True if oneDNN computes in bfloat16 on this CPU, or torch is built without oneDNN and computes itself."""
     return not torch.backends.mkldnn.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 # Actions.
+
+
+def specialized(size: int) -> int:
+    """Return a size as an int: if it is a symbol, the compiler that traces this specializes it here."""
+    return len([0] * size)
 
 
 def fused_rnn(name: str) -> Callable[..., tuple[torch.Tensor, ...]]:

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from elman.engine import CellSpec
 from elman.engine.export.c_lowering import COMBINE, LOWERING
 from elman.engine.export.c_source import CellSource, ModelSource, write_c
+from elman.engine.export.c_stage import C_KEYWORDS
 from elman.engine.export.forward_step import planned_step
 from elman.engine.torch_private import tree_leaves
 from elman.errors import Failure
 from elman.export._formats import Runner
-from elman.export._modules import evaluating, is_layer
-from elman.export._step_model import ModuleChain, step_model
+from elman.export._modules import ModuleChain, evaluating, is_layer
+from elman.export._step_model import step_model
 from elman.io.files import replacing
 from elman.layers._layer import Layer
 
@@ -30,10 +31,7 @@ WHERE = "elman.export.c"
 DTYPES = ("float32", "int8")
 PLACES = ("inside", "file")
 IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-KEYWORDS = {  # of C and C++
-    "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern",
-    "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed",
-    "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "main",
+KEYWORDS = C_KEYWORDS | {  # and those of C++, which may include the header
     "asm", "bool", "catch", "class", "delete", "explicit", "export", "false", "friend", "mutable", "namespace",
     "new", "operator", "private", "protected", "public", "template", "this", "throw", "true", "try", "typename",
     "using", "virtual",
@@ -113,7 +111,7 @@ def _as_module(module: nn.Module | Sequence[nn.Module]) -> nn.Module:
         parts = list(module)
         if not parts or not all(isinstance(part, nn.Module) for part in parts):
             raise TypeError(f"{WHERE}: module: expected modules, got {module!r:.60}")
-        return ModuleChain(parts)
+        return ModuleChain(*parts)
     if isinstance(module, nn.Module):
         return module
     raise TypeError(f"{WHERE}: module: expected a layer or a model, got {type(module).__name__}")
@@ -183,7 +181,7 @@ class CRunner(Runner):
 
     @property
     def can_stream(self) -> bool:
-        """Whether the file keeps the state from step to step; with two directions, it does not."""
+        """True if the file keeps the state from step to step: it does not with two directions."""
         return self.has_step
 
     def run_chunks(

@@ -26,7 +26,7 @@ class Runner(ABC):
 
     @property
     def can_stream(self) -> bool:
-        """Whether chunks of a sequence can be run one by one, by `run_chunks`."""
+        """True if `run_chunks` can run the chunks of a sequence one by one."""
         return self.takes_state
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""What exporters ask of modules: the layers among them, their inputs and outputs, evaluation mode."""
+"""Helpers of exporters for modules: the layers among them, chains of modules, inputs and outputs, evaluation mode."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +11,27 @@ from elman.layers._layer import Layer
 
 
 def is_layer(module: nn.Module) -> TypeGuard[Layer]:
-    """Whether a module is a layer of elman with the forward of its class, rather than a model that contains some."""
+    """Return True for a layer of elman with the forward of its class, rather than a model that contains layers."""
     return (
         isinstance(module, Layer)
         and "forward" not in vars(module)
         and type(module).forward.__module__.startswith("elman.")
         and not (module._forward_hooks or module._forward_pre_hooks)
     )
+
+
+class ModuleChain(nn.Module):
+    """Modules one after the other; recurrent layers begin with a state of zeros and pass their outputs on."""
+
+    def __init__(self, *modules: nn.Module) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(modules)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map the input of the first to the output of the last."""
+        for module in self.parts:
+            x = module(x)[0] if isinstance(module, Layer) else module(x)
+        return x
 
 
 @contextmanager

@@ -49,20 +49,6 @@ class StepModel(NamedTuple):
     embedding: Tensor | None
 
 
-class ModuleChain(nn.Module):
-    """Modules one after the other, of which layers pass their outputs on."""
-
-    def __init__(self, modules: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.parts = nn.ModuleList(modules)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Run all modules."""
-        for module in self.parts:
-            x = module(x)[0] if isinstance(module, Layer) else module(x)
-        return x
-
-
 class _Root(nn.Module):
     """A model as a function of its input alone; the attributes `layer0` and so on are the steps of its layers."""
 

@@ -9,7 +9,7 @@ This module imports the compiler, so layers import it only while they are being 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
@@ -20,8 +20,14 @@ from torch.nn.utils.rnn import PackedSequence
 
 from elman.bptt import Mode
 from elman.engine.module_state import HOOKS
-from elman.engine.precision import autocast_dtype
-from elman.engine.torch_private import above_autograd, assume_constant_result, below_autograd, in_dispatch_mode
+from elman.engine.precision import autocast_by_name, autocast_name, dtype_name
+from elman.engine.torch_private import (
+    above_autograd,
+    assume_constant_result,
+    below_autograd,
+    in_dispatch_mode,
+    specialized,
+)
 from elman.engine.trace.errors import CannotCapture
 from elman.engine.trace.side_effects import without_effects
 from elman.engine.uncompiled import outside
@@ -107,14 +113,13 @@ def _call_operator(layer: "Layer", input: Any, state: Any, lengths: "Lengths | N
         return None  # for example, a nested state
     single, weights = isinstance(state, Tensor), layer._weights()
     # An argument, since a compiled graph runs without autocast.
-    autocast_to = autocast_dtype(x.device.type)
-    autocast = None if autocast_to is None else _dtype_name(autocast_to)
-    widths = tuple(_constant(value.shape[-1]) for value in states)
+    autocast = autocast_name(x.device.type)
+    widths = tuple(specialized(value.shape[-1]) for value in states)
     # No guard is set on the value of a tensor. Of a layer whose results may differ from those of other layers of its
     # class, the number is passed, so that the graph is guarded on it.
     layer_id = layer._layer_id if layer._weights_decide_outputs() else layer._layer_number
     is_packed = isinstance(input, PackedSequence)
-    spec = _output_spec(layer_id, _constant(x.shape[-1]), x.dtype, is_packed, widths, single, autocast)
+    spec = _output_spec(layer_id, specialized(x.shape[-1]), x.dtype, is_packed, widths, single, autocast)
     if spec is None:
         return None
     if isinstance(input, PackedSequence):
@@ -147,19 +152,6 @@ def _as_tensor(lengths: Any) -> Tensor:
     return torch.stack([torch.full((), n) for n in lengths]) if are_integers and lengths else torch.as_tensor(lengths)
 
 
-def _constant(size: int) -> int:
-    """Return a width as an int: if it is a symbol, the compiler specializes it here."""
-    return len([0] * size)
-
-
-def _dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _autocast(device: str, dtype: str | None) -> AbstractContextManager[object]:
-    return nullcontext() if dtype is None else torch.autocast(device, getattr(torch, dtype))
-
-
 _NO_LAYER = torch.nn.Module()  # to probe: no layer records what its cells do
 
 
@@ -184,7 +176,7 @@ def _output_spec(
         state = states[0] if single else tuple(states)
     try:
         with (
-            torch.no_grad(), _autocast(device.type, autocast), without_side_effects(layer),
+            torch.no_grad(), autocast_by_name(device.type, autocast), without_side_effects(layer),
         ):  # fmt: skip
             outputs, final = layer._compute(weights, x, state, None, None)
     except Exception:
@@ -198,7 +190,7 @@ def _output_spec(
         tuple(outputs) if isinstance(outputs, dict) else (),
         tuple(tuple(value.shape[2:]) for value in named.values()),
         tuple((*value.shape[:-2], value.shape[-1]) for value in final_states),
-        tuple(_dtype_name(value.dtype) for value in chain(named.values(), final_states)),
+        tuple(dtype_name(value.dtype) for value in chain(named.values(), final_states)),
         isinstance(final, Tensor),
     )
 
@@ -252,14 +244,14 @@ def _run(
     sequences: Any = PackedSequence(x, *packed) if packed else x.transpose(0, 1) if transposed else x
     state = None if not states else states[0] if single else tuple(states)
     named_weights = dict(zip(names, weights, strict=True))
-    with _autocast(x.device.type, autocast):
+    with autocast_by_name(x.device.type, autocast):
         outputs, final = layer._compute(named_weights, sequences, state, lengths, None)
     results = list(outputs.values()) if isinstance(outputs, dict) else [outputs]
     results = [value.data if packed else value.transpose(0, 1) if transposed else value for value in results]
     results = [value.contiguous() for value in (*results, *((final,) if isinstance(final, Tensor) else final))]
     remaining_sizes = iter(sizes)
     expected = [[next(remaining_sizes) for _ in range(dim)] for dim in dims]
-    result_dtypes = [_dtype_name(value.dtype) for value in results]
+    result_dtypes = [dtype_name(value.dtype) for value in results]
     if [list(value.shape) for value in results] != expected or result_dtypes != list(dtypes):
         got = [(*value.shape, value.dtype) for value in results]
         raise RuntimeError(

@@ -6,7 +6,6 @@ operator, as that to ONNX does. Weights are arguments of the operator, so a prog
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
@@ -15,12 +14,13 @@ import torch
 from torch import Tensor
 
 from elman.engine.outputs import output_tensors
-from elman.engine.precision import autocast_dtype
+from elman.engine.precision import autocast_by_name, autocast_name
 from elman.engine.torch_private import (
     assume_constant_result,
     below_autograd,
     disable_torch_function,
     in_dispatch_mode,
+    specialized,
     tree_leaves,
     without_modes,
 )
@@ -61,9 +61,8 @@ def call_exported(layer: "Layer", input: Any, state: Any, lengths: "Lengths | No
     structure = structure_of(getattr(layer, "state_size", None) if state is None else state)
     states = [] if state is None else tree_leaves(state)
     single, weights = isinstance(state, Tensor), layer._weights()
-    autocast_to = autocast_dtype(x.device.type)
-    autocast = None if autocast_to is None else _dtype_name(autocast_to)
-    width, *widths = (_constant(value.shape[-1]) for value in (x, *states))
+    autocast = autocast_name(x.device.type)
+    width, *widths = (specialized(value.shape[-1]) for value in (x, *states))
     form = _result_form(layer._layer_number, width, x.dtype, tuple(widths), single, autocast)
     text = _layer_text(layer._layer_number)
     arguments = text, x, values, states, list(weights.values()), list(weights), single, autocast
@@ -80,11 +79,6 @@ def call_exported(layer: "Layer", input: Any, state: Any, lengths: "Lengths | No
     if structure is not None:
         return output, unflatten_state(structure, finals)
     return output, finals[0] if form.single else finals
-
-
-def _constant(size: int) -> int:
-    """Return a width as an int: if it is a symbol, torch.export specializes it here."""
-    return len([0] * size)
 
 
 def layer_of(text: str) -> "Layer":
@@ -138,14 +132,6 @@ assume_constant_result(_layer_text)
 assume_constant_result(_result_form)
 
 
-def _dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _autocast(device: str, dtype: str | None) -> AbstractContextManager[object]:
-    return nullcontext() if dtype is None else torch.autocast(device, getattr(torch, dtype))
-
-
 def _compute(
     layer: "Layer", x: Tensor, lengths: Tensor | None, states: Sequence[Tensor], weights: dict[str, Tensor],
     single: bool, autocast: str | None,
@@ -166,7 +152,7 @@ def _call(
     state: Any = None if not states else states[0] if single else tuple(states)
     if structure is not None and states:
         state = unflatten_state(structure, states)
-    with _autocast(x.device.type, autocast):
+    with autocast_by_name(x.device.type, autocast):
         outputs, final = layer._compute(weights, x.transpose(0, 1) if transposed else x, state, lengths, None)
     if not transposed:
         return outputs, final

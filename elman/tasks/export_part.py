@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from elman.export._modules import ModuleChain
 from elman.layers import Stack
-from elman.layers._layer import Layer
 from elman.layers._layer_call import LETTERS
 
 Sizes = Mapping[str, int]  # of free axes, by name
@@ -68,20 +68,6 @@ class TensorSpec:
         return {"name": self.name, "shape": list(self.shape), "dtype": kind} | {k: v for k, v in optional.items() if v}
 
 
-class LayerChain(nn.Module):
-    """Modules one after the other, of which recurrent layers begin with a state of zeros."""
-
-    def __init__(self, *layers: nn.Module) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map the input of the first to the output of the last."""
-        for layer in self.layers:
-            x = layer(x)[0] if isinstance(layer, Layer) else layer(x)
-        return x
-
-
 @dataclass(frozen=True, kw_only=True)
 class ExportPart:
     """A part of a trained model: a module whose inputs and outputs are tensors.
@@ -102,7 +88,7 @@ class ExportPart:
     module: nn.Module
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    layers: LayerChain | None = None
+    layers: ModuleChain | None = None
     not_layers: str = ""
     sizes: Mapping[str, int] = field(default_factory=dict)
 
@@ -147,7 +133,7 @@ class ExportPart:
 
 @dataclass(frozen=True)
 class Exportable:
-    """What a task exports of a trained model.
+    """The parts of a trained model and what else its export needs.
 
     Attributes:
         parts: the parts of the model.

@@ -70,9 +70,9 @@ def representable(inputs: Sequence[Tensor]) -> list[Tensor]:
 @every_executor
 @every_case
 def test_1_double_precision(case: Case, executor: str, way: Way) -> None:
-    made = half_problem(case, SIZES, executor, way)
-    inputs = representable(made.inputs)
-    computed = compute(made.run, inputs)
+    candidate = half_problem(case, SIZES, executor, way)
+    inputs = representable(candidate.inputs)
+    computed = compute(candidate.run, inputs)
     compare(tolerance("1", executor), computed, compute_wide(on_loop(case), inputs))
 
 
@@ -103,8 +103,8 @@ def test_a_layer_in_bfloat16_rounds_what_autocast_returns(case: Case) -> None:
 @every_executor
 @every_stack
 def test_3_sequences_in_two_parts(case: Case, executor: str, way: Way) -> None:
-    made = half_problem(case, Sizes(T=5, B=3, D=7, H=9), executor, way)
-    whole, parts = compute(made.run, made.inputs), compute(lambda *_: in_two(made, 2), made.inputs)
+    candidate = half_problem(case, Sizes(T=5, B=3, D=7, H=9), executor, way)
+    whole, parts = compute(candidate.run, candidate.inputs), compute(lambda *_: in_two(candidate, 2), candidate.inputs)
     compare(tolerance("3", executor), parts, whole)
 
 
@@ -136,9 +136,9 @@ def test_8_the_checker_rejects_one_part_in_a_thousand(case: Case) -> None:
 @every_executor
 @every_stack
 def test_9_ragged_batches(case: Case, executor: str, way: Way) -> None:
-    made, lengths = half_problem(case, test_ragged.SIZES, executor, way), test_ragged.LENGTHS
-    ragged = compute(partial(made.run, lengths=lengths), made.inputs)
-    rows = compute(lambda *_: test_ragged.one_by_one(made, lengths, 1), made.inputs)
+    candidate, lengths = half_problem(case, test_ragged.SIZES, executor, way), test_ragged.LENGTHS
+    ragged = compute(partial(candidate.run, lengths=lengths), candidate.inputs)
+    rows = compute(lambda *_: test_ragged.one_by_one(candidate, lengths, 1), candidate.inputs)
     compare(tolerance("9", executor), ragged, rows)
 
 

@@ -60,16 +60,16 @@ def test_any_batch_and_time(name: str, ragged: bool, strict: bool) -> None:
     torch.manual_seed(0)
     layer, lengths = LAYERS[name](), torch.tensor(LENGTHS)
     axes = {0: BATCH, 1: TIME} if layer.batch_first else {0: TIME, 1: BATCH}
-    given = {"lengths": lengths[:2]} if ragged else {}
+    options = {"lengths": lengths[:2]} if ragged else {}
     shapes = {"input": axes, "lengths": {0: BATCH}} if ragged else {"input": axes}
-    exported = export(layer, (inputs(layer, 2),), given, dynamic_shapes=shapes, strict=strict)
+    exported = export(layer, (inputs(layer, 2),), options, dynamic_shapes=shapes, strict=strict)
     assert "elman" not in str(exported.graph)
-    x, given = inputs(layer, 5, T + 3), {"lengths": lengths} if ragged else {}
-    expected = tree_leaves(layer(x, **given))
+    x, options = inputs(layer, 5, T + 3), {"lengths": lengths} if ragged else {}
+    expected = tree_leaves(layer(x, **options))
     if ragged:  # what stands behind the ends is not read
         steps = torch.arange(T + 3).unsqueeze(1) >= lengths
         x = x.masked_fill((steps.T if layer.batch_first else steps).unsqueeze(-1), torch.nan)
-    all_close(tree_leaves(exported.module()(x, **given)), expected, "outputs")
+    all_close(tree_leaves(exported.module()(x, **options)), expected, "outputs")
 
 
 @either_way

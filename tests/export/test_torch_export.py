@@ -56,8 +56,8 @@ def test_a_layer_is_one_operator(form: Any) -> None:
     all_close(exported(x, lengths), model(x, lengths), "outputs")
     weight: Any = exported.get_parameter("first.weight_ih_l0")
     original: Any = model.first.weight_ih_l0
-    found = torch.autograd.grad(exported(x, lengths)[0].sum(), weight)
-    all_close(found, torch.autograd.grad(model(x, lengths)[0].sum(), original), "gradients")
+    gradients = torch.autograd.grad(exported(x, lengths)[0].sum(), weight)
+    all_close(gradients, torch.autograd.grad(model(x, lengths)[0].sum(), original), "gradients")
 
 
 @pytest.mark.parametrize("name", sorted(STEPS)[::2])

@@ -67,7 +67,7 @@ def parts(trained: Trained) -> dict[str, ExportPart]:
 
 
 def used(example: str, *arguments: object) -> str:
-    """What an example prints in a process that has neither torch nor elman."""
+    """Return the output of an example in a process that has neither torch nor elman."""
     path = str(EXAMPLES / example)
     command = [sys.executable, "-c", f"{WITHOUT}runpy.run_path(sys.argv[0])", path, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stdout
@@ -311,9 +311,9 @@ def test_what_is_written(runs: dict[str, Trained], task: str, tmp_path: Path) ->
 
 @pytest.mark.usefixtures("copies")
 def test_the_command(elman: Command, copied: Path) -> None:
-    said = elman("export", copied)
-    assert said.code == 0, said.err
-    check, last = said.out.splitlines()
+    result = elman("export", copied)
+    assert result.code == 0, result.err
+    check, last = result.out.splitlines()
     n = r"\d\.\de[+-]\d\d"
     assert re.fullmatch(rf"model: largest difference from the model {n} \(whole {n}, chunked {n}\)", check)
     assert last == f"export: {copied / 'export-onnx'}"
@@ -352,9 +352,9 @@ def test_damaged_runs(damage: str, elman: Command, copied: Path) -> None:
     else:
         (copied / "config.json").write_text("{")
     before = files(copied)
-    said = elman("export", copied)
-    assert said.err == elman("generate", copied).err
-    refused(said, "config.json" if damage == "no configuration" else "model.safetensors")
+    result = elman("export", copied)
+    assert result.err == elman("generate", copied).err
+    refused(result, "config.json" if damage == "no configuration" else "model.safetensors")
     assert files(copied) == before
 
 
@@ -422,10 +422,10 @@ def test_what_fails_leaves_nothing(
 ) -> None:
     monkeypatch.setitem(FORMATS, "onnx", format)
     before = files(copied)
-    said = elman("export", copied)
-    assert (said.code, said.out) == (code, "")
-    assert message in said.err
-    assert len(said.err.splitlines()) == bool(message)
+    result = elman("export", copied)
+    assert (result.code, result.out) == (code, "")
+    assert message in result.err
+    assert len(result.err.splitlines()) == bool(message)
     assert files(copied) == before
 
 
@@ -440,8 +440,8 @@ def test_in_c(runs: dict[str, Trained], task: str, tmp_path: Path) -> None:
 
 
 def test_a_language_model_in_c(elman: Command, copied: Path) -> None:
-    said = elman("export", copied, "--format", "c")
-    assert said.code == 0, said.err
+    result = elman("export", copied, "--format", "c")
+    assert result.code == 0, result.err
     out = copied / "export-c"
     assert files(out) == {"model.c", "model.h", "tokenizer.json", "export.json"}
     differences = json.loads((out / "export.json").read_text())["parts"]["model"]["differences"]
@@ -519,8 +519,8 @@ def test_the_folder_alone(runs: dict[str, Trained], copied: Path, task: str, for
 
 
 def test_a_language_model_writes(elman: Command, copied: Path, tmp_path: Path) -> None:
-    said = elman("export", copied, "--out", tmp_path / "out")
-    assert said.code == 0, said.err
+    result = elman("export", copied, "--out", tmp_path / "out")
+    assert result.code == 0, result.err
     check = json.loads((tmp_path / "out" / "export.json").read_text())["parts"]["model"]["differences"]
     assert 0 < check["whole"] < 1e-5
     assert 0 < check["chunked"] < 1e-5

@@ -89,7 +89,7 @@ class ModelSource(NamedTuple):
 
     @property
     def reads_whole(self) -> bool:
-        """Whether a part reads the sequence from its end, so that there is no step."""
+        """True if a part reads the sequence from its end, so that there is no step."""
         return any(len(part) > 1 for part in self.parts)
 
 

@@ -26,10 +26,13 @@ NARROW = 8  # results of fewer columns are computed as scalar products, of the r
 COLUMNS = 16  # of a block of a matrix, which lies in one piece: memory is read in order
 SUMS = 4  # of a scalar product, which the processor adds up side by side
 
-RESERVED = {
+C_KEYWORDS = {
     "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float",
     "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof",
     "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "main",
+}  # fmt: skip
+#: names that values of a step may not have
+RESERVED = C_KEYWORDS | {
     "a", "w", "c", "i", "j", "k", "head", "scale", "sums", "y", "int8_t", "int32_t", "uint32_t",
     "abs", "atan", "ceil", "cos", "cosh", "erf", "exp", "expm1", "floor", "log", "log1p", "pow", "round", "sin", "sinh",
     "sqrt", "tanh", "trunc",
@@ -78,7 +81,7 @@ def weight_of(product: Product) -> WeightArray:
 
 
 def is_quantized(weight: WeightArray, dtype: str) -> bool:
-    """Whether an array is stored in 8 bits: matrices are, vectors are not."""
+    """Return True if an array is stored in 8 bits: matrices are, vectors are not."""
     return dtype == "int8" and weight.matrix
 
 
@@ -413,7 +416,7 @@ class _PointwiseWriter:
 
 
 def _is_inner(broadcast: Broadcast, broadcasts: set[Broadcast]) -> bool:
-    """Whether a value's variable is out of scope where a loop begins that computes values broadcast in these ways."""
+    """Return True if a value's variable is out of scope in a loop that computes values broadcast in these ways."""
     order = (Broadcast.SCALAR, Broadcast.PER_HEAD, Broadcast.PER_COLUMN, Broadcast.ELEMENTWISE)
     return order.index(broadcast) >= min(map(order.index, broadcasts))
 

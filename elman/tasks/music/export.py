@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
+from elman.export._modules import ModuleChain
 from elman.tasks.export_part import (
     BATCH,
     STEPS,
     Exportable,
     ExportPart,
-    LayerChain,
     Sizes,
     TensorSpec,
     as_state,
@@ -58,18 +58,18 @@ def export(loaded: Loaded) -> Exportable:
             name="events", shape=(STEPS, BATCH), dtype=torch.int64, high=EVENTS, about=f"events; {END} to begin"
         )
         output = TensorSpec(name="logits", shape=(STEPS, BATCH, EVENTS), about="of the event after each")
-        layers = LayerChain(model.embedding, model.recurrent, model.output)
+        layers = ModuleChain(model.embedding, model.recurrent, model.output)
     else:
         steps = TensorSpec(
             name="frames", shape=(STEPS, BATCH, PITCHES), about="pitches, 0 or 1; a silent frame to begin", draw=_frames
         )
         if isinstance(model.output, Sigmoid):
             output = TensorSpec(name="logits", shape=(STEPS, BATCH, PITCHES), about="of each pitch of the next frame")
-            layers = LayerChain(model.recurrent, model.output.logits)
+            layers = ModuleChain(model.recurrent, model.output.logits)
         else:
             width = model.recurrent.output_size
             output = TensorSpec(name="hidden", shape=(STEPS, BATCH, width), about="input of note, for the next frame")
-            layers = LayerChain(model.recurrent)
+            layers = ModuleChain(model.recurrent)
     part = ExportPart(
         name="model",
         about="maps steps to the output of the next; with one step, or with a sequence",

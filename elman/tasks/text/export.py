@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from elman.data import tokenizers
+from elman.export._modules import ModuleChain
 from elman.tasks.export_part import (
     BATCH,
     STEPS,
     Exportable,
     ExportPart,
-    LayerChain,
     TensorSpec,
     as_state,
     as_tensors,
@@ -49,7 +49,7 @@ def export(loaded: Loaded) -> Exportable:
         module=ExportedLanguageModel(model),
         inputs=(tokens, *initial),
         outputs=(logits, *final),
-        layers=LayerChain(model.embedding, model.recurrent, model.output),
+        layers=ModuleChain(model.embedding, model.recurrent, model.output),
     )
     unknown = tokenizer.token_to_id(tokenizers.UNKNOWN)
     settings: dict[str, Any] = {"vocabulary": vocabulary, "never": [] if unknown is None else [unknown]}

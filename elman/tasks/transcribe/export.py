@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from elman.data import filter_banks
-from elman.tasks.export_part import BATCH, STEPS, Exportable, ExportPart, LayerChain, TensorSpec
+from elman.export._modules import ModuleChain
+from elman.tasks.export_part import BATCH, STEPS, Exportable, ExportPart, TensorSpec
 from elman.tasks.task import Loaded
 
 
@@ -23,7 +24,7 @@ def export(loaded: Loaded) -> Exportable:
             ),
         ),
         outputs=(TensorSpec(name="log_probabilities", shape=(STEPS, BATCH, symbols), about="natural logarithms"),),
-        layers=LayerChain(model.recurrent, model.output, nn.LogSoftmax(-1)),
+        layers=ModuleChain(model.recurrent, model.output, nn.LogSoftmax(-1)),
     )
     features = filter_banks.recipe(codec.rate, bands) | {"mean": codec.mean, "std": codec.std, "stack": codec.stack}
     return Exportable([part], {"characters": codec.characters, "features": features})
