@@ -88,8 +88,8 @@ def peak(seconds: float = 1.0, dtype: torch.dtype = torch.float32) -> dict[str, 
     """Measure the peak speed of matrix products, the best of several sizes.
 
     Args:
-        seconds: total time to spend. Sizes of which a single product takes longer are left out, such as bfloat16 with
-            torch on processors without instructions for it.
+        seconds: total time to spend. Sizes of which a single product takes longer are left out, such as those of
+            torch in bfloat16 on processors without instructions for it.
         dtype: of the matrices.
 
     Returns:
@@ -98,13 +98,15 @@ def peak(seconds: float = 1.0, dtype: torch.dtype = torch.float32) -> dict[str, 
     from elman.engine.cpu.matmul import PackedMatmul
 
     best = {"torch": 0.0, "tile": 0.0}
+    names = list(best)
     for n in (512, 1024, 2048):
         a, b = torch.randn(n, n).to(dtype), torch.randn(n, n).to(dtype)
-        ours = partial(PackedMatmul(b), a)
-        times = medians([partial(torch.mm, a, b), ours], seconds / 3)
-        for name, median in zip(best, times, strict=True):
+        products = {"torch": partial(torch.mm, a, b), "tile": partial(PackedMatmul(b), a)}
+        times = dict(zip(names, medians([products[name] for name in names], seconds / 3), strict=True))
+        for name, median in times.items():
             best[name] = max(best[name], 2 * n**3 / median / 1e9)
-        if 8 * max(times) > seconds:  # eight times as many operations for twice the size
+        names = [name for name in names if 8 * times[name] < seconds]  # twice the size takes eight times as long
+        if not names:
             break
     return best
 
