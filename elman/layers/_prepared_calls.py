@@ -13,6 +13,7 @@ from elman.bptt import Full
 from elman.engine import choose
 from elman.engine.executor import MAX_PREPARED_ROWS, PreparedCall
 from elman.engine.observe.events import CallLabel
+from elman.engine.trace.python_state import Scratch
 from elman.engine.torch_private import (
     in_dispatch_mode,
     in_forward_mode,
@@ -76,7 +77,7 @@ class _Labels:
         return self._layout, self._labels
 
 
-class PreparedCalls:
+class PreparedCalls(Scratch):
     """The prepared calls of one layer, which a copy of it does not share."""
 
     def __init__(self) -> None:

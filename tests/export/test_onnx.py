@@ -195,6 +195,25 @@ def test_a_model(file: Path) -> None:
         assert elman.export.check(file, model, inputs(*sizes)).whole < 1e-5
 
 
+def test_a_module_that_was_called_before_can_be_called_after(file: Path) -> None:
+    """Tracing undoes what a call changes, but not in memory that prepared calls keep."""
+
+    class Outputs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = elman.GRU(3, 4, bidirectional=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            outputs: Tensor = self.layer(x)[0]
+            return outputs
+
+    model, x = Outputs(), torch.randn(5, 2, 3)
+    with torch.inference_mode():
+        before = model(x)
+        elman.export.onnx(model, file, (x,))
+        assert torch.equal(model(x), before)
+
+
 def test_what_is_refused(file: Path) -> None:
     def mixing(x: Tensor, h: Tensor) -> Tensor:
         return tanh(x + h.mean(0))

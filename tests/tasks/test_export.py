@@ -69,7 +69,13 @@ def parts(trained: Trained) -> dict[str, ExportPart]:
 def used(example: str, *arguments: object) -> str:
     """Return the output of an example in a process that has neither torch nor elman."""
     path = str(EXAMPLES / example)
-    command = [sys.executable, "-c", f"{WITHOUT}runpy.run_path(sys.argv[0])", path, *map(str, arguments)]
+    command = [
+        sys.executable,
+        "-c",
+        f"{WITHOUT}runpy.run_path(sys.argv[0], run_name='__main__')",
+        path,
+        *map(str, arguments),
+    ]
     return subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stdout
 
 
@@ -502,7 +508,14 @@ def test_the_folder_alone(runs: dict[str, Trained], copied: Path, task: str, for
         recorded(part, tmp_path / "numbers")
     without = WITHOUT if format == "onnx" else WITHOUT.replace("torch=None, ", "")
     script = str(Path(__file__).with_name("use_exported.py"))
-    command = [sys.executable, "-W", "ignore", "-c", f"{without}runpy.run_path(sys.argv[0])", script]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-c",
+        f"{without}runpy.run_path(sys.argv[0], run_name='__main__')",
+        script,
+    ]
     arguments = [str(exported.path), str(tmp_path / "numbers")]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     result = subprocess.run(

@@ -53,6 +53,10 @@ MISSING = object()
 ATTRIBUTE = "an attribute"
 
 
+class Scratch:
+    """Base class of objects that hold no state: memory that calls reuse, and write before they read it."""
+
+
 class AccessPath(NamedTuple):
     """The name through which a step reaches a location, for messages."""
 
@@ -537,7 +541,7 @@ class PythonState:
 
     def _visit(self, value: Any, path: AccessPath, depth: int) -> None:
         """Add the locations that can be reached from a value."""
-        if isinstance(value, ATOMS) or id(value) in self._visited:
+        if isinstance(value, (*ATOMS, Scratch)) or id(value) in self._visited:
             return
         self._visited[id(value)] = value
         if isinstance(value, Tensor):
