@@ -450,7 +450,10 @@ def test_a_language_model_in_c(elman: Command, copied: Path) -> None:
     assert result.code == 0, result.err
     out = copied / "export-c"
     assert files(out) == {"model.c", "model.h", "tokenizer.json", "export.json"}
-    differences = json.loads((out / "export.json").read_text())["parts"]["model"]["differences"]
+    about = json.loads((out / "export.json").read_text())["parts"]["model"]
+    [x], [y] = about["inputs"], about["outputs"]
+    assert (x["dtype"], x["shape"], y["dtype"]) == ("int32", ["steps"], "float32")
+    differences = about["differences"]
     assert 0 < differences["whole"] < 1e-5
     assert 0 < differences["chunked"] < 1e-5
 
