@@ -173,6 +173,11 @@ def write(path: Path, piece: Notes, grid: int) -> None:
     Raises:
         OSError: if the file cannot be written.
     """
+    write_whole(path, to_bytes(piece, grid))
+
+
+def to_bytes(piece: Notes, grid: int) -> bytes:
+    """Return the content of the file that `write` writes."""
     ticks = grid * max(TICKS // grid, 1)  # a whole number of ticks per step that fits the header
     file = mido.MidiFile(type=0, ticks_per_beat=ticks)
     head = mido.MetaMessage("text", text=MAKER), mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(TEMPO))
@@ -188,4 +193,4 @@ def write(path: Path, piece: Notes, grid: int) -> None:
     track.append(mido.MetaMessage("end_of_track", time=piece.steps * ticks // grid - now))
     data = io.BytesIO()
     file.save(file=data)
-    write_whole(path, data.getvalue())
+    return data.getvalue()

@@ -434,12 +434,20 @@ def _in_python() -> Iterator[None]:
     try:
         yield
     except (BadInput, Failure) as error:
-        text = re.sub(
-            r"elman train \S+ --.*|--([a-z][a-z-]*)",
-            lambda match: match[1].replace("-", "_") if match[1] else match[0],
-            str(error),
-        )
-        raise type(error)(text) from None
+        raise type(error)(with_python_names(str(error))) from None
+
+
+def with_python_names(message: str) -> str:
+    """Rename options in a message to their names in Python, except those of shell commands.
+
+    >>> with_python_names("--skip-bad: see elman train text --resume")
+    'skip_bad: see elman train text --resume'
+    """
+    return re.sub(
+        r"elman train \S+ --.*|--([a-z][a-z-]*)",
+        lambda match: match[1].replace("-", "_") if match[1] else match[0],
+        message,
+    )
 
 
 def _console() -> Console:

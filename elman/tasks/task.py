@@ -2,8 +2,9 @@
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -84,6 +85,42 @@ class Input(NamedTuple):
     value: Any
 
 
+class Generation(ABC):
+    """An output that a model generates step by step, and can continue: a text, a piece of music.
+
+    It holds the state of the model and of the random number generator, so that the output of two calls of `steps` is
+    that of one call of their total length.
+    """
+
+    @abstractmethod
+    def read(self, prompt: Any, max_steps: int | None = None) -> None:
+        """Continue with a prompt, which the next call of `steps` feeds to the model.
+
+        Args:
+            prompt: a prompt of the type `json_prompt` of the task.
+            max_steps: the largest number of time steps; None: any.
+
+        Raises:
+            BadInput: for a prompt that cannot be used; then nothing has changed.
+        """
+
+    @abstractmethod
+    def steps(self, length: int, **sampling: Any) -> Iterator[dict[str, Any]]:
+        """Generate.
+
+        Args:
+            length: the largest number of steps.
+            sampling: temperature, top_k and top_p.
+
+        Yields:
+            The output of each step as a JSON object, up to the end of the text or piece.
+        """
+
+    @abstractmethod
+    def output(self, steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Return the output of steps together as a JSON object."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task(ABC):
     """Base class of tasks.
@@ -99,6 +136,10 @@ class Task(ABC):
         next_step: the command to run after the training; {run} stands for the run folder.
         option_units: units of the task's numbers in config.json.
         accepts_texts: whether inputs and prompts are texts, which may also be in a file.
+        json_inputs: the type of the inputs of `predict` in a request of `elman serve`, for pydantic: all that
+            `parse_inputs` takes from strangers, so neither paths nor Python objects. None: a list of texts if
+            `accepts_texts`, else only uploaded files.
+        json_prompt: the type of the prompt of `start_generation`, likewise.
         export: returns the parts of a loaded model that can be exported; None: none.
     """
 
@@ -112,6 +153,8 @@ class Task(ABC):
     next_step: str
     option_units: Mapping[str, str] = field(default_factory=dict)
     accepts_texts: bool = False
+    json_inputs: Any = None
+    json_prompt: Any = str
     export: "Callable[[Loaded], Exportable] | None" = None
 
     @property
@@ -293,6 +336,28 @@ class Task(ABC):
         """
         raise BadInput(f"{loaded.run.path}: generate: a run of {self.name} is used with elman predict")
 
+    def start_generation(self, loaded: Loaded, seed: int | None) -> Generation:
+        """Start an output that is generated step by step.
+
+        Args:
+            loaded: the model.
+            seed: the random seed; None: a random one.
+
+        Raises:
+            BadInput: if the task cannot generate.
+        """
+        raise BadInput(f"{loaded.run.path}: generate: a run of {self.name} is used with elman predict")
+
+    @property
+    def can_generate(self) -> bool:
+        """True if the task generates step by step."""
+        return type(self).start_generation is not Task.start_generation
+
+    @property
+    def can_predict(self) -> bool:
+        """True if the task predicts."""
+        return type(self).predict is not Task.predict
+
     def parse_inputs(self, loaded: Loaded, values: Any) -> Iterable[Iterable[Input]]:
         """Collect the inputs to predict from, in groups: each has the inputs that are available at one time.
 
@@ -334,6 +399,27 @@ class Task(ABC):
         """
         raise BadInput(f"{loaded.run.path}: predict: a run of {self.name} is used with elman generate")
 
+    def predict_requests(
+        self, loaded: Loaded, requests: Sequence[Sequence[Input]], max_steps: int | None = None
+    ) -> list[list[dict[str, Any]] | BadInput]:
+        """Predict from the inputs of several requests, which do not know of each other.
+
+        Args:
+            loaded: the model.
+            requests: the inputs of each request.
+            max_steps: the largest number of time steps of the inputs of a request; None: any.
+
+        Returns:
+            For each request its rows, as if it were the only one, or the error of its first unusable input.
+        """
+        results = list[list[dict[str, Any]] | BadInput]()
+        for inputs in requests:
+            try:
+                results.append(list(chain.from_iterable(self.predict(loaded, [inputs]))))
+            except BadInput as error:
+                results.append(error)
+        return results
+
     def batch(self, loaded: Loaded, inputs: Any) -> Any:
         """Encode inputs as one batch for the model, without targets.
 
@@ -341,6 +427,16 @@ class Task(ABC):
             BadInput: if the task has no examples.
         """
         raise BadInput(f"{loaded.run.path}: batch: expected a task of examples, got {self.name}")
+
+
+def check_steps(name: str, steps: int, max_steps: int | None) -> None:
+    """Check the number of time steps of an input.
+
+    Raises:
+        BadInput: for more than `max_steps`, unless that is None.
+    """
+    if max_steps is not None and steps > max_steps:
+        raise BadInput(f"{name}: expected at most {max_steps:,} time steps, got {steps:,}")
 
 
 def lines_of_stdin(loaded: Loaded) -> Iterator[list[Input]]:

@@ -37,11 +37,11 @@ DATA: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-def made(task: str, path: Path) -> Path:
+def made(task: str, path: Path, **options: Any) -> Path:
     """The run of a model that was not trained."""
     data, own = DATA[task]
     declared: Any = get_task(task)
-    prepared = declared.prepare(data, options_of(task).OPTIONS(hidden=4, **own), 0)
+    prepared = declared.prepare(data, options_of(task).OPTIONS(**{"hidden": 4, **own, **options}), 0)
     config = {
         "task": task, "data": {"name": "data"} | prepared.facts, "model": prepared.model_args,
         "options": declared.options_to_dict(prepared.options), "training": TrainingOptions().model_dump(),

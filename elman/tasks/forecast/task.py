@@ -233,6 +233,8 @@ TASK = ForecastTask(
     fit_baselines=fit_baselines,
     load_baselines=load_baselines,
     export=export,
+    # Columns by name, or values; null: the ends of the training series.
+    json_inputs=dict[str, list[int | float | str | None]] | list[float] | None,
     plots=(FORECAST,),
     has_duplicates=False,  # equal windows of different series are not duplicates
     option_units={"season": "steps", "horizon": "steps", "context": "steps"},
