@@ -44,6 +44,7 @@ ONCE = [
     *(f"bptt/test_stream{of}.py" for of in ("", "_processes", "_resumed", "_sequences", "_state")),
     "browser",
     "export",
+    "serve",
     "gpu",
     "test_docstrings.py",
     "test_draw.py",
@@ -120,6 +121,10 @@ THOROUGH = re.compile(
     r"|export/test_c\.py::test_int8\[(?!lstm)"
     r"|export/test_c\.py::test_weights_in_a_file\[(?!language_model)"
     r"|tasks/test_export\.py::test_(texts_are_classified|a_forecast_of_a_table|the_folder_alone)"
+    # Processes that serve take seconds to start; the tasks share the code of the service.
+    r"|serve/test_server\.py::test_sigterm"
+    r"|serve/test_openapi\.py::test_the_service_is_as_its_schema_says\[(?!image)"
+    r"|serve/test_predict\.py::test_(uploaded_files|predictions_are\w+)\[(?!image|forecast|tag)"
     # `make docs` runs the examples of all pages, and builds the site.
     r"|test_docs\.py::test_a_page_prints|test_new_task\.py|test_examples\.py|test_site\.py"
 )

@@ -24,6 +24,7 @@ from elman.cli.env import env
 from elman.cli.explain import explain
 from elman.cli.export import export
 from elman.cli.help import Command, Group
+from elman.cli.serve import serve
 from elman.cli.train import train as train_command
 from elman.errors import BadInput, Failure, MissingPackage, Terminated, os_failure
 from elman.extras import needs
@@ -41,7 +42,7 @@ train = typer.Typer(cls=Group, help="Train a model.", no_args_is_help=True)
 app.add_typer(train, name="train")
 for _task in TASKS:
     train.command(_task, cls=Command)(train_command(_task))
-for _command in (*task_commands.COMMANDS, export, draw, bench, explain, env):
+for _command in (*task_commands.COMMANDS, serve, export, draw, bench, explain, env):
     app.command(cls=Command)(_command)
 
 
