@@ -87,7 +87,7 @@ def test_a_request_waits_for_others() -> None:
     async def test(worker: Worker, model: Model) -> None:
         model.may_go_on.set()
         first = asyncio.create_task(worker.predict(inputs("a")))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
         await asyncio.gather(first, worker.predict(inputs("b")))
 
     assert with_worker(test, max_batch=2, max_wait=60.0).batches == [[1, 1]]
@@ -191,7 +191,7 @@ def test_streams_and_predictions_take_turns() -> None:
         endless.cancel()
         await ended.wait()
 
-    with_worker(test)
+    with_worker(test, max_wait=60.0)  # for which a prediction does not wait while there are streams
 
 
 def test_a_stream_that_fails() -> None:
