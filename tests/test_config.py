@@ -137,7 +137,7 @@ WRONG: list[tuple[str, Any, list[str]]] = [
     ("c.yaml", {"resume": "run"}, ["c.yaml: resume: expected one of tokens,", "task, data, out"]),
     ("c.toml", {"hidden": 2.5}, ["c.toml: hidden: expected an integer of at least 1, got 2.5"]),
     ("c.json", {"hidden": None}, ["c.json: hidden: expected an integer of at least 1, got None"]),
-    ("c.json", {"layers": True}, ["c.json: layers: expected an integer of at least 1, got True"]),
+    ("c.json", {"layers": True}, ["c.json: layers: expected an integer from 1 to 1000, got True"]),
     ("c.yaml", {"cell": "ltsm"}, ["c.yaml: cell: expected one of rnn, gru", "; did you mean lstm?"]),
     ("c.yaml", {"epochs": -1}, ["c.yaml: epochs: expected a number greater than 0, got -1"]),
     ("c.yaml", {"clip": math.inf}, ["c.yaml: clip: expected a number of at least 0, got inf"]),

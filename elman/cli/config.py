@@ -35,7 +35,7 @@ def read(path: Path, task: str, module: ModuleType, has_data: bool = False) -> d
         path = path / "config.json"
     where, values = f"--config {path}", _parsed(path)
     if values.get("task", task) != task:
-        raise BadInput(f"{where}: task: expected {task}, got {values['task']!r}")
+        raise BadInput(f"{where}: task: expected {task}, got {values['task']!r:.60}")
     is_run = isinstance(values.get("options"), dict) and isinstance(values.get("training"), dict)
     try:
         settings = _of_run(values, has_data) if is_run else {k.replace("-", "_"): v for k, v in values.items()}

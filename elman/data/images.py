@@ -23,6 +23,7 @@ DAMAGED = (  # exceptions of Pillow's readers for damaged files
     OSError, SyntaxError, ValueError, EOFError, RuntimeError, AssertionError, AttributeError, LookupError, TypeError,
     ArithmeticError, struct.error, zlib.error,
 )  # fmt: skip
+MAX_PIXELS = 1 << 26  # of the shape that images are scaled to
 TOLERANCE = 1e-6  # relative tolerance above white, for computed values
 
 
@@ -201,9 +202,14 @@ def scaled(image: Image, rows: int, columns: int) -> Image:
         image: the image.
         rows: rows of the result.
         columns: columns of the result.
+
+    Raises:
+        BadInput: if the result has more than `MAX_PIXELS`.
     """
     from PIL import Image as Pillow
 
     if image.shape == (rows, columns):
         return image
+    if rows * columns > MAX_PIXELS:
+        raise BadInput(f"expected images of at most {MAX_PIXELS:,} pixels, got a shape of {rows:,} x {columns:,}")
     return np.asarray(Pillow.fromarray(image).resize((columns, rows), Pillow.Resampling.BILINEAR), np.float32)

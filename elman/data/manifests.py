@@ -9,6 +9,7 @@ from elman.data.examples import Example, usable
 from elman.data.tables import Source, column_names, rows
 from elman.data.validation import group_of, quoted, text_of
 from elman.errors import BadInput
+from elman.io.files import check_regular
 
 Load = Callable[[Path, str], Any]  # loads the input of an example from its file and text
 
@@ -42,6 +43,7 @@ def _example(where: str, folder: Path, file: Any, text: Any, group: Any, load: L
         raise BadInput(f"{where}: expected a file, got {quoted(file) if file else 'none'}")
     text, full_path = " ".join(text_of(text, where).split()), folder / file
     try:
+        check_regular(full_path, "a file")  # a pipe or a terminal that a table names might wait for ever
         loaded = load(full_path, text)
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from None

@@ -16,11 +16,12 @@ import elman
 from elman.errors import BadInput, Failure, os_failure
 from elman.io.files import read_bytes, write_whole
 from elman.io.format import shell_path
-from elman.io.schema import parsed, validated
+from elman.io.schema import MAX_DEPTH, is_deep, parsed, validated
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+MAX_CONFIG = 1 << 24  # bytes of config.json, which may name many thousand files of data
 FORMAT = 1  # version of the folder format; raise it when older versions of elman cannot read the new format
 LOCK = ".lock"
 _LEFTOVER_FILE = re.compile(r"\.lock|\.config\.json\.\d+")  # files of a process that died before it wrote config.json
@@ -38,8 +39,8 @@ class _Config(BaseModel, strict=True, defer_build=True):
     options: dict[str, Any]
     training: dict[str, Any]
     # Added when training ends.
-    scores: dict[str, Any] | None = None
-    baselines: dict[str, Any] | None = None
+    scores: dict[str, dict[str, float]] | None = None
+    baselines: dict[str, float] | None = None
     ended: dict[str, Any] | None = None
     diverged: str | None = None
 
@@ -183,13 +184,15 @@ def open_run(path: Path) -> Run:
             f"{path}: expected a run folder, got {'a folder' if path.is_dir() else 'a file'} without config.json"
         )
     try:
-        config = parsed(read_bytes(file))
+        config = parsed(read_bytes(file, MAX_CONFIG))
+        if is_deep(config):
+            raise ValueError(f"lists or objects are nested more than {MAX_DEPTH} times")
     except ValueError as error:
         raise BadInput(f"{file}: expected valid JSON: {error}") from None
     if isinstance(config, dict) and isinstance(config.get("format"), int) and config["format"] > FORMAT:
         raise BadInput(
-            f"{file}: expected format {FORMAT} or older, got {config['format']}, written by elman "
-            f"{config.get('elman', '?')}; this is elman {elman.__version__}: upgrade it to read this run"
+            f"{file}: expected format {FORMAT} or older, got {config['format']!s:.20}, written by elman "
+            f"{config.get('elman', '?')!s:.20}; this is elman {elman.__version__}: upgrade it to read this run"
         )
     try:
         validated(_Config, config)

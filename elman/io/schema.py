@@ -15,6 +15,7 @@ T = TypeVar("T")
 # An integer is neither a float nor a bool, a text is not a number, and no number is NaN or infinite.
 STRICT = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 MAX_INT = 2**31 - 1  # largest value of an integer option
+MAX_DEPTH = 100  # of lists and objects in each other, in the JSON files of a run
 Size = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 
@@ -57,6 +58,21 @@ def parsed(text: str | bytes) -> Any:
         raise ValueError(f"{error.msg} at {line}column {error.colno}") from None
     except RecursionError:
         raise ValueError("lists or objects are nested too deeply") from None
+
+
+def is_deep(value: Any, most: int = MAX_DEPTH) -> bool:
+    """Return whether lists and objects of JSON are in each other more than `most` times.
+
+    >>> is_deep([[1]], most=1), is_deep([[1]], most=2), is_deep({"a": []}, most=1)
+    (True, False, True)
+    """
+    level = [value]
+    for _ in range(most + 1):
+        containers = [item for item in level if isinstance(item, dict | list)]
+        if not containers:
+            return False
+        level = [part for item in containers for part in (item.values() if isinstance(item, dict) else item)]
+    return True
 
 
 def validated(kind: type[T], values: Any, how: Literal["python", "strings", "json"] = "python") -> T:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
+from elman.errors import BadInput
 from elman.io.files import read_bytes, write_figure
 
 MAX_MARKERS = 60  # with more validations, the curve has no markers
@@ -18,10 +19,16 @@ def draw(metrics: Path, picture: Path, ylabel: str, baseline: tuple[str, float] 
         picture: path of the PNG file to write.
         ylabel: name and unit of the loss.
         baseline: name and loss of the baseline.
+
+    Raises:
+        BadInput: if metrics.csv has texts.
     """
     from matplotlib.figure import Figure
 
-    rows = pl.read_csv(read_bytes(metrics), infer_schema_length=None)
+    try:
+        rows = pl.read_csv(read_bytes(metrics), infer_schema=False).cast(pl.Float64)
+    except pl.exceptions.PolarsError as error:
+        raise BadInput(f"{metrics}: expected a table of numbers: {str(error).splitlines()[0]}") from None
     train = rows.drop_nulls("train_loss").select(
         "epoch", "train_loss", smooth=pl.col("train_loss").ewm_mean(half_life=max(rows.height / 100, 1))
     )

@@ -18,7 +18,7 @@ from elman.io.files import input_lines
 from elman.io.run_folder import Run
 from elman.io.schema import restoring, validated
 from elman.io.terminal import note
-from elman.options import Options
+from elman.options import MAX_LAYERS, Options
 from elman.report.shown import Missing, Sample
 from elman.tasks.export_part import Exportable
 from elman.training.options import TrainingOptions
@@ -231,10 +231,12 @@ class Task(ABC):
         args, file = run.config["model"], run.path / "config.json"
         if run.config["task"] != self.name:
             raise BadInput(
-                f"{run.path}: expected a run of `elman train {self.name}`, got one of {run.config['task']!r}"
+                f"{run.path}: expected a run of `elman train {self.name}`, got one of {run.config['task']!r:.60}"
             )
         if not isinstance(args.get("cell"), str) or args["cell"] not in cells.REGISTRY:
-            raise BadInput(f"{file}: expected a cell of {', '.join(cells.REGISTRY)}; got {args.get('cell')!r}")
+            raise BadInput(f"{file}: expected a cell of {', '.join(cells.REGISTRY)}; got {args.get('cell')!r:.60}")
+        if isinstance(args.get("layers"), int) and args["layers"] > MAX_LAYERS:
+            raise BadInput(f"{file}: model.layers: expected at most {MAX_LAYERS:,}, got {args['layers']!s:.20}")
         with restoring(file, f"the model arguments of {self.description}"):
             return self.model(**args)
 

@@ -13,6 +13,7 @@ from elman.data.time_index.clock import Cycle, TimeStep, phases
 from elman.data.time_index.grid import Grid, clock_by, shown
 from elman.data.time_index.zone import Zone
 from elman.errors import BadInput
+from elman.io.files import check_regular
 from elman.io.terminal import note
 from elman.tasks.forecast.numerals import Values
 from elman.tasks.forecast.options import ForecastOptions
@@ -160,6 +161,7 @@ def read_ends(path: Path, options: ForecastOptions) -> list[Series]:
     Raises:
         BadInput: if the file is damaged.
     """
+    check_regular(path, "a table")
     covariates = ",".join(f"covariate {k}" for k in range(len(listed_names(options.covariates)))) or None
     stored = options.model_copy(
         update={"time": "time", "target": "target", "series": "series", "covariates": covariates, "time_format": None}

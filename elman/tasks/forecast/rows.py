@@ -1,5 +1,6 @@
 """Rows of time series tables: read, checked and sorted by time."""
 
+import csv
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -330,6 +331,16 @@ def _sort_rows(
 
 
 def listed_names(covariates: Any) -> list[str]:
-    """Return the names in an option: a list in Python, or a text with commas between names."""
-    parts = covariates.split(",") if isinstance(covariates, str) else covariates or []
-    return [part.strip() for part in parts]
+    """Return the names in an option: a list in Python, or a text with commas between names.
+
+    In a text, a name with commas is quoted as in CSV.
+
+    >>> listed_names('wind, "sun, shade",a "b" c'), listed_names(["sun, shade"]), listed_names(None)
+    (['wind', 'sun, shade', 'a "b" c'], ['sun, shade'], [])
+    """
+    if isinstance(covariates, str):
+        try:
+            covariates = next(csv.reader([covariates.replace("\n", " ")], skipinitialspace=True), [])
+        except csv.Error as error:
+            raise BadInput(f"--covariates: expected names of columns: {error}") from None
+    return [part.strip() for part in covariates or []]
