@@ -189,10 +189,10 @@ def _columns(
     places = []
     for option, value in requested.items():
         name = value or defaults[option]
-        at = names.index(name) if name in names else int(name) - 1 if name.isdecimal() else -1
+        at = names.index(name) if name in names else int(name) - 1 if re.fullmatch(r"\d{1,9}", name) else -1
         if not 0 <= at < width:
             named = f", or one of {', '.join(names)}" if names else ""
-            raise BadInput(f"{path}: {option}: expected a column from 1 to {width}{named}; got {name!r}")
+            raise BadInput(f"{path}: {option}: expected a column from 1 to {width}{named}; got {name!r:.60}")
         places.append(at)
     if not needs_labels:
         return ColumnFormat(places[0], None)
