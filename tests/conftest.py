@@ -122,6 +122,7 @@ THOROUGH = re.compile(
     r"|export/test_c\.py::test_int8\[(?!lstm)"
     r"|export/test_c\.py::test_weights_in_a_file\[(?!language_model)"
     r"|tasks/test_export\.py::test_(texts_are_classified|a_forecast_of_a_table|the_folder_alone)"
+    r"|fuzz/test_fuzz\.py::\w+\[[\w.]+-plot"
     # `make docs` runs the examples of all pages, and builds the site.
     r"|test_docs\.py::test_a_page_prints|test_new_task\.py|test_examples\.py|test_site\.py"
 )

@@ -32,6 +32,7 @@ _GENERATOR_MARK = re.compile(
 )
 _MARK_BYTES = 8192
 _INHERITED = re.compile(r"/dev/(stdin|fd/\d+)|/proc/(self|\d+)/fd/\d+")  # pipes that the shell has opened for a process
+MAX_FOLDERS = 100  # in each other
 PIPE_SECONDS = 60.0  # to wait for a process that writes to a named pipe
 
 
@@ -277,6 +278,7 @@ def visible_files(folder: Path) -> Iterator[Path]:
 
     Raises:
         OSError: if a folder cannot be read.
+        BadInput: if there are more than `MAX_FOLDERS` folders in each other.
     """
     return _visible(folder, frozenset())
 
@@ -285,6 +287,8 @@ def _visible(folder: Path, ancestors: frozenset[str]) -> Iterator[Path]:
     real = os.path.realpath(folder)
     if real in ancestors:  # a link to one of its own parent folders
         return
+    if len(ancestors) >= MAX_FOLDERS:
+        raise BadInput(f"{folder!s:.200}: expected at most {MAX_FOLDERS} folders in each other, got more")
     for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
         if path.is_dir():
             yield from _visible(path, ancestors | {real})

@@ -10,6 +10,7 @@ from elman.errors import BadInput
 from elman.io.files import read_bytes, write_whole
 
 MAX_BYTES = 1 << 28  # of a table: about four million rows
+MAX_CELL = 1000  # characters of a cell
 
 
 class CsvTable:
@@ -45,14 +46,20 @@ def read(path: Path) -> list[dict[str, str]]:
     Raises:
         BadInput: if the file cannot be read, is no table or is too large, or if a row has no step.
     """
+    limit = csv.field_size_limit(MAX_BYTES)  # larger cells are reported with their row below
     try:
         text, end, _ = read_bytes(path, MAX_BYTES).decode().rpartition("\n")
         rows = [row for row in csv.DictReader(io.StringIO(text + end, newline="")) if None not in row.values()]
     except (UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{path}: expected a table of numbers: {error}") from None
+    finally:
+        csv.field_size_limit(limit)
     for i, row in enumerate(rows, 1):
         if None in row:
             raise BadInput(f"{path}: row {i}: expected {len(row) - 1} columns, got more")
+        if (longest := max(map(len, row.values()))) > MAX_CELL:
+            expected = f"cells of at most {MAX_CELL:,} characters"
+            raise BadInput(f"{path}: row {i}: expected {expected}, got one of {longest:,}")
         if not re.fullmatch(r"[0-9]{1,18}", row.get("step") or ""):
             received = repr(row["step"]) if "step" in row else f"the columns {', '.join(map(str, row))}"
             raise BadInput(f"{path}: row {i}: expected an integer in the column 'step', got {received:.60}")

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 import elman
 from elman.errors import BadInput, Failure, os_failure
@@ -28,12 +28,15 @@ _LEFTOVER_FILE = re.compile(r"\.lock|\.config\.json\.\d+")  # files of a process
 _MAX_ATTEMPTS = 10  # to create a folder while other processes create and remove the same parents
 
 
+Name = Annotated[str, Field(max_length=100)]
+
+
 class _Config(BaseModel, strict=True, defer_build=True):
     """The fields of config.json that all tasks have."""
 
     format: int
-    elman: str
-    task: str
+    elman: Name
+    task: Name
     data: dict[str, Any]
     model: dict[str, Any]
     options: dict[str, Any]
@@ -42,7 +45,7 @@ class _Config(BaseModel, strict=True, defer_build=True):
     scores: dict[str, dict[str, float]] | None = None
     baselines: dict[str, float] | None = None
     ended: dict[str, Any] | None = None
-    diverged: str | None = None
+    diverged: Annotated[str, Field(max_length=10_000)] | None = None
 
 
 class _InUse(BadInput):

@@ -146,4 +146,4 @@ def _spelled(schema: Any) -> str:
         return f"{name} greater than {above}" + ("" if most is None else f" and at most {most}")
     if least is not None:
         return f"{name} of at least {least}" if most in (None, MAX_INT) else f"{name} from {least} to {most}"
-    return name
+    return f"{name} of at most {schema['maxLength']:,} characters" if "maxLength" in schema else name

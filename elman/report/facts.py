@@ -17,7 +17,7 @@ MAX_COUNT = 1e15  # of steps or seconds
 
 def task(run: Run) -> str:
     """Return the task of a run and the version of elman that trained it."""
-    return f"{_shortened(run.config['task'])}, by elman {_shortened(run.config['elman'])}"
+    return f"{run.config['task']}, by elman {run.config['elman']}"
 
 
 def settings(run: Run) -> dict[str, dict[str, str]]:
@@ -74,7 +74,8 @@ def files(run: Run, but: Collection[Path] = ()) -> list[str]:
         but: files that are not listed either.
     """
     paths = (path for path in run.path.rglob("*") if path.is_file() and path.name != LOCK and path not in but)
-    return sorted(f"{path.relative_to(run.path)} ({decimal(path.stat().st_size)})" for path in paths)
+    lines = (f"{path.relative_to(run.path)} ({decimal(path.stat().st_size)})" for path in paths)
+    return sorted(line.replace("\n", "\\n") for line in lines)  # a name with a line break is no other file
 
 
 def _is_count(value: Any) -> TypeGuard[int | float]:

@@ -25,13 +25,15 @@ BYTES = 3 << 30  # of memory for an input, beyond what the process has at first
 def main() -> int:
     """Run the command; return 1 if an input was neither read nor refused."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("loader", nargs="*", choices=[*LOADERS, []], help="all by default")
+    parser.add_argument("loader", nargs="*", help=f"all by default: {', '.join(LOADERS)}")
     parser.add_argument("--seconds", type=float, default=60, help="for each loader")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--input", type=int, help="load the input of this number")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # load inputs from this number on, for ever
     options = parser.parse_args()
     names = options.loader or list(LOADERS)
+    if not set(names) <= set(LOADERS):
+        parser.error(f"expected loaders among {', '.join(LOADERS)}")
     if options.input is not None or options.worker is not None:
         with tempfile.TemporaryDirectory() as folder:
             fuzzer = Fuzzer(LOADERS[names[0]], Path(folder), options.seed, SECONDS)

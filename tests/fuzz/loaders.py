@@ -93,7 +93,7 @@ def exhausted(items: Iterable[Any]) -> int:
 
 # Texts and tables.
 
-TEXTS = [b"the network sees\r\nthe word\n\n caf\xc3\xa9 \xe6\x97\xa5\n", "please stay".encode("utf-16"), text(300).encode()]
+TEXTS = [b"the network sees\r\nthe word\n caf\xc3\xa9 \xe6\x97\xa5\n", b"\xef\xbb\xbfplease\rstay", text(300).encode()]
 ROWS = {"text": ["one, two", 'a "b" c', "three\nfour", "five"], "label": ["a", "b", "a", "b"], "n": [1, 2, None, 4]}
 STAMPS = [f"2026-01-{day:02} {hour:02}:00" for day in (1, 2) for hour in range(24)]
 SERIES = {"time": STAMPS, "value": [float(i % 24) for i in range(48)], "b": [f"{i},5" for i in range(48)]}
@@ -164,7 +164,7 @@ def image_files() -> list[Seed]:
         image = Pillow.fromarray(values.astype(np.uint16) if mode == "I;16" else values)
         try:
             (image if mode == "I;16" else image.convert(mode)).save(data, Pillow.registered_extensions()[suffix])
-        except (KeyError, OSError):  # a format that this build of Pillow does not write
+        except (KeyError, OSError, ValueError):  # a format that this build of Pillow does not write
             continue
         seeds.append(Seed(data.getvalue(), suffix))
     return seeds
@@ -292,6 +292,9 @@ def report_curves(path: Path) -> None:
     history.history(run)
     flow.clipped(path / "flow.csv")
     CsvTable(path / "metrics.csv", COLUMNS, keep=2)
+
+
+def plot_metrics(path: Path) -> None:
     curves.draw(path / "metrics.csv", path / "curves.png", "loss")
 
 
@@ -352,6 +355,7 @@ LOADERS: dict[str, Loader] = {
     "baseline.safetensors": Loader(use_baseline, partial(run_files, "baseline.safetensors", RUNS), "baseline.safetensors"),
     "metrics.csv": Loader(report_curves, partial(run_files, "metrics.csv", RUNS[:1]), "metrics.csv"),
     "flow.csv": Loader(report_curves, partial(run_files, "flow.csv", RUNS[:1]), "flow.csv"),
+    "metrics.csv-plot": Loader(plot_metrics, partial(run_files, "metrics.csv", RUNS[:1]), "metrics.csv"),
     "flow.csv-plot": Loader(plot_history, partial(run_files, "flow.csv", RUNS[:1]), "flow.csv"),
     "split.csv": Loader(read_split, partial(run_files, "split.csv", RUNS[1:2]), "split.csv"),
     "ends.csv": Loader(use_run, partial(run_files, "ends.csv", ["forecast"]), "ends.csv"),
