@@ -113,6 +113,18 @@ def test_a_run_that_is_resumed_with_pipes_in_it(elman: Command, copied: Path) ->
         (copied / name).write_bytes(content)
 
 
+@pytest.mark.parametrize("name", ["-", "pipe", "/dev/zero"])
+def test_a_run_whose_data_is_no_file(elman: Command, copied: Path, tmp_path: Path, name: str) -> None:
+    """Which would wait for input that nobody types."""
+    os.mkfifo(tmp_path / "pipe")
+    path = str(tmp_path / name) if name == "pipe" else name
+    config = json.loads((copied / "config.json").read_text())
+    put(copied / "config.json", data=config["data"] | {"files": [path]})
+    refused(elman("flow", copied), "expected data in files, got", "a pipe or a device")
+    assert elman("report", copied).code == 0
+    assert "The training data cannot be read" in (copied / "report.html").read_text()
+
+
 def test_a_table_that_names_a_terminal(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("path,text\n/dev/stdin,a\n")
     os.mkfifo(tmp_path / "pipe")

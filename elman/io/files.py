@@ -268,6 +268,15 @@ def check_regular(path: Path, what: str) -> None:
         raise BadInput(f"{path}: expected {what}, got {_kind_of(path.stat().st_mode)}")
 
 
+def is_stream(path: Path) -> bool:
+    """Return whether a path is standard input, a pipe or a device; False if it does not exist."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return path == STDIN
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def _kind_of(mode: int) -> str:
     """Return what a path is that is not a regular file, by its mode."""
     return "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device"
