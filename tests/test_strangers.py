@@ -103,14 +103,10 @@ def test_a_run_with_devices_in_it(elman: Command, copied: Path, name: str) -> No
     refused(elman("generate", copied), f"{copied / name}: expected a file, got a pipe")
 
 
-def test_a_run_that_is_resumed_with_pipes_in_it(elman: Command, copied: Path) -> None:
-    for name in ("metrics.csv", "checkpoints/last.ckpt"):
-        content = (copied / name).read_bytes()
-        (copied / name).unlink()
-        os.mkfifo(copied / name)
-        refused(elman("train", "text", "--resume", copied, "--epochs", 4), Path(name).name, "got a pipe")
-        (copied / name).unlink()
-        (copied / name).write_bytes(content)
+def test_a_run_that_is_resumed_with_a_pipe_in_it(elman: Command, copied: Path) -> None:
+    (copied / "metrics.csv").unlink()
+    os.mkfifo(copied / "metrics.csv")
+    refused(elman("train", "text", "--resume", copied, "--epochs", 4), "metrics.csv: expected a file, got a pipe")
 
 
 @pytest.mark.parametrize("name", ["-", "pipe", "/dev/zero"])

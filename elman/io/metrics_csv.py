@@ -41,14 +41,16 @@ class CsvTable:
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """Read the rows of a CSV table. An incomplete last row, as after a full disk, is dropped.
+    """Read the rows of a CSV table.
+
+    An incomplete last row, as after a full disk, is dropped, and so are zeros at the end, as after a power loss.
 
     Raises:
         BadInput: if the file cannot be read, is no table or is too large, or if a row has no step.
     """
     limit = csv.field_size_limit(MAX_BYTES)  # larger cells are reported with their row below
     try:
-        text, end, _ = read_bytes(path, MAX_BYTES).decode().rpartition("\n")
+        text, end, _ = read_bytes(path, MAX_BYTES).decode().rstrip("\0").rpartition("\n")
         rows = [row for row in csv.DictReader(io.StringIO(text + end, newline="")) if None not in row.values()]
     except (UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{path}: expected a table of numbers: {error}") from None

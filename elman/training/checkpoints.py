@@ -8,7 +8,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor
 
-from elman.io.files import check_regular, write_whole
+from elman.io.files import write_whole
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -39,7 +39,6 @@ def load(path: Path, mmap: bool = False) -> dict[str, Any]:
         path: the file.
         mmap: map the file into memory, for callers that read only a few small values.
     """
-    check_regular(path, "a checkpoint")
     checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     return checkpoint
 
