@@ -171,16 +171,16 @@ def test_a_configuration_that_is_too_large(elman: Command, copied: Path) -> None
     put(copied / "config.json", data=whole["data"] | {"name": "x" * MAX_CONFIG})
     refused(elman("info", copied), "config.json: expected a file of at most 16,777,216 bytes")
     put(copied / "config.json", data=whole["data"] | {"name": "x" * 1_000_000})
-    said = elman("info", copied)
-    assert said.code == 0
-    assert "… (1,000,000" in " ".join(said.out.split())
-    assert len(said.out) < 20_000
+    result = elman("info", copied)
+    assert result.code == 0
+    assert "… (1,000,000" in " ".join(result.out.split())
+    assert len(result.out) < 20_000
     put(copied / "config.json", data=whole["data"] | {"name": json.loads("[" * 200 + "]" * 200)})
     refused(elman("info", copied), "config.json: expected valid JSON: lists or objects are nested more than 100 times")
     put(copied / "config.json", data=whole["data"], task="y" * 1_000_000)
-    said = elman("info", copied)
-    refused(said, "config.json: task: expected a text of at most 100 characters, got 'yyyy")
-    assert len(said.err) < 1000
+    result = elman("info", copied)
+    refused(result, "config.json: task: expected a text of at most 100 characters, got 'yyyy")
+    assert len(result.err) < 1000
 
 
 def test_a_model_of_a_million_layers(elman: Command, copied: Path) -> None:

@@ -41,7 +41,7 @@ def restoring(path: Path, what: str) -> Iterator[None]:
     except DAMAGE as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         reason = f"missing key {lines[0]}" if isinstance(error, KeyError) else lines[0]
-        raise BadInput(f"{path}: expected {what}, got invalid content: {reason}") from None
+        raise BadInput(f"{path}: expected {what}, got invalid content: {reason:.500}") from None
 
 
 def parsed(text: str | bytes) -> Any:
@@ -102,9 +102,9 @@ def _line(error: Any, schema: Any) -> str:
     """Return one line for an error of pydantic, with what the JSON schema says is expected at its place."""
     kind, place, value = error["type"], error["loc"], error["input"]
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
-    prefix = f"{where}: " if where else ""
+    prefix = f"{where:.200}: " if where else ""
     if kind in ("value_error", "json_invalid"):
-        return f"{prefix}{error['ctx']['error']}"
+        return f"{prefix}{error['ctx']['error']!s:.500}"
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         names = list(schema["properties"])
         return f"{prefix}expected one of {', '.join(names)}{perhaps(where, names)}"
