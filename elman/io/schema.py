@@ -17,6 +17,8 @@ STRICT = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=Fals
 MAX_INT = 2**31 - 1  # largest value of an integer option
 MAX_DEPTH = 100  # of lists and objects in each other, in the JSON files of a run
 Size = Annotated[int, Field(ge=1)]
+BeamWidth = Annotated[int, Field(ge=1, le=1000)]  # a wider beam finds nothing better, and takes memory in proportion
+SampleRate = Annotated[int, Field(ge=1000, le=192_000)]  # in Hz
 Positive = Annotated[float, Field(gt=0)]
 
 # Exceptions that code may raise when it restores an object from a damaged file.
