@@ -22,9 +22,10 @@ def task(run: Run) -> str:
 
 def settings(run: Run) -> dict[str, dict[str, str]]:
     """Return the settings of the data, the model, the task and the training, by section and name."""
+    sections = {key: run.config[key].items() for key in ("data", "model", "options", "training")}
     return {
-        key: {_shortened(name.strip("_")): _value(value) for name, value in run.config[key].items() if value not in (None, "")}
-        for key in ("data", "model", "options", "training")
+        key: {_shortened(name.strip("_")): _value(value) for name, value in items if value not in (None, "")}
+        for key, items in sections.items()
     }
 
 

@@ -50,9 +50,8 @@ class TimeStep:
         """
         match = re.fullmatch(rf"([1-9]\d{{0,17}})({'|'.join((*UNITS, *MONTHS))}|b|)", text)
         if not match:
-            raise BadInput(
-                f"--step: expected a number and one of {', '.join((*UNITS, *MONTHS))}, b (business days); got {text!r:.60}"
-            )
+            units = ", ".join((*UNITS, *MONTHS))
+            raise BadInput(f"--step: expected a number and one of {units}, b (business days); got {text!r:.60}")
         count, unit = int(match[1]), match[2]
         if unit in MONTHS:
             step = cls("mo", count * MONTHS[unit])
