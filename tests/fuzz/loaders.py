@@ -157,7 +157,8 @@ def image_files() -> list[Seed]:
     for suffix, mode in (
         *((".png", "L"), (".png", "RGBA"), (".png", "I;16"), (".png", "P"), (".jpg", "RGB"), (".gif", "P")),
         *((".bmp", "RGB"), (".tiff", "L"), (".tiff", "RGB"), (".webp", "RGB"), (".ppm", "RGB"), (".tga", "RGB")),
-        *((".ico", "RGBA"), (".jp2", "L"), (".dds", "RGB"), (".sgi", "L"), (".pcx", "L"), (".im", "L"), (".avif", "RGB")),
+        *((".ico", "RGBA"), (".jp2", "L"), (".dds", "RGB"), (".sgi", "L"), (".pcx", "L"), (".im", "L")),
+        (".avif", "RGB"),
     ):
         data, values = io.BytesIO(), draw.integers(0, 255, (16, 20), np.uint8)
         image = Pillow.fromarray(values.astype(np.uint16) if mode == "I;16" else values)
@@ -317,7 +318,8 @@ LOADERS: dict[str, Loader] = {
     "conll": Loader(
         lambda path: exhausted(tag.read([path], TagOptions())),
         lambda: [
-            Seed(b"# newdoc\na\tX\nb\tY\n\n# newdoc\na\tX\n\n", ".conll"), Seed(b"-DOCSTART- O\n\nthe D\ncat N\n\n", ".txt"),
+            Seed(b"# newdoc\na\tX\nb\tY\n\n# newdoc\na\tX\n\n", ".conll"),
+            Seed(b"-DOCSTART- O\n\nthe D\ncat N\n\n", ".txt"),
             Seed(conllu(sentences()[:4], 2).encode(), ".conllu"),
         ],
     ),
@@ -328,7 +330,8 @@ LOADERS: dict[str, Loader] = {
     "configuration": Loader(configure, configurations),
     "idx": Loader(read_idx, lambda: [Seed(data, ".idx") for data in IDX]),
     "idx-gzip": Loader(
-        read_idx, lambda: [Seed(gzip.compress(data), ".gz") for data in IDX], unpack=gzip.decompress, pack=gzip.compress,
+        read_idx, lambda: [Seed(gzip.compress(data), ".gz") for data in IDX],
+        unpack=gzip.decompress, pack=gzip.compress,
     ),
     "gzip": Loader(read_idx, lambda: [Seed(gzip.compress(data), ".gz") for data in IDX]),
     "image": Loader(images.picture, image_files),
@@ -342,7 +345,9 @@ LOADERS: dict[str, Loader] = {
     "codec.json": Loader(use_run, partial(run_files, "codec.json", RUNS[1:]), "codec.json"),
     "tokenizer.json": Loader(use_run, partial(run_files, "tokenizer.json", RUNS[:1]), "tokenizer.json"),
     "model.safetensors": Loader(use_run, partial(run_files, "model.safetensors", RUNS[:4]), "model.safetensors"),
-    "baseline.safetensors": Loader(use_baseline, partial(run_files, "baseline.safetensors", RUNS), "baseline.safetensors"),
+    "baseline.safetensors": Loader(
+        use_baseline, partial(run_files, "baseline.safetensors", RUNS), "baseline.safetensors",
+    ),
     "metrics.csv": Loader(report_curves, partial(run_files, "metrics.csv", RUNS[:1]), "metrics.csv"),
     "flow.csv": Loader(report_curves, partial(run_files, "flow.csv", RUNS[:1]), "flow.csv"),
     "metrics.csv-plot": Loader(plot_metrics, partial(run_files, "metrics.csv", RUNS[:1]), "metrics.csv"),
