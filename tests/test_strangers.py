@@ -73,7 +73,7 @@ def test_a_named_pipe_that_nobody_writes_to(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(files, "PIPE_SECONDS", 0.05)
     path = tmp_path / "pipe"
     os.mkfifo(path)
-    with pytest.raises(BadInput, match="expected a process that writes to this pipe, got none in 0.05 seconds"):
+    with pytest.raises(BadInput, match=r"expected a process that writes to this pipe, got none in 0.05 seconds"):
         files.read_text(path)
 
 
@@ -126,7 +126,7 @@ def test_a_table_that_names_a_terminal(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "pipes.csv").write_text("path,text\npipe,a\n")
     for name in ("table.csv", "pipes.csv"):
-        with pytest.raises(BadInput, match="row 1: .*expected a file, got a"):
+        with pytest.raises(BadInput, match=r"row 1: .*expected a file, got a"):
             list(manifests.read([tmp_path / name], CaptionOptions(), lambda file, text: images.picture(file)))
 
 
@@ -267,7 +267,7 @@ def test_a_column_with_quotation_marks(suffix: str, tmp_path: Path) -> None:
         _, (series,) = rows.read_rows([path], options)
         assert series.values.tolist() == [1, 2]
         assert series.covariates.ravel().tolist() == [3, 4]
-    assert list(tables.rows(path, {"--text": stamp}))[0] == ("2026-01-01",)
+    assert next(iter(tables.rows(path, {"--text": stamp}))) == ("2026-01-01",)
     assert tables.column_names(path) == [stamp, value, other]
 
 

@@ -38,7 +38,9 @@ def picture(path: Path) -> Image:
     check_exists(path, "an image")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # Pillow warns about metadata that are not needed
+            # Pillow warns about metadata that are not needed, and about formats that it will not read some day.
+            for category in (UserWarning, DeprecationWarning):
+                warnings.simplefilter("ignore", category)
             warnings.simplefilter("error", Pillow.DecompressionBombWarning)
             # Opened by path, Pillow 13 memory-maps an uncompressed rotated TIFF with its sides swapped.
             with path.open("rb") as file, Pillow.open(file, formats=_formats()) as opened:

@@ -15,6 +15,7 @@ from elman.training.options import TrainingOptions
 MAX_TEXT = 4000  # characters of a setting that are shown
 MAX_COUNT = 1e15  # of steps or seconds
 
+
 def task(run: Run) -> str:
     """Return the task of a run and the version of elman that trained it."""
     return f"{run.config['task']}, by elman {run.config['elman']}"

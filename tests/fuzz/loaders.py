@@ -1,6 +1,7 @@
 """Everything that reads files, with valid files to begin with. A new loader is an entry of `LOADERS`."""
 
 import atexit
+import contextlib
 import gzip
 import io
 import json
@@ -28,7 +29,8 @@ from elman.io import files
 from elman.io.run_folder import new_run, open_run
 from elman.report import as_json, curves, flow
 from elman.report import tables as screen
-from elman.report.page import history, training
+from elman.report.page import training
+from elman.report.page.history import history
 from elman.report.shown import Missing, Shown
 from elman.tasks.classify import data as classify
 from elman.tasks.classify.options import ClassifyOptions
@@ -162,11 +164,10 @@ def image_files() -> list[Seed]:
     ):
         data, values = io.BytesIO(), draw.integers(0, 255, (16, 20), np.uint8)
         image = Pillow.fromarray(values.astype(np.uint16) if mode == "I;16" else values)
-        try:
+        with warnings.catch_warnings(), contextlib.suppress(KeyError, OSError, ValueError):  # formats that Pillow lacks
+            warnings.simplefilter("ignore", DeprecationWarning)
             (image if mode == "I;16" else image.convert(mode)).save(data, Pillow.registered_extensions()[suffix])
-        except (KeyError, OSError, ValueError):  # a format that this build of Pillow does not write
-            continue
-        seeds.append(Seed(data.getvalue(), suffix))
+            seeds.append(Seed(data.getvalue(), suffix))
     return seeds
 
 
@@ -284,7 +285,7 @@ def report_curves(path: Path) -> None:
     """Read metrics.csv and flow.csv as the report does, and as a resumed training does."""
     run, missing = open_run(path), Missing("")
     training.losses(run, Shown("model", 1, "loss", missing, missing))
-    history.history(run)
+    history(run)
     flow.clipped(path / "flow.csv")
     CsvTable(path / "metrics.csv", COLUMNS, keep=2)
 
@@ -325,7 +326,7 @@ LOADERS: dict[str, Loader] = {
     ),
     "pairs": Loader(
         lambda path: exhausted(translate.read([path], TranslateOptions())),
-        lambda: [Seed("one\teins\ntwo\tzwei\n".encode(), ".tsv")],
+        lambda: [Seed(b"one\teins\ntwo\tzwei\n", ".tsv")],
     ),
     "configuration": Loader(configure, configurations),
     "idx": Loader(read_idx, lambda: [Seed(data, ".idx") for data in IDX]),

@@ -142,12 +142,11 @@ def _new_key(folder: Path) -> bytes | None:
 def _read_private(path: Path, readable_by_others: bool = True) -> bytes | None:
     """Return the content of a regular file of this user that nobody else can write to; None for any other file."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    with contextlib.suppress(OSError):
-        with os.fdopen(os.open(path, flags), "rb") as file:
-            status = os.fstat(file.fileno())
-            is_private = stat.S_ISREG(status.st_mode)
-            if hasattr(os, "getuid"):
-                forbidden = 0o022 if readable_by_others else 0o077
-                is_private &= status.st_uid == os.getuid() and not status.st_mode & forbidden
-            return file.read() if is_private else None
+    with contextlib.suppress(OSError), os.fdopen(os.open(path, flags), "rb") as file:
+        status = os.fstat(file.fileno())
+        is_private = stat.S_ISREG(status.st_mode)
+        if hasattr(os, "getuid"):
+            forbidden = 0o022 if readable_by_others else 0o077
+            is_private &= status.st_uid == os.getuid() and not status.st_mode & forbidden
+        return file.read() if is_private else None
     return None

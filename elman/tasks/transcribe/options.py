@@ -36,9 +36,7 @@ class TranscribeOptions(SupervisedOptions):
     ] = ""
     encoding: shared.Encoding = "utf-8"
     quote: shared.Quote = ""
-    rate: Annotated[
-        SampleRate, Field(description="Sample rate in Hz, to which recordings are resampled.")
-    ] = 8000
+    rate: Annotated[SampleRate, Field(description="Sample rate in Hz, to which recordings are resampled.")] = 8000
     bands: Annotated[Whole, Field(ge=1, le=256, description="Mel bands.")] = 40
     stack: Annotated[Whole, Field(ge=1, le=20, description="Number of 10 ms frames in a time step.")] = 2
     hidden: shared.Hidden = 128
