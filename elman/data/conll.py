@@ -165,12 +165,12 @@ class Conll:
                 f"--column {at + 1} if every line has its label in this column"
             )
         if not row[words].strip():
-            raise BadInput(f"{where}: expected a word in column {words + 1}, got {row[words]!r}")
+            raise BadInput(f"{where}: expected a word in column {words + 1}, got {row[words]!r:.60}")
         if at is None:
             return
         missing = self.layout.conllu and row[at] == EMPTY and CONLLU[at] not in OPTIONAL
         if not row[at].strip() or missing:
-            raise BadInput(f"{where}: expected a label in column {at + 1}, got {row[at]!r}")
+            raise BadInput(f"{where}: expected a label in column {at + 1}, got {row[at]!r:.60}")
 
 
 def _columns(

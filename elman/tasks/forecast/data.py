@@ -181,7 +181,7 @@ def clock_of(rows: Sequence[SeriesRows], options: ForecastOptions) -> tuple[Time
             if zone is not None
             else "a number, because the time stamps are numbers"
         )
-        raise BadInput(f"--step: expected {kind}; got {options.step!r}")
+        raise BadInput(f"--step: expected {kind}; got {options.step!r:.100}")
     return clock, "--step"
 
 
@@ -196,7 +196,7 @@ def resample(rows: SeriesRows, clock: TimeStep) -> Series:
     N = int(ticks[-1]) + 1
     if len(ticks) > 1 and MAX_STEPS_PER_VALUE * len(ticks) < N:
         raise BadInput(
-            f"series {rows.name!r}: expected about one value in {clock} (--step), got {len(ticks):,} in {N:,} such "
+            f"series {rows.name!r:.60}: expected about one value in {clock} (--step), got {len(ticks):,} in {N:,} such "
             "steps; pass another --step"
         )
     columns = np.column_stack((rows.values, rows.covariates))

@@ -91,7 +91,7 @@ def read(data: Any, options: ForecastOptions) -> list[Example]:
         min_steps = sizes.min_context + sizes.horizon
         if len(series.values) < min_steps:
             message = (
-                f"series {series.name!r}: expected at least {min_steps} steps ({sizes.min_context} of context and "
+                f"series {series.name!r:.100}: expected at least {min_steps} steps ({sizes.min_context} of context and "
                 f"--horizon {sizes.horizon}), got {len(series.values)}"
             )
             if not options.skip_bad:
@@ -112,7 +112,7 @@ def parse_input(value: Series, options: ForecastOptions) -> Example:
     """Return the window after the end of a series."""
     N, sizes = len(value.values), options.sizes
     if sizes.min_context > N:
-        raise BadInput(f"series {value.name!r}: expected at least {sizes.min_context} steps of context, got {N}")
+        raise BadInput(f"series {value.name!r:.100}: expected at least {sizes.min_context} steps of context, got {N}")
     return Example(window_at(value, N, sizes), name=value.name)
 
 

@@ -117,7 +117,7 @@ def _read_table(path: Path, skip_bad: bool) -> Iterator[Example]:
         raise BadInput(f"{path}: expected a column 'label', got {listed(columns)}")
     name, count = Counter(columns).most_common(1)[0]
     if count > 1:
-        raise BadInput(f"{path}: expected unique column names, got {count} columns named {name!r}")
+        raise BadInput(f"{path}: expected unique column names, got {count} columns named {name!r:.60}")
     pixels = [column for column in columns if column != "label"]
     side = round(len(pixels) ** 0.5)
     if not pixels or side * side != len(pixels):
