@@ -262,7 +262,8 @@ def test_a_column_with_quotation_marks(suffix: str, tmp_path: Path) -> None:
         table.write_ndjson(path)
     else:
         table.write_csv(path, separator="\t" if suffix == ".tsv" else ",")
-    for covariates in ('"sun, shade"', [other]):
+    names: list[Any] = ['"sun, shade"', [other]]
+    for covariates in names:
         options = ForecastOptions(time=stamp, target=value, covariates=covariates)
         _, (series,) = rows.read_rows([path], options)
         assert series.values.tolist() == [1, 2]
@@ -367,8 +368,9 @@ def test_labels_are_no_formulas(tmp_path: Path) -> None:
     axes.set_yscale("log")
     axes.legend()
     files.write_figure(tmp_path / "picture.png", figure)
-    shown = [label for label in axes.get_xticklabels() + axes.get_legend().get_texts() if label.get_parse_math()]
-    assert shown == []
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text for text in axes.get_xticklabels() + legend.get_texts() if text.get_parse_math()] == []
     assert all(label.get_parse_math() for label in axes.get_yticklabels() if label.get_text())
     (tmp_path / "flow.csv").write_text("step,name,steps,horizon\n1,$\\frac$,10,4\n")
     plots.history(tmp_path / "flow.csv", tmp_path / "plot.png")

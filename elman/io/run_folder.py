@@ -16,12 +16,13 @@ import elman
 from elman.errors import BadInput, Failure, os_failure
 from elman.io.files import read_bytes, write_whole
 from elman.io.format import shell_path
-from elman.io.schema import MAX_DEPTH, is_deep, parsed, validated
+from elman.io.schema import parsed, validated
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 MAX_CONFIG = 1 << 24  # bytes of config.json, which may name many thousand files of data
+MAX_DEPTH = 100  # of lists and objects in each other in config.json
 FORMAT = 1  # version of the folder format; raise it when older versions of elman cannot read the new format
 LOCK = ".lock"
 _LEFTOVER_FILE = re.compile(r"\.lock|\.config\.json\.\d+")  # files of a process that died before it wrote config.json
@@ -187,9 +188,7 @@ def open_run(path: Path) -> Run:
             f"{path}: expected a run folder, got {'a folder' if path.is_dir() else 'a file'} without config.json"
         )
     try:
-        config = parsed(read_bytes(file, MAX_CONFIG))
-        if is_deep(config):
-            raise ValueError(f"lists or objects are nested more than {MAX_DEPTH} times")
+        config = parsed(read_bytes(file, MAX_CONFIG), MAX_DEPTH)
     except ValueError as error:
         raise BadInput(f"{file}: expected valid JSON: {error}") from None
     if isinstance(config, dict) and isinstance(config.get("format"), int) and config["format"] > FORMAT:

@@ -15,7 +15,6 @@ T = TypeVar("T")
 # An integer is neither a float nor a bool, a text is not a number, and no number is NaN or infinite.
 STRICT = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 MAX_INT = 2**31 - 1  # largest value of an integer option
-MAX_DEPTH = 100  # of lists and objects in each other, in the JSON files of a run
 Size = Annotated[int, Field(ge=1)]
 BeamWidth = Annotated[int, Field(ge=1, le=1000)]  # a wider beam finds nothing better, and takes memory in proportion
 SampleRate = Annotated[int, Field(ge=1000, le=192_000)]  # in Hz
@@ -46,28 +45,37 @@ def restoring(path: Path, what: str) -> Iterator[None]:
         raise BadInput(f"{path}: expected {what}, got invalid content: {reason:.500}") from None
 
 
-def parsed(text: str | bytes) -> Any:
+def parsed(text: str | bytes, depth: int | None = None) -> Any:
     """Parse JSON.
+
+    Args:
+        text: the JSON.
+        depth: the most lists and objects in each other; None means as many as Python reads.
 
     Raises:
         ValueError: if the text is not JSON or is nested too deeply.
+
+    >>> parsed('{"a": []}', depth=2)
+    {'a': []}
+    >>> parsed('{"a": []}', depth=1)
+    Traceback (most recent call last):
+    ValueError: lists or objects are nested more than 1 times
     """
     # Not by pydantic_core.from_json, which fails on half of a surrogate pair: one bad text would make a table unusable.
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
         raise ValueError(f"{error.msg} at {line}column {error.colno}") from None
     except RecursionError:
         raise ValueError("lists or objects are nested too deeply") from None
+    if depth is not None and _is_deep(value, depth):
+        raise ValueError(f"lists or objects are nested more than {depth} times")
+    return value
 
 
-def is_deep(value: Any, most: int = MAX_DEPTH) -> bool:
-    """Return whether lists and objects of JSON are in each other more than `most` times.
-
-    >>> is_deep([[1]], most=1), is_deep([[1]], most=2), is_deep({"a": []}, most=1)
-    (True, False, True)
-    """
+def _is_deep(value: Any, most: int) -> bool:
+    """Return whether lists and objects of JSON are in each other more than `most` times."""
     level = [value]
     for _ in range(most + 1):
         containers = [item for item in level if isinstance(item, dict | list)]

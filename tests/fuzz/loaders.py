@@ -26,6 +26,7 @@ from elman.data import audio, images, midi, tables
 from elman.data.splits import load_split
 from elman.flow import plots
 from elman.io import files
+from elman.io.metrics_csv import CsvTable
 from elman.io.run_folder import new_run, open_run
 from elman.report import as_json, curves, flow
 from elman.report import tables as screen
@@ -46,7 +47,7 @@ from elman.tasks.text.baseline import NgramBaseline
 from elman.tasks.text.task import _baseline
 from elman.tasks.translate import data as translate
 from elman.tasks.translate.options import TranslateOptions
-from elman.training.metrics import COLUMNS, CsvTable
+from elman.training.metrics import COLUMNS
 from elman.training.options import TrainingOptions
 from tests.small import FLOW, text
 from tests.tasks.test_damaged import made
@@ -112,7 +113,7 @@ def parquet_files(columns: dict[str, Any]) -> list[Seed]:
     seeds = []
     for compression in ("zstd", "snappy", "uncompressed", "gzip"):
         data = io.BytesIO()
-        pl.DataFrame(columns).write_parquet(data, compression=compression, row_group_size=20)  # type: ignore[arg-type]
+        pl.DataFrame(columns).write_parquet(data, compression=compression, row_group_size=20)
         seeds.append(Seed(data.getvalue(), ".parquet"))
     return seeds
 
@@ -141,7 +142,7 @@ def configurations() -> list[Seed]:
 
 
 def idx(values: Any, kind: int = 8) -> bytes:
-    return struct.pack(f">4B{values.ndim}I", 0, 0, kind, values.ndim, *values.shape) + values.tobytes()
+    return struct.pack(f">4B{values.ndim}I", 0, 0, kind, values.ndim, *values.shape) + bytes(values.tobytes())
 
 
 PIXELS = np.arange(24 * 6, dtype=np.uint8).reshape(24, 2, 3)
