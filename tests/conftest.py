@@ -60,6 +60,8 @@ ONCE = [
     "test_new_task.py",
     "test_textbook.py",
     "test_torch_executor.py",
+    "test_strangers.py",
+    "fuzz",
 ]
 # The equations of these cells are checked in test_oracle.py and test_shelf.py; elsewhere the cells that are left have
 # every kind of operation, state and output that these have.
@@ -125,6 +127,7 @@ THOROUGH = re.compile(
     r"|serve/test_server\.py::test_sigterm"
     r"|serve/test_openapi\.py::test_the_service_is_as_its_schema_says\[(?!image)"
     r"|serve/test_predict\.py::test_(uploaded_files|predictions_are\w+)\[(?!image|forecast|tag)"
+    r"|fuzz/test_fuzz\.py::\w+\[[\w.]+-plot"
     # `make docs` runs the examples of all pages, and builds the site.
     r"|test_docs\.py::test_a_page_prints|test_new_task\.py|test_examples\.py|test_site\.py"
 )

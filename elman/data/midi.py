@@ -20,6 +20,7 @@ DRUMS = 9  # the drum channel, number 10 when counted from 1
 TICKS = 480  # per quarter note, in written files
 TEMPO = 100  # quarter notes per minute, in written files
 VELOCITY = 80
+MAX_BYTES = 1 << 22  # of a file; the longest pieces have some hundred thousand, and each byte may take 200 of memory
 MAX_STEPS = 1_000_000  # about a day of music; damaged files claim years
 INDEPENDENT = 2  # MIDI file type whose tracks are separate pieces
 
@@ -63,9 +64,9 @@ def read(path: Path, grid: int) -> Notes:
         grid: steps per quarter note.
 
     Raises:
-        BadInput: if the file is not MIDI or has no notes.
+        BadInput: if the file is not MIDI, has no notes or is too large.
     """
-    data = read_bytes(path)
+    data = read_bytes(path, MAX_BYTES)
     try:
         file = mido.MidiFile(file=io.BytesIO(_without_other_chunks(data)))
     except (OSError, EOFError, ValueError, LookupError, KeySignatureError) as error:

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 import elman
 from elman.errors import BadInput, Failure, os_failure
@@ -21,27 +21,32 @@ from elman.io.schema import parsed, validated
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+MAX_CONFIG = 1 << 24  # bytes of config.json, which may name many thousand files of data
+MAX_DEPTH = 100  # of lists and objects in each other in config.json
 FORMAT = 1  # version of the folder format; raise it when older versions of elman cannot read the new format
 LOCK = ".lock"
 _LEFTOVER_FILE = re.compile(r"\.lock|\.config\.json\.\d+")  # files of a process that died before it wrote config.json
 _MAX_ATTEMPTS = 10  # to create a folder while other processes create and remove the same parents
 
 
+Name = Annotated[str, Field(max_length=100)]
+
+
 class _Config(BaseModel, strict=True, defer_build=True):
     """The fields of config.json that all tasks have."""
 
     format: int
-    elman: str
-    task: str
+    elman: Name
+    task: Name
     data: dict[str, Any]
     model: dict[str, Any]
     options: dict[str, Any]
     training: dict[str, Any]
     # Added when training ends.
-    scores: dict[str, Any] | None = None
-    baselines: dict[str, Any] | None = None
+    scores: dict[str, dict[str, float]] | None = None
+    baselines: dict[str, float] | None = None
     ended: dict[str, Any] | None = None
-    diverged: str | None = None
+    diverged: Annotated[str, Field(max_length=10_000)] | None = None
 
 
 class _InUse(BadInput):
@@ -183,13 +188,13 @@ def open_run(path: Path) -> Run:
             f"{path}: expected a run folder, got {'a folder' if path.is_dir() else 'a file'} without config.json"
         )
     try:
-        config = parsed(read_bytes(file))
+        config = parsed(read_bytes(file, MAX_CONFIG), MAX_DEPTH)
     except ValueError as error:
         raise BadInput(f"{file}: expected valid JSON: {error}") from None
     if isinstance(config, dict) and isinstance(config.get("format"), int) and config["format"] > FORMAT:
         raise BadInput(
-            f"{file}: expected format {FORMAT} or older, got {config['format']}, written by elman "
-            f"{config.get('elman', '?')}; this is elman {elman.__version__}: upgrade it to read this run"
+            f"{file}: expected format {FORMAT} or older, got {config['format']!s:.20}, written by elman "
+            f"{config.get('elman', '?')!s:.20}; this is elman {elman.__version__}: upgrade it to read this run"
         )
     try:
         validated(_Config, config)

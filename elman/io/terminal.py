@@ -12,11 +12,13 @@ from contextvars import ContextVar
 from enum import IntEnum
 from typing import TextIO
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)")
+# C0 but tab and line breaks, DEL, C1; and what changes the direction of a text, which can make a file name look like
+# another one.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]|\r(?!\n)")
 
 
 def escaped(text: str) -> str:
-    r"""Escape the control characters (C0, DEL, C1) of a text as Python writes them. Tabs and line breaks stay.
+    r"""Escape the control characters of a text as Python writes them. Tabs and line breaks stay.
 
     >>> print(escaped("a\x1b]0;b\x07"))
     a\x1b]0;b\x07
@@ -56,9 +58,9 @@ def set_verbosity(level: Verbosity) -> None:
 
 
 def note(line: str) -> None:
-    """Print a line for people on standard error, unless --quiet is set."""
+    """Print one line for people on standard error, unless --quiet is set."""
     if verbosity() >= Verbosity.NORMAL:
-        show(line, sys.stderr)
+        show(line.replace("\n", "\\n"), sys.stderr)  # a label with a line break must not look like another message
 
 
 def detail(line: str) -> None:

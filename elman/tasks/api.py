@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -255,16 +256,26 @@ class Trained:
         `elman.tasks.load` and the commands `predict`, `generate`, `evaluate`, `info` and `report` take the copy. It has
         no checkpoints, so its training cannot be resumed.
 
+        Links that lead out of the run folder are refused, so that a run from somebody else cannot make you copy, and
+        push to the Hub, another file of yours.
+
         Args:
             path: a new or empty folder.
 
         Raises:
-            BadInput: if `path` exists and is not an empty folder.
+            BadInput: if `path` exists and is not an empty folder; if the run has a link to a file elsewhere.
         """
         target = Path(path)
         check_new_folder(target, "save ")
         ignored = shutil.ignore_patterns(LOCK, *NOT_SAVED)
-        shutil.copytree(self.run.path, target, ignore=ignored, dirs_exist_ok=True)
+        _check_links(self.run.path)
+
+        def leave_out(folder: str, names: list[str]) -> set[str]:
+            paths = {name: Path(folder, name) for name in names}
+            other = {name for name, path in paths.items() if not (path.is_dir() or path.is_file())}
+            return other | set(ignored(folder, names))
+
+        shutil.copytree(self.run.path, target, ignore=leave_out, dirs_exist_ok=True)
 
     def export(self, format: str = "onnx", out: str | Path | None = None) -> Exported:
         """Export the model to use it without elman: its parts, checked in their own runtime, and what they need.
@@ -426,6 +437,22 @@ def load(run: Any, task: str | None = None, accelerator: str | None = None) -> T
     if device:
         trained.model.to(device)
     return trained
+
+
+def _check_links(run: Path) -> None:
+    """Check that no link among the files of a run that `save` copies leads out of its folder.
+
+    Raises:
+        BadInput: if one does.
+    """
+    roots = [run.resolve()]
+    if roots[0].parent.name == "snapshots":  # the Hub's cache: files are links to ../../blobs
+        roots.append(roots[0].parents[1] / "blobs")
+    for path in run.rglob("*"):
+        if any(fnmatch(path.relative_to(run).parts[0], pattern) for pattern in (LOCK, *NOT_SAVED)):
+            continue
+        if path.is_symlink() and not any(path.resolve().is_relative_to(root) for root in roots):
+            raise BadInput(f"save: {path}: expected a file of the run, got a link that leads out of its folder")
 
 
 @contextmanager

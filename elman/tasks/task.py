@@ -15,11 +15,11 @@ from torch import nn
 from elman import cells
 from elman.errors import BadInput
 from elman.flow import Recording
-from elman.io.files import input_lines
+from elman.io.files import input_lines, is_stream
 from elman.io.run_folder import Run
 from elman.io.schema import restoring, validated
 from elman.io.terminal import note
-from elman.options import Options
+from elman.options import MAX_LAYERS, PARTS, Options
 from elman.report.shown import Missing, Sample
 from elman.tasks.export_part import Exportable
 from elman.training.options import TrainingOptions
@@ -255,7 +255,7 @@ class Task(ABC):
         """Return the files that a run was trained on; None: the built-in data set.
 
         Raises:
-            BadInput: if it was trained on Python objects.
+            BadInput: if it was trained on Python objects, or if what it names are no files.
         """
         files = run.config["data"].get("files")
         if not isinstance(files, list) or not all(isinstance(path, str) for path in files):
@@ -263,6 +263,11 @@ class Task(ABC):
                 f"{run.path}: expected data in files, got a run that was trained in Python or on "
                 "standard input; pass the files as DATA"
             )
+        parts = [run.config["options"].get(name) for name in PARTS]
+        for path in chain(files, *(part if isinstance(part, list) else [part] for part in parts)):
+            if isinstance(path, str) and is_stream(Path(path)):  # reading it might wait for ever
+                got = f"{path!r:.60}, a pipe or a device"
+                raise BadInput(f"{run.path}: expected data in files, got {got}; pass the files as DATA")
         return [Path(path) for path in files] or None
 
     def new_model(self, run: Run) -> nn.Module:
@@ -274,10 +279,12 @@ class Task(ABC):
         args, file = run.config["model"], run.path / "config.json"
         if run.config["task"] != self.name:
             raise BadInput(
-                f"{run.path}: expected a run of `elman train {self.name}`, got one of {run.config['task']!r}"
+                f"{run.path}: expected a run of `elman train {self.name}`, got one of {run.config['task']!r:.60}"
             )
         if not isinstance(args.get("cell"), str) or args["cell"] not in cells.REGISTRY:
-            raise BadInput(f"{file}: expected a cell of {', '.join(cells.REGISTRY)}; got {args.get('cell')!r}")
+            raise BadInput(f"{file}: expected a cell of {', '.join(cells.REGISTRY)}; got {args.get('cell')!r:.60}")
+        if isinstance(args.get("layers"), int) and args["layers"] > MAX_LAYERS:
+            raise BadInput(f"{file}: model.layers: expected at most {MAX_LAYERS:,}, got {args['layers']!s:.20}")
         with restoring(file, f"the model arguments of {self.description}"):
             return self.model(**args)
 
