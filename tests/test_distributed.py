@@ -24,8 +24,8 @@ from elman.data.streams import streams
 from elman.errors import BadInput, Failure, Terminated
 from elman.io.run_folder import open_run
 from elman.tasks import launch
-from elman.tasks.launch import Seat, WorkerResult
 from elman.tasks.registry import get_task, options_of
+from elman.tasks.worker import Seat, WorkerResult
 from elman.training import processes
 from elman.training.callbacks import CheckpointCallback
 from elman.training.options import TrainingOptions
@@ -184,7 +184,7 @@ def test_the_first_error_is_told(
     seats = [Seat(Place(rank, 2, rank, 2), "", tmp_path) for rank in range(2)]
     for seat, error in zip(seats, results, strict=True):
         if error:
-            seat.result.write_bytes(launch._pickled(WorkerResult(error=error)))
+            seat.result.write_bytes(WorkerResult(error=error).pickled())
     workers: Any = [Ended(code) for code in codes]
     with pytest.raises(kind, match=message):
         launch._result(seats, workers, stopped, forwarded)
@@ -195,8 +195,8 @@ def test_an_error_that_pickle_cannot_read_arrives_as_text(tmp_path: Path) -> Non
         pass
 
     seat = Seat(Place(0, 1), "", tmp_path)
-    seat.result.write_bytes(launch._pickled(WorkerResult(error=Local("of this test"))))
-    result = launch._read(seat)
+    seat.result.write_bytes(WorkerResult(error=Local("of this test")).pickled())
+    result = WorkerResult.of(seat)
     assert result is not None
     assert "of this test" in str(result.error)
 

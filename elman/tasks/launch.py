@@ -13,11 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
-from functools import partial
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,15 +23,13 @@ import torch
 from rich.console import Console
 
 from elman.errors import BadInput, Failure, Terminated
-from elman.io.files import STDIN, write_whole
+from elman.io.files import STDIN
 from elman.io.run_folder import Run, open_run
-from elman.io.terminal import Guarded, Verbosity, guarded, set_verbosity, verbosity
+from elman.io.terminal import Guarded, Verbosity, set_verbosity, verbosity
 from elman.options import PARTS
-from elman.report import tables
 from elman.tasks import run as runs
-from elman.tasks.registry import get_task
 from elman.tasks.task import Task
-from elman.training.callbacks import Interrupted
+from elman.tasks.worker import SIGNALS, Job, Seat, WorkerResult
 from elman.training.lightning_arguments import OURS, LightningArguments
 from elman.training.options import TrainingOptions
 from elman.training.processes import Place, ProcessLost, joined, place_from_environment
@@ -43,71 +38,11 @@ from elman.training.trainer import check_device
 NODE = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")  # variables of a training on several machines
 GRACE = 5.0  # seconds that processes have to end by themselves once another one has failed
 POLL = 0.05  # seconds between looks at the processes
-FORWARDED = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
 # Until `work` handles signals, each ends a process without a traceback.
 _WORKER = (
     "import json, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); sys.path[:] = json.loads(sys.argv[1]); "
-    "from elman.tasks.launch import work; work()"
+    "from elman.tasks.worker import work; work()"
 )
-
-
-@dataclass(frozen=True)
-class Job:
-    """What each process of a training does: `function` of `elman.tasks.run`.
-
-    Attributes:
-        task: the name of the task.
-        function: `start` or `resume`.
-        arguments: its arguments after the task and before the console.
-        training: the options of the training.
-        console: makes the console of the first process.
-        lightning: arguments of users for Lightning's Trainer; None for `resume`.
-        verbosity: the verbosity of the first process.
-        is_guarded: whether control characters are escaped on the terminal.
-    """
-
-    task: str
-    function: Callable[..., Run]
-    arguments: tuple[Any, ...]
-    training: TrainingOptions
-    console: Callable[[], Console]
-    lightning: LightningArguments | None
-    verbosity: Verbosity
-    is_guarded: bool
-
-    def run(self, is_first: bool = True) -> Run:
-        """Train in this process."""
-        console = self.console() if is_first else tables.console(quiet=True)
-        lightning = {"lightning": self.lightning} if self.lightning else {}
-        return self.function(get_task(self.task), *self.arguments, console=console, **lightning)
-
-
-@dataclass(frozen=True)
-class Seat:
-    """What a process that is started here gets besides the job.
-
-    Attributes:
-        place: its place among all processes.
-        init_method: how processes find each other, as for `torch.distributed.init_process_group`.
-        folder: where it writes its result and the path of the run.
-    """
-
-    place: Place
-    init_method: str
-    folder: Path
-
-    @property
-    def result(self) -> Path:
-        """The file of its result."""
-        return self.folder / f"result-{self.place.rank}"
-
-
-@dataclass(frozen=True)
-class WorkerResult:
-    """The run folder of a training, or the error that ended a process."""
-
-    path: Path | None = None
-    error: BaseException | None = None
 
 
 def start(
@@ -282,7 +217,7 @@ def _train_in_workers(job: Job) -> Path:
                 workers.extend(map(_start_worker, seats))
                 for worker, seat in zip(workers, seats, strict=True):
                     _send(worker, pickle.dumps(seat) + pickled)
-                stopped = _watch(workers)
+                stopped = _watch(workers, forwarded, seats[0].announced)
             finally:
                 _kill(workers)
         return _result(seats, workers, stopped, forwarded)
@@ -359,7 +294,7 @@ def _forwarding_signals(workers: "list[subprocess.Popen[bytes]]") -> Iterator[li
             worker.send_signal(number)
 
     is_main = threading.current_thread() is threading.main_thread()
-    handled = [number for number in FORWARDED if is_main and signal.getsignal(number) is not signal.SIG_IGN]
+    handled = [number for number in SIGNALS if is_main and signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, forward) for number in handled}
     try:
         yield forwarded
@@ -368,14 +303,16 @@ def _forwarding_signals(workers: "list[subprocess.Popen[bytes]]") -> Iterator[li
             signal.signal(number, handler)
 
 
-def _watch(workers: "list[subprocess.Popen[bytes]]") -> set[int]:
+def _watch(workers: "list[subprocess.Popen[bytes]]", forwarded: list[int], announced: Path) -> set[int]:
     """Wait until all processes have ended, and return the indices of those that had to be killed.
 
-    When one has failed, the others lose their connection to it and end by themselves, or are killed after `GRACE`.
+    When one has failed, the others lose their connection to it and end by themselves, or are killed after `GRACE`. So
+    they are after a signal, unless they train: then they first save a checkpoint, if it is the first signal.
     """
     deadline = float("inf")
     while any(worker.poll() is None for worker in workers):
-        if deadline == float("inf") and any(worker.poll() for worker in workers):
+        is_stopped_now = len(forwarded) > 1 or (forwarded and not announced.exists())
+        if deadline == float("inf") and (is_stopped_now or any(worker.poll() for worker in workers)):
             deadline = time.monotonic() + GRACE
         if time.monotonic() > deadline:
             return _kill(workers)
@@ -402,21 +339,21 @@ def _result(
 
     Errors come before deaths, and both before the loss of a connection, which follows from them.
     """
-    results = [_read(seat) for seat in seats]
+    results = [WorkerResult.of(seat) for seat in seats]
     errors = [result.error for result in results if result and result.error]
     for error in errors:
         if not isinstance(error, ProcessLost):
             raise error
     dead = [i for i, result in enumerate(results) if result is None and i not in stopped]
-    if dead and forwarded:  # a signal came before the process could handle it
+    if forwarded and (dead or stopped):  # the signal came before the processes could handle it, or twice
         raise KeyboardInterrupt if forwarded[-1] == signal.SIGINT else Terminated
     if dead:
         seat, code = seats[dead[0]], workers[dead[0]].returncode
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         others = "; the others were stopped" if len(seats) > 1 else ""
         # The first process says how to resume, if it lives.
-        announced = seat.folder / "run"
-        path = Path(announced.read_text(encoding="utf-8")) if results[0] is None and announced.exists() else None
+        is_known = results[0] is None and seat.announced.exists()
+        path = Path(seat.announced.read_text(encoding="utf-8")) if is_known else None
         is_saved = path is not None and (run := _run_at(path)).last.exists()
         hint = f"; to resume from the last checkpoint: {run.resume_command}" if is_saved else ""
         raise Failure(f"process {seat.place.rank} of {seat.place.world_size} {how}{others}{hint}")
@@ -427,69 +364,3 @@ def _result(
     path = results[0].path if results[0] else None
     assert path is not None
     return path
-
-
-def _read(seat: Seat) -> WorkerResult | None:
-    """Read the result of a process; None if it has written none."""
-    if not seat.result.exists():
-        return None
-    result: WorkerResult = pickle.loads(seat.result.read_bytes())  # noqa: S301 - a file in a folder of ours
-    return result
-
-
-# In the processes that train.
-
-
-def work() -> None:
-    """Train in a process that `_start_worker` has started, and write the result to a file."""
-    for number in FORWARDED:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else _terminate)
-    seat: Seat = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
-    result = _work(seat)
-    write_whole(seat.result, _pickled(result))
-    raise SystemExit(1 if result.error else 0)
-
-
-def _work(seat: Seat) -> WorkerResult:
-    try:
-        job: Job = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
-        threading.Thread(target=_end_with_parent, daemon=True).start()
-        set_verbosity(job.verbosity if seat.place.rank == 0 else Verbosity.QUIET)
-        announced = partial(_announce, seat)
-        with _guarded_if(job.is_guarded), joined(seat.place, job.training.accelerator, seat.init_method, announced):
-            return WorkerResult(job.run(seat.place.rank == 0).path)
-    except (BadInput, Failure, Interrupted, KeyboardInterrupt, Terminated) as error:
-        return WorkerResult(error=error)
-    except BaseException as error:
-        error.add_note(f"in process {seat.place.rank}:\n{traceback.format_exc()}")
-        return WorkerResult(error=error)
-
-
-def _guarded_if(is_guarded: bool) -> AbstractContextManager[None]:
-    return guarded() if is_guarded else nullcontext()
-
-
-def _announce(seat: Seat, path: Path) -> None:
-    write_whole(seat.folder / "run", str(path))
-
-
-def _terminate(number: int, frame: Any) -> None:
-    raise Terminated
-
-
-def _end_with_parent() -> None:
-    """Terminate this process, as SIGTERM does, when the one that started it has died: standard input then ends."""
-    while os.read(0, 1):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _pickled(result: WorkerResult) -> bytes:
-    try:
-        data = pickle.dumps(result)
-        pickle.loads(data)  # noqa: S301 - some exceptions can be written, but not read
-    except Exception:
-        text = "".join(traceback.format_exception(result.error))
-        return pickle.dumps(WorkerResult(error=RuntimeError(text)))
-    return data
