@@ -237,7 +237,9 @@ def _check_node(nodes: int) -> None:
 def _start_worker(seat: Seat) -> "subprocess.Popen[bytes]":
     """Start a process that trains."""
     threads = max(torch.get_num_threads() // seat.place.local_world_size, 1)
-    environment = {"OMP_NUM_THREADS": str(threads)} | _network(seat) | os.environ | seat.place.variables()
+    # Warnings of torch's C++ code name other ends of connections, where one line shall say what has happened.
+    defaults = {"OMP_NUM_THREADS": str(threads), "TORCH_CPP_LOG_LEVEL": "ERROR"} | _network(seat)
+    environment = defaults | os.environ | seat.place.variables()
     return subprocess.Popen(
         [sys.executable, "-c", _WORKER, json.dumps(sys.path)],
         stdin=subprocess.PIPE,

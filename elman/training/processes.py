@@ -112,9 +112,12 @@ def joined(
         announce: called with the path of the run folder, once it is known.
 
     Raises:
+        BadInput: without torch.distributed.
         ProcessLost: if another process ends early.
     """
     global _place, _announce
+    if not distributed.is_available():
+        raise BadInput("--devices: expected a torch that is built with torch.distributed, got one without")
     is_ours = not distributed.is_initialized()
     with _losses_noticed(joining):
         if is_ours:
@@ -143,8 +146,7 @@ def _losses_noticed(joining: Place) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        is_lost = isinstance(error, distributed.DistError) or _LOST.search(str(error))
-        if joining.world_size == 1 or not is_lost:
+        if joining.world_size == 1 or not (isinstance(error, distributed.DistError) or _LOST.search(str(error))):
             raise
         raise ProcessLost(
             f"process {joining.rank} of {joining.world_size} has lost the connection to another one, which has ended "
