@@ -23,11 +23,12 @@ from elman.training.diverged import Diverged
 from elman.training.lightning_arguments import OURS, LightningArguments
 from elman.training.options import TrainingOptions
 from elman.training.processes import ProcessLost, announce, check_same, is_first, of_process, part_of, place
+from elman.training.sharding import is_sharded
 from elman.training.trainable import Batches
 from elman.training.trainer import Outcome, check_device, check_resume, fit, log_scores, precision_warning
 
 # training options that resuming can change
-CHANGEABLE = ("epochs", "minutes", "patience", "accelerator", "devices", "nodes", "precision")
+CHANGEABLE = ("epochs", "minutes", "patience", "accelerator", "devices", "nodes", "strategy", "precision")
 
 
 @dataclass(frozen=True)
@@ -287,7 +288,8 @@ def _train(
         plan = TrainingPlan(model, part_of(prepared.train), part_of(prepared.validation), task.unit)
         outcome = fit(plan, training, run, console, began, resume, extends, lightning)
         if is_first():
-            _conclude(task, run, model.to(device), prepared, outcome, console, lightning)
+            whole = task.new_model(run) if is_sharded(model) else model
+            _conclude(task, run, whole.to(device), prepared, outcome, console, lightning)
     except (Interrupted, KeyboardInterrupt, Terminated, ProcessLost) as error:
         if run.last.exists():
             saved = "Everything" if isinstance(error, Interrupted) else "The last checkpoint"

@@ -18,6 +18,7 @@ from elman.training.convergence import Convergence
 from elman.training.module import TaskModule
 from elman.training.options import HOLD, TrainingOptions
 from elman.training.processes import is_first, of_process
+from elman.training.sharding import is_sharded, whole_weights
 
 SAVE_EVERY = 60.0  # seconds between periodic checkpoints
 
@@ -117,8 +118,11 @@ class TimeBudget(Callback):
         if self.convergence.validated(loss, self.step, self.used < HOLD):
             best = of_process(load(self._best) if is_first() else {})
             if best["callbacks"]["Keeper"]["best"] <= loss:  # may be newer than the last counted best
-                module.load_state_dict(best["state_dict"])
-                trainer.optimizers[0].load_state_dict(best["optimizer_states"][0])
+                if is_sharded(module):
+                    trainer.strategy.load_checkpoint(self._best, weights_only=True)
+                else:
+                    module.load_state_dict(best["state_dict"])
+                    trainer.optimizers[0].load_state_dict(best["optimizer_states"][0])
         if self.convergence.reached(self.step):
             trainer.should_stop = True
 
@@ -200,8 +204,10 @@ class CheckpointCallback(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, index: int) -> None:
         if self._stops_next:  # not earlier, so that the losses of the last step are logged
-            if self.best is None and is_first():
-                self.run.save_tensors("model", _weights(module))
+            if self.best is None:
+                weights = _weights(module)
+                if is_first():
+                    self.run.save_tensors("model", weights)
             assert self.signal is not None
             raise Interrupted(self.signal)
 
@@ -213,8 +219,10 @@ class CheckpointCallback(Callback):
         self.has_ended = self._is_over(trainer)
         if is_best or self.has_ended or self._is_save_due():
             self._save(trainer)
-        if is_best and is_first():
-            keep_best(self.run, _weights(module))
+        if is_best:
+            weights = _weights(module)
+            if is_first():
+                keep_best(self.run, weights)
 
     def _is_save_due(self) -> bool:
         is_old = self._is_checkpoint_old() if self._agreement is None else self._agreement.is_save_due
@@ -260,4 +268,4 @@ def keep_best(run: Run, weights: dict[str, Any]) -> None:
 
 def _weights(module: LightningModule) -> Any:
     assert isinstance(module, TaskModule)
-    return module.model.state_dict()
+    return whole_weights(module.model)

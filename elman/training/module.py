@@ -19,6 +19,7 @@ from elman.training.devices import to_device
 from elman.training.diverged import Diverged, diverged
 from elman.training.options import OPTIMIZERS, TrainingOptions
 from elman.training.processes import exchanged, gathered, joined_rows, of_process, divided_rows, place
+from elman.training.sharding import is_sharded, sharded_loss, whole_norm
 from elman.training.trainable import Batches, Trainable
 
 ENDLESS = 10**9  # number of steps if only the clock ends the training
@@ -81,6 +82,7 @@ class TaskModule(LightningModule):
         self.model = task.model
         self._task, self._options, self._agreement = task, options, agreement
         self.seen = 0  # units (such as tokens) that all processes trained on since the training began or was resumed
+        self._loss = task.loss
         self._carried: Any = None
         self._step_inputs: tuple[Any, Any, RngStates] | None = None  # batch, state and RNG states of this step
         self._validation_state: Any = None
@@ -88,10 +90,15 @@ class TaskModule(LightningModule):
         self._not_finite: tuple[float, Any, Any] | None = None  # first such validation loss, its batch and state
         self._rng_states: RngStates = {}  # to restore when training resumes
 
+    def configure_model(self) -> None:
+        if self._options.strategy == "fsdp" and self._agreement is not None and not is_sharded(self.model):
+            assert self.device_mesh is not None
+            self._loss = sharded_loss(self._task, self.device_mesh["data_parallel"])
+
     def training_step(self, batch: Any) -> Tensor:
         values, is_used = (batch.batch, False) if isinstance(batch, Unused) else (batch, True)
         self._step_inputs = (values, self._carried, self._get_rng_states())
-        loss, count, state = self._task.loss(values, self._carried)
+        loss, count, state = self._loss(values, self._carried)
         mean, count = self._mean(loss, count) if is_used else self._mean(loss * 0, 0)
         self._carried = tree_map_only(Tensor, Tensor.detach, state)
         self.seen += count
@@ -119,7 +126,7 @@ class TaskModule(LightningModule):
         gradients = [p.grad for p in parameters if p.grad is not None]
         norm = get_total_norm(gradients)
         # The norm of finite gradients can overflow; clipping then sets them to zero.
-        if not norm.isfinite() and not all(bool(gradient.isfinite().all()) for gradient in gradients):
+        if not whole_norm(norm).isfinite() and not all(bool(gradient.isfinite().all()) for gradient in gradients):
             scaler = grad_scaler(self.trainer)
             if scaler is None or scaler.get_scale() < MIN_SCALE:
                 raise self._diverged("a gradient is not finite")
@@ -170,7 +177,7 @@ class TaskModule(LightningModule):
         if isinstance(batch, Unused):
             return
         state = self._validation_state
-        loss, count, self._validation_state = self._task.loss(batch, state)
+        loss, count, self._validation_state = self._loss(batch, state)
         if not loss.isfinite() and self._not_finite is None:
             self._not_finite = (loss.item(), batch, state)
             if self._agreement is None:

@@ -42,6 +42,8 @@ class TrainingOptions(Options):
         accelerator: where the model is trained, see `elman.training.devices.find_device`.
         devices: number of devices on each machine, each with a process of its own that trains on its part of the data.
         nodes: number of machines.
+        strategy: how several devices share the work: "ddp" has the whole model on each, "fsdp" a part of its weights and of
+            the optimizer's state, and gathers the weights for each step.
         precision: "32" computes in float32; "bf16" and "16" compute matrix products in half precision by autocast, with
             weights in float32. "16" scales losses, and needs a GPU.
     """
@@ -92,6 +94,10 @@ class TrainingOptions(Options):
             "in its environment.",
         ),
     ] = 1
+    strategy: Annotated[
+        Literal["ddp", "fsdp"],
+        Field(description="On several devices: ddp has the whole model on each, fsdp a part of its weights: ddp, fsdp."),
+    ] = "ddp"
     precision: Annotated[
         Literal["32", "bf16", "16"],
         Field(

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from lightning.fabric.plugins.environments import TorchElasticEnvironment
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from rich.console import Console
 
 from elman.engine.cpu.jit import this_machine
@@ -166,6 +166,10 @@ def check_device(options: TrainingOptions) -> None:
     device = find_device(options.accelerator)
     if options.precision == "16" and device.type == "cpu":
         raise BadInput("--precision 16: expected a GPU, got the CPU; pass --precision bf16 or 32")
+    if options.strategy == "fsdp" and options.precision == "16":
+        raise BadInput("--precision 16: expected 32 or bf16 with --strategy fsdp, got 16")
+    if options.strategy == "fsdp" and options.flow_every and options.devices * options.nodes > 1:
+        raise BadInput("--flow-every: expected --strategy ddp, got fsdp, which has no whole gradients; pass 0")
     most = max(os.cpu_count() or 1, MAX_PROCESSES)
     available = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device.type, most)
     if options.devices > available:
@@ -229,7 +233,8 @@ def _trainer(
     plugins: list[Any] = [WholeCheckpoints()]
     if place().world_size > 1:
         # The buffers of no model change. The processes have been started, and have found each other, before.
-        arguments |= {"strategy": DDPStrategy(broadcast_buffers=False), "num_nodes": place().nodes}
+        strategy = _sharding() if options.strategy == "fsdp" else DDPStrategy(broadcast_buffers=False)
+        arguments |= {"strategy": strategy, "num_nodes": place().nodes}
         plugins.append(TorchElasticEnvironment())
     return Trainer(
         **arguments | {"enable_progress_bar": bool(lightning.progress_bar)},
@@ -246,6 +251,11 @@ def _trainer(
         gradient_clip_val=options.clip or None,
         enable_checkpointing=False,
     )
+
+
+def _sharding() -> ModelParallelStrategy:
+    """Return the strategy for a model that `TaskModule.configure_model` shards over all processes."""
+    return ModelParallelStrategy(place().world_size, 1, save_distributed_checkpoint=False)
 
 
 def _saved_progress(run: Run) -> Progress:
