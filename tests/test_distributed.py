@@ -364,6 +364,18 @@ def test_torchrun(file: Path, tmp_path: Path, whole: Path) -> None:
     assert open_run(run).config["training"]["devices"] == 2
 
 
+def test_sharded_weights_train_as_whole_ones(file: Path, tmp_path: Path, whole: Path) -> None:
+    """And a training goes on in another strategy, from the same checkpoint."""
+    run = tmp_path / "run"
+    arguments = ["--devices", 2, "--strategy", "fsdp", *SIZES, *BATCH["2"]]
+    subprocess.run(command(file, "--out", run, *arguments), capture_output=True, check=True)
+    assert_same(run, whole)
+    for strategy, devices, epochs in (("fsdp", 2, 3), ("ddp", 2, 4), ("ddp", 1, 5), ("fsdp", 4, 6)):
+        resumed = command("--resume", run, "--epochs", epochs, "--strategy", strategy, "--devices", devices)
+        subprocess.run(resumed, capture_output=True, check=True)
+    assert rows(run, "val_loss")[-1] < rows(whole, "val_loss")[-1]
+
+
 def free_port() -> int:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))

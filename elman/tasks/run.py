@@ -130,7 +130,9 @@ def _new_run(out: Path | None, config: dict[str, Any]) -> Iterator[Run]:
             announce(run.path)
             yield run
     else:
-        yield Run(of_process(Path()), config)
+        path = of_process(Path())
+        announce(path)
+        yield Run(path, config)
 
 
 @contextmanager
@@ -142,7 +144,9 @@ def _resumed_run(path: Path) -> Iterator[Run]:
             announce(path)
             yield run
     else:
-        yield Run(path, of_process({}))
+        run = Run(path, of_process({}))
+        announce(path)
+        yield run
 
 
 def resume(
