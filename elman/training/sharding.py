@@ -38,7 +38,7 @@ def sharded_loss(task: Trainable, mesh: "DeviceMesh") -> Callable[[Any, Any], tu
     from torch.distributed.fsdp import fully_shard
 
     loss = LossModule(task)
-    fully_shard(loss, mesh=mesh)
+    fully_shard(loss, mesh=mesh, reshard_after_forward=True)  # so that weights are sharded between all steps
     return loss.__call__
 
 
