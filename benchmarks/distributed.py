@@ -17,6 +17,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -68,7 +69,8 @@ def main() -> None:
         base = median(times[setups[0]])
         for setup in setups:
             step = median(times[setup])
-            print(f"| {setup} | {step * 1e3:.1f} | {setup.processes / step:.1f} | {setup.processes * base / step:.2f} |")
+            rate = setup.processes / step
+            print(f"| {setup} | {step * 1e3:.1f} | {rate:.1f} | {rate * base:.2f} |")
         print(flush=True)
 
 
@@ -80,7 +82,7 @@ def train(arguments: Sequence[str], epochs: float, setup: Setup) -> tuple[float,
         command += ["--epochs", str(epochs)]
         environment = os.environ | {"OMP_NUM_THREADS": str(setup.threads)}
         if not setup.cable:
-            start(command + ["--devices", str(setup.processes)], environment).wait_or_fail()
+            start([*command, "--devices", str(setup.processes)], environment).wait_or_fail()
             return seconds_per_step(run), size_of(run)
         stack.enter_context(hosts(*setup.cable.split(",")))
         environment |= {"MASTER_ADDR": ADDRESSES[0], "MASTER_PORT": str(PORT)}
@@ -116,7 +118,7 @@ def seconds_per_step(run: Path) -> float:
     with (run / "metrics.csv").open() as file:
         rows = [(int(row["step"]), float(row["seconds"])) for row in csv.DictReader(file) if row["seconds"]]
     rows = rows[len(rows) // 4 :]
-    return median((end[1] - begin[1]) / (end[0] - begin[0]) for begin, end in zip(rows, rows[1:], strict=False))
+    return median((end[1] - begin[1]) / (end[0] - begin[0]) for begin, end in pairwise(rows))
 
 
 def size_of(run: Path) -> int:
@@ -131,21 +133,23 @@ def hosts(rate: str, delay: str) -> Iterator[None]:
     first, second = NAMESPACES
     with ExitStack() as stack:
         for name in NAMESPACES:
-            ip("netns", "add", name)
-            stack.callback(ip, "netns", "delete", name)
-        ip("link", "add", "elman-a", "netns", first, "type", "veth", "peer", "name", "elman-b", "netns", second)
+            run_command("ip", "netns", "add", name)
+            stack.callback(run_command, "ip", "netns", "delete", name)
+        run_command(
+            "ip", "link", "add", "elman-a", "netns", first, "type", "veth", "peer", "name", "elman-b", "netns", second
+        )
         for name, link, address in zip(NAMESPACES, ("elman-a", "elman-b"), ADDRESSES, strict=True):
-            ip("-n", name, "address", "add", f"{address}/24", "dev", link)
+            run_command("ip", "-n", name, "address", "add", f"{address}/24", "dev", link)
             for device in ("lo", link):
-                ip("-n", name, "link", "set", device, "up")
+                run_command("ip", "-n", name, "link", "set", device, "up")
             limit = ["netem", "rate", rate, "delay", delay, "limit", "100000"]
-            subprocess.run(["tc", "-n", name, "qdisc", "add", "dev", link, "root", *limit], check=True)
+            run_command("tc", "-n", name, "qdisc", "add", "dev", link, "root", *limit)
         yield
 
 
-def ip(*arguments: str) -> None:
-    """Run the command ip."""
-    subprocess.run(["ip", *arguments], check=True)
+def run_command(*words: str) -> None:
+    """Run a command."""
+    subprocess.run(words, check=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def test_every_example_is_in_one_part_of_its_batch(world_size: int) -> None:
     for i in range(2 * len(batches)):
         divided = [part[i] for part in parts]
         used = [numbers for numbers in divided if not isinstance(numbers, Unused)]
-        assert sorted(sum(used, [])) == sorted(batches[i])
+        assert sorted(chain.from_iterable(used)) == sorted(batches[i])
         assert max(map(len, used)) - min(map(len, used)) <= 1
         assert all(len(numbers.batch) == 1 for numbers in divided if isinstance(numbers, Unused))
 
@@ -122,7 +123,7 @@ def test_a_place_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(BadInput, match="--devices 3: expected 4, as torchrun or another launcher has started"):
         launch._devices_of(TrainingOptions(devices=3), place)
     monkeypatch.setenv("RANK", "8")
-    with pytest.raises(BadInput, match="environment: expected RANK, .* got '8', '8', '1', '4'; unset RANK"):
+    with pytest.raises(BadInput, match=r"environment: expected RANK, .* got '8', '8', '1', '4'; unset RANK"):
         processes.place_from_environment()
 
 
@@ -146,7 +147,8 @@ def test_batches_that_cannot_be_divided_are_refused(monkeypatch: pytest.MonkeyPa
     class Whole(list[int]):
         pass
 
-    assert processes.part_of(batches := Whole()) is batches
+    batches: Any = Whole()
+    assert processes.part_of(batches) is batches
     monkeypatch.setattr(processes, "_place", Place(0, 2))
     with pytest.raises(BadInput, match="whose batches can be divided among processes, got Whole without a method"):
         processes.part_of(batches)
@@ -173,13 +175,13 @@ class Ended:
         ([None, ProcessLost("lost")], [3, 1], set(), [], Failure, "process 0 of 2 ended with exit code 3; the others"),
         ([None, None], [-9, -11], {0}, [], Failure, "process 1 of 2 was killed by SIGSEGV; the others were stopped$"),
         ([ProcessLost("lost"), None], [1, -9], {1}, [], ProcessLost, "lost"),
-        ([None, None], [-15, -9], {1}, [signal.SIGTERM], Terminated, ""),
-        ([None, None], [-2, -9], {1}, [signal.SIGINT], KeyboardInterrupt, ""),
+        ([None, None], [-15, -9], {1}, [signal.SIGTERM], Terminated, None),
+        ([None, None], [-2, -9], {1}, [signal.SIGINT], KeyboardInterrupt, None),
     ],
 )
 def test_the_first_error_is_told(
     tmp_path: Path, results: list[Any], codes: list[int], stopped: set[int], forwarded: list[int],
-    kind: type[BaseException], message: str,
+    kind: type[BaseException], message: str | None,
 ) -> None:  # fmt: skip
     seats = [Seat(Place(rank, 2, rank, 2), "", tmp_path) for rank in range(2)]
     for seat, error in zip(seats, results, strict=True):

@@ -144,16 +144,16 @@ def _start(
     task: str, data: list[Path] | None, options: Any, training: TrainingOptions, out: Path | None, began: float
 ) -> "Run":
     from elman.report import tables
-    from elman.tasks.registry import get_task
     from elman.tasks.launch import start
+    from elman.tasks.registry import get_task
 
     return start(get_task(task), data, options, training, out, began, tables.progress_console)
 
 
 def _resume(task: str, arguments: dict[str, Any], explicit: set[str], began: float) -> "Run":
     from elman.report import tables
-    from elman.tasks.registry import get_task
     from elman.tasks.launch import resume
+    from elman.tasks.registry import get_task
     from elman.tasks.run import CHANGEABLE
 
     if not_changeable := explicit - {"resume", "data", *CHANGEABLE}:

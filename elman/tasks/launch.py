@@ -86,7 +86,7 @@ def start(
 def resume(
     task: Task, path: Path, data: Any, changes: dict[str, Any], began: float, console: Callable[[], Console]
 ) -> Run:
-    """Resume a training on the devices of its options and of the changes, as `elman.tasks.run.resume` does in one process.
+    """Resume a training on the devices of its options, as `elman.tasks.run.resume` does in one process.
 
     Args:
         task: the task.
@@ -229,8 +229,8 @@ def _check_node(nodes: int) -> None:
     if missing or not rank.isdecimal() or int(rank) >= nodes:
         got = f"without {' and '.join(missing)}" if missing else f"with NODE_RANK={rank!r:.20}"
         raise BadInput(
-            f"--nodes {nodes}: expected an environment with NODE_RANK, the index of this machine from 0 to {nodes - 1}, "
-            f"and with MASTER_ADDR and MASTER_PORT, the address of machine 0 and a free port there; got one {got}"
+            f"--nodes {nodes}: expected an environment with NODE_RANK, the index of this machine from 0 to {nodes - 1},"
+            f" and with MASTER_ADDR and MASTER_PORT, the address of machine 0 and a free port there; got one {got}"
         )
 
 
@@ -240,7 +240,7 @@ def _start_worker(seat: Seat) -> "subprocess.Popen[bytes]":
     # Warnings of torch's C++ code name other ends of connections, where one line shall say what has happened.
     defaults = {"OMP_NUM_THREADS": str(threads), "TORCH_CPP_LOG_LEVEL": "ERROR"} | _network(seat)
     environment = defaults | os.environ | seat.place.variables()
-    return subprocess.Popen(
+    return subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", _WORKER, json.dumps(sys.path)],
         stdin=subprocess.PIPE,
         env=environment,
@@ -257,7 +257,7 @@ def _send(worker: "subprocess.Popen[bytes]", data: bytes) -> None:
 
 
 def _network(seat: Seat) -> dict[str, str]:
-    """Return a variable that names the network interface that gloo shall use: within a machine, none that others reach."""
+    """Return a variable with the network interface that gloo shall use: within a machine, none that others reach."""
     if not sys.platform.startswith("linux"):
         return {}
     name = "lo" if seat.place.nodes == 1 else _interface_towards(os.environ["MASTER_ADDR"])

@@ -18,7 +18,7 @@ from elman.training.agreement import Agreement
 from elman.training.devices import to_device
 from elman.training.diverged import Diverged, diverged
 from elman.training.options import OPTIMIZERS, TrainingOptions
-from elman.training.processes import exchanged, gathered, joined_rows, of_process, divided_rows, place
+from elman.training.processes import divided_rows, exchanged, gathered, joined_rows, of_process, place
 from elman.training.sharding import is_sharded, sharded_loss, whole_norm
 from elman.training.trainable import Batches, Trainable
 

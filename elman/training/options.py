@@ -42,8 +42,8 @@ class TrainingOptions(Options):
         accelerator: where the model is trained, see `elman.training.devices.find_device`.
         devices: number of devices on each machine, each with a process of its own that trains on its part of the data.
         nodes: number of machines.
-        strategy: how several devices share the work: "ddp" has the whole model on each, "fsdp" a part of its weights and of
-            the optimizer's state, and gathers the weights for each step.
+        strategy: how several devices share a model: with "ddp", each has all of it; with "fsdp", a part of its weights and
+            of the optimizer's state, and the weights are gathered for each step.
         precision: "32" computes in float32; "bf16" and "16" compute matrix products in half precision by autocast, with
             weights in float32. "16" scales losses, and needs a GPU.
     """
@@ -82,8 +82,7 @@ class TrainingOptions(Options):
         Whole,
         Field(
             ge=1,
-            description="Number of devices on each machine: GPUs, or processes on the CPU. Each works on --batch of its "
-            "own.",
+            description="Devices on each machine: GPUs, or processes on the CPU. Each has a batch of its own.",
         ),
     ] = 1
     nodes: Annotated[
@@ -96,7 +95,7 @@ class TrainingOptions(Options):
     ] = 1
     strategy: Annotated[
         Literal["ddp", "fsdp"],
-        Field(description="On several devices: ddp has the whole model on each, fsdp a part of its weights: ddp, fsdp."),
+        Field(description="On several devices, ddp has the whole model on each, fsdp a part of its weights"),
     ] = "ddp"
     precision: Annotated[
         Literal["32", "bf16", "16"],

@@ -200,10 +200,10 @@ def exchanged(numbers: Sequence[float]) -> list[list[float]]:
     Args:
         numbers: as many on every process.
     """
-    table = torch.zeros(_place.world_size, len(numbers), dtype=torch.float64)
-    distributed.all_gather_into_tensor(table, torch.tensor(numbers, dtype=torch.float64))
-    rows: list[list[float]] = table.tolist()
-    return rows
+    mine = torch.tensor(numbers, dtype=torch.float64)
+    rows = [torch.empty_like(mine) for _ in range(_place.world_size)]
+    distributed.all_gather(rows, mine)
+    return [row.tolist() for row in rows]
 
 
 def check_same(what: str, values: Any) -> None:
