@@ -36,7 +36,7 @@ from tests.tasks.test_damaged import DATA
 from tests.test_bad_input import refused
 
 BATCH = {"1": ["--batch", "4"], "2": ["--batch", "2"], "4": ["--batch", "1"]}  # by number of processes: 4 in all
-SIZES = ["--hidden", "12", "--embed", "8", "--bptt", "10", "--accelerator", "cpu", "--epochs", "2"]
+SIZES = ["--hidden", "12", "--embed", "8", "--bptt", "10", "--dropout", "0", "--accelerator", "cpu", "--epochs", "2"]
 TEXT: dict[str, tuple[Any, dict[str, Any]]] = {"text": (io.StringIO(text()), {"embed": 8, "bptt": 10})}
 
 

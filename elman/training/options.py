@@ -42,8 +42,8 @@ class TrainingOptions(Options):
         accelerator: where the model is trained, see `elman.training.devices.find_device`.
         devices: number of devices on each machine, each with a process of its own that trains on its part of the data.
         nodes: number of machines.
-        strategy: how several devices share a model: with "ddp", each has all of it; with "fsdp", a part of its weights and
-            of the optimizer's state, and the weights are gathered for each step.
+        strategy: how several devices share a model: with "ddp", each has all of it; with "fsdp", a part of its weights
+            and of the optimizer's state, and the weights are gathered for each step.
         precision: "32" computes in float32; "bf16" and "16" compute matrix products in half precision by autocast, with
             weights in float32. "16" scales losses, and needs a GPU.
     """
