@@ -14,8 +14,7 @@ class Unused(NamedTuple):
     """A batch that does not count: that of a process for which a batch has no examples.
 
     Attributes:
-        batch: a batch of which a process computes a loss and a gradient of zero, as it must, when others compute
-            theirs; None if no gradient is needed.
+        batch: a batch of which a process computes a loss and a gradient of zero, if it must when others compute theirs.
     """
 
     batch: Any
@@ -100,7 +99,7 @@ class RepeatedEpoch:
     """
 
     def __init__(self, epoch: Any) -> None:
-        self._batches = epoch
+        self._batches, self._is_used = epoch, True
 
     def part(self, rank: int, world_size: int) -> "RepeatedEpoch":
         """Return the same batches, but of every batch only the rows of one process: rank, rank + world_size, ...
@@ -112,15 +111,17 @@ class RepeatedEpoch:
         Returns:
             Batches of an `elman.bptt.Stream`; if it has no row for this process, batches that are `Unused`.
         """
-        if rank < self._batches.rows:
-            return RepeatedEpoch(self._batches.part(rank, world_size))
-        return RepeatedEpoch([Unused(None)] * len(self))
+        is_used = rank < self._batches.rows
+        part = RepeatedEpoch(self._batches.part(rank if is_used else 0, world_size))
+        part._is_used = is_used
+        return part
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __getitem__(self, index: int) -> Any:
-        return self._batches[index % len(self._batches)]
+        batch = self._batches[index % len(self._batches)]
+        return batch if self._is_used else Unused(batch)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._batches)
+        return iter(self._batches) if self._is_used else map(Unused, self._batches)

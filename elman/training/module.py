@@ -175,6 +175,8 @@ class TaskModule(LightningModule):
 
     def validation_step(self, batch: Any) -> None:
         if isinstance(batch, Unused):
+            if is_sharded(self.model):  # every process gives its part of the weights to the others
+                self._loss(batch.batch, None)
             return
         state = self._validation_state
         loss, count, self._validation_state = self._loss(batch, state)
