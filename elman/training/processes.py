@@ -123,8 +123,8 @@ def joined(
             if device.type == "cuda":
                 torch.cuda.set_device(joining.local_rank)
             backend = "gloo" if device.type == "cpu" else f"cpu:gloo,{device.type}:nccl"
-            size = {"rank": joining.rank, "world_size": joining.world_size}
-            distributed.init_process_group(backend, init_method, timeout=STEP_TIMEOUT, **size)
+            rank, world_size = joining.rank, joining.world_size
+            distributed.init_process_group(backend, init_method, STEP_TIMEOUT, world_size, rank)
         _place, _announce = joining, announce
         try:
             end = distributed.new_group(backend="gloo", timeout=END_TIMEOUT)
