@@ -38,6 +38,7 @@ ONCE = [
     "tasks",
     "test_command.py",
     "test_bad_input.py",
+    "test_distributed.py",
     "test_resume.py",
     "test_text.py",
     "test_weights.py",
@@ -119,6 +120,8 @@ THOROUGH = re.compile(
     r"|test_runs\.py::test_the_name_of_a_run_is_a_name\[(?!-x|a\[1)"
     r"|test_bfloat16\.py::test_1_double_precision\[Recurrent-(?!shelf-layer_norm_lstm).*-(loop|torch)-"
     r"|test_bfloat16\.py::test_[349]_\w+\[(RNN|GRU-Truncated).*-(loop|torch)-"
+    # Several processes, each of which imports torch.
+    r"|test_distributed\.py::test_(every_task|a_killed|a_signal|processes_end|torchrun|two_machines|a_training|sharded)"
     # torch.onnx and torch.export take seconds of each part.
     r"|export/test_c\.py::test_int8\[(?!lstm)"
     r"|export/test_c\.py::test_weights_in_a_file\[(?!language_model)"

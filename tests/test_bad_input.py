@@ -90,7 +90,7 @@ OPTIONS: list[tuple[list[Any], list[str]]] = [
     (["--dropout", "1.5"], ["--dropout", "a number from 0 to 1", "'1.5'"]),
     (["--lr", "nan"], ["--lr", "a number greater than 0", "'nan'"]),
     (["--minutes", "inf"], ["--minutes", "a number greater than 0", "'inf'"]),
-    (["--devices", "2"], ["--devices", "expected 1, got 2; a model is trained on one device, use 1"]),
+    (["--devices", "0"], ["--devices", "an integer of at least 1", "'0'"]),
     (["--epochs", "0"], ["--epochs", "a number greater than 0", "'0'"]),
     (["--speed", "9"], ["--speed"]),
     (["--hidden"], ["--hidden"]),

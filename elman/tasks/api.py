@@ -36,9 +36,9 @@ with needs("tasks", "elman.tasks"):
     from elman.tasks.classification import ClassificationCodec
     from elman.tasks.export_run import FORMATS_OF_RUNS, Exported, export_run
     from elman.tasks.hub import pull, push
+    from elman.tasks.launch import start
     from elman.tasks.overrides import reading as reading_as
     from elman.tasks.registry import get_task, options_of, task_of_run, training_of
-    from elman.tasks.run import start
     from elman.tasks.sampling_options import SamplingOptions
     from elman.tasks.supervised import SupervisedTask
     from elman.tasks.task import Input, Loaded, Scores
@@ -403,7 +403,7 @@ def fit(
             f"{name}: out: expected a path, got {type(out).__name__}; pass all data as one tuple, (inputs, targets)"
         )
     folder = None if out is None else Path(out)
-    arguments = options, checked(TrainingOptions, name, training), folder, began, _console(), lightning
+    arguments = options, checked(TrainingOptions, name, training), folder, began, _console, lightning
     with _in_python():
         run = start(get_task(task), files_in(data), *arguments)
     if not_converged := facts.not_converged(run):

@@ -1,20 +1,25 @@
 """Trains a task with Lightning."""
 
 import logging
+import os
 import pickle
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Literal
+from typing import Any, Literal
 
+import torch
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from rich.console import Console
 
 from elman.engine.cpu.jit import this_machine
 from elman.errors import BadInput
 from elman.flow import plots
 from elman.io.run_folder import Run
+from elman.training.agreement import new_agreement
 from elman.training.callbacks import CheckpointCallback, Interrupted, TimeBudget, keep_best
 from elman.training.checkpoints import Progress, WholeCheckpoints, progress, weights
 from elman.training.devices import find_device
@@ -23,12 +28,14 @@ from elman.training.lightning_arguments import OURS, LightningArguments
 from elman.training.metrics import MetricsLog, MetricsWriter, TensorBoard
 from elman.training.module import ENDLESS, StepLoader, TaskModule
 from elman.training.options import TrainingOptions
+from elman.training.processes import is_first, losses_noticed, place
 from elman.training.progress import ProgressBar
 from elman.training.trainable import Trainable
 
 # Lightning's names
 PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]]
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+MAX_PROCESSES = 64  # on a machine without GPUs, if it does not have more CPUs: more are a mistake
 LOGGED = ("task", "data", "model", "options", "training")  # keys of config.json that are logged as hyperparameters
 
 
@@ -54,6 +61,8 @@ def fit(
 ) -> Outcome:
     """Train a task; write checkpoints, metrics and weights to a run.
 
+    If several processes train together, all call this, and the first of them writes.
+
     Args:
         task: the task to train.
         options: the training options.
@@ -71,15 +80,16 @@ def fit(
         Interrupted: after Ctrl-C or SIGTERM; a checkpoint has been saved.
         Diverged: if the loss or its gradient is not finite.
         BadInput: if there is no checkpoint to resume from.
+        ProcessLost: if another process ends early.
     """
     saved = _saved_progress(run) if resume else None
-    if saved is not None and saved.is_best:
+    if saved is not None and saved.is_best and is_first():
         keep_best(run, weights(run.last))  # the process may have died right after it saved the checkpoint
     if saved is not None and saved.best is not None and saved.has_ended and not longer:
         outcome = Outcome(saved.steps, saved.seconds, saved.best, saved.limit)
     else:
         outcome = _fit(task, options, run, console, began, saved, longer, lightning)
-    if options.flow_every:
+    if options.flow_every and is_first():
         plots.history(run.path / "flow.csv", run.place("flow.png"))
     return outcome
 
@@ -96,30 +106,34 @@ def _fit(
 ) -> Outcome:
     per_epoch, steps = len(task.train), saved.steps if saved else 0
     total = _total(options, per_epoch)
-    clock = TimeBudget(options, total, began, run.best, longer)
-    checkpoints = CheckpointCallback(run, clock, per_epoch)
-    tensorboard = _board(run, steps) if lightning.loggers is None else None
+    agreement, writes = new_agreement(), is_first()
+    clock = TimeBudget(options, total, began, run.best, longer, agreement)
+    checkpoints = CheckpointCallback(run, clock, per_epoch, agreement)
+    tensorboard = _board(run, steps) if writes and lightning.loggers is None else None
     writers: Sequence[MetricsWriter] = [tensorboard] if tensorboard else lightning.loggers or []
     # The user's callbacks come before the checkpoint callback, which must see whether one of them stops training.
     callbacks: list[Callback] = [clock, *lightning.callbacks]
-    callbacks += [MetricsLog(run.place("metrics.csv"), writers, clock, per_epoch, steps), checkpoints]
-    if lightning.progress_bar is None:
+    if writes:
+        callbacks.append(MetricsLog(run.place("metrics.csv"), writers, clock, per_epoch, steps))
+    callbacks.append(checkpoints)
+    if writes and lightning.progress_bar is None:
         callbacks.append(ProgressBar(console, clock, task.unit))
-    if options.flow_every:
+    if writes and options.flow_every:
         callbacks.append(FlowLog(run.place("flow.csv"), writers, options.flow_every, options.clip, steps))
     trainer = _trainer(callbacks, total, per_epoch, options, lightning)
-    for logger in lightning.loggers or ():
+    for logger in (lightning.loggers or ()) if writes else ():
         logger.log_hyperparams({key: run.config[key] for key in LOGGED})
-    module, batches = TaskModule(task, options), StepLoader(task.train, total)
+    module, batches = TaskModule(task, options, agreement), StepLoader(task.train, total)
     try:
-        trainer.fit(module, batches, task.validation, ckpt_path=run.last if saved else None, weights_only=True)
+        with losses_noticed():
+            trainer.fit(module, batches, task.validation, ckpt_path=run.last if saved else None, weights_only=True)
     except SystemExit:  # Lightning converts KeyboardInterrupt to SystemExit
         raise KeyboardInterrupt from None
     finally:
         if tensorboard:
             tensorboard.close()
-    if checkpoints.signal is not None:  # a signal during the last validation
-        raise Interrupted(checkpoints.signal)
+    if (number := checkpoints.received or checkpoints.signal) is not None:  # a signal during the last validation
+        raise Interrupted(number)
     assert checkpoints.best is not None, "Lightning ends every training with a validation"
     return Outcome(clock.step, clock.seconds, checkpoints.best, clock.limit)
 
@@ -144,7 +158,7 @@ def log_scores(run: Run, scores: Mapping[str, float], step: int, lightning: Ligh
 
 
 def check_device(options: TrainingOptions) -> None:
-    """Check that this machine has the device of a training, and the device its precision.
+    """Check that this machine has the devices of a training, and the devices its precision.
 
     Raises:
         BadInput: if not.
@@ -152,6 +166,15 @@ def check_device(options: TrainingOptions) -> None:
     device = find_device(options.accelerator)
     if options.precision == "16" and device.type == "cpu":
         raise BadInput("--precision 16: expected a GPU, got the CPU; pass --precision bf16 or 32")
+    if options.strategy == "fsdp" and options.precision == "16":
+        raise BadInput("--precision 16: expected 32 or bf16 with --strategy fsdp, got 16")
+    if options.strategy == "fsdp" and options.flow_every and options.devices * options.nodes > 1:
+        raise BadInput("--flow-every: expected --strategy ddp, got fsdp, which has no whole gradients; pass 0")
+    most = max(os.cpu_count() or 1, MAX_PROCESSES)
+    available = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device.type, most)
+    if options.devices > available:
+        kind = "processes on the CPU" if device.type == "cpu" else "GPUs of this machine"
+        raise BadInput(f"--devices {options.devices}: expected at most {available} {kind}, got {options.devices}")
 
 
 def precision_warning(options: TrainingOptions) -> str:
@@ -206,15 +229,21 @@ def _trainer(
     callbacks: list[Callback], total: int, per_epoch: int, options: TrainingOptions, lightning: LightningArguments
 ) -> Trainer:
     _silence_lightning()
-    arguments = {"enable_model_summary": False} | dict(lightning.trainer)
+    arguments: dict[str, Any] = {"enable_model_summary": False} | dict(lightning.trainer)
+    plugins: list[Any] = [WholeCheckpoints()]
+    if place().world_size > 1:
+        # The buffers of no model change. The processes have been started, and have found each other, before.
+        strategy = _sharding() if options.strategy == "fsdp" else DDPStrategy(broadcast_buffers=False)
+        arguments |= {"strategy": strategy, "num_nodes": place().nodes}
+        plugins.append(TorchElasticEnvironment())
     return Trainer(
         **arguments | {"enable_progress_bar": bool(lightning.progress_bar)},
         max_steps=total,
         callbacks=callbacks,
-        plugins=[WholeCheckpoints()],
+        plugins=plugins,
         logger=lightning.loggers or False,
         accelerator=find_device(options.accelerator).type,
-        devices=options.devices,
+        devices=place().local_world_size,
         precision=PRECISIONS[options.precision],
         val_check_interval=per_epoch,
         check_val_every_n_epoch=None,
@@ -222,6 +251,11 @@ def _trainer(
         gradient_clip_val=options.clip or None,
         enable_checkpointing=False,
     )
+
+
+def _sharding() -> ModelParallelStrategy:
+    """Return the strategy for a model that `TaskModule.configure_model` shards over all processes."""
+    return ModelParallelStrategy(place().world_size, 1, save_distributed_checkpoint=False)
 
 
 def _saved_progress(run: Run) -> Progress:
