@@ -2,12 +2,14 @@
 
 import csv
 import io
+import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from elman.errors import BadInput
-from elman.io.files import write_whole
+from elman.io.files import append_text, write_whole
 
 
 class CsvTable:
@@ -30,18 +32,26 @@ class CsvTable:
     def add(self, values: Mapping[str, int | float | str]) -> None:
         """Append a row and write it immediately. Floats are written with six significant digits."""
         row = {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in values.items()}
-        with self._path.open("a", newline="") as file:
-            csv.DictWriter(file, self._columns).writerow(row)
+        line = io.StringIO(newline="")
+        csv.DictWriter(line, self._columns).writerow(row)
+        append_text(self._path, line.getvalue())
+
+    def sync(self) -> None:
+        """Make sure that all rows are on the disk."""
+        with suppress(FileNotFoundError), self._path.open("r+b") as file:
+            os.fsync(file.fileno())
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """Read the rows of a CSV table. An incomplete last row, as after a full disk, is dropped.
+    """Read the rows of a CSV table.
+
+    An incomplete last row, as after a full disk, is dropped, and so are zeros at the end, as after a power loss.
 
     Raises:
         BadInput: if a row has no step.
     """
     with path.open(newline="") as file:
-        text, end, _ = file.read().rpartition("\n")
+        text, end, _ = file.read().rstrip("\0").rpartition("\n")
     rows = [row for row in csv.DictReader(io.StringIO(text + end, newline="")) if None not in row.values()]
     for i, row in enumerate(rows, 1):
         if not re.fullmatch(r"\d+", row.get("step") or ""):

@@ -263,7 +263,7 @@ class Trained:
         """
         target = Path(path)
         check_new_folder(target, "save ")
-        ignored = shutil.ignore_patterns(LOCK, *NOT_SAVED)
+        ignored = shutil.ignore_patterns(LOCK, ".elman-*.tmp", *NOT_SAVED)
         shutil.copytree(self.run.path, target, ignore=ignored, dirs_exist_ok=True)
 
     def export(self, format: str = "onnx", out: str | Path | None = None) -> Exported:
