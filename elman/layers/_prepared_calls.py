@@ -13,6 +13,7 @@ from elman.bptt import Full
 from elman.engine import choose
 from elman.engine.executor import MAX_PREPARED_ROWS, PreparedCall
 from elman.engine.observe.events import CallLabel
+from elman.engine.trace.python_state import Scratch
 from elman.engine.torch_private import (
     in_dispatch_mode,
     in_forward_mode,
@@ -20,7 +21,6 @@ from elman.engine.torch_private import (
     in_torch_func,
     is_profiling,
 )
-from elman.engine.trace.python_state import Scratch
 from elman.layers._layer_call import LayerCall
 from elman.layers._sequence_layout import RaggedLayout, SequenceLayout, check_lengths
 

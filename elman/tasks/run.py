@@ -9,9 +9,9 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from elman.errors import BadInput, Failure, Terminated
+from elman.errors import BadInput, Failure, Terminated, is_out_of_memory
 from elman.io import metrics_csv as table
-from elman.io.files import write_whole
+from elman.io.format import counted
 from elman.io.run_folder import Run, check_free, new_run, resumed_run
 from elman.report import curves
 from elman.tasks.task import PreparedData, Task, parameter_count
@@ -23,7 +23,9 @@ from elman.training.options import TrainingOptions
 from elman.training.trainable import Batches
 from elman.training.trainer import Outcome, check_device, check_resume, fit, log_scores, precision_warning
 
-CHANGEABLE = ("epochs", "minutes", "patience", "accelerator", "precision")  # training options that resuming can change
+# Training options that resuming can change.
+CHANGEABLE = ("epochs", "minutes", "patience", "accelerator", "precision", "on_nan")
+NEEDS_MEMORY = ("batch", "bptt", "hidden", "layers", "embed")  # options that tell how much memory training takes
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def start(
     Raises:
         BadInput: for data that cannot be used.
         Failure: if the training diverges, or memory or disk space runs out.
-        Interrupted: after Ctrl-C or SIGTERM, with everything saved.
+        Interrupted: after Ctrl-C, SIGTERM or SIGHUP, with everything saved.
     """
     check_free(out)
     check_device(training)
@@ -109,7 +111,7 @@ def resume(
     Raises:
         BadInput: for a run that cannot be resumed; for other data.
         Failure: if the training diverges, or memory or disk space runs out.
-        Interrupted: after Ctrl-C or SIGTERM, with everything saved.
+        Interrupted: after Ctrl-C, SIGTERM or SIGHUP, with everything saved.
     """
     with resumed_run(path) as run:
         return _resume(task, run, data, changes, began, console)
@@ -138,7 +140,7 @@ def _resume(
     with console.status("reading"):
         prepared = prepare_again(task, run, data, options, training.seed, fitted=not restarts)
         if not restarts:
-            check_resume(run, training, len(prepared.train), extends)
+            extends = check_resume(run, _plan(task, model, prepared), training, extends)
     run.update(training=training.model_dump(), ended=None, diverged=None)
     if restarts:
         _tell(console, f"{run.path}: no checkpoint was saved; the training starts from the beginning")
@@ -163,8 +165,11 @@ def prepare_again(task: Task, run: Run, data: Any, options: Any, seed: int, fitt
 
 
 def _save_files(run: Run, prepared: PreparedData) -> None:
-    for name, text in prepared.files.items():
-        write_whole(run.place(name), text)
+    run.write({name: text.encode() for name, text in prepared.files.items()})
+
+
+def _plan(task: Task, model: nn.Module, prepared: PreparedData) -> TrainingPlan:
+    return TrainingPlan(model, prepared.train, prepared.validation, task.unit)
 
 
 def _new_model(task: Task, prepared: PreparedData) -> nn.Module:
@@ -196,8 +201,10 @@ def _train(
     if warning := precision_warning(training):
         _tell(console, warning)
     try:
-        plan = TrainingPlan(model, prepared.train, prepared.validation, task.unit)
-        outcome = fit(plan, training, run, console, began, resume, extends, lightning)
+        outcome = fit(_plan(task, model, prepared), training, run, console, began, resume, extends, lightning)
+        if outcome.skipped:
+            skipped = f"{counted(outcome.skipped, 'step')} of {outcome.steps:,}"
+            _tell(console, f"Skipped {skipped}, whose loss or gradient was not finite (--on-nan skip)")
         _conclude(task, run, model.to(device), prepared, outcome, console, lightning)
     except (Interrupted, KeyboardInterrupt, Terminated) as error:
         if run.last.exists():
@@ -208,6 +215,19 @@ def _train(
         if run.path.exists():
             run.update(diverged=str(error))
         raise Failure(str(error)) from None
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise _out_of_memory(error, run, prepared.options) from None
+
+
+def _out_of_memory(error: Exception, run: Run, options: Any) -> Failure:
+    """Return the exception for a training that ran out of memory, with the options that lower what it takes."""
+    values = {name: getattr(options, name, None) for name in NEEDS_MEMORY}
+    lower = " or ".join(f"--{name} (now {value})" for name, value in values.items() if value)
+    reason = f" ({str(error).splitlines()[0]})" if str(error) else ""
+    resume = f"; with more memory, to resume: {run.resume_command}" if run.last.exists() else ""
+    return Failure(f"{run.path}: not enough memory to train{reason}; lower {lower or 'the batch size'}{resume}")
 
 
 def _conclude(
@@ -227,6 +247,8 @@ def _conclude(
     plot_path, baseline_line = run.path / "curves.png", min(baselines.items(), key=lambda pair: pair[1], default=None)
     curves.draw(run.path / "metrics.csv", plot_path, task.loss.replace("_", " "), baseline_line)
     ended = {"steps": outcome.steps, "seconds": round(outcome.seconds, 1), "limit": outcome.limit}
+    if outcome.skipped:
+        ended["skipped"] = outcome.skipped
     run.update(scores=scores, baselines=baselines, ended=ended)
 
 

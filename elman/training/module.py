@@ -1,5 +1,6 @@
 """The LightningModule and the data loader of a task."""
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from elman.engine.torch_private import tree_map_only
 from elman.training.devices import to_device
 from elman.training.diverged import Diverged, diverged
-from elman.training.options import OPTIMIZERS, TrainingOptions
+from elman.training.options import MAX_SKIPPED, OPTIMIZERS, TrainingOptions
 from elman.training.trainable import Batches, Trainable
 
 ENDLESS = 10**9  # number of steps if only the clock ends the training
@@ -63,6 +64,9 @@ class TaskModule(LightningModule):
         task: the task to train.
         options: the training options.
 
+    Attributes:
+        skipped: the number of steps that `options.on_nan` has left out, before an interruption too.
+
     Raises:
         Diverged: if a loss or a gradient is not finite, before the optimizer changes the weights.
     """
@@ -72,6 +76,9 @@ class TaskModule(LightningModule):
         self.model = task.model
         self._task, self._options = task, options
         self.seen = 0  # units (such as tokens) trained on in this process
+        self.skipped = 0
+        self._skipped_in_a_row = 0
+        self._bad_loss: str | None = None  # the loss of this step, if it is not finite
         self._carried: Any = None
         self._step_inputs: tuple[Any, Any, RngStates] | None = None  # batch, state and RNG states of this step
         self._validation_state: Any = None
@@ -82,8 +89,11 @@ class TaskModule(LightningModule):
         self._step_inputs = (batch, self._carried, self._get_rng_states())
         loss, count, state = self._task.loss(batch, self._carried)
         mean = loss / count
-        if not mean.isfinite():
-            raise self._diverged(f"the loss is {mean.item()}")
+        self._bad_loss = None if mean.isfinite() else f"the loss is {mean.item()}"
+        if self._bad_loss:
+            if not self.skips_bad_steps:
+                raise self._diverged(self._bad_loss)
+            return mean * math.nan  # so that no gradient is finite; the state before the batch goes on
         self._carried = tree_map_only(Tensor, Tensor.detach, state)
         self.seen += count
         return mean
@@ -98,11 +108,28 @@ class TaskModule(LightningModule):
         # The norm of finite gradients can overflow; clipping then sets them to zero.
         if not norm.isfinite() and not all(bool(gradient.isfinite().all()) for gradient in gradients):
             scaler = grad_scaler(self.trainer)
-            if scaler is None or scaler.get_scale() < MIN_SCALE:
-                raise self._diverged("a gradient is not finite")
-            return  # the scaler skips this step and halves its scale
+            if scaler is not None and scaler.get_scale() >= MIN_SCALE and not self._bad_loss:
+                return  # the scaler skips this step and halves its scale
+            self._skip_or_raise(self._bad_loss or "a gradient is not finite")
+            for parameter in parameters:
+                parameter.grad = None  # optimizers leave out parameters without a gradient, and their states
+            return
+        self._skipped_in_a_row = 0
         if gradient_clip_val:
             clip_grads_with_norm_(parameters, gradient_clip_val, norm)
+
+    @property
+    def skips_bad_steps(self) -> bool:
+        """True if steps whose loss or gradient is not finite are skipped."""
+        return self._options.on_nan == "skip"
+
+    def _skip_or_raise(self, what: str) -> None:
+        self.skipped += 1
+        self._skipped_in_a_row += 1
+        if not self.skips_bad_steps:
+            raise self._diverged(what)
+        if self._skipped_in_a_row >= MAX_SKIPPED:
+            raise self._diverged(f"{MAX_SKIPPED} steps in a row were skipped: {what}")
 
     def _diverged(self, what: str) -> Diverged:
         assert self._step_inputs is not None
@@ -161,9 +188,11 @@ class TaskModule(LightningModule):
         return optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["lesson"] = {"carried": self._carried, "random": self._get_rng_states()}
+        skipped = (self.skipped, self._skipped_in_a_row)
+        checkpoint["lesson"] = {"carried": self._carried, "random": self._get_rng_states(), "skipped": skipped}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._carried = checkpoint["lesson"]["carried"]
+        self.skipped, self._skipped_in_a_row = checkpoint["lesson"].get("skipped", (0, 0))
         states = checkpoint["lesson"]["random"]
         self._rng_states = {"cpu": states} if isinstance(states, Tensor) else states  # a tensor in the first versions

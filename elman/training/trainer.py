@@ -1,7 +1,6 @@
 """Trains a task with Lightning."""
 
 import logging
-import pickle
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +13,11 @@ from rich.console import Console
 from elman.engine.cpu.jit import this_machine
 from elman.errors import BadInput
 from elman.flow import plots
-from elman.io.run_folder import Run
+from elman.io.files import check_no_link
+from elman.io.run_folder import LAST, Run
+from elman.io.schema import restoring
 from elman.training.callbacks import CheckpointCallback, Interrupted, TimeBudget, keep_best
-from elman.training.checkpoints import Progress, WholeCheckpoints, progress, weights
+from elman.training.checkpoints import DAMAGED_FILE, Progress, WholeCheckpoints, check, progress, weights
 from elman.training.devices import find_device
 from elman.training.flow import FlowLog
 from elman.training.lightning_arguments import OURS, LightningArguments
@@ -40,6 +41,7 @@ class Outcome:
     seconds: float
     best: float  # validation loss of the weights in model.safetensors
     limit: str | None  # "epochs" or "minutes", if that limit ended the training before convergence
+    skipped: int = 0  # steps whose loss or gradient was not finite
 
 
 def fit(
@@ -68,15 +70,15 @@ def fit(
         The steps, the time and the best validation loss of the training.
 
     Raises:
-        Interrupted: after Ctrl-C or SIGTERM; a checkpoint has been saved.
+        Interrupted: after Ctrl-C, SIGTERM or SIGHUP; a checkpoint has been saved.
         Diverged: if the loss or its gradient is not finite.
         BadInput: if there is no checkpoint to resume from.
     """
-    saved = _saved_progress(run) if resume else None
+    saved = progress(run.last) if resume else None  # `check_resume` has checked it
     if saved is not None and saved.is_best:
         keep_best(run, weights(run.last))  # the process may have died right after it saved the checkpoint
     if saved is not None and saved.best is not None and saved.has_ended and not longer:
-        outcome = Outcome(saved.steps, saved.seconds, saved.best, saved.limit)
+        outcome = Outcome(saved.steps, saved.seconds, saved.best, saved.limit, saved.skipped)
     else:
         outcome = _fit(task, options, run, console, began, saved, longer, lightning)
     if options.flow_every:
@@ -107,7 +109,7 @@ def _fit(
         callbacks.append(ProgressBar(console, clock, task.unit))
     if options.flow_every:
         callbacks.append(FlowLog(run.place("flow.csv"), writers, options.flow_every, options.clip, steps))
-    trainer = _trainer(callbacks, total, per_epoch, options, lightning)
+    trainer = _trainer(callbacks, total, per_epoch, options, lightning, WholeCheckpoints(run))
     for logger in lightning.loggers or ():
         logger.log_hyperparams({key: run.config[key] for key in LOGGED})
     module, batches = TaskModule(task, options), StepLoader(task.train, total)
@@ -115,13 +117,18 @@ def _fit(
         trainer.fit(module, batches, task.validation, ckpt_path=run.last if saved else None, weights_only=True)
     except SystemExit:  # Lightning converts KeyboardInterrupt to SystemExit
         raise KeyboardInterrupt from None
+    except DAMAGED_FILE:
+        if saved is None or checkpoints.has_started:
+            raise
+        with restoring(run.last, "a checkpoint of this run", DAMAGED_FILE):  # one without a digest
+            raise
     finally:
         if tensorboard:
             tensorboard.close()
     if checkpoints.signal is not None:  # a signal during the last validation
         raise Interrupted(checkpoints.signal)
     assert checkpoints.best is not None, "Lightning ends every training with a validation"
-    return Outcome(clock.step, clock.seconds, checkpoints.best, clock.limit)
+    return Outcome(clock.step, clock.seconds, checkpoints.best, clock.limit, module.skipped)
 
 
 def log_scores(run: Run, scores: Mapping[str, float], step: int, lightning: LightningArguments = OURS) -> None:
@@ -167,19 +174,27 @@ def precision_warning(options: TrainingOptions) -> str:
     )
 
 
-def check_resume(run: Run, options: TrainingOptions, per_epoch: int, longer: bool) -> None:
+def check_resume(run: Run, task: Trainable, options: TrainingOptions, longer: bool) -> bool:
     """Check that a training can be resumed.
 
     Args:
         run: the run to resume.
+        task: the task; its model gets the weights of the last checkpoint.
         options: the training options after the resumption.
-        per_epoch: number of steps per epoch.
-        longer: whether the limits were raised.
+        longer: whether epochs or minutes were passed.
+
+    Returns:
+        Whether the training goes on beyond the limits of the last checkpoint. It does not if the limits are those of a
+        training that was interrupted: a scheduler may repeat its command.
 
     Raises:
         BadInput: if there is no valid checkpoint, or if the training has already reached the limits.
     """
-    saved = _saved_progress(run)
+    if not run.last.exists():
+        raise BadInput(f"--resume {run.path}: expected a run folder with {LAST}, got one without")
+    saved, per_epoch = check(run, task.model, TaskModule(task, options).configure_optimizers()), len(task.train)
+    if saved.limits is not None and not run.config.get("ended"):
+        longer = tuple(saved.limits) != (options.epochs, options.minutes)
     is_at_step_limit = saved.steps >= _total(options, per_epoch)
     is_at_time_limit = options.minutes is not None and saved.seconds >= 60 * options.minutes
     if (longer and (is_at_step_limit or is_at_time_limit)) or (is_at_step_limit and not saved.has_ended):
@@ -188,6 +203,7 @@ def check_resume(run: Run, options: TrainingOptions, per_epoch: int, longer: boo
             f"--resume {run.path}: this run has already trained for {saved.steps / per_epoch:.3g} epochs in "
             f"{saved.seconds / 60:.3g} minutes, got {limit}; pass a larger number to continue"
         )
+    return longer
 
 
 def _total(options: TrainingOptions, per_epoch: int) -> int:
@@ -199,11 +215,18 @@ def _board(run: Run, steps: int) -> TensorBoard | None:
     """Return a TensorBoard writer, or None if TensorBoard is not installed."""
     if find_spec("tensorboard") is None:
         return None
-    return TensorBoard(run.place("tensorboard").absolute(), steps + 1)  # TensorBoard takes some relative paths for URLs
+    folder = run.place("tensorboard").absolute()  # TensorBoard takes some relative paths for URLs
+    check_no_link(folder)
+    return TensorBoard(folder, steps + 1)
 
 
 def _trainer(
-    callbacks: list[Callback], total: int, per_epoch: int, options: TrainingOptions, lightning: LightningArguments
+    callbacks: list[Callback],
+    total: int,
+    per_epoch: int,
+    options: TrainingOptions,
+    lightning: LightningArguments,
+    checkpoint_io: WholeCheckpoints,
 ) -> Trainer:
     _silence_lightning()
     arguments = {"enable_model_summary": False} | dict(lightning.trainer)
@@ -211,7 +234,7 @@ def _trainer(
         **arguments | {"enable_progress_bar": bool(lightning.progress_bar)},
         max_steps=total,
         callbacks=callbacks,
-        plugins=[WholeCheckpoints()],
+        plugins=[checkpoint_io],
         logger=lightning.loggers or False,
         accelerator=find_device(options.accelerator).type,
         devices=options.devices,
@@ -222,19 +245,6 @@ def _trainer(
         gradient_clip_val=options.clip or None,
         enable_checkpointing=False,
     )
-
-
-def _saved_progress(run: Run) -> Progress:
-    """Read the progress from the last checkpoint of a run; raise BadInput if there is no valid one."""
-    if not run.last.exists():
-        raise BadInput(f"--resume {run.path}: expected a run folder with checkpoints/last.ckpt, got one without")
-    try:
-        return progress(run.last)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BadInput(
-            f"{run.last}: expected a checkpoint of elman, got a file that is damaged or not from elman: {reason}"
-        ) from None
 
 
 def _silence_lightning() -> None:
