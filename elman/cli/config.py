@@ -31,8 +31,13 @@ def read(path: Path, task: str, module: ModuleType, has_data: bool = False) -> d
     Raises:
         BadInput: if the file cannot be read, is for another task, or has an unknown key or an invalid value.
     """
-    if (path / "config.json").exists():
-        path = path / "config.json"
+    from elman.io.checksums import CheckedFolder
+    from elman.io.run_folder import CONFIG
+
+    if (path / CONFIG).exists():
+        path = path / CONFIG
+    if path.name == CONFIG and path.exists():
+        CheckedFolder(path.parent).check(CONFIG)
     where, values = f"--config {path}", _parsed(path)
     if values.get("task", task) != task:
         raise BadInput(f"{where}: task: expected {task}, got {values['task']!r:.60}")

@@ -158,7 +158,7 @@ def _resume(task: str, arguments: dict[str, Any], explicit: set[str], began: flo
 
     if not_changeable := explicit - {"resume", "data", *CHANGEABLE}:
         option = f"--{sorted(not_changeable)[0].strip('_').replace('_', '-')}"
-        names = [f"--{name}" for name in CHANGEABLE]
+        names = [f"--{name.replace('_', '-')}" for name in CHANGEABLE]
         allowed = f"{', '.join(names[:-1])} and {names[-1]}"
         raise BadInput(f"{option}: cannot be changed with --resume; only {allowed} can")
     changes = {name: arguments[name] for name in CHANGEABLE if name in explicit}

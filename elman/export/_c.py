@@ -22,7 +22,7 @@ from elman.engine.export.forward_step import planned_step
 from elman.engine.torch_private import tree_leaves
 from elman.errors import Failure
 from elman.export._formats import Runner
-from elman.export._modules import ModuleChain, as_module, evaluating, is_layer
+from elman.export._modules import ModuleChain, evaluating, is_layer
 from elman.export._step_model import step_model
 from elman.io.files import replacing
 from elman.layers._layer import Layer
@@ -87,7 +87,7 @@ def write(
         raise ValueError(f"{WHERE}: dtype: expected 'float32' or 'int8', got {dtype!r}")
     if weights not in PLACES:
         raise ValueError(f"{WHERE}: weights: expected 'inside' or 'file', got {weights!r}")
-    source = _model_source(as_module(module, WHERE), inputs, _checked_name(path, name))
+    source = _model_source(_as_module(module), inputs, _checked_name(path, name))
     files = write_c(source, path.stem, dtype, weights == "inside")
     contents = {path: files.source.encode(), path.with_suffix(".h"): files.header.encode()}
     if files.blob is not None:
@@ -95,7 +95,7 @@ def write(
     with ExitStack() as stack:
         temporaries = [stack.enter_context(replacing(file)) for file in contents]
         for temporary, data in zip(temporaries, contents.values(), strict=True):
-            temporary.write_bytes(data)
+            temporary.write(data)
 
 
 def _checked_name(path: Path, name: str | None) -> str:
@@ -104,6 +104,17 @@ def _checked_name(path: Path, name: str | None) -> str:
         hint = "; pass name=" if name is None else ""
         raise ValueError(f"{WHERE}: name: expected an identifier of C that is no keyword, got {checked!r}{hint}")
     return checked
+
+
+def _as_module(module: nn.Module | Sequence[nn.Module]) -> nn.Module:
+    if isinstance(module, list | tuple | nn.Sequential):
+        parts = list(module)
+        if not parts or not all(isinstance(part, nn.Module) for part in parts):
+            raise TypeError(f"{WHERE}: module: expected modules, got {module!r:.60}")
+        return ModuleChain(*parts)
+    if isinstance(module, nn.Module):
+        return module
+    raise TypeError(f"{WHERE}: module: expected a layer or a model, got {type(module).__name__}")
 
 
 def _model_source(module: nn.Module, inputs: Any, name: str) -> ModelSource:

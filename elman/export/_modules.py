@@ -1,6 +1,6 @@
 """Helpers of exporters for modules: the layers among them, chains of modules, inputs and outputs, evaluation mode."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeGuard
 
@@ -30,25 +30,8 @@ class ModuleChain(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map the input of the first to the output of the last."""
         for module in self.parts:
-            x = module(x)[0] if isinstance(module, Layer | nn.RNNBase) else module(x)
+            x = module(x)[0] if isinstance(module, Layer) else module(x)
         return x
-
-
-def as_module(module: nn.Module | Sequence[nn.Module], where: str) -> nn.Module:
-    """Return a module; for a list or an `nn.Sequential` of modules, their chain.
-
-    Raises:
-        TypeError: for anything else.
-    """
-    if isinstance(module, list | tuple | nn.Sequential):
-        parts = list(module)
-        if not parts or not all(isinstance(part, nn.Module) for part in parts):
-            raise TypeError(f"{where}: module: expected modules, got {module!r:.60}")
-        return ModuleChain(*parts)
-    if isinstance(module, nn.Module):
-        return module
-    got = f"the class {module.__name__}" if isinstance(module, type) else type(module).__name__
-    raise TypeError(f"{where}: module: expected a layer or a model, got {got}")
 
 
 @contextmanager
@@ -70,12 +53,11 @@ def input_size_of(layer: nn.Module) -> int | None:
 
 
 def example_input(module: nn.Module, T: int, B: int, generator: torch.Generator) -> Tensor:
-    """Return a random input of a layer or of a chain that begins with one: (T, B, D), or (B, T, D) with `batch_first`.
+    """Return a random input of a layer, (T, B, D), or (B, T, D) with `batch_first`.
 
     Raises:
         ValueError: for a module that is no layer with a known input size.
     """
-    module = module.parts[0] if isinstance(module, ModuleChain) else module
     size = input_size_of(module) if is_layer(module) else None
     if size is None:
         raise ValueError(

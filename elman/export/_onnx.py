@@ -1,8 +1,7 @@
 """`onnx`: layers and models as ONNX files, and what runs these files."""
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from elman import __version__
-from elman.errors import Failure
 from elman.export._formats import Runner
-from elman.export._modules import as_module, evaluating, input_size_of, is_layer
+from elman.export._modules import evaluating, input_size_of, is_layer
 from elman.extras import needs
 from elman.io.files import write_whole
 from elman.layers._layer import Layer
@@ -32,7 +30,7 @@ WHERE = "elman.export.onnx"
 
 
 def write(
-    module: nn.Module | Sequence[nn.Module],
+    module: nn.Module,
     path: str | PathLike[str],
     inputs: Any = None,
     *,
@@ -58,8 +56,7 @@ def write(
     its `forward`.
 
     Args:
-        module: a layer or a model, with parameters of torch.float32; a list or an `nn.Sequential` of modules, in which
-            layers pass their outputs on.
+        module: a layer or a model, with parameters of torch.float32.
         path: of the file, which ends with ".onnx".
         inputs: example inputs, a tensor or a tuple of tensors, with every free axis longer than 1. Needed for a model,
             and for a layer that does not know the size of its input.
@@ -90,14 +87,13 @@ def write(
         raise ValueError(f"{WHERE}: path: expected a file name that ends with .onnx, got {path.name!r}")
     if opset not in OPSETS:
         raise ValueError(f"{WHERE}: opset: expected one of {OPSETS[0]} to {OPSETS[-1]}, got {opset!r}")
-    name, module = type(module).__name__, as_module(module, WHERE)
     check_dtypes(module)
     with torch.no_grad(), evaluating(module):
         if is_layer(module):
             model = _layer_model(module, inputs, lengths, state, opset)
         else:
             if inputs is None:
-                raise ValueError(f"{WHERE}: {name}: expected example inputs; pass inputs=")
+                raise ValueError(f"{WHERE}: {type(module).__name__}: expected example inputs; pass inputs=")
             examples = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
             model = whole_model(module, examples, opset, dynamic_shapes, input_names, output_names)
     onnx_package.checker.check_model(model, full_check=True)
@@ -163,9 +159,7 @@ class _OnnxRunner(Runner):
     def __init__(self, path: Path, module: nn.Module) -> None:
         with needs("export", "elman.export.check"):
             import onnxruntime
-        self._path = path
-        with self._errors():
-            self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         self._inputs = [value.name for value in self._session.get_inputs()]
         outputs = [value.name for value in self._session.get_outputs()]
         is_model = not is_layer(module)
@@ -181,24 +175,11 @@ class _OnnxRunner(Runner):
         others = [
             name for name in self._inputs if not (name in self._states or (name == "lengths" and self.takes_lengths))
         ]
-        if (got := [len(inputs), len(state or ())]) != (expected := [len(others), len(self._states)]):
-            counts = [f"{numbers[0]} inputs and {numbers[1]} states" for numbers in (expected, got)]
-            raise Failure(f"{self._path}: expected {counts[0]}, got {counts[1]}: it is the file of another module")
         tensors = dict(zip(others, inputs, strict=True)) | dict(zip(self._states, state or (), strict=True))
         if self.takes_lengths:
             x = inputs[0]
             steps = torch.full((x.shape[1 - self.time],), x.shape[self.time])
             tensors["lengths"] = steps if lengths is None else lengths
         feed = {name: value.detach().contiguous().numpy() for name, value in tensors.items()}
-        with self._errors():
-            results = [torch.from_numpy(array) for array in self._session.run(None, feed)]
+        results = [torch.from_numpy(array) for array in self._session.run(None, feed)]
         return results[: self._outputs], results[self._outputs :]
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Turn errors of ONNX Runtime, which have a class for each kind, into one line."""
-        try:
-            yield
-        except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise Failure(f"{self._path}: ONNX Runtime cannot run this file on this input: {reason}") from error

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from elman import cells
 from elman.export._formats import Runner
-from elman.export._modules import ModuleChain, evaluating, is_layer
+from elman.export._modules import evaluating, is_layer
 from elman.io.files import write_whole
 from elman.layers import Stack
 from elman.weights import from_keras, to_keras
@@ -117,6 +117,12 @@ def _recurrent_kind(part: nn.Module) -> str:
     return TORCH_RECURRENT.get(type(part), "")
 
 
+def _apply(parts: Sequence[nn.Module], x: Tensor) -> Tensor:
+    for part in parts:
+        x = part(x)[0] if isinstance(part, Stack | nn.RNNBase) else part(x)
+    return x
+
+
 def _check_order(module: nn.Module, parts: Sequence[nn.Module], width: int, inputs: Any) -> None:
     """Check that a model applies its parts one after another."""
     x = inputs[0] if isinstance(inputs, tuple | list) else inputs
@@ -127,7 +133,7 @@ def _check_order(module: nn.Module, parts: Sequence[nn.Module], width: int, inpu
     with torch.no_grad(), evaluating(module):
         result = module(x)
         actual = result[0] if isinstance(result, tuple | list) else result
-        expected = ModuleChain(*parts)(x)
+        expected = _apply(parts, x)
     if actual.shape != expected.shape or not torch.allclose(actual, expected, atol=TOLERANCE):
         raise ValueError(
             f"{WHERE}: {type(module).__name__}: expected a model that applies {', '.join(map(_name, parts))} one after "
@@ -169,4 +175,4 @@ class _LayersRunner(Runner):
         self, inputs: Sequence[Tensor], state: Sequence[Tensor] | None = None, lengths: Tensor | None = None
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Run the layers."""
-        return [ModuleChain(*self._parts)(inputs[0])], []
+        return [_apply(self._parts, inputs[0])], []

@@ -92,11 +92,6 @@ def step_model(module: nn.Module, inputs: Any, where: str) -> StepModel:
     Raises:
         CannotExport: for a model that has no such parts.
     """
-    if others := [type(part).__name__ for part in module.modules() if isinstance(part, nn.RNNBase)]:
-        raise CannotExport(
-            f"{where}: expected recurrent layers of elman, got torch.nn.{others[0]}; convert the model first: "
-            "elman.convert(model)"
-        )
     layers = [part for part in module.modules() if isinstance(part, Layer)]
     executors = [layer.executor for layer in layers]
     for layer in layers:

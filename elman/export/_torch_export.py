@@ -14,7 +14,7 @@ from torch.export import Dim, ExportedProgram
 from elman import __version__
 from elman.engine.torch_private import tree_leaves, tree_map, tree_structure, tree_unflatten
 from elman.export._formats import Runner
-from elman.export._modules import as_module, evaluating, example_input, flat_outputs, is_layer
+from elman.export._modules import evaluating, example_input, flat_outputs, is_layer
 from elman.io.files import write_whole
 from elman.layers import _exported  # noqa: F401 (the operator of the files)
 from elman.layers._export_form import exporting_as
@@ -26,7 +26,7 @@ STEPS, BATCH = 3, 2  # of the example input; torch.export takes sizes of 0 and 1
 
 
 def write(
-    module: nn.Module | Sequence[nn.Module],
+    module: nn.Module,
     path: str | PathLike[str],
     inputs: Any = None,
     *,
@@ -42,8 +42,7 @@ def write(
     free. The module is exported as it computes in evaluation mode; its own mode does not change.
 
     Args:
-        module: a layer of elman, or a model that contains some; a list or an `nn.Sequential` of modules, in which
-            layers pass their outputs on.
+        module: a layer of elman, or a model that contains some.
         path: of the file, which ends with ".pt2".
         inputs: of a model, its example inputs, a tensor or a tuple of tensors, with sizes of at least 2 in free axes.
             Of a layer, an example input, needed only if the layer does not know the size of its input.
@@ -76,13 +75,12 @@ def write(
         raise ValueError(f"{WHERE}: path: expected a file name that ends with .pt2, got {path.name!r}")
     if loop not in ("scan", "operator"):
         raise ValueError(f"{WHERE}: loop: expected 'scan' or 'operator', got {loop!r}")
-    name, module = type(module).__name__, as_module(module, WHERE)
     with torch.no_grad(), evaluating(module):
         options: dict[str, Any] = {}
         if is_layer(module):
             examples, options, shapes = _layer_arguments(module, inputs, lengths, state)
         elif inputs is None:
-            raise ValueError(f"{WHERE}: {name}: expected example inputs; pass inputs=")
+            raise ValueError(f"{WHERE}: {type(module).__name__}: expected example inputs; pass inputs=")
         else:
             examples = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
             shapes = tree_map(_free_axes, examples) if dynamic_shapes is None else dynamic_shapes

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import re
+import secrets
 import select
 import shutil
 import stat
@@ -34,6 +35,7 @@ _MARK_BYTES = 8192
 _INHERITED = re.compile(r"/dev/(stdin|fd/\d+)|/proc/(self|\d+)/fd/\d+")  # pipes that the shell has opened for a process
 MAX_FOLDERS = 100  # in each other
 PIPE_SECONDS = 60.0  # to wait for a process that writes to a named pipe
+TEMPORARY = re.compile(r"\.elman-[0-9a-f]{16}\.tmp")  # names of temporary files
 
 
 def read_text(path: Path, encoding: str = "utf-8") -> str:
@@ -308,25 +310,111 @@ def _visible(folder: Path, ancestors: frozenset[str]) -> Iterator[Path]:
 def write_whole(path: Path, data: bytes | str) -> None:
     """Write a file atomically: at every moment the path holds the old or the new content, never a part.
 
+    The content is on the disk when the function returns, so a power loss does not lose it. If the path is a symbolic
+    link, the file replaces the link; what it points to does not change.
+
     Raises:
         OSError: if the file cannot be written. `filename` is this path, and the old file is unchanged.
     """
-    with replacing(path) as temporary:
-        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+    with replacing(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
 
 
 @contextlib.contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    """Yield the path of a temporary file. If the body fails, the file is removed, and an OSError names `path`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def _temporary(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a new file beside `path`. If the body fails, the file is removed, and an OSError names `path`.
+
+    Its name is random and must be new, so nobody can plant a link there. While its process lives it is locked, by which
+    `remove_leftovers` recognizes the files of processes that died.
+    """
+    temporary, is_ours = _temporary_name(path), False
     try:
-        yield temporary
+        with temporary.open("xb") as file:
+            is_ours = True
+            _lock(file, wait=True)
+            yield file
     except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        if is_ours:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
         if isinstance(error, OSError) and error.filename in (None, str(temporary), temporary):
             error.filename, error.filename2 = str(path), None
         raise
+
+
+def _temporary_name(path: Path) -> Path:
+    return path.with_name(f".elman-{secrets.token_hex(8)}.tmp")
+
+
+def _lock(file: IO[bytes], wait: bool = False) -> bool:
+    """Lock a file until it is closed; return False if another process has locked it and `wait` is False."""
+    if sys.platform == "win32":  # which does not remove open files anyway
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks, on which runs cannot be trained either
+        return wait
+    return True
+
+
+def _replace(file: IO[bytes], path: Path) -> None:
+    """Move a temporary file to `path`, once its content is on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+    if sys.platform == "win32":  # which does not rename open files
+        file.close()
+    Path(file.name).replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make sure that the names of the files in a folder are on the disk, where the system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files of processes that died. Those that a living process is writing are locked, and stay."""
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            with contextlib.suppress(OSError), path.open("r+b") as file:
+                if _lock(file):
+                    path.unlink()
+
+
+def check_no_link(folder: Path) -> None:
+    """Check that a folder inside a run is not a symbolic link, through which files would be written elsewhere.
+
+    Raises:
+        BadInput: if it is.
+    """
+    if folder.is_symlink():
+        raise BadInput(
+            f"{folder}: expected a folder, got a symbolic link, which elman does not write through; replace it with a "
+            "folder, or move the whole run and link to that"
+        )
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append a text to a file, which is created if it does not exist.
+
+    Raises:
+        OSError: if the file cannot be written, also if it is a symbolic link.
+    """
+    no_link = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | no_link, 0o666)
+    with os.fdopen(descriptor, "a", encoding="utf-8", newline="") as file:
+        file.write(text)
 
 
 def write_new(path: Path, parts: Iterable[bytes | str], prefix: str = "") -> None:
@@ -341,9 +429,8 @@ def write_new(path: Path, parts: Iterable[bytes | str], prefix: str = "") -> Non
         BadInput: if the file exists.
         OSError: as `write_whole`.
     """
-    with _temporary(path) as temporary:
-        with temporary.open("wb") as file:
-            file.writelines(part.encode() if isinstance(part, str) else part for part in parts)
+    with _temporary(path) as file:
+        file.writelines(part.encode() if isinstance(part, str) else part for part in parts)
         try:
             path.touch(exist_ok=False)
         except FileExistsError:
@@ -351,22 +438,22 @@ def write_new(path: Path, parts: Iterable[bytes | str], prefix: str = "") -> Non
                 f"{prefix}{path}: expected a new name, got a file that another process has written"
             ) from None
         try:
-            temporary.replace(path)
+            _replace(file, path)
         except BaseException:
             path.unlink()
             raise
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield the path of a temporary file that replaces `path` at the end, unless the body fails.
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a temporary file that replaces `path` at the end, unless the body fails.
 
     Raises:
         OSError: as `write_whole`.
     """
-    with _temporary(path) as temporary:
-        yield temporary
-        temporary.replace(path)
+    with _temporary(path) as file:
+        yield file
+        _replace(file, path)
 
 
 @contextlib.contextmanager
@@ -500,7 +587,7 @@ def new_folder(path: Path, prefix: str = "") -> Iterator[Path]:
     """
     check_new_folder(path, prefix)
     _check_parent(path, prefix)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = _temporary_name(path)
     try:
         temporary.mkdir()
         yield temporary

@@ -2,12 +2,14 @@
 
 import csv
 import io
+import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from elman.errors import BadInput
-from elman.io.files import read_bytes, write_whole
+from elman.io.files import append_text, read_bytes, write_whole
 
 MAX_BYTES = 1 << 28  # of a table: about four million rows
 MAX_CELL = 1000  # characters of a cell
@@ -36,8 +38,14 @@ class CsvTable:
     def add(self, values: Mapping[str, int | float | str]) -> None:
         """Append a row and write it immediately. Floats are written with six significant digits."""
         row = {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in values.items()}
-        with self._path.open("a", newline="") as file:
-            csv.DictWriter(file, self._columns).writerow(row)
+        line = io.StringIO(newline="")
+        csv.DictWriter(line, self._columns).writerow(row)
+        append_text(self._path, line.getvalue())
+
+    def sync(self) -> None:
+        """Make sure that all rows are on the disk."""
+        with suppress(FileNotFoundError), self._path.open("r+b") as file:
+            os.fsync(file.fileno())
 
 
 def read(path: Path) -> list[dict[str, str]]:

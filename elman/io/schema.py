@@ -27,19 +27,20 @@ _NAMES |= {"string": "a text", "object": "an object", "path": "a path"}
 
 
 @contextmanager
-def restoring(path: Path, what: str) -> Iterator[None]:
+def restoring(path: Path, what: str, damage: tuple[type[Exception], ...] = DAMAGE) -> Iterator[None]:
     """Turn errors that the body raises on damaged file content into `BadInput`.
 
     Args:
         path: the file that the content comes from.
         what: what the file is expected to contain, for example "the shape of a tagger".
+        damage: the errors.
 
     Raises:
-        BadInput: if the body raises one of `DAMAGE`.
+        BadInput: if the body raises one of `damage`.
     """
     try:
         yield
-    except DAMAGE as error:
+    except damage as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         reason = f"missing key {lines[0]}" if isinstance(error, KeyError) else lines[0]
         raise BadInput(f"{path}: expected {what}, got invalid content: {reason:.500}") from None

@@ -4,10 +4,13 @@ Results are written to standard output; notes, details and progress to standard 
 """
 
 import io
+import os
 import re
+import signal
+import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from enum import IntEnum
 from typing import TextIO
@@ -115,3 +118,31 @@ def guarded() -> Iterator[None]:
     finally:
         sys.stdout, sys.stderr = streams
         set_verbosity(level)
+
+
+def terminating_signals() -> list[int]:
+    """Return the signals that ask a process to end: SIGTERM, and SIGHUP unless it is ignored, as under nohup."""
+    hangup: int | None = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup is None or signal.getsignal(hangup) == signal.SIG_IGN:
+        return [signal.SIGTERM]
+    return [signal.SIGTERM, hangup]
+
+
+def leave_closed_terminal(number: int) -> None:
+    """Prepare the end of a process whose terminal may be closed.
+
+    It may receive SIGHUP from the terminal and from the shell: only the first counts. What it writes to a terminal that
+    is closed would be an error, and goes to the null device.
+
+    Args:
+        number: the signal that was received; only SIGHUP says that a terminal is closed.
+    """
+    if number != getattr(signal, "SIGHUP", None):
+        return
+    signal.signal(number, signal.SIG_IGN)
+    for descriptor in (1, 2):
+        with suppress(OSError):  # not open
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, descriptor)
+                os.close(null)

@@ -267,7 +267,7 @@ class Trained:
         """
         target = Path(path)
         check_new_folder(target, "save ")
-        ignored = shutil.ignore_patterns(LOCK, *NOT_SAVED)
+        ignored = shutil.ignore_patterns(LOCK, ".elman-*.tmp", *NOT_SAVED)
         _check_links(self.run.path)
 
         def leave_out(folder: str, names: list[str]) -> set[str]:

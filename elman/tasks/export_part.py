@@ -1,7 +1,7 @@
 """The parts of a trained model that `elman export` writes: modules of tensors, with their names and shapes."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -127,22 +127,7 @@ class ExportPart:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the signature, for export.json."""
-        return self._described(self.inputs, self.outputs)
-
-    def layers_to_dict(self) -> dict[str, Any]:
-        """Return the signature of a program that runs `layers` on one stream and keeps its state, for export.json."""
-        x, y = (
-            replace(
-                spec,
-                shape=tuple(axis for axis in spec.shape if axis != BATCH),
-                dtype=torch.float32 if spec.dtype.is_floating_point else torch.int32,
-            )
-            for spec in (self.inputs[0], self.outputs[0])
-        )
-        return self._described([x], [y])
-
-    def _described(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> dict[str, Any]:
-        sides = {"inputs": inputs, "outputs": outputs}
+        sides = {"inputs": self.inputs, "outputs": self.outputs}
         return {"about": self.about} | {side: [spec.to_dict() for spec in specs] for side, specs in sides.items()}
 
 

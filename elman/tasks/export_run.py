@@ -25,10 +25,7 @@ from elman.training.devices import device_of
 RunPart = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]  # from inputs to outputs, by name
 
 LOADED_BY_ONNX = "onnxruntime.InferenceSession('NAME.onnx').run(outputs, inputs), with arrays by name"
-LOADED_BY_C = (
-    "NAME.h declares the functions: NAME_reset(&state) begins a sequence, NAME_step(&state, x, y) runs one step, and "
-    "NAME_run(&state, x, steps, y) several, for one stream; its state is in a NAME_state"
-)
+LOADED_BY_C = "NAME.h declares the functions, and NAME.c defines them"
 LOADED_BY_TORCH = (
     "torch.export.load('NAME.pt2').module() is called with tensors in the order of inputs, and returns a tuple in the "
     "order of outputs, or a tensor if there is one"
@@ -142,12 +139,7 @@ def _signature(part: ExportPart, has_names: bool) -> dict[str, Any]:
 def _description(
     task: Task, loaded: Loaded, exportable: Exportable, format: str, checks: Mapping[str, CheckResult], folder: Path
 ) -> dict[str, Any]:
-    of_layers = FORMATS_OF_RUNS[format].of_layers
-    parts = {
-        part.name: (part.layers_to_dict() if of_layers else part.to_dict())
-        | {"differences": checks[part.name]._asdict()}
-        for part in exportable.parts
-    }
+    parts = {part.name: part.to_dict() | {"differences": checks[part.name]._asdict()} for part in exportable.parts}
     files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
     return {
         "export": FORMAT,

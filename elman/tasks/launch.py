@@ -348,7 +348,7 @@ def _result(
             raise error
     dead = [i for i, result in enumerate(results) if result is None and i not in stopped]
     if forwarded and (dead or stopped):  # the signal came before the processes could handle it, or twice
-        raise KeyboardInterrupt if forwarded[-1] == signal.SIGINT else Terminated
+        raise KeyboardInterrupt if forwarded[-1] == signal.SIGINT else Terminated(forwarded[-1])
     if dead:
         seat, code = seats[dead[0]], workers[dead[0]].returncode
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

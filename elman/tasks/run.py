@@ -11,9 +11,9 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from elman.errors import BadInput, Failure, Terminated
+from elman.errors import BadInput, Failure, Terminated, is_out_of_memory
 from elman.io import metrics_csv as table
-from elman.io.files import write_whole
+from elman.io.format import counted
 from elman.io.run_folder import Run, check_free, new_run, resumed_run
 from elman.report import curves
 from elman.tasks.task import PreparedData, Task, parameter_count
@@ -27,8 +27,9 @@ from elman.training.sharding import is_sharded
 from elman.training.trainable import Batches
 from elman.training.trainer import Outcome, check_device, check_resume, fit, log_scores, precision_warning
 
-# training options that resuming can change
-CHANGEABLE = ("epochs", "minutes", "patience", "accelerator", "devices", "nodes", "strategy", "precision")
+# Training options that resuming can change.
+CHANGEABLE = ("epochs", "minutes", "patience", "accelerator", "devices", "nodes", "strategy", "precision", "on_nan")
+NEEDS_MEMORY = ("batch", "bptt", "hidden", "layers", "embed")  # options that tell how much memory training takes
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def start(
     Raises:
         BadInput: for data that cannot be used.
         Failure: if the training diverges, or memory or disk space runs out.
-        Interrupted: after Ctrl-C or SIGTERM, with everything saved.
+        Interrupted: after Ctrl-C, SIGTERM or SIGHUP, with everything saved.
     """
     if is_first():
         check_free(out)
@@ -173,7 +174,7 @@ def resume(
     Raises:
         BadInput: for a run that cannot be resumed; for other data.
         Failure: if the training diverges, or memory or disk space runs out.
-        Interrupted: after Ctrl-C or SIGTERM, with everything saved.
+        Interrupted: after Ctrl-C, SIGTERM or SIGHUP, with everything saved.
     """
     with _resumed_run(path) as run:
         return _resume(task, run, data, changes, began, console)
@@ -203,7 +204,7 @@ def _resume(
     with console.status("reading"):
         prepared = prepare_again(task, run, data, options, training.seed, fitted=not restarts)
         if not restarts:
-            check_resume(run, training, len(prepared.train), extends)
+            extends = check_resume(run, _plan(task, model, prepared), training, extends)
     _check_same(prepared)
     if is_first():
         changed = {"options": task.options_to_dict(options_of_process)} if options_of_process else {}
@@ -255,8 +256,11 @@ def prepare_again(task: Task, run: Run, data: Any, options: Any, seed: int, fitt
 
 
 def _save_files(run: Run, prepared: PreparedData) -> None:
-    for name, text in prepared.files.items():
-        write_whole(run.place(name), text)
+    run.write({name: text.encode() for name, text in prepared.files.items()})
+
+
+def _plan(task: Task, model: nn.Module, prepared: PreparedData) -> TrainingPlan:
+    return TrainingPlan(model, part_of(prepared.train), part_of(prepared.validation), task.unit)
 
 
 def _new_model(task: Task, prepared: PreparedData) -> nn.Module:
@@ -289,8 +293,10 @@ def _train(
     if warning := precision_warning(training):
         _tell(console, warning)
     try:
-        plan = TrainingPlan(model, part_of(prepared.train), part_of(prepared.validation), task.unit)
-        outcome = fit(plan, training, run, console, began, resume, extends, lightning)
+        outcome = fit(_plan(task, model, prepared), training, run, console, began, resume, extends, lightning)
+        if outcome.skipped:
+            skipped = f"{counted(outcome.skipped, 'step')} of {outcome.steps:,}"
+            _tell(console, f"Skipped {skipped}, whose loss or gradient was not finite (--on-nan skip)")
         if is_first():
             whole = task.new_model(run) if is_sharded(model) else model
             _conclude(task, run, whole.to(device), prepared, outcome, console, lightning)
@@ -303,6 +309,19 @@ def _train(
         if run.path.exists() and is_first():
             run.update(diverged=str(error))
         raise Failure(str(error)) from None
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise _out_of_memory(error, run, prepared.options) from None
+
+
+def _out_of_memory(error: Exception, run: Run, options: Any) -> Failure:
+    """Return the exception for a training that ran out of memory, with the options that lower what it takes."""
+    values = {name: getattr(options, name, None) for name in NEEDS_MEMORY}
+    lower = " or ".join(f"--{name} (now {value})" for name, value in values.items() if value)
+    reason = f" ({str(error).splitlines()[0]})" if str(error) else ""
+    resume = f"; with more memory, to resume: {run.resume_command}" if run.last.exists() else ""
+    return Failure(f"{run.path}: not enough memory to train{reason}; lower {lower or 'the batch size'}{resume}")
 
 
 def _conclude(
@@ -322,6 +341,8 @@ def _conclude(
     plot_path, baseline_line = run.path / "curves.png", min(baselines.items(), key=lambda pair: pair[1], default=None)
     curves.draw(run.path / "metrics.csv", plot_path, task.loss.replace("_", " "), baseline_line)
     ended = {"steps": outcome.steps, "seconds": round(outcome.seconds, 1), "limit": outcome.limit}
+    if outcome.skipped:
+        ended["skipped"] = outcome.skipped
     run.update(scores=scores, baselines=baselines, ended=ended)
 
 

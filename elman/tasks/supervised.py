@@ -24,7 +24,7 @@ from elman.data.parts import ExampleStore, Part, SplitRecord, Splits
 from elman.data.splits import drawn_parts, load_split
 from elman.errors import BadInput
 from elman.flow import Recording, record
-from elman.io.files import STDIN, read_bytes
+from elman.io.files import STDIN
 from elman.io.run_folder import Run
 from elman.io.schema import restoring
 from elman.io.terminal import note
@@ -34,6 +34,7 @@ from elman.tasks.codec import Codec, check_model_args
 from elman.tasks.task import Input, Loaded, PreparedData, Scores, Task, check_steps, lines_of_stdin
 from elman.training.devices import device_of, to_device
 
+SPLIT = "split.csv"
 MAX_SAMPLES = 12  # examples in a report
 CHECKED_LINES = 20  # of standard input, that `check_lines` looks at
 
@@ -211,7 +212,7 @@ class SupervisedTask(Task):
         )
         saved = {
             "codec.json": codec.to_json() + "\n",
-            "split.csv": record.table,
+            SPLIT: record.table,
             **self.extra_files(splits, options),
         }
         in_python = self.default_data if data is None else f"{type(data).__name__} in Python"
@@ -233,7 +234,9 @@ class SupervisedTask(Task):
         }
         examples = self._store(self._examples(data, options))
         names = [name for name in PARTS if name not in data_of_parts]
-        stored_split = None if run is None else load_split(run.path / "split.csv", examples, ["train", *names])
+        stored_split = None
+        if run is not None and (path := run.path / SPLIT).exists():
+            stored_split = load_split(run.files.check(path.name), examples, ["train", *names])
         indices = stored_split or self.split(self, examples, seed, names)
         parts = {name: Part(examples, numbers) for name, numbers in indices.items() if name not in stores}
         parts |= {name: Part(store, range(len(store))) for name, store in stores.items()}
@@ -292,7 +295,7 @@ class SupervisedTask(Task):
         path = run.path / "codec.json"
         options = self.options_of(run)
         with restoring(path, f"the codec of `elman train {self.name}`"):
-            codec = self.codec.from_json(read_bytes(path))
+            codec = self.codec.from_json(run.files.read(path.name))
             args = codec.model_args(options)
         check_model_args(run, args, path)
         return codec

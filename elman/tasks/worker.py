@@ -157,7 +157,7 @@ def _announce(seat: Seat, path: Path) -> None:
 
 
 def _terminate(number: int, frame: Any) -> None:
-    raise Terminated
+    raise Terminated(number)
 
 
 def _end_with_parent() -> None:

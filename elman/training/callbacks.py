@@ -10,8 +10,9 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from elman.errors import Terminated
-from elman.io.files import read_bytes, write_whole
-from elman.io.run_folder import Run
+from elman.io.files import read_bytes
+from elman.io.run_folder import BEST, WEIGHTS, Run, tensors_to_bytes
+from elman.io.terminal import leave_closed_terminal, terminating_signals
 from elman.training.agreement import Agreement
 from elman.training.checkpoints import load
 from elman.training.convergence import Convergence
@@ -24,7 +25,7 @@ SAVE_EVERY = 60.0  # seconds between periodic checkpoints
 
 
 class Interrupted(Exception):
-    """Training was stopped by Ctrl-C or SIGTERM; a checkpoint has been saved.
+    """Training was stopped by Ctrl-C, SIGTERM or SIGHUP; a checkpoint has been saved.
 
     Args:
         signal: the signal number.
@@ -131,6 +132,7 @@ class TimeBudget(Callback):
             "seconds": self.seconds,
             "step": self.step,
             "limit": self.limit,
+            "limits": (self.options.epochs, self.options.minutes),
             "convergence": self.convergence.state_dict(),
         }
 
@@ -146,8 +148,8 @@ class CheckpointCallback(Callback):
     """Save the best and the last checkpoint, also when training is interrupted.
 
     A checkpoint is saved after the first step, after every new best validation, when the last checkpoint is older than
-    `SAVE_EVERY`, at the end, and on SIGINT or SIGTERM. If a validation is due at that step, the checkpoint is saved
-    after it. `last.ckpt` is written before `best.ckpt` and the weights: if the process dies before `last.ckpt` is
+    `SAVE_EVERY`, at the end, and on SIGINT, SIGTERM or SIGHUP. If a validation is due at that step, the checkpoint is
+    saved after it. `last.ckpt` is written before `best.ckpt` and the weights: if the process dies before `last.ckpt` is
     written, a resumed training repeats the validation and then writes all of them.
 
     Args:
@@ -163,6 +165,7 @@ class CheckpointCallback(Callback):
         self.run, self.clock = run, clock
         self.best: float | None = None
         self.best_step: int | None = None
+        self.has_started = False  # True once a checkpoint to resume from is restored
         self.has_ended = False  # True after the last validation
         self.received: int | None = None  # the signal that this process has received
         self._agreement = agreement
@@ -174,14 +177,16 @@ class CheckpointCallback(Callback):
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.has_started = True
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, *terminating_signals()):
                 self._handlers[number] = signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:  # a second signal stops at once
-            raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
         self.received = number
+        leave_closed_terminal(number)
 
     @property
     def signal(self) -> int | None:
@@ -262,8 +267,7 @@ def keep_best(run: Run, weights: dict[str, Any]) -> None:
         run: the run to save to.
         weights: the state dict of the model in that checkpoint.
     """
-    write_whole(run.best, read_bytes(run.last))
-    run.save_tensors("model", weights)
+    run.write({BEST: read_bytes(run.last), WEIGHTS: tensors_to_bytes(weights)})
 
 
 def _weights(module: LightningModule) -> Any:

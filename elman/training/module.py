@@ -17,7 +17,7 @@ from elman.engine.torch_private import tree_map_only
 from elman.training.agreement import Agreement
 from elman.training.devices import to_device
 from elman.training.diverged import Diverged, diverged
-from elman.training.options import OPTIMIZERS, TrainingOptions
+from elman.training.options import MAX_SKIPPED, OPTIMIZERS, TrainingOptions
 from elman.training.processes import divided_rows, exchanged, gathered, joined_rows, of_process, place
 from elman.training.sharding import is_sharded, sharded_loss, whole_norm
 from elman.training.trainable import Batches, Trainable
@@ -73,6 +73,9 @@ class TaskModule(LightningModule):
         options: the training options.
         agreement: with the other processes of the training, if there are any.
 
+    Attributes:
+        skipped: the number of steps that `options.on_nan` has left out, before an interruption too.
+
     Raises:
         Diverged: if a loss or a gradient is not finite, before the optimizer changes the weights.
     """
@@ -82,6 +85,9 @@ class TaskModule(LightningModule):
         self.model = task.model
         self._task, self._options, self._agreement = task, options, agreement
         self.seen = 0  # units (such as tokens) that all processes trained on since the training began or was resumed
+        self.skipped = 0
+        self._skipped_in_a_row = 0
+        self._bad_loss: str | None = None  # the loss of this step, if it is not finite
         self._loss = task.loss
         self._carried: Any = None
         self._step_inputs: tuple[Any, Any, RngStates] | None = None  # batch, state and RNG states of this step
@@ -100,23 +106,29 @@ class TaskModule(LightningModule):
         self._step_inputs = (values, self._carried, self._get_rng_states())
         loss, count, state = self._loss(values, self._carried)
         mean, count = self._mean(loss, count) if is_used else self._mean(loss * 0, 0)
+        if self._bad_loss:
+            return mean * math.nan  # so that no gradient is finite; the state before the batch goes on
         self._carried = tree_map_only(Tensor, Tensor.detach, state)
         self.seen += count
         return mean
 
     def _mean(self, loss: Tensor, count: int) -> tuple[Tensor, int]:
         """Return the mean loss of a batch, with the gradient of this process's part, and the count of all parts."""
+        self._bad_loss, rank = None, 0
         if self._agreement is None:
             mean = loss / count
             if not mean.isfinite():
-                raise self._diverged(f"the loss is {mean.item()}")
-            return mean, count
-        losses, total = self._agreement.exchange(loss.item(), count)
-        value = sum(losses) / total
-        if not math.isfinite(value):
-            raise self._diverged(f"the loss is {value}", _first_not_finite(losses))
-        part = loss * (place().world_size / total)
-        return part + (value - part.detach()), total
+                self._bad_loss = f"the loss is {mean.item()}"
+        else:
+            losses, count = self._agreement.exchange(loss.item(), count)
+            value = sum(losses) / count
+            if not math.isfinite(value):
+                self._bad_loss, rank = f"the loss is {value}", _first_not_finite(losses)
+            part = loss * (place().world_size / count)
+            mean = part + (value - part.detach())
+        if self._bad_loss and not self.skips_bad_steps:
+            raise self._diverged(self._bad_loss, rank)
+        return mean, count
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
@@ -128,11 +140,28 @@ class TaskModule(LightningModule):
         # The norm of finite gradients can overflow; clipping then sets them to zero.
         if not whole_norm(norm).isfinite() and not all(bool(gradient.isfinite().all()) for gradient in gradients):
             scaler = grad_scaler(self.trainer)
-            if scaler is None or scaler.get_scale() < MIN_SCALE:
-                raise self._diverged("a gradient is not finite")
-            return  # the scaler skips this step and halves its scale
+            if scaler is not None and scaler.get_scale() >= MIN_SCALE and not self._bad_loss:
+                return  # the scaler skips this step and halves its scale
+            self._skip_or_raise(self._bad_loss or "a gradient is not finite")
+            for parameter in parameters:
+                parameter.grad = None  # optimizers leave out parameters without a gradient, and their states
+            return
+        self._skipped_in_a_row = 0
         if gradient_clip_val:
             clip_grads_with_norm_(parameters, gradient_clip_val, norm)
+
+    @property
+    def skips_bad_steps(self) -> bool:
+        """True if steps whose loss or gradient is not finite are skipped."""
+        return self._options.on_nan == "skip"
+
+    def _skip_or_raise(self, what: str) -> None:
+        self.skipped += 1
+        self._skipped_in_a_row += 1
+        if not self.skips_bad_steps:
+            raise self._diverged(what)
+        if self._skipped_in_a_row >= MAX_SKIPPED:
+            raise self._diverged(f"{MAX_SKIPPED} steps in a row were skipped: {what}")
 
     def _diverged(self, what: str, rank: int = 0) -> Diverged:
         """Return the exception to raise; with several processes, that of the process whose part shall be diagnosed."""
@@ -219,12 +248,14 @@ class TaskModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         first, *others = gathered(self._get_rng_states())
-        lesson = {"carried": joined_rows(self._carried), "random": first}
+        skipped = (self.skipped, self._skipped_in_a_row)
+        lesson = {"carried": joined_rows(self._carried), "random": first, "skipped": skipped}
         checkpoint["lesson"] = lesson | ({"random_of_others": others} if others else {})
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         lesson, rank = checkpoint["lesson"], place().rank
         self._carried = divided_rows(lesson["carried"])
+        self.skipped, self._skipped_in_a_row = lesson.get("skipped", (0, 0))
         states = lesson["random"]
         first = {"cpu": states} if isinstance(states, Tensor) else states  # a tensor in the first versions
         others = lesson.get("random_of_others", [])

@@ -12,6 +12,7 @@ from elman.options import Accelerator, Options, Real, Whole
 PATIENCE = 5  # validations without improvement before training ends; tasks with long epochs may use fewer
 LIMIT = 60.0  # maximum training time in minutes
 HOLD = 0.8  # fraction of the epochs or minutes after which "plateau" starts the decay without a plateau
+MAX_SKIPPED = 10  # steps in a row without a finite loss and gradient after which training ends
 Optimizer = Literal["adamw", "adam", "rmsprop", "sgd"]
 OPTIMIZERS: dict[Optimizer, float] = {
     "adamw": 6e-3,
@@ -44,6 +45,9 @@ class TrainingOptions(Options):
         nodes: number of machines.
         strategy: how several devices share a model: with "ddp", each has all of it; with "fsdp", a part of its weights
             and of the optimizer's state, and the weights are gathered for each step.
+        on_nan: "stop" ends the training at a loss or gradient that is not finite. "skip" leaves the step out:
+            parameters and the state of the optimizer do not change. It ends the training, too, after `MAX_SKIPPED` such
+            steps in a row, or at a validation loss that is not finite.
         precision: "32" computes in float32; "bf16" and "16" compute matrix products in half precision by autocast, with
             weights in float32. "16" scales losses, and needs a GPU.
     """
@@ -77,6 +81,10 @@ class TrainingOptions(Options):
     flow_every: Annotated[
         Whole, Field(ge=0, description="Record the gradient flow in flow.csv every this many steps; 0: never.")
     ] = 0
+    on_nan: Annotated[
+        Literal["stop", "skip"],
+        Field(description="If a loss or gradient is not finite: stop, or skip the step."),
+    ] = "stop"
     accelerator: Accelerator = "auto"
     devices: Annotated[
         Whole,

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import pickle
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +17,12 @@ from rich.console import Console
 from elman.engine.cpu.jit import this_machine
 from elman.errors import BadInput
 from elman.flow import plots
-from elman.io.run_folder import Run
+from elman.io.files import check_no_link
+from elman.io.run_folder import LAST, Run
+from elman.io.schema import restoring
 from elman.training.agreement import new_agreement
 from elman.training.callbacks import CheckpointCallback, Interrupted, TimeBudget, keep_best
-from elman.training.checkpoints import Progress, WholeCheckpoints, progress, weights
+from elman.training.checkpoints import DAMAGED_FILE, Progress, WholeCheckpoints, check, progress, weights
 from elman.training.devices import find_device
 from elman.training.flow import FlowLog
 from elman.training.lightning_arguments import OURS, LightningArguments
@@ -47,6 +48,7 @@ class Outcome:
     seconds: float
     best: float  # validation loss of the weights in model.safetensors
     limit: str | None  # "epochs" or "minutes", if that limit ended the training before convergence
+    skipped: int = 0  # steps whose loss or gradient was not finite
 
 
 def fit(
@@ -77,16 +79,16 @@ def fit(
         The steps, the time and the best validation loss of the training.
 
     Raises:
-        Interrupted: after Ctrl-C or SIGTERM; a checkpoint has been saved.
+        Interrupted: after Ctrl-C, SIGTERM or SIGHUP; a checkpoint has been saved.
         Diverged: if the loss or its gradient is not finite.
         BadInput: if there is no checkpoint to resume from.
         ProcessLost: if another process ends early.
     """
-    saved = _saved_progress(run) if resume else None
+    saved = progress(run.last) if resume else None  # `check_resume` has checked it
     if saved is not None and saved.is_best and is_first():
         keep_best(run, weights(run.last))  # the process may have died right after it saved the checkpoint
     if saved is not None and saved.best is not None and saved.has_ended and not longer:
-        outcome = Outcome(saved.steps, saved.seconds, saved.best, saved.limit)
+        outcome = Outcome(saved.steps, saved.seconds, saved.best, saved.limit, saved.skipped)
     else:
         outcome = _fit(task, options, run, console, began, saved, longer, lightning)
     if options.flow_every and is_first():
@@ -120,7 +122,7 @@ def _fit(
         callbacks.append(ProgressBar(console, clock, task.unit))
     if writes and options.flow_every:
         callbacks.append(FlowLog(run.place("flow.csv"), writers, options.flow_every, options.clip, steps))
-    trainer = _trainer(callbacks, total, per_epoch, options, lightning)
+    trainer = _trainer(callbacks, total, per_epoch, options, lightning, WholeCheckpoints(run))
     for logger in (lightning.loggers or ()) if writes else ():
         logger.log_hyperparams({key: run.config[key] for key in LOGGED})
     module, batches = TaskModule(task, options, agreement), StepLoader(task.train, total)
@@ -129,13 +131,18 @@ def _fit(
             trainer.fit(module, batches, task.validation, ckpt_path=run.last if saved else None, weights_only=True)
     except SystemExit:  # Lightning converts KeyboardInterrupt to SystemExit
         raise KeyboardInterrupt from None
+    except DAMAGED_FILE:
+        if saved is None or checkpoints.has_started:
+            raise
+        with restoring(run.last, "a checkpoint of this run", DAMAGED_FILE):  # one without a digest
+            raise
     finally:
         if tensorboard:
             tensorboard.close()
     if (number := checkpoints.received or checkpoints.signal) is not None:  # a signal during the last validation
         raise Interrupted(number)
     assert checkpoints.best is not None, "Lightning ends every training with a validation"
-    return Outcome(clock.step, clock.seconds, checkpoints.best, clock.limit)
+    return Outcome(clock.step, clock.seconds, checkpoints.best, clock.limit, module.skipped)
 
 
 def log_scores(run: Run, scores: Mapping[str, float], step: int, lightning: LightningArguments = OURS) -> None:
@@ -190,19 +197,27 @@ def precision_warning(options: TrainingOptions) -> str:
     )
 
 
-def check_resume(run: Run, options: TrainingOptions, per_epoch: int, longer: bool) -> None:
+def check_resume(run: Run, task: Trainable, options: TrainingOptions, longer: bool) -> bool:
     """Check that a training can be resumed.
 
     Args:
         run: the run to resume.
+        task: the task; its model gets the weights of the last checkpoint.
         options: the training options after the resumption.
-        per_epoch: number of steps per epoch.
-        longer: whether the limits were raised.
+        longer: whether epochs or minutes were passed.
+
+    Returns:
+        Whether the training goes on beyond the limits of the last checkpoint. It does not if the limits are those of a
+        training that was interrupted: a scheduler may repeat its command.
 
     Raises:
         BadInput: if there is no valid checkpoint, or if the training has already reached the limits.
     """
-    saved = _saved_progress(run)
+    if not run.last.exists():
+        raise BadInput(f"--resume {run.path}: expected a run folder with {LAST}, got one without")
+    saved, per_epoch = check(run, task.model, TaskModule(task, options).configure_optimizers()), len(task.train)
+    if saved.limits is not None and not run.config.get("ended"):
+        longer = tuple(saved.limits) != (options.epochs, options.minutes)
     is_at_step_limit = saved.steps >= _total(options, per_epoch)
     is_at_time_limit = options.minutes is not None and saved.seconds >= 60 * options.minutes
     if (longer and (is_at_step_limit or is_at_time_limit)) or (is_at_step_limit and not saved.has_ended):
@@ -211,6 +226,7 @@ def check_resume(run: Run, options: TrainingOptions, per_epoch: int, longer: boo
             f"--resume {run.path}: this run has already trained for {saved.steps / per_epoch:.3g} epochs in "
             f"{saved.seconds / 60:.3g} minutes, got {limit}; pass a larger number to continue"
         )
+    return longer
 
 
 def _total(options: TrainingOptions, per_epoch: int) -> int:
@@ -222,15 +238,22 @@ def _board(run: Run, steps: int) -> TensorBoard | None:
     """Return a TensorBoard writer, or None if TensorBoard is not installed."""
     if find_spec("tensorboard") is None:
         return None
-    return TensorBoard(run.place("tensorboard").absolute(), steps + 1)  # TensorBoard takes some relative paths for URLs
+    folder = run.place("tensorboard").absolute()  # TensorBoard takes some relative paths for URLs
+    check_no_link(folder)
+    return TensorBoard(folder, steps + 1)
 
 
 def _trainer(
-    callbacks: list[Callback], total: int, per_epoch: int, options: TrainingOptions, lightning: LightningArguments
+    callbacks: list[Callback],
+    total: int,
+    per_epoch: int,
+    options: TrainingOptions,
+    lightning: LightningArguments,
+    checkpoint_io: WholeCheckpoints,
 ) -> Trainer:
     _silence_lightning()
     arguments: dict[str, Any] = {"enable_model_summary": False} | dict(lightning.trainer)
-    plugins: list[Any] = [WholeCheckpoints()]
+    plugins: list[Any] = [checkpoint_io]
     if place().world_size > 1:
         # The buffers of no model change. The processes have been started, and have found each other, before.
         strategy = _sharding() if options.strategy == "fsdp" else DDPStrategy(broadcast_buffers=False)
@@ -256,19 +279,6 @@ def _trainer(
 def _sharding() -> ModelParallelStrategy:
     """Return the strategy for a model that `TaskModule.configure_model` shards over all processes."""
     return ModelParallelStrategy(place().world_size, 1, save_distributed_checkpoint=False)
-
-
-def _saved_progress(run: Run) -> Progress:
-    """Read the progress from the last checkpoint of a run; raise BadInput if there is no valid one."""
-    if not run.last.exists():
-        raise BadInput(f"--resume {run.path}: expected a run folder with checkpoints/last.ckpt, got one without")
-    try:
-        return progress(run.last)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BadInput(
-            f"{run.last}: expected a checkpoint of elman, got a file that is damaged or not from elman: {reason}"
-        ) from None
 
 
 def _silence_lightning() -> None:

@@ -16,7 +16,7 @@ from elman.errors import BadInput
 from elman.io.run_folder import new_run
 from elman.tasks.registry import get_task, options_of
 from elman.training.options import TrainingOptions
-from tests.small import Command
+from tests.small import Command, unchecked
 from tests.tasks.test_classify import texts
 from tests.tasks.test_image import bars
 from tests.tasks.test_tag import sentences
@@ -53,7 +53,7 @@ def made(task: str, path: Path, **options: Any) -> Path:
         codec, parts, *_ = prepared.details
         found = declared.fit_baselines(codec, parts.train, prepared.options, 0)
         run.save_tensors("baseline", {name: t for one in found for name, t in one.tensors().items()})
-    return path
+    return unchecked(path)
 
 
 def within(name: str, part: str, **changes: Any) -> Damage:

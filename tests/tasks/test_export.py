@@ -450,10 +450,7 @@ def test_a_language_model_in_c(elman: Command, copied: Path) -> None:
     assert result.code == 0, result.err
     out = copied / "export-c"
     assert files(out) == {"model.c", "model.h", "tokenizer.json", "export.json"}
-    about = json.loads((out / "export.json").read_text())["parts"]["model"]
-    [x], [y] = about["inputs"], about["outputs"]
-    assert (x["dtype"], x["shape"], y["dtype"]) == ("int32", ["steps"], "float32")
-    differences = about["differences"]
+    differences = json.loads((out / "export.json").read_text())["parts"]["model"]["differences"]
     assert 0 < differences["whole"] < 1e-5
     assert 0 < differences["chunked"] < 1e-5
 

@@ -187,7 +187,7 @@ class ForecastTask(SupervisedTask):
     def read_other(self, loaded: Loaded, data: Any) -> Sequence[Example]:
         """Read windows, and identify series of the training data: those with equal values at shared time stamps."""
         examples = super().read_other(loaded, data)
-        stored = tables.read_ends(loaded.run.path / ENDS, loaded.options)
+        stored = tables.read_ends(loaded.run.files.check(ENDS), loaded.options)
         learned_names, all_series = dict[Series, str](), dict.fromkeys(example.input.series for example in examples)
         _tell_far_covariates(all_series, loaded)
         for candidate in all_series:
@@ -209,7 +209,7 @@ class ForecastTask(SupervisedTask):
     def parse_inputs(self, loaded: Loaded, values: Any) -> list[list[Input]]:
         """Read series from tables; None: the stored ends of the training series."""
         if values is None:
-            series = tables.read_ends(loaded.run.path / ENDS, loaded.options)
+            series = tables.read_ends(loaded.run.files.check(ENDS), loaded.options)
         else:
             series = _read_tables(loaded, values)
         return [[Input("", item) for item in series]]

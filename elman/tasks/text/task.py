@@ -94,7 +94,7 @@ class TextTask(Task):
     def load_codec(self, run: Run) -> Tokenizer:
         """Load the tokenizer of a run."""
         path = run.path / "tokenizer.json"
-        tokenizer = tokenizers.load(path)
+        tokenizer = tokenizers.load(run.files.check(path.name))
         check_model_args(run, self.options_of(run).model_args(tokenizer.get_vocab_size()), path)
         return tokenizer
 
