@@ -153,10 +153,11 @@ def _openmp() -> dict[str, Any]:
 
 
 def _kernel_cache() -> dict[str, Any]:
-    from elman.engine.compiled.cache_folder import cache_folder
+    from elman.engine.compiled.cache_folder import cache_folder, unsafe
 
-    sizes = [path.stat().st_size for path in cache_folder().glob("*.o")]
-    return {"folder": str(cache_folder()), "kernels": len(sizes), "bytes": sum(sizes)}
+    folder = cache_folder()
+    sizes = [path.stat().st_size for path in folder.glob("*.o")]
+    return {"folder": str(folder), "kernels": len(sizes), "bytes": sum(sizes), "not_used": unsafe(folder)}
 
 
 def _executors() -> dict[str, str | None]:
@@ -208,7 +209,10 @@ _LINES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "compiler": "llvmlite {llvmlite}, LLVM {llvm}, {triple}, {cpu}, {vector_bits}-bit vectors, bf16 {bf16}".format_map,
     "openmp": lambda part: part["library"] or "not found: the native executor uses one thread",
     "variables": lambda part: " ".join(f"{name}={value}" for name, value in part.items()) or "none",
-    "kernel_cache": lambda part: f"{part['folder']}, kernels {part['kernels']}, {part['bytes'] / 1e6:.1f} MB",
+    "kernel_cache": lambda part: (
+        f"{part['folder']}, kernels {part['kernels']}, {part['bytes'] / 1e6:.1f} MB"
+        + (f", not used: {part['not_used']}" if part["not_used"] else "")
+    ),
     "executors": lambda part: ", ".join(f"{name} ({reason})" if reason else name for name, reason in part.items()),
 }
 

@@ -1,6 +1,8 @@
 """Exceptions whose messages are meant for users."""
 
 import errno
+import re
+import signal
 
 
 class BadInput(Exception):
@@ -23,7 +25,15 @@ class MissingPackage(ModuleNotFoundError):
 
 
 class Terminated(BaseException):
-    """The process received SIGTERM, as KeyboardInterrupt means that it received SIGINT."""
+    """The process received SIGTERM or SIGHUP, as KeyboardInterrupt means that it received SIGINT.
+
+    Args:
+        signal: the signal number.
+    """
+
+    def __init__(self, signal: int = signal.SIGTERM) -> None:
+        super().__init__(signal)
+        self.signal = signal
 
 
 # Errors that depend on the path: another path could have worked.
@@ -31,6 +41,14 @@ _PATH_ERRORS = {
     errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM,
     errno.EROFS,
 }  # fmt: skip
+
+
+_NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)  # messages of torch
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory has run out: that of the machine, or of a device of torch."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error))))
 
 
 def os_failure(error: OSError, message: str) -> BadInput | Failure:

@@ -18,6 +18,9 @@ SMALLEST = {
     "onnxscript": "export",
     "tensorboard": "tensorboard",
     "huggingface_hub": "hub",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "starlette": "serve",
 }
 
 

@@ -23,7 +23,7 @@ from elman.cli import run
 from elman.engine.cpu import prepared_call
 from elman.engine.cpu.invocation import ScratchMemory
 from elman.engine.torch_private import mkldnn_has_bfloat16
-from tests.small import FLOW, SMALL, Command, text
+from tests.small import FLOW, SMALL, Command, text, unchecked
 
 # The same examples on every machine and in every run.
 hypothesis.settings.register_profile("elman", derandomize=True, database=None, deadline=None, max_examples=10)
@@ -33,17 +33,25 @@ hypothesis.settings.load_profile("elman")
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 torch.set_num_threads(1)
 
+# What tests write need not survive a power loss. Those of processes that are killed run with fsync (`server.py`).
+os.fsync = lambda fd: None
+
 # These ask no executor: what runs the tests a second time, with the loop alone, needs them once.
 ONCE = [
     "tasks",
     "test_command.py",
     "test_bad_input.py",
+    "test_distributed.py",
     "test_resume.py",
+    "test_killed.py",
+    "test_damaged_runs.py",
+    "test_on_nan.py",
     "test_text.py",
     "test_weights.py",
     *(f"bptt/test_stream{of}.py" for of in ("", "_processes", "_resumed", "_sequences", "_state")),
     "browser",
     "export",
+    "serve",
     "gpu",
     "test_docstrings.py",
     "test_draw.py",
@@ -59,6 +67,8 @@ ONCE = [
     "test_new_task.py",
     "test_textbook.py",
     "test_torch_executor.py",
+    "test_strangers.py",
+    "fuzz",
 ]
 # The equations of these cells are checked in test_oracle.py and test_shelf.py; elsewhere the cells that are left have
 # every kind of operation, state and output that these have.
@@ -113,13 +123,27 @@ THOROUGH = re.compile(
     r"|test_attributes\.py::test_(pruned|a_parametrization).*triton"
     r"|test_recording\.py::test_(names|a_ragged|windows|what_is|the_model|the_optimizer).*triton"
     r"|test_resume\.py::test_ctrl_c_saves_and_resuming_changes_nothing\[(37|88|90|230)\]"
+    # Processes that take a second for each kill; changes of each kind of each file, which few draw.
+    r"|test_killed\.py::test_at_any_moment\[\w+-20\]"
+    r"|test_killed\.py::test_at_every_file\[part"
+    r"|test_damaged_runs\.py::test_any_change_is_noticed\[.*-([4-9]|1\d)\]"
+    r"|test_damaged_runs\.py::test_no_damaged_checkpoint\w+\[([8-9]|[1-3]\d)\]"
+    r"|test_on_nan\.py::test_a_skipped_step\w+\[(sgd|rmsprop)-(inf|gradient)\]"
+    r"|test_on_nan\.py::test_every_task_skips\[(?!image|forecast|music)"
     r"|test_runs\.py::test_the_name_of_a_run_is_a_name\[(?!-x|a\[1)"
     r"|test_bfloat16\.py::test_1_double_precision\[Recurrent-(?!shelf-layer_norm_lstm).*-(loop|torch)-"
     r"|test_bfloat16\.py::test_[349]_\w+\[(RNN|GRU-Truncated).*-(loop|torch)-"
+    # Several processes, each of which imports torch.
+    r"|test_distributed\.py::test_(every_task|a_killed|a_signal|processes_end|torchrun|two_machines|a_training|sharded)"
     # torch.onnx and torch.export take seconds of each part.
     r"|export/test_c\.py::test_int8\[(?!lstm)"
     r"|export/test_c\.py::test_weights_in_a_file\[(?!language_model)"
     r"|tasks/test_export\.py::test_(texts_are_classified|a_forecast_of_a_table|the_folder_alone)"
+    # Processes that serve take seconds to start; the tasks share the code of the service.
+    r"|serve/test_server\.py::test_sigterm"
+    r"|serve/test_openapi\.py::test_the_service_is_as_its_schema_says\[(?!image)"
+    r"|serve/test_predict\.py::test_(uploaded_files|predictions_are\w+)\[(?!image|forecast|tag)"
+    r"|fuzz/test_fuzz\.py::\w+\[[\w.]+-plot"
     # `make docs` runs the examples of all pages, and builds the site.
     r"|test_docs\.py::test_a_page_prints|test_new_task\.py|test_examples\.py|test_site\.py"
 )
@@ -265,5 +289,5 @@ def reported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copied(trained: Path, tmp_path: Path) -> Path:
-    """A finished run to do things to."""
-    return Path(shutil.copytree(trained, tmp_path / "copy"))
+    """A finished run to do things to: without digests, by which its files would be refused."""
+    return unchecked(shutil.copytree(trained, tmp_path / "copy"))

@@ -20,6 +20,7 @@ from tests.test_bad_input import refused
 def test_a_run_is_a_folder_that_anyone_can_read(trained: Path) -> None:
     assert {
         "config.json",
+        "checksums.json",
         "model.safetensors",
         "baseline.safetensors",
         "tokenizer.json",

@@ -62,7 +62,7 @@ def test_the_kernel_cache_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path:
     (tmp_path / "two.o").write_bytes(bytes(150))
     (tmp_path / "tmp123").write_bytes(bytes(7))  # of a process that is writing
     description = environment()
-    assert description["kernel_cache"] == {"folder": str(tmp_path), "kernels": 2, "bytes": 250}
+    assert description["kernel_cache"] == {"folder": str(tmp_path), "kernels": 2, "bytes": 250, "not_used": None}
     assert description["variables"]["ELMAN_CACHE"] == str(tmp_path)
     monkeypatch.setenv("ELMAN_CACHE", str(tmp_path / "missing"))
     assert environment()["kernel_cache"]["kernels"] == 0

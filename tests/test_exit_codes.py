@@ -1,4 +1,4 @@
-"""Exit codes: 0, 1 (failed), 2 (bad input or usage), 130, 143; results on stdout, all else on stderr."""
+"""Exit codes: 0, 1 (failed), 2 (bad input or usage), 129, 130, 143; results on stdout, all else on stderr."""
 
 import errno
 import json
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from elman.errors import Failure, Terminated
+from elman.training.checkpoints import progress
 from tests.small import SMALL, Command, files
 
 
@@ -42,18 +43,44 @@ def test_evaluate_prints_the_table_alone(elman: Command, trained: Path, tmp_path
     assert len(list(filter(str.strip, said.out.splitlines()))) == 4
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stopped_before_the_first_step(
     elman: Command, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     """Nothing is left behind, as after any failure before the first checkpoint."""
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {of: signal.getsignal(of) for of in (signal.SIGTERM, signal.SIGHUP)}
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` has it ignored
     monkeypatch.setattr("elman.tasks.run.fit", lambda *_: signal.raise_signal(number))
     said = elman("train", "text", file, "--out", tmp_path / "run", *SMALL)
     assert said.code == 128 + number
     assert files(tmp_path) == set()
-    assert signal.getsignal(signal.SIGTERM) is handler
+    assert {of: signal.getsignal(of) for of in handlers} == handlers
+
+
+@pytest.mark.parametrize("is_ignored", [False, True])
+def test_a_terminal_that_is_closed(
+    elman: Command, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_ignored: bool
+) -> None:
+    """The terminal and the shell tell it, and the second time is no reason not to save; under nohup, nothing is."""
+    from elman.training.callbacks import CheckpointCallback
+
+    def twice(self: CheckpointCallback, trainer: Any, *rest: Any) -> None:
+        if trainer.global_step == 20:
+            signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(signal.SIGHUP)
+        step(self, trainer, *rest)
+
+    step = CheckpointCallback.on_train_batch_end
+    monkeypatch.setattr(CheckpointCallback, "on_train_batch_end", twice)
+    handler = signal.signal(signal.SIGHUP, signal.SIG_IGN if is_ignored else signal.SIG_DFL)
+    try:
+        said = elman("train", "text", file, "--epochs", 0.3, "--out", tmp_path / "run", *SMALL)
+    finally:
+        signal.signal(signal.SIGHUP, handler)
+    assert said.code == (0 if is_ignored else 129)
+    saved = f"Everything is saved; to resume: elman train text --resume {tmp_path / 'run'}"
+    assert (saved in said.err) == (not is_ignored)
+    assert progress(tmp_path / "run/checkpoints/last.ckpt").steps == (27 if is_ignored else 20)
 
 
 def test_sigterm_twice_does_not_wait(
@@ -94,6 +121,7 @@ def test_a_process_that_is_terminated_exits_with_143(file: Path, tmp_path: Path)
         (MemoryError(), 1, "elman: not enough memory; use smaller data, smaller layers or a smaller --batch"),
         (Failure("a training failed"), 1, "elman: a training failed"),
         (Terminated(), 143, "elman: terminated"),
+        (Terminated(signal.SIGHUP), 129, "elman: terminated"),
         (KeyboardInterrupt(), 130, ""),
     ],
     ids=lambda value: type(value).__name__,

@@ -2,13 +2,14 @@
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from elman.errors import BadInput
-from elman.io.files import numbered, write_new, write_whole
+from elman.io.files import append_text, numbered, remove_leftovers, replacing, write_new, write_whole
 from tests.small import Command, Said
 from tests.small import files as files_in
 from tests.test_bad_input import refused
@@ -67,14 +68,100 @@ def test_the_name_says_what_is_in_it(write: Write, place: str, tmp_path: Path) -
 
 
 def test_errors_name_the_file_that_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forbidden(path: Path, data: bytes) -> int:
+    def forbidden(path: Path, mode: str) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "write_bytes", forbidden)
-    with pytest.raises(PermissionError) as caught:
-        write_whole(tmp_path / "page.html", "a page")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", forbidden)
+        with pytest.raises(PermissionError) as caught:
+            write_whole(tmp_path / "page.html", "a page")
     assert caught.value.filename == str(tmp_path / "page.html")
-    assert ".page.html" not in str(caught.value)
+    assert ".elman" not in str(caught.value)
+
+
+@pytest.mark.parametrize("is_dangling", [False, True])
+def test_a_link_is_replaced_and_what_it_points_to_is_not(tmp_path: Path, is_dangling: bool) -> None:
+    (tmp_path / "folder").mkdir()
+    mine, link = tmp_path / "mine", tmp_path / "folder" / "page.html"
+    if not is_dangling:
+        mine.write_text("mine")
+    link.symlink_to(mine)
+    write_whole(link, "a page")
+    assert (link.read_text(), link.is_symlink()) == ("a page", False)
+    assert mine.exists() != is_dangling
+    assert is_dangling or mine.read_text() == "mine"
+    link.unlink()
+    link.symlink_to(mine)
+    with pytest.raises(BadInput, match="expected a new name"):
+        write_new(link, ["a page"])
+    with pytest.raises(OSError, match="symbolic links"):
+        append_text(link, "a row")
+    assert mine.exists() != is_dangling
+    assert is_dangling or mine.read_text() == "mine"
+
+
+def test_temporary_names_cannot_be_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are random; and one that exists, as a link to elsewhere, is not written through."""
+    names = set[str]()
+    with replacing(tmp_path / "a") as first, replacing(tmp_path / "a") as second:
+        names |= {first.name, second.name}
+    assert len(names) == 2
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / ".elman-0123456789abcdef.tmp").symlink_to(tmp_path / "mine")
+    monkeypatch.setattr("secrets.token_hex", lambda size: "0123456789abcdef")
+    writes: list[Callable[[], None]] = [
+        lambda: write_whole(tmp_path / "b", "b"),
+        lambda: write_new(tmp_path / "b", "b"),
+    ]
+    for write in writes:
+        with pytest.raises(FileExistsError):
+            write()
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name, too, is on the disk when the function returns."""
+    events, replace = list[str](), Path.replace
+
+    def replaced(path: Path, target: Path) -> Path:
+        events.append("renamed")
+        return replace(path, target)
+
+    def synced(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        events.append("folder" if stat.S_ISDIR(status.st_mode) else f"{status.st_size} bytes")
+
+    monkeypatch.setattr(Path, "replace", replaced)
+    monkeypatch.setattr(os, "fsync", synced)
+    writes: list[Callable[[], None]] = [
+        lambda: write_whole(tmp_path / "a", "page"),
+        lambda: write_new(tmp_path / "b", ["pa", "ge"]),
+    ]
+    for write in writes:
+        events.clear()
+        write()
+        assert events == ["4 bytes", "renamed", "folder"]
+
+
+def test_new_files_have_the_mode_of_others(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    write_whole(tmp_path / "page.html", "a page")
+    assert (tmp_path / "page.html").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_only_files_of_the_dead_are_removed(tmp_path: Path) -> None:
+    mine = [".elman-0123456789abcdef", "elman-0123456789abcdef.tmp", ".elman-0123.tmp", ".page.html.123"]
+    for name in [*mine, ".elman-0123456789abcdef.tmp"]:
+        (tmp_path / name).write_text("a part")
+    (tmp_path / ".elman-00000000000000ff.tmp").symlink_to(tmp_path / mine[0])
+    (tmp_path / ".elman-00000000000000fe.tmp").mkdir()
+    with replacing(tmp_path / "page.html") as file:
+        file.write(b"a page")
+        remove_leftovers(tmp_path)
+    others = {".elman-00000000000000ff.tmp", ".elman-00000000000000fe.tmp", "page.html"}
+    assert files_in(tmp_path) == {*mine, *others}
+    assert (tmp_path / "page.html").read_text() == "a page"
+    remove_leftovers(tmp_path / "nowhere")
 
 
 def test_numbered_names_are_given_out_once(tmp_path: Path) -> None:

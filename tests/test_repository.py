@@ -71,7 +71,7 @@ def test_pre_commit_runs_commands_of_contributing() -> None:
     assert "pre-commit install` runs `make lint` and `make types`" in page
 
 
-@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "CODE_OF_CONDUCT.md"])
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "CODE_OF_CONDUCT.md", "SECURITY.md"])
 def test_files_that_a_page_names_exist(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     paths = re.findall(r"\]\(([\w./]+)\)", text) + re.findall(

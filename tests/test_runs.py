@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,7 +139,7 @@ def test_a_run_that_fails_removes_what_it_made_and_nothing_else(
         train_both()
     assert files(tmp_path) == {
         "runs", "runs/notes.txt", "runs/text-1", "runs/text-1/.lock", "runs/text-1/config.json",
-        "runs/text-1/checkpoints", "runs/text-1/checkpoints/last.ckpt",
+        "runs/text-1/checksums.json", "runs/text-1/checkpoints", "runs/text-1/checkpoints/last.ckpt",
     }  # fmt: skip
 
 
@@ -213,7 +214,7 @@ def test_folders_that_cannot_be_locked(
 
 
 # Before config.json; before and after a file of the task; before the first checkpoint.
-@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "last.ckpt"])
+@pytest.mark.parametrize("name", ["config.json", "checksums.json", "tokenizer.json", "last.ckpt"])
 @pytest.mark.parametrize("after", [False, True])
 def test_a_training_killed_before_its_first_checkpoint_starts_again(
     elman: Command, short: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, after: bool
@@ -238,13 +239,15 @@ def test_a_training_killed_before_its_first_checkpoint_starts_again(
 
 STARTS = {
     ("run", "config.json", True),
+    ("run", "checksums.json", False),
+    ("run", "checksums.json", True),
     ("run", "tokenizer.json", False),
     ("run", "tokenizer.json", True),
     ("run", "last.ckpt", False),
 }
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_data_of_one_batch_can_be_interrupted(
     elman: Command, short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -276,6 +279,10 @@ ENDINGS: list[tuple[str, int, bool]] = [  # files, how often they are written in
     ("model.safetensors", 2, True),
     ("baseline.safetensors", 1, False),
     ("curves.png", 1, True),
+    ("checksums.json", 6, False),  # before last.ckpt of the last validation
+    ("checksums.json", 6, True),
+    ("checksums.json", 7, True),  # before best.ckpt
+    ("checksums.json", 9, True),  # before config.json
     ("config.json", 2, False),
 ]
 
@@ -301,6 +308,42 @@ def test_a_training_that_ends_badly_is_brought_to_the_same_end(
     assert elman("train", "text", "--resume", path).code == 0
     assert result(path) == result(whole)
     assert "ended" in elman("train", "text", "--resume", path).err
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "model.safetensors", "checksums.json"])
+def test_permission_that_is_lost_on_the_way(
+    elman: Command, short: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        times = {"last.ckpt": 2, "model.safetensors": 1, "checksums.json": 5}
+        fail_at(patch, name, times[name], PermissionError(errno.EACCES, "Permission denied"), after=False)
+        said = elman("train", "text", short, "--out", path, *TRAIN)
+    refused(said, f"--out {path}: cannot be written: {name}: Permission denied; to resume from the last checkpoint: ")
+    assert not [file for file in files(path) if ".elman-" in file]
+    assert elman("train", "text", "--resume", path).code == 0
+    assert result(path) == result(whole)
+
+
+@pytest.mark.parametrize("at", [1, 5])
+def test_memory_that_runs_out_in_a_training(
+    elman: Command, short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """The line says which options lower what it takes, and how large they are."""
+    path, step = tmp_path / "run", CheckpointCallback.on_train_batch_start
+
+    def starved(self: CheckpointCallback, trainer: Any, *rest: Any) -> None:
+        step(self, trainer, *rest)
+        if trainer.global_step + 1 == at:
+            torch.zeros(2**50)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointCallback, "on_train_batch_start", starved)
+        said = elman("train", "text", short, "--out", path, *TRAIN)
+    lower = "lower --batch (now 4) or --bptt (now 60) or --hidden (now 8) or --layers (now 1) or --embed (now 4)"
+    failed(said, f"{path}: not enough memory to train (", lower)
+    assert (f"; with more memory, to resume: elman train text --resume {path}" in said.err) == (at > 1)
+    assert path.exists() == (at > 1)
 
 
 def test_a_training_killed_in_its_last_validation(
@@ -349,9 +392,10 @@ def _ctrl_c(*_: Any) -> None:
 
 def test_a_row_that_was_cut_short_is_written_anew(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
-    path.write_text("step,train_loss,seconds\r\n1,0.5,1.25\r\n2,0.25,2.")
-    CsvTable(path, ["step", "train_loss", "seconds"], keep=2)
-    assert path.read_text().splitlines() == ["step,train_loss,seconds", "1,0.5,1.25"]
+    for end in ("2,0.25,2.", "\0" * 512, "2,0.25,2." + "\0" * 512):
+        path.write_text("step,train_loss,seconds\r\n1,0.5,1.25\r\n" + end)
+        CsvTable(path, ["step", "train_loss", "seconds"], keep=2)
+        assert path.read_text().splitlines() == ["step,train_loss,seconds", "1,0.5,1.25"]
 
 
 # For polars a pattern; for Lightning, TensorBoard and fsspec a home, a variable, an address.
@@ -407,6 +451,31 @@ def test_the_best_weights_are_kept_with_their_own_loss(tmp_path: Path, loss: flo
     clock.on_validation_end(trainer, model)  # type: ignore[arg-type]
     assert clock.convergence.decay == (2000, 3000)
     assert all(bool((tensor == 0).all()) for tensor in model.state_dict().values()) == puts_back
+
+
+def test_a_command_that_is_repeated(
+    elman: Command, short: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a scheduler does it: with the limit of the training that was interrupted, wherever that was."""
+    path, longer = tmp_path / "run", ["--epochs", 3]
+    shutil.copytree(whole, path)
+    assert elman("train", "text", "--resume", path, *longer).code == 0
+    expected = result(path)
+    shutil.rmtree(path)
+    shutil.copytree(whole, path)
+    # Before its first checkpoint; between its last checkpoint and its scores.
+    for name, time in (("last.ckpt", 1), ("baseline.safetensors", 1)):
+        with monkeypatch.context() as patch:
+            fail_at(patch, name, time, Crash(), after=False)
+            with pytest.raises(Crash):
+                elman("train", "text", "--resume", path, *longer)
+        if name == "last.ckpt":
+            unlimited = shutil.copytree(path, tmp_path / "unlimited")
+    assert elman("train", "text", "--resume", path, *longer).code == 0
+    assert result(path) == expected
+    assert elman("train", "text", "--resume", unlimited).code == 0  # to the limit that it was to be extended to
+    assert result(unlimited) == expected
+    refused(elman("train", "text", "--resume", path, *longer), "already trained for 3 epochs")
 
 
 def test_what_is_told_of_a_run_that_diverged(elman: Command, short: Path, tmp_path: Path) -> None:

@@ -123,10 +123,38 @@ class Stream(IterableDataset[Chunk]):
         world_size: int | None,
     ) -> None:
         super().__init__()
-        self._sequences, self._steps, self._length = sequences, steps, length
+        self._sequences, self._rows, self._steps, self._length = sequences, rows, steps, length
         self._walk = RowWalk(rows, steps, length)
         self._padding, self._world_size = padding, world_size
         self._first = self._next = 0
+
+    @property
+    def rows(self) -> int:
+        """B, the number of rows."""
+        return len(self._rows)
+
+    def part(self, rank: int, world_size: int) -> "Stream":
+        """Return the stream of some rows: rank, rank + world_size, rank + 2 * world_size, ...
+
+        It has equally many chunks, and begins at the first. If this stream has the rows of all processes, those are the
+        rows of a process, as `stream(..., rank=rank, world_size=world_size)` assigns them.
+
+        Args:
+            rank: index of the process.
+            world_size: number of processes.
+
+        Raises:
+            ValueError: unless 0 <= rank < world_size, or if there are no such rows.
+
+        >>> chunks = stream(torch.arange(6.0), batch=2, steps=2)
+        >>> [chunks.part(rank, 2)[0].values.flatten().tolist() for rank in (0, 1)]
+        [[0.0, 1.0], [3.0, 4.0]]
+        """
+        rank, world_size = check_rank(rank, world_size)
+        if rank >= self.rows:
+            raise ValueError(f"stream: part: expected a rank below {self.rows}, the number of rows; got {rank}")
+        rows = self._rows[rank::world_size]
+        return Stream(self._sequences, rows, self._steps, self._length, self._padding, self._world_size)
 
     def __len__(self) -> int:
         return self._length

@@ -2,7 +2,6 @@
 
 import io
 import os
-import re
 import signal
 import sys
 import threading
@@ -24,10 +23,11 @@ from elman.cli.env import env
 from elman.cli.explain import explain
 from elman.cli.export import export
 from elman.cli.help import Command, Group
+from elman.cli.serve import serve
 from elman.cli.train import train as train_command
-from elman.errors import BadInput, Failure, MissingPackage, Terminated, os_failure
+from elman.errors import BadInput, Failure, MissingPackage, Terminated, is_out_of_memory, os_failure
 from elman.extras import needs
-from elman.io.terminal import Verbosity, guarded, verbosity
+from elman.io.terminal import Verbosity, guarded, leave_closed_terminal, terminating_signals, verbosity
 from elman.options import AsJson, RunFolder
 from elman.tasks.registry import TASKS
 
@@ -41,7 +41,7 @@ train = typer.Typer(cls=Group, help="Train a model.", no_args_is_help=True)
 app.add_typer(train, name="train")
 for _task in TASKS:
     train.command(_task, cls=Command)(train_command(_task))
-for _command in (*task_commands.COMMANDS, export, draw, bench, explain, env):
+for _command in (*task_commands.COMMANDS, serve, export, draw, bench, explain, env):
     app.command(cls=Command)(_command)
 
 
@@ -98,7 +98,8 @@ def run(arguments: list[str]) -> int:
         arguments: the command line arguments, without the program name.
 
     Returns:
-        The exit code: 0; 1 if the command failed; 2 for bad input or usage; 130 after Ctrl-C; 143 after SIGTERM.
+        The exit code: 0; 1 if the command failed; 2 for bad input or usage; 129 after SIGHUP; 130 after Ctrl-C; 143
+        after SIGTERM.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # characters that the encoding lacks become ?
@@ -127,19 +128,16 @@ def _code(arguments: list[str]) -> int:
         failure = os_failure(error, f"elman: {error.filename or 'writing'}: {error.strerror or error}")
         return _fail(str(failure), _code_of(failure))
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
+        if not is_out_of_memory(error):
             raise
         _print_traceback()
         reason = f" ({str(error).splitlines()[0]})" if str(error) else ""
         return _fail(f"elman: not enough memory{reason}; use smaller data, smaller layers or a smaller --batch", 1)
     except KeyboardInterrupt:
         return _fail("elman: interrupted", 130)
-    except Terminated:
-        return _fail("elman: terminated", 143)
+    except Terminated as error:
+        return _fail("elman: terminated", 128 + error.signal)
     return int(code or 0)
-
-
-_NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)  # messages of torch
 
 
 def _print_traceback() -> None:
@@ -153,19 +151,21 @@ def _code_of(error: BadInput | Failure) -> int:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Raise `Terminated` on SIGTERM within the context, so that the command can clean up."""
+    """Raise `Terminated` on SIGTERM or SIGHUP within the context, so that the command can clean up."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def terminate(number: int, frame: FrameType | None) -> None:
-        raise Terminated
+        leave_closed_terminal(number)
+        raise Terminated(number)
 
-    previous = signal.signal(signal.SIGTERM, terminate)
+    previous = {number: signal.signal(number, terminate) for number in terminating_signals()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _fail(message: str, code: int = 2) -> int:

@@ -31,11 +31,16 @@ def read(path: Path, task: str, module: ModuleType, has_data: bool = False) -> d
     Raises:
         BadInput: if the file cannot be read, is for another task, or has an unknown key or an invalid value.
     """
-    if (path / "config.json").exists():
-        path = path / "config.json"
+    from elman.io.checksums import CheckedFolder
+    from elman.io.run_folder import CONFIG
+
+    if (path / CONFIG).exists():
+        path = path / CONFIG
+    if path.name == CONFIG and path.exists():
+        CheckedFolder(path.parent).check(CONFIG)
     where, values = f"--config {path}", _parsed(path)
     if values.get("task", task) != task:
-        raise BadInput(f"{where}: task: expected {task}, got {values['task']!r}")
+        raise BadInput(f"{where}: task: expected {task}, got {values['task']!r:.60}")
     is_run = isinstance(values.get("options"), dict) and isinstance(values.get("training"), dict)
     try:
         settings = _of_run(values, has_data) if is_run else {k.replace("-", "_"): v for k, v in values.items()}
@@ -102,6 +107,8 @@ def _parsed(path: Path) -> dict[str, Any]:
         raise BadInput(f"--config {path}: expected a file name that ends with {', '.join(parsers)}, or a run folder")
     try:
         values = parsers[suffix](read_text(path))
+    except RecursionError:
+        raise BadInput(f"--config {path}: expected options and values, got lists nested too deeply") from None
     except ValueError as error:
         raise BadInput(f"--config {path}: expected valid {suffix[1:].upper()}: {error}") from None
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
@@ -113,7 +120,15 @@ def _parsed_yaml(text: str) -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
-        """Reads 1e-3 as a number, as YAML 1.2 says and PyYAML, of YAML 1.1, does not."""
+        """Reads 1e-3 as a number, as YAML 1.2 says and PyYAML, of YAML 1.1, does not; refuses aliases.
+
+        Aliases of aliases make a few lines stand for billions of values.
+        """
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.YAMLError("expected no alias, got one: * and a name")
+            return super().compose_node(parent, index)
 
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
     try:

@@ -134,11 +134,14 @@ def flow(
     **how: Any,
 ) -> None:
     """Gradient-flow diagnostics of a trained model: norms per step, a diagnosis, plots."""
+    from elman.io.files import check_no_link
     from elman.report import as_json as json
     from elman.report import flow as report
     from elman.report import tables
 
     task, opened = _opened(run)
+    if out is None:
+        check_no_link(run / "flow")
     recording, batch = task.record_flow(reading(task.load(opened), how), data or None, steps, sequences)
     diagnosis = report.diagnose(recording, out or run / "flow", run / "flow.csv")
     if as_json:

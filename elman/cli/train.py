@@ -87,6 +87,7 @@ def _box(option: str) -> str:
 
 def _train(task: str, module: Any, arguments: dict[str, Any], explicit: set[str], began: float) -> int:
     from elman.report import facts, tables
+    from elman.tasks.launch import prints_results
     from elman.tasks.registry import get_task
     from elman.training.callbacks import Interrupted
 
@@ -106,6 +107,8 @@ def _train(task: str, module: Any, arguments: dict[str, Any], explicit: set[str]
             run = _start(task, *plan, began)
     except Interrupted as error:
         return 128 + error.signal
+    if not prints_results(run):
+        return 0
     tables.scores(run.config["scores"], tables.console())
     show(f"run: {run.path}")
     note(f"curves: {run.path / 'curves.png'}")
@@ -141,22 +144,23 @@ def _start(
     task: str, data: list[Path] | None, options: Any, training: TrainingOptions, out: Path | None, began: float
 ) -> "Run":
     from elman.report import tables
+    from elman.tasks.launch import start
     from elman.tasks.registry import get_task
-    from elman.tasks.run import start
 
-    return start(get_task(task), data, options, training, out, began, tables.progress_console())
+    return start(get_task(task), data, options, training, out, began, tables.progress_console)
 
 
 def _resume(task: str, arguments: dict[str, Any], explicit: set[str], began: float) -> "Run":
     from elman.report import tables
+    from elman.tasks.launch import resume
     from elman.tasks.registry import get_task
-    from elman.tasks.run import CHANGEABLE, resume
+    from elman.tasks.run import CHANGEABLE
 
     if not_changeable := explicit - {"resume", "data", *CHANGEABLE}:
         option = f"--{sorted(not_changeable)[0].strip('_').replace('_', '-')}"
-        names = [f"--{name}" for name in CHANGEABLE]
+        names = [f"--{name.replace('_', '-')}" for name in CHANGEABLE]
         allowed = f"{', '.join(names[:-1])} and {names[-1]}"
         raise BadInput(f"{option}: cannot be changed with --resume; only {allowed} can")
     changes = {name: arguments[name] for name in CHANGEABLE if name in explicit}
     run, data = arguments["resume"], arguments["data"] or None
-    return resume(get_task(task), run, data, changes, began, tables.progress_console())
+    return resume(get_task(task), run, data, changes, began, tables.progress_console)

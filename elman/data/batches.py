@@ -1,12 +1,23 @@
 """Batches of examples, and batches that repeat in every epoch."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from copy import copy
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 POOL_BATCHES = 50  # batches sorted by length together: enough for similar lengths, few enough to shuffle
+
+
+class Unused(NamedTuple):
+    """A batch that does not count: that of a process for which a batch has no examples.
+
+    Attributes:
+        batch: a batch of which a process computes a loss and a gradient of zero, if it must when others compute theirs.
+    """
+
+    batch: Any
 
 
 class ByLength:
@@ -32,6 +43,24 @@ class ByLength:
     ) -> None:
         self._lengths, self._batch, self._collate, self._seed = np.asarray(lengths), batch, collate, seed
         self._epoch, self._order = -1, list[NDArray[np.int64]]()
+        self._rank, self._world_size = 0, 1
+
+    def part(self, rank: int, world_size: int) -> "ByLength":
+        """Return the same batches, but of every batch only the examples of one process, a fraction 1 / world_size.
+
+        Examples go to processes in turn, so that those of all processes are similarly long.
+
+        Args:
+            rank: index of the process.
+            world_size: number of processes.
+
+        >>> batches = ByLength([5, 1, 4, 2, 3], 4, list, seed=None)
+        >>> [list(batches.part(rank, 2)) for rank in (0, 1)]
+        [[[1, 4], [0]], [[3, 2], Unused(batch=[0])]]
+        """
+        part = copy(self)
+        part._rank, part._world_size = rank, world_size
+        return part
 
     def __len__(self) -> int:
         return -(-len(self._lengths) // self._batch)
@@ -40,7 +69,9 @@ class ByLength:
         epoch, position = divmod(index, len(self))
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._ordered(epoch)
-        return self._collate(self._order[position].tolist())
+        numbers = self._order[position].tolist()
+        of_process = numbers[self._rank :: self._world_size]
+        return self._collate(of_process) if of_process else Unused(self._collate(numbers[:1]))
 
     def __iter__(self) -> Iterator[Any]:
         return (self[index] for index in range(len(self)))
@@ -68,13 +99,29 @@ class RepeatedEpoch:
     """
 
     def __init__(self, epoch: Any) -> None:
-        self._batches = epoch
+        self._batches, self._is_used = epoch, True
+
+    def part(self, rank: int, world_size: int) -> "RepeatedEpoch":
+        """Return the same batches, but of every batch only the rows of one process: rank, rank + world_size, ...
+
+        Args:
+            rank: index of the process.
+            world_size: number of processes.
+
+        Returns:
+            Batches of an `elman.bptt.Stream`; if it has no row for this process, batches that are `Unused`.
+        """
+        is_used = rank < self._batches.rows
+        part = RepeatedEpoch(self._batches.part(rank if is_used else 0, world_size))
+        part._is_used = is_used
+        return part
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __getitem__(self, index: int) -> Any:
-        return self._batches[index % len(self._batches)]
+        batch = self._batches[index % len(self._batches)]
+        return batch if self._is_used else Unused(batch)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._batches)
+        return iter(self._batches) if self._is_used else map(Unused, self._batches)

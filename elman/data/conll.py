@@ -165,12 +165,12 @@ class Conll:
                 f"--column {at + 1} if every line has its label in this column"
             )
         if not row[words].strip():
-            raise BadInput(f"{where}: expected a word in column {words + 1}, got {row[words]!r}")
+            raise BadInput(f"{where}: expected a word in column {words + 1}, got {row[words]!r:.60}")
         if at is None:
             return
         missing = self.layout.conllu and row[at] == EMPTY and CONLLU[at] not in OPTIONAL
         if not row[at].strip() or missing:
-            raise BadInput(f"{where}: expected a label in column {at + 1}, got {row[at]!r}")
+            raise BadInput(f"{where}: expected a label in column {at + 1}, got {row[at]!r:.60}")
 
 
 def _columns(
@@ -189,10 +189,10 @@ def _columns(
     places = []
     for option, value in requested.items():
         name = value or defaults[option]
-        at = names.index(name) if name in names else int(name) - 1 if name.isdecimal() else -1
+        at = names.index(name) if name in names else int(name) - 1 if re.fullmatch(r"\d{1,9}", name) else -1
         if not 0 <= at < width:
             named = f", or one of {', '.join(names)}" if names else ""
-            raise BadInput(f"{path}: {option}: expected a column from 1 to {width}{named}; got {name!r}")
+            raise BadInput(f"{path}: {option}: expected a column from 1 to {width}{named}; got {name!r:.60}")
         places.append(at)
     if not needs_labels:
         return ColumnFormat(places[0], None)

@@ -23,6 +23,7 @@ DAMAGED = (  # exceptions of Pillow's readers for damaged files
     OSError, SyntaxError, ValueError, EOFError, RuntimeError, AssertionError, AttributeError, LookupError, TypeError,
     ArithmeticError, struct.error, zlib.error,
 )  # fmt: skip
+MAX_PIXELS = 1 << 26  # of the shape that images are scaled to
 TOLERANCE = 1e-6  # relative tolerance above white, for computed values
 
 
@@ -37,7 +38,9 @@ def picture(path: Path) -> Image:
     check_exists(path, "an image")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # Pillow warns about metadata that are not needed
+            # Pillow warns about metadata that are not needed, and about formats that it will not read some day.
+            for category in (UserWarning, DeprecationWarning):
+                warnings.simplefilter("ignore", category)
             warnings.simplefilter("error", Pillow.DecompressionBombWarning)
             # Opened by path, Pillow 13 memory-maps an uncompressed rotated TIFF with its sides swapped.
             with path.open("rb") as file, Pillow.open(file, formats=_formats()) as opened:
@@ -201,9 +204,14 @@ def scaled(image: Image, rows: int, columns: int) -> Image:
         image: the image.
         rows: rows of the result.
         columns: columns of the result.
+
+    Raises:
+        BadInput: if the result has more than `MAX_PIXELS`.
     """
     from PIL import Image as Pillow
 
     if image.shape == (rows, columns):
         return image
+    if rows * columns > MAX_PIXELS:
+        raise BadInput(f"expected images of at most {MAX_PIXELS:,} pixels, got a shape of {rows:,} x {columns:,}")
     return np.asarray(Pillow.fromarray(image).resize((columns, rows), Pillow.Resampling.BILINEAR), np.float32)

@@ -9,6 +9,7 @@ from elman.data.examples import Example, usable
 from elman.data.tables import Source, column_names, rows
 from elman.data.validation import group_of, quoted, text_of
 from elman.errors import BadInput
+from elman.io.files import is_stream
 
 Load = Callable[[Path, str], Any]  # loads the input of an example from its file and text
 
@@ -41,6 +42,8 @@ def _example(where: str, folder: Path, file: Any, text: Any, group: Any, load: L
     if not isinstance(file, str | Path) or not str(file):
         raise BadInput(f"{where}: expected a file, got {quoted(file) if file else 'none'}")
     text, full_path = " ".join(text_of(text, where).split()), folder / file
+    if is_stream(full_path):  # reading it might wait for ever
+        raise BadInput(f"{where}: {full_path}: expected a file, got a pipe or a device")
     try:
         loaded = load(full_path, text)
     except BadInput as error:

@@ -20,6 +20,7 @@ DRUMS = 9  # the drum channel, number 10 when counted from 1
 TICKS = 480  # per quarter note, in written files
 TEMPO = 100  # quarter notes per minute, in written files
 VELOCITY = 80
+MAX_BYTES = 1 << 22  # of a file; the longest pieces have some hundred thousand, and each byte may take 200 of memory
 MAX_STEPS = 1_000_000  # about a day of music; damaged files claim years
 INDEPENDENT = 2  # MIDI file type whose tracks are separate pieces
 
@@ -63,9 +64,9 @@ def read(path: Path, grid: int) -> Notes:
         grid: steps per quarter note.
 
     Raises:
-        BadInput: if the file is not MIDI or has no notes.
+        BadInput: if the file is not MIDI, has no notes or is too large.
     """
-    data = read_bytes(path)
+    data = read_bytes(path, MAX_BYTES)
     try:
         file = mido.MidiFile(file=io.BytesIO(_without_other_chunks(data)))
     except (OSError, EOFError, ValueError, LookupError, KeySignatureError) as error:
@@ -173,6 +174,11 @@ def write(path: Path, piece: Notes, grid: int) -> None:
     Raises:
         OSError: if the file cannot be written.
     """
+    write_whole(path, to_bytes(piece, grid))
+
+
+def to_bytes(piece: Notes, grid: int) -> bytes:
+    """Return the content of the file that `write` writes."""
     ticks = grid * max(TICKS // grid, 1)  # a whole number of ticks per step that fits the header
     file = mido.MidiFile(type=0, ticks_per_beat=ticks)
     head = mido.MetaMessage("text", text=MAKER), mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(TEMPO))
@@ -188,4 +194,4 @@ def write(path: Path, piece: Notes, grid: int) -> None:
     track.append(mido.MetaMessage("end_of_track", time=piece.steps * ticks // grid - now))
     data = io.BytesIO()
     file.save(file=data)
-    write_whole(path, data.getvalue())
+    return data.getvalue()

@@ -6,6 +6,7 @@ split. Content and groups are stored as hashes, so that millions of examples can
 
 import csv
 import hashlib
+import re
 import unicodedata
 from array import array
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from elman.data.examples import Example
 from elman.errors import BadInput
-from elman.io.files import text_lines
+from elman.io.files import check_regular, text_lines
 from elman.io.format import counted
 
 SHARE = 10  # validation and test each get one in SHARE components
@@ -211,14 +212,21 @@ def load_split(path: Path, examples: Sequence[Example], names: Sequence[str]) ->
         path: split.csv, with a part, a number and a name per row.
         examples: the examples to split.
         names: names of the parts that were drawn, including "train".
+
+    Raises:
+        BadInput: if the file is no table.
     """
     indices: dict[str, list[int]] = {name: [] for name in names}
     if not path.exists():
         return None
-    for row in csv.DictReader(text_lines(path, newlines=True)):
-        part, number = row.get("part"), row.get("number") or ""
-        if part in indices:
-            if not number.isdecimal() or int(number) >= len(examples):
-                return None
-            indices[part].append(int(number))
+    check_regular(path, "a table")
+    try:
+        for row in csv.DictReader(text_lines(path, newlines=True)):
+            part, number = row.get("part"), row.get("number") or ""
+            if part in indices:
+                if not re.fullmatch(r"[0-9]{1,18}", number) or int(number) >= len(examples):
+                    return None
+                indices[part].append(int(number))
+    except csv.Error as error:
+        raise BadInput(f"{path}: expected a table of the parts of examples: {error}") from None
     return indices if all(indices.values()) else None

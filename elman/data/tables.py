@@ -10,7 +10,9 @@ polars, so `read_table` uses it, and uses the csv module to find the line of an 
 """
 
 import csv
+import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -33,6 +35,10 @@ DOUBLED = re.compile(r'(?:^|\t)"(?:[^"\t]|"")*""(?:[^"\t]|"")*"\r?(?:\t|$)')  # 
 SNIFFED_LINES = 20  # lines used to detect the separator
 SEPARATORS = "\t;,"
 WORKBOOKS = (".xlsx", ".xlsm", ".xls", ".xlsb", ".ods")
+CELL_BYTES = 4  # fewest bytes of memory that a cell of a table of numbers or texts takes
+UNREADABLE = (  # exceptions of readers for damaged files
+    pl.exceptions.PolarsError, pl.exceptions.PanicException, csv.Error, TypeError, ValueError, OverflowError
+)  # fmt: skip
 MAX_CELL_SIZE = 1 << 24  # maximum characters of a cell; an unclosed quotation mark takes the rest of the file
 
 
@@ -59,13 +65,13 @@ def read_table(path: Path, encoding: str = "utf-8", quote: str = "", decimal: st
     suffix = path.suffix.lower()
     try:
         if suffix == ".parquet":
-            with opened(path):
-                table = pl.read_parquet(path.absolute(), glob=False)
+            _check_memory(path)
+            table = pl.read_parquet(path.absolute(), glob=False)
         elif _reader_of(path) is _json_rows:
             table = pl.DataFrame(list(_json_objects(path, encoding)), infer_schema_length=None)
         else:
             table = _delimited(path, encoding, quote, decimal)
-    except (pl.exceptions.PolarsError, TypeError) as error:
+    except UNREADABLE as error:
         raise _not_a_table(str(path), error) from None
     if not len(table):
         raise BadInput(f"{path}: expected at least one row, got an empty table")
@@ -83,6 +89,8 @@ def _delimited(path: Path, encoding: str, quote: str, decimal: str | None) -> pl
     try:
         mark = quote_of(quote, separator, lambda: text.split("\n"))
         table = pl.read_csv(text.encode(), separator=separator, quote_char=mark, infer_schema=False)
+        if mark and any(mark in name for name in table.columns):
+            table.columns = _unquoted(table.columns, text, separator, mark)
         if breaks := text.count("\n") - len(table):
             note(
                 f"{path}: quoted cells have {breaks:,} line breaks, so that {len(table) + breaks:,} lines are "
@@ -93,6 +101,19 @@ def _delimited(path: Path, encoding: str, quote: str, decimal: str | None) -> pl
         for _ in _csv_rows(path, {}, encoding, quote):  # raises for the line that is wrong
             pass
         raise
+
+
+def _unquoted(names: Sequence[str], text: str, separator: str, mark: str) -> list[str]:
+    """Return the column names of a table, in which polars leaves doubled quotation marks doubled."""
+    lines = (f"{line}\n" for line in text.split("\n", SNIFFED_LINES)[:SNIFFED_LINES])
+    head = next(csv.reader(lines, delimiter=separator, quotechar=mark), [])
+    if len(head) != len(names):
+        return list(names)
+    renamed = [right if mark in name else name for name, right in zip(names, head, strict=True)]
+    if len(set(renamed)) == len(renamed):
+        return renamed
+    counts = [renamed[:i].count(name) for i, name in enumerate(renamed)]  # duplicates as polars names them
+    return [f"{name}_duplicated_{n - 1}" if n else name for name, n in zip(renamed, counts, strict=True)]
 
 
 def column(path: Path, table: pl.DataFrame, name: str, option: str) -> pl.Series:
@@ -176,7 +197,10 @@ def column_names(path: Source, encoding: str = "utf-8", quote: str = "") -> list
         return _scan_parquet(path).collect_schema().names()
     if _reader_of(path) is _json_rows:
         return _keys(islice(_json_objects(path, encoding), HEAD_ROWS))
-    return next(_reader(path, encoding, quote), [])
+    try:
+        return next(_reader(path, encoding, quote), [])
+    except csv.Error as error:
+        raise _not_a_table(str(path), error) from None
 
 
 def separator_of(path: Path, lines: Sequence[str], decimal: str | None = None) -> str:
@@ -200,9 +224,12 @@ def separator_of(path: Path, lines: Sequence[str], decimal: str | None = None) -
     if decimal == "," and re.fullmatch(r"\s*[+-]?\d+,\d+\s*", head):  # a single column without a header
         return ";"
     clean = [line.replace("\r", " ") for line in lines]  # csv rejects carriage returns in unquoted cells
-    counts = {
-        mark: [len(row) for row in csv.reader(clean, delimiter=mark) if row] for mark in SEPARATORS if mark in head
-    }
+    try:
+        counts = {
+            mark: [len(row) for row in csv.reader(clean, delimiter=mark) if row] for mark in SEPARATORS if mark in head
+        }
+    except csv.Error:  # a cell larger than `MAX_CELL_SIZE`, which is reported when it is read
+        counts = {}
     # The last line may be cut.
     columns = {mark: widths[0] for mark, widths in counts.items() if len(set(widths[:-1])) == 1}
     if columns:
@@ -393,8 +420,27 @@ def _parquet_rows(path: Path, columns: Mapping[str, str], encoding: str, quote: 
             missing = [None] * len(part)
             yield from zip(*(values.get(name, missing) for name in columns.values()), strict=True)
             start += len(part)
-    except pl.exceptions.PolarsError as error:
+    except UNREADABLE as error:
         raise _not_a_table(str(path), error) from None
+
+
+def _check_memory(path: Path) -> None:
+    """Check that a Parquet table fits into memory: a few bytes of it may stand for billions of equal numbers."""
+    table = _scan_parquet(path)
+    cells = int(table.select(pl.len()).collect().item()) * len(table.collect_schema())
+    if cells * CELL_BYTES > (memory := _memory()):
+        raise BadInput(
+            f"{path}: expected a table that fits into {memory:,} bytes of memory, got {cells:,} cells of at least "
+            f"{CELL_BYTES} bytes"
+        )
+
+
+def _memory() -> int:
+    """Return the bytes of memory of this machine; infinitely many where it does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return sys.maxsize
 
 
 def _scan_parquet(path: Path) -> pl.LazyFrame:
@@ -403,12 +449,13 @@ def _scan_parquet(path: Path) -> pl.LazyFrame:
             table = pl.scan_parquet(path.absolute(), glob=False)
             table.collect_schema()
             return table
-    except pl.exceptions.PolarsError as error:
+    except UNREADABLE as error:
         raise _not_a_table(str(path), error) from None
 
 
 def _not_a_table(where: str, error: Exception) -> BadInput:
-    return BadInput(f"{where}: expected a table, got a file that cannot be read as one: {str(error).splitlines()[0]}")
+    reason = next(iter(str(error).splitlines()), type(error).__name__)
+    return BadInput(f"{where}: expected a table, got a file that cannot be read as one: {reason:.200}")
 
 
 def _column_indices(path: Source, columns: Mapping[str, str], names: Sequence[str]) -> list[int | None]:

@@ -1,9 +1,12 @@
 """Convert text to token ids and back: characters, words or byte pairs, all stored as tokenizer.json."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import accumulate, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,9 +57,7 @@ def fit(kind: Kind, text: str | Iterable[str], vocabulary: int = 0) -> Tokenizer
         counter.train_from_iterator(blocks(text), trainer)
         ids = counter.get_vocab()
         return _table(sorted(ids, key=lambda word: ids[word]), _WORD)
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = _byte_pairs()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     pairs = trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(blocks(text), pairs)
@@ -77,6 +78,13 @@ def _table(tokens: list[str], pieces: Regex) -> Tokenizer:
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(pieces, "isolated")
     tokenizer.decoder = decoders.Fuse()
+    return tokenizer
+
+
+def _byte_pairs() -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
 
 
@@ -105,7 +113,26 @@ def restored(json_text: str) -> Tokenizer:
         raise ValueError(f"one without a {missing[0]}")
     if not isinstance(tokenizer.model, models.BPE) and tokenizer.token_to_id(UNKNOWN) is None:
         raise ValueError(f"one without {UNKNOWN}")
+    if not isinstance(tokenizer.model, models.BPE | models.WordLevel):
+        raise ValueError(f"one with the model {type(tokenizer.model).__name__}")
+    # Before the tokenizer is written as JSON, for which the library lists all numbers that are missing.
+    if set(tokenizer.get_vocab().values()) != set(range(tokenizer.get_vocab_size())):
+        raise ValueError("one whose tokens are not numbered from 0 without gaps")
+    if _around_model(tokenizer) not in _pipelines():  # the pattern of a stranger might take for ever on a text
+        raise ValueError("one that splits texts in another way than those of elman")
     return tokenizer
+
+
+def _around_model(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return all parts of a tokenizer but its model, as JSON."""
+    content = json.loads(tokenizer.to_str())
+    return {name: part for name, part in content.items() if name not in ("version", "model")}
+
+
+@cache
+def _pipelines() -> list[dict[str, Any]]:
+    """Return all parts but the model of the tokenizers that `fit` returns."""
+    return [_around_model(tokenizer) for tokenizer in (_table([], _CHARACTER), _table([], _WORD), _byte_pairs())]
 
 
 def blocks(text: str | Iterable[str]) -> Iterator[str]:

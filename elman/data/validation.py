@@ -13,6 +13,7 @@ import numpy as np
 from elman.errors import BadInput
 from elman.io.files import STDIN
 
+MAX_NAME = 100  # maximum number of characters of a name in a message
 MAX_LABEL = 24  # maximum number of characters of a label or token in a picture
 
 
@@ -182,6 +183,7 @@ def listed(names: Iterable[Any], most: int = 200) -> str:
     "text, 'label ', 'a,b'"
     """
     shown = [str(name) if re.fullmatch(r"[\w.-]+", str(name)) else repr(str(name)) for name in names]
+    shown = [name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…" for name in shown]
     lengths = accumulate(len(name) + 2 for name in shown)
     fit = max(1, sum(length <= most for length in lengths))
     more = f" and {len(shown) - fit:,} more" if len(shown) > fit else ""

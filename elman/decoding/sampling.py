@@ -53,7 +53,8 @@ def choose_each(
     logits = logits.cpu()
     if temperature == 0:
         return logits.argmax(1)
-    sorted_logits, tokens = (logits.double() / temperature).sort(descending=True, stable=True)
+    below = logits.double() - logits.max(1, keepdim=True).values  # never infinite, however low the temperature
+    sorted_logits, tokens = (below / temperature).sort(descending=True, stable=True)
     probabilities = sorted_logits.softmax(1)
     preceding = probabilities.cumsum(1) - probabilities
     is_candidate = preceding < top_p

@@ -95,7 +95,7 @@ def write(
     with ExitStack() as stack:
         temporaries = [stack.enter_context(replacing(file)) for file in contents]
         for temporary, data in zip(temporaries, contents.values(), strict=True):
-            temporary.write_bytes(data)
+            temporary.write(data)
 
 
 def _checked_name(path: Path, name: str | None) -> str:

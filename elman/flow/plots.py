@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from elman.errors import BadInput
 from elman.extras import needs
 from elman.flow.credit import Credit
 from elman.flow.jacobians import HORIZON_SHARE, Jacobians
@@ -179,15 +180,23 @@ def history(table: str | Path, path: str | Path) -> None:
     with needs("tasks", "flow.csv"):
         import polars as pl
 
-    rows = pl.read_csv(read_bytes(Path(table)), infer_schema_length=None)
+    numbers = {"step": pl.Float64, "steps": pl.Float64, "horizon": pl.Float64}
+    try:
+        texts = pl.read_csv(read_bytes(Path(table)), infer_schema=False)
+        rows = texts.select(pl.col("name"), *(pl.col(name).cast(kind) for name, kind in numbers.items()))
+    except pl.exceptions.PolarsError as error:
+        raise BadInput(f"{table}: expected the table of a gradient flow: {str(error).splitlines()[0]}") from None
+    if not len(rows) or rows.null_count().sum_horizontal().sum():
+        raise BadInput(f"{table}: expected rows with a name and numbers, got none or empty cells")
     figure, axes = _make_figure(path, 7.2, 4.2)
     names = rows["name"].unique(maintain_order=True)
     for name, style, marker in zip(names, cycle(STYLES), cycle(MARKERS), strict=False):
         cell = rows.filter(pl.col("name") == name)
         every = max(len(cell) // MARKERS_PER_LINE, 1)
-        axes.plot(cell["step"], cell["horizon"], style, marker=marker, markevery=every, markersize=4.5, label=name)
+        label = str(name).replace("$", r"\$")  # no formula
+        axes.plot(cell["step"], cell["horizon"], style, marker=marker, markevery=every, markersize=4.5, label=label)
     steps = max(rows["steps"])
-    _draw_level(axes, f"all {steps} steps", steps)
+    _draw_level(axes, f"all {steps:g} steps", steps)
     axes.set(xlabel="training step", ylabel="gradient horizon (steps back to 1 %)", ylim=(0, 1.08 * steps))
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", loc="lower right")

@@ -4,7 +4,10 @@ import contextlib
 import io
 import os
 import re
+import secrets
+import select
 import shutil
+import stat
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,6 +32,10 @@ _GENERATOR_MARK = re.compile(
     rb"\xff\x01[\x00-\x7f]elman "
 )
 _MARK_BYTES = 8192
+_INHERITED = re.compile(r"/dev/(stdin|fd/\d+)|/proc/(self|\d+)/fd/\d+")  # pipes that the shell has opened for a process
+MAX_FOLDERS = 100  # in each other
+PIPE_SECONDS = 60.0  # to wait for a process that writes to a named pipe
+TEMPORARY = re.compile(r"\.elman-[0-9a-f]{16}\.tmp")  # names of temporary files
 
 
 def read_text(path: Path, encoding: str = "utf-8") -> str:
@@ -46,7 +53,7 @@ def text_blocks(path: Path, encoding: str = "utf-8") -> Iterator[str]:
     Raises:
         BadInput: as `read_text`, when the iterator reaches the error.
     """
-    with opened(path) as file:
+    with opened(path, stream=True) as file:
         blocks = iter(partial(file.read, text_encoding.BLOCK), b"")
         try:
             yield from _unmarked(decoded(blocks, encoding))
@@ -119,12 +126,17 @@ def lines_in(blocks: Iterable[str], newlines: bool) -> Iterator[str]:
 
 def _complete_lines(blocks: Iterable[str], newlines: bool) -> Iterator[list[str]]:
     """Yield the lines that each block completes, and at the end an incomplete one."""
-    rest, decoder = "", io.IncrementalNewlineDecoder(None, translate=not newlines)
-    for block in blocks:
-        *lines, rest = (rest + decoder.decode(block)).split("\n")
+    rest, decoder = list[str](), io.IncrementalNewlineDecoder(None, translate=not newlines)
+    texts = chain((decoder.decode(block) for block in blocks), map(partial(decoder.decode, final=True), [""]))
+    for text in texts:
+        head, *lines = text.split("\n")
+        rest.append(head)  # a list, since a line may be long: adding up its blocks would copy it again and again
+        if lines:
+            lines.insert(0, "".join(rest))
+            rest = [lines.pop()]
         yield lines
-    *lines, rest = (rest + decoder.decode("", final=True)).split("\n")
-    yield [*lines, rest] if rest else lines
+    if last := "".join(rest):
+        yield [last]
 
 
 def without_end(items: Iterable[T], is_empty: Callable[[T], bool]) -> Iterator[T]:
@@ -146,54 +158,130 @@ def is_readable_again(path: Path) -> bool:
     return path == STDIN or path.is_file()
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, most: int | None = None) -> bytes:
     """Read the bytes of a file.
 
+    Args:
+        path: the file.
+        most: the largest size in bytes, which is checked before memory is taken; None means any.
+
     Raises:
-        BadInput: if the file cannot be read.
+        BadInput: if the file cannot be read, or is larger.
     """
     with opened(path) as file:
-        return file.read()
+        if most is None:
+            return file.read()
+        size = os.fstat(file.fileno()).st_size if path != STDIN else 0  # 0 for a pipe
+        data = file.read(most + 1) if size <= most else b""
+    if max(size, len(data)) > most:
+        got = f"{size:,}" if size > most else "more"
+        raise BadInput(f"{path}: expected a file of at most {most:,} bytes, got {got}")
+    return data
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
+def opened(path: Path, stream: bool = False) -> Iterator[IO[bytes]]:
     """Open a file to read bytes; `STDIN` opens standard input.
 
+    Args:
+        path: the file.
+        stream: as for `check_exists`.
+
     Raises:
-        BadInput: if the file cannot be read.
+        BadInput: if the file cannot be read; if no process writes to a named pipe for `PIPE_SECONDS`.
     """
     if path == STDIN:
         yield io.BytesIO(_bytes_of(sys.stdin))
         return
-    check_exists(path, "a file")
+    check_exists(path, "a file", stream)
     try:
-        with path.open("rb") as file:
+        with _named_pipe(path) if _is_named_pipe(path) else path.open("rb") as file:
             yield file
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-def check_exists(path: Path, what: str) -> None:
-    """Check that a path is a file that can be read.
+def _is_named_pipe(path: Path) -> bool:
+    return stat.S_ISFIFO(path.stat().st_mode) and not _INHERITED.fullmatch(str(path))
+
+
+def _named_pipe(path: Path) -> IO[bytes]:
+    """Open a named pipe once a process writes to it. A plain `open` would wait for ever if none does."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        first = b""
+        if not poll.poll(1000 * PIPE_SECONDS):
+            try:
+                first = os.read(descriptor, text_encoding.BLOCK)
+            except BlockingIOError:  # a process has opened the pipe, and has not written anything yet
+                pass
+            else:
+                if not first:
+                    raise BadInput(
+                        f"{path}: expected a process that writes to this pipe, got none in {PIPE_SECONDS:g} seconds"
+                    )
+        os.set_blocking(descriptor, True)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    file = os.fdopen(descriptor, "rb")
+    return io.BytesIO(first + file.read()) if first else file
+
+
+def check_exists(path: Path, what: str, stream: bool = False) -> None:
+    """Check that a path is a file that can be read: a regular file, or a pipe that the shell has opened, `<(...)`.
+
+    Reading a device such as /dev/zero would take all memory, and reading another pipe might wait for ever.
 
     Args:
         path: the file.
         what: what the file is expected to be, for the error message.
+        stream: whether named pipes and devices are read too, in blocks, as texts are.
 
     Raises:
         BadInput: if it is not.
     """
     try:
-        path.stat()
-        problem = "got a folder" if path.is_dir() else ""
+        mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
-        problem = "but it does not exist"
+        raise BadInput(f"{path}: expected {what}, but it does not exist") from None
     except (OSError, ValueError) as error:  # ValueError: the name has a null character or a surrogate
         reason = error.strerror or error if isinstance(error, OSError) else error
         raise BadInput(f"{path!s:.200}: cannot be read: {reason}") from None
-    if problem:
-        raise BadInput(f"{path}: expected {what}, {problem}")
+    is_pipe = stat.S_ISFIFO(mode) and _INHERITED.fullmatch(str(path))
+    if stat.S_ISDIR(mode) or not (stream or stat.S_ISREG(mode) or is_pipe):
+        raise BadInput(f"{path}: expected {what}, got {_kind_of(mode)}")
+
+
+def check_regular(path: Path, what: str) -> None:
+    """Check that a path is a regular file, for files that others name: in a run folder, in a table.
+
+    Args:
+        path: the file.
+        what: as for `check_exists`.
+
+    Raises:
+        BadInput: if it is not.
+    """
+    check_exists(path, what)
+    if not path.is_file():
+        raise BadInput(f"{path}: expected {what}, got {_kind_of(path.stat().st_mode)}")
+
+
+def is_stream(path: Path) -> bool:
+    """Return whether a path is standard input, a pipe or a device; False if it does not exist."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return path == STDIN
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _kind_of(mode: int) -> str:
+    """Return what a path is that is not a regular file, by its mode."""
+    return "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device"
 
 
 def visible_files(folder: Path) -> Iterator[Path]:
@@ -201,6 +289,7 @@ def visible_files(folder: Path) -> Iterator[Path]:
 
     Raises:
         OSError: if a folder cannot be read.
+        BadInput: if there are more than `MAX_FOLDERS` folders in each other.
     """
     return _visible(folder, frozenset())
 
@@ -209,6 +298,8 @@ def _visible(folder: Path, ancestors: frozenset[str]) -> Iterator[Path]:
     real = os.path.realpath(folder)
     if real in ancestors:  # a link to one of its own parent folders
         return
+    if len(ancestors) >= MAX_FOLDERS:
+        raise BadInput(f"{folder!s:.200}: expected at most {MAX_FOLDERS} folders in each other, got more")
     for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
         if path.is_dir():
             yield from _visible(path, ancestors | {real})
@@ -219,25 +310,111 @@ def _visible(folder: Path, ancestors: frozenset[str]) -> Iterator[Path]:
 def write_whole(path: Path, data: bytes | str) -> None:
     """Write a file atomically: at every moment the path holds the old or the new content, never a part.
 
+    The content is on the disk when the function returns, so a power loss does not lose it. If the path is a symbolic
+    link, the file replaces the link; what it points to does not change.
+
     Raises:
         OSError: if the file cannot be written. `filename` is this path, and the old file is unchanged.
     """
-    with replacing(path) as temporary:
-        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+    with replacing(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
 
 
 @contextlib.contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    """Yield the path of a temporary file. If the body fails, the file is removed, and an OSError names `path`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def _temporary(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a new file beside `path`. If the body fails, the file is removed, and an OSError names `path`.
+
+    Its name is random and must be new, so nobody can plant a link there. While its process lives it is locked, by which
+    `remove_leftovers` recognizes the files of processes that died.
+    """
+    temporary, is_ours = _temporary_name(path), False
     try:
-        yield temporary
+        with temporary.open("xb") as file:
+            is_ours = True
+            _lock(file, wait=True)
+            yield file
     except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        if is_ours:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
         if isinstance(error, OSError) and error.filename in (None, str(temporary), temporary):
             error.filename, error.filename2 = str(path), None
         raise
+
+
+def _temporary_name(path: Path) -> Path:
+    return path.with_name(f".elman-{secrets.token_hex(8)}.tmp")
+
+
+def _lock(file: IO[bytes], wait: bool = False) -> bool:
+    """Lock a file until it is closed; return False if another process has locked it and `wait` is False."""
+    if sys.platform == "win32":  # which does not remove open files anyway
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks, on which runs cannot be trained either
+        return wait
+    return True
+
+
+def _replace(file: IO[bytes], path: Path) -> None:
+    """Move a temporary file to `path`, once its content is on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+    if sys.platform == "win32":  # which does not rename open files
+        file.close()
+    Path(file.name).replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make sure that the names of the files in a folder are on the disk, where the system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files of processes that died. Those that a living process is writing are locked, and stay."""
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            with contextlib.suppress(OSError), path.open("r+b") as file:
+                if _lock(file):
+                    path.unlink()
+
+
+def check_no_link(folder: Path) -> None:
+    """Check that a folder inside a run is not a symbolic link, through which files would be written elsewhere.
+
+    Raises:
+        BadInput: if it is.
+    """
+    if folder.is_symlink():
+        raise BadInput(
+            f"{folder}: expected a folder, got a symbolic link, which elman does not write through; replace it with a "
+            "folder, or move the whole run and link to that"
+        )
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append a text to a file, which is created if it does not exist.
+
+    Raises:
+        OSError: if the file cannot be written, also if it is a symbolic link.
+    """
+    no_link = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | no_link, 0o666)
+    with os.fdopen(descriptor, "a", encoding="utf-8", newline="") as file:
+        file.write(text)
 
 
 def write_new(path: Path, parts: Iterable[bytes | str], prefix: str = "") -> None:
@@ -252,9 +429,8 @@ def write_new(path: Path, parts: Iterable[bytes | str], prefix: str = "") -> Non
         BadInput: if the file exists.
         OSError: as `write_whole`.
     """
-    with _temporary(path) as temporary:
-        with temporary.open("wb") as file:
-            file.writelines(part.encode() if isinstance(part, str) else part for part in parts)
+    with _temporary(path) as file:
+        file.writelines(part.encode() if isinstance(part, str) else part for part in parts)
         try:
             path.touch(exist_ok=False)
         except FileExistsError:
@@ -262,22 +438,22 @@ def write_new(path: Path, parts: Iterable[bytes | str], prefix: str = "") -> Non
                 f"{prefix}{path}: expected a new name, got a file that another process has written"
             ) from None
         try:
-            temporary.replace(path)
+            _replace(file, path)
         except BaseException:
             path.unlink()
             raise
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield the path of a temporary file that replaces `path` at the end, unless the body fails.
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a temporary file that replaces `path` at the end, unless the body fails.
 
     Raises:
         OSError: as `write_whole`.
     """
-    with _temporary(path) as temporary:
-        yield temporary
-        temporary.replace(path)
+    with _temporary(path) as file:
+        yield file
+        _replace(file, path)
 
 
 @contextlib.contextmanager
@@ -318,7 +494,7 @@ def write_figure(path: Path, figure: Any, format: str = "png", math: bool = Fals
 
     if not math:
         for text in figure.findobj(Text):
-            if "$" in text.get_text() and not text.get_text().startswith(_MATPLOTLIB_POWER):
+            if "$" in text.get_text() and not _MATPLOTLIB_POWER.fullmatch(text.get_text()):
                 text.set_parse_math(False)
     data = io.BytesIO()
     with warnings.catch_warnings():
@@ -341,7 +517,8 @@ def save_picture(figure: Any, path: Path, **metadata: Any) -> None:
     write_figure(path, figure, kind, math=True, metadata=metadata)
 
 
-_MATPLOTLIB_POWER = "$\\mathdefault{"  # matplotlib's own labels of a logarithmic axis begin so
+# Matplotlib's own labels of a logarithmic axis.
+_MATPLOTLIB_POWER = re.compile(r"\$\\mathdefault\{([-\u2212]?[\d.]+)?(\\times ?)?(10\^\{[-\u2212]?[\d.]+\})?\}\$")
 # The user can do nothing about glyphs that the font lacks, which appear as boxes, or about long labels.
 _IGNORED_WARNINGS = ("Glyph .* missing from", "Matplotlib currently does not support", "constrained_layout not appl")
 
@@ -410,7 +587,7 @@ def new_folder(path: Path, prefix: str = "") -> Iterator[Path]:
     """
     check_new_folder(path, prefix)
     _check_parent(path, prefix)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = _temporary_name(path)
     try:
         temporary.mkdir()
         yield temporary

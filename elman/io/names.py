@@ -6,6 +6,8 @@ from difflib import get_close_matches
 # What the same thing is called elsewhere, as `_plain` returns it, where the spelling would suggest nothing or another.
 SYNONYMS = {"cuda": "gpu", "fp16": "16", "float16": "16", "16mixed": "16", "fp32": "32", "float32": "32"}
 
+_MAX_TYPED = 100  # characters; comparing a longer text takes long, and nobody has mistyped a name in it
+
 
 def meant(text: str, names: Iterable[str]) -> str | None:
     """Return the name that matches a text, or None. Case, underscores and hyphens are ignored.
@@ -24,6 +26,8 @@ def perhaps(text: str, names: Iterable[str]) -> str:
     >>> perhaps("fp16", ["bf16", "16"])
     '; did you mean 16?'
     """
+    if len(text) > _MAX_TYPED:
+        return ""
     known = {_plain(name): name for name in names}
     plain = _plain(text)
     near = [SYNONYMS[plain]] if SYNONYMS.get(plain) in known else get_close_matches(plain, known, 1)

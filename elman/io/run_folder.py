@@ -1,5 +1,6 @@
 """Run folders: a trained model with everything needed to load it. Reading a run folder executes no code from it."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -7,41 +8,52 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 import elman
 from elman.errors import BadInput, Failure, os_failure
-from elman.io.files import read_bytes, write_whole
+from elman.io.checksums import CHECKSUMS, CheckedFolder
+from elman.io.files import TEMPORARY, check_no_link, remove_leftovers, sync_folder
 from elman.io.format import shell_path
 from elman.io.schema import parsed, validated
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+MAX_CONFIG = 1 << 24  # bytes of config.json, which may name many thousand files of data
+MAX_DEPTH = 100  # of lists and objects in each other in config.json
 FORMAT = 1  # version of the folder format; raise it when older versions of elman cannot read the new format
 LOCK = ".lock"
-_LEFTOVER_FILE = re.compile(r"\.lock|\.config\.json\.\d+")  # files of a process that died before it wrote config.json
+CONFIG, LAST, BEST, WEIGHTS = "config.json", "checkpoints/last.ckpt", "checkpoints/best.ckpt", "model.safetensors"
+FOLDERS = ("checkpoints", "tensorboard")  # that training writes into
+# Files of a process that died before it wrote config.json.
+_LEFTOVER_FILE = re.compile(rf"{re.escape(LOCK)}|{TEMPORARY.pattern}")
+# What makes a run another one. Other options may be changed by --resume, or have been added to elman since.
+_TRAINING_IDENTITY = ("seed", "optimizer", "lr", "schedule", "clip")
 _MAX_ATTEMPTS = 10  # to create a folder while other processes create and remove the same parents
+
+
+Name = Annotated[str, Field(max_length=100)]
 
 
 class _Config(BaseModel, strict=True, defer_build=True):
     """The fields of config.json that all tasks have."""
 
     format: int
-    elman: str
-    task: str
+    elman: Name
+    task: Name
     data: dict[str, Any]
     model: dict[str, Any]
     options: dict[str, Any]
     training: dict[str, Any]
     # Added when training ends.
-    scores: dict[str, Any] | None = None
-    baselines: dict[str, Any] | None = None
+    scores: dict[str, dict[str, float]] | None = None
+    baselines: dict[str, float] | None = None
     ended: dict[str, Any] | None = None
-    diverged: str | None = None
+    diverged: Annotated[str, Field(max_length=10_000)] | None = None
 
 
 class _InUse(BadInput):
@@ -55,6 +67,7 @@ class Run:
     model.safetensors weights with the best validation loss so far
     metrics.csv       losses and learning rates, one row at a time
     checkpoints/      last.ckpt and best.ckpt, which hold all that resuming needs
+    checksums.json    SHA-256 digests of these files, but for those that grow
     tensorboard/      the same curves for TensorBoard, if it is installed
     .lock             locked by the process that trains
     The task adds its own files: tokenizer, baseline, pictures.
@@ -63,6 +76,7 @@ class Run:
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
         self.path = path
         self.config = config
+        self.files = CheckedFolder(path)
         self._written = set[str]()
 
     def __fspath__(self) -> str:
@@ -74,12 +88,12 @@ class Run:
     @property
     def last(self) -> Path:
         """Path of the checkpoint to resume from."""
-        return self.path / "checkpoints" / "last.ckpt"
+        return self.path / LAST
 
     @property
     def best(self) -> Path:
         """Path of the checkpoint with the best validation loss."""
-        return self.path / "checkpoints" / "best.ckpt"
+        return self.path / BEST
 
     @property
     def resume_command(self) -> str:
@@ -89,7 +103,17 @@ class Run:
     @property
     def is_unsaved(self) -> bool:
         """True if training ended before its first checkpoint, so that it can only start again."""
-        return not (self.last.exists() or self.config.get("ended") or (self.path / "model.safetensors").exists())
+        return not (self.last.exists() or self.config.get("ended") or (self.path / WEIGHTS).exists())
+
+    @property
+    def identity(self) -> str:
+        """Digest by which a checkpoint knows its run: the data, the model, and all that must not change on resuming."""
+        training = {name: self.config["training"].get(name) for name in _TRAINING_IDENTITY}
+        data = self.config["data"].get("sha256")
+        # The batch is that of each process, whose number --resume may change.
+        options = {name: value for name, value in self.config["options"].items() if name != "batch"}
+        parts = [self.config["task"], data, self.config["model"], options, training]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def place(self, name: str) -> Path:
         """Return the path of a file or folder that training will write. It is removed if training fails early."""
@@ -108,27 +132,34 @@ class Run:
     def update(self, **changes: Any) -> None:
         """Set keys of config.json."""
         self.config |= changes
-        write_whole(self.place("config.json"), json.dumps(self.config, indent=2, ensure_ascii=False) + "\n")
+        self.write({CONFIG: (json.dumps(self.config, indent=2, ensure_ascii=False) + "\n").encode()})
+
+    def write(self, contents: Mapping[str, bytes]) -> None:
+        """Write files, each atomically, and record their digests.
+
+        Args:
+            contents: their contents by name, in the order in which they are written.
+        """
+        for name in (*contents, CHECKSUMS):
+            self.place(name)
+        self.files.write(contents)
 
     def save_tensors(self, name: str, tensors: "Mapping[str, Tensor]") -> None:
         """Write tensors to `name`.safetensors."""
-        from safetensors.torch import save
-
-        data = save({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
-        write_whole(self.place(f"{name}.safetensors"), data)
+        self.write({f"{name}.safetensors": tensors_to_bytes(tensors)})
 
     def load_tensors(self, name: str) -> "dict[str, Tensor]":
         """Read `name`.safetensors.
 
         Raises:
-            BadInput: if the file is missing, truncated or not safetensors.
+            BadInput: if the file is missing, damaged or not safetensors.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load
 
         path = self.path / f"{name}.safetensors"
         try:
-            return load(read_bytes(path))
+            return load(self.files.read(path.name))
         except (SafetensorError, ValueError, KeyError) as error:
             raise BadInput(
                 f"{path}: expected a complete safetensors file, got one that cannot be read: {error}"
@@ -140,7 +171,7 @@ class Run:
         Raises:
             BadInput: if model.safetensors is missing, damaged or belongs to another model.
         """
-        path = self.path / "model.safetensors"
+        path = self.path / WEIGHTS
         if not path.exists() and self.config.get("ended"):
             raise BadInput(f"{path}: expected the weights of this run, but the file does not exist")
         if not path.exists() and self.config.get("diverged"):
@@ -151,18 +182,39 @@ class Run:
             raise BadInput(
                 f"{path}: does not exist yet, because training has not saved a model; to resume: {self.resume_command}"
             )
-        tensors, expected = self.load_tensors("model"), model.state_dict()
-        for name in sorted(expected | dict.fromkeys(tensors)):
-            if name not in expected:
-                raise BadInput(
-                    f"{path}: expected no tensor {name} according to config.json, got one of {_spec(tensors[name])}"
-                )
-            wanted, got = _spec(expected[name]), _spec(tensors[name]) if name in tensors else "none"
-            if wanted != got:
-                raise BadInput(f"{path}: expected {name} of {wanted} according to config.json, got {got}")
-            if not tensors[name].isfinite().all():
-                raise BadInput(f"{path}: expected finite weights, got NaN or infinity in {name}")
+        tensors = self.load_tensors("model")
+        check_tensors(path, tensors, model.state_dict())
         model.load_state_dict(tensors, assign=True)
+
+
+def check_tensors(path: Path, tensors: "Mapping[str, Tensor]", expected: "Mapping[str, Tensor]") -> None:
+    """Check that the weights in a file are finite, and those of a model in names, shapes and dtypes.
+
+    Args:
+        path: the file.
+        tensors: its weights.
+        expected: weights of the model that config.json describes.
+
+    Raises:
+        BadInput: if they are not.
+    """
+    for name in sorted({*expected, *tensors}):
+        if name not in expected:
+            raise BadInput(
+                f"{path}: expected no tensor {name} according to config.json, got one of {_spec(tensors[name])}"
+            )
+        wanted, got = _spec(expected[name]), _spec(tensors[name]) if name in tensors else "none"
+        if wanted != got:
+            raise BadInput(f"{path}: expected {name} of {wanted} according to config.json, got {got}")
+        if not tensors[name].isfinite().all():
+            raise BadInput(f"{path}: expected finite weights, got NaN or infinity in {name}")
+
+
+def tensors_to_bytes(tensors: "Mapping[str, Tensor]") -> bytes:
+    """Return tensors as the content of a safetensors file."""
+    from safetensors.torch import save
+
+    return save({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
 
 
 def _spec(tensor: "Tensor") -> str:
@@ -175,7 +227,7 @@ def open_run(path: Path) -> Run:
     Raises:
         BadInput: if the folder is not a run, is damaged, or was written by a newer elman.
     """
-    file = path / "config.json"
+    file = path / CONFIG
     if not path.exists():
         raise BadInput(f"{path}: expected a run folder, but it does not exist")
     if not path.is_dir() or not file.exists():
@@ -183,13 +235,13 @@ def open_run(path: Path) -> Run:
             f"{path}: expected a run folder, got {'a folder' if path.is_dir() else 'a file'} without config.json"
         )
     try:
-        config = parsed(read_bytes(file))
+        config = parsed(CheckedFolder(path).read(CONFIG, MAX_CONFIG), MAX_DEPTH)
     except ValueError as error:
         raise BadInput(f"{file}: expected valid JSON: {error}") from None
     if isinstance(config, dict) and isinstance(config.get("format"), int) and config["format"] > FORMAT:
         raise BadInput(
-            f"{file}: expected format {FORMAT} or older, got {config['format']}, written by elman "
-            f"{config.get('elman', '?')}; this is elman {elman.__version__}: upgrade it to read this run"
+            f"{file}: expected format {FORMAT} or older, got {config['format']!s:.20}, written by elman "
+            f"{config.get('elman', '?')!s:.20}; this is elman {elman.__version__}: upgrade it to read this run"
         )
     try:
         validated(_Config, config)
@@ -210,7 +262,7 @@ def check_free(out: Path | None) -> None:
         or (out.is_dir() and all(_LEFTOVER_FILE.fullmatch(file.name) for file in out.iterdir()))
     ):
         return
-    what = "a run" if (out / "config.json").exists() else "a folder with files" if out.is_dir() else "a file"
+    what = "a run" if (out / CONFIG).exists() else "a folder with files" if out.is_dir() else "a file"
     hint = f", or resume it: elman train TASK --resume {shell_path(out)}" if what == "a run" else ""
     raise BadInput(f"--out {out}: expected a new or empty folder, got {what}; choose another name{hint}")
 
@@ -233,6 +285,7 @@ def new_run(out: Path | None, config: dict[str, Any]) -> Iterator[Run]:
     with ExitStack() as lock:
         path, folders = _claim(out, config["task"], lock)
         run = Run(path, {"format": FORMAT, "elman": elman.__version__} | config)
+        remove_leftovers(path)
         try:
             run.update()
             run.place("checkpoints")  # Lightning creates the folder with the first checkpoint
@@ -254,9 +307,13 @@ def resumed_run(path: Path) -> Iterator[Run]:
         Failure: if the disk is full or fails.
     """
     open_run(path)  # raise before a lock file is created in a folder that is not a run
+    for name in FOLDERS:
+        check_no_link(path / name)
     with ExitStack() as lock:
         _lock(path, "--resume", lock)
         run = open_run(path)  # reread: another process may have trained it until now
+        for folder in (path, run.last.parent):
+            remove_leftovers(folder)
         try:
             yield run
         except OSError as error:
@@ -308,6 +365,8 @@ def _make(path: Path) -> list[Path]:
                 continue  # another process, whose run failed, has removed a folder that it had created
             _remove_empty(folders)
             raise os_failure(error, f"--out {path}: cannot be written: {error.strerror or error}") from None
+        for folder in (*folders, path):
+            sync_folder(folder.parent)
         return [*folders, path]
     raise AssertionError
 

@@ -16,6 +16,8 @@ T = TypeVar("T")
 STRICT = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 MAX_INT = 2**31 - 1  # largest value of an integer option
 Size = Annotated[int, Field(ge=1)]
+BeamWidth = Annotated[int, Field(ge=1, le=1000)]  # a wider beam finds nothing better, and takes memory in proportion
+SampleRate = Annotated[int, Field(ge=1000, le=192_000)]  # in Hz
 Positive = Annotated[float, Field(gt=0)]
 
 # Exceptions that code may raise when it restores an object from a damaged file.
@@ -25,38 +27,63 @@ _NAMES |= {"string": "a text", "object": "an object", "path": "a path"}
 
 
 @contextmanager
-def restoring(path: Path, what: str) -> Iterator[None]:
+def restoring(path: Path, what: str, damage: tuple[type[Exception], ...] = DAMAGE) -> Iterator[None]:
     """Turn errors that the body raises on damaged file content into `BadInput`.
 
     Args:
         path: the file that the content comes from.
         what: what the file is expected to contain, for example "the shape of a tagger".
+        damage: the errors.
 
     Raises:
-        BadInput: if the body raises one of `DAMAGE`.
+        BadInput: if the body raises one of `damage`.
     """
     try:
         yield
-    except DAMAGE as error:
+    except damage as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         reason = f"missing key {lines[0]}" if isinstance(error, KeyError) else lines[0]
-        raise BadInput(f"{path}: expected {what}, got invalid content: {reason}") from None
+        raise BadInput(f"{path}: expected {what}, got invalid content: {reason:.500}") from None
 
 
-def parsed(text: str | bytes) -> Any:
+def parsed(text: str | bytes, depth: int | None = None) -> Any:
     """Parse JSON.
+
+    Args:
+        text: the JSON.
+        depth: the most lists and objects in each other; None means as many as Python reads.
 
     Raises:
         ValueError: if the text is not JSON or is nested too deeply.
+
+    >>> parsed('{"a": []}', depth=2)
+    {'a': []}
+    >>> parsed('{"a": []}', depth=1)
+    Traceback (most recent call last):
+    ValueError: lists or objects are nested more than 1 times
     """
     # Not by pydantic_core.from_json, which fails on half of a surrogate pair: one bad text would make a table unusable.
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
         raise ValueError(f"{error.msg} at {line}column {error.colno}") from None
     except RecursionError:
         raise ValueError("lists or objects are nested too deeply") from None
+    if depth is not None and _is_deep(value, depth):
+        raise ValueError(f"lists or objects are nested more than {depth} times")
+    return value
+
+
+def _is_deep(value: Any, most: int) -> bool:
+    """Return whether lists and objects of JSON are in each other more than `most` times."""
+    level = [value]
+    for _ in range(most + 1):
+        containers = [item for item in level if isinstance(item, dict | list)]
+        if not containers:
+            return False
+        level = [part for item in containers for part in (item.values() if isinstance(item, dict) else item)]
+    return True
 
 
 def validated(kind: type[T], values: Any, how: Literal["python", "strings", "json"] = "python") -> T:
@@ -86,9 +113,9 @@ def _line(error: Any, schema: Any) -> str:
     """Return one line for an error of pydantic, with what the JSON schema says is expected at its place."""
     kind, place, value = error["type"], error["loc"], error["input"]
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
-    prefix = f"{where}: " if where else ""
+    prefix = f"{where:.200}: " if where else ""
     if kind in ("value_error", "json_invalid"):
-        return f"{prefix}{error['ctx']['error']}"
+        return f"{prefix}{error['ctx']['error']!s:.500}"
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         names = list(schema["properties"])
         return f"{prefix}expected one of {', '.join(names)}{perhaps(where, names)}"
@@ -130,4 +157,4 @@ def _spelled(schema: Any) -> str:
         return f"{name} greater than {above}" + ("" if most is None else f" and at most {most}")
     if least is not None:
         return f"{name} of at least {least}" if most in (None, MAX_INT) else f"{name} from {least} to {most}"
-    return name
+    return f"{name} of at most {schema['maxLength']:,} characters" if "maxLength" in schema else name

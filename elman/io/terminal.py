@@ -4,19 +4,24 @@ Results are written to standard output; notes, details and progress to standard 
 """
 
 import io
+import os
 import re
+import signal
+import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from enum import IntEnum
 from typing import TextIO
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)")
+# C0 but tab and line breaks, DEL, C1; and what changes the direction of a text, which can make a file name look like
+# another one.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]|\r(?!\n)")
 
 
 def escaped(text: str) -> str:
-    r"""Escape the control characters (C0, DEL, C1) of a text as Python writes them. Tabs and line breaks stay.
+    r"""Escape the control characters of a text as Python writes them. Tabs and line breaks stay.
 
     >>> print(escaped("a\x1b]0;b\x07"))
     a\x1b]0;b\x07
@@ -56,9 +61,9 @@ def set_verbosity(level: Verbosity) -> None:
 
 
 def note(line: str) -> None:
-    """Print a line for people on standard error, unless --quiet is set."""
+    """Print one line for people on standard error, unless --quiet is set."""
     if verbosity() >= Verbosity.NORMAL:
-        show(line, sys.stderr)
+        show(line.replace("\n", "\\n"), sys.stderr)  # a label with a line break must not look like another message
 
 
 def detail(line: str) -> None:
@@ -113,3 +118,31 @@ def guarded() -> Iterator[None]:
     finally:
         sys.stdout, sys.stderr = streams
         set_verbosity(level)
+
+
+def terminating_signals() -> list[int]:
+    """Return the signals that ask a process to end: SIGTERM, and SIGHUP unless it is ignored, as under nohup."""
+    hangup: int | None = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup is None or signal.getsignal(hangup) == signal.SIG_IGN:
+        return [signal.SIGTERM]
+    return [signal.SIGTERM, hangup]
+
+
+def leave_closed_terminal(number: int) -> None:
+    """Prepare the end of a process whose terminal may be closed.
+
+    It may receive SIGHUP from the terminal and from the shell: only the first counts. What it writes to a terminal that
+    is closed would be an error, and goes to the null device.
+
+    Args:
+        number: the signal that was received; only SIGHUP says that a terminal is closed.
+    """
+    if number != getattr(signal, "SIGHUP", None):
+        return
+    signal.signal(number, signal.SIG_IGN)
+    for descriptor in (1, 2):
+        with suppress(OSError):  # not open
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, descriptor)
+                os.close(null)

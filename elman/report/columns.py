@@ -1,6 +1,5 @@
 """Reads the CSV files of a training as columns of numbers."""
 
-import csv
 import math
 from pathlib import Path
 
@@ -23,12 +22,7 @@ def read(path: Path, expected: list[str]) -> list[dict[str, str]]:
     Raises:
         BadInput: if the file cannot be read, or if a column is missing.
     """
-    try:
-        rows = table.read(path)
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"{path}: expected a table of numbers: {error}") from None
+    rows = table.read(path)
     missing = [name for name in expected if rows and name not in rows[0]]
     if missing:
         raise BadInput(f"{path}: expected a column {missing[0]!r}, got {', '.join(map(str, rows[0]))[:60]!r}")

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import polars as pl
 
+from elman.errors import BadInput
 from elman.io.files import read_bytes, write_figure
 
 MAX_MARKERS = 60  # with more validations, the curve has no markers
+MAX_LOSS = 1e300
 LOG_SCALE_RATIO = 30.0  # ratio of the highest to the lowest loss above which the axis is logarithmic
 
 
@@ -18,10 +20,17 @@ def draw(metrics: Path, picture: Path, ylabel: str, baseline: tuple[str, float] 
         picture: path of the PNG file to write.
         ylabel: name and unit of the loss.
         baseline: name and loss of the baseline.
+
+    Raises:
+        BadInput: if metrics.csv is no table of numbers.
     """
     from matplotlib.figure import Figure
 
-    rows = pl.read_csv(read_bytes(metrics), infer_schema_length=None)
+    try:
+        texts = pl.read_csv(read_bytes(metrics), infer_schema=False)
+        rows = texts.select(pl.col("epoch", "train_loss", "val_loss").cast(pl.Float64))
+    except pl.exceptions.PolarsError as error:
+        raise BadInput(f"{metrics}: expected a table of numbers: {str(error).splitlines()[0]}") from None
     train = rows.drop_nulls("train_loss").select(
         "epoch", "train_loss", smooth=pl.col("train_loss").ewm_mean(half_life=max(rows.height / 100, 1))
     )
@@ -37,7 +46,8 @@ def draw(metrics: Path, picture: Path, ylabel: str, baseline: tuple[str, float] 
         name, loss = baseline
         axes.axhline(loss, color="0.4", linestyle="--", linewidth=1, label=f"{name} {loss:.3f}")
     axes.set(xlabel="epoch", ylabel=ylabel, xlim=(0, None))
-    losses = [*train["smooth"].slice(len(train) // 50), *validation["val_loss"], *([baseline[1]] if baseline else [])]
+    shown = [*train["smooth"].slice(len(train) // 50), *validation["val_loss"], *([baseline[1]] if baseline else [])]
+    losses = [loss for loss in shown if abs(loss) < MAX_LOSS]  # neither NaN nor infinite, with room for a margin
     if losses:
         low, high = min(losses), max(losses)
         if 0 < LOG_SCALE_RATIO * low < high:

@@ -2,14 +2,18 @@
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from rich.filesize import decimal
 
 from elman.errors import BadInput
 from elman.io.format import clock_time, shell_path
 from elman.io.run_folder import LOCK, Run
+from elman.io.schema import restoring, validated
 from elman.training.options import TrainingOptions
+
+MAX_TEXT = 4000  # characters of a setting that are shown
+MAX_COUNT = 1e15  # of steps or seconds
 
 
 def task(run: Run) -> str:
@@ -19,9 +23,10 @@ def task(run: Run) -> str:
 
 def settings(run: Run) -> dict[str, dict[str, str]]:
     """Return the settings of the data, the model, the task and the training, by section and name."""
+    sections = {key: run.config[key].items() for key in ("data", "model", "options", "training")}
     return {
-        key: {name.strip("_"): _value(value) for name, value in run.config[key].items() if value not in (None, "")}
-        for key in ("data", "model", "options", "training")
+        key: {_shortened(name.strip("_")): _value(value) for name, value in items if value not in (None, "")}
+        for key, items in sections.items()
     }
 
 
@@ -32,13 +37,13 @@ def ended(run: Run) -> str:
         BadInput: if "ended" in config.json is malformed.
     """
     end = run.config.get("ended")
-    if end and not (
-        isinstance(end, dict) and all(isinstance(end.get(key), int | float) for key in ("steps", "seconds"))
-    ):
+    if end and not all(_is_count(end.get(key)) for key in ("steps", "seconds")):
         raise BadInput(f"{run.path / 'config.json'}: expected 'ended' to have steps and seconds, got {end!r:.60}")
     if end:
         unit = "hours" if end["seconds"] >= 3600 else "minutes"
         so_far = f"after {end['steps']:,} steps, {clock_time(end['seconds'])} {unit} of training"
+        if end.get("skipped"):
+            so_far += f", of which {end['skipped']} were skipped because their loss or gradient was not finite"
         return f"{so_far}. {not_converged(run)}" if not_converged(run) else so_far
     if run.config.get("diverged"):
         return f"diverged; retrain with a smaller learning rate: {restart_command(run)}"
@@ -47,15 +52,16 @@ def ended(run: Run) -> str:
 
 def restart_command(run: Run) -> str:
     """Return the command that retrains with the options of a run and a smaller learning rate."""
-    lr = TrainingOptions(**run.config["training"]).smaller_lr
+    with restoring(run.path / "config.json", "the options of a training"):
+        lr = validated(TrainingOptions, run.config["training"]).smaller_lr
     return f"elman train {run.config['task']} --config {shell_path(run.path)} --lr {lr:g}"
 
 
 def not_converged(run: Run) -> str | None:
     """Return a note for a training that reached its limit before validation stopped improving; None otherwise."""
     option = (run.config.get("ended") or {}).get("limit")
-    limit = run.config["training"].get(option)
-    if not isinstance(limit, int | float):
+    limit = run.config["training"].get(option) if isinstance(option, str) else None
+    if not _is_count(limit):
         return None
     unit = str(option).removesuffix("s" if limit == 1 else "")
     return (
@@ -72,10 +78,20 @@ def files(run: Run, but: Collection[Path] = ()) -> list[str]:
         but: files that are not listed either.
     """
     paths = (path for path in run.path.rglob("*") if path.is_file() and path.name != LOCK and path not in but)
-    return sorted(f"{path.relative_to(run.path)} ({decimal(path.stat().st_size)})" for path in paths)
+    lines = (f"{path.relative_to(run.path)} ({decimal(path.stat().st_size)})" for path in paths)
+    return sorted(line.replace("\n", "\\n") for line in lines)  # a name with a line break is no other file
+
+
+def _is_count(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and 0 <= value < MAX_COUNT
 
 
 def _value(value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+        return _shortened(", ".join(map(str, value))) or "none"
+    return _shortened(f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value))
+
+
+def _shortened(text: str) -> str:
+    """Shorten what a file says that may be from somebody else: laying out a hundred megabytes takes minutes."""
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}… ({len(text):,} characters)"

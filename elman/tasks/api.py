@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,9 +36,9 @@ with needs("tasks", "elman.tasks"):
     from elman.tasks.classification import ClassificationCodec
     from elman.tasks.export_run import FORMATS_OF_RUNS, Exported, export_run
     from elman.tasks.hub import pull, push
+    from elman.tasks.launch import start
     from elman.tasks.overrides import reading as reading_as
     from elman.tasks.registry import get_task, options_of, task_of_run, training_of
-    from elman.tasks.run import start
     from elman.tasks.sampling_options import SamplingOptions
     from elman.tasks.supervised import SupervisedTask
     from elman.tasks.task import Input, Loaded, Scores
@@ -255,16 +256,26 @@ class Trained:
         `elman.tasks.load` and the commands `predict`, `generate`, `evaluate`, `info` and `report` take the copy. It has
         no checkpoints, so its training cannot be resumed.
 
+        Links that lead out of the run folder are refused, so that a run from somebody else cannot make you copy, and
+        push to the Hub, another file of yours.
+
         Args:
             path: a new or empty folder.
 
         Raises:
-            BadInput: if `path` exists and is not an empty folder.
+            BadInput: if `path` exists and is not an empty folder; if the run has a link to a file elsewhere.
         """
         target = Path(path)
         check_new_folder(target, "save ")
-        ignored = shutil.ignore_patterns(LOCK, *NOT_SAVED)
-        shutil.copytree(self.run.path, target, ignore=ignored, dirs_exist_ok=True)
+        ignored = shutil.ignore_patterns(LOCK, ".elman-*.tmp", *NOT_SAVED)
+        _check_links(self.run.path)
+
+        def leave_out(folder: str, names: list[str]) -> set[str]:
+            paths = {name: Path(folder, name) for name in names}
+            other = {name for name, path in paths.items() if not (path.is_dir() or path.is_file())}
+            return other | set(ignored(folder, names))
+
+        shutil.copytree(self.run.path, target, ignore=leave_out, dirs_exist_ok=True)
 
     def export(self, format: str = "onnx", out: str | Path | None = None) -> Exported:
         """Export the model to use it without elman: its parts, checked in their own runtime, and what they need.
@@ -392,7 +403,7 @@ def fit(
             f"{name}: out: expected a path, got {type(out).__name__}; pass all data as one tuple, (inputs, targets)"
         )
     folder = None if out is None else Path(out)
-    arguments = options, checked(TrainingOptions, name, training), folder, began, _console(), lightning
+    arguments = options, checked(TrainingOptions, name, training), folder, began, _console, lightning
     with _in_python():
         run = start(get_task(task), files_in(data), *arguments)
     if not_converged := facts.not_converged(run):
@@ -428,18 +439,42 @@ def load(run: Any, task: str | None = None, accelerator: str | None = None) -> T
     return trained
 
 
+def _check_links(run: Path) -> None:
+    """Check that no link among the files of a run that `save` copies leads out of its folder.
+
+    Raises:
+        BadInput: if one does.
+    """
+    roots = [run.resolve()]
+    if roots[0].parent.name == "snapshots":  # the Hub's cache: files are links to ../../blobs
+        roots.append(roots[0].parents[1] / "blobs")
+    for path in run.rglob("*"):
+        if any(fnmatch(path.relative_to(run).parts[0], pattern) for pattern in (LOCK, *NOT_SAVED)):
+            continue
+        if path.is_symlink() and not any(path.resolve().is_relative_to(root) for root in roots):
+            raise BadInput(f"save: {path}: expected a file of the run, got a link that leads out of its folder")
+
+
 @contextmanager
 def _in_python() -> Iterator[None]:
     """Rename options in errors to their names in Python, except those of shell commands."""
     try:
         yield
     except (BadInput, Failure) as error:
-        text = re.sub(
-            r"elman train \S+ --.*|--([a-z][a-z-]*)",
-            lambda match: match[1].replace("-", "_") if match[1] else match[0],
-            str(error),
-        )
-        raise type(error)(text) from None
+        raise type(error)(with_python_names(str(error))) from None
+
+
+def with_python_names(message: str) -> str:
+    """Rename options in a message to their names in Python, except those of shell commands.
+
+    >>> with_python_names("--skip-bad: see elman train text --resume")
+    'skip_bad: see elman train text --resume'
+    """
+    return re.sub(
+        r"elman train \S+ --.*|--([a-z][a-z-]*)",
+        lambda match: match[1].replace("-", "_") if match[1] else match[0],
+        message,
+    )
 
 
 def _console() -> Console:

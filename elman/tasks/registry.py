@@ -128,7 +128,7 @@ def task_of_run(run: "Run") -> "Task":
     task = run.config["task"]
     if task not in TASKS:
         raise BadInput(
-            f"{run.path / 'config.json'}: expected 'task' to be one of {', '.join(TASKS)}; got {task!r}; if another "
-            "package has this task, install it"
+            f"{run.path / 'config.json'}: expected 'task' to be one of {', '.join(TASKS)}; got {task!r:.60}; if "
+            "another package has this task, install it"
         )
     return get_task(task)

@@ -1,6 +1,8 @@
 """Training: from data to a run folder, for every task."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,9 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from elman.errors import BadInput, Failure, Terminated
+from elman.errors import BadInput, Failure, Terminated, is_out_of_memory
 from elman.io import metrics_csv as table
-from elman.io.files import write_whole
+from elman.io.format import counted
 from elman.io.run_folder import Run, check_free, new_run, resumed_run
 from elman.report import curves
 from elman.tasks.task import PreparedData, Task, parameter_count
@@ -20,10 +22,14 @@ from elman.training.devices import find_device
 from elman.training.diverged import Diverged
 from elman.training.lightning_arguments import OURS, LightningArguments
 from elman.training.options import TrainingOptions
+from elman.training.processes import ProcessLost, announce, check_same, is_first, of_process, part_of, place
+from elman.training.sharding import is_sharded
 from elman.training.trainable import Batches
 from elman.training.trainer import Outcome, check_device, check_resume, fit, log_scores, precision_warning
 
-CHANGEABLE = ("epochs", "minutes", "patience", "accelerator", "precision")  # training options that resuming can change
+# Training options that resuming can change.
+CHANGEABLE = ("epochs", "minutes", "patience", "accelerator", "devices", "nodes", "strategy", "precision", "on_nan")
+NEEDS_MEMORY = ("batch", "bptt", "hidden", "layers", "embed")  # options that tell how much memory training takes
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ def start(
     console: Console,
     lightning: LightningArguments = OURS,
 ) -> Run:
-    """Train a new model.
+    """Train a new model. If several processes train it together, all call this.
 
     Args:
         task: the task.
@@ -66,25 +72,82 @@ def start(
     Raises:
         BadInput: for data that cannot be used.
         Failure: if the training diverges, or memory or disk space runs out.
-        Interrupted: after Ctrl-C or SIGTERM, with everything saved.
+        Interrupted: after Ctrl-C, SIGTERM or SIGHUP, with everything saved.
     """
-    check_free(out)
+    if is_first():
+        check_free(out)
     check_device(training)
     with console.status("reading"):
-        prepared = task.prepare(data, options, training.seed, tell=console.print)
+        prepared = _prepare(task, data, options, training.seed, console)
     torch.manual_seed(training.seed)
     model = _new_model(task, prepared)
     config = {
         "task": task.name,
         "data": {"name": prepared.name} | prepared.facts,
         "model": prepared.model_args,
-        "options": task.options_to_dict(prepared.options),
+        "options": task.options_to_dict(_with_batch(prepared.options, 1 / place().world_size)),
         "training": training.model_dump(),
     }
-    with new_run(out, config) as run:
-        _save_files(run, prepared)
+    with _new_run(out, config) as run:
+        if is_first():
+            _save_files(run, prepared)
         _train(task, run, model, prepared, training, console, began, lightning=lightning)
     return run
+
+
+def _prepare(task: Task, data: Any, options: Any, seed: int, console: Console) -> PreparedData:
+    """Read, split, encode and batch data, in batches of all processes together."""
+    options_of_all = _with_batch(options, place().world_size)
+    try:
+        prepared = task.prepare(data, options_of_all, seed, tell=console.print)
+    except BadInput as error:
+        if place().world_size == 1 or "--batch" not in str(error):
+            raise
+        raise BadInput(f"{error}; --batch {options.batch} is that of each of {place().world_size} processes") from None
+    _check_same(prepared)
+    return prepared
+
+
+def _check_same(prepared: PreparedData) -> None:
+    facts = {name: value for name, value in prepared.facts.items() if name != "files"}
+    check_same(f"{prepared.name}: the data", [facts, prepared.model_args, prepared.files])
+
+
+def _with_batch(options: Any, factor: float) -> Any:
+    """Return options with another batch size: --batch is that of one process, batches are those of all processes."""
+    if factor == 1:
+        return options
+    if not isinstance(batch := getattr(options, "batch", None), int):
+        raise BadInput("--devices: expected a task with the option --batch, got one without; pass --devices 1")
+    return options.model_copy(update={"batch": round(batch * factor)})
+
+
+@contextmanager
+def _new_run(out: Path | None, config: dict[str, Any]) -> Iterator[Run]:
+    """Create the folder of a new run, on the first process."""
+    if is_first():
+        with new_run(out, config) as run:
+            of_process(run.path.absolute())
+            announce(run.path)
+            yield run
+    else:
+        path = of_process(Path())
+        announce(path)
+        yield Run(path, config)
+
+
+@contextmanager
+def _resumed_run(path: Path) -> Iterator[Run]:
+    """Open the run to resume; the first process locks it."""
+    if is_first():
+        with resumed_run(path) as run:
+            of_process(run.config)
+            announce(path)
+            yield run
+    else:
+        run = Run(path, of_process({}))
+        announce(path)
+        yield run
 
 
 def resume(
@@ -95,7 +158,9 @@ def resume(
     began: float,
     console: Console,
 ) -> Run:
-    """Resume a training that was interrupted, or extend one.
+    """Resume a training that was interrupted, or extend one. If several processes train it together, all call this.
+
+    The batch of all processes together stays the same, so that the training is the same on any number of them.
 
     Args:
         task: the task.
@@ -109,9 +174,9 @@ def resume(
     Raises:
         BadInput: for a run that cannot be resumed; for other data.
         Failure: if the training diverges, or memory or disk space runs out.
-        Interrupted: after Ctrl-C or SIGTERM, with everything saved.
+        Interrupted: after Ctrl-C, SIGTERM or SIGHUP, with everything saved.
     """
-    with resumed_run(path) as run:
+    with _resumed_run(path) as run:
         return _resume(task, run, data, changes, began, console)
 
 
@@ -123,11 +188,12 @@ def _resume(
     began: float,
     console: Console,
 ) -> Run:
-    model, options = task.new_model(run), task.options_of(run)
+    model, before = task.new_model(run), task.training_of(run)
     extends = bool(changes.get("epochs") or changes.get("minutes"))
     limits = {"epochs": None, "minutes": None} if extends else {}
-    training = task.training_of(run).model_copy(update=limits | changes)
+    training = before.model_copy(update=limits | changes)
     check_device(training)
+    options, options_of_process = _divided_batch(task, run, before.devices * before.nodes)
     if not extends and run.config.get("ended"):
         raise BadInput(
             f"--resume {run.path}: this training has ended; to continue it, pass a larger --epochs or --minutes"
@@ -138,16 +204,43 @@ def _resume(
     with console.status("reading"):
         prepared = prepare_again(task, run, data, options, training.seed, fitted=not restarts)
         if not restarts:
-            check_resume(run, training, len(prepared.train), extends)
-    run.update(training=training.model_dump(), ended=None, diverged=None)
+            extends = check_resume(run, _plan(task, model, prepared), training, extends)
+    _check_same(prepared)
+    if is_first():
+        changed = {"options": task.options_to_dict(options_of_process)} if options_of_process else {}
+        run.update(training=training.model_dump(), ended=None, diverged=None, **changed)
     if restarts:
         _tell(console, f"{run.path}: no checkpoint was saved; the training starts from the beginning")
-        shutil.rmtree(run.path / "tensorboard", ignore_errors=True)
-        _save_files(run, prepared)
+        if is_first():
+            shutil.rmtree(run.path / "tensorboard", ignore_errors=True)
+            _save_files(run, prepared)
         torch.manual_seed(training.seed)
         model = task.new_model(run)
     _train(task, run, model, prepared, training, console, began, resume=not restarts, extends=extends)
     return run
+
+
+def _divided_batch(task: Task, run: Run, processes: int) -> tuple[Any, Any]:
+    """Return the options of a run with the batch of all processes, and with that of one, if their number has changed.
+
+    Args:
+        task: the task.
+        run: the run to resume.
+        processes: number of processes that trained it before.
+
+    Raises:
+        BadInput: if the batch cannot be divided by the number of processes.
+    """
+    options, world_size = task.options_of(run), place().world_size
+    if processes == world_size:
+        return _with_batch(options, world_size), None
+    options_of_all = _with_batch(options, processes)
+    if not isinstance(batch := getattr(options_of_all, "batch", None), int) or batch % world_size:
+        raise BadInput(
+            f"--resume {run.path}: expected a number of processes that divides {batch}, the batch of all processes "
+            f"together, got {world_size}; pass other --devices or --nodes"
+        )
+    return options_of_all, _with_batch(options_of_all, 1 / world_size)
 
 
 def prepare_again(task: Task, run: Run, data: Any, options: Any, seed: int, fitted: bool = True) -> PreparedData:
@@ -163,8 +256,11 @@ def prepare_again(task: Task, run: Run, data: Any, options: Any, seed: int, fitt
 
 
 def _save_files(run: Run, prepared: PreparedData) -> None:
-    for name, text in prepared.files.items():
-        write_whole(run.place(name), text)
+    run.write({name: text.encode() for name, text in prepared.files.items()})
+
+
+def _plan(task: Task, model: nn.Module, prepared: PreparedData) -> TrainingPlan:
+    return TrainingPlan(model, part_of(prepared.train), part_of(prepared.validation), task.unit)
 
 
 def _new_model(task: Task, prepared: PreparedData) -> nn.Module:
@@ -190,24 +286,42 @@ def _train(
     lightning: LightningArguments = OURS,
 ) -> None:
     _tell(console, f"{prepared.name}: {prepared.summary}")
-    device = find_device(training.accelerator)
+    device, count = find_device(training.accelerator), place().world_size
     where = "" if device.type == "cpu" else f" on {device}"
+    where += f", {count} processes" if count > 1 else ""
     _tell(console, f"{model.title}, {parameter_count(model):,} parameters{where}, run folder {run.path}")
     if warning := precision_warning(training):
         _tell(console, warning)
     try:
-        plan = TrainingPlan(model, prepared.train, prepared.validation, task.unit)
-        outcome = fit(plan, training, run, console, began, resume, extends, lightning)
-        _conclude(task, run, model.to(device), prepared, outcome, console, lightning)
-    except (Interrupted, KeyboardInterrupt, Terminated) as error:
+        outcome = fit(_plan(task, model, prepared), training, run, console, began, resume, extends, lightning)
+        if outcome.skipped:
+            skipped = f"{counted(outcome.skipped, 'step')} of {outcome.steps:,}"
+            _tell(console, f"Skipped {skipped}, whose loss or gradient was not finite (--on-nan skip)")
+        if is_first():
+            whole = task.new_model(run) if is_sharded(model) else model
+            _conclude(task, run, whole.to(device), prepared, outcome, console, lightning)
+    except (Interrupted, KeyboardInterrupt, Terminated, ProcessLost) as error:
         if run.last.exists():
             saved = "Everything" if isinstance(error, Interrupted) else "The last checkpoint"
             _tell(console, f"Interrupted. {saved} is saved; to resume: {run.resume_command}")
         raise
     except Diverged as error:
-        if run.path.exists():
+        if run.path.exists() and is_first():
             run.update(diverged=str(error))
         raise Failure(str(error)) from None
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise _out_of_memory(error, run, prepared.options) from None
+
+
+def _out_of_memory(error: Exception, run: Run, options: Any) -> Failure:
+    """Return the exception for a training that ran out of memory, with the options that lower what it takes."""
+    values = {name: getattr(options, name, None) for name in NEEDS_MEMORY}
+    lower = " or ".join(f"--{name} (now {value})" for name, value in values.items() if value)
+    reason = f" ({str(error).splitlines()[0]})" if str(error) else ""
+    resume = f"; with more memory, to resume: {run.resume_command}" if run.last.exists() else ""
+    return Failure(f"{run.path}: not enough memory to train{reason}; lower {lower or 'the batch size'}{resume}")
 
 
 def _conclude(
@@ -227,6 +341,8 @@ def _conclude(
     plot_path, baseline_line = run.path / "curves.png", min(baselines.items(), key=lambda pair: pair[1], default=None)
     curves.draw(run.path / "metrics.csv", plot_path, task.loss.replace("_", " "), baseline_line)
     ended = {"steps": outcome.steps, "seconds": round(outcome.seconds, 1), "limit": outcome.limit}
+    if outcome.skipped:
+        ended["skipped"] = outcome.skipped
     run.update(scores=scores, baselines=baselines, ended=ended)
 
 

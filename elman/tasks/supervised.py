@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -24,16 +24,17 @@ from elman.data.parts import ExampleStore, Part, SplitRecord, Splits
 from elman.data.splits import drawn_parts, load_split
 from elman.errors import BadInput
 from elman.flow import Recording, record
-from elman.io.files import STDIN, read_bytes
+from elman.io.files import STDIN
 from elman.io.run_folder import Run
 from elman.io.schema import restoring
 from elman.io.terminal import note
 from elman.options import PARTS, Options
 from elman.report.shown import Missing, Sample
 from elman.tasks.codec import Codec, check_model_args
-from elman.tasks.task import Input, Loaded, PreparedData, Scores, Task, lines_of_stdin
+from elman.tasks.task import Input, Loaded, PreparedData, Scores, Task, check_steps, lines_of_stdin
 from elman.training.devices import device_of, to_device
 
+SPLIT = "split.csv"
 MAX_SAMPLES = 12  # examples in a report
 CHECKED_LINES = 20  # of standard input, that `check_lines` looks at
 
@@ -211,7 +212,7 @@ class SupervisedTask(Task):
         )
         saved = {
             "codec.json": codec.to_json() + "\n",
-            "split.csv": record.table,
+            SPLIT: record.table,
             **self.extra_files(splits, options),
         }
         in_python = self.default_data if data is None else f"{type(data).__name__} in Python"
@@ -233,7 +234,9 @@ class SupervisedTask(Task):
         }
         examples = self._store(self._examples(data, options))
         names = [name for name in PARTS if name not in data_of_parts]
-        stored_split = None if run is None else load_split(run.path / "split.csv", examples, ["train", *names])
+        stored_split = None
+        if run is not None and (path := run.path / SPLIT).exists():
+            stored_split = load_split(run.files.check(path.name), examples, ["train", *names])
         indices = stored_split or self.split(self, examples, seed, names)
         parts = {name: Part(examples, numbers) for name, numbers in indices.items() if name not in stores}
         parts |= {name: Part(store, range(len(store))) for name, store in stores.items()}
@@ -292,7 +295,7 @@ class SupervisedTask(Task):
         path = run.path / "codec.json"
         options = self.options_of(run)
         with restoring(path, f"the codec of `elman train {self.name}`"):
-            codec = self.codec.from_json(read_bytes(path))
+            codec = self.codec.from_json(run.files.read(path.name))
             args = codec.model_args(options)
         check_model_args(run, args, path)
         return codec
@@ -378,6 +381,13 @@ class SupervisedTask(Task):
     ) -> Sequence[Any]:
         """Return the model's predictions for examples, in their order."""
         encoded, lengths = self._encoded(codec, examples)
+        return self._predicted(model, codec, encoded, lengths, batch, console)
+
+    def _predicted(
+        self, model: Any, codec: Any, encoded: Sequence[Any], lengths: NDArray[np.int64], batch: int,
+        console: Console | None = None,
+    ) -> Sequence[Any]:  # fmt: skip
+        """Return the model's predictions for encoded examples, in their order."""
         order = np.argsort(lengths, kind="stable")
         groups = [order[begin : begin + batch].tolist() for begin in range(0, len(order), batch)]
         shows = console is not None and console.is_terminal
@@ -457,6 +467,40 @@ class SupervisedTask(Task):
                 yield [(*item, prediction) for item, prediction in zip(batch, predictions, strict=True)]
 
     @override
+    def predict_requests(
+        self, loaded: Loaded, requests: Sequence[Sequence[Input]], max_steps: int | None = None
+    ) -> list[list[dict[str, Any]] | BadInput]:
+        """Predict from the inputs of all requests together, in batches of inputs of about the same length."""
+        results: list[Any] = [self._encoded_request(loaded, inputs, max_steps) for inputs in requests]
+        accepted = [i for i, result in enumerate(results) if not isinstance(result, BadInput)]
+        encoded = [item for i in accepted for item in results[i].encoded]
+        lengths = np.array([length for i in accepted for length in results[i].lengths], np.int64)
+        size = loaded.options.batch
+        if max_steps is not None and len(lengths):  # a batch is padded to its longest input
+            size = min(size, max(1, max_steps // max(1, int(lengths.max()))))
+        predictions = iter(self._predicted(loaded.model, loaded.codec, encoded, lengths, size))
+        for i in accepted:
+            results[i] = [
+                row
+                for number, example in enumerate(results[i].examples, 1)
+                for row in loaded.codec.to_rows(number, self.describe(example), example, next(predictions))
+            ]
+        return results
+
+    def _encoded_request(
+        self, loaded: Loaded, inputs: Sequence[Input], max_steps: int | None
+    ) -> "_EncodedRequest | BadInput":
+        """Encode the inputs of a request, or return the error of the first unusable one."""
+        try:
+            examples = [self._example(loaded, item, number) for number, item in enumerate(inputs, 1)]
+            encoded = [loaded.codec.encode(example) for example in examples]
+            lengths = [length for _, length in encoded]
+            check_steps("inputs", sum(lengths), max_steps)
+        except BadInput as error:
+            return error
+        return _EncodedRequest(examples, [item for item, _ in encoded], lengths)
+
+    @override
     def batch(self, loaded: Loaded, inputs: Any) -> Any:
         parsed = self._parsed(loaded, chain.from_iterable(self.parse_inputs(loaded, inputs)), count(1))
         encoded = [loaded.codec.encode(example)[0] for _, example in parsed]
@@ -464,18 +508,38 @@ class SupervisedTask(Task):
 
     def _parsed(self, loaded: Loaded, inputs: Iterable[Input], numbers: Iterator[int]) -> Iterator[tuple[int, Example]]:
         """Yield the numbers and examples of inputs; with `skip_bad`, without unusable ones."""
-        for (where, value), i in zip(inputs, numbers, strict=False):
+        for item, i in zip(inputs, numbers, strict=False):
             try:
-                check_texts("predict", value)
-                example = value if isinstance(value, Example) else self.parse_input(value, loaded.options)
+                example = self._example(loaded, item, i)
             except BadInput as error:
-                message = f"{where}: {error}" if where else str(error)
                 if not loaded.options.skip_bad:
-                    raise BadInput(f"{message}; pass --skip-bad to skip it") from None
-                note(f"{message}; skipped")
+                    raise BadInput(f"{error}; pass --skip-bad to skip it") from None
+                note(f"{error}; skipped")
             else:
-                unnamed = self.input_name and not example.name
-                yield i, example._replace(name=f"{self.input_name} {i}") if unnamed else example
+                yield i, example
+
+    def _example(self, loaded: Loaded, item: Input, number: int) -> Example:
+        """Return the example of an input; `number` is that of the input, from 1.
+
+        Raises:
+            BadInput: if it cannot be used.
+        """
+        try:
+            check_texts("predict", item.value)
+            value = item.value
+            example = value if isinstance(value, Example) else self.parse_input(value, loaded.options)
+        except BadInput as error:
+            raise BadInput(f"{item.where}: {error}" if item.where else str(error)) from None
+        unnamed = self.input_name and not example.name
+        return example._replace(name=f"{self.input_name} {number}") if unnamed else example
+
+
+class _EncodedRequest(NamedTuple):
+    """The inputs of a request, encoded, and their numbers of time steps."""
+
+    examples: list[Example]
+    encoded: list[Any]
+    lengths: list[int]
 
 
 def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

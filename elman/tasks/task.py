@@ -2,8 +2,9 @@
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -14,11 +15,11 @@ from torch import nn
 from elman import cells
 from elman.errors import BadInput
 from elman.flow import Recording
-from elman.io.files import input_lines
+from elman.io.files import input_lines, is_stream
 from elman.io.run_folder import Run
 from elman.io.schema import restoring, validated
 from elman.io.terminal import note
-from elman.options import Options
+from elman.options import MAX_LAYERS, PARTS, Options
 from elman.report.shown import Missing, Sample
 from elman.tasks.export_part import Exportable
 from elman.training.options import TrainingOptions
@@ -84,6 +85,42 @@ class Input(NamedTuple):
     value: Any
 
 
+class Generation(ABC):
+    """An output that a model generates step by step, and can continue: a text, a piece of music.
+
+    It holds the state of the model and of the random number generator, so that the output of two calls of `steps` is
+    that of one call of their total length.
+    """
+
+    @abstractmethod
+    def read(self, prompt: Any, max_steps: int | None = None) -> None:
+        """Continue with a prompt, which the next call of `steps` feeds to the model.
+
+        Args:
+            prompt: a prompt of the type `json_prompt` of the task.
+            max_steps: the largest number of time steps; None: any.
+
+        Raises:
+            BadInput: for a prompt that cannot be used; then nothing has changed.
+        """
+
+    @abstractmethod
+    def steps(self, length: int, **sampling: Any) -> Iterator[dict[str, Any]]:
+        """Generate.
+
+        Args:
+            length: the largest number of steps.
+            sampling: temperature, top_k and top_p.
+
+        Yields:
+            The output of each step as a JSON object, up to the end of the text or piece.
+        """
+
+    @abstractmethod
+    def output(self, steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Return the output of steps together as a JSON object."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task(ABC):
     """Base class of tasks.
@@ -99,6 +136,10 @@ class Task(ABC):
         next_step: the command to run after the training; {run} stands for the run folder.
         option_units: units of the task's numbers in config.json.
         accepts_texts: whether inputs and prompts are texts, which may also be in a file.
+        json_inputs: the type of the inputs of `predict` in a request of `elman serve`, for pydantic: all that
+            `parse_inputs` takes from strangers, so neither paths nor Python objects. None: a list of texts if
+            `accepts_texts`, else only uploaded files.
+        json_prompt: the type of the prompt of `start_generation`, likewise.
         export: returns the parts of a loaded model that can be exported; None: none.
     """
 
@@ -112,6 +153,8 @@ class Task(ABC):
     next_step: str
     option_units: Mapping[str, str] = field(default_factory=dict)
     accepts_texts: bool = False
+    json_inputs: Any = None
+    json_prompt: Any = str
     export: "Callable[[Loaded], Exportable] | None" = None
 
     @property
@@ -212,7 +255,7 @@ class Task(ABC):
         """Return the files that a run was trained on; None: the built-in data set.
 
         Raises:
-            BadInput: if it was trained on Python objects.
+            BadInput: if it was trained on Python objects, or if what it names are no files.
         """
         files = run.config["data"].get("files")
         if not isinstance(files, list) or not all(isinstance(path, str) for path in files):
@@ -220,6 +263,11 @@ class Task(ABC):
                 f"{run.path}: expected data in files, got a run that was trained in Python or on "
                 "standard input; pass the files as DATA"
             )
+        parts = [run.config["options"].get(name) for name in PARTS]
+        for path in chain(files, *(part if isinstance(part, list) else [part] for part in parts)):
+            if isinstance(path, str) and is_stream(Path(path)):  # reading it might wait for ever
+                got = f"{path!r:.60}, a pipe or a device"
+                raise BadInput(f"{run.path}: expected data in files, got {got}; pass the files as DATA")
         return [Path(path) for path in files] or None
 
     def new_model(self, run: Run) -> nn.Module:
@@ -231,10 +279,12 @@ class Task(ABC):
         args, file = run.config["model"], run.path / "config.json"
         if run.config["task"] != self.name:
             raise BadInput(
-                f"{run.path}: expected a run of `elman train {self.name}`, got one of {run.config['task']!r}"
+                f"{run.path}: expected a run of `elman train {self.name}`, got one of {run.config['task']!r:.60}"
             )
         if not isinstance(args.get("cell"), str) or args["cell"] not in cells.REGISTRY:
-            raise BadInput(f"{file}: expected a cell of {', '.join(cells.REGISTRY)}; got {args.get('cell')!r}")
+            raise BadInput(f"{file}: expected a cell of {', '.join(cells.REGISTRY)}; got {args.get('cell')!r:.60}")
+        if isinstance(args.get("layers"), int) and args["layers"] > MAX_LAYERS:
+            raise BadInput(f"{file}: model.layers: expected at most {MAX_LAYERS:,}, got {args['layers']!s:.20}")
         with restoring(file, f"the model arguments of {self.description}"):
             return self.model(**args)
 
@@ -293,6 +343,28 @@ class Task(ABC):
         """
         raise BadInput(f"{loaded.run.path}: generate: a run of {self.name} is used with elman predict")
 
+    def start_generation(self, loaded: Loaded, seed: int | None) -> Generation:
+        """Start an output that is generated step by step.
+
+        Args:
+            loaded: the model.
+            seed: the random seed; None: a random one.
+
+        Raises:
+            BadInput: if the task cannot generate.
+        """
+        raise BadInput(f"{loaded.run.path}: generate: a run of {self.name} is used with elman predict")
+
+    @property
+    def can_generate(self) -> bool:
+        """True if the task generates step by step."""
+        return type(self).start_generation is not Task.start_generation
+
+    @property
+    def can_predict(self) -> bool:
+        """True if the task predicts."""
+        return type(self).predict is not Task.predict
+
     def parse_inputs(self, loaded: Loaded, values: Any) -> Iterable[Iterable[Input]]:
         """Collect the inputs to predict from, in groups: each has the inputs that are available at one time.
 
@@ -334,6 +406,27 @@ class Task(ABC):
         """
         raise BadInput(f"{loaded.run.path}: predict: a run of {self.name} is used with elman generate")
 
+    def predict_requests(
+        self, loaded: Loaded, requests: Sequence[Sequence[Input]], max_steps: int | None = None
+    ) -> list[list[dict[str, Any]] | BadInput]:
+        """Predict from the inputs of several requests, which do not know of each other.
+
+        Args:
+            loaded: the model.
+            requests: the inputs of each request.
+            max_steps: the largest number of time steps of the inputs of a request; None: any.
+
+        Returns:
+            For each request its rows, as if it were the only one, or the error of its first unusable input.
+        """
+        results = list[list[dict[str, Any]] | BadInput]()
+        for inputs in requests:
+            try:
+                results.append(list(chain.from_iterable(self.predict(loaded, [inputs]))))
+            except BadInput as error:
+                results.append(error)
+        return results
+
     def batch(self, loaded: Loaded, inputs: Any) -> Any:
         """Encode inputs as one batch for the model, without targets.
 
@@ -341,6 +434,16 @@ class Task(ABC):
             BadInput: if the task has no examples.
         """
         raise BadInput(f"{loaded.run.path}: batch: expected a task of examples, got {self.name}")
+
+
+def check_steps(name: str, steps: int, max_steps: int | None) -> None:
+    """Check the number of time steps of an input.
+
+    Raises:
+        BadInput: for more than `max_steps`, unless that is None.
+    """
+    if max_steps is not None and steps > max_steps:
+        raise BadInput(f"{name}: expected at most {max_steps:,} time steps, got {steps:,}")
 
 
 def lines_of_stdin(loaded: Loaded) -> Iterator[list[Input]]:

@@ -19,7 +19,7 @@ from elman.data.disk_list import MappedList
 from elman.data.examples import Example
 from elman.data.token_kinds import Kind
 from elman.decoding.attention_decoder import Pairs, Writer
-from elman.io.schema import Size
+from elman.io.schema import BeamWidth, Size
 from elman.tasks.codec import Codec
 from elman.tasks.metrics import METRICS, SIGNATURES
 from elman.tasks.text_output_options import TextOutputOptions
@@ -110,7 +110,7 @@ class TextOutputCodec(Codec):
 
     target: Vocabulary
     longest: Size
-    beam: Size
+    beam: BeamWidth
 
     output_column: ClassVar[str]  # of the rows of predictions
 

@@ -10,18 +10,22 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from elman.errors import Terminated
-from elman.io.files import read_bytes, write_whole
-from elman.io.run_folder import Run
+from elman.io.files import read_bytes
+from elman.io.run_folder import BEST, WEIGHTS, Run, tensors_to_bytes
+from elman.io.terminal import leave_closed_terminal, terminating_signals
+from elman.training.agreement import Agreement
 from elman.training.checkpoints import load
 from elman.training.convergence import Convergence
 from elman.training.module import TaskModule
 from elman.training.options import HOLD, TrainingOptions
+from elman.training.processes import is_first, of_process
+from elman.training.sharding import is_sharded, whole_weights
 
 SAVE_EVERY = 60.0  # seconds between periodic checkpoints
 
 
 class Interrupted(Exception):
-    """Training was stopped by Ctrl-C or SIGTERM; a checkpoint has been saved.
+    """Training was stopped by Ctrl-C, SIGTERM or SIGHUP; a checkpoint has been saved.
 
     Args:
         signal: the signal number.
@@ -41,12 +45,24 @@ class TimeBudget(Callback):
         began: start of the training clock, as returned by `time.monotonic`, in seconds.
         best: path of the checkpoint with the lowest validation loss.
         restart: if a resumed training has converged, continue it at the full learning rate.
+        agreement: with the other processes of the training, if there are any: decisions follow its clock.
     """
 
     state_key = "Clock"  # the key in existing checkpoints
 
-    def __init__(self, options: TrainingOptions, steps: int, began: float, best: Path, restart: bool = False) -> None:
+    def __init__(
+        self,
+        options: TrainingOptions,
+        steps: int,
+        began: float,
+        best: Path,
+        restart: bool = False,
+        agreement: Agreement | None = None,
+    ) -> None:
         self.options, self.steps = options, steps
+        self._agreement = agreement
+        if agreement:
+            agreement.clock = lambda: self.seconds
         self.step = 0
         self.convergence = Convergence(options.patience, options.schedule == "plateau")
         self._began, self._best, self._restart = began, best, restart
@@ -59,7 +75,8 @@ class TimeBudget(Callback):
     @property
     def used(self) -> float:
         """Fraction of the step or time limit that is used, whichever is larger, from 0 to 1."""
-        by_time = self.seconds / (60 * self.options.minutes) if self.options.minutes else 0.0
+        seconds = self.seconds if self._agreement is None else self._agreement.seconds
+        by_time = seconds / (60 * self.options.minutes) if self.options.minutes else 0.0
         return min(max(self.step / self.steps, by_time), 1.0)
 
     @property
@@ -84,6 +101,10 @@ class TimeBudget(Callback):
             return float("inf")
         return self.seconds * (1 / self.done - 1) if self.done else float("inf")
 
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        if self._agreement:
+            self._agreement.exchange()
+
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, index: int) -> None:
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = self.options.lr_at(self.done)
@@ -96,10 +117,13 @@ class TimeBudget(Callback):
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         loss = float(trainer.callback_metrics["val_loss"])
         if self.convergence.validated(loss, self.step, self.used < HOLD):
-            best = load(self._best)
+            best = of_process(load(self._best) if is_first() else {})
             if best["callbacks"]["Keeper"]["best"] <= loss:  # may be newer than the last counted best
-                module.load_state_dict(best["state_dict"])
-                trainer.optimizers[0].load_state_dict(best["optimizer_states"][0])
+                if is_sharded(module):
+                    trainer.strategy.load_checkpoint(self._best, weights_only=True)
+                else:
+                    module.load_state_dict(best["state_dict"])
+                    trainer.optimizers[0].load_state_dict(best["optimizer_states"][0])
         if self.convergence.reached(self.step):
             trainer.should_stop = True
 
@@ -108,6 +132,7 @@ class TimeBudget(Callback):
             "seconds": self.seconds,
             "step": self.step,
             "limit": self.limit,
+            "limits": (self.options.epochs, self.options.minutes),
             "convergence": self.convergence.state_dict(),
         }
 
@@ -123,38 +148,50 @@ class CheckpointCallback(Callback):
     """Save the best and the last checkpoint, also when training is interrupted.
 
     A checkpoint is saved after the first step, after every new best validation, when the last checkpoint is older than
-    `SAVE_EVERY`, at the end, and on SIGINT or SIGTERM. If a validation is due at that step, the checkpoint is saved
-    after it. `last.ckpt` is written before `best.ckpt` and the weights: if the process dies before `last.ckpt` is
+    `SAVE_EVERY`, at the end, and on SIGINT, SIGTERM or SIGHUP. If a validation is due at that step, the checkpoint is
+    saved after it. `last.ckpt` is written before `best.ckpt` and the weights: if the process dies before `last.ckpt` is
     written, a resumed training repeats the validation and then writes all of them.
 
     Args:
         run: the run to save to.
         clock: the budget of the training.
         every: number of steps between validations.
+        agreement: with the other processes of the training, if there are any.
     """
 
     state_key = "Keeper"  # the key in existing checkpoints
 
-    def __init__(self, run: Run, clock: TimeBudget, every: int) -> None:
+    def __init__(self, run: Run, clock: TimeBudget, every: int, agreement: Agreement | None = None) -> None:
         self.run, self.clock = run, clock
         self.best: float | None = None
         self.best_step: int | None = None
+        self.has_started = False  # True once a checkpoint to resume from is restored
         self.has_ended = False  # True after the last validation
-        self.signal: int | None = None  # the signal that stopped the training
+        self.received: int | None = None  # the signal that this process has received
+        self._agreement = agreement
+        if agreement:
+            agreement.save_due, agreement.received = self._is_checkpoint_old, lambda: self.received
         self._every = every
         self._saved = float("-inf")
         self._stops_next = False
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.has_started = True
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, *terminating_signals()):
                 self._handlers[number] = signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.is_stopped:  # a second signal stops at once
-            raise KeyboardInterrupt if number == signal.SIGINT else Terminated
-        self.signal = number
+        if self.received is not None:  # a second signal stops at once
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
+        self.received = number
+        leave_closed_terminal(number)
+
+    @property
+    def signal(self) -> int | None:
+        """The signal that has stopped the training, of any process; None if it goes on."""
+        return self.received if self._agreement is None else self._agreement.signal
 
     @property
     def is_stopped(self) -> bool:
@@ -173,7 +210,9 @@ class CheckpointCallback(Callback):
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, index: int) -> None:
         if self._stops_next:  # not earlier, so that the losses of the last step are logged
             if self.best is None:
-                self.run.save_tensors("model", _weights(module))
+                weights = _weights(module)
+                if is_first():
+                    self.run.save_tensors("model", weights)
             assert self.signal is not None
             raise Interrupted(self.signal)
 
@@ -186,10 +225,16 @@ class CheckpointCallback(Callback):
         if is_best or self.has_ended or self._is_save_due():
             self._save(trainer)
         if is_best:
-            keep_best(self.run, _weights(module))
+            weights = _weights(module)
+            if is_first():
+                keep_best(self.run, weights)
 
     def _is_save_due(self) -> bool:
-        return self.is_stopped or time.monotonic() - self._saved > SAVE_EVERY
+        is_old = self._is_checkpoint_old() if self._agreement is None else self._agreement.is_save_due
+        return self.is_stopped or is_old
+
+    def _is_checkpoint_old(self) -> bool:
+        return time.monotonic() - self._saved > SAVE_EVERY
 
     def _save(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self.run.last)
@@ -222,10 +267,9 @@ def keep_best(run: Run, weights: dict[str, Any]) -> None:
         run: the run to save to.
         weights: the state dict of the model in that checkpoint.
     """
-    write_whole(run.best, read_bytes(run.last))
-    run.save_tensors("model", weights)
+    run.write({BEST: read_bytes(run.last), WEIGHTS: tensors_to_bytes(weights)})
 
 
 def _weights(module: LightningModule) -> Any:
     assert isinstance(module, TaskModule)
-    return module.model.state_dict()
+    return whole_weights(module.model)

@@ -27,6 +27,16 @@ class Diverged(Failure):
         rate, clip = options.lr_at(0), options.clip
         super().__init__(f"{what}, with --lr {rate:g} and --clip {clip:g}. {_advice(verdict, options)}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _without_verdict, (str(self),)
+
+
+def _without_verdict(message: str) -> Diverged:
+    """Return the exception as other processes get it."""
+    error = Diverged.__new__(Diverged, message)
+    error.verdict = None
+    return error
+
 
 def _advice(verdict: Verdict | None, options: TrainingOptions) -> str:
     """Return the cause, and what to try with options of `elman train`, the cheapest first."""

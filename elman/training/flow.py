@@ -42,13 +42,17 @@ class FlowLog(Callback):
     def on_after_backward(self, trainer: Trainer, module: LightningModule) -> None:
         self._open.close()
 
+    def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._table.sync()  # as for metrics.csv
+
     def on_before_optimizer_step(self, trainer: Trainer, module: LightningModule, optimizer: Any) -> None:
         if self._recording is None:
             return
         norm = torch.nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None])
         scaler = grad_scaler(trainer)
         scale = scaler.get_scale() if scaler else 1.0  # the gradients of parameters are unscaled, the recorded ones not
-        if scaler and not norm.isfinite():  # the scaler skips this step
+        assert isinstance(module, TaskModule)
+        if (scaler or module.skips_bad_steps) and not norm.isfinite():  # this step is skipped
             self._recording = None
             return
         is_clipped = float(self._clip > 0 and float(norm) > self._clip)

@@ -11,7 +11,8 @@ from lightning.pytorch.loggers import Logger
 
 from elman.io.names import perhaps
 
-LENGTH, VALIDATION, ONE_PROCESS = "pass epochs or minutes", "it takes place after every epoch", "it uses one device"
+LENGTH, VALIDATION = "pass epochs or minutes", "it takes place after every epoch"
+PROCESSES = "pass devices and nodes to fit itself"
 OPTIONS = ("accelerator", "devices", "precision")  # of `fit`, because they are saved and can change on resuming
 CHECKPOINTS, WHOLE = "fit saves checkpoints that can be resumed", "fit trains on all data"
 REFUSED = {
@@ -23,7 +24,7 @@ REFUSED = {
     "accumulate_grad_batches": "pass a larger batch",
     **dict.fromkeys(("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time"), LENGTH),
     **dict.fromkeys(("val_check_interval", "check_val_every_n_epoch", "num_sanity_val_steps"), VALIDATION),
-    **dict.fromkeys(("strategy", "num_nodes", "use_distributed_sampler", "sync_batchnorm"), ONE_PROCESS),
+    **dict.fromkeys(("strategy", "num_nodes", "use_distributed_sampler", "sync_batchnorm"), PROCESSES),
     **dict.fromkeys(("enable_checkpointing", "plugins", "barebones", "model_registry"), CHECKPOINTS),
     **dict.fromkeys(("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches"), WHOLE),
     **dict.fromkeys(("overfit_batches", "fast_dev_run", "reload_dataloaders_every_n_epochs"), WHOLE),

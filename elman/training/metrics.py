@@ -1,5 +1,6 @@
 """Training metrics, written to metrics.csv and loggers."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -64,11 +65,15 @@ class MetricsLog(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, out: Any, batch: Any, index: int) -> None:
         if trainer.global_step % self._every == 0:
-            lr = trainer.optimizers[0].param_groups[0]["lr"]
-            self._add(trainer, train_loss=float(out["loss"]), lr=float(lr), seconds=self._clock.seconds)
+            loss, lr = float(out["loss"]), trainer.optimizers[0].param_groups[0]["lr"]
+            losses = {"train_loss": loss} if math.isfinite(loss) else {}  # no loss of a step that was skipped
+            self._add(trainer, **losses, lr=float(lr), seconds=self._clock.seconds)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         self._add(trainer, val_loss=float(trainer.callback_metrics["val_loss"]))
+
+    def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._table.sync()  # a resumed run does not write the rows before the checkpoint again
 
     def _add(self, trainer: Trainer, **values: float) -> None:
         step = trainer.global_step

@@ -4,7 +4,7 @@ import math
 from typing import Annotated, Any, Literal
 
 import typer
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import Field, field_validator
 
 from elman.options import Accelerator, Options, Real, Whole
 
@@ -12,6 +12,7 @@ from elman.options import Accelerator, Options, Real, Whole
 PATIENCE = 5  # validations without improvement before training ends; tasks with long epochs may use fewer
 LIMIT = 60.0  # maximum training time in minutes
 HOLD = 0.8  # fraction of the epochs or minutes after which "plateau" starts the decay without a plateau
+MAX_SKIPPED = 10  # steps in a row without a finite loss and gradient after which training ends
 Optimizer = Literal["adamw", "adam", "rmsprop", "sgd"]
 OPTIMIZERS: dict[Optimizer, float] = {
     "adamw": 6e-3,
@@ -19,12 +20,6 @@ OPTIMIZERS: dict[Optimizer, float] = {
     "rmsprop": 2e-3,
     "sgd": 1.0,
 }  # default learning rates
-
-
-def _check_devices(count: int) -> int:
-    if count > 1:
-        raise ValueError(f"expected 1, got {count}; a model is trained on one device, use 1")
-    return count
 
 
 class TrainingOptions(Options):
@@ -46,7 +41,13 @@ class TrainingOptions(Options):
         seed: random seed for weights, dropout and the data split.
         flow_every: number of steps between gradient-flow recordings; 0 disables them.
         accelerator: where the model is trained, see `elman.training.devices.find_device`.
-        devices: number of devices; 1.
+        devices: number of devices on each machine, each with a process of its own that trains on its part of the data.
+        nodes: number of machines.
+        strategy: how several devices share a model: with "ddp", each has all of it; with "fsdp", a part of its weights
+            and of the optimizer's state, and the weights are gathered for each step.
+        on_nan: "stop" ends the training at a loss or gradient that is not finite. "skip" leaves the step out:
+            parameters and the state of the optimizer do not change. It ends the training, too, after `MAX_SKIPPED` such
+            steps in a row, or at a validation loss that is not finite.
         precision: "32" computes in float32; "bf16" and "16" compute matrix products in half precision by autocast, with
             weights in float32. "16" scales losses, and needs a GPU.
     """
@@ -80,10 +81,30 @@ class TrainingOptions(Options):
     flow_every: Annotated[
         Whole, Field(ge=0, description="Record the gradient flow in flow.csv every this many steps; 0: never.")
     ] = 0
+    on_nan: Annotated[
+        Literal["stop", "skip"],
+        Field(description="If a loss or gradient is not finite: stop, or skip the step."),
+    ] = "stop"
     accelerator: Accelerator = "auto"
     devices: Annotated[
-        Whole, Field(ge=1, description="Number of devices; only 1 so far."), AfterValidator(_check_devices)
+        Whole,
+        Field(
+            ge=1,
+            description="Devices on each machine: GPUs, or processes on the CPU. Each has a batch of its own.",
+        ),
     ] = 1
+    nodes: Annotated[
+        Whole,
+        Field(
+            ge=1,
+            description="Number of machines. Run the same command on each, with NODE_RANK, MASTER_ADDR and MASTER_PORT "
+            "in its environment.",
+        ),
+    ] = 1
+    strategy: Annotated[
+        Literal["ddp", "fsdp"],
+        Field(description="On several devices, ddp has the whole model on each, fsdp a part of its weights"),
+    ] = "ddp"
     precision: Annotated[
         Literal["32", "bf16", "16"],
         Field(

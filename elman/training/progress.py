@@ -1,5 +1,6 @@
 """Progress of a training on the terminal."""
 
+import math
 import time
 from typing import Any
 
@@ -40,7 +41,8 @@ class ProgressBar(Callback):
         self._began = time.monotonic()
 
     def on_train_batch_end(self, trainer: Trainer, module: Any, out: Any, batch: Any, index: int) -> None:
-        self._losses, self._steps = 0.9 * self._losses + float(out["loss"]), 0.9 * self._steps + 1
+        if math.isfinite(loss := float(out["loss"])):  # no loss of a step that was skipped
+            self._losses, self._steps = 0.9 * self._losses + loss, 0.9 * self._steps + 1
         self._seconds = 0.98 * self._seconds + time.monotonic() - self._began
         self._units, self._seen = 0.98 * self._units + module.seen - self._seen, module.seen
         is_end_known = (end := self._clock.seconds + self._clock.seconds_left) < float("inf")
@@ -62,7 +64,7 @@ class ProgressBar(Callback):
             self._console.print(f"step {self._printed_step}: {self._text()}", highlight=False)
 
     def _text(self) -> str:
-        parts = [f"loss {self._losses / self._steps:.3f}"]
+        parts = [f"loss {self._losses / self._steps if self._steps else math.nan:.3f}"]
         if self._validation == self._validation:
             parts.append(f"validation {self._validation:.3f}")
         parts.append(f"{self._units / self._seconds:,.0f} {self._unit}/s")

@@ -11,6 +11,9 @@ class Batches(Protocol):
 
     `len` is the number of batches per epoch, and iteration yields one epoch. Batch i is the same every time it is
     requested, so that training can resume at any step.
+
+    To train on several processes, batches also have `part(rank, world_size)`, which returns equally many batches with
+    the rows or examples of one process; `elman.data.batches.Unused` stands for a batch without any.
     """
 
     def __len__(self) -> int: ...

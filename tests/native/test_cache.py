@@ -1,9 +1,12 @@
 """Law 6: nothing is compiled twice, in a process or on a machine, and a cache that is broken costs time alone."""
 
+import hashlib
 import os
+import stat
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -17,7 +20,8 @@ from torch import nn
 
 import elman
 from elman.engine import EXECUTORS
-from elman.engine.compiled.cache_folder import write_file
+from elman.engine.compiled import cache_folder
+from elman.engine.compiled.cache_folder import read_signed, unsafe, write_file, write_signed
 from elman.engine.cpu import compiled_plan, jit
 from tests.cases import CASES, Case, name_of
 from tests.native.pairs import agrees, forward_and_backward, problem
@@ -74,6 +78,10 @@ def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     monkeypatch.setattr(jit, "machine_code", counting)
     monkeypatch.setenv("ELMAN_CACHE", str(tmp_path / "cache"))
     return seen
+
+
+def kernels(folder: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in folder.glob("*.o")}
 
 
 # A process keeps what it compiled, so every test here has a width of its own, which no other test uses.
@@ -192,7 +200,7 @@ def test_a_damaged_file_is_replaced(
     monkeypatch.setattr("elman.engine.compiled.plan_cache._compiled", {})
     layer = elman.RNN(D, H, executor="native")
     agrees(layer, *problem(layer, 4, 2, D))
-    whole = {file: file.read_bytes() for file in (tmp_path / "cache").iterdir()}
+    whole = kernels(tmp_path / "cache")
     for file, content in whole.items():
         file.write_bytes(damage(content))
     for _ in range(2):
@@ -200,7 +208,7 @@ def test_a_damaged_file_is_replaced(
         layer = deepcopy(layer)  # without prepared calls
         agrees(layer, *problem(layer, 4, 2, D))
     assert len(compiled) == 2 * len(whole)  # at first and for the damaged files; the second time they were whole
-    assert {file: file.read_bytes() for file in (tmp_path / "cache").iterdir()} == whole
+    assert kernels(tmp_path / "cache") == whole
 
 
 def test_a_cache_that_is_a_file(compiled: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -241,17 +249,18 @@ def test_a_disk_that_is_full(compiled: list[str], monkeypatch: pytest.MonkeyPatc
     layer = elman.RNN(D, 80, executor="native")
     agrees(layer, *problem(layer, 4, 2, D))
     assert len(compiled) == 2
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert [file.name for file in (tmp_path / "cache").iterdir()] == [cache_folder.KEY]
 
 
 def test_processes_share_what_they_compile(tmp_path: Path) -> None:
     cache = tmp_path / "not/there/yet"
     counts = [compilations(process) for process in [start(cache) for _ in range(2)]]
     assert 3 <= sum(counts) <= 6  # the matrix products and two loops of the cell, in one process at least
-    left = {file: file.read_bytes() for file in cache.iterdir()}
-    assert [file.suffix for file in left] == [".o", ".o", ".o"]
+    left = kernels(cache)
+    assert len(left) == 3
+    assert {file.name for file in cache.iterdir()} == {file.name for file in left} | {cache_folder.KEY}
     assert compilations(start(cache)) == 0
-    assert {file: file.read_bytes() for file in cache.iterdir()} == left
+    assert kernels(cache) == left
 
 
 def test_a_file_is_whole_while_others_write_it(tmp_path: Path) -> None:
@@ -267,6 +276,118 @@ def test_a_file_is_whole_while_others_write_it(tmp_path: Path) -> None:
     while any(writer.is_alive() for writer in writers):
         assert not path.exists() or len(path.read_bytes()) == len(content)
     assert list(tmp_path.iterdir()) == [path]
+
+
+# Files of others.
+
+
+@pytest.fixture
+def private(tmp_path: Path) -> Path:
+    """A cache with a kernel in it."""
+    write_signed(tmp_path / "cache" / "kernel.o", b"code")
+    assert read_signed(tmp_path / "cache" / "kernel.o") == b"code"
+    return tmp_path / "cache"
+
+
+def test_a_cache_is_private(private: Path) -> None:
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (private, *private.iterdir())}
+    assert modes == {"cache": 0o700, "kernel.o": 0o600, cache_folder.KEY: 0o600}
+    assert len((private / cache_folder.KEY).read_bytes()) == cache_folder.KEY_BYTES
+
+
+def test_a_forged_kernel_is_not_run(private: Path) -> None:
+    path = private / "kernel.o"
+    for digest in (hashlib.sha256(b"evil").digest(), bytes(32), path.read_bytes()[:32]):
+        path.write_bytes(digest + b"evil")
+        assert read_signed(path) is None
+    write_signed(path, b"code")
+    (private / "other.o").write_bytes(path.read_bytes())  # signed, but as another kernel
+    assert read_signed(private / "other.o") is None
+    assert read_signed(path) == b"code"
+
+
+def test_a_kernel_that_others_can_write_to_is_not_run(private: Path) -> None:
+    path = private / "kernel.o"
+    for mode in (0o620, 0o602, 0o666):
+        path.chmod(mode)
+        assert read_signed(path) is None
+    path.chmod(0o600)
+    path.rename(private / "elsewhere")
+    path.symlink_to("elsewhere")
+    assert read_signed(path) is None
+    write_signed(path, b"new")  # replaces the link, and not the file that it leads to
+    assert read_signed(path) == b"new"
+    assert (private / "elsewhere").read_bytes().endswith(b"code")
+    path.unlink()
+    os.mkfifo(path)
+    assert read_signed(path) is None
+
+
+def test_a_key_that_others_can_read_is_not_used(private: Path) -> None:
+    path, key = private / "kernel.o", private / cache_folder.KEY
+    before = key.read_bytes()
+    key.chmod(0o644)
+    assert read_signed(path) is None
+    write_signed(path, b"code")
+    assert key.read_bytes() != before
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert read_signed(path) == b"code"
+    (private / "planted").write_bytes(before)
+    key.unlink()
+    key.symlink_to("planted")
+    assert read_signed(path) is None
+
+
+def test_a_key_that_was_never_written(private: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_folder, "_KEY_SECONDS", 0.01)
+    (private / cache_folder.KEY).write_bytes(b"")
+    (private / cache_folder.KEY).chmod(0o600)
+    assert read_signed(private / "kernel.o") is None
+    write_signed(private / "kernel.o", b"code")
+    assert read_signed(private / "kernel.o") == b"code"
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o702, 0o777, 0o1777])
+def test_a_cache_that_others_can_write_to_is_not_used(private: Path, mode: int) -> None:
+    private.chmod(mode)
+    cache_folder._warn.cache_clear()
+    with pytest.warns(RuntimeWarning, match=f"is not used.*{private}: other users can write to it; make it private"):
+        assert read_signed(private / "kernel.o") is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # once is enough
+        write_signed(private / "new.o", b"code")
+        write_file(private / "new.py", b"code")
+        assert read_signed(private / "kernel.o") is None
+    assert {path.name for path in private.iterdir()} == {"kernel.o", cache_folder.KEY}
+    private.chmod(0o700)
+    assert read_signed(private / "kernel.o") == b"code"
+
+
+def test_a_cache_of_another_user_is_not_used(private: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    me = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: me + 1)
+    cache_folder._warn.cache_clear()
+    assert unsafe(private) == "it belongs to another user"
+    with pytest.warns(RuntimeWarning, match="it belongs to another user"):
+        assert read_signed(private / "kernel.o") is None
+    link = private.with_name("link")
+    link.symlink_to(private)
+    assert unsafe(link) in ("it is a link that belongs to another user", "it belongs to another user")
+
+
+def test_layers_compile_where_the_cache_is_not_used(
+    compiled: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o777)
+    monkeypatch.setenv("ELMAN_CACHE", str(folder))
+    layer = elman.RNN(D, 84, executor="native")
+    with pytest.warns(RuntimeWarning, match="other users can write to it") as seen:
+        agrees(layer, *problem(layer, 4, 2, D))
+    assert len([warning for warning in seen if warning.category is RuntimeWarning]) == 1
+    assert len(compiled) == 2
+    assert list(folder.iterdir()) == []
 
 
 class Forgotten(nn.Module):

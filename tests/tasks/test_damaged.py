@@ -16,7 +16,7 @@ from elman.errors import BadInput
 from elman.io.run_folder import new_run
 from elman.tasks.registry import get_task, options_of
 from elman.training.options import TrainingOptions
-from tests.small import Command
+from tests.small import Command, unchecked
 from tests.tasks.test_classify import texts
 from tests.tasks.test_image import bars
 from tests.tasks.test_tag import sentences
@@ -37,11 +37,11 @@ DATA: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-def made(task: str, path: Path) -> Path:
+def made(task: str, path: Path, **options: Any) -> Path:
     """The run of a model that was not trained."""
     data, own = DATA[task]
     declared: Any = get_task(task)
-    prepared = declared.prepare(data, options_of(task).OPTIONS(hidden=4, **own), 0)
+    prepared = declared.prepare(data, options_of(task).OPTIONS(**{"hidden": 4, **own, **options}), 0)
     config = {
         "task": task, "data": {"name": "data"} | prepared.facts, "model": prepared.model_args,
         "options": declared.options_to_dict(prepared.options), "training": TrainingOptions().model_dump(),
@@ -53,7 +53,7 @@ def made(task: str, path: Path) -> Path:
         codec, parts, *_ = prepared.details
         found = declared.fit_baselines(codec, parts.train, prepared.options, 0)
         run.save_tensors("baseline", {name: t for one in found for name, t in one.tensors().items()})
-    return path
+    return unchecked(path)
 
 
 def within(name: str, part: str, **changes: Any) -> Damage:

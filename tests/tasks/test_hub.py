@@ -15,7 +15,7 @@ from elman import tasks
 from elman.errors import BadInput, MissingPackage
 from elman.tasks import Trained, image
 from elman.tasks.hub import CALLS
-from tests.small import files
+from tests.small import files, unchecked
 from tests.tasks.test_image import bars
 
 
@@ -65,7 +65,7 @@ def test_a_run_is_pushed_and_loaded_again(reader: Trained, hub: dict[str, Any], 
     assert hub["create"] == {"repo_id": "me/bars", "token": "hf_x", "private": True, "exist_ok": True}
     assert hub["upload"] == {"repo_id": "me/bars", "revision": None, "commit_message": "First"}
     pushed = {"config.json", "codec.json", "model.safetensors", "baseline.safetensors", "metrics.csv", "README.md"}
-    assert files(tmp_path / "hub") == pushed | {"curves.png", "confusion.png"}
+    assert files(tmp_path / "hub") == pushed | {"checksums.json", "curves.png", "confusion.png"}
     (tmp_path / "hub" / "evil.pkl").write_bytes(b"cos\nsystem\n")
     loaded = tasks.from_hub("me/bars", revision="v1")
     assert hub["download"] == {"repo_id": "me/bars", "token": None, "revision": "v1"}
@@ -112,13 +112,14 @@ def test_a_folder_is_taken_for_a_repository(reader: Trained, hub: dict[str, Any]
         tasks.from_hub(str(tmp_path))
     reader.push_to_hub("me/bars")
     (tmp_path / "hub" / "model.safetensors").write_bytes(b"damaged")
-    with pytest.raises(BadInput, match=r"model\.safetensors: expected a complete safetensors file"):
+    with pytest.raises(BadInput, match=r"model\.safetensors: expected the content that elman wrote"):
         tasks.from_hub("me/bars")
     assert "download" in hub
 
 
 def test_an_interrupted_run_has_no_scores_to_show(reader: Trained, hub: dict[str, Any], tmp_path: Path) -> None:
     reader.save(tmp_path / "copy")
+    unchecked(tmp_path / "copy")
     config = json.loads((tmp_path / "copy" / "config.json").read_text())
     (tmp_path / "copy" / "config.json").write_text(json.dumps(config | {"scores": None, "ended": None}))
     copy = tasks.load(tmp_path / "copy")

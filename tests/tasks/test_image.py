@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 from elman.cli import run
 from elman.data.batches import ByLength
 from elman.tasks import image
-from tests.small import Command, files
+from tests.small import Command, files, unchecked
 from tests.test_bad_input import refused
 
 SMALL = ["--hidden", "8", "--batch", "8", "--epochs", "25", "--lr", "0.02"]
@@ -85,7 +85,7 @@ def test_the_scores_are_those_of_the_predictions(elman: Command, trained: Path, 
 
 
 def test_a_damaged_run(elman: Command, trained: Path, folder: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(trained, tmp_path / "copy"))
+    copy = unchecked(shutil.copytree(trained, tmp_path / "copy"))
     codec = json.loads((copy / "codec.json").read_text())
     (copy / "codec.json").write_text(json.dumps(codec | {"labels": ["lying", "standing", "upright"]}))
     refused(elman("evaluate", copy, folder), "codec.json", "was trained with, labels 2; got 3")
@@ -123,6 +123,7 @@ def test_what_is_no_file_is_gone_on_with(elman: Command, tmp_path: Path) -> None
     assert elman("train", "image", "--epochs", 2, "--hidden", 4, "--out", run).code == 0
     config = json.loads((run / "config.json").read_text())
     scores = config.pop("scores")
+    unchecked(run)
     (run / "config.json").write_text(json.dumps({**config, "ended": None}))
     assert elman("train", "image", "--resume", run).code == 0
     assert json.loads((run / "config.json").read_text())["scores"] == scores

@@ -130,7 +130,11 @@ def test_arguments_of_the_trainer(tmp_path: Path) -> None:
 
 REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "length": ({"trainer": {"max_epochs": 3}}, ValueError, "trainer: expected no max_epochs, got 3; pass epochs or"),
-    "strategy": ({"trainer": {"strategy": "ddp"}}, ValueError, "expected no strategy, got 'ddp'; it uses one device"),
+    "strategy": (
+        {"trainer": {"strategy": "ddp"}},
+        ValueError,
+        "no strategy, got 'ddp'; pass devices and nodes",
+    ),
     "devices": ({"trainer": {"devices": 2}}, ValueError, "expected no devices, got 2; pass devices to fit itself"),
     "GPU": ({"trainer": {"accelerator": "gpu"}}, ValueError, "no accelerator, got 'gpu'; pass accelerator to fit"),
     "precision": ({"trainer": {"precision": "bf16-mixed"}}, ValueError, "got 'bf16-mixed'; pass precision to fit"),

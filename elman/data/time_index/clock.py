@@ -17,6 +17,7 @@ MONTHS = {"mo": 1, "q": 3, "y": 12}
 MONTH = round(365.2425 / 12 * DAY)  # mean length
 Cycle = Literal["day", "week", "year"]
 CYCLES: dict[Cycle, int] = {"day": DAY, "week": 7 * DAY, "year": 12 * MONTH}
+MAX_LENGTH = 1 << 60  # of a step: 36,000 years
 WEEKS_PER_YEAR = 52
 BUSINESS_DAYS_PER_WEEK = 5
 SEASON_TOLERANCE = 0.02  # relative tolerance for a whole number of steps in a season
@@ -47,15 +48,18 @@ class TimeStep:
         Raises:
             BadInput: if the text is not a step.
         """
-        match = re.fullmatch(rf"([1-9]\d*)({'|'.join((*UNITS, *MONTHS))}|b|)", text)
+        match = re.fullmatch(rf"([1-9]\d{{0,17}})({'|'.join((*UNITS, *MONTHS))}|b|)", text)
         if not match:
-            raise BadInput(
-                f"--step: expected a number and one of {', '.join((*UNITS, *MONTHS))}, b (business days); got {text!r}"
-            )
+            units = ", ".join((*UNITS, *MONTHS))
+            raise BadInput(f"--step: expected a number and one of {units}, b (business days); got {text!r:.60}")
         count, unit = int(match[1]), match[2]
         if unit in MONTHS:
-            return cls("mo", count * MONTHS[unit])
-        return cls("us", count * UNITS[unit]) if unit in UNITS else cls(unit, count)
+            step = cls("mo", count * MONTHS[unit])
+        else:
+            step = cls("us", count * UNITS[unit]) if unit in UNITS else cls(unit, count)
+        if step.length > MAX_LENGTH:
+            raise BadInput(f"--step: expected a step that fits into 64 bits of microseconds, got {text!r:.60}")
+        return step
 
     def __str__(self) -> str:
         if self.unit != "us":

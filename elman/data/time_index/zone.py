@@ -57,7 +57,7 @@ class Zone:
             pl.Series([0]).cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(name)
         except (pl.exceptions.PolarsError, ValueError):
             raise BadInput(
-                f"--timezone: expected a name like Europe/Berlin, UTC, or an offset like +05:30; got {text!r}"
+                f"--timezone: expected a name like Europe/Berlin, UTC, or an offset like +05:30; got {text!r:.60}"
             ) from None
         return cls(name)
 

@@ -14,7 +14,7 @@ import llvmlite
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-from elman.engine.compiled.cache_folder import cache_folder, write_file
+from elman.engine.compiled.cache_folder import cache_folder, read_signed, write_signed
 from elman.engine.cpu.ir_builder import SCALARS, X86, Real
 
 # Those for bfloat16, by LLVM's name of the feature.
@@ -137,14 +137,14 @@ def compile_module(
     """
     versions = f"{_source_digest()} {llvmlite.__version__} {llvm.llvm_version_info} {host}"
     path = cache_folder() / f"{name}-{hashlib.sha256(f'{versions} {key}'.encode()).hexdigest()[:32]}.o"
-    code = _read_cache(path)
+    code = read_signed(path)
     if code is not None:
         return CompiledModule(host, name, code, exports, imports)
     module = ir.Module(name)
     module.triple = host.triple
     write(module)
     code = machine_code(host, str(module))
-    write_file(path, hashlib.sha256(code).digest() + code)
+    write_signed(path, code)
     return CompiledModule(host, name, code, exports, imports)
 
 
@@ -177,18 +177,6 @@ def _source_digest() -> str:
     for file in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()
-
-
-def _read_cache(path: Path) -> bytes | None:
-    """Return a cached object file; None unless it exists, belongs to this user and is complete."""
-    try:
-        if hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
-            return None  # never run code that another user wrote
-        content = path.read_bytes()
-    except OSError:
-        return None
-    digest, code = content[:32], content[32:]
-    return code if hashlib.sha256(code).digest() == digest else None
 
 
 def callable_at(address: int) -> Callable[[int], None]:

@@ -17,6 +17,7 @@ from elman.report.shown import Missing, Shown
 from elman.report.templates import environment, text_of
 
 NAME = "report.html"  # default file name, in the folder of the run
+MAX_PICTURE = 1 << 26  # bytes of a picture in the page
 UNITS = {"clip": "gradient norm", "patience": "validations", "flow_every": "steps", "epochs": "passes over the data"}
 
 
@@ -100,7 +101,7 @@ def _plotly() -> str:
 
 def _inline(picture: Path) -> str:
     """Return a PNG file as a data URL."""
-    data = read_bytes(picture)
+    data = read_bytes(picture, MAX_PICTURE)
     if not data.startswith(b"\x89PNG"):
         raise BadInput(f"{picture}: expected a PNG file, got one that begins with {data[:4]!r}")
     return "data:image/png;base64," + base64.b64encode(data).decode()

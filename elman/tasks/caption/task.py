@@ -48,6 +48,7 @@ TASK = SupervisedTask(
     fit_baselines=fit_baselines,
     load_baselines=load_baselines,
     export=export,
+    json_inputs=list[list[list[float]]],  # images, rows
     plots=(
         attention_plot(
             "The attention of each output token over the rows of an image.", lambda codec, source: source.numpy()

@@ -73,7 +73,8 @@ def _read_table(path: Source, options: ClassifyOptions) -> Iterator[tuple[Any, A
         )
         yield text, label, f"{path}: row {i}"
     if are_numbers and first_text is not None:
-        raise BadInput(f"{path}: --text: expected texts in {options.text!r}, got only numbers, the first {first_text}")
+        got = f"only numbers, the first {first_text!s:.60}"
+        raise BadInput(f"{path}: --text: expected texts in {options.text!r}, got {got}")
 
 
 def _read_lines(path: Path, encoding: str) -> Iterator[tuple[Any, Any, str]]:

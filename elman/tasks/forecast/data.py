@@ -13,6 +13,7 @@ from elman.data.time_index.clock import Cycle, TimeStep, phases
 from elman.data.time_index.grid import Grid, clock_by, shown
 from elman.data.time_index.zone import Zone
 from elman.errors import BadInput
+from elman.io.files import check_regular
 from elman.io.terminal import note
 from elman.tasks.forecast.numerals import Values
 from elman.tasks.forecast.options import ForecastOptions
@@ -160,6 +161,7 @@ def read_ends(path: Path, options: ForecastOptions) -> list[Series]:
     Raises:
         BadInput: if the file is damaged.
     """
+    check_regular(path, "a table")
     covariates = ",".join(f"covariate {k}" for k in range(len(listed_names(options.covariates)))) or None
     stored = options.model_copy(
         update={"time": "time", "target": "target", "series": "series", "covariates": covariates, "time_format": None}
@@ -179,7 +181,7 @@ def clock_of(rows: Sequence[SeriesRows], options: ForecastOptions) -> tuple[Time
             if zone is not None
             else "a number, because the time stamps are numbers"
         )
-        raise BadInput(f"--step: expected {kind}; got {options.step!r}")
+        raise BadInput(f"--step: expected {kind}; got {options.step!r:.100}")
     return clock, "--step"
 
 
@@ -194,7 +196,7 @@ def resample(rows: SeriesRows, clock: TimeStep) -> Series:
     N = int(ticks[-1]) + 1
     if len(ticks) > 1 and MAX_STEPS_PER_VALUE * len(ticks) < N:
         raise BadInput(
-            f"series {rows.name!r}: expected about one value in {clock} (--step), got {len(ticks):,} in {N:,} such "
+            f"series {rows.name!r:.60}: expected about one value in {clock} (--step), got {len(ticks):,} in {N:,} such "
             "steps; pass another --step"
         )
     columns = np.column_stack((rows.values, rows.covariates))

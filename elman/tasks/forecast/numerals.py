@@ -53,7 +53,7 @@ def parse_numbers(
     elif cells.dtype.is_numeric() or cells.dtype in (pl.Boolean, pl.Null):
         values, missing = cells.cast(pl.Float64, strict=False), cells.is_null()
     else:
-        raise BadInput(f"{path}: {option}: expected numbers in {cells.name!r}, got {cells.dtype}")
+        raise BadInput(f"{path}: {option}: expected numbers in {cells.name!r:.60}, got {cells.dtype}")
     bad = (~missing & values.is_null()) | (values.is_not_nan() & (values.abs() > MAX_VALUE)).fill_null(False)
     return np.array(values.set(bad, None).fill_null(np.nan).to_numpy(), np.float64), bad.to_numpy()
 
@@ -87,15 +87,15 @@ def _check_separators(path: Path, text: pl.Series, option: str, table: pl.DataFr
     groups = text.str.contains(COMMA_GROUPS).fill_null(False)
     commas = text.str.contains(DECIMAL_COMMA).fill_null(False) & ~groups
     points = text.str.contains(POINT_GROUPS).fill_null(False)
-    where = f"{path}: {option}: expected numbers in {text.name!r}"
+    where = f"{path}: {option}: expected numbers in {text.name!r:.60}"
     if commas.any():
         raise BadInput(
-            f"{where} with a decimal point, got {text[first_index(commas)]!r} in row {first_index(commas) + 1}; pass "
-            "--decimal , if numbers have a decimal comma, or --decimal . if this is a mistake"
+            f"{where} with a decimal point, got {text[first_index(commas)]!r:.60} in row {first_index(commas) + 1}; "
+            "pass --decimal , if numbers have a decimal comma, or --decimal . if this is a mistake"
         )
     if groups.any() and not text.str.contains(UNAMBIGUOUS_GROUPS).any():
         raise BadInput(
-            f"{where}, got {text[first_index(groups)]!r} in row {first_index(groups) + 1}, whose comma may be a "
+            f"{where}, got {text[first_index(groups)]!r:.60} in row {first_index(groups) + 1}, whose comma may be a "
             "decimal comma or a thousands separator; pass --decimal , or --decimal ."
         )
     if points.any():
@@ -106,8 +106,8 @@ def _check_separators(path: Path, text: pl.Series, option: str, table: pl.DataFr
             has_comma &= ~other.str.strip_chars().str.contains(COMMA_GROUPS).fill_null(False)
             if has_comma.any():
                 raise BadInput(
-                    f"{where}, got {text[first_index(points)]!r} in row {first_index(points) + 1}, whose point may "
-                    f"be a thousands separator, because {other.name!r} has decimal commas: "
-                    f"{other[first_index(has_comma)]!r} in row {first_index(has_comma) + 1}; pass --decimal , "
+                    f"{where}, got {text[first_index(points)]!r:.60} in row {first_index(points) + 1}, whose point may "
+                    f"be a thousands separator, because {other.name!r:.60} has decimal commas: "
+                    f"{other[first_index(has_comma)]!r:.60} in row {first_index(has_comma) + 1}; pass --decimal , "
                     "or --decimal ."
                 )

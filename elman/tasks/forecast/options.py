@@ -1,5 +1,8 @@
 """The options of `elman train forecast`. Imports nothing heavy."""
 
+import csv
+import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -28,11 +31,21 @@ DATA = Annotated[
 COLUMN = typer.Option(metavar="COLUMN", show_default=False)
 
 
+def joined_names(names: Iterable[str]) -> str:
+    """Return names as the text of an option; those with commas are quoted as in CSV.
+
+    >>> joined_names(["wind", "sun, shade", 'a "b" c'])
+    'wind,"sun, shade","a ""b"" c"'
+    """
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(names)
+    return line.getvalue()
+
+
 def _joined(value: Any) -> Any:
     """Join a list of names, which Python and files may have in place of the text of the command line."""
-    return (
-        ",".join(value) if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value) else value
-    )
+    are_names = isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
+    return joined_names(value) if are_names else value
 
 
 class Sizes(NamedTuple):

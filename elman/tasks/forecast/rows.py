@@ -1,5 +1,6 @@
 """Rows of time series tables: read, checked and sorted by time."""
 
+import csv
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -79,7 +80,7 @@ def read_rows(data: Any, options: ForecastOptions) -> tuple[ForecastOptions, lis
     series = [rows for table in read for rows in _split_series(table, zone, options)]
     (name, count), *_ = Counter(rows.name for rows in series).most_common(1)
     if count > 1:
-        raise BadInput(f"forecast: expected each series in one file, got {name!r} in {count}")
+        raise BadInput(f"forecast: expected each series in one file, got {name!r:.100} in {count}")
     return options, series
 
 
@@ -191,7 +192,7 @@ def _check_stamps(path: Path, stamps: pl.Series, bad: NDArray[np.bool_], dated: 
         form = f"of the form {options.time_format}" if options.time_format else "like 2016-07-01 13:00:00"
         expected = f"a time stamp {form}" if dated else "an integer"
         raise BadInput(
-            f"{path}: --time: expected {expected}, got {stamps[row]!r} in row {row + 1}; pass another "
+            f"{path}: --time: expected {expected}, got {stamps[row]!r:.100} in row {row + 1}; pass another "
             "--time-format, or pass --skip-bad to skip such rows"
         )
     note(f"{path}: skipped {counted(int(bad.sum()), 'row')} whose time stamps cannot be read")
@@ -202,7 +203,7 @@ def _check_bad(path: Path, cells: pl.Series, option: str, bad: NDArray[np.bool_]
         row = int(bad.argmax())
         if not options.skip_bad:
             raise BadInput(
-                f"{path}: {option}: expected numbers up to 1e+150 in {cells.name}, got {cells[row]!r} in row "
+                f"{path}: {option}: expected numbers up to 1e+150 in {cells.name}, got {cells[row]!r:.100} in row "
                 f"{row + 1}; pass --skip-bad to treat unreadable values as missing"
             )
         note(f"{path}: {cells.name}: {counted(int(bad.sum()), 'unreadable value')} treated as missing")
@@ -317,7 +318,7 @@ def _sort_rows(
             stamp = str(moment) if zone is None else shown(moment, zone, days=True)
             raise BadInput(
                 f"{path}: expected each time stamp once in a series, got {stamp} again in row {at[repeated[0]] + 1}"
-                f"{f' for {name!r}' if options.series else ''}; pass --series if there are several, "
+                f"{f' for {name!r:.100}' if options.series else ''}; pass --series if there are several, "
                 f"{'--timezone if clocks were set back, ' if zone == Zone() and ':' in stamp else ''}or --skip-bad to "
                 "skip repeated rows"
             )
@@ -330,6 +331,16 @@ def _sort_rows(
 
 
 def listed_names(covariates: Any) -> list[str]:
-    """Return the names in an option: a list in Python, or a text with commas between names."""
-    parts = covariates.split(",") if isinstance(covariates, str) else covariates or []
-    return [part.strip() for part in parts]
+    """Return the names in an option: a list in Python, or a text with commas between names.
+
+    In a text, a name with commas is quoted as in CSV.
+
+    >>> listed_names('wind, "sun, shade",a "b" c'), listed_names(["sun, shade"]), listed_names(None)
+    (['wind', 'sun, shade', 'a "b" c'], ['sun, shade'], [])
+    """
+    if isinstance(covariates, str):
+        try:
+            covariates = next(csv.reader([covariates.replace("\n", " ")], skipinitialspace=True), [])
+        except csv.Error as error:
+            raise BadInput(f"--covariates: expected names of columns: {error}") from None
+    return [part.strip() for part in covariates or []]

@@ -79,7 +79,7 @@ def parse_stamps(path: Path, column: pl.Series, options: ForecastOptions) -> Sta
         naive = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if name else column
         return Stamps(_to_moments(naive.cast(pl.Datetime("us"))), None, Zone.parse(name) if name else None, True)
     if not kind.is_numeric() and kind not in (pl.String, pl.Null):
-        raise BadInput(f"{path}: --time: expected time stamps in {column.name!r}, got {kind}")
+        raise BadInput(f"{path}: --time: expected time stamps in {column.name!r:.100}, got {kind}")
     text = column.cast(pl.String).str.strip_chars()
     numbers = text.str.replace(r"\.0+$", "").cast(pl.Int64, strict=False)
     if options.time_format is not None:
@@ -98,7 +98,7 @@ def parse_stamps(path: Path, column: pl.Series, options: ForecastOptions) -> Sta
         a, b = (int(mask.arg_true()[0]) for mask in (offsets, naive_times))
         raise BadInput(
             f"{path}: --time: expected an offset from UTC in all time stamps or in none, got one in row {a + 1}, "
-            f"{column[a]!r}, and none in row {b + 1}, {column[b]!r}"
+            f"{column[a]!r:.100}, and none in row {b + 1}, {column[b]!r:.100}"
         )
     return _parse_formats(text, [*FORMATS, WEEK], bool(offsets.any()))
 

@@ -19,7 +19,7 @@ from elman.tasks.forecast.baselines import fit_baselines, load_baselines
 from elman.tasks.forecast.data import Series, Window
 from elman.tasks.forecast.export import export
 from elman.tasks.forecast.model import ForecastNetwork, pinball
-from elman.tasks.forecast.options import ForecastOptions
+from elman.tasks.forecast.options import ForecastOptions, joined_names
 from elman.tasks.forecast.plots import FORECAST
 from elman.tasks.forecast.windows import SHARES, ForecastCodec, find_windows, split_windows, thin_windows, window_at
 from elman.tasks.supervised import Numbers, SupervisedTask
@@ -39,7 +39,7 @@ def resolve(
 ) -> tuple[ForecastOptions, tables.SeriesList]:
     """Decide the time step, season, horizon, context, time zone, and the names of unnamed columns."""
     given_options = options
-    options = options.model_copy(update={"covariates": ",".join(rows.listed_names(options.covariates)) or None})
+    options = options.model_copy(update={"covariates": joined_names(rows.listed_names(options.covariates)) or None})
     options, all_rows = rows.read_rows(data, options)
     clock, reason = tables.clock_of(all_rows, options)
     series = tables.SeriesList(tables.resample(rows_of_series, clock) for rows_of_series in all_rows)
@@ -91,7 +91,7 @@ def read(data: Any, options: ForecastOptions) -> list[Example]:
         min_steps = sizes.min_context + sizes.horizon
         if len(series.values) < min_steps:
             message = (
-                f"series {series.name!r}: expected at least {min_steps} steps ({sizes.min_context} of context and "
+                f"series {series.name!r:.100}: expected at least {min_steps} steps ({sizes.min_context} of context and "
                 f"--horizon {sizes.horizon}), got {len(series.values)}"
             )
             if not options.skip_bad:
@@ -112,7 +112,7 @@ def parse_input(value: Series, options: ForecastOptions) -> Example:
     """Return the window after the end of a series."""
     N, sizes = len(value.values), options.sizes
     if sizes.min_context > N:
-        raise BadInput(f"series {value.name!r}: expected at least {sizes.min_context} steps of context, got {N}")
+        raise BadInput(f"series {value.name!r:.100}: expected at least {sizes.min_context} steps of context, got {N}")
     return Example(window_at(value, N, sizes), name=value.name)
 
 
@@ -187,7 +187,7 @@ class ForecastTask(SupervisedTask):
     def read_other(self, loaded: Loaded, data: Any) -> Sequence[Example]:
         """Read windows, and identify series of the training data: those with equal values at shared time stamps."""
         examples = super().read_other(loaded, data)
-        stored = tables.read_ends(loaded.run.path / ENDS, loaded.options)
+        stored = tables.read_ends(loaded.run.files.check(ENDS), loaded.options)
         learned_names, all_series = dict[Series, str](), dict.fromkeys(example.input.series for example in examples)
         _tell_far_covariates(all_series, loaded)
         for candidate in all_series:
@@ -209,7 +209,7 @@ class ForecastTask(SupervisedTask):
     def parse_inputs(self, loaded: Loaded, values: Any) -> list[list[Input]]:
         """Read series from tables; None: the stored ends of the training series."""
         if values is None:
-            series = tables.read_ends(loaded.run.path / ENDS, loaded.options)
+            series = tables.read_ends(loaded.run.files.check(ENDS), loaded.options)
         else:
             series = _read_tables(loaded, values)
         return [[Input("", item) for item in series]]
@@ -233,6 +233,8 @@ TASK = ForecastTask(
     fit_baselines=fit_baselines,
     load_baselines=load_baselines,
     export=export,
+    # Columns by name, or values; null: the ends of the training series.
+    json_inputs=dict[str, list[int | float | str | None]] | list[float] | None,
     plots=(FORECAST,),
     has_duplicates=False,  # equal windows of different series are not duplicates
     option_units={"season": "steps", "horizon": "steps", "context": "steps"},

@@ -24,6 +24,8 @@ from elman.io.terminal import note
 
 IDX = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 BLOCK = 1 << 20  # bytes to read at once
+MAX_DIMENSIONS = 8  # of an IDX file
+MAX_UNZIPPED = 1 << 30  # bytes of the numbers in a compressed IDX file
 WHITE_VALUES = (1, 16, 255)  # possible values of white in a table
 EXPECTED = "a folder of images by label, a CSV file, or two IDX files"
 
@@ -115,7 +117,7 @@ def _read_table(path: Path, skip_bad: bool) -> Iterator[Example]:
         raise BadInput(f"{path}: expected a column 'label', got {listed(columns)}")
     name, count = Counter(columns).most_common(1)[0]
     if count > 1:
-        raise BadInput(f"{path}: expected unique column names, got {count} columns named {name!r}")
+        raise BadInput(f"{path}: expected unique column names, got {count} columns named {name!r:.60}")
     pixels = [column for column in columns if column != "label"]
     side = round(len(pixels) ** 0.5)
     if not pixels or side * side != len(pixels):
@@ -171,24 +173,35 @@ def _from_idx(name: str, image: NDArray[Any], label: Any) -> Example:
 def _read_array(path: Path) -> NDArray[Any]:
     """Read the array of an IDX file, which may be compressed by gzip, up to the size in its header."""
     data = read_bytes(path)
-    stream: Any = gzip.GzipFile(fileobj=io.BytesIO(data)) if data[:2] == b"\x1f\x8b" else io.BytesIO(data)
+    is_gzip = data[:2] == b"\x1f\x8b"
+    stream: Any = gzip.GzipFile(fileobj=io.BytesIO(data)) if is_gzip else io.BytesIO(data)
     try:
-        return _idx_array(path, stream)
+        return _idx_array(path, stream, is_gzip)
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"{path}: expected an IDX file, got a damaged gzip file: {error}") from None
 
 
-def _idx_array(path: Path, stream: IO[bytes]) -> NDArray[Any]:
-    first = _read_at_most(stream, BLOCK)
+def _idx_array(path: Path, stream: IO[bytes], is_gzip: bool) -> NDArray[Any]:
+    first = stream.read(BLOCK)
     head = first[:4]
     if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in IDX:
         raise BadInput(f"{path}: expected an IDX file, which begins with two zero bytes and a type, got {head.hex()}")
+    if head[3] > MAX_DIMENSIONS:
+        raise BadInput(f"{path}: expected at most {MAX_DIMENSIONS} dimensions according to its header, got {head[3]}")
     kind, begin = np.dtype(IDX[head[2]]), 4 + 4 * head[3]
     if len(first) < begin:
         raise BadInput(f"{path}: expected a header of {begin} bytes for {head[3]} dimensions, got {len(first)} in all")
     dims = struct.unpack_from(f">{head[3]}I", first, 4)
     size = math.prod(dims) * kind.itemsize
-    body = first[begin:] + _read_at_most(stream, max(size + 1 - len(first) + begin, 0))
+    if is_gzip and size > MAX_UNZIPPED:  # a thousandth of it may be compressed, so the file is small
+        raise BadInput(
+            f"{path}: expected at most {MAX_UNZIPPED:,} bytes of numbers in a compressed file, got {size:,} according "
+            "to its header; if that is right, decompress it: gunzip FILE"
+        )
+    body = bytearray(first[begin:])
+    del first
+    while len(body) <= size and (block := stream.read(min(size + 1 - len(body), BLOCK))):
+        body += block
     if len(body) != size or not size or not dims:
         raise BadInput(
             f"{path}: expected {' x '.join(map(str, dims)) or 'several'} numbers according to its header, of "
@@ -196,12 +209,3 @@ def _idx_array(path: Path, stream: IO[bytes]) -> NDArray[Any]:
             f"bytes each, and at least one; got {'more' if len(body) > size else f'{len(body):,} bytes'}"
         )
     return np.frombuffer(body, kind).reshape(dims)
-
-
-def _read_at_most(stream: IO[bytes], size: int) -> bytes:
-    """Read at most `size` bytes in blocks, so that a wrong size in a header takes no memory."""
-    blocks, remaining = list[bytes](), size
-    while remaining and (block := stream.read(min(remaining, BLOCK))):
-        blocks.append(block)
-        remaining -= len(block)
-    return b"".join(blocks)

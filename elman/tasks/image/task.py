@@ -136,6 +136,7 @@ TASK = SupervisedTask(
     fit_baselines=fit_baselines,
     load_baselines=load_feedforward,
     export=export,
+    json_inputs=list[list[list[float]]],  # images, rows
     plots=(CONFUSION,),
     input_name="image",
     default_data="scikit-learn's digits",

@@ -113,10 +113,10 @@ def _pieces_in_python(name: str, data: Any) -> Iterator[UnreadPiece]:
         raise BadInput(f"{name}: expected a list of pieces, got {data!r:.40}")
     for i, piece in enumerate(data, 1):
         where = f"{name}: piece {i}"
-        yield UnreadPiece(where, "", lambda where=where, piece=piece: _frames_of(where, piece))  # type: ignore[misc]
+        yield UnreadPiece(where, "", lambda where=where, piece=piece: frames_of(where, piece))  # type: ignore[misc]
 
 
-def _frames_of(where: str, piece: Any) -> NDArray[np.bool_]:
+def frames_of(where: str, piece: Any) -> NDArray[np.bool_]:
     """Convert an array (T, 128) or lists of pitches to frames.
 
     Raises:

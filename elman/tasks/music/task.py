@@ -24,11 +24,12 @@ from elman.tasks.music.baselines import fit_baselines, load_baselines
 from elman.tasks.music.codec import MusicCodec
 from elman.tasks.music.compose import compose
 from elman.tasks.music.export import export
+from elman.tasks.music.generation import MusicGeneration
 from elman.tasks.music.model import music_model
 from elman.tasks.music.options import MusicOptions
 from elman.tasks.music.plots import PIANO_ROLL
 from elman.tasks.supervised import Numbers, SupervisedTask
-from elman.tasks.task import Input, Loaded, lines_of_stdin
+from elman.tasks.task import Generation, Input, Loaded, lines_of_stdin
 
 DEFAULT_GRID = 4  # steps to a quarter note of MIDI
 
@@ -135,6 +136,10 @@ class MusicTask(SupervisedTask):
         to.write(f"{path}: {counted(len(piece.notes), 'note')} in {quarters}{of_prompt}\n")
         return path
 
+    @override
+    def start_generation(self, loaded: Loaded, seed: int | None) -> Generation:
+        return MusicGeneration(loaded.model, loaded.codec, seed)
+
 
 TASK = MusicTask(
     name="music",
@@ -155,6 +160,8 @@ TASK = MusicTask(
     fit_baselines=fit_baselines,
     load_baselines=load_baselines,
     export=export,
+    json_inputs=list[list[list[int]]],  # pieces, frames, pitches
+    json_prompt=list[list[int]],
     plots=(PIANO_ROLL,),
     next_step="to write: elman generate {run}",
 )

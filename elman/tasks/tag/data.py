@@ -1,5 +1,6 @@
 """Reading of labelled sentences, from files or Python objects."""
 
+import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -125,7 +126,7 @@ def _tell_comments(items: Iterable[T], file: Conll) -> Iterator[T]:
 def _check_columns(file: Conll, options: TagOptions, labels: set[str]) -> None:
     """Check that lines are columns: all have the same number, and the last of several is a label."""
     rows = [row for sentence in file.sentences() for _, row in sentence.lines]
-    widths, at = {len(row) for row in rows}, int(options.column or 0) - 1
+    widths, at = {len(row) for row in rows}, int(options.column) - 1 if re.fullmatch(r"\d{1,9}", options.column) else -1
     if widths != {1} and (len(widths) > 1 or len(rows) == 1 or not labels.issuperset(row[at] for row in rows)):
         raise BadInput(
             f"{file.path}: expected one word per line, or a word and a label of the training data; got lines like "

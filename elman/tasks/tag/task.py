@@ -259,6 +259,7 @@ TASK = SupervisedTask(
     fit_baselines=fit_baselines,
     load_baselines=load_baselines,
     export=export,
+    json_inputs=list[str | list[str]],  # sentences, or their words
     plots=(confusion_plot(chain.from_iterable),),
     accepts_texts=True,
     next_step='to use it: elman predict {run} "A sentence ."',

@@ -27,7 +27,7 @@ from elman.io.run_folder import Run
 from elman.io.schema import restoring
 from elman.report.shown import Missing, Sample
 from elman.tasks.codec import check_model_args
-from elman.tasks.task import Loaded, PreparedData, Scores, Task
+from elman.tasks.task import Generation, Loaded, PreparedData, Scores, Task
 from elman.tasks.text import corpus as corpora
 from elman.tasks.text import sample, score
 from elman.tasks.text.baseline import NgramBaseline
@@ -94,7 +94,7 @@ class TextTask(Task):
     def load_codec(self, run: Run) -> Tokenizer:
         """Load the tokenizer of a run."""
         path = run.path / "tokenizer.json"
-        tokenizer = tokenizers.load(path)
+        tokenizer = tokenizers.load(run.files.check(path.name))
         check_model_args(run, self.options_of(run).model_args(tokenizer.get_vocab_size()), path)
         return tokenizer
 
@@ -166,6 +166,10 @@ class TextTask(Task):
         if out:
             write_new(out, [text, "\n"], "--out ")
         return text
+
+    @override
+    def start_generation(self, loaded: Loaded, seed: int | None) -> Generation:
+        return sample.TextGeneration(loaded.model, loaded.codec, seed)
 
 
 TASK = TextTask(

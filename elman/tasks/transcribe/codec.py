@@ -18,7 +18,7 @@ from typing_extensions import override
 from elman.data import filter_banks
 from elman.data.examples import Example
 from elman.decoding import ctc
-from elman.io.schema import Positive, Size
+from elman.io.schema import BeamWidth, Positive, SampleRate, Size
 from elman.io.terminal import note
 from elman.tasks.codec import Codec
 from elman.tasks.transcribe.language import Language
@@ -41,12 +41,12 @@ class TranscribeCodec(Codec):
         language: an n-gram over symbols.
     """
 
-    rate: Size
+    rate: SampleRate
     stack: Size
     mean: list[float]
     std: list[Positive]
     characters: str
-    beam: Size
+    beam: BeamWidth
     ngram_weight: float
     language: Annotated[
         Language,

@@ -7,6 +7,7 @@ import typer
 from pydantic import Field
 
 from elman import options as shared
+from elman.io.schema import BeamWidth, SampleRate
 from elman.options import Real, Share, Whole
 from elman.tasks.supervised_options import SupervisedOptions
 from elman.training.options import TrainingOptions
@@ -35,9 +36,7 @@ class TranscribeOptions(SupervisedOptions):
     ] = ""
     encoding: shared.Encoding = "utf-8"
     quote: shared.Quote = ""
-    rate: Annotated[
-        Whole, Field(ge=1000, le=192000, description="Sample rate in Hz, to which recordings are resampled.")
-    ] = 8000
+    rate: Annotated[SampleRate, Field(description="Sample rate in Hz, to which recordings are resampled.")] = 8000
     bands: Annotated[Whole, Field(ge=1, le=256, description="Mel bands.")] = 40
     stack: Annotated[Whole, Field(ge=1, le=20, description="Number of 10 ms frames in a time step.")] = 2
     hidden: shared.Hidden = 128
@@ -45,7 +44,7 @@ class TranscribeOptions(SupervisedOptions):
     dropout: shared.Dropout = 0.5
     time_mask: Annotated[Share, Field(description="SpecAugment: largest share of the time steps that is masked.")] = 0.2
     band_mask: Annotated[Share, Field(description="SpecAugment: largest share of the bands that is masked.")] = 0.2
-    beam: Annotated[Whole, Field(ge=1, description="Beam width; 1: the most probable path.")] = 8
+    beam: Annotated[BeamWidth, Field(description="Beam width; 1: the most probable path.")] = 8
     ngram_weight: Annotated[
         Real, Field(ge=0, description="Weight of a character n-gram language model in the search; 0: none.")
     ] = 0.5

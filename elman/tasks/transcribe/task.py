@@ -63,6 +63,7 @@ TASK = SupervisedTask(
     fit_baselines=fit_baselines,
     load_baselines=load_baselines,
     export=export,
+    json_inputs=list[list[float]],  # recordings
     plots=(ALIGNMENT,),
     input_name="recording",
     option_units={"rate": "samples a second", "bands": "", "stack": "frames", "beam": "texts"},
