@@ -60,8 +60,8 @@ def write(
         The program.
 
     Raises:
-        ValueError: for an unknown `loop`, a path with another suffix, a model without example inputs, or with
-            `loop="operator"` a cell that another process cannot build.
+        ValueError: for an unknown `loop`, a path with another suffix, a model without example inputs, what
+            torch.export refuses, or with `loop="operator"` a cell that another process cannot build.
 
     >>> import elman, tempfile
     >>> layer = elman.LSTM(3, 5)
@@ -87,7 +87,11 @@ def write(
             examples = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
             shapes = tree_map(_free_axes, examples) if dynamic_shapes is None else dynamic_shapes
         with exporting_as(loop):
-            program = torch.export.export(module, examples, options, dynamic_shapes=shapes, strict=strict)
+            try:
+                program = torch.export.export(module, examples, options, dynamic_shapes=shapes, strict=strict)
+            except RuntimeError as error:  # of torch.export, whose messages are pages long
+                reason = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
+                raise ValueError(f"{WHERE}: {name} cannot be exported: {reason}") from error
     metadata = {"format": FORMAT, "elman": __version__, "torch": str(torch.__version__), "loop": loop}
     metadata |= {"lengths": lengths, "state": state} if is_layer(module) else {}
     file = io.BytesIO()

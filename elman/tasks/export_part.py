@@ -125,25 +125,23 @@ class ExportPart:
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         return {spec.name: output for spec, output in zip(self.outputs, outputs, strict=True)}
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the signature, for export.json."""
-        return self._described(self.inputs, self.outputs)
+    def to_dict(self, of_layers: bool) -> dict[str, Any]:
+        """Return the signature, for export.json.
 
-    def layers_to_dict(self) -> dict[str, Any]:
-        """Return the signature of a program that runs `layers` on one stream and keeps its state, for export.json."""
-        x, y = (
-            replace(
-                spec,
-                shape=tuple(axis for axis in spec.shape if axis != BATCH),
-                dtype=torch.float32 if spec.dtype.is_floating_point else torch.int32,
-            )
-            for spec in (self.inputs[0], self.outputs[0])
-        )
-        return self._described([x], [y])
-
-    def _described(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> dict[str, Any]:
+        Args:
+            of_layers: of a program that runs `layers` on one stream and keeps its state, rather than of the module.
+        """
+        inputs, outputs = self.inputs, self.outputs
+        if of_layers:
+            inputs, outputs = (_of_stream(inputs[0]),), (_of_stream(outputs[0]),)
         sides = {"inputs": inputs, "outputs": outputs}
         return {"about": self.about} | {side: [spec.to_dict() for spec in specs] for side, specs in sides.items()}
+
+
+def _of_stream(spec: TensorSpec) -> TensorSpec:
+    """Return the specification of a tensor without its batch, of float or int32_t."""
+    shape = tuple(axis for axis in spec.shape if axis != BATCH)
+    return replace(spec, shape=shape, dtype=torch.float32 if spec.dtype.is_floating_point else torch.int32)
 
 
 @dataclass(frozen=True)

@@ -142,10 +142,9 @@ def _signature(part: ExportPart, has_names: bool) -> dict[str, Any]:
 def _description(
     task: Task, loaded: Loaded, exportable: Exportable, format: str, checks: Mapping[str, CheckResult], folder: Path
 ) -> dict[str, Any]:
-    of_layers = FORMATS_OF_RUNS[format].of_layers
+    form = FORMATS_OF_RUNS[format]
     parts = {
-        part.name: (part.layers_to_dict() if of_layers else part.to_dict())
-        | {"differences": checks[part.name]._asdict()}
+        part.name: part.to_dict(form.of_layers) | {"differences": checks[part.name]._asdict()}
         for part in exportable.parts
     }
     files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
@@ -155,7 +154,7 @@ def _description(
         "task": task.name,
         "model": str(loaded.model.title),
         "format": format,
-        "usage": FORMATS_OF_RUNS[format].usage,
+        "usage": form.usage,
         "parts": parts,
         "settings": exportable.settings,
         "sha256": files,

@@ -134,7 +134,23 @@ def test_refusals(tmp_path: Path) -> None:
             elman.export.torch_export(
                 other, path, torch.randn(3, 2, 5 if other.state_size == D else D), loop="operator"
             )
+    for module, inputs in (
+        (elman.Recurrent(Skips()), None),
+        (nn.Sequential(elman.GRU(D, H), Skips()), torch.ones(3, 2, D)),
+    ):
+        with pytest.raises(ValueError, match=r"^elman\.export\.torch_export: \w+ cannot be exported: .+") as refusal:
+            elman.export.torch_export(module, path, inputs)
+        assert "\n" not in str(refusal.value)
     assert not list(tmp_path.iterdir())
+
+
+class Skips(nn.Module):
+    """A step, and a layer, that reads a number from a tensor."""
+
+    input_size, state_size = D, D
+
+    def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
+        return x if (x if h is None else h).sum() > 0 else -x
 
 
 @pytest.mark.parametrize(

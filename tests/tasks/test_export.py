@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -38,7 +39,6 @@ from tests.tasks.test_damaged import DATA, made
 from tests.test_bad_input import refused
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "exported"
-WITHOUT = "import sys; sys.modules.update(torch=None, elman=None); import runpy; sys.argv = sys.argv[1:]; "
 
 
 @pytest.fixture(scope="module")
@@ -66,17 +66,15 @@ def parts(trained: Trained) -> dict[str, ExportPart]:
     return {part.name: part for part in task.export(trained._loaded).parts}
 
 
-def used(example: str, *arguments: object) -> str:
-    """Return the output of an example in a process that has neither torch nor elman."""
-    path = str(EXAMPLES / example)
-    command = [
-        sys.executable,
-        "-c",
-        f"{WITHOUT}runpy.run_path(sys.argv[0], run_name='__main__')",
-        path,
-        *map(str, arguments),
-    ]
-    return subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stdout
+def used(script: Path, *arguments: object, without: Sequence[str] = ("torch", "elman")) -> str:
+    """Return the output of a script in a process that does not have these packages."""
+    program = (
+        f"import runpy, sys; sys.modules.update({', '.join(f'{name}=None' for name in without)}); "
+        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", program, str(script), *map(str, arguments)]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd="/", env=environment).stdout
 
 
 # The parts are the model.
@@ -509,22 +507,9 @@ def test_the_folder_alone(runs: dict[str, Trained], copied: Path, task: str, for
     (tmp_path / "numbers").mkdir()
     for part in parts(trained).values():
         recorded(part, tmp_path / "numbers")
-    without = WITHOUT if format == "onnx" else WITHOUT.replace("torch=None, ", "")
-    script = str(Path(__file__).with_name("use_exported.py"))
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-c",
-        f"{without}runpy.run_path(sys.argv[0], run_name='__main__')",
-        script,
-    ]
-    arguments = [str(exported.path), str(tmp_path / "numbers")]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    result = subprocess.run(
-        [*command, *arguments], capture_output=True, text=True, check=True, cwd="/", env=environment
-    )
-    lines = [line.split() for line in result.stdout.splitlines()]
+    without = ("torch", "elman") if format == "onnx" else ("elman",)
+    output = used(Path(__file__).with_name("use_exported.py"), exported.path, tmp_path / "numbers", without=without)
+    lines = [line.split() for line in output.splitlines()]
     expected = {name: ["whole", "steps"] if any(STEPS in s.shape for s in part.inputs) and part.states else ["whole"]
                 for name, part in parts(trained).items()}  # fmt: skip
     assert {name: kinds.split(",") for name, kinds, _ in lines} == expected
@@ -541,14 +526,14 @@ def test_a_language_model_writes(elman: Command, copied: Path, tmp_path: Path) -
     assert 0 < check["whole"] < 1e-5
     assert 0 < check["chunked"] < 1e-5
     written = tasks.load(copied).generate("the ", 30, temperature=0)
-    assert used("write_text.py", tmp_path / "out", "the ", 30, 0) == f"{written}\n"
-    assert used("write_text.py", tmp_path / "out", "the ", 9).startswith("the ")
+    assert used(EXAMPLES / "write_text.py", tmp_path / "out", "the ", 30, 0) == f"{written}\n"
+    assert used(EXAMPLES / "write_text.py", tmp_path / "out", "the ", 9).startswith("the ")
 
 
 def test_texts_are_classified(runs: dict[str, Trained], tmp_path: Path) -> None:
     trained, texts = runs["classify"], ["Good th5ng, and qwertz", "bad"]
     exported = trained.export("onnx", tmp_path / "out")
-    rows = [line.split("\t") for line in used("classify_text.py", exported.path, *texts).splitlines()]
+    rows = [line.split("\t") for line in used(EXAMPLES / "classify_text.py", exported.path, *texts).splitlines()]
     P = trained.predict_proba(texts)
     assert [row[0] for row in rows] == trained.classes_[P.argmax(1)].tolist()
     np.testing.assert_allclose([float(row[1]) for row in rows], P.max(1), atol=1e-4)
@@ -566,7 +551,7 @@ def test_a_forecast_of_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     trained = tasks.load(made("forecast", tmp_path / "run"))
     randomize(trained)
     trained.export("onnx", tmp_path / "out")
-    rows = list(csv.DictReader(used("forecast_csv.py", tmp_path / "out", table).splitlines()))
+    rows = list(csv.DictReader(used(EXAMPLES / "forecast_csv.py", tmp_path / "out", table).splitlines()))
     for row, expected in zip(rows, trained.predict(table), strict=True):
         assert np.datetime64(row["time"]) == np.datetime64(expected["time"].replace(" ", "T"))
         numbers = [float(row[f"quantile {level}"]) for level in (0.1, 0.5, 0.9)]

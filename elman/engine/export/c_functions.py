@@ -78,7 +78,8 @@ static inline float elman_tanh(float x)
     const float p = 0.0029921068f + s * (9.939269e-06f + s * (-1.4906464e-08f + s * 2.4105684e-11f));
     const float q = 1.0f + s * (0.46318236f + s * (0.024053134f + s * 0.00023808813f));
     return a * (1.0f + s * (0.1298492f + s * p)) / q;
-}""",    "elman_maximum": """
+}""",
+    "elman_maximum": """
 static inline float elman_maximum(float a, float b)
 {
     return a > b || a != a ? a : b;

@@ -57,6 +57,9 @@ class Scratch:
     """Base class of objects that hold no state: memory that calls reuse, and write before they read it."""
 
 
+WITHOUT_STATE = (*ATOMS, Scratch)  # values that are not followed
+
+
 class AccessPath(NamedTuple):
     """The name through which a step reaches a location, for messages."""
 
@@ -541,7 +544,7 @@ class PythonState:
 
     def _visit(self, value: Any, path: AccessPath, depth: int) -> None:
         """Add the locations that can be reached from a value."""
-        if isinstance(value, (*ATOMS, Scratch)) or id(value) in self._visited:
+        if isinstance(value, WITHOUT_STATE) or id(value) in self._visited:
             return
         self._visited[id(value)] = value
         if isinstance(value, Tensor):
