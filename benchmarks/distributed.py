@@ -4,8 +4,8 @@ Trains each model with one process and with two, as `elman train` does, on one a
 time of a training step from metrics.csv. Trainings take turns, and the median counts. Every process has the same
 batch, so two work on twice as much in a step.
 
-`--hosts` adds trainings on two hosts: network namespaces of this machine, joined by a virtual cable with a given rate
-and delay. It needs root, and the commands ip and tc.
+`--hosts` adds trainings on two hosts: network namespaces of this machine, joined by a virtual cable with a given rate.
+It needs root, and the commands ip and tc. Writes benchmarks/results/distributed.md.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from elman.bench.run import machine
 NAMESPACES = ("elman0", "elman1")
 ADDRESSES = ("10.77.0.1", "10.77.0.2")
 PORT = 29500
+RESULTS = Path(__file__).parent / "results" / "distributed.md"
 MODELS = {
     "text, LSTM 256": (["text", "--batch", "32", "--bptt", "64", "--hidden", "256"], 0.5),
     "text, LSTM 512": (["text", "--batch", "32", "--bptt", "64", "--hidden", "512"], 0.15),
@@ -41,7 +42,7 @@ class Setup(NamedTuple):
 
     processes: int
     threads: int
-    cable: str = ""  # of two hosts: rate and delay
+    cable: str = ""  # of two hosts: its rate
 
     def __str__(self) -> str:
         hosts = f", on two hosts: {self.cable}" if self.cable else ""
@@ -49,14 +50,19 @@ class Setup(NamedTuple):
 
 
 def main() -> None:
-    """Print a table for each model."""
+    """Write a table for each model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--hosts", nargs="*", default=[], metavar="RATE,DELAY", help="as tc names them: 1gbit,0.1ms")
+    parser.add_argument("--hosts", nargs="*", default=[], metavar="RATE", help="as tc names it: 1gbit")
     options = parser.parse_args()
     setups = [Setup(1, 1), Setup(1, 2), Setup(2, 1), *(Setup(2, 1, cable) for cable in options.hosts)]
-    print(f"{machine()['cpu']}, {os.cpu_count()} CPUs; medians of {options.repeats} trainings each\n")
+    lines = [
+        "# Training on several processes",
+        "",
+        f"`{' '.join(['python', 'benchmarks/distributed.py', *sys.argv[1:]])}`. {machine()['cpu']}, {os.cpu_count()} "
+        f"CPUs; medians of {options.repeats} trainings each. Speed: batches in a second, beside one process.",
+    ]
     for model in options.models:
         arguments, epochs = MODELS[model]
         times, size = defaultdict[Setup, list[float]](list), 0
@@ -64,14 +70,15 @@ def main() -> None:
             for setup in setups:
                 seconds, size = train(arguments, epochs * setup.processes, setup)
                 times[setup].append(seconds)
-        print(f"{model}: {size:,} bytes of gradients\n")
-        print("| processes x threads | a step, ms | batches/s | speed |\n|---|---|---|---|")
+        lines += ["", f"## {model}", "", f"{size:,} bytes of gradients.", ""]
+        lines += ["| processes x threads | a step, ms | batches/s | speed |", "|---|---|---|---|"]
         base = median(times[setups[0]])
         for setup in setups:
             step = median(times[setup])
             rate = setup.processes / step
-            print(f"| {setup} | {step * 1e3:.1f} | {rate:.1f} | {rate * base:.2f} |")
-        print(flush=True)
+            lines.append(f"| {setup} | {step * 1e3:.1f} | {rate:.1f} | {rate * base:.2f} |")
+            print(f"{model}: {lines[-1]}", flush=True)
+    RESULTS.write_text("\n".join(lines) + "\n")
 
 
 def train(arguments: Sequence[str], epochs: float, setup: Setup) -> tuple[float, int]:
@@ -84,7 +91,7 @@ def train(arguments: Sequence[str], epochs: float, setup: Setup) -> tuple[float,
         if not setup.cable:
             start([*command, "--devices", str(setup.processes)], environment).wait_or_fail()
             return seconds_per_step(run), size_of(run)
-        stack.enter_context(hosts(*setup.cable.split(",")))
+        stack.enter_context(hosts(setup.cable))
         environment |= {"MASTER_ADDR": ADDRESSES[0], "MASTER_PORT": str(PORT)}
         command += ["--nodes", "2"]
         nodes = [
@@ -128,8 +135,8 @@ def size_of(run: Path) -> int:
 
 
 @contextmanager
-def hosts(rate: str, delay: str) -> Iterator[None]:
-    """Make two network namespaces that are joined by a cable with a rate and a delay in each direction."""
+def hosts(rate: str) -> Iterator[None]:
+    """Make two network namespaces that are joined by a cable with a rate in each direction."""
     first, second = NAMESPACES
     with ExitStack() as stack:
         for name in NAMESPACES:
@@ -142,7 +149,7 @@ def hosts(rate: str, delay: str) -> Iterator[None]:
             run_command("ip", "-n", name, "address", "add", f"{address}/24", "dev", link)
             for device in ("lo", link):
                 run_command("ip", "-n", name, "link", "set", device, "up")
-            limit = ["netem", "rate", rate, "delay", delay, "limit", "100000"]
+            limit = ["tbf", "rate", rate, "burst", "256kb", "latency", "100ms"]
             run_command("tc", "-n", name, "qdisc", "add", "dev", link, "root", *limit)
         yield
 

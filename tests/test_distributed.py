@@ -386,6 +386,29 @@ def test_sharded_weights_train_as_whole_ones(file: Path, tmp_path: Path, whole: 
     assert rows(run, "val_loss")[-1] < rows(whole, "val_loss")[-1]
 
 
+SHARDED_GRADIENT = """
+import sys
+import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
+from elman.training.processes import Place, joined
+from elman.training.sharding import are_finite
+
+with joined(Place(int(sys.argv[1]), 2), "cpu", f"file://{sys.argv[2]}"):
+    mesh = init_device_mesh("cpu", (2,))
+    whole = torch.ones(4, 3)
+    fine = are_finite([distribute_tensor(whole, mesh, [Shard(0)])])
+    whole[3, 1] = torch.nan  # of the second process
+    print(fine, are_finite([distribute_tensor(whole, mesh, [Shard(0)])]))
+"""
+
+
+def test_processes_agree_on_gradients_that_are_not_finite(tmp_path: Path) -> None:
+    commands = [[sys.executable, "-c", SHARDED_GRADIENT, str(rank), str(tmp_path / "store")] for rank in range(2)]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
+    assert [process.communicate(timeout=300)[0] for process in started] == ["True False\n"] * 2
+
+
 def free_port() -> int:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))

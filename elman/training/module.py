@@ -19,7 +19,7 @@ from elman.training.devices import to_device
 from elman.training.diverged import Diverged, diverged
 from elman.training.options import MAX_SKIPPED, OPTIMIZERS, TrainingOptions
 from elman.training.processes import divided_rows, exchanged, gathered, joined_rows, of_process, place
-from elman.training.sharding import is_sharded, sharded_loss, whole_norm
+from elman.training.sharding import are_finite, is_sharded, sharded_loss, whole_norm
 from elman.training.trainable import Batches, Trainable
 
 ENDLESS = 10**9  # number of steps if only the clock ends the training
@@ -138,7 +138,7 @@ class TaskModule(LightningModule):
         gradients = [p.grad for p in parameters if p.grad is not None]
         norm = get_total_norm(gradients)
         # The norm of finite gradients can overflow; clipping then sets them to zero.
-        if not whole_norm(norm).isfinite() and not all(bool(gradient.isfinite().all()) for gradient in gradients):
+        if not whole_norm(norm).isfinite() and not are_finite(gradients):
             scaler = grad_scaler(self.trainer)
             if scaler is not None and scaler.get_scale() >= MIN_SCALE and not self._bad_loss:
                 return  # the scaler skips this step and halves its scale

@@ -1,10 +1,11 @@
 """Fully sharded data parallelism (FSDP): each process stores a part of the weights and of the optimizer's state."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from elman.training.processes import exchanged
 from elman.training.trainable import Trainable
 
 if TYPE_CHECKING:  # slow to import, and not in every build of torch
@@ -51,6 +52,14 @@ def whole_norm(norm: Tensor) -> Tensor:
     """Return a norm of all gradients, which may be sharded, as a tensor. All processes must call this."""
     whole: Tensor = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
     return whole
+
+
+def are_finite(gradients: Sequence[Tensor]) -> bool:
+    """Return True if all numbers of gradients, which may be sharded, are finite. All processes must call this."""
+    is_whole = not any(hasattr(gradient, "full_tensor") for gradient in gradients)
+    parts: list[Any] = [gradient if is_whole else gradient.to_local() for gradient in gradients]  # type: ignore[operator]
+    finite = all(bool(part.isfinite().all()) for part in parts)
+    return finite if is_whole else all(numbers[0] for numbers in exchanged([finite]))
 
 
 def whole_weights(model: nn.Module) -> dict[str, Tensor]:
