@@ -57,8 +57,8 @@ def whole_norm(norm: Tensor) -> Tensor:
 def are_finite(gradients: Sequence[Tensor]) -> bool:
     """Return True if all numbers of gradients, which may be sharded, are finite. All processes must call this."""
     is_whole = not any(hasattr(gradient, "full_tensor") for gradient in gradients)
-    parts: list[Any] = [gradient if is_whole else gradient.to_local() for gradient in gradients]  # type: ignore[operator]
-    finite = all(bool(part.isfinite().all()) for part in parts)
+    parts: Sequence[Any] = gradients  # a DTensor has a part of its numbers on this process
+    finite = all(bool((part if is_whole else part.to_local()).isfinite().all()) for part in parts)
     return finite if is_whole else all(numbers[0] for numbers in exchanged([finite]))
 
 
