@@ -4,6 +4,7 @@ import gc
 import os
 import re
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,6 +36,9 @@ torch.set_num_threads(1)
 
 # What tests write need not survive a power loss. Those of processes that are killed run with fsync (`server.py`).
 os.fsync = lambda fd: None
+
+# Whoever starts the tests may ignore it, as nohup does; tests of signals, and the processes that they start, do not.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # These ask no executor: what runs the tests a second time, with the loop alone, needs them once.
 ONCE = [

@@ -12,6 +12,8 @@ from elman.io.checksums import CHECKSUMS
 NOUNS, VERBS = ("state", "network", "word", "gate"), ("sees", "keeps", "forgets")
 SMALL = ["--hidden", "12", "--embed", "8", "--batch", "4", "--bptt", "10"]
 
+RUN = {"task": "test", "data": {}, "model": {}, "options": {}, "training": {}}  # a configuration
+
 FLOW = """step,name,steps,horizon,growth,largest,first,last,stuck,norm,clipped
 1,recurrent.c_l0,10,4,0.31,1,0.01,0.2,0.1,0.5,0
 101,recurrent.c_l0,10,7,0.62,1,0.02,0.2,0.1,1.5,1

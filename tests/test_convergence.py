@@ -26,7 +26,7 @@ from elman.training.callbacks import CheckpointCallback, Interrupted, TimeBudget
 from elman.training.convergence import ANNEALING, MIN_GAIN, MIN_STEPS, Convergence
 from elman.training.options import TrainingOptions
 from elman.training.trainer import Outcome, fit
-from tests.small import SMALL, Command
+from tests.small import RUN, SMALL, Command
 from tests.small import text as small_text
 from tests.test_bad_input import refused
 
@@ -70,7 +70,7 @@ def train(
     dropout: float = 0.0,
 ) -> Outcome:
     torch.manual_seed(0)
-    run = Run(path, {})
+    run = Run(path, RUN)
     (path / "checkpoints").mkdir(parents=True, exist_ok=True)
     return fit(Points(Line(dropout)), options, run, Console(quiet=True), time.monotonic(), resume, longer)
 

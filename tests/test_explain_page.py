@@ -1,6 +1,7 @@
 """`elman explain` writes a page with the numbers of elman.textbook. What a browser makes of it: tests/browser."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -207,11 +208,10 @@ def test_bad_input(
 
 
 def test_a_page_is_written_whole_or_not_at_all(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full_disk(path: Path, data: bytes) -> int:
-        path.touch()
+    def full_disk(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    monkeypatch.setattr(os, "fsync", full_disk)
     said = elman("explain", "please stay", "--out", tmp_path / "page.html")
     assert said.code == 1
     assert "No space left" in said.err

@@ -16,6 +16,7 @@ from elman.io.run_folder import new_run
 from elman.training.diverged import Diverged
 from elman.training.options import TrainingOptions
 from elman.training.trainer import fit
+from tests.small import RUN
 
 T, B, D, H = 6, 3, 4, 5
 BATCHES = 4
@@ -64,7 +65,7 @@ class Lesson:
 
 
 def diverges(task: Any, path: Path, options: TrainingOptions = OPTIONS) -> Diverged:
-    with new_run(path / "run", {"task": "test"}) as run:
+    with new_run(path / "run", RUN) as run:
         console = Console(quiet=True)
         with pytest.raises(Diverged) as raised:
             fit(task, options, run, console, 0.0)
@@ -157,7 +158,7 @@ def test_a_norm_that_overflows_alone_goes_on(tmp_path: Path) -> None:
     """Of finite gradients whose squares are infinite, clipping makes zeros."""
     task = Lesson(lambda outputs, h: outputs[0].sum() * 1e25)
     before = [parameter.clone() for parameter in task.layer.parameters()]
-    with new_run(tmp_path / "run", {"task": "test"}) as run:
+    with new_run(tmp_path / "run", RUN) as run:
         options = TrainingOptions(epochs=1, optimizer="sgd", lr=1.0, clip=1.0)
         assert fit(task, options, run, Console(quiet=True), 0.0).steps == BATCHES
     assert all(map(torch.equal, before, task.layer.parameters()))

@@ -1,6 +1,8 @@
 """Services of models with random weights."""
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,12 @@ from tests.tasks.test_damaged import made
 from tests.tasks.test_export import randomize
 
 Serve = Callable[..., TestClient]
+
+
+def run_async(coroutine: Coroutine[Any, Any, Any]) -> None:
+    """Run a coroutine in a thread, since tests with a browser, in the same process, leave a running event loop."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, coroutine).result()
 
 
 def scope_of(path: str) -> dict[str, Any]:

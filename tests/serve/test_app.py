@@ -18,7 +18,7 @@ from elman.serve import create_app
 from elman.serve.refused import MAX_LINE
 from elman.serve.service import Service
 from elman.tasks import Trained
-from tests.serve.conftest import Serve, scope_of
+from tests.serve.conftest import Serve, run_async, scope_of
 
 Runs = Callable[[str], Trained]
 IMAGE = [[0.0] * 8] * 8
@@ -116,7 +116,7 @@ def test_too_slow_a_body(runs: Runs) -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(app(scope_of("/predict"), receive, send))
+    run_async(app(scope_of("/predict"), receive, send))
     assert sent[0]["status"] == 408
     assert json.loads(sent[1]["body"])["error"] == "expected the request in 0.05 seconds, got a part of it"
 

@@ -17,7 +17,7 @@ from elman.serve import create_app
 from elman.tasks import Trained
 from elman.tasks.music.compose import compose
 from elman.tasks.text.sample import TextGeneration
-from tests.serve.conftest import Serve, scope_of
+from tests.serve.conftest import Serve, run_async, scope_of
 from tests.tasks.test_damaged import made
 from tests.tasks.test_export import randomize
 
@@ -158,7 +158,7 @@ def test_a_client_that_leaves_ends_its_stream(trained: Path) -> None:
             await asyncio.sleep(0.01)
 
     sent = asyncio.Event()
-    asyncio.run(asyncio.wait_for(run(), 20))
+    run_async(asyncio.wait_for(run(), 20))
 
 
 @pytest.mark.parametrize("steps", ["frames", "events"])

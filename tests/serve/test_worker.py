@@ -12,6 +12,7 @@ from elman.errors import BadInput
 from elman.serve.refused import Refused
 from elman.serve.worker import GenerationStream, Rows, Worker
 from elman.tasks.task import Input
+from tests.serve.conftest import run_async
 
 
 class Model:
@@ -48,7 +49,7 @@ def with_worker(
             model.may_go_on.set()
             await asyncio.to_thread(worker.close)
 
-    asyncio.run(run())
+    run_async(run())
     assert worker.waiting == 0
     return model
 
@@ -121,7 +122,7 @@ def test_an_error_of_the_model_reaches_all_its_requests() -> None:
         assert list(map(str, results)) == ["no numbers"] * 2
         worker.close()
 
-    asyncio.run(run())
+    run_async(run())
 
 
 def test_too_many_requests_are_refused() -> None:

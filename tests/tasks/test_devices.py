@@ -252,7 +252,7 @@ def test_a_training_goes_on_in_another_precision(elman: Command, copied: Path) -
     training = tasks.load(copied).run.config["training"]
     assert (training["precision"], training["accelerator"]) == ("bf16", "cpu")
     said = elman("train", "text", "--resume", copied, "--epochs", 5, "--seed", 1)
-    allowed = "--epochs, --minutes, --patience, --accelerator, --devices, --nodes, --strategy and --precision"
+    allowed = "--epochs, --minutes, --patience, --accelerator, --devices, --nodes, --strategy, --precision and --on-nan"
     refused(said, "--seed: cannot be changed", f"only {allowed} can")
 
 
