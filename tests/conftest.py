@@ -103,6 +103,8 @@ THOROUGH = re.compile(
     r"|test_options\.py::test_a_stack_of_any_cell\[(?!RNN|GRU|LSTM|SLSTM)"
     r"|test_threads\.py::test_every_cell_of_the_shelf\[(?!rnn|gru|lstm)"
     r"|test_threads\.py::test_every_way_to_share.*\[(?!LSTM-torch\.bfloat16|GRU-torch\.float32)"
+    # Programs for another machine are linked and emulated.
+    r"|native/test_aarch64\.py::test_(numbers|ragged_rows|two_threads|matrices|copies)"
     r"|native/test_bfloat16\.py::test_outputs_and_gradients\[(RNN|Recurrent)"
     r"|test_truths\.py::test_(the_terms_add|credit_is).*-loop"
     r"|test_truths\.py::test_(the_terms_add|credit_is)\w+\[(?!LSTM|own)"
