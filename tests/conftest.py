@@ -1,5 +1,6 @@
 """Law 7: fresh memory is poison. And every test begins from one seed."""
 
+import base64
 import gc
 import os
 import re
@@ -23,6 +24,7 @@ from elman.cli import run
 from elman.engine.cpu import prepared_call
 from elman.engine.cpu.invocation import ScratchMemory
 from elman.engine.torch_private import mkldnn_has_bfloat16
+from tests.selection import covering
 from tests.small import FLOW, SMALL, Command, text, unchecked
 
 # The same examples on every machine and in every run.
@@ -125,6 +127,9 @@ THOROUGH = re.compile(
     r"|test_attributes\.py::test_(pruned|a_parametrization).*triton"
     r"|test_recording\.py::test_(names|a_ragged|windows|what_is|the_model|the_optimizer).*triton"
     r"|test_resume\.py::test_ctrl_c_saves_and_resuming_changes_nothing\[(37|88|90|230)\]"
+    # Every task is resumed by the same code, which test_resume.py and test_killed.py test.
+    r"|tasks/test_(?!image)\w+\.py::test_resuming_changes_nothing"
+    r"|native/test_bfloat16\.py::test_the_same_bits\w+\[ELMAN_VECTOR_BYTES-16"
     # Processes that take a second for each kill; changes of each kind of each file, which few draw.
     r"|test_killed\.py::test_at_any_moment\[\w+-20\]"
     r"|test_killed\.py::test_at_every_file\[part"
@@ -149,6 +154,7 @@ THOROUGH = re.compile(
     # `make docs` runs the examples of all pages, and builds the site.
     r"|test_docs\.py::test_a_page_prints|test_new_task\.py|test_examples\.py|test_site\.py"
 )
+FEW_COMBINATIONS = 6  # of a test, which all run
 # The torch executor's refusal, and torch's own error.
 NO_LSTM = re.compile("where torch.lstm fails|primitive descriptor for the LSTM")
 # Cells for which the torch executor has no function, in the names of tests.
@@ -167,18 +173,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--thorough", action="store_true", help="run all combinations")
 
 
+@pytest.hookimpl(trylast=True)  # after -k and -m
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the torch executor's refusals, and, unless asked for, what `THOROUGH` names.
 
-    Without the native executor, leave out tests that name another and examples of tasks too: they ran with it.
+    Of tests with many combinations of parameters, unless asked for, each value runs once for each executor. Without the native executor, leave out tests that name another and examples of tasks too: they ran with it.
     """
     out = {item for item in items if _executor(item) == "torch" and NOT_OF_TORCH.search(item.nodeid)}
     if not config.getoption("--thorough", default=False):
         out |= {item for item in items if THOROUGH.search(item.nodeid)}
+        out |= _combinations([item for item in items if item not in out])
     if os.environ.get("ELMAN_NATIVE") == "0":
         out |= {item for item in items if _executor(item) in ("loop", "torch") or TASKS in item.path.parents}
     config.hook.pytest_deselected(items=list(out))
     items[:] = [item for item in items if item not in out]
+
+
+def _combinations(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Return the combinations of parameters whose values all occur in others, of tests that have many."""
+    groups: dict[Any, list[pytest.Item]] = {}
+    for item in items:
+        if hasattr(item, "callspec"):
+            groups.setdefault((item.nodeid.partition("[")[0], _executor(item)), []).append(item)
+    out = set[pytest.Item]()
+    for group in groups.values():
+        if len(group) > FEW_COMBINATIONS:
+            out |= set(group).difference(covering([(item, item.callspec.indices.items()) for item in group]))
+    return out
 
 
 def pytest_collection_finish() -> None:
@@ -203,6 +224,34 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         if not mkldnn_has_bfloat16() and NO_LSTM.search(str(error)):
             pytest.skip("torch.lstm fails under autocast on this CPU")
         raise
+
+
+# A PNG of one pixel.
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg=="
+)
+# Tests that look at pictures. Those that only find a file there take a third of a second less for each.
+LOOKS_AT_PICTURES = re.compile(
+    r"test_(draw\w*|pictures|files|given|transcribe_parts|curves|strangers|report|hub|docs|new_task|examples)\.py|browser|fuzz|elman/"
+)
+
+
+@pytest.fixture(autouse=True)
+def pictures_are_small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings of a test draw pictures of one pixel; those of fixtures that several tests share draw whole ones."""
+    if request.config.getoption("--thorough", default=False) or LOOKS_AT_PICTURES.search(request.node.nodeid):
+        return
+    from matplotlib.figure import Figure
+
+    save = Figure.savefig
+
+    def save_pixel(figure: Figure, file: Any, format: str | None = None, **options: Any) -> None:
+        if format == "png":
+            file.write(PIXEL)
+        else:
+            save(figure, file, format=format, **options)
+
+    monkeypatch.setattr(Figure, "savefig", save_pixel)
 
 
 Allocator = Callable[..., NDArray[Any]]
