@@ -234,9 +234,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 
 # A PNG of one pixel.
-PIXEL = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg=="
-)
+PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg==")
 # Tests that look at pictures. Those that only find a file there take a third of a second less for each.
 LOOKS_AT_PICTURES = re.compile(
     r"test_(draw\w*|pictures|files|given|transcribe_parts|curves|strangers|report|hub|docs|new_task|examples)\.py|browser|fuzz|elman/"

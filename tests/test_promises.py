@@ -46,7 +46,9 @@ def test_every_promise_has_its_test() -> None:
     table = rows()
     text = PAGE.read_text(encoding="utf-8")
     # As many as there are lines of tables, less the two lines of each head.
-    assert len(table) == len(re.findall(r"^\|", text, re.MULTILINE)) - 2 * len(re.findall(r"^\|---", text, re.MULTILINE))
+    assert len(table) == len(re.findall(r"^\|", text, re.MULTILINE)) - 2 * len(
+        re.findall(r"^\|---", text, re.MULTILINE)
+    )
     assert len(table) > 50
     for promise, _, tests in table:
         assert promise.endswith("."), promise
@@ -60,9 +62,6 @@ def test_a_promise_without_a_test_is_found(cell: str) -> None:
 
 
 def test_the_page_is_in_the_navigation() -> None:
-    class Loader(yaml.SafeLoader):
-        pass
-
     assert re.search(r"^ +- promises\.md$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
     for page in ("limits.md", "security.md", "get_started/install.md"):
         assert "promises.md" in (ROOT / "docs" / page).read_text(encoding="utf-8"), page
@@ -84,7 +83,9 @@ def test_deprecated_names_end_in_a_later_release() -> None:
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "deprecated":
                 message, category = ast.literal_eval(node.args[0]), {k.arg: k.value for k in node.keywords}["category"]
-                match = re.fullmatch(r"elman\S* is deprecated and will be removed in ([\d.]+); use elman\S* instead", message)
+                match = re.fullmatch(
+                    r"elman\S* is deprecated and will be removed in ([\d.]+); use elman\S* instead", message
+                )
                 assert match, f"{path}: {message}"
                 assert getattr(category, "id", "") == "FutureWarning", path
                 ends.append(tuple(map(int, match[1].split("."))))

@@ -35,7 +35,9 @@ def lower_bounds(project: dict[str, Any]) -> list[str]:
 
 def row(python: str, which: str, report: Path, arguments: tuple[str, ...]) -> str:
     """Return the row of a table: versions, and what the tests of a report in JUnit's format came to."""
-    code = f"from importlib.metadata import version; print(*(f'{{name}} {{version(name)}}' for name in {SHOWN}), sep=', ')"
+    code = (
+        f"from importlib.metadata import version; print(*(f'{{name}} {{version(name)}}' for name in {SHOWN}), sep=', ')"
+    )
     versions = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     suite = next(ElementTree.parse(report).iter("testsuite"))  # noqa: S314 - pytest wrote it
     bad, skipped = int(suite.get("failures", 0)) + int(suite.get("errors", 0)), int(suite.get("skipped", 0))

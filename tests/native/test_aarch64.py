@@ -151,7 +151,10 @@ def test_copies_of_rows(reverse: bool, on_arm: Emulator, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(("dtype", "arrangement"), [("float32", "4s"), ("float64", "2d")])
 def test_products_are_neon(dtype: str, arrangement: str) -> None:
-    """Each tile multiplies and adds vectors, as many as it has sums, and keeps all of them in registers."""
+    """Each tile multiplies and adds vectors, as many as it has sums, and keeps all of them in registers.
+
+    In bfloat16, of which each word is unpacked, tiles of 10 rows and more keep some of them in memory.
+    """
     initialize()
     real = ARM.real(dtype)
     text = jit.module_text(ARM, dtype, functools.partial(library.write, real=real))

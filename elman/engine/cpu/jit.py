@@ -38,8 +38,9 @@ class Host:
         x86 = self.triple.startswith(X86)
         registers = 16 if x86 and self.vector_bytes < 64 else 32
         if dtype == "bfloat16":
-            return Real("float32", self.vector_bytes // 4, registers, rounds=True, dot=self.bf16_dot)
-        return Real(dtype, self.vector_bytes // SCALARS[dtype][1], registers)
+            lanes = self.vector_bytes // 4
+            return Real("float32", lanes, registers, rounds=True, dot=self.bf16_dot, loads=not x86)
+        return Real(dtype, self.vector_bytes // SCALARS[dtype][1], registers, loads=not x86)
 
     @property
     def bf16_instructions(self) -> list[str]:
