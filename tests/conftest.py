@@ -186,9 +186,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     Of tests with many combinations of parameters, unless asked for, each value runs once for each executor. Without the
     native executor, leave out tests that name another and examples of tasks too: they ran with it.
-    """Leave out the torch executor's refusals, and, unless asked for, what `THOROUGH` names.
-
-    Of tests with many combinations of parameters, unless asked for, each value runs once for each executor. Without the native executor, leave out tests that name another and examples of tasks too: they ran with it.
     """
     out = {item for item in items if _executor(item) == "torch" and NOT_OF_TORCH.search(item.nodeid)}
     if not config.getoption("--thorough", default=False):

@@ -6,8 +6,8 @@
 
 Makes a virtual environment in build/, for the Python that runs this, anew each time, and runs pytest in it with the
 arguments that follow. `lowest` takes the lower bounds in pyproject.toml, for elman and its extra `all`; `newest` takes
-what pip takes where nothing is installed: a CUDA build of torch on Linux, five gigabytes. The last line is a row for the
-table in docs/get_started/install.md.
+what pip takes where nothing is installed: a CUDA build of torch on Linux, five gigabytes. The last line is a row for
+the table in docs/get_started/install.md.
 """
 
 import platform
@@ -39,7 +39,7 @@ def row(python: str, which: str, report: Path, arguments: tuple[str, ...]) -> st
         f"from importlib.metadata import version; print(*(f'{{name}} {{version(name)}}' for name in {SHOWN}), sep=', ')"
     )
     versions = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
-    suite = next(ElementTree.parse(report).iter("testsuite"))  # noqa: S314 - pytest wrote it
+    suite = next(ElementTree.parse(report).iter("testsuite"))
     bad, skipped = int(suite.get("failures", 0)) + int(suite.get("errors", 0)), int(suite.get("skipped", 0))
     passed = int(suite.get("tests", 0)) - bad - skipped
     tests = f"`{' '.join(arguments)}`" if arguments else "all"
