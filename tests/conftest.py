@@ -252,7 +252,7 @@ def pictures_are_small(request: pytest.FixtureRequest, monkeypatch: pytest.Monke
     save = Figure.savefig
 
     def save_pixel(figure: Figure, file: Any, format: str | None = None, **options: Any) -> None:
-        if format == "png":
+        if format == "png" and "metadata" not in options:  # by which elman knows its own pictures
             file.write(PIXEL)
         else:
             save(figure, file, format=format, **options)
