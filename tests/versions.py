@@ -6,8 +6,8 @@
 
 Makes a virtual environment in build/, for the Python that runs this, anew each time, and runs pytest in it with the
 arguments that follow. `lowest` takes the lower bounds in pyproject.toml, for elman and its extra `all`; `newest` takes
-what pip takes where nothing is installed: a CUDA build of torch on Linux, five gigabytes. The last line is a row for
-the table in docs/get_started/install.md.
+what pip takes where nothing is installed: a CUDA build of torch on Linux, five gigabytes. The last line is a row of a
+table: versions and results.
 """
 
 import platform
