@@ -1,5 +1,6 @@
 """Law 7: fresh memory is poison. And every test begins from one seed."""
 
+import base64
 import gc
 import os
 import re
@@ -24,6 +25,7 @@ from elman.cli import run
 from elman.engine.cpu import prepared_call
 from elman.engine.cpu.invocation import ScratchMemory
 from elman.engine.torch_private import mkldnn_has_bfloat16
+from tests.selection import covering
 from tests.small import FLOW, SMALL, Command, text, unchecked
 
 # The same examples on every machine and in every run.
@@ -107,12 +109,13 @@ THOROUGH = re.compile(
     r"|test_options\.py::test_a_stack_of_any_cell\[(?!RNN|GRU|LSTM|SLSTM)"
     r"|test_threads\.py::test_every_cell_of_the_shelf\[(?!rnn|gru|lstm)"
     r"|test_threads\.py::test_every_way_to_share.*\[(?!LSTM-torch\.bfloat16|GRU-torch\.float32)"
+    # Programs for another machine are linked and emulated.
+    r"|native/test_aarch64\.py::test_(numbers|ragged_rows|two_threads|matrices|copies)"
     r"|native/test_bfloat16\.py::test_outputs_and_gradients\[(RNN|Recurrent)"
     r"|test_truths\.py::test_(the_terms_add|credit_is).*-loop"
     r"|test_truths\.py::test_(the_terms_add|credit_is)\w+\[(?!LSTM|own)"
     r"|test_modes\.py::test_\w+(checkpointed|truncated|windows).*-loop"
     r"|test_step\.py::test_a_stream_is_the_sequence.*(-3-|float64)"
-    r"|test_extras\.py::test_a_task_imports_nothing_of_other_extras\[(?!text|forecast|transcribe)"
     r"|gpu/\w+\.py::test_operations_of_cells\[(?!all at once)"  # which has every operation
     r"|gpu/test_compiles\.py::test_odd_cells\[(?!three|an output|a matrix made|halves|blocks|a state that stays)"
     r"|gpu/test_compiles\.py::test_shared_memory_is_little\[(?!lstm)"
@@ -127,6 +130,9 @@ THOROUGH = re.compile(
     r"|test_attributes\.py::test_(pruned|a_parametrization).*triton"
     r"|test_recording\.py::test_(names|a_ragged|windows|what_is|the_model|the_optimizer).*triton"
     r"|test_resume\.py::test_ctrl_c_saves_and_resuming_changes_nothing\[(37|88|90|230)\]"
+    # Every task is resumed by the same code, which test_resume.py and test_killed.py test.
+    r"|tasks/test_(?!image)\w+\.py::test_resuming_changes_nothing"
+    r"|native/test_bfloat16\.py::test_the_same_bits\w+\[ELMAN_VECTOR_BYTES-16"
     # Processes that take a second for each kill; changes of each kind of each file, which few draw.
     r"|test_killed\.py::test_at_any_moment\[\w+-20\]"
     r"|test_killed\.py::test_at_every_file\[part"
@@ -148,9 +154,18 @@ THOROUGH = re.compile(
     r"|serve/test_openapi\.py::test_the_service_is_as_its_schema_says\[(?!image)"
     r"|serve/test_predict\.py::test_(uploaded_files|predictions_are\w+)\[(?!image|forecast|tag)"
     r"|fuzz/test_fuzz\.py::\w+\[[\w.]+-plot"
+    # One process that lacks a package, one training that is interrupted, one layer and one executor for all.
+    r"|test_extras\.py::test_a_task_imports_nothing_of_other_extras\[(?!forecast)"
+    r"|test_env\.py::test_a_broken_installation\[(?!llvmlite)"
+    r"|test_convergence\.py::test_an_interrupted_training_converges_as_an_uninterrupted_one\[(?!50)"
+    r"|test_torch_inputs\.py::test_valid\[(?!LSTM)"
+    r"|test_observed\.py::test_gone_with_the_graph\[(?!native)"
+    r"|test_devices\.py::test_bfloat16_learns_as_float32\[(?!text)"
+    r"|test_linking\.py"
     # `make docs` runs the examples of all pages, and builds the site.
     r"|test_docs\.py::test_a_page_prints|test_new_task\.py|test_examples\.py|test_site\.py"
 )
+FEW_COMBINATIONS = 6  # of a test, which all run
 # The torch executor's refusal, and torch's own error.
 NO_LSTM = re.compile("where torch.lstm fails|primitive descriptor for the LSTM")
 # Cells for which the torch executor has no function, in the names of tests.
@@ -169,18 +184,34 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--thorough", action="store_true", help="run all combinations")
 
 
+@pytest.hookimpl(trylast=True)  # after -k and -m
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the torch executor's refusals, and, unless asked for, what `THOROUGH` names.
 
-    Without the native executor, leave out tests that name another and examples of tasks too: they ran with it.
+    Of tests with many combinations of parameters, unless asked for, each value runs once for each executor. Without the
+    native executor, leave out tests that name another and examples of tasks too: they ran with it.
     """
     out = {item for item in items if _executor(item) == "torch" and NOT_OF_TORCH.search(item.nodeid)}
     if not config.getoption("--thorough", default=False):
         out |= {item for item in items if THOROUGH.search(item.nodeid)}
+        out |= _combinations([item for item in items if item not in out])
     if os.environ.get("ELMAN_NATIVE") == "0":
         out |= {item for item in items if _executor(item) in ("loop", "torch") or TASKS in item.path.parents}
     config.hook.pytest_deselected(items=list(out))
     items[:] = [item for item in items if item not in out]
+
+
+def _combinations(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Return the combinations of parameters whose values all occur in others, of tests that have many."""
+    groups: dict[Any, list[pytest.Item]] = {}
+    for item in items:
+        if hasattr(item, "callspec"):
+            groups.setdefault((item.nodeid.partition("[")[0], _executor(item)), []).append(item)
+    out = set[pytest.Item]()
+    for group in groups.values():
+        if len(group) > FEW_COMBINATIONS:
+            out |= set(group).difference(covering([(item, item.callspec.indices.items()) for item in group]))
+    return out
 
 
 def pytest_collection_finish() -> None:
@@ -205,6 +236,32 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         if not mkldnn_has_bfloat16() and NO_LSTM.search(str(error)):
             pytest.skip("torch.lstm fails under autocast on this CPU")
         raise
+
+
+# A PNG of one pixel.
+PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg==")
+# Tests that look at pictures. Those that only find a file there take a third of a second less for each.
+LOOKS_AT_PICTURES = re.compile(
+    r"test_(draw\w*|pictures|files|given|transcribe_parts|curves|strangers|report|hub|docs|new_task|examples)\.py|browser|fuzz|elman/"
+)
+
+
+@pytest.fixture(autouse=True)
+def pictures_are_small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings of a test draw pictures of one pixel; those of fixtures that several tests share draw whole ones."""
+    if request.config.getoption("--thorough", default=False) or LOOKS_AT_PICTURES.search(request.node.nodeid):
+        return
+    from matplotlib.figure import Figure
+
+    save = Figure.savefig
+
+    def save_pixel(figure: Figure, file: Any, format: str | None = None, **options: Any) -> None:
+        if format == "png" and "metadata" not in options:  # by which elman knows its own pictures
+            file.write(PIXEL)
+        else:
+            save(figure, file, format=format, **options)
+
+    monkeypatch.setattr(Figure, "savefig", save_pixel)
 
 
 Allocator = Callable[..., NDArray[Any]]

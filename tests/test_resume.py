@@ -3,10 +3,12 @@
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from elman.training import callbacks
 from elman.training.callbacks import CheckpointCallback
 from tests.small import SMALL, Command
 from tests.test_bad_input import refused
@@ -76,6 +78,28 @@ def test_after_a_crash_rows_beyond_the_last_checkpoint_are_written_anew(
             elman("train", "text", file, "--out", run, *TRAIN)
     assert elman("train", "text", "--resume", run).code == 0
     assert losses(run) == losses(whole)
+
+
+def test_a_checkpoint_is_saved_every_minute(
+    elman: Command, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock on which every step takes 25 seconds."""
+    step, saved, original, save = 0, list[int](), CheckpointCallback.on_train_batch_end, CheckpointCallback._save
+
+    def on_train_batch_end(self: CheckpointCallback, trainer: Any, *rest: Any) -> None:
+        nonlocal step
+        step = trainer.global_step
+        original(self, trainer, *rest)
+
+    def record(self: CheckpointCallback, trainer: Any) -> None:
+        saved.append(trainer.global_step)
+        save(self, trainer)
+
+    monkeypatch.setattr(CheckpointCallback, "on_train_batch_end", on_train_batch_end)
+    monkeypatch.setattr(CheckpointCallback, "_save", record)
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: 25.0 * step))
+    assert elman("train", "text", file, "--out", tmp_path / "run", "--epochs", 0.2, *SMALL).code == 0
+    assert saved[:5] == [1, 4, 7, 10, 13]  # after more than 60 seconds
 
 
 def test_a_moved_run_can_be_resumed_and_made_longer(elman: Command, whole: Path, tmp_path: Path) -> None:

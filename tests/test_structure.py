@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import elman
 from elman.engine.plan.operations import POINTWISE, REDUCTIONS
 
 
@@ -51,7 +52,7 @@ def test_undocumented_names_of_torch_stand_in_one_file() -> None:
     private = re.compile(
         r"torch\._C\b|\btorch(\.\w+)*\._(?!_)\w+|from torch(\.\w+)* import .*\b_(?!_)\w+|forward_ad\._"
     )
-    package = Path(__file__).parents[1] / "elman"
+    package = Path(elman.__file__).parent
     found = [
         f"{path.relative_to(package)}:{number}: {line.strip()}"
         for path in sorted(package.rglob("*.py"))
@@ -62,7 +63,7 @@ def test_undocumented_names_of_torch_stand_in_one_file() -> None:
 
 
 def test_what_is_known_of_a_value_is_read_in_one_place() -> None:
-    engine = Path(__file__).parents[1] / "elman" / "engine"
+    engine = Path(elman.__file__).parent / "engine"
     files = [path.name for path in engine.rglob("*.py") if re.search(r"\.meta\b", path.read_text(encoding="utf-8"))]
     assert files == ["values.py"]
 
@@ -70,7 +71,7 @@ def test_what_is_known_of_a_value_is_read_in_one_place() -> None:
 def test_class_names_are_unique() -> None:
     layers_and_cells = {"RNN", "GRU", "LSTM"}  # elman.GRU as in torch.nn, elman.cells.GRU as torch.nn.GRUCell
     names = Counter[str]()
-    for path in (Path(__file__).parents[1] / "elman").rglob("*.py"):
+    for path in Path(elman.__file__).parent.rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         names.update(node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
     assert {name for name, count in names.items() if count > 1} == layers_and_cells

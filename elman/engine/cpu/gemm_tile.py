@@ -16,6 +16,7 @@ from elman.engine.cpu.ir_builder import INT, POINTER, Code, Integer, Real, Value
 from elman.engine.cpu.signatures import public
 
 VECTORS = 2  # in a row of a panel
+LOADED = 2  # registers for factors on their way, where multiply-adds read none from memory
 DEPTH = 256  # steps of k between two updates of the result: this part of a panel stays in the first-level cache
 
 
@@ -37,14 +38,17 @@ def packed_rows(code: Code, K: Integer) -> Integer:
 
 
 def tile_rows(real: Real) -> int:
-    """Return the maximal number of rows of a tile: its accumulators fill all registers but four, or five."""
+    """Return the maximal number of rows of a tile: its accumulators fill all registers but those of the factors."""
     # Of a row of pairs, both halves of each vector, and the left factor.
     others = 2 * VECTORS + 1 if real.rounds and not real.dot else 4
-    return (real.registers - others) // VECTORS
+    return (real.registers - others - LOADED * real.loads) // VECTORS
 
 
 def tile_panels(real: Real, rows: int) -> int:
     """Return how many panels a tile of few rows spans: it has registers to spare, and latency to hide."""
+    if real.loads:  # a panel takes the registers of its factors too
+        factors = 2 if real.rounds and not real.dot else 1
+        return max(1, min(4, (real.registers - LOADED - 1) // (VECTORS * (rows + factors))))
     return max(1, min(4, (real.registers - 4) // (VECTORS * rows)))
 
 

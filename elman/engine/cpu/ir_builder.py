@@ -30,6 +30,7 @@ class Real:
     registers: int  # vector registers
     rounds: bool = False  # products round their factors to bfloat16, see `bfloat16.py`
     dot: bool = False  # and add up pairs of them by one instruction
+    loads: bool = False  # both factors of a multiply-add must be in registers: it reads none from memory
 
     @property
     def scalar(self) -> Any:

@@ -38,8 +38,9 @@ class Host:
         x86 = self.triple.startswith(X86)
         registers = 16 if x86 and self.vector_bytes < 64 else 32
         if dtype == "bfloat16":
-            return Real("float32", self.vector_bytes // 4, registers, rounds=True, dot=self.bf16_dot)
-        return Real(dtype, self.vector_bytes // SCALARS[dtype][1], registers)
+            lanes = self.vector_bytes // 4
+            return Real("float32", lanes, registers, rounds=True, dot=self.bf16_dot, loads=not x86)
+        return Real(dtype, self.vector_bytes // SCALARS[dtype][1], registers, loads=not x86)
 
     @property
     def bf16_instructions(self) -> list[str]:
@@ -140,17 +141,39 @@ def compile_module(
     code = read_signed(path)
     if code is not None:
         return CompiledModule(host, name, code, exports, imports)
-    module = ir.Module(name)
-    module.triple = host.triple
-    write(module)
-    code = machine_code(host, str(module))
+    code = machine_code(host, module_text(host, name, write))
     write_signed(path, code)
     return CompiledModule(host, name, code, exports, imports)
 
 
+def module_text(host: Host, name: str, write: Callable[[Any], None]) -> str:
+    """Return the LLVM IR of the module that `write` fills, for a machine, which may be another than this one."""
+    module = ir.Module(name)
+    module.triple = host.triple
+    write(module)
+    return str(module)
+
+
 def machine_code(host: Host, text: str) -> bytes:
-    """Compile the text of a module to an object file."""
+    """Compile the text of a module to an object file.
+
+    For another machine than this one, LLVM's targets must have been initialized
+    (`llvmlite.binding.initialize_all_targets`).
+    """
     machine = _machine(host)
+    code: bytes = machine.emit_object(_optimized(machine, text))
+    return code
+
+
+def assembly(host: Host, text: str) -> str:
+    """Compile the text of a module as `machine_code` does, to assembly that can be read."""
+    machine = _machine(host)
+    code: str = machine.emit_assembly(_optimized(machine, text))
+    return code
+
+
+def _optimized(machine: Any, text: str) -> Any:
+    """Parse the text of a module and run LLVM's passes over it."""
     module = llvm.parse_assembly(text)
     options = llvm.create_pipeline_tuning_options(speed_level=1)
     # The code already consists of vectors and unrolled tiles.
@@ -161,8 +184,7 @@ def machine_code(host: Host, text: str) -> bytes:
     for function in module.functions:
         if not function.is_declaration:
             passes.run(function, builder)
-    code: bytes = machine.emit_object(module)
-    return code
+    return module
 
 
 def _machine(host: Host) -> Any:
