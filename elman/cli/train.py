@@ -20,8 +20,9 @@ from elman.training.options import LIMIT, TrainingOptions
 if TYPE_CHECKING:
     from elman.io.run_folder import Run
 
+STREAMED_COLUMNS = ("text_column", "source_column", "target_column")
 BOXES: dict[str, tuple[str, ...]] = {  # sections of the help, and their options
-    "Data": (*READING, "validation", "test", "group"),
+    "Data": (*READING, "stream", "shuffle_rows", *STREAMED_COLUMNS, "validation", "test", "group"),
     "Task": (),
     "Network": ("cell", "hidden", "layers", "embed", "dropout", "bptt"),
     "Training": ("batch",),
