@@ -201,11 +201,11 @@ def test_a_file_that_cannot_be_used_is_named(elman: Command, tmp_path: Path, dam
     [
         ("empty", ["empty: --stream: expected Parquet or Arrow files (.parquet,", "got a folder without any"]),
         ("none", ["none: expected a Parquet or Arrow file, or a folder of them, but it does not exist"]),
-        ("a.csv", ["a.csv: --stream: expected Parquet or Arrow files", "got a file with another ending"]),
-        ("no rows", ["no rows: expected at least one row, got 1 empty files"]),
+        ("a.csv", ["a.csv: --stream: expected Parquet or Arrow files", "got another file"]),
+        ("no rows", ["no rows: expected at least one row, got 1 empty file"]),
         ("few", ["classify: --stream: expected more rows, got none for", "add data"]),
         ("one label", ["classify: expected at least two different labels in the training part, got one, 'pos'"]),
-        ("nosuch://bucket/a", ["nosuch://bucket/a: expected Arrow, got a file that cannot be read"]),
+        ("nosuch://bucket/a", ["nosuch://bucket/a: --stream: expected a place that pyarrow reads"]),
     ],
 )
 def test_what_is_no_data_is_refused(elman: Command, tmp_path: Path, name: str, parts: list[str]) -> None:

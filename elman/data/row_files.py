@@ -20,6 +20,7 @@ from elman.data.tables import check_column
 from elman.errors import BadInput
 from elman.extras import needs
 from elman.io.files import check_regular, visible_files
+from elman.io.format import counted
 from elman.io.terminal import note
 
 PARQUET, ARROW = (".parquet", ".pq"), (".arrow", ".feather", ".ipc")  # suffixes
@@ -101,7 +102,7 @@ class RowFiles:
                 empty.append(file.name)
         names = ", ".join(map(str, paths))
         if not self.groups:
-            raise BadInput(f"{names:.200}: expected at least one row, got {len(self.files):,} empty files")
+            raise BadInput(f"{names:.200}: expected at least one row, got {counted(len(self.files), 'empty file')}")
         for name in empty[:MAX_NOTES]:
             note(f"{name}: has no rows")
         if len(empty) > MAX_NOTES:
@@ -158,7 +159,7 @@ class RowFiles:
             files, others = [DataFile(str(path), str(path))], []
         data = [file for file in files if _is_data(file.path)]
         if not data:
-            got = "a file with another ending" if not (is_local and path.is_dir()) else "a folder without any"
+            got = "another file" if path.is_file() else "a folder without any"
             raise BadInput(f"{path}: --stream: expected {EXPECTED}, got {got}")
         tell_left_out(str(path), others, "that are not Parquet or Arrow")
         for file in data:
@@ -170,27 +171,30 @@ class RowFiles:
         from pyarrow import fs
 
         uri = f"{scheme}://{'/' if scheme == 'file' else ''}{rest}"
-        with self._damage_named(DataFile(uri, uri), ImportError):
+        try:
             filesystem, root = fs.FileSystem.from_uri(uri)
             info = filesystem.get_file_info(root)
-            if info.type == fs.FileType.NotFound:
-                raise BadInput(f"{uri}: expected {EXPECTED}, but it does not exist")
             is_folder = info.type == fs.FileType.Directory
             infos = filesystem.get_file_info(fs.FileSelector(root, recursive=True)) if is_folder else [info]
+        except (*self._damage, ImportError) as error:
+            raise BadInput(f"{uri}: --stream: expected a place that pyarrow reads: {_first_line(error)}") from None
+        if info.type == fs.FileType.NotFound:
+            raise BadInput(f"{uri}: --stream: expected {EXPECTED}, but it does not exist")
         paths = sorted(info.path for info in infos if info.type == fs.FileType.File and info.base_name[0] not in "._")
         return [DataFile(f"{scheme}://{path}", path, filesystem) for path in paths]
 
     @contextmanager
-    def _damage_named(self, file: DataFile, *more: type[Exception]) -> Iterator[None]:
+    def _damage_named(self, file: DataFile) -> Iterator[None]:
         """Turn errors about a file into `BadInput` with its name."""
         try:
             yield
-        except (*self._damage, *more) as error:
+        except self._damage as error:
             if isinstance(error, MemoryError):
                 raise
-            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
             expected = "Parquet" if file.is_parquet else "Arrow"
-            raise BadInput(f"{file.name}: expected {expected}, got a file that cannot be read: {reason:.200}") from None
+            raise BadInput(
+                f"{file.name}: expected {expected}, got a file that cannot be read: {_first_line(error)}"
+            ) from None
 
     @contextmanager
     def _opened(self, file: DataFile) -> Iterator[Any]:
@@ -295,6 +299,10 @@ class RowFiles:
 def changed(name: str) -> BadInput:
     """Return the exception for a file that has changed since the training began."""
     return BadInput(f"{name}: expected the same rows as before, got others: the file has changed")
+
+
+def _first_line(error: Exception) -> str:
+    return (next(iter(str(error).splitlines()), "") or type(error).__name__)[:200]
 
 
 def _is_data(path: str) -> bool:

@@ -6,6 +6,7 @@ in order. What all processes together read does not depend on their number.
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
+from itertools import islice
 from math import gcd, lcm
 from typing import Any
 
@@ -103,7 +104,7 @@ class StreamedExamples:
             if lane not in self._lanes:
                 self._lanes[lane] = self._read(epoch, lane, first // LANES)
             count = len(range(lane, rows, LANES))
-            items = [item for _, item in zip(range(count), self._lanes[lane], strict=False)]
+            items = list(islice(self._lanes[lane], count))
             shuffled = np.random.default_rng((self._seed, epoch, window, lane)).permutation(count)
             lengths = np.array([length for _, length in items], np.int64)
             by_length = shuffled[np.argsort(lengths[shuffled], kind="stable")]
