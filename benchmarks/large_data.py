@@ -79,9 +79,12 @@ def measured(task: str, data: Path, size: int, out: Path) -> str:
     """Return a row of the table."""
     printed = called(READ, task, data)
     steps = int(number("length", printed))
-    peak = number("peak", called(PEAK, "train", task, data, "--stream", "--epochs", STEPS / steps, "--out", out, *OPTIONS[task]))
+    peak = number(
+        "peak", called(PEAK, "train", task, data, "--stream", "--epochs", STEPS / steps, "--out", out, *OPTIONS[task])
+    )
     rate = size / number("pass", printed) / 1e6
-    return f"| {task} | {size / 1e9:.2f} GB | {peak / 1e6:,.0f} MB | {rate:,.0f} MB/s | {1000 * number('batches', printed):.1f} ms |"
+    batch = 1000 * number("batches", printed)
+    return f"| {task} | {size / 1e9:.2f} GB | {peak / 1e6:,.0f} MB | {rate:,.0f} MB/s | {batch:.1f} ms |"
 
 
 def main() -> None:
@@ -105,11 +108,11 @@ def main() -> None:
     about = machine()
     RESULTS.write_text(
         "# Streamed data\n\n"
-        f"`python benchmarks/large_data.py --gigabytes {gigabytes:g}`, on {about['cores']} cores of {about['cpu']}, torch "
-        f"{about['torch']}, {time.strftime('%Y-%m-%d')}. Random texts of {WORDS} words in Parquet files, row groups of "
-        f"{ROW_GROUP:,} rows. Peak memory is that of a training of {STEPS} steps, torch and all other libraries included. "
-        "The rate is that of the pass before training, in bytes of text; the last column is the time in which the next "
-        "batch is read and encoded.\n\n"
+        f"`python benchmarks/large_data.py --gigabytes {gigabytes:g}`, on {about['cores']} cores of {about['cpu']},\n"
+        f"torch {about['torch']}, {time.strftime('%Y-%m-%d')}, with other programs running. Random texts of {WORDS}\n"
+        f"words in Parquet files, row groups of {ROW_GROUP:,} rows. Peak memory is that of a training of {STEPS} steps,\n"
+        "torch and all other libraries included. The rate is that of the pass before training, in bytes of text; the\n"
+        "last column is the time in which the next batch is read and encoded.\n\n"
         "| task | data | peak memory | pass before training | reading a batch |\n|---|---|---|---|---|\n"
         + "\n".join(lines)
         + "\n"

@@ -92,7 +92,9 @@ def _check_stream(task: str, module: Any, wanted: bool) -> None:
 
     if wanted and not _can_stream(module):
         names = ", ".join(name for name in TASKS if _can_stream(options_of(name)))
-        raise BadInput(f"--stream: expected a task that can stream ({names}), got {task}, which reads its data as a whole")
+        raise BadInput(
+            f"--stream: expected a task that can stream ({names}), got {task}, which reads its data as a whole"
+        )
 
 
 def _of_training(option: inspect.Parameter, module: Any) -> inspect.Parameter:

@@ -54,13 +54,13 @@ class RowGroup(NamedTuple):
     """Rows that are read together: a row group of a Parquet file, or all rows of an Arrow file.
 
     file: index of the file.
-    index: index of the row group in its file.
+    number: index of the row group in its file.
     first: number of rows before it in its file.
     rows: number of rows.
     """
 
     file: int
-    index: int
+    number: int
     first: int
     rows: int
 
@@ -139,7 +139,7 @@ class RowFiles:
                 yield block
 
     def place(self, group: int, block: int, row: int) -> str:
-        """Return the place of a row for messages, from the indices of its row group, of the block in it, and its own."""
+        """Return the place of a row for messages, from the indices of row group, block in it, and row in that."""
         of_group = self.groups[group]
         return f"{self.files[of_group.file].name}: row {of_group.first + block * self.block_rows + row + 1:,}"
 
@@ -262,7 +262,7 @@ class RowFiles:
     def _rows(self, file: DataFile, group: RowGroup, skip: int) -> Generator[tuple[Any, ...], None, None]:
         """Iterate over the rows of a group, behind the first `skip` ones."""
         with self._damage_named(file), self._opened(file) as source:
-            batches = self._parquet_batches(source, group.index) if file.is_parquet else self._arrow_batches(source)
+            batches = self._parquet_batches(source, group.number) if file.is_parquet else self._arrow_batches(source)
             for batch in batches:
                 for begin in range(skip, batch.num_rows, MAX_BLOCK_ROWS):
                     part = batch.slice(begin, MAX_BLOCK_ROWS)

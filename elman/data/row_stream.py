@@ -40,7 +40,8 @@ class RowReader:
 
     Attributes:
         columns: returns the names of the columns, by the option that names each, from the options of the task.
-        to_example: makes an example of the values of a row and the name of its place. Raises `BadInput` for unusable ones.
+        to_example: makes an example of the values of a row and the name of its place. Raises `BadInput` for an unusable
+            row.
         labels: returns what a codec must know of an example: the sample has an example of each.
     """
 
@@ -58,7 +59,7 @@ class RowStream:
         parts: the parts to hold out: "validation", "test". Each gets a tenth of the rows, but at most `MAX_HELD_OUT`.
         seed: the random seed of the parts.
         sample_bytes: approximate size of the sample of the training part.
-        skip_bad: whether to leave out unusable rows.
+        skip_bad: whether to leave out unusable rows; None: not, and the task has no such option.
 
     Attributes:
         blocks_of_group: number of blocks of each row group, (G,).
@@ -72,7 +73,7 @@ class RowStream:
         parts: Sequence[str],
         seed: int,
         sample_bytes: int,
-        skip_bad: bool,
+        skip_bad: bool | None,
     ) -> None:
         self.files, self.parts = files, parts
         self._to_example, self._seed, self._skip_bad = to_example, seed, skip_bad
@@ -126,6 +127,8 @@ class RowStream:
                 example = self._to_example(*values, name)
                 check_texts(name, example.input, example.target)
             except BadInput as error:
+                if self._skip_bad is None:
+                    raise
                 if not self._skip_bad:
                     raise BadInput(f"{error}; pass --skip-bad to skip it") from None
                 if tell:
@@ -209,8 +212,8 @@ class Survey:
                         survey.labels.setdefault(label, placed)
             if len(survey.labels) > MAX_LABELS:
                 raise BadInput(
-                    f"{stream.name_of(block)}: expected at most {MAX_LABELS:,} different labels, got more; is the column "
-                    "of the labels the right one?"
+                    f"{stream.name_of(block)}: expected at most {MAX_LABELS:,} different labels, got more; is the "
+                    "column of the labels the right one?"
                 )
             survey.digests[block] = int.from_bytes(digest.digest())
         return survey
@@ -238,8 +241,7 @@ class Survey:
 
     def sample(self) -> list[Example]:
         """Return a sample of the training part, in order, which has each label."""
-        placed = {place: example for place, example in (*self.collected["sample"].values(), *self.labels.values())}
-        return _in_order(placed.items())
+        return _in_order(dict([*self.collected["sample"].values(), *self.labels.values()]).items())
 
 
 def _earliest(parts: Sequence[dict[Any, Placed]]) -> dict[Any, Placed]:

@@ -26,9 +26,9 @@ class StreamedExamples:
     """Batches of examples, shuffled within a window of rows that is in memory.
 
     An epoch has the row groups in random order. It is cut into `LANES` equal parts, which are read side by side. The
-    next examples of all of them form a window; within it, examples are shuffled, sorted by length for batches of similar
-    length, and the batches are shuffled. Example q of a batch of all processes is from lane q modulo `LANES`, and process
-    r of W has the examples r, r + W, ..., so it reads the lanes that are r modulo gcd(W, LANES), and no others.
+    next examples of all of them form a window; within it, examples are shuffled and sorted by length, for batches of
+    similar length, and batches are shuffled. Example q of a batch of all processes is from lane q modulo `LANES`, and
+    process r of W has the examples r, r + W, ..., so it reads the lanes that are r modulo gcd(W, LANES), and no others.
 
     Args:
         stream: the rows.
@@ -186,9 +186,7 @@ class StreamedTokens:
 class _TokenReader:
     """Reads the tokens of an epoch from a position on."""
 
-    def __init__(
-        self, order: EpochOrder, begin: int, encode: Callable[[list[Example]], NDArray[np.int32]]
-    ) -> None:
+    def __init__(self, order: EpochOrder, begin: int, encode: Callable[[list[Example]], NDArray[np.int32]]) -> None:
         self._arrays = self._read(order, begin, encode)
         self._tokens = np.zeros(0, np.int32)
 

@@ -175,5 +175,6 @@ def _with_known_labels(survey: Survey, name: str, reader: RowReader) -> list[Exa
     examples = survey.part(name)
     known = [example for example in examples if all(label in survey.labels for label in reader.labels(example))]
     if len(known) < len(examples) and is_first():
-        note(f"{len(examples) - len(known):,} rows left out of {name}: no row for training has their label")
+        rows = counted(len(examples) - len(known), "row")
+        note(f"left out of {name}: {rows} with a label that no row for training has")
     return known

@@ -54,8 +54,8 @@ def prepare(data: Any, options: TextOptions, seed: int, tokenizer: Tokenizer | N
     if not len(train):
         raise BadInput(
             f"{name}: expected at least {options.batch * options.bptt + 1:,} tokens for training (--batch "
-            f"{options.batch} streams of --bptt {options.bptt} steps, and one more), got {tokens:,}; pass more texts, or "
-            "a smaller --batch or --bptt"
+            f"{options.batch} streams of --bptt {options.bptt} steps, and one more), got {tokens:,}; pass more texts, "
+            "or a smaller --batch or --bptt"
         )
     characters = int(survey.sizes.sum()) + sum(map(len, held_out))
     corpus = Corpus(
@@ -85,7 +85,7 @@ def text_stream(data: Any, options: TextOptions, seed: int) -> RowStream:
         seed: the random seed of the validation part.
     """
     files = row_files("text", data, {"--text-column": options.text_column})
-    return RowStream(files, from_row, ["validation"], seed, SAMPLE_BYTES, skip_bad=False)
+    return RowStream(files, from_row, ["validation"], seed, SAMPLE_BYTES, skip_bad=None)
 
 
 def first_texts(stream: RowStream) -> Iterator[str]:
@@ -127,7 +127,7 @@ def encoded(tokenizer: Tokenizer, examples: Sequence[Example]) -> NDArray[np.int
 
 
 def token_counts(stream: RowStream, encode: Any) -> NDArray[np.int64]:
-    """Return the number of tokens for training of each block, (K,). Several processes share the work: all must call this."""
+    """Return the number of tokens for training of each block, (K,). All processes call this, and share the work."""
     counts = np.zeros(stream.blocks, np.int64)
     for block, examples in stream.training(stream.groups_of(place().rank, place().world_size)):
         counts[block] = len(encode(examples))
