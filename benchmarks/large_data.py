@@ -109,11 +109,10 @@ def main() -> None:
     RESULTS.write_text(
         "# Streamed data\n\n"
         f"`python benchmarks/large_data.py --gigabytes {gigabytes:g}`, on {about['cores']} cores of {about['cpu']},\n"
-        f"torch {about['torch']}, {time.strftime('%Y-%m-%d')}, with other programs running.\n"
-        f"Random texts of {WORDS}\n"
-        f"words in Parquet files, row groups of {ROW_GROUP:,} rows. Peak memory is that of a training of {STEPS} steps,\n"
-        "torch and all other libraries included. The rate is that of the pass before training, in bytes of text; the\n"
-        "last column is the time in which the next batch is read and encoded.\n\n"
+        f"torch {about['torch']}, {time.strftime('%Y-%m-%d')}. Random texts of {WORDS} words in Parquet files, row\n"
+        f"groups of {ROW_GROUP:,} rows. Peak memory is that of a training of {STEPS} steps, torch and all other\n"
+        "libraries included. The rate is that of the pass before training, in bytes of text; the last column is the\n"
+        "time in which the next batch is read and encoded.\n\n"
         "| task | data | peak memory | pass before training | reading a batch |\n|---|---|---|---|---|\n"
         + "\n".join(lines)
         + "\n"
