@@ -283,8 +283,10 @@ def test_a_hash_of_the_content_holds_out_a_tenth(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 7, 40])
-def test_processes_share_the_survey(folder: Path, world_size: int) -> None:
-    stream = stream_of(folder)
+def test_processes_share_the_survey(tmp_path: Path, world_size: int) -> None:
+    """Of copies of a text that several processes meet, the first in the files counts."""
+    table = reviews(300)
+    stream = stream_of(write(tmp_path, pa.concat_tables([table.slice(230), table])))
     whole = Survey.of(stream, range(len(stream.files.groups)), labels_of)
     surveys = [Survey.of(stream, stream.groups_of(rank, world_size), labels_of) for rank in range(world_size)]
     merged = Survey.merged(surveys)
