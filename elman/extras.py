@@ -18,6 +18,7 @@ SMALLEST = {
     "onnxscript": "export",
     "tensorboard": "tensorboard",
     "huggingface_hub": "hub",
+    "pyarrow": "stream",
     "fastapi": "serve",
     "uvicorn": "serve",
     "starlette": "serve",

@@ -65,6 +65,14 @@ Accelerator = Annotated[
     Literal["auto", "cpu", "gpu", "mps"],
     Field(description="Device: auto, cpu, gpu, mps. auto takes a GPU of CUDA or ROCm if there is one, else the CPU."),
 ]
+Stream = Annotated[
+    bool,
+    Field(description="Read rows from Parquet or Arrow files, or folders of them, while training: data of any size."),
+    typer.Option("--stream"),
+]
+ShuffleRows = Annotated[
+    Whole, Field(ge=1, description="With --stream: rows that are in memory, and shuffled, at a time.")
+]
 Quote = Annotated[
     str,
     Field(description="Quote character of CSV and TSV; none: quotes are literal."),

@@ -49,6 +49,7 @@ ONCE = [
     "test_bad_input.py",
     "test_distributed.py",
     "test_resume.py",
+    "test_streamed.py",
     "test_killed.py",
     "test_damaged_runs.py",
     "test_on_nan.py",
@@ -145,6 +146,7 @@ THOROUGH = re.compile(
     r"|test_bfloat16\.py::test_[349]_\w+\[(RNN|GRU-Truncated).*-(loop|torch)-"
     # Several processes, each of which imports torch.
     r"|test_distributed\.py::test_(every_task|a_killed|a_signal|processes_end|torchrun|two_machines|a_training|sharded)"
+    r"|test_streamed\.py::test_(two_processes|memory|other_|resumed\w+\[(classify-11|text-50)|text\[(word|char))"
     # torch.onnx and torch.export take seconds of each part.
     r"|export/test_c\.py::test_int8\[(?!lstm)"
     r"|export/test_c\.py::test_weights_in_a_file\[(?!language_model)"

@@ -169,6 +169,8 @@ def _options(command: Any, name: str) -> Iterator[str]:
     context = command.make_context(name, [], resilient_parsing=True)
     panels: dict[str, list[Any]] = {}
     for parameter in command.get_params(context):
+        if getattr(parameter, "hidden", False):
+            continue
         if parameter.param_type_name == "argument":
             panels.setdefault("Arguments", []).append(parameter)
         elif "--help" not in parameter.opts and not {"--quiet", "--verbose"} & set(parameter.opts):

@@ -4,7 +4,7 @@ import inspect
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -20,12 +20,20 @@ from elman.training.options import LIMIT, TrainingOptions
 if TYPE_CHECKING:
     from elman.io.run_folder import Run
 
+STREAMED_COLUMNS = ("text_column", "source_column", "target_column")
 BOXES: dict[str, tuple[str, ...]] = {  # sections of the help, and their options
-    "Data": (*READING, "validation", "test", "group"),
+    "Data": (*READING, "stream", "shuffle_rows", *STREAMED_COLUMNS, "validation", "test", "group"),
     "Task": (),
     "Network": ("cell", "hidden", "layers", "embed", "dropout", "bptt"),
     "Training": ("batch",),
 }
+# For tasks that cannot stream, so that they say so.
+NO_STREAM = inspect.Parameter(
+    "stream",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[bool, typer.Option("--stream", hidden=True)],
+)
 UNTIL = f"""
 Without --epochs and --minutes, training stops when validation stops improving (--patience), or after {LIMIT:g} minutes.
 """
@@ -56,6 +64,7 @@ def train(task: str) -> Callable[..., int]:
             inspect.Parameter("data", kind, annotation=module.DATA, default=None),
             *(under(box, p) for box in BOXES for p in declared(module.OPTIONS) if _box(p.name) == box),
             *(_of_training(p, module) for p in declared(TrainingOptions)),
+            *(() if _can_stream(module) else (NO_STREAM,)),
             under("Training", inspect.Parameter("out", kind, annotation=shared.Out, default=None)),
             under("Training", inspect.Parameter("resume", kind, annotation=shared.Resume, default=None)),
             under("Training", inspect.Parameter("config", kind, annotation=shared.Config, default=None)),
@@ -67,6 +76,25 @@ def train(task: str) -> Callable[..., int]:
     text = module.HELP + UNTIL
     command.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
     return command
+
+
+def _can_stream(module: Any) -> bool:
+    return "stream" in module.OPTIONS.model_fields
+
+
+def _check_stream(task: str, module: Any, wanted: bool) -> None:
+    """Check that a task can stream, if that is wanted.
+
+    Raises:
+        BadInput: if it cannot.
+    """
+    from elman.tasks.registry import TASKS, options_of
+
+    if wanted and not _can_stream(module):
+        names = ", ".join(name for name in TASKS if _can_stream(options_of(name)))
+        raise BadInput(
+            f"--stream: expected a task that can stream ({names}), got {task}, which reads its data as a whole"
+        )
 
 
 def _of_training(option: inspect.Parameter, module: Any) -> inspect.Parameter:
@@ -91,6 +119,7 @@ def _train(task: str, module: Any, arguments: dict[str, Any], explicit: set[str]
     from elman.tasks.registry import get_task
     from elman.training.callbacks import Interrupted
 
+    _check_stream(task, module, arguments["stream"])
     if arguments["print_schema"]:
         print(configuration.schema(task, module), end="")
         return 0

@@ -21,6 +21,7 @@ from elman.data.batches import ByLength
 from elman.data.disk_list import DiskList, Subset
 from elman.data.examples import Example, can_be_reread, check_texts, files_in, is_files
 from elman.data.parts import ExampleStore, Part, SplitRecord, Splits
+from elman.data.row_stream import RowReader
 from elman.data.splits import drawn_parts, load_split
 from elman.errors import BadInput
 from elman.flow import Recording, record
@@ -30,6 +31,7 @@ from elman.io.schema import restoring
 from elman.io.terminal import note
 from elman.options import PARTS, Options
 from elman.report.shown import Missing, Sample
+from elman.tasks import streamed
 from elman.tasks.codec import Codec, check_model_args
 from elman.tasks.task import Input, Loaded, PreparedData, Scores, Task, check_steps, lines_of_stdin
 from elman.training.devices import device_of, to_device
@@ -122,6 +124,7 @@ class SupervisedTask(Task):
     Attributes:
         read: reads examples from files or Python objects; None: the built-in data set. May be lazy, for data that do
             not fit into memory. Raises `BadInput` for unusable data.
+        rows: makes examples of the rows of tables, for `--stream`; None: the task cannot stream.
         parse_input: converts an input of `predict` to an example without a target, with the options.
         codec: the class of the codec.
         metrics: computes metrics from the fitted codec, predictions and targets.
@@ -157,6 +160,7 @@ class SupervisedTask(Task):
     read_texts: Callable[[Path, Loaded], Iterable[Example]] | None = None
     check_lines: Callable[[Sequence[str], Loaded], None] | None = None
     resolve: Callable[[Any, Any, Callable[[str], Any]], tuple[Any, Any]] | None = None
+    rows: RowReader | None = None
     store: Callable[[Iterable[Any]], Sequence[Any]] = DiskList
     metrics_note: Callable[[], str] | None = None
     describe: Callable[[Example], str] = _name_of
@@ -194,12 +198,14 @@ class SupervisedTask(Task):
         self, data: Any, options: Any, seed: int, run: Run | None = None, tell: Callable[[str], Any] | None = None
     ) -> PreparedData:
         options, source = self.resolve_options(data, options, tell)
+        if self.rows is not None and options.stream:
+            return streamed.prepare(self, source, options, seed, run)
         splits, record = self.split_data(source, options, seed, run), SplitRecord()
         codec = self.load_codec(run) if run else self.codec.fit(splits.train, options)
         for part in (splits.validation, splits.test):
             codec.check_targets(part)
-        train = self._batches(codec, record.walk("train", splits.train), options.batch, seed)
-        validation = self._batches(codec, record.walk("validation", splits.validation), options.batch, None)
+        train = self.batches(codec, record.walk("train", splits.train), options.batch, seed)
+        validation = self.batches(codec, record.walk("validation", splits.validation), options.batch, None)
         deque(record.walk("test", splits.test), maxlen=0)
         counts = {name: len(part) for name, part in splits._asdict().items()}
         files = _resolved(data) if can_be_reread(data) else [] if data is None else None
@@ -227,13 +233,9 @@ class SupervisedTask(Task):
         Files for validation and test are used as they are; the other parts are drawn with the seed. A resumed run uses
         its split.csv, so that later versions may draw differently.
         """
-        data_of_parts = _parts_in(options)
-        stores = {
-            name: self._store(self.held_out(self._examples(files, options), name))
-            for name, files in data_of_parts.items()
-        }
+        stores = self.stores_of_parts(options)
         examples = self._store(self._examples(data, options))
-        names = [name for name in PARTS if name not in data_of_parts]
+        names = [name for name in PARTS if name not in stores]
         stored_split = None
         if run is not None and (path := run.path / SPLIT).exists():
             stored_split = load_split(run.files.check(path.name), examples, ["train", *names])
@@ -241,8 +243,15 @@ class SupervisedTask(Task):
         parts = {name: Part(examples, numbers) for name, numbers in indices.items() if name not in stores}
         parts |= {name: Part(store, range(len(store))) for name, store in stores.items()}
         if self.has_duplicates:
-            self._tell_duplicates(parts, data_of_parts)
+            self._tell_duplicates(parts, stores)
         return Splits(**parts)
+
+    def stores_of_parts(self, options: Any) -> dict[str, ExampleStore]:
+        """Read the data for validation and test that options name, by part."""
+        return {
+            name: self._store(self.held_out(self._examples(files, options), name))
+            for name, files in _parts_in(options).items()
+        }
 
     def held_out(self, examples: Iterable[Example], part: str) -> Iterable[Example]:
         """Select the examples in data for a part, "validation" or "test", that belong to it; by default all."""
@@ -273,7 +282,7 @@ class SupervisedTask(Task):
                 total = f"{parts[name].inputs(self.several_targets):,} {self.examples or self.unit}"
                 note(f"{count:,} of the {total} for {name} are also in the training part")
 
-    def _batches(self, codec: Codec, examples: Iterable[Example], batch: int, seed: int | None) -> ByLength:
+    def batches(self, codec: Codec, examples: Iterable[Example], batch: int, seed: int | None) -> ByLength:
         """Make batches by length; with a seed, in a different order in each epoch."""
         encoded, lengths = self._encoded(codec, examples)
         return ByLength(lengths, batch, lambda numbers: codec.collate([encoded[i] for i in numbers]), seed)
@@ -304,17 +313,20 @@ class SupervisedTask(Task):
         """Read examples that are not the training data."""
         return self.store(self.held_out(self._examples(data, loaded.options), "test"))
 
-    def _training_splits(self, loaded: Loaded) -> Splits:
-        """Split the training data of a run again.
+    def _test_part(self, loaded: Loaded) -> Sequence[Example]:
+        """Read the test part of the training data of a run again; of streamed data, its beginning.
 
         Raises:
             BadInput: if the data have changed.
         """
         run = loaded.run
+        if self.rows is not None and loaded.options.stream:
+            data, seed = self.training_data(run), self.training_of(run).seed
+            return streamed.beginning_of_test_part(self, data, loaded.options, seed)
         splits = self.split_data(self.training_data(run), loaded.options, self.training_of(run).seed, run)
         if SplitRecord.of(splits).sha256 != run.config["data"].get("sha256"):
             raise BadInput(f"{run.config['data'].get('name')} has changed since this run was trained on it")
-        return splits
+        return splits.test
 
     # Scores.
 
@@ -405,7 +417,7 @@ class SupervisedTask(Task):
     def record_flow(self, loaded: Loaded, data: Any, steps: int, sequences: int) -> tuple[Recording, str]:
         """Record a backward pass on the longest examples of at most `steps` steps, by default of the test part."""
         codec = loaded.codec
-        examples = self._training_splits(loaded).test if data is None else self.read_other(loaded, data)
+        examples = self._test_part(loaded) if data is None else self.read_other(loaded, data)
         codec.check_targets(examples)
         encoded, lengths = self._encoded(codec, examples)
         order = np.argsort(lengths, kind="stable")
@@ -423,7 +435,7 @@ class SupervisedTask(Task):
     def samples(self, loaded: Loaded, console: Console) -> tuple[Sample, ...] | Missing:
         """Predict from the first examples of the test part."""
         try:
-            examples = self._training_splits(loaded).test[:MAX_SAMPLES]
+            examples = self._test_part(loaded)[:MAX_SAMPLES]
         except BadInput as error:
             return Missing(f"The training data cannot be read: {error}")
         predictions = self.predictions(loaded.model, loaded.codec, examples, loaded.options.batch)

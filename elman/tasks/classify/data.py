@@ -24,7 +24,7 @@ def read_pairs(texts: Sequence[Any], labels: Sequence[Any], *, skip_bad: bool) -
         BadInput: for an unusable text or label, without `skip_bad`.
     """
     rows = enumerate(zip(texts, labels, strict=True), 1)
-    return usable((partial(_to_example, *pair, f"text {i}") for i, pair in rows), skip_bad, "classify")
+    return usable((partial(from_row, *pair, f"text {i}") for i, pair in rows), skip_bad, "classify")
 
 
 def read(paths: Sequence[Source], options: ClassifyOptions) -> Iterator[Example]:
@@ -33,8 +33,18 @@ def read(paths: Sequence[Source], options: ClassifyOptions) -> Iterator[Example]
     Raises:
         BadInput: for unreadable files; for a missing text or label, without `skip_bad`.
     """
-    readers = (partial(_to_example, *row) for path in paths for row in _read_rows(path, options))
+    readers = (partial(from_row, *row) for path in paths for row in _read_rows(path, options))
     return usable(readers, options.skip_bad, ", ".join(map(str, paths)))
+
+
+def from_row(text: Any, label: Any, name: str) -> Example:
+    """Make an example of a text and its label.
+
+    Raises:
+        BadInput: for a missing text or label.
+    """
+    text = text_of(text, name)
+    return Example(text, label_of(label, name), name=name)
 
 
 def read_inputs(path: Path, options: ClassifyOptions) -> Iterator[Example]:
@@ -56,11 +66,6 @@ def _read_rows(path: Source, options: ClassifyOptions) -> Iterator[tuple[Any, An
     if isinstance(path, Path) and not is_table(path):
         return _read_lines(path, options.encoding)
     return _read_table(path, options)
-
-
-def _to_example(text: Any, label: Any, name: str) -> Example:
-    text = text_of(text, name)
-    return Example(text, label_of(label, name), name=name)
 
 
 def _read_table(path: Source, options: ClassifyOptions) -> Iterator[tuple[Any, Any, str]]:

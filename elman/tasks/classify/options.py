@@ -14,7 +14,8 @@ from elman.training.options import TrainingOptions
 HELP = """Train a text classifier.
 
 DATA is a table (CSV, TSV, JSON lines, Parquet) with a column of texts and a column of labels; or a file of lines for
-each label: reviews.pos and reviews.neg, or pos.txt and neg.txt.
+each label: reviews.pos and reviews.neg, or pos.txt and neg.txt. With --stream, Parquet or Arrow files, or folders of
+them.
 """
 PATIENCE = 3
 TRAINING: dict[str, Any] = {"lr": 2e-3}
@@ -30,6 +31,8 @@ class ClassifyOptions(SupervisedOptions):
     label: Annotated[str, Field(description="Column of the labels."), typer.Option(metavar="COLUMN")] = "label"
     encoding: shared.Encoding = "utf-8"
     quote: shared.Quote = ""
+    stream: shared.Stream = False
+    shuffle_rows: shared.ShuffleRows = 10_000
     hidden: shared.Hidden = 64
     embed: Annotated[Whole, Field(ge=1, description="Size of the word embeddings.")] = 64
     dropout: shared.Dropout = 0.5

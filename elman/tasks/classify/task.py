@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from elman.data.disk_list import spread
 from elman.data.examples import Example, is_files
+from elman.data.row_stream import RowReader
 from elman.data.tables import TABLES, json_keys, sources, table_columns
 from elman.data.validation import is_table, listed, sides
 from elman.data.words import encode_words, grams, padded, split_words, vocabulary_of, word_ids
@@ -193,6 +194,11 @@ TASK = SupervisedTask(
     description="a text classifier",
     options=ClassifyOptions,
     read=read,
+    rows=RowReader(
+        columns=lambda options: {"--text": options.text, "--label": options.label},
+        to_example=texts.from_row,
+        labels=lambda example: (example.target,),
+    ),
     parse_input=parse_input,
     read_texts=read_texts,
     check_lines=check_lines,

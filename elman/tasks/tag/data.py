@@ -64,6 +64,15 @@ def _from_words(name: str, words: Any, labels: Any) -> Example:
     return Example(to_words(words, where), [label_of(label, where) for label in labels], name=name)
 
 
+def from_row(words: Any, labels: Any, name: str) -> Example:
+    """Make an example of a list of words and a list of their labels.
+
+    Raises:
+        BadInput: for anything else.
+    """
+    return _from_words(name, words, labels)._replace(name=name)
+
+
 def to_words(words: Iterable[Any], where: str) -> list[str]:
     """Convert words to texts.
 

@@ -14,7 +14,8 @@ from elman.training.options import TrainingOptions
 HELP = """Train a tagger: a label for each word of a sentence, such as parts of speech or names.
 
 DATA has one word per line, in columns (CoNLL) or CoNLL-U, and an empty line after each sentence. A document, which
-begins with "# newdoc" or "-DOCSTART-", is never divided by a split.
+begins with "# newdoc" or "-DOCSTART-", is never divided by a split. With --stream, DATA are Parquet or Arrow files, or
+folders of them, with a list of words and a list of labels in each row.
 """
 PATIENCE = 3
 TRAINING: dict[str, Any] = {"lr": 4e-3}
@@ -29,14 +30,16 @@ class TagOptions(SupervisedOptions):
     column: Annotated[
         str,
         Field(description="Column of the labels: a number from 1, or a name of CoNLL-U."),
-        typer.Option(metavar="COLUMN", show_default="upos in CoNLL-U, else the last"),
+        typer.Option(metavar="COLUMN", show_default="upos in CoNLL-U, else the last; labels with --stream"),
     ] = ""
     words: Annotated[
         str,
         Field(description="Column of the words."),
-        typer.Option(metavar="COLUMN", show_default="form in CoNLL-U, else the first"),
+        typer.Option(metavar="COLUMN", show_default="form in CoNLL-U, else the first; words with --stream"),
     ] = ""
     encoding: shared.Encoding = "utf-8"
+    stream: shared.Stream = False
+    shuffle_rows: shared.ShuffleRows = 10_000
     embed: Annotated[Whole, Field(ge=1, description="Size of the word embeddings.")] = 128
     characters: Annotated[Whole, Field(ge=1, description="Size of the recurrent layer over characters.")] = 64
     dropout: shared.Dropout = 0.5

@@ -16,6 +16,7 @@ from typing_extensions import override
 from elman.data.conll import EMPTY
 from elman.data.examples import Example, is_files
 from elman.data.parts import ExampleStore
+from elman.data.row_stream import RowReader
 from elman.data.splits import drawn_parts
 from elman.data.validation import is_list, quoted
 from elman.data.words import distinct, encode_words, padded, split_words, vocabulary_of, word_ids
@@ -244,6 +245,11 @@ TASK = SupervisedTask(
     description="a tagger",
     options=TagOptions,
     read=read,
+    rows=RowReader(
+        columns=lambda options: {"--words": options.words or "words", "--column": options.column or "labels"},
+        to_example=sentences.from_row,
+        labels=lambda example: example.target,
+    ),
     parse_input=parse_input,
     read_texts=read_texts,
     check_lines=check_lines,

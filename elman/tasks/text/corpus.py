@@ -23,13 +23,17 @@ TRAIN_SHARE = 0.9  # the training part, from the beginning of the text
 
 @dataclass(frozen=True)
 class Corpus:
-    """A training part and a validation part; the tokenizer is fitted on the training part only."""
+    """A training part and a validation part; the tokenizer is fitted on the training part only.
+
+    With `is_sample`, `train` is a sample of the training part, for the baseline.
+    """
 
     tokenizer: Tokenizer
     train: NDArray[np.int32]
     validation: ScoredText
     characters: int
     sha256: str
+    is_sample: bool = False
 
 
 def read(source: Path | TextIO | None, encoding: str) -> Iterable[str]:

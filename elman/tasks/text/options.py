@@ -12,6 +12,8 @@ from elman.options import Whole
 from elman.training.options import TrainingOptions
 
 HELP = """Train a language model on a text. The last 10 % are for validation and scores.
+
+With --stream, FILE are Parquet or Arrow files, or folders of them, with a text in each row.
 """
 PATIENCE = 3
 TRAINING: dict[str, Any] = {}
@@ -36,6 +38,10 @@ class TextOptions(shared.Options):
     bptt: Annotated[Whole, Field(ge=1, description="Truncated BPTT: the gradient reaches back at most N tokens.")] = 64
     batch: shared.Batch = 16
     encoding: shared.Encoding = "utf-8"
+    stream: shared.Stream = False
+    text_column: Annotated[
+        str, Field(description="With --stream: column of the texts."), typer.Option(metavar="COLUMN")
+    ] = "text"
 
     def model_args(self, vocabulary: int) -> dict[str, Any]:
         """Return the arguments of the model, for a vocabulary of this size."""

@@ -29,7 +29,7 @@ from elman.report.shown import Missing, Sample
 from elman.tasks.codec import check_model_args
 from elman.tasks.task import Generation, Loaded, PreparedData, Scores, Task
 from elman.tasks.text import corpus as corpora
-from elman.tasks.text import sample, score
+from elman.tasks.text import sample, score, streamed
 from elman.tasks.text.baseline import NgramBaseline
 from elman.tasks.text.corpus import Corpus
 from elman.tasks.text.export import export
@@ -57,10 +57,12 @@ class TextTask(Task):
         run: Run | None = None,
         tell: Callable[[str], Any] | None = None,
     ) -> PreparedData:
-        """Split a text: the first nine tenths are the training part."""
+        """Split a text: the first nine tenths are the training part. With --stream, a hash of each row decides."""
+        tokenizer = self.load_codec(run) if run else None
+        if options.stream:
+            return streamed.prepare(data, options, seed, tokenizer)
         file = _single_text(data)
         name = _name_of(file)
-        tokenizer = self.load_codec(run) if run else None
         text = corpora.read(file, options.encoding)
         corpus = corpora.prepare(text, name, options.tokens, options.vocabulary, tokenizer)
         minimum = options.batch * options.bptt + 1
@@ -104,7 +106,8 @@ class TextTask(Task):
         corpus, kind = data.details
         with console.status("fitting the n-gram baseline"):
             vocabulary = corpus.tokenizer.get_vocab_size()
-            baseline = NgramBaseline.fit(corpus.train, corpus.validation.ids, vocabulary, MAX_ORDER[kind])
+            parts = (corpus.train, corpus.validation.ids)
+            baseline = NgramBaseline.fit(*parts, vocabulary, MAX_ORDER[kind], corpus.is_sample)
         text = corpus.validation
         run.save_tensors("baseline", {name: torch.from_numpy(array) for name, array in baseline.tensors().items()})
         nats = {str(model.title): best * (len(text.ids) - 1), baseline.title: baseline.nats(text.ids)}
@@ -126,7 +129,9 @@ class TextTask(Task):
 
     @override
     def record_flow(self, loaded: Loaded, data: Any, steps: int, sequences: int) -> tuple[Recording, str]:
-        """Record parallel pieces of the text."""
+        """Record parallel pieces of the text; of streamed texts, of their beginning."""
+        if data is None and loaded.options.stream:
+            return self._record_stream(loaded, steps, sequences)
         file = _single_text(self.training_data(loaded.run) if data is None else data)
         name = _name_of(file)
         text = StoredText(corpora.read(file, loaded.options.encoding))
@@ -139,6 +144,18 @@ class TextTask(Task):
         sequences = min(sequences, (len(ids) - 1) // steps)
         recording = _record(loaded.model, ids, steps, sequences)
         return recording, f"a batch of {sequences} sequences of {steps} steps of {name}"
+
+    def _record_stream(self, loaded: Loaded, steps: int, sequences: int) -> tuple[Recording, str]:
+        run, ids, least = loaded.run, np.zeros(0, np.int32), steps * sequences + 1
+        stream = streamed.text_stream(self.training_data(run), loaded.options, self.training_of(run).seed)
+        for text in streamed.first_texts(stream):
+            ids = np.concatenate((ids, tokenizers.encode(loaded.codec, text)))
+            if len(ids) >= least:
+                break
+        steps = min(steps, len(ids) - 1)
+        sequences = min(sequences, (len(ids) - 1) // steps)
+        recording = _record(loaded.model, ids[:least], steps, sequences)
+        return recording, f"a batch of {sequences} sequences of {steps} steps of {run.config['data'].get('name')}"
 
     @override
     def samples(self, loaded: Loaded, console: Console) -> tuple[Sample, ...] | Missing:

@@ -54,6 +54,15 @@ def read(paths: Sequence[Path], options: TranslateOptions) -> Iterator[Example]:
     return usable(readers, options.skip_bad, ", ".join(map(str, paths)))
 
 
+def from_row(source: Any, target: Any, name: str) -> Example:
+    """Make an example of a sentence and its translation.
+
+    Raises:
+        BadInput: for one that is missing.
+    """
+    return Example(text_of(source, name), text_of(target, name), name=name)
+
+
 def read_inputs(path: Path, options: TranslateOptions) -> Iterator[Example]:
     """Read the sentences of a file, one in each line; in a file of pairs, the first of each pair.
 

@@ -15,7 +15,7 @@ from elman.training.options import TrainingOptions
 HELP = """Train a translator of sentences.
 
 DATA is a file with a sentence, a tab and its translation in each line; or two files with corresponding lines. Then pass
---validation and --test twice too.
+--validation and --test twice too. With --stream, DATA are Parquet or Arrow files, or folders of them.
 """
 PATIENCE = 3
 TRAINING: dict[str, Any] = {"lr": 2e-3}
@@ -29,6 +29,14 @@ VOCABULARY = 4_000  # an epoch takes 1.4 times as long with 8,000
 class TranslateOptions(TextOutputOptions):
     """The options of the task."""
 
+    stream: shared.Stream = False
+    shuffle_rows: shared.ShuffleRows = 10_000
+    source_column: Annotated[
+        str, Field(description="With --stream: column of the sentences."), typer.Option(metavar="COLUMN")
+    ] = "source"
+    target_column: Annotated[
+        str, Field(description="With --stream: column of the translations."), typer.Option(metavar="COLUMN")
+    ] = "target"
     hidden: shared.Hidden = 256
     tokens: Annotated[Kind, Field(description="Tokens of both languages")] = "bpe"
     vocabulary: Annotated[Whole, Field(ge=0, description="Vocabulary size; 0: that of `elman train text`.")] = (

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from elman.data.disk_list import DiskList, MappedList
 from elman.data.examples import Example, is_files
+from elman.data.row_stream import RowReader
 from elman.data.validation import text_of
 from elman.errors import BadInput
 from elman.tasks.plots import attention_plot
@@ -100,6 +101,10 @@ TASK = SupervisedTask(
     description="a translator",
     options=TranslateOptions,
     read=read,
+    rows=RowReader(
+        columns=lambda options: {"--source-column": options.source_column, "--target-column": options.target_column},
+        to_example=sentences.from_row,
+    ),
     parse_input=parse_input,
     read_texts=read_texts,
     check_lines=check_lines,
