@@ -49,8 +49,7 @@ def test_a_stream_is_the_sequence(
 
 @native
 @torch.no_grad()
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize(("num_layers", "dtype"), [(1, torch.float32), (2, torch.float32), (1, torch.bfloat16)])
 @pytest.mark.parametrize("name", cells.REGISTRY)
 def test_a_row_of_a_step_is_the_same_in_every_batch(
     name: str, num_layers: int, dtype: torch.dtype, ran: list[int]
