@@ -49,6 +49,30 @@ def test_a_stream_is_the_sequence(
 
 @native
 @torch.no_grad()
+@pytest.mark.parametrize(("num_layers", "dtype"), [(1, torch.float32), (2, torch.float32), (1, torch.bfloat16)])
+@pytest.mark.parametrize("name", cells.REGISTRY)
+def test_a_row_of_a_step_is_the_same_in_every_batch(
+    name: str, num_layers: int, dtype: torch.dtype, ran: list[int]
+) -> None:
+    """Bit for bit: a step of one stream, and the same with those of others."""
+    layer = elman.Stack(D, H, num_layers, cell_type=cells.by_name(name), dtype=dtype, executor="native")
+    x = torch.randn(2, 67, D, dtype=dtype)
+    state = tuple(part.contiguous() for part in as_tuple(layer(x[:1])[1]))
+
+    def step(begin: int, end: int) -> tuple[Tensor, ...]:
+        rows = [part[:, begin:end].contiguous() for part in state]
+        output, last = layer.step(x[1, begin:end], rows[0] if len(rows) == 1 else tuple(rows))
+        return output, *as_tuple(last)
+
+    whole = step(0, 67)
+    for begin, end in ((0, 1), (66, 67), (10, 12), (30, 35), (1, 54)):
+        for part, expected in zip(step(begin, end), whole, strict=True):
+            assert torch.equal(part, expected.narrow(part.dim() - 2, begin, end - begin))
+    assert len(ran) >= 6
+
+
+@native
+@torch.no_grad()
 @pytest.mark.parametrize("B", [1, 4, 5, 64])
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("name", ["lstm", "gru"])

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 import elman
 from elman.errors import BadInput, Failure
@@ -140,8 +141,8 @@ def _add_generation(app: FastAPI, service: Service) -> None:
         """Generate a continuation of a prompt."""
         values = await read_body(request, body)
         generation = service.start_generation(values.seed)
-        stream = service.generate(generation, values.prompt, values.length, _sampling(values))
-        return await _generated(stream, values.stream, generation.output)
+        stream = service.generate(generation, values.prompt, values.length, _sampling(values), not values.stream)
+        return await _generated(request, stream, values.stream, generation.output)
 
 
 def _add_sessions(app: FastAPI, service: Service) -> None:
@@ -172,11 +173,12 @@ def _add_sessions(app: FastAPI, service: Service) -> None:
 
         try:
             generation = session.generation
-            stream = service.generate(generation, values.prompt, values.length, _sampling(values), release)
+            whole = not values.stream
+            stream = service.generate(generation, values.prompt, values.length, _sampling(values), whole, release)
         except BaseException:
             release()
             raise
-        return await _generated(stream, values.stream, generation.output)
+        return await _generated(request, stream, values.stream, generation.output)
 
     @app.delete("/sessions/{id}", status_code=204, response_model=None, responses=_refusals(404, 422, 500))
     async def delete_session(id: str) -> Response:
@@ -199,16 +201,36 @@ async def _in_time(service: Service, predicting: Any) -> Rows:
 
 
 async def _generated(
-    stream: GenerationStream, as_events: bool, output: Callable[[Sequence[Any]], dict[str, Any]]
+    request: Request, stream: GenerationStream, as_events: bool, output: Callable[[Sequence[Any]], dict[str, Any]]
 ) -> Response:
     """Answer with a stream of events, or with the whole output when it is complete."""
     if as_events:
         return StreamingResponse(_events(stream), media_type=EVENTS, headers=EVENT_HEADERS)
-    parts = [part async for part in stream.parts()]
+    leaves = asyncio.create_task(_cancel_if_gone(request, stream))
+    try:
+        parts = [part async for part in stream.parts()]
+    finally:
+        leaves.cancel()
     steps, reason = [step for part, _ in parts for step in part], parts[-1][1]
+    if reason == "cancelled":
+        return _Nothing()
     if reason == "time":
         raise Refused(504, f"expected to generate {len(steps) + 1} steps or more in time; ask for a smaller length")
     return _json({**output(steps), "steps": len(steps), "finish_reason": reason})
+
+
+async def _cancel_if_gone(request: Request, stream: GenerationStream) -> None:
+    """Cancel a stream when its client has left."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    stream.cancel()
+
+
+class _Nothing(Response):
+    """No answer, for a client that has left."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send nothing."""
 
 
 async def _events(stream: GenerationStream) -> AsyncIterator[str]:

@@ -12,7 +12,9 @@ Seconds = Annotated[Real, Field(gt=0, le=86_400)]
 class ServeOptions(Options):
     """The limits of a service."""
 
-    max_batch: Annotated[Whole, Field(ge=1, description="Largest number of inputs to predict together.")] = 32
+    max_batch: Annotated[
+        Whole, Field(ge=1, description="Largest number of inputs to predict together, and of outputs to generate.")
+    ] = 64
     max_wait: Annotated[
         Real,
         Field(ge=0, le=1000, description="Milliseconds that a request waits for others, to be predicted together."),

@@ -61,7 +61,10 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         reason = error.strerror or str(error)
         raise BadInput(f"--host {host} --port {port}: expected a free address of this machine, got {reason}") from None
+    # asyncio sends at once (TCP_NODELAY) on sockets that name their protocol; others hold back the body of an answer
+    # until the client has acknowledged the headers, 40 ms later.
+    return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=listening.detach())

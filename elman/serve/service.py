@@ -50,6 +50,7 @@ class Service:
         prompt: Any,
         length: int,
         sampling: dict[str, Any],
+        is_whole: bool,
         on_end: Callable[[], None] | None = None,
     ) -> GenerationStream:
         """Generate a stream of steps.
@@ -59,6 +60,7 @@ class Service:
             prompt: the prompt; None: none.
             length: the largest number of steps.
             sampling: temperature, top_k and top_p.
+            is_whole: whether the steps are wanted at the end only.
             on_end: called when the generation has ended.
 
         Raises:
@@ -71,7 +73,7 @@ class Service:
             if len(prompt) > max_steps:  # before it takes time to encode it
                 raise BadInput(f"prompt: expected at most {max_steps:,} time steps, got more")
             generation.read(prompt, max_steps)
-        stream = GenerationStream(generation.steps(length, **sampling), length, self.limits.timeout, on_end)
+        stream = GenerationStream(generation, length, sampling, self.limits.timeout, is_whole, on_end)
         self.worker.stream(stream)
         return stream
 

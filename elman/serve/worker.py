@@ -1,21 +1,21 @@
-"""The thread that runs the model: predicts from requests that arrive together, and generates in turns."""
+"""The thread that runs the model: for requests that arrive together, it predicts and generates together."""
 
 import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
 from elman.io.terminal import Verbosity, set_verbosity
 from elman.serve.refused import Refused
-from elman.tasks.task import Input
+from elman.tasks.task import Generation, Input
 
 Rows = list[dict[str, Any]]
 Predict = Callable[[Sequence[Sequence[Input]]], Sequence[Rows | Exception]]
-TURN = 0.02  # seconds that a stream generates before others have their turn
+TURN = 0.02  # seconds that streams generate before others have their turn
 
 
 @dataclass
@@ -32,18 +32,28 @@ class GenerationStream:
     """An output that is generated for one request.
 
     Args:
-        steps: yields the steps.
+        generation: the output.
         length: the largest number of steps.
+        sampling: temperature, top_k and top_p.
         seconds: after which generation stops.
+        is_whole: whether the steps are wanted at the end only.
         on_end: called in the event loop once the worker is done with the stream.
     """
 
     def __init__(
-        self, steps: Iterator[dict[str, Any]], length: int, seconds: float, on_end: Callable[[], None] | None = None
+        self,
+        generation: Generation,
+        length: int,
+        sampling: dict[str, Any],
+        seconds: float,
+        is_whole: bool = False,
+        on_end: Callable[[], None] | None = None,
     ) -> None:
-        self._steps, self._remaining, self._on_end = steps, length, on_end
+        self.generation, self.sampling = generation, sampling
+        self._remaining, self._is_whole, self._on_end = length, is_whole, on_end
         self._until = time.monotonic() + seconds
         self._loop, self._parts = asyncio.get_running_loop(), asyncio.Queue[tuple[Rows, str | Exception | None]]()
+        self._steps = Rows()  # that the event loop has not been told of
         self._is_cancelled = False
 
     def cancel(self) -> None:
@@ -67,28 +77,32 @@ class GenerationStream:
         finally:
             self.cancel()
 
-    def advance(self) -> bool:
-        """Generate for one turn, in the thread of the worker; return whether there is more to generate."""
-        steps, turn_ends = list[dict[str, Any]](), time.monotonic() + TURN
-        reason: str | Exception | None = None
-        try:
-            while reason is None and (now := time.monotonic()) < turn_ends:
-                if self._is_cancelled:
-                    reason = "cancelled"
-                elif now >= self._until:
-                    reason = "time"
-                else:
-                    steps.append(next(self._steps))
-                    self._remaining -= 1
-                    reason = None if self._remaining else "length"
-        except StopIteration:
-            reason = "end"
-        except Exception as error:
-            reason = error
-        self._tell(steps, reason)
-        return reason is None
+    def goes_on(self, now: float) -> bool:
+        """Return whether there is more to generate; in the thread of the worker, as the methods below."""
+        if self._is_cancelled:
+            return self._end("cancelled")
+        return now < self._until or self._end("time")
 
-    def _tell(self, steps: Rows, reason: str | Exception | None) -> None:
+    def add(self, step: dict[str, Any] | Exception | None) -> bool:
+        """Add the next step, None at the end of the output, or an error; return whether there is more to generate."""
+        if step is None or isinstance(step, Exception):
+            return self._end("end" if step is None else step)
+        self._steps.append(step)
+        self._remaining -= 1
+        return self._remaining > 0 or self._end("length")
+
+    def send(self) -> None:
+        """Send the steps so far to the event loop, unless they are wanted at the end only."""
+        if self._steps and not self._is_whole:
+            self._tell(None)
+
+    def _end(self, reason: str | Exception) -> bool:
+        self._tell(reason)
+        return False
+
+    def _tell(self, reason: str | Exception | None) -> None:
+        steps, self._steps = self._steps, Rows()
+
         def tell() -> None:
             self._parts.put_nowait((steps, reason))
             if reason is not None and self._on_end is not None:
@@ -103,11 +117,13 @@ class GenerationStream:
 class Worker:
     """Runs predictions and streams in one thread, as PyTorch computes in several threads by itself.
 
-    The inputs of requests that arrive together are predicted together. The thread starts with the first request.
+    The inputs of requests that arrive together are predicted together. Streams are generated together, step by step:
+    they join and leave between two steps. The thread starts with the first request.
 
     Args:
         predict: predicts from the inputs of several requests; returns rows or an error for each.
-        max_batch: the number of inputs from which on a batch waits for no more requests.
+        max_batch: the number of inputs from which on a batch waits for no more requests, and the largest number of
+            streams that are generated together.
         max_wait: the seconds that a request waits for others.
         max_waiting: the largest number of requests that wait or run.
     """
@@ -179,11 +195,29 @@ class Worker:
             if batch := self._next_batch():
                 self._run_batch(batch)
             if self._streams:
-                stream = self._streams.popleft()
-                if stream.advance():
-                    self._streams.append(stream)
-                else:
-                    self._forget(1)
+                self._generate()
+
+    def _generate(self) -> None:
+        """Generate streams together for one turn, which ends before if another request can join them."""
+        count = min(self._max_batch, len(self._streams))
+        streams, until = [self._streams.popleft() for _ in range(count)], time.monotonic() + TURN
+        while streams and (now := time.monotonic()) < until:
+            streams = self._ended(streams, [stream.goes_on(now) for stream in streams])
+            if streams:
+                results = _advance(streams)
+                streams = self._ended(streams, [s.add(step) for s, step in zip(streams, results, strict=True)])
+            if self._predictions or (self._streams and len(streams) < self._max_batch):
+                break
+        for stream in streams:
+            stream.send()
+        self._streams.extend(streams)
+
+    def _ended(self, streams: list[GenerationStream], go_on: Sequence[bool]) -> list[GenerationStream]:
+        """Forget the streams that do not go on, and return the others."""
+        if all(go_on):
+            return streams
+        self._forget(go_on.count(False))
+        return [stream for stream, goes_on in zip(streams, go_on, strict=True) if goes_on]
 
     def _wait(self) -> bool:
         """Wait for work; return False if there is none and the worker is closed."""
@@ -234,3 +268,12 @@ class Worker:
                 prediction.result.set_exception(result)
             else:
                 prediction.result.set_result(result)
+
+
+def _advance(streams: Sequence[GenerationStream]) -> Sequence[dict[str, Any] | Exception | None]:
+    """Generate the next step of each stream."""
+    generations = [stream.generation for stream in streams]
+    try:
+        return type(generations[0]).advance(generations, [stream.sampling for stream in streams])
+    except Exception as error:
+        return [error] * len(streams)

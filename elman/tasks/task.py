@@ -116,6 +116,27 @@ class Generation(ABC):
             The output of each step as a JSON object, up to the end of the text or piece.
         """
 
+    @classmethod
+    def advance(
+        cls, generations: "Sequence[Any]", samplings: Sequence[dict[str, Any]]
+    ) -> list[dict[str, Any] | Exception | None]:
+        """Generate the next step of several outputs of one model; by default one after the other.
+
+        Args:
+            generations: the outputs, of this class.
+            samplings: temperature, top_k and top_p of each.
+
+        Returns:
+            For each output what the next step of `steps` yields, None if it has ended, or the error.
+        """
+        results = list[dict[str, Any] | Exception | None]()
+        for generation, sampling in zip(generations, samplings, strict=True):
+            try:
+                results.append(next(generation.steps(1, **sampling), None))
+            except Exception as error:
+                results.append(error)
+        return results
+
     @abstractmethod
     def output(self, steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Return the output of steps together as a JSON object."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -166,12 +166,9 @@ def test_errors_within(
 
 
 def test_an_error_in_a_stream(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(*arguments: Any, **sampling: Any) -> Iterator[Any]:
-        yield {"text": "a"}
-        raise KeyError("secret")
-
+    results = iter([[{"text": "a"}], [KeyError("secret")]])
     client = serve("text")
-    monkeypatch.setattr("elman.tasks.text.sample.TextGeneration.steps", failing)
+    monkeypatch.setattr("elman.tasks.text.sample.TextGeneration.advance", lambda *arguments: next(results))
     text = client.post("/generate", json={"stream": True}).text
     failed = {"error": "the service has failed; its log has the reason"}
     assert text == f'data: {{"text": "a"}}\n\nevent: error\ndata: {json.dumps(failed)}\n\n'

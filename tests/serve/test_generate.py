@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from torch import Tensor
 
 from elman import tasks
 from elman.data import midi
 from elman.serve import create_app
 from elman.tasks import Trained
 from elman.tasks.music.compose import compose
+from elman.tasks.text.model import LanguageModel
 from elman.tasks.text.sample import TextGeneration
 from tests.serve.conftest import Serve, run_async, scope_of
 from tests.tasks.test_damaged import made
@@ -62,22 +64,46 @@ def test_a_text_is_that_of_python(serve: Serve, trained: Path) -> None:
     assert generated(client, length=9, seed=3, **SAMPLING)["text"] == without
 
 
-def test_texts_of_several_clients(serve: Serve, trained: Path) -> None:
-    """They take turns in one thread, each with its own state and random numbers."""
-    client, prompts = serve("text"), ["the state", "the word", "the gate"]
-    expected = [tasks.load(trained).generate(prompt, 100, seed=i) for i, prompt in enumerate(prompts)]
-    texts = [""] * len(prompts)
+def test_texts_of_several_clients(serve: Serve, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are written together, and each is that of its client alone: other prompts, lengths, samplings, sessions."""
+    sizes, hidden = list[int](), LanguageModel.hidden
+
+    def seen(self: LanguageModel, tokens: Tensor, state: Any = None) -> Any:
+        sizes.append(tokens.shape[1])
+        return hidden(self, tokens, state)
+
+    monkeypatch.setattr(LanguageModel, "hidden", seen)
+    ways = [SAMPLING, {"temperature": 0}, {}, {"temperature": 2.0, "top_k": 3}, {"top_p": 0.5}]
+    prompts = ["the state ", "a", "the gate of the network", "\n", "in", "of a", "the ", "of", "t"]
+    bodies = [
+        {"prompt": prompt, "length": 60 + 15 * i, "seed": i, **ways[i % len(ways)]} for i, prompt in enumerate(prompts)
+    ]
+    client = serve("text")
+    expected = [generated(client, **body)["text"] for body in bodies]
+    assert set(sizes) == {1}
+    texts = [""] * len(bodies)
 
     def write(i: int) -> None:
-        steps, _ = events(client, prompt=prompts[i], length=100, seed=i)
-        texts[i] = prompts[i] + "".join(step["text"] for step in steps)
+        if i % 3 == 1:
+            path, body = (
+                f"/sessions/{opened(client, seed=i)}/generate",
+                {k: v for k, v in bodies[i].items() if k != "seed"},
+            )
+            texts[i] = generated(client, path, **body)["text"]
+        elif i % 3 == 2:
+            texts[i] = generated(client, **bodies[i])["text"]
+        else:
+            texts[i] = "".join(step["text"] for step in events(client, **bodies[i])[0])
 
-    threads = [threading.Thread(target=write, args=(i,)) for i in range(len(prompts))]
+    threads = [threading.Thread(target=write, args=(i,)) for i in range(len(bodies))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert texts == expected
+    assert max(sizes) > 1
+    whole = tasks.load(trained).generate("the state ", 60, seed=0, **SAMPLING)
+    assert whole == "the state " + expected[0]
 
 
 def test_a_session_continues(serve: Serve) -> None:
@@ -136,29 +162,31 @@ def test_time_is_limited(serve: Serve) -> None:
     assert last == {"steps": len(steps), "finish_reason": "time"}
 
 
-def test_a_client_that_leaves_ends_its_stream(trained: Path) -> None:
-    app, body = create_app(trained, max_length=10**9), json.dumps({"length": 10**9, "stream": True}).encode()
-    begun = asyncio.Event()
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_ends_its_stream(trained: Path, stream: bool) -> None:
+    app, body = create_app(trained, max_length=10**9), json.dumps({"length": 10**9, "stream": stream}).encode()
+    service, messages = app.state.service, [{"type": "http.request", "body": body}]
+    sent = list[Any]()
 
     async def receive() -> Any:
-        if not begun.is_set():
-            begun.set()
-            return {"type": "http.request", "body": body}
-        await sent.wait()
+        if messages:
+            return messages.pop()
+        while not (service.worker.waiting if not stream else len(sent) > 1):
+            await asyncio.sleep(0.01)
         return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
-        if message["type"] == "http.response.body":
-            sent.set()
+        sent.append(message)
         await asyncio.sleep(0)
 
     async def run() -> None:
         await app(scope_of("/generate"), receive, send)
-        while app.state.service.worker.waiting:
+        while service.worker.waiting:
             await asyncio.sleep(0.01)
 
-    sent = asyncio.Event()
     run_async(asyncio.wait_for(run(), 20))
+    assert bool(sent) == stream
+    assert app.state.requests.answered == 0
 
 
 @pytest.mark.parametrize("steps", ["frames", "events"])

@@ -3,15 +3,14 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from itertools import count
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from elman.errors import BadInput
 from elman.serve.refused import Refused
 from elman.serve.worker import GenerationStream, Rows, Worker
-from elman.tasks.task import Input
+from elman.tasks.task import Generation, Input
 from tests.serve.conftest import run_async
 
 
@@ -154,8 +153,37 @@ def test_what_nobody_waits_for_is_not_computed() -> None:
     assert with_worker(test).batches == [[1], [1]]
 
 
-def steps(number: int | None = None) -> Iterator[dict[str, Any]]:
-    return ({"step": i} for i in (count() if number is None else range(number)))
+class Counter(Generation):
+    """Counts; fails or ends after some steps. Remembers how many were advanced together."""
+
+    together: ClassVar[list[int]] = []
+
+    def __init__(self, end: int | None = None, error: Exception | None = None) -> None:
+        self.count, self._end, self._error = 0, end, error
+
+    def read(self, prompt: Any, max_steps: int | None = None) -> None:
+        pass
+
+    def steps(self, length: int, **sampling: Any) -> Iterator[dict[str, Any]]:
+        for _ in range(length):
+            if self.count == self._end:
+                if self._error:
+                    raise self._error
+                return
+            self.count += 1
+            yield {"step": self.count, **sampling}
+
+    @classmethod
+    def advance(cls, generations: Sequence[Any], samplings: Sequence[dict[str, Any]]) -> list[Any]:
+        cls.together.append(len(generations))
+        return super().advance(generations, samplings)
+
+    def output(self, steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        return {}
+
+
+def stream_of(generation: Generation, length: int = 3, seconds: float = 60, **options: Any) -> GenerationStream:
+    return GenerationStream(generation, length, {}, seconds, **options)
 
 
 async def collected(stream: GenerationStream) -> tuple[int, str | None]:
@@ -166,9 +194,10 @@ async def collected(stream: GenerationStream) -> tuple[int, str | None]:
 def test_why_a_stream_ends() -> None:
     async def test(worker: Worker, model: Model) -> None:
         for stream, expected in (
-            (GenerationStream(steps(), 3, 60), (3, "length")),
-            (GenerationStream(steps(2), 3, 60), (2, "end")),
-            (GenerationStream(steps(), 3, 0), (0, "time")),
+            (stream_of(Counter()), (3, "length")),
+            (stream_of(Counter(2)), (2, "end")),
+            (stream_of(Counter(3)), (3, "length")),
+            (stream_of(Counter(), seconds=0), (0, "time")),
         ):
             worker.stream(stream)
             assert await collected(stream) == expected
@@ -176,17 +205,20 @@ def test_why_a_stream_ends() -> None:
     with_worker(test)
 
 
-def test_streams_and_predictions_take_turns() -> None:
-    """An endless stream blocks neither another one nor a prediction."""
+def test_streams_are_generated_together() -> None:
+    """They join and leave between two steps; none waits for another to end."""
 
     async def test(worker: Worker, model: Model) -> None:
         model.may_go_on.set()
         ended = asyncio.Event()
-        endless = GenerationStream(steps(), 1 << 60, 60, ended.set)
+        endless = stream_of(Counter(), 1 << 60, on_end=ended.set)
         worker.stream(endless)
-        short = GenerationStream(steps(), 3, 60)
-        worker.stream(short)
-        assert await collected(short) == (3, "length")
+        shorts = [stream_of(Counter(), length, is_whole=True) for length in (3, 5, 9)]
+        Counter.together.clear()
+        for stream in shorts:
+            worker.stream(stream)
+        assert await asyncio.gather(*map(collected, shorts)) == [(3, "length"), (5, "length"), (9, "length")]
+        assert max(Counter.together) in (3, 4)  # the endless one may be on its way into the next turn
         assert await worker.predict(inputs("a")) == [{"of": "a"}]
         assert not ended.is_set()
         endless.cancel()
@@ -195,16 +227,44 @@ def test_streams_and_predictions_take_turns() -> None:
     with_worker(test, max_wait=60.0)  # for which a prediction does not wait while there are streams
 
 
-def test_a_stream_that_fails() -> None:
-    def failing() -> Iterator[dict[str, Any]]:
-        yield {}
-        raise ArithmeticError("no numbers")
-
+def test_more_streams_than_are_generated_together() -> None:
     async def test(worker: Worker, model: Model) -> None:
-        stream = GenerationStream(failing(), 3, 60)
-        worker.stream(stream)
+        Counter.together.clear()
+        endless = [stream_of(Counter(), 1 << 60) for _ in range(2)]
+        for stream in endless:
+            worker.stream(stream)
+        shorts = [stream_of(Counter(), 4) for _ in range(5)]
+        for stream in shorts:
+            worker.stream(stream)
+        assert await asyncio.gather(*map(collected, shorts)) == [(4, "length")] * 5
+        assert max(Counter.together) == 2
+        for stream in endless:
+            stream.cancel()
+
+    with_worker(test, max_batch=2)
+
+
+def test_steps_of_a_whole_output_are_sent_at_the_end() -> None:
+    async def test(worker: Worker, model: Model) -> None:
+        whole, other = stream_of(Counter(), 5, is_whole=True), stream_of(Counter(), 5)
+        for stream in (whole, other):
+            worker.stream(stream)
+        parts = [part async for part in whole.parts()]
+        assert [(len(steps), reason) for steps, reason in parts] == [(5, "length")]
+        assert await collected(other) == (5, "length")
+
+    with_worker(test)
+
+
+def test_a_stream_that_fails_harms_no_other() -> None:
+    async def test(worker: Worker, model: Model) -> None:
+        failing = stream_of(Counter(1, ArithmeticError("no numbers")))
+        others = [stream_of(Counter()) for _ in range(2)]
+        for stream in (others[0], failing, others[1]):
+            worker.stream(stream)
         with pytest.raises(ArithmeticError, match="no numbers"):
-            await collected(stream)
+            await collected(failing)
+        assert await asyncio.gather(*map(collected, others)) == [(3, "length")] * 2
 
     with_worker(test)
 

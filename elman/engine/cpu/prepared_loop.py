@@ -21,7 +21,8 @@ from elman.engine.executor import MAX_PREPARED_ROWS
 from elman.engine.plan.layout import width
 
 TIME, STEPS, ROWS, ORIGIN, ADD = map(int, (Word.TIME, Word.STEPS, Word.ROWS, Word.ORIGIN, Word.ADD))
-MAX_UNPACKED = 4  # rows of a single step; with more, packing a matrix before the product pays
+MAX_UNPACKED = 4  # rows of a single step backward; with more, packing a matrix before the product pays
+MAX_ALONE = 4  # rows of a single step forward that one thread runs
 MAX_SCRATCH = 1 << 23  # bytes that a prepared loop keeps between calls; preparing larger calls takes a small part
 
 
@@ -38,7 +39,7 @@ class PreparedLoop:
 
     def __init__(self, native: CompiledPlan, loop: str, like: Tensor, max_steps: int, B: int) -> None:
         self._native, self._layout, self._like, self._B = native, native.layouts[loop], like, B
-        self.direct, frame = _is_direct(max_steps, B), _frame(self._layout, max_steps, B)
+        self.direct, frame = _is_direct(self._layout, max_steps, B), _frame(self._layout, max_steps, B)
         self.data, self._max_threads = frame.template, frame.threads
         scratch, barrier = like.new_empty(frame.numel), torch.zeros(BARRIER_WORDS, dtype=torch.int64)
         self._alive = [frame, scratch, barrier]
@@ -363,16 +364,17 @@ def can_prepare(native: CompiledPlan, steps: int, B: int, loops: Sequence[str] =
     return all(_frame(layout, steps, B).numel * native.real.bytes <= MAX_SCRATCH for layout in layouts)
 
 
-def _is_direct(steps: int, B: int) -> bool:
-    """Return True if matrices are multiplied without packing."""
-    return steps == 1 and B <= MAX_UNPACKED
+def _is_direct(layout: CallLayout, steps: int, B: int) -> bool:
+    """Return True if matrices are multiplied without packing: in a single step forward, so that its numbers do not
+    depend on how many rows there are, and where packing takes longer.
+    """
+    return steps == 1 and (B <= MAX_UNPACKED or not layout.is_backward)
 
 
 def _frame(layout: CallLayout, steps: int, B: int) -> CallFrame:
-    direct = _is_direct(steps, B)
-    return layout.make_frame(
-        uniform_rows(steps, B), 1 if direct else openmp.threads(), direct, max_rows=_max_chunk(steps, B)
-    )
+    direct = _is_direct(layout, steps, B)
+    threads = 1 if direct and B <= MAX_ALONE else openmp.threads()
+    return layout.make_frame(uniform_rows(steps, B), threads, direct, max_rows=_max_chunk(steps, B))
 
 
 def _max_chunk(steps: int, B: int) -> int:

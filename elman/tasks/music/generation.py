@@ -1,7 +1,7 @@
 """Music that is generated step by step, as JSON."""
 
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,13 @@ from elman.tasks.music.codec import MusicCodec
 from elman.tasks.music.compose import composer_of, notes_of
 from elman.tasks.music.data import frames_of
 from elman.tasks.music.steps import OFF, ON, PITCHES, SHIFT, notes_of_frames
-from elman.tasks.task import Generation, check_steps
+from elman.tasks.sampled_generation import SampledGeneration
+from elman.tasks.task import check_steps
 
 OFFSETS = {"on": ON, "off": OFF, "shift": SHIFT - 1}  # of the events
 
 
-class MusicGeneration(Generation):
+class MusicGeneration(SampledGeneration[Any]):
     """A piece that is composed step by step. A step is {"pitches": [60, 64]}, or an event as {"on": 60}.
 
     Args:
@@ -27,8 +28,9 @@ class MusicGeneration(Generation):
     """
 
     def __init__(self, model: Any, codec: MusicCodec, seed: int | None) -> None:
+        self._composer: Any = composer_of(model, seed)
+        super().__init__(self._composer)
         self._model, self._codec = model, codec
-        self._composer = composer_of(model, seed)
 
     @override
     def read(self, prompt: Sequence[Sequence[int]], max_steps: int | None = None) -> None:
@@ -38,17 +40,14 @@ class MusicGeneration(Generation):
         self._composer.read(steps)
 
     @override
-    def steps(self, length: int, **sampling: Any) -> Iterator[dict[str, Any]]:
-        return map(self._to_dict, self._composer.compose(length, **sampling))
-
-    @override
     def output(self, steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Return the notes (pitch, first step, end), the number of steps, and a MIDI file in base64."""
         piece = notes_of(self._model, [self._of_dict(step) for step in steps])
         file = b64encode(midi.to_bytes(piece, self._codec.grid)).decode()
         return {"notes": piece.notes.tolist(), "grid": self._codec.grid, "midi": file}
 
-    def _to_dict(self, step: Any) -> dict[str, Any]:
+    @override
+    def to_json(self, step: Any) -> dict[str, Any]:
         if self._codec.steps == "frames":
             return {"pitches": np.flatnonzero(step).tolist()}
         kind = "shift" if step >= SHIFT else "off" if step >= OFF else "on"

@@ -72,6 +72,10 @@ class Frames(nn.Module):
         self.title = title(cell, layers, hidden)
 
     def forward(self, frames: Tensor, state: Any = None, lengths: Tensor | None = None) -> tuple[Tensor, Any]:
+        """Return `hidden`: the output layer needs the frames that follow, too."""
+        return self.hidden(frames, state, lengths)
+
+    def hidden(self, frames: Tensor, state: Any = None, lengths: Tensor | None = None) -> tuple[Tensor, Any]:
         """Map previous frames (T, B, 128) to the input of the output layer (T, B, H), and return the state."""
         h, state = self.recurrent(frames, state, lengths=lengths)
         return dropout(h, self.dropout, self.training), state
@@ -148,8 +152,13 @@ class Events(nn.Module):
 
     def forward(self, events: Tensor, state: Any = None, lengths: Tensor | None = None) -> tuple[Tensor, Any]:
         """Map events (T, B) to the logits of the event after each, (T, B, V), and return the state."""
+        h, state = self.hidden(events, state, lengths)
+        return self.output(h), state
+
+    def hidden(self, events: Tensor, state: Any = None, lengths: Tensor | None = None) -> tuple[Tensor, Any]:
+        """Map events (T, B) to the input of the output layer (T, B, H), and return the state."""
         h, state = self.recurrent(self.embedding(events), state, lengths=lengths)
-        return self.output(dropout(h, self.dropout, self.training)), state
+        return dropout(h, self.dropout, self.training), state
 
     def nats(self, batch: MusicBatch) -> Tensor:
         """Return the negative log-likelihood of each event given the events before it, (T, B); 0 for padding."""

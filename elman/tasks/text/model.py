@@ -45,8 +45,13 @@ class LanguageModel(nn.Module):
 
     def forward(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Map token ids (T, B) to the logits of the token after each, (T, B, V), and return the state."""
+        h, state = self.hidden(tokens, state)
+        return self.output(h), state
+
+    def hidden(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Map token ids (T, B) to the input of the output layer (T, B, H), and return the state."""
         h, state = self.recurrent(self.embedding(tokens), state)
-        return self.output(self.dropout(h)), state
+        return self.dropout(h), state
 
     def loss(self, chunk: Chunk, state: Any) -> tuple[Tensor, int, Any]:
         """Return the cross-entropy in nats summed over a chunk, the number of targets, and the state."""
