@@ -21,6 +21,8 @@ SMALLEST = {
     "fastapi": "serve",
     "uvicorn": "serve",
     "starlette": "serve",
+    "optuna": "tune",
+    "ray": "ray",
 }
 
 

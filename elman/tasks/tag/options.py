@@ -18,6 +18,10 @@ begins with "# newdoc" or "-DOCSTART-", is never divided by a split.
 """
 PATIENCE = 3
 TRAINING: dict[str, Any] = {"lr": 4e-3}
+SPACE = {
+    "lr": "1e-3..1e-2:log", "hidden": "64,128,256", "embed": "64,128,256", "characters": "32,64,128",
+    "dropout": "0.2..0.7", "word_dropout": "0..0.4",
+}  # fmt: skip
 DATA = Annotated[
     list[Path] | None, typer.Argument(help="CoNLL columns or CoNLL-U.", metavar="DATA", show_default=False)
 ]
