@@ -52,6 +52,7 @@ ONCE = [
     "browser",
     "export",
     "serve",
+    "tune",
     "gpu",
     "test_docstrings.py",
     "test_draw.py",
@@ -143,6 +144,8 @@ THOROUGH = re.compile(
     r"|serve/test_server\.py::test_sigterm"
     r"|serve/test_openapi\.py::test_the_service_is_as_its_schema_says\[(?!image)"
     r"|serve/test_predict\.py::test_(uploaded_files|predictions_are\w+)\[(?!image|forecast|tag)"
+    # Processes that are killed, and processes of a cluster.
+    r"|tune/test_trials\.py::test_a_killed|tune/test_ray\.py::test_(trials|failures|pruned)"
     r"|fuzz/test_fuzz\.py::\w+\[[\w.]+-plot"
     # `make docs` runs the examples of all pages, and builds the site.
     r"|test_docs\.py::test_a_page_prints|test_new_task\.py|test_examples\.py|test_site\.py"

@@ -75,7 +75,7 @@ def _tune(task: str, module: Any, arguments: dict[str, Any], explicit: set[str])
     from elman.training.callbacks import Interrupted
 
     with needs("tune", "elman tune"):
-        from elman.tune.search import prepare, run
+        from elman.tune.run import prepare, run
 
     options = TuneOptions(**{name: arguments[name] for name in TuneOptions.model_fields})
     merged, names = with_config(task, module, arguments, explicit)

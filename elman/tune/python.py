@@ -13,7 +13,7 @@ from elman.tasks.api import in_python
 from elman.tasks.registry import TASKS
 from elman.tune.options import TuneOptions
 from elman.tune.result import Tuned
-from elman.tune.search import prepare, run
+from elman.tune.run import prepare, run
 
 
 def search(

@@ -1,0 +1,53 @@
+"""Trials that are not trained: what they lose is said, so that a search takes milliseconds."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from elman.io.metrics_csv import CsvTable
+from elman.io.run_folder import CONFIG, new_run
+from elman.training.metrics import COLUMNS
+from elman.tune import run
+from elman.tune.trial import PrunedTrial
+
+Losses = Callable[[int, dict[str, Any]], Sequence[float | BaseException]]
+
+
+class FakeTrials:
+    """Replaces the training of trials.
+
+    Args:
+        losses: of each validation of a trial, by its number and options; an exception is raised at its place.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, losses: Losses) -> None:
+        self.losses, self.digest = losses, "digest"
+        self.begun: list[tuple[int, dict[str, Any], bool]] = []  # number, options, whether it was resumed
+        monkeypatch.setattr(run, "train_trial", self.train)
+
+    def train(
+        self, setup: Any, values: Any, folder: Path, report: Any, deadline: float, check_data: Any, is_shown: bool
+    ) -> None:
+        number = int(folder.name.removeprefix("trial-"))
+        self.begun.append((number, dict(values), (folder / CONFIG).exists()))
+        losses = self.losses(number, values)
+        if losses and isinstance(losses[0], BaseException):
+            raise losses[0]
+        shutil.rmtree(folder, ignore_errors=True)
+        config = {"task": setup.task, "data": {}, "model": {}, "options": {}, "training": {}}
+        with new_run(folder, config) as trial:
+            check_data(self.digest)
+            trial.last.parent.mkdir()
+            trial.last.touch()
+            table = CsvTable(folder / "metrics.csv", COLUMNS)
+            for epoch, loss in enumerate(losses, 1):
+                if isinstance(loss, BaseException):
+                    raise loss
+                table.add({"step": epoch, "seconds": epoch / 2})
+                table.add({"step": epoch, "val_loss": loss})
+                if report(epoch, loss) and epoch < len(losses):
+                    raise PrunedTrial
+            trial.update(ended={"steps": len(losses), "seconds": len(losses) / 2, "limit": None})
