@@ -9,7 +9,7 @@ from typing import Any
 from elman.io.format import shell_path
 from elman.options import PARTS, flag
 from elman.training.options import TrainingOptions
-from elman.tune.space import Space, description
+from elman.tune.space import Space, description, option_text
 
 
 def train_command(
@@ -74,5 +74,5 @@ def _words(option: str, value: Any) -> Iterator[str]:
         for item in value:
             yield from _words(option, item)
     else:
-        word = shlex.quote(str(value))
+        word = shlex.quote(option_text(value))
         yield f"{option}={word}" if word.startswith("-") else f"{option} {word}"

@@ -38,7 +38,7 @@ class Interval:
     is_whole: bool
 
     def __str__(self) -> str:
-        return f"{_text(self.low)}..{_text(self.high)}{':log' if self.is_log else ''}"
+        return f"{option_text(self.low)}..{option_text(self.high)}{':log' if self.is_log else ''}"
 
     def __contains__(self, value: object) -> bool:
         return isinstance(value, int | float) and self.low <= value <= self.high
@@ -57,7 +57,7 @@ class Choices:
     values: tuple[Any, ...]
 
     def __str__(self) -> str:
-        return ",".join(map(_text, self.values))
+        return ",".join(map(option_text, self.values))
 
     def __contains__(self, value: object) -> bool:
         return value in self.values
@@ -228,6 +228,6 @@ def description(space: Space) -> dict[str, str]:
     return {flag(name)[2:]: str(domain) for name, domain in space.items()}
 
 
-def _text(value: Any) -> str:
+def option_text(value: Any) -> str:
     """Return a value as on the command line, as short as it can be read back."""
     return short if isinstance(value, float) and float(short := f"{value:g}") == value else str(value)
