@@ -51,8 +51,8 @@ def search(
         space: options to search, with a range as on the command line ("1e-4..1e-1:log") or a list of values; None: the
             default space of the task.
         prune: stop a trial early if its best validation loss is above the median of complete trials at the same epoch.
-        ray: address of a Ray cluster on which trials train in parallel, "auto", or "local"; None: one at a time, in this
-            process. Needs `pip install 'elman[ray]'`.
+        ray: address of a Ray cluster on which trials train in parallel, "auto", or "local"; None: one at a time, in
+            this process. Needs `pip install 'elman[ray]'`.
         options: options of `fit` that all trials have in common: `epochs=10`.
 
     Returns:

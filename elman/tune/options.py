@@ -43,8 +43,8 @@ class TuneOptions(Options):
         BeforeValidator(listed),
         Field(
             description="Options to search, instead of those of the task: lr=1e-4..1e-1:log (a range, on a logarithmic "
-            "scale), dropout=0..0.5 (a range), hidden=32,64,128 (values). Several are separated by blanks, or by another "
-            "--space."
+            "scale), dropout=0..0.5 (a range), hidden=32,64,128 (values). Several are separated by blanks, or by "
+            "another --space."
         ),
         typer.Option(metavar="NAME=VALUES"),
     ] = None

@@ -1,7 +1,7 @@
 """Trains the trials of a search in parallel on a Ray cluster, by Ray Tune.
 
-Ray Tune starts trials where there is room, and stops those that are to be pruned. What they train, and which are pruned,
-is decided by the same study as without Ray, in the process of the user.
+Ray Tune starts trials where there is room, and stops those that are to be pruned. The study of the search, the same as
+without Ray, decides in the process of the user what they train, and which are pruned.
 """
 
 import os

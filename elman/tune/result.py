@@ -20,7 +20,8 @@ class Tuned:
         counts: the number of trials in each state.
         best_trial: the number of the complete trial with the lowest validation loss.
         best_run: the folder of its run.
-        best_options: its options, those that were searched and those that all trials have in common; arguments of `fit`.
+        best_options: its options, those that were searched and those that all trials have in common, as arguments of
+            `fit`.
         command: the `elman train` command that repeats it; None if the data are not files.
 
     >>> import elman, tempfile

@@ -111,8 +111,8 @@ def _not_searchable(where: str, name: str, kinds: Iterable[str], module: ModuleT
     others = [other.rstrip("_") for other in (*module.OPTIONS.model_fields, *TrainingOptions.model_fields)]
     if meant(name, others):
         return (
-            f"{where}: {name} cannot be searched, since another value would change what the validation loss measures, or "
-            f"nothing; expected one of {', '.join(names)}"
+            f"{where}: {name} cannot be searched, since another value would change what the validation loss measures, "
+            f"or nothing; expected one of {', '.join(names)}"
         )
     return f"{where}: expected one of {', '.join(names)}; got {name:.40}{perhaps(name, names)}"
 
