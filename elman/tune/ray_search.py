@@ -4,6 +4,7 @@ Ray Tune starts trials where there is room, and stops those that are to be prune
 without Ray, decides in the process of the user what they train, and which are pruned.
 """
 
+import logging
 import os
 from functools import partial
 from pathlib import Path
@@ -49,7 +50,7 @@ def run_on_cluster(setup: TrialSetup, options: TuneOptions, study: Study, progre
     os.environ.update(ENVIRONMENT)
     how = {"include_dashboard": False} if address == "local" else {}  # of a cluster that this starts
     try:
-        ray.init(address, logging_level="ERROR", log_to_driver=False, **how)
+        ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **how)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(

@@ -269,6 +269,7 @@ def opened_study(path: Path, settings: Mapping[str, Any], space: Space, seed: in
 
 
 def _open(file: Path, prune: bool, connection: ExitStack) -> optuna.Study:
+    connection.callback(optuna.logging.set_verbosity, optuna.logging.get_verbosity())
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     # Not by a URL with the path, in which some characters have a meaning.
     storage = RDBStorage("sqlite://", {"creator": lambda: sqlite3.connect(file, BUSY_SECONDS, check_same_thread=False)})
